@@ -1,0 +1,49 @@
+"""Where the local cluster keeps its programs and its state, so that no other module builds a path.
+
+Everything lies in the user's cache folder: nothing of it belongs into the checkout, and all of it
+can be made again.
+"""
+
+import os
+from pathlib import Path
+
+VERSIONS = {"kubernetes": "1.36.3", "etcd": "3.6.16", "coredns": "1.14.7", "helm": "4.3.1"}
+PROGRAMS = {
+    "kubernetes": (
+        "kube-apiserver",
+        "kubectl",
+        "kube-controller-manager",
+        "kube-scheduler",
+        "kubelet",
+        "kube-proxy",
+    ),
+    "etcd": ("etcd",),
+    "coredns": ("coredns",),
+    "helm": ("helm",),
+}
+
+HERE = Path(__file__).parent
+REPOSITORY = HERE.parent.parent
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "springtide"
+VENV = CACHE / "venv"
+CLUSTERS = CACHE / "clusters"
+API_SERVERS = CACHE / "apiservers"
+IMAGES = CACHE / "images"
+
+
+def tool_folder(tool: str) -> Path:
+    """The folder of one tool's programs; the version in its name makes an upgrade a new build."""
+    return CACHE / "bin" / f"{tool}-{VERSIONS[tool]}"
+
+
+def program(name: str) -> str:
+    """The path of a program that `make setup` built, for example `kubectl`.
+
+    Raises:
+        FileNotFoundError: it is not there yet.
+    """
+    tool = next(tool for tool, names in PROGRAMS.items() if name in names)
+    path = tool_folder(tool) / name
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist; run `make setup` to build {name}")
+    return str(path)
