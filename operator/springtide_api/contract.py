@@ -1,0 +1,226 @@
+"""What operator and trainer say to each other; any image may implement it.
+
+In: `/springtide/run.json`, a `RunFile`. Out: `result.json` in the storage, mirrored to the
+termination message (at most 4096 bytes), a `Result`. Progress: POST of the Kubeflow trainer-status
+JSON. Nothing is scraped from logs.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from springtide_api.generation import Recipe
+from springtide_api.schema import Digest, Model, Time
+
+TERMINATION_MESSAGE = "/dev/termination-log"
+TERMINATION_LIMIT = 4096
+"""Bytes that the kubelet keeps of a termination message."""
+
+Stage = Literal["import", "probe", "train", "evaluate", "collect"]
+
+
+class ExitCode(IntEnum):
+    """How a stage ended. Other codes of 128 and above are killed pods: try again."""
+
+    DONE = 0
+    INVALID_INPUT = 3
+    """The user must act: a missing column, an unsafe artifact."""
+    TOO_LITTLE_DATA = 4
+    DIVERGED = 5
+    OUT_OF_MEMORY = 42
+    """Adapt and try again."""
+
+
+class ArtifactRef(Model):
+    """Weights by place and content."""
+
+    uri: str
+    digest: Digest
+
+
+class ProbeInput(Model):
+    """What a probe must know. Times are UTC; partitions are named by the start of their period."""
+
+    now: Time
+    """The API server's clock; decides which partitions are complete."""
+    cursor: Time | None = None
+    """Rows from here on are new. None: from the first row."""
+    holes: list[str] = []
+    lifted: list[str] = []
+    """Holes that were lifted behind the cursor: they join the training rows."""
+    candidate_trained_through: Time | None = None
+    """Set while a candidate waits for a holdout: no training window is cut, only the holdout that
+    begins here."""
+    candidate_partitions: list[str] = []
+    """Training partitions of that candidate."""
+
+
+class TrainInput(Model):
+    """What training must know."""
+
+    parent: ArtifactRef
+    data: ArtifactRef
+    """Folder of the frozen rows."""
+    checkpoints: str
+    """Folder of this generation's checkpoints, shared by its attempts."""
+    batch_divisor: int = 1
+
+
+class EvaluateInput(Model):
+    """What judging must know."""
+
+    candidate: ArtifactRef
+    baseline: ArtifactRef | None = None
+    holdout: ArtifactRef
+    """Folder of the frozen rows that judge."""
+    historical: list[str] = []
+    """Folders of the shards of the lineage, oldest first."""
+    confidence: float = 0.95
+    """One-sided confidence of each bound, after sharing the error between looks."""
+    parent_number: int | None = None
+
+
+class ImportInput(Model):
+    """What the import of generation 0 must know."""
+
+    uri: str
+    digest: Digest | None = None
+
+
+class CollectInput(Model):
+    """What may go: folders below the storage of this update, each an explicit path."""
+
+    delete: list[str]
+
+
+class RunFile(Model):
+    """`run.json`: one stage of one generation, complete."""
+
+    stage: Stage
+    namespace: str
+    update: str
+    number: int | None = None
+    attempt: int = 1
+    job: str
+    home: str
+    """Folder of this update in the storage: `<storage>/<namespace>/<update>`, as a path."""
+    recipe: Recipe
+    probe: ProbeInput | None = None
+    train: TrainInput | None = None
+    evaluate: EvaluateInput | None = None
+    imported: Annotated[ImportInput | None, Field(alias="import")] = None
+    collect: CollectInput | None = None
+
+
+class WindowFound(Model):
+    """A window that is ready: frozen rows with their counts."""
+
+    manifest: str
+    """file:// folder of the frozen rows."""
+    digest: Digest
+    from_: Annotated[Time | None, Field(alias="from")] = None
+    to: Time | None = None
+    """t1: training rows lie before it. None where only a holdout was asked for."""
+    holdout_from: Time
+    holdout_to: Time
+    partitions: list[str] = []
+    """Training partitions; long lists are shortened to their newest 200."""
+    holdout_partitions: list[str] = []
+    rows: int = 0
+    reserved_rows: int = 0
+    holdout_rows: int = 0
+    holdout_entities: int = 0
+    holdout_positives: int = 0
+
+
+class ProbeOutput(Model):
+    """What a probe found."""
+
+    reason: str
+    """WindowReady, NotEnoughData, NothingNew or NotComplete."""
+    message: str
+    pending_rows: int = 0
+    newest_partition: str | None = None
+    window: WindowFound | None = None
+
+
+class ArtifactMade(Model):
+    """An artifact that was committed."""
+
+    uri: str
+    digest: Digest
+    bytes: int
+    head: Literal["Trained", "Seeded"] = "Trained"
+
+
+class TrainOutput(Model):
+    """What training made."""
+
+    artifact: ArtifactMade
+    steps: int = 0
+    rows: int = 0
+    seconds: float = 0.0
+    gpu_seconds: float = 0.0
+    metrics: dict[str, float] = {}
+    stopped: str = ""
+    """Why it stopped: all rows seen, patience spent, maxSteps."""
+
+
+RuleRow = tuple[
+    str,  # rule
+    float | None,  # candidate's value
+    float | None,  # its low bound, one-sided
+    float | None,  # its high bound
+    float | None,  # live model's value
+    float | None,  # its low bound
+    float | None,  # its high bound
+    float | None,  # delta: candidate minus live, in the metric's own sign
+    float | None,  # its low bound
+    float | None,  # its high bound
+    float | None,  # standard error of the candidate's value
+    float | None,  # standard error of the live model's value
+    int,  # entities
+    int,  # positives
+]
+"""One rule, by position, so that 16 of them fit a termination message. NaN travels as null."""
+
+
+class EvaluateOutput(Model):
+    """What was measured; the operator judges."""
+
+    rules: list[RuleRow]
+    candidate_digest: Digest
+    baseline_digest: Digest | None = None
+    holdout_digest: Digest
+    report: str
+    """file:// folder with report.html, metrics.json and the scores."""
+    seconds: float = 0.0
+
+
+class Failure(Model):
+    """Why a stage did not get through, for people."""
+
+    reason: str
+    """One word, such as MissingColumn or UnsafeArtifact."""
+    message: str
+    """What, where and what to do."""
+    field: str = ""
+    """Path of the field that the user must change, if it is one."""
+
+
+class Result(Model):
+    """`result.json` and the termination message."""
+
+    job: str
+    """Name of the Job: results of another one are foreign."""
+    stage: Stage
+    number: int | None = None
+    ok: bool
+    failure: Failure | None = None
+    probe: ProbeOutput | None = None
+    train: TrainOutput | None = None
+    evaluate: EvaluateOutput | None = None
+    imported: Annotated[ArtifactMade | None, Field(alias="import")] = None

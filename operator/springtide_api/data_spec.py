@@ -1,0 +1,216 @@
+"""The stream of examples: where it lies, what its columns mean, how it is cut in time."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from springtide_api.schema import (
+    ColumnName,
+    Duration,
+    Fraction,
+    Model,
+    ObjectName,
+    Uri,
+    Word,
+    cel,
+)
+
+
+class VolumeClaim(Model):
+    """A PersistentVolumeClaim in the namespace of the update."""
+
+    claim_name: ObjectName
+    """Name of the PersistentVolumeClaim."""
+
+
+class DataVolume(VolumeClaim):
+    """A claim that holds the data. Our pods mount it read-only."""
+
+    mount_path: Annotated[str, Field(max_length=256, pattern=r"^/[^\s:\\]+$")] = "/data"
+    """Where the claim is mounted; source.uri begins with it. Default /data."""
+
+
+class Partition(Model):
+    """How the stream is cut into partitions: calendar periods in UTC.
+
+    A partition covers [start, end) of its period and holds the rows whose timestamp lies in it.
+    """
+
+    period: Literal["Hour", "Day", "Week", "Month"] = "Month"
+    """Length of one partition. A week starts on Monday. Default Month."""
+    path: Annotated[str | None, Field(max_length=256, pattern=r"^[^/\s][^\s\\]*$")] = None
+    """Where a partition lies below source.uri, as a strftime pattern of its start, such as
+    "dt=%Y-%m-%d" (a folder) or "%Y-%m.csv.gz" (a file). Without it source.uri is one file, or a
+    folder of files, that is cut by the timestamp column."""
+    success_marker: bool = False
+    """A partition's folder is complete only when it holds a file named _SUCCESS. Default false."""
+
+
+@cel(
+    "has(self.text) != (has(self.features) && self.features.size() > 0)",
+    "columns needs either text or features",
+)
+@cel(
+    "!has(self.template) || (has(self.features) && self.features.size() > 0)",
+    "columns.template goes with columns.features",
+)
+class Columns(Model):
+    """What the columns of the data mean."""
+
+    text: ColumnName | None = None
+    """Column with the text of an example, such as the query. Either this or features."""
+    text_pair: ColumnName | None = None
+    """Column with the second text of an example, such as the item."""
+    features: Annotated[list[ColumnName], Field(max_length=64)] = []
+    """Columns that the template writes into one text. Either these or text."""
+    template: Annotated[str | None, Field(max_length=4096)] = None
+    """Text of an example with the feature columns in braces: "{title} for {price} in {country}".
+    Default: "name: value" of each feature, joined by "; "."""
+    label: ColumnName
+    """Column with the label; its values are those of model.labels."""
+    timestamp: ColumnName
+    """Column with the time of the event: RFC 3339, "YYYY-MM-DD HH:MM:SS" or Parquet's timestamp.
+    Without a zone it is UTC."""
+    group: ColumnName | None = None
+    """Column that tells which rows were shown together: one ranking list or impression. NDCG is
+    per group, and no group lies on both sides of a cut."""
+    entity: ColumnName | None = None
+    """Column with the shopper or query whose rows depend on each other: the cluster of the
+    bootstrap. Default: each row by itself."""
+    weight: ColumnName | None = None
+    """Column with the weight of a row in training; it does not touch evaluation."""
+
+
+@cel(
+    "!has(self.partition.successMarker) || !self.partition.successMarker"
+    " || has(self.partition.path)",
+    "partition.successMarker needs partition.path: a marker lies in the folder of a partition",
+)
+class Source(Model):
+    """Where the examples lie and how they read."""
+
+    uri: Uri
+    """One file, or a folder. Files ending in .gz are read through gzip."""
+    format: Literal["Parquet", "CSV", "JSONL"]
+    """Format of the files. CSV has a header line and is UTF-8."""
+    partition: Partition = Partition()
+    """How the stream is cut in time."""
+    columns: Columns
+    """What the columns mean."""
+
+
+@cel(
+    "!has(self.maxRows) || self.minRows <= self.maxRows",
+    "window.minRows must not be greater than window.maxRows",
+)
+class Window(Model):
+    """How much new data makes a run."""
+
+    min_rows: Annotated[int, Field(ge=1, le=1_000_000_000)] = 1
+    """Training rows that a run needs; fewer wait for more. Default 1."""
+    max_rows: Annotated[int | None, Field(ge=1, le=1_000_000_000)] = None
+    """Training rows of a run at most: the oldest first, whole partitions and at least one; the
+    rest is pending. Default: no limit."""
+    watermark_delay: Duration = "0s"
+    """A partition is complete so long after its end: time for late rows to arrive. Default 0s."""
+    label_delay: Duration = "0s"
+    """A label is final so long after its event. Default 0s."""
+    max_wait: Duration | None = None
+    """Start with fewer than minRows once the oldest waiting partition ended so long ago."""
+
+
+class LatestPartitions(Model):
+    """The newest partitions judge; what came before trains."""
+
+    partitions: Annotated[int, Field(ge=1, le=366)] = 1
+    """How many of the newest complete partitions judge. Default 1."""
+
+
+class Tail(Model):
+    """The newest rows judge, by number."""
+
+    fraction: Fraction = "0.2"
+    """Share of the new rows that judge, greater than 0 and less than 1. Default 0.2."""
+
+
+@cel(
+    "(self.type == 'LatestPartitions') == has(self.latestPartitions)",
+    "latestPartitions must be set if and only if type is LatestPartitions",
+)
+@cel(
+    "(self.type == 'Tail') == has(self.tail)",
+    "tail must be set if and only if type is Tail",
+)
+@cel(
+    "!has(self.tail) || !has(self.tail.fraction)"
+    " || (double(self.tail.fraction) > 0.0 && double(self.tail.fraction) < 1.0)",
+    "tail.fraction must be greater than 0 and less than 1",
+)
+class HoldoutStrategy(Model):
+    """Where the cut between training and judging lies."""
+
+    type: Literal["LatestPartitions", "Tail"]
+    """LatestPartitions cuts at a partition's boundary, Tail at a timestamp."""
+    latest_partitions: LatestPartitions | None = None
+    """Options of LatestPartitions."""
+    tail: Tail | None = None
+    """Options of Tail."""
+
+
+class Filter(Model):
+    """Rows that count."""
+
+    column: ColumnName
+    """Column to compare."""
+    equals: Word
+    """Value that it must have, compared as text."""
+
+
+class Holdout(Model):
+    """The rows that judge: those that come after the training rows in time."""
+
+    strategy: HoldoutStrategy = HoldoutStrategy(
+        type="LatestPartitions", latest_partitions=LatestPartitions()
+    )
+    """Where the cut lies. Default: the newest partition judges."""
+    min_rows: Annotated[int, Field(ge=1, le=1_000_000_000)] = 1
+    """Rows that a holdout needs. Default 1."""
+    min_entities: Annotated[int, Field(ge=1, le=1_000_000_000)] = 1
+    """Entities that a holdout needs. Default 1."""
+    filter: Filter | None = None
+    """Only these rows of the holdout judge, such as randomly ranked traffic. They all train
+    later."""
+
+
+class Reserve(Model):
+    """Entities that are never trained on: the memory by which forgetting is seen."""
+
+    fraction: Fraction = "0.05"
+    """Share of the entities, chosen by hash. Their rows of each training window become a
+    historical shard at promotion. Needs columns.entity. Default 0.05."""
+
+
+@cel(
+    "!has(self.reserve) || has(self.source.columns.entity)",
+    "data.reserve needs data.source.columns.entity: entities are reserved, not rows",
+)
+@cel(
+    "!has(self.volume) || self.source.uri.startsWith('file://' + "
+    "(has(self.volume.mountPath) ? self.volume.mountPath : '/data'))",
+    "data.source.uri must begin with file:// and data.volume.mountPath (default /data)",
+)
+class Data(Model):
+    """The stream of examples, and how it is cut into windows."""
+
+    source: Source
+    """Where the examples lie and how they read."""
+    window: Window = Window()
+    """How much new data makes a run."""
+    holdout: Holdout = Holdout()
+    """The rows that judge."""
+    reserve: Reserve | None = None
+    """Entities that are never trained on. Default: none."""
+    volume: DataVolume | None = None
+    """The claim that holds the data. Default: it lies on the claim of storage."""

@@ -1,0 +1,179 @@
+"""What a candidate must prove: the data it is scored on, the rules, and what an unclear result does."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from springtide_api.schema import Decimal, Fraction, Model, Name, Uri, cel
+
+Metric = Annotated[
+    str,
+    Field(
+        max_length=16,
+        pattern=r"^(auc|pr_auc|log_loss|accuracy|macro_f1|ece|ndcg@[1-9][0-9]{0,2})$",
+    ),
+]
+"""A built-in metric. log_loss and ece are better when lower, the others when higher."""
+
+
+@cel(
+    "(self.role == 'Guardrail') == has(self.uri)",
+    "a dataset needs uri if and only if its role is Guardrail",
+)
+class Dataset(Model):
+    """Rows on which candidate and live model are both scored."""
+
+    name: Name
+    """Name of the dataset in rules and reports."""
+    role: Literal["Holdout", "Historical", "Guardrail"]
+    """Holdout: the rows after the training rows. Historical: the reserved rows of earlier
+    windows. Guardrail: a file of your own that must stay right."""
+    uri: Uri | None = None
+    """A Guardrail's file, in the format and with the columns of data.source."""
+
+
+class Bootstrap(Model):
+    """The paired bootstrap over entities (cluster bootstrap)."""
+
+    samples: Annotated[int, Field(ge=200, le=20_000)] = 2000
+    """Resamples. Default 2000."""
+    confidence: Fraction = "0.95"
+    """One-sided confidence of each bound. Looks share the error. Default 0.95."""
+
+
+@cel(
+    "!has(self.datasets) || self.datasets.all(a, self.datasets.exists_one(b, a.name == b.name))",
+    "dataset names must be unique",
+)
+@cel(
+    "!has(self.datasets) || self.datasets.filter(d, d.role == 'Holdout').size() <= 1",
+    "at most one dataset has role Holdout",
+)
+@cel(
+    "!has(self.bootstrap) || !has(self.bootstrap.confidence)"
+    " || (double(self.bootstrap.confidence) >= 0.5 && double(self.bootstrap.confidence) < 1.0)",
+    "bootstrap.confidence must be at least 0.5 and less than 1",
+)
+class Evaluation(Model):
+    """On which data candidate and live model are compared, in one Job, on the same rows."""
+
+    datasets: Annotated[list[Dataset], Field(min_length=1, max_length=8)] = [
+        Dataset(name="holdout", role="Holdout")
+    ]
+    """Datasets by name. Default: one named holdout."""
+    bootstrap: Bootstrap = Bootstrap()
+    """How intervals are made."""
+
+
+@cel(
+    "has(self.absolute) != has(self.relative)",
+    "set either absolute or relative",
+)
+class Margin(Model):
+    """A distance from the live model's value."""
+
+    absolute: Decimal | None = None
+    """In units of the metric."""
+    relative: Decimal | None = None
+    """As a share of the live model's value, such as "0.01"."""
+
+
+@cel(
+    "has(self.min) || has(self.max) || has(self.minImprovement) || has(self.maxRegression)",
+    "a rule needs at least one of min, max, minImprovement and maxRegression",
+)
+@cel(
+    "!has(self.min) || !has(self.max) || double(self.min) <= double(self.max)",
+    "min must not be greater than max",
+)
+@cel(
+    "!(has(self.minImprovement) && has(self.maxRegression))",
+    "set minImprovement or maxRegression, not both",
+)
+@cel(
+    "!has(self.maxRegression) || !has(self.maxRegression.absolute)"
+    " || double(self.maxRegression.absolute) >= 0.0",
+    "maxRegression.absolute must not be negative",
+)
+@cel(
+    "!has(self.maxRegression) || !has(self.maxRegression.relative)"
+    " || double(self.maxRegression.relative) >= 0.0",
+    "maxRegression.relative must not be negative",
+)
+@cel(
+    "!has(self.minImprovement) || !has(self.minImprovement.absolute)"
+    " || double(self.minImprovement.absolute) >= 0.0",
+    "minImprovement.absolute must not be negative",
+)
+@cel(
+    "!has(self.minImprovement) || !has(self.minImprovement.relative)"
+    " || double(self.minImprovement.relative) >= 0.0",
+    "minImprovement.relative must not be negative",
+)
+class Rule(Model):
+    """One thing that a candidate must prove, by a confidence bound and not by a point."""
+
+    name: Name
+    """Name of the rule in status, events and report."""
+    metric: Metric
+    """What is measured: auc, pr_auc, log_loss, accuracy, macro_f1, ece or ndcg@<k>."""
+    dataset: Name = "holdout"
+    """Dataset of evaluation.datasets. Default holdout."""
+    min: Decimal | None = None
+    """The candidate's own value must be at least this."""
+    max: Decimal | None = None
+    """The candidate's own value must be at most this."""
+    min_improvement: Margin | None = None
+    """The candidate must be better than live by more than this; "0" is plain superiority."""
+    max_regression: Margin | None = None
+    """The candidate may be worse than live by less than this (non-inferiority)."""
+    min_entities: Annotated[int | None, Field(ge=1, le=1_000_000_000)] = None
+    """Fewer entities than this decide nothing."""
+    min_positives: Annotated[int | None, Field(ge=1, le=1_000_000_000)] = None
+    """Fewer rows of the positive (with many labels: of the rarest) label decide nothing."""
+    severity: Literal["Required", "Warn"] = "Required"
+    """Required rules must all pass; Warn rules are only reported. Default Required."""
+
+
+class ExtendHoldout(Model):
+    """Wait for more data and judge the same candidate again."""
+
+    max_looks: Annotated[int, Field(ge=1, le=3)] = 3
+    """Looks at the evidence at most; they share the error of one. Default 3."""
+
+
+@cel(
+    "(self.type == 'ExtendHoldout') == has(self.extendHoldout)",
+    "extendHoldout must be set if and only if type is ExtendHoldout",
+)
+class OnInconclusive(Model):
+    """What happens when the evidence decides nothing."""
+
+    type: Literal["ExtendHoldout", "Hold", "Reject"]
+    """ExtendHoldout waits for more data, Hold for a person, Reject gives the candidate up."""
+    extend_holdout: ExtendHoldout | None = None
+    """Options of ExtendHoldout."""
+
+
+@cel(
+    "self.rules.exists(r, (!has(r.severity) || r.severity == 'Required')"
+    " && (has(r.min) || has(r.max)))",
+    "rules needs at least one Required rule with min or max: a comparison alone passes two models"
+    " that are equally bad",
+)
+@cel(
+    "self.rules.all(a, self.rules.exists_one(b, a.name == b.name))",
+    "rule names must be unique",
+)
+class Gate(Model):
+    """What a candidate must prove before it may be served. All Required rules must pass; one
+    that is refuted rejects; otherwise the evidence is inconclusive."""
+
+    rules: Annotated[list[Rule], Field(min_length=1, max_length=16)]
+    """The rules, each judged by a one-sided confidence bound."""
+    on_inconclusive: OnInconclusive = OnInconclusive(
+        type="ExtendHoldout", extend_holdout=ExtendHoldout()
+    )
+    """What happens when the evidence decides nothing. Default: ExtendHoldout with 3 looks."""

@@ -1,0 +1,278 @@
+"""One attempt at a fresher model: the `ModelGeneration`, written by the operator."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from springtide_api.data_spec import Data
+from springtide_api.gate_spec import Evaluation, Gate
+from springtide_api.schema import Decimal, Digest, Model, Name, Text, Time, Uri, Word, cel
+from springtide_api.training_spec import Training
+from springtide_api.update_spec import InitialModel, ModelSpec, Storage
+from springtide_api.update_status import Condition, Verdict
+
+
+class UpdateRef(Model):
+    """The update that this generation belongs to."""
+
+    name: Annotated[str, Field(max_length=32)]
+    """Name of the IncrementalUpdate in the same namespace; its uid is a label."""
+
+
+class Ancestor(Model):
+    """Another generation, by name and content."""
+
+    name: Word
+    """Name of the ModelGeneration."""
+    digest: Digest
+    """Digest of its weights."""
+
+
+class Range(Model):
+    """Rows whose timestamp lies in [from, to)."""
+
+    from_: Annotated[Time | None, Field(alias="from")] = None
+    """First moment, included. None: the first row."""
+    to: Time
+    """Last moment, excluded."""
+
+
+class GenerationData(Model):
+    """The data of a run, frozen before training."""
+
+    windows: Annotated[list[Range], Field(max_length=17)] = []
+    """Time ranges of the training rows."""
+    partitions: Annotated[list[Word], Field(max_length=512)] = []
+    """Training partitions by the start of their period."""
+    holes: Annotated[list[Word], Field(max_length=16)] = []
+    """Partitions left out."""
+    holdout: Range | None = None
+    """Time range of the rows that judge first; extensions are in status.evaluation."""
+    holdout_partitions: Annotated[list[Word], Field(max_length=366)] = []
+    """Partitions of that holdout."""
+    manifest: Uri | None = None
+    """Folder of the frozen rows and their manifest."""
+    digest: Digest | None = None
+    """Digest of the manifest."""
+    rows: int = 0
+    """Training rows."""
+    holdout_rows: int = 0
+    """Rows that judge."""
+    holdout_entities: int = 0
+    """Entities among them."""
+    holdout_positives: int = 0
+    """Rows of the positive (with many labels: the rarest) label among them."""
+    reserved_rows: int = 0
+    """Reserved rows of the training range: the historical shard of this generation."""
+    historical: Annotated[list[Uri], Field(max_length=64)] = []
+    """Historical shards of the ancestors, oldest first."""
+
+
+class Recipe(Model):
+    """The part of the update's spec that made this generation, by value."""
+
+    model: ModelSpec
+    data: Data
+    training: Training
+    evaluation: Evaluation
+    gate: Gate
+    storage: Storage
+
+
+@cel("self == oldSelf", "the spec of a generation is immutable")
+class GenerationSpec(Model):
+    """What this generation is made from. Immutable."""
+
+    update_ref: UpdateRef
+    """The update that this generation belongs to."""
+    number: Annotated[int, Field(ge=0)]
+    """Number, never used twice for one update."""
+    origin: Literal["Imported", "Trained"]
+    """Imported: from model.initial. Trained: from its parent."""
+    trigger: Literal["", "Schedule", "OnData", "Request"] = ""
+    """What started the run."""
+    parent: Ancestor | None = None
+    """The generation whose weights it continues from."""
+    baseline: Ancestor | None = None
+    """The live generation that it is compared with; none for the first."""
+    data: GenerationData | None = None
+    """The data of the run; none for an imported one."""
+    initial: InitialModel | None = None
+    """Source of an imported one."""
+    recipe: Recipe
+    """The part of the update's spec that made this generation, by value."""
+    recipe_hash: Digest
+    """Digest of what decides the weights and the verdict: model, data, training, evaluation,
+    gate."""
+
+
+class Artifact(Model):
+    """The weights."""
+
+    uri: Uri
+    """Folder of the artifact."""
+    weights_digest: Digest
+    """Digest of weights, tokenizer and preprocessing."""
+    served_digest: Digest
+    """Digest of the form that is served."""
+    format: Literal["safetensors"] = "safetensors"
+    """Format of the weights."""
+    bytes: int = 0
+    """Size."""
+    head: Literal["Trained", "Seeded"] = "Trained"
+    """Seeded: the head was made at import and knows nothing; never served."""
+
+
+class StageRun(Model):
+    """The Job of one stage."""
+
+    job: Word
+    """Name of the newest attempt's Job."""
+    attempt: int = 1
+    """Number of the attempt, from 1."""
+    counted: int = 0
+    """Attempts that failed and count against limits.maxAttempts."""
+    job_uid: Annotated[str, Field(max_length=64)] = ""
+    """Uid of the Job once it was made."""
+    started: Time | None = None
+    """When the first attempt was recorded."""
+    last_failure: Text = ""
+    """Why the last attempt failed."""
+
+
+class TrainingStatus(StageRun):
+    """Training, or the import of generation 0."""
+
+    batch_divisor: int = 1
+    """Batches are this many times smaller than the recipe's, after running out of memory."""
+    step: int | None = None
+    total_steps: int | None = None
+    percent: int | None = None
+    eta_seconds: int | None = None
+    metrics: Annotated[list[Word], Field(max_length=16)] = []
+    """Numbers of the trainer, as name=value."""
+    adjustments: Annotated[list[Text], Field(max_length=8)] = []
+    """What was changed to get through, such as a halved batch."""
+    gpu_seconds: int = 0
+    """GPUs times seconds, over all attempts."""
+
+
+class HoldoutLook(Model):
+    """One holdout and the looks spent on it."""
+
+    digest: Digest
+    """Digest of its manifest."""
+    manifest: Uri
+    """Folder of its frozen rows."""
+    range: Range
+    """Its time range."""
+    partitions: Annotated[list[Word], Field(max_length=366)] = []
+    """Its partitions."""
+    rows: int = 0
+    entities: int = 0
+    positives: int = 0
+    looks: int = 0
+    """Looks at it that were scored and not suspect."""
+    suspect: bool = False
+    """It was found suspect; no look was spent."""
+
+
+class RuleResult(Model):
+    """One rule on one holdout: the numbers and what they say."""
+
+    rule: Name
+    """Name of the rule."""
+    metric: Word = ""
+    dataset: Word = ""
+    candidate: Decimal | None = None
+    """The candidate's value."""
+    baseline: Decimal | None = None
+    """The live model's value."""
+    delta: Decimal | None = None
+    """Candidate minus live, signed so that more is better."""
+    low: Decimal | None = None
+    """Lower bound of what decided: the delta, or the candidate's own value."""
+    high: Decimal | None = None
+    """Upper bound of it."""
+    bound: Text = ""
+    """The bound in words, such as "delta > -0.005"."""
+    entities: int = 0
+    positives: int = 0
+    severity: Literal["Required", "Warn"] = "Required"
+    verdict: Literal["Pass", "Reject", "Inconclusive"]
+    """What this rule says."""
+    message: Text = ""
+    """The same in a sentence."""
+
+
+class Score(Model):
+    """A model's own score, kept to notice a holdout that is out of line."""
+
+    metric: Word
+    dataset: Word
+    value: Decimal
+    error: Decimal
+    """Standard error."""
+
+
+class EvaluationStatus(StageRun):
+    """Judging."""
+
+    report: Uri | None = None
+    """Folder of report and scores."""
+    holdouts: Annotated[list[HoldoutLook], Field(max_length=8)] = []
+    """Extensions: the holdouts after the first, the newest last."""
+    looks: int = 0
+    """Looks spent in all."""
+    results: Annotated[list[RuleResult], Field(max_length=16)] = []
+    """The rules, as the newest evaluation decided them."""
+    scores: Annotated[list[Score], Field(max_length=16)] = []
+    """This generation's own scores on the newest unsuspected holdout: what live must hold."""
+
+
+class RolloutStatus(Model):
+    """Serving."""
+
+    step_started_at: Time | None = None
+    """When the roll began."""
+    deadline: Time | None = None
+    """When it goes back if the pods are not available."""
+    promoted_at: Time | None = None
+    """When all targets were available on it. The newest promotedAt is live."""
+    abort_reason: Text = ""
+    """Why it was taken back; an aborted generation is never served again."""
+    reverted_at: Time | None = None
+    """When all targets were back."""
+
+
+class GenerationStatus(Model):
+    """What became of it. Written by the operator alone."""
+
+    phase: Word = "Pending"
+    """One word for people, derived; never an input."""
+    verdict: Verdict = "Pending"
+    """What the gate said."""
+    reason: Word = ""
+    """Why, in one word."""
+    message: Text = ""
+    """Why, with rule, number, bound, interval and counts."""
+    verdict_at: Time | None = None
+    """When the verdict was written."""
+    retired: Word = ""
+    """Why the candidate was given up without a rejection, such as PartitionQuarantined."""
+    conditions: Annotated[list[Condition], Field(max_length=8)] = []
+    """Trained, Evaluated, Blessed, Live."""
+    artifact: Artifact | None = None
+    """The weights."""
+    training: TrainingStatus | None = None
+    """Training."""
+    evaluation: EvaluationStatus | None = None
+    """Judging."""
+    rollout: RolloutStatus = RolloutStatus()
+    """Serving."""
+    trained_through: Time | None = None
+    """End of its training data; the cursor while it is live."""
+    holes: Annotated[list[Word], Field(max_length=16)] = []
+    """Quarantined partitions when it was promoted."""

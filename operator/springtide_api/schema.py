@@ -1,0 +1,107 @@
+"""The building blocks of both kinds: a base model, checked strings, and CEL rules beside the types.
+
+No floating point numbers travel through the Kubernetes API: decimals are strings, durations are
+written as Go writes them, digests are `sha256:` and 64 hex digits.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+VALIDATIONS = "x-kubernetes-validations"
+
+Name = Annotated[
+    str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+]
+"""A name as Kubernetes wants it for a label value or a small object."""
+
+ObjectName = Annotated[
+    str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+]
+
+ColumnName = Annotated[str, Field(min_length=1, max_length=128)]
+
+Decimal = Annotated[
+    str, Field(max_length=32, pattern=r"^-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]{1,3})?$")
+]
+"""A number in a string, such as "0.005" or "2e-5". NaN and infinity have no spelling."""
+
+Fraction = Annotated[str, Field(max_length=32, pattern=r"^(0(\.[0-9]+)?|1(\.0+)?)$")]
+"""A decimal from 0 to 1."""
+
+Duration = Annotated[str, Field(max_length=32, pattern=r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$")]
+"""A duration as Go writes it: "90s", "6h", "1h30m"."""
+
+Digest = Annotated[str, Field(max_length=71, pattern=r"^sha256:[0-9a-f]{64}$")]
+
+Uri = Annotated[str, Field(max_length=1024, pattern=r"^file:///[^\s\\]*$")]
+"""Where something lies. Only `file:///` on a mounted claim for now."""
+
+Time = AwareDatetime
+
+Text = Annotated[str, Field(max_length=1024)]
+Word = Annotated[str, Field(max_length=128)]
+
+
+class Model(BaseModel):
+    """Base of every type: camelCase outside, frozen, and lenient to fields it does not know.
+
+    An older operator must survive a newer CRD, so unknown fields are ignored here; the API server
+    refuses them for people (`fieldValidation=Strict`).
+    """
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="ignore",
+        frozen=True,
+        use_attribute_docstrings=True,
+    )
+
+    def plain(self) -> dict[str, Any]:
+        """Return what JSON would hold: camelCase names, unset and null fields left out."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+M = TypeVar("M", bound=type[BaseModel])
+
+
+def cel(rule: str, message: str) -> Callable[[M], M]:
+    """Attach one CEL validation to a type; it lands in the CRD at that type's place."""
+
+    def attach(model: M) -> M:
+        extra = model.model_config.get("json_schema_extra")
+        known = dict(extra) if isinstance(extra, dict) else {}
+        rules = [*known.get(VALIDATIONS, []), {"rule": rule, "message": message}]  # type: ignore[misc]
+        model.model_config["json_schema_extra"] = {**known, VALIDATIONS: rules}
+        model.model_rebuild(force=True)
+        return model
+
+    return attach
+
+
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def duration(text: str) -> timedelta:
+    """Read a Go duration such as "1h30m".
+
+    Raises:
+        ValueError: the text is no duration.
+    """
+    parts = _PART.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise ValueError(f"{text!r} is no duration; write it like 90s, 6h or 1h30m")
+    return timedelta(seconds=sum(float(number) * _SECONDS[unit] for number, unit in parts))
+
+
+def timestamp(moment: datetime) -> str:
+    """Write a moment as the Kubernetes API does: RFC 3339, UTC, whole seconds."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

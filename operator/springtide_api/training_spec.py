@@ -1,0 +1,167 @@
+"""How a candidate is trained; the defaults are right for an incremental update."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from springtide_api.schema import Decimal, Duration, Fraction, Model, Word, cel
+
+Quantity = Annotated[str, Field(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$")]
+
+
+class Method(Model):
+    """Which weights move."""
+
+    type: Literal["Full"] = "Full"
+    """Full: all weights that are not frozen."""
+
+
+class Freeze(Model):
+    """Weights that stay as they are."""
+
+    embeddings: bool = True
+    """Keep the word embeddings. Set false for new scripts and languages. Default true."""
+    lower_layers: Annotated[int, Field(ge=0, le=200)] = 0
+    """Keep so many layers, counted from the input. Default 0."""
+
+
+@cel("!(has(self.epochs) && has(self.maxSteps))", "set epochs or maxSteps, not both")
+@cel("double(self.learningRate) > 0.0", "learningRate must be greater than 0")
+class Hyperparameters(Model):
+    """How the optimiser walks."""
+
+    epochs: Annotated[int | None, Field(ge=1, le=100)] = None
+    """Times that every row is seen. Default 1, unless maxSteps is set."""
+    max_steps: Annotated[int | None, Field(ge=1, le=100_000_000)] = None
+    """Optimiser steps. Either this or epochs."""
+    optimizer: Literal["AdamW", "SGD", "Adafactor"] = "AdamW"
+    """Optimiser. Default AdamW."""
+    learning_rate: Decimal = "2e-5"
+    """Highest learning rate. Default 2e-5."""
+    schedule: Literal["Linear", "Cosine", "Constant"] = "Linear"
+    """How the learning rate falls after the warm-up. Default Linear."""
+    warmup: Fraction = "0.1"
+    """Share of the steps in which the learning rate rises. Default 0.1."""
+    batch_size: Annotated[int, Field(ge=1, le=65536)] = 32
+    """Rows of one forward pass. Default 32."""
+    gradient_accumulation: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Batches of one optimiser step. Default 1."""
+    precision: Literal["Auto", "FP32", "BF16", "FP16"] = "Auto"
+    """Number format of the forward pass. Auto: BF16 where the hardware computes it, else FP32.
+    FP16 needs a GPU. Scoring is always FP32. Default Auto."""
+    weight_decay: Fraction = "0.01"
+    """Weight decay. Default 0.01."""
+    dropout: Fraction = "0"
+    """Dropout during training. Default 0: right for up to 3 epochs."""
+    max_grad_norm: Decimal = "1.0"
+    """Gradients are clipped to this norm. Default 1.0."""
+    gradient_checkpointing: bool = False
+    """Compute activations again to save memory. Default false."""
+    freeze: Freeze = Freeze()
+    """Weights that stay as they are."""
+    seed: Annotated[int, Field(ge=0, le=2_147_483_647)] = 17
+    """Seed of order, dropout and a new head. Same seed, data and hardware: same weights.
+    Default 17."""
+
+
+class EarlyStopping(Model):
+    """Stop when the validation part (rows of the window that are set aside, never those that the
+    gate judges) no longer gets better; the best weights win."""
+
+    metric: Literal["log_loss", "auc", "accuracy", "macro_f1"] = "log_loss"
+    """What must get better. Default log_loss."""
+    patience: Annotated[int, Field(ge=1, le=100)] = 2
+    """Looks without a gain before it stops. Default 2."""
+    min_delta: Decimal = "0"
+    """The least change that counts as a gain. Default 0."""
+    every_steps: Annotated[int, Field(ge=1, le=1_000_000)] = 50
+    """Optimiser steps between two looks. Default 50."""
+    validation_fraction: Fraction = "0.1"
+    """Share of the training entities that is set aside. Default 0.1."""
+
+
+class Checkpoint(Model):
+    """Save the state of training, to go on after an interruption as if there had been none."""
+
+    every_steps: Annotated[int, Field(ge=1, le=1_000_000)] = 200
+    """Optimiser steps between two checkpoints. One is also saved on SIGTERM. Default 200."""
+    keep: Annotated[int, Field(ge=1, le=10)] = 2
+    """Checkpoints kept. Default 2."""
+
+
+class Resources(Model):
+    """What a pod asks for and may use at most; the request equals the limit for memory."""
+
+    cpu: Quantity = "1"
+    """Processor cores, such as "2" or "500m". Threads follow. Default 1."""
+    memory: Quantity = "4Gi"
+    """Memory, such as 8Gi. Default 4Gi."""
+
+
+@cel(
+    "!has(self.key) ? (has(self.operator) && self.operator == 'Exists') : true",
+    "a toleration without key needs operator Exists",
+)
+class Toleration(Model):
+    """A taint of a node that the pod accepts."""
+
+    key: Annotated[str | None, Field(max_length=316)] = None
+    """Key of the taint. Empty with operator Exists: every taint."""
+    operator: Literal["Exists", "Equal"] = "Equal"
+    """How the value is compared. Default Equal."""
+    value: Annotated[str | None, Field(max_length=63)] = None
+    """Value of the taint."""
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    """Effect of the taint. Default: every effect."""
+
+
+class Compute(Model):
+    """Where and with what training runs."""
+
+    gpus_per_node: Annotated[int, Field(ge=0, le=16)] = 0
+    """GPUs (nvidia.com/gpu) of the training pod; evaluation uses one if this is not 0. Default 0."""
+    resources: Resources = Resources()
+    """Processor and memory of the training and evaluation pods."""
+    node_selector: Annotated[dict[str, Word], Field(max_length=16)] = {}
+    """Labels that the node must have."""
+    tolerations: Annotated[list[Toleration], Field(max_length=16)] = []
+    """Taints that the pod accepts."""
+    shared_memory: Quantity = "64Mi"
+    """Size of /dev/shm. Default 64Mi."""
+    priority_class_name: Annotated[str | None, Field(max_length=253)] = None
+    """Priority of the pods."""
+    pending_timeout: Duration | None = None
+    """Give up on an attempt whose pod found no place for so long. Default: wait for ever."""
+
+
+class Limits(Model):
+    """When an attempt is given up, and how often it is tried."""
+
+    active_deadline: Duration = "24h"
+    """Running time of one attempt, at most. Default 24h."""
+    max_attempts: Annotated[int, Field(ge=1, le=10)] = 3
+    """Attempts of one stage. A disrupted pod (eviction, preemption) does not count. Default 3."""
+    on_out_of_memory: Literal["HalveBatch", "Fail"] = "HalveBatch"
+    """HalveBatch: try again with half the rows a batch and twice the accumulation. Default
+    HalveBatch."""
+
+
+class Training(Model):
+    """How a candidate is trained from the live weights."""
+
+    image: Annotated[str | None, Field(max_length=512, pattern=r"^[^\s]+$")] = None
+    """Image of the trainer, best by digest. Default: the one of the chart."""
+    method: Method = Method()
+    """Which weights move."""
+    hyperparameters: Hyperparameters = Hyperparameters()
+    """How the optimiser walks."""
+    early_stopping: EarlyStopping | None = None
+    """Stop before the end. Default: no."""
+    checkpoint: Checkpoint = Checkpoint()
+    """How often the state is saved."""
+    compute: Compute = Compute()
+    """Where and with what training runs."""
+    limits: Limits = Limits()
+    """When an attempt is given up."""

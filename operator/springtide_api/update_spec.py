@@ -1,0 +1,219 @@
+"""What people declare: the spec of an `IncrementalUpdate`, field by field.
+
+Descriptions are the documentation of `kubectl explain`. Defaults live here, once; the API server
+applies those of plain fields, the operator those of whole blocks. The data's own types are in
+`data_spec`, training's in `training_spec`, judging's in `gate_spec`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from springtide_api.data_spec import Data, VolumeClaim
+from springtide_api.gate_spec import Evaluation, Gate
+from springtide_api.schema import Digest, Duration, Model, Name, ObjectName, Time, Uri, Word, cel
+from springtide_api.training_spec import Training
+
+
+class InitialModel(Model):
+    """The model to begin with: any Hugging Face folder with safetensors weights.
+
+    It becomes generation 0 by an import Job that computes the digest. A model without a
+    classification head gets a seeded one, once, at import; such a generation 0 is never served.
+    """
+
+    uri: Uri
+    """Folder of the model, such as file:///models/minilm."""
+    digest: Digest | None = None
+    """Digest that the folder must have after import; a different one is refused."""
+    trained_through: Time | None = None
+    """End of the data that this model has seen. Rows from here on are new. Default: the first row."""
+
+
+@cel("self.labels.all(a, self.labels.exists_one(b, a == b))", "labels must be unique")
+class ModelSpec(Model):
+    """The model to keep fresh."""
+
+    task: Literal["Classification"] = "Classification"
+    """Classification: click, recommendation, promotion, sentiment, intent."""
+    initial: InitialModel
+    """The model to begin with. Immutable."""
+    labels: Annotated[list[Word], Field(min_length=2, max_length=256)]
+    """Label names as the data spells them. With two labels, the second is the positive one.
+    Labels are append-only."""
+    max_length: Annotated[int, Field(ge=8, le=8192)] = 128
+    """Tokens kept of each example. Default 128."""
+
+
+class OnData(Model):
+    """Look for new data again and again."""
+
+    poll_interval: Duration = "30m"
+    """Time between two looks, at least 1m, spread over the updates of the cluster. Default 30m.
+    Each look is a short Job without a GPU."""
+
+
+@cel(
+    "!has(self.timeZone) || has(self.schedule)",
+    "timeZone goes with schedule; set schedule or remove timeZone",
+)
+@cel(
+    "!has(self.onData) || !has(self.onData.pollInterval)"
+    " || duration(self.onData.pollInterval) >= duration('1m')",
+    "onData.pollInterval must be at least 1m",
+)
+class Trigger(Model):
+    """When to look for data and start a run. The annotation springtide.dev/request: run@<token>
+    starts one at any time."""
+
+    schedule: Annotated[
+        str | None,
+        Field(max_length=128, pattern=r"^(@(hourly|daily|weekly|monthly)|\S+(\s+\S+){4})$"),
+    ] = None
+    """Cron expression of five fields, such as "0 3 * * *", or @daily."""
+    time_zone: Annotated[str | None, Field(max_length=64)] = None
+    """Time zone of the schedule, such as Europe/Berlin. Default: UTC."""
+    on_data: OnData | None = None
+    """Look for new data at an interval."""
+    cooldown: Duration = "0s"
+    """Time to wait after the end of a run before the next one starts. Default 0s."""
+    max_runs_per_day: Annotated[int | None, Field(ge=1, le=1000)] = None
+    """Runs started within 24 hours, at most. Default: no limit."""
+
+
+class TargetRef(Model):
+    """A Deployment in the namespace of the update."""
+
+    kind: Literal["Deployment"] = "Deployment"
+    """Kind of the target."""
+    name: ObjectName
+    """Name of the Deployment."""
+
+
+class TargetEnv(Model):
+    """Names of the environment variables by which the server learns its model."""
+
+    uri: Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = "MODEL_URI"
+    """Variable that gets the folder of the model. Default MODEL_URI."""
+    digest: Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = (
+        "MODEL_DIGEST"
+    )
+    """Variable that gets the digest that the model must have. Default MODEL_DIGEST."""
+
+
+class Target(Model):
+    """A container that serves the model. Springtide owns its two environment variables, three
+    labels and three annotations, nothing else."""
+
+    target_ref: TargetRef
+    """The Deployment that serves the model. One update per Deployment."""
+    container: Name
+    """Container of the Deployment that serves the model."""
+    env: TargetEnv = TargetEnv()
+    """Names of the environment variables."""
+
+
+class Strategy(Model):
+    """How the pods of the targets are replaced."""
+
+    type: Literal["RollingUpdate"] = "RollingUpdate"
+    """RollingUpdate: the Deployment's own strategy decides."""
+
+
+@cel(
+    "self.targets.all(a, self.targets.exists_one(b, a.targetRef.name == b.targetRef.name))",
+    "targets must name different Deployments",
+)
+class Rollout(Model):
+    """How an accepted generation reaches the shoppers."""
+
+    targets: Annotated[list[Target], Field(min_length=1, max_length=4)]
+    """Deployments that serve this model. Several move together: all are promoted or none."""
+    strategy: Strategy = Strategy()
+    """How the pods are replaced."""
+    deadline: Duration = "10m"
+    """Time for the new pods to become available; then all targets go back. Default 10m."""
+
+
+class Storage(Model):
+    """Where generations, manifests, checkpoints and reports live."""
+
+    uri: Uri
+    """Folder on the claim, such as file:///models. The claim is mounted there in our pods; the
+    server's Deployment mounts it at the same place."""
+    volume: VolumeClaim
+    """The claim. ReadWriteMany where pods run on several nodes."""
+
+
+class History(Model):
+    """How many old generations are kept. Live, previous and the highest number always are."""
+
+    generations: Annotated[int, Field(ge=1, le=100)] = 10
+    """Promoted generations to keep, with their weights. Default 10."""
+    rejected: Annotated[int, Field(ge=0, le=100)] = 5
+    """Rejected, failed and aborted generations to keep. Default 5."""
+
+
+@cel(
+    "self.model.initial == oldSelf.model.initial",
+    "model.initial is immutable; create a new IncrementalUpdate for another initial model",
+)
+@cel(
+    "self.model.task == oldSelf.model.task",
+    "model.task is immutable; create a new IncrementalUpdate for another task",
+)
+@cel(
+    "oldSelf.model.labels.size() <= self.model.labels.size()"
+    " && self.model.labels.filter(l, l in oldSelf.model.labels) == oldSelf.model.labels",
+    "model.labels is append-only; add labels at the end and remove or reorder none",
+)
+@cel(
+    "self.gate.rules.all(r, has(self.evaluation) && has(self.evaluation.datasets)"
+    " ? self.evaluation.datasets.exists(d, d.name == r.dataset) : r.dataset == 'holdout')",
+    "gate.rules[].dataset must name one of evaluation.datasets (default: holdout)",
+)
+@cel(
+    "has(self.data.source.columns.group)"
+    " || !self.gate.rules.exists(r, r.metric.startsWith('ndcg'))",
+    "a rule on ndcg needs data.source.columns.group",
+)
+@cel(
+    "!has(self.evaluation) || !has(self.evaluation.datasets) || has(self.data.reserve)"
+    " || !self.evaluation.datasets.exists(d, d.role == 'Historical')",
+    "a dataset with role Historical needs data.reserve: it holds the reserved rows",
+)
+@cel(
+    "self.storage.uri == oldSelf.storage.uri",
+    "storage.uri is immutable; the generations already kept would be lost",
+)
+class UpdateSpec(Model):
+    """What to keep fresh, from which data, trained how, judged how and rolled out how."""
+
+    mode: Literal["Enforce"] = "Enforce"
+    """Enforce: train, judge and roll out what passed the gate. Default Enforce."""
+    suspend: bool = False
+    """Start no new runs; suspend a running Job; hold a rollout between steps. A begun roll
+    finishes or reverts. Default false."""
+    model: ModelSpec
+    """The model to keep fresh."""
+    data: Data
+    """The stream of examples, and how it is cut into windows."""
+    trigger: Trigger = Trigger()
+    """When runs start. Empty: only by request."""
+    training: Training = Training()
+    """How a candidate is trained from the live weights."""
+    evaluation: Evaluation = Evaluation()
+    """On which data candidate and live model are compared."""
+    gate: Gate
+    """What a candidate must prove before it may be served."""
+    rollout: Rollout
+    """How an accepted generation reaches the shoppers."""
+    storage: Storage
+    """Where generations live."""
+    history: History = History()
+    """How many old generations are kept."""
+    deletion_policy: Literal["Orphan", "Delete"] = "Orphan"
+    """What happens to the generations when the update is deleted. Orphan keeps them, and a
+    recreated update of the same name adopts them. Default Orphan."""
