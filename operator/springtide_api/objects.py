@@ -1,0 +1,118 @@
+"""Objects as the API server hands them out, read into the types of this package.
+
+The operator meets what an older or newer version wrote: fields it does not know are ignored, and
+what does not fit is told field by field instead of failing in the middle of a decision.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+from pydantic import Field, ValidationError
+
+from springtide_api.generation import GenerationSpec, GenerationStatus
+from springtide_api.schema import Model, Time
+from springtide_api.update_spec import UpdateSpec
+from springtide_api.update_status import UpdateStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic_core import ErrorDetails
+
+
+class Meta(Model):
+    """What the API server keeps about every object."""
+
+    name: str
+    namespace: str
+    uid: str
+    generation: int = 0
+    """Counts the changes of the spec."""
+    resource_version: str = ""
+    labels: Annotated[dict[str, str], Field(default_factory=dict)]
+    annotations: Annotated[dict[str, str], Field(default_factory=dict)]
+    creation_timestamp: Time
+    deletion_timestamp: Time | None = None
+    """Set while the object is being deleted and finalizers hold it."""
+    finalizers: tuple[str, ...] = ()
+
+
+class IncrementalUpdate(Model):
+    """A policy with what is known about it."""
+
+    metadata: Meta
+    spec: UpdateSpec
+    status: UpdateStatus = UpdateStatus()
+
+
+class ModelGeneration(Model):
+    """One attempt at a fresher model with what became of it."""
+
+    metadata: Meta
+    spec: GenerationSpec
+    status: GenerationStatus = GenerationStatus()
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with an object."""
+
+    field: str
+    """Path such as spec.gate.rules[0].min."""
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.message}"
+
+
+class InvalidObject(ValueError):  # noqa: N818 - named for what it tells
+    """An object does not fit its types; `problems` says where and why, one sentence each."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        super().__init__("; ".join(map(str, problems)))
+        self.problems = problems
+
+
+O = TypeVar("O", bound=Model)  # noqa: E741 - an object of the API
+
+
+def parse_update(raw: Mapping[str, Any]) -> IncrementalUpdate:
+    """Read an `IncrementalUpdate`.
+
+    Raises:
+        InvalidObject: a field is missing or out of bounds.
+    """
+    return _parse(IncrementalUpdate, raw)
+
+
+def parse_generation(raw: Mapping[str, Any]) -> ModelGeneration:
+    """Read a `ModelGeneration`.
+
+    Raises:
+        InvalidObject: a field is missing or out of bounds.
+    """
+    return _parse(ModelGeneration, raw)
+
+
+def _parse(kind: type[O], raw: Mapping[str, Any]) -> O:
+    try:
+        return kind.model_validate(raw)
+    except ValidationError as error:
+        raise InvalidObject(tuple(_problem(each) for each in error.errors())) from None
+
+
+def _problem(error: ErrorDetails) -> Problem:
+    field = ""
+    for part in error["loc"]:
+        field += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return Problem(field.lstrip("."), error["msg"] + _shown(error["input"]))
+
+
+def _shown(value: object) -> str:
+    """Return the refused value where it fits into a sentence."""
+    if value is None or isinstance(value, dict | list):
+        return ""
+    text = str(value)
+    return f" (is {text[:64]!r})" if isinstance(value, str) else f" (is {text})"
