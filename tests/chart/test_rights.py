@@ -1,0 +1,53 @@
+"""What the operator may do: only what the chart's README gives a reason for."""
+
+from local_cluster.places import REPOSITORY
+
+
+def rules(documents: list[dict]) -> list[dict]:
+    return [
+        rule
+        for document in documents
+        if document["kind"] in {"Role", "ClusterRole"}
+        for rule in document["rules"]
+    ]
+
+
+def test_no_rule_has_a_wildcard(render):
+    for rule in rules(render()):
+        assert "*" not in rule["apiGroups"] + rule["resources"] + rule["verbs"]
+
+
+def test_secrets_and_rights_are_out_of_reach(render):
+    resources = {resource for rule in rules(render()) for resource in rule["resources"]}
+    assert not resources & {"secrets", "configmaps", "serviceaccounts", "nodes", "pods/exec"}
+    groups = {group for rule in rules(render()) for group in rule["apiGroups"]}
+    assert "rbac.authorization.k8s.io" not in groups
+
+
+def test_every_resource_stands_in_the_table_of_the_readme(render):
+    table = (REPOSITORY / "charts" / "springtide" / "README.md").read_text()
+    rows = [row.split("|")[2] for row in table.splitlines() if row.count("|") == 5]
+    for rule in rules(render()):
+        for resource in rule["resources"]:
+            assert any(resource in row for row in rows), f"{resource} has no reason in the README"
+
+
+def test_with_one_namespace_only_token_reviews_stay_cluster_wide(render):
+    documents = render("watchNamespace=shop")
+    wide = [document for document in documents if document["kind"] == "ClusterRole"]
+    assert [rule["resources"] for rule in rules(wide)] == [["tokenreviews"]]
+    role = next(document for document in documents if document["kind"] == "Role")
+    assert role["metadata"]["namespace"] == "shop"
+    bindings = [document for document in documents if document["kind"] == "RoleBinding"]
+    assert {binding["metadata"]["namespace"] for binding in bindings} == {"shop", "tides"}
+    assert all(binding["subjects"][0]["namespace"] == "tides" for binding in bindings)
+
+
+def test_leases_may_be_written_only_where_the_operator_lives(render):
+    holders = [
+        document
+        for document in render()
+        if document["kind"] in {"Role", "ClusterRole"}
+        and any("leases" in rule["resources"] for rule in document["rules"])
+    ]
+    assert [(one["kind"], one["metadata"]["namespace"]) for one in holders] == [("Role", "tides")]
