@@ -1,0 +1,35 @@
+"""Ends of a stage that are no defects, as exceptions with the words that a person needs."""
+
+from __future__ import annotations
+
+from springtide_api.contract import ExitCode, Failure
+
+
+class Refused(Exception):  # noqa: N818 - it is an answer, not an error of the program
+    """The input is not acceptable; a person must act before the stage can get through.
+
+    Args:
+        reason: One word for machines, such as MissingColumn or UnsafeArtifact.
+        message: What is wrong, where, the number and its bound, and what to do.
+        field: Path of the field that the user must change, if it is one.
+        code: How the process exits.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        message: str,
+        field: str = "",
+        code: ExitCode = ExitCode.INVALID_INPUT,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.failure = Failure(reason=reason, message=message, field=field)
+
+    def __str__(self) -> str:
+        where = f" ({self.failure.field})" if self.failure.field else ""
+        return f"{self.failure.reason}: {self.failure.message}{where}"
+
+
+class Interrupted(Exception):  # noqa: N818 - the platform asked for it
+    """SIGTERM came; what can be resumed is saved, and another pod goes on."""

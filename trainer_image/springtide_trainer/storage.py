@@ -1,0 +1,127 @@
+"""Where everything of one update lies in the storage, and how something gets there whole.
+
+Writers fill a folder below `tmp/` of their own, then move it into place with one rename that never
+replaces anything: a half-written folder is never at its final place, and a late writer changes
+nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from springtide_trainer.errors import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Home:
+    """The folder of one update: `<storage>/<namespace>/<update>`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def artifact(self, digest: str) -> Path:
+        """Return the folder of the weights with this digest (`sha256:<hex>`)."""
+        return self.path / "artifacts" / folder_name(digest)
+
+    def data(self, digest: str) -> Path:
+        """Return the folder of the frozen rows whose manifest has this digest."""
+        return self.path / "data" / folder_name(digest)
+
+    def checkpoints(self, number: int) -> Path:
+        """Return the folder of a generation's checkpoints, shared by its attempts."""
+        return self.path / "checkpoints" / f"g{number}"
+
+    def result(self, job: str) -> Path:
+        """Return the file of a Job's committed result."""
+        return self.path / "results" / f"{job}.json"
+
+    def report(self, job: str) -> Path:
+        """Return the folder of an evaluation's report."""
+        return self.path / "reports" / job
+
+    @contextmanager
+    def tmp(self, job: str, pod_uid: str) -> Iterator[Path]:
+        """Make this pod's own scratch folder, empty; it goes when the block ends."""
+        folder = self.path / "tmp" / f"{job}-{pod_uid}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def folder_name(digest: str) -> str:
+    """Write a digest as a folder's name: `sha256:<hex>` becomes `sha256-<hex>`."""
+    return digest.replace(":", "-", 1)
+
+
+def local_path(uri: str, field: str = "") -> Path:
+    """Return the path of a `file://` URI.
+
+    Raises:
+        Refused: another scheme, a host, or a way out by `..`.
+    """
+    parts = urlsplit(uri)
+    path = Path(unquote(parts.path))
+    if parts.scheme != "file" or parts.netloc or not path.is_absolute() or ".." in path.parts:
+        raise Refused("InvalidUri", f"{uri!r} is no file:/// URI without '..'", field)
+    return path
+
+
+def uri_of(path: Path) -> str:
+    """Return the `file://` URI of an absolute path."""
+    return path.as_uri()
+
+
+def commit_folder(tmp: Path, final: Path) -> bool:
+    """Move a finished folder into place, durably, unless something is there already.
+
+    Both lie on one file system. Returns whether this call put it there; if not, `tmp` is untouched.
+    """
+    final.parent.mkdir(parents=True, exist_ok=True)
+    for folder, _, files in os.walk(tmp):
+        for name in files:
+            sync(Path(folder) / name)
+        sync(Path(folder))
+    try:
+        tmp.rename(final)
+    except OSError as taken:
+        if taken.errno in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}:
+            return False
+        raise
+    sync(final.parent)
+    return True
+
+
+def commit_file(tmp: Path, final: Path) -> bool:
+    """Move a finished file into place, durably, unless something is there already.
+
+    Returns whether this call put it there; if not, `tmp` is untouched.
+    """
+    final.parent.mkdir(parents=True, exist_ok=True)
+    sync(tmp)
+    try:
+        final.hardlink_to(tmp)
+    except FileExistsError:
+        return False
+    tmp.unlink()
+    sync(final.parent)
+    return True
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's bytes, or a folder's entries, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

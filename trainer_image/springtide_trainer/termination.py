@@ -1,0 +1,104 @@
+"""The termination message: a result small enough for the kubelet to keep.
+
+The whole result lies in the storage; here go the numbers that the operator decides on.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from springtide_api.contract import TERMINATION_LIMIT, TERMINATION_MESSAGE, Result
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+log = logging.getLogger(__name__)
+
+
+def write(result: Result, path: str) -> None:
+    """Write the message where the kubelet looks; a machine without that file is no failure."""
+    if path == TERMINATION_MESSAGE and not Path(path).exists():
+        return
+    try:
+        Path(path).write_bytes(compact(result))
+    except OSError as refused:
+        log.warning("no termination message", extra={"path": path, "error": str(refused)})
+
+
+def compact(result: Result) -> bytes:
+    """Write a result as JSON of at most 4096 bytes.
+
+    What is cut comes last in importance first: digits beyond the ninth, names of partitions, the
+    metrics of training, the tail of a message. Rules are never cut, only rounded.
+
+    Raises:
+        ValueError: it does not fit even so.
+    """
+    value = Result.model_validate(result.plain()).plain()
+    for reduce in _REDUCTIONS:
+        value = reduce(value)
+        if len(message := _json(value)) <= TERMINATION_LIMIT:
+            return message
+    raise ValueError(f"result of {len(message)} bytes; the limit is {TERMINATION_LIMIT}")
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _rounded(digits: int) -> Callable[[Any], Any]:
+    def rounded(value: Any) -> Any:
+        match value:
+            case float():
+                return float(f"{value:.{digits}g}")
+            case dict():
+                return {name: rounded(part) for name, part in value.items()}
+            case list():
+                return [rounded(part) for part in value]
+            case _:
+                return value
+
+    return rounded
+
+
+def _newest_partitions(keep: int) -> Callable[[Any], Any]:
+    def shortened(value: Any) -> Any:
+        match value:
+            case {"probe": {"window": {"partitions": partitions} as window} as probe}:
+                window = window | {"partitions": partitions[-keep:]}
+                return value | {"probe": probe | {"window": window}}
+            case _:
+                return value
+
+    return shortened
+
+
+def _without_metrics(value: Any) -> Any:
+    match value:
+        case {"train": train}:
+            return value | {"train": train | {"metrics": {}}}
+        case _:
+            return value
+
+
+def _short_message(value: Any) -> Any:
+    match value:
+        case {"failure": {"message": str(text)} as failure}:
+            return value | {"failure": failure | {"message": text[:900]}}
+        case _:
+            return value
+
+
+_REDUCTIONS = (
+    _rounded(9),
+    _short_message,
+    _newest_partitions(200),
+    _newest_partitions(60),
+    _newest_partitions(12),
+    _without_metrics,
+    _rounded(7),
+    _rounded(6),
+)
