@@ -105,6 +105,9 @@ class RunFile(Model):
     number: int | None = None
     attempt: int = 1
     job: str
+    result: str
+    """Name of the result below `<home>/results`: the same for every attempt at one thing, so that a
+    new attempt finds what an earlier one committed and emits it again under its own job."""
     home: str
     """Folder of this update in the storage: `<storage>/<namespace>/<update>`, as a path."""
     recipe: Recipe

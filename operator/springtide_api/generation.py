@@ -175,8 +175,8 @@ class HoldoutLook(Model):
     positives: int = 0
     looks: int = 0
     """Looks at it that were scored and not suspect."""
-    suspect: bool = False
-    """It was found suspect; no look was spent."""
+    outcome: Literal["", "Decided", "Inconclusive", "Suspect", "TooFew"] = ""
+    """Empty: not judged yet. Suspect and TooFew spend no look."""
 
 
 class RuleResult(Model):
@@ -223,7 +223,7 @@ class EvaluationStatus(StageRun):
     report: Uri | None = None
     """Folder of report and scores."""
     holdouts: Annotated[list[HoldoutLook], Field(max_length=8)] = []
-    """Extensions: the holdouts after the first, the newest last."""
+    """The holdouts that it was or will be judged on, the first one included, the newest last."""
     looks: int = 0
     """Looks spent in all."""
     results: Annotated[list[RuleResult], Field(max_length=16)] = []
@@ -239,6 +239,8 @@ class RolloutStatus(Model):
     """When the roll began."""
     deadline: Time | None = None
     """When it goes back if the pods are not available."""
+    held_since: Time | None = None
+    """A target is paused or scaled to 0: the clock stands since then."""
     promoted_at: Time | None = None
     """When all targets were available on it. The newest promotedAt is live."""
     abort_reason: Text = ""

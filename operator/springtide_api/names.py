@@ -30,6 +30,11 @@ ANNOTATION_RUN = f"{GROUP}/run"
 ANNOTATION_PROBE = f"{GROUP}/probe"
 """On a generation: uid of the probe Job that it was made from."""
 
+ANNOTATION_TRIGGER = f"{GROUP}/trigger"
+"""On a probe: what started it."""
+ANNOTATION_CURSOR = f"{GROUP}/cursor"
+"""On a probe: where its window begins."""
+
 FINALIZER = f"{GROUP}/roll"
 
 RUN_FOLDER = "/springtide"

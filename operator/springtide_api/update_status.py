@@ -155,6 +155,8 @@ class TargetStatus(Model):
     """Replicas that the Deployment asks for."""
     message: Text = ""
     """What keeps it back."""
+    reapplied: Annotated[list[Time], Field(max_length=3)] = []
+    """When our fields, wiped by somebody, were last put back; at most 3 times an hour."""
 
 
 class Counters(Model):

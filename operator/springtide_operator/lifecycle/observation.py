@@ -1,0 +1,150 @@
+"""Everything known about one update, read once and frozen: what `decide` reasons about.
+
+Facts come from spec, generations, Jobs, Pods and Deployments; nothing here is read from a phase.
+`cluster/observe.py` fills these in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from springtide_api.contract import Result
+from springtide_api.objects import IncrementalUpdate, ModelGeneration
+from springtide_api.update_spec import Target
+
+
+@dataclass(frozen=True)
+class PodSeen:
+    """A pod of one of our Jobs."""
+
+    name: str
+    uid: str
+    created: datetime
+    scheduled: bool = False
+    running: bool = False
+    exit_code: int | None = None
+    """Of the trainer's container once it terminated."""
+    out_of_memory: bool = False
+    """The kernel ended it: reason OOMKilled."""
+    disrupted: bool = False
+    """Condition DisruptionTarget is True, or it was evicted: an attempt that does not count."""
+    waiting: str = ""
+    """Why it does not run yet, in the words of scheduler or kubelet: "no node has a free
+    nvidia.com/gpu", "image pull failed: ..."."""
+
+
+@dataclass(frozen=True)
+class JobSeen:
+    """A Job with our labels."""
+
+    name: str
+    uid: str
+    owner_uid: str
+    """Uid of its controller; ours only if it is the update's."""
+    stage: str
+    number: int | None
+    attempt: int
+    created: datetime
+    succeeded: bool = False
+    failed: bool = False
+    finished: datetime | None = None
+    failure: str = ""
+    """Reason and message of the Job's Failed condition, such as DeadlineExceeded."""
+    suspended: bool = False
+    deleting: bool = False
+    request: str = ""
+    """Annotation springtide.dev/request: what a person asked for with this probe."""
+    trigger: str = ""
+    """Annotation springtide.dev/trigger: Schedule, OnData or Request."""
+    cursor: datetime | None = None
+    """Annotation springtide.dev/cursor: where the window of this probe begins."""
+    pods: tuple[PodSeen, ...] = ()
+    problem: str = ""
+    """Why it has no pod, from its events: quota exceeded, Pod Security, admission."""
+    result: Result | None = None
+    """What its pod's termination message says; None where it is missing, not JSON, too long or of
+    another job."""
+
+
+@dataclass(frozen=True)
+class ProgressSeen:
+    """What a trainer last reported."""
+
+    percent: int | None
+    eta_seconds: int | None
+    metrics: tuple[tuple[str, float], ...]
+    at: datetime
+
+
+@dataclass(frozen=True)
+class TargetSeen:
+    """A user's Deployment, as far as it concerns us."""
+
+    target: Target
+    uid: str = ""
+    """Empty: it does not exist."""
+    deleting: bool = False
+    has_container: bool = False
+    claimed_by: str = ""
+    """Value of the label springtide.dev/update; empty where nobody claimed it."""
+    number: int | None = None
+    """Value of the template's label springtide.dev/generation, where it is ours."""
+    highest_number: int | None = None
+    """Annotation springtide.dev/number on the Deployment: the highest number ever served here."""
+    digest: str | None = None
+    """Value of the digest variable in the container; None where it is absent."""
+    uri: str | None = None
+    """Value of the uri variable."""
+    foreign_manager: str = ""
+    """A field manager other than ours that owns one of our two variables."""
+    paused: bool = False
+    wanted: int = 0
+    updated: int = 0
+    """Pods of the newest template."""
+    available: int = 0
+    """Available pods; of the newest template only once `old` is 0."""
+    old: int = 0
+    """Pods of older templates that are still there."""
+    settled: bool = False
+    """status.observedGeneration has caught up with metadata.generation."""
+    stalled: str = ""
+    """Message of condition Progressing=False (ProgressDeadlineExceeded)."""
+    trouble: str = ""
+    """Why its newest pods are not ready, in the kubelet's words, if known."""
+    named: frozenset[str] = frozenset()
+    """Digests that its template and ReplicaSets with pods or history still name."""
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What the installation provides."""
+
+    trainer_image: str
+    progress_url: str
+    max_probes: int = 10
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Everything known about one update, read once."""
+
+    update: IncrementalUpdate
+    generations: tuple[ModelGeneration, ...]
+    """All whose spec.updateRef.name is this update's, by number, whatever their uid label."""
+    jobs: tuple[JobSeen, ...]
+    targets: tuple[TargetSeen, ...]
+    """In the order of spec.rollout.targets."""
+    defaults: Defaults
+    progress: dict[str, ProgressSeen] = field(default_factory=dict)
+    """By the name of the Job."""
+    probes_running: int = 0
+    """Probe Jobs in the whole cluster."""
+    namespace_terminating: bool = False
+
+    def job(self, name: str) -> JobSeen | None:
+        """The Job of that name, if it is ours."""
+        for job in self.jobs:
+            if job.name == name and job.owner_uid == self.update.metadata.uid:
+                return job
+        return None

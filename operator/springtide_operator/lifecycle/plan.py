@@ -1,0 +1,178 @@
+"""What should happen next, in domain words; `cluster/act.py` carries it out, in order, idempotently.
+
+Waiting is data (`wake_after`), never an exception.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Literal
+
+from springtide_api.contract import RunFile
+from springtide_api.generation import GenerationSpec, GenerationStatus
+from springtide_api.update_spec import Target
+from springtide_api.update_status import UpdateStatus
+
+
+@dataclass(frozen=True)
+class CreateGeneration:
+    """Make the record of a new attempt. An existing one of the same name is fine if it is ours."""
+
+    name: str
+    spec: GenerationSpec
+    owned: bool
+    """deletionPolicy Delete: it goes with its update."""
+    probe_uid: str = ""
+
+
+@dataclass(frozen=True)
+class WriteGeneration:
+    """Write the status of a generation, where it differs."""
+
+    name: str
+    status: GenerationStatus
+
+
+@dataclass(frozen=True)
+class AdoptGeneration:
+    """Set the uid label (and owner reference, if owned) of a generation to this update."""
+
+    name: str
+    owned: bool
+
+
+@dataclass(frozen=True)
+class DeleteGeneration:
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True)
+class StartJob:
+    """Run one stage. A Job of that name is fine if it is ours."""
+
+    run: RunFile
+    image: str
+    gpus: int = 0
+    trigger: str = ""
+    request: str = ""
+
+
+@dataclass(frozen=True)
+class SuspendJob:
+    name: str
+    uid: str
+    suspend: bool
+
+
+@dataclass(frozen=True)
+class DeleteJob:
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What a target should carry."""
+
+    number: int
+    digest: str
+    uri: str
+
+
+@dataclass(frozen=True)
+class Serve:
+    """One apply of everything that we own in one target; `serving` None: claim it, serve nothing."""
+
+    target: Target
+    target_uid: str
+    serving: Serving | None
+    highest_number: int
+
+
+@dataclass(frozen=True)
+class Release:
+    """Give up all our fields in a target (an apply of nothing)."""
+
+    target: Target
+    target_uid: str
+
+
+@dataclass(frozen=True)
+class HoldFinalizer:
+    """Add our finalizer to the update, or remove it."""
+
+    present: bool
+
+
+Action = (
+    CreateGeneration
+    | WriteGeneration
+    | AdoptGeneration
+    | DeleteGeneration
+    | StartJob
+    | SuspendJob
+    | DeleteJob
+    | Serve
+    | Release
+    | HoldFinalizer
+)
+
+
+@dataclass(frozen=True)
+class Announcement:
+    """An Event on the update (or on a generation)."""
+
+    reason: str
+    message: str
+    type: Literal["Normal", "Warning"] = "Normal"
+    generation: str = ""
+    """Name of the ModelGeneration that it is about; empty: the update."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Why nothing more happens now."""
+
+    reason: str
+    """One word."""
+    message: str
+    """A sentence with the numbers and what to do."""
+    stage: str = ""
+    short: str = ""
+    """For the column; default the reason."""
+    blocked: bool = False
+    """The user must act: Stalled."""
+    targets: bool = False
+    """It concerns a target: TargetsInSync."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one stage wants."""
+
+    actions: tuple[Action, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of `UpdateStatus` that are facts: holes (`holes`), last_request, last_probe, held_for,
+    counters, targets' reapplied."""
+    events: tuple[Announcement, ...] = ()
+    waiting: Waiting | None = None
+    wake_after: timedelta | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The outcome of `decide`: actions in order, then events, then the update's status."""
+
+    actions: tuple[Action, ...]
+    events: tuple[Announcement, ...]
+    status: UpdateStatus
+    wake_after: timedelta | None
+    """None: nothing to wait for but events."""
+
+    @property
+    def again(self) -> bool:
+        """Whether to look again at once: something was written."""
+        return bool(self.actions)
