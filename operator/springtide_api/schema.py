@@ -7,14 +7,62 @@ written as Go writes them, digests are `sha256:` and 64 hex digits.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pydantic.config import JsonDict
+
 VALIDATIONS = "x-kubernetes-validations"
+
+
+def rule(expression: str, message: str) -> JsonDict:
+    """Return the schema keyword that attaches one CEL rule to a field."""
+    return {VALIDATIONS: [{"rule": expression, "message": message}]}
+
+
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def duration(text: str) -> timedelta:
+    """Read a Go duration such as "1h30m".
+
+    Raises:
+        ValueError: the text is no duration.
+    """
+    parts = _PART.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise ValueError(f"{text!r} is no duration; write it like 90s, 6h or 1h30m")
+    return timedelta(seconds=sum(float(number) * _SECONDS[unit] for number, unit in parts))
+
+
+_LONGEST = "a duration must be at most 87600h (10 years)"
+_INSIDE = "a path must not contain '..'; write where it leads to"
+
+
+def _at_most_ten_years(text: str) -> str:
+    if duration(text) > timedelta(hours=87600):
+        raise ValueError(_LONGEST)
+    return text
+
+
+def _inside(path: str) -> str:
+    if ".." in path.split("/"):
+        raise ValueError(_INSIDE)
+    return path
+
+
+Inside = (
+    AfterValidator(_inside),
+    Field(json_schema_extra=rule("!self.matches('(^|/)[.][.](/|$)')", _INSIDE)),
+)
+"""What keeps a path below the folder that it begins in."""
 
 Name = Annotated[
     str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
@@ -28,22 +76,34 @@ ObjectName = Annotated[
 ColumnName = Annotated[str, Field(min_length=1, max_length=128)]
 
 Decimal = Annotated[
-    str, Field(max_length=32, pattern=r"^-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]{1,3})?$")
+    str, Field(max_length=32, pattern=r"^-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]{1,2})?$")
 ]
 """A number in a string, such as "0.005" or "2e-5". NaN and infinity have no spelling."""
 
 Fraction = Annotated[str, Field(max_length=32, pattern=r"^(0(\.[0-9]+)?|1(\.0+)?)$")]
 """A decimal from 0 to 1."""
 
-Duration = Annotated[str, Field(max_length=32, pattern=r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$")]
+Duration = Annotated[
+    str,
+    Field(
+        max_length=16,
+        pattern=r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$",
+        json_schema_extra=rule("duration(self) <= duration('87600h')", _LONGEST),
+    ),
+    AfterValidator(_at_most_ten_years),
+]
 """A duration as Go writes it: "90s", "6h", "1h30m"."""
 
 Digest = Annotated[str, Field(max_length=71, pattern=r"^sha256:[0-9a-f]{64}$")]
 
-Uri = Annotated[str, Field(max_length=1024, pattern=r"^file:///[^\s\\]*$")]
+Uri = Annotated[str, Field(max_length=1024, pattern=r"^file:///[^\s\\]*$"), *Inside]
 """Where something lies. Only `file:///` on a mounted claim for now."""
 
-Time = AwareDatetime
+Time = Annotated[
+    AwareDatetime,
+    Field(json_schema_extra={"maxLength": 40, "pattern": r"(Z|[-+][0-9]{2}:[0-9]{2})$"}),
+]
+"""A moment with its zone, as RFC 3339."""
 
 Text = Annotated[str, Field(max_length=1024)]
 Word = Annotated[str, Field(max_length=128)]
@@ -72,34 +132,19 @@ class Model(BaseModel):
 M = TypeVar("M", bound=type[BaseModel])
 
 
-def cel(rule: str, message: str) -> Callable[[M], M]:
-    """Attach one CEL validation to a type; it lands in the CRD at that type's place."""
+def cel(expression: str, message: str) -> Callable[[M], M]:
+    """Attach one CEL rule to a type; it lands in the CRD at that type's place, in source order."""
 
     def attach(model: M) -> M:
         extra = model.model_config.get("json_schema_extra")
-        known = dict(extra) if isinstance(extra, dict) else {}
-        rules = [*known.get(VALIDATIONS, []), {"rule": rule, "message": message}]  # type: ignore[misc]
+        known: dict[str, Any] = dict(extra) if isinstance(extra, dict) else {}
+        # Decorators run from the lowest one up.
+        rules = [{"rule": expression, "message": message}, *known.get(VALIDATIONS, [])]
         model.model_config["json_schema_extra"] = {**known, VALIDATIONS: rules}
         model.model_rebuild(force=True)
         return model
 
     return attach
-
-
-_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-
-
-def duration(text: str) -> timedelta:
-    """Read a Go duration such as "1h30m".
-
-    Raises:
-        ValueError: the text is no duration.
-    """
-    parts = _PART.findall(text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise ValueError(f"{text!r} is no duration; write it like 90s, 6h or 1h30m")
-    return timedelta(seconds=sum(float(number) * _SECONDS[unit] for number, unit in parts))
 
 
 def timestamp(moment: datetime) -> str:

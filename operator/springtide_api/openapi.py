@@ -1,0 +1,131 @@
+"""Turns the types into structural OpenAPI schemas, the only form that a CRD may hold.
+
+What Kubernetes does not know (references, titles, "or null") is resolved; what it silently allows
+and we do not (a string, list or map without a bound) is refused here, when the CRD is made.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from springtide_api.schema import Model
+
+Schema = dict[str, Any]
+
+ORDER = (
+    "description",
+    "type",
+    "format",
+    "enum",
+    "default",
+    "minimum",
+    "maximum",
+    "minLength",
+    "maxLength",
+    "pattern",
+    "minItems",
+    "maxItems",
+    "maxProperties",
+    "x-kubernetes-list-type",
+    "x-kubernetes-list-map-keys",
+    "x-kubernetes-validations",
+    "required",
+    "additionalProperties",
+    "items",
+    "properties",
+)
+"""Every keyword that our schemas use, as they are written."""
+
+BOUND = {"string": "maxLength", "array": "maxItems"}
+
+
+def structural(model: type[Model], *, defaults: bool = True) -> Schema:
+    """Return the structural schema of a type.
+
+    Defaults of plain fields are kept, for the API server to apply; those of blocks and lists are
+    left to the operator, so that an object holds only what its author wrote. A status has none:
+    the operator writes it whole.
+
+    Raises:
+        ValueError: a keyword that Kubernetes does not know, or a value without a bound.
+    """
+    document = model.model_json_schema(by_alias=True, mode="validation")
+    schema = _resolve(document, document.get("$defs", {}), defaults=defaults)
+    if unbounded := [path for path, node in nodes(schema) if not _is_bounded(node)]:
+        raise ValueError(f"{model.__name__}: add a bound to {', '.join(unbounded)}")
+    return schema
+
+
+def nodes(schema: Schema, path: str = "") -> Iterator[tuple[str, Schema]]:
+    """Walk a structural schema: each node with its path, such as gate.rules[].min."""
+    yield path, schema
+    for name, child in schema.get("properties", {}).items():
+        yield from nodes(child, f"{path}.{name}".lstrip("."))
+    if "items" in schema:
+        yield from nodes(schema["items"], f"{path}[]")
+    if "additionalProperties" in schema:
+        yield from nodes(schema["additionalProperties"], f"{path}{{}}")
+
+
+def _resolve(node: Schema, definitions: Schema, *, defaults: bool) -> Schema:
+    flat = _merged(node, definitions)
+    flat.pop("title", None)
+    flat.pop("$defs", None)
+    if "const" in flat:
+        flat["enum"] = [flat.pop("const")]
+    if not defaults or isinstance(flat.get("default"), dict | list | None):
+        flat.pop("default", None)
+    if "description" in flat:
+        flat["description"] = unwrapped(flat["description"])
+    if "properties" in flat:
+        flat["properties"] = {
+            name: _resolve(child, definitions, defaults=defaults)
+            for name, child in flat["properties"].items()
+        }
+    for single in ("items", "additionalProperties"):
+        if single in flat:
+            flat[single] = _resolve(flat[single], definitions, defaults=defaults)
+    if unknown := sorted(flat.keys() - set(ORDER)):
+        raise ValueError(f"no structural schema may hold {', '.join(unknown)}: {node}")
+    return {key: flat[key] for key in ORDER if key in flat}
+
+
+def _merged(node: Schema, definitions: Schema) -> Schema:
+    """Return a node with its reference and its "or null" folded in; its own keywords win."""
+    own = dict(node)
+    if "anyOf" in own:
+        (chosen,) = (each for each in own.pop("anyOf") if each.get("type") != "null")
+        own = {**_merged(chosen, definitions), **own}
+    if "$ref" in own:
+        target = definitions[own.pop("$ref").removeprefix("#/$defs/")]
+        own = {**_merged(target, definitions), **own, "description": _both(own, target)}
+    return own
+
+
+def _both(field: Schema, block: Schema) -> str:
+    """Say what the field is for, then what its block is, and nothing twice."""
+    of_field = unwrapped(field.get("description", ""))
+    of_block = unwrapped(block.get("description", ""))
+    if of_block.startswith(of_field):
+        return of_block
+    if of_field.startswith(of_block):
+        return of_field
+    return f"{of_field}\n\n{of_block}"
+
+
+def unwrapped(text: str) -> str:
+    """Join the lines of each paragraph: docstrings are wrapped for the editor, not for readers."""
+    paragraphs = inspect.cleandoc(text).split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+
+
+def _is_bounded(node: Schema) -> bool:
+    if "enum" in node:
+        return True
+    if "additionalProperties" in node:
+        return "maxProperties" in node
+    return BOUND.get(node["type"], "type") in node
