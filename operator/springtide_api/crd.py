@@ -66,11 +66,7 @@ class Kind:
             "properties": {
                 "apiVersion": {"type": "string"},
                 "kind": {"type": "string"},
-                # The bound lets the API server see that the rules over the name are cheap.
-                "metadata": {
-                    "type": "object",
-                    "properties": {"name": {"type": "string", "maxLength": 253}},
-                },
+                "metadata": {"type": "object"},
                 "spec": structural(self.spec),
                 "status": structural(self.status, defaults=False),
             },
@@ -176,7 +172,11 @@ GENERATION = Kind(
     ),
     rules=(
         (
-            "self.metadata.name == self.spec.updateRef.name + '-g' + string(self.spec.number)",
+            # Takes the name apart: string(number) has no bound that the API server knows of.
+            "self.metadata.name.startsWith(self.spec.updateRef.name + '-g')"
+            " && self.metadata.name.matches('-g(0|[1-9][0-9]{0,9})$')"
+            " && int(self.metadata.name.substring(size(self.spec.updateRef.name) + 2))"
+            " == self.spec.number",
             "metadata.name must be <spec.updateRef.name>-g<spec.number>; rename it",
         ),
     ),
