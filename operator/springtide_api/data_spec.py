@@ -10,6 +10,7 @@ from springtide_api.schema import (
     ColumnName,
     Duration,
     Fraction,
+    Inside,
     Model,
     ObjectName,
     Uri,
@@ -25,11 +26,18 @@ class VolumeClaim(Model):
     """Name of the PersistentVolumeClaim."""
 
 
+@cel(
+    "!self.mountPath.matches('^/(springtide|tmp|dev|proc|sys)(/|$)')",
+    "mountPath must not lie in /springtide, /tmp, /dev, /proc or /sys: our pods use them; choose"
+    " another folder such as /data",
+)
 class DataVolume(VolumeClaim):
     """A claim that holds the data. Our pods mount it read-only."""
 
-    mount_path: Annotated[str, Field(max_length=256, pattern=r"^/[^\s:\\]+$")] = "/data"
-    """Where the claim is mounted; source.uri begins with it. Default /data."""
+    mount_path: Annotated[str, Field(max_length=256, pattern=r"^/[^\s:\\]*[^\s:\\/]$"), *Inside] = (
+        "/data"
+    )
+    """Where the claim is mounted in our pods; source.uri lies below it. Default /data."""
 
 
 class Partition(Model):
@@ -40,7 +48,9 @@ class Partition(Model):
 
     period: Literal["Hour", "Day", "Week", "Month"] = "Month"
     """Length of one partition. A week starts on Monday. Default Month."""
-    path: Annotated[str | None, Field(max_length=256, pattern=r"^[^/\s][^\s\\]*$")] = None
+    path: Annotated[
+        Annotated[str, Field(max_length=256, pattern=r"^[^/\s][^\s\\]*$"), *Inside] | None, Field()
+    ] = None
     """Where a partition lies below source.uri, as a strftime pattern of its start, such as
     "dt=%Y-%m-%d" (a folder) or "%Y-%m.csv.gz" (a file). Without it source.uri is one file, or a
     folder of files, that is cut by the timestamp column."""
@@ -50,11 +60,19 @@ class Partition(Model):
 
 @cel(
     "has(self.text) != (has(self.features) && self.features.size() > 0)",
-    "columns needs either text or features",
+    "columns needs either text or features; set one and remove the other",
 )
 @cel(
     "!has(self.template) || (has(self.features) && self.features.size() > 0)",
-    "columns.template goes with columns.features",
+    "template needs features: it writes them into one text; set features or remove template",
+)
+@cel(
+    "!has(self.textPair) || has(self.text)",
+    "textPair needs text: it is the second of two texts; set text or remove textPair",
+)
+@cel(
+    "!has(self.features) || self.features.all(a, self.features.exists_one(b, a == b))",
+    "features must name different columns; remove the repeated one",
 )
 class Columns(Model):
     """What the columns of the data mean."""
@@ -86,7 +104,8 @@ class Columns(Model):
 @cel(
     "!has(self.partition.successMarker) || !self.partition.successMarker"
     " || has(self.partition.path)",
-    "partition.successMarker needs partition.path: a marker lies in the folder of a partition",
+    "partition.successMarker needs partition.path: a marker lies in the folder of a partition;"
+    " set path or remove successMarker",
 )
 class Source(Model):
     """Where the examples lie and how they read."""
@@ -103,7 +122,7 @@ class Source(Model):
 
 @cel(
     "!has(self.maxRows) || self.minRows <= self.maxRows",
-    "window.minRows must not be greater than window.maxRows",
+    "minRows must not be greater than maxRows; lower minRows or raise maxRows",
 )
 class Window(Model):
     """How much new data makes a run."""
@@ -118,7 +137,8 @@ class Window(Model):
     label_delay: Duration = "0s"
     """A label is final so long after its event. Default 0s."""
     max_wait: Duration | None = None
-    """Start with fewer than minRows once the oldest waiting partition ended so long ago."""
+    """Start with fewer than minRows once the oldest waiting partition ended so long ago. Default:
+    wait for minRows."""
 
 
 class LatestPartitions(Model):
@@ -128,6 +148,10 @@ class LatestPartitions(Model):
     """How many of the newest complete partitions judge. Default 1."""
 
 
+@cel(
+    "double(self.fraction) > 0.0 && double(self.fraction) < 1.0",
+    "fraction must be greater than 0 and less than 1; with 0.2 the newest fifth judges",
+)
 class Tail(Model):
     """The newest rows judge, by number."""
 
@@ -137,16 +161,11 @@ class Tail(Model):
 
 @cel(
     "(self.type == 'LatestPartitions') == has(self.latestPartitions)",
-    "latestPartitions must be set if and only if type is LatestPartitions",
+    "set latestPartitions (it may be {}) if and only if type is LatestPartitions",
 )
 @cel(
     "(self.type == 'Tail') == has(self.tail)",
-    "tail must be set if and only if type is Tail",
-)
-@cel(
-    "!has(self.tail) || !has(self.tail.fraction)"
-    " || (double(self.tail.fraction) > 0.0 && double(self.tail.fraction) < 1.0)",
-    "tail.fraction must be greater than 0 and less than 1",
+    "set tail (it may be {}) if and only if type is Tail",
 )
 class HoldoutStrategy(Model):
     """Where the cut between training and judging lies."""
@@ -184,22 +203,29 @@ class Holdout(Model):
     later."""
 
 
+@cel(
+    "double(self.fraction) > 0.0 && double(self.fraction) <= 0.5",
+    "fraction must be greater than 0 and at most 0.5; reserved entities never train, remove"
+    " data.reserve to reserve none",
+)
 class Reserve(Model):
     """Entities that are never trained on: the memory by which forgetting is seen."""
 
     fraction: Fraction = "0.05"
-    """Share of the entities, chosen by hash. Their rows of each training window become a
-    historical shard at promotion. Needs columns.entity. Default 0.05."""
+    """Share of the entities, at most 0.5, chosen by hash. Their rows of each training window become
+    a historical shard at promotion. Needs source.columns.entity. Default 0.05."""
 
 
 @cel(
     "!has(self.reserve) || has(self.source.columns.entity)",
-    "data.reserve needs data.source.columns.entity: entities are reserved, not rows",
+    "reserve needs source.columns.entity: entities are reserved, not rows; name the column with"
+    " the shopper or query",
 )
 @cel(
-    "!has(self.volume) || self.source.uri.startsWith('file://' + "
-    "(has(self.volume.mountPath) ? self.volume.mountPath : '/data'))",
-    "data.source.uri must begin with file:// and data.volume.mountPath (default /data)",
+    "!has(self.volume) || self.source.uri == 'file://' + self.volume.mountPath"
+    " || self.source.uri.startsWith('file://' + self.volume.mountPath + '/')",
+    "source.uri must begin with file:// and volume.mountPath (default /data), such as"
+    " file:///data/clicks",
 )
 class Data(Model):
     """The stream of examples, and how it is cut into windows."""

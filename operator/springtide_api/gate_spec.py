@@ -1,4 +1,4 @@
-"""What a candidate must prove: the data it is scored on, the rules, and what an unclear result does."""
+"""What a candidate must prove: where it is scored, by which rules, and what doubt leads to."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Metric = Annotated[
 
 @cel(
     "(self.role == 'Guardrail') == has(self.uri)",
-    "a dataset needs uri if and only if its role is Guardrail",
+    "set uri if and only if role is Guardrail; the rows of the other roles come from data",
 )
 class Dataset(Model):
     """Rows on which candidate and live model are both scored."""
@@ -34,6 +34,10 @@ class Dataset(Model):
     """A Guardrail's file, in the format and with the columns of data.source."""
 
 
+@cel(
+    "double(self.confidence) >= 0.5 && double(self.confidence) < 1.0",
+    "confidence must be at least 0.5 and less than 1; 0.95 is usual",
+)
 class Bootstrap(Model):
     """The paired bootstrap over entities (cluster bootstrap)."""
 
@@ -45,16 +49,11 @@ class Bootstrap(Model):
 
 @cel(
     "!has(self.datasets) || self.datasets.all(a, self.datasets.exists_one(b, a.name == b.name))",
-    "dataset names must be unique",
+    "dataset names must be unique; rename one",
 )
 @cel(
     "!has(self.datasets) || self.datasets.filter(d, d.role == 'Holdout').size() <= 1",
-    "at most one dataset has role Holdout",
-)
-@cel(
-    "!has(self.bootstrap) || !has(self.bootstrap.confidence)"
-    " || (double(self.bootstrap.confidence) >= 0.5 && double(self.bootstrap.confidence) < 1.0)",
-    "bootstrap.confidence must be at least 0.5 and less than 1",
+    "at most one dataset may have role Holdout; there is one holdout in each window",
 )
 class Evaluation(Model):
     """On which data candidate and live model are compared, in one Job, on the same rows."""
@@ -69,7 +68,15 @@ class Evaluation(Model):
 
 @cel(
     "has(self.absolute) != has(self.relative)",
-    "set either absolute or relative",
+    "set either absolute or relative; remove the other",
+)
+@cel(
+    "!has(self.absolute) || double(self.absolute) >= 0.0",
+    "absolute must not be negative; a margin is a distance",
+)
+@cel(
+    "!has(self.relative) || double(self.relative) >= 0.0",
+    "relative must not be negative; a margin is a distance",
 )
 class Margin(Model):
     """A distance from the live model's value."""
@@ -82,35 +89,15 @@ class Margin(Model):
 
 @cel(
     "has(self.min) || has(self.max) || has(self.minImprovement) || has(self.maxRegression)",
-    "a rule needs at least one of min, max, minImprovement and maxRegression",
+    "a rule needs at least one of min, max, minImprovement and maxRegression; add one",
 )
 @cel(
     "!has(self.min) || !has(self.max) || double(self.min) <= double(self.max)",
-    "min must not be greater than max",
+    "min must not be greater than max; nothing could pass",
 )
 @cel(
     "!(has(self.minImprovement) && has(self.maxRegression))",
-    "set minImprovement or maxRegression, not both",
-)
-@cel(
-    "!has(self.maxRegression) || !has(self.maxRegression.absolute)"
-    " || double(self.maxRegression.absolute) >= 0.0",
-    "maxRegression.absolute must not be negative",
-)
-@cel(
-    "!has(self.maxRegression) || !has(self.maxRegression.relative)"
-    " || double(self.maxRegression.relative) >= 0.0",
-    "maxRegression.relative must not be negative",
-)
-@cel(
-    "!has(self.minImprovement) || !has(self.minImprovement.absolute)"
-    " || double(self.minImprovement.absolute) >= 0.0",
-    "minImprovement.absolute must not be negative",
-)
-@cel(
-    "!has(self.minImprovement) || !has(self.minImprovement.relative)"
-    " || double(self.minImprovement.relative) >= 0.0",
-    "minImprovement.relative must not be negative",
+    "set minImprovement or maxRegression, not both: who must be better may not be worse",
 )
 class Rule(Model):
     """One thing that a candidate must prove, by a confidence bound and not by a point."""
@@ -146,7 +133,7 @@ class ExtendHoldout(Model):
 
 @cel(
     "(self.type == 'ExtendHoldout') == has(self.extendHoldout)",
-    "extendHoldout must be set if and only if type is ExtendHoldout",
+    "set extendHoldout (it may be {}) if and only if type is ExtendHoldout",
 )
 class OnInconclusive(Model):
     """What happens when the evidence decides nothing."""
@@ -158,18 +145,21 @@ class OnInconclusive(Model):
 
 
 @cel(
-    "self.rules.exists(r, (!has(r.severity) || r.severity == 'Required')"
-    " && (has(r.min) || has(r.max)))",
-    "rules needs at least one Required rule with min or max: a comparison alone passes two models"
-    " that are equally bad",
+    "self.rules.exists(r, r.severity == 'Required'"
+    " && (r.metric in ['log_loss', 'ece'] ? has(r.max) : has(r.min)))",
+    "rules needs a Required rule with min (log_loss and ece: max), for a comparison alone passes two"
+    " models that are equally bad; add one such as {name: floor, metric: auc, min: '0.6'}",
 )
 @cel(
     "self.rules.all(a, self.rules.exists_one(b, a.name == b.name))",
-    "rule names must be unique",
+    "rule names must be unique; rename one",
 )
 class Gate(Model):
-    """What a candidate must prove before it may be served. All Required rules must pass; one
-    that is refuted rejects; otherwise the evidence is inconclusive."""
+    """What a candidate must prove before it may be served.
+
+    All Required rules must pass; one that is refuted rejects; otherwise the evidence is
+    inconclusive.
+    """
 
     rules: Annotated[list[Rule], Field(min_length=1, max_length=16)]
     """The rules, each judged by a one-sided confidence bound."""

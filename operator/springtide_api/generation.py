@@ -11,13 +11,13 @@ from springtide_api.gate_spec import Evaluation, Gate
 from springtide_api.schema import Decimal, Digest, Model, Name, Text, Time, Uri, Word, cel
 from springtide_api.training_spec import Training
 from springtide_api.update_spec import InitialModel, ModelSpec, Storage
-from springtide_api.update_status import Condition, Verdict
+from springtide_api.update_status import Conditions, Verdict
 
 
 class UpdateRef(Model):
     """The update that this generation belongs to."""
 
-    name: Annotated[str, Field(max_length=32)]
+    name: Annotated[str, Field(min_length=1, max_length=32)]
     """Name of the IncrementalUpdate in the same namespace; its uid is a label."""
 
 
@@ -81,14 +81,29 @@ class Recipe(Model):
     storage: Storage
 
 
-@cel("self == oldSelf", "the spec of a generation is immutable")
+@cel(
+    "self == oldSelf",
+    "the spec of a generation is immutable; change the IncrementalUpdate, the next run follows it",
+)
+@cel(
+    "(self.origin == 'Imported') == has(self.initial)",
+    "set initial if and only if origin is Imported",
+)
+@cel(
+    "(self.origin == 'Trained') == has(self.data)",
+    "set data if and only if origin is Trained",
+)
+@cel(
+    "self.origin != 'Trained' || has(self.parent)",
+    "a generation with origin Trained needs parent: the weights that it continues from",
+)
 class GenerationSpec(Model):
     """What this generation is made from. Immutable."""
 
     update_ref: UpdateRef
     """The update that this generation belongs to."""
-    number: Annotated[int, Field(ge=0)]
-    """Number, never used twice for one update."""
+    number: Annotated[int, Field(ge=0, le=2_147_483_647)]
+    """Number, never used twice for one update; the imported model is 0."""
     origin: Literal["Imported", "Trained"]
     """Imported: from model.initial. Trained: from its parent."""
     trigger: Literal["", "Schedule", "OnData", "Request"] = ""
@@ -148,9 +163,13 @@ class TrainingStatus(StageRun):
     batch_divisor: int = 1
     """Batches are this many times smaller than the recipe's, after running out of memory."""
     step: int | None = None
+    """Optimiser steps done."""
     total_steps: int | None = None
+    """Optimiser steps in all, as far as known."""
     percent: int | None = None
+    """Share done, 0 to 100."""
     eta_seconds: int | None = None
+    """Estimated seconds to the end."""
     metrics: Annotated[list[Word], Field(max_length=16)] = []
     """Numbers of the trainer, as name=value."""
     adjustments: Annotated[list[Text], Field(max_length=8)] = []
@@ -171,8 +190,11 @@ class HoldoutLook(Model):
     partitions: Annotated[list[Word], Field(max_length=366)] = []
     """Its partitions."""
     rows: int = 0
+    """Its rows."""
     entities: int = 0
+    """Entities among them."""
     positives: int = 0
+    """Rows of the positive (with many labels: the rarest) label among them."""
     looks: int = 0
     """Looks at it that were scored and not suspect."""
     outcome: Literal["", "Decided", "Inconclusive", "Suspect", "TooFew"] = ""
@@ -185,7 +207,9 @@ class RuleResult(Model):
     rule: Name
     """Name of the rule."""
     metric: Word = ""
+    """What was measured."""
     dataset: Word = ""
+    """On which dataset."""
     candidate: Decimal | None = None
     """The candidate's value."""
     baseline: Decimal | None = None
@@ -199,8 +223,11 @@ class RuleResult(Model):
     bound: Text = ""
     """The bound in words, such as "delta > -0.005"."""
     entities: int = 0
+    """Entities that were scored."""
     positives: int = 0
+    """Rows of the positive (with many labels: the rarest) label that were scored."""
     severity: Literal["Required", "Warn"] = "Required"
+    """Whether the rule decides or only reports."""
     verdict: Literal["Pass", "Reject", "Inconclusive"]
     """What this rule says."""
     message: Text = ""
@@ -211,8 +238,11 @@ class Score(Model):
     """A model's own score, kept to notice a holdout that is out of line."""
 
     metric: Word
+    """What was measured."""
     dataset: Word
+    """On which dataset."""
     value: Decimal
+    """The score."""
     error: Decimal
     """Standard error."""
 
@@ -264,7 +294,7 @@ class GenerationStatus(Model):
     """When the verdict was written."""
     retired: Word = ""
     """Why the candidate was given up without a rejection, such as PartitionQuarantined."""
-    conditions: Annotated[list[Condition], Field(max_length=8)] = []
+    conditions: Conditions = []
     """Trained, Evaluated, Blessed, Live."""
     artifact: Artifact | None = None
     """The weights."""

@@ -1,7 +1,7 @@
 """Every public string: group, kinds, labels, annotations, environment and the names of children.
 
-Names are deterministic from (update uid, generation number, stage, attempt), so that a crash between
-any two writes, repeated from the start, ends in the same world.
+Names are deterministic from (update uid, generation number, stage, attempt), so that a crash
+between any two writes, repeated from the start, ends in the same world.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ FINALIZER = f"{GROUP}/roll"
 RUN_FOLDER = "/springtide"
 RUN_FILE = f"{RUN_FOLDER}/run.json"
 PROGRESS_AUDIENCE = "springtide-progress"
-PROGRESS_TOKEN_FOLDER = "/var/run/secrets/springtide"  # noqa: S105 - a folder, no secret
+PROGRESS_TOKEN_FOLDER = "/var/run/secrets/springtide"
 PROGRESS_TOKEN_FILE = f"{PROGRESS_TOKEN_FOLDER}/token"
 
 
@@ -50,6 +50,7 @@ def field_manager(update: str) -> str:
 
 
 def generation_name(update: str, number: int) -> str:
+    """Name a generation; the CRD refuses any other name."""
     return f"{update}-g{number}"
 
 

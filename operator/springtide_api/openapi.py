@@ -51,12 +51,15 @@ def structural(model: type[Model], *, defaults: bool = True) -> Schema:
     the operator writes it whole.
 
     Raises:
-        ValueError: a keyword that Kubernetes does not know, or a value without a bound.
+        ValueError: a keyword that Kubernetes does not know, a value without a bound, or a field
+            without a description.
     """
     document = model.model_json_schema(by_alias=True, mode="validation")
     schema = _resolve(document, document.get("$defs", {}), defaults=defaults)
     if unbounded := [path for path, node in nodes(schema) if not _is_bounded(node)]:
         raise ValueError(f"{model.__name__}: add a bound to {', '.join(unbounded)}")
+    if silent := [path for path, node in nodes(schema) if not _is_described(path, node)]:
+        raise ValueError(f"{model.__name__}: add a docstring to {', '.join(silent)}")
     return schema
 
 
@@ -110,9 +113,9 @@ def _both(field: Schema, block: Schema) -> str:
     """Say what the field is for, then what its block is, and nothing twice."""
     of_field = unwrapped(field.get("description", ""))
     of_block = unwrapped(block.get("description", ""))
-    if of_block.startswith(of_field):
+    if of_block.startswith(of_field.rstrip(".")):
         return of_block
-    if of_field.startswith(of_block):
+    if of_field.startswith(of_block.rstrip(".")):
         return of_field
     return f"{of_field}\n\n{of_block}"
 
@@ -121,6 +124,10 @@ def unwrapped(text: str) -> str:
     """Join the lines of each paragraph: docstrings are wrapped for the editor, not for readers."""
     paragraphs = inspect.cleandoc(text).split("\n\n")
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+
+
+def _is_described(path: str, node: Schema) -> bool:
+    return path.endswith(("[]", "{}")) or bool(node.get("description"))
 
 
 def _is_bounded(node: Schema) -> bool:

@@ -42,8 +42,8 @@ def duration(text: str) -> timedelta:
     return timedelta(seconds=sum(float(number) * _SECONDS[unit] for number, unit in parts))
 
 
-_LONGEST = "a duration must be at most 87600h (10 years)"
-_INSIDE = "a path must not contain '..'; write where it leads to"
+_LONGEST = "must be at most 87600h (10 years)"
+_INSIDE = "must not contain the folder '..'; write where it leads to"
 
 
 def _at_most_ten_years(text: str) -> str:
@@ -74,6 +74,7 @@ ObjectName = Annotated[
 ]
 
 ColumnName = Annotated[str, Field(min_length=1, max_length=128)]
+Label = Annotated[str, Field(min_length=1, max_length=128)]
 
 Decimal = Annotated[
     str, Field(max_length=32, pattern=r"^-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]{1,2})?$")

@@ -8,7 +8,10 @@ from pydantic import Field
 
 from springtide_api.schema import Decimal, Duration, Fraction, Model, Word, cel
 
-Quantity = Annotated[str, Field(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$")]
+Quantity = Annotated[
+    str, Field(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$")
+]
+"""An amount as Kubernetes writes it, such as "500m" or "8Gi"."""
 
 
 class Method(Model):
@@ -27,8 +30,22 @@ class Freeze(Model):
     """Keep so many layers, counted from the input. Default 0."""
 
 
-@cel("!(has(self.epochs) && has(self.maxSteps))", "set epochs or maxSteps, not both")
-@cel("double(self.learningRate) > 0.0", "learningRate must be greater than 0")
+@cel(
+    "!(has(self.epochs) && has(self.maxSteps))",
+    "set epochs or maxSteps, not both; remove one",
+)
+@cel(
+    "double(self.learningRate) > 0.0 && double(self.learningRate) <= 1.0",
+    "learningRate must be greater than 0 and at most 1; 2e-5 suits an incremental update",
+)
+@cel(
+    "double(self.maxGradNorm) > 0.0",
+    "maxGradNorm must be greater than 0; 1.0 is usual",
+)
+@cel(
+    "double(self.dropout) < 1.0",
+    "dropout must be less than 1; 1 would drop everything",
+)
 class Hyperparameters(Model):
     """How the optimiser walks."""
 
@@ -66,9 +83,19 @@ class Hyperparameters(Model):
     Default 17."""
 
 
+@cel(
+    "double(self.minDelta) >= 0.0",
+    "minDelta must not be negative; 0 counts every gain",
+)
+@cel(
+    "double(self.validationFraction) > 0.0 && double(self.validationFraction) <= 0.5",
+    "validationFraction must be greater than 0 and at most 0.5; these rows do not train",
+)
 class EarlyStopping(Model):
-    """Stop when the validation part (rows of the window that are set aside, never those that the
-    gate judges) no longer gets better; the best weights win."""
+    """Stop when the validation part no longer gets better; the best weights win.
+
+    The validation part is rows of the window that are set aside, never those that the gate judges.
+    """
 
     metric: Literal["log_loss", "auc", "accuracy", "macro_f1"] = "log_loss"
     """What must get better. Default log_loss."""
@@ -79,7 +106,7 @@ class EarlyStopping(Model):
     every_steps: Annotated[int, Field(ge=1, le=1_000_000)] = 50
     """Optimiser steps between two looks. Default 50."""
     validation_fraction: Fraction = "0.1"
-    """Share of the training entities that is set aside. Default 0.1."""
+    """Share of the training entities that is set aside, at most 0.5. Default 0.1."""
 
 
 class Checkpoint(Model):
@@ -91,6 +118,14 @@ class Checkpoint(Model):
     """Checkpoints kept. Default 2."""
 
 
+@cel(
+    "quantity(self.cpu).isGreaterThan(quantity('0'))",
+    "cpu must be greater than 0, such as 500m or 2",
+)
+@cel(
+    "!quantity(self.memory).isLessThan(quantity('64Mi'))",
+    "memory must be at least 64Mi; give the unit, such as 8Gi",
+)
 class Resources(Model):
     """What a pod asks for and may use at most; the request equals the limit for memory."""
 
@@ -101,8 +136,12 @@ class Resources(Model):
 
 
 @cel(
-    "!has(self.key) ? (has(self.operator) && self.operator == 'Exists') : true",
-    "a toleration without key needs operator Exists",
+    "has(self.key) || self.operator == 'Exists'",
+    "a toleration without key needs operator Exists; set key, or Exists to accept every taint",
+)
+@cel(
+    "!has(self.value) || self.operator == 'Equal'",
+    "value goes with operator Equal; remove value or set Equal",
 )
 class Toleration(Model):
     """A taint of a node that the pod accepts."""
@@ -121,7 +160,8 @@ class Compute(Model):
     """Where and with what training runs."""
 
     gpus_per_node: Annotated[int, Field(ge=0, le=16)] = 0
-    """GPUs (nvidia.com/gpu) of the training pod; evaluation uses one if this is not 0. Default 0."""
+    """GPUs (nvidia.com/gpu) of the training pod; evaluation uses one if this is not 0.
+    Default 0."""
     resources: Resources = Resources()
     """Processor and memory of the training and evaluation pods."""
     node_selector: Annotated[dict[str, Word], Field(max_length=16)] = {}
@@ -136,6 +176,10 @@ class Compute(Model):
     """Give up on an attempt whose pod found no place for so long. Default: wait for ever."""
 
 
+@cel(
+    "duration(self.activeDeadline) >= duration('1m')",
+    "activeDeadline must be at least 1m; a pod needs some seconds to start",
+)
 class Limits(Model):
     """When an attempt is given up, and how often it is tried."""
 

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from springtide_api.data_spec import Data, VolumeClaim
 from springtide_api.gate_spec import Evaluation, Gate
-from springtide_api.schema import Digest, Duration, Model, Name, ObjectName, Time, Uri, Word, cel
+from springtide_api.schema import Digest, Duration, Label, Model, Name, ObjectName, Time, Uri, cel
 from springtide_api.training_spec import Training
 
 
@@ -29,10 +29,14 @@ class InitialModel(Model):
     digest: Digest | None = None
     """Digest that the folder must have after import; a different one is refused."""
     trained_through: Time | None = None
-    """End of the data that this model has seen. Rows from here on are new. Default: the first row."""
+    """End of the data that this model has seen. Rows from here on are new. Default: all rows are
+    new."""
 
 
-@cel("self.labels.all(a, self.labels.exists_one(b, a == b))", "labels must be unique")
+@cel(
+    "self.labels.all(a, self.labels.exists_one(b, a == b))",
+    "labels must be unique; remove the repeated one",
+)
 class ModelSpec(Model):
     """The model to keep fresh."""
 
@@ -40,13 +44,17 @@ class ModelSpec(Model):
     """Classification: click, recommendation, promotion, sentiment, intent."""
     initial: InitialModel
     """The model to begin with. Immutable."""
-    labels: Annotated[list[Word], Field(min_length=2, max_length=256)]
+    labels: Annotated[list[Label], Field(min_length=2, max_length=256)]
     """Label names as the data spells them. With two labels, the second is the positive one.
     Labels are append-only."""
     max_length: Annotated[int, Field(ge=8, le=8192)] = 128
     """Tokens kept of each example. Default 128."""
 
 
+@cel(
+    "duration(self.pollInterval) >= duration('1m')",
+    "pollInterval must be at least 1m: each look is a Job; 30m is usual",
+)
 class OnData(Model):
     """Look for new data again and again."""
 
@@ -59,21 +67,20 @@ class OnData(Model):
     "!has(self.timeZone) || has(self.schedule)",
     "timeZone goes with schedule; set schedule or remove timeZone",
 )
-@cel(
-    "!has(self.onData) || !has(self.onData.pollInterval)"
-    " || duration(self.onData.pollInterval) >= duration('1m')",
-    "onData.pollInterval must be at least 1m",
-)
 class Trigger(Model):
-    """When to look for data and start a run. The annotation springtide.dev/request: run@<token>
-    starts one at any time."""
+    """When to look for data and start a run.
+
+    The annotation springtide.dev/request: run@<token> starts one at any time.
+    """
 
     schedule: Annotated[
         str | None,
         Field(max_length=128, pattern=r"^(@(hourly|daily|weekly|monthly)|\S+(\s+\S+){4})$"),
     ] = None
     """Cron expression of five fields, such as "0 3 * * *", or @daily."""
-    time_zone: Annotated[str | None, Field(max_length=64)] = None
+    time_zone: Annotated[
+        str | None, Field(max_length=64, pattern=r"^[A-Za-z][A-Za-z0-9_+/-]*$")
+    ] = None
     """Time zone of the schedule, such as Europe/Berlin. Default: UTC."""
     on_data: OnData | None = None
     """Look for new data at an interval."""
@@ -92,6 +99,10 @@ class TargetRef(Model):
     """Name of the Deployment."""
 
 
+@cel(
+    "self.uri != self.digest",
+    "uri and digest must be different variables; rename one",
+)
 class TargetEnv(Model):
     """Names of the environment variables by which the server learns its model."""
 
@@ -104,8 +115,11 @@ class TargetEnv(Model):
 
 
 class Target(Model):
-    """A container that serves the model. Springtide owns its two environment variables, three
-    labels and three annotations, nothing else."""
+    """A container that serves the model.
+
+    Springtide owns two environment variables of it, three labels and three annotations of its
+    Deployment, nothing else.
+    """
 
     target_ref: TargetRef
     """The Deployment that serves the model. One update per Deployment."""
@@ -124,7 +138,11 @@ class Strategy(Model):
 
 @cel(
     "self.targets.all(a, self.targets.exists_one(b, a.targetRef.name == b.targetRef.name))",
-    "targets must name different Deployments",
+    "targets must name different Deployments; remove the repeated one",
+)
+@cel(
+    "duration(self.deadline) >= duration('10s')",
+    "deadline must be at least 10s: new pods need time to become available; 10m is usual",
 )
 class Rollout(Model):
     """How an accepted generation reaches the shoppers."""
@@ -137,6 +155,11 @@ class Rollout(Model):
     """Time for the new pods to become available; then all targets go back. Default 10m."""
 
 
+@cel(
+    "!self.uri.matches('^file:///(springtide|tmp|dev|proc|sys)?(/|$)')",
+    "uri must name a folder, not in /springtide, /tmp, /dev, /proc or /sys: our pods use them; choose"
+    " another one such as file:///models",
+)
 class Storage(Model):
     """Where generations, manifests, checkpoints and reports live."""
 
@@ -165,24 +188,36 @@ class History(Model):
     "model.task is immutable; create a new IncrementalUpdate for another task",
 )
 @cel(
-    "oldSelf.model.labels.size() <= self.model.labels.size()"
-    " && self.model.labels.filter(l, l in oldSelf.model.labels) == oldSelf.model.labels",
+    "oldSelf.model.labels.all(l, self.model.labels.indexOf(l) == oldSelf.model.labels.indexOf(l))",
     "model.labels is append-only; add labels at the end and remove or reorder none",
 )
 @cel(
     "self.gate.rules.all(r, has(self.evaluation) && has(self.evaluation.datasets)"
     " ? self.evaluation.datasets.exists(d, d.name == r.dataset) : r.dataset == 'holdout')",
-    "gate.rules[].dataset must name one of evaluation.datasets (default: holdout)",
+    "gate.rules[].dataset must name one of evaluation.datasets; without datasets there is one,"
+    " holdout",
 )
 @cel(
     "has(self.data.source.columns.group)"
     " || !self.gate.rules.exists(r, r.metric.startsWith('ndcg'))",
-    "a rule on ndcg needs data.source.columns.group",
+    "a rule on ndcg needs data.source.columns.group; name the column with the ranking list",
 )
 @cel(
     "!has(self.evaluation) || !has(self.evaluation.datasets) || has(self.data.reserve)"
     " || !self.evaluation.datasets.exists(d, d.role == 'Historical')",
-    "a dataset with role Historical needs data.reserve: it holds the reserved rows",
+    "a dataset with role Historical needs data.reserve: it holds the reserved rows; set it, or"
+    " remove the dataset",
+)
+@cel(
+    "has(self.data.volume) || self.data.source.uri == self.storage.uri"
+    " || self.data.source.uri.startsWith(self.storage.uri"
+    " + (self.storage.uri.endsWith('/') ? '' : '/'))",
+    "data.source.uri must lie below storage.uri where data.volume is not set; set data.volume to the"
+    " claim that holds the data",
+)
+@cel(
+    "!has(self.data.volume) || 'file://' + self.data.volume.mountPath != self.storage.uri",
+    "data.volume.mountPath and storage.uri must be different folders; each is a mount of its own",
 )
 @cel(
     "self.storage.uri == oldSelf.storage.uri",

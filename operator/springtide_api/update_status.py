@@ -45,6 +45,18 @@ class Condition(Model):
     """When the status last changed."""
 
 
+Conditions = Annotated[
+    list[Condition],
+    Field(
+        max_length=16,
+        json_schema_extra={
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["type"],
+        },
+    ),
+]
+
+
 class GenerationRef(Model):
     """A generation of this update."""
 
@@ -163,20 +175,30 @@ class Counters(Model):
     """Sums over the life of the update."""
 
     runs: int = 0
+    """Runs started."""
     promoted: int = 0
+    """Generations promoted."""
     rejected: int = 0
+    """Generations that the gate rejected."""
     failed: int = 0
+    """Generations that came to no verdict."""
     gpu_seconds: int = 0
+    """GPUs times seconds of training."""
 
 
 class HistoryEntry(Model):
     """One generation, in short."""
 
     number: int
+    """Number of the generation."""
     verdict: Verdict
+    """What the gate said."""
     reason: Word = ""
+    """Why, in one word."""
     data_through: Time | None = None
+    """End of its training data."""
     finished: Time | None = None
+    """When its run ended."""
 
 
 class UpdateStatus(Model):
@@ -186,7 +208,7 @@ class UpdateStatus(Model):
     """metadata.generation of the spec that this status speaks of."""
     phase: Phase = "Idle"
     """One word for people, derived from the facts; never an input."""
-    conditions: Annotated[list[Condition], Field(max_length=16)] = []
+    conditions: Conditions = []
     """Ready, Serving, DataReady, LastCandidateAccepted, TargetsInSync; Reconciling and Stalled
     only while True."""
     live: GenerationRef | None = None
