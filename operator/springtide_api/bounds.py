@@ -1,0 +1,173 @@
+"""Numbers with their confidence bounds, and the bounds that a rule sets, turned to one side.
+
+Pure. `judging` builds on it; here lies what depends on a metric's direction and range.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil, isfinite, isnan, nan
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from springtide_api.contract import RuleRow
+    from springtide_api.gate_spec import Margin, Rule
+
+Finding = Literal["Pass", "Reject", "Inconclusive"]
+
+LOWER_IS_BETTER = frozenset({"log_loss", "ece"})
+UNBOUNDED = frozenset({"log_loss"})
+"""Metrics that may exceed 1; all others lie in [0, 1]."""
+SLACK = 1e-6
+"""Numbers travel rounded to six digits."""
+
+
+class Interval(NamedTuple):
+    """A number with its one-sided bounds; NaN where it could not be computed."""
+
+    value: float = nan
+    low: float = nan
+    high: float = nan
+
+    def negated(self) -> Interval:
+        """Return the interval of the negative number."""
+        return Interval(-self.value, -self.high, -self.low)
+
+    def within(self, least: float, most: float) -> bool:
+        """Tell whether all three are numbers in order, and none lies outside [least, most]."""
+        sane = all(isfinite(x) and least - SLACK <= x <= most + SLACK for x in self)
+        return sane and self.low <= self.high
+
+
+class Numbers(NamedTuple):
+    """A `RuleRow` by name; `delta` is candidate minus live, in the metric's own sign."""
+
+    rule: str
+    candidate: Interval = Interval()
+    live: Interval = Interval()
+    delta: Interval = Interval()
+    candidate_error: float = nan
+    live_error: float = nan
+    entities: int = 0
+    positives: int = 0
+
+
+@dataclass(frozen=True)
+class Bound:
+    """One bound of a rule, turned so that `shown` must lie above `limit`."""
+
+    text: str
+    """In words, such as "delta > -0.005"."""
+    interval: Interval
+    """As people read it: the candidate's own value, or the delta with more being better."""
+    shown: Interval
+    limit: float | None
+    """None: it does not exist, as a share of a live value of 0."""
+    closed: bool
+    """Reaching the limit is enough: "at least", not "more than"."""
+    compares: bool = False
+    """It is about the difference to live."""
+
+
+def numbers(row: RuleRow) -> Numbers:
+    """Read a positional row; null becomes NaN."""
+    floats = [nan if x is None else float(x) for x in row[1:12]]
+    return Numbers(
+        row[0],
+        Interval(*floats[0:3]),
+        Interval(*floats[3:6]),
+        Interval(*floats[6:9]),
+        floats[9],
+        floats[10],
+        row[12],
+        row[13],
+    )
+
+
+def better(metric: str, interval: Interval) -> Interval:
+    """Turn an interval of this metric so that more is better."""
+    return interval.negated() if metric in LOWER_IS_BETTER else interval
+
+
+def absolute(rule: Rule) -> bool:
+    """Tell whether the rule asks something of the candidate's own value."""
+    return rule.min is not None or rule.max is not None
+
+
+def comparison(rule: Rule) -> bool:
+    """Tell whether the rule compares the candidate with live."""
+    return rule.min_improvement is not None or rule.max_regression is not None
+
+
+def three_valued(bound: Bound) -> Finding:
+    """Decide one bound: pass if all of the interval is beyond it, reject if none of it is."""
+    low, high, limit = bound.shown.low, bound.shown.high, bound.limit
+    if limit is None or isnan(low) or isnan(high):
+        return "Inconclusive"
+    if low > limit or (bound.closed and low == limit):
+        return "Pass"
+    return "Reject" if high < limit else "Inconclusive"
+
+
+def absolute_bounds(rule: Rule, own: Interval) -> Iterator[Bound]:
+    """Yield the bounds that a model's own value must keep."""
+    if rule.min is not None:
+        yield Bound(f"{rule.metric} >= {rule.min}", own, own, float(rule.min), closed=True)
+    if rule.max is not None:
+        limit = -float(rule.max)
+        yield Bound(f"{rule.metric} <= {rule.max}", own, own.negated(), limit, closed=True)
+
+
+def comparison_bounds(rule: Rule, measured: Numbers) -> Iterator[Bound]:
+    """Yield the bounds that the difference to live must keep."""
+    delta = better(rule.metric, measured.delta)
+    for margin, sign in ((rule.min_improvement, 1), (rule.max_regression, -1)):
+        if margin is not None:
+            size = _size(margin, measured.live.value)
+            limit = None if size is None else sign * size + 0.0
+            text = _comparison_text(margin, limit, live=measured.live.value)
+            yield Bound(text, delta, delta, limit, closed=False, compares=True)
+
+
+def more_entities(bound: Bound, entities: int) -> int | None:
+    """Estimate how many more entities would decide a bound: widths shrink with their root.
+
+    Returns:
+        The number, at least 1; None where value and bound are (nearly) the same.
+    """
+    if bound.limit is None:
+        return None
+    above = bound.shown.value > bound.limit
+    width = bound.shown.value - bound.shown.low if above else bound.shown.high - bound.shown.value
+    distance = abs(bound.shown.value - bound.limit)
+    if not width < 100 * distance:
+        return None
+    return max(ceil(entities * (width / distance) ** 2) - entities, 1)
+
+
+def decimal(number: float) -> str | None:
+    """Write a number as the API does, with six digits; None for NaN and infinity."""
+    return f"{number + 0.0:.6g}" if isfinite(number) else None
+
+
+def readable(number: float) -> str:
+    """Write a number for people: four decimals, or three digits where it is tiny."""
+    if not isfinite(number):
+        return "unknown"
+    return f"{number + 0.0:.4f}" if number == 0 or abs(number) >= 0.001 else f"{number:.3g}"
+
+
+def _size(margin: Margin, live: float) -> float | None:
+    """Return a margin in units of the metric; None where it is a share of 0 or of no number."""
+    if margin.absolute is not None:
+        return float(margin.absolute)
+    return float(margin.relative or 0) * abs(live) if isfinite(live) and live != 0 else None
+
+
+def _comparison_text(margin: Margin, limit: float | None, *, live: float) -> str:
+    if margin.absolute is not None:
+        return f"delta > {decimal(limit or 0.0)}"
+    share = f"{margin.relative} of live {readable(live)}"
+    return f"delta > {readable(limit)} ({share})" if limit is not None else f"delta within {share}"

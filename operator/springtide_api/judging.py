@@ -1,0 +1,162 @@
+"""What numbers say about one rule: proven, refuted or undecided, by confidence bounds alone.
+
+Pure, and beside the contract, so that the operator's gate and the trainer's report decide by the
+same code. The overall verdict and the suspect holdout belong to the operator's gate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil, inf
+from typing import TYPE_CHECKING
+
+from springtide_api.bounds import (
+    UNBOUNDED,
+    Bound,
+    Finding,
+    Numbers,
+    absolute,
+    absolute_bounds,
+    better,
+    comparison,
+    comparison_bounds,
+    decimal,
+    more_entities,
+    readable,
+    three_valued,
+)
+from springtide_api.generation import RuleResult
+
+if TYPE_CHECKING:
+    from springtide_api.gate_spec import Rule
+
+
+TEXT_LIMIT = 1024
+
+Flaw = tuple[str, str, int | None]
+"""Why numbers decide nothing: one word, a phrase, and how many entities lack, if known."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What one rule says, with the reason in one word."""
+
+    result: RuleResult
+    reason: str
+    more_entities: int | None = None
+    """Inconclusive: entities that would decide it beside those at hand, if that can be told."""
+
+
+def judge_rule(rule: Rule, measured: Numbers | None, *, baseline: bool) -> Judged | None:
+    """Judge one rule.
+
+    Args:
+        rule: The rule.
+        measured: Its numbers; None where they are missing.
+        baseline: Whether there is a live model. Without one comparisons are left out.
+
+    Returns:
+        What it says; None where nothing is left of it without a baseline.
+    """
+    if not baseline and not absolute(rule):
+        return None
+    flaw: Flaw | None = None
+    if measured is None:
+        measured = Numbers(rule.name)
+        flaw = ("MissingNumber", f"no numbers for {rule.metric}", None)
+    bounds = [*absolute_bounds(rule, measured.candidate)]
+    if baseline:
+        bounds += comparison_bounds(rule, measured)
+    if flaw := flaw or _flaw(rule, measured, baseline=baseline):
+        return _undecided(rule, measured, bounds[-1], flaw)
+    return _decided(rule, measured, [(three_valued(bound), bound) for bound in bounds])
+
+
+def _flaw(rule: Rule, measured: Numbers, *, baseline: bool) -> Flaw | None:
+    """Find what keeps numbers from deciding anything."""
+    entities, positives = measured.entities, measured.positives
+    if entities < (least := max(rule.min_entities or 2, 2)):
+        return "TooFewEntities", f"{entities:,} entities < {least:,}", least - max(entities, 0)
+    if positives < (rule.min_positives or 0):
+        more = ceil(entities * (rule.min_positives or 0) / positives) - entities if positives else 0
+        words = f"{positives:,} positives < {rule.min_positives:,}"
+        return "TooFewPositives", words, more or None
+    most = inf if rule.metric in UNBOUNDED else 1.0
+    if absolute(rule) and not measured.candidate.within(0.0, most):
+        return "MissingNumber", f"no number for {rule.metric} of the candidate", None
+    if baseline and comparison(rule):
+        if not (measured.live.within(0.0, most) and measured.delta.within(-most, most)):
+            return "MissingNumber", f"no number for {rule.metric} beside the live model", None
+        if measured.live.value == 0.0 and _relative(rule):
+            return "ZeroBaseline", "live is 0, which has no shares; use an absolute margin", None
+    return None
+
+
+def _undecided(rule: Rule, measured: Numbers, bound: Bound, flaw: Flaw) -> Judged:
+    reason, words, more = flaw
+    message = f"{rule.name}: {words} on {rule.dataset}; {bound.text} is not decided"
+    result = _result(rule, measured, bound, ("Inconclusive", message))
+    return Judged(result, reason, more)
+
+
+def _decided(rule: Rule, measured: Numbers, findings: list[tuple[Finding, Bound]]) -> Judged:
+    """All bounds must pass and any reject rejects; the worst one speaks, the last among equals."""
+    for finding in ("Reject", "Inconclusive", "Pass"):
+        chosen = [bound for found, bound in findings if found == finding]
+        if chosen:
+            break
+    bound, more = chosen[-1], None
+    words = {"Pass": "meets", "Reject": "fails", "Inconclusive": "does not decide"}[finding]
+    message = f"{rule.name}: {_told(rule, bound)} {words} {bound.text} on {_where(rule, measured)}"
+    if finding == "Inconclusive":
+        more = _most([more_entities(each, measured.entities) for each in chosen])
+        message += f"; {_wanted(more)}"
+    reason = {"Pass": "Proven", "Reject": "Refuted", "Inconclusive": "NotDecided"}[finding]
+    return Judged(_result(rule, measured, bound, (finding, message)), reason, more)
+
+
+def _result(rule: Rule, measured: Numbers, bound: Bound, said: tuple[Finding, str]) -> RuleResult:
+    return RuleResult(
+        rule=rule.name,
+        metric=rule.metric,
+        dataset=rule.dataset,
+        candidate=decimal(measured.candidate.value),
+        baseline=decimal(measured.live.value),
+        delta=decimal(better(rule.metric, measured.delta).value),
+        low=decimal(bound.interval.low),
+        high=decimal(bound.interval.high),
+        bound=bound.text,
+        entities=max(measured.entities, 0),
+        positives=max(measured.positives, 0),
+        severity=rule.severity,
+        verdict=said[0],
+        message=said[1][:TEXT_LIMIT],
+    )
+
+
+def _relative(rule: Rule) -> bool:
+    margins = (rule.min_improvement, rule.max_regression)
+    return any(margin is not None and margin.relative is not None for margin in margins)
+
+
+def _told(rule: Rule, bound: Bound) -> str:
+    what = f"delta of {rule.metric}" if bound.compares else rule.metric
+    value, low, high = (readable(x) for x in bound.interval)
+    return f"{what} {value} ({low} to {high})"
+
+
+def _where(rule: Rule, measured: Numbers) -> str:
+    counts = f"{measured.entities:,} entities, {measured.positives:,} positives"
+    return f"{rule.dataset} ({counts})"
+
+
+def _wanted(more: int | None) -> str:
+    if more is None:
+        return "value and bound are too close for any number of entities in reach"
+    return f"about {more:,} more entities would decide it"
+
+
+def _most(counts: list[int | None]) -> int | None:
+    """Return the greatest count; None as soon as one cannot be told."""
+    known = [count for count in counts if count is not None]
+    return max(known) if len(known) == len(counts) else None

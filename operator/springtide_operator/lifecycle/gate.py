@@ -1,0 +1,204 @@
+"""The verdict on a candidate, from what the evaluation measured: pure, by bounds, never by points.
+
+Order is law: foreign results first, then the suspect holdout, then the rules. What a verdict leads
+to (another look, a hold, a roll) is decided by others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from springtide_api.bounds import decimal, numbers
+from springtide_api.generation import Score
+from springtide_api.judging import TEXT_LIMIT, judge_rule
+from springtide_operator.lifecycle.suspicion import suspicion
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from springtide_api.bounds import Numbers
+    from springtide_api.contract import EvaluateOutput
+    from springtide_api.gate_spec import Evaluation, Gate, Rule
+    from springtide_api.generation import RuleResult
+    from springtide_api.judging import Judged
+
+GateVerdict = Literal["Blessed", "Bootstrapped", "Rejected", "Inconclusive"]
+
+MAX_SCORES = 16
+"""Scores that a generation's status holds."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The verdict with all that it rests on."""
+
+    verdict: GateVerdict
+    reason: str
+    """One word: RulesProven, FirstGeneration, RuleRefuted, HoldoutSuspect, ForeignResult,
+    TooFewEntities, TooFewPositives, MissingNumber, ZeroBaseline or NotDecided."""
+    message: str
+    """Rule, number, bound, interval and counts; at most 1024 characters."""
+    results: list[RuleResult] = field(default_factory=list)
+    suspect: bool = False
+    """The holdout is suspect: no look is spent, its partitions are proposed for quarantine."""
+    scores: list[Score] = field(default_factory=list)
+    """The candidate's own scores on the holdout."""
+    live_scores_now: list[Score] = field(default_factory=list)
+    """Live's own scores on the holdout; unsuspected only where `suspect` is False."""
+
+
+def judge(
+    gate: Gate,
+    evaluation: Evaluation,
+    output: EvaluateOutput,
+    *,
+    bootstrapped: bool,
+    live_scores: Sequence[Score],
+    expected_candidate: str,
+    expected_baseline: str | None,
+    expected_holdout: str,
+    history: bool = True,
+) -> Judgement:
+    """Judge a candidate.
+
+    Args:
+        gate: The rules.
+        evaluation: The datasets that the rules name.
+        output: What the evaluation measured.
+        bootstrapped: There is no live model to compare with: absolute rules alone.
+        live_scores: Live's own last unsuspected scores.
+        expected_candidate: Digest of the weights that were to be scored.
+        expected_baseline: Digest of the live weights that were to be scored beside them.
+        expected_holdout: Digest of the holdout's manifest.
+        history: The lineage has historical shards. Without any, rules on them are left out as
+            comparisons are for the first generation.
+    """
+    foreign = _foreign_digest(
+        ("candidate", output.candidate_digest, expected_candidate),
+        ("baseline", output.baseline_digest, expected_baseline),
+        ("holdout", output.holdout_digest, expected_holdout),
+    ) or _foreign_rule(gate, output)
+    if foreign:
+        return Judgement("Inconclusive", "ForeignResult", foreign[:TEXT_LIMIT])
+    measured = {row.rule: row for row in map(numbers, output.rules)}
+    rules = [rule for rule in gate.rules if history or _role(evaluation, rule) != "Historical"]
+    judged = [
+        judge_rule(rule, measured.get(rule.name), baseline=not bootstrapped) for rule in rules
+    ]
+    said = [each for each in judged if each is not None]
+    on_holdout = [rule for rule in rules if _role(evaluation, rule) == "Holdout"]
+    doubt = None if bootstrapped else suspicion(on_holdout, measured, live_scores)
+    verdict = _doubted(doubt, said) if doubt else _overall(said, bootstrapped=bootstrapped)
+    return Judgement(
+        *verdict,
+        results=[each.result for each in said],
+        suspect=doubt is not None,
+        scores=_scores(on_holdout, measured, live=False),
+        live_scores_now=[] if bootstrapped else _scores(on_holdout, measured, live=True),
+    )
+
+
+def look_confidence(gate: Gate, evaluation: Evaluation) -> float:
+    """Return the one-sided confidence of one look: looks at the evidence share its error."""
+    confidence = float(evaluation.bootstrap.confidence)
+    return 1.0 - (1.0 - confidence) / max_looks(gate)
+
+
+def max_looks(gate: Gate) -> int:
+    """Return how often a candidate may be scored on a holdout: once, unless it is extended."""
+    extend = gate.on_inconclusive.extend_holdout
+    return extend.max_looks if extend else 1
+
+
+def counts_short(gate: Gate, evaluation: Evaluation, entities: int, positives: int) -> str | None:
+    """Say what the holdout lacks for its Required rules to decide anything, before scoring.
+
+    Returns:
+        Which rules lack what; None where the counts suffice.
+    """
+    short = []
+    for rule in gate.rules:
+        if rule.severity != "Required" or _role(evaluation, rule) != "Holdout":
+            continue
+        if entities < (rule.min_entities or 0):
+            short.append(f"{rule.name}: {entities:,} entities < {rule.min_entities:,}")
+        if positives < (rule.min_positives or 0):
+            short.append(f"{rule.name}: {positives:,} positives < {rule.min_positives:,}")
+    return _fitted(short) if short else None
+
+
+def _foreign_digest(*asked: tuple[str, str | None, str | None]) -> str | None:
+    for what, found, expected in asked:
+        if found != expected:
+            return (
+                f"the result speaks of another {what}: {found or 'none'}, expected "
+                f"{expected or 'none'}; it decides nothing"
+            )
+    return None
+
+
+def _foreign_rule(gate: Gate, output: EvaluateOutput) -> str | None:
+    """Find a row that no rule asked for, or that is there twice."""
+    asked = {rule.name for rule in gate.rules}
+    found = [row[0] for row in output.rules]
+    odd = sorted({name for name in found if name not in asked or found.count(name) > 1})
+    return f"the result has rows that no rule asked for, or twice: {odd}" if odd else None
+
+
+def _role(evaluation: Evaluation, rule: Rule) -> str | None:
+    roles = {dataset.name: dataset.role for dataset in evaluation.datasets}
+    return roles.get(rule.dataset)
+
+
+def _doubted(doubt: str, said: Sequence[Judged]) -> tuple[GateVerdict, str, str]:
+    others = [each.result.message for each in said]
+    return "Inconclusive", "HoldoutSuspect", _fitted([doubt, *others])
+
+
+def _overall(said: Sequence[Judged], *, bootstrapped: bool) -> tuple[GateVerdict, str, str]:
+    """All Required rules must pass, any reject rejects, anything else decides nothing."""
+    required = [each for each in said if each.result.severity == "Required"]
+    refuted = [each for each in required if each.result.verdict == "Reject"]
+    undecided = [each for each in required if each.result.verdict == "Inconclusive"]
+    if refuted:
+        return "Rejected", "RuleRefuted", _told(refuted, required)
+    if undecided:
+        return "Inconclusive", undecided[0].reason, _told(undecided, required)
+    if not required:
+        return "Inconclusive", "MissingNumber", "no Required rule could be judged"
+    if bootstrapped:
+        return "Bootstrapped", "FirstGeneration", _told(required, required)
+    return "Blessed", "RulesProven", _told(required, required)
+
+
+def _told(first: Sequence[Judged], required: Sequence[Judged]) -> str:
+    """Join the rules' sentences, those that decided first."""
+    rest = [each for each in required if each not in first]
+    return _fitted([each.result.message for each in (*first, *rest)])
+
+
+def _fitted(sentences: Iterable[str]) -> str:
+    """Join sentences as far as a status message holds; tell how many had no room."""
+    texts = list(sentences)
+    for kept in range(len(texts), 0, -1):
+        left = len(texts) - kept
+        text = "; ".join(texts[:kept]) + (f"; and {left} more in the report" if left else "")
+        if len(text) <= TEXT_LIMIT:
+            return text
+    return texts[0][:TEXT_LIMIT]
+
+
+def _scores(rules: Sequence[Rule], measured: Mapping[str, Numbers], *, live: bool) -> list[Score]:
+    """Keep a model's own scores, one for each metric and dataset."""
+    kept: dict[tuple[str, str], Score] = {}
+    for rule in rules:
+        if rule.name not in measured:
+            continue
+        row = measured[rule.name]
+        value = decimal(row.live.value if live else row.candidate.value)
+        error = decimal(row.live_error if live else row.candidate_error)
+        if value is not None and error is not None:
+            key = (rule.metric, rule.dataset)
+            kept[key] = Score(metric=key[0], dataset=key[1], value=value, error=error)
+    return list(kept.values())[:MAX_SCORES]
