@@ -1,4 +1,4 @@
-"""Artifacts: folders of weights, tokenizer and preprocessing, addressed by the digest of a manifest.
+"""Artifacts: folders of weights, tokenizer and preprocessing, named by the digest of a manifest.
 
 Nothing here opens the weights. A folder is looked at file by file before anything may load it.
 """

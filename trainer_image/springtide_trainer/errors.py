@@ -31,5 +31,17 @@ class Refused(Exception):  # noqa: N818 - it is an answer, not an error of the p
         return f"{self.failure.reason}: {self.failure.message}{where}"
 
 
+class Diverged(Refused):
+    """The loss is no longer a finite number; the weights are as of the last good step."""
+
+    def __init__(self, step: int, loss: float) -> None:
+        super().__init__(
+            "Diverged",
+            f"loss is {loss} at step {step}; lower training.hyperparameters.learningRate",
+            "spec.training.hyperparameters.learningRate",
+            ExitCode.DIVERGED,
+        )
+
+
 class Interrupted(Exception):  # noqa: N818 - the platform asked for it
     """SIGTERM came; what can be resumed is saved, and another pod goes on."""

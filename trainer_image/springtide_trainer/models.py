@@ -7,21 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+import transformers
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from springtide_trainer.artifact import verify
 from springtide_trainer.preprocess import Preprocess
+from springtide_trainer.tokens import Tokens, tokenize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from springtide_trainer.preprocess import Pair
 
-SHORT = 256
-"""Tokens below which the plain attention beats the flash kernels of the CPU."""
+transformers.utils.logging.disable_progress_bar()
+transformers.utils.logging.set_verbosity_error()
 
 
 @dataclass(frozen=True)
@@ -32,11 +35,7 @@ class Scorer:
     tokenizer: PreTrainedTokenizerBase
     preprocess: Preprocess
 
-    @property
-    def device(self) -> torch.device:
-        return self.model.device
-
-    def probabilities(self, pairs: Sequence[Pair], batch_size: int = 32) -> np.ndarray:
+    def probabilities(self, pairs: Sequence[Pair], batch_size: int = 32) -> NDArray[np.float32]:
         """Score rows in FP32, without dropout; the same rows give the same numbers.
 
         Args:
@@ -46,20 +45,27 @@ class Scorer:
         Returns:
             float32 [rows, labels], each row a distribution over `preprocess.labels`.
         """
-        made = np.empty((len(pairs), len(self.preprocess.labels)), dtype=np.float32)
         if not pairs:
-            return made
-        encoded = encode(self.tokenizer, pairs, self.preprocess.max_length)
-        lengths = np.array([len(ids) for ids in encoded["input_ids"]])
-        order = np.argsort(lengths, kind="stable")
-        self.model.eval()
-        with torch.inference_mode():
-            for start in range(0, len(order), batch_size):
-                rows = order[start : start + batch_size]
-                batch = collate(self.tokenizer, encoded, rows.tolist()).to(self.device)
-                logits = self.model(**batch).logits.float()
-                made[rows] = torch.softmax(logits, dim=-1).cpu().numpy()
-        return made
+            return np.empty((0, len(self.preprocess.labels)), dtype=np.float32)
+        tokens = tokenize(self.tokenizer, pairs, self.preprocess.max_length)
+        return probabilities(self.model, tokens, np.arange(len(pairs)), batch_size=batch_size)
+
+
+def probabilities(
+    model: PreTrainedModel, tokens: Tokens, rows: NDArray[np.int64], *, batch_size: int
+) -> NDArray[np.float32]:
+    """Score these rows in FP32: float32 [rows, labels]. Leaves the model in evaluation mode."""
+    made = np.empty((len(rows), model.config.num_labels), dtype=np.float32)
+    order = np.argsort(tokens.lengths[rows], kind="stable")
+    model.eval()
+    with torch.inference_mode():
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            batch = tokens.batch(rows[chosen])
+            inputs = {name: value.to(model.device) for name, value in batch.items()}
+            logits = model(**inputs).logits.float()
+            made[chosen] = torch.softmax(logits, dim=-1).cpu().numpy()
+    return made
 
 
 def load(folder: Path, digest: str, device: str | None = None) -> Scorer:
@@ -70,11 +76,17 @@ def load(folder: Path, digest: str, device: str | None = None) -> Scorer:
     """
     verify(folder, digest)
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return Scorer(load_model(folder).to(place), load_tokenizer(folder), Preprocess.read(folder))
+    model = load_model(folder).to(place)
+    return Scorer(model, load_tokenizer(folder), Preprocess.read(folder))
 
 
 def load_model(folder: Path, **options: Any) -> PreTrainedModel:
-    """Load a sequence classifier in FP32 from safetensors; never code, never the network."""
+    """Load a sequence classifier in FP32 from safetensors; never code, never the network.
+
+    Args:
+        folder: A Hugging Face folder that was looked at before.
+        options: Fields of the model's configuration to set otherwise than the folder does.
+    """
     model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
         folder,
         local_files_only=True,
@@ -88,23 +100,7 @@ def load_model(folder: Path, **options: Any) -> PreTrainedModel:
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a folder; never code, never the network."""
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-
-
-def encode(
-    tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair], max_length: int
-) -> dict[str, list[list[int]]]:
-    """Tokenise rows at once, unpadded, cut to `max_length` tokens."""
-    texts = [text for text, _ in pairs]
-    seconds = (
-        [second or "" for _, second in pairs] if any(s is not None for _, s in pairs) else None
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=False
     )
-    return dict(tokenizer(texts, seconds, truncation=True, max_length=max_length))
-
-
-def collate(
-    tokenizer: PreTrainedTokenizerBase, encoded: dict[str, list[list[int]]], rows: Sequence[int]
-) -> Any:
-    """Pad these rows to the longest of them: tensors [rows, tokens]."""
-    chosen = {name: [values[row] for row in rows] for name, values in encoded.items()}
-    return tokenizer.pad(chosen, return_tensors="pt")
+    return tokenizer

@@ -9,6 +9,8 @@ import json
 import re
 from typing import TYPE_CHECKING
 
+from pydantic import Field
+
 from springtide_api.schema import Model
 from springtide_trainer.errors import Refused
 
@@ -33,7 +35,7 @@ class Preprocess(Model):
     """The user's column that is handed in as `text`."""
     text_pair: str | None = None
     """The user's column that is handed in as `text_pair`."""
-    features: list[str] = []
+    features: list[str] = Field(default_factory=list)
     """Columns that are handed in by their own names and go through the template."""
     template: str | None = None
     max_length: int

@@ -1,0 +1,125 @@
+"""Looks at a model's folder that came from people, before any library opens a file of it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from springtide_trainer.errors import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
+TOKENIZERS = frozenset(
+    {
+        "tokenizer.json",
+        "vocab.txt",
+        "vocab.json",
+        "spiece.model",
+        "sentencepiece.bpe.model",
+        "tokenizer.model",
+    }
+)
+SETTINGS_LIMIT = 1 << 20
+"""Bytes of config.json and tokenizer_config.json at most."""
+HEADER_LIMIT = 100_000_000
+"""Bytes of a safetensors header at most, as the format's own library has it."""
+INDEX = "model.safetensors.index.json"
+
+
+def inspect(folder: Path, field: str) -> None:
+    """Check that a folder is a Hugging Face model that can be loaded without running its code.
+
+    Args:
+        folder: The folder.
+        field: Field of the spec that names it.
+
+    Raises:
+        Refused: it is missing or incomplete, holds only pickled weights, names code of its own,
+            or a file of it lies elsewhere.
+    """
+    if not folder.is_dir():
+        raise Refused("MissingModel", f"{folder} is no folder; is the claim mounted there?", field)
+    _check_links(folder, field)
+    for name in ("config.json", "tokenizer_config.json"):
+        if (folder / name).exists() or name == "config.json":
+            _check_settings(folder / name, field)
+    for path in _weights(folder, field):
+        _check_header(path, field)
+    if not any((folder / name).is_file() for name in TOKENIZERS):
+        message = f"{folder} has no tokenizer; one of {', '.join(sorted(TOKENIZERS))} must be there"
+        raise Refused("MissingTokenizer", message, field)
+
+
+def _check_links(folder: Path, field: str) -> None:
+    inside = folder.resolve()
+    for path in folder.rglob("*"):
+        if path.is_symlink() and not path.resolve().is_relative_to(inside):
+            message = f"{path} is a link that leaves the folder; copy the file"
+            raise Refused("UnsafeArtifact", message, field)
+
+
+def _check_settings(path: Path, field: str) -> None:
+    settings = _read_json(path, SETTINGS_LIMIT, field)
+    if any(key == "auto_map" for key in _keys(settings)):
+        message = f"{path} names code of its own (auto_map); only models of the library are loaded"
+        raise Refused("UnsafeArtifact", message, field)
+    if "quantization_config" in settings:
+        message = f"{path}: quantized weights cannot be trained; give the original model"
+        raise Refused("UnsupportedModel", message, field)
+
+
+def _weights(folder: Path, field: str) -> list[Path]:
+    """Find the files of the weights: one, or the shards of an index."""
+    if (folder / "model.safetensors").is_file():
+        return [folder / "model.safetensors"]
+    if (folder / INDEX).is_file():
+        index = _read_json(folder / INDEX, HEADER_LIMIT, field).get("weight_map")
+        names = sorted({str(name) for name in index.values()}) if isinstance(index, dict) else []
+        wrong = [name for name in names if "/" in name or not (folder / name).is_file()]
+        if names and not wrong:
+            return [folder / name for name in names]
+        message = f"{folder / INDEX} names shards that are not in the folder: {wrong[:3]}"
+        raise Refused("InvalidModel", message, field)
+    if pickled := sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES):
+        message = (
+            f"{folder} holds its weights only in {pickled[0]}, a pickle, which can run code; "
+            "convert it to model.safetensors"
+        )
+        raise Refused("UnsafeArtifact", message, field)
+    raise Refused("MissingModel", f"{folder} has no model.safetensors", field)
+
+
+def _check_header(path: Path, field: str) -> None:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if not 2 <= length <= min(HEADER_LIMIT, size - 8):
+        message = f"{path}: a header of {length} bytes in a file of {size}; it is damaged"
+        raise Refused("UnsafeArtifact", message, field)
+
+
+def _read_json(path: Path, limit: int, field: str) -> dict[str, Any]:
+    if not path.is_file():
+        raise Refused("MissingModel", f"{path} does not exist", field)
+    if path.stat().st_size > limit:
+        raise Refused("UnsafeArtifact", f"{path} is longer than {limit} bytes", field)
+    try:
+        value = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as wrong:
+        raise Refused("InvalidModel", f"{path} is no JSON: {wrong}", field) from wrong
+    if not isinstance(value, dict):
+        raise Refused("InvalidModel", f"{path} holds no JSON object", field)
+    return value
+
+
+def _keys(value: object) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, part in value.items():
+            yield key
+            yield from _keys(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _keys(part)

@@ -1,0 +1,84 @@
+"""The classification head: seeded where there is none, its rows in the order of the labels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from transformers import PreTrainedModel
+
+
+def seed(model: PreTrainedModel, names: Iterable[str], seed: int) -> None:
+    """Draw these parameters as a new layer's, the same for the same seed everywhere.
+
+    Matrices are normal with the spread of the model's own initialisation, biases are 0 and the
+    scales of norms 1. No generator of a library is used, so that its versions do not matter.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    spread = float(getattr(model.config, "initializer_range", 0.02) or 0.02)
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for name in sorted(names):
+            parameter = parameters[name]
+            if parameter.ndim > 1:
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * spread)
+            else:
+                parameter.fill_(0.0 if name.endswith("bias") else 1.0)
+
+
+def outside_base(model: PreTrainedModel) -> set[str]:
+    """Name the parameters of the head: those that are not the encoder's."""
+    prefix = f"{model.base_model_prefix}."
+    return {name for name, _ in model.named_parameters() if not name.startswith(prefix)}
+
+
+def output_layer(model: PreTrainedModel) -> tuple[str, nn.Linear]:
+    """Find the last layer: [labels, hidden] weights that make the logits."""
+    prefix = f"{model.base_model_prefix}."
+    layers = [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear)
+        and module.out_features == model.config.num_labels
+        and not name.startswith(prefix)
+    ]
+    return layers[-1]
+
+
+def reorder(model: PreTrainedModel, labels: Sequence[str]) -> None:
+    """Move the rows of the last layer so that output i is `labels[i]`."""
+    known = {str(name): int(number) for number, name in model.config.id2label.items()}
+    rows = torch.tensor([known[label] for label in labels])
+    _, layer = output_layer(model)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.copy_(parameter[rows].clone())
+    name_labels(model, labels)
+
+
+def grow(model: PreTrainedModel, labels: Sequence[str], seed_: int) -> None:
+    """Add outputs for labels that were appended; the old rows stay as they are."""
+    name, old = output_layer(model)
+    if len(labels) == old.out_features:
+        return
+    new = nn.Linear(old.in_features, len(labels), bias=old.bias is not None)
+    parent = model.get_submodule(name.rpartition(".")[0])
+    setattr(parent, name.rpartition(".")[2], new)
+    seed(model, [f"{name}.{part}" for part, _ in new.named_parameters()], seed_)
+    with torch.no_grad():
+        for part, parameter in new.named_parameters():
+            kept = old.get_parameter(part)
+            parameter[: len(kept)] = kept
+    model.num_labels = len(labels)
+    name_labels(model, labels)
+
+
+def name_labels(model: PreTrainedModel, labels: Sequence[str]) -> None:
+    """Write the names of the outputs into the configuration."""
+    model.config.id2label = dict(enumerate(labels))
+    model.config.label2id = {label: number for number, label in enumerate(labels)}

@@ -1,0 +1,51 @@
+"""Writes a model as an artifact's files: the same model makes the same bytes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_VOLATILE = frozenset({"transformers_version", "_name_or_path", "name_or_path"})
+_OF_THE_CALL = frozenset({"is_local", "local_files_only"})
+"""What a tokenizer remembers of how it was loaded."""
+
+
+def save_model(model: PreTrainedModel, folder: Path) -> None:
+    """Write weights and configuration; dropout and the like stay as the configuration has them."""
+    model.save_pretrained(folder)
+    _rewrite(folder / "config.json", _VOLATILE)
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write a fast tokenizer that neither cuts nor pads by itself; `preprocess.json` says how."""
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
+    tokenizer.save_pretrained(folder)
+    _rewrite(folder / "tokenizer_config.json", _VOLATILE | _OF_THE_CALL)
+
+
+def copy_tokenizer(source: Path, folder: Path) -> None:
+    """Take over a tokenizer byte for byte: it is frozen for a lineage."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in sorted(source.iterdir()):
+        if path.suffix != ".safetensors" and path.name not in _NOT_TOKENIZER:
+            shutil.copyfile(path, folder / path.name)
+
+
+_NOT_TOKENIZER = frozenset(
+    {"config.json", "preprocess.json", "springtide-manifest.json", "model.safetensors.index.json"}
+)
+
+
+def _rewrite(path: Path, without: frozenset[str]) -> None:
+    """Write settings in one order, without what changes from one machine to the next."""
+    settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    kept = {name: value for name, value in settings.items() if name not in without}
+    text = json.dumps(kept, ensure_ascii=False, sort_keys=True, indent=1)
+    path.write_text(text + "\n", encoding="utf-8")
