@@ -24,6 +24,10 @@ SLACK = 1e-6
 """Numbers travel rounded to six digits."""
 
 
+MOST = 1e99
+"""Numbers of this size and more have no spelling in the API."""
+
+
 class Interval(NamedTuple):
     """A number with its one-sided bounds; NaN where it could not be computed."""
 
@@ -148,8 +152,13 @@ def more_entities(bound: Bound, entities: int) -> int | None:
 
 
 def decimal(number: float) -> str | None:
-    """Write a number as the API does, with six digits; None for NaN and infinity."""
-    return f"{number + 0.0:.6g}" if isfinite(number) else None
+    """Write a number as the API does, with six digits; None for NaN and what is beyond its range.
+
+    What is nearer to 0 than 1e-99 is 0: exponents have two digits.
+    """
+    if not abs(number) < MOST:
+        return None
+    return f"{0.0 if abs(number) < 1 / MOST else number:.6g}"
 
 
 def readable(number: float) -> str:

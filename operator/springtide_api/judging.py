@@ -77,10 +77,9 @@ def _flaw(rule: Rule, measured: Numbers, *, baseline: bool) -> Flaw | None:
     entities, positives = measured.entities, measured.positives
     if entities < (least := max(rule.min_entities or 2, 2)):
         return "TooFewEntities", f"{entities:,} entities < {least:,}", least - max(entities, 0)
-    if positives < (rule.min_positives or 0):
-        more = ceil(entities * (rule.min_positives or 0) / positives) - entities if positives else 0
-        words = f"{positives:,} positives < {rule.min_positives:,}"
-        return "TooFewPositives", words, more or None
+    if positives < (wanted := rule.min_positives or 0):
+        more = ceil(entities * wanted / positives) - entities if positives > 0 else None
+        return "TooFewPositives", f"{positives:,} positives < {wanted:,}", more
     most = inf if rule.metric in UNBOUNDED else 1.0
     if absolute(rule) and not measured.candidate.within(0.0, most):
         return "MissingNumber", f"no number for {rule.metric} of the candidate", None

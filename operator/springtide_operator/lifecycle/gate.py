@@ -121,10 +121,15 @@ def counts_short(gate: Gate, evaluation: Evaluation, entities: int, positives: i
     for rule in gate.rules:
         if rule.severity != "Required" or _role(evaluation, rule) != "Holdout":
             continue
-        if entities < (rule.min_entities or 0):
-            short.append(f"{rule.name}: {entities:,} entities < {rule.min_entities:,}")
-        if positives < (rule.min_positives or 0):
-            short.append(f"{rule.name}: {positives:,} positives < {rule.min_positives:,}")
+        wanted = (
+            ("entities", entities, rule.min_entities),
+            ("positives", positives, rule.min_positives),
+        )
+        short += [
+            f"{rule.name}: {found:,} {what} < {least:,}"
+            for what, found, least in wanted
+            if least is not None and found < least
+        ]
     return _fitted(short) if short else None
 
 

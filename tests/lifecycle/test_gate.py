@@ -1,0 +1,264 @@
+"""The whole verdict, from an evaluation's rows: judging.md, Verdicts 2 to 9."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from springtide_api.contract import EvaluateOutput
+from springtide_api.gate_spec import (
+    Dataset,
+    Evaluation,
+    ExtendHoldout,
+    Gate,
+    Margin,
+    OnInconclusive,
+    Rule,
+)
+from springtide_api.generation import Score
+from springtide_operator.lifecycle.gate import Judgement, counts_short, judge, look_confidence
+
+CANDIDATE, LIVE, HOLDOUT = ("sha256:" + letter * 64 for letter in "abc")
+FLOOR = Rule(name="floor", metric="auc", min="0.55")
+NOT_WORSE = Rule(name="not-worse", metric="auc", max_regression=Margin(absolute="0.01"))
+GATE = Gate(rules=[FLOOR, NOT_WORSE])
+EVALUATION = Evaluation()
+
+
+def row(
+    name: str, candidate: float, live: float | None, *, width=0.005, entities=900, positives=300
+):
+    """Write a rule's numbers as the trainer does: value, low, high of candidate, live and delta."""
+
+    def around(value: float | None):
+        return (None,) * 3 if value is None else (value, value - width, value + width)
+
+    delta = None if live is None else candidate - live
+    errors = (width / 1.645, None if live is None else width / 1.645)
+    return (name, *around(candidate), *around(live), *around(delta), *errors, entities, positives)
+
+
+def output(*rows, **digests) -> EvaluateOutput:
+    asked = {"candidate_digest": CANDIDATE, "baseline_digest": LIVE, "holdout_digest": HOLDOUT}
+    return EvaluateOutput(rules=list(rows), report="file:///reports/x", **(asked | digests))
+
+
+def judged(out: EvaluateOutput, *, gate=GATE, bootstrapped=False, scores=(), **more) -> Judgement:
+    return judge(
+        gate,
+        more.pop("evaluation", EVALUATION),
+        out,
+        bootstrapped=bootstrapped,
+        live_scores=scores,
+        expected_candidate=CANDIDATE,
+        expected_baseline=None if bootstrapped else LIVE,
+        expected_holdout=HOLDOUT,
+        **more,
+    )
+
+
+def both(candidate: float, live: float, **more) -> EvaluateOutput:
+    return output(row("floor", candidate, live, **more), row("not-worse", candidate, live, **more))
+
+
+def test_a_candidate_that_proves_all_required_rules_is_blessed_with_its_numbers() -> None:
+    found = judged(both(0.700, 0.680))
+
+    assert (found.verdict, found.reason, found.suspect) == ("Blessed", "RulesProven", False)
+    assert found.message == (
+        "floor: auc 0.7000 (0.6950 to 0.7050) meets auc >= 0.55 on holdout (900 entities, "
+        "300 positives); not-worse: delta of auc 0.0200 (0.0150 to 0.0250) meets delta > -0.01 on "
+        "holdout (900 entities, 300 positives)"
+    )
+    assert [result.verdict for result in found.results] == ["Pass", "Pass"]
+    assert found.scores == [Score(metric="auc", dataset="holdout", value="0.7", error="0.00303951")]
+    assert found.live_scores_now[0].value == "0.68"
+
+
+def test_one_refuted_required_rule_rejects_and_is_told_first() -> None:
+    found = judged(both(0.650, 0.680))
+    assert (found.verdict, found.reason) == ("Rejected", "RuleRefuted")
+    assert found.message.startswith("not-worse: delta of auc -0.0300 (-0.0350 to -0.0250) fails")
+
+
+def test_an_undecided_rule_makes_it_inconclusive_and_says_how_much_would_decide() -> None:
+    found = judged(both(0.675, 0.682))
+    assert (found.verdict, found.reason) == ("Inconclusive", "NotDecided")
+    assert "more entities would decide it" in found.message
+
+
+def test_a_refutation_outweighs_what_is_undecided() -> None:
+    gate = Gate(rules=[FLOOR, Rule(name="ndcg", metric="ndcg@10", min="0.3")])
+    found = judged(output(row("floor", 0.40, 0.7), row("ndcg", 0.3, 0.3)), gate=gate)
+    assert found.verdict == "Rejected"
+
+
+def test_a_warning_rule_is_reported_and_decides_nothing() -> None:
+    warn = Rule(name="warn", metric="accuracy", min="0.99", severity="Warn")
+    gate = Gate(rules=[FLOOR, NOT_WORSE, warn])
+    out = output(row("floor", 0.7, 0.7), row("not-worse", 0.7, 0.7), row("warn", 0.5, 0.5))
+    found = judged(out, gate=gate)
+    assert found.verdict == "Blessed"
+    assert found.results[2].verdict == "Reject"
+
+
+def test_the_first_generation_is_bootstrapped_by_absolute_rules_alone() -> None:
+    out = output(row("floor", 0.7, None), row("not-worse", 0.7, None), baseline_digest=None)
+    found = judged(out, bootstrapped=True)
+    assert (found.verdict, found.reason) == ("Bootstrapped", "FirstGeneration")
+    assert [result.rule for result in found.results] == ["floor"]
+    assert found.live_scores_now == []
+
+    low = output(row("floor", 0.5, None), baseline_digest=None)
+    assert judged(low, bootstrapped=True).verdict == "Rejected"
+
+
+def test_rules_on_history_are_left_out_while_there_is_none() -> None:
+    evaluation = Evaluation(
+        datasets=[Dataset(name="holdout", role="Holdout"), Dataset(name="old", role="Historical")]
+    )
+    kept = Rule(name="kept", metric="auc", dataset="old", min="0.55")
+    gate = Gate(rules=[FLOOR, kept])
+    out = output(row("floor", 0.7, 0.7), ("kept", *[None] * 11, 0, 0))
+    assert judged(out, gate=gate, evaluation=evaluation, history=False).verdict == "Blessed"
+    found = judged(out, gate=gate, evaluation=evaluation)
+    assert (found.verdict, found.reason) == ("Inconclusive", "TooFewEntities")
+
+
+@pytest.mark.parametrize(
+    "digests",
+    [{"candidate_digest": LIVE}, {"baseline_digest": None}, {"holdout_digest": CANDIDATE}],
+)
+def test_the_result_of_another_evaluation_decides_nothing(digests) -> None:
+    found = judged(both(0.7, 0.6).model_copy(update=digests))
+    assert (found.verdict, found.reason, found.results) == ("Inconclusive", "ForeignResult", [])
+
+
+def test_rows_that_nobody_asked_for_or_that_come_twice_make_a_result_foreign() -> None:
+    assert judged(output(row("other", 0.7, 0.6))).reason == "ForeignResult"
+    twice = output(row("floor", 0.7, 0.6), row("floor", 0.7, 0.6), row("not-worse", 0.7, 0.6))
+    assert judged(twice).reason == "ForeignResult"
+
+
+def test_a_missing_row_is_never_a_pass() -> None:
+    found = judged(output(row("floor", 0.7, 0.6)))
+    assert (found.verdict, found.reason) == ("Inconclusive", "MissingNumber")
+
+
+def test_with_shuffled_labels_the_holdout_is_suspect_though_the_comparison_alone_would_pass() -> (
+    None
+):
+    found = judged(both(0.501, 0.500), gate=GATE)
+    assert found.results[1].verdict == "Pass"
+    assert (found.verdict, found.reason, found.suspect) == ("Inconclusive", "HoldoutSuspect", True)
+    assert found.message.startswith(
+        "the holdout is suspect: live fails floor: auc 0.5000 (0.4950 to 0.5050) fails auc >= 0.55"
+    )
+    assert "delta 0.0010, -0.0040 to 0.0060" in found.message
+
+
+def test_with_mere_drift_the_candidate_wins_and_nothing_is_suspect() -> None:
+    cured = judged(both(0.620, 0.500))
+    assert (cured.verdict, cured.suspect) == ("Blessed", False)
+    better_but_low = judged(both(0.530, 0.500))
+    assert (better_but_low.verdict, better_but_low.suspect) == ("Rejected", False)
+
+
+def test_live_below_a_rule_only_by_its_point_is_no_ground_for_suspicion() -> None:
+    found = judged(both(0.546, 0.546))
+    assert (found.verdict, found.suspect) == ("Inconclusive", False)
+
+
+def test_live_far_under_its_own_last_score_makes_the_holdout_suspect() -> None:
+    gate = Gate(rules=[Rule(name="floor", metric="accuracy", min="0.1"), NOT_WORSE])
+    out = output(row("floor", 0.9, 0.9), row("not-worse", 0.60, 0.60))
+    last = Score(metric="auc", dataset="holdout", value="0.70", error="0.004")
+
+    found = judged(out, gate=gate, scores=[last])
+    assert (found.verdict, found.reason, found.suspect) == ("Inconclusive", "HoldoutSuspect", True)
+    assert "was 0.7000, worse by 0.1000 > 3 standard errors of 0.0050" in found.message
+
+    noisy = last.model_copy(update={"error": "0.05"})
+    assert not judged(out, gate=gate, scores=[noisy]).suspect
+    elsewhere = last.model_copy(update={"dataset": "other"})
+    assert not judged(out, gate=gate, scores=[elsewhere]).suspect
+
+
+def test_a_fall_of_live_is_forgiven_where_the_candidate_passes_the_rule_or_wins() -> None:
+    last = Score(metric="auc", dataset="holdout", value="0.75", error="0.004")
+    assert not judged(both(0.600, 0.600), scores=[last]).suspect
+    assert judged(both(0.553, 0.553), scores=[last]).suspect
+    assert not judged(both(0.555, 0.540), scores=[last]).suspect
+
+
+def test_a_rise_of_log_loss_is_a_fall() -> None:
+    rule = Rule(name="ll", metric="log_loss", max_regression=Margin(absolute="0.05"))
+    gate = Gate(rules=[FLOOR, rule])
+    out = output(row("floor", 0.7, 0.7), row("ll", 0.60, 0.60))
+    risen = Score(metric="log_loss", dataset="holdout", value="0.40", error="0.004")
+    assert judged(out, gate=gate, scores=[risen]).suspect
+    assert not judged(out, gate=gate, scores=[risen.model_copy(update={"value": "0.9"})]).suspect
+
+
+def test_too_few_entities_raise_no_suspicion() -> None:
+    floor = FLOOR.model_copy(update={"min_entities": 1000})
+    found = judged(both(0.5, 0.5), gate=Gate(rules=[floor, NOT_WORSE]))
+    assert (found.reason, found.suspect) == ("TooFewEntities", False)
+
+
+def test_looks_share_the_error_of_one() -> None:
+    assert look_confidence(GATE, EVALUATION) == pytest.approx(1 - 0.05 / 3)
+    two = OnInconclusive(type="ExtendHoldout", extend_holdout=ExtendHoldout(max_looks=2))
+    assert look_confidence(Gate(rules=[FLOOR], on_inconclusive=two), EVALUATION) == 0.975
+    hold = Gate(rules=[FLOOR], on_inconclusive=OnInconclusive(type="Hold"))
+    assert look_confidence(hold, EVALUATION) == pytest.approx(0.95)
+
+
+def test_counts_decide_an_extension_before_scoring() -> None:
+    needy = FLOOR.model_copy(update={"min_entities": 1000, "min_positives": 200})
+    warn = NOT_WORSE.model_copy(update={"min_entities": 10_000, "severity": "Warn"})
+    gate = Gate(rules=[needy, warn])
+    assert counts_short(gate, EVALUATION, 900, 100) == (
+        "floor: 900 entities < 1,000; floor: 100 positives < 200"
+    )
+    assert counts_short(gate, EVALUATION, 1000, 200) is None
+
+
+def test_sixteen_long_sentences_still_fit_a_status() -> None:
+    names = [f"rule-{number:02}-" + "x" * 50 for number in range(16)]
+    gate = Gate(rules=[Rule(name=name, metric="auc", min="0.55") for name in names])
+    found = judged(output(*[row(name, 0.7, 0.7) for name in names]), gate=gate)
+    assert found.verdict == "Blessed"
+    assert len(found.message) <= 1024
+    assert found.message.endswith("more in the report")
+
+
+shares = st.floats(0.05, 0.95)
+
+
+@given(shares, shares, st.floats(0.0, 0.04), st.floats(0.0, 0.04))
+def test_who_is_blessed_stays_so_when_the_candidate_gets_better(own, live, width, gain) -> None:
+    if judged(both(own, live, width=width)).verdict == "Blessed":
+        better = judged(both(min(own + gain, 1 - width), live, width=width))
+        assert better.verdict == "Blessed" or own + gain > 1 - width
+
+
+@given(st.floats(-0.02, 0.02), st.floats(-0.02, 0.02), st.floats(0.001, 0.03))
+def test_labels_like_dice_never_bless(one, other, width) -> None:
+    found = judged(both(0.5 + one, 0.5 + other, width=width))
+    assert found.verdict in {"Inconclusive", "Rejected"}
+
+
+numbers = st.one_of(st.none(), st.floats(allow_nan=True, allow_infinity=True))
+
+
+@given(st.lists(numbers, min_size=22, max_size=22), st.integers(-5, 10**9), st.integers(-5, 10**9))
+def test_no_numbers_whatever_make_it_fall_over(found, entities, positives) -> None:
+    rows = [
+        ("floor", *found[:11], entities, positives),
+        ("not-worse", *found[11:], entities, positives),
+    ]
+    verdict = judged(output(*rows))
+    assert verdict.verdict in {"Blessed", "Rejected", "Inconclusive"}
+    assert len(verdict.message) <= 1024
+    if any(x is None or x != x for x in (*found[:3], *found[14:20])):
+        assert verdict.verdict == "Inconclusive"
