@@ -1,0 +1,1 @@
+"""The operator: observes, decides and acts on every `IncrementalUpdate`."""

@@ -1,0 +1,132 @@
+"""What the API server holds, as far as the operator cares: true after every list.
+
+Reflectors fill it; own writes are put in at once, so that the next look sees them. Objects are
+found by name and by the update that they belong to. Readers must not change what they get.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+
+from springtide_operator.cluster.kinds import Kind, Raw, identity, version
+
+Place = tuple[str, str]
+"""Namespace and name."""
+
+Owner = Callable[[Raw], str]
+"""Tells the name of the update that an object belongs to; empty for none."""
+
+
+class Store:
+    """All objects of one kind."""
+
+    def __init__(self, owner: Owner, trim: Callable[[Raw], None]) -> None:
+        self._owner = owner
+        self._trim = trim
+        self._objects: dict[Place, Raw] = {}
+        self._owned: defaultdict[Place, set[Place]] = defaultdict(set)
+        self.version = 0
+        """Resource version up to which everything that happened is known."""
+        self.listed = False
+
+    def get(self, namespace: str, name: str) -> Raw | None:
+        """Return the object of that name."""
+        return self._objects.get((namespace, name))
+
+    def all(self) -> Iterable[Raw]:
+        """Return every object, in no order."""
+        return self._objects.values()
+
+    def of_update(self, namespace: str, update: str) -> list[Raw]:
+        """Return the objects of one update, by name."""
+        return [self._objects[place] for place in sorted(self._owned.get((namespace, update), ()))]
+
+    def replace(self, items: list[Raw], at: int) -> list[Raw]:
+        """Hold exactly what a list at resource version `at` says; return what changed or went.
+
+        Own writes that came after the list stay.
+        """
+        listed = {identity(item): item for item in items}
+        gone = [
+            held
+            for place, held in list(self._objects.items())
+            if place not in listed and version(held) <= at
+        ]
+        for held in gone:
+            self._drop(held)
+        changed = [item for item in items if self._put(item)]
+        self.version = at
+        self.listed = True
+        return [*gone, *changed]
+
+    def follow(self, item: Raw) -> list[Raw]:
+        """Take in a watch's ADDED or MODIFIED; return what changed, before and after."""
+        before = self._objects.get(identity(item))
+        changed = self._put(item)
+        self.version = max(self.version, version(item))
+        return [each for each in (before, item) if each is not None] if changed else []
+
+    def follow_deletion(self, item: Raw) -> list[Raw]:
+        """Take in a watch's DELETED; return the object that went, if it was still held."""
+        self.version = max(self.version, version(item))
+        held = self._objects.get(identity(item))
+        if held is None or version(held) > version(item):
+            return []
+        self._drop(held)
+        return [held]
+
+    def insert(self, item: Raw) -> None:
+        """Put in what an own write returned, unless the watch is already past it.
+
+        What the watch is past was followed, or followed by a deletion: it would be a ghost.
+        """
+        if version(item) > self.version:
+            self._put(item)
+
+    def _put(self, item: Raw) -> bool:
+        place = identity(item)
+        held = self._objects.get(place)
+        if held is not None:
+            if version(held) >= version(item):
+                return False
+            self._drop(held)
+        self._trim(item)
+        self._objects[place] = item
+        if owner := self._owner(item):
+            self._owned[place[0], owner].add(place)
+        return True
+
+    def _drop(self, held: Raw) -> None:
+        place = identity(held)
+        del self._objects[place]
+        key = (place[0], self._owner(held))
+        if key in self._owned:
+            self._owned[key].discard(place)
+            if not self._owned[key]:
+                del self._owned[key]
+
+
+class Cache:
+    """One store for each kind that is watched."""
+
+    def __init__(self, stores: Mapping[Kind, Store]) -> None:
+        self.stores = stores
+
+    @property
+    def listed(self) -> bool:
+        """Whether every kind was listed at least once."""
+        return all(store.listed for store in self.stores.values())
+
+    def get(self, kind: Kind, namespace: str, name: str) -> Raw | None:
+        """Return the object of that kind and name."""
+        return self.stores[kind].get(namespace, name)
+
+    def of_update(self, kind: Kind, namespace: str, update: str) -> list[Raw]:
+        """Return the objects of that kind that belong to an update, by name."""
+        return self.stores[kind].of_update(namespace, update)
+
+    def insert(self, kind: Kind, item: Raw) -> None:
+        """Put in what an own write returned; kinds that are not watched are ignored."""
+        if kind in self.stores:
+            self.stores[kind].insert(item)

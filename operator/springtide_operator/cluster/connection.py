@@ -1,0 +1,93 @@
+"""How to reach the API server: configuration and transport of the official client.
+
+Raw JSON goes in and out; which address, which certificates, which token and when it is read anew
+is left to `kubernetes.aio`.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from kubernetes.aio import config as kubeconfig
+from kubernetes.aio.client import Configuration
+from kubernetes.aio.client.rest import RESTClientObject
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import aiohttp
+
+RELOAD_SECONDS = 5.0
+"""A rejected token is read anew at most this often."""
+
+
+class Connection:
+    """One session with the API server. Open it once and close it at the end."""
+
+    def __init__(self, configuration: Configuration, file: Path | None) -> None:
+        self._configuration = configuration
+        self._file = file
+        self._rest = RESTClientObject(configuration)
+        self._reloaded = float("-inf")
+
+    @classmethod
+    async def open(cls, file: Path | None = None) -> Connection:
+        """Connect by the given kubeconfig, else by KUBECONFIG, in the cluster, or by ~/.kube."""
+        configuration = Configuration()
+        await _load(configuration, file)
+        # The client limits what is in flight; watches must not use up the pool.
+        configuration.connection_pool_maxsize = 0
+        return cls(configuration, file)
+
+    @property
+    def server(self) -> str:
+        """Address of the API server."""
+        return str(self._configuration.host)
+
+    async def send(
+        self,
+        verb: str,
+        path: str,
+        *,
+        body: Any,
+        content_type: str,
+        timeout: aiohttp.ClientTimeout,
+    ) -> aiohttp.ClientResponse:
+        """Send one request and return the answer with its body unread; release it."""
+        headers = {
+            "Accept": "application/json",
+            "Content-Type": content_type,
+            "User-Agent": "springtide-operator",
+        }
+        if token := await self._configuration.get_api_key_with_prefix("BearerToken"):
+            headers["Authorization"] = token
+        answer = await self._rest.request(  # type: ignore[no-untyped-call]
+            verb,
+            f"{self._configuration.host}{path}",
+            headers=headers,
+            body=body,
+            _request_timeout=timeout,
+        )
+        response: aiohttp.ClientResponse = answer.response
+        return response
+
+    async def reload(self, now: float) -> None:
+        """Read the credentials anew after the server refused them (monotonic seconds)."""
+        if now - self._reloaded >= RELOAD_SECONDS:
+            self._reloaded = now
+            await _load(self._configuration, self._file)
+
+    async def close(self) -> None:
+        """End the session."""
+        await self._rest.close()  # type: ignore[no-untyped-call]
+
+
+async def _load(configuration: Configuration, file: Path | None) -> None:
+    named = str(file) if file else os.environ.get("KUBECONFIG")
+    if named is None and "KUBERNETES_SERVICE_HOST" in os.environ:
+        kubeconfig.load_incluster_config(configuration)
+        return
+    await kubeconfig.load_kube_config(  # type: ignore[no-untyped-call]
+        config_file=named, client_configuration=configuration, persist_config=False
+    )

@@ -1,0 +1,107 @@
+"""What can go wrong at the API server, as types: callers tell them apart by type, never by text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class ApiError(Exception):
+    """The API server refused, failed or could not be reached. Trying again later may help.
+
+    `status` is the HTTP status, 0 where there was no answer; `reason` the Kubernetes reason;
+    `retry_after` the seconds that the server asked to wait.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 0,
+        reason: str = "",
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.reason = reason
+        self.retry_after = retry_after
+
+
+class NotFound(ApiError):  # noqa: N818 - named as the API server names it
+    """404: no such object, kind or namespace."""
+
+
+class Conflict(ApiError):  # noqa: N818
+    """409: somebody else changed, owns or deletes it; read again."""
+
+
+class AlreadyExists(Conflict):
+    """409 to a create: the name is taken, by us or by another."""
+
+
+class Forbidden(ApiError):  # noqa: N818
+    """403: RBAC, quota, admission or a namespace that is being deleted."""
+
+
+class Unauthorized(ApiError):  # noqa: N818
+    """401: the token has expired or was revoked."""
+
+
+class Invalid(ApiError):  # noqa: N818
+    """400 and 422: the object is malformed; trying again does not help."""
+
+
+class Gone(ApiError):  # noqa: N818
+    """410: the resource version or the page token is too old; list again."""
+
+
+class TooManyRequests(ApiError):  # noqa: N818
+    """429: wait `retry_after` seconds."""
+
+
+class Unavailable(ApiError):  # noqa: N818
+    """5xx, or no connection: the server is down or overloaded."""
+
+
+class Timeout(Unavailable):
+    """No answer in time. A write may or may not have happened."""
+
+
+class NotLeading(ApiError):  # noqa: N818
+    """The Lease is not fresh: nothing was sent."""
+
+
+_TYPES: Mapping[int, type[ApiError]] = {
+    400: Invalid,
+    401: Unauthorized,
+    403: Forbidden,
+    404: NotFound,
+    409: Conflict,
+    410: Gone,
+    422: Invalid,
+    429: TooManyRequests,
+}
+
+
+def of_status(
+    status: int, body: Mapping[str, Any], what: str, *, retry_after: float | None = None
+) -> ApiError:
+    """Make the error that an answer means.
+
+    Args:
+        status: HTTP status, or `code` of a watch's ERROR event.
+        body: a Kubernetes Status, or an empty mapping where the answer was none.
+        what: verb and path, for the message.
+        retry_after: seconds from the header of that name.
+    """
+    reason = str(body.get("reason") or "")
+    kind = _TYPES.get(status, Unavailable if status >= 500 else ApiError)
+    if kind is Conflict and reason == "AlreadyExists":
+        kind = AlreadyExists
+    if retry_after is None:
+        asked = (body.get("details") or {}).get("retryAfterSeconds")
+        retry_after = float(asked) if asked else None
+    text = f"{what}: {status} {reason}: {body.get('message') or 'no message'}"
+    return kind(text, status=status, reason=reason, retry_after=retry_after)

@@ -1,0 +1,85 @@
+"""Own Events: said once. A replay, a restart or a second operator makes no second one."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from springtide_operator.cluster import errors
+from springtide_operator.cluster.kinds import EVENT, Kind, Raw
+
+if TYPE_CHECKING:
+    from springtide_operator.cluster.client import Client
+
+LONGEST = 1024
+"""Bytes of an Event's message that the API server takes."""
+
+REMEMBERED = 4096
+
+
+@dataclass
+class Events:
+    """Posts Events under names that follow from what they say."""
+
+    client: Client
+    reporter: str
+    _said: OrderedDict[str, None] = field(default_factory=OrderedDict)
+
+    async def say(self, kind: Kind, about: Raw, reason: str, message: str, *, type_: str) -> None:
+        """Post one Event about an object, unless it has been posted.
+
+        Args:
+            kind: of the object.
+            about: the object.
+            reason: one word.
+            message: a sentence; shown on one line.
+            type_: Normal or Warning.
+        """
+        metadata = about["metadata"]
+        text = one_line(message)
+        name = event_name(metadata["name"], metadata["uid"], reason, text)
+        if name in self._said:
+            return
+        namespace = metadata["namespace"]
+        now = self.client.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+        body = {
+            "metadata": {"name": name, "namespace": namespace},
+            "involvedObject": {
+                "apiVersion": kind.api_version,
+                "kind": kind.name,
+                "namespace": namespace,
+                "name": metadata["name"],
+                "uid": metadata["uid"],
+            },
+            "reason": reason,
+            "message": text,
+            "type": type_,
+            "source": {"component": self.reporter},
+            "reportingComponent": self.reporter,
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "count": 1,
+        }
+        with contextlib.suppress(errors.AlreadyExists):
+            await self.client.create(EVENT, body)
+        self._said[name] = None
+        if len(self._said) > REMEMBERED:
+            self._said.popitem(last=False)
+
+
+def event_name(about: str, uid: str, reason: str, text: str) -> str:
+    """Name an Event by what it says about whom."""
+    said = hashlib.sha256("\0".join((uid, reason, text)).encode()).hexdigest()
+    return f"{about[:200]}.{said[:16]}"
+
+
+def one_line(message: str) -> str:
+    """Escape what would break a line or a terminal, and cut to what an Event may hold."""
+    shown = "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in message
+    )
+    raw = shown.encode()
+    return shown if len(raw) <= LONGEST else raw[: LONGEST - 3].decode("utf-8", "ignore") + "..."

@@ -1,0 +1,139 @@
+"""Keeps one kind of the cache true: list, watch with bookmarks, list anew after a gap.
+
+Everything that a dying watch can do (an ERROR, 410, silence, a restart of the server) ends in
+going on from the last known version or in a list that replaces what is held.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import structlog
+
+from springtide_operator.cluster import errors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from springtide_operator.cluster.cache import Store
+    from springtide_operator.cluster.client import Client
+    from springtide_operator.cluster.kinds import Kind, Raw
+
+WATCH_SECONDS = (40, 55)
+"""A watch is ended by the server after so long. One that fell silent ends 10 s later, so that
+every change is handled within 75 s."""
+
+FAILURES_BEFORE_LIST = 3
+"""A watch that cannot go on from its version so often lists anew."""
+
+SHORTEST_WATCH = 1.0
+"""Seconds: a watch that ends sooner without an event counts as a failure."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass
+class Reflector:
+    """Fills one store from one kind.
+
+    Args:
+        client: reads only.
+        kind: what to watch.
+        store: what to fill.
+        changed: called with every object that changed, came or went.
+        namespace: empty: all.
+        labels: selector; empty: all.
+        backoff: longest wait after a failure, seconds.
+    """
+
+    client: Client
+    kind: Kind
+    store: Store
+    changed: Callable[[Kind, Raw], None]
+    namespace: str = ""
+    labels: str = ""
+    backoff: float = 30.0
+    heard: float = field(default_factory=time.monotonic)
+    """Monotonic seconds of the last answer, event or bookmark."""
+    last_error: str = ""
+    _failures: int = 0
+    _fresh: bool = False
+
+    async def run(self) -> None:
+        """Reflect until cancelled."""
+        while True:
+            try:
+                if not self._fresh:
+                    await self._list()
+                await self._watch()
+            except errors.Gone:
+                log.info("watch is too old, listing anew", kind=self.kind.name)
+                self._fresh = False
+                await asyncio.sleep(random.uniform(0, 0.5))
+            except errors.Timeout:
+                log.info("watch fell silent, going on", kind=self.kind.name)
+                await self._pause("")
+            except errors.ApiError as error:
+                await self._pause(str(error), at_least=error.retry_after or 0.0)
+
+    def age(self) -> float:
+        """Return the seconds since the API server was last heard of this kind."""
+        return time.monotonic() - self.heard
+
+    async def _list(self) -> None:
+        listed = await self.client.list_all(self.kind, self.namespace, labels=self.labels)
+        self._tell(self.store.replace(listed.items, listed.version))
+        self._fresh = True
+        self._well()
+
+    async def _watch(self) -> None:
+        began = time.monotonic()
+        quiet = True
+        events = self.client.watch(
+            self.kind,
+            self.namespace,
+            labels=self.labels,
+            version=self.store.version,
+            seconds=random.randint(*WATCH_SECONDS),
+        )
+        async for event in events:
+            quiet = False
+            self._follow(event)
+            self._well()
+        self.heard = time.monotonic()
+        if quiet and self.heard - began < SHORTEST_WATCH:
+            raise errors.Unavailable(f"watch of {self.kind.plural} ended at once")
+        self._well()
+
+    def _follow(self, event: Raw) -> None:
+        item = event["object"]
+        if event["type"] == "BOOKMARK":
+            seen = int(item["metadata"]["resourceVersion"])
+            self.store.version = max(self.store.version, seen)
+        elif event["type"] == "DELETED":
+            self._tell(self.store.follow_deletion(item))
+        else:
+            self._tell(self.store.follow(item))
+
+    def _tell(self, objects: list[Raw]) -> None:
+        for each in objects:
+            self.changed(self.kind, each)
+
+    def _well(self) -> None:
+        self.heard = time.monotonic()
+        self.last_error = ""
+        self._failures = 0
+
+    async def _pause(self, error: str, *, at_least: float = 0.0) -> None:
+        self._failures += 1
+        self.last_error = error
+        if self._failures % FAILURES_BEFORE_LIST == 0:
+            self._fresh = False
+        if error:
+            log.warning("watch failed", kind=self.kind.name, error=error, failures=self._failures)
+        longest = min(self.backoff, 0.5 * 2**self._failures)
+        await asyncio.sleep(at_least + random.uniform(0.1, longest))

@@ -1,0 +1,74 @@
+"""What Prometheus reads. Labels are bounded: verbs, codes and kinds, and the update's own name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Metrics:
+    """All metrics of one operator, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.reconcile_seconds = Histogram(
+            "springtide_reconcile_seconds",
+            "Time of one look at one update.",
+            buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+            registry=self.registry,
+        )
+        self.reconcile_failures = Counter(
+            "springtide_reconcile_failures",
+            "Looks at an update that failed: retry (the environment) or bug.",
+            ["kind"],
+            registry=self.registry,
+        )
+        self.requests = Counter(
+            "springtide_api_requests",
+            "Requests to the API server, by verb and status; 0: no answer.",
+            ["verb", "code"],
+            registry=self.registry,
+        )
+        self.status_writes = Counter(
+            "springtide_status_writes",
+            "Statuses written, by kind.",
+            ["kind"],
+            registry=self.registry,
+        )
+        self.live_generation = Gauge(
+            "springtide_live_generation",
+            "Number of the generation that was promoted last; absent before the first.",
+            ["namespace", "update"],
+            registry=self.registry,
+        )
+        self.served_data = Gauge(
+            "springtide_served_data_through_seconds",
+            "End of the data that the live model has seen, Unix seconds.",
+            ["namespace", "update"],
+            registry=self.registry,
+        )
+        self.stalled = Gauge(
+            "springtide_stalled",
+            "1 while the user must act.",
+            ["namespace", "update"],
+            registry=self.registry,
+        )
+        self.degraded = Gauge(
+            "springtide_degraded",
+            "1 while the API server cannot be read or written as it should.",
+            registry=self.registry,
+        )
+
+    def gauge(self, name: str, text: str, value: Callable[[], float]) -> None:
+        """Register a number that is looked up at each scrape."""
+        Gauge(name, text, registry=self.registry).set_function(value)
+
+    def forget(self, namespace: str, update: str) -> None:
+        """Drop the series of an update that is gone."""
+        for gauge in (self.live_generation, self.served_data, self.stalled):
+            if (namespace, update) in gauge._metrics:  # the library has no public question
+                gauge.remove(namespace, update)

@@ -1,0 +1,73 @@
+"""What an installation sets: environment variables, read once at start."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The installation, as the chart sets it. Durations are seconds."""
+
+    trainer_image: str
+    progress_url: str
+    namespace: str = ""
+    """The one namespace to look after; empty: all."""
+    lease_namespace: str = "default"
+    lease_name: str = "springtide-operator"
+    identity: str = ""
+    """Who we are in the Lease: the pod's name."""
+    lease_seconds: float = 30.0
+    resync_seconds: float = 600.0
+    workers: int = 8
+    max_probes: int = 10
+    """Probe Jobs at one time in the whole cluster."""
+    progress_port: int = 8080
+    health_port: int = 8081
+    metrics_port: int = 9090
+    log_level: str = "info"
+
+
+def read(environment: Mapping[str, str]) -> Settings:
+    """Read the settings.
+
+    Raises:
+        ValueError: a variable is missing or no number; the message names it.
+    """
+    return Settings(
+        trainer_image=_required(environment, "SPRINGTIDE_TRAINER_IMAGE"),
+        progress_url=_required(environment, "SPRINGTIDE_PROGRESS_URL"),
+        namespace=environment.get("SPRINGTIDE_NAMESPACE", ""),
+        lease_namespace=environment.get("SPRINGTIDE_LEASE_NAMESPACE") or "default",
+        identity=environment.get("SPRINGTIDE_IDENTITY") or socket.gethostname(),
+        lease_seconds=_number(environment, "SPRINGTIDE_LEASE_SECONDS", 30, lowest=15),
+        resync_seconds=_number(environment, "SPRINGTIDE_RESYNC_SECONDS", 600, lowest=1),
+        workers=int(_number(environment, "SPRINGTIDE_WORKERS", 8, lowest=1)),
+        max_probes=int(_number(environment, "SPRINGTIDE_MAX_PROBES", 10, lowest=1)),
+        progress_port=int(_number(environment, "SPRINGTIDE_PROGRESS_PORT", 8080, lowest=0)),
+        health_port=int(_number(environment, "SPRINGTIDE_HEALTH_PORT", 8081, lowest=0)),
+        metrics_port=int(_number(environment, "SPRINGTIDE_METRICS_PORT", 9090, lowest=0)),
+        log_level=environment.get("SPRINGTIDE_LOG_LEVEL", "info").lower(),
+    )
+
+
+def _required(environment: Mapping[str, str], name: str) -> str:
+    if value := environment.get(name):
+        return value
+    raise ValueError(f"{name} is not set; the chart sets it, elsewhere set it yourself")
+
+
+def _number(environment: Mapping[str, str], name: str, default: float, *, lowest: float) -> float:
+    text = environment.get(name) or str(default)
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError(f"{name} is {text!r}; set it to a number") from None
+    if not value >= lowest:
+        raise ValueError(f"{name} is {text}; set it to {lowest:g} or more")
+    return value

@@ -1,0 +1,65 @@
+"""The cache after lists, watch events and own writes, in any order."""
+
+from springtide_operator.cluster.cache import Store
+
+
+def thing(name, version, update="u", **fields):
+    metadata = {"namespace": "n", "name": name, "resourceVersion": str(version)}
+    return {"metadata": metadata | {"labels": {"update": update}}, **fields}
+
+
+def store():
+    return Store(owner=lambda raw: raw["metadata"]["labels"]["update"], trim=lambda raw: None)
+
+
+def names(objects):
+    return [each["metadata"]["name"] for each in objects]
+
+
+def test_a_list_replaces_what_is_held_and_tells_what_changed_and_went():
+    held = store()
+    held.replace([thing("a", 1), thing("b", 2), thing("c", 3)], 5)
+    told = held.replace([thing("b", 2), thing("c", 7), thing("d", 8)], 9)
+    assert sorted(names(told)) == ["a", "c", "d"]
+    assert names(held.of_update("n", "u")) == ["b", "c", "d"]
+
+
+def test_an_own_write_is_seen_at_once_and_its_echo_tells_nothing():
+    held = store()
+    held.replace([], 5)
+    held.insert(thing("a", 6))
+    assert names(held.of_update("n", "u")) == ["a"]
+    assert held.follow(thing("a", 6)) == []
+
+
+def test_an_own_write_that_the_watch_is_past_is_no_ghost():
+    held = store()
+    held.replace([], 5)
+    held.follow(thing("a", 6))
+    held.follow_deletion(thing("a", 7))
+    held.insert(thing("a", 6))
+    assert held.of_update("n", "u") == []
+
+
+def test_an_own_write_after_the_list_was_made_stays():
+    held = store()
+    held.insert(thing("a", 12))
+    assert held.replace([], 10) == []
+    assert names(held.of_update("n", "u")) == ["a"]
+
+
+def test_replayed_old_events_change_nothing():
+    held = store()
+    held.replace([thing("a", 5, x=2)], 6)
+    assert held.follow(thing("a", 4, x=1)) == []
+    assert held.follow_deletion(thing("a", 4)) == []
+    assert held.get("n", "a")["x"] == 2
+
+
+def test_an_object_that_moves_to_another_update_leaves_the_first():
+    held = store()
+    held.replace([thing("a", 5, update="u")], 6)
+    told = held.follow(thing("a", 7, update="v"))
+    assert [each["metadata"]["labels"]["update"] for each in told] == ["u", "v"]
+    assert held.of_update("n", "u") == []
+    assert names(held.of_update("n", "v")) == ["a"]

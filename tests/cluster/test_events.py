@@ -1,0 +1,37 @@
+"""Events are said once, on one line, whoever says them again."""
+
+import pytest
+
+from springtide_operator.cluster.events import LONGEST, Events, one_line
+from springtide_operator.cluster.kinds import EVENT, Kind
+
+pytestmark = pytest.mark.apiserver
+
+CONFIG = Kind("", "v1", "configmaps", "ConfigMap")
+
+
+async def test_a_replay_makes_no_second_event(client, namespace):
+    about = await client.create(CONFIG, {"metadata": {"namespace": namespace, "name": "a"}})
+    for events in (Events(client, "springtide"), Events(client, "springtide")):
+        for _ in range(2):
+            await events.say(CONFIG, about, "Rejected", "g1: auc 0.5 < 0.6", type_="Warning")
+    await events.say(CONFIG, about, "Rejected", "g2: auc 0.4 < 0.6", type_="Warning")
+    uid = about["metadata"]["uid"]
+    listed = await client.list_all(EVENT, namespace, fields=f"involvedObject.uid={uid}")
+    assert sorted(event["message"] for event in listed.items) == [
+        "g1: auc 0.5 < 0.6",
+        "g2: auc 0.4 < 0.6",
+    ]
+
+
+async def test_a_message_of_any_bytes_is_posted(client, namespace):
+    about = await client.create(CONFIG, {"metadata": {"namespace": namespace, "name": "a"}})
+    message = "a\nb\x1b[31m\x00 {} %s " + "ü" * 2000
+    await Events(client, "springtide").say(CONFIG, about, "Failed", message, type_="Warning")
+    (event,) = (await client.list_all(EVENT, namespace)).items
+    assert event["message"].startswith(r"a\nb\x1b[31m\x00 {} %s ü")
+    assert len(event["message"].encode()) <= LONGEST
+
+
+def test_a_message_that_fits_is_kept_as_it_is():
+    assert one_line("auc 0.41 < 0.42 (Größe)") == "auc 0.41 < 0.42 (Größe)"

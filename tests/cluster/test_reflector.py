@@ -1,0 +1,120 @@
+"""The cache stays true through gaps, expired versions, silence and restarts of the server."""
+
+import asyncio
+
+import pytest
+
+from springtide_operator.cluster import errors
+from springtide_operator.cluster.cache import Store
+from springtide_operator.cluster.kinds import Kind
+from springtide_operator.cluster.reflector import Reflector
+
+pytestmark = pytest.mark.apiserver
+
+CONFIG = Kind("", "v1", "configmaps", "ConfigMap")
+
+
+def config(namespace, name, **data):
+    return {"metadata": {"namespace": namespace, "name": name}, "data": data}
+
+
+def reflector(client, namespace, told):
+    store = Store(owner=lambda raw: "", trim=lambda raw: None)
+    return Reflector(
+        client,
+        CONFIG,
+        store,
+        lambda kind, raw: told.append(raw["metadata"]["name"]),
+        namespace=namespace,
+        backoff=1.0,
+    )
+
+
+async def until(condition, seconds=30.0):
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+async def ended(task):
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def held(reflected):
+    return {raw["metadata"]["name"]: raw["data"] for raw in reflected.store.all()}
+
+
+async def test_changes_are_followed(client, namespace):
+    told = []
+    reflected = reflector(client, namespace, told)
+    await client.create(CONFIG, config(namespace, "a", x="1"))
+    task = asyncio.create_task(reflected.run())
+    await until(lambda: held(reflected) == {"a": {"x": "1"}})
+    await client.create(CONFIG, config(namespace, "b", x="1"))
+    made = await client.apply(CONFIG, config(namespace, "a", x="2"), manager="us", force=True)
+    await client.delete(CONFIG, namespace, "a", uid=made["metadata"]["uid"])
+    await until(lambda: held(reflected) == {"b": {"x": "1"}})
+    assert set(told) == {"a", "b"}
+    await ended(task)
+
+
+async def test_what_went_while_nobody_looked_is_noticed_after_410(client, namespace, apiserver):
+    told = []
+    reflected = reflector(client, namespace, told)
+    gone = await client.create(CONFIG, config(namespace, "gone", x="1"))
+    await client.create(CONFIG, config(namespace, "stays", x="1"))
+    task = asyncio.create_task(reflected.run())
+    await until(lambda: len(held(reflected)) == 2)
+    await ended(task)
+    told.clear()
+    await client.delete(CONFIG, namespace, "gone", uid=gone["metadata"]["uid"])
+    await client.create(CONFIG, config(namespace, "new", x="1"))
+    apiserver.stop()  # or its watch cache would still know
+    compact(apiserver, await_version(apiserver))
+    apiserver.start()
+    with pytest.raises(errors.Gone):
+        async for _ in client.watch(
+            CONFIG, namespace, labels="", version=reflected.store.version, seconds=5
+        ):
+            pass
+    task = asyncio.create_task(reflected.run())
+    await until(lambda: set(held(reflected)) == {"stays", "new"})
+    assert set(told) == {"gone", "new"}
+    await ended(task)
+
+
+async def test_a_restart_of_the_server_loses_nothing(client, namespace, apiserver):
+    told = []
+    reflected = reflector(client, namespace, told)
+    task = asyncio.create_task(reflected.run())
+    await until(lambda: reflected.store.listed)
+    apiserver.restart()
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                await client.create(CONFIG, config(namespace, "after", x="1"))
+                break
+            except errors.Unavailable:
+                await asyncio.sleep(0.1)
+    await until(lambda: set(held(reflected)) == {"after"})
+    assert reflected.last_error == ""
+    await ended(task)
+
+
+def await_version(apiserver):
+    return int(etcd(apiserver, "/v3/kv/range", '{"key":"AA=="}')["header"]["revision"])
+
+
+def compact(apiserver, revision):
+    etcd(apiserver, "/v3/kv/compaction", f'{{"revision":"{revision}","physical":true}}')
+
+
+def etcd(apiserver, path, body):
+    import json
+    import urllib.request
+
+    url = f"http://127.0.0.1:{apiserver.plane.etcd_port}{path}"
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with direct.open(url, data=body.encode(), timeout=10) as answer:
+        return json.load(answer)
