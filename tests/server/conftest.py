@@ -1,0 +1,214 @@
+"""A tiny random model as an artifact, servers of it in this process, and a server of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from string import ascii_lowercase, digits
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+
+from springtide_server.app import build_app
+from springtide_server.model import load
+from springtide_server.service import Service
+from springtide_server.settings import Settings
+from springtide_trainer import artifact
+from springtide_trainer.preprocess import Preprocess
+from springtide_trainer.storage import Home
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from pathlib import Path
+
+    from springtide_api.contract import ArtifactMade
+
+WORDS = ["red", "blue", "shoe", "dress", "lamp", "for", "garden", "winter", "small", "cheap"]
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    letters = [*ascii_lowercase, *digits]
+    pieces = [*SPECIAL, *WORDS, *letters, *(f"##{letter}" for letter in letters), *".,:;{}"]
+    vocabulary = {piece: number for number, piece in enumerate(pieces)}
+    made = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100))
+    made.normalizer = normalizers.BertNormalizer(lowercase=True)
+    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    made.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])],
+    )
+    names = ("pad", "unk", "cls", "sep", "mask")
+    special = {f"{name}_token": token for name, token in zip(names, SPECIAL, strict=True)}
+    return PreTrainedTokenizerFast(tokenizer_object=made, model_max_length=64, **special)
+
+
+def make_artifact(home: Path, preprocess: Preprocess) -> ArtifactMade:
+    """Commit a random BERT of two layers with weights large enough to tell texts apart."""
+    torch.manual_seed(7)
+    words = tokenizer()
+    config = BertConfig(
+        vocab_size=len(words),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        num_labels=len(preprocess.labels),
+        initializer_range=0.3,
+    )
+    folder = home / "tmp" / "made"
+    folder.mkdir(parents=True)
+    BertForSequenceClassification(config).save_pretrained(folder)
+    words.save_pretrained(folder)
+    preprocess.write(folder)
+    return artifact.commit(folder, Home(home))
+
+
+@dataclass(frozen=True)
+class Made:
+    """An artifact and the settings that serve it."""
+
+    artifact: ArtifactMade
+    settings: Settings
+
+
+def made(home: Path, preprocess: Preprocess) -> Made:
+    committed = make_artifact(home, preprocess)
+    settings = Settings(
+        model_uri=committed.uri, model_digest=committed.digest, generation="3", max_batch=16
+    )
+    return Made(committed, settings)
+
+
+@pytest.fixture(scope="session")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """A model that reads `text`."""
+    preprocess = Preprocess(text="query", max_length=32, labels=["no", "maybe", "yes"])
+    return made(tmp_path_factory.mktemp("texts"), preprocess)
+
+
+@pytest.fixture(scope="session")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """A model that reads `text` and `text_pair`."""
+    preprocess = Preprocess(text="query", text_pair="item", max_length=32, labels=["no", "yes"])
+    return made(tmp_path_factory.mktemp("pairs"), preprocess)
+
+
+@pytest.fixture(scope="session")
+def features(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """A model that reads the features `title` and `price`."""
+    preprocess = Preprocess(
+        features=["title", "price"],
+        template="{title} for {price}",
+        max_length=32,
+        labels=["no", "yes"],
+    )
+    return made(tmp_path_factory.mktemp("features"), preprocess)
+
+
+@asynccontextmanager
+async def client_of(service: Service) -> AsyncIterator[httpx.AsyncClient]:
+    """Talk to a service in this process; its model, if it has settings for one, is loaded."""
+    scoring = None
+    if service.settings.model_uri:
+        scoring = asyncio.create_task(service.start(load(service.settings)).run())
+    transport = httpx.ASGITransport(build_app(service), raise_app_exceptions=False)
+    try:
+        async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
+            yield client
+    finally:
+        if scoring:
+            scoring.cancel()
+            await asyncio.wait({scoring})
+
+
+@pytest.fixture
+def serve() -> Callable[..., Any]:
+    """Serve settings in this process: `async with serve(made.settings, max_batch=4) as client`."""
+    return lambda settings, **changes: client_of(Service(replace(settings, **changes)))
+
+
+@pytest.fixture
+def ask() -> Callable[..., dict[str, Any]]:
+    """Write a request: `ask(text=["red shoe"])`."""
+    return lambda **columns: {
+        "inputs": [
+            {"name": name, "shape": [len(rows)], "datatype": "BYTES", "data": rows}
+            for name, rows in columns.items()
+        ]
+    }
+
+
+@dataclass
+class Process:
+    """A server in a process of its own on a loopback port."""
+
+    popen: subprocess.Popen[str]
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def wait_for(self, status: int, path: str = "/v2/health/ready") -> httpx.Response:
+        """Poll until a path answers so, or the process ends."""
+        while self.popen.poll() is None:
+            try:
+                answer = httpx.get(self.url + path)
+            except httpx.TransportError:
+                answer = None
+            if answer is not None and answer.status_code == status:
+                return answer
+            time.sleep(0.02)
+        raise AssertionError(f"ended with {self.popen.returncode}: {self.output()}")
+
+    def output(self) -> list[dict[str, Any]]:
+        """Wait for the end and return the log."""
+        said, _ = self.popen.communicate(timeout=60)
+        return [json.loads(line) for line in said.splitlines()]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Process]]:
+    """Start servers with an environment; what still runs at the end is killed."""
+    started: list[subprocess.Popen[str]] = []
+
+    def starting(**env: str) -> Process:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        popen = subprocess.Popen(
+            [sys.executable, "-m", "springtide_server"],
+            env={
+                "PATH": os.environ["PATH"],
+                "OMP_NUM_THREADS": "1",
+                "PYTHONDONTWRITEBYTECODE": "1",
+                "SPRINGTIDE_HOST": "127.0.0.1",
+                "SPRINGTIDE_PORT": str(port),
+                "SPRINGTIDE_TERMINATION_LOG": str(tmp_path / "termination-log"),
+                **env,
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        started.append(popen)
+        return Process(popen, port)
+
+    yield starting
+    for popen in started:
+        popen.kill()
+        popen.communicate()

@@ -1,0 +1,47 @@
+"""`python -m springtide_server`: serves one generation of a model over HTTP.
+
+Exits 0 after a drain and 3 when it must not serve, with the reason in the log and in the pod's
+termination message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from pathlib import Path
+
+# Before any import that reads them: nothing is ever fetched, tokenizers keep to the CPU limit.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+if threads := os.environ.get("OMP_NUM_THREADS"):
+    os.environ.setdefault("RAYON_NUM_THREADS", threads)
+
+from springtide_api.contract import TERMINATION_LIMIT, TERMINATION_MESSAGE, ExitCode
+from springtide_server import logs
+from springtide_server.process import serve
+from springtide_server.settings import read_settings
+from springtide_trainer.errors import Refused
+
+
+def main() -> int:
+    """Serve; return the exit code."""
+    logs.configure()
+    try:
+        asyncio.run(serve(read_settings(os.environ)))
+    except Refused as refused:
+        logging.getLogger("springtide.server").error("refused: %s", refused)
+        _say_why(str(refused))
+        return refused.code
+    return ExitCode.DONE
+
+
+def _say_why(message: str) -> None:
+    """Leave the reason where the kubelet looks for it, if this is a pod."""
+    file = Path(os.environ.get("SPRINGTIDE_TERMINATION_LOG", TERMINATION_MESSAGE))
+    if file.exists():
+        file.write_bytes(message.encode()[:TERMINATION_LIMIT])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

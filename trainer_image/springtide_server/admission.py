@@ -1,0 +1,73 @@
+"""Reads bodies within bounds: bytes of one request, bytes of all requests, and time.
+
+Bytes are counted as long as a request is in flight, so that many large ones cannot add up to the
+pod's memory limit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from springtide_server.answers import Rejected
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from starlette.requests import Request
+
+
+class Admission:
+    """Counts the bytes that requests in flight hold.
+
+    Args:
+        max_body: Bytes of one body.
+        max_total: Bytes of all bodies in flight.
+        max_seconds: How long a client may take to send a body.
+    """
+
+    def __init__(self, max_body: int, max_total: int, max_seconds: float = 30.0) -> None:
+        self._max_body = max_body
+        self._max_total = max_total
+        self._max_seconds = max_seconds
+        self._held = 0
+
+    @asynccontextmanager
+    async def body(self, request: Request) -> AsyncIterator[bytes]:
+        """Read a body; it counts until the block ends.
+
+        Raises:
+            Rejected: it is too long (413) or too slow (408), or others hold too much (503).
+            ClientDisconnect: the client went away.
+        """
+        body = bytearray()
+        try:
+            await self._read(request, body)
+            yield bytes(body)
+        finally:
+            self._held -= len(body)
+
+    async def _read(self, request: Request, body: bytearray) -> None:
+        self._check(_declared_length(request))
+        try:
+            async with asyncio.timeout(self._max_seconds):
+                async for chunk in request.stream():
+                    body += chunk
+                    self._held += len(chunk)
+                    self._check(len(body))
+        except TimeoutError:
+            raise Rejected(408, f"the body took more than {self._max_seconds:g} s") from None
+
+    def _check(self, length: int) -> None:
+        if length > self._max_body:
+            raise Rejected(413, f"the body is longer than {self._max_body} bytes; send fewer rows")
+        if self._held > self._max_total:
+            raise Rejected(
+                503, f"requests in flight hold more than {self._max_total} bytes", "overloaded"
+            )
+
+
+def _declared_length(request: Request) -> int:
+    declared = request.headers.get("content-length", "0")
+    return int(declared) if declared.isdecimal() else 0

@@ -1,0 +1,182 @@
+"""The endpoints: Open Inference Protocol v2 over HTTP, and /metrics.
+
+Whatever a client sends, it gets an answer with a reason and the next client is served.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from importlib.metadata import version
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from springtide_server import tensors
+from springtide_server.answers import Outcome, Rejected
+from springtide_server.batching import Full
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    import numpy as np
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from springtide_server.service import Service
+
+
+def build_app(service: Service) -> ASGIApp:
+    """Make the application that answers for a service."""
+    endpoints = Endpoints(service)
+    app = Starlette(
+        routes=[
+            Route("/v2", endpoints.server),
+            Route("/v2/health/live", endpoints.live),
+            Route("/v2/health/ready", endpoints.ready),
+            Route("/v2/models/{name}", endpoints.model),
+            Route("/v2/models/{name}/ready", endpoints.model_ready),
+            Route("/v2/models/{name}/infer", endpoints.infer, methods=["POST"]),
+            Route("/metrics", endpoints.metrics),
+        ],
+        exception_handlers={Rejected: _rejected, HTTPException: _http_error, Exception: _defect},
+    )
+    return _closing_while_draining(app, service)
+
+
+class Endpoints:
+    """Handlers of the paths."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def server(self, _: Request) -> Response:
+        """Tell the server's name and version."""
+        return JSONResponse(
+            {"name": "springtide-server", "version": version("springtide"), "extensions": []}
+        )
+
+    async def live(self, _: Request) -> Response:
+        """Answer 200 as long as the process answers."""
+        return JSONResponse({"live": True})
+
+    async def ready(self, _: Request) -> Response:
+        """Answer 200 when traffic is welcome, otherwise 503 and why."""
+        return _readiness({}, self._service.not_ready)
+
+    async def model(self, request: Request) -> Response:
+        """Tell the model's inputs, outputs and version."""
+        self._check_name(request)
+        return JSONResponse(self._service.serving_or_reject().model.metadata())
+
+    async def model_ready(self, request: Request) -> Response:
+        """Answer 200 when the model takes requests, otherwise 503 and why."""
+        name = self._check_name(request)
+        return _readiness({"name": name}, self._service.not_ready)
+
+    async def metrics(self, _: Request) -> Response:
+        """Write the metrics in Prometheus's text format."""
+        text = generate_latest(self._service.metrics.registry)
+        return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def infer(self, request: Request) -> Response:
+        """Score the rows of a request and count how that went."""
+        begun = perf_counter()
+        outcome: Outcome = "error"
+        try:
+            self._check_name(request)
+            async with self._service.admission.body(request) as body:
+                response = JSONResponse(await self._predict(request, body))
+            outcome = "ok"
+        except Rejected as rejected:
+            outcome, response = rejected.outcome, rejected.response()
+        except ClientDisconnect:
+            # Nobody reads it; 499 is what proxies write for a client that went away.
+            outcome, response = "disconnected", JSONResponse({"error": "client went away"}, 499)
+        finally:
+            self._service.metrics.observe_request(perf_counter() - begun, outcome)
+        return response
+
+    async def _predict(self, request: Request, body: bytes) -> dict[str, Any]:
+        serving = self._service.serving_or_reject()
+        model = serving.model
+        try:
+            asked = tensors.parse(body)
+            wanted = asked.wanted()
+            pairs = model.scorer.preprocess.render(tensors.columns(asked.inputs, model.inputs))
+        except tensors.Malformed as wrong:
+            raise Rejected(400, str(wrong)) from None
+        try:
+            scores = await _unless_gone(request, serving.batcher.score(pairs))
+        except Full as full:
+            raise Rejected(503, str(full), "overloaded") from None
+        return {
+            "model_name": model.name,
+            "model_version": model.version,
+            **({} if asked.id is None else {"id": asked.id}),
+            "parameters": {"digest": model.digest},
+            "outputs": tensors.outputs(scores, model.labels, wanted),
+        }
+
+    def _check_name(self, request: Request) -> str:
+        name, known = request.path_params["name"], self._service.settings.model_name
+        if name != known:
+            raise Rejected(404, f"there is no model {name[:80]!r} here, only {known!r}")
+        return known
+
+
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, np.ndarray]) -> np.ndarray:
+    """Wait for scores, but no longer than the client does."""
+    gone = asyncio.ensure_future(_gone(request))
+    working = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({gone, working}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise ClientDisconnect
+    finally:
+        gone.cancel()
+        working.cancel()
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _readiness(content: dict[str, Any], reason: str) -> Response:
+    if reason:
+        return JSONResponse({**content, "ready": False, "error": reason}, 503)
+    return JSONResponse({**content, "ready": True})
+
+
+def _rejected(_: Request, rejected: Exception) -> Response:
+    assert isinstance(rejected, Rejected)
+    return rejected.response()
+
+
+def _http_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail}, error.status_code, headers=error.headers)
+
+
+def _defect(_: Request, defect: Exception) -> Response:
+    return JSONResponse({"error": f"the server failed: {type(defect).__name__}"}, 500)
+
+
+def _closing_while_draining(app: ASGIApp, service: Service) -> ASGIApp:
+    """Tell clients that keep connections open to open the next one elsewhere."""
+
+    async def closing(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_on(message: Message) -> None:
+            if message["type"] == "http.response.start" and service.draining:
+                message["headers"] = [*message.get("headers", []), (b"connection", b"close")]
+            await send(message)
+
+        await app(scope, receive, send_on)
+
+    return closing

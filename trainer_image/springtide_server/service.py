@@ -1,0 +1,75 @@
+"""What one server process is: settings, the model once it is there, and whether it is ready."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from springtide_server.admission import Admission
+from springtide_server.answers import Rejected
+from springtide_server.batching import Batcher
+from springtide_server.metrics import Metrics
+
+if TYPE_CHECKING:
+    from springtide_server.model import Model
+    from springtide_server.settings import Settings
+
+MAX_BODIES = 16
+"""Bodies of the greatest size that may be in flight at once."""
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A model that is loaded and warm, and the queue in front of it."""
+
+    model: Model
+    batcher: Batcher
+
+
+class Service:
+    """The state that the endpoints read; the process moves it on."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.metrics = Metrics(settings.model_name, settings.version, settings.model_digest)
+        self.admission = Admission(settings.max_body, MAX_BODIES * settings.max_body)
+        self.serving: Serving | None = None
+        self.draining = False
+        self.metrics.ready.set_function(lambda: float(not self.not_ready))
+        self.metrics.waiting_rows.set_function(self._waiting)
+
+    @property
+    def not_ready(self) -> str:
+        """Say why no traffic should come; empty when it may."""
+        if self.draining:
+            return "the server is shutting down"
+        if self.serving:
+            return ""
+        if self.settings.model_uri:
+            return f"the model {self.settings.model_digest} is being loaded"
+        return "MODEL_URI is not set: no generation was rolled out yet"
+
+    def start(self, model: Model) -> Batcher:
+        """Serve a loaded model from now on; the caller runs the queue that is returned."""
+        batcher = Batcher(
+            model.score,
+            max_rows=self.settings.max_batch,
+            max_delay=self.settings.max_delay,
+            max_waiting=self.settings.max_waiting,
+            observe=self.metrics.batch_rows.observe,
+        )
+        self.serving = Serving(model, batcher)
+        return batcher
+
+    def serving_or_reject(self) -> Serving:
+        """Return what serves. While it drains it still does.
+
+        Raises:
+            Rejected: there is no model (503).
+        """
+        if self.serving is None:
+            raise Rejected(503, self.not_ready, "unready")
+        return self.serving
+
+    def _waiting(self) -> float:
+        return float(self.serving.batcher.rows_waiting) if self.serving else 0.0

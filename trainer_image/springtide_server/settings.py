@@ -1,0 +1,122 @@
+"""What the server is told by its environment; nothing else configures it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from springtide_trainer.errors import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of one process, each with the environment variable that it comes from."""
+
+    model_name: str = "model"
+    """MODEL_NAME: the name in `/v2/models/{name}`."""
+    model_uri: str = ""
+    """MODEL_URI: `file:///` folder of the artifact. Empty: there is no model yet."""
+    model_digest: str = ""
+    """MODEL_DIGEST: what the artifact must be."""
+    generation: str = ""
+    """SPRINGTIDE_GENERATION, or the content of the file SPRINGTIDE_GENERATION_FILE."""
+    host: str = "0.0.0.0"
+    """SPRINGTIDE_HOST: address to listen on."""
+    port: int = 8080
+    """SPRINGTIDE_PORT: port to listen on; 0 takes a free one."""
+    max_batch: int = 64
+    """SPRINGTIDE_MAX_BATCH: rows that are scored together."""
+    max_delay: float = 0.005
+    """SPRINGTIDE_MAX_DELAY_MS: how long a row waits for others, in seconds here."""
+    max_waiting: int = 1024
+    """SPRINGTIDE_MAX_WAITING: rows that may wait; more are answered 503."""
+    max_body: int = 4 << 20
+    """SPRINGTIDE_MAX_BODY: bytes of one request; more are answered 413."""
+    drain_seconds: float = 5.0
+    """DRAIN_SECONDS: how long to go on answering after SIGTERM, until endpoints forget the pod."""
+
+    @property
+    def version(self) -> str:
+        """The generation, or the first 12 digits of the digest; "none" without a model."""
+        return self.generation or self.model_digest[7:19] or "none"
+
+
+def read_settings(env: Mapping[str, str]) -> Settings:
+    """Read the settings from an environment.
+
+    Raises:
+        Refused: a variable has a value that it cannot have.
+    """
+    uri = env.get("MODEL_URI", "")
+    return Settings(
+        model_name=env.get("MODEL_NAME") or Settings.model_name,
+        model_uri=uri,
+        model_digest=_digest(env.get("MODEL_DIGEST", "")) if uri else "",
+        generation=_generation(env),
+        host=env.get("SPRINGTIDE_HOST") or Settings.host,
+        port=int(_number(env, "SPRINGTIDE_PORT", Settings.port, low=0, high=65535)),
+        max_batch=int(_number(env, "SPRINGTIDE_MAX_BATCH", Settings.max_batch, low=1, high=4096)),
+        max_delay=_number(env, "SPRINGTIDE_MAX_DELAY_MS", 5.0, low=0, high=10_000, kind=float)
+        / 1e3,
+        max_waiting=int(
+            _number(env, "SPRINGTIDE_MAX_WAITING", Settings.max_waiting, low=1, high=1_000_000)
+        ),
+        max_body=int(
+            _number(env, "SPRINGTIDE_MAX_BODY", Settings.max_body, low=1024, high=256 << 20)
+        ),
+        drain_seconds=_number(
+            env, "DRAIN_SECONDS", Settings.drain_seconds, low=0, high=3600, kind=float
+        ),
+    )
+
+
+def _digest(value: str) -> str:
+    if not _DIGEST.fullmatch(value):
+        raise Refused(
+            "InvalidDigest",
+            f"MODEL_DIGEST is {value[:80]!r}; MODEL_URI is set, so it must be sha256: and 64 hex "
+            "digits of the artifact",
+        )
+    return value
+
+
+def _generation(env: Mapping[str, str]) -> str:
+    if file := env.get("SPRINGTIDE_GENERATION_FILE"):
+        try:
+            return Path(file).read_text(encoding="utf-8").strip()[:63]
+        except (OSError, UnicodeDecodeError) as wrong:
+            raise Refused(
+                "InvalidSetting", f"SPRINGTIDE_GENERATION_FILE {file!r} cannot be read: {wrong}"
+            ) from wrong
+    return env.get("SPRINGTIDE_GENERATION", "").strip()[:63]
+
+
+def _number(
+    env: Mapping[str, str],
+    name: str,
+    default: float,
+    *,
+    low: float,
+    high: float,
+    kind: type[int] | type[float] = int,
+) -> float:
+    written = env.get(name, "").strip()
+    if not written:
+        return default
+    try:
+        value = kind(written)
+    except ValueError:
+        value = float("nan")
+    if not low <= value <= high:
+        what = "a whole number" if kind is int else "a number"
+        raise Refused(
+            "InvalidSetting", f"{name} is {written[:40]!r}; it must be {what} of {low} to {high}"
+        )
+    return value
