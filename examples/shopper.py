@@ -1,0 +1,139 @@
+"""A shopper who asks for predictions all day and counts what failed; runs inside the cluster.
+
+Waits until a first generation is served, then sends RATE requests a second at fixed times, however
+long answers take, each over a connection of its own so that every pod gets its share. A request
+fails when it is not answered with 200 and a probability within ten seconds; none is repeated.
+The totals stand in TOTALS, written anew every second. Only Python's own library is needed.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import http.client
+import json
+import os
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+HOST = os.environ.get("HOST", "recommender.shop.svc")
+MODEL = os.environ.get("MODEL", "recommender")
+RATE = float(os.environ.get("RATE", "20"))
+DATA = Path(os.environ.get("DATA", "/data"))
+TOTALS = Path(os.environ.get("TOTALS", "/tmp/totals.json"))
+PATIENCE = 10.0
+KEPT_FAILURES = 20
+
+
+class Tally:
+    """What came of the requests so far."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._failures: list[str] = []
+        self._generations: Counter[str] = Counter()
+        self._seconds: list[float] = []
+        self.sent = 0
+
+    def answered(self, generation: str, seconds: float) -> None:
+        """Count an answer."""
+        with self._lock:
+            self._generations[generation] += 1
+            self._seconds.append(seconds)
+
+    def failed(self, why: str) -> None:
+        """Count a failure and keep the first ones with their time."""
+        with self._lock:
+            self._failures.append(f"{time.strftime('%H:%M:%S', time.gmtime())} {why}")
+
+    def write(self, file: Path) -> None:
+        """Replace the file by the totals as they stand."""
+        with self._lock:
+            latest = sorted(self._seconds[-6000:])
+            totals = {
+                "sent": self.sent,
+                "answered": sum(self._generations.values()),
+                "failed": len(self._failures),
+                "failures": self._failures[:KEPT_FAILURES],
+                "generations": dict(self._generations),
+                "p50": latest[len(latest) // 2] if latest else None,
+                "p99": latest[int(len(latest) * 0.99)] if latest else None,
+            }
+        new = file.with_suffix(".new")
+        new.write_text(json.dumps(totals))
+        new.replace(file)
+
+
+def _ask(method: str, path: str, body: str | None = None) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection(HOST, 80, timeout=PATIENCE)
+    try:
+        connection.request(method, path, body, {"Connection": "close"})
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+def _predict(body: str, tally: Tally) -> None:
+    begun = time.monotonic()
+    try:
+        status, content = _ask("POST", f"/v2/models/{MODEL}/infer", body)
+        if status != 200:
+            return tally.failed(f"{status}: {content[:200]!r}")
+        answer = json.loads(content)
+        probability = answer["outputs"][0]["data"][1]
+        if not 0.0 <= probability <= 1.0:
+            return tally.failed(f"probability {probability}")
+    except (OSError, http.client.HTTPException, ValueError, LookupError) as error:
+        return tally.failed(f"{type(error).__name__}: {error}")
+    return tally.answered(answer.get("model_version", "?"), time.monotonic() - begun)
+
+
+def _bodies() -> list[str]:
+    """Return requests of one row each, from the first months that there are."""
+    file = min(DATA.glob("*.csv.gz"))
+    with gzip.open(file, "rt", newline="", encoding="utf-8") as text:
+        rows = list(islice(csv.DictReader(text), 400))
+    return [
+        json.dumps(
+            {
+                "inputs": [
+                    {"name": name, "shape": [1], "datatype": "BYTES", "data": [row[column]]}
+                    for name, column in (("text", "query"), ("text_pair", "item"))
+                ]
+            }
+        )
+        for row in rows
+    ]
+
+
+def _served() -> bool:
+    try:
+        return _ask("GET", "/v2/health/ready")[0] == 200
+    except (OSError, http.client.HTTPException):
+        return False
+
+
+def main() -> None:
+    """Ask until the pod is deleted."""
+    tally = Tally()
+    while not _served():
+        tally.write(TOTALS)
+        time.sleep(0.5)
+    requests = _bodies()
+    start = time.monotonic()
+    with ThreadPoolExecutor(max_workers=256) as pool:
+        while True:
+            time.sleep(max(0.0, start + tally.sent / RATE - time.monotonic()))
+            pool.submit(_predict, requests[tally.sent % len(requests)], tally)
+            tally.sent += 1
+            if tally.sent % max(1, int(RATE)) == 0:
+                tally.write(TOTALS)
+
+
+if __name__ == "__main__":
+    main()
