@@ -59,6 +59,8 @@ class JobSeen:
     """Annotation springtide.dev/trigger: Schedule, OnData or Request."""
     cursor: datetime | None = None
     """Annotation springtide.dev/cursor: where the window of this probe begins."""
+    spec_generation: int = 0
+    """Annotation springtide.dev/spec-generation: metadata.generation of the update at its start."""
     pods: tuple[PodSeen, ...] = ()
     problem: str = ""
     """Why it has no pod, from its events: quota exceeded, Pod Security, admission."""

@@ -171,6 +171,9 @@ class Plan:
     status: UpdateStatus
     wake_after: timedelta | None
     """None: nothing to wait for but events."""
+    facts: bool = False
+    """The status holds new facts: it must be written before anything else is decided. Otherwise a
+    plan with actions may leave the status to the next one, which follows at once."""
 
     @property
     def again(self) -> bool:

@@ -1,0 +1,71 @@
+"""A recreated update takes over what its namesake left: restoring from Git never rolls production back.
+
+Live is the newest promotion whoever made it; what was under way and unjudged is given up and does
+not count as judged; a waiting or rolling candidate goes on.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from springtide_api.names import LABEL_UPDATE_UID
+from springtide_operator.lifecycle.lineage import ORPHANED, cursor, live
+from springtide_operator.lifecycle.plan import (
+    AdoptGeneration,
+    Announcement,
+    Step,
+    WriteGeneration,
+)
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from typing import Any
+
+    from springtide_operator.lifecycle.observation import Observation
+    from springtide_operator.lifecycle.plan import Action
+
+
+def adopt(seen: Observation, now: datetime) -> Step | None:
+    """Take over generations of the same update name that carry another uid."""
+    uid = seen.update.metadata.uid
+    strangers = [g for g in seen.generations if g.metadata.labels.get(LABEL_UPDATE_UID) != uid]
+    if not strangers:
+        return None
+    owned = seen.update.spec.deletion_policy == "Delete"
+    actions: list[Action] = []
+    for generation in strangers:
+        name, status = generation.metadata.name, generation.status
+        unjudged = status.verdict == "Pending" and not (
+            generation.spec.origin == "Imported" and status.artifact
+        )
+        if unjudged:
+            changes = {
+                "verdict": "Failed",
+                "reason": ORPHANED,
+                "message": "its update was deleted before it was judged",
+                "verdict_at": now,
+            }
+            actions.append(WriteGeneration(name, status.model_copy(update=changes)))
+        elif status.evaluation and status.evaluation.job:
+            forgotten = status.evaluation.model_copy(update={"job": "", "job_uid": ""})
+            changes = {"evaluation": forgotten}
+            actions.append(WriteGeneration(name, status.model_copy(update=changes)))
+        actions.append(AdoptGeneration(name, owned))
+    names = ", ".join(g.metadata.name for g in strangers[-3:])
+    message = f"took over {len(strangers)} generations of the same name, the last: {names}"
+    return Step(
+        actions=tuple(actions),
+        facts=_facts(seen),
+        events=(Announcement("Adopted", message),),
+    )
+
+
+def _facts(seen: Observation) -> dict[str, Any]:
+    """Holes survive in the live generation's status."""
+    current = live(seen)
+    if current is None or seen.update.status.cursor.holes:
+        return {}
+    restored = seen.update.status.cursor.model_copy(
+        update={"holes": current.status.holes, "trained_through": cursor(seen)}
+    )
+    return {"cursor": restored}

@@ -1,0 +1,155 @@
+"""One stage's Job, attempt after attempt: what became of it, and what the next attempt is.
+
+The name of the attempt is written to status before the Job is made and its uid after it, so that a
+crash in between never makes two Jobs for one attempt nor loses one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from springtide_api.contract import ExitCode, Failure, Result
+
+if TYPE_CHECKING:
+    from springtide_api.generation import StageRun
+    from springtide_operator.lifecycle.observation import JobSeen, Observation, PodSeen
+
+FINAL = frozenset({ExitCode.INVALID_INPUT, ExitCode.TOO_LITTLE_DATA, ExitCode.DIVERGED})
+BACK_OFF = timedelta(seconds=10)
+LONGEST_BACK_OFF = timedelta(minutes=5)
+GRACE = timedelta(seconds=20)
+"""A finished Job's pod may be seen later than the Job."""
+
+
+@dataclass(frozen=True)
+class Absent:
+    """Recorded, but there is no Job yet: make it, under the same name."""
+
+
+@dataclass(frozen=True)
+class Unrecorded:
+    """The Job is there and its uid is not in status yet."""
+
+    job: JobSeen
+
+
+@dataclass(frozen=True)
+class Under:
+    """The Job is under way."""
+
+    job: JobSeen
+    waiting: str = ""
+    """Why it does not run yet."""
+    since: datetime | None = None
+    """Since when it has been waiting."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """The Job has a result."""
+
+    job: JobSeen
+    result: Result
+
+
+@dataclass(frozen=True)
+class Lost:
+    """The attempt failed; another may do better."""
+
+    reason: str
+    message: str
+    counted: bool
+    out_of_memory: bool = False
+    at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Hopeless:
+    """The attempt failed in a way that every other would."""
+
+    reason: str
+    message: str
+
+
+Outcome = Absent | Unrecorded | Under | Done | Lost | Hopeless
+
+
+def outcome(seen: Observation, run: StageRun, now: datetime) -> Outcome:
+    """Tell what became of the recorded attempt."""
+    job = seen.job(run.job)
+    if job is None:
+        if not run.job_uid:
+            return Absent()
+        return Lost("JobDeleted", f"Job {run.job} was deleted by somebody", counted=True)
+    if job.deleting:
+        return Under(job, waiting=f"Job {job.name} is being deleted")
+    if not run.job_uid:
+        return Unrecorded(job)
+    if job.uid != run.job_uid:
+        return Lost("JobReplaced", f"Job {run.job} was replaced by somebody", counted=True)
+    return _of_job(job, run, now)
+
+
+def _of_job(job: JobSeen, run: StageRun, now: datetime) -> Outcome:
+    if job.result is not None and job.result.ok and (job.succeeded or _exited(job, 0)):
+        return Done(job, job.result)
+    if job.succeeded:
+        if _fresh(job, now):
+            return Under(job)
+        message = f"Job {run.job} is complete but its result is missing or not its own"
+        return Lost("ResultMissing", message, counted=True, at=job.finished)
+    if job.failed:
+        return _failed(job, now)
+    return Under(job, *_waiting(job))
+
+
+def _exited(job: JobSeen, code: int) -> bool:
+    return any(pod.exit_code == code for pod in job.pods)
+
+
+def _fresh(job: JobSeen, now: datetime) -> bool:
+    return job.finished is not None and now - job.finished < GRACE and not job.pods
+
+
+def _failed(job: JobSeen, now: datetime) -> Outcome:
+    pod = max(job.pods, key=lambda each: each.created, default=None)
+    if pod is None or (pod.exit_code is None and not pod.disrupted):
+        if _fresh(job, now):
+            return Under(job)
+        message = job.failure or f"Job {job.name} failed and its pod is gone"
+        return Lost("JobFailed", message, counted=True, at=job.finished)
+    if pod.disrupted:
+        message = f"pod {pod.name} was disrupted (evicted or preempted)"
+        return Lost("Disrupted", message, counted=False, at=job.finished)
+    if pod.out_of_memory or pod.exit_code == ExitCode.OUT_OF_MEMORY:
+        message = f"pod {pod.name} ran out of memory"
+        return Lost("OutOfMemory", message, counted=True, out_of_memory=True, at=job.finished)
+    failure = _reported(job, pod)
+    if pod.exit_code in FINAL:
+        return Hopeless(failure.reason, failure.message)
+    return Lost(failure.reason, failure.message, counted=True, at=job.finished)
+
+
+def _reported(job: JobSeen, pod: PodSeen) -> Failure:
+    """What the trainer says of its failure, else what the Job says."""
+    if job.result is not None and job.result.failure is not None:
+        return job.result.failure
+    said = f"; {job.failure}" if job.failure else ""
+    message = f"pod {pod.name} ended with exit code {pod.exit_code}{said}; see its log"
+    return Failure(reason=f"ExitCode{pod.exit_code}", message=message)
+
+
+def _waiting(job: JobSeen) -> tuple[str, datetime | None]:
+    if job.suspended:
+        return "the Job is suspended", job.created
+    if not job.pods:
+        return job.problem, job.created
+    pod = max(job.pods, key=lambda each: each.created)
+    return (pod.waiting, pod.created) if not pod.running else ("", None)
+
+
+def pause_before(counted: int) -> timedelta:
+    """How long to wait before the attempt that follows so many counted failures."""
+    return min(BACK_OFF * 2 ** max(counted - 1, 0), LONGEST_BACK_OFF) if counted else timedelta(0)

@@ -1,0 +1,290 @@
+"""Judging a candidate beside the live model: which holdout, how many looks, and what follows.
+
+A look is one scoring of the candidate on a holdout. Looks share the error of one; a holdout that
+counts alone show to be too small, or that is suspect, spends none.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from springtide_api.contract import ArtifactRef, EvaluateInput
+from springtide_api.generation import EvaluationStatus, HoldoutLook, StageRun
+from springtide_operator.lifecycle.gate import Expected, counts_short, judge
+from springtide_operator.lifecycle.lineage import candidate, live
+from springtide_operator.lifecycle.plan import Announcement, Step, WriteGeneration
+from springtide_operator.lifecycle.running import (
+    Ask,
+    Finished,
+    GivenUp,
+    advance,
+    begin,
+    home,
+    run_file,
+)
+from springtide_operator.lifecycle.training import artifact_ref, fail
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from springtide_api.contract import Result, RunFile
+    from springtide_api.gate_spec import Gate
+    from springtide_api.generation import GenerationStatus
+    from springtide_api.objects import ModelGeneration
+    from springtide_operator.lifecycle.gate import Judgement
+    from springtide_operator.lifecycle.observation import Observation
+
+WAITS_FOR_DATA = frozenset({"ExtendHoldout", "TooFew"})
+"""Reasons of an inconclusive verdict that end by themselves, with more data."""
+
+
+def evaluate(seen: Observation, now: datetime) -> Step | None:
+    """Bring the candidate to a verdict on its newest holdout."""
+    generation = candidate(seen)
+    if generation is None or generation.spec.origin == "Imported":
+        return None
+    status = generation.status
+    if status.artifact is None or status.verdict not in {"Pending", "Inconclusive"}:
+        return None
+    evaluation = status.evaluation or EvaluationStatus(
+        job="", started=now, holdouts=[_first_holdout(generation)]
+    )
+    look = evaluation.holdouts[-1]
+    if look.outcome:
+        return None
+    recipe = generation.spec.recipe
+    if short := counts_short(
+        recipe.gate, recipe.evaluation, entities=look.entities, positives=look.positives
+    ):
+        return _too_few(generation, evaluation, short, now)
+    ask = _ask(seen, generation, evaluation)
+    if not evaluation.job:
+        earlier = len(evaluation.holdouts) > 1 and evaluation.started is not None
+        return begin(seen, ask, evaluation, evaluation.attempt + (1 if earlier else 0))
+    match advance(seen, ask, evaluation, now):
+        case Finished(result):
+            return _judged(seen, generation, evaluation, result, now)
+        case GivenUp(reason, message):
+            return fail(generation, reason, message, now)
+        case Step() as step:
+            return step
+
+
+def max_looks(gate: Gate) -> int:
+    """Looks that share the error. A held candidate may be looked at again by request."""
+    if gate.on_inconclusive.type == "Reject":
+        return 1
+    options = gate.on_inconclusive.extend_holdout
+    return options.max_looks if options else 3
+
+
+def held(seen: Observation, generation: ModelGeneration) -> bool:
+    """Whether an inconclusive candidate waits for a person, not for data."""
+    status = generation.status
+    if status.verdict != "Inconclusive" or status.reason in WAITS_FOR_DATA:
+        return False
+    if status.evaluation is None or hold_name(generation) in seen.update.status.held_for:
+        return False
+    holes = set(seen.update.status.cursor.holes)
+    suspect = status.evaluation.holdouts[-1]
+    return not (suspect.outcome == "Suspect" and holes & set(suspect.partitions))
+
+
+def hold_name(generation: ModelGeneration) -> str:
+    """One hold of one candidate: a later holdout may be held again."""
+    evaluation = generation.status.evaluation
+    return f"{generation.metadata.name}/{len(evaluation.holdouts) if evaluation else 0}"
+
+
+def _first_holdout(generation: ModelGeneration) -> HoldoutLook:
+    data = generation.spec.data
+    assert data and data.digest and data.manifest and data.holdout  # noqa: PT018
+    return HoldoutLook(
+        digest=data.digest,
+        manifest=data.manifest,
+        range=data.holdout,
+        partitions=data.holdout_partitions,
+        rows=data.holdout_rows,
+        entities=data.holdout_entities,
+        positives=data.holdout_positives,
+    )
+
+
+def _ask(seen: Observation, generation: ModelGeneration, evaluation: EvaluationStatus) -> Ask:
+    def write(run: StageRun) -> WriteGeneration:
+        recorded = EvaluationStatus.model_validate(run.model_dump())
+        status = generation.status.model_copy(update={"evaluation": recorded})
+        return WriteGeneration(generation.metadata.name, status)
+
+    return Ask(
+        stage="evaluate",
+        title="Evaluate",
+        generation=generation,
+        run=lambda record: _run_file(seen, generation, evaluation, record),
+        write=write,
+        gpus=min(1, generation.spec.recipe.training.compute.gpus_per_node),
+    )
+
+
+def _run_file(
+    seen: Observation,
+    generation: ModelGeneration,
+    evaluation: EvaluationStatus,
+    record: StageRun,
+) -> RunFile:
+    spec, artifact, look = generation.spec, generation.status.artifact, evaluation.holdouts[-1]
+    assert artifact is not None
+    folder = home(seen, spec.recipe)
+    confidence = float(spec.recipe.evaluation.bootstrap.confidence)
+    asked = EvaluateInput(
+        candidate=ArtifactRef(uri=artifact.uri, digest=artifact.served_digest),
+        baseline=artifact_ref(folder, spec.baseline.digest) if spec.baseline else None,
+        holdout=ArtifactRef(uri=look.manifest, digest=look.digest),
+        historical=list(spec.data.historical) if spec.data else [],
+        confidence=1 - (1 - confidence) / max_looks(spec.recipe.gate),
+        parent_number=int(spec.parent.name.rsplit("-g", 1)[-1]) if spec.parent else None,
+    )
+    shared = run_file(
+        seen, "evaluate", spec.recipe, number=spec.number, job=record.job, attempt=record.attempt
+    )
+    look_number = len(evaluation.holdouts)
+    return shared.model_copy(
+        update={"evaluate": asked, "result": f"g{spec.number}-evaluate-{look_number}"}
+    )
+
+
+def _too_few(
+    generation: ModelGeneration, evaluation: EvaluationStatus, short: str, now: datetime
+) -> Step:
+    gate = generation.spec.recipe.gate
+    changes = {
+        "evaluation": _concluded(evaluation, outcome="TooFew", spent=0),
+        "verdict": "Inconclusive",
+        "reason": "TooFew",
+        "message": f"{short}; waiting for a longer holdout, no look spent",
+        "verdict_at": now,
+    }
+    if gate.on_inconclusive.type == "Reject":
+        changes |= {"verdict": "Rejected", "message": f"{short} (gate.onInconclusive is Reject)"}
+    elif gate.on_inconclusive.type == "Hold":
+        changes |= {"reason": "Held", "message": f"{short}; {_ways_out(generation)}"}
+    return _verdict(generation, generation.status.model_copy(update=changes))
+
+
+def _concluded(
+    evaluation: EvaluationStatus, *, outcome: str, spent: int, judgement: Judgement | None = None
+) -> EvaluationStatus:
+    look = evaluation.holdouts[-1]
+    judged = look.model_copy(update={"outcome": outcome, "looks": look.looks + spent})
+    changes: dict[str, object] = {
+        "holdouts": [*evaluation.holdouts[:-1], judged],
+        "looks": evaluation.looks + spent,
+        "job": "",
+        "job_uid": "",
+        "counted": 0,
+        "last_failure": "",
+    }
+    if judgement is not None:
+        changes["results"] = judgement.results
+        if not judgement.suspect:
+            changes["scores"] = list(judgement.scores)
+    return evaluation.model_copy(update=changes)
+
+
+def _judged(
+    seen: Observation,
+    generation: ModelGeneration,
+    evaluation: EvaluationStatus,
+    result: Result,
+    now: datetime,
+) -> Step:
+    measured, spec = result.evaluate, generation.spec
+    if measured is None:
+        raise ValueError(f"Job {evaluation.job} reports success without numbers")
+    artifact = generation.status.artifact
+    judgement = judge(
+        spec.recipe.gate,
+        spec.recipe.evaluation,
+        measured,
+        bootstrapped=spec.baseline is None,
+        live_scores=_scores_of_live(seen),
+        expected=Expected(
+            candidate=artifact.served_digest if artifact else "",
+            baseline=spec.baseline.digest if spec.baseline else None,
+            holdout=evaluation.holdouts[-1].digest,
+        ),
+        history=bool(spec.data and spec.data.historical),
+    )
+    status = _status_after(generation, evaluation, judgement, now)
+    recorded = status.evaluation.model_copy(update={"report": measured.report})  # type: ignore[union-attr]
+    step = _verdict(generation, status.model_copy(update={"evaluation": recorded}))
+    remembered = _remember_live(seen, judgement)
+    return Step(actions=step.actions + remembered, events=step.events)
+
+
+def _status_after(
+    generation: ModelGeneration,
+    evaluation: EvaluationStatus,
+    judgement: Judgement,
+    now: datetime,
+) -> GenerationStatus:
+    gate = generation.spec.recipe.gate
+    verdict, reason, message = judgement.verdict, judgement.reason, judgement.message
+    outcome, spent = ("Suspect", 0) if judgement.suspect else ("Decided", 1)
+    if verdict == "Inconclusive" and not judgement.suspect:
+        outcome = "Inconclusive"
+        left = max_looks(gate) - evaluation.looks - 1
+        match gate.on_inconclusive.type:
+            case "Reject":
+                verdict, message = "Rejected", f"{message} (gate.onInconclusive is Reject)"
+            case "ExtendHoldout" if left > 0:
+                reason = "ExtendHoldout"
+                message = f"{message}; {left} looks left at a longer holdout"
+            case _:
+                reason = "LooksSpent" if left <= 0 else "Held"
+                message = f"{message}; {_ways_out(generation, left)}"
+    return generation.status.model_copy(
+        update={
+            "verdict": verdict,
+            "reason": reason,
+            "message": message[:1024],
+            "verdict_at": now,
+            "evaluation": _concluded(evaluation, outcome=outcome, spent=spent, judgement=judgement),
+        }
+    )
+
+
+def _ways_out(generation: ModelGeneration, left: int = 1) -> str:
+    request = "annotate springtide.dev/request"
+    if left <= 0:
+        return f"every look is spent; {request}=reject@<token>"
+    return f"held; {request}=retry@<token> or reject@<token>"
+
+
+def _verdict(generation: ModelGeneration, status: GenerationStatus) -> Step:
+    name = generation.metadata.name
+    bad = status.verdict in {"Rejected", "Inconclusive"}
+    event = Announcement(
+        reason=status.verdict,
+        message=f"{name}: {status.reason}: {status.message}"[:1024],
+        type="Warning" if bad else "Normal",
+        generation=name,
+    )
+    return Step(actions=(WriteGeneration(name, status),), events=(event,))
+
+
+def _scores_of_live(seen: Observation) -> list:  # type: ignore[type-arg]
+    current = live(seen)
+    known = current.status.evaluation if current else None
+    return list(known.scores) if known else []
+
+
+def _remember_live(seen: Observation, judgement: Judgement) -> tuple[WriteGeneration, ...]:
+    """Keep live's own score on this holdout: the next holdout is held against it."""
+    current = live(seen)
+    if current is None or judgement.suspect or not judgement.live_scores_now:
+        return ()
+    known = current.status.evaluation or EvaluationStatus(job="")
+    scored = known.model_copy(update={"scores": list(judgement.live_scores_now)})
+    status = current.status.model_copy(update={"evaluation": scored})
+    return (WriteGeneration(current.metadata.name, status),)

@@ -1,0 +1,62 @@
+"""The beginning of an update: the initial model becomes generation 0, once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from springtide_api.generation import GenerationSpec, UpdateRef
+from springtide_operator.lifecycle.lineage import (
+    imported,
+    live,
+    next_name,
+    next_number,
+    recipe,
+    recipe_hash,
+)
+from springtide_operator.lifecycle.plan import CreateGeneration, Step, Waiting
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from springtide_api.objects import ModelGeneration
+    from springtide_operator.lifecycle.observation import Observation
+
+
+def import_initial(seen: Observation, now: datetime) -> Step | None:
+    """Make generation 0 of an update that has no weights yet."""
+    if live(seen) or _has_weights(seen):
+        return None
+    if failed := failed_import(seen):
+        message = (
+            f"{failed.metadata.name}: {failed.status.message}; mend it and annotate "
+            "springtide.dev/request=retry@<token>"
+        )
+        return Step(waiting=Waiting("ImportFailed", message[:1024], "Import", blocked=True))
+    if seen.update.spec.suspend:
+        message = "spec.suspend is true; set it to false to begin"
+        return Step(waiting=Waiting("Suspended", message, "Import"))
+    spec = seen.update.spec
+    snapshot = recipe(spec)
+    made = GenerationSpec(
+        update_ref=UpdateRef(name=seen.update.metadata.name),
+        number=next_number(seen),
+        origin="Imported",
+        initial=spec.model.initial,
+        recipe=snapshot,
+        recipe_hash=recipe_hash(snapshot),
+    )
+    owned = spec.deletion_policy == "Delete"
+    return Step(actions=(CreateGeneration(next_name(seen), made, owned),))
+
+
+def failed_import(seen: Observation) -> ModelGeneration | None:
+    """The import that failed, where nobody asked to try again."""
+    first = imported(seen)
+    if first is None or first.status.verdict != "Failed" or live(seen):
+        return None
+    return None if first.metadata.name in seen.update.status.held_for else first
+
+
+def _has_weights(seen: Observation) -> bool:
+    first = imported(seen)
+    return first is not None and first.status.verdict != "Failed"

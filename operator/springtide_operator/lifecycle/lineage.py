@@ -1,0 +1,202 @@
+"""Who is who among the generations of one update: live, previous, candidate, parent.
+
+Derived anew from the generations each time: live and cursor are those of the newest promotedAt, so
+no pointer can be stale.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+from springtide_api.names import generation_name
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from springtide_api.generation import GenerationData, Recipe
+    from springtide_api.objects import ModelGeneration
+    from springtide_api.update_spec import UpdateSpec
+    from springtide_operator.lifecycle.observation import Observation
+
+JUDGED = frozenset({"Blessed", "Bootstrapped", "Rejected", "Inconclusive", "Failed"})
+ORPHANED = "Orphaned"
+BY_REQUEST = "RejectedByRequest"
+
+
+def promoted(seen: Observation) -> list[ModelGeneration]:
+    """Generations that went live, the newest promotion first."""
+    went_live = [g for g in seen.generations if g.status.rollout.promoted_at is not None]
+    return sorted(went_live, key=_promotion, reverse=True)
+
+
+def _promotion(generation: ModelGeneration) -> tuple[datetime, int]:
+    moment = generation.status.rollout.promoted_at
+    assert moment is not None
+    return moment, generation.spec.number
+
+
+def live(seen: Observation) -> ModelGeneration | None:
+    return next(iter(promoted(seen)), None)
+
+
+def imported(seen: Observation) -> ModelGeneration | None:
+    """Generation 0; where its import failed and was tried again, the newest."""
+    brought = [g for g in seen.generations if g.spec.origin == "Imported"]
+    return max(brought, key=lambda g: (g.status.artifact is not None, g.spec.number), default=None)
+
+
+def parent(seen: Observation) -> ModelGeneration | None:
+    """The generation whose weights the next run continues from: live, else generation 0."""
+    if current := live(seen):
+        return current
+    first = imported(seen)
+    return first if first and first.status.artifact else None
+
+
+def servable(generation: ModelGeneration) -> bool:
+    """Whether it may be served at all: it passed the gate, or was imported with a trained head."""
+    status = generation.status
+    if status.artifact is None or status.rollout.abort_reason or status.retired:
+        return False
+    if generation.spec.origin == "Imported":
+        return status.artifact.head == "Trained" and status.verdict != "Failed"
+    return status.verdict in {"Blessed", "Bootstrapped"}
+
+
+def finished(generation: ModelGeneration) -> bool:
+    """Whether nothing more will happen to it by itself."""
+    status = generation.status
+    if status.rollout.abort_reason:
+        return status.rollout.reverted_at is not None
+    if status.rollout.promoted_at or status.retired:
+        return True
+    if generation.spec.origin == "Imported" and status.artifact:
+        return status.artifact.head == "Seeded"
+    return status.verdict in {"Rejected", "Failed"}
+
+
+def candidate(seen: Observation) -> ModelGeneration | None:
+    """The one generation under way. There are never two: the lowest unfinished number is it."""
+    return next((g for g in seen.generations if not finished(g)), None)
+
+
+def rolling(generation: ModelGeneration) -> bool:
+    """Whether its roll began and is neither done nor taken back."""
+    rollout = generation.status.rollout
+    return bool(rollout.step_started_at and not rollout.promoted_at and not rollout.reverted_at)
+
+
+def next_number(seen: Observation) -> int:
+    """A number that was never used: above every generation, target and entry of the history."""
+    known = [g.spec.number for g in seen.generations]
+    known += [t.highest_number for t in seen.targets if t.highest_number is not None]
+    known += [entry.number for entry in seen.update.status.history]
+    return max(known, default=-1) + 1
+
+
+def next_name(seen: Observation) -> str:
+    return generation_name(seen.update.metadata.name, next_number(seen))
+
+
+def cursor(seen: Observation) -> datetime | None:
+    """Rows from here on are new. None: from the first row."""
+    if current := live(seen):
+        return current.status.trained_through
+    return seen.update.spec.model.initial.trained_through
+
+
+def lifted(seen: Observation) -> list[str]:
+    """Holes of the live generation that were lifted since: they join the next training rows."""
+    current = live(seen)
+    if current is None:
+        return []
+    holes = seen.update.status.cursor.holes
+    return [hole for hole in current.status.holes if hole not in holes]
+
+
+def recipe(spec: UpdateSpec) -> Recipe:
+    """The snapshot that a run works on to its end."""
+    from springtide_api.generation import Recipe
+
+    return Recipe(
+        model=spec.model,
+        data=spec.data,
+        training=spec.training,
+        evaluation=spec.evaluation,
+        gate=spec.gate,
+        storage=spec.storage,
+    )
+
+
+def recipe_hash(made_from: Recipe) -> str:
+    """Digest of what decides weights and verdict; how much hardware it runs on does not."""
+    training = made_from.training
+    decisive = {
+        "model": made_from.model.plain(),
+        "columns": made_from.data.source.columns.plain(),
+        "holdout": made_from.data.holdout.plain(),
+        "reserve": made_from.data.reserve.plain() if made_from.data.reserve else None,
+        "image": training.image,
+        "method": training.method.plain(),
+        "hyperparameters": training.hyperparameters.plain(),
+        "earlyStopping": training.early_stopping.plain() if training.early_stopping else None,
+        "evaluation": made_from.evaluation.plain(),
+        "gate": made_from.gate.plain(),
+    }
+    text = json.dumps(decisive, sort_keys=True, separators=(",", ":"))
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+def judged_before(
+    seen: Observation, data: GenerationData, made_by: str, parent_digest: str
+) -> ModelGeneration | None:
+    """The generation that was made from the same rows, recipe and weights, if one was judged."""
+    for generation in seen.generations:
+        spec, status = generation.spec, generation.status
+        if spec.data is None or spec.parent is None or status.reason == ORPHANED:
+            continue
+        same = (spec.data.digest, spec.recipe_hash, spec.parent.digest)
+        if same == (data.digest, made_by, parent_digest):
+            return generation
+    return None
+
+
+def shared_rejection(seen: Observation) -> tuple[ModelGeneration, str] | None:
+    """The second of two rejections in a row that share a training partition, and the newest shared.
+
+    A third such run is not tried: it would fail on the same rows.
+    """
+    trained = [g for g in reversed(seen.generations) if g.spec.origin == "Trained"]
+    decided = [g for g in trained if g.status.verdict in JUDGED - {"Failed", "Inconclusive"}]
+    if len(decided) < 2:
+        return None
+    newest, before = decided[0], decided[1]
+    for each in (newest, before):
+        if each.status.verdict != "Rejected" or each.status.reason == BY_REQUEST:
+            return None
+    holes = set(seen.update.status.cursor.holes)
+    shared = _training_partitions(newest) & _training_partitions(before) - holes
+    if not shared or newest.metadata.name in seen.update.status.held_for:
+        return None
+    return newest, max(shared)
+
+
+def _training_partitions(generation: ModelGeneration) -> set[str]:
+    return set(generation.spec.data.partitions) if generation.spec.data else set()
+
+
+def proposed(seen: Observation) -> list[str]:
+    """Partitions proposed for quarantine: those of a suspect holdout, or of a shared rejection."""
+    holes = seen.update.status.cursor.holes
+    under_way = candidate(seen)
+    evaluation = under_way.status.evaluation if under_way else None
+    if evaluation and evaluation.holdouts and evaluation.holdouts[-1].outcome == "Suspect":
+        before = {p for look in evaluation.holdouts[:-1] for p in look.partitions}
+        newest = [p for p in evaluation.holdouts[-1].partitions if p not in before]
+        named = newest or evaluation.holdouts[-1].partitions
+        return [p for p in named if p not in holes][:16]
+    if under_way is None and (shared := shared_rejection(seen)):
+        return [shared[1]]
+    return []

@@ -1,0 +1,250 @@
+"""A look for new data that came back: a run begins, a waiting candidate gets a longer holdout, or not.
+
+A probe counts once: it is consumed when `status.lastProbe` names it, and deleted only after that.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from springtide_api.generation import (
+    Ancestor,
+    GenerationData,
+    GenerationSpec,
+    HoldoutLook,
+    Range,
+    UpdateRef,
+)
+from springtide_api.update_status import LastProbe
+from springtide_operator.lifecycle.evaluation import held
+from springtide_operator.lifecycle.lineage import (
+    candidate,
+    cursor,
+    judged_before,
+    live,
+    next_name,
+    next_number,
+    parent,
+    recipe,
+    recipe_hash,
+    shared_rejection,
+)
+from springtide_operator.lifecycle.plan import (
+    Announcement,
+    CreateGeneration,
+    DeleteJob,
+    Step,
+    Waiting,
+    WriteGeneration,
+)
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from springtide_api.contract import ProbeOutput, WindowFound
+    from springtide_api.objects import ModelGeneration
+    from springtide_operator.lifecycle.observation import JobSeen, Observation
+
+GRACE = timedelta(seconds=20)
+
+
+def take(seen: Observation, now: datetime) -> Step | None:
+    """Wait for the probe that is under way, and take what it found."""
+    last = seen.update.status.last_probe
+    uid = seen.update.metadata.uid
+    probes = [j for j in seen.jobs if j.stage == "probe" and j.owner_uid == uid and not j.deleting]
+    fresh = [job for job in probes if not (last and last.job == job.name)]
+    if not fresh:
+        return None
+    job = min(fresh, key=lambda each: each.created)
+    if job.spec_generation != seen.update.metadata.generation and candidate(seen) is None:
+        return _outdated(job)
+    if job.result is not None and job.result.probe is not None and job.result.ok:
+        return _found(seen, job, job.result.probe, now)
+    if job.succeeded or job.failed:
+        if job.finished and not job.pods and now - job.finished < GRACE:
+            return Step(waiting=Waiting("Probing", "", "Probe"), wake_after=GRACE)
+        return _failed(seen, job, now)
+    why = job.problem or next((pod.waiting for pod in job.pods if not pod.running), "")
+    waiting = Waiting("Probing", why, "Probe", short="looking for data")
+    return Step(waiting=waiting, wake_after=timedelta(seconds=30))
+
+
+def _outdated(job: JobSeen) -> Step:
+    """The spec changed since it began to look: what it found is no window of this spec."""
+    events: tuple[Announcement, ...] = ()
+    if job.request:
+        message = (
+            f"the spec changed while {job.request} looked for data; ask again with a new token"
+        )
+        events = (Announcement("SpecChanged", message, "Warning"),)
+    return Step(actions=(DeleteJob(job.name, job.uid),), events=events)
+
+
+def _failed(seen: Observation, job: JobSeen, now: datetime) -> Step:
+    last = seen.update.status.last_probe
+    failure = job.result.failure if job.result else None
+    reason = failure.reason if failure else "ProbeFailed"
+    codes = [pod.exit_code for pod in job.pods if pod.exit_code is not None]
+    message = (
+        failure.message
+        if failure
+        else (job.failure or f"the look for data ended with exit code {codes[0] if codes else '?'}")
+    )
+    if failure and failure.field:
+        message = f"spec.{failure.field.removeprefix('spec.')}: {message}"
+    record = LastProbe(
+        time=now,
+        job=job.name,
+        reason=reason,
+        message=message[:1024],
+        failures=(last.failures if last else 0) + 1,
+    )
+    event = Announcement(reason, message[:1024], "Warning")
+    return Step(facts={"last_probe": record}, events=(event,))
+
+
+def _found(seen: Observation, job: JobSeen, found: ProbeOutput, now: datetime) -> Step:
+    facts: dict[str, Any] = {
+        "last_probe": LastProbe(
+            time=now, job=job.name, reason=found.reason, message=found.message[:1024]
+        ),
+        "cursor": seen.update.status.cursor.model_copy(
+            update={
+                "pending_rows": found.pending_rows,
+                "newest_partition": found.newest_partition,
+            }
+        ),
+    }
+    if job.cursor != cursor(seen) or found.window is None:
+        return Step(facts=facts)
+    waiting = candidate(seen)
+    if waiting is None:
+        return _begin(seen, job, found.window, facts)
+    if waiting.metadata.annotations.get("springtide.dev/probe") == job.uid:
+        return Step(facts=facts)
+    return _extend(seen, waiting, job, found.window, facts)
+
+
+def _extend(
+    seen: Observation,
+    waiting: ModelGeneration,
+    job: JobSeen,
+    window: WindowFound,
+    facts: dict[str, Any],
+) -> Step:
+    """Give the waiting candidate a longer holdout, if it is one and nobody holds it."""
+    evaluation = waiting.status.evaluation
+    if waiting.status.verdict != "Inconclusive" or evaluation is None or held(seen, waiting):
+        return Step(facts=facts)
+    repeated = any(look.digest == window.digest for look in evaluation.holdouts)
+    if window.to is not None or (repeated and not job.request.startswith("retry")):
+        return Step(facts=facts)
+    if len(evaluation.holdouts) >= 8 or evaluation.holdouts[-1].outcome == "":
+        return Step(facts=facts)
+    look = HoldoutLook(
+        digest=window.digest,
+        manifest=window.manifest,
+        range=Range(from_=window.holdout_from, to=window.holdout_to),
+        partitions=window.holdout_partitions,
+        rows=window.holdout_rows,
+        entities=window.holdout_entities,
+        positives=window.holdout_positives,
+    )
+    longer = evaluation.model_copy(update={"holdouts": [*evaluation.holdouts, look]})
+    status = waiting.status.model_copy(update={"evaluation": longer})
+    name = waiting.metadata.name
+    message = f"{name} is judged on {window.holdout_rows:,} rows, without training again"
+    return Step(
+        actions=(WriteGeneration(name, status),),
+        facts=facts,
+        events=(Announcement("HoldoutExtended", message, generation=name),),
+    )
+
+
+def _begin(seen: Observation, job: JobSeen, window: WindowFound, facts: dict[str, Any]) -> Step:
+    """Begin a run on a window, unless it was judged before or a hold stands."""
+    ancestor = parent(seen)
+    retry = job.request.startswith("retry")
+    if ancestor is None or ancestor.status.artifact is None or window.to is None:
+        return Step(facts=facts)
+    if shared_rejection(seen) and not retry:
+        return Step(facts=facts)
+    spec = _spec(seen, job, window, ancestor)
+    before = judged_before(
+        seen,
+        spec.data or GenerationData(),
+        spec.recipe_hash,
+        ancestor.status.artifact.weights_digest,
+    )
+    if before is not None and not retry:
+        message = (
+            f"the same rows, recipe and weights were tried as {before.metadata.name} "
+            f"({before.status.verdict}); springtide.dev/request=retry@<token> tries them again"
+        )
+        facts["last_probe"] = facts["last_probe"].model_copy(
+            update={"reason": "JudgedBefore", "message": message}
+        )
+        return Step(facts=facts)
+    name = next_name(seen)
+    counters = seen.update.status.counters
+    facts["counters"] = counters.model_copy(update={"runs": counters.runs + 1})
+    owned = seen.update.spec.deletion_policy == "Delete"
+    message = (
+        f"{name} trains on {window.rows:,} rows up to {window.to:%Y-%m-%d %H:%M} UTC and is judged "
+        f"on {window.holdout_rows:,} rows after them"
+    )
+    return Step(
+        actions=(CreateGeneration(name, spec, owned, probe_uid=job.uid),),
+        facts=facts,
+        events=(Announcement("RunStarted", message, generation=name),),
+    )
+
+
+def _spec(
+    seen: Observation, job: JobSeen, window: WindowFound, ancestor: ModelGeneration
+) -> GenerationSpec:
+    snapshot = recipe(seen.update.spec)
+    current = live(seen)
+    assert ancestor.status.artifact is not None
+    origin = Ancestor(name=ancestor.metadata.name, digest=ancestor.status.artifact.weights_digest)
+    return GenerationSpec(
+        update_ref=UpdateRef(name=seen.update.metadata.name),
+        number=next_number(seen),
+        origin="Trained",
+        trigger=job.trigger if job.trigger in {"Schedule", "OnData", "Request"} else "",  # type: ignore[arg-type]
+        parent=origin,
+        baseline=origin if current else None,
+        data=_data(seen, window, ancestor),
+        recipe=snapshot,
+        recipe_hash=recipe_hash(snapshot),
+    )
+
+
+def _data(seen: Observation, window: WindowFound, ancestor: ModelGeneration) -> GenerationData:
+    assert window.to is not None
+    return GenerationData(
+        windows=[Range(from_=window.from_, to=window.to)],
+        partitions=window.partitions[-512:],
+        holes=seen.update.status.cursor.holes,
+        holdout=Range(from_=window.holdout_from, to=window.holdout_to),
+        holdout_partitions=window.holdout_partitions[-366:],
+        manifest=window.manifest,
+        digest=window.digest,
+        rows=window.rows,
+        holdout_rows=window.holdout_rows,
+        holdout_entities=window.holdout_entities,
+        holdout_positives=window.holdout_positives,
+        reserved_rows=window.reserved_rows,
+        historical=_shards(ancestor),
+    )
+
+
+def _shards(ancestor: ModelGeneration) -> list[str]:
+    """Historical shards of the lineage: frozen at promotion, first used by the next generation."""
+    data = ancestor.spec.data
+    if data is None or not ancestor.status.rollout.promoted_at:
+        return []
+    own = [data.manifest] if data.manifest and data.reserved_rows else []
+    return [*data.historical, *own][-64:]

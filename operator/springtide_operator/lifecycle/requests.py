@@ -1,0 +1,182 @@
+"""What a person asked for: the annotation `springtide.dev/request: <verb>@<token>`, answered once.
+
+Which verb does what in which phase is the table VERBS. A token found on an update without history
+is recorded and not run: a manifest from Git must not repeat an old wish.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from springtide_api.names import ANNOTATION_REQUEST
+from springtide_api.update_status import LastRequest
+from springtide_operator.lifecycle.evaluation import held, hold_name, max_looks
+from springtide_operator.lifecycle.initial import failed_import
+from springtide_operator.lifecycle.lineage import (
+    BY_REQUEST,
+    candidate,
+    proposed,
+    rolling,
+    shared_rejection,
+)
+from springtide_operator.lifecycle.plan import Announcement, Step, WriteGeneration
+from springtide_operator.lifecycle.trigger import probe_now
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
+
+    from springtide_operator.lifecycle.observation import Observation
+    from springtide_operator.lifecycle.plan import Action
+
+MOST_HOLES = 16
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of a request."""
+
+    accepted: bool
+    message: str
+    actions: tuple[Action, ...] = ()
+    facts: Mapping[str, Any] | None = None
+
+
+def answer(seen: Observation, now: datetime) -> Step | None:
+    """Answer a request that was not answered before."""
+    text = seen.update.metadata.annotations.get(ANNOTATION_REQUEST, "")
+    if not text:
+        return None
+    verb, _, token = text.partition("@")
+    token, verb = token[:128], verb[:128]
+    last = seen.update.status.last_request
+    if last and (last.token, last.verb) == (token, verb):
+        return None
+    if seen.update.status.observed_generation == 0:
+        return _record(token, verb)
+    said = _said(seen, verb, token, now)
+    result = "Accepted" if said.accepted else "Refused"
+    request = LastRequest(token=token, verb=verb, result=result, message=said.message[:1024])
+    event = Announcement(
+        reason=f"Request{result}",
+        message=f"{verb}: {said.message}",
+        type="Normal" if said.accepted else "Warning",
+    )
+    facts = {"last_request": request, **(said.facts or {})}
+    return Step(actions=said.actions, facts=facts, events=(event,))
+
+
+def _record(token: str, verb: str) -> Step:
+    message = "found on an update without history; set a new token to run it"
+    request = LastRequest(token=token, verb=verb, result="Recorded", message=message)
+    return Step(facts={"last_request": request})
+
+
+def _said(seen: Observation, verb: str, token: str, now: datetime) -> Answer:
+    if not token:
+        return Answer(False, f"write it as <verb>@<token>, such as {verb or 'run'}@1")
+    if verb not in VERBS:
+        return Answer(False, f"unknown verb {verb!r}; use one of {', '.join(VERBS)}")
+    said = VERBS[verb](seen, now)
+    if verb in {"run", "retry"} and said.accepted:
+        step = probe_now(seen, f"{verb}@{token}", now)
+        said = replace(said, actions=(*said.actions, *step))
+    return said
+
+
+def _run(seen: Observation, now: datetime) -> Answer:
+    if why := _busy(seen):
+        return Answer(False, why)
+    return Answer(True, "looking for new data now")
+
+
+def _retry(seen: Observation, now: datetime) -> Answer:
+    under_way = candidate(seen)
+    if under_way is not None and under_way.status.verdict == "Inconclusive":
+        name, evaluation = under_way.metadata.name, under_way.status.evaluation
+        most = max_looks(under_way.spec.recipe.gate)
+        if evaluation and evaluation.looks >= most:
+            return Answer(False, f"{name}: {most} of {most} looks are spent; use reject")
+        if not held(seen, under_way):
+            return Answer(False, f"{name} waits for data, not for a person; use run")
+        return Answer(
+            True,
+            f"{name} is judged again on what is then its holdout",
+            facts=_lift(seen, hold_name(under_way)),
+        )
+    if why := _busy(seen):
+        return Answer(False, why)
+    if first := failed_import(seen):
+        return Answer(True, "importing again", facts=_lift(seen, first.metadata.name))
+    if shared := shared_rejection(seen):
+        return Answer(
+            True,
+            "the hold is lifted; looking for data now",
+            facts=_lift(seen, shared[0].metadata.name),
+        )
+    return Answer(True, "looking for data now; rows that were judged before may be judged again")
+
+
+def _reject(seen: Observation, now: datetime) -> Answer:
+    under_way = candidate(seen)
+    if under_way is None:
+        if shared := shared_rejection(seen):
+            facts = _lift(seen, shared[0].metadata.name)
+            return Answer(True, "the hold is ended without a quarantine", facts=facts)
+        return Answer(False, "there is no candidate to reject")
+    name = under_way.metadata.name
+    if rolling(under_way):
+        return Answer(False, f"{name} is rolling out; its roll finishes or goes back by itself")
+    if under_way.spec.origin == "Imported":
+        return Answer(False, f"{name} is the initial model; delete the update instead")
+    message = "rejected by request"
+    changes = {"verdict": "Rejected", "reason": BY_REQUEST, "message": message, "verdict_at": now}
+    status = under_way.status.model_copy(update=changes)
+    return Answer(True, f"{name} is rejected", actions=(WriteGeneration(name, status),))
+
+
+def _quarantine(seen: Observation, now: datetime) -> Answer:
+    cursor, wanted = seen.update.status.cursor, proposed(seen)
+    if not wanted:
+        return Answer(False, "no partition is proposed (status.cursor.proposed is empty)")
+    holes = sorted({*cursor.holes, *wanted})
+    if len(holes) > MOST_HOLES:
+        return Answer(
+            False,
+            f"{len(holes)} holes are more than {MOST_HOLES}; lift some with unquarantine",
+        )
+    facts = {"cursor": cursor.model_copy(update={"holes": holes})}
+    return Answer(True, f"quarantined: {', '.join(wanted)}", facts=facts)
+
+
+def _unquarantine(seen: Observation, now: datetime) -> Answer:
+    cursor = seen.update.status.cursor
+    if not cursor.holes:
+        return Answer(False, "nothing is quarantined (status.cursor.holes is empty)")
+    if why := _busy(seen):
+        return Answer(False, why)
+    facts = {"cursor": cursor.model_copy(update={"holes": []})}
+    message = f"lifted: {', '.join(cursor.holes)}; their rows join the next window"
+    return Answer(True, message, facts=facts)
+
+
+def _busy(seen: Observation) -> str:
+    """Why no other run can start now."""
+    under_way = candidate(seen)
+    if under_way is None or under_way.status.verdict == "Inconclusive":
+        return ""
+    return f"{under_way.metadata.name} is under way; wait for its end or use reject"
+
+
+def _lift(seen: Observation, hold: str) -> dict[str, Any]:
+    return {"held_for": [*seen.update.status.held_for, hold][-16:]}
+
+
+VERBS: dict[str, Callable[[Observation, datetime], Answer]] = {
+    "run": _run,
+    "retry": _retry,
+    "reject": _reject,
+    "quarantine": _quarantine,
+    "unquarantine": _unquarantine,
+}

@@ -1,0 +1,144 @@
+"""What is no longer needed: Jobs whose result is in status, candidates of quarantined data, history.
+
+Nothing is deleted before its verdict is in status, and no weights that anything still names.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from springtide_api.contract import CollectInput
+from springtide_api.names import job_name
+from springtide_operator.lifecycle.lineage import candidate, finished, live, promoted, rolling
+from springtide_operator.lifecycle.plan import (
+    Announcement,
+    DeleteGeneration,
+    DeleteJob,
+    StartJob,
+    Step,
+    WriteGeneration,
+)
+from springtide_operator.lifecycle.running import home, run_file
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from springtide_api.objects import ModelGeneration
+    from springtide_operator.lifecycle.observation import JobSeen, Observation
+
+
+def retire(seen: Observation, now: datetime) -> Step | None:
+    """Give a candidate up whose training data was quarantined meanwhile."""
+    under_way = candidate(seen)
+    if under_way is None or under_way.spec.data is None or rolling(under_way):
+        return None
+    bad = sorted({*under_way.spec.data.partitions} & {*seen.update.status.cursor.holes})
+    if not bad:
+        return None
+    name = under_way.metadata.name
+    message = f"trained on {', '.join(bad)}, which is quarantined now"
+    status = under_way.status.model_copy(
+        update={"retired": "PartitionQuarantined", "message": message, "verdict_at": now}
+    )
+    event = Announcement("Retired", f"{name}: {message}", generation=name)
+    return Step(actions=(WriteGeneration(name, status),), events=(event,))
+
+
+def tidy(seen: Observation, now: datetime) -> Step | None:
+    """Delete Jobs whose outcome is in status."""
+    useless = [job for job in seen.jobs if not job.deleting and _done_with(seen, job)]
+    if not useless:
+        return None
+    return Step(actions=tuple(DeleteJob(job.name, job.uid) for job in useless))
+
+
+def _done_with(seen: Observation, job: JobSeen) -> bool:
+    if job.owner_uid != seen.update.metadata.uid:
+        return False
+    if job.stage == "probe":
+        last = seen.update.status.last_probe
+        return last is not None and last.job == job.name
+    if job.stage == "collect":
+        return job.failed or not any(g.spec.number == job.number for g in seen.generations)
+    generation = next((g for g in seen.generations if g.spec.number == job.number), None)
+    if generation is None:
+        return True
+    if finished(generation) or generation.status.verdict in {"Rejected", "Failed"}:
+        return True
+    record = generation.status.evaluation if job.stage == "evaluate" else generation.status.training
+    if record is None:
+        return False
+    if job.stage in {"train", "import"} and generation.status.artifact:
+        return True
+    return job.attempt < record.attempt or (job.attempt == record.attempt and not record.job)
+
+
+def forget(seen: Observation, now: datetime) -> Step | None:
+    """Delete the oldest generation beyond the history, its weights first."""
+    generation = _superfluous(seen)
+    if generation is None:
+        return None
+    folders = _folders(seen, generation)
+    meta, number = seen.update.metadata, generation.spec.number
+    name = job_name(meta.name, meta.uid, number, "collect", 1)
+    job = seen.job(name)
+    if folders and not (job and job.succeeded):
+        if job is not None:
+            return None
+        recipe = generation.spec.recipe
+        shared = run_file(seen, "collect", recipe, number=number, job=name, attempt=1)
+        asked = shared.model_copy(update={"collect": CollectInput(delete=folders)})
+        image = recipe.training.image or seen.defaults.trainer_image
+        return Step(actions=(StartJob(run=asked, image=image),))
+    return Step(actions=(DeleteGeneration(generation.metadata.name, generation.metadata.uid),))
+
+
+def _superfluous(seen: Observation) -> ModelGeneration | None:
+    history = seen.update.spec.history
+    went_live = promoted(seen)
+    highest = max((g.spec.number for g in seen.generations), default=-1)
+    kept = {g.metadata.name for g in went_live[:2]}
+    served = {digest for target in seen.targets for digest in target.named}
+    over = went_live[max(history.generations, 2) :]
+    names = {g.metadata.name for g in went_live}
+    others = [
+        g
+        for g in reversed(seen.generations)
+        if g.metadata.name not in names and g.spec.origin == "Trained" and finished(g)
+    ]
+    over += others[history.rejected :]
+    for generation in sorted(over, key=lambda g: g.spec.number):
+        digest = generation.status.artifact and generation.status.artifact.served_digest
+        if generation.spec.number == highest or generation.metadata.name in kept:
+            continue
+        if digest and digest in served:
+            continue
+        return generation
+    return None
+
+
+def _folders(seen: Observation, generation: ModelGeneration) -> list[str]:
+    """Folders that only this generation names."""
+    folder = home(seen, generation.spec.recipe)
+    others = [g for g in seen.generations if g.metadata.name != generation.metadata.name]
+    mine: list[str] = []
+    artifact, data = generation.status.artifact, generation.spec.data
+    digests = {g.status.artifact.weights_digest for g in others if g.status.artifact}
+    if artifact and artifact.weights_digest not in digests:
+        mine.append(artifact.uri.removeprefix("file://"))
+    if data and data.manifest and data.manifest not in _named_data(seen, others):
+        mine.append(data.manifest.removeprefix("file://"))
+    if generation.spec.origin == "Trained":
+        mine.append(f"{folder}/checkpoints/g{generation.spec.number}")
+    return mine
+
+
+def _named_data(seen: Observation, others: list[ModelGeneration]) -> set[str]:
+    named: set[str] = set()
+    for generation in others:
+        if data := generation.spec.data:
+            named |= {*data.historical, data.manifest or ""}
+    current = live(seen)
+    if current and current.spec.data:
+        named |= {*current.spec.data.historical}
+    return named

@@ -1,0 +1,178 @@
+"""Rolling a generation out: what the targets should carry, when it is promoted, when it goes back.
+
+Order of a promotion: verdict, start, one apply per target, availability, promotion. `act` does the
+writing. Whoever is called at night reads `roll_out` and knows why the roll stands where it stands.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from springtide_api.schema import duration
+from springtide_operator.lifecycle.lineage import candidate, live, rolling, servable
+from springtide_operator.lifecycle.plan import (
+    Announcement,
+    Step,
+    Waiting,
+    WriteGeneration,
+)
+from springtide_operator.lifecycle.targets import blocked, conflict, idle, serve
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from springtide_api.generation import RolloutStatus
+    from springtide_api.objects import ModelGeneration
+    from springtide_operator.lifecycle.observation import Observation, TargetSeen
+
+CHECK = timedelta(seconds=30)
+
+
+def roll_out(seen: Observation, now: datetime) -> Step | None:
+    """Move all targets to the candidate together, or all of them back."""
+    generation = candidate(seen)
+    if generation is None:
+        return None
+    if generation.status.rollout.abort_reason:
+        return go_back(seen, generation, now)
+    if not servable(generation):
+        return None
+    if why := blocked(seen) or conflict(seen, allowed(seen, generation)):
+        return Step(waiting=why, wake_after=CHECK)
+    if not rolling(generation):
+        return _start(seen, generation, now)
+    if paused := idle(seen):
+        return _stop_clock(generation, paused, now)
+    if generation.status.rollout.held_since:
+        return _resume_clock(generation, now)
+    if behind := not_carrying(generation, seen.targets):
+        return Step(actions=tuple(serve(seen, generation, target) for target in behind))
+    if all(available(target) for target in seen.targets):
+        return _promote(seen, generation, now)
+    return _wait_or_abort(seen, generation, now)
+
+
+def not_carrying(
+    generation: ModelGeneration, targets: Iterable[TargetSeen]
+) -> tuple[TargetSeen, ...]:
+    """Targets whose template does not name this generation's weights."""
+    artifact = generation.status.artifact
+    digest = artifact.served_digest if artifact else None
+    number = generation.spec.number
+    return tuple(t for t in targets if t.digest != digest or t.number != number)
+
+
+def allowed(seen: Observation, generation: ModelGeneration) -> set[str]:
+    """Digests that a target may carry while this generation rolls."""
+    known = [live(seen), generation if rolling(generation) else None]
+    return {g.status.artifact.served_digest for g in known if g and g.status.artifact}
+
+
+def available(target: TargetSeen) -> bool:
+    """Whether the newest template serves with every pod, as `kubectl rollout status` sees it."""
+    full = target.wanted > 0 and target.updated >= target.wanted
+    return target.settled and full and target.old == 0 and target.available >= target.wanted
+
+
+def _start(seen: Observation, generation: ModelGeneration, now: datetime) -> Step:
+    if seen.update.spec.suspend:
+        message = "spec.suspend is true; set it to false to roll out"
+        return Step(waiting=Waiting("Suspended", message, "Roll"))
+    name, current = generation.metadata.name, live(seen)
+    parent = generation.spec.parent
+    if parent and current and current.metadata.name != parent.name:
+        return _retire(generation, f"its parent {parent.name} is live no more", now)
+    patience = duration(seen.update.spec.rollout.deadline)
+    started = {"step_started_at": now, "deadline": now + patience}
+    event = Announcement("RollingOut", f"{name} goes to {_names(seen)}", generation=name)
+    return Step(actions=(_with_rollout(generation, started),), events=(event,))
+
+
+def _retire(generation: ModelGeneration, why: str, now: datetime) -> Step:
+    status = generation.status.model_copy(update={"retired": "ParentNotLive", "message": why})
+    name = generation.metadata.name
+    event = Announcement("Retired", f"{name}: {why}", "Warning", generation=name)
+    return Step(actions=(WriteGeneration(name, status),), events=(event,))
+
+
+def _names(seen: Observation) -> str:
+    return ", ".join(f"Deployment {t.target.target_ref.name}" for t in seen.targets)
+
+
+def _with_rollout(generation: ModelGeneration, changes: dict[str, object]) -> WriteGeneration:
+    rollout: RolloutStatus = generation.status.rollout.model_copy(update=changes)
+    status = generation.status.model_copy(update={"rollout": rollout})
+    return WriteGeneration(generation.metadata.name, status)
+
+
+def _promote(seen: Observation, generation: ModelGeneration, now: datetime) -> Step:
+    name, data = generation.metadata.name, generation.spec.data
+    holes = sorted({*(data.holes if data else []), *seen.update.status.cursor.holes})
+    through = data.windows[-1].to if data and data.windows else generation.status.trained_through
+    rollout = generation.status.rollout.model_copy(update={"promoted_at": now})
+    status = generation.status.model_copy(
+        update={"rollout": rollout, "trained_through": through, "holes": holes[-16:]}
+    )
+    message = f"{name} is live on {_names(seen)}"
+    return Step(
+        actions=(WriteGeneration(name, status),),
+        events=(Announcement("Promoted", message, generation=name),),
+    )
+
+
+def _wait_or_abort(seen: Observation, generation: ModelGeneration, now: datetime) -> Step:
+    deadline = generation.status.rollout.deadline or now
+    slowest = min(seen.targets, key=lambda t: t.available / max(t.wanted, 1))
+    ready = min(slowest.available, slowest.updated)
+    state = (
+        f"Deployment {slowest.target.target_ref.name}: {ready} of {slowest.wanted} new pods "
+        f"available"
+    )
+    if slowest.trouble:
+        state += f" ({slowest.trouble})"
+    stalled = next((t.stalled for t in seen.targets if t.stalled and t.settled), "")
+    if now >= deadline or stalled:
+        limit = stalled or f"after {seen.update.spec.rollout.deadline} (rollout.deadline)"
+        reason = f"{state}; {limit}; see the events of its pods"[:1024]
+        name = generation.metadata.name
+        event = Announcement("RolledBack", f"{name}: {reason}", "Warning", generation=name)
+        return Step(actions=(_with_rollout(generation, {"abort_reason": reason}),), events=(event,))
+    waiting = Waiting("RollingOut", state, "Roll", short=f"{ready}/{slowest.wanted} pods")
+    return Step(waiting=waiting, wake_after=min(deadline - now, CHECK))
+
+
+def go_back(seen: Observation, generation: ModelGeneration, now: datetime) -> Step:
+    """Return every target to live, or withdraw our fields where there never was one."""
+    current = live(seen)
+    present = [target for target in seen.targets if target.uid]
+    behind = (
+        not_carrying(current, present)
+        if current
+        else tuple(target for target in present if target.digest is not None)
+    )
+    if behind:
+        foreign = conflict(seen, allowed(seen, generation))
+        if foreign:
+            return Step(waiting=foreign, wake_after=CHECK)
+        return Step(actions=tuple(serve(seen, current, target) for target in behind))
+    if current and not all(available(target) for target in present) and not idle(seen):
+        waiting = Waiting(
+            "RollingBack", generation.status.rollout.abort_reason, "Roll", "going back"
+        )
+        return Step(waiting=waiting, wake_after=CHECK)
+    return Step(actions=(_with_rollout(generation, {"reverted_at": now}),))
+
+
+def _stop_clock(generation: ModelGeneration, why: Waiting, now: datetime) -> Step:
+    if generation.status.rollout.held_since:
+        return Step(waiting=why, wake_after=CHECK)
+    return Step(actions=(_with_rollout(generation, {"held_since": now}),), waiting=why)
+
+
+def _resume_clock(generation: ModelGeneration, now: datetime) -> Step:
+    rollout = generation.status.rollout
+    stood = now - (rollout.held_since or now)
+    deadline = (rollout.deadline or now) + stood
+    return Step(actions=(_with_rollout(generation, {"held_since": None, "deadline": deadline}),))

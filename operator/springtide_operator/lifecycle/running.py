@@ -1,0 +1,199 @@
+"""How a stage with a Job goes on: recorded, made, watched, tried again, done or given up.
+
+Import, training, evaluation and collection differ in what they ask for and in what their result
+means, not in this.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Literal
+
+from springtide_api.contract import Result, RunFile
+from springtide_api.names import job_name
+from springtide_api.schema import duration
+from springtide_operator.lifecycle.attempts import (
+    Absent,
+    Done,
+    Hopeless,
+    Lost,
+    Under,
+    Unrecorded,
+    outcome,
+    pause_before,
+)
+from springtide_operator.lifecycle.plan import Announcement, StartJob, Step, SuspendJob, Waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from springtide_api.contract import Stage
+    from springtide_api.generation import Recipe, StageRun
+    from springtide_api.objects import ModelGeneration
+    from springtide_operator.lifecycle.observation import JobSeen, Observation
+    from springtide_operator.lifecycle.plan import Action, WriteGeneration
+
+SOON = timedelta(seconds=5)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The stage has a result."""
+
+    result: Result
+
+
+@dataclass(frozen=True)
+class GivenUp:
+    """The stage will have none."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What one stage of one generation wants to run."""
+
+    stage: Literal["import", "train", "evaluate", "collect"]
+    title: str
+    """The stage in the column: Import, Train, Evaluate."""
+    generation: ModelGeneration
+    run: Callable[[StageRun], RunFile]
+    """The run file of an attempt."""
+    write: Callable[[StageRun], WriteGeneration]
+    """The generation's status with that attempt recorded."""
+    gpus: int = 0
+
+
+def home(seen: Observation, recipe: Recipe) -> str:
+    """Folder of this update in the storage."""
+    meta = seen.update.metadata
+    root = recipe.storage.uri.removeprefix("file://").rstrip("/")
+    return f"{root}/{meta.namespace}/{meta.name}"
+
+
+def run_file(
+    seen: Observation, stage: Stage, recipe: Recipe, *, number: int | None, job: str, attempt: int
+) -> RunFile:
+    """The part of a run file that all stages share."""
+    return RunFile(
+        stage=stage,
+        namespace=seen.update.metadata.namespace,
+        update=seen.update.metadata.name,
+        number=number,
+        attempt=attempt,
+        job=job,
+        home=home(seen, recipe),
+        recipe=recipe,
+    )
+
+
+def name_of(seen: Observation, ask: Ask, attempt: int) -> str:
+    meta = seen.update.metadata
+    return job_name(meta.name, meta.uid, ask.generation.spec.number, ask.stage, attempt)
+
+
+def begin(seen: Observation, ask: Ask, run: StageRun, attempt: int) -> Step:
+    """Record an attempt, then make its Job."""
+    recorded = run.model_copy(
+        update={"job": name_of(seen, ask, attempt), "attempt": attempt, "job_uid": ""}
+    )
+    return Step(actions=(ask.write(recorded), _start(seen, ask, recorded)), wake_after=SOON)
+
+
+def _start(seen: Observation, ask: Ask, run: StageRun) -> StartJob:
+    recipe = ask.generation.spec.recipe
+    image = recipe.training.image or seen.defaults.trainer_image
+    return StartJob(run=ask.run(run), image=image, gpus=ask.gpus)
+
+
+def advance(seen: Observation, ask: Ask, run: StageRun, now: datetime) -> Step | Finished | GivenUp:
+    """Take the recorded attempt one step further."""
+    if seen.update.spec.suspend:
+        return _suspended(seen, ask, run)
+    match outcome(seen, run, now):
+        case Absent():
+            return Step(actions=(_start(seen, ask, run),), wake_after=SOON)
+        case Unrecorded(job):
+            return Step(actions=(ask.write(run.model_copy(update={"job_uid": job.uid})),))
+        case Under(job, waiting, since):
+            return _under_way(ask, job, waiting, since, now)
+        case Done(_, result):
+            return Finished(result)
+        case Hopeless(reason, message):
+            return GivenUp(reason, message)
+        case Lost() as lost:
+            return _again(seen, ask, run, lost, now)
+
+
+def _suspended(seen: Observation, ask: Ask, run: StageRun) -> Step:
+    job = seen.job(run.job)
+    running = job is not None and not (job.suspended or job.succeeded or job.failed)
+    actions: tuple[Action, ...] = ()
+    if job is not None and running:
+        actions = (SuspendJob(job.name, job.uid, suspend=True),)
+    message = "spec.suspend is true; set it to false to go on"
+    return Step(actions=actions, waiting=Waiting("Suspended", message, ask.title))
+
+
+def _under_way(
+    ask: Ask, job: JobSeen, waiting: str, since: datetime | None, now: datetime
+) -> Step | GivenUp:
+    if job.suspended:
+        return Step(actions=(SuspendJob(job.name, job.uid, suspend=False),))
+    patience = ask.generation.spec.recipe.training.compute.pending_timeout
+    if waiting and since and patience:
+        left = since + duration(patience) - now
+        if left <= timedelta(0):
+            message = f"{waiting}; it waited for {patience} (training.compute.pendingTimeout)"
+            return GivenUp("PendingTimeout", message)
+        why = Waiting("Pending", waiting, ask.title, short=_short(waiting))
+        return Step(waiting=why, wake_after=min(left, timedelta(seconds=30)))
+    if waiting:
+        why = Waiting("Pending", waiting, ask.title, short=_short(waiting))
+        return Step(waiting=why, wake_after=timedelta(seconds=30))
+    return Step(waiting=Waiting("Running", "", ask.title), wake_after=timedelta(minutes=1))
+
+
+def _short(waiting: str) -> str:
+    """The first words of a reason, for the column."""
+    head = waiting.split(":")[0].strip()
+    return head if len(head) <= 40 else head[:39] + "…"
+
+
+def _again(seen: Observation, ask: Ask, run: StageRun, lost: Lost, now: datetime) -> Step | GivenUp:
+    limits = ask.generation.spec.recipe.training.limits
+    counted = run.counted + (1 if lost.counted else 0)
+    if lost.out_of_memory and limits.on_out_of_memory == "Fail":
+        return GivenUp(lost.reason, f"{lost.message} (training.limits.onOutOfMemory is Fail)")
+    if counted >= limits.max_attempts:
+        message = f"{lost.message}; {counted} of {limits.max_attempts} attempts spent"
+        return GivenUp(lost.reason, f"{message} (training.limits.maxAttempts)")
+    left = (lost.at or now) + pause_before(counted) - now
+    if left > timedelta(0) and lost.at is not None:
+        message = f"{lost.message}; trying again in {int(left.total_seconds()) + 1} s"
+        return Step(waiting=Waiting(lost.reason, message, ask.title), wake_after=left)
+    step = begin(seen, ask, lose(run, lost, counted), run.attempt + 1)
+    event = Announcement(
+        reason=lost.reason,
+        message=lost.message,
+        type="Warning",
+        generation=ask.generation.metadata.name,
+    )
+    return Step(actions=step.actions, events=(event,), wake_after=step.wake_after)
+
+
+def lose(run: StageRun, lost: Lost, counted: int) -> StageRun:
+    """The record after a lost attempt: counted, named, and with smaller batches if memory ran out."""
+    changes: dict[str, object] = {"counted": counted, "last_failure": lost.message}
+    if lost.out_of_memory and hasattr(run, "batch_divisor"):
+        divisor = run.batch_divisor * 2
+        changes["batch_divisor"] = divisor
+        changes["adjustments"] = [
+            *run.adjustments,  # type: ignore[attr-defined]
+            f"batches of 1/{divisor} of batchSize after running out of memory",
+        ][-8:]
+    return run.model_copy(update=changes)

@@ -1,0 +1,164 @@
+"""The user's Deployments: whether they are there and ours to serve, and whether they still carry live.
+
+A Deployment stays its owner's: what somebody else set is never overwritten, only told.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from springtide_api.update_status import TargetStatus
+from springtide_operator.lifecycle.lineage import candidate, live, servable
+from springtide_operator.lifecycle.plan import Announcement, Serve, Serving, Step, Waiting
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from springtide_api.objects import ModelGeneration
+    from springtide_operator.lifecycle.observation import Observation, TargetSeen
+
+HOUR = timedelta(hours=1)
+MOST_REAPPLIED = 3
+
+
+def restore(seen: Observation, now: datetime) -> Step | None:
+    """Claim new targets, and put our fields back where somebody wiped them."""
+    if blocked(seen):
+        return None
+    unclaimed = [t for t in seen.targets if not t.claimed_by and t.digest is None]
+    current, under_way = live(seen), candidate(seen)
+    if under_way and servable(under_way):
+        return None
+    if current is None:
+        claims = tuple(serve(seen, current, target) for target in unclaimed)
+        return Step(actions=claims) if claims else None
+    wiped = [t for t in seen.targets if t.digest is None and not t.foreign_manager]
+    allowed = [t for t in wiped if len(_recent(seen, t, now)) < MOST_REAPPLIED]
+    if not allowed:
+        return None
+    names = {t.target.target_ref.name for t in allowed}
+    events = tuple(
+        Announcement("FieldsRestored", f"Deployment {name}: our fields were gone; applied again")
+        for name in sorted(names)
+    )
+    return Step(
+        actions=tuple(serve(seen, current, target) for target in allowed),
+        facts={"targets": _counted(seen, names, now)},
+        events=events,
+    )
+
+
+def serve(seen: Observation, generation: ModelGeneration | None, target: TargetSeen) -> Serve:
+    """The apply that makes a target carry a generation, or nothing but our claim."""
+    serving = None
+    if generation is not None and generation.status.artifact is not None:
+        artifact = generation.status.artifact
+        serving = Serving(generation.spec.number, artifact.served_digest, artifact.uri)
+    highest = max((g.spec.number for g in seen.generations), default=0)
+    return Serve(target.target, target.uid, serving, max(highest, target.highest_number or 0))
+
+
+def in_sync(seen: Observation, now: datetime) -> Waiting | None:
+    """Why the targets are not what they should be, if a person must act."""
+    if why := blocked(seen):
+        return why
+    current, under_way = live(seen), candidate(seen)
+    digests = {
+        g.status.artifact.served_digest
+        for g in (current, under_way if under_way and servable(under_way) else None)
+        if g and g.status.artifact
+    }
+    if why := conflict(seen, digests):
+        return why
+    if current is None or (under_way and servable(under_way)):
+        return None
+    for target in seen.targets:
+        if target.digest is None and len(_recent(seen, target, now)) >= MOST_REAPPLIED:
+            message = (
+                f"{_name(target)}: our fields were wiped again after {MOST_REAPPLIED} applies "
+                "within an hour; find who replaces the Deployment (kubectl get deployment "
+                "--show-managed-fields) and let it leave our environment variables alone"
+            )
+            return Waiting("FieldsWiped", message, "Roll", targets=True)
+    return None
+
+
+def blocked(seen: Observation) -> Waiting | None:
+    """Why a target cannot be served at all: missing, without the container, or another's."""
+    for index, target in enumerate(seen.targets):
+        path, name = f"rollout.targets[{index}]", _name(target)
+        if not target.uid or target.deleting:
+            message = f"{name} does not exist; create it or change {path}.targetRef.name"
+            return _stop("TargetNotFound", message)
+        if target.claimed_by and target.claimed_by != seen.update.metadata.name:
+            message = (
+                f"{name} is served by IncrementalUpdate {target.claimed_by}; change "
+                f"{path}.targetRef.name, or remove its label springtide.dev/update"
+            )
+            return _stop("TargetClaimed", message)
+        if not target.has_container:
+            message = f"{name} has no container {target.target.container}; change {path}.container"
+            return _stop("ContainerNotFound", message)
+    return None
+
+
+def idle(seen: Observation) -> Waiting | None:
+    """Why a target cannot roll now, though nothing is wrong: paused, or scaled to 0."""
+    for target in seen.targets:
+        if target.paused:
+            message = f"{_name(target)} is paused; kubectl rollout resume"
+            return Waiting("TargetPaused", message, "Roll", blocked=True, targets=True)
+        if target.wanted == 0:
+            message = f"{_name(target)} is scaled to 0; scale it up to roll out"
+            return Waiting("TargetScaledToZero", message, "Roll", blocked=True, targets=True)
+    return None
+
+
+def conflict(seen: Observation, digests: set[str]) -> Waiting | None:
+    """Why somebody else's value stands where ours should."""
+    for target in seen.targets:
+        env = target.target.env
+        if target.foreign_manager:
+            message = (
+                f"{_name(target)}: {target.foreign_manager} sets {env.uri} or {env.digest}; give "
+                "them the same values there as here, then remove them there"
+            )
+            return Waiting("FieldConflict", message, "Roll", targets=True)
+        if target.digest is not None and target.digest not in digests:
+            message = (
+                f"{_name(target)} carries {target.digest[:19]}…, which is not what is live; undo "
+                f"the change of {env.digest}, or remove both variables and they are applied again"
+            )
+            return Waiting("FieldConflict", message, "Roll", targets=True)
+    return None
+
+
+def _stop(reason: str, message: str) -> Waiting:
+    return Waiting(reason, message, "Roll", blocked=True, targets=True)
+
+
+def _name(target: TargetSeen) -> str:
+    return f"Deployment {target.target.target_ref.name}"
+
+
+def _known(seen: Observation, name: str) -> TargetStatus:
+    for status in seen.update.status.targets:
+        if status.name == name:
+            return status
+    return TargetStatus(name=name)
+
+
+def _recent(seen: Observation, target: TargetSeen, now: datetime) -> list[datetime]:
+    known = _known(seen, target.target.target_ref.name)
+    return [moment for moment in known.reapplied if now - moment < HOUR]
+
+
+def _counted(seen: Observation, names: set[str], now: datetime) -> list[TargetStatus]:
+    counted = []
+    for target in seen.targets:
+        name = target.target.target_ref.name
+        recent = _recent(seen, target, now)
+        reapplied = [*recent, now][-MOST_REAPPLIED:] if name in names else recent
+        counted.append(_known(seen, name).model_copy(update={"reapplied": reapplied}))
+    return counted

@@ -1,0 +1,154 @@
+"""Training a candidate from the live weights, and importing generation 0: until there is an artifact."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from springtide_api.contract import ArtifactRef, ImportInput, TrainInput
+from springtide_api.generation import Artifact, StageRun, TrainingStatus
+from springtide_operator.lifecycle.lineage import candidate
+from springtide_operator.lifecycle.plan import Announcement, Step, Waiting, WriteGeneration
+from springtide_operator.lifecycle.running import (
+    Ask,
+    Finished,
+    GivenUp,
+    advance,
+    begin,
+    home,
+    run_file,
+)
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from springtide_api.contract import ArtifactMade, Result, RunFile
+    from springtide_api.objects import ModelGeneration
+    from springtide_operator.lifecycle.observation import Observation
+
+
+def train(seen: Observation, now: datetime) -> Step | None:
+    """Bring the candidate to an artifact, or give it up."""
+    generation = candidate(seen)
+    if generation is None or generation.status.artifact or generation.status.verdict != "Pending":
+        return None
+    ask = _ask(seen, generation)
+    run = generation.status.training
+    if run is None:
+        if seen.update.spec.suspend:
+            message = "spec.suspend is true; set it to false to go on"
+            return Step(waiting=Waiting("Suspended", message, ask.title))
+        return begin(seen, ask, TrainingStatus(job="", started=now), 1)
+    match advance(seen, ask, run, now):
+        case Finished(result):
+            return _made(generation, run, result)
+        case GivenUp(reason, message):
+            return fail(generation, reason, message, now)
+        case Step() as step:
+            return step
+
+
+def fail(generation: ModelGeneration, reason: str, message: str, now: datetime) -> Step:
+    """Give a generation up: its verdict is Failed, live is untouched."""
+    status = generation.status.model_copy(
+        update={
+            "verdict": "Failed",
+            "reason": reason,
+            "message": message[:1024],
+            "verdict_at": now,
+        }
+    )
+    name = generation.metadata.name
+    event = Announcement("Failed", f"{name}: {reason}: {message}", "Warning", generation=name)
+    return Step(actions=(WriteGeneration(name, status),), events=(event,))
+
+
+def _ask(seen: Observation, generation: ModelGeneration) -> Ask:
+    def write(run: StageRun) -> WriteGeneration:
+        training = TrainingStatus.model_validate(run.model_dump())
+        status = generation.status.model_copy(update={"training": training})
+        return WriteGeneration(generation.metadata.name, status)
+
+    imported = generation.spec.origin == "Imported"
+
+    def run(record: StageRun) -> RunFile:
+        return (
+            _import_file(seen, generation, record)
+            if imported
+            else _train_file(seen, generation, record)
+        )
+
+    return Ask(
+        stage="import" if imported else "train",
+        title="Import" if imported else "Train",
+        generation=generation,
+        run=run,
+        write=write,
+        gpus=0 if imported else generation.spec.recipe.training.compute.gpus_per_node,
+    )
+
+
+def _import_file(seen: Observation, generation: ModelGeneration, record: StageRun) -> RunFile:
+    spec = generation.spec
+    assert spec.initial is not None
+    shared = run_file(
+        seen, "import", spec.recipe, number=spec.number, job=record.job, attempt=record.attempt
+    )
+    asked = ImportInput(uri=spec.initial.uri, digest=spec.initial.digest)
+    return shared.model_copy(update={"imported": asked, "result": f"g{spec.number}-import"})
+
+
+def _train_file(seen: Observation, generation: ModelGeneration, record: StageRun) -> RunFile:
+    spec = generation.spec
+    assert spec.data and spec.data.manifest and spec.data.digest and spec.parent  # noqa: PT018
+    folder = home(seen, spec.recipe)
+    shared = run_file(
+        seen, "train", spec.recipe, number=spec.number, job=record.job, attempt=record.attempt
+    )
+    asked = TrainInput(
+        parent=artifact_ref(folder, spec.parent.digest),
+        data=ArtifactRef(uri=spec.data.manifest, digest=spec.data.digest),
+        checkpoints=f"{folder}/checkpoints/g{spec.number}",
+        batch_divisor=getattr(record, "batch_divisor", 1),
+    )
+    return shared.model_copy(update={"train": asked, "result": f"g{spec.number}-train"})
+
+
+def artifact_ref(folder: str, digest: str) -> ArtifactRef:
+    """Weights by content: their folder follows from their digest."""
+    return ArtifactRef(uri=f"file://{folder}/artifacts/{digest.replace(':', '-')}", digest=digest)
+
+
+def _made(generation: ModelGeneration, run: TrainingStatus, result: Result) -> Step:
+    made = result.imported or (result.train.artifact if result.train else None)
+    if made is None:
+        raise ValueError(f"Job {run.job} reports success without an artifact")
+    metrics = result.train.metrics if result.train else {}
+    training = run.model_copy(
+        update={
+            "percent": 100,
+            "eta_seconds": 0,
+            "step": result.train.steps if result.train else None,
+            "total_steps": result.train.steps if result.train else None,
+            "metrics": [f"{name}={value:.6g}" for name, value in sorted(metrics.items())][:16],
+            "gpu_seconds": run.gpu_seconds + int(result.train.gpu_seconds if result.train else 0),
+        }
+    )
+    changes = {"artifact": _artifact(made), "training": training}
+    if generation.spec.origin == "Imported":
+        changes["trained_through"] = (
+            generation.spec.initial.trained_through if generation.spec.initial else None
+        )
+    status = generation.status.model_copy(update=changes)
+    name = generation.metadata.name
+    event = Announcement("Trained", f"{name} has weights {made.digest}", generation=name)
+    return Step(actions=(WriteGeneration(name, status),), events=(event,))
+
+
+def _artifact(made: ArtifactMade) -> Artifact:
+    return Artifact(
+        uri=made.uri,
+        weights_digest=made.digest,
+        served_digest=made.digest,
+        bytes=made.bytes,
+        head=made.head,
+    )

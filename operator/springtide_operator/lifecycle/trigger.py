@@ -1,0 +1,199 @@
+"""When to look for new data: a schedule, an interval, or a person; never while a run is under way."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, NamedTuple
+from zlib import crc32
+from zoneinfo import ZoneInfo
+
+from cronsim import CronSim
+
+from springtide_api.contract import ProbeInput
+from springtide_api.names import probe_name
+from springtide_api.schema import duration
+from springtide_operator.lifecycle.evaluation import held
+from springtide_operator.lifecycle.lineage import (
+    candidate,
+    cursor,
+    lifted,
+    proposed,
+    recipe,
+    shared_rejection,
+)
+from springtide_operator.lifecycle.plan import StartJob, Step, Waiting
+from springtide_operator.lifecycle.running import run_file
+
+if TYPE_CHECKING:
+    from springtide_api.objects import ModelGeneration
+    from springtide_operator.lifecycle.observation import Observation
+
+DAY = timedelta(days=1)
+CROWDED = timedelta(seconds=15)
+LONGEST_INTERVAL = timedelta(hours=6)
+MACROS = {
+    "@hourly": "0 * * * *",
+    "@daily": "0 0 * * *",
+    "@weekly": "0 0 * * 0",
+    "@monthly": "0 0 1 * *",
+}
+
+
+class Due(NamedTuple):
+    """When the next look is, and why."""
+
+    at: datetime
+    trigger: str
+    slot: int
+
+
+def look(seen: Observation, now: datetime) -> Step | None:
+    """Start a probe when one is due, or say what is waited for."""
+    if seen.update.spec.suspend:
+        message = "spec.suspend is true; set it to false to go on"
+        return Step(waiting=Waiting("Suspended", message))
+    if candidate(seen) is None and (pause := _pause(seen, now)):
+        return pause
+    nearest = next_look(seen)
+    if nearest is None:
+        return Step(waiting=_why(seen, "by request only: springtide.dev/request=run@<token>"))
+    if nearest.at > now:
+        said = f"next look for data at {nearest.at:%Y-%m-%d %H:%M:%S} UTC"
+        return Step(waiting=_why(seen, said), wake_after=nearest.at - now)
+    if seen.probes_running >= seen.defaults.max_probes:
+        message = f"{seen.probes_running} probes run in the cluster; at most that many do"
+        return Step(waiting=Waiting("TooManyProbes", message, "Probe"), wake_after=CROWDED)
+    start = _start(seen, nearest.slot, nearest.trigger, "", now)
+    return Step(actions=(start,), wake_after=timedelta(seconds=5))
+
+
+def next_look(seen: Observation) -> Due | None:
+    """The nearest look of schedule and interval; None where only requests start runs."""
+    known = [due for due in (_by_schedule(seen), _by_interval(seen)) if due]
+    return min(known, default=None)
+
+
+def probe_now(seen: Observation, request: str, now: datetime) -> tuple[StartJob, ...]:
+    """A look that a person asked for; its name follows from the token, so it is made once."""
+    if any(job.stage == "probe" and job.request == request for job in seen.jobs):
+        return ()
+    return (_start(seen, crc32(request.encode()), "Request", request, now),)
+
+
+def _start(seen: Observation, slot: int, trigger: str, request: str, now: datetime) -> StartJob:
+    spec, meta = seen.update.spec, seen.update.metadata
+    waiting = candidate(seen)
+    snapshot = waiting.spec.recipe if waiting else recipe(spec)
+    name = probe_name(meta.name, meta.uid, slot)
+    shared = run_file(seen, "probe", snapshot, number=None, job=name, attempt=1)
+    asked = ProbeInput(
+        now=now,
+        cursor=cursor(seen),
+        holes=seen.update.status.cursor.holes,
+        lifted=[] if waiting else lifted(seen),
+        candidate_trained_through=_trained_through(waiting),
+        candidate_partitions=waiting.spec.data.partitions if waiting and waiting.spec.data else [],
+    )
+    return StartJob(
+        run=shared.model_copy(update={"probe": asked}),
+        image=snapshot.training.image or seen.defaults.trainer_image,
+        trigger=trigger,
+        request=request,
+    )
+
+
+def _trained_through(waiting: ModelGeneration | None) -> datetime | None:
+    if waiting is None or waiting.spec.data is None or not waiting.spec.data.windows:
+        return None
+    return waiting.spec.data.windows[-1].to
+
+
+def _pause(seen: Observation, now: datetime) -> Step | None:
+    """Cooldown and the runs of a day; a person's request passes both."""
+    trigger = seen.update.spec.trigger
+    trained = [g for g in seen.generations if g.spec.origin == "Trained"]
+    ends = [end for g in trained if (end := _end(g)) is not None]
+    if ends and (left := max(ends) + duration(trigger.cooldown) - now) > timedelta(0):
+        message = f"cooldown of {trigger.cooldown} until {now + left:%Y-%m-%d %H:%M:%S} UTC"
+        return Step(waiting=Waiting("Cooldown", message), wake_after=left)
+    most = trigger.max_runs_per_day
+    recent = sorted(
+        g.metadata.creation_timestamp for g in trained if now - g.metadata.creation_timestamp < DAY
+    )
+    if most is not None and len(recent) >= most:
+        left = recent[-most] + DAY - now
+        message = f"{len(recent)} runs within 24 hours; at most {most} (trigger.maxRunsPerDay)"
+        return Step(waiting=Waiting("RunsSpent", message), wake_after=left)
+    return None
+
+
+def _end(generation: ModelGeneration) -> datetime | None:
+    status = generation.status
+    known = (status.rollout.promoted_at, status.rollout.reverted_at, status.verdict_at)
+    return max((moment for moment in known if moment), default=None)
+
+
+def _by_schedule(seen: Observation) -> Due | None:
+    trigger = seen.update.spec.trigger
+    if trigger.schedule is None:
+        return None
+    zone = ZoneInfo(trigger.time_zone or "UTC")
+    since = _last(seen) or seen.update.metadata.creation_timestamp
+    expression = MACROS.get(trigger.schedule, trigger.schedule)
+    at = next(CronSim(expression, since.astimezone(zone))).astimezone(UTC)
+    return Due(at, "Schedule", int(at.timestamp()))
+
+
+def _by_interval(seen: Observation) -> Due | None:
+    trigger, meta = seen.update.spec.trigger, seen.update.metadata
+    if trigger.on_data is None:
+        return None
+    last = _last(seen)
+    if last is None:
+        return Due(meta.creation_timestamp, "OnData", int(meta.creation_timestamp.timestamp()))
+    interval = duration(trigger.on_data.poll_interval)
+    spread = interval * ((crc32(meta.uid.encode()) % 100) / 1000)
+    probe = seen.update.status.last_probe
+    failures = probe.failures if probe else 0
+    wait = min(interval * 2 ** min(failures, 10), max(LONGEST_INTERVAL, interval))
+    at = last + wait + spread
+    return Due(at, "OnData", int(at.timestamp()))
+
+
+def _last(seen: Observation) -> datetime | None:
+    probe = seen.update.status.last_probe
+    return probe.time if probe else None
+
+
+def _why(seen: Observation, otherwise: str) -> Waiting:
+    """What is waited for, in the order of what a person would want to know first."""
+    waiting = candidate(seen)
+    probe = seen.update.status.last_probe
+    if waiting is not None:
+        status, name = waiting.status, waiting.metadata.name
+        if held(seen, waiting):
+            message = f"{name}: {status.message}{_offer(seen)}"
+            return Waiting(
+                status.reason, message[:1024], "Evaluate", short="held: " + status.reason
+            )
+        message = f"{name}: {status.message}; {otherwise}"
+        return Waiting(status.reason, message[:1024], "Evaluate", short="more data")
+    if shared := shared_rejection(seen):
+        message = (
+            f"{shared[0].metadata.name} is the second rejection in a row that was trained on "
+            f"{shared[1]}; no third is tried{_offer(seen)}"
+        )
+        return Waiting("RejectedTwice", message, short="held: RejectedTwice")
+    if probe and probe.reason != "WindowReady":
+        return Waiting(probe.reason, f"{probe.message}; {otherwise}"[:1024], short=probe.reason)
+    return Waiting("NewData", otherwise, short="new data")
+
+
+def _offer(seen: Observation) -> str:
+    named = proposed(seen)
+    if not named:
+        return ""
+    return (
+        f"; annotate springtide.dev/request=quarantine@<token> to leave {', '.join(named)} out, "
+        "or retry@<token>, or reject@<token>"
+    )
