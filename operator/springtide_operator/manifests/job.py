@@ -1,0 +1,204 @@
+"""The Job of one attempt at one stage: one pod, restricted, without an API token.
+
+The run file travels in an annotation of the pod template and is mounted by the downward API, so it
+comes with the Job in one write. Storage is mounted where its URI says, data read-only.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from springtide_api.names import (
+    ANNOTATION_CURSOR,
+    ANNOTATION_REQUEST,
+    ANNOTATION_RUN,
+    ANNOTATION_SPEC_GENERATION,
+    ANNOTATION_TRIGGER,
+    LABEL_ATTEMPT,
+    LABEL_STAGE,
+    PROGRESS_AUDIENCE,
+    PROGRESS_TOKEN_FILE,
+    PROGRESS_TOKEN_FOLDER,
+    RUN_FILE,
+    RUN_FOLDER,
+)
+from springtide_api.schema import duration
+from springtide_operator.manifests.identity import labels, owner_reference
+
+if TYPE_CHECKING:
+    from springtide_api.contract import RunFile
+    from springtide_api.objects import Meta
+    from springtide_operator.lifecycle.plan import StartJob
+
+CONTAINER = "trainer"
+GPU = "nvidia.com/gpu"
+NOBODY = 65532
+LIGHT = {"cpu": "1", "memory": "2Gi"}
+"""Limits of stages that train nothing: probe, import, collect."""
+TOKEN_SECONDS = 3600
+GRACE_SECONDS = 60
+"""Time for a checkpoint after SIGTERM."""
+
+
+def job(update: Meta, start: StartJob, progress_url: str) -> dict[str, Any]:
+    """The Job that does `start.run`."""
+    run = start.run
+    known = {
+        **labels(update, run.number),
+        LABEL_STAGE: run.stage,
+        LABEL_ATTEMPT: str(run.attempt),
+    }
+    deadline = duration(run.recipe.training.limits.active_deadline)
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": run.job,
+            "namespace": update.namespace,
+            "labels": known,
+            "annotations": _annotations(update, start),
+            "ownerReferences": [owner_reference(update)],
+        },
+        "spec": {
+            "backoffLimit": 0,
+            "completions": 1,
+            "parallelism": 1,
+            "podReplacementPolicy": "Failed",
+            "activeDeadlineSeconds": max(int(deadline.total_seconds()), 1),
+            "template": {
+                "metadata": {
+                    "labels": known,
+                    "annotations": {
+                        ANNOTATION_RUN: run.model_dump_json(by_alias=True, exclude_none=True)
+                    },
+                },
+                "spec": _pod(start, progress_url),
+            },
+        },
+    }
+
+
+def _annotations(update: Meta, start: StartJob) -> dict[str, str]:
+    known = {ANNOTATION_SPEC_GENERATION: str(update.generation)}
+    if start.trigger:
+        known[ANNOTATION_TRIGGER] = start.trigger
+    if start.request:
+        known[ANNOTATION_REQUEST] = start.request
+    if start.run.probe and start.run.probe.cursor:
+        known[ANNOTATION_CURSOR] = start.run.probe.cursor.isoformat()
+    return known
+
+
+def _pod(start: StartJob, progress_url: str) -> dict[str, Any]:
+    run, compute = start.run, start.run.recipe.training.compute
+    volumes, mounts = _volumes(run)
+    pod: dict[str, Any] = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": NOBODY,
+            "runAsGroup": NOBODY,
+            "fsGroup": NOBODY,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [
+            {
+                "name": CONTAINER,
+                "image": start.image,
+                "command": ["python", "-m", "springtide_trainer"],
+                "env": _environment(run, progress_url),
+                "resources": _resources(start),
+                "volumeMounts": mounts,
+                "terminationMessagePath": "/dev/termination-log",
+                "terminationMessagePolicy": "File",
+                "securityContext": {
+                    "allowPrivilegeEscalation": False,
+                    "readOnlyRootFilesystem": True,
+                    "capabilities": {"drop": ["ALL"]},
+                },
+            }
+        ],
+        "volumes": volumes,
+    }
+    if run.stage in {"train", "evaluate"}:
+        if compute.node_selector:
+            pod["nodeSelector"] = dict(compute.node_selector)
+        if compute.tolerations:
+            pod["tolerations"] = [toleration.plain() for toleration in compute.tolerations]
+        if compute.priority_class_name:
+            pod["priorityClassName"] = compute.priority_class_name
+    return pod
+
+
+def _resources(start: StartJob) -> dict[str, Any]:
+    asked = start.run.recipe.training.compute.resources
+    heavy = start.run.stage in {"train", "evaluate"}
+    limits = {"cpu": asked.cpu, "memory": asked.memory} if heavy else dict(LIGHT)
+    requests = dict(limits) if heavy else {"cpu": "100m", "memory": "512Mi"}
+    if start.gpus:
+        limits[GPU] = requests[GPU] = str(start.gpus)
+    return {"limits": limits, "requests": requests}
+
+
+def _environment(run: RunFile, progress_url: str) -> list[dict[str, Any]]:
+    progress = f"{progress_url}/progress/{run.namespace}/{run.job}"
+    plain = {
+        "SPRINGTIDE_RUN_FILE": RUN_FILE,
+        "KUBEFLOW_TRAINER_SERVER_URL": progress,
+        "KUBEFLOW_TRAINER_SERVER_TOKEN": PROGRESS_TOKEN_FILE,
+        "HF_HUB_OFFLINE": "1",
+        "OMP_WAIT_POLICY": "PASSIVE",
+    }
+    return [
+        *({"name": name, "value": value} for name, value in plain.items()),
+        {
+            "name": "SPRINGTIDE_POD_UID",
+            "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}},
+        },
+        {
+            "name": "OMP_NUM_THREADS",
+            "valueFrom": {
+                "resourceFieldRef": {"containerName": CONTAINER, "resource": "limits.cpu"}
+            },
+        },
+    ]
+
+
+def _volumes(run: RunFile) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Volumes and their mounts; one claim that holds storage and data is mounted at both places."""
+    storage, data = run.recipe.storage, run.recipe.data.volume
+    run_file = {"path": RUN_FILE.rsplit("/", 1)[-1], "fieldRef": _template_annotation()}
+    token = {"audience": PROGRESS_AUDIENCE, "expirationSeconds": TOKEN_SECONDS, "path": "token"}
+    volumes: list[dict[str, Any]] = [
+        {"name": "run", "downwardAPI": {"items": [run_file]}},
+        {"name": "progress", "projected": {"sources": [{"serviceAccountToken": token}]}},
+        {"name": "tmp", "emptyDir": {}},
+        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": _shared_memory(run)}},
+        {"name": "storage", "persistentVolumeClaim": {"claimName": storage.volume.claim_name}},
+    ]
+    mounts: list[dict[str, Any]] = [
+        {"name": "run", "mountPath": RUN_FOLDER, "readOnly": True},
+        {"name": "progress", "mountPath": PROGRESS_TOKEN_FOLDER, "readOnly": True},
+        {"name": "tmp", "mountPath": "/tmp"},
+        {"name": "shm", "mountPath": "/dev/shm"},
+        {"name": "storage", "mountPath": storage.uri.removeprefix("file://").rstrip("/")},
+    ]
+    if data is not None:
+        claim = {"claimName": data.claim_name, "readOnly": True}
+        if data.claim_name == storage.volume.claim_name:
+            claim.pop("readOnly")
+        volumes.append({"name": "data", "persistentVolumeClaim": claim})
+        mounts.append({"name": "data", "mountPath": data.mount_path, "readOnly": True})
+    return volumes, mounts
+
+
+def _template_annotation() -> dict[str, str]:
+    return {"fieldPath": f"metadata.annotations['{ANNOTATION_RUN}']"}
+
+
+def _shared_memory(run: RunFile) -> str:
+    return run.recipe.training.compute.shared_memory

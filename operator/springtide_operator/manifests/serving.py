@@ -1,0 +1,67 @@
+"""What we own in a user's Deployment, as one server-side apply; nothing else of it is named.
+
+Two environment variables of one container, one label, two annotations, and on the pod template two
+labels and one annotation. The uid keeps a deleted Deployment from being made anew.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from springtide_api.names import (
+    ANNOTATION_DIGEST,
+    ANNOTATION_NUMBER,
+    ANNOTATION_UPDATE_UID,
+    LABEL_GENERATION,
+    LABEL_ROLE,
+    LABEL_UPDATE,
+)
+
+if TYPE_CHECKING:
+    from springtide_api.objects import Meta
+    from springtide_operator.lifecycle.plan import Release, Serve
+
+LIVE = "live"
+
+
+def deployment(update: Meta, serve: Serve) -> dict[str, Any]:
+    """The apply that claims a target and, with `serve.serving`, points it to a generation."""
+    applied = _bare(update, serve)
+    applied["metadata"]["labels"] = {LABEL_UPDATE: update.name}
+    applied["metadata"]["annotations"] = {
+        ANNOTATION_UPDATE_UID: update.uid,
+        ANNOTATION_NUMBER: str(serve.highest_number),
+    }
+    serving, target = serve.serving, serve.target
+    if serving is not None:
+        variables = [
+            {"name": target.env.uri, "value": serving.uri},
+            {"name": target.env.digest, "value": serving.digest},
+        ]
+        applied["spec"] = {
+            "template": {
+                "metadata": {
+                    "labels": {LABEL_GENERATION: str(serving.number), LABEL_ROLE: LIVE},
+                    "annotations": {ANNOTATION_DIGEST: serving.digest},
+                },
+                "spec": {"containers": [{"name": target.container, "env": variables}]},
+            }
+        }
+    return applied
+
+
+def released(update: Meta, release: Release) -> dict[str, Any]:
+    """The apply that gives up everything we own: it names nothing."""
+    return _bare(update, release)
+
+
+def _bare(update: Meta, action: Serve | Release) -> dict[str, Any]:
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {
+            "name": action.target.target_ref.name,
+            "namespace": update.namespace,
+            "uid": action.target_uid,
+        },
+    }
