@@ -40,6 +40,11 @@ class DataVolume(VolumeClaim):
     """Where the claim is mounted in our pods; source.uri lies below it. Default /data."""
 
 
+@cel(
+    "!self.successMarker || has(self.path)",
+    "successMarker needs path: a marker lies in the folder of a partition; set path or remove"
+    " successMarker",
+)
 class Partition(Model):
     """How the stream is cut into partitions: calendar periods in UTC.
 
@@ -101,12 +106,6 @@ class Columns(Model):
     """Column with the weight of a row in training; it does not touch evaluation."""
 
 
-@cel(
-    "!has(self.partition.successMarker) || !self.partition.successMarker"
-    " || has(self.partition.path)",
-    "partition.successMarker needs partition.path: a marker lies in the folder of a partition;"
-    " set path or remove successMarker",
-)
 class Source(Model):
     """Where the examples lie and how they read."""
 

@@ -147,8 +147,8 @@ class OnInconclusive(Model):
 @cel(
     "self.rules.exists(r, r.severity == 'Required'"
     " && (r.metric in ['log_loss', 'ece'] ? has(r.max) : has(r.min)))",
-    "rules needs a Required rule with min (log_loss and ece: max), for a comparison alone passes two"
-    " models that are equally bad; add one such as {name: floor, metric: auc, min: '0.6'}",
+    "rules needs a Required rule with min (log_loss and ece: max), for a comparison alone passes"
+    " two models that are equally bad; add one such as {name: floor, metric: auc, min: '0.6'}",
 )
 @cel(
     "self.rules.all(a, self.rules.exists_one(b, a.name == b.name))",

@@ -157,8 +157,8 @@ class Rollout(Model):
 
 @cel(
     "!self.uri.matches('^file:///(springtide|tmp|dev|proc|sys)?(/|$)')",
-    "uri must name a folder, not in /springtide, /tmp, /dev, /proc or /sys: our pods use them; choose"
-    " another one such as file:///models",
+    "uri must name a folder, not in /springtide, /tmp, /dev, /proc or /sys: our pods use them;"
+    " choose another such as file:///models",
 )
 class Storage(Model):
     """Where generations, manifests, checkpoints and reports live."""
@@ -182,10 +182,6 @@ class History(Model):
 @cel(
     "self.model.initial == oldSelf.model.initial",
     "model.initial is immutable; create a new IncrementalUpdate for another initial model",
-)
-@cel(
-    "self.model.task == oldSelf.model.task",
-    "model.task is immutable; create a new IncrementalUpdate for another task",
 )
 @cel(
     "oldSelf.model.labels.all(l, self.model.labels.indexOf(l) == oldSelf.model.labels.indexOf(l))",
@@ -212,8 +208,8 @@ class History(Model):
     "has(self.data.volume) || self.data.source.uri == self.storage.uri"
     " || self.data.source.uri.startsWith(self.storage.uri"
     " + (self.storage.uri.endsWith('/') ? '' : '/'))",
-    "data.source.uri must lie below storage.uri where data.volume is not set; set data.volume to the"
-    " claim that holds the data",
+    "data.source.uri must lie below storage.uri where data.volume is not set; set data.volume to"
+    " the claim that holds the data",
 )
 @cel(
     "!has(self.data.volume) || 'file://' + self.data.volume.mountPath != self.storage.uri",

@@ -1,0 +1,143 @@
+"""Examples of the rules on model, data and storage."""
+
+from api.example import ABSENT, Example, inside, longest
+
+COLUMNS = "data.source.columns"
+STRATEGY = "data.holdout.strategy"
+
+MODEL = [
+    Example(
+        "model",
+        "labels must be unique",
+        {"model.labels": ["no", "yes", "Yes"]},
+        {"model.labels": ["no", "yes", "no"]},
+    ),
+    inside("model.initial.uri", "file:///models/"),
+]
+
+DATA = [
+    Example(
+        "data",
+        "reserve needs source.columns.entity",
+        {"data.reserve": {}, f"{COLUMNS}.entity": "shopper"},
+        {"data.reserve": {}},
+    ),
+    Example(
+        "data",
+        "source.uri must begin with file:// and volume.mountPath",
+        {"data.volume.claimName": "clicks", "data.source.uri": "file:///data/clicks"},
+        {"data.volume.claimName": "clicks", "data.source.uri": "file:///database/clicks"},
+    ),
+    Example(
+        "data.source.partition",
+        "successMarker needs path",
+        {"data.source.partition": {"successMarker": True, "path": "dt=%Y-%m-%d"}},
+        {"data.source.partition": {"successMarker": True}},
+    ),
+    inside("data.source.uri", "file:///models/"),
+    inside("data.source.partition.path", ""),
+    Example(
+        COLUMNS,
+        "columns needs either text or features",
+        {f"{COLUMNS}.text": ABSENT, f"{COLUMNS}.features": ["title", "price"]},
+        {f"{COLUMNS}.features": ["title", "price"]},
+    ),
+    Example(
+        COLUMNS,
+        "template needs features",
+        {
+            f"{COLUMNS}.text": ABSENT,
+            f"{COLUMNS}.features": ["title"],
+            f"{COLUMNS}.template": "{title}",
+        },
+        {f"{COLUMNS}.template": "{title}"},
+    ),
+    Example(
+        COLUMNS,
+        "textPair needs text",
+        {f"{COLUMNS}.textPair": "item"},
+        {
+            f"{COLUMNS}.text": ABSENT,
+            f"{COLUMNS}.features": ["title"],
+            f"{COLUMNS}.textPair": "item",
+        },
+    ),
+    Example(
+        COLUMNS,
+        "features must name different columns",
+        {f"{COLUMNS}.text": ABSENT, f"{COLUMNS}.features": ["title", "price"]},
+        {f"{COLUMNS}.text": ABSENT, f"{COLUMNS}.features": ["title", "title"]},
+    ),
+    Example(
+        "data.window",
+        "minRows must not be greater than maxRows",
+        {"data.window": {"minRows": 500, "maxRows": 500}},
+        {"data.window": {"minRows": 501, "maxRows": 500}},
+    ),
+    longest("data.window.watermarkDelay"),
+    longest("data.window.labelDelay"),
+    longest("data.window.maxWait"),
+    Example(
+        STRATEGY,
+        "set latestPartitions (it may be {}) if and only if",
+        {STRATEGY: {"type": "LatestPartitions", "latestPartitions": {}}},
+        {STRATEGY: {"type": "LatestPartitions"}},
+    ),
+    Example(
+        STRATEGY,
+        "set tail (it may be {}) if and only if",
+        {STRATEGY: {"type": "Tail", "tail": {}}},
+        {STRATEGY: {"type": "LatestPartitions", "latestPartitions": {}, "tail": {}}},
+    ),
+    Example(
+        f"{STRATEGY}.tail",
+        "fraction must be greater than 0 and less than 1",
+        {STRATEGY: {"type": "Tail", "tail": {"fraction": "0.999"}}},
+        {STRATEGY: {"type": "Tail", "tail": {"fraction": "1.0"}}},
+    ),
+    Example(
+        "data.reserve",
+        "fraction must be greater than 0 and at most 0.5",
+        {"data.reserve.fraction": "0.5", f"{COLUMNS}.entity": "shopper"},
+        {"data.reserve.fraction": "0", f"{COLUMNS}.entity": "shopper"},
+    ),
+    Example(
+        "data.volume",
+        "mountPath must not lie in /springtide",
+        {
+            "data.volume": {"claimName": "clicks", "mountPath": "/tmpfiles"},
+            "data.source.uri": "file:///tmpfiles/clicks",
+        },
+        {
+            "data.volume": {"claimName": "clicks", "mountPath": "/tmp/clicks"},
+            "data.source.uri": "file:///tmp/clicks/x",
+        },
+    ),
+    Example(
+        "data.volume.mountPath",
+        "must not contain the folder '..'",
+        {
+            "data.volume": {"claimName": "clicks", "mountPath": "/da..ta"},
+            "data.source.uri": "file:///da..ta/clicks",
+        },
+        {
+            "data.volume": {"claimName": "clicks", "mountPath": "/data/.."},
+            "data.source.uri": "file:///data/../clicks",
+        },
+    ),
+]
+
+STORAGE = [
+    Example(
+        "storage",
+        "uri must name a folder, not in /springtide",
+        {"storage.uri": "file:///models/tmp", "data.source.uri": "file:///models/tmp/clicks"},
+        {"storage.uri": "file:///tmp", "data.source.uri": "file:///tmp/clicks"},
+    ),
+    Example(
+        "storage.uri",
+        "must not contain the folder '..'",
+        {"storage.uri": "file:///mod..els", "data.source.uri": "file:///mod..els/clicks"},
+        {"storage.uri": "file:///models/..", "data.source.uri": "file:///models/../clicks"},
+    ),
+]

@@ -1,0 +1,52 @@
+"""Examples of the rules on a generation: of its spec's own blocks, and of its status."""
+
+from api.example import ABSENT, Example, inside
+
+DIGEST = "sha256:" + 64 * "a"
+DATA = {"manifest": "file:///models/data", "digest": DIGEST}
+PARENT = {"name": "ranker-g0", "digest": DIGEST}
+TRAINED = {"origin": "Trained", "initial": ABSENT, "parent": PARENT, "data": DATA}
+
+SPEC = [
+    Example(
+        "",
+        "the spec of a generation is immutable",
+        {},
+        {"recipe.model.maxLength": 64},
+        before={},
+    ),
+    Example(
+        "",
+        "set initial if and only if origin is Imported",
+        {},
+        {"initial": ABSENT},
+    ),
+    Example(
+        "",
+        "set data if and only if origin is Trained",
+        TRAINED,
+        {**TRAINED, "data": ABSENT},
+    ),
+    Example(
+        "",
+        "a generation with origin Trained needs parent",
+        TRAINED,
+        {key: value for key, value in TRAINED.items() if key != "parent"},
+    ),
+    inside("data.manifest", "file:///models/", TRAINED),
+    inside("data.historical[]", "file:///models/", {**TRAINED, "data.historical": []}),
+    inside("initial.uri", "file:///models/"),
+]
+
+ARTIFACT = {"uri": "file:///models/a", "weightsDigest": DIGEST, "servedDigest": DIGEST}
+LOOK = {"digest": DIGEST, "range": {"to": "2026-02-01T00:00:00Z"}}
+
+STATUS = [
+    inside("artifact.uri", "file:///models/", {"artifact": ARTIFACT}),
+    inside("evaluation.report", "file:///models/", {"evaluation": {"job": "j"}}),
+    inside(
+        "evaluation.holdouts[].manifest",
+        "file:///models/",
+        {"evaluation": {"job": "j", "holdouts": [LOOK]}},
+    ),
+]

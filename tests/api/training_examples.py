@@ -1,0 +1,77 @@
+"""Examples of the rules on training."""
+
+from api.example import Example, longest
+
+HYPER = "training.hyperparameters"
+EARLY = "training.earlyStopping"
+
+TRAINING = [
+    Example(
+        HYPER,
+        "set epochs or maxSteps, not both",
+        {f"{HYPER}.maxSteps": 400},
+        {f"{HYPER}.maxSteps": 400, f"{HYPER}.epochs": 1},
+    ),
+    Example(
+        HYPER,
+        "learningRate must be greater than 0 and at most 1",
+        {f"{HYPER}.learningRate": "1e-9"},
+        {f"{HYPER}.learningRate": "0.0"},
+    ),
+    Example(
+        HYPER,
+        "maxGradNorm must be greater than 0",
+        {f"{HYPER}.maxGradNorm": "0.1"},
+        {f"{HYPER}.maxGradNorm": "-1"},
+    ),
+    Example(
+        HYPER,
+        "dropout must be less than 1",
+        {f"{HYPER}.dropout": "0.9"},
+        {f"{HYPER}.dropout": "1"},
+    ),
+    Example(
+        EARLY,
+        "minDelta must not be negative",
+        {f"{EARLY}.minDelta": "0"},
+        {f"{EARLY}.minDelta": "-1e-3"},
+    ),
+    Example(
+        EARLY,
+        "validationFraction must be greater than 0 and at most 0.5",
+        {f"{EARLY}.validationFraction": "0.5"},
+        {f"{EARLY}.validationFraction": "0.51"},
+    ),
+    Example(
+        "training.compute.resources",
+        "cpu must be greater than 0",
+        {"training.compute.resources.cpu": "1m"},
+        {"training.compute.resources.cpu": "0"},
+    ),
+    Example(
+        "training.compute.resources",
+        "memory must be at least 64Mi",
+        {"training.compute.resources.memory": "64Mi"},
+        {"training.compute.resources.memory": "8"},
+    ),
+    Example(
+        "training.compute.tolerations[]",
+        "a toleration without key needs operator Exists",
+        {"training.compute.tolerations": [{"operator": "Exists"}]},
+        {"training.compute.tolerations": [{"effect": "NoSchedule"}]},
+    ),
+    Example(
+        "training.compute.tolerations[]",
+        "value goes with operator Equal",
+        {"training.compute.tolerations": [{"key": "gpu", "value": "l4"}]},
+        {"training.compute.tolerations": [{"key": "gpu", "operator": "Exists", "value": "l4"}]},
+    ),
+    longest("training.compute.pendingTimeout"),
+    Example(
+        "training.limits",
+        "activeDeadline must be at least 1m",
+        {"training.limits.activeDeadline": "1m"},
+        {"training.limits.activeDeadline": "0s"},
+    ),
+    longest("training.limits.activeDeadline"),
+]

@@ -1,0 +1,105 @@
+"""Examples of the rules on trigger and rollout, and of those over the whole spec."""
+
+from api.data_examples import COLUMNS
+from api.example import Example, longest
+from api.gate_examples import FIRST, HOLDOUT, MEMORY
+
+TRIGGER = [
+    Example(
+        "trigger",
+        "timeZone goes with schedule",
+        {"trigger": {"schedule": "@daily", "timeZone": "Europe/Berlin"}},
+        {"trigger": {"timeZone": "Europe/Berlin"}},
+    ),
+    Example(
+        "trigger.onData",
+        "pollInterval must be at least 1m",
+        {"trigger.onData.pollInterval": "60s"},
+        {"trigger.onData.pollInterval": "59.9s"},
+    ),
+    longest("trigger.onData.pollInterval"),
+    longest("trigger.cooldown"),
+]
+
+TARGET = {"targetRef": {"name": "ranker"}, "container": "server"}
+
+ROLLOUT = [
+    Example(
+        "rollout",
+        "targets must name different Deployments",
+        {"rollout.targets": [TARGET, {**TARGET, "targetRef": {"name": "ranker-eu"}}]},
+        {"rollout.targets": [TARGET, {**TARGET, "container": "other"}]},
+    ),
+    Example(
+        "rollout",
+        "deadline must be at least 10s",
+        {"rollout.deadline": "10s"},
+        {"rollout.deadline": "9s"},
+    ),
+    Example(
+        "rollout.targets[].env",
+        "uri and digest must be different variables",
+        {"rollout.targets[0].env.uri": "MODEL"},
+        {"rollout.targets[0].env.uri": "MODEL_DIGEST"},
+    ),
+    longest("rollout.deadline"),
+]
+
+WHOLE = [
+    Example(
+        "",
+        "model.initial is immutable",
+        {"model.maxLength": 64},
+        {"model.initial.uri": "file:///models/other"},
+        before={},
+    ),
+    Example(
+        "",
+        "model.labels is append-only",
+        {"model.labels": ["no", "yes", "maybe"]},
+        {"model.labels": ["no", "maybe", "yes"]},
+        before={},
+    ),
+    Example(
+        "",
+        "storage.uri is immutable",
+        {"storage.volume.claimName": "models-copied"},
+        {"storage.uri": "file:///new", "data.source.uri": "file:///new/clicks"},
+        before={},
+    ),
+    Example(
+        "",
+        "gate.rules[].dataset must name one of evaluation.datasets",
+        {f"{FIRST}.dataset": "fresh", "evaluation.datasets": [{**HOLDOUT, "name": "fresh"}]},
+        {f"{FIRST}.dataset": "fresh"},
+    ),
+    Example(
+        "",
+        "a rule on ndcg needs data.source.columns.group",
+        {f"{FIRST}.metric": "ndcg@10", f"{COLUMNS}.group": "impression"},
+        {f"{FIRST}.metric": "ndcg@10"},
+    ),
+    Example(
+        "",
+        "a dataset with role Historical needs data.reserve",
+        {
+            "evaluation.datasets": [HOLDOUT, MEMORY],
+            "data.reserve": {},
+            f"{COLUMNS}.entity": "shopper",
+        },
+        {"evaluation.datasets": [HOLDOUT, MEMORY]},
+    ),
+    Example(
+        "",
+        "data.source.uri must lie below storage.uri",
+        {"data.source.uri": "file:///models/clicks", "storage.uri": "file:///models/"},
+        {"data.source.uri": "file:///models2/clicks"},
+    ),
+    Example(
+        "",
+        "data.volume.mountPath and storage.uri must be different",
+        {"data.volume": {"claimName": "clicks", "mountPath": "/models/data"}}
+        | {"data.source.uri": "file:///models/data/clicks"},
+        {"data.volume": {"claimName": "clicks", "mountPath": "/models"}},
+    ),
+]
