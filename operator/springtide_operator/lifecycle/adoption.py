@@ -1,4 +1,4 @@
-"""A recreated update takes over what its namesake left: restoring from Git never rolls production back.
+"""A recreated update takes over what its namesake left: a restore from Git moves no production.
 
 Live is the newest promotion whoever made it; what was under way and unjudged is given up and does
 not count as judged; a waiting or rolling candidate goes on.

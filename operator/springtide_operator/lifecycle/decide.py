@@ -1,4 +1,4 @@
-"""From facts to plan: an ordered list of stages, of which the first that has something to say counts.
+"""From facts to plan: an ordered list of stages; the first that has something to say counts.
 
 Pure: the same observation and moment give the same plan. The order is the life of an update, the
 farthest along first, so that what began is finished before something new begins.
@@ -13,13 +13,14 @@ from springtide_operator.lifecycle.adoption import adopt
 from springtide_operator.lifecycle.deletion import hold_on, let_go
 from springtide_operator.lifecycle.evaluation import evaluate
 from springtide_operator.lifecycle.initial import import_initial
+from springtide_operator.lifecycle.phases import with_phases
 from springtide_operator.lifecycle.plan import Plan, Step, WriteGeneration
 from springtide_operator.lifecycle.probe import take
 from springtide_operator.lifecycle.references import check
 from springtide_operator.lifecycle.requests import answer
 from springtide_operator.lifecycle.retirement import forget, retire, tidy
 from springtide_operator.lifecycle.rollout import roll_out
-from springtide_operator.lifecycle.summary import announcements, summarise, with_phases
+from springtide_operator.lifecycle.summary import announcements, summarise
 from springtide_operator.lifecycle.targets import restore
 from springtide_operator.lifecycle.training import train
 from springtide_operator.lifecycle.trigger import look

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from springtide_api.contract import ArtifactRef, EvaluateInput
 from springtide_api.generation import EvaluationStatus, HoldoutLook, StageRun
-from springtide_operator.lifecycle.gate import Expected, counts_short, judge
+from springtide_operator.lifecycle.gate import counts_short, judge, look_confidence, max_looks
 from springtide_operator.lifecycle.lineage import candidate, live
 from springtide_operator.lifecycle.plan import Announcement, Step, WriteGeneration
 from springtide_operator.lifecycle.running import (
@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from springtide_api.contract import Result, RunFile
-    from springtide_api.gate_spec import Gate
-    from springtide_api.generation import GenerationStatus
+    from springtide_api.generation import GenerationStatus, Score
     from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.gate import Judgement
     from springtide_operator.lifecycle.observation import Observation
@@ -49,10 +48,14 @@ def evaluate(seen: Observation, now: datetime) -> Step | None:
     evaluation = status.evaluation or EvaluationStatus(
         job="", started=now, holdouts=[_first_holdout(generation)]
     )
-    look = evaluation.holdouts[-1]
-    if look.outcome:
-        return None
-    recipe = generation.spec.recipe
+    return None if evaluation.holdouts[-1].outcome else _look(seen, generation, evaluation, now)
+
+
+def _look(
+    seen: Observation, generation: ModelGeneration, evaluation: EvaluationStatus, now: datetime
+) -> Step:
+    """One look at the newest holdout, unless counts alone show that it is too small."""
+    recipe, look = generation.spec.recipe, evaluation.holdouts[-1]
     if short := counts_short(
         recipe.gate, recipe.evaluation, entities=look.entities, positives=look.positives
     ):
@@ -68,14 +71,6 @@ def evaluate(seen: Observation, now: datetime) -> Step | None:
             return fail(generation, reason, message, now)
         case Step() as step:
             return step
-
-
-def max_looks(gate: Gate) -> int:
-    """Looks that share the error. A held candidate may be looked at again by request."""
-    if gate.on_inconclusive.type == "Reject":
-        return 1
-    options = gate.on_inconclusive.extend_holdout
-    return options.max_looks if options else 3
 
 
 def held(seen: Observation, generation: ModelGeneration) -> bool:
@@ -135,13 +130,12 @@ def _run_file(
     spec, artifact, look = generation.spec, generation.status.artifact, evaluation.holdouts[-1]
     assert artifact is not None
     folder = home(seen, spec.recipe)
-    confidence = float(spec.recipe.evaluation.bootstrap.confidence)
     asked = EvaluateInput(
         candidate=ArtifactRef(uri=artifact.uri, digest=artifact.served_digest),
         baseline=artifact_ref(folder, spec.baseline.digest) if spec.baseline else None,
         holdout=ArtifactRef(uri=look.manifest, digest=look.digest),
         historical=list(spec.data.historical) if spec.data else [],
-        confidence=1 - (1 - confidence) / max_looks(spec.recipe.gate),
+        confidence=look_confidence(spec.recipe.gate, spec.recipe.evaluation),
         parent_number=int(spec.parent.name.rsplit("-g", 1)[-1]) if spec.parent else None,
     )
     shared = run_file(
@@ -208,11 +202,9 @@ def _judged(
         measured,
         bootstrapped=spec.baseline is None,
         live_scores=_scores_of_live(seen),
-        expected=Expected(
-            candidate=artifact.served_digest if artifact else "",
-            baseline=spec.baseline.digest if spec.baseline else None,
-            holdout=evaluation.holdouts[-1].digest,
-        ),
+        expected_candidate=artifact.served_digest if artifact else "",
+        expected_baseline=spec.baseline.digest if spec.baseline else None,
+        expected_holdout=evaluation.holdouts[-1].digest,
         history=bool(spec.data and spec.data.historical),
     )
     status = _status_after(generation, evaluation, judgement, now)
@@ -273,7 +265,7 @@ def _verdict(generation: ModelGeneration, status: GenerationStatus) -> Step:
     return Step(actions=(WriteGeneration(name, status),), events=(event,))
 
 
-def _scores_of_live(seen: Observation) -> list:  # type: ignore[type-arg]
+def _scores_of_live(seen: Observation) -> list[Score]:
     current = live(seen)
     known = current.status.evaluation if current else None
     return list(known.scores) if known else []

@@ -38,6 +38,7 @@ def _promotion(generation: ModelGeneration) -> tuple[datetime, int]:
 
 
 def live(seen: Observation) -> ModelGeneration | None:
+    """The generation that was promoted last."""
     return next(iter(promoted(seen)), None)
 
 
@@ -97,6 +98,7 @@ def next_number(seen: Observation) -> int:
 
 
 def next_name(seen: Observation) -> str:
+    """Name of the next generation."""
     return generation_name(seen.update.metadata.name, next_number(seen))
 
 

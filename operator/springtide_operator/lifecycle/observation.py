@@ -7,11 +7,14 @@ Facts come from spec, generations, Jobs, Pods and Deployments; nothing here is r
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from typing import TYPE_CHECKING
 
-from springtide_api.contract import Result
-from springtide_api.objects import IncrementalUpdate, ModelGeneration
-from springtide_api.update_spec import Target
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from springtide_api.contract import Result
+    from springtide_api.objects import IncrementalUpdate, ModelGeneration
+    from springtide_api.update_spec import Target
 
 
 @dataclass(frozen=True)

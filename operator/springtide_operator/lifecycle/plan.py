@@ -1,19 +1,21 @@
-"""What should happen next, in domain words; `cluster/act.py` carries it out, in order, idempotently.
+"""What should happen next, in domain words; `cluster/act.py` carries it out, in order.
 
 Waiting is data (`wake_after`), never an exception.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from springtide_api.contract import RunFile
-from springtide_api.generation import GenerationSpec, GenerationStatus
-from springtide_api.update_spec import Target
-from springtide_api.update_status import UpdateStatus
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import timedelta
+
+    from springtide_api.contract import RunFile
+    from springtide_api.generation import GenerationSpec, GenerationStatus
+    from springtide_api.update_spec import Target
+    from springtide_api.update_status import UpdateStatus
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class AdoptGeneration:
 
 @dataclass(frozen=True)
 class DeleteGeneration:
+    """Delete the record of a generation beyond the history."""
+
     name: str
     uid: str
 
@@ -62,6 +66,8 @@ class StartJob:
 
 @dataclass(frozen=True)
 class SuspendJob:
+    """Stop a running Job, or let it go on."""
+
     name: str
     uid: str
     suspend: bool
@@ -69,6 +75,8 @@ class SuspendJob:
 
 @dataclass(frozen=True)
 class DeleteJob:
+    """Delete a Job and its pods."""
+
     name: str
     uid: str
 
@@ -84,7 +92,7 @@ class Serving:
 
 @dataclass(frozen=True)
 class Serve:
-    """One apply of everything that we own in one target; `serving` None: claim it, serve nothing."""
+    """One apply of all that we own in one target; `serving` None: claim it, serve nothing."""
 
     target: Target
     target_uid: str

@@ -1,4 +1,4 @@
-"""A look for new data that came back: a run begins, a waiting candidate gets a longer holdout, or not.
+"""A look for new data that came back: a run begins, or a waiting candidate gets a longer holdout.
 
 A probe counts once: it is consumed when `status.lastProbe` names it, and deleted only after that.
 """
@@ -213,7 +213,7 @@ def _spec(
         update_ref=UpdateRef(name=seen.update.metadata.name),
         number=next_number(seen),
         origin="Trained",
-        trigger=job.trigger if job.trigger in {"Schedule", "OnData", "Request"} else "",  # type: ignore[arg-type]
+        trigger=job.trigger if job.trigger in {"Schedule", "OnData", "Request"} else "",
         parent=origin,
         baseline=origin if current else None,
         data=_data(seen, window, ancestor),

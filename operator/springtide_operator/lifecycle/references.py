@@ -1,4 +1,4 @@
-"""What the schema cannot say about a spec: a schedule that exists, a zone that exists, room on disk.
+"""What the schema cannot say about a spec: that its schedule, time zone and targets exist.
 
 Found problems are told with the field's path; nothing new starts until they are mended.
 """

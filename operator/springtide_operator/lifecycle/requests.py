@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from springtide_api.names import ANNOTATION_REQUEST
 from springtide_api.update_status import LastRequest
-from springtide_operator.lifecycle.evaluation import held, hold_name, max_looks
+from springtide_operator.lifecycle.evaluation import held, hold_name
+from springtide_operator.lifecycle.gate import max_looks
 from springtide_operator.lifecycle.initial import failed_import
 from springtide_operator.lifecycle.lineage import (
     BY_REQUEST,

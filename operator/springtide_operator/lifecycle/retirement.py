@@ -1,4 +1,4 @@
-"""What is no longer needed: Jobs whose result is in status, candidates of quarantined data, history.
+"""What is no longer needed: Jobs with results in status, candidates of bad data, old history.
 
 Nothing is deleted before its verdict is in status, and no weights that anything still names.
 """

@@ -20,7 +20,7 @@ from springtide_operator.lifecycle.plan import (
 from springtide_operator.lifecycle.targets import blocked, conflict, idle, serve
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
     from springtide_api.generation import RolloutStatus
@@ -43,10 +43,11 @@ def roll_out(seen: Observation, now: datetime) -> Step | None:
         return Step(waiting=why, wake_after=CHECK)
     if not rolling(generation):
         return _start(seen, generation, now)
-    if paused := idle(seen):
-        return _stop_clock(generation, paused, now)
-    if generation.status.rollout.held_since:
-        return _resume_clock(generation, now)
+    return _clock(seen, generation, now) or _move(seen, generation, now)
+
+
+def _move(seen: Observation, generation: ModelGeneration, now: datetime) -> Step:
+    """One step of a begun roll: apply, then wait for availability, then promote."""
     if behind := not_carrying(generation, seen.targets):
         return Step(actions=tuple(serve(seen, generation, target) for target in behind))
     if all(available(target) for target in seen.targets):
@@ -101,7 +102,7 @@ def _names(seen: Observation) -> str:
     return ", ".join(f"Deployment {t.target.target_ref.name}" for t in seen.targets)
 
 
-def _with_rollout(generation: ModelGeneration, changes: dict[str, object]) -> WriteGeneration:
+def _with_rollout(generation: ModelGeneration, changes: Mapping[str, object]) -> WriteGeneration:
     rollout: RolloutStatus = generation.status.rollout.model_copy(update=changes)
     status = generation.status.model_copy(update={"rollout": rollout})
     return WriteGeneration(generation.metadata.name, status)
@@ -165,14 +166,14 @@ def go_back(seen: Observation, generation: ModelGeneration, now: datetime) -> St
     return Step(actions=(_with_rollout(generation, {"reverted_at": now}),))
 
 
-def _stop_clock(generation: ModelGeneration, why: Waiting, now: datetime) -> Step:
-    if generation.status.rollout.held_since:
+def _clock(seen: Observation, generation: ModelGeneration, now: datetime) -> Step | None:
+    """Let the deadline stand still while a target is paused or scaled to 0."""
+    rollout, why = generation.status.rollout, idle(seen)
+    if why and rollout.held_since:
         return Step(waiting=why, wake_after=CHECK)
-    return Step(actions=(_with_rollout(generation, {"held_since": now}),), waiting=why)
-
-
-def _resume_clock(generation: ModelGeneration, now: datetime) -> Step:
-    rollout = generation.status.rollout
-    stood = now - (rollout.held_since or now)
-    deadline = (rollout.deadline or now) + stood
+    if why:
+        return Step(actions=(_with_rollout(generation, {"held_since": now}),), waiting=why)
+    if rollout.held_since is None:
+        return None
+    deadline = (rollout.deadline or now) + (now - rollout.held_since)
     return Step(actions=(_with_rollout(generation, {"held_since": None, "deadline": deadline}),))

@@ -92,6 +92,7 @@ def run_file(
 
 
 def name_of(seen: Observation, ask: Ask, attempt: int) -> str:
+    """Name of the Job of one attempt."""
     meta = seen.update.metadata
     return job_name(meta.name, meta.uid, ask.generation.spec.number, ask.stage, attempt)
 
@@ -187,7 +188,7 @@ def _again(seen: Observation, ask: Ask, run: StageRun, lost: Lost, now: datetime
 
 
 def lose(run: StageRun, lost: Lost, counted: int) -> StageRun:
-    """The record after a lost attempt: counted, named, and with smaller batches if memory ran out."""
+    """The record after a lost attempt, with smaller batches if memory ran out."""
     changes: dict[str, object] = {"counted": counted, "last_failure": lost.message}
     if lost.out_of_memory and hasattr(run, "batch_divisor"):
         divisor = run.batch_divisor * 2

@@ -6,46 +6,37 @@ status stays.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from springtide_api.update_status import (
-    Condition,
     Cursor,
     Freshness,
     GenerationRef,
     HistoryEntry,
     LastRun,
-    Phase,
     Progress,
     TargetStatus,
     UpdateStatus,
 )
-from springtide_operator.lifecycle.evaluation import held
+from springtide_operator.lifecycle.conditions import conditions
 from springtide_operator.lifecycle.lineage import (
     candidate,
     cursor,
     live,
     promoted,
     proposed,
-    rolling,
-    servable,
-    shared_rejection,
 )
-from springtide_operator.lifecycle.plan import Announcement, Waiting, WriteGeneration
-from springtide_operator.lifecycle.references import invalid
-from springtide_operator.lifecycle.rollout import available
-from springtide_operator.lifecycle.targets import in_sync
+from springtide_operator.lifecycle.phases import phase
+from springtide_operator.lifecycle.plan import Announcement
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from datetime import datetime
 
     from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.observation import Observation, TargetSeen
-    from springtide_operator.lifecycle.plan import Action, Step
+    from springtide_operator.lifecycle.plan import Step, Waiting
 
 HISTORY = 20
-Tri = Literal["True", "False", "Unknown"]
 
 
 def summarise(seen: Observation, step: Step, now: datetime) -> UpdateStatus:
@@ -57,8 +48,8 @@ def summarise(seen: Observation, step: Step, now: datetime) -> UpdateStatus:
     return old.model_copy(
         update={
             "observed_generation": seen.update.metadata.generation,
-            "phase": _phase(seen, waiting),
-            "conditions": _conditions(seen, waiting, now),
+            "phase": phase(seen, waiting),
+            "conditions": conditions(seen, waiting, now),
             "live": _ref(current, "promoted_at"),
             "previous": _ref(went_live[1] if len(went_live) > 1 else None, "promoted_at"),
             "candidate": _candidate(under_way),
@@ -86,72 +77,6 @@ def announcements(old: UpdateStatus, new: UpdateStatus) -> tuple[Announcement, .
         and (c.type, c.status, c.reason) not in before
         and not (c.type == "TargetsInSync" and any(x.type == "Stalled" for x in new.conditions))
     )
-
-
-def with_phases(seen: Observation, actions: Sequence[Action]) -> tuple[Action, ...]:
-    """The actions, with phase and conditions of every written generation filled in."""
-    by_name = {g.metadata.name: g for g in seen.generations}
-    return tuple(
-        WriteGeneration(a.name, described(seen, by_name[a.name]).status)
-        if isinstance(a, WriteGeneration) and a.name in by_name
-        else a
-        for a in actions
-    )
-
-
-def described(seen: Observation, generation: ModelGeneration) -> ModelGeneration:
-    """A generation with its phase in words."""
-    phase = _generation_phase(generation)
-    status = generation.status.model_copy(update={"phase": phase})
-    return generation.model_copy(update={"status": status})
-
-
-def _generation_phase(generation: ModelGeneration) -> str:
-    status = generation.status
-    if status.rollout.abort_reason:
-        return "RolledBack" if status.rollout.reverted_at else "RollingBack"
-    if status.rollout.promoted_at:
-        return "Live"
-    if status.retired:
-        return "Retired"
-    if status.verdict in {"Rejected", "Failed", "Inconclusive"}:
-        return status.verdict
-    if rolling(generation):
-        return "RollingOut"
-    if servable(generation):
-        return "Accepted"
-    if generation.spec.origin == "Imported":
-        return "Imported" if status.artifact else "Importing"
-    if status.artifact:
-        return "Evaluating"
-    return "Training" if status.training else "Pending"
-
-
-def _phase(seen: Observation, waiting: Waiting | None) -> Phase:
-    if invalid(seen.update.spec):
-        return "Invalid"
-    under_way = candidate(seen)
-    if under_way is not None and under_way.status.rollout.abort_reason:
-        return "RollingBack"
-    if under_way is not None and rolling(under_way):
-        return "RollingOut"
-    if seen.update.spec.suspend:
-        return "Suspended"
-    if waiting and waiting.reason == "Pending":
-        return "Queued"
-    if under_way is None:
-        if shared_rejection(seen):
-            return "Held"
-        return "Probing" if waiting and waiting.reason == "Probing" else "Idle"
-    return _candidate_phase(seen, under_way)
-
-
-def _candidate_phase(seen: Observation, under_way: ModelGeneration) -> Phase:
-    if servable(under_way):
-        return "RollingOut"
-    if held(seen, under_way):
-        return "Held"
-    return "Evaluating" if under_way.status.artifact else "Training"
 
 
 def _ref(generation: ModelGeneration | None, since: str) -> GenerationRef | None:
@@ -280,96 +205,3 @@ def _entry(generation: ModelGeneration) -> HistoryEntry:
         data_through=data.windows[-1].to if data and data.windows else status.trained_through,
         finished=status.rollout.promoted_at or status.verdict_at,
     )
-
-
-def _conditions(seen: Observation, waiting: Waiting | None, now: datetime) -> list[Condition]:
-    wrong = invalid(seen.update.spec)
-    sync = in_sync(seen, now)
-    stop = wrong or (sync if sync and sync.blocked else None)
-    if stop is None and waiting and waiting.blocked:
-        stop = waiting
-    wanted = [
-        _ready(seen, stop),
-        _serving(seen),
-        _data_ready(seen),
-        _accepted(seen),
-        _in_sync(sync),
-    ]
-    if stop:
-        wanted.append(("Stalled", "True", stop.reason, stop.message))
-    return [_condition(seen, each, now) for each in wanted if each]
-
-
-Wanted = tuple[str, Tri, str, str]
-
-
-def _condition(seen: Observation, wanted: Wanted, now: datetime) -> Condition:
-    kind, status, reason, message = wanted
-    old = next((c for c in seen.update.status.conditions if c.type == kind), None)
-    since = old.last_transition_time if old and old.status == status else now
-    return Condition(
-        type=kind,
-        status=status,
-        reason=reason,
-        message=message[:1024],
-        observed_generation=seen.update.metadata.generation,
-        last_transition_time=since,
-    )
-
-
-def _ready(seen: Observation, stop: Waiting | None) -> Wanted:
-    if stop:
-        return ("Ready", "False", stop.reason, stop.message)
-    if live(seen) is None:
-        message = "the spec is in order; no generation was promoted yet"
-        return ("Ready", "True", "AwaitingFirstGeneration", message)
-    return ("Ready", "True", "Accepted", "the spec is in order and its references are there")
-
-
-def _serving(seen: Observation) -> Wanted:
-    current = live(seen)
-    if current is None or current.status.artifact is None:
-        return ("Serving", "False", "NoGeneration", "nothing was promoted yet")
-    digest = current.status.artifact.served_digest
-    for target in seen.targets:
-        name = target.target.target_ref.name
-        if target.digest != digest:
-            message = f"Deployment {name} does not carry {current.metadata.name}"
-            return ("Serving", "False", "OtherGeneration", message)
-        if not target.available:
-            return ("Serving", "False", "NotAvailable", f"Deployment {name} has no available pod")
-        if not available(target):
-            message = f"Deployment {name}: {target.available} of {target.wanted} pods available"
-            return ("Serving", "True", "PartlyAvailable", message)
-    name = current.metadata.name
-    return ("Serving", "True", "Available", f"every target serves {name}")
-
-
-def _data_ready(seen: Observation) -> Wanted:
-    probe = seen.update.status.last_probe
-    if probe is None:
-        return ("DataReady", "Unknown", "NotLooked", "no look for data has ended yet")
-    if probe.failures:
-        return ("DataReady", "False", probe.reason, probe.message)
-    ready = probe.reason == "WindowReady"
-    return ("DataReady", "True" if ready else "False", probe.reason, probe.message)
-
-
-def _accepted(seen: Observation) -> Wanted | None:
-    trained = [g for g in seen.generations if g.spec.origin == "Trained"]
-    judged = [g for g in trained if g.status.verdict != "Pending"]
-    if not judged:
-        return None
-    newest = judged[-1]
-    accepted = newest.status.verdict in {"Blessed", "Bootstrapped"}
-    accepted = accepted and not newest.status.rollout.abort_reason and not newest.status.retired
-    message = newest.status.rollout.abort_reason or newest.status.message
-    reason = newest.status.retired or newest.status.verdict
-    name = newest.metadata.name
-    return ("LastCandidateAccepted", "True" if accepted else "False", reason, f"{name}: {message}")
-
-
-def _in_sync(sync: Waiting | None) -> Wanted:
-    if sync is None:
-        return ("TargetsInSync", "True", "InSync", "targets carry what we applied")
-    return ("TargetsInSync", "False", sync.reason, sync.message)

@@ -1,4 +1,4 @@
-"""The user's Deployments: whether they are there and ours to serve, and whether they still carry live.
+"""The user's Deployments: whether they are there and ours to serve, and still carry live.
 
 A Deployment stays its owner's: what somebody else set is never overwritten, only told.
 """

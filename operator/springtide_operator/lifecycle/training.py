@@ -1,4 +1,4 @@
-"""Training a candidate from the live weights, and importing generation 0: until there is an artifact."""
+"""Training a candidate from the live weights, or importing generation 0, up to an artifact."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def _made(generation: ModelGeneration, run: TrainingStatus, result: Result) -> S
             "gpu_seconds": run.gpu_seconds + int(result.train.gpu_seconds if result.train else 0),
         }
     )
-    changes = {"artifact": _artifact(made), "training": training}
+    changes: dict[str, object] = {"artifact": _artifact(made), "training": training}
     if generation.spec.origin == "Imported":
         changes["trained_through"] = (
             generation.spec.initial.trained_through if generation.spec.initial else None

@@ -1,4 +1,4 @@
-"""When to look for new data: a schedule, an interval, or a person; never while a run is under way."""
+"""When to look for new data: by schedule, by interval, by request; never during a run."""
 
 from __future__ import annotations
 
