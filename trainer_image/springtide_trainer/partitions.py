@@ -1,0 +1,135 @@
+"""Calendar periods in UTC: the partitions by which the stream is cut, found, named and left out.
+
+Moments are whole microseconds since 1970 in UTC; a partition is half-open.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from springtide_trainer.errors import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy.typing as npt
+
+    Micros = npt.NDArray[np.int64]
+
+PeriodName = Literal["Hour", "Day", "Week", "Month"]
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+SECOND = 1_000_000
+_HOUR = 3600 * SECOND
+_DAY = 24 * _HOUR
+_MONDAY = 4 * _DAY
+"""1970-01-05 was the first Monday."""
+_NAMES: dict[str, PeriodName] = {
+    r"\d{4}-\d\d-\d\dT\d\d": "Hour",
+    r"\d{4}-\d\d-\d\d": "Day",
+    r"\d{4}-W\d\d": "Week",
+    r"\d{4}-\d\d": "Month",
+}
+
+
+@dataclass(frozen=True, order=True)
+class Span:
+    """One period of the calendar: [start, end)."""
+
+    start: int
+    end: int
+    name: str
+
+    def covers(self, moments: Micros) -> npt.NDArray[np.bool_]:
+        """Tell which moments lie in it."""
+        return (moments >= self.start) & (moments < self.end)
+
+
+def micros(moment: datetime) -> int:
+    """Count microseconds since 1970."""
+    return (moment - EPOCH) // timedelta(microseconds=1)
+
+
+def moment(count: int) -> datetime:
+    """Return the moment so many microseconds after 1970."""
+    return EPOCH + timedelta(microseconds=count)
+
+
+def span_at(start: datetime, period: PeriodName) -> Span:
+    """Return the period that a moment lies in."""
+    day = start.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    date = f"{day.year:04}-{day.month:02}-{day.day:02}"
+    match period:
+        case "Hour":
+            return _span(day, day + timedelta(hours=1), f"{date}T{day.hour:02}")
+        case "Day":
+            day = day.replace(hour=0)
+            return _span(day, day + timedelta(days=1), date)
+        case "Week":
+            day = day.replace(hour=0) - timedelta(days=day.weekday())
+            year, week, _ = day.isocalendar()
+            return _span(day, day + timedelta(days=7), f"{year:04}-W{week:02}")
+        case "Month":
+            day = day.replace(day=1, hour=0)
+            after = (day + timedelta(days=31)).replace(day=1)
+            return _span(day, after, f"{day.year:04}-{day.month:02}")
+
+
+def _span(start: datetime, end: datetime, name: str) -> Span:
+    return Span(start=micros(start), end=micros(end), name=name)
+
+
+def spans_of(moments: Micros, period: PeriodName) -> list[Span]:
+    """Return the periods that hold at least one of these moments, oldest first."""
+    return [span_at(moment(int(start)), period) for start in np.unique(_floor(moments, period))]
+
+
+def _floor(moments: Micros, period: PeriodName) -> Micros:
+    match period:
+        case "Hour":
+            return moments // _HOUR * _HOUR
+        case "Day":
+            return moments // _DAY * _DAY
+        case "Week":
+            return (moments - _MONDAY) // (7 * _DAY) * (7 * _DAY) + _MONDAY
+        case "Month":
+            months = moments.astype("datetime64[us]").astype("datetime64[M]")
+            return months.astype("datetime64[us]").astype(np.int64)
+
+
+def named(name: str) -> Span:
+    """Return the period of a name such as 2026-03, whatever the present period of the source.
+
+    Raises:
+        Refused: it is no name of a partition.
+    """
+    for pattern, period in _NAMES.items():
+        if re.fullmatch(pattern, name, re.ASCII):
+            try:
+                span = span_at(_start(name, period), period)
+            except (ValueError, OverflowError):
+                break
+            return span
+    raise Refused(
+        "UnknownPartition",
+        f"{name!r} names no partition; write it like 2026-03-01T05, 2026-03-01, 2026-W09 or "
+        "2026-03",
+    )
+
+
+def _start(name: str, period: PeriodName) -> datetime:
+    form = {"Hour": "%Y-%m-%dT%H", "Day": "%Y-%m-%d", "Week": "%G-W%V-%u", "Month": "%Y-%m"}[period]
+    return datetime.strptime(name + ("-1" if period == "Week" else ""), form).replace(tzinfo=UTC)
+
+
+def within(moments: Micros, spans: Iterable[Span]) -> npt.NDArray[np.bool_]:
+    """Tell which moments lie in any of the spans."""
+    inside = np.zeros(len(moments), dtype=bool)
+    for span in spans:
+        inside |= span.covers(moments)
+    return inside

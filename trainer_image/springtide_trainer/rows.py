@@ -1,0 +1,105 @@
+"""The frozen rows of a window as training and evaluation read them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from springtide_trainer.errors import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+MANIFEST = "manifest.json"
+FEATURE = "feature:"
+Part = Literal["train", "holdout", "reserved"]
+PARTS: tuple[Part, ...] = ("train", "holdout", "reserved")
+
+
+def read_rows(folder: Path, part: Part) -> pa.Table:
+    """Read one part of a frozen window, in the order of time.
+
+    Args:
+        folder: Folder of the frozen rows.
+        part: Which rows.
+
+    Returns:
+        Columns `text` and perhaps `text_pair`, or a `feature:<name>` for each feature (strings);
+        `label` (string); `timestamp` (microseconds, UTC); `entity` (string); `group` (string) and
+        `weight` (float64) where the source has them; `partition` (string).
+
+    Raises:
+        Refused: there are no such rows.
+    """
+    try:
+        return pq.read_table(folder / f"{part}.parquet", partitioning=None)
+    except (FileNotFoundError, pa.ArrowInvalid) as wrong:
+        message = f"{folder / part}.parquet is no file of frozen rows; probe again"
+        raise Refused("DamagedRows", message) from wrong
+
+
+def inputs(table: pa.Table) -> dict[str, list[str]]:
+    """Return what the model reads, by the names that `Preprocess.render` wants."""
+    names = [name for name in table.column_names if name in {"text", "text_pair"}]
+    names += [name for name in table.column_names if name.startswith(FEATURE)]
+    return {name.removeprefix(FEATURE): table[name].to_pylist() for name in names}
+
+
+def verify(folder: Path, digest: str) -> None:
+    """Hold a frozen window to its digest: the manifest, and the rows of every part.
+
+    Raises:
+        Refused: DigestMismatch, with what differs.
+    """
+    text = (folder / MANIFEST).read_bytes() if (folder / MANIFEST).is_file() else b""
+    found = "sha256:" + hashlib.sha256(text).hexdigest()
+    if found != digest:
+        raise Refused("DigestMismatch", f"{folder / MANIFEST} is {found}, not {digest}")
+    manifest = json.loads(text)
+    own = "entity" not in manifest["columns"]
+    for part in PARTS:
+        table = read_rows(folder, part)
+        lying = contents(table["partition"].to_pylist(), row_hashes(table, own_entity=own))
+        if lying != manifest["rows"][part]:
+            raise Refused("DigestMismatch", f"{folder / part}.parquet differs from its manifest")
+
+
+def contents(partitions: Iterable[str], hashes: Iterable[bytes]) -> list[dict[str, object]]:
+    """Count and hash the rows of each partition, in the order in which they lie."""
+    counts: Counter[str] = Counter()
+    digests: defaultdict[str, hashlib._Hash] = defaultdict(hashlib.sha256)
+    for partition, row in zip(partitions, hashes, strict=True):
+        counts[partition] += 1
+        digests[partition].update(row)
+    return [
+        {"partition": name, "rows": count, "digest": "sha256:" + digests[name].hexdigest()}
+        for name, count in counts.items()
+    ]
+
+
+def row_hashes(table: pa.Table, *, own_entity: bool) -> list[bytes]:
+    """Hash each row by names and values, whatever the order of columns and rows.
+
+    Args:
+        table: Frozen rows.
+        own_entity: `entity` is the row's own index, which says nothing about the row.
+    """
+    names = sorted(set(table.column_names) - {"partition"} - ({"entity"} if own_entity else set()))
+    columns = [_plain(table[name]) for name in names]
+    write = json.JSONEncoder(separators=(",", ":")).encode
+    start = write(names).encode()
+    return [
+        hashlib.sha256(start + write(row).encode()).digest() for row in zip(*columns, strict=True)
+    ]
+
+
+def _plain(column: pa.ChunkedArray) -> list[object]:
+    if pa.types.is_timestamp(column.type):
+        column = column.cast(pa.int64())
+    return column.to_pylist()  # type: ignore[no-any-return]
