@@ -1,9 +1,23 @@
 """The local cluster as pytest fixtures; tests/conftest.py activates them."""
 
+import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
+from local_cluster import images, node_images
 from local_cluster.apiserver import ApiServer
+from local_cluster.node import Node
+
+OWN_NAME = "test"
+
+
+@dataclass(frozen=True)
+class ProjectImages:
+    """Names of the project's images, as a pod on the node cluster says them."""
+
+    operator: str
+    trainer: str
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +29,31 @@ def apiserver() -> Iterator[ApiServer]:
         yield server
     finally:
         server.close()
+
+
+@pytest.fixture(scope="session")
+def node_cluster() -> Iterator[Node]:
+    """A whole cluster, shared by all tests of the session.
+
+    $SPRINGTIDE_CLUSTER names one to use as it is; without it a new one is started, and at the end
+    nothing of it is left.
+    """
+    if name := os.environ.get("SPRINGTIDE_CLUSTER"):
+        cluster = Node(name)
+        node_images.up(cluster)
+        yield cluster
+        return
+    cluster = Node(OWN_NAME)
+    try:
+        cluster.purge()
+        node_images.up(cluster)
+        yield cluster
+    finally:
+        cluster.purge()
+
+
+@pytest.fixture(scope="session")
+def project_images(node_cluster: Node) -> ProjectImages:
+    """The project's images, built from this checkout and present on the node."""
+    operator, trainer = node_images.load(node_cluster, [images.OPERATOR, images.TRAINER])
+    return ProjectImages(operator=operator, trainer=trainer)

@@ -4,7 +4,10 @@ Everything lies in the user's cache folder: nothing of it belongs into the check
 can be made again.
 """
 
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 VERSIONS = {"kubernetes": "1.36.3", "etcd": "3.6.16", "coredns": "1.14.7", "helm": "4.3.1"}
@@ -29,6 +32,7 @@ VENV = CACHE / "venv"
 CLUSTERS = CACHE / "clusters"
 API_SERVERS = CACHE / "apiservers"
 IMAGES = CACHE / "images"
+IMAGE_SLOTS = CACHE / "containerd"
 
 
 def tool_folder(tool: str) -> Path:
@@ -47,3 +51,12 @@ def program(name: str) -> str:
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; run `make setup` to build {name}")
     return str(path)
+
+
+@contextmanager
+def alone(lock: Path) -> Iterator[None]:
+    """Hold the lock file for as long as the block runs; others wait. It ends with its process."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,85 @@
+"""Command line of the local cluster: `python tests/local_cluster up`, and `--help` for the rest.
+
+Needs nothing but the standard library, so that it also runs before there is a virtual environment.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from local_cluster import images, node, node_images
+from local_cluster.node import Node
+from local_cluster.places import CACHE
+
+
+def up(cluster: Node) -> None:
+    """start the cluster, or what is missing of it"""
+    node_images.up(cluster)
+    print(f"export KUBECONFIG={cluster.kubeconfig}")
+
+
+def down(cluster: Node) -> None:
+    """end it; objects, images and volumes stay for the next `up`"""
+    cluster.down()
+
+
+def purge(cluster: Node) -> None:
+    """end it and remove its data; programs and images stay in the cache"""
+    cluster.purge()
+    print(f"programs and images stay in {CACHE}")
+
+
+def status(cluster: Node) -> None:
+    """say whether it runs, and what is left of it if not"""
+    if cluster.is_up():
+        print(f"{cluster.name}: up, kubeconfig {cluster.kubeconfig}")
+        return
+    print("\n".join([f"{cluster.name}: down", *cluster.traces()]))
+    raise SystemExit(1)
+
+
+def kubeconfig(cluster: Node) -> None:
+    """print the path of the administrator's kubeconfig"""
+    print(cluster.kubeconfig)
+
+
+def load_images(cluster: Node) -> None:
+    """build the project's images and, where the cluster is up, take them into it"""
+    if cluster.is_up():
+        print("\n".join(node_images.load(cluster)))
+    else:
+        print("\n".join(images.ensure(image) for image in images.PROJECT))
+
+
+COMMANDS: dict[str, Callable[[Node], None]] = {
+    "up": up,
+    "down": down,
+    "purge": purge,
+    "status": status,
+    "kubeconfig": kubeconfig,
+    "images": load_images,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="local_cluster", description=node.__doc__)
+    named = argparse.ArgumentParser(add_help=False)
+    named.add_argument("--name", default=node.from_environment().name, help="of the cluster")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, command in COMMANDS.items():
+        commands.add_parser(name, help=command.__doc__, parents=[named])
+    arguments = parser.parse_args()
+    started = time.monotonic()
+    try:
+        COMMANDS[arguments.command](Node(arguments.name))
+    except (RuntimeError, OSError) as error:
+        raise SystemExit(f"{arguments.command}: {error}") from error
+    print(f"{arguments.command}: {time.monotonic() - started:.1f} s", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

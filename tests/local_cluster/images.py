@@ -1,0 +1,211 @@
+"""Builds the project's images without a container engine and without any registry outside.
+
+buildah works on a Debian made by debootstrap; its store stays in the cache folder, so a change of
+the code makes one thin layer anew. `node_images` takes the images into a cluster.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from local_cluster.node_config import PAUSE, REGISTRY
+from local_cluster.places import IMAGES, REPOSITORY, alone
+
+BASE = f"{REGISTRY}/python:bookworm"
+AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
+SOURCES = ("pyproject.toml", "README.md", "LICENSE", "operator", "trainer_image")
+PAUSE_DOCKERFILE = """\
+FROM scratch
+COPY busybox /bin/busybox
+USER 65535:65535
+ENTRYPOINT ["/bin/busybox", "sleep", "2147483647"]
+"""
+# buildah copies itself into a sealed memory file at each start; when a page of that file is still
+# being written the kernel refuses the seal, and the next attempt succeeds.
+PASSING_FAULT = "sealing memfd copy"
+ATTEMPTS = 5
+LOCK = IMAGES / "lock"
+
+
+@dataclass(frozen=True)
+class ProjectImage:
+    """An image of this repository: a Dockerfile, pinned dependencies, the project on top."""
+
+    name: str
+    dockerfile: str
+    requirements: str
+
+    @property
+    def reference(self) -> str:
+        return f"{REGISTRY}/springtide-{self.name}:dev"
+
+    def key(self) -> str:
+        """Says what the image was made of: the same key, the same image."""
+        files = [REPOSITORY / self.dockerfile, REPOSITORY / self.requirements]
+        files += [REPOSITORY / "requirements/build.txt"]
+        for source in SOURCES:
+            files += _files(REPOSITORY / source)
+        return _digest(files)
+
+    def dependencies_key(self) -> str:
+        """Changes with the pins; then the large layers of the old image are worthless."""
+        return _digest([REPOSITORY / self.requirements])
+
+
+OPERATOR = ProjectImage("operator", "operator/Dockerfile", "requirements/operator.txt")
+TRAINER = ProjectImage("trainer", "trainer_image/Dockerfile", "requirements/trainer.txt")
+PROJECT = (OPERATOR, TRAINER)
+
+
+def ensure_pause() -> str:
+    """The image that holds a pod together; it is a busybox as well. Returns its name."""
+    with alone(LOCK):
+        if not _exists(PAUSE):
+            context = IMAGES / "pause"
+            context.mkdir(exist_ok=True)
+            shutil.copy(_busybox(), context / "busybox")
+            (context / "Dockerfile").write_text(PAUSE_DOCKERFILE)
+            buildah("bud", "--quiet", "--tag", PAUSE, str(context))
+    return PAUSE
+
+
+def ensure(image: ProjectImage) -> str:
+    """Build the image unless it was built of exactly these sources; returns its name."""
+    with alone(LOCK):
+        key, stamp = image.key(), IMAGES / f"{image.name}.key"
+        if _exists(image.reference) and stamp.exists() and stamp.read_text() == key:
+            return image.reference
+        _ensure_base()
+        _drop_outdated(image)
+        started = time.monotonic()
+        _build(image)
+        stamp.write_text(key)
+        _say(f"built {image.reference} in {time.monotonic() - started:.0f} s")
+    return image.reference
+
+
+def identity(reference: str) -> str:
+    """The digest of the image's configuration: it changes whenever the image does."""
+    return buildah("inspect", "--type=image", "--format={{.FromImageID}}", reference).strip()
+
+
+def buildah(*arguments: str, enter: tuple[str, ...] = ()) -> str:
+    """Run buildah on the project's own store and return what it printed.
+
+    Raises:
+        RuntimeError: it failed; the message ends with its last lines.
+    """
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    (IMAGES / "tmp").mkdir(exist_ok=True)
+    places = ("--root", f"{IMAGES}/store", "--runroot", f"{IMAGES}/run")
+    settings = {"STORAGE_DRIVER": "overlay", "BUILDAH_ISOLATION": "chroot"}
+    for _ in range(ATTEMPTS):
+        ran = subprocess.run(
+            [*enter, "buildah", *places, *arguments],
+            env={**os.environ, **settings, "TMPDIR": f"{IMAGES}/tmp"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if PASSING_FAULT not in ran.stderr:
+            break
+    if ran.returncode:
+        end = "\n".join((ran.stdout + ran.stderr).splitlines()[-15:])
+        raise RuntimeError(f"buildah {' '.join(arguments)}:\n{end}")
+    return ran.stdout
+
+
+def _build(image: ProjectImage) -> None:
+    # The wheels that the virtual environment was made of are not downloaded a second time.
+    cache = Path(os.environ.get("UV_CACHE_DIR") or IMAGES.parent.parent / "uv")
+    cache.mkdir(parents=True, exist_ok=True)
+    buildah(
+        "bud",
+        "--layers",
+        f"--build-arg=BASE={BASE}",
+        "--build-arg=UV_CACHE_DIR=/uv-cache",
+        f"--volume={cache}:/uv-cache",
+        f"--file={REPOSITORY / image.dockerfile}",
+        f"--tag={image.reference}",
+        str(REPOSITORY),
+    )
+
+
+def _ensure_base() -> None:
+    if _exists(BASE):
+        return
+    tree = IMAGES / "rootfs"
+    if not (tree / "complete").exists():
+        _bootstrap(tree)
+    container = buildah("from", "scratch").strip()
+    mounted = buildah("mount", container).strip()
+    subprocess.run(["cp", "-a", f"{tree}/.", mounted], check=True)
+    buildah("umount", container)
+    # Behind a proxy that looks into TLS the builds must trust what this machine trusts.
+    trust = [f"--env={name}={AUTHORITIES}" for name in ("PIP_CERT", "SSL_CERT_FILE")]
+    buildah("config", "--cmd=bash", *trust, container)
+    buildah("commit", "--rm", container, BASE)
+    shutil.rmtree(tree)
+
+
+def _bootstrap(tree: Path) -> None:
+    _say("makes a Debian with Python for the images")
+    shutil.rmtree(tree, ignore_errors=True)
+    log = IMAGES / "debootstrap.log"
+    packages = "--include=python3,python3-venv,ca-certificates"
+    with log.open("w") as output:
+        ran = subprocess.run(
+            ["debootstrap", "--variant=minbase", packages, "bookworm", str(tree)],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+    if ran.returncode:
+        raise RuntimeError(f"debootstrap failed: {log.read_text().splitlines()[-1:]}; see {log}")
+    for folder in ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/locale"):
+        shutil.rmtree(tree / folder, ignore_errors=True)
+        (tree / folder).mkdir()
+    shutil.copy(AUTHORITIES, tree / AUTHORITIES.relative_to("/"))
+    (tree / "complete").touch()
+
+
+def _drop_outdated(image: ProjectImage) -> None:
+    stamp, key = IMAGES / f"{image.name}.dependencies", image.dependencies_key()
+    if stamp.exists() and stamp.read_text() != key and _exists(image.reference):
+        buildah("rmi", "--force", image.reference)
+        buildah("rmi", "--prune")
+    stamp.write_text(key)
+
+
+def _exists(reference: str) -> bool:
+    return bool(buildah("images", "--quiet", "--filter", f"reference={reference}").strip())
+
+
+def _busybox() -> str:
+    if path := shutil.which("busybox"):
+        return path
+    raise RuntimeError("busybox is missing; run `make setup`")
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    files = (file for file in path.rglob("*") if file.is_file())
+    return sorted(file for file in files if "__pycache__" not in file.parts)
+
+
+def _digest(files: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.relative_to(REPOSITORY)}\0{file.stat().st_size}\0".encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _say(what: str) -> None:
+    print(f"images: {what}", file=sys.stderr, flush=True)
