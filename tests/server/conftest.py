@@ -120,15 +120,16 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 
 @asynccontextmanager
-async def client_of(service: Service) -> AsyncIterator[httpx.AsyncClient]:
-    """Talk to a service in this process; its model, if it has settings for one, is loaded."""
+async def hosting(settings: Settings) -> AsyncIterator[tuple[httpx.AsyncClient, Service]]:
+    """Host a service in this process; its model, if it has settings for one, is loaded."""
+    service = Service(settings)
     scoring = None
     if service.settings.model_uri:
         scoring = asyncio.create_task(service.start(load(service.settings)).run())
     transport = httpx.ASGITransport(build_app(service), raise_app_exceptions=False)
     try:
         async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
-            yield client
+            yield client, service
     finally:
         if scoring:
             scoring.cancel()
@@ -138,7 +139,19 @@ async def client_of(service: Service) -> AsyncIterator[httpx.AsyncClient]:
 @pytest.fixture
 def serve() -> Callable[..., Any]:
     """Serve settings in this process: `async with serve(made.settings, max_batch=4) as client`."""
-    return lambda settings, **changes: client_of(Service(replace(settings, **changes)))
+
+    @asynccontextmanager
+    async def serving(settings: Settings, **changes: Any) -> AsyncIterator[httpx.AsyncClient]:
+        async with hosting(replace(settings, **changes)) as (client, _):
+            yield client
+
+    return serving
+
+
+@pytest.fixture
+def hosted() -> Callable[..., Any]:
+    """Like `serve`, but hands out the service too: `as (client, service)`."""
+    return lambda settings, **changes: hosting(replace(settings, **changes))
 
 
 @pytest.fixture

@@ -12,33 +12,32 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 CHARACTERS_PER_TOKEN = 32
-"""Texts of so many characters for each token that is kept are never touched."""
+SHORTEST_PIECE = 4096
+"""Characters that are read at once: so many for each token that is kept, and not less than this."""
 LONGEST_WORD = 128
-"""Tokens that a word cut in two may turn into at most: tokenizers give up on longer ones."""
+"""Tokens that a part of a word may turn into while the whole word is one unknown token: WordPiece
+gives up on words of more than 100 characters."""
 
 
 def shorten(text: str, max_length: int, count: Callable[[str], int]) -> str:
     """Return a beginning of the text that has the same first `max_length` tokens.
 
-    In a pair of which both texts are cut, the tokenizer shares `max_length` between them as it
-    would have before, up to one token.
+    Texts of one piece are returned as they are. In a pair of which both are longer, the tokenizer
+    shares `max_length` between them as it would have before, up to one token.
 
     Args:
         text: Any text.
         max_length: Tokens that will be kept.
         count: Tokens of a text, without special ones.
     """
-    piece = CHARACTERS_PER_TOKEN * max_length
-    enough = max_length + LONGEST_WORD
-    end = tokens = 0 if len(text) > piece else len(text)
-    while end < len(text):
+    piece = max(SHORTEST_PIECE, CHARACTERS_PER_TOKEN * max_length)
+    if len(text) <= piece:
+        return text
+    end = tokens = 0
+    while end < len(text) and tokens < max_length + LONGEST_WORD:
         start, end = end, _boundary(text, end, piece)
-        tokens += count(text[start:end])
-        if tokens >= enough + LONGEST_WORD:
-            # Pieces of one very long word count as one only when they are read together.
-            tokens = count(text[:end])
-            if tokens >= enough:
-                break
+        cuts = _inside_word(text, start) + _inside_word(text, end)
+        tokens += max(0, count(text[start:end]) - cuts * LONGEST_WORD)
     return text[:end]
 
 
@@ -49,3 +48,7 @@ def _boundary(text: str, start: int, piece: int) -> int:
         return len(text)
     space = text.rfind(" ", start + 1, end)
     return end if space < 0 else space
+
+
+def _inside_word(text: str, place: int) -> bool:
+    return 0 < place < len(text) and text[place] != " "

@@ -1,0 +1,194 @@
+"""Health, metrics, overload and clients that go away, through the ASGI application."""
+
+import asyncio
+import threading
+
+import numpy as np
+
+from springtide_server.app import build_app
+from springtide_server.service import Service
+from springtide_server.settings import Settings
+
+INFER = "/v2/models/model/infer"
+
+
+def sample(text: str, name: str) -> float:
+    line = next(line for line in text.splitlines() if line.startswith(name))
+    return float(line.rsplit(" ", 1)[1])
+
+
+async def test_without_a_model_the_server_is_live_and_says_why_it_is_not_ready(serve, ask):
+    async with serve(Settings()) as client:
+        live = await client.get("/v2/health/live")
+        ready = await client.get("/v2/health/ready")
+        model = await client.get("/v2/models/model/ready")
+        infer = await client.post(INFER, json=ask(text=["red"]))
+
+    reason = "MODEL_URI is not set: no generation was rolled out yet"
+    assert live.status_code == 200
+    assert (ready.status_code, ready.json()) == (503, {"ready": False, "error": reason})
+    assert (model.status_code, model.json()["error"]) == (503, reason)
+    assert (infer.status_code, infer.json()) == (503, {"error": reason})
+    assert infer.headers["retry-after"] == "1"
+
+
+async def test_with_a_model_it_is_ready(texts, serve):
+    async with serve(texts.settings) as client:
+        ready = await client.get("/v2/health/ready")
+        model = await client.get("/v2/models/model/ready")
+
+    assert (ready.status_code, ready.json()) == (200, {"ready": True})
+    assert (model.status_code, model.json()) == (200, {"name": "model", "ready": True})
+
+
+async def test_requests_are_counted_by_generation_and_outcome(texts, serve, ask):
+    async with serve(texts.settings) as client:
+        await client.post(INFER, json=ask(text=["red", "blue"]))
+        await client.post(INFER, json=ask(text=[]))
+        seen = (await client.get("/metrics")).text
+
+    count = "springtide_server_request_seconds_count"
+    assert sample(seen, count + '{generation="3",outcome="ok"}') == 1
+    assert sample(seen, count + '{generation="3",outcome="invalid"}') == 1
+    assert sample(seen, 'springtide_server_batch_rows_sum{generation="3"}') == 2
+    assert sample(seen, "springtide_server_waiting_rows") == 0
+    assert sample(seen, "springtide_server_ready") == 1
+    info = f'digest="{texts.artifact.digest}",generation="3",model="model"'
+    assert sample(seen, f"springtide_server_model_info{{{info}}}") == 1
+
+
+async def test_a_newline_in_the_generations_name_stays_one_line_of_metrics(serve):
+    async with serve(Settings(generation='3"} 1\nforged 1')) as client:
+        seen = (await client.get("/metrics")).text
+
+    assert not any(line.startswith("forged") for line in seen.splitlines())
+
+
+class Held:
+    """The model of a service, held back in the middle of a batch."""
+
+    def __init__(self, service: Service):
+        self.begun, self.go_on = threading.Event(), threading.Event()
+        score = service.serving.batcher._score
+
+        def held(pairs):
+            self.begun.set()
+            assert self.go_on.wait(60)
+            return score(pairs)
+
+        service.serving.batcher._score = held
+
+
+async def until(true):
+    while not true():
+        await asyncio.sleep(0.001)
+
+
+async def test_a_full_queue_answers_503_with_retry_after(texts, hosted, ask):
+    async with hosted(texts.settings, max_waiting=1) as (client, service):
+        held = Held(service)
+        scored = asyncio.create_task(client.post(INFER, json=ask(text=["red"])))
+        await until(held.begun.is_set)
+        waiting = asyncio.create_task(client.post(INFER, json=ask(text=["red"])))
+        await until(lambda: service.serving.batcher.rows_waiting)
+        refused = await client.post(INFER, json=ask(text=["red"]))
+        held.go_on.set()
+        answered = await asyncio.gather(scored, waiting)
+
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+    assert refused.json() == {"error": "1 rows wait already, at most 1 may"}
+    assert [answer.status_code for answer in answered] == [200, 200]
+
+
+async def test_bodies_in_flight_are_bounded_together(texts, hosted, ask):
+    long = ask(text=["red " * 400] * 2)
+    async with hosted(texts.settings, max_body=4096) as (client, service):
+        held = Held(service)
+        many = [asyncio.create_task(client.post(INFER, json=long)) for _ in range(40)]
+        done, _ = await asyncio.wait(many, return_when=asyncio.FIRST_COMPLETED)
+        held.go_on.set()
+        statuses = [answer.status_code for answer in await asyncio.gather(*many)]
+        after = await client.post(INFER, json=long)
+
+    assert next(iter(done)).result().json() == {
+        "error": "requests in flight hold more than 65536 bytes"
+    }
+    assert statuses.count(200) >= 16
+    assert set(statuses) == {200, 503}
+    assert after.status_code == 200
+
+
+async def test_a_client_that_goes_away_takes_its_rows_along(texts, hosted, ask):
+    async with hosted(texts.settings) as (client, service):
+        held = Held(service)
+        scored = asyncio.create_task(client.post(INFER, json=ask(text=["red"])))
+        await until(held.begun.is_set)
+        await send_and_leave(service)
+        await until(lambda: not service.serving.batcher.rows_waiting)
+        held.go_on.set()
+        assert (await scored).status_code == 200
+        seen = (await client.get("/metrics")).text
+
+    assert sample(seen, 'springtide_server_batch_rows_sum{generation="3"}') == 1
+    count = 'springtide_server_request_seconds_count{generation="3",outcome="disconnected"}'
+    assert sample(seen, count) == 1
+
+
+async def send_and_leave(service):
+    body = b'{"inputs":[{"name":"text","shape":[1],"datatype":"BYTES","data":["red"]}]}'
+    queued = [{"type": "http.request", "body": body}]
+
+    async def receive():
+        if queued:
+            return queued.pop()
+        await until(lambda: service.serving.batcher.rows_waiting)
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        pass
+
+    scope = {"type": "http", "method": "POST", "path": INFER, "headers": [], "query_string": b""}
+    await build_app(service)(scope, receive, send)
+
+
+async def test_a_client_that_sends_too_slowly_is_told(texts, hosted):
+    async def drip():
+        while True:
+            yield b" "
+            await asyncio.sleep(0.01)
+
+    async with hosted(texts.settings) as (client, service):
+        service.admission._max_seconds = 0.05
+        answer = await client.post(INFER, content=drip())
+
+    assert answer.status_code == 408
+    assert answer.json() == {"error": "the body took more than 0.05 s"}
+
+
+async def test_a_model_that_gives_nan_answers_500_and_goes_on(texts, hosted, ask):
+    async with hosted(texts.settings) as (client, service):
+        model = service.serving.model
+        service.serving.batcher._score = lambda pairs: broken(model, pairs)
+        failed = await client.post(INFER, json=ask(text=["nan"]))
+        answered = await client.post(INFER, json=ask(text=["red"]))
+
+    assert failed.status_code == 500
+    assert failed.json() == {"error": "the server failed: ArithmeticError"}
+    assert answered.status_code == 200
+
+
+def broken(model, pairs) -> np.ndarray:
+    if ("nan", None) in pairs:
+        raise ArithmeticError("3 scores are not finite for: nan")
+    return model.score(pairs)
+
+
+async def test_answers_of_a_draining_server_close_their_connection(texts, hosted, ask):
+    async with hosted(texts.settings) as (client, service):
+        service.draining = True
+        ready = await client.get("/v2/health/ready")
+        answer = await client.post(INFER, json=ask(text=["red"]))
+
+    assert ready.status_code == 503
+    assert ready.json()["error"] == "the server is shutting down"
+    assert (answer.status_code, answer.headers["connection"]) == (200, "close")

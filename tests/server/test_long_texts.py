@@ -1,0 +1,106 @@
+"""A text that nobody reads to the end is cut before it costs anything, and scores the same."""
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from springtide_server.long_texts import SHORTEST_PIECE, shorten
+from springtide_trainer import models
+from springtide_trainer.storage import local_path
+
+MAX_LENGTH = 32
+
+
+@pytest.fixture(scope="module")
+def tokens(texts):
+    made = models.load_tokenizer(local_path(texts.artifact.uri))
+    return lambda text: made(text, add_special_tokens=False, verbose=False)["input_ids"]
+
+
+PIECES = st.sampled_from(["a", "ab", " ", "   ", "\n", "shoe", "中", ",", "x" * 99, "y" * 101])
+RUNS = st.tuples(PIECES, st.integers(1, 400), st.sampled_from(["", " "]))
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(runs=st.lists(RUNS, max_size=5))
+def test_a_cut_text_begins_with_the_same_tokens(tokens, runs):
+    text = "".join((piece + gap) * times for piece, times, gap in runs)
+
+    cut = shorten(text, MAX_LENGTH, lambda part: len(tokens(part)))
+
+    assert tokens(cut)[:MAX_LENGTH] == tokens(text)[:MAX_LENGTH]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a " * 2_000_000, "shoe, " * 600_000, "中" * 1_300_000, " " * 1_000_000 + "a " * 1_000_000],
+    ids=["words", "punctuation", "no spaces", "late"],
+)
+def test_no_more_than_two_pieces_of_words_are_read(tokens, text):
+    read = []
+
+    def count(part):
+        read.append(len(part.strip()))
+        return len(tokens(part))
+
+    cut = shorten(text, MAX_LENGTH, count)
+
+    assert sum(read) <= 2 * SHORTEST_PIECE
+    assert len(cut.strip()) <= 2 * SHORTEST_PIECE
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["shoe " * 25 + "x" * 400_000, ("x" * 4000 + ",") * 100, ("x" * 4046 + " ") * 100 + "shoe"],
+    ids=["one word", "with commas", "cut near its end"],
+)
+def test_words_of_any_length_are_read_once_and_count_as_one(tokens, text):
+    read = []
+
+    def count(part):
+        read.append(len(part))
+        return len(tokens(part))
+
+    cut = shorten(text, MAX_LENGTH, count)
+
+    assert sum(read) <= len(text)
+    assert tokens(cut)[:MAX_LENGTH] == tokens(text)[:MAX_LENGTH]
+
+
+def test_a_text_of_usual_length_is_not_touched():
+    text = "a " * (SHORTEST_PIECE // 2)
+
+    assert shorten(text, MAX_LENGTH, count=lambda part: pytest.fail("was tokenised")) == text
+
+
+@pytest.mark.parametrize("text", ["red shoe " * 11_000, "x" * 100_000], ids=["words", "word"])
+async def test_a_text_of_100_000_characters_scores_as_the_evaluator_has_it(texts, serve, ask, text):
+    scorer = models.load(local_path(texts.artifact.uri), texts.artifact.digest)
+    expected = scorer.probabilities([(text, None)])
+
+    async with serve(texts.settings) as client:
+        answer = (await client.post("/v2/models/model/infer", json=ask(text=[text]))).json()
+
+    assert answer["outputs"][0]["data"] == pytest.approx(expected[0], abs=1e-5)
+
+
+async def test_a_pair_of_which_one_text_is_long_scores_as_the_evaluator_has_it(pairs, serve, ask):
+    row = {"text": ["garden lamp for winter " * 3], "text_pair": ["red shoe, " * 10_000]}
+    scorer = models.load(local_path(pairs.artifact.uri), pairs.artifact.digest)
+    expected = scorer.probabilities(scorer.preprocess.render(row))
+
+    async with serve(pairs.settings) as client:
+        answer = (await client.post("/v2/models/model/infer", json=ask(**row))).json()
+
+    assert answer["outputs"][0]["data"] == pytest.approx(expected[0], abs=1e-5)
+
+
+async def test_a_body_full_of_text_is_answered(pairs, serve, ask):
+    half = "a " * ((2 << 20) // 2 - 200)
+
+    async with serve(pairs.settings) as client:
+        answer = await client.post(
+            "/v2/models/model/infer", json=ask(text=[half], text_pair=[half])
+        )
+
+    assert answer.status_code == 200

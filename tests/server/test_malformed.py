@@ -1,0 +1,200 @@
+"""Whatever a client sends gets an answer with a reason, and the next client is served."""
+
+import json
+
+import pytest
+import pytest_asyncio
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+INFER = "/v2/models/model/infer"
+TEXT = {"name": "text", "shape": [1], "datatype": "BYTES", "data": ["red shoe"]}
+
+
+async def answers(client, body: bytes) -> tuple[int, str]:
+    answer = await client.post(INFER, content=body)
+    return answer.status_code, answer.json().get("error", "")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "reason"),
+    [
+        ([TEXT | {"shape": [2]}], "inputs[0].shape is [2], but data has 1 elements"),
+        ([TEXT | {"shape": [1, 1]}], "inputs[0].shape has 2 dimensions; text has one, [rows]"),
+        ([TEXT | {"shape": []}], "inputs[0].shape has 0 dimensions; text has one, [rows]"),
+        ([TEXT | {"shape": [-1]}], "inputs[0].shape is [-1]; rows must be 1 to 4096"),
+        ([TEXT | {"shape": [True]}], "inputs[0].shape[0]: Input should be a valid integer"),
+        ([TEXT | {"shape": [0], "data": []}], "inputs[0].shape is [0]; rows must be 1 to 4096"),
+        (
+            [TEXT | {"shape": [4097], "data": ["a"] * 4097}],
+            "inputs[0].shape is [4097]; rows must be 1 to 4096",
+        ),
+        ([TEXT | {"datatype": "FP32"}], "inputs[0].datatype is 'FP32'; text must be BYTES"),
+        ([TEXT | {"data": [1.5]}], "inputs[0].data[0] must be a string, not float"),
+        ([TEXT | {"data": [None]}], "inputs[0].data[0] must be a string, not NoneType"),
+        ([TEXT | {"data": [["a"]]}], "inputs[0].data[0] must be a string, not list"),
+        ([TEXT | {"data": "a"}], "inputs[0].data: Input should be a valid list"),
+        ([TEXT | {"name": "words"}], "inputs[0].name 'words' is unknown; this model reads text"),
+        ([TEXT, TEXT], "inputs[1].name 'text' is there twice; this model reads text"),
+        ([], "inputs: List should have at least 1 item"),
+        ([TEXT] * 65, "inputs: List should have at most 64 items"),
+        ([{"name": "text"}], "inputs[0].shape: Field required"),
+        (["text"], "inputs[0]: Input should be"),
+        (None, "inputs: Input should be a valid list"),
+    ],
+    ids=lambda value: value[:60] if isinstance(value, str) else "",
+)
+async def test_a_malformed_tensor_is_named_with_path_and_bound(texts, serve, inputs, reason):
+    async with serve(texts.settings) as client:
+        status, error = await answers(client, json.dumps({"inputs": inputs}).encode())
+
+    assert status == 400
+    assert error.startswith(reason)
+
+
+async def test_a_missing_tensor_is_named(pairs, serve, ask):
+    async with serve(pairs.settings) as client:
+        answer = await client.post(INFER, json=ask(text=["red"]))
+
+    assert answer.status_code == 400
+    assert answer.json() == {"error": "inputs lacks text_pair; this model reads text, text_pair"}
+
+
+async def test_unequal_numbers_of_rows_are_told(pairs, serve, ask):
+    async with serve(pairs.settings) as client:
+        answer = await client.post(INFER, json=ask(text=["red"], text_pair=["a", "b"]))
+
+    assert answer.status_code == 400
+    assert answer.json() == {
+        "error": "inputs differ in their number of rows: text has 1, text_pair has 2"
+    }
+
+
+async def test_an_unknown_output_is_named(texts, serve, ask):
+    async with serve(texts.settings) as client:
+        answer = await client.post(INFER, json={**ask(text=["red"]), "outputs": [{"name": "x"}]})
+
+    assert answer.status_code == 400
+    assert answer.json() == {
+        "error": "outputs[0].name is 'x'; this model has probabilities and label"
+    }
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"\xff\xfe",
+        b'{"inputs": NaN}',
+        b'{"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["\xff"]}]}',
+        b'{"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["\\ud800"]}]}',
+        b'{"id": ' + b"9" * 5000 + b"}",
+        b"[" * 1_000_000,
+        b'{"parameters":' + b'{"a":' * 5000 + b"1" + b"}" * 5001,
+    ],
+    ids=["empty", "cut", "utf16", "nan", "not utf-8", "surrogate", "digits", "deep", "deep object"],
+)
+async def test_what_is_no_json_in_utf8_is_refused(texts, serve, body):
+    async with serve(texts.settings) as client:
+        status, error = await answers(client, body)
+
+    assert status == 400
+    assert error.startswith("the body is not JSON in UTF-8: ")
+
+
+async def test_the_texts_of_a_request_are_not_repeated_in_a_refusal(texts, serve, ask):
+    async with serve(texts.settings) as client:
+        asked = {**ask(text=["my secret"]), "outputs": "my secret"}
+        answer = await client.post(INFER, json=asked)
+
+    assert answer.status_code == 400
+    assert "secret" not in answer.text
+
+
+async def test_an_unknown_model_and_path_and_method_get_a_reason(texts, serve, ask):
+    async with serve(texts.settings) as client:
+        model = await client.post("/v2/models/other/infer", json=ask(text=["red"]))
+        path = await client.get("/v3")
+        method = await client.get(INFER)
+
+    assert (model.status_code, path.status_code, method.status_code) == (404, 404, 405)
+    assert model.json() == {"error": "there is no model 'other' here, only 'model'"}
+    assert path.json() == {"error": "Not Found"}
+    assert method.json() == {"error": "Method Not Allowed"}
+    assert method.headers["allow"] == "POST"
+
+
+async def test_a_body_of_10_mb_is_refused(texts, serve):
+    async with serve(texts.settings) as client:
+        status, error = await answers(client, b"[" + b" " * 10_000_000)
+
+    assert (status, error) == (413, "the body is longer than 4194304 bytes; send fewer rows")
+
+
+async def test_a_body_without_end_is_refused_at_the_limit(texts, serve):
+    sent = 0
+
+    async def endless():
+        nonlocal sent
+        while True:
+            sent += 65536
+            yield b" " * 65536
+
+    async with serve(texts.settings) as client:
+        answer = await client.post(INFER, content=endless())
+
+    assert answer.status_code == 413
+    assert sent <= (4 << 20) + 2 * 65536
+
+
+@pytest_asyncio.fixture
+async def fuzzed(texts, serve):
+    async with serve(texts.settings, max_delay=0.0) as client:
+        yield client
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=20,
+)
+TENSOR = st.fixed_dictionaries(
+    {},
+    optional={
+        "name": st.just("text") | JSON,
+        "shape": st.lists(st.integers(-2, 3), max_size=3) | JSON,
+        "datatype": st.just("BYTES") | JSON,
+        "data": st.lists(st.text(max_size=200), max_size=3) | JSON,
+        "parameters": JSON,
+    },
+)
+REQUEST = st.fixed_dictionaries(
+    {},
+    optional={
+        "id": JSON,
+        "inputs": st.lists(TENSOR, max_size=2) | JSON,
+        "outputs": st.lists(st.fixed_dictionaries({"name": st.just("label") | JSON})) | JSON,
+        "parameters": JSON,
+    },
+)
+
+
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    body=st.binary(max_size=200) | st.builds(lambda made: json.dumps(made).encode(), REQUEST | JSON)
+)
+@example(body=json.dumps({"inputs": [TEXT]}).encode())
+@example(body=json.dumps({"inputs": [TEXT | {"data": ["\0\u200b\x1b[2J"]}]}).encode())
+@example(body=json.dumps({"inputs": [TEXT | {"data": [""]}]}).encode())
+async def test_any_body_is_answered_or_refused_with_a_reason(fuzzed, body):
+    answer = await fuzzed.post(INFER, content=body)
+
+    assert answer.status_code in {200, 400}, answer.text
+    assert ("error" in answer.json()) == (answer.status_code == 400)
