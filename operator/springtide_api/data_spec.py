@@ -57,8 +57,8 @@ class Partition(Model):
         Annotated[str, Field(max_length=256, pattern=r"^[^/\s][^\s\\]*$"), *Inside] | None, Field()
     ] = None
     """Where a partition lies below source.uri, as a strftime pattern of its start, such as
-    "dt=%Y-%m-%d" (a folder) or "%Y-%m.csv.gz" (a file). Without it source.uri is one file, or a
-    folder of files, that is cut by the timestamp column."""
+    "dt=%Y-%m-%d" (a folder) or "%Y-%m.csv.gz" (a file). Default:
+    source.uri is one file, or a folder of files, that is cut by the timestamp column."""
     success_marker: bool = False
     """A partition's folder is complete only when it holds a file named _SUCCESS. Default false."""
 
@@ -85,7 +85,7 @@ class Columns(Model):
     text: ColumnName | None = None
     """Column with the text of an example, such as the query. Either this or features."""
     text_pair: ColumnName | None = None
-    """Column with the second text of an example, such as the item."""
+    """Column with the second text of an example, such as the item. Default: none."""
     features: Annotated[list[ColumnName], Field(max_length=64)] = []
     """Columns that the template writes into one text. Either these or text."""
     template: Annotated[str | None, Field(max_length=4096)] = None
@@ -98,12 +98,13 @@ class Columns(Model):
     Without a zone it is UTC."""
     group: ColumnName | None = None
     """Column that tells which rows were shown together: one ranking list or impression. NDCG is
-    per group, and no group lies on both sides of a cut."""
+    per group, and no group lies on both sides of a cut. Default: none."""
     entity: ColumnName | None = None
     """Column with the shopper or query whose rows depend on each other: the cluster of the
     bootstrap. Default: each row by itself."""
     weight: ColumnName | None = None
-    """Column with the weight of a row in training; it does not touch evaluation."""
+    """Column with the weight of a row in training; it does not touch evaluation. Default: all weigh
+    the same."""
 
 
 class Source(Model):
@@ -114,9 +115,9 @@ class Source(Model):
     format: Literal["Parquet", "CSV", "JSONL"]
     """Format of the files. CSV has a header line and is UTF-8."""
     partition: Partition = Partition()
-    """How the stream is cut in time."""
+    """How the stream is cut into partitions. Default: months."""
     columns: Columns
-    """What the columns mean."""
+    """What the columns of the data mean."""
 
 
 @cel(
@@ -172,9 +173,9 @@ class HoldoutStrategy(Model):
     type: Literal["LatestPartitions", "Tail"]
     """LatestPartitions cuts at a partition's boundary, Tail at a timestamp."""
     latest_partitions: LatestPartitions | None = None
-    """Options of LatestPartitions."""
+    """How many partitions judge; present if and only if type is LatestPartitions."""
     tail: Tail | None = None
-    """Options of Tail."""
+    """Which share judges; present if and only if type is Tail."""
 
 
 class Filter(Model):
@@ -192,14 +193,14 @@ class Holdout(Model):
     strategy: HoldoutStrategy = HoldoutStrategy(
         type="LatestPartitions", latest_partitions=LatestPartitions()
     )
-    """Where the cut lies. Default: the newest partition judges."""
+    """Where the cut between training and judging lies. Default: the newest partition judges."""
     min_rows: Annotated[int, Field(ge=1, le=1_000_000_000)] = 1
     """Rows that a holdout needs. Default 1."""
     min_entities: Annotated[int, Field(ge=1, le=1_000_000_000)] = 1
     """Entities that a holdout needs. Default 1."""
     filter: Filter | None = None
     """Only these rows of the holdout judge, such as randomly ranked traffic. They all train
-    later."""
+    later. Default: all rows judge."""
 
 
 @cel(
@@ -232,9 +233,9 @@ class Data(Model):
     source: Source
     """Where the examples lie and how they read."""
     window: Window = Window()
-    """How much new data makes a run."""
+    """How much new data makes a run. Default: any."""
     holdout: Holdout = Holdout()
-    """The rows that judge."""
+    """The rows that judge. Default: the newest complete partition."""
     reserve: Reserve | None = None
     """Entities that are never trained on. Default: none."""
     volume: DataVolume | None = None

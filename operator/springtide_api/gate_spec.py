@@ -31,7 +31,8 @@ class Dataset(Model):
     """Holdout: the rows after the training rows. Historical: the reserved rows of earlier
     windows. Guardrail: a file of your own that must stay right."""
     uri: Uri | None = None
-    """A Guardrail's file, in the format and with the columns of data.source."""
+    """A Guardrail's file, in the format and with the columns of data.source; present if and only
+    if role is Guardrail."""
 
 
 @cel(
@@ -63,7 +64,7 @@ class Evaluation(Model):
     ]
     """Datasets by name. Default: one named holdout."""
     bootstrap: Bootstrap = Bootstrap()
-    """How intervals are made."""
+    """How intervals are made. Default: 2000 samples, 95 % one-sided."""
 
 
 @cel(
@@ -82,9 +83,9 @@ class Margin(Model):
     """A distance from the live model's value."""
 
     absolute: Decimal | None = None
-    """In units of the metric."""
+    """In units of the metric, such as "0.005". Either this or relative."""
     relative: Decimal | None = None
-    """As a share of the live model's value, such as "0.01"."""
+    """As a share of the live model's value, such as "0.01". Either this or absolute."""
 
 
 @cel(
@@ -109,17 +110,18 @@ class Rule(Model):
     dataset: Name = "holdout"
     """Dataset of evaluation.datasets. Default holdout."""
     min: Decimal | None = None
-    """The candidate's own value must be at least this."""
+    """The candidate's own value must be at least this, such as "0.6". Default: no bound."""
     max: Decimal | None = None
-    """The candidate's own value must be at most this."""
+    """The candidate's own value must be at most this, such as "0.7". Default: no bound."""
     min_improvement: Margin | None = None
     """The candidate must be better than live by more than this; "0" is plain superiority."""
     max_regression: Margin | None = None
     """The candidate may be worse than live by less than this (non-inferiority)."""
     min_entities: Annotated[int | None, Field(ge=1, le=1_000_000_000)] = None
-    """Fewer entities than this decide nothing."""
+    """Fewer entities than this decide nothing. Default: any number may."""
     min_positives: Annotated[int | None, Field(ge=1, le=1_000_000_000)] = None
-    """Fewer rows of the positive (with many labels: of the rarest) label decide nothing."""
+    """Fewer rows of the positive (with many labels: of the rarest) label decide nothing.
+    Default: any number may."""
     severity: Literal["Required", "Warn"] = "Required"
     """Required rules must all pass; Warn rules are only reported. Default Required."""
 
@@ -141,7 +143,7 @@ class OnInconclusive(Model):
     type: Literal["ExtendHoldout", "Hold", "Reject"]
     """ExtendHoldout waits for more data, Hold for a person, Reject gives the candidate up."""
     extend_holdout: ExtendHoldout | None = None
-    """Options of ExtendHoldout."""
+    """How often to look again; present if and only if type is ExtendHoldout."""
 
 
 @cel(
@@ -162,7 +164,8 @@ class Gate(Model):
     """
 
     rules: Annotated[list[Rule], Field(min_length=1, max_length=16)]
-    """The rules, each judged by a one-sided confidence bound."""
+    """What must hold, each rule judged by a one-sided confidence bound. At least one Required rule
+    needs min (log_loss and ece: max)."""
     on_inconclusive: OnInconclusive = OnInconclusive(
         type="ExtendHoldout", extend_holdout=ExtendHoldout()
     )

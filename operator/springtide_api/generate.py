@@ -1,11 +1,11 @@
 """Writes what is made from the types: the CRDs, their copies in the chart and the reference page.
 
-`python -m springtide_api.generate` from the root of the checkout; a test says when it is due.
+`python -m springtide_api.generate` in an editable install; a test says when it is due.
 """
 
 from __future__ import annotations
 
-import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from springtide_api.crd import KINDS
 from springtide_api.reference import reference
 
 NOTICE = "# Generated from operator/springtide_api by `make generate`; edit the types instead.\n"
+ROOT = Path(__file__).parents[2]
 CRD_FOLDERS = ("crds", "charts/springtide/files/crds")
 
 
@@ -35,6 +36,7 @@ def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _text)
 
 
+@cache
 def files() -> dict[str, str]:
     """Return every generated file by its path below the root of the checkout."""
     made = {"docs/reference/api.md": reference()}
@@ -47,14 +49,14 @@ def files() -> dict[str, str]:
     return made
 
 
-def main(root: Path) -> None:
-    """Write all generated files below `root`."""
+def main() -> None:
+    """Write all generated files into the checkout."""
     for path, text in files().items():
-        file = root / path
+        file = ROOT / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
         print(f"{path}: {len(text.encode()):,} bytes")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path())
+    main()

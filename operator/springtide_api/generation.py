@@ -186,7 +186,7 @@ class HoldoutLook(Model):
     manifest: Uri
     """Folder of its frozen rows."""
     range: Range
-    """Its time range."""
+    """Rows whose timestamp lies in [from, to)."""
     partitions: Annotated[list[Word], Field(max_length=366)] = []
     """Its partitions."""
     rows: int = 0

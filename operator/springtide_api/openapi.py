@@ -7,6 +7,7 @@ and we do not (a string, list or map without a bound) is refused here, when the 
 from __future__ import annotations
 
 import inspect
+import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -110,14 +111,13 @@ def _merged(node: Schema, definitions: Schema) -> Schema:
 
 
 def _both(field: Schema, block: Schema) -> str:
-    """Say what the field is for, then what its block is, and nothing twice."""
-    of_field = unwrapped(field.get("description", ""))
+    """Say what the field is for and what its block is, and no sentence twice."""
     of_block = unwrapped(block.get("description", ""))
-    if of_block.startswith(of_field.rstrip(".")):
-        return of_block
-    if of_field.startswith(of_block.rstrip(".")):
-        return of_field
-    return f"{of_field}\n\n{of_block}"
+    sentences = re.split(r"(?<=\.) (?=[A-Z])", unwrapped(field.get("description", "")))
+    news = [each for each in sentences if each.rstrip(".") not in of_block]
+    if news == sentences and of_block:
+        return " ".join(news) + "\n\n" + of_block
+    return " ".join([of_block, *news])
 
 
 def unwrapped(text: str) -> str:

@@ -18,7 +18,7 @@ class Method(Model):
     """Which weights move."""
 
     type: Literal["Full"] = "Full"
-    """Full: all weights that are not frozen."""
+    """Full: all weights that are not frozen. Default Full."""
 
 
 class Freeze(Model):
@@ -52,7 +52,7 @@ class Hyperparameters(Model):
     epochs: Annotated[int | None, Field(ge=1, le=100)] = None
     """Times that every row is seen. Default 1, unless maxSteps is set."""
     max_steps: Annotated[int | None, Field(ge=1, le=100_000_000)] = None
-    """Optimiser steps. Either this or epochs."""
+    """Optimiser steps. Either this or epochs. Default: as many as epochs needs."""
     optimizer: Literal["AdamW", "SGD", "Adafactor"] = "AdamW"
     """Optimiser. Default AdamW."""
     learning_rate: Decimal = "2e-5"
@@ -77,7 +77,7 @@ class Hyperparameters(Model):
     gradient_checkpointing: bool = False
     """Compute activations again to save memory. Default false."""
     freeze: Freeze = Freeze()
-    """Weights that stay as they are."""
+    """Weights that stay as they are. Default: the word embeddings."""
     seed: Annotated[int, Field(ge=0, le=2_147_483_647)] = 17
     """Seed of order, dropout and a new head. Same seed, data and hardware: same weights.
     Default 17."""
@@ -147,11 +147,11 @@ class Toleration(Model):
     """A taint of a node that the pod accepts."""
 
     key: Annotated[str | None, Field(max_length=316)] = None
-    """Key of the taint. Empty with operator Exists: every taint."""
+    """Key of the taint. Default, with operator Exists: every taint."""
     operator: Literal["Exists", "Equal"] = "Equal"
     """How the value is compared. Default Equal."""
     value: Annotated[str | None, Field(max_length=63)] = None
-    """Value of the taint."""
+    """Value of the taint. Default: the empty one."""
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
     """Effect of the taint. Default: every effect."""
 
@@ -163,15 +163,15 @@ class Compute(Model):
     """GPUs (nvidia.com/gpu) of the training pod; evaluation uses one if this is not 0.
     Default 0."""
     resources: Resources = Resources()
-    """Processor and memory of the training and evaluation pods."""
+    """Processor and memory of the training and evaluation pods. Default: 1 core and 4Gi."""
     node_selector: Annotated[dict[str, Word], Field(max_length=16)] = {}
-    """Labels that the node must have."""
+    """Labels that the node must have. Default: any node."""
     tolerations: Annotated[list[Toleration], Field(max_length=16)] = []
-    """Taints that the pod accepts."""
+    """Taints that the pod accepts. Default: none."""
     shared_memory: Quantity = "64Mi"
     """Size of /dev/shm. Default 64Mi."""
     priority_class_name: Annotated[str | None, Field(max_length=253)] = None
-    """Priority of the pods."""
+    """PriorityClass of the pods. Default: the cluster's own."""
     pending_timeout: Duration | None = None
     """Give up on an attempt whose pod found no place for so long. Default: wait for ever."""
 
@@ -198,14 +198,14 @@ class Training(Model):
     image: Annotated[str | None, Field(max_length=512, pattern=r"^[^\s]+$")] = None
     """Image of the trainer, best by digest. Default: the one of the chart."""
     method: Method = Method()
-    """Which weights move."""
+    """Which weights move. Default: all that are not frozen."""
     hyperparameters: Hyperparameters = Hyperparameters()
-    """How the optimiser walks."""
+    """How the optimiser walks. Default: right for an incremental update of an encoder."""
     early_stopping: EarlyStopping | None = None
     """Stop before the end. Default: no."""
     checkpoint: Checkpoint = Checkpoint()
-    """How often the state is saved."""
+    """Save the state of training. Default: every 200 steps."""
     compute: Compute = Compute()
-    """Where and with what training runs."""
+    """Where and with what training runs. Default: one core, 4Gi, no GPU."""
     limits: Limits = Limits()
-    """When an attempt is given up."""
+    """When an attempt is given up. Default: after 24h, and 3 attempts in all."""

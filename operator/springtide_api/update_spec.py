@@ -27,7 +27,7 @@ class InitialModel(Model):
     uri: Uri
     """Folder of the model, such as file:///models/minilm."""
     digest: Digest | None = None
-    """Digest that the folder must have after import; a different one is refused."""
+    """Digest that the folder must have after import; a different one is refused. Default: any."""
     trained_through: Time | None = None
     """End of the data that this model has seen. Rows from here on are new. Default: all rows are
     new."""
@@ -41,9 +41,10 @@ class ModelSpec(Model):
     """The model to keep fresh."""
 
     task: Literal["Classification"] = "Classification"
-    """Classification: click, recommendation, promotion, sentiment, intent."""
+    """Classification: click, recommendation, promotion, sentiment, intent. Default
+    Classification."""
     initial: InitialModel
-    """The model to begin with. Immutable."""
+    """Where the model to begin with lies, and what it has seen. Immutable."""
     labels: Annotated[list[Label], Field(min_length=2, max_length=256)]
     """Label names as the data spells them. With two labels, the second is the positive one.
     Labels are append-only."""
@@ -77,13 +78,14 @@ class Trigger(Model):
         str | None,
         Field(max_length=128, pattern=r"^(@(hourly|daily|weekly|monthly)|\S+(\s+\S+){4})$"),
     ] = None
-    """Cron expression of five fields, such as "0 3 * * *", or @daily."""
+    """Cron expression of five fields, such as "0 3 * * *", or @hourly, @daily, @weekly, @monthly.
+    Default: no schedule."""
     time_zone: Annotated[
         str | None, Field(max_length=64, pattern=r"^[A-Za-z][A-Za-z0-9_+/-]*$")
     ] = None
     """Time zone of the schedule, such as Europe/Berlin. Default: UTC."""
     on_data: OnData | None = None
-    """Look for new data at an interval."""
+    """Look for new data at an interval; empty ({}) for its default. Default: do not look."""
     cooldown: Duration = "0s"
     """Time to wait after the end of a run before the next one starts. Default 0s."""
     max_runs_per_day: Annotated[int | None, Field(ge=1, le=1000)] = None
@@ -94,7 +96,7 @@ class TargetRef(Model):
     """A Deployment in the namespace of the update."""
 
     kind: Literal["Deployment"] = "Deployment"
-    """Kind of the target."""
+    """Kind of the target. Default Deployment."""
     name: ObjectName
     """Name of the Deployment."""
 
@@ -122,18 +124,18 @@ class Target(Model):
     """
 
     target_ref: TargetRef
-    """The Deployment that serves the model. One update per Deployment."""
+    """The Deployment that serves the model, and only this update's."""
     container: Name
     """Container of the Deployment that serves the model."""
     env: TargetEnv = TargetEnv()
-    """Names of the environment variables."""
+    """Names of the environment variables. Default: MODEL_URI and MODEL_DIGEST."""
 
 
 class Strategy(Model):
     """How the pods of the targets are replaced."""
 
     type: Literal["RollingUpdate"] = "RollingUpdate"
-    """RollingUpdate: the Deployment's own strategy decides."""
+    """RollingUpdate: the Deployment's own strategy decides. Default RollingUpdate."""
 
 
 @cel(
@@ -145,12 +147,12 @@ class Strategy(Model):
     "deadline must be at least 10s: new pods need time to become available; 10m is usual",
 )
 class Rollout(Model):
-    """How an accepted generation reaches the shoppers."""
+    """How an accepted generation reaches the pods that serve."""
 
     targets: Annotated[list[Target], Field(min_length=1, max_length=4)]
     """Deployments that serve this model. Several move together: all are promoted or none."""
     strategy: Strategy = Strategy()
-    """How the pods are replaced."""
+    """How the pods of the targets are replaced. Default: a RollingUpdate."""
     deadline: Duration = "10m"
     """Time for the new pods to become available; then all targets go back. Default 10m."""
 
@@ -232,19 +234,20 @@ class UpdateSpec(Model):
     data: Data
     """The stream of examples, and how it is cut into windows."""
     trigger: Trigger = Trigger()
-    """When runs start. Empty: only by request."""
+    """When to look for data and start a run. Default: only by request."""
     training: Training = Training()
-    """How a candidate is trained from the live weights."""
+    """How a candidate is trained from the live weights. Default: one epoch over all weights but the
+    word embeddings."""
     evaluation: Evaluation = Evaluation()
-    """On which data candidate and live model are compared."""
+    """On which data candidate and live model are compared. Default: on the holdout."""
     gate: Gate
     """What a candidate must prove before it may be served."""
     rollout: Rollout
-    """How an accepted generation reaches the shoppers."""
+    """How an accepted generation reaches the pods that serve."""
     storage: Storage
-    """Where generations live."""
+    """Where generations, manifests, checkpoints and reports live."""
     history: History = History()
-    """How many old generations are kept."""
+    """How many old generations are kept. Default: 10 promoted, 5 others."""
     deletion_policy: Literal["Orphan", "Delete"] = "Orphan"
     """What happens to the generations when the update is deleted. Orphan keeps them, and a
     recreated update of the same name adopts them. Default Orphan."""
