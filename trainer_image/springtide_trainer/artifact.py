@@ -34,7 +34,7 @@ def file_digest(path: Path) -> str:
 
 def write_manifest(folder: Path) -> str:
     """List every file of a folder in its manifest and return the digest, `sha256:<hex>`."""
-    files = [
+    files: list[dict[str, Any]] = [
         {
             "path": path.relative_to(folder).as_posix(),
             "sha256": file_digest(path),

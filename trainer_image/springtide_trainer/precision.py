@@ -1,0 +1,118 @@
+"""Number format and kernels of training. Weights and their updates are FP32 in every case."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from springtide_trainer.errors import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from torch import Tensor, nn
+
+SHORT = 256
+"""Tokens below which the backward pass of the CPU's flash attention is slower than plain one."""
+
+Format = Literal["FP32", "BF16", "FP16"]
+
+
+class Precision:
+    """Runs forward passes in one format and steps so that small gradients survive it."""
+
+    def __init__(self, name: Format, device: torch.device) -> None:
+        self.name = name
+        self.device = device
+        self.scaler = torch.amp.GradScaler(device.type, enabled=name == "FP16")
+
+    def forward(self) -> AbstractContextManager[object]:
+        """Enter the number format of the forward pass."""
+        if self.name == "FP32":
+            return nullcontext()
+        dtype = torch.bfloat16 if self.name == "BF16" else torch.float16
+        return torch.autocast(self.device.type, dtype=dtype)
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of a loss to those that are there."""
+        torch.autograd.backward(self.scaler.scale(loss))
+
+    def step(
+        self,
+        optimizer: torch.optim.Optimizer,
+        parameters: Iterable[nn.Parameter],
+        max_grad_norm: float,
+    ) -> bool:
+        """Clip and step. Returns False, without a step, where the gradient is not finite.
+
+        FP16 leaves such a step out, lowers its scale and goes on: that is how it finds the scale.
+        """
+        self.scaler.unscale_(optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm)
+        if self.name != "FP16" and not torch.isfinite(norm):
+            return False
+        self.scaler.step(optimizer)
+        self.scaler.update()
+        return True
+
+
+def resolve(wanted: Literal["Auto", "FP32", "BF16", "FP16"], device: torch.device) -> Precision:
+    """Choose the format: Auto is BF16 where the hardware computes it (emulation is slower).
+
+    Raises:
+        Refused: FP16 without a GPU.
+    """
+    if wanted == "Auto":
+        return Precision("BF16" if computes_bf16(device) else "FP32", device)
+    if wanted == "FP16" and device.type != "cuda":
+        raise Refused(
+            "NoGpu",
+            "precision FP16 needs a GPU and this pod has none; set precision to Auto or "
+            "training.compute.gpusPerNode to 1",
+            "spec.training.hyperparameters.precision",
+        )
+    return Precision(wanted, device)
+
+
+def computes_bf16(device: torch.device) -> bool:
+    """Tell whether the hardware has instructions for BF16."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    able = torch.cpu.get_capabilities()
+    return any(bool(able.get(name)) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+@contextmanager
+def kernels(device: torch.device, longest: int) -> Iterator[None]:
+    """Choose kernels for a training run: the quick ones for its rows, with sums in one order.
+
+    Args:
+        device: Where the run computes.
+        longest: Tokens of the longest row.
+    """
+    before = torch.are_deterministic_algorithms_enabled()
+    fill = torch.utils.deterministic.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(mode=True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    plain = device.type == "cpu" and longest < SHORT
+    try:
+        with sdpa_kernel([SDPBackend.MATH]) if plain else nullcontext():
+            yield
+    finally:
+        torch.use_deterministic_algorithms(mode=before)
+        torch.utils.deterministic.fill_uninitialized_memory = fill
+
+
+def environment(precision: Precision) -> dict[str, str | int]:
+    """Describe what decides the last bits of the weights, besides data, recipe and parent."""
+    gpu = precision.device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name() if gpu else "cpu",
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "precision": precision.name,
+        "threads": torch.get_num_threads(),
+        "torch": str(torch.__version__),
+    }
