@@ -97,7 +97,8 @@ class Serve:
     target: Target
     target_uid: str
     serving: Serving | None
-    highest_number: int
+    highest_number: int | None
+    """Highest number of any generation so far; it must never be used again."""
 
 
 @dataclass(frozen=True)

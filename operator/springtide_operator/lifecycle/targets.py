@@ -55,8 +55,10 @@ def serve(seen: Observation, generation: ModelGeneration | None, target: TargetS
     if generation is not None and generation.status.artifact is not None:
         artifact = generation.status.artifact
         serving = Serving(generation.spec.number, artifact.served_digest, artifact.uri)
-    highest = max((g.spec.number for g in seen.generations), default=0)
-    return Serve(target.target, target.uid, serving, max(highest, target.highest_number or 0))
+    numbers = [g.spec.number for g in seen.generations]
+    if target.highest_number is not None:
+        numbers.append(target.highest_number)
+    return Serve(target.target, target.uid, serving, max(numbers, default=None))
 
 
 def in_sync(seen: Observation, now: datetime) -> Waiting | None:

@@ -28,10 +28,10 @@ def deployment(update: Meta, serve: Serve) -> dict[str, Any]:
     """The apply that claims a target and, with `serve.serving`, points it to a generation."""
     applied = _bare(update, serve)
     applied["metadata"]["labels"] = {LABEL_UPDATE: update.name}
-    applied["metadata"]["annotations"] = {
-        ANNOTATION_UPDATE_UID: update.uid,
-        ANNOTATION_NUMBER: str(serve.highest_number),
-    }
+    annotations = {ANNOTATION_UPDATE_UID: update.uid}
+    if serve.highest_number is not None:
+        annotations[ANNOTATION_NUMBER] = str(serve.highest_number)
+    applied["metadata"]["annotations"] = annotations
     serving, target = serve.serving, serve.target
     if serving is not None:
         variables = [

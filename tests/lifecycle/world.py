@@ -1,0 +1,415 @@
+"""A world without a cluster: it applies plans to facts, finishes Jobs as told, and has a clock.
+
+Tests drive it step by step. It is strict where the real one is: names are unique, a Job is made
+once, a status is only what was written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from itertools import count
+
+from springtide_api.contract import (
+    ArtifactMade,
+    EvaluateOutput,
+    Failure,
+    ProbeOutput,
+    Result,
+    TrainOutput,
+    WindowFound,
+)
+from springtide_api.generation import GenerationStatus
+from springtide_api.names import FINALIZER, LABEL_UPDATE_UID
+from springtide_api.objects import IncrementalUpdate, Meta, ModelGeneration
+from springtide_api.update_spec import UpdateSpec
+from springtide_operator.lifecycle.decide import decide
+from springtide_operator.lifecycle.observation import (
+    Defaults,
+    JobSeen,
+    Observation,
+    PodSeen,
+    TargetSeen,
+)
+from springtide_operator.lifecycle.plan import (
+    AdoptGeneration,
+    CreateGeneration,
+    DeleteGeneration,
+    DeleteJob,
+    HoldFinalizer,
+    Plan,
+    Release,
+    Serve,
+    StartJob,
+    SuspendJob,
+    WriteGeneration,
+)
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+MONTHS = [f"2025-{month:02d}" for month in range(1, 13)] + [f"2026-{m:02d}" for m in range(1, 13)]
+
+
+def digest(text: str) -> str:
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+def start_of(month: str) -> datetime:
+    return datetime.fromisoformat(f"{month}-01").replace(tzinfo=UTC)
+
+
+def end_of(month: str) -> datetime:
+    return start_of(MONTHS[MONTHS.index(month) + 1])
+
+
+SPEC = {
+    "model": {"initial": {"uri": "file:///models/minilm"}, "labels": ["0", "1"]},
+    "data": {
+        "source": {
+            "uri": "file:///data/clicks",
+            "format": "CSV",
+            "columns": {
+                "text": "query",
+                "label": "label",
+                "timestamp": "ts",
+                "entity": "customer",
+            },
+        },
+        "reserve": {},
+        "volume": {"claimName": "data"},
+    },
+    "trigger": {"onData": {"pollInterval": "1m"}},
+    "gate": {
+        "rules": [
+            {"name": "floor", "metric": "auc", "min": "0.52"},
+            {"name": "not-worse", "metric": "auc", "maxRegression": {"absolute": "0.01"}},
+        ]
+    },
+    "rollout": {
+        "targets": [{"targetRef": {"name": "ranker"}, "container": "server"}],
+        "deadline": "10m",
+    },
+    "storage": {"uri": "file:///models", "volume": {"claimName": "models"}},
+}
+
+
+@dataclass
+class World:
+    """One update, its generations, Jobs and one Deployment."""
+
+    spec: dict = field(default_factory=lambda: dict(SPEC))
+    now: datetime = NOON
+    seeded: bool = True
+    """The initial model has no trained head."""
+
+    def __post_init__(self) -> None:
+        self.uids = (f"00000{n:03d}" for n in count(1))
+        self.months: list[str] = []
+        """Months of data that are there."""
+        self.aucs: dict[str, tuple[float, float]] = {}
+        """Candidate's and live's AUC on a holdout that ends with this month."""
+        self.error = 0.004
+        """Half of an interval."""
+        self.update = IncrementalUpdate(
+            metadata=Meta(
+                name="shop",
+                namespace="search",
+                uid=self._uid(),
+                generation=1,
+                creation_timestamp=self.now,
+            ),
+            spec=UpdateSpec.model_validate(self.spec),
+        )
+        self.generations: dict[str, ModelGeneration] = {}
+        self.jobs: dict[str, JobSeen] = {}
+        self.runs: dict[str, StartJob] = {}
+        self.job_names_ever: list[str] = []
+        target = self.update.spec.rollout.targets[0]
+        self.target = TargetSeen(
+            target=target, uid=self._uid(), has_container=True, wanted=2, settled=True
+        )
+        self.served: list[str] = []
+        """Digests that the target was made to carry, in order."""
+        self.pods_ready = True
+        self.events: list[str] = []
+        self.plan: Plan | None = None
+
+    def _uid(self) -> str:
+        return next(self.uids)
+
+    # What decide sees, and what becomes of its plan.
+
+    def seen(self) -> Observation:
+        generations = sorted(self.generations.values(), key=lambda g: g.spec.number)
+        return Observation(
+            update=self.update,
+            generations=tuple(generations),
+            jobs=tuple(self.jobs.values()),
+            targets=(self.target,),
+            defaults=Defaults("trainer:1", "http://progress"),
+        )
+
+    def step(self) -> Plan:
+        """Decide once and carry it out."""
+        self.plan = plan = decide(self.seen(), self.now)
+        assert plan == decide(self.seen(), self.now), "the same facts must give the same plan"
+        for action in plan.actions:
+            self._apply(action)
+        self.events += [event.reason for event in plan.events]
+        if plan.facts or not plan.actions:
+            self.update = self.update.model_copy(update={"status": plan.status})
+        return plan
+
+    def settle(self, steps: int = 60) -> Plan:
+        """Decide until nothing more is written."""
+        for _ in range(steps):
+            plan = self.step()
+            if not plan.actions and not plan.facts:
+                return plan
+        raise AssertionError(f"does not settle; the last plan: {self.plan}")
+
+    def _apply(self, action: object) -> None:
+        match action:
+            case CreateGeneration():
+                self._create(action)
+            case WriteGeneration(name, status):
+                self._write(name, status)
+            case AdoptGeneration(name, _):
+                self._relabel(name)
+            case DeleteGeneration(name, _):
+                del self.generations[name]
+            case StartJob():
+                self._start(action)
+            case SuspendJob(name, _, suspend):
+                self.jobs[name] = replace(self.jobs[name], suspended=suspend)
+            case DeleteJob(name, _):
+                del self.jobs[name]
+            case Serve():
+                self._serve(action)
+            case HoldFinalizer(present):
+                finalizers = (FINALIZER,) if present else ()
+                self._meta(finalizers=finalizers)
+            case Release():
+                self.target = replace(self.target, digest=None, number=None, claimed_by="")
+
+    def _meta(self, **changes: object) -> None:
+        metadata = self.update.metadata.model_copy(update=changes)
+        self.update = self.update.model_copy(update={"metadata": metadata})
+
+    def _create(self, made: CreateGeneration) -> None:
+        assert made.name not in self.generations
+        annotations = {"springtide.dev/probe": made.probe_uid} if made.probe_uid else {}
+        self.generations[made.name] = ModelGeneration(
+            metadata=Meta(
+                name=made.name,
+                namespace="search",
+                uid=self._uid(),
+                creation_timestamp=self.now,
+                labels={LABEL_UPDATE_UID: self.update.metadata.uid},
+                annotations=annotations,
+            ),
+            spec=made.spec,
+        )
+
+    def _write(self, name: str, status: GenerationStatus) -> None:
+        known = self.generations[name]
+        self.generations[name] = known.model_copy(update={"status": status})
+
+    def _relabel(self, name: str) -> None:
+        known = self.generations[name]
+        labels = {LABEL_UPDATE_UID: self.update.metadata.uid}
+        metadata = known.metadata.model_copy(update={"labels": labels})
+        self.generations[name] = known.model_copy(update={"metadata": metadata})
+
+    def _start(self, start: StartJob) -> None:
+        run = start.run
+        if run.job in self.jobs:
+            return
+        assert run.job not in self.job_names_ever or run.stage == "probe"
+        self.job_names_ever.append(run.job)
+        self.runs[run.job] = start
+        self.jobs[run.job] = JobSeen(
+            name=run.job,
+            uid=self._uid(),
+            owner_uid=self.update.metadata.uid,
+            stage=run.stage,
+            number=run.number,
+            attempt=run.attempt,
+            created=self.now,
+            request=start.request,
+            trigger=start.trigger,
+            cursor=run.probe.cursor if run.probe else None,
+            spec_generation=self.update.metadata.generation,
+        )
+
+    def _serve(self, serve: Serve) -> None:
+        changes = {"claimed_by": "shop", "highest_number": serve.highest_number}
+        if serve.serving:
+            changes |= {"digest": serve.serving.digest, "number": serve.serving.number}
+            changes |= {"uri": serve.serving.uri, "updated": 0, "available": 0, "old": 2}
+            self.served.append(serve.serving.digest)
+        else:
+            changes |= {"digest": None, "number": None}
+        self.target = replace(self.target, **changes)
+
+    # What happens in the world.
+
+    def roll_pods(self) -> None:
+        """Let the Deployment finish its roll, if its pods get ready at all."""
+        if self.pods_ready and self.target.digest:
+            self.target = replace(self.target, updated=2, available=2, old=0)
+
+    def run_jobs(self) -> None:
+        """Let every Job succeed with the result that the data gives."""
+        for name, job in list(self.jobs.items()):
+            if job.result is None and not job.suspended and not job.failed:
+                self.succeed(name, self._result(self.runs[name]))
+
+    def succeed(self, name: str, result: Result) -> None:
+        self.jobs[name] = replace(
+            self.jobs[name],
+            succeeded=True,
+            finished=self.now,
+            result=result,
+            pods=(PodSeen(f"{name}-x", self._uid(), self.now, exit_code=0),),
+        )
+
+    def fail(self, name: str, code: int, *, disrupted: bool = False, reason: str = "") -> None:
+        job = self.jobs[name]
+        pod = PodSeen(f"{name}-x", self._uid(), self.now, exit_code=code, disrupted=disrupted)
+        result = None
+        if reason:
+            failure = Failure(reason=reason, message=f"because of {reason}")
+            result = Result(job=name, stage=job.stage, number=job.number, ok=False, failure=failure)
+        self.jobs[name] = replace(job, failed=True, finished=self.now, pods=(pod,), result=result)
+
+    def turn(self, minutes: int = 2) -> Plan:
+        """One round of the world: time passes, Jobs and pods finish, the operator decides."""
+        self.now += timedelta(minutes=minutes)
+        self.run_jobs()
+        self.settle()
+        self.roll_pods()
+        return self.settle()
+
+    def turns(self, rounds: int = 8) -> Plan:
+        for _ in range(rounds):
+            plan = self.turn()
+        return plan
+
+    def ask(self, request: str) -> None:
+        self._meta(annotations={"springtide.dev/request": request})
+
+    def edit(self, **spec: object) -> None:
+        self.spec = {**self.spec, **spec}
+        spec_after = UpdateSpec.model_validate(self.spec)
+        metadata = self.update.metadata.model_copy(
+            update={"generation": self.update.metadata.generation + 1}
+        )
+        self.update = self.update.model_copy(update={"spec": spec_after, "metadata": metadata})
+
+    def recreate(self) -> None:
+        """Delete the update under Orphan and apply it again: a new uid, no status, no Jobs."""
+        self.jobs.clear()
+        self.update = IncrementalUpdate(
+            metadata=Meta(
+                name="shop",
+                namespace="search",
+                uid=self._uid(),
+                generation=1,
+                creation_timestamp=self.now,
+            ),
+            spec=UpdateSpec.model_validate(self.spec),
+        )
+
+    def generation(self, number: int) -> ModelGeneration:
+        return self.generations[f"shop-g{number}"]
+
+    # What trainers answer.
+
+    def _result(self, start: StartJob) -> Result:
+        run = start.run
+        shared = {"job": run.job, "stage": run.stage, "number": run.number, "ok": True}
+        match run.stage:
+            case "import":
+                head = "Seeded" if self.seeded else "Trained"
+                return Result(**shared, imported=self._artifact("initial", head))
+            case "probe":
+                return Result(**shared, probe=self._probe(start))
+            case "train":
+                made = self._artifact(f"{run.train.parent.digest}{run.train.data.digest}")
+                return Result(**shared, train=TrainOutput(artifact=made, steps=10, rows=100))
+            case "evaluate":
+                return Result(**shared, evaluate=self._numbers(start))
+            case _:
+                return Result(**shared)
+
+    def _artifact(self, text: str, head: str = "Trained") -> ArtifactMade:
+        made = digest(text)
+        uri = f"file:///models/search/shop/artifacts/{made.replace(':', '-')}"
+        return ArtifactMade(uri=uri, digest=made, bytes=1, head=head)
+
+    def _probe(self, start: StartJob) -> ProbeOutput:
+        asked = start.run.probe
+        since = asked.candidate_trained_through or asked.cursor
+        eligible = [m for m in self.months if m not in asked.holes]
+        fresh = [m for m in eligible if since is None or start_of(m) >= since]
+        newest = self.months[-1] if self.months else None
+        holdout = fresh if asked.candidate_trained_through else fresh[-1:]
+        training = [] if asked.candidate_trained_through else fresh[:-1]
+        if not holdout or (not training and not asked.candidate_trained_through):
+            message = f"{len(fresh)} of 2 complete partitions"
+            return ProbeOutput(reason="NotEnoughData", message=message, newest_partition=newest)
+        training = [m for m in asked.lifted if m in self.months] + training
+        text = digest(f"{training}|{holdout}|{asked.holes}")
+        found = WindowFound(
+            manifest=f"file:///models/search/shop/data/{text.replace(':', '-')}",
+            digest=text,
+            from_=since,
+            to=None if asked.candidate_trained_through else end_of(training[-1]),
+            holdout_from=start_of(holdout[0]),
+            holdout_to=end_of(holdout[-1]),
+            partitions=training,
+            holdout_partitions=holdout,
+            rows=1000 * len(training),
+            reserved_rows=50,
+            holdout_rows=1000 * len(holdout),
+            holdout_entities=200 * len(holdout),
+            holdout_positives=400 * len(holdout),
+        )
+        pending = 1000 * len(fresh)
+        return ProbeOutput(
+            reason="WindowReady",
+            message="ready",
+            pending_rows=pending,
+            newest_partition=newest,
+            window=found,
+        )
+
+    def _numbers(self, start: StartJob) -> EvaluateOutput:
+        asked = start.run.evaluate
+        generation = self.generation(start.run.number)
+        look = (generation.status.evaluation or None) and generation.status.evaluation.holdouts[-1]
+        month = look.partitions[-1] if look else generation.spec.data.holdout_partitions[-1]
+        own, live = self.aucs.get(month, (0.70, 0.60))
+        rows = []
+        for rule in generation.spec.recipe.gate.rules:
+            rows.append(_row(rule.name, own, live if asked.baseline else None, self.error))
+        return EvaluateOutput(
+            rules=rows,
+            candidate_digest=asked.candidate.digest,
+            baseline_digest=asked.baseline.digest if asked.baseline else None,
+            holdout_digest=asked.holdout.digest,
+            report="file:///models/search/shop/reports/x",
+        )
+
+
+def _row(rule: str, own: float, live: float | None, error: float) -> tuple:
+    half = 1.645 * error
+    if live is None:
+        compared: tuple = (None,) * 6
+        live_error = None
+    else:
+        delta = own - live
+        compared = (live, live - half, live + half, delta, delta - half, delta + half)
+        live_error = error
+    return (rule, own, own - half, own + half, *compared, error, live_error, 200, 400)
