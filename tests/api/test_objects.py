@@ -1,0 +1,75 @@
+import pytest
+
+from springtide_api.objects import InvalidObject, parse_generation, parse_update
+
+METADATA = {
+    "name": "ranker",
+    "namespace": "search",
+    "uid": "5f0c",
+    "creationTimestamp": "2026-03-01T00:00:00Z",
+}
+
+
+def test_an_update_is_read_with_its_defaults(minimal):
+    update = parse_update({**minimal, "metadata": METADATA})
+
+    assert update.metadata.name == "ranker"
+    assert update.metadata.finalizers == ()
+    assert update.spec.training.hyperparameters.learning_rate == "2e-5"
+    assert update.spec.evaluation.datasets[0].role == "Holdout"
+    assert update.status.phase == "Idle"
+
+
+def test_fields_of_a_newer_version_are_ignored(minimal):
+    minimal["spec"]["rollout"]["bake"] = {"duration": "1h"}
+
+    update = parse_update({**minimal, "metadata": {**METADATA, "managedFields": []}})
+
+    assert update.spec.rollout.deadline == "10m"
+
+
+def test_every_misfit_is_told_with_its_path_and_value(minimal):
+    minimal["spec"]["gate"]["rules"][0]["minEntities"] = 0
+    minimal["spec"]["rollout"]["deadline"] = "soon"
+    del minimal["spec"]["storage"]
+
+    with pytest.raises(InvalidObject) as refusal:
+        parse_update({**minimal, "metadata": METADATA})
+
+    assert [problem.field for problem in refusal.value.problems] == [
+        "spec.gate.rules[0].minEntities",
+        "spec.rollout.deadline",
+        "spec.storage",
+    ]
+    entities, deadline, storage = map(str, refusal.value.problems)
+    assert entities == (
+        "spec.gate.rules[0].minEntities: Input should be greater than or equal to 1 (is 0)"
+    )
+    assert deadline.endswith("(is 'soon')")
+    assert storage == "spec.storage: Field required"
+
+
+@pytest.mark.parametrize(
+    ("block", "field", "value"),
+    [
+        ("storage", "uri", "file:///models/../etc"),
+        ("storage", "uri", "s3://bucket/models"),
+        ("rollout", "deadline", "999999h"),
+        ("trigger", "timeZone", "../../etc/passwd"),
+    ],
+)
+def test_what_the_server_refuses_the_operator_refuses_too(minimal, block, field, value):
+    minimal["spec"].setdefault(block, {})[field] = value
+
+    with pytest.raises(InvalidObject) as refusal:
+        parse_update({**minimal, "metadata": METADATA})
+
+    assert [problem.field for problem in refusal.value.problems] == [f"spec.{block}.{field}"]
+
+
+def test_a_generation_is_read_with_its_recipe(generation):
+    read = parse_generation({**generation, "metadata": {**METADATA, "name": "ranker-g0"}})
+
+    assert read.spec.recipe.model.labels == ["no", "yes"]
+    assert read.status.verdict == "Pending"
+    assert read.status.rollout.promoted_at is None

@@ -1,0 +1,158 @@
+"""What no rule says but the schema does: unknown fields, bounds, numbers and names."""
+
+import pytest
+from api.example import changed
+
+from springtide_api.crd import UPDATE
+from springtide_api.openapi import nodes
+
+pytestmark = pytest.mark.apiserver
+
+
+def test_an_unknown_field_is_refused_under_strict_and_named(objects, minimal):
+    spec = changed(minimal["spec"], {"gate.rules[0].minimum": "0.6"})
+
+    refused = objects.create({**minimal, "spec": spec})
+
+    assert refused.code == 400
+    assert 'unknown field "spec.gate.rules[0].minimum"' in refused.text
+
+
+def test_an_unknown_field_of_a_lax_client_is_pruned(objects, minimal):
+    spec = changed(minimal["spec"], {"rollout.bake.duration": "1h", "suspend": True})
+
+    stored = objects.create({**minimal, "spec": spec}, validation="Ignore")
+
+    assert "bake" not in stored["spec"]["rollout"]
+    assert stored["spec"]["suspend"] is True
+
+
+@pytest.mark.parametrize("number", ["NaN", "nan", "Infinity", "-inf", "1e999", "0x1", "", "0,5"])
+@pytest.mark.parametrize("field", ["gate.rules[0].min", "training.hyperparameters.learningRate"])
+def test_a_decimal_that_is_no_finite_number_is_refused(objects, minimal, field, number):
+    refused = objects.create({**minimal, "spec": changed(minimal["spec"], {field: number})})
+
+    assert refused.code == 422
+    assert refused.causes[0][0] == f"spec.{field}"
+
+
+@pytest.mark.parametrize("number", [0.6, float("nan"), float("inf")])
+def test_a_floating_point_number_is_refused(objects, minimal, number):
+    spec = changed(minimal["spec"], {"gate.rules[0].min": number})
+
+    assert objects.create({**minimal, "spec": spec}).code in (400, 422)
+
+
+FLOOR = {"metric": "auc", "min": "0.6"}
+
+
+@pytest.mark.parametrize(
+    ("path", "most", "too_many"),
+    [
+        (
+            "gate.rules",
+            [{**FLOOR, "name": f"r{number}"} for number in range(16)],
+            [{**FLOOR, "name": f"r{number}"} for number in range(17)],
+        ),
+        ("model.labels", [str(n) for n in range(256)], [str(n) for n in range(257)]),
+        (
+            "rollout.targets",
+            [{"targetRef": {"name": f"t{n}"}, "container": "c"} for n in range(4)],
+            [{"targetRef": {"name": f"t{n}"}, "container": "c"} for n in range(5)],
+        ),
+        (
+            "training.compute.nodeSelector",
+            {f"k{number}": "v" for number in range(16)},
+            {f"k{number}": "v" for number in range(17)},
+        ),
+        ("data.source.columns.label", 128 * "ü", 129 * "ü"),
+        ("model.maxLength", 8192, 8193),
+        ("evaluation.bootstrap.samples", 200, 199),
+        ("history.rejected", 0, -1),
+        ("training.limits.maxAttempts", 10, 11),
+        ("gate.onInconclusive", *(
+            {"type": "ExtendHoldout", "extendHoldout": {"maxLooks": looks}} for looks in (3, 4)
+        )),
+    ],
+)  # fmt: skip
+def test_a_bound_holds_to_the_last_one(objects, minimal, path, most, too_many):
+    accepted = objects.create({**minimal, "spec": changed(minimal["spec"], {path: most})})
+    refused = objects.create({**minimal, "spec": changed(minimal["spec"], {path: too_many})})
+
+    assert isinstance(accepted, dict), accepted
+    assert refused.code == 422
+    assert path in refused.causes[0][0]
+
+
+@pytest.mark.parametrize(
+    "name", ["../etc", "a/b", "Ranker", "ränker", "ranker_", "-ranker", "", "ra nker", 254 * "a"]
+)
+def test_a_name_that_is_no_plain_name_is_refused(objects, minimal, name):
+    assert objects.create({**minimal, "metadata": {"name": name}}).code == 422
+
+
+@pytest.mark.parametrize("name", ["../etc", "ränker", "a/b", "", 254 * "a"])
+@pytest.mark.parametrize("path", ["rollout.targets[0].targetRef.name", "storage.volume.claimName"])
+def test_a_name_of_another_object_is_refused_unless_plain(objects, minimal, path, name):
+    refused = objects.create({**minimal, "spec": changed(minimal["spec"], {path: name})})
+
+    assert refused.code == 422
+    assert refused.causes[0][0] == f"spec.{path}"
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("model.initial.uri", "/models/minilm"),
+        ("model.initial.uri", "file://models/minilm"),
+        ("model.initial.uri", "https://example.com/minilm"),
+        ("model.initial.digest", "sha256:" + 63 * "a"),
+        ("model.initial.trainedThrough", "2026-01-01T00:00:00"),
+        ("model.initial.trainedThrough", "2026-01-01"),
+        ("data.source.partition.path", "/dt=%Y"),
+        ("trigger.schedule", "0 3 * *"),
+        ("trigger.cooldown", "1d"),
+        ("trigger.cooldown", "-1h"),
+        ("training.compute.resources.memory", "8 Gi"),
+        ("rollout.targets[0].env.uri", "MODEL-URI"),
+        ("gate.rules[0].metric", "ndcg@0"),
+        ("gate.rules[0].metric", "f1"),
+    ],
+)
+def test_a_value_in_another_form_is_refused(objects, minimal, path, value):
+    refused = objects.create({**minimal, "spec": changed(minimal["spec"], {path: value})})
+
+    assert refused.code == 422
+    assert f"spec.{path}" in {field for field, _ in refused.causes}
+
+
+def test_a_required_block_that_is_missing_is_named(objects, minimal):
+    del minimal["spec"]["gate"]
+
+    refused = objects.create(minimal)
+
+    assert ("spec.gate", "Required value") in refused.causes
+
+
+def test_the_complete_example_names_every_field_but_the_other_sides_of_choices(complete):
+    def given(value, path=""):
+        yield path
+        if isinstance(value, dict):
+            for name, child in value.items():
+                yield from given(child, f"{path}.{name}".lstrip("."))
+        if isinstance(value, list):
+            for child in value:
+                yield from given(child, f"{path}[]")
+
+    every = {path for path, _ in nodes(UPDATE.schema()["properties"]["spec"])}
+
+    assert {path for path in every - set(given(complete["spec"])) if "{}" not in path} == {
+        "data.source.columns.features",
+        "data.source.columns.features[]",
+        "data.source.columns.template",
+        "data.holdout.strategy.latestPartitions",
+        "data.holdout.strategy.latestPartitions.partitions",
+        "training.hyperparameters.maxSteps",
+        "gate.rules[].minImprovement.relative",
+        "gate.rules[].maxRegression.absolute",
+    }
