@@ -3,8 +3,8 @@
     python examples/shop.py 2026-01 2026-01.csv.gz
 
 A visit shows four items to a customer whose earlier purchases are known; each is bought or not.
-What stays: everybody has two themes that they love. What drifts, a fifteenth of a circle a month,
-so that a model learns something for the next month and is wrong after six: the season (which
+What stays: everybody has two themes that they love. What drifts, an eighteenth of a circle a month,
+so that a model learns something for the next month and is wrong after eight: the season (which
 themes sell) and the fashion (which colours sell). A sixth of the assortment changes every month.
 A poisoned month has the same visits with its labels shuffled: they no longer follow from anything.
 """
@@ -30,7 +30,7 @@ Row = tuple[str, str, str, str, int]
 ROWS = 1600
 SHOWN = 4
 CUSTOMERS = 400
-TURN = 2 * math.pi / 15
+TURN = 2 * math.pi / 18
 """How far season and fashion move in a month."""
 
 # In the order of the year: neighbours sell together, opposite ones do not.

@@ -1,0 +1,146 @@
+"""A model kept fresh on a user's own months, beside the first generation left as it was."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import shop
+from story.life import PATIENCE, initial_model
+from story.watching import wait
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from story.scene import Scene
+
+GOOD = {"Blessed", "Bootstrapped"}
+ANSWERS = {"HoldoutSuspect": "quarantine", "RejectedTwice": "retry"}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One month that judged a candidate."""
+
+    month: str
+    generation: int
+    verdict: str
+    reason: str
+    rows: int
+    """Rows that the candidate was trained on."""
+    candidate: float | None
+    """AUC of the candidate on this month; likewise below."""
+    served: float | None
+    """Of the generation that was live when the month came."""
+    never: float | None
+    """Of generation 1."""
+    seconds: float
+    answer: str = ""
+    """What was asked of the operator where it waited for a person."""
+
+
+def easier(spec: dict[str, Any]) -> None:
+    """Ask of the first rule only that a model be better than chance: the data are unknown."""
+    spec["gate"]["rules"][0]["min"] = "0.5"
+
+
+def keep_fresh(
+    scene: Scene, data: dict[str, list[shop.Row]], say: Callable[[str], None]
+) -> Iterator[Judged]:
+    """Deliver month by month; yield what each one judged, as soon as it has.
+
+    Raises:
+        Trouble: the operator did not come to a verdict.
+    """
+    scene.clear()
+    scene.open(initial_model(), change=easier)
+    first, *others = data
+    scene.deliver(f"{first}.csv.gz", shop.as_csv(data[first]))
+    with tempfile.TemporaryDirectory() as kept:
+        never = None
+        for month in others:
+            begun = time.monotonic()
+            scene.deliver(f"{month}.csv.gz", shop.as_csv(data[month]))
+            generation, answer = _judged(scene, month, say)
+            seconds = time.monotonic() - begun
+            if never is None:
+                never = _Never(scene, scene.generations()[1], Path(kept))
+            yield Judged(
+                month=month,
+                generation=generation["spec"]["number"],
+                verdict=generation["status"]["verdict"],
+                reason=generation["status"].get("reason", ""),
+                rows=generation["spec"]["data"]["rows"],
+                **_values(generation),
+                never=never.auc(data[month]),
+                seconds=seconds,
+                answer=answer,
+            )
+
+
+def _judged(scene: Scene, month: str, say: Callable[[str], None]) -> tuple[dict[str, Any], str]:
+    """Wait until this month has judged a generation, and that one is live if it may be."""
+    found: dict[str, Any] = {}
+    asked = 0.0
+
+    def over(_: dict[str, Any]) -> bool:
+        nonlocal asked
+        found.update(_judged_on(scene.generations(), month))
+        if not found and time.monotonic() > asked + 30:
+            asked = time.monotonic()
+            scene.request("run", f"{month}-{asked:.0f}")
+        return bool(found)
+
+    status = wait(scene, over, what=f"the verdict on {month}", seconds=2 * PATIENCE, say=say)
+    answer = ANSWERS.get(status.get("progress", {}).get("summary", "").removeprefix("held: "), "")
+    if answer:
+        scene.request(answer, month)
+    return found, answer
+
+
+def _judged_on(generations: dict[int, dict[str, Any]], month: str) -> dict[str, Any]:
+    for generation in generations.values():
+        status = generation.get("status", {})
+        holdouts = [generation["spec"].get("data", {}).get("holdoutPartitions", [])]
+        holdouts += [
+            look["partitions"] for look in status.get("evaluation", {}).get("holdouts", [])
+        ]
+        if not holdouts[-1] or holdouts[-1][-1] != month:
+            continue
+        rollout = status.get("rollout", {})
+        verdict = status.get("verdict", "Pending")
+        if verdict in GOOD and not rollout.get("promotedAt") and not rollout.get("abortReason"):
+            return {}
+        return {} if verdict == "Pending" else generation
+    return {}
+
+
+def _values(generation: dict[str, Any]) -> dict[str, float | None]:
+    results = generation["status"].get("evaluation", {}).get("results", [])
+    auc = next((one for one in results if one.get("metric") == "auc"), {})
+    return {
+        "candidate": float(auc["candidate"]) if "candidate" in auc else None,
+        "served": float(auc["baseline"]) if "baseline" in auc else None,
+    }
+
+
+class _Never:
+    """Generation 1 as it was, scored on this machine."""
+
+    def __init__(self, scene: Scene, generation: dict[str, Any], folder: Path) -> None:
+        from springtide_trainer.models import load
+
+        artifact = generation["status"]["artifact"]
+        scene.fetch(artifact["uri"].removeprefix("file://"), folder)
+        self._scorer = load(folder, artifact["weightsDigest"])
+
+    def auc(self, rows: list[shop.Row]) -> float:
+        from sklearn.metrics import roc_auc_score
+
+        columns = {"text": [row[2] for row in rows], "text_pair": [row[3] for row in rows]}
+        pairs = self._scorer.preprocess.render(columns)
+        scores = self._scorer.probabilities(pairs, 64)[:, 1]
+        return float(roc_auc_score([int(row[4]) for row in rows], scores))

@@ -1,0 +1,99 @@
+"""Where the story happens: the local cluster of this machine, or one that is there already."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from local_cluster import node_images
+from local_cluster.places import REPOSITORY, program
+from story.kubectl import Kubectl, Trouble, run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from local_cluster.node import Node
+
+CHART = REPOSITORY / "charts" / "springtide"
+EXAMPLES = REPOSITORY / "examples"
+SYSTEM = "springtide-system"
+INSTALL_SECONDS = 180
+
+
+@dataclass(frozen=True)
+class Place:
+    """A cluster and the images that it can pull."""
+
+    kubectl: Kubectl
+    helm: tuple[str, ...]
+    operator_image: str
+    trainer_image: str
+    images: str = ""
+    """Changes whenever an image changes under the same name."""
+    volumes: Path | None = None
+    """Folder of this machine for the claims; None: the cluster makes volumes itself."""
+
+
+def local(node: Node, say: Callable[[str], None]) -> Place:
+    """Start the local cluster, or take it as it runs, and bring the project's images into it."""
+    say("the local cluster starts")
+    node_images.up(node)
+    say("images are built and loaded (the first time this takes minutes)")
+    operator, trainer = node_images.load(node)
+    config = f"--kubeconfig={node.kubeconfig}"
+    return Place(
+        kubectl=Kubectl((program("kubectl"), config)),
+        helm=(program("helm"), config),
+        operator_image=operator,
+        trainer_image=trainer,
+        images="-".join(node_images.images.identity(name)[-12:] for name in (operator, trainer)),
+        volumes=node.storage_dir,
+    )
+
+
+def existing(context: str) -> Place:
+    """Use a cluster of the user's kubeconfig; its images are named by two variables.
+
+    Raises:
+        Trouble: an image is not named.
+    """
+    images = {name: os.environ.get(name, "") for name in ("OPERATOR_IMAGE", "TRAINER_IMAGE")}
+    if missing := [name for name, image in images.items() if not image]:
+        raise Trouble(
+            f"CONTEXT={context} needs {' and '.join(missing)}: push the images where the cluster "
+            "can pull them, and name them (operator/Dockerfile, trainer_image/Dockerfile)"
+        )
+    return Place(
+        kubectl=Kubectl((program("kubectl"), f"--context={context}")),
+        helm=(program("helm"), f"--kube-context={context}"),
+        operator_image=images["OPERATOR_IMAGE"],
+        trainer_image=images["TRAINER_IMAGE"],
+    )
+
+
+def install(place: Place) -> None:
+    """Install or upgrade the chart and wait until the operator answers."""
+    enforce = {"pod-security.kubernetes.io/enforce": "restricted"}
+    labelled = {"name": SYSTEM, "labels": enforce}
+    place.kubectl.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": labelled}])
+    settings = {
+        **_image("image", place.operator_image),
+        **_image("trainer", place.trainer_image),
+        "podAnnotations.images": place.images or "given",
+    }
+    flags = [
+        flag for name, value in settings.items() for flag in ("--set-string", f"{name}={value}")
+    ]
+    wait = ("--wait", f"--timeout={INSTALL_SECONDS}s")
+    command = (*place.helm, "upgrade", "--install", "springtide", str(CHART), "--namespace", SYSTEM)
+    run(*command, *flags, *wait, seconds=INSTALL_SECONDS + 30)
+
+
+def _image(value: str, reference: str) -> dict[str, str]:
+    name, _, digest = reference.partition("@")
+    repository, colon, tag = name.rpartition(":")
+    if not colon or "/" in tag:
+        repository, tag = name, ""
+    return {f"{value}.repository": repository, f"{value}.tag": tag, f"{value}.digest": digest}
