@@ -10,6 +10,7 @@ import hashlib
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from typing import TYPE_CHECKING
 
 from springtide_api.contract import (
     ArtifactMade,
@@ -20,7 +21,6 @@ from springtide_api.contract import (
     TrainOutput,
     WindowFound,
 )
-from springtide_api.generation import GenerationStatus
 from springtide_api.names import FINALIZER, LABEL_UPDATE_UID
 from springtide_api.objects import IncrementalUpdate, Meta, ModelGeneration
 from springtide_api.update_spec import UpdateSpec
@@ -45,6 +45,9 @@ from springtide_operator.lifecycle.plan import (
     SuspendJob,
     WriteGeneration,
 )
+
+if TYPE_CHECKING:
+    from springtide_api.generation import GenerationStatus
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MONTHS = [f"2025-{month:02d}" for month in range(1, 13)] + [f"2026-{m:02d}" for m in range(1, 13)]
@@ -168,7 +171,7 @@ class World:
                 return plan
         raise AssertionError(f"does not settle; the last plan: {self.plan}")
 
-    def _apply(self, action: object) -> None:
+    def _apply(self, action: object) -> None:  # noqa: C901 - one case for each action
         match action:
             case CreateGeneration():
                 self._create(action)
@@ -393,7 +396,9 @@ class World:
         own, live = self.aucs.get(month, (0.70, 0.60))
         rows = []
         for rule in generation.spec.recipe.gate.rules:
-            rows.append(_row(rule.name, own, live if asked.baseline else None, self.error))
+            entities = look.entities if look else generation.spec.data.holdout_entities
+            baseline = live if asked.baseline else None
+            rows.append(_row(rule.name, own, baseline, self.error, entities))
         return EvaluateOutput(
             rules=rows,
             candidate_digest=asked.candidate.digest,
@@ -403,7 +408,7 @@ class World:
         )
 
 
-def _row(rule: str, own: float, live: float | None, error: float) -> tuple:
+def _row(rule: str, own: float, live: float | None, error: float, entities: int) -> tuple:
     half = 1.645 * error
     if live is None:
         compared: tuple = (None,) * 6
@@ -412,4 +417,4 @@ def _row(rule: str, own: float, live: float | None, error: float) -> tuple:
         delta = own - live
         compared = (live, live - half, live + half, delta, delta - half, delta + half)
         live_error = error
-    return (rule, own, own - half, own + half, *compared, error, live_error, 200, 400)
+    return (rule, own, own - half, own + half, *compared, error, live_error, entities, 2 * entities)
