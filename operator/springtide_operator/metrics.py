@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 
 class Metrics:
@@ -57,15 +57,16 @@ class Metrics:
             ["namespace", "update"],
             registry=self.registry,
         )
-        self.degraded = Gauge(
-            "springtide_degraded",
-            "1 while the API server cannot be read or written as it should.",
-            registry=self.registry,
-        )
 
     def gauge(self, name: str, text: str, value: Callable[[], float]) -> None:
         """Register a number that is looked up at each scrape."""
         Gauge(name, text, registry=self.registry).set_function(value)
+
+    def gauges(self, name: str, text: str, values: Mapping[str, Callable[[], float]]) -> None:
+        """Register one number for each kind."""
+        gauge = Gauge(name, text, ["kind"], registry=self.registry)
+        for kind, value in values.items():
+            gauge.labels(kind).set_function(value)
 
     def forget(self, namespace: str, update: str) -> None:
         """Drop the series of an update that is gone."""

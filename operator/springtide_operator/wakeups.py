@@ -192,7 +192,7 @@ class Wakeups:
                     break
                 task = asyncio.create_task(self._one(key), name=f"reconcile {key}")
                 self._running.add(task)
-                task.add_done_callback(self._ended)
+                task.add_done_callback(self._running.discard)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), due)
 
@@ -206,16 +206,14 @@ class Wakeups:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
-        self._changed.set()
-        if not task.cancelled() and (error := task.exception()) is not None:
-            raise error  # `work` answers for its own failures; this is a bug of the queue
-
     async def _one(self, key: Key) -> None:
-        outcome = await self._work(key)
-        now = self._monotonic()
-        if outcome.failed:
-            self._queue.failed(key, now, at_least=outcome.after or 0.0)
-        else:
-            self._queue.done(key, now, again=outcome.after)
+        outcome = Again(None, failed=True)
+        try:
+            outcome = await self._work(key)
+        finally:  # whatever came of it, the key must not stay with nobody
+            now = self._monotonic()
+            if outcome.failed:
+                self._queue.failed(key, now, at_least=outcome.after or 0.0)
+            else:
+                self._queue.done(key, now, again=outcome.after)
+            self._changed.set()

@@ -22,7 +22,7 @@ class Store:
     """All objects of one kind."""
 
     def __init__(self, owner: Owner, trim: Callable[[Raw], None]) -> None:
-        self._owner = owner
+        self.owner = owner
         self._trim = trim
         self._objects: dict[Place, Raw] = {}
         self._owned: defaultdict[Place, set[Place]] = defaultdict(set)
@@ -93,14 +93,14 @@ class Store:
             self._drop(held)
         self._trim(item)
         self._objects[place] = item
-        if owner := self._owner(item):
+        if owner := self.owner(item):
             self._owned[place[0], owner].add(place)
         return True
 
     def _drop(self, held: Raw) -> None:
         place = identity(held)
         del self._objects[place]
-        key = (place[0], self._owner(held))
+        key = (place[0], self.owner(held))
         if key in self._owned:
             self._owned[key].discard(place)
             if not self._owned[key]:

@@ -80,13 +80,13 @@ class Connection:
 
     async def close(self) -> None:
         """End the session."""
-        await self._rest.close()  # type: ignore[no-untyped-call]
+        await self._rest.close()
 
 
 async def _load(configuration: Configuration, file: Path | None) -> None:
     named = str(file) if file else os.environ.get("KUBECONFIG")
     if named is None and "KUBERNETES_SERVICE_HOST" in os.environ:
-        kubeconfig.load_incluster_config(configuration)
+        kubeconfig.load_incluster_config(configuration)  # type: ignore[no-untyped-call]
         return
     await kubeconfig.load_kube_config(  # type: ignore[no-untyped-call]
         config_file=named, client_configuration=configuration, persist_config=False

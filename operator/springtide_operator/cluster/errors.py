@@ -45,6 +45,10 @@ class Forbidden(ApiError):  # noqa: N818
     """403: RBAC, quota, admission or a namespace that is being deleted."""
 
 
+class Terminating(Forbidden):
+    """403: the namespace is being deleted; nothing can be made in it any more."""
+
+
 class Unauthorized(ApiError):  # noqa: N818
     """401: the token has expired or was revoked."""
 
@@ -100,8 +104,12 @@ def of_status(
     kind = _TYPES.get(status, Unavailable if status >= 500 else ApiError)
     if kind is Conflict and reason == "AlreadyExists":
         kind = AlreadyExists
+    details = body.get("details") or {}
+    causes = {str(cause.get("reason")) for cause in details.get("causes") or []}
+    if kind is Forbidden and "NamespaceTerminating" in causes:
+        kind = Terminating
     if retry_after is None:
-        asked = (body.get("details") or {}).get("retryAfterSeconds")
+        asked = details.get("retryAfterSeconds")
         retry_after = float(asked) if asked else None
     text = f"{what}: {status} {reason}: {body.get('message') or 'no message'}"
     return kind(text, status=status, reason=reason, retry_after=retry_after)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
@@ -57,14 +57,15 @@ class Reflector:
     namespace: str = ""
     labels: str = ""
     backoff: float = 30.0
-    heard: float = field(default_factory=time.monotonic)
-    """Monotonic seconds of the last answer, event or bookmark."""
+    heard: float | None = None
+    """Monotonic seconds of the last answer, event or bookmark, or of the start."""
     last_error: str = ""
     _failures: int = 0
     _fresh: bool = False
 
     async def run(self) -> None:
         """Reflect until cancelled."""
+        self.heard = time.monotonic()
         while True:
             try:
                 if not self._fresh:
@@ -81,8 +82,8 @@ class Reflector:
                 await self._pause(str(error), at_least=error.retry_after or 0.0)
 
     def age(self) -> float:
-        """Return the seconds since the API server was last heard of this kind."""
-        return time.monotonic() - self.heard
+        """Return the seconds since the API server was last heard of; 0 before the start."""
+        return time.monotonic() - self.heard if self.heard is not None else 0.0
 
     async def _list(self) -> None:
         listed = await self.client.list_all(self.kind, self.namespace, labels=self.labels)
@@ -104,8 +105,7 @@ class Reflector:
             quiet = False
             self._follow(event)
             self._well()
-        self.heard = time.monotonic()
-        if quiet and self.heard - began < SHORTEST_WATCH:
+        if quiet and time.monotonic() - began < SHORTEST_WATCH:
             raise errors.Unavailable(f"watch of {self.kind.plural} ended at once")
         self._well()
 

@@ -1,0 +1,197 @@
+"""The operator put together: what runs, in which order it starts, and how it ends.
+
+It knows nothing of the process around it, so that tests run it, and drop it, in process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+from prometheus_client.aiohttp import make_aiohttp_handler
+
+from springtide_operator.cluster import errors
+from springtide_operator.cluster.act import Hands
+from springtide_operator.cluster.asking import Asking
+from springtide_operator.cluster.client import Client
+from springtide_operator.cluster.clock import ServerClock
+from springtide_operator.cluster.events import Events
+from springtide_operator.cluster.gatekeeping import Reviews
+from springtide_operator.cluster.kinds import JOB
+from springtide_operator.cluster.lease import Lease
+from springtide_operator.cluster.limits import Limits
+from springtide_operator.cluster.observe import Sight
+from springtide_operator.cluster.statuses import Statuses
+from springtide_operator.cluster.watching import by_label, new_cache, reflectors
+from springtide_operator.health import Health, Pulse
+from springtide_operator.lifecycle.observation import Defaults
+from springtide_operator.metrics import Metrics
+from springtide_operator.ports.progress import Door, NotNow, Reports
+from springtide_operator.reconcile import Reconciler
+from springtide_operator.wakeups import Key, Queue, Wakeups
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from typing import Any
+
+    from springtide_operator.cluster.connection import Connection
+    from springtide_operator.settings import Settings
+
+DRAIN_SECONDS = 4.0
+RELEASE_SECONDS = 2.0
+
+log = structlog.get_logger(__name__)
+
+
+class _Gate(Reviews):
+    """Reviews tokens; a failure to ask is no verdict on the token."""
+
+    async def review(self, token: str) -> tuple[str, str, str] | None:
+        try:
+            return await super().review(token)
+        except errors.ApiError as error:
+            raise NotNow from error
+
+
+class Operator:
+    """One operator on one connection. `start` it, `stop` it; `ended` resolves when it lost."""
+
+    def __init__(self, settings: Settings, connection: Connection) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.clock = ServerClock(time.monotonic)
+        self.client = self._client(connection, per_second=50, in_flight=20)
+        self.lease = Lease(
+            self._client(connection, per_second=10, in_flight=2),
+            settings.lease_namespace,
+            settings.lease_name,
+            settings.identity,
+            seconds=settings.lease_seconds,
+        )
+        self.client.guard = self.lease.guard
+        self.cache = new_cache()
+        self.reports = Reports()
+        self.pulse = Pulse()
+        self._tasks: list[asyncio.Task[None]] = []
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.wakeups = Wakeups(self._reconciler(), Queue(), workers=settings.workers)
+        self.reflectors = reflectors(self.client, self.cache, settings.namespace, self._wake)
+        gate = _Gate(self._client(connection, per_second=5, in_flight=4), self.cache)
+        self.door = Door(gate, self.reports, self.clock.now, self._wake_of_job)
+        self._register()
+
+    async def start(self) -> None:
+        """Wait for the Lease, fill the cache, then work."""
+        self._spawn(self.pulse.run(), "pulse")
+        await self.lease.acquire()
+        self._spawn(self.lease.keep(), "lease")
+        for reflector in self.reflectors:
+            self._spawn(reflector.run(), f"reflector {reflector.kind.plural}")
+        while not self.cache.listed:
+            await asyncio.sleep(0.02)
+        self._spawn(self.wakeups.run(), "wakeups")
+        log.info("working", namespace=self.settings.namespace or "all")
+
+    async def stop(self) -> None:
+        """Take on nothing new, let what runs finish for a moment, and give the Lease up."""
+        for task in self._tasks:
+            if task.get_name() != "lease":
+                task.cancel()
+        await self.wakeups.drain(DRAIN_SECONDS)
+        await self._gather()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RELEASE_SECONDS):
+                await self.lease.release()
+
+    async def drop(self) -> None:
+        """End at once, as a crash would: nothing more is written, the Lease stays."""
+        await self._gather()
+        await self.wakeups.drain(0)
+
+    def health(self) -> Health:
+        """Tell how it fares."""
+        return Health(
+            silence={each.kind.plural: each.age() for each in self.reflectors},
+            unreachable={each.kind.plural: each.last_error for each in self.reflectors},
+            depth=self.wakeups.depth(),
+            oldest=self.wakeups.oldest(),
+            lag=self.pulse.lag(),
+        )
+
+    def metrics_handler(self) -> Any:
+        """Return the web handler of /metrics."""
+        return make_aiohttp_handler(registry=self.metrics.registry)
+
+    def _client(self, connection: Connection, *, per_second: float, in_flight: int) -> Client:
+        limits = Limits(
+            per_second=per_second,
+            burst=2 * int(per_second),
+            in_flight=in_flight,
+            monotonic=time.monotonic,
+        )
+        return Client(connection, self.clock, limits, count=self._counted)
+
+    def _reconciler(self) -> Reconciler:
+        settings = self.settings
+        asking = Asking(self.client)
+        defaults = Defaults(settings.trainer_image, settings.progress_url, settings.max_probes)
+        statuses = Statuses(self.client, self.cache, self._count_status)
+        hands = Hands(
+            client=self.client,
+            cache=self.cache,
+            asking=asking,
+            events=Events(self.client, "springtide"),
+            statuses=statuses,
+            progress_url=settings.progress_url,
+        )
+        sight = Sight(self.cache, asking, self.reports, defaults, terminating=set())
+        return Reconciler(sight, hands, self.clock, self.metrics, settings.resync_seconds)
+
+    def _register(self) -> None:
+        gauge = self.metrics.gauge
+        gauge("springtide_queue_depth", "Updates that wait for a worker.", self.wakeups.depth)
+        gauge("springtide_queue_oldest_seconds", "Wait of the oldest.", self.wakeups.oldest)
+        gauge("springtide_loop_lag_seconds", "How late the event loop is.", self.pulse.lag)
+        gauge("springtide_degraded", "1 while a kind cannot be read.", self._degraded)
+        ages = {each.kind.plural: each.age for each in self.reflectors}
+        text = "Since the API server was last heard of a kind."
+        self.metrics.gauges("springtide_watch_age_seconds", text, ages)
+
+    def _degraded(self) -> float:
+        return 1.0 if any(each.last_error for each in self.reflectors) else 0.0
+
+    def _counted(self, verb: str, status: int) -> None:
+        self.metrics.requests.labels(verb, str(status)).inc()
+
+    def _count_status(self, kind: str) -> None:
+        self.metrics.status_writes.labels(kind).inc()
+
+    def _wake(self, namespace: str, name: str) -> None:
+        self.wakeups.add(Key(namespace, name))
+
+    def _wake_of_job(self, namespace: str, job: str) -> None:
+        raw = self.cache.get(JOB, namespace, job)
+        if raw is not None:
+            self._wake(namespace, by_label(raw))
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(self._over)
+        self._tasks.append(task)
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        """A part that ends by itself ends the operator: the Lease is lost, or a bug."""
+        if task.cancelled() or self.ended.done():
+            return
+        error = task.exception()
+        log.error("part ended", part=task.get_name(), error=str(error), exc_info=error)
+        self.ended.set_exception(error or RuntimeError(f"{task.get_name()} ended"))
+
+    async def _gather(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()

@@ -1,0 +1,179 @@
+"""Carries out a plan: actions become manifests, applied in order, each safe to repeat.
+
+A crash between any two writes, followed by the same plan, ends in the same world: names are
+deterministic, a name that is taken is success only where its owner is ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from springtide_api import names
+from springtide_api.generation import GenerationStatus
+from springtide_operator.cluster import errors
+from springtide_operator.cluster.jobs_seen import controller_uid
+from springtide_operator.cluster.kinds import DEPLOYMENT, GENERATION, JOB, UPDATE
+from springtide_operator.lifecycle import plan as plans
+from springtide_operator.manifests import identity, job, serving
+
+if TYPE_CHECKING:
+    from springtide_api.objects import Meta
+    from springtide_operator.cluster.asking import Asking
+    from springtide_operator.cluster.cache import Cache
+    from springtide_operator.cluster.client import Client
+    from springtide_operator.cluster.events import Events
+    from springtide_operator.cluster.kinds import Kind, Raw
+    from springtide_operator.cluster.statuses import Statuses
+
+
+class Blocked(Exception):  # noqa: N818 - a person must act; it is no failure of ours
+    """Something stands in the way that only a person can move."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(f"{reason}: {message}")
+        self.reason = reason
+        self.message = message
+
+
+@dataclass
+class Hands:
+    """Executes actions and says Events.
+
+    Own writes go into the cache at once, so that the next look sees them.
+    """
+
+    client: Client
+    cache: Cache
+    asking: Asking
+    events: Events
+    statuses: Statuses
+    progress_url: str
+
+    async def do(self, update: Meta, action: plans.Action) -> None:  # noqa: C901 - one line a case
+        """Carry out one action.
+
+        Raises:
+            Blocked: a person must act.
+            ApiError: try again later.
+        """
+        match action:
+            case plans.CreateGeneration():
+                await self._create_generation(update, action)
+            case plans.WriteGeneration(name, status):
+                await self.statuses.write(
+                    GENERATION, (update.namespace, name), status.plain(), GenerationStatus
+                )
+            case plans.AdoptGeneration(name, owned):
+                await self._adopt(update, name, owned=owned)
+            case plans.DeleteGeneration(name, uid):
+                await self._delete(GENERATION, update.namespace, name, uid)
+            case plans.StartJob():
+                await self._start(update, action)
+            case plans.SuspendJob(name, uid, suspend):
+                operations = [_is(uid), _set("/spec/suspend", suspend)]
+                await self._patch(JOB, update.namespace, name, operations)
+            case plans.DeleteJob(name, uid):
+                await self._delete(JOB, update.namespace, name, uid)
+            case plans.Serve():
+                await self._serve(update, action.target.target_ref.name, action)
+            case plans.Release():
+                await self._serve(update, action.target.target_ref.name, action)
+            case plans.HoldFinalizer(present):
+                await self._hold(update, present=present)
+
+    async def say(self, update: Meta, said: plans.Announcement) -> None:
+        """Post an Event on the update, or on the generation that it is about."""
+        kind, name = (GENERATION, said.generation) if said.generation else (UPDATE, update.name)
+        about = self.cache.get(kind, update.namespace, name)
+        if about is not None:
+            await self.events.say(kind, about, said.reason, said.message, type_=said.type)
+
+    async def _create_generation(self, update: Meta, action: plans.CreateGeneration) -> None:
+        body = identity.generation(update, action)
+        try:
+            made = await self.client.create(GENERATION, body)
+        except errors.AlreadyExists:
+            made = await self.client.get(GENERATION, update.namespace, action.name)
+            labels = made["metadata"].get("labels") or {}
+            ours = labels.get(names.LABEL_UPDATE_UID) == update.uid
+            self._must_be_ours("ModelGeneration", made, ours=ours)
+        self.cache.insert(GENERATION, made)
+
+    async def _start(self, update: Meta, action: plans.StartJob) -> None:
+        body = job.job(update, action, self.progress_url)
+        try:
+            made = await self.client.create(JOB, body)
+        except errors.AlreadyExists:
+            made = await self.client.get(JOB, update.namespace, action.run.job)
+            self._must_be_ours("Job", made, ours=controller_uid(made) == update.uid)
+        self.cache.insert(JOB, made)
+
+    def _must_be_ours(self, kind: str, made: Raw, *, ours: bool) -> None:
+        metadata = made["metadata"]
+        if "deletionTimestamp" in metadata:
+            raise errors.Conflict(f"{kind} {metadata['name']} is being deleted")
+        if not ours:
+            message = (
+                f"{kind} {metadata['name']} exists and is not of this update; delete or rename it"
+            )
+            raise Blocked("NameCollision", message)
+
+    async def _adopt(self, update: Meta, name: str, *, owned: bool) -> None:
+        held = self.cache.get(GENERATION, update.namespace, name)
+        if held is None:
+            return
+        owners = [identity.owner_reference(update)] if owned else []
+        label = names.LABEL_UPDATE_UID.replace("/", "~1")
+        operations = [
+            _is(held["metadata"]["uid"]),
+            _set(f"/metadata/labels/{label}", update.uid),
+            _set("/metadata/ownerReferences", owners),
+        ]
+        await self._patch(GENERATION, update.namespace, name, operations)
+
+    async def _hold(self, update: Meta, *, present: bool) -> None:
+        others = [each for each in update.finalizers if each != names.FINALIZER]
+        wanted = [*others, names.FINALIZER] if present else others
+        operations: list[Raw] = [_is(update.uid)]
+        if update.finalizers:
+            seen = list(update.finalizers)
+            operations.append({"op": "test", "path": "/metadata/finalizers", "value": seen})
+        operations.append(_set("/metadata/finalizers", wanted))
+        await self._patch(UPDATE, update.namespace, update.name, operations)
+
+    async def _serve(self, update: Meta, name: str, action: plans.Serve | plans.Release) -> None:
+        """Apply, never by force: what others set is theirs."""
+        body = (
+            serving.deployment(update, action)
+            if isinstance(action, plans.Serve)
+            else serving.released(update, action)
+        )
+        self.asking.forget_deployment(update.namespace, name)
+        manager = names.field_manager(update.name)
+        applied = await self.client.apply(DEPLOYMENT, body, manager=manager)
+        if names.LABEL_UPDATE in (applied["metadata"].get("labels") or {}):
+            self.cache.insert(DEPLOYMENT, applied)
+
+    async def _patch(self, kind: Kind, namespace: str, name: str, operations: list[Raw]) -> None:
+        try:
+            patched = await self.client.patch(
+                kind, namespace, name, operations, manager=names.FIELD_MANAGER
+            )
+        except errors.NotFound:
+            return
+        self.cache.insert(kind, patched)
+
+    async def _delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
+        try:
+            await self.client.delete(kind, namespace, name, uid=uid)
+        except (errors.NotFound, errors.Conflict):
+            return  # gone, or another one by now
+
+
+def _is(uid: str) -> Raw:
+    return {"op": "test", "path": "/metadata/uid", "value": uid}
+
+
+def _set(path: str, value: object) -> Raw:
+    return {"op": "add", "path": path, "value": value}

@@ -1,0 +1,171 @@
+"""Jobs and their pods as `decide` sees them: what runs, what ended how, and why something waits."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from springtide_api import names
+from springtide_api.contract import TERMINATION_LIMIT, Result
+from springtide_operator.lifecycle.observation import JobSeen, PodSeen
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from springtide_operator.cluster.kinds import Raw
+
+STARTING = frozenset({"", "ContainerCreating", "PodInitializing"})
+PULLING = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
+_LACKS = re.compile(r"Insufficient ([^\s,.;]+(?:\.[^\s,.;]+)*)")
+
+
+def job_seen(raw: Raw, pods: Iterable[Raw], problem: str) -> JobSeen:
+    """Read one Job.
+
+    Args:
+        raw: the Job.
+        pods: its pods.
+        problem: why it has no pod, from its events.
+    """
+    metadata = raw["metadata"]
+    labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
+    ended = {each["type"]: each for each in true_conditions(raw)}
+    end = ended.get("Complete") or ended.get("Failed")
+    own = sorted(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
+    return JobSeen(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        owner_uid=controller_uid(raw),
+        stage=labels.get(names.LABEL_STAGE, ""),
+        number=whole(labels.get(names.LABEL_GENERATION)),
+        attempt=whole(labels.get(names.LABEL_ATTEMPT)) or 1,
+        created=moment(metadata["creationTimestamp"]),
+        succeeded="Complete" in ended,
+        failed="Failed" in ended,
+        finished=moment(end["lastTransitionTime"]) if end else None,
+        failure=_failure(ended.get("Failed")),
+        suspended=bool(raw["spec"].get("suspend")),
+        deleting="deletionTimestamp" in metadata,
+        request=annotations.get(names.ANNOTATION_REQUEST, ""),
+        trigger=annotations.get(names.ANNOTATION_TRIGGER, ""),
+        cursor=_cursor(annotations.get(names.ANNOTATION_CURSOR, "")),
+        pods=tuple(map(pod_seen, own)),
+        problem=problem,
+        result=_result(metadata["name"], own),
+    )
+
+
+def pod_seen(raw: Raw) -> PodSeen:
+    """Read one pod of a Job of ours."""
+    metadata, status = raw["metadata"], raw.get("status") or {}
+    conditions = {each["type"]: each for each in status.get("conditions") or []}
+    ended = _terminated(raw) or {}
+    disrupted = conditions.get("DisruptionTarget", {}).get("status") == "True"
+    return PodSeen(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        created=moment(metadata["creationTimestamp"]),
+        scheduled=conditions.get("PodScheduled", {}).get("status") == "True",
+        running=status.get("phase") == "Running",
+        exit_code=ended.get("exitCode"),
+        out_of_memory=ended.get("reason") == "OOMKilled",
+        disrupted=disrupted or status.get("reason") == "Evicted",
+        waiting=why_waiting(raw),
+    )
+
+
+def why_waiting(raw: Raw) -> str:
+    """Say why a pod does not run yet, in scheduler's or kubelet's words; empty: it starts."""
+    status = raw.get("status") or {}
+    for each in status.get("conditions") or []:
+        if each["type"] == "PodScheduled" and each["status"] == "False":
+            said = str(each.get("message") or each.get("reason") or "")
+            lacks = _LACKS.search(said)
+            head = f"no node has a free {lacks[1]}" if lacks else "no node fits"
+            return f"{head}: {said}"
+    containers = [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
+    for container in containers:
+        waiting = (container.get("state") or {}).get("waiting") or {}
+        reason = str(waiting.get("reason") or "")
+        if reason not in STARTING:
+            said = str(waiting.get("message") or container.get("image") or "")
+            return f"image pull failed: {said}" if reason in PULLING else f"{reason}: {said}"
+    return ""
+
+
+def why_no_pod(events: Iterable[Raw]) -> str:
+    """Say why a Job has no pod, from its events: the newest refusal."""
+    refused = [event for event in events if event.get("reason") == "FailedCreate"]
+    if not refused:
+        return ""
+    newest = max(refused, key=lambda event: str(event.get("lastTimestamp") or ""))
+    said = str(newest.get("message") or "").removeprefix("Error creating: ")
+    if "exceeded quota" in said:
+        return f"quota exceeded: {said}"
+    if "violates PodSecurity" in said:
+        return f"Pod Security refuses its pods: {said}"
+    return f"its pods are refused: {said}"
+
+
+def controller_uid(raw: Raw) -> str:
+    """Return the uid of the controlling owner; empty where there is none."""
+    for owner in raw["metadata"].get("ownerReferences") or []:
+        if owner.get("controller"):
+            return str(owner["uid"])
+    return ""
+
+
+def true_conditions(raw: Raw) -> list[dict[str, Any]]:
+    """Return the conditions that hold."""
+    conditions = (raw.get("status") or {}).get("conditions") or []
+    return [each for each in conditions if each.get("status") == "True"]
+
+
+def whole(text: str | None) -> int | None:
+    """Read a whole number from a label that anybody may have written."""
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 10 else None
+
+
+def moment(text: str) -> datetime:
+    """Read a time of the API server."""
+    return datetime.fromisoformat(text)
+
+
+def _cursor(text: str) -> datetime | None:
+    try:
+        read = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return read if read.tzinfo else None
+
+
+def _failure(condition: dict[str, Any] | None) -> str:
+    if condition is None:
+        return ""
+    return f"{condition.get('reason', 'Failed')}: {condition.get('message', '')}".rstrip(": ")
+
+
+def _terminated(raw: Raw) -> dict[str, Any] | None:
+    for container in (raw.get("status") or {}).get("containerStatuses") or []:
+        ended = (container.get("state") or {}).get("terminated")
+        if ended is not None:
+            return dict(ended)
+    return None
+
+
+def _result(job: str, pods: Sequence[Raw]) -> Result | None:
+    """Read the newest pod's termination message: bounded, well-formed and of this very job."""
+    for pod in reversed(pods):
+        message = str((_terminated(pod) or {}).get("message") or "")
+        if not message or len(message.encode()) > TERMINATION_LIMIT:
+            continue
+        try:
+            result = Result.model_validate_json(message)
+        except ValidationError:
+            continue
+        if result.job == job:
+            return result
+    return None

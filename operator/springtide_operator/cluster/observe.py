@@ -1,0 +1,160 @@
+"""Puts together what `decide` reasons about: one update with all that belongs to it, read once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from springtide_api.names import LABEL_STAGE
+from springtide_api.objects import parse_generation, parse_update
+from springtide_operator.cluster.jobs_seen import job_seen, true_conditions, why_no_pod
+from springtide_operator.cluster.kinds import DEPLOYMENT, GENERATION, JOB, POD, UPDATE
+from springtide_operator.cluster.targets_seen import owned_by, selector, target_seen
+from springtide_operator.lifecycle.observation import Observation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from springtide_api.generation import StageRun
+    from springtide_api.objects import IncrementalUpdate, ModelGeneration
+    from springtide_api.update_spec import Target
+    from springtide_operator.cluster.asking import Asking
+    from springtide_operator.cluster.cache import Cache
+    from springtide_operator.cluster.kinds import Raw
+    from springtide_operator.lifecycle.observation import (
+        Defaults,
+        JobSeen,
+        ProgressSeen,
+        TargetSeen,
+    )
+
+JOB_NAME = "batch.kubernetes.io/job-name"
+
+
+class Reported(Protocol):
+    """What trainers said of their progress."""
+
+    def of(self, namespace: str, job: str) -> ProgressSeen | None:
+        """Return the last report of a Job."""
+
+
+@dataclass
+class Sight:
+    """Looks at updates: from the cache where a watch keeps it true, live where none does."""
+
+    cache: Cache
+    asking: Asking
+    reported: Reported
+    defaults: Defaults
+    terminating: set[str]
+    """Namespaces that refused a write because they are being deleted."""
+
+    async def observe(self, namespace: str, name: str) -> Observation | None:
+        """Look at one update. None: it does not exist.
+
+        Raises:
+            InvalidObject: the update or a generation does not fit its type.
+            ApiError: a live read failed.
+        """
+        raw = self.cache.get(UPDATE, namespace, name)
+        if raw is None:
+            return None
+        update = parse_update(raw)
+        generations = tuple(
+            sorted(
+                map(parse_generation, self.cache.of_update(GENERATION, namespace, name)),
+                key=lambda generation: generation.spec.number,
+            )
+        )
+        jobs = await self._jobs(update, generations)
+        targets = await asyncio.gather(
+            *(self._target(update, target) for target in update.spec.rollout.targets)
+        )
+        reports = {job.name: self.reported.of(namespace, job.name) for job in jobs}
+        return Observation(
+            update=update,
+            generations=generations,
+            jobs=jobs,
+            targets=tuple(targets),
+            defaults=self.defaults,
+            progress={job: report for job, report in reports.items() if report is not None},
+            probes_running=self._probes_running(),
+            namespace_terminating=namespace in self.terminating,
+        )
+
+    async def _jobs(
+        self, update: IncrementalUpdate, generations: Iterable[ModelGeneration]
+    ) -> tuple[JobSeen, ...]:
+        namespace, name = update.metadata.namespace, update.metadata.name
+        held = self.cache.of_update(JOB, namespace, name)
+        missing = _recorded(generations) - {raw["metadata"]["name"] for raw in held}
+        # The watch of generations may be ahead of that of Jobs: a recorded Job counts as gone only
+        # where the API server itself says so.
+        live = await asyncio.gather(*(self.asking.job(namespace, job) for job in sorted(missing)))
+        found = [raw for raw in live if raw is not None]
+        pods = defaultdict(list)
+        for pod in self.cache.of_update(POD, namespace, name):
+            labels = pod["metadata"].get("labels") or {}
+            pods[labels.get(JOB_NAME, "")].append(pod)
+        return tuple([await self._job(raw, pods[raw["metadata"]["name"]]) for raw in held + found])
+
+    async def _job(self, raw: Raw, pods: list[Raw]) -> JobSeen:
+        metadata = raw["metadata"]
+        own = owned_by(metadata["uid"], pods)
+        problem = ""
+        if not own and not raw["spec"].get("suspend") and not true_conditions(raw):
+            events = await self.asking.events(metadata["namespace"], metadata["uid"])
+            problem = why_no_pod(events)
+        return job_seen(raw, own, problem)
+
+    async def _target(self, update: IncrementalUpdate, target: Target) -> TargetSeen:
+        namespace, name = update.metadata.namespace, target.target_ref.name
+        raw = self.cache.get(DEPLOYMENT, namespace, name)
+        if raw is None:
+            raw = await self.asking.deployment(namespace, name)
+        replica_sets: list[Raw] = []
+        pods: list[Raw] = []
+        if raw is not None and (labels := selector(raw)):
+            uid, revision = raw["metadata"]["uid"], raw["metadata"].get("generation")
+            found = await self.asking.replica_sets(namespace, labels, (uid, revision))
+            replica_sets = owned_by(uid, found)
+            if _lags(raw):
+                pods = await self._newest_pods(namespace, labels, replica_sets)
+        return target_seen(target, raw, update.metadata.name, replica_sets=replica_sets, pods=pods)
+
+    async def _newest_pods(self, namespace: str, labels: str, replica_sets: list[Raw]) -> list[Raw]:
+        newest = max(replica_sets, key=_revision, default=None)
+        if newest is None:
+            return []
+        pods = await self.asking.serving_pods(namespace, labels)
+        return owned_by(newest["metadata"]["uid"], pods)
+
+    def _probes_running(self) -> int:
+        jobs = self.cache.stores[JOB].all()
+        return sum(1 for raw in jobs if _is_probe(raw) and not true_conditions(raw))
+
+
+def _recorded(generations: Iterable[ModelGeneration]) -> set[str]:
+    """Name the Jobs that were made and whose outcome still counts."""
+    runs: list[StageRun | None] = []
+    for generation in generations:
+        status = generation.status
+        if status.verdict == "Pending" and not status.retired:
+            runs += [status.training if status.artifact is None else None, status.evaluation]
+    return {run.job for run in runs if run is not None and run.job_uid}
+
+
+def _is_probe(raw: Raw) -> bool:
+
+    return (raw["metadata"].get("labels") or {}).get(LABEL_STAGE) == "probe"
+
+
+def _lags(raw: Raw) -> bool:
+    return bool((raw.get("status") or {}).get("unavailableReplicas"))
+
+
+def _revision(raw: Raw) -> int:
+    annotations = raw["metadata"].get("annotations") or {}
+    return int(annotations.get("deployment.kubernetes.io/revision") or 0)

@@ -1,0 +1,98 @@
+"""Statuses: written whole, by one manager, only where they differ, never over newer ones.
+
+A foreign writer of spec or metadata must neither stop a write nor be overwritten, and a second
+operator with an older view must not turn a status back: so a write holds for the status as it was
+seen, whatever else changed meanwhile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from springtide_api.names import FIELD_MANAGER
+from springtide_operator.cluster import errors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from springtide_api.schema import Model
+    from springtide_operator.cluster.cache import Cache, Place
+    from springtide_operator.cluster.client import Client
+    from springtide_operator.cluster.kinds import Kind, Raw
+
+TRIES = 5
+"""Writes against a foreign writer before the back-off takes over."""
+
+
+@dataclass
+class Statuses:
+    """Writes statuses of our kinds. `count` is told the kind of every write."""
+
+    client: Client
+    cache: Cache
+    count: Callable[[str], None] = lambda kind: None
+
+    def differs(self, kind: Kind, place: Place, status: Raw, model: type[Model]) -> set[str]:
+        """Return the fields in which the cached status differs; empty: nothing to write."""
+        raw = self.cache.get(kind, *place)
+        held = _normal(raw.get("status"), model) if raw else {}
+        return {key for key in {*held, *status} if held.get(key) != status.get(key)}
+
+    async def write(self, kind: Kind, place: Place, status: Raw, model: type[Model]) -> None:
+        """Write a status where it differs from the cached one.
+
+        Args:
+            kind: of the object.
+            place: namespace and name.
+            status: the whole status as JSON, without nulls.
+            model: its type, which knows the defaults that the API server fills in.
+
+        Raises:
+            Conflict: the status is not what was seen any more; observe again.
+        """
+        raw = self.cache.get(kind, *place)
+        if raw is None or not self.differs(kind, place, status, model):
+            return
+        version = raw["metadata"]["resourceVersion"]
+        for _ in range(TRIES):
+            try:
+                written = await self._apply(kind, raw, version, status)
+            except errors.Conflict:
+                live = await self.client.get(kind, *place)
+                self.cache.insert(kind, live)
+                same = live["metadata"]["uid"] == raw["metadata"]["uid"]
+                if not same or live.get("status") != raw.get("status"):
+                    raise
+                version = live["metadata"]["resourceVersion"]
+                continue
+            except errors.NotFound:
+                return  # deleted meanwhile; the watch will say so
+            self.cache.insert(kind, written)
+            self.count(kind.name)
+            return
+        raise errors.Conflict(f"{kind.name} {'/'.join(place)}: changed again and again by others")
+
+    async def _apply(self, kind: Kind, raw: Raw, version: str, status: Raw) -> Raw:
+        metadata = raw["metadata"]
+        body = {
+            "metadata": {
+                "namespace": metadata["namespace"],
+                "name": metadata["name"],
+                "uid": metadata["uid"],
+                "resourceVersion": version,
+            },
+            "status": status,
+        }
+        return await self.client.apply(
+            kind, body, manager=FIELD_MANAGER, force=True, subresource="status"
+        )
+
+
+def _normal(status: Any, model: type[Model]) -> Raw:
+    try:
+        return model.model_validate(status or {}).plain()
+    except ValidationError:
+        return {}  # written by a stranger or another version: write it anew

@@ -1,0 +1,128 @@
+"""A user's Deployment as `decide` sees it: what it carries, who set that, and how its pods fare."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from springtide_api import names
+from springtide_operator.cluster.jobs_seen import whole, why_waiting
+from springtide_operator.lifecycle.observation import TargetSeen
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from springtide_api.update_spec import Target
+    from springtide_operator.cluster.kinds import Raw
+
+
+def target_seen(
+    target: Target,
+    raw: Raw | None,
+    update: str,
+    *,
+    replica_sets: Iterable[Raw],
+    pods: Iterable[Raw],
+) -> TargetSeen:
+    """Read one target.
+
+    Args:
+        target: as the spec names it.
+        raw: the Deployment; None: it does not exist.
+        update: name of the update, which names our field manager.
+        replica_sets: of this Deployment.
+        pods: of its newest template, where they are not all available.
+    """
+    if raw is None:
+        return TargetSeen(target)
+    metadata, spec, status = raw["metadata"], raw["spec"], raw.get("status") or {}
+    template = spec["template"]
+    container = _container(template, target.container)
+    number = (template["metadata"].get("labels") or {}).get(names.LABEL_GENERATION)
+    updated = status.get("updatedReplicas", 0)
+    return TargetSeen(
+        target=target,
+        uid=metadata["uid"],
+        deleting="deletionTimestamp" in metadata,
+        has_container=container is not None,
+        claimed_by=(metadata.get("labels") or {}).get(names.LABEL_UPDATE, ""),
+        number=whole(number),
+        highest_number=whole((metadata.get("annotations") or {}).get(names.ANNOTATION_NUMBER)),
+        digest=_variable(container, target.env.digest),
+        uri=_variable(container, target.env.uri),
+        foreign_manager=foreign_manager(raw, target, names.field_manager(update)),
+        paused=bool(spec.get("paused")),
+        wanted=spec.get("replicas", 1),
+        updated=updated,
+        available=status.get("availableReplicas", 0),
+        old=max(0, status.get("replicas", 0) - updated),
+        settled=status.get("observedGeneration", 0) >= metadata.get("generation", 0),
+        stalled=_stalled(status),
+        trouble=next(filter(None, map(_trouble, pods)), ""),
+        named=_named([template, *(each["spec"]["template"] for each in replica_sets)], target),
+    )
+
+
+def foreign_manager(raw: Raw, target: Target, ours: str) -> str:
+    """Name a field manager other than ours that owns one of our two variables."""
+    ours_too = {f'k:{{"name":{json.dumps(name)}}}' for name in (target.env.uri, target.env.digest)}
+    path = ["f:spec", "f:template", "f:spec", "f:containers"]
+    path += [f'k:{{"name":{json.dumps(target.container)}}}', "f:env"]
+    for entry in raw["metadata"].get("managedFields") or []:
+        owned: Any = entry.get("fieldsV1") or {}
+        for step in path:
+            owned = owned.get(step) or {}
+        if entry.get("manager") != ours and ours_too & set(owned):
+            return str(entry.get("manager") or "unknown")
+    return ""
+
+
+def selector(raw: Raw) -> str:
+    """Write a Deployment's label selector as a query; empty where it uses expressions alone."""
+    labels = (raw["spec"].get("selector") or {}).get("matchLabels") or {}
+    return ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
+
+
+def owned_by(uid: str, objects: Iterable[Raw]) -> list[Raw]:
+    """Keep what has this owner."""
+    return [
+        each
+        for each in objects
+        if any(owner["uid"] == uid for owner in each["metadata"].get("ownerReferences") or [])
+    ]
+
+
+def _container(template: Raw, name: str) -> Raw | None:
+    return next((each for each in template["spec"]["containers"] if each["name"] == name), None)
+
+
+def _variable(container: Raw | None, name: str) -> str | None:
+    for entry in (container or {}).get("env") or []:
+        if entry["name"] == name:
+            return str(entry.get("value", ""))
+    return None
+
+
+def _stalled(status: Raw) -> str:
+    for condition in status.get("conditions") or []:
+        if condition["type"] == "Progressing" and condition["status"] == "False":
+            return str(condition.get("message") or condition.get("reason") or "not progressing")
+    return ""
+
+
+def _trouble(pod: Raw) -> str:
+    """Say what keeps a serving pod from being ready: waiting, or ended before."""
+    if why := why_waiting(pod):
+        return why
+    for container in (pod.get("status") or {}).get("containerStatuses") or []:
+        ended = (container.get("lastState") or {}).get("terminated")
+        if ended and not container.get("ready"):
+            said = ended.get("message") or ended.get("reason") or "no message"
+            return f"container {container['name']} ended with code {ended['exitCode']}: {said}"
+    return ""
+
+
+def _named(templates: Iterable[Raw], target: Target) -> frozenset[str]:
+    containers = (_container(template, target.container) for template in templates)
+    digests = (_variable(container, target.env.digest) for container in containers)
+    return frozenset(digest for digest in digests if digest)

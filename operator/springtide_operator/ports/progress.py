@@ -1,0 +1,187 @@
+"""Where trainers report how far they are: POST /progress/{namespace}/{job}, in memory only.
+
+A report counts only with the projected token of a pod of that very Job. What was reported is worth
+nothing after a restart; the next report comes soon.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Protocol
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+from springtide_operator.lifecycle.observation import ProgressSeen
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from datetime import datetime
+
+LARGEST = 16 * 1024
+"""Bytes of a report."""
+TOKEN_SECONDS = 60.0
+"""A token is reviewed again after so long."""
+MOST_TOKENS = 4096
+MOST_REPORTS = 10_000
+
+
+Bearer = tuple[str, str, str]
+"""The pod that a token was given to: namespace, name, uid."""
+
+
+class NotNow(Exception):  # noqa: N818 - no failure of the one who reports
+    """The token cannot be reviewed at the moment."""
+
+
+class Gatekeeper(Protocol):
+    """Knows whom a token was given to, and which pods a Job has."""
+
+    async def review(self, token: str) -> Bearer | None:
+        """Ask the API server about a token of our audience; None: it is not good.
+
+        Raises:
+            NotNow: it cannot be asked.
+        """
+
+    def is_of_job(self, bearer: Bearer, job: str) -> bool:
+        """Whether the pod belongs to that Job."""
+
+
+class _Camel(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
+
+
+class _Metric(_Camel):
+    name: Annotated[str, Field(max_length=128)]
+    value: float | str
+
+
+class _Status(_Camel):
+    progress_percentage: Annotated[float | None, Field(ge=0, le=100)] = None
+    estimated_remaining_seconds: Annotated[float | None, Field(ge=0, le=1e9)] = None
+    metrics: Annotated[list[_Metric], Field(max_length=256)] = []
+
+
+class _Report(_Camel):
+    trainer_status: _Status
+
+
+@dataclass
+class Reports:
+    """The last report of each Job."""
+
+    _by_job: OrderedDict[tuple[str, str], ProgressSeen] = field(default_factory=OrderedDict)
+
+    def of(self, namespace: str, job: str) -> ProgressSeen | None:
+        """Return the last report of a Job."""
+        return self._by_job.get((namespace, job))
+
+    def put(self, namespace: str, job: str, report: ProgressSeen) -> None:
+        """Keep a report; the oldest go when there are too many."""
+        self._by_job[namespace, job] = report
+        self._by_job.move_to_end((namespace, job))
+        if len(self._by_job) > MOST_REPORTS:
+            self._by_job.popitem(last=False)
+
+
+def read(body: bytes, at: datetime) -> ProgressSeen:
+    """Read a report.
+
+    Raises:
+        ValueError: it is no JSON, not of the shape, or holds numbers that are none.
+    """
+    try:
+        status = _Report.model_validate_json(body).trainer_status
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "body"
+        raise ValueError(f"{where}: {first['msg']}") from None
+    percent, eta = status.progress_percentage, status.estimated_remaining_seconds
+    pairs = ((metric.name, _number(metric.value)) for metric in status.metrics)
+    return ProgressSeen(
+        percent=int(percent) if percent is not None else None,
+        eta_seconds=int(eta) if eta is not None else None,
+        metrics=tuple((name, value) for name, value in pairs if value is not None),
+        at=at,
+    )
+
+
+def _number(value: float | str) -> float | None:
+    """Numbers travel as numbers or as text; what is none, or not finite, is left out."""
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+@dataclass
+class Door:
+    """The HTTP side: who may report what.
+
+    Args:
+        gatekeeper: knows tokens and pods.
+        reports: where reports are kept.
+        now: the API server's time.
+        wake: called with namespace and Job after each report.
+    """
+
+    gatekeeper: Gatekeeper
+    reports: Reports
+    now: Callable[[], datetime]
+    wake: Callable[[str, str], None]
+    _tokens: OrderedDict[bytes, tuple[float, Bearer | None]] = field(default_factory=OrderedDict)
+
+    def application(self) -> web.Application:
+        """Return the web application."""
+        application = web.Application(client_max_size=LARGEST)
+        application.router.add_post("/progress/{namespace}/{job}", self._report)
+        return application
+
+    async def _report(self, request: web.Request) -> web.Response:
+        namespace, job = request.match_info["namespace"], request.match_info["job"]
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise web.HTTPUnauthorized(text="send the pod's token as Authorization: Bearer")
+        try:
+            bearer = await self._bearer(token.strip())
+        except NotNow:
+            raise web.HTTPServiceUnavailable(text="report again later") from None
+        if bearer is None:
+            raise web.HTTPUnauthorized(text="the token is not good for this service")
+        if bearer[0] != namespace or not self.gatekeeper.is_of_job(bearer, job):
+            raise web.HTTPForbidden(text="the token's pod is not of this Job")
+        try:
+            report = read(await request.read(), self.now())
+        except ValueError as error:
+            raise web.HTTPBadRequest(text=str(error)) from None
+        self.reports.put(namespace, job, report)
+        self.wake(namespace, job)
+        return web.json_response({})
+
+    async def _bearer(self, token: str) -> Bearer | None:
+        digest = hashlib.sha256(token.encode()).digest()
+        now = time.monotonic()
+        known = self._tokens.get(digest)
+        if known is not None and now - known[0] < TOKEN_SECONDS:
+            return known[1]
+        bearer = await self.gatekeeper.review(token)
+        self._tokens[digest] = (now, bearer)
+        self._tokens.move_to_end(digest)
+        if len(self._tokens) > MOST_TOKENS:
+            self._tokens.popitem(last=False)
+        return bearer
+
+
+async def serve(application: web.Application, port: int) -> Callable[[], Awaitable[None]]:
+    """Serve an application on a port of all addresses; call what is returned to end it."""
+    runner = web.AppRunner(application, handle_signals=False, access_log=None, shutdown_timeout=1)
+    await runner.setup()
+    await web.TCPSite(runner, port=port).start()
+    return runner.cleanup
