@@ -1,4 +1,5 @@
 import json
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import pytest
 import yaml
 from kubernetes import config
 from kubernetes.client import ApiException, CustomObjectsApi
+from local_cluster.control_plane import KubectlError
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
@@ -93,7 +95,27 @@ def server(apiserver):
     apiserver.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds"))
     apiserver.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
     apiserver.kubectl("create", "namespace", NAMESPACE)
+    until_explained(apiserver, time.monotonic() + 30)
     return apiserver
+
+
+def until_explained(apiserver, deadline):
+    """Wait until discovery and OpenAPI, which lag behind, know both kinds."""
+    while True:
+        try:
+            for kind in ("iu", "mg"):
+                apiserver.kubectl("explain", kind)
+        except KubectlError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+        else:
+            return
+
+
+@pytest.fixture(scope="session")
+def namespace(server):
+    return NAMESPACE
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,130 @@
+"""What people see: `kubectl explain`, `kubectl get` and the refusal of `kubectl apply`."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import yaml
+from local_cluster.control_plane import KubectlError
+
+pytestmark = pytest.mark.apiserver
+
+
+def words(text):
+    return " ".join(text.split())
+
+
+def table(printed):
+    """Cut what `kubectl get` printed by the places of its headings: a list of rows by heading."""
+    head, *lines = printed.rstrip("\n").split("\n")
+    names = head.split()
+    starts = [head.index(name) for name in names]
+    ends = [*starts[1:], None]
+    cut = [
+        {name: line[a:b].strip() for name, a, b in zip(names, starts, ends, strict=True)}
+        for line in lines
+    ]
+    return names, cut
+
+
+def ago(**time):
+    return (datetime.now(UTC) - timedelta(**time)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("iu", "judged against the live model on the same rows"),
+        ("iu.spec.gate", "All Required rules must pass; one that is refuted rejects"),
+        ("iu.spec.gate", "Default: ExtendHoldout with 3 looks."),
+        ("iu.spec.gate.rules", "Fewer entities than this decide nothing."),
+        ("iu.spec.gate.rules.minImprovement", 'In units of the metric, such as "0.005".'),
+        ("iu.spec.data.source.partition", "A week starts on Monday. Default Month."),
+        ("iu.spec.data.holdout.strategy", "enum: LatestPartitions, Tail"),
+        ("iu.spec.trigger.onData", "at least 1m, spread over the updates of the cluster."),
+        ("iu.spec.training.hyperparameters", "Optimiser steps. Either this or epochs."),
+        ("iu.spec.rollout.targets", "Springtide owns two environment variables of it"),
+        ("iu.status.cursor", "accept with the request quarantine@<token>"),
+        ("mg.spec", "Number, never used twice for one update"),
+        ("mg.status.evaluation.results", "Candidate minus live, signed so that more is better."),
+    ],
+)
+def test_explain_reads_as_documentation(server, path, told):
+    assert told in words(server.kubectl("explain", path))
+
+
+CONDITIONS = [
+    {"type": kind, "status": status, "reason": "R", "lastTransitionTime": "2026-03-01T00:00:00Z"}
+    for kind, status in (("Serving", "False"), ("Ready", "True"), ("TargetsInSync", "Unknown"))
+]
+
+
+def test_the_columns_of_an_update_tell_how_it_stands(server, namespace, objects, store, minimal):
+    objects.write_status(
+        store(minimal),
+        {
+            "phase": "Training",
+            "conditions": CONDITIONS,
+            "live": {"name": "ranker-g3", "number": 3},
+            "candidate": {"name": "ranker-g4", "number": 4},
+            "progress": {"summary": "40 %, 12m left", "waitingFor": "more data"},
+            "lastRun": {"generation": "ranker-g3", "verdict": "Blessed"},
+            "freshness": {"servedDataThrough": ago(days=12)},
+            "cursor": {"pendingRows": 2400},
+            "counters": {"gpuSeconds": 61},
+        },
+        dry_run=False,
+    )
+
+    names, (row,) = table(server.kubectl("get", "iu", "-n", namespace))
+    wide_names, (wide,) = table(server.kubectl("get", "iu", "-n", namespace, "-o", "wide"))
+
+    assert " ".join(names) == "NAME PHASE READY LIVE CANDIDATE PROGRESS VERDICT SERVED-DATA AGE"
+    assert row["PHASE"] == "Training"
+    assert row["READY"] == "True"
+    assert (row["LIVE"], row["CANDIDATE"]) == ("3", "4")
+    assert row["PROGRESS"] == "40 %, 12m left"
+    assert (row["VERDICT"], row["SERVED-DATA"]) == ("Blessed", "12d")
+    assert set(wide_names) - set(names) == {"WAITING-FOR", "PENDING-ROWS", "GPU-SECONDS"}
+    assert wide["WAITING-FOR"] == "more data"
+    assert (wide["PENDING-ROWS"], wide["GPU-SECONDS"]) == ("2400", "61")
+
+
+def test_the_columns_of_a_generation_tell_where_it_comes_from(
+    server, namespace, objects, store, generation
+):
+    parent = {"name": "ranker-g3", "digest": "sha256:" + 64 * "a"}
+    spec = {**generation["spec"], "number": 4, "origin": "Trained", "parent": parent, "data": {}}
+    del spec["initial"]
+    stored = store({**generation, "metadata": {"name": "ranker-g4"}, "spec": spec})
+    status = {"phase": "Live", "verdict": "Blessed", "trainedThrough": ago(days=12)}
+    objects.write_status(stored, status, dry_run=False)
+
+    names, (row,) = table(server.kubectl("get", "mg", "-n", namespace))
+
+    assert " ".join(names) == "NAME UPDATE NO. PARENT PHASE VERDICT DATA-THROUGH AGE"
+    assert (row["NAME"], row["UPDATE"], row["NO."]) == ("ranker-g4", "ranker", "4")
+    assert (row["PARENT"], row["PHASE"], row["VERDICT"]) == ("ranker-g3", "Live", "Blessed")
+    assert row["DATA-THROUGH"] == "12d"
+
+
+def test_the_category_lists_both_kinds(server, namespace, store, minimal, generation):
+    store(minimal)
+    store(generation)
+
+    listed = server.kubectl("get", "springtide", "-n", namespace, "-o", "name")
+
+    assert listed.split() == [
+        "incrementalupdate.springtide.dev/ranker",
+        "modelgeneration.springtide.dev/ranker-g0",
+    ]
+
+
+def test_a_refused_apply_says_what_to_do(server, namespace, minimal):
+    minimal["spec"]["gate"]["rules"] = [
+        {"name": "better", "metric": "auc", "minImprovement": {"absolute": "0"}}
+    ]
+
+    with pytest.raises(KubectlError) as refusal:
+        server.kubectl("apply", "-n", namespace, "-f", "-", input=yaml.safe_dump(minimal))
+
+    assert "add one such as {name: floor, metric: auc, min: '0.6'}" in str(refusal.value)
