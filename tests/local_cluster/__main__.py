@@ -9,16 +9,19 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+if sys.version_info < (3, 11):  # noqa: UP036 - pip has not looked yet when this runs
+    raise SystemExit("springtide needs Python 3.11 or newer; make PYTHON=... names another one")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from local_cluster import images, node, node_images
+from local_cluster import images, node
 from local_cluster.node import Node
 from local_cluster.places import CACHE
+from local_cluster.setting_up import PARTS, set_up
 
 
 def up(cluster: Node) -> None:
     """start the cluster, or what is missing of it"""
-    node_images.up(cluster)
+    cluster.up()
     print(f"export KUBECONFIG={cluster.kubeconfig}")
 
 
@@ -50,7 +53,7 @@ def kubeconfig(cluster: Node) -> None:
 def load_images(cluster: Node) -> None:
     """build the project's images and, where the cluster is up, take them into it"""
     if cluster.is_up():
-        print("\n".join(node_images.load(cluster)))
+        print("\n".join(cluster.load(*images.PROJECT)))
     else:
         print("\n".join(images.ensure(image) for image in images.PROJECT))
 
@@ -66,19 +69,27 @@ COMMANDS: dict[str, Callable[[Node], None]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="local_cluster", description=node.__doc__)
-    named = argparse.ArgumentParser(add_help=False)
-    named.add_argument("--name", default=node.from_environment().name, help="of the cluster")
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name, command in COMMANDS.items():
-        commands.add_parser(name, help=command.__doc__, parents=[named])
-    arguments = parser.parse_args()
+    arguments = _parser().parse_args()
     started = time.monotonic()
     try:
-        COMMANDS[arguments.command](Node(arguments.name))
+        if arguments.command == "setup":
+            set_up(parts=arguments.parts)
+        else:
+            COMMANDS[arguments.command](Node(arguments.name))
     except (RuntimeError, OSError) as error:
         raise SystemExit(f"{arguments.command}: {error}") from error
     print(f"{arguments.command}: {time.monotonic() - started:.1f} s", file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="local_cluster", description=node.__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    setup = commands.add_parser("setup", help="get everything that the other commands need")
+    setup.add_argument("parts", choices=PARTS, nargs="?", default="tools")
+    for name, command in COMMANDS.items():
+        one = commands.add_parser(name, help=command.__doc__)
+        one.add_argument("--name", default=node.from_environment().name, help="of the cluster")
+    return parser
 
 
 if __name__ == "__main__":

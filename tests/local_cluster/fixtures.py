@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-from local_cluster import images, node_images
+from local_cluster import images
 from local_cluster.apiserver import ApiServer
 from local_cluster.node import Node
 
@@ -40,13 +40,13 @@ def node_cluster() -> Iterator[Node]:
     """
     if name := os.environ.get("SPRINGTIDE_CLUSTER"):
         cluster = Node(name)
-        node_images.up(cluster)
+        cluster.up()
         yield cluster
         return
     cluster = Node(OWN_NAME)
     try:
         cluster.purge()
-        node_images.up(cluster)
+        cluster.up()
         yield cluster
     finally:
         cluster.purge()
@@ -55,5 +55,5 @@ def node_cluster() -> Iterator[Node]:
 @pytest.fixture(scope="session")
 def project_images(node_cluster: Node) -> ProjectImages:
     """The project's images, built from this checkout and present on the node."""
-    operator, trainer = node_images.load(node_cluster, [images.OPERATOR, images.TRAINER])
+    operator, trainer = node_cluster.load(images.OPERATOR, images.TRAINER)
     return ProjectImages(operator=operator, trainer=trainer)

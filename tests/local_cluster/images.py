@@ -8,13 +8,11 @@ import hashlib
 import os
 import shutil
 import subprocess
-import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from local_cluster.node_config import PAUSE, REGISTRY
-from local_cluster.places import IMAGES, REPOSITORY, alone
+from local_cluster.places import IMAGES, REPOSITORY, alone, uv_cache
 
 BASE = f"{REGISTRY}/python:bookworm"
 AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -77,16 +75,19 @@ def ensure_pause() -> str:
 def ensure(image: ProjectImage) -> str:
     """Build the image unless it was built of exactly these sources; returns its name."""
     with alone(LOCK):
-        key, stamp = image.key(), IMAGES / f"{image.name}.key"
-        if _exists(image.reference) and stamp.exists() and stamp.read_text() == key:
-            return image.reference
-        _ensure_base()
-        _drop_outdated(image)
-        started = time.monotonic()
-        _build(image)
-        stamp.write_text(key)
-        _say(f"built {image.reference} in {time.monotonic() - started:.0f} s")
+        if not is_current(image):
+            key = image.key()
+            _ensure_base()
+            _drop_outdated(image)
+            _build(image)
+            _stamp(image).write_text(key)
     return image.reference
+
+
+def is_current(image: ProjectImage) -> bool:
+    """Whether the store holds the image as these sources make it."""
+    stamp = _stamp(image)
+    return stamp.exists() and stamp.read_text() == image.key() and _exists(image.reference)
 
 
 def identity(reference: str) -> str:
@@ -120,9 +121,13 @@ def buildah(*arguments: str, enter: tuple[str, ...] = ()) -> str:
     return ran.stdout
 
 
+def _stamp(image: ProjectImage) -> Path:
+    return IMAGES / f"{image.name}.key"
+
+
 def _build(image: ProjectImage) -> None:
     # The wheels that the virtual environment was made of are not downloaded a second time.
-    cache = Path(os.environ.get("UV_CACHE_DIR") or IMAGES.parent.parent / "uv")
+    cache = uv_cache()
     cache.mkdir(parents=True, exist_ok=True)
     buildah(
         "bud",
@@ -154,7 +159,6 @@ def _ensure_base() -> None:
 
 
 def _bootstrap(tree: Path) -> None:
-    _say("makes a Debian with Python for the images")
     shutil.rmtree(tree, ignore_errors=True)
     log = IMAGES / "debootstrap.log"
     packages = "--include=python3,python3-venv,ca-certificates"
@@ -205,7 +209,3 @@ def _digest(files: list[Path]) -> str:
         digest.update(f"{file.relative_to(REPOSITORY)}\0{file.stat().st_size}\0".encode())
         digest.update(file.read_bytes())
     return digest.hexdigest()
-
-
-def _say(what: str) -> None:
-    print(f"images: {what}", file=sys.stderr, flush=True)

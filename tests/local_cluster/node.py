@@ -11,8 +11,18 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from local_cluster import certificates, leftovers, network, node_config, processes
+from local_cluster import (
+    certificates,
+    images,
+    leftovers,
+    machine_settings,
+    network,
+    node_config,
+    node_images,
+    processes,
+)
 from local_cluster.control_plane import ControlPlane, KubectlError, NotReadyError
+from local_cluster.images import ProjectImage
 from local_cluster.places import CLUSTERS, IMAGE_SLOTS, IMAGES, alone, program
 
 DEFAULT_NAME = "local"
@@ -87,11 +97,13 @@ class Node:
 
     def up(self) -> None:
         """Start the cluster and return when its node is ready."""
+        pause = images.ensure_pause()
         with alone(self._lock):
             if self.is_up():
                 return
             self._take_down()
             self._start()
+            self.push(pause)
 
     def down(self) -> None:
         """End all of it; objects, images and volumes stay for the next `up`."""
@@ -112,6 +124,18 @@ class Node:
         """Run kubectl as the administrator and return what it printed."""
         return self.plane.kubectl(*arguments, input=input)
 
+    def push(self, image: str) -> None:
+        """Take an image from the build store into the registry that the node pulls from."""
+        node_images.push(self, image)
+
+    def load(self, *project_images: ProjectImage) -> list[str]:
+        """Build what changed of the project's images and have them on the node; their names."""
+        references = [images.ensure(image) for image in project_images]
+        for reference in references:
+            self.push(reference)
+            node_images.pull(self, reference)
+        return references
+
     def in_namespace(self, argv: Sequence[str]) -> list[str]:
         """The command line that runs `argv` inside the cluster's network."""
         return [*self.network.enter, *argv]
@@ -119,10 +143,13 @@ class Node:
     def _take_down(self) -> None:
         leftovers.remove(self.home, self.cgroup)
         self.network.remove()
+        if not any(processes.running(CLUSTERS / name, "kubelet") for name in known()):
+            machine_settings.restore()
 
     def _start(self) -> None:
         self.network.create()
         leftovers.make_cgroup(self.cgroup)
+        machine_settings.remember()
         plane = self.plane
         plane.prepare(CLIENTS)
         plane.start_etcd()

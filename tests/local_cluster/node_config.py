@@ -34,6 +34,8 @@ root = "{images}/containerd"
 state = "{home}/run/containerd"
 [grpc]
   address = "{home}/run/containerd.sock"
+[plugins."io.containerd.internal.v1.opt"]
+  path = "{home}/run/opt"
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "{PAUSE}"
   # Inside a container a process may not lower its score, and runc gives up over it.

@@ -4,33 +4,19 @@ The pull is done by the kubelet for a pod that does nothing, so that a test's fi
 once, and through the very path that users' pods take.
 """
 
+from __future__ import annotations
+
 import json
 import subprocess
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from local_cluster import images
-from local_cluster.images import ProjectImage
-from local_cluster.node import Node
-from local_cluster.node_config import PAUSE
+
+if TYPE_CHECKING:
+    from local_cluster.node import Node
 
 NAMESPACE = "kube-system"
 PULL_SECONDS = 900
-
-
-def up(node: Node) -> None:
-    """Start the cluster with the one image that every pod needs."""
-    images.ensure_pause()
-    node.up()
-    push(node, PAUSE)
-
-
-def load(node: Node, project_images: Iterable[ProjectImage] = images.PROJECT) -> list[str]:
-    """Build what changed, push and pull it; returns the images' names."""
-    references = [images.ensure(image) for image in project_images]
-    for reference in references:
-        push(node, reference)
-        pull(node, reference)
-    return references
 
 
 def push(node: Node, reference: str) -> None:

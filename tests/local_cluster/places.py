@@ -53,6 +53,11 @@ def program(name: str) -> str:
     return str(path)
 
 
+def uv_cache() -> Path:
+    """uv's cache: the images are made of the wheels that the virtual environment was made of."""
+    return Path(os.environ.get("UV_CACHE_DIR") or CACHE.parent / "uv")
+
+
 @contextmanager
 def alone(lock: Path) -> Iterator[None]:
     """Hold the lock file for as long as the block runs; others wait. It ends with its process."""

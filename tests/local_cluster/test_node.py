@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from local_cluster import node_images, processes
+from local_cluster import processes
 from local_cluster.node import Node
 from local_cluster.node_config import PAUSE
 
@@ -120,7 +120,7 @@ def second_cluster() -> Iterator[Node]:
     cluster = Node("test-second")
     try:
         cluster.purge()
-        node_images.up(cluster)
+        cluster.up()
         yield cluster
     finally:
         cluster.purge()

