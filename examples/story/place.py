@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from local_cluster import node_images
+from local_cluster import images
 from local_cluster.places import REPOSITORY, program
 from story.kubectl import Kubectl, Trouble, run
 
@@ -30,7 +30,7 @@ class Place:
     helm: tuple[str, ...]
     operator_image: str
     trainer_image: str
-    images: str = ""
+    version: str = ""
     """Changes whenever an image changes under the same name."""
     volumes: Path | None = None
     """Folder of this machine for the claims; None: the cluster makes volumes itself."""
@@ -39,16 +39,16 @@ class Place:
 def local(node: Node, say: Callable[[str], None]) -> Place:
     """Start the local cluster, or take it as it runs, and bring the project's images into it."""
     say("the local cluster starts")
-    node_images.up(node)
+    node.up()
     say("images are built and loaded (the first time this takes minutes)")
-    operator, trainer = node_images.load(node)
+    operator, trainer = node.load(images.OPERATOR, images.TRAINER)
     config = f"--kubeconfig={node.kubeconfig}"
     return Place(
         kubectl=Kubectl((program("kubectl"), config)),
         helm=(program("helm"), config),
         operator_image=operator,
         trainer_image=trainer,
-        images="-".join(node_images.images.identity(name)[-12:] for name in (operator, trainer)),
+        version="-".join(images.identity(name)[-12:] for name in (operator, trainer)),
         volumes=node.storage_dir,
     )
 
@@ -59,8 +59,8 @@ def existing(context: str) -> Place:
     Raises:
         Trouble: an image is not named.
     """
-    images = {name: os.environ.get(name, "") for name in ("OPERATOR_IMAGE", "TRAINER_IMAGE")}
-    if missing := [name for name, image in images.items() if not image]:
+    named = {name: os.environ.get(name, "") for name in ("OPERATOR_IMAGE", "TRAINER_IMAGE")}
+    if missing := [name for name, image in named.items() if not image]:
         raise Trouble(
             f"CONTEXT={context} needs {' and '.join(missing)}: push the images where the cluster "
             "can pull them, and name them (operator/Dockerfile, trainer_image/Dockerfile)"
@@ -68,8 +68,8 @@ def existing(context: str) -> Place:
     return Place(
         kubectl=Kubectl((program("kubectl"), f"--context={context}")),
         helm=(program("helm"), f"--kube-context={context}"),
-        operator_image=images["OPERATOR_IMAGE"],
-        trainer_image=images["TRAINER_IMAGE"],
+        operator_image=named["OPERATOR_IMAGE"],
+        trainer_image=named["TRAINER_IMAGE"],
     )
 
 
@@ -81,7 +81,7 @@ def install(place: Place) -> None:
     settings = {
         **_image("image", place.operator_image),
         **_image("trainer", place.trainer_image),
-        "podAnnotations.images": place.images or "given",
+        "podAnnotations.images": place.version or "given",
     }
     flags = [
         flag for name, value in settings.items() for flag in ("--set-string", f"{name}={value}")
