@@ -1,0 +1,230 @@
+"""Any stream, any wish: what must hold of a window whatever the case."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+
+from springtide_api.data_spec import Holdout, Window
+from springtide_trainer.fresh import Ask, Known, Rows
+from springtide_trainer.partitions import SECOND, Span, within
+from springtide_trainer.window import Plan, plan
+
+PARTS = 7
+LENGTH = 10
+
+
+def span(at: int) -> Span:
+    return Span(at * LENGTH * SECOND, (at + 1) * LENGTH * SECOND, f"p{at}")
+
+
+moments = st.integers(0, PARTS * LENGTH * 2).map(lambda half: half * SECOND // 2)
+few_parts = st.lists(st.integers(0, PARTS), max_size=2, unique=True)
+
+
+def micros_or_none(seconds: int | None) -> int | None:
+    return None if seconds is None else seconds * SECOND
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> tuple[Rows, list[Known]]:
+    times = draw(st.lists(moments, min_size=draw(st.sampled_from([0, 12, 12, 12])), max_size=30))
+    count = len(times)
+
+    def column(values: st.SearchStrategy[Any]) -> np.ndarray:
+        return np.array(draw(st.lists(values, min_size=count, max_size=count)), dtype=np.int64)
+
+    entity = column(st.integers(0, 6))
+    rows = Rows(
+        moment=np.array(times, dtype=np.int64),
+        reserved=np.isin(entity, draw(st.lists(st.integers(0, 6), max_size=2))),
+        judges=column(st.integers(0, 3)) > 0,
+        entity=entity,
+        group=column(st.integers(0, 20)) if draw(st.booleans()) else None,
+    )
+    unmarked = draw(few_parts) if draw(st.integers(0, 3)) == 0 else []
+    return rows, [Known(span(at), at not in unmarked) for at in range(PARTS + 1)]
+
+
+@st.composite
+def asks(draw: st.DrawFn) -> Ask:
+    tail = {"type": "Tail", "tail": {"fraction": draw(st.sampled_from(["0.1", "0.5", "0.9"]))}}
+    number = {"partitions": draw(st.integers(1, 2))}
+    latest = {"type": "LatestPartitions", "latestPartitions": number}
+    window = {
+        "minRows": draw(st.sampled_from([1, 1, 3])),
+        "maxRows": draw(st.one_of(st.none(), st.integers(3, 10))),
+    }
+    holes = draw(few_parts)
+    return Ask(
+        now=draw(st.sampled_from([2, 4, 6, 8, 9, 9, 9])) * LENGTH * SECOND,
+        window=Window.model_validate(window),
+        holdout=Holdout.model_validate({"strategy": draw(st.sampled_from([tail, latest]))}),
+        delay=draw(st.integers(0, LENGTH)) * SECOND,
+        cursor=draw(st.one_of(st.none(), st.sampled_from([5, 10, 20, 41])).map(micros_or_none)),
+        holes=tuple(map(span, holes)),
+        lifted=tuple(span(at) for at in draw(few_parts) if at not in holes),
+    )
+
+
+@given(streams(), asks())
+@settings(max_examples=400)
+def test_no_row_is_trained_and_judged_and_every_part_lies_where_it_may(
+    stream: tuple[Rows, list[Known]], ask: Ask
+) -> None:
+    rows, known = stream
+    made = plan(rows, known, ask)
+    event(type(made).__name__)
+    if not isinstance(made, Plan):
+        return
+    bounds = made.bounds
+    cut = bounds.trained_through
+    assert cut is not None
+    lifted, holes = within(rows.moment, ask.lifted), within(rows.moment, ask.holes)
+
+    assert not (made.train & made.holdout | made.train & made.reserved).any()
+    assert not (made.reserved & made.holdout).any()
+    assert made.train.any()
+    assert made.holdout.any()
+    assert (rows.moment[made.train] < cut).all()
+    assert (rows.moment[made.holdout] >= cut).all()
+    assert (rows.moment[made.holdout] < bounds.judged_to).all()
+    assert not rows.reserved[made.train].any()
+    assert not (holes & (made.train | made.holdout | made.reserved)).any()
+    assert not (lifted & made.holdout).any()
+    assert rows.judges[made.holdout].all()
+    if ask.cursor is not None:
+        assert (rows.moment[made.train & ~lifted] >= ask.cursor).all()
+        assert cut > ask.cursor
+    if rows.group is not None:
+        before = set(rows.group[rows.moment < cut])
+        assert before.isdisjoint(rows.group[made.holdout])
+
+
+@given(streams(), asks())
+@settings(max_examples=400)
+def test_the_cut_passes_no_row_that_was_not_trained_on(
+    stream: tuple[Rows, list[Known]], ask: Ask
+) -> None:
+    rows, known = stream
+    made = plan(rows, known, ask)
+    event(type(made).__name__)
+    if not isinstance(made, Plan):
+        return
+    cut = made.bounds.trained_through
+    assert cut is not None
+    begin = ask.cursor if ask.cursor is not None else 0
+    passed = (rows.moment >= begin) & (rows.moment < cut)
+    passed &= ~within(rows.moment, ask.holes) & ~rows.reserved
+    assert (made.train[passed]).all()
+    for one in known:
+        if begin < one.span.end and one.span.start < made.bounds.judged_to:
+            assert ask.complete(one) or ask.aside(one.span)
+
+
+@given(streams(), asks())
+@settings(max_examples=300)
+def test_a_window_keeps_to_its_numbers(stream: tuple[Rows, list[Known]], ask: Ask) -> None:
+    rows, known = stream
+    made = plan(rows, known, ask)
+    event(type(made).__name__)
+    if not isinstance(made, Plan):
+        return
+    latest = ask.holdout.strategy.latest_partitions
+    most = ask.window.max_rows
+    trained = made.train & ~within(rows.moment, ask.lifted)
+    assert made.bounds.trainable >= ask.window.min_rows
+    if latest:
+        assert len(made.holdout_partitions) == latest.partitions
+        parts = set((rows.moment[trained] // SECOND // LENGTH).tolist())
+        assert most is None or made.train.sum() <= most or len(parts) <= 1
+    elif most is not None:
+        seconds = set((rows.moment[trained] // SECOND).tolist())
+        assert made.train.sum() <= most or len(seconds) <= 1
+
+
+@given(streams(), asks(), st.randoms(use_true_random=False))
+@settings(max_examples=150)
+def test_the_order_of_the_rows_does_not_matter(
+    stream: tuple[Rows, list[Known]], ask: Ask, chance: Any
+) -> None:
+    rows, known = stream
+    order = list(range(len(rows.moment)))
+    chance.shuffle(order)
+    shuffled = Rows(
+        moment=rows.moment[order],
+        reserved=rows.reserved[order],
+        judges=rows.judges[order],
+        entity=rows.entity[order],
+        group=None if rows.group is None else rows.group[order],
+    )
+    made, again = plan(rows, known, ask), plan(shuffled, known[::-1], ask)
+    if isinstance(made, Plan):
+        assert isinstance(again, Plan)
+        assert made.bounds == again.bounds
+        assert (made.train[order] == again.train).all()
+        assert (made.holdout[order] == again.holdout).all()
+    else:
+        assert made == again
+
+
+@given(streams(), asks())
+@settings(max_examples=200)
+def test_a_chain_of_promotions_trains_on_every_row_once(
+    stream: tuple[Rows, list[Known]], ask: Ask
+) -> None:
+    rows, known = stream
+    trained = np.zeros(len(rows.moment), dtype=int)
+    made = plan(rows, known, with_cursor(ask, ask.cursor))
+    cursor = ask.cursor or 0
+    while isinstance(made, Plan):
+        assert made.bounds.trained_through is not None
+        assert made.bounds.trained_through > cursor
+        cursor = made.bounds.trained_through
+        trained += made.train
+        made = plan(rows, known, with_cursor(ask, cursor))
+    begin = ask.cursor or 0
+    wanted = (rows.moment >= begin) & (rows.moment < cursor) & ~rows.reserved
+    wanted &= ~within(rows.moment, ask.holes)
+    assert trained.tolist() == wanted.astype(int).tolist()
+
+
+def with_cursor(ask: Ask, cursor: int | None) -> Ask:
+    return Ask(
+        now=ask.now,
+        window=ask.window,
+        holdout=ask.holdout,
+        delay=ask.delay,
+        cursor=cursor,
+        holes=ask.holes,
+    )
+
+
+@given(streams(), asks(), moments)
+@settings(max_examples=200)
+def test_a_waiting_candidate_is_judged_on_all_and_only_what_came_after_it(
+    stream: tuple[Rows, list[Known]], ask: Ask, begin: int
+) -> None:
+    rows, known = stream
+    waiting = Ask(
+        now=ask.now,
+        window=ask.window,
+        holdout=ask.holdout,
+        delay=ask.delay,
+        judge_from=begin,
+        holes=ask.holes,
+    )
+    made = plan(rows, known, waiting)
+    event(type(made).__name__)
+    if not isinstance(made, Plan):
+        return
+    assert not made.train.any()
+    assert not made.reserved.any()
+    after = (rows.moment >= begin) & (rows.moment < made.bounds.judged_to) & rows.judges
+    after &= ~within(rows.moment, ask.holes)
+    if rows.group is not None:
+        after &= ~np.isin(rows.group, rows.group[rows.moment < begin])
+    assert made.holdout.tolist() == after.tolist()

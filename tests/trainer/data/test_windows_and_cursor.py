@@ -1,0 +1,338 @@
+"""The rules on windows and the cursor, each as a sentence; times are seconds, partitions 100 s."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from springtide_api.data_spec import Holdout, Window
+from springtide_trainer.fresh import Ask, Known, Rows
+from springtide_trainer.partitions import SECOND, Span
+from springtide_trainer.window import Nothing, Plan, plan
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def span(at: int) -> Span:
+    return Span(at * 100 * SECOND, (at + 1) * 100 * SECOND, f"p{at}")
+
+
+@dataclass
+class Case:
+    """A stream of rows by their seconds, and what is asked of it."""
+
+    seconds: Sequence[int]
+    now: int = 10_000
+    cursor: int | None = None
+    judge_from: int | None = None
+    holes: Sequence[int] = ()
+    lifted: Sequence[int] = ()
+    unmarked: Sequence[int] = ()
+    reserved: Sequence[int] = ()
+    groups: Sequence[int] | None = None
+    entities: Sequence[int] | None = None
+    judges: Sequence[bool] | None = None
+    delay: int = 0
+    window: dict[str, object] = field(default_factory=dict)
+    holdout: dict[str, object] = field(default_factory=dict)
+
+    def plan(self) -> Plan | Nothing:
+        seconds = np.array(self.seconds, dtype=np.int64)
+        rows = Rows(
+            moment=seconds * SECOND,
+            reserved=np.isin(np.arange(len(seconds)), self.reserved),
+            judges=np.array(self.judges or [True] * len(seconds), dtype=bool),
+            entity=np.array(self.entities or range(len(seconds))),
+            group=None if self.groups is None else np.array(self.groups),
+        )
+        parts = sorted({int(second) // 100 for second in seconds} | set(self.unmarked))
+        return plan(
+            rows,
+            [Known(span(at), at not in self.unmarked) for at in parts],
+            Ask(
+                now=self.now * SECOND,
+                window=Window.model_validate(self.window),
+                holdout=Holdout.model_validate(self.holdout),
+                delay=self.delay * SECOND,
+                cursor=None if self.cursor is None else self.cursor * SECOND,
+                judge_from=None if self.judge_from is None else self.judge_from * SECOND,
+                holes=tuple(map(span, self.holes)),
+                lifted=tuple(map(span, self.lifted)),
+            ),
+        )
+
+    def ready(self) -> Plan:
+        made = self.plan()
+        assert isinstance(made, Plan), made
+        return made
+
+    def nothing(self) -> Nothing:
+        made = self.plan()
+        assert isinstance(made, Nothing), made
+        return made
+
+    def parts(self) -> tuple[list[int], list[int]]:
+        """Return the seconds that train and those that judge."""
+        made, seconds = self.ready(), np.array(self.seconds)
+        return seconds[made.train].tolist(), seconds[made.holdout].tolist()
+
+
+def latest(partitions: int, **more: object) -> dict[str, object]:
+    strategy = {"type": "LatestPartitions", "latestPartitions": {"partitions": partitions}}
+    return {"strategy": strategy, **more}
+
+
+def tail(fraction: str, **more: object) -> dict[str, object]:
+    return {"strategy": {"type": "Tail", "tail": {"fraction": fraction}}, **more}
+
+
+# Rule 1: time moves along the data's own timestamps.
+
+
+def test_a_run_trains_up_to_the_cut_and_is_judged_on_what_comes_after() -> None:
+    case = Case([10, 20, 110, 120, 210, 220])
+    assert case.parts() == ([10, 20, 110, 120], [210, 220])
+    bounds = case.ready().bounds
+    assert (bounds.start, bounds.trained_through, bounds.judged_to) == (
+        None,
+        200 * SECOND,
+        300 * SECOND,
+    )
+
+
+def test_the_holdout_of_today_is_training_data_of_the_next_run() -> None:
+    first = Case([10, 110])
+    through = first.ready().bounds.trained_through
+    assert through == 100 * SECOND
+    assert Case([10, 110, 210], cursor=100).parts() == ([110], [210])
+
+
+def test_the_first_run_needs_two_partitions() -> None:
+    made = Case([10, 20]).nothing()
+    assert (made.reason, made.message) == ("NotEnoughData", "1 of 2 complete partitions")
+    assert (made.pending, made.newest) == (2, "p0")
+
+
+def test_rows_before_the_cursor_are_not_new_even_within_its_partition() -> None:
+    assert Case([110, 150, 190, 210], cursor=150).parts() == ([150, 190], [210])
+
+
+def test_nothing_new_is_said_with_the_cursor() -> None:
+    made = Case([10, 110], cursor=200).nothing()
+    assert made.reason == "NothingNew"
+    assert made.message == "no rows from 1970-01-01T00:03:20+00:00 on"
+
+
+@pytest.mark.parametrize(("now", "ready"), [(299, False), (300, True)])
+def test_a_partition_is_complete_when_it_ended_longer_ago_than_the_delays(
+    now: int, ready: bool
+) -> None:
+    made = Case([10, 110], now=now, delay=100).plan()
+    assert isinstance(made, Plan) == ready
+    if isinstance(made, Nothing):
+        assert made.reason == "NotComplete"
+        assert "1 of 2 complete partitions; p1 is complete at 1970-01-01T00:05:00" in made.message
+
+
+def test_a_partition_without_its_marker_is_not_complete() -> None:
+    made = Case([10, 110], unmarked=[1]).nothing()
+    assert made.reason == "NotComplete"
+    assert "p1 has no _SUCCESS file" in made.message
+
+
+def test_the_cursor_never_passes_a_partition_that_is_still_to_come() -> None:
+    made = Case([10, 110, 310, 410], unmarked=[2]).ready()
+    assert made.partitions == ("p0",)
+    assert made.holdout_partitions == ("p1",)
+
+
+def test_an_empty_partition_is_no_partition() -> None:
+    made = Case([10, 510]).ready()
+    assert (made.partitions, made.holdout_partitions) == (("p0",), ("p5",))
+    assert made.bounds.trained_through == 100 * SECOND
+
+
+def test_no_group_straddles_the_cut() -> None:
+    case = Case([10, 90, 110, 120, 130], groups=[1, 2, 2, 3, 1])
+    assert case.parts() == ([10, 90], [120])
+    assert case.ready().straddling == 2
+
+
+def test_a_group_that_began_before_the_cursor_leaves_the_holdout_too() -> None:
+    assert Case([10, 110, 210, 220], groups=[1, 2, 1, 3], cursor=100).parts() == ([110], [220])
+
+
+def test_tail_cuts_at_a_timestamp_and_equal_ones_stay_on_one_side() -> None:
+    assert Case([1, 2, 3, 4, 5, 6, 7, 8, 9, 10], holdout=tail("0.2")).parts() == (
+        [1, 2, 3, 4, 5, 6, 7, 8],
+        [9, 10],
+    )
+    assert Case([1, 2, 8, 8, 8, 9], holdout=tail("0.34")).parts() == ([1, 2], [8, 8, 8, 9])
+    assert Case([1, 1, 1, 9], holdout=tail("0.9")).parts() == ([1, 1, 1], [9])
+
+
+def test_tail_has_nothing_to_cut_where_all_rows_share_a_moment() -> None:
+    made = Case([5, 5, 5], holdout=tail("0.5")).nothing()
+    assert (made.reason, made.message) == (
+        "NotEnoughData",
+        "1 of 2 seconds with new rows to cut between",
+    )
+
+
+def test_tail_judges_to_the_end_of_the_newest_complete_partition() -> None:
+    made = Case([1, 2, 3, 150, 250], now=250, holdout=tail("0.25")).ready()
+    assert made.bounds.judged_to == 200 * SECOND
+    assert made.bounds.trained_through == 150 * SECOND
+
+
+def test_the_holdout_filter_leaves_rows_out_of_judging_and_they_train_later() -> None:
+    case = Case([10, 110, 120], judges=[False, False, True])
+    assert case.parts() == ([10], [120])
+    assert Case([110, 120, 210], judges=[False, True, True], cursor=100).parts()[0] == [110, 120]
+
+
+# Rule 2: holes.
+
+
+def test_holes_never_count_as_partitions_and_are_neither_trained_on_nor_judged() -> None:
+    made = Case([10, 110], holes=[1]).nothing()
+    assert made.message == "1 of 2 complete partitions; 1 quarantined"
+    assert Case([10, 110, 210, 310], holes=[0, 2]).parts() == ([110], [310])
+
+
+def test_holes_may_lie_ahead_of_the_cursor() -> None:
+    case = Case([110, 210, 310], cursor=100, holes=[2])
+    assert case.parts() == ([110], [310])
+    assert case.ready().bounds.trained_through == 200 * SECOND
+
+
+def test_a_hole_without_its_marker_keeps_nothing_back() -> None:
+    assert Case([10, 110, 210], unmarked=[1], holes=[1]).parts() == ([10], [210])
+
+
+def test_a_lifted_hole_joins_the_next_training_rows_and_never_a_holdout() -> None:
+    case = Case([10, 20, 110, 210, 310], cursor=200, lifted=[0])
+    assert case.parts() == ([10, 20, 210], [310])
+    assert case.ready().partitions == ("p0", "p2")
+    ahead = Case([10, 110, 210, 310], cursor=0, lifted=[3])
+    assert ahead.parts() == ([10, 110], [210])
+
+
+def test_a_lifted_hole_alone_makes_no_run() -> None:
+    made = Case([10, 110, 210], cursor=200, lifted=[0]).nothing()
+    assert made.message == "1 of 2 complete partitions"
+
+
+def test_a_waiting_candidate_is_judged_on_what_came_after_it_without_training() -> None:
+    case = Case([10, 110, 210, 310], cursor=0, judge_from=100, holes=[1])
+    assert case.parts() == ([], [210, 310])
+    bounds = case.ready().bounds
+    assert bounds.trained_through is None
+    assert (bounds.judged_from, bounds.judged_to) == (100 * SECOND, 400 * SECOND)
+
+
+def test_the_holdout_of_a_waiting_candidate_grows_with_newer_partitions() -> None:
+    assert Case([10, 110], judge_from=100).parts()[1] == [110]
+    assert Case([10, 110, 210], judge_from=100).parts()[1] == [110, 210]
+
+
+def test_a_waiting_candidate_needs_the_strategys_number_of_partitions() -> None:
+    made = Case([10, 110], judge_from=100, holdout=latest(2)).nothing()
+    assert made.message == "1 of 2 complete partitions to judge the waiting candidate"
+    assert Case([10, 110, 210], judge_from=100, holdout=latest(2)).parts()[1] == [110, 210]
+
+
+def test_under_tail_a_waiting_candidate_is_judged_on_everything_after_it() -> None:
+    case = Case([10, 50, 60, 110], judge_from=50, holdout=tail("0.5"))
+    assert case.parts() == ([], [50, 60, 110])
+
+
+def test_a_group_that_the_candidate_was_trained_on_does_not_judge_it() -> None:
+    case = Case([90, 110, 120], groups=[7, 7, 8], judge_from=100)
+    assert case.parts()[1] == [120]
+
+
+# minRows, maxWait, minima of the holdout.
+
+
+def test_fewer_than_min_rows_wait_for_more() -> None:
+    made = Case([10, 20, 110], window={"minRows": 3}).nothing()
+    assert made.reason == "NotEnoughData"
+    assert made.message == "2 of 3 training rows (data.window.minRows)"
+
+
+def test_max_wait_starts_with_fewer_rows_once_the_oldest_partition_is_old_enough() -> None:
+    window = {"minRows": 3, "maxWait": "500s"}
+    assert Case([10, 20, 110], now=599, window=window).nothing().reason == "NotEnoughData"
+    assert Case([10, 20, 110], now=600, window=window).parts() == ([10, 20], [110])
+
+
+def test_a_holdout_needs_its_rows_and_entities() -> None:
+    rows = Case([10, 110, 120], holdout=latest(1, minRows=3)).nothing()
+    assert rows.message == "2 of 3 holdout rows (data.holdout.minRows)"
+    same = Case([10, 110, 120], entities=[1, 2, 2], holdout=latest(1, minEntities=2)).nothing()
+    assert same.message == "1 of 2 holdout entities (data.holdout.minEntities)"
+
+
+def test_rows_that_left_for_their_group_are_named_where_a_holdout_is_short() -> None:
+    made = Case([10, 110], groups=[1, 1]).nothing()
+    assert made.message == (
+        "0 of 1 holdout rows (data.holdout.minRows); 1 left it, their group began before the cut"
+    )
+
+
+# Rule 4: maxRows.
+
+
+def test_max_rows_takes_the_oldest_whole_partitions_and_the_rest_is_pending() -> None:
+    seconds = [10, 20, 110, 120, 210, 220, 310, 410]
+    case = Case(seconds, window={"maxRows": 5})
+    assert case.parts() == ([10, 20, 110, 120], [210, 220])
+    assert case.ready().pending == 8
+
+
+def test_max_rows_takes_at_least_one_partition() -> None:
+    assert Case([10, 20, 30, 110, 210], window={"maxRows": 2}).parts() == ([10, 20, 30], [110])
+
+
+def test_with_max_rows_the_holdout_is_its_number_of_eligible_partitions_after_the_cut() -> None:
+    case = Case(
+        [10, 110, 210, 310, 410, 510], window={"maxRows": 1}, holdout=latest(2), holes=[1, 3]
+    )
+    assert case.parts() == ([10], [210, 410])
+    assert case.ready().bounds.judged_to == 500 * SECOND
+
+
+def test_min_rows_that_no_later_data_could_reach_under_max_rows_do_not_block_for_ever() -> None:
+    seconds = [10, 20, 110, 120, 130, 210]
+    assert Case(seconds, window={"minRows": 3, "maxRows": 4}).parts()[0] == [10, 20]
+
+
+def test_under_tail_max_rows_counts_rows_and_the_holdout_keeps_its_share() -> None:
+    case = Case(list(range(1, 21)), window={"maxRows": 8}, holdout=tail("0.2"))
+    assert case.parts() == ([1, 2, 3, 4, 5, 6, 7, 8], [9, 10])
+    assert case.ready().bounds.judged_to == 11 * SECOND
+
+
+def test_under_tail_max_rows_takes_at_least_the_rows_of_one_moment() -> None:
+    case = Case([1, 1, 1, 2, 3, 4, 5, 6], window={"maxRows": 2}, holdout=tail("0.2"))
+    assert case.parts() == ([1, 1, 1], [2])
+
+
+# Rule 5: the reserve.
+
+
+def test_reserved_entities_never_train_but_stay_in_holdouts() -> None:
+    case = Case([10, 20, 110, 120], reserved=[1, 3])
+    made = case.ready()
+    assert case.parts() == ([10], [110, 120])
+    assert np.flatnonzero(made.reserved).tolist() == [1]
+
+
+def test_a_window_of_reserved_rows_alone_is_no_window() -> None:
+    made = Case([10, 110], reserved=[0], window={"minRows": 1}).nothing()
+    assert made.message == "0 of 1 training rows (data.window.minRows)"
