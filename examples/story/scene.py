@@ -107,9 +107,10 @@ class Scene:
         text = self._in_shop("exec", "shopper", "--", "cat", "/tmp/totals.json")
         return json.loads(text)
 
-    def python(self, script: str) -> str:
+    def python(self, script: str, *arguments: str) -> str:
         """Run a script inside the cluster's network, beside both claims."""
-        return self._in_shop("exec", "-i", "shopper", "--", "python", "-", stdin=script.encode())
+        command = ("exec", "-i", "shopper", "--", "python", "-", *arguments)
+        return self._in_shop(*command, stdin=script.encode())
 
     def fetch(self, folder: str, to: Path) -> None:
         """Copy a folder of the models claim to this machine."""

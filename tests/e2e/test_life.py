@@ -1,0 +1,106 @@
+"""The main job on a real cluster: from new data to a served, judged model, and no request lost."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
+
+
+def generation(lived, number):
+    return lived.generations[number]["status"]
+
+
+def rule(status, name):
+    return next(one for one in status["evaluation"]["results"] if one["rule"] == name)
+
+
+def condition(status, type_):
+    return next(one for one in status["conditions"] if one["type"] == type_)
+
+
+def test_an_initial_model_without_a_head_becomes_generation_0_and_is_never_served(lived):
+    first = generation(lived, 0)
+    assert first["artifact"]["head"] == "Seeded"
+    assert "promotedAt" not in first.get("rollout", {})
+
+
+def test_generation_1_is_bootstrapped_by_absolute_rules_alone(lived):
+    first = generation(lived, 1)
+    assert first["verdict"] == "Bootstrapped"
+    assert rule(first, "useful")["verdict"] == "Pass"
+    assert all("baseline" not in one for one in first["evaluation"]["results"])
+    assert lived.bootstrapped["live"]["number"] == 1
+    assert lived.bootstrapped["cursor"]["trainedThrough"] == "2026-02-01T00:00:00Z"
+
+
+def test_generation_2_continues_from_generation_1_and_is_proven_against_it(lived):
+    second = lived.generations[2]
+    assert second["spec"]["parent"]["digest"] == generation(lived, 1)["artifact"]["weightsDigest"]
+    assert second["spec"]["baseline"] == second["spec"]["parent"]
+    assert second["status"]["verdict"] == "Blessed"
+    assert float(rule(second["status"], "as-good-as-live")["low"]) > -0.01
+    assert lived.improved["live"]["number"] == 2
+    assert lived.improved["cursor"]["trainedThrough"] == "2026-03-01T00:00:00Z"
+
+
+def test_shuffled_labels_make_the_month_suspect_and_nothing_is_promoted(lived):
+    doubted = lived.doubted["status"]
+    assert (doubted["verdict"], doubted["reason"]) == ("Inconclusive", "HoldoutSuspect")
+    assert float(rule(doubted, "useful")["candidate"]) < 0.6
+    assert lived.suspected["live"]["number"] == 2
+    assert lived.suspected["phase"] == "Held"
+    assert lived.suspected["cursor"]["proposed"] == ["2026-04"]
+
+
+def test_the_served_model_is_untouched_by_the_poisoned_month(lived):
+    assert lived.served_after == lived.served_before
+    assert lived.served_after["digest"] == generation(lived, 2)["artifact"]["servedDigest"]
+
+
+def test_an_accepted_quarantine_makes_the_month_a_hole(lived):
+    assert lived.quarantined["cursor"]["holes"] == ["2026-04"]
+    assert lived.quarantined["lastRequest"]["result"] == "Accepted"
+
+
+def test_the_waiting_candidate_is_judged_on_the_clean_month_without_training_again(lived):
+    third, doubted = generation(lived, 3), lived.doubted["status"]
+    assert max(lived.generations) == 3
+    assert third["training"]["job"] == doubted["training"]["job"]
+    assert third["artifact"] == doubted["artifact"]
+    assert third["evaluation"]["holdouts"][-1]["partitions"] == ["2026-05"]
+    assert third["verdict"] == "Blessed"
+    assert lived.recovered["live"]["number"] == 3
+    assert lived.recovered["cursor"]["trainedThrough"] == "2026-04-01T00:00:00Z"
+
+
+def test_no_request_fails_from_the_moment_generation_1_is_available(lived):
+    assert lived.totals["failures"] == []
+    assert lived.totals["failed"] == 0
+    assert {"1", "2", "3"} <= set(lived.totals["generations"])
+    assert lived.totals["sent"] - lived.totals["answered"] < 100
+
+
+def test_what_is_served_is_what_was_judged(lived, scene):
+    third = generation(lived, 3)
+    report = third["evaluation"]["report"].removeprefix("file://")
+    manifest = third["evaluation"]["holdouts"][-1]["manifest"].removeprefix("file://")
+    script = Path(__file__).with_name("served_scores.py").read_text()
+    compared = json.loads(scene.python(script, report, manifest))
+    assert (compared["rows"], compared["version"]) == (200, "3")
+    assert compared["difference"] < 1e-5
+
+
+def test_kubectl_get_tells_the_state_in_one_line(lived, scene):
+    header, line = scene.show("get", "iu").splitlines()
+    columns = ["NAME", "PHASE", "READY", "LIVE", "CANDIDATE", "PROGRESS", "VERDICT", "SERVED-DATA"]
+    assert header.split() == [*columns, "AGE"]
+    assert line.split()[:2] == ["recommender", "Idle"]
+    verdicts = [line.split()[5] for line in scene.show("get", "mg").splitlines()[1:]]
+    assert verdicts[1:] == ["Bootstrapped", "Blessed", "Blessed"]
+
+
+def test_the_update_is_ready_and_its_targets_serve(lived):
+    assert condition(lived.recovered, "Ready")["status"] == "True"
+    assert condition(lived.recovered, "Serving")["status"] == "True"
