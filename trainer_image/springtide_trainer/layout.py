@@ -130,8 +130,6 @@ def _check_pattern(pattern: str, partition: Partition) -> None:
     if unknown := [directive for directive in found if directive not in _DIRECTIVES]:
         known = " ".join("%" + directive for directive in _DIRECTIVES)
         raise Refused("InvalidPattern", f"%{unknown[0]} is none of {known}", PATH)
-    if ".." in pattern.split("/"):
-        raise Refused("UnsafePath", f"{pattern!r} leads out by '..'", PATH)
     if not set(found) & set(_FINE_ENOUGH[partition.period]) or not set(found) & {"Y", "G"}:
         raise Refused(
             "InvalidPattern", f"{pattern!r} does not tell one {partition.period} from another", PATH

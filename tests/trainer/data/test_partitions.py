@@ -1,0 +1,52 @@
+"""Periods of the calendar in UTC."""
+
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from springtide_trainer.errors import Refused
+from springtide_trainer.partitions import micros, moment, named, span_at, spans_of
+
+PERIODS = ["Hour", "Day", "Week", "Month"]
+moments = st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
+
+
+@pytest.mark.parametrize(
+    ("period", "name", "start", "end"),
+    [
+        ("Hour", "2026-03-01T05", "2026-03-01T05:00:00Z", "2026-03-01T06:00:00Z"),
+        ("Day", "2026-03-01", "2026-03-01T00:00:00Z", "2026-03-02T00:00:00Z"),
+        ("Week", "2026-W09", "2026-02-23T00:00:00Z", "2026-03-02T00:00:00Z"),
+        ("Month", "2026-03", "2026-03-01T00:00:00Z", "2026-04-01T00:00:00Z"),
+    ],
+)
+def test_a_partition_is_named_by_the_start_of_its_period(
+    period: str, name: str, start: str, end: str
+) -> None:
+    span = span_at(datetime(2026, 3, 1, 5, 7, 9, tzinfo=UTC), period)
+    assert span == named(name)
+    assert span.name == name
+    assert moment(span.start) == datetime.fromisoformat(start)
+    assert moment(span.end) == datetime.fromisoformat(end)
+
+
+@given(moments, st.sampled_from(PERIODS))
+def test_a_moment_lies_in_its_period_which_is_known_by_its_name(
+    when: datetime, period: str
+) -> None:
+    span = span_at(when, period)
+    assert span.start <= micros(when) < span.end
+    assert named(span.name) == span
+    assert spans_of(np.array([micros(when)]), period) == [span]
+    assert span_at(moment(span.end), period).start == span.end
+
+
+@pytest.mark.parametrize(
+    "name", ["2026", "2026-13", "2026-W54", "2026-02-30", "../x", "", "\u0662026-03"]
+)
+def test_what_names_no_partition_is_refused(name: str) -> None:
+    with pytest.raises(Refused, match="UnknownPartition"):
+        named(name)

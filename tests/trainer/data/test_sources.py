@@ -1,0 +1,285 @@
+"""The same stream in every format and layout that a source may have."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from springtide_trainer.errors import Refused
+from springtide_trainer.rows import inputs, read_rows
+from springtide_trainer.storage import local_path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Look = Callable[..., Any]
+    Clicks = Callable[..., list[dict[str, Any]]]
+    Write = Callable[..., Path]
+
+PEOPLE = {"entity": "shopper", "group": "list"}
+
+
+def test_the_same_rows_have_one_digest_whatever_files_they_came_in(
+    look: Look, clicks: Clicks, write_csv: Write, write_jsonl: Write, tmp_path: Path
+) -> None:
+    rows = clicks(1, 2, 3)
+    backwards = [dict(reversed(row.items())) for row in reversed(rows)]
+    typed = [
+        {**row, "at": datetime.fromisoformat(row["at"] + "Z"), "clicked": int(row["clicked"])}
+        for row in rows
+    ]
+    pq.write_table(pa.Table.from_pylist(typed), tmp_path / "typed.parquet")
+    for month in (1, 2, 3):
+        write_csv(tmp_path / "folder" / f"part-{month}", rows[10 * month - 10 : 10 * month])
+        name = f"month=2026-{month:02}/part-0.csv.gz"
+        write_csv(tmp_path / "tree" / name, rows[10 * month - 10 : 10 * month])
+        write_csv(tmp_path / "files" / f"{month:02}-2026.csv", rows[10 * month - 10 : 10 * month])
+    found = [
+        look(write_csv(tmp_path / "a.csv", rows), columns=PEOPLE),
+        look(write_csv(tmp_path / "a.csv.gz", backwards), columns=PEOPLE),
+        look(write_jsonl(tmp_path / "a.jsonl", backwards), format="JSONL", columns=PEOPLE),
+        look(tmp_path / "typed.parquet", format="Parquet", columns=PEOPLE),
+        look(tmp_path / "folder", columns=PEOPLE),
+        look(tmp_path / "tree", partition={"path": "month=%Y-%m"}, columns=PEOPLE),
+        look(tmp_path / "files", partition={"path": "%m-%Y.csv"}, columns=PEOPLE),
+    ]
+    assert [each.reason for each in found] == ["WindowReady"] * 7
+    assert len({each.window.digest for each in found}) == 1
+    assert found[0].window.partitions == ["2026-01", "2026-02"]
+    assert found[0].window.holdout_partitions == ["2026-03"]
+
+
+def test_frozen_rows_have_the_columns_that_training_reads(
+    look: Look, clicks: Clicks, write_csv: Write, tmp_path: Path
+) -> None:
+    rows = [{**row, "worth": "0.5"} for row in clicks(1, 2)]
+    columns = {**PEOPLE, "weight": "worth"}
+    found = look(write_csv(tmp_path / "a.csv", rows), columns=columns)
+    table = read_rows(local_path(found.window.manifest), "train")
+    assert table.schema.remove_metadata().equals(
+        pa.schema(
+            [
+                ("text", pa.string()),
+                ("text_pair", pa.string()),
+                ("label", pa.string()),
+                ("entity", pa.string()),
+                ("group", pa.string()),
+                ("weight", pa.float64()),
+                ("timestamp", pa.timestamp("us", "UTC")),
+                ("partition", pa.string()),
+            ]
+        )
+    )
+    first = table.slice(0, 1).to_pylist()[0]
+    assert first == {
+        "text": "red shoe 0",
+        "text_pair": "sneaker, size 1",
+        "label": "0",
+        "entity": "s3",
+        "group": "l1-0",
+        "weight": 0.5,
+        "timestamp": datetime(2026, 1, 1, 12, tzinfo=UTC),
+        "partition": "2026-01",
+    }
+    assert inputs(table)["text_pair"] == ["sneaker, size 1"] * 10
+
+
+def test_features_are_frozen_by_name_and_missing_ones_are_empty(
+    look: Look, write_jsonl: Write, clicks: Clicks, tmp_path: Path
+) -> None:
+    rows = [
+        {"at": row["at"], "clicked": at % 2 == 1, "price": price, "title": row["item"]}
+        for at, (row, price) in enumerate(zip(clicks(1, 2), [9.0, 9.5, None, 3] * 5, strict=True))
+    ]
+    columns = {"text": None, "textPair": None, "features": ["title", "price"]}
+    path = write_jsonl(tmp_path / "a.jsonl", rows)
+    found = look(path, format="JSONL", columns=columns, labels=["false", "true"])
+    table = read_rows(local_path(found.window.manifest), "holdout")
+    assert set(inputs(table)) == {"title", "price"}
+    assert inputs(table)["price"] == ["", "3", "9", "9.5", "", "3", "9", "9.5", "", "3"]
+    assert table["entity"].to_pylist()[:2] == ["holdout-0", "holdout-1"]
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "2026-01-31T23:30:00Z",
+        "2026-01-31t23:30:00.000001z",
+        "2026-02-01T00:30:00+01:00",
+        "2026-01-31 18:30:00-05:00",
+        "2026-01-31 23:30:00",
+        "2026-01-31 23:30",
+        "2026-01-31",
+    ],
+)
+def test_mixed_zones_are_one_time_and_without_a_zone_it_is_utc(
+    look: Look, clicks: Clicks, write_csv: Write, tmp_path: Path, written: str
+) -> None:
+    rows = [*clicks(1, 2), {**clicks(1)[0], "at": written}]
+    found = look(write_csv(tmp_path / "a.csv", rows))
+    assert (found.window.rows, found.window.holdout_rows) == (11, 10)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.timestamp("ns"),
+        pa.timestamp("s", "UTC"),
+        pa.timestamp("ms", "America/New_York"),
+        pa.date32(),
+    ],
+)
+def test_timestamps_of_parquet_are_read_as_they_are(
+    look: Look, clicks: Clicks, tmp_path: Path, kind: pa.DataType
+) -> None:
+    rows = clicks(1, 2)
+    stamps = pa.array([datetime.fromisoformat(row["at"] + "Z") for row in rows]).cast(
+        pa.timestamp("us", "UTC")
+    )
+    stamps = (
+        stamps.cast(pa.timestamp("us")).cast(kind, safe=False)
+        if kind.equals(pa.date32()) or kind.tz is None
+        else stamps.cast(kind, safe=False)
+    )
+    table = pa.Table.from_pylist(rows)
+    pq.write_table(table.set_column(0, "at", stamps), tmp_path / "a.parquet")
+    found = look(tmp_path / "a.parquet", format="Parquet")
+    assert (found.window.rows, found.window.holdout_rows) == (10, 10)
+
+
+def test_texts_keep_their_commas_quotes_line_breaks_and_scripts(
+    look: Look, clicks: Clicks, write_csv: Write, tmp_path: Path
+) -> None:
+    text = 'a "quoted", comma;\nsecond line: 日本語 🙂'
+    rows = [{**row, "query": text} for row in clicks(1, 2)]
+    found = look(write_csv(tmp_path / "a.csv", rows))
+    table = read_rows(local_path(found.window.manifest), "train")
+    assert set(table["text"].to_pylist()) == {text}
+
+
+def test_a_byte_order_mark_and_blank_lines_mean_nothing(look: Look, tmp_path: Path) -> None:
+    rows = "".join(f"2026-0{month}-01,a,b,{label}\n\n" for month in (1, 2) for label in (0, 1))
+    path = tmp_path / "a.csv"
+    path.write_text("at,query,item,clicked\n" + rows, encoding="utf-8-sig")
+    assert look(path).window.rows == 2
+
+
+def test_a_tree_is_read_only_where_it_is_new_complete_and_no_hole(
+    look: Look, clicks: Clicks, write_csv: Write, tmp_path: Path
+) -> None:
+    tree = tmp_path / "tree"
+    for month in (1, 2, 3, 4, 5, 6):
+        write_csv(tree / f"2026/{month:02}/a.csv", clicks(month))
+        if month != 5:
+            (tree / f"2026/{month:02}/_SUCCESS").touch()
+    for unread in ("2026/01/a.csv", "2026/02/a.csv", "2026/05/a.csv", "2026/06/a.csv"):
+        (tree / unread).write_bytes(b"\xff")
+    (tree / "README").write_text("not a partition", encoding="utf-8")
+    found = look(
+        tree,
+        partition={"path": "%Y/%m", "successMarker": True},
+        probe={"cursor": "2026-02-01T00:00:00Z", "holes": ["2026-02"]},
+    )
+    assert found.window.partitions == ["2026-03"]
+    assert found.window.holdout_partitions == ["2026-04"]
+    assert found.newest_partition == "2026-04"
+
+
+def test_a_tree_waits_for_its_marker(
+    look: Look, clicks: Clicks, write_csv: Write, tmp_path: Path
+) -> None:
+    for month in (1, 2):
+        write_csv(tmp_path / f"tree/2026-{month:02}/a.csv", clicks(month))
+    (tmp_path / "tree/2026-01/_SUCCESS").touch()
+    partition = {"path": "%Y-%m", "successMarker": True}
+    found = look(tmp_path / "tree", partition=partition)
+    assert found.reason == "NotComplete"
+    assert found.message.startswith("1 of 2 complete partitions; 2026-02 has no _SUCCESS file")
+    (tmp_path / "tree/2026-02/_SUCCESS").touch()
+    assert look(tmp_path / "tree", partition=partition).reason == "WindowReady"
+
+
+def test_a_tree_in_which_no_path_matches_says_so(look: Look, tmp_path: Path) -> None:
+    (tmp_path / "tree/dt=2026-01").mkdir(parents=True)
+    found = look(tmp_path / "tree", partition={"path": "month=%Y-%m"})
+    assert found.reason == "NothingNew"
+    assert "matches month=%Y-%m" in found.message
+
+
+def test_a_row_outside_the_partition_of_its_path_is_refused(
+    look: Look, clicks: Clicks, write_csv: Write, tmp_path: Path
+) -> None:
+    write_csv(tmp_path / "tree/2026-01/a.csv", [*clicks(1), *clicks(2)])
+    with pytest.raises(Refused) as caught:
+        look(tmp_path / "tree", partition={"path": "%Y-%m"})
+    assert caught.value.failure.reason == "OutsidePartition"
+    assert "'2026-01/a.csv' line 12" in caught.value.failure.message
+
+
+@pytest.mark.parametrize(
+    ("period", "path", "reason"),
+    [
+        ("Month", "%Y", "InvalidPattern"),
+        ("Day", "%Y-%m", "InvalidPattern"),
+        ("Month", "%Y-%b", "InvalidPattern"),
+        ("Month", "dt=%Y-%m-%d", "WrongPartition"),
+    ],
+)
+def test_a_path_must_tell_partitions_apart(
+    look: Look, tmp_path: Path, period: str, path: str, reason: str
+) -> None:
+    (tmp_path / "tree/dt=2026-01-05").mkdir(parents=True)
+    with pytest.raises(Refused) as caught:
+        look(tmp_path / "tree", partition={"period": period, "path": path})
+    assert caught.value.failure.reason == reason
+    assert caught.value.failure.field == "data.source.partition.path"
+
+
+@pytest.mark.parametrize(
+    ("period", "path", "days"),
+    [
+        ("Week", "%G-W%V", {"2026-W01": 2, "2026-W02": 7}),
+        ("Day", "y=%Y/d=%j", {"y=2026/d=001": 1, "y=2026/d=002": 2}),
+        ("Hour", "%Y%m%d/%H", {"20260101/12": 1, "20260102/12": 2}),
+    ],
+)
+def test_every_period_has_its_paths(
+    look: Look,
+    clicks: Clicks,
+    write_csv: Write,
+    tmp_path: Path,
+    period: str,
+    path: str,
+    days: dict[str, int],
+) -> None:
+    for name, day in days.items():
+        rows = [{**row, "at": f"2026-01-{day:02} 12:30:00"} for row in clicks(1)]
+        write_csv(tmp_path / "tree" / name / "a.csv", rows)
+    found = look(tmp_path / "tree", partition={"period": period, "path": path})
+    assert (found.window.rows, found.window.holdout_rows) == (10, 10)
+
+
+def test_a_link_that_leaves_the_source_is_refused_and_one_within_is_followed(
+    look: Look, clicks: Clicks, write_csv: Write, tmp_path: Path
+) -> None:
+    secret = write_csv(tmp_path / "elsewhere.csv", clicks(1, 2))
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "a.csv").symlink_to(secret)
+    with pytest.raises(Refused) as caught:
+        look(source)
+    assert caught.value.failure.reason == "UnsafePath"
+    with pytest.raises(Refused):
+        look(source / "a.csv")
+    (source / "a.csv").unlink()
+    write_csv(source / "_kept.csv", clicks(1, 2))
+    (source / "b.csv").symlink_to(source / "_kept.csv")
+    assert look(source).window.rows == 10
+    (source / "round").symlink_to(source)
+    with pytest.raises(Refused, match="folders deep"):
+        look(source)
