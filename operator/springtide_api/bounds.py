@@ -68,11 +68,18 @@ class Bound:
     """As people read it: the candidate's own value, or the delta with more being better."""
     shown: Interval
     limit: float | None
-    """None: it does not exist, as a share of a live value of 0."""
+    """On the scale of `shown`. None: it does not exist, as a share of a live value of 0."""
     closed: bool
     """Reaching the limit is enough: "at least", not "more than"."""
     compares: bool = False
     """It is about the difference to live."""
+
+    @property
+    def mark(self) -> float | None:
+        """The limit on the scale of `interval`."""
+        if self.limit is None:
+            return None
+        return self.limit if self.shown == self.interval else -self.limit
 
 
 def numbers(row: RuleRow) -> Numbers:

@@ -28,8 +28,9 @@ from springtide_api.bounds import (
 from springtide_api.generation import RuleResult
 
 if TYPE_CHECKING:
-    from springtide_api.gate_spec import Rule
+    from collections.abc import Sequence
 
+    from springtide_api.gate_spec import Rule
 
 TEXT_LIMIT = 1024
 
@@ -70,6 +71,14 @@ def judge_rule(rule: Rule, measured: Numbers | None, *, baseline: bool) -> Judge
     if flaw := flaw or _flaw(rule, measured, baseline=baseline):
         return _undecided(rule, measured, bounds[-1], flaw)
     return _decided(rule, measured, [(three_valued(bound), bound) for bound in bounds])
+
+
+def overall(said: Sequence[Judged]) -> Finding:
+    """Join rules: any Required one that rejects rejects, all must pass; of none nothing follows."""
+    found = [each.result.verdict for each in said if each.result.severity == "Required"]
+    if "Reject" in found:
+        return "Reject"
+    return "Pass" if found and set(found) == {"Pass"} else "Inconclusive"
 
 
 def _flaw(rule: Rule, measured: Numbers, *, baseline: bool) -> Flaw | None:

@@ -35,6 +35,18 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class Resampled:
+    """A number and its values on resamples [samples]."""
+
+    value: float
+    values: Array
+
+    def minus(self, other: Resampled) -> Resampled:
+        """Return the difference, resample by resample."""
+        return Resampled(self.value - other.value, self.values - other.values)
+
+
+@dataclass(frozen=True)
 class Resampling:
     """How the bounds are made."""
 
@@ -44,36 +56,26 @@ class Resampling:
     seed: int = 0
 
 
-def estimates(
+def resample(
     statistics: Mapping[str, Statistic], *, entities: int, rows: int, by: Resampling
-) -> tuple[dict[str, Estimate], dict[str, Array]]:
-    """Estimate every statistic on the same resamples of entities.
+) -> dict[str, Resampled]:
+    """Compute every statistic on the same resamples of entities.
 
     Args:
         statistics: Functions of entity weights, by name.
-        entities: Number of entities. Fewer than two vary in nothing, so bounds are NaN.
+        entities: Number of entities.
         rows: Number of rows; bounds the memory.
         by: Samples, confidence, seed.
-
-    Returns:
-        The estimates, and the values of each resample [samples] for differences.
     """
-    whole = np.ones((1, entities), dtype=np.int32)
-    values = {name: float(of(whole)[0]) for name, of in statistics.items()}
     drawn: dict[str, list[Array]] = {name: [] for name in statistics}
     for weights in draws(entities, rows=rows, by=by):
         for name, of in statistics.items():
             drawn[name].append(of(weights))
-    resampled = {name: np.concatenate(parts) for name, parts in drawn.items()}
-    found = {name: bounds(values[name], resampled[name], entities, by) for name in statistics}
-    return found, resampled
-
-
-def difference(
-    one: Estimate, other: Estimate, of_one: Array, of_other: Array, *, entities: int, by: Resampling
-) -> Estimate:
-    """Estimate one minus other from their values on the same resamples."""
-    return bounds(one.value - other.value, of_one - of_other, entities, by)
+    whole = np.ones((1, entities), dtype=np.int32)
+    return {
+        name: Resampled(float(of(whole)[0]), np.concatenate(drawn[name]))
+        for name, of in statistics.items()
+    }
 
 
 def draws(entities: int, *, rows: int, by: Resampling) -> Iterator[Array]:
@@ -88,17 +90,29 @@ def draws(entities: int, *, rows: int, by: Resampling) -> Iterator[Array]:
         yield weights.astype(np.int32).reshape(count, entities)
 
 
-def bounds(value: float, resampled: Array, entities: int, by: Resampling) -> Estimate:
+def estimate(found: Resampled, *, entities: int, by: Resampling, biased: bool = False) -> Estimate:
     """Read one-sided bounds off the resamples (percentile method).
 
     A resample without a value, such as one of a single class, counts as the worst for either
-    bound: more of them than the error allows leave the bound undefined.
+    bound: more of them than the error allows leave the bound undefined. So do fewer than two
+    entities: they vary in nothing.
+
+    Args:
+        found: A number and its values on the resamples.
+        entities: Number of entities that were drawn from.
+        by: Says the confidence.
+        biased: Noise moves the metric to one side, as it does a calibration error, and the
+            resamples add noise: take the wider of the percentile and the reflected bound.
     """
+    value, undefined = found.value, np.isnan(found.values)
     if not np.isfinite(value) or entities < 2:
-        return Estimate(value=value)
-    undefined = np.isnan(resampled)
-    low = np.quantile(np.where(undefined, -np.inf, resampled), 1 - by.confidence, method="lower")
-    high = np.quantile(np.where(undefined, np.inf, resampled), by.confidence, method="higher")
+        return Estimate(value)
+    values = np.where(undefined, -np.inf, found.values)
+    low = float(np.quantile(values, 1 - by.confidence, method="lower"))
+    values = np.where(undefined, np.inf, found.values)
+    high = float(np.quantile(values, by.confidence, method="higher"))
     if not (np.isfinite(low) and np.isfinite(high)):
-        return Estimate(value=value)
-    return Estimate(value, float(low), float(high), float(resampled[~undefined].std(ddof=1)))
+        return Estimate(value)
+    if biased:
+        low, high = min(low, 2 * value - high), max(high, 2 * value - low)
+    return Estimate(value, low, high, float(found.values[~undefined].std(ddof=1)))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from springtide_api.bounds import decimal, numbers
 from springtide_api.generation import Score
-from springtide_api.judging import TEXT_LIMIT, judge_rule
+from springtide_api.judging import TEXT_LIMIT, judge_rule, overall
 from springtide_operator.lifecycle.suspicion import suspicion
 
 if TYPE_CHECKING:
@@ -162,19 +162,20 @@ def _doubted(doubt: str, said: Sequence[Judged]) -> tuple[GateVerdict, str, str]
 
 
 def _overall(said: Sequence[Judged], *, bootstrapped: bool) -> tuple[GateVerdict, str, str]:
-    """All Required rules must pass, any reject rejects, anything else decides nothing."""
     required = [each for each in said if each.result.severity == "Required"]
-    refuted = [each for each in required if each.result.verdict == "Reject"]
-    undecided = [each for each in required if each.result.verdict == "Inconclusive"]
-    if refuted:
-        return "Rejected", "RuleRefuted", _told(refuted, required)
-    if undecided:
-        return "Inconclusive", undecided[0].reason, _told(undecided, required)
-    if not required:
-        return "Inconclusive", "MissingNumber", "no Required rule could be judged"
-    if bootstrapped:
-        return "Bootstrapped", "FirstGeneration", _told(required, required)
-    return "Blessed", "RulesProven", _told(required, required)
+    match overall(said):
+        case "Reject":
+            refuted = [each for each in required if each.result.verdict == "Reject"]
+            return "Rejected", "RuleRefuted", _told(refuted, required)
+        case "Inconclusive" if required:
+            undecided = [each for each in required if each.result.verdict == "Inconclusive"]
+            return "Inconclusive", undecided[0].reason, _told(undecided, required)
+        case "Inconclusive":
+            return "Inconclusive", "MissingNumber", "no Required rule could be judged"
+        case "Pass" if bootstrapped:
+            return "Bootstrapped", "FirstGeneration", _told(required, required)
+        case "Pass":
+            return "Blessed", "RulesProven", _told(required, required)
 
 
 def _told(first: Sequence[Judged], required: Sequence[Judged]) -> str:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from springtide_trainer.intervals import Resampling, difference, draws, estimates
+from springtide_trainer.intervals import Resampling, draws, estimate, resample
 from springtide_trainer.metrics import Rows, statistic
 
 
@@ -18,11 +18,9 @@ def two(chance: np.ndarray) -> np.ndarray:
 def compare(metric: str, rows: Rows, one: np.ndarray, other: np.ndarray, by: Resampling):
     prepared = {"one": statistic(metric, rows, one), "other": statistic(metric, rows, other)}
     size = rows.entities
-    found, each = estimates(prepared, entities=size, rows=len(rows.label), by=by)
-    delta = difference(
-        found["one"], found["other"], each["one"], each["other"], entities=size, by=by
-    )
-    return found["one"], found["other"], delta
+    found = resample(prepared, entities=size, rows=len(rows.label), by=by)
+    parts = [found["one"], found["other"], found["one"].minus(found["other"])]
+    return [estimate(part, entities=size, by=by) for part in parts]
 
 
 def clustered(random: np.random.Generator, entities: int, rows: int) -> tuple[Rows, np.ndarray]:

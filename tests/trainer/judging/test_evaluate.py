@@ -1,0 +1,158 @@
+"""An evaluation from run file to report, on real rows of a real probe with tiny models."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from springtide_api.bounds import numbers
+from springtide_api.contract import TERMINATION_LIMIT, Result
+from springtide_trainer.errors import Refused
+from springtide_trainer.models import load
+from springtide_trainer.rows import inputs, read_rows
+from springtide_trainer.storage import local_path
+from springtide_trainer.termination import compact
+
+
+def test_candidate_and_live_are_measured_on_the_same_rows(shop) -> None:
+    out = shop.evaluate(shop.knowing, shop.other)
+
+    floor, better = (numbers(row) for row in out.rules)
+    assert (out.candidate_digest, out.baseline_digest) == (shop.knowing.digest, shop.other.digest)
+    assert out.holdout_digest == shop.window.digest
+    assert floor.candidate.low > 0.55
+    assert better.delta.low > 0
+    assert better.delta.value == pytest.approx(floor.candidate.value - floor.live.value, abs=1e-4)
+    assert (floor.entities, floor.positives) == (
+        shop.window.holdout_entities,
+        shop.window.holdout_positives,
+    )
+
+    scores = pq.read_table(shop.report(out) / "scores.parquet")
+    frozen = read_rows(local_path(shop.window.manifest), "holdout")
+    assert scores["label"].to_pylist() == frozen["label"].to_pylist()
+    label = np.array(frozen["label"].to_pylist()) == "yes"
+    positive = np.array(scores["candidate"].to_pylist())[:, 1]
+    assert floor.candidate.value == pytest.approx(roc_auc_score(label, positive), abs=1e-5)
+
+    scorer = load(local_path(shop.other.uri), shop.other.digest)
+    again = scorer.probabilities(scorer.preprocess.render(inputs(frozen)))
+    np.testing.assert_allclose(again, np.array(scores["baseline"].to_pylist()), atol=1e-6)
+
+
+def test_the_same_evaluation_gives_the_same_numbers_and_its_report_is_written_once(shop) -> None:
+    first = shop.evaluate(shop.knowing, shop.other, job="once")
+    page = (shop.report(first) / "report.html").stat().st_mtime_ns
+    again = shop.evaluate(shop.knowing, shop.other, job="once")
+    assert (again.rules, again.report) == (first.rules, first.report)
+    assert (shop.report(again) / "report.html").stat().st_mtime_ns == page
+
+
+def test_metrics_json_holds_every_metric_of_both_models_with_bounds(shop) -> None:
+    out = shop.evaluate(shop.knowing, shop.other, job="all")
+    written = json.loads((shop.report(out) / "metrics.json").read_text())
+
+    (holdout,) = written["datasets"]
+    assert list(holdout["metrics"]) == [
+        "auc", "pr_auc", "log_loss", "accuracy", "macro_f1", "ece", "ndcg@10",
+    ]  # fmt: skip
+    for measured in holdout["metrics"].values():
+        for part in ("candidate", "live", "delta"):
+            assert measured[part]["low"] <= measured[part]["value"] <= measured[part]["high"]
+            assert measured[part]["error"] > 0
+    assert holdout["rows"] == shop.window.holdout_rows
+    assert sum(holdout["labels"].values()) == holdout["rows"]
+
+
+def test_the_first_generation_has_no_live_numbers(shop) -> None:
+    out = shop.evaluate(shop.knowing, None, job="first")
+    floor, better = (numbers(row) for row in out.rules)
+    assert out.baseline_digest is None
+    assert floor.candidate.low > 0.55
+    assert all(map(math.isnan, (*floor.live, *better.delta)))
+    page = (shop.report(out) / "report.html").read_text()
+    assert "The first generation" in page
+    assert "left out" in page
+
+
+def test_reserved_rows_and_a_guardrail_are_scored_too(shop, tmp_path) -> None:
+    guard = tmp_path / "guard.csv"
+    head, *lines = shop.source.read_text().splitlines()
+    guard.write_text("\n".join([head, *lines[:90]]) + "\n")
+    out = shop.evaluate(
+        shop.knowing,
+        shop.other,
+        job="three-sets",
+        datasets=[
+            {"name": "holdout", "role": "Holdout"},
+            {"name": "old", "role": "Historical"},
+            {"name": "guard", "role": "Guardrail", "uri": guard.as_uri()},
+        ],
+        historical=[shop.window.manifest],
+        rules=[
+            {"name": "floor", "metric": "auc", "min": "0.55"},
+            {"name": "kept", "metric": "ndcg@3", "dataset": "old", "min": "0.1"},
+            {"name": "right", "metric": "accuracy", "dataset": "guard", "min": "0.1"},
+        ],
+    )
+    written = json.loads((shop.report(out) / "metrics.json").read_text())
+    rows = {each["name"]: each["rows"] for each in written["datasets"]}
+    assert rows == {
+        "holdout": shop.window.holdout_rows,
+        "old": shop.window.reserved_rows,
+        "guard": 90,
+    }
+    assert all(each["digest"].startswith("sha256:") for each in written["datasets"])
+    assert all(math.isfinite(numbers(row).candidate.low) for row in out.rules)
+
+
+def test_a_lineage_without_history_has_no_numbers_there(shop) -> None:
+    out = shop.evaluate(
+        shop.knowing,
+        shop.other,
+        job="no-history",
+        datasets=[
+            {"name": "holdout", "role": "Holdout"},
+            {"name": "old", "role": "Historical"},
+        ],
+        rules=[
+            {"name": "floor", "metric": "auc", "min": "0.55"},
+            {"name": "kept", "metric": "auc", "dataset": "old", "min": "0.1"},
+        ],
+    )
+    assert out.rules[1] == ("kept", *[None] * 11, 0, 0)
+
+
+def test_other_rows_than_those_of_the_digest_are_refused(shop) -> None:
+    window = shop.window
+    shop = replace(shop, window=window.model_copy(update={"digest": "sha256:" + "0" * 64}))
+    with pytest.raises(Refused, match="DigestMismatch"):
+        shop.evaluate(shop.knowing, shop.other)
+
+
+def test_sixteen_rules_fit_the_termination_message(shop) -> None:
+    rules = [
+        {"name": f"{number:02}" + "x" * 61, "metric": "log_loss", "max": "0.5"}
+        for number in range(16)
+    ]
+    out = shop.evaluate(shop.knowing, shop.other, job="sixteen-" + "j" * 40, rules=rules)
+    result = Result(job="j" * 63, stage="evaluate", number=1000, ok=True, evaluate=out)
+    message = compact(result)
+    assert len(message) <= TERMINATION_LIMIT
+    assert Result.model_validate_json(message).evaluate.rules == out.rules
+
+
+def test_three_labels_are_measured_too(three_labels) -> None:
+    out = three_labels.evaluate(
+        three_labels.knowing, three_labels.other, labels=["no", "click", "buy"]
+    )
+    floor, better = (numbers(row) for row in out.rules)
+    assert floor.candidate.low > floor.live.value
+    assert better.delta.low > 0
+    assert floor.positives == three_labels.window.holdout_positives
+    page = (three_labels.report(out) / "report.html").read_text()
+    assert "With 3 labels" in page

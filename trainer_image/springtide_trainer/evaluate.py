@@ -1,0 +1,220 @@
+"""Measures a candidate: it and the live model on the same rows, every metric with its bounds.
+
+The verdict is the operator's, from these numbers and by the function that the report uses too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from springtide_api.contract import EvaluateOutput
+from springtide_trainer import report
+from springtide_trainer.comparison import Measured, measure
+from springtide_trainer.errors import Refused
+from springtide_trainer.intervals import Resampling
+from springtide_trainer.judged_rows import read_judged
+from springtide_trainer.metrics import METRICS, positives
+from springtide_trainer.models import load
+from springtide_trainer.scoring import score_all
+from springtide_trainer.storage import commit_folder, local_path, uri_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from springtide_api.contract import ArtifactRef, EvaluateInput, RuleRow, RunFile
+    from springtide_api.gate_spec import Rule
+    from springtide_api.generation import Recipe
+    from springtide_trainer.comparison import Scores
+    from springtide_trainer.intervals import Estimate
+    from springtide_trainer.judged_rows import JudgedRows
+    from springtide_trainer.models import Scorer
+    from springtide_trainer.storage import Home
+
+DIGITS = 5
+"""Digits that a number keeps on its way to the operator: 16 rules fit a termination message."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was measured on one dataset."""
+
+    rows: JudgedRows
+    scores: list[Scores]
+    """The candidate's and, if there is one, the live model's."""
+    entities: int
+    positives: int
+    metrics: dict[str, Measured]
+
+
+def evaluate(run: RunFile, home: Home, tmp: Path) -> EvaluateOutput:
+    """Score candidate and live model, measure them, and commit report, numbers and scores.
+
+    Raises:
+        Refused: an artifact or rows are not what their digest says, or rows may not judge.
+    """
+    given = run.evaluate
+    if given is None:
+        raise Refused("InvalidRunFile", "stage evaluate needs the block evaluate in run.json")
+    began = time.monotonic()
+    refs = [given.candidate, *([given.baseline] if given.baseline else [])]
+    models = [_load(ref) for ref in refs]
+    datasets = [read_judged(each, given, run.recipe) for each in run.recipe.evaluation.datasets]
+    scores = score_all(datasets, models)
+    found = [
+        _measure(rows, each, run.recipe, given) for rows, each in zip(datasets, scores, strict=True)
+    ]
+    rules = [_row(rule, found) for rule in run.recipe.gate.rules]
+    folder = tmp / "report"
+    folder.mkdir()
+    written = json.dumps(_described(run, given, found, rules), indent=1, allow_nan=False)
+    (folder / "metrics.json").write_text(written + "\n", encoding="utf-8")
+    (folder / "report.html").write_text(report.render(json.loads(written)), encoding="utf-8")
+    pq.write_table(_scored(found), folder / "scores.parquet")
+    commit_folder(folder, home.report(run.job))
+    return EvaluateOutput(
+        rules=rules,
+        candidate_digest=given.candidate.digest,
+        baseline_digest=given.baseline.digest if given.baseline else None,
+        holdout_digest=given.holdout.digest,
+        report=uri_of(home.report(run.job)),
+        seconds=round(time.monotonic() - began, 1),
+    )
+
+
+def _load(ref: ArtifactRef) -> Scorer:
+    return load(local_path(ref.uri), ref.digest)
+
+
+def _measure(rows: JudgedRows, scores: list[Scores], recipe: Recipe, given: EvaluateInput) -> Found:
+    """Measure one dataset; its draws are seeded by its rows, so that nobody can choose them."""
+    candidate, live = scores[0], scores[1] if len(scores) > 1 else None
+    coded = rows.coded(candidate.labels)
+    by = Resampling(
+        samples=recipe.evaluation.bootstrap.samples,
+        confidence=given.confidence,
+        seed=int.from_bytes(hashlib.sha256(rows.digest.encode()).digest()[:8]),
+    )
+    metrics = measure(_metrics(recipe), coded, candidate=candidate, live=live, by=by)
+    counted = positives(coded, len(candidate.labels))
+    return Found(rows, scores, coded.entities, counted, metrics)
+
+
+def _metrics(recipe: Recipe) -> list[str]:
+    """List every metric that can be measured, those of lists at 10 and wherever a rule asks."""
+    asked = {rule.metric for rule in recipe.gate.rules}
+    grouped = {"ndcg@10"} if recipe.data.source.columns.group else set()
+    return [*METRICS, *sorted((asked | grouped) - METRICS.keys())]
+
+
+def _row(rule: Rule, found: Sequence[Found]) -> RuleRow:
+    """Pick a rule's numbers; what does not exist travels as null."""
+    here = next((each for each in found if each.rows.name == rule.dataset), None)
+    measured = here.metrics[rule.metric] if here else Measured()
+    return (
+        rule.name,
+        *_three(measured.candidate),
+        *_three(measured.live),
+        *_three(measured.delta),
+        _number(measured.candidate.error),
+        _number(measured.live.error),
+        here.entities if here else 0,
+        here.positives if here else 0,
+    )
+
+
+def _three(of: Estimate) -> tuple[float | None, float | None, float | None]:
+    return _number(of.value), _number(of.low), _number(of.high)
+
+
+def _number(value: float) -> float | None:
+    return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
+
+
+def _described(
+    run: RunFile, given: EvaluateInput, found: Sequence[Found], rules: Sequence[RuleRow]
+) -> dict[str, Any]:
+    """Write all that was measured as plain values; `report` reads no more than this."""
+    bootstrap = run.recipe.evaluation.bootstrap
+    return {
+        "job": run.job,
+        "namespace": run.namespace,
+        "update": run.update,
+        "generation": run.number,
+        "parent": given.parent_number,
+        "candidate": given.candidate.plain(),
+        "baseline": given.baseline.plain() if given.baseline else None,
+        "labels": [list(scores.labels) for scores in found[0].scores],
+        "bootstrap": {"samples": bootstrap.samples, "confidence": given.confidence},
+        "gate": run.recipe.gate.plain(),
+        "rules": rules,
+        "datasets": [_dataset(each) for each in found],
+    }
+
+
+def _dataset(found: Found) -> dict[str, Any]:
+    table = found.rows.table
+    counts = [] if table is None else table["label"].value_counts().to_pylist()
+    times = [] if table is None else [_extreme(table, name) for name in ("min", "max")]
+    return {
+        "name": found.rows.name,
+        "role": found.rows.role,
+        "digest": found.rows.digest,
+        "rows": 0 if table is None else len(table),
+        "entities": found.entities,
+        "positives": found.positives,
+        "labels": {one["values"]: one["counts"] for one in counts},
+        "times": times,
+        "metrics": {
+            name: {part: _plain(each) for part, each in _parts(of).items()}
+            for name, of in found.metrics.items()
+        },
+    }
+
+
+def _parts(of: Measured) -> dict[str, Estimate]:
+    return {"candidate": of.candidate, "live": of.live, "delta": of.delta}
+
+
+def _plain(of: Estimate) -> dict[str, float | None]:
+    return {name: value if math.isfinite(value) else None for name, value in asdict(of).items()}
+
+
+def _extreme(table: pa.Table, which: str) -> str:
+    moment = pa.compute.call_function(which, [table["timestamp"]]).as_py()
+    return str(moment.strftime("%Y-%m-%d %H:%M"))
+
+
+def _scored(found: Sequence[Found]) -> pa.Table:
+    """Write every row's scores; `row` is its place in the rows that were scored."""
+    tables = [_scored_rows(each) for each in found if each.rows.table is not None]
+    models = ("candidate", "baseline")[: len(found[0].scores)]
+    named = {
+        f"{model}_labels": json.dumps(list(scores.labels))
+        for model, scores in zip(models, found[0].scores, strict=True)
+    }
+    whole = pa.concat_tables(tables or [pa.table({})], promote_options="default")
+    return whole.replace_schema_metadata(named)
+
+
+def _scored_rows(found: Found) -> pa.Table:
+    table = found.rows.table
+    assert table is not None
+    columns = {
+        "dataset": pa.array([found.rows.name] * len(table), pa.string()),
+        "row": pa.array(range(len(table)), pa.int64()),
+    }
+    columns |= {
+        name: table[name] for name in ("entity", "group", "label") if name in table.schema.names
+    }
+    for model, scores in zip(("candidate", "baseline"), found.scores, strict=False):
+        columns[model] = pa.array(list(scores.probabilities), pa.list_(pa.float32()))
+    return pa.table(columns)
