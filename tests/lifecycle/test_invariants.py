@@ -1,4 +1,4 @@
-"""Whatever happens, in any order: the invariants hold after every step of thousands of histories."""
+"""Whatever happens, in any order: the invariants hold after every step of many histories."""
 
 from __future__ import annotations
 
@@ -7,9 +7,15 @@ from datetime import timedelta
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
 from lifecycle.world import MONTHS, World, digest, start_of
+
 from springtide_operator.lifecycle.lineage import finished, live, servable
 
 SCORES = st.sampled_from(
@@ -33,6 +39,12 @@ class Life(RuleBasedStateMachine):
         self.retried = False
         self.sums = 0
 
+    @initialize(months=st.integers(0, 3), scores=st.lists(SCORES, min_size=3, max_size=3))
+    def some_history(self, months: int, scores: list[tuple[float, float]]) -> None:
+        for score in scores[:months]:
+            self.a_month_arrives(score, 0.002)
+            self.world.turns(5)
+
     @rule(score=SCORES, error=st.sampled_from([0.002, 0.02]))
     def a_month_arrives(self, score: tuple[float, float], error: float) -> None:
         if len(self.world.months) == len(MONTHS) - 1:
@@ -52,9 +64,9 @@ class Life(RuleBasedStateMachine):
     def the_operator_looks_once(self) -> None:
         self.world.step()
 
-    @rule()
-    def the_world_turns(self) -> None:
-        self.world.turns(3)
+    @rule(rounds=st.integers(1, 6))
+    def the_world_turns(self, rounds: int) -> None:
+        self.world.turns(rounds)
 
     @rule(ready=st.booleans())
     def pods_get_ready_or_not(self, ready: bool) -> None:
@@ -80,25 +92,33 @@ class Life(RuleBasedStateMachine):
         self.retried = self.retried or verb == "retry"
         self.world.ask(f"{verb}@{self.tokens}")
 
-    @rule(suspend=st.booleans())
-    def the_spec_is_edited(self, suspend: bool) -> None:
-        self.world.edit(suspend=suspend)
+    @rule(kind=st.sampled_from(["suspend", "resume", "wiped", "paused", "scaled", "theirs", "git"]))
+    def somebody_meddles(self, kind: str) -> None:
+        world, target = self.world, self.world.target
+        match kind:
+            case "suspend" | "resume":
+                world.edit(suspend=kind == "suspend")
+            case "wiped":
+                world.target = replace(target, digest=None, number=None, uri=None)
+            case "paused":
+                world.target = replace(target, paused=not target.paused)
+            case "scaled":
+                world.target = replace(target, wanted=0 if target.wanted else 2)
+            case "theirs":
+                world.target = replace(target, digest=digest("theirs"))
+            case "git":
+                world.recreate()
+        world.settle()
 
     @rule()
-    def the_fields_are_wiped(self) -> None:
-        self.world.target = replace(self.world.target, digest=None, number=None, uri=None)
-
-    @rule(paused=st.booleans(), wanted=st.sampled_from([0, 1, 3]))
-    def somebody_pauses_or_scales(self, paused: bool, wanted: int) -> None:
-        self.world.target = replace(self.world.target, paused=paused, wanted=wanted)
-
-    @rule()
-    def somebody_sets_another_model(self) -> None:
-        self.world.target = replace(self.world.target, digest=digest("theirs"))
-
-    @rule()
-    def it_is_restored_from_git(self) -> None:
-        self.world.recreate()
+    def everything_is_put_in_order(self) -> None:
+        self.world.target = replace(self.world.target, paused=False, wanted=2)
+        if self.world.target.digest == digest("theirs"):
+            self.world.target = replace(self.world.target, digest=None, number=None)
+        self.world.pods_ready = True
+        if self.world.update.spec.suspend:
+            self.world.edit(suspend=False)
+        self.world.turns(6)
 
     @invariant()
     def there_are_never_two_candidates(self) -> None:

@@ -106,7 +106,7 @@ class World:
     """The initial model has no trained head."""
 
     def __post_init__(self) -> None:
-        self.uids = (f"00000{n:03d}" for n in count(1))
+        self.uids = (f"{n:05d}-uid" for n in count(1))
         self.months: list[str] = []
         """Months of data that are there."""
         self.aucs: dict[str, tuple[float, float]] = {}
@@ -127,6 +127,8 @@ class World:
         self.jobs: dict[str, JobSeen] = {}
         self.runs: dict[str, StartJob] = {}
         self.job_names_ever: list[str] = []
+        self.attempts_recorded: set[str] = set()
+        """Names of Jobs whose uid was written to a status: they must never be made again."""
         target = self.update.spec.rollout.targets[0]
         self.target = TargetSeen(
             target=target, uid=self._uid(), has_container=True, wanted=2, settled=True
@@ -217,6 +219,9 @@ class World:
     def _write(self, name: str, status: GenerationStatus) -> None:
         known = self.generations[name]
         self.generations[name] = known.model_copy(update={"status": status})
+        for run in (status.training, status.evaluation):
+            if run and run.job_uid:
+                self.attempts_recorded.add(run.job)
 
     def _relabel(self, name: str) -> None:
         known = self.generations[name]
@@ -228,7 +233,7 @@ class World:
         run = start.run
         if run.job in self.jobs:
             return
-        assert run.job not in self.job_names_ever or run.stage == "probe"
+        assert run.job not in self.attempts_recorded, "one Job for each attempt"
         self.job_names_ever.append(run.job)
         self.runs[run.job] = start
         self.jobs[run.job] = JobSeen(
