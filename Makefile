@@ -9,8 +9,8 @@ TOOLS := $(BIN)/uv pip compile -q --universal --generate-hashes --no-header --no
 	--python-version 3.11
 
 # The demo's data and, instead of a cluster of its own, a context of your kubeconfig.
-DATA ?=
-CONTEXT ?=
+DATA =
+CONTEXT =
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lint test test-fast images cluster-up cluster-down demo demo-down generate \
@@ -51,10 +51,18 @@ cluster-down: ## End the local cluster; its data stays for the next time (root)
 
 demo: ## Show it all on the local cluster; DATA=FOLDER for other data, CONTEXT=NAME for your cluster
 	@$(CLUSTER) setup $(if $(CONTEXT),venv,images)
-	DATA="$(DATA)" CONTEXT="$(CONTEXT)" $(BIN)/python examples/demo.py
+	$(BIN)/python examples/demo.py $(if $(DATA),--data "$(DATA)") \
+		$(if $(CONTEXT),--context "$(CONTEXT)")
 
-demo-down: ## Remove the demo, and with it the local cluster
-	$(if $(CONTEXT),CONTEXT="$(CONTEXT)" $(BIN)/python examples/demo.py --down,@$(CLUSTER) purge)
+demo-down: ## Remove the demo and the local cluster, or with CONTEXT=NAME what it put into yours
+ifdef CONTEXT
+	kubectl --context "$(CONTEXT)" delete --ignore-not-found -f examples/10-namespace.yaml
+	helm --kube-context "$(CONTEXT)" --namespace springtide-system uninstall springtide \
+		--ignore-not-found --wait
+	kubectl --context "$(CONTEXT)" delete --ignore-not-found namespace springtide-system
+else
+	@$(CLUSTER) purge
+endif
 
 generate: ## Write crds/, the chart's copies and the reference from the types
 	@$(CLUSTER) setup venv

@@ -6,6 +6,7 @@ can be made again.
 
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,8 @@ PROGRAMS = {
     "helm": ("helm",),
 }
 
+CLIENTS = ("kubectl", "helm")
+
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parent.parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "springtide"
@@ -43,14 +46,18 @@ def tool_folder(tool: str) -> Path:
 def program(name: str) -> str:
     """The path of a program that `make setup` built, for example `kubectl`.
 
+    Who only wants to reach a cluster of his own needs no build: his kubectl and helm do as well.
+
     Raises:
         FileNotFoundError: it is not there yet.
     """
     tool = next(tool for tool, names in PROGRAMS.items() if name in names)
     path = tool_folder(tool) / name
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist; run `make setup` to build {name}")
-    return str(path)
+    if path.exists():
+        return str(path)
+    if name in CLIENTS and (installed := shutil.which(name)):
+        return installed
+    raise FileNotFoundError(f"{path} does not exist; run `make setup` to build {name}")
 
 
 def uv_cache() -> Path:

@@ -115,15 +115,20 @@ def test_a_gpu_can_be_pretended(node_cluster: Node, namespace: str) -> None:
     completed(node_cluster, namespace, "wants")
 
 
-@pytest.fixture
-def second_cluster() -> Iterator[Node]:
+@pytest.fixture(scope="module")
+def second() -> Iterator[Node]:
     cluster = Node("test-second")
     try:
         cluster.purge()
-        cluster.up()
         yield cluster
     finally:
         cluster.purge()
+
+
+@pytest.fixture
+def second_cluster(second: Node) -> Node:
+    second.up()
+    return second
 
 
 def test_a_second_cluster_beside_the_first_is_its_own(
