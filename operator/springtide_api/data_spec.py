@@ -30,6 +30,7 @@ class VolumeClaim(Model):
     "!self.mountPath.matches('^/(springtide|tmp|dev|proc|sys)(/|$)')",
     "mountPath must not lie in /springtide, /tmp, /dev, /proc or /sys: our pods use them; choose"
     " another folder such as /data",
+    "mountPath",
 )
 class DataVolume(VolumeClaim):
     """A claim that holds the data. Our pods mount it read-only."""
@@ -151,6 +152,7 @@ class LatestPartitions(Model):
 @cel(
     "double(self.fraction) > 0.0 && double(self.fraction) < 1.0",
     "fraction must be greater than 0 and less than 1; with 0.2 the newest fifth judges",
+    "fraction",
 )
 class Tail(Model):
     """The newest rows judge, by number."""
@@ -207,6 +209,7 @@ class Holdout(Model):
     "double(self.fraction) > 0.0 && double(self.fraction) <= 0.5",
     "fraction must be greater than 0 and at most 0.5; reserved entities never train, remove"
     " data.reserve to reserve none",
+    "fraction",
 )
 class Reserve(Model):
     """Entities that are never trained on: the memory by which forgetting is seen."""

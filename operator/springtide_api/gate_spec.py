@@ -38,6 +38,7 @@ class Dataset(Model):
 @cel(
     "double(self.confidence) >= 0.5 && double(self.confidence) < 1.0",
     "confidence must be at least 0.5 and less than 1; 0.95 is usual",
+    "confidence",
 )
 class Bootstrap(Model):
     """The paired bootstrap over entities (cluster bootstrap)."""
@@ -74,10 +75,12 @@ class Evaluation(Model):
 @cel(
     "!has(self.absolute) || double(self.absolute) >= 0.0",
     "absolute must not be negative; a margin is a distance",
+    "absolute",
 )
 @cel(
     "!has(self.relative) || double(self.relative) >= 0.0",
     "relative must not be negative; a margin is a distance",
+    "relative",
 )
 class Margin(Model):
     """A distance from the live model's value."""
@@ -95,6 +98,8 @@ class Margin(Model):
 @cel(
     "!has(self.min) || !has(self.max) || double(self.min) <= double(self.max)",
     "min must not be greater than max; nothing could pass",
+    "min",
+    "max",
 )
 @cel(
     "!(has(self.minImprovement) && has(self.maxRegression))",

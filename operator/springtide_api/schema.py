@@ -6,6 +6,7 @@ written as Go writes them, digests are `sha256:` and 64 hex digits.
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -133,14 +134,27 @@ class Model(BaseModel):
 M = TypeVar("M", bound=type[BaseModel])
 
 
-def cel(expression: str, message: str) -> Callable[[M], M]:
-    """Attach one CEL rule to a type; it lands in the CRD at that type's place, in source order."""
+def cel(expression: str, message: str, *shown: str) -> Callable[[M], M]:
+    """Attach one CEL rule to a type; it lands in the CRD at that type's place, in source order.
+
+    The values of the fields in `shown` are told with the message, for the API server shows the
+    value of a refused text, but not of a refused block. They must be texts (of what `string()` of
+    a number costs it has no idea) and present whenever the rule fails.
+    """
+    validation = {"rule": expression, "message": message}
+    if shown:
+        leads = [f"{message} (", *[", "] * (len(shown) - 1)]
+        values = [
+            f"{json.dumps(f'{lead}{field}: ')} + self.{field}"
+            for lead, field in zip(leads, shown, strict=True)
+        ]
+        validation["messageExpression"] = " + ".join([*values, '")"'])
 
     def attach(model: M) -> M:
         extra = model.model_config.get("json_schema_extra")
         known: dict[str, Any] = dict(extra) if isinstance(extra, dict) else {}
         # Decorators run from the lowest one up.
-        rules = [{"rule": expression, "message": message}, *known.get(VALIDATIONS, [])]
+        rules = [validation, *known.get(VALIDATIONS, [])]
         model.model_config["json_schema_extra"] = {**known, VALIDATIONS: rules}
         model.model_rebuild(force=True)
         return model

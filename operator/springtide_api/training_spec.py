@@ -37,14 +37,17 @@ class Freeze(Model):
 @cel(
     "double(self.learningRate) > 0.0 && double(self.learningRate) <= 1.0",
     "learningRate must be greater than 0 and at most 1; 2e-5 suits an incremental update",
+    "learningRate",
 )
 @cel(
     "double(self.maxGradNorm) > 0.0",
     "maxGradNorm must be greater than 0; 1.0 is usual",
+    "maxGradNorm",
 )
 @cel(
     "double(self.dropout) < 1.0",
     "dropout must be less than 1; 1 would drop everything",
+    "dropout",
 )
 class Hyperparameters(Model):
     """How the optimiser walks."""
@@ -86,10 +89,12 @@ class Hyperparameters(Model):
 @cel(
     "double(self.minDelta) >= 0.0",
     "minDelta must not be negative; 0 counts every gain",
+    "minDelta",
 )
 @cel(
     "double(self.validationFraction) > 0.0 && double(self.validationFraction) <= 0.5",
     "validationFraction must be greater than 0 and at most 0.5; these rows do not train",
+    "validationFraction",
 )
 class EarlyStopping(Model):
     """Stop when the validation part no longer gets better; the best weights win.
@@ -121,10 +126,12 @@ class Checkpoint(Model):
 @cel(
     "quantity(self.cpu).isGreaterThan(quantity('0'))",
     "cpu must be greater than 0, such as 500m or 2",
+    "cpu",
 )
 @cel(
     "!quantity(self.memory).isLessThan(quantity('64Mi'))",
     "memory must be at least 64Mi; give the unit, such as 8Gi",
+    "memory",
 )
 class Resources(Model):
     """What a pod asks for and may use at most; the request equals the limit for memory."""
@@ -179,6 +186,7 @@ class Compute(Model):
 @cel(
     "duration(self.activeDeadline) >= duration('1m')",
     "activeDeadline must be at least 1m; a pod needs some seconds to start",
+    "activeDeadline",
 )
 class Limits(Model):
     """When an attempt is given up, and how often it is tried."""

@@ -55,6 +55,7 @@ class ModelSpec(Model):
 @cel(
     "duration(self.pollInterval) >= duration('1m')",
     "pollInterval must be at least 1m: each look is a Job; 30m is usual",
+    "pollInterval",
 )
 class OnData(Model):
     """Look for new data again and again."""
@@ -104,6 +105,7 @@ class TargetRef(Model):
 @cel(
     "self.uri != self.digest",
     "uri and digest must be different variables; rename one",
+    "uri",
 )
 class TargetEnv(Model):
     """Names of the environment variables by which the server learns its model."""
@@ -145,6 +147,7 @@ class Strategy(Model):
 @cel(
     "duration(self.deadline) >= duration('10s')",
     "deadline must be at least 10s: new pods need time to become available; 10m is usual",
+    "deadline",
 )
 class Rollout(Model):
     """How an accepted generation reaches the pods that serve."""
@@ -161,6 +164,7 @@ class Rollout(Model):
     "!self.uri.matches('^file:///(springtide|tmp|dev|proc|sys)?(/|$)')",
     "uri must name a folder, not in /springtide, /tmp, /dev, /proc or /sys: our pods use them;"
     " choose another such as file:///models",
+    "uri",
 )
 class Storage(Model):
     """Where generations, manifests, checkpoints and reports live."""

@@ -3,7 +3,6 @@
 import re
 
 import pytest
-import yaml
 from api.data_examples import DATA, MODEL, STORAGE
 from api.example import Example, changed
 from api.gate_examples import EVALUATION, GATE
@@ -12,7 +11,6 @@ from api.training_examples import TRAINING
 from api.update_examples import ROLLOUT, TRIGGER, WHOLE
 
 from springtide_api.crd import KINDS
-from springtide_api.generate import files
 from springtide_api.openapi import nodes
 
 pytestmark = pytest.mark.apiserver
@@ -22,16 +20,29 @@ IN_RECIPE = [*MODEL, *DATA, *TRAINING, *EVALUATION, *GATE, *STORAGE]
 UPDATE = [*WHOLE, *TRIGGER, *ROLLOUT, *IN_RECIPE]
 
 
-def the_refusal(answer, example: Example, root: str) -> str:
-    """Return the message with which the example's rule refused, or fail."""
+RULES = [
+    (kind.short, path, rule)
+    for kind in KINDS
+    for path, node in nodes(kind.schema())
+    for rule in node.get("x-kubernetes-validations", [])
+    if path
+]
+"""All rules but those on names: kind, path of the block, rule."""
+
+
+def the_refusal(answer, example: Example, root: str) -> None:
+    """Check that the example's rule refused, at its place and with the values that it shows."""
     place = re.escape(f"{root}.{example.at}".rstrip(".")).replace(r"\[\]", r"\[\d+\]")
-    found = [
+    (message,) = (
         message
         for field, message in getattr(answer, "causes", ())
         if re.fullmatch(place, field) and example.message in message
-    ]
-    assert len(found) == 1, f"{place}: {answer}"
-    return found[0]
+    )
+    at = f"{root}.{example.at}".rstrip(".")
+    for _, path, rule in RULES:
+        if path == at and rule["message"].startswith(example.message):
+            shown = re.findall(r"self\.(\w+)", rule.get("messageExpression", ""))
+            assert all(f"{field}: " in message for field in shown), message
 
 
 @pytest.mark.parametrize("example", UPDATE, ids=str)
@@ -115,14 +126,6 @@ def test_a_generation_is_named_after_its_update_and_number(objects, generation, 
 
 
 def test_no_rule_is_without_an_example():
-    documents = [yaml.safe_load(text) for path, text in files().items() if path.startswith("crds/")]
-    rules = [
-        (document["spec"]["names"]["shortNames"][0], path, rule["message"])
-        for document in documents
-        for path, node in nodes(document["spec"]["versions"][0]["schema"]["openAPIV3Schema"])
-        for rule in node.get("x-kubernetes-validations", [])
-        if path
-    ]
     examples = [
         *(("iu", f"spec.{each.at}".rstrip("."), each.message) for each in UPDATE),
         *(("mg", f"spec.recipe.{each.at}".rstrip("."), each.message) for each in IN_RECIPE),
@@ -131,14 +134,33 @@ def test_no_rule_is_without_an_example():
     ]
 
     without = [
-        (kind, path, message)
-        for kind, path, message in rules
+        (kind, path, rule["message"])
+        for kind, path, rule in RULES
         if not any(
-            (kind, path) == (of_kind, at) and message.startswith(beginning)
+            (kind, path) == (of_kind, at) and rule["message"].startswith(beginning)
             for of_kind, at, beginning in examples
         )
     ]
 
     assert without == []
-    assert len(examples) == len(rules)
+    assert len(examples) == len(RULES)
     assert [len(kind.rules) for kind in KINDS] == [2, 1]  # the rules over names, tested above
+
+
+def test_a_refusal_says_what_to_do_and_shows_the_value(objects, minimal):
+    spec = changed(minimal["spec"], {"gate.rules[0].max": "0.5", "rollout.deadline": "5s"})
+
+    refused = objects.create({**minimal, "spec": spec})
+
+    assert set(refused.causes) == {
+        (
+            "spec.gate.rules[0]",
+            "Invalid value: min must not be greater than max; nothing could pass"
+            " (min: 0.6, max: 0.5)",
+        ),
+        (
+            "spec.rollout",
+            "Invalid value: deadline must be at least 10s: new pods need time to become"
+            " available; 10m is usual (deadline: 5s)",
+        ),
+    }
