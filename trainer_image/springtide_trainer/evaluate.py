@@ -20,7 +20,7 @@ from springtide_trainer import report
 from springtide_trainer.comparison import Measured, measure
 from springtide_trainer.errors import Refused
 from springtide_trainer.intervals import Resampling
-from springtide_trainer.judged_rows import read_judged
+from springtide_trainer.judged_rows import read_judged, read_manifest
 from springtide_trainer.metrics import METRICS, positives
 from springtide_trainer.models import load
 from springtide_trainer.scoring import score_all
@@ -152,11 +152,23 @@ def _described(
         "parent": given.parent_number,
         "candidate": given.candidate.plain(),
         "baseline": given.baseline.plain() if given.baseline else None,
+        "window": _window(given),
         "labels": [list(scores.labels) for scores in found[0].scores],
         "bootstrap": {"samples": bootstrap.samples, "confidence": given.confidence},
         "gate": run.recipe.gate.plain(),
         "rules": rules,
         "datasets": [_dataset(each) for each in found],
+    }
+
+
+def _window(given: EvaluateInput) -> dict[str, str | None]:
+    """Say what the holdout's manifest knows of the window; an extension has no training rows."""
+    manifest = read_manifest(local_path(given.holdout.uri), given.holdout.digest)
+    return {
+        "trained_from": manifest.get("from"),
+        "trained_to": manifest.get("to"),
+        "judged_from": manifest.get("holdout", {}).get("from"),
+        "judged_to": manifest.get("holdout", {}).get("to"),
     }
 
 

@@ -108,14 +108,24 @@ def _some(table: pa.Table, most: int) -> pa.Table:
     return table.filter(pc.is_in(table["entity"], pa.array(kept)))
 
 
-def _held(folder: Path, digest: str, part: Literal["holdout", "reserved"]) -> pa.Table:
-    """Read one part of frozen rows and hold it, and it alone, to the manifest of this digest."""
+def read_manifest(folder: Path, digest: str) -> dict[str, Any]:
+    """Read the manifest of frozen rows and hold it to its digest.
+
+    Raises:
+        Refused: DigestMismatch.
+    """
     path = folder / MANIFEST
     text = path.read_bytes() if path.is_file() else b""
     found = f"sha256:{hashlib.sha256(text).hexdigest()}"
     if found != digest:
         raise Refused("DigestMismatch", f"{path} is {found if text else 'missing'}, not {digest}")
     manifest: dict[str, Any] = json.loads(text)
+    return manifest
+
+
+def _held(folder: Path, digest: str, part: Literal["holdout", "reserved"]) -> pa.Table:
+    """Read one part of frozen rows and hold it, and it alone, to the manifest of this digest."""
+    manifest = read_manifest(folder, digest)
     table = read_rows(folder, part)
     hashes = row_hashes(table, own_entity="entity" not in manifest["columns"])
     if contents(table["partition"].to_pylist(), hashes) != manifest["rows"][part]:

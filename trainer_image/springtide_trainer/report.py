@@ -24,7 +24,7 @@ from springtide_api.bounds import (
 from springtide_api.gate_spec import Gate
 from springtide_api.judging import judge_rule, overall
 
-WIDTH = 220
+WIDTH = 200
 """Pixels of a picture of an interval."""
 
 
