@@ -105,9 +105,10 @@ class RunFile(Model):
     number: int | None = None
     attempt: int = 1
     job: str
-    result: str
+    result: str = ""
     """Name of the result below `<home>/results`: the same for every attempt at one thing, so that a
-    new attempt finds what an earlier one committed and emits it again under its own job."""
+    new attempt finds what an earlier one committed and emits it again under its own job. Default:
+    the Job's name."""
     home: str
     """Folder of this update in the storage: `<storage>/<namespace>/<update>`, as a path."""
     recipe: Recipe

@@ -67,7 +67,7 @@ class Problem:
         return f"{self.field}: {self.message}"
 
 
-class InvalidObject(ValueError):  # noqa: N818 - named for what it tells
+class InvalidObject(ValueError):
     """An object does not fit its types; `problems` says where and why, one sentence each."""
 
     def __init__(self, problems: tuple[Problem, ...]) -> None:
