@@ -52,7 +52,7 @@ def output_layer(model: PreTrainedModel) -> tuple[str, nn.Linear]:
 
 def reorder(model: PreTrainedModel, labels: Sequence[str]) -> None:
     """Move the rows of the last layer so that output i is `labels[i]`."""
-    known = {str(name): int(number) for number, name in model.config.id2label.items()}
+    known = {name: number for number, name in enumerate(names(model))}
     rows = torch.tensor([known[label] for label in labels])
     _, layer = output_layer(model)
     with torch.no_grad():
@@ -74,8 +74,14 @@ def grow(model: PreTrainedModel, labels: Sequence[str], seed_: int) -> None:
         for part, parameter in new.named_parameters():
             kept = old.get_parameter(part)
             parameter[: len(kept)] = kept
-    model.num_labels = len(labels)
+    model.num_labels = len(labels)  # type: ignore[assignment]
     name_labels(model, labels)
+
+
+def names(model: PreTrainedModel) -> list[str]:
+    """Return the names of the outputs, in order."""
+    known = {int(number): name for number, name in (model.config.id2label or {}).items()}
+    return [known[number] for number in sorted(known)]
 
 
 def name_labels(model: PreTrainedModel, labels: Sequence[str]) -> None:

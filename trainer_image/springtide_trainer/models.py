@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from springtide_trainer.preprocess import Pair
 
-transformers.utils.logging.disable_progress_bar()
-transformers.utils.logging.set_verbosity_error()
+transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ def probabilities(
     model: PreTrainedModel, tokens: Tokens, rows: NDArray[np.int64], *, batch_size: int
 ) -> NDArray[np.float32]:
     """Score these rows in FP32: float32 [rows, labels]. Leaves the model in evaluation mode."""
-    made = np.empty((len(rows), model.config.num_labels), dtype=np.float32)
+    made = np.empty((len(rows), int(model.config.num_labels or 0)), dtype=np.float32)
     order = np.argsort(tokens.lengths[rows], kind="stable")
-    model.eval()
+    model.train(mode=False)
     with torch.inference_mode():
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
@@ -76,7 +76,7 @@ def load(folder: Path, digest: str, device: str | None = None) -> Scorer:
     """
     verify(folder, digest)
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    model = load_model(folder).to(place)
+    model = move(load_model(folder), place)
     return Scorer(model, load_tokenizer(folder), Preprocess.read(folder))
 
 
@@ -95,7 +95,13 @@ def load_model(folder: Path, **options: Any) -> PreTrainedModel:
         dtype=torch.float32,
         **options,
     )
-    return model.eval()
+    return model
+
+
+def move(model: PreTrainedModel, device: str | torch.device) -> PreTrainedModel:
+    """Move a model to a device, in place, and return it."""
+    torch.nn.Module.to(model, device)
+    return model
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:

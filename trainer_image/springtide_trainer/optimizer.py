@@ -33,7 +33,9 @@ def build(
         case "SGD":
             return torch.optim.SGD(groups, lr=learning_rate, momentum=MOMENTUM, fused=True)
         case "Adafactor":
-            return Adafactor(groups, lr=learning_rate, scale_parameter=False, relative_step=False)
+            return Adafactor(  # type: ignore[no-untyped-call]
+                groups, lr=learning_rate, scale_parameter=False, relative_step=False
+            )
 
 
 def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

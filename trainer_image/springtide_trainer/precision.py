@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -80,7 +80,7 @@ def resolve(wanted: Literal["Auto", "FP32", "BF16", "FP16"], device: torch.devic
 def computes_bf16(device: torch.device) -> bool:
     """Tell whether the hardware has instructions for BF16."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     able = torch.cpu.get_capabilities()
     return any(bool(able.get(name)) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
@@ -94,16 +94,17 @@ def kernels(device: torch.device, longest: int) -> Iterator[None]:
         longest: Tokens of the longest row.
     """
     before = torch.are_deterministic_algorithms_enabled()
-    fill = torch.utils.deterministic.fill_uninitialized_memory
+    settings: Any = torch.utils.deterministic
+    fill = settings.fill_uninitialized_memory
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    settings.fill_uninitialized_memory = False  # it costs time and changes no result
     plain = device.type == "cpu" and longest < SHORT
     try:
         with sdpa_kernel([SDPBackend.MATH]) if plain else nullcontext():
             yield
     finally:
         torch.use_deterministic_algorithms(mode=before)
-        torch.utils.deterministic.fill_uninitialized_memory = fill
+        settings.fill_uninitialized_memory = fill
 
 
 def environment(precision: Precision) -> dict[str, str | int]:

@@ -16,7 +16,7 @@ from springtide_trainer.checkpoint import Checkpoints
 from springtide_trainer.early_stopping import EarlyStopping
 from springtide_trainer.errors import Interrupted, Refused
 from springtide_trainer.interruption import INTERRUPTED, on_sigterm
-from springtide_trainer.models import probabilities
+from springtide_trainer.models import move, probabilities
 from springtide_trainer.progress import Progress, Reporter
 from springtide_trainer.schedule import WarmupThen
 from springtide_trainer.storage import local_path
@@ -81,7 +81,7 @@ def prepare(
     """
     given, options = _given(run), run.recipe.training.hyperparameters
     chosen = precision.resolve(options.precision, device)
-    model = warm_start.load(parent, run.recipe.model.labels, options).to(device)
+    model = move(warm_start.load(parent, run.recipe.model.labels, options), device)
     plan = Plan(
         rows=rows.training,
         manifest=given.data.digest,

@@ -14,7 +14,7 @@ import torch
 from springtide_api.contract import TrainOutput
 from springtide_trainer import artifact, saving, session, warm_start
 from springtide_trainer.errors import Diverged, Refused
-from springtide_trainer.models import load_tokenizer
+from springtide_trainer.models import load_tokenizer, move
 from springtide_trainer.precision import kernels
 from springtide_trainer.preprocess import Preprocess
 from springtide_trainer.storage import local_path
@@ -81,7 +81,7 @@ def _commit(
     folder: Path,
 ) -> ArtifactMade:
     """Write the candidate; tokenizer and configuration stay the parent's."""
-    model = model.to("cpu").eval()
+    move(model, "cpu")
     if not all(bool(weight.isfinite().all()) for weight in model.parameters()):
         raise Diverged(step, float("nan"))
     warm_start.restore_dropout(model, parent)

@@ -30,7 +30,7 @@ def load(folder: Path, labels: list[str], options: Hyperparameters) -> PreTraine
     """
     chance = dict.fromkeys(_dropouts(folder), float(options.dropout))
     model = load_model(folder, **chance)
-    known = [str(model.config.id2label[number]) for number in range(model.config.num_labels)]
+    known = head.names(model)
     if labels[: len(known)] != known:
         message = f"the parent knows the labels {known}, the recipe {labels}; only append labels"
         raise Refused("LabelMismatch", message, "spec.model.labels")
@@ -92,7 +92,7 @@ def _dropouts(folder: Path) -> dict[str, Any]:
 
 def _checkpoint_activations(model: PreTrainedModel) -> None:
     try:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.activation_checkpointing_enable({"use_reentrant": False})
     except ValueError as unable:
         raise Refused(
             "UnsupportedModel", str(unable), "spec.training.hyperparameters.gradientCheckpointing"

@@ -1,0 +1,137 @@
+"""Early stopping looks only at training rows set aside, and gives back the best weights."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+from torch import nn
+
+from springtide_api.contract import ExitCode
+from springtide_api.training_spec import EarlyStopping as Options
+from springtide_trainer import validation
+from springtide_trainer.early_stopping import EarlyStopping, validation_part
+from springtide_trainer.errors import Refused
+
+
+@given(
+    st.lists(st.text(max_size=3), min_size=2, max_size=60).filter(
+        lambda names: len(set(names)) > 1
+    ),
+    st.floats(0, 1),
+)
+def test_whole_entities_are_set_aside_at_least_one_and_never_all(entities, fraction):
+    aside = validation_part(entities, fraction)
+    inside = {entity for entity, out in zip(entities, aside, strict=True) if out}
+    outside = {entity for entity, out in zip(entities, aside, strict=True) if not out}
+    assert inside
+    assert outside
+    assert not inside & outside
+    wanted = min(max(1, math.ceil(fraction * len(set(entities)))), len(set(entities)) - 1)
+    assert len(inside) == wanted
+
+
+def test_the_same_entities_are_set_aside_whatever_the_order_of_rows():
+    entities = [str(number) for number in range(50)]
+    aside = {e for e, out in zip(entities, validation_part(entities, 0.2), strict=True) if out}
+    turned = entities[::-1]
+    again = {e for e, out in zip(turned, validation_part(turned, 0.2), strict=True) if out}
+    assert aside == again
+
+
+def test_one_entity_is_too_little():
+    with pytest.raises(Refused, match="the window has 1; it needs 2") as refused:
+        validation_part(["a", "a"], 0.1)
+    assert refused.value.code == ExitCode.TOO_LITTLE_DATA
+
+
+def walked(values: list[float], **options) -> tuple[EarlyStopping, nn.Linear, str | None]:
+    """Let the weights be the number of the step and the metric what it is told to be."""
+    model = nn.Linear(1, 1, bias=False)
+    left = iter(values)
+    stopping = EarlyStopping(
+        Options(every_steps=1, **options), model, last=len(values), measure=lambda: next(left)
+    )
+    for step in range(1, len(values) + 1):
+        model.weight.data.fill_(float(step))
+        stopping.observe(step, 0.0)
+        if reason := stopping.stop(step):
+            return stopping, model, reason
+    return stopping, model, None
+
+
+def test_the_best_weights_win_and_not_the_last():
+    stopping, model, reason = walked([0.5, 0.3, 0.4], patience=5)
+    stopping.take_best()
+    assert (model.weight.item(), stopping.best_value, reason) == (2.0, 0.3, None)
+
+
+def test_it_stops_when_patience_is_spent():
+    stopping, _, reason = walked([0.5, 0.6, 0.6, 0.1], patience=2)
+    assert reason == "patience spent"
+    assert stopping.best_step == 1
+
+
+def test_more_is_better_for_auc():
+    stopping, _, _ = walked([0.5, 0.6, 0.4], patience=5, metric="auc")
+    assert stopping.best_step == 2
+
+
+def test_a_gain_below_min_delta_is_none():
+    stopping, _, reason = walked([0.50, 0.49, 0.48], patience=2, min_delta="0.1")
+    assert stopping.best_step == 1
+    assert reason == "patience spent"
+
+
+def test_a_metric_that_is_no_number_is_no_gain():
+    stopping, _, _ = walked([0.5, math.nan, 0.4], patience=5)
+    assert stopping.best_step == 3
+
+
+def test_auc_of_one_class_is_refused_and_names_the_way_out():
+    with pytest.raises(Refused, match="choose log_loss"):
+        validation.check("auc", np.array([1, 1, 1]))
+    validation.check("log_loss", np.array([1, 1, 1]))
+
+
+def test_auc_of_many_classes_is_the_mean_over_those_that_occur():
+    labels = np.array([0, 0, 2, 2])
+    scores = np.array([[0.6, 0.1, 0.3], [0.2, 0.1, 0.7], [0.3, 0.2, 0.5], [0.1, 0.1, 0.8]], "f4")
+    expected = np.mean([roc_auc_score(labels == c, scores[:, c]) for c in (0, 2)])
+    assert validation.value("auc", labels, scores) == pytest.approx(expected)
+
+
+def test_a_training_with_early_stopping_learns_from_the_other_entities_only(world):
+    run = world.run_file(
+        hyperparameters={"epochs": 2, "batchSize": 16, "learningRate": "1e-3"},
+        earlyStopping={"everySteps": 5, "patience": 3, "validationFraction": "0.25"},
+    )
+    out = world.train(run)
+    assert out.rows == 180
+    assert {"validation", "best_step"} <= out.metrics.keys()
+
+
+def test_patience_that_was_spent_before_a_crash_is_spent_after_it(world):
+    options = {"maxSteps": 60, "batchSize": 16, "learningRate": "1e-9"}
+    stopping = {"everySteps": 5, "patience": 2, "minDelta": "1"}
+    run = world.run_file(
+        hyperparameters=options, earlyStopping=stopping, checkpoint={"everySteps": 5}
+    )
+    first = world.train(run)
+    assert (first.steps, first.stopped) == (15, "patience spent")
+    again = world.train(run)
+    assert (again.steps, again.stopped) == (15, "patience spent")
+    assert again.artifact.digest == first.artifact.digest
+
+
+def test_validation_leaves_no_trace_in_the_weights(world):
+    plain = {"epochs": 1, "batchSize": 16, "learningRate": "1e-3", "dropout": "0.2"}
+    stopping = {"everySteps": 1000, "patience": 100, "validationFraction": "0.25"}
+    rare = world.train(world.run_file("a", hyperparameters=plain, earlyStopping=stopping))
+    often = {**stopping, "everySteps": 1, "minDelta": "-1000"}
+    again = world.train(world.run_file("b", hyperparameters=plain, earlyStopping=often))
+    assert rare.artifact.digest == again.artifact.digest

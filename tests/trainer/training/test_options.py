@@ -1,0 +1,195 @@
+"""Every option of training does what it says."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from springtide_api.contract import ArtifactMade, ExitCode
+from springtide_trainer import optimizer, precision
+from springtide_trainer.errors import Diverged, Refused
+from springtide_trainer.models import load
+from springtide_trainer.storage import Home, folder_name, local_path
+
+QUICK = {"epochs": 1, "batchSize": 16, "learningRate": "1e-2"}
+
+
+def weights(made: ArtifactMade) -> dict[str, torch.Tensor]:
+    return load_file(local_path(made.uri) / "model.safetensors")
+
+
+def moved(world, **hyperparameters) -> set[str]:
+    """Train, and name the weights that are not the parent's."""
+    run = world.run_file(hyperparameters=QUICK | hyperparameters)
+    before, after = weights(world.parent), weights(world.train(run).artifact)
+    assert before.keys() == after.keys()
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+def test_word_embeddings_are_frozen_by_default_and_the_rest_moves(world):
+    assert "bert.embeddings.word_embeddings.weight" not in moved(world)
+    assert {"bert.embeddings.position_embeddings.weight", "classifier.weight"} <= moved(world)
+
+
+def test_word_embeddings_move_when_asked(world):
+    assert "bert.embeddings.word_embeddings.weight" in moved(world, freeze={"embeddings": False})
+
+
+def test_frozen_lower_layers_stay_with_all_embeddings_below_them(world):
+    names = moved(world, freeze={"lowerLayers": 1})
+    assert not [name for name in names if "embeddings" in name or "layer.0." in name]
+    assert [name for name in names if "layer.1." in name]
+
+
+def test_more_frozen_layers_than_there_are_is_refused_with_both_numbers(world):
+    with pytest.raises(Refused, match="lowerLayers is 3, the model has 2 layers") as refused:
+        moved(world, freeze={"lowerLayers": 3})
+    assert refused.value.failure.field == "spec.training.hyperparameters.freeze.lowerLayers"
+
+
+@pytest.mark.parametrize("optimizer", ["AdamW", "SGD", "Adafactor"])
+@pytest.mark.parametrize("schedule", ["Linear", "Cosine", "Constant"])
+def test_each_optimizer_and_schedule_trains(world, optimizer, schedule):
+    assert "classifier.weight" in moved(world, optimizer=optimizer, schedule=schedule)
+
+
+@pytest.mark.parametrize("optimizer", ["AdamW", "SGD", "Adafactor"])
+def test_each_optimizer_resumes_to_the_same_weights(world, optimizer):
+    options = {**QUICK, "epochs": 2, "optimizer": optimizer}
+    whole = world.run_file("whole", hyperparameters=options, checkpoint={"everySteps": 20})
+    digest = world.train(whole).artifact.digest
+    assert [path.name for path in world.home.checkpoints(1).iterdir()] == ["step-000000020"]
+    assert world.train(whole.model_copy(update={"job": "resumed"})).artifact.digest == digest
+
+
+def test_gradient_checkpointing_gives_the_same_weights(world):
+    plain = world.run_file("plain", hyperparameters={**QUICK, "dropout": "0.1"})
+    saving = {**QUICK, "dropout": "0.1", "gradientCheckpointing": True}
+    again = world.run_file("again", hyperparameters=saving)
+    assert world.train(plain).artifact.digest == world.train(again).artifact.digest
+
+
+def test_dropout_changes_the_weights_but_not_the_configuration(world):
+    def config(made: ArtifactMade) -> str:
+        return (local_path(made.uri) / "config.json").read_text()
+
+    without = world.train(world.run_file("without", hyperparameters=QUICK)).artifact
+    with_ = world.train(
+        world.run_file("with", hyperparameters={**QUICK, "dropout": "0.5"})
+    ).artifact
+    assert without.digest != with_.digest
+    assert config(without) == config(with_) == config(world.parent)
+    assert json.loads(config(with_))["hidden_dropout_prob"] == 0.1
+
+
+def test_weight_decay_pulls_at_matrices_only(world):
+    model = load(local_path(world.parent.uri), world.parent.digest).model
+    walker = optimizer.build("AdamW", model, learning_rate=0.1, weight_decay=0.5)
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    for weight in model.parameters():
+        weight.grad = torch.zeros_like(weight)
+
+    walker.step()
+
+    for name, weight in model.named_parameters():
+        expected = before[name] * (1 - 0.1 * 0.5) if weight.ndim > 1 else before[name]
+        torch.testing.assert_close(weight.detach(), expected)
+
+
+def test_max_steps_ends_within_an_epoch_or_after_several(world):
+    few = world.train(world.run_file(hyperparameters={"maxSteps": 3, "batchSize": 16}))
+    many = world.train(world.run_file(hyperparameters={"maxSteps": 40, "batchSize": 16}))
+    assert (few.steps, few.stopped) == (3, "maxSteps")
+    assert (many.steps, many.stopped) == (40, "maxSteps")
+
+
+def test_a_loss_that_is_no_number_ends_as_diverged(world):
+    wild = {"maxSteps": 50, "batchSize": 16, "learningRate": "1e30", "schedule": "Constant"}
+    run = world.run_file(hyperparameters={**wild, "optimizer": "SGD", "maxGradNorm": "1e30"})
+    with pytest.raises(Diverged, match="learningRate") as diverged:
+        world.train(run)
+    assert diverged.value.code == ExitCode.DIVERGED
+    assert [path.name for path in (world.home.path / "artifacts").iterdir()] == [
+        folder_name(world.parent.digest)
+    ]
+
+
+def test_fp16_without_a_gpu_is_refused(world):
+    with pytest.raises(Refused, match="FP16 needs a GPU"):
+        precision.resolve("FP16", torch.device("cpu"))
+
+
+def test_auto_is_bf16_only_where_the_hardware_computes_it(monkeypatch):
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    assert precision.resolve("Auto", cpu).name == "BF16"
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False})
+    assert precision.resolve("Auto", cpu).name == "FP32"
+
+
+def test_appended_labels_grow_the_head_and_keep_its_rows(world, freeze_rows, recipe_with):
+    rows = {"text": ["good", "bad"] * 8, "label": ["maybe", "no"] * 8}
+    rows["entity"] = [str(number) for number in range(16)]
+    run = world.run_file(hyperparameters={"batchSize": 4, "learningRate": "1e-9"})
+    run = recipe_with(run, ["no", "yes", "maybe"], freeze_rows(world.home, rows))
+    made = world.train(run).artifact
+    scorer = load(local_path(made.uri), made.digest)
+    assert scorer.preprocess.labels == ["no", "yes", "maybe"]
+    assert scorer.probabilities([("good", None)]).shape == (1, 3)
+    torch.testing.assert_close(
+        weights(made)["classifier.weight"][:2], weights(world.parent)["classifier.weight"]
+    )
+
+
+def test_rows_weigh_what_they_say(world, freeze_rows, recipe_with):
+    """Two contradicting halves: the heavier one wins."""
+    rows = {"text": ["good"] * 64, "label": ["yes", "no"] * 32, "weight": [9.0, 1.0] * 32}
+    rows["entity"] = [str(number) for number in range(64)]
+    options = {"batchSize": 8, "epochs": 8, "learningRate": "1e-3"}
+    run = recipe_with(world.run_file(hyperparameters=options), None, freeze_rows(world.home, rows))
+    made = world.train(run).artifact
+    scores = load(local_path(made.uri), made.digest).probabilities([("good", None)])
+    assert scores[0, 1] == pytest.approx(0.9, abs=0.08)
+
+
+@pytest.mark.parametrize("weight", [-1.0, float("nan"), float("inf")])
+def test_a_weight_that_is_no_number_from_0_up_is_refused(world, freeze_rows, recipe_with, weight):
+    rows = {"text": ["good"] * 2, "label": ["yes", "no"], "weight": [1.0, weight]}
+    rows["entity"] = ["a", "b"]
+    run = recipe_with(world.run_file(), None, freeze_rows(world.home, rows))
+    with pytest.raises(Refused, match="of training row 1") as refused:
+        world.train(run)
+    assert refused.value.failure.field == "spec.data.source.columns.weight"
+
+
+def test_a_flipped_bit_in_the_parent_is_refused(world):
+    path = local_path(world.parent.uri) / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(Refused, match=r"model\.safetensors") as refused:
+        world.train(world.run_file())
+    assert refused.value.failure.reason == "DigestMismatch"
+
+
+def test_training_learns_the_toy_task(world):
+    options = {
+        "epochs": 6,
+        "batchSize": 16,
+        "learningRate": "5e-3",
+        "freeze": {"embeddings": False},
+    }
+    made = world.train(world.run_file(hyperparameters=options)).artifact
+    scorer = load(local_path(made.uri), made.digest)
+    scores = scorer.probabilities([("the good shoe", None), ("a broken lamp", None)])
+    assert scores[0, 1] > 0.9
+    assert scores[1, 1] < 0.1
+
+
+def test_the_home_of_a_training_holds_nothing_else(world):
+    world.train(world.run_file(hyperparameters=QUICK))
+    home: Home = world.home
+    assert not list((home.path / "tmp").iterdir())

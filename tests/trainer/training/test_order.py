@@ -1,0 +1,105 @@
+"""The order of rows is a function of manifest, seed and epoch, and wastes little padding."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from springtide_trainer.batches import Examples, Plan, steps
+from springtide_trainer.schedule import WarmupThen
+from springtide_trainer.tokens import Tokens
+
+
+def examples(lengths: list[int]) -> Examples:
+    """Rows whose tokens all are the number of the row plus 1."""
+    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    values = np.repeat(np.arange(1, len(lengths) + 1, dtype=np.int32), lengths)
+    weights = np.linspace(0.5, 2, len(lengths), dtype=np.float32)
+    tokens = Tokens({"input_ids": values}, starts, {"input_ids": 0})
+    return Examples(tokens, np.zeros(len(lengths), dtype=np.int64), weights)
+
+
+def plan(count: int, **options) -> Plan:
+    defaults = {"manifest": "sha256:1", "seed": 17, "batch_size": 4}
+    return Plan(rows=np.arange(count), **{**defaults, **options})
+
+
+def rows_of(step) -> list[int]:
+    return [int(row[0]) - 1 for batch in step.batches for row in batch.inputs["input_ids"]]
+
+
+@given(
+    st.lists(st.integers(1, 9), min_size=1, max_size=90),
+    st.integers(1, 7),
+    st.integers(1, 3),
+    st.integers(1, 4),
+)
+def test_an_epoch_sees_every_row_once(lengths, batch_size, accumulation, divisor):
+    cut = plan(len(lengths), batch_size=batch_size, accumulation=accumulation, divisor=divisor)
+    seen = list(steps(examples(lengths), cut, first=1, last=cut.steps_per_epoch))
+    assert sorted(row for step in seen for row in rows_of(step)) == list(range(len(lengths)))
+    for step in seen:
+        assert sum(batch.share for batch in step.batches) == pytest.approx(1)
+        assert max(len(batch.labels) for batch in step.batches) <= math.ceil(batch_size / divisor)
+
+
+def test_a_step_is_the_same_wherever_one_begins():
+    rows = examples([3, 5, 2, 8, 1, 9, 4, 4, 6, 7])
+    whole = [rows_of(step) for step in steps(rows, plan(10), first=1, last=9)]
+    tail = [rows_of(step) for step in steps(rows, plan(10), first=5, last=9)]
+    assert whole[4:] == tail
+
+
+def test_halving_the_batch_keeps_the_rows_of_each_step():
+    rows = examples([3, 5, 2, 8, 1, 9, 4, 4, 6, 7])
+    whole = [sorted(rows_of(step)) for step in steps(rows, plan(10), first=1, last=6)]
+    halved = [sorted(rows_of(step)) for step in steps(rows, plan(10, divisor=2), first=1, last=6)]
+    assert whole == halved
+
+
+@pytest.mark.parametrize("change", [{"manifest": "sha256:2"}, {"seed": 18}])
+def test_manifest_and_seed_change_the_order(change):
+    rows = examples([5] * 40)
+    before = [rows_of(step) for step in steps(rows, plan(40), first=1, last=10)]
+    assert before != [rows_of(step) for step in steps(rows, plan(40, **change), first=1, last=10)]
+
+
+def test_epochs_differ_in_their_order():
+    rows = examples([5] * 40)
+    seen = [rows_of(step) for step in steps(rows, plan(40), first=1, last=20)]
+    assert seen[:10] != seen[10:]
+
+
+def test_rows_of_like_length_go_together():
+    lengths = np.random.default_rng(0).integers(3, 60, 2000).tolist()
+    batches = [
+        batch.inputs["attention_mask"]
+        for step in steps(examples(lengths), plan(2000, batch_size=32), first=1, last=63)
+        for batch in step.batches
+    ]
+    padded = sum(mask.numel() for mask in batches)
+    assert sum(lengths) / padded > 0.95
+
+
+def test_rows_are_padded_on_the_side_of_the_tokenizer():
+    starts = np.array([0, 2, 3])
+    tokens = Tokens({"input_ids": np.array([5, 6, 7], np.int32)}, starts, {"input_ids": 9}, True)
+    batch = tokens.batch([0, 1])
+    assert batch["input_ids"].tolist() == [[5, 6], [9, 7]]
+    assert batch["attention_mask"].tolist() == [[1, 1], [0, 1]]
+
+
+def test_the_rate_rises_over_the_warm_up_and_falls_as_the_shape_says():
+    def rates(shape: str) -> list[float]:
+        schedule = WarmupThen(shape, peak=1.0, total=10, warmup=0.2)
+        return [round(schedule(step), 3) for step in range(1, 11)]
+
+    assert rates("Constant") == [0.333, 0.667, 1, 1, 1, 1, 1, 1, 1, 1]
+    assert rates("Linear") == [0.333, 0.667, 1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125]
+    assert rates("Cosine")[2] == 1
+    assert rates("Cosine")[6] == 0.5
+    assert all(rate > 0 for rate in rates("Cosine"))

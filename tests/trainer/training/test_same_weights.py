@@ -1,0 +1,106 @@
+"""Same recipe, rows, parent and hardware: same weights, whatever happened in between."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from springtide_api.contract import RunFile
+
+LONG = {
+    "hyperparameters": {
+        "maxSteps": 600,
+        "batchSize": 16,
+        "learningRate": "1e-3",
+        "dropout": "0.1",
+        "gradientAccumulation": 2,
+    },
+    "earlyStopping": {"everySteps": 25, "patience": 90},
+    "checkpoint": {"everySteps": 10},
+}
+
+
+def start_pod(run: RunFile, folder: Path) -> subprocess.Popen[bytes]:
+    """Start the trainer as a pod does."""
+    path = folder / f"{run.job}.json"
+    path.write_text(run.model_dump_json(by_alias=True, exclude_none=True))
+    environ = {
+        **os.environ,
+        "SPRINGTIDE_RUN_FILE": str(path),
+        "SPRINGTIDE_TERMINATION_LOG": str(folder / f"{run.job}.termination"),
+        "OMP_NUM_THREADS": "1",
+    }
+    return subprocess.Popen([sys.executable, "-m", "springtide_trainer"], env=environ)
+
+
+def wait_for_a_checkpoint(folder: Path, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 120
+    while not (folder.is_dir() and any(folder.iterdir())):
+        assert process.poll() is None, "the trainer ended before its first checkpoint"
+        assert time.monotonic() < deadline, "no checkpoint after two minutes"
+        time.sleep(0.001)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(world):
+    def digest(job: str, seed: int) -> str:
+        options = {"epochs": 1, "batchSize": 16, "learningRate": "1e-3", "dropout": "0.1"}
+        run = world.run_file(job, hyperparameters={**options, "seed": seed})
+        return world.train(run).artifact.digest
+
+    assert digest("first", 17) == digest("second", 17)
+    assert digest("third", 18) != digest("first", 17)
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_training_goes_on_to_the_weights_of_an_undisturbed_one(
+    world, tmp_path, caplog, end
+):
+    run = world.run_file("g1-train-1", **LONG)
+    pod = start_pod(run, tmp_path)
+    wait_for_a_checkpoint(world.home.checkpoints(1), pod)
+    pod.send_signal(end)
+    assert pod.wait(60) == (-signal.SIGKILL if end == signal.SIGKILL else 143)
+    assert not world.home.result(run.job).exists()
+    saved = sorted(path.name for path in world.home.checkpoints(1).iterdir())
+    assert saved[-1] < "step-000000600"
+
+    caplog.set_level(logging.INFO, "springtide_trainer")
+    resumed = world.train(world.run_file("g1-train-2", **LONG))
+    assert "resumed" in caplog.messages
+
+    for path in list(world.home.checkpoints(1).iterdir()):
+        path.rename(tmp_path / path.name)
+    undisturbed = world.train(world.run_file("g1-train-3", **LONG))
+    assert resumed.artifact.digest == undisturbed.artifact.digest
+    assert resumed.steps == undisturbed.steps == 600
+
+
+def test_the_seen_rows_of_a_step_do_not_change_when_its_batches_are_halved(world):
+    whole = world.run_file("whole", hyperparameters={"batchSize": 16, "precision": "FP32"})
+    halved = world.run_file(
+        "half", divisor=4, hyperparameters=whole.recipe.training.hyperparameters
+    )
+    assert world.train(whole).metrics["loss"] == pytest.approx(world.train(halved).metrics["loss"])
+
+
+def test_a_result_that_was_committed_is_given_again_without_work(world, tmp_path):
+    run = world.run_file("g1-train-1", hyperparameters={"batchSize": 64})
+    first = start_pod(run, tmp_path)
+    assert first.wait(120) == 0
+    message = (tmp_path / "g1-train-1.termination").read_bytes()
+    assert len(message) <= 4096
+
+    (world.data[0] / "train.parquet").unlink()
+    second = start_pod(run, tmp_path)
+    assert second.wait(120) == 0
+    assert (tmp_path / "g1-train-1.termination").read_bytes() == message
