@@ -45,7 +45,7 @@ async def run(chosen: settings.Settings) -> int:
     operator.ended.add_done_callback(lambda _: stop.set())
     try:
         await kopf.operator(
-            registry=registry(operator),
+            registry=registry(operator, stop),
             settings=_quiet(),
             clusterwide=True,
             standalone=True,
@@ -58,8 +58,8 @@ async def run(chosen: settings.Settings) -> int:
     return 1 if lost and operator.ended.exception() is not None else 0
 
 
-def registry(operator: Operator) -> kopf.OperatorRegistry:
-    """Hang an operator into kopf's start, stop and probe."""
+def registry(operator: Operator, stopped: asyncio.Event) -> kopf.OperatorRegistry:
+    """Hang an operator into kopf's start, stop and probe; `stopped` is set at the end."""
     known = kopf.OperatorRegistry()
     starting: list[asyncio.Task[None]] = []
     servers: list[Callable[[], Awaitable[None]]] = []
@@ -87,6 +87,7 @@ def registry(operator: Operator) -> kopf.OperatorRegistry:
         await operator.stop()
         for close in servers:
             await close()
+        stopped.set()  # or kopf waits 5 s for its own task that waits for this
 
     @kopf.on.probe(registry=known, id="work")
     def probe(**_: Any) -> dict[str, Any]:

@@ -7,6 +7,9 @@ import sys
 
 import structlog
 
+QUIET = ("aiohttp.access", "kopf.activities", "kopf._core.engines.activities")
+"""Loggers that tell every probe."""
+
 
 def configure(level: str) -> None:
     """Send our logs, and those of libraries, to standard error as JSON."""
@@ -36,3 +39,5 @@ def configure(level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    for name in QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)

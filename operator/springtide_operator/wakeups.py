@@ -164,7 +164,7 @@ class Wakeups:
         self._queue = queue
         self._workers = workers
         self._monotonic = monotonic
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[Key, asyncio.Task[None]] = {}
         self._changed = asyncio.Event()
 
     def add(self, key: Key, *, after: float = 0.0) -> None:
@@ -191,14 +191,13 @@ class Wakeups:
                     due = self._queue.next_due(self._monotonic())
                     break
                 task = asyncio.create_task(self._one(key), name=f"reconcile {key}")
-                self._running.add(task)
-                task.add_done_callback(self._running.discard)
+                self._running[key] = task
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), due)
 
     async def drain(self, seconds: float) -> None:
         """Let what runs finish for so long, then drop it. Call it after `run` was cancelled."""
-        running = set(self._running)
+        running = set(self._running.values())
         if not running:
             return
         _, late = await asyncio.wait(running, timeout=seconds)
@@ -216,4 +215,5 @@ class Wakeups:
                 self._queue.failed(key, now, at_least=outcome.after or 0.0)
             else:
                 self._queue.done(key, now, again=outcome.after)
+            del self._running[key]
             self._changed.set()

@@ -39,6 +39,9 @@ class Asking:
                 return None
 
         found: Raw | None = await self._ask(("deployment", namespace, name), TARGET_SECONDS, ask)
+        if found is None:
+            # It may come at any moment, and the next one to ask may be a new update.
+            self.forget_deployment(namespace, name)
         return found
 
     async def job(self, namespace: str, name: str) -> Raw | None:

@@ -1,0 +1,119 @@
+"""The process itself: it starts by kopf, tells how it fares, and ends in order."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.apiserver
+
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+CRDS = Path(__file__).parents[2] / "crds"
+
+
+@pytest.fixture
+def start(apiserver, tmp_path):
+    """Start operators; the ports are free ones, the namespace of the Lease is the default."""
+    for crd in sorted(CRDS.glob("*.yaml")):
+        apiserver.kubectl("apply", "--server-side", "-f", str(crd))
+    running = []
+
+    def start(**variables):
+        ports = {f"SPRINGTIDE_{name}_PORT": str(free_port()) for name in PORTS}
+        environment = {
+            **os.environ,
+            "KUBECONFIG": str(apiserver.kubeconfig),
+            "SPRINGTIDE_TRAINER_IMAGE": "trainer",
+            "SPRINGTIDE_PROGRESS_URL": "http://operator:8080",
+            "SPRINGTIDE_LEASE_SECONDS": "15",
+            **ports,
+            **variables,
+        }
+        log = (tmp_path / f"log-{len(running)}").open("wb")
+        with log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "springtide_operator"], env=environment, stderr=log
+            )
+        process.ports = {name: ports[f"SPRINGTIDE_{name}_PORT"] for name in PORTS}
+        process.log = Path(log.name)
+        running.append(process)
+        return process
+
+    yield start
+    for process in running:
+        process.kill()
+        process.wait()
+
+
+PORTS = ("PROGRESS", "HEALTH", "METRICS")
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return taken.getsockname()[1]
+
+
+def get(process, port, path):
+    with DIRECT.open(f"http://127.0.0.1:{process.ports[port]}{path}", timeout=5) as answer:
+        return answer.read().decode()
+
+
+def until(condition, seconds=40.0):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            if result := condition():
+                return result
+        except (OSError, urllib.error.URLError):
+            pass
+        time.sleep(0.1)
+    raise AssertionError("did not come about")
+
+
+def works(process):
+    return lambda: '"event": "working"' in process.log.read_text()
+
+
+def test_it_works_tells_how_it_fares_and_hands_the_lease_over(start, apiserver):
+    first = start(SPRINGTIDE_IDENTITY="first")
+    until(works(first))
+    health = json.loads(until(lambda: get(first, "HEALTH", "/healthz")))
+    assert set(health["work"]["silence"]) == {
+        "incrementalupdates",
+        "modelgenerations",
+        "jobs",
+        "pods",
+        "deployments",
+    }
+    assert "springtide_api_requests_total" in get(first, "METRICS", "/metrics")
+
+    second = start(SPRINGTIDE_IDENTITY="second")
+    until(lambda: get(second, "HEALTH", "/healthz"))  # a waiting operator is no dead one
+    assert not works(second)()
+
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(10) == 0
+    until(works(second))
+    lines = first.log.read_text().splitlines()
+    assert all(isinstance(json.loads(line), dict) for line in lines)
+
+
+def test_it_says_in_one_sentence_what_is_not_set():
+    environment = {"PATH": os.environ["PATH"], "SPRINGTIDE_WORKERS": "2"}
+    ran = subprocess.run(
+        [sys.executable, "-m", "springtide_operator"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 2
+    assert ran.stderr.startswith("springtide: SPRINGTIDE_TRAINER_IMAGE is not set")

@@ -1,0 +1,170 @@
+"""The queue: every wish is met once, no key twice at a time, no namespace starves another."""
+
+import asyncio
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from springtide_operator.wakeups import Again, Key, Queue, Wakeups
+
+A, B, C = Key("n", "a"), Key("n", "b"), Key("m", "c")
+
+
+def queue(**options):
+    return Queue(jitter=lambda low, high: high, **options)
+
+
+def test_wishes_of_one_key_become_one_run():
+    waiting = queue()
+    for _ in range(5):
+        waiting.add(A, now=0)
+    assert waiting.take(0) == A
+    assert waiting.take(0) is None
+
+
+def test_a_wish_during_the_work_makes_one_more_run_after_it():
+    waiting = queue()
+    waiting.add(A, now=0)
+    waiting.take(0)
+    waiting.add(A, now=1)
+    waiting.add(A, now=1)
+    assert waiting.take(1) is None
+    waiting.done(A, 2, again=None)
+    assert waiting.take(2) == A
+    waiting.done(A, 3, again=None)
+    assert waiting.next_due(3) is None
+
+
+def test_of_several_wishes_the_earliest_counts():
+    waiting = queue()
+    waiting.add(A, now=0, after=60)
+    waiting.add(A, now=0, after=5)
+    waiting.add(A, now=0, after=30)
+    assert waiting.take(4.9) is None
+    assert waiting.take(5) == A
+    waiting.done(A, 6, again=None)
+    assert waiting.take(100) is None
+
+
+def test_namespaces_take_turns_whatever_they_ask_for():
+    waiting = queue()
+    for number in range(100):
+        waiting.add(Key("greedy", f"u{number}"), now=0)
+    waiting.add(Key("modest", "u"), now=0)
+    assert "modest" in {waiting.take(0).namespace for _ in range(2)}
+
+
+def test_failures_wait_longer_and_longer_up_to_five_minutes_and_a_success_forgets_them():
+    waiting, now, waits = queue(), 0.0, []
+    waiting.add(A, now=0)
+    for _ in range(11):
+        assert waiting.take(now) == A
+        waits.append(waiting.failed(A, now))
+        now += waits[-1]
+    assert waits == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
+    assert waiting.take(now) == A
+    waiting.done(A, now, again=0)
+    assert waiting.take(now) == A
+    assert waiting.failed(A, now) == 1
+
+
+def test_the_server_s_retry_after_is_honoured():
+    waiting = queue()
+    waiting.add(A, now=0)
+    waiting.take(0)
+    assert waiting.failed(A, 0, at_least=30) == 31
+
+
+def test_a_storm_on_one_key_runs_it_once_a_second_after_a_burst():
+    waiting, runs, now = queue(gap=1.0, burst=5), 0, 0.0
+    while now < 60:
+        waiting.add(A, now=now)
+        if waiting.take(now) == A:
+            runs += 1
+            waiting.done(A, now, again=None if runs < 0 else 3600)
+        now += 0.02
+    assert 60 <= runs <= 66
+
+
+class Model:
+    """What must hold of the queue: who runs, and who has a wish that was not met."""
+
+    def __init__(self):
+        self.queue, self.now = queue(), 0.0
+        self.running, self.wished = set(), set()
+
+    def add(self, key, after):
+        self.queue.add(key, self.now, after=after)
+        self.wished.add(key)
+
+    def take(self, *_):
+        taken = self.queue.take(self.now)
+        assert taken not in self.running
+        if taken is not None:
+            self.running.add(taken)
+            self.wished.discard(taken)
+        return taken
+
+    def finish(self, key, again):
+        if key in self.running:
+            self.running.discard(key)
+            self.queue.done(key, self.now, again=again)
+            self.wished |= {key} if again is not None else set()
+
+    def fail(self, key, at_least):
+        if key in self.running:
+            self.running.discard(key)
+            self.queue.failed(key, self.now, at_least=at_least)
+            self.wished.add(key)
+
+    def wait(self, _, seconds):
+        self.now += seconds
+
+
+keys = st.sampled_from([A, B, C])
+steps = st.one_of(
+    st.tuples(st.just(Model.add), keys, st.floats(0, 20)),
+    st.tuples(st.just(Model.take), st.none(), st.none()),
+    st.tuples(st.just(Model.finish), keys, st.one_of(st.none(), st.floats(0, 20))),
+    st.tuples(st.just(Model.fail), keys, st.floats(0, 5)),
+    st.tuples(st.just(Model.wait), st.none(), st.floats(0, 10)),
+)
+
+
+@given(st.lists(steps, max_size=60))
+def test_no_wish_is_lost_and_no_key_runs_twice_at_a_time(history):
+    model = Model()
+    for step, key, number in history:
+        step(model, key, number)
+    for key in tuple(model.running):
+        model.finish(key, None)
+    while (due := model.queue.next_due(model.now)) is not None:
+        model.now += max(due, 1e-6)  # or rounding may keep it just before
+        if (taken := model.take()) is not None:
+            model.finish(taken, None)
+    assert model.wished == set()
+
+
+async def test_workers_run_different_keys_at_once_and_a_bug_leaves_no_key_behind():
+    began, release, runs = asyncio.Semaphore(0), asyncio.Event(), []
+
+    async def work(key):
+        runs.append(key)
+        began.release()
+        await release.wait()
+        return Again(None)
+
+    wakeups = Wakeups(work, Queue(), workers=2)
+    task = asyncio.create_task(wakeups.run())
+    for key in (A, B, C):
+        wakeups.add(key)
+    await began.acquire()
+    await began.acquire()
+    assert len(runs) == 2
+    assert wakeups.depth() == 1
+    release.set()
+    await began.acquire()
+    assert set(runs) == {A, B, C}
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await wakeups.drain(1)
