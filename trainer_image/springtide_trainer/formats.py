@@ -205,6 +205,8 @@ def _parquet(file: DataFile, wanted: Mapping[str, str]) -> Iterator[Batch]:
                 numbers = range(seen + 1, seen + 1 + batch.num_rows)
                 yield Batch(columns, file.name, "row", numbers)
                 seen += batch.num_rows
+    except PermissionError:
+        raise
     except (pa.ArrowInvalid, OSError) as wrong:
         hint = "no whole Parquet file; deliver it again"
         raise Refused("CorruptFile", f"{file.name!r}: {hint}", SOURCE) from wrong

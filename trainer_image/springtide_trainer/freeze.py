@@ -66,9 +66,10 @@ class _Writer:
     ) -> None:
         self.file.close()
 
-    def add(self, table: pa.Table) -> None:
+    def add(self, table: pa.Table, partition: str) -> None:
         """Check, order and write rows that are later than those before."""
-        rows = checked(table, self.recipe.model.labels, f"{self.part} rows")
+        where = f"{self.part} rows" + (f" of {partition}" if partition else "")
+        rows = checked(table, self.recipe.model.labels, where)
         lying = ordered(rows, self.recipe, self.part, first=self.rows)
         self.contents += contents(lying.table["partition"].to_pylist(), lying.hashes)
         self.labels.update(lying.table["label"].to_pylist())
@@ -96,8 +97,9 @@ def ordered(table: pa.Table, recipe: Recipe, part: str, *, first: int = 0) -> Or
     own = "entity" not in table.column_names
     hashes = row_hashes(table, own_entity=own)
     times = table["timestamp"].to_numpy()
-    order = sorted(range(len(hashes)), key=lambda at: (times[at], hashes[at]))
-    table = table.take(pa.array(order, pa.int64()))
+    words = np.frombuffer(b"".join(hashes), dtype=">u8").reshape(-1, 4)
+    order = np.lexsort((*words.T[::-1], times))
+    table = table.take(pa.array(order))
     table = table.append_column("partition", _partitions(times[order], recipe))
     if own:
         names = [f"{part}-{at}" for at in range(first, first + len(order))]
@@ -136,7 +138,7 @@ def freeze(stream: Stream, plan: Plan, *, recipe: Recipe, ask: Ask, folder: Path
             seen = stream.rows.moment[stream.of(at)]
             parts = read_parts(piece, recipe.data, seen=seen, masks=mine)
             for part, table in parts.items():
-                writers[part].add(table)
+                writers[part].add(table, piece.span.name if piece.span else "")
     described = describe(plan, recipe, ask) | {
         "rows": {part: writers[part].contents for part in PARTS}
     }

@@ -100,16 +100,13 @@ class Fresh:
     """Positions of the partitions that hold at least one new row, oldest first."""
     waiting: Known | None
     """The first partition that is not complete."""
+    newest: str | None
+    """Name of the newest complete partition, new or not."""
 
     @property
     def pending(self) -> int:
         """Count the complete rows that no live model has seen."""
         return int(np.count_nonzero(self.new))
-
-    @property
-    def newest(self) -> str | None:
-        """Name the newest complete partition with new rows."""
-        return self.known[self.found[-1]].span.name if self.found else None
 
     def names(self, rows: Bools) -> tuple[str, ...]:
         """Name the partitions that hold any of these rows, oldest first."""
@@ -132,14 +129,29 @@ def look(rows: Rows, known: Iterable[Known], ask: Ask) -> Fresh:
     new = within(rows.moment, done) & ~within(rows.moment, ask.holes + ask.lifted)
     if ask.cursor is not None:
         new &= rows.moment >= ask.cursor
+    found = [int(at) for at in np.unique(index[new])]
     return Fresh(
         known=ordered,
         index=index,
         new=new,
         lifted=lifted,
-        found=[int(at) for at in np.unique(index[new])],
+        found=found,
         waiting=waiting,
+        newest=ordered[found[-1]].span.name if found else _newest_behind(ordered, ask),
     )
+
+
+def _newest_behind(known: Iterable[Known], ask: Ask) -> str | None:
+    """Name the newest complete partition behind the cursor."""
+    names = [
+        one.span.name
+        for one in known
+        if ask.cursor is not None
+        and one.span.end <= ask.cursor
+        and ask.complete(one)
+        and not ask.aside(one.span)
+    ]
+    return names[-1] if names else None
 
 
 def complete_prefix(known: Iterable[Known], ask: Ask) -> tuple[list[Span], Known | None]:

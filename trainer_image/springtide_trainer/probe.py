@@ -15,7 +15,7 @@ from springtide_api.schema import duration
 from springtide_trainer.errors import Refused
 from springtide_trainer.freeze import freeze
 from springtide_trainer.fresh import Ask, Known, complete_prefix
-from springtide_trainer.layout import pieces
+from springtide_trainer.layout import URI, pieces
 from springtide_trainer.partitions import micros, moment, named
 from springtide_trainer.source import read_index
 from springtide_trainer.storage import commit_folder, uri_of
@@ -23,9 +23,11 @@ from springtide_trainer.window import Nothing, plan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
     from pathlib import Path
 
     from springtide_api.contract import ProbeInput, RunFile
+    from springtide_api.data_spec import Data
     from springtide_api.generation import Recipe
     from springtide_trainer.freeze import Frozen
     from springtide_trainer.layout import Piece
@@ -55,17 +57,28 @@ def probe(run: RunFile, home: Home, tmp: Path) -> ProbeOutput:
         raise Refused("InvalidRunFile", "a probe needs the block probe in run.json")
     recipe = run.recipe
     ask = _ask(recipe, run.probe)
-    found = pieces(recipe.data)
-    paths_tell = recipe.data.source.partition.path is not None
-    known = [Known(piece.span, piece.marked) for piece in found if piece.span is not None]
-    stream = read_index(
-        _needed(found, known, ask) if paths_tell else found, recipe.data, run.probe.now
-    )
-    planned = plan(stream.rows, known if paths_tell else stream.known(recipe.data), ask)
+    try:
+        found = pieces(recipe.data)
+        stream, known = _read(found, recipe.data, ask, run.probe.now)
+    except PermissionError as wrong:
+        hint = "our pods run without root; make it readable for others, or for their group"
+        raise Refused("DataNotReadable", f"{wrong.filename!r}: {hint}", URI) from wrong
     log.info("read", extra={"files": len(found), "rows": len(stream.rows.moment)})
+    planned = plan(stream.rows, known, ask)
     if isinstance(planned, Nothing):
         return _nothing(planned, recipe, paths=len(found))
     return _freeze(stream, planned, recipe, ask, home=home, tmp=tmp)
+
+
+def _read(
+    found: Sequence[Piece], data: Data, ask: Ask, now: datetime
+) -> tuple[Stream, list[Known]]:
+    """Read the index of the stream, and list its partitions."""
+    if data.source.partition.path is None:
+        stream = read_index(found, data, now)
+        return stream, stream.known(data)
+    known = [Known(piece.span, piece.marked) for piece in found if piece.span is not None]
+    return read_index(_needed(found, known, ask), data, now), known
 
 
 def _ask(recipe: Recipe, asked: ProbeInput) -> Ask:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 FEATURE = "feature:"
+_CHUNK = 16_384
 Part = Literal["train", "holdout", "reserved"]
 PARTS: tuple[Part, ...] = ("train", "holdout", "reserved")
 
@@ -91,15 +92,19 @@ def row_hashes(table: pa.Table, *, own_entity: bool) -> list[bytes]:
         own_entity: `entity` is the row's own index, which says nothing about the row.
     """
     names = sorted(set(table.column_names) - {"partition"} - ({"entity"} if own_entity else set()))
-    columns = [_plain(table[name]) for name in names]
     write = json.JSONEncoder(separators=(",", ":")).encode
     start = write(names).encode()
-    return [
-        hashlib.sha256(start + write(row).encode()).digest() for row in zip(*columns, strict=True)
-    ]
+    hashes: list[bytes] = []
+    for batch in table.select(names).to_batches(max_chunksize=_CHUNK):
+        columns = [_plain(column) for column in batch.columns]
+        hashes += [
+            hashlib.sha256(start + write(row).encode()).digest()
+            for row in zip(*columns, strict=True)
+        ]
+    return hashes
 
 
-def _plain(column: pa.ChunkedArray) -> list[object]:
+def _plain(column: pa.Array) -> list[object]:
     if pa.types.is_timestamp(column.type):
         column = column.cast(pa.int64())
     return column.to_pylist()  # type: ignore[no-any-return]

@@ -39,6 +39,12 @@ def look(home: Home, tmp_path: Path) -> Callable[..., ProbeOutput]:
     return look
 
 
+@pytest.fixture
+def run_of(home: Home) -> Callable[..., RunFile]:
+    """Make the run file of a probe without running it."""
+    return lambda path, **asked: run_file(path, home.path, **asked)
+
+
 def run_file(path: Path, home: Path, **asked: Any) -> RunFile:
     source = {
         "uri": path.as_uri(),

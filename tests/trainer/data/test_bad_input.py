@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from springtide_trainer.errors import Refused
+from springtide_trainer.probe import probe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from springtide_api.contract import RunFile
+    from springtide_trainer.storage import Home
 
     Look = Callable[..., Any]
 
@@ -210,6 +215,23 @@ def test_labels_of_a_quarantined_month_are_not_looked_at(
 def test_empty_data_is_no_new_data(look: Look, tmp_path: Path) -> None:
     found = look(written(tmp_path / "a.csv", HEADER))
     assert (found.reason, found.message) == ("NothingNew", "no rows")
+
+
+def test_data_that_our_pods_may_not_read_is_named(
+    run_of: Callable[..., RunFile], home: Home, tmp_path: Path
+) -> None:
+    private = tmp_path / "private"
+    private.mkdir()
+    run = run_of(written(private / "a.csv", HEADER + GOOD))
+    private.chmod(0)
+    was = os.geteuid()
+    os.seteuid(65534 if was == 0 else was)
+    try:
+        with pytest.raises(Refused, match="DataNotReadable"):
+            probe(run, home, tmp_path)
+    finally:
+        os.seteuid(was)
+        private.chmod(0o700)
 
 
 def test_data_that_is_not_there_is_named(look: Look, tmp_path: Path) -> None:
