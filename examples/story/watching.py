@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from story.scene import Scene
 
 PAUSE = 1.5
+MENDING = 60.0
+"""Seconds that a stall gets to mend itself: a missing Deployment may just be on its way."""
 HELP = (
     "look at `kubectl -n shop describe iu recommender`, `kubectl -n shop get mg,jobs,pods` and "
     "`kubectl -n springtide-system logs deployment/springtide`"
@@ -39,16 +41,17 @@ def wait(
     Raises:
         Trouble: a person must act, or it took too long.
     """
-    deadline, said = time.monotonic() + seconds, ""
+    begun, moved, said = time.monotonic(), time.monotonic(), ""
     while True:
         status = scene.update()
         if until(status):
             return status
         if (now := line(status)) != said:
+            moved = time.monotonic()
             say(said := now)
-        if why := stalled(status):
+        if (why := stalled(status)) and time.monotonic() > moved + MENDING:
             raise Trouble(f"{what} does not come: {why}; {HELP}")
-        if time.monotonic() > deadline:
+        if time.monotonic() > begun + seconds:
             raise Trouble(f"{what} did not come within {seconds:g} s, last: {said}; {HELP}")
         time.sleep(PAUSE)
 

@@ -5,7 +5,7 @@ Found problems are told with the field's path; nothing new starts until they are
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -19,11 +19,14 @@ if TYPE_CHECKING:
     from springtide_api.update_spec import UpdateSpec
     from springtide_operator.lifecycle.observation import Observation
 
+CHECK = timedelta(seconds=30)
+"""Targets that are missing or not labelled yet are in no watch."""
+
 
 def check(seen: Observation, now: datetime) -> Step | None:
     """Hold before anything new starts while the spec or a target is not in order."""
     why = invalid(seen.update.spec) or in_sync(seen, now)
-    return Step(waiting=why) if why else None
+    return Step(waiting=why, wake_after=CHECK) if why else None
 
 
 def invalid(spec: UpdateSpec) -> Waiting | None:
