@@ -128,8 +128,16 @@ def _failed(job: JobSeen, now: datetime) -> Outcome:
         return Lost("OutOfMemory", message, counted=True, out_of_memory=True, at=job.finished)
     failure = _reported(job, pod)
     if pod.exit_code in FINAL:
-        return Hopeless(failure.reason, failure.message)
-    return Lost(failure.reason, failure.message, counted=True, at=job.finished)
+        return Hopeless(failure.reason, told(failure))
+    return Lost(failure.reason, told(failure), counted=True, at=job.finished)
+
+
+def told(failure: Failure) -> str:
+    """A failure in a sentence that begins with the path of the field to change, if there is one."""
+    path = failure.field.removeprefix("spec.")
+    if not path or path in failure.message:
+        return failure.message
+    return f"spec.{path}: {failure.message}"
 
 
 def _reported(job: JobSeen, pod: PodSeen) -> Failure:

@@ -17,6 +17,7 @@ from springtide_api.generation import (
     UpdateRef,
 )
 from springtide_api.update_status import LastProbe
+from springtide_operator.lifecycle.attempts import told
 from springtide_operator.lifecycle.evaluation import held
 from springtide_operator.lifecycle.lineage import (
     candidate,
@@ -87,13 +88,8 @@ def _failed(seen: Observation, job: JobSeen, now: datetime) -> Step:
     failure = job.result.failure if job.result else None
     reason = failure.reason if failure else "ProbeFailed"
     codes = [pod.exit_code for pod in job.pods if pod.exit_code is not None]
-    message = (
-        failure.message
-        if failure
-        else (job.failure or f"the look for data ended with exit code {codes[0] if codes else '?'}")
-    )
-    if failure and failure.field:
-        message = f"spec.{failure.field.removeprefix('spec.')}: {message}"
+    ended = f"the look for data ended with exit code {codes[0] if codes else '?'}"
+    message = told(failure) if failure else job.failure or ended
     record = LastProbe(
         time=now,
         job=job.name,

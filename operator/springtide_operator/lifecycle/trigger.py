@@ -90,7 +90,7 @@ def _start(seen: Observation, slot: int, trigger: str, request: str, now: dateti
         now=now,
         cursor=cursor(seen),
         holes=seen.update.status.cursor.holes,
-        lifted=[] if waiting else lifted(seen),
+        lifted=lifted(seen),
         candidate_trained_through=_trained_through(waiting),
         candidate_partitions=waiting.spec.data.partitions if waiting and waiting.spec.data else [],
     )
