@@ -1,7 +1,7 @@
 """One stage of one generation, from run file to result: dispatch, failures, exit code.
 
-A committed result is final: whoever starts the same Job again is given it without work. A failure
-that another try may not meet (no memory, a full disk, a defect) is reported but not committed.
+A result that was committed is final: whoever starts the same work again is given it without doing
+it. Failures are not committed: another attempt may meet another world.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import logging
 import signal
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,13 +28,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+DEFECT = 1
+"""Exit code of an error that nobody foresaw."""
 SIGTERMED = 128 + signal.SIGTERM
 
 
-class CommittedResult(Result):
-    """A result as it lies in the storage: with the exit code, for whoever comes again."""
+@dataclass(frozen=True)
+class Ending:
+    """What a pod says, and how it exits."""
 
-    exit_code: int = ExitCode.DONE
+    result: Result
+    code: int
 
 
 def run_pod(environ: Mapping[str, str]) -> int:
@@ -45,38 +50,39 @@ def run_pod(environ: Mapping[str, str]) -> int:
     except (OSError, ValidationError) as wrong:
         log.error("run file is not readable", extra={"path": str(path), "error": str(wrong)})
         return ExitCode.INVALID_INPUT
-    result = conclude(run, Home(Path(run.home)), environ.get("SPRINGTIDE_POD_UID", "pod"))
-    if result.exit_code != SIGTERMED:
-        termination.write(result, environ.get("SPRINGTIDE_TERMINATION_LOG", TERMINATION_MESSAGE))
-    log.info("stage ended", extra={"job": run.job, "exitCode": int(result.exit_code)})
-    return result.exit_code
+    ending = conclude(run, Home(Path(run.home)), environ.get("SPRINGTIDE_POD_UID", "pod"))
+    if ending.code != SIGTERMED:
+        place = environ.get("SPRINGTIDE_TERMINATION_LOG", TERMINATION_MESSAGE)
+        termination.write(ending.result, place)
+    log.info("stage ended", extra={"job": run.job, "exitCode": int(ending.code)})
+    return ending.code
 
 
-def conclude(run: RunFile, home: Home, pod_uid: str) -> CommittedResult:
-    """Do a stage, or find what another pod of the same Job committed."""
+def conclude(run: RunFile, home: Home, pod_uid: str) -> Ending:
+    """Do a stage, or find what another pod committed; turn every error into an ending."""
+    final = home.result(run.result or run.job)
     try:
-        if committed := _committed(home.result(run.job)):
+        if committed := _committed(final, run):
             log.info("result was committed before", extra={"job": run.job})
-            return committed
+            return Ending(committed, ExitCode.DONE)
         with _interruptible(), home.tmp(run.job, pod_uid) as tmp:
-            try:
-                result = perform(run, home, tmp)
-            except Refused as refused:
-                result = _failed(run, refused.failure, refused.code)
-            return _commit(result, home.result(run.job), tmp / "result.json")
+            result = perform(run, home, tmp)
+            return Ending(_commit(result, final, tmp / "result.json"), ExitCode.DONE)
+    except Refused as refused:
+        return _failed(run, refused.failure, refused.code)
     except Interrupted:
         return _failed(run, Failure(reason="Interrupted", message="SIGTERM"), SIGTERMED)
     except Exception as error:
         return _unexpected(run, error)
 
 
-def perform(run: RunFile, home: Home, tmp: Path) -> CommittedResult:
+def perform(run: RunFile, home: Home, tmp: Path) -> Result:
     """Do the work of a stage. Libraries are imported by the stage that needs them.
 
     Raises:
         Refused: the input is not acceptable.
     """
-    done = CommittedResult(job=run.job, stage=run.stage, number=run.number, ok=True)
+    done = Result(job=run.job, stage=run.stage, number=run.number, ok=True)
     match run.stage:
         case "import":
             from springtide_trainer.import_model import import_model
@@ -101,35 +107,32 @@ def perform(run: RunFile, home: Home, tmp: Path) -> CommittedResult:
             return done
 
 
-def _committed(path: Path) -> CommittedResult | None:
+def _committed(path: Path, run: RunFile) -> Result | None:
+    """Read a committed result and sign it with the Job that gives it again."""
     try:
-        return CommittedResult.model_validate_json(path.read_bytes())
+        found = Result.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         return None
+    return found.model_copy(update={"job": run.job})
 
 
-def _commit(result: CommittedResult, final: Path, tmp: Path) -> CommittedResult:
-    """Commit a result; the first one counts."""
+def _commit(result: Result, final: Path, tmp: Path) -> Result:
+    """Commit a result. The first one counts: where another pod was faster, its words are said."""
     tmp.write_text(json.dumps(result.plain(), indent=1), encoding="utf-8")
     if commit_file(tmp, final):
         return result
-    return _committed(final) or result
+    first = Result.model_validate_json(final.read_bytes())
+    return first.model_copy(update={"job": result.job})
 
 
-def _failed(run: RunFile, failure: Failure, code: int) -> CommittedResult:
+def _failed(run: RunFile, failure: Failure, code: int) -> Ending:
     log.error("stage failed", extra={"job": run.job, "failure": failure.plain()})
-    return CommittedResult(
-        job=run.job,
-        stage=run.stage,
-        number=run.number,
-        ok=False,
-        failure=failure,
-        exit_code=code,
-    )
+    result = Result(job=run.job, stage=run.stage, number=run.number, ok=False, failure=failure)
+    return Ending(result, code)
 
 
-def _unexpected(run: RunFile, error: Exception) -> CommittedResult:
-    """Name a failure that another try may not meet; it is not committed."""
+def _unexpected(run: RunFile, error: Exception) -> Ending:
+    """Tell a lack of memory or space from a defect."""
     if _out_of_memory(error):
         message = (
             "out of memory; lower training.hyperparameters.batchSize or model.maxLength, "
@@ -142,12 +145,14 @@ def _unexpected(run: RunFile, error: Exception) -> CommittedResult:
         return _failed(run, Failure(reason="DiskFull", message=message), ExitCode.INVALID_INPUT)
     log.exception("unexpected error", extra={"job": run.job})
     message = f"{type(error).__name__}; the traceback is in the log of the pod"
-    return _failed(run, Failure(reason="Error", message=message), 1)
+    return _failed(run, Failure(reason="Error", message=message), DEFECT)
 
 
 def _out_of_memory(error: BaseException) -> bool:
-    """Tell memory that ran out, without importing PyTorch: its error is known by its name."""
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    """Tell memory that ran out, without importing PyTorch: its errors are known by their names."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return any(name in str(error) for name in ("DefaultCPUAllocator", "STATUS_ALLOC_FAILED"))
 
 
 def _disk_full(error: BaseException) -> bool:

@@ -39,9 +39,9 @@ class Home:
         """Return the folder of a generation's checkpoints, shared by its attempts."""
         return self.path / "checkpoints" / f"g{number}"
 
-    def result(self, job: str) -> Path:
-        """Return the file of a Job's committed result."""
-        return self.path / "results" / f"{job}.json"
+    def result(self, name: str) -> Path:
+        """Return the file of a committed result."""
+        return self.path / "results" / f"{name}.json"
 
     def report(self, job: str) -> Path:
         """Return the folder of an evaluation's report."""

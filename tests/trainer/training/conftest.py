@@ -228,3 +228,18 @@ def recipe_with() -> Callable[[RunFile, list[str] | None, tuple[Path, str]], Run
         return RunFile.model_validate(plain)
 
     return changed
+
+
+@pytest.fixture
+def publish_model() -> Callable[..., Path]:
+    return publish
+
+
+@pytest.fixture
+def import_folder(tmp_path: Path) -> Callable[..., ArtifactMade]:
+    """Import a folder into a storage of its own."""
+
+    def into(source: Path, labels: Sequence[str] = LABELS, **block: Any) -> ArtifactMade:
+        return imported(source, Home(tmp_path / "imported"), labels, **block)
+
+    return into

@@ -1,0 +1,118 @@
+"""An artifact is the files of its digest, all of them and nothing else."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from springtide_trainer import artifact
+from springtide_trainer.errors import Refused
+from springtide_trainer.storage import Home, local_path
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def folder(at: Path) -> Path:
+    at.mkdir(parents=True)
+    (at / "model.safetensors").write_bytes(bytes(range(256)))
+    (at / "config.json").write_text("{}")
+    return at
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path / "home")
+
+
+def test_the_same_content_has_the_same_digest_and_lies_there_once(home, tmp_path):
+    first = artifact.commit(folder(tmp_path / "a"), home)
+    second = artifact.commit(folder(tmp_path / "b"), home)
+    assert first == second
+    assert [path.name for path in (home.path / "artifacts").iterdir()] == [
+        first.digest.replace(":", "-")
+    ]
+    artifact.verify(local_path(first.uri), first.digest)
+
+
+def flip(path: Path) -> None:
+    content = bytearray((path / "model.safetensors").read_bytes())
+    content[100] ^= 4
+    (path / "model.safetensors").write_bytes(content)
+
+
+def cut(path: Path) -> None:
+    (path / "model.safetensors").write_bytes(b"")
+
+
+def take(path: Path) -> None:
+    (path / "config.json").unlink()
+
+
+def add(path: Path) -> None:
+    (path / "more.json").write_text("{}")
+
+
+def change_the_manifest(path: Path) -> None:
+    (path / artifact.MANIFEST).write_text('{"files":[]}')
+
+
+def remove_the_manifest(path: Path) -> None:
+    (path / artifact.MANIFEST).unlink()
+
+
+DAMAGES = [flip, cut, take, add, change_the_manifest, remove_the_manifest]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_any_difference_is_refused(home, tmp_path, damage):
+    made = artifact.commit(folder(tmp_path / "a"), home)
+    damage(home.artifact(made.digest))
+    with pytest.raises(Refused) as refused:
+        artifact.verify(home.artifact(made.digest), made.digest)
+    assert refused.value.failure.reason == "DigestMismatch"
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_who_makes_it_again_replaces_a_damaged_one(home, tmp_path, damage):
+    made = artifact.commit(folder(tmp_path / "a"), home)
+    damage(home.artifact(made.digest))
+    assert artifact.commit(folder(tmp_path / "b"), home) == made
+    artifact.verify(home.artifact(made.digest), made.digest)
+
+
+def test_a_link_is_refused_even_with_the_right_content(home, tmp_path):
+    made = artifact.commit(folder(tmp_path / "a"), home)
+    path = home.artifact(made.digest) / "config.json"
+    path.rename(tmp_path / "config.json")
+    path.symlink_to(tmp_path / "config.json")
+    with pytest.raises(Refused) as refused:
+        artifact.verify(home.artifact(made.digest), made.digest)
+    assert refused.value.failure.reason == "UnsafeArtifact"
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "modeling.py", "weights.pkl", "library.so"])
+def test_a_file_that_may_run_code_is_refused_even_if_the_manifest_names_it(home, tmp_path, name):
+    made = folder(tmp_path / "a")
+    (made / name).write_bytes(b"code")
+    committed = artifact.commit(made, home)
+    with pytest.raises(Refused, match="may run code") as refused:
+        artifact.verify(local_path(committed.uri), committed.digest)
+    assert refused.value.failure.reason == "UnsafeArtifact"
+
+
+def test_a_manifest_that_names_files_elsewhere_is_refused(tmp_path):
+    made = folder(tmp_path / "a")
+    files = [{"path": "../b/config.json", "sha256": "0" * 64, "size": 2}]
+    (made / artifact.MANIFEST).write_text(json.dumps({"files": files}))
+    digest = f"sha256:{artifact.file_digest(made / artifact.MANIFEST)}"
+    with pytest.raises(Refused) as refused:
+        artifact.verify(made, digest)
+    assert refused.value.failure.reason == "UnsafeArtifact"
+
+
+def test_a_folder_that_does_not_exist_is_refused(home):
+    with pytest.raises(Refused, match="is no folder"):
+        artifact.verify(home.artifact("sha256:" + "0" * 64), "sha256:" + "0" * 64)

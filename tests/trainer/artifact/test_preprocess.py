@@ -1,0 +1,70 @@
+"""A row reads the same in training, evaluation and serving."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from springtide_trainer.errors import Refused
+from springtide_trainer.preprocess import Preprocess
+
+LABELS = ["no", "yes"]
+
+
+def features(template: str | None, names: list[str]) -> Preprocess:
+    return Preprocess(features=names, template=template, max_length=16, labels=LABELS)
+
+
+def test_a_text_alone_and_a_pair():
+    alone = Preprocess(text="query", max_length=16, labels=LABELS)
+    pair = Preprocess(text="query", text_pair="item", max_length=16, labels=LABELS)
+    columns = {"text": ["a", "b"], "text_pair": ["c", "d"]}
+    assert (alone.inputs, pair.inputs) == (["text"], ["text", "text_pair"])
+    assert alone.render(columns) == [("a", None), ("b", None)]
+    assert pair.render(columns) == [("a", "c"), ("b", "d")]
+
+
+def test_features_go_through_the_template_and_doubled_braces_stay():
+    made = features("{title} for {{{price}}} in {a b}", ["title", "price", "a b"])
+    columns = {"title": ["shoe"], "price": ["{title}"], "a b": ["x"]}
+    assert made.render(columns) == [("shoe for {{title}} in x", None)]
+
+
+def test_without_a_template_features_are_named():
+    made = features(None, ["title", "price"])
+    assert made.render({"price": ["3"], "title": ["shoe"]}) == [("title: shoe; price: 3", None)]
+
+
+@given(st.text(), st.text())
+def test_values_are_never_read_as_a_template(first, second):
+    made = features("{a}|{b}", ["a", "b"])
+    assert made.render({"a": [first], "b": [second]}) == [(f"{first}|{second}", None)]
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{other}", "{a.__class__}", "{a!r}", "{a:>9}", "{", "}", "{}", "{0}", "{{a}", "{a}}"],
+)
+def test_anything_in_braces_but_a_feature_is_refused(template):
+    with pytest.raises(Refused, match="none of the features") as refused:
+        features(template, ["a"]).render({"a": ["x"]})
+    assert refused.value.failure.field == "spec.data.source.columns.template"
+
+
+def test_a_missing_column_and_unequal_columns_are_refused():
+    made = features("{a}{b}", ["a", "b"])
+    with pytest.raises(Refused, match=r"missing \['b'\]"):
+        made.render({"a": ["x"]})
+    with pytest.raises(Refused, match="'a': 1, 'b': 2"):
+        made.render({"a": ["x"], "b": ["x", "y"]})
+
+
+def test_the_same_rendering_is_the_same_bytes(tmp_path):
+    made = features("{a}", ["a"])
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        made.write(tmp_path / name)
+    first = (tmp_path / "one" / "preprocess.json").read_bytes()
+    assert first == (tmp_path / "two" / "preprocess.json").read_bytes()
+    assert Preprocess.read(tmp_path / "one") == made

@@ -1,0 +1,87 @@
+"""What lies at its final place is whole; a late writer changes nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from springtide_trainer.errors import Refused
+from springtide_trainer.storage import Home, commit_file, commit_folder, local_path, uri_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def some_folder(at: Path, text: str) -> Path:
+    (at / "below").mkdir(parents=True)
+    (at / "below" / "file").write_text(text)
+    (at / "other").write_text(text)
+    return at
+
+
+def test_the_first_folder_stays_and_the_second_is_told(tmp_path):
+    assert commit_folder(some_folder(tmp_path / "a", "first"), tmp_path / "deep" / "final")
+    assert not commit_folder(some_folder(tmp_path / "b", "second"), tmp_path / "deep" / "final")
+    assert (tmp_path / "deep" / "final" / "other").read_text() == "first"
+    assert (tmp_path / "b" / "other").read_text() == "second"
+
+
+def test_the_first_file_stays_and_the_second_is_told(tmp_path):
+    for name in ("first", "second"):
+        (tmp_path / name).write_text(name)
+    assert commit_file(tmp_path / "first", tmp_path / "deep" / "final")
+    assert not commit_file(tmp_path / "second", tmp_path / "deep" / "final")
+    assert (tmp_path / "deep" / "final").read_text() == "first"
+    assert not (tmp_path / "first").exists()
+
+
+@pytest.mark.parametrize("number", range(1, 40))
+def test_a_crash_at_any_call_leaves_a_whole_folder_or_none(tmp_path, monkeypatch, number):
+    made = some_folder(tmp_path / "a", "text")
+    calls = 0
+
+    def failing(function):
+        def call(*arguments, **options):
+            nonlocal calls
+            calls += 1
+            if calls == number:
+                raise OSError(errno.EIO, "Input/output error")
+            return function(*arguments, **options)
+
+        return call
+
+    with monkeypatch.context() as patched:
+        for name in ("open", "fsync", "close", "rename", "mkdir", "scandir"):
+            patched.setattr(os, name, failing(getattr(os, name)))
+        with contextlib.suppress(OSError):
+            commit_folder(made, tmp_path / "deep" / "final")
+    final = tmp_path / "deep" / "final"
+    assert not final.exists() or (final / "below" / "file").read_text() == "text"
+    assert not final.exists() or (final / "other").read_text() == "text"
+
+
+def test_scratch_is_empty_at_the_start_and_gone_at_the_end(tmp_path):
+    home = Home(tmp_path)
+    (tmp_path / "tmp" / "job-pod" / "left").mkdir(parents=True)
+    with home.tmp("job", "pod") as tmp:
+        assert not list(tmp.iterdir())
+        (tmp / "more").mkdir()
+    assert not tmp.exists()
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["s3://bucket/x", "file://host/x", "file:x", "/x", "file:///x/../y", "file:///x/%2e%2e/y", ""],
+)
+def test_only_plain_file_uris_are_read(uri):
+    with pytest.raises(Refused, match="file:///"):
+        local_path(uri, "spec.model.initial.uri")
+
+
+def test_a_uri_and_its_path_are_each_other(tmp_path):
+    path = tmp_path / "with space%20and#sign"
+    assert local_path(uri_of(path)) == path

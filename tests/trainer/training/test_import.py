@@ -1,0 +1,200 @@
+"""Any encoder of Hugging Face becomes generation 0; nothing that could run code does."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from springtide_trainer.artifact import verify
+from springtide_trainer.errors import Refused
+from springtide_trainer.models import load
+from springtide_trainer.storage import local_path
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def edit(path: Path, **values) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def test_a_folder_without_a_head_gets_a_seeded_one_the_same_each_time(
+    published, import_folder, tmp_path
+):
+    first = import_folder(published)
+    elsewhere = shutil.copytree(published, tmp_path / "another" / "place")
+    second = import_folder(elsewhere)
+    assert first.head == "Seeded"
+    assert first.digest == second.digest
+    verify(local_path(first.uri), first.digest)
+
+
+def test_the_encoder_is_taken_over_bit_by_bit(published, import_folder):
+    source = load_file(published / "model.safetensors")
+    made = load_file(local_path(import_folder(published).uri) / "model.safetensors")
+    for name, weight in source.items():
+        assert torch.equal(made[f"bert.{name}"], weight)
+
+
+def test_an_artifact_scores_rows_as_distributions(published, import_folder):
+    made = import_folder(published)
+    scorer = load(local_path(made.uri), made.digest)
+    scores = scorer.probabilities([("good shoe", None), ("bad", None), ("", None)])
+    assert scores.shape == (3, 2)
+    assert scores.dtype == "float32"
+    assert scores.sum(axis=1) == pytest.approx(1, abs=1e-6)
+    assert scorer.probabilities([]).shape == (0, 2)
+
+
+def test_a_score_does_not_depend_on_the_rows_beside_it(published, import_folder):
+    made = import_folder(published)
+    scorer = load(local_path(made.uri), made.digest)
+    texts = [("good", None), ("bad lamp for the red dress", None), ("a very fine shoe", None)]
+    together = scorer.probabilities(texts)
+    for text, row in zip(texts, together, strict=True):
+        assert scorer.probabilities([text])[0] == pytest.approx(row, abs=1e-6)
+
+
+def test_a_trained_head_is_kept_its_rows_in_the_order_of_the_labels(
+    publish_model, import_folder, tmp_path
+):
+    source = publish_model(tmp_path / "trained", ["yes", "no"])
+    made = import_folder(source, ["no", "yes"])
+    before = load_file(source / "model.safetensors")["classifier.weight"]
+    after = load_file(local_path(made.uri) / "model.safetensors")["classifier.weight"]
+    assert made.head == "Trained"
+    assert torch.equal(after, before.flip(0))
+    config = json.loads((local_path(made.uri) / "config.json").read_text())
+    assert config["id2label"] == {"0": "no", "1": "yes"}
+
+
+def test_a_trained_head_with_other_names_is_refused_with_both_lists(
+    publish_model, import_folder, tmp_path
+):
+    source = publish_model(tmp_path / "trained", ["LABEL_0", "LABEL_1"])
+    with pytest.raises(Refused, match=r"\['LABEL_0', 'LABEL_1'\].*\['no', 'yes'\]") as refused:
+        import_folder(source)
+    assert refused.value.failure.field == "spec.model.labels"
+
+
+def test_a_trained_head_of_another_size_gives_way_to_a_seeded_one(
+    publish_model, import_folder, tmp_path
+):
+    made = import_folder(publish_model(tmp_path / "trained", ["a", "b", "c"]))
+    assert made.head == "Seeded"
+
+
+def test_an_expected_digest_is_held(published, import_folder):
+    digest = import_folder(published).digest
+    assert import_folder(published, digest=digest).digest == digest
+    with pytest.raises(Refused, match=digest) as refused:
+        import_folder(published, digest="sha256:" + "0" * 64)
+    assert refused.value.failure.reason == "DigestMismatch"
+
+
+def pickled(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def remote_code(folder: Path) -> None:
+    edit(folder / "config.json", auto_map={"AutoModel": "modeling.Mine"})
+
+
+def remote_code_of_the_tokenizer(folder: Path) -> None:
+    edit(folder / "tokenizer_config.json", auto_map={"AutoTokenizer": "mine.Mine"})
+
+
+def link_that_leaves(folder: Path) -> None:
+    shutil.move(folder / "model.safetensors", folder.parent / "elsewhere")
+    (folder / "model.safetensors").symlink_to(folder.parent / "elsewhere")
+
+
+def endless_header(folder: Path) -> None:
+    content = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(b"\xff" * 7 + b"\x7f" + content[8:])
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [pickled, remote_code, remote_code_of_the_tokenizer, link_that_leaves, endless_header],
+)
+def test_what_could_run_code_is_refused_before_it_is_loaded(published, import_folder, spoil):
+    spoil(published)
+    with pytest.raises(Refused) as refused:
+        import_folder(published)
+    assert refused.value.failure.reason == "UnsafeArtifact"
+    assert refused.value.failure.field == "spec.model.initial.uri"
+
+
+def no_folder(folder: Path) -> None:
+    shutil.rmtree(folder)
+
+
+def no_weights(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+
+
+def no_tokenizer(folder: Path) -> None:
+    (folder / "tokenizer.json").unlink()
+
+
+def a_part_of_the_encoder_is_missing(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights.pop("encoder.layer.1.output.dense.weight")
+    save_file(weights, folder / "model.safetensors")
+
+
+def weights_cut_short(folder: Path) -> None:
+    content = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(content[:-100])
+
+
+def no_json(folder: Path) -> None:
+    (folder / "config.json").write_text("{")
+
+
+def another_task(folder: Path) -> None:
+    edit(folder / "config.json", model_type="whisper")
+
+
+def quantized(folder: Path) -> None:
+    edit(folder / "config.json", quantization_config={"bits": 4})
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (no_folder, "MissingModel"),
+        (no_weights, "MissingModel"),
+        (no_tokenizer, "MissingTokenizer"),
+        (a_part_of_the_encoder_is_missing, "InvalidModel"),
+        (weights_cut_short, "InvalidModel"),
+        (no_json, "InvalidModel"),
+        (another_task, "UnsupportedModel"),
+        (quantized, "UnsupportedModel"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_with_the_reason(published, import_folder, spoil, reason):
+    spoil(published)
+    with pytest.raises(Refused) as refused:
+        import_folder(published)
+    assert refused.value.failure.reason == reason
+
+
+def test_more_tokens_than_the_model_reads_are_refused(published, import_folder):
+    edit(published / "config.json", max_position_embeddings=8)
+    edit(published / "tokenizer_config.json", model_max_length=8)
+    with pytest.raises(Refused):
+        import_folder(published)
+
+
+def test_a_longer_max_length_than_the_tokenizer_has_names_both_numbers(published, import_folder):
+    edit(published / "tokenizer_config.json", model_max_length=8)
+    with pytest.raises(Refused, match="maxLength is 16, the model reads 8 tokens") as refused:
+        import_folder(published)
+    assert refused.value.failure.field == "spec.model.maxLength"
