@@ -1,0 +1,108 @@
+"""Compares the server with dynamic batching to the same server scoring each request alone.
+
+    python tests/bench/server_batching.py MODEL_URI MODEL_DIGEST [requests] [clients]
+
+Both run side by side, in turns on the same machine, so only the ratios mean something.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import httpx
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+WORDS = ["red", "shoe", "garden", "lamp", "winter", "cheap", "small", "for", "children", "wooden"]
+ROUNDS = 3
+
+
+@contextmanager
+def server(uri: str, digest: str, **env: str) -> Iterator[str]:
+    """Run a server with these settings; yields its address once it is ready."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "springtide_server"]
+    given = {"MODEL_URI": uri, "MODEL_DIGEST": digest, "SPRINGTIDE_PORT": str(port)}
+    threads = {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        command, env={**threads, **os.environ, **given, **env}, stdout=subprocess.DEVNULL
+    )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        while not ready(address):
+            if process.poll() is not None:
+                sys.exit(f"the server ended with {process.returncode}")
+            time.sleep(0.1)
+        yield address
+    finally:
+        process.kill()
+        process.wait()
+
+
+def ready(address: str) -> bool:
+    try:
+        return httpx.get(f"{address}/v2/health/ready").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def bodies(inputs: list[str], many: int) -> list[bytes]:
+    """Write requests of one row with texts of 3 to 60 words."""
+    rng = random.Random(7)
+
+    def tensor(name: str) -> dict[str, object]:
+        text = " ".join(rng.choices(WORDS, k=rng.randint(3, 60)))
+        return {"name": name, "shape": [1], "datatype": "BYTES", "data": [text]}
+
+    return [json.dumps({"inputs": [tensor(n) for n in inputs]}).encode() for _ in range(many)]
+
+
+async def load(address: str, requests: list[bytes], clients: int) -> tuple[float, list[float]]:
+    """Send the requests from so many clients at once; returns requests/s and sorted latencies."""
+    left, seconds = iter(requests), []
+
+    async def one_client() -> None:
+        # Each with a connection of its own: a shared pool would be what is measured.
+        async with httpx.AsyncClient(timeout=60) as http:
+            for body in left:
+                begun = time.perf_counter()
+                answer = await http.post(f"{address}/v2/models/model/infer", content=body)
+                answer.raise_for_status()
+                seconds.append(time.perf_counter() - begun)
+
+    begun = time.perf_counter()
+    await asyncio.gather(*(one_client() for _ in range(clients)))
+    return len(requests) / (time.perf_counter() - begun), sorted(seconds)
+
+
+def main() -> None:
+    uri, digest, *rest = sys.argv[1:]
+    many, clients = [*map(int, rest), *(600, 32)[len(rest) :]]
+    alone = {"SPRINGTIDE_MAX_BATCH": "1", "SPRINGTIDE_MAX_DELAY_MS": "0"}
+    with server(uri, digest) as batched, server(uri, digest, **alone) as single:
+        described = httpx.get(f"{batched}/v2/models/model").json()
+        requests = bodies([tensor["name"] for tensor in described["inputs"]], many)
+        print("round  batching  requests/s  p50 ms  p99 ms")
+        for number in range(ROUNDS):
+            rates = {}
+            for name, address in (("on", batched), ("off", single)):
+                rates[name], seconds = asyncio.run(load(address, requests, clients))
+                p50, p99 = (1e3 * seconds[int(share * len(seconds))] for share in (0.5, 0.99))
+                print(f"{number:5}  {name:8}  {rates[name]:10.1f}  {p50:6.1f}  {p99:6.1f}")
+            print(f"{number:5}  ratio     {rates['on'] / rates['off']:10.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+"""The server as a process: what it refuses to start with, how it becomes ready, how it ends."""
+
+import json
+import signal
+import threading
+import time
+from pathlib import Path
+from shutil import copytree
+
+import httpx
+import pytest
+from safetensors.torch import load_file, save_file
+
+from springtide_server.settings import Settings
+from springtide_trainer import artifact
+from springtide_trainer.storage import local_path, uri_of
+
+INFER = "/v2/models/model/infer"
+
+
+def model_env(made, **more: str) -> dict[str, str]:
+    return {
+        "MODEL_URI": made.artifact.uri,
+        "MODEL_DIGEST": made.artifact.digest,
+        "SPRINGTIDE_GENERATION": "3",
+        **more,
+    }
+
+
+def test_a_flipped_bit_is_refused_with_exit_code_3(texts, start, tmp_path):
+    folder = tmp_path / "copy"
+    copytree(local_path(texts.artifact.uri), folder)
+    weights = folder / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-7] ^= 1
+    weights.write_bytes(content)
+    said = tmp_path / "termination-log"
+    said.touch()
+
+    server = start(MODEL_URI=uri_of(folder), MODEL_DIGEST=texts.artifact.digest)
+    log = server.output()
+
+    assert server.popen.returncode == 3
+    reason = f"DigestMismatch: model.safetensors in {folder} is not what its manifest says"
+    assert log[-1]["message"] == f"refused: {reason}"
+    assert said.read_text() == reason
+
+
+def test_weights_that_give_nan_are_refused(texts, start, tmp_path):
+    folder = tmp_path / "copy"
+    copytree(local_path(texts.artifact.uri), folder)
+    weights = load_file(folder / "model.safetensors")
+    weights["classifier.bias"][0] = float("nan")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    digest = artifact.write_manifest(folder)
+
+    server = start(MODEL_URI=uri_of(folder), MODEL_DIGEST=digest)
+    log = server.output()
+
+    assert server.popen.returncode == 3
+    assert log[-1]["message"].startswith(f"refused: NotFinite: the model {digest} is broken: ")
+
+
+@pytest.mark.parametrize(
+    ("env", "reason"),
+    [
+        ({"MODEL_URI": "file:///m"}, "InvalidDigest: MODEL_DIGEST is ''; MODEL_URI is set, so"),
+        (
+            {"MODEL_URI": "s3://b/m", "MODEL_DIGEST": f"sha256:{'0' * 64}"},
+            "InvalidUri: 's3://b/m' is no file:/// URI without '..' (MODEL_URI)",
+        ),
+        (
+            {"MODEL_URI": "file:///absent", "MODEL_DIGEST": f"sha256:{'0' * 64}"},
+            "DigestMismatch: /absent is no folder; expected the artifact sha256:000",
+        ),
+        (
+            {"SPRINGTIDE_MAX_BATCH": "0"},
+            "InvalidSetting: SPRINGTIDE_MAX_BATCH is '0'; it must be a whole number of 1 to 4096",
+        ),
+        (
+            {"DRAIN_SECONDS": "nan"},
+            "InvalidSetting: DRAIN_SECONDS is 'nan'; it must be a number of 0 to 3600",
+        ),
+    ],
+    ids=["no digest", "scheme", "no folder", "batch", "drain"],
+)
+def test_settings_that_cannot_be_are_refused_with_exit_code_3(start, env, reason):
+    server = start(**env)
+    log = server.output()
+
+    assert server.popen.returncode == 3
+    assert log[-1]["message"].startswith(f"refused: {reason}")
+
+
+def test_without_a_model_it_lives_is_not_ready_and_ends_at_once(start):
+    server = start()
+    server.wait_for(200, "/v2/health/live")
+    assert server.wait_for(503).json()["error"].startswith("MODEL_URI is not set")
+
+    server.popen.send_signal(signal.SIGTERM)
+    server.output()
+
+    assert server.popen.returncode == 0
+
+
+def test_the_generation_may_come_from_a_file_of_the_downward_api(start, tmp_path):
+    (tmp_path / "generation").write_text("12")
+    server = start(SPRINGTIDE_GENERATION_FILE=str(tmp_path / "generation"))
+    server.wait_for(200, "/v2/health/live")
+
+    assert 'generation="12"' in httpx.get(f"{server.url}/metrics").text
+
+
+def test_sigterm_makes_it_unready_first_and_no_request_fails(texts, start, ask):
+    server = start(**model_env(texts, DRAIN_SECONDS="5"))
+    server.wait_for(200)
+    stop, statuses = threading.Event(), []
+
+    def send_requests():
+        while not stop.is_set():
+            statuses.append(httpx.post(server.url + INFER, json=ask(text=["red"])).status_code)
+
+    client = threading.Thread(target=send_requests)
+    client.start()
+    server.popen.send_signal(signal.SIGTERM)
+    unready = server.wait_for(503)
+    after = len(statuses)
+    while len(statuses) < after + 3:
+        assert server.popen.poll() is None
+        time.sleep(0.01)
+    stop.set()
+    client.join()
+    log = server.output()
+
+    assert unready.json() == {"ready": False, "error": "the server is shutting down"}
+    assert set(statuses) == {200}
+    assert server.popen.returncode == 0
+    assert log[-1]["message"] == "drained"
+
+
+def test_a_second_signal_ends_the_grace_but_requests_in_flight_are_answered(texts, start, ask):
+    server = start(**model_env(texts, DRAIN_SECONDS="3600", SPRINGTIDE_MAX_DELAY_MS="4000"))
+    server.wait_for(200)
+    answers = []
+
+    def send_request():
+        answers.append(httpx.post(server.url + INFER, json=ask(text=["red"])))
+
+    client = threading.Thread(target=send_request)
+    client.start()
+    while "springtide_server_waiting_rows 1.0" not in httpx.get(f"{server.url}/metrics").text:
+        assert not answers
+    server.popen.send_signal(signal.SIGTERM)
+    server.wait_for(503)
+    server.popen.send_signal(signal.SIGTERM)
+    client.join()
+    server.output()
+
+    assert answers[0].status_code == 200
+    assert server.popen.returncode == 0
+
+
+def test_a_10_mb_body_gets_its_413_on_the_wire_and_no_text_gets_into_the_log(texts, start, ask):
+    server = start(**model_env(texts, DRAIN_SECONDS="0"))
+    server.wait_for(200)
+
+    with httpx.Client() as client:
+        refused = client.post(server.url + INFER, content=b"secret" * 2_000_000)
+        answered = client.post(server.url + INFER, json=ask(text=["a secret"]))
+        unknown = client.post(server.url + INFER, json=ask(text=["a secret"], other=["secret"]))
+    server.popen.send_signal(signal.SIGTERM)
+    log = server.output()
+
+    assert [r.status_code for r in (refused, answered, unknown)] == [413, 200, 400]
+    ready = next(line for line in log if line["message"] == "ready")
+    assert (ready["generation"], ready["digest"]) == ("3", texts.artifact.digest)
+    assert all({"time", "level", "logger"} <= line.keys() for line in log)
+    assert "secret" not in json.dumps(log)
+
+
+def test_defaults_are_those_of_the_documentation():
+    page = Path(__file__).parents[2] / "docs/how-to/serve-with-the-reference-server.md"
+    text = page.read_text(encoding="utf-8")
+    defaults = Settings()
+
+    for name, value in {
+        "MODEL_NAME": defaults.model_name,
+        "SPRINGTIDE_PORT": defaults.port,
+        "SPRINGTIDE_MAX_BATCH": defaults.max_batch,
+        "SPRINGTIDE_MAX_DELAY_MS": f"{defaults.max_delay * 1000:g}",
+        "SPRINGTIDE_MAX_WAITING": defaults.max_waiting,
+        "SPRINGTIDE_MAX_BODY": defaults.max_body,
+        "DRAIN_SECONDS": f"{defaults.drain_seconds:g}",
+    }.items():
+        assert f"| `{name}` | `{value}` |" in text
