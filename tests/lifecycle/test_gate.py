@@ -210,7 +210,9 @@ def test_looks_share_the_error_of_one() -> None:
     two = OnInconclusive(type="ExtendHoldout", extend_holdout=ExtendHoldout(max_looks=2))
     assert look_confidence(Gate(rules=[FLOOR], on_inconclusive=two), EVALUATION) == 0.975
     hold = Gate(rules=[FLOOR], on_inconclusive=OnInconclusive(type="Hold"))
-    assert look_confidence(hold, EVALUATION) == pytest.approx(0.95)
+    assert look_confidence(hold, EVALUATION) == pytest.approx(1 - 0.05 / 3), "retry looks again"
+    reject = Gate(rules=[FLOOR], on_inconclusive=OnInconclusive(type="Reject"))
+    assert look_confidence(reject, EVALUATION) == pytest.approx(0.95)
 
 
 def test_counts_decide_an_extension_before_scoring() -> None:

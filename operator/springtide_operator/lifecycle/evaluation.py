@@ -22,7 +22,7 @@ from springtide_operator.lifecycle.running import (
     home,
     run_file,
 )
-from springtide_operator.lifecycle.training import artifact_ref, fail
+from springtide_operator.lifecycle.training import artifact_ref, fail, result_name
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -143,7 +143,10 @@ def _run_file(
     )
     look_number = len(evaluation.holdouts)
     return shared.model_copy(
-        update={"evaluate": asked, "result": f"g{spec.number}-evaluate-{look_number}"}
+        update={
+            "evaluate": asked,
+            "result": result_name(generation, f"evaluate-{look_number}"),
+        }
     )
 
 

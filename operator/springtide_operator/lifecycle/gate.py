@@ -28,6 +28,8 @@ GateVerdict = Literal["Blessed", "Bootstrapped", "Rejected", "Inconclusive"]
 MAX_SCORES = 16
 """Scores that a generation's status holds."""
 
+MOST_LOOKS = 3
+
 
 @dataclass(frozen=True)
 class Judgement:
@@ -106,9 +108,14 @@ def look_confidence(gate: Gate, evaluation: Evaluation) -> float:
 
 
 def max_looks(gate: Gate) -> int:
-    """Return how often a candidate may be scored on a holdout: once, unless it is extended."""
+    """Return how often a candidate may be scored: once where an unclear result rejects.
+
+    A held candidate may be looked at again by request; those looks share the error too.
+    """
+    if gate.on_inconclusive.type == "Reject":
+        return 1
     extend = gate.on_inconclusive.extend_holdout
-    return extend.max_looks if extend else 1
+    return extend.max_looks if extend else MOST_LOOKS
 
 
 def counts_short(gate: Gate, evaluation: Evaluation, entities: int, positives: int) -> str | None:

@@ -94,7 +94,9 @@ def _import_file(seen: Observation, generation: ModelGeneration, record: StageRu
         seen, "import", spec.recipe, number=spec.number, job=record.job, attempt=record.attempt
     )
     asked = ImportInput(uri=spec.initial.uri, digest=spec.initial.digest)
-    return shared.model_copy(update={"imported": asked, "result": f"g{spec.number}-import"})
+    return shared.model_copy(
+        update={"imported": asked, "result": result_name(generation, "import")}
+    )
 
 
 def _train_file(seen: Observation, generation: ModelGeneration, record: StageRun) -> RunFile:
@@ -110,7 +112,15 @@ def _train_file(seen: Observation, generation: ModelGeneration, record: StageRun
         checkpoints=f"{folder}/checkpoints/g{spec.number}",
         batch_divisor=getattr(record, "batch_divisor", 1),
     )
-    return shared.model_copy(update={"train": asked, "result": f"g{spec.number}-train"})
+    return shared.model_copy(update={"train": asked, "result": result_name(generation, "train")})
+
+
+def result_name(generation: ModelGeneration, stage: str) -> str:
+    """Name of what a stage commits: the same for every attempt at this very generation.
+
+    The uid keeps apart generations of one number where somebody deleted all and began anew.
+    """
+    return f"g{generation.spec.number}-{generation.metadata.uid[:8]}-{stage}"
 
 
 def artifact_ref(folder: str, digest: str) -> ArtifactRef:
