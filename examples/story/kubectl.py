@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 
-class Trouble(Exception):  # noqa: N818 - it ends the story, with one sentence and where to look
+class Trouble(Exception):
     """The story cannot go on; the message says why and where to look."""
 
 

@@ -66,8 +66,8 @@ def existing(context: str) -> Place:
             "can pull them, and name them (operator/Dockerfile, trainer_image/Dockerfile)"
         )
     return Place(
-        kubectl=Kubectl((program("kubectl"), f"--context={context}")),
-        helm=(program("helm"), f"--kube-context={context}"),
+        kubectl=Kubectl(("kubectl", f"--context={context}")),
+        helm=("helm", f"--kube-context={context}"),
         operator_image=named["OPERATOR_IMAGE"],
         trainer_image=named["TRAINER_IMAGE"],
     )
