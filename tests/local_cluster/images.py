@@ -28,6 +28,7 @@ ENTRYPOINT ["/bin/busybox", "sleep", "2147483647"]
 PASSING_FAULT = "sealing memfd copy"
 ATTEMPTS = 5
 LOCK = IMAGES / "lock"
+REGISTRY_STORAGE = IMAGES / "registry"
 
 
 @dataclass(frozen=True)
@@ -183,6 +184,8 @@ def _drop_outdated(image: ProjectImage) -> None:
     if stamp.exists() and stamp.read_text() != key and _exists(image.reference):
         buildah("rmi", "--force", image.reference)
         buildah("rmi", "--prune")
+        # The registry has no notion of what nobody needs; what is needed is pushed again.
+        shutil.rmtree(REGISTRY_STORAGE, ignore_errors=True)
     stamp.write_text(key)
 
 

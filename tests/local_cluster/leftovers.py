@@ -4,6 +4,7 @@ Whose something is, is read from what it is: containers are found by their cgrou
 socket on their command line, mounts by their place. Nothing depends on a daemon still answering.
 """
 
+import contextlib
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -39,8 +40,8 @@ def remove(home: Path, cgroup: str) -> None:
     for socket in sockets:
         socket.unlink(missing_ok=True)
     _unmount(home)
-    for folder in _cgroup_folders(cgroup):
-        folder.rmdir()
+    # The kernel gives a cgroup free a moment after its last process has gone.
+    processes.waited(lambda: _removed(cgroup), seconds=10)
     _remove_log_links(home)
     shutil.rmtree(home / "run", ignore_errors=True)
     # Sandboxes do not outlive the node, so neither do their addresses.
@@ -74,6 +75,13 @@ def _cgroup_folders(cgroup: str) -> list[Path]:
 
 def _below(folder: Path) -> Iterator[Path]:
     return (path for path in folder.rglob("*") if path.is_dir())
+
+
+def _removed(cgroup: str) -> bool:
+    for folder in _cgroup_folders(cgroup):
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+    return not _cgroup_folders(cgroup)
 
 
 def _members(cgroup: str) -> set[int]:

@@ -23,7 +23,7 @@ from local_cluster import (
 )
 from local_cluster.control_plane import ControlPlane, KubectlError, NotReadyError
 from local_cluster.images import ProjectImage
-from local_cluster.places import CLUSTERS, IMAGE_SLOTS, IMAGES, alone, program
+from local_cluster.places import CLUSTERS, IMAGE_SLOTS, alone, program
 
 DEFAULT_NAME = "local"
 CLIENTS = ("admin", "controller-manager", "scheduler", "proxy", "kubelet", "front-proxy")
@@ -190,7 +190,7 @@ class Node:
             name=plane.name,
             address=plane.address,
             cgroup=self.cgroup,
-            registry=IMAGES / "registry",
+            registry=images.REGISTRY_STORAGE,
             images=image_slot,
         )
 

@@ -35,6 +35,8 @@ class Daemon:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         pid = _spawn([*self.enter, *self.argv], self.log)
         record = {"pid": pid, "started": _start_time(pid), "argv": list(self.argv)}
+        # For a moment after the exec the kernel shows no command line at all.
+        waited(lambda: _is_alive(record) or not is_running(pid), seconds=10, pause=0.001)
         path = _pid_file(self.home, self.name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(record))
@@ -101,8 +103,7 @@ def command_lines() -> dict[int, list[str]]:
 
 
 def _spawn(argv: Sequence[str], log: Path) -> int:
-    # posix_spawn returns after the exec, so the command line can be read at once; and unlike a
-    # Popen object nothing complains when a daemon outlives the one who started it.
+    # Unlike with a Popen object nothing complains when a daemon outlives the one who started it.
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     files = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
