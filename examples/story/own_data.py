@@ -41,15 +41,14 @@ def months(place: Path, rows: int = ROWS) -> dict[str, list[shop.Row]]:
 
 
 def chosen(rows: list[shop.Row], limit: int) -> list[shop.Row]:
-    """Take whole customers in the order of their hash until there are `limit` rows."""
+    """Take whole customers in the order of their hash, as long as there are no more rows."""
     by_customer: dict[str, list[shop.Row]] = defaultdict(list)
     for row in rows:
         by_customer[row[1]].append(row)
     taken: list[shop.Row] = []
     for customer in sorted(by_customer, key=lambda name: hashlib.sha256(name.encode()).digest()):
-        if taken and len(taken) + len(by_customer[customer]) > limit:
-            break
-        taken += by_customer[customer]
+        if len(taken) + len(by_customer[customer]) <= limit:
+            taken += by_customer[customer]
     return sorted(taken, key=lambda row: row[0])
 
 
