@@ -35,8 +35,6 @@ class Daemon:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         pid = _spawn([*self.enter, *self.argv], self.log)
         record = {"pid": pid, "started": _start_time(pid), "argv": list(self.argv)}
-        # For a moment after the exec the kernel shows no command line at all.
-        waited(lambda: _is_alive(record) or not is_running(pid), seconds=10, pause=0.001)
         path = _pid_file(self.home, self.name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(record))
@@ -127,9 +125,12 @@ def _read(home: Path, name: str) -> dict | None:
 
 def _is_alive(record: dict) -> bool:
     pid, argv = record["pid"], record["argv"]
-    same_start = is_running(pid) and _start_time(pid) == record["started"]
-    # Right after the start the line still begins with nsenter, which becomes the daemon.
-    return same_start and _command_line(pid)[-len(argv) :] == argv
+    if not is_running(pid) or _start_time(pid) != record["started"]:
+        return False
+    # At the moment of an exec the kernel shows no command line at all; and right after the start
+    # it begins with nsenter, which then becomes the daemon.
+    waited(lambda: bool(_command_line(pid)) or not is_running(pid), seconds=1, pause=0.001)
+    return _command_line(pid)[-len(argv) :] == argv
 
 
 def _command_line(pid: int) -> list[str]:
