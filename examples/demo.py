@@ -25,7 +25,7 @@ from story.scene import NAMESPACE, Scene  # noqa: E402
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-console = Console(highlight=False)
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
 
 def main() -> None:
@@ -85,9 +85,10 @@ def _own(scene: Scene, data: dict[str, list[tuple[str, ...]]]) -> None:
 
 
 def _printed(scene: Scene) -> None:
-    for command in (("get", "iu,mg"), report.EVENTS):
-        console.print(f"\n[bold]kubectl -n {NAMESPACE} {' '.join(command[:2])}[/]")
-        console.print(scene.show(*command), soft_wrap=True, markup=False)
+    console.print(f"\n[bold]kubectl -n {NAMESPACE} get iu,mg[/]")
+    console.print(scene.show("get", "iu,mg"), soft_wrap=True, markup=False)
+    console.print(f"[bold]kubectl -n {NAMESPACE} get events[/], those of the operator")
+    console.print(report.events(scene.events()))
 
 
 @contextmanager

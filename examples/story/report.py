@@ -11,13 +11,6 @@ if TYPE_CHECKING:
 
     from story.months import Judged
 
-EVENTS = (
-    "get",
-    "events",
-    "--sort-by=.lastTimestamp",
-    "--output=custom-columns=TIME:.lastTimestamp,REASON:.reason,ABOUT:.involvedObject.name,"
-    "MESSAGE:.message",
-)
 OURS = {"IncrementalUpdate", "ModelGeneration"}
 
 
@@ -38,6 +31,16 @@ def numbers(generations: Iterable[dict[str, Any]]) -> Table:
                 result["verdict"],
             )
         table.add_section()
+    return table
+
+
+def events(items: Iterable[dict[str, Any]]) -> Table:
+    """Return the operator's own events, in their order."""
+    table = Table("time", "about", "reason", "message")
+    ours = [item for item in items if item["involvedObject"]["kind"] in OURS]
+    for item in sorted(ours, key=lambda item: item["lastTimestamp"]):
+        moment = item["lastTimestamp"].partition("T")[2].rstrip("Z")
+        table.add_row(moment, item["involvedObject"]["name"], item["reason"], item["message"])
     return table
 
 

@@ -90,6 +90,10 @@ class Scene:
         items = self.kubectl.get("mg", f"--namespace={NAMESPACE}").get("items", [])
         return {item["spec"]["number"]: item for item in items}
 
+    def events(self) -> list[dict[str, Any]]:
+        """Return the events of the namespace."""
+        return self.kubectl.get("events", f"--namespace={NAMESPACE}").get("items", [])
+
     def served(self) -> dict[str, Any]:
         """Return what the target carries and the pods that serve it."""
         target = self.kubectl.get("deployment/recommender", f"--namespace={NAMESPACE}")
