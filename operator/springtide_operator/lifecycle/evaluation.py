@@ -82,6 +82,8 @@ def held(seen: Observation, generation: ModelGeneration) -> bool:
         return False
     holes = set(seen.update.status.cursor.holes)
     suspect = status.evaluation.holdouts[-1]
+    if not suspect.outcome:
+        return False  # it is being judged on the next one
     return not (suspect.outcome == "Suspect" and holes & set(suspect.partitions))
 
 
