@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 
 PROGRESS_SECONDS = 10.0
 """A status in which only the progress differs is written at most this often."""
+
+STATUS_SECONDS = 1.0
+"""And any other at most this often, unless it holds new facts: a storm of edits stays outside."""
+
 BLOCKED_SECONDS = 60.0
 TERMINATING_SECONDS = 300.0
 
@@ -107,8 +111,9 @@ class Reconciler:
         differs = self.hands.statuses.differs(UPDATE, key, status, UpdateStatus)
         if not differs:
             return 0.0
-        left = self._written.get(key, float("-inf")) + PROGRESS_SECONDS - time.monotonic()
-        if differs == {"progress"} and left > 0 and not plan.facts:
+        pause = PROGRESS_SECONDS if differs == {"progress"} else STATUS_SECONDS
+        left = self._written.get(key, float("-inf")) + pause - time.monotonic()
+        if left > 0 and not plan.facts:
             return left
         await self.hands.statuses.write(UPDATE, key, status, UpdateStatus)
         self._written[key] = time.monotonic()

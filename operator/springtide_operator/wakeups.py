@@ -50,8 +50,8 @@ class Queue:
         jitter: returns a random number between its two arguments.
     """
 
-    gap: float = 1.0
-    burst: int = 10
+    gap: float = 0.1
+    burst: int = 20
     slowest: float = 300.0
     jitter: Callable[[float, float], float] = random.uniform
     _entries: dict[Key, _Entry] = field(default_factory=dict)

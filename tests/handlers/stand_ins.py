@@ -25,10 +25,13 @@ class StandIns:
     def __init__(self, client, namespace):
         self.client, self.namespace = client, namespace
         self.world = World()
-        self.jobs_ever = []
-        """Names of all Jobs that were ever seen."""
+        self._ever = {}
         self.held = set()
         """Stages whose Jobs do not end."""
+
+    @property
+    def jobs_ever(self):
+        return list(self._ever.values())
 
     async def run(self):
         while True:
@@ -38,8 +41,7 @@ class StandIns:
 
     async def turn(self):
         for job in (await self.client.list_all(JOB, self.namespace)).items:
-            if job["metadata"]["uid"] not in self.jobs_ever:
-                self.jobs_ever.append(job["metadata"]["uid"])
+            self._ever.setdefault(job["metadata"]["uid"], job)
             conditions = (job.get("status") or {}).get("conditions")
             if not conditions and self.stage(job) not in self.held:
                 await self.end(job)

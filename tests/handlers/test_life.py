@@ -1,5 +1,7 @@
 """The life of an update on a real API server, by the operator as it is shipped."""
 
+import asyncio
+
 import pytest
 
 from springtide_operator.cluster.kinds import DEPLOYMENT, EVENT, GENERATION, JOB
@@ -34,3 +36,59 @@ async def test_from_new_data_to_a_served_judged_model(stage):
     said = [event["reason"] for event in events]
     assert said.count("Promoted") == 2
     assert (await stage.client.list_all(JOB, stage.namespace)).items == []
+
+
+class DiesAt:
+    """Ends the operator before or after its n-th write, and tells when."""
+
+    def __init__(self, number, *, before):
+        self.number, self.before = number, before
+        self.died = asyncio.Event()
+
+    async def before_write(self, number, verb, path):
+        if self.died.is_set() or (self.before and number == self.number):
+            await self._die()
+
+    async def after_write(self, number, verb, path):
+        if not self.before and number == self.number:
+            await self._die()
+
+    async def _die(self):
+        self.died.set()
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize(("number", "before"), [(1, False), (2, True), (3, False)])
+async def test_an_operator_that_dies_at_every_few_writes_gets_to_the_same_world(
+    stage, number, before
+):
+    stage.stand_ins.world.months = ["2025-01", "2025-02"]
+    await stage.declare()
+    deaths = 0
+    goal = asyncio.create_task(
+        stage.until(lambda status: (status.get("live") or {}).get("number") == 1, seconds=120)
+    )
+    while not goal.done():
+        reaper = DiesAt(number, before=before)
+        await stage.start(reaper)
+        died = asyncio.create_task(reaper.died.wait())
+        await asyncio.wait({goal, died}, return_when=asyncio.FIRST_COMPLETED)
+        deaths += died.done()
+        died.cancel()
+        await stage.drop()
+    assert (await goal)["lastRun"]["verdict"] == "Bootstrapped"
+    assert deaths >= 5
+
+    await stage.start()
+    await stage.until(lambda status: status["phase"] == "Idle")
+    names = [raw["metadata"]["name"] for raw in stage.stand_ins.jobs_ever]
+    assert len(names) == len(set(names)), "one Job for each attempt"
+    stages = [
+        raw["metadata"]["labels"]["springtide.dev/stage"] for raw in stage.stand_ins.jobs_ever
+    ]
+    assert [stages.count(each) for each in ("import", "train", "evaluate")] == [1, 1, 1]
+    deployment = await stage.client.get(DEPLOYMENT, stage.namespace, "ranker")
+    # Made, claimed (annotations of a Deployment count) and pointed to generation 1: no write twice.
+    assert deployment["metadata"]["generation"] == 3
+    generations = (await stage.client.list_all(GENERATION, stage.namespace)).items
+    assert [raw["status"]["verdict"] for raw in generations] == ["Pending", "Bootstrapped"]

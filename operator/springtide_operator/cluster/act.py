@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from springtide_operator.cluster.statuses import Statuses
 
 
-class Blocked(Exception):  # noqa: N818 - a person must act; it is no failure of ours
+class Blocked(Exception):
     """Something stands in the way that only a person can move."""
 
     def __init__(self, reason: str, message: str) -> None:
@@ -166,9 +166,13 @@ class Hands:
 
     async def _delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
         try:
-            await self.client.delete(kind, namespace, name, uid=uid)
+            left = await self.client.delete(kind, namespace, name, uid=uid)
         except (errors.NotFound, errors.Conflict):
             return  # gone, or another one by now
+        if left.get("kind") == kind.name:
+            self.cache.insert(kind, left)
+        else:
+            self.cache.forget(kind, namespace, name, uid)
 
 
 def _is(uid: str) -> Raw:

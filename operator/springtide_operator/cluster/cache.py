@@ -84,6 +84,12 @@ class Store:
         if version(item) > self.version:
             self._put(item)
 
+    def forget(self, namespace: str, name: str, uid: str) -> None:
+        """Drop what an own write deleted; the watch will say the same."""
+        held = self._objects.get((namespace, name))
+        if held is not None and held["metadata"]["uid"] == uid:
+            self._drop(held)
+
     def _put(self, item: Raw) -> bool:
         place = identity(item)
         held = self._objects.get(place)
@@ -130,3 +136,7 @@ class Cache:
         """Put in what an own write returned; kinds that are not watched are ignored."""
         if kind in self.stores:
             self.stores[kind].insert(item)
+
+    def forget(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
+        """Drop what an own write deleted."""
+        self.stores[kind].forget(namespace, name, uid)

@@ -18,7 +18,7 @@ import aiohttp
 from springtide_operator.cluster import errors
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 
     from springtide_operator.cluster.clock import ServerClock
     from springtide_operator.cluster.connection import Connection
@@ -101,7 +101,7 @@ class Client:
 
     async def watch(
         self, kind: Kind, namespace: str = "", *, labels: str, version: int, seconds: int
-    ) -> AsyncIterator[Raw]:
+    ) -> AsyncGenerator[Raw]:
         """Yield watch events from a resource version on, for `seconds` at most.
 
         Raises:
@@ -180,8 +180,10 @@ class Client:
         uid: str,
         version: int | None = None,
         propagation: str = "Background",
-    ) -> None:
+    ) -> Raw:
         """Delete this very object, and only as it was seen where `version` is given.
+
+        Returns a Status where it is gone, the object where finalizers hold it.
 
         Raises:
             Conflict: it is another one, or was changed since.
@@ -193,7 +195,7 @@ class Client:
             "preconditions": preconditions,
             "propagationPolicy": propagation,
         }
-        await self._write("DELETE", kind.path(namespace, name), body, JSON)
+        return await self._write("DELETE", kind.path(namespace, name), body, JSON)
 
     async def _write(self, verb: str, path: str, body: Any, content_type: str) -> Raw:
         self._writes += 1

@@ -6,6 +6,7 @@ is left to `kubernetes.aio`.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 RELOAD_SECONDS = 5.0
 """A rejected token is read anew at most this often."""
+
+GOODBYE_SECONDS = 0.1
+"""The session is closed before TLS has taken leave of the server; the loop must not end first."""
 
 
 class Connection:
@@ -81,6 +85,7 @@ class Connection:
     async def close(self) -> None:
         """End the session."""
         await self._rest.close()
+        await asyncio.sleep(GOODBYE_SECONDS)
 
 
 async def _load(configuration: Configuration, file: Path | None) -> None:

@@ -29,11 +29,11 @@ class ApiError(Exception):
         self.retry_after = retry_after
 
 
-class NotFound(ApiError):  # noqa: N818 - named as the API server names it
+class NotFound(ApiError):
     """404: no such object, kind or namespace."""
 
 
-class Conflict(ApiError):  # noqa: N818
+class Conflict(ApiError):
     """409: somebody else changed, owns or deletes it; read again."""
 
 
@@ -41,7 +41,7 @@ class AlreadyExists(Conflict):
     """409 to a create: the name is taken, by us or by another."""
 
 
-class Forbidden(ApiError):  # noqa: N818
+class Forbidden(ApiError):
     """403: RBAC, quota, admission or a namespace that is being deleted."""
 
 
@@ -49,23 +49,23 @@ class Terminating(Forbidden):
     """403: the namespace is being deleted; nothing can be made in it any more."""
 
 
-class Unauthorized(ApiError):  # noqa: N818
+class Unauthorized(ApiError):
     """401: the token has expired or was revoked."""
 
 
-class Invalid(ApiError):  # noqa: N818
+class Invalid(ApiError):
     """400 and 422: the object is malformed; trying again does not help."""
 
 
-class Gone(ApiError):  # noqa: N818
+class Gone(ApiError):
     """410: the resource version or the page token is too old; list again."""
 
 
-class TooManyRequests(ApiError):  # noqa: N818
+class TooManyRequests(ApiError):
     """429: wait `retry_after` seconds."""
 
 
-class Unavailable(ApiError):  # noqa: N818
+class Unavailable(ApiError):
     """5xx, or no connection: the server is down or overloaded."""
 
 
@@ -73,7 +73,7 @@ class Timeout(Unavailable):
     """No answer in time. A write may or may not have happened."""
 
 
-class NotLeading(ApiError):  # noqa: N818
+class NotLeading(ApiError):
     """The Lease is not fresh: nothing was sent."""
 
 

@@ -7,6 +7,7 @@ going on from the last known version or in a list that replaces what is held.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from dataclasses import dataclass
@@ -101,10 +102,11 @@ class Reflector:
             version=self.store.version,
             seconds=random.randint(*WATCH_SECONDS),
         )
-        async for event in events:
-            quiet = False
-            self._follow(event)
-            self._well()
+        async with contextlib.aclosing(events):
+            async for event in events:
+                quiet = False
+                self._follow(event)
+                self._well()
         if quiet and time.monotonic() - began < SHORTEST_WATCH:
             raise errors.Unavailable(f"watch of {self.kind.plural} ended at once")
         self._well()

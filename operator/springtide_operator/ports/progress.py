@@ -35,7 +35,7 @@ Bearer = tuple[str, str, str]
 """The pod that a token was given to: namespace, name, uid."""
 
 
-class NotNow(Exception):  # noqa: N818 - no failure of the one who reports
+class NotNow(Exception):
     """The token cannot be reviewed at the moment."""
 
 
