@@ -1,0 +1,1 @@
+"""Stages of a generation: import, probe, train, evaluate, collect; one pod each."""

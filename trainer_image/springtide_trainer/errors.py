@@ -5,7 +5,7 @@ from __future__ import annotations
 from springtide_api.contract import ExitCode, Failure
 
 
-class Refused(Exception):  # noqa: N818 - it is an answer, not an error of the program
+class Refused(Exception):
     """The input is not acceptable; a person must act before the stage can get through.
 
     Args:
@@ -43,5 +43,5 @@ class Diverged(Refused):
         )
 
 
-class Interrupted(Exception):  # noqa: N818 - the platform asked for it
+class Interrupted(Exception):
     """SIGTERM came; what can be resumed is saved, and another pod goes on."""
