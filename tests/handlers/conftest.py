@@ -119,6 +119,12 @@ class Stage:
     async def update(self):
         return await self.client.get(UPDATE, self.namespace, "shop")
 
+    async def seen(self, kind, name):
+        """Wait until the operator's cache holds an object."""
+        async with asyncio.timeout(30):
+            while self.operator.cache.get(kind, self.namespace, name) is None:
+                await asyncio.sleep(0.02)
+
     async def until(self, condition, seconds=60.0):
         """Wait until the update's status is as asked for; return it."""
         status = {}

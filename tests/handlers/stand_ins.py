@@ -96,18 +96,20 @@ class StandIns:
                 },
                 "spec": {
                     "restartPolicy": "Never",
+                    "serviceAccountName": "default",
                     "containers": [{"name": "trainer", "image": "trainer"}],
                 },
             },
         )
-        ended = {"exitCode": code, "message": message}
+        ended = {"terminated": {"exitCode": code, "message": message}}
+        state = ended if code is not None else {"running": {}}
         container = {
             "name": "trainer",
             "image": "trainer",
             "imageID": "",
             "ready": False,
             "restartCount": 0,
-            "state": {"terminated": ended},
+            "state": state,
         }
         await self.status(POD, made, {"phase": phase, "containerStatuses": [container]})
         return made
