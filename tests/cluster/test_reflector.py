@@ -1,11 +1,16 @@
 """The cache stays true through gaps, expired versions, silence and restarts of the server."""
 
 import asyncio
+import dataclasses
+import json
+import urllib.request
 
 import pytest
+import yaml
 
 from springtide_operator.cluster import errors
 from springtide_operator.cluster.cache import Store
+from springtide_operator.cluster.connection import Connection
 from springtide_operator.cluster.kinds import Kind
 from springtide_operator.cluster.reflector import Reflector
 
@@ -71,8 +76,10 @@ async def test_what_went_while_nobody_looked_is_noticed_after_410(client, namesp
     await client.delete(CONFIG, namespace, "gone", uid=gone["metadata"]["uid"])
     await client.create(CONFIG, config(namespace, "new", x="1"))
     apiserver.stop()  # or its watch cache would still know
-    compact(apiserver, await_version(apiserver))
-    apiserver.start()
+    try:
+        compact(apiserver, newest_version(apiserver))
+    finally:
+        apiserver.start()
     with pytest.raises(errors.Gone):
         async for _ in client.watch(
             CONFIG, namespace, labels="", version=reflected.store.version, seconds=5
@@ -102,7 +109,68 @@ async def test_a_restart_of_the_server_loses_nothing(client, namespace, apiserve
     await ended(task)
 
 
-def await_version(apiserver):
+class BlackHole:
+    """Forwards to the API server; `swallow` makes all open connections fall silent for ever."""
+
+    def __init__(self, apiserver):
+        self._port = int(apiserver.url.rpartition(":")[2])
+        self._swallowing = set()
+        self._open = set()
+
+    async def start(self):
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        return self._server.sockets[0].getsockname()[1]
+
+    def swallow(self):
+        self._swallowing |= self._open
+
+    async def stop(self):
+        self._server.close()
+        for writer in self._open:
+            writer.close()
+        await self._server.wait_closed()
+
+    async def _accept(self, reader, writer):
+        there, here = await asyncio.open_connection("127.0.0.1", self._port)
+        self._open |= {writer, here}
+        await asyncio.gather(self._pipe(reader, here, writer), self._pipe(there, writer, writer))
+
+    async def _pipe(self, source, sink, connection):
+        try:
+            while data := await source.read(65536):
+                if connection not in self._swallowing:
+                    sink.write(data)
+                    await sink.drain()
+        except OSError:
+            pass
+        if connection not in self._swallowing:
+            sink.close()
+
+
+async def test_a_watch_that_falls_silent_is_taken_up_again_where_it_was(
+    client, namespace, apiserver, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("springtide_operator.cluster.reflector.WATCH_SECONDS", (2, 2))
+    hole = BlackHole(apiserver)
+    kubeconfig = yaml.safe_load(apiserver.kubeconfig.read_text())
+    port = await hole.start()
+    kubeconfig["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{port}"
+    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(kubeconfig))
+    connection = await Connection.open(tmp_path / "kubeconfig")
+    told = []
+    through = dataclasses.replace(client, connection=connection, timeout=1.0)
+    reflected = reflector(through, namespace, told)
+    task = asyncio.create_task(reflected.run())
+    await until(lambda: reflected.store.listed)
+    hole.swallow()
+    await client.create(CONFIG, config(namespace, "unheard", x="1"))
+    await until(lambda: told == ["unheard"])
+    await ended(task)
+    await connection.close()
+    await hole.stop()
+
+
+def newest_version(apiserver):
     return int(etcd(apiserver, "/v3/kv/range", '{"key":"AA=="}')["header"]["revision"])
 
 
@@ -111,9 +179,6 @@ def compact(apiserver, revision):
 
 
 def etcd(apiserver, path, body):
-    import json
-    import urllib.request
-
     url = f"http://127.0.0.1:{apiserver.plane.etcd_port}{path}"
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with direct.open(url, data=body.encode(), timeout=10) as answer:

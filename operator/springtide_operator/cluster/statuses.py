@@ -84,11 +84,20 @@ class Statuses:
                 "uid": metadata["uid"],
                 "resourceVersion": version,
             },
-            "status": status,
+            "status": _filled(status),
         }
         return await self.client.apply(
             kind, body, manager=FIELD_MANAGER, force=True, subresource="status"
         )
+
+
+def _filled(status: Raw) -> Raw:
+    """Leave out empty objects: applied after their last field went, they would turn into null."""
+    return {
+        key: _filled(value) if isinstance(value, dict) else value
+        for key, value in status.items()
+        if value != {}
+    }
 
 
 def _normal(status: Any, model: type[Model]) -> Raw:

@@ -1,0 +1,75 @@
+"""What Jobs and pods say, in words for people; results only where they are the Job's own."""
+
+import json
+
+from springtide_operator.cluster.jobs_seen import job_seen, pod_seen, why_no_pod, why_waiting
+
+NOON = "2026-03-01T12:00:00Z"
+
+
+def pod(name="p", **status):
+    return {"metadata": {"name": name, "uid": name, "creationTimestamp": NOON}, "status": status}
+
+
+def ended(code, message="", reason="Completed", **status):
+    state = {"terminated": {"exitCode": code, "message": message, "reason": reason}}
+    return pod(containerStatuses=[{"name": "trainer", "state": state}], **status)
+
+
+def job(**status):
+    metadata = {"name": "j", "uid": "u", "creationTimestamp": NOON}
+    return {"metadata": metadata, "spec": {}, "status": status}
+
+
+def result(**changes):
+    known = {"job": "j", "stage": "train", "ok": True}
+    return json.dumps(known | changes)
+
+
+def test_a_pod_without_a_gpu_says_so_first():
+    said = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu. preemption: not helpful."
+    waiting = pod(conditions=[{"type": "PodScheduled", "status": "False", "message": said}])
+    assert why_waiting(waiting) == f"no node has a free nvidia.com/gpu: {said}"
+
+
+def test_an_image_that_cannot_be_pulled_is_named():
+    state = {"waiting": {"reason": "ImagePullBackOff", "message": "trainer:9 not found"}}
+    assert why_waiting(pod(containerStatuses=[{"state": state}])) == (
+        "image pull failed: trainer:9 not found"
+    )
+    starting = {"waiting": {"reason": "ContainerCreating"}}
+    assert why_waiting(pod(containerStatuses=[{"state": starting}])) == ""
+
+
+def test_quota_and_pod_security_are_read_from_the_newest_event():
+    def event(message, at):
+        return {"reason": "FailedCreate", "message": message, "lastTimestamp": at}
+
+    quota = 'Error creating: pods "x" is forbidden: exceeded quota: small, requested: cpu=4'
+    security = 'Error creating: pods "x" is forbidden: violates PodSecurity "restricted:latest"'
+    events = [event(quota, "2026-03-01T12:00:00Z"), event(security, "2026-03-01T12:00:05Z")]
+    assert why_no_pod(events).startswith("Pod Security refuses its pods: pods")
+    assert why_no_pod(events[:1]).startswith("quota exceeded: pods")
+    assert why_no_pod([]) == ""
+
+
+def test_evicted_and_killed_pods_are_told_apart():
+    assert pod_seen(ended(137, reason="OOMKilled")).out_of_memory
+    assert pod_seen(pod(reason="Evicted", phase="Failed")).disrupted
+    target = {"type": "DisruptionTarget", "status": "True"}
+    assert pod_seen(ended(143, conditions=[target])).disrupted
+
+
+def test_a_result_counts_only_where_it_is_whole_and_of_this_job():
+    seen = job_seen(job(), [ended(0, result())], "")
+    assert seen.result.ok
+    for message in ("", "{", result(job="another"), result(pad="x" * 5000), '{"ok": NaN}', "[]"):
+        assert job_seen(job(), [ended(0, message)], "").result is None
+
+
+def test_labels_and_annotations_that_anybody_may_write_break_nothing():
+    raw = job(conditions=[{"type": "Failed", "status": "True", "lastTransitionTime": NOON}])
+    raw["metadata"]["labels"] = {"springtide.dev/generation": "²", "springtide.dev/attempt": "x"}
+    raw["metadata"]["annotations"] = {"springtide.dev/cursor": "yesterday"}
+    seen = job_seen(raw, [], "")
+    assert (seen.number, seen.attempt, seen.cursor, seen.failed) == (None, 1, None, True)
