@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from story.scene import Scene
 
 GOOD = {"Blessed", "Bootstrapped"}
+LOOK_SECONDS = 30.0
+"""Between two requests to look for the month that was delivered."""
 ANSWERS = {"HoldoutSuspect": "quarantine", "RejectedTwice": "retry"}
 
 
@@ -82,23 +84,29 @@ def keep_fresh(
 
 
 def _judged(scene: Scene, month: str, say: Callable[[str], None]) -> tuple[dict[str, Any], str]:
-    """Wait until this month has judged a generation, and that one is live if it may be."""
+    """Wait until this month has judged a generation, and that one is live if it may be.
+
+    Where the operator waits for a person, answer as one would who trusts its proposal.
+    """
     found: dict[str, Any] = {}
+    answers: list[str] = []
     asked = 0.0
 
-    def over(_: dict[str, Any]) -> bool:
+    def over(now: dict[str, Any]) -> bool:
         nonlocal asked
         found.update(_judged_on(scene.generations(), month))
-        if not found and time.monotonic() > asked + 30:
+        held_for = now.get("progress", {}).get("summary", "").removeprefix("held: ")
+        answer = ANSWERS.get(held_for)
+        if answer and answer not in answers:
+            answers.append(answer)
+            scene.request(answer, f"{month}-{answer}")
+        elif not found and time.monotonic() > asked + LOOK_SECONDS:
             asked = time.monotonic()
             scene.request("run", f"{month}-{asked:.0f}")
-        return bool(found)
+        return bool(found) and (found["status"].get("reason") not in ANSWERS or bool(answers))
 
-    status = wait(scene, over, what=f"the verdict on {month}", seconds=2 * PATIENCE, say=say)
-    answer = ANSWERS.get(status.get("progress", {}).get("summary", "").removeprefix("held: "), "")
-    if answer:
-        scene.request(answer, month)
-    return found, answer
+    wait(scene, over, what=f"the verdict on {month}", seconds=2 * PATIENCE, say=say)
+    return found, ", ".join(answers)
 
 
 def _judged_on(generations: dict[int, dict[str, Any]], month: str) -> dict[str, Any]:

@@ -103,7 +103,11 @@ class Scene:
         return {
             "digest": environment.get("MODEL_DIGEST"),
             "revision": target["metadata"]["annotations"]["deployment.kubernetes.io/revision"],
-            "pods": sorted(pod["metadata"]["uid"] for pod in pods["items"]),
+            "pods": sorted(
+                pod["metadata"]["uid"]
+                for pod in pods["items"]
+                if "deletionTimestamp" not in pod["metadata"]
+            ),
         }
 
     def totals(self) -> dict[str, Any]:
