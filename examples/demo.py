@@ -1,4 +1,4 @@
-"""`make demo`: the life of a recommendation model on a real Kubernetes, in about ten minutes.
+"""`make demo`: the life of a recommendation model on a real Kubernetes, in about five minutes.
 
     python examples/demo.py [--data FILE_OR_FOLDER] [--context CONTEXT]
 
