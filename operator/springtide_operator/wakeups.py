@@ -192,8 +192,10 @@ class Wakeups:
                     break
                 task = asyncio.create_task(self._one(key), name=f"reconcile {key}")
                 self._running[key] = task
+            # Not wait_for: on Python 3.11 it loses a cancellation that comes with a wake-up.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), due)
+                async with asyncio.timeout(due):
+                    await self._changed.wait()
 
     async def drain(self, seconds: float) -> None:
         """Let what runs finish for so long, then drop it. Call it after `run` was cancelled."""
