@@ -91,6 +91,10 @@ class Reconciler:
             return Again(None)
         now = self.clock.now()
         plan = decide(seen, now)
+        # Said before and after: what is about to be written would not be said again after a crash,
+        # and what is about to be made cannot be spoken of before. No Event is posted twice.
+        for said in plan.events:
+            await self.hands.say(seen.update.metadata, said)
         for action in plan.actions:
             log.info("acting", action=type(action).__name__, detail=_brief(action))
             await self.hands.do(seen.update.metadata, action)

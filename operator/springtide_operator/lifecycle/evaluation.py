@@ -215,8 +215,9 @@ def _judged(
     status = _status_after(generation, evaluation, judgement, now)
     recorded = status.evaluation.model_copy(update={"report": measured.report})  # type: ignore[union-attr]
     step = _verdict(generation, status.model_copy(update={"evaluation": recorded}))
+    # First: after the verdict nobody would judge, and so remember, again.
     remembered = _remember_live(seen, judgement)
-    return Step(actions=step.actions + remembered, events=step.events)
+    return Step(actions=remembered + step.actions, events=step.events)
 
 
 def _status_after(

@@ -186,5 +186,5 @@ class Plan:
 
     @property
     def again(self) -> bool:
-        """Whether to look again at once: something was written."""
-        return bool(self.actions)
+        """Whether to look again at once: no watch tells of own writes."""
+        return bool(self.actions) or self.facts

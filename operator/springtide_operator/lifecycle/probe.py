@@ -5,6 +5,7 @@ A probe counts once: it is consumed when `status.lastProbe` names it, and delete
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from springtide_api.generation import (
     Range,
     UpdateRef,
 )
+from springtide_api.names import ANNOTATION_PROBE
 from springtide_api.update_status import LastProbe
 from springtide_operator.lifecycle.attempts import told
 from springtide_operator.lifecycle.evaluation import held
@@ -113,13 +115,17 @@ def _found(seen: Observation, job: JobSeen, found: ProbeOutput, now: datetime) -
             }
         ),
     }
-    if job.cursor != cursor(seen) or found.window is None:
+    if found.window is None:
+        return Step(facts=facts)
+    for generation in seen.generations:
+        if generation.metadata.annotations.get(ANNOTATION_PROBE) == job.uid:
+            # The operator died between making it and writing these facts, maybe long ago.
+            return _begun(seen, generation.metadata.name, found.window, facts)
+    if job.cursor != cursor(seen):
         return Step(facts=facts)
     waiting = candidate(seen)
     if waiting is None:
         return _begin(seen, job, found.window, facts)
-    if waiting.metadata.annotations.get("springtide.dev/probe") == job.uid:
-        return Step(facts=facts)
     return _extend(seen, waiting, job, found.window, facts)
 
 
@@ -185,18 +191,21 @@ def _begin(seen: Observation, job: JobSeen, window: WindowFound, facts: dict[str
         )
         return Step(facts=facts)
     name = next_name(seen)
-    counters = seen.update.status.counters
-    facts["counters"] = counters.model_copy(update={"runs": counters.runs + 1})
     owned = seen.update.spec.deletion_policy == "Delete"
+    made = CreateGeneration(name, spec, owned, probe_uid=job.uid)
+    return replace(_begun(seen, name, window, facts), actions=(made,))
+
+
+def _begun(seen: Observation, name: str, window: WindowFound, facts: dict[str, Any]) -> Step:
+    """Count and announce a run; with the probe's name in the same write, once."""
+    counters = seen.update.status.counters
+    counted = counters.model_copy(update={"runs": counters.runs + 1})
     message = (
         f"{name} trains on {window.rows:,} rows up to {window.to:%Y-%m-%d %H:%M} UTC and is judged "
         f"on {window.holdout_rows:,} rows after them"
     )
-    return Step(
-        actions=(CreateGeneration(name, spec, owned, probe_uid=job.uid),),
-        facts=facts,
-        events=(Announcement("RunStarted", message, generation=name),),
-    )
+    event = Announcement("RunStarted", message, generation=name)
+    return Step(facts={**facts, "counters": counted}, events=(event,))
 
 
 def _spec(

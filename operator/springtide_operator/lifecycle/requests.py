@@ -61,7 +61,7 @@ def answer(seen: Observation, now: datetime) -> Step | None:
     request = LastRequest(token=token, verb=verb, result=result, message=said.message[:1024])
     event = Announcement(
         reason=f"Request{result}",
-        message=f"{verb}: {said.message}",
+        message=f"{verb}@{token}: {said.message}",
         type="Normal" if said.accepted else "Warning",
     )
     facts = {"last_request": request, **(said.facts or {})}

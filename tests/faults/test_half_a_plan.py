@@ -1,0 +1,100 @@
+"""A plan of which only the first actions were carried out, and what the next operator makes of it.
+
+No cluster: the world of the life's tests, with an operator that dies after so many actions.
+"""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+from lifecycle.world import World
+
+from springtide_operator.lifecycle.decide import decide
+from springtide_operator.lifecycle.plan import CreateGeneration, WriteGeneration
+from springtide_operator.wakeups import Again, Key, Queue, Wakeups
+
+
+PAUSE = timedelta(minutes=1)
+
+
+def with_generation_one():
+    world = World()
+    world.settle()
+    world.months = ["2025-01", "2025-02"]
+    world.turns(8)
+    return world
+
+
+def step_until(world, kind):
+    """Step up to the first plan with such an action; die in the middle of it, right after one."""
+    for _ in range(60):
+        world.run_jobs()
+        plan = decide(world.seen(), world.now)
+        if any(isinstance(action, kind) for action in plan.actions):
+            world._apply(plan.actions[0])
+            return plan
+        world.step()
+        world.now += PAUSE
+    raise AssertionError(f"no plan holds a {kind.__name__}")
+
+
+def test_a_run_is_counted_once_though_the_operator_died_when_it_began():
+    world = with_generation_one()
+    world.months.append("2025-03")
+    world.ask("run@1")
+    step_until(world, CreateGeneration)
+    world.turns(8)
+    assert world.update.status.counters.runs == 2
+    assert world.update.status.live.number == 2
+
+
+def test_a_retry_makes_one_generation_though_the_operator_died_when_it_began():
+    world = with_generation_one()
+    world.edit(trigger={})
+    world.months.append("2025-03")
+    world.aucs["2025-03"] = (0.55, 0.66)
+    world.ask("run@1")
+    world.turns(8)
+    assert world.generation(2).status.verdict == "Rejected"
+    world.ask("retry@2")
+    step_until(world, CreateGeneration)
+    world.turns(8)
+    assert world.generation(3).status.verdict == "Rejected"
+    assert sorted(world.generations) == ["shop-g0", "shop-g1", "shop-g2", "shop-g3"]
+
+
+def test_what_live_scored_is_remembered_though_the_operator_died_at_the_verdict():
+    world = with_generation_one()
+    world.months.append("2025-03")
+    world.aucs["2025-03"] = (0.55, 0.66)
+    for _ in range(60):
+        world.run_jobs()
+        plan = decide(world.seen(), world.now)
+        written = [each for each in plan.actions if isinstance(each, WriteGeneration)]
+        if any(each.status.verdict == "Rejected" for each in written):
+            break
+        world.step()
+        world.roll_pods()
+        world.now += PAUSE
+    world._apply(plan.actions[0])
+    world.turns(4)
+    assert world.generation(2).status.verdict == "Rejected"
+    (score,) = world.generation(1).status.evaluation.scores
+    assert float(score.value) == 0.66
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_the_queue_ends_though_a_wake_up_comes_with_its_end(turns):
+    async def work(key):
+        return Again(None)
+
+    wakeups = Wakeups(work, Queue(), workers=1)
+    wakeups.add(Key("search", "later"), after=60)
+    running = asyncio.create_task(wakeups.run())
+    await asyncio.sleep(0.01)
+    wakeups.add(Key("search", "shop"))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    running.cancel()
+    done, _ = await asyncio.wait({running}, timeout=5)
+    assert running in done
