@@ -46,12 +46,19 @@ class Scene:
         return self.place.kubectl
 
     def clear(self) -> None:
-        """Remove what an earlier story left."""
-        if self.kubectl.get("namespace", NAMESPACE):
+        """Remove what an earlier story left.
+
+        Raises:
+            Trouble: there is a namespace of this name that no story made.
+        """
+        if there := self.kubectl.get("namespace", NAMESPACE):
+            labels = there["metadata"].get("labels", {})
+            if labels.get("app.kubernetes.io/part-of") != "springtide-demo":
+                raise Trouble(f"there is a namespace {NAMESPACE} that is not the demo's; rename it")
             self.kubectl("delete", "namespace", NAMESPACE, "--wait", "--timeout=120s")
-        volumes = [f"shop-{claim}" for claim in CLAIMS]
-        self.kubectl("delete", "persistentvolume", *volumes, "--ignore-not-found")
         if self.place.volumes:
+            volumes = [f"shop-{claim}" for claim in CLAIMS]
+            self.kubectl("delete", "persistentvolume", *volumes, "--ignore-not-found")
             shutil.rmtree(self.place.volumes / NAMESPACE, ignore_errors=True)
 
     def open(self, model: Path, *, change: Callable[[dict[str, Any]], None] | None = None) -> None:
