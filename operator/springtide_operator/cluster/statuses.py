@@ -93,11 +93,8 @@ class Statuses:
 
 def _filled(status: Raw) -> Raw:
     """Leave out empty objects: applied after their last field went, they would turn into null."""
-    return {
-        key: _filled(value) if isinstance(value, dict) else value
-        for key, value in status.items()
-        if value != {}
-    }
+    within = ((key, _filled(v) if isinstance(v, dict) else v) for key, v in status.items())
+    return {key: value for key, value in within if value != {}}
 
 
 def _normal(status: Any, model: type[Model]) -> Raw:
