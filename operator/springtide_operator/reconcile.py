@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from springtide_operator.cluster.act import Hands
     from springtide_operator.cluster.clock import ServerClock
     from springtide_operator.cluster.observe import Sight
-    from springtide_operator.lifecycle.observation import Observation
+    from springtide_operator.lifecycle.observation import JobSeen, Observation
     from springtide_operator.lifecycle.plan import Plan
     from springtide_operator.metrics import Metrics
 
@@ -37,6 +37,10 @@ STATUS_SECONDS = 1.0
 """And any other at most this often, unless it holds new facts: a storm of edits stays outside."""
 
 BLOCKED_SECONDS = 60.0
+
+PODLESS_SECONDS = 10.0
+"""Why a Job gets no pod is told by its events alone, and nobody watches those."""
+
 TERMINATING_SECONDS = 300.0
 
 log = structlog.get_logger(__name__)
@@ -106,6 +110,8 @@ class Reconciler:
         if plan.again:
             return Again(0.0)
         later = plan.wake_after.total_seconds() if plan.wake_after else self.resync_seconds
+        if any(_podless(job) for job in seen.jobs):
+            later = min(later, PODLESS_SECONDS)
         return Again(min(later, wait or later))
 
     async def _tell(self, key: Key, seen: Observation, plan: Plan) -> float:
@@ -151,6 +157,10 @@ class Reconciler:
             self.metrics.served_data.labels(*key).set(through.timestamp())
         stalled = any(each.type == "Stalled" for each in status.conditions)
         self.metrics.stalled.labels(*key).set(1 if stalled else 0)
+
+
+def _podless(job: JobSeen) -> bool:
+    return not (job.pods or job.suspended or job.succeeded or job.failed)
 
 
 def _brief(action: object) -> str:

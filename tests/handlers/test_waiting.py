@@ -34,7 +34,7 @@ async def test_pods_that_a_quota_refuses_are_told_from_the_job_s_events(stage):
         },
     )
     status = await stage.until(
-        lambda status: "quota exceeded" in status["progress"].get("waitingFor", ""), seconds=90
+        lambda status: "quota exceeded" in status["progress"].get("waitingFor", ""), seconds=30
     )
     assert status["progress"]["summary"] == "quota exceeded"
 
