@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import shutil
 import signal
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -66,8 +67,9 @@ def conclude(run: RunFile, home: Home, pod_uid: str) -> Ending:
             log.info("result was committed before", extra={"job": run.job})
             return Ending(committed, ExitCode.DONE)
         with _interruptible(), home.tmp(run.job, pod_uid) as tmp:
-            result = perform(run, home, tmp)
-            return Ending(_commit(result, final, tmp / "result.json"), ExitCode.DONE)
+            result = _commit(perform(run, home, tmp), final, tmp / "result.json")
+        _tidy(run, home)
+        return Ending(result, ExitCode.DONE)
     except Refused as refused:
         return _failed(run, refused.failure, refused.code)
     except Interrupted:
@@ -123,6 +125,13 @@ def _commit(result: Result, final: Path, tmp: Path) -> Result:
         return result
     first = Result.model_validate_json(final.read_bytes())
     return first.model_copy(update={"job": result.job})
+
+
+def _tidy(run: RunFile, home: Home) -> None:
+    """Remove what a committed result makes useless: scratch of killed attempts, checkpoints."""
+    home.sweep(run.job)
+    if run.stage == "train" and run.number is not None:
+        shutil.rmtree(home.checkpoints(run.number), ignore_errors=True)
 
 
 def _failed(run: RunFile, failure: Failure, code: int) -> Ending:

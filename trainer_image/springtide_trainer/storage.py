@@ -58,6 +58,12 @@ class Home:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
+    def sweep(self, job: str) -> None:
+        """Remove what killed attempts at the same stage left in `tmp/`."""
+        attempts = job.rpartition("-")[0]
+        for left in (self.path / "tmp").glob(f"{attempts}-*"):
+            shutil.rmtree(left, ignore_errors=True)
+
 
 def folder_name(digest: str) -> str:
     """Write a digest as a folder's name: `sha256:<hex>` becomes `sha256-<hex>`."""

@@ -84,6 +84,14 @@ def test_a_result_is_committed_and_said(pod, tmp_path):
     assert Result.model_validate_json(committed) == said
 
 
+def test_a_committed_result_leaves_no_scratch_of_killed_attempts(pod, tmp_path):
+    scratch = tmp_path / "home" / "tmp"
+    (scratch / "shop-1-g0-import-1-killed").mkdir(parents=True)
+    (scratch / "shop-1-g1-train-1-running").mkdir(parents=True)
+    pod(lambda: MADE, job="shop-1-g0-import-2")
+    assert [left.name for left in scratch.iterdir()] == ["shop-1-g1-train-1-running"]
+
+
 def test_a_committed_result_is_said_again_under_the_new_job_without_work(pod):
     pod(lambda: MADE, job="job-1")
     code, said = pod(raising(AssertionError("worked again")), job="job-2")
