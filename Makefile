@@ -13,8 +13,8 @@ DATA =
 CONTEXT =
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint test test-fast images cluster-up cluster-down demo demo-down generate \
-	requirements
+.PHONY: help setup lint test test-fast test-faults images cluster-up cluster-down demo demo-down \
+	generate requirements
 
 help: ## Print these lines
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -37,6 +37,10 @@ test: ## Set up, lint and run every test, those on a real cluster included (root
 test-fast: ## Run the tests that need no cluster
 	@$(CLUSTER) setup venv
 	$(BIN)/pytest -m "not apiserver and not cluster"
+
+test-faults: ## End the operator before and after every one of its writes
+	@$(CLUSTER) setup
+	$(BIN)/pytest -m faults
 
 images: ## Build the images and, where the local cluster is up, take them into it (root)
 	@$(CLUSTER) setup images

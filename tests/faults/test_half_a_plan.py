@@ -13,7 +13,6 @@ from springtide_operator.lifecycle.decide import decide
 from springtide_operator.lifecycle.plan import CreateGeneration, WriteGeneration
 from springtide_operator.wakeups import Again, Key, Queue, Wakeups
 
-
 PAUSE = timedelta(minutes=1)
 
 

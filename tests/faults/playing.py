@@ -1,0 +1,224 @@
+"""Many namespaces side by side, each with an update, its world, and operators that may end.
+
+The controllers that a bare API server lacks are played from one watch of all namespaces: a Job
+ends at once with the result that its world gives, a Deployment's pods are available at once.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import os
+import time
+from pathlib import Path
+
+from handlers.stand_ins import StandIns
+from lifecycle.world import SPEC
+
+from springtide_operator.assembly import Operator
+from springtide_operator.cluster import errors
+from springtide_operator.cluster.cache import Cache, Store
+from springtide_operator.cluster.client import Client
+from springtide_operator.cluster.clock import ServerClock
+from springtide_operator.cluster.connection import Connection
+from springtide_operator.cluster.kinds import DEPLOYMENT, GENERATION, JOB, NAMESPACE, UPDATE
+from springtide_operator.cluster.limits import Limits
+from springtide_operator.cluster.reflector import Reflector
+from springtide_operator.settings import Settings
+
+CRDS = Path(__file__).parents[2] / "crds"
+WATCHED = (UPDATE, GENERATION, JOB, DEPLOYMENT)
+
+_numbers = itertools.count(1)
+
+
+class Crash:
+    """Ends an operator just before or just after its n-th write: from then on it sends nothing."""
+
+    def __init__(self, number, *, before):
+        self.number, self.before = number, before
+        self.happened = asyncio.Event()
+        self.where = ""
+
+    async def before_write(self, number, verb, path):
+        if self.happened.is_set() or (self.before and number == self.number):
+            await self._end(verb, path)
+
+    async def after_write(self, number, verb, path):
+        # The n-th may have been refused: then the next one that is answered well.
+        if self.happened.is_set() or (not self.before and number >= self.number):
+            await self._end(verb, path)
+
+    async def _end(self, verb, path):
+        if not self.happened.is_set():
+            moment = "before" if self.before else "after"
+            self.where = f"{moment} write {self.number}: {verb} {path.partition('?')[0]}"
+            self.happened.set()
+        await asyncio.Event().wait()
+
+
+class Recorder:
+    """Remembers every write that was answered well."""
+
+    def __init__(self):
+        self.writes = []
+
+    async def before_write(self, number, verb, path):
+        pass
+
+    async def after_write(self, number, verb, path):
+        self.writes.append((verb, path.partition("?")[0]))
+
+
+class Ground:
+    """The API server with one watch of everything and the scenes on it."""
+
+    def __init__(self, kubeconfig):
+        self.kubeconfig = kubeconfig
+        self.scenes = {}
+        self.cache = Cache({kind: Store(lambda raw: "", lambda raw: None) for kind in WATCHED})
+        self._tasks = []
+
+    async def __aenter__(self):
+        self.connection = await Connection.open(self.kubeconfig)
+        limits = Limits(per_second=2000, burst=1000, in_flight=100, monotonic=time.monotonic)
+        self.client = Client(self.connection, ServerClock(time.monotonic), limits)
+        for kind in WATCHED:
+            reflector = Reflector(self.client, kind, self.cache.stores[kind], self._changed)
+            self._tasks.append(asyncio.create_task(reflector.run()))
+        while not self.cache.listed:
+            await asyncio.sleep(0.02)
+        return self
+
+    async def __aexit__(self, *_):
+        for scene in list(self.scenes.values()):
+            await scene.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.connection.close()
+
+    async def scene(self, **options):
+        """A new namespace."""
+        namespace = f"faults-{os.getpid()}-{next(_numbers)}"
+        await self.client.create(NAMESPACE, {"metadata": {"name": namespace}})
+        self.scenes[namespace] = scene = Scene(self, namespace, **options)
+        return scene
+
+    def _changed(self, kind, raw):
+        if scene := self.scenes.get(raw["metadata"]["namespace"]):
+            scene.changed(kind, raw)
+
+
+class Scene(StandIns):
+    """One namespace: the controllers of its world, and an operator."""
+
+    def __init__(self, ground, namespace, *, leases="", prompt=True):
+        super().__init__(ground.client, namespace)
+        self.ground, self.leases = ground, leases or namespace
+        self.prompt = prompt
+        """Whether Jobs end and pods roll by themselves."""
+        self.started = {}
+        """Every Job that ever was, by uid."""
+        self.templates = []
+        """What the Deployment's template named as digest, change after change."""
+        self.operators = []
+        self._playing = set()
+
+    def changed(self, kind, raw):
+        if kind == JOB:
+            conditions = (raw.get("status") or {}).get("conditions")
+            known = raw["metadata"]["uid"] in self.started
+            self.started[raw["metadata"]["uid"]] = raw
+            if self.prompt and not known and not conditions:
+                self._play(self.end(raw))
+        if kind == DEPLOYMENT:
+            annotations = raw["spec"]["template"]["metadata"].get("annotations") or {}
+            digest = annotations.get("springtide.dev/digest", "")
+            if digest != (self.templates or [""])[-1]:
+                self.templates.append(digest)
+            if self.prompt:
+                self._play(self.roll(raw))
+
+    def _play(self, part):
+        task = asyncio.create_task(_suppressed(part))
+        self._playing.add(task)
+        task.add_done_callback(self._playing.discard)
+
+    async def start(self, *observers, identity="operator", **changes):
+        """Start an operator; it works when this returns, unless it waits for the Lease."""
+        settings = Settings(
+            trainer_image="trainer",
+            progress_url="http://operator:8080",
+            namespace=self.namespace,
+            lease_namespace=self.leases,
+            identity=identity,
+            **changes,
+        )
+        operator = Operator(settings, self.ground.connection)
+        operator.ended.add_done_callback(lambda ended: ended.exception())
+        operator.client.observers += observers
+        self.operators.append(operator)
+        await operator.start()
+        return operator
+
+    async def drop(self):
+        """As kill -9 would: nothing more is written, all memory is gone, the Lease stays."""
+        while self.operators:
+            await self.operators.pop().drop()
+
+    async def close(self):
+        await self.drop()
+        self.ground.scenes.pop(self.namespace, None)
+        await asyncio.gather(*self._playing, return_exceptions=True)
+
+    async def declare(self, **changes):
+        """Create the Deployment and an update that looks for data only when it is asked to."""
+        labels = {"app": "ranker"}
+        metadata = {"namespace": self.namespace, "name": "ranker"}
+        container = {"name": "server", "image": "server"}
+        template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
+        spec = {"replicas": 2, "selector": {"matchLabels": labels}, "template": template}
+        await self.client.create(DEPLOYMENT, {"metadata": metadata, "spec": spec})
+        body = {
+            "apiVersion": UPDATE.api_version,
+            "kind": UPDATE.name,
+            "metadata": {"namespace": self.namespace, "name": "shop"},
+            "spec": {**SPEC, "trigger": {}, **changes},
+        }
+        await self.client.create(UPDATE, body)
+
+    async def ask(self, request):
+        """Set the annotation springtide.dev/request."""
+        metadata = {"namespace": self.namespace, "name": "shop"}
+        metadata["annotations"] = {"springtide.dev/request": request}
+        await self.client.apply(UPDATE, {"metadata": metadata}, manager="person", force=True)
+
+    @property
+    def told(self):
+        """Status of the update, as watched."""
+        raw = self.ground.cache.get(UPDATE, self.namespace, "shop") or {}
+        return raw.get("status") or {}
+
+    def generation(self, number):
+        """Status of a generation, as watched."""
+        raw = self.ground.cache.get(GENERATION, self.namespace, f"shop-g{number}") or {}
+        return raw.get("status") or {}
+
+    def jobs(self):
+        """Jobs that are there."""
+        place = self.namespace
+        every = self.ground.cache.stores[JOB].all()
+        return [raw["metadata"]["name"] for raw in every if raw["metadata"]["namespace"] == place]
+
+    async def until(self, condition, seconds=60.0):
+        """Wait until the scene is as asked for."""
+        deadline = time.monotonic() + seconds
+        while not condition(self):
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{self.namespace} does not get there: {self.told}")
+            await asyncio.sleep(0.03)
+
+
+async def _suppressed(part):
+    with contextlib.suppress(errors.NotFound, errors.Conflict):
+        await part

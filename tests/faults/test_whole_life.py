@@ -1,0 +1,120 @@
+"""The whole life of an update on a real API server, undisturbed."""
+
+import asyncio
+from collections import Counter
+
+import pytest
+from faults.life import LIFE, play, world_of
+from faults.playing import Recorder
+
+pytestmark = pytest.mark.apiserver
+
+MOST_OF_UPDATE = 8
+MOST_OF_GENERATION = 10
+REST_SECONDS = 20
+PROGRESS_SECONDS = 12
+"""What only the progress says is written so late."""
+
+
+def written(writes, kind):
+    """Count status writes by the name of the object."""
+    return Counter(
+        path.split("/")[-2]
+        for _, path in writes
+        if path.endswith("/status") and f"/{kind}/" in path
+    )
+
+
+async def test_a_whole_update_goes_from_import_to_a_promoted_second_generation(ground):
+    scene = await ground.scene()
+    await scene.declare()
+    recorder = Recorder()
+    await scene.start(recorder)
+    for act in LIFE:
+        before = len(recorder.writes)
+        await play(scene, [act])
+        writes = recorder.writes[before:]
+        assert written(writes, "incrementalupdates")["shop"] <= MOST_OF_UPDATE, act
+        assert all(
+            times <= MOST_OF_GENERATION for times in written(writes, "modelgenerations").values()
+        ), act
+    world = await world_of(scene)
+    await asyncio.sleep(PROGRESS_SECONDS)
+    at_rest = len(recorder.writes)
+    await asyncio.sleep(REST_SECONDS)
+    assert recorder.writes[at_rest:] == []
+
+    generations = {name: each["status"] for name, each in world["generations"].items()}
+    assert {name: each["verdict"] for name, each in generations.items()} == {
+        "shop-g0": "Pending",
+        "shop-g1": "Bootstrapped",
+        "shop-g2": "Blessed",
+        "shop-g3": "Rejected",
+        "shop-g4": "Blessed",
+    }
+    assert [name for name, each in generations.items() if each["phase"] == "Promoted"] == [
+        "shop-g1",
+        "shop-g2",
+        "shop-g4",
+    ]
+    update = world["update"]
+    assert (update["live"]["name"], update["previous"]["name"]) == ("shop-g4", "shop-g2")
+    assert update["cursor"]["trainedThrough"] == "2025-05-01T00:00:00Z"
+    assert update["cursor"]["holes"] == ["2025-05"]
+    assert update["counters"] == {
+        "runs": 4,
+        "promoted": 3,
+        "rejected": 1,
+        "failed": 0,
+        "gpuSeconds": 0,
+    }
+
+    served = [generations[f"shop-g{number}"]["artifact"] for number in (1, 2, 4)]
+    assert world["templates"] == [each["servedDigest"] for each in served]
+    (container,) = world["template"]["spec"]["containers"]
+    assert {each["name"]: each["value"] for each in container["env"]} == {
+        "MODEL_URI": served[-1]["uri"],
+        "MODEL_DIGEST": served[-1]["servedDigest"],
+    }
+    claims = 1  # its annotations count as a change of the Deployment, but not of its template
+    assert world["revisions"] == 1 + claims + len(served)
+    assert world["finalizers"] == []
+
+    assert world["jobs left"] == []
+    runs = [name for name in world["jobs ever"] if "-probe-" not in name]
+    assert runs == [
+        "shop-<uid>-g0-import-1",
+        "shop-<uid>-g1-evaluate-1",
+        "shop-<uid>-g1-train-1",
+        "shop-<uid>-g2-evaluate-1",
+        "shop-<uid>-g2-train-1",
+        "shop-<uid>-g3-evaluate-1",
+        "shop-<uid>-g3-train-1",
+        "shop-<uid>-g4-evaluate-1",
+        "shop-<uid>-g4-evaluate-2",
+        "shop-<uid>-g4-train-1",
+    ]
+    assert Counter(reason for _, reason, _ in world["events"]) == {
+        "RequestAccepted": 6,
+        "RunStarted": 4,
+        "Trained": 5,
+        "Bootstrapped": 1,
+        "Rejected": 1,
+        "Inconclusive": 1,
+        "HoldoutExtended": 1,
+        "Blessed": 2,
+        "RollingOut": 3,
+        "Promoted": 3,
+    }
+
+
+async def test_a_look_that_found_nothing_leaves_no_job(ground):
+    scene = await ground.scene()
+    await scene.declare()
+    await scene.start()
+    await play(scene, LIFE[:1])
+    await scene.ask("run@1")
+    await scene.until(
+        lambda scene: (scene.told.get("lastProbe") or {}).get("reason") == "NotEnoughData"
+    )
+    await scene.until(lambda scene: not scene.jobs(), seconds=10)
