@@ -100,13 +100,19 @@ def _judged(scene: Scene, month: str, say: Callable[[str], None]) -> tuple[dict[
         if answer and answer not in answers:
             answers.append(answer)
             scene.request(answer, f"{month}-{answer}")
-        elif not found and time.monotonic() > asked + LOOK_SECONDS:
+        elif not found and _rests(now) and time.monotonic() > asked + LOOK_SECONDS:
             asked = time.monotonic()
             scene.request("run", f"{month}-{asked:.0f}")
         return bool(found) and (found["status"].get("reason") not in ANSWERS or bool(answers))
 
     wait(scene, over, what=f"the verdict on {month}", seconds=2 * PATIENCE, say=say)
     return found, ", ".join(answers)
+
+
+def _rests(status: dict[str, Any]) -> bool:
+    """Tell whether the operator waits for data, so that asking it to look makes sense."""
+    waiting = status.get("lastRun", {}).get("verdict") == "Inconclusive"
+    return waiting or status.get("phase") == "Idle"
 
 
 def _judged_on(generations: dict[int, dict[str, Any]], month: str) -> dict[str, Any]:
