@@ -1,0 +1,172 @@
+"""How things end: history and weights are collected, updates deleted, waiting pods given up."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+from lifecycle.world import MONTHS, World
+
+from springtide_api.names import FINALIZER
+from springtide_operator.lifecycle.decide import decide
+from springtide_operator.lifecycle.observation import PodSeen
+from springtide_operator.lifecycle.plan import HoldFinalizer, StartJob
+
+
+def after_promotions(count: int, **history: int) -> World:
+    world = World()
+    world.edit(history=history)
+    world.settle()
+    world.months = MONTHS[:2]
+    world.turns(8)
+    for month in MONTHS[2 : count + 1]:
+        world.months = [*world.months, month]
+        world.turns(8)
+    return world
+
+
+def test_generations_beyond_the_history_go_with_their_weights_first() -> None:
+    world = after_promotions(5, generations=2)
+    left = sorted(g.spec.number for g in world.generations.values())
+
+    assert left == [0, 4, 5]
+    collected = [s.run.collect.delete for s in world.runs.values() if s.run.stage == "collect"]
+    assert len(collected) == 3
+    assert all(any("/artifacts/" in path for path in paths) for paths in collected)
+
+
+def test_frozen_rows_stay_while_a_descendant_is_judged_on_them() -> None:
+    world = after_promotions(4, generations=2)
+    named = set(world.generation(4).spec.data.historical)
+    deleted = {
+        f"file://{path}"
+        for start in world.runs.values()
+        if start.run.collect
+        for path in start.run.collect.delete
+    }
+    assert named
+    assert not named & deleted
+
+
+def test_weights_that_a_replica_set_still_names_are_kept() -> None:
+    world = after_promotions(2, generations=1)
+    first = world.generation(1).status.artifact.served_digest
+    world.target = replace(world.target, named=frozenset({first}))
+    for month in MONTHS[3:6]:
+        world.months = [*world.months, month]
+        world.turns(8)
+    assert "shop-g1" in world.generations
+
+
+def test_rejected_generations_are_kept_as_far_as_the_history_says() -> None:
+    world = after_promotions(1, rejected=1)
+    for month in MONTHS[2:6]:
+        world.months = [*world.months, month]
+        world.aucs[month] = (0.55, 0.66)
+        world.turns(6)
+        world.ask(f"quarantine@{month}")
+        world.turns(6)
+    rejected = [g for g in world.generations.values() if g.status.verdict == "Rejected"]
+    assert len(rejected) <= 2, "one by the history, and the highest number"
+
+
+def test_the_finalizer_is_held_only_during_a_roll() -> None:
+    world = World()
+    world.pods_ready = False
+    world.settle()
+    world.months = ["2025-01", "2025-02"]
+    world.turns(6)
+    assert world.update.status.phase == "RollingOut"
+    assert world.update.metadata.finalizers == (FINALIZER,)
+    world.pods_ready = True
+    world.turns(2)
+    assert world.update.metadata.finalizers == ()
+
+
+def test_an_update_deleted_during_a_roll_goes_back_first_and_then_goes() -> None:
+    world = after_promotions(1)
+    live = world.served[-1]
+    world.pods_ready = False
+    world.months = [*world.months, "2025-03"]
+    world.turns(5)
+    assert world.served[-1] != live
+    world._meta(deletion_timestamp=world.now)
+    world.pods_ready = True
+    world.turns(2)
+    assert world.served[-1] == live
+    assert world.update.metadata.finalizers == ()
+
+
+def test_in_a_terminating_namespace_the_finalizer_is_dropped_at_once() -> None:
+    world = World()
+    world.pods_ready = False
+    world.settle()
+    world.months = ["2025-01", "2025-02"]
+    world.turns(6)
+    world._meta(deletion_timestamp=world.now)
+    plan = decide(replace(world.seen(), namespace_terminating=True), world.now)
+    assert plan.actions == (HoldFinalizer(present=False),)
+
+
+def test_generations_belong_to_their_update_only_under_delete() -> None:
+    for policy, owned in (("Orphan", False), ("Delete", True)):
+        world = World()
+        world.edit(deletionPolicy=policy)
+        made = []
+        for _ in range(4):
+            made += [a for a in world.step().actions if hasattr(a, "owned")]
+        assert [action.owned for action in made] == [owned]
+
+
+def test_a_pod_that_finds_no_place_says_why_and_goes_on_when_it_does() -> None:
+    world = World()
+    world.settle()
+    name = next(iter(world.jobs))
+    said = "no node has a free nvidia.com/gpu: 0/1 nodes are available"
+    pod = PodSeen("pod", "uid", world.now, waiting=said)
+    world.jobs[name] = replace(world.jobs[name], pods=(pod,))
+    plan = world.settle()
+
+    assert plan.status.phase == "Queued"
+    assert plan.status.progress.summary == "no node has a free nvidia.com/gpu"
+    assert plan.status.progress.waiting_for == said
+    assert plan.wake_after == timedelta(seconds=30)
+
+
+def test_a_pod_that_waits_longer_than_its_pending_timeout_is_given_up() -> None:
+    world = World()
+    world.edit(training={"compute": {"pendingTimeout": "10m"}})
+    world.settle()
+    name = next(iter(world.jobs))
+    pod = PodSeen("pod", "uid", world.now, waiting="no node fits: too small")
+    world.jobs[name] = replace(world.jobs[name], pods=(pod,))
+    world.settle()
+    world.now += timedelta(minutes=11)
+    world.settle()
+    assert world.generation(0).status.reason == "PendingTimeout"
+    assert "training.compute.pendingTimeout" in world.generation(0).status.message
+
+
+def test_a_failed_import_waits_for_a_person_and_retry_imports_anew() -> None:
+    world = World()
+    world.settle()
+    world.fail(next(iter(world.jobs)), 3, reason="UnsafeArtifact")
+    world.settle()
+    stalled = next(c for c in world.update.status.conditions if c.type == "Stalled")
+    assert stalled.reason == "ImportFailed"
+    assert "UnsafeArtifact" in stalled.message
+    world.ask("retry@1")
+    world.turns(3)
+    assert world.generation(1).spec.origin == "Imported"
+    assert world.generation(1).status.artifact is not None
+
+
+def test_gpus_are_asked_for_training_and_evaluation_alone() -> None:
+    world = World()
+    world.edit(training={"compute": {"gpusPerNode": 4}})
+    world.settle()
+    world.months = ["2025-01", "2025-02"]
+    world.turns(8)
+    gpus = {start.run.stage: start.gpus for start in world.runs.values()}
+    assert gpus == {"import": 0, "probe": 0, "train": 4, "evaluate": 1}
+    assert all(isinstance(start, StartJob) for start in world.runs.values())

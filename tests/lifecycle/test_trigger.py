@@ -1,0 +1,149 @@
+"""When a run may start: schedule and its time zone, interval, cooldown, runs of a day, requests."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from lifecycle.world import World
+
+from springtide_operator.lifecycle.decide import decide
+
+
+def waiting_world(**trigger: object) -> World:
+    world = World()
+    world.edit(trigger=trigger)
+    world.settle()
+    world.run_jobs()
+    world.settle()
+    return world
+
+
+def test_a_schedule_follows_its_time_zone_through_summer_time() -> None:
+    world = waiting_world(schedule="0 3 * * *", timeZone="Europe/Berlin")
+    world.now = datetime(2026, 3, 28, 12, tzinfo=UTC)
+    world.run_jobs()
+    world.settle()
+    world.run_jobs()
+    world.settle()
+
+    # The night of 29 March has summer time: 03:00 in Berlin is 01:00 UTC, not 02:00.
+    assert "2026-03-29 01:00:00 UTC" in world.update.status.progress.waiting_for
+
+
+def test_a_missed_slot_is_made_up_for_once() -> None:
+    world = waiting_world(schedule="0 3 * * *")
+    world.now += timedelta(days=5)
+    world.settle()
+    assert [job.stage for job in world.jobs.values()] == ["probe"]
+    world.run_jobs()
+    plan = world.settle()
+    assert plan.wake_after is not None
+    assert plan.wake_after > timedelta(hours=1)
+
+
+def test_an_interval_grows_while_looking_fails_and_recovers() -> None:
+    world = waiting_world(onData={"pollInterval": "1m"})
+    pauses = []
+    for _ in range(4):
+        world.now += timedelta(hours=7)
+        world.settle()
+        world.fail(next(iter(world.jobs)), 1, reason="Error")
+        pauses.append(world.settle().wake_after)
+    assert pauses == sorted(pauses)
+    assert pauses[-1] > timedelta(minutes=8)
+    assert world.update.status.last_probe.failures == 4
+
+    world.now += timedelta(hours=7)
+    world.settle()
+    world.run_jobs()
+    world.settle()
+    assert world.update.status.last_probe.failures == 0
+
+
+def test_a_cooldown_waits_after_the_end_of_a_run_and_says_so() -> None:
+    world = World()
+    world.edit(trigger={"onData": {"pollInterval": "1m"}, "cooldown": "6h"})
+    world.settle()
+    world.months = ["2025-01", "2025-02"]
+    world.turns(8)
+    world.months.append("2025-03")
+    plan = world.turns(2)
+
+    assert plan.status.progress.summary == "Cooldown"
+    assert "cooldown of 6h" in plan.status.progress.waiting_for
+    assert not world.jobs
+    world.now += timedelta(hours=6)
+    world.turns(2)
+    assert "shop-g2" in world.generations
+
+
+def test_no_more_runs_start_within_a_day_than_allowed() -> None:
+    world = World()
+    world.edit(trigger={"onData": {"pollInterval": "1m"}, "maxRunsPerDay": 1})
+    world.settle()
+    world.months = ["2025-01", "2025-02"]
+    world.turns(8)
+    world.months.append("2025-03")
+    plan = world.turns(3)
+
+    assert "at most 1 (trigger.maxRunsPerDay)" in plan.status.progress.waiting_for
+    assert "shop-g2" not in world.generations
+    world.now += timedelta(days=1)
+    world.turns(2)
+    assert "shop-g2" in world.generations
+
+
+def test_probes_are_capped_over_the_cluster() -> None:
+    world = waiting_world(onData={"pollInterval": "1m"})
+    world.run_jobs()
+    world.settle()
+    world.now += timedelta(hours=1)
+    crowded = replace(world.seen(), probes_running=10)
+    plan = decide(crowded, world.now)
+    assert plan.actions == ()
+    assert plan.status.progress.summary == "TooManyProbes"
+
+
+def test_a_schedule_that_is_no_cron_expression_is_refused_with_its_path() -> None:
+    world = World()
+    world.edit(trigger={"schedule": "61 3 * * *"})
+    world.settle()
+    stalled = next(c for c in world.update.status.conditions if c.type == "Stalled")
+    assert stalled.message.startswith("spec.trigger.schedule")
+    assert world.update.status.phase == "Invalid"
+
+
+def test_a_time_zone_that_does_not_exist_is_refused_with_its_path() -> None:
+    world = World()
+    world.edit(trigger={"schedule": "@daily", "timeZone": "Europe/Atlantis"})
+    world.settle()
+    stalled = next(c for c in world.update.status.conditions if c.type == "Stalled")
+    assert stalled.message.startswith("spec.trigger.timeZone")
+
+
+def test_a_spec_that_changed_during_a_look_makes_it_look_again() -> None:
+    world = waiting_world(onData={"pollInterval": "1m"})
+    world.months = ["2025-01", "2025-02"]
+    world.now += timedelta(minutes=5)
+    world.settle()
+    world.run_jobs()
+    world.edit(model={**world.spec["model"], "maxLength": 64})
+    world.step()
+    assert "shop-g1" not in world.generations
+    world.turns(2)
+    assert world.generation(1).spec.recipe.model.max_length == 64
+
+
+def test_a_spec_that_changes_during_a_run_counts_for_the_next_one() -> None:
+    world = World()
+    world.settle()
+    world.months = ["2025-01", "2025-02"]
+    world.turns(2)
+    world.edit(model={**world.spec["model"], "maxLength": 64})
+    world.turns(6)
+    assert world.generation(1).spec.recipe.model.max_length == 128
+    assert world.generation(1).status.verdict == "Bootstrapped"
+    world.months.append("2025-03")
+    world.turns(6)
+    assert world.generation(2).spec.recipe.model.max_length == 64

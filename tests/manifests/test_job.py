@@ -1,0 +1,139 @@
+"""The Job of one attempt: restricted, without an API token, and complete in one write."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from springtide_api.contract import ProbeInput, RunFile
+from springtide_api.generation import Recipe
+from springtide_api.objects import Meta
+from springtide_operator.lifecycle.plan import StartJob
+from springtide_operator.manifests.job import job
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+UPDATE = Meta(
+    name="a" * 32,
+    namespace="search",
+    uid="01234567-89ab-cdef",
+    generation=7,
+    creation_timestamp=NOON,
+)
+
+
+def a_recipe(**compute: object) -> Recipe:
+    return Recipe.model_validate(
+        {
+            "model": {"initial": {"uri": "file:///models/x"}, "labels": ["0", "1"]},
+            "data": {
+                "source": {
+                    "uri": "file:///data/x",
+                    "format": "CSV",
+                    "columns": {"text": "q", "label": "l", "timestamp": "t"},
+                },
+                "volume": {"claimName": "data"},
+            },
+            "training": {"compute": compute, "limits": {"activeDeadline": "90m"}},
+            "evaluation": {},
+            "gate": {"rules": [{"name": "floor", "metric": "auc", "min": "0.5"}]},
+            "storage": {"uri": "file:///models", "volume": {"claimName": "models"}},
+        }
+    )
+
+
+def a_job(stage: str = "train", gpus: int = 0, **compute: object) -> dict:
+    run = RunFile(
+        stage=stage,
+        namespace="search",
+        update=UPDATE.name,
+        number=99999,
+        attempt=10,
+        job=f"{UPDATE.name}-01234-g99999-{stage}-10",
+        home="/models/search/x",
+        recipe=a_recipe(**compute),
+        probe=ProbeInput(now=NOON, cursor=NOON) if stage == "probe" else None,
+    )
+    start = StartJob(run=run, image="trainer:1", gpus=gpus, trigger="Request", request="run@1")
+    return job(UPDATE, start, "http://springtide:8080")
+
+
+def pod_of(made: dict) -> dict:
+    return made["spec"]["template"]["spec"]
+
+
+@pytest.mark.parametrize("stage", ["import", "probe", "train", "evaluate", "collect"])
+def test_every_pod_satisfies_the_restricted_pod_security_standard(stage: str) -> None:
+    pod = pod_of(a_job(stage))
+    container = pod["containers"][0]
+
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"]["allowPrivilegeEscalation"] is False
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert not any("hostPath" in volume for volume in pod["volumes"])
+
+
+def test_a_pod_has_no_api_token_but_one_for_progress_alone() -> None:
+    pod = pod_of(a_job())
+    tokens = [
+        source["serviceAccountToken"]["audience"]
+        for volume in pod["volumes"]
+        for source in volume.get("projected", {}).get("sources", [])
+    ]
+    assert pod["automountServiceAccountToken"] is False
+    assert tokens == ["springtide-progress"]
+
+
+def test_the_run_file_comes_with_the_pod_template() -> None:
+    made = a_job()
+    annotations = made["spec"]["template"]["metadata"]["annotations"]
+    run = RunFile.model_validate_json(annotations["springtide.dev/run"])
+    assert run.job == made["metadata"]["name"]
+    assert json.loads(annotations["springtide.dev/run"])["recipe"]["storage"]
+
+
+def test_one_pod_is_one_attempt_and_the_update_alone_owns_it() -> None:
+    made = a_job()
+    assert made["spec"]["backoffLimit"] == 0
+    assert made["spec"]["podReplacementPolicy"] == "Failed"
+    assert made["spec"]["activeDeadlineSeconds"] == 90 * 60
+    assert "ttlSecondsAfterFinished" not in made["spec"]
+    owners = made["metadata"]["ownerReferences"]
+    assert [(o["uid"], o["controller"]) for o in owners] == [(UPDATE.uid, True)]
+
+
+def test_the_longest_name_is_a_label_value_still() -> None:
+    assert len(a_job("evaluate")["metadata"]["name"]) <= 63
+
+
+def test_gpus_and_placement_are_for_training_and_evaluation() -> None:
+    wish = {"gpusPerNode": 2, "nodeSelector": {"gpu": "a100"}, "priorityClassName": "batch"}
+    training, probe = pod_of(a_job("train", gpus=2, **wish)), pod_of(a_job("probe", **wish))
+    assert training["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "2"
+    assert training["nodeSelector"] == {"gpu": "a100"}
+    assert training["priorityClassName"] == "batch"
+    assert "nodeSelector" not in probe
+    assert "nvidia.com/gpu" not in probe["containers"][0]["resources"]["limits"]
+
+
+def test_data_is_mounted_read_only_and_storage_where_its_uri_says() -> None:
+    mounts = {m["name"]: m for m in pod_of(a_job())["containers"][0]["volumeMounts"]}
+    assert mounts["data"] == {"name": "data", "mountPath": "/data", "readOnly": True}
+    assert mounts["storage"]["mountPath"] == "/models"
+
+
+def test_threads_follow_the_processor_limit() -> None:
+    env = {e["name"]: e for e in pod_of(a_job())["containers"][0]["env"]}
+    source = env["OMP_NUM_THREADS"]["valueFrom"]["resourceFieldRef"]
+    assert source == {"containerName": "trainer", "resource": "limits.cpu"}
+
+
+def test_a_probe_remembers_what_it_was_started_for() -> None:
+    annotations = a_job("probe")["metadata"]["annotations"]
+    assert annotations["springtide.dev/request"] == "run@1"
+    assert annotations["springtide.dev/trigger"] == "Request"
+    assert annotations["springtide.dev/spec-generation"] == "7"
+    assert datetime.fromisoformat(annotations["springtide.dev/cursor"]) == NOON
