@@ -39,7 +39,6 @@ from springtide_operator.lifecycle.plan import (
     DeleteJob,
     HoldFinalizer,
     Plan,
-    Release,
     Serve,
     StartJob,
     SuspendJob,
@@ -194,8 +193,6 @@ class World:
             case HoldFinalizer(present):
                 finalizers = (FINALIZER,) if present else ()
                 self._meta(finalizers=finalizers)
-            case Release():
-                self.target = replace(self.target, digest=None, number=None, claimed_by="")
 
     def _meta(self, **changes: object) -> None:
         metadata = self.update.metadata.model_copy(update=changes)

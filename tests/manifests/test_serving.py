@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 from springtide_api.objects import Meta
 from springtide_api.update_spec import Target
-from springtide_operator.lifecycle.plan import Release, Serve, Serving
-from springtide_operator.manifests.serving import deployment, released
+from springtide_operator.lifecycle.plan import Serve, Serving
+from springtide_operator.manifests.serving import deployment
 
 UPDATE = Meta(
     name="ranker",
@@ -71,13 +71,3 @@ def test_a_claim_changes_no_pod() -> None:
     assert "spec" not in claim
     assert claim["metadata"]["labels"] == {"springtide.dev/update": "ranker"}
     assert "springtide.dev/number" not in claim["metadata"]["annotations"]
-
-
-def test_a_release_names_nothing_but_the_deployment_itself() -> None:
-    given_up = released(UPDATE, Release(TARGET, "uid-of-target"))
-    assert given_up["metadata"] == {
-        "name": "query-tower",
-        "namespace": "search",
-        "uid": "uid-of-target",
-    }
-    assert "spec" not in given_up

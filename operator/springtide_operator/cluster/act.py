@@ -77,8 +77,6 @@ class Hands:
                 await self._delete(JOB, update.namespace, name, uid)
             case plans.Serve():
                 await self._serve(update, action.target.target_ref.name, action)
-            case plans.Release():
-                await self._serve(update, action.target.target_ref.name, action)
             case plans.HoldFinalizer(present):
                 await self._hold(update, present=present)
 
@@ -142,13 +140,9 @@ class Hands:
         operations.append(_set("/metadata/finalizers", wanted))
         await self._patch(UPDATE, update.namespace, update.name, operations)
 
-    async def _serve(self, update: Meta, name: str, action: plans.Serve | plans.Release) -> None:
+    async def _serve(self, update: Meta, name: str, action: plans.Serve) -> None:
         """Apply, never by force: what others set is theirs."""
-        body = (
-            serving.deployment(update, action)
-            if isinstance(action, plans.Serve)
-            else serving.released(update, action)
-        )
+        body = serving.deployment(update, action)
         self.asking.forget_deployment(update.namespace, name)
         manager = names.field_manager(update.name)
         applied = await self.client.apply(DEPLOYMENT, body, manager=manager)

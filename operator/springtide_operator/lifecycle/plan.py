@@ -102,14 +102,6 @@ class Serve:
 
 
 @dataclass(frozen=True)
-class Release:
-    """Give up all our fields in a target (an apply of nothing)."""
-
-    target: Target
-    target_uid: str
-
-
-@dataclass(frozen=True)
 class HoldFinalizer:
     """Add our finalizer to the update, or remove it."""
 
@@ -125,7 +117,6 @@ Action = (
     | SuspendJob
     | DeleteJob
     | Serve
-    | Release
     | HoldFinalizer
 )
 

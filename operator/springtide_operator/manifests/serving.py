@@ -19,19 +19,27 @@ from springtide_api.names import (
 
 if TYPE_CHECKING:
     from springtide_api.objects import Meta
-    from springtide_operator.lifecycle.plan import Release, Serve
+    from springtide_operator.lifecycle.plan import Serve
 
 LIVE = "live"
 
 
 def deployment(update: Meta, serve: Serve) -> dict[str, Any]:
     """The apply that claims a target and, with `serve.serving`, points it to a generation."""
-    applied = _bare(update, serve)
-    applied["metadata"]["labels"] = {LABEL_UPDATE: update.name}
     annotations = {ANNOTATION_UPDATE_UID: update.uid}
     if serve.highest_number is not None:
         annotations[ANNOTATION_NUMBER] = str(serve.highest_number)
-    applied["metadata"]["annotations"] = annotations
+    applied: dict[str, Any] = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {
+            "name": serve.target.target_ref.name,
+            "namespace": update.namespace,
+            "uid": serve.target_uid,
+            "labels": {LABEL_UPDATE: update.name},
+            "annotations": annotations,
+        },
+    }
     serving, target = serve.serving, serve.target
     if serving is not None:
         variables = [
@@ -48,20 +56,3 @@ def deployment(update: Meta, serve: Serve) -> dict[str, Any]:
             }
         }
     return applied
-
-
-def released(update: Meta, release: Release) -> dict[str, Any]:
-    """The apply that gives up everything we own: it names nothing."""
-    return _bare(update, release)
-
-
-def _bare(update: Meta, action: Serve | Release) -> dict[str, Any]:
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {
-            "name": action.target.target_ref.name,
-            "namespace": update.namespace,
-            "uid": action.target_uid,
-        },
-    }
