@@ -27,6 +27,11 @@ def rule(expression: str, message: str) -> JsonDict:
     return {VALIDATIONS: [{"rule": expression, "message": message}]}
 
 
+def is_digest(text: str | None) -> bool:
+    """Whether a text is a digest, such as `Digest` asks for."""
+    return re.fullmatch(r"sha256:[0-9a-f]{64}", text or "") is not None
+
+
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 

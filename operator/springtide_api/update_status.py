@@ -25,7 +25,15 @@ Phase = Literal[
     "Invalid",
 ]
 
-Verdict = Literal["Pending", "Blessed", "Rejected", "Inconclusive", "Bootstrapped", "Failed"]
+Verdict = Literal[
+    "Pending",
+    "Imported",
+    "Blessed",
+    "Bootstrapped",
+    "Rejected",
+    "Inconclusive",
+    "Failed",
+]
 
 
 class Condition(Model):

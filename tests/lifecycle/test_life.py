@@ -355,6 +355,16 @@ def test_a_foreign_value_is_never_overwritten() -> None:
     assert sync.reason == "FieldConflict"
 
 
+def test_a_foreign_value_that_is_no_digest_is_told_all_the_same() -> None:
+    world = with_generation_one()
+    world.target = replace(world.target, digest="mine")
+    world.settle()
+    sync = next(c for c in world.update.status.conditions if c.type == "TargetsInSync")
+    assert sync.reason == "FieldConflict"
+    assert "carries mine" in sync.message
+    assert world.update.status.targets[0].digest is None
+
+
 def test_a_request_found_on_an_update_without_history_is_recorded_and_not_run() -> None:
     world = a_world()
     world.ask("run@old")

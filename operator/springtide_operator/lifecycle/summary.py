@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from springtide_api.schema import is_digest
 from springtide_api.update_status import (
     Cursor,
     Freshness,
@@ -173,7 +174,7 @@ def _target(seen: Observation, target: TargetSeen) -> TargetStatus:
     return TargetStatus(
         name=name,
         generation=target.number if target.digest else None,
-        digest=target.digest,
+        digest=target.digest if is_digest(target.digest) else None,
         available=target.available,
         wanted=target.wanted,
         message=target.trouble,

@@ -129,7 +129,7 @@ def conflict(seen: Observation, digests: set[str]) -> Waiting | None:
             return Waiting("FieldConflict", message, "Roll", targets=True)
         if target.digest is not None and target.digest not in digests:
             message = (
-                f"{_name(target)} carries {target.digest[:19]}…, which is not what is live; undo "
+                f"{_name(target)} carries {_brief(target.digest)}, which is not what is live; undo "
                 f"the change of {env.digest}, or remove both variables and they are applied again"
             )
             return Waiting("FieldConflict", message, "Roll", targets=True)
@@ -138,6 +138,10 @@ def conflict(seen: Observation, digests: set[str]) -> Waiting | None:
 
 def _stop(reason: str, message: str) -> Waiting:
     return Waiting(reason, message, "Roll", blocked=True, targets=True)
+
+
+def _brief(digest: str) -> str:
+    return digest if len(digest) <= 20 else f"{digest[:19]}…"
 
 
 def _name(target: TargetSeen) -> str:

@@ -40,7 +40,7 @@ def train(seen: Observation, now: datetime) -> Step | None:
         return begin(seen, ask, TrainingStatus(job="", started=now), 1)
     match advance(seen, ask, run, now):
         case Finished(result):
-            return _made(generation, run, result)
+            return _made(generation, run, result, now)
         case GivenUp(reason, message):
             return fail(generation, reason, message, now)
         case Step() as step:
@@ -128,7 +128,7 @@ def artifact_ref(folder: str, digest: str) -> ArtifactRef:
     return ArtifactRef(uri=f"file://{folder}/artifacts/{digest.replace(':', '-')}", digest=digest)
 
 
-def _made(generation: ModelGeneration, run: TrainingStatus, result: Result) -> Step:
+def _made(generation: ModelGeneration, run: TrainingStatus, result: Result, now: datetime) -> Step:
     made = result.imported or (result.train.artifact if result.train else None)
     if made is None:
         raise ValueError(f"Job {run.job} reports success without an artifact")
@@ -145,13 +145,28 @@ def _made(generation: ModelGeneration, run: TrainingStatus, result: Result) -> S
     )
     changes: dict[str, object] = {"artifact": _artifact(made), "training": training}
     if generation.spec.origin == "Imported":
-        changes["trained_through"] = (
-            generation.spec.initial.trained_through if generation.spec.initial else None
-        )
+        changes |= _imported(generation, made, now)
     status = generation.status.model_copy(update=changes)
     name = generation.metadata.name
     event = Announcement("Trained", f"{name} has weights {made.digest}", generation=name)
     return Step(actions=(WriteGeneration(name, status),), events=(event,))
+
+
+def _imported(generation: ModelGeneration, made: ArtifactMade, now: datetime) -> dict[str, object]:
+    """What an import says instead of a verdict: there is nothing to compare it with."""
+    seeded = made.head == "Seeded"
+    message = (
+        "its head was made at import and knows nothing: the first generation's parent, never served"
+        if seeded
+        else "the initial model, served until a generation is proven better"
+    )
+    return {
+        "verdict": "Imported",
+        "reason": f"{made.head}Head",
+        "message": message,
+        "verdict_at": now,
+        "trained_through": generation.spec.initial and generation.spec.initial.trained_through,
+    }
 
 
 def _artifact(made: ArtifactMade) -> Artifact:
