@@ -185,6 +185,21 @@ def test_an_inconclusive_candidate_waits_for_a_longer_holdout_and_no_other_run_s
     assert world.generation(2).status.rollout.promoted_at is not None
 
 
+def test_no_look_for_data_begins_while_a_longer_holdout_is_being_judged() -> None:
+    world = with_generation_one()
+    world.error = 0.02
+    world.months.append("2025-03")
+    world.aucs["2025-03"] = (0.61, 0.60)
+    world.turns(6)
+    world.months.append("2025-04")
+    while not any("-g2-evaluate-2" in name for name in world.jobs):
+        world.turn()
+    world.ask("run@now")
+    world.settle()
+    assert world.update.status.last_request.result == "Refused"
+    assert not any(job.stage == "probe" for job in world.jobs.values())
+
+
 def test_three_looks_are_all_there_are() -> None:
     world = with_generation_one()
     world.error = 0.02

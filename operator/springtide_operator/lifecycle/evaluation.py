@@ -87,6 +87,13 @@ def held(seen: Observation, generation: ModelGeneration) -> bool:
     return not (suspect.outcome == "Suspect" and holes & set(suspect.partitions))
 
 
+def waits(generation: ModelGeneration) -> bool:
+    """Whether it was judged inconclusive and no look at a newer holdout is under way."""
+    evaluation = generation.status.evaluation
+    looked = evaluation is not None and evaluation.holdouts[-1].outcome != ""
+    return generation.status.verdict == "Inconclusive" and looked
+
+
 def hold_name(generation: ModelGeneration) -> str:
     """One hold of one candidate: a later holdout may be held again."""
     evaluation = generation.status.evaluation

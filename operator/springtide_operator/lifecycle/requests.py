@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from springtide_api.names import ANNOTATION_REQUEST
 from springtide_api.update_status import LastRequest
-from springtide_operator.lifecycle.evaluation import held, hold_name
+from springtide_operator.lifecycle.evaluation import held, hold_name, waits
 from springtide_operator.lifecycle.gate import max_looks
 from springtide_operator.lifecycle.initial import failed_import
 from springtide_operator.lifecycle.lineage import (
@@ -94,7 +94,7 @@ def _run(seen: Observation, now: datetime) -> Answer:
 
 def _retry(seen: Observation, now: datetime) -> Answer:
     under_way = candidate(seen)
-    if under_way is not None and under_way.status.verdict == "Inconclusive":
+    if under_way is not None and waits(under_way):
         name, evaluation = under_way.metadata.name, under_way.status.evaluation
         most = max_looks(under_way.spec.recipe.gate)
         if evaluation and evaluation.looks >= most:
@@ -165,7 +165,7 @@ def _unquarantine(seen: Observation, now: datetime) -> Answer:
 def _busy(seen: Observation) -> str:
     """Why no other run can start now."""
     under_way = candidate(seen)
-    if under_way is None or under_way.status.verdict == "Inconclusive":
+    if under_way is None or waits(under_way):
         return ""
     return f"{under_way.metadata.name} is under way; wait for its end or use reject"
 
