@@ -2,7 +2,8 @@
 
     python tests/bench/server_batching.py MODEL_URI MODEL_DIGEST [requests] [clients]
 
-Both run side by side, in turns on the same machine, so only the ratios mean something.
+Both run side by side, in turns on the same machine, so only the ratios mean something; that of the
+CPU time holds on a busy machine too.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 WORDS = ["red", "shoe", "garden", "lamp", "winter", "cheap", "small", "for", "children", "wooden"]
-ROUNDS = 3
+LENGTHS = {"short": (3, 12), "mixed": (3, 60)}
+"""Words of a text."""
+ROUNDS = 2
 
 
 @contextmanager
@@ -58,12 +61,18 @@ def ready(address: str) -> bool:
         return False
 
 
-def bodies(inputs: list[str], many: int) -> list[bytes]:
-    """Write requests of one row with texts of 3 to 60 words."""
+def cpu_seconds(address: str) -> float:
+    """Read what the server itself says it has used."""
+    lines = httpx.get(f"{address}/metrics").text.splitlines()
+    return next(float(x.split()[1]) for x in lines if x.startswith("process_cpu_seconds_total"))
+
+
+def bodies(inputs: list[str], many: int, words: tuple[int, int]) -> list[bytes]:
+    """Write requests of one row with texts of so many words."""
     rng = random.Random(7)
 
     def tensor(name: str) -> dict[str, object]:
-        text = " ".join(rng.choices(WORDS, k=rng.randint(3, 60)))
+        text = " ".join(rng.choices(WORDS, k=rng.randint(*words)))
         return {"name": name, "shape": [1], "datatype": "BYTES", "data": [text]}
 
     return [json.dumps({"inputs": [tensor(n) for n in inputs]}).encode() for _ in range(many)]
@@ -93,15 +102,24 @@ def main() -> None:
     alone = {"SPRINGTIDE_MAX_BATCH": "1", "SPRINGTIDE_MAX_DELAY_MS": "0"}
     with server(uri, digest) as batched, server(uri, digest, **alone) as single:
         described = httpx.get(f"{batched}/v2/models/model").json()
-        requests = bodies([tensor["name"] for tensor in described["inputs"]], many)
-        print("round  batching  requests/s  p50 ms  p99 ms")
-        for number in range(ROUNDS):
-            rates = {}
-            for name, address in (("on", batched), ("off", single)):
-                rates[name], seconds = asyncio.run(load(address, requests, clients))
-                p50, p99 = (1e3 * seconds[int(share * len(seconds))] for share in (0.5, 0.99))
-                print(f"{number:5}  {name:8}  {rates[name]:10.1f}  {p50:6.1f}  {p99:6.1f}")
-            print(f"{number:5}  ratio     {rates['on'] / rates['off']:10.2f}")
+        inputs = [tensor["name"] for tensor in described["inputs"]]
+        print("texts  batching  requests/s  p50 ms  p99 ms  CPU ms/request")
+        for texts, words in [*LENGTHS.items()] * ROUNDS:
+            compare(texts, {"on": batched, "off": single}, bodies(inputs, many, words), clients)
+
+
+def compare(texts: str, servers: dict[str, str], requests: list[bytes], clients: int) -> None:
+    """Send the same requests to one server after the other and print a line for each."""
+    rates, costs = {}, {}
+    for name, address in servers.items():
+        before = cpu_seconds(address)
+        rates[name], seconds = asyncio.run(load(address, requests, clients))
+        costs[name] = 1e3 * (cpu_seconds(address) - before) / len(requests)
+        p50, p99 = (1e3 * seconds[int(share * len(seconds))] for share in (0.5, 0.99))
+        row = f"{rates[name]:10.1f}  {p50:6.1f}  {p99:6.1f}  {costs[name]:14.2f}"
+        print(f"{texts:5}  {name:8}  {row}")
+    faster, cheaper = rates["on"] / rates["off"], costs["off"] / costs["on"]
+    print(f"{texts:5}  ratio     {faster:10.2f}  {'':14}  {cheaper:14.2f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -61,6 +61,20 @@ def test_weights_that_give_nan_are_refused(texts, start, tmp_path):
     assert log[-1]["message"].startswith(f"refused: NotFinite: the model {digest} is broken: ")
 
 
+def test_a_failure_to_load_is_told_in_one_line_of_the_log(texts, start, tmp_path):
+    folder = tmp_path / "copy"
+    copytree(local_path(texts.artifact.uri), folder)
+    (folder / "config.json").write_text('{"model_type": "unheard-of"}')
+    digest = artifact.write_manifest(folder)
+
+    server = start(MODEL_URI=uri_of(folder), MODEL_DIGEST=digest)
+    log = server.output()
+
+    assert server.popen.returncode != 0
+    assert log[-1]["level"] == "error"
+    assert "unheard-of" in log[-1]["message"]
+
+
 @pytest.mark.parametrize(
     ("env", "reason"),
     [

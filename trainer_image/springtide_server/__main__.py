@@ -1,7 +1,7 @@
 """`python -m springtide_server`: serves one generation of a model over HTTP.
 
-Exits 0 after a drain and 3 when it must not serve, with the reason in the log and in the pod's
-termination message.
+Exits 0 after a drain, 3 when it must not serve and 1 when it failed, with the reason in the log and
+in the pod's termination message.
 """
 
 from __future__ import annotations
@@ -33,6 +33,12 @@ def main() -> int:
         logging.getLogger("springtide.server").error("refused: %s", refused)
         _say_why(str(refused))
         return refused.code
+    except Exception as failed:
+        # Of loading, mostly; requests get their own failures. Another start may help.
+        message = f"failed: {type(failed).__name__}: {failed}"
+        logging.getLogger("springtide.server").exception(message)
+        _say_why(message)
+        return 1
     return ExitCode.DONE
 
 

@@ -10,7 +10,7 @@ Outcome = Literal["ok", "invalid", "overloaded", "unready", "disconnected", "err
 """How a request ended, as a label of metrics."""
 
 
-class Rejected(Exception):  # noqa: N818 - it is an answer, not an error of the program
+class Rejected(Exception):
     """A request that gets no prediction.
 
     Args:

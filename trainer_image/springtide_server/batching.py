@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Score = Callable[[Sequence[Pair]], np.ndarray]
 
 
-class Full(Exception):  # noqa: N818 - it is an answer, not an error of the program
+class Full(Exception):
     """Too many rows wait already."""
 
 

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from springtide_trainer.models import Scorer
     from springtide_trainer.preprocess import Pair
 
+CPU_ROWS = 8
+"""Rows of one forward pass on a CPU. Rows are sorted by length, so few of them pad little: 11 ms of
+CPU a row for MiniLM on texts of 3 to 60 words, against 16 ms in passes of 32 and 15 ms alone."""
+
 
 @dataclass(frozen=True)
 class Model:
@@ -53,7 +57,8 @@ class Model:
         Raises:
             ArithmeticError: the model gave NaN or an infinity.
         """
-        scores = self.scorer.probabilities([self._shorten(pair) for pair in pairs])
+        together = CPU_ROWS if self.scorer.model.device.type == "cpu" else max(1, len(pairs))
+        scores = self.scorer.probabilities([self._shorten(pair) for pair in pairs], together)
         if not np.isfinite(scores).all():
             raise ArithmeticError(f"{int((~np.isfinite(scores)).sum())} scores are not finite")
         return scores

@@ -21,7 +21,7 @@ PROBABILITIES, LABEL = "probabilities", "label"
 Name = Annotated[str, Field(max_length=128)]
 
 
-class Malformed(Exception):  # noqa: N818 - it is an answer, not an error of the program
+class Malformed(Exception):
     """The request cannot be answered; the message says what to change."""
 
 
