@@ -62,7 +62,7 @@ NO_BETTER = {"2025-04": (0.55, 0.66)}
 SHUFFLED = {"2025-05": (0.5, 0.5)}
 
 LIFE = (
-    Act("", newest=(0, "Pending")),
+    Act("", newest=(0, "Imported")),
     Act("run@1", newest=(1, "Bootstrapped"), months=("2025-01", "2025-02"), live=1),
     Act("run@2", newest=(2, "Blessed"), months=("2025-03",), live=2),
     Act("run@3", newest=(3, "Rejected"), months=("2025-04",), aucs=NO_BETTER, live=2),

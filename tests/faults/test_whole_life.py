@@ -46,7 +46,7 @@ async def test_a_whole_update_goes_from_import_to_a_promoted_second_generation(g
 
     generations = {name: each["status"] for name, each in world["generations"].items()}
     assert {name: each["verdict"] for name, each in generations.items()} == {
-        "shop-g0": "Pending",
+        "shop-g0": "Imported",
         "shop-g1": "Bootstrapped",
         "shop-g2": "Blessed",
         "shop-g3": "Rejected",
