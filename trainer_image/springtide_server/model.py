@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from springtide_server.long_texts import shorten
 from springtide_server.tensors import LABEL, PROBABILITIES
 from springtide_trainer.errors import Refused
 from springtide_trainer.storage import local_path
@@ -58,7 +57,7 @@ class Model:
             ArithmeticError: the model gave NaN or an infinity.
         """
         together = CPU_ROWS if self.scorer.model.device.type == "cpu" else max(1, len(pairs))
-        scores = self.scorer.probabilities([self._shorten(pair) for pair in pairs], together)
+        scores = self.scorer.probabilities(pairs, together)
         if not np.isfinite(scores).all():
             raise ArithmeticError(f"{int((~np.isfinite(scores)).sum())} scores are not finite")
         return scores
@@ -97,16 +96,6 @@ class Model:
             ],
             "parameters": {"digest": self.digest},
         }
-
-    def _shorten(self, pair: Pair) -> Pair:
-        first, second = (
-            text and shorten(text, self.scorer.preprocess.max_length, self._count) for text in pair
-        )
-        return first or "", second
-
-    def _count(self, text: str) -> int:
-        encoded = self.scorer.tokenizer(text, add_special_tokens=False, verbose=False)
-        return len(encoded["input_ids"])
 
 
 def load(settings: Settings) -> Model:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+
+from springtide_trainer.long_texts import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,11 +66,12 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair], max_leng
     names = [name for name in tokenizer.model_input_names if name != "attention_mask"]
     parts: dict[str, list[NDArray[np.int32]]] = {name: [np.empty(0, np.int32)] for name in names}
     lengths: list[int] = []
+    cut = partial(shorten, max_length=max_length, count=partial(_count, tokenizer))
     paired = any(second is not None for _, second in pairs)
     for start in range(0, len(pairs), CHUNK):
         chunk = pairs[start : start + CHUNK]
-        texts = [text for text, _ in chunk]
-        seconds = [second or "" for _, second in chunk] if paired else None
+        texts = [cut(text) for text, _ in chunk]
+        seconds = [cut(second or "") for _, second in chunk] if paired else None
         encoded = tokenizer(texts, seconds, truncation=True, max_length=max_length, padding=False)
         for name in names:
             parts[name].append(np.concatenate([np.asarray(row, np.int32) for row in encoded[name]]))
@@ -79,3 +83,8 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair], max_leng
         padding={name: int(padding.get(name) or 0) for name in names},
         pad_left=tokenizer.padding_side == "left",
     )
+
+
+def _count(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
+    """Count the tokens of a text, without special ones."""
+    return len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
