@@ -4,6 +4,7 @@ No cluster: the world of the life's tests, with an operator that dies after so m
 """
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -80,6 +81,31 @@ def test_what_live_scored_is_remembered_though_the_operator_died_at_the_verdict(
     assert world.generation(2).status.verdict == "Rejected"
     (score,) = world.generation(1).status.evaluation.scores
     assert float(score.value) == 0.66
+
+
+@pytest.mark.parametrize("stage", ["import", "probe", "train", "evaluate"])
+def test_a_job_that_is_seen_to_end_before_its_pod_is_waited_for(stage):
+    world = World()
+    world.months = ["2025-01", "2025-02"]
+    for _ in range(60):
+        late = [name for name, job in world.jobs.items() if job.stage == stage]
+        if late:
+            break
+        world.run_jobs()
+        world.step()
+        world.now += PAUSE
+    (name,) = late
+    result = world._result(world.runs[name])
+    world.succeed(name, result)
+    (pod,) = world.jobs[name].pods
+    ended = world.jobs[name]
+    world.jobs[name] = replace(ended, result=None, pods=(replace(pod, exit_code=None),))
+    world.settle()
+    assert name in world.jobs
+    world.jobs[name] = ended
+    world.turns(8)
+    assert [each for each in world.job_names_ever if f"-{stage}-" in each] == [name]
+    assert world.update.status.live.number == 1
 
 
 @pytest.mark.parametrize("turns", range(6))

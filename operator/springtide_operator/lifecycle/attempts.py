@@ -20,7 +20,7 @@ FINAL = frozenset({ExitCode.INVALID_INPUT, ExitCode.TOO_LITTLE_DATA, ExitCode.DI
 BACK_OFF = timedelta(seconds=10)
 LONGEST_BACK_OFF = timedelta(minutes=5)
 GRACE = timedelta(seconds=20)
-"""A finished Job's pod may be seen later than the Job."""
+"""The end of a finished Job's pod may be seen later than that of the Job."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def _of_job(job: JobSeen, run: StageRun, now: datetime) -> Outcome:
     if job.result is not None and job.result.ok and (job.succeeded or _exited(job, 0)):
         return Done(job, job.result)
     if job.succeeded:
-        if _fresh(job, now):
+        if may_still_tell(job, now):
             return Under(job)
         message = f"Job {run.job} is complete but its result is missing or not its own"
         return Lost("ResultMissing", message, counted=True, at=job.finished)
@@ -109,14 +109,16 @@ def _exited(job: JobSeen, code: int) -> bool:
     return any(pod.exit_code == code for pod in job.pods)
 
 
-def _fresh(job: JobSeen, now: datetime) -> bool:
-    return job.finished is not None and now - job.finished < GRACE and not job.pods
+def may_still_tell(job: JobSeen, now: datetime) -> bool:
+    """Tell whether the end of a finished Job's pod may still become known: watches differ."""
+    ended = any(pod.exit_code is not None for pod in job.pods)
+    return job.finished is not None and now - job.finished < GRACE and not ended
 
 
 def _failed(job: JobSeen, now: datetime) -> Outcome:
     pod = max(job.pods, key=lambda each: each.created, default=None)
     if pod is None or (pod.exit_code is None and not pod.disrupted):
-        if _fresh(job, now):
+        if may_still_tell(job, now):
             return Under(job)
         message = job.failure or f"Job {job.name} failed and its pod is gone"
         return Lost("JobFailed", message, counted=True, at=job.finished)

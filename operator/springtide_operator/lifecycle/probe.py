@@ -19,7 +19,7 @@ from springtide_api.generation import (
 )
 from springtide_api.names import ANNOTATION_PROBE
 from springtide_api.update_status import LastProbe
-from springtide_operator.lifecycle.attempts import told
+from springtide_operator.lifecycle.attempts import GRACE, may_still_tell, told
 from springtide_operator.lifecycle.evaluation import held
 from springtide_operator.lifecycle.lineage import (
     candidate,
@@ -49,8 +49,6 @@ if TYPE_CHECKING:
     from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.observation import JobSeen, Observation
 
-GRACE = timedelta(seconds=20)
-
 
 def take(seen: Observation, now: datetime) -> Step | None:
     """Wait for the probe that is under way, and take what it found."""
@@ -66,7 +64,7 @@ def take(seen: Observation, now: datetime) -> Step | None:
     if job.result is not None and job.result.probe is not None and job.result.ok:
         return _found(seen, job, job.result.probe, now)
     if job.succeeded or job.failed:
-        if job.finished and not job.pods and now - job.finished < GRACE:
+        if may_still_tell(job, now):
             return Step(waiting=Waiting("Probing", "", "Probe"), wake_after=GRACE)
         return _failed(seen, job, now)
     why = job.problem or next((pod.waiting for pod in job.pods if not pod.running), "")
