@@ -23,6 +23,7 @@ from springtide_operator.refusal import refused
 from springtide_operator.wakeups import Again, Key
 
 if TYPE_CHECKING:
+    from springtide_api.objects import Meta
     from springtide_operator.cluster.act import Hands
     from springtide_operator.cluster.clock import ServerClock
     from springtide_operator.cluster.observe import Sight
@@ -97,13 +98,11 @@ class Reconciler:
         plan = decide(seen, now)
         # Said before and after: what is about to be written would not be said again after a crash,
         # and what is about to be made cannot be spoken of before. No Event is posted twice.
-        for said in plan.events:
-            await self.hands.say(seen.update.metadata, said)
+        await self._say(seen.update.metadata, plan)
         for action in plan.actions:
             log.info("acting", action=type(action).__name__, detail=_brief(action))
             await self.hands.do(seen.update.metadata, action)
-        for said in plan.events:
-            await self.hands.say(seen.update.metadata, said)
+        await self._say(seen.update.metadata, plan)
         wait = 0.0
         if plan.facts or not plan.again:
             wait = await self._tell(key, seen, plan)
@@ -113,6 +112,16 @@ class Reconciler:
         if any(_podless(job) for job in seen.jobs):
             later = min(later, PODLESS_SECONDS)
         return Again(min(later, wait or later))
+
+    async def _say(self, update: Meta, plan: Plan) -> None:
+        """Post the plan's Events; where none may be posted, work goes on without them."""
+        for said in plan.events:
+            try:
+                await self.hands.say(update, said)
+            except errors.Terminating:
+                self.sight.terminating.add(update.namespace)
+            except errors.Forbidden as error:
+                log.warning("event not posted", reason=said.reason, error=str(error))
 
     async def _tell(self, key: Key, seen: Observation, plan: Plan) -> float:
         """Write the status; return the seconds until it may be, where it is too early."""

@@ -28,6 +28,8 @@ class StandIns:
         self._ever = {}
         self.held = set()
         """Stages whose Jobs do not end."""
+        self.pods_ready = True
+        """Whether the pods of Deployments become available."""
 
     @property
     def jobs_ever(self):
@@ -117,6 +119,8 @@ class StandIns:
     async def roll(self, deployment):
         generation = deployment["metadata"]["generation"]
         if (deployment.get("status") or {}).get("observedGeneration") == generation:
+            return
+        if not self.pods_ready:
             return
         wanted = deployment["spec"]["replicas"]
         counted = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
