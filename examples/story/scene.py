@@ -55,7 +55,7 @@ class Scene:
             labels = there["metadata"].get("labels", {})
             if labels.get("app.kubernetes.io/part-of") != "springtide-demo":
                 raise Trouble(f"there is a namespace {NAMESPACE} that is not the demo's; rename it")
-            self.kubectl("delete", "namespace", NAMESPACE, "--wait", "--timeout=120s")
+            self.kubectl("delete", "namespace", NAMESPACE, "--wait", "--timeout=300s", seconds=330)
         if self.place.volumes:
             volumes = [f"shop-{claim}" for claim in CLAIMS]
             self.kubectl("delete", "persistentvolume", *volumes, "--ignore-not-found")
