@@ -91,4 +91,4 @@ async def test_an_operator_that_dies_at_every_few_writes_gets_to_the_same_world(
     # Made, claimed (annotations of a Deployment count) and pointed to generation 1: no write twice.
     assert deployment["metadata"]["generation"] == 3
     generations = (await stage.client.list_all(GENERATION, stage.namespace)).items
-    assert [raw["status"]["verdict"] for raw in generations] == ["Pending", "Bootstrapped"]
+    assert [raw["status"]["verdict"] for raw in generations] == ["Imported", "Bootstrapped"]
