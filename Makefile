@@ -60,7 +60,7 @@ demo: ## Show it all on the local cluster; DATA=FOLDER for other data, CONTEXT=N
 
 demo-down: ## Remove the demo and the local cluster, or with CONTEXT=NAME what it put into yours
 ifdef CONTEXT
-	kubectl --context "$(CONTEXT)" delete --ignore-not-found -f examples/10-namespace.yaml
+	kubectl --context "$(CONTEXT)" delete namespace -l app.kubernetes.io/part-of=springtide-demo
 	helm --kube-context "$(CONTEXT)" --namespace springtide-system uninstall springtide \
 		--ignore-not-found --wait
 	kubectl --context "$(CONTEXT)" delete --ignore-not-found namespace springtide-system
