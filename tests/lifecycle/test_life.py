@@ -387,6 +387,17 @@ def test_a_request_found_on_an_update_without_history_is_recorded_and_not_run() 
     assert world.update.status.last_request.result == "Recorded"
 
 
+def test_a_suspended_update_refuses_to_look_for_data() -> None:
+    world = with_generation_one()
+    world.edit(suspend=True)
+    world.settle()
+    world.ask("run@1")
+    world.settle()
+    assert world.update.status.last_request.result == "Refused"
+    assert "spec.suspend" in world.update.status.last_request.message
+    assert not world.jobs
+
+
 def test_a_run_by_request_passes_schedule_and_interval() -> None:
     world = a_world()
     world.edit(trigger={})

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from springtide_operator.lifecycle.plan import Action
 
 MOST_HOLES = 16
+LOOKING = frozenset({"run", "retry"})
+"""Verbs that look for data at once."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,10 @@ def _said(seen: Observation, verb: str, token: str, now: datetime) -> Answer:
         return Answer(False, f"write it as <verb>@<token>, such as {verb or 'run'}@1")
     if verb not in VERBS:
         return Answer(False, f"unknown verb {verb!r}; use one of {', '.join(VERBS)}")
+    if verb in LOOKING and seen.update.spec.suspend:
+        return Answer(False, "spec.suspend is true; set it to false first")
     said = VERBS[verb](seen, now)
-    if verb in {"run", "retry"} and said.accepted:
+    if verb in LOOKING and said.accepted:
         step = probe_now(seen, f"{verb}@{token}", now)
         said = replace(said, actions=(*said.actions, *step))
     return said
