@@ -101,7 +101,7 @@ def _judged(scene: Scene, month: str, say: Callable[[str], None]) -> tuple[dict[
 
     def over(now: dict[str, Any]) -> bool:
         nonlocal asked
-        found.update(_judged_on(scene.generations(), month))
+        found.update(judged_on(scene.generations(), month))
         held_for = now.get("progress", {}).get("summary", "").removeprefix("held: ")
         answer = ANSWERS.get(held_for)
         if answer and answer not in answers:
@@ -122,15 +122,15 @@ def _rests(status: dict[str, Any]) -> bool:
     return waiting or status.get("phase") == "Idle"
 
 
-def _judged_on(generations: dict[int, dict[str, Any]], month: str) -> dict[str, Any]:
+def judged_on(generations: dict[int, dict[str, Any]], month: str) -> dict[str, Any]:
+    """Return the generation whose newest holdout ends with this month, once that is decided."""
     for generation in generations.values():
         status = generation.get("status", {})
-        holdouts = [generation["spec"].get("data", {}).get("holdoutPartitions", [])]
-        holdouts += [
-            look["partitions"] for look in status.get("evaluation", {}).get("holdouts", [])
-        ]
-        if not holdouts[-1] or holdouts[-1][-1] != month:
+        looks = status.get("evaluation", {}).get("holdouts", [])
+        if not looks or looks[-1]["partitions"][-1:] != [month]:
             continue
+        if not looks[-1].get("outcome"):
+            return {}  # its verdict is still that of the holdout before
         rollout = status.get("rollout", {})
         verdict = status.get("verdict", "Pending")
         if verdict in GOOD and not rollout.get("promotedAt") and not rollout.get("abortReason"):

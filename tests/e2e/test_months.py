@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import shop
-from story import own_data
+from story import months, own_data
 from story.kubectl import Trouble
 
 MARCH = datetime(2026, 3, 1, tzinfo=UTC)
@@ -42,6 +42,19 @@ def write(file: Path, rows: list[tuple]) -> Path:
     with gzip.open(file, "wt", newline="") as text:
         csv.writer(text).writerows([shop.COLUMNS, *rows])
     return file
+
+
+def generation(*looks: tuple[list[str], str]) -> dict:
+    holdouts = [{"partitions": months, "outcome": outcome} for months, outcome in looks]
+    return {"spec": {}, "status": {"verdict": "Inconclusive", "evaluation": {"holdouts": holdouts}}}
+
+
+def test_a_month_has_judged_only_once_the_holdout_that_it_extends_is_decided():
+    under_way = generation((["2026-01"], "Inconclusive"), (["2026-01", "2026-02"], ""))
+    decided = generation((["2026-01"], "Inconclusive"), (["2026-01", "2026-02"], "Inconclusive"))
+    assert months.judged_on({1: under_way}, "2026-02") == {}
+    assert months.judged_on({1: decided}, "2026-01") == {}
+    assert months.judged_on({1: decided}, "2026-02") == decided
 
 
 def test_own_data_is_cut_into_months_of_whole_customers(tmp_path):
