@@ -68,9 +68,10 @@ else
 	@$(CLUSTER) purge
 endif
 
-generate: ## Write crds/, the chart's copies and the reference from the types
+generate: ## Write crds/, the chart's copies and the reference pages
 	@$(CLUSTER) setup venv
 	$(BIN)/python -m springtide_api.generate
+	$(BIN)/python tests/survival.py
 
 requirements: ## Pin the newest packages that pyproject.toml allows, with their hashes
 	@$(CLUSTER) setup venv
