@@ -1,0 +1,129 @@
+"""What trainers answer in the world without a cluster: results made from months and scores."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from springtide_api.contract import (
+    ArtifactMade,
+    EvaluateOutput,
+    ProbeOutput,
+    Result,
+    TrainOutput,
+    WindowFound,
+)
+
+if TYPE_CHECKING:
+    from lifecycle.world import World
+
+    from springtide_operator.lifecycle.plan import StartJob
+
+MONTHS = [f"2025-{month:02d}" for month in range(1, 13)] + [f"2026-{m:02d}" for m in range(1, 13)]
+
+
+def digest(text: str) -> str:
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+def start_of(month: str) -> datetime:
+    return datetime.fromisoformat(f"{month}-01").replace(tzinfo=UTC)
+
+
+def end_of(month: str) -> datetime:
+    return start_of(MONTHS[MONTHS.index(month) + 1])
+
+
+def answer(world: World, start: StartJob) -> Result:
+    run = start.run
+    shared = {"job": run.job, "stage": run.stage, "number": run.number, "ok": True}
+    match run.stage:
+        case "import":
+            head = "Seeded" if world.seeded else "Trained"
+            return Result(**shared, imported=_artifact("initial", head))
+        case "probe":
+            return Result(**shared, probe=_probe(world, start))
+        case "train":
+            made = _artifact(f"{run.train.parent.digest}{run.train.data.digest}")
+            return Result(**shared, train=TrainOutput(artifact=made, steps=10, rows=100))
+        case "evaluate":
+            return Result(**shared, evaluate=_numbers(world, start))
+        case _:
+            return Result(**shared)
+
+
+def _artifact(text: str, head: str = "Trained") -> ArtifactMade:
+    made = digest(text)
+    uri = f"file:///models/search/shop/artifacts/{made.replace(':', '-')}"
+    return ArtifactMade(uri=uri, digest=made, bytes=1, head=head)
+
+
+def _probe(world: World, start: StartJob) -> ProbeOutput:
+    asked = start.run.probe
+    since = asked.candidate_trained_through or asked.cursor
+    eligible = [m for m in world.months if m not in asked.holes]
+    fresh = [m for m in eligible if since is None or start_of(m) >= since]
+    newest = world.months[-1] if world.months else None
+    holdout = fresh if asked.candidate_trained_through else fresh[-1:]
+    training = [] if asked.candidate_trained_through else fresh[:-1]
+    if not holdout or (not training and not asked.candidate_trained_through):
+        message = f"{len(fresh)} of 2 complete partitions"
+        return ProbeOutput(reason="NotEnoughData", message=message, newest_partition=newest)
+    training = [m for m in asked.lifted if m in world.months] + training
+    text = digest(f"{training}|{holdout}|{asked.holes}")
+    found = WindowFound(
+        manifest=f"file:///models/search/shop/data/{text.replace(':', '-')}",
+        digest=text,
+        from_=since,
+        to=None if asked.candidate_trained_through else end_of(training[-1]),
+        holdout_from=start_of(holdout[0]),
+        holdout_to=end_of(holdout[-1]),
+        partitions=training,
+        holdout_partitions=holdout,
+        rows=1000 * len(training),
+        reserved_rows=50,
+        holdout_rows=1000 * len(holdout),
+        holdout_entities=200 * len(holdout),
+        holdout_positives=400 * len(holdout),
+    )
+    pending = 1000 * len(fresh)
+    return ProbeOutput(
+        reason="WindowReady",
+        message="ready",
+        pending_rows=pending,
+        newest_partition=newest,
+        window=found,
+    )
+
+
+def _numbers(world: World, start: StartJob) -> EvaluateOutput:
+    asked = start.run.evaluate
+    generation = world.generation(start.run.number)
+    look = (generation.status.evaluation or None) and generation.status.evaluation.holdouts[-1]
+    month = look.partitions[-1] if look else generation.spec.data.holdout_partitions[-1]
+    own, live = world.aucs.get(month, (0.70, 0.60))
+    rows = []
+    for rule in generation.spec.recipe.gate.rules:
+        entities = look.entities if look else generation.spec.data.holdout_entities
+        baseline = live if asked.baseline else None
+        rows.append(_row(rule.name, own, baseline, world.error, entities))
+    return EvaluateOutput(
+        rules=rows,
+        candidate_digest=asked.candidate.digest,
+        baseline_digest=asked.baseline.digest if asked.baseline else None,
+        holdout_digest=asked.holdout.digest,
+        report="file:///models/search/shop/reports/x",
+    )
+
+
+def _row(rule: str, own: float, live: float | None, error: float, entities: int) -> tuple:
+    half = 1.645 * error
+    if live is None:
+        compared: tuple = (None,) * 6
+        live_error = None
+    else:
+        delta = own - live
+        compared = (live, live - half, live + half, delta, delta - half, delta + half)
+        live_error = error
+    return (rule, own, own - half, own + half, *compared, error, live_error, entities, 2 * entities)

@@ -1,0 +1,67 @@
+"""Jobs that end badly, and what an attempt costs."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from lifecycle.world import World, with_generation_one
+
+
+def test_a_disrupted_pod_means_a_new_attempt_that_is_not_counted() -> None:
+    world = World()
+    world.settle()
+    for _ in range(5):
+        job = next(iter(world.jobs))
+        world.now += timedelta(minutes=1)
+        world.fail(job, 137, disrupted=True)
+        world.settle()
+    training = world.generation(0).status.training
+    assert (training.attempt, training.counted) == (6, 0)
+
+
+def test_memory_that_ran_out_halves_the_batch_until_the_attempts_are_spent() -> None:
+    world = with_generation_one()
+    world.months.append("2025-03")
+    world.turn()
+    job = next(name for name in world.jobs if "-g2-train-" in name)
+    world.fail(job, 42)
+    world.settle()
+    world.now += timedelta(minutes=1)
+    world.settle()
+    training = world.generation(2).status.training
+    assert training.batch_divisor == 2
+    assert world.runs[training.job].run.train.batch_divisor == 2
+
+
+def test_invalid_input_fails_at_once_and_is_not_tried_again() -> None:
+    world = with_generation_one()
+    world.months.append("2025-03")
+    world.turn()
+    job = next(name for name in world.jobs if "-g2-train-" in name)
+    world.fail(job, 3, reason="MissingColumn")
+    world.turns(5)
+    assert world.generation(2).status.verdict == "Failed"
+    assert world.generation(2).status.reason == "MissingColumn"
+    assert "shop-g3" not in world.generations
+    assert world.update.status.live.name == "shop-g1"
+
+
+def test_a_job_deleted_by_hand_is_made_again_as_the_next_attempt() -> None:
+    world = World()
+    world.settle()
+    world.jobs.clear()
+    world.settle()
+    assert world.generation(0).status.training.attempt == 2
+    assert world.generation(0).status.training.counted == 1
+
+
+def test_suspend_stops_the_job_and_lets_it_go_on() -> None:
+    world = World()
+    world.settle()
+    world.edit(suspend=True)
+    world.settle()
+    assert all(job.suspended for job in world.jobs.values())
+    assert world.update.status.phase == "Suspended"
+    world.edit(suspend=False)
+    world.settle()
+    assert not any(job.suspended for job in world.jobs.values())

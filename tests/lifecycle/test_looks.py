@@ -1,0 +1,122 @@
+"""Holds, looks and longer holdouts: what becomes of a candidate that is neither good nor bad."""
+
+from __future__ import annotations
+
+from lifecycle.world import World, with_generation_one
+
+
+def test_a_suspect_holdout_holds_the_candidate_and_the_next_clean_month_judges_it_untrained() -> (
+    None
+):
+    world = with_generation_one()
+    world.months.append("2025-03")
+    world.aucs["2025-03"] = (0.50, 0.50)
+    world.turns(6)
+    second = world.generation(2)
+
+    assert (second.status.verdict, second.status.reason) == ("Inconclusive", "HoldoutSuspect")
+    assert second.status.evaluation.looks == 0
+    assert world.update.status.phase == "Held"
+    assert world.update.status.cursor.proposed == ["2025-03"]
+    assert world.update.status.live.name == "shop-g1"
+
+    world.months.append("2025-04")
+    world.turns(4)
+    assert world.generation(2).status.verdict == "Inconclusive", "a hold ends only by a person"
+
+    world.ask("quarantine@1")
+    world.turns(6)
+    trainings = [name for name in world.job_names_ever if "-g2-train-" in name]
+    assert len(trainings) == 1
+    assert world.generation(2).status.verdict == "Blessed"
+    assert world.generation(2).status.evaluation.holdouts[-1].partitions == ["2025-04"]
+    assert world.update.status.live.name == "shop-g2"
+    assert world.update.status.cursor.holes == ["2025-03"]
+
+
+def test_quarantining_a_training_partition_retires_the_candidate() -> None:
+    world = with_generation_one()
+    world.months.append("2025-03")
+    world.turn()
+    world.turn()
+    status = world.update.status
+    holes = status.cursor.model_copy(update={"holes": ["2025-02"]})
+    world.update = world.update.model_copy(
+        update={"status": status.model_copy(update={"cursor": holes})}
+    )
+    world.settle()
+
+    assert world.generation(2).status.retired == "PartitionQuarantined"
+    assert world.update.status.candidate is None
+    assert not any("-g2-" in name for name in world.jobs)
+
+
+def test_an_inconclusive_candidate_waits_for_a_longer_holdout_and_no_other_run_starts() -> None:
+    world = with_generation_one()
+    world.error = 0.02
+    world.months.append("2025-03")
+    world.aucs["2025-03"] = (0.61, 0.60)
+    world.turns(6)
+    second = world.generation(2)
+    assert (second.status.verdict, second.status.reason) == ("Inconclusive", "ExtendHoldout")
+    assert second.status.evaluation.looks == 1
+    assert "shop-g3" not in world.generations
+
+    world.error = 0.002
+    world.months.append("2025-04")
+    world.aucs["2025-04"] = (0.62, 0.60)
+    world.turns(6)
+    assert world.generation(2).status.evaluation.looks == 2
+    assert world.generation(2).status.evaluation.holdouts[-1].partitions == ["2025-03", "2025-04"]
+    assert world.generation(2).status.rollout.promoted_at is not None
+
+
+def test_no_look_for_data_begins_while_a_longer_holdout_is_being_judged() -> None:
+    world = with_generation_one()
+    world.error = 0.02
+    world.months.append("2025-03")
+    world.aucs["2025-03"] = (0.61, 0.60)
+    world.turns(6)
+    world.months.append("2025-04")
+    while not any("-g2-evaluate-2" in name for name in world.jobs):
+        world.turn()
+    world.ask("run@now")
+    world.settle()
+    assert world.update.status.last_request.result == "Refused"
+    assert not any(job.stage == "probe" for job in world.jobs.values())
+
+
+def test_three_looks_are_all_there_are() -> None:
+    world = with_generation_one()
+    world.error = 0.02
+    for month in ("2025-03", "2025-04", "2025-05", "2025-06"):
+        world.months.append(month)
+        world.aucs[month] = (0.61, 0.60)
+        world.turns(5)
+    second = world.generation(2)
+    assert second.status.evaluation.looks == 3
+    assert second.status.reason == "LooksSpent"
+    world.ask("retry@1")
+    world.turns(3)
+    assert world.update.status.last_request.result == "Refused"
+    world.ask("reject@2")
+    world.settle()
+    assert world.generation(2).status.verdict == "Rejected"
+
+
+def test_counts_that_cannot_decide_spend_no_look() -> None:
+    world = World()
+    rules = [{"name": "floor", "metric": "auc", "min": "0.52", "minEntities": 300}]
+    world.edit(gate={"rules": rules})
+    world.settle()
+    world.months = ["2025-01", "2025-02"]
+    world.turns(6)
+    first = world.generation(1)
+
+    assert (first.status.verdict, first.status.reason) == ("Inconclusive", "TooFew")
+    assert first.status.evaluation.looks == 0
+    assert not any("evaluate" in name for name in world.job_names_ever)
+
+    world.months.append("2025-03")
+    world.turns(6)
+    assert world.generation(1).status.verdict == "Bootstrapped"

@@ -1,0 +1,77 @@
+"""What an update does to Deployments, and what it leaves to others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from lifecycle.world import World, digest, end_of, with_generation_one
+
+
+def test_pods_that_never_get_ready_send_every_target_back_and_live_stays() -> None:
+    world = with_generation_one()
+    live = world.served[-1]
+    world.pods_ready = False
+    world.months.append("2025-03")
+    world.turns(10)
+    second = world.generation(2)
+
+    assert "0 of 2 new pods available; after 10m" in second.status.rollout.abort_reason
+    assert world.served[-1] == live
+    world.pods_ready = True
+    world.turns(2)
+    assert world.generation(2).status.rollout.reverted_at is not None
+    assert world.update.status.live.name == "shop-g1"
+    assert world.update.status.cursor.trained_through == end_of("2025-01")
+
+
+def test_a_first_roll_that_fails_withdraws_our_fields() -> None:
+    world = World()
+    world.pods_ready = False
+    world.settle()
+    world.months = ["2025-01", "2025-02"]
+    world.turns(14)
+
+    assert world.generation(1).status.rollout.abort_reason
+    assert world.target.digest is None
+
+
+def test_a_deployment_of_another_update_is_left_alone() -> None:
+    world = World()
+    world.target = replace(world.target, claimed_by="other")
+    world.settle()
+    stalled = next(c for c in world.update.status.conditions if c.type == "Stalled")
+    assert stalled.reason == "TargetClaimed"
+    assert "other" in stalled.message
+    assert world.target.claimed_by == "other"
+
+
+def test_fields_that_somebody_wiped_are_put_back_three_times_an_hour() -> None:
+    world = with_generation_one()
+    for _ in range(5):
+        world.target = replace(world.target, digest=None, number=None)
+        world.settle()
+        world.roll_pods()
+    assert len(world.served) == 1 + 3
+    sync = next(c for c in world.update.status.conditions if c.type == "TargetsInSync")
+    assert (sync.status, sync.reason) == ("False", "FieldsWiped")
+
+
+def test_a_foreign_value_is_never_overwritten() -> None:
+    world = with_generation_one()
+    served = list(world.served)
+    world.target = replace(world.target, digest=digest("theirs"))
+    world.months.append("2025-03")
+    world.turns(4)
+    assert world.served == served
+    sync = next(c for c in world.update.status.conditions if c.type == "TargetsInSync")
+    assert sync.reason == "FieldConflict"
+
+
+def test_a_foreign_value_that_is_no_digest_is_told_all_the_same() -> None:
+    world = with_generation_one()
+    world.target = replace(world.target, digest="mine")
+    world.settle()
+    sync = next(c for c in world.update.status.conditions if c.type == "TargetsInSync")
+    assert sync.reason == "FieldConflict"
+    assert "carries mine" in sync.message
+    assert world.update.status.targets[0].digest is None
