@@ -2,6 +2,7 @@
 
 import pytest
 from faults.playing import CRDS, Ground
+from faults.proxy import Proxy
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +18,11 @@ def kinds(apiserver):
 async def ground(kinds):
     async with Ground(kinds.kubeconfig) as made:
         yield made
+
+
+@pytest.fixture
+async def proxy(kinds, ground, tmp_path):
+    """A proxy for operators; the scene's controllers do not go through it."""
+    async with Proxy(kinds.kubeconfig, tmp_path) as between:
+        yield between
+        await ground.clear()

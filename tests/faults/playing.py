@@ -90,8 +90,7 @@ class Ground:
         return self
 
     async def __aexit__(self, *_):
-        for scene in list(self.scenes.values()):
-            await scene.close()
+        await self.clear()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -103,6 +102,11 @@ class Ground:
         await self.client.create(NAMESPACE, {"metadata": {"name": namespace}})
         self.scenes[namespace] = scene = Scene(self, namespace, **options)
         return scene
+
+    async def clear(self):
+        """End all operators."""
+        for scene in list(self.scenes.values()):
+            await scene.close()
 
     def _changed(self, kind, raw):
         if scene := self.scenes.get(raw["metadata"]["namespace"]):
@@ -144,8 +148,11 @@ class Scene(StandIns):
         self._playing.add(task)
         task.add_done_callback(self._playing.discard)
 
-    async def start(self, *observers, identity="operator", **changes):
-        """Start an operator; it works when this returns, unless it waits for the Lease."""
+    async def start(self, *observers, identity="operator", through=None, **changes):
+        """Start an operator; it works when this returns, unless it waits for the Lease.
+
+        `through` is a connection other than the controllers'.
+        """
         settings = Settings(
             trainer_image="trainer",
             progress_url="http://operator:8080",
@@ -154,7 +161,7 @@ class Scene(StandIns):
             identity=identity,
             **changes,
         )
-        operator = Operator(settings, self.ground.connection)
+        operator = Operator(settings, through or self.ground.connection)
         operator.ended.add_done_callback(lambda ended: ended.exception())
         operator.client.observers += observers
         self.operators.append(operator)
@@ -171,19 +178,21 @@ class Scene(StandIns):
         self.ground.scenes.pop(self.namespace, None)
         await asyncio.gather(*self._playing, return_exceptions=True)
 
-    async def declare(self, **changes):
-        """Create the Deployment and an update that looks for data only when it is asked to."""
-        labels = {"app": "ranker"}
-        metadata = {"namespace": self.namespace, "name": "ranker"}
+    async def declare(self, name="shop", deployment="ranker", **changes):
+        """Create a Deployment and an update that looks for data only when it is asked to."""
+        labels = {"app": deployment}
+        metadata = {"namespace": self.namespace, "name": deployment}
         container = {"name": "server", "image": "server"}
         template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
         spec = {"replicas": 2, "selector": {"matchLabels": labels}, "template": template}
         await self.client.create(DEPLOYMENT, {"metadata": metadata, "spec": spec})
+        target = {"targetRef": {"name": deployment}, "container": "server"}
+        rollout = {**SPEC["rollout"], "targets": [target]}
         body = {
             "apiVersion": UPDATE.api_version,
             "kind": UPDATE.name,
-            "metadata": {"namespace": self.namespace, "name": "shop"},
-            "spec": {**SPEC, "trigger": {}, **changes},
+            "metadata": {"namespace": self.namespace, "name": name},
+            "spec": {**SPEC, "trigger": {}, "rollout": rollout, **changes},
         }
         await self.client.create(UPDATE, body)
 
@@ -192,6 +201,18 @@ class Scene(StandIns):
         metadata = {"namespace": self.namespace, "name": "shop"}
         metadata["annotations"] = {"springtide.dev/request": request}
         await self.client.apply(UPDATE, {"metadata": metadata}, manager="person", force=True)
+
+    async def edit(self, **changes):
+        """Change fields of the update's spec, as a person would."""
+        metadata = {"namespace": self.namespace, "name": "shop"}
+        body = {"metadata": metadata, "spec": changes}
+        await self.client.apply(UPDATE, body, manager="editor", force=True)
+
+    async def touch(self):
+        """Change the update without any meaning: an event that wakes the operator."""
+        metadata = {"namespace": self.namespace, "name": "shop"}
+        metadata["annotations"] = {"example.com/touched": str(next(_numbers))}
+        await self.client.apply(UPDATE, {"metadata": metadata}, manager="stranger", force=True)
 
     @property
     def told(self):
