@@ -24,6 +24,7 @@ MANIFEST_LIMIT = 1 << 20
 """Bytes of a manifest at most: some ten thousand files."""
 SAFE_SUFFIXES = frozenset({".safetensors", ".json", ".txt", ".model"})
 """Weights, settings, vocabularies: nothing that runs when it is loaded."""
+_RESTORE = "restore the folder from a copy"
 
 
 def file_digest(path: Path) -> str:
@@ -77,14 +78,14 @@ def verify(folder: Path, digest: str) -> None:
             UnsafeArtifact where a file could run code or lies outside the folder.
     """
     if not folder.is_dir() or folder.is_symlink():
-        raise Refused("DigestMismatch", f"{folder} is no folder; expected the artifact {digest}")
+        raise _broken(f"{folder} is no folder; expected the artifact {digest}")
     known = {str(file["path"]): file for file in _read_manifest(folder, digest)}
     present = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
     present.pop(MANIFEST, None)
     if odd := sorted(set(known) ^ set(present)):
-        raise Refused(
-            "DigestMismatch",
-            f"{folder}: {odd[:5]} in only one of folder and manifest {digest}; restore the folder",
+        raise _broken(
+            f"{folder}: {len(odd)} files are in only one of folder and manifest {digest}, such as "
+            f"{odd[0]!r}"
         )
     for name, path in sorted(present.items()):
         _check(name, path, known[name])
@@ -93,33 +94,35 @@ def verify(folder: Path, digest: str) -> None:
 def _read_manifest(folder: Path, digest: str) -> list[dict[str, Any]]:
     path = folder / MANIFEST
     if not path.is_file() or path.is_symlink():
-        raise Refused("DigestMismatch", f"{folder} has no {MANIFEST}; expected {digest}")
+        raise _broken(f"{folder} has no {MANIFEST}; expected {digest}")
     if path.stat().st_size > MANIFEST_LIMIT:
-        raise Refused("UnsafeArtifact", f"{path} is longer than {MANIFEST_LIMIT} bytes")
+        raise _unsafe(f"{path} is longer than {MANIFEST_LIMIT:,} bytes")
     content = path.read_bytes()
     found = f"sha256:{hashlib.sha256(content).hexdigest()}"
     if found != digest:
-        raise Refused("DigestMismatch", f"{folder} has the digest {found}, expected {digest}")
+        raise _broken(f"{folder} has the digest {found}, expected {digest}")
     try:
         files: list[dict[str, Any]] = json.loads(content)["files"]
         names = [PurePosixPath(file["path"]) for file in files]
     except (ValueError, KeyError, TypeError) as wrong:
-        raise Refused("UnsafeArtifact", f"{path} is no manifest: {wrong!r}") from wrong
+        raise _unsafe(f"{path} is no manifest: {wrong!r}") from wrong
     if any(name.is_absolute() or ".." in name.parts for name in names):
-        raise Refused("UnsafeArtifact", f"{path} names files outside its folder")
+        raise _unsafe(f"{path} names files outside its folder")
     return files
 
 
 def _check(name: str, path: Path, known: dict[str, Any]) -> None:
     if path.suffix not in SAFE_SUFFIXES:
-        raise Refused(
-            "UnsafeArtifact",
+        raise _unsafe(
             f"{path} may run code when it is loaded; an artifact holds only "
-            f"{', '.join(sorted(SAFE_SUFFIXES))}",
+            f"{', '.join(sorted(SAFE_SUFFIXES))}"
         )
-    size = path.stat().st_size
-    if size != known.get("size") or file_digest(path) != known.get("sha256"):
-        raise Refused("DigestMismatch", f"{name} in {path.parent} is not what its manifest says")
+    size, found = path.stat().st_size, file_digest(path)
+    if size != known.get("size") or found != known.get("sha256"):
+        raise _broken(
+            f"{name} in {path.parent} is not what its manifest says ({size} bytes, sha256 "
+            f"{found[:12]}, not {known.get('size')} bytes, {str(known.get('sha256'))[:12]})"
+        )
 
 
 def _files(folder: Path) -> list[Path]:
@@ -130,5 +133,13 @@ def _files(folder: Path) -> list[Path]:
         if stat.S_ISREG(mode):
             found.append(path)
         elif not stat.S_ISDIR(mode):
-            raise Refused("UnsafeArtifact", f"{path} is a link or no plain file; copy the file")
+            raise _unsafe(f"{path} is a link or no plain file")
     return found
+
+
+def _broken(what: str) -> Refused:
+    return Refused("DigestMismatch", f"{what}; {_RESTORE}")
+
+
+def _unsafe(what: str) -> Refused:
+    return Refused("UnsafeArtifact", f"{what}; {_RESTORE}")

@@ -89,9 +89,8 @@ def _weights(column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
     try:
         numbers = column.cast(pa.float64())
     except pa.ArrowInvalid as wrong:
-        raise _bad_weight(f"some of {len(column):,} {where} have a weight that is no number") from (
-            wrong
-        )
+        what = f"some of {len(column):,} {where} have a weight that is no number"
+        raise _bad_weight(what) from wrong
     values = numbers.to_numpy()
     bad = int(np.count_nonzero(~(np.isfinite(values) & (values >= 0))))
     if bad:
@@ -99,7 +98,8 @@ def _weights(column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
     return numbers
 
 
-def _bad_weight(message: str) -> Refused:
+def _bad_weight(what: str) -> Refused:
+    message = f"{what}; mend them or leave out {COLUMNS}.weight"
     return Refused("InvalidWeight", message, f"{COLUMNS}.weight")
 
 

@@ -57,14 +57,14 @@ def _check_links(folder: Path, field: str) -> None:
     inside = folder.resolve()
     for path in folder.rglob("*"):
         if path.is_symlink() and not path.resolve().is_relative_to(inside):
-            message = f"{path} is a link that leaves the folder; copy the file"
+            message = f"{path} is a link that leaves the folder; copy the file there instead"
             raise Refused("UnsafeArtifact", message, field)
 
 
 def _check_settings(path: Path, field: str) -> None:
     settings = _read_json(path, SETTINGS_LIMIT, field)
     if any(key == "auto_map" for key in _keys(settings)):
-        message = f"{path} names code of its own (auto_map); only models of the library are loaded"
+        message = f"{path} names code of its own (auto_map); give a model of the library"
         raise Refused("UnsafeArtifact", message, field)
     if "quantization_config" in settings:
         message = f"{path}: quantized weights cannot be trained; give the original model"
@@ -81,7 +81,7 @@ def _weights(folder: Path, field: str) -> list[Path]:
         wrong = [name for name in names if "/" in name or not (folder / name).is_file()]
         if names and not wrong:
             return [folder / name for name in names]
-        message = f"{folder / INDEX} names shards that are not in the folder: {wrong[:3]}"
+        message = f"{folder / INDEX} names shards that are not there: {wrong[:3]}; copy them"
         raise Refused("InvalidModel", message, field)
     if pickled := sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES):
         message = (
@@ -89,7 +89,8 @@ def _weights(folder: Path, field: str) -> list[Path]:
             "convert it to model.safetensors"
         )
         raise Refused("UnsafeArtifact", message, field)
-    raise Refused("MissingModel", f"{folder} has no model.safetensors", field)
+    message = f"{folder} has no model.safetensors; put the weights there"
+    raise Refused("MissingModel", message, field)
 
 
 def _check_header(path: Path, field: str) -> None:
@@ -97,21 +98,23 @@ def _check_header(path: Path, field: str) -> None:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
     if not 2 <= length <= min(HEADER_LIMIT, size - 8):
-        message = f"{path}: a header of {length} bytes in a file of {size}; it is damaged"
+        message = f"{path}: a header of {length:,} bytes in a file of {size:,}; copy the file again"
         raise Refused("UnsafeArtifact", message, field)
 
 
 def _read_json(path: Path, limit: int, field: str) -> dict[str, Any]:
     if not path.is_file():
-        raise Refused("MissingModel", f"{path} does not exist", field)
+        raise Refused("MissingModel", f"{path} does not exist; copy the whole folder", field)
     if path.stat().st_size > limit:
-        raise Refused("UnsafeArtifact", f"{path} is longer than {limit} bytes", field)
+        message = f"{path} is longer than {limit:,} bytes; copy it again"
+        raise Refused("UnsafeArtifact", message, field)
     try:
         value = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as wrong:
-        raise Refused("InvalidModel", f"{path} is no JSON: {wrong}", field) from wrong
+        message = f"{path} is no JSON ({wrong}); copy it again"
+        raise Refused("InvalidModel", message, field) from wrong
     if not isinstance(value, dict):
-        raise Refused("InvalidModel", f"{path} holds no JSON object", field)
+        raise Refused("InvalidModel", f"{path} holds no JSON object; copy it again", field)
     return value
 
 

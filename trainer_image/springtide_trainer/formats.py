@@ -30,6 +30,7 @@ SOURCE = "data.source"
 _BATCH = 16_384
 _LONGEST = 2**20
 """Bytes of one line at most."""
+_OBJECT = "write one object with a value for each column on every line"
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ def _batched(
             arrays = [pa.array(column, pa.string()) for column in values]
         except UnicodeEncodeError as wrong:
             where = f"{file.name!r} lines {numbers[0]:,} to {numbers[-1]:,}"
-            raise Refused("NotUtf8", f"{where}: a \\u escape is no character", SOURCE) from wrong
+            hint = "a \\u escape is half a character; write the text in UTF-8"
+            raise Refused("NotUtf8", f"{where}: {hint}", SOURCE) from wrong
         yield Batch(dict(zip(names, arrays, strict=True)), file.name, "line", numbers)
 
 
@@ -92,7 +94,8 @@ def _lines(file: DataFile) -> Iterator[tuple[int, str]]:
             while line := stream.readline(_LONGEST + 1):
                 number += 1
                 if len(line) > _LONGEST:
-                    raise _wrong("LineTooLong", file, number, f"more than {_LONGEST:,} bytes")
+                    hint = f"more than {_LONGEST:,} bytes in one row; is a line break missing?"
+                    raise _wrong("LineTooLong", file, number, hint)
                 try:
                     yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
                 except UnicodeDecodeError as wrong:
@@ -107,10 +110,13 @@ def _whole(file: DataFile, number: Callable[[], int]) -> Iterator[None]:
         yield
     except EOFError as wrong:
         hint = "the gzip stream ends early; deliver the whole file"
-        raise _wrong("TruncatedFile", file, number(), hint) from wrong
+        raise _wrong("TruncatedFile", file, number() + 1, hint) from wrong
     except (gzip.BadGzipFile, zlib.error) as wrong:
         hint = "the gzip stream is damaged; deliver the file again"
-        raise _wrong("CorruptFile", file, number(), hint) from wrong
+        if number():
+            raise _wrong("CorruptFile", file, number() + 1, hint) from wrong
+        hint = "named .gz but no gzip stream; compress it, or take .gz off its name"
+        raise Refused("CorruptFile", f"{file.name!r}: {hint}", SOURCE) from wrong
 
 
 def _wrong(reason: str, file: DataFile, number: int, message: str) -> Refused:
@@ -122,7 +128,7 @@ def _csv(file: DataFile, wanted: Mapping[str, str]) -> Iterator[tuple[int, list[
     try:
         header = next(reader, None)
         if not header:
-            hint = "the file is empty, not even a header line; deliver it again"
+            hint = "0 rows and no header line; deliver the file again"
             raise Refused("EmptyFile", f"{file.name!r}: {hint}", SOURCE)
         places = _places(file, header, wanted)
         for row in reader:
@@ -132,7 +138,8 @@ def _csv(file: DataFile, wanted: Mapping[str, str]) -> Iterator[tuple[int, list[
                 hint = f"{len(row)} fields, the header has {len(header)}; quote commas in texts"
                 raise _wrong("RaggedRow", file, reader.line_num, hint)
     except csv.Error as wrong:
-        raise _wrong("MalformedCsv", file, reader.line_num, str(wrong)) from wrong
+        hint = f"{wrong}; close every quote, and double those inside a text"
+        raise _wrong("MalformedCsv", file, reader.line_num, hint) from wrong
 
 
 def _places(file: DataFile, found: Sequence[str], wanted: Mapping[str, str]) -> list[int]:
@@ -140,14 +147,15 @@ def _places(file: DataFile, found: Sequence[str], wanted: Mapping[str, str]) -> 
         if name not in found:
             raise missing_column(file.name, name, field, found)
         if found.count(name) > 1:
-            raise Refused("DuplicateColumn", f"{file.name!r} has {name!r} more than once", field)
+            hint = f"{file.name!r} has {found.count(name)} columns {name!r}; rename all but one"
+            raise Refused("DuplicateColumn", hint, field)
     return [found.index(name) for name in wanted]
 
 
 def missing_column(file: str, name: str, field: str, found: Iterable[str]) -> Refused:
     """Refuse a file that lacks a column, naming those that it has."""
     names = [repr(one[:32]) for one in islice(found, 20)]
-    hint = f"it has {', '.join(names)}"
+    hint = f"it has {', '.join(names)}; name one of them or deliver the column"
     return Refused("MissingColumn", f"{file!r} has no column {name!r}; {hint}", field)
 
 
@@ -168,12 +176,12 @@ def _object(file: DataFile, number: int, line: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
     except json.JSONDecodeError as wrong:
-        hint = f"no JSON ({wrong.msg} at character {wrong.pos + 1})"
+        hint = f"no JSON ({wrong.msg} at character {wrong.pos + 1}); {_OBJECT}"
         raise _wrong("MalformedJson", file, number, hint) from wrong
     except (ValueError, RecursionError) as wrong:
-        raise _wrong("MalformedJson", file, number, "too long a number or too deep") from wrong
+        raise _wrong("MalformedJson", file, number, f"nested too deep; {_OBJECT}") from wrong
     if not isinstance(row, dict):
-        raise _wrong("MalformedJson", file, number, "no JSON object")
+        raise _wrong("MalformedJson", file, number, f"no JSON object; {_OBJECT}")
     return row
 
 
@@ -190,7 +198,8 @@ def _plain(file: DataFile, number: int, name: str, value: Any) -> str | None:
             if math.isnan(value):
                 return None
             return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
-    raise _wrong("UnsupportedType", file, number, f"column {name!r} is a list or an object")
+    hint = f"column {name!r} is a list or an object; write it as text"
+    raise _wrong("UnsupportedType", file, number, hint)
 
 
 def _parquet(file: DataFile, wanted: Mapping[str, str]) -> Iterator[Batch]:
@@ -208,5 +217,6 @@ def _parquet(file: DataFile, wanted: Mapping[str, str]) -> Iterator[Batch]:
     except PermissionError:
         raise
     except (pa.ArrowInvalid, OSError) as wrong:
-        hint = "no whole Parquet file; deliver it again"
+        size = file.path.stat().st_size
+        hint = f"{size:,} bytes that are no whole Parquet file; deliver it again"
         raise Refused("CorruptFile", f"{file.name!r}: {hint}", SOURCE) from wrong

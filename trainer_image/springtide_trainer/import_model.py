@@ -57,7 +57,8 @@ def import_model(run: RunFile, home: Home, tmp: Path) -> ArtifactMade:
     if run.imported.digest not in {None, digest}:
         raise Refused(
             "DigestMismatch",
-            f"{run.imported.uri} makes the digest {digest}, expected {run.imported.digest}",
+            f"{run.imported.uri} makes the digest {digest}, expected {run.imported.digest}; "
+            "bring the folder back as it was, or leave model.initial.digest out",
             "spec.model.initial.digest",
         )
     log.info("model imported", extra={"digest": digest, "head": made})
@@ -70,7 +71,8 @@ def _load(source: Path, recipe: Recipe) -> tuple[PreTrainedModel, Literal["Train
     try:
         model, report = _load_with_report(source, labels)
     except (SafetensorError, RuntimeError, OSError, ValueError) as wrong:
-        raise Refused("InvalidModel", f"{source} cannot be loaded: {wrong}", _URI) from wrong
+        message = f"{source} cannot be loaded: {wrong}; copy it again"
+        raise Refused("InvalidModel", message, _URI) from wrong
     new = _new_parameters(model, report, source)
     if new:
         head.seed(model, new, recipe.training.hyperparameters.seed)
@@ -94,9 +96,13 @@ def _config(source: Path) -> PreTrainedConfig:
             source, local_files_only=True, trust_remote_code=False
         )
     except (ValueError, KeyError, TypeError, OSError) as wrong:
-        raise Refused("InvalidModel", f"{source}/config.json: {wrong}", _URI) from wrong
+        message = f"{source}/config.json: {wrong}; give another model"
+        raise Refused("InvalidModel", message, _URI) from wrong
     if config.model_type not in CLASSIFIERS or config.is_encoder_decoder:
-        message = f"{source}: model_type {config.model_type!r} is no encoder that can classify"
+        message = (
+            f"{source}: model_type {config.model_type!r} is no encoder that can classify; give "
+        )
+        message += "one that is, such as a BERT"
         raise Refused("UnsupportedModel", message, _URI)
     if getattr(config, "problem_type", None) not in {None, "single_label_classification"}:
         message = f"{source}: problem_type {config.problem_type!r}; remove it from config.json"
@@ -132,7 +138,8 @@ def _new_parameters(model: PreTrainedModel, report: dict[str, Any], source: Path
     if lost:
         raise Refused(
             "InvalidModel",
-            f"{source}: {len(lost)} weights of the encoder are missing, such as {lost[0]}",
+            f"{source}: {len(lost)} weights of the encoder are missing, such as {lost[0]}; copy "
+            "the whole folder",
             _URI,
         )
     return absent | outside if absent else set()
@@ -142,20 +149,22 @@ def _tokenizer(source: Path, config: PreTrainedConfig, recipe: Recipe) -> PreTra
     try:
         tokenizer = load_tokenizer(source)
     except Exception as wrong:  # each kind of tokenizer fails with errors of its own
-        message = f"the tokenizer of {source} cannot be loaded: {wrong}"
+        message = f"the tokenizer of {source} cannot be loaded: {wrong}; copy its files again"
         raise Refused("MissingTokenizer", message, _URI) from wrong
     if not tokenizer.is_fast or tokenizer.pad_token_id is None:
-        message = f"the tokenizer of {source} has no fast form or no padding token"
+        message = f"the tokenizer of {source} has no fast form or padding token; save it with both"
         raise Refused("UnsupportedTokenizer", message, _URI)
     if len(tokenizer) > config.vocab_size:
-        message = f"the tokenizer knows {len(tokenizer)} tokens, the model {config.vocab_size}"
+        message = f"{source}: the tokenizer knows {len(tokenizer):,} tokens, the model "
+        message += f"{config.vocab_size:,}; give the tokenizer of this very model"
         raise Refused("UnsupportedTokenizer", message, _URI)
     places = int(getattr(config, "max_position_embeddings", 0) or tokenizer.model_max_length)
     limit = min(places, int(tokenizer.model_max_length))
     if recipe.model.max_length > limit:
         raise Refused(
             "MaxLengthTooLong",
-            f"spec.model.maxLength is {recipe.model.max_length}, the model reads {limit} tokens",
+            f"spec.model.maxLength is {recipe.model.max_length}, the model reads {limit} tokens; "
+            "lower it",
             "spec.model.maxLength",
         )
     return tokenizer

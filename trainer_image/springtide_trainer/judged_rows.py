@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from springtide_trainer.errors import Refused
 from springtide_trainer.guardrail import read_guardrail
 from springtide_trainer.metrics import Rows
-from springtide_trainer.rows import MANIFEST, contents, read_rows, row_hashes
+from springtide_trainer.rows import FREEZE_AGAIN, MANIFEST, contents, read_rows, row_hashes
 from springtide_trainer.storage import local_path
 
 if TYPE_CHECKING:
@@ -118,7 +118,8 @@ def read_manifest(folder: Path, digest: str) -> dict[str, Any]:
     text = path.read_bytes() if path.is_file() else b""
     found = f"sha256:{hashlib.sha256(text).hexdigest()}"
     if found != digest:
-        raise Refused("DigestMismatch", f"{path} is {found if text else 'missing'}, not {digest}")
+        message = f"{path} is {found if text else 'missing'}, not {digest}; {FREEZE_AGAIN}"
+        raise Refused("DigestMismatch", message)
     manifest: dict[str, Any] = json.loads(text)
     return manifest
 
@@ -129,7 +130,8 @@ def _held(folder: Path, digest: str, part: Literal["holdout", "reserved"]) -> pa
     table = read_rows(folder, part)
     hashes = row_hashes(table, own_entity="entity" not in manifest["columns"])
     if contents(table["partition"].to_pylist(), hashes) != manifest["rows"][part]:
-        raise Refused("DigestMismatch", f"{folder / part}.parquet differs from its manifest")
+        message = f"{folder / part}.parquet is not what its manifest says; {FREEZE_AGAIN}"
+        raise Refused("DigestMismatch", message)
     return table
 
 

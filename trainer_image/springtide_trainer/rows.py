@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 FEATURE = "feature:"
 _CHUNK = 16_384
+FREEZE_AGAIN = (
+    "restore the folder from a copy; springtide.dev/request=retry@<token> freezes a window anew"
+)
 Part = Literal["train", "holdout", "reserved"]
 PARTS: tuple[Part, ...] = ("train", "holdout", "reserved")
 
@@ -41,7 +44,7 @@ def read_rows(folder: Path, part: Part) -> pa.Table:
     try:
         return pq.read_table(folder / f"{part}.parquet", partitioning=None)
     except (FileNotFoundError, pa.ArrowInvalid) as wrong:
-        message = f"{folder / part}.parquet is no file of frozen rows; probe again"
+        message = f"{folder / part}.parquet is no file of frozen rows; {FREEZE_AGAIN}"
         raise Refused("DamagedRows", message) from wrong
 
 
@@ -61,14 +64,16 @@ def verify(folder: Path, digest: str) -> None:
     text = (folder / MANIFEST).read_bytes() if (folder / MANIFEST).is_file() else b""
     found = "sha256:" + hashlib.sha256(text).hexdigest()
     if found != digest:
-        raise Refused("DigestMismatch", f"{folder / MANIFEST} is {found}, not {digest}")
+        message = f"{folder / MANIFEST} is {found}, not {digest}; {FREEZE_AGAIN}"
+        raise Refused("DigestMismatch", message)
     manifest = json.loads(text)
     own = "entity" not in manifest["columns"]
     for part in PARTS:
         table = read_rows(folder, part)
         lying = contents(table["partition"].to_pylist(), row_hashes(table, own_entity=own))
         if lying != manifest["rows"][part]:
-            raise Refused("DigestMismatch", f"{folder / part}.parquet differs from its manifest")
+            message = f"{folder / part}.parquet is not what its manifest says; {FREEZE_AGAIN}"
+            raise Refused("DigestMismatch", message)
 
 
 def contents(partitions: Iterable[str], hashes: Iterable[bytes]) -> list[dict[str, object]]:

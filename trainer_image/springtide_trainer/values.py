@@ -53,7 +53,8 @@ def texts(batch: Batch, name: str, field: str) -> pa.Array:
         return column.cast(pa.string())
     except pa.ArrowInvalid as wrong:
         where = f"{batch.file!r} rows {batch.numbers[0]:,} to {batch.numbers[-1]:,}"
-        raise Refused("NotUtf8", f"{where}: column {name!r} is no UTF-8", field) from wrong
+        hint = f"{where}: column {name!r} is no UTF-8; write it in UTF-8"
+        raise Refused("NotUtf8", hint, field) from wrong
 
 
 def _decimal(column: pa.Array) -> pa.Array:
@@ -79,7 +80,9 @@ def moments(batch: Batch, name: str, newest: datetime | None = None) -> Micros:
     column = _decoded(batch.columns[name])
     if column.null_count:
         where = batch.place(int(np.argmax(column.is_null().to_numpy(zero_copy_only=False))))
-        raise Refused("MissingTimestamp", f"{where} has no timestamp in {name!r}", TIMESTAMP)
+        count = f"at least {column.null_count:,} such rows"
+        hint = f"{where} has no timestamp in {name!r} ({count}); mend them or leave them out"
+        raise Refused("MissingTimestamp", hint, TIMESTAMP)
     written = _any(_TEXTS, column.type)
     counts = _parsed(batch, column) if written else _native(batch, name, column)
     if newest is None:
@@ -96,14 +99,14 @@ def moments(batch: Batch, name: str, newest: datetime | None = None) -> Micros:
 def _native(batch: Batch, name: str, column: pa.Array) -> Micros:
     """Take timestamps of Parquet; without a zone they are UTC, parts of microseconds are cut."""
     if not (pa.types.is_timestamp(column.type) or pa.types.is_date(column.type)):
-        hint = f"{batch.file!r}: column {name!r} is {str(column.type)[:64]}, no timestamp"
+        hint = f"{batch.file!r}: column {name!r} is {str(column.type)[:64]}; write timestamps"
         raise Refused("UnreadableTimestamp", hint, TIMESTAMP)
     zone = column.type.tz if pa.types.is_timestamp(column.type) else None
     options = pc.CastOptions(pa.timestamp("us", zone), allow_time_truncate=True)
     try:
         counts = column.cast(options=options).cast(pa.int64())
     except pa.ArrowInvalid as wrong:
-        hint = f"{batch.file!r}: column {name!r} holds a timestamp beyond the year 9999"
+        hint = f"{batch.file!r}: column {name!r} holds a timestamp beyond the year 9999; mend it"
         raise Refused("UnreadableTimestamp", hint, TIMESTAMP) from wrong
     return np.asarray(counts.to_numpy(zero_copy_only=False), dtype=np.int64)
 
@@ -113,7 +116,7 @@ def _parsed(batch: Batch, column: pa.Array) -> Micros:
     for at, text in enumerate(column.to_pylist()):
         read = _read(text)
         if read is None:
-            hint = 'is neither RFC 3339 nor "YYYY-MM-DD HH:MM:SS"'
+            hint = 'is neither RFC 3339 nor "YYYY-MM-DD HH:MM:SS"; write it so, or name its column'
             shape = f"{batch.place(at)}: a timestamp like {_shape(text)!r} {hint}"
             raise Refused("UnreadableTimestamp", shape, TIMESTAMP)
         counts[at] = read
