@@ -13,13 +13,21 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from springtide_api.generation import Recipe
-from springtide_api.schema import Digest, Model, Time
+from springtide_api.schema import Digest, Line, Model, Time, Uri, Word
 
 TERMINATION_MESSAGE = "/dev/termination-log"
 TERMINATION_LIMIT = 4096
 """Bytes that the kubelet keeps of a termination message."""
 
 Stage = Literal["import", "probe", "train", "evaluate", "collect"]
+
+Count = Annotated[int, Field(ge=0, le=2**53)]
+Seconds = Annotated[float, Field(ge=0, le=2**53, allow_inf_nan=False)]
+"""Numbers that a status takes: any image may write a result."""
+
+
+Reason = Annotated[str, Field(pattern=r"^[A-Z][A-Za-z0-9]{0,63}$")]
+"""One word for machines."""
 
 
 class ExitCode(IntEnum):
@@ -32,6 +40,8 @@ class ExitCode(IntEnum):
     DIVERGED = 5
     OUT_OF_MEMORY = 42
     """Adapt and try again."""
+    ENVIRONMENT = 75
+    """The surroundings failed, such as a full disk: try again as it is."""
 
 
 class ArtifactRef(Model):
@@ -56,6 +66,9 @@ class ProbeInput(Model):
     begins here."""
     candidate_partitions: list[str] = []
     """Training partitions of that candidate."""
+    named: list[str] | None = None
+    """Folders of `<home>/data` that generations name, all of them: the probe removes others that
+    are older than a week. None: it removes nothing."""
 
 
 class TrainInput(Model):
@@ -122,7 +135,7 @@ class RunFile(Model):
 class WindowFound(Model):
     """A window that is ready: frozen rows with their counts."""
 
-    manifest: str
+    manifest: Uri
     """file:// folder of the frozen rows."""
     digest: Digest
     from_: Annotated[Time | None, Field(alias="from")] = None
@@ -130,33 +143,33 @@ class WindowFound(Model):
     """t1: training rows lie before it. None where only a holdout was asked for."""
     holdout_from: Time
     holdout_to: Time
-    partitions: list[str] = []
+    partitions: list[Word] = []
     """Training partitions; long lists are shortened to their newest 200."""
-    holdout_partitions: list[str] = []
-    rows: int = 0
-    reserved_rows: int = 0
-    holdout_rows: int = 0
-    holdout_entities: int = 0
-    holdout_positives: int = 0
+    holdout_partitions: list[Word] = []
+    rows: Count = 0
+    reserved_rows: Count = 0
+    holdout_rows: Count = 0
+    holdout_entities: Count = 0
+    holdout_positives: Count = 0
 
 
 class ProbeOutput(Model):
     """What a probe found."""
 
-    reason: str
+    reason: Reason
     """WindowReady, NotEnoughData, NothingNew or NotComplete."""
-    message: str
-    pending_rows: int = 0
-    newest_partition: str | None = None
+    message: Line
+    pending_rows: Count = 0
+    newest_partition: Word | None = None
     window: WindowFound | None = None
 
 
 class ArtifactMade(Model):
     """An artifact that was committed."""
 
-    uri: str
+    uri: Uri
     digest: Digest
-    bytes: int
+    bytes: Count
     head: Literal["Trained", "Seeded"] = "Trained"
 
 
@@ -164,12 +177,12 @@ class TrainOutput(Model):
     """What training made."""
 
     artifact: ArtifactMade
-    steps: int = 0
-    rows: int = 0
-    seconds: float = 0.0
-    gpu_seconds: float = 0.0
-    metrics: dict[str, float] = {}
-    stopped: str = ""
+    steps: Count = 0
+    rows: Count = 0
+    seconds: Seconds = 0.0
+    gpu_seconds: Seconds = 0.0
+    metrics: dict[Annotated[str, Field(max_length=100)], float] = {}
+    stopped: Line = ""
     """Why it stopped: all rows seen, patience spent, maxSteps."""
 
 
@@ -186,8 +199,8 @@ RuleRow = tuple[
     float | None,  # its high bound
     float | None,  # standard error of the candidate's value
     float | None,  # standard error of the live model's value
-    int,  # entities
-    int,  # positives
+    Count,  # entities
+    Count,  # positives
 ]
 """One rule, by position, so that 16 of them fit a termination message. NaN travels as null."""
 
@@ -199,19 +212,19 @@ class EvaluateOutput(Model):
     candidate_digest: Digest
     baseline_digest: Digest | None = None
     holdout_digest: Digest
-    report: str
+    report: Uri
     """file:// folder with report.html, metrics.json and the scores."""
-    seconds: float = 0.0
+    seconds: Seconds = 0.0
 
 
 class Failure(Model):
     """Why a stage did not get through, for people."""
 
-    reason: str
+    reason: Reason
     """One word, such as MissingColumn or UnsafeArtifact."""
-    message: str
+    message: Line
     """What, where and what to do."""
-    field: str = ""
+    field: Line = ""
     """Path of the field that the user must change, if it is one."""
 
 

@@ -48,6 +48,16 @@ def duration(text: str) -> timedelta:
     return timedelta(seconds=sum(float(number) * _SECONDS[unit] for number, unit in parts))
 
 
+def one_line(text: str) -> str:
+    """Escape what would break a line or a terminal."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
+
+
+Line = Annotated[str, AfterValidator(one_line)]
+"""A text on one line, whatever was given."""
+
 _LONGEST = "must be at most 87600h (10 years)"
 _INSIDE = "must not contain the folder '..'; write where it leads to"
 

@@ -75,7 +75,7 @@ def conclude(run: RunFile, home: Home, pod_uid: str) -> Ending:
     except Interrupted:
         return _failed(run, Failure(reason="Interrupted", message="SIGTERM"), SIGTERMED)
     except Exception as error:
-        return _unexpected(run, error)
+        return _unexpected(run, home, error)
 
 
 def perform(run: RunFile, home: Home, tmp: Path) -> Result:
@@ -140,7 +140,7 @@ def _failed(run: RunFile, failure: Failure, code: int) -> Ending:
     return Ending(result, code)
 
 
-def _unexpected(run: RunFile, error: Exception) -> Ending:
+def _unexpected(run: RunFile, home: Home, error: Exception) -> Ending:
     """Tell a lack of memory or space from a defect."""
     if _out_of_memory(error):
         message = (
@@ -150,8 +150,9 @@ def _unexpected(run: RunFile, error: Exception) -> Ending:
         failure = Failure(reason="OutOfMemory", message=message)
         return _failed(run, failure, ExitCode.OUT_OF_MEMORY)
     if _disk_full(error):
-        message = f"no space left in the storage ({error}); enlarge the claim of storage.volume"
-        return _failed(run, Failure(reason="DiskFull", message=message), ExitCode.INVALID_INPUT)
+        message = f"{_space(home)} ({error}); enlarge the claim or delete what is not needed"
+        failure = Failure(reason="DiskFull", message=message, field="storage.volume.claimName")
+        return _failed(run, failure, ExitCode.ENVIRONMENT)
     log.exception("unexpected error", extra={"job": run.job})
     message = f"{type(error).__name__}; the traceback is in the log of the pod"
     return _failed(run, Failure(reason="Error", message=message), DEFECT)
@@ -168,6 +169,15 @@ def _disk_full(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return True
     return "No space left on device" in str(error)
+
+
+def _space(home: Home) -> str:
+    """Say how full the storage is, as far as it can be told: quotas are not seen here."""
+    try:
+        disk = shutil.disk_usage(home.path)
+    except OSError:
+        return "no space left in the storage"
+    return f"no space left in the storage, {disk.free:,} of {disk.total:,} bytes are free"
 
 
 @contextmanager

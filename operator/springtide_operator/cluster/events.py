@@ -8,6 +8,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from springtide_api import schema
 from springtide_operator.cluster import errors
 from springtide_operator.cluster.kinds import EVENT, Kind, Raw
 
@@ -78,8 +79,6 @@ def event_name(about: str, uid: str, reason: str, text: str) -> str:
 
 def one_line(message: str) -> str:
     """Escape what would break a line or a terminal, and cut to what an Event may hold."""
-    shown = "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in message
-    )
+    shown = schema.one_line(message)
     raw = shown.encode()
     return shown if len(raw) <= LONGEST else raw[: LONGEST - 3].decode("utf-8", "ignore") + "..."

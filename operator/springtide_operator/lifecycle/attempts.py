@@ -93,7 +93,7 @@ def outcome(seen: Observation, run: StageRun, now: datetime) -> Outcome:
 
 
 def _of_job(job: JobSeen, run: StageRun, now: datetime) -> Outcome:
-    if job.result is not None and job.result.ok and (job.succeeded or _exited(job, 0)):
+    if job.result is not None and _whole(job, job.result) and (job.succeeded or _exited(job, 0)):
         return Done(job, job.result)
     if job.succeeded:
         if may_still_tell(job, now):
@@ -103,6 +103,13 @@ def _of_job(job: JobSeen, run: StageRun, now: datetime) -> Outcome:
     if job.failed:
         return _failed(job, now)
     return Under(job, *_waiting(job))
+
+
+def _whole(job: JobSeen, result: Result) -> bool:
+    """Whether a success hands back what its stage is for, of this very generation."""
+    outputs = {"import": result.imported, "train": result.train, "evaluate": result.evaluate}
+    own = result.stage == job.stage and result.number in {job.number, None}
+    return result.ok and own and outputs.get(job.stage, result) is not None
 
 
 def _exited(job: JobSeen, code: int) -> bool:

@@ -138,7 +138,7 @@ def _extend(
     evaluation = waiting.status.evaluation
     if waiting.status.verdict != "Inconclusive" or evaluation is None or held(seen, waiting):
         return Step(facts=facts)
-    same = (window.holdout_partitions, window.holdout_rows)
+    same = (window.holdout_partitions[-366:], window.holdout_rows)
     repeated = any((look.partitions, look.rows) == same for look in evaluation.holdouts)
     if window.to is not None or (repeated and not job.request.startswith("retry")):
         return Step(facts=facts)
@@ -148,7 +148,7 @@ def _extend(
         digest=window.digest,
         manifest=window.manifest,
         range=Range(from_=window.holdout_from, to=window.holdout_to),
-        partitions=window.holdout_partitions,
+        partitions=window.holdout_partitions[-366:],
         rows=window.holdout_rows,
         entities=window.holdout_entities,
         positives=window.holdout_positives,

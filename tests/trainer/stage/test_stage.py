@@ -123,8 +123,8 @@ class OutOfMemoryError(RuntimeError):
         (MemoryError(), 42, "OutOfMemory"),
         (OutOfMemoryError("CUDA out of memory"), 42, "OutOfMemory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 42, "OutOfMemory"),
-        (OSError(errno.ENOSPC, "No space left on device"), 3, "DiskFull"),
-        (OSError(errno.EDQUOT, "Disk quota exceeded"), 3, "DiskFull"),
+        (OSError(errno.ENOSPC, "No space left on device"), 75, "DiskFull"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), 75, "DiskFull"),
         (ZeroDivisionError("secret text of a user"), 1, "Error"),
     ],
 )
