@@ -12,13 +12,14 @@ import numpy as np
 
 from springtide_api.contract import ProbeOutput, WindowFound
 from springtide_api.schema import duration
+from springtide_trainer import snapshots
 from springtide_trainer.errors import Refused
 from springtide_trainer.freeze import freeze
 from springtide_trainer.fresh import Ask, Known, complete_prefix
 from springtide_trainer.layout import URI, pieces
 from springtide_trainer.partitions import micros, moment, named
 from springtide_trainer.source import read_index
-from springtide_trainer.storage import commit_folder, uri_of
+from springtide_trainer.storage import uri_of
 from springtide_trainer.window import Nothing, plan
 
 if TYPE_CHECKING:
@@ -66,8 +67,12 @@ def probe(run: RunFile, home: Home, tmp: Path) -> ProbeOutput:
     log.info("read", extra={"files": len(found), "rows": len(stream.rows.moment)})
     planned = plan(stream.rows, known, ask)
     if isinstance(planned, Nothing):
-        return _nothing(planned, recipe, paths=len(found))
-    return _freeze(stream, planned, recipe, ask, home=home, tmp=tmp)
+        said = _nothing(planned, recipe, paths=len(found))
+    else:
+        said = _freeze(stream, planned, recipe, ask, home=home, tmp=tmp)
+    if run.probe.named is not None:
+        snapshots.sweep(home, run.probe.named, tmp)
+    return said
 
 
 def _read(
@@ -140,7 +145,7 @@ def _freeze(
         label, count = kinds.most_common(1)[0]
         message = (
             f"all {count:,} training rows have the label {label!r}: 1 of at least 2 labels "
-            "(data.source.columns.label)"
+            "(data.source.columns.label); newer rows join the next look, or mend the column"
         )
         return ProbeOutput(
             reason="NotEnoughData",
@@ -148,9 +153,7 @@ def _freeze(
             pending_rows=planned.pending,
             newest_partition=planned.newest,
         )
-    final = home.data(frozen.digest)
-    new = commit_folder(folder, final)
-    log.info("frozen", extra={"digest": frozen.digest, "committed": new})
+    final = snapshots.commit(folder, home, frozen.digest)
     window = _window(stream, planned, frozen, recipe, uri=uri_of(final))
     return _fitting(
         ProbeOutput(

@@ -31,9 +31,10 @@ class Home:
         """Return the folder of the weights with this digest (`sha256:<hex>`)."""
         return self.path / "artifacts" / folder_name(digest)
 
-    def data(self, digest: str) -> Path:
-        """Return the folder of the frozen rows whose manifest has this digest."""
-        return self.path / "data" / folder_name(digest)
+    def data(self, digest: str, copy: int = 1) -> Path:
+        """Return the folder of the frozen rows whose manifest has this digest, or of a copy."""
+        name = folder_name(digest)
+        return self.path / "data" / (name if copy == 1 else f"{name}.{copy}")
 
     def checkpoints(self, number: int) -> Path:
         """Return the folder of a generation's checkpoints, shared by its attempts."""

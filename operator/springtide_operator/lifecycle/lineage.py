@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from springtide_api.names import generation_name
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
     from springtide_api.generation import GenerationData, Recipe
@@ -187,6 +188,17 @@ def shared_rejection(seen: Observation) -> tuple[ModelGeneration, str] | None:
 
 def _training_partitions(generation: ModelGeneration) -> set[str]:
     return set(generation.spec.data.partitions) if generation.spec.data else set()
+
+
+def named_rows(generations: Iterable[ModelGeneration]) -> set[str]:
+    """Folders of frozen rows that these generations were or are trained and judged on."""
+    named: set[str] = set()
+    for generation in generations:
+        if data := generation.spec.data:
+            named |= {*data.historical, data.manifest or ""}
+        if evaluation := generation.status.evaluation:
+            named |= {look.manifest for look in evaluation.holdouts}
+    return named - {""}
 
 
 def proposed(seen: Observation) -> list[str]:

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 
 from springtide_api.contract import CollectInput
 from springtide_api.names import job_name
-from springtide_operator.lifecycle.lineage import candidate, finished, live, promoted, rolling
+from springtide_operator.lifecycle.lineage import (
+    candidate,
+    finished,
+    named_rows,
+    promoted,
+    rolling,
+)
 from springtide_operator.lifecycle.plan import (
     Announcement,
     DeleteGeneration,
@@ -126,19 +132,8 @@ def _folders(seen: Observation, generation: ModelGeneration) -> list[str]:
     digests = {g.status.artifact.weights_digest for g in others if g.status.artifact}
     if artifact and artifact.weights_digest not in digests:
         mine.append(artifact.uri.removeprefix("file://"))
-    if data and data.manifest and data.manifest not in _named_data(seen, others):
+    if data and data.manifest and data.manifest not in named_rows(others):
         mine.append(data.manifest.removeprefix("file://"))
     if generation.spec.origin == "Trained":
         mine.append(f"{folder}/checkpoints/g{generation.spec.number}")
     return mine
-
-
-def _named_data(seen: Observation, others: list[ModelGeneration]) -> set[str]:
-    named: set[str] = set()
-    for generation in others:
-        if data := generation.spec.data:
-            named |= {*data.historical, data.manifest or ""}
-    current = live(seen)
-    if current and current.spec.data:
-        named |= {*current.spec.data.historical}
-    return named

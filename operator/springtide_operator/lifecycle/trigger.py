@@ -17,6 +17,7 @@ from springtide_operator.lifecycle.lineage import (
     candidate,
     cursor,
     lifted,
+    named_rows,
     proposed,
     recipe,
     shared_rejection,
@@ -93,6 +94,7 @@ def _start(seen: Observation, slot: int, trigger: str, request: str, now: dateti
         lifted=lifted(seen),
         candidate_trained_through=_trained_through(waiting),
         candidate_partitions=waiting.spec.data.partitions if waiting and waiting.spec.data else [],
+        named=_named(seen),
     )
     return StartJob(
         run=shared.model_copy(update={"probe": asked}),
@@ -100,6 +102,13 @@ def _start(seen: Observation, slot: int, trigger: str, request: str, now: dateti
         trigger=trigger,
         request=request,
     )
+
+
+def _named(seen: Observation) -> list[str]:
+    """Folders of frozen rows that generations name, or may soon: answers that were not taken."""
+    answers = [job.result.probe for job in seen.jobs if job.result and job.result.probe]
+    windows = {answer.window.manifest for answer in answers if answer.window}
+    return sorted({uri.rpartition("/")[2] for uri in windows | named_rows(seen.generations)})
 
 
 def _trained_through(waiting: ModelGeneration | None) -> datetime | None:
