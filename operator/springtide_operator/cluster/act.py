@@ -150,12 +150,9 @@ class Hands:
             self.cache.insert(DEPLOYMENT, applied)
 
     async def _patch(self, kind: Kind, namespace: str, name: str, operations: list[Raw]) -> None:
-        try:
-            patched = await self.client.patch(
-                kind, namespace, name, operations, manager=names.FIELD_MANAGER
-            )
-        except errors.NotFound:
-            return
+        patched = await self.client.patch(
+            kind, namespace, name, operations, manager=names.FIELD_MANAGER
+        )
         self.cache.insert(kind, patched)
 
     async def _delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:

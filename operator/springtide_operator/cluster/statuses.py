@@ -52,6 +52,7 @@ class Statuses:
 
         Raises:
             Conflict: the status is not what was seen any more; observe again.
+            NotFound: it was deleted, or a server that is starting does not know the kind yet.
         """
         raw = self.cache.get(kind, *place)
         if raw is None or not self.differs(kind, place, status, model):
@@ -68,8 +69,6 @@ class Statuses:
                     raise
                 version = live["metadata"]["resourceVersion"]
                 continue
-            except errors.NotFound:
-                return  # deleted meanwhile; the watch will say so
             self.cache.insert(kind, written)
             self.count(kind.name)
             return
