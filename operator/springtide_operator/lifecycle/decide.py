@@ -17,7 +17,7 @@ from springtide_operator.lifecycle.phases import with_phases
 from springtide_operator.lifecycle.plan import Plan, Step, WriteGeneration
 from springtide_operator.lifecycle.probe import take
 from springtide_operator.lifecycle.references import check
-from springtide_operator.lifecycle.requests import answer
+from springtide_operator.lifecycle.requests import answer, record
 from springtide_operator.lifecycle.retirement import forget, retire, tidy
 from springtide_operator.lifecycle.rollout import roll_out
 from springtide_operator.lifecycle.summary import announcements, summarise
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 STAGES: tuple[Callable[[Observation, datetime], Step | None], ...] = (
     let_go,
+    record,  # before anything writes history
     adopt,  # before any import or run: live is the newest promotion, whoever made it
     answer,
     retire,

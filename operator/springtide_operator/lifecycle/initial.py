@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from springtide_api.generation import GenerationSpec, UpdateRef
 from springtide_operator.lifecycle.lineage import (
+    ORPHANED,
     imported,
     live,
     next_name,
@@ -54,6 +55,8 @@ def failed_import(seen: Observation) -> ModelGeneration | None:
     first = imported(seen)
     if first is None or first.status.verdict != "Failed" or live(seen):
         return None
+    if first.status.reason == ORPHANED:
+        return None  # nothing is wrong with it: its update went, and came back
     return None if first.metadata.name in seen.update.status.held_for else first
 
 

@@ -46,18 +46,23 @@ class Answer:
     facts: Mapping[str, Any] | None = None
 
 
+def record(seen: Observation, now: datetime) -> Step | None:
+    """Note, and do not run, a request that an update without history came with."""
+    asked = _asked(seen)
+    if asked is None or seen.update.status.observed_generation:
+        return None
+    verb, token = asked
+    message = "found on an update without history; set a new token to run it"
+    request = LastRequest(token=token, verb=verb, result="Recorded", message=message)
+    return Step(facts={"last_request": request})
+
+
 def answer(seen: Observation, now: datetime) -> Step | None:
     """Answer a request that was not answered before."""
-    text = seen.update.metadata.annotations.get(ANNOTATION_REQUEST, "")
-    if not text:
+    asked = _asked(seen)
+    if asked is None:
         return None
-    verb, _, token = text.partition("@")
-    token, verb = token[:128], verb[:128]
-    last = seen.update.status.last_request
-    if last and (last.token, last.verb) == (token, verb):
-        return None
-    if seen.update.status.observed_generation == 0:
-        return _record(token, verb)
+    verb, token = asked
     said = _said(seen, verb, token, now)
     result = "Accepted" if said.accepted else "Refused"
     request = LastRequest(token=token, verb=verb, result=result, message=said.message[:1024])
@@ -70,10 +75,15 @@ def answer(seen: Observation, now: datetime) -> Step | None:
     return Step(actions=said.actions, facts=facts, events=(event,))
 
 
-def _record(token: str, verb: str) -> Step:
-    message = "found on an update without history; set a new token to run it"
-    request = LastRequest(token=token, verb=verb, result="Recorded", message=message)
-    return Step(facts={"last_request": request})
+def _asked(seen: Observation) -> tuple[str, str] | None:
+    """Return verb and token of a request that was not answered before."""
+    text = seen.update.metadata.annotations.get(ANNOTATION_REQUEST, "")
+    if not text:
+        return None
+    verb, _, token = text.partition("@")
+    asked = verb[:128], token[:128]
+    last = seen.update.status.last_request
+    return None if last and (last.verb, last.token) == asked else asked
 
 
 def _said(seen: Observation, verb: str, token: str, now: datetime) -> Answer:

@@ -1,0 +1,59 @@
+"""The owner of a served Deployment: his manifest, his kubectl, and what he finds in it."""
+
+import asyncio
+import json
+
+from faults.directing import directed
+from faults.life import LIFE, play
+
+BACK = 60
+"""Seconds in which what was wiped is put back: an unlabelled target is looked at every 30 s."""
+
+
+def ranker(scene, *env, **spec):
+    """The manifest of the Deployment as its owner keeps it."""
+    container = {"name": "server", "image": "server", **({"env": list(env)} if env else {})}
+    template = {"metadata": {"labels": {"app": "ranker"}}, "spec": {"containers": [container]}}
+    selector = {"matchLabels": {"app": "ranker"}}
+    return json.dumps(
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"namespace": scene.namespace, "name": "ranker"},
+            "spec": {"replicas": 2, "selector": selector, "template": template, **spec},
+        }
+    )
+
+
+async def serving(ground, *observers):
+    """A scene whose first generation is live."""
+    scene = await directed(ground)
+    await scene.declare()
+    await scene.start(*observers)
+    await play(scene, LIFE[:2])
+    return scene
+
+
+async def run(kinds, *arguments, **options):
+    return await asyncio.to_thread(kinds.kubectl, *arguments, **options)
+
+
+def variables(deployment):
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    return {each["name"]: each.get("value") for each in container.get("env") or []}
+
+
+async def carries_live(scene, seconds=BACK):
+    """Wait until the Deployment serves what is live again."""
+    artifact = scene.generation(scene.told["live"]["number"])["artifact"]
+    wanted = {"MODEL_URI": artifact["uri"], "MODEL_DIGEST": artifact["servedDigest"]}
+
+    async def there():
+        while not wanted.items() <= variables(await scene.deployment()).items():
+            await asyncio.sleep(0.2)
+
+    await asyncio.wait_for(there(), seconds)
+
+
+def applies(recorder):
+    return [path for verb, path in recorder.writes if verb == "PATCH" and "/deployments/" in path]

@@ -1,0 +1,212 @@
+"""Updates deleted with Orphan and applied again from Git: new uids, the generations stay.
+
+Wherever the update stood, production does not move and its numbers go on.
+"""
+
+import asyncio
+
+import pytest
+from faults.directing import directed, manifest
+from faults.life import LIFE, play
+
+from springtide_operator.cluster.kinds import GENERATION
+
+pytestmark = pytest.mark.apiserver
+
+ADOPTED = 30
+
+
+async def restored(kinds, scene, **annotations):
+    """Delete the update, leave what belongs to it, and apply it again as Git has it."""
+    written = manifest(await scene.update(), **annotations)
+    place = ("-n", scene.namespace)
+    await asyncio.to_thread(
+        kinds.kubectl, "delete", "iu", "shop", "--cascade=orphan", "--wait=false", *place
+    )
+    await scene.orphan()
+    await scene.gone()
+    await asyncio.to_thread(kinds.kubectl, "apply", "-f", "-", *place, input=written)
+    await scene.until(lambda scene: scene.told.get("phase"), ADOPTED)
+
+
+async def production(scene):
+    """What pods run: the template and the changes of it."""
+    deployment = await scene.deployment()
+    return deployment["spec"]["template"], list(scene.templates)
+
+
+async def uids(scene):
+    """To which update each generation belongs, by its label."""
+    listed = (await scene.client.list_all(GENERATION, scene.namespace)).items
+    return {raw["metadata"]["labels"]["springtide.dev/update-uid"] for raw in listed}
+
+
+def live(scene):
+    return (scene.told.get("live") or {}).get("number")
+
+
+@pytest.mark.survives(
+    "People",
+    "every update is deleted with its generations left, and applied again from Git, at rest",
+    "taken over with live, cursor and history; no Deployment changes, no run begins, numbers go on",
+)
+@pytest.mark.survives(
+    "People",
+    "a manifest restored from Git still carries an old request",
+    "the request is recorded in status and not run",
+)
+async def test_at_rest_a_restored_update_goes_on_where_its_namesake_stood(ground, kinds):
+    scene = await directed(ground)
+    await scene.declare()
+    await scene.start()
+    await play(scene, LIFE[:4])
+    before, told = await production(scene), scene.told
+    probes = len(scene.runs("probe"))
+    await restored(kinds, scene, **{"springtide.dev/request": "run@3"})
+    await scene.until(lambda scene: live(scene) == 2 and scene.told["phase"] == "Idle")
+    uid = (await scene.update())["metadata"]["uid"]
+
+    async def taken_over():
+        while await uids(scene) != {uid}:
+            await asyncio.sleep(0.1)
+
+    await asyncio.wait_for(taken_over(), ADOPTED)
+    await scene.until(lambda scene: scene.told.get("lastRequest"))
+    assert scene.told["lastRequest"]["result"] == "Recorded"
+    assert await production(scene) == before
+    assert len(scene.runs("probe")) == probes
+    for kept in ("live", "previous", "history", "lastRun"):
+        assert scene.told[kept] == told[kept]
+    assert scene.told["cursor"]["trainedThrough"] == told["cursor"]["trainedThrough"]
+
+    scene.world.months.append("2025-05")
+    await scene.ask("run@4")
+    await scene.until(lambda scene: live(scene) == 4)
+    generation = await scene.client.get(GENERATION, scene.namespace, "shop-g4")
+    assert generation["spec"]["parent"]["name"] == "shop-g2"
+
+
+@pytest.mark.survives(
+    "People",
+    "deleted and restored while the first model is being imported",
+    "the import that nobody owns any more is given up and made anew by itself",
+)
+@pytest.mark.survives(
+    "People",
+    "deleted and restored in the middle of training",
+    "the run is given up as Failed and not as judged: the same rows are trained again under the "
+    "next number; live stays",
+)
+async def test_in_the_middle_of_a_job_the_run_is_given_up_and_its_rows_are_not_lost(ground, kinds):
+    async def importing():
+        scene = await directed(ground, held=["import"])
+        await scene.declare()
+        await scene.start()
+        await scene.job("import")
+        await restored(kinds, scene)
+        await scene.until(lambda scene: scene.generation(0).get("reason") == "Orphaned")
+        await scene.until(lambda scene: len(scene.runs("import")) == 2)
+        await scene.release()
+        await scene.until(lambda scene: scene.generation(1).get("verdict") == "Imported")
+        await scene.until(lambda scene: scene.told["phase"] == "Idle")
+
+    async def training():
+        scene = await directed(ground)
+        await scene.declare()
+        await scene.start()
+        await play(scene, LIFE[:2])
+        before = await production(scene)
+        scene.held.add("train")
+        scene.world.months.append("2025-03")
+        await scene.ask("run@2")
+        await scene.until(lambda scene: scene.generation(2).get("training"))
+        await restored(kinds, scene)
+        await scene.until(lambda scene: scene.generation(2).get("verdict") == "Failed")
+        assert scene.generation(2)["reason"] == "Orphaned"
+        assert await production(scene) == before
+        scene.held.clear()
+        await scene.ask("run@3")
+        await scene.until(lambda scene: live(scene) == 3)
+        data = [
+            (await scene.client.get(GENERATION, scene.namespace, name))["spec"]["data"]["digest"]
+            for name in ("shop-g2", "shop-g3")
+        ]
+        assert data[0] == data[1]
+        assert scene.generation(2)["verdict"] == "Failed"
+
+    await asyncio.gather(importing(), training())
+
+
+@pytest.mark.survives(
+    "People",
+    "deleted in the middle of a roll, and restored",
+    "the roll is taken back before the update goes; the restored one keeps live where it was",
+)
+@pytest.mark.survives(
+    "People",
+    "its finalizer removed by hand in the middle of a roll, deleted and restored",
+    "the roll goes on to its end under the deadline that was recorded when it began",
+)
+async def test_in_the_middle_of_a_roll_production_ends_on_one_judged_model(ground, kinds):
+    async def rolling():
+        scene = await directed(ground)
+        await scene.declare()
+        await scene.start()
+        await play(scene, LIFE[:2])
+        served = (await production(scene))[0]
+        scene.pods_ready = False
+        scene.world.months.append("2025-03")
+        await scene.ask("run@2")
+        await scene.until(lambda scene: len(scene.templates) == 2)
+        return scene, served
+
+    async def in_order():
+        scene, served = await rolling()
+        scene.pods_ready = True
+        await restored(kinds, scene)
+        await scene.until(lambda scene: live(scene) == 1 and scene.told["phase"] == "Idle")
+        assert (await production(scene))[0] == served
+        assert scene.generation(2)["rollout"]["abortReason"]
+        assert "promotedAt" not in scene.generation(2)["rollout"]
+
+    async def by_force():
+        scene, _ = await rolling()
+        deadline = scene.generation(2)["rollout"]["deadline"]
+        await scene.drop()
+        await scene.strip()
+        written = manifest(await scene.update())
+        await scene.start()
+        kinds.kubectl("delete", "iu", "shop", "--wait=false", "-n", scene.namespace)
+        await scene.gone()
+        kinds.kubectl("apply", "-f", "-", input=written)
+        await scene.until(lambda scene: scene.told.get("phase") == "RollingOut", ADOPTED)
+        assert scene.generation(2)["rollout"]["deadline"] == deadline
+        assert live(scene) == 1
+        await scene.make_ready()
+        await scene.until(lambda scene: live(scene) == 2 and scene.told["phase"] == "Idle")
+        assert scene.generation(2)["rollout"]["deadline"] == deadline
+        assert len(scene.templates) == 2
+
+    await asyncio.gather(in_order(), by_force())
+
+
+@pytest.mark.survives(
+    "People",
+    "deleted and restored while a suspect holdout is held for a person",
+    "still held, the same partitions proposed; a quarantine then goes on without training again",
+)
+async def test_a_hold_outlives_a_restore(ground, kinds):
+    scene = await directed(ground)
+    await scene.declare()
+    await scene.start()
+    await play(scene, LIFE[:5])
+    before = await production(scene)
+    trained = len(scene.runs("train"))
+    await restored(kinds, scene)
+    await scene.until(lambda scene: scene.told["phase"] == "Held")
+    assert scene.told["cursor"]["proposed"] == ["2025-05"]
+    assert scene.told["candidate"]["number"] == 4
+    assert await production(scene) == before
+    await play(scene, LIFE[5:])
+    assert len(scene.runs("train")) == trained
+    assert scene.told["cursor"]["holes"] == ["2025-05"]
