@@ -81,7 +81,7 @@ class Reconciler:
         except errors.ApiError as error:
             log.warning("trying again later", error=str(error))
             self.metrics.reconcile_failures.labels("retry").inc()
-            return Again(error.retry_after, failed=True)
+            return Again(error.retry_after, failed=True, slowest=error.slowest)
         except Exception:
             log.exception("a bug; trying again later")
             self.metrics.reconcile_failures.labels("bug").inc()
@@ -148,7 +148,7 @@ class Reconciler:
                 await self.hands.statuses.write(UPDATE, key, status.plain(), UpdateStatus)
             except errors.ApiError as error:
                 log.warning("status not written", error=str(error))
-                return Again(error.retry_after, failed=True)
+                return Again(error.retry_after, failed=True, slowest=error.slowest)
         return Again(BLOCKED_SECONDS)
 
     def _end(self, key: Key, error: errors.Terminating) -> Again:

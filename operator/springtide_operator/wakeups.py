@@ -37,6 +37,8 @@ class _Entry:
     failures: int = 0
     allowed: float = float("-inf")
     """Theoretical arrival time of its rate (GCRA)."""
+    barred: float = float("-inf")
+    """Until when the server asked to be left alone, whatever happens meanwhile."""
 
 
 @dataclass
@@ -86,14 +88,24 @@ class Queue:
     def done(self, key: Key, now: float, *, again: float | None) -> None:
         """Report a run that went well, and when the next one is wanted; None: no wish."""
         entry = self._entries[key]
-        entry.failures = 0
+        entry.failures, entry.barred = 0, float("-inf")
         self._finish(key, entry, now, again)
 
-    def failed(self, key: Key, now: float, *, at_least: float = 0.0) -> float:
-        """Report a run to be repeated, and return in how many seconds: full jitter, 1 s doubled."""
+    def failed(
+        self, key: Key, now: float, *, at_least: float = 0.0, slowest: float | None = None
+    ) -> float:
+        """Report a run to be repeated, and return in how many seconds: full jitter, 1 s doubled.
+
+        Args:
+            key: what was run.
+            now: seconds of the clock.
+            at_least: the server's Retry-After; no wake-up makes the key run sooner.
+            slowest: longest back-off of this failure, where it is shorter than that of all.
+        """
         entry = self._entries[key]
-        ceiling = min(self.slowest, 2.0 ** min(entry.failures, 16))
+        ceiling = min(slowest or self.slowest, 2.0 ** min(entry.failures, 16))
         entry.failures += 1
+        entry.barred = now + at_least
         wait = at_least + self.jitter(0.1, ceiling)
         self._finish(key, entry, now, wait)
         return wait
@@ -116,7 +128,7 @@ class Queue:
 
     def _start(self, entry: _Entry) -> float:
         due = entry.due if entry.due is not None else 0.0
-        return max(due, entry.allowed - self.gap * (self.burst - 1))
+        return max(due, entry.barred, entry.allowed - self.gap * (self.burst - 1))
 
     def _ripen(self, now: float) -> None:
         while self._delayed and self._delayed[0][0] <= now:
@@ -143,10 +155,12 @@ class Again:
     """The outcome of one run: in how many seconds to run anew, and whether it failed.
 
     `after` None after a run that went well: the key is forgotten until somebody adds it.
+    After one that failed, `slowest` is the longest back-off; None: the queue's own.
     """
 
     after: float | None
     failed: bool = False
+    slowest: float | None = None
 
 
 class Wakeups:
@@ -214,7 +228,9 @@ class Wakeups:
         finally:  # whatever came of it, the key must not stay with nobody
             now = self._monotonic()
             if outcome.failed:
-                self._queue.failed(key, now, at_least=outcome.after or 0.0)
+                self._queue.failed(
+                    key, now, at_least=outcome.after or 0.0, slowest=outcome.slowest
+                )
             else:
                 self._queue.done(key, now, again=outcome.after)
             del self._running[key]

@@ -73,6 +73,22 @@ def test_the_server_s_retry_after_is_honoured():
     waiting.add(A, now=0)
     waiting.take(0)
     assert waiting.failed(A, 0, at_least=30) == 31
+    waiting.add(A, now=1)  # an event
+    assert waiting.take(29.9) is None
+    assert waiting.take(30) == A
+    waiting.done(A, 30, again=None)
+    waiting.add(A, now=30.1)
+    assert waiting.take(30.2) == A
+
+
+def test_trouble_that_may_end_at_any_moment_is_looked_at_again_soon():
+    waiting, now = queue(), 0.0
+    waiting.add(A, now=0)
+    for _ in range(8):
+        assert waiting.take(now) == A
+        last = waiting.failed(A, now, slowest=15)
+        now += last
+    assert last == 15
 
 
 def test_a_storm_on_one_key_runs_it_once_a_second_after_a_burst():

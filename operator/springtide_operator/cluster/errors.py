@@ -12,8 +12,11 @@ class ApiError(Exception):
     """The API server refused, failed or could not be reached. Trying again later may help.
 
     `status` is the HTTP status, 0 where there was no answer; `reason` the Kubernetes reason;
-    `retry_after` the seconds that the server asked to wait.
+    `retry_after` the seconds that the server asked to wait. `slowest` bounds the back-off where
+    the trouble is not this object's and may end at any moment; None: it grows to the usual length.
     """
+
+    slowest: float | None = None
 
     def __init__(
         self,
@@ -44,6 +47,8 @@ class AlreadyExists(Conflict):
 class Forbidden(ApiError):
     """403: RBAC, quota, admission or a namespace that is being deleted."""
 
+    slowest = 40.0
+
 
 class Terminating(Forbidden):
     """403: the namespace is being deleted; nothing can be made in it any more."""
@@ -51,6 +56,8 @@ class Terminating(Forbidden):
 
 class Unauthorized(ApiError):
     """401: the token has expired or was revoked."""
+
+    slowest = 20.0
 
 
 class Invalid(ApiError):
@@ -64,9 +71,13 @@ class Gone(ApiError):
 class TooManyRequests(ApiError):
     """429: wait `retry_after` seconds."""
 
+    slowest = 15.0
+
 
 class Unavailable(ApiError):
     """5xx, or no connection: the server is down or overloaded."""
+
+    slowest = 15.0
 
 
 class Timeout(Unavailable):
@@ -75,6 +86,8 @@ class Timeout(Unavailable):
 
 class NotLeading(ApiError):
     """The Lease is not fresh: nothing was sent."""
+
+    slowest = 15.0
 
 
 _TYPES: Mapping[int, type[ApiError]] = {
