@@ -186,6 +186,10 @@ class Scene(StandIns):
         template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
         spec = {"replicas": 2, "selector": {"matchLabels": labels}, "template": template}
         await self.client.create(DEPLOYMENT, {"metadata": metadata, "spec": spec})
+        await self.declare_update(name, deployment, **changes)
+
+    async def declare_update(self, name="shop", deployment="ranker", **changes):
+        """Create an update alone."""
         target = {"targetRef": {"name": deployment}, "container": "server"}
         rollout = {**SPEC["rollout"], "targets": [target]}
         body = {
@@ -202,9 +206,9 @@ class Scene(StandIns):
         metadata["annotations"] = {"springtide.dev/request": request}
         await self.client.apply(UPDATE, {"metadata": metadata}, manager="person", force=True)
 
-    async def edit(self, **changes):
-        """Change fields of the update's spec, as a person would."""
-        metadata = {"namespace": self.namespace, "name": "shop"}
+    async def edit(self, name="shop", **changes):
+        """Change fields of an update's spec, as a person would."""
+        metadata = {"namespace": self.namespace, "name": name}
         body = {"metadata": metadata, "spec": changes}
         await self.client.apply(UPDATE, body, manager="editor", force=True)
 

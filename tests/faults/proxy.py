@@ -4,7 +4,6 @@ Without rules everything passes, watches line by line. It holds the credentials 
 so that an operator needs none. Leases do not count as writes: they have a lane of their own.
 """
 
-import asyncio
 import contextlib
 import json
 import time
@@ -176,10 +175,12 @@ class Proxy:
             content_type=call.headers.get("Content-Type", "application/json"),
             timeout=aiohttp.ClientTimeout(total=None),
         )
-        await stack.enter_async_context(response)
         headers = {name: response.headers[name] for name in PASSED_ON if name in response.headers}
-        body = lines(response) if call.watch else whole(await response.read())
-        return Answer(response.status, body, headers)
+        if call.watch:
+            await stack.enter_async_context(response)
+            return Answer(response.status, lines(response), headers)
+        async with response:
+            return Answer(response.status, whole(await response.read()), headers)
 
 
 async def lines(response):

@@ -1,7 +1,9 @@
 """What the fault proxy can be told to do; a test that needs something else writes its own rule."""
 
 import asyncio
+import contextlib
 import json
+import time
 
 from faults.proxy import Answer, Cut, whole
 
@@ -88,6 +90,23 @@ def swallow_answers(of=writes):
     return rule
 
 
+def carry_out_late(seconds, of=writes):
+    """Do what is asked so many seconds later, whether or not anybody still waits for it."""
+
+    async def rule(call, pass_on):
+        if not of(call):
+            return await pass_on()
+
+        async def late():
+            await asyncio.sleep(seconds)
+            return await pass_on()
+
+        call.late = asyncio.create_task(late())
+        return await asyncio.shield(call.late)
+
+    return rule
+
+
 def cut(of=writes, *, done=False):
     """Break the connection before, or after the API server did what was asked."""
 
@@ -111,6 +130,19 @@ def rewrite(change, of=watches):
         return answer
 
     return rule
+
+
+def end_watch(seconds, last):
+    """Pass a watch's lines on for so long, then the last one."""
+
+    async def change(lines):
+        end = time.monotonic() + seconds
+        with contextlib.suppress(TimeoutError, StopAsyncIteration):
+            while True:
+                yield await asyncio.wait_for(anext(lines), end - time.monotonic())
+        yield last
+
+    return change
 
 
 def status_of(code, message="so says the proxy"):

@@ -1,0 +1,85 @@
+"""The operator's real process, as the container of a pod: ended, it is started again."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+
+import aiohttp
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return taken.getsockname()[1]
+
+
+class Process:
+    """One pod with the operator of a scene; the log is that of all its containers."""
+
+    def __init__(self, scene, log, kubeconfig=None):
+        self.ports = {name: free_port() for name in ("PROGRESS", "HEALTH", "METRICS")}
+        self.log = log
+        self.restarts = 0
+        self._running = None
+        self._environment = {
+            **os.environ,
+            **{f"SPRINGTIDE_{name}_PORT": str(port) for name, port in self.ports.items()},
+            "KUBECONFIG": str(kubeconfig or scene.ground.kubeconfig),
+            "SPRINGTIDE_TRAINER_IMAGE": "trainer",
+            "SPRINGTIDE_PROGRESS_URL": "http://operator:8080",
+            "SPRINGTIDE_NAMESPACE": scene.namespace,
+            "SPRINGTIDE_LEASE_NAMESPACE": scene.namespace,
+            "SPRINGTIDE_IDENTITY": "operator",
+            "NO_PROXY": "127.0.0.1",
+        }
+
+    async def start(self):
+        with self.log.open("ab") as written:
+            self._running = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "springtide_operator", env=self._environment, stderr=written
+            )
+
+    def kill(self):
+        """As the kernel does to it: it cannot see it come."""
+        self._running.kill()
+
+    async def killed(self):
+        """Wait for the end of one that was killed."""
+        assert await self._running.wait() == -signal.SIGKILL
+
+    async def terminate(self):
+        """Ask it to end; return its exit status."""
+        self._running.terminate()
+        return await self._running.wait()
+
+    async def keep(self):
+        """Start it whenever it ends, as the kubelet does, until cancelled."""
+        while True:
+            await self._running.wait()
+            self.restarts += 1
+            await self.start()
+
+    async def close(self):
+        """Leave nothing behind."""
+        if self._running is not None and self._running.returncode is None:
+            self._running.kill()
+            await self._running.wait()
+
+    async def get(self, port, path):
+        """Ask one of its ports; return status and text, 0 where nobody answers."""
+        timeout = aiohttp.ClientTimeout(total=5)
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=timeout) as session,
+                session.get(f"http://127.0.0.1:{self.ports[port]}{path}") as answer,
+            ):
+                return answer.status, await answer.text()
+        except (aiohttp.ClientError, TimeoutError):
+            return 0, ""
+
+    async def metric(self, name):
+        """Read one number without labels; None while nobody answers."""
+        _, text = await self.get("METRICS", "/metrics")
+        lines = (line.split() for line in text.splitlines())
+        return next((float(words[1]) for words in lines if words and words[0] == name), None)

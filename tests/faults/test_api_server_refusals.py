@@ -1,0 +1,150 @@
+"""The API server refuses writes: once, for a while, to everybody, or what it has done already."""
+
+import asyncio
+import itertools
+import time
+
+import pytest
+from faults.life import LIFE, play
+from faults.rules import Nth, refuse, writes
+from faults.test_crashes import lasting, undisturbed
+
+pytestmark = pytest.mark.apiserver
+
+SIDE_BY_SIDE = 16
+SAMPLE = 13
+RETRIED_SECONDS = 5
+
+
+def in_namespace(scene, of=writes):
+    return lambda call: of(call) and f"/{scene.namespace}/" in call.path
+
+
+def status_of_update(call):
+    return call.path.endswith("/incrementalupdates/shop/status") and bool(call.number)
+
+
+@pytest.mark.survives(
+    "API server",
+    "answers 400, 403, 404, 409, 422 or 500 to one write of a status",
+    "written again within 5 s, without any event that asks for it",
+)
+@pytest.mark.parametrize("code", [400, 403, 404, 409, 422, 500])
+async def test_a_status_that_is_refused_once_is_written_within_five_seconds(ground, proxy, code):
+    scene = await ground.scene()
+    await scene.declare()
+    await scene.start(through=proxy.connection)
+    await play(scene, LIFE[:1])
+    await asyncio.sleep(2)  # what was on its way has come
+    one = Nth(1, in_namespace(scene, status_of_update))
+    with proxy.ruled(refuse(code, of=one)):
+        await scene.edit(suspend=True)
+        await scene.until(lambda scene: scene.told.get("phase") == "Suspended", seconds=30)
+    tried = [call for call in proxy.writes if status_of_update(call)]
+    refused = next(index for index, call in enumerate(tried) if call.status == code)
+    assert tried[refused + 1].at - tried[refused].at < RETRIED_SECONDS
+    assert tried[refused + 1].status == 200
+
+
+async def lived_through(ground, proxy, wanted, number, *, done):
+    """Live with one write answered 5xx; return what differs at the end."""
+    scene = await ground.scene()
+    await scene.declare()
+    one = Nth(number, in_namespace(scene))
+    with proxy.ruled(refuse(504 if done else 500, of=one, done=done)):
+        await scene.start(through=proxy.connection)
+        try:
+            await play(scene, seconds=90)
+            return await lasting(scene, wanted)
+        except AssertionError as error:
+            return [str(error)]
+        finally:
+            await scene.close()
+
+
+async def one_refusal_each(ground, proxy, every):
+    """Refuse every so many of the writes of a life; return what differed, by the write."""
+    count, wanted = await undisturbed(ground)
+    cases = [(n, done) for n in range(1, count + 1) for done in (False, True)][::every]
+    places = asyncio.Semaphore(SIDE_BY_SIDE)
+
+    async def one(number, done):
+        async with places:
+            return await lived_through(ground, proxy, wanted, number, done=done)
+
+    outcomes = await asyncio.gather(*(one(*case) for case in cases))
+    refused = [call for call in proxy.writes if call.status in (500, 504)]
+    assert len(refused) > 0.9 * len(cases), "a life with a refusal has other writes"
+    return {case: found for case, found in zip(cases, outcomes, strict=True) if found}
+
+
+@pytest.mark.survives(
+    "API server",
+    "answers 500 to one write, or 504 although it was done; tried at some writes of a whole life",
+    "ends as if nothing had been: the same statuses, Jobs and Deployment revisions",
+)
+@pytest.mark.timeout(900)
+async def test_a_server_error_at_some_writes_changes_nothing(ground, proxy):
+    assert await one_refusal_each(ground, proxy, SAMPLE) == {}
+
+
+@pytest.mark.survives(
+    "API server",
+    "answers 500 to one write, or 504 although it was done; tried at every write of a whole life",
+    "ends as if nothing had been: the same statuses, Jobs and Deployment revisions",
+)
+@pytest.mark.faults
+@pytest.mark.timeout(3600)
+async def test_a_server_error_at_every_write_changes_nothing(ground, proxy):
+    assert await one_refusal_each(ground, proxy, 1) == {}
+
+
+async def throttled(ground, proxy, seconds, retry_after):
+    """Answer 429 to all writes of a part of a life, while somebody makes events all the time."""
+    scene = await ground.scene()
+    await scene.declare()
+    await scene.start(through=proxy.connection)
+    await play(scene, LIFE[:2])
+    living = asyncio.create_task(play(scene, LIFE[2:3], seconds=seconds + 40))
+    with proxy.ruled(refuse(429, of=in_namespace(scene), Retry_After=str(retry_after))):
+        began = time.monotonic()
+        while time.monotonic() < began + seconds:
+            await scene.touch()
+            await asyncio.sleep(0.3)
+    ended = time.monotonic()
+    await living
+    converged = time.monotonic() - ended
+    await play(scene, LIFE[3:])
+    return scene, converged
+
+
+def impatient(proxy, scene, retry_after):
+    """Return the calls that came before the time that a refusal had asked for."""
+    mine = [call for call in proxy.calls if in_namespace(scene, lambda call: True)(call)]
+    asked = [call for call in mine if not call.watch and not call.lease]
+    pairs = itertools.pairwise(asked)
+    return [
+        (refused.path, after.path, after.at - refused.at)
+        for refused, after in pairs
+        if refused.status == 429 and after.at - refused.at < retry_after
+    ]
+
+
+@pytest.mark.survives(
+    "API server",
+    "answers 429 with Retry-After to every write for a while, although events keep coming",
+    "waits each time as long as it is told, and is where it should be within 30 s of the end",
+)
+@pytest.mark.parametrize(
+    ("seconds", "retry_after"),
+    [(10, 2), pytest.param(60, 3, marks=pytest.mark.faults)],
+)
+async def test_it_waits_as_long_as_it_is_told(ground, proxy, seconds, retry_after):
+    life = asyncio.create_task(undisturbed(ground))
+    scene, converged = await throttled(ground, proxy, seconds, retry_after)
+    refused = [call for call in proxy.writes if call.status == 429]
+    assert len(refused) > 2
+    assert impatient(proxy, scene, retry_after) == []
+    assert converged <= 30
+    _, wanted = await life
+    assert await lasting(scene, wanted) == []
