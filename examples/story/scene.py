@@ -36,9 +36,10 @@ os.rename('/data/.arriving', '/data/{}')
 
 @dataclass(frozen=True)
 class Scene:
-    """Namespace `shop` of one cluster."""
+    """One namespace of one cluster."""
 
     place: Place
+    namespace: str = NAMESPACE
 
     @property
     def kubectl(self) -> Kubectl:
@@ -51,15 +52,16 @@ class Scene:
         Raises:
             Trouble: there is a namespace of this name that no story made.
         """
-        if there := self.kubectl.get("namespace", NAMESPACE):
+        name = self.namespace
+        if there := self.kubectl.get("namespace", name):
             labels = there["metadata"].get("labels", {})
             if labels.get("app.kubernetes.io/part-of") != "springtide-demo":
-                raise Trouble(f"there is a namespace {NAMESPACE} that is not the demo's; rename it")
-            self.kubectl("delete", "namespace", NAMESPACE, "--wait", "--timeout=300s", seconds=330)
+                raise Trouble(f"there is a namespace {name} that is not the demo's; rename it")
+            self.kubectl("delete", "namespace", name, "--wait", "--timeout=300s", seconds=330)
         if self.place.volumes:
-            volumes = [f"shop-{claim}" for claim in CLAIMS]
+            volumes = [f"{name}-{claim}" for claim in CLAIMS]
             self.kubectl("delete", "persistentvolume", *volumes, "--ignore-not-found")
-            shutil.rmtree(self.place.volumes / NAMESPACE, ignore_errors=True)
+            shutil.rmtree(self.place.volumes / name, ignore_errors=True)
 
     def open(self, model: Path, *, change: Callable[[dict[str, Any]], None] | None = None) -> None:
         """Apply `examples/` and hand over the model to begin with.
@@ -90,22 +92,24 @@ class Scene:
 
     def update(self) -> dict[str, Any]:
         """Return the status of the update."""
-        return self.kubectl.get(f"iu/{UPDATE}", f"--namespace={NAMESPACE}").get("status", {})
+        return self.kubectl.get(f"iu/{UPDATE}", f"--namespace={self.namespace}").get("status", {})
 
     def generations(self) -> dict[int, dict[str, Any]]:
         """Return the generations by number."""
-        items = self.kubectl.get("mg", f"--namespace={NAMESPACE}").get("items", [])
+        items = self.kubectl.get("mg", f"--namespace={self.namespace}").get("items", [])
         return {item["spec"]["number"]: item for item in items}
 
     def events(self) -> list[dict[str, Any]]:
         """Return the events of the namespace."""
-        return self.kubectl.get("events", f"--namespace={NAMESPACE}").get("items", [])
+        return self.kubectl.get("events", f"--namespace={self.namespace}").get("items", [])
 
     def served(self) -> dict[str, Any]:
         """Return what the target carries and the pods that serve it."""
-        target = self.kubectl.get("deployment/recommender", f"--namespace={NAMESPACE}")
+        target = self.kubectl.get("deployment/recommender", f"--namespace={self.namespace}")
         (container,) = target["spec"]["template"]["spec"]["containers"]
-        pods = self.kubectl.get("pods", "--selector=app=recommender", f"--namespace={NAMESPACE}")
+        pods = self.kubectl.get(
+            "pods", "--selector=app=recommender", f"--namespace={self.namespace}"
+        )
         environment = {entry["name"]: entry.get("value") for entry in container["env"]}
         return {
             "digest": environment.get("MODEL_DIGEST"),
@@ -130,7 +134,13 @@ class Scene:
     def fetch(self, folder: str, to: Path) -> None:
         """Copy a folder of the models claim to this machine."""
         packed = self.kubectl.bytes(
-            f"--namespace={NAMESPACE}", "exec", "shopper", "--", "python", "-c", PACK.format(folder)
+            f"--namespace={self.namespace}",
+            "exec",
+            "shopper",
+            "--",
+            "python",
+            "-c",
+            PACK.format(folder),
         )
         with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
             archive.extractall(to, filter="data")
@@ -140,7 +150,7 @@ class Scene:
         return self._in_shop(*arguments)
 
     def _in_shop(self, *arguments: str, stdin: bytes | None = None) -> str:
-        return self.kubectl(f"--namespace={NAMESPACE}", *arguments, stdin=stdin)
+        return self.kubectl(f"--namespace={self.namespace}", *arguments, stdin=stdin)
 
     def _hand_over(self, script: str, content: bytes) -> None:
         self._in_shop("exec", "-i", "shopper", "--", "python", "-c", script, stdin=content)
@@ -152,18 +162,18 @@ class Scene:
         return list(yaml.safe_load_all(text.replace(EXAMPLE_IMAGE, self.place.trainer_image)))
 
     def _volume(self, claim: str, root: Path) -> dict[str, Any]:
-        folder = root / NAMESPACE / claim
+        folder = root / self.namespace / claim
         folder.mkdir(parents=True)
         folder.chmod(0o777)
         return {
             "apiVersion": "v1",
             "kind": "PersistentVolume",
-            "metadata": {"name": f"shop-{claim}"},
+            "metadata": {"name": f"{self.namespace}-{claim}"},
             "spec": {
                 "capacity": {"storage": "20Gi"},
                 "accessModes": ["ReadWriteMany"],
                 "persistentVolumeReclaimPolicy": "Retain",
-                "claimRef": {"namespace": NAMESPACE, "name": claim},
+                "claimRef": {"namespace": self.namespace, "name": claim},
                 "hostPath": {"path": str(folder)},
             },
         }

@@ -1,0 +1,84 @@
+"""A model of two layers and months that it learns in seconds: one word of the item tells the label.
+
+All of it follows from seeds, so two scenes with the same months must come to the same weights.
+"""
+
+import random
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import shop
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    BertModel,
+    PreTrainedTokenizerFast,
+)
+
+GOOD = ("lovely", "sturdy", "bright", "soft")
+BAD = ("broken", "dull", "rough", "faded")
+THINGS = ("lamp", "mug", "scarf", "basket", "clock", "frame", "rug", "vase")
+PLAIN = ("bought", "the", "a", "old", "new")
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+LABELS = ("0", "1")
+TOKENS = 32
+ROWS = 480
+CUSTOMERS = 80
+FLIPPED = 0.05
+"""Share of the labels that are wrong, so that no metric is perfect."""
+
+
+def publish(folder: Path, *, head: bool) -> None:
+    """Write the folder of the initial model; with a head it is served as generation 0."""
+    torch.manual_seed(7)
+    words = _tokenizer()
+    config = BertConfig(
+        vocab_size=len(words),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=TOKENS,
+        id2label=dict(enumerate(LABELS)),
+        label2id={label: number for number, label in enumerate(LABELS)},
+    )
+    model = BertForSequenceClassification(config) if head else BertModel(config)
+    model.save_pretrained(folder)
+    words.save_pretrained(folder)
+    for file in folder.iterdir():
+        file.chmod(0o644)  # pods read it as another user
+
+
+def month(name: str, rows: int = ROWS) -> bytes:
+    """Make the file of a month such as 2026-01."""
+    dice = random.Random(f"small {name}")
+    first = datetime.fromisoformat(f"{name}-01T00:00:00+00:00")
+    moments = sorted(dice.random() for _ in range(rows))
+    return shop.as_csv([_row(dice, first + timedelta(days=27 * moment)) for moment in moments])
+
+
+def _row(dice: random.Random, moment: datetime) -> shop.Row:
+    good = dice.random() < 0.5
+    item = f"{dice.choice(GOOD if good else BAD)} {dice.choice(THINGS)}"
+    query = f"bought the {dice.choice(THINGS)} a {dice.choice(('old', 'new'))} one"
+    label = int(good) if dice.random() > FLIPPED else int(not good)
+    customer = f"c{dice.randrange(CUSTOMERS):03}"
+    return (f"{moment:%Y-%m-%d %H:%M:%S}", customer, query, item, label)
+
+
+def _tokenizer() -> PreTrainedTokenizerFast:
+    words = [*SPECIAL, *GOOD, *BAD, *THINGS, *PLAIN]
+    numbers = {word: number for number, word in enumerate(words)}
+    made = Tokenizer(models.WordLevel(numbers, unk_token="[UNK]"))
+    made.normalizer = normalizers.Lowercase()
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    made.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", numbers["[CLS]"]), ("[SEP]", numbers["[SEP]"])],
+    )
+    names = ("pad", "unk", "cls", "sep", "mask")
+    special = {f"{name}_token": token for name, token in zip(names, SPECIAL, strict=True)}
+    return PreTrainedTokenizerFast(tokenizer_object=made, model_max_length=TOKENS, **special)

@@ -1,0 +1,84 @@
+"""Eyes that stay open while something is broken: a client that asks, and counts of ready pods."""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from e2e.small import SmallScene
+from story.place import EXAMPLES
+from story.scene import UPDATE
+
+RATE = 5
+
+
+@dataclass(frozen=True)
+class Client:
+    """What the shopper of `examples/` counts when it runs in the cluster's network."""
+
+    file: Path
+
+    def totals(self) -> dict[str, Any]:
+        """Return the newest totals; they are written every second."""
+        return json.loads(self.file.read_text()) if self.file.exists() else {}
+
+    def wait_for(self, *, more: int, seconds: float = 60.0) -> dict[str, Any]:
+        """Return the totals once so many more requests were answered."""
+        wanted = self.totals().get("answered", 0) + more
+        ends = time.monotonic() + seconds
+        while (seen := self.totals()).get("answered", 0) < wanted:
+            assert time.monotonic() < ends, f"{seen} after {seconds:g} s; wanted {wanted} answers"
+            time.sleep(0.3)
+        return seen
+
+
+@contextmanager
+def asking(scene: SmallScene) -> Iterator[Client]:
+    """Ask the server for predictions all the while, from its first ready pod on."""
+    address = scene.get(f"service/{UPDATE}")["spec"]["clusterIP"]
+    with tempfile.TemporaryDirectory() as folder:
+        client = Client(Path(folder) / "totals.json")
+        settings = {
+            "HOST": address,
+            "MODEL": UPDATE,
+            "RATE": str(RATE),
+            "DATA": str(scene.folder("data")),
+            "TOTALS": str(client.file),
+        }
+        given = [f"{name}={value}" for name, value in settings.items()]
+        program = ["env", *given, sys.executable, str(EXAMPLES / "shopper.py")]
+        process = subprocess.Popen(scene.node.in_namespace(program))
+        try:
+            yield client
+        finally:
+            process.terminate()
+            process.wait()
+
+
+@contextmanager
+def watching(scene: SmallScene, what: str, path: str) -> Iterator[Callable[[], list[str]]]:
+    """Write down a field of an object now and at each change; yields what returns them all.
+
+    Args:
+        scene: where.
+        what: the object, such as deployment/recommender.
+        path: of the field, such as .status.availableReplicas.
+    """
+    place = f"--namespace={scene.namespace}"
+    shown = f"--output=jsonpath={{{path}}}{{'\\n'}}"
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "seen"
+        with file.open("w") as out:
+            command = [*scene.kubectl.argv, place, "get", what, "--watch", shown]
+            process = subprocess.Popen(command, stdout=out)
+            try:
+                yield lambda: file.read_text().splitlines()
+            finally:
+                process.terminate()
+                process.wait()
