@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from springtide_api.contract import ProbeOutput, RunFile
+from springtide_api.contract import ExitCode, ProbeOutput, RunFile
+from springtide_trainer.errors import Refused
 from springtide_trainer.probe import probe
 from springtide_trainer.storage import Home
 
@@ -37,6 +38,21 @@ def look(home: Home, tmp_path: Path) -> Callable[..., ProbeOutput]:
         return probe(run_file(path, home.path, **asked), home, scratch)
 
     return look
+
+
+@pytest.fixture
+def refuse(look: Callable[..., ProbeOutput], home: Home) -> Callable[..., tuple[str, str, str]]:
+    """Probe a source that must be refused: reason, field and message; nothing may be frozen."""
+
+    def refuse(path: Path, **asked: Any) -> tuple[str, str, str]:
+        with pytest.raises(Refused) as caught:
+            look(path, **asked)
+        assert caught.value.code == ExitCode.INVALID_INPUT
+        assert not (home.path / "data").exists()
+        failure = caught.value.failure
+        return failure.reason, failure.field, failure.message
+
+    return refuse
 
 
 @pytest.fixture

@@ -1,11 +1,10 @@
-"""Data that nobody can read: refused with file, line, field and what to do, and no text of it."""
+"""Files that nobody can read: refused with file, line, number and what to do, and no text of it."""
 
 from __future__ import annotations
 
 import gzip
 import os
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,16 +20,10 @@ if TYPE_CHECKING:
     from springtide_api.contract import RunFile
     from springtide_trainer.storage import Home
 
-    Look = Callable[..., Any]
+    Refuse = Callable[..., tuple[str, str, str]]
 
 HEADER = "at,query,item,clicked\n"
 GOOD = "2026-01-01 12:00:00,shoe,sneaker,1\n"
-
-
-def refused(look: Look, path: Path, **asked: Any) -> Refused:
-    with pytest.raises(Refused) as caught:
-        look(path, **asked)
-    return caught.value
 
 
 def written(path: Path, text: str | bytes) -> Path:
@@ -38,186 +31,131 @@ def written(path: Path, text: str | bytes) -> Path:
     return path
 
 
-def test_a_ragged_row_is_named_by_its_line(look: Look, tmp_path: Path) -> None:
+@pytest.mark.survives(
+    "Data", "a CSV row with more fields than the header", "refused with file, line and both counts"
+)
+def test_a_ragged_row_is_named_by_its_line(refuse: Refuse, tmp_path: Path) -> None:
     bad = "2026-01-02 12:00:00,secret words,with, a comma,1\n"
-    wrong = refused(look, written(tmp_path / "a.csv", HEADER + GOOD + bad))
-    assert wrong.failure.reason == "RaggedRow"
-    assert wrong.failure.field == "data.source"
-    assert wrong.failure.message == (
-        "'a.csv' line 3: 5 fields, the header has 4; quote commas in texts"
+    assert refuse(written(tmp_path / "a.csv", HEADER + GOOD + bad)) == (
+        "RaggedRow",
+        "data.source",
+        "'a.csv' line 3: 5 fields, the header has 4; quote commas in texts",
     )
 
 
-def test_bytes_that_are_no_utf8_are_named_by_their_line(look: Look, tmp_path: Path) -> None:
+@pytest.mark.survives(
+    "Data", "text that is not UTF-8", "refused with file, line and byte, the text is not repeated"
+)
+def test_bytes_that_are_no_utf8_are_named_by_their_line(refuse: Refuse, tmp_path: Path) -> None:
     bad = "2026-01-02 12:00:00,caf\xe9,cup,1\n".encode("latin-1")
-    wrong = refused(look, written(tmp_path / "a.csv", (HEADER + GOOD).encode() + bad))
-    assert wrong.failure.reason == "NotUtf8"
-    assert "line 3" in wrong.failure.message
-    assert "caf" not in wrong.failure.message
+    assert refuse(written(tmp_path / "a.csv", (HEADER + GOOD).encode() + bad)) == (
+        "NotUtf8",
+        "data.source",
+        "'a.csv' line 3: byte 24 is no UTF-8; write the file in UTF-8",
+    )
 
 
-def test_a_truncated_gzip_is_refused(look: Look, tmp_path: Path) -> None:
+@pytest.mark.survives(
+    "Data", "a gzip file that was cut off", "refused with file and line, asked for again"
+)
+def test_a_truncated_gzip_is_refused(refuse: Refuse, tmp_path: Path) -> None:
     whole = gzip.compress((HEADER + GOOD * 1000).encode())
-    wrong = refused(look, written(tmp_path / "a.csv.gz", whole[:-20]))
-    assert wrong.failure.reason == "TruncatedFile"
-    assert "deliver the whole file" in wrong.failure.message
+    reason, field, message = refuse(written(tmp_path / "a.csv.gz", whole[:-20]))
+    assert (reason, field) == ("TruncatedFile", "data.source")
+    assert message.startswith("'a.csv.gz' line ")
+    assert message.endswith(": the gzip stream ends early; deliver the whole file")
 
 
-def test_what_is_no_gzip_is_refused(look: Look, tmp_path: Path) -> None:
-    wrong = refused(look, written(tmp_path / "a.csv.gz", HEADER + GOOD))
-    assert wrong.failure.reason == "CorruptFile"
+def test_what_is_no_gzip_is_refused(refuse: Refuse, tmp_path: Path) -> None:
+    assert refuse(written(tmp_path / "a.csv.gz", HEADER + GOOD)) == (
+        "CorruptFile",
+        "data.source",
+        "'a.csv.gz': named .gz but no gzip stream; compress it, or take .gz off its name",
+    )
 
 
-@pytest.mark.parametrize("form", ["CSV", "Parquet"])
-def test_a_file_of_0_bytes_is_refused(look: Look, tmp_path: Path, form: str) -> None:
-    wrong = refused(look, written(tmp_path / "empty", b""), format=form)
-    assert wrong.failure.reason == "EmptyFile"
-    assert "'empty'" in wrong.failure.message
+def test_a_gzip_with_a_flipped_bit_is_refused(refuse: Refuse, tmp_path: Path) -> None:
+    content = bytearray(gzip.compress((HEADER + GOOD * 1000).encode()))
+    content[-6] ^= 16
+    assert refuse(written(tmp_path / "a.csv.gz", bytes(content))) == (
+        "CorruptFile",
+        "data.source",
+        "'a.csv.gz' line 1,002: the gzip stream is damaged; deliver the file again",
+    )
 
 
-def test_a_truncated_parquet_file_is_refused(look: Look, tmp_path: Path) -> None:
+@pytest.mark.survives(
+    "Data", "a file of 0 bytes", "refused with its name and its number of bytes or rows"
+)
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        ("CSV", "'empty': 0 rows and no header line; deliver the file again"),
+        ("Parquet", "'empty': 0 bytes; deliver the file again"),
+    ],
+)
+def test_a_file_of_0_bytes_is_refused(refuse: Refuse, tmp_path: Path, form: str, said: str) -> None:
+    found = refuse(written(tmp_path / "empty", b""), format=form)
+    assert found == ("EmptyFile", "data.source", said)
+
+
+@pytest.mark.survives(
+    "Data", "a Parquet file that was cut off", "refused with its name and the bytes that are there"
+)
+@pytest.mark.parametrize("left", [1, 100, -9, -1])
+def test_a_truncated_parquet_file_is_refused(refuse: Refuse, tmp_path: Path, left: int) -> None:
     pq.write_table(pa.table({"at": ["2026-01-01"]}), tmp_path / "whole.parquet")
-    half = (tmp_path / "whole.parquet").read_bytes()[:-9]
-    wrong = refused(look, written(tmp_path / "half.parquet", half), format="Parquet")
-    assert wrong.failure.reason == "CorruptFile"
+    half = (tmp_path / "whole.parquet").read_bytes()[:left]
+    assert refuse(written(tmp_path / "half.parquet", half), format="Parquet") == (
+        "CorruptFile",
+        "data.source",
+        f"'half.parquet': {len(half)} bytes that are no whole Parquet file; deliver it again",
+    )
 
 
+@pytest.mark.survives(
+    "Data", "a column that is missing", "refused with its field and the columns that are there"
+)
 @pytest.mark.parametrize("form", ["CSV", "JSONL", "Parquet"])
 def test_a_missing_column_is_named_with_its_field_and_those_found(
-    look: Look, tmp_path: Path, form: str
+    refuse: Refuse, tmp_path: Path, form: str
 ) -> None:
-    path = tmp_path / "a"
+    path = tmp_path / "clicks"
+    row = {"at": "2026-01-01", "query": "a", "item": "b", "label": "1"}
     match form:
         case "CSV":
-            written(path, "at,query,item,label\n")
+            written(path, ",".join(row) + "\n")
         case "JSONL":
             written(path, '{"at": "2026-01-01", "query": "a", "item": "b", "label": 1}\n')
         case "Parquet":
-            pq.write_table(pa.table({name: ["x"] for name in ("at", "query", "label")}), path)
-            path = path.rename(tmp_path / "b")
-    columns = {"textPair": "query"} if form == "Parquet" else {}
-    wrong = refused(look, path, format=form, columns=columns)
-    assert wrong.failure.reason == "MissingColumn"
-    assert wrong.failure.field == "data.source.columns.label"
-    assert "'clicked'" in wrong.failure.message
-    assert "'label'" in wrong.failure.message
-
-
-def test_a_missing_feature_and_filter_column_have_their_field_too(
-    look: Look, tmp_path: Path
-) -> None:
-    path = written(tmp_path / "a.csv", HEADER + GOOD)
-    columns = {"text": None, "textPair": None, "features": ["query", "price"]}
-    assert refused(look, path, columns=columns).failure.field == "data.source.columns.features[1]"
-    judged = {"filter": {"column": "random", "equals": "1"}}
-    assert refused(look, path, holdout=judged).failure.field == "data.holdout.filter.column"
-
-
-@pytest.mark.parametrize(
-    ("text", "shape"),
-    [("13/01/2026", "99/99/9999"), ("secret", "xxxxxx"), ("1767225600", "9999999999"), ("", "")],
-)
-def test_an_unreadable_timestamp_is_named_by_line_and_shape_but_not_by_its_text(
-    look: Look, tmp_path: Path, text: str, shape: str
-) -> None:
-    wrong = refused(look, written(tmp_path / "a.csv", HEADER + GOOD + f"{text},a,b,1\n"))
-    assert wrong.failure.reason == "UnreadableTimestamp"
-    assert wrong.failure.field == "data.source.columns.timestamp"
-    assert f"'a.csv' line 3: a timestamp like {shape!r} is neither" in wrong.failure.message
-
-
-def test_a_timestamp_in_the_future_is_refused_beyond_a_day_of_skew(
-    look: Look, tmp_path: Path
-) -> None:
-    path = written(tmp_path / "a.csv", HEADER + GOOD)
-    assert look(path, now="2025-12-31T12:00:00Z").reason == "NotComplete"
-    wrong = refused(look, path, now="2025-12-31T11:59:59Z")
-    assert wrong.failure.reason == "FutureTimestamp"
-    assert "'a.csv' line 2" in wrong.failure.message
-
-
-def test_a_missing_timestamp_is_named_by_its_row(look: Look, tmp_path: Path) -> None:
-    stamps = [datetime(2026, 1, 1), None]  # noqa: DTZ001 - Parquet without a zone
-    table = pa.table({"at": stamps, "query": ["a", "b"], "item": ["", ""], "clicked": [0, 1]})
-    pq.write_table(table, tmp_path / "a.parquet")
-    wrong = refused(look, tmp_path / "a.parquet", format="Parquet")
-    assert wrong.failure.reason == "MissingTimestamp"
-    assert "row 2" in wrong.failure.message
-
-
-def two_months(labels: list[object]) -> pa.Table:
-    start = datetime(2026, 1, 31 - len(labels) // 2)  # noqa: DTZ001 - Parquet without a zone
-    return pa.table(
-        {
-            "at": [start + timedelta(days=at) for at in range(len(labels))],
-            "query": ["private words"] * len(labels),
-            "item": ["x"] * len(labels),
-            "clicked": labels,
-        }
+            pq.write_table(pa.table({name: [value] for name, value in row.items()}), path)
+    assert refuse(path, format=form) == (
+        "MissingColumn",
+        "data.source.columns.label",
+        "'clicks' has no column 'clicked'; it has 'at', 'query', 'item', 'label'; name one of them "
+        "or deliver the column",
     )
 
 
-def test_a_label_outside_the_models_is_named_with_its_count_and_the_bound(
-    look: Look, tmp_path: Path
+def test_a_missing_feature_and_filter_column_have_their_field_too(
+    refuse: Refuse, tmp_path: Path
 ) -> None:
-    pq.write_table(two_months([0, 1, 2, 2, 0, 1]), tmp_path / "a.parquet")
-    wrong = refused(look, tmp_path / "a.parquet", format="Parquet")
-    assert wrong.failure.reason == "UnknownLabel"
-    assert wrong.failure.field == "data.source.columns.label"
-    assert "2 of 4 train rows" in wrong.failure.message
-    assert "none of the 2 model.labels ('0', '1'): '2' (2)" in wrong.failure.message
+    path = written(tmp_path / "a.csv", HEADER + GOOD)
+    columns = {"text": None, "textPair": None, "features": ["query", "price"]}
+    assert refuse(path, columns=columns)[1] == "data.source.columns.features[1]"
+    judged = {"filter": {"column": "random", "equals": "1"}}
+    assert refuse(path, holdout=judged)[1] == "data.holdout.filter.column"
 
 
-@pytest.mark.parametrize("missing", [None, float("nan")])
-def test_a_missing_or_nan_label_is_refused(look: Look, tmp_path: Path, missing: object) -> None:
-    labels = pa.array([0.0, 1.0, missing, 0.0, 1.0, 1.0], pa.float64())
-    table = two_months([0] * 6)
-    pq.write_table(table.set_column(3, "clicked", labels), tmp_path / "a.parquet")
-    wrong = refused(look, tmp_path / "a.parquet", format="Parquet")
-    assert wrong.failure.reason == "MissingLabel"
-    assert "1 of 4 train rows" in wrong.failure.message
+def test_a_column_that_is_there_twice_is_refused(refuse: Refuse, tmp_path: Path) -> None:
+    assert refuse(written(tmp_path / "a.csv", "at,query,item,clicked,query\n")) == (
+        "DuplicateColumn",
+        "data.source.columns.text",
+        "'a.csv' has 2 columns 'query'; rename all but one",
+    )
 
 
-def test_one_class_only_is_not_enough_to_train_on(look: Look, tmp_path: Path) -> None:
-    pq.write_table(two_months([1] * 4 + [0, 1]), tmp_path / "a.parquet")
-    found = look(tmp_path / "a.parquet", format="Parquet")
-    assert found.reason == "NotEnoughData"
-    assert found.message.startswith("all 4 training rows have the label '1': 1 of at least 2")
-    assert found.window is None
-
-
-def test_a_missing_entity_and_a_bad_weight_are_refused(look: Look, tmp_path: Path) -> None:
-    table = two_months([0, 1, 0, 1]).append_column("who", pa.array(["a", None, "c", "d"]))
-    table = table.append_column("weight", pa.array([1.0, 2.0, 3.0, 4.0]))
-    pq.write_table(table, tmp_path / "a.parquet")
-    wrong = refused(look, tmp_path / "a.parquet", format="Parquet", columns={"entity": "who"})
-    assert wrong.failure.reason == "MissingEntity"
-    assert wrong.failure.field == "data.source.columns.entity"
-    for weight in (-1.0, float("inf"), None):
-        weights = pa.array([weight, 1.0, 1.0, 1.0], pa.float64())
-        pq.write_table(table.set_column(5, "weight", weights), tmp_path / "b.parquet")
-        wrong = refused(
-            look, tmp_path / "b.parquet", format="Parquet", columns={"weight": "weight"}
-        )
-        assert wrong.failure.reason == "InvalidWeight"
-
-
-def test_labels_of_a_quarantined_month_are_not_looked_at(
-    look: Look, clicks: Callable[..., Any], write_csv: Callable[..., Path], tmp_path: Path
-) -> None:
-    bad = [{**row, "clicked": "oops"} for row in clicks(2)]
-    path = write_csv(tmp_path / "a.csv", [*clicks(1), *bad, *clicks(3)])
-    assert refused(look, path).failure.reason == "UnknownLabel"
-    found = look(path, probe={"holes": ["2026-02"]})
-    assert (found.reason, found.window.partitions) == ("WindowReady", ["2026-01"])
-
-
-def test_empty_data_is_no_new_data(look: Look, tmp_path: Path) -> None:
-    found = look(written(tmp_path / "a.csv", HEADER))
-    assert (found.reason, found.message) == ("NothingNew", "no rows")
-
-
-def test_data_that_our_pods_may_not_read_is_named(
+def test_a_folder_that_our_pods_may_not_read_is_named(
     run_of: Callable[..., RunFile], home: Home, tmp_path: Path
 ) -> None:
     private = tmp_path / "private"
@@ -227,43 +165,72 @@ def test_data_that_our_pods_may_not_read_is_named(
     was = os.geteuid()
     os.seteuid(65534 if was == 0 else was)
     try:
-        with pytest.raises(Refused, match="DataNotReadable"):
+        with pytest.raises(Refused, match=r"DataNotReadable: .*make it readable for others"):
             probe(run, home, tmp_path)
     finally:
         os.seteuid(was)
         private.chmod(0o700)
 
 
-def test_data_that_is_not_there_is_named(look: Look, tmp_path: Path) -> None:
-    wrong = refused(look, tmp_path / "none.csv")
-    assert (wrong.failure.reason, wrong.failure.field) == ("DataNotFound", "data.source.uri")
+@pytest.mark.survives(
+    "Data", "data that is not there", "refused with the path that was looked for and its field"
+)
+def test_data_that_is_not_there_is_named(refuse: Refuse, tmp_path: Path) -> None:
+    assert refuse(tmp_path / "none.csv") == (
+        "DataNotFound",
+        "data.source.uri",
+        f"{tmp_path}/none.csv does not exist; deliver the data or change data.source.uri",
+    )
 
 
+@pytest.mark.survives(
+    "Data", "a symlink out of the source's folder", "refused with the link's path; not followed"
+)
+def test_a_link_that_leaves_the_source_is_not_followed(refuse: Refuse, tmp_path: Path) -> None:
+    written(tmp_path / "secret.csv", HEADER + GOOD)
+    source = tmp_path / "clicks"
+    source.mkdir()
+    (source / "a.csv").symlink_to(tmp_path / "secret.csv")
+    assert refuse(source) == (
+        "UnsafePath",
+        "data.source.uri",
+        f"'{source}/a.csv' is a link that leaves {source}; copy the file there instead",
+    )
+
+
+@pytest.mark.survives(
+    "Data", "lines that are no JSON objects", "refused with file, line and what is expected"
+)
 @pytest.mark.parametrize(
-    ("line", "reason"),
+    ("line", "reason", "said"),
     [
-        ('{"at": ', "MalformedJson"),
-        ("[1]", "MalformedJson"),
-        ("[" * 20_000, "MalformedJson"),
-        ('{"at": "2026-01-01", "query": ["a"], "item": "b", "clicked": 1}', "UnsupportedType"),
-        ('{"at": "2026-01-01", "query": "\\ud800", "item": "b", "clicked": 1}', "NotUtf8"),
-        ("x" * (2**20 + 1), "LineTooLong"),
+        ('{"at": ', "MalformedJson", "no JSON (Expecting value at character 9); write one object"),
+        ("[1]", "MalformedJson", "no JSON object; write one object with a value for each column"),
+        ("[" * 20_000, "MalformedJson", "nested too deep; write one object"),
+        ('{"query": ["a"]}', "UnsupportedType", "column 'query' is a list or an object; write it"),
+        ("x" * (2**20 + 1), "LineTooLong", "more than 1,048,576 bytes in one row; is a line break"),
     ],
 )
-def test_a_bad_json_line_is_refused(look: Look, tmp_path: Path, line: str, reason: str) -> None:
-    wrong = refused(look, written(tmp_path / "a.jsonl", line + "\n"), format="JSONL")
-    assert wrong.failure.reason == reason
-    assert "1" in wrong.failure.message
+def test_a_bad_json_line_is_refused(
+    refuse: Refuse, tmp_path: Path, line: str, reason: str, said: str
+) -> None:
+    found = refuse(written(tmp_path / "a.jsonl", line + "\n"), format="JSONL")
+    assert found[:2] == (reason, "data.source")
+    assert found[2].startswith(f"'a.jsonl' line 1: {said}")
 
 
-def test_an_unclosed_quote_and_a_huge_field_are_refused(look: Look, tmp_path: Path) -> None:
+def test_half_a_character_in_json_is_refused(refuse: Refuse, tmp_path: Path) -> None:
+    line = '{"at": "2026-01-01", "query": "\\ud800", "item": "b", "clicked": 1}\n'
+    assert refuse(written(tmp_path / "a.jsonl", line), format="JSONL") == (
+        "NotUtf8",
+        "data.source",
+        "'a.jsonl' lines 1 to 1: a \\u escape is half a character; write the text in UTF-8",
+    )
+
+
+def test_an_unclosed_quote_and_a_huge_field_are_refused(refuse: Refuse, tmp_path: Path) -> None:
     for cell in ('"open', "x" * 200_000):
-        wrong = refused(look, written(tmp_path / "a.csv", HEADER + f"2026-01-01,{cell},b,1\n"))
-        assert wrong.failure.reason == "MalformedCsv"
-
-
-def test_a_message_escapes_what_could_forge_a_line_of_the_log(look: Look, tmp_path: Path) -> None:
-    labels = ["0", "1", "\x1b[2J\nforged", "0", "1", "0"]
-    pq.write_table(two_months(labels), tmp_path / "a.parquet")
-    message = refused(look, tmp_path / "a.parquet", format="Parquet").failure.message
-    assert message.isprintable()
+        found = refuse(written(tmp_path / "a.csv", HEADER + f"2026-01-01,{cell},b,1\n"))
+        assert found[:2] == ("MalformedCsv", "data.source")
+        assert "'a.csv' line 2: " in found[2]
+        assert "close every quote" in found[2]
