@@ -1,0 +1,172 @@
+"""Frozen rows that nobody names go after a week; those that a generation names or may name stay."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from springtide_trainer import snapshots
+from springtide_trainer.rows import verify
+from springtide_trainer.storage import local_path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from springtide_trainer.storage import Home
+
+    Look = Callable[..., Any]
+
+DAY = 86_400
+
+
+@pytest.fixture
+def source(write_csv: Callable[..., Path], clicks: Callable[..., Any], tmp_path: Path) -> Path:
+    return write_csv(tmp_path / "clicks.csv", clicks(1, 2))
+
+
+def lying(home: Home) -> list[str]:
+    return sorted(path.name for path in (home.path / "data").iterdir())
+
+
+def frozen(look: Look, source: Path, *named: str) -> Path:
+    """Look, as while generations name these rows, and return where the window's rows lie."""
+    found = look(source, probe={"named": list(named)}).window
+    verify(local_path(found.manifest), found.digest)
+    return local_path(found.manifest)
+
+
+def age(folder: Path, days: float) -> None:
+    before = time.time() - days * DAY
+    os.utime(folder, (before, before))
+
+
+@pytest.mark.survives(
+    "Data",
+    "looks that start no run, week after week",
+    "frozen rows that no generation names are removed after 7 days, others never",
+)
+def test_old_rows_that_no_generation_names_are_removed(
+    look: Look, home: Home, source: Path, write_csv: Callable[..., Path], clicks: Any
+) -> None:
+    first = frozen(look, source)
+    write_csv(source, clicks(1, 2, 3))
+    second = frozen(look, source)
+    write_csv(source, clicks(1, 2, 3, 4))
+    for folder in (first, second):
+        age(folder, days=7.1)
+    third = frozen(look, source, second.name)
+    assert lying(home) == sorted([second.name, third.name])
+
+
+def test_rows_younger_than_a_week_stay_though_nobody_names_them(
+    look: Look, home: Home, source: Path, write_csv: Callable[..., Path], clicks: Any
+) -> None:
+    first = frozen(look, source)
+    age(first, days=6.9)
+    write_csv(source, clicks(1, 2, 3))
+    second = frozen(look, source)
+    assert lying(home) == sorted([first.name, second.name])
+
+
+def test_a_look_that_finds_nothing_removes_them_too(look: Look, home: Home, source: Path) -> None:
+    age(frozen(look, source), days=8)
+    found = look(source, probe={"named": [], "cursor": "2026-05-01T00:00:00Z"})
+    assert found.reason == "NothingNew"
+    assert lying(home) == []
+
+
+def test_who_is_not_told_what_is_named_removes_nothing(
+    look: Look, home: Home, source: Path
+) -> None:
+    first = frozen(look, source)
+    age(first, days=99)
+    look(source)
+    assert first.name in lying(home)
+
+
+def test_the_same_rows_are_answered_once_more_within_3_days(
+    look: Look, home: Home, source: Path
+) -> None:
+    first = frozen(look, source)
+    age(first, days=2.9)
+    assert frozen(look, source) == first
+    assert lying(home) == [first.name]
+
+
+def test_rows_that_may_go_soon_are_not_answered_but_frozen_beside(
+    look: Look, home: Home, source: Path
+) -> None:
+    """Else another look might remove them before a generation names them."""
+    first = frozen(look, source)
+    age(first, days=3.1)
+    second = frozen(look, source)
+    assert second.name == f"{first.name}.2"
+    assert lying(home) == [first.name, second.name]
+    age(first, days=7.1)
+    assert frozen(look, source) == second
+    assert lying(home) == [second.name]
+
+
+@pytest.mark.survives(
+    "Data", "frozen rows that were damaged on the disk", "not answered: the next look freezes anew"
+)
+@pytest.mark.parametrize("name", ["train.parquet", "holdout.parquet", "manifest.json"])
+def test_damaged_rows_are_not_answered(look: Look, home: Home, source: Path, name: str) -> None:
+    first = frozen(look, source)
+    content = bytearray((first / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (first / name).write_bytes(content)
+    assert frozen(look, source).name == f"{first.name}.2"
+    (first / name).unlink()
+    assert frozen(look, source).name == f"{first.name}.2"
+
+
+def test_a_link_and_what_is_no_folder_of_rows_are_left_alone(
+    look: Look, home: Home, source: Path, tmp_path: Path
+) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (home.path / "data").mkdir()
+    (home.path / "data/sha256-aa").symlink_to(precious)
+    (home.path / "data/notes").mkdir()
+    age(precious, days=30)
+    age(home.path / "data/notes", days=30)
+    frozen(look, source)
+    assert {"notes", "sha256-aa"} <= set(lying(home))
+    assert precious.exists()
+
+
+@pytest.mark.parametrize("number", range(1, 12))
+def test_a_crash_at_any_call_leaves_rows_whole_or_gone(
+    look: Look, home: Home, source: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    old, kept = frozen(look, source), home.path / "tmp" / "kept"
+    whole = {path.name for path in old.iterdir()}
+    age(old, days=8)
+    kept.mkdir()
+    calls = 0
+
+    def dying(function: Any) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == number:
+                raise SystemExit
+            return function(*arguments, **options)
+
+        return call
+
+    with monkeypatch.context() as patched:
+        for name in ("rename", "rmdir", "unlink", "fsync", "open"):
+            patched.setattr(os, name, dying(getattr(os, name)))
+        try:
+            snapshots.sweep(home, [], kept)
+        except SystemExit:
+            assert not old.exists() or {path.name for path in old.iterdir()} == whole
+        else:
+            assert not old.exists()
+            assert calls < number
