@@ -17,7 +17,7 @@ from springtide_operator.lifecycle.plan import (
     Waiting,
     WriteGeneration,
 )
-from springtide_operator.lifecycle.targets import blocked, conflict, idle, serve
+from springtide_operator.lifecycle.targets import apply, blocked, conflict, idle, serve
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -49,7 +49,10 @@ def roll_out(seen: Observation, now: datetime) -> Step | None:
 def _move(seen: Observation, generation: ModelGeneration, now: datetime) -> Step:
     """One step of a begun roll: apply, then wait for availability, then promote."""
     if behind := not_carrying(generation, seen.targets):
-        return Step(actions=tuple(serve(seen, generation, target) for target in behind))
+        step = apply(seen, generation, behind, now)
+        if step.actions or step.waiting is None:
+            return step
+        return _late(seen, generation, step.waiting.message, now) or step
     if all(available(target) for target in seen.targets):
         return _promote(seen, generation, now)
     return _wait_or_abort(seen, generation, now)
@@ -134,14 +137,23 @@ def _wait_or_abort(seen: Observation, generation: ModelGeneration, now: datetime
     if slowest.trouble:
         state += f" ({slowest.trouble})"
     stalled = next((t.stalled for t in seen.targets if t.stalled and t.settled), "")
-    if now >= deadline or stalled:
-        limit = stalled or f"after {seen.update.spec.rollout.deadline} (rollout.deadline)"
-        reason = f"{state}; {limit}; see the events of its pods"[:1024]
-        name = generation.metadata.name
-        event = Announcement("RolledBack", f"{name}: {reason}", "Warning", generation=name)
-        return Step(actions=(_with_rollout(generation, {"abort_reason": reason}),), events=(event,))
+    if late := _late(seen, generation, state, now, stalled=stalled):
+        return late
     waiting = Waiting("RollingOut", state, "Roll", short=f"{ready}/{slowest.wanted} pods")
     return Step(waiting=waiting, wake_after=min(deadline - now, CHECK))
+
+
+def _late(
+    seen: Observation, generation: ModelGeneration, state: str, now: datetime, *, stalled: str = ""
+) -> Step | None:
+    """Give a roll up that reached its deadline, or that its Deployment says is stuck."""
+    if now < (generation.status.rollout.deadline or now) and not stalled:
+        return None
+    limit = stalled or f"after {seen.update.spec.rollout.deadline} (rollout.deadline)"
+    reason = f"{state}; {limit}; see the events of its pods"[:1024]
+    name = generation.metadata.name
+    event = Announcement("RolledBack", f"{name}: {reason}", "Warning", generation=name)
+    return Step(actions=(_with_rollout(generation, {"abort_reason": reason}),), events=(event,))
 
 
 def go_back(seen: Observation, generation: ModelGeneration, now: datetime) -> Step:
@@ -157,6 +169,8 @@ def go_back(seen: Observation, generation: ModelGeneration, now: datetime) -> St
         foreign = conflict(seen, allowed(seen, generation))
         if foreign:
             return Step(waiting=foreign, wake_after=CHECK)
+        if current:
+            return apply(seen, current, behind, now)
         return Step(actions=tuple(serve(seen, current, target) for target in behind))
     if current and not all(available(target) for target in present) and not idle(seen):
         waiting = Waiting(

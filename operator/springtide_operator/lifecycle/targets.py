@@ -13,11 +13,13 @@ from springtide_operator.lifecycle.lineage import candidate, live, servable
 from springtide_operator.lifecycle.plan import Announcement, Serve, Serving, Step, Waiting
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.observation import Observation, TargetSeen
 
+CHECK = timedelta(seconds=30)
 HOUR = timedelta(hours=1)
 MOST_REAPPLIED = 3
 
@@ -33,20 +35,50 @@ def restore(seen: Observation, now: datetime) -> Step | None:
     if current is None:
         claims = tuple(serve(seen, current, target) for target in unclaimed)
         return Step(actions=claims) if claims else None
-    wiped = [t for t in seen.targets if t.digest is None and not t.foreign_manager]
-    allowed = [t for t in wiped if len(_recent(seen, t, now)) < MOST_REAPPLIED]
-    if not allowed:
+    gone = [t for t in seen.targets if t.digest is None and not t.foreign_manager]
+    if not gone:
         return None
-    names = {t.target.target_ref.name for t in allowed}
+    step = apply(seen, current, gone, now)
+    return step if step.actions else None
+
+
+def apply(
+    seen: Observation, generation: ModelGeneration, targets: Sequence[TargetSeen], now: datetime
+) -> Step:
+    """Make targets carry a generation; where our fields were wiped, at most 3 times an hour."""
+    spent = [target for target in targets if _spent(seen, target, now)]
+    allowed = [target for target in targets if target not in spent]
+    if not allowed:
+        return Step(waiting=_fields_wiped(spent[0]), wake_after=CHECK)
+    names = {t.target.target_ref.name for t in allowed if _wiped(seen, t)}
     events = tuple(
         Announcement("FieldsRestored", f"Deployment {name}: our fields were gone; applied again")
         for name in sorted(names)
     )
     return Step(
-        actions=tuple(serve(seen, current, target) for target in allowed),
-        facts={"targets": _counted(seen, names, now)},
+        actions=tuple(serve(seen, generation, target) for target in allowed),
+        facts={"targets": _counted(seen, names, now)} if names else {},
         events=events,
     )
+
+
+def _wiped(seen: Observation, target: TargetSeen) -> bool:
+    """Whether a target lacks our fields that carried them before."""
+    carried = live(seen) is not None or _known(seen, target.target.target_ref.name).digest
+    return target.digest is None and bool(carried)
+
+
+def _spent(seen: Observation, target: TargetSeen, now: datetime) -> bool:
+    return _wiped(seen, target) and len(_recent(seen, target, now)) >= MOST_REAPPLIED
+
+
+def _fields_wiped(target: TargetSeen) -> Waiting:
+    message = (
+        f"{_name(target)}: our fields were wiped again after {MOST_REAPPLIED} applies "
+        "within an hour; find who replaces the Deployment (kubectl get deployment "
+        "--show-managed-fields) and let it leave our environment variables alone"
+    )
+    return Waiting("FieldsWiped", message, "Roll", targets=True)
 
 
 def serve(seen: Observation, generation: ModelGeneration | None, target: TargetSeen) -> Serve:
@@ -73,17 +105,8 @@ def in_sync(seen: Observation, now: datetime) -> Waiting | None:
     }
     if why := conflict(seen, digests):
         return why
-    if current is None or (under_way and servable(under_way)):
-        return None
-    for target in seen.targets:
-        if target.digest is None and len(_recent(seen, target, now)) >= MOST_REAPPLIED:
-            message = (
-                f"{_name(target)}: our fields were wiped again after {MOST_REAPPLIED} applies "
-                "within an hour; find who replaces the Deployment (kubectl get deployment "
-                "--show-managed-fields) and let it leave our environment variables alone"
-            )
-            return Waiting("FieldsWiped", message, "Roll", targets=True)
-    return None
+    spent = [target for target in seen.targets if _spent(seen, target, now)]
+    return _fields_wiped(spent[0]) if spent else None
 
 
 def blocked(seen: Observation) -> Waiting | None:
