@@ -4,7 +4,8 @@ from springtide_operator.cluster.cache import Store
 
 
 def thing(name, version, update="u", **fields):
-    metadata = {"namespace": "n", "name": name, "resourceVersion": str(version)}
+    metadata = {"namespace": "n", "name": name, "uid": f"uid-{name}"}
+    metadata["resourceVersion"] = str(version)
     return {"metadata": metadata | {"labels": {"update": update}}, **fields}
 
 
@@ -54,6 +55,36 @@ def test_replayed_old_events_change_nothing():
     assert held.follow(thing("a", 4, x=1)) == []
     assert held.follow_deletion(thing("a", 4)) == []
     assert held.get("n", "a")["x"] == 2
+
+
+def test_what_was_deleted_does_not_come_back_with_a_replayed_event():
+    held = store()
+    held.replace([thing("a", 5), thing("b", 5), thing("c", 5)], 6)
+    held.follow_deletion(thing("a", 9))
+    held.forget("n", "b", "uid-b")
+    held.replace([], 10)
+    for name in "abc":
+        assert held.follow(thing(name, 5)) == []
+    assert held.of_update("n", "u") == []
+    held.follow(thing("a", 12))
+    assert names(held.of_update("n", "u")) == ["a"]
+
+
+def test_an_object_whose_deletion_is_told_before_its_creation_is_no_ghost():
+    held = store()
+    held.replace([], 5)
+    assert held.follow_deletion(thing("a", 8)) == []
+    assert held.follow(thing("a", 7)) == []
+    assert held.of_update("n", "u") == []
+
+
+def test_only_so_many_deletions_are_remembered(monkeypatch):
+    monkeypatch.setattr("springtide_operator.cluster.cache.MOST_BURIED", 2)
+    held = store()
+    held.replace([], 5)
+    for number in range(9):
+        held.follow_deletion(thing(f"a{number}", 10 + number))
+    assert len(held._buried) == 2
 
 
 def test_an_object_that_moves_to_another_update_leaves_the_first():

@@ -17,6 +17,9 @@ Place = tuple[str, str]
 Owner = Callable[[Raw], str]
 """Tells the name of the update that an object belongs to; empty for none."""
 
+MOST_BURIED = 10_000
+"""Deleted objects that are remembered, of each kind."""
+
 
 class Store:
     """All objects of one kind."""
@@ -26,6 +29,8 @@ class Store:
         self._trim = trim
         self._objects: dict[Place, Raw] = {}
         self._owned: defaultdict[Place, set[Place]] = defaultdict(set)
+        self._buried: dict[Place, int] = {}
+        """Resource version of the last deletion: what is told again from before it is a ghost."""
         self.version = 0
         """Resource version up to which everything that happened is known."""
         self.listed = False
@@ -55,6 +60,7 @@ class Store:
         ]
         for held in gone:
             self._drop(held)
+            self._bury(identity(held), version(held))
         changed = [item for item in items if self._put(item)]
         self.version = at
         self.listed = True
@@ -70,6 +76,7 @@ class Store:
     def follow_deletion(self, item: Raw) -> list[Raw]:
         """Take in a watch's DELETED; return the object that went, if it was still held."""
         self.version = max(self.version, version(item))
+        self._bury(identity(item), version(item))
         held = self._objects.get(identity(item))
         if held is None or version(held) > version(item):
             return []
@@ -89,9 +96,18 @@ class Store:
         held = self._objects.get((namespace, name))
         if held is not None and held["metadata"]["uid"] == uid:
             self._drop(held)
+            self._bury((namespace, name), version(held))
+
+    def _bury(self, place: Place, at: int) -> None:
+        """Remember a deletion, as the newest of those that are remembered."""
+        self._buried[place] = max(at, self._buried.pop(place, 0))
+        if len(self._buried) > MOST_BURIED:
+            del self._buried[next(iter(self._buried))]
 
     def _put(self, item: Raw) -> bool:
         place = identity(item)
+        if version(item) <= self._buried.get(place, -1):
+            return False
         held = self._objects.get(place)
         if held is not None:
             if version(held) >= version(item):

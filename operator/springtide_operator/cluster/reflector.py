@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from springtide_operator.cluster.kinds import Kind, Raw
 
 WATCH_SECONDS = (40, 55)
-"""A watch is ended by the server after so long. One that fell silent ends 10 s later, so that
-every change is handled within 75 s."""
+"""A watch is ended by the server after so long. One that fell silent is given up 10 s later and
+followed by a list, so that every change is handled within 75 s."""
 
 FAILURES_BEFORE_LIST = 3
 """A watch that cannot go on from its version so often lists anew."""
@@ -77,7 +77,9 @@ class Reflector:
                 self._fresh = False
                 await asyncio.sleep(random.uniform(0, 0.5))
             except errors.Timeout:
-                log.info("watch fell silent, going on", kind=self.kind.name)
+                # The next watch may be as deaf: only a list is sure to tell what happened.
+                log.info("watch fell silent, listing anew", kind=self.kind.name)
+                self._fresh = False
                 await self._pause("")
             except errors.ApiError as error:
                 await self._pause(str(error), at_least=error.retry_after or 0.0)
