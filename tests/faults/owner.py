@@ -25,10 +25,10 @@ def ranker(scene, *env, **spec):
     )
 
 
-async def serving(ground, *observers):
+async def serving(ground, *observers, **changes):
     """A scene whose first generation is live."""
     scene = await directed(ground)
-    await scene.declare()
+    await scene.declare(**changes)
     await scene.start(*observers)
     await play(scene, LIFE[:2])
     return scene

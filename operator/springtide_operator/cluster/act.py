@@ -14,6 +14,7 @@ from springtide_api.generation import GenerationStatus
 from springtide_operator.cluster import errors
 from springtide_operator.cluster.jobs_seen import controller_uid
 from springtide_operator.cluster.kinds import DEPLOYMENT, GENERATION, JOB, UPDATE
+from springtide_operator.cluster.targets_seen import foreign_manager
 from springtide_operator.lifecycle import plan as plans
 from springtide_operator.manifests import identity, job, serving
 
@@ -141,13 +142,33 @@ class Hands:
         await self._patch(UPDATE, update.namespace, update.name, operations)
 
     async def _serve(self, update: Meta, name: str, action: plans.Serve) -> None:
-        """Apply, never by force: what others set is theirs."""
+        """Apply, not by force: what others set is theirs."""
         body = serving.deployment(update, action)
         self.asking.forget_deployment(update.namespace, name)
         manager = names.field_manager(update.name)
-        applied = await self.client.apply(DEPLOYMENT, body, manager=manager)
+        try:
+            applied = await self.client.apply(DEPLOYMENT, body, manager=manager)
+        except errors.Conflict as error:
+            own = error.fields and all(path.startswith(serving.OWN_KEYS) for path in error.fields)
+            if not own:
+                raise
+            applied = await self._take_own_keys(update, action, body)
         if names.LABEL_UPDATE in (applied["metadata"].get("labels") or {}):
             self.cache.insert(DEPLOYMENT, applied)
+
+    async def _take_own_keys(self, update: Meta, action: plans.Serve, body: Raw) -> Raw:
+        """Apply by force where others own nothing but our labels and annotations.
+
+        `kubectl rollout undo` and `replace` leave their name on these, and nobody who then takes
+        his hands off our variables would think of them. It holds for the Deployment as read here.
+        """
+        target, manager = action.target, names.field_manager(update.name)
+        live = await self.client.get(DEPLOYMENT, update.namespace, target.target_ref.name)
+        if other := foreign_manager(live, target, manager):
+            raise errors.Conflict(f"{target.target_ref.name}: {other} sets our variables now")
+        version = live["metadata"]["resourceVersion"]
+        held = {**body, "metadata": {**body["metadata"], "resourceVersion": version}}
+        return await self.client.apply(DEPLOYMENT, held, manager=manager, force=True)
 
     async def _patch(self, kind: Kind, namespace: str, name: str, operations: list[Raw]) -> None:
         patched = await self.client.patch(

@@ -37,7 +37,12 @@ class NotFound(ApiError):
 
 
 class Conflict(ApiError):
-    """409: somebody else changed, owns or deletes it; read again."""
+    """409: somebody else changed, owns or deletes it; read again.
+
+    `fields` are the paths of an apply that other managers own.
+    """
+
+    fields: frozenset[str] = frozenset()
 
 
 class AlreadyExists(Conflict):
@@ -118,11 +123,15 @@ def of_status(
     if kind is Conflict and reason == "AlreadyExists":
         kind = AlreadyExists
     details = body.get("details") or {}
-    causes = {str(cause.get("reason")) for cause in details.get("causes") or []}
-    if kind is Forbidden and "NamespaceTerminating" in causes:
+    causes = details.get("causes") or []
+    if kind is Forbidden and any(each.get("reason") == "NamespaceTerminating" for each in causes):
         kind = Terminating
     if retry_after is None:
         asked = details.get("retryAfterSeconds")
         retry_after = float(asked) if asked else None
     text = f"{what}: {status} {reason}: {body.get('message') or 'no message'}"
-    return kind(text, status=status, reason=reason, retry_after=retry_after)
+    error = kind(text, status=status, reason=reason, retry_after=retry_after)
+    if isinstance(error, Conflict):
+        owned = [each for each in causes if each.get("reason") == "FieldManagerConflict"]
+        error.fields = frozenset(str(each.get("field")) for each in owned)
+    return error

@@ -12,6 +12,7 @@ from springtide_api.names import (
     ANNOTATION_DIGEST,
     ANNOTATION_NUMBER,
     ANNOTATION_UPDATE_UID,
+    GROUP,
     LABEL_GENERATION,
     LABEL_ROLE,
     LABEL_UPDATE,
@@ -22,6 +23,13 @@ if TYPE_CHECKING:
     from springtide_operator.lifecycle.plan import Serve
 
 LIVE = "live"
+
+OWN_KEYS = tuple(
+    f".{template}metadata.{keys}.{GROUP}/"
+    for template in ("", "spec.template.")
+    for keys in ("labels", "annotations")
+)
+"""Paths of labels and annotations that nobody but us has any use for."""
 
 
 def deployment(update: Meta, serve: Serve) -> dict[str, Any]:

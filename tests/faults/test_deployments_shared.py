@@ -1,0 +1,137 @@
+"""What others own of a target: replicas, image, its pauses, and another update's claim."""
+
+import asyncio
+
+import pytest
+from faults.directing import condition, directed
+from faults.owner import applies, carries_live, run, serving
+from faults.playing import Recorder
+
+from springtide_operator.cluster.kinds import UPDATE
+
+pytestmark = pytest.mark.apiserver
+
+
+def in_sync(scene):
+    return condition(scene.told, "TargetsInSync").get("status") == "True"
+
+
+@pytest.mark.survives(
+    "Deployments",
+    "an autoscaler scales the Deployment, at rest and during a roll",
+    "replicas are never ours: no write at rest, the roll waits for the new number of pods",
+)
+@pytest.mark.survives(
+    "Deployments",
+    "somebody changes the image during a roll",
+    "the image stays as it was set; both changes roll out together",
+)
+async def test_replicas_and_image_are_never_ours(ground, kinds):
+    async def scaled():
+        recorder = Recorder()
+        scene = await serving(ground, recorder)
+        place = ("-n", scene.namespace)
+        known = len(applies(recorder))
+        await run(kinds, "scale", "deployment/ranker", "--replicas=5", *place)
+        await scene.until(lambda scene: scene.told["targets"][0]["wanted"] == 5)
+        assert in_sync(scene)
+        assert len(applies(recorder)) == known
+        scene.pods_ready = False
+        scene.world.months.append("2025-03")
+        await scene.ask("run@2")
+        await scene.until(lambda scene: len(scene.templates) == 2)
+        await run(kinds, "scale", "deployment/ranker", "--replicas=3", *place)
+        await scene.make_ready()
+        await scene.until(lambda scene: (scene.told.get("live") or {}).get("number") == 2)
+        deployment = await scene.deployment()
+        assert deployment["spec"]["replicas"] == 3
+        (ours,) = [
+            each
+            for each in deployment["metadata"]["managedFields"]
+            if each["manager"] == "springtide:shop"
+        ]
+        assert "f:replicas" not in ours["fieldsV1"]["f:spec"]
+        assert len(applies(recorder)) == known + 1
+
+    async def new_image():
+        scene = await serving(ground)
+        scene.pods_ready = False
+        scene.world.months.append("2025-03")
+        await scene.ask("run@2")
+        await scene.until(lambda scene: len(scene.templates) == 2)
+        await run(
+            kinds, "set", "image", "deployment/ranker", "server=server:2", "-n", scene.namespace
+        )
+        await scene.make_ready()
+        await scene.until(lambda scene: (scene.told.get("live") or {}).get("number") == 2)
+        (container,) = (await scene.deployment())["spec"]["template"]["spec"]["containers"]
+        assert container["image"] == "server:2"
+        await carries_live(scene)
+
+    await asyncio.gather(scaled(), new_image())
+
+
+@pytest.mark.survives(
+    "Deployments",
+    "the Deployment is paused, or scaled to 0, when a roll is due",
+    "`TargetPaused` or `TargetScaledToZero` says what to do, the deadline stands still; it goes on "
+    "by itself",
+)
+async def test_a_roll_waits_for_a_deployment_that_cannot_roll_and_its_clock_stands(ground, kinds):
+    async def held(stop, go_on, reason):
+        scene = await serving(ground)
+        place = ("deployment/ranker", "-n", scene.namespace)
+        await run(kinds, *stop, *place)
+        scene.world.months.append("2025-03")
+        await scene.ask("run@2")
+        await scene.until(
+            lambda scene: condition(scene.told, "Stalled").get("reason") == reason, 90
+        )
+        rollout = scene.generation(2)["rollout"]
+        assert "promotedAt" not in rollout
+        await asyncio.sleep(4)
+        await run(kinds, *go_on, *place)
+        await scene.until(lambda scene: (scene.told.get("live") or {}).get("number") == 2, 90)
+        assert scene.generation(2)["rollout"]["deadline"] > rollout["deadline"]
+        await scene.until(lambda scene: not condition(scene.told, "Stalled"))
+
+    await asyncio.gather(
+        held(["rollout", "pause"], ["rollout", "resume"], "TargetPaused"),
+        held(["scale", "--replicas=0"], ["scale", "--replicas=2"], "TargetScaledToZero"),
+    )
+
+
+@pytest.mark.survives(
+    "Deployments",
+    "two updates name one Deployment, made at the same moment",
+    "one claims it; the other is `TargetClaimed`, names the first, and writes nothing to it",
+)
+async def test_a_deployment_has_one_update(ground):
+    scene = await directed(ground)
+    await scene.declare()
+    written = await scene.update()
+    metadata = {"namespace": scene.namespace, "name": "rival"}
+    body = {"apiVersion": written["apiVersion"], "kind": written["kind"], "spec": written["spec"]}
+    await scene.client.create(UPDATE, {**body, "metadata": metadata})
+    await scene.start()
+
+    def stalled():
+        held = [scene.ground.cache.get(UPDATE, scene.namespace, name) for name in ("shop", "rival")]
+        told = [(raw or {}).get("status") or {} for raw in held]
+        return [condition(each, "Stalled") for each in told]
+
+    await scene.until(
+        lambda _: (
+            sorted(bool(each) for each in stalled()) == [False, True]
+            and all(scene.told.get("phase") for _ in stalled())
+        ),
+        90,
+    )
+    await asyncio.sleep(3)
+    (refused,) = filter(None, stalled())
+    assert refused["reason"] == "TargetClaimed"
+    owner = (await scene.deployment())["metadata"]["labels"]["springtide.dev/update"]
+    assert f"is served by IncrementalUpdate {owner}" in refused["message"]
+    managers = {each["manager"] for each in (await scene.deployment())["metadata"]["managedFields"]}
+    rivals = {"springtide:shop", "springtide:rival"} - {f"springtide:{owner}"}
+    assert not managers & rivals
