@@ -20,16 +20,27 @@ SETTLING_SECONDS = 15
 """The status of what only the progress says may be so old."""
 
 
+_lived = []
+
+
 async def undisturbed(ground):
-    """Live once; return the number of writes and the world at the end."""
+    """Live once in all tests; return the number of writes and the world at the end."""
+    if not _lived:
+        recorder = Recorder()
+        world = await live(ground, recorder)
+        _lived.append((len(recorder.writes), world))
+    return _lived[0]
+
+
+async def live(ground, *observers):
+    """Live once; return the world at the end."""
     scene = await ground.scene()
-    recorder = Recorder()
     await scene.declare()
-    await scene.start(recorder)
+    await scene.start(*observers)
     await play(scene)
     world = await world_of(scene)
     await scene.close()
-    return len(recorder.writes), world
+    return world
 
 
 async def disturbed(ground, wanted, crash):

@@ -1,0 +1,137 @@
+"""Watches that say nothing for ever, and watches that say everything ten times."""
+
+import asyncio
+import random
+from collections import Counter
+
+import pytest
+from faults.life import LIFE, play
+from faults.playing import Recorder
+from faults.rules import rewrite
+from faults.test_crashes import lasting, live
+
+from springtide_operator.cluster import reflector
+
+pytestmark = pytest.mark.apiserver
+
+HANDLED_SECONDS = 75
+REST_SECONDS = 15
+
+
+class Hole:
+    """Lets nothing through once it is there, and ends nothing."""
+
+    def __init__(self):
+        self.there = False
+
+    async def __call__(self, lines):
+        async for line in lines:
+            if self.there:
+                await asyncio.Event().wait()
+            yield line
+
+
+@pytest.mark.survives(
+    "API server",
+    "all watches fall silent without an end, and so do those that follow them",
+    "every change is handled within 75 s; the liveness probe stays good",
+)
+@pytest.mark.parametrize(
+    ("watch_seconds", "timeout"),
+    [((2, 3), 2.0), pytest.param(reflector.WATCH_SECONDS, 10.0, marks=pytest.mark.faults)],
+)
+async def test_changes_are_handled_although_watches_say_nothing(
+    ground, proxy, monkeypatch, watch_seconds, timeout
+):
+    monkeypatch.setattr(reflector, "WATCH_SECONDS", watch_seconds)
+    within = HANDLED_SECONDS - (55 - watch_seconds[1]) - (10 - timeout)
+    edited, trained = await ground.scene(), await ground.scene(prompt=False)
+    hole = Hole()
+    proxy.rules.append(rewrite(hole))
+    for scene in (edited, trained):
+        await scene.declare()
+        operator = await scene.start(through=proxy.connection)
+        operator.client.timeout = timeout
+    await play(edited, LIFE[:1])
+    await trained.until(lambda scene: scene.started)
+    hole.there = True
+    (job,) = trained.started.values()
+    await trained.end(job)
+    imported = asyncio.create_task(
+        trained.until(lambda scene: scene.generation(0).get("artifact"), within)
+    )
+    for suspend in (True, False, True):
+        await edited.edit(suspend=suspend)
+        wanted = "Suspended" if suspend else "Idle"
+        await edited.until(lambda scene, wanted=wanted: scene.told.get("phase") == wanted, within)
+        assert edited.operators[0].health().problems() == []
+    await imported
+
+
+class Echo:
+    """Tells every event ten times, out of order, and old ones again and again, also at rest."""
+
+    def __init__(self):
+        self._random = random.Random(7)
+        self._told = {}
+
+    def of(self, call):
+        async def change(lines):
+            told = self._told.setdefault(call.path, [])
+            async for batch in batches(lines, 0.1):
+                told += batch
+                old = self._random.sample(told, min(len(told), 30))
+                every = [*batch * 10, *old]
+                self._random.shuffle(every)
+                yield b"".join(every)
+
+        return change
+
+    async def __call__(self, call, pass_on):
+        return await rewrite(self.of(call))(call, pass_on)
+
+
+async def batches(lines, seconds):
+    """Collect what comes within so many seconds, empty ones too."""
+    queue = asyncio.Queue()
+
+    async def pump():
+        async for line in lines:
+            queue.put_nowait(line)
+
+    pumping = asyncio.create_task(pump())
+    try:
+        while not pumping.done():
+            await asyncio.sleep(seconds)
+            yield [queue.get_nowait() for _ in range(queue.qsize())]
+    finally:
+        pumping.cancel()
+        await asyncio.gather(pumping, return_exceptions=True)
+
+
+def what(write):
+    """Name a write without what differs between two lives."""
+    verb, path = write
+    kind, *rest = path.partition("/namespaces/")[2].split("/")[1:]
+    return verb, kind, rest[-1] if "status" in rest else ""
+
+
+@pytest.mark.survives(
+    "API server",
+    "every watch event comes ten times, out of order, and old ones come again for ever",
+    "the same end by the same writes, and none at rest",
+)
+async def test_repeated_reordered_and_old_events_change_nothing(ground, proxy):
+    usual, recorder = Recorder(), Recorder()
+    life = asyncio.create_task(live(ground, usual))
+    scene = await ground.scene()
+    await scene.declare()
+    proxy.rules.append(Echo())
+    await scene.start(recorder, through=proxy.connection)
+    await play(scene)
+    lived = Counter(map(what, recorder.writes))
+    assert await lasting(scene, await life) == []
+    assert lived - Counter(map(what, usual.writes)) == {}
+    before = len(recorder.writes)
+    await asyncio.sleep(REST_SECONDS)
+    assert recorder.writes[before:] == []
