@@ -66,6 +66,11 @@ def remove_the_manifest(path: Path) -> None:
 DAMAGES = [flip, cut, take, add, change_the_manifest, remove_the_manifest]
 
 
+@pytest.mark.survives(
+    "Model",
+    "an artifact that was swapped, cut, or lost or gained a file",
+    "refused by trainer, evaluator and server, with its folder, the digest and what to do",
+)
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_any_difference_is_refused(home, tmp_path, damage):
     made = artifact.commit(folder(tmp_path / "a"), home)
@@ -73,6 +78,25 @@ def test_any_difference_is_refused(home, tmp_path, damage):
     with pytest.raises(Refused) as refused:
         artifact.verify(home.artifact(made.digest), made.digest)
     assert refused.value.failure.reason == "DigestMismatch"
+    assert str(home.artifact(made.digest)) in refused.value.failure.message
+    assert refused.value.failure.message.endswith("; restore the folder from a copy")
+
+
+@pytest.mark.survives(
+    "Model", "one flipped bit in an artifact", "refused with the file and both its hashes"
+)
+def test_a_flipped_bit_is_told_with_the_file_and_both_hashes(home, tmp_path):
+    made = artifact.commit(folder(tmp_path / "a"), home)
+    right = artifact.file_digest(home.artifact(made.digest) / "model.safetensors")
+    flip(home.artifact(made.digest))
+    wrong = artifact.file_digest(home.artifact(made.digest) / "model.safetensors")
+    with pytest.raises(Refused) as refused:
+        artifact.verify(home.artifact(made.digest), made.digest)
+    assert refused.value.failure.message == (
+        f"model.safetensors in {home.artifact(made.digest)} is not what its manifest says "
+        f"(256 bytes, sha256 {wrong[:12]}, not 256 bytes, {right[:12]}); "
+        "restore the folder from a copy"
+    )
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -83,6 +107,9 @@ def test_who_makes_it_again_replaces_a_damaged_one(home, tmp_path, damage):
     artifact.verify(home.artifact(made.digest), made.digest)
 
 
+@pytest.mark.survives(
+    "Model", "a symlink inside an artifact", "refused, whatever it leads to; copy the file"
+)
 def test_a_link_is_refused_even_with_the_right_content(home, tmp_path):
     made = artifact.commit(folder(tmp_path / "a"), home)
     path = home.artifact(made.digest) / "config.json"
@@ -91,8 +118,14 @@ def test_a_link_is_refused_even_with_the_right_content(home, tmp_path):
     with pytest.raises(Refused) as refused:
         artifact.verify(home.artifact(made.digest), made.digest)
     assert refused.value.failure.reason == "UnsafeArtifact"
+    assert f"{path} is a link or no plain file" in refused.value.failure.message
 
 
+@pytest.mark.survives(
+    "Model",
+    "a candidate with a pickle, a script or a library among its files",
+    "refused before anything is loaded, with the file and the kinds that are allowed",
+)
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "modeling.py", "weights.pkl", "library.so"])
 def test_a_file_that_may_run_code_is_refused_even_if_the_manifest_names_it(home, tmp_path, name):
     made = folder(tmp_path / "a")
@@ -103,6 +136,9 @@ def test_a_file_that_may_run_code_is_refused_even_if_the_manifest_names_it(home,
     assert refused.value.failure.reason == "UnsafeArtifact"
 
 
+@pytest.mark.survives(
+    "Model", "a manifest that names files by ../", "refused before a file is opened"
+)
 def test_a_manifest_that_names_files_elsewhere_is_refused(tmp_path):
     made = folder(tmp_path / "a")
     files = [{"path": "../b/config.json", "sha256": "0" * 64, "size": 2}]

@@ -73,13 +73,18 @@ def test_scratch_is_empty_at_the_start_and_gone_at_the_end(tmp_path):
     assert not tmp.exists()
 
 
+@pytest.mark.survives(
+    "Model", "../ in a URI, plain or encoded", "refused with the URI and its field"
+)
 @pytest.mark.parametrize(
     "uri",
     ["s3://bucket/x", "file://host/x", "file:x", "/x", "file:///x/../y", "file:///x/%2e%2e/y", ""],
 )
 def test_only_plain_file_uris_are_read(uri):
-    with pytest.raises(Refused, match="file:///"):
+    with pytest.raises(Refused) as refused:
         local_path(uri, "spec.model.initial.uri")
+    assert refused.value.failure.message == f"{uri!r} is no file:/// URI without '..'"
+    assert refused.value.failure.field == "spec.model.initial.uri"
 
 
 def test_a_uri_and_its_path_are_each_other(tmp_path):

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import signal
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from springtide_api.contract import ArtifactMade, ExitCode, Result
 from springtide_trainer import import_model, stage
 from springtide_trainer.errors import Diverged, Interrupted, Refused
+from springtide_trainer.storage import Home
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,6 +98,16 @@ def test_a_committed_result_is_said_again_under_the_new_job_without_work(pod):
     pod(lambda: MADE, job="job-1")
     code, said = pod(raising(AssertionError("worked again")), job="job-2")
     assert (code, said.job, said.imported) == (0, "job-2", MADE)
+
+
+def test_a_look_for_data_leaves_the_scratch_of_another_that_may_be_at_work(tmp_path):
+    home = Home(tmp_path)
+    for name in ("shop-1-probe-1-killed", "shop-1-probe-2-running"):
+        (tmp_path / "tmp" / name).mkdir(parents=True)
+    before = time.time() - 2 * stage.DAY
+    os.utime(tmp_path / "tmp" / "shop-1-probe-1-killed", (before, before))
+    home.sweep("shop-1-probe-3", spare=stage.DAY)
+    assert [left.name for left in (tmp_path / "tmp").iterdir()] == ["shop-1-probe-2-running"]
 
 
 def test_where_another_pod_was_faster_its_result_is_said(pod, tmp_path):

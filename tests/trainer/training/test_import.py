@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from springtide_trainer import import_model
 from springtide_trainer.artifact import verify
 from springtide_trainer.errors import Refused
 from springtide_trainer.models import load
@@ -119,16 +120,78 @@ def endless_header(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(b"\xff" * 7 + b"\x7f" + content[8:])
 
 
-@pytest.mark.parametrize(
-    "spoil",
-    [pickled, remote_code, remote_code_of_the_tokenizer, link_that_leaves, endless_header],
+def remote_code_deep_inside(folder: Path) -> None:
+    edit(folder / "config.json", text_config={"layers": [{"auto_map": {}}]})
+
+
+def endless_settings(folder: Path) -> None:
+    (folder / "config.json").write_text(" " * (2 << 20))
+
+
+@pytest.mark.survives(
+    "Model",
+    "a pickle as the initial model",
+    "refused before it is opened, with the file and what to convert it to",
 )
-def test_what_could_run_code_is_refused_before_it_is_loaded(published, import_folder, spoil):
+@pytest.mark.survives(
+    "Model", "a model with remote code", "refused before anything is loaded, with the file"
+)
+@pytest.mark.survives(
+    "Model",
+    "a safetensors file whose header claims 8 EiB, settings of megabytes",
+    "refused by their sizes before they are read",
+)
+@pytest.mark.survives(
+    "Model", "a symlink out of the model's folder", "refused with the link's path; not followed"
+)
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (
+            pickled,
+            "{folder} holds its weights only in pytorch_model.bin, a pickle, which can run code; "
+            "convert it to model.safetensors",
+        ),
+        (
+            remote_code,
+            "{folder}/config.json names code of its own (auto_map); give a model of the library",
+        ),
+        (
+            remote_code_deep_inside,
+            "{folder}/config.json names code of its own (auto_map); give a model of the library",
+        ),
+        (
+            remote_code_of_the_tokenizer,
+            "{folder}/tokenizer_config.json names code of its own (auto_map); give a model of the "
+            "library",
+        ),
+        (
+            link_that_leaves,
+            "{folder}/model.safetensors is a link that leaves the folder; copy the file there "
+            "instead",
+        ),
+        (
+            endless_header,
+            "{folder}/model.safetensors: a header of 9,223,372,036,854,775,807 bytes in a file of "
+            "{size:,}; copy the file again",
+        ),
+        (
+            endless_settings,
+            "{folder}/config.json is longer than 1,048,576 bytes; copy it again",
+        ),
+    ],
+)
+def test_what_could_run_code_is_refused_before_it_is_loaded(
+    published, import_folder, spoil, said, monkeypatch
+):
+    size = (published / "model.safetensors").stat().st_size
     spoil(published)
+    monkeypatch.setattr(import_model, "_load", lambda *_: pytest.fail("was loaded"))
     with pytest.raises(Refused) as refused:
         import_folder(published)
     assert refused.value.failure.reason == "UnsafeArtifact"
     assert refused.value.failure.field == "spec.model.initial.uri"
+    assert refused.value.failure.message == said.format(folder=published, size=size)
 
 
 def no_folder(folder: Path) -> None:
@@ -166,24 +229,40 @@ def quantized(folder: Path) -> None:
     edit(folder / "config.json", quantization_config={"bits": 4})
 
 
+@pytest.mark.survives(
+    "Model",
+    "an initial model that is incomplete, damaged or of another kind",
+    "refused with the folder, what is missing and what to do",
+)
 @pytest.mark.parametrize(
-    ("spoil", "reason"),
+    ("spoil", "reason", "said"),
     [
-        (no_folder, "MissingModel"),
-        (no_weights, "MissingModel"),
-        (no_tokenizer, "MissingTokenizer"),
-        (a_part_of_the_encoder_is_missing, "InvalidModel"),
-        (weights_cut_short, "InvalidModel"),
-        (no_json, "InvalidModel"),
-        (another_task, "UnsupportedModel"),
-        (quantized, "UnsupportedModel"),
+        (no_folder, "MissingModel", " is no folder; is the claim mounted there?"),
+        (no_weights, "MissingModel", " has no model.safetensors; put the weights there"),
+        (no_tokenizer, "MissingTokenizer", " has no tokenizer; one of "),
+        (
+            a_part_of_the_encoder_is_missing,
+            "InvalidModel",
+            ": 1 weights of the encoder are missing, such as "
+            "bert.encoder.layer.1.output.dense.weight; copy the whole folder",
+        ),
+        (weights_cut_short, "InvalidModel", "; copy it again"),
+        (no_json, "InvalidModel", "/config.json is no JSON ("),
+        (another_task, "UnsupportedModel", ": model_type 'whisper' is no encoder that can"),
+        (quantized, "UnsupportedModel", ": quantized weights cannot be trained; give the original"),
     ],
 )
-def test_what_cannot_be_trained_is_refused_with_the_reason(published, import_folder, spoil, reason):
+def test_what_cannot_be_trained_is_refused_with_the_reason(
+    published, import_folder, spoil, reason, said
+):
     spoil(published)
     with pytest.raises(Refused) as refused:
         import_folder(published)
     assert refused.value.failure.reason == reason
+    assert refused.value.failure.field == "spec.model.initial.uri"
+    assert str(published) in refused.value.failure.message
+    assert said in refused.value.failure.message
+    assert refused.value.failure.message.isprintable()
 
 
 def test_more_tokens_than_the_model_reads_are_refused(published, import_folder):
