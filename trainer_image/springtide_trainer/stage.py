@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 DEFECT = 1
 """Exit code of an error that nobody foresaw."""
 SIGTERMED = 128 + signal.SIGTERM
+DAY = 86_400.0
+"""Two looks for data may run at once, and none so long."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ def _commit(result: Result, final: Path, tmp: Path) -> Result:
 
 def _tidy(run: RunFile, home: Home) -> None:
     """Remove what a committed result makes useless: scratch of killed attempts, checkpoints."""
-    home.sweep(run.job)
+    home.sweep(run.job, spare=DAY if run.stage == "probe" else 0.0)
     if run.stage == "train" and run.number is not None:
         shutil.rmtree(home.checkpoints(run.number), ignore_errors=True)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,11 +60,17 @@ class Home:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def sweep(self, job: str) -> None:
-        """Remove what killed attempts at the same stage left in `tmp/`."""
+    def sweep(self, job: str, spare: float = 0.0) -> None:
+        """Remove what killed attempts at the same stage left in `tmp/`.
+
+        Args:
+            job: The Job of this attempt.
+            spare: Leave what is younger than so many seconds: it may be at work.
+        """
         attempts = job.rpartition("-")[0]
         for left in (self.path / "tmp").glob(f"{attempts}-*"):
-            shutil.rmtree(left, ignore_errors=True)
+            if not spare or time.time() - left.lstat().st_mtime > spare:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def folder_name(digest: str) -> str:
