@@ -14,6 +14,7 @@ from springtide_api.contract import Result, RunFile
 from springtide_api.names import job_name
 from springtide_api.schema import duration
 from springtide_operator.lifecycle.attempts import (
+    GRACE,
     Absent,
     Done,
     Hopeless,
@@ -156,7 +157,9 @@ def _under_way(
     if waiting:
         why = Waiting("Pending", waiting, ask.title, short=_short(waiting))
         return Step(waiting=why, wake_after=timedelta(seconds=30))
-    return Step(waiting=Waiting("Running", "", ask.title), wake_after=timedelta(minutes=1))
+    ended = job.succeeded or job.failed  # what its pod says is still to come
+    pause = GRACE if ended else timedelta(minutes=1)
+    return Step(waiting=Waiting("Running", "", ask.title), wake_after=pause)
 
 
 def _short(waiting: str) -> str:

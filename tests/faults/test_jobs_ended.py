@@ -1,0 +1,188 @@
+"""Jobs that end badly: which are tried again, which are not, and serving knows nothing of it."""
+
+import asyncio
+import json
+
+import pytest
+from faults.directing import directed
+from faults.life import LIFE, play
+
+pytestmark = pytest.mark.apiserver
+
+ATTEMPTS = {"limits": {"maxAttempts": 2}}
+
+
+async def training(ground, **changes):
+    """A scene with a live generation 1 in which generation 2 trains."""
+    scene = await directed(ground)
+    await scene.declare(**changes)
+    await scene.start()
+    await play(scene, LIFE[:2])
+    scene.held.add("train")
+    scene.world.months.append("2025-03")
+    await scene.ask("run@2")
+    return scene, await scene.job("train", since=2)
+
+
+def verdict(scene, number=2):
+    return scene.generation(number).get("verdict")
+
+
+async def recorded(scene, attempt):
+    """The status of training once it speaks of this attempt."""
+    await scene.until(lambda scene: scene.generation(2)["training"]["attempt"] == attempt)
+    return scene.generation(2)["training"]
+
+
+async def untouched(scene):
+    """Whether what is served is what was served before."""
+    live = scene.generation(1)["artifact"]["servedDigest"]
+    assert scene.templates == [live]
+    assert scene.told["live"]["number"] == 1
+
+
+@pytest.mark.survives(
+    "Jobs and pods",
+    "a pod is evicted or preempted (`DisruptionTarget`), more often than attempts are allowed",
+    "a new attempt each time under a name of its own, none counted; the run ends well",
+)
+async def test_disrupted_pods_cost_no_attempt(ground):
+    scene, job = await training(ground, training=ATTEMPTS)
+    names = []
+    for attempt in (1, 2, 3):
+        names.append(job["metadata"]["name"])
+        await scene.fail(job, 143, disrupted=True)
+        job = await scene.job("train", attempt + 1, since=2)
+    assert len({*names, job["metadata"]["name"]}) == 4
+    record = await recorded(scene, 4)
+    assert record["counted"] == 0
+    assert "disrupted" in record["lastFailure"]
+    assert len(await scene.events("Disrupted")) == 3
+    await scene.release()
+    await scene.until(lambda scene: scene.told["live"]["number"] == 2)
+
+
+FINAL = {3: "MissingColumn", 4: "TooLittleData", 5: "Diverged"}
+
+
+@pytest.mark.survives(
+    "Jobs and pods",
+    "the trainer ends with code 3, 4 or 5: invalid input, too little data, diverged",
+    "failed at once with the trainer's reason and message in status; serving untouched",
+)
+async def test_what_no_attempt_can_mend_fails_at_once(ground):
+    async def ends(code):
+        scene, job = await training(ground)
+        name = job["metadata"]["name"]
+        failure = {"reason": FINAL[code], "message": f"what is wrong with code {code}"}
+        said = {"job": name, "stage": "train", "number": 2, "ok": False, "failure": failure}
+        await scene.fail(job, code, json.dumps(said))
+        await scene.until(lambda scene: verdict(scene) == "Failed")
+        await scene.until(lambda scene: scene.told["lastRun"]["verdict"] == "Failed")
+        assert scene.told["lastRun"]["reason"] == FINAL[code]
+        assert failure["message"] in scene.told["lastRun"]["message"]
+        assert len(scene.runs("train")) == 2
+        await untouched(scene)
+
+    await asyncio.gather(*map(ends, FINAL))
+
+
+@pytest.mark.survives(
+    "Jobs and pods",
+    "the trainer ends with code 1 each time",
+    "tried again after a pause up to `maxAttempts`, then Failed with the code and the count",
+)
+@pytest.mark.survives(
+    "Jobs and pods",
+    "the kernel ends the trainer for its memory, or it says so itself (42)",
+    "tried again with half the batch; where `onOutOfMemory` is Fail, failed at once",
+)
+@pytest.mark.survives(
+    "Jobs and pods",
+    "a Job runs past its active deadline, its pod is gone",
+    "counted as a failed attempt with the Job's own reason, tried again",
+)
+async def test_what_another_attempt_may_mend_is_tried_again_up_to_the_limit(ground):
+    async def crashes():
+        scene, job = await training(ground, training=ATTEMPTS)
+        await scene.fail(job, 1)
+        job = await scene.job("train", 2, since=2)
+        await scene.fail(job, 1)
+        await scene.until(lambda scene: verdict(scene) == "Failed")
+        generation = scene.generation(2)
+        assert generation["reason"] == "ExitCode1"
+        assert "exit code 1" in generation["message"]
+        assert "2 of 2 attempts" in generation["message"]
+        await untouched(scene)
+
+    async def runs_out_of_memory(code, reason):
+        scene, job = await training(ground, training=ATTEMPTS)
+        await scene.fail(job, code, reason=reason)
+        job = await scene.job("train", 2, since=2)
+        run = json.loads(job["spec"]["template"]["metadata"]["annotations"]["springtide.dev/run"])
+        assert run["train"]["batchDivisor"] == 2
+        (adjusted,) = (await recorded(scene, 2))["adjustments"]
+        assert "1/2 of batchSize" in adjusted
+        await untouched(scene)
+        await scene.release()
+        await scene.until(lambda scene: scene.told["live"]["number"] == 2)
+
+    async def may_not_halve():
+        limits = {"maxAttempts": 2, "onOutOfMemory": "Fail"}
+        scene, job = await training(ground, training={"limits": limits})
+        await scene.fail(job, 137, reason="OOMKilled")
+        await scene.until(lambda scene: verdict(scene) == "Failed")
+        assert scene.generation(2)["reason"] == "OutOfMemory"
+        assert "onOutOfMemory" in scene.generation(2)["message"]
+        assert len(scene.runs("train")) == 2
+        await untouched(scene)
+
+    async def takes_too_long():
+        scene, job = await training(ground, training=ATTEMPTS)
+        await scene.finish(job, "FailureTarget", "Failed", reason="DeadlineExceeded")
+        await scene.job("train", 2, since=2)
+        record = await recorded(scene, 2)
+        assert "DeadlineExceeded" in record["lastFailure"]
+        assert record["counted"] == 1
+        await untouched(scene)
+
+    await asyncio.gather(
+        crashes(),
+        takes_too_long(),
+        runs_out_of_memory(137, "OOMKilled"),
+        runs_out_of_memory(42, "Error"),
+        may_not_halve(),
+    )
+
+
+@pytest.mark.survives(
+    "Jobs and pods",
+    "somebody deletes the Job of an import, a training or an evaluation while it runs",
+    "made again as the next attempt, counted; never taken for a success",
+)
+async def test_a_job_that_somebody_deletes_is_made_again_as_the_next_attempt(ground, kinds):
+    async def deleted(stage, number):
+        scene = await directed(ground, held=[stage])
+        scene.world.months = ["2025-01", "2025-02"]
+        await scene.declare()
+        await scene.start()
+        if stage != "import":
+            await scene.until(lambda scene: verdict(scene, 0) == "Imported")
+            await scene.ask("run@1")
+        record = {"import": "training", "train": "training", "evaluate": "evaluation"}[stage]
+        await scene.until(lambda scene: (scene.generation(number).get(record) or {}).get("jobUid"))
+        (job,) = scene.runs(stage)
+        place = ("-n", scene.namespace, "--wait=false")
+        await asyncio.to_thread(kinds.kubectl, "delete", "job", job["metadata"]["name"], *place)
+        again = await scene.job(stage, 2)
+        assert again["metadata"]["name"] == job["metadata"]["name"][:-1] + "2"
+        await scene.until(lambda scene: scene.generation(number)[record]["attempt"] == 2)
+        assert scene.generation(number)[record]["counted"] == 1
+        assert "was deleted by somebody" in scene.generation(number)[record]["lastFailure"]
+        assert scene.generation(number).get("verdict") == "Pending"
+        await scene.release()
+        done = {"import": "Imported"}.get(stage, "Bootstrapped")
+        await scene.until(lambda scene: verdict(scene, number) == done)
+        assert len(scene.runs(stage)) == 2
+
+    await asyncio.gather(deleted("import", 0), deleted("train", 1), deleted("evaluate", 1))

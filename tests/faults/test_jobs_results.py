@@ -1,0 +1,142 @@
+"""What a Job hands back is truncated, huge, no JSON or another's: nothing is promoted on it."""
+
+import asyncio
+import json
+
+import pytest
+from faults.directing import directed
+from lifecycle.world import digest
+
+pytestmark = pytest.mark.apiserver
+
+ONCE = {"limits": {"maxAttempts": 1}}
+SERVED = "sha256:" + "f" * 64
+
+
+async def at(ground, stage):
+    """A scene in which generation 1 is at this stage; it may be tried once."""
+    scene = await directed(ground, held=[stage])
+    scene.world.months = ["2025-01", "2025-02"]
+    await scene.declare(training=ONCE)
+    await scene.start()
+    await scene.until(lambda scene: scene.generation(0).get("verdict") == "Imported")
+    await scene.ask("run@1")
+    return scene, await scene.job(stage)
+
+
+EVALUATIONS = {
+    "truncated at 4,096 bytes": lambda text, said: text[: len(text) - 40],
+    "longer than the kubelet keeps": lambda text, said: text + " " * 5000,
+    "not JSON": lambda text, said: "Traceback (most recent call last): ...",
+    "empty": lambda text, said: "",
+    "a list": lambda text, said: f"[{text}]",
+    "of another Job": lambda text, said: json.dumps({**said, "job": said["job"][:-1] + "7"}),
+    "of another stage": lambda text, said: json.dumps({**said, "stage": "train"}),
+    "of another generation": lambda text, said: json.dumps({**said, "number": 7}),
+    "without numbers": lambda text, said: json.dumps({**said, "evaluate": None}),
+}
+"""What becomes of the message, and so of an attempt that ended with code 0."""
+
+
+@pytest.mark.survives(
+    "Results",
+    "the termination message is truncated, longer than 4 KiB, not JSON, empty, of another Job, "
+    "stage or generation, or without numbers, though the pod ended well",
+    "counted as a failed attempt, `ResultMissing`; nothing is judged on it, nothing promoted",
+)
+async def test_a_message_that_is_no_result_of_this_job_counts_as_a_failed_attempt(ground):
+    async def told(spoil):
+        scene, job = await at(ground, "evaluate")
+        said = await scene.result(job)
+        await scene.succeed(job, spoil(json.dumps(said), said))
+        await scene.until(lambda scene: scene.generation(1)["verdict"] == "Failed", 90)
+        assert scene.generation(1)["reason"] == "ResultMissing"
+        await scene.until(lambda scene: scene.told["lastRun"]["reason"] == "ResultMissing")
+        assert "missing or not its own" in scene.told["lastRun"]["message"]
+        assert scene.templates in ([], [""])
+        assert not scene.told.get("live")
+
+    await asyncio.gather(*map(told, EVALUATIONS.values()))
+
+
+def _rows(said, value):
+    rows = [[row[0], *[value] * 11, *row[12:]] for row in said["evaluate"]["rules"]]
+    return {**said, "evaluate": {**said["evaluate"], "rules": rows}}
+
+
+def _about(said, **changes):
+    return {**said, "evaluate": {**said["evaluate"], **changes}}
+
+
+NUMBERS = {
+    "NaN": lambda said: _rows(said, float("nan")),
+    "infinity": lambda said: _rows(said, float("inf")),
+    "nothing": lambda said: _rows(said, None),
+    "other weights": lambda said: _about(said, candidateDigest=SERVED),
+    "another holdout": lambda said: _about(said, holdoutDigest=digest("another")),
+    "a baseline that nobody asked for": lambda said: _about(said, baselineDigest=SERVED),
+    "a rule that nobody asked for": lambda said: _about(
+        said, rules=[["invented", *row[1:]] for row in said["evaluate"]["rules"]]
+    ),
+    "no rules": lambda said: _about(said, rules=[]),
+}
+
+
+@pytest.mark.survives(
+    "Results",
+    "numbers that are NaN, infinite or missing; of other weights, another holdout, a rule that "
+    "nobody asked for",
+    "Inconclusive with the reason; never promoted",
+)
+async def test_numbers_that_say_nothing_or_speak_of_something_else_promote_nothing(ground):
+    async def told(spoil):
+        scene, job = await at(ground, "evaluate")
+        await scene.succeed(job, json.dumps(spoil(await scene.result(job))))
+        await scene.until(lambda scene: scene.generation(1)["verdict"] == "Inconclusive", 90)
+        assert scene.generation(1)["message"]
+        assert scene.templates in ([], [""])
+        assert not scene.told.get("live")
+
+    await asyncio.gather(*map(told, NUMBERS.values()))
+
+
+MONSTROUS = {
+    "reason": "Bad\n" + "r" * 500,
+    "message": "\x1b[31m{} %s\n" + "m" * 2500,
+    "field": "spec.data." + "f" * 300,
+}
+
+
+@pytest.mark.survives(
+    "Results",
+    "a failure told with monstrous texts, control characters and line breaks",
+    "cut to what a status holds, on one line; the run fails, the operator goes on",
+)
+async def test_monstrous_texts_of_a_trainer_are_cut_to_what_a_status_holds(ground):
+    async def of(stage, code):
+        scene, job = await at(ground, stage)
+        name = job["metadata"]["name"]
+        number = None if stage == "probe" else 1
+        said = {"job": name, "stage": stage, "number": number, "ok": False, "failure": MONSTROUS}
+        await scene.fail(job, code, json.dumps(said))
+        if stage == "probe":
+            await scene.until(lambda scene: (scene.told.get("lastProbe") or {}).get("failures"))
+        else:
+            await scene.until(lambda scene: scene.generation(1)["verdict"] == "Failed", 90)
+            await scene.until(lambda scene: scene.told["lastRun"]["verdict"] == "Failed")
+        assert scene.told["phase"] == "Idle"
+
+    async def invents(**changes):
+        scene, job = await at(ground, "train")
+        said = await scene.result(job)
+        said["train"] |= changes
+        await scene.succeed(job, json.dumps(said))
+        await scene.until(lambda scene: scene.generation(1)["verdict"] == "Failed", 90)
+
+    await asyncio.gather(
+        *(of(stage, code) for stage in ("probe", "train", "evaluate") for code in (1, 3)),
+        invents(steps=10**30),
+        invents(artifact={"uri": "file:///a/../../etc", "digest": SERVED, "bytes": 1}),
+        invents(artifact={"uri": "https://elsewhere/", "digest": SERVED, "bytes": 1}),
+        invents(artifact={"uri": "file:///" + "x" * 2000, "digest": SERVED, "bytes": 1}),
+    )
