@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 from lifecycle.world import World, with_generation_one
@@ -19,6 +20,22 @@ def test_a_disrupted_pod_means_a_new_attempt_that_is_not_counted() -> None:
     assert (training.attempt, training.counted) == (6, 0)
 
 
+def test_an_evicted_pod_that_is_gone_already_is_known_from_what_its_job_says() -> None:
+    world = World()
+    world.settle()
+    name = next(iter(world.jobs))
+    world.fail(name, 143)
+    said = (
+        f"PodFailurePolicy: Pod search/{name}-x has condition DisruptionTarget matching FailJob "
+        "rule at index 0"
+    )
+    world.jobs[name] = replace(world.jobs[name], pods=(), failure=said)
+    world.settle()
+    training = world.generation(0).status.training
+    assert (training.attempt, training.counted) == (2, 0)
+    assert training.last_failure.endswith("was disrupted (evicted or preempted)")
+
+
 def test_memory_that_ran_out_halves_the_batch_until_the_attempts_are_spent() -> None:
     world = with_generation_one()
     world.months.append("2025-03")
@@ -30,6 +47,7 @@ def test_memory_that_ran_out_halves_the_batch_until_the_attempts_are_spent() -> 
     world.settle()
     training = world.generation(2).status.training
     assert training.batch_divisor == 2
+    assert "raise training.compute.resources.memory" in training.last_failure
     assert world.runs[training.job].run.train.batch_divisor == 2
 
 
