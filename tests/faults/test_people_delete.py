@@ -1,0 +1,161 @@
+"""The update deleted at the wrong moment: what was begun is undone, what is served stays."""
+
+import asyncio
+
+import pytest
+from faults.directing import directed
+from faults.life import LIFE, play
+from faults.playing import Recorder
+
+from springtide_operator.cluster.kinds import GENERATION, JOB, NAMESPACE
+
+pytestmark = pytest.mark.apiserver
+
+SOON = 30
+"""Seconds in which an update is gone once the operator works."""
+
+
+async def until_train(ground, **changes):
+    scene = await directed(ground)
+    await scene.declare(**changes)
+    await scene.start()
+    await play(scene, LIFE[:2])
+    scene.held.add("train")
+    scene.world.months.append("2025-03")
+    await scene.ask("run@2")
+    await scene.job("train", since=2)
+    return scene
+
+
+async def until_roll(ground, **changes):
+    scene = await directed(ground)
+    await scene.declare(**changes)
+    await scene.start()
+    await play(scene, LIFE[:2])
+    scene.pods_ready = False
+    scene.world.months.append("2025-03")
+    await scene.ask("run@2")
+    await scene.until(lambda scene: len(scene.templates) == 2)
+    return scene
+
+
+async def delete(kinds, scene, *options):
+    place = ("-n", scene.namespace, "--wait=false")
+    await asyncio.to_thread(kinds.kubectl, "delete", "iu", "shop", *place, *options)
+
+
+async def left(scene):
+    """Names of the Jobs and generations that are there."""
+    return [
+        raw["metadata"]["name"]
+        for kind in (JOB, GENERATION)
+        for raw in (await scene.client.list_all(kind, scene.namespace)).items
+    ]
+
+
+@pytest.mark.survives(
+    "People",
+    "the update is deleted in the middle of training, also while the operator is down",
+    "gone at once, no finalizer holds it; its Jobs go by their owner reference, generations stay "
+    "under Orphan and go under Delete; what is served stays",
+)
+async def test_an_update_deleted_in_training_leaves_nothing_that_runs(ground, kinds):
+    async def deleted(policy, kept, *, down):
+        scene = await until_train(ground, deletionPolicy=policy)
+        uid = (await scene.update())["metadata"]["uid"]
+        for job in (await scene.client.list_all(JOB, scene.namespace)).items:
+            (owner,) = job["metadata"]["ownerReferences"]
+            assert (owner["kind"], owner["uid"]) == ("IncrementalUpdate", uid)
+            assert owner["controller"]
+        served, templates = await scene.deployment(), list(scene.templates)
+        if down:
+            await scene.drop()
+        await delete(kinds, scene)
+        await scene.gone()
+        await scene.collect()
+        if down:
+            await scene.start()
+        await asyncio.sleep(3)
+        assert await left(scene) == kept
+        assert (await scene.deployment())["spec"] == served["spec"]
+        assert scene.templates == templates
+
+    stay = ["shop-g0", "shop-g1", "shop-g2"]
+    await asyncio.gather(
+        deleted("Orphan", stay, down=False),
+        deleted("Orphan", stay, down=True),
+        deleted("Delete", [], down=False),
+        deleted("Delete", [], down=True),
+    )
+
+
+@pytest.mark.survives(
+    "People",
+    "the update is deleted in the middle of a roll, also while the operator is down",
+    "held by a finalizer until every target is back on live, then gone; with the operator down, "
+    "within 30 s after it is back",
+)
+async def test_an_update_deleted_in_a_roll_is_gone_once_its_targets_are_back(ground, kinds):
+    async def deleted(policy, *, down):
+        scene = await until_roll(ground, deletionPolicy=policy)
+        live = scene.generation(1)["artifact"]["servedDigest"]
+        if down:
+            await scene.drop()
+        await delete(kinds, scene)
+        if down:
+            await asyncio.sleep(2)
+            assert (await scene.update())["metadata"]["finalizers"] == ["springtide.dev/roll"]
+            await scene.start()
+        await scene.until(lambda scene: scene.templates[-1] == live, SOON)
+        assert (await scene.update())["metadata"]["deletionTimestamp"]
+        await scene.make_ready()
+        await scene.gone()
+        assert len(scene.templates) == 3
+        if policy == "Orphan":
+            rollout = scene.generation(2)["rollout"]
+            assert "deleted during the roll" in rollout["abortReason"]
+            assert rollout["revertedAt"]
+
+    await asyncio.gather(
+        deleted("Orphan", down=False),
+        deleted("Orphan", down=True),
+        deleted("Delete", down=False),
+    )
+
+
+@pytest.mark.survives(
+    "People",
+    "the namespace is being deleted while an update trains",
+    "the refusal is understood: nothing is tried against it again and again, nothing holds it",
+)
+async def test_nothing_is_tried_again_in_a_namespace_that_is_being_deleted(ground, kinds):
+    scene = await until_train(ground)
+    tried = Tried()
+    scene.operators[0].client.observers.append(tried)
+    kinds.kubectl("delete", "namespace", scene.namespace, "--wait=false")
+    await scene.until(lambda _: True)
+    namespace = await scene.client.get(NAMESPACE, "", scene.namespace)
+    assert namespace["status"]["phase"] == "Terminating"
+    (job,) = [raw for raw in scene.runs("train") if raw["metadata"]["name"] in scene.jobs()]
+    await _delete(scene, job)
+    await asyncio.sleep(20)
+    refused = [verb for verb in tried.verbs if verb == "POST"]
+    assert len(refused) <= 4
+    assert not (await scene.update())["metadata"].get("finalizers")
+    assert not scene.operators[0].ended.done()
+
+
+async def _delete(scene, job):
+    metadata = job["metadata"]
+    await scene.client.delete(JOB, scene.namespace, metadata["name"], uid=metadata["uid"])
+
+
+class Tried(Recorder):
+    """Remembers every write that was sent, whatever the answer."""
+
+    def __init__(self):
+        super().__init__()
+        self.verbs = []
+
+    async def before_write(self, number, verb, path):
+        self.verbs.append(verb)
