@@ -34,6 +34,8 @@ ANNOTATION_TRIGGER = f"{GROUP}/trigger"
 """On a probe: what started it."""
 ANNOTATION_CURSOR = f"{GROUP}/cursor"
 """On a probe: where its window begins."""
+ANNOTATION_HOLES = f"{GROUP}/holes"
+"""On a probe: quarantined partitions that it leaves out, with commas between."""
 ANNOTATION_SPEC_GENERATION = f"{GROUP}/spec-generation"
 """On a Job: metadata.generation of the update when it was made."""
 

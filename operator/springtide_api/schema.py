@@ -89,6 +89,35 @@ ObjectName = Annotated[
     str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
 ]
 
+LabelValue = Annotated[
+    str, Field(max_length=63, pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$")
+]
+"""A value of a label of Kubernetes."""
+
+_LABEL_KEY = (
+    r"^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
+)
+LabelKey = Annotated[str, Field(max_length=317, pattern=_LABEL_KEY)]
+"""A key of a label of Kubernetes, such as example.com/pool."""
+
+_KEYS = "keys must be those of labels, such as pool or example.com/pool"
+
+
+def _with_label_keys(labels: dict[str, str]) -> dict[str, str]:
+    if not all(re.fullmatch(_LABEL_KEY, key) for key in labels):
+        raise ValueError(_KEYS)
+    return labels
+
+
+Labels = Annotated[
+    dict[str, LabelValue],
+    Field(
+        max_length=16,
+        json_schema_extra=rule(f"self.all(key, key.matches('{_LABEL_KEY}'))", _KEYS),
+    ),
+    AfterValidator(_with_label_keys),
+]
+
 ColumnName = Annotated[str, Field(min_length=1, max_length=128)]
 Label = Annotated[str, Field(min_length=1, max_length=128)]
 

@@ -6,7 +6,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from springtide_api.schema import Decimal, Duration, Fraction, Model, Word, cel
+from springtide_api.schema import (
+    Decimal,
+    Duration,
+    Fraction,
+    LabelKey,
+    Labels,
+    LabelValue,
+    Model,
+    ObjectName,
+    cel,
+)
 
 Quantity = Annotated[
     str, Field(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$")
@@ -153,11 +163,11 @@ class Resources(Model):
 class Toleration(Model):
     """A taint of a node that the pod accepts."""
 
-    key: Annotated[str | None, Field(max_length=316)] = None
+    key: LabelKey | None = None
     """Key of the taint. Default, with operator Exists: every taint."""
     operator: Literal["Exists", "Equal"] = "Equal"
     """How the value is compared. Default Equal."""
-    value: Annotated[str | None, Field(max_length=63)] = None
+    value: LabelValue | None = None
     """Value of the taint. Default: the empty one."""
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
     """Effect of the taint. Default: every effect."""
@@ -171,13 +181,13 @@ class Compute(Model):
     Default 0."""
     resources: Resources = Resources()
     """Processor and memory of the training and evaluation pods. Default: 1 core and 4Gi."""
-    node_selector: Annotated[dict[str, Word], Field(max_length=16)] = {}
+    node_selector: Labels = {}
     """Labels that the node must have. Default: any node."""
     tolerations: Annotated[list[Toleration], Field(max_length=16)] = []
     """Taints that the pod accepts. Default: none."""
     shared_memory: Quantity = "64Mi"
     """Size of /dev/shm. Default 64Mi."""
-    priority_class_name: Annotated[str | None, Field(max_length=253)] = None
+    priority_class_name: ObjectName | None = None
     """PriorityClass of the pods. Default: the cluster's own."""
     pending_timeout: Duration | None = None
     """Give up on an attempt whose pod found no place for so long. Default: wait for ever."""

@@ -45,6 +45,11 @@ def the_refusal(answer, example: Example, root: str) -> None:
             assert all(f"{field}: " in message for field in shown), message
 
 
+@pytest.mark.survives(
+    "Update",
+    "values that contradict each other or lead out of a folder (every CEL rule)",
+    "refused at the block's path with the values and what to write instead",
+)
 @pytest.mark.parametrize("example", UPDATE, ids=str)
 def test_each_rule_on_an_update_accepts_and_refuses(objects, store, minimal, example):
     spec = minimal["spec"]

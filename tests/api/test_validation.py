@@ -9,6 +9,9 @@ from springtide_api.openapi import nodes
 pytestmark = pytest.mark.apiserver
 
 
+@pytest.mark.survives(
+    "Update", "an unknown field", "refused under Strict with its path; pruned for a lax client"
+)
 def test_an_unknown_field_is_refused_under_strict_and_named(objects, minimal):
     spec = changed(minimal["spec"], {"gate.rules[0].minimum": "0.6"})
 
@@ -27,6 +30,9 @@ def test_an_unknown_field_of_a_lax_client_is_pruned(objects, minimal):
     assert stored["spec"]["suspend"] is True
 
 
+@pytest.mark.survives(
+    "Update", "NaN, infinity and other spellings of no number", "refused with the field's path"
+)
 @pytest.mark.parametrize("number", ["NaN", "nan", "Infinity", "-inf", "1e999", "0x1", "", "0,5"])
 @pytest.mark.parametrize("field", ["gate.rules[0].min", "training.hyperparameters.learningRate"])
 def test_a_decimal_that_is_no_finite_number_is_refused(objects, minimal, field, number):
@@ -36,6 +42,9 @@ def test_a_decimal_that_is_no_finite_number_is_refused(objects, minimal, field, 
     assert refused.causes[0][0] == f"spec.{field}"
 
 
+@pytest.mark.survives(
+    "Update", "NaN and infinity in JSON, floating point numbers", "refused by the API server"
+)
 @pytest.mark.parametrize("number", [0.6, float("nan"), float("inf")])
 def test_a_floating_point_number_is_refused(objects, minimal, number):
     spec = changed(minimal["spec"], {"gate.rules[0].min": number})
@@ -46,6 +55,9 @@ def test_a_floating_point_number_is_refused(objects, minimal, number):
 FLOOR = {"metric": "auc", "min": "0.6"}
 
 
+@pytest.mark.survives(
+    "Update", "more rules, labels or targets than a bound allows", "refused with the field's path"
+)
 @pytest.mark.parametrize(
     ("path", "most", "too_many"),
     [
@@ -84,6 +96,11 @@ def test_a_bound_holds_to_the_last_one(objects, minimal, path, most, too_many):
     assert path in refused.causes[0][0]
 
 
+@pytest.mark.survives(
+    "Update",
+    "names with ../, of 254 characters, with capitals, spaces or umlauts",
+    "refused with the field's path",
+)
 @pytest.mark.parametrize(
     "name", ["../etc", "a/b", "Ranker", "ränker", "ranker_", "-ranker", "", "ra nker", 254 * "a"]
 )

