@@ -228,9 +228,7 @@ class Wakeups:
         finally:  # whatever came of it, the key must not stay with nobody
             now = self._monotonic()
             if outcome.failed:
-                self._queue.failed(
-                    key, now, at_least=outcome.after or 0.0, slowest=outcome.slowest
-                )
+                self._queue.failed(key, now, at_least=outcome.after or 0.0, slowest=outcome.slowest)
             else:
                 self._queue.done(key, now, again=outcome.after)
             del self._running[key]
