@@ -12,7 +12,7 @@ from faults.test_crashes import lasting, undisturbed
 pytestmark = pytest.mark.apiserver
 
 SIDE_BY_SIDE = 16
-SAMPLE = 13
+SAMPLE = 41
 RETRIED_SECONDS = 5
 
 
