@@ -135,6 +135,25 @@ def test_a_spec_that_changed_during_a_look_makes_it_look_again() -> None:
     assert world.generation(1).spec.recipe.model.max_length == 64
 
 
+def test_a_month_that_is_quarantined_during_a_look_is_trained_on_by_nobody() -> None:
+    world = World()
+    for month in ("2025-01", "2025-02", "2025-03"):
+        world.months.append(month)
+        world.aucs[month] = (0.5, 0.5)
+        world.turns(5)
+    assert world.update.status.cursor.proposed == ["2025-01"]
+    world.months.append("2025-04")
+    world.now += timedelta(minutes=30)
+    world.settle()
+    world.run_jobs()
+    world.ask("quarantine@1")
+    world.turns(8)
+    newest = world.generation(3).spec.data
+    assert newest is not None
+    assert newest.holes == ["2025-01"]
+    assert newest.partitions == ["2025-02", "2025-03"]
+
+
 def test_a_spec_that_changes_during_a_run_counts_for_the_next_one() -> None:
     world = World()
     world.settle()

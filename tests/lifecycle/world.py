@@ -198,6 +198,7 @@ class World:
             request=start.request,
             trigger=start.trigger,
             cursor=run.probe.cursor if run.probe else None,
+            holes=frozenset(run.probe.holes if run.probe else ()),
             spec_generation=self.update.metadata.generation,
         )
 

@@ -53,7 +53,9 @@ def a_job(stage: str = "train", gpus: int = 0, **compute: object) -> dict:
         job=f"{UPDATE.name}-01234-g99999-{stage}-10",
         home="/models/search/x",
         recipe=a_recipe(**compute),
-        probe=ProbeInput(now=NOON, cursor=NOON) if stage == "probe" else None,
+        probe=ProbeInput(now=NOON, cursor=NOON, holes=["2026-04", "2026-05"])
+        if stage == "probe"
+        else None,
     )
     start = StartJob(run=run, image="trainer:1", gpus=gpus, trigger="Request", request="run@1")
     return job(UPDATE, start, "http://springtide:8080")
@@ -137,3 +139,4 @@ def test_a_probe_remembers_what_it_was_started_for() -> None:
     assert annotations["springtide.dev/trigger"] == "Request"
     assert annotations["springtide.dev/spec-generation"] == "7"
     assert datetime.fromisoformat(annotations["springtide.dev/cursor"]) == NOON
+    assert annotations["springtide.dev/holes"] == "2026-04,2026-05"

@@ -62,6 +62,8 @@ class JobSeen:
     """Annotation springtide.dev/trigger: Schedule, OnData or Request."""
     cursor: datetime | None = None
     """Annotation springtide.dev/cursor: where the window of this probe begins."""
+    holes: frozenset[str] = frozenset()
+    """Annotation springtide.dev/holes: quarantined partitions that this probe leaves out."""
     spec_generation: int = 0
     """Annotation springtide.dev/spec-generation: metadata.generation of the update at its start."""
     pods: tuple[PodSeen, ...] = ()
@@ -91,6 +93,8 @@ class TargetSeen:
     """Empty: it does not exist."""
     deleting: bool = False
     has_container: bool = False
+    containers: tuple[str, ...] = ()
+    """Names of the containers in its template."""
     claimed_by: str = ""
     """Value of the label springtide.dev/update; empty where nobody claimed it."""
     number: int | None = None

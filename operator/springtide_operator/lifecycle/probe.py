@@ -60,7 +60,7 @@ def take(seen: Observation, now: datetime) -> Step | None:
         return None
     job = min(fresh, key=lambda each: each.created)
     if job.spec_generation != seen.update.metadata.generation and candidate(seen) is None:
-        return _outdated(job)
+        return _outdated(job, "the spec", "SpecChanged")
     if job.result is not None and job.result.probe is not None and job.result.ok:
         return _found(seen, job, job.result.probe, now)
     if job.succeeded or job.failed:
@@ -72,14 +72,14 @@ def take(seen: Observation, now: datetime) -> Step | None:
     return Step(waiting=waiting, wake_after=timedelta(seconds=30))
 
 
-def _outdated(job: JobSeen) -> Step:
-    """The spec changed since it began to look: what it found is no window of this spec."""
+def _outdated(job: JobSeen, what: str, reason: str) -> Step:
+    """Something changed since it began to look: what it found is no window of today."""
     events: tuple[Announcement, ...] = ()
     if job.request:
         message = (
-            f"the spec changed while {job.request} looked for data; ask again with a new token"
+            f"{what} changed while {job.request} looked for data; ask again with a new token"
         )
-        events = (Announcement("SpecChanged", message, "Warning"),)
+        events = (Announcement(reason, message, "Warning"),)
     return Step(actions=(DeleteJob(job.name, job.uid),), events=events)
 
 
@@ -119,6 +119,8 @@ def _found(seen: Observation, job: JobSeen, found: ProbeOutput, now: datetime) -
         if generation.metadata.annotations.get(ANNOTATION_PROBE) == job.uid:
             # The operator died between making it and writing these facts, maybe long ago.
             return _begun(seen, generation.metadata.name, found.window, facts)
+    if job.holes != frozenset(seen.update.status.cursor.holes):
+        return _outdated(job, "the quarantine", "QuarantineChanged")
     if job.cursor != cursor(seen):
         return Step(facts=facts)
     waiting = candidate(seen)

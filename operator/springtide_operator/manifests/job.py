@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from springtide_api.names import (
     ANNOTATION_CURSOR,
+    ANNOTATION_HOLES,
     ANNOTATION_REQUEST,
     ANNOTATION_RUN,
     ANNOTATION_SPEC_GENERATION,
@@ -86,6 +87,8 @@ def _annotations(update: Meta, start: StartJob) -> dict[str, str]:
         known[ANNOTATION_REQUEST] = start.request
     if start.run.probe and start.run.probe.cursor:
         known[ANNOTATION_CURSOR] = start.run.probe.cursor.isoformat()
+    if start.run.probe and start.run.probe.holes:
+        known[ANNOTATION_HOLES] = ",".join(start.run.probe.holes)
     return known
 
 
