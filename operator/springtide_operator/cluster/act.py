@@ -123,10 +123,10 @@ class Hands:
         if held is None:
             return
         owners = [identity.owner_reference(update)] if owned else []
-        label = names.LABEL_UPDATE_UID.replace("/", "~1")
+        labels = held["metadata"].get("labels") or {}
         operations = [
             _is(held["metadata"]["uid"]),
-            _set(f"/metadata/labels/{label}", update.uid),
+            _set("/metadata/labels", {**labels, names.LABEL_UPDATE_UID: update.uid}),
             _set("/metadata/ownerReferences", owners),
         ]
         await self._patch(GENERATION, update.namespace, name, operations)

@@ -165,10 +165,17 @@ class Client:
         return await self._write("PATCH", _url(path, query), full, APPLY)
 
     async def patch(
-        self, kind: Kind, namespace: str, name: str, operations: list[Raw], *, manager: str
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        operations: list[Raw],
+        *,
+        manager: str,
+        subresource: str = "",
     ) -> Raw:
         """Patch by JSON Patch; put a `test` in front where it must not race."""
-        path = _url(kind.path(namespace, name), {"fieldManager": manager})
+        path = _url(kind.path(namespace, name, subresource), {"fieldManager": manager})
         return await self._write("PATCH", path, operations, JSON_PATCH)
 
     async def delete(

@@ -37,9 +37,7 @@ class Statuses:
 
     def differs(self, kind: Kind, place: Place, status: Raw, model: type[Model]) -> set[str]:
         """Return the fields in which the cached status differs; empty: nothing to write."""
-        raw = self.cache.get(kind, *place)
-        held = _normal(raw.get("status"), model) if raw else {}
-        return {key for key in {*held, *status} if held.get(key) != status.get(key)}
+        return _differences(self.cache.get(kind, *place) or {}, status, model)
 
     async def write(self, kind: Kind, place: Place, status: Raw, model: type[Model]) -> None:
         """Write a status where it differs from the cached one.
@@ -61,6 +59,8 @@ class Statuses:
         for _ in range(TRIES):
             try:
                 written = await self._apply(kind, raw, version, status)
+                if _differences(written, status, model):
+                    written = await self._replace(kind, written, status)
             except errors.Conflict:
                 live = await self.client.get(kind, *place)
                 self.cache.insert(kind, live)
@@ -88,6 +88,24 @@ class Statuses:
         return await self.client.apply(
             kind, body, manager=FIELD_MANAGER, force=True, subresource="status"
         )
+
+    async def _replace(self, kind: Kind, raw: Raw, status: Raw) -> Raw:
+        """Take away fields of a stranger, too: an apply leaves what another manager owns."""
+        metadata = raw["metadata"]
+        version = metadata["resourceVersion"]
+        operations = [
+            {"op": "test", "path": "/metadata/resourceVersion", "value": version},
+            {"op": "replace", "path": "/status", "value": _filled(status)},
+        ]
+        place = metadata["namespace"], metadata["name"]
+        return await self.client.patch(
+            kind, *place, operations, manager=FIELD_MANAGER, subresource="status"
+        )
+
+
+def _differences(raw: Raw, status: Raw, model: type[Model]) -> set[str]:
+    held = _normal(raw.get("status"), model) if raw else {}
+    return {key for key in {*held, *status} if held.get(key) != status.get(key)}
 
 
 def _filled(status: Raw) -> Raw:

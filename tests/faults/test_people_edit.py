@@ -1,0 +1,227 @@
+"""The update edited, or its status written by a stranger, at the wrong moment."""
+
+import asyncio
+import json
+
+import pytest
+from faults.directing import condition, directed
+from faults.life import LIFE, play
+
+from springtide_operator.cluster.kinds import GENERATION, JOB, UPDATE
+
+pytestmark = pytest.mark.apiserver
+
+FOREIGN = "sha256:" + "0" * 64
+HEALED = 30
+
+
+async def edit(kinds, scene, spec):
+    patch = json.dumps({"spec": spec})
+    place = ("-n", scene.namespace, "--type=merge")
+    await asyncio.to_thread(kinds.kubectl, "patch", "iu", "shop", "-p", patch, *place)
+
+
+def run_of(job):
+    return json.loads(job["spec"]["template"]["metadata"]["annotations"]["springtide.dev/run"])
+
+
+@pytest.mark.survives(
+    "People",
+    "the spec is edited in the middle of training",
+    "training, evaluation and verdict use what the run began with; the next run uses the edit",
+)
+@pytest.mark.survives(
+    "People",
+    "the spec is edited in the middle of a roll",
+    "the roll ends under its recorded deadline; the edit counts for the next run",
+)
+async def test_a_run_works_on_its_snapshot_and_the_edit_counts_for_the_next(ground, kinds):
+    floor = {"name": "floor", "metric": "auc", "min": "0.99"}
+    edited = {
+        "training": {"hyperparameters": {"epochs": 7}},
+        "gate": {"rules": [floor]},
+        "rollout": {"deadline": "2h"},
+    }
+
+    async def in_training():
+        scene = await directed(ground)
+        await scene.declare()
+        await scene.start()
+        await play(scene, LIFE[:2])
+        scene.held.add("train")
+        scene.world.months.append("2025-03")
+        await scene.ask("run@2")
+        before = run_of(await scene.job("train", since=2))
+        await edit(kinds, scene, edited)
+        await scene.release()
+        await scene.until(lambda scene: scene.told["live"]["number"] == 2)
+        assert run_of(await scene.job("evaluate", since=2))["recipe"] == before["recipe"]
+        assert scene.generation(2)["verdict"] == "Blessed"
+
+        scene.world.months.append("2025-04")
+        await scene.ask("run@3")
+        after = run_of(await scene.job("train", since=3))["recipe"]
+        assert after["training"]["hyperparameters"]["epochs"] == 7
+        assert after["gate"]["rules"][0]["min"] == "0.99"
+        await scene.until(lambda scene: scene.generation(3).get("verdict") == "Rejected")
+        assert scene.told["live"]["number"] == 2
+
+    async def in_a_roll():
+        scene = await directed(ground)
+        await scene.declare()
+        await scene.start()
+        await play(scene, LIFE[:2])
+        scene.pods_ready = False
+        scene.world.months.append("2025-03")
+        await scene.ask("run@2")
+        await scene.until(lambda scene: len(scene.templates) == 2)
+        deadline = scene.generation(2)["rollout"]["deadline"]
+        await edit(kinds, scene, edited)
+        await asyncio.sleep(2)
+        assert scene.generation(2)["rollout"]["deadline"] == deadline
+        await scene.make_ready()
+        await scene.until(lambda scene: scene.told["live"]["number"] == 2)
+        assert len(scene.templates) == 2
+
+    await asyncio.gather(in_training(), in_a_roll())
+
+
+@pytest.mark.survives(
+    "People",
+    "somebody with rights on the status writes a false one: another live generation, a promotion",
+    "computed anew from the generations within seconds; no Deployment changes",
+)
+async def test_a_false_status_is_computed_anew_and_serves_nothing(ground):
+    scene = await directed(ground)
+    await scene.declare()
+    await scene.start()
+    await play(scene, LIFE[:4])
+    told = scene.told
+    served = (await scene.deployment())["spec"], list(scene.templates)
+    false = {
+        "phase": "RollingOut",
+        "live": {"name": "shop-g3", "number": 3, "digest": FOREIGN},
+        "candidate": {"name": "shop-g9", "number": 9, "digest": FOREIGN},
+        "previous": {"name": "shop-g0", "number": 0, "digest": FOREIGN},
+        "lastRun": {"generation": "shop-g3", "verdict": "Blessed", "reason": "Promoted"},
+        "freshness": {"servedDataThrough": "2031-01-01T00:00:00Z"},
+        "history": [{"number": 3, "verdict": "Blessed"}],
+        "targets": [{"name": "ranker", "digest": FOREIGN, "available": 9}],
+    }
+    body = {"metadata": {"namespace": scene.namespace, "name": "shop"}, "status": false}
+    await scene.client.apply(UPDATE, body, manager="tenant", force=True, subresource="status")
+
+    async def healed():
+        while True:
+            now = (await scene.update())["status"]
+            if all(now.get(key) == told.get(key) for key in false):
+                return
+            await asyncio.sleep(0.2)
+
+    await asyncio.wait_for(healed(), HEALED)
+    assert ((await scene.deployment())["spec"], list(scene.templates)) == served
+
+
+@pytest.mark.survives(
+    "People",
+    "a Job of a stranger has the name that the next attempt will have",
+    "never ours: `NameCollision` names it, it is left alone; the run goes on once it is gone",
+)
+@pytest.mark.survives(
+    "People",
+    "a finished Job with our labels and a forged owner: none, an unknown one, another namespace's",
+    "counts for nothing; the stage runs its own Job",
+)
+async def test_a_forged_job_is_never_ours(ground):
+    async def takes_the_name():
+        scene = await directed(ground, held=["train"])
+        scene.world.months = ["2025-01", "2025-02"]
+        await scene.declare()
+        uid = (await scene.update())["metadata"]["uid"]
+        name = f"shop-{uid[:5]}-g1-train-1"
+        await forge(scene, name, {"springtide.dev/update": "shop", "springtide.dev/stage": "train"})
+        await scene.start()
+        await scene.until(lambda scene: scene.generation(0).get("verdict") == "Imported")
+        await scene.ask("run@1")
+        await scene.until(lambda scene: reason(scene, "Stalled") == "NameCollision")
+        held = await scene.client.get(JOB, scene.namespace, name)
+        assert "ownerReferences" not in held["metadata"]
+        assert not scene.generation(1)["training"].get("jobUid")
+        await scene.client.delete(JOB, scene.namespace, name, uid=held["metadata"]["uid"])
+        scene.held.clear()
+        await scene.until(lambda scene: (scene.told.get("live") or {}).get("number") == 1, 90)
+
+    async def forges_its_owner(other):
+        scene = await directed(ground, held=["train"])
+        scene.world.months = ["2025-01", "2025-02"]
+        await scene.declare()
+        await scene.start()
+        await scene.until(lambda scene: scene.generation(0).get("verdict") == "Imported")
+        uid = (await scene.update())["metadata"]["uid"]
+        labels = {
+            "springtide.dev/update": "shop",
+            "springtide.dev/update-uid": uid,
+            "springtide.dev/stage": "train",
+            "springtide.dev/generation": "1",
+            "springtide.dev/attempt": "1",
+        }
+        forged = await forge(scene, "forged", labels, other)
+        said = {"job": "forged", "stage": "train", "number": 1, "ok": True}
+        made = {"uri": "file:///evil", "digest": FOREIGN, "bytes": 1}
+        await scene.succeed(forged, json.dumps({**said, "train": {"artifact": made}}))
+        await scene.ask("run@1")
+        await scene.until(lambda scene: (scene.generation(1).get("training") or {}).get("jobUid"))
+        assert scene.generation(1)["training"]["job"] == f"shop-{uid[:5]}-g1-train-1"
+        await asyncio.sleep(2)
+        assert not scene.generation(1).get("artifact")
+        await scene.release()
+        await scene.until(lambda scene: (scene.told.get("live") or {}).get("number") == 1)
+        assert scene.generation(1)["artifact"]["servedDigest"] != FOREIGN
+        assert (await scene.client.get(JOB, scene.namespace, "forged"))["metadata"]["name"]
+
+    stranger = await directed(ground)
+    await stranger.declare()
+    elsewhere = (await stranger.update())["metadata"]["uid"]
+    await asyncio.gather(
+        takes_the_name(),
+        forges_its_owner(None),
+        forges_its_owner("00000000-0000-0000-0000-000000000000"),
+        forges_its_owner(elsewhere),
+    )
+
+
+async def forge(scene, name, labels, owner=None):
+    pod = {"restartPolicy": "Never", "containers": [{"name": "c", "image": "c"}]}
+    metadata = {"namespace": scene.namespace, "name": name, "labels": labels}
+    if owner:
+        reference = {"apiVersion": UPDATE.api_version, "kind": UPDATE.name, "name": "shop"}
+        metadata["ownerReferences"] = [{**reference, "uid": owner, "controller": True}]
+    template = {"metadata": {"labels": labels}, "spec": pod}
+    return await scene.client.create(JOB, {"metadata": metadata, "spec": {"template": template}})
+
+
+def reason(scene, kind):
+    return condition(scene.told, kind).get("reason")
+
+
+@pytest.mark.survives(
+    "People",
+    "a generation of a stranger's making claims to belong to the update",
+    "taken over as Failed, never trained, judged or served; no number is used twice",
+)
+async def test_a_generation_that_somebody_made_is_never_served(ground):
+    scene = await directed(ground)
+    await scene.declare()
+    await scene.start()
+    await play(scene, LIFE[:2])
+    known = await scene.client.get(GENERATION, scene.namespace, "shop-g1")
+    metadata = {"namespace": scene.namespace, "name": "shop-g7"}
+    spec = {**known["spec"], "number": 7}
+    body = {key: known[key] for key in ("apiVersion", "kind", "status")}
+    await scene.client.create(GENERATION, {**body, "metadata": metadata, "spec": spec})
+    await scene.until(lambda scene: scene.generation(7).get("verdict") == "Failed")
+    scene.world.months.append("2025-03")
+    await scene.ask("run@2")
+    await scene.until(lambda scene: (scene.told.get("live") or {}).get("number") == 8)
+    assert not scene.generation(7).get("artifact")
+    assert len(scene.templates) == 2
