@@ -100,6 +100,8 @@ def test_the_run_file_comes_with_the_pod_template() -> None:
 def test_one_pod_is_one_attempt_and_the_update_alone_owns_it() -> None:
     made = a_job()
     assert made["spec"]["backoffLimit"] == 0
+    (rule,) = made["spec"]["podFailurePolicy"]["rules"]
+    assert (rule["action"], rule["onPodConditions"][0]["type"]) == ("FailJob", "DisruptionTarget")
     assert made["spec"]["podReplacementPolicy"] == "Failed"
     assert made["spec"]["activeDeadlineSeconds"] == 90 * 60
     assert "ttlSecondsAfterFinished" not in made["spec"]

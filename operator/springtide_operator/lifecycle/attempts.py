@@ -21,6 +21,12 @@ BACK_OFF = timedelta(seconds=10)
 LONGEST_BACK_OFF = timedelta(minutes=5)
 GRACE = timedelta(seconds=20)
 """The end of a finished Job's pod may be seen later than that of the Job."""
+DISRUPTION = "DisruptionTarget"
+"""In the failure of a Job whose pod is gone: the condition that its failure policy met."""
+_MORE_MEMORY = (
+    "raise training.compute.resources.memory, or lower training.hyperparameters.batchSize or "
+    "model.maxLength"
+)
 
 
 @dataclass(frozen=True)
@@ -124,21 +130,27 @@ def may_still_tell(job: JobSeen, now: datetime) -> bool:
 
 def _failed(job: JobSeen, now: datetime) -> Outcome:
     pod = max(job.pods, key=lambda each: each.created, default=None)
-    if pod is None or (pod.exit_code is None and not pod.disrupted):
+    if _disrupted(job, pod):
+        whose = f"pod {pod.name}" if pod else f"the pod of Job {job.name}"
+        message = f"{whose} was disrupted (evicted or preempted)"
+        return Lost("Disrupted", message, counted=False, at=job.finished)
+    if pod is None or pod.exit_code is None:
         if may_still_tell(job, now):
             return Under(job)
         message = job.failure or f"Job {job.name} failed and its pod is gone"
         return Lost("JobFailed", message, counted=True, at=job.finished)
-    if pod.disrupted:
-        message = f"pod {pod.name} was disrupted (evicted or preempted)"
-        return Lost("Disrupted", message, counted=False, at=job.finished)
     if pod.out_of_memory or pod.exit_code == ExitCode.OUT_OF_MEMORY:
-        message = f"pod {pod.name} ran out of memory"
+        message = f"pod {pod.name} ran out of memory; {_MORE_MEMORY}"
         return Lost("OutOfMemory", message, counted=True, out_of_memory=True, at=job.finished)
     failure = _reported(job, pod)
     if pod.exit_code in FINAL:
         return Hopeless(failure.reason, told(failure))
     return Lost(failure.reason, told(failure), counted=True, at=job.finished)
+
+
+def _disrupted(job: JobSeen, pod: PodSeen | None) -> bool:
+    """Whether its pod was taken away; an evicted one is deleted before its Job has failed."""
+    return (pod is not None and pod.disrupted) or DISRUPTION in job.failure
 
 
 def told(failure: Failure) -> str:

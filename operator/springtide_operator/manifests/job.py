@@ -39,6 +39,15 @@ LIGHT = {"cpu": "1", "memory": "2Gi"}
 TOKEN_SECONDS = 3600
 GRACE_SECONDS = 60
 """Time for a checkpoint after SIGTERM."""
+DISRUPTIONS = {
+    "rules": [
+        {
+            "action": "FailJob",
+            "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
+        }
+    ]
+}
+"""An evicted pod is gone before its Job has failed: by this rule the Job itself says why."""
 
 
 def job(update: Meta, start: StartJob, progress_url: str) -> dict[str, Any]:
@@ -62,6 +71,7 @@ def job(update: Meta, start: StartJob, progress_url: str) -> dict[str, Any]:
         },
         "spec": {
             "backoffLimit": 0,
+            "podFailurePolicy": DISRUPTIONS,
             "completions": 1,
             "parallelism": 1,
             "podReplacementPolicy": "Failed",
