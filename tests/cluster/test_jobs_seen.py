@@ -48,8 +48,8 @@ def test_quota_and_pod_security_are_read_from_the_newest_event():
     quota = 'Error creating: pods "x" is forbidden: exceeded quota: small, requested: cpu=4'
     security = 'Error creating: pods "x" is forbidden: violates PodSecurity "restricted:latest"'
     events = [event(quota, "2026-03-01T12:00:00Z"), event(security, "2026-03-01T12:00:05Z")]
-    assert why_no_pod(events).startswith("Pod Security refuses its pods: pods")
-    assert why_no_pod(events[:1]).startswith("quota exceeded: pods")
+    assert why_no_pod(events).startswith("Pod Security refuses its pods: violates")
+    assert why_no_pod(events[:1]) == "quota exceeded: exceeded quota: small, requested: cpu=4"
     assert why_no_pod([]) == ""
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 STARTING = frozenset({"", "ContainerCreating", "PodInitializing"})
 PULLING = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
+_NAMED = re.compile(r'^pods "[^"]*" is forbidden: ')
+"""Each try has a pod of another name: without it the same refusal stays the same text."""
 _LACKS = re.compile(r"Insufficient ([^\s,.;]+(?:\.[^\s,.;]+)*)")
 
 
@@ -104,7 +106,7 @@ def why_no_pod(events: Iterable[Raw]) -> str:
     if not refused:
         return ""
     newest = max(refused, key=lambda event: str(event.get("lastTimestamp") or ""))
-    said = str(newest.get("message") or "").removeprefix("Error creating: ")
+    said = _NAMED.sub("", str(newest.get("message") or "").removeprefix("Error creating: "))
     if "exceeded quota" in said:
         return f"quota exceeded: {said}"
     if "violates PodSecurity" in said:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from springtide_api.generation import GenerationSpec, UpdateRef
 from springtide_operator.lifecycle.lineage import (
     ORPHANED,
+    SPEC_CHANGED,
     imported,
     live,
     next_name,
@@ -54,6 +55,8 @@ def failed_import(seen: Observation) -> ModelGeneration | None:
     """The import that failed, where nobody asked to try again."""
     first = imported(seen)
     if first is None or first.status.verdict != "Failed" or live(seen):
+        return None
+    if first.status.reason == SPEC_CHANGED:
         return None
     if first.status.reason == ORPHANED:
         return None  # nothing is wrong with it: its update went, and came back

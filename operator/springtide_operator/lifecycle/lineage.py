@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 JUDGED = frozenset({"Blessed", "Bootstrapped", "Rejected", "Inconclusive", "Failed"})
 ORPHANED = "Orphaned"
+SPEC_CHANGED = "SpecChanged"
+"""It waited for pods that the spec no longer asks for, and was given up before it ran."""
 BY_REQUEST = "RejectedByRequest"
 
 
@@ -158,7 +160,7 @@ def judged_before(
     """The generation that was made from the same rows, recipe and weights, if one was judged."""
     for generation in seen.generations:
         spec, status = generation.spec, generation.status
-        if spec.data is None or spec.parent is None or status.reason == ORPHANED:
+        if spec.data is None or spec.parent is None or status.reason in {ORPHANED, SPEC_CHANGED}:
             continue
         same = (spec.data.digest, spec.recipe_hash, spec.parent.digest)
         if same == (data.digest, made_by, parent_digest):

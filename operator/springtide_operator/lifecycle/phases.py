@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from springtide_operator.lifecycle.evaluation import held
 from springtide_operator.lifecycle.lineage import candidate, rolling, servable, shared_rejection
+from springtide_operator.lifecycle.pending import QUEUED
 from springtide_operator.lifecycle.plan import WriteGeneration
 from springtide_operator.lifecycle.references import invalid
 
@@ -71,7 +72,7 @@ def phase(seen: Observation, waiting: Waiting | None) -> Phase:
         return "RollingOut"
     if seen.update.spec.suspend:
         return "Suspended"
-    if waiting and waiting.reason == "Pending":
+    if waiting and waiting.reason in QUEUED:
         return "Queued"
     if under_way is None:
         if shared_rejection(seen):

@@ -33,6 +33,7 @@ from springtide_operator.lifecycle.lineage import (
     recipe_hash,
     shared_rejection,
 )
+from springtide_operator.lifecycle.pending import queued
 from springtide_operator.lifecycle.plan import (
     Announcement,
     CreateGeneration,
@@ -68,7 +69,8 @@ def take(seen: Observation, now: datetime) -> Step | None:
             return Step(waiting=Waiting("Probing", "", "Probe"), wake_after=GRACE)
         return _failed(seen, job, now)
     why = job.problem or next((pod.waiting for pod in job.pods if not pod.running), "")
-    waiting = Waiting("Probing", why, "Probe", short="looking for data")
+    looking = Waiting("Probing", "", "Probe", short="looking for data")
+    waiting = queued(why, "Probe") if why else looking
     return Step(waiting=waiting, wake_after=timedelta(seconds=30))
 
 

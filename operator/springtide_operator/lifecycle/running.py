@@ -24,6 +24,8 @@ from springtide_operator.lifecycle.attempts import (
     outcome,
     pause_before,
 )
+from springtide_operator.lifecycle.lineage import SPEC_CHANGED
+from springtide_operator.lifecycle.pending import outdated, queued
 from springtide_operator.lifecycle.plan import Announcement, StartJob, Step, SuspendJob, Waiting
 
 if TYPE_CHECKING:
@@ -33,10 +35,11 @@ if TYPE_CHECKING:
     from springtide_api.contract import Stage
     from springtide_api.generation import Recipe, StageRun
     from springtide_api.objects import ModelGeneration
-    from springtide_operator.lifecycle.observation import JobSeen, Observation
+    from springtide_operator.lifecycle.observation import Observation
     from springtide_operator.lifecycle.plan import Action, WriteGeneration
 
 SOON = timedelta(seconds=5)
+LOOK = timedelta(seconds=30)
 
 
 @dataclass(frozen=True)
@@ -121,8 +124,8 @@ def advance(seen: Observation, ask: Ask, run: StageRun, now: datetime) -> Step |
             return Step(actions=(_start(seen, ask, run),), wake_after=SOON)
         case Unrecorded(job):
             return Step(actions=(ask.write(run.model_copy(update={"job_uid": job.uid})),))
-        case Under(job, waiting, since):
-            return _under_way(ask, job, waiting, since, now)
+        case Under() as under:
+            return _under_way(seen, ask, under, now)
         case Done(_, result):
             return Finished(result)
         case Hopeless(reason, message):
@@ -141,31 +144,24 @@ def _suspended(seen: Observation, ask: Ask, run: StageRun) -> Step:
     return Step(actions=actions, waiting=Waiting("Suspended", message, ask.title))
 
 
-def _under_way(
-    ask: Ask, job: JobSeen, waiting: str, since: datetime | None, now: datetime
-) -> Step | GivenUp:
+def _under_way(seen: Observation, ask: Ask, under: Under, now: datetime) -> Step | GivenUp:
+    job, waiting, recipe = under.job, under.waiting, ask.generation.spec.recipe
     if job.suspended:
         return Step(actions=(SuspendJob(job.name, job.uid, suspend=False),))
-    patience = ask.generation.spec.recipe.training.compute.pending_timeout
-    if waiting and since and patience:
-        left = since + duration(patience) - now
+    if not waiting:
+        ended = job.succeeded or job.failed  # what its pod says is still to come
+        pause = GRACE if ended else timedelta(minutes=1)
+        return Step(waiting=Waiting("Running", "", ask.title), wake_after=pause)
+    if outdated(seen.update.spec, recipe) and not job.deleting:
+        return GivenUp(SPEC_CHANGED, f"{waiting}; the spec asks for other pods by now")
+    patience, pause = recipe.training.compute.pending_timeout, LOOK
+    if under.since and patience:
+        left = under.since + duration(patience) - now
         if left <= timedelta(0):
             message = f"{waiting}; it waited for {patience} (training.compute.pendingTimeout)"
             return GivenUp("PendingTimeout", message)
-        why = Waiting("Pending", waiting, ask.title, short=_short(waiting))
-        return Step(waiting=why, wake_after=min(left, timedelta(seconds=30)))
-    if waiting:
-        why = Waiting("Pending", waiting, ask.title, short=_short(waiting))
-        return Step(waiting=why, wake_after=timedelta(seconds=30))
-    ended = job.succeeded or job.failed  # what its pod says is still to come
-    pause = GRACE if ended else timedelta(minutes=1)
-    return Step(waiting=Waiting("Running", "", ask.title), wake_after=pause)
-
-
-def _short(waiting: str) -> str:
-    """The first words of a reason, for the column."""
-    head = waiting.split(":")[0].strip()
-    return head if len(head) <= 40 else head[:39] + "…"
+        pause = min(left, LOOK)
+    return Step(waiting=queued(waiting, ask.title), wake_after=pause)
 
 
 def _again(seen: Observation, ask: Ask, run: StageRun, lost: Lost, now: datetime) -> Step | GivenUp:

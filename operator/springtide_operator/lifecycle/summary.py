@@ -21,6 +21,7 @@ from springtide_api.update_status import (
 )
 from springtide_operator.lifecycle.conditions import conditions
 from springtide_operator.lifecycle.lineage import (
+    SPEC_CHANGED,
     candidate,
     cursor,
     live,
@@ -125,6 +126,8 @@ def _last_run(seen: Observation) -> LastRun | None:
 def _failures(seen: Observation) -> int:
     count = 0
     for generation in reversed(seen.generations):
+        if generation.status.reason == SPEC_CHANGED:
+            continue
         if generation.status.verdict == "Failed":
             count += 1
         elif generation.status.verdict != "Pending":
@@ -146,7 +149,7 @@ def _progress(seen: Observation, waiting: Waiting | None) -> Progress:
         stage=stage,
         percent=percent,
         eta_seconds=eta,
-        waiting_for=waiting.message if waiting else "",
+        waiting_for=waiting.message[:1024] if waiting else "",
         summary=_short(waiting, percent, eta),
     )
 

@@ -14,6 +14,7 @@ from springtide_api.names import probe_name
 from springtide_api.schema import duration
 from springtide_operator.lifecycle.evaluation import held
 from springtide_operator.lifecycle.lineage import (
+    SPEC_CHANGED,
     candidate,
     cursor,
     lifted,
@@ -70,7 +71,7 @@ def look(seen: Observation, now: datetime) -> Step | None:
 
 def next_look(seen: Observation) -> Due | None:
     """The nearest look of schedule and interval; None where only requests start runs."""
-    known = [due for due in (_by_schedule(seen), _by_interval(seen)) if due]
+    known = [due for due in (_by_schedule(seen), _by_interval(seen), _anew(seen)) if due]
     return min(known, default=None)
 
 
@@ -120,7 +121,7 @@ def _trained_through(waiting: ModelGeneration | None) -> datetime | None:
 def _pause(seen: Observation, now: datetime) -> Step | None:
     """Cooldown and the runs of a day; a person's request passes both."""
     trigger = seen.update.spec.trigger
-    trained = [g for g in seen.generations if g.spec.origin == "Trained"]
+    trained = [g for g in _trained(seen) if g.status.reason != SPEC_CHANGED]
     ends = [end for g in trained if (end := _end(g)) is not None]
     if ends and (left := max(ends) + duration(trigger.cooldown) - now) > timedelta(0):
         message = f"cooldown of {trigger.cooldown} until {now + left:%Y-%m-%d %H:%M:%S} UTC"
@@ -140,6 +141,21 @@ def _end(generation: ModelGeneration) -> datetime | None:
     status = generation.status
     known = (status.rollout.promoted_at, status.rollout.reverted_at, status.verdict_at)
     return max((moment for moment in known if moment), default=None)
+
+
+def _trained(seen: Observation) -> list[ModelGeneration]:
+    return [g for g in seen.generations if g.spec.origin == "Trained"]
+
+
+def _anew(seen: Observation) -> Due | None:
+    """At once where the last run was given up before it ran, because the spec changed."""
+    newest = next(reversed(_trained(seen)), None)
+    if newest is None or newest.status.reason != SPEC_CHANGED:
+        return None
+    at, last = newest.status.verdict_at, _last(seen)
+    if at is None or (last is not None and last > at):
+        return None
+    return Due(at, newest.spec.trigger or "OnData", int(at.timestamp()))
 
 
 def _by_schedule(seen: Observation) -> Due | None:

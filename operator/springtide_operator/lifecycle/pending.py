@@ -1,0 +1,63 @@
+"""Why a Job's pod does not run yet, as a reason for machines and a remedy for people.
+
+The words come from scheduler, kubelet and admission (`cluster/jobs_seen.py`); their head, up to the
+colon, names the cause. A queue ends by itself; a refusal and a missing image end by a person.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from springtide_operator.lifecycle.plan import Waiting
+
+if TYPE_CHECKING:
+    from springtide_api.generation import Recipe
+    from springtide_api.update_spec import UpdateSpec
+
+PENDING = "Pending"
+
+
+class Cause(NamedTuple):
+    """A cause that a person must mend."""
+
+    reason: str
+    remedy: str
+
+
+CAUSES = {
+    "quota exceeded": Cause("QuotaExceeded", "raise the quota, or free some of it"),
+    "Pod Security refuses its pods": Cause("PodsForbidden", "change the level of the namespace"),
+    "its pods are refused": Cause("PodsForbidden", "change what refuses them"),
+    "image pull failed": Cause(
+        "ImagePullFailed", "change training.image, or put the image where the node can pull it"
+    ),
+}
+
+QUEUED = frozenset({PENDING, *(cause.reason for cause in CAUSES.values())})
+"""Reasons of a Waiting that stands for a pod which does not run."""
+
+
+def queued(said: str, stage: str) -> Waiting:
+    """Say that a stage waits for its pod.
+
+    Args:
+        said: why, such as "image pull failed: ...".
+        stage: for the column: Import, Train, Evaluate, Probe.
+    """
+    head = said.split(":")[0].strip()
+    short = head if len(head) <= 40 else head[:39] + "…"
+    cause = CAUSES.get(head)
+    if cause is None:
+        return Waiting(PENDING, said, stage, short=short)
+    message = f"{said[:900]}; {cause.remedy}"
+    return Waiting(cause.reason, message, stage, short=short, blocked=True)
+
+
+def outdated(spec: UpdateSpec, recipe: Recipe) -> bool:
+    """Whether the spec asks for other pods now: another image, other hardware, other claims."""
+    return (
+        spec.training.image != recipe.training.image
+        or spec.training.compute != recipe.training.compute
+        or spec.storage.volume != recipe.storage.volume
+        or spec.data.volume != recipe.data.volume
+    )
