@@ -2,7 +2,7 @@
 
 Waits until a first generation is served, then sends RATE requests a second and never more, however
 long answers take, each over a connection of its own so that every pod gets its share. A request
-fails when it is not answered with 200 and a probability within ten seconds; none is repeated.
+fails when it is not answered with 200 and a probability within PATIENCE; none is repeated.
 The totals stand in TOTALS, written anew every second. Only Python's own library is needed.
 """
 
@@ -25,7 +25,7 @@ MODEL = os.environ.get("MODEL", "recommender")
 RATE = float(os.environ.get("RATE", "20"))
 DATA = Path(os.environ.get("DATA", "/data"))
 TOTALS = Path(os.environ.get("TOTALS", "/tmp/totals.json"))
-PATIENCE = 10.0
+PATIENCE = float(os.environ.get("PATIENCE", "10"))
 KEPT_FAILURES = 20
 
 

@@ -175,7 +175,7 @@ def _here(scene: SmallScene, text: str) -> str:
 def _smaller_server(pod: Raw) -> None:
     (container,) = pod["containers"]
     pod["terminationGracePeriodSeconds"] = 15
-    container["resources"]["requests"] = {"cpu": "20m", "memory": "256Mi"}
+    container["resources"]["requests"] = {"cpu": "150m", "memory": "256Mi"}
     container["readinessProbe"]["periodSeconds"] = 1
     drain = next(one for one in container["env"] if one["name"] == "DRAIN_SECONDS")
     drain["value"] = "3"
@@ -187,7 +187,7 @@ def _smaller_update(spec: Raw) -> None:
     spec["training"] = {
         "hyperparameters": {"epochs": 6, "learningRate": "3e-3", "batchSize": 16},
         "checkpoint": {"everySteps": 25},
-        "compute": {"resources": {"cpu": "900m", "memory": "1536Mi"}},
+        "compute": {"resources": {"cpu": "800m", "memory": "1536Mi"}},
     }
     del spec["data"]["reserve"], spec["evaluation"]
     useful, as_good, *_ = spec["gate"]["rules"]

@@ -16,6 +16,8 @@ from story.place import EXAMPLES
 from story.scene import UPDATE
 
 RATE = 5
+PATIENCE = 60
+"""Seconds for an answer: a busy machine is slow, and slow is not lost."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ def asking(scene: SmallScene) -> Iterator[Client]:
             "HOST": address,
             "MODEL": UPDATE,
             "RATE": str(RATE),
+            "PATIENCE": str(PATIENCE),
             "DATA": str(scene.folder("data")),
             "TOTALS": str(client.file),
         }
