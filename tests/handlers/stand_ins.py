@@ -11,7 +11,7 @@ import json
 
 from lifecycle.world import World
 
-from springtide_api.contract import RunFile
+from springtide_api.contract import Result, RunFile
 from springtide_api.names import ANNOTATION_RUN
 from springtide_api.objects import parse_generation
 from springtide_operator.cluster import errors
@@ -28,6 +28,8 @@ class StandIns:
         self._ever = {}
         self.held = set()
         """Stages whose Jobs do not end."""
+        self.refused = {}
+        """Stages whose trainers refuse their input: exit code and Failure."""
         self.pods_ready = True
         """Whether the pods of Deployments become available."""
 
@@ -60,6 +62,9 @@ class StandIns:
         self.world.generations = {
             raw["metadata"]["name"]: parse_generation(raw) for raw in generations
         }
+        if run.stage in self.refused:
+            await self.refuse(job, run, *self.refused[run.stage])
+            return
         result = self.world._result(StartJob(run=run, image="trainer"))
         await self.pod(job, "Succeeded", 0, json.dumps(result.plain()))
         now = self.client.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -73,6 +78,16 @@ class StandIns:
             ],
         }
         await self.status(JOB, job, status)
+
+    async def refuse(self, job, run, code, failure):
+        """Let a Job's pod end as a trainer that refuses its input."""
+        said = Result(job=run.job, stage=run.stage, number=run.number, ok=False, failure=failure)
+        await self.pod(job, "Failed", code, json.dumps(said.plain()))
+        now = self.client.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+        ended = {"status": "True", "reason": "BackoffLimitExceeded", "lastTransitionTime": now}
+        kinds = ("FailureTarget", "Failed")
+        conditions = [{"type": kind, **ended} for kind in kinds]
+        await self.status(JOB, job, {"startTime": now, "failed": 1, "conditions": conditions})
 
     async def pod(self, job, phase, code, message):
         metadata = job["metadata"]

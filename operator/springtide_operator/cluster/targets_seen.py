@@ -45,6 +45,7 @@ def target_seen(
         uid=metadata["uid"],
         deleting="deletionTimestamp" in metadata,
         has_container=container is not None,
+        containers=tuple(each["name"] for each in template["spec"]["containers"]),
         claimed_by=(metadata.get("labels") or {}).get(names.LABEL_UPDATE, ""),
         number=whole(number),
         highest_number=whole((metadata.get("annotations") or {}).get(names.ANNOTATION_NUMBER)),

@@ -112,7 +112,7 @@ def in_sync(seen: Observation, now: datetime) -> Waiting | None:
 def blocked(seen: Observation) -> Waiting | None:
     """Why a target cannot be served at all: missing, without the container, or another's."""
     for index, target in enumerate(seen.targets):
-        path, name = f"rollout.targets[{index}]", _name(target)
+        path, name = f"spec.rollout.targets[{index}]", _name(target)
         if not target.uid or target.deleting:
             message = f"{name} does not exist; create it or change {path}.targetRef.name"
             return _stop("TargetNotFound", message)
@@ -123,7 +123,9 @@ def blocked(seen: Observation) -> Waiting | None:
             )
             return _stop("TargetClaimed", message)
         if not target.has_container:
-            message = f"{name} has no container {target.target.container}; change {path}.container"
+            there = f", only {', '.join(target.containers)}" if target.containers else ""
+            message = f"{name} has no container {target.target.container}{there}; change "
+            message += f"{path}.container"
             return _stop("ContainerNotFound", message)
     return None
 
