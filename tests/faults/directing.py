@@ -115,6 +115,12 @@ class Directed(Scene):
             status |= {"completionTime": now, "succeeded": 1}
         await self.status(JOB, job, status)
 
+    async def edit(self, spec):
+        """Change the spec as a person does: a merge patch."""
+        place = f"{UPDATE.path(self.namespace, 'shop')}?fieldManager=person"
+        merge = "application/merge-patch+json"
+        await self.client._write("PATCH", place, {"spec": spec}, merge)
+
     async def collect(self):
         """Delete what belongs to owners that are gone, as the garbage collector does."""
         for kind in OWNED:
