@@ -141,6 +141,11 @@ async def test_when_all_go_away_the_next_request_is_served():
         assert (await batcher.score(rows("next"))).tolist() == [[4]]
 
 
+@pytest.mark.survives(
+    "Requests",
+    "a row that breaks the model",
+    "fails its own request only",
+)
 async def test_a_row_that_breaks_the_model_fails_its_own_request_only():
     def picky(pairs):
         if any(text == "bad" for text, _ in pairs):

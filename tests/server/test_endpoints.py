@@ -4,6 +4,7 @@ import asyncio
 import threading
 
 import numpy as np
+import pytest
 
 from springtide_server.app import build_app
 from springtide_server.service import Service
@@ -84,6 +85,11 @@ async def until(true):
         await asyncio.sleep(0.001)
 
 
+@pytest.mark.survives(
+    "Requests",
+    "more rows than the queue holds",
+    "503 with Retry-After and both numbers; those that wait are answered",
+)
 async def test_a_full_queue_answers_503_with_retry_after(texts, hosted, ask):
     async with hosted(texts.settings, max_waiting=1) as (client, service):
         held = Held(service)
@@ -118,6 +124,11 @@ async def test_bodies_in_flight_are_bounded_together(texts, hosted, ask):
     assert after.status_code == 200
 
 
+@pytest.mark.survives(
+    "Requests",
+    "a client that goes away",
+    "its rows are not scored",
+)
 async def test_a_client_that_goes_away_takes_its_rows_along(texts, hosted, ask):
     async with hosted(texts.settings) as (client, service):
         held = Held(service)
@@ -151,6 +162,11 @@ async def send_and_leave(service):
     await build_app(service)(scope, receive, send)
 
 
+@pytest.mark.survives(
+    "Requests",
+    "a client that sends its body drop by drop",
+    "408 with the time that it had",
+)
 async def test_a_client_that_sends_too_slowly_is_told(texts, hosted):
     async def drip():
         while True:

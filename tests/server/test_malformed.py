@@ -16,6 +16,11 @@ async def answers(client, body: bytes) -> tuple[int, str]:
     return answer.status_code, answer.json().get("error", "")
 
 
+@pytest.mark.survives(
+    "Requests",
+    "tensors of wrong shape, type, name or number",
+    "400 with the path and the bound",
+)
 @pytest.mark.parametrize(
     ("inputs", "reason"),
     [
@@ -80,6 +85,11 @@ async def test_an_unknown_output_is_named(texts, serve, ask):
     }
 
 
+@pytest.mark.survives(
+    "Requests",
+    "a body that is no JSON, no UTF-8, cut off or nested without end",
+    "400 with the reason",
+)
 @pytest.mark.parametrize(
     "body",
     [
@@ -103,6 +113,11 @@ async def test_what_is_no_json_in_utf8_is_refused(texts, serve, body):
     assert error.startswith("the body is not JSON in UTF-8: ")
 
 
+@pytest.mark.survives(
+    "Requests",
+    "private texts in a refused request",
+    "never repeated in the answer",
+)
 async def test_the_texts_of_a_request_are_not_repeated_in_a_refusal(texts, serve, ask):
     async with serve(texts.settings) as client:
         asked = {**ask(text=["my secret"]), "outputs": "my secret"}
@@ -125,6 +140,7 @@ async def test_an_unknown_model_and_path_and_method_get_a_reason(texts, serve, a
     assert method.headers["allow"] == "POST"
 
 
+@pytest.mark.survives("Requests", "a body of 10 MB", "413 with the bound and what to do")
 async def test_a_body_of_10_mb_is_refused(texts, serve):
     async with serve(texts.settings) as client:
         status, error = await answers(client, b"[" + b" " * 10_000_000)
@@ -132,6 +148,11 @@ async def test_a_body_of_10_mb_is_refused(texts, serve):
     assert (status, error) == (413, "the body is longer than 4194304 bytes; send fewer rows")
 
 
+@pytest.mark.survives(
+    "Requests",
+    "a body without end",
+    "413 with the bound; no more is read",
+)
 async def test_a_body_without_end_is_refused_at_the_limit(texts, serve):
     sent = 0
 
@@ -184,6 +205,11 @@ REQUEST = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.survives(
+    "Requests",
+    "any bytes at all",
+    "an answer, or 400 with a reason; the next client is served",
+)
 @settings(
     max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

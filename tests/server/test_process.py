@@ -52,6 +52,11 @@ def test_a_flipped_bit_is_refused_with_exit_code_3(texts, start, tmp_path):
     assert said.read_text().endswith("; restore the folder from a copy")
 
 
+@pytest.mark.survives(
+    "Model",
+    "weights that answer NaN",
+    "the server does not start and says why",
+)
 def test_weights_that_give_nan_are_refused(texts, start, tmp_path):
     folder = tmp_path / "copy"
     copytree(local_path(texts.artifact.uri), folder)
@@ -81,6 +86,11 @@ def test_a_failure_to_load_is_told_in_one_line_of_the_log(texts, start, tmp_path
     assert "unheard-of" in log[-1]["message"]
 
 
+@pytest.mark.survives(
+    "Requests",
+    "settings of the server that cannot be",
+    "exit code 3 with the variable, its value and its bounds",
+)
 @pytest.mark.parametrize(
     ("env", "reason"),
     [

@@ -36,12 +36,22 @@ def test_without_a_template_features_are_named():
     assert made.render({"price": ["3"], "title": ["shoe"]}) == [("title: shoe; price: 3", None)]
 
 
+@pytest.mark.survives(
+    "Data",
+    "texts with braces and format codes",
+    "text, never a template",
+)
 @given(st.text(), st.text())
 def test_values_are_never_read_as_a_template(first, second):
     made = features("{a}|{b}", ["a", "b"])
     assert made.render({"a": [first], "b": [second]}) == [(f"{first}|{second}", None)]
 
 
+@pytest.mark.survives(
+    "Update",
+    "a template that reaches for attributes, indices or other columns",
+    "refused with the place in the template and the features that it may name",
+)
 @pytest.mark.parametrize(
     "template",
     ["{other}", "{a.__class__}", "{a!r}", "{a:>9}", "{", "}", "{}", "{0}", "{{a}", "{a}}"],

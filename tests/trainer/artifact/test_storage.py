@@ -39,6 +39,11 @@ def test_the_first_file_stays_and_the_second_is_told(tmp_path):
     assert not (tmp_path / "first").exists()
 
 
+@pytest.mark.survives(
+    "Data",
+    "a crash at any moment of committing a folder",
+    "the folder is there whole or not at all",
+)
 @pytest.mark.parametrize("number", range(1, 40))
 def test_a_crash_at_any_call_leaves_a_whole_folder_or_none(tmp_path, monkeypatch, number):
     made = some_folder(tmp_path / "a", "text")

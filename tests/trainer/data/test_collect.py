@@ -39,6 +39,11 @@ def test_only_the_named_folders_go_and_those_gone_already_are_no_error(home: Hom
     assert list((home.path / "tmp").iterdir()) == []
 
 
+@pytest.mark.survives(
+    "Data",
+    "../ and foreign paths where weights are to be deleted",
+    "refused with the path; nothing is deleted",
+)
 @pytest.mark.parametrize(
     "path",
     [
@@ -61,6 +66,11 @@ def test_a_path_elsewhere_is_refused_and_nothing_is_deleted(home: Home, path: st
     assert kept.exists()
 
 
+@pytest.mark.survives(
+    "Data",
+    "a symlink out of the storage where weights are to be deleted",
+    "refused with its path; nothing is deleted",
+)
 def test_no_link_is_followed(home: Home, tmp_path: Path) -> None:
     precious = folder(tmp_path / "precious/sha256-aa")
     (home.path / "artifacts").mkdir()

@@ -104,6 +104,11 @@ def test_calibration_of_many_labels_is_that_of_the_label_said() -> None:
     assert value("ece", rows, sure) == pytest.approx(0.05)
 
 
+@pytest.mark.survives(
+    "Model",
+    "scores that are NaN or missing",
+    "no number: inconclusive, never a pass",
+)
 @pytest.mark.parametrize("metric", ALL)
 def test_what_is_not_a_number_or_not_there_gives_nan(metric) -> None:
     rows, scores = some(20, 2)
@@ -113,6 +118,11 @@ def test_what_is_not_a_number_or_not_there_gives_nan(metric) -> None:
     assert np.isnan(value(metric, nothing, np.empty((0, 2))))
 
 
+@pytest.mark.survives(
+    "Data",
+    "a holdout with one class only",
+    "AUC and order have no number: inconclusive, never a pass",
+)
 def test_one_class_alone_has_no_auc_and_no_order() -> None:
     rows = Rows(np.zeros(5, dtype=int), np.arange(5), np.zeros(5, dtype=int))
     scores = np.tile([0.6, 0.4], (5, 1))

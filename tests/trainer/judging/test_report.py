@@ -32,6 +32,11 @@ def test_the_page_fetches_nothing(described) -> None:
     assert "<script" not in page
 
 
+@pytest.mark.survives(
+    "Update",
+    "markup in names of datasets and labels",
+    "shown as text in the report",
+)
 def test_what_users_name_is_text_and_never_markup(described) -> None:
     evil = "<script>alert(1)</script>"
     page = render(

@@ -126,6 +126,11 @@ class OutOfMemoryError(RuntimeError):
     """Named as PyTorch names its own."""
 
 
+@pytest.mark.survives(
+    "Results",
+    "any failure of a stage",
+    "an exit code that says whether to try again, one message, nothing committed",
+)
 @pytest.mark.parametrize(
     ("error", "code", "reason"),
     [

@@ -52,6 +52,11 @@ def test_only_the_newest_are_kept(checkpoints):
     ]
 
 
+@pytest.mark.survives(
+    "Model",
+    "a damaged checkpoint",
+    "set aside; training resumes from the one before",
+)
 @pytest.mark.parametrize("name", ["state.safetensors", "state.json", "springtide-manifest.json"])
 @pytest.mark.parametrize("damage", ["flipped", "cut", "missing"])
 def test_a_damaged_one_is_set_aside_and_the_one_before_is_used(checkpoints, name, damage):

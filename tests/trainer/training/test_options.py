@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import torch
@@ -106,12 +107,19 @@ def test_max_steps_ends_within_an_epoch_or_after_several(world):
     assert (many.steps, many.stopped) == (40, "maxSteps")
 
 
+@pytest.mark.survives(
+    "Model",
+    "a loss that is no longer a number",
+    "ends as diverged with step, loss and field; no weights are committed",
+)
 def test_a_loss_that_is_no_number_ends_as_diverged(world):
     wild = {"maxSteps": 50, "batchSize": 16, "learningRate": "1e30", "schedule": "Constant"}
     run = world.run_file(hyperparameters={**wild, "optimizer": "SGD", "maxGradNorm": "1e30"})
     with pytest.raises(Diverged, match="learningRate") as diverged:
         world.train(run)
     assert diverged.value.code == ExitCode.DIVERGED
+    assert re.match(r"loss is (nan|inf) at step \d+; lower", diverged.value.failure.message)
+    assert diverged.value.failure.field == "spec.training.hyperparameters.learningRate"
     assert [path.name for path in (world.home.path / "artifacts").iterdir()] == [
         folder_name(world.parent.digest)
     ]
@@ -165,14 +173,20 @@ def test_a_weight_that_is_no_number_from_0_up_is_refused(world, freeze_rows, rec
     assert refused.value.failure.field == "spec.data.source.columns.weight"
 
 
+@pytest.mark.survives(
+    "Model",
+    "one flipped bit in the live weights when training begins",
+    "refused with the file and both hashes; no weights are committed",
+)
 def test_a_flipped_bit_in_the_parent_is_refused(world):
     path = local_path(world.parent.uri) / "model.safetensors"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(Refused, match=r"model\.safetensors") as refused:
+    with pytest.raises(Refused, match=r"model\.safetensors .* sha256 .* not ") as refused:
         world.train(world.run_file())
     assert refused.value.failure.reason == "DigestMismatch"
+    assert len(list((world.home.path / "artifacts").iterdir())) == 1
 
 
 def test_training_learns_the_toy_task(world):
