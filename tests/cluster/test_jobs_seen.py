@@ -32,6 +32,22 @@ def test_a_pod_without_a_gpu_says_so_first():
     assert why_waiting(waiting) == f"no node has a free nvidia.com/gpu: {said}"
 
 
+def test_a_pod_says_all_that_the_nodes_lack():
+    said = "0/2 nodes are available: 1 Insufficient cpu, 2 Insufficient nvidia.com/gpu. no victims."
+    waiting = pod(conditions=[{"type": "PodScheduled", "status": "False", "message": said}])
+    assert why_waiting(waiting) == f"no node has a free cpu, nvidia.com/gpu: {said}"
+
+
+def test_an_image_that_is_not_there_is_told_in_the_same_words_at_every_try():
+    cause = 'failed to pull and unpack image "trainer:9": trainer:9: not found'
+    first = f"rpc error: code = NotFound desc = {cause}"
+    then = f'Back-off pulling image "trainer:9": ErrImagePull: {first}'
+    for reason, message in (("ErrImagePull", first), ("ImagePullBackOff", then)):
+        state = {"waiting": {"reason": reason, "message": message}}
+        told = why_waiting(pod(containerStatuses=[{"state": state}]))
+        assert told == f"image pull failed: {cause}"
+
+
 def test_an_image_that_cannot_be_pulled_is_named():
     state = {"waiting": {"reason": "ImagePullBackOff", "message": "trainer:9 not found"}}
     assert why_waiting(pod(containerStatuses=[{"state": state}])) == (

@@ -21,6 +21,10 @@ STARTING = frozenset({"", "ContainerCreating", "PodInitializing"})
 PULLING = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 _NAMED = re.compile(r'^pods "[^"]*" is forbidden: ')
 """Each try has a pod of another name: without it the same refusal stays the same text."""
+_BACK_OFF = re.compile(
+    r'^(Back-off pulling image "[^"]*": )?(ErrImagePull: )?(rpc error: code = \w+ desc = )?'
+)
+"""The kubelet says why in turns with and without it: without it the same cause stays one text."""
 _LACKS = re.compile(r"Insufficient ([^\s,.;]+(?:\.[^\s,.;]+)*)")
 
 
@@ -87,8 +91,8 @@ def why_waiting(raw: Raw) -> str:
     for each in status.get("conditions") or []:
         if each["type"] == "PodScheduled" and each["status"] == "False":
             said = str(each.get("message") or each.get("reason") or "")
-            lacks = _LACKS.search(said)
-            head = f"no node has a free {lacks[1]}" if lacks else "no node fits"
+            lacks = ", ".join(dict.fromkeys(_LACKS.findall(said)))
+            head = f"no node has a free {lacks}" if lacks else "no node fits"
             return f"{head}: {said}"
     containers = [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
     for container in containers:
@@ -96,7 +100,9 @@ def why_waiting(raw: Raw) -> str:
         reason = str(waiting.get("reason") or "")
         if reason not in STARTING:
             said = str(waiting.get("message") or container.get("image") or "")
-            return f"image pull failed: {said}" if reason in PULLING else f"{reason}: {said}"
+            if reason in PULLING:
+                return f"image pull failed: {_BACK_OFF.sub('', said)}"
+            return f"{reason}: {said}"
     return ""
 
 
