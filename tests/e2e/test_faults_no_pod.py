@@ -1,0 +1,194 @@
+"""Pods that do not come to run: refused, without a place, without an image; told, and mended."""
+
+import json
+import time
+from datetime import datetime
+
+import pytest
+from e2e.witnesses import watching
+from story.scene import UPDATE
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+
+NO_SUCH_IMAGE = "localhost:5000/springtide-trainer:no-such-tag"
+TOLD_WITHIN = 30.0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def begun(small):
+    """All scenes go their way side by side; their server has no pods, as nobody asks it."""
+
+    def begin(name, **options):
+        small(name).begin(head=False, server=asleep, **options)
+
+    begin("gpu", change=needs_a_gpu)
+    begin("quota", before=lambda: small("quota").kubectl.apply([quota_in("small-quota")]))
+    begin("limits", before=lambda: small("limits").kubectl.apply([limits_in("small-limits")]))
+    begin("image", change=names_a_wrong_image)
+
+
+@pytest.fixture
+def gpus(node_cluster):
+    """Give the node GPUs that are not there, as its device plugin would; none at the end."""
+
+    def patch(change):
+        patch = json.dumps([{**change, "path": "/status/capacity/nvidia.com~1gpu"}])
+        whole = ("--subresource=status", "--type=json", f"--patch={patch}")
+        node_cluster.kubectl("patch", "node", "node", *whole)
+
+    yield lambda count: patch({"op": "add", "value": str(count)})
+    patch({"op": "remove"})
+
+
+def asleep(deployment):
+    deployment["replicas"] = 0
+
+
+def needs_a_gpu(spec):
+    spec["training"]["compute"]["gpusPerNode"] = 1
+
+
+def names_a_wrong_image(spec):
+    spec["training"]["image"] = NO_SUCH_IMAGE
+
+
+def quota_in(namespace):
+    return {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "team", "namespace": namespace},
+        "spec": {"hard": {"requests.memory": "256Mi"}},
+    }
+
+
+def limits_in(namespace):
+    most = [{"type": "Container", "max": {"memory": "1Gi"}}]
+    return {
+        "apiVersion": "v1",
+        "kind": "LimitRange",
+        "metadata": {"name": "team", "namespace": namespace},
+        "spec": {"limits": most},
+    }
+
+
+def moment(text):
+    return datetime.fromisoformat(text)
+
+
+def stalled(status):
+    found = [one for one in status.get("conditions", []) if one["type"] == "Stalled"]
+    return found[0] if found else {}
+
+
+def told(scene, reason):
+    """Wait until a reason is told; what it says, and that it came within 30 s of the Job."""
+    status = scene.wait(lambda now: stalled(now).get("reason") == reason, what=reason)
+    (job,) = scene.jobs()
+    said = stalled(status)
+    late = moment(said["lastTransitionTime"]) - moment(job["metadata"]["creationTimestamp"])
+    assert late.total_seconds() <= TOLD_WITHIN
+    assert (status["phase"], status["progress"]["waitingFor"]) == ("Queued", said["message"])
+    return said["message"]
+
+
+def writes_nothing(scene, seconds):
+    """While nothing changes nothing is written, and nobody is told twice."""
+    with watching(scene, f"iu/{UPDATE}", ".metadata.resourceVersion") as versions:
+        time.sleep(seconds)
+        assert len(versions()) == 1, "the status is written again and again"
+    reason = stalled(scene.update())["reason"]
+    (event,) = [one for one in scene.events() if one["reason"] == reason]
+    assert event["count"] == 1
+    assert len(scene.jobs()) == 1
+
+
+def imported(scene):
+    """Wait until the weights of the initial model are there; return their generation."""
+
+    def there(_):
+        return [one for one in scene.generations().values() if "artifact" in one.get("status", {})]
+
+    scene.wait(there, what="the import")
+    (generation,) = there(None)
+    return generation
+
+
+@pytest.mark.survives(
+    "Jobs and pods",
+    "a ResourceQuota refuses the pods of a Job",
+    "told as QuotaExceeded with the quota's own numbers within 30 s; nothing is written and no"
+    " other Job made while it lasts; goes on by itself when the quota is raised",
+)
+def test_a_quota_is_told_with_its_numbers_and_waited_for(small):
+    scene = small("quota")
+    message = told(scene, "QuotaExceeded")
+    assert "exceeded quota: team, requested: requests.memory=512Mi" in message
+    assert "raise the quota" in message
+    assert scene.column("PROGRESS") == "quota exceeded"
+    writes_nothing(scene, 20)
+    scene.patch("resourcequota/team", {"spec": {"hard": {"requests.memory": "4Gi"}}})
+    assert imported(scene)["status"]["training"]["attempt"] == 1
+    assert stalled(scene.update()) == {}
+
+
+@pytest.mark.survives(
+    "Jobs and pods",
+    "admission accepts a Job and refuses its pods (LimitRange, policy, Pod Security)",
+    "told as PodsForbidden in the words of the admission within 30 s; nothing is written while it"
+    " lasts; goes on by itself when the pods are accepted",
+)
+def test_pods_that_admission_refuses_are_told_in_its_words(small):
+    scene = small("limits")
+    message = told(scene, "PodsForbidden")
+    assert "maximum memory usage per Container is 1Gi, but limit is 2Gi" in message
+    assert scene.column("PROGRESS") == "its pods are refused"
+    writes_nothing(scene, 20)
+    scene.show("delete", "limitrange/team")
+    assert imported(scene)["status"]["training"]["attempt"] == 1
+
+
+@pytest.mark.survives(
+    "Jobs and pods",
+    "the trainer's image does not exist",
+    "told as ImagePullFailed with the image and the field; once training.image is mended the"
+    " waiting run is given up and another one begins by itself",
+)
+def test_an_image_that_does_not_exist_is_named_and_a_mended_spec_goes_on(small):
+    scene = small("image")
+    message = told(scene, "ImagePullFailed")
+    assert NO_SUCH_IMAGE in message
+    assert "training.image" in message
+    assert scene.column("PROGRESS") == "image pull failed"
+    scene.edit({"training": {"image": scene.place.trainer_image}})
+    assert imported(scene)["spec"]["number"] == 1
+    given_up = scene.generations()[0]["status"]
+    assert (given_up["verdict"], given_up["reason"]) == ("Failed", "SpecChanged")
+
+
+@pytest.mark.survives(
+    "Jobs and pods",
+    "training.compute.gpusPerNode is 1 and no node has a GPU",
+    "status and the column Progress say what the scheduler says; goes on by itself when a node"
+    " gains one",
+)
+def test_a_run_without_a_gpu_says_what_the_scheduler_says_and_goes_on_when_there_is_one(
+    small, gpus
+):
+    scene = small("gpu")
+    status = scene.wait(
+        lambda now: "nvidia.com/gpu" in now.get("progress", {}).get("waitingFor", ""),
+        what="that it waits for a GPU",
+    )
+    assert (
+        "0/1 nodes are available: 1 Insufficient nvidia.com/gpu"
+        in (status["progress"]["waitingFor"])
+    )
+    assert status["phase"] == "Queued"
+    assert scene.column("PROGRESS") == "no node has a free nvidia.com/gpu"
+    assert stalled(status) == {}, "a queue is no fault"
+    gpus(1)
+    scene.wait(
+        lambda now: now["lastRun"].get("verdict") == "Bootstrapped",
+        what="a verdict on what was trained with the GPU",
+    )
+    assert scene.generations()[1]["status"]["training"]["attempt"] == 1
