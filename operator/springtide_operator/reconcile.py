@@ -19,6 +19,7 @@ from springtide_operator.cluster import errors
 from springtide_operator.cluster.act import Blocked
 from springtide_operator.cluster.kinds import UPDATE
 from springtide_operator.lifecycle.decide import decide
+from springtide_operator.lifecycle.plan import StartJob
 from springtide_operator.refusal import refused
 from springtide_operator.wakeups import Again, Key
 
@@ -96,13 +97,7 @@ class Reconciler:
             return Again(None)
         now = self.clock.now()
         plan = decide(seen, now)
-        # Said before and after: what is about to be written would not be said again after a crash,
-        # and what is about to be made cannot be spoken of before. No Event is posted twice.
-        await self._say(seen.update.metadata, plan)
-        for action in plan.actions:
-            log.info("acting", action=type(action).__name__, detail=_brief(action))
-            await self.hands.do(seen.update.metadata, action)
-        await self._say(seen.update.metadata, plan)
+        await self._carry_out(seen, plan)
         wait = 0.0
         if plan.facts or not plan.again:
             wait = await self._tell(key, seen, plan)
@@ -112,6 +107,21 @@ class Reconciler:
         if any(_podless(job) for job in seen.jobs):
             later = min(later, PODLESS_SECONDS)
         return Again(min(later, wait or later))
+
+    async def _carry_out(self, seen: Observation, plan: Plan) -> None:
+        update = seen.update.metadata
+        probes = sum(isinstance(a, StartJob) and a.run.stage == "probe" for a in plan.actions)
+        self.sight.probes_starting += probes
+        try:
+            # Said before and after: what is about to be written would not be said again after a
+            # crash, and what is about to be made cannot be spoken of before. Events are said once.
+            await self._say(update, plan)
+            for action in plan.actions:
+                log.info("acting", action=type(action).__name__, detail=_brief(action))
+                await self.hands.do(update, action)
+            await self._say(update, plan)
+        finally:
+            self.sight.probes_starting -= probes
 
     async def _say(self, update: Meta, plan: Plan) -> None:
         """Post the plan's Events; where none may be posted, work goes on without them."""

@@ -50,6 +50,8 @@ class Sight:
     defaults: Defaults
     terminating: set[str]
     """Namespaces that refused a write because they are being deleted."""
+    probes_starting: int = 0
+    """Probes that are decided on and not made yet: others must not take their places."""
 
     async def observe(self, namespace: str, name: str) -> Observation | None:
         """Look at one update. None: it does not exist.
@@ -133,7 +135,8 @@ class Sight:
 
     def _probes_running(self) -> int:
         jobs = self.cache.stores[JOB].all()
-        return sum(1 for raw in jobs if _is_probe(raw) and not true_conditions(raw))
+        running = sum(1 for raw in jobs if _is_probe(raw) and not true_conditions(raw))
+        return running + self.probes_starting
 
 
 def _recorded(generations: Iterable[ModelGeneration]) -> set[str]:
