@@ -175,7 +175,7 @@ def _here(scene: SmallScene, text: str) -> str:
 def _smaller_server(pod: Raw) -> None:
     (container,) = pod["containers"]
     pod["terminationGracePeriodSeconds"] = 15
-    container["resources"]["requests"] = {"cpu": "150m", "memory": "256Mi"}
+    container["resources"]["requests"] = {"cpu": "100m", "memory": "256Mi"}
     container["readinessProbe"]["periodSeconds"] = 1
     drain = next(one for one in container["env"] if one["name"] == "DRAIN_SECONDS")
     drain["value"] = "3"

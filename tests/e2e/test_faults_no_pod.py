@@ -125,10 +125,11 @@ def test_a_quota_is_told_with_its_numbers_and_waited_for(small):
     assert "exceeded quota: team, requested: requests.memory=512Mi" in message
     assert "raise the quota" in message
     assert scene.column("PROGRESS") == "quota exceeded"
-    writes_nothing(scene, 20)
+    writes_nothing(scene, 12)
     scene.patch("resourcequota/team", {"spec": {"hard": {"requests.memory": "4Gi"}}})
     assert imported(scene)["status"]["training"]["attempt"] == 1
     assert stalled(scene.update()) == {}
+    scene.end()
 
 
 @pytest.mark.survives(
@@ -142,9 +143,10 @@ def test_pods_that_admission_refuses_are_told_in_its_words(small):
     message = told(scene, "PodsForbidden")
     assert "maximum memory usage per Container is 1Gi, but limit is 2Gi" in message
     assert scene.column("PROGRESS") == "its pods are refused"
-    writes_nothing(scene, 20)
+    writes_nothing(scene, 12)
     scene.show("delete", "limitrange/team")
     assert imported(scene)["status"]["training"]["attempt"] == 1
+    scene.end()
 
 
 @pytest.mark.survives(
@@ -163,6 +165,7 @@ def test_an_image_that_does_not_exist_is_named_and_a_mended_spec_goes_on(small):
     assert imported(scene)["spec"]["number"] == 1
     given_up = scene.generations()[0]["status"]
     assert (given_up["verdict"], given_up["reason"]) == ("Failed", "SpecChanged")
+    scene.end()
 
 
 @pytest.mark.survives(
@@ -179,12 +182,11 @@ def test_a_run_without_a_gpu_says_what_the_scheduler_says_and_goes_on_when_there
         lambda now: "nvidia.com/gpu" in now.get("progress", {}).get("waitingFor", ""),
         what="that it waits for a GPU",
     )
-    assert (
-        "0/1 nodes are available: 1 Insufficient nvidia.com/gpu"
-        in (status["progress"]["waitingFor"])
-    )
+    assert "1 Insufficient nvidia.com/gpu" in status["progress"]["waitingFor"]
     assert status["phase"] == "Queued"
-    assert scene.column("PROGRESS") == "no node has a free nvidia.com/gpu"
+    column = scene.column("PROGRESS")
+    assert column.startswith("no node has a free ")
+    assert column.endswith("nvidia.com/gpu")
     assert stalled(status) == {}, "a queue is no fault"
     gpus(1)
     scene.wait(
