@@ -37,6 +37,11 @@ def but_leases(call):
     return not call.lease
 
 
+def within(scene, of=writes):
+    """Pick only what concerns the namespace of a scene."""
+    return lambda call: f"/{scene.namespace}/" in call.path and of(call)
+
+
 class Nth:
     """Picks the n-th of the calls that `of` picks, and as many as told from there on."""
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 from faults.life import LIFE, play
-from faults.rules import Nth, refuse, writes
+from faults.rules import Nth, everything, refuse, within
 from faults.test_crashes import lasting, undisturbed
 
 pytestmark = pytest.mark.apiserver
@@ -14,10 +14,6 @@ pytestmark = pytest.mark.apiserver
 SIDE_BY_SIDE = 16
 SAMPLE = 41
 RETRIED_SECONDS = 5
-
-
-def in_namespace(scene, of=writes):
-    return lambda call: of(call) and f"/{scene.namespace}/" in call.path
 
 
 def status_of_update(call):
@@ -36,7 +32,7 @@ async def test_a_status_that_is_refused_once_is_written_within_five_seconds(grou
     await scene.start(through=proxy.connection)
     await play(scene, LIFE[:1])
     await asyncio.sleep(2)  # what was on its way has come
-    one = Nth(1, in_namespace(scene, status_of_update))
+    one = Nth(1, within(scene, status_of_update))
     with proxy.ruled(refuse(code, of=one)):
         await scene.edit(suspend=True)
         await scene.until(lambda scene: scene.told.get("phase") == "Suspended", seconds=30)
@@ -50,7 +46,7 @@ async def lived_through(ground, proxy, wanted, number, *, done):
     """Live with one write answered 5xx; return what differs at the end."""
     scene = await ground.scene()
     await scene.declare()
-    one = Nth(number, in_namespace(scene))
+    one = Nth(number, within(scene))
     with proxy.ruled(refuse(504 if done else 500, of=one, done=done)):
         await scene.start(through=proxy.connection)
         try:
@@ -106,7 +102,7 @@ async def throttled(ground, proxy, seconds, retry_after):
     await scene.start(through=proxy.connection)
     await play(scene, LIFE[:2])
     living = asyncio.create_task(play(scene, LIFE[2:3], seconds=seconds + 40))
-    with proxy.ruled(refuse(429, of=in_namespace(scene), Retry_After=str(retry_after))):
+    with proxy.ruled(refuse(429, of=within(scene), Retry_After=str(retry_after))):
         began = time.monotonic()
         while time.monotonic() < began + seconds:
             await scene.touch()
@@ -120,7 +116,7 @@ async def throttled(ground, proxy, seconds, retry_after):
 
 def impatient(proxy, scene, retry_after):
     """Return the calls that came before the time that a refusal had asked for."""
-    mine = [call for call in proxy.calls if in_namespace(scene, lambda call: True)(call)]
+    mine = [call for call in proxy.calls if within(scene, everything)(call)]
     asked = [call for call in mine if not call.watch and not call.lease]
     pairs = itertools.pairwise(asked)
     return [

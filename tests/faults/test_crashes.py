@@ -8,7 +8,7 @@ import asyncio
 import time
 
 import pytest
-from faults.life import differences, play, world_of
+from faults.life import LIFE, differences, play, world_of
 from faults.playing import Crash, Recorder
 
 pytestmark = pytest.mark.apiserver
@@ -32,12 +32,12 @@ async def undisturbed(ground):
     return _lived[0]
 
 
-async def live(ground, *observers):
+async def live(ground, *observers, acts=LIFE):
     """Live once; return the world at the end."""
     scene = await ground.scene()
     await scene.declare()
     await scene.start(*observers)
-    await play(scene)
+    await play(scene, acts)
     world = await world_of(scene)
     await scene.close()
     return world
