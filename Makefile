@@ -13,8 +13,8 @@ DATA =
 CONTEXT =
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint test test-fast test-faults images cluster-up cluster-down demo demo-down \
-	generate requirements
+.PHONY: help setup lint test test-fast test-faults bench-idle images cluster-up cluster-down demo \
+	demo-down generate requirements
 
 help: ## Print these lines
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -41,6 +41,10 @@ test-fast: ## Run the tests that need no cluster
 test-faults: ## End the operator before and after every one of its writes
 	@$(CLUSTER) setup
 	$(BIN)/pytest -m faults
+
+bench-idle: ## Watch the operator at rest for 10 minutes: it must write nothing and not grow
+	@$(CLUSTER) setup
+	PYTHONPATH=tests $(BIN)/python tests/bench/idle.py
 
 images: ## Build the images and, where the local cluster is up, take them into it (root)
 	@$(CLUSTER) setup images
