@@ -10,6 +10,11 @@ from springtide_operator.cluster.kinds import DEPLOYMENT, UPDATE
 pytestmark = pytest.mark.apiserver
 
 
+@pytest.mark.survives(
+    "People",
+    "the namespace is deleted during a roll",
+    "the finalizer is dropped, the namespace is not held back",
+)
 async def test_a_namespace_that_is_deleted_during_a_roll_is_not_held_back(stage):
     stage.stand_ins.world.months = ["2025-01", "2025-02"]
     stage.stand_ins.pods_ready = False

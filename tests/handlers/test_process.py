@@ -82,6 +82,11 @@ def works(process):
     return lambda: '"event": "working"' in process.log.read_text()
 
 
+@pytest.mark.survives(
+    "Operator",
+    "SIGTERM while another operator waits",
+    "exit status 0 within 10 s, the Lease handed over at once",
+)
 def test_it_works_tells_how_it_fares_and_hands_the_lease_over(start, apiserver):
     first = start(SPRINGTIDE_IDENTITY="first")
     until(works(first))
@@ -106,6 +111,11 @@ def test_it_works_tells_how_it_fares_and_hands_the_lease_over(start, apiserver):
     assert all(isinstance(json.loads(line), dict) for line in lines)
 
 
+@pytest.mark.survives(
+    "Operator",
+    "started without a setting that it needs",
+    "one sentence that names the variable, exit status 2",
+)
 def test_it_says_in_one_sentence_what_is_not_set():
     environment = {"PATH": os.environ["PATH"], "SPRINGTIDE_WORKERS": "2"}
     ran = subprocess.run(

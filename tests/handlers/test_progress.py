@@ -80,6 +80,11 @@ async def test_a_report_of_the_job_s_own_pod_is_shown_in_status(training):
     assert seen.metrics == (("loss", 0.31),)
 
 
+@pytest.mark.survives(
+    "Requests",
+    "progress reported with no token, one of another audience or another pod's",
+    "401 or 403; nothing of it is kept",
+)
 async def test_reports_with_any_other_token_are_refused(training):
     stranger = await training.client.create(
         POD,
@@ -111,6 +116,11 @@ async def test_reports_with_any_other_token_are_refused(training):
     assert training.operator.reports.of(training.namespace, training.job) is None
 
 
+@pytest.mark.survives(
+    "Requests",
+    "a progress report that is no JSON, out of bounds, NaN or huge",
+    "400 with the field, or 413; nothing of it is kept",
+)
 async def test_malformed_reports_are_refused_with_the_place_that_is_wrong(training):
     good = token(training, training.pod)
     cases = [

@@ -73,6 +73,11 @@ async def test_who_changed_our_fields_is_named_and_his_value_stays(stage):
     assert status["live"]["number"] == 1
 
 
+@pytest.mark.survives(
+    "People",
+    "a stranger's Job without any label of ours has the name of our first one",
+    "`NameCollision` names it; it is neither adopted nor touched",
+)
 async def test_a_name_that_is_taken_by_a_stranger_is_never_ours(stage):
     stage.stand_ins.held = {"import"}
     update = await stage.declare()
@@ -92,6 +97,11 @@ async def test_a_name_that_is_taken_by_a_stranger_is_never_ours(stage):
     assert name in condition(status, "Stalled")["message"]
 
 
+@pytest.mark.survives(
+    "Update",
+    "a schedule that is no cron expression",
+    "`Stalled` with the field's path; mended, it goes on",
+)
 async def test_a_schedule_that_no_schema_can_check_is_told_with_its_field(stage):
     await stage.declare()
     await stage.start()

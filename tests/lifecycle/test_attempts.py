@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
 from lifecycle.world import World, with_generation_one
 
 
@@ -36,6 +37,11 @@ def test_an_evicted_pod_that_is_gone_already_is_known_from_what_its_job_says() -
     assert training.last_failure.endswith("was disrupted (evicted or preempted)")
 
 
+@pytest.mark.survives(
+    "Jobs and pods",
+    "memory runs out attempt after attempt",
+    "halved each time until the attempts are spent, then Failed",
+)
 def test_memory_that_ran_out_halves_the_batch_until_the_attempts_are_spent() -> None:
     world = with_generation_one()
     world.months.append("2025-03")
@@ -73,6 +79,11 @@ def test_a_job_deleted_by_hand_is_made_again_as_the_next_attempt() -> None:
     assert world.generation(0).status.training.counted == 1
 
 
+@pytest.mark.survives(
+    "People",
+    "`spec.suspend` set while a Job runs",
+    "the Job is suspended and goes on as the same attempt",
+)
 def test_suspend_stops_the_job_and_lets_it_go_on() -> None:
     world = World()
     world.settle()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
 from lifecycle.world import MONTHS, World
 
 from springtide_api.names import FINALIZER
@@ -48,6 +49,11 @@ def test_frozen_rows_stay_while_a_descendant_is_judged_on_them() -> None:
     assert not named & deleted
 
 
+@pytest.mark.survives(
+    "Deployments",
+    "`kubectl rollout undo` may still go back to an old model",
+    "its weights are kept as long as a ReplicaSet names them",
+)
 def test_weights_that_a_replica_set_still_names_are_kept() -> None:
     world = after_promotions(2, generations=1)
     first = world.generation(1).status.artifact.served_digest
@@ -118,6 +124,11 @@ def test_generations_belong_to_their_update_only_under_delete() -> None:
         assert [action.owned for action in made] == [owned]
 
 
+@pytest.mark.survives(
+    "Jobs and pods",
+    "no node has room for a pod",
+    "the scheduler's words in status; it goes on by itself when there is room",
+)
 def test_a_pod_that_finds_no_place_says_why_and_goes_on_when_it_does() -> None:
     world = World()
     world.settle()
@@ -133,6 +144,11 @@ def test_a_pod_that_finds_no_place_says_why_and_goes_on_when_it_does() -> None:
     assert plan.wake_after == timedelta(seconds=30)
 
 
+@pytest.mark.survives(
+    "Jobs and pods",
+    "no node has room for longer than `pendingTimeout`",
+    "given up with the reason and the limit",
+)
 def test_a_pod_that_waits_longer_than_its_pending_timeout_is_given_up() -> None:
     world = World()
     world.edit(training={"compute": {"pendingTimeout": "10m"}})
@@ -147,6 +163,11 @@ def test_a_pod_that_waits_longer_than_its_pending_timeout_is_given_up() -> None:
     assert "training.compute.pendingTimeout" in world.generation(0).status.message
 
 
+@pytest.mark.survives(
+    "Model",
+    "the import of the initial model fails",
+    "`ImportFailed` says why; `retry` imports anew",
+)
 def test_a_failed_import_waits_for_a_person_and_retry_imports_anew() -> None:
     world = World()
     world.settle()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from lifecycle.world import World, digest, end_of, with_generation_one
 
 
@@ -85,6 +86,11 @@ def test_nothing_is_judged_twice_on_the_same_rows_recipe_and_weights() -> None:
     assert world.update.status.last_probe.reason == "JudgedBefore"
 
 
+@pytest.mark.survives(
+    "Data",
+    "a poisoned partition rejects two candidates in a row",
+    "no third is trained on it; it is proposed for quarantine",
+)
 def test_a_third_rejection_on_the_same_partition_is_not_tried() -> None:
     world = with_generation_one()
     for month in ("2025-03", "2025-04", "2025-05"):

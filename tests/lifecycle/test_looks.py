@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
 from lifecycle.world import World, with_generation_one
 
 
+@pytest.mark.survives(
+    "Data",
+    "shuffled labels in the holdout",
+    "held as suspect, no look spent; judged on the next clean partition without training again",
+)
 def test_a_suspect_holdout_holds_the_candidate_and_the_next_clean_month_judges_it_untrained() -> (
     None
 ):
@@ -34,6 +40,11 @@ def test_a_suspect_holdout_holds_the_candidate_and_the_next_clean_month_judges_i
     assert world.update.status.cursor.holes == ["2025-03"]
 
 
+@pytest.mark.survives(
+    "People",
+    "a partition is quarantined that the candidate was trained on",
+    "the candidate is retired, never served",
+)
 def test_quarantining_a_training_partition_retires_the_candidate() -> None:
     world = with_generation_one()
     world.months.append("2025-03")

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from lifecycle.world import World, digest, end_of, with_generation_one
 
 
+@pytest.mark.survives(
+    "Deployments",
+    "new pods never get ready",
+    "every target goes back to live by itself at the deadline",
+)
 def test_pods_that_never_get_ready_send_every_target_back_and_live_stays() -> None:
     world = with_generation_one()
     live = world.served[-1]
@@ -24,6 +30,11 @@ def test_pods_that_never_get_ready_send_every_target_back_and_live_stays() -> No
     assert world.update.status.cursor.trained_through == end_of("2025-01")
 
 
+@pytest.mark.survives(
+    "Deployments",
+    "the very first roll fails",
+    "our fields are withdrawn; the Deployment runs what it ran before",
+)
 def test_a_first_roll_that_fails_withdraws_our_fields() -> None:
     world = World()
     world.pods_ready = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from lifecycle.world import World
 
 from springtide_operator.lifecycle.decide import decide
@@ -19,6 +20,11 @@ def waiting_world(**trigger: object) -> World:
     return world
 
 
+@pytest.mark.survives(
+    "Update",
+    "a schedule in a time zone that changes to summer time",
+    "runs at the local hour before and after",
+)
 def test_a_schedule_follows_its_time_zone_through_summer_time() -> None:
     world = waiting_world(schedule="0 3 * * *", timeZone="Europe/Berlin")
     world.now = datetime(2026, 3, 28, 12, tzinfo=UTC)
@@ -31,6 +37,11 @@ def test_a_schedule_follows_its_time_zone_through_summer_time() -> None:
     assert "2026-03-29 01:00:00 UTC" in world.update.status.progress.waiting_for
 
 
+@pytest.mark.survives(
+    "Operator",
+    "down over several slots of a schedule",
+    "made up for once, not once for each slot",
+)
 def test_a_missed_slot_is_made_up_for_once() -> None:
     world = waiting_world(schedule="0 3 * * *")
     world.now += timedelta(days=5)
@@ -42,6 +53,11 @@ def test_a_missed_slot_is_made_up_for_once() -> None:
     assert plan.wake_after > timedelta(hours=1)
 
 
+@pytest.mark.survives(
+    "Data",
+    "looking for data fails again and again",
+    "looked for less and less often; as often as before after a success",
+)
 def test_an_interval_grows_while_looking_fails_and_recovers() -> None:
     world = waiting_world(onData={"pollInterval": "1m"})
     pauses = []
@@ -114,6 +130,11 @@ def test_a_schedule_that_is_no_cron_expression_is_refused_with_its_path() -> Non
     assert world.update.status.phase == "Invalid"
 
 
+@pytest.mark.survives(
+    "Update",
+    "a time zone that does not exist",
+    "`Stalled` with the field's path",
+)
 def test_a_time_zone_that_does_not_exist_is_refused_with_its_path() -> None:
     world = World()
     world.edit(trigger={"schedule": "@daily", "timeZone": "Europe/Atlantis"})
@@ -122,6 +143,11 @@ def test_a_time_zone_that_does_not_exist_is_refused_with_its_path() -> None:
     assert stalled.message.startswith("spec.trigger.timeZone")
 
 
+@pytest.mark.survives(
+    "People",
+    "the spec is edited while data is looked for",
+    "what was found is discarded, and it looks again",
+)
 def test_a_spec_that_changed_during_a_look_makes_it_look_again() -> None:
     world = waiting_world(onData={"pollInterval": "1m"})
     world.months = ["2025-01", "2025-02"]
