@@ -1,63 +1,162 @@
-"""The real process, ended by SIGKILL in the middle of its work."""
+"""The real process, ended by SIGKILL at any of its writes, or asked to end in the middle of many.
+
+Its requests go through the fault proxy, which ends it just before it forwards a write, or after the
+API server answered the write and before the operator hears.
+"""
 
 import asyncio
-import os
-import signal
-import socket
-import sys
 
 import pytest
 from faults.life import play
+from faults.process import Process
+from faults.proxy import Cut, Proxy
+from faults.rules import delay
 from faults.test_crashes import lasting, undisturbed
+
+from springtide_operator.cluster.kinds import GENERATION, JOB, LEASE
 
 pytestmark = pytest.mark.apiserver
 
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return str(taken.getsockname()[1])
-
-
-async def start(scene, log):
-    ports = {f"SPRINGTIDE_{name}_PORT": free_port() for name in ("PROGRESS", "HEALTH", "METRICS")}
-    environment = {
-        **os.environ,
-        **ports,
-        "KUBECONFIG": str(scene.ground.kubeconfig),
-        "SPRINGTIDE_TRAINER_IMAGE": "trainer",
-        "SPRINGTIDE_PROGRESS_URL": "http://operator:8080",
-        "SPRINGTIDE_NAMESPACE": scene.namespace,
-        "SPRINGTIDE_LEASE_NAMESPACE": scene.namespace,
-        "SPRINGTIDE_IDENTITY": "operator",
-    }
-    with log.open("ab") as written:
-        return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "springtide_operator", env=environment, stderr=written
-        )
+PROCESSES_AT_ONCE = 4
+"""Each costs about two seconds of a core to start."""
+SAMPLE = 67
+"""Every so many of the moments are tried in each run; `make test-faults` tries all."""
+EXIT_SECONDS = 10
+MANY = 50
 
 
-async def test_a_process_killed_at_a_new_job_and_in_the_middle_of_a_roll_is_made_good(
-    ground, tmp_path
-):
-    life = asyncio.create_task(undisturbed(ground))
+class Death:
+    """Kills a process at its n-th write; `process` must be set before it writes."""
+
+    def __init__(self, number, *, before):
+        self.number, self.before = number, before
+        self.happened = asyncio.Event()
+        self.where = f"{'before' if before else 'after'} write {number}"
+        self.process = None
+
+    async def __call__(self, call, pass_on):
+        due = call.number and not self.happened.is_set()
+        if due and self.before and call.number == self.number:
+            self._strike(call)
+        answer = await pass_on()
+        # The n-th may have been refused: then the next one that is answered well.
+        if due and not self.before and call.number >= self.number and answer.status < 300:
+            self._strike(call)
+        return answer
+
+    def _strike(self, call):
+        if not self.happened.is_set():
+            self.process.kill()
+            self.where += f": {call.verb} {call.path}"
+            self.happened.set()
+        raise Cut
+
+
+async def died(ground, wanted, death, folder):
+    """Live with one death of the process; return what differs at the end."""
     scene = await ground.scene()
-    await scene.declare()
-    living = asyncio.create_task(play(scene, seconds=180))
-    moments = (
-        lambda scene: any("-g1-train-" in j["metadata"]["name"] for j in scene.started.values()),
-        lambda scene: len(scene.templates) > 2,
-    )
-    for moment in moments:
-        process = await start(scene, tmp_path / "log")
-        await scene.until(moment)
-        process.kill()
-        assert await process.wait() == -signal.SIGKILL
-        assert not living.done()
-    process = await start(scene, tmp_path / "log")
+    folder = folder / scene.namespace
+    folder.mkdir()
+    async with Proxy(ground.kubeconfig, folder) as proxy:
+        death.process = process = Process(scene, folder / "log", proxy.kubeconfig)
+        proxy.rules.append(death)
+        await scene.declare()
+        living = asyncio.create_task(play(scene, seconds=120))
+        ended = asyncio.create_task(death.happened.wait())
+        try:
+            await process.start()
+            await asyncio.wait({living, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if death.happened.is_set():
+                await process.killed()
+                await process.start()
+            await living
+            return await lasting(scene, wanted)
+        except AssertionError as error:
+            return [str(error)]
+        finally:
+            ended.cancel()
+            await process.close()
+            await scene.close()
+
+
+async def die_at(ground, every, folder):
+    """Kill at every so many of all moments; return what differed, by the moment."""
+    writes, wanted = await undisturbed(ground)
+    moments = [(number, before) for number in range(1, writes + 1) for before in (True, False)]
+    deaths = [Death(number, before=before) for number, before in moments[::every]]
+    places = asyncio.Semaphore(PROCESSES_AT_ONCE)
+
+    async def one(death):
+        async with places:
+            return await died(ground, wanted, death, folder)
+
+    outcomes = await asyncio.gather(*map(one, deaths))
+    happened = [death for death in deaths if death.happened.is_set()]
+    assert len(happened) > 0.9 * len(deaths), "a life with a death has other writes"
+    return {death.where: found for death, found in zip(deaths, outcomes, strict=True) if found}
+
+
+@pytest.mark.survives(
+    "Operator",
+    "the process is killed just before or just after some of its writes",
+    "the next one goes on to the same end: one Job for each attempt, no further revision",
+)
+async def test_a_process_killed_at_some_writes_is_made_good_by_the_next(ground, tmp_path):
+    assert await die_at(ground, SAMPLE, tmp_path) == {}
+
+
+@pytest.mark.survives(
+    "Operator",
+    "the process is killed just before and just after every single write of a whole life",
+    "the next one goes on to the same end: one Job for each attempt, no further revision",
+)
+@pytest.mark.faults
+@pytest.mark.timeout(7200)
+async def test_a_process_killed_at_every_write_is_made_good_by_the_next(ground, tmp_path):
+    assert await die_at(ground, 1, tmp_path) == {}
+
+
+@pytest.mark.survives(
+    "Operator",
+    "SIGTERM while it works on 50 updates and the API server takes seconds for each write",
+    "exit status 0 within 10 s, the Lease is given up, the next one brings all to their end",
+)
+async def test_a_process_asked_to_end_in_the_middle_of_fifty_updates_leaves_in_order(
+    ground, proxy, tmp_path
+):
+    scene = await ground.scene()
+    names = [f"shop-{number:02d}" for number in range(MANY)]
+    await asyncio.gather(*(scene.declare(name, f"ranker-{name}") for name in names))
+    process = Process(scene, tmp_path / "log", proxy.kubeconfig)
     try:
-        await living
-        _, wanted = await life
-        assert await lasting(scene, wanted) == []
+        await process.start()
+        await scene.until(lambda scene: len(scene.started) > 5)
+        with proxy.ruled(delay(8)):
+            await asyncio.sleep(1)
+            under_way = proxy.at_once
+            async with asyncio.timeout(EXIT_SECONDS):
+                assert await process.terminate() == 0
+        assert under_way > 4
+        lease = await scene.client.get(LEASE, scene.namespace, "springtide-operator")
+        assert lease["spec"]["holderIdentity"] == ""
+
+        await process.start()
+        await scene.until(lambda scene: all_imported(scene, names), seconds=120)
+        jobs = [raw["metadata"]["name"] for raw in scene.started.values()]
+        assert len(jobs) == len(set(jobs)) == MANY
+        assert await process.terminate() == 0
     finally:
-        process.terminate()
-        assert await process.wait() == 0
+        await process.close()
+
+
+def all_imported(scene, names):
+    held = {
+        raw["metadata"]["name"]: raw.get("status") or {}
+        for raw in scene.ground.cache.stores[GENERATION].all()
+        if raw["metadata"]["namespace"] == scene.namespace
+    }
+    done = all((held.get(f"{name}-g0") or {}).get("artifact") for name in names)
+    return done and not any(
+        raw["metadata"]["namespace"] == scene.namespace
+        for raw in scene.ground.cache.stores[JOB].all()
+    )
