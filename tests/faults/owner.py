@@ -6,6 +6,8 @@ import json
 from faults.directing import directed
 from faults.life import LIFE, play
 
+from springtide_operator.cluster.kinds import REPLICA_SET
+
 BACK = 60
 """Seconds in which what was wiped is put back: an unlabelled target is looked at every 30 s."""
 
@@ -57,3 +59,29 @@ async def carries_live(scene, seconds=BACK):
 
 def applies(recorder):
     return [path for verb, path in recorder.writes if verb == "PATCH" and "/deployments/" in path]
+
+
+async def remember_revision(scene, number):
+    """Keep the template as the Deployment controller does: `kubectl rollout undo` needs it."""
+    deployment = await scene.deployment()
+    labels = {**deployment["spec"]["template"]["metadata"]["labels"], "pod-template-hash": "h"}
+    template = json.loads(json.dumps(deployment["spec"]["template"]))
+    template["metadata"]["labels"] = labels
+    owner = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "ranker", "controller": True}
+    return await scene.client.create(
+        REPLICA_SET,
+        {
+            "metadata": {
+                "namespace": scene.namespace,
+                "name": f"ranker-{number}",
+                "labels": labels,
+                "annotations": {"deployment.kubernetes.io/revision": str(number)},
+                "ownerReferences": [{**owner, "uid": deployment["metadata"]["uid"]}],
+            },
+            "spec": {
+                "replicas": 0,
+                "selector": {"matchLabels": {"pod-template-hash": "h", "app": "ranker"}},
+                "template": template,
+            },
+        },
+    )

@@ -5,10 +5,18 @@ import json
 
 import pytest
 from faults.directing import condition
-from faults.owner import applies, carries_live, ranker, run, serving, variables
+from faults.owner import (
+    applies,
+    carries_live,
+    ranker,
+    remember_revision,
+    run,
+    serving,
+    variables,
+)
 from faults.playing import Recorder
 
-from springtide_operator.cluster.kinds import DEPLOYMENT, REPLICA_SET
+from springtide_operator.cluster.kinds import DEPLOYMENT
 
 pytestmark = pytest.mark.apiserver
 
@@ -23,32 +31,6 @@ def in_conflict(scene):
 
 def in_sync(scene):
     return condition(scene.told, "TargetsInSync").get("status") == "True"
-
-
-async def remember_revision(scene, number):
-    """Keep the template as the Deployment controller does: `kubectl rollout undo` needs it."""
-    deployment = await scene.deployment()
-    labels = {**deployment["spec"]["template"]["metadata"]["labels"], "pod-template-hash": "h"}
-    template = json.loads(json.dumps(deployment["spec"]["template"]))
-    template["metadata"]["labels"] = labels
-    owner = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "ranker", "controller": True}
-    await scene.client.create(
-        REPLICA_SET,
-        {
-            "metadata": {
-                "namespace": scene.namespace,
-                "name": f"ranker-{number}",
-                "labels": labels,
-                "annotations": {"deployment.kubernetes.io/revision": str(number)},
-                "ownerReferences": [{**owner, "uid": deployment["metadata"]["uid"]}],
-            },
-            "spec": {
-                "replicas": 0,
-                "selector": {"matchLabels": {"pod-template-hash": "h", "app": "ranker"}},
-                "template": template,
-            },
-        },
-    )
 
 
 @pytest.mark.survives(

@@ -4,10 +4,11 @@ import asyncio
 
 import pytest
 from faults.directing import condition, directed
-from faults.owner import applies, carries_live, run, serving
+from faults.owner import applies, carries_live, remember_revision, run, serving
 from faults.playing import Recorder
+from lifecycle.declared import SPEC
 
-from springtide_operator.cluster.kinds import UPDATE
+from springtide_operator.cluster.kinds import DEPLOYMENT, POD, UPDATE
 
 pytestmark = pytest.mark.apiserver
 
@@ -135,3 +136,43 @@ async def test_a_deployment_has_one_update(ground):
     managers = {each["manager"] for each in (await scene.deployment())["metadata"]["managedFields"]}
     rivals = {"springtide:shop", "springtide:rival"} - {f"springtide:{owner}"}
     assert not managers & rivals
+
+
+@pytest.mark.survives(
+    "Deployments",
+    "new pods crash with a message of 4,000 characters",
+    "its beginning is told in status, with the exit code; the roll goes back at its deadline",
+)
+async def test_what_a_crashing_pod_says_is_told_as_far_as_a_status_holds(ground):
+    scene = await serving(ground, rollout={**SPEC["rollout"], "deadline": "20s"})
+    scene.pods_ready = False
+    scene.world.months.append("2025-03")
+    await scene.ask("run@2")
+    await scene.until(lambda scene: len(scene.templates) == 2)
+    newest = await remember_revision(scene, 2)
+    owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": newest["metadata"]["name"]}
+    container = {"name": "server", "image": "server"}
+    pod = await scene.client.create(
+        POD,
+        {
+            "metadata": {
+                "namespace": scene.namespace,
+                "name": "ranker-2-x",
+                "labels": {"app": "ranker"},
+                "ownerReferences": [{**owner, "uid": newest["metadata"]["uid"]}],
+            },
+            "spec": {"serviceAccountName": "default", "containers": [container]},
+        },
+    )
+    ended = {"exitCode": 1, "message": "Traceback\n" + 4000 * "m"}
+    crashed = {"ready": False, "restartCount": 3, "state": {"running": {}}, "imageID": ""}
+    statuses = [{**container, **crashed, "lastState": {"terminated": ended}}]
+    await scene.status(POD, pod, {"phase": "Running", "containerStatuses": statuses})
+    deployment = await scene.deployment()
+    counted = {"replicas": 3, "updatedReplicas": 1, "readyReplicas": 2, "availableReplicas": 2}
+    status = {"observedGeneration": deployment["metadata"]["generation"], **counted}
+    await scene.status(DEPLOYMENT, deployment, {**status, "unavailableReplicas": 1})
+    await scene.until(lambda scene: "ended with code 1" in scene.told["targets"][0]["message"], 30)
+    await scene.until(lambda scene: scene.generation(2)["rollout"].get("abortReason"))
+    assert "ended with code 1" in scene.generation(2)["rollout"]["abortReason"]
+    await scene.until(lambda scene: len(scene.templates) == 3)

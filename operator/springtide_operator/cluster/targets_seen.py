@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from springtide_api import names
+from springtide_api.schema import one_line
 from springtide_operator.cluster.jobs_seen import whole, why_waiting
 from springtide_operator.lifecycle.observation import TargetSeen
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
     from springtide_api.update_spec import Target
     from springtide_operator.cluster.kinds import Raw
+
+MOST_TOLD = 512
+"""Characters of a crashed pod's last words: a status has other things to say, too."""
 
 
 def target_seen(
@@ -59,7 +63,7 @@ def target_seen(
         old=max(0, status.get("replicas", 0) - updated),
         settled=status.get("observedGeneration", 0) >= metadata.get("generation", 0),
         stalled=_stalled(status),
-        trouble=next(filter(None, map(_trouble, pods)), ""),
+        trouble=one_line(next(filter(None, map(_trouble, pods)), ""))[:MOST_TOLD],
         named=_named([template, *(each["spec"]["template"] for each in replica_sets)], target),
     )
 
