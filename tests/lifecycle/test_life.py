@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from lifecycle.world import World, digest, end_of, with_generation_one
 
@@ -122,6 +124,25 @@ def test_a_recreated_update_adopts_and_production_does_not_move() -> None:
     assert world.update.status.live.number == 3
     assert world.served[: len(served)] == served
     assert world.generation(3).spec.data.digest == world.generation(2).spec.data.digest
+
+
+@pytest.mark.survives(
+    "People",
+    "deleted with --cascade=orphan in the middle of training, and restored",
+    "the Job that nobody owns any more is deleted with its pod; a Job of another hand is left",
+)
+def test_a_job_that_lost_its_update_is_ended_by_the_next_one() -> None:
+    world = with_generation_one()
+    world.months.append("2025-03")
+    world.turn()
+    (orphan,) = (name for name, job in world.jobs.items() if job.stage == "train")
+    world.recreate(cascade=False)
+    world.jobs["forged"] = replace(world.jobs[orphan], name="forged", uid="another")
+    world.settle()
+
+    assert orphan not in world.jobs
+    assert "forged" in world.jobs
+    assert world.generation(2).status.reason == "Orphaned"
 
 
 def test_a_request_found_on_an_update_without_history_is_recorded_and_not_run() -> None:

@@ -267,9 +267,10 @@ class World:
         )
         self.update = self.update.model_copy(update={"spec": spec_after, "metadata": metadata})
 
-    def recreate(self) -> None:
-        """Delete the update under Orphan and apply it again: a new uid, no status, no Jobs."""
-        self.jobs.clear()
+    def recreate(self, *, cascade: bool = True) -> None:
+        """Delete the update and apply it again; without cascade its Jobs go on, of no owner."""
+        left = {} if cascade else self.jobs
+        self.jobs = {name: replace(job, owner_uid="") for name, job in left.items()}
         self.update = IncrementalUpdate(
             metadata=Meta(
                 name="shop",

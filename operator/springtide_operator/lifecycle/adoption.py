@@ -1,7 +1,7 @@
 """A recreated update takes over what its namesake left: a restore from Git moves no production.
 
 Live is the newest promotion whoever made it; what was under way and unjudged is given up and does
-not count as judged; a waiting or rolling candidate goes on.
+not count as judged, and its Job is ended; a waiting or rolling candidate goes on.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from springtide_operator.lifecycle.lineage import ORPHANED, cursor, live
 from springtide_operator.lifecycle.plan import (
     AdoptGeneration,
     Announcement,
+    DeleteJob,
     Step,
     WriteGeneration,
 )
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from typing import Any
 
+    from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.observation import Observation
     from springtide_operator.lifecycle.plan import Action
 
@@ -50,6 +52,7 @@ def adopt(seen: Observation, now: datetime) -> Step | None:
             forgotten = status.evaluation.model_copy(update={"job": "", "job_uid": ""})
             changes = {"evaluation": forgotten}
             actions.append(WriteGeneration(name, status.model_copy(update=changes)))
+        actions += _orphans(seen, generation)
         actions.append(AdoptGeneration(name, owned))
     names = ", ".join(g.metadata.name for g in strangers[-3:])
     message = f"took over {len(strangers)} generations of the same name, the last: {names}"
@@ -58,6 +61,17 @@ def adopt(seen: Observation, now: datetime) -> Step | None:
         facts=_facts(seen),
         events=(Announcement("Adopted", message),),
     )
+
+
+def _orphans(seen: Observation, generation: ModelGeneration) -> list[DeleteJob]:
+    """Jobs that worked for it: after `--cascade=orphan` they run on, and nobody reads the result.
+
+    Only those whose uid was recorded: whatever else has our labels may be another hand's.
+    """
+    runs = (generation.status.training, generation.status.evaluation)
+    recorded = {run.job_uid for run in runs if run and run.job_uid}
+    left = [job for job in seen.jobs if job.uid in recorded and not job.deleting]
+    return [DeleteJob(job.name, job.uid) for job in left]
 
 
 def _facts(seen: Observation) -> dict[str, Any]:
