@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from springtide_api import names
 from springtide_api.schema import one_line
-from springtide_operator.cluster.jobs_seen import whole, why_waiting
+from springtide_operator.cluster.jobs_seen import true_conditions, whole, why_waiting
 from springtide_operator.lifecycle.observation import TargetSeen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from springtide_api.update_spec import Target
     from springtide_operator.cluster.kinds import Raw
@@ -26,7 +26,7 @@ def target_seen(
     update: str,
     *,
     replica_sets: Iterable[Raw],
-    pods: Iterable[Raw],
+    pods: Sequence[Raw],
 ) -> TargetSeen:
     """Read one target.
 
@@ -61,6 +61,7 @@ def target_seen(
         updated=updated,
         available=status.get("availableReplicas", 0),
         old=max(0, status.get("replicas", 0) - updated),
+        ready=sum(map(_ready, pods)) if pods else None,
         settled=status.get("observedGeneration", 0) >= metadata.get("generation", 0),
         stalled=_stalled(status),
         trouble=one_line(next(filter(None, map(_trouble, pods)), ""))[:MOST_TOLD],
@@ -115,16 +116,18 @@ def _stalled(status: Raw) -> str:
     return ""
 
 
+def _ready(pod: Raw) -> bool:
+    return any(each["type"] == "Ready" for each in true_conditions(pod))
+
+
 def _trouble(pod: Raw) -> str:
-    """Say what keeps a serving pod from being ready: waiting, or ended before."""
-    if why := why_waiting(pod):
-        return why
+    """Say what keeps a serving pod from being ready: how it ended before, or why it waits."""
     for container in (pod.get("status") or {}).get("containerStatuses") or []:
         ended = (container.get("lastState") or {}).get("terminated")
         if ended and not container.get("ready"):
             said = ended.get("message") or ended.get("reason") or "no message"
             return f"container {container['name']} ended with code {ended['exitCode']}: {said}"
-    return ""
+    return why_waiting(pod)
 
 
 def _named(templates: Iterable[Raw], target: Target) -> frozenset[str]:

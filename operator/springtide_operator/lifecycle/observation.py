@@ -115,6 +115,8 @@ class TargetSeen:
     """Available pods; of the newest template only once `old` is 0."""
     old: int = 0
     """Pods of older templates that are still there."""
+    ready: int | None = None
+    """Ready pods of the newest template; None where nobody looked, as all are available."""
     settled: bool = False
     """status.observedGeneration has caught up with metadata.generation."""
     stalled: str = ""

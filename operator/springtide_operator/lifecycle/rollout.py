@@ -80,6 +80,12 @@ def available(target: TargetSeen) -> bool:
     return target.settled and full and target.old == 0 and target.available >= target.wanted
 
 
+def new_pods(target: TargetSeen) -> int:
+    """How many pods of the newest template are available; those of older ones may be, too."""
+    known = target.ready if target.ready is not None else target.available - target.old
+    return max(0, min(known, target.wanted))
+
+
 def _start(seen: Observation, generation: ModelGeneration, now: datetime) -> Step:
     if seen.update.spec.suspend:
         message = "spec.suspend is true; set it to false to roll out"
@@ -128,8 +134,8 @@ def _promote(seen: Observation, generation: ModelGeneration, now: datetime) -> S
 
 def _wait_or_abort(seen: Observation, generation: ModelGeneration, now: datetime) -> Step:
     deadline = generation.status.rollout.deadline or now
-    slowest = min(seen.targets, key=lambda t: t.available / max(t.wanted, 1))
-    ready = min(slowest.available, slowest.updated)
+    slowest = min(seen.targets, key=lambda t: new_pods(t) / max(t.wanted, 1))
+    ready = new_pods(slowest)
     state = (
         f"Deployment {slowest.target.target_ref.name}: {ready} of {slowest.wanted} new pods "
         f"available"

@@ -30,6 +30,7 @@ from springtide_operator.lifecycle.lineage import (
 )
 from springtide_operator.lifecycle.phases import phase
 from springtide_operator.lifecycle.plan import Announcement
+from springtide_operator.lifecycle.rollout import new_pods
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -178,7 +179,7 @@ def _target(seen: Observation, target: TargetSeen) -> TargetStatus:
         name=name,
         generation=target.number if target.digest else None,
         digest=target.digest if is_digest(target.digest) else None,
-        available=target.available,
+        available=new_pods(target),
         wanted=target.wanted,
         message=target.trouble,
         reapplied=known.reapplied if known else [],

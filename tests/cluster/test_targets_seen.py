@@ -1,0 +1,52 @@
+"""What a user's Deployment and its newest pods say while a roll goes on."""
+
+from springtide_api.update_spec import Target
+from springtide_operator.cluster.targets_seen import target_seen
+from springtide_operator.lifecycle.rollout import new_pods
+
+NOON = "2026-03-01T12:00:00Z"
+TARGET = Target.model_validate({"targetRef": {"name": "ranker"}, "container": "server"})
+
+
+def deployment(**status):
+    template = {"metadata": {}, "spec": {"containers": [{"name": "server"}]}}
+    metadata = {"name": "ranker", "uid": "u", "generation": 2}
+    return {
+        "metadata": metadata,
+        "spec": {"replicas": 2, "template": template},
+        "status": {"observedGeneration": 2, **status},
+    }
+
+
+def pod(*, ready, **container):
+    conditions = [{"type": "Ready", "status": str(ready)}]
+    statuses = [{"name": "server", "ready": ready, **container}]
+    status = {"conditions": conditions, "containerStatuses": statuses}
+    return {"metadata": {"name": "p", "creationTimestamp": NOON}, "status": status}
+
+
+def seen(raw, *pods):
+    return target_seen(TARGET, raw, "shop", replica_sets=[], pods=pods)
+
+
+def test_available_pods_of_the_old_template_are_not_taken_for_new_ones():
+    rolling = deployment(replicas=3, updatedReplicas=1, availableReplicas=2, unavailableReplicas=1)
+    assert new_pods(seen(rolling, pod(ready=False))) == 0
+    assert new_pods(seen(rolling)) == 0
+    done = deployment(replicas=2, updatedReplicas=2, availableReplicas=2)
+    assert new_pods(seen(done)) == 2
+
+
+def test_new_pods_count_where_the_old_ones_were_never_available():
+    rolling = deployment(replicas=3, updatedReplicas=1, availableReplicas=1, unavailableReplicas=2)
+    assert new_pods(seen(rolling, pod(ready=True))) == 1
+
+
+def test_how_a_crashing_container_ended_is_told_rather_than_that_it_waits():
+    ended = {"terminated": {"exitCode": 1, "reason": "Error", "message": "no library\n"}}
+    waiting = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 40s restarting"}}
+    crashing = pod(ready=False, lastState=ended, state=waiting)
+    told = seen(deployment(unavailableReplicas=1), crashing).trouble
+    assert told.startswith("container server ended with code 1: no library")
+    new = pod(ready=False, state={"waiting": {"reason": "ErrImagePull", "message": "not found"}})
+    assert seen(deployment(unavailableReplicas=1), new).trouble == "image pull failed: not found"
