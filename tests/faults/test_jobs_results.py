@@ -9,15 +9,14 @@ from lifecycle.world import digest
 
 pytestmark = pytest.mark.apiserver
 
-ONCE = {"limits": {"maxAttempts": 1}}
 SERVED = "sha256:" + "f" * 64
 
 
-async def at(ground, stage):
-    """A scene in which generation 1 is at this stage; it may be tried once."""
+async def at(ground, stage, attempts=1):
+    """A scene in which generation 1 is at this stage; it may be tried so often."""
     scene = await directed(ground, held=[stage])
     scene.world.months = ["2025-01", "2025-02"]
-    await scene.declare(training=ONCE)
+    await scene.declare(training={"limits": {"maxAttempts": attempts}})
     await scene.start()
     await scene.until(lambda scene: scene.generation(0).get("verdict") == "Imported")
     await scene.ask("run@1")
@@ -101,7 +100,7 @@ async def test_numbers_that_say_nothing_or_speak_of_something_else_promote_nothi
 
 
 MONSTROUS = {
-    "reason": "Bad\n" + "r" * 500,
+    "reason": "Bad",
     "message": "\x1b[31m{} %s\n" + "m" * 2500,
     "field": "spec.data." + "f" * 300,
 }
@@ -126,6 +125,13 @@ async def test_monstrous_texts_of_a_trainer_are_cut_to_what_a_status_holds(groun
             await scene.until(lambda scene: scene.told["lastRun"]["verdict"] == "Failed")
         assert scene.told["phase"] == "Idle"
 
+    async def is_tried_again(stage):
+        scene, job = await at(ground, stage, attempts=2)
+        name = job["metadata"]["name"]
+        said = {"job": name, "stage": stage, "number": 1, "ok": False, "failure": MONSTROUS}
+        await scene.fail(job, 1, json.dumps(said))
+        await scene.job(stage, 2)
+
     async def invents(**changes):
         scene, job = await at(ground, "train")
         said = await scene.result(job)
@@ -135,6 +141,8 @@ async def test_monstrous_texts_of_a_trainer_are_cut_to_what_a_status_holds(groun
 
     await asyncio.gather(
         *(of(stage, code) for stage in ("probe", "train", "evaluate") for code in (1, 3)),
+        is_tried_again("train"),
+        is_tried_again("evaluate"),
         invents(steps=10**30),
         invents(artifact={"uri": "file:///a/../../etc", "digest": SERVED, "bytes": 1}),
         invents(artifact={"uri": "https://elsewhere/", "digest": SERVED, "bytes": 1}),

@@ -188,7 +188,7 @@ def _again(seen: Observation, ask: Ask, run: StageRun, lost: Lost, now: datetime
 
 def lose(run: StageRun, lost: Lost, counted: int) -> StageRun:
     """The record after a lost attempt, with smaller batches if memory ran out."""
-    changes: dict[str, object] = {"counted": counted, "last_failure": lost.message}
+    changes: dict[str, object] = {"counted": counted, "last_failure": lost.message[:1024]}
     if lost.out_of_memory and hasattr(run, "batch_divisor"):
         divisor = run.batch_divisor * 2
         changes["batch_divisor"] = divisor
