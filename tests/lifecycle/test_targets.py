@@ -65,6 +65,7 @@ def test_fields_that_somebody_wiped_are_put_back_three_times_an_hour() -> None:
     assert len(world.served) == 1 + 3
     sync = next(c for c in world.update.status.conditions if c.type == "TargetsInSync")
     assert (sync.status, sync.reason) == ("False", "FieldsWiped")
+    assert "MODEL_URI and MODEL_DIGEST alone; they are applied again at 13:" in sync.message
 
 
 def test_a_foreign_value_is_never_overwritten() -> None:
@@ -76,6 +77,19 @@ def test_a_foreign_value_is_never_overwritten() -> None:
     assert world.served == served
     sync = next(c for c in world.update.status.conditions if c.type == "TargetsInSync")
     assert sync.reason == "FieldConflict"
+
+
+def test_whoever_set_our_variables_reads_how_to_hand_them_over() -> None:
+    world = with_generation_one()
+    world.target = replace(world.target, foreign_manager="kubectl-rollout")
+    world.settle()
+    sync = next(c for c in world.update.status.conditions if c.type == "TargetsInSync")
+    assert sync.reason == "FieldConflict"
+    assert "kubectl-rollout sets MODEL_URI or MODEL_DIGEST" in sync.message
+    assert (
+        "kubectl set env deployment/ranker --containers=server MODEL_URI- MODEL_DIGEST-"
+        in sync.message
+    )
 
 
 def test_a_foreign_value_that_is_no_digest_is_told_all_the_same() -> None:

@@ -49,7 +49,7 @@ def apply(
     spent = [target for target in targets if _spent(seen, target, now)]
     allowed = [target for target in targets if target not in spent]
     if not allowed:
-        return Step(waiting=_fields_wiped(spent[0]), wake_after=CHECK)
+        return Step(waiting=_fields_wiped(seen, spent[0], now), wake_after=CHECK)
     names = {t.target.target_ref.name for t in allowed if _wiped(seen, t)}
     events = tuple(
         Announcement("FieldsRestored", f"Deployment {name}: our fields were gone; applied again")
@@ -72,11 +72,14 @@ def _spent(seen: Observation, target: TargetSeen, now: datetime) -> bool:
     return _wiped(seen, target) and len(_recent(seen, target, now)) >= MOST_REAPPLIED
 
 
-def _fields_wiped(target: TargetSeen) -> Waiting:
+def _fields_wiped(seen: Observation, target: TargetSeen, now: datetime) -> Waiting:
+    name, env = target.target.target_ref.name, target.target.env
+    again = min(_recent(seen, target, now)) + HOUR
     message = (
         f"{_name(target)}: our fields were wiped again after {MOST_REAPPLIED} applies "
-        "within an hour; find who replaces the Deployment (kubectl get deployment "
-        "--show-managed-fields) and let it leave our environment variables alone"
+        f"within an hour; find who replaces it (kubectl get deployment {name} --output=yaml "
+        f"--show-managed-fields) and let it leave {env.uri} and {env.digest} alone; they are "
+        f"applied again at {again:%H:%M} UTC"
     )
     return Waiting("FieldsWiped", message, "Roll", targets=True)
 
@@ -106,7 +109,7 @@ def in_sync(seen: Observation, now: datetime) -> Waiting | None:
     if why := conflict(seen, digests):
         return why
     spent = [target for target in seen.targets if _spent(seen, target, now)]
-    return _fields_wiped(spent[0]) if spent else None
+    return _fields_wiped(seen, spent[0], now) if spent else None
 
 
 def blocked(seen: Observation) -> Waiting | None:
@@ -148,8 +151,10 @@ def conflict(seen: Observation, digests: set[str]) -> Waiting | None:
         env = target.target.env
         if target.foreign_manager:
             message = (
-                f"{_name(target)}: {target.foreign_manager} sets {env.uri} or {env.digest}; give "
-                "them the same values there as here, then remove them there"
+                f"{_name(target)}: {target.foreign_manager} sets {env.uri} or {env.digest}, and "
+                "nothing rolls out meanwhile; to hand them over, remove both there, or by kubectl "
+                f"set env deployment/{target.target.target_ref.name} --containers="
+                f"{target.target.container} {env.uri}- {env.digest}-, and they are applied again"
             )
             return Waiting("FieldConflict", message, "Roll", targets=True)
         if target.digest is not None and target.digest not in digests:
