@@ -2,10 +2,12 @@
 garbage collector that a bare API server lacks does its part when a person deletes something.
 """
 
+import contextlib
+import itertools
 import json
 import os
 
-from faults.playing import Scene, _numbers, _suppressed
+from faults.playing import Scene
 
 from springtide_api.contract import RunFile
 from springtide_api.names import ANNOTATION_RUN, LABEL_ATTEMPT, LABEL_GENERATION, LABEL_STAGE
@@ -23,6 +25,8 @@ from springtide_operator.cluster.kinds import (
 from springtide_operator.lifecycle.plan import StartJob
 
 OWNED = (JOB, POD, GENERATION)
+
+_numbers = itertools.count(1)
 
 
 class Directed(Scene):
@@ -46,12 +50,12 @@ class Directed(Scene):
         for name in self.jobs():
             job = self.ground.cache.get(JOB, self.namespace, name)
             if not (job.get("status") or {}).get("conditions") and self.stage(job) not in self.held:
-                await _suppressed(self.end(job))
+                await unless_gone(self.end(job))
 
     async def make_ready(self):
         """Let pods get ready from now on."""
         self.pods_ready = True
-        await _suppressed(self.roll(await self.deployment()))
+        await unless_gone(self.roll(await self.deployment()))
 
     async def deployment(self, name="ranker"):
         return await self.client.get(DEPLOYMENT, self.namespace, name)
@@ -115,7 +119,7 @@ class Directed(Scene):
             status |= {"completionTime": now, "succeeded": 1}
         await self.status(JOB, job, status)
 
-    async def edit(self, spec):
+    async def merge(self, spec):
         """Change the spec as a person does: a merge patch."""
         place = f"{UPDATE.path(self.namespace, 'shop')}?fieldManager=person"
         merge = "application/merge-patch+json"
@@ -127,7 +131,7 @@ class Directed(Scene):
             for raw in (await self.client.list_all(kind, self.namespace)).items:
                 owners = raw["metadata"].get("ownerReferences") or []
                 if owners and not [each for each in owners if await self._there(each)]:
-                    await _suppressed(self._delete(kind, raw))
+                    await unless_gone(self._delete(kind, raw))
 
     async def _there(self, owner):
         kind = {"IncrementalUpdate": UPDATE, "Job": JOB}[owner["kind"]]
@@ -172,11 +176,17 @@ class Directed(Scene):
 
 async def directed(ground, *, held=()):
     """A new scene with a director."""
-    namespace = f"faults-{os.getpid()}-{next(_numbers)}"
+    namespace = f"directed-{os.getpid()}-{next(_numbers)}"
     await ground.client.create(NAMESPACE, {"metadata": {"name": namespace}})
     ground.scenes[namespace] = scene = Directed(ground, namespace)
     scene.held |= set(held)
     return scene
+
+
+async def unless_gone(part):
+    """Do something to an object that somebody else may delete or change at the same moment."""
+    with contextlib.suppress(errors.NotFound, errors.Conflict):
+        await part
 
 
 def manifest(update, **annotations):

@@ -92,7 +92,7 @@ async def suspended(ground):
     await scene.declare()
     await begun(scene)
     await scene.job("import")
-    await scene.edit({"suspend": True})
+    await scene.merge({"suspend": True})
     await scene.until(lambda scene: scene.told.get("phase") == "Suspended")
     return scene
 
