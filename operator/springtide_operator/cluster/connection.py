@@ -7,6 +7,7 @@ is left to `kubernetes.aio`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from kubernetes.aio.client import Configuration
 from kubernetes.aio.client.rest import RESTClientObject
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     import aiohttp
@@ -64,7 +66,9 @@ class Connection:
             "Content-Type": content_type,
             "User-Agent": "springtide-operator",
         }
-        if token := await self._configuration.get_api_key_with_prefix("BearerToken"):
+        with _readable():
+            token = await self._configuration.get_api_key_with_prefix("BearerToken")
+        if token:
             headers["Authorization"] = token
         answer = await self._rest.request(  # type: ignore[no-untyped-call]
             verb,
@@ -80,12 +84,22 @@ class Connection:
         """Read the credentials anew after the server refused them (monotonic seconds)."""
         if now - self._reloaded >= RELOAD_SECONDS:
             self._reloaded = now
-            await _load(self._configuration, self._file)
+            with _readable():
+                await _load(self._configuration, self._file)
 
     async def close(self) -> None:
         """End the session."""
         await self._rest.close()
         await asyncio.sleep(GOODBYE_SECONDS)
+
+
+@contextlib.contextmanager
+def _readable() -> Iterator[None]:
+    """Take credentials that cannot be read, as between two files, for a lost connection."""
+    try:
+        yield
+    except kubeconfig.ConfigException as error:
+        raise ConnectionError(f"no credentials: {error}") from error
 
 
 async def _load(configuration: Configuration, file: Path | None) -> None:
