@@ -155,13 +155,15 @@ class Operator:
         gauge("springtide_queue_depth", "Updates that wait for a worker.", self.wakeups.depth)
         gauge("springtide_queue_oldest_seconds", "Wait of the oldest.", self.wakeups.oldest)
         gauge("springtide_loop_lag_seconds", "How late the event loop is.", self.pulse.lag)
-        gauge("springtide_degraded", "1 while a kind cannot be read.", self._degraded)
+        text = "1 while the API server refuses or does not answer reads of a kind or the Lease."
+        gauge("springtide_degraded", text, self._degraded)
         ages = {each.kind.plural: each.age for each in self.reflectors}
         text = "Since the API server was last heard of a kind."
         self.metrics.gauges("springtide_watch_age_seconds", text, ages)
 
     def _degraded(self) -> float:
-        return 1.0 if any(each.last_error for each in self.reflectors) else 0.0
+        told = [self.lease.last_error, *(each.last_error for each in self.reflectors)]
+        return 1.0 if any(told) else 0.0
 
     def _counted(self, verb: str, status: int) -> None:
         self.metrics.requests.labels(verb, str(status)).inc()

@@ -45,6 +45,8 @@ class Lease:
     identity: str
     seconds: float = 30.0
     process: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+    last_error: str = ""
+    """Why the API server could not be asked for it, the last time; empty while all is well."""
     _held: Raw | None = None
     _renewed: float = float("-inf")
     _watched: tuple[str, float] = ("", 0.0)
@@ -103,12 +105,14 @@ class Lease:
         """Take or renew. False: another holds it. Failures to reach the server change nothing."""
         try:
             await self._renew() if self._held is not None else await self._take()
+            self.last_error = ""
         except (errors.Conflict, errors.NotFound):
             was_ours, self._held = self._held is not None, None
             if was_ours:
                 return await self._still_ours()
         except errors.ApiError as error:
             log.warning("lease not reached", error=str(error))
+            self.last_error = str(error)
             return self._held is not None
         return self._held is not None
 
