@@ -5,7 +5,6 @@ ends at once with the result that its world gives, a Deployment's pods are avail
 """
 
 import asyncio
-import contextlib
 import itertools
 import os
 import time
@@ -134,17 +133,17 @@ class Scene(StandIns):
             known = raw["metadata"]["uid"] in self.started
             self.started[raw["metadata"]["uid"]] = raw
             if self.prompt and not known and not conditions:
-                self._play(self.end(raw))
+                self._play(self.end, raw)
         if kind == DEPLOYMENT:
             annotations = raw["spec"]["template"]["metadata"].get("annotations") or {}
             digest = annotations.get("springtide.dev/digest", "")
             if digest != (self.templates or [""])[-1]:
                 self.templates.append(digest)
             if self.prompt:
-                self._play(self.roll(raw))
+                self._play(self.roll, raw)
 
-    def _play(self, part):
-        task = asyncio.create_task(_suppressed(part))
+    def _play(self, part, raw):
+        task = asyncio.create_task(_persistently(part, raw))
         self._playing.add(task)
         task.add_done_callback(self._playing.discard)
 
@@ -244,6 +243,12 @@ class Scene(StandIns):
             await asyncio.sleep(0.03)
 
 
-async def _suppressed(part):
-    with contextlib.suppress(errors.NotFound, errors.Conflict):
-        await part
+async def _persistently(part, raw):
+    """Play a controller's part, also when the API server was away."""
+    while True:
+        try:
+            return await part(raw)
+        except (errors.NotFound, errors.Conflict):
+            return None
+        except errors.ApiError:
+            await asyncio.sleep(0.2)

@@ -1,0 +1,92 @@
+"""The API server is away for seconds and for a minute, with work under way."""
+
+import asyncio
+import time
+
+import pytest
+from faults.life import LIFE, play
+from faults.process import Process
+from faults.test_crashes import lasting, undisturbed
+from faults.test_kill import all_imported
+
+pytestmark = pytest.mark.apiserver
+
+MANY = 30
+IN_FLIGHT = 26
+"""Of the operator's three clients together."""
+BURST = 150
+BACK_SECONDS = 90
+
+
+@pytest.mark.survives(
+    "API server",
+    "is away for 5 s while 30 updates are under way",
+    "none is forgotten, all are at their end within 90 s, and no crowd of requests at the return",
+)
+async def test_nothing_is_forgotten_while_the_server_is_away_for_seconds(ground, proxy):
+    scene = await ground.scene()
+    names = [f"shop-{number:02d}" for number in range(MANY)]
+    await asyncio.gather(*(scene.declare(name, f"ranker-{name}") for name in names))
+    operator = await scene.start(through=proxy.connection)
+    await scene.until(lambda scene: len(scene.started) > 3)
+    await proxy.refuse()
+    await asyncio.sleep(5)
+    before, proxy.most_at_once = len(proxy.calls), 0
+    await proxy.accept()
+    returned = time.monotonic()
+    await scene.until(lambda scene: all_imported(scene, names), seconds=BACK_SECONDS)
+    at_once = [call for call in proxy.calls[before:] if call.at < returned + 1]
+    assert proxy.most_at_once <= IN_FLIGHT
+    assert len(at_once) <= BURST
+    jobs = [raw["metadata"]["name"] for raw in scene.started.values()]
+    assert len(jobs) == len(set(jobs)) == MANY
+    assert not operator.ended.done()
+
+
+@pytest.mark.survives(
+    "API server",
+    "is away for 60 s in the middle of a run",
+    "the process starts anew at most once, and is where it should be within 90 s of the return",
+)
+@pytest.mark.faults
+async def test_a_minute_without_the_server_costs_at_most_one_restart(ground, proxy, tmp_path):
+    life = asyncio.create_task(undisturbed(ground))
+    scene = await ground.scene()
+    await scene.declare()
+    process = Process(scene, tmp_path / "log", proxy.kubeconfig)
+    await process.start()
+    keeping = asyncio.create_task(process.keep())
+    try:
+        await play(scene, LIFE[:2])
+        await proxy.refuse()
+        living = asyncio.create_task(play(scene, LIFE[2:3], seconds=60 + BACK_SECONDS))
+        await asyncio.sleep(60)
+        await proxy.accept()
+        await living
+        assert process.restarts <= 1
+        await play(scene, LIFE[3:])
+        _, wanted = await life
+        assert await lasting(scene, wanted) == []
+    finally:
+        keeping.cancel()
+        await process.close()
+
+
+@pytest.mark.survives(
+    "API server",
+    "is restarted in the middle of a run",
+    "the run goes on to the same end",
+)
+async def test_a_restart_of_the_server_in_the_middle_of_a_run_changes_nothing(ground, kinds):
+    _, wanted = await undisturbed(ground)
+    scene = await ground.scene()
+    await scene.declare()
+    operator = await scene.start()
+    await play(scene, LIFE[:2])
+    living = asyncio.create_task(play(scene, LIFE[2:], seconds=120))
+    await scene.until(lambda scene: len(scene.started) > 5)
+    await asyncio.to_thread(kinds.kill)
+    await asyncio.to_thread(kinds.start)
+    await living
+    assert await lasting(scene, wanted) == []
+    assert not operator.ended.done()

@@ -1,0 +1,121 @@
+"""The API server no longer lets the operator in: rights are revoked, the token runs out."""
+
+import asyncio
+
+import pytest
+import yaml
+from faults.life import LIFE, play
+from faults.process import Process
+from faults.rules import but_leases, refusal, refuse
+
+from springtide_operator.cluster import reflector
+from springtide_operator.cluster.connection import Connection
+
+pytestmark = pytest.mark.apiserver
+
+TOLD_SECONDS = RECOVERED_SECONDS = 60
+
+
+def degraded(operator):
+    return operator.metrics.registry.get_sample_value("springtide_degraded") == 1
+
+
+@pytest.mark.survives(
+    "API server",
+    "answers 403 to everything but the Lease: the operator's rights are revoked and given back",
+    "`springtide_degraded` is 1 within 60 s; within 60 s of the end it is 0 and work goes on",
+)
+@pytest.mark.parametrize(
+    ("seconds", "watch_seconds"),
+    [(20, (2, 3)), pytest.param(300, reflector.WATCH_SECONDS, marks=pytest.mark.faults)],
+)
+async def test_revoked_rights_are_told_and_need_no_restart(
+    ground, proxy, monkeypatch, seconds, watch_seconds
+):
+    monkeypatch.setattr(reflector, "WATCH_SECONDS", watch_seconds)
+    scene = await ground.scene()
+    await scene.declare()
+    operator = await scene.start(through=proxy.connection)
+    await play(scene, LIFE[:1])
+    living = asyncio.create_task(play(scene, LIFE[1:2], seconds=seconds + RECOVERED_SECONDS))
+    with proxy.ruled(refuse(403, of=but_leases)):
+        await scene.until(lambda scene: degraded(operator), TOLD_SECONDS)
+        await asyncio.sleep(seconds)
+        assert degraded(operator)
+    await scene.until(lambda scene: not degraded(operator), RECOVERED_SECONDS)
+    await living
+    assert not operator.ended.done()
+
+
+@pytest.mark.survives(
+    "API server",
+    "answers 401 to everything for 80 s, the Lease included",
+    "`springtide_degraded` is 1 within 60 s, also after the restart; no restart by hand",
+)
+@pytest.mark.faults
+async def test_a_process_that_nobody_knows_any_more_tells_it_and_recovers(ground, proxy, tmp_path):
+    scene = await ground.scene()
+    await scene.declare()
+    process = Process(scene, tmp_path / "log", proxy.kubeconfig)
+    await process.start()
+    keeping = asyncio.create_task(process.keep())
+
+    async def tells(value):
+        while await process.metric("springtide_degraded") != value:
+            await asyncio.sleep(0.5)
+
+    try:
+        await play(scene, LIFE[:1])
+        with proxy.ruled(refuse(401, of=lambda call: True)):
+            async with asyncio.timeout(TOLD_SECONDS):
+                await tells(1.0)
+            await asyncio.sleep(50)
+            async with asyncio.timeout(10):
+                await tells(1.0)
+        async with asyncio.timeout(RECOVERED_SECONDS):
+            await tells(0.0)
+            await play(scene, LIFE[1:2], seconds=RECOVERED_SECONDS)
+        assert process.restarts <= 1
+    finally:
+        keeping.cancel()
+        await process.close()
+
+
+class Doorman:
+    """Lets in who shows the one good token."""
+
+    def __init__(self, token):
+        self.token = token
+
+    async def __call__(self, call, pass_on):
+        shown = call.headers.get("Authorization")
+        return await pass_on() if shown == f"Bearer {self.token}" else refusal(401)
+
+
+@pytest.mark.survives(
+    "API server",
+    "accepts the old token no more; the new one is in the file, or comes a while later",
+    "the file is read again, and work goes on without a restart",
+)
+async def test_a_token_that_changes_in_its_file_is_read_again(ground, proxy, tmp_path):
+    scene = await ground.scene()
+    await scene.declare()
+    token = tmp_path / "token"
+    token.write_text("one")
+    kubeconfig = yaml.safe_load(proxy.kubeconfig.read_text())
+    kubeconfig["users"][0]["user"] = {"tokenFile": str(token)}
+    (tmp_path / "with-token.yaml").write_text(yaml.safe_dump(kubeconfig))
+    doorman = Doorman("one")
+    connection = await Connection.open(tmp_path / "with-token.yaml")
+    with proxy.ruled(doorman):
+        operator = await scene.start(through=connection)
+        await play(scene, LIFE[:1])
+        doorman.token = "two"
+        token.unlink()  # the moment between two files
+        await scene.touch()
+        await asyncio.sleep(6)
+        token.write_text("two")
+        await play(scene, LIFE[1:2])
+        assert not operator.ended.done()
+        await scene.close()
+    await connection.close()
