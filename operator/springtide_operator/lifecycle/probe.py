@@ -78,9 +78,7 @@ def _outdated(job: JobSeen, what: str, reason: str) -> Step:
     """Something changed since it began to look: what it found is no window of today."""
     events: tuple[Announcement, ...] = ()
     if job.request:
-        message = (
-            f"{what} changed while {job.request} looked for data; ask again with a new token"
-        )
+        message = f"{what} changed while {job.request} looked for data; ask again with a new token"
         events = (Announcement(reason, message, "Warning"),)
     return Step(actions=(DeleteJob(job.name, job.uid),), events=events)
 
