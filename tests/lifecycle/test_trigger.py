@@ -161,6 +161,11 @@ def test_a_spec_that_changed_during_a_look_makes_it_look_again() -> None:
     assert world.generation(1).spec.recipe.model.max_length == 64
 
 
+@pytest.mark.survives(
+    "People",
+    "a partition is quarantined while data is looked for",
+    "what was found is discarded, and it looks again without that partition",
+)
 def test_a_month_that_is_quarantined_during_a_look_is_trained_on_by_nobody() -> None:
     world = World()
     for month in ("2025-01", "2025-02", "2025-03"):
