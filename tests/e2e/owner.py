@@ -1,0 +1,136 @@
+"""The owner of a served Deployment: his manifest, his tools, and what they leave of it."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import yaml
+from e2e.small import SmallScene
+from story.scene import UPDATE
+
+Raw = dict[str, Any]
+TARGET = f"deployment/{UPDATE}"
+BACK = 90.0
+"""Seconds in which what was taken away is put back: an unlabelled target is seen within 30 s."""
+
+
+def manifest(scene: SmallScene, change: Callable[[Raw], None] | None = None) -> Raw:
+    """Return the Deployment as its owner keeps it, changed in place by `change`."""
+    made = scene.objects()["Deployment"]
+    if change:
+        change(made["spec"])
+    return made
+
+
+def environment(spec: Raw) -> list[Raw]:
+    """Return the variables of the one container of a Deployment's spec, to be changed in place."""
+    (container,) = spec["template"]["spec"]["containers"]
+    entries: list[Raw] = container["env"]
+    return entries
+
+
+def variables(scene: SmallScene) -> dict[str, str]:
+    """Return what the Deployment says now."""
+    return {one["name"]: one.get("value", "") for one in environment(scene.get(TARGET)["spec"])}
+
+
+def carried(scene: SmallScene, number: int) -> dict[str, str]:
+    """Return the variables that serve a generation."""
+    artifact = scene.generations()[number]["status"]["artifact"]
+    return {"MODEL_URI": artifact["uri"], "MODEL_DIGEST": artifact["servedDigest"]}
+
+
+def serves(scene: SmallScene, number: int, *, seconds: float = BACK) -> None:
+    """Wait until the Deployment carries a generation and all its pods are ready."""
+    wanted = carried(scene, number).items()
+    until(lambda: wanted <= variables(scene).items(), f"generation {number} in its env", seconds)
+    scene.show("rollout", "status", TARGET, "--timeout=120s")
+
+
+def until(answer: Callable[[], Any], what: str, seconds: float = BACK) -> Any:
+    """Ask until the answer is true; return it."""
+    ends = time.monotonic() + seconds
+    while not (found := answer()):
+        assert time.monotonic() < ends, f"{what} did not come within {seconds:g} s"
+        time.sleep(0.5)
+    return found
+
+
+def condition(status: Raw, kind: str) -> Raw:
+    """Return a condition of a status by its type; {} where it is not there."""
+    return next((one for one in status.get("conditions", []) if one["type"] == kind), {})
+
+
+def out_of_sync(reason: str) -> Callable[[Raw], bool]:
+    """Say whether the targets are not what they should be, for this reason."""
+    return lambda status: condition(status, "TargetsInSync").get("reason") == reason
+
+
+def in_sync(status: Raw) -> bool:
+    """Say whether the targets carry what they should."""
+    return condition(status, "TargetsInSync").get("status") == "True"
+
+
+def stalled(reason: str) -> Callable[[Raw], bool]:
+    """Say whether a person must act, for this reason."""
+    return lambda status: condition(status, "Stalled").get("reason") == reason
+
+
+def said(scene: SmallScene, reason: str) -> int:
+    """Count how often an Event was said."""
+    return sum(one.get("count") or 1 for one in scene.events() if one["reason"] == reason)
+
+
+def uid(scene: SmallScene) -> str:
+    """Return the uid of the update."""
+    return str(scene.get(f"iu/{UPDATE}")["metadata"]["uid"])
+
+
+def delete_updates(scene: SmallScene, *options: str) -> None:
+    """Delete every update of the namespace, and return when they are gone."""
+    scene.show("delete", "iu", "--all", "--timeout=180s", *options)
+    assert scene.get("iu")["items"] == []
+
+
+def apply_again(scene: SmallScene, old: str) -> Raw:
+    """Apply the update as Git has it; return its status once every generation is its own."""
+    scene.kubectl.apply([scene.objects()["IncrementalUpdate"]])
+    return adopted(scene, old)
+
+
+def adopted(scene: SmallScene, old: str) -> Raw:
+    """Return the status of the update once every generation is its own."""
+    new = uid(scene)
+    assert new != old
+
+    def taken_over() -> bool:
+        labels = [one["metadata"]["labels"] for one in scene.generations().values()]
+        return {each["springtide.dev/update-uid"] for each in labels} == {new}
+
+    until(taken_over, "the generations under the new uid")
+    return scene.wait(lambda now: now.get("live"), what="live")
+
+
+@contextmanager
+def applied_again_and_again(
+    scene: SmallScene, body: Raw, *, every: float
+) -> Iterator[Callable[[], int]]:
+    """Apply a manifest as Argo CD does: server-side, by force; yields what counts the applies."""
+    over, applies = threading.Event(), []
+    command = ("apply", "--server-side", "--force-conflicts", "--field-manager=argocd-controller")
+
+    def go_on() -> None:
+        while not over.is_set():
+            text = yaml.safe_dump(body).encode()
+            applies.append(scene.kubectl(*command, "--filename=-", stdin=text))
+            over.wait(every)
+
+    thread = threading.Thread(target=go_on)
+    thread.start()
+    try:
+        yield lambda: len(applies)
+    finally:
+        over.set()
+        thread.join()
