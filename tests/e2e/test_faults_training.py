@@ -1,0 +1,129 @@
+"""Training that is torn away: evicted half-way, killed for its memory."""
+
+import json
+import time
+
+import pytest
+from e2e.witnesses import asking
+from story.scene import UPDATE
+
+pytestmark = [pytest.mark.cluster, pytest.mark.faults, pytest.mark.timeout(1200)]
+
+STEPS = 4000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def begun(small):
+    """All scenes go their way side by side."""
+    small("evicted").begin(change=trains_for_a_while)
+    small("undisturbed").begin(change=trains_for_a_while, server=alone)
+    small("starved").begin(change=has_too_little_memory)
+
+
+def trains_for_a_while(spec):
+    options = spec["training"]["hyperparameters"]
+    del options["epochs"]
+    options["maxSteps"] = STEPS
+    spec["training"]["checkpoint"]["everySteps"] = 100
+
+
+def has_too_little_memory(spec):
+    spec["training"]["compute"]["resources"]["memory"] = "160Mi"
+
+
+def alone(deployment):
+    deployment["replicas"] = 1
+
+
+def evict(scene, pod):
+    """Ask for an eviction as `kubectl drain` does."""
+    name = pod["metadata"]["name"]
+    body = {
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": {"name": name, "namespace": scene.namespace},
+    }
+    path = f"/api/v1/namespaces/{scene.namespace}/pods/{name}/eviction"
+    scene.kubectl("create", f"--raw={path}", "--filename=-", stdin=json.dumps(body).encode())
+
+
+def resumed_from(scene, pod):
+    """Return the step that a trainer went on from, as its log says it; None: from the beginning."""
+    text = scene.show("logs", pod["metadata"]["name"])
+    lines = [json.loads(each) for each in text.splitlines() if each.startswith("{")]
+    return next((each["step"] for each in lines if each["message"] == "resumed"), None)
+
+
+def until(answer, what, seconds=240.0):
+    ends = time.monotonic() + seconds
+    while not (found := answer()):
+        assert time.monotonic() < ends, f"{what} did not come within {seconds:g} s"
+        time.sleep(0.5)
+    return found
+
+
+def trained(scene):
+    def weights(_):
+        return "artifact" in scene.generations().get(1, {}).get("status", {})
+
+    scene.wait(weights, what="the weights of generation 1", seconds=600)
+    return scene.generations()[1]
+
+
+@pytest.mark.survives(
+    "Jobs and pods",
+    "a training pod is evicted half-way (kubectl drain, preemption)",
+    "a new attempt that is not counted goes on from the checkpoint of the evicted one and comes to"
+    " the very weights of a run that nobody disturbed; the reason Disrupted is told",
+)
+def test_an_evicted_training_goes_on_from_its_checkpoint_to_the_same_weights(small):
+    scene, twin = small("evicted"), small("undisturbed")
+    scene.goes_live(0)
+    until(lambda: scene.checkpoints(1)[-1:] > [STEPS // 4], "a quarter of the training")
+    (first,) = scene.pods("train")
+    evict(scene, first)
+    until(lambda: len(scene.pods("train")) == 1 and scene.pods("train") != [first], "the next pod")
+
+    def resumed():
+        (second, *_) = [p for p in scene.pods("train") if p["metadata"]["uid"] != uid] or [None]
+        running = second and second["status"]["phase"] in {"Running", "Succeeded"}
+        return resumed_from(scene, second) if running else None
+
+    uid = first["metadata"]["uid"]
+    step = until(resumed, "the step that it goes on from")
+    assert STEPS // 4 < step < STEPS
+    generation, undisturbed = trained(scene), trained(twin)
+    training = generation["status"]["training"]
+    assert (training["attempt"], training["counted"]) == (2, 0)
+    assert "disrupted" in training["lastFailure"]
+    said = [one for one in scene.events() if one["reason"] == "Disrupted"]
+    assert [one["involvedObject"]["name"] for one in said] == [f"{UPDATE}-g1"]
+    assert generation["spec"]["data"]["digest"] == undisturbed["spec"]["data"]["digest"]
+    mine, theirs = (one["status"]["artifact"] for one in (generation, undisturbed))
+    assert mine["weightsDigest"] == theirs["weightsDigest"]
+
+
+@pytest.mark.survives(
+    "Jobs and pods",
+    "the memory limit of the training pod is too small, and the kernel kills it each time",
+    "told as OutOfMemory with the fields to change; each attempt has half the rows a batch; Failed"
+    " after limits.maxAttempts; live and its Deployment untouched, no request fails",
+)
+def test_a_trainer_killed_for_its_memory_is_told_and_tried_with_smaller_batches(small):
+    scene = small("starved")
+    scene.goes_live(0)
+    before = scene.get(f"deployment/{UPDATE}")
+    with asking(scene) as client:
+        status = scene.wait(
+            lambda now: now["lastRun"].get("verdict") == "Failed", what="the end", seconds=300
+        )
+        client.wait_for(more=5)
+        assert client.totals()["failures"] == []
+    lost = scene.generations()[1]["status"]
+    assert (lost["phase"], lost["reason"]) == ("Failed", "OutOfMemory")
+    for words in ("training.compute.resources.memory", "batchSize", "3 of 3 attempts"):
+        assert words in lost["message"], lost["message"]
+    assert (lost["training"]["attempt"], lost["training"]["batchDivisor"]) == (3, 4)
+    assert len(lost["training"]["adjustments"]) == 2
+    assert status["live"]["number"] == 0
+    assert scene.get(f"deployment/{UPDATE}")["spec"] == before["spec"]
