@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import structlog
 
 from springtide_api.objects import InvalidObject
-from springtide_api.update_status import UpdateStatus
+from springtide_api.update_status import Phase, UpdateStatus
 from springtide_operator.cluster import errors
-from springtide_operator.cluster.act import Blocked
+from springtide_operator.cluster.act import Blocked, JobRefused
 from springtide_operator.cluster.kinds import UPDATE
 from springtide_operator.lifecycle.decide import decide
 from springtide_operator.lifecycle.plan import StartJob
@@ -75,6 +75,9 @@ class Reconciler:
         except InvalidObject as error:
             message = "; ".join(map(str, error.problems))
             return await self._refuse(key, "InvalidObject", f"{message}; change it")
+        except JobRefused as error:
+            await self._refuse(key, error.reason, error.message, phase="Queued")
+            return Again(None, failed=True, slowest=errors.Forbidden.slowest)
         except Blocked as error:
             return await self._refuse(key, error.reason, error.message)
         except errors.Terminating as error:
@@ -148,12 +151,12 @@ class Reconciler:
         self._written[key] = time.monotonic()
         return 0.0
 
-    async def _refuse(self, key: Key, reason: str, message: str) -> Again:
+    async def _refuse(self, key: Key, reason: str, message: str, phase: Phase = "Invalid") -> Again:
         """Say in status what a person must do."""
         log.warning("blocked", reason=reason, message=message)
         raw = self.hands.cache.get(UPDATE, *key)
         if raw is not None:
-            status = refused(raw, reason, message, self.clock.now())
+            status = refused(raw, reason, message, self.clock.now(), phase=phase)
             try:
                 await self.hands.statuses.write(UPDATE, key, status.plain(), UpdateStatus)
             except errors.ApiError as error:

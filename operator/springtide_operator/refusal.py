@@ -11,8 +11,12 @@ from springtide_api.update_status import Condition, UpdateStatus
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from springtide_api.update_status import Phase
 
-def refused(raw: dict[str, Any], reason: str, message: str, now: datetime) -> UpdateStatus:
+
+def refused(
+    raw: dict[str, Any], reason: str, message: str, now: datetime, *, phase: Phase = "Invalid"
+) -> UpdateStatus:
     """Return the status as it was, with Ready False and Stalled.
 
     Args:
@@ -20,6 +24,7 @@ def refused(raw: dict[str, Any], reason: str, message: str, now: datetime) -> Up
         reason: one word.
         message: a sentence.
         now: the API server's time.
+        phase: what stands in the column of that name.
     """
     try:
         old = UpdateStatus.model_validate(raw.get("status") or {})
@@ -34,7 +39,7 @@ def refused(raw: dict[str, Any], reason: str, message: str, now: datetime) -> Up
     return old.model_copy(
         update={
             "observed_generation": generation,
-            "phase": "Invalid",
+            "phase": phase,
             "conditions": [said[0], *kept, said[1]],
         }
     )

@@ -37,6 +37,14 @@ class Blocked(Exception):
         self.message = message
 
 
+class JobRefused(Blocked):
+    """Quota, admission or missing rights refuse a Job itself, not only its pods."""
+
+    def __init__(self, name: str, error: errors.ApiError) -> None:
+        message = f"Job {name} is refused: {error}; change what refuses it, it is tried again"
+        super().__init__("JobRefused", message)
+
+
 @dataclass
 class Hands:
     """Executes actions and says Events.
@@ -106,6 +114,10 @@ class Hands:
         except errors.AlreadyExists:
             made = await self.client.get(JOB, update.namespace, action.run.job)
             self._must_be_ours("Job", made, ours=controller_uid(made) == update.uid)
+        except errors.Terminating:
+            raise
+        except (errors.Forbidden, errors.Invalid) as error:
+            raise JobRefused(action.run.job, error) from error
         self.cache.insert(JOB, made)
 
     def _must_be_ours(self, kind: str, made: Raw, *, ours: bool) -> None:
