@@ -1,6 +1,7 @@
 """The process, by kopf: start, stop, signals and probes. What it runs knows nothing of kopf.
 
-kopf watches nothing here: our reflectors do, because they alone stay true after a gap.
+kopf asks nothing of the API server: our reflectors watch, because they alone stay true after a
+gap, and a server that is away or refuses us must not end a process that starts.
 """
 
 from __future__ import annotations
@@ -65,8 +66,10 @@ def registry(operator: Operator, stopped: asyncio.Event) -> kopf.OperatorRegistr
     servers: list[Callable[[], Awaitable[None]]] = []
 
     @kopf.on.login(registry=known)
-    def login(**arguments: Any) -> kopf.ConnectionInfo | None:
-        return kopf.login_via_client(**arguments)
+    async def login(**_: Any) -> None:
+        # Without credentials kopf's one look at the cluster's resources never begins. It would
+        # find nothing that we need, and end the process where it is refused.
+        await asyncio.Event().wait()
 
     @kopf.on.startup(registry=known)
     async def start(**_: Any) -> None:
@@ -100,7 +103,7 @@ def registry(operator: Operator, stopped: asyncio.Event) -> kopf.OperatorRegistr
 
 
 def _quiet() -> kopf.OperatorSettings:
-    """Return settings by which kopf looks at the cluster once, at the start, and never again."""
+    """Return settings by which kopf neither scans, posts nor lingers."""
     quiet = kopf.OperatorSettings()
     quiet.scanning.disabled = True
     quiet.posting.enabled = False
