@@ -91,7 +91,7 @@ def uid(scene: SmallScene) -> str:
 def delete_updates(scene: SmallScene, *options: str) -> None:
     """Delete every update of the namespace, and return when they are gone."""
     scene.show("delete", "iu", "--all", "--timeout=180s", *options)
-    assert scene.get("iu")["items"] == []
+    assert not scene.get("iu").get("items")
 
 
 def apply_again(scene: SmallScene, old: str) -> Raw:

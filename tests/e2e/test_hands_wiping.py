@@ -74,10 +74,10 @@ def test_helm_may_upgrade_what_we_serve_and_its_replacing_is_not_fought(
         assert owner.said(scene, "FieldsRestored") == 0
 
         replace = ("--server-side=false", "--force-replace", "--set", "level=warning")
-        for time in range(1, TIMES + 1):
+        for nth in range(1, TIMES + 1):
             scene.helm(chart, *replace)
             owner.serves(scene, 0)
-            assert len(scene.update()["targets"][0]["reapplied"]) == time
+            assert len(scene.update()["targets"][0]["reapplied"]) == nth
         pods = set(scene.served()["pods"])
         scene.helm(chart, *replace)
         status = scene.wait(owner.out_of_sync("FieldsWiped"), what="the end of the patience")
@@ -106,12 +106,12 @@ def test_variables_that_a_manifest_takes_in_and_drops_come_back(small):
     same = [{"name": name, "value": value} for name, value in owner.carried(scene, 0).items()]
     with asking(scene) as client:
         client.wait_for(more=5)
-        for time in range(1, TIMES + 2):
+        for nth in range(1, TIMES + 2):
             taken = owner.manifest(scene, lambda spec: owner.environment(spec).extend(same))
             scene.kubectl.apply([taken])
             scene.wait(owner.in_sync, what="peace")
             scene.kubectl.apply([owner.manifest(scene)])
-            if time <= TIMES:
+            if nth <= TIMES:
                 owner.serves(scene, 0)
         scene.wait(owner.out_of_sync("FieldsWiped"), what="the end of the patience")
         assert len(scene.update()["targets"][0]["reapplied"]) == TIMES
