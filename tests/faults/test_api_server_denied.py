@@ -6,7 +6,7 @@ import pytest
 import yaml
 from faults.life import LIFE, play
 from faults.process import Process
-from faults.rules import but_leases, refusal, refuse
+from faults.rules import but_leases, everything, refusal, refuse
 
 from springtide_operator.cluster import reflector
 from springtide_operator.cluster.connection import Connection
@@ -27,7 +27,7 @@ def degraded(operator):
 )
 @pytest.mark.parametrize(
     ("seconds", "watch_seconds"),
-    [(20, (2, 3)), pytest.param(300, reflector.WATCH_SECONDS, marks=pytest.mark.faults)],
+    [(10, (2, 3)), pytest.param(300, reflector.WATCH_SECONDS, marks=pytest.mark.faults)],
 )
 async def test_revoked_rights_are_told_and_need_no_restart(
     ground, proxy, monkeypatch, seconds, watch_seconds
@@ -47,6 +47,35 @@ async def test_revoked_rights_are_told_and_need_no_restart(
     assert not operator.ended.done()
 
 
+async def tells(process, value):
+    """Wait until the metric says so."""
+    while await process.metric("springtide_degraded") != value:
+        await asyncio.sleep(0.5)
+
+
+@pytest.mark.survives(
+    "API server",
+    "answers 401 to everything while the operator starts",
+    "it waits, says so by `springtide_degraded`, stays alive and then begins",
+)
+async def test_a_process_that_is_refused_at_its_start_waits(ground, proxy, tmp_path):
+    scene = await ground.scene()
+    await scene.declare()
+    process = Process(scene, tmp_path / "log", proxy.kubeconfig)
+    try:
+        with proxy.ruled(refuse(401, of=everything)):
+            await process.start()
+            async with asyncio.timeout(TOLD_SECONDS):
+                await tells(process, 1.0)
+            await asyncio.sleep(5)
+            await tells(process, 1.0)
+            assert (await process.get("HEALTH", "/healthz"))[0] == 200
+        await play(scene, LIFE[:1], seconds=RECOVERED_SECONDS)
+        assert await process.terminate() == 0
+    finally:
+        await process.close()
+
+
 @pytest.mark.survives(
     "API server",
     "answers 401 to everything for 80 s, the Lease included",
@@ -60,20 +89,16 @@ async def test_a_process_that_nobody_knows_any_more_tells_it_and_recovers(ground
     await process.start()
     keeping = asyncio.create_task(process.keep())
 
-    async def tells(value):
-        while await process.metric("springtide_degraded") != value:
-            await asyncio.sleep(0.5)
-
     try:
         await play(scene, LIFE[:1])
-        with proxy.ruled(refuse(401, of=lambda call: True)):
+        with proxy.ruled(refuse(401, of=everything)):
             async with asyncio.timeout(TOLD_SECONDS):
-                await tells(1.0)
+                await tells(process, 1.0)
             await asyncio.sleep(50)
             async with asyncio.timeout(10):
-                await tells(1.0)
+                await tells(process, 1.0)
         async with asyncio.timeout(RECOVERED_SECONDS):
-            await tells(0.0)
+            await tells(process, 0.0)
             await play(scene, LIFE[1:2], seconds=RECOVERED_SECONDS)
         assert process.restarts <= 1
     finally:
