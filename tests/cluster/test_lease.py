@@ -33,6 +33,11 @@ async def test_the_second_waits_until_the_first_lets_go(client, namespace):
         first.guard()
 
 
+@pytest.mark.survives(
+    "Operator",
+    "no longer renews its Lease",
+    "the next one takes over after its time; the old one ends",
+)
 async def test_one_that_stopped_renewing_is_followed_after_its_time(client, namespace):
     first, second = lease(client, namespace, "one"), lease(client, namespace, "two")
     await first.acquire()
@@ -56,6 +61,11 @@ async def test_a_holder_that_renews_keeps_it(client, namespace):
     await asyncio.gather(keeping, waiting, return_exceptions=True)
 
 
+@pytest.mark.survives(
+    "Operator",
+    "its container crashes and is started again in the same pod",
+    "it takes its Lease over at once",
+)
 async def test_the_same_pod_takes_over_at_once_after_a_crash(client, namespace):
     first, again = lease(client, namespace, "pod"), lease(client, namespace, "pod")
     await first.acquire()

@@ -64,6 +64,11 @@ async def test_changes_are_followed(client, namespace):
     await ended(task)
 
 
+@pytest.mark.survives(
+    "API server",
+    "has forgotten what happened since a watch ended (410 after a compaction)",
+    "a new list tells what came, changed and went",
+)
 async def test_what_went_while_nobody_looked_is_noticed_after_410(client, namespace, apiserver):
     told = []
     reflected = reflector(client, namespace, told)
@@ -91,6 +96,11 @@ async def test_what_went_while_nobody_looked_is_noticed_after_410(client, namesp
     await ended(task)
 
 
+@pytest.mark.survives(
+    "API server",
+    "is restarted under an open watch",
+    "what happens afterwards is seen, and no error stays",
+)
 async def test_a_restart_of_the_server_loses_nothing(client, namespace, apiserver):
     told = []
     reflected = reflector(client, namespace, told)
@@ -147,7 +157,12 @@ class BlackHole:
             sink.close()
 
 
-async def test_a_watch_that_falls_silent_is_taken_up_again_where_it_was(
+@pytest.mark.survives(
+    "API server",
+    "one connection swallows everything and is never closed",
+    "what happened meanwhile is known after the next list",
+)
+async def test_a_watch_that_falls_silent_is_followed_by_a_list(
     client, namespace, apiserver, tmp_path, monkeypatch
 ):
     monkeypatch.setattr("springtide_operator.cluster.reflector.WATCH_SECONDS", (2, 2))

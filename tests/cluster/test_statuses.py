@@ -53,6 +53,11 @@ async def test_what_is_left_out_is_taken_away(client, namespace, held):
     assert live["status"].get("freshness", {}) == {}
 
 
+@pytest.mark.survives(
+    "API server",
+    "a stranger changes annotations as fast as he can",
+    "statuses are written all the same, his annotations stay",
+)
 async def test_a_foreign_writer_of_metadata_neither_stops_a_write_nor_loses_his(
     client, namespace, held
 ):
@@ -80,6 +85,11 @@ async def test_a_foreign_writer_of_metadata_neither_stops_a_write_nor_loses_his(
     assert live["metadata"]["annotations"]["storm"] == "99"
 
 
+@pytest.mark.survives(
+    "Operator",
+    "writes a status from a view that is out of date",
+    "refused: a newer status is never turned back",
+)
 async def test_an_older_view_never_turns_a_status_back(client, namespace, held):
     place = (namespace, "shop")
     older = new_cache()

@@ -91,17 +91,32 @@ async def crash_at(ground, every):
     return {crash.where: found for crash, found in zip(crashes, outcomes, strict=True) if found}
 
 
+@pytest.mark.survives(
+    "Operator",
+    "ends before or after one of its writes; some writes of a whole life tried",
+    "the next one goes on to the same end: one Job for each attempt, no further revision",
+)
 @pytest.mark.timeout(900)
 async def test_a_crash_at_some_writes_changes_nothing(ground):
     assert await crash_at(ground, SAMPLE) == {}
 
 
+@pytest.mark.survives(
+    "Operator",
+    "ends before or after one of its writes; every write of a whole life tried",
+    "the next one goes on to the same end: one Job for each attempt, no further revision",
+)
 @pytest.mark.faults
 @pytest.mark.timeout(3600)
 async def test_a_crash_before_and_after_every_write_changes_nothing(ground):
     assert await crash_at(ground, 1) == {}
 
 
+@pytest.mark.survives(
+    "Operator",
+    "ends after every single write, a hundred times and more in one life",
+    "each next one takes a step; the end is the same",
+)
 async def test_operators_that_live_for_one_write_each_get_as_far_as_one_that_lives_on(ground):
     (_, wanted), scene = await asyncio.gather(undisturbed(ground), ground.scene())
     await scene.declare()

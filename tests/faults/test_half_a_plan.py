@@ -38,6 +38,11 @@ def step_until(world, kind):
     raise AssertionError(f"no plan holds a {kind.__name__}")
 
 
+@pytest.mark.survives(
+    "Operator",
+    "ends when a run has just been made",
+    "the run is counted once",
+)
 def test_a_run_is_counted_once_though_the_operator_died_when_it_began():
     world = with_generation_one()
     world.months.append("2025-03")
@@ -48,6 +53,11 @@ def test_a_run_is_counted_once_though_the_operator_died_when_it_began():
     assert world.update.status.live.number == 2
 
 
+@pytest.mark.survives(
+    "Operator",
+    "ends when the generation of a retry has just been made",
+    "the retry makes no second one",
+)
 def test_a_retry_makes_one_generation_though_the_operator_died_when_it_began():
     world = with_generation_one()
     world.edit(trigger={})
@@ -63,6 +73,11 @@ def test_a_retry_makes_one_generation_though_the_operator_died_when_it_began():
     assert sorted(world.generations) == ["shop-g0", "shop-g1", "shop-g2", "shop-g3"]
 
 
+@pytest.mark.survives(
+    "Operator",
+    "ends when a verdict has just been written",
+    "what the live model scored is remembered all the same",
+)
 def test_what_live_scored_is_remembered_though_the_operator_died_at_the_verdict():
     world = with_generation_one()
     world.months.append("2025-03")
@@ -83,6 +98,11 @@ def test_what_live_scored_is_remembered_though_the_operator_died_at_the_verdict(
     assert float(score.value) == 0.66
 
 
+@pytest.mark.survives(
+    "API server",
+    "tells of the end of a Job before that of its pod",
+    "its result is waited for; no further attempt",
+)
 @pytest.mark.parametrize("stage", ["import", "probe", "train", "evaluate"])
 def test_a_job_that_is_seen_to_end_before_its_pod_is_waited_for(stage):
     world = World()

@@ -37,6 +37,11 @@ class Timed(Recorder):
         self.last = time.monotonic()
 
 
+@pytest.mark.survives(
+    "Operator",
+    "loses its way to the API server while another one waits for the Lease",
+    "it writes nothing once the other holds the Lease; the end is the same",
+)
 async def test_the_old_operator_writes_nothing_once_the_new_one_holds_the_lease(ground):
     life = asyncio.create_task(undisturbed(ground))
     scene = await ground.scene()
@@ -56,6 +61,11 @@ async def test_the_old_operator_writes_nothing_once_the_new_one_holds_the_lease(
     assert await lasting(scene, wanted) == []
 
 
+@pytest.mark.survives(
+    "Operator",
+    "two at once that both believe to lead",
+    "the same Jobs and the same end; at most twice the status writes",
+)
 async def test_two_operators_that_both_believe_to_lead_do_no_harm(ground):
     life = asyncio.create_task(undisturbed(ground))
     scene = await ground.scene()
