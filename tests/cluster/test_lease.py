@@ -2,11 +2,13 @@
 
 import asyncio
 import dataclasses
+import time
+from datetime import timedelta
 
 import pytest
 
 from springtide_operator.cluster import errors
-from springtide_operator.cluster.kinds import LEASE
+from springtide_operator.cluster.kinds import LEASE, NAMESPACE
 from springtide_operator.cluster.lease import Lease, LeaseLost
 
 pytestmark = pytest.mark.apiserver
@@ -46,6 +48,40 @@ async def test_one_that_stopped_renewing_is_followed_after_its_time(client, name
     with pytest.raises(LeaseLost):
         await asyncio.wait_for(first.keep(), 10)
     second.guard()
+
+
+async def renewed(client, namespace, *, ago):
+    """Write a Lease of somebody who renewed it so many seconds ago, by the server's time."""
+    moment = client.clock.now() - timedelta(seconds=ago)
+    spec = {
+        "holderIdentity": "gone_1",
+        "leaseDurationSeconds": 12,
+        "renewTime": moment.strftime("%Y-%m-%dT%H:%M:%S.000000Z"),
+    }
+    metadata = {"namespace": namespace, "name": "operator"}
+    await client.create(LEASE, {"metadata": metadata, "spec": spec})
+
+
+@pytest.mark.survives(
+    "Operator",
+    "started again and again, each time before the Lease of its dead forerunner has run out",
+    "leads once two renewals were missed and the API server's time says that it ran out",
+)
+async def test_time_that_passed_before_it_was_started_counts(client, namespace):
+    await client.get(NAMESPACE, "", namespace)  # an answer tells the server's time
+    await renewed(client, namespace, ago=15)
+    second = lease(client, namespace, "two", seconds=12.0)
+    begun = time.monotonic()
+    await asyncio.wait_for(second.acquire(), 10)
+    assert time.monotonic() - begun >= 4, "two renewals must be missed before its eyes"
+
+
+async def test_a_renewal_that_is_young_by_the_server_s_time_is_waited_for(client, namespace):
+    await client.get(NAMESPACE, "", namespace)
+    await renewed(client, namespace, ago=1)
+    second = lease(client, namespace, "two", seconds=12.0)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(second.acquire(), 6)
 
 
 async def test_a_holder_that_renews_keeps_it(client, namespace):

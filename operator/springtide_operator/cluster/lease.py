@@ -1,8 +1,9 @@
 """One operator at a time, by a coordination Lease.
 
 Whether the Lease is ours is judged by the local monotonic clock from the moment a renewal was sent;
-whether another's has run out, by watching it stand still for its whole duration. So skewed clocks
-cannot make two holders.
+whether another's has run out, by watching it stand still: for its whole duration, or for two missed
+renewals where the API server's own time says so too. So skewed clocks cannot make two holders, and
+an operator that is started again and again still comes to lead.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 import time
 import uuid
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import structlog
@@ -20,6 +22,9 @@ from springtide_operator.cluster.kinds import LEASE, Raw
 
 if TYPE_CHECKING:
     from springtide_operator.cluster.client import Client
+
+ROUNDING = 2.0
+"""Seconds: both the time of a renewal and the server's time are cut to whole ones."""
 
 log = structlog.get_logger(__name__)
 
@@ -158,7 +163,22 @@ class Lease:
         if version != seen["metadata"]["resourceVersion"]:
             self._watched = (seen["metadata"]["resourceVersion"], time.monotonic())
             return False
-        return time.monotonic() - since > float(spec.get("leaseDurationSeconds") or self.seconds)
+        still, duration = time.monotonic() - since, self._duration(spec)
+        return still > duration or (still > duration / 3 and self._overdue(spec))
+
+    def _duration(self, spec: Raw) -> float:
+        return float(spec.get("leaseDurationSeconds") or self.seconds)
+
+    def _overdue(self, spec: Raw) -> bool:
+        """Whether the last renewal is too old, both moments by the API server's time."""
+        try:
+            renewed = datetime.fromisoformat(str(spec.get("renewTime") or ""))
+        except ValueError:
+            return False
+        if renewed.tzinfo is None:
+            return False
+        age = self.client.clock.now() - renewed
+        return age.total_seconds() > self._duration(spec) + ROUNDING
 
     def _spec(self, transitions: int) -> Raw:
         now = self._now()
