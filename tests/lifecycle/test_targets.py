@@ -46,6 +46,20 @@ def test_a_first_roll_that_fails_withdraws_our_fields() -> None:
     assert world.target.digest is None
 
 
+@pytest.mark.survives(
+    "Deployments",
+    "at rest the owner's own change of the template rolls out, and its pods do not get ready",
+    "`Serving` stays True and says how many pods are available and how many of them are new",
+)
+def test_a_roll_of_the_owner_that_is_stuck_is_told_apart_from_serving_pods() -> None:
+    world = with_generation_one()
+    world.target = replace(world.target, updated=1, available=2, old=2, ready=0)
+    world.settle()
+    serving = next(c for c in world.update.status.conditions if c.type == "Serving")
+    assert (serving.status, serving.reason) == ("True", "PartlyAvailable")
+    assert "2 of 2 pods available, 0 of them of its newest template" in serving.message
+
+
 def test_a_deployment_of_another_update_is_left_alone() -> None:
     world = World()
     world.target = replace(world.target, claimed_by="other")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from springtide_api.update_status import Condition
 from springtide_operator.lifecycle.lineage import live
 from springtide_operator.lifecycle.references import invalid
-from springtide_operator.lifecycle.rollout import available
+from springtide_operator.lifecycle.rollout import available, new_pods
 from springtide_operator.lifecycle.targets import in_sync
 
 if TYPE_CHECKING:
@@ -80,7 +80,8 @@ def _serving(seen: Observation) -> Wanted:
         if not target.available:
             return ("Serving", "False", "NotAvailable", f"Deployment {name} has no available pod")
         if not available(target):
-            message = f"Deployment {name}: {target.available} of {target.wanted} pods available"
+            message = f"Deployment {name}: {target.available} of {target.wanted} pods available, "
+            message += f"{new_pods(target)} of them of its newest template"
             return ("Serving", "True", "PartlyAvailable", message)
     name = current.metadata.name
     return ("Serving", "True", "Available", f"every target serves {name}")

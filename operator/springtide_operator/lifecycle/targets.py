@@ -137,7 +137,8 @@ def idle(seen: Observation) -> Waiting | None:
     """Why a target cannot roll now, though nothing is wrong: paused, or scaled to 0."""
     for target in seen.targets:
         if target.paused:
-            message = f"{_name(target)} is paused; kubectl rollout resume"
+            name = target.target.target_ref.name
+            message = f"{_name(target)} is paused; kubectl rollout resume deployment/{name}"
             return Waiting("TargetPaused", message, "Roll", blocked=True, targets=True)
         if target.wanted == 0:
             message = f"{_name(target)} is scaled to 0; scale it up to roll out"
