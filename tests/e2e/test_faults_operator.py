@@ -1,0 +1,90 @@
+"""The operator's own pod is deleted again and again while it works."""
+
+import threading
+from contextlib import contextmanager
+
+import pytest
+from e2e import small_model
+from e2e.witnesses import asking
+from story.place import SYSTEM
+from story.scene import UPDATE
+
+pytestmark = [pytest.mark.cluster, pytest.mark.faults, pytest.mark.timeout(1800)]
+
+EVERY = 20.0
+
+
+@contextmanager
+def deleted_again_and_again(kubectl):
+    """Delete the operator's pod every 20 s; every other time it gets no time to end in order."""
+    over, deaths = threading.Event(), []
+
+    def go_on():
+        while not over.wait(EVERY):
+            rough = ("--grace-period=0", "--force") if len(deaths) % 2 else ()
+            chosen = "--selector=app.kubernetes.io/name=springtide"
+            gone = kubectl(f"--namespace={SYSTEM}", "delete", "pod", chosen, "--wait=false", *rough)
+            deaths.append(gone)
+
+    thread = threading.Thread(target=go_on)
+    thread.start()
+    try:
+        yield deaths
+    finally:
+        over.set()
+        thread.join()
+
+
+def lived_through(scene):
+    """Generation 0, 1 and 2, each served; the Jobs that it took by stage and generation."""
+    seen = {}
+
+    def look():
+        for job in scene.jobs():
+            labels = job["metadata"]["labels"]
+            if labels["springtide.dev/stage"] == "probe":
+                continue
+            seen[job["metadata"]["uid"]] = tuple(
+                labels.get(f"springtide.dev/{name}") for name in ("generation", "stage", "attempt")
+            )
+
+    def live(number):
+        def reached(now):
+            look()
+            return now.get("live", {}).get("number") == number
+
+        return reached
+
+    scene.wait(live(0), what="generation 0", seconds=400)
+    with asking(scene) as client:
+        scene.wait(live(1), what="generation 1", seconds=600)
+        scene.deliver("2026-03.csv.gz", small_model.month("2026-03"))
+        scene.wait(live(2), what="generation 2", seconds=900)
+        client.wait_for(more=20)
+        totals = client.totals()
+    return sorted(seen.values()), totals
+
+
+@pytest.mark.survives(
+    "Operator",
+    "its pod is deleted every 20 s through a whole life, every other time without a grace period",
+    "the life goes on to its end with the Jobs and the Deployment revisions of an undisturbed one;"
+    " no request to the server fails",
+)
+def test_an_operator_deleted_every_20_seconds_still_brings_two_generations_live(small):
+    scene = small("chaos")
+    scene.begin()
+    with deleted_again_and_again(scene.kubectl) as deaths:
+        jobs, totals = lived_through(scene)
+    assert len(deaths) >= 5
+    assert jobs == [
+        ("0", "import", "1"),
+        ("1", "evaluate", "1"),
+        ("1", "train", "1"),
+        ("2", "evaluate", "1"),
+        ("2", "train", "1"),
+    ]
+    assert totals["failures"] == []
+    assert {"0", "1", "2"} <= set(totals["generations"])
+    assert scene.served()["revision"] == "4"
+    assert scene.get(f"deployment/{UPDATE}")["status"]["availableReplicas"] == 2
