@@ -143,7 +143,7 @@ def _failed(run: RunFile, failure: Failure, code: int) -> Ending:
 
 
 def _unexpected(run: RunFile, home: Home, error: Exception) -> Ending:
-    """Tell a lack of memory or space from a defect."""
+    """Tell a lack of memory, space or access from a defect."""
     if _out_of_memory(error):
         message = (
             "out of memory; lower training.hyperparameters.batchSize or model.maxLength, "
@@ -155,6 +155,12 @@ def _unexpected(run: RunFile, home: Home, error: Exception) -> Ending:
         message = f"{_space(home)} ({error}); enlarge the claim or delete what is not needed"
         failure = Failure(reason="DiskFull", message=message, field="storage.volume.claimName")
         return _failed(run, failure, ExitCode.ENVIRONMENT)
+    if isinstance(error, PermissionError):
+        message = (
+            f"{error.filename}: permission denied; our pods run without root, as user 65532: let "
+            "it read the models and write to the storage"
+        )
+        return _failed(run, Failure(reason="NoAccess", message=message), ExitCode.ENVIRONMENT)
     log.exception("unexpected error", extra={"job": run.job})
     message = f"{type(error).__name__}; the traceback is in the log of the pod"
     return _failed(run, Failure(reason="Error", message=message), DEFECT)

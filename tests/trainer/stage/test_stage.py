@@ -142,6 +142,7 @@ class OutOfMemoryError(RuntimeError):
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 42, "OutOfMemory"),
         (OSError(errno.ENOSPC, "No space left on device"), 75, "DiskFull"),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), 75, "DiskFull"),
+        (PermissionError(errno.EACCES, "Permission denied", "/models/tiny"), 75, "NoAccess"),
         (ZeroDivisionError("secret text of a user"), 1, "Error"),
     ],
 )
