@@ -61,7 +61,7 @@ class Asking:
         found: list[Raw] = await self._ask(("events", uid), EVENTS_SECONDS, ask)
         return found
 
-    async def serving_pods(self, namespace: str, labels: str) -> list[Raw]:
+    async def pods(self, namespace: str, labels: str) -> list[Raw]:
         """Read the pods that a selector finds."""
 
         async def ask() -> list[Raw]:

@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from springtide_api.names import LABEL_STAGE
 from springtide_api.objects import parse_generation, parse_update
-from springtide_operator.cluster.jobs_seen import job_seen, true_conditions, why_no_pod
+from springtide_operator.cluster.jobs_seen import (
+    job_seen,
+    pod_seen,
+    true_conditions,
+    why_no_pod,
+)
 from springtide_operator.cluster.kinds import DEPLOYMENT, GENERATION, JOB, POD, UPDATE
 from springtide_operator.cluster.targets_seen import owned_by, selector, target_seen
 from springtide_operator.lifecycle.observation import Observation
@@ -105,6 +110,11 @@ class Sight:
     async def _job(self, raw: Raw, pods: list[Raw]) -> JobSeen:
         metadata = raw["metadata"]
         own = owned_by(metadata["uid"], pods)
+        if _has_ended(raw) and all(pod_seen(pod).exit_code is None for pod in own):
+            # The watch of Jobs may be ahead of that of pods: a result counts as lost only where
+            # the API server itself knows none.
+            labels = f"{JOB_NAME}={metadata['name']}"
+            own = owned_by(metadata["uid"], await self.asking.pods(metadata["namespace"], labels))
         problem = ""
         if not own and not raw["spec"].get("suspend") and not true_conditions(raw):
             events = await self.asking.events(metadata["namespace"], metadata["uid"])
@@ -130,7 +140,7 @@ class Sight:
         newest = max(replica_sets, key=_revision, default=None)
         if newest is None:
             return []
-        pods = await self.asking.serving_pods(namespace, labels)
+        pods = await self.asking.pods(namespace, labels)
         return owned_by(newest["metadata"]["uid"], pods)
 
     def _probes_running(self) -> int:
@@ -152,6 +162,10 @@ def _recorded(generations: Iterable[ModelGeneration]) -> set[str]:
 def _is_probe(raw: Raw) -> bool:
 
     return (raw["metadata"].get("labels") or {}).get(LABEL_STAGE) == "probe"
+
+
+def _has_ended(raw: Raw) -> bool:
+    return any(each["type"] in ("Complete", "Failed") for each in true_conditions(raw))
 
 
 def _lags(raw: Raw) -> bool:
