@@ -27,7 +27,7 @@ def degraded(operator):
 )
 @pytest.mark.parametrize(
     ("seconds", "watch_seconds"),
-    [(10, (2, 3)), pytest.param(300, reflector.WATCH_SECONDS, marks=pytest.mark.faults)],
+    [(5, (2, 3)), pytest.param(300, reflector.WATCH_SECONDS, marks=pytest.mark.faults)],
 )
 async def test_revoked_rights_are_told_and_need_no_restart(
     ground, proxy, monkeypatch, seconds, watch_seconds

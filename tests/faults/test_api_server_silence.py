@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections import Counter
+from datetime import timedelta
 
 import pytest
 from faults.life import LIFE, play
@@ -11,11 +12,12 @@ from faults.rules import rewrite
 from faults.test_crashes import lasting, live
 
 from springtide_operator.cluster import reflector
+from springtide_operator.lifecycle import attempts
 
 pytestmark = pytest.mark.apiserver
 
 HANDLED_SECONDS = 75
-REST_SECONDS = 15
+REST_SECONDS = 8
 
 
 class Hole:
@@ -37,11 +39,11 @@ class Hole:
     "every change is handled within 75 s; the liveness probe stays good",
 )
 @pytest.mark.parametrize(
-    ("watch_seconds", "timeout"),
-    [((2, 3), 2.0), pytest.param(reflector.WATCH_SECONDS, 10.0, marks=pytest.mark.faults)],
+    ("watch_seconds", "timeout", "edits"),
+    [((2, 3), 2.0, 2), pytest.param(reflector.WATCH_SECONDS, 10.0, 4, marks=pytest.mark.faults)],
 )
 async def test_changes_are_handled_although_watches_say_nothing(
-    ground, proxy, monkeypatch, watch_seconds, timeout
+    ground, proxy, monkeypatch, watch_seconds, timeout, edits
 ):
     monkeypatch.setattr(reflector, "WATCH_SECONDS", watch_seconds)
     within = HANDLED_SECONDS - (55 - watch_seconds[1]) - (10 - timeout)
@@ -60,12 +62,31 @@ async def test_changes_are_handled_although_watches_say_nothing(
     imported = asyncio.create_task(
         trained.until(lambda scene: scene.generation(0).get("artifact"), within)
     )
-    for suspend in (True, False, True):
+    for suspend in (number % 2 == 0 for number in range(edits)):
         await edited.edit(suspend=suspend)
         wanted = "Suspended" if suspend else "Idle"
         await edited.until(lambda scene, wanted=wanted: scene.told.get("phase") == wanted, within)
         assert edited.operators[0].health().problems() == []
     await imported
+
+
+@pytest.mark.survives(
+    "API server",
+    "the watch of pods falls silent, so that only the ends of Jobs are told",
+    "their results are asked for; no result is taken for lost, no attempt is made twice",
+)
+async def test_results_are_asked_for_where_the_watch_of_pods_is_silent(ground, proxy, monkeypatch):
+    monkeypatch.setattr(attempts, "GRACE", timedelta(0))
+    scene = await ground.scene()
+    await scene.declare()
+    hole = Hole()
+    hole.there = True
+    proxy.rules.append(rewrite(hole, of=lambda call: call.watch and call.kind == "pods"))
+    await scene.start(through=proxy.connection)
+    await play(scene, LIFE[:2])
+    made = [raw["metadata"]["name"] for raw in scene.started.values()]
+    assert [name for name in made if not name.endswith("-1") and "-probe-" not in name] == []
+    assert sum("-probe-" in name for name in made) == 1
 
 
 class Echo:

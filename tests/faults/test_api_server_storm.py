@@ -54,7 +54,7 @@ def refused(operator, code):
     "answers 409 and 422 to many writes: a stranger patches the update 50 times a second",
     "right within 5 s of the end; no field of the stranger is lost; one own write a second",
 )
-@pytest.mark.parametrize("seconds", [15, pytest.param(60, marks=pytest.mark.faults)])
+@pytest.mark.parametrize("seconds", [12, pytest.param(60, marks=pytest.mark.faults)])
 async def test_a_storm_of_foreign_patches_neither_stops_nor_provokes_us(ground, seconds):
     acts = LIFE[:3]
     usual, recorder = Recorder(), Recorder()
