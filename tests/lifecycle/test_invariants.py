@@ -17,6 +17,7 @@ from hypothesis.stateful import (
 from lifecycle.world import MONTHS, World, digest, start_of
 
 from springtide_operator.lifecycle.lineage import finished, live, servable
+from springtide_operator.lifecycle.observation import TargetSeen
 
 SCORES = st.sampled_from(
     [
@@ -37,7 +38,8 @@ class Life(RuleBasedStateMachine):
         self.world = World()
         self.tokens = 0
         self.retried = False
-        self.sums = 0
+        self.accepted: set[str] = set()
+        """Digests that were Blessed, Bootstrapped or imported, of generations that went, too."""
 
     @initialize(months=st.integers(0, 3), scores=st.lists(SCORES, min_size=3, max_size=3))
     def some_history(self, months: int, scores: list[tuple[float, float]]) -> None:
@@ -63,6 +65,30 @@ class Life(RuleBasedStateMachine):
     @rule()
     def the_operator_looks_once(self) -> None:
         self.world.step()
+
+    @rule(written=st.integers(0, 3))
+    def the_operator_dies_in_the_middle_of_its_writes(self, written: int) -> None:
+        self.world.die(written)
+
+    @rule(rate=st.sampled_from(["1e-5", "2e-5"]), margin=st.sampled_from(["0.01", "0.05"]))
+    def the_spec_is_edited(self, rate: str, margin: str) -> None:
+        floor, not_worse = self.world.spec["gate"]["rules"]
+        rules = [floor, {**not_worse, "maxRegression": {"absolute": margin}}]
+        training = {"hyperparameters": {"learningRate": rate}}
+        self.world.edit(training=training, gate={"rules": rules})
+
+    @rule()
+    def the_deployment_is_deleted_or_made_again(self) -> None:
+        world = self.world
+        if world.target.uid:
+            world.target = TargetSeen(target=world.target.target)
+        else:
+            world.bring_target()
+
+    @precondition(lambda self: self.world.generations)
+    @rule(data=st.data())
+    def somebody_deletes_a_generation(self, data: st.DataObject) -> None:
+        self.world.lose(data.draw(st.sampled_from(sorted(self.world.generations))))
 
     @rule(rounds=st.integers(1, 6))
     def the_world_turns(self, rounds: int) -> None:
@@ -112,6 +138,8 @@ class Life(RuleBasedStateMachine):
 
     @rule()
     def everything_is_put_in_order(self) -> None:
+        if not self.world.target.uid:
+            self.world.bring_target()
         self.world.target = replace(self.world.target, paused=False, wanted=2)
         if self.world.target.digest == digest("theirs"):
             self.world.target = replace(self.world.target, digest=None, number=None)
@@ -122,24 +150,24 @@ class Life(RuleBasedStateMachine):
 
     @invariant()
     def there_are_never_two_candidates(self) -> None:
-        under_way = [g for g in self.world.generations.values() if not finished(g)]
-        assert len(under_way) <= 1
+        trained = [g for g in self.world.generations.values() if g.spec.origin == "Trained"]
+        assert sum(not finished(g) for g in trained) <= 1
 
     @invariant()
     def only_accepted_weights_are_ever_served(self) -> None:
-        accepted = {
+        self.accepted |= {
             g.status.artifact.served_digest
             for g in self.world.generations.values()
             if g.status.artifact
             and (servable(g) or g.status.rollout.abort_reason or g.status.rollout.promoted_at)
         }
-        assert set(self.world.served) <= accepted
+        assert set(self.world.served) <= self.accepted
 
     @invariant()
     def a_rejected_generation_is_never_a_parent(self) -> None:
         for generation in self.world.generations.values():
-            if generation.spec.parent:
-                parent = self.world.generations[generation.spec.parent.name]
+            named = generation.spec.parent
+            if named and (parent := self.world.generations.get(named.name)):
                 assert parent.status.verdict not in {"Rejected", "Failed", "Inconclusive"}
 
     @invariant()
@@ -158,6 +186,10 @@ class Life(RuleBasedStateMachine):
             assert not set(data.partitions) & set(data.holes)
             assert not set(data.holdout_partitions) & set(data.holes)
             assert start_of(max(data.partitions)) < start_of(min(data.holdout_partitions))
+            assert data.manifest not in data.historical
+            parent = self.world.generations.get(generation.spec.parent.name)
+            if parent and parent.status.rollout.promoted_at:
+                assert data.windows[0].from_ == parent.status.trained_through
 
     @invariant()
     def at_most_three_looks_are_spent(self) -> None:

@@ -82,10 +82,7 @@ class World:
         self.job_names_ever: list[str] = []
         self.attempts_recorded: set[str] = set()
         """Names of Jobs whose uid was written to a status: they must never be made again."""
-        target = self.update.spec.rollout.targets[0]
-        self.target = TargetSeen(
-            target=target, uid=self._uid(), has_container=True, wanted=2, settled=True
-        )
+        self.bring_target()
         self.served: list[str] = []
         """Digests that the target was made to carry, in order."""
         self.pods_ready = True
@@ -117,6 +114,11 @@ class World:
         if plan.facts or not plan.actions:
             self.update = self.update.model_copy(update={"status": plan.status})
         return plan
+
+    def die(self, written: int) -> None:
+        """Decide once and end after so many of the plan's writes, the status never being one."""
+        for action in decide(self.seen(), self.now).actions[:written]:
+            self._apply(action)
 
     def settle(self, steps: int = 60) -> Plan:
         """Decide until nothing more is written."""
@@ -214,6 +216,19 @@ class World:
 
     # What happens in the world.
 
+    def bring_target(self) -> None:
+        """Make the Deployment, as its owner's manifest has it."""
+        target = self.update.spec.rollout.targets[0]
+        self.target = TargetSeen(
+            target=target, uid=self._uid(), has_container=True, wanted=2, settled=True
+        )
+
+    def lose(self, name: str) -> None:
+        """Delete a generation by hand; one that was never served may give its number away."""
+        gone = self.generations.pop(name)
+        number = f"-g{gone.spec.number}-"
+        self.attempts_recorded = {job for job in self.attempts_recorded if number not in job}
+
     def roll_pods(self) -> None:
         """Let the Deployment finish its roll, if its pods get ready at all."""
         if self.pods_ready and self.target.digest:
@@ -222,7 +237,8 @@ class World:
     def run_jobs(self) -> None:
         """Let every Job succeed with the result that the data gives."""
         for name, job in list(self.jobs.items()):
-            if job.result is None and not job.suspended and not job.failed:
+            lost = job.stage == "evaluate" and f"shop-g{job.number}" not in self.generations
+            if job.result is None and not job.suspended and not job.failed and not lost:
                 self.succeed(name, self._result(self.runs[name]))
 
     def succeed(self, name: str, result: Result) -> None:
