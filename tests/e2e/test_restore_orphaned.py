@@ -60,10 +60,8 @@ def test_production_does_not_move_while_its_updates_are_restored(small):
         now = owner.apply_again(scene, uid)
         assert now["live"] == told["live"]
         given_up = scene.generations()[2]
-        assert (given_up["status"]["verdict"], given_up["status"]["reason"]) == (
-            "Failed",
-            "Orphaned",
-        )
+        outcome = [given_up["status"][name] for name in ("verdict", "reason")]
+        assert outcome == ["Failed", "Orphaned"]
         owner.until(lambda: not of_generation(scene, 2), "the end of the orphaned Job")
         assert scene.served() == before
         scene.goes_live(3, seconds=LATE)
@@ -135,9 +133,8 @@ def test_a_roll_outlives_its_update_or_is_taken_back(small):
         assert scene.served()["digest"] == before["digest"]
         now = owner.apply_again(scene, uid)
         assert now["live"]["number"] == 1
-        assert (
-            "deleted during the roll" in scene.generations()[2]["status"]["rollout"]["abortReason"]
-        )
+        taken_back = scene.generations()[2]["status"]["rollout"]
+        assert "deleted during the roll" in taken_back["abortReason"]
         scene.deliver("2026-04.csv.gz", small_model.month("2026-04"))
         scene.goes_live(3, seconds=LATE)
         owner.serves(scene, 3)
