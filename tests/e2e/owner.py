@@ -46,7 +46,7 @@ def serves(scene: SmallScene, number: int, *, seconds: float = BACK) -> None:
     """Wait until the Deployment carries a generation and all its pods are ready."""
     wanted = carried(scene, number).items()
     until(lambda: wanted <= variables(scene).items(), f"generation {number} in its env", seconds)
-    scene.show("rollout", "status", TARGET, "--timeout=120s")
+    scene.show("rollout", "status", TARGET, "--timeout=240s")
 
 
 def until(answer: Callable[[], Any], what: str, seconds: float = BACK) -> Any:

@@ -14,13 +14,6 @@ APPLIES = 7
 LATE = 400.0
 
 
-@pytest.fixture(scope="module", autouse=True)
-def begun(small):
-    """Both scenes go their way side by side."""
-    small("argo").begin()
-    small("paused").begin()
-
-
 def without_replicas(deployment):
     """As GitOps and an autoscaler live together."""
     del deployment["replicas"]
@@ -45,13 +38,14 @@ def fields_of(scene, manager):
 )
 def test_nobody_fights_over_a_deployment_and_no_request_fails(small):
     scene = small("argo")
+    scene.begin()
     scene.goes_live(0, seconds=LATE)
     theirs = owner.manifest(scene, without_replicas)
     with asking(scene) as client:
         with owner.applied_again_and_again(scene, theirs, every=EVERY) as applies:
             scene.wait(lambda now: now["phase"] == "RollingOut", what="the roll", seconds=LATE)
             scene.show("scale", TARGET, "--replicas=3")
-            status = scene.goes_live(1, seconds=LATE)
+            scene.goes_live(1, seconds=LATE)
             owner.until(lambda: applies() >= APPLIES, "a minute of applies")
         owner.serves(scene, 1)
         assert scene.get(TARGET)["spec"]["replicas"] == 3
@@ -61,11 +55,12 @@ def test_nobody_fights_over_a_deployment_and_no_request_fails(small):
         assert owner.in_sync(scene.update())
         assert owner.said(scene, "FieldsRestored") == 0
 
+        scene.show("scale", TARGET, "--replicas=2")
         older = owner.carried(scene, 0)
         scene.show("rollout", "undo", TARGET)
         status = scene.wait(owner.out_of_sync("FieldConflict"), what="the conflict")
         assert "kubectl sets MODEL_URI" in owner.condition(status, "TargetsInSync")["message"]
-        scene.show("rollout", "status", TARGET, "--timeout=120s")
+        scene.show("rollout", "status", TARGET, "--timeout=240s")
         time.sleep(5)
         assert older.items() <= owner.variables(scene).items()
         assert scene.update()["live"]["number"] == 1
@@ -91,6 +86,7 @@ def test_nobody_fights_over_a_deployment_and_no_request_fails(small):
 )
 def test_a_deployment_that_is_paused_or_made_again_is_waited_for(small):
     scene = small("paused")
+    scene.begin()
     scene.goes_live(1, seconds=LATE)
     owner.serves(scene, 1)
     with asking(scene) as client:
