@@ -6,6 +6,7 @@ import pytest
 from e2e import owner, small_model
 from e2e.owner import TARGET
 from e2e.witnesses import asking
+from story.scene import UPDATE
 
 pytestmark = [pytest.mark.cluster, pytest.mark.faults, pytest.mark.timeout(1500)]
 
@@ -49,7 +50,7 @@ def test_nobody_fights_over_a_deployment_and_no_request_fails(small):
             owner.until(lambda: applies() >= APPLIES, "a minute of applies")
         owner.serves(scene, 1)
         assert scene.get(TARGET)["spec"]["replicas"] == 3
-        (ours,) = fields_of(scene, f"springtide:{scene.get(TARGET)['metadata']['name']}")
+        (ours,) = fields_of(scene, f"springtide:{UPDATE}")
         assert "f:replicas" not in ours
         assert scene.served()["revision"] == "3"
         assert owner.in_sync(scene.update())
