@@ -17,7 +17,7 @@ def free_port():
 class Process:
     """One pod with the operator of a scene; the log is that of all its containers."""
 
-    def __init__(self, scene, log, kubeconfig=None):
+    def __init__(self, scene, log, kubeconfig=None, trainer="trainer"):
         self.ports = {name: free_port() for name in ("PROGRESS", "HEALTH", "METRICS")}
         self.log = log
         self.restarts = 0
@@ -26,7 +26,7 @@ class Process:
             **os.environ,
             **{f"SPRINGTIDE_{name}_PORT": str(port) for name, port in self.ports.items()},
             "KUBECONFIG": str(kubeconfig or scene.ground.kubeconfig),
-            "SPRINGTIDE_TRAINER_IMAGE": "trainer",
+            "SPRINGTIDE_TRAINER_IMAGE": trainer,
             "SPRINGTIDE_PROGRESS_URL": "http://operator:8080",
             "SPRINGTIDE_NAMESPACE": scene.namespace,
             "SPRINGTIDE_LEASE_NAMESPACE": scene.namespace,
