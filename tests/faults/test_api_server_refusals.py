@@ -39,7 +39,8 @@ async def refused_once(ground, proxy, code):
     with proxy.ruled(refuse(code, of=Nth(1, within(scene, status_of_update)))):
         await scene.edit(suspend=True)
         await scene.until(lambda scene: scene.told.get("phase") == "Suspended", seconds=30)
-    tried = [call for call in proxy.writes if within(scene, status_of_update)(call)]
+        tried = [call for call in proxy.writes if within(scene, status_of_update)(call)]
+        await scene.until(lambda scene: tried[-1].status)  # the watch may have been faster
     refused = next(index for index, call in enumerate(tried) if call.status == code)
     assert tried[refused + 1].at - tried[refused].at < RETRIED_SECONDS
     assert tried[refused + 1].status == 200

@@ -168,6 +168,7 @@ async def test_a_job_that_somebody_deletes_is_made_again_as_the_next_attempt(gro
         await scene.start()
         if stage != "import":
             await scene.until(lambda scene: verdict(scene, 0) == "Imported")
+            await scene.until(lambda scene: scene.told.get("observedGeneration"))
             await scene.ask("run@1")
         record = {"import": "training", "train": "training", "evaluate": "evaluation"}[stage]
         await scene.until(lambda scene: (scene.generation(number).get(record) or {}).get("jobUid"))

@@ -19,6 +19,7 @@ async def at(ground, stage, attempts=1):
     await scene.declare(training={"limits": {"maxAttempts": attempts}})
     await scene.start()
     await scene.until(lambda scene: scene.generation(0).get("verdict") == "Imported")
+    await scene.until(lambda scene: scene.told.get("observedGeneration"))
     await scene.ask("run@1")
     return scene, await scene.job(stage)
 

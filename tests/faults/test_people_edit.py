@@ -142,6 +142,7 @@ async def test_a_forged_job_is_never_ours(ground):
         await forge(scene, name, {"springtide.dev/update": "shop", "springtide.dev/stage": "train"})
         await scene.start()
         await scene.until(lambda scene: scene.generation(0).get("verdict") == "Imported")
+        await scene.until(lambda scene: scene.told.get("observedGeneration"))
         await scene.ask("run@1")
         await scene.until(lambda scene: reason(scene, "Stalled") == "NameCollision")
         held = await scene.client.get(JOB, scene.namespace, name)
