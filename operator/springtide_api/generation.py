@@ -262,6 +262,15 @@ class EvaluationStatus(StageRun):
     """This generation's own scores on the newest unsuspected holdout: what live must hold."""
 
 
+class TemplateSeen(Model):
+    """The pod template of a target without what we own in it."""
+
+    name: Word
+    """Name of the Deployment."""
+    digest: Digest
+    """Digest of the rest of its template."""
+
+
 class RolloutStatus(Model):
     """Serving."""
 
@@ -270,7 +279,9 @@ class RolloutStatus(Model):
     deadline: Time | None = None
     """When it goes back if the pods are not available."""
     held_since: Time | None = None
-    """A target is paused or scaled to 0: the clock stands since then."""
+    """A target is paused, scaled to 0 or changed by somebody else: the clock stands since then."""
+    templates: Annotated[list[TemplateSeen], Field(max_length=4)] = []
+    """The targets as their owner had them when the roll began, or when a change was up."""
     promoted_at: Time | None = None
     """When all targets were available on it. The newest promotedAt is live."""
     abort_reason: Text = ""

@@ -50,3 +50,46 @@ def test_how_a_crashing_container_ended_is_told_rather_than_that_it_waits():
     assert told.startswith("container server ended with code 1: no library")
     new = pod(ready=False, state={"waiting": {"reason": "ErrImagePull", "message": "not found"}})
     assert seen(deployment(unavailableReplicas=1), new).trouble == "image pull failed: not found"
+
+
+def changed(raw, **container):
+    template = raw["spec"]["template"]
+    (server,) = template["spec"]["containers"]
+    return {
+        **raw,
+        "spec": {
+            **raw["spec"],
+            "template": {**template, "spec": {"containers": [{**server, **container}]}},
+        },
+    }
+
+
+def test_what_we_set_ourselves_is_no_change_of_the_owner_s_template():
+    before = seen(deployment()).template
+    ours = [{"name": "MODEL_URI", "value": "file:///m"}, {"name": "MODEL_DIGEST", "value": "d"}]
+    applied = changed(deployment(), env=ours)
+    applied["spec"]["template"]["metadata"] = {
+        "labels": {"springtide.dev/generation": "1"},
+        "annotations": {"springtide.dev/digest": "d"},
+    }
+    assert seen(applied).template == before
+    assert seen(changed(deployment(), image="other")).template != before
+    more = [*ours, {"name": "LOG_LEVEL", "value": "info"}]
+    assert seen(changed(deployment(), env=more)).template != before
+    restarted = deployment()
+    restarted["spec"]["template"]["metadata"] = {"annotations": {"restartedAt": NOON}}
+    assert seen(restarted).template != before
+
+
+def test_whoever_changed_the_template_last_is_named():
+    def entry(manager, time, field):
+        return {"manager": manager, "time": time, "fieldsV1": {"f:spec": {field: {}}}}
+
+    raw = deployment()
+    raw["metadata"]["managedFields"] = [
+        entry("kubectl-set", "2026-03-01T12:00:00Z", "f:template"),
+        entry("helm", "2026-03-01T11:00:00Z", "f:template"),
+        entry("springtide:shop", "2026-03-01T13:00:00Z", "f:template"),
+        entry("autoscaler", "2026-03-01T14:00:00Z", "f:replicas"),
+    ]
+    assert seen(raw).changed_by == "kubectl-set"

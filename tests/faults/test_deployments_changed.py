@@ -15,6 +15,7 @@ from faults.owner import (
     variables,
 )
 from faults.playing import Recorder
+from lifecycle.declared import SPEC
 
 from springtide_operator.cluster.kinds import DEPLOYMENT
 
@@ -133,3 +134,68 @@ async def test_a_manager_that_applies_again_and_again_is_not_fought(ground):
         assert scene.told["live"]["number"] == 1
 
     await asyncio.gather(beside(), against())
+
+
+def image(deployment):
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    return container["image"]
+
+
+@pytest.mark.survives(
+    "Deployments",
+    "a person changes the image, and an autoscaler the replicas, while a generation rolls out",
+    "the replicas count for nothing; for the image `FieldConflict` names him and the roll holds,"
+    " past its deadline; his image stays, also when all pods are available and it is promoted",
+)
+@pytest.mark.survives(
+    "Deployments",
+    "a person changes the image while a generation is taken back",
+    "the way back sets our own fields alone: live serves again, in his image",
+)
+async def test_an_image_of_a_person_is_waited_for_and_never_overwritten(ground, kinds):
+    async def rolling():
+        recorder = Recorder()
+        rollout = {**SPEC["rollout"], "deadline": "10s"}
+        scene = await serving(ground, recorder, rollout=rollout)
+        scene.pods_ready = False
+        scene.world.months.append("2025-03")
+        await scene.ask("run@2")
+        before = len(applies(recorder))
+        await scene.until(lambda scene: len(applies(recorder)) > before)
+        return scene, recorder
+
+    async def set_image(scene, name):
+        place = ("-n", scene.namespace)
+        await run(kinds, "set", "image", "deployment/ranker", f"server={name}", *place)
+
+    async def forwards():
+        scene, recorder = await rolling()
+        place = ("-n", scene.namespace)
+        await run(kinds, "scale", "deployment/ranker", "--replicas=3", *place)
+        await set_image(scene, "server:2")
+        await scene.until(in_conflict)
+        message = condition(scene.told, "TargetsInSync")["message"]
+        assert "its pod template was changed by kubectl-set while shop-g2 rolls out" in message
+        written = len(applies(recorder))
+        await asyncio.sleep(12)
+        rollout = scene.generation(2)["rollout"]
+        assert (rollout.get("abortReason"), rollout.get("promotedAt")) == ("", None)
+        assert (in_conflict(scene), len(applies(recorder))) == (True, written)
+        await scene.make_ready()
+        await scene.until(lambda scene: (scene.told.get("live") or {}).get("number") == 2)
+        await scene.until(in_sync)
+        assert image(await scene.deployment()) == "server:2"
+        assert len(applies(recorder)) == written
+
+    async def backwards():
+        scene, _ = await rolling()
+        await scene.until(lambda scene: scene.generation(2)["rollout"]["abortReason"])
+        await set_image(scene, "server:2")
+        await carries_live(scene)
+        await scene.make_ready()
+        await scene.until(lambda scene: scene.generation(2)["rollout"].get("revertedAt"))
+        assert image(await scene.deployment()) == "server:2"
+        assert scene.told["live"]["number"] == 1
+        await scene.until(in_sync)
+
+    await asyncio.gather(forwards(), backwards())

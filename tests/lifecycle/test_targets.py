@@ -30,6 +30,82 @@ def test_pods_that_never_get_ready_send_every_target_back_and_live_stays() -> No
     assert world.update.status.cursor.trained_through == end_of("2025-01")
 
 
+def test_pods_are_no_new_ones_before_the_controller_has_seen_the_new_template() -> None:
+    world = with_generation_one()
+    world.pods_ready = False
+    world.months.append("2025-03")
+    while world.target.number != 2:
+        world.turn()
+    world.target = replace(world.target, updated=2, available=2, old=0, settled=False)
+    world.turns(10)
+    assert "0 of 2 new pods available; after" in world.generation(2).status.rollout.abort_reason
+
+
+@pytest.mark.survives(
+    "Deployments",
+    "somebody changes the pod template (an image, say) while a generation rolls out, and the pods"
+    " of the changed template do not get ready",
+    "`FieldConflict` names him; nothing is written, promoted or taken back, however long it takes;"
+    " once they are ready, or the change is undone, the roll goes on with the time it had left",
+)
+@pytest.mark.parametrize("undone", [False, True])
+def test_a_template_that_is_changed_during_a_roll_holds_it(undone: bool) -> None:
+    world = World()
+    world.target = replace(world.target, template=digest("owner's"))
+    world.settle()
+    world.months = ["2025-01", "2025-02"]
+    world.turns(8)
+    world.pods_ready = False
+    world.months.append("2025-03")
+    while world.target.number != 2:
+        world.turn()
+    served, due = list(world.served), world.generation(2).status.rollout.deadline
+    world.target = replace(world.target, template=digest("another"), changed_by="kubectl-set")
+    world.settle()
+    changed_at = world.now
+    world.turns(60)
+    rollout = world.generation(2).status.rollout
+    assert (rollout.promoted_at, rollout.abort_reason, world.served) == (None, "", served)
+    sync = next(c for c in world.update.status.conditions if c.type == "TargetsInSync")
+    assert (sync.status, sync.reason) == ("False", "FieldConflict")
+    assert "its pod template was changed by kubectl-set while shop-g2 rolls out" in sync.message
+
+    held = world.now - changed_at
+    if undone:
+        world.target = replace(world.target, template=digest("owner's"))
+        world.settle()
+        rollout = world.generation(2).status.rollout
+        assert (rollout.deadline, rollout.held_since) == (due + held, None)
+        world.turns(10)
+        assert world.generation(2).status.rollout.abort_reason
+    else:
+        world.pods_ready = True
+        world.turns(2)
+        rollout = world.generation(2).status.rollout
+        assert rollout.promoted_at
+        assert rollout.templates[0].digest == digest("another")
+    assert world.target.template == (digest("owner's") if undone else digest("another"))
+    sync = next(c for c in world.update.status.conditions if c.type == "TargetsInSync")
+    assert sync.status == "True"
+
+
+def test_a_changed_template_that_lost_our_variables_gets_them_before_it_is_waited_for() -> None:
+    world = World()
+    world.target = replace(world.target, template=digest("owner's"))
+    world.settle()
+    world.months = ["2025-01", "2025-02"]
+    world.turns(8)
+    world.pods_ready = False
+    world.months.append("2025-03")
+    while world.target.number != 2:
+        world.turn()
+    lost = {"digest": None, "number": None}
+    world.target = replace(world.target, template=digest("another"), **lost)
+    world.settle()
+    assert world.target.number == 2
+    assert world.generation(2).status.rollout.held_since
+
+
 @pytest.mark.survives(
     "Deployments",
     "the very first roll fails",

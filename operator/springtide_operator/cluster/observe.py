@@ -129,9 +129,8 @@ class Sight:
         replica_sets: list[Raw] = []
         pods: list[Raw] = []
         if raw is not None and (labels := selector(raw)):
-            uid, revision = raw["metadata"]["uid"], raw["metadata"].get("generation")
-            found = await self.asking.replica_sets(namespace, labels, (uid, revision))
-            replica_sets = owned_by(uid, found)
+            found = await self.asking.replica_sets(namespace, labels, _template_state(raw))
+            replica_sets = owned_by(raw["metadata"]["uid"], found)
             if _lags(raw):
                 pods = await self._newest_pods(namespace, labels, replica_sets)
         return target_seen(target, raw, update.metadata.name, replica_sets=replica_sets, pods=pods)
@@ -166,6 +165,13 @@ def _is_probe(raw: Raw) -> bool:
 
 def _has_ended(raw: Raw) -> bool:
     return any(each["type"] in ("Complete", "Failed") for each in true_conditions(raw))
+
+
+def _template_state(raw: Raw) -> tuple[str, ...]:
+    """Which ReplicaSets to expect: the newest comes between a change and its being observed."""
+    metadata, status = raw["metadata"], raw.get("status") or {}
+    states = (metadata.get("generation"), status.get("observedGeneration"), _revision(raw))
+    return (metadata["uid"], *map(str, states))
 
 
 def _lags(raw: Raw) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +57,8 @@ def target_seen(
         highest_number=whole((metadata.get("annotations") or {}).get(names.ANNOTATION_NUMBER)),
         digest=_variable(container, target.env.digest),
         uri=_variable(container, target.env.uri),
+        template=_others_template(template, target),
+        changed_by=_changed_by(raw, names.field_manager(update)),
         foreign_manager=foreign_manager(raw, target, names.field_manager(update)),
         paused=bool(spec.get("paused")),
         wanted=spec.get("replicas", 1),
@@ -128,6 +132,32 @@ def _trouble(pod: Raw) -> str:
             said = ended.get("message") or ended.get("reason") or "no message"
             return f"container {container['name']} ended with code {ended['exitCode']}: {said}"
     return why_waiting(pod)
+
+
+def _others_template(template: Raw, target: Target) -> str:
+    """Digest a pod template without what we own in it, so that only its owner changes it."""
+    rest = copy.deepcopy(template)
+    for keys in ("labels", "annotations"):
+        owned = rest["metadata"].pop(keys, None) or {}
+        foreign = {k: v for k, v in owned.items() if not k.startswith(f"{names.GROUP}/")}
+        rest["metadata"] |= {keys: foreign}
+    if container := _container(rest, target.container):
+        ours = (target.env.uri, target.env.digest)
+        entries = container.get("env") or []
+        container["env"] = [each for each in entries if each["name"] not in ours]
+    text = json.dumps(rest, sort_keys=True)
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def _changed_by(raw: Raw, ours: str) -> str:
+    """Name the field manager other than ours that wrote to the pod template last."""
+    others = [
+        (entry.get("time") or "", entry.get("manager") or "")
+        for entry in raw["metadata"].get("managedFields") or []
+        if entry.get("manager") != ours
+        and "f:template" in ((entry.get("fieldsV1") or {}).get("f:spec") or {})
+    ]
+    return max(others, default=("", ""))[1]
 
 
 def _named(templates: Iterable[Raw], target: Target) -> frozenset[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from springtide_api.update_status import Condition
 from springtide_operator.lifecycle.lineage import live
 from springtide_operator.lifecycle.references import invalid
-from springtide_operator.lifecycle.rollout import available, new_pods
+from springtide_operator.lifecycle.rollout import available, changed, new_pods
 from springtide_operator.lifecycle.targets import in_sync
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ Wanted = tuple[str, Tri, str, str]
 def conditions(seen: Observation, waiting: Waiting | None, now: datetime) -> list[Condition]:
     """The conditions after a step that left `waiting`."""
     wrong = invalid(seen.update.spec)
-    sync = in_sync(seen, now)
+    sync = in_sync(seen, now) or changed(seen)
     stop = wrong or (sync if sync and sync.blocked else None)
     if stop is None and waiting and waiting.blocked:
         stop = waiting

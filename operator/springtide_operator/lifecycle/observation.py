@@ -107,6 +107,10 @@ class TargetSeen:
     """Value of the uri variable."""
     foreign_manager: str = ""
     """A field manager other than ours that owns one of our two variables."""
+    template: str | None = None
+    """Digest of its pod template without what we own in it."""
+    changed_by: str = ""
+    """The field manager, other than us, that wrote to its template last."""
     paused: bool = False
     wanted: int = 0
     updated: int = 0

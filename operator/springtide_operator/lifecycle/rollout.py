@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from springtide_api.generation import TemplateSeen
 from springtide_api.schema import duration
 from springtide_operator.lifecycle.lineage import candidate, live, rolling, servable
 from springtide_operator.lifecycle.plan import (
@@ -80,6 +81,34 @@ def available(target: TargetSeen) -> bool:
     return target.settled and full and target.old == 0 and target.available >= target.wanted
 
 
+def changed(seen: Observation) -> Waiting | None:
+    """Why a roll says nothing of its generation: somebody else rolls a change of his own with it.
+
+    What he set stays. Once all pods of his template are available, with our fields in it, it is
+    what the roll goes on from.
+    """
+    generation = candidate(seen)
+    if generation is None or not rolling(generation) or generation.status.rollout.abort_reason:
+        return None
+    began = {each.name: each.digest for each in generation.status.rollout.templates}
+    for target in seen.targets:
+        name = target.target.target_ref.name
+        if target.template == began.get(name, target.template) or available(target):
+            continue
+        if target in not_carrying(generation, [target]):
+            continue
+        who = f" by {target.changed_by}" if target.changed_by else ""
+        message = (
+            f"Deployment {name}: its pod template was changed{who} while "
+            f"{generation.metadata.name} rolls out; nothing is promoted or taken back before all "
+            f"{target.wanted} pods of the changed template are available, or the change is undone"
+        )
+        if target.trouble:
+            message += f" ({target.trouble})"
+        return Waiting("FieldConflict", message, "Roll", targets=True)
+    return None
+
+
 def new_pods(target: TargetSeen) -> int:
     """How many pods of the newest template are available; those of older ones may be, too."""
     known = target.ready if target.ready is not None else target.available - target.old
@@ -95,7 +124,11 @@ def _start(seen: Observation, generation: ModelGeneration, now: datetime) -> Ste
     if parent and current and current.metadata.name != parent.name:
         return _retire(generation, f"its parent {parent.name} is live no more", now)
     patience = duration(seen.update.spec.rollout.deadline)
-    started = {"step_started_at": now, "deadline": now + patience}
+    started = {
+        "step_started_at": now,
+        "deadline": now + patience,
+        "templates": _templates(seen),
+    }
     event = Announcement("RollingOut", f"{name} goes to {_names(seen)}", generation=name)
     return Step(actions=(_with_rollout(generation, started),), events=(event,))
 
@@ -134,8 +167,8 @@ def _promote(seen: Observation, generation: ModelGeneration, now: datetime) -> S
 
 def _wait_or_abort(seen: Observation, generation: ModelGeneration, now: datetime) -> Step:
     deadline = generation.status.rollout.deadline or now
-    slowest = min(seen.targets, key=lambda t: new_pods(t) / max(t.wanted, 1))
-    ready = new_pods(slowest)
+    counted = [(new_pods(target) if target.settled else 0, target) for target in seen.targets]
+    ready, slowest = min(counted, key=lambda each: each[0] / max(each[1].wanted, 1))
     state = (
         f"Deployment {slowest.target.target_ref.name}: {ready} of {slowest.wanted} new pods "
         f"available"
@@ -160,6 +193,14 @@ def _late(
     name = generation.metadata.name
     event = Announcement("RolledBack", f"{name}: {reason}", "Warning", generation=name)
     return Step(actions=(_with_rollout(generation, {"abort_reason": reason}),), events=(event,))
+
+
+def _templates(seen: Observation) -> list[TemplateSeen]:
+    return [
+        TemplateSeen(name=target.target.target_ref.name, digest=target.template)
+        for target in seen.targets
+        if target.template
+    ]
 
 
 def go_back(seen: Observation, generation: ModelGeneration, now: datetime) -> Step:
@@ -187,13 +228,16 @@ def go_back(seen: Observation, generation: ModelGeneration, now: datetime) -> St
 
 
 def _clock(seen: Observation, generation: ModelGeneration, now: datetime) -> Step | None:
-    """Let the deadline stand still while a target is paused or scaled to 0."""
-    rollout, why = generation.status.rollout, idle(seen)
+    """Let the deadline stand still while a target is paused, scaled to 0 or another than before."""
+    rollout, why = generation.status.rollout, idle(seen) or changed(seen)
     if why and rollout.held_since:
         return Step(waiting=why, wake_after=CHECK)
     if why:
         return Step(actions=(_with_rollout(generation, {"held_since": now}),), waiting=why)
-    if rollout.held_since is None:
+    up = all(available(target) for target in seen.targets)
+    templates = _templates(seen) if up else rollout.templates
+    if rollout.held_since is None and rollout.templates == templates:
         return None
-    deadline = (rollout.deadline or now) + (now - rollout.held_since)
-    return Step(actions=(_with_rollout(generation, {"held_since": None, "deadline": deadline}),))
+    held = now - (rollout.held_since or now)
+    goes_on = {"held_since": None, "deadline": (rollout.deadline or now) + held}
+    return Step(actions=(_with_rollout(generation, {**goes_on, "templates": templates}),))

@@ -1,0 +1,119 @@
+"""What is seen of a Deployment while its controller is not done with a change yet."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from springtide_operator.cluster.asking import Asking
+from springtide_operator.cluster.kinds import DEPLOYMENT, POD, REPLICA_SET, UPDATE
+from springtide_operator.cluster.observe import Sight
+from springtide_operator.cluster.watching import new_cache
+from springtide_operator.lifecycle.observation import Defaults
+from springtide_operator.lifecycle.rollout import new_pods
+
+pytestmark = pytest.mark.apiserver
+
+MINIMAL = Path(__file__).parents[1] / "api" / "minimal.yaml"
+REVISION = "deployment.kubernetes.io/revision"
+TEMPLATE = {
+    "metadata": {"labels": {"app": "ranker"}},
+    "spec": {"containers": [{"name": "server", "image": "server"}]},
+}
+
+
+class NobodyReports:
+    def of(self, namespace, job):
+        return None
+
+
+class Owner:
+    """The Deployment controller, one step at a time."""
+
+    def __init__(self, client, namespace):
+        self.client = client
+        self.namespace = namespace
+
+    def named(self, name, **metadata):
+        return {"metadata": {"namespace": self.namespace, "name": name, **metadata}}
+
+    async def deploy(self):
+        selector = {"matchLabels": {"app": "ranker"}}
+        spec = {"replicas": 2, "selector": selector, "template": TEMPLATE}
+        return await self.client.create(DEPLOYMENT, {**self.named("ranker"), "spec": spec})
+
+    async def replica_set(self, revision, *, ready):
+        deployment = await self.client.get(DEPLOYMENT, self.namespace, "ranker")
+        selector = {"matchLabels": {"app": "ranker", "revision": str(revision)}}
+        template = {**TEMPLATE, "metadata": {"labels": selector["matchLabels"]}}
+        made = await self.client.create(
+            REPLICA_SET,
+            {
+                **self.named(
+                    f"ranker-{revision}",
+                    labels={"app": "ranker"},
+                    annotations={REVISION: str(revision)},
+                    ownerReferences=[owner("Deployment", deployment)],
+                ),
+                "spec": {"replicas": 2, "selector": selector, "template": template},
+            },
+        )
+        for number in range(2):
+            await self.pod(made, f"ranker-{revision}-{number}", template, ready=ready)
+
+    async def pod(self, replica_set, name, template, *, ready):
+        pod = self.named(
+            name,
+            labels=template["metadata"]["labels"],
+            ownerReferences=[owner("ReplicaSet", replica_set)],
+        )
+        await self.client.create(POD, {**pod, "spec": template["spec"]})
+        status = {"conditions": [{"type": "Ready", "status": str(ready)}]}
+        await self.set(POD, name, "/status", status, subresource="status")
+
+    async def change(self):
+        path = "/spec/template/metadata/annotations"
+        return await self.set(DEPLOYMENT, "ranker", path, {"example.com/generation": "1"})
+
+    async def say(self, revision, **status):
+        at, numbered = "/metadata/annotations", {REVISION: str(revision)}
+        raw = await self.set(DEPLOYMENT, "ranker", at, numbered, subresource="status")
+        status["observedGeneration"] = raw["metadata"]["generation"]
+        return await self.set(DEPLOYMENT, "ranker", "/status", status, subresource="status")
+
+    async def set(self, kind, name, path, value, **options):
+        operations = [{"op": "add", "path": path, "value": value}]
+        return await self.client.patch(
+            kind, self.namespace, name, operations, manager="controller", **options
+        )
+
+
+def owner(kind, raw):
+    metadata = raw["metadata"]
+    reference = {"apiVersion": "apps/v1", "kind": kind, "controller": True}
+    return {**reference, "name": metadata["name"], "uid": metadata["uid"]}
+
+
+async def test_pods_of_the_template_before_never_count_as_new_ones(client, kinds, namespace):
+    owning = Owner(client, namespace)
+    cache = new_cache()
+    sight = Sight(
+        cache, Asking(client), NobodyReports(), Defaults("image", "http://progress"), set()
+    )
+    update = yaml.safe_load(MINIMAL.read_text())
+    update["metadata"]["namespace"] = namespace
+    cache.insert(UPDATE, await client.create(UPDATE, update))
+
+    async def counted(deployment):
+        cache.insert(DEPLOYMENT, deployment)
+        (target,) = (await sight.observe(namespace, "ranker")).targets
+        return new_pods(target)
+
+    await owning.deploy()
+    await owning.replica_set(1, ready=True)
+    pods = {"replicas": 2, "updatedReplicas": 2, "readyReplicas": 2, "availableReplicas": 2}
+    assert await counted(await owning.say(1, **pods)) == 2
+    await counted(await owning.change())
+    await owning.replica_set(2, ready=False)
+    pods |= {"replicas": 4, "unavailableReplicas": 2}
+    assert await counted(await owning.say(2, **pods)) == 0
