@@ -24,6 +24,7 @@ def begun(small):
     begin("gpu", change=needs_a_gpu)
     begin("quota", before=lambda: small("quota").kubectl.apply([quota_in("small-quota")]))
     begin("limits", before=lambda: small("limits").kubectl.apply([limits_in("small-limits")]))
+    begin("sidecar", before=lambda: small("sidecar").kubectl.apply(sidecar_in("small-sidecar")))
     begin("image", change=names_a_wrong_image)
 
 
@@ -69,6 +70,38 @@ def limits_in(namespace):
         "metadata": {"name": "team", "namespace": namespace},
         "spec": {"limits": most},
     }
+
+
+def sidecar_in(namespace):
+    """What a service mesh does: it puts a container into every pod that `restricted` forbids."""
+    group = {"apiVersion": "admissionregistration.k8s.io/v1", "metadata": {"name": namespace}}
+    pods = {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"]}
+    place = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
+    security = "Object.spec.containers.securityContext"
+    container = (
+        'Object.spec.containers{name: "mesh", image: "mesh", '
+        f"securityContext: {security}{{capabilities: {security}.capabilities"
+        '{add: ["NET_ADMIN"]}}}'
+    )
+    put = f'[JSONPatch{{op: "add", path: "/spec/containers/-", value: {container}}}]'
+    return [
+        {
+            **group,
+            "kind": "MutatingAdmissionPolicy",
+            "spec": {
+                "matchConstraints": {
+                    "resourceRules": [{**pods, "operations": ["CREATE"]}],
+                    "namespaceSelector": place,
+                },
+                "reinvocationPolicy": "Never",
+                "failurePolicy": "Fail",
+                "mutations": [
+                    {"patchType": "JSONPatch", "jsonPatch": {"expression": put}},
+                ],
+            },
+        },
+        {**group, "kind": "MutatingAdmissionPolicyBinding", "spec": {"policyName": namespace}},
+    ]
 
 
 def moment(text):
@@ -134,7 +167,7 @@ def test_a_quota_is_told_with_its_numbers_and_waited_for(small):
 
 @pytest.mark.survives(
     "Jobs and pods",
-    "admission accepts a Job and refuses its pods (LimitRange, policy, Pod Security)",
+    "admission accepts a Job and refuses its pods (LimitRange, policy)",
     "told as PodsForbidden in the words of the admission within 30 s; nothing is written while it"
     " lasts; goes on by itself when the pods are accepted",
 )
@@ -145,6 +178,27 @@ def test_pods_that_admission_refuses_are_told_in_its_words(small):
     assert scene.column("PROGRESS") == "its pods are refused"
     writes_nothing(scene, 12)
     scene.show("delete", "limitrange/team")
+    assert imported(scene)["status"]["training"]["attempt"] == 1
+    scene.end()
+
+
+@pytest.mark.survives(
+    "Jobs and pods",
+    "Pod Security accepts a Job and refuses its pods (a mesh puts a container into them)",
+    "told as PodsForbidden within 30 s, with the standard that they violate and the container that"
+    " does; nothing is written while it lasts; goes on by itself when the pods are accepted",
+)
+def test_pods_that_pod_security_refuses_are_told_with_their_violation(small):
+    scene = small("sidecar")
+    message = told(scene, "PodsForbidden")
+    assert 'violates PodSecurity "restricted:' in message
+    assert 'container "mesh"' in message
+    assert "NET_ADMIN" in message
+    assert "keep what puts more into them out" in message
+    assert scene.column("PROGRESS") == "Pod Security refuses its pods"
+    writes_nothing(scene, 12)
+    scene.show("delete", "mutatingadmissionpolicy/small-sidecar")
+    scene.show("delete", "mutatingadmissionpolicybinding/small-sidecar")
     assert imported(scene)["status"]["training"]["attempt"] == 1
     scene.end()
 

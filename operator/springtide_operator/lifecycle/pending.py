@@ -26,7 +26,11 @@ class Cause(NamedTuple):
 
 CAUSES = {
     "quota exceeded": Cause("QuotaExceeded", "raise the quota, or free some of it"),
-    "Pod Security refuses its pods": Cause("PodsForbidden", "change the level of the namespace"),
+    "Pod Security refuses its pods": Cause(
+        "PodsForbidden",
+        "they satisfy restricted as they are made: keep what puts more into them out, such as the "
+        "injector of a mesh, or change the level of the namespace",
+    ),
     "its pods are refused": Cause("PodsForbidden", "change what refuses them"),
     "image pull failed": Cause(
         "ImagePullFailed", "change training.image, or put the image where the node can pull it"
