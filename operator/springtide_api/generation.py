@@ -279,7 +279,7 @@ class RolloutStatus(Model):
     deadline: Time | None = None
     """When it goes back if the pods are not available."""
     held_since: Time | None = None
-    """A target is paused, scaled to 0 or changed by somebody else: the clock stands since then."""
+    """A target is missing, paused, scaled to 0 or changed by somebody: the clock stands since."""
     templates: Annotated[list[TemplateSeen], Field(max_length=4)] = []
     """The targets as their owner had them when the roll began, or when a change was up."""
     promoted_at: Time | None = None

@@ -153,7 +153,9 @@ class Rollout(Model):
     """How an accepted generation reaches the pods that serve."""
 
     targets: Annotated[list[Target], Field(min_length=1, max_length=4)]
-    """Deployments that serve this model. Several move together: all are promoted or none."""
+    """Deployments that serve this model. Several move together: all are promoted or none. One that
+    is taken out of the list keeps what it serves, and its weights are kept; remove its label
+    springtide.dev/update to let it go."""
     strategy: Strategy = Strategy()
     """How the pods of the targets are replaced. Default: a RollingUpdate."""
     deadline: Duration = "10m"

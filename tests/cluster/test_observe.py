@@ -94,18 +94,22 @@ def owner(kind, raw):
     return {**reference, "name": metadata["name"], "uid": metadata["uid"]}
 
 
-async def test_pods_of_the_template_before_never_count_as_new_ones(client, kinds, namespace):
-    owning = Owner(client, namespace)
+@pytest.fixture
+async def sight(client, kinds, namespace):
+    """Eyes on an update of the Deployment ranker."""
     cache = new_cache()
-    sight = Sight(
-        cache, Asking(client), NobodyReports(), Defaults("image", "http://progress"), set()
-    )
     update = yaml.safe_load(MINIMAL.read_text())
     update["metadata"]["namespace"] = namespace
     cache.insert(UPDATE, await client.create(UPDATE, update))
+    defaults = Defaults("image", "http://progress")
+    return Sight(cache, Asking(client), NobodyReports(), defaults, set())
+
+
+async def test_pods_of_the_template_before_never_count_as_new_ones(client, sight, namespace):
+    owning = Owner(client, namespace)
 
     async def counted(deployment):
-        cache.insert(DEPLOYMENT, deployment)
+        sight.cache.insert(DEPLOYMENT, deployment)
         (target,) = (await sight.observe(namespace, "ranker")).targets
         return new_pods(target)
 
@@ -117,3 +121,22 @@ async def test_pods_of_the_template_before_never_count_as_new_ones(client, kinds
     await owning.replica_set(2, ready=False)
     pods |= {"replicas": 4, "unavailableReplicas": 2}
     assert await counted(await owning.say(2, **pods)) == 0
+
+
+async def test_what_a_target_of_before_serves_is_known_until_it_is_let_go(client, sight, namespace):
+    digest = f"sha256:{'1' * 64}"
+    template = {**TEMPLATE, "metadata": {"labels": {"app": "old"}}}
+    template["metadata"]["annotations"] = {"springtide.dev/digest": digest}
+    body = {
+        "metadata": {
+            "namespace": namespace,
+            "name": "old",
+            "labels": {"springtide.dev/update": "ranker"},
+        },
+        "spec": {"selector": {"matchLabels": {"app": "old"}}, "template": template},
+    }
+    old = await client.create(DEPLOYMENT, body)
+    sight.cache.insert(DEPLOYMENT, old)
+    assert (await sight.observe(namespace, "ranker")).named_elsewhere == {digest}
+    sight.cache.forget(DEPLOYMENT, namespace, "old", old["metadata"]["uid"])
+    assert (await sight.observe(namespace, "ranker")).named_elsewhere == set()

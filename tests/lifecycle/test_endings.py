@@ -64,6 +64,24 @@ def test_weights_that_a_replica_set_still_names_are_kept() -> None:
     assert "shop-g1" in world.generations
 
 
+@pytest.mark.survives(
+    "Deployments",
+    "a Deployment is taken out of `rollout.targets`",
+    "it keeps what it serves, and the weights of that stay until it is let go",
+)
+def test_weights_that_a_target_of_before_still_names_are_kept() -> None:
+    world = after_promotions(2, generations=1)
+    first = world.generation(1).status.artifact.served_digest
+    world.named_elsewhere = frozenset({first})
+    for month in MONTHS[3:6]:
+        world.months = [*world.months, month]
+        world.turns(8)
+    assert "shop-g1" in world.generations
+    world.named_elsewhere = frozenset()
+    world.turns(2)
+    assert "shop-g1" not in world.generations
+
+
 def test_rejected_generations_are_kept_as_far_as_the_history_says() -> None:
     world = after_promotions(1, rejected=1)
     for month in MONTHS[2:6]:

@@ -89,6 +89,31 @@ def test_a_template_that_is_changed_during_a_roll_holds_it(undone: bool) -> None
     assert sync.status == "True"
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"foreign_manager": "helm"}, {"digest": digest("theirs")}, {"uid": ""}, {"paused": True}],
+    ids=["taken", "set", "deleted", "paused"],
+)
+def test_time_in_which_a_roll_cannot_go_on_is_given_back_to_it(change: dict) -> None:
+    world = with_generation_one()
+    world.pods_ready = False
+    world.months.append("2025-03")
+    while world.target.number != 2:
+        world.turn()
+    before, due = world.target, world.generation(2).status.rollout.deadline
+    world.target = replace(world.target, **change)
+    world.settle()
+    held_at = world.now
+    world.turns(60)
+    assert world.generation(2).status.rollout.abort_reason == ""
+    world.target = before
+    world.settle()
+    assert world.generation(2).status.rollout.deadline == due + (world.now - held_at)
+    world.pods_ready = True
+    world.turns(2)
+    assert world.generation(2).status.rollout.promoted_at
+
+
 def test_a_changed_template_that_lost_our_variables_gets_them_before_it_is_waited_for() -> None:
     world = World()
     world.target = replace(world.target, template=digest("owner's"))

@@ -85,6 +85,8 @@ class World:
         self.bring_target()
         self.served: list[str] = []
         """Digests that the target was made to carry, in order."""
+        self.named_elsewhere: frozenset[str] = frozenset()
+        """Digests that a Deployment serves which is a target no more."""
         self.pods_ready = True
         self.events: list[str] = []
         self.plan: Plan | None = None
@@ -101,6 +103,7 @@ class World:
             generations=tuple(generations),
             jobs=tuple(self.jobs.values()),
             targets=(self.target,),
+            named_elsewhere=self.named_elsewhere,
             defaults=Defaults("trainer:1", "http://progress"),
         )
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from springtide_api.names import LABEL_STAGE
+from springtide_api.names import ANNOTATION_DIGEST, LABEL_STAGE
 from springtide_api.objects import parse_generation, parse_update
 from springtide_operator.cluster.jobs_seen import (
     job_seen,
@@ -85,6 +85,7 @@ class Sight:
             generations=generations,
             jobs=jobs,
             targets=tuple(targets),
+            named_elsewhere=await self._named_elsewhere(update),
             defaults=self.defaults,
             progress={job: report for job, report in reports.items() if report is not None},
             probes_running=self._probes_running(),
@@ -128,12 +129,30 @@ class Sight:
             raw = await self.asking.deployment(namespace, name)
         replica_sets: list[Raw] = []
         pods: list[Raw] = []
-        if raw is not None and (labels := selector(raw)):
-            found = await self.asking.replica_sets(namespace, labels, _template_state(raw))
-            replica_sets = owned_by(raw["metadata"]["uid"], found)
+        if raw is not None:
+            _, *replica_sets = await self._versions(raw)
             if _lags(raw):
-                pods = await self._newest_pods(namespace, labels, replica_sets)
+                pods = await self._newest_pods(namespace, selector(raw), replica_sets)
         return target_seen(target, raw, update.metadata.name, replica_sets=replica_sets, pods=pods)
+
+    async def _named_elsewhere(self, update: IncrementalUpdate) -> frozenset[str]:
+        namespace, name = update.metadata.namespace, update.metadata.name
+        targets = {target.target_ref.name for target in update.spec.rollout.targets}
+        templates = []
+        for raw in self.cache.of_update(DEPLOYMENT, namespace, name):
+            if raw["metadata"]["name"] not in targets:
+                templates += [each["spec"]["template"] for each in await self._versions(raw)]
+        annotations = (each["metadata"].get("annotations") or {} for each in templates)
+        return frozenset(filter(None, (each.get(ANNOTATION_DIGEST) for each in annotations)))
+
+    async def _versions(self, deployment: Raw) -> list[Raw]:
+        """Return a Deployment and its ReplicaSets."""
+        metadata, labels = deployment["metadata"], selector(deployment)
+        if not labels:
+            return [deployment]
+        state = _template_state(deployment)
+        found = await self.asking.replica_sets(metadata["namespace"], labels, state)
+        return [deployment, *owned_by(metadata["uid"], found)]
 
     async def _newest_pods(self, namespace: str, labels: str, replica_sets: list[Raw]) -> list[Raw]:
         newest = max(replica_sets, key=_revision, default=None)

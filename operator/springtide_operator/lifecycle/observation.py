@@ -151,6 +151,8 @@ class Observation:
     targets: tuple[TargetSeen, ...]
     """In the order of spec.rollout.targets."""
     defaults: Defaults
+    named_elsewhere: frozenset[str] = frozenset()
+    """Digests that Deployments still name which are targets no more, and were not let go."""
     progress: dict[str, ProgressSeen] = field(default_factory=dict)
     """By the name of the Job."""
     probes_running: int = 0

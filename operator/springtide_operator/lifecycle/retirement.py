@@ -104,7 +104,7 @@ def _superfluous(seen: Observation) -> ModelGeneration | None:
     went_live = promoted(seen)
     highest = max((g.spec.number for g in seen.generations), default=-1)
     kept = {g.metadata.name for g in went_live[:2]}
-    served = {digest for target in seen.targets for digest in target.named}
+    served = seen.named_elsewhere.union(*(target.named for target in seen.targets))
     over = went_live[max(history.generations, 2) :]
     names = {g.metadata.name for g in went_live}
     others = [

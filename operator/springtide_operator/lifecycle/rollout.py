@@ -40,11 +40,11 @@ def roll_out(seen: Observation, now: datetime) -> Step | None:
         return go_back(seen, generation, now)
     if not servable(generation):
         return None
-    if why := blocked(seen) or conflict(seen, allowed(seen, generation)):
-        return Step(waiting=why, wake_after=CHECK)
-    if not rolling(generation):
-        return _start(seen, generation, now)
-    return _clock(seen, generation, now) or _move(seen, generation, now)
+    why = blocked(seen) or conflict(seen, allowed(seen, generation))
+    if rolling(generation):
+        held = _clock(seen, generation, why or idle(seen) or changed(seen), now)
+        return held or _move(seen, generation, now)
+    return Step(waiting=why, wake_after=CHECK) if why else _start(seen, generation, now)
 
 
 def _move(seen: Observation, generation: ModelGeneration, now: datetime) -> Step:
@@ -227,9 +227,11 @@ def go_back(seen: Observation, generation: ModelGeneration, now: datetime) -> St
     return Step(actions=(_with_rollout(generation, {"reverted_at": now}),))
 
 
-def _clock(seen: Observation, generation: ModelGeneration, now: datetime) -> Step | None:
-    """Let the deadline stand still while a target is paused, scaled to 0 or another than before."""
-    rollout, why = generation.status.rollout, idle(seen) or changed(seen)
+def _clock(
+    seen: Observation, generation: ModelGeneration, why: Waiting | None, now: datetime
+) -> Step | None:
+    """Let the deadline stand still while the roll is held by what is not the generation's doing."""
+    rollout = generation.status.rollout
     if why and rollout.held_since:
         return Step(waiting=why, wake_after=CHECK)
     if why:
