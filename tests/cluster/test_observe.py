@@ -5,10 +5,20 @@ from pathlib import Path
 import pytest
 import yaml
 
+from springtide_api.generation import GenerationSpec, UpdateRef
+from springtide_api.objects import parse_update
 from springtide_operator.cluster.asking import Asking
-from springtide_operator.cluster.kinds import DEPLOYMENT, POD, REPLICA_SET, UPDATE
+from springtide_operator.cluster.kinds import (
+    DEPLOYMENT,
+    GENERATION,
+    JOB,
+    POD,
+    REPLICA_SET,
+    UPDATE,
+)
 from springtide_operator.cluster.observe import Sight
 from springtide_operator.cluster.watching import new_cache
+from springtide_operator.lifecycle.lineage import recipe, recipe_hash
 from springtide_operator.lifecycle.observation import Defaults
 from springtide_operator.lifecycle.rollout import new_pods
 
@@ -140,3 +150,42 @@ async def test_what_a_target_of_before_serves_is_known_until_it_is_let_go(client
     assert (await sight.observe(namespace, "ranker")).named_elsewhere == {digest}
     sight.cache.forget(DEPLOYMENT, namespace, "old", old["metadata"]["uid"])
     assert (await sight.observe(namespace, "ranker")).named_elsewhere == set()
+
+
+async def test_a_job_of_a_second_look_that_no_watch_told_of_yet_is_not_taken_for_gone(
+    client, sight, namespace
+):
+    container = {"name": "trainer", "image": "trainer"}
+    template = {"spec": {"restartPolicy": "Never", "containers": [container]}}
+    job = await client.create(
+        JOB,
+        {
+            "metadata": {
+                "namespace": namespace,
+                "name": "ranker-g2-evaluate-2",
+                "labels": {"springtide.dev/update": "ranker", "springtide.dev/stage": "evaluate"},
+            },
+            "spec": {"template": template},
+        },
+    )
+    snapshot = recipe(parse_update(sight.cache.get(UPDATE, namespace, "ranker")).spec)
+    spec = GenerationSpec(
+        update_ref=UpdateRef(name="ranker"),
+        number=2,
+        origin="Imported",
+        initial=snapshot.model.initial,
+        recipe=snapshot,
+        recipe_hash=recipe_hash(snapshot),
+    )
+    kept = {key: job["metadata"][key] for key in ("namespace", "uid", "resourceVersion")}
+    created = job["metadata"]["creationTimestamp"]
+    uid = job["metadata"]["uid"]
+    evaluation = {"job": job["metadata"]["name"], "jobUid": uid, "attempt": 2}
+    generation = {
+        "metadata": {**kept, "name": "ranker-g2", "creationTimestamp": created},
+        "spec": spec.plain(),
+        "status": {"verdict": "Inconclusive", "evaluation": evaluation},
+    }
+    sight.cache.insert(GENERATION, generation)
+    seen = await sight.observe(namespace, "ranker")
+    assert [each.uid for each in seen.jobs] == [uid]

@@ -207,10 +207,12 @@ def reason(scene, kind):
 
 @pytest.mark.survives(
     "People",
-    "a generation of a stranger's making claims to belong to the update",
+    "a generation of a stranger's making claims to belong to the update: a copy without its labels,"
+    " one with them and a gate of its own, one that is compared with nothing",
     "taken over as Failed, never trained, judged or served; no number is used twice",
 )
-async def test_a_generation_that_somebody_made_is_never_served(ground):
+@pytest.mark.parametrize("forged", ["without labels", "its own gate", "compared with nothing"])
+async def test_a_generation_that_somebody_made_is_never_served(ground, forged):
     scene = await directed(ground)
     await scene.declare()
     await scene.start()
@@ -218,6 +220,13 @@ async def test_a_generation_that_somebody_made_is_never_served(ground):
     known = await scene.client.get(GENERATION, scene.namespace, "shop-g1")
     metadata = {"namespace": scene.namespace, "name": "shop-g7"}
     spec = {**known["spec"], "number": 7}
+    if forged != "without labels":
+        metadata["labels"] = known["metadata"]["labels"]
+    if forged == "its own gate":
+        artifact = scene.generation(1)["artifact"]
+        spec["baseline"] = {"name": "shop-g1", "digest": artifact["weightsDigest"]}
+        rule = {"name": "floor", "metric": "auc", "min": "0"}
+        spec["recipe"] = {**spec["recipe"], "gate": {**spec["recipe"]["gate"], "rules": [rule]}}
     body = {key: known[key] for key in ("apiVersion", "kind", "status")}
     await scene.client.create(GENERATION, {**body, "metadata": metadata, "spec": spec})
     await scene.until(lambda scene: scene.generation(7).get("verdict") == "Failed")
@@ -225,4 +234,5 @@ async def test_a_generation_that_somebody_made_is_never_served(ground):
     await scene.ask("run@2")
     await scene.until(lambda scene: (scene.told.get("live") or {}).get("number") == 8)
     assert not scene.generation(7).get("artifact")
+    assert not any("-g7-" in job["metadata"]["name"] for job in scene.started.values())
     assert len(scene.templates) == 2

@@ -8,17 +8,51 @@ from datetime import timedelta
 import pytest
 from lifecycle.world import World, with_generation_one
 
+from springtide_operator.lifecycle.attempts import LONGEST_BACK_OFF
+
 
 def test_a_disrupted_pod_means_a_new_attempt_that_is_not_counted() -> None:
     world = World()
     world.settle()
     for _ in range(5):
         job = next(iter(world.jobs))
-        world.now += timedelta(minutes=1)
         world.fail(job, 137, disrupted=True)
+        world.settle()
+        world.now += LONGEST_BACK_OFF
         world.settle()
     training = world.generation(0).status.training
     assert (training.attempt, training.counted) == (6, 0)
+
+
+def test_disruptions_one_after_another_are_answered_ever_more_slowly() -> None:
+    world = World()
+    world.settle()
+    pauses = []
+    for _ in range(8):
+        (job,) = world.jobs
+        world.fail(job, 137, disrupted=True)
+        begun = world.now
+        while job in world.jobs:
+            plan = world.settle()
+            if job in world.jobs:
+                world.now += plan.wake_after
+        pauses.append(int((world.now - begun).total_seconds()))
+    assert pauses == [0, 10, 20, 40, 80, 160, 300, 300]
+
+
+def test_a_pod_evicted_for_a_limit_of_its_own_counts_and_says_which() -> None:
+    world = World()
+    world.settle()
+    (job,) = world.jobs
+    world.fail(job, 137)
+    pod = replace(world.jobs[job].pods[0], ended_for="ephemeral storage exceeds 1Gi")
+    world.jobs[job] = replace(world.jobs[job], pods=(pod,))
+    world.settle()
+    world.now += LONGEST_BACK_OFF
+    world.settle()
+    training = world.generation(0).status.training
+    assert (training.attempt, training.counted) == (2, 1)
+    assert "a limit of its own: ephemeral storage exceeds 1Gi" in training.last_failure
 
 
 def test_an_evicted_pod_that_is_gone_already_is_known_from_what_its_job_says() -> None:

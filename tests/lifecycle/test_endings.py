@@ -209,3 +209,26 @@ def test_gpus_are_asked_for_training_and_evaluation_alone() -> None:
     gpus = {start.run.stage: start.gpus for start in world.runs.values()}
     assert gpus == {"import": 0, "probe": 0, "train": 4, "evaluate": 1}
     assert all(isinstance(start, StartJob) for start in world.runs.values())
+
+
+@pytest.mark.survives(
+    "Storage",
+    "old weights cannot be deleted",
+    "tried again every 10 minutes, each failure an Event; nothing else waits for it",
+)
+def test_weights_that_cannot_be_deleted_are_asked_for_only_now_and_then() -> None:
+    world = after_promotions(2, generations=1)
+    refused: list[str] = []
+    for month in MONTHS[3:6]:
+        world.months = [*world.months, month]
+        for _ in range(8):
+            world.settle()
+            for name, job in list(world.jobs.items()):
+                if job.stage == "collect" and not job.failed:
+                    refused.append(name)
+                    world.fail(name, 1, reason="StorageFailed")
+            world.turn()
+    began = len(MONTHS[3:6]) * 8 * 2
+    assert 2 <= len(refused) <= began // 10 + 1
+    assert world.events.count("CollectFailed") in {len(refused), len(refused) - 1}
+    assert world.update.status.live.number == 5

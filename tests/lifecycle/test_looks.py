@@ -131,3 +131,67 @@ def test_counts_that_cannot_decide_spend_no_look() -> None:
     world.months.append("2025-03")
     world.turns(6)
     assert world.generation(1).status.verdict == "Bootstrapped"
+
+
+@pytest.mark.survives(
+    "People",
+    "a candidate is rejected and its run tried again, until one passes by luck",
+    "looks are counted per holdout over all candidates: the fourth run on it does not begin and"
+    " `LooksSpent` says why; it begins with the next partition",
+)
+def test_looks_at_a_holdout_are_counted_over_all_its_candidates() -> None:
+    world = with_generation_one()
+    world.error = 0.02
+    world.edit(trigger={})
+    world.months.append("2025-03")
+    world.aucs["2025-03"] = (0.61, 0.60)
+    world.ask("run@1")
+    world.turns(5)
+    for token in range(4):
+        world.ask(f"reject@{token}")
+        world.settle()
+        world.ask(f"retry@{token}")
+        world.turns(6)
+    looks = [g.status.evaluation.holdouts for g in world.generations.values() if g.spec.number > 1]
+    assert [sum(each.looks for each in holdouts) for holdouts in looks] == [1, 1, 1]
+    assert len({holdouts[0].digest for holdouts in looks}) == 1
+    told = world.update.status.last_probe
+    assert told.reason == "LooksSpent"
+    assert told.message.startswith("3 looks at the holdout 2025-03 are spent")
+    assert world.events.count("LooksSpent") == 2
+
+    world.months.append("2025-04")
+    world.ask("run@2")
+    world.turns(6)
+    assert world.generation(5).status.evaluation.holdouts[-1].partitions == ["2025-04"]
+
+
+def test_looks_of_candidates_before_leave_fewer_to_the_next() -> None:
+    world = with_generation_one()
+    world.error = 0.02
+    world.months.append("2025-03")
+    world.aucs["2025-03"] = (0.61, 0.60)
+    world.turns(5)
+    assert "2 looks left" in world.generation(2).status.message
+    world.ask("reject@1")
+    world.settle()
+    world.ask("retry@1")
+    world.turns(6)
+    assert "1 looks left" in world.generation(3).status.message
+
+
+def test_a_candidate_waits_for_as_many_partitions_as_its_holdout_needs() -> None:
+    world = World()
+    world.edit(
+        gate={"rules": [{"name": "floor", "metric": "auc", "min": "0.52", "minEntities": 2000}]}
+    )
+    world.settle()
+    world.months = ["2025-01"]
+    for month in range(2, 13):
+        world.months.append(f"2025-{month:02}")
+        world.turns(4)
+        assert len(world.generation(1).status.evaluation.holdouts) <= 8
+    first = world.generation(1)
+    assert first.status.verdict == "Bootstrapped"
+    assert first.status.evaluation.looks == 1
+    assert len(first.status.evaluation.holdouts[-1].partitions) == 10

@@ -215,3 +215,15 @@ def test_a_foreign_value_that_is_no_digest_is_told_all_the_same() -> None:
     assert sync.reason == "FieldConflict"
     assert "carries mine" in sync.message
     assert world.update.status.targets[0].digest is None
+
+
+def test_a_roll_that_goes_back_names_the_time_that_it_was_given_not_an_edited_one() -> None:
+    world = with_generation_one()
+    world.pods_ready = False
+    world.months.append("2025-03")
+    while world.target.number != 2:
+        world.turn()
+    world.edit(rollout={**world.spec["rollout"], "deadline": "2h"})
+    world.turns(8)
+    reason = world.generation(2).status.rollout.abort_reason
+    assert "after 10m (rollout.deadline)" in reason

@@ -80,7 +80,8 @@ def pod_seen(raw: Raw) -> PodSeen:
         running=status.get("phase") == "Running",
         exit_code=ended.get("exitCode"),
         out_of_memory=ended.get("reason") == "OOMKilled",
-        disrupted=disrupted or status.get("reason") == "Evicted",
+        disrupted=disrupted,
+        ended_for=str(status.get("message") or "") if status.get("reason") == "Evicted" else "",
         waiting=why_waiting(raw),
     )
 

@@ -134,6 +134,9 @@ def _failed(job: JobSeen, now: datetime) -> Outcome:
         whose = f"pod {pod.name}" if pod else f"the pod of Job {job.name}"
         message = f"{whose} was disrupted (evicted or preempted)"
         return Lost("Disrupted", message, counted=False, at=job.finished)
+    if pod is not None and pod.ended_for:
+        message = f"pod {pod.name} was evicted for a limit of its own: {pod.ended_for}"
+        return Lost("Evicted", message, counted=True, at=job.finished)
     if pod is None or pod.exit_code is None:
         if may_still_tell(job, now):
             return Under(job)
@@ -179,6 +182,6 @@ def _waiting(job: JobSeen) -> tuple[str, datetime | None]:
     return (pod.waiting, pod.created) if not pod.running else ("", None)
 
 
-def pause_before(counted: int) -> timedelta:
-    """How long to wait before the attempt that follows so many counted failures."""
-    return min(BACK_OFF * 2 ** max(counted - 1, 0), LONGEST_BACK_OFF) if counted else timedelta(0)
+def pause_before(lost: int) -> timedelta:
+    """How long to wait before the attempt that follows so many lost ones of a kind."""
+    return min(BACK_OFF * 2 ** min(max(lost - 1, 0), 9), LONGEST_BACK_OFF) if lost else timedelta(0)

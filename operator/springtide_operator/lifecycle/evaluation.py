@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from springtide_api.contract import ArtifactRef, EvaluateInput
 from springtide_api.generation import EvaluationStatus, HoldoutLook, StageRun
 from springtide_operator.lifecycle.gate import counts_short, judge, look_confidence, max_looks
-from springtide_operator.lifecycle.lineage import candidate, live
+from springtide_operator.lifecycle.lineage import candidate, live, looks_elsewhere
 from springtide_operator.lifecycle.plan import Announcement, Step, WriteGeneration
 from springtide_operator.lifecycle.running import (
     Ask,
@@ -154,7 +154,7 @@ def _run_file(
     return shared.model_copy(
         update={
             "evaluate": asked,
-            "result": result_name(generation, f"evaluate-{look_number}"),
+            "result": result_name(generation, f"evaluate-{look_number}-{look.digest[7:15]}"),
         }
     )
 
@@ -219,7 +219,8 @@ def _judged(
         expected_holdout=evaluation.holdouts[-1].digest,
         history=bool(spec.data and spec.data.historical),
     )
-    status = _status_after(generation, evaluation, judgement, now)
+    elsewhere = looks_elsewhere(seen, evaluation.holdouts[-1], generation)
+    status = _status_after(generation, evaluation, judgement, elsewhere, now)
     recorded = status.evaluation.model_copy(update={"report": measured.report})  # type: ignore[union-attr]
     step = _verdict(generation, status.model_copy(update={"evaluation": recorded}))
     # First: after the verdict nobody would judge, and so remember, again.
@@ -231,6 +232,7 @@ def _status_after(
     generation: ModelGeneration,
     evaluation: EvaluationStatus,
     judgement: Judgement,
+    elsewhere: int,
     now: datetime,
 ) -> GenerationStatus:
     gate = generation.spec.recipe.gate
@@ -238,7 +240,7 @@ def _status_after(
     outcome, spent = ("Suspect", 0) if judgement.suspect else ("Decided", 1)
     if verdict == "Inconclusive" and not judgement.suspect:
         outcome = "Inconclusive"
-        left = max_looks(gate) - evaluation.looks - 1
+        left = max_looks(gate) - evaluation.looks - elsewhere - 1
         match gate.on_inconclusive.type:
             case "Reject":
                 verdict, message = "Rejected", f"{message} (gate.onInconclusive is Reject)"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from springtide_api.generation import GenerationData, Recipe
+    from springtide_api.generation import GenerationData, HoldoutLook, Recipe
     from springtide_api.objects import ModelGeneration
     from springtide_api.update_spec import UpdateSpec
     from springtide_operator.lifecycle.observation import Observation
@@ -166,6 +166,22 @@ def judged_before(
         if same == (data.digest, made_by, parent_digest):
             return generation
     return None
+
+
+def looks_elsewhere(seen: Observation, look: HoldoutLook, at: ModelGeneration | None) -> int:
+    """Looks that other generations spent on a holdout, whatever they were trained on."""
+    spent = 0
+    for generation in seen.generations:
+        evaluation = generation.status.evaluation
+        if evaluation is None or (at and generation.metadata.name == at.metadata.name):
+            continue
+        spent += sum(each.looks for each in evaluation.holdouts if _same_rows(each, look))
+    return spent
+
+
+def _same_rows(one: HoldoutLook, other: HoldoutLook) -> bool:
+    same = (one.partitions, one.rows, one.range) == (other.partitions, other.rows, other.range)
+    return same or one.digest == other.digest
 
 
 def shared_rejection(seen: Observation) -> tuple[ModelGeneration, str] | None:

@@ -31,7 +31,9 @@ class PodSeen:
     out_of_memory: bool = False
     """The kernel ended it: reason OOMKilled."""
     disrupted: bool = False
-    """Condition DisruptionTarget is True, or it was evicted: an attempt that does not count."""
+    """Condition DisruptionTarget is True: an attempt that does not count."""
+    ended_for: str = ""
+    """Why the kubelet ended it for a limit of its own, such as its ephemeral storage."""
     waiting: str = ""
     """Why it does not run yet, in the words of scheduler or kubelet: "no node has a free
     nvidia.com/gpu", "image pull failed: ..."."""

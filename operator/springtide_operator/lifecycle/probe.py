@@ -21,11 +21,13 @@ from springtide_api.names import ANNOTATION_PROBE
 from springtide_api.update_status import LastProbe
 from springtide_operator.lifecycle.attempts import GRACE, may_still_tell, told
 from springtide_operator.lifecycle.evaluation import held
+from springtide_operator.lifecycle.gate import max_looks
 from springtide_operator.lifecycle.lineage import (
     candidate,
     cursor,
     judged_before,
     live,
+    looks_elsewhere,
     next_name,
     next_number,
     parent,
@@ -49,6 +51,9 @@ if TYPE_CHECKING:
     from springtide_api.contract import ProbeOutput, WindowFound
     from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.observation import JobSeen, Observation
+
+MOST_HOLDOUTS = 8
+"""Kept of one candidate; beyond, the oldest goes on which no look was spent."""
 
 
 def take(seen: Observation, now: datetime) -> Step | None:
@@ -144,18 +149,17 @@ def _extend(
     repeated = any((look.partitions, look.rows) == same for look in evaluation.holdouts)
     if window.to is not None or (repeated and not job.request.startswith("retry")):
         return Step(facts=facts)
-    if len(evaluation.holdouts) >= 8 or evaluation.holdouts[-1].outcome == "":
+    if evaluation.holdouts[-1].outcome == "":
         return Step(facts=facts)
-    look = HoldoutLook(
-        digest=window.digest,
-        manifest=window.manifest,
-        range=Range(from_=window.holdout_from, to=window.holdout_to),
-        partitions=window.holdout_partitions[-366:],
-        rows=window.holdout_rows,
-        entities=window.holdout_entities,
-        positives=window.holdout_positives,
-    )
-    longer = evaluation.model_copy(update={"holdouts": [*evaluation.holdouts, look]})
+    look = _holdout(window)
+    spent = looks_elsewhere(seen, look, waiting)
+    if evaluation.looks + spent >= max_looks(waiting.spec.recipe.gate):
+        return _told(job, facts, "LooksSpent", _spent(window, spent))
+    known = evaluation.holdouts
+    if len(known) == MOST_HOLDOUTS:
+        unspent = next(index for index, each in enumerate(known) if not each.looks)
+        known = [*known[:unspent], *known[unspent + 1 :]]
+    longer = evaluation.model_copy(update={"holdouts": [*known, look]})
     status = waiting.status.model_copy(update={"evaluation": longer})
     name = waiting.metadata.name
     message = f"{name} is judged on {window.holdout_rows:,} rows, without training again"
@@ -164,6 +168,33 @@ def _extend(
         facts=facts,
         events=(Announcement("HoldoutExtended", message, generation=name),),
     )
+
+
+def _holdout(window: WindowFound) -> HoldoutLook:
+    return HoldoutLook(
+        digest=window.digest,
+        manifest=window.manifest,
+        range=Range(from_=window.holdout_from, to=window.holdout_to),
+        partitions=window.holdout_partitions[-366:],
+        rows=window.holdout_rows,
+        entities=window.holdout_entities,
+        positives=window.holdout_positives,
+    )
+
+
+def _spent(window: WindowFound, spent: int) -> str:
+    names = ", ".join(window.holdout_partitions[-3:]) or "these rows"
+    return (
+        f"{spent} looks at the holdout {names} are spent by candidates before; whatever is judged "
+        f"on it again may pass by luck, so a run waits for the next data"
+    )
+
+
+def _told(job: JobSeen, facts: dict[str, Any], reason: str, message: str) -> Step:
+    """Say why no run begins; whoever asked for one is told by an Event, too."""
+    last = facts["last_probe"].model_copy(update={"reason": reason, "message": message[:1024]})
+    events = (Announcement(reason, message[:1024]),) if job.request else ()
+    return Step(facts={**facts, "last_probe": last}, events=events)
 
 
 def _begin(seen: Observation, job: JobSeen, window: WindowFound, facts: dict[str, Any]) -> Step:
@@ -186,10 +217,10 @@ def _begin(seen: Observation, job: JobSeen, window: WindowFound, facts: dict[str
             f"the same rows, recipe and weights were tried as {before.metadata.name} "
             f"({before.status.verdict}); springtide.dev/request=retry@<token> tries them again"
         )
-        facts["last_probe"] = facts["last_probe"].model_copy(
-            update={"reason": "JudgedBefore", "message": message}
-        )
-        return Step(facts=facts)
+        return _told(job, facts, "JudgedBefore", message)
+    spent = looks_elsewhere(seen, _holdout(window), None)
+    if spent >= max_looks(spec.recipe.gate):
+        return _told(job, facts, "LooksSpent", _spent(window, spent))
     name = next_name(seen)
     owned = seen.update.spec.deletion_policy == "Delete"
     made = CreateGeneration(name, spec, owned, probe_uid=job.uid)

@@ -5,6 +5,7 @@ Nothing is deleted before its verdict is in status, and no weights that anything
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from springtide_api.contract import CollectInput
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
     from springtide_operator.lifecycle.observation import JobSeen, Observation
 
 
+COLLECT_AGAIN = timedelta(minutes=10)
+"""Storage that refuses a deletion is asked again after a while: nothing waits for it."""
+
+
 def retire(seen: Observation, now: datetime) -> Step | None:
     """Give a candidate up whose training data was quarantined meanwhile."""
     under_way = candidate(seen)
@@ -52,21 +57,33 @@ def retire(seen: Observation, now: datetime) -> Step | None:
 
 def tidy(seen: Observation, now: datetime) -> Step | None:
     """Delete Jobs whose outcome is in status."""
-    useless = [job for job in seen.jobs if not job.deleting and _done_with(seen, job)]
+    useless = [job for job in seen.jobs if not job.deleting and _done_with(seen, job, now)]
     if not useless:
         return None
-    return Step(actions=tuple(DeleteJob(job.name, job.uid) for job in useless))
+    return Step(
+        actions=tuple(DeleteJob(job.name, job.uid) for job in useless),
+        events=tuple(
+            _not_collected(job) for job in useless if job.stage == "collect" and job.failed
+        ),
+    )
 
 
-def _done_with(seen: Observation, job: JobSeen) -> bool:
+def _not_collected(job: JobSeen) -> Announcement:
+    failure = job.result.failure if job.result else None
+    why = failure.message if failure else job.failure or "see the log of its pod"
+    message = f"Job {job.name} could not delete what generation {job.number} left: {why}"
+    return Announcement("CollectFailed", f"{message}; it is tried again", "Warning")
+
+
+def _done_with(seen: Observation, job: JobSeen, now: datetime) -> bool:
     if job.owner_uid != seen.update.metadata.uid:
         return False
     if job.stage == "probe":
         last = seen.update.status.last_probe
         return last is not None and last.job == job.name
-    if job.stage == "collect":
-        return job.failed or not any(g.spec.number == job.number for g in seen.generations)
     generation = next((g for g in seen.generations if g.spec.number == job.number), None)
+    if job.stage == "collect" and generation is not None:
+        return job.failed and now >= (job.finished or now) + COLLECT_AGAIN
     if generation is None:
         return True
     if finished(generation) or generation.status.verdict in {"Rejected", "Failed"}:
@@ -90,7 +107,7 @@ def forget(seen: Observation, now: datetime) -> Step | None:
     job = seen.job(name)
     if folders and not (job and job.succeeded):
         if job is not None:
-            return None
+            return None  # under way, or failed and soon tried again
         recipe = generation.spec.recipe
         shared = run_file(seen, "collect", recipe, number=number, job=name, attempt=1)
         asked = shared.model_copy(update={"collect": CollectInput(delete=folders)})

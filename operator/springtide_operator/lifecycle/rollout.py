@@ -188,7 +188,7 @@ def _late(
     """Give a roll up that reached its deadline, or that its Deployment says is stuck."""
     if now < (generation.status.rollout.deadline or now) and not stalled:
         return None
-    limit = stalled or f"after {seen.update.spec.rollout.deadline} (rollout.deadline)"
+    limit = stalled or f"after {_time_given(generation)} (rollout.deadline)"
     reason = f"{state}; {limit}; see the events of its pods"[:1024]
     name = generation.metadata.name
     event = Announcement("RolledBack", f"{name}: {reason}", "Warning", generation=name)
@@ -201,6 +201,17 @@ def _templates(seen: Observation) -> list[TemplateSeen]:
         for target in seen.targets
         if target.template
     ]
+
+
+def _time_given(generation: ModelGeneration) -> str:
+    """How long the roll could take, with the time that it was held."""
+    rollout = generation.status.rollout
+    if rollout.deadline is None or rollout.step_started_at is None:
+        return "its time"
+    seconds = round((rollout.deadline - rollout.step_started_at).total_seconds())
+    hours, minutes = divmod(seconds // 60, 60)
+    parts = ((hours, "h"), (minutes, "m"), (seconds % 60, "s"))
+    return "".join(f"{count}{unit}" for count, unit in parts if count)
 
 
 def go_back(seen: Observation, generation: ModelGeneration, now: datetime) -> Step:

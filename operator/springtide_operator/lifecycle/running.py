@@ -172,7 +172,8 @@ def _again(seen: Observation, ask: Ask, run: StageRun, lost: Lost, now: datetime
     if counted >= limits.max_attempts:
         message = f"{lost.message}; {counted} of {limits.max_attempts} attempts spent"
         return GivenUp(lost.reason, f"{message} (training.limits.maxAttempts)")
-    left = (lost.at or now) + pause_before(counted) - now
+    pause = pause_before(counted if lost.counted else run.attempt - run.counted - 1)
+    left = (lost.at or now) + pause - now
     if left > timedelta(0) and lost.at is not None:
         message = f"{lost.message}; trying again in {int(left.total_seconds()) + 1} s"
         return Step(waiting=Waiting(lost.reason, message, ask.title), wake_after=left)

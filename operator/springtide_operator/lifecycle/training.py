@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from springtide_api.contract import ArtifactRef, ImportInput, TrainInput
 from springtide_api.generation import Artifact, StageRun, TrainingStatus
-from springtide_operator.lifecycle.lineage import candidate
+from springtide_operator.lifecycle.lineage import SPEC_CHANGED, candidate, live, recipe
 from springtide_operator.lifecycle.plan import Announcement, Step, Waiting, WriteGeneration
 from springtide_operator.lifecycle.running import (
     Ask,
@@ -34,6 +34,8 @@ def train(seen: Observation, now: datetime) -> Step | None:
     ask = _ask(seen, generation)
     run = generation.status.training
     if run is None:
+        if why := not_as_made(seen, generation):
+            return fail(generation, SPEC_CHANGED, why, now)
         if seen.update.spec.suspend:
             message = "spec.suspend is true; set it to false to go on"
             return Step(waiting=Waiting("Suspended", message, ask.title))
@@ -45,6 +47,22 @@ def train(seen: Observation, now: datetime) -> Step | None:
             return fail(generation, reason, message, now)
         case Step() as step:
             return step
+
+
+def not_as_made(seen: Observation, generation: ModelGeneration) -> str:
+    """Say why a generation that was not begun yet would not be made like that now.
+
+    The spec may have changed since; or somebody made it himself, with a gate of his own.
+    """
+    spec, current = generation.spec, live(seen)
+    if spec.recipe != recipe(seen.update.spec):
+        return "its recipe is not that of the update's spec by now"
+    if spec.origin == "Trained" and current is not None:
+        baseline = spec.baseline.digest if spec.baseline else None
+        artifact = current.status.artifact
+        if artifact is None or baseline != artifact.weights_digest:
+            return f"it is not compared with {current.metadata.name}, which is live"
+    return ""
 
 
 def fail(generation: ModelGeneration, reason: str, message: str, now: datetime) -> Step:
