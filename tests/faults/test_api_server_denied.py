@@ -37,7 +37,8 @@ async def test_revoked_rights_are_told_and_need_no_restart(
     await scene.declare()
     operator = await scene.start(through=proxy.connection)
     await play(scene, LIFE[:1])
-    living = asyncio.create_task(play(scene, LIFE[1:2], seconds=seconds + RECOVERED_SECONDS))
+    patience = TOLD_SECONDS + seconds + RECOVERED_SECONDS
+    living = asyncio.create_task(play(scene, LIFE[1:2], seconds=patience))
     with proxy.ruled(refuse(403, of=but_leases)):
         await scene.until(lambda scene: degraded(operator), TOLD_SECONDS)
         await asyncio.sleep(seconds)
