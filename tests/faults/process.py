@@ -15,9 +15,12 @@ def free_port():
 
 
 class Process:
-    """One pod with the operator of a scene; the log is that of all its containers."""
+    """One pod with the operator of a scene; the log is that of all its containers.
 
-    def __init__(self, scene, log, kubeconfig=None, trainer="trainer"):
+    More settings are named as their variables are: `lease_seconds=15`.
+    """
+
+    def __init__(self, scene, log, kubeconfig=None, trainer="trainer", **settings):
         self.ports = {name: free_port() for name in ("PROGRESS", "HEALTH", "METRICS")}
         self.log = log
         self.restarts = 0
@@ -31,6 +34,7 @@ class Process:
             "SPRINGTIDE_NAMESPACE": scene.namespace,
             "SPRINGTIDE_LEASE_NAMESPACE": scene.namespace,
             "SPRINGTIDE_IDENTITY": "operator",
+            **{f"SPRINGTIDE_{name.upper()}": str(value) for name, value in settings.items()},
             "NO_PROXY": "127.0.0.1",
         }
 
@@ -47,6 +51,18 @@ class Process:
     async def killed(self):
         """Wait for the end of one that was killed."""
         assert await self._running.wait() == -signal.SIGKILL
+
+    def freeze(self):
+        """Stop it wherever it is, as a paused virtual machine does; its connections stay."""
+        self._running.send_signal(signal.SIGSTOP)
+
+    def thaw(self):
+        """Let it go on as if nothing had been."""
+        self._running.send_signal(signal.SIGCONT)
+
+    async def ended(self):
+        """Wait until it ends by itself; return its exit status."""
+        return await self._running.wait()
 
     async def terminate(self):
         """Ask it to end; return its exit status."""
