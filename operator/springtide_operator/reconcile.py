@@ -19,7 +19,7 @@ from springtide_operator.cluster import errors
 from springtide_operator.cluster.act import Blocked, JobRefused
 from springtide_operator.cluster.kinds import UPDATE
 from springtide_operator.lifecycle.decide import decide
-from springtide_operator.lifecycle.plan import StartJob
+from springtide_operator.lifecycle.plan import CreateGeneration, StartJob
 from springtide_operator.refusal import refused
 from springtide_operator.wakeups import Again, Key
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from springtide_operator.cluster.clock import ServerClock
     from springtide_operator.cluster.observe import Sight
     from springtide_operator.lifecycle.observation import JobSeen, Observation
-    from springtide_operator.lifecycle.plan import Plan
+    from springtide_operator.lifecycle.plan import Action, Plan
     from springtide_operator.metrics import Metrics
 
 PROGRESS_SECONDS = 10.0
@@ -45,7 +45,20 @@ PODLESS_SECONDS = 10.0
 
 TERMINATING_SECONDS = 300.0
 
+REFUSED_SECONDS = (30.0, 40.0)
+"""Bounds of the time after which a refused Job is tried again, whatever wakes its update."""
+
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class _Refused:
+    """A Job that may not be made; an edited spec may make it another one."""
+
+    job: str
+    spec_generation: int
+    error: JobRefused
+    until: float
 
 
 @dataclass
@@ -58,6 +71,7 @@ class Reconciler:
     metrics: Metrics
     resync_seconds: float = 600.0
     _written: dict[Key, float] = field(default_factory=dict)
+    _refused: dict[Key, _Refused] = field(default_factory=dict)
 
     async def __call__(self, key: Key) -> Again:
         """Look at one update; never raises but for cancellation."""
@@ -76,8 +90,8 @@ class Reconciler:
             message = "; ".join(map(str, error.problems))
             return await self._refuse(key, "InvalidObject", f"{message}; change it")
         except JobRefused as error:
-            await self._refuse(key, error.reason, error.message, phase="Queued")
-            return Again(None, failed=True, slowest=errors.Forbidden.slowest)
+            again = await self._refuse(key, error.reason, error.message, phase="Queued")
+            return again if again.failed else Again(self._refused[key].until - time.monotonic())
         except Blocked as error:
             return await self._refuse(key, error.reason, error.message)
         except errors.Terminating as error:
@@ -95,6 +109,7 @@ class Reconciler:
         seen = await self.sight.observe(*key)
         if seen is None:
             self._written.pop(key, None)
+            self._refused.pop(key, None)
             self.metrics.forget(*key)
             self.sight.terminating.discard(key.namespace)
             return Again(None)
@@ -121,14 +136,40 @@ class Reconciler:
             await self._say(update, plan)
             for action in plan.actions:
                 log.info("acting", action=type(action).__name__, detail=_brief(action))
-                await self.hands.do(update, action)
+                await self._do(update, action)
             await self._say(update, plan)
         finally:
             self.sight.probes_starting -= probes
 
+    async def _do(self, update: Meta, action: Action) -> None:
+        """Carry out an action, unless it is known to be refused."""
+        makes = isinstance(action, StartJob | CreateGeneration)
+        if makes and update.namespace in self.sight.terminating:
+            raise errors.Terminating(f"namespace {update.namespace} takes nothing new")
+        if isinstance(action, StartJob):
+            await self._start(update, action)
+        else:
+            await self.hands.do(update, action)
+
+    async def _start(self, update: Meta, start: StartJob) -> None:
+        """Make a Job, unless it was refused only just: what refuses it does not go so soon."""
+        key, job, now = Key(update.namespace, update.name), start.run.job, time.monotonic()
+        last = self._refused.get(key)
+        same = last and (last.job, last.spec_generation) == (job, update.generation)
+        if last and same and now < last.until:
+            raise last.error.with_traceback(None)
+        try:
+            await self.hands.do(update, start)
+        except JobRefused as error:
+            until = now + random.uniform(*REFUSED_SECONDS)
+            self._refused[key] = _Refused(job, update.generation, error, until)
+            raise
+
     async def _say(self, update: Meta, plan: Plan) -> None:
         """Post the plan's Events; where none may be posted, work goes on without them."""
         for said in plan.events:
+            if update.namespace in self.sight.terminating:
+                return
             try:
                 await self.hands.say(update, said)
             except errors.Terminating:

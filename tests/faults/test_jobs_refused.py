@@ -1,17 +1,24 @@
 """A Job that the API server refuses itself: nothing stands where one would look for the reason."""
 
 import asyncio
+import contextlib
+import itertools
 import json
+import time
 
 import pytest
 from faults.life import LIFE, play
-from faults.playing import Recorder
+from faults.test_people_delete import Tried
+
+from springtide_operator import reconcile
 
 pytestmark = pytest.mark.apiserver
 
+AUDITED = "object.spec.template.spec.containers.all(each, each.image == 'audited')"
+
 
 def policy(namespace):
-    """Deny every new Job of one namespace."""
+    """Deny every new Job of one namespace but those of one image."""
     name = f"no-jobs-{namespace}"
     constraints = {
         "resourceRules": [
@@ -25,7 +32,7 @@ def policy(namespace):
         "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
     }
     group = "admissionregistration.k8s.io/v1"
-    rule = {"expression": "false", "message": "no Jobs before the audit"}
+    rule = {"expression": AUDITED, "message": "no Jobs before the audit"}
     return [
         {
             "apiVersion": group,
@@ -42,39 +49,78 @@ def policy(namespace):
     ]
 
 
-@pytest.mark.survives(
-    "Jobs and pods",
-    "an admission policy or a quota of Jobs refuses the Job itself",
-    "`JobRefused` with the refusal's own words in status, written once; serving untouched, and the "
-    "run goes on by itself once Jobs are accepted",
-)
-async def test_a_job_that_is_refused_is_told_and_made_when_it_may_be(ground, kinds):
+@contextlib.asynccontextmanager
+async def refused(ground, kinds, tried):
+    """A scene with a live generation whose next look for data is refused as a Job."""
     scene = await ground.scene()
     await scene.declare()
-    recorder = Recorder()
-    await scene.start(recorder)
+    await scene.start(tried)
     await play(scene, LIFE[:2])
     denied = policy(scene.namespace)
     text = json.dumps({"apiVersion": "v1", "kind": "List", "items": denied})
     await asyncio.to_thread(kinds.kubectl, "apply", "-f", "-", input=text)
     try:
         await until_denied(kinds, scene)
-        before = len(recorder.writes)
+        tried.tries.clear()
+        tried.writes.clear()
         scene.world.months.append("2025-03")
         await scene.ask("run@2")
         await scene.until(lambda scene: stalled(scene).get("reason") == "JobRefused", seconds=30)
         assert "no Jobs before the audit" in stalled(scene)["message"]
         assert scene.told["phase"] == "Queued"
         assert scene.told["live"]["number"] == 1
-        told = len(recorder.writes)
-        assert told - before <= 4
-        await asyncio.sleep(5)
-        assert len(recorder.writes) == told
+        yield scene
     finally:
         names = [f"{each['kind'].lower()}/{each['metadata']['name']}" for each in denied]
         await asyncio.to_thread(kinds.kubectl, "delete", *names)
+
+
+@pytest.mark.survives(
+    "Jobs and pods",
+    "an admission policy or a quota of Jobs refuses the Job itself, while other events keep waking "
+    "the update",
+    "`JobRefused` with the refusal's own words in status, written once; the Job is tried again "
+    "after 30 to 40 s and no sooner; serving untouched, and the run goes on by itself once Jobs "
+    "are accepted",
+)
+@pytest.mark.parametrize(
+    "bounds", [(6, 8), pytest.param(reconcile.REFUSED_SECONDS, marks=pytest.mark.faults)]
+)
+async def test_a_job_that_is_refused_is_told_and_made_when_it_may_be(
+    ground, kinds, monkeypatch, bounds
+):
+    monkeypatch.setattr(reconcile, "REFUSED_SECONDS", bounds)
+    tried = Tried()
+    async with refused(ground, kinds, tried) as scene:
+        told = len(tried.writes)
+        assert told <= 4
+        began = time.monotonic()
+        while time.monotonic() < began + bounds[1] + 3:
+            await scene.touch()
+            await asyncio.sleep(0.2)
+        made = tried.of("POST", "/jobs")
+        assert len(made) >= 2
+        assert min(after - before for before, after in itertools.pairwise(made)) >= bounds[0]
+        assert len(tried.writes) == told
     await scene.until(lambda scene: (scene.told.get("live") or {}).get("number") == 2, seconds=120)
     assert stalled(scene) == {}
+
+
+@pytest.mark.survives(
+    "Jobs and pods",
+    "the Job itself is refused, and the spec is edited so that the Job is another one",
+    "tried at once",
+)
+async def test_an_edit_that_mends_a_refused_job_is_not_kept_waiting(ground, kinds):
+    tried = Tried()
+    async with refused(ground, kinds, tried) as scene:
+        await scene.edit(training={"image": "audited"})
+        await scene.until(
+            lambda scene: (scene.told.get("live") or {}).get("number") == 2,
+            seconds=reconcile.REFUSED_SECONDS[0],
+        )
+        made = tried.of("POST", "/jobs")
+        assert made[1] - made[0] < reconcile.REFUSED_SECONDS[0]
 
 
 def stalled(scene):
