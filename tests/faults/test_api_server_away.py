@@ -31,6 +31,12 @@ async def test_nothing_is_forgotten_while_the_server_is_away_for_seconds(ground,
     await scene.until(lambda scene: len(scene.started) > 3)
     await proxy.refuse()
     await asyncio.sleep(5)
+    await all_return(scene, proxy, names)
+    assert not operator.ended.done()
+
+
+async def all_return(scene, proxy, names):
+    """Let the server be there again, and wait until all are where they should be."""
     before, proxy.most_at_once = len(proxy.calls), 0
     await proxy.accept()
     returned = time.monotonic()
@@ -39,8 +45,32 @@ async def test_nothing_is_forgotten_while_the_server_is_away_for_seconds(ground,
     assert proxy.most_at_once <= IN_FLIGHT
     assert len(at_once) <= BURST
     jobs = [raw["metadata"]["name"] for raw in scene.started.values()]
-    assert len(jobs) == len(set(jobs)) == MANY
-    assert not operator.ended.done()
+    assert len(jobs) == len(set(jobs)) == len(names)
+
+
+@pytest.mark.survives(
+    "API server",
+    "is away for 60 s while 30 updates are under way",
+    "none is forgotten, all are at their end within 90 s, and no crowd of requests at the return; "
+    "the process starts anew at most once",
+)
+@pytest.mark.faults
+async def test_nothing_is_forgotten_while_the_server_is_away_for_a_minute(ground, proxy, tmp_path):
+    scene = await ground.scene()
+    names = [f"shop-{number:02d}" for number in range(MANY)]
+    await asyncio.gather(*(scene.declare(name, f"ranker-{name}") for name in names))
+    process = Process(scene, tmp_path / "log", proxy.kubeconfig)
+    await process.start()
+    keeping = asyncio.create_task(process.keep())
+    try:
+        await scene.until(lambda scene: len(scene.started) > 3)
+        await proxy.refuse()
+        await asyncio.sleep(60)
+        await all_return(scene, proxy, names)
+        assert process.restarts <= 1
+    finally:
+        keeping.cancel()
+        await process.close()
 
 
 @pytest.mark.survives(
