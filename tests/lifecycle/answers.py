@@ -53,6 +53,46 @@ def answer(world: World, start: StartJob) -> Result:
             return Result(**shared)
 
 
+SPOILT = (
+    "no number",
+    "no row",
+    "a foreign row",
+    "another candidate",
+    "another baseline",
+    "another holdout",
+    "another generation",
+    "another stage",
+    "no output",
+    "nothing",
+)
+"""How a result that was to be measured may lie: nothing may be promoted on it."""
+
+
+def spoilt(result: Result, how: str) -> Result | None:
+    """Spoil the result of an evaluation."""
+    told = result.evaluate
+    assert told is not None
+    other = digest("of another run")
+    changes: dict[str, dict[str, object]] = {
+        "no number": {"rules": [(*row[:1], *(None,) * 11, *row[12:]) for row in told.rules]},
+        "no row": {"rules": told.rules[:-1]},
+        "a foreign row": {"rules": [*told.rules, ("of another gate", *told.rules[0][1:])]},
+        "another candidate": {"candidate_digest": other},
+        "another baseline": {"baseline_digest": other},
+        "another holdout": {"holdout_digest": other},
+    }
+    match how:
+        case "another generation":
+            return result.model_copy(update={"number": (result.number or 0) + 1})
+        case "another stage":
+            return result.model_copy(update={"stage": "train"})
+        case "no output":
+            return result.model_copy(update={"evaluate": None})
+        case "nothing":
+            return None
+    return result.model_copy(update={"evaluate": told.model_copy(update=changes[how])})
+
+
 def _artifact(text: str, head: str = "Trained") -> ArtifactMade:
     made = digest(text)
     uri = f"file:///models/search/shop/artifacts/{made.replace(':', '-')}"
@@ -62,7 +102,7 @@ def _artifact(text: str, head: str = "Trained") -> ArtifactMade:
 def _probe(world: World, start: StartJob) -> ProbeOutput:
     asked = start.run.probe
     since = asked.candidate_trained_through or asked.cursor
-    eligible = [m for m in world.months if m not in asked.holes]
+    eligible = [m for m in world.months if m not in {*asked.holes, *asked.lifted}]
     fresh = [m for m in eligible if since is None or start_of(m) >= since]
     newest = world.months[-1] if world.months else None
     holdout = fresh if asked.candidate_trained_through else fresh[-1:]
@@ -70,13 +110,16 @@ def _probe(world: World, start: StartJob) -> ProbeOutput:
     if not holdout or (not training and not asked.candidate_trained_through):
         message = f"{len(fresh)} of 2 complete partitions"
         return ProbeOutput(reason="NotEnoughData", message=message, newest_partition=newest)
-    training = [m for m in asked.lifted if m in world.months] + training
+    before = start_of(holdout[0])
+    joined = [m for m in asked.lifted if m in world.months and start_of(m) < before]
+    to = None if asked.candidate_trained_through else end_of(training[-1])
+    training = sorted([*joined, *training]) if training else []
     text = digest(f"{training}|{holdout}|{asked.holes}")
     found = WindowFound(
         manifest=f"file:///models/search/shop/data/{text.replace(':', '-')}",
         digest=text,
         from_=since,
-        to=None if asked.candidate_trained_through else end_of(training[-1]),
+        to=to,
         holdout_from=start_of(holdout[0]),
         holdout_to=end_of(holdout[-1]),
         partitions=training,

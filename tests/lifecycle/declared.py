@@ -29,3 +29,12 @@ SPEC = {
     },
     "storage": {"uri": "file:///models", "volume": {"claimName": "models"}},
 }
+
+TWO_TARGETS = {
+    "rollout": {
+        "targets": [
+            {"targetRef": {"name": name}, "container": "server"} for name in ("ranker", "reranker")
+        ],
+        "deadline": "10m",
+    }
+}

@@ -1,7 +1,7 @@
 """A world without a cluster: it applies plans to facts, finishes Jobs as told, and has a clock.
 
-Tests drive it step by step. It is strict where the real one is: names are unique, a Job is made
-once, a status is only what was written.
+Tests drive it step by step. It is strict where the API server is: names are unique, uids must
+match, a status is written only over what was seen. Watches may stall; own writes are seen at once.
 """
 
 from __future__ import annotations
@@ -44,14 +44,21 @@ from springtide_operator.lifecycle.plan import (
 )
 
 if TYPE_CHECKING:
-    from springtide_api.generation import GenerationStatus
+    from collections.abc import Callable
+
+    from springtide_api.generation import GenerationSpec, GenerationStatus
+    from springtide_operator.lifecycle.plan import Action
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
+class Refused(Exception):
+    """The API server refuses a write: what was seen is not what is there."""
+
+
 @dataclass
 class World:
-    """One update, its generations, Jobs and one Deployment."""
+    """One update, its generations, Jobs and Deployments."""
 
     spec: dict = field(default_factory=lambda: dict(SPEC))
     now: datetime = NOON
@@ -79,10 +86,22 @@ class World:
         self.generations: dict[str, ModelGeneration] = {}
         self.jobs: dict[str, JobSeen] = {}
         self.runs: dict[str, StartJob] = {}
+        self.probes: dict[str, str] = {}
+        """What a person asked for with each probe that ever ran, by the uid of its Job."""
         self.job_names_ever: list[str] = []
         self.attempts_recorded: set[str] = set()
         """Names of Jobs whose uid was written to a status: they must never be made again."""
-        self.bring_target()
+        self.targets: dict[str, TargetSeen] = {}
+        for target in self.update.spec.rollout.targets:
+            self.bring_target(target.target_ref.name)
+        self.late: dict[str, dict] = {}
+        """What is seen of a kind whose watch stalls: all of it as it was, own writes apart."""
+        self.witness: Callable[[Observation, Action], None] = lambda seen, action: None
+        """Told of every action before it is carried out, with what it was decided on."""
+        self.check: Callable[[], None] = lambda: None
+        """Called after every single write."""
+        self.asked: list[str] = []
+        """Verbs of a person, in order."""
         self.served: list[str] = []
         """Digests that the target was made to carry, in order."""
         self.named_elsewhere: frozenset[str] = frozenset()
@@ -90,6 +109,16 @@ class World:
         self.pods_ready = True
         self.events: list[str] = []
         self.plan: Plan | None = None
+        self.last: tuple[Observation, Plan] | None = None
+        """The last plan with writes, and what it was decided on."""
+
+    @property
+    def target(self) -> TargetSeen:
+        return self.targets["ranker"]
+
+    @target.setter
+    def target(self, target: TargetSeen) -> None:
+        self.targets["ranker"] = target
 
     def _uid(self) -> str:
         return next(self.uids)
@@ -97,68 +126,166 @@ class World:
     # What decide sees, and what becomes of its plan.
 
     def seen(self) -> Observation:
-        generations = sorted(self.generations.values(), key=lambda g: g.spec.number)
+        view = self._kinds() | self.late
+        generations = sorted(view["generations"].values(), key=lambda g: g.spec.number)
+        jobs = dict(view["jobs"])
+        for name in self._recorded(generations) & self.jobs.keys():
+            jobs.setdefault(name, self.jobs[name])  # read live, as the real one does
+        update = view["update"]["shop"]
+        names = [target.target_ref.name for target in update.spec.rollout.targets]
         return Observation(
-            update=self.update,
+            update=update,
             generations=tuple(generations),
-            jobs=tuple(self.jobs.values()),
-            targets=(self.target,),
+            jobs=tuple(jobs.values()),
+            targets=tuple(view["targets"][name] for name in names),
             named_elsewhere=self.named_elsewhere,
             defaults=Defaults("trainer:1", "http://progress"),
         )
 
+    def _kinds(self) -> dict[str, dict]:
+        return {
+            "update": {"shop": self.update},
+            "generations": self.generations,
+            "jobs": self.jobs,
+            "targets": self.targets,
+        }
+
+    def _recorded(self, generations: list[ModelGeneration]) -> set[str]:
+        runs = [(g.status.training, g.status.evaluation) for g in generations]
+        return {run.job for pair in runs for run in pair if run and run.job_uid}
+
+    def stall(self, kind: str) -> None:
+        """Let the watch of a kind fall behind."""
+        self.late.setdefault(kind, dict(self._kinds()[kind]))
+
+    def catch_up(self) -> None:
+        self.late = {}
+
     def step(self) -> Plan:
         """Decide once and carry it out."""
-        self.plan = plan = decide(self.seen(), self.now)
-        assert plan == decide(self.seen(), self.now), "the same facts must give the same plan"
-        for action in plan.actions:
-            self._apply(action)
-        self.events += [event.reason for event in plan.events]
-        if plan.facts or not plan.actions:
-            self.update = self.update.model_copy(update={"status": plan.status})
+        seen = self.seen()
+        self.plan = plan = decide(seen, self.now)
+        assert plan == decide(seen, self.now), "the same facts must give the same plan"
+        if not self.carry_out(seen, plan):
+            assert self.late, f"the world is as it was seen, and refuses {plan.actions}"
         return plan
+
+    def carry_out(self, seen: Observation, plan: Plan) -> bool:
+        """Carry a plan out up to the first write that is refused; tell whether none was."""
+        if plan.again:
+            self.last = seen, plan
+        try:
+            for action in plan.actions:
+                self._apply(action, seen)
+            self.events += [event.reason for event in plan.events]
+            if plan.facts or not plan.actions:
+                self._tell(seen, plan)
+        except Refused:
+            return False
+        return True
+
+    def repeat(self) -> None:
+        """Carry the last plan out once more, whatever happened since."""
+        if self.last is not None:
+            self.carry_out(*self.last)
+
+    def be_late(self) -> None:
+        """Decide on what was seen before the last writes, as a second operator would."""
+        if self.last is not None:
+            last = self.last
+            self.carry_out(last[0], decide(last[0], self.now))
+            self.last = last
+
+    def _tell(self, seen: Observation, plan: Plan) -> None:
+        if plan.status in (seen.update.status, self.update.status):
+            return
+        if self.update.metadata.uid != seen.update.metadata.uid:
+            raise Refused
+        if self.update.status != seen.update.status:
+            self._follow("update", "shop")
+            raise Refused
+        self.update = self.update.model_copy(update={"status": plan.status})
+        self._follow("update", "shop")
+        self.check()
+
+    def _follow(self, kind: str, name: str) -> None:
+        """Own writes, and what a refused one brought back, are seen though the watch stalls."""
+        if kind not in self.late:
+            return
+        there = self._kinds()[kind]
+        if name in there:
+            self.late[kind][name] = there[name]
+        else:
+            self.late[kind].pop(name, None)
 
     def die(self, written: int) -> None:
         """Decide once and end after so many of the plan's writes, the status never being one."""
-        for action in decide(self.seen(), self.now).actions[:written]:
-            self._apply(action)
+        seen = self.seen()
+        for action in decide(seen, self.now).actions[:written]:
+            try:
+                self._apply(action, seen)
+            except Refused:
+                return
 
     def settle(self, steps: int = 60) -> Plan:
         """Decide until nothing more is written."""
         for _ in range(steps):
+            before = self.late and {kind: dict(held) for kind, held in self._kinds().items()}
             plan = self.step()
             if not plan.actions and not plan.facts:
                 return plan
+            if before and self._kinds() == before:
+                return plan  # refused, or done already: it waits for its watches
         raise AssertionError(f"does not settle; the last plan: {self.plan}")
 
-    def _apply(self, action: object) -> None:  # noqa: C901 - one case for each action
+    def _apply(self, action: Action, seen: Observation | None = None) -> None:  # noqa: C901
+        seen = seen or self.seen()
+        self.witness(seen, action)
         match action:
             case CreateGeneration():
-                self._create(action)
+                self._create(seen, action)
             case WriteGeneration(name, status):
-                self._write(name, status)
+                self._write(seen, name, status)
             case AdoptGeneration(name, _):
-                self._relabel(name)
-            case DeleteGeneration(name, _):
-                del self.generations[name]
+                self._relabel(seen, name)
+            case DeleteGeneration(name, uid):
+                self._delete("generations", name, uid)
             case StartJob():
-                self._start(action)
-            case SuspendJob(name, _, suspend):
+                self._start(seen, action)
+            case SuspendJob(name, uid, suspend):
+                if name not in self.jobs or self.jobs[name].uid != uid:
+                    raise Refused
                 self.jobs[name] = replace(self.jobs[name], suspended=suspend)
-            case DeleteJob(name, _):
-                del self.jobs[name]
+                self._follow("jobs", name)
+            case DeleteJob(name, uid):
+                self._delete("jobs", name, uid)
             case Serve():
-                self._serve(action)
+                self._serve(seen, action)
             case HoldFinalizer(present):
-                finalizers = (FINALIZER,) if present else ()
-                self._meta(finalizers=finalizers)
+                if self.update.metadata.finalizers != seen.update.metadata.finalizers:
+                    raise Refused
+                self._meta(finalizers=(FINALIZER,) if present else ())
+                self._follow("update", "shop")
+        self.check()
+
+    def _delete(self, kind: str, name: str, uid: str) -> None:
+        there = self._kinds()[kind]
+        if name in there and _uid_of(there[name]) == uid:
+            del there[name]
+        if kind in self.late:
+            self.late[kind].pop(name, None)
 
     def _meta(self, **changes: object) -> None:
         metadata = self.update.metadata.model_copy(update=changes)
         self.update = self.update.model_copy(update={"metadata": metadata})
 
-    def _create(self, made: CreateGeneration) -> None:
-        assert made.name not in self.generations
+    def _create(self, seen: Observation, made: CreateGeneration) -> None:
+        uid = seen.update.metadata.uid
+        if made.name in self.generations:
+            if self.generations[made.name].metadata.labels.get(LABEL_UPDATE_UID) != uid:
+                raise Refused
+            self._follow("generations", made.name)
+            return
         annotations = {"springtide.dev/probe": made.probe_uid} if made.probe_uid else {}
         self.generations[made.name] = ModelGeneration(
             metadata=Meta(
@@ -166,28 +293,46 @@ class World:
                 namespace="search",
                 uid=self._uid(),
                 creation_timestamp=self.now,
-                labels={LABEL_UPDATE_UID: self.update.metadata.uid},
+                labels={LABEL_UPDATE_UID: uid},
                 annotations=annotations,
             ),
             spec=made.spec,
         )
+        self._follow("generations", made.name)
 
-    def _write(self, name: str, status: GenerationStatus) -> None:
-        known = self.generations[name]
-        self.generations[name] = known.model_copy(update={"status": status})
+    def _write(self, seen: Observation, name: str, status: GenerationStatus) -> None:
+        known = next((g for g in seen.generations if g.metadata.name == name), None)
+        if known is None:
+            return
+        live = self.generations.get(name)
+        if live is None or live.metadata.uid != known.metadata.uid:
+            raise Refused
+        if status not in (known.status, live.status):
+            if live.status != known.status:
+                self._follow("generations", name)
+                raise Refused
+            self.generations[name] = live.model_copy(update={"status": status})
+            self._follow("generations", name)
         for run in (status.training, status.evaluation):
             if run and run.job_uid:
                 self.attempts_recorded.add(run.job)
 
-    def _relabel(self, name: str) -> None:
-        known = self.generations[name]
-        labels = {LABEL_UPDATE_UID: self.update.metadata.uid}
-        metadata = known.metadata.model_copy(update={"labels": labels})
-        self.generations[name] = known.model_copy(update={"metadata": metadata})
+    def _relabel(self, seen: Observation, name: str) -> None:
+        live = self.generations.get(name)
+        uids = {g.metadata.uid for g in seen.generations}
+        if live is None or live.metadata.uid not in uids:
+            raise Refused
+        labels = {LABEL_UPDATE_UID: seen.update.metadata.uid}
+        metadata = live.metadata.model_copy(update={"labels": labels})
+        self.generations[name] = live.model_copy(update={"metadata": metadata})
+        self._follow("generations", name)
 
-    def _start(self, start: StartJob) -> None:
-        run = start.run
+    def _start(self, seen: Observation, start: StartJob) -> None:
+        run, owner = start.run, seen.update.metadata
         if run.job in self.jobs:
+            if self.jobs[run.job].owner_uid != owner.uid:
+                raise Refused
+            self._follow("jobs", run.job)
             return
         assert run.job not in self.attempts_recorded, "one Job for each attempt"
         self.job_names_ever.append(run.job)
@@ -195,7 +340,7 @@ class World:
         self.jobs[run.job] = JobSeen(
             name=run.job,
             uid=self._uid(),
-            owner_uid=self.update.metadata.uid,
+            owner_uid=owner.uid,
             stage=run.stage,
             number=run.number,
             attempt=run.attempt,
@@ -204,10 +349,19 @@ class World:
             trigger=start.trigger,
             cursor=run.probe.cursor if run.probe else None,
             holes=frozenset(run.probe.holes if run.probe else ()),
-            spec_generation=self.update.metadata.generation,
+            spec_generation=owner.generation,
         )
+        self.probes[self.jobs[run.job].uid] = start.request
+        self._follow("jobs", run.job)
 
-    def _serve(self, serve: Serve) -> None:
+    def _serve(self, seen: Observation, serve: Serve) -> None:
+        name = serve.target.target_ref.name
+        target = self.targets[name]
+        foreign = target.digest is not None and target.digest not in self.served
+        if target.uid != serve.target_uid:
+            raise Refused
+        if serve.serving and (target.foreign_manager or foreign):
+            raise Refused
         changes = {"claimed_by": "shop", "highest_number": serve.highest_number}
         if serve.serving:
             changes |= {"digest": serve.serving.digest, "number": serve.serving.number}
@@ -215,14 +369,16 @@ class World:
             self.served.append(serve.serving.digest)
         else:
             changes |= {"digest": None, "number": None}
-        self.target = replace(self.target, **changes)
+        self.targets[name] = replace(target, **changes)
+        self._follow("targets", name)
 
     # What happens in the world.
 
-    def bring_target(self) -> None:
+    def bring_target(self, name: str = "ranker") -> None:
         """Make the Deployment, as its owner's manifest has it."""
-        target = self.update.spec.rollout.targets[0]
-        self.target = TargetSeen(
+        targets = self.update.spec.rollout.targets
+        target = next(each for each in targets if each.target_ref.name == name)
+        self.targets[name] = TargetSeen(
             target=target, uid=self._uid(), has_container=True, wanted=2, settled=True
         )
 
@@ -232,10 +388,30 @@ class World:
         number = f"-g{gone.spec.number}-"
         self.attempts_recorded = {job for job in self.attempts_recorded if number not in job}
 
+    def forge(self, spec: GenerationSpec, *, labelled: bool) -> str:
+        """Make a generation as a stranger may, with our label or without; return its name."""
+        name = f"shop-g{spec.number}"
+        labels = {LABEL_UPDATE_UID: self.update.metadata.uid} if labelled else {}
+        meta = {"name": name, "namespace": "search", "uid": self._uid(), "labels": labels}
+        metadata = Meta(**meta, creation_timestamp=self.now)
+        self.generations[name] = ModelGeneration(metadata=metadata, spec=spec)
+        return name
+
+    def evaluations(self) -> list[str]:
+        """Evaluations that are under way and may still end."""
+        return sorted(
+            name
+            for name, job in self.jobs.items()
+            if job.stage == "evaluate"
+            and not job.finished
+            and f"shop-g{job.number}" in self.generations
+        )
+
     def roll_pods(self) -> None:
-        """Let the Deployment finish its roll, if its pods get ready at all."""
-        if self.pods_ready and self.target.digest:
-            self.target = replace(self.target, updated=2, available=2, old=0)
+        """Let the Deployments finish their roll, if their pods get ready at all."""
+        for name, target in self.targets.items():
+            if self.pods_ready and target.digest:
+                self.targets[name] = replace(target, updated=2, available=2, old=0)
 
     def run_jobs(self) -> None:
         """Let every Job succeed with the result that the data gives."""
@@ -244,7 +420,7 @@ class World:
             if job.result is None and not job.suspended and not job.failed and not lost:
                 self.succeed(name, self._result(self.runs[name]))
 
-    def succeed(self, name: str, result: Result) -> None:
+    def succeed(self, name: str, result: Result | None) -> None:
         self.jobs[name] = replace(
             self.jobs[name],
             succeeded=True,
@@ -276,6 +452,7 @@ class World:
         return plan
 
     def ask(self, request: str) -> None:
+        self.asked.append(request.partition("@")[0])
         self._meta(annotations={"springtide.dev/request": request})
 
     def edit(self, **spec: object) -> None:
@@ -315,3 +492,7 @@ def with_generation_one() -> World:
     world.months = ["2025-01", "2025-02"]
     world.turns(8)
     return world
+
+
+def _uid_of(held: ModelGeneration | JobSeen) -> str:
+    return held.uid if isinstance(held, JobSeen) else held.metadata.uid

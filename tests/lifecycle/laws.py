@@ -1,0 +1,430 @@
+"""The invariants of the architecture and the rules on windows, cursor and looks, as assertions.
+
+They are told of every action before it is carried out and look at the world after every write.
+Nothing of `lifecycle/` decides here: what a generation may do is spelled out anew from its status.
+"""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import TYPE_CHECKING
+
+from lifecycle.world import start_of
+
+from springtide_operator.lifecycle.plan import (
+    CreateGeneration,
+    DeleteJob,
+    Serve,
+    StartJob,
+    WriteGeneration,
+)
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from lifecycle.world import World
+
+    from springtide_api.contract import EvaluateOutput
+    from springtide_api.generation import EvaluationStatus, GenerationSpec, HoldoutLook
+    from springtide_api.objects import ModelGeneration
+    from springtide_operator.lifecycle.observation import JobSeen, Observation
+    from springtide_operator.lifecycle.plan import Action
+
+MOST_LOOKS = 3
+WAITS_FOR_DATA = {"ExtendHoldout", "TooFew"}
+ENDS_A_HOLD = {"quarantine", "retry", "reject"}
+NOT_JUDGED = {"Orphaned", "SpecChanged"}
+
+
+def accepted(g: ModelGeneration) -> bool:
+    """Whether its weights may ever be served: Blessed, Bootstrapped, or imported with a head."""
+    if g.spec.origin == "Imported":
+        trained = g.status.artifact and g.status.artifact.head == "Trained"
+        return bool(trained) and g.status.verdict == "Imported"
+    return g.status.verdict in {"Blessed", "Bootstrapped"}
+
+
+def under_way(g: ModelGeneration) -> bool:
+    """Whether something may still happen to it by itself."""
+    status = g.status
+    if status.rollout.abort_reason:
+        return status.rollout.reverted_at is None
+    if status.rollout.promoted_at or status.retired or status.verdict in {"Rejected", "Failed"}:
+        return False
+    return not (status.artifact and status.artifact.head == "Seeded")
+
+
+def held(g: ModelGeneration) -> bool:
+    """Whether it waits for a person."""
+    evaluation, status = g.status.evaluation, g.status
+    if status.verdict != "Inconclusive" or status.retired or status.reason in WAITS_FOR_DATA:
+        return False
+    return evaluation is not None and evaluation.holdouts[-1].outcome != ""
+
+
+def live_of(generations: list[ModelGeneration]) -> ModelGeneration | None:
+    """The newest promotion."""
+    went_live = [g for g in generations if g.status.rollout.promoted_at]
+    return max(went_live, key=lambda g: (g.status.rollout.promoted_at, g.spec.number), default=None)
+
+
+class Laws:
+    """Watches a world."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.known: dict[str, ModelGeneration] = {}
+        """Every generation as it last was, by uid."""
+        self.accepted: set[str] = set()
+        """Digests that were accepted, of generations that are gone, too."""
+        self.strangers: set[str] = set()
+        """Names of generations that somebody else made."""
+        self.since: dict[str, int] = {}
+        """How much was asked when a generation was last judged or held, by uid."""
+        self.update_uid = ""
+        self.holes: set[str] = set()
+        self.lifted: set[str] = set()
+        """Partitions that were holes and no generation went live with since."""
+        self.there: set[str] = set()
+        world.witness, world.check = self.of_action, self.of_world
+
+    # Before an action.
+
+    def of_action(self, seen: Observation, action: Action) -> None:
+        match action:
+            case CreateGeneration(name, spec) if name not in self.world.generations:
+                if spec.origin == "Trained":
+                    self.one_run_at_a_time()
+                    self.a_window_begins_at_the_cursor(seen, spec)
+                    self.holes_count_for_nothing(seen, spec)
+                    self.nothing_is_judged_twice(action)
+                    self.no_third_run_on_rows_that_were_rejected_twice(seen, action)
+            case StartJob() if action.run.job not in self.world.jobs:
+                self.a_job_is_recorded_before_it_is_made(action)
+            case DeleteJob(name, uid):
+                job = self.world.jobs.get(name)
+                if job and job.uid == uid and job.owner_uid == self.world.update.metadata.uid:
+                    self.a_job_goes_after_what_it_did_is_in_status(seen, job)
+            case Serve():
+                self.only_an_accepted_generation_is_served(action)
+            case WriteGeneration():
+                self.a_promotion_follows_proof_and_pods(seen, action)
+            case _:
+                pass
+
+    def lost(self, name: str) -> None:
+        """Somebody deleted a generation: what only its status held is forgotten with it."""
+        self.strangers.discard(name)
+        self.lifted = set()
+
+    def ours(self) -> list[ModelGeneration]:
+        there = self.world.generations.items()
+        return [g for name, g in there if name not in self.strangers]
+
+    def one_run_at_a_time(self) -> None:
+        assert not [g.metadata.name for g in self.ours() if under_way(g)]
+
+    def a_window_begins_at_the_cursor(self, seen: Observation, spec: GenerationSpec) -> None:
+        data, current = spec.data, live_of(list(seen.generations))
+        initial = seen.update.spec.model.initial.trained_through
+        cursor = current.status.trained_through if current else initial
+        assert data.windows[0].from_ == cursor
+        assert data.windows[-1].to <= data.holdout.from_
+        assert data.partitions
+        assert data.holdout_partitions
+        assert start_of(max(data.partitions)) < data.windows[-1].to
+        assert not set(data.partitions) & set(data.holdout_partitions)
+        parent = next(g for g in seen.generations if g.metadata.name == spec.parent.name)
+        assert parent.metadata.name not in self.strangers
+        assert parent.status.artifact.weights_digest == spec.parent.digest
+        if current:
+            assert parent is current
+            assert spec.baseline == spec.parent
+        else:
+            assert parent.spec.origin == "Imported"
+            assert spec.baseline is None
+        self.historical_shards_are_those_of_the_ancestors(data.historical, parent)
+
+    def historical_shards_are_those_of_the_ancestors(
+        self, historical: list[str], parent: ModelGeneration
+    ) -> None:
+        data = parent.spec.data
+        if data is None or not parent.status.rollout.promoted_at:
+            assert historical == []
+        else:
+            own = [data.manifest] if data.reserved_rows else []
+            assert historical == [*data.historical, *own]
+
+    def holes_count_for_nothing(self, seen: Observation, spec: GenerationSpec) -> None:
+        data, holes = spec.data, set(seen.update.status.cursor.holes)
+        assert set(data.holes) == holes
+        assert not holes & {*data.partitions, *data.holdout_partitions}
+        if seen.update.metadata.uid == self.update_uid and not self.world.late:
+            assert not self.lifted & set(data.holdout_partitions)
+            before = {m for m in self.lifted if start_of(m) < data.holdout.from_}
+            assert before & set(self.world.months) <= set(data.partitions)
+
+    def nothing_is_judged_twice(self, made: CreateGeneration) -> None:
+        if self._by_retry(made):
+            return
+        data = made.spec.data
+        key = data.digest, made.spec.recipe_hash, made.spec.parent.digest
+        for g in self.ours():
+            if g.spec.data and g.status.reason not in NOT_JUDGED:
+                assert key != (g.spec.data.digest, g.spec.recipe_hash, g.spec.parent.digest)
+
+    def no_third_run_on_rows_that_were_rejected_twice(
+        self, seen: Observation, made: CreateGeneration
+    ) -> None:
+        shared = self.rejected_twice(list(seen.generations), set(seen.update.status.cursor.holes))
+        assert not shared or self._by_retry(made)
+
+    def rejected_twice(self, generations: list[ModelGeneration], holes: set[str]) -> set[str]:
+        """Training partitions of the last two verdicts, both rejections that nobody answered."""
+        judged = [g for g in generations if g.status.verdict in {"Blessed", "Bootstrapped"}]
+        judged += [g for g in generations if g.status.verdict == "Rejected"]
+        *_, before, last = [None, None, *sorted(judged, key=lambda g: g.spec.number)]
+        for g in (before, last):
+            if g is None or not g.spec.data or g.status.reason == "RejectedByRequest":
+                return set()
+            if g.status.verdict != "Rejected":
+                return set()
+        answers = self.world.asked[self.since.get(last.metadata.uid, 0) :]
+        if {"retry", "reject"} & set(answers):
+            return set()
+        return set(before.spec.data.partitions) & set(last.spec.data.partitions) - holes
+
+    def _by_retry(self, made: CreateGeneration) -> bool:
+        return self.world.probes[made.probe_uid].startswith("retry")
+
+    def a_job_is_recorded_before_it_is_made(self, start: StartJob) -> None:
+        run = start.run
+        if run.collect:
+            self.nothing_is_collected_that_is_named(run.number, run.collect.delete)
+        if run.stage in {"probe", "collect"}:
+            return
+        there = self.world.generations.values()
+        g = next((g for g in there if g.spec.number == run.number), None)
+        if g is None:
+            return
+        assert g.metadata.name not in self.strangers
+        assert run.recipe == g.spec.recipe
+        if run.stage != "evaluate":
+            assert g.status.training.job == run.job
+            return
+        assert g.status.evaluation.job == run.job
+        self.a_look_has_its_share_of_the_error(start, g, g.status.evaluation)
+
+    def nothing_is_collected_that_is_named(self, number: int, folders: list[str]) -> None:
+        named: set[str] = set()
+        for g in self.world.generations.values():
+            if g.spec.number != number:
+                named |= {g.status.artifact.uri} if g.status.artifact else set()
+                looks = g.status.evaluation.holdouts if g.status.evaluation else []
+                named |= {look.manifest for look in looks}
+                named |= {g.spec.data.manifest, *g.spec.data.historical} if g.spec.data else set()
+        assert not named & {f"file://{folder}" for folder in folders}
+
+    def a_look_has_its_share_of_the_error(
+        self, start: StartJob, g: ModelGeneration, evaluation: EvaluationStatus
+    ) -> None:
+        asked, look = start.run.evaluate, evaluation.holdouts[-1]
+        assert evaluation.looks < MOST_LOOKS
+        assert asked.confidence >= 1 - 0.05 / MOST_LOOKS - 1e-9
+        assert asked.holdout.digest == look.digest
+        assert asked.candidate.digest == g.status.artifact.served_digest
+        for rule in g.spec.recipe.gate.rules:
+            assert look.entities >= (rule.min_entities or 0)
+
+    def a_job_goes_after_what_it_did_is_in_status(self, seen: Observation, job: JobSeen) -> None:
+        g = next((g for g in self.ours() if g.spec.number == job.number), None)
+        if job.stage == "probe":
+            last = seen.update.status.last_probe
+            changed = job.spec_generation != self.world.update.metadata.generation
+            changed |= job.holes != frozenset(self.world.update.status.cursor.holes)
+            assert changed or last.job == job.name
+        elif g is None or job.stage == "collect" or not under_way(g) or g.status.retired:
+            return
+        elif job.stage == "evaluate":
+            assert g.status.evaluation.job != job.name
+        else:
+            assert g.status.artifact or g.status.training.job != job.name
+
+    def only_an_accepted_generation_is_served(self, serve: Serve) -> None:
+        if serve.serving is None:
+            return
+        number = serve.serving.number
+        same = [g for g in self.world.generations.values() if g.spec.number == number]
+        if not same:
+            assert serve.serving.digest in self.accepted
+            return
+        (g,) = same
+        assert g.metadata.name not in self.strangers
+        assert accepted(g)
+        assert g.status.artifact.served_digest == serve.serving.digest
+        assert not g.status.rollout.abort_reason
+        assert not g.status.retired
+        assert g.status.rollout.step_started_at
+
+    def a_promotion_follows_proof_and_pods(self, seen: Observation, write: WriteGeneration) -> None:
+        before = next((g for g in seen.generations if g.metadata.name == write.name), None)
+        if before is None:
+            return
+        old, new = before.status, write.status
+        if new.verdict != old.verdict and new.verdict in {"Blessed", "Bootstrapped"}:
+            look = (new.evaluation or old.evaluation).holdouts[-1]
+            (job,) = [job for job in seen.jobs if job.name == old.evaluation.job]
+            self.numbers_prove(before, look, job)
+        if new.rollout.step_started_at and not old.rollout.step_started_at:
+            assert accepted(before)
+            current = live_of(list(seen.generations))
+            parent = before.spec.parent
+            assert not (current and parent) or current.metadata.name == parent.name
+            assert parent or not current, "an import takes the place of what was proven"
+        if new.rollout.promoted_at and not old.rollout.promoted_at:
+            assert old.rollout.step_started_at
+            assert not old.rollout.abort_reason
+            assert accepted(before)
+            for target in seen.targets:
+                assert target.digest == old.artifact.served_digest
+                assert target.number == before.spec.number
+                assert target.available >= 1
+            data = before.spec.data
+            holes = {*(data.holes if data else ()), *seen.update.status.cursor.holes}
+            assert set(new.holes) == holes
+            if data:
+                assert new.trained_through == data.windows[-1].to
+
+    def numbers_prove(self, g: ModelGeneration, look: HoldoutLook, job: JobSeen) -> None:
+        """Nothing is accepted on missing, NaN, stale or foreign numbers."""
+        result = job.result
+        assert (result.job, result.stage, result.ok) == (job.name, "evaluate", True)
+        assert result.number in {g.spec.number, None}
+        output: EvaluateOutput = result.evaluate
+        assert output.candidate_digest == g.status.artifact.served_digest
+        assert output.holdout_digest == look.digest
+        baseline = g.spec.baseline
+        assert output.baseline_digest == (baseline.digest if baseline else None)
+        rows = {row[0]: row for row in output.rules}
+        assert len(rows) == len(output.rules)
+        assert set(rows) == {rule.name for rule in g.spec.recipe.gate.rules}
+        for rule in g.spec.recipe.gate.rules:
+            row = rows[rule.name]
+            if rule.min is not None:
+                assert all(map(isfinite, row[1:4]))
+                assert row[2] >= float(rule.min)
+            if rule.max_regression and baseline:
+                assert all(map(isfinite, row[7:10]))
+                assert row[8] > -float(rule.max_regression.absolute)
+
+    # After a write.
+
+    def of_world(self) -> None:
+        world = self.world
+        self.follow_the_holes()
+        changed = False
+        for name, g in world.generations.items():
+            before = self.known.get(g.metadata.uid)
+            if before is g or name in self.strangers:
+                continue
+            self.known[g.metadata.uid] = g
+            changed = True
+            self.of_one(g)
+            self.of_change(before or g, g)
+        there = {g.metadata.uid for g in world.generations.values()}
+        if changed or there != self.there:
+            self.there = there
+            assert sum(under_way(g) and g.spec.origin == "Trained" for g in self.ours()) <= 1
+            self.looks_are_shared_by_all_that_are_judged_on_a_holdout()
+        assert set(world.served) <= self.accepted
+
+    def follow_the_holes(self) -> None:
+        world = self.world
+        holes = set(world.update.status.cursor.holes)
+        if world.update.metadata.uid != self.update_uid:
+            self.update_uid, self.lifted, self.holes = world.update.metadata.uid, set(), holes
+        self.lifted = (self.lifted | self.holes) - holes
+        self.holes = holes
+
+    def of_one(self, g: ModelGeneration) -> None:
+        status, evaluation, data = g.status, g.status.evaluation, g.spec.data
+        if accepted(g) and status.artifact:
+            self.accepted.add(status.artifact.served_digest)
+        if status.verdict != "Pending":
+            assert status.reason
+        if (parent := g.spec.parent) and (made_from := self.world.generations.get(parent.name)):
+            assert made_from.status.verdict not in {"Rejected", "Failed", "Inconclusive"}
+        if status.rollout.promoted_at and data:
+            assert status.trained_through == data.windows[-1].to
+        if evaluation is None:
+            return
+        assert evaluation.looks == sum(look.looks for look in evaluation.holdouts)
+        assert evaluation.looks <= MOST_LOOKS
+        for look in evaluation.holdouts:
+            assert look.outcome in {"Decided", "Inconclusive"} or look.looks == 0
+            assert not data or not set(look.partitions) & set(data.partitions)
+            assert not data or look.range.from_ >= data.windows[-1].to
+
+    def of_change(self, old: ModelGeneration, new: ModelGeneration) -> None:
+        uid, before, after = new.metadata.uid, old.status, new.status
+        assert new.spec == old.spec
+        assert before.artifact in (None, after.artifact)
+        if before.rollout.abort_reason:
+            assert after.rollout.abort_reason
+            assert not after.rollout.promoted_at
+        if before.verdict in {"Rejected", "Failed", "Blessed", "Bootstrapped"}:
+            assert after.verdict == before.verdict
+        if held(old) and not held(new):
+            assert ENDS_A_HOLD & set(self.world.asked[self.since.get(uid, 0) :])
+        if after.verdict != before.verdict or (held(new) and not held(old)):
+            self.since[uid] = len(self.world.asked)
+        if after.rollout.promoted_at and not before.rollout.promoted_at and new.spec.data:
+            self.lifted -= set(new.spec.data.partitions)
+        self.of_looks(before.evaluation, after.evaluation)
+
+    def of_looks(self, old: EvaluationStatus | None, new: EvaluationStatus | None) -> None:
+        if old is None or new is None or not old.holdouts:
+            return
+        assert old.looks <= new.looks <= old.looks + 1
+        if new.looks > old.looks:
+            assert new.holdouts[-1].outcome in {"Decided", "Inconclusive"}
+        judged = new.holdouts[-1].outcome and not old.holdouts[-1].outcome
+        if judged and new.holdouts[-1].outcome in {"Suspect", "TooFew"}:
+            assert new.looks == old.looks
+        if new.holdouts[-1].digest != old.holdouts[-1].digest and not self.world.late:
+            assert old.holdouts[-1].outcome
+            assert not self.holes & set(new.holdouts[-1].partitions)
+            assert not self.lifted & set(new.holdouts[-1].partitions)
+
+    def looks_are_shared_by_all_that_are_judged_on_a_holdout(self) -> None:
+        spent: dict[tuple[str, ...], int] = {}
+        for g in self.ours():
+            for look in g.status.evaluation.holdouts if g.status.evaluation else ():
+                rows = tuple(look.partitions)
+                spent[rows] = spent.get(rows, 0) + look.looks
+        assert max(spent.values(), default=0) <= MOST_LOOKS, spent
+
+    # Once nothing more is written, and nothing is seen late.
+
+    def at_rest(self) -> None:
+        status, generations = self.world.update.status, self.ours()
+        current = live_of(generations)
+        assert (status.live.name if status.live else None) == (
+            current.metadata.name if current else None
+        )
+        initial = self.world.update.spec.model.initial.trained_through
+        assert status.cursor.trained_through == _through(current, initial)
+        holes = set(status.cursor.holes)
+        open_ones = [g for g in generations if under_way(g)]
+        for g in open_ones:
+            trained = set(g.spec.data.partitions) if g.spec.data else set()
+            assert not trained & holes or g.status.rollout.step_started_at
+        if not open_ones and (shared := self.rejected_twice(generations, holes)):
+            assert status.cursor.proposed == [max(shared)]
+        plan = self.world.plan
+        if plan and not plan.again and plan.wake_after is None:
+            assert plan.status.progress.waiting_for
+
+
+def _through(current: ModelGeneration | None, initial: datetime | None) -> datetime | None:
+    return current.status.trained_through if current else initial

@@ -1,0 +1,102 @@
+"""Histories that once broke a law of `laws.py`, each as short as it was found."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from lifecycle.laws import Laws
+from lifecycle.world import World, end_of, with_generation_one
+
+from springtide_api.generation import Ancestor, Range
+
+NOT_MENDED = pytest.mark.xfail(strict=True, reason="found by the laws, not mended yet")
+
+
+def watched(world: World) -> World:
+    Laws(world)
+    return world
+
+
+@NOT_MENDED
+def test_an_import_begun_while_a_candidate_waits_never_takes_the_place_of_that_candidate() -> None:
+    world = watched(World(seeded=False))
+    world.settle()
+    world.turns(2)
+    world.error = 0.02
+    for month in ("2025-01", "2025-02"):
+        world.months.append(month)
+        world.aucs[month] = (0.61, 0.60)
+    world.turns(6)
+    assert world.generation(1).status.reason == "ExtendHoldout"
+    world.lose("shop-g0")
+    world.target = replace(world.target, digest=None, number=None)
+    world.settle()
+    world.error = 0.002
+    world.months.append("2025-03")
+    world.turns(8)
+    assert world.update.status.live.name == "shop-g1"
+    assert world.update.status.cursor.trained_through is not None
+
+
+@NOT_MENDED
+def test_a_hole_that_is_lifted_before_any_promotion_never_lands_in_a_holdout() -> None:
+    world = watched(with_generation_one())
+    world.months.append("2025-03")
+    world.aucs["2025-03"] = (0.50, 0.50)
+    world.turns(6)
+    assert world.generation(2).status.reason == "HoldoutSuspect"
+    world.ask("quarantine@1")
+    world.turns(2)
+    world.ask("reject@2")
+    world.turns(2)
+    world.ask("unquarantine@3")
+    world.turns(2)
+    world.edit(training={"hyperparameters": {"learningRate": "1e-5"}})
+    world.turns(2)
+    assert "shop-g3" not in world.generations, "2025-03 was a hole and may not judge"
+    world.months.append("2025-04")
+    world.turns(6)
+    data = world.generation(3).spec.data
+    assert data.partitions == ["2025-02", "2025-03"]
+    assert data.holdout_partitions == ["2025-04"]
+
+
+@pytest.mark.parametrize("forged", [pytest.param("window", marks=NOT_MENDED), "parent"])
+def test_a_stranger_with_our_label_recipe_and_baseline_moves_neither_cursor_nor_parent(
+    forged: str,
+) -> None:
+    world = with_generation_one()
+    live = world.generation(1)
+    made = live.status.artifact.weights_digest
+    own = Ancestor(name="shop-g1", digest=made)
+    parent = Ancestor(name="shop-g0", digest=live.spec.parent.digest)
+    window = Range(from_=end_of("2025-01"), to=end_of("2026-11"))
+    data = live.spec.data
+    if forged == "window":
+        data = data.model_copy(update={"windows": [window]})
+    changes = {
+        "number": 7,
+        "baseline": own,
+        "parent": own if forged == "window" else parent,
+        "data": data,
+    }
+    world.forge(live.spec.model_copy(update=changes), labelled=True)
+    world.turns(8)
+    assert world.update.status.live.name == "shop-g1"
+    assert world.update.status.cursor.trained_through == end_of("2025-01")
+
+
+@NOT_MENDED
+def test_weights_of_live_are_not_collected_because_a_stranger_called_them_his_rows() -> None:
+    world = with_generation_one()
+    live = world.generation(1)
+    for number in range(7, 15):
+        rows = live.status.artifact.uri if number == 7 else live.spec.data.manifest
+        data = live.spec.data.model_copy(update={"manifest": rows})
+        spec = live.spec.model_copy(update={"number": number, "data": data})
+        world.forge(spec, labelled=False)
+    world.turns(8)
+    collected = [s.run.collect.delete for s in world.runs.values() if s.run.collect]
+    folder = live.status.artifact.uri.removeprefix("file://")
+    assert not any(folder in delete for delete in collected)

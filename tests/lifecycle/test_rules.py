@@ -1,0 +1,110 @@
+"""Which assertion holds which rule: windows, cursor, looks and the invariants, line by line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from lifecycle.laws import Laws
+
+TESTS = Path(__file__).parents[1]
+
+RULES = {
+    "Windows 1: trains on (cursor, t1], judged on (t1, t2], a partition on each side": (
+        "a_window_begins_at_the_cursor",
+        "test_a_run_trains_up_to_the_cut_and_is_judged_on_what_comes_after",
+    ),
+    "Windows 1: t2 ends the newest complete partition; markers": (
+        "test_a_partition_is_complete_when_it_ended_longer_ago_than_the_delays",
+        "test_a_partition_without_its_marker_is_not_complete",
+    ),
+    "Windows 1: promotion moves the cursor to t1": ("a_promotion_follows_proof_and_pods", "of_one"),
+    "Windows 1: no group straddles the cut; Tail cuts at a timestamp": (
+        "test_no_group_straddles_the_cut",
+        "test_tail_cuts_at_a_timestamp_and_equal_ones_stay_on_one_side",
+    ),
+    "Windows 2: the cursor is that of live; a rejection consumes nothing": (
+        "at_rest",
+        "a_window_begins_at_the_cursor",
+    ),
+    "Windows 2: holes are kept in status and at promotion in live's": (
+        "a_promotion_follows_proof_and_pods",
+        "holes_count_for_nothing",
+    ),
+    "Windows 2: holes never count, a lifted one trains next and never judges": (
+        "holes_count_for_nothing",
+        "of_looks",
+        "test_a_lifted_hole_joins_the_next_training_rows_and_never_a_holdout",
+    ),
+    "Windows 2: a quarantined holdout keeps the candidate, untrained": (
+        "test_a_suspect_holdout_holds_the_candidate_and_the_next_clean_month_judges_it_untrained",
+    ),
+    "Windows 2: quarantining a training partition retires the candidate": ("at_rest",),
+    "Windows 2: a hold ends only by a person": ("of_change",),
+    "Windows 3: nothing is judged twice but by retry": ("nothing_is_judged_twice",),
+    "Windows 3: the manifest covers rows, holdout and holes": (
+        "test_the_digest_is_that_of_the_manifest_and_covers_window_holdout_holes_and_rows",
+    ),
+    "Windows 3: two rejections that share a partition hold the third; the newest is proposed": (
+        "no_third_run_on_rows_that_were_rejected_twice",
+        "at_rest",
+    ),
+    "Windows 4: maxRows takes the oldest whole partitions": (
+        "test_max_rows_takes_the_oldest_whole_partitions_and_the_rest_is_pending",
+        "test_with_max_rows_the_holdout_is_its_number_of_eligible_partitions_after_the_cut",
+    ),
+    "Windows 5: training and every holdout are disjoint; reserved entities never train": (
+        "a_window_begins_at_the_cursor",
+        "of_one",
+        "test_reserved_entities_never_train_but_stay_in_holdouts",
+    ),
+    "Windows 5: historical shards are those of promoted ancestors": (
+        "historical_shards_are_those_of_the_ancestors",
+    ),
+    "Windows 5: the gate sees one artifact": ("of_change",),
+    "Verdicts 2: NaN, missing, stale and foreign numbers never pass": ("numbers_prove",),
+    "Verdicts 4: a suspect holdout spends no look": ("of_one", "of_looks"),
+    "Verdicts 5: no other run starts while a candidate waits": ("one_run_at_a_time",),
+    "Verdicts 5: counts decide before scoring where they suffice": (
+        "a_look_has_its_share_of_the_error",
+        "test_counts_that_cannot_decide_spend_no_look",
+    ),
+    "Verdicts 5: at most 3 looks, each at its share of the error": (
+        "of_one",
+        "a_look_has_its_share_of_the_error",
+    ),
+    "Verdicts 5: looks are recorded per holdout and across retries": (
+        "looks_are_shared_by_all_that_are_judged_on_a_holdout",
+    ),
+    "Verdicts 7: the first generation has no baseline": (
+        "a_window_begins_at_the_cursor",
+        "numbers_prove",
+    ),
+    "Verdicts 9: a verdict says why": ("of_one",),
+    "Verdicts 10: a run works on its snapshot": ("a_job_is_recorded_before_it_is_made",),
+    "Invariant: never two candidates": ("of_world", "one_run_at_a_time"),
+    "Invariant: only accepted digests are served, an aborted generation never again": (
+        "only_an_accepted_generation_is_served",
+        "of_world",
+    ),
+    "Invariant: a rejected generation is never a parent": ("of_one",),
+    "Invariant: a verdict is in status before Jobs go": (
+        "a_job_goes_after_what_it_did_is_in_status",
+    ),
+    "Invariant: one Job for each attempt, recorded before it is made": (
+        "a_job_is_recorded_before_it_is_made",
+    ),
+    "Invariant: every wait ends": ("at_rest",),
+    "Promotion: verdict, start, apply, availability, then live; its parent still live": (
+        "a_promotion_follows_proof_and_pods",
+    ),
+    "Collection: nothing goes that anything still names": ("nothing_is_collected_that_is_named",),
+}
+"""Rules of windows, cursor and looks and the invariants, by the laws and tests that hold them."""
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_rule_is_held_by_an_assertion_that_is_there(rule: str) -> None:
+    there = "".join(file.read_text(encoding="utf-8") for file in TESTS.rglob("test_*.py"))
+    for name in RULES[rule]:
+        assert hasattr(Laws, name) or f"def {name}(" in there, name
