@@ -1,0 +1,98 @@
+"""A namespace is deleted with a live update in it: it goes, and the operator lets it go."""
+
+import json
+import time
+
+import pytest
+from e2e import owner
+from story.place import SYSTEM
+from story.scene import UPDATE
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+
+GONE_WITHIN = 60
+SETTLED = 3.0
+"""Seconds in which what was under way when the namespace went may still end."""
+QUIET = 15.0
+"""Seconds without a word about it: the first retries would come in them."""
+FINALIZER = "springtide.dev/roll"
+NEVER_READY = """
+case "$(cat /etc/pod/generation)" in
+  ""|0) exec python -m springtide_server ;;
+  *) exec sleep infinity ;;
+esac
+"""
+
+
+def trains_for_ever(spec):
+    options = spec["training"]["hyperparameters"]
+    del options["epochs"]
+    options["maxSteps"] = 100_000
+
+
+def serves_generation_0_alone(deployment):
+    (container,) = deployment["template"]["spec"]["containers"]
+    container["command"] = ["sh", "-c", NEVER_READY]
+
+
+def operators(scene):
+    """Each pod of the operator with the restarts of its container."""
+    chosen = "--selector=app.kubernetes.io/name=springtide"
+    pods = scene.kubectl.get("pods", f"--namespace={SYSTEM}", chosen)["items"]
+    return {
+        pod["metadata"]["uid"]: pod["status"]["containerStatuses"][0]["restartCount"]
+        for pod in pods
+    }
+
+
+def said(scene, since):
+    """What the operator has logged about the namespace since a moment, one entry a line."""
+    command = ("logs", "deployment/springtide", f"--since-time={since}")
+    text = scene.kubectl(f"--namespace={SYSTEM}", *command)
+    entries = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+    return [one for one in entries if scene.namespace in json.dumps(one)]
+
+
+def now():
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def delete(scene):
+    """Delete the namespace; then the operator has nothing more to say about it."""
+    before = operators(scene)
+    scene.kubectl("delete", "namespace", scene.namespace, "--wait", f"--timeout={GONE_WITHIN}s")
+    time.sleep(SETTLED)
+    gone = now()
+    time.sleep(QUIET)
+    assert said(scene, gone) == []
+    assert operators(scene) == before
+
+
+@pytest.mark.survives(
+    "People",
+    "the namespace is deleted in the middle of training, on a real cluster",
+    "it is gone within 60 s; the operator does not restart, and from 3 s after the end it logs"
+    " nothing about it for 15 s",
+)
+def test_a_namespace_deleted_in_training_is_gone_within_a_minute(small):
+    scene = small("leaving")
+    scene.begin(head=False, change=trains_for_ever)
+    owner.until(lambda: scene.checkpoints(1), "a checkpoint", seconds=180)
+    delete(scene)
+
+
+@pytest.mark.survives(
+    "People",
+    "the namespace is deleted in the middle of a roll whose pods do not get ready",
+    "its finalizer holds nothing up: gone within 60 s; the operator does not restart, and from 3 s"
+    " after the end it logs nothing about it for 15 s",
+)
+@pytest.mark.faults
+def test_a_namespace_deleted_in_a_roll_is_gone_within_a_minute(small):
+    scene = small("rolling")
+    scene.begin(server=serves_generation_0_alone)
+    scene.goes_live(0)
+    scene.wait(lambda now: now["phase"] == "RollingOut", what="the roll of generation 1")
+    owner.until(lambda: len(scene.served()["pods"]) == 3, "a pod of generation 1")
+    assert FINALIZER in scene.get(f"iu/{UPDATE}")["metadata"]["finalizers"]
+    delete(scene)
