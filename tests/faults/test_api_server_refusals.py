@@ -1,6 +1,7 @@
 """The API server refuses writes: once, for a while, to everybody, or what it has done already."""
 
 import asyncio
+import contextlib
 import itertools
 import time
 
@@ -17,29 +18,53 @@ RETRIED_SECONDS = 5
 CODES = (400, 403, 404, 409, 422, 500)
 
 
-def status_of_update(call):
-    return call.path.endswith("/incrementalupdates/shop/status") and bool(call.number)
+def status_of(name):
+    return lambda call: call.path.endswith(f"/{name}/status") and bool(call.number)
 
 
 @pytest.mark.survives(
     "API server",
-    "answers 400, 403, 404, 409, 422 or 500 to one write of a status",
+    "answers 400, 403, 404, 409, 422 or 500 to one write of an update's status, or of a "
+    "generation's",
     "written again within 5 s, without any event that asks for it",
 )
 async def test_a_status_that_is_refused_once_is_written_within_five_seconds(ground, proxy):
-    await asyncio.gather(*(refused_once(ground, proxy, code) for code in CODES))
+    await asyncio.gather(
+        *(of_update(ground, proxy, code) for code in CODES),
+        *(of_generation(ground, proxy, code) for code in CODES),
+    )
 
 
-async def refused_once(ground, proxy, code):
+async def of_update(ground, proxy, code):
     scene = await ground.scene()
     await scene.declare()
     await scene.start(through=proxy.connection)
     await play(scene, LIFE[:1])
-    await asyncio.sleep(2)  # what was on its way has come
-    with proxy.ruled(refuse(code, of=Nth(1, within(scene, status_of_update)))):
+    async with refused_once(scene, proxy, code, "shop"):
         await scene.edit(suspend=True)
         await scene.until(lambda scene: scene.told.get("phase") == "Suspended", seconds=30)
-        tried = [call for call in proxy.writes if within(scene, status_of_update)(call)]
+
+
+async def of_generation(ground, proxy, code):
+    scene = await ground.scene(prompt=False)
+    await scene.declare()
+    await scene.start(through=proxy.connection)
+    await scene.until(lambda scene: scene.started)
+    async with refused_once(scene, proxy, code, "shop-g0"):
+        (job,) = scene.started.values()
+        await scene.end(job)
+        await scene.until(lambda scene: scene.generation(0).get("artifact"), seconds=30)
+
+
+@contextlib.asynccontextmanager
+async def refused_once(scene, proxy, code, name):
+    """Refuse the one write of the status of an object that something now leads to."""
+    await asyncio.sleep(2)  # what was on its way has come
+    picked = within(scene, status_of(name))
+    with proxy.ruled(refuse(code, of=Nth(1, picked))):
+        before = len(proxy.writes)
+        yield
+        tried = [call for call in proxy.writes[before:] if picked(call)]
         await scene.until(lambda scene: tried[-1].status)  # the watch may have been faster
     refused = next(index for index, call in enumerate(tried) if call.status == code)
     assert tried[refused + 1].at - tried[refused].at < RETRIED_SECONDS

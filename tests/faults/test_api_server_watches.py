@@ -9,7 +9,8 @@ from faults.life import play
 from faults.rules import end_watch, error_event, rewrite
 from faults.test_crashes import lasting, undisturbed
 
-from springtide_operator.cluster.kinds import GENERATION, JOB, UPDATE
+from springtide_operator.cluster.kinds import DEPLOYMENT, POD, UPDATE
+from springtide_operator.cluster.watching import LABELS
 
 pytestmark = pytest.mark.apiserver
 
@@ -65,20 +66,20 @@ def held(operator, kind):
 
 
 async def listed(scene, kind):
-    items = (await scene.client.list_all(kind, scene.namespace)).items
+    items = (await scene.client.list_all(kind, scene.namespace, labels=LABELS[kind])).items
     return {(raw["metadata"]["name"], raw["metadata"]["resourceVersion"]) for raw in items}
 
 
 async def as_listed(scene, operator):
-    return all(
-        [held(operator, kind) == await listed(scene, kind) for kind in (UPDATE, GENERATION, JOB)]
-    )
+    return all([held(operator, kind) == await listed(scene, kind) for kind in LABELS])
 
 
 @pytest.mark.survives(
     "API server",
-    "answers 410 to every watch after updates were created, edited, deleted and made anew unseen",
-    "holds what a fresh list says within 5 s; nothing is written for what was deleted",
+    "answers 410 to every watch after updates were created, edited, deleted and made anew unseen, "
+    "and pods and Deployments with them",
+    "holds what a fresh list of each kind says within 5 s; nothing is written for an update that "
+    "was deleted, nor to its generations and Jobs, also when its pod and Deployment go later",
 )
 async def test_what_happened_in_a_gap_is_known_after_it_and_the_dead_are_left_alone(ground, proxy):
     scene = await ground.scene(prompt=False)
@@ -90,13 +91,21 @@ async def test_what_happened_in_a_gap_is_known_after_it_and_the_dead_are_left_al
     proxy.rules.append(open_watches)
     operator = await scene.start(through=proxy.connection)
     await scene.until(lambda scene: len(scene.jobs()) == len(names))
+    pods = {name: await pod_of(scene, name) for name in names}
+    while len(held(operator, POD)) < len(names):
+        await asyncio.sleep(0.1)
 
     gap.opened.set()
-    dead = []
+    dead = ["/gone", '"gone']
     for name in ("gone", "again"):
-        raw = await scene.client.get(UPDATE, scene.namespace, name)
-        dead.append(raw["metadata"]["uid"])
-        await scene.client.delete(UPDATE, scene.namespace, name, uid=dead[-1])
+        uid = (await scene.client.get(UPDATE, scene.namespace, name))["metadata"]["uid"]
+        dead.append(uid)
+        await scene.client.delete(UPDATE, scene.namespace, name, uid=uid)
+    await delete(scene, POD, pods["left"])
+    await pod_of(scene, "left")
+    await scene.status(POD, pods["edited"], {"phase": "Running"})
+    await delete(scene, DEPLOYMENT, await ranker(scene, "left"))
+    await scale(scene, "edited")
     await scene.declare_update("again", "ranker-again")
     await scene.declare("new", "ranker-new")
     await scene.edit("edited", suspend=True)
@@ -109,9 +118,35 @@ async def test_what_happened_in_a_gap_is_known_after_it_and_the_dead_are_left_al
 
     await scene.until(lambda scene: all(phase(scene, name) for name in ("again", "new")))
     await scene.until(lambda scene: phase(scene, "edited") == "Suspended")
+    await delete(scene, POD, pods["gone"])
+    await delete(scene, DEPLOYMENT, await ranker(scene, "gone"))
+    await asyncio.sleep(2)
     written = proxy.writes[before:]
     assert written
-    assert [call for call in written if any(uid in call.url + call.body for uid in dead)] == []
+    said = [f"{call.verb} {call.url} {call.body}" for call in written]
+    assert [each for each in said if any(word in each for word in dead)] == []
+
+
+async def pod_of(scene, name):
+    """Make a pod of the Job of an update."""
+    (job,) = [raw for raw in scene.started.values() if raw["metadata"]["name"].startswith(name)]
+    return await scene.pod(job, "Pending", None, "")
+
+
+async def delete(scene, kind, raw):
+    metadata = raw["metadata"]
+    place = scene.namespace, metadata["name"]
+    await scene.client.delete(kind, *place, uid=metadata["uid"])
+
+
+async def ranker(scene, name):
+    return await scene.client.get(DEPLOYMENT, scene.namespace, f"ranker-{name}")
+
+
+async def scale(scene, name):
+    metadata = {"namespace": scene.namespace, "name": f"ranker-{name}"}
+    body = {"metadata": metadata, "spec": {"replicas": 3}}
+    await scene.client.apply(DEPLOYMENT, body, manager="person", force=True)
 
 
 def phase(scene, name):
