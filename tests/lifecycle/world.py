@@ -12,7 +12,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from lifecycle.answers import MONTHS as MONTHS
-from lifecycle.answers import answer
+from lifecycle.answers import answer, spoilt
 from lifecycle.answers import digest as digest
 from lifecycle.answers import end_of as end_of
 from lifecycle.answers import start_of as start_of
@@ -71,6 +71,8 @@ class World:
         """Months of data that are there."""
         self.aucs: dict[str, tuple[float, float]] = {}
         """Candidate's and live's AUC on a holdout that ends with this month."""
+        self.lie = ""
+        """How the next evaluation spoils its result, one of SPOILT."""
         self.error = 0.004
         """Half of an interval."""
         self.update = IncrementalUpdate(
@@ -397,16 +399,6 @@ class World:
         self.generations[name] = ModelGeneration(metadata=metadata, spec=spec)
         return name
 
-    def evaluations(self) -> list[str]:
-        """Evaluations that are under way and may still end."""
-        return sorted(
-            name
-            for name, job in self.jobs.items()
-            if job.stage == "evaluate"
-            and not job.finished
-            and f"shop-g{job.number}" in self.generations
-        )
-
     def roll_pods(self) -> None:
         """Let the Deployments finish their roll, if their pods get ready at all."""
         for name, target in self.targets.items():
@@ -418,7 +410,10 @@ class World:
         for name, job in list(self.jobs.items()):
             lost = job.stage == "evaluate" and f"shop-g{job.number}" not in self.generations
             if job.result is None and not job.suspended and not job.failed and not lost:
-                self.succeed(name, self._result(self.runs[name]))
+                result: Result | None = self._result(self.runs[name])
+                if job.stage == "evaluate" and self.lie:
+                    result, self.lie = spoilt(result, self.lie), ""
+                self.succeed(name, result)
 
     def succeed(self, name: str, result: Result | None) -> None:
         self.jobs[name] = replace(
