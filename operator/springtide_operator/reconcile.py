@@ -188,7 +188,11 @@ class Reconciler:
         left = self._written.get(key, float("-inf")) + pause - time.monotonic()
         if left > 0 and not plan.facts:
             return left
-        await self.hands.statuses.write(UPDATE, key, status, UpdateStatus)
+        try:
+            await self.hands.statuses.write(UPDATE, key, status, UpdateStatus)
+        except errors.Conflict as error:
+            error.retry_after = STATUS_SECONDS  # whoever writes so often wakes us as often
+            raise
         self._written[key] = time.monotonic()
         return 0.0
 
