@@ -1,7 +1,8 @@
-"""Looks for data on a disk of 1 MiB with ever more of it free; prints how each pod ended.
+"""Does a stage on a disk with ever more of it free; prints how each pod ended.
 
 Run by `test_disk_full.py` in a mount namespace of its own: `unshare --mount python small_disk.py
-<run file> <folder>`.
+<run file> <folder>`. After each pod that found the disk full there is room for the next one. Ends
+with the first pod that gets through at once.
 """
 
 import json
@@ -9,41 +10,106 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from springtide_api.contract import RunFile
-from springtide_trainer.rows import verify
+import pyarrow.parquet as pq
+
+from springtide_api.contract import Result, RunFile
+from springtide_trainer import artifact, rows
 from springtide_trainer.stage import conclude
 from springtide_trainer.storage import Home
 
-SIZE = 1 << 20
+SIZE = 8 << 20
 PAGE = 4096
+TIMES = 12
+"""So many times is the disk full, if what a stage writes has as many pages."""
 
 
 def main(run: RunFile, disk: Path) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(disk)], check=True)
     home = Home(Path(run.home))
-    for free in range(32):
-        with (disk / "ballast").open("wb") as ballast:
-            os.posix_fallocate(ballast.fileno(), 0, SIZE - free * PAGE)
-        ending = conclude(run, home, "pod-1")
-        (disk / "ballast").unlink()
+    undisturbed = conclude(run, home, "pod-0")
+    assert undisturbed.code == 0, undisturbed
+    step = max(1, used(disk) // (TIMES * PAGE)) * PAGE
+    shutil.rmtree(home.path)
+    for free in range(0, SIZE, step):
+        with ballast(disk, free):
+            ending = conclude(run, home, "pod-1")
+        left = [path.name for path in (home.path / "tmp").iterdir()]
+        kept = [path.name for path in whole(home)]
         again = conclude(run, home, "pod-2")
+        whole(home)
         print(
             json.dumps(
                 {
-                    "free": free * PAGE,
                     "code": ending.code,
                     "failure": ending.result.failure and ending.result.failure.plain(),
+                    "left": left,
+                    "kept": kept,
                     "again": again.code,
-                    "window": again.result.probe.window is not None,
-                    "left": [path.name for path in (home.path / "tmp").iterdir()],
+                    "same": made(again.result) == made(undisturbed.result),
                 }
             )
         )
-        for rows in (home.path / "data").iterdir():
-            verify(rows, f"sha256:{rows.name.removeprefix('sha256-')}")
         shutil.rmtree(home.path)
+        if ending.code == 0:
+            return
+
+
+@contextmanager
+def ballast(disk: Path, free: int) -> Iterator[None]:
+    """Leave so many bytes of the disk free, and all of them at the end."""
+    with (disk / "ballast").open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, SIZE - free)
+    yield
+    (disk / "ballast").unlink()
+
+
+def used(disk: Path) -> int:
+    return shutil.disk_usage(disk).used
+
+
+def whole(home: Home) -> list[Path]:
+    """List what lies at its final place, each checked to its last byte."""
+    found = {
+        kind: sorted(home.path.glob(pattern))
+        for kind, pattern in {
+            "artifacts": "artifacts/*",
+            "checkpoints": "checkpoints/*/*",
+            "data": "data/*",
+            "reports": "reports/*",
+            "results": "results/*",
+        }.items()
+    }
+    for folder in found["artifacts"]:
+        artifact.verify(folder, folder.name.replace("-", ":", 1))
+    for folder in found["checkpoints"]:
+        artifact.verify(folder, f"sha256:{artifact.file_digest(folder / artifact.MANIFEST)}")
+    for folder in found["data"]:
+        rows.verify(folder, folder.name.replace("-", ":", 1))
+    for folder in found["reports"]:
+        json.loads((folder / "metrics.json").read_text())
+        assert (folder / "report.html").read_text().rstrip().endswith("</html>")
+        pq.read_table(folder / "scores.parquet")
+    for file in found["results"]:
+        Result.model_validate_json(file.read_bytes())
+    return [path for paths in found.values() for path in paths]
+
+
+def made(result: Result) -> object:
+    """Return what must not depend on how often the disk was full."""
+    match result:
+        case Result(imported=imported) if imported:
+            return imported.digest
+        case Result(probe=probe) if probe:
+            return probe.window and probe.window.digest
+        case Result(train=train) if train:
+            return train.artifact.digest
+        case Result(evaluate=evaluate) if evaluate:
+            return evaluate.rules
+    return None
 
 
 if __name__ == "__main__":
