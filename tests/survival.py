@@ -22,6 +22,7 @@ AREAS = {
     "Data": "What arrives as data.",
     "Model": "What is given as a model.",
     "Results": "What a Job hands back.",
+    "At rest": "What is written while nothing, or little, happens.",
     "Requests": "What a client sends to the reference server.",
 }
 """The sections of the page, in order."""
