@@ -6,7 +6,8 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from lifecycle.world import MONTHS, World
+from lifecycle.declared import SPEC, TWO_TARGETS
+from lifecycle.world import MONTHS, World, digest
 
 from springtide_api.names import FINALIZER
 from springtide_operator.lifecycle.decide import decide
@@ -90,8 +91,63 @@ def test_rejected_generations_are_kept_as_far_as_the_history_says() -> None:
         world.turns(6)
         world.ask(f"quarantine@{month}")
         world.turns(6)
-    rejected = [g for g in world.generations.values() if g.status.verdict == "Rejected"]
-    assert len(rejected) <= 2, "one by the history, and the highest number"
+
+    def rejected() -> int:
+        return sum(g.status.verdict == "Rejected" for g in world.generations.values())
+
+    assert rejected() >= 4, "what was tried on rows after the cursor counts for the next run"
+    world.ask("reject@hold")
+    world.months = [*world.months, MONTHS[6], MONTHS[7]]
+    world.turns(8)
+    assert world.update.status.live.number > 1
+    assert rejected() <= 1
+
+
+@pytest.mark.parametrize("kept", [0, 5])
+def test_rejections_count_however_few_are_kept(kept: int) -> None:
+    world = after_promotions(1, rejected=kept)
+    world.error = 0.001
+    for month in MONTHS[2:10]:
+        world.months = [*world.months, month]
+        world.aucs[month] = (0.55, 0.66)
+        world.turns(5)
+    assert max(g.spec.number for g in world.generations.values()) == 3
+    assert world.update.status.cursor.proposed == ["2025-02"]
+
+
+@pytest.mark.parametrize("kept", [0, 5])
+def test_looks_count_however_few_generations_are_kept(kept: int) -> None:
+    world = after_promotions(1, rejected=kept)
+    world.error = 0.02
+    world.months = [*world.months, "2025-03"]
+    world.aucs["2025-03"] = (0.61, 0.60)
+    world.turns(6)
+    for token in range(6):
+        world.ask(f"reject@{token}")
+        world.turns(2)
+        world.ask(f"retry@{token}")
+        world.turns(5)
+    judged = [run for run in world.runs.values() if run.run.evaluate and run.run.number > 1]
+    assert len(judged) == 3
+
+
+@pytest.mark.parametrize("kept", [0, 5])
+def test_the_runs_of_a_day_count_however_few_generations_are_kept(kept: int) -> None:
+    world = World()
+    world.edit(
+        history={"rejected": kept},
+        trigger={"onData": {"pollInterval": "1m"}, "maxRunsPerDay": 3},
+    )
+    world.settle()
+    world.error = 0.001
+    world.months = MONTHS[:2]
+    world.turns(8)
+    for month in MONTHS[2:13]:
+        world.months = [*world.months, month]
+        world.aucs[month] = (0.55, 0.66)
+        world.ask(f"quarantine@{month}")
+        world.turns(5)
+    assert sum("-train-" in name for name in world.job_names_ever) == 3
 
 
 def test_the_finalizer_is_held_only_during_a_roll() -> None:
@@ -212,7 +268,7 @@ def test_gpus_are_asked_for_training_and_evaluation_alone() -> None:
 
 
 @pytest.mark.survives(
-    "Storage",
+    "Jobs and pods",
     "old weights cannot be deleted",
     "tried again every 10 minutes, each failure an Event; nothing else waits for it",
 )
@@ -232,3 +288,77 @@ def test_weights_that_cannot_be_deleted_are_asked_for_only_now_and_then() -> Non
     assert 2 <= len(refused) <= began // 10 + 1
     assert world.events.count("CollectFailed") in {len(refused), len(refused) - 1}
     assert world.update.status.live.number == 5
+
+
+def deleted_in_a_roll() -> World:
+    world = after_promotions(1)
+    world.months = [*world.months, "2025-03"]
+    world.pods_ready = False
+    while world.target.number != 2:
+        world.turn()
+    world._meta(deletion_timestamp=world.now)
+    return world
+
+
+@pytest.mark.survives(
+    "People",
+    "the update is deleted in the middle of a roll, and the pods of live do not all get ready"
+    " again",
+    "gone once no target asks for the pods of the roll; the rest is the Deployment's",
+)
+def test_an_update_deleted_in_a_roll_does_not_wait_for_the_pods_of_live() -> None:
+    world = deleted_in_a_roll()
+    world.settle()
+    assert world.target.number == 1
+    assert world.target.available == 0
+    assert world.update.metadata.finalizers == ()
+    assert world.generation(2).status.rollout.reverted_at
+
+
+@pytest.mark.survives(
+    "People",
+    "the update is deleted in the middle of a roll, and somebody else set our variables",
+    "gone; his value stays, and `NotTakenBack` names it and who set it, as far as he is known",
+)
+@pytest.mark.parametrize(
+    "change", [{"foreign_manager": "helm"}, {"digest": digest("theirs")}], ids=["taken", "set"]
+)
+def test_an_update_deleted_in_a_roll_leaves_what_somebody_else_set(change: dict) -> None:
+    world = deleted_in_a_roll()
+    world.target = replace(world.target, **change)
+    carried = world.target.digest
+    said = []
+    for _ in range(4):
+        said += [event for event in world.step().events if event.reason == "NotTakenBack"]
+    assert world.target.digest == carried
+    assert world.update.metadata.finalizers == ()
+    (event,) = said
+    assert f"Deployment ranker (MODEL_DIGEST={carried}" in event.message
+    assert change.get("foreign_manager", "") in event.message
+
+
+def test_an_update_deleted_in_a_roll_takes_back_what_it_can() -> None:
+    world = World(spec={**SPEC, **TWO_TARGETS})
+    world.settle()
+    world.months = MONTHS[:2]
+    world.turns(8)
+    world.months = MONTHS[:3]
+    world.pods_ready = False
+    while world.target.number != 2:
+        world.turn()
+    world.target = replace(world.target, foreign_manager="helm")
+    world._meta(deletion_timestamp=world.now)
+    world.settle()
+    assert [t.number for t in world.targets.values()] == [2, 1]
+    assert world.update.metadata.finalizers == ()
+
+
+def test_an_update_deleted_after_its_roll_was_wiped_too_often_is_gone() -> None:
+    world = deleted_in_a_roll()
+    reapplied = [world.now] * 3
+    targets = [t.model_copy(update={"reapplied": reapplied}) for t in world.update.status.targets]
+    status = world.update.status.model_copy(update={"targets": targets})
+    world.update = world.update.model_copy(update={"status": status})
+    world.target = replace(world.target, digest=None, number=None)
+    world.settle()
+    assert world.update.metadata.finalizers == ()

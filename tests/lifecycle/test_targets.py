@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
+from lifecycle.declared import SPEC, TWO_TARGETS
 from lifecycle.world import World, digest, end_of, with_generation_one
 
 
@@ -227,3 +229,150 @@ def test_a_roll_that_goes_back_names_the_time_that_it_was_given_not_an_edited_on
     world.turns(8)
     reason = world.generation(2).status.rollout.abort_reason
     assert "after 10m (rollout.deadline)" in reason
+
+
+def two_targets_on_generation_one() -> World:
+    world = World(spec={**SPEC, **TWO_TARGETS})
+    world.settle()
+    world.months = ["2025-01", "2025-02"]
+    world.turns(8)
+    return world
+
+
+def until_start(world: World, number: int) -> None:
+    """Go on to the write that begins a roll, and no further."""
+    name = f"shop-g{number}"
+    while not (
+        name in world.generations and world.generation(number).status.rollout.step_started_at
+    ):
+        world.now += timedelta(seconds=5)
+        world.run_jobs()
+        world.step()
+
+
+@pytest.mark.survives(
+    "Operator",
+    "it is away for longer than `rollout.deadline` after the start of a roll is recorded, before"
+    " the first apply or between two",
+    "the deadline counts anew from the apply: the new pods get all of it",
+)
+@pytest.mark.parametrize("applied", [0, 1])
+def test_a_roll_whose_apply_comes_late_has_its_whole_time_from_then_on(applied: int) -> None:
+    world = two_targets_on_generation_one()
+    world.months.append("2025-03")
+    until_start(world, 2)
+    world.step()  # the finalizer
+    world.die(applied)
+    assert [t.number for t in world.targets.values()].count(2) == applied
+    world.now += timedelta(minutes=11)
+    world.pods_ready = False
+    world.settle()
+    assert [t.number for t in world.targets.values()] == [2, 2]
+    assert world.generation(2).status.rollout.deadline == world.now + timedelta(minutes=10)
+    world.turns(4)
+    assert world.generation(2).status.rollout.abort_reason == ""
+    world.turns(1)
+    assert "after 10m (rollout.deadline)" in world.generation(2).status.rollout.abort_reason
+
+
+def test_a_change_of_the_owner_before_the_late_apply_is_what_the_roll_begins_with() -> None:
+    world = World()
+    world.target = replace(world.target, template=digest("owner's"))
+    world.settle()
+    world.months = ["2025-01", "2025-02"]
+    world.turns(8)
+    world.months.append("2025-03")
+    until_start(world, 2)
+    world.now += timedelta(minutes=11)
+    world.target = replace(world.target, template=digest("another"), available=0, updated=0)
+    world.settle()
+    assert world.target.number == 2
+    assert world.generation(2).status.rollout.templates[0].digest == digest("another")
+    world.turns(2)
+    assert world.generation(2).status.rollout.promoted_at
+
+
+def test_a_roll_whose_apply_follows_at_once_is_begun_by_one_write() -> None:
+    world = with_generation_one()
+    world.months.append("2025-03")
+    until_start(world, 2)
+    began = world.generation(2)
+    while world.target.number != 2:
+        world.step()
+    assert world.generation(2) == began
+
+
+def test_a_roll_that_is_wiped_again_and_again_has_no_more_time_for_it() -> None:
+    world = with_generation_one()
+    world.months.append("2025-03")
+    world.pods_ready = False
+    while world.target.number != 2:
+        world.turn()
+    due = world.generation(2).status.rollout.deadline
+    for _ in range(3):
+        world.target = replace(world.target, digest=None, number=None)
+        world.now += timedelta(minutes=2)
+        world.settle()
+    assert world.generation(2).status.rollout.deadline == due
+    world.target = replace(world.target, digest=None, number=None)
+    world.turns(5)
+    assert "wiped again" in world.generation(2).status.rollout.abort_reason
+
+
+@pytest.mark.survives(
+    "Deployments",
+    "a Deployment is taken out of `rollout.targets` during a roll that goes back, and put back"
+    " later",
+    "it is brought from the aborted generation to live, no `FieldConflict` is told, and the next"
+    " roll takes it along",
+)
+def test_a_target_that_was_none_for_a_while_is_brought_from_what_we_put_there_to_live() -> None:
+    world = two_targets_on_generation_one()
+    rollout = world.spec["rollout"]
+    world.months.append("2025-03")
+    world.pods_ready = False
+    while world.targets["reranker"].number != 2:
+        world.turn()
+    world.edit(rollout={**rollout, "targets": rollout["targets"][:1]})
+    world.turns(6)
+    world.pods_ready = True
+    world.turns(2)
+    assert [t.number for t in world.targets.values()] == [1, 2]
+    assert world.generation(2).status.rollout.reverted_at
+
+    told = len(world.events)
+    world.edit(rollout=rollout)
+    world.turns(1)
+    assert [t.number for t in world.targets.values()] == [1, 1]
+    assert "FieldConflict" not in world.events[told:]
+    world.months.append("2025-04")
+    world.turns(6)
+    assert [t.number for t in world.targets.values()] == [3, 3]
+
+
+def test_a_target_put_back_where_nothing_is_live_loses_what_we_put_there() -> None:
+    world = World(spec={**SPEC, **TWO_TARGETS})
+    world.pods_ready = False
+    world.settle()
+    world.months = ["2025-01", "2025-02"]
+    rollout = world.spec["rollout"]
+    while world.targets["reranker"].number != 1:
+        world.turn()
+    world.edit(rollout={**rollout, "targets": rollout["targets"][:1]})
+    world.turns(8)
+    assert [t.number for t in world.targets.values()] == [None, 1]
+    world.edit(rollout=rollout)
+    world.settle()
+    assert [t.digest for t in world.targets.values()] == [None, None]
+
+
+def test_what_somebody_else_set_to_an_older_digest_of_ours_stays() -> None:
+    world = with_generation_one()
+    world.months.append("2025-03")
+    world.turns(8)
+    first = world.generation(1).status.artifact.served_digest
+    world.target = replace(world.target, digest=first, number=1, foreign_manager="kubectl-rollout")
+    world.turns(2)
+    assert world.target.digest == first
+    sync = next(c for c in world.update.status.conditions if c.type == "TargetsInSync")
+    assert sync.reason == "FieldConflict"

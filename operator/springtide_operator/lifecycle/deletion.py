@@ -1,7 +1,8 @@
 """The end of an update: a roll under way is undone, then it may go.
 
 Jobs and pods go by their owner reference. The finalizer is held only during a roll: without the
-operator there would be nobody to take back pods that never become available.
+operator there would be nobody to take back pods that never become available. It is dropped once
+no target asks for such pods; where somebody else's value stands in the way, an Event says so.
 """
 
 from __future__ import annotations
@@ -9,14 +10,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from springtide_api.names import FINALIZER
-from springtide_operator.lifecycle.lineage import candidate, rolling
-from springtide_operator.lifecycle.plan import HoldFinalizer, Step, WriteGeneration
-from springtide_operator.lifecycle.rollout import go_back
+from springtide_operator.lifecycle.lineage import candidate, live, rolling
+from springtide_operator.lifecycle.plan import Announcement, HoldFinalizer, Step
+from springtide_operator.lifecycle.rollout import not_carrying, with_rollout
+from springtide_operator.lifecycle.targets import serve
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
-    from springtide_operator.lifecycle.observation import Observation
+    from springtide_api.objects import ModelGeneration
+    from springtide_operator.lifecycle.observation import Observation, TargetSeen
 
 
 def let_go(seen: Observation, now: datetime) -> Step | None:
@@ -30,12 +34,36 @@ def let_go(seen: Observation, now: datetime) -> Step | None:
     if seen.namespace_terminating or under_way is None or not rolling(under_way):
         return Step(actions=(HoldFinalizer(present=False),))
     if not under_way.status.rollout.abort_reason:
-        rollout = under_way.status.rollout.model_copy(
-            update={"abort_reason": "the IncrementalUpdate was deleted during the roll"}
-        )
-        status = under_way.status.model_copy(update={"rollout": rollout})
-        return Step(actions=(WriteGeneration(under_way.metadata.name, status),))
-    return go_back(seen, under_way, now)
+        why = "the IncrementalUpdate was deleted during the roll"
+        return Step(actions=(with_rollout(under_way, {"abort_reason": why}),))
+    return _undo(seen, under_way, now)
+
+
+def _undo(seen: Observation, aborted: ModelGeneration, now: datetime) -> Step:
+    """Take back what can be taken back; for the pods of live, their Deployment cares alone."""
+    current, artifact = live(seen), aborted.status.artifact
+    there = [target for target in seen.targets if target.uid and target.digest is not None]
+    left = not_carrying(current, there) if current else there
+    carrying = [t for t in left if artifact and t.digest == artifact.served_digest]
+    if ours := [target for target in carrying if not target.foreign_manager]:
+        return Step(actions=tuple(serve(seen, current, target) for target in ours))
+    events = (_left(aborted, left),) if left else ()
+    if carrying:
+        return Step(actions=(HoldFinalizer(present=False),), events=events)
+    return Step(actions=(with_rollout(aborted, {"reverted_at": now}),), events=events)
+
+
+def _left(aborted: ModelGeneration, targets: Iterable[TargetSeen]) -> Announcement:
+    each = (
+        f"Deployment {t.target.target_ref.name} ({t.target.env.digest}={t.digest}"
+        f"{f', by {t.foreign_manager}' if t.foreign_manager else ''})"
+        for t in targets
+    )
+    message = (
+        f"deleted during the roll of {aborted.metadata.name}; somebody else's value stays on "
+        f"{', '.join(each)}; change it there"
+    )
+    return Announcement("NotTakenBack", message, "Warning")
 
 
 def hold_on(seen: Observation, now: datetime) -> Step | None:

@@ -18,7 +18,7 @@ from springtide_operator.lifecycle.plan import (
     Waiting,
     WriteGeneration,
 )
-from springtide_operator.lifecycle.targets import apply, blocked, conflict, idle, serve
+from springtide_operator.lifecycle.targets import apply, blocked, carried, conflict, idle, serve
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -50,6 +50,10 @@ def roll_out(seen: Observation, now: datetime) -> Step | None:
 def _move(seen: Observation, generation: ModelGeneration, now: datetime) -> Step:
     """One step of a begun roll: apply, then wait for availability, then promote."""
     if behind := not_carrying(generation, seen.targets):
+        if not all(carried(seen, generation, target) for target in behind) and (
+            late := _late_to_begin(seen, generation, now)
+        ):
+            return late
         step = apply(seen, generation, behind, now)
         if step.actions or step.waiting is None:
             return step
@@ -121,16 +125,26 @@ def _start(seen: Observation, generation: ModelGeneration, now: datetime) -> Ste
         return Step(waiting=Waiting("Suspended", message, "Roll"))
     name, current = generation.metadata.name, live(seen)
     parent = generation.spec.parent
+    if current and generation.spec.origin == "Imported":
+        return _retire(generation, f"{current.metadata.name} is live already", now)
     if parent and current and current.metadata.name != parent.name:
         return _retire(generation, f"its parent {parent.name} is live no more", now)
-    patience = duration(seen.update.spec.rollout.deadline)
-    started = {
-        "step_started_at": now,
-        "deadline": now + patience,
-        "templates": _templates(seen),
-    }
     event = Announcement("RollingOut", f"{name} goes to {_names(seen)}", generation=name)
-    return Step(actions=(_with_rollout(generation, started),), events=(event,))
+    return Step(actions=(with_rollout(generation, _begun(seen, now)),), events=(event,))
+
+
+def _late_to_begin(seen: Observation, generation: ModelGeneration, now: datetime) -> Step | None:
+    """Give a roll its whole time before its apply, where the operator was away since its start."""
+    patience = duration(seen.update.spec.rollout.deadline)
+    left = (generation.status.rollout.deadline or now) - now
+    if patience - left <= patience / 10:
+        return None
+    return Step(actions=(with_rollout(generation, _begun(seen, now)),))
+
+
+def _begun(seen: Observation, now: datetime) -> dict[str, object]:
+    patience = duration(seen.update.spec.rollout.deadline)
+    return {"step_started_at": now, "deadline": now + patience, "templates": _templates(seen)}
 
 
 def _retire(generation: ModelGeneration, why: str, now: datetime) -> Step:
@@ -144,7 +158,8 @@ def _names(seen: Observation) -> str:
     return ", ".join(f"Deployment {t.target.target_ref.name}" for t in seen.targets)
 
 
-def _with_rollout(generation: ModelGeneration, changes: Mapping[str, object]) -> WriteGeneration:
+def with_rollout(generation: ModelGeneration, changes: Mapping[str, object]) -> WriteGeneration:
+    """Change what a generation's status says of serving."""
     rollout: RolloutStatus = generation.status.rollout.model_copy(update=changes)
     status = generation.status.model_copy(update={"rollout": rollout})
     return WriteGeneration(generation.metadata.name, status)
@@ -192,7 +207,7 @@ def _late(
     reason = f"{state}; {limit}; see the events of its pods"[:1024]
     name = generation.metadata.name
     event = Announcement("RolledBack", f"{name}: {reason}", "Warning", generation=name)
-    return Step(actions=(_with_rollout(generation, {"abort_reason": reason}),), events=(event,))
+    return Step(actions=(with_rollout(generation, {"abort_reason": reason}),), events=(event,))
 
 
 def _templates(seen: Observation) -> list[TemplateSeen]:
@@ -235,7 +250,7 @@ def go_back(seen: Observation, generation: ModelGeneration, now: datetime) -> St
             "RollingBack", generation.status.rollout.abort_reason, "Roll", "going back"
         )
         return Step(waiting=waiting, wake_after=CHECK)
-    return Step(actions=(_with_rollout(generation, {"reverted_at": now}),))
+    return Step(actions=(with_rollout(generation, {"reverted_at": now}),))
 
 
 def _clock(
@@ -246,11 +261,11 @@ def _clock(
     if why and rollout.held_since:
         return Step(waiting=why, wake_after=CHECK)
     if why:
-        return Step(actions=(_with_rollout(generation, {"held_since": now}),), waiting=why)
+        return Step(actions=(with_rollout(generation, {"held_since": now}),), waiting=why)
     up = all(available(target) for target in seen.targets)
     templates = _templates(seen) if up else rollout.templates
     if rollout.held_since is None and rollout.templates == templates:
         return None
     held = now - (rollout.held_since or now)
     goes_on = {"held_since": None, "deadline": (rollout.deadline or now) + held}
-    return Step(actions=(_with_rollout(generation, {**goes_on, "templates": templates}),))
+    return Step(actions=(with_rollout(generation, {**goes_on, "templates": templates}),))

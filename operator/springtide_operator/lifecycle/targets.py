@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from springtide_api.update_status import TargetStatus
-from springtide_operator.lifecycle.lineage import candidate, live, servable
+from springtide_operator.lifecycle.lineage import candidate, finished, live, servable
 from springtide_operator.lifecycle.plan import Announcement, Serve, Serving, Step, Waiting
 
 if TYPE_CHECKING:
@@ -25,21 +25,46 @@ MOST_REAPPLIED = 3
 
 
 def restore(seen: Observation, now: datetime) -> Step | None:
-    """Claim new targets, and put our fields back where somebody wiped them."""
+    """Claim new targets, and bring to live what lacks our fields or carries older ones of ours."""
     if blocked(seen):
         return None
     unclaimed = [t for t in seen.targets if not t.claimed_by and t.digest is None]
     current, under_way = live(seen), candidate(seen)
     if under_way and servable(under_way):
         return None
+    stray = [t for t in seen.targets if _astray(seen, t)]
     if current is None:
-        claims = tuple(serve(seen, current, target) for target in unclaimed)
+        claims = tuple(serve(seen, current, target) for target in (*unclaimed, *stray))
         return Step(actions=claims) if claims else None
     gone = [t for t in seen.targets if t.digest is None and not t.foreign_manager]
-    if not gone:
+    if not gone and not stray:
         return None
-    step = apply(seen, current, gone, now)
+    step = apply(seen, current, [*gone, *stray], now)
     return step if step.actions else None
+
+
+def _astray(seen: Observation, target: TargetSeen) -> bool:
+    """Whether we put there what it carries, and it is not live: it was no target for a while."""
+    current = live(seen)
+    artifact = current.status.artifact if current else None
+    is_live = artifact is not None and target.digest == artifact.served_digest
+    return not is_live and not target.foreign_manager and target.digest in _ended(seen)
+
+
+def _ended(seen: Observation) -> set[str]:
+    """Digests of generations to which nothing more will happen by itself."""
+    artifacts = (g.status.artifact for g in seen.generations if finished(g))
+    return {artifact.served_digest for artifact in artifacts if artifact}
+
+
+def carried(seen: Observation, generation: ModelGeneration, target: TargetSeen) -> bool:
+    """Whether a target was ever made to carry a generation, as far as anything tells."""
+    artifact, began = generation.status.artifact, generation.status.rollout.step_started_at
+    known = _known(seen, target.target.target_ref.name)
+    if began and any(moment >= began for moment in known.reapplied):
+        return True
+    named = {target.digest, known.digest, *target.named}
+    return artifact is not None and artifact.served_digest in named
 
 
 def apply(
@@ -147,7 +172,7 @@ def idle(seen: Observation) -> Waiting | None:
 
 
 def conflict(seen: Observation, digests: set[str]) -> Waiting | None:
-    """Why somebody else's value stands where ours should."""
+    """Why somebody else's value stands where ours should; what we put there is no such value."""
     for target in seen.targets:
         env = target.target.env
         if target.foreign_manager:
@@ -158,7 +183,7 @@ def conflict(seen: Observation, digests: set[str]) -> Waiting | None:
                 f"{target.target.container} {env.uri}- {env.digest}-, and they are applied again"
             )
             return Waiting("FieldConflict", message, "Roll", targets=True)
-        if target.digest is not None and target.digest not in digests:
+        if target.digest is not None and target.digest not in digests | _ended(seen):
             message = (
                 f"{_name(target)} carries {_brief(target.digest)}, which is not what is live; undo "
                 f"the change of {env.digest}, or remove both variables and they are applied again"
