@@ -163,9 +163,25 @@ def judged_before(
         if spec.data is None or spec.parent is None or status.reason in {ORPHANED, SPEC_CHANGED}:
             continue
         same = (spec.data.digest, spec.recipe_hash, spec.parent.digest)
-        if same == (data.digest, made_by, parent_digest):
+        if same == (data.digest, made_by, parent_digest) and not _may_do_better(seen, generation):
             return generation
     return None
+
+
+def _may_do_better(seen: Observation, generation: ModelGeneration) -> bool:
+    """Whether it ended without evidence, and what ended it has changed since."""
+    status, training = generation.status, seen.update.spec.training
+    if status.evaluation and status.evaluation.looks:
+        return False
+    if status.verdict == "Pending":
+        return status.retired == "PartitionQuarantined"
+    ran = generation.spec.recipe.training
+    before = (ran.compute, ran.limits, ran.image)
+    return status.verdict == "Failed" and before != (
+        training.compute,
+        training.limits,
+        training.image,
+    )
 
 
 def looks_elsewhere(seen: Observation, look: HoldoutLook, at: ModelGeneration | None) -> int:
