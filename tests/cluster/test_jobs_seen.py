@@ -2,7 +2,13 @@
 
 import json
 
-from springtide_operator.cluster.jobs_seen import job_seen, pod_seen, why_no_pod, why_waiting
+from springtide_operator.cluster.jobs_seen import (
+    job_seen,
+    moment,
+    pod_seen,
+    why_no_pod,
+    why_waiting,
+)
 
 NOON = "2026-03-01T12:00:00Z"
 
@@ -71,7 +77,8 @@ def test_quota_and_pod_security_are_read_from_the_newest_event():
 
 def test_evicted_and_killed_pods_are_told_apart():
     assert pod_seen(ended(137, reason="OOMKilled")).out_of_memory
-    assert pod_seen(pod(reason="Evicted", phase="Failed")).disrupted
+    evicted = pod_seen(pod(reason="Evicted", phase="Failed", message="exceeds 1Gi"))
+    assert (evicted.disrupted, evicted.ended_for) == (False, "exceeds 1Gi")
     target = {"type": "DisruptionTarget", "status": "True"}
     assert pod_seen(ended(143, conditions=[target])).disrupted
 
@@ -89,3 +96,18 @@ def test_labels_and_annotations_that_anybody_may_write_break_nothing():
     raw["metadata"]["annotations"] = {"springtide.dev/cursor": "yesterday"}
     seen = job_seen(raw, [], "")
     assert (seen.number, seen.attempt, seen.cursor, seen.failed) == (None, 1, None, True)
+
+
+def test_a_job_says_since_when_it_may_run():
+    def suspended(status, at):
+        return {"type": "Suspended", "status": status, "lastTransitionTime": at}
+
+    later, latest = "2026-03-01T14:00:00Z", "2026-03-01T14:00:01Z"
+    assert job_seen(job(), [], "").resumed is None
+    assert job_seen(job(startTime=NOON), [], "").resumed == moment(NOON)
+    again = job(startTime=latest, conditions=[suspended("False", later)])
+    assert job_seen(again, [], "").resumed == moment(latest)
+    again = job(startTime=NOON, conditions=[suspended("False", later)])
+    assert job_seen(again, [], "").resumed == moment(later)
+    unseen = job_seen(job(conditions=[suspended("True", later)]), [], "")
+    assert (unseen.suspended, unseen.resuming, unseen.resumed) == (False, True, None)

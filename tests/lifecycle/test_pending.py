@@ -1,11 +1,12 @@
 """A pod that does not run yet: a queue is told, a refusal stalls, a mended spec begins anew."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
-from lifecycle.world import World
+from lifecycle.world import World, with_generation_one
 
-from springtide_operator.lifecycle.observation import PodSeen
+from springtide_operator.lifecycle.observation import PodSeen, ProgressSeen
 
 IMAGE = 'image pull failed: failed to pull and unpack image "trainer:9": not found'
 QUOTA = "quota exceeded: exceeded quota: team, requested: requests.memory=4Gi"
@@ -131,3 +132,132 @@ def test_an_import_without_its_image_begins_anew_once_the_spec_is_mended():
     assert world.generation(1).spec.origin == "Imported"
     assert world.generation(1).status.artifact
     assert "Stalled" not in conditions(world)
+
+
+def waits_for_evaluation(said: str = GPU) -> World:
+    """A world whose second generation is trained and waits for the pod of its evaluation."""
+    world = with_generation_one()
+    world.edit(training={"compute": {"gpusPerNode": 1, "pendingTimeout": "2h"}})
+    world.months.append("2025-03")
+    while not any(job.stage == "evaluate" for job in world.jobs.values()):
+        world.run_jobs()
+        world.now += timedelta(minutes=2)
+        world.settle()
+    waits(world, said, "evaluate")
+    assert world.generation(2).status.artifact
+    return world
+
+
+def evaluation(world: World) -> str:
+    (name,) = (name for name, job in world.jobs.items() if job.stage == "evaluate")
+    return name
+
+
+@pytest.mark.survives(
+    "People",
+    "`training.compute` or `training.image` is edited while a trained candidate waits for the pod "
+    "of its evaluation",
+    "an attempt that is not counted, with the new pods; the weights are kept and judged",
+)
+def test_a_trained_candidate_that_waits_for_evaluation_gets_the_pods_of_an_edit():
+    world = waits_for_evaluation(IMAGE)
+    before, weights = world.runs[evaluation(world)], world.generation(2).status.artifact
+    mended = {"image": "trainer:8", "compute": {"resources": {"memory": "16Gi"}}}
+    world.edit(training={**mended, "hyperparameters": {"epochs": 7}})
+    world.settle()
+    status, start = world.generation(2).status, world.runs[evaluation(world)]
+    assert (status.verdict, status.artifact) == ("Pending", weights)
+    assert (status.evaluation.attempt, status.evaluation.counted) == (2, 0)
+    assert (start.image, start.gpus) == ("trainer:8", 0)
+    asked = start.run.recipe.training
+    assert asked.compute.resources.memory == "16Gi"
+    assert asked.hyperparameters == before.run.recipe.training.hyperparameters
+    world.turns()
+    assert world.generation(2).status.rollout.promoted_at
+
+
+def test_pods_of_an_edit_that_wait_as_well_give_way_to_those_of_the_next_edit_alone():
+    world = waits_for_evaluation()
+    first = world.spec["training"]
+    world.edit(training={"compute": {"nodeSelector": {"zone": "a"}}})
+    world.settle()
+    waits(world, "no node fits: zone a is full", "evaluate")
+    assert world.generation(2).status.evaluation.attempt == 2
+    world.edit(training=first)
+    world.settle()
+    assert world.generation(2).status.evaluation.attempt == 3
+    assert world.runs[evaluation(world)].gpus == 1
+    waits(world, GPU, "evaluate")
+    assert world.generation(2).status.evaluation.attempt == 3
+
+
+@pytest.mark.parametrize("stage", ["train", "evaluate"])
+def test_more_patience_asks_for_no_other_pods(stage):
+    world = waits_for_evaluation() if stage == "evaluate" else trains()
+    waits(world, GPU, stage)
+    names = {*world.jobs}
+    compute = {**world.spec.get("training", {}).get("compute", {}), "pendingTimeout": "3h"}
+    world.edit(training={"compute": compute})
+    world.settle()
+    assert {name for name, job in world.jobs.items() if job.stage == stage} <= names
+    assert max(world.generations.values(), key=by_number).status.verdict == "Pending"
+
+
+def by_number(generation):
+    return generation.spec.number
+
+
+@pytest.mark.parametrize("ran", ["an attempt before", "before it was suspended"])
+def test_training_that_ran_before_is_not_thrown_away_for_other_pods(ran):
+    world = trains()
+    name = next(name for name, job in world.jobs.items() if job.stage == "train")
+    if ran == "an attempt before":
+        world.fail(name, 137, disrupted=True)
+        world.settle()
+    else:
+        told = ProgressSeen(50, 60, (), world.now)
+        world.seen = lambda seen=world.seen: replace(seen(), progress={name: told})
+    waits(world, GPU)
+    world.edit(training={"image": "trainer:8"})
+    world.settle()
+    assert world.generation(1).status.verdict == "Pending"
+
+
+def resumed_at_a_full_quota(resumed: timedelta) -> World:
+    """Training whose Job was made long before it was let go on, and finds no room."""
+    world = World()
+    world.edit(training={"compute": {"pendingTimeout": "10m"}})
+    world.months = ["2025-01", "2025-02"]
+    while not any(job.stage == "train" for job in world.jobs.values()):
+        world.turn()
+    name = next(name for name, job in world.jobs.items() if job.stage == "train")
+    world.now += timedelta(hours=2)
+    moment = world.now - resumed
+    world.jobs[name] = replace(world.jobs[name], problem=QUOTA, resumed=moment)
+    world.settle()
+    return world
+
+
+@pytest.mark.survives(
+    "People",
+    "an update with a `pendingTimeout` is suspended for longer than that",
+    "the time counts from when its Job may run again",
+)
+def test_the_time_that_a_job_was_suspended_is_no_waiting():
+    world = resumed_at_a_full_quota(timedelta(minutes=9))
+    assert world.generation(1).status.verdict == "Pending"
+    world.now += timedelta(minutes=1)
+    world.settle()
+    assert world.generation(1).status.reason == "PendingTimeout"
+
+
+def test_a_pod_from_before_a_suspension_says_nothing_of_a_job_that_is_to_go_on():
+    world = resumed_at_a_full_quota(timedelta(minutes=9))
+    name = next(name for name, job in world.jobs.items() if job.stage == "train")
+    pod = PodSeen("pod", "uid", world.now - timedelta(hours=1), waiting=GPU)
+    world.jobs[name] = replace(world.jobs[name], pods=(pod,), resuming=True, resumed=None)
+    world.settle()
+    assert world.generation(1).status.verdict == "Pending"
+    world.jobs[name] = replace(world.jobs[name], resuming=False, resumed=world.now)
+    world.settle()
+    assert world.generation(1).status.verdict == "Pending"

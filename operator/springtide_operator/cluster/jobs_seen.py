@@ -54,6 +54,8 @@ def job_seen(raw: Raw, pods: Iterable[Raw], problem: str) -> JobSeen:
         finished=moment(end["lastTransitionTime"]) if end else None,
         failure=_failure(ended.get("Failed")),
         suspended=bool(raw["spec"].get("suspend")),
+        resuming="Suspended" in ended and not raw["spec"].get("suspend"),
+        resumed=_resumed(raw),
         deleting="deletionTimestamp" in metadata,
         request=annotations.get(names.ANNOTATION_REQUEST, ""),
         trigger=annotations.get(names.ANNOTATION_TRIGGER, ""),
@@ -143,6 +145,17 @@ def whole(text: str | None) -> int | None:
 def moment(text: str) -> datetime:
     """Read a time of the API server."""
     return datetime.fromisoformat(text)
+
+
+def _resumed(raw: Raw) -> datetime | None:
+    status = raw.get("status") or {}
+    known = [status.get("startTime")]
+    known += [
+        each.get("lastTransitionTime")
+        for each in status.get("conditions") or []
+        if each["type"] == "Suspended" and each["status"] == "False"
+    ]
+    return max((moment(each) for each in known if each), default=None)
 
 
 def _cursor(text: str) -> datetime | None:

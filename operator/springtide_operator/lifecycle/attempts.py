@@ -175,11 +175,14 @@ def _reported(job: JobSeen, pod: PodSeen) -> Failure:
 
 def _waiting(job: JobSeen) -> tuple[str, datetime | None]:
     if job.suspended:
-        return "the Job is suspended", job.created
-    if not job.pods:
-        return job.problem, job.created
-    pod = max(job.pods, key=lambda each: each.created)
-    return (pod.waiting, pod.created) if not pod.running else ("", None)
+        return "the Job is suspended", None
+    if job.resuming:
+        return "", None  # its pods, or what was said of them, are of before
+    pod = max(job.pods, key=lambda each: each.created, default=None)
+    if pod is not None and pod.running:
+        return "", None
+    said, since = (pod.waiting, pod.created) if pod else (job.problem, job.created)
+    return said, max(since, job.resumed or since)
 
 
 def pause_before(lost: int) -> timedelta:

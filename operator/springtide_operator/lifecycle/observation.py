@@ -57,6 +57,10 @@ class JobSeen:
     failure: str = ""
     """Reason and message of the Job's Failed condition, such as DeadlineExceeded."""
     suspended: bool = False
+    resuming: bool = False
+    """It may go on, and its controller has not seen that yet."""
+    resumed: datetime | None = None
+    """Since when its controller lets it run: it began, or was suspended no more."""
     deleting: bool = False
     request: str = ""
     """Annotation springtide.dev/request: what a person asked for with this probe."""

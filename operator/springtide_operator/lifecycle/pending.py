@@ -59,9 +59,11 @@ def queued(said: str, stage: str) -> Waiting:
 
 def outdated(spec: UpdateSpec, recipe: Recipe) -> bool:
     """Whether the spec asks for other pods now: another image, other hardware, other claims."""
+    asked, made = spec.training.compute, recipe.training.compute
+    patience = {"pending_timeout": made.pending_timeout}
     return (
         spec.training.image != recipe.training.image
-        or spec.training.compute != recipe.training.compute
+        or asked.model_copy(update=patience) != made
         or spec.storage.volume != recipe.storage.volume
         or spec.data.volume != recipe.data.volume
     )

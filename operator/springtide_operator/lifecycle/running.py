@@ -110,9 +110,16 @@ def begin(seen: Observation, ask: Ask, run: StageRun, attempt: int) -> Step:
 
 
 def _start(seen: Observation, ask: Ask, run: StageRun) -> StartJob:
-    recipe = ask.generation.spec.recipe
-    image = recipe.training.image or seen.defaults.trainer_image
-    return StartJob(run=ask.run(run), image=image, gpus=ask.gpus)
+    asked, gpus = ask.run(run), ask.gpus
+    if ask.stage == "evaluate" and run.attempt > 1:
+        # What is judged is the snapshot's; a pod that never runs would keep it from a verdict.
+        now = seen.update.spec.training
+        pods = {"compute": now.compute, "image": now.image}
+        training = asked.recipe.training.model_copy(update=pods)
+        recipe = asked.recipe.model_copy(update={"training": training})
+        asked, gpus = asked.model_copy(update={"recipe": recipe}), min(1, now.compute.gpus_per_node)
+    image = asked.recipe.training.image or seen.defaults.trainer_image
+    return StartJob(run=asked, image=image, gpus=gpus)
 
 
 def advance(seen: Observation, ask: Ask, run: StageRun, now: datetime) -> Step | Finished | GivenUp:
@@ -125,7 +132,7 @@ def advance(seen: Observation, ask: Ask, run: StageRun, now: datetime) -> Step |
         case Unrecorded(job):
             return Step(actions=(ask.write(run.model_copy(update={"job_uid": job.uid})),))
         case Under() as under:
-            return _under_way(seen, ask, under, now)
+            return _under_way(seen, ask, run, under, now)
         case Done(_, result):
             return Finished(result)
         case Hopeless(reason, message):
@@ -144,7 +151,9 @@ def _suspended(seen: Observation, ask: Ask, run: StageRun) -> Step:
     return Step(actions=actions, waiting=Waiting("Suspended", message, ask.title))
 
 
-def _under_way(seen: Observation, ask: Ask, under: Under, now: datetime) -> Step | GivenUp:
+def _under_way(
+    seen: Observation, ask: Ask, run: StageRun, under: Under, now: datetime
+) -> Step | GivenUp:
     job, waiting, recipe = under.job, under.waiting, ask.generation.spec.recipe
     if job.suspended:
         return Step(actions=(SuspendJob(job.name, job.uid, suspend=False),))
@@ -152,8 +161,8 @@ def _under_way(seen: Observation, ask: Ask, under: Under, now: datetime) -> Step
         ended = job.succeeded or job.failed  # what its pod says is still to come
         pause = GRACE if ended else timedelta(minutes=1)
         return Step(waiting=Waiting("Running", "", ask.title), wake_after=pause)
-    if outdated(seen.update.spec, recipe) and not job.deleting:
-        return GivenUp(SPEC_CHANGED, f"{waiting}; the spec asks for other pods by now")
+    if not job.deleting and (gives_way := _other_pods(seen, ask, run, under)):
+        return gives_way
     patience, pause = recipe.training.compute.pending_timeout, LOOK
     if under.since and patience:
         left = under.since + duration(patience) - now
@@ -162,6 +171,23 @@ def _under_way(seen: Observation, ask: Ask, under: Under, now: datetime) -> Step
             return GivenUp("PendingTimeout", message)
         pause = min(left, LOOK)
     return Step(waiting=queued(waiting, ask.title), wake_after=pause)
+
+
+def _other_pods(seen: Observation, ask: Ask, run: StageRun, under: Under) -> Step | GivenUp | None:
+    """Make way for the pods that the spec asks for by now, where no work is lost by that.
+
+    Training that ran before keeps its place: its weights or its checkpoint stay the snapshot's.
+    """
+    outdates = outdated(seen.update.spec, ask.generation.spec.recipe)
+    message = f"{under.waiting}; the spec asks for other pods by now"
+    if ask.stage == "evaluate":
+        edited = under.job.spec_generation != seen.update.metadata.generation
+        if edited and (outdates or run.attempt > 1):
+            anew = run.model_copy(update={"last_failure": message[:1024]})
+            return begin(seen, ask, anew, run.attempt + 1)
+        return None
+    ran = ask.stage == "train" and (run.attempt > 1 or under.job.name in seen.progress)
+    return GivenUp(SPEC_CHANGED, message) if outdates and not ran else None
 
 
 def _again(seen: Observation, ask: Ask, run: StageRun, lost: Lost, now: datetime) -> Step | GivenUp:
