@@ -170,7 +170,7 @@ class Gate(Model):
 
     rules: Annotated[list[Rule], Field(min_length=1, max_length=16)]
     """What must hold, each rule judged by a one-sided confidence bound. At least one Required rule
-    needs min (log_loss and ece: max)."""
+    needs min (log_loss and ece: max), on a dataset whose role is not Historical."""
     on_inconclusive: OnInconclusive = OnInconclusive(
         type="ExtendHoldout", extend_holdout=ExtendHoldout()
     )

@@ -196,7 +196,7 @@ class HoldoutLook(Model):
     positives: int = 0
     """Rows of the positive (with many labels: the rarest) label among them."""
     looks: int = 0
-    """Looks at it that were scored and not suspect."""
+    """Looks at it by which a Required rule was judged, and that were not suspect."""
     outcome: Literal["", "Decided", "Inconclusive", "Suspect", "TooFew"] = ""
     """Empty: not judged yet. Suspect and TooFew spend no look."""
 

@@ -77,10 +77,13 @@ class Trigger(Model):
 
     schedule: Annotated[
         str | None,
-        Field(max_length=128, pattern=r"^(@(hourly|daily|weekly|monthly)|\S+(\s+\S+){4})$"),
+        Field(
+            max_length=128,
+            pattern=r"^(@(hourly|daily|midnight|weekly|monthly|yearly|annually)|\S+(\s+\S+){4})$",
+        ),
     ] = None
-    """Cron expression of five fields, such as "0 3 * * *", or @hourly, @daily, @weekly, @monthly.
-    Default: no schedule."""
+    """Cron expression of five fields, such as "0 3 * * *", or @hourly, @daily (@midnight), @weekly,
+    @monthly, @yearly (@annually). Default: no schedule."""
     time_zone: Annotated[
         str | None, Field(max_length=64, pattern=r"^[A-Za-z][A-Za-z0-9_+/-]*$")
     ] = None
@@ -211,6 +214,15 @@ class History(Model):
     " || !self.evaluation.datasets.exists(d, d.role == 'Historical')",
     "a dataset with role Historical needs data.reserve: it holds the reserved rows; set it, or"
     " remove the dataset",
+)
+@cel(
+    "!has(self.evaluation) || !has(self.evaluation.datasets)"
+    " || self.gate.rules.exists(r, r.severity == 'Required'"
+    " && (r.metric in ['log_loss', 'ece'] ? has(r.max) : has(r.min))"
+    " && !self.evaluation.datasets.exists(d, d.name == r.dataset && d.role == 'Historical'))",
+    "gate.rules needs a Required rule with min (log_loss and ece: max) on a dataset whose role is"
+    " not Historical: the first generation has no history, and nothing else could judge it; add"
+    " one such as {name: floor, metric: auc, dataset: holdout, min: '0.6'}",
 )
 @cel(
     "has(self.data.volume) || self.data.source.uri == self.storage.uri"

@@ -2,7 +2,7 @@
 
 from api.data_examples import COLUMNS
 from api.example import Example, longest
-from api.gate_examples import FIRST, HOLDOUT, MEMORY
+from api.gate_examples import FIRST, FLOOR, HOLDOUT, MEMORY
 
 TRIGGER = [
     Example(
@@ -45,6 +45,12 @@ ROLLOUT = [
     longest("rollout.deadline"),
 ]
 
+HISTORY = {
+    "evaluation.datasets": [HOLDOUT, MEMORY],
+    "data.reserve": {},
+    f"{COLUMNS}.entity": "shopper",
+}
+
 WHOLE = [
     Example(
         "",
@@ -82,12 +88,20 @@ WHOLE = [
     Example(
         "",
         "a dataset with role Historical needs data.reserve",
-        {
-            "evaluation.datasets": [HOLDOUT, MEMORY],
-            "data.reserve": {},
-            f"{COLUMNS}.entity": "shopper",
-        },
+        HISTORY,
         {"evaluation.datasets": [HOLDOUT, MEMORY]},
+    ),
+    Example(
+        "",
+        "gate.rules needs a Required rule with min (log_loss and ece: max) on a dataset",
+        HISTORY | {"gate.rules": [FLOOR, {**FLOOR, "name": "kept", "dataset": "memory"}]},
+        HISTORY
+        | {
+            "gate.rules": [
+                {**FLOOR, "dataset": "memory"},
+                {"name": "same", "metric": "auc", "maxRegression": {"absolute": "0.01"}},
+            ]
+        },
     ),
     Example(
         "",

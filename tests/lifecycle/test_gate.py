@@ -60,6 +60,12 @@ def both(candidate: float, live: float, **more) -> EvaluateOutput:
     return output(row("floor", candidate, live, **more), row("not-worse", candidate, live, **more))
 
 
+def short(gate: Gate, entities: int, positives: int, *, bootstrapped=False) -> str | None:
+    return counts_short(
+        gate, EVALUATION, entities=entities, positives=positives, bootstrapped=bootstrapped
+    )
+
+
 def test_a_candidate_that_proves_all_required_rules_is_blessed_with_its_numbers() -> None:
     found = judged(both(0.700, 0.680))
 
@@ -219,10 +225,29 @@ def test_counts_decide_an_extension_before_scoring() -> None:
     needy = FLOOR.model_copy(update={"min_entities": 1000, "min_positives": 200})
     warn = NOT_WORSE.model_copy(update={"min_entities": 10_000, "severity": "Warn"})
     gate = Gate(rules=[needy, warn])
-    assert counts_short(gate, EVALUATION, 900, 100) == (
-        "floor: 900 entities < 1,000; floor: 100 positives < 200"
-    )
-    assert counts_short(gate, EVALUATION, 1000, 200) is None
+    assert short(gate, 900, 100) == "floor: 900 entities < 1,000; floor: 100 positives < 200"
+    assert short(gate, 1000, 200) is None
+
+
+def test_counts_for_a_comparison_do_not_hold_up_the_first_generation() -> None:
+    gate = Gate(rules=[FLOOR, NOT_WORSE.model_copy(update={"min_entities": 3000})])
+    assert short(gate, 900, 100, bootstrapped=True) is None
+    assert short(gate, 900, 100) == "not-worse: 900 entities < 3,000"
+
+    both_kinds = NOT_WORSE.model_copy(update={"min": "0.55", "min_entities": 3000})
+    assert short(Gate(rules=[both_kinds]), 900, 100, bootstrapped=True)
+
+
+def test_only_numbers_that_a_required_rule_was_judged_by_spend_a_look() -> None:
+    assert judged(both(0.7, 0.68)).looks == 1
+    assert judged(both(0.675, 0.682)).looks == 1
+    assert judged(both(0.501, 0.500)).looks == 0, "the holdout is suspect"
+    assert judged(both(0.7, 0.68).model_copy(update={"holdout_digest": LIVE})).looks == 0
+
+    warn = FLOOR.model_copy(update={"severity": "Warn"})
+    first = both(0.7, 0.68).model_copy(update={"baseline_digest": None})
+    found = judged(first, gate=Gate(rules=[warn, NOT_WORSE]), bootstrapped=True)
+    assert (found.message, found.looks) == ("no Required rule could be judged", 0)
 
 
 def test_sixteen_long_sentences_still_fit_a_status() -> None:

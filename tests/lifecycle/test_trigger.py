@@ -121,6 +121,23 @@ def test_probes_are_capped_over_the_cluster() -> None:
     assert plan.status.progress.summary == "TooManyProbes"
 
 
+@pytest.mark.parametrize(
+    ("schedule", "due"),
+    [
+        ("@hourly", "2026-03-01 13:00:00"),
+        ("@daily", "2026-03-02 00:00:00"),
+        ("@midnight", "2026-03-02 00:00:00"),
+        ("@weekly", "2026-03-08 00:00:00"),
+        ("@monthly", "2026-04-01 00:00:00"),
+        ("@yearly", "2027-01-01 00:00:00"),
+        ("@annually", "2027-01-01 00:00:00"),
+    ],
+)
+def test_a_schedule_may_be_any_of_the_names_that_a_cron_job_knows(schedule: str, due: str) -> None:
+    world = waiting_world(schedule=schedule)
+    assert f"next look for data at {due} UTC" in world.update.status.progress.waiting_for
+
+
 def test_a_schedule_that_is_no_cron_expression_is_refused_with_its_path() -> None:
     world = World()
     world.edit(trigger={"schedule": "61 3 * * *"})

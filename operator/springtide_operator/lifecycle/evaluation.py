@@ -57,7 +57,11 @@ def _look(
     """One look at the newest holdout, unless counts alone show that it is too small."""
     recipe, look = generation.spec.recipe, evaluation.holdouts[-1]
     if short := counts_short(
-        recipe.gate, recipe.evaluation, entities=look.entities, positives=look.positives
+        recipe.gate,
+        recipe.evaluation,
+        entities=look.entities,
+        positives=look.positives,
+        bootstrapped=generation.spec.baseline is None,
     ):
         return _too_few(generation, evaluation, short, now)
     ask = _ask(seen, generation, evaluation)
@@ -237,13 +241,15 @@ def _status_after(
 ) -> GenerationStatus:
     gate = generation.spec.recipe.gate
     verdict, reason, message = judgement.verdict, judgement.reason, judgement.message
-    outcome, spent = ("Suspect", 0) if judgement.suspect else ("Decided", 1)
+    outcome, spent = "Suspect" if judgement.suspect else "Decided", judgement.looks
     if verdict == "Inconclusive" and not judgement.suspect:
         outcome = "Inconclusive"
-        left = max_looks(gate) - evaluation.looks - elsewhere - 1
+        left = max_looks(gate) - evaluation.looks - elsewhere - spent
         match gate.on_inconclusive.type:
             case "Reject":
                 verdict, message = "Rejected", f"{message} (gate.onInconclusive is Reject)"
+            case _ if not spent:
+                message = f"{message}; no look spent; {_ways_out(generation, left)}"
             case "ExtendHoldout" if left > 0:
                 reason = "ExtendHoldout"
                 message = f"{message}; {left} looks left at a longer holdout"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from springtide_api.bounds import decimal, numbers
+from springtide_api.bounds import absolute, decimal, numbers
 from springtide_api.generation import Score
 from springtide_api.judging import TEXT_LIMIT, judge_rule, overall
 from springtide_operator.lifecycle.suspicion import suspicion
@@ -48,6 +48,12 @@ class Judgement:
     """The candidate's own scores on the holdout."""
     live_scores_now: list[Score] = field(default_factory=list)
     """Live's own scores on the holdout; unsuspected only where `suspect` is False."""
+
+    @property
+    def looks(self) -> int:
+        """Looks that it spends: none if the holdout is suspect or no Required rule was judged."""
+        judged = any(result.severity == "Required" for result in self.results)
+        return int(judged and not self.suspect)
 
 
 def judge(
@@ -118,8 +124,17 @@ def max_looks(gate: Gate) -> int:
     return extend.max_looks if extend else MOST_LOOKS
 
 
-def counts_short(gate: Gate, evaluation: Evaluation, entities: int, positives: int) -> str | None:
+def counts_short(
+    gate: Gate, evaluation: Evaluation, *, entities: int, positives: int, bootstrapped: bool
+) -> str | None:
     """Say what the holdout lacks for its Required rules to decide anything, before scoring.
+
+    Args:
+        gate: The rules.
+        evaluation: The datasets that the rules name.
+        entities: Entities of the holdout.
+        positives: Rows of the positive (with many labels: of the rarest) label.
+        bootstrapped: There is no live model to compare with: absolute rules alone.
 
     Returns:
         Which rules lack what; None where the counts suffice.
@@ -127,6 +142,8 @@ def counts_short(gate: Gate, evaluation: Evaluation, entities: int, positives: i
     short = []
     for rule in gate.rules:
         if rule.severity != "Required" or _role(evaluation, rule) != "Holdout":
+            continue
+        if bootstrapped and not absolute(rule):
             continue
         wanted = (
             ("entities", entities, rule.min_entities),

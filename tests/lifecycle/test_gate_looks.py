@@ -1,0 +1,85 @@
+"""Which verdicts spend a look, and what holds up the first generation."""
+
+from __future__ import annotations
+
+import pytest
+from lifecycle.declared import SPEC
+from lifecycle.world import World, with_generation_one
+
+
+@pytest.mark.survives(
+    "Results",
+    "an evaluation answers for other weights, another baseline or another holdout, or with a row"
+    " that no rule asked for",
+    "held as `ForeignResult`, no look spent; `retry` judges the same rows again without training",
+)
+@pytest.mark.parametrize(
+    "lie", ["another candidate", "another baseline", "another holdout", "a foreign row"]
+)
+def test_a_foreign_result_spends_no_look_and_says_so_until_a_retry(lie: str) -> None:
+    world = with_generation_one()
+    world.lie = lie
+    world.months.append("2025-03")
+    world.turns(6)
+    held = world.generation(2).status
+
+    assert (held.verdict, held.reason) == ("Inconclusive", "ForeignResult")
+    assert held.message.endswith(
+        "no look spent; held; annotate springtide.dev/request=retry@<token> or reject@<token>"
+    )
+    assert held.evaluation.looks == 0
+    assert world.update.status.phase == "Held"
+
+    world.ask("retry@1")
+    world.turns(4)
+    judged = world.generation(2).status
+    assert (judged.verdict, judged.evaluation.looks) == ("Blessed", 1)
+    assert [look.partitions for look in judged.evaluation.holdouts] == [["2025-03"]] * 2
+    assert len([name for name in world.job_names_ever if "-g2-train-" in name]) == 1
+
+
+def test_where_doubt_rejects_a_foreign_result_rejects_and_spends_no_look() -> None:
+    world = World(spec=SPEC | {"gate": SPEC["gate"] | {"onInconclusive": {"type": "Reject"}}})
+    world.settle()
+    world.lie = "another candidate"
+    world.months = ["2025-01", "2025-02"]
+    world.turns(6)
+    first = world.generation(1).status
+
+    assert (first.verdict, first.reason) == ("Rejected", "ForeignResult")
+    assert first.evaluation.looks == 0
+
+
+def test_the_first_generation_waits_for_no_entities_of_a_comparison() -> None:
+    floor, not_worse = SPEC["gate"]["rules"]
+    world = World(spec=SPEC | {"gate": {"rules": [floor, not_worse | {"minEntities": 300}]}})
+    world.settle()
+    world.months = ["2025-01", "2025-02"]
+    world.turns(8)
+    assert world.generation(1).status.verdict == "Bootstrapped"
+
+    world.months.append("2025-03")
+    world.turns(6)
+    second = world.generation(2).status
+    assert second.reason == "TooFew"
+    assert second.message.startswith("not-worse: 200 entities < 300")
+
+
+def test_a_first_generation_with_rules_on_history_alone_is_held_at_once_and_spends_no_look() -> (
+    None
+):
+    """The API server refuses such a gate; one from before that rule may be stored."""
+    floor, not_worse = SPEC["gate"]["rules"]
+    datasets = [{"name": "holdout", "role": "Holdout"}, {"name": "memory", "role": "Historical"}]
+    rules = [floor | {"dataset": "memory"}, not_worse]
+    world = World(spec=SPEC | {"evaluation": {"datasets": datasets}, "gate": {"rules": rules}})
+    world.settle()
+    world.months = ["2025-01", "2025-02"]
+    world.turns(6)
+    world.months.append("2025-03")
+    world.turns(4)
+    first = world.generation(1).status
+
+    assert first.verdict == "Inconclusive"
+    assert first.message.startswith("no Required rule could be judged; no look spent; held")
+    assert (first.evaluation.looks, len(first.evaluation.holdouts)) == (0, 1)
