@@ -1,7 +1,8 @@
 """What the operator tells: the status of an `IncrementalUpdate`.
 
-Only `cursor.holes`, `cursor.proposed`, `lastRequest`, `lastProbe`, `heldFor` and `counters` are
-facts that live here alone; the rest is derived anew from generations, Jobs and targets.
+Only `cursor.holes`, `cursor.lifted`, `cursor.proposed`, `lastRequest`, `lastProbe`, `heldFor` and
+`counters` are facts that live here alone; the rest is derived anew from generations, Jobs and
+targets.
 """
 
 from __future__ import annotations
@@ -89,6 +90,8 @@ class Cursor(Model):
     """Newest complete partition, by the start of its period."""
     holes: Annotated[list[Word], Field(max_length=16)] = []
     """Quarantined partitions: they neither train nor judge."""
+    lifted: Annotated[list[Word], Field(max_length=16)] = []
+    """Partitions that were quarantined and are not trained yet: they may train, and never judge."""
     proposed: Annotated[list[Word], Field(max_length=16)] = []
     """Partitions proposed for quarantine; accept with the request quarantine@<token>."""
 

@@ -195,3 +195,48 @@ def test_a_candidate_waits_for_as_many_partitions_as_its_holdout_needs() -> None
     assert first.status.verdict == "Bootstrapped"
     assert first.status.evaluation.looks == 1
     assert len(first.status.evaluation.holdouts[-1].partitions) == 10
+
+
+def test_a_hold_over_a_suspect_holdout_stays_one_however_many_holdouts_came_before() -> None:
+    world = with_generation_one()
+    rules = [{**world.spec["gate"]["rules"][0], "minEntities": 1500}]
+    world.edit(gate={**world.spec["gate"], "rules": rules})
+    world.error = 0.001
+    for month in range(3, 14):
+        if month == 12:
+            assert world.update.status.phase == "Held"
+            world.ask("retry@1")
+        name = f"2025-{month:02}" if month < 13 else "2026-01"
+        world.months.append(name)
+        world.aucs[name] = (0.50, 0.50)
+        world.turns(4)
+    second = world.generation(2)
+    assert second.status.reason == "HoldoutSuspect"
+    assert len(second.status.evaluation.holdouts) == 8
+    assert world.update.status.phase == "Held"
+    world.months.append("2026-02")
+    world.turns(4)
+    assert world.generation(2).status.verdict == "Inconclusive"
+
+
+@pytest.mark.survives(
+    "People",
+    "the update is restored from Git after a quarantine was accepted, before anything went live",
+    "the hole is known from the generation that it was accepted for: nothing is judged on it",
+)
+def test_a_quarantine_outlives_the_update_that_it_was_accepted_in() -> None:
+    world = with_generation_one()
+    world.error = 0.001
+    world.months.append("2025-03")
+    world.aucs["2025-03"] = (0.50, 0.50)
+    world.turns(6)
+    world.ask("quarantine@1")
+    world.settle()
+    world.recreate()
+    world.error = 0.02
+    world.aucs["2025-04"] = (0.61, 0.60)
+    world.months.append("2025-04")
+    world.turns(6)
+    assert world.update.status.cursor.holes == ["2025-03"]
+    looks = world.generation(2).status.evaluation.holdouts
+    assert [each.partitions for each in looks] == [["2025-03"], ["2025-04"]]

@@ -75,11 +75,13 @@ def _orphans(seen: Observation, generation: ModelGeneration) -> list[DeleteJob]:
 
 
 def _facts(seen: Observation) -> dict[str, Any]:
-    """Holes survive in the live generation's status."""
+    """Holes survive in the status of the live generation and of those after it."""
     current = live(seen)
-    if current is None or seen.update.status.cursor.holes:
+    after = [g for g in seen.generations if not current or g.spec.number >= current.spec.number]
+    holes = sorted({hole for generation in after for hole in generation.status.holes})
+    if not holes or seen.update.status.cursor.holes:
         return {}
     restored = seen.update.status.cursor.model_copy(
-        update={"holes": current.status.holes, "trained_through": cursor(seen)}
+        update={"holes": holes[-16:], "trained_through": cursor(seen)}
     )
     return {"cursor": restored}

@@ -99,9 +99,11 @@ def waits(generation: ModelGeneration) -> bool:
 
 
 def hold_name(generation: ModelGeneration) -> str:
-    """One hold of one candidate: a later holdout may be held again."""
-    evaluation = generation.status.evaluation
-    return f"{generation.metadata.name}/{len(evaluation.holdouts) if evaluation else 0}"
+    """One hold of one candidate: another holdout, and another look at the same, may hold again."""
+    name, evaluation = generation.metadata.name, generation.status.evaluation
+    if evaluation is None or not evaluation.holdouts:
+        return name
+    return f"{name}/{evaluation.attempt}-{evaluation.holdouts[-1].digest[7:15]}"
 
 
 def _first_holdout(generation: ModelGeneration) -> HoldoutLook:

@@ -8,6 +8,7 @@ from springtide_api.generation import GenerationSpec, UpdateRef
 from springtide_operator.lifecycle.lineage import (
     ORPHANED,
     SPEC_CHANGED,
+    candidate,
     imported,
     live,
     next_name,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 def import_initial(seen: Observation, now: datetime) -> Step | None:
     """Make generation 0 of an update that has no weights yet."""
-    if live(seen) or _has_weights(seen):
+    if live(seen) or _has_weights(seen) or candidate(seen):
         return None
     if failed := failed_import(seen):
         message = (

@@ -121,6 +121,13 @@ def lifted(seen: Observation) -> list[str]:
     return [hole for hole in current.status.holes if hole not in holes]
 
 
+def never_judging(seen: Observation) -> list[str]:
+    """Partitions that were quarantined once and no promoted generation was trained on yet."""
+    known = seen.update.status.cursor
+    trained = {name for g in promoted(seen) if g.spec.data for name in g.spec.data.partitions}
+    return sorted({*known.lifted} - {*known.holes} - trained)
+
+
 def recipe(spec: UpdateSpec) -> Recipe:
     """The snapshot that a run works on to its end."""
     from springtide_api.generation import Recipe

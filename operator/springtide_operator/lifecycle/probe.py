@@ -28,6 +28,7 @@ from springtide_operator.lifecycle.lineage import (
     judged_before,
     live,
     looks_elsewhere,
+    never_judging,
     next_name,
     next_number,
     parent,
@@ -151,6 +152,8 @@ def _extend(
         return Step(facts=facts)
     if evaluation.holdouts[-1].outcome == "":
         return Step(facts=facts)
+    if any(name in window.holdout_partitions for name in never_judging(seen)):
+        return Step(facts=facts)
     look = _holdout(window)
     spent = looks_elsewhere(seen, look, waiting)
     if evaluation.looks + spent >= max_looks(waiting.spec.recipe.gate):
@@ -182,6 +185,13 @@ def _holdout(window: WindowFound) -> HoldoutLook:
     )
 
 
+def _lifted(names: list[str]) -> str:
+    return (
+        f"{', '.join(names)} was quarantined and lifted: it may train and never judges; a run "
+        "begins once later data judges, or data.window.maxRows lets it be trained"
+    )
+
+
 def _spent(window: WindowFound, spent: int) -> str:
     names = ", ".join(window.holdout_partitions[-3:]) or "these rows"
     return (
@@ -205,6 +215,8 @@ def _begin(seen: Observation, job: JobSeen, window: WindowFound, facts: dict[str
         return Step(facts=facts)
     if shared_rejection(seen) and not retry:
         return Step(facts=facts)
+    if lifted := sorted({*never_judging(seen)} & {*window.holdout_partitions}):
+        return _told(job, facts, "LiftedHoldout", _lifted(lifted))
     spec = _spec(seen, job, window, ancestor)
     before = judged_before(
         seen,

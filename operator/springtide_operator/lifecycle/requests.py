@@ -162,7 +162,19 @@ def _quarantine(seen: Observation, now: datetime) -> Answer:
             f"{len(holes)} holes are more than {MOST_HOLES}; lift some with unquarantine",
         )
     facts = {"cursor": cursor.model_copy(update={"holes": holes})}
-    return Answer(True, f"quarantined: {', '.join(wanted)}", facts=facts)
+    message = f"quarantined: {', '.join(wanted)}"
+    return Answer(True, message, actions=_noted(seen, holes), facts=facts)
+
+
+def _noted(seen: Observation, holes: list[str]) -> tuple[WriteGeneration, ...]:
+    """Keep holes with the generation that they are proposed for: it outlives its update."""
+    newest, shared = candidate(seen), shared_rejection(seen)
+    if newest is None and shared:
+        newest = shared[0]
+    if newest is None or newest.status.holes == holes:
+        return ()
+    status = newest.status.model_copy(update={"holes": holes})
+    return (WriteGeneration(newest.metadata.name, status),)
 
 
 def _unquarantine(seen: Observation, now: datetime) -> Answer:
@@ -171,7 +183,8 @@ def _unquarantine(seen: Observation, now: datetime) -> Answer:
         return Answer(False, "nothing is quarantined (status.cursor.holes is empty)")
     if why := _busy(seen):
         return Answer(False, why)
-    facts = {"cursor": cursor.model_copy(update={"holes": []})}
+    joining = sorted({*cursor.lifted, *cursor.holes})[-MOST_HOLES:]
+    facts = {"cursor": cursor.model_copy(update={"holes": [], "lifted": joining})}
     message = f"lifted: {', '.join(cursor.holes)}; their rows join the next window"
     return Answer(True, message, facts=facts)
 

@@ -12,6 +12,7 @@ from springtide_api.contract import CollectInput
 from springtide_api.names import job_name
 from springtide_operator.lifecycle.lineage import (
     candidate,
+    cursor,
     finished,
     named_rows,
     promoted,
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.observation import JobSeen, Observation
 
+
+MOST_REMEMBERED = 10
+"""Runs that are kept beyond the history because they still count for the next one."""
 
 COLLECT_AGAIN = timedelta(minutes=10)
 """Storage that refuses a deletion is asked again after a while: nothing waits for it."""
@@ -98,7 +102,7 @@ def _done_with(seen: Observation, job: JobSeen, now: datetime) -> bool:
 
 def forget(seen: Observation, now: datetime) -> Step | None:
     """Delete the oldest generation beyond the history, its weights first."""
-    generation = _superfluous(seen)
+    generation = _superfluous(seen, now)
     if generation is None:
         return None
     folders = _folders(seen, generation)
@@ -116,7 +120,7 @@ def forget(seen: Observation, now: datetime) -> Step | None:
     return Step(actions=(DeleteGeneration(generation.metadata.name, generation.metadata.uid),))
 
 
-def _superfluous(seen: Observation) -> ModelGeneration | None:
+def _superfluous(seen: Observation, now: datetime) -> ModelGeneration | None:
     history = seen.update.spec.history
     went_live = promoted(seen)
     highest = max((g.spec.number for g in seen.generations), default=-1)
@@ -129,7 +133,7 @@ def _superfluous(seen: Observation) -> ModelGeneration | None:
         for g in reversed(seen.generations)
         if g.metadata.name not in names and g.spec.origin == "Trained" and finished(g)
     ]
-    over += others[history.rejected :]
+    over += [g for g in others[history.rejected :] if g not in _remembered(seen, others, now)]
     for generation in sorted(over, key=lambda g: g.spec.number):
         digest = generation.status.artifact and generation.status.artifact.served_digest
         if generation.spec.number == highest or generation.metadata.name in kept:
@@ -138,6 +142,31 @@ def _superfluous(seen: Observation) -> ModelGeneration | None:
             continue
         return generation
     return None
+
+
+def _remembered(
+    seen: Observation, others: list[ModelGeneration], now: datetime
+) -> list[ModelGeneration]:
+    """Runs that still count for the next one: by looks, by rejections, or by their day.
+
+    Args:
+        seen: the update.
+        others: finished runs that never went live, the newest first.
+        now: the moment.
+    """
+    trained_through = cursor(seen)
+    counting = []
+    for generation in others:
+        data = generation.spec.data
+        ahead = (
+            data is not None
+            and data.holdout is not None
+            and (trained_through is None or data.holdout.to > trained_through)
+        )
+        today = now - generation.metadata.creation_timestamp < timedelta(days=1)
+        if ahead or (today and seen.update.spec.trigger.max_runs_per_day is not None):
+            counting.append(generation)
+    return counting[:MOST_REMEMBERED]
 
 
 def _folders(seen: Observation, generation: ModelGeneration) -> list[str]:
@@ -150,7 +179,8 @@ def _folders(seen: Observation, generation: ModelGeneration) -> list[str]:
     if artifact and artifact.weights_digest not in digests:
         mine.append(artifact.uri.removeprefix("file://"))
     if data and data.manifest and data.manifest not in named_rows(others):
-        mine.append(data.manifest.removeprefix("file://"))
+        rows = data.manifest.removeprefix("file://")
+        mine += [rows] if rows.startswith(f"{folder}/data/") else []
     if generation.spec.origin == "Trained":
         mine.append(f"{folder}/checkpoints/g{generation.spec.number}")
     return mine

@@ -25,6 +25,7 @@ from springtide_operator.lifecycle.lineage import (
     candidate,
     cursor,
     live,
+    never_judging,
     promoted,
     proposed,
 )
@@ -103,7 +104,11 @@ def _candidate(generation: ModelGeneration | None) -> GenerationRef | None:
 
 def _cursor(seen: Observation) -> Cursor:
     return seen.update.status.cursor.model_copy(
-        update={"trained_through": cursor(seen), "proposed": proposed(seen)}
+        update={
+            "trained_through": cursor(seen),
+            "proposed": proposed(seen),
+            "lifted": never_judging(seen),
+        }
     )
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from springtide_api.contract import ArtifactRef, ImportInput, TrainInput
 from springtide_api.generation import Artifact, StageRun, TrainingStatus
-from springtide_operator.lifecycle.lineage import SPEC_CHANGED, candidate, live, recipe
+from springtide_operator.lifecycle.lineage import SPEC_CHANGED, candidate, cursor, live, recipe
 from springtide_operator.lifecycle.plan import Announcement, Step, Waiting, WriteGeneration
 from springtide_operator.lifecycle.running import (
     Ask,
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from springtide_api.contract import ArtifactMade, Result, RunFile
+    from springtide_api.generation import GenerationData
     from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.observation import Observation
 
@@ -34,7 +35,7 @@ def train(seen: Observation, now: datetime) -> Step | None:
     ask = _ask(seen, generation)
     run = generation.status.training
     if run is None:
-        if why := not_as_made(seen, generation):
+        if why := not_as_made(seen, generation, now):
             return fail(generation, SPEC_CHANGED, why, now)
         if seen.update.spec.suspend:
             message = "spec.suspend is true; set it to false to go on"
@@ -49,7 +50,7 @@ def train(seen: Observation, now: datetime) -> Step | None:
             return step
 
 
-def not_as_made(seen: Observation, generation: ModelGeneration) -> str:
+def not_as_made(seen: Observation, generation: ModelGeneration, now: datetime) -> str:
     """Say why a generation that was not begun yet would not be made like that now.
 
     The spec may have changed since; or somebody made it himself, with a gate of his own.
@@ -57,12 +58,20 @@ def not_as_made(seen: Observation, generation: ModelGeneration) -> str:
     spec, current = generation.spec, live(seen)
     if spec.recipe != recipe(seen.update.spec):
         return "its recipe is not that of the update's spec by now"
+    if spec.data is not None and not _fits_the_cursor(seen, spec.data, now):
+        return "its rows are not what comes after the cursor by now"
     if spec.origin == "Trained" and current is not None:
         baseline = spec.baseline.digest if spec.baseline else None
         artifact = current.status.artifact
         if artifact is None or baseline != artifact.weights_digest:
             return f"it is not compared with {current.metadata.name}, which is live"
     return ""
+
+
+def _fits_the_cursor(seen: Observation, data: GenerationData, now: datetime) -> bool:
+    windows, holes = data.windows, seen.update.status.cursor.holes
+    begins = bool(windows) and windows[0].from_ == cursor(seen) and windows[-1].to <= now
+    return begins and sorted(data.holes) == sorted(holes)
 
 
 def fail(generation: ModelGeneration, reason: str, message: str, now: datetime) -> Step:

@@ -19,6 +19,7 @@ from springtide_operator.lifecycle.lineage import (
     cursor,
     lifted,
     named_rows,
+    never_judging,
     proposed,
     recipe,
     shared_rejection,
@@ -95,7 +96,7 @@ def _start(seen: Observation, slot: int, trigger: str, request: str, now: dateti
         now=now,
         cursor=cursor(seen),
         holes=seen.update.status.cursor.holes,
-        lifted=lifted(seen),
+        lifted=[*lifted(seen), *(never_judging(seen) if waiting else [])],
         candidate_trained_through=_trained_through(waiting),
         candidate_partitions=waiting.spec.data.partitions if waiting and waiting.spec.data else [],
         named=_named(seen),
@@ -155,10 +156,13 @@ def _anew(seen: Observation) -> Due | None:
     newest = next(reversed(_trained(seen)), None)
     if newest is None or newest.status.reason != SPEC_CHANGED:
         return None
-    at, last = newest.status.verdict_at, _last(seen)
-    if at is None or (last is not None and last > at):
+    at, last, meta = newest.status.verdict_at, seen.update.status.last_probe, seen.update.metadata
+    if at is None:
         return None
-    return Due(at, newest.spec.trigger or "OnData", int(at.timestamp()))
+    slot = int(at.timestamp())
+    if last and (last.time > at or last.job == probe_name(meta.name, meta.uid, slot)):
+        return None
+    return Due(at, newest.spec.trigger or "OnData", slot)
 
 
 def _by_schedule(seen: Observation) -> Due | None:
