@@ -70,7 +70,7 @@ async def test_writes_that_are_done_without_an_answer_are_not_done_twice(ground,
 @pytest.mark.survives(
     "API server",
     "takes two seconds for every write",
-    "at most as many writes as usual, and the same end",
+    "no Job is made twice; at most a fifth more writes than usual, and the same end",
 )
 @pytest.mark.parametrize("acts", [LIFE[:1], pytest.param(LIFE, marks=pytest.mark.faults)])
 async def test_slow_writes_are_waited_for(ground, proxy, acts):
@@ -79,6 +79,6 @@ async def test_slow_writes_are_waited_for(ground, proxy, acts):
         live(ground, usual, acts=acts),
         lived(ground, proxy, lambda scene: delay(2, within(scene)), acts, timeout=10),
     )
-    assert len(writes) <= len(usual.writes)
+    assert len(writes) <= 1.2 * len(usual.writes)
     assert len(jobs) == len(set(jobs))
     assert await lasting(scene, wanted) == []
