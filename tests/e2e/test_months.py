@@ -88,7 +88,8 @@ def test_one_month_is_not_enough(tmp_path):
 def test_purchases_of_a_real_shop_are_brought_to_size():
     place = os.environ.get("SPRINGTIDE_ONLINE_RETAIL")
     if not place:
-        pytest.skip("SPRINGTIDE_ONLINE_RETAIL does not name next_purchase_pairs.csv.gz")
-    found = own_data.months(Path(place))
+        pytest.skip("SPRINGTIDE_ONLINE_RETAIL names no folder with next_purchase_pairs.csv.gz")
+    path = Path(place)
+    found = own_data.months(path if path.is_file() else path / "next_purchase_pairs.csv.gz")
     assert list(found) == [f"2010-{12}", *(f"2011-{month:02}" for month in range(1, 10))]
     assert all(1500 < len(rows) <= 3000 for rows in found.values())
