@@ -81,9 +81,19 @@ def waited(done: Callable[[], bool], *, seconds: float, pause: float = 0.02) -> 
 
 
 def is_running(pid: int) -> bool:
-    """Whether the process exists; one that waits for its parent to notice its end does not."""
+    """Whether the process exists; one that waits for its parent to notice its end does not.
+
+    A killed one whose first thread has ended holds its ports until the last thread has.
+    """
     _reap(pid)
-    return (stat := _stat(pid)) is not None and stat[0] not in "ZX"
+    return (stat := _stat(pid)) is not None and (stat[0] not in "ZX" or _threads(pid) > 1)
+
+
+def _threads(pid: int) -> int:
+    try:
+        return len(os.listdir(f"/proc/{pid}/task"))
+    except OSError:
+        return 0
 
 
 def last_lines(log: Path, count: int) -> str:
