@@ -60,12 +60,10 @@ class ProbeInput(Model):
     """Rows from here on are new. None: from the first row."""
     holes: list[str] = []
     lifted: list[str] = []
-    """Holes that were lifted behind the cursor: they join the training rows."""
+    """Holes that were lifted: they join the training rows of a window, and never judge."""
     candidate_trained_through: Time | None = None
     """Set while a candidate waits for a holdout: no training window is cut, only the holdout that
     begins here."""
-    candidate_partitions: list[str] = []
-    """Training partitions of that candidate."""
     named: list[str] | None = None
     """Folders of `<home>/data` that generations name, all of them: the probe removes others that
     are older than a week. None: it removes nothing."""

@@ -51,7 +51,12 @@ async def test_a_whole_update_goes_from_import_to_a_promoted_second_generation(g
     of_generations = written(recorder.writes, "modelgenerations")
     assert of_generations.pop("shop-g4") <= MOST_JUDGED_TWICE
     assert max(of_generations.values()) <= MOST_OF_GENERATION
+    ends_as_it_should(world)
+    ran_and_told_once(world)
 
+
+def ends_as_it_should(world):
+    """What is live, served and known of the data after the whole life."""
     generations = {name: each["status"] for name, each in world["generations"].items()}
     assert {name: each["verdict"] for name, each in generations.items()} == {
         "shop-g0": "Imported",
@@ -88,6 +93,9 @@ async def test_a_whole_update_goes_from_import_to_a_promoted_second_generation(g
     assert world["revisions"] == 1 + claims + len(served)
     assert world["finalizers"] == []
 
+
+def ran_and_told_once(world):
+    """One Job for each attempt, none left, and each Event as often as it happened."""
     assert world["jobs left"] == []
     runs = [name for name in world["jobs ever"] if "-probe-" not in name]
     assert runs == [

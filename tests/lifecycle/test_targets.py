@@ -10,6 +10,20 @@ from lifecycle.declared import SPEC, TWO_TARGETS
 from lifecycle.world import World, digest, end_of, with_generation_one
 
 
+def stuck_in_a_roll() -> World:
+    """A world whose second generation rolls out, and whose new pods do not get ready."""
+    world = World()
+    world.target = replace(world.target, template=digest("owner's"))
+    world.settle()
+    world.months = ["2025-01", "2025-02"]
+    world.turns(8)
+    world.pods_ready = False
+    world.months.append("2025-03")
+    while world.target.number != 2:
+        world.turn()
+    return world
+
+
 @pytest.mark.survives(
     "Deployments",
     "new pods never get ready",
@@ -33,11 +47,7 @@ def test_pods_that_never_get_ready_send_every_target_back_and_live_stays() -> No
 
 
 def test_pods_are_no_new_ones_before_the_controller_has_seen_the_new_template() -> None:
-    world = with_generation_one()
-    world.pods_ready = False
-    world.months.append("2025-03")
-    while world.target.number != 2:
-        world.turn()
+    world = stuck_in_a_roll()
     world.target = replace(world.target, updated=2, available=2, old=0, settled=False)
     world.turns(10)
     assert "0 of 2 new pods available; after" in world.generation(2).status.rollout.abort_reason
@@ -52,15 +62,7 @@ def test_pods_are_no_new_ones_before_the_controller_has_seen_the_new_template() 
 )
 @pytest.mark.parametrize("undone", [False, True])
 def test_a_template_that_is_changed_during_a_roll_holds_it(undone: bool) -> None:
-    world = World()
-    world.target = replace(world.target, template=digest("owner's"))
-    world.settle()
-    world.months = ["2025-01", "2025-02"]
-    world.turns(8)
-    world.pods_ready = False
-    world.months.append("2025-03")
-    while world.target.number != 2:
-        world.turn()
+    world = stuck_in_a_roll()
     served, due = list(world.served), world.generation(2).status.rollout.deadline
     world.target = replace(world.target, template=digest("another"), changed_by="kubectl-set")
     world.settle()
@@ -97,11 +99,7 @@ def test_a_template_that_is_changed_during_a_roll_holds_it(undone: bool) -> None
     ids=["taken", "set", "deleted", "paused"],
 )
 def test_time_in_which_a_roll_cannot_go_on_is_given_back_to_it(change: dict) -> None:
-    world = with_generation_one()
-    world.pods_ready = False
-    world.months.append("2025-03")
-    while world.target.number != 2:
-        world.turn()
+    world = stuck_in_a_roll()
     before, due = world.target, world.generation(2).status.rollout.deadline
     world.target = replace(world.target, **change)
     world.settle()
@@ -117,15 +115,7 @@ def test_time_in_which_a_roll_cannot_go_on_is_given_back_to_it(change: dict) -> 
 
 
 def test_a_changed_template_that_lost_our_variables_gets_them_before_it_is_waited_for() -> None:
-    world = World()
-    world.target = replace(world.target, template=digest("owner's"))
-    world.settle()
-    world.months = ["2025-01", "2025-02"]
-    world.turns(8)
-    world.pods_ready = False
-    world.months.append("2025-03")
-    while world.target.number != 2:
-        world.turn()
+    world = stuck_in_a_roll()
     lost = {"digest": None, "number": None}
     world.target = replace(world.target, template=digest("another"), **lost)
     world.settle()
@@ -220,11 +210,7 @@ def test_a_foreign_value_that_is_no_digest_is_told_all_the_same() -> None:
 
 
 def test_a_roll_that_goes_back_names_the_time_that_it_was_given_not_an_edited_one() -> None:
-    world = with_generation_one()
-    world.pods_ready = False
-    world.months.append("2025-03")
-    while world.target.number != 2:
-        world.turn()
+    world = stuck_in_a_roll()
     world.edit(rollout={**world.spec["rollout"], "deadline": "2h"})
     world.turns(8)
     reason = world.generation(2).status.rollout.abort_reason

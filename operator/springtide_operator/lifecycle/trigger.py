@@ -98,7 +98,6 @@ def _start(seen: Observation, slot: int, trigger: str, request: str, now: dateti
         holes=seen.update.status.cursor.holes,
         lifted=[*lifted(seen), *(never_judging(seen) if waiting else [])],
         candidate_trained_through=_trained_through(waiting),
-        candidate_partitions=waiting.spec.data.partitions if waiting and waiting.spec.data else [],
         named=_named(seen),
     )
     return StartJob(
