@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from springtide_api.names import LABEL_UPDATE_UID
-from springtide_operator.lifecycle.lineage import ORPHANED, cursor, live
+from springtide_operator.lifecycle.lineage import (
+    ORPHANED,
+)
 from springtide_operator.lifecycle.plan import (
     AdoptGeneration,
     Announcement,
@@ -76,12 +78,12 @@ def _orphans(seen: Observation, generation: ModelGeneration) -> list[DeleteJob]:
 
 def _facts(seen: Observation) -> dict[str, Any]:
     """Holes survive in the status of the live generation and of those after it."""
-    current = live(seen)
+    current = seen.lineage.live
     after = [g for g in seen.generations if not current or g.spec.number >= current.spec.number]
     holes = sorted({hole for generation in after for hole in generation.status.holes})
     if not holes or seen.update.status.cursor.holes:
         return {}
     restored = seen.update.status.cursor.model_copy(
-        update={"holes": holes[-16:], "trained_through": cursor(seen)}
+        update={"holes": holes[-16:], "trained_through": seen.lineage.cursor}
     )
     return {"cursor": restored}

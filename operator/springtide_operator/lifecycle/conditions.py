@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from springtide_api.update_status import Condition
-from springtide_operator.lifecycle.lineage import live
 from springtide_operator.lifecycle.references import invalid
 from springtide_operator.lifecycle.rollout import available, changed, new_pods
 from springtide_operator.lifecycle.targets import in_sync
@@ -61,14 +60,14 @@ def _condition(seen: Observation, wanted: Wanted, now: datetime) -> Condition:
 def _ready(seen: Observation, stop: Waiting | None) -> Wanted:
     if stop:
         return ("Ready", "False", stop.reason, stop.message)
-    if live(seen) is None:
+    if seen.lineage.live is None:
         message = "the spec is in order; no generation was promoted yet"
         return ("Ready", "True", "AwaitingFirstGeneration", message)
     return ("Ready", "True", "Accepted", "the spec is in order and its references are there")
 
 
 def _serving(seen: Observation) -> Wanted:
-    current = live(seen)
+    current = seen.lineage.live
     if current is None or current.status.artifact is None:
         return ("Serving", "False", "NoGeneration", "nothing was promoted yet")
     digest = current.status.artifact.served_digest

@@ -10,7 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from springtide_api.names import FINALIZER
-from springtide_operator.lifecycle.lineage import candidate, live, rolling
+from springtide_operator.lifecycle.lineage import (
+    rolling,
+)
 from springtide_operator.lifecycle.plan import Announcement, HoldFinalizer, Step
 from springtide_operator.lifecycle.rollout import not_carrying, with_rollout
 from springtide_operator.lifecycle.targets import serve
@@ -30,7 +32,7 @@ def let_go(seen: Observation, now: datetime) -> Step | None:
         return None
     if FINALIZER not in meta.finalizers:
         return Step()
-    under_way = candidate(seen)
+    under_way = seen.lineage.candidate
     if seen.namespace_terminating or under_way is None or not rolling(under_way):
         return Step(actions=(HoldFinalizer(present=False),))
     if not under_way.status.rollout.abort_reason:
@@ -41,7 +43,7 @@ def let_go(seen: Observation, now: datetime) -> Step | None:
 
 def _undo(seen: Observation, aborted: ModelGeneration, now: datetime) -> Step:
     """Take back what can be taken back; for the pods of live, their Deployment cares alone."""
-    current, artifact = live(seen), aborted.status.artifact
+    current, artifact = seen.lineage.live, aborted.status.artifact
     there = [target for target in seen.targets if target.uid and target.digest is not None]
     left = not_carrying(current, there) if current else there
     carrying = [t for t in left if artifact and t.digest == artifact.served_digest]
@@ -68,7 +70,7 @@ def _left(aborted: ModelGeneration, targets: Iterable[TargetSeen]) -> Announceme
 
 def hold_on(seen: Observation, now: datetime) -> Step | None:
     """Keep the finalizer exactly while a roll is under way."""
-    under_way = candidate(seen)
+    under_way = seen.lineage.candidate
     wanted = under_way is not None and rolling(under_way)
     present = FINALIZER in seen.update.metadata.finalizers
     if wanted == present:

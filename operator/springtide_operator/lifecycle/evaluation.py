@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 from springtide_api.contract import ArtifactRef, EvaluateInput
 from springtide_api.generation import EvaluationStatus, HoldoutLook, StageRun
 from springtide_operator.lifecycle.gate import counts_short, judge, look_confidence, max_looks
-from springtide_operator.lifecycle.lineage import candidate, live, looks_elsewhere
+from springtide_operator.lifecycle.lineage import (
+    looks_elsewhere,
+)
 from springtide_operator.lifecycle.plan import Announcement, Step, WriteGeneration
 from springtide_operator.lifecycle.running import (
     Ask,
@@ -39,7 +41,7 @@ WAITS_FOR_DATA = frozenset({"ExtendHoldout", "TooFew"})
 
 def evaluate(seen: Observation, now: datetime) -> Step | None:
     """Bring the candidate to a verdict on its newest holdout."""
-    generation = candidate(seen)
+    generation = seen.lineage.candidate
     if generation is None or generation.spec.origin == "Imported":
         return None
     status = generation.status
@@ -289,14 +291,14 @@ def _verdict(generation: ModelGeneration, status: GenerationStatus) -> Step:
 
 
 def _scores_of_live(seen: Observation) -> list[Score]:
-    current = live(seen)
+    current = seen.lineage.live
     known = current.status.evaluation if current else None
     return list(known.scores) if known else []
 
 
 def _remember_live(seen: Observation, judgement: Judgement) -> tuple[WriteGeneration, ...]:
     """Keep live's own score on this holdout: the next holdout is held against it."""
-    current = live(seen)
+    current = seen.lineage.live
     if current is None or judgement.suspect or not judgement.live_scores_now:
         return ()
     known = current.status.evaluation or EvaluationStatus(job="")

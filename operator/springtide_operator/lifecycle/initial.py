@@ -8,11 +8,6 @@ from springtide_api.generation import GenerationSpec, UpdateRef
 from springtide_operator.lifecycle.lineage import (
     ORPHANED,
     SPEC_CHANGED,
-    candidate,
-    imported,
-    live,
-    next_name,
-    next_number,
     recipe,
     recipe_hash,
 )
@@ -27,7 +22,7 @@ if TYPE_CHECKING:
 
 def import_initial(seen: Observation, now: datetime) -> Step | None:
     """Make generation 0 of an update that has no weights yet."""
-    if live(seen) or _has_weights(seen) or candidate(seen):
+    if seen.lineage.live or _has_weights(seen) or seen.lineage.candidate:
         return None
     if failed := failed_import(seen):
         message = (
@@ -42,20 +37,20 @@ def import_initial(seen: Observation, now: datetime) -> Step | None:
     snapshot = recipe(spec)
     made = GenerationSpec(
         update_ref=UpdateRef(name=seen.update.metadata.name),
-        number=next_number(seen),
+        number=seen.lineage.next_number,
         origin="Imported",
         initial=spec.model.initial,
         recipe=snapshot,
         recipe_hash=recipe_hash(snapshot),
     )
     owned = spec.deletion_policy == "Delete"
-    return Step(actions=(CreateGeneration(next_name(seen), made, owned),))
+    return Step(actions=(CreateGeneration(seen.lineage.next_name, made, owned),))
 
 
 def failed_import(seen: Observation) -> ModelGeneration | None:
     """The import that failed, where nobody asked to try again."""
-    first = imported(seen)
-    if first is None or first.status.verdict != "Failed" or live(seen):
+    first = seen.lineage.initial
+    if first is None or first.status.verdict != "Failed" or seen.lineage.live:
         return None
     if first.status.reason == SPEC_CHANGED:
         return None
@@ -65,5 +60,5 @@ def failed_import(seen: Observation) -> ModelGeneration | None:
 
 
 def _has_weights(seen: Observation) -> bool:
-    first = imported(seen)
+    first = seen.lineage.initial
     return first is not None and first.status.verdict != "Failed"

@@ -1,24 +1,26 @@
 """Who is who among the generations of one update: live, previous, candidate, parent.
 
-Derived anew from the generations each time: live and cursor are those of the newest promotedAt, so
-no pointer can be stale.
+`Observation.lineage` derives it once from the generations: live and cursor are those of the newest
+promotedAt.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from springtide_api.names import generation_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from springtide_api.generation import GenerationData, HoldoutLook, Recipe
     from springtide_api.objects import ModelGeneration
     from springtide_api.update_spec import UpdateSpec
+    from springtide_api.update_status import Cursor, UpdateStatus
     from springtide_operator.lifecycle.observation import Observation
 
 JUDGED = frozenset({"Blessed", "Bootstrapped", "Rejected", "Inconclusive", "Failed"})
@@ -28,10 +30,80 @@ SPEC_CHANGED = "SpecChanged"
 BY_REQUEST = "RejectedByRequest"
 
 
-def promoted(seen: Observation) -> list[ModelGeneration]:
-    """Generations that went live, the newest promotion first."""
-    went_live = [g for g in seen.generations if g.status.rollout.promoted_at is not None]
-    return sorted(went_live, key=_promotion, reverse=True)
+@dataclass(frozen=True)
+class Lineage:
+    """Who is who among the generations, and where the cursor stands: derived once, then handed on.
+
+    Stages, conditions and summary read the same value, so that they cannot disagree.
+    """
+
+    promoted: tuple[ModelGeneration, ...]
+    """Generations that were promoted, the newest promotion first."""
+    initial: ModelGeneration | None
+    """Generation 0; where its import failed and was tried again, the newest."""
+    candidate: ModelGeneration | None
+    """The one generation under way. There are never two: the lowest unfinished number is it."""
+    cursor: datetime | None
+    """Rows from here on are new. None: from the first row."""
+    lifted: tuple[str, ...]
+    """Holes of the live generation that were lifted since: they join the next training rows."""
+    never_judging: tuple[str, ...]
+    """Partitions that were quarantined once and no promoted generation was trained on yet."""
+    shared_rejection: tuple[ModelGeneration, str] | None
+    """The second of two rejections in a row that share a training partition, and the newest shared.
+    A third such run is not tried: it would fail on the same rows."""
+    proposed: tuple[str, ...]
+    """Partitions proposed for quarantine: those of a suspect holdout, or of a shared rejection."""
+    next_number: int
+    """A number that was never used: above every generation, target and entry of the history."""
+    next_name: str
+    """Name of the next generation."""
+
+    @property
+    def live(self) -> ModelGeneration | None:
+        """The generation that was promoted last."""
+        return self.promoted[0] if self.promoted else None
+
+    @property
+    def previous(self) -> ModelGeneration | None:
+        """The generation that was live before."""
+        return self.promoted[1] if len(self.promoted) > 1 else None
+
+    @property
+    def parent(self) -> ModelGeneration | None:
+        """The generation whose weights the next run continues from: live, else generation 0."""
+        if self.live is not None:
+            return self.live
+        return self.initial if self.initial and self.initial.status.artifact else None
+
+
+def derive(seen: Observation) -> Lineage:
+    """Derive who is who from the generations: no pointer is stored, so none can be stale."""
+    generations, status = seen.generations, seen.update.status
+    went_live = tuple(
+        sorted((g for g in generations if _promoted(g)), key=_promotion, reverse=True)
+    )
+    live = went_live[0] if went_live else None
+    under_way = next((g for g in generations if not finished(g)), None)
+    shared = _shared_rejection(generations, status)
+    number = _next_number(seen)
+    initial = seen.update.spec.model.initial
+    return Lineage(
+        promoted=went_live,
+        initial=_initial(generations),
+        candidate=under_way,
+        cursor=live.status.trained_through if live else initial.trained_through,
+        lifted=_lifted(live, status.cursor),
+        never_judging=_never_judging(went_live, status.cursor),
+        shared_rejection=shared,
+        proposed=tuple(_proposed(under_way, shared, status.cursor)),
+        next_number=number,
+        next_name=generation_name(seen.update.metadata.name, number),
+    )
+
+
+def _promoted(generation: ModelGeneration) -> bool:
+    return generation.status.rollout.promoted_at is not None
 
 
 def _promotion(generation: ModelGeneration) -> tuple[datetime, int]:
@@ -40,23 +112,27 @@ def _promotion(generation: ModelGeneration) -> tuple[datetime, int]:
     return moment, generation.spec.number
 
 
-def live(seen: Observation) -> ModelGeneration | None:
-    """The generation that was promoted last."""
-    return next(iter(promoted(seen)), None)
-
-
-def imported(seen: Observation) -> ModelGeneration | None:
-    """Generation 0; where its import failed and was tried again, the newest."""
-    brought = [g for g in seen.generations if g.spec.origin == "Imported"]
+def _initial(generations: Iterable[ModelGeneration]) -> ModelGeneration | None:
+    brought = [g for g in generations if g.spec.origin == "Imported"]
     return max(brought, key=lambda g: (g.status.artifact is not None, g.spec.number), default=None)
 
 
-def parent(seen: Observation) -> ModelGeneration | None:
-    """The generation whose weights the next run continues from: live, else generation 0."""
-    if current := live(seen):
-        return current
-    first = imported(seen)
-    return first if first and first.status.artifact else None
+def _next_number(seen: Observation) -> int:
+    known = [g.spec.number for g in seen.generations]
+    known += [t.highest_number for t in seen.targets if t.highest_number is not None]
+    known += [entry.number for entry in seen.update.status.history]
+    return max(known, default=-1) + 1
+
+
+def _lifted(live: ModelGeneration | None, cursor: Cursor) -> tuple[str, ...]:
+    if live is None:
+        return ()
+    return tuple(hole for hole in live.status.holes if hole not in cursor.holes)
+
+
+def _never_judging(went_live: Iterable[ModelGeneration], cursor: Cursor) -> tuple[str, ...]:
+    trained = {name for g in went_live if g.spec.data for name in g.spec.data.partitions}
+    return tuple(sorted({*cursor.lifted} - {*cursor.holes} - trained))
 
 
 def servable(generation: ModelGeneration) -> bool:
@@ -81,51 +157,10 @@ def finished(generation: ModelGeneration) -> bool:
     return status.verdict in {"Rejected", "Failed"}
 
 
-def candidate(seen: Observation) -> ModelGeneration | None:
-    """The one generation under way. There are never two: the lowest unfinished number is it."""
-    return next((g for g in seen.generations if not finished(g)), None)
-
-
 def rolling(generation: ModelGeneration) -> bool:
     """Whether its roll began and is neither done nor taken back."""
     rollout = generation.status.rollout
     return bool(rollout.step_started_at and not rollout.promoted_at and not rollout.reverted_at)
-
-
-def next_number(seen: Observation) -> int:
-    """A number that was never used: above every generation, target and entry of the history."""
-    known = [g.spec.number for g in seen.generations]
-    known += [t.highest_number for t in seen.targets if t.highest_number is not None]
-    known += [entry.number for entry in seen.update.status.history]
-    return max(known, default=-1) + 1
-
-
-def next_name(seen: Observation) -> str:
-    """Name of the next generation."""
-    return generation_name(seen.update.metadata.name, next_number(seen))
-
-
-def cursor(seen: Observation) -> datetime | None:
-    """Rows from here on are new. None: from the first row."""
-    if current := live(seen):
-        return current.status.trained_through
-    return seen.update.spec.model.initial.trained_through
-
-
-def lifted(seen: Observation) -> list[str]:
-    """Holes of the live generation that were lifted since: they join the next training rows."""
-    current = live(seen)
-    if current is None:
-        return []
-    holes = seen.update.status.cursor.holes
-    return [hole for hole in current.status.holes if hole not in holes]
-
-
-def never_judging(seen: Observation) -> list[str]:
-    """Partitions that were quarantined once and no promoted generation was trained on yet."""
-    known = seen.update.status.cursor
-    trained = {name for g in promoted(seen) if g.spec.data for name in g.spec.data.partitions}
-    return sorted({*known.lifted} - {*known.holes} - trained)
 
 
 def recipe(spec: UpdateSpec) -> Recipe:
@@ -207,12 +242,10 @@ def _same_rows(one: HoldoutLook, other: HoldoutLook) -> bool:
     return same or one.digest == other.digest
 
 
-def shared_rejection(seen: Observation) -> tuple[ModelGeneration, str] | None:
-    """The second of two rejections in a row that share a training partition, and the newest shared.
-
-    A third such run is not tried: it would fail on the same rows.
-    """
-    trained = [g for g in reversed(seen.generations) if g.spec.origin == "Trained"]
+def _shared_rejection(
+    generations: Sequence[ModelGeneration], status: UpdateStatus
+) -> tuple[ModelGeneration, str] | None:
+    trained = [g for g in reversed(generations) if g.spec.origin == "Trained"]
     decided = [g for g in trained if g.status.verdict in JUDGED - {"Failed", "Inconclusive"}]
     if len(decided) < 2:
         return None
@@ -220,9 +253,9 @@ def shared_rejection(seen: Observation) -> tuple[ModelGeneration, str] | None:
     for each in (newest, before):
         if each.status.verdict != "Rejected" or each.status.reason == BY_REQUEST:
             return None
-    holes = set(seen.update.status.cursor.holes)
+    holes = set(status.cursor.holes)
     shared = _training_partitions(newest) & _training_partitions(before) - holes
-    if not shared or newest.metadata.name in seen.update.status.held_for:
+    if not shared or newest.metadata.name in status.held_for:
         return None
     return newest, max(shared)
 
@@ -242,16 +275,13 @@ def named_rows(generations: Iterable[ModelGeneration]) -> set[str]:
     return named - {""}
 
 
-def proposed(seen: Observation) -> list[str]:
-    """Partitions proposed for quarantine: those of a suspect holdout, or of a shared rejection."""
-    holes = seen.update.status.cursor.holes
-    under_way = candidate(seen)
+def _proposed(
+    under_way: ModelGeneration | None, shared: tuple[ModelGeneration, str] | None, cursor: Cursor
+) -> list[str]:
     evaluation = under_way.status.evaluation if under_way else None
     if evaluation and evaluation.holdouts and evaluation.holdouts[-1].outcome == "Suspect":
         before = {p for look in evaluation.holdouts[:-1] for p in look.partitions}
         newest = [p for p in evaluation.holdouts[-1].partitions if p not in before]
         named = newest or evaluation.holdouts[-1].partitions
-        return [p for p in named if p not in holes][:16]
-    if under_way is None and (shared := shared_rejection(seen)):
-        return [shared[1]]
-    return []
+        return [p for p in named if p not in cursor.holes][:16]
+    return [shared[1]] if under_way is None and shared else []

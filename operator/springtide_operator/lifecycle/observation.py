@@ -7,7 +7,10 @@ Facts come from spec, generations, Jobs, Pods and Deployments; nothing here is r
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
+
+from springtide_operator.lifecycle.lineage import Lineage, derive
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -164,6 +167,11 @@ class Observation:
     probes_running: int = 0
     """Probe Jobs in the whole cluster."""
     namespace_terminating: bool = False
+
+    @cached_property
+    def lineage(self) -> Lineage:
+        """Who is who among the generations: derived once for all that read this observation."""
+        return derive(self)
 
     def job(self, name: str) -> JobSeen | None:
         """The Job of that name, if it is ours."""

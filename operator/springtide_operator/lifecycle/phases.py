@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from springtide_operator.lifecycle.evaluation import held
-from springtide_operator.lifecycle.lineage import candidate, rolling, servable, shared_rejection
+from springtide_operator.lifecycle.lineage import (
+    rolling,
+    servable,
+)
 from springtide_operator.lifecycle.pending import QUEUED
 from springtide_operator.lifecycle.plan import WriteGeneration
 from springtide_operator.lifecycle.references import invalid
@@ -65,7 +68,7 @@ def phase(seen: Observation, waiting: Waiting | None) -> Phase:
     """One word for what an update does now."""
     if invalid(seen.update.spec):
         return "Invalid"
-    under_way = candidate(seen)
+    under_way = seen.lineage.candidate
     if under_way is not None and under_way.status.rollout.abort_reason:
         return "RollingBack"
     if under_way is not None and rolling(under_way):
@@ -75,7 +78,7 @@ def phase(seen: Observation, waiting: Waiting | None) -> Phase:
     if waiting and waiting.reason in QUEUED:
         return "Queued"
     if under_way is None:
-        if shared_rejection(seen):
+        if seen.lineage.shared_rejection:
             return "Held"
         return "Probing" if waiting and waiting.reason == "Probing" else "Idle"
     return _candidate_phase(seen, under_way)

@@ -23,18 +23,10 @@ from springtide_operator.lifecycle.attempts import GRACE, may_still_tell, told
 from springtide_operator.lifecycle.evaluation import held
 from springtide_operator.lifecycle.gate import max_looks
 from springtide_operator.lifecycle.lineage import (
-    candidate,
-    cursor,
     judged_before,
-    live,
     looks_elsewhere,
-    never_judging,
-    next_name,
-    next_number,
-    parent,
     recipe,
     recipe_hash,
-    shared_rejection,
 )
 from springtide_operator.lifecycle.pending import queued
 from springtide_operator.lifecycle.plan import (
@@ -66,7 +58,7 @@ def take(seen: Observation, now: datetime) -> Step | None:
     if not fresh:
         return None
     job = min(fresh, key=lambda each: each.created)
-    if job.spec_generation != seen.update.metadata.generation and candidate(seen) is None:
+    if job.spec_generation != seen.update.metadata.generation and seen.lineage.candidate is None:
         return _outdated(job, "the spec", "SpecChanged")
     if job.result is not None and job.result.probe is not None and job.result.ok:
         return _found(seen, job, job.result.probe, now)
@@ -127,9 +119,9 @@ def _found(seen: Observation, job: JobSeen, found: ProbeOutput, now: datetime) -
             return _begun(seen, generation.metadata.name, found.window, facts)
     if job.holes != frozenset(seen.update.status.cursor.holes):
         return _outdated(job, "the quarantine", "QuarantineChanged")
-    if job.cursor != cursor(seen):
+    if job.cursor != seen.lineage.cursor:
         return Step(facts=facts)
-    waiting = candidate(seen)
+    waiting = seen.lineage.candidate
     if waiting is None:
         return _begin(seen, job, found.window, facts)
     return _extend(seen, waiting, job, found.window, facts)
@@ -152,7 +144,7 @@ def _extend(
         return Step(facts=facts)
     if evaluation.holdouts[-1].outcome == "":
         return Step(facts=facts)
-    if any(name in window.holdout_partitions for name in never_judging(seen)):
+    if any(name in window.holdout_partitions for name in seen.lineage.never_judging):
         return Step(facts=facts)
     look = _holdout(window)
     spent = looks_elsewhere(seen, look, waiting)
@@ -209,13 +201,13 @@ def _told(job: JobSeen, facts: dict[str, Any], reason: str, message: str) -> Ste
 
 def _begin(seen: Observation, job: JobSeen, window: WindowFound, facts: dict[str, Any]) -> Step:
     """Begin a run on a window, unless it was judged before or a hold stands."""
-    ancestor = parent(seen)
+    ancestor = seen.lineage.parent
     retry = job.request.startswith("retry")
     if ancestor is None or ancestor.status.artifact is None or window.to is None:
         return Step(facts=facts)
-    if shared_rejection(seen) and not retry:
+    if seen.lineage.shared_rejection and not retry:
         return Step(facts=facts)
-    if lifted := sorted({*never_judging(seen)} & {*window.holdout_partitions}):
+    if lifted := sorted({*seen.lineage.never_judging} & {*window.holdout_partitions}):
         return _told(job, facts, "LiftedHoldout", _lifted(lifted))
     spec = _spec(seen, job, window, ancestor)
     before = judged_before(
@@ -233,7 +225,7 @@ def _begin(seen: Observation, job: JobSeen, window: WindowFound, facts: dict[str
     spent = looks_elsewhere(seen, _holdout(window), None)
     if spent >= max_looks(spec.recipe.gate):
         return _told(job, facts, "LooksSpent", _spent(window, spent))
-    name = next_name(seen)
+    name = seen.lineage.next_name
     owned = seen.update.spec.deletion_policy == "Delete"
     made = CreateGeneration(name, spec, owned, probe_uid=job.uid)
     return replace(_begun(seen, name, window, facts), actions=(made,))
@@ -255,12 +247,12 @@ def _spec(
     seen: Observation, job: JobSeen, window: WindowFound, ancestor: ModelGeneration
 ) -> GenerationSpec:
     snapshot = recipe(seen.update.spec)
-    current = live(seen)
+    current = seen.lineage.live
     assert ancestor.status.artifact is not None
     origin = Ancestor(name=ancestor.metadata.name, digest=ancestor.status.artifact.weights_digest)
     return GenerationSpec(
         update_ref=UpdateRef(name=seen.update.metadata.name),
-        number=next_number(seen),
+        number=seen.lineage.next_number,
         origin="Trained",
         trigger=job.trigger if job.trigger in {"Schedule", "OnData", "Request"} else "",
         parent=origin,

@@ -16,10 +16,7 @@ from springtide_operator.lifecycle.gate import max_looks
 from springtide_operator.lifecycle.initial import failed_import
 from springtide_operator.lifecycle.lineage import (
     BY_REQUEST,
-    candidate,
-    proposed,
     rolling,
-    shared_rejection,
 )
 from springtide_operator.lifecycle.plan import Announcement, Step, WriteGeneration
 from springtide_operator.lifecycle.trigger import probe_now
@@ -107,7 +104,7 @@ def _run(seen: Observation, now: datetime) -> Answer:
 
 
 def _retry(seen: Observation, now: datetime) -> Answer:
-    under_way = candidate(seen)
+    under_way = seen.lineage.candidate
     if under_way is not None and waits(under_way):
         name, evaluation = under_way.metadata.name, under_way.status.evaluation
         most = max_looks(under_way.spec.recipe.gate)
@@ -124,7 +121,7 @@ def _retry(seen: Observation, now: datetime) -> Answer:
         return Answer(False, why)
     if first := failed_import(seen):
         return Answer(True, "importing again", facts=_lift(seen, first.metadata.name))
-    if shared := shared_rejection(seen):
+    if shared := seen.lineage.shared_rejection:
         return Answer(
             True,
             "the hold is lifted; looking for data now",
@@ -134,9 +131,9 @@ def _retry(seen: Observation, now: datetime) -> Answer:
 
 
 def _reject(seen: Observation, now: datetime) -> Answer:
-    under_way = candidate(seen)
+    under_way = seen.lineage.candidate
     if under_way is None:
-        if shared := shared_rejection(seen):
+        if shared := seen.lineage.shared_rejection:
             facts = _lift(seen, shared[0].metadata.name)
             return Answer(True, "the hold is ended without a quarantine", facts=facts)
         return Answer(False, "there is no candidate to reject")
@@ -152,7 +149,7 @@ def _reject(seen: Observation, now: datetime) -> Answer:
 
 
 def _quarantine(seen: Observation, now: datetime) -> Answer:
-    cursor, wanted = seen.update.status.cursor, proposed(seen)
+    cursor, wanted = seen.update.status.cursor, seen.lineage.proposed
     if not wanted:
         return Answer(False, "no partition is proposed (status.cursor.proposed is empty)")
     holes = sorted({*cursor.holes, *wanted})
@@ -168,7 +165,7 @@ def _quarantine(seen: Observation, now: datetime) -> Answer:
 
 def _noted(seen: Observation, holes: list[str]) -> tuple[WriteGeneration, ...]:
     """Keep holes with the generation that they are proposed for: it outlives its update."""
-    newest, shared = candidate(seen), shared_rejection(seen)
+    newest, shared = seen.lineage.candidate, seen.lineage.shared_rejection
     if newest is None and shared:
         newest = shared[0]
     if newest is None or newest.status.holes == holes:
@@ -191,7 +188,7 @@ def _unquarantine(seen: Observation, now: datetime) -> Answer:
 
 def _busy(seen: Observation) -> str:
     """Why no other run can start now."""
-    under_way = candidate(seen)
+    under_way = seen.lineage.candidate
     if under_way is None or waits(under_way):
         return ""
     return f"{under_way.metadata.name} is under way; wait for its end or use reject"

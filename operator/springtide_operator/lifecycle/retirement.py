@@ -11,11 +11,8 @@ from typing import TYPE_CHECKING
 from springtide_api.contract import CollectInput
 from springtide_api.names import job_name
 from springtide_operator.lifecycle.lineage import (
-    candidate,
-    cursor,
     finished,
     named_rows,
-    promoted,
     rolling,
 )
 from springtide_operator.lifecycle.plan import (
@@ -44,7 +41,7 @@ COLLECT_AGAIN = timedelta(minutes=10)
 
 def retire(seen: Observation, now: datetime) -> Step | None:
     """Give a candidate up whose training data was quarantined meanwhile."""
-    under_way = candidate(seen)
+    under_way = seen.lineage.candidate
     if under_way is None or under_way.spec.data is None or rolling(under_way):
         return None
     bad = sorted({*under_way.spec.data.partitions} & {*seen.update.status.cursor.holes})
@@ -122,11 +119,11 @@ def forget(seen: Observation, now: datetime) -> Step | None:
 
 def _superfluous(seen: Observation, now: datetime) -> ModelGeneration | None:
     history = seen.update.spec.history
-    went_live = promoted(seen)
+    went_live = seen.lineage.promoted
     highest = max((g.spec.number for g in seen.generations), default=-1)
     kept = {g.metadata.name for g in went_live[:2]}
     served = seen.named_elsewhere.union(*(target.named for target in seen.targets))
-    over = went_live[max(history.generations, 2) :]
+    over = list(went_live[max(history.generations, 2) :])
     names = {g.metadata.name for g in went_live}
     others = [
         g
@@ -154,7 +151,7 @@ def _remembered(
         others: finished runs that never went live, the newest first.
         now: the moment.
     """
-    trained_through = cursor(seen)
+    trained_through = seen.lineage.cursor
     counting = []
     for generation in others:
         data = generation.spec.data

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING
 
 from springtide_api.generation import TemplateSeen
 from springtide_api.schema import duration
-from springtide_operator.lifecycle.lineage import candidate, live, rolling, servable
+from springtide_operator.lifecycle.lineage import (
+    rolling,
+    servable,
+)
 from springtide_operator.lifecycle.plan import (
     Announcement,
     Step,
@@ -33,7 +36,7 @@ CHECK = timedelta(seconds=30)
 
 def roll_out(seen: Observation, now: datetime) -> Step | None:
     """Move all targets to the candidate together, or all of them back."""
-    generation = candidate(seen)
+    generation = seen.lineage.candidate
     if generation is None:
         return None
     if generation.status.rollout.abort_reason:
@@ -75,7 +78,7 @@ def not_carrying(
 
 def allowed(seen: Observation, generation: ModelGeneration) -> set[str]:
     """Digests that a target may carry while this generation rolls."""
-    known = [live(seen), generation if rolling(generation) else None]
+    known = [seen.lineage.live, generation if rolling(generation) else None]
     return {g.status.artifact.served_digest for g in known if g and g.status.artifact}
 
 
@@ -91,7 +94,7 @@ def changed(seen: Observation) -> Waiting | None:
     What he set stays. Once all pods of his template are available, with our fields in it, it is
     what the roll goes on from.
     """
-    generation = candidate(seen)
+    generation = seen.lineage.candidate
     if generation is None or not rolling(generation) or generation.status.rollout.abort_reason:
         return None
     began = {each.name: each.digest for each in generation.status.rollout.templates}
@@ -123,7 +126,7 @@ def _start(seen: Observation, generation: ModelGeneration, now: datetime) -> Ste
     if seen.update.spec.suspend:
         message = "spec.suspend is true; set it to false to roll out"
         return Step(waiting=Waiting("Suspended", message, "Roll"))
-    name, current = generation.metadata.name, live(seen)
+    name, current = generation.metadata.name, seen.lineage.live
     parent = generation.spec.parent
     if current and generation.spec.origin == "Imported":
         return _retire(generation, f"{current.metadata.name} is live already", now)
@@ -231,7 +234,7 @@ def _time_given(generation: ModelGeneration) -> str:
 
 def go_back(seen: Observation, generation: ModelGeneration, now: datetime) -> Step:
     """Return every target to live, or withdraw our fields where there never was one."""
-    current = live(seen)
+    current = seen.lineage.live
     present = [target for target in seen.targets if target.uid]
     behind = (
         not_carrying(current, present)

@@ -22,12 +22,6 @@ from springtide_api.update_status import (
 from springtide_operator.lifecycle.conditions import conditions
 from springtide_operator.lifecycle.lineage import (
     SPEC_CHANGED,
-    candidate,
-    cursor,
-    live,
-    never_judging,
-    promoted,
-    proposed,
 )
 from springtide_operator.lifecycle.phases import phase
 from springtide_operator.lifecycle.plan import Announcement
@@ -46,8 +40,7 @@ HISTORY = 20
 def summarise(seen: Observation, step: Step, now: datetime) -> UpdateStatus:
     """The update's status after this step."""
     old = seen.update.status
-    under_way, current = candidate(seen), live(seen)
-    went_live = promoted(seen)
+    under_way, current = seen.lineage.candidate, seen.lineage.live
     waiting = step.waiting
     return old.model_copy(
         update={
@@ -55,7 +48,7 @@ def summarise(seen: Observation, step: Step, now: datetime) -> UpdateStatus:
             "phase": phase(seen, waiting),
             "conditions": conditions(seen, waiting, now),
             "live": _ref(current, "promoted_at"),
-            "previous": _ref(went_live[1] if len(went_live) > 1 else None, "promoted_at"),
+            "previous": _ref(seen.lineage.previous, "promoted_at"),
             "candidate": _candidate(under_way),
             "cursor": _cursor(seen),
             "freshness": Freshness(
@@ -105,9 +98,9 @@ def _candidate(generation: ModelGeneration | None) -> GenerationRef | None:
 def _cursor(seen: Observation) -> Cursor:
     return seen.update.status.cursor.model_copy(
         update={
-            "trained_through": cursor(seen),
-            "proposed": proposed(seen),
-            "lifted": never_judging(seen),
+            "trained_through": seen.lineage.cursor,
+            "proposed": list(seen.lineage.proposed),
+            "lifted": list(seen.lineage.never_judging),
         }
     )
 
@@ -142,7 +135,7 @@ def _failures(seen: Observation) -> int:
 
 
 def _progress(seen: Observation, waiting: Waiting | None) -> Progress:
-    under_way = candidate(seen)
+    under_way = seen.lineage.candidate
     stage = waiting.stage if waiting else ""
     run = None
     if under_way is not None:
@@ -194,7 +187,7 @@ def _target(seen: Observation, target: TargetSeen) -> TargetStatus:
 def _counters(seen: Observation) -> object:
     counters = seen.update.status.counters
     tally = [g.status.verdict for g in seen.generations if g.spec.origin == "Trained"]
-    went_live = sum(1 for g in promoted(seen) if g.spec.origin == "Trained")
+    went_live = sum(1 for g in seen.lineage.promoted if g.spec.origin == "Trained")
     gpu = sum(g.status.training.gpu_seconds for g in seen.generations if g.status.training)
     return counters.model_copy(
         update={

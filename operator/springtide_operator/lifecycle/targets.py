@@ -9,7 +9,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from springtide_api.update_status import TargetStatus
-from springtide_operator.lifecycle.lineage import candidate, finished, live, servable
+from springtide_operator.lifecycle.lineage import (
+    finished,
+    servable,
+)
 from springtide_operator.lifecycle.plan import Announcement, Serve, Serving, Step, Waiting
 
 if TYPE_CHECKING:
@@ -29,7 +32,7 @@ def restore(seen: Observation, now: datetime) -> Step | None:
     if blocked(seen):
         return None
     unclaimed = [t for t in seen.targets if not t.claimed_by and t.digest is None]
-    current, under_way = live(seen), candidate(seen)
+    current, under_way = seen.lineage.live, seen.lineage.candidate
     if under_way and servable(under_way):
         return None
     stray = [t for t in seen.targets if _astray(seen, t)]
@@ -45,7 +48,7 @@ def restore(seen: Observation, now: datetime) -> Step | None:
 
 def _astray(seen: Observation, target: TargetSeen) -> bool:
     """Whether we put there what it carries, and it is not live: it was no target for a while."""
-    current = live(seen)
+    current = seen.lineage.live
     artifact = current.status.artifact if current else None
     is_live = artifact is not None and target.digest == artifact.served_digest
     return not is_live and not target.foreign_manager and target.digest in _ended(seen)
@@ -89,7 +92,7 @@ def apply(
 
 def _wiped(seen: Observation, target: TargetSeen) -> bool:
     """Whether a target lacks our fields that carried them before."""
-    carried = live(seen) is not None or _known(seen, target.target.target_ref.name).digest
+    carried = seen.lineage.live is not None or _known(seen, target.target.target_ref.name).digest
     return target.digest is None and bool(carried)
 
 
@@ -125,7 +128,7 @@ def in_sync(seen: Observation, now: datetime) -> Waiting | None:
     """Why the targets are not what they should be, if a person must act."""
     if why := blocked(seen):
         return why
-    current, under_way = live(seen), candidate(seen)
+    current, under_way = seen.lineage.live, seen.lineage.candidate
     digests = {
         g.status.artifact.served_digest
         for g in (current, under_way if under_way and servable(under_way) else None)

@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING
 
 from springtide_api.contract import ArtifactRef, ImportInput, TrainInput
 from springtide_api.generation import Artifact, StageRun, TrainingStatus
-from springtide_operator.lifecycle.lineage import SPEC_CHANGED, candidate, cursor, live, recipe
+from springtide_operator.lifecycle.lineage import (
+    SPEC_CHANGED,
+    recipe,
+)
 from springtide_operator.lifecycle.plan import Announcement, Step, Waiting, WriteGeneration
 from springtide_operator.lifecycle.running import (
     Ask,
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
 
 def train(seen: Observation, now: datetime) -> Step | None:
     """Bring the candidate to an artifact, or give it up."""
-    generation = candidate(seen)
+    generation = seen.lineage.candidate
     if generation is None or generation.status.artifact or generation.status.verdict != "Pending":
         return None
     ask = _ask(seen, generation)
@@ -55,7 +58,7 @@ def not_as_made(seen: Observation, generation: ModelGeneration, now: datetime) -
 
     The spec may have changed since; or somebody made it himself, with a gate of his own.
     """
-    spec, current = generation.spec, live(seen)
+    spec, current = generation.spec, seen.lineage.live
     if spec.recipe != recipe(seen.update.spec):
         return "its recipe is not that of the update's spec by now"
     if spec.data is not None and not _fits_the_cursor(seen, spec.data, now):
@@ -70,7 +73,7 @@ def not_as_made(seen: Observation, generation: ModelGeneration, now: datetime) -
 
 def _fits_the_cursor(seen: Observation, data: GenerationData, now: datetime) -> bool:
     windows, holes = data.windows, seen.update.status.cursor.holes
-    begins = bool(windows) and windows[0].from_ == cursor(seen) and windows[-1].to <= now
+    begins = bool(windows) and windows[0].from_ == seen.lineage.cursor and windows[-1].to <= now
     return begins and sorted(data.holes) == sorted(holes)
 
 

@@ -15,14 +15,8 @@ from springtide_api.schema import duration
 from springtide_operator.lifecycle.evaluation import held
 from springtide_operator.lifecycle.lineage import (
     SPEC_CHANGED,
-    candidate,
-    cursor,
-    lifted,
     named_rows,
-    never_judging,
-    proposed,
     recipe,
-    shared_rejection,
 )
 from springtide_operator.lifecycle.plan import StartJob, Step, Waiting
 from springtide_operator.lifecycle.running import run_file
@@ -58,7 +52,7 @@ def look(seen: Observation, now: datetime) -> Step | None:
     if seen.update.spec.suspend:
         message = "spec.suspend is true; set it to false to go on"
         return Step(waiting=Waiting("Suspended", message))
-    if candidate(seen) is None and (pause := _pause(seen, now)):
+    if seen.lineage.candidate is None and (pause := _pause(seen, now)):
         return pause
     nearest = next_look(seen)
     if nearest is None:
@@ -88,15 +82,15 @@ def probe_now(seen: Observation, request: str, now: datetime) -> tuple[StartJob,
 
 def _start(seen: Observation, slot: int, trigger: str, request: str, now: datetime) -> StartJob:
     spec, meta = seen.update.spec, seen.update.metadata
-    waiting = candidate(seen)
+    waiting = seen.lineage.candidate
     snapshot = waiting.spec.recipe if waiting else recipe(spec)
     name = probe_name(meta.name, meta.uid, slot)
     shared = run_file(seen, "probe", snapshot, number=None, job=name, attempt=1)
     asked = ProbeInput(
         now=now,
-        cursor=cursor(seen),
+        cursor=seen.lineage.cursor,
         holes=seen.update.status.cursor.holes,
-        lifted=[*lifted(seen), *(never_judging(seen) if waiting else [])],
+        lifted=[*seen.lineage.lifted, *(seen.lineage.never_judging if waiting else [])],
         candidate_trained_through=_trained_through(waiting),
         named=_named(seen),
     )
@@ -198,7 +192,7 @@ def _last(seen: Observation) -> datetime | None:
 
 def _why(seen: Observation, otherwise: str) -> Waiting:
     """What is waited for, in the order of what a person would want to know first."""
-    waiting = candidate(seen)
+    waiting = seen.lineage.candidate
     probe = seen.update.status.last_probe
     if waiting is not None:
         status, name = waiting.status, waiting.metadata.name
@@ -209,7 +203,7 @@ def _why(seen: Observation, otherwise: str) -> Waiting:
             )
         message = f"{name}: {status.message}; {otherwise}"
         return Waiting(status.reason, message[:1024], "Evaluate", short="more data")
-    if shared := shared_rejection(seen):
+    if shared := seen.lineage.shared_rejection:
         message = (
             f"{shared[0].metadata.name} is the second rejection in a row that was trained on "
             f"{shared[1]}; no third is tried{_offer(seen)}"
@@ -221,7 +215,7 @@ def _why(seen: Observation, otherwise: str) -> Waiting:
 
 
 def _offer(seen: Observation) -> str:
-    named = proposed(seen)
+    named = seen.lineage.proposed
     if not named:
         return ""
     return (
