@@ -85,11 +85,8 @@ class Kind:
         return {
             "apiVersion": "apiextensions.k8s.io/v1",
             "kind": "CustomResourceDefinition",
-            "metadata": {
-                "name": f"{self.plural}.{names.GROUP}",
-                # Uninstalling the chart must not delete every update and generation with it.
-                "annotations": {"helm.sh/resource-policy": "keep"},
-            },
+            # Whether an uninstall of the chart keeps the kinds is the chart's to say.
+            "metadata": {"name": f"{self.plural}.{names.GROUP}"},
             "spec": {
                 "group": names.GROUP,
                 "scope": "Namespaced",

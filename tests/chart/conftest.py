@@ -4,7 +4,7 @@ import subprocess
 from collections.abc import Callable
 
 import pytest
-import yaml
+from chart.strict_yaml import load_all
 from local_cluster.places import REPOSITORY, program
 
 CHART = REPOSITORY / "charts" / "springtide"
@@ -23,7 +23,7 @@ def render() -> Render:
         flags = [flag for setting in settings for flag in ("--set", setting)]
         done = helm("template", "springtide", str(CHART), "--namespace", "tides", *flags)
         assert done.returncode == 0, done.stderr
-        return [document for document in yaml.safe_load_all(done.stdout) if document]
+        return load_all(done.stdout)
 
     return rendered
 
