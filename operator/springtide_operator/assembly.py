@@ -146,6 +146,7 @@ class Operator:
             events=Events(self.client, "springtide"),
             statuses=statuses,
             progress_url=settings.progress_url,
+            pods=settings.job_pods,
         )
         sight = Sight(self.cache, asking, self.reports, defaults, terminating=set())
         return Reconciler(sight, hands, self.clock, self.metrics, settings.resync_seconds)

@@ -6,8 +6,14 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
+
+from springtide_operator.manifests.job_pods import PLAIN, JobPods
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
 @dataclass(frozen=True)
@@ -31,19 +37,22 @@ class Settings:
     health_port: int = 8081
     metrics_port: int = 9090
     log_level: str = "info"
+    job_pods: JobPods = PLAIN
+    """What the installation adds to the pods of Jobs."""
 
 
 def read(environment: Mapping[str, str]) -> Settings:
     """Read the settings.
 
     Raises:
-        ValueError: a variable is missing or no number; the message names it.
+        ValueError: a variable is missing or has no value that it may have; the message names it.
     """
     return Settings(
         trainer_image=_required(environment, "SPRINGTIDE_TRAINER_IMAGE"),
         progress_url=_required(environment, "SPRINGTIDE_PROGRESS_URL"),
         namespace=environment.get("SPRINGTIDE_NAMESPACE", ""),
         lease_namespace=environment.get("SPRINGTIDE_LEASE_NAMESPACE") or "default",
+        lease_name=environment.get("SPRINGTIDE_LEASE_NAME") or Settings.lease_name,
         identity=environment.get("SPRINGTIDE_IDENTITY") or socket.gethostname(),
         lease_seconds=_number(environment, "SPRINGTIDE_LEASE_SECONDS", 30, lowest=15),
         resync_seconds=_number(environment, "SPRINGTIDE_RESYNC_SECONDS", 600, lowest=1),
@@ -52,7 +61,8 @@ def read(environment: Mapping[str, str]) -> Settings:
         progress_port=int(_number(environment, "SPRINGTIDE_PROGRESS_PORT", 8080, lowest=0)),
         health_port=int(_number(environment, "SPRINGTIDE_HEALTH_PORT", 8081, lowest=0)),
         metrics_port=int(_number(environment, "SPRINGTIDE_METRICS_PORT", 9090, lowest=0)),
-        log_level=environment.get("SPRINGTIDE_LOG_LEVEL", "info").lower(),
+        log_level=_level(environment),
+        job_pods=_job_pods(environment),
     )
 
 
@@ -60,6 +70,23 @@ def _required(environment: Mapping[str, str], name: str) -> str:
     if value := environment.get(name):
         return value
     raise ValueError(f"{name} is not set; the chart sets it, elsewhere set it yourself")
+
+
+def _job_pods(environment: Mapping[str, str]) -> JobPods:
+    name = "SPRINGTIDE_JOB_PODS"
+    try:
+        return JobPods.model_validate_json(environment.get(name) or "{}")
+    except ValidationError as error:
+        wrong = error.errors(include_url=False, include_context=False)[0]
+        field = ".".join(str(part) for part in wrong["loc"])
+        raise ValueError(f"{name}: {field}{': ' if field else ''}{wrong['msg']}") from None
+
+
+def _level(environment: Mapping[str, str]) -> str:
+    level = (environment.get("SPRINGTIDE_LOG_LEVEL") or "info").lower()
+    if level not in LOG_LEVELS:
+        raise ValueError(f"SPRINGTIDE_LOG_LEVEL is {level!r}; use one of {', '.join(LOG_LEVELS)}")
+    return level
 
 
 def _number(environment: Mapping[str, str], name: str, default: float, *, lowest: float) -> float:

@@ -12,6 +12,7 @@ from springtide_api.generation import Recipe
 from springtide_api.objects import Meta
 from springtide_operator.lifecycle.plan import StartJob
 from springtide_operator.manifests.job import job
+from springtide_operator.manifests.job_pods import JobPods
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 UPDATE = Meta(
@@ -43,7 +44,9 @@ def a_recipe(**compute: object) -> Recipe:
     )
 
 
-def a_job(stage: str = "train", gpus: int = 0, **compute: object) -> dict:
+def a_job(
+    stage: str = "train", gpus: int = 0, pods: JobPods | None = None, **compute: object
+) -> dict:
     run = RunFile(
         stage=stage,
         namespace="search",
@@ -58,7 +61,7 @@ def a_job(stage: str = "train", gpus: int = 0, **compute: object) -> dict:
         else None,
     )
     start = StartJob(run=run, image="trainer:1", gpus=gpus, trigger="Request", request="run@1")
-    return job(UPDATE, start, "http://springtide:8080")
+    return job(UPDATE, start, "http://springtide:8080", pods=pods or JobPods())
 
 
 def pod_of(made: dict) -> dict:
@@ -142,3 +145,27 @@ def test_a_probe_remembers_what_it_was_started_for() -> None:
     assert annotations["springtide.dev/spec-generation"] == "7"
     assert datetime.fromisoformat(annotations["springtide.dev/cursor"]) == NOON
     assert annotations["springtide.dev/holes"] == "2026-04,2026-05"
+
+
+@pytest.mark.parametrize("stage", ["import", "probe", "train", "evaluate", "collect"])
+def test_what_the_installation_adds_is_in_every_job(stage: str) -> None:
+    rules = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}
+    given = {
+        "imagePullSecrets": ["registry", "mirror"],
+        "serviceAccountName": "trainer",
+        "labels": {"team": "search"},
+        "affinity": {"nodeAffinity": rules},
+        "runtimeClassName": "gvisor",
+    }
+    made = a_job(stage, pods=JobPods.model_validate(given))
+    pod = pod_of(made)
+
+    assert pod["imagePullSecrets"] == [{"name": "registry"}, {"name": "mirror"}]
+    assert pod["serviceAccountName"] == "trainer"
+    assert pod["affinity"] == {"nodeAffinity": rules}
+    assert pod["runtimeClassName"] == "gvisor"
+    for labelled in (made, made["spec"]["template"]):
+        labels = labelled["metadata"]["labels"]
+        assert (labels["team"], labels["springtide.dev/stage"]) == ("search", stage)
+    # A service account that is named gives the pod no token all the same.
+    assert pod["automountServiceAccountToken"] is False

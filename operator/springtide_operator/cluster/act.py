@@ -17,6 +17,7 @@ from springtide_operator.cluster.kinds import DEPLOYMENT, GENERATION, JOB, UPDAT
 from springtide_operator.cluster.targets_seen import foreign_manager
 from springtide_operator.lifecycle import plan as plans
 from springtide_operator.manifests import identity, job, serving
+from springtide_operator.manifests.job_pods import PLAIN, JobPods
 
 if TYPE_CHECKING:
     from springtide_api.objects import Meta
@@ -58,6 +59,8 @@ class Hands:
     events: Events
     statuses: Statuses
     progress_url: str
+    pods: JobPods = PLAIN
+    """What the installation adds to the pods of Jobs."""
 
     async def do(self, update: Meta, action: plans.Action) -> None:  # noqa: C901 - one line a case
         """Carry out one action.
@@ -108,7 +111,7 @@ class Hands:
         self.cache.insert(GENERATION, made)
 
     async def _start(self, update: Meta, action: plans.StartJob) -> None:
-        body = job.job(update, action, self.progress_url)
+        body = job.job(update, action, self.progress_url, pods=self.pods)
         try:
             made = await self.client.create(JOB, body)
         except errors.AlreadyExists:

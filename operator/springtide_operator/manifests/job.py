@@ -25,6 +25,7 @@ from springtide_api.names import (
 )
 from springtide_api.schema import duration
 from springtide_operator.manifests.identity import labels, owner_reference
+from springtide_operator.manifests.job_pods import PLAIN, JobPods
 
 if TYPE_CHECKING:
     from springtide_api.contract import RunFile
@@ -50,10 +51,13 @@ DISRUPTIONS = {
 """An evicted pod is gone before its Job has failed: by this rule the Job itself says why."""
 
 
-def job(update: Meta, start: StartJob, progress_url: str) -> dict[str, Any]:
-    """The Job that does `start.run`."""
+def job(
+    update: Meta, start: StartJob, progress_url: str, *, pods: JobPods = PLAIN
+) -> dict[str, Any]:
+    """The Job that does `start.run`, with what the installation adds to all of them."""
     run = start.run
     known = {
+        **pods.labels,
         **labels(update, run.number),
         LABEL_STAGE: run.stage,
         LABEL_ATTEMPT: str(run.attempt),
@@ -83,7 +87,7 @@ def job(update: Meta, start: StartJob, progress_url: str) -> dict[str, Any]:
                         ANNOTATION_RUN: run.model_dump_json(by_alias=True, exclude_none=True)
                     },
                 },
-                "spec": _pod(start, progress_url),
+                "spec": {**_pod(start, progress_url), **pods.pod()},
             },
         },
     }

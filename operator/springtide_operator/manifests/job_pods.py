@@ -1,0 +1,63 @@
+"""What an installation adds to the pods of all its Jobs, as the chart's `jobs` values say it.
+
+Everything here is the cluster owner's to choose; what one update needs is in `training.compute`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, ConfigDict, Field
+
+from springtide_api.names import GROUP
+from springtide_api.schema import Labels, Model, ObjectName
+
+RESERVED_LABELS = (f"{GROUP}/", "batch.kubernetes.io/", "controller-uid", "job-name")
+"""Keys that the operator finds its Jobs by, and those that the Job controller sets."""
+
+
+def _not_reserved(labels: dict[str, str]) -> dict[str, str]:
+    for key in labels:
+        if key.startswith(RESERVED_LABELS):
+            raise ValueError(f"the label {key} is reserved; choose another key")
+    return labels
+
+
+class Affinity(Model):
+    """Which nodes the pods prefer or need, as in a pod; the API server checks the terms."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    node_affinity: dict[str, Any] | None = None
+    pod_affinity: dict[str, Any] | None = None
+    pod_anti_affinity: dict[str, Any] | None = None
+
+
+class JobPods(Model):
+    """What every Job gets: probe, import, training, evaluation and collection."""
+
+    # A misspelt name is refused when the operator starts; ignoring it would hide the mistake.
+    model_config = ConfigDict(extra="forbid")
+
+    image_pull_secrets: Annotated[list[ObjectName], Field(max_length=8)] = []
+    """Secrets in the namespace of each update, for a private registry."""
+    service_account_name: ObjectName | None = None
+    """Service account in the namespace of each update. Default: the namespace's own."""
+    labels: Annotated[Labels, AfterValidator(_not_reserved)] = {}
+    """Labels of Jobs and pods beside our own."""
+    affinity: Affinity | None = None
+    """Which nodes the pods prefer or need."""
+    runtime_class_name: ObjectName | None = None
+    """RuntimeClass of the pods."""
+
+    def pod(self) -> dict[str, Any]:
+        """Return the fields of a pod's spec that these settings fill."""
+        known = self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"labels"})
+        secrets = known.pop("imagePullSecrets")
+        if secrets:
+            known["imagePullSecrets"] = [{"name": name} for name in secrets]
+        return {key: value for key, value in known.items() if value}
+
+
+PLAIN = JobPods()
+"""Nothing is added."""

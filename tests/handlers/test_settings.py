@@ -1,0 +1,75 @@
+"""What an installation sets is read once, and a wrong value is refused by its name."""
+
+import json
+
+import pytest
+
+from springtide_operator import settings
+
+LEAST = {"SPRINGTIDE_TRAINER_IMAGE": "trainer:1", "SPRINGTIDE_PROGRESS_URL": "http://operator:8080"}
+
+
+def read(**changes):
+    return settings.read(LEAST | changes)
+
+
+def test_without_further_variables_jobs_are_as_the_operator_makes_them():
+    assert read().job_pods.pod() == {}
+    assert read().job_pods.labels == {}
+
+
+def test_what_the_chart_adds_to_jobs_is_read_as_json():
+    given = {
+        "imagePullSecrets": ["registry"],
+        "serviceAccountName": "trainer",
+        "labels": {"team": "search"},
+        "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {}}},
+        "runtimeClassName": "gvisor",
+    }
+    pods = read(SPRINGTIDE_JOB_PODS=json.dumps(given)).job_pods
+    assert pods.labels == {"team": "search"}
+    assert pods.pod() == {
+        "imagePullSecrets": [{"name": "registry"}],
+        "serviceAccountName": "trainer",
+        "affinity": given["affinity"],
+        "runtimeClassName": "gvisor",
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"serviceAccountName": "Not A Name"}, "serviceAccountName"),
+        ({"imagePullSecrets": ["a/b"]}, "imagePullSecrets.0"),
+        ({"imagePullSecrets": ["x"] * 9}, "imagePullSecrets"),
+        ({"labels": {"team": "a b"}}, "labels.team"),
+        ({"labels": {"a b": "team"}}, "labels"),
+        ({"labels": {"springtide.dev/update": "other"}}, "springtide.dev/update is reserved"),
+        ({"labels": {"job-name": "other"}}, "job-name is reserved"),
+        ({"affinity": {"podAfinity": {}}}, "affinity.podAfinity"),
+        ({"runtimeClass": "gvisor"}, "runtimeClass"),
+        ({"runtimeClassName": ""}, "runtimeClassName"),
+        (["team"], "should be an object"),
+    ],
+)
+def test_wrong_settings_of_jobs_are_refused_by_its_field(given, named):
+    with pytest.raises(ValueError, match="SPRINGTIDE_JOB_PODS") as refused:
+        read(SPRINGTIDE_JOB_PODS=json.dumps(given))
+    assert named in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_settings_of_jobs_that_are_not_json_are_refused():
+    with pytest.raises(ValueError, match="SPRINGTIDE_JOB_PODS"):
+        read(SPRINGTIDE_JOB_PODS="{labels")
+
+
+def test_each_release_may_name_a_lease_of_its_own():
+    assert read().lease_name == "springtide-operator"
+    assert read(SPRINGTIDE_LEASE_NAME="other").lease_name == "other"
+
+
+def test_an_unknown_log_level_is_refused():
+    assert read(SPRINGTIDE_LOG_LEVEL="DEBUG").log_level == "debug"
+    with pytest.raises(ValueError, match="SPRINGTIDE_LOG_LEVEL is 'loud'"):
+        read(SPRINGTIDE_LOG_LEVEL="loud")
