@@ -63,9 +63,11 @@ class Operator:
         self.settings = settings
         self.metrics = Metrics()
         self.clock = ServerClock(time.monotonic)
-        self.client = self._client(connection, per_second=50, in_flight=20)
+        self.client = self._client(
+            connection, settings.client_qps, settings.client_burst, in_flight=20
+        )
         self.lease = Lease(
-            self._client(connection, per_second=10, in_flight=2),
+            self._client(connection, 10, 20, in_flight=2),
             settings.lease_namespace,
             settings.lease_name,
             settings.identity,
@@ -79,7 +81,7 @@ class Operator:
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.wakeups = Wakeups(self._reconciler(), Queue(), workers=settings.workers)
         self.reflectors = reflectors(self.client, self.cache, settings.namespace, self._wake)
-        gate = _Gate(self._client(connection, per_second=5, in_flight=4), self.cache)
+        gate = _Gate(self._client(connection, 5, 10, in_flight=4), self.cache)
         self.door = Door(gate, self.reports, self.clock.now, self._wake_of_job)
         self._register()
 
@@ -125,13 +127,8 @@ class Operator:
         """Return the web handler of /metrics."""
         return make_aiohttp_handler(registry=self.metrics.registry)
 
-    def _client(self, connection: Connection, *, per_second: float, in_flight: int) -> Client:
-        limits = Limits(
-            per_second=per_second,
-            burst=2 * int(per_second),
-            in_flight=in_flight,
-            monotonic=time.monotonic,
-        )
+    def _client(self, connection: Connection, qps: float, burst: int, *, in_flight: int) -> Client:
+        limits = Limits(per_second=qps, burst=burst, in_flight=in_flight, monotonic=time.monotonic)
         return Client(connection, self.clock, limits, count=self._counted)
 
     def _reconciler(self) -> Reconciler:

@@ -33,6 +33,10 @@ class Settings:
     workers: int = 8
     max_probes: int = 10
     """Probe Jobs at one time in the whole cluster."""
+    client_qps: float = 200.0
+    """Requests a second to the API server in the long run; the Lease and watches not counted."""
+    client_burst: int = 400
+    """Requests that may be sent at once after a pause."""
     progress_port: int = 8080
     health_port: int = 8081
     metrics_port: int = 9090
@@ -58,6 +62,8 @@ def read(environment: Mapping[str, str]) -> Settings:
         resync_seconds=_number(environment, "SPRINGTIDE_RESYNC_SECONDS", 600, lowest=1),
         workers=int(_number(environment, "SPRINGTIDE_WORKERS", 8, lowest=1)),
         max_probes=int(_number(environment, "SPRINGTIDE_MAX_PROBES", 10, lowest=1)),
+        client_qps=_number(environment, "SPRINGTIDE_CLIENT_QPS", 200, lowest=1),
+        client_burst=int(_number(environment, "SPRINGTIDE_CLIENT_BURST", 400, lowest=1)),
         progress_port=int(_number(environment, "SPRINGTIDE_PROGRESS_PORT", 8080, lowest=0)),
         health_port=int(_number(environment, "SPRINGTIDE_HEALTH_PORT", 8081, lowest=0)),
         metrics_port=int(_number(environment, "SPRINGTIDE_METRICS_PORT", 9090, lowest=0)),

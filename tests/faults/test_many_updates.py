@@ -19,7 +19,7 @@ from springtide_operator.settings import Settings
 pytestmark = pytest.mark.apiserver
 
 MOST_PER_SECOND = 50
-"""Requests that the operator allows itself in the long run, and twice as many at once."""
+"""Requests that the operator is allowed in the long run, and twice as many at once."""
 MOST_PROBES = 3
 MEGABYTES_EACH = 1.0
 """Memory that one update may cost, stand-ins and all."""
@@ -49,7 +49,13 @@ async def crowd(server, large, small, seconds):
     await populate(client, "large", large)
     await populate(client, "small", small)
     watching.watch()
-    settings = Settings("trainer", "http://operator:8080", max_probes=MOST_PROBES)
+    settings = Settings(
+        "trainer",
+        "http://operator:8080",
+        max_probes=MOST_PROBES,
+        client_qps=MOST_PER_SECOND,
+        client_burst=2 * MOST_PER_SECOND,
+    )
     operator, recorder = Operator(settings, connection), Recorder()
     operator.ended.add_done_callback(lambda ended: ended.exception())
     operator.client.observers.append(recorder)

@@ -73,3 +73,15 @@ def test_an_unknown_log_level_is_refused():
     assert read(SPRINGTIDE_LOG_LEVEL="DEBUG").log_level == "debug"
     with pytest.raises(ValueError, match="SPRINGTIDE_LOG_LEVEL is 'loud'"):
         read(SPRINGTIDE_LOG_LEVEL="loud")
+
+
+def test_the_limits_of_requests_have_defaults_and_are_read_from_the_environment():
+    assert (read().client_qps, read().client_burst) == (200, 400)
+    chosen = read(SPRINGTIDE_CLIENT_QPS="12.5", SPRINGTIDE_CLIENT_BURST="30")
+    assert (chosen.client_qps, chosen.client_burst) == (12.5, 30)
+
+
+@pytest.mark.parametrize("name", ["SPRINGTIDE_CLIENT_QPS", "SPRINGTIDE_CLIENT_BURST"])
+def test_a_limit_of_requests_below_one_is_refused_by_name(name):
+    with pytest.raises(ValueError, match=f"{name} is 0; set it to 1 or more"):
+        read(**{name: "0"})

@@ -16,8 +16,8 @@ class Limits:
     def __init__(
         self,
         *,
-        per_second: float = 50.0,
-        burst: int = 100,
+        per_second: float = 200.0,
+        burst: int = 400,
         in_flight: int = 20,
         monotonic: Callable[[], float],
     ) -> None:
