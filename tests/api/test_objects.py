@@ -73,3 +73,11 @@ def test_a_generation_is_read_with_its_recipe(generation):
     assert read.spec.recipe.model.labels == ["no", "yes"]
     assert read.status.verdict == "Pending"
     assert read.status.rollout.promoted_at is None
+
+
+def test_defaults_are_shared_because_nothing_changes_them(minimal):
+    first = parse_update({**minimal, "metadata": METADATA})
+    second = parse_update({**minimal, "metadata": METADATA})
+
+    assert first.spec.training is second.spec.training
+    assert first.status is second.status

@@ -54,3 +54,21 @@ async def test_a_pod_s_token_is_read_again_after_a_refusal(apiserver, namespace,
     await ask(errors.Unauthorized)  # the old one, for the last time
     await ask(errors.Forbidden)  # known by now, and without any rights
     await connection.close()
+
+
+async def test_a_proxy_of_the_environment_is_used_unless_it_excepts_the_server(
+    apiserver, namespace, monkeypatch
+):
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens there
+    monkeypatch.setenv("no_proxy", "")
+    through = await Connection.open(apiserver.kubeconfig)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    direct = await Connection.open(apiserver.kubeconfig)
+    for connection in (through, direct):
+        client = Client(connection, ServerClock(time.monotonic), Limits(monotonic=time.monotonic))
+        if connection is through:
+            with pytest.raises(errors.Unavailable, match=r"Cannot connect to host 127.0.0.1:9"):
+                await client.get(NAMESPACE, "", namespace)
+        else:
+            assert (await client.get(NAMESPACE, "", namespace))["metadata"]["name"] == namespace
+        await connection.close()

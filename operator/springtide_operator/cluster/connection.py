@@ -10,6 +10,8 @@ import asyncio
 import contextlib
 import os
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from kubernetes.aio import config as kubeconfig
 from kubernetes.aio.client import Configuration
@@ -44,6 +46,9 @@ class Connection:
         await _load(configuration, file)
         # The client limits what is in flight; watches must not use up the pool.
         configuration.connection_pool_maxsize = 0
+        # The session would read the environment and ~/.netrc in a thread, for every request.
+        configuration.client_session_kwargs = {"trust_env": False}
+        configuration.proxy = configuration.proxy or _proxy(str(configuration.host))
         return cls(configuration, file)
 
     @property
@@ -100,6 +105,14 @@ def _readable() -> Iterator[None]:
         yield
     except kubeconfig.ConfigException as error:
         raise ConnectionError(f"no credentials: {error}") from error
+
+
+def _proxy(address: str) -> str | None:
+    """Return the proxy that the environment names for an address."""
+    parts = urlsplit(address)
+    if not parts.hostname or proxy_bypass(parts.hostname):
+        return None
+    return getproxies().get(parts.scheme)
 
 
 async def _load(configuration: Configuration, file: Path | None) -> None:
