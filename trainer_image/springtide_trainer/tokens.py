@@ -46,13 +46,19 @@ class Tokens:
         return np.diff(self.starts)
 
     def batch(self, rows: Sequence[int] | NDArray[np.int64]) -> dict[str, Tensor]:
-        """Pad these rows to the longest: int64 [rows, tokens] of each input of the model."""
-        lengths = self.lengths[rows]
+        """Pad these rows to the longest: int64 [rows, tokens] of each input of the model.
+
+        The cost depends on these rows alone, not on how many there are in all.
+        """
+        chosen = np.asarray(rows, dtype=np.int64)
+        begins = self.starts[chosen]
+        lengths = self.starts[chosen + 1] - begins
         width = int(lengths.max())
         inside = np.arange(width) < lengths[:, None]
         if self.pad_left:
             inside = inside[:, ::-1]
-        places = np.concatenate([np.arange(self.starts[row], self.starts[row + 1]) for row in rows])
+        ends = np.cumsum(lengths)
+        places = np.repeat(begins - (ends - lengths), lengths) + np.arange(ends[-1])
         batch = {"attention_mask": torch.from_numpy(inside.astype(np.int64))}
         for name, values in self.values.items():
             padded = np.full(inside.shape, self.padding[name], dtype=np.int64)

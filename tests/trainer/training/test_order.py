@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -91,6 +92,33 @@ def test_rows_are_padded_on_the_side_of_the_tokenizer():
     batch = tokens.batch([0, 1])
     assert batch["input_ids"].tolist() == [[5, 6], [9, 7]]
     assert batch["attention_mask"].tolist() == [[1, 1], [0, 1]]
+
+
+def test_the_memory_of_a_batch_does_not_grow_with_the_number_of_rows_in_all():
+    count = 1_000_000
+    starts = np.arange(count + 1, dtype=np.int64)
+    tokens = Tokens({"input_ids": np.zeros(count, np.int32)}, starts, {"input_ids": 0})
+    tracemalloc.start()
+    try:
+        tokens.batch(np.arange(32))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < count
+
+
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=12), st.data(), st.booleans())
+def test_a_batch_holds_the_tokens_of_its_rows_in_the_order_asked_for(lengths, data, left):
+    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    values = np.arange(1, starts[-1] + 1, dtype=np.int32)
+    tokens = Tokens({"input_ids": values}, starts, {"input_ids": 0}, pad_left=left)
+    rows = data.draw(st.lists(st.integers(0, len(lengths) - 1), min_size=1, max_size=8))
+    batch = tokens.batch(rows)
+    kept = [
+        ids[mask.bool()].tolist()
+        for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)
+    ]
+    assert kept == [values[starts[row] : starts[row + 1]].tolist() for row in rows]
 
 
 def test_the_rate_rises_over_the_warm_up_and_falls_as_the_shape_says():
