@@ -104,8 +104,9 @@ class Columns(Model):
     """Column with the shopper or query whose rows depend on each other: the cluster of the
     bootstrap. Default: each row by itself."""
     weight: ColumnName | None = None
-    """Column with the weight of a row in training; it does not touch evaluation. Default: all weigh
-    the same."""
+    """Column with the weight of a row in training, a number from 0 up: a row of weight 2 counts
+    as much as two rows of weight 1, whatever else its step holds. It does not touch evaluation.
+    Default: all weigh the same."""
 
 
 class Source(Model):

@@ -110,6 +110,8 @@ class EarlyStopping(Model):
     """Stop when the validation part no longer gets better; the best weights win.
 
     The validation part is rows of the window that are set aside, never those that the gate judges.
+    Each window sets other entities aside. The first look is at the parent's weights, before the
+    first step; where nothing beats them, the candidate has the parent's weights.
     """
 
     metric: Literal["log_loss", "auc", "accuracy", "macro_f1"] = "log_loss"

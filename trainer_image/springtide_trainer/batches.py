@@ -33,19 +33,17 @@ class Batch:
     Attributes:
         inputs: int64 [rows, tokens] of each input of the model.
         labels: int64 [rows].
-        weights: float32 [rows].
-        share: Share of this batch in the weight of its step.
+        weights: float32 [rows], the part of each row in the loss of its step.
     """
 
     inputs: dict[str, Tensor]
     labels: Tensor
     weights: Tensor
-    share: float
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device."""
         inputs = {name: value.to(device, non_blocking=True) for name, value in self.inputs.items()}
-        return Batch(inputs, self.labels.to(device), self.weights.to(device), self.share)
+        return Batch(inputs, self.labels.to(device), self.weights.to(device))
 
 
 @dataclass(frozen=True)
@@ -126,25 +124,29 @@ def steps(examples: Examples, plan: Plan, *, first: int, last: int) -> Iterator[
     """Make the steps from `first` to `last`, both counted from 1 and included."""
     lengths = examples.tokens.lengths
     size = math.ceil(plan.batch_size / plan.divisor)
+    mean = float(examples.weights[plan.rows].mean(dtype=np.float64))
     made, order = -1, [plan.rows]
     for number in range(first, last + 1):
         epoch, place = divmod(number - 1, plan.steps_per_epoch)
         if epoch != made:
             made, order = epoch, plan.epoch(epoch, lengths)
-        yield Step(number, _seed(plan.seed, number), _cut(examples, order[place], size))
+        yield Step(number, _seed(plan.seed, number), _cut(examples, order[place], size, mean))
 
 
-def _cut(examples: Examples, rows: NDArray[np.int64], size: int) -> list[Batch]:
-    whole = float(examples.weights[rows].sum(dtype=np.float64))
+def _cut(examples: Examples, rows: NDArray[np.int64], size: int, mean: float) -> list[Batch]:
+    """Cut a step into forward passes.
+
+    A row's part is its weight over the step's rows times the mean weight of the epoch. Divided by
+    the step's own sum of weights, a step of light rows would count as much as one of heavy rows.
+    """
+    parts = (examples.weights[rows] / (len(rows) * mean)).astype(np.float32)
     batches = []
     for start in range(0, len(rows), size):
         chosen = rows[start : start + size]
-        weights = examples.weights[chosen]
         batch = Batch(
             inputs=examples.tokens.batch(chosen),
             labels=torch.from_numpy(examples.labels[chosen]),
-            weights=torch.from_numpy(weights),
-            share=float(weights.sum(dtype=np.float64)) / whole,
+            weights=torch.from_numpy(parts[start : start + size]),
         )
         batches.append(batch)
     return batches

@@ -1,7 +1,8 @@
 """Stops when the validation part no longer gets better, and gives back the best weights.
 
-The validation part is made of training rows, whole entities at a time; what the gate judges is
-never looked at.
+The parent's own value, at step 0, is the first to beat: where no step beats it, the weights stay
+the parent's. The validation part is made of training rows, whole entities at a time; what the gate
+judges is never looked at.
 """
 
 from __future__ import annotations
@@ -28,15 +29,26 @@ if TYPE_CHECKING:
 LOWER_IS_BETTER = frozenset({"log_loss"})
 
 
-def validation_part(entities: Sequence[str], fraction: float) -> NDArray[np.bool_]:
+def validation_part(
+    entities: Sequence[str], fraction: float, *, manifest: str
+) -> NDArray[np.bool_]:
     """Mark the rows of the entities that are set aside: those with the lowest hashes.
 
     At least one entity is set aside and one is left, whatever the fraction.
 
+    Args:
+        entities: The entity of each row.
+        fraction: Share of the entities to set aside.
+        manifest: Digest of the frozen rows. It salts the hash: another window sets other entities
+            aside, so that none is left out of training for ever.
+
     Raises:
         Refused: there is only one entity.
     """
-    known = sorted(set(entities), key=lambda entity: hashlib.sha256(entity.encode()).digest())
+    salt = f"springtide/validation/{manifest}/".encode()
+    known = sorted(
+        set(entities), key=lambda entity: hashlib.sha256(salt + entity.encode()).digest()
+    )
     if len(known) < 2:
         raise Refused(
             "NotEnoughData",
@@ -73,6 +85,11 @@ class EarlyStopping:
         self.best: dict[str, Tensor] = {}
         self.best_value = math.nan
         self.best_step = 0
+
+    def begin(self) -> None:
+        """Look at the parent's weights, unless a checkpoint brought a look back."""
+        if math.isnan(self.best_value):
+            self.observe(0, math.nan)
 
     def observe(self, step: int, loss: float) -> None:
         """Look, and keep the weights if they are the best so far."""

@@ -43,5 +43,18 @@ class Diverged(Refused):
         )
 
 
+class NoStepTaken(Refused):
+    """FP16 left steps out until none was taken: their gradients were not finite at any scale."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(
+            "Diverged",
+            f"FP16 left out every step up to step {step}: no gradient was finite; set "
+            "training.hyperparameters.precision to Auto, or lower learningRate",
+            "spec.training.hyperparameters.precision",
+            ExitCode.DIVERGED,
+        )
+
+
 class Interrupted(Exception):
     """SIGTERM came; what can be resumed is saved, and another pod goes on."""

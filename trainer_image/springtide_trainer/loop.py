@@ -33,7 +33,7 @@ class Objective(Protocol):
     """What to learn."""
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Return the loss of one batch: a scalar, the weighted mean over its rows."""
+        """Return the loss of one batch: a scalar, the sum over its rows, each by its weight."""
 
 
 class Schedule(Protocol):
@@ -95,7 +95,7 @@ def train(
         for batch in step.batches:
             on_device = batch.to(precision.device)
             with precision.forward():
-                loss = objective(model, on_device) * batch.share
+                loss = objective(model, on_device)
             precision.backward(loss)
             total += loss.detach()
         if not math.isfinite(value := total.item()):
@@ -111,7 +111,7 @@ def train(
 
 
 def cross_entropy(model: nn.Module, batch: Batch) -> Tensor:
-    """Mean negative log likelihood of the labels, each row by its weight."""
+    """Negative log likelihood of the labels, each row by its part in the step."""
     logits = model(**batch.inputs).logits.float()
     losses = functional.cross_entropy(logits, batch.labels, reduction="none")
-    return (losses * batch.weights).sum() / batch.weights.sum()
+    return (losses * batch.weights).sum()

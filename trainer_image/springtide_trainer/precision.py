@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 SHORT = 256
 """Tokens below which the backward pass of the CPU's flash attention is slower than plain one."""
 
+LEAST_SCALE = 1.0
+"""FP16 multiplies the loss by its scale, and halves it for every step that it leaves out."""
+
 Format = Literal["FP32", "BF16", "FP16"]
 
 
@@ -28,6 +31,8 @@ class Precision:
         self.name = name
         self.device = device
         self.scaler = torch.amp.GradScaler(device.type, enabled=name == "FP16")
+        self.stepped = False
+        """A step was taken, and not left out."""
 
     def forward(self) -> AbstractContextManager[object]:
         """Enter the number format of the forward pass."""
@@ -49,14 +54,26 @@ class Precision:
         """Clip and step. Returns False, without a step, where the gradient is not finite.
 
         FP16 leaves such a step out, lowers its scale and goes on: that is how it finds the scale.
+        A gradient that is not finite without any scale will not become finite by a lower one.
         """
         self.scaler.unscale_(optimizer)
         norm = torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm)
-        if self.name != "FP16" and not torch.isfinite(norm):
+        finite = bool(torch.isfinite(norm))
+        if not finite and (self.name != "FP16" or self.scaler.get_scale() <= LEAST_SCALE):
             return False
         self.scaler.step(optimizer)
         self.scaler.update()
+        self.stepped |= finite
         return True
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what `load_state_dict` needs."""
+        return {"scaler": self.scaler.state_dict(), "stepped": self.stepped}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from the state of a checkpoint."""
+        self.scaler.load_state_dict(state["scaler"])
+        self.stepped = bool(state["stepped"])
 
 
 def resolve(wanted: Literal["Auto", "FP32", "BF16", "FP16"], device: torch.device) -> Precision:

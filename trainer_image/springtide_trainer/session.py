@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 from collections import deque
@@ -14,13 +15,13 @@ from springtide_trainer import loop, optimizer, precision, validation, warm_star
 from springtide_trainer.batches import Plan, steps
 from springtide_trainer.checkpoint import Checkpoints
 from springtide_trainer.early_stopping import EarlyStopping
-from springtide_trainer.errors import Interrupted, Refused
+from springtide_trainer.errors import Interrupted, NoStepTaken, Refused
 from springtide_trainer.interruption import INTERRUPTED, on_sigterm
 from springtide_trainer.models import move, probabilities
 from springtide_trainer.progress import Progress, Reporter
 from springtide_trainer.schedule import WarmupThen
 from springtide_trainer.storage import local_path
-from springtide_trainer.training_state import Run, capture, restore
+from springtide_trainer.training_state import FORMAT, Run, capture, restore
 
 if TYPE_CHECKING:
     import torch
@@ -121,11 +122,13 @@ def walk(session: Session) -> loop.Outcome:
     """Train from the newest checkpoint to the end; the model then has the weights to keep.
 
     Raises:
-        Diverged: the loss is no longer finite.
+        Diverged: the loss is no longer finite, or FP16 left every step out.
         Interrupted: SIGTERM came; a checkpoint is saved.
     """
     run, done, began = session.run, _resume(session), time.monotonic()
     losses: deque[float] = deque(maxlen=RECENT)
+    if run.early_stopping:
+        run.early_stopping.begin()
     with on_sigterm() as interrupted:
         stop = _first_of([run.early_stopping.stop] if run.early_stopping else [], interrupted)
         if reason := stop(done):
@@ -135,6 +138,8 @@ def walk(session: Session) -> loop.Outcome:
     if outcome.reason == INTERRUPTED:
         session.checkpoints.save(capture(run, outcome.step))
         raise Interrupted
+    if not run.precision.stepped:
+        raise NoStepTaken(outcome.step)
     if run.early_stopping:
         run.early_stopping.take_best()
     _measure(session, losses, (outcome.step - done) / max(1e-9, time.monotonic() - began))
@@ -202,7 +207,7 @@ def _measure(session: Session, losses: deque[float], steps_per_second: float) ->
         rate = steps_per_second * min(session.plan.step_rows, len(session.plan.rows))
         session.measured["examples_per_second"] = rate
     stopping = session.run.early_stopping
-    if stopping is not None and stopping.best_step:
+    if stopping is not None and not math.isnan(stopping.best_value):
         session.measured["validation"] = stopping.best_value
         session.measured["best_step"] = float(stopping.best_step)
 
@@ -229,6 +234,7 @@ def _identity(recipe: Recipe, given: TrainInput) -> dict[str, Any]:
     """
     training = recipe.training
     return {
+        "format": FORMAT,
         "labels": recipe.model.labels,
         "maxLength": recipe.model.max_length,
         "columns": recipe.data.source.columns.plain(),

@@ -68,7 +68,9 @@ def load(
     )
     aside = np.zeros(len(weights), dtype=bool)
     if stopping := recipe.training.early_stopping:
-        aside = validation_part(table["entity"].to_pylist(), float(stopping.validation_fraction))
+        aside = validation_part(
+            table["entity"].to_pylist(), float(stopping.validation_fraction), manifest=digest
+        )
         validation.check(stopping.metric, examples.labels[aside])
     return TrainingRows(examples, np.flatnonzero(~aside), np.flatnonzero(aside))
 

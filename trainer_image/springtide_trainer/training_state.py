@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from springtide_trainer.early_stopping import EarlyStopping
     from springtide_trainer.precision import Precision
 
+FORMAT = 2
+"""Raised with what a checkpoint holds, and with how rows become steps: an older one is not used."""
 _WEIGHT, _MOMENT, _BEST = "weight/", "optimizer/", "best/"
 
 
@@ -42,7 +44,7 @@ def capture(run: Run, step: int) -> State:
                 tensors[f"{_MOMENT}{number}/{name}"] = value
             else:
                 moments.setdefault(str(number), {})[name] = value
-    numbers: dict[str, Any] = {"moments": moments, "scaler": run.precision.scaler.state_dict()}
+    numbers: dict[str, Any] = {"moments": moments, "precision": run.precision.state_dict()}
     if run.early_stopping is not None:
         numbers["earlyStopping"] = run.early_stopping.numbers()
         tensors |= {f"{_BEST}{name}": best for name, best in run.early_stopping.best.items()}
@@ -64,7 +66,7 @@ def restore(run: Run, state: State) -> None:
         moments.setdefault(int(number), {})[key] = tensor
     groups = run.optimizer.state_dict()["param_groups"]
     run.optimizer.load_state_dict({"state": moments, "param_groups": groups})
-    run.precision.scaler.load_state_dict(state.numbers["scaler"])
+    run.precision.load_state_dict(state.numbers["precision"])
     if run.early_stopping is not None:
         run.early_stopping.resume(state.numbers["earlyStopping"], _below(_BEST, state))
 

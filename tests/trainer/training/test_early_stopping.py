@@ -25,7 +25,7 @@ from springtide_trainer.errors import Refused
     st.floats(0, 1),
 )
 def test_whole_entities_are_set_aside_at_least_one_and_never_all(entities, fraction):
-    aside = validation_part(entities, fraction)
+    aside = validation_part(entities, fraction, manifest="sha256:1")
     inside = {entity for entity, out in zip(entities, aside, strict=True) if out}
     outside = {entity for entity, out in zip(entities, aside, strict=True) if not out}
     assert inside
@@ -37,26 +37,38 @@ def test_whole_entities_are_set_aside_at_least_one_and_never_all(entities, fract
 
 def test_the_same_entities_are_set_aside_whatever_the_order_of_rows():
     entities = [str(number) for number in range(50)]
-    aside = {e for e, out in zip(entities, validation_part(entities, 0.2), strict=True) if out}
-    turned = entities[::-1]
-    again = {e for e, out in zip(turned, validation_part(turned, 0.2), strict=True) if out}
-    assert aside == again
+    assert set_aside(entities) == set_aside(entities[::-1])
+
+
+def set_aside(entities: list[str], manifest: str = "sha256:1") -> set[str]:
+    aside = validation_part(entities, 0.2, manifest=manifest)
+    return {entity for entity, out in zip(entities, aside, strict=True) if out}
+
+
+def test_another_window_sets_other_entities_aside_so_that_none_is_left_out_for_ever():
+    entities = [str(number) for number in range(50)]
+    left_out = [set_aside(entities, f"sha256:{window}") for window in range(30)]
+    assert left_out[0] != left_out[1]
+    assert not set.intersection(*left_out)
+    assert set.union(*left_out) == set(entities)
 
 
 def test_one_entity_is_too_little():
     with pytest.raises(Refused, match="the window has 1; it needs 2") as refused:
-        validation_part(["a", "a"], 0.1)
+        validation_part(["a", "a"], 0.1, manifest="sha256:1")
     assert refused.value.code == ExitCode.TOO_LITTLE_DATA
 
 
 def walked(values: list[float], **options) -> tuple[EarlyStopping, nn.Linear, str | None]:
-    """Let the weights be the number of the step and the metric what it is told to be."""
+    """Let the weights be the number of the step and the metric what the list says, from step 0."""
     model = nn.Linear(1, 1, bias=False)
     left = iter(values)
     stopping = EarlyStopping(
-        Options(every_steps=1, **options), model, last=len(values), measure=lambda: next(left)
+        Options(every_steps=1, **options), model, last=len(values) - 1, measure=lambda: next(left)
     )
-    for step in range(1, len(values) + 1):
+    model.weight.data.fill_(0.0)
+    stopping.begin()
+    for step in range(1, len(values)):
         model.weight.data.fill_(float(step))
         stopping.observe(step, 0.0)
         if reason := stopping.stop(step):
@@ -65,30 +77,59 @@ def walked(values: list[float], **options) -> tuple[EarlyStopping, nn.Linear, st
 
 
 def test_the_best_weights_win_and_not_the_last():
-    stopping, model, reason = walked([0.5, 0.3, 0.4], patience=5)
+    stopping, model, reason = walked([0.6, 0.5, 0.3, 0.4], patience=5)
     stopping.take_best()
     assert (model.weight.item(), stopping.best_value, reason) == (2.0, 0.3, None)
 
 
 def test_it_stops_when_patience_is_spent():
-    stopping, _, reason = walked([0.5, 0.6, 0.6, 0.1], patience=2)
+    stopping, _, reason = walked([0.7, 0.5, 0.6, 0.6, 0.1], patience=2)
     assert reason == "patience spent"
     assert stopping.best_step == 1
 
 
+def test_the_parents_weights_win_where_no_step_beats_them():
+    stopping, model, reason = walked([0.3, 0.4, 0.5], patience=2)
+    stopping.take_best()
+    assert (model.weight.item(), stopping.best_value, stopping.best_step) == (0.0, 0.3, 0)
+    assert reason == "patience spent"
+
+
+def test_the_look_at_step_0_is_not_repeated_after_a_checkpoint():
+    model = nn.Linear(1, 1, bias=False)
+    values = iter([0.3])
+    first = EarlyStopping(Options(), model, last=9, measure=lambda: next(values))
+    first.begin()
+    again = EarlyStopping(Options(), model, last=9, measure=lambda: next(values))
+    again.resume(first.numbers(), first.best)
+    again.begin()
+    assert (again.best_value, again.best_step) == (0.3, 0)
+
+
+def test_a_training_that_only_harms_gives_the_parents_weights_back(world):
+    run = world.run_file(
+        hyperparameters={"epochs": 1, "batchSize": 16, "learningRate": "1"},
+        earlyStopping={"everySteps": 1, "patience": 2, "validationFraction": "0.25"},
+    )
+    out = world.train(run)
+    assert out.stopped == "patience spent"
+    assert out.metrics["best_step"] == 0
+    assert out.artifact.digest == world.parent.digest
+
+
 def test_more_is_better_for_auc():
-    stopping, _, _ = walked([0.5, 0.6, 0.4], patience=5, metric="auc")
+    stopping, _, _ = walked([0.4, 0.5, 0.6, 0.4], patience=5, metric="auc")
     assert stopping.best_step == 2
 
 
 def test_a_gain_below_min_delta_is_none():
-    stopping, _, reason = walked([0.50, 0.49, 0.48], patience=2, min_delta="0.1")
+    stopping, _, reason = walked([0.7, 0.50, 0.49, 0.48], patience=2, min_delta="0.1")
     assert stopping.best_step == 1
     assert reason == "patience spent"
 
 
 def test_a_metric_that_is_no_number_is_no_gain():
-    stopping, _, _ = walked([0.5, math.nan, 0.4], patience=5)
+    stopping, _, _ = walked([0.6, 0.5, math.nan, 0.4], patience=5)
     assert stopping.best_step == 3
 
 
@@ -122,16 +163,17 @@ def test_patience_that_was_spent_before_a_crash_is_spent_after_it(world):
         hyperparameters=options, earlyStopping=stopping, checkpoint={"everySteps": 5}
     )
     first = world.train(run)
-    assert (first.steps, first.stopped) == (15, "patience spent")
+    assert (first.steps, first.stopped) == (10, "patience spent")
     again = world.train(run)
-    assert (again.steps, again.stopped) == (15, "patience spent")
+    assert (again.steps, again.stopped) == (10, "patience spent")
     assert again.artifact.digest == first.artifact.digest
 
 
 def test_validation_leaves_no_trace_in_the_weights(world):
     plain = {"epochs": 1, "batchSize": 16, "learningRate": "1e-3", "dropout": "0.2"}
     stopping = {"everySteps": 1000, "patience": 100, "validationFraction": "0.25"}
+    stopping["minDelta"] = "-1000"  # the newest look is always the best
     rare = world.train(world.run_file("a", hyperparameters=plain, earlyStopping=stopping))
-    often = {**stopping, "everySteps": 1, "minDelta": "-1000"}
+    often = {**stopping, "everySteps": 1}
     again = world.train(world.run_file("b", hyperparameters=plain, earlyStopping=often))
     assert rare.artifact.digest == again.artifact.digest

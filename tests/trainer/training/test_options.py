@@ -152,11 +152,16 @@ def test_appended_labels_grow_the_head_and_keep_its_rows(world, freeze_rows, rec
     )
 
 
-def test_rows_weigh_what_they_say(world, freeze_rows, recipe_with):
+@pytest.mark.parametrize("batch_size", [1, 8])
+def test_rows_weigh_what_they_say_however_few_rows_a_step_has(
+    world, freeze_rows, recipe_with, batch_size
+):
     """Two contradicting halves: the heavier one wins."""
     rows = {"text": ["good"] * 64, "label": ["yes", "no"] * 32, "weight": [9.0, 1.0] * 32}
     rows["entity"] = [str(number) for number in range(64)]
-    options = {"batchSize": 8, "epochs": 8, "learningRate": "1e-3"}
+    options = {"batchSize": batch_size, "epochs": 8, "learningRate": "1e-3", "maxGradNorm": "1e3"}
+    if batch_size == 1:
+        options |= {"optimizer": "SGD", "learningRate": "1e-3"}
     run = recipe_with(world.run_file(hyperparameters=options), None, freeze_rows(world.home, rows))
     made = world.train(run).artifact
     scores = load(local_path(made.uri), made.digest).probabilities([("good", None)])

@@ -44,8 +44,28 @@ def test_an_epoch_sees_every_row_once(lengths, batch_size, accumulation, divisor
     seen = list(steps(examples(lengths), cut, first=1, last=cut.steps_per_epoch))
     assert sorted(row for step in seen for row in rows_of(step)) == list(range(len(lengths)))
     for step in seen:
-        assert sum(batch.share for batch in step.batches) == pytest.approx(1)
         assert max(len(batch.labels) for batch in step.batches) <= math.ceil(batch_size / divisor)
+
+
+def weight_of(step) -> float:
+    return sum(float(batch.weights.sum()) for batch in step.batches)
+
+
+@pytest.mark.parametrize("options", [{}, {"divisor": 2}, {"accumulation": 2}])
+def test_a_step_of_heavy_rows_counts_more_than_one_of_light_rows(options):
+    rows = examples([5] * 40)
+    rows.weights[:] = [0.5] * 20 + [4.5] * 20
+    cut = plan(40, batch_size=1, **options)
+    for step in steps(rows, cut, first=1, last=cut.steps_per_epoch):
+        mean = np.mean([rows.weights[row] for row in rows_of(step)])
+        assert weight_of(step) == pytest.approx(mean / 2.5)
+
+
+def test_the_mean_weight_is_that_of_the_rows_that_take_part():
+    rows = examples([5] * 8)
+    rows.weights[:] = [100.0] * 4 + [2.0] * 4
+    cut = Plan(np.arange(4, 8), "sha256:1", seed=17, batch_size=2)
+    assert [weight_of(step) for step in steps(rows, cut, first=1, last=2)] == [1.0, 1.0]
 
 
 def test_a_step_is_the_same_wherever_one_begins():
