@@ -178,7 +178,6 @@ class TrainOutput(Model):
     steps: Count = 0
     rows: Count = 0
     seconds: Seconds = 0.0
-    gpu_seconds: Seconds = 0.0
     metrics: dict[Annotated[str, Field(max_length=100)], float] = {}
     stopped: Line = ""
     """Why it stopped: all rows seen, patience spent, maxSteps."""

@@ -140,6 +140,19 @@ class Artifact(Model):
     """Seeded: the head was made at import and knows nothing; never served."""
 
 
+class PodRun(Model):
+    """When one pod of a stage ran. Waiting for a node, a queue or an image counts nothing."""
+
+    uid: Annotated[str, Field(max_length=64)]
+    """Uid of the pod."""
+    started_at: Time
+    """When its container started."""
+    ended_at: Time | None = None
+    """When its container ended, or was gone. None: it runs."""
+    gpus: Annotated[int, Field(ge=0, le=1024)] = 0
+    """GPUs that it held."""
+
+
 class StageRun(Model):
     """The Job of one stage."""
 
@@ -155,6 +168,13 @@ class StageRun(Model):
     """When the first attempt was recorded."""
     last_failure: Text = ""
     """Why the last attempt failed."""
+    pods: Annotated[list[PodRun], Field(max_length=8)] = []
+    """Pods of the newest attempt that ran. Those before are summed up in runningSeconds."""
+    running_seconds: int = 0
+    """Seconds that earlier pods of this stage ran; limits.activeDeadline bounds the running time of
+    all its pods together."""
+    gpu_seconds: int = 0
+    """Running seconds times GPUs of all pods that ended, disrupted ones included."""
 
 
 class TrainingStatus(StageRun):
@@ -174,8 +194,6 @@ class TrainingStatus(StageRun):
     """Numbers of the trainer, as name=value."""
     adjustments: Annotated[list[Text], Field(max_length=8)] = []
     """What was changed to get through, such as a halved batch."""
-    gpu_seconds: int = 0
-    """GPUs times seconds, over all attempts."""
 
 
 class HoldoutLook(Model):

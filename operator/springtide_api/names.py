@@ -39,6 +39,11 @@ ANNOTATION_HOLES = f"{GROUP}/holes"
 ANNOTATION_SPEC_GENERATION = f"{GROUP}/spec-generation"
 """On a Job: metadata.generation of the update when it was made."""
 
+ANNOTATION_SUSPENDED = f"{GROUP}/suspended"
+"""On a Job: "true" where the operator suspended it. It resumes no Job that another suspended."""
+ANNOTATION_GPUS = f"{GROUP}/gpus"
+"""On a Job: GPUs of its pod."""
+
 FINALIZER = f"{GROUP}/roll"
 
 RUN_FOLDER = "/springtide"

@@ -204,7 +204,9 @@ class Limits(Model):
     """When an attempt is given up, and how often it is tried."""
 
     active_deadline: Duration = "24h"
-    """Running time of one attempt, at most. Default 24h."""
+    """Running time of one stage over all its pods, at most: then the run ends as Failed. Waiting
+    and suspended time count nothing. A probe or collect Job as a whole takes no longer. Default
+    24h."""
     max_attempts: Annotated[int, Field(ge=1, le=10)] = 3
     """Attempts of one stage. A disrupted pod (eviction, preemption) does not count. Default 3."""
     on_out_of_memory: Literal["HalveBatch", "Fail"] = "HalveBatch"

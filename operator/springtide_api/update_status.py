@@ -194,7 +194,7 @@ class Counters(Model):
     failed: int = 0
     """Generations that came to no verdict."""
     gpu_seconds: int = 0
-    """GPUs times seconds of training."""
+    """Running seconds times GPUs of the pods of training and evaluation."""
 
 
 class HistoryEntry(Model):

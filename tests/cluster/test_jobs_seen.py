@@ -78,9 +78,34 @@ def test_quota_and_pod_security_are_read_from_the_newest_event():
 def test_evicted_and_killed_pods_are_told_apart():
     assert pod_seen(ended(137, reason="OOMKilled")).out_of_memory
     evicted = pod_seen(pod(reason="Evicted", phase="Failed", message="exceeds 1Gi"))
-    assert (evicted.disrupted, evicted.ended_for) == (False, "exceeds 1Gi")
+    said = (evicted.disrupted, evicted.reason, evicted.ended_for)
+    assert said == (False, "Evicted", "exceeds 1Gi")
     target = {"type": "DisruptionTarget", "status": "True"}
     assert pod_seen(ended(143, conditions=[target])).disrupted
+
+
+def test_when_a_container_started_and_ended_is_read_from_its_state():
+    began, over = "2026-03-01T12:00:05Z", "2026-03-01T12:10:00Z"
+    state = {"running": {"startedAt": began}}
+    running = pod_seen(pod(phase="Running", containerStatuses=[{"name": "t", "state": state}]))
+    assert (running.started, running.ended) == (moment(began), None)
+    state = {"terminated": {"exitCode": 0, "startedAt": began, "finishedAt": over}}
+    ended_one = pod_seen(pod(phase="Failed", containerStatuses=[{"name": "t", "state": state}]))
+    assert (ended_one.started, ended_one.ended) == (moment(began), moment(over))
+    unknown = {"terminated": {"exitCode": 137, "startedAt": None, "finishedAt": None}}
+    gone = pod_seen(pod(phase="Failed", containerStatuses=[{"name": "t", "state": unknown}]))
+    assert (gone.started, gone.ended, gone.exit_code) == (None, None, 137)
+
+
+def test_a_job_says_whether_it_was_suspended_by_the_operator_and_since_when():
+    suspended = {"type": "Suspended", "status": "True", "lastTransitionTime": NOON}
+    theirs = job(conditions=[suspended])
+    theirs["spec"]["suspend"] = True
+    seen = job_seen(theirs, [], "")
+    assert (seen.suspended, seen.suspended_by_us, seen.suspended_at) == (True, False, moment(NOON))
+    ours = json.loads(json.dumps(theirs))
+    ours["metadata"]["annotations"] = {"springtide.dev/suspended": "true"}
+    assert job_seen(ours, [], "").suspended_by_us
 
 
 def test_a_result_counts_only_where_it_is_whole_and_of_this_job():

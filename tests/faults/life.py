@@ -23,9 +23,12 @@ TIMES = frozenset(
         "promotedAt",
         "revertedAt",
         "reapplied",
+        "startedAt",
+        "endedAt",
+        "runningSeconds",
     }
 )
-RANDOM = frozenset({"jobUid", "jobUID"})
+RANDOM = frozenset({"jobUid", "jobUID", "uid"})
 
 
 @dataclass(frozen=True)

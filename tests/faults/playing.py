@@ -27,6 +27,8 @@ from springtide_operator.settings import Settings
 CRDS = Path(__file__).parents[2] / "crds"
 WATCHED = (UPDATE, GENERATION, JOB, DEPLOYMENT)
 
+RECORDED_SECONDS = 30.0
+
 _numbers = itertools.count(1)
 
 
@@ -141,6 +143,23 @@ class Scene(StandIns):
                 self.templates.append(digest)
             if self.prompt:
                 self._play(self.roll, raw)
+
+    async def end(self, job):
+        """Let training run until its pod is in status: this is a write of every life."""
+        metadata = job["metadata"]
+        if self.stage(job) == "train" and metadata["uid"] not in self.running:
+            pod = await self.pod(job, "Running", None, "")
+            self.running[metadata["uid"]] = pod
+        if pod := self.running.get(metadata["uid"]):
+            await self.until(lambda _: self._recorded(metadata, pod), seconds=RECORDED_SECONDS)
+        await super().end(job)
+
+    def _recorded(self, job, pod):
+        """Whether a pod that runs is in the generation's status, or its Job counts no more."""
+        number = job["labels"]["springtide.dev/generation"]
+        training = self.generation(number).get("training") or {}
+        known = [each["uid"] for each in training.get("pods") or []]
+        return pod["metadata"]["uid"] in known or training.get("job") != job["name"]
 
     def _play(self, part, raw):
         task = asyncio.create_task(_persistently(part, raw))

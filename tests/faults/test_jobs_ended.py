@@ -2,10 +2,13 @@
 
 import asyncio
 import json
+from datetime import timedelta
 
 import pytest
 from faults.directing import directed
 from faults.life import LIFE, play
+
+from springtide_operator.cluster.kinds import JOB
 
 pytestmark = pytest.mark.apiserver
 
@@ -62,6 +65,72 @@ async def test_disrupted_pods_cost_no_attempt(ground):
     await scene.until(lambda scene: scene.told["live"]["number"] == 2)
 
 
+@pytest.mark.survives(
+    "Jobs and pods",
+    "a pod runs for longer than `activeDeadline`, and waited for longer than that before",
+    "the operator ends the run: Failed with reason DeadlineExceeded, its Job is deleted; serving "
+    "untouched",
+)
+async def test_the_operator_ends_a_run_whose_pod_ran_for_too_long(ground):
+    limits = {"limits": {"activeDeadline": "1h"}, "compute": {"gpusPerNode": 1}}
+    scene, job = await training(ground, training=limits)
+    now = scene.client.clock.now()
+    began = (now - timedelta(minutes=50)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    pod = await scene.pod(job, "Running", None, "", began=began)
+    await scene.until(lambda scene: scene.generation(2)["training"].get("pods"))
+    (record,) = scene.generation(2)["training"]["pods"]
+    assert (record["uid"], record["startedAt"]) == (pod["metadata"]["uid"], began)
+    assert record["gpus"] == 1
+    assert verdict(scene) == "Pending"
+    scene.running[job["metadata"]["uid"]] = pod
+    began = (now - timedelta(hours=2)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    await scene.pod(job, "Running", None, "", began=began)
+    await scene.until(lambda scene: verdict(scene) == "Failed")
+    assert scene.generation(2)["reason"] == "DeadlineExceeded"
+    assert scene.generation(2)["training"]["gpuSeconds"] >= 7200
+    await scene.until(lambda scene: not scene.jobs())
+    await untouched(scene)
+
+
+@pytest.mark.survives(
+    "Jobs and pods",
+    "another controller suspends a Job, before, while and after `spec.suspend` is set",
+    "it stays suspended until that controller resumes it; the operator resumes what it suspended",
+)
+async def test_only_a_job_that_the_operator_suspended_is_resumed(ground):
+    scene, job = await training(ground)
+    name = job["metadata"]["name"]
+
+    async def live():
+        return await scene.client.get(JOB, scene.namespace, name)
+
+    async def set_by_another(suspend):
+        operation = [{"op": "add", "path": "/spec/suspend", "value": suspend}]
+        await scene.client.patch(JOB, scene.namespace, name, operation, manager="kueue")
+
+    await set_by_another(True)
+    waiting = "suspended by another client"
+    await scene.until(lambda scene: waiting in (scene.told["progress"].get("waitingFor") or ""))
+    await scene.merge({"suspend": True})
+    await scene.until(lambda scene: scene.told["phase"] == "Suspended")
+    await scene.merge({"suspend": False})
+    await scene.until(lambda scene: waiting in (scene.told["progress"].get("waitingFor") or ""))
+    assert (await live())["spec"]["suspend"]
+    await set_by_another(False)
+    await scene.until(lambda scene: waiting not in scene.told["progress"].get("waitingFor", ""))
+
+    def suspended(scene):
+        held = scene.ground.cache.get(JOB, scene.namespace, name)
+        return held["spec"].get("suspend", False)
+
+    await scene.merge({"suspend": True})
+    await scene.until(suspended)
+    assert (await live())["metadata"]["annotations"]["springtide.dev/suspended"] == "true"
+    await scene.merge({"suspend": False})
+    await scene.until(lambda scene: not suspended(scene))
+    assert "springtide.dev/suspended" not in (await live())["metadata"]["annotations"]
+
+
 FINAL = {3: "MissingColumn", 4: "TooLittleData", 5: "Diverged"}
 
 
@@ -99,7 +168,7 @@ async def test_what_no_attempt_can_mend_fails_at_once(ground):
 )
 @pytest.mark.survives(
     "Jobs and pods",
-    "a Job runs past its active deadline, its pod is gone",
+    "a Job is ended by a deadline that another client set on it, its pod is gone",
     "counted as a failed attempt with the Job's own reason, tried again",
 )
 async def test_what_another_attempt_may_mend_is_tried_again_up_to_the_limit(ground):

@@ -10,8 +10,8 @@ from faults.playing import Recorder
 pytestmark = pytest.mark.apiserver
 
 MOST_OF_UPDATE = 8
-MOST_OF_GENERATION = 10
-MOST_JUDGED_TWICE = 14
+MOST_OF_GENERATION = 11
+MOST_JUDGED_TWICE = 15
 """Of a generation whose holdout was extended: held, released and judged a second time."""
 REST_SECONDS = 20
 PROGRESS_SECONDS = 12
@@ -30,8 +30,8 @@ def written(writes, kind):
 @pytest.mark.survives(
     "At rest",
     "updates from a request for a run to the promotion, and a generation's whole life",
-    "at most 8 writes of the update's status for each, and 10 of the generation's over its life; "
-    "14 of one that is held and judged twice; then none for 20 s",
+    "at most 8 writes of the update's status for each, and 11 of the generation's over its life; "
+    "15 of one that is held and judged twice; then none for 20 s",
 )
 async def test_a_whole_update_goes_from_import_to_a_promoted_second_generation(ground):
     scene = await ground.scene()

@@ -26,6 +26,8 @@ class StandIns:
         self.client, self.namespace = client, namespace
         self.world = World()
         self._ever = {}
+        self.running = {}
+        """Pods that run, by the uid of their Job."""
         self.held = set()
         """Stages whose Jobs do not end."""
         self.refused = {}
@@ -89,9 +91,27 @@ class StandIns:
         conditions = [{"type": kind, **ended} for kind in kinds]
         await self.status(JOB, job, {"startTime": now, "failed": 1, "conditions": conditions})
 
-    async def pod(self, job, phase, code, message):
+    async def pod(self, job, phase, code, message, *, began=""):
+        """Make the pod of a Job, or bring the one that runs to its end."""
+        made = self.running.pop(job["metadata"]["uid"], None) or await self._pod(job)
+        now = self.client.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+        times = {"startedAt": began or now, "finishedAt": now}
+        ended = {"terminated": {"exitCode": code, "message": message, **times}}
+        state = ended if code is not None else {"running": {"startedAt": began or now}}
+        container = {
+            "name": "trainer",
+            "image": "trainer",
+            "imageID": "",
+            "ready": False,
+            "restartCount": 0,
+            "state": state,
+        }
+        await self.status(POD, made, {"phase": phase, "containerStatuses": [container]})
+        return made
+
+    async def _pod(self, job):
         metadata = job["metadata"]
-        made = await self.client.create(
+        return await self.client.create(
             POD,
             {
                 "metadata": {
@@ -118,18 +138,6 @@ class StandIns:
                 },
             },
         )
-        ended = {"terminated": {"exitCode": code, "message": message}}
-        state = ended if code is not None else {"running": {}}
-        container = {
-            "name": "trainer",
-            "image": "trainer",
-            "imageID": "",
-            "ready": False,
-            "restartCount": 0,
-            "state": state,
-        }
-        await self.status(POD, made, {"phase": phase, "containerStatuses": [container]})
-        return made
 
     async def roll(self, deployment):
         generation = deployment["metadata"]["generation"]

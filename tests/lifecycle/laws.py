@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 from lifecycle.world import start_of
 
+from springtide_api.schema import duration
 from springtide_operator.lifecycle.plan import (
     CreateGeneration,
     DeleteJob,
     Serve,
     StartJob,
+    SuspendJob,
     WriteGeneration,
 )
 
@@ -90,7 +92,7 @@ class Laws:
 
     # Before an action.
 
-    def of_action(self, seen: Observation, action: Action) -> None:
+    def of_action(self, seen: Observation, action: Action) -> None:  # noqa: C901 - one a case
         match action:
             case CreateGeneration(name, spec) if name not in self.world.generations:
                 if spec.origin == "Trained":
@@ -109,8 +111,37 @@ class Laws:
                 self.only_an_accepted_generation_is_served(action)
             case WriteGeneration():
                 self.a_promotion_follows_proof_and_pods(seen, action)
+                self.no_time_counts_but_that_of_running_pods(action)
+            case SuspendJob(suspend=False):
+                self.only_what_the_operator_suspended_is_resumed(action)
             case _:
                 pass
+
+    def only_what_the_operator_suspended_is_resumed(self, resumes: SuspendJob) -> None:
+        job = self.world.jobs.get(resumes.name)
+        assert self.world.late or not job or job.uid != resumes.uid or job.suspended_by_us
+
+    def no_time_counts_but_that_of_running_pods(self, write: WriteGeneration) -> None:
+        """What is recorded is at most what pods ran, and it ends a run only at the deadline."""
+        world, g = self.world, self.world.generations.get(write.name)
+        if g is None or write.name in self.strangers:
+            return
+        ran = {"train": 0.0, "evaluate": 0.0}
+        for job, began, ended in world.ran.values():
+            for stage in ran:
+                of_stage = f"-{stage}-" in job or (stage == "train" and "-import-" in job)
+                if of_stage and f"-g{g.spec.number}-" in job:
+                    ran[stage] += ((ended or world.now) - began).total_seconds()
+        for stage, run in (("train", write.status.training), ("evaluate", write.status.evaluation)):
+            if run is not None:
+                recorded = run.running_seconds + sum(
+                    ((pod.ended_at or world.now) - pod.started_at).total_seconds()
+                    for pod in run.pods
+                )
+                assert recorded <= ran[stage]
+        if write.status.reason == "DeadlineExceeded" and g.status.reason != "DeadlineExceeded":
+            limit = duration(g.spec.recipe.training.limits.active_deadline).total_seconds()
+            assert max(ran.values()) >= limit
 
     def lost(self, name: str) -> None:
         """Somebody deleted a generation: what only its status held is forgotten with it."""

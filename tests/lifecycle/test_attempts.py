@@ -45,7 +45,8 @@ def test_a_pod_evicted_for_a_limit_of_its_own_counts_and_says_which() -> None:
     world.settle()
     (job,) = world.jobs
     world.fail(job, 137)
-    pod = replace(world.jobs[job].pods[0], ended_for="ephemeral storage exceeds 1Gi")
+    said = {"reason": "Evicted", "ended_for": "ephemeral storage exceeds 1Gi"}
+    pod = replace(world.jobs[job].pods[0], **said)
     world.jobs[job] = replace(world.jobs[job], pods=(pod,))
     world.settle()
     world.now += LONGEST_BACK_OFF
@@ -53,6 +54,23 @@ def test_a_pod_evicted_for_a_limit_of_its_own_counts_and_says_which() -> None:
     training = world.generation(0).status.training
     assert (training.attempt, training.counted) == (2, 1)
     assert "a limit of its own: ephemeral storage exceeds 1Gi" in training.last_failure
+
+
+@pytest.mark.parametrize("code", [3, 137, None])
+def test_the_reason_of_a_pod_outranks_its_exit_code(code: int | None) -> None:
+    world = World()
+    world.settle()
+    (job,) = world.jobs
+    world.fail(job, 3)
+    said = {"reason": "DeadlineExceeded", "ended_for": "Pod was active longer than its deadline"}
+    pod = replace(world.jobs[job].pods[0], exit_code=code, **said)
+    world.jobs[job] = replace(world.jobs[job], pods=(pod,))
+    world.settle()
+    world.now += LONGEST_BACK_OFF
+    world.settle()
+    training = world.generation(0).status.training
+    assert (training.attempt, training.counted) == (2, 1)
+    assert "reason DeadlineExceeded: Pod was active longer" in training.last_failure
 
 
 def test_an_evicted_pod_that_is_gone_already_is_known_from_what_its_job_says() -> None:
@@ -128,3 +146,28 @@ def test_suspend_stops_the_job_and_lets_it_go_on() -> None:
     world.edit(suspend=False)
     world.settle()
     assert not any(job.suspended for job in world.jobs.values())
+
+
+@pytest.mark.survives(
+    "Jobs and pods",
+    "another controller, such as Kueue, suspends a Job",
+    "never resumed by the operator, not even after `spec.suspend` was set and removed; status says "
+    "so, and the waiting counts for `pendingTimeout`",
+)
+def test_a_job_that_another_controller_suspended_is_not_resumed() -> None:
+    world = World()
+    world.edit(training={"compute": {"pendingTimeout": "10m"}})
+    world.settle()
+    (name,) = world.jobs
+    world.suspend_by_another(name)
+    world.settle()
+    assert world.jobs[name].suspended
+    assert "suspended by another client" in world.update.status.progress.waiting_for
+    world.edit(suspend=True)
+    world.settle()
+    world.edit(suspend=False)
+    world.settle()
+    assert world.jobs[name].suspended
+    world.now += timedelta(minutes=10)
+    world.settle()
+    assert world.generation(0).status.reason == "PendingTimeout"

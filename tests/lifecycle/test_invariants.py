@@ -115,6 +115,23 @@ class Life(RuleBasedStateMachine):
     # Jobs and pods.
 
     @precondition(lambda self: self.world.jobs)
+    @rule(data=st.data(), minutes=st.sampled_from([1, 50, 1500]))
+    def a_pod_runs(self, data: st.DataObject, minutes: int) -> None:
+        self.world.begin(data.draw(st.sampled_from(sorted(self.world.jobs))))
+        self.settle()
+        self.world.now += timedelta(minutes=minutes)
+        self.settle()
+
+    @precondition(lambda self: self.world.jobs)
+    @rule(data=st.data(), suspend=st.booleans())
+    def another_controller_suspends_or_resumes_a_job(
+        self, data: st.DataObject, suspend: bool
+    ) -> None:
+        name = data.draw(st.sampled_from(sorted(self.world.jobs)))
+        self.world.suspend_by_another(name, suspend=suspend)
+        self.settle()
+
+    @precondition(lambda self: self.world.jobs)
     @rule(data=st.data(), code=CODES, disrupted=st.booleans())
     def a_pod_fails(self, data: st.DataObject, code: int, disrupted: bool) -> None:
         name = data.draw(st.sampled_from(sorted(self.world.jobs)))
@@ -234,6 +251,9 @@ class Life(RuleBasedStateMachine):
                 target = replace(target, digest=None, number=None)
             self.world.targets[name] = target
         self.world.pods_ready = True
+        for name, job in list(self.world.jobs.items()):
+            if job.suspended and not job.suspended_by_us:
+                self.world.suspend_by_another(name, suspend=False)
         if self.world.update.spec.suspend:
             self.world.edit(suspend=False)
         self.world.turns(6)

@@ -88,6 +88,8 @@ class World:
         self.generations: dict[str, ModelGeneration] = {}
         self.jobs: dict[str, JobSeen] = {}
         self.runs: dict[str, StartJob] = {}
+        self.ran: dict[str, tuple[str, datetime, datetime | None]] = {}
+        """Every pod that ever ran, by uid: its Job, when it began, when it ended."""
         self.probes: dict[str, str] = {}
         """What a person asked for with each probe that ever ran, by the uid of its Job."""
         self.job_names_ever: list[str] = []
@@ -257,7 +259,7 @@ class World:
             case SuspendJob(name, uid, suspend):
                 if name not in self.jobs or self.jobs[name].uid != uid:
                     raise Refused
-                self.jobs[name] = replace(self.jobs[name], suspended=suspend)
+                self._suspend(name, suspend=suspend, by_us=suspend)
                 self._follow("jobs", name)
             case DeleteJob(name, uid):
                 self._delete("jobs", name, uid)
@@ -273,6 +275,8 @@ class World:
     def _delete(self, kind: str, name: str, uid: str) -> None:
         there = self._kinds()[kind]
         if name in there and _uid_of(there[name]) == uid:
+            if kind == "jobs":
+                self._end_pods(name)
             del there[name]
         if kind in self.late:
             self.late[kind].pop(name, None)
@@ -352,6 +356,7 @@ class World:
             cursor=run.probe.cursor if run.probe else None,
             holes=frozenset(run.probe.holes if run.probe else ()),
             spec_generation=owner.generation,
+            gpus=start.gpus,
         )
         self.probes[self.jobs[run.job].uid] = start.request
         self._follow("jobs", run.job)
@@ -415,18 +420,49 @@ class World:
                     result, self.lie = spoilt(result, self.lie), ""
                 self.succeed(name, result)
 
+    def begin(self, name: str) -> None:
+        """Let the pod of a Job run, from now on."""
+        job = self.jobs[name]
+        if any(pod.running for pod in job.pods) or job.suspended or job.finished:
+            return
+        pod = PodSeen(f"{name}-x", self._uid(), self.now, started=self.now, running=True)
+        self.ran[pod.uid] = (name, self.now, None)
+        self.jobs[name] = replace(job, pods=(pod,))
+
+    def suspend_by_another(self, name: str, *, suspend: bool = True) -> None:
+        """Another controller, such as Kueue, suspends a Job or resumes it."""
+        self._suspend(name, suspend=suspend, by_us=suspend and self.jobs[name].suspended_by_us)
+
+    def _suspend(self, name: str, *, suspend: bool, by_us: bool) -> None:
+        """Suspend a Job, which takes its pods away, or let it go on."""
+        since = self.now if suspend else None
+        if suspend:
+            self._end_pods(name)
+        pods = () if suspend else self.jobs[name].pods
+        changes = {"suspended": suspend, "suspended_at": since, "suspended_by_us": by_us}
+        self.jobs[name] = replace(self.jobs[name], pods=pods, **changes)
+
+    def _end_pods(self, name: str) -> None:
+        for uid, (job, began, ended) in self.ran.items():
+            if job == name and ended is None:
+                self.ran[uid] = (job, began, self.now)
+
+    def _ended(self, name: str, **says: object) -> PodSeen:
+        """The pod of a Job at its end; one that was not seen to run ran for no time."""
+        runs = [pod for pod in self.jobs[name].pods if pod.running]
+        pod = runs[0] if runs else PodSeen(f"{name}-x", self._uid(), self.now, started=self.now)
+        self._end_pods(name)
+        return replace(pod, running=False, waiting="", ended=self.now, **says)
+
     def succeed(self, name: str, result: Result | None) -> None:
+        pod = self._ended(name, exit_code=0)
         self.jobs[name] = replace(
-            self.jobs[name],
-            succeeded=True,
-            finished=self.now,
-            result=result,
-            pods=(PodSeen(f"{name}-x", self._uid(), self.now, exit_code=0),),
+            self.jobs[name], succeeded=True, finished=self.now, result=result, pods=(pod,)
         )
 
     def fail(self, name: str, code: int, *, disrupted: bool = False, reason: str = "") -> None:
         job = self.jobs[name]
-        pod = PodSeen(f"{name}-x", self._uid(), self.now, exit_code=code, disrupted=disrupted)
+        pod = self._ended(name, exit_code=code, disrupted=disrupted)
         result = None
         if reason:
             failure = Failure(reason=reason, message=f"because of {reason}")

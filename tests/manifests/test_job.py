@@ -106,10 +106,25 @@ def test_one_pod_is_one_attempt_and_the_update_alone_owns_it() -> None:
     (rule,) = made["spec"]["podFailurePolicy"]["rules"]
     assert (rule["action"], rule["onPodConditions"][0]["type"]) == ("FailJob", "DisruptionTarget")
     assert made["spec"]["podReplacementPolicy"] == "Failed"
-    assert made["spec"]["activeDeadlineSeconds"] == 90 * 60
     assert "ttlSecondsAfterFinished" not in made["spec"]
     owners = made["metadata"]["ownerReferences"]
     assert [(o["uid"], o["controller"]) for o in owners] == [(UPDATE.uid, True)]
+
+
+@pytest.mark.parametrize("stage", ["import", "train", "evaluate"])
+def test_no_deadline_of_a_job_counts_its_waiting_for_a_gpu(stage: str) -> None:
+    assert "activeDeadlineSeconds" not in a_job(stage)["spec"]
+    assert "activeDeadlineSeconds" not in pod_of(a_job(stage))
+
+
+@pytest.mark.parametrize("stage", ["probe", "collect"])
+def test_a_job_without_a_record_in_a_status_is_bounded_as_a_whole(stage: str) -> None:
+    assert a_job(stage)["spec"]["activeDeadlineSeconds"] == 90 * 60
+
+
+def test_a_job_says_how_many_gpus_its_pod_holds() -> None:
+    assert a_job("train", gpus=2)["metadata"]["annotations"]["springtide.dev/gpus"] == "2"
+    assert "springtide.dev/gpus" not in a_job("train")["metadata"]["annotations"]
 
 
 def test_the_longest_name_is_a_label_value_still() -> None:

@@ -65,7 +65,6 @@ def train(run: RunFile, home: Home, tmp: Path) -> TrainOutput:
         steps=outcome.step,
         rows=len(rows.training),
         seconds=seconds,
-        gpu_seconds=seconds if device.type == "cuda" else 0.0,
         metrics=ready.measured,
         stopped=outcome.reason,
     )

@@ -83,8 +83,7 @@ class Hands:
             case plans.StartJob():
                 await self._start(update, action)
             case plans.SuspendJob(name, uid, suspend):
-                operations = [_is(uid), _set("/spec/suspend", suspend)]
-                await self._patch(JOB, update.namespace, name, operations)
+                await self._suspend(update.namespace, name, uid, suspend=suspend)
             case plans.DeleteJob(name, uid):
                 await self._delete(JOB, update.namespace, name, uid)
             case plans.Serve():
@@ -132,6 +131,20 @@ class Hands:
                 f"{kind} {metadata['name']} exists and is not of this update; delete or rename it"
             )
             raise Blocked("NameCollision", message)
+
+    async def _suspend(self, namespace: str, name: str, uid: str, *, suspend: bool) -> None:
+        """Suspend a Job and note in the same write that it was us, or resume such a one alone."""
+        mark = f"/metadata/annotations/{_escaped(names.ANNOTATION_SUSPENDED)}"
+        operations: list[Raw] = [_is(uid)]
+        if suspend:
+            held = self.cache.get(JOB, namespace, name)
+            if held is not None and not held["metadata"].get("annotations"):
+                operations.append(_set("/metadata/annotations", {}))
+            operations.append(_set(mark, "true"))
+        else:
+            operations += [{"op": "test", "path": mark, "value": "true"}]
+            operations += [{"op": "remove", "path": mark}]
+        await self._patch(JOB, namespace, name, [*operations, _set("/spec/suspend", suspend)])
 
     async def _adopt(self, update: Meta, name: str, *, owned: bool) -> None:
         held = self.cache.get(GENERATION, update.namespace, name)
@@ -204,6 +217,11 @@ class Hands:
 
 def _is(uid: str) -> Raw:
     return {"op": "test", "path": "/metadata/uid", "value": uid}
+
+
+def _escaped(key: str) -> str:
+    """Write a key as a part of a JSON pointer."""
+    return key.replace("~", "~0").replace("/", "~1")
 
 
 def _set(path: str, value: object) -> Raw:

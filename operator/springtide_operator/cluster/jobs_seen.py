@@ -51,12 +51,15 @@ def job_seen(raw: Raw, pods: Iterable[Raw], problem: str) -> JobSeen:
         created=moment(metadata["creationTimestamp"]),
         succeeded="Complete" in ended,
         failed="Failed" in ended,
-        finished=moment(end["lastTransitionTime"]) if end else None,
+        finished=_since(end),
         failure=_failure(ended.get("Failed")),
         suspended=bool(raw["spec"].get("suspend")),
+        suspended_by_us=annotations.get(names.ANNOTATION_SUSPENDED) == "true",
+        suspended_at=_since(ended.get("Suspended")),
         resuming="Suspended" in ended and not raw["spec"].get("suspend"),
         resumed=_resumed(raw),
         deleting="deletionTimestamp" in metadata,
+        gpus=whole(annotations.get(names.ANNOTATION_GPUS)) or 0,
         request=annotations.get(names.ANNOTATION_REQUEST, ""),
         trigger=annotations.get(names.ANNOTATION_TRIGGER, ""),
         cursor=_cursor(annotations.get(names.ANNOTATION_CURSOR, "")),
@@ -72,18 +75,23 @@ def pod_seen(raw: Raw) -> PodSeen:
     """Read one pod of a Job of ours."""
     metadata, status = raw["metadata"], raw.get("status") or {}
     conditions = {each["type"]: each for each in status.get("conditions") or []}
-    ended = _terminated(raw) or {}
+    ended, runs = _state(raw, "terminated") or {}, _state(raw, "running") or {}
+    started = ended.get("startedAt") or runs.get("startedAt")
     disrupted = conditions.get("DisruptionTarget", {}).get("status") == "True"
+    reason = str(status.get("reason") or "") if status.get("phase") == "Failed" else ""
     return PodSeen(
         name=metadata["name"],
         uid=metadata["uid"],
         created=moment(metadata["creationTimestamp"]),
         scheduled=conditions.get("PodScheduled", {}).get("status") == "True",
         running=status.get("phase") == "Running",
+        started=moment(started) if started else None,
+        ended=moment(ended["finishedAt"]) if ended.get("finishedAt") else None,
         exit_code=ended.get("exitCode"),
         out_of_memory=ended.get("reason") == "OOMKilled",
         disrupted=disrupted,
-        ended_for=str(status.get("message") or "") if status.get("reason") == "Evicted" else "",
+        reason=reason,
+        ended_for=str(status.get("message") or "") if reason else "",
         waiting=why_waiting(raw),
     )
 
@@ -147,6 +155,10 @@ def moment(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
+def _since(condition: dict[str, Any] | None) -> datetime | None:
+    return moment(condition["lastTransitionTime"]) if condition else None
+
+
 def _resumed(raw: Raw) -> datetime | None:
     status = raw.get("status") or {}
     known = [status.get("startTime")]
@@ -172,18 +184,19 @@ def _failure(condition: dict[str, Any] | None) -> str:
     return f"{condition.get('reason', 'Failed')}: {condition.get('message', '')}".rstrip(": ")
 
 
-def _terminated(raw: Raw) -> dict[str, Any] | None:
+def _state(raw: Raw, name: str) -> dict[str, Any] | None:
+    """Return the state of that name, running or terminated, of the container that is in it."""
     for container in (raw.get("status") or {}).get("containerStatuses") or []:
-        ended = (container.get("state") or {}).get("terminated")
-        if ended is not None:
-            return dict(ended)
+        state = (container.get("state") or {}).get(name)
+        if state is not None:
+            return dict(state)
     return None
 
 
 def _result(job: str, pods: Sequence[Raw]) -> Result | None:
     """Read the newest pod's termination message: bounded, well-formed and of this very job."""
     for pod in reversed(pods):
-        message = str((_terminated(pod) or {}).get("message") or "")
+        message = str((_state(pod, "terminated") or {}).get("message") or "")
         if not message or len(message.encode()) > TERMINATION_LIMIT:
             continue
         try:

@@ -51,7 +51,9 @@ def adopt(seen: Observation, now: datetime) -> Step | None:
             }
             actions.append(WriteGeneration(name, status.model_copy(update=changes)))
         elif status.evaluation and status.evaluation.job:
-            forgotten = status.evaluation.model_copy(update={"job": "", "job_uid": ""})
+            # When its pods ended while no update was there is not known: they count nothing.
+            without = {"job": "", "job_uid": "", "pods": []}
+            forgotten = status.evaluation.model_copy(update=without)
             changes = {"evaluation": forgotten}
             actions.append(WriteGeneration(name, status.model_copy(update=changes)))
         actions += _orphans(seen, generation)

@@ -134,9 +134,8 @@ def _failed(job: JobSeen, now: datetime) -> Outcome:
         whose = f"pod {pod.name}" if pod else f"the pod of Job {job.name}"
         message = f"{whose} was disrupted (evicted or preempted)"
         return Lost("Disrupted", message, counted=False, at=job.finished)
-    if pod is not None and pod.ended_for:
-        message = f"pod {pod.name} was evicted for a limit of its own: {pod.ended_for}"
-        return Lost("Evicted", message, counted=True, at=job.finished)
+    if pod is not None and pod.reason:
+        return Lost(pod.reason[:128], _ended_for(pod), counted=True, at=job.finished)
     if pod is None or pod.exit_code is None:
         if may_still_tell(job, now):
             return Under(job)
@@ -149,6 +148,14 @@ def _failed(job: JobSeen, now: datetime) -> Outcome:
     if pod.exit_code in FINAL:
         return Hopeless(failure.reason, told(failure))
     return Lost(failure.reason, told(failure), counted=True, at=job.finished)
+
+
+def _ended_for(pod: PodSeen) -> str:
+    """Why the kubelet or the control plane ended a pod: this outranks its exit code."""
+    if pod.reason == "Evicted":
+        return f"pod {pod.name} was evicted for a limit of its own: {pod.ended_for}"
+    said = f": {pod.ended_for}" if pod.ended_for else ""
+    return f"pod {pod.name} failed with reason {pod.reason}{said}"
 
 
 def _disrupted(job: JobSeen, pod: PodSeen | None) -> bool:
@@ -174,8 +181,11 @@ def _reported(job: JobSeen, pod: PodSeen) -> Failure:
 
 
 def _waiting(job: JobSeen) -> tuple[str, datetime | None]:
-    if job.suspended:
+    if job.suspended_by_us:
         return "the Job is suspended", None
+    if job.suspended:
+        said = f"Job {job.name} was suspended by another client; it continues once that resumes it"
+        return said, max(job.suspended_at or job.created, job.created)
     if job.resuming:
         return "", None  # its pods, or what was said of them, are of before
     pod = max(job.pods, key=lambda each: each.created, default=None)

@@ -71,10 +71,10 @@ def _look(
         earlier = len(evaluation.holdouts) > 1 and evaluation.started is not None
         return begin(seen, ask, evaluation, evaluation.attempt + (1 if earlier else 0))
     match advance(seen, ask, evaluation, now):
-        case Finished(result):
-            return _judged(seen, generation, evaluation, result, now)
-        case GivenUp(reason, message):
-            return fail(generation, reason, message, now)
+        case Finished(result, run):
+            return _judged(seen, generation, _as_evaluation(run), result, now)
+        case GivenUp(reason, message, run):
+            return fail(_with(generation, run), reason, message, now)
         case Step() as step:
             return step
 
@@ -124,9 +124,7 @@ def _first_holdout(generation: ModelGeneration) -> HoldoutLook:
 
 def _ask(seen: Observation, generation: ModelGeneration, evaluation: EvaluationStatus) -> Ask:
     def write(run: StageRun) -> WriteGeneration:
-        recorded = EvaluationStatus.model_validate(run.model_dump())
-        status = generation.status.model_copy(update={"evaluation": recorded})
-        return WriteGeneration(generation.metadata.name, status)
+        return WriteGeneration(generation.metadata.name, _with(generation, run).status)
 
     return Ask(
         stage="evaluate",
@@ -136,6 +134,15 @@ def _ask(seen: Observation, generation: ModelGeneration, evaluation: EvaluationS
         write=write,
         gpus=min(1, generation.spec.recipe.training.compute.gpus_per_node),
     )
+
+
+def _as_evaluation(run: StageRun) -> EvaluationStatus:
+    return EvaluationStatus.model_validate(run.model_dump())
+
+
+def _with(generation: ModelGeneration, run: StageRun) -> ModelGeneration:
+    status = generation.status.model_copy(update={"evaluation": _as_evaluation(run)})
+    return generation.model_copy(update={"status": status})
 
 
 def _run_file(
@@ -196,6 +203,7 @@ def _concluded(
         "job": "",
         "job_uid": "",
         "counted": 0,
+        "running_seconds": 0,
         "last_failure": "",
     }
     if judgement is not None:

@@ -29,14 +29,21 @@ class PodSeen:
     created: datetime
     scheduled: bool = False
     running: bool = False
+    started: datetime | None = None
+    """When its container started."""
+    ended: datetime | None = None
+    """When its container ended."""
     exit_code: int | None = None
     """Of the trainer's container once it terminated."""
     out_of_memory: bool = False
     """The kernel ended it: reason OOMKilled."""
     disrupted: bool = False
     """Condition DisruptionTarget is True: an attempt that does not count."""
+    reason: str = ""
+    """Why it failed as a whole, such as Evicted, DeadlineExceeded or UnexpectedAdmissionError. It
+    says more than the exit code of a container that was ended by it."""
     ended_for: str = ""
-    """Why the kubelet ended it for a limit of its own, such as its ephemeral storage."""
+    """The message that comes with that reason."""
     waiting: str = ""
     """Why it does not run yet, in the words of scheduler or kubelet: "no node has a free
     nvidia.com/gpu", "image pull failed: ..."."""
@@ -60,11 +67,16 @@ class JobSeen:
     failure: str = ""
     """Reason and message of the Job's Failed condition, such as DeadlineExceeded."""
     suspended: bool = False
+    suspended_by_us: bool = False
+    """Annotation springtide.dev/suspended: only then is it ours to resume."""
+    suspended_at: datetime | None = None
     resuming: bool = False
     """It may go on, and its controller has not seen that yet."""
     resumed: datetime | None = None
     """Since when its controller lets it run: it began, or was suspended no more."""
     deleting: bool = False
+    gpus: int = 0
+    """Annotation springtide.dev/gpus: GPUs of its pod."""
     request: str = ""
     """Annotation springtide.dev/request: what a person asked for with this probe."""
     trigger: str = ""

@@ -27,6 +27,7 @@ from springtide_operator.lifecycle.attempts import (
 from springtide_operator.lifecycle.lineage import SPEC_CHANGED
 from springtide_operator.lifecycle.pending import outdated, queued
 from springtide_operator.lifecycle.plan import Announcement, StartJob, Step, SuspendJob, Waiting
+from springtide_operator.lifecycle.running_time import measure, settle, time_left, to_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,6 +48,8 @@ class Finished:
     """The stage has a result."""
 
     result: Result
+    run: StageRun
+    """The record with the running time of all pods."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ class GivenUp:
 
     reason: str
     message: str
+    run: StageRun
+    """The record with the running time of all pods."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,7 @@ def name_of(seen: Observation, ask: Ask, attempt: int) -> str:
 
 def begin(seen: Observation, ask: Ask, run: StageRun, attempt: int) -> Step:
     """Record an attempt, then make its Job."""
-    recorded = run.model_copy(
+    recorded = settle(run).model_copy(
         update={"job": name_of(seen, ask, attempt), "attempt": attempt, "job_uid": ""}
     )
     return Step(actions=(ask.write(recorded), _start(seen, ask, recorded)), wake_after=SOON)
@@ -124,8 +129,18 @@ def _start(seen: Observation, ask: Ask, run: StageRun) -> StartJob:
 
 def advance(seen: Observation, ask: Ask, run: StageRun, now: datetime) -> Step | Finished | GivenUp:
     """Take the recorded attempt one step further."""
+    job = seen.job(run.job)
+    measured = measure(run, job, now)
+    if to_record(run, measured, job):
+        return Step(actions=(ask.write(measured),))
     if seen.update.spec.suspend:
         return _suspended(seen, ask, run)
+    return _advance(seen, ask, measured, now)
+
+
+def _advance(
+    seen: Observation, ask: Ask, run: StageRun, now: datetime
+) -> Step | Finished | GivenUp:
     match outcome(seen, run, now):
         case Absent():
             return Step(actions=(_start(seen, ask, run),), wake_after=SOON)
@@ -134,9 +149,9 @@ def advance(seen: Observation, ask: Ask, run: StageRun, now: datetime) -> Step |
         case Under() as under:
             return _under_way(seen, ask, run, under, now)
         case Done(_, result):
-            return Finished(result)
+            return Finished(result, settle(run))
         case Hopeless(reason, message):
-            return GivenUp(reason, message)
+            return GivenUp(reason, message, settle(run))
         case Lost() as lost:
             return _again(seen, ask, run, lost, now)
 
@@ -155,11 +170,14 @@ def _under_way(
     seen: Observation, ask: Ask, run: StageRun, under: Under, now: datetime
 ) -> Step | GivenUp:
     job, waiting, recipe = under.job, under.waiting, ask.generation.spec.recipe
-    if job.suspended:
+    ended = job.succeeded or job.failed  # what its pod says is still to come
+    left = time_left(run, recipe, now)
+    if left <= timedelta(0) and not ended:
+        return _out_of_time(ask, run, now)
+    if job.suspended and job.suspended_by_us:
         return Step(actions=(SuspendJob(job.name, job.uid, suspend=False),))
     if not waiting:
-        ended = job.succeeded or job.failed  # what its pod says is still to come
-        pause = GRACE if ended else timedelta(minutes=1)
+        pause = GRACE if ended else min(left, timedelta(minutes=1))
         return Step(waiting=Waiting("Running", "", ask.title), wake_after=pause)
     if not job.deleting and (gives_way := _other_pods(seen, ask, run, under)):
         return gives_way
@@ -168,9 +186,20 @@ def _under_way(
         left = under.since + duration(patience) - now
         if left <= timedelta(0):
             message = f"{waiting}; it waited for {patience} (training.compute.pendingTimeout)"
-            return GivenUp("PendingTimeout", message)
+            return GivenUp("PendingTimeout", message, settle(run))
         pause = min(left, LOOK)
     return Step(waiting=queued(waiting, ask.title), wake_after=pause)
+
+
+def _out_of_time(ask: Ask, run: StageRun, now: datetime, lost: str = "") -> GivenUp:
+    """End the run: its Job is deleted once that is in status."""
+    limit = ask.generation.spec.recipe.training.limits.active_deadline
+    why = f"{lost}; " if lost else ""
+    message = (
+        f"{why}the pods of stage {ask.stage} ran for {limit} (training.limits.activeDeadline); "
+        "raise it, or give the stage less to do"
+    )
+    return GivenUp("DeadlineExceeded", message, settle(measure(run, None, now)))
 
 
 def _other_pods(seen: Observation, ask: Ask, run: StageRun, under: Under) -> Step | GivenUp | None:
@@ -187,17 +216,20 @@ def _other_pods(seen: Observation, ask: Ask, run: StageRun, under: Under) -> Ste
             return begin(seen, ask, anew, run.attempt + 1)
         return None
     ran = ask.stage == "train" and (run.attempt > 1 or under.job.name in seen.progress)
-    return GivenUp(SPEC_CHANGED, message) if outdates and not ran else None
+    return GivenUp(SPEC_CHANGED, message, settle(run)) if outdates and not ran else None
 
 
 def _again(seen: Observation, ask: Ask, run: StageRun, lost: Lost, now: datetime) -> Step | GivenUp:
     limits = ask.generation.spec.recipe.training.limits
     counted = run.counted + (1 if lost.counted else 0)
     if lost.out_of_memory and limits.on_out_of_memory == "Fail":
-        return GivenUp(lost.reason, f"{lost.message} (training.limits.onOutOfMemory is Fail)")
+        message = f"{lost.message} (training.limits.onOutOfMemory is Fail)"
+        return GivenUp(lost.reason, message, settle(run))
     if counted >= limits.max_attempts:
         message = f"{lost.message}; {counted} of {limits.max_attempts} attempts spent"
-        return GivenUp(lost.reason, f"{message} (training.limits.maxAttempts)")
+        return GivenUp(lost.reason, f"{message} (training.limits.maxAttempts)", settle(run))
+    if time_left(run, ask.generation.spec.recipe, now) <= timedelta(0):
+        return _out_of_time(ask, run, now, lost.message)
     pause = pause_before(counted if lost.counted else run.attempt - run.counted - 1)
     left = (lost.at or now) + pause - now
     if left > timedelta(0) and lost.at is not None:

@@ -188,7 +188,8 @@ def _counters(seen: Observation) -> object:
     counters = seen.update.status.counters
     tally = [g.status.verdict for g in seen.generations if g.spec.origin == "Trained"]
     went_live = sum(1 for g in seen.lineage.promoted if g.spec.origin == "Trained")
-    gpu = sum(g.status.training.gpu_seconds for g in seen.generations if g.status.training)
+    runs = [run for g in seen.generations for run in (g.status.training, g.status.evaluation)]
+    gpu = sum(run.gpu_seconds for run in runs if run)
     return counters.model_copy(
         update={
             "promoted": max(counters.promoted, went_live),

@@ -45,10 +45,10 @@ def train(seen: Observation, now: datetime) -> Step | None:
             return Step(waiting=Waiting("Suspended", message, ask.title))
         return begin(seen, ask, TrainingStatus(job="", started=now), 1)
     match advance(seen, ask, run, now):
-        case Finished(result):
-            return _made(generation, run, result, now)
-        case GivenUp(reason, message):
-            return fail(generation, reason, message, now)
+        case Finished(result, measured):
+            return _made(generation, measured, result, now)
+        case GivenUp(reason, message, measured):
+            return fail(_with(generation, measured), reason, message, now)
         case Step() as step:
             return step
 
@@ -94,9 +94,7 @@ def fail(generation: ModelGeneration, reason: str, message: str, now: datetime) 
 
 def _ask(seen: Observation, generation: ModelGeneration) -> Ask:
     def write(run: StageRun) -> WriteGeneration:
-        training = TrainingStatus.model_validate(run.model_dump())
-        status = generation.status.model_copy(update={"training": training})
-        return WriteGeneration(generation.metadata.name, status)
+        return WriteGeneration(generation.metadata.name, _with(generation, run).status)
 
     imported = generation.spec.origin == "Imported"
 
@@ -115,6 +113,12 @@ def _ask(seen: Observation, generation: ModelGeneration) -> Ask:
         write=write,
         gpus=0 if imported else generation.spec.recipe.training.compute.gpus_per_node,
     )
+
+
+def _with(generation: ModelGeneration, run: StageRun) -> ModelGeneration:
+    training = TrainingStatus.model_validate(run.model_dump())
+    status = generation.status.model_copy(update={"training": training})
+    return generation.model_copy(update={"status": status})
 
 
 def _import_file(seen: Observation, generation: ModelGeneration, record: StageRun) -> RunFile:
@@ -158,7 +162,7 @@ def artifact_ref(folder: str, digest: str) -> ArtifactRef:
     return ArtifactRef(uri=f"file://{folder}/artifacts/{digest.replace(':', '-')}", digest=digest)
 
 
-def _made(generation: ModelGeneration, run: TrainingStatus, result: Result, now: datetime) -> Step:
+def _made(generation: ModelGeneration, run: StageRun, result: Result, now: datetime) -> Step:
     made = result.imported or (result.train.artifact if result.train else None)
     if made is None:
         raise ValueError(f"Job {run.job} reports success without an artifact")
@@ -170,7 +174,6 @@ def _made(generation: ModelGeneration, run: TrainingStatus, result: Result, now:
             "step": result.train.steps if result.train else None,
             "total_steps": result.train.steps if result.train else None,
             "metrics": [f"{name}={value:.6g}" for name, value in sorted(metrics.items())][:16],
-            "gpu_seconds": run.gpu_seconds + int(result.train.gpu_seconds if result.train else 0),
         }
     )
     changes: dict[str, object] = {"artifact": _artifact(made), "training": training}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from springtide_api.names import (
     ANNOTATION_CURSOR,
+    ANNOTATION_GPUS,
     ANNOTATION_HOLES,
     ANNOTATION_REQUEST,
     ANNOTATION_RUN,
@@ -62,7 +63,6 @@ def job(
         LABEL_STAGE: run.stage,
         LABEL_ATTEMPT: str(run.attempt),
     }
-    deadline = duration(run.recipe.training.limits.active_deadline)
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -79,7 +79,7 @@ def job(
             "completions": 1,
             "parallelism": 1,
             "podReplacementPolicy": "Failed",
-            "activeDeadlineSeconds": max(int(deadline.total_seconds()), 1),
+            **_bound(run),
             "template": {
                 "metadata": {
                     "labels": known,
@@ -93,8 +93,21 @@ def job(
     }
 
 
+def _bound(run: RunFile) -> dict[str, int]:
+    """Bound the whole time of a Job that waits for no GPU and has no record in a status.
+
+    For the others the operator counts running time: a deadline of a Job counts waiting, too.
+    """
+    if run.stage not in {"probe", "collect"}:
+        return {}
+    deadline = duration(run.recipe.training.limits.active_deadline)
+    return {"activeDeadlineSeconds": max(int(deadline.total_seconds()), 1)}
+
+
 def _annotations(update: Meta, start: StartJob) -> dict[str, str]:
     known = {ANNOTATION_SPEC_GENERATION: str(update.generation)}
+    if start.gpus:
+        known[ANNOTATION_GPUS] = str(start.gpus)
     if start.trigger:
         known[ANNOTATION_TRIGGER] = start.trigger
     if start.request:
