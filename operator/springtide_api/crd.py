@@ -120,7 +120,11 @@ UPDATE = Kind(
         Column("Live", ".status.live.number", "integer", "Number of the generation that is served"),
         Column("Candidate", ".status.candidate.number", "integer", "Number of the one under way"),
         Column("Progress", ".status.progress.summary"),
-        Column("Verdict", ".status.lastRun.verdict", description="What the gate said last"),
+        Column(
+            "Last-Run",
+            ".status.lastRun.summary",
+            description="What became of the last run, and its number",
+        ),
         Column(
             "Served-Data",
             ".status.freshness.servedDataThrough",
@@ -158,7 +162,7 @@ GENERATION = Kind(
         Column("No.", ".spec.number", "integer"),
         Column("Parent", ".spec.parent.name", description="Whose weights it continues from"),
         Column("Phase", ".status.phase"),
-        Column("Verdict", ".status.verdict"),
+        Column("Outcome", ".status.outcome", description="What became of it"),
         Column(
             "Data-Through",
             ".status.trainedThrough",

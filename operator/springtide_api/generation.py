@@ -321,10 +321,13 @@ class GenerationStatus(Model):
     """Why, with rule, number, bound, interval and counts."""
     verdict_at: Time | None = None
     """When the verdict was written."""
+    outcome: Word = ""
+    """What became of it: Live, Superseded, RolledBack, Rejected, Inconclusive, Failed or Retired;
+    empty while that is open. Derived; never an input."""
     retired: Word = ""
     """Why the candidate was given up without a rejection, such as PartitionQuarantined."""
     conditions: Conditions = []
-    """Trained, Evaluated, Blessed, Live."""
+    """Trained, Evaluated, Accepted and Live."""
     artifact: Artifact | None = None
     """The weights."""
     training: TrainingStatus | None = None

@@ -112,6 +112,11 @@ class LastRun(Model):
     """What started it: Schedule, OnData or Request."""
     verdict: Verdict = "Pending"
     """What the gate said."""
+    outcome: Word = ""
+    """What became of the generation: Live, Superseded, RolledBack, Rejected, Inconclusive, Failed
+    or Retired; empty while that is open."""
+    summary: Word = ""
+    """The column Last-Run: outcome, or verdict, and number, such as "RolledBack g4"."""
     reason: Word = ""
     """Why, in one word."""
     message: Text = ""
@@ -189,6 +194,8 @@ class Counters(Model):
     """Runs started."""
     promoted: int = 0
     """Generations promoted."""
+    rolled_back: int = 0
+    """Generations whose rollout was rolled back."""
     rejected: int = 0
     """Generations that the gate rejected."""
     failed: int = 0
@@ -204,6 +211,8 @@ class HistoryEntry(Model):
     """Number of the generation."""
     verdict: Verdict
     """What the gate said."""
+    outcome: Word = ""
+    """What became of the generation; empty while that is open."""
     reason: Word = ""
     """Why, in one word."""
     data_through: Time | None = None
@@ -220,8 +229,8 @@ class UpdateStatus(Model):
     phase: Phase = "Idle"
     """One word for people, derived from the facts; never an input."""
     conditions: Conditions = []
-    """Ready, Serving, DataReady, LastCandidateAccepted, TargetsInSync; Reconciling and Stalled
-    only while True."""
+    """Ready, Serving, DataReady, LastCandidateAccepted, TargetsInSync, ActionRequired (True exactly
+    while a person must act, with what to do); Stalled only while True."""
     live: GenerationRef | None = None
     """The generation that was promoted last."""
     previous: GenerationRef | None = None

@@ -53,8 +53,26 @@ class Metrics:
         )
         self.stalled = Gauge(
             "springtide_stalled",
-            "1 while the user must act.",
+            "1 while the spec or something that it refers to is not in order.",
             ["namespace", "update"],
+            registry=self.registry,
+        )
+        self.action_required = Gauge(
+            "springtide_action_required",
+            "1 while a person must act: a stall, a hold or a conflict.",
+            ["namespace", "update"],
+            registry=self.registry,
+        )
+        self.rollbacks = Gauge(
+            "springtide_rollbacks",
+            "Generations whose rollout was rolled back, since the update was created.",
+            ["namespace", "update"],
+            registry=self.registry,
+        )
+        self.refused_writes = Counter(
+            "springtide_refused_writes",
+            "Writes that quota, admission or missing rights refused, by reason.",
+            ["reason"],
             registry=self.registry,
         )
 
@@ -70,6 +88,7 @@ class Metrics:
 
     def forget(self, namespace: str, update: str) -> None:
         """Drop the series of an update that is gone."""
-        for gauge in (self.live_generation, self.served_data, self.stalled):
+        gauges = (self.live_generation, self.served_data, self.stalled)
+        for gauge in (*gauges, self.action_required, self.rollbacks):
             if (namespace, update) in gauge._metrics:  # the library has no public question
                 gauge.remove(namespace, update)

@@ -1,34 +1,37 @@
-"""One look at one update: observe, decide, act, and when to look again.
+"""One reconcile of one update: observe, decide, act, and when to reconcile again.
 
-Three kinds of failure are kept apart: the environment (back-off), a person must act (said in
-status), and bugs (traceback, metric, back-off). Waiting is none of them: it is data of the plan.
+Three kinds of failure are kept apart: the environment (back-off), refused writes (part of the next
+observation, so that `decide` reports them), and bugs (traceback, metric, back-off). Waiting is none
+of them: it is data of the plan.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import structlog
 
-from springtide_api.objects import InvalidObject
-from springtide_api.update_status import Phase, UpdateStatus
+from springtide_api.update_status import UpdateStatus
 from springtide_operator.cluster import errors
-from springtide_operator.cluster.act import Blocked, JobRefused
+from springtide_operator.cluster.act import Refused
 from springtide_operator.cluster.kinds import UPDATE
 from springtide_operator.lifecycle.decide import decide
-from springtide_operator.lifecycle.plan import CreateGeneration, StartJob
-from springtide_operator.refusal import refused
+from springtide_operator.lifecycle.observation import Refusal, Unreadable
+from springtide_operator.lifecycle.plan import CreateGeneration, StartJob, subject
 from springtide_operator.wakeups import Again, Key
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from springtide_api.objects import Meta
     from springtide_operator.cluster.act import Hands
     from springtide_operator.cluster.clock import ServerClock
     from springtide_operator.cluster.observe import Sight
-    from springtide_operator.lifecycle.observation import JobSeen, Observation
+    from springtide_operator.lifecycle.observation import JobSeen
     from springtide_operator.lifecycle.plan import Action, Plan
     from springtide_operator.metrics import Metrics
 
@@ -38,27 +41,23 @@ PROGRESS_SECONDS = 10.0
 STATUS_SECONDS = 1.0
 """And any other at most this often, unless it holds new facts: a storm of edits stays outside."""
 
-BLOCKED_SECONDS = 60.0
-
 PODLESS_SECONDS = 10.0
 """Why a Job gets no pod is told by its events alone, and nobody watches those."""
 
 TERMINATING_SECONDS = 300.0
 
 REFUSED_SECONDS = (30.0, 40.0)
-"""Bounds of the time after which a refused Job is tried again, whatever wakes its update."""
+"""Bounds of the time after which a refused write is tried again, whatever wakes its update."""
 
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True)
-class _Refused:
-    """A Job that may not be made; an edited spec may make it another one."""
+@dataclass
+class _Refusals:
+    """What was refused of one update; a changed spec may change what is written."""
 
-    job: str
     spec_generation: int
-    error: JobRefused
-    until: float
+    by_subject: dict[str, Refusal] = field(default_factory=dict)
 
 
 @dataclass
@@ -71,7 +70,7 @@ class Reconciler:
     metrics: Metrics
     resync_seconds: float = 600.0
     _written: dict[Key, float] = field(default_factory=dict)
-    _refused: dict[Key, _Refused] = field(default_factory=dict)
+    _refusals: dict[Key, _Refusals] = field(default_factory=dict)
 
     async def __call__(self, key: Key) -> Again:
         """Look at one update; never raises but for cancellation."""
@@ -86,14 +85,6 @@ class Reconciler:
     async def _guarded(self, key: Key) -> Again:
         try:
             return await self._look(key)
-        except InvalidObject as error:
-            message = "; ".join(map(str, error.problems))
-            return await self._refuse(key, "InvalidObject", f"{message}; change it")
-        except JobRefused as error:
-            again = await self._refuse(key, error.reason, error.message, phase="Queued")
-            return again if again.failed else Again(self._refused[key].until - time.monotonic())
-        except Blocked as error:
-            return await self._refuse(key, error.reason, error.message)
         except errors.Terminating as error:
             return self._end(key, error)
         except errors.ApiError as error:
@@ -109,25 +100,46 @@ class Reconciler:
         seen = await self.sight.observe(*key)
         if seen is None:
             self._written.pop(key, None)
-            self._refused.pop(key, None)
+            self._refusals.pop(key, None)
             self.metrics.forget(*key)
             self.sight.terminating.discard(key.namespace)
             return Again(None)
         now = self.clock.now()
+        if not isinstance(seen, Unreadable):
+            seen = replace(seen, refusals=self._known_refusals(key, seen.update.metadata))
         plan = decide(seen, now)
-        await self._carry_out(seen, plan)
+        metadata = seen.metadata if isinstance(seen, Unreadable) else seen.update.metadata
+        if not await self._carry_out(key, metadata, plan):
+            return Again(0.0)
+        self._drop_unwanted(key, plan, now)
         wait = 0.0
         if plan.facts or not plan.again:
-            wait = await self._tell(key, seen, plan)
+            wait = await self._tell(key, plan)
         if plan.again:
             return Again(0.0)
         later = plan.wake_after.total_seconds() if plan.wake_after else self.resync_seconds
-        if any(_podless(job) for job in seen.jobs):
+        if not isinstance(seen, Unreadable) and any(_podless(job) for job in seen.jobs):
             later = min(later, PODLESS_SECONDS)
         return Again(min(later, wait or later))
 
-    async def _carry_out(self, seen: Observation, plan: Plan) -> None:
-        update = seen.update.metadata
+    def _known_refusals(self, key: Key, update: Meta) -> tuple[Refusal, ...]:
+        known = self._refusals.get(key)
+        if known is not None and known.spec_generation != update.generation:
+            self._refusals.pop(key)
+            return ()
+        return tuple(known.by_subject.values()) if known else ()
+
+    def _drop_unwanted(self, key: Key, plan: Plan, now: datetime) -> None:
+        """Forget refusals that are due: their writes were done now, or are not wanted any more."""
+        if known := self._refusals.get(key):
+            waiting = {each.subject: each for each in known.by_subject.values() if each.waits(now)}
+            done = set(map(subject, plan.actions))
+            known.by_subject = {name: r for name, r in waiting.items() if name not in done}
+            if not known.by_subject:
+                self._refusals.pop(key)
+
+    async def _carry_out(self, key: Key, update: Meta, plan: Plan) -> bool:
+        """Write what the plan says, up to the first write that is refused; whether none was."""
         probes = sum(isinstance(a, StartJob) and a.run.stage == "probe" for a in plan.actions)
         self.sight.probes_starting += probes
         try:
@@ -136,8 +148,13 @@ class Reconciler:
             await self._say(update, plan)
             for action in plan.actions:
                 log.info("acting", action=type(action).__name__, detail=_brief(action))
-                await self._do(update, action)
+                try:
+                    await self._do(update, action)
+                except Refused as error:
+                    self._remember(key, update, action, error)
+                    return False
             await self._say(update, plan)
+            return True
         finally:
             self.sight.probes_starting -= probes
 
@@ -146,24 +163,17 @@ class Reconciler:
         makes = isinstance(action, StartJob | CreateGeneration)
         if makes and update.namespace in self.sight.terminating:
             raise errors.Terminating(f"namespace {update.namespace} takes nothing new")
-        if isinstance(action, StartJob):
-            await self._start(update, action)
-        else:
-            await self.hands.do(update, action)
+        await self.hands.do(update, action)
 
-    async def _start(self, update: Meta, start: StartJob) -> None:
-        """Make a Job, unless it was refused only just: what refuses it does not go so soon."""
-        key, job, now = Key(update.namespace, update.name), start.run.job, time.monotonic()
-        last = self._refused.get(key)
-        same = last and (last.job, last.spec_generation) == (job, update.generation)
-        if last and same and now < last.until:
-            raise last.error.with_traceback(None)
-        try:
-            await self.hands.do(update, start)
-        except JobRefused as error:
-            until = now + random.uniform(*REFUSED_SECONDS)
-            self._refused[key] = _Refused(job, update.generation, error, until)
-            raise
+    def _remember(self, key: Key, update: Meta, action: Action, error: Refused) -> None:
+        """Keep a refusal for the next decision: what refuses a write does not go so soon."""
+        log.warning("refused", action=type(action).__name__, reason=error.reason, error=str(error))
+        self.metrics.refused_writes.labels(error.reason).inc()
+        pause = timedelta(seconds=random.uniform(*REFUSED_SECONDS))
+        name = subject(action)
+        made = Refusal(name, error.reason, error.message, self.clock.now() + pause)
+        known = self._refusals.setdefault(key, _Refusals(update.generation))
+        known.by_subject[name] = made
 
     async def _say(self, update: Meta, plan: Plan) -> None:
         """Post the plan's Events; where none may be posted, work goes on without them."""
@@ -177,9 +187,9 @@ class Reconciler:
             except errors.Forbidden as error:
                 log.warning("event not posted", reason=said.reason, error=str(error))
 
-    async def _tell(self, key: Key, seen: Observation, plan: Plan) -> float:
+    async def _tell(self, key: Key, plan: Plan) -> float:
         """Write the status; return the seconds until it may be, where it is too early."""
-        self._measure(key, seen, plan)
+        self._measure(key, plan)
         status = plan.status.plain()
         differs = self.hands.statuses.differs(UPDATE, key, status, UpdateStatus)
         if not differs:
@@ -196,19 +206,6 @@ class Reconciler:
         self._written[key] = time.monotonic()
         return 0.0
 
-    async def _refuse(self, key: Key, reason: str, message: str, phase: Phase = "Invalid") -> Again:
-        """Say in status what a person must do."""
-        log.warning("blocked", reason=reason, message=message)
-        raw = self.hands.cache.get(UPDATE, *key)
-        if raw is not None:
-            status = refused(raw, reason, message, self.clock.now(), phase=phase)
-            try:
-                await self.hands.statuses.write(UPDATE, key, status.plain(), UpdateStatus)
-            except errors.ApiError as error:
-                log.warning("status not written", error=str(error))
-                return Again(error.retry_after, failed=True, slowest=error.slowest)
-        return Again(BLOCKED_SECONDS)
-
     def _end(self, key: Key, error: errors.Terminating) -> Again:
         """Nothing can be made in a namespace that is being deleted: look once more, then rest."""
         known = key.namespace in self.sight.terminating
@@ -216,14 +213,16 @@ class Reconciler:
         log.info("namespace is being deleted", error=str(error))
         return Again(TERMINATING_SECONDS if known else 0.0)
 
-    def _measure(self, key: Key, seen: Observation, plan: Plan) -> None:
+    def _measure(self, key: Key, plan: Plan) -> None:
         status = plan.status
         if status.live is not None:
             self.metrics.live_generation.labels(*key).set(status.live.number)
         if through := status.freshness.served_data_through:
             self.metrics.served_data.labels(*key).set(through.timestamp())
-        stalled = any(each.type == "Stalled" for each in status.conditions)
-        self.metrics.stalled.labels(*key).set(1 if stalled else 0)
+        true = {each.type for each in status.conditions if each.status == "True"}
+        self.metrics.stalled.labels(*key).set(1 if "Stalled" in true else 0)
+        self.metrics.action_required.labels(*key).set(1 if "ActionRequired" in true else 0)
+        self.metrics.rollbacks.labels(*key).set(status.counters.rolled_back)
 
 
 def _podless(job: JobSeen) -> bool:

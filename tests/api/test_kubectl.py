@@ -67,7 +67,7 @@ def test_the_columns_of_an_update_tell_how_it_stands(server, namespace, objects,
             "live": {"name": "ranker-g3", "number": 3},
             "candidate": {"name": "ranker-g4", "number": 4},
             "progress": {"summary": "40 %, 12m left", "waitingFor": "more data"},
-            "lastRun": {"generation": "ranker-g3", "verdict": "Blessed"},
+            "lastRun": {"generation": "ranker-g3", "verdict": "Blessed", "summary": "Live g3"},
             "freshness": {"servedDataThrough": ago(days=12)},
             "cursor": {"pendingRows": 2400},
             "counters": {"gpuSeconds": 61},
@@ -78,12 +78,12 @@ def test_the_columns_of_an_update_tell_how_it_stands(server, namespace, objects,
     names, (row,) = table(server.kubectl("get", "iu", "-n", namespace))
     wide_names, (wide,) = table(server.kubectl("get", "iu", "-n", namespace, "-o", "wide"))
 
-    assert " ".join(names) == "NAME PHASE READY LIVE CANDIDATE PROGRESS VERDICT SERVED-DATA AGE"
+    assert " ".join(names) == "NAME PHASE READY LIVE CANDIDATE PROGRESS LAST-RUN SERVED-DATA AGE"
     assert row["PHASE"] == "Training"
     assert row["READY"] == "True"
     assert (row["LIVE"], row["CANDIDATE"]) == ("3", "4")
     assert row["PROGRESS"] == "40 %, 12m left"
-    assert (row["VERDICT"], row["SERVED-DATA"]) == ("Blessed", "12d")
+    assert (row["LAST-RUN"], row["SERVED-DATA"]) == ("Live g3", "12d")
     assert set(wide_names) - set(names) == {"WAITING-FOR", "PENDING-ROWS", "GPU-SECONDS"}
     assert wide["WAITING-FOR"] == "more data"
     assert (wide["PENDING-ROWS"], wide["GPU-SECONDS"]) == ("2400", "61")
@@ -96,14 +96,14 @@ def test_the_columns_of_a_generation_tell_where_it_comes_from(
     spec = {**generation["spec"], "number": 4, "origin": "Trained", "parent": parent, "data": {}}
     del spec["initial"]
     stored = store({**generation, "metadata": {"name": "ranker-g4"}, "spec": spec})
-    status = {"phase": "Live", "verdict": "Blessed", "trainedThrough": ago(days=12)}
+    status = {"phase": "Promoted", "outcome": "Live", "trainedThrough": ago(days=12)}
     objects.write_status(stored, status, dry_run=False)
 
     names, (row,) = table(server.kubectl("get", "mg", "-n", namespace))
 
-    assert " ".join(names) == "NAME UPDATE NO. PARENT PHASE VERDICT DATA-THROUGH AGE"
+    assert " ".join(names) == "NAME UPDATE NO. PARENT PHASE OUTCOME DATA-THROUGH AGE"
     assert (row["NAME"], row["UPDATE"], row["NO."]) == ("ranker-g4", "ranker", "4")
-    assert (row["PARENT"], row["PHASE"], row["VERDICT"]) == ("ranker-g3", "Live", "Blessed")
+    assert (row["PARENT"], row["PHASE"], row["OUTCOME"]) == ("ranker-g3", "Promoted", "Live")
     assert row["DATA-THROUGH"] == "12d"
 
 

@@ -55,7 +55,7 @@ def test_a_generation_whose_pods_crash_goes_back_and_nobody_notices(served):
     with asking(served) as client, available as counts:
         client.wait_for(more=10)
         status = served.wait(
-            lambda now: now["lastRun"].get("reason") == "RolledBack" and not now.get("candidate"),
+            lambda now: now["lastRun"].get("outcome") == "RolledBack" and not now.get("candidate"),
             what="the way back from generation 1",
         )
         client.wait_for(more=10)

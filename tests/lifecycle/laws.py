@@ -455,9 +455,39 @@ class Laws:
             assert not trained & holes or g.status.rollout.step_started_at
         if not open_ones and (shared := self.rejected_twice(generations, holes)):
             assert status.cursor.proposed == [max(shared)]
+        self.what_became_of_each_is_said(current)
+        self.a_person_is_called_where_he_must_act(open_ones)
         plan = self.world.plan
         if plan and not plan.again and plan.wake_after is None:
             assert plan.status.progress.waiting_for
+
+    def what_became_of_each_is_said(self, current: ModelGeneration | None) -> None:
+        for g in self.ours():
+            rollout, said = g.status.rollout, g.status.outcome
+            if rollout.reverted_at:
+                assert said == "RolledBack"
+            elif rollout.promoted_at:
+                assert said == ("Live" if g is current else "Superseded")
+            else:
+                assert said not in {"Live", "Superseded", "RolledBack"}
+            if g.status.conditions:
+                live = [c.status for c in g.status.conditions if c.type == "Live"]
+                assert live == ["True" if said == "Live" else "False"]
+
+    def a_person_is_called_where_he_must_act(self, open_ones: list[ModelGeneration]) -> None:
+        conditions = {c.type: c for c in self.world.update.status.conditions}
+        called = conditions["ActionRequired"].status == "True"
+        stands = any(held(g) and not self.answered(g) for g in open_ones)
+        if "Stalled" in conditions or self.world.refusals or stands:
+            assert called
+        if called and "Stalled" not in conditions:
+            sync = conditions["TargetsInSync"]
+            shared = self.world.update.status.cursor.proposed
+            waits = self.world.update.status.progress.waiting_for
+            assert sync.status == "False" or open_ones or shared or waits
+
+    def answered(self, g: ModelGeneration) -> bool:
+        return bool(ENDS_A_HOLD & set(self.world.asked[self.since.get(g.metadata.uid, 0) :]))
 
 
 def _through(current: ModelGeneration | None, initial: datetime | None) -> datetime | None:

@@ -204,6 +204,18 @@ class Life(RuleBasedStateMachine):
     def a_target(self, data: st.DataObject) -> str:
         return data.draw(st.sampled_from(sorted(self.world.targets)))
 
+    # Quota, admission and rights.
+
+    @rule(
+        writes=st.sets(st.sampled_from(["Deployment ranker", "Deployment reranker", "finalizer"])),
+        jobs=st.booleans(),
+        deletions=st.booleans(),
+    )
+    def some_writes_are_refused(self, writes: set[str], jobs: bool, deletions: bool) -> None:
+        self.world.refusing = dict.fromkeys(writes, "WriteRefused")
+        self.world.refuse_jobs = lambda run: jobs
+        self.world.refuse_deletions = deletions
+
     # People.
 
     @rule(
@@ -243,6 +255,7 @@ class Life(RuleBasedStateMachine):
     @rule()
     def everything_is_put_in_order(self) -> None:
         self.world.catch_up()
+        self.some_writes_are_refused(set(), False, False)
         for name, target in list(self.world.targets.items()):
             if not target.uid:
                 self.world.bring_target(name)

@@ -288,7 +288,7 @@ def test_a_roll_whose_apply_follows_at_once_is_begun_by_one_write() -> None:
     assert world.generation(2) == began
 
 
-def test_a_roll_that_is_wiped_again_and_again_has_no_more_time_for_it() -> None:
+def test_a_rollout_whose_fields_are_removed_again_and_again_waits_and_is_not_to_blame() -> None:
     world = with_generation_one()
     world.months.append("2025-03")
     world.pods_ready = False
@@ -301,8 +301,13 @@ def test_a_roll_that_is_wiped_again_and_again_has_no_more_time_for_it() -> None:
         world.settle()
     assert world.generation(2).status.rollout.deadline == due
     world.target = replace(world.target, digest=None, number=None)
-    world.turns(5)
-    assert "wiped again" in world.generation(2).status.rollout.abort_reason
+    world.turns(8)
+    assert world.generation(2).status.rollout.held_since
+    assert world.generation(2).status.rollout.abort_reason == ""
+    assert world.condition("ActionRequired").reason == "FieldsWiped"
+    world.pods_ready = True
+    world.turns(30)
+    assert world.generation(2).status.outcome == "Live"
 
 
 @pytest.mark.survives(

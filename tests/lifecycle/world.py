@@ -28,6 +28,7 @@ from springtide_operator.lifecycle.observation import (
     JobSeen,
     Observation,
     PodSeen,
+    Refusal,
     TargetSeen,
 )
 from springtide_operator.lifecycle.plan import (
@@ -41,18 +42,21 @@ from springtide_operator.lifecycle.plan import (
     StartJob,
     SuspendJob,
     WriteGeneration,
+    subject,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from springtide_api.contract import RunFile
     from springtide_api.generation import GenerationSpec, GenerationStatus
+    from springtide_api.update_status import Condition
     from springtide_operator.lifecycle.plan import Action
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
-class Refused(Exception):
+class Stale(Exception):
     """The API server refuses a write: what was seen is not what is there."""
 
 
@@ -111,7 +115,15 @@ class World:
         self.named_elsewhere: frozenset[str] = frozenset()
         """Digests that a Deployment serves which is a target no more."""
         self.pods_ready = True
+        self.refusing: dict[str, str] = {}
+        """Reason of the refusal by what is written (`plan.subject`): quota, admission, rights."""
+        self.refuse_jobs: Callable[[RunFile], bool] = lambda run: False
+        self.refuse_deletions = False
+        self.refusals: dict[str, Refusal] = {}
+        """What was refused lately, as the operator remembers it."""
         self.events: list[str] = []
+        self.events_on_both: set[str] = set()
+        """Reasons of Events that were posted on the update as well as on a generation."""
         self.plan: Plan | None = None
         self.last: tuple[Observation, Plan] | None = None
         """The last plan with writes, and what it was decided on."""
@@ -144,6 +156,7 @@ class World:
             targets=tuple(view["targets"][name] for name in names),
             named_elsewhere=self.named_elsewhere,
             defaults=Defaults("trainer:1", "http://progress"),
+            refusals=tuple(self.refusals.values()),
         )
 
     def _kinds(self) -> dict[str, dict]:
@@ -180,12 +193,31 @@ class World:
             self.last = seen, plan
         try:
             for action in plan.actions:
+                if self._refuses(action):
+                    return True
                 self._apply(action, seen)
+            done = set(map(subject, plan.actions))
+            waiting = {k: r for k, r in self.refusals.items() if r.waits(self.now)}
+            self.refusals = {k: r for k, r in waiting.items() if k not in done}
             self.events += [event.reason for event in plan.events]
+            self.events_on_both |= {event.reason for event in plan.events if event.on_both}
             if plan.facts or not plan.actions:
                 self._tell(seen, plan)
-        except Refused:
+        except Stale:
             return False
+        return True
+
+    def _refuses(self, action: Action) -> bool:
+        name, reason = subject(action), ""
+        if isinstance(action, StartJob) and self.refuse_jobs(action.run):
+            reason = "JobRefused"
+        elif isinstance(action, DeleteJob) and self.refuse_deletions:
+            reason = "WriteRefused"
+        reason = self.refusing.get(name, reason)
+        if not reason:
+            return False
+        again_at = self.now + timedelta(seconds=35)
+        self.refusals[name] = Refusal(name, reason, f"{name} is refused: quota", again_at)
         return True
 
     def repeat(self) -> None:
@@ -204,10 +236,10 @@ class World:
         if plan.status in (seen.update.status, self.update.status):
             return
         if self.update.metadata.uid != seen.update.metadata.uid:
-            raise Refused
+            raise Stale
         if self.update.status != seen.update.status:
             self._follow("update", "shop")
-            raise Refused
+            raise Stale
         self.update = self.update.model_copy(update={"status": plan.status})
         self._follow("update", "shop")
         self.check()
@@ -226,9 +258,11 @@ class World:
         """Decide once and end after so many of the plan's writes, the status never being one."""
         seen = self.seen()
         for action in decide(seen, self.now).actions[:written]:
+            if self._refuses(action):
+                return
             try:
                 self._apply(action, seen)
-            except Refused:
+            except Stale:
                 return
 
     def settle(self, steps: int = 60) -> Plan:
@@ -258,7 +292,7 @@ class World:
                 self._start(seen, action)
             case SuspendJob(name, uid, suspend):
                 if name not in self.jobs or self.jobs[name].uid != uid:
-                    raise Refused
+                    raise Stale
                 self._suspend(name, suspend=suspend, by_us=suspend)
                 self._follow("jobs", name)
             case DeleteJob(name, uid):
@@ -267,7 +301,7 @@ class World:
                 self._serve(seen, action)
             case HoldFinalizer(present):
                 if self.update.metadata.finalizers != seen.update.metadata.finalizers:
-                    raise Refused
+                    raise Stale
                 self._meta(finalizers=(FINALIZER,) if present else ())
                 self._follow("update", "shop")
         self.check()
@@ -289,7 +323,7 @@ class World:
         uid = seen.update.metadata.uid
         if made.name in self.generations:
             if self.generations[made.name].metadata.labels.get(LABEL_UPDATE_UID) != uid:
-                raise Refused
+                raise Stale
             self._follow("generations", made.name)
             return
         annotations = {"springtide.dev/probe": made.probe_uid} if made.probe_uid else {}
@@ -312,11 +346,11 @@ class World:
             return
         live = self.generations.get(name)
         if live is None or live.metadata.uid != known.metadata.uid:
-            raise Refused
+            raise Stale
         if status not in (known.status, live.status):
             if live.status != known.status:
                 self._follow("generations", name)
-                raise Refused
+                raise Stale
             self.generations[name] = live.model_copy(update={"status": status})
             self._follow("generations", name)
         for run in (status.training, status.evaluation):
@@ -327,7 +361,7 @@ class World:
         live = self.generations.get(name)
         uids = {g.metadata.uid for g in seen.generations}
         if live is None or live.metadata.uid not in uids:
-            raise Refused
+            raise Stale
         labels = {LABEL_UPDATE_UID: seen.update.metadata.uid}
         metadata = live.metadata.model_copy(update={"labels": labels})
         self.generations[name] = live.model_copy(update={"metadata": metadata})
@@ -337,7 +371,7 @@ class World:
         run, owner = start.run, seen.update.metadata
         if run.job in self.jobs:
             if self.jobs[run.job].owner_uid != owner.uid:
-                raise Refused
+                raise Stale
             self._follow("jobs", run.job)
             return
         assert run.job not in self.attempts_recorded, "one Job for each attempt"
@@ -366,11 +400,12 @@ class World:
         target = self.targets[name]
         foreign = target.digest is not None and target.digest not in self.served
         if target.uid != serve.target_uid:
-            raise Refused
+            raise Stale
         if serve.serving and (target.foreign_manager or foreign):
-            raise Refused
+            raise Stale
         changes = {"claimed_by": "shop", "highest_number": serve.highest_number}
         if serve.serving:
+            changes |= {"complete": False, "stalled": ""}
             changes |= {"digest": serve.serving.digest, "number": serve.serving.number}
             changes |= {"uri": serve.serving.uri, "updated": 0, "available": 0, "old": 2}
             self.served.append(serve.serving.digest)
@@ -408,7 +443,7 @@ class World:
         """Let the Deployments finish their roll, if their pods get ready at all."""
         for name, target in self.targets.items():
             if self.pods_ready and target.digest:
-                self.targets[name] = replace(target, updated=2, available=2, old=0)
+                self.targets[name] = replace(target, updated=2, available=2, old=0, complete=True)
 
     def run_jobs(self) -> None:
         """Let every Job succeed with the result that the data gives."""
@@ -493,6 +528,7 @@ class World:
             update={"generation": self.update.metadata.generation + 1}
         )
         self.update = self.update.model_copy(update={"spec": spec_after, "metadata": metadata})
+        self.refusals = {}
 
     def recreate(self, *, cascade: bool = True) -> None:
         """Delete the update and apply it again; without cascade its Jobs go on, of no owner."""
@@ -511,6 +547,10 @@ class World:
 
     def _result(self, start: StartJob) -> Result:
         return answer(self, start)
+
+    def condition(self, kind: str) -> Condition | None:
+        """A condition of the update; None where it is not there."""
+        return next((c for c in self.update.status.conditions if c.type == kind), None)
 
     def generation(self, number: int) -> ModelGeneration:
         return self.generations[f"shop-g{number}"]

@@ -14,8 +14,8 @@ from springtide_api.generation import GenerationStatus
 from springtide_operator.cluster import errors
 from springtide_operator.cluster.jobs_seen import controller_uid
 from springtide_operator.cluster.kinds import DEPLOYMENT, GENERATION, JOB, UPDATE
-from springtide_operator.cluster.targets_seen import foreign_manager
 from springtide_operator.lifecycle import plan as plans
+from springtide_operator.lifecycle.observation import OWN_KEYS_TAKEN
 from springtide_operator.manifests import identity, job, serving
 from springtide_operator.manifests.job_pods import PLAIN, JobPods
 
@@ -29,21 +29,13 @@ if TYPE_CHECKING:
     from springtide_operator.cluster.statuses import Statuses
 
 
-class Blocked(Exception):
-    """Something stands in the way that only a person can move."""
+class Refused(Exception):
+    """A write that the API server refuses until something else changes: `decide` is told of it."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(f"{reason}: {message}")
         self.reason = reason
         self.message = message
-
-
-class JobRefused(Blocked):
-    """Quota, admission or missing rights refuse a Job itself, not only its pods."""
-
-    def __init__(self, name: str, error: errors.ApiError) -> None:
-        message = f"Job {name} is refused: {error}; change what refuses it, it is tried again"
-        super().__init__("JobRefused", message)
 
 
 @dataclass
@@ -62,13 +54,25 @@ class Hands:
     pods: JobPods = PLAIN
     """What the installation adds to the pods of Jobs."""
 
-    async def do(self, update: Meta, action: plans.Action) -> None:  # noqa: C901 - one line a case
+    async def do(self, update: Meta, action: plans.Action) -> None:
         """Carry out one action.
 
         Raises:
-            Blocked: a person must act.
+            Refused: quota, admission, missing rights or a name that is taken; `decide` is told.
             ApiError: try again later.
         """
+        try:
+            await self._carry_out(update, action)
+        except errors.Terminating:
+            raise
+        except (errors.Forbidden, errors.Invalid) as error:
+            if isinstance(action, plans.WriteGeneration):
+                raise  # the words of a refusal could not be written either
+            what, reason = plans.subject(action), _refusal(action)
+            message = f"{what} is refused: {error}; change what refuses it, it is tried again"
+            raise Refused(reason, message) from error
+
+    async def _carry_out(self, update: Meta, action: plans.Action) -> None:  # noqa: C901
         match action:
             case plans.CreateGeneration():
                 await self._create_generation(update, action)
@@ -92,11 +96,14 @@ class Hands:
                 await self._hold(update, present=present)
 
     async def say(self, update: Meta, said: plans.Announcement) -> None:
-        """Post an Event on the update, or on the generation that it is about."""
-        kind, name = (GENERATION, said.generation) if said.generation else (UPDATE, update.name)
-        about = self.cache.get(kind, update.namespace, name)
-        if about is not None:
-            await self.events.say(kind, about, said.reason, said.message, type_=said.type)
+        """Post an Event on the update, on the generation that it is about, or on both."""
+        places = [(GENERATION, said.generation)] if said.generation else []
+        if said.on_both or not said.generation:
+            places.append((UPDATE, update.name))
+        for kind, name in places:
+            about = self.cache.get(kind, update.namespace, name)
+            if about is not None:
+                await self.events.say(kind, about, said.reason, said.message, type_=said.type)
 
     async def _create_generation(self, update: Meta, action: plans.CreateGeneration) -> None:
         body = identity.generation(update, action)
@@ -116,10 +123,6 @@ class Hands:
         except errors.AlreadyExists:
             made = await self.client.get(JOB, update.namespace, action.run.job)
             self._must_be_ours("Job", made, ours=controller_uid(made) == update.uid)
-        except errors.Terminating:
-            raise
-        except (errors.Forbidden, errors.Invalid) as error:
-            raise JobRefused(action.run.job, error) from error
         self.cache.insert(JOB, made)
 
     def _must_be_ours(self, kind: str, made: Raw, *, ours: bool) -> None:
@@ -130,7 +133,7 @@ class Hands:
             message = (
                 f"{kind} {metadata['name']} exists and is not of this update; delete or rename it"
             )
-            raise Blocked("NameCollision", message)
+            raise Refused("NameCollision", message)
 
     async def _suspend(self, namespace: str, name: str, uid: str, *, suspend: bool) -> None:
         """Suspend a Job and note in the same write that it was us, or resume such a one alone."""
@@ -170,33 +173,22 @@ class Hands:
         await self._patch(UPDATE, update.namespace, update.name, operations)
 
     async def _serve(self, update: Meta, name: str, action: plans.Serve) -> None:
-        """Apply, not by force: what others set is theirs."""
-        body = serving.deployment(update, action)
+        """Apply; by force only for the very version of which `decide` knows that it may be."""
+        body, force = serving.deployment(update, action), bool(action.take_version)
         self.asking.forget_deployment(update.namespace, name)
         manager = names.field_manager(update.name)
         try:
-            applied = await self.client.apply(DEPLOYMENT, body, manager=manager)
+            applied = await self.client.apply(DEPLOYMENT, body, manager=manager, force=force)
         except errors.Conflict as error:
             own = error.fields and all(path.startswith(serving.OWN_KEYS) for path in error.fields)
             if not own:
                 raise
-            applied = await self._take_own_keys(update, action, body)
+            live = await self.client.get(DEPLOYMENT, update.namespace, name)
+            if names.LABEL_UPDATE in (live["metadata"].get("labels") or {}):
+                self.cache.insert(DEPLOYMENT, live)
+            raise Refused(OWN_KEYS_TAKEN, str(error)) from error
         if names.LABEL_UPDATE in (applied["metadata"].get("labels") or {}):
             self.cache.insert(DEPLOYMENT, applied)
-
-    async def _take_own_keys(self, update: Meta, action: plans.Serve, body: Raw) -> Raw:
-        """Apply by force where others own nothing but our labels and annotations.
-
-        `kubectl rollout undo` and `replace` leave their name on these, and nobody who then takes
-        his hands off our variables would think of them. It holds for the Deployment as read here.
-        """
-        target, manager = action.target, names.field_manager(update.name)
-        live = await self.client.get(DEPLOYMENT, update.namespace, target.target_ref.name)
-        if other := foreign_manager(live, target, manager):
-            raise errors.Conflict(f"{target.target_ref.name}: {other} sets our variables now")
-        version = live["metadata"]["resourceVersion"]
-        held = {**body, "metadata": {**body["metadata"], "resourceVersion": version}}
-        return await self.client.apply(DEPLOYMENT, held, manager=manager, force=True)
 
     async def _patch(self, kind: Kind, namespace: str, name: str, operations: list[Raw]) -> None:
         patched = await self.client.patch(
@@ -213,6 +205,16 @@ class Hands:
             self.cache.insert(kind, left)
         else:
             self.cache.forget(kind, namespace, name, uid)
+
+
+def _refusal(action: plans.Action) -> str:
+    match action:
+        case plans.StartJob():
+            return "JobRefused"
+        case plans.Serve():
+            return "ApplyRefused"
+        case _:
+            return "WriteRefused"
 
 
 def _is(uid: str) -> Raw:

@@ -7,8 +7,11 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from pydantic import ValidationError
+
 from springtide_api.names import ANNOTATION_DIGEST, LABEL_STAGE
-from springtide_api.objects import parse_generation, parse_update
+from springtide_api.objects import InvalidObject, Meta, parse_generation, parse_update
+from springtide_api.update_status import UpdateStatus
 from springtide_operator.cluster.jobs_seen import (
     job_seen,
     pod_seen,
@@ -17,7 +20,7 @@ from springtide_operator.cluster.jobs_seen import (
 )
 from springtide_operator.cluster.kinds import DEPLOYMENT, GENERATION, JOB, POD, UPDATE
 from springtide_operator.cluster.targets_seen import owned_by, selector, target_seen
-from springtide_operator.lifecycle.observation import Observation
+from springtide_operator.lifecycle.observation import Observation, Unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -58,16 +61,21 @@ class Sight:
     probes_starting: int = 0
     """Probes that are decided on and not made yet: others must not take their places."""
 
-    async def observe(self, namespace: str, name: str) -> Observation | None:
+    async def observe(self, namespace: str, name: str) -> Observation | Unreadable | None:
         """Look at one update. None: it does not exist.
 
         Raises:
-            InvalidObject: the update or a generation does not fit its type.
             ApiError: a live read failed.
         """
         raw = self.cache.get(UPDATE, namespace, name)
         if raw is None:
             return None
+        try:
+            return await self._observe(raw, namespace, name)
+        except InvalidObject as error:
+            return _unreadable(raw, error)
+
+    async def _observe(self, raw: Raw, namespace: str, name: str) -> Observation:
         update = parse_update(raw)
         generations = tuple(
             sorted(
@@ -165,6 +173,14 @@ class Sight:
         jobs = self.cache.stores[JOB].all()
         running = sum(1 for raw in jobs if _is_probe(raw) and not true_conditions(raw))
         return running + self.probes_starting
+
+
+def _unreadable(raw: Raw, error: InvalidObject) -> Unreadable:
+    try:
+        status = UpdateStatus.model_validate(raw.get("status") or {})
+    except ValidationError:
+        status = UpdateStatus()
+    return Unreadable(Meta.model_validate(raw["metadata"]), status, tuple(map(str, error.problems)))
 
 
 def _recorded(generations: Iterable[ModelGeneration]) -> set[str]:

@@ -68,6 +68,8 @@ def target_seen(
         ready=sum(map(_ready, pods)) if pods else None,
         settled=status.get("observedGeneration", 0) >= metadata.get("generation", 0),
         stalled=_stalled(status),
+        complete=_complete(status),
+        version=metadata.get("resourceVersion", ""),
         trouble=one_line(next(filter(None, map(_trouble, pods)), ""))[:MOST_TOLD],
         named=_named([template, *(each["spec"]["template"] for each in replica_sets)], target),
     )
@@ -118,6 +120,18 @@ def _stalled(status: Raw) -> str:
         if condition["type"] == "Progressing" and condition["status"] == "False":
             return str(condition.get("message") or condition.get("reason") or "not progressing")
     return ""
+
+
+def _complete(status: Raw) -> bool:
+    """Whether all pods of the newest template were available once.
+
+    The deployment controller keeps that reason when pods fail later. Where it keeps no condition
+    (a Deployment without a progress deadline), the counts tell.
+    """
+    for condition in status.get("conditions") or []:
+        if condition["type"] == "Progressing":
+            return bool(condition.get("reason") == "NewReplicaSetAvailable")
+    return bool(status.get("replicas", 0) == status.get("updatedReplicas", 0))
 
 
 def _ready(pod: Raw) -> bool:

@@ -9,52 +9,73 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from springtide_api.update_status import Condition
+from springtide_operator.lifecycle.availability import available, new_pods
+from springtide_operator.lifecycle.holds import hold
 from springtide_operator.lifecycle.references import invalid
-from springtide_operator.lifecycle.rollout import available, changed, new_pods
-from springtide_operator.lifecycle.targets import in_sync
+from springtide_operator.lifecycle.refusals import reported, waiting_for
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from springtide_api.update_status import UpdateStatus
     from springtide_operator.lifecycle.observation import Observation
-    from springtide_operator.lifecycle.plan import Waiting
+    from springtide_operator.lifecycle.plan import Step, Waiting
 
 Tri = Literal["True", "False", "Unknown"]
 Wanted = tuple[str, Tri, str, str]
 """Type, status, reason, message."""
 
 
-def conditions(seen: Observation, waiting: Waiting | None, now: datetime) -> list[Condition]:
-    """The conditions after a step that left `waiting`."""
-    wrong = invalid(seen.update.spec)
-    sync = in_sync(seen, now) or changed(seen)
-    stop = wrong or (sync if sync and sync.blocked else None)
-    if stop is None and waiting and waiting.blocked:
-        stop = waiting
+def conditions(seen: Observation, step: Step, now: datetime) -> list[Condition]:
+    """The conditions after a step: they report what held it, and decide nothing again."""
+    refusal = reported(seen, step.actions, now)
+    refused = waiting_for(refusal) if refusal else None
+    problem, waiting = seen.targets_problem, step.waiting
+    causes = (invalid(seen.update.spec), refused, problem, waiting, hold(seen))
+    found = [each for each in causes if each]
+    stop = next((each for each in found if each.blocked), None)
+    to_act = stop or next((each for each in found if each.held), None)
     wanted = [
         _ready(seen, stop),
         _serving(seen),
         _data_ready(seen),
         _accepted(seen),
-        _in_sync(sync),
+        _in_sync(next((each for each in found if each.targets), None)),
+        _action_required(to_act),
     ]
     if stop:
         wanted.append(("Stalled", "True", stop.reason, stop.message))
-    return [_condition(seen, each, now) for each in wanted if each]
+    status, generation = seen.update.status, seen.update.metadata.generation
+    return [condition(status, each, generation, now) for each in wanted if each]
 
 
-def _condition(seen: Observation, wanted: Wanted, now: datetime) -> Condition:
+def condition(old: UpdateStatus, wanted: Wanted, generation: int, now: datetime) -> Condition:
+    """A condition; its transition time stays while its status stays.
+
+    Args:
+        old: the status as it is.
+        wanted: type, status, reason and message.
+        generation: metadata.generation that it speaks of.
+        now: the moment.
+    """
     kind, status, reason, message = wanted
-    old = next((c for c in seen.update.status.conditions if c.type == kind), None)
-    since = old.last_transition_time if old and old.status == status else now
+    before = next((c for c in old.conditions if c.type == kind), None)
     return Condition(
         type=kind,
         status=status,
         reason=reason,
         message=message[:1024],
-        observed_generation=seen.update.metadata.generation,
-        last_transition_time=since,
+        observed_generation=generation,
+        last_transition_time=(
+            before.last_transition_time if before and before.status == status else now
+        ),
     )
+
+
+def _action_required(to_act: Waiting | None) -> Wanted:
+    if to_act is None:
+        return ("ActionRequired", "False", "NothingToDo", "")
+    return ("ActionRequired", "True", to_act.reason, to_act.message)
 
 
 def _ready(seen: Observation, stop: Waiting | None) -> Wanted:

@@ -13,21 +13,23 @@ from springtide_operator.lifecycle.adoption import adopt
 from springtide_operator.lifecycle.deletion import hold_on, let_go
 from springtide_operator.lifecycle.evaluation import evaluate
 from springtide_operator.lifecycle.initial import import_initial
-from springtide_operator.lifecycle.phases import with_phases
+from springtide_operator.lifecycle.observation import Unreadable
+from springtide_operator.lifecycle.outcome import described
 from springtide_operator.lifecycle.plan import Plan, Step, WriteGeneration
 from springtide_operator.lifecycle.probe import take
-from springtide_operator.lifecycle.references import check
+from springtide_operator.lifecycle.references import CHECK, check
+from springtide_operator.lifecycle.refusals import holding, waiting_for
 from springtide_operator.lifecycle.requests import answer, record
 from springtide_operator.lifecycle.retirement import forget, retire, tidy
 from springtide_operator.lifecycle.rollout import roll_out
-from springtide_operator.lifecycle.summary import announcements, summarise
+from springtide_operator.lifecycle.summary import announcements, summarise, unreadable
 from springtide_operator.lifecycle.targets import restore
 from springtide_operator.lifecycle.training import train
 from springtide_operator.lifecycle.trigger import look
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from springtide_operator.lifecycle.observation import Observation
 
@@ -51,23 +53,57 @@ STAGES: tuple[Callable[[Observation, datetime], Step | None], ...] = (
 )
 
 
-def decide(seen: Observation, now: datetime) -> Plan:
+SERVING = frozenset({hold_on, roll_out, restore})
+"""Stages that do not wait for a refused deletion: they alone touch what shoppers are served by."""
+
+OPTIONAL = frozenset({restore, forget})
+"""Stages that no other waits for: where such a write is refused, the next stage decides."""
+
+
+def decide(seen: Observation | Unreadable, now: datetime) -> Plan:
     """Say what should happen next to one update."""
-    step = next((said for stage in STAGES if (said := stage(seen, now)) is not None), Step())
+    if isinstance(seen, Unreadable):
+        status = unreadable(seen, now)
+        return Plan((), announcements(seen.status, status), status, CHECK)
+    seen = replace(seen, now=now)
+    step = _next_step(seen, now)
     after = _applied(seen, step)
     status = summarise(after, step, now)
-    actions = with_phases(after, step.actions)
     return Plan(
-        actions=actions,
+        actions=described(seen, after, step.actions, now),
         events=(*step.events, *announcements(seen.update.status, status)),
         status=status,
-        wake_after=step.wake_after,
+        wake_after=_wake_after(seen, step, now),
         facts=bool(step.facts),
     )
 
 
+def _next_step(seen: Observation, now: datetime) -> Step:
+    """The step of the first stage that has one; held, where one of its writes is refused."""
+    held = None
+    for stage in STAGES:
+        if (held and stage not in SERVING) or (step := stage(seen, now)) is None:
+            continue
+        refusal = holding(seen, step, now)
+        if refusal is None:
+            return step
+        if stage is tidy:
+            held = refusal
+        elif stage not in OPTIONAL:
+            return Step(waiting=waiting_for(refusal), wake_after=refusal.again_at - now)
+    return Step(waiting=waiting_for(held)) if held else Step()
+
+
+def _wake_after(seen: Observation, step: Step, now: datetime) -> timedelta | None:
+    """When to decide again: as the step says, or when a refused write is due."""
+    due = [each.again_at - now for each in seen.refusals if each.waits(now)]
+    return min([*due, *([] if step.wake_after is None else [step.wake_after])], default=None)
+
+
 def _applied(seen: Observation, step: Step) -> Observation:
     """The observation as it will be once the step's own status writes are done."""
+    if not step.actions and not step.facts:
+        return seen
     written = {a.name: a.status for a in step.actions if isinstance(a, WriteGeneration)}
     generations = tuple(
         g.model_copy(update={"status": written[g.metadata.name]})

@@ -10,15 +10,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from springtide_api.names import FINALIZER
+from springtide_api.schema import duration
+from springtide_operator.lifecycle.availability import not_carrying
 from springtide_operator.lifecycle.lineage import (
     rolling,
 )
 from springtide_operator.lifecycle.plan import Announcement, HoldFinalizer, Step
-from springtide_operator.lifecycle.rollout import not_carrying, with_rollout
+from springtide_operator.lifecycle.refusals import refused_apply
+from springtide_operator.lifecycle.rollout import rolled_back, with_rollout
 from springtide_operator.lifecycle.targets import serve
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from springtide_api.objects import ModelGeneration
@@ -47,12 +50,21 @@ def _undo(seen: Observation, aborted: ModelGeneration, now: datetime) -> Step:
     there = [target for target in seen.targets if target.uid and target.digest is not None]
     left = not_carrying(current, there) if current else there
     carrying = [t for t in left if artifact and t.digest == artifact.served_digest]
-    if ours := [target for target in carrying if not target.foreign_manager]:
+    ours = [target for target in carrying if not target.foreign_manager]
+    if ours and not _given_up(seen, ours, now):
         return Step(actions=tuple(serve(seen, current, target) for target in ours))
     events = (_left(aborted, left),) if left else ()
     if carrying:
         return Step(actions=(HoldFinalizer(present=False),), events=events)
-    return Step(actions=(with_rollout(aborted, {"reverted_at": now}),), events=events)
+    back = rolled_back(aborted, current)
+    return Step(actions=(with_rollout(aborted, {"reverted_at": now}),), events=(*events, back))
+
+
+def _given_up(seen: Observation, targets: Sequence[TargetSeen], now: datetime) -> bool:
+    """Whether the apply that takes a roll back was refused for longer than a roll may take."""
+    asked = seen.update.metadata.deletion_timestamp or now
+    patience = duration(seen.update.spec.rollout.deadline)
+    return refused_apply(seen, targets) is not None and now - asked >= patience
 
 
 def _left(aborted: ModelGeneration, targets: Iterable[TargetSeen]) -> Announcement:
@@ -62,8 +74,8 @@ def _left(aborted: ModelGeneration, targets: Iterable[TargetSeen]) -> Announceme
         for t in targets
     )
     message = (
-        f"deleted during the roll of {aborted.metadata.name}; somebody else's value stays on "
-        f"{', '.join(each)}; change it there"
+        f"deleted during the rollout of {aborted.metadata.name}; what it set, or another client, "
+        f"stays on {', '.join(each)}; change it there"
     )
     return Announcement("NotTakenBack", message, "Warning")
 

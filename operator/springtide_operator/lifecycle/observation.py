@@ -7,17 +7,19 @@ Facts come from spec, generations, Jobs, Pods and Deployments; nothing here is r
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from springtide_operator.lifecycle.lineage import Lineage, derive
+from springtide_operator.lifecycle.target_problems import problem
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from springtide_api.contract import Result
-    from springtide_api.objects import IncrementalUpdate, ModelGeneration
+    from springtide_api.objects import IncrementalUpdate, Meta, ModelGeneration
     from springtide_api.update_spec import Target
+    from springtide_api.update_status import UpdateStatus
+    from springtide_operator.lifecycle.plan import Waiting
 
 
 @dataclass(frozen=True)
@@ -146,10 +148,40 @@ class TargetSeen:
     """status.observedGeneration has caught up with metadata.generation."""
     stalled: str = ""
     """Message of condition Progressing=False (ProgressDeadlineExceeded)."""
+    complete: bool = True
+    """All pods of its newest template were available once: condition Progressing has reason
+    NewReplicaSetAvailable."""
+    version: str = ""
+    """metadata.resourceVersion."""
     trouble: str = ""
     """Why its newest pods are not ready, in the kubelet's words, if known."""
     named: frozenset[str] = frozenset()
     """Digests that its template and ReplicaSets with pods or history still name."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A write that the API server refused, and would refuse again until something else changes."""
+
+    subject: str
+    """What was to be written, as `plan.subject` names it."""
+    reason: str
+    """One word: JobRefused, ApplyRefused, NameCollision, WriteRefused or OwnKeysTaken."""
+    message: str
+    """What was refused, in the words of the API server, and what to do."""
+    again_at: datetime
+    """When it is tried again, if it is still wanted."""
+
+    def waits(self, now: datetime) -> bool:
+        """Whether it is too early to try again."""
+        return now < self.again_at
+
+
+NEVER = datetime.max.replace(tzinfo=UTC)
+
+OWN_KEYS_TAKEN = "OwnKeysTaken"
+"""Reason of a refusal: another field manager owns our labels and annotations, and nothing else of
+ours; the next apply takes these back by force."""
 
 
 @dataclass(frozen=True)
@@ -179,6 +211,19 @@ class Observation:
     probes_running: int = 0
     """Probe Jobs in the whole cluster."""
     namespace_terminating: bool = False
+    refusals: tuple[Refusal, ...] = ()
+    """Writes that were refused lately."""
+    now: datetime = NEVER
+    """The moment of the decision; `decide` sets it."""
+
+    def refusal(self, subject: str) -> Refusal | None:
+        """The refusal of a write, if it was refused lately."""
+        return next((each for each in self.refusals if each.subject == subject), None)
+
+    @cached_property
+    def targets_problem(self) -> Waiting | None:
+        """Why the targets are not what they should be: found once, for stages and conditions."""
+        return problem(self)
 
     @cached_property
     def lineage(self) -> Lineage:
@@ -191,3 +236,14 @@ class Observation:
             if job.name == name and job.owner_uid == self.update.metadata.uid:
                 return job
         return None
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """An update that does not fit its type, or whose generations do not: nothing can be decided."""
+
+    metadata: Meta
+    status: UpdateStatus
+    """As far as it can be read."""
+    problems: tuple[str, ...]
+    """What is wrong, each with the path of its field."""

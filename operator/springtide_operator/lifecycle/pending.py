@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from springtide_api.update_spec import UpdateSpec
 
 PENDING = "Pending"
+JOB_REFUSED = "JobRefused"
+"""Quota, admission or missing rights refuse a Job itself, not only its pods."""
 
 
 class Cause(NamedTuple):

@@ -99,6 +99,9 @@ class Serve:
     serving: Serving | None
     highest_number: int | None
     """Highest number of any generation so far; it must never be used again."""
+    take_version: str = ""
+    """Apply by force, for exactly this resourceVersion: others own nothing but our labels and
+    annotations. Empty: never by force."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,18 @@ Action = (
 )
 
 
+def subject(action: Action) -> str:
+    """Return what an action writes to: the same write tried again has the same subject."""
+    if isinstance(action, Serve):
+        return f"Deployment {action.target.target_ref.name}"
+    if isinstance(action, HoldFinalizer):
+        return "finalizer"
+    if isinstance(action, StartJob):
+        return f"Job {action.run.job}"
+    kind = "Job" if isinstance(action, SuspendJob | DeleteJob) else "ModelGeneration"
+    return f"{type(action).__name__} {kind} {action.name}"
+
+
 @dataclass(frozen=True)
 class Announcement:
     """An Event on the update (or on a generation)."""
@@ -130,6 +145,8 @@ class Announcement:
     type: Literal["Normal", "Warning"] = "Normal"
     generation: str = ""
     """Name of the ModelGeneration that it is about; empty: the update."""
+    on_both: bool = False
+    """Posted on the update too: a verdict, a promotion or a rollback."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +164,8 @@ class Waiting:
     """The user must act: Stalled."""
     targets: bool = False
     """It concerns a target: TargetsInSync."""
+    held: bool = False
+    """The user must act, though nothing is wrong with the spec: ActionRequired alone."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from cronsim import CronSim, CronSimError
 
 from springtide_operator.lifecycle.plan import Step, Waiting
-from springtide_operator.lifecycle.targets import in_sync
+from springtide_operator.lifecycle.refusals import refused_apply, waiting_for
 from springtide_operator.lifecycle.trigger import MACROS
 
 if TYPE_CHECKING:
@@ -25,7 +25,9 @@ CHECK = timedelta(seconds=30)
 
 def check(seen: Observation, now: datetime) -> Step | None:
     """Hold before anything new starts while the spec or a target is not in order."""
-    why = invalid(seen.update.spec) or in_sync(seen, now)
+    refusal = refused_apply(seen, seen.targets)
+    refused = waiting_for(refusal) if refusal else None
+    why = invalid(seen.update.spec) or seen.targets_problem or refused
     return Step(waiting=why, wake_after=CHECK) if why else None
 
 

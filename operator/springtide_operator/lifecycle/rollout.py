@@ -11,25 +11,20 @@ from typing import TYPE_CHECKING
 
 from springtide_api.generation import TemplateSeen
 from springtide_api.schema import duration
-from springtide_operator.lifecycle.lineage import (
-    rolling,
-    servable,
-)
-from springtide_operator.lifecycle.plan import (
-    Announcement,
-    Step,
-    Waiting,
-    WriteGeneration,
-)
-from springtide_operator.lifecycle.targets import apply, blocked, carried, conflict, idle, serve
+from springtide_operator.lifecycle.availability import available, new_pods, not_carrying
+from springtide_operator.lifecycle.lineage import rolling, servable
+from springtide_operator.lifecycle.plan import Announcement, Step, Waiting, WriteGeneration
+from springtide_operator.lifecycle.refusals import refused_apply, waiting_for
+from springtide_operator.lifecycle.target_problems import conflict, idle, unfinished
+from springtide_operator.lifecycle.targets import apply, carried, serve
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from datetime import datetime
 
     from springtide_api.generation import RolloutStatus
     from springtide_api.objects import ModelGeneration
-    from springtide_operator.lifecycle.observation import Observation, TargetSeen
+    from springtide_operator.lifecycle.observation import Observation
 
 CHECK = timedelta(seconds=30)
 
@@ -43,11 +38,21 @@ def roll_out(seen: Observation, now: datetime) -> Step | None:
         return go_back(seen, generation, now)
     if not servable(generation):
         return None
-    why = blocked(seen) or conflict(seen, allowed(seen, generation))
     if rolling(generation):
-        held = _clock(seen, generation, why or idle(seen) or changed(seen), now)
-        return held or _move(seen, generation, now)
+        return _go_on(seen, generation, now)
+    why = seen.targets_problem or unfinished(seen)
     return Step(waiting=why, wake_after=CHECK) if why else _start(seen, generation, now)
+
+
+def _go_on(seen: Observation, generation: ModelGeneration, now: datetime) -> Step:
+    """Continue a begun roll, or stop its clock while something else than its pods holds it."""
+    behind = not_carrying(generation, seen.targets)
+    why, refusal = seen.targets_problem or idle(seen), refused_apply(seen, behind)
+    if why is None and refusal is not None:
+        if generation.status.rollout.held_since and not refusal.waits(now):
+            return apply(seen, generation, behind, now)
+        why = waiting_for(refusal)
+    return _clock(seen, generation, why, now) or _move(seen, generation, now)
 
 
 def _move(seen: Observation, generation: ModelGeneration, now: datetime) -> Step:
@@ -57,69 +62,10 @@ def _move(seen: Observation, generation: ModelGeneration, now: datetime) -> Step
             late := _late_to_begin(seen, generation, now)
         ):
             return late
-        step = apply(seen, generation, behind, now)
-        if step.actions or step.waiting is None:
-            return step
-        return _late(seen, generation, step.waiting.message, now) or step
+        return apply(seen, generation, behind, now)
     if all(available(target) for target in seen.targets):
         return _promote(seen, generation, now)
     return _wait_or_abort(seen, generation, now)
-
-
-def not_carrying(
-    generation: ModelGeneration, targets: Iterable[TargetSeen]
-) -> tuple[TargetSeen, ...]:
-    """Targets whose template does not name this generation's weights."""
-    artifact = generation.status.artifact
-    digest = artifact.served_digest if artifact else None
-    number = generation.spec.number
-    return tuple(t for t in targets if t.digest != digest or t.number != number)
-
-
-def allowed(seen: Observation, generation: ModelGeneration) -> set[str]:
-    """Digests that a target may carry while this generation rolls."""
-    known = [seen.lineage.live, generation if rolling(generation) else None]
-    return {g.status.artifact.served_digest for g in known if g and g.status.artifact}
-
-
-def available(target: TargetSeen) -> bool:
-    """Whether the newest template serves with every pod, as `kubectl rollout status` sees it."""
-    full = target.wanted > 0 and target.updated >= target.wanted
-    return target.settled and full and target.old == 0 and target.available >= target.wanted
-
-
-def changed(seen: Observation) -> Waiting | None:
-    """Why a roll says nothing of its generation: somebody else rolls a change of his own with it.
-
-    What he set stays. Once all pods of his template are available, with our fields in it, it is
-    what the roll goes on from.
-    """
-    generation = seen.lineage.candidate
-    if generation is None or not rolling(generation) or generation.status.rollout.abort_reason:
-        return None
-    began = {each.name: each.digest for each in generation.status.rollout.templates}
-    for target in seen.targets:
-        name = target.target.target_ref.name
-        if target.template == began.get(name, target.template) or available(target):
-            continue
-        if target in not_carrying(generation, [target]):
-            continue
-        who = f" by {target.changed_by}" if target.changed_by else ""
-        message = (
-            f"Deployment {name}: its pod template was changed{who} while "
-            f"{generation.metadata.name} rolls out; nothing is promoted or taken back before all "
-            f"{target.wanted} pods of the changed template are available, or the change is undone"
-        )
-        if target.trouble:
-            message += f" ({target.trouble})"
-        return Waiting("FieldConflict", message, "Roll", targets=True)
-    return None
-
-
-def new_pods(target: TargetSeen) -> int:
-    """How many pods of the newest template are available; those of older ones may be, too."""
-    known = target.ready if target.ready is not None else target.available - target.old
-    return max(0, min(known, target.wanted))
 
 
 def _start(seen: Observation, generation: ModelGeneration, now: datetime) -> Step:
@@ -179,7 +125,7 @@ def _promote(seen: Observation, generation: ModelGeneration, now: datetime) -> S
     message = f"{name} is live on {_names(seen)}"
     return Step(
         actions=(WriteGeneration(name, status),),
-        events=(Announcement("Promoted", message, generation=name),),
+        events=(Announcement("Promoted", message, generation=name, on_both=True),),
     )
 
 
@@ -209,7 +155,9 @@ def _late(
     limit = stalled or f"after {_time_given(generation)} (rollout.deadline)"
     reason = f"{state}; {limit}; see the events of its pods"[:1024]
     name = generation.metadata.name
-    event = Announcement("RolledBack", f"{name}: {reason}", "Warning", generation=name)
+    event = Announcement(
+        "RollbackStarted", f"{name}: {reason}", "Warning", generation=name, on_both=True
+    )
     return Step(actions=(with_rollout(generation, {"abort_reason": reason}),), events=(event,))
 
 
@@ -242,7 +190,7 @@ def go_back(seen: Observation, generation: ModelGeneration, now: datetime) -> St
         else tuple(target for target in present if target.digest is not None)
     )
     if behind:
-        foreign = conflict(seen, allowed(seen, generation))
+        foreign = conflict(seen)
         if foreign:
             return Step(waiting=foreign, wake_after=CHECK)
         if current:
@@ -250,10 +198,21 @@ def go_back(seen: Observation, generation: ModelGeneration, now: datetime) -> St
         return Step(actions=tuple(serve(seen, current, target) for target in behind))
     if current and not all(available(target) for target in present) and not idle(seen):
         waiting = Waiting(
-            "RollingBack", generation.status.rollout.abort_reason, "Roll", "going back"
+            "RollingBack", generation.status.rollout.abort_reason, "Roll", "rolling back"
         )
         return Step(waiting=waiting, wake_after=CHECK)
-    return Step(actions=(with_rollout(generation, {"reverted_at": now}),))
+    return Step(
+        actions=(with_rollout(generation, {"reverted_at": now}),),
+        events=(rolled_back(generation, current),),
+    )
+
+
+def rolled_back(generation: ModelGeneration, current: ModelGeneration | None) -> Announcement:
+    """The Event of a rollback that is done."""
+    name = generation.metadata.name
+    serving = f"serve {current.metadata.name} again" if current else "no longer carry our variables"
+    message = f"{name} is rolled back and will not be served again; the targets {serving}"
+    return Announcement("RollbackCompleted", message, "Warning", generation=name, on_both=True)
 
 
 def _clock(

@@ -19,19 +19,21 @@ from springtide_api.update_status import (
     TargetStatus,
     UpdateStatus,
 )
-from springtide_operator.lifecycle.conditions import conditions
+from springtide_operator.lifecycle.availability import new_pods
+from springtide_operator.lifecycle.conditions import condition, conditions
 from springtide_operator.lifecycle.lineage import (
     SPEC_CHANGED,
 )
+from springtide_operator.lifecycle.outcome import outcome
 from springtide_operator.lifecycle.phases import phase
 from springtide_operator.lifecycle.plan import Announcement
-from springtide_operator.lifecycle.rollout import new_pods
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from springtide_api.objects import ModelGeneration
-    from springtide_operator.lifecycle.observation import Observation, TargetSeen
+    from springtide_operator.lifecycle.conditions import Wanted
+    from springtide_operator.lifecycle.observation import Observation, TargetSeen, Unreadable
     from springtide_operator.lifecycle.plan import Step, Waiting
 
 HISTORY = 20
@@ -46,7 +48,7 @@ def summarise(seen: Observation, step: Step, now: datetime) -> UpdateStatus:
         update={
             "observed_generation": seen.update.metadata.generation,
             "phase": phase(seen, waiting),
-            "conditions": conditions(seen, waiting, now),
+            "conditions": conditions(seen, step, now),
             "live": _ref(current, "promoted_at"),
             "previous": _ref(seen.lineage.previous, "promoted_at"),
             "candidate": _candidate(under_way),
@@ -59,7 +61,26 @@ def summarise(seen: Observation, step: Step, now: datetime) -> UpdateStatus:
             "progress": _progress(seen, waiting),
             "targets": [_target(seen, target) for target in seen.targets],
             "counters": _counters(seen),
-            "history": [_entry(g) for g in reversed(seen.generations)][:HISTORY],
+            "history": [_entry(seen, g) for g in reversed(seen.generations)][:HISTORY],
+        }
+    )
+
+
+def unreadable(seen: Unreadable, now: datetime) -> UpdateStatus:
+    """The status of an update that does not fit its type: as it was, and what is wrong."""
+    message = f"{'; '.join(seen.problems)}; change it"
+    old, generation = seen.status, seen.metadata.generation
+    changed: tuple[Wanted, ...] = (
+        ("Ready", "False", "InvalidObject", message),
+        ("ActionRequired", "True", "InvalidObject", message),
+        ("Stalled", "True", "InvalidObject", message),
+    )
+    kept = [each for each in old.conditions if each.type not in {c[0] for c in changed}]
+    return old.model_copy(
+        update={
+            "observed_generation": generation,
+            "phase": "Invalid",
+            "conditions": [*(condition(old, each, generation, now) for each in changed), *kept],
         }
     )
 
@@ -116,6 +137,8 @@ def _last_run(seen: Observation) -> LastRun | None:
         generation=newest.metadata.name,
         trigger=newest.spec.trigger,
         verdict=status.verdict,
+        outcome=outcome(seen, newest),
+        summary=f"{outcome(seen, newest) or status.verdict} g{newest.spec.number}",
         reason="RolledBack" if status.rollout.abort_reason else (status.retired or status.reason),
         message=message,
         manifest_digest=newest.spec.data.digest if newest.spec.data else None,
@@ -188,11 +211,13 @@ def _counters(seen: Observation) -> object:
     counters = seen.update.status.counters
     tally = [g.status.verdict for g in seen.generations if g.spec.origin == "Trained"]
     went_live = sum(1 for g in seen.lineage.promoted if g.spec.origin == "Trained")
+    back = sum(1 for g in seen.generations if outcome(seen, g) == "RolledBack")
     runs = [run for g in seen.generations for run in (g.status.training, g.status.evaluation)]
     gpu = sum(run.gpu_seconds for run in runs if run)
     return counters.model_copy(
         update={
             "promoted": max(counters.promoted, went_live),
+            "rolled_back": max(counters.rolled_back, back),
             "rejected": max(counters.rejected, tally.count("Rejected")),
             "failed": max(counters.failed, tally.count("Failed")),
             "gpu_seconds": max(counters.gpu_seconds, gpu),
@@ -200,12 +225,13 @@ def _counters(seen: Observation) -> object:
     )
 
 
-def _entry(generation: ModelGeneration) -> HistoryEntry:
+def _entry(seen: Observation, generation: ModelGeneration) -> HistoryEntry:
     status, data = generation.status, generation.spec.data
     return HistoryEntry(
         number=generation.spec.number,
         verdict=status.verdict,
-        reason=status.retired or status.reason,
+        outcome=outcome(seen, generation),
+        reason=("RolledBack" if status.rollout.abort_reason else (status.retired or status.reason)),
         data_through=data.windows[-1].to if data and data.windows else status.trained_through,
         finished=status.rollout.promoted_at or status.verdict_at,
     )

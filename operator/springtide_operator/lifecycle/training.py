@@ -88,7 +88,9 @@ def fail(generation: ModelGeneration, reason: str, message: str, now: datetime) 
         }
     )
     name = generation.metadata.name
-    event = Announcement("Failed", f"{name}: {reason}: {message}", "Warning", generation=name)
+    event = Announcement(
+        "Failed", f"{name}: {reason}: {message}", "Warning", generation=name, on_both=True
+    )
     return Step(actions=(WriteGeneration(name, status),), events=(event,))
 
 

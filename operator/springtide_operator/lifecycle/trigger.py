@@ -12,7 +12,7 @@ from cronsim import CronSim
 from springtide_api.contract import ProbeInput
 from springtide_api.names import probe_name
 from springtide_api.schema import duration
-from springtide_operator.lifecycle.evaluation import held
+from springtide_operator.lifecycle.holds import hold
 from springtide_operator.lifecycle.lineage import (
     SPEC_CHANGED,
     named_rows,
@@ -192,33 +192,14 @@ def _last(seen: Observation) -> datetime | None:
 
 def _why(seen: Observation, otherwise: str) -> Waiting:
     """What is waited for, in the order of what a person would want to know first."""
+    if held := hold(seen):
+        return held
     waiting = seen.lineage.candidate
     probe = seen.update.status.last_probe
     if waiting is not None:
         status, name = waiting.status, waiting.metadata.name
-        if held(seen, waiting):
-            message = f"{name}: {status.message}{_offer(seen)}"
-            return Waiting(
-                status.reason, message[:1024], "Evaluate", short="held: " + status.reason
-            )
         message = f"{name}: {status.message}; {otherwise}"
         return Waiting(status.reason, message[:1024], "Evaluate", short="more data")
-    if shared := seen.lineage.shared_rejection:
-        message = (
-            f"{shared[0].metadata.name} is the second rejection in a row that was trained on "
-            f"{shared[1]}; no third is tried{_offer(seen)}"
-        )
-        return Waiting("RejectedTwice", message, short="held: RejectedTwice")
     if probe and probe.reason != "WindowReady":
         return Waiting(probe.reason, f"{probe.message}; {otherwise}"[:1024], short=probe.reason)
     return Waiting("NewData", otherwise, short="new data")
-
-
-def _offer(seen: Observation) -> str:
-    named = seen.lineage.proposed
-    if not named:
-        return ""
-    return (
-        f"; annotate springtide.dev/request=quarantine@<token> to leave {', '.join(named)} out, "
-        "or retry@<token>, or reject@<token>"
-    )

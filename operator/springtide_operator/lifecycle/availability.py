@@ -1,0 +1,33 @@
+"""What a target's Deployment carries and how many of its pods serve it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from springtide_api.objects import ModelGeneration
+    from springtide_operator.lifecycle.observation import TargetSeen
+
+
+def not_carrying(
+    generation: ModelGeneration, targets: Iterable[TargetSeen]
+) -> tuple[TargetSeen, ...]:
+    """Targets whose template does not name this generation's weights."""
+    artifact = generation.status.artifact
+    digest = artifact.served_digest if artifact else None
+    number = generation.spec.number
+    return tuple(t for t in targets if t.digest != digest or t.number != number)
+
+
+def available(target: TargetSeen) -> bool:
+    """Whether the newest template serves with every pod, as `kubectl rollout status` sees it."""
+    full = target.wanted > 0 and target.updated >= target.wanted
+    return target.settled and full and target.old == 0 and target.available >= target.wanted
+
+
+def new_pods(target: TargetSeen) -> int:
+    """How many pods of the newest template are available; those of older ones may be, too."""
+    known = target.ready if target.ready is not None else target.available - target.old
+    return max(0, min(known, target.wanted))

@@ -1,0 +1,175 @@
+"""What became of each generation, in words: phase, outcome and conditions, derived from the facts.
+
+A verdict is about the evidence, an outcome about what became of the generation. Both are words for
+people and never an input; a generation whose words are out of date is written again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from springtide_api.names import LABEL_UPDATE_UID
+from springtide_api.update_status import Condition
+from springtide_operator.lifecycle.evaluation import waits
+from springtide_operator.lifecycle.lineage import servable
+from springtide_operator.lifecycle.plan import WriteGeneration
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from springtide_api.generation import GenerationStatus
+    from springtide_api.objects import ModelGeneration
+    from springtide_operator.lifecycle.observation import Observation
+    from springtide_operator.lifecycle.plan import Action
+
+ACCEPTED = frozenset({"Blessed", "Bootstrapped"})
+DECIDED = frozenset({*ACCEPTED, "Rejected", "Inconclusive"})
+
+Fact = tuple[str, Literal["True", "False", "Unknown"], str, str]
+"""Type, status, reason and message of a condition."""
+
+
+def described(
+    before: Observation, after: Observation, actions: Sequence[Action], now: datetime
+) -> tuple[Action, ...]:
+    """Give every generation its words, in the write that a step makes anyway or in one more.
+
+    Args:
+        before: what was seen.
+        after: the same with the step's own status writes.
+        actions: of the step.
+        now: the moment.
+    """
+    words = {g.metadata.name: _worded(after, g, now) for g in after.generations}
+    written = {a.name for a in actions if isinstance(a, WriteGeneration)}
+    own = tuple(
+        WriteGeneration(a.name, words[a.name])
+        if isinstance(a, WriteGeneration) and a.name in words
+        else a
+        for a in actions
+    )
+    meta = before.update.metadata
+    if meta.deletion_timestamp is not None or before.namespace_terminating:
+        return own
+    stale = (
+        WriteGeneration(g.metadata.name, words[g.metadata.name])
+        for g in before.generations
+        if g.metadata.name not in written
+        and g.metadata.labels.get(LABEL_UPDATE_UID) == meta.uid
+        and words[g.metadata.name] != g.status
+        and g.status.phase != "Pending"
+    )
+    return (*own, *stale)
+
+
+def outcome(seen: Observation, generation: ModelGeneration) -> str:
+    """What became of a generation, in one word; empty while that is open."""
+    status = generation.status
+    if status.rollout.abort_reason:
+        return "RolledBack" if status.rollout.reverted_at else ""
+    if status.rollout.promoted_at:
+        current = seen.lineage.live
+        is_live = current is not None and current.metadata.name == generation.metadata.name
+        return "Live" if is_live else "Superseded"
+    if status.retired:
+        return "Retired"
+    if status.verdict == "Inconclusive":
+        return "Inconclusive" if waits(generation) else ""
+    return status.verdict if status.verdict in {"Rejected", "Failed"} else ""
+
+
+def _worded(seen: Observation, generation: ModelGeneration, now: datetime) -> GenerationStatus:
+    status = generation.status
+    became = outcome(seen, generation)
+    words = {
+        "phase": _phase(generation),
+        "outcome": became,
+        "conditions": [
+            _condition(generation, fact, now) for fact in _facts(generation, became) if fact
+        ],
+    }
+    if all(getattr(status, name) == word for name, word in words.items()):
+        return status
+    return status.model_copy(update=words)
+
+
+def _condition(generation: ModelGeneration, fact: Fact, now: datetime) -> Condition:
+    kind, state, reason, message = fact
+    old = next((c for c in generation.status.conditions if c.type == kind), None)
+    if old and (old.status, old.reason, old.message) == (state, reason, message[:1024]):
+        return old
+    return Condition(
+        type=kind,
+        status=state,
+        reason=reason,
+        message=message[:1024],
+        observed_generation=generation.metadata.generation,
+        last_transition_time=old.last_transition_time if old and old.status == state else now,
+    )
+
+
+def _facts(generation: ModelGeneration, became: str) -> tuple[Fact, ...]:
+    if generation.spec.origin == "Imported":
+        return (_trained(generation), _live(generation, became))
+    return (
+        _trained(generation),
+        _evaluated(generation),
+        _accepted(generation),
+        _live(generation, became),
+    )
+
+
+def _trained(generation: ModelGeneration) -> Fact:
+    status, imported = generation.status, generation.spec.origin == "Imported"
+    if status.artifact is not None:
+        return ("Trained", "True", "Imported" if imported else "Trained", status.artifact.uri)
+    if status.verdict == "Failed":
+        return ("Trained", "False", status.reason or "Failed", status.message)
+    return ("Trained", "False", "Pending", "")
+
+
+def _evaluated(generation: ModelGeneration) -> Fact:
+    status = generation.status
+    if status.verdict in DECIDED and status.evaluation is not None:
+        return ("Evaluated", "True", "Evaluated", status.evaluation.report or "")
+    return ("Evaluated", "False", "Pending" if status.verdict == "Pending" else status.verdict, "")
+
+
+def _accepted(generation: ModelGeneration) -> Fact:
+    status = generation.status
+    if status.verdict in ACCEPTED:
+        return ("Accepted", "True", status.reason or status.verdict, status.message)
+    reason = status.verdict if status.verdict == "Pending" else (status.reason or status.verdict)
+    return ("Accepted", "False", reason, status.message)
+
+
+def _live(generation: ModelGeneration, became: str) -> Fact:
+    if became == "Live":
+        return ("Live", "True", "Promoted", "")
+    rollout = generation.status.rollout
+    return ("Live", "False", became or "NotPromoted", rollout.abort_reason)
+
+
+def _phase(generation: ModelGeneration) -> str:
+    status = generation.status
+    if status.retired:
+        return "Retired"
+    if status.verdict in {"Rejected", "Failed", "Inconclusive"}:
+        return status.verdict
+    if servable(generation) or status.rollout.abort_reason:
+        return _served_phase(generation)
+    if generation.spec.origin == "Imported":
+        return "Imported" if status.artifact else "Importing"
+    if status.artifact:
+        return "Evaluating"
+    return "Training" if status.training else "Pending"
+
+
+def _served_phase(generation: ModelGeneration) -> str:
+    rollout = generation.status.rollout
+    if rollout.abort_reason:
+        return "RolledBack" if rollout.reverted_at else "RollingBack"
+    if rollout.promoted_at:
+        return "Promoted"
+    return "RollingOut" if rollout.step_started_at else "Accepted"

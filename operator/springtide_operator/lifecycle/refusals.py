@@ -1,0 +1,55 @@
+"""Writes that the API server refused: what they were for, and when they are tried again.
+
+Quota, admission, missing rights and a name that is taken are facts like any other. A step is held
+while one of its writes is refused. It is tried again slowly, and at once when the spec changes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from springtide_operator.lifecycle.observation import OWN_KEYS_TAKEN
+from springtide_operator.lifecycle.plan import Waiting, subject
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from springtide_operator.lifecycle.observation import Observation, Refusal, TargetSeen
+    from springtide_operator.lifecycle.plan import Action, Step
+
+
+def holding(seen: Observation, step: Step, now: datetime) -> Refusal | None:
+    """Return the refusal for which a step is held: it is too early to try that write again."""
+    found = (seen.refusal(subject(action)) for action in step.actions)
+    return next((each for each in found if each and _counts(each) and each.waits(now)), None)
+
+
+def refused_apply(seen: Observation, targets: Iterable[TargetSeen]) -> Refusal | None:
+    """Return the refusal of the apply to one of these targets."""
+    found = (seen.refusal(f"Deployment {target.target.target_ref.name}") for target in targets)
+    return next((each for each in found if each and _counts(each)), None)
+
+
+def reported(seen: Observation, actions: Iterable[Action], now: datetime) -> Refusal | None:
+    """Return the refusal that the status reports; one that is due and no longer wanted is over."""
+    wanted = {subject(action) for action in actions}
+    return next(
+        (r for r in seen.refusals if _counts(r) and (r.waits(now) or r.subject in wanted)), None
+    )
+
+
+def waiting_for(refusal: Refusal) -> Waiting:
+    """Say that a refused write holds what is done now."""
+    target = refusal.subject.startswith("Deployment ")
+    return Waiting(
+        refusal.reason,
+        refusal.message[:1024],
+        "Roll" if target else "",
+        blocked=True,
+        targets=target,
+    )
+
+
+def _counts(refusal: Refusal) -> bool:
+    return refusal.reason != OWN_KEYS_TAKEN

@@ -1,0 +1,200 @@
+"""What is wrong with the user's Deployments, found once for stages and conditions.
+
+A Deployment stays its owner's: what another client set is reported and never overwritten.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from springtide_api.update_status import TargetStatus
+from springtide_operator.lifecycle.availability import available, new_pods, not_carrying
+from springtide_operator.lifecycle.lineage import finished, rolling
+from springtide_operator.lifecycle.plan import Waiting
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from springtide_operator.lifecycle.observation import Observation, TargetSeen
+
+HOUR = timedelta(hours=1)
+MOST_REAPPLIED = 3
+
+
+def problem(seen: Observation) -> Waiting | None:
+    """Why the targets are not what they should be."""
+    if why := blocked(seen) or conflict(seen):
+        return why
+    often = [target for target in seen.targets if removed_too_often(seen, target)]
+    return fields_removed(seen, often[0]) if often else _changed(seen)
+
+
+def blocked(seen: Observation) -> Waiting | None:
+    """Why a target cannot be served at all: missing, without the container, or another's."""
+    for index, target in enumerate(seen.targets):
+        path, name = f"spec.rollout.targets[{index}]", _name(target)
+        if not target.uid or target.deleting:
+            message = f"{name} does not exist; create it or change {path}.targetRef.name"
+            return _stop("TargetNotFound", message)
+        if target.claimed_by and target.claimed_by != seen.update.metadata.name:
+            message = (
+                f"{name} is served by IncrementalUpdate {target.claimed_by}; change "
+                f"{path}.targetRef.name, or remove its label springtide.dev/update"
+            )
+            return _stop("TargetClaimed", message)
+        if not target.has_container:
+            there = f", only {', '.join(target.containers)}" if target.containers else ""
+            message = f"{name} has no container {target.target.container}{there}; change "
+            message += f"{path}.container"
+            return _stop("ContainerNotFound", message)
+    return None
+
+
+def idle(seen: Observation) -> Waiting | None:
+    """Why a target cannot roll now, though nothing is wrong: paused, or scaled to 0."""
+    for target in seen.targets:
+        if target.paused:
+            name = target.target.target_ref.name
+            message = f"{_name(target)} is paused; kubectl rollout resume deployment/{name}"
+            return Waiting("TargetPaused", message, "Roll", blocked=True, targets=True)
+        if target.wanted == 0:
+            message = f"{_name(target)} is scaled to 0; scale it up to roll out"
+            return Waiting("TargetScaledToZero", message, "Roll", blocked=True, targets=True)
+    return None
+
+
+def unfinished(seen: Observation) -> Waiting | None:
+    """Why a rollout does not begin: the owner's own change of a Deployment is not finished.
+
+    A live model whose pods crash after they had been available does not hold its fix, and before
+    the first generation no pod is ever ready.
+    """
+    current = seen.lineage.live
+    if current is None:
+        return None
+    for target in seen.targets:
+        if target.complete or target in not_carrying(current, [target]):
+            continue
+        message = (
+            f"{_name(target)}: a change of its owner is not finished ({new_pods(target)} of "
+            f"{target.wanted} new pods available); the next generation rolls out once it is, see "
+            f"kubectl rollout status deployment/{target.target.target_ref.name}"
+        )
+        for why in filter(None, (target.trouble, target.stalled)):
+            message += f" ({why})"
+        return Waiting("TargetChanging", message[:1024], "Roll", held=bool(target.stalled))
+    return None
+
+
+def conflict(seen: Observation) -> Waiting | None:
+    """Why somebody else's value stands where ours should; what we put there is no such value."""
+    allowed = _allowed(seen) | ended(seen)
+    for target in seen.targets:
+        env = target.target.env
+        if target.foreign_manager:
+            message = (
+                f"{_name(target)}: {target.foreign_manager} sets {env.uri} or {env.digest}, and "
+                "nothing rolls out meanwhile; to hand them over, remove both there, or by kubectl "
+                f"set env deployment/{target.target.target_ref.name} --containers="
+                f"{target.target.container} {env.uri}- {env.digest}-, and they are applied again"
+            )
+            return Waiting("FieldConflict", message, "Roll", targets=True, held=True)
+        if target.digest is not None and target.digest not in allowed:
+            message = (
+                f"{_name(target)} carries {_brief(target.digest)}, which is not what is live; undo "
+                f"the change of {env.digest}, or remove both variables and they are applied again"
+            )
+            return Waiting("FieldConflict", message, "Roll", targets=True, held=True)
+    return None
+
+
+def _stop(reason: str, message: str) -> Waiting:
+    return Waiting(reason, message, "Roll", blocked=True, targets=True)
+
+
+def _brief(digest: str) -> str:
+    return digest if len(digest) <= 20 else f"{digest[:19]}…"
+
+
+def _name(target: TargetSeen) -> str:
+    return f"Deployment {target.target.target_ref.name}"
+
+
+def _allowed(seen: Observation) -> set[str]:
+    """Digests that a target may carry now: of live, and of what rolls out."""
+    under_way = seen.lineage.candidate
+    served = [seen.lineage.live, under_way if under_way and rolling(under_way) else None]
+    return {g.status.artifact.served_digest for g in served if g and g.status.artifact}
+
+
+def ended(seen: Observation) -> set[str]:
+    """Digests of generations to which nothing more will happen by itself."""
+    artifacts = (g.status.artifact for g in seen.generations if finished(g))
+    return {artifact.served_digest for artifact in artifacts if artifact}
+
+
+def removed(seen: Observation, target: TargetSeen) -> bool:
+    """Whether a target lacks our fields that carried them before."""
+    carried = seen.lineage.live is not None or known(seen, target.target.target_ref.name).digest
+    return target.digest is None and bool(carried)
+
+
+def removed_too_often(seen: Observation, target: TargetSeen) -> bool:
+    """Whether our fields went as often within an hour as they are put back."""
+    return removed(seen, target) and len(recently_reapplied(seen, target)) >= MOST_REAPPLIED
+
+
+def fields_removed(seen: Observation, target: TargetSeen) -> Waiting:
+    """Report that our fields are removed again and again, and by when they are applied again."""
+    name, env = target.target.target_ref.name, target.target.env
+    again = min(recently_reapplied(seen, target)) + HOUR
+    message = (
+        f"{_name(target)}: our fields were wiped again after {MOST_REAPPLIED} applies "
+        f"within an hour; find who replaces it (kubectl get deployment {name} --output=yaml "
+        f"--show-managed-fields) and let it leave {env.uri} and {env.digest} alone; they are "
+        f"applied again at {again:%H:%M} UTC"
+    )
+    return Waiting("FieldsWiped", message, "Roll", targets=True, held=True)
+
+
+def _changed(seen: Observation) -> Waiting | None:
+    """Why a roll says nothing of its generation: somebody else rolls a change of his own with it.
+
+    What he set stays. Once all pods of his template are available, with our fields in it, it is
+    what the roll goes on from.
+    """
+    generation = seen.lineage.candidate
+    if generation is None or not rolling(generation) or generation.status.rollout.abort_reason:
+        return None
+    began = {each.name: each.digest for each in generation.status.rollout.templates}
+    for target in seen.targets:
+        name = target.target.target_ref.name
+        if target.template == began.get(name, target.template) or available(target):
+            continue
+        if target in not_carrying(generation, [target]):
+            continue
+        who = f" by {target.changed_by}" if target.changed_by else ""
+        message = (
+            f"Deployment {name}: its pod template was changed{who} while "
+            f"{generation.metadata.name} rolls out; nothing is promoted or taken back before all "
+            f"{target.wanted} pods of the changed template are available, or the change is undone"
+        )
+        if target.trouble:
+            message += f" ({target.trouble})"
+        return Waiting("FieldConflict", message, "Roll", targets=True, held=True)
+    return None
+
+
+def known(seen: Observation, name: str) -> TargetStatus:
+    """What the status of the update says of a target."""
+    for status in seen.update.status.targets:
+        if status.name == name:
+            return status
+    return TargetStatus(name=name)
+
+
+def recently_reapplied(seen: Observation, target: TargetSeen) -> list[datetime]:
+    """When our fields were put back within the last hour."""
+    reapplied = known(seen, target.target.target_ref.name).reapplied
+    return [moment for moment in reapplied if seen.now - moment < HOUR]

@@ -1,0 +1,158 @@
+"""What became of a generation, in the words that people and their alerts read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from lifecycle.world import World, with_generation_one
+
+if TYPE_CHECKING:
+    from springtide_api.objects import ModelGeneration
+
+
+def rolled_back() -> World:
+    """A world whose second generation was accepted and then rolled back."""
+    world = with_generation_one()
+    world.months.append("2025-03")
+    world.pods_ready = False
+    while not ("shop-g2" in world.generations and world.generation(2).status.rollout.abort_reason):
+        world.turn()
+    world.pods_ready = True
+    world.turns(2)
+    return world
+
+
+def said(generation: ModelGeneration) -> dict[str, tuple[str, str]]:
+    return {c.type: (c.status, c.reason) for c in generation.status.conditions}
+
+
+@pytest.mark.survives(
+    "Deployments",
+    "a rollout is rolled back automatically",
+    "outcome RolledBack in generation, last run and history, a counter, `RollbackStarted` and"
+    " `RollbackCompleted` on generation and update; the verdict stays what the evidence said",
+)
+def test_a_rollback_is_told_everywhere_that_people_look() -> None:
+    world = rolled_back()
+    second, status = world.generation(2).status, world.update.status
+    assert (second.verdict, second.outcome) == ("Blessed", "RolledBack")
+    assert (status.last_run.outcome, status.last_run.summary) == ("RolledBack", "RolledBack g2")
+    assert status.last_run.reason == "RolledBack"
+    assert (status.history[0].outcome, status.history[0].reason) == ("RolledBack", "RolledBack")
+    assert status.counters.rolled_back == 1
+    assert status.live.number == 1
+    assert world.condition("LastCandidateAccepted").status == "False"
+    assert [e for e in world.events if e.startswith("Rollback")] == [
+        "RollbackStarted",
+        "RollbackCompleted",
+    ]
+    assert said(world.generation(2))["Live"] == ("False", "RolledBack")
+    assert said(world.generation(2))["Accepted"] == ("True", "RulesProven")
+
+
+def test_verdicts_promotions_and_rollbacks_are_events_of_the_update_too() -> None:
+    world = rolled_back()
+    assert {"Bootstrapped", "Blessed", "Promoted", "RollbackStarted", "RollbackCompleted"} <= (
+        world.events_on_both
+    )
+
+
+def test_a_promotion_makes_the_one_before_superseded_and_no_longer_live() -> None:
+    world = with_generation_one()
+    assert said(world.generation(1))["Live"] == ("True", "Promoted")
+    world.months.append("2025-03")
+    world.turns(8)
+    assert [world.generation(n).status.outcome for n in (1, 2)] == ["Superseded", "Live"]
+    assert said(world.generation(1))["Live"] == ("False", "Superseded")
+    assert said(world.generation(2)) == {
+        "Trained": ("True", "Trained"),
+        "Evaluated": ("True", "Evaluated"),
+        "Accepted": ("True", "RulesProven"),
+        "Live": ("True", "Promoted"),
+    }
+
+
+def test_a_rejected_generation_is_evaluated_and_not_accepted() -> None:
+    world = with_generation_one()
+    world.months.append("2025-03")
+    world.aucs["2025-03"] = (0.53, 0.66)
+    world.turns(8)
+    assert world.generation(2).status.outcome == "Rejected"
+    assert said(world.generation(2)) == {
+        "Trained": ("True", "Trained"),
+        "Evaluated": ("True", "Evaluated"),
+        "Accepted": ("False", "RuleRefuted"),
+        "Live": ("False", "Rejected"),
+    }
+    assert world.condition("ActionRequired").status == "False"
+
+
+def test_a_hold_requires_an_action_and_names_what_may_be_asked_for() -> None:
+    world = with_generation_one()
+    world.months.append("2025-03")
+    world.aucs["2025-03"] = (0.50, 0.50)
+    world.turns(8)
+    found = world.condition("ActionRequired")
+    assert (found.status, found.reason) == ("True", "HoldoutSuspect")
+    assert "springtide.dev/request=quarantine@<token>" in found.message
+    assert world.condition("Ready").status == "True"
+    world.ask("quarantine@1")
+    world.turns(1)
+    assert world.condition("ActionRequired").status == "False"
+
+
+def test_a_transition_time_stays_while_its_status_does() -> None:
+    world = with_generation_one()
+    before = {c.type: c.last_transition_time for c in world.generation(1).status.conditions}
+    world.months.append("2025-03")
+    world.turns(8)
+    after = {c.type: c.last_transition_time for c in world.generation(1).status.conditions}
+    assert {kind for kind in before if before[kind] != after[kind]} == {"Live"}
+
+
+@pytest.mark.survives(
+    "Deployments",
+    "an accepted generation is to roll out while the owner's own change of the Deployment is stuck",
+    "the rollout waits and names the Deployment, and begins once the change is finished: the"
+    " generation is not given up for it",
+)
+def test_a_rollout_waits_for_the_owner_s_own_change_to_finish() -> None:
+    world = with_generation_one()
+    stuck = "ReplicaSet has timed out progressing"
+    world.target = replace(
+        world.target, complete=False, updated=1, available=1, old=1, stalled=stuck
+    )
+    world.pods_ready = False
+    world.months.append("2025-03")
+    world.turns(30)
+    assert world.generation(2).status.verdict == "Blessed"
+    assert world.generation(2).status.rollout.step_started_at is None
+    assert world.update.status.progress.summary == "TargetChanging"
+    assert "kubectl rollout status deployment/ranker" in world.update.status.progress.waiting_for
+    assert world.condition("ActionRequired").reason == "TargetChanging"
+    world.target = replace(world.target, complete=True, updated=2, available=2, old=0, stalled="")
+    world.pods_ready = True
+    world.turns(3)
+    assert world.generation(2).status.outcome == "Live"
+
+
+def test_a_live_model_that_crashes_its_pods_does_not_hold_its_fix() -> None:
+    world = with_generation_one()
+    world.target = replace(world.target, available=0)
+    world.pods_ready = False
+    world.months.append("2025-03")
+    world.turns(3)
+    assert world.target.number == 2
+
+
+def test_pods_that_were_never_ready_do_not_hold_the_first_generation() -> None:
+    world = World()
+    world.target = replace(
+        world.target, complete=False, updated=2, available=0, stalled="ReplicaSet has timed out"
+    )
+    world.settle()
+    world.months = ["2025-01", "2025-02"]
+    world.turns(8)
+    assert world.generation(1).status.outcome == "Live"

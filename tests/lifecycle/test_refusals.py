@@ -1,0 +1,189 @@
+"""Writes that quota, admission or missing rights refuse: reported, tried again slowly, no clock."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from itertools import pairwise
+
+import pytest
+from lifecycle.declared import SPEC, TWO_TARGETS
+from lifecycle.world import World, with_generation_one
+
+from springtide_operator.lifecycle.decide import decide
+from springtide_operator.lifecycle.observation import OWN_KEYS_TAKEN, Refusal, Unreadable
+from springtide_operator.lifecycle.plan import Serve, StartJob
+
+RANKER, RERANKER = "Deployment ranker", "Deployment reranker"
+
+
+def two_targets_on_generation_one() -> World:
+    world = World(spec={**SPEC, **TWO_TARGETS})
+    world.settle()
+    world.months = ["2025-01", "2025-02"]
+    world.turns(8)
+    return world
+
+
+@pytest.mark.survives(
+    "Deployments",
+    "admission, a quota or missing rights refuse the apply to one of two targets for four hours",
+    "`ApplyRefused` in Stalled, ActionRequired and TargetsInSync with the words of the refusal; the"
+    " deadline stands still, is written twice, and the rollout goes on once the apply is accepted",
+)
+def test_a_refused_apply_stops_the_clock_and_is_reported_until_it_is_accepted() -> None:
+    world = two_targets_on_generation_one()
+    world.months.append("2025-03")
+    world.refusing = {RERANKER: "ApplyRefused"}
+    world.turns(4)
+    assert [t.number for t in world.targets.values()] == [2, 1]
+    rollout = world.generation(2).status.rollout
+    world.turns(120)
+    assert world.generation(2).status.rollout == rollout
+    assert rollout.held_since
+    for kind, status in (("Stalled", "True"), ("ActionRequired", "True"), ("Ready", "False")):
+        found = world.condition(kind)
+        assert found, kind
+        assert (found.status, found.reason) == (status, "ApplyRefused")
+        assert "is refused: quota" in found.message
+    assert world.condition("TargetsInSync").reason == "ApplyRefused"
+
+    world.refusing = {}
+    world.turns(3)
+    assert [t.number for t in world.targets.values()] == [2, 2]
+    assert world.generation(2).status.outcome == "Live"
+    assert world.condition("Stalled") is None
+    assert world.condition("ActionRequired").status == "False"
+
+
+def test_a_refused_rollback_is_reported_and_done_once_it_is_accepted() -> None:
+    world = with_generation_one()
+    world.months.append("2025-03")
+    world.pods_ready = False
+    while world.target.number != 2:
+        world.turn()
+    world.refusing = {RANKER: "ApplyRefused"}
+    world.turns(60)
+    assert world.target.number == 2
+    assert world.update.status.phase == "RollingBack"
+    assert world.condition("Stalled").reason == "ApplyRefused"
+    world.refusing, world.pods_ready = {}, True
+    world.turns(3)
+    assert world.target.number == 1
+    assert world.generation(2).status.outcome == "RolledBack"
+    assert world.condition("Stalled") is None
+
+
+def test_no_rollout_begins_while_the_finalizer_is_refused() -> None:
+    world = with_generation_one()
+    world.months.append("2025-03")
+    world.refusing = {"finalizer": "WriteRefused"}
+    world.turns(20)
+    assert world.target.number == 1
+    assert world.condition("ActionRequired").reason == "WriteRefused"
+    world.refusing = {}
+    world.turns(3)
+    assert world.target.number == 2
+
+
+@pytest.mark.survives(
+    "People",
+    "an update is deleted during a rollout, and the apply that takes the rollout back is refused"
+    " for good",
+    "it is deleted after `rollout.deadline`; an Event names the Deployment and what stays on it",
+)
+def test_a_deleted_update_goes_although_its_rollback_is_refused_for_good() -> None:
+    world = with_generation_one()
+    world.months.append("2025-03")
+    world.pods_ready = False
+    while world.target.number != 2:
+        world.turn()
+    world.refusing = {RANKER: "ApplyRefused"}
+    world._meta(deletion_timestamp=world.now)
+    world.turns(4)
+    assert world.update.metadata.finalizers
+    assert world.condition("Stalled").reason == "ApplyRefused"
+    world.turns(3)
+    assert world.update.metadata.finalizers == ()
+    assert "NotTakenBack" in world.events
+
+
+def test_a_refused_job_is_not_tried_sooner_than_its_pause_and_at_once_after_an_edit() -> None:
+    world = with_generation_one()
+    world.months.append("2025-03")
+    tried: list[tuple] = []
+    world.ask("run@1")
+    world.refuse_jobs = lambda run: tried.append((world.now, run.job)) or True
+    for _ in range(60):
+        world.now += timedelta(seconds=5)
+        world.settle()
+    moments = [moment for moment, _ in tried]
+    assert len(moments) > 3
+    assert min(b - a for a, b in pairwise(moments)) >= timedelta(seconds=35)
+    assert world.update.status.phase == "Queued"
+    assert world.condition("Stalled").reason == "JobRefused"
+    before = len(tried)
+    world.edit(suspend=False)
+    world.settle()
+    assert len(tried) == before + 1
+
+
+def test_a_deletion_that_is_refused_keeps_no_rollout_waiting() -> None:
+    world = with_generation_one()
+    world.months.append("2025-03")
+    world.pods_ready = False
+    while world.target.number != 2:
+        world.turn()
+    world.refuse_deletions = world.pods_ready = True
+    world.turns(4)
+    assert world.generation(2).status.outcome == "Live"
+    assert world.condition("ActionRequired").reason == "WriteRefused"
+    world.refuse_deletions = False
+    world.turns(2)
+    assert world.condition("ActionRequired").status == "False"
+
+
+def test_a_write_that_is_due_and_no_longer_wanted_is_not_reported() -> None:
+    world = with_generation_one()
+    gone = Refusal("Job of yesterday", "JobRefused", "quota", world.now)
+    seen = replace(world.seen(), refusals=(gone,))
+    plan = decide(seen, world.now)
+    assert plan.status.conditions == world.update.status.conditions
+
+
+def test_labels_that_another_client_took_are_taken_back_by_force_for_the_version_seen() -> None:
+    world = with_generation_one()
+    world.target = replace(world.target, digest=None, number=None, version="77")
+    taken = Refusal(RANKER, OWN_KEYS_TAKEN, "conflict", world.now + timedelta(seconds=30))
+    plan = decide(replace(world.seen(), refusals=(taken,)), world.now)
+    (serve,) = (a for a in plan.actions if isinstance(a, Serve))
+    assert serve.take_version == "77"
+    world.target = replace(world.target, foreign_manager="kubectl")
+    plan = decide(replace(world.seen(), refusals=(taken,)), world.now)
+    assert not any(isinstance(a, Serve) for a in plan.actions)
+    assert any(c.reason == "FieldConflict" for c in plan.status.conditions)
+
+
+def test_an_update_that_does_not_fit_its_type_keeps_its_status_and_says_what_is_wrong() -> None:
+    world = with_generation_one()
+    update = world.update
+    seen = Unreadable(update.metadata, update.status, ("spec.gate: is missing",))
+    plan = decide(seen, world.now)
+    assert plan.actions == ()
+    assert plan.status.phase == "Invalid"
+    assert plan.status.live == update.status.live
+    said = {c.type: c for c in plan.status.conditions}
+    assert said["Stalled"].message == "spec.gate: is missing; change it"
+    assert (said["Ready"].status, said["ActionRequired"].status) == ("False", "True")
+    assert said["Serving"] == world.condition("Serving")
+
+
+def test_the_same_refusal_is_one_plan_without_any_write() -> None:
+    world = with_generation_one()
+    world.months.append("2025-03")
+    world.refusing = {RANKER: "ApplyRefused"}
+    world.turns(4)
+    plan = world.settle()
+    assert not any(isinstance(a, StartJob | Serve) for a in plan.actions)
+    assert plan.wake_after is not None
+    assert timedelta(0) < plan.wake_after <= timedelta(seconds=35)
