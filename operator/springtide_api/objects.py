@@ -78,22 +78,34 @@ class InvalidObject(ValueError):
 O = TypeVar("O", bound=Model)  # noqa: E741 - an object of the API
 
 
-def parse_update(raw: Mapping[str, Any]) -> IncrementalUpdate:
+def parse_update(
+    raw: Mapping[str, Any], before: IncrementalUpdate | None = None
+) -> IncrementalUpdate:
     """Read an `IncrementalUpdate`.
 
+    Args:
+        raw: as the API server holds it.
+        before: an earlier version with the same spec, which is shared then.
+
     Raises:
         InvalidObject: a field is missing or out of bounds.
     """
-    return _parse(IncrementalUpdate, raw)
+    return _parse(IncrementalUpdate, {**raw, "spec": before.spec} if before else raw)
 
 
-def parse_generation(raw: Mapping[str, Any]) -> ModelGeneration:
+def parse_generation(
+    raw: Mapping[str, Any], before: ModelGeneration | None = None
+) -> ModelGeneration:
     """Read a `ModelGeneration`.
 
+    Args:
+        raw: as the API server holds it.
+        before: an earlier version with the same spec, which is shared then.
+
     Raises:
         InvalidObject: a field is missing or out of bounds.
     """
-    return _parse(ModelGeneration, raw)
+    return _parse(ModelGeneration, {**raw, "spec": before.spec} if before else raw)
 
 
 def _parse(kind: type[O], raw: Mapping[str, Any]) -> O:

@@ -1,4 +1,4 @@
-"""The cache after lists, watch events and own writes, in any order."""
+"""The cache after lists, watch events and own writes, in any order: what it holds, and finds."""
 
 from springtide_operator.cluster.cache import Store
 
@@ -94,3 +94,42 @@ def test_an_object_that_moves_to_another_update_leaves_the_first():
     assert [each["metadata"]["labels"]["update"] for each in told] == ["u", "v"]
     assert held.of_update("n", "u") == []
     assert names(held.of_update("n", "v")) == ["a"]
+
+
+def test_an_object_is_found_by_its_marks_until_it_changes_or_goes():
+    held = Store(owner=lambda raw: "", trim=lambda raw: None, marks=lambda raw: raw["aims"])
+    held.replace([thing("a", 1, aims=["x", "y"]), thing("b", 2, aims=["x"])], 3)
+    assert names(held.marked("x")) == ["a", "b"]
+    held.follow(thing("a", 4, aims=["y"]))
+    held.follow_deletion(thing("b", 5, aims=["x"]))
+    assert held.marked("x") == []
+    assert names(held.marked("y")) == ["a"]
+
+
+def test_each_version_of_an_object_is_parsed_once_and_an_unchanged_spec_is_shared():
+    held, parsed = store(), []
+
+    def parse(raw, before):
+        parsed.append(before)
+        return raw["metadata"]["resourceVersion"]
+
+    def ask():
+        return held.parsed(held.get("n", "a"), parse)
+
+    held.replace([thing("a", 1, spec={"x": 1})], 2)
+    assert (ask(), ask()) == ("1", "1")
+    held.follow(thing("a", 3, spec={"x": 1}, status={"y": 2}))
+    assert (ask(), ask()) == ("3", "3")
+    held.follow(thing("a", 4, spec={"x": 5}))
+    assert (ask(), ask()) == ("4", "4")
+    assert parsed == [None, "1", None]
+
+
+def test_an_object_made_again_under_the_same_name_shares_nothing_with_the_first():
+    held, parsed = store(), []
+    held.replace([thing("a", 1, spec={})], 2)
+    held.parsed(held.get("n", "a"), lambda raw, before: parsed.append(before))
+    held.follow_deletion(thing("a", 3, spec={}))
+    held.follow(thing("a", 4, spec={}))
+    held.parsed(held.get("n", "a"), lambda raw, before: parsed.append(before))
+    assert parsed == [None, None]

@@ -1,13 +1,15 @@
 """What the API server holds, as far as the operator cares: true after every list.
 
 Reflectors fill it; own writes are put in at once, so that the next look sees them. Objects are
-found by name and by the update that they belong to. Readers must not change what they get.
+found by name, by the update that they belong to, and by marks. Each version of an object is parsed
+once. Readers must not change what they get.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import Any, TypeVar
 
 from springtide_operator.cluster.kinds import Kind, Raw, identity, version
 
@@ -17,18 +19,39 @@ Place = tuple[str, str]
 Owner = Callable[[Raw], str]
 """Tells the name of the update that an object belongs to; empty for none."""
 
+T = TypeVar("T")
+
 MOST_BURIED = 10_000
 """Deleted objects that are remembered, of each kind."""
 
 
-class Store:
-    """All objects of one kind."""
+def unmarked(raw: Raw) -> Iterable[Hashable]:
+    """Give an object no marks."""
+    return ()
 
-    def __init__(self, owner: Owner, trim: Callable[[Raw], None]) -> None:
+
+class Store:
+    """All objects of one kind.
+
+    Args:
+        owner: tells the update that an object belongs to.
+        trim: drops from an object what nobody reads.
+        marks: what else an object is found by; hashable, at best without repetitions.
+    """
+
+    def __init__(
+        self,
+        owner: Owner,
+        trim: Callable[[Raw], None],
+        marks: Callable[[Raw], Iterable[Hashable]] = unmarked,
+    ) -> None:
         self.owner = owner
         self._trim = trim
+        self._marks = marks
         self._objects: dict[Place, Raw] = {}
         self._owned: defaultdict[Place, set[Place]] = defaultdict(set)
+        self._marked: defaultdict[Hashable, set[Place]] = defaultdict(set)
+        self._parsed: dict[Place, tuple[Raw, Any]] = {}
         self._buried: dict[Place, int] = {}
         """Resource version of the last deletion: what is told again from before it is a ghost."""
         self.version = 0
@@ -46,6 +69,26 @@ class Store:
     def of_update(self, namespace: str, update: str) -> list[Raw]:
         """Return the objects of one update, by name."""
         return [self._objects[place] for place in sorted(self._owned.get((namespace, update), ()))]
+
+    def marked(self, mark: Hashable) -> list[Raw]:
+        """Return the objects that carry a mark, by place."""
+        return [self._objects[place] for place in sorted(self._marked.get(mark, ()))]
+
+    def parsed(self, raw: Raw, parse: Callable[[Raw, T | None], T]) -> T:
+        """Return what an object of this store is in its type.
+
+        Args:
+            raw: as the store handed it out.
+            parse: is also given what an earlier version with the same spec was parsed into.
+        """
+        place = identity(raw)
+        known, before = self._parsed.get(place, ({}, None))
+        if known is raw:
+            return before  # type: ignore[no-any-return]
+        made = parse(raw, before if known.get("spec") is raw.get("spec") else None)
+        if self._objects.get(place) is raw:
+            self._parsed[place] = raw, made
+        return made
 
     def replace(self, items: list[Raw], at: int) -> list[Raw]:
         """Hold exactly what a list at resource version `at` says; return what changed or went.
@@ -106,27 +149,40 @@ class Store:
 
     def _put(self, item: Raw) -> bool:
         place = identity(item)
+        self._trim(item)
         if version(item) <= self._buried.get(place, -1):
             return False
         held = self._objects.get(place)
         if held is not None:
             if version(held) >= version(item):
                 return False
-            self._drop(held)
-        self._trim(item)
+            self._unlink(held)
+            if "spec" in held and held["spec"] == item.get("spec"):
+                item["spec"] = held["spec"]  # the same object: nothing of it is parsed again
         self._objects[place] = item
         if owner := self.owner(item):
             self._owned[place[0], owner].add(place)
+        for mark in self._marks(item):
+            self._marked[mark].add(place)
         return True
 
     def _drop(self, held: Raw) -> None:
+        self._unlink(held)
+        del self._objects[identity(held)]
+        self._parsed.pop(identity(held), None)
+
+    def _unlink(self, held: Raw) -> None:
         place = identity(held)
-        del self._objects[place]
-        key = (place[0], self.owner(held))
-        if key in self._owned:
-            self._owned[key].discard(place)
-            if not self._owned[key]:
-                del self._owned[key]
+        _remove(self._owned, (place[0], self.owner(held)), place)
+        for mark in self._marks(held):
+            _remove(self._marked, mark, place)
+
+
+def _remove(index: dict[Any, set[Place]], key: Hashable, place: Place) -> None:
+    if key in index:
+        index[key].discard(place)
+        if not index[key]:
+            del index[key]
 
 
 class Cache:
@@ -147,6 +203,10 @@ class Cache:
     def of_update(self, kind: Kind, namespace: str, update: str) -> list[Raw]:
         """Return the objects of that kind that belong to an update, by name."""
         return self.stores[kind].of_update(namespace, update)
+
+    def parsed(self, kind: Kind, raw: Raw, parse: Callable[[Raw, T | None], T]) -> T:
+        """Return what an object of that kind is in its type, see `Store.parsed`."""
+        return self.stores[kind].parsed(raw, parse)
 
     def insert(self, kind: Kind, item: Raw) -> None:
         """Put in what an own write returned; kinds that are not watched are ignored."""

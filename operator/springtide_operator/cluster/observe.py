@@ -76,13 +76,10 @@ class Sight:
             return _unreadable(raw, error)
 
     async def _observe(self, raw: Raw, namespace: str, name: str) -> Observation:
-        update = parse_update(raw)
-        generations = tuple(
-            sorted(
-                map(parse_generation, self.cache.of_update(GENERATION, namespace, name)),
-                key=lambda generation: generation.spec.number,
-            )
-        )
+        update = self.cache.parsed(UPDATE, raw, parse_update)
+        held = self.cache.of_update(GENERATION, namespace, name)
+        parsed = (self.cache.parsed(GENERATION, each, parse_generation) for each in held)
+        generations = tuple(sorted(parsed, key=lambda generation: generation.spec.number))
         jobs = await self._jobs(update, generations)
         targets = await asyncio.gather(
             *(self._target(update, target) for target in update.spec.rollout.targets)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING
 
 from springtide_api.names import LABEL_STAGE, LABEL_UPDATE
@@ -38,11 +38,13 @@ def itself(raw: Raw) -> str:
 
 def new_cache() -> Cache:
     """Make an empty cache of all kinds that are watched."""
-    owners = {UPDATE: itself, GENERATION: by_reference}
     return Cache(
         {
-            kind: Store(owners.get(kind, by_label), _keep if kind == DEPLOYMENT else _trim)
-            for kind in LABELS
+            UPDATE: Store(itself, _trim, marks=aims),
+            GENERATION: Store(by_reference, _trim),
+            JOB: Store(by_label, _trim_job),
+            POD: Store(by_label, _trim_pod),
+            DEPLOYMENT: Store(by_label, _keep),
         }
     )
 
@@ -71,21 +73,32 @@ def concerned(cache: Cache, kind: Kind, raw: Raw) -> set[str]:
 
 def _aiming(cache: Cache, deployment: Raw) -> list[str]:
     """Updates that name a Deployment as a target, also while another one holds it."""
-    namespace, name = deployment["metadata"]["namespace"], deployment["metadata"]["name"]
-    return [
-        update["metadata"]["name"]
-        for update in cache.stores[UPDATE].all()
-        if update["metadata"]["namespace"] == namespace and name in _targets(update)
-    ]
+    metadata = deployment["metadata"]
+    mark = metadata["namespace"], metadata["name"]
+    return [update["metadata"]["name"] for update in cache.stores[UPDATE].marked(mark)]
 
 
-def _targets(update: Raw) -> set[str]:
+def aims(update: Raw) -> set[Hashable]:
+    """Mark an update with namespace and name of each of its targets."""
     rollout = (update.get("spec") or {}).get("rollout") or {}
-    return {str(target["targetRef"]["name"]) for target in rollout.get("targets") or []}
+    namespace = update["metadata"]["namespace"]
+    return {(namespace, str(each["targetRef"]["name"])) for each in rollout.get("targets") or []}
 
 
 def _trim(raw: Raw) -> None:
     raw["metadata"].pop("managedFields", None)
+
+
+def _trim_job(raw: Raw) -> None:
+    """Drop the pod template, which is most of a Job: its labels and annotations say it all."""
+    _trim(raw)
+    (raw.get("spec") or {}).pop("template", None)
+
+
+def _trim_pod(raw: Raw) -> None:
+    """Keep of a pod whose it is and how it fares."""
+    _trim(raw)
+    raw.pop("spec", None)
 
 
 def _keep(raw: Raw) -> None:
