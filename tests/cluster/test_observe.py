@@ -189,3 +189,27 @@ async def test_a_job_of_a_second_look_that_no_watch_told_of_yet_is_not_taken_for
     sight.cache.insert(GENERATION, generation)
     seen = await sight.observe(namespace, "ranker")
     assert [each.uid for each in seen.jobs] == [uid]
+
+
+async def test_an_autoscaler_at_work_makes_no_reads_of_replica_sets(
+    client, sight, namespace, monkeypatch
+):
+    owning, reads = Owner(client, namespace), []
+    list_all = client.list_all
+
+    async def counting(kind, *arguments, **selectors):
+        reads.append(kind)
+        return await list_all(kind, *arguments, **selectors)
+
+    monkeypatch.setattr(client, "list_all", counting)
+    await owning.deploy()
+    await owning.replica_set(1, ready=False)
+    for replicas in (2, 3, 4):
+        await owning.set(DEPLOYMENT, "ranker", "/spec/replicas", replicas)
+        sight.cache.insert(DEPLOYMENT, await owning.say(1, replicas=2, unavailableReplicas=2))
+        await sight.observe(namespace, "ranker")
+    assert reads.count(REPLICA_SET) == 1
+    sight.cache.insert(DEPLOYMENT, await owning.say(1, replicas=4))
+    sight.asking._known.clear()
+    await sight.observe(namespace, "ranker")
+    assert reads.count(REPLICA_SET) == 1

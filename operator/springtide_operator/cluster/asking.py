@@ -1,10 +1,16 @@
-"""Questions to the API server that no watch answers, each asked again only after a while."""
+"""Questions to the API server that no watch answers, each asked again only after a while.
+
+Answers are dropped when their time is over, the longest unused ones before that where there are too
+many; of each object only what is read is kept.
+"""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cachetools import TLRUCache
 
 from springtide_operator.cluster import errors
 from springtide_operator.cluster.kinds import DEPLOYMENT, EVENT, JOB, POD, REPLICA_SET
@@ -19,15 +25,36 @@ TARGET_SECONDS = 30.0
 EVENTS_SECONDS = 9.0
 PODS_SECONDS = 10.0
 REPLICA_SETS_SECONDS = 60.0
-MOST_REMEMBERED = 10_000
+MOST_REMEMBERED = 1_000
+"""Answers. Beyond, the one that was not used for longest is asked for again."""
+
+
+class _Answer(NamedTuple):
+    """What was answered, and for how many seconds it counts."""
+
+    found: Any
+    seconds: float
+
+
+def _until(key: Hashable, answer: _Answer, now: float) -> float:
+    return now + answer.seconds
 
 
 @dataclass
 class Asking:
-    """Live reads with a short memory."""
+    """Live reads with a short memory.
+
+    Args:
+        client: reads only.
+        monotonic: seconds of a clock.
+    """
 
     client: Client
-    _known: dict[Hashable, tuple[float, Any]] = field(default_factory=dict)
+    monotonic: Callable[[], float] = time.monotonic
+    _known: TLRUCache[Hashable, _Answer] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._known = TLRUCache(MOST_REMEMBERED, _until, timer=self.monotonic)
 
     async def deployment(self, namespace: str, name: str) -> Raw | None:
         """Read a Deployment that is not labelled as a target yet; None: there is none."""
@@ -65,16 +92,18 @@ class Asking:
         """Read the pods that a selector finds."""
 
         async def ask() -> list[Raw]:
-            return (await self.client.list_all(POD, namespace, labels=labels)).items
+            listed = await self.client.list_all(POD, namespace, labels=labels)
+            return [_of_pod(raw) for raw in listed.items]
 
         found: list[Raw] = await self._ask(("pods", namespace, labels), PODS_SECONDS, ask)
         return found
 
     async def replica_sets(self, namespace: str, labels: str, revision: Hashable) -> list[Raw]:
-        """Read the ReplicaSets that a selector finds; anew after a change of the Deployment."""
+        """Read the ReplicaSets that a selector finds; again at once for another revision."""
 
         async def ask() -> list[Raw]:
-            return (await self.client.list_all(REPLICA_SET, namespace, labels=labels)).items
+            listed = await self.client.list_all(REPLICA_SET, namespace, labels=labels)
+            return [_of_replica_set(raw) for raw in listed.items]
 
         key = ("replica sets", namespace, labels, revision)
         found: list[Raw] = await self._ask(key, REPLICA_SETS_SECONDS, ask)
@@ -85,12 +114,20 @@ class Asking:
         self._known.pop(("deployment", namespace, name), None)
 
     async def _ask(self, key: Hashable, seconds: float, ask: Callable[[], Awaitable[Any]]) -> Any:
-        now = time.monotonic()
+        self._known.expire()  # or what is never asked for again stays until something new comes
         known = self._known.get(key)
-        if known is not None and now - known[0] < seconds:
-            return known[1]
-        answer = await ask()
-        if len(self._known) >= MOST_REMEMBERED:
-            self._known.clear()
-        self._known[key] = (now, answer)
-        return answer
+        if known is None:
+            known = self._known[key] = _Answer(await ask(), seconds)
+        return known.found
+
+
+def _of_replica_set(raw: Raw) -> Raw:
+    return {"metadata": _of_metadata(raw), "spec": {"template": raw["spec"]["template"]}}
+
+
+def _of_pod(raw: Raw) -> Raw:
+    return {"metadata": _of_metadata(raw), "status": raw.get("status") or {}}
+
+
+def _of_metadata(raw: Raw) -> Raw:
+    return {key: value for key, value in raw["metadata"].items() if key != "managedFields"}

@@ -21,6 +21,7 @@ from springtide_operator.cluster.jobs_seen import (
 from springtide_operator.cluster.kinds import DEPLOYMENT, GENERATION, JOB, POD, UPDATE
 from springtide_operator.cluster.targets_seen import owned_by, selector, target_seen
 from springtide_operator.lifecycle.observation import Observation, Unreadable
+from springtide_operator.lifecycle.reads import replica_sets_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -81,8 +82,9 @@ class Sight:
         parsed = (self.cache.parsed(GENERATION, each, parse_generation) for each in held)
         generations = tuple(sorted(parsed, key=lambda generation: generation.spec.number))
         jobs = await self._jobs(update, generations)
+        older = replica_sets_count(update, generations)
         targets = await asyncio.gather(
-            *(self._target(update, target) for target in update.spec.rollout.targets)
+            *(self._target(update, target, older=older) for target in update.spec.rollout.targets)
         )
         reports = {job.name: self.reported.of(namespace, job.name) for job in jobs}
         return Observation(
@@ -90,7 +92,7 @@ class Sight:
             generations=generations,
             jobs=jobs,
             targets=tuple(targets),
-            named_elsewhere=await self._named_elsewhere(update),
+            named_elsewhere=await self._named_elsewhere(update, older=older),
             defaults=self.defaults,
             progress={job: report for job, report in reports.items() if report is not None},
             probes_running=self._probes_running(),
@@ -127,26 +129,29 @@ class Sight:
             problem = why_no_pod(events)
         return job_seen(raw, own, problem)
 
-    async def _target(self, update: IncrementalUpdate, target: Target) -> TargetSeen:
+    async def _target(
+        self, update: IncrementalUpdate, target: Target, *, older: bool
+    ) -> TargetSeen:
         namespace, name = update.metadata.namespace, target.target_ref.name
         raw = self.cache.get(DEPLOYMENT, namespace, name)
         if raw is None:
             raw = await self.asking.deployment(namespace, name)
         replica_sets: list[Raw] = []
         pods: list[Raw] = []
-        if raw is not None:
+        if raw is not None and (older or _lags(raw)):
             _, *replica_sets = await self._versions(raw)
             if _lags(raw):
                 pods = await self._newest_pods(namespace, selector(raw), replica_sets)
         return target_seen(target, raw, update.metadata.name, replica_sets=replica_sets, pods=pods)
 
-    async def _named_elsewhere(self, update: IncrementalUpdate) -> frozenset[str]:
+    async def _named_elsewhere(self, update: IncrementalUpdate, *, older: bool) -> frozenset[str]:
         namespace, name = update.metadata.namespace, update.metadata.name
         targets = {target.target_ref.name for target in update.spec.rollout.targets}
         templates = []
         for raw in self.cache.of_update(DEPLOYMENT, namespace, name):
             if raw["metadata"]["name"] not in targets:
-                templates += [each["spec"]["template"] for each in await self._versions(raw)]
+                versions = await self._versions(raw) if older else [raw]
+                templates += [each["spec"]["template"] for each in versions]
         annotations = (each["metadata"].get("annotations") or {} for each in templates)
         return frozenset(filter(None, (each.get(ANNOTATION_DIGEST) for each in annotations)))
 
@@ -155,8 +160,9 @@ class Sight:
         metadata, labels = deployment["metadata"], selector(deployment)
         if not labels:
             return [deployment]
-        state = _template_state(deployment)
-        found = await self.asking.replica_sets(metadata["namespace"], labels, state)
+        # The newest ReplicaSet is there before the Deployment names its revision.
+        revision = metadata["uid"], _revision(deployment)
+        found = await self.asking.replica_sets(metadata["namespace"], labels, revision)
         return [deployment, *owned_by(metadata["uid"], found)]
 
     async def _newest_pods(self, namespace: str, labels: str, replica_sets: list[Raw]) -> list[Raw]:
@@ -197,13 +203,6 @@ def _is_probe(raw: Raw) -> bool:
 
 def _has_ended(raw: Raw) -> bool:
     return any(each["type"] in ("Complete", "Failed") for each in true_conditions(raw))
-
-
-def _template_state(raw: Raw) -> tuple[str, ...]:
-    """Which ReplicaSets to expect: the newest comes between a change and its being observed."""
-    metadata, status = raw["metadata"], raw.get("status") or {}
-    states = (metadata.get("generation"), status.get("observedGeneration"), _revision(raw))
-    return (metadata["uid"], *map(str, states))
 
 
 def _lags(raw: Raw) -> bool:

@@ -1,0 +1,40 @@
+"""When ReplicaSets are read: in a rollout, and before weights are deleted."""
+
+from lifecycle.world import World, with_generation_one
+
+from springtide_operator.lifecycle.reads import replica_sets_count
+
+
+def counts(world: World) -> bool:
+    return replica_sets_count(world.update, list(world.generations.values()))
+
+
+def test_replica_sets_count_while_a_rollout_is_under_way_and_not_before_or_after() -> None:
+    world = World(seeded=False)
+    world.settle()
+    assert not counts(world)
+    world.run_jobs()
+    world.settle()
+    assert counts(world)
+    world.roll_pods()
+    world.settle()
+    assert world.generation(0).status.rollout.promoted_at
+    assert not counts(world)
+
+
+def test_replica_sets_count_before_the_weights_of_an_old_generation_are_deleted() -> None:
+    world = with_generation_one()
+    world.edit(history={"generations": 2, "rejected": 0})
+    assert not counts(world)
+    deciding = []
+
+    def witness(seen, action):
+        if type(action).__name__ == "DeleteGeneration":
+            deciding.append(replica_sets_count(seen.update, seen.generations))
+
+    world.witness = witness
+    for month in ("2025-03", "2025-04", "2025-05"):
+        world.months.append(month)
+        world.turns(10)
+    assert deciding
+    assert all(deciding)
