@@ -71,7 +71,10 @@ class GenerationData(Model):
 
 
 class Recipe(Model):
-    """The part of the update's spec that made this generation, by value."""
+    """The part of the update's spec that made this generation, by value.
+
+    Its training.image is the one that was used, also where the installation provided it.
+    """
 
     model: ModelSpec
     data: Data
@@ -118,9 +121,12 @@ class GenerationSpec(Model):
     """Source of an imported one."""
     recipe: Recipe
     """The part of the update's spec that made this generation, by value."""
+    image_digest: Digest | None = None
+    """Digest of the trainer image, as the node reported it of the probe that found the data. None:
+    not known. It is part of recipeHash: two images under one name are two recipes."""
     recipe_hash: Digest
-    """Digest of what decides the weights and the verdict: model, data, training, evaluation,
-    gate."""
+    """Digest of what decides the weights and the verdict: model, data, training with its image,
+    evaluation, gate."""
 
 
 class Artifact(Model):
@@ -168,6 +174,8 @@ class StageRun(Model):
     """When the first attempt was recorded."""
     last_failure: Text = ""
     """Why the last attempt failed."""
+    image_digest: Digest | None = None
+    """Digest of the image that the newest pod ran, as the node reports it."""
     pods: Annotated[list[PodRun], Field(max_length=8)] = []
     """Pods of the newest attempt that ran. Those before are summed up in runningSeconds."""
     running_seconds: int = 0

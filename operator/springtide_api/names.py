@@ -43,6 +43,8 @@ ANNOTATION_SUSPENDED = f"{GROUP}/suspended"
 """On a Job: "true" where the operator suspended it. It resumes no Job that another suspended."""
 ANNOTATION_GPUS = f"{GROUP}/gpus"
 """On a Job: GPUs of its pod."""
+ANNOTATION_IMAGE = f"{GROUP}/image"
+"""On a Job: the image of its pod, by name."""
 
 FINALIZER = f"{GROUP}/roll"
 

@@ -97,6 +97,16 @@ def test_when_a_container_started_and_ended_is_read_from_its_state():
     assert (gone.started, gone.ended, gone.exit_code) == (None, None, 137)
 
 
+def test_the_digest_of_an_image_is_read_with_and_without_a_name_before_it():
+    def of(image_id, name="trainer"):
+        container = {"name": name, "imageID": image_id, "state": {"running": {}}}
+        return pod_seen(pod(containerStatuses=[container])).image_digest
+
+    known = f"sha256:{'0a' * 32}"
+    assert of(known) == of(f"registry.example/trainer@{known}") == known
+    assert of("") is of("trainer:1") is of(known, "sidecar") is None
+
+
 def test_a_job_says_whether_it_was_suspended_by_the_operator_and_since_when():
     suspended = {"type": "Suspended", "status": "True", "lastTransitionTime": NOON}
     theirs = job(conditions=[suspended])

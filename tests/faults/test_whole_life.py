@@ -70,6 +70,11 @@ def ends_as_it_should(world):
         "shop-g2",
         "shop-g4",
     ]
+    image = f"sha256:{'ab' * 32}"
+    made = [each["spec"] for each in world["generations"].values()]
+    assert {each["recipe"]["training"]["image"] for each in made} == {"trainer"}
+    assert [each.get("imageDigest") for each in made] == [None, *[image] * 4]
+    assert {each["training"]["imageDigest"] for each in generations.values()} == {image}
     update = world["update"]
     assert (update["live"]["name"], update["previous"]["name"]) == ("shop-g4", "shop-g2")
     assert update["cursor"]["trainedThrough"] == "2025-05-01T00:00:00Z"

@@ -18,6 +18,8 @@ from springtide_operator.cluster import errors
 from springtide_operator.cluster.kinds import DEPLOYMENT, GENERATION, JOB, POD
 from springtide_operator.lifecycle.plan import StartJob
 
+IMAGE_ID = f"registry.example/trainer@sha256:{'ab' * 32}"
+
 _numbers = itertools.count(1)
 
 
@@ -101,7 +103,7 @@ class StandIns:
         container = {
             "name": "trainer",
             "image": "trainer",
-            "imageID": "",
+            "imageID": IMAGE_ID,
             "ready": False,
             "restartCount": 0,
             "state": state,

@@ -114,6 +114,10 @@ class World:
         """Digests that the target was made to carry, in order."""
         self.named_elsewhere: frozenset[str] = frozenset()
         """Digests that a Deployment serves which is a target no more."""
+        self.image = "trainer:1"
+        """The trainer image that the installation provides."""
+        self.tags: dict[str, str] = {}
+        """What another digest than its name's an image stands for."""
         self.pods_ready = True
         self.refusing: dict[str, str] = {}
         """Reason of the refusal by what is written (`plan.subject`): quota, admission, rights."""
@@ -155,7 +159,7 @@ class World:
             jobs=tuple(jobs.values()),
             targets=tuple(view["targets"][name] for name in names),
             named_elsewhere=self.named_elsewhere,
-            defaults=Defaults("trainer:1", "http://progress"),
+            defaults=Defaults(self.image, "http://progress"),
             refusals=tuple(self.refusals.values()),
         )
 
@@ -391,6 +395,7 @@ class World:
             holes=frozenset(run.probe.holes if run.probe else ()),
             spec_generation=owner.generation,
             gpus=start.gpus,
+            image=start.image,
         )
         self.probes[self.jobs[run.job].uid] = start.request
         self._follow("jobs", run.job)
@@ -460,7 +465,7 @@ class World:
         job = self.jobs[name]
         if any(pod.running for pod in job.pods) or job.suspended or job.finished:
             return
-        pod = PodSeen(f"{name}-x", self._uid(), self.now, started=self.now, running=True)
+        pod = replace(self._pod(name), running=True)
         self.ran[pod.uid] = (name, self.now, None)
         self.jobs[name] = replace(job, pods=(pod,))
 
@@ -482,10 +487,16 @@ class World:
             if job == name and ended is None:
                 self.ran[uid] = (job, began, self.now)
 
+    def _pod(self, name: str) -> PodSeen:
+        image = self.jobs[name].image
+        known = self.tags.get(image, digest(image))
+        times = {"created": self.now, "started": self.now}
+        return PodSeen(f"{name}-x", self._uid(), **times, image_digest=known)
+
     def _ended(self, name: str, **says: object) -> PodSeen:
         """The pod of a Job at its end; one that was not seen to run ran for no time."""
         runs = [pod for pod in self.jobs[name].pods if pod.running]
-        pod = runs[0] if runs else PodSeen(f"{name}-x", self._uid(), self.now, started=self.now)
+        pod = runs[0] if runs else self._pod(name)
         self._end_pods(name)
         return replace(pod, running=False, waiting="", ended=self.now, **says)
 

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from springtide_api import names
 from springtide_api.contract import TERMINATION_LIMIT, Result
 from springtide_operator.lifecycle.observation import JobSeen, PodSeen
+from springtide_operator.manifests.job import CONTAINER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -25,6 +26,8 @@ _BACK_OFF = re.compile(
     r'^(Back-off pulling image "[^"]*": )?(ErrImagePull: )?(rpc error: code = \w+ desc = )?'
 )
 """The kubelet says why in turns with and without it: without it the same cause stays one text."""
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}$")
+"""The end of an imageID, with or without the image's name before it."""
 _LACKS = re.compile(r"Insufficient ([^\s,.;]+(?:\.[^\s,.;]+)*)")
 
 
@@ -59,6 +62,7 @@ def job_seen(raw: Raw, pods: Iterable[Raw], problem: str) -> JobSeen:
         resuming="Suspended" in ended and not raw["spec"].get("suspend"),
         resumed=_resumed(raw),
         deleting="deletionTimestamp" in metadata,
+        image=annotations.get(names.ANNOTATION_IMAGE, ""),
         gpus=whole(annotations.get(names.ANNOTATION_GPUS)) or 0,
         request=annotations.get(names.ANNOTATION_REQUEST, ""),
         trigger=annotations.get(names.ANNOTATION_TRIGGER, ""),
@@ -87,6 +91,7 @@ def pod_seen(raw: Raw) -> PodSeen:
         running=status.get("phase") == "Running",
         started=moment(started) if started else None,
         ended=moment(ended["finishedAt"]) if ended.get("finishedAt") else None,
+        image_digest=_image_digest(raw),
         exit_code=ended.get("exitCode"),
         out_of_memory=ended.get("reason") == "OOMKilled",
         disrupted=disrupted,
@@ -182,6 +187,14 @@ def _failure(condition: dict[str, Any] | None) -> str:
     if condition is None:
         return ""
     return f"{condition.get('reason', 'Failed')}: {condition.get('message', '')}".rstrip(": ")
+
+
+def _image_digest(raw: Raw) -> str | None:
+    for container in (raw.get("status") or {}).get("containerStatuses") or []:
+        if container.get("name") == CONTAINER:
+            found = _DIGEST.search(str(container.get("imageID") or ""))
+            return found.group() if found else None
+    return None
 
 
 def _state(raw: Raw, name: str) -> dict[str, Any] | None:

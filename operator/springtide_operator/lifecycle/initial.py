@@ -34,7 +34,7 @@ def import_initial(seen: Observation, now: datetime) -> Step | None:
         message = "spec.suspend is true; set it to false to begin"
         return Step(waiting=Waiting("Suspended", message, "Import"))
     spec = seen.update.spec
-    snapshot = recipe(spec)
+    snapshot = recipe(seen)
     made = GenerationSpec(
         update_ref=UpdateRef(name=seen.update.metadata.name),
         number=seen.lineage.next_number,

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from springtide_api.generation import GenerationData, HoldoutLook, Recipe
     from springtide_api.objects import ModelGeneration
-    from springtide_api.update_spec import UpdateSpec
     from springtide_api.update_status import Cursor, UpdateStatus
     from springtide_operator.lifecycle.observation import Observation
 
@@ -163,22 +162,34 @@ def rolling(generation: ModelGeneration) -> bool:
     return bool(rollout.step_started_at and not rollout.promoted_at and not rollout.reverted_at)
 
 
-def recipe(spec: UpdateSpec) -> Recipe:
-    """The snapshot that a run works on to its end."""
+def trainer_image(seen: Observation) -> str:
+    """The image that the update's Jobs run by now: its own, else that of the installation."""
+    return seen.update.spec.training.image or seen.defaults.trainer_image
+
+
+def recipe(seen: Observation) -> Recipe:
+    """The snapshot that a run works on to its end, with the image that it will run."""
     from springtide_api.generation import Recipe
 
+    spec = seen.update.spec
     return Recipe(
         model=spec.model,
         data=spec.data,
-        training=spec.training,
+        training=spec.training.model_copy(update={"image": trainer_image(seen)}),
         evaluation=spec.evaluation,
         gate=spec.gate,
         storage=spec.storage,
     )
 
 
-def recipe_hash(made_from: Recipe) -> str:
-    """Digest of what decides weights and verdict; how much hardware it runs on does not."""
+def recipe_hash(made_from: Recipe, image_digest: str | None = None) -> str:
+    """Digest of what decides weights and verdict; how much hardware it runs on does not.
+
+    Args:
+        made_from: the recipe.
+        image_digest: what the name of its image stood for, where that is known: two images under
+            one name are two recipes.
+    """
     training = made_from.training
     decisive = {
         "model": made_from.model.plain(),
@@ -186,6 +197,7 @@ def recipe_hash(made_from: Recipe) -> str:
         "holdout": made_from.data.holdout.plain(),
         "reserve": made_from.data.reserve.plain() if made_from.data.reserve else None,
         "image": training.image,
+        "imageDigest": image_digest,
         "method": training.method.plain(),
         "hyperparameters": training.hyperparameters.plain(),
         "earlyStopping": training.early_stopping.plain() if training.early_stopping else None,
@@ -212,18 +224,19 @@ def judged_before(
 
 def _may_do_better(seen: Observation, generation: ModelGeneration) -> bool:
     """Whether it ended without evidence, and what ended it has changed since."""
-    status, training = generation.status, seen.update.spec.training
+    status, made_from = generation.status, generation.spec.recipe
     if status.evaluation and status.evaluation.looks:
         return False
     if status.verdict == "Pending":
         return status.retired == "PartitionQuarantined"
-    ran = generation.spec.recipe.training
-    before = (ran.compute, ran.limits, ran.image)
-    return status.verdict == "Failed" and before != (
-        training.compute,
-        training.limits,
-        training.image,
-    )
+    return status.verdict == "Failed" and _runs_on(made_from) != _runs_on(recipe(seen))
+
+
+def _runs_on(made_from: Recipe) -> tuple[object, ...]:
+    """What may end a run and says nothing of its rows: hardware, limits, image, claims."""
+    training = made_from.training
+    claims = made_from.storage.volume, made_from.data.volume
+    return (training.compute, training.limits, training.image, *claims)
 
 
 def looks_elsewhere(seen: Observation, look: HoldoutLook, at: ModelGeneration | None) -> int:

@@ -35,6 +35,8 @@ class PodSeen:
     """When its container started."""
     ended: datetime | None = None
     """When its container ended."""
+    image_digest: str | None = None
+    """Digest of the image that its container runs, as the node reports it."""
     exit_code: int | None = None
     """Of the trainer's container once it terminated."""
     out_of_memory: bool = False
@@ -79,6 +81,8 @@ class JobSeen:
     deleting: bool = False
     gpus: int = 0
     """Annotation springtide.dev/gpus: GPUs of its pod."""
+    image: str = ""
+    """Annotation springtide.dev/image: the image of its pod, by name."""
     request: str = ""
     """Annotation springtide.dev/request: what a person asked for with this probe."""
     trigger: str = ""

@@ -12,7 +12,6 @@ from springtide_operator.lifecycle.plan import Waiting
 
 if TYPE_CHECKING:
     from springtide_api.generation import Recipe
-    from springtide_api.update_spec import UpdateSpec
 
 PENDING = "Pending"
 JOB_REFUSED = "JobRefused"
@@ -59,13 +58,13 @@ def queued(said: str, stage: str) -> Waiting:
     return Waiting(cause.reason, message, stage, short=short, blocked=True)
 
 
-def outdated(spec: UpdateSpec, recipe: Recipe) -> bool:
+def outdated(now: Recipe, recipe: Recipe) -> bool:
     """Whether the spec asks for other pods now: another image, other hardware, other claims."""
-    asked, made = spec.training.compute, recipe.training.compute
+    asked, made = now.training.compute, recipe.training.compute
     patience = {"pending_timeout": made.pending_timeout}
     return (
-        spec.training.image != recipe.training.image
+        now.training.image != recipe.training.image
         or asked.model_copy(update=patience) != made
-        or spec.storage.volume != recipe.storage.volume
-        or spec.data.volume != recipe.data.volume
+        or now.storage.volume != recipe.storage.volume
+        or now.data.volume != recipe.data.volume
     )

@@ -246,7 +246,9 @@ def _begun(seen: Observation, name: str, window: WindowFound, facts: dict[str, A
 def _spec(
     seen: Observation, job: JobSeen, window: WindowFound, ancestor: ModelGeneration
 ) -> GenerationSpec:
-    snapshot = recipe(seen.update.spec)
+    snapshot, image = recipe(seen), None
+    if job.image == snapshot.training.image:
+        image = next((pod.image_digest for pod in job.pods if pod.image_digest), None)
     current = seen.lineage.live
     assert ancestor.status.artifact is not None
     origin = Ancestor(name=ancestor.metadata.name, digest=ancestor.status.artifact.weights_digest)
@@ -259,7 +261,8 @@ def _spec(
         baseline=origin if current else None,
         data=_data(seen, window, ancestor),
         recipe=snapshot,
-        recipe_hash=recipe_hash(snapshot),
+        image_digest=image,
+        recipe_hash=recipe_hash(snapshot, image),
     )
 
 

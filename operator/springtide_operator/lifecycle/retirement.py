@@ -14,6 +14,7 @@ from springtide_operator.lifecycle.lineage import (
     finished,
     named_rows,
     rolling,
+    trainer_image,
 )
 from springtide_operator.lifecycle.plan import (
     Announcement,
@@ -112,7 +113,7 @@ def forget(seen: Observation, now: datetime) -> Step | None:
         recipe = generation.spec.recipe
         shared = run_file(seen, "collect", recipe, number=number, job=name, attempt=1)
         asked = shared.model_copy(update={"collect": CollectInput(delete=folders)})
-        image = recipe.training.image or seen.defaults.trainer_image
+        image = trainer_image(seen)  # the one of then may be nowhere any more
         return Step(actions=(StartJob(run=asked, image=image),))
     return Step(actions=(DeleteGeneration(generation.metadata.name, generation.metadata.uid),))
 

@@ -24,7 +24,7 @@ from springtide_operator.lifecycle.attempts import (
     outcome,
     pause_before,
 )
-from springtide_operator.lifecycle.lineage import SPEC_CHANGED
+from springtide_operator.lifecycle.lineage import SPEC_CHANGED, recipe, trainer_image
 from springtide_operator.lifecycle.pending import outdated, queued
 from springtide_operator.lifecycle.plan import Announcement, StartJob, Step, SuspendJob, Waiting
 from springtide_operator.lifecycle.running_time import measure, settle, time_left, to_record
@@ -119,11 +119,11 @@ def _start(seen: Observation, ask: Ask, run: StageRun) -> StartJob:
     if ask.stage == "evaluate" and run.attempt > 1:
         # What is judged is the snapshot's; a pod that never runs would keep it from a verdict.
         now = seen.update.spec.training
-        pods = {"compute": now.compute, "image": now.image}
+        pods = {"compute": now.compute, "image": trainer_image(seen)}
         training = asked.recipe.training.model_copy(update=pods)
         recipe = asked.recipe.model_copy(update={"training": training})
         asked, gpus = asked.model_copy(update={"recipe": recipe}), min(1, now.compute.gpus_per_node)
-    image = asked.recipe.training.image or seen.defaults.trainer_image
+    image = asked.recipe.training.image or trainer_image(seen)
     return StartJob(run=asked, image=image, gpus=gpus)
 
 
@@ -207,10 +207,12 @@ def _other_pods(seen: Observation, ask: Ask, run: StageRun, under: Under) -> Ste
 
     Training that ran before keeps its place: its weights or its checkpoint stay the snapshot's.
     """
-    outdates = outdated(seen.update.spec, ask.generation.spec.recipe)
+    outdates = outdated(recipe(seen), ask.generation.spec.recipe)
     message = f"{under.waiting}; the spec asks for other pods by now"
     if ask.stage == "evaluate":
-        edited = under.job.spec_generation != seen.update.metadata.generation
+        job = under.job
+        edited = job.spec_generation != seen.update.metadata.generation
+        edited = edited or job.image != trainer_image(seen)
         if edited and (outdates or run.attempt > 1):
             anew = run.model_copy(update={"last_failure": message[:1024]})
             return begin(seen, ask, anew, run.attempt + 1)

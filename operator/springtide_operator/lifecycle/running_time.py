@@ -47,7 +47,9 @@ def measure(run: StageRun, job: JobSeen | None, now: datetime) -> StageRun:
         for pod in sorted(known.values(), key=lambda pod: pod.started_at)
     ]
     gone = [pod for pod in pods if pod.uid not in {each.uid for each in seen}]
-    return _sum_up(run.model_copy(update={"pods": pods}), gone[: max(len(pods) - MOST_PODS, 0)])
+    images = [pod.image_digest for pod in seen if pod.image_digest]
+    changes = {"pods": pods, "image_digest": images[-1] if images else run.image_digest}
+    return _sum_up(run.model_copy(update=changes), gone[: max(len(pods) - MOST_PODS, 0)])
 
 
 def to_record(run: StageRun, measured: StageRun, job: JobSeen | None) -> bool:

@@ -59,7 +59,7 @@ def not_as_made(seen: Observation, generation: ModelGeneration, now: datetime) -
     The spec may have changed since; or somebody made it himself, with a gate of his own.
     """
     spec, current = generation.spec, seen.lineage.live
-    if spec.recipe != recipe(seen.update.spec):
+    if spec.recipe != recipe(seen):
         return "its recipe is not that of the update's spec by now"
     if spec.data is not None and not _fits_the_cursor(seen, spec.data, now):
         return "its rows are not what comes after the cursor by now"

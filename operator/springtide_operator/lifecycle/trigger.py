@@ -17,6 +17,7 @@ from springtide_operator.lifecycle.lineage import (
     SPEC_CHANGED,
     named_rows,
     recipe,
+    trainer_image,
 )
 from springtide_operator.lifecycle.plan import StartJob, Step, Waiting
 from springtide_operator.lifecycle.running import run_file
@@ -81,9 +82,9 @@ def probe_now(seen: Observation, request: str, now: datetime) -> tuple[StartJob,
 
 
 def _start(seen: Observation, slot: int, trigger: str, request: str, now: datetime) -> StartJob:
-    spec, meta = seen.update.spec, seen.update.metadata
+    meta = seen.update.metadata
     waiting = seen.lineage.candidate
-    snapshot = waiting.spec.recipe if waiting else recipe(spec)
+    snapshot = waiting.spec.recipe if waiting else recipe(seen)
     name = probe_name(meta.name, meta.uid, slot)
     shared = run_file(seen, "probe", snapshot, number=None, job=name, attempt=1)
     asked = ProbeInput(
@@ -96,7 +97,7 @@ def _start(seen: Observation, slot: int, trigger: str, request: str, now: dateti
     )
     return StartJob(
         run=shared.model_copy(update={"probe": asked}),
-        image=snapshot.training.image or seen.defaults.trainer_image,
+        image=snapshot.training.image or trainer_image(seen),
         trigger=trigger,
         request=request,
     )

@@ -12,6 +12,7 @@ from springtide_api.names import (
     ANNOTATION_CURSOR,
     ANNOTATION_GPUS,
     ANNOTATION_HOLES,
+    ANNOTATION_IMAGE,
     ANNOTATION_REQUEST,
     ANNOTATION_RUN,
     ANNOTATION_SPEC_GENERATION,
@@ -105,7 +106,10 @@ def _bound(run: RunFile) -> dict[str, int]:
 
 
 def _annotations(update: Meta, start: StartJob) -> dict[str, str]:
-    known = {ANNOTATION_SPEC_GENERATION: str(update.generation)}
+    known = {
+        ANNOTATION_SPEC_GENERATION: str(update.generation),
+        ANNOTATION_IMAGE: start.image,
+    }
     if start.gpus:
         known[ANNOTATION_GPUS] = str(start.gpus)
     if start.trigger:
