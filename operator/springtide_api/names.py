@@ -36,6 +36,8 @@ ANNOTATION_CURSOR = f"{GROUP}/cursor"
 """On a probe: where its window begins."""
 ANNOTATION_HOLES = f"{GROUP}/holes"
 """On a probe: quarantined partitions that it leaves out, with commas between."""
+ANNOTATION_PROBED = f"{GROUP}/probed"
+"""On a probe: digest of the part of the spec that it depends on."""
 ANNOTATION_SPEC_GENERATION = f"{GROUP}/spec-generation"
 """On a Job: metadata.generation of the update when it was made."""
 

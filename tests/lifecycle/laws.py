@@ -273,7 +273,10 @@ class Laws:
         g = next((g for g in self.ours() if g.spec.number == job.number), None)
         if job.stage == "probe":
             last = seen.update.status.last_probe
-            changed = job.spec_generation != self.world.update.metadata.generation
+            asked, now = self.world.runs[job.name].run.recipe, self.world.update.spec
+            pods = asked.training.image, asked.training.compute
+            changed = (asked.model, asked.data, asked.storage) != (now.model, now.data, now.storage)
+            changed |= pods != (now.training.image, now.training.compute) or now.suspend
             changed |= job.holes != frozenset(self.world.update.status.cursor.holes)
             assert changed or last.job == job.name
         elif g is None or job.stage == "collect" or not under_way(g) or g.status.retired:

@@ -44,7 +44,7 @@ def the_job(world: World, stage: str) -> str:
 def test_data_that_a_look_refuses_are_told_with_the_field_and_looked_at_again() -> None:
     world = with_generation_one()
     world.edit(trigger={"onData": {"pollInterval": "30m"}})
-    world.settle()
+    world.turn()
     live, cursor = world.update.status.live, world.update.status.cursor.trained_through
     served = list(world.served)
     world.months.append("2025-03")

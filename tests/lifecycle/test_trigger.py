@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from lifecycle.world import World
+from lifecycle.world import World, with_generation_one
 
 from springtide_operator.lifecycle.decide import decide
 
@@ -214,3 +214,28 @@ def test_a_spec_that_changes_during_a_run_counts_for_the_next_one() -> None:
     world.months.append("2025-03")
     world.turns(6)
     assert world.generation(2).spec.recipe.model.max_length == 64
+
+
+def test_an_edit_that_does_not_concern_a_running_probe_leaves_it_alone() -> None:
+    world = with_generation_one()
+    world.months.append("2025-03")
+    world.ask("run@1")
+    world.step()
+    (probe,) = (job for job in world.jobs.values() if job.request == "run@1")
+    world.edit(training={"hyperparameters": {"learningRate": "3e-5"}}, trigger={"onData": {}})
+    world.settle()
+    assert world.jobs[probe.name].uid == probe.uid
+    world.turns(1)
+    assert world.generation(2).spec.recipe.training.hyperparameters.learning_rate == "3e-5"
+
+
+def test_an_edit_of_what_a_probe_reads_makes_it_begin_again() -> None:
+    world = with_generation_one()
+    world.months.append("2025-03")
+    world.ask("run@1")
+    world.step()
+    (probe,) = (job for job in world.jobs.values() if job.request == "run@1")
+    world.edit(data={**world.spec["data"], "window": {"minRows": 7}})
+    world.settle()
+    assert probe.name not in world.jobs or world.jobs[probe.name].uid != probe.uid
+    assert "SpecChanged" in world.events

@@ -23,6 +23,7 @@ from springtide_api.names import FINALIZER, LABEL_UPDATE_UID
 from springtide_api.objects import IncrementalUpdate, Meta, ModelGeneration
 from springtide_api.update_spec import UpdateSpec
 from springtide_operator.lifecycle.decide import decide
+from springtide_operator.lifecycle.lineage import probed
 from springtide_operator.lifecycle.observation import (
     Defaults,
     JobSeen,
@@ -393,6 +394,7 @@ class World:
             trigger=start.trigger,
             cursor=run.probe.cursor if run.probe else None,
             holes=frozenset(run.probe.holes if run.probe else ()),
+            probed=probed(run.recipe) if run.probe else "",
             spec_generation=owner.generation,
             gpus=start.gpus,
             image=start.image,

@@ -68,6 +68,7 @@ def job_seen(raw: Raw, pods: Iterable[Raw], problem: str) -> JobSeen:
         trigger=annotations.get(names.ANNOTATION_TRIGGER, ""),
         cursor=_cursor(annotations.get(names.ANNOTATION_CURSOR, "")),
         holes=frozenset(annotations.get(names.ANNOTATION_HOLES, "").split(",")) - {""},
+        probed=annotations.get(names.ANNOTATION_PROBED, ""),
         spec_generation=whole(annotations.get(names.ANNOTATION_SPEC_GENERATION)) or 0,
         pods=tuple(map(pod_seen, own)),
         problem=problem,

@@ -208,6 +208,20 @@ def recipe_hash(made_from: Recipe, image_digest: str | None = None) -> str:
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 
+def probed(made_from: Recipe) -> str:
+    """Digest of what a probe reads and how its pod is made; other edits leave it alone."""
+    training = made_from.training
+    concerned = {
+        "model": made_from.model.plain(),
+        "data": made_from.data.plain(),
+        "storage": made_from.storage.plain(),
+        "image": training.image,
+        "compute": training.compute.plain(),
+    }
+    text = json.dumps(concerned, sort_keys=True, separators=(",", ":"))
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
 def judged_before(
     seen: Observation, data: GenerationData, made_by: str, parent_digest: str
 ) -> ModelGeneration | None:

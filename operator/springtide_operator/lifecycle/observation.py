@@ -91,6 +91,8 @@ class JobSeen:
     """Annotation springtide.dev/cursor: where the window of this probe begins."""
     holes: frozenset[str] = frozenset()
     """Annotation springtide.dev/holes: quarantined partitions that this probe leaves out."""
+    probed: str = ""
+    """Annotation springtide.dev/probed: digest of the part of the spec that it depends on."""
     spec_generation: int = 0
     """Annotation springtide.dev/spec-generation: metadata.generation of the update at its start."""
     pods: tuple[PodSeen, ...] = ()

@@ -25,6 +25,7 @@ from springtide_operator.lifecycle.gate import max_looks
 from springtide_operator.lifecycle.lineage import (
     judged_before,
     looks_elsewhere,
+    probed,
     recipe,
     recipe_hash,
 )
@@ -58,7 +59,8 @@ def take(seen: Observation, now: datetime) -> Step | None:
     if not fresh:
         return None
     job = min(fresh, key=lambda each: each.created)
-    if job.spec_generation != seen.update.metadata.generation and seen.lineage.candidate is None:
+    spec = seen.update.spec
+    if (spec.suspend or job.probed != probed(recipe(spec))) and seen.lineage.candidate is None:
         return _outdated(job, "the spec", "SpecChanged")
     if job.result is not None and job.result.probe is not None and job.result.ok:
         return _found(seen, job, job.result.probe, now)

@@ -13,6 +13,7 @@ from springtide_api.names import (
     ANNOTATION_GPUS,
     ANNOTATION_HOLES,
     ANNOTATION_IMAGE,
+    ANNOTATION_PROBED,
     ANNOTATION_REQUEST,
     ANNOTATION_RUN,
     ANNOTATION_SPEC_GENERATION,
@@ -26,6 +27,7 @@ from springtide_api.names import (
     RUN_FOLDER,
 )
 from springtide_api.schema import duration
+from springtide_operator.lifecycle.lineage import probed
 from springtide_operator.manifests.identity import labels, owner_reference
 from springtide_operator.manifests.job_pods import PLAIN, JobPods
 
@@ -116,6 +118,8 @@ def _annotations(update: Meta, start: StartJob) -> dict[str, str]:
         known[ANNOTATION_TRIGGER] = start.trigger
     if start.request:
         known[ANNOTATION_REQUEST] = start.request
+    if start.run.probe:
+        known[ANNOTATION_PROBED] = probed(start.run.recipe)
     if start.run.probe and start.run.probe.cursor:
         known[ANNOTATION_CURSOR] = start.run.probe.cursor.isoformat()
     if start.run.probe and start.run.probe.holes:
