@@ -60,7 +60,7 @@ def take(seen: Observation, now: datetime) -> Step | None:
         return None
     job = min(fresh, key=lambda each: each.created)
     spec = seen.update.spec
-    if (spec.suspend or job.probed != probed(recipe(spec))) and seen.lineage.candidate is None:
+    if (spec.suspend or job.probed != probed(recipe(seen))) and seen.lineage.candidate is None:
         return _outdated(job, "the spec", "SpecChanged")
     if job.result is not None and job.result.probe is not None and job.result.ok:
         return _found(seen, job, job.result.probe, now)
