@@ -80,6 +80,14 @@ class Partition(Model):
     "!has(self.features) || self.features.all(a, self.features.exists_one(b, a == b))",
     "features must name different columns; remove the repeated one",
 )
+@cel(
+    "(!has(self.text) || self.text != self.label)"
+    " && (!has(self.textPair) || self.textPair != self.label)"
+    " && (!has(self.features) || !(self.label in self.features))",
+    "label must not be text, textPair or one of features: the model would read the answer; remove"
+    " the label's column from them, or name another label",
+    "label",
+)
 class Columns(Model):
     """What the columns of the data mean."""
 
@@ -93,7 +101,7 @@ class Columns(Model):
     """Text of an example with the feature columns in braces: "{title} for {price} in {country}".
     Default: "name: value" of each feature, joined by "; "."""
     label: ColumnName
-    """Column with the label; its values are those of model.labels."""
+    """Column with the label; its values are those of model.labels. It is no text and no feature."""
     timestamp: ColumnName
     """Column with the time of the event: RFC 3339, "YYYY-MM-DD HH:MM:SS" or Parquet's timestamp.
     Without a zone it is UTC."""

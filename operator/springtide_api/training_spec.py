@@ -92,7 +92,8 @@ class Hyperparameters(Model):
     freeze: Freeze = Freeze()
     """Weights that stay as they are. Default: the word embeddings."""
     seed: Annotated[int, Field(ge=0, le=2_147_483_647)] = 17
-    """Seed of order, dropout and a new head. Same seed, data and hardware: same weights.
+    """Seed of order, dropout and a new head. Same seed, data, image and hardware: same weights, bit
+    by bit, on a CPU and on one GPU; a model that has no such kernels on a GPU is refused there.
     Default 17."""
 
 
@@ -175,14 +176,27 @@ class Toleration(Model):
     """Effect of the taint. Default: every effect."""
 
 
+@cel(
+    "self.gpusPerNode <= 1",
+    "gpusPerNode must be 0 or 1: a run uses one GPU; for a larger batch set 1 and raise"
+    " training.hyperparameters.gradientAccumulation",
+)
+@cel(
+    "!quantity(self.importMemory).isLessThan(quantity('64Mi'))",
+    "importMemory must be at least 64Mi; give the unit, such as 8Gi",
+    "importMemory",
+)
 class Compute(Model):
     """Where and with what training runs."""
 
     gpus_per_node: Annotated[int, Field(ge=0, le=16)] = 0
-    """GPUs (nvidia.com/gpu) of the training pod; evaluation uses one if this is not 0.
+    """GPUs (nvidia.com/gpu) of the training pod: 0 or 1. Evaluation uses one if this is not 0.
     Default 0."""
     resources: Resources = Resources()
     """Processor and memory of the training and evaluation pods. Default: 1 core and 4Gi."""
+    import_memory: Quantity = "2Gi"
+    """Memory of the pod that imports model.initial, such as 16Gi: it loads the model once in FP32,
+    4 bytes a parameter, and writes it; three times that size suffices. Default 2Gi."""
     node_selector: Labels = {}
     """Labels that the node must have. Default: any node."""
     tolerations: Annotated[list[Toleration], Field(max_length=16)] = []

@@ -69,6 +69,16 @@ DATA = [
         {f"{COLUMNS}.text": ABSENT, f"{COLUMNS}.features": ["title", "title"]},
     ),
     Example(
+        COLUMNS,
+        "label must not be text, textPair or one of features",
+        {f"{COLUMNS}.text": ABSENT, f"{COLUMNS}.features": ["title", "clicked"]},
+        {
+            f"{COLUMNS}.text": ABSENT,
+            f"{COLUMNS}.features": ["title", "clicked"],
+            f"{COLUMNS}.label": "clicked",
+        },
+    ),
+    Example(
         "data.window",
         "minRows must not be greater than maxRows",
         {"data.window": {"minRows": 500, "maxRows": 500}},

@@ -55,6 +55,18 @@ TRAINING = [
         {"training.compute.resources.memory": "8"},
     ),
     Example(
+        "training.compute",
+        "gpusPerNode must be 0 or 1",
+        {"training.compute.gpusPerNode": 1},
+        {"training.compute.gpusPerNode": 2},
+    ),
+    Example(
+        "training.compute",
+        "importMemory must be at least 64Mi",
+        {"training.compute.importMemory": "64Mi"},
+        {"training.compute.importMemory": "63Mi"},
+    ),
+    Example(
         "training.compute.nodeSelector",
         "keys must be those of labels",
         {"training.compute.nodeSelector": {"example.com/gpu.Type_2": "l4"}},

@@ -156,7 +156,7 @@ def _numbers(world: World, start: StartJob) -> EvaluateOutput:
         candidate_digest=asked.candidate.digest,
         baseline_digest=asked.baseline.digest if asked.baseline else None,
         holdout_digest=asked.holdout.digest,
-        report="file:///models/search/shop/reports/x",
+        report=f"file:///models/search/shop/reports/{start.run.job}",
     )
 
 

@@ -14,6 +14,7 @@ from lifecycle.world import start_of
 from springtide_api.schema import duration
 from springtide_operator.lifecycle.plan import (
     CreateGeneration,
+    DeleteGeneration,
     DeleteJob,
     Serve,
     StartJob,
@@ -92,7 +93,7 @@ class Laws:
 
     # Before an action.
 
-    def of_action(self, seen: Observation, action: Action) -> None:  # noqa: C901 - one a case
+    def of_action(self, seen: Observation, action: Action) -> None:
         match action:
             case CreateGeneration(name, spec) if name not in self.world.generations:
                 if spec.origin == "Trained":
@@ -103,10 +104,8 @@ class Laws:
                     self.no_third_run_on_rows_that_were_rejected_twice(seen, action)
             case StartJob() if action.run.job not in self.world.jobs:
                 self.a_job_is_recorded_before_it_is_made(action)
-            case DeleteJob(name, uid):
-                job = self.world.jobs.get(name)
-                if job and job.uid == uid and job.owner_uid == self.world.update.metadata.uid:
-                    self.a_job_goes_after_what_it_did_is_in_status(seen, job)
+            case DeleteJob() | DeleteGeneration():
+                self.of_deletion(seen, action)
             case Serve():
                 self.only_an_accepted_generation_is_served(action)
             case WriteGeneration():
@@ -114,8 +113,14 @@ class Laws:
                 self.no_time_counts_but_that_of_running_pods(action)
             case SuspendJob(suspend=False):
                 self.only_what_the_operator_suspended_is_resumed(action)
-            case _:
-                pass
+
+    def of_deletion(self, seen: Observation, action: DeleteJob | DeleteGeneration) -> None:
+        if isinstance(action, DeleteGeneration):
+            self.a_report_goes_with_its_generation(action.name)
+            return
+        job = self.world.jobs.get(action.name)
+        if job and job.uid == action.uid and job.owner_uid == self.world.update.metadata.uid:
+            self.a_job_goes_after_what_it_did_is_in_status(seen, job)
 
     def only_what_the_operator_suspended_is_resumed(self, resumes: SuspendJob) -> None:
         job = self.world.jobs.get(resumes.name)
@@ -255,8 +260,18 @@ class Laws:
                 named |= {g.status.artifact.uri} if g.status.artifact else set()
                 looks = g.status.evaluation.holdouts if g.status.evaluation else []
                 named |= {look.manifest for look in looks}
+                named |= {g.status.evaluation.report} if g.status.evaluation else set()
                 named |= {g.spec.data.manifest, *g.spec.data.historical} if g.spec.data else set()
         assert not named & {f"file://{folder}" for folder in folders}
+
+    def a_report_goes_with_its_generation(self, name: str) -> None:
+        g = self.world.generations.get(name)
+        if g is None or name in self.strangers or g.spec.origin == "Imported":
+            return
+        asked = [start.run for start in self.world.runs.values() if start.run.collect]
+        gone = {path for run in asked if run.number == g.spec.number for path in run.collect.delete}
+        if g.status.evaluation and g.status.evaluation.report:
+            assert g.status.evaluation.report.removeprefix("file://") in gone
 
     def a_look_has_its_share_of_the_error(
         self, start: StartJob, g: ModelGeneration, evaluation: EvaluationStatus

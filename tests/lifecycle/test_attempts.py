@@ -109,6 +109,23 @@ def test_memory_that_ran_out_halves_the_batch_until_the_attempts_are_spent() -> 
     assert world.runs[training.job].run.train.batch_divisor == 2
 
 
+def test_an_import_that_ran_out_of_memory_fails_at_once_and_names_its_own_field() -> None:
+    world = World()
+    world.settle()
+    world.fail(next(name for name in world.jobs if "-g0-import-" in name), 42)
+    world.settle()
+    status = world.generation(0).status
+    assert (status.verdict, status.reason) == ("Failed", "OutOfMemory")
+    assert "raise training.compute.importMemory" in status.message
+    assert status.training.batch_divisor == 1
+
+    world.edit(training={"compute": {"importMemory": "8Gi"}})
+    world.ask("retry@1")
+    world.settle()
+    again = next(world.runs[name] for name in world.jobs if "-g1-import-" in name)
+    assert again.run.recipe.training.compute.import_memory == "8Gi"
+
+
 def test_invalid_input_fails_at_once_and_is_not_tried_again() -> None:
     world = with_generation_one()
     world.months.append("2025-03")

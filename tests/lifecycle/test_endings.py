@@ -37,6 +37,41 @@ def test_generations_beyond_the_history_go_with_their_weights_first() -> None:
     assert all(any("/artifacts/" in path for path in paths) for paths in collected)
 
 
+def test_reports_go_with_their_generation_those_of_earlier_attempts_included() -> None:
+    world = after_promotions(1, generations=2)
+    world.months = MONTHS[:3]
+    while not any("-g2-evaluate-1" in name for name in world.jobs):
+        world.turn()
+    world.fail(next(name for name in world.jobs if "-g2-evaluate-1" in name), 137)
+    world.turns(8)
+    for month in MONTHS[3:6]:
+        world.months = [*world.months, month]
+        world.turns(8)
+
+    assert "shop-g2" not in world.generations
+    (run,) = (s.run for s in world.runs.values() if s.run.collect and s.run.number == 2)
+    reports = [path for path in run.collect.delete if "/reports/" in path]
+    assert [path.rpartition("-")[2] for path in reports] == ["1", "2"]
+    assert all(path.startswith("/models/search/shop/reports/shop-") for path in reports)
+
+
+def test_a_report_outside_the_updates_folder_is_not_asked_for() -> None:
+    world = after_promotions(2, generations=2)
+    name = "shop-g1"
+    first = world.generations[name]
+    elsewhere = {"report": "file:///models/search/another/reports/x"}
+    evaluation = first.status.evaluation.model_copy(update=elsewhere)
+    status = first.status.model_copy(update={"evaluation": evaluation})
+    world.generations[name] = first.model_copy(update={"status": status})
+    for month in MONTHS[3:6]:
+        world.months = [*world.months, month]
+        world.turns(8)
+
+    assert name not in world.generations
+    collected = [p for s in world.runs.values() if s.run.collect for p in s.run.collect.delete]
+    assert not [path for path in collected if "/another/" in path]
+
+
 def test_frozen_rows_stay_while_a_descendant_is_judged_on_them() -> None:
     world = after_promotions(4, generations=2)
     named = set(world.generation(4).spec.data.historical)

@@ -98,6 +98,7 @@ RULES = {
     "Promotion: verdict, start, apply, availability, then live; its parent still live": (
         "a_promotion_follows_proof_and_pods",
     ),
+    "Collection: a report goes with its generation": ("a_report_goes_with_its_generation",),
     "Collection: nothing goes that anything still names": ("nothing_is_collected_that_is_named",),
 }
 """Rules of windows, cursor and looks and the invariants, by the laws and tests that hold them."""

@@ -132,13 +132,24 @@ def test_the_longest_name_is_a_label_value_still() -> None:
 
 
 def test_gpus_and_placement_are_for_training_and_evaluation() -> None:
-    wish = {"gpusPerNode": 2, "nodeSelector": {"gpu": "a100"}, "priorityClassName": "batch"}
-    training, probe = pod_of(a_job("train", gpus=2, **wish)), pod_of(a_job("probe", **wish))
-    assert training["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "2"
+    wish = {"gpusPerNode": 1, "nodeSelector": {"gpu": "a100"}, "priorityClassName": "batch"}
+    training, probe = pod_of(a_job("train", gpus=1, **wish)), pod_of(a_job("probe", **wish))
+    assert training["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
     assert training["nodeSelector"] == {"gpu": "a100"}
     assert training["priorityClassName"] == "batch"
     assert "nodeSelector" not in probe
     assert "nvidia.com/gpu" not in probe["containers"][0]["resources"]["limits"]
+
+
+def test_the_import_has_memory_of_its_own_and_other_light_stages_keep_theirs() -> None:
+    def memory(stage: str) -> tuple[str, str]:
+        wish = {"importMemory": "24Gi", "resources": {"memory": "16Gi"}}
+        resources = pod_of(a_job(stage, **wish))["containers"][0]["resources"]
+        return resources["requests"]["memory"], resources["limits"]["memory"]
+
+    assert memory("import") == ("24Gi", "24Gi")
+    assert memory("train") == memory("evaluate") == ("16Gi", "16Gi")
+    assert memory("probe") == memory("collect") == ("512Mi", "2Gi")
 
 
 def test_data_is_mounted_read_only_and_storage_where_its_uri_says() -> None:

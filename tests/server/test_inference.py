@@ -51,6 +51,16 @@ async def test_200_rows_through_infer_equal_the_evaluators_scores(pairs, serve, 
     assert expected.std(axis=0).min() > 0.01, "a model that answers the same to all proves nothing"
 
 
+@pytest.mark.parametrize("field", ["id", "parameters", "outputs"])
+async def test_null_is_as_good_as_leaving_a_field_out(texts, serve, ask, field):
+    asked = ask(text=["red shoe"])
+    asked["inputs"][0]["parameters"] = None
+    async with serve(texts.settings) as client:
+        plain = await client.post("/v2/models/model/infer", json=ask(text=["red shoe"]))
+        answer = await client.post("/v2/models/model/infer", json={**asked, field: None})
+    assert (answer.status_code, answer.json()) == (200, plain.json())
+
+
 async def test_rows_scored_together_equal_rows_scored_alone(texts, serve, ask):
     rows = sentences(40, 3)
     async with serve(texts.settings) as client:

@@ -45,24 +45,28 @@ class RequestedOutput(BaseModel):
 
 
 class InferenceRequest(BaseModel):
-    """Body of POST /v2/models/{name}/infer. Parameters are accepted and mean nothing here."""
+    """Body of POST /v2/models/{name}/infer. Parameters are accepted and mean nothing here.
+
+    Clients that write every field write null for those that they do not use.
+    """
 
     model_config = ConfigDict(strict=True)
 
     id: Annotated[str | None, Field(max_length=256)] = None
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Any] | None = None
     inputs: Annotated[list[Tensor], Field(min_length=1, max_length=64)]
-    outputs: Annotated[list[RequestedOutput], Field(max_length=64)] = []
+    outputs: Annotated[list[RequestedOutput] | None, Field(max_length=64)] = None
 
     def wanted(self) -> list[str]:
         """Return the names of the outputs in the order asked for; all of them by default."""
-        for number, output in enumerate(self.outputs):
+        asked = self.outputs or []
+        for number, output in enumerate(asked):
             if output.name not in {PROBABILITIES, LABEL}:
                 raise Malformed(
                     f"outputs[{number}].name is {output.name!r}; "
                     f"this model has {PROBABILITIES} and {LABEL}"
                 )
-        return list(dict.fromkeys(output.name for output in self.outputs)) or [PROBABILITIES, LABEL]
+        return list(dict.fromkeys(output.name for output in asked)) or [PROBABILITIES, LABEL]
 
 
 def parse(body: bytes) -> InferenceRequest:

@@ -12,6 +12,12 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForSequenceClassification
 from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL,
+)
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES as MASKED,
+)
+from transformers.models.auto.modeling_auto import (
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES as CLASSIFIERS,
 )
 
@@ -154,6 +160,7 @@ def _tokenizer(source: Path, config: PreTrainedConfig, recipe: Recipe) -> PreTra
     if not tokenizer.is_fast or tokenizer.pad_token_id is None:
         message = f"the tokenizer of {source} has no fast form or padding token; save it with both"
         raise Refused("UnsupportedTokenizer", message, _URI)
+    _check_padding(source, config, tokenizer)
     if len(tokenizer) > config.vocab_size:
         message = f"{source}: the tokenizer knows {len(tokenizer):,} tokens, the model "
         message += f"{config.vocab_size:,}; give the tokenizer of this very model"
@@ -168,3 +175,22 @@ def _tokenizer(source: Path, config: PreTrainedConfig, recipe: Recipe) -> PreTra
             "spec.model.maxLength",
         )
     return tokenizer
+
+
+def _check_padding(
+    source: Path, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Refuse a decoder that would read a row's answer off the wrong token.
+
+    It classifies by a row's last token that is no padding, and knows padding by its number.
+    """
+    kind, known = config.model_type, getattr(config, "pad_token_id", None)
+    decoder = kind in CAUSAL and kind not in MASKED
+    if decoder and known != tokenizer.pad_token_id:
+        raise Refused(
+            "MissingPadToken",
+            f"{source}/config.json: pad_token_id is {known}, the tokenizer pads with "
+            f"{tokenizer.pad_token_id}; a decoder finds the end of a row by it: write "
+            f'"pad_token_id": {tokenizer.pad_token_id} into config.json',
+            _URI,
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
 SHORT = 256
 """Tokens below which the backward pass of the CPU's flash attention is slower than plain one."""
+
+_WORKSPACE = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+_NOT_DETERMINISTIC = " does not have a deterministic implementation"
+"""In the words of the error that PyTorch raises."""
 
 LEAST_SCALE = 1.0
 """FP16 multiplies the loss by its scale, and halves it for every step that it leaves out."""
@@ -106,22 +111,52 @@ def computes_bf16(device: torch.device) -> bool:
 def kernels(device: torch.device, longest: int) -> Iterator[None]:
     """Choose kernels for a training run: the quick ones for its rows, with sums in one order.
 
+    An operation that has no such kernel is an error, not a warning: the same weights are promised.
+
     Args:
         device: Where the run computes.
         longest: Tokens of the longest row.
+
+    Raises:
+        Refused: an operation of the model has no deterministic kernel on this device.
     """
     before = torch.are_deterministic_algorithms_enabled()
+    warning = torch.is_deterministic_algorithms_warn_only_enabled()
     settings: Any = torch.utils.deterministic
     fill = settings.fill_uninitialized_memory
-    torch.use_deterministic_algorithms(mode=True, warn_only=True)
+    os.environ.setdefault(*_WORKSPACE)  # read by cuBLAS when a process first multiplies on a GPU
+    torch.use_deterministic_algorithms(mode=True)
     settings.fill_uninitialized_memory = False  # it costs time and changes no result
-    plain = device.type == "cpu" and longest < SHORT
     try:
-        with sdpa_kernel([SDPBackend.MATH]) if plain else nullcontext():
+        with _attention(device, longest):
             yield
+    except RuntimeError as error:
+        if _NOT_DETERMINISTIC not in str(error):
+            raise
+        raise _no_kernel(str(error)) from error
     finally:
-        torch.use_deterministic_algorithms(mode=before)
+        torch.use_deterministic_algorithms(mode=before, warn_only=warning)
         settings.fill_uninitialized_memory = fill
+
+
+def _attention(device: torch.device, longest: int) -> AbstractContextManager[object]:
+    """Choose the kernels of attention: on a GPU those that have a deterministic backward pass."""
+    if device.type == "cuda":
+        return sdpa_kernel(
+            [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+        )
+    return sdpa_kernel([SDPBackend.MATH]) if longest < SHORT else nullcontext()
+
+
+def _no_kernel(said: str) -> Refused:
+    operation = said.partition(_NOT_DETERMINISTIC)[0].strip()[:80]
+    return Refused(
+        "NotDeterministic",
+        f"{operation} of this model has no deterministic kernel on this GPU, and the same data and "
+        "seed must give the same weights; set training.compute.gpusPerNode to 0, or start from "
+        "another model",
+        "spec.training.compute.gpusPerNode",
+    )
 
 
 def environment(precision: Precision) -> dict[str, str | int]:

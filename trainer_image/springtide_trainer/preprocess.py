@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 PREPROCESS = "preprocess.json"
 _TEMPLATE_FIELD = "spec.data.source.columns.template"
+_LABEL_FIELD = "spec.data.source.columns.label"
 _PIECE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 Pair = tuple[str, str | None]
@@ -48,9 +49,16 @@ class Preprocess(Model):
         """Take the rendering from a recipe.
 
         Raises:
-            Refused: the template names a column that is no feature.
+            Refused: the template names a column that is no feature, or the label's column is read.
         """
         columns = recipe.data.source.columns
+        if columns.label in {columns.text, columns.text_pair, *columns.features}:
+            raise Refused(
+                "LabelIsFeature",
+                f"column {columns.label!r} is the label and part of the text: the model would read "
+                "the answer; remove it from text, textPair and features, or name another label",
+                _LABEL_FIELD,
+            )
         made = Preprocess(
             text=columns.text,
             text_pair=columns.text_pair,

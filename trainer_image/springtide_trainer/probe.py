@@ -18,6 +18,7 @@ from springtide_trainer.freeze import freeze
 from springtide_trainer.fresh import Ask, Known, complete_prefix
 from springtide_trainer.layout import URI, pieces
 from springtide_trainer.partitions import micros, moment, named
+from springtide_trainer.preprocess import Preprocess
 from springtide_trainer.source import read_index
 from springtide_trainer.storage import uri_of
 from springtide_trainer.window import Nothing, plan
@@ -57,6 +58,7 @@ def probe(run: RunFile, home: Home, tmp: Path) -> ProbeOutput:
     if run.probe is None:
         raise Refused("InvalidRunFile", "a probe needs the block probe in run.json")
     recipe = run.recipe
+    Preprocess.of(recipe)
     ask = _ask(recipe, run.probe)
     try:
         found = pieces(recipe.data)

@@ -145,11 +145,13 @@ def _failed(run: RunFile, failure: Failure, code: int) -> Ending:
 def _unexpected(run: RunFile, home: Home, error: Exception) -> Ending:
     """Tell a lack of memory, space or access from a defect."""
     if _out_of_memory(error):
-        message = (
-            "out of memory; lower training.hyperparameters.batchSize or model.maxLength, "
-            "or raise training.compute.resources.memory"
+        hint = (
+            "raise training.compute.importMemory"
+            if run.stage == "import"
+            else "lower training.hyperparameters.batchSize or model.maxLength, or raise "
+            "training.compute.resources.memory"
         )
-        failure = Failure(reason="OutOfMemory", message=message)
+        failure = Failure(reason="OutOfMemory", message=f"out of memory; {hint}")
         return _failed(run, failure, ExitCode.OUT_OF_MEMORY)
     if _disk_full(error):
         message = f"{_space(home)} ({error}); enlarge the claim or delete what is not needed"

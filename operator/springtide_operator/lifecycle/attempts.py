@@ -27,6 +27,7 @@ _MORE_MEMORY = (
     "raise training.compute.resources.memory, or lower training.hyperparameters.batchSize or "
     "model.maxLength"
 )
+_MORE_MEMORY_TO_IMPORT = "raise training.compute.importMemory"
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,8 @@ def _failed(job: JobSeen, now: datetime) -> Outcome:
         message = job.failure or f"Job {job.name} failed and its pod is gone"
         return Lost("JobFailed", message, counted=True, at=job.finished)
     if pod.out_of_memory or pod.exit_code == ExitCode.OUT_OF_MEMORY:
-        message = f"pod {pod.name} ran out of memory; {_MORE_MEMORY}"
+        hint = _MORE_MEMORY_TO_IMPORT if job.stage == "import" else _MORE_MEMORY
+        message = f"pod {pod.name} ran out of memory; {hint}"
         return Lost("OutOfMemory", message, counted=True, out_of_memory=True, at=job.finished)
     failure = _reported(job, pod)
     if pod.exit_code in FINAL:

@@ -181,4 +181,22 @@ def _folders(seen: Observation, generation: ModelGeneration) -> list[str]:
         mine += [rows] if rows.startswith(f"{folder}/data/") else []
     if generation.spec.origin == "Trained":
         mine.append(f"{folder}/checkpoints/g{generation.spec.number}")
-    return mine
+    return [*mine, *_reports(seen, generation, folder)]
+
+
+def _reports(seen: Observation, generation: ModelGeneration, folder: str) -> list[str]:
+    """Reports of every attempt at judging it: a report has the name of its Job.
+
+    The recorded one may have the name of a Job of an earlier update of this name.
+    """
+    evaluation, meta = generation.status.evaluation, seen.update.metadata
+    if evaluation is None or generation.spec.origin == "Imported":
+        return []
+    jobs = [
+        job_name(meta.name, meta.uid, generation.spec.number, "evaluate", attempt)
+        for attempt in range(1, evaluation.attempt + 1)
+    ]
+    place, _, recorded = (evaluation.report or "").rpartition("/")
+    if recorded and place == f"file://{folder}/reports" and recorded not in jobs:
+        jobs.append(recorded)
+    return [f"{folder}/reports/{job}" for job in jobs]

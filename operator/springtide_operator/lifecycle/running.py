@@ -224,6 +224,8 @@ def _other_pods(seen: Observation, ask: Ask, run: StageRun, under: Under) -> Ste
 def _again(seen: Observation, ask: Ask, run: StageRun, lost: Lost, now: datetime) -> Step | GivenUp:
     limits = ask.generation.spec.recipe.training.limits
     counted = run.counted + (1 if lost.counted else 0)
+    if lost.out_of_memory and ask.stage == "import":
+        return GivenUp(lost.reason, lost.message, settle(run))  # no batch to halve
     if lost.out_of_memory and limits.on_out_of_memory == "Fail":
         message = f"{lost.message} (training.limits.onOutOfMemory is Fail)"
         return GivenUp(lost.reason, message, settle(run))

@@ -40,7 +40,7 @@ CONTAINER = "trainer"
 GPU = "nvidia.com/gpu"
 NOBODY = 65532
 LIGHT = {"cpu": "1", "memory": "2Gi"}
-"""Limits of stages that train nothing: probe, import, collect."""
+"""Limits of stages that hold no model: probe, collect."""
 TOKEN_SECONDS = 3600
 GRACE_SECONDS = 60
 """Time for a checkpoint after SIGTERM."""
@@ -173,10 +173,16 @@ def _pod(start: StartJob, progress_url: str) -> dict[str, Any]:
 
 
 def _resources(start: StartJob) -> dict[str, Any]:
-    asked = start.run.recipe.training.compute.resources
-    heavy = start.run.stage in {"train", "evaluate"}
-    limits = {"cpu": asked.cpu, "memory": asked.memory} if heavy else dict(LIGHT)
-    requests = dict(limits) if heavy else {"cpu": "100m", "memory": "512Mi"}
+    compute = start.run.recipe.training.compute
+    match start.run.stage:
+        case "train" | "evaluate":
+            limits = {"cpu": compute.resources.cpu, "memory": compute.resources.memory}
+            requests = dict(limits)
+        case "import":
+            limits = LIGHT | {"memory": compute.import_memory}
+            requests = {"cpu": "100m", "memory": compute.import_memory}
+        case _:
+            limits, requests = dict(LIGHT), {"cpu": "100m", "memory": "512Mi"}
     if start.gpus:
         limits[GPU] = requests[GPU] = str(start.gpus)
     return {"limits": limits, "requests": requests}

@@ -43,6 +43,23 @@ def test_a_ragged_row_is_named_by_its_line(refuse: Refuse, tmp_path: Path) -> No
     )
 
 
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"text": "clicked"},
+        {"textPair": "clicked"},
+        {"text": None, "textPair": None, "features": ["query", "clicked"]},
+    ],
+)
+def test_a_label_that_is_part_of_the_text_is_refused(
+    refuse: Refuse, tmp_path: Path, columns: dict[str, object]
+) -> None:
+    source = written(tmp_path / "a.csv", HEADER + GOOD)
+    reason, field, message = refuse(source, columns=columns)
+    assert (reason, field) == ("LabelIsFeature", "spec.data.source.columns.label")
+    assert message.startswith("column 'clicked' is the label and part of the text")
+
+
 @pytest.mark.survives(
     "Data", "text that is not UTF-8", "refused with file, line and byte, the text is not repeated"
 )

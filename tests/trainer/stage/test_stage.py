@@ -157,6 +157,12 @@ def test_every_failure_has_its_exit_code_and_commits_nothing(pod, tmp_path, erro
     assert pod(lambda: MADE)[0] == 0
 
 
+def test_an_import_without_memory_names_the_field_of_its_memory(pod):
+    code, said = pod(raising(MemoryError()))
+    assert (code, said.stage) == (42, "import")
+    assert said.failure.message == "out of memory; raise training.compute.importMemory"
+
+
 def test_a_pod_that_is_told_to_go_says_nothing_and_leaves_nothing(pod, tmp_path):
     def told() -> None:
         os.kill(os.getpid(), signal.SIGTERM)

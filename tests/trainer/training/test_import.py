@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer, GPT2Config, GPT2Model
 
 from springtide_trainer import import_model
 from springtide_trainer.artifact import verify
@@ -263,6 +264,45 @@ def test_what_cannot_be_trained_is_refused_with_the_reason(
     assert str(published) in refused.value.failure.message
     assert said in refused.value.failure.message
     assert refused.value.failure.message.isprintable()
+
+
+def decoder(folder: Path, pad_token_id: int | None) -> Path:
+    """Write a decoder as its author would publish it."""
+    words = AutoTokenizer.from_pretrained(folder)
+    torch.manual_seed(4)
+    config = GPT2Config(
+        vocab_size=len(words), n_embd=32, n_layer=2, n_head=2, n_positions=32, bos_token_id=2
+    )
+    config.eos_token_id, config.pad_token_id = 3, pad_token_id
+    shutil.rmtree(folder)
+    GPT2Model(config).save_pretrained(folder)
+    words.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.survives(
+    "Model",
+    "a decoder whose pad_token_id is missing or not its tokenizer's",
+    "refused at import with both numbers and what to write",
+)
+@pytest.mark.parametrize("pad_token_id", [None, 4])
+def test_a_decoder_that_cannot_tell_padding_is_refused_at_import(
+    published, import_folder, pad_token_id
+):
+    with pytest.raises(Refused, match=f"pad_token_id is {pad_token_id}, .* pads with 0") as refused:
+        import_folder(decoder(published, pad_token_id))
+    assert refused.value.failure.reason == "MissingPadToken"
+    assert '"pad_token_id": 0' in refused.value.failure.message
+
+
+def test_a_decoder_that_knows_its_padding_scores_a_row_alike_beside_any_other(
+    published, import_folder
+):
+    made = import_folder(decoder(published, 0))
+    scorer = load(local_path(made.uri), made.digest)
+    texts = [("good", None), ("bad lamp for the red dress", None), ("a very fine shoe", None)]
+    for text, row in zip(texts, scorer.probabilities(texts), strict=True):
+        assert scorer.probabilities([text])[0] == pytest.approx(row, abs=1e-6)
 
 
 def test_more_tokens_than_the_model_reads_are_refused(published, import_folder):
