@@ -8,7 +8,18 @@ from pydantic import Field
 
 from springtide_api.data_spec import Data
 from springtide_api.gate_spec import Evaluation, Gate
-from springtide_api.schema import Decimal, Digest, Model, Name, Text, Time, Uri, Word, cel
+from springtide_api.schema import (
+    Decimal,
+    Digest,
+    Model,
+    Name,
+    ObjectName,
+    Text,
+    Time,
+    Uri,
+    Word,
+    cel,
+)
 from springtide_api.training_spec import Training
 from springtide_api.update_spec import InitialModel, ModelSpec, Storage
 from springtide_api.update_status import Conditions, Verdict
@@ -291,7 +302,7 @@ class EvaluationStatus(StageRun):
 class TemplateSeen(Model):
     """The pod template of a target without what we own in it."""
 
-    name: Word
+    name: ObjectName
     """Name of the Deployment."""
     digest: Digest
     """Digest of the rest of its template."""

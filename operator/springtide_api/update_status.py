@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from springtide_api.schema import Digest, Model, Text, Time, Word
+from springtide_api.schema import Digest, Model, ObjectName, Text, Time, Word
 
 Phase = Literal[
     "Idle",
@@ -171,7 +171,7 @@ class Progress(Model):
 class TargetStatus(Model):
     """One target as observed."""
 
-    name: Word
+    name: ObjectName
     """Name of the Deployment."""
     generation: int | None = None
     """Number of the generation in its template; none before the first roll."""

@@ -55,6 +55,14 @@ def test_every_value_is_bounded():
             assert "maxProperties" in node, path
 
 
+def test_a_status_holds_every_name_of_a_deployment_that_a_spec_may_hold():
+    bounds = {path: node for path, node in FIELDS if node["type"] == "string"}
+    asked = bounds["spec.rollout.targets[].targetRef.name"]["maxLength"]
+    assert asked == 253
+    assert bounds["status.targets[].name"]["maxLength"] == asked
+    assert bounds["status.rollout.templates[].name"]["maxLength"] == asked
+
+
 def test_every_field_is_described_in_whole_sentences():
     for path, node in FIELDS:
         if not path.endswith(("[]", "{}")):

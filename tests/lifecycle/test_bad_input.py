@@ -6,10 +6,11 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from lifecycle.declared import SPEC
 from lifecycle.world import World, with_generation_one
 
 from springtide_api.contract import Failure, Result
-from springtide_operator.lifecycle.observation import PodSeen
+from springtide_operator.lifecycle.observation import PodSeen, TargetSeen
 
 UNKNOWN = Failure(
     reason="UnknownLabel",
@@ -176,3 +177,26 @@ def test_a_look_is_told_the_rows_of_an_answer_that_was_not_taken_yet() -> None:
     world.step()
     second = next(run for name, run in world.runs.items() if run.request == "run@2")
     assert window.manifest.rsplit("/", 1)[1] in second.run.probe.named
+
+
+LONGEST = "d" * 253
+
+
+def test_a_status_holds_the_longest_name_of_a_deployment() -> None:
+    world = World(spec={**SPEC, "rollout": of_one_target(LONGEST)})
+    world.settle()
+    world.months = ["2025-01", "2025-02"]
+    world.turns(8)
+    assert [target.name for target in world.update.status.targets] == [LONGEST]
+    assert world.update.status.live
+
+
+def test_a_status_holds_the_longest_name_of_a_deployment_that_is_missing() -> None:
+    world = World(spec={**SPEC, "rollout": of_one_target(LONGEST)})
+    world.targets[LONGEST] = TargetSeen(target=world.targets[LONGEST].target)
+    world.settle()
+    assert LONGEST in world.update.status.progress.waiting_for
+
+
+def of_one_target(name: str) -> dict:
+    return {"targets": [{"targetRef": {"name": name}, "container": "server"}], "deadline": "10m"}

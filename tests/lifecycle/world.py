@@ -19,9 +19,11 @@ from lifecycle.answers import start_of as start_of
 from lifecycle.declared import SPEC
 
 from springtide_api.contract import Failure, Result
+from springtide_api.generation import GenerationStatus
 from springtide_api.names import FINALIZER, LABEL_UPDATE_UID
 from springtide_api.objects import IncrementalUpdate, Meta, ModelGeneration
 from springtide_api.update_spec import UpdateSpec
+from springtide_api.update_status import UpdateStatus
 from springtide_operator.lifecycle.decide import decide
 from springtide_operator.lifecycle.lineage import probed
 from springtide_operator.lifecycle.observation import (
@@ -50,7 +52,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from springtide_api.contract import RunFile
-    from springtide_api.generation import GenerationSpec, GenerationStatus
+    from springtide_api.generation import GenerationSpec
     from springtide_api.update_status import Condition
     from springtide_operator.lifecycle.plan import Action
 
@@ -245,6 +247,7 @@ class World:
         if self.update.status != seen.update.status:
             self._follow("update", "shop")
             raise Stale
+        UpdateStatus.model_validate(plan.status.plain())  # as the API server does
         self.update = self.update.model_copy(update={"status": plan.status})
         self._follow("update", "shop")
         self.check()
@@ -353,6 +356,7 @@ class World:
         if live is None or live.metadata.uid != known.metadata.uid:
             raise Stale
         if status not in (known.status, live.status):
+            GenerationStatus.model_validate(status.plain())  # as the API server does
             if live.status != known.status:
                 self._follow("generations", name)
                 raise Stale

@@ -189,6 +189,7 @@ def _too_few(
         changes |= {"verdict": "Rejected", "message": f"{short} (gate.onInconclusive is Reject)"}
     elif gate.on_inconclusive.type == "Hold":
         changes |= {"reason": "Held", "message": f"{short}; {_ways_out(generation)}"}
+    changes["message"] = str(changes["message"])[:1024]
     return _verdict(generation, generation.status.model_copy(update=changes))
 
 
