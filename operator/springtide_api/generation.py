@@ -21,7 +21,14 @@ from springtide_api.schema import (
     cel,
 )
 from springtide_api.training_spec import Training
-from springtide_api.update_spec import InitialModel, ModelSpec, Storage
+from springtide_api.update_spec import (
+    InitialModel,
+    ModelSpec,
+    Storage,
+    Target,
+    TargetEnv,
+    TargetRef,
+)
 from springtide_api.update_status import Conditions, Verdict
 
 
@@ -299,13 +306,22 @@ class EvaluationStatus(StageRun):
     """This generation's own scores on the newest unsuspected holdout: what live must hold."""
 
 
-class TemplateSeen(Model):
-    """The pod template of a target without what we own in it."""
+class RolloutTarget(Model):
+    """A target as it was when the rollout began: what a rollback needs, whatever the spec says."""
 
     name: ObjectName
     """Name of the Deployment."""
-    digest: Digest
-    """Digest of the rest of its template."""
+    container: Name
+    """Container that serves the model."""
+    env: TargetEnv = TargetEnv()
+    """Names of its environment variables."""
+    template: Digest | None = None
+    """Digest of its pod template without what the operator owns in it."""
+
+    def declared(self) -> Target:
+        """The same as a target of a spec."""
+        reference = TargetRef(name=self.name)
+        return Target(target_ref=reference, container=self.container, env=self.env)
 
 
 class RolloutStatus(Model):
@@ -317,8 +333,8 @@ class RolloutStatus(Model):
     """When it goes back if the pods are not available."""
     held_since: Time | None = None
     """A target is missing, paused, scaled to 0 or changed by somebody: the clock stands since."""
-    templates: Annotated[list[TemplateSeen], Field(max_length=4)] = []
-    """The targets as their owner had them when the roll began, or when a change was up."""
+    targets: Annotated[list[RolloutTarget], Field(max_length=4)] = []
+    """The targets as their owner had them when the rollout began, or when a change was complete."""
     promoted_at: Time | None = None
     """When all targets were available on it. The newest promotedAt is live."""
     abort_reason: Text = ""

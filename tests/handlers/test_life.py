@@ -33,8 +33,13 @@ async def test_from_new_data_to_a_served_judged_model(stage):
     assert status["lastRun"]["verdict"] == "Blessed"
     await stage.until(lambda status: status["phase"] == "Idle")
     events = (await stage.client.list_all(EVENT, stage.namespace)).items
-    said = [event["reason"] for event in events]
-    assert said.count("Promoted") == 2
+    promoted = [e["involvedObject"] for e in events if e["reason"] == "Promoted"]
+    assert sorted((each["kind"], each["name"]) for each in promoted) == [
+        ("IncrementalUpdate", "shop"),
+        ("IncrementalUpdate", "shop"),
+        ("ModelGeneration", "shop-g1"),
+        ("ModelGeneration", "shop-g2"),
+    ]
     assert (await stage.client.list_all(JOB, stage.namespace)).items == []
 
 

@@ -87,7 +87,7 @@ def test_a_template_that_is_changed_during_a_roll_holds_it(undone: bool) -> None
         world.turns(2)
         rollout = world.generation(2).status.rollout
         assert rollout.promoted_at
-        assert rollout.templates[0].digest == digest("another")
+        assert rollout.targets[0].template == digest("another")
     assert world.target.template == (digest("owner's") if undone else digest("another"))
     sync = next(c for c in world.update.status.conditions if c.type == "TargetsInSync")
     assert sync.status == "True"
@@ -273,7 +273,7 @@ def test_a_change_of_the_owner_before_the_late_apply_is_what_the_roll_begins_wit
     world.target = replace(world.target, template=digest("another"), available=0, updated=0)
     world.settle()
     assert world.target.number == 2
-    assert world.generation(2).status.rollout.templates[0].digest == digest("another")
+    assert world.generation(2).status.rollout.targets[0].template == digest("another")
     world.turns(2)
     assert world.generation(2).status.rollout.promoted_at
 
@@ -314,10 +314,10 @@ def test_a_rollout_whose_fields_are_removed_again_and_again_waits_and_is_not_to_
     "Deployments",
     "a Deployment is taken out of `rollout.targets` during a roll that goes back, and put back"
     " later",
-    "it is brought from the aborted generation to live, no `FieldConflict` is told, and the next"
-    " roll takes it along",
+    "it is rolled back with the others, no `FieldConflict` is told, and the next roll takes it"
+    " along",
 )
-def test_a_target_that_was_none_for_a_while_is_brought_from_what_we_put_there_to_live() -> None:
+def test_a_target_that_left_the_spec_during_a_rollout_is_rolled_back_with_the_others() -> None:
     world = two_targets_on_generation_one()
     rollout = world.spec["rollout"]
     world.months.append("2025-03")
@@ -328,20 +328,19 @@ def test_a_target_that_was_none_for_a_while_is_brought_from_what_we_put_there_to
     world.turns(6)
     world.pods_ready = True
     world.turns(2)
-    assert [t.number for t in world.targets.values()] == [1, 2]
+    assert [t.number for t in world.targets.values()] == [1, 1]
     assert world.generation(2).status.rollout.reverted_at
 
     told = len(world.events)
     world.edit(rollout=rollout)
     world.turns(1)
-    assert [t.number for t in world.targets.values()] == [1, 1]
     assert "FieldConflict" not in world.events[told:]
     world.months.append("2025-04")
     world.turns(6)
     assert [t.number for t in world.targets.values()] == [3, 3]
 
 
-def test_a_target_put_back_where_nothing_is_live_loses_what_we_put_there() -> None:
+def test_a_target_that_left_the_spec_where_nothing_is_live_loses_what_we_put_there() -> None:
     world = World(spec={**SPEC, **TWO_TARGETS})
     world.pods_ready = False
     world.settle()
@@ -351,9 +350,6 @@ def test_a_target_put_back_where_nothing_is_live_loses_what_we_put_there() -> No
         world.turn()
     world.edit(rollout={**rollout, "targets": rollout["targets"][:1]})
     world.turns(8)
-    assert [t.number for t in world.targets.values()] == [None, 1]
-    world.edit(rollout=rollout)
-    world.settle()
     assert [t.digest for t in world.targets.values()] == [None, None]
 
 
@@ -367,3 +363,33 @@ def test_what_somebody_else_set_to_an_older_digest_of_ours_stays() -> None:
     assert world.target.digest == first
     sync = next(c for c in world.update.status.conditions if c.type == "TargetsInSync")
     assert sync.reason == "FieldConflict"
+
+
+def test_a_target_that_left_the_spec_and_another_client_changed_is_left_alone() -> None:
+    world = two_targets_on_generation_one()
+    rollout = world.spec["rollout"]
+    world.months.append("2025-03")
+    world.pods_ready = False
+    while world.targets["reranker"].number != 2:
+        world.turn()
+    world.edit(rollout={**rollout, "targets": rollout["targets"][:1]})
+    world.targets["reranker"] = replace(world.targets["reranker"], foreign_manager="helm")
+    world.turns(6)
+    world.pods_ready = True
+    world.turns(2)
+    assert [t.number for t in world.targets.values()] == [1, 2]
+    assert world.generation(2).status.outcome == "RolledBack"
+
+
+def test_a_deleted_update_takes_back_a_target_that_left_the_spec_during_the_rollout() -> None:
+    world = two_targets_on_generation_one()
+    rollout = world.spec["rollout"]
+    world.months.append("2025-03")
+    world.pods_ready = False
+    while world.targets["reranker"].number != 2:
+        world.turn()
+    world.edit(rollout={**rollout, "targets": rollout["targets"][:1]})
+    world._meta(deletion_timestamp=world.now)
+    world.turns(3)
+    assert [t.number for t in world.targets.values()] == [1, 1]
+    assert world.update.metadata.finalizers == ()

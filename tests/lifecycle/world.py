@@ -25,7 +25,7 @@ from springtide_api.objects import IncrementalUpdate, Meta, ModelGeneration
 from springtide_api.update_spec import UpdateSpec
 from springtide_api.update_status import UpdateStatus
 from springtide_operator.lifecycle.decide import decide
-from springtide_operator.lifecycle.lineage import probed
+from springtide_operator.lifecycle.lineage import probed, rolling
 from springtide_operator.lifecycle.observation import (
     Defaults,
     JobSeen,
@@ -161,6 +161,13 @@ class World:
             generations=tuple(generations),
             jobs=tuple(jobs.values()),
             targets=tuple(view["targets"][name] for name in names),
+            left_targets=tuple(
+                view["targets"][each.name]
+                for g in generations
+                if rolling(g)
+                for each in g.status.rollout.targets
+                if each.name not in names
+            ),
             named_elsewhere=self.named_elsewhere,
             defaults=Defaults(self.image, "http://progress"),
             refusals=tuple(self.refusals.values()),

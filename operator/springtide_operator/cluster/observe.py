@@ -20,6 +20,7 @@ from springtide_operator.cluster.jobs_seen import (
 )
 from springtide_operator.cluster.kinds import DEPLOYMENT, GENERATION, JOB, POD, UPDATE
 from springtide_operator.cluster.targets_seen import owned_by, selector, target_seen
+from springtide_operator.lifecycle.lineage import rolling
 from springtide_operator.lifecycle.observation import Observation, Unreadable
 from springtide_operator.lifecycle.reads import replica_sets_count
 
@@ -86,6 +87,9 @@ class Sight:
         targets = await asyncio.gather(
             *(self._target(update, target, older=older) for target in update.spec.rollout.targets)
         )
+        left = await asyncio.gather(
+            *(self._target(update, each, older=older) for each in _left(update, generations))
+        )
         reports = {job.name: self.reported.of(namespace, job.name) for job in jobs}
         return Observation(
             update=update,
@@ -94,6 +98,7 @@ class Sight:
             targets=tuple(targets),
             named_elsewhere=await self._named_elsewhere(update, older=older),
             defaults=self.defaults,
+            left_targets=tuple(left),
             progress={job: report for job, report in reports.items() if report is not None},
             probes_running=self._probes_running(),
             namespace_terminating=namespace in self.terminating,
@@ -184,6 +189,13 @@ def _unreadable(raw: Raw, error: InvalidObject) -> Unreadable:
     except ValidationError:
         status = UpdateStatus()
     return Unreadable(Meta.model_validate(raw["metadata"]), status, tuple(map(str, error.problems)))
+
+
+def _left(update: IncrementalUpdate, generations: Iterable[ModelGeneration]) -> list[Target]:
+    """Targets of a rollout under way that the spec names no more."""
+    named = {target.target_ref.name for target in update.spec.rollout.targets}
+    begun = (each for g in generations if rolling(g) for each in g.status.rollout.targets)
+    return [each.declared() for each in begun if each.name not in named]
 
 
 def _recorded(generations: Iterable[ModelGeneration]) -> set[str]:

@@ -17,7 +17,7 @@ from springtide_operator.lifecycle.lineage import (
 )
 from springtide_operator.lifecycle.plan import Announcement, HoldFinalizer, Step
 from springtide_operator.lifecycle.refusals import refused_apply
-from springtide_operator.lifecycle.rollout import rolled_back, with_rollout
+from springtide_operator.lifecycle.rollout import left_behind, rolled_back, with_rollout
 from springtide_operator.lifecycle.targets import serve
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def _undo(seen: Observation, aborted: ModelGeneration, now: datetime) -> Step:
     """Take back what can be taken back; for the pods of live, their Deployment cares alone."""
     current, artifact = seen.lineage.live, aborted.status.artifact
     there = [target for target in seen.targets if target.uid and target.digest is not None]
+    there += left_behind(seen, aborted)
     left = not_carrying(current, there) if current else there
     carrying = [t for t in left if artifact and t.digest == artifact.served_digest]
     ours = [target for target in carrying if not target.foreign_manager]

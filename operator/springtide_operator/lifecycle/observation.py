@@ -210,6 +210,8 @@ class Observation:
     targets: tuple[TargetSeen, ...]
     """In the order of spec.rollout.targets."""
     defaults: Defaults
+    left_targets: tuple[TargetSeen, ...] = ()
+    """Targets of the rollout under way that the spec names no more."""
     named_elsewhere: frozenset[str] = frozenset()
     """Digests that Deployments still name which are targets no more, and were not let go."""
     progress: dict[str, ProgressSeen] = field(default_factory=dict)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from springtide_api.generation import TemplateSeen
+from springtide_api.generation import RolloutTarget
 from springtide_api.schema import duration
 from springtide_operator.lifecycle.availability import available, new_pods, not_carrying
 from springtide_operator.lifecycle.lineage import rolling, servable
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from springtide_api.generation import RolloutStatus
     from springtide_api.objects import ModelGeneration
-    from springtide_operator.lifecycle.observation import Observation
+    from springtide_operator.lifecycle.observation import Observation, TargetSeen
 
 CHECK = timedelta(seconds=30)
 
@@ -93,7 +93,7 @@ def _late_to_begin(seen: Observation, generation: ModelGeneration, now: datetime
 
 def _begun(seen: Observation, now: datetime) -> dict[str, object]:
     patience = duration(seen.update.spec.rollout.deadline)
-    return {"step_started_at": now, "deadline": now + patience, "templates": _templates(seen)}
+    return {"step_started_at": now, "deadline": now + patience, "targets": _as_begun(seen)}
 
 
 def _retire(generation: ModelGeneration, why: str, now: datetime) -> Step:
@@ -161,11 +161,15 @@ def _late(
     return Step(actions=(with_rollout(generation, {"abort_reason": reason}),), events=(event,))
 
 
-def _templates(seen: Observation) -> list[TemplateSeen]:
+def _as_begun(seen: Observation) -> list[RolloutTarget]:
     return [
-        TemplateSeen(name=target.target.target_ref.name, digest=target.template)
+        RolloutTarget(
+            name=target.target.target_ref.name,
+            container=target.target.container,
+            env=target.target.env,
+            template=target.template,
+        )
         for target in seen.targets
-        if target.template
     ]
 
 
@@ -184,18 +188,19 @@ def go_back(seen: Observation, generation: ModelGeneration, now: datetime) -> St
     """Return every target to live, or withdraw our fields where there never was one."""
     current = seen.lineage.live
     present = [target for target in seen.targets if target.uid]
+    left = left_behind(seen, generation)
     behind = (
         not_carrying(current, present)
         if current
         else tuple(target for target in present if target.digest is not None)
     )
-    if behind:
+    if behind or left:
         foreign = conflict(seen)
         if foreign:
             return Step(waiting=foreign, wake_after=CHECK)
         if current:
-            return apply(seen, current, behind, now)
-        return Step(actions=tuple(serve(seen, current, target) for target in behind))
+            return apply(seen, current, (*behind, *left), now)
+        return Step(actions=tuple(serve(seen, current, target) for target in (*behind, *left)))
     if current and not all(available(target) for target in present) and not idle(seen):
         waiting = Waiting(
             "RollingBack", generation.status.rollout.abort_reason, "Roll", "rolling back"
@@ -204,6 +209,20 @@ def go_back(seen: Observation, generation: ModelGeneration, now: datetime) -> St
     return Step(
         actions=(with_rollout(generation, {"reverted_at": now}),),
         events=(rolled_back(generation, current),),
+    )
+
+
+def left_behind(seen: Observation, generation: ModelGeneration) -> tuple[TargetSeen, ...]:
+    """Targets that left the spec during the rollout and still carry what is rolled back."""
+    artifact, name = generation.status.artifact, seen.update.metadata.name
+    return tuple(
+        t
+        for t in seen.left_targets
+        if t.uid
+        and artifact
+        and t.digest == artifact.served_digest
+        and t.claimed_by == name
+        and not t.foreign_manager
     )
 
 
@@ -225,9 +244,9 @@ def _clock(
     if why:
         return Step(actions=(with_rollout(generation, {"held_since": now}),), waiting=why)
     up = all(available(target) for target in seen.targets)
-    templates = _templates(seen) if up else rollout.templates
-    if rollout.held_since is None and rollout.templates == templates:
+    targets = _as_begun(seen) if up else rollout.targets
+    if rollout.held_since is None and rollout.targets == targets:
         return None
     held = now - (rollout.held_since or now)
     goes_on = {"held_since": None, "deadline": (rollout.deadline or now) + held}
-    return Step(actions=(with_rollout(generation, {**goes_on, "templates": templates}),))
+    return Step(actions=(with_rollout(generation, {**goes_on, "targets": targets}),))

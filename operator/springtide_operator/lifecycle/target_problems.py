@@ -167,7 +167,8 @@ def _changed(seen: Observation) -> Waiting | None:
     generation = seen.lineage.candidate
     if generation is None or not rolling(generation) or generation.status.rollout.abort_reason:
         return None
-    began = {each.name: each.digest for each in generation.status.rollout.templates}
+    rollout = generation.status.rollout
+    began = {each.name: each.template for each in rollout.targets if each.template}
     for target in seen.targets:
         name = target.target.target_ref.name
         if target.template == began.get(name, target.template) or available(target):
