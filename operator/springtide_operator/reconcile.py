@@ -145,7 +145,7 @@ class Reconciler:
         try:
             # Said before and after: what is about to be written would not be said again after a
             # crash, and what is about to be made cannot be spoken of before. Events are said once.
-            await self._say(update, plan)
+            await self._say(update, plan, done=False)
             for action in plan.actions:
                 log.info("acting", action=type(action).__name__, detail=_brief(action))
                 try:
@@ -153,7 +153,7 @@ class Reconciler:
                 except Refused as error:
                     self._remember(key, update, action, error)
                     return False
-            await self._say(update, plan)
+            await self._say(update, plan, done=True)
             return True
         finally:
             self.sight.probes_starting -= probes
@@ -175,13 +175,13 @@ class Reconciler:
         known = self._refusals.setdefault(key, _Refusals(update.generation))
         known.by_subject[name] = made
 
-    async def _say(self, update: Meta, plan: Plan) -> None:
+    async def _say(self, update: Meta, plan: Plan, *, done: bool) -> None:
         """Post the plan's Events; where none may be posted, work goes on without them."""
         for said in plan.events:
             if update.namespace in self.sight.terminating:
                 return
             try:
-                await self.hands.say(update, said)
+                await self.hands.say(update, said, done=done)
             except errors.Terminating:
                 self.sight.terminating.add(update.namespace)
             except errors.Forbidden as error:

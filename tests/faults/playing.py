@@ -198,13 +198,17 @@ class Scene(StandIns):
 
     async def declare(self, name="shop", deployment="ranker", **changes):
         """Create a Deployment and an update that looks for data only when it is asked to."""
-        labels = {"app": deployment}
-        metadata = {"namespace": self.namespace, "name": deployment}
+        await self.declare_deployment(deployment)
+        await self.declare_update(name, deployment, **changes)
+
+    async def declare_deployment(self, name):
+        """Create a Deployment that nothing has claimed yet."""
+        labels = {"app": name}
+        metadata = {"namespace": self.namespace, "name": name}
         container = {"name": "server", "image": "server"}
         template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
         spec = {"replicas": 2, "selector": {"matchLabels": labels}, "template": template}
         await self.client.create(DEPLOYMENT, {"metadata": metadata, "spec": spec})
-        await self.declare_update(name, deployment, **changes)
 
     async def declare_update(self, name="shop", deployment="ranker", **changes):
         """Create an update alone."""
