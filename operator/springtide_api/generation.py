@@ -29,7 +29,7 @@ from springtide_api.update_spec import (
     TargetEnv,
     TargetRef,
 )
-from springtide_api.update_status import Conditions, Verdict
+from springtide_api.update_status import Conditions
 
 
 class UpdateRef(Model):
@@ -156,7 +156,7 @@ class Artifact(Model):
     """Digest of weights, tokenizer and preprocessing."""
     served_digest: Digest
     """Digest of the form that is served."""
-    format: Literal["safetensors"] = "safetensors"
+    format: Word = "safetensors"
     """Format of the weights."""
     bytes: int = 0
     """Size."""
@@ -241,8 +241,9 @@ class HoldoutLook(Model):
     """Rows of the positive (with many labels: the rarest) label among them."""
     looks: int = 0
     """Looks at it by which a Required rule was judged, and that were not suspect."""
-    outcome: Literal["", "Decided", "Inconclusive", "Suspect", "TooFew"] = ""
-    """Empty: not judged yet. Suspect and TooFew spend no look."""
+    outcome: Word = ""
+    """Decided, Inconclusive, Suspect or TooFew. Empty: not judged yet. Suspect and TooFew spend no
+    look."""
 
 
 class RuleResult(Model):
@@ -270,10 +271,10 @@ class RuleResult(Model):
     """Entities that were scored."""
     positives: int = 0
     """Rows of the positive (with many labels: the rarest) label that were scored."""
-    severity: Literal["Required", "Warn"] = "Required"
-    """Whether the rule decides or only reports."""
-    verdict: Literal["Pass", "Reject", "Inconclusive"]
-    """What this rule says."""
+    severity: Word = "Required"
+    """Whether the rule decides (Required) or only reports (Warn)."""
+    verdict: Word
+    """What this rule says: Pass, Reject or Inconclusive."""
     message: Text = ""
     """The same in a sentence."""
 
@@ -348,8 +349,10 @@ class GenerationStatus(Model):
 
     phase: Word = "Pending"
     """One word for people, derived; never an input."""
-    verdict: Verdict = "Pending"
-    """What the gate said."""
+    verdict: Word = "Pending"
+    """What the gate said: Pending, Imported, Blessed, Bootstrapped, Rejected, Inconclusive or
+    Failed. An operator that does not know the word of a later version leaves the generation
+    alone."""
     reason: Word = ""
     """Why, in one word."""
     message: Text = ""

@@ -13,29 +13,6 @@ from pydantic import Field
 
 from springtide_api.schema import Digest, Model, ObjectName, Text, Time, Word
 
-Phase = Literal[
-    "Idle",
-    "Probing",
-    "Queued",
-    "Training",
-    "Evaluating",
-    "RollingOut",
-    "RollingBack",
-    "Suspended",
-    "Held",
-    "Invalid",
-]
-
-Verdict = Literal[
-    "Pending",
-    "Imported",
-    "Blessed",
-    "Bootstrapped",
-    "Rejected",
-    "Inconclusive",
-    "Failed",
-]
-
 
 class Condition(Model):
     """One aspect of the state; positive polarity."""
@@ -110,7 +87,7 @@ class LastRun(Model):
     """Name of its ModelGeneration."""
     trigger: Word = ""
     """What started it: Schedule, OnData or Request."""
-    verdict: Verdict = "Pending"
+    verdict: Word = "Pending"
     """What the gate said."""
     outcome: Word = ""
     """What became of the generation: Live, Superseded, RolledBack, Rejected, Inconclusive, Failed
@@ -132,8 +109,8 @@ class LastRequest(Model):
     """Token of the request."""
     verb: Word
     """Verb of the request."""
-    result: Literal["Accepted", "Refused", "Recorded"]
-    """Recorded: found on an update without history, not run."""
+    result: Word
+    """Accepted, Refused or Recorded: found on an update without history, not run."""
     message: Text = ""
     """What was done, or why not."""
 
@@ -209,7 +186,7 @@ class HistoryEntry(Model):
 
     number: int
     """Number of the generation."""
-    verdict: Verdict
+    verdict: Word
     """What the gate said."""
     outcome: Word = ""
     """What became of the generation; empty while that is open."""
@@ -226,8 +203,9 @@ class UpdateStatus(Model):
 
     observed_generation: int = 0
     """metadata.generation of the spec that this status speaks of."""
-    phase: Phase = "Idle"
-    """One word for people, derived from the facts; never an input."""
+    phase: Word = "Idle"
+    """One word for people, derived from the facts; never an input: Idle, Probing, Queued, Training,
+    Evaluating, RollingOut, RollingBack, Suspended, Held or Invalid."""
     conditions: Conditions = []
     """Ready, Serving, DataReady, LastCandidateAccepted, TargetsInSync, ActionRequired (True exactly
     while a person must act, with what to do); Stalled only while True."""

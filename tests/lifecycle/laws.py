@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from lifecycle.world import start_of
 
+from springtide_api import words
 from springtide_api.schema import duration
 from springtide_operator.lifecycle.plan import (
     CreateGeneration,
@@ -57,6 +58,15 @@ def under_way(g: ModelGeneration) -> bool:
     return not (status.artifact and status.artifact.head == "Seeded")
 
 
+def of_another_version(g: ModelGeneration) -> bool:
+    """Whether something may still happen to it, by an operator that knows its words."""
+    return under_way(g) and not (
+        g.status.verdict in words.VERDICTS
+        and g.status.outcome in words.OUTCOMES
+        and g.status.phase in words.GENERATION_PHASES
+    )
+
+
 def held(g: ModelGeneration) -> bool:
     """Whether it waits for a person."""
     evaluation, status = g.status.evaluation, g.status
@@ -96,6 +106,7 @@ class Laws:
     def of_action(self, seen: Observation, action: Action) -> None:
         match action:
             case CreateGeneration(name, spec) if name not in self.world.generations:
+                assert self.world.late or not [g for g in self.ours() if of_another_version(g)]
                 if spec.origin == "Trained":
                     self.one_run_at_a_time()
                     self.a_window_begins_at_the_cursor(seen, spec)

@@ -21,6 +21,7 @@ from lifecycle.laws import Laws
 from lifecycle.world import MONTHS, World, digest
 
 from springtide_api.update_status import Cursor, UpdateStatus
+from springtide_operator.lifecycle.lineage import unknown_word
 from springtide_operator.lifecycle.observation import TargetSeen
 
 SCORES = st.sampled_from(
@@ -289,6 +290,30 @@ class Life(RuleBasedStateMachine):
 
     def made_before(self) -> list[str]:
         return [g.metadata.name for g in self.laws.ours() if g.spec.origin == "Trained"]
+
+    @precondition(lambda self: self.world.generations)
+    @rule(data=st.data(), field=st.sampled_from(["verdict", "outcome", "phase"]))
+    def a_newer_operator_writes_a_word_and_is_rolled_back(
+        self, data: st.DataObject, field: str
+    ) -> None:
+        """The word stays for a while: nothing is done to that generation, nothing begins."""
+        name = data.draw(st.sampled_from(sorted(self.world.generations)))
+        generation = self.world.generations[name]
+        if unknown_word(generation):
+            return
+        self.become(name, **{field: "Shadowed"})
+        changed = self.world.generations[name]
+        self.world.settle()
+        self.world.turns(2)
+        there = self.world.generations.get(name)
+        assert there is None or there.status == changed.status
+        self.become(name, **{field: getattr(generation.status, field)})
+
+    def become(self, name: str, **words: str) -> None:
+        self.world.become(name, **words)
+        if name in self.world.generations:
+            made = self.world.generations[name]
+            self.laws.known[made.metadata.uid] = made
 
     @rule()
     def a_stranger_writes_what_is_derived_into_a_status(self) -> None:

@@ -18,6 +18,7 @@ from lifecycle.answers import end_of as end_of
 from lifecycle.answers import start_of as start_of
 from lifecycle.declared import SPEC
 
+from springtide_api import words
 from springtide_api.contract import Failure, Result
 from springtide_api.generation import GenerationStatus
 from springtide_api.names import FINALIZER, LABEL_UPDATE_UID
@@ -364,6 +365,9 @@ class World:
             raise Stale
         if status not in (known.status, live.status):
             GenerationStatus.model_validate(status.plain())  # as the API server does
+            assert status.verdict in words.VERDICTS
+            assert status.phase in words.GENERATION_PHASES
+            assert status.outcome in words.OUTCOMES
             if live.status != known.status:
                 self._follow("generations", name)
                 raise Stale
@@ -441,6 +445,12 @@ class World:
         self.targets[name] = TargetSeen(
             target=target, uid=self._uid(), has_container=True, wanted=2, settled=True
         )
+
+    def become(self, name: str, **words: str) -> None:
+        """Let another version of the operator write words into a generation's status."""
+        if known := self.generations.get(name):
+            status = known.status.model_copy(update=words)
+            self.generations[name] = known.model_copy(update={"status": status})
 
     def lose(self, name: str) -> None:
         """Delete a generation by hand; one that was never served may give its number away."""

@@ -9,9 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from springtide_api.names import LABEL_UPDATE_UID
-from springtide_operator.lifecycle.lineage import (
-    ORPHANED,
-)
+from springtide_operator.lifecycle.lineage import ORPHANED, unknown_word
 from springtide_operator.lifecycle.plan import (
     AdoptGeneration,
     Announcement,
@@ -39,6 +37,9 @@ def adopt(seen: Observation, now: datetime) -> Step | None:
     actions: list[Action] = []
     for generation in strangers:
         name, status = generation.metadata.name, generation.status
+        if unknown_word(generation):
+            actions.append(AdoptGeneration(name, owned))
+            continue
         unjudged = status.verdict == "Pending" and not (
             generation.spec.origin == "Imported" and status.artifact
         )

@@ -26,6 +26,7 @@ from springtide_operator.lifecycle.summary import announcements, summarise, unre
 from springtide_operator.lifecycle.targets import restore
 from springtide_operator.lifecycle.training import train
 from springtide_operator.lifecycle.trigger import look
+from springtide_operator.lifecycle.unknown import leave_alone, leave_rollout_alone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,11 +41,13 @@ STAGES: tuple[Callable[[Observation, datetime], Step | None], ...] = (
     answer,
     retire,
     tidy,  # a result is in status by now
+    leave_rollout_alone,
     hold_on,  # before the first apply of a roll, and after its end
     roll_out,
     restore,
     evaluate,
     train,
+    leave_alone,
     check,  # from here on something new would begin
     import_initial,
     take,

@@ -11,6 +11,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from springtide_api import words
 from springtide_api.names import generation_name
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ class Lineage:
     """Generations that were promoted, the newest promotion first."""
     initial: ModelGeneration | None
     """Generation 0; where its import failed and was tried again, the newest."""
+    unknown: ModelGeneration | None
+    """A generation that is not finished and holds a word of another version: nothing begins beside
+    it."""
     candidate: ModelGeneration | None
     """The one generation under way. There are never two: the lowest unfinished number is it."""
     cursor: datetime | None
@@ -83,13 +87,15 @@ def derive(seen: Observation) -> Lineage:
         sorted((g for g in generations if _promoted(g)), key=_promotion, reverse=True)
     )
     live = went_live[0] if went_live else None
-    under_way = next((g for g in generations if not finished(g)), None)
+    unfinished = [g for g in generations if not finished(g)]
+    under_way = next((g for g in unfinished if not unknown_word(g)), None)
     shared = _shared_rejection(generations, status)
     number = _next_number(seen)
     initial = seen.update.spec.model.initial
     return Lineage(
         promoted=went_live,
         initial=_initial(generations),
+        unknown=next((g for g in unfinished if unknown_word(g)), None),
         candidate=under_way,
         cursor=live.status.trained_through if live else initial.trained_through,
         lifted=_lifted(live, status.cursor),
@@ -154,6 +160,20 @@ def finished(generation: ModelGeneration) -> bool:
     if generation.spec.origin == "Imported" and status.artifact:
         return status.artifact.head == "Seeded"
     return status.verdict in {"Rejected", "Failed"}
+
+
+def unknown_word(generation: ModelGeneration) -> str:
+    """The field and the word of a generation's status that this version does not know, if any."""
+    status = generation.status
+    evaluation = status.evaluation
+    holdouts = evaluation.holdouts if evaluation else []
+    known = [
+        ("verdict", status.verdict, words.VERDICTS),
+        ("outcome", status.outcome, words.OUTCOMES),
+        ("phase", status.phase, words.GENERATION_PHASES),
+        *(("holdout's outcome", each.outcome, words.HOLDOUT_OUTCOMES) for each in holdouts),
+    ]
+    return next((f"{field} {word!r}" for field, word, there in known if word not in there), "")
 
 
 def rolling(generation: ModelGeneration) -> bool:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Literal
 from springtide_api.names import LABEL_UPDATE_UID
 from springtide_api.update_status import Condition
 from springtide_operator.lifecycle.evaluation import waits
-from springtide_operator.lifecycle.lineage import servable
-from springtide_operator.lifecycle.plan import WriteGeneration
+from springtide_operator.lifecycle.lineage import servable, unknown_word
+from springtide_operator.lifecycle.plan import DeleteGeneration, WriteGeneration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,16 +38,18 @@ def described(
     Args:
         before: what was seen.
         after: the same with the step's own status writes.
-        actions: of the step.
+        actions: of the step. Those on a generation whose words are of another version are left out.
         now: the moment.
     """
     words = {g.metadata.name: _worded(after, g, now) for g in after.generations}
     written = {a.name for a in actions if isinstance(a, WriteGeneration)}
+    foreign = {g.metadata.name for g in before.generations if unknown_word(g)}
     own = tuple(
         WriteGeneration(a.name, words[a.name])
         if isinstance(a, WriteGeneration) and a.name in words
         else a
         for a in actions
+        if not (isinstance(a, WriteGeneration | DeleteGeneration) and a.name in foreign)
     )
     meta = before.update.metadata
     if meta.deletion_timestamp is not None or before.namespace_terminating:
@@ -55,7 +57,7 @@ def described(
     stale = (
         WriteGeneration(g.metadata.name, words[g.metadata.name])
         for g in before.generations
-        if g.metadata.name not in written
+        if g.metadata.name not in written | foreign
         and g.metadata.labels.get(LABEL_UPDATE_UID) == meta.uid
         and words[g.metadata.name] != g.status
         and g.status.phase != "Pending"

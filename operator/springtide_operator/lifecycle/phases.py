@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from springtide_operator.lifecycle.evaluation import held, waits
 from springtide_operator.lifecycle.lineage import (
@@ -14,9 +14,22 @@ from springtide_operator.lifecycle.references import invalid
 
 if TYPE_CHECKING:
     from springtide_api.objects import ModelGeneration
-    from springtide_api.update_status import Phase
     from springtide_operator.lifecycle.observation import Observation
     from springtide_operator.lifecycle.plan import Waiting
+
+
+Phase = Literal[
+    "Idle",
+    "Probing",
+    "Queued",
+    "Training",
+    "Evaluating",
+    "RollingOut",
+    "RollingBack",
+    "Suspended",
+    "Held",
+    "Invalid",
+]
 
 
 def phase(seen: Observation, waiting: Waiting | None) -> Phase:

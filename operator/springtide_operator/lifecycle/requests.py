@@ -17,6 +17,7 @@ from springtide_operator.lifecycle.initial import failed_import
 from springtide_operator.lifecycle.lineage import (
     BY_REQUEST,
     rolling,
+    unknown_word,
 )
 from springtide_operator.lifecycle.plan import Announcement, Step, WriteGeneration
 from springtide_operator.lifecycle.trigger import probe_now
@@ -188,6 +189,8 @@ def _unquarantine(seen: Observation, now: datetime) -> Answer:
 
 def _busy(seen: Observation) -> str:
     """Why no other run can start now."""
+    if unknown := seen.lineage.unknown:
+        return f"{unknown.metadata.name} has {unknown_word(unknown)}, a word of another version"
     under_way = seen.lineage.candidate
     if under_way is None or waits(under_way):
         return ""

@@ -15,6 +15,7 @@ from springtide_operator.lifecycle.lineage import (
     named_rows,
     rolling,
     trainer_image,
+    unknown_word,
 )
 from springtide_operator.lifecycle.plan import (
     Announcement,
@@ -86,8 +87,13 @@ def _done_with(seen: Observation, job: JobSeen, now: datetime) -> bool:
     generation = next((g for g in seen.generations if g.spec.number == job.number), None)
     if job.stage == "collect" and generation is not None:
         return job.failed and now >= (job.finished or now) + COLLECT_AGAIN
-    if generation is None:
-        return True
+    return generation is None or _recorded(generation, job)
+
+
+def _recorded(generation: ModelGeneration, job: JobSeen) -> bool:
+    """Whether what a Job of this generation did is in its status, or counts no more."""
+    if unknown_word(generation):
+        return False
     if finished(generation) or generation.status.verdict in {"Rejected", "Failed"}:
         return True
     record = generation.status.evaluation if job.stage == "evaluate" else generation.status.training
@@ -136,7 +142,7 @@ def _superfluous(seen: Observation, now: datetime) -> ModelGeneration | None:
         digest = generation.status.artifact and generation.status.artifact.served_digest
         if generation.spec.number == highest or generation.metadata.name in kept:
             continue
-        if digest and digest in served:
+        if (digest and digest in served) or unknown_word(generation):
             continue
         return generation
     return None

@@ -1,0 +1,34 @@
+"""A generation with words of another version is left alone, and nothing begins beside it.
+
+Such as those that a newer operator wrote before its installation was rolled back.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from springtide_operator.lifecycle.lineage import rolling, unknown_word
+from springtide_operator.lifecycle.plan import Step, Waiting
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from springtide_operator.lifecycle.observation import Observation
+
+
+def leave_rollout_alone(seen: Observation, now: datetime) -> Step | None:
+    """Touch no target while another version rolls a generation out."""
+    generation = seen.lineage.unknown
+    return leave_alone(seen, now) if generation and rolling(generation) else None
+
+
+def leave_alone(seen: Observation, now: datetime) -> Step | None:
+    """Begin nothing beside a generation of another version."""
+    generation = seen.lineage.unknown
+    if generation is None:
+        return None
+    message = (
+        f"{generation.metadata.name} has {unknown_word(generation)}, which this version of the "
+        "operator does not know; install the version that wrote it, or delete the generation"
+    )
+    return Step(waiting=Waiting("UnknownWord", message, held=True))

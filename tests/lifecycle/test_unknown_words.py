@@ -1,0 +1,120 @@
+"""Words of a later version: their generation is left alone, and nothing begins beside it."""
+
+from __future__ import annotations
+
+import pytest
+from lifecycle.world import World, with_generation_one
+
+from springtide_api.crd import GENERATION, UPDATE
+from springtide_api.openapi import nodes
+from springtide_operator.lifecycle.plan import Serve
+
+WORDS = ["verdict", "outcome", "phase"]
+
+
+def trained() -> World:
+    """A world whose second generation is trained and not judged yet."""
+    world = with_generation_one()
+    world.months.append("2025-03")
+    while not any(job.stage == "evaluate" for job in world.jobs.values()):
+        world.turn()
+    return world
+
+
+def waiting_for(world: World) -> str:
+    return world.update.status.progress.waiting_for
+
+
+def action_required(world: World) -> str:
+    (found,) = (c for c in world.update.status.conditions if c.type == "ActionRequired")
+    return found.reason if found.status == "True" else ""
+
+
+@pytest.mark.survives(
+    "Operator",
+    "an older version finds a verdict, outcome or phase that a newer one wrote",
+    "that generation is left alone, nothing begins beside it, what is live stays; the update says "
+    "so and is not called Invalid",
+)
+@pytest.mark.parametrize("field", WORDS)
+def test_a_generation_with_a_word_of_a_later_version_is_left_alone(field: str) -> None:
+    world = trained()
+    world.become("shop-g2", **{field: "Shadowed"})
+    left = world.generation(2)
+    world.months.append("2025-04")
+    world.turns(6)
+    assert world.generation(2) == left
+    assert "shop-g3" not in world.generations
+    assert world.update.status.live.number == 1
+    assert world.update.status.phase != "Invalid"
+    assert f"shop-g2 has {field} 'Shadowed'" in waiting_for(world)
+    assert action_required(world) == "UnknownWord"
+
+
+def test_its_job_is_left_alone_too() -> None:
+    world = trained()
+    world.become("shop-g2", verdict="Shadowed")
+    (name,) = (name for name, job in world.jobs.items() if job.stage == "evaluate")
+    world.turns(4)
+    assert name in world.jobs
+
+
+@pytest.mark.parametrize("verb", ["run", "retry", "reject"])
+def test_a_request_beside_it_is_refused(verb: str) -> None:
+    world = trained()
+    world.become("shop-g2", verdict="Shadowed")
+    world.settle()
+    world.ask(f"{verb}@1")
+    world.settle()
+    assert world.update.status.last_request.result == "Refused"
+    assert "shop-g3" not in world.generations
+
+
+def test_the_newer_version_goes_on_where_it_was() -> None:
+    world = trained()
+    world.become("shop-g2", verdict="Shadowed")
+    world.turns(3)
+    world.become("shop-g2", verdict="Pending")
+    world.turns(6)
+    assert world.generation(2).status.rollout.promoted_at
+
+
+def test_targets_stay_as_they_are_while_another_version_rolls_it_out() -> None:
+    world = with_generation_one()
+    world.months.append("2025-03")
+    world.pods_ready = False
+    while not any(g.status.phase == "RollingOut" for g in world.generations.values()):
+        world.turn(1)
+    world.become("shop-g2", phase="Canary")
+    carried = world.target.digest
+    for _ in range(4):
+        plan = world.turn(20)
+        assert not [action for action in plan.actions if isinstance(action, Serve)]
+    assert world.target.digest == carried
+    assert not world.generation(2).status.rollout.abort_reason
+
+
+def test_a_live_generation_with_an_unknown_word_stays_live_and_runs_go_on() -> None:
+    world = with_generation_one()
+    world.become("shop-g1", phase="Baking")
+    world.months.append("2025-03")
+    world.turns(8)
+    assert world.update.status.live.number == 2
+    assert world.generation(1).status.phase == "Baking"
+
+
+def test_an_unknown_word_is_adopted_without_a_change_of_its_status() -> None:
+    world = trained()
+    world.become("shop-g2", verdict="Shadowed")
+    left = world.generation(2).status
+    world.recreate()
+    world.turns(3)
+    assert world.generation(2).status == left
+    assert "shop-g3" not in world.generations
+
+
+@pytest.mark.parametrize("kind", [UPDATE, GENERATION], ids=["update", "generation"])
+def test_words_in_a_status_are_open_strings_in_the_schema(kind) -> None:
+    status = kind.schema()["properties"]["status"]
+    closed = {path for path, node in nodes(status) if "enum" in node}
+    assert closed <= {"conditions[].status", "artifact.head"}
