@@ -2,7 +2,7 @@
 
 import pytest
 
-from springtide_operator.cluster.events import LONGEST, Events, one_line
+from springtide_operator.cluster.events import LONGEST, REMEMBERED_SECONDS, Events, one_line
 from springtide_operator.cluster.kinds import EVENT, Kind
 
 pytestmark = pytest.mark.apiserver
@@ -22,6 +22,30 @@ async def test_a_replay_makes_no_second_event(client, namespace):
         "g1: auc 0.5 < 0.6",
         "g2: auc 0.4 < 0.6",
     ]
+
+
+@pytest.mark.survives(
+    "API server",
+    "an Event expired, and what it says happens again",
+    "posted again; while it is there, not",
+)
+async def test_an_event_that_expired_is_posted_again_when_it_happens_again(client, namespace):
+    about = await client.create(CONFIG, {"metadata": {"namespace": namespace, "name": "a"}})
+    now = 0.0
+    events = Events(client, "springtide", monotonic=lambda: now)
+
+    async def said():
+        await events.say(CONFIG, about, "Failed", "no space is left", type_="Warning")
+        return (await client.list_all(EVENT, namespace)).items
+
+    (first,) = await said()
+    now += REMEMBERED_SECONDS + 1
+    assert [each["metadata"]["uid"] for each in await said()] == [first["metadata"]["uid"]]
+    metadata = first["metadata"]  # the API server deletes it after an hour
+    await client.delete(EVENT, namespace, metadata["name"], uid=metadata["uid"])
+    now += REMEMBERED_SECONDS + 1
+    (again,) = await said()
+    assert again["metadata"]["uid"] != metadata["uid"]
 
 
 async def test_a_message_of_any_bytes_is_posted(client, namespace):

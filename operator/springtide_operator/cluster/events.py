@@ -1,36 +1,56 @@
-"""Own Events: said once. A replay, a restart or a second operator makes no second one."""
+"""Own Events: said once. A replay, a restart or a second operator makes no second one.
+
+The API server drops an Event after a while (1 h by default): what happens again later is posted
+again.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections import OrderedDict
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from cachetools import TTLCache
 
 from springtide_api import schema
 from springtide_operator.cluster import errors
 from springtide_operator.cluster.kinds import EVENT, Kind, Raw
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from springtide_operator.cluster.client import Client
 
 LONGEST = 1024
 """Bytes of an Event's message that the API server takes."""
 
 REMEMBERED = 4096
+REMEMBERED_SECONDS = 600.0
+"""Much shorter than an Event lives: where it is still there, the name is taken."""
 
 
 @dataclass
 class Events:
-    """Posts Events under names that follow from what they say."""
+    """Posts Events under names that follow from what they say.
+
+    Args:
+        client: posts them.
+        reporter: the component.
+        monotonic: seconds of a clock.
+    """
 
     client: Client
     reporter: str
-    _said: OrderedDict[str, None] = field(default_factory=OrderedDict)
+    monotonic: Callable[[], float] = time.monotonic
+    _posted: TTLCache[str, None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._posted = TTLCache(REMEMBERED, REMEMBERED_SECONDS, timer=self.monotonic)
 
     async def say(self, kind: Kind, about: Raw, reason: str, message: str, *, type_: str) -> None:
-        """Post one Event about an object, unless it has been posted.
+        """Post one Event about an object, unless it is there.
 
         Args:
             kind: of the object.
@@ -42,7 +62,7 @@ class Events:
         metadata = about["metadata"]
         text = one_line(message)
         name = event_name(metadata["name"], metadata["uid"], reason, text)
-        if name in self._said:
+        if name in self._posted:
             return
         namespace = metadata["namespace"]
         now = self.client.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -66,9 +86,7 @@ class Events:
         }
         with contextlib.suppress(errors.AlreadyExists):
             await self.client.create(EVENT, body)
-        self._said[name] = None
-        if len(self._said) > REMEMBERED:
-            self._said.popitem(last=False)
+        self._posted[name] = None
 
 
 def event_name(about: str, uid: str, reason: str, text: str) -> str:
