@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,8 @@ SIZE = 8 << 20
 PAGE = 4096
 TIMES = 12
 """So many times is the disk full, if what a stage writes has as many pages."""
+PATIENCE = 60.0
+"""Seconds for a removed file to be closed."""
 
 
 def main(run: RunFile, disk: Path) -> None:
@@ -61,10 +64,22 @@ def main(run: RunFile, disk: Path) -> None:
 @contextmanager
 def ballast(disk: Path, free: int) -> Iterator[None]:
     """Leave so many bytes of the disk free, and all of them at the end."""
+    wait_until_empty(disk)
     with (disk / "ballast").open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, SIZE - free)
     yield
     (disk / "ballast").unlink()
+
+
+def wait_until_empty(disk: Path) -> None:
+    """Wait for the last removed file to be closed; until then its pages count as used.
+
+    A thread of pyarrow may close a Parquet file after `read_table` has returned its rows.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while used(disk):
+        assert time.monotonic() < deadline, f"{used(disk)} bytes of removed files are still used"
+        time.sleep(0.01)
 
 
 def used(disk: Path) -> int:
