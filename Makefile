@@ -5,6 +5,9 @@ PYTHON ?= python3
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/springtide
 BIN := $(CACHE)/venv/bin
 CLUSTER := $(PYTHON) tests/local_cluster
+# Most tests wait for somebody most of the time, so there are more workers than cores.
+WORKERS = 4
+PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --durations 25
 TOOLS := $(BIN)/uv pip compile -q --universal --generate-hashes --no-header --no-annotate \
 	--python-version 3.11
 
@@ -32,15 +35,15 @@ lint: ## Check style, types and the layers of the code
 test: ## Set up, lint and run every test, those on a real cluster included (root)
 	@$(CLUSTER) setup images
 	@$(MAKE) --no-print-directory lint
-	$(BIN)/pytest
+	$(PYTEST)
 
 test-fast: ## Run the tests that need no cluster
 	@$(CLUSTER) setup venv
-	$(BIN)/pytest -m "not apiserver and not cluster"
+	$(PYTEST) -m "not apiserver and not cluster and not faults"
 
 test-faults: ## End the operator before and after every one of its writes
 	@$(CLUSTER) setup
-	$(BIN)/pytest -m faults
+	$(PYTEST) -m faults
 
 bench-idle: ## Watch the operator at rest for 10 minutes: it must write nothing and not grow
 	@$(CLUSTER) setup

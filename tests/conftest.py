@@ -1,3 +1,31 @@
-"""Makes the local cluster's fixtures known to all tests."""
+"""What all tests share: the local cluster's fixtures, our kinds, and how they run side by side."""
 
-pytest_plugins = ["local_cluster.fixtures"]
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# Before anything imports PyTorch: threads of several workers on few cores wait for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+pytest_plugins = ["local_cluster.fixtures", "side_by_side"]
+
+CRDS = Path(__file__).parents[1] / "crds"
+
+settings.register_profile("repeatable", deadline=None, derandomize=True)
+settings.register_profile("exploring", deadline=None, print_blob=True)
+
+
+def pytest_configure(config):
+    """Try the same examples in each run; `make test-faults` looks for new ones."""
+    settings.load_profile("exploring" if config.option.markexpr == "faults" else "repeatable")
+
+
+@pytest.fixture(scope="session")
+def kinds(apiserver):
+    """The API server with both kinds of ours."""
+    for crd in sorted(CRDS.glob("*.yaml")):
+        apiserver.kubectl("apply", "--server-side", "-f", str(crd))
+    apiserver.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+    return apiserver

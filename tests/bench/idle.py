@@ -20,8 +20,8 @@ from statistics import mean
 from typing import Any
 
 from faults.crowd import Crowd, open_server, populate
-from faults.process import free_port
 from local_cluster.apiserver import ApiServer
+from local_cluster.ports import free_ports
 from rich.console import Console
 from rich.table import Table
 
@@ -59,7 +59,8 @@ def megabytes(process: subprocess.Popen[bytes]) -> float:
 
 
 def operator(server: ApiServer, log: Path) -> subprocess.Popen[bytes]:
-    ports = {f"SPRINGTIDE_{name}_PORT": str(free_port()) for name in PORTS}
+    free = free_ports(len(PORTS))
+    ports = {f"SPRINGTIDE_{name}_PORT": str(port) for name, port in zip(PORTS, free, strict=True)}
     environment = {
         **os.environ,
         **ports,

@@ -3,7 +3,6 @@
 import itertools
 import os
 import time
-from pathlib import Path
 
 import pytest
 
@@ -11,8 +10,6 @@ from springtide_operator.cluster.client import Client
 from springtide_operator.cluster.clock import ServerClock
 from springtide_operator.cluster.connection import Connection
 from springtide_operator.cluster.limits import Limits
-
-CRDS = Path(__file__).parents[2] / "crds"
 
 _numbers = itertools.count(1)
 
@@ -29,12 +26,3 @@ def namespace(apiserver):
     name = f"cluster-{os.getpid()}-{next(_numbers)}"
     apiserver.kubectl("create", "namespace", name)
     return name
-
-
-@pytest.fixture(scope="session")
-def kinds(apiserver):
-    """The API server with both kinds of ours."""
-    for crd in sorted(CRDS.glob("*.yaml")):
-        apiserver.kubectl("apply", "--server-side", "-f", str(crd))
-    apiserver.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
-    return apiserver

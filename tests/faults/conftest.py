@@ -1,17 +1,8 @@
 """The API server with our kinds, and the ground on which scenes are played."""
 
 import pytest
-from faults.playing import CRDS, Ground
+from faults.playing import Ground
 from faults.proxy import Proxy
-
-
-@pytest.fixture(scope="session")
-def kinds(apiserver):
-    """The API server with both kinds of ours."""
-    for crd in sorted(CRDS.glob("*.yaml")):
-        apiserver.kubectl("apply", "--server-side", "-f", str(crd))
-    apiserver.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
-    return apiserver
 
 
 @pytest.fixture

@@ -3,15 +3,10 @@
 import asyncio
 import os
 import signal
-import socket
 import sys
 
 import aiohttp
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return taken.getsockname()[1]
+from local_cluster.ports import free_ports
 
 
 class Process:
@@ -21,7 +16,8 @@ class Process:
     """
 
     def __init__(self, scene, log, kubeconfig=None, trainer="trainer", **settings):
-        self.ports = {name: free_port() for name in ("PROGRESS", "HEALTH", "METRICS")}
+        names = ("PROGRESS", "HEALTH", "METRICS")
+        self.ports = dict(zip(names, free_ports(len(names)), strict=True))
         self.log = log
         self.restarts = 0
         self._running = None

@@ -13,6 +13,7 @@ from functools import partial
 import aiohttp
 import yaml
 from aiohttp import web
+from local_cluster.ports import free_port
 
 from springtide_operator.cluster.connection import Connection
 
@@ -88,7 +89,7 @@ class Proxy:
         app.router.add_route("*", "/{path:.*}", self._handle)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
-        self.port = 0
+        self.port = free_port()
         await self.accept()
         self.kubeconfig.write_text(yaml.safe_dump(_without_credentials(self.port)))
         self.connection = await Connection.open(self.kubeconfig)
@@ -104,7 +105,6 @@ class Proxy:
         """Listen, on the same port as before."""
         self._site = web.TCPSite(self._runner, HOST, self.port, reuse_address=True)
         await self._site.start()
-        self.port = self._site._server.sockets[0].getsockname()[1]
 
     async def refuse(self):
         """Break all connections and refuse new ones, as a server that is down."""

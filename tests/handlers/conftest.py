@@ -5,7 +5,6 @@ import contextlib
 import itertools
 import os
 import time
-from pathlib import Path
 
 import pytest
 from handlers.stand_ins import StandIns
@@ -19,18 +18,7 @@ from springtide_operator.cluster.kinds import DEPLOYMENT, UPDATE
 from springtide_operator.cluster.limits import Limits
 from springtide_operator.settings import Settings
 
-CRDS = Path(__file__).parents[2] / "crds"
-
 _numbers = itertools.count(1)
-
-
-@pytest.fixture(scope="session")
-def kinds(apiserver):
-    """The API server with both kinds of ours."""
-    for crd in sorted(CRDS.glob("*.yaml")):
-        apiserver.kubectl("apply", "--server-side", "-f", str(crd))
-    apiserver.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
-    return apiserver
 
 
 @pytest.fixture

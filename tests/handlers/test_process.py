@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,25 +11,26 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from local_cluster.ports import free_ports
 
 pytestmark = pytest.mark.apiserver
 
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-CRDS = Path(__file__).parents[2] / "crds"
 
 
 @pytest.fixture
-def start(apiserver, tmp_path):
+def start(kinds, tmp_path):
     """Start operators; the ports are free ones, the namespace of the Lease is the default."""
-    for crd in sorted(CRDS.glob("*.yaml")):
-        apiserver.kubectl("apply", "--server-side", "-f", str(crd))
     running = []
 
     def start(**variables):
-        ports = {f"SPRINGTIDE_{name}_PORT": str(free_port()) for name in PORTS}
+        free = free_ports(len(PORTS))
+        ports = {
+            f"SPRINGTIDE_{name}_PORT": str(port) for name, port in zip(PORTS, free, strict=True)
+        }
         environment = {
             **os.environ,
-            "KUBECONFIG": str(apiserver.kubeconfig),
+            "KUBECONFIG": str(kinds.kubeconfig),
             "SPRINGTIDE_TRAINER_IMAGE": "trainer",
             "SPRINGTIDE_PROGRESS_URL": "http://operator:8080",
             "SPRINGTIDE_LEASE_SECONDS": "15",
@@ -54,11 +54,6 @@ def start(apiserver, tmp_path):
 
 
 PORTS = ("PROGRESS", "HEALTH", "METRICS")
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return taken.getsockname()[1]
 
 
 def get(process, port, path):

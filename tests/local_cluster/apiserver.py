@@ -7,14 +7,13 @@ test plays these parts itself. RBAC is on; the kubeconfig is the administrator's
 
 import itertools
 import os
-import random
 import shutil
-import socket
 from pathlib import Path
 
 from local_cluster import processes
 from local_cluster.control_plane import ControlPlane, NotReadyError
 from local_cluster.places import API_SERVERS
+from local_cluster.ports import free_ports
 
 ATTEMPTS = 3
 
@@ -92,7 +91,7 @@ def sweep() -> None:
 
 
 def _plane(name: str) -> ControlPlane:
-    port, etcd_port, etcd_peer_port = _free_ports(3)
+    port, etcd_port, etcd_peer_port = free_ports(3)
     return ControlPlane(
         home=API_SERVERS / name,
         name=name,
@@ -112,18 +111,3 @@ def _plane(name: str) -> ControlPlane:
 def _remove(home: Path) -> None:
     processes.stop(home, processes.names(home))
     shutil.rmtree(home, ignore_errors=True)
-
-
-def _free_ports(count: int) -> list[int]:
-    # Below the range that the kernel takes the ports of outgoing connections from: a port of that
-    # range that is free now may be the client side of somebody's connection a moment later.
-    candidates = random.sample(range(20000, 32000), 200)
-    return list(itertools.islice((port for port in candidates if _is_free(port)), count))
-
-
-def _is_free(port: int) -> bool:
-    try:
-        socket.create_server(("127.0.0.1", port)).close()
-    except OSError:
-        return False
-    return True

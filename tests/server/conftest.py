@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 import torch
+from local_cluster.ports import free_port
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
@@ -167,20 +167,27 @@ def ask() -> Callable[..., dict[str, Any]]:
 
 @dataclass
 class Process:
-    """A server in a process of its own on a loopback port."""
+    """A server in a process of its own on a loopback port; each request has a new connection."""
 
     popen: subprocess.Popen[str]
     port: int
+    client: httpx.Client
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    def get(self, path: str) -> httpx.Response:
+        return self.client.get(self.url + path)
+
+    def post(self, path: str, **body: Any) -> httpx.Response:
+        return self.client.post(self.url + path, **body)
+
     def wait_for(self, status: int, path: str = "/v2/health/ready") -> httpx.Response:
         """Poll until a path answers so, or the process ends."""
         while self.popen.poll() is None:
             try:
-                answer = httpx.get(self.url + path)
+                answer = self.get(path)
             except httpx.TransportError:
                 answer = None
             if answer is not None and answer.status_code == status:
@@ -198,11 +205,13 @@ class Process:
 def start(tmp_path: Path) -> Iterator[Callable[..., Process]]:
     """Start servers with an environment; what still runs at the end is killed."""
     started: list[subprocess.Popen[str]] = []
+    # A client that verifies nothing costs a hundredth of what each httpx.get costs.
+    client = httpx.Client(
+        verify=False, timeout=60, limits=httpx.Limits(max_keepalive_connections=0)
+    )
 
     def starting(**env: str) -> Process:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         popen = subprocess.Popen(
             [sys.executable, "-m", "springtide_server"],
             env={
@@ -219,9 +228,10 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Process]]:
             text=True,
         )
         started.append(popen)
-        return Process(popen, port)
+        return Process(popen, port, client)
 
     yield starting
     for popen in started:
         popen.kill()
         popen.communicate()
+    client.close()

@@ -138,7 +138,7 @@ def test_the_generation_may_come_from_a_file_of_the_downward_api(start, tmp_path
     server = start(SPRINGTIDE_GENERATION_FILE=str(tmp_path / "generation"))
     server.wait_for(200, "/v2/health/live")
 
-    assert 'generation="12"' in httpx.get(f"{server.url}/metrics").text
+    assert 'generation="12"' in server.get("/metrics").text
 
 
 def test_sigterm_makes_it_unready_first_and_no_request_fails(texts, start, ask):
@@ -148,9 +148,9 @@ def test_sigterm_makes_it_unready_first_and_no_request_fails(texts, start, ask):
 
     def send_requests():
         while not stop.is_set():
-            statuses.append(httpx.post(server.url + INFER, json=ask(text=["red"])).status_code)
+            statuses.append(server.post(INFER, json=ask(text=["red"])).status_code)
 
-    client = threading.Thread(target=send_requests)
+    client = threading.Thread(target=send_requests, daemon=True)
     client.start()
     server.popen.send_signal(signal.SIGTERM)
     unready = server.wait_for(503)
@@ -174,12 +174,13 @@ def test_a_second_signal_ends_the_grace_but_requests_in_flight_are_answered(text
     answers = []
 
     def send_request():
-        answers.append(httpx.post(server.url + INFER, json=ask(text=["red"])))
+        answers.append(server.post(INFER, json=ask(text=["red"])))
 
-    client = threading.Thread(target=send_request)
+    client = threading.Thread(target=send_request, daemon=True)
     client.start()
-    while "springtide_server_waiting_rows 1.0" not in httpx.get(f"{server.url}/metrics").text:
+    while "springtide_server_waiting_rows 1.0" not in server.get("/metrics").text:
         assert not answers
+        time.sleep(0.02)
     server.popen.send_signal(signal.SIGTERM)
     server.wait_for(503)
     server.popen.send_signal(signal.SIGTERM)

@@ -1,0 +1,83 @@
+"""Which tests run side by side: `make test` starts several workers (pytest-xdist).
+
+Each worker is a process with an API server of its own. There is one full cluster, so one worker
+runs all tests on it, and begins with them as they take longest. Tests that compute come next, a
+folder on one worker because of their fixtures; they give way to all others. Tests with an API
+server mostly wait; each is given to whichever worker is free.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING
+
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from xdist.remote import Producer
+    from xdist.scheduler import Scheduling
+
+ON_THE_CLUSTER = ("tests/e2e/", "tests/local_cluster/test_node.py")
+EACH_BY_ITSELF = ("tests/cluster/", "tests/faults/", "tests/handlers/")
+GIVING_WAY = 10
+"""Added to the niceness of tests that compute."""
+
+
+def group_of(nodeid: str) -> str:
+    """Name what one worker runs without a break: the tests of a name go to one worker."""
+    path = nodeid.partition("::")[0]
+    if path.startswith(ON_THE_CLUSTER):
+        return "cluster"
+    return nodeid if path.startswith(EACH_BY_ITSELF) else path.rpartition("/")[0]
+
+
+class InGroups(LoadScopeScheduling):
+    """Hands groups to workers in the order in which the tests were collected."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(nodeid)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
+    config.option.loadscopereorder = False
+    return InGroups(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let each worker list what takes long first, so that no worker is the last by much."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: (_turn(item), -_time_allowed(item)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    computes = hasattr(item.config, "workerinput") and _turn(item) == 1
+    with _giving_way() if computes else nullcontext():
+        return (yield)
+
+
+def _turn(item: pytest.Item) -> int:
+    if item.get_closest_marker("cluster"):
+        return 0
+    return 2 if item.get_closest_marker("apiserver") else 1
+
+
+def _time_allowed(item: pytest.Item) -> float:
+    allowed = item.get_closest_marker("timeout")
+    return allowed.args[0] if allowed else float(item.config.getini("timeout"))
+
+
+@contextmanager
+def _giving_way() -> Iterator[None]:
+    """Run at a lower priority; only root may take it back afterwards."""
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    if os.geteuid() == 0:
+        os.setpriority(os.PRIO_PROCESS, 0, before + GIVING_WAY)
+    yield
+    os.setpriority(os.PRIO_PROCESS, 0, before)
