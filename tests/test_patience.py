@@ -26,6 +26,6 @@ async def test_an_error_of_the_block_is_its_own():
 
 async def test_time_that_the_process_did_not_have_does_not_count():
     async with within(0.5):
-        time.sleep(2)  # noqa: ASYNC251
+        time.sleep(2)
         await asyncio.sleep(0)
         await asyncio.sleep(0.1)

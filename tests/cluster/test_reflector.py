@@ -7,6 +7,7 @@ import urllib.request
 
 import pytest
 import yaml
+from patience import within
 
 from springtide_operator.cluster import errors
 from springtide_operator.cluster.cache import Store
@@ -36,7 +37,7 @@ def reflector(client, namespace, told):
 
 
 async def until(condition, seconds=30.0):
-    async with asyncio.timeout(seconds):
+    async with within(seconds):
         while not condition():
             await asyncio.sleep(0.02)
 
@@ -107,7 +108,7 @@ async def test_a_restart_of_the_server_loses_nothing(client, namespace, apiserve
     task = asyncio.create_task(reflected.run())
     await until(lambda: reflected.store.listed)
     apiserver.restart()
-    async with asyncio.timeout(60):
+    async with within(60):
         while True:
             try:
                 await client.create(CONFIG, config(namespace, "after", x="1"))

@@ -5,6 +5,7 @@ import json
 
 from faults.directing import directed
 from faults.life import LIFE, play
+from patience import within
 
 from springtide_operator.cluster.kinds import REPLICA_SET
 
@@ -50,11 +51,9 @@ async def carries_live(scene, seconds=BACK):
     artifact = scene.generation(scene.told["live"]["number"])["artifact"]
     wanted = {"MODEL_URI": artifact["uri"], "MODEL_DIGEST": artifact["servedDigest"]}
 
-    async def there():
+    async with within(seconds):
         while not wanted.items() <= variables(await scene.deployment()).items():
             await asyncio.sleep(0.2)
-
-    await asyncio.wait_for(there(), seconds)
 
 
 def applies(recorder):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from handlers.stand_ins import StandIns
 from lifecycle.world import SPEC
+from patience import within
 
 from springtide_operator.assembly import Operator
 from springtide_operator.cluster import errors
@@ -259,11 +260,12 @@ class Scene(StandIns):
 
     async def until(self, condition, seconds=60.0):
         """Wait until the scene is as asked for."""
-        deadline = time.monotonic() + seconds
-        while not condition(self):
-            if time.monotonic() > deadline:
-                raise AssertionError(f"{self.namespace} does not get there: {self.told}")
-            await asyncio.sleep(0.03)
+        try:
+            async with within(seconds):
+                while not condition(self):
+                    await asyncio.sleep(0.03)
+        except TimeoutError:
+            raise AssertionError(f"{self.namespace} does not get there: {self.told}") from None
 
 
 async def _persistently(part, raw):

@@ -7,6 +7,7 @@ import yaml
 from faults.life import LIFE, play
 from faults.process import Process
 from faults.rules import but_leases, everything, refusal, refuse
+from patience import within
 
 from springtide_operator.cluster import reflector
 from springtide_operator.cluster.connection import Connection
@@ -66,7 +67,7 @@ async def test_a_process_that_is_refused_at_its_start_waits(ground, proxy, tmp_p
     try:
         with proxy.ruled(refuse(401, of=everything)):
             await process.start()
-            async with asyncio.timeout(TOLD_SECONDS):
+            async with within(TOLD_SECONDS):
                 await tells(process, 1.0)
             await asyncio.sleep(5)
             await tells(process, 1.0)
@@ -93,12 +94,12 @@ async def test_a_process_that_nobody_knows_any_more_tells_it_and_recovers(ground
     try:
         await play(scene, LIFE[:1])
         with proxy.ruled(refuse(401, of=everything)):
-            async with asyncio.timeout(TOLD_SECONDS):
+            async with within(TOLD_SECONDS):
                 await tells(process, 1.0)
             await asyncio.sleep(50)
-            async with asyncio.timeout(10):
+            async with within(10):
                 await tells(process, 1.0)
-        async with asyncio.timeout(RECOVERED_SECONDS):
+        async with within(RECOVERED_SECONDS):
             await tells(process, 0.0)
             await play(scene, LIFE[1:2], seconds=RECOVERED_SECONDS)
         assert process.restarts <= 1

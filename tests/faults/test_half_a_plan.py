@@ -142,5 +142,5 @@ async def test_the_queue_ends_though_a_wake_up_comes_with_its_end(turns):
     for _ in range(turns):
         await asyncio.sleep(0)
     running.cancel()
-    done, _ = await asyncio.wait({running}, timeout=5)
+    done, _ = await asyncio.wait({running}, timeout=60)
     assert running in done

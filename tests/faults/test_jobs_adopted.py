@@ -4,13 +4,13 @@ being deleted, or by somebody else.
 
 import asyncio
 import json
-import time
 
 import pytest
 from faults.directing import condition, directed
 from faults.life import LIFE, play
 from faults.playing import Crash
 from faults.proxy import whole
+from patience import within
 
 from springtide_operator.cluster.kinds import JOB, UPDATE
 
@@ -92,10 +92,9 @@ async def died_after_job(ground, stage):
 
 async def recorded(scene, stage, uid, **how):
     """Start the next operator, and wait until it has recorded the Job."""
-    began = time.monotonic()
-    await scene.start(**how)
-    left = began + RECORDED_SECONDS - time.monotonic()
-    await scene.until(lambda scene: record(scene, stage).get("jobUid") == uid, left)
+    async with within(RECORDED_SECONDS):
+        await scene.start(**how)
+        await scene.until(lambda scene: record(scene, stage).get("jobUid") == uid)
 
 
 def one_each(scene):

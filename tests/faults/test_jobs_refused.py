@@ -9,6 +9,7 @@ import time
 import pytest
 from faults.life import LIFE, play
 from faults.test_people_delete import Tried
+from patience import within
 
 from springtide_operator import reconcile
 
@@ -130,7 +131,7 @@ def stalled(scene):
 
 async def until_denied(kinds, scene):
     """The API server takes a new policy into account some moments later."""
-    async with asyncio.timeout(60):
+    async with within(60):
         while True:
             command = ("create", "job", "probe", "--image=x", "--dry-run=server")
             try:

@@ -11,6 +11,7 @@ from faults.process import Process
 from faults.proxy import Cut, Proxy
 from faults.rules import delay
 from faults.test_crashes import Course, lasting, told, undisturbed
+from patience import within
 
 from springtide_operator.cluster.kinds import GENERATION, JOB, LEASE
 
@@ -135,7 +136,7 @@ async def test_a_process_asked_to_end_in_the_middle_of_fifty_updates_leaves_in_o
         with proxy.ruled(delay(8)):
             await asyncio.sleep(1)
             under_way = proxy.at_once
-            async with asyncio.timeout(EXIT_SECONDS):
+            async with within(EXIT_SECONDS):
                 assert await process.terminate() == 0
         assert under_way > 4
         lease = await scene.client.get(LEASE, scene.namespace, "springtide-operator")

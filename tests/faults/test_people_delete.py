@@ -7,6 +7,7 @@ import pytest
 from faults.directing import directed
 from faults.life import LIFE, play
 from faults.playing import Recorder
+from patience import within
 
 from springtide_operator.cluster.kinds import GENERATION, JOB, NAMESPACE
 
@@ -109,7 +110,7 @@ async def test_an_update_deleted_in_a_roll_is_gone_once_its_targets_are_back(gro
         if down:
             await asyncio.sleep(2)
             assert (await scene.update())["metadata"]["finalizers"] == ["springtide.dev/roll"]
-        async with asyncio.timeout(SOON):
+        async with within(SOON):
             if down:
                 await scene.start()
             await scene.until(lambda scene: scene.templates[-1] == live)

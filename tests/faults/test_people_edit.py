@@ -6,6 +6,7 @@ import json
 import pytest
 from faults.directing import condition, directed
 from faults.life import LIFE, play
+from patience import within
 
 from springtide_operator.cluster.kinds import GENERATION, JOB, UPDATE
 
@@ -112,13 +113,12 @@ async def test_a_false_status_is_computed_anew_and_serves_nothing(ground):
     await scene.client.apply(UPDATE, body, manager="tenant", force=True, subresource="status")
 
     async def healed():
-        while True:
-            now = (await scene.update())["status"]
-            if all(now.get(key) == told.get(key) for key in false):
-                return
-            await asyncio.sleep(0.2)
+        now = (await scene.update())["status"]
+        return all(now.get(key) == told.get(key) for key in false)
 
-    await asyncio.wait_for(healed(), HEALED)
+    async with within(HEALED):
+        while not await healed():
+            await asyncio.sleep(0.2)
     assert ((await scene.deployment())["spec"], list(scene.templates)) == served
 
 

@@ -8,6 +8,7 @@ import asyncio
 import pytest
 from faults.directing import directed, manifest
 from faults.life import LIFE, play
+from patience import within
 
 from springtide_operator.cluster.kinds import GENERATION
 
@@ -66,11 +67,9 @@ async def test_at_rest_a_restored_update_goes_on_where_its_namesake_stood(ground
     await scene.until(lambda scene: live(scene) == 2 and scene.told["phase"] == "Idle")
     uid = (await scene.update())["metadata"]["uid"]
 
-    async def taken_over():
+    async with within(ADOPTED):
         while await uids(scene) != {uid}:
             await asyncio.sleep(0.1)
-
-    await asyncio.wait_for(taken_over(), ADOPTED)
     await scene.until(lambda scene: scene.told.get("lastRequest"))
     assert scene.told["lastRequest"]["result"] == "Recorded"
     assert await production(scene) == before

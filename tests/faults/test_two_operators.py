@@ -15,6 +15,7 @@ from faults.rules import Nth
 from faults.test_crashes import lasting, live, undisturbed
 from handlers.stand_ins import StandIns
 from local_cluster.apiserver import ApiServer
+from patience import within
 
 from springtide_api.objects import parse_generation
 from springtide_operator.assembly import Operator
@@ -89,7 +90,7 @@ async def overtaken(ground, folder, wanted, fault):
             await scene.start(through=new.connection, **second)
             await scene.until(lambda _: new.writes)
             process.thaw()
-            async with asyncio.timeout(LAST_SECONDS):
+            async with within(LAST_SECONDS):
                 assert await process.ended() == 1
             await living
             return late(old, new) + await lasting(scene, wanted)

@@ -9,6 +9,7 @@ import time
 import pytest
 from handlers.stand_ins import StandIns
 from lifecycle.world import SPEC
+from patience import within
 
 from springtide_operator.assembly import Operator
 from springtide_operator.cluster.client import Client
@@ -109,7 +110,7 @@ class Stage:
 
     async def seen(self, kind, name):
         """Wait until the operator's cache holds an object."""
-        async with asyncio.timeout(30):
+        async with within(30):
             while self.operator.cache.get(kind, self.namespace, name) is None:
                 await asyncio.sleep(0.02)
 
@@ -117,7 +118,7 @@ class Stage:
         """Wait until the update's status is as asked for; return it."""
         status = {}
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
+            async with within(seconds):
                 while True:
                     status = (await self.update()).get("status") or {}
                     if condition(status):

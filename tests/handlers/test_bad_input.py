@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from patience import within
 
 from springtide_api.contract import Failure
 from springtide_operator.cluster.kinds import DEPLOYMENT, EVENT, UPDATE
@@ -223,7 +224,7 @@ async def test_a_deployment_that_is_claimed_is_left_to_the_first(stage):
     await stage.client.create(UPDATE, {**kind, "metadata": metadata, "spec": first["spec"]})
 
     late = {}
-    async with asyncio.timeout(60):
+    async with within(60):
         while not condition(late.get("status", {}), "Stalled"):
             await asyncio.sleep(0.1)
             late = await stage.client.get(UPDATE, stage.namespace, "late")

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from patience import within
 
 from springtide_operator.cluster import errors
 from springtide_operator.cluster.kinds import DEPLOYMENT, UPDATE
@@ -21,7 +22,7 @@ async def test_a_namespace_that_is_deleted_during_a_roll_is_not_held_back(stage)
     await stage.declare()
     await stage.start()
     await stage.until(lambda status: status.get("phase") == "RollingOut")
-    async with asyncio.timeout(10):
+    async with within(10):
         while not (await stage.update())["metadata"].get("finalizers"):
             await asyncio.sleep(0.05)
 
@@ -34,7 +35,7 @@ async def test_a_namespace_that_is_deleted_during_a_roll_is_not_held_back(stage)
     uid = (await stage.update())["metadata"]["uid"]
     await stage.client.delete(UPDATE, stage.namespace, "shop", uid=uid)
 
-    async with asyncio.timeout(60):
+    async with within(60):
         while True:
             try:
                 await stage.update()

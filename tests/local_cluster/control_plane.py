@@ -74,7 +74,7 @@ class ControlPlane:
         """Start kube-apiserver; it waits for etcd by itself."""
         self.daemon("kube-apiserver", [program("kube-apiserver"), *self._api_flags()]).start()
 
-    def wait_ready(self, seconds: float = 60) -> None:
+    def wait_ready(self, seconds: float = 180) -> None:
         """Return when the API server says that it is ready.
 
         Raises:

@@ -49,7 +49,7 @@ def pod(name: str, container: dict, **spec: object) -> str:
 
 def completed(cluster: Node, namespace: str, name: str) -> str:
     done = "--for=jsonpath={.status.phase}=Succeeded"
-    cluster.kubectl("-n", namespace, "wait", f"pod/{name}", done, "--timeout=60s")
+    cluster.kubectl("-n", namespace, "wait", f"pod/{name}", done, "--timeout=180s")
     return cluster.kubectl("-n", namespace, "logs", name)
 
 
@@ -66,7 +66,7 @@ def namespace(node_cluster: Node) -> Iterator[str]:
 def test_a_restricted_deployment_answers_under_its_name(node_cluster: Node, namespace: str) -> None:
     served = busybox("nc", "-ll", "-p", "8080", "-e", "/bin/busybox", "id")
     node_cluster.kubectl("-n", namespace, "apply", "-f", "-", input=deployment("hello", served))
-    node_cluster.kubectl("-n", namespace, "rollout", "status", "deployment/hello", "--timeout=60s")
+    node_cluster.kubectl("-n", namespace, "rollout", "status", "deployment/hello", "--timeout=180s")
     node_cluster.kubectl("-n", namespace, "expose", "deployment/hello", "--port=8080")
 
     ask = busybox("nc", "-w", "10", f"hello.{namespace}.svc.cluster.local", "8080")
@@ -143,20 +143,20 @@ def test_a_second_cluster_beside_the_first_is_its_own(
 def test_it_comes_up_again_after_everything_was_killed_at_once(second_cluster: Node) -> None:
     run = deployment("kept", busybox("sleep", "1000"))
     second_cluster.kubectl("apply", "-f", "-", input=run)
-    second_cluster.kubectl("rollout", "status", "deployment/kept", "--timeout=60s")
+    second_cluster.kubectl("rollout", "status", "deployment/kept", "--timeout=180s")
 
     kill_everything(second_cluster)
     assert not second_cluster.is_up()
     second_cluster.up()
 
-    second_cluster.kubectl("rollout", "status", "deployment/kept", "--timeout=60s")
+    second_cluster.kubectl("rollout", "status", "deployment/kept", "--timeout=180s")
     second_cluster.kubectl("delete", "deployment", "kept")
 
 
 def test_down_leaves_nothing_behind(second_cluster: Node) -> None:
     run = deployment("running", busybox("sleep", "1000"))
     second_cluster.kubectl("apply", "-f", "-", input=run)
-    second_cluster.kubectl("rollout", "status", "deployment/running", "--timeout=60s")
+    second_cluster.kubectl("rollout", "status", "deployment/running", "--timeout=180s")
     assert second_cluster.traces()
 
     second_cluster.down()

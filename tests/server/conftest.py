@@ -197,7 +197,7 @@ class Process:
 
     def output(self) -> list[dict[str, Any]]:
         """Wait for the end and return the log."""
-        said, _ = self.popen.communicate(timeout=60)
+        said, _ = self.popen.communicate(timeout=300)
         return [json.loads(line) for line in said.splitlines()]
 
 

@@ -142,7 +142,7 @@ def test_the_generation_may_come_from_a_file_of_the_downward_api(start, tmp_path
 
 
 def test_sigterm_makes_it_unready_first_and_no_request_fails(texts, start, ask):
-    server = start(**model_env(texts, DRAIN_SECONDS="5"))
+    server = start(**model_env(texts, DRAIN_SECONDS="10"))
     server.wait_for(200)
     stop, statuses = threading.Event(), []
 
@@ -169,7 +169,7 @@ def test_sigterm_makes_it_unready_first_and_no_request_fails(texts, start, ask):
 
 
 def test_a_second_signal_ends_the_grace_but_requests_in_flight_are_answered(texts, start, ask):
-    server = start(**model_env(texts, DRAIN_SECONDS="3600", SPRINGTIDE_MAX_DELAY_MS="4000"))
+    server = start(**model_env(texts, DRAIN_SECONDS="3600", SPRINGTIDE_MAX_DELAY_MS="8000"))
     server.wait_for(200)
     answers = []
 

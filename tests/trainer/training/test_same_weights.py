@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from springtide_api.contract import RunFile
 
 LONG = {
     "hyperparameters": {
-        "maxSteps": 600,
+        "maxSteps": 240,
         "batchSize": 16,
         "learningRate": "1e-3",
         "dropout": "0.1",
@@ -30,24 +31,33 @@ LONG = {
 }
 
 
-def start_pod(run: RunFile, folder: Path) -> subprocess.Popen[bytes]:
-    """Start the trainer as a pod does."""
-    path = folder / f"{run.job}.json"
-    path.write_text(run.model_dump_json(by_alias=True, exclude_none=True))
-    environ = {
-        **os.environ,
-        "SPRINGTIDE_RUN_FILE": str(path),
-        "SPRINGTIDE_TERMINATION_LOG": str(folder / f"{run.job}.termination"),
-        "OMP_NUM_THREADS": "1",
-    }
-    return subprocess.Popen([sys.executable, "-m", "springtide_trainer"], env=environ)
+@pytest.fixture
+def start_pod(tmp_path: Path) -> Iterator[Callable[[RunFile], subprocess.Popen[bytes]]]:
+    """Start trainers as pods do; what still runs at the end is killed."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(run: RunFile) -> subprocess.Popen[bytes]:
+        path = tmp_path / f"{run.job}.json"
+        path.write_text(run.model_dump_json(by_alias=True, exclude_none=True))
+        environ = {
+            **os.environ,
+            "SPRINGTIDE_RUN_FILE": str(path),
+            "SPRINGTIDE_TERMINATION_LOG": str(tmp_path / f"{run.job}.termination"),
+            "OMP_NUM_THREADS": "1",
+        }
+        command = [sys.executable, "-m", "springtide_trainer"]
+        started.append(subprocess.Popen(command, env=environ))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
 
 
 def wait_for_a_checkpoint(folder: Path, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 120
     while not (folder.is_dir() and any(folder.iterdir())):
         assert process.poll() is None, "the trainer ended before its first checkpoint"
-        assert time.monotonic() < deadline, "no checkpoint after two minutes"
         time.sleep(0.001)
 
 
@@ -63,16 +73,16 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(world):
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_training_goes_on_to_the_weights_of_an_undisturbed_one(
-    world, tmp_path, caplog, end
+    world, tmp_path, caplog, start_pod, end
 ):
     run = world.run_file("g1-train-1", **LONG)
-    pod = start_pod(run, tmp_path)
+    pod = start_pod(run)
     wait_for_a_checkpoint(world.home.checkpoints(1), pod)
     pod.send_signal(end)
-    assert pod.wait(60) == (-signal.SIGKILL if end == signal.SIGKILL else 143)
+    assert pod.wait() == (-signal.SIGKILL if end == signal.SIGKILL else 143)
     assert not world.home.result(run.job).exists()
     saved = sorted(path.name for path in world.home.checkpoints(1).iterdir())
-    assert saved[-1] < "step-000000600"
+    assert saved[-1] < "step-000000240"
 
     caplog.set_level(logging.INFO, "springtide_trainer")
     resumed = world.train(world.run_file("g1-train-2", **LONG))
@@ -82,7 +92,7 @@ def test_a_killed_training_goes_on_to_the_weights_of_an_undisturbed_one(
         path.rename(tmp_path / path.name)
     undisturbed = world.train(world.run_file("g1-train-3", **LONG))
     assert resumed.artifact.digest == undisturbed.artifact.digest
-    assert resumed.steps == undisturbed.steps == 600
+    assert resumed.steps == undisturbed.steps == 240
 
 
 def test_the_seen_rows_of_a_step_do_not_change_when_its_batches_are_halved(world):
@@ -93,14 +103,14 @@ def test_the_seen_rows_of_a_step_do_not_change_when_its_batches_are_halved(world
     assert world.train(whole).metrics["loss"] == pytest.approx(world.train(halved).metrics["loss"])
 
 
-def test_a_result_that_was_committed_is_given_again_without_work(world, tmp_path):
+def test_a_result_that_was_committed_is_given_again_without_work(world, tmp_path, start_pod):
     run = world.run_file("g1-train-1", hyperparameters={"batchSize": 64})
-    first = start_pod(run, tmp_path)
-    assert first.wait(120) == 0
+    first = start_pod(run)
+    assert first.wait() == 0
     message = (tmp_path / "g1-train-1.termination").read_bytes()
     assert len(message) <= 4096
 
     (world.data[0] / "train.parquet").unlink()
-    second = start_pod(run, tmp_path)
-    assert second.wait(120) == 0
+    second = start_pod(run)
+    assert second.wait() == 0
     assert (tmp_path / "g1-train-1.termination").read_bytes() == message
