@@ -74,6 +74,11 @@ def statuses(recorder):
     return [path for _, path in recorder.writes if path.endswith("/status")]
 
 
+def measured(operator, scene, name):
+    labels = {"namespace": scene.namespace, "update": "shop"}
+    return operator.metrics.registry.get_sample_value(name, labels)
+
+
 async def carried(scene, name):
     raw = await scene.client.get(DEPLOYMENT, scene.namespace, name)
     labels = raw["spec"]["template"]["metadata"].get("labels") or {}
@@ -97,8 +102,9 @@ async def test_a_rollout_that_is_refused_half_way_says_so_and_goes_on(ground, ki
     rollout = {**SPEC["rollout"], "deadline": "10s", "targets": targets}
     await scene.declare_deployment("reranker")
     await scene.declare(rollout=rollout)
-    await scene.start(recorder)
+    operator = await scene.start(recorder)
     await play(scene, LIFE[:2])
+    assert measured(operator, scene, "springtide_action_required") == 0
     async with frozen(kinds, scene):
         scene.world.months.append("2025-03")
         await scene.ask("run@2")
@@ -108,6 +114,8 @@ async def test_a_rollout_that_is_refused_half_way_says_so_and_goes_on(ground, ki
         assert [await carried(scene, name) for name in ("ranker", "reranker")] == ["2", "1"]
         for kind in ("Stalled", "ActionRequired", "TargetsInSync"):
             assert "change freeze until Monday" in condition(scene.told, kind)["message"]
+        assert measured(operator, scene, "springtide_action_required") == 1
+        assert measured(operator, scene, "springtide_stalled") == 1
         written = len(statuses(recorder))
         await asyncio.sleep(20)
         assert len(statuses(recorder)) == written

@@ -89,6 +89,27 @@ def test_a_rejected_generation_is_evaluated_and_not_accepted() -> None:
     assert world.condition("ActionRequired").status == "False"
 
 
+def test_failures_in_a_row_are_counted_until_a_run_is_judged() -> None:
+    world = with_generation_one()
+    for month in ("2025-03", "2025-04"):
+        world.months.append(month)
+        world.ask(f"retry@{month}")
+        failed = f"shop-g{len(world.generations)}"
+        while failed not in world.generations:
+            world.turn()
+        while world.generations[failed].status.verdict == "Pending":
+            for name, job in list(world.jobs.items()):
+                if job.stage == "train" and not job.failed:
+                    world.fail(name, 3, reason="InvalidInput")
+            world.settle()
+        assert world.generations[failed].status.outcome == "Failed"
+    assert world.update.status.consecutive_failures == 2
+    world.ask("retry@3")
+    world.turns(8)
+    assert world.update.status.live.number == 4
+    assert world.update.status.consecutive_failures == 0
+
+
 def test_a_hold_requires_an_action_and_names_what_may_be_asked_for() -> None:
     world = with_generation_one()
     world.months.append("2025-03")
