@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from springtide_api.contract import RuleRow
+    from springtide_api.contract import EvaluateOutput, RuleRow
     from springtide_api.gate_spec import Margin, Rule
 
 Finding = Literal["Pass", "Reject", "Inconclusive"]
@@ -20,6 +20,8 @@ Finding = Literal["Pass", "Reject", "Inconclusive"]
 LOWER_IS_BETTER = frozenset({"log_loss", "ece"})
 UNBOUNDED = frozenset({"log_loss"})
 """Metrics that may exceed 1; all others lie in [0, 1]."""
+UNFLOORED = frozenset({"ece"})
+"""Metrics of which an answer without a model may be perfect: a constant is calibrated."""
 SLACK = 1e-6
 """Numbers travel rounded to six digits."""
 
@@ -55,7 +57,10 @@ class Numbers(NamedTuple):
     candidate_error: float = nan
     live_error: float = nan
     entities: int = 0
+    """Entities that contribute to the numbers."""
     positives: int = 0
+    without_model: float = nan
+    """What an answer without a model scores on the same rows."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,17 @@ class Bound:
         if self.limit is None:
             return None
         return self.limit if self.shown == self.interval else -self.limit
+
+
+def measured(output: EvaluateOutput) -> dict[str, Numbers]:
+    """Read what an evaluation measured, by the name of the rule."""
+    without = [nan if x is None else x for x in output.without_model]
+    # Another image may know nothing of them, or give fewer: then they are missing.
+    without += [nan] * (len(output.rules) - len(without))
+    return {
+        row[0]: numbers(row)._replace(without_model=score)
+        for row, score in zip(output.rules, without, strict=False)
+    }
 
 
 def numbers(row: RuleRow) -> Numbers:
@@ -140,6 +156,27 @@ def comparison_bounds(rule: Rule, measured: Numbers) -> Iterator[Bound]:
             limit = None if size is None else sign * size + 0.0
             text = _comparison_text(margin, limit, live=measured.live.value)
             yield Bound(text, delta, delta, limit, closed=False, compares=True)
+
+
+def proves_nothing(rule: Rule, without_model: float) -> str | None:
+    """Say which bound of a rule an answer without a model meets, or None.
+
+    Args:
+        rule: The rule.
+        without_model: What such an answer scores on the same rows; NaN where it is not known.
+    """
+    if rule.metric in UNFLOORED:
+        return None
+    lower = rule.metric in LOWER_IS_BETTER
+    bound = rule.max if lower else rule.min
+    if bound is None:
+        return None
+    asked = f"{rule.metric} {'<=' if lower else '>='} {bound}"
+    if isnan(without_model):
+        return f"what an answer without a model scores is not known, so {asked} may prove nothing"
+    if (float(bound) < without_model) if lower else (float(bound) > without_model):
+        return None
+    return f"{asked} proves nothing: an answer without a model scores {readable(without_model)}"
 
 
 def more_entities(bound: Bound, entities: int) -> int | None:

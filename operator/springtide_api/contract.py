@@ -196,7 +196,7 @@ RuleRow = tuple[
     float | None,  # its high bound
     float | None,  # standard error of the candidate's value
     float | None,  # standard error of the live model's value
-    Count,  # entities
+    Count,  # entities that the rule's numbers rest on; of several numbers the fewest
     Count,  # positives
 ]
 """One rule, by position, so that 16 of them fit a termination message. NaN travels as null."""
@@ -206,6 +206,9 @@ class EvaluateOutput(Model):
     """What was measured; the operator judges."""
 
     rules: list[RuleRow]
+    without_model: list[float | None] = []
+    """For each of `rules`, in its order: what an answer without a model scores on the same rows,
+    such as the majority's accuracy. Absolute bounds must ask for more."""
     candidate_digest: Digest
     baseline_digest: Digest | None = None
     holdout_digest: Digest

@@ -44,7 +44,7 @@ class Bootstrap(Model):
     """The paired bootstrap over entities (cluster bootstrap)."""
 
     samples: Annotated[int, Field(ge=200, le=20_000)] = 2000
-    """Resamples. Default 2000."""
+    """Resamples at least; a bound far out in the tail gets as many as it needs. Default 2000."""
     confidence: Fraction = "0.95"
     """One-sided confidence of each bound. Looks share the error. Default 0.95."""
 
@@ -122,13 +122,34 @@ class Rule(Model):
     """The candidate must be better than live by more than this; "0" is plain superiority."""
     max_regression: Margin | None = None
     """The candidate may be worse than live by less than this (non-inferiority)."""
-    min_entities: Annotated[int | None, Field(ge=1, le=1_000_000_000)] = None
-    """Fewer entities than this decide nothing. Default: any number may."""
+    min_entities: Annotated[int, Field(ge=10, le=1_000_000_000)] = 30
+    """Fewer contributing entities than this decide nothing. Entities contribute where the number
+    rests on them: to an AUC those with the rarer kind of row, to a difference those in which the
+    models differ. At least 10. Default 30."""
     min_positives: Annotated[int | None, Field(ge=1, le=1_000_000_000)] = None
     """Fewer rows of the positive (with many labels: of the rarest) label decide nothing.
     Default: any number may."""
     severity: Literal["Required", "Warn"] = "Required"
     """Required rules must all pass; Warn rules are only reported. Default Required."""
+
+
+@cel(
+    "double(self.absolute) >= 0.0",
+    "absolute must not be negative; a drop is a distance",
+    "absolute",
+)
+@cel(
+    "double(self.relative) >= 0.0",
+    "relative must not be negative; a drop is a distance",
+    "relative",
+)
+class HoldoutDrop(Model):
+    """How far live's own score may fall from holdout to holdout before the holdout is suspect."""
+
+    absolute: Decimal = "0.05"
+    """For metrics that are better when higher, in units of the metric. Default "0.05"."""
+    relative: Decimal = "0.2"
+    """For log_loss and ece, a rise as a share of the last score. Default "0.2"."""
 
 
 class ExtendHoldout(Model):
@@ -152,10 +173,11 @@ class OnInconclusive(Model):
 
 
 @cel(
-    "self.rules.exists(r, r.severity == 'Required'"
-    " && (r.metric in ['log_loss', 'ece'] ? has(r.max) : has(r.min)))",
-    "rules needs a Required rule with min (log_loss and ece: max), for a comparison alone passes"
-    " two models that are equally bad; add one such as {name: floor, metric: auc, min: '0.6'}",
+    "self.rules.exists(r, r.severity == 'Required' && r.metric != 'ece'"
+    " && (r.metric == 'log_loss' ? has(r.max) : has(r.min)))",
+    "rules needs a Required rule with min (log_loss: max; ece does not count, for a constant is"
+    " perfectly calibrated), because a comparison alone passes two models that are equally bad;"
+    " add one such as {name: floor, metric: auc, min: '0.6'}",
 )
 @cel(
     "self.rules.all(a, self.rules.exists_one(b, a.name == b.name))",
@@ -170,7 +192,12 @@ class Gate(Model):
 
     rules: Annotated[list[Rule], Field(min_length=1, max_length=16)]
     """What must hold, each rule judged by a one-sided confidence bound. At least one Required rule
-    needs min (log_loss and ece: max), on a dataset whose role is not Historical."""
+    needs min (log_loss: max), on a dataset whose role is not Historical. On the holdout it must
+    ask for more than an answer without a model scores there: the order of chance, the majority."""
+    max_holdout_drop: HoldoutDrop = HoldoutDrop()
+    """The holdout is suspect where live scores worse on it than on the last one by more than this
+    and by more than three standard errors, and the candidate does not do better. Default: 0.05,
+    and for log_loss and ece 20 %."""
     on_inconclusive: OnInconclusive = OnInconclusive(
         type="ExtendHoldout", extend_holdout=ExtendHoldout()
     )

@@ -7,7 +7,7 @@ same code. The overall verdict and the suspect holdout belong to the operator's 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil, inf
+from math import ceil, inf, isnan
 from typing import TYPE_CHECKING
 
 from springtide_api.bounds import (
@@ -22,6 +22,7 @@ from springtide_api.bounds import (
     comparison_bounds,
     decimal,
     more_entities,
+    proves_nothing,
     readable,
     three_valued,
 )
@@ -48,13 +49,17 @@ class Judged:
     """Inconclusive: entities that would decide it beside those at hand, if that can be told."""
 
 
-def judge_rule(rule: Rule, measured: Numbers | None, *, baseline: bool) -> Judged | None:
+def judge_rule(
+    rule: Rule, measured: Numbers | None, *, baseline: bool, on_holdout: bool = False
+) -> Judged | None:
     """Judge one rule.
 
     Args:
         rule: The rule.
         measured: Its numbers; None where they are missing.
         baseline: Whether there is a live model. Without one comparisons are left out.
+        on_holdout: Its dataset is the holdout, where an absolute bound must ask for more than an
+            answer without a model scores.
 
     Returns:
         What it says; None where nothing is left of it without a baseline.
@@ -68,7 +73,11 @@ def judge_rule(rule: Rule, measured: Numbers | None, *, baseline: bool) -> Judge
     bounds = [*absolute_bounds(rule, measured.candidate)]
     if baseline:
         bounds += comparison_bounds(rule, measured)
-    if flaw := flaw or _flaw(rule, measured, baseline=baseline):
+    flaw = flaw or _flaw(rule, measured, baseline=baseline)
+    if not flaw and on_holdout and (vain := proves_nothing(rule, measured.without_model)):
+        reason = "MissingNumber" if isnan(measured.without_model) else "FloorProvesNothing"
+        flaw = (reason, vain, None)
+    if flaw:
         return _undecided(rule, measured, bounds[-1], flaw)
     return _decided(rule, measured, [(three_valued(bound), bound) for bound in bounds])
 
@@ -84,8 +93,9 @@ def overall(said: Sequence[Judged]) -> Finding:
 def _flaw(rule: Rule, measured: Numbers, *, baseline: bool) -> Flaw | None:
     """Find what keeps numbers from deciding anything."""
     entities, positives = measured.entities, measured.positives
-    if entities < (least := max(rule.min_entities or 2, 2)):
-        return "TooFewEntities", f"{entities:,} entities < {least:,}", least - max(entities, 0)
+    if entities < (least := rule.min_entities):
+        lacking = f"{entities:,} contributing entities < {least:,}"
+        return "TooFewEntities", lacking, least - max(entities, 0)
     if positives < (wanted := rule.min_positives or 0):
         more = ceil(entities * wanted / positives) - entities if positives > 0 else None
         return "TooFewPositives", f"{positives:,} positives < {wanted:,}", more
@@ -154,7 +164,7 @@ def _told(rule: Rule, bound: Bound) -> str:
 
 
 def _where(rule: Rule, measured: Numbers) -> str:
-    counts = f"{measured.entities:,} entities, {measured.positives:,} positives"
+    counts = f"{measured.entities:,} contributing entities, {measured.positives:,} positives"
     return f"{rule.dataset} ({counts})"
 
 

@@ -218,9 +218,9 @@ class History(Model):
 @cel(
     "!has(self.evaluation) || !has(self.evaluation.datasets)"
     " || self.gate.rules.exists(r, r.severity == 'Required'"
-    " && (r.metric in ['log_loss', 'ece'] ? has(r.max) : has(r.min))"
+    " && r.metric != 'ece' && (r.metric == 'log_loss' ? has(r.max) : has(r.min))"
     " && !self.evaluation.datasets.exists(d, d.name == r.dataset && d.role == 'Historical'))",
-    "gate.rules needs a Required rule with min (log_loss and ece: max) on a dataset whose role is"
+    "gate.rules needs a Required rule with min (log_loss: max) on a dataset whose role is"
     " not Historical: the first generation has no history, and nothing else could judge it; add"
     " one such as {name: floor, metric: auc, dataset: holdout, min: '0.6'}",
 )

@@ -85,6 +85,12 @@ GATE = [
     ),
     Example(
         "gate",
+        "rules needs a Required rule with min",
+        {"gate.rules": [FLOOR, {"name": "honest", "metric": "ece", "max": "0.1"}]},
+        {"gate.rules": [{"name": "honest", "metric": "ece", "max": "0.1"}]},
+    ),
+    Example(
+        "gate",
         "rule names must be unique",
         {"gate.rules": [FLOOR, {**FLOOR, "name": "floor-2"}]},
         {"gate.rules": [FLOOR, FLOOR]},
@@ -109,6 +115,15 @@ GATE = [
             f"{FIRST}.maxRegression.absolute": "0.01",
             f"{FIRST}.minImprovement.absolute": "0.01",
         },
+    ),
+    *(
+        Example(
+            "gate.maxHoldoutDrop",
+            f"{unit} must not be negative",
+            {"gate.maxHoldoutDrop": {unit: "0"}},
+            {"gate.maxHoldoutDrop": {unit: "-0.01"}},
+        )
+        for unit in ("absolute", "relative")
     ),
     *_margin("minImprovement"),
     *_margin("maxRegression"),

@@ -43,7 +43,7 @@ def test_every_misfit_is_told_with_its_path_and_value(minimal):
     ]
     entities, deadline, storage = map(str, refusal.value.problems)
     assert entities == (
-        "spec.gate.rules[0].minEntities: Input should be greater than or equal to 1 (is 0)"
+        "spec.gate.rules[0].minEntities: Input should be greater than or equal to 10 (is 0)"
     )
     assert deadline.endswith("(is 'soon')")
     assert storage == "spec.storage: Field required"

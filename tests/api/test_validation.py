@@ -80,6 +80,7 @@ FLOOR = {"metric": "auc", "min": "0.6"}
         ("data.source.columns.label", 128 * "ü", 129 * "ü"),
         ("model.maxLength", 8192, 8193),
         ("evaluation.bootstrap.samples", 200, 199),
+        ("gate.rules", *([{**FLOOR, "minEntities": least}] for least in (10, 9))),
         ("history.rejected", 0, -1),
         ("training.limits.maxAttempts", 10, 11),
         ("gate.onInconclusive", *(

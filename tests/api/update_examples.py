@@ -93,7 +93,7 @@ WHOLE = [
     ),
     Example(
         "",
-        "gate.rules needs a Required rule with min (log_loss and ece: max) on a dataset",
+        "gate.rules needs a Required rule with min (log_loss: max) on a dataset",
         HISTORY | {"gate.rules": [FLOOR, {**FLOOR, "name": "kept", "dataset": "memory"}]},
         HISTORY
         | {

@@ -153,6 +153,7 @@ def _numbers(world: World, start: StartJob) -> EvaluateOutput:
         rows.append(_row(rule.name, own, baseline, world.error, entities))
     return EvaluateOutput(
         rules=rows,
+        without_model=[0.5] * len(rows),
         candidate_digest=asked.candidate.digest,
         baseline_digest=asked.baseline.digest if asked.baseline else None,
         holdout_digest=asked.holdout.digest,

@@ -293,7 +293,7 @@ class Laws:
         assert asked.holdout.digest == look.digest
         assert asked.candidate.digest == g.status.artifact.served_digest
         for rule in g.spec.recipe.gate.rules:
-            assert look.entities >= (rule.min_entities or 0)
+            assert look.entities >= rule.min_entities
 
     def a_job_goes_after_what_it_did_is_in_status(self, seen: Observation, job: JobSeen) -> None:
         g = next((g for g in self.ours() if g.spec.number == job.number), None)

@@ -10,6 +10,7 @@ from springtide_api.gate_spec import (
     Evaluation,
     ExtendHoldout,
     Gate,
+    HoldoutDrop,
     Margin,
     OnInconclusive,
     Rule,
@@ -38,7 +39,9 @@ def row(
 
 
 def output(*rows, **digests) -> EvaluateOutput:
-    asked = {"candidate_digest": CANDIDATE, "baseline_digest": LIVE, "holdout_digest": HOLDOUT}
+    asked: dict = {"candidate_digest": CANDIDATE, "baseline_digest": LIVE}
+    asked["holdout_digest"] = HOLDOUT
+    asked["without_model"] = [0.5] * len(rows)
     return EvaluateOutput(rules=list(rows), report="file:///reports/x", **(asked | digests))
 
 
@@ -71,9 +74,9 @@ def test_a_candidate_that_proves_all_required_rules_is_blessed_with_its_numbers(
 
     assert (found.verdict, found.reason, found.suspect) == ("Blessed", "RulesProven", False)
     assert found.message == (
-        "floor: auc 0.7000 (0.6950 to 0.7050) meets auc >= 0.55 on holdout (900 entities, "
-        "300 positives); not-worse: delta of auc 0.0200 (0.0150 to 0.0250) meets delta > -0.01 on "
-        "holdout (900 entities, 300 positives)"
+        "floor: auc 0.7000 (0.6950 to 0.7050) meets auc >= 0.55 on holdout (900 contributing "
+        "entities, 300 positives); not-worse: delta of auc 0.0200 (0.0150 to 0.0250) meets "
+        "delta > -0.01 on holdout (900 contributing entities, 300 positives)"
     )
     assert [result.verdict for result in found.results] == ["Pass", "Pass"]
     assert found.scores == [Score(metric="auc", dataset="holdout", value="0.7", error="0.00303951")]
@@ -181,7 +184,11 @@ def test_live_far_under_its_own_last_score_makes_the_holdout_suspect() -> None:
 
     found = judged(out, gate=gate, scores=[last])
     assert (found.verdict, found.reason, found.suspect) == ("Inconclusive", "HoldoutSuspect", True)
-    assert "was 0.7000, worse by 0.1000 > 3 standard errors of 0.0050" in found.message
+    assert found.message.startswith(
+        "the holdout is suspect: auc of live is 0.6000 on holdout (900 contributing entities, "
+        "300 positives) and was 0.7000, worse by 0.1000: more than 3 standard errors of 0.0050 and "
+        "more than gate.maxHoldoutDrop, 0.0500"
+    )
 
     noisy = last.model_copy(update={"error": "0.05"})
     assert not judged(out, gate=gate, scores=[noisy]).suspect
@@ -194,6 +201,67 @@ def test_a_fall_of_live_is_forgiven_where_the_candidate_passes_the_rule_or_wins(
     assert not judged(both(0.600, 0.600), scores=[last]).suspect
     assert judged(both(0.553, 0.553), scores=[last]).suspect
     assert not judged(both(0.555, 0.540), scores=[last]).suspect
+
+
+def test_ordinary_drift_of_many_standard_errors_is_no_ground_for_suspicion() -> None:
+    gate = Gate(rules=[Rule(name="floor", metric="accuracy", min="0.6"), NOT_WORSE])
+    out = output(row("floor", 0.9, 0.9), row("not-worse", 0.66, 0.66))
+    last = Score(metric="auc", dataset="holdout", value="0.70", error="0.0001")
+    assert judged(out, gate=gate, scores=[last]).verdict == "Blessed"
+
+    strict = gate.model_copy(update={"max_holdout_drop": HoldoutDrop(absolute="0.03")})
+    found = judged(out, gate=strict, scores=[last])
+    assert (found.reason, found.suspect) == ("HoldoutSuspect", True)
+
+
+def test_a_log_loss_may_rise_by_a_share_of_its_last_score() -> None:
+    rule = Rule(name="ll", metric="log_loss", max_regression=Margin(absolute="0.05"))
+    gate = Gate(rules=[FLOOR, rule])
+    out = output(row("floor", 0.7, 0.7), row("ll", 0.60, 0.60))
+    near = Score(metric="log_loss", dataset="holdout", value="0.51", error="0.0001")
+    assert not judged(out, gate=gate, scores=[near]).suspect
+    assert judged(out, gate=gate, scores=[near.model_copy(update={"value": "0.49"})]).suspect
+
+
+def test_a_floor_that_an_answer_without_a_model_meets_proves_nothing() -> None:
+    floor = Rule(name="floor", metric="accuracy", min="0.90")
+    gate = Gate(rules=[floor, NOT_WORSE])
+    out = output(row("floor", 0.97, 0.97), row("not-worse", 0.7, 0.7), without_model=[0.93, 0.5])
+
+    found = judged(out, gate=gate)
+    assert (found.verdict, found.reason) == ("Inconclusive", "FloorProvesNothing")
+    assert found.message.startswith(
+        "floor: accuracy >= 0.90 proves nothing: an answer without a model scores 0.9300 on holdout"
+    )
+    higher = Gate(rules=[floor.model_copy(update={"min": "0.95"}), NOT_WORSE])
+    assert judged(out, gate=higher).verdict == "Blessed"
+
+
+def test_a_ceiling_above_the_loss_of_a_constant_proves_nothing() -> None:
+    ceiling = Rule(name="ll", metric="log_loss", max="0.70")
+    out = output(row("ll", 0.30, 0.30), without_model=[0.65])
+    assert judged(out, gate=Gate(rules=[ceiling])).reason == "FloorProvesNothing"
+    lower = ceiling.model_copy(update={"max": "0.64"})
+    assert judged(out, gate=Gate(rules=[lower])).verdict == "Blessed"
+
+
+def test_a_floor_on_other_rows_than_the_holdouts_may_be_that_of_a_constant() -> None:
+    evaluation = Evaluation(
+        datasets=[
+            Dataset(name="holdout", role="Holdout"),
+            Dataset(name="musts", role="Guardrail", uri="file:///models/musts.csv"),
+        ]
+    )
+    musts = Rule(name="musts", metric="accuracy", dataset="musts", min="0.9")
+    out = output(row("floor", 0.7, 0.7), row("musts", 0.97, 0.97), without_model=[0.5, 1.0])
+    found = judged(out, gate=Gate(rules=[FLOOR, musts]), evaluation=evaluation)
+    assert found.verdict == "Blessed"
+
+
+def test_a_result_that_does_not_say_what_an_answer_without_a_model_scores_is_never_a_pass() -> None:
+    found = judged(both(0.70, 0.68).model_copy(update={"without_model": []}))
+    assert (found.verdict, found.reason) == ("Inconclusive", "MissingNumber")
+    assert "what an answer without a model scores is not known" in found.message
 
 
 def test_a_rise_of_log_loss_is_a_fall() -> None:

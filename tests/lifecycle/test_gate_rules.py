@@ -5,6 +5,7 @@ from math import inf, nan
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from springtide_api.bounds import Interval, Numbers
 from springtide_api.gate_spec import Margin, Rule
@@ -105,7 +106,7 @@ def test_too_few_entities_or_positives_decide_nothing_however_good_the_numbers()
         "TooFewEntities",
         100,
     )
-    assert "500 entities < 600" in judged.result.message
+    assert "500 contributing entities < 600" in judged.result.message
 
     judged = judge_rule(rule(min="0.5", min_positives=240), measured(0.9), baseline=True)
     assert judged is not None
@@ -113,8 +114,12 @@ def test_too_few_entities_or_positives_decide_nothing_however_good_the_numbers()
     assert "120 positives < 240" in judged.result.message
 
 
-def test_one_entity_says_nothing_about_others() -> None:
-    assert verdict(rule(min="0.5"), measured((0.9, 0.9, 0.9), entities=1)) == "Inconclusive"
+def test_fewer_than_thirty_contributing_entities_decide_nothing_unless_a_rule_takes_fewer() -> None:
+    assert verdict(rule(min="0.5"), measured(0.9, entities=29)) == "Inconclusive"
+    assert verdict(rule(min="0.5"), measured(0.9, entities=30)) == "Pass"
+    assert verdict(rule(min="0.5", min_entities=10), measured(0.9, entities=10)) == "Pass"
+    with pytest.raises(ValidationError):
+        rule(min="0.5", min_entities=9)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +161,7 @@ def test_an_undecided_rule_says_how_many_more_entities_would_decide_it() -> None
     assert judged.more_entities == 1500  # half the width needs four times the entities
     assert judged.result.message == (
         "r: auc 0.6050 (0.5950 to 0.6150) does not decide auc >= 0.600 on holdout "
-        "(500 entities, 120 positives); about 1,500 more entities would decide it"
+        "(500 contributing entities, 120 positives); about 1,500 more entities would decide it"
     )
     at_the_bound = judge_rule(rule(min="0.605"), measured(0.605), baseline=True)
     assert at_the_bound is not None
@@ -183,7 +188,7 @@ def rules() -> st.SearchStrategy[Rule]:
         ),
         st.sampled_from(METRICS),
         st.lists(bounds, min_size=1, max_size=3),
-        st.none() | st.integers(1, 1000),
+        st.integers(10, 1000),
     )
 
 
@@ -202,7 +207,7 @@ def test_nothing_passes_on_a_number_that_is_missing(
     used = [*candidate] if of.min or of.max else []
     if baseline and (of.min_improvement or of.max_regression):
         used += [*live, *delta]
-    if any(x != x for x in used) or entities < (of.min_entities or 2):
+    if any(x != x for x in used) or entities < of.min_entities:
         assert judged.result.verdict == "Inconclusive"
 
 

@@ -1,4 +1,4 @@
-"""Measures a candidate: it and the live model on the same rows, every metric with its bounds.
+"""Measures a candidate: it and the live model on the same rows, with bounds for what rules ask.
 
 The verdict is the operator's, from these numbers and by the function that the report uses too.
 """
@@ -15,16 +15,18 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from springtide_api.bounds import absolute, comparison
 from springtide_api.contract import EvaluateOutput
 from springtide_trainer import report
 from springtide_trainer.comparison import Measured, measure
 from springtide_trainer.errors import Refused
 from springtide_trainer.intervals import Resampling
 from springtide_trainer.judged_rows import read_judged, read_manifest
-from springtide_trainer.metrics import METRICS, positives
+from springtide_trainer.metrics import BUILT_IN, positives
 from springtide_trainer.models import load
 from springtide_trainer.scoring import score_all
 from springtide_trainer.storage import commit_folder, local_path, uri_of
+from springtide_trainer.without_model import without_model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,6 +55,8 @@ class Found:
     entities: int
     positives: int
     metrics: dict[str, Measured]
+    without_model: dict[str, float]
+    """What an answer without a model scores, by metric of the rules."""
 
 
 def evaluate(run: RunFile, home: Home, tmp: Path) -> EvaluateOutput:
@@ -82,6 +86,7 @@ def evaluate(run: RunFile, home: Home, tmp: Path) -> EvaluateOutput:
     commit_folder(folder, home.report(run.job))
     return EvaluateOutput(
         rules=rules,
+        without_model=[_without_model(rule, found) for rule in run.recipe.gate.rules],
         candidate_digest=given.candidate.digest,
         baseline_digest=given.baseline.digest if given.baseline else None,
         holdout_digest=given.holdout.digest,
@@ -103,16 +108,28 @@ def _measure(rows: JudgedRows, scores: list[Scores], recipe: Recipe, given: Eval
         confidence=given.confidence,
         seed=int.from_bytes(hashlib.sha256(rows.digest.encode()).digest()[:8]),
     )
-    metrics = measure(_metrics(recipe), coded, candidate=candidate, live=live, by=by)
+    asked, others = _metrics(recipe, rows.name)
+    found = measure(asked, coded, candidate=candidate, live=live, by=by)
+    found |= measure(others, coded, candidate=candidate, live=live, by=None)
+    metrics = {name: found[name] for name in sorted(found, key=_place)}
     counted = positives(coded, len(candidate.labels))
-    return Found(rows, scores, coded.entities, counted, metrics)
+    floors = {name: without_model(name, coded, len(candidate.labels)) for name in asked}
+    return Found(rows, scores, coded.entities, counted, metrics, floors)
 
 
-def _metrics(recipe: Recipe) -> list[str]:
-    """List every metric that can be measured, those of lists at 10 and wherever a rule asks."""
-    asked = {rule.metric for rule in recipe.gate.rules}
+def _metrics(recipe: Recipe, dataset: str) -> tuple[list[str], list[str]]:
+    """List the metrics of rules on a dataset, and the others that the report shows.
+
+    Bounds cost thousands of times what a value costs: only those that a rule needs are made.
+    """
+    asked = {rule.metric for rule in recipe.gate.rules if rule.dataset == dataset}
     grouped = {"ndcg@10"} if recipe.data.source.columns.group else set()
-    return [*METRICS, *sorted((asked | grouped) - METRICS.keys())]
+    return sorted(asked), sorted({*BUILT_IN, *grouped} - asked)
+
+
+def _place(metric: str) -> tuple[int, str]:
+    """Order metrics as the documentation does, those of lists last."""
+    return (BUILT_IN.index(metric) if metric in BUILT_IN else len(BUILT_IN)), metric
 
 
 def _row(rule: Rule, found: Sequence[Found]) -> RuleRow:
@@ -126,9 +143,23 @@ def _row(rule: Rule, found: Sequence[Found]) -> RuleRow:
         *_three(measured.delta),
         _number(measured.candidate.error),
         _number(measured.live.error),
-        here.entities if here else 0,
+        _entities(rule, measured),
         here.positives if here else 0,
     )
+
+
+def _entities(rule: Rule, measured: Measured) -> int:
+    """Count the entities that the rule's numbers rest on; of several numbers the fewest."""
+    compared = comparison(rule) and math.isfinite(measured.live.value)
+    counts = [measured.delta.entities] if compared else []
+    if absolute(rule) or not compared:
+        counts.append(measured.candidate.entities)
+    return min(counts)
+
+
+def _without_model(rule: Rule, found: Sequence[Found]) -> float | None:
+    here = next((each for each in found if each.rows.name == rule.dataset), None)
+    return _number(here.without_model[rule.metric]) if here else None
 
 
 def _three(of: Estimate) -> tuple[float | None, float | None, float | None]:
@@ -157,6 +188,7 @@ def _described(
         "bootstrap": {"samples": bootstrap.samples, "confidence": given.confidence},
         "gate": run.recipe.gate.plain(),
         "rules": rules,
+        "without_model": [_without_model(rule, found) for rule in run.recipe.gate.rules],
         "datasets": [_dataset(each) for each in found],
     }
 

@@ -7,7 +7,7 @@ computed is NaN, never an exception.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,10 +16,10 @@ from scipy import sparse
 from springtide_trainer.ranking import area, average_precision, ndcg, ratio
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
 
     Array = np.ndarray[Any, np.dtype[Any]]
-    Statistic = Callable[[Array], Array]
+    Function = Callable[[Array], Array]
     """From weights [samples, entities], whole numbers, to values [samples]."""
 
 BINS = 15
@@ -48,29 +48,56 @@ class Rows:
         return Rows(self.label[kept], _codes(self.entity[kept]), group)
 
 
-def statistic(metric: str, rows: Rows, probabilities: Array) -> Statistic:
+NO_ONE = np.empty(0)
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """A metric of one model on some rows, ready for any weighting of the entities."""
+
+    of: Function
+    answers: Array = field(default_factory=lambda: NO_ONE)
+    """[items, ...]: what the metric reads of the model. Two models whose answers are equal in an
+    item do not differ there."""
+    owner: Array = field(default_factory=lambda: NO_ONE)
+    """int [items]: the entity that an item belongs to."""
+    strata: tuple[Array, ...] = ()
+    """bool [entities] each: the groups of entities whose averages the metric combines, such as
+    those with a positive row and those with a negative row."""
+    largest: float | None = None
+    """Largest share of an entity in the metric, where one entity can change it by no more."""
+
+    def __call__(self, weights: Array) -> Array:
+        """Compute the metric, weights [samples, entities] to values [samples]."""
+        return self.of(weights)
+
+
+def statistic(metric: str, rows: Rows, probabilities: Array, *, once: bool = False) -> Statistic:
     """Prepare a metric for any weighting of the entities.
 
     Args:
         metric: auc, pr_auc, log_loss, accuracy, macro_f1, ece or ndcg@<k>.
         rows: Labels, entities and groups.
         probabilities: float [rows, labels]. With two labels the second one is positive.
+        once: It is called once: keep no order of the rows for each label.
 
     Returns:
-        A function from weights [samples, entities] to values [samples], NaN where undefined.
+        From weights [samples, entities] to values [samples], NaN where undefined.
     """
     scores = np.asarray(probabilities, dtype=np.float64)
     if not len(rows.label) or not np.isfinite(scores).all():
-        return _undefined
+        return UNDEFINED
     if metric.startswith("ndcg@"):
-        return _undefined if rows.group is None else _ndcg(rows, scores, int(metric[5:]))
+        return UNDEFINED if rows.group is None else _ndcg(rows, scores, int(metric[5:]))
+    if metric in ORDERS:
+        return _by_label(rows, scores, ORDERS[metric], once=once)
     return METRICS[metric](rows, scores)
 
 
 def value(metric: str, rows: Rows, probabilities: Array) -> float:
     """Compute a metric, each row once; NaN where it is undefined."""
     whole = np.ones((1, rows.entities), dtype=np.int32)
-    return float(statistic(metric, rows, probabilities)(whole)[0])
+    return float(statistic(metric, rows, probabilities, once=True)(whole)[0])
 
 
 def positives(rows: Rows, labels: int) -> int:
@@ -83,31 +110,44 @@ def _undefined(weights: Array) -> Array:
     return np.full(len(weights), np.nan)
 
 
-def _mean(rows: Rows, amount: Array) -> Statistic:
+UNDEFINED = Statistic(_undefined)
+
+
+def _mean(rows: Rows, amount: Array, *, within_one: bool) -> Statistic:
     """Average an amount over rows; all it takes is a sum and a count for each entity."""
     sums = np.bincount(rows.entity, weights=amount)
-    return _quotient(sums, np.bincount(rows.entity).astype(np.float64))
+    counts = np.bincount(rows.entity).astype(np.float64)
+    return _quotient(sums, counts, within_one=within_one)
 
 
-def _quotient(sums: Array, counts: Array) -> Statistic:
-    """Divide sums by counts, both given for each entity."""
+def _quotient(sums: Array, counts: Array, *, within_one: bool) -> Statistic:
+    """Divide sums by counts, both given for each entity.
+
+    Args:
+        sums: float [entities].
+        counts: float [entities].
+        within_one: What is summed lies in [0, 1], so that an entity changes the quotient by its
+            share of the counts at most.
+    """
     terms = np.stack([sums, counts], axis=1)
 
     def mean(weights: Array) -> Array:
         above, below = (weights.astype(np.float64) @ terms).T
         return ratio(above, below)
 
-    return mean
+    largest = float(counts.max() / counts.sum()) if within_one else None
+    return Statistic(mean, sums, np.arange(len(sums)), (counts > 0,), largest)
 
 
 def _log_loss(rows: Rows, scores: Array) -> Statistic:
     least = np.finfo(np.float64).eps
     own = scores[np.arange(len(scores)), rows.label]
-    return _mean(rows, -np.log(np.clip(own, least, 1.0)))
+    return _mean(rows, -np.log(np.clip(own, least, 1.0)), within_one=False)
 
 
 def _accuracy(rows: Rows, scores: Array) -> Statistic:
-    return _mean(rows, (scores.argmax(axis=1) == rows.label).astype(np.float64))
+    hits = (scores.argmax(axis=1) == rows.label).astype(np.float64)
+    return _mean(rows, hits, within_one=True)
 
 
 def _sums(rows: Rows, code: Array, amount: Array, codes: int) -> Any:
@@ -128,7 +168,7 @@ def _macro_f1(rows: Rows, scores: Array) -> Statistic:
         turned = weights.T.astype(np.float64)
         return np.asarray(_mean_of_known(ratio(2 * (hits @ turned), both @ turned)))
 
-    return macro_f1
+    return Statistic(macro_f1, said, rows.entity, _sides(rows, range(labels)))
 
 
 def _mean_of_known(by_label: Array) -> Array:
@@ -156,16 +196,38 @@ def _ece(rows: Rows, scores: Array) -> Statistic:
         turned = weights.T.astype(np.float64)
         return ratio(np.abs(gaps @ turned).sum(axis=0), counts @ turned)
 
-    return ece
+    return Statistic(ece, np.stack([confidence, hit], axis=1), rows.entity, (counts > 0,))
 
 
 def _by_label(
-    rows: Rows, scores: Array, of: Callable[[Array, Array, Array], Statistic]
+    rows: Rows, scores: Array, of: Callable[[Array, Array, Array], Function], *, once: bool
 ) -> Statistic:
     """Take the positive label, or average over the labels that occur, each against the rest."""
     labels = [1] if scores.shape[1] == 2 else range(scores.shape[1])
-    parts = [of(rows.entity, rows.label == label, scores[:, label]) for label in labels]
-    return lambda weights: _mean_of_known(np.stack([part(weights) for part in parts]))
+
+    def part(label: int) -> Function:
+        return of(rows.entity, rows.label == label, scores[:, label])
+
+    parts: Iterable[Function] = map(part, labels) if once else [part(label) for label in labels]
+    answers = scores[:, 1] if scores.shape[1] == 2 else scores
+    return Statistic(
+        lambda weights: _mean_of_known(np.stack([part(weights) for part in parts])),
+        answers,
+        rows.entity,
+        _sides(rows, labels),
+    )
+
+
+def _sides(rows: Rows, labels: Sequence[int]) -> tuple[Array, ...]:
+    """List for each label that occurs, but not alone, the entities with it and those without."""
+    sides: list[Array] = []
+    counts = np.bincount(rows.entity)
+    for label in labels:
+        of_label = np.bincount(rows.entity[rows.label == label], minlength=rows.entities)
+        having, lacking = of_label > 0, of_label < counts
+        if having.any() and lacking.any():
+            sides += [having, lacking]
+    return tuple(sides)
 
 
 def _ndcg(rows: Rows, scores: Array, k: int) -> Statistic:
@@ -176,22 +238,25 @@ def _ndcg(rows: Rows, scores: Array, k: int) -> Statistic:
     first = np.unique(rows.group, return_index=True)[1]
     kept = ~np.isnan(found)
     if not kept.any():
-        return _undefined
+        return UNDEFINED
     size = rows.entities
     owner = rows.entity[first][kept]
     sums = np.bincount(owner, weights=found[kept], minlength=size)
-    return _quotient(sums, np.bincount(owner, minlength=size).astype(np.float64))
+    counts = np.bincount(owner, minlength=size).astype(np.float64)
+    return _quotient(sums, counts, within_one=True)
 
 
 def _codes(values: Array) -> Array:
     return np.unique(values, return_inverse=True)[1]
 
 
+ORDERS = {"auc": area, "pr_auc": average_precision}
 METRICS: dict[str, Callable[[Rows, Array], Statistic]] = {
-    "auc": lambda rows, scores: _by_label(rows, scores, area),
-    "pr_auc": lambda rows, scores: _by_label(rows, scores, average_precision),
     "log_loss": _log_loss,
     "accuracy": _accuracy,
     "macro_f1": _macro_f1,
     "ece": _ece,
 }
+
+BUILT_IN = (*ORDERS, *METRICS)
+"""Metrics that need nothing but labels and scores."""

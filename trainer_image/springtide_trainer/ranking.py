@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     Array = np.ndarray[Any, np.dtype[Any]]
-    Statistic = Callable[[Array], Array]
+    Function = Callable[[Array], Array]
 
 
 class Order:
@@ -42,7 +42,7 @@ class Order:
         return _running(weights, self.entity), _running(weights, self.hits)
 
 
-def area(entity: Array, positive: Array, score: Array) -> Statistic:
+def area(entity: Array, positive: Array, score: Array) -> Function:
     """Prepare the area under the ROC curve: how often a positive lies above a negative."""
     order = Order(entity, positive, score)
 
@@ -59,7 +59,7 @@ def area(entity: Array, positive: Array, score: Array) -> Statistic:
     return auc
 
 
-def average_precision(entity: Array, positive: Array, score: Array) -> Statistic:
+def average_precision(entity: Array, positive: Array, score: Array) -> Function:
     """Prepare the average precision: the precision at each positive, averaged."""
     order = Order(entity, positive, score)
 
@@ -88,9 +88,13 @@ def ndcg(group: Array, gain: Array, score: Array, *, k: int) -> Array:
         float [lists]; NaN for a list without a relevant row.
     """
     ties = scrambled(len(group))
-    ideal = _discounted(group, gain, np.lexsort((ties, -gain, group)), k)
     found = _discounted(group, gain, np.lexsort((ties, -score, group)), k)
-    return ratio(found, ideal)
+    return ratio(found, ideal_gains(group, gain, k))
+
+
+def ideal_gains(group: Array, gain: Array, k: int) -> Array:
+    """Sum the discounted gains of each list's best order."""
+    return _discounted(group, gain, np.lexsort((-gain, group)), k)
 
 
 def scrambled(count: int) -> Array:

@@ -78,13 +78,13 @@ def signed(value: float | None) -> str:
 def _rules(described: dict[str, Any]) -> list[dict[str, Any]]:
     """Describe each rule: its result, its bounds and a picture of each."""
     gate, baseline = Gate.model_validate(described["gate"]), described["baseline"] is not None
-    rows = {row[0]: numbers(tuple(row)) for row in described["rules"]}
+    rows, on_holdout = _measured(described), _on_holdout(described)
     made = []
     for rule in gate.rules:
         row = rows.get(rule.name) or Numbers(rule.name)
         bounds = [*absolute_bounds(rule, row.candidate)]
         bounds += comparison_bounds(rule, row) if baseline else []
-        judged = judge_rule(rule, row, baseline=baseline)
+        judged = judge_rule(rule, row, baseline=baseline, on_holdout=rule.dataset in on_holdout)
         made.append(
             {
                 "rule": rule,
@@ -98,9 +98,26 @@ def _rules(described: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _overall(described: dict[str, Any]) -> str:
     gate, baseline = Gate.model_validate(described["gate"]), described["baseline"] is not None
-    rows = {row[0]: numbers(tuple(row)) for row in described["rules"]}
-    judged = [judge_rule(rule, rows.get(rule.name), baseline=baseline) for rule in gate.rules]
+    rows, on_holdout = _measured(described), _on_holdout(described)
+    judged = [
+        judge_rule(
+            rule, rows.get(rule.name), baseline=baseline, on_holdout=rule.dataset in on_holdout
+        )
+        for rule in gate.rules
+    ]
     return overall([each for each in judged if each is not None])
+
+
+def _measured(described: dict[str, Any]) -> dict[str, Numbers]:
+    rows = zip(described["rules"], described["without_model"], strict=True)
+    return {
+        row[0]: numbers(tuple(row))._replace(without_model=nan if score is None else score)
+        for row, score in rows
+    }
+
+
+def _on_holdout(described: dict[str, Any]) -> set[str]:
+    return {each["name"] for each in described["datasets"] if each["role"] == "Holdout"}
 
 
 def _picture(bound: Bound) -> Picture | None:

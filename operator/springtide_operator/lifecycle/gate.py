@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from springtide_api.bounds import absolute, decimal, numbers
+from springtide_api.bounds import absolute, decimal, measured
 from springtide_api.generation import Score
 from springtide_api.judging import TEXT_LIMIT, judge_rule, overall
 from springtide_operator.lifecycle.suspicion import suspicion
@@ -38,7 +38,8 @@ class Judgement:
     verdict: GateVerdict
     reason: str
     """One word: RulesProven, FirstGeneration, RuleRefuted, HoldoutSuspect, ForeignResult,
-    TooFewEntities, TooFewPositives, MissingNumber, ZeroBaseline or NotDecided."""
+    TooFewEntities, TooFewPositives, MissingNumber, ZeroBaseline, FloorProvesNothing or
+    NotDecided."""
     message: str
     """Rule, number, bound, interval and counts; at most 1024 characters."""
     results: list[RuleResult] = field(default_factory=list)
@@ -89,21 +90,27 @@ def judge(
     ) or _foreign_rule(gate, output)
     if foreign:
         return Judgement("Inconclusive", "ForeignResult", foreign[:TEXT_LIMIT])
-    measured = {row.rule: row for row in map(numbers, output.rules)}
+    numbers = measured(output)
     rules = [rule for rule in gate.rules if history or _role(evaluation, rule) != "Historical"]
     judged = [
-        judge_rule(rule, measured.get(rule.name), baseline=not bootstrapped) for rule in rules
+        judge_rule(
+            rule,
+            numbers.get(rule.name),
+            baseline=not bootstrapped,
+            on_holdout=_role(evaluation, rule) == "Holdout",
+        )
+        for rule in rules
     ]
     said = [each for each in judged if each is not None]
     on_holdout = [rule for rule in rules if _role(evaluation, rule) == "Holdout"]
-    doubt = None if bootstrapped else suspicion(on_holdout, measured, live_scores)
+    doubt = None if bootstrapped else suspicion(gate, on_holdout, numbers, live_scores)
     verdict = _doubted(doubt, said) if doubt else _overall(said, bootstrapped=bootstrapped)
     return Judgement(
         *verdict,
         results=[each.result for each in said],
         suspect=doubt is not None,
-        scores=_scores(on_holdout, measured, live=False),
-        live_scores_now=[] if bootstrapped else _scores(on_holdout, measured, live=True),
+        scores=_scores(on_holdout, numbers, live=False),
+        live_scores_now=[] if bootstrapped else _scores(on_holdout, numbers, live=True),
     )
 
 
@@ -219,13 +226,13 @@ def _fitted(sentences: Iterable[str]) -> str:
     return texts[0][:TEXT_LIMIT]
 
 
-def _scores(rules: Sequence[Rule], measured: Mapping[str, Numbers], *, live: bool) -> list[Score]:
+def _scores(rules: Sequence[Rule], numbers: Mapping[str, Numbers], *, live: bool) -> list[Score]:
     """Keep a model's own scores, one for each metric and dataset."""
     kept: dict[tuple[str, str], Score] = {}
     for rule in rules:
-        if rule.name not in measured:
+        if rule.name not in numbers:
             continue
-        row = measured[rule.name]
+        row = numbers[rule.name]
         value = decimal(row.live.value if live else row.candidate.value)
         error = decimal(row.live_error if live else row.candidate_error)
         if value is not None and error is not None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from springtide_api.bounds import Numbers
-    from springtide_api.gate_spec import Rule
+    from springtide_api.gate_spec import Gate, Rule
     from springtide_api.generation import Score
 
 ERRORS = 3.0
@@ -24,11 +24,12 @@ ERRORS = 3.0
 
 
 def suspicion(
-    rules: Sequence[Rule], measured: Mapping[str, Numbers], scores: Sequence[Score]
+    gate: Gate, rules: Sequence[Rule], measured: Mapping[str, Numbers], scores: Sequence[Score]
 ) -> str | None:
     """Say why the holdout is suspect, or None.
 
     Args:
+        gate: Says how far live's own score may fall.
         rules: The rules on the holdout; only the Required ones can raise doubt.
         measured: Numbers by the name of their rule.
         scores: Live's own last unsuspected scores.
@@ -41,7 +42,7 @@ def suspicion(
         peers = [peer for peer in required if _same(peer, rule) and absolute(peer)]
         if (below := _below(rule, row)) and not _proven([rule], measured):
             return f"{below}; {_no_cure(row, rule)}"
-        if (fall := _fall(rule, row, scores)) and not _proven(peers, measured):
+        if (fall := _fall(gate, rule, row, scores)) and not _proven(peers, measured):
             return f"{fall}; {_no_cure(row, rule)}"
     return None
 
@@ -70,8 +71,12 @@ def _below(rule: Rule, row: Numbers) -> str | None:
     return f"the holdout is suspect: live fails {judged.result.message}"
 
 
-def _fall(rule: Rule, row: Numbers, scores: Sequence[Score]) -> str | None:
-    """Tell a fall of live by more than three standard errors under its own last score."""
+def _fall(gate: Gate, rule: Rule, row: Numbers, scores: Sequence[Score]) -> str | None:
+    """Describe a fall of live under its own last score that neither chance nor drift explains.
+
+    Chance explains three standard errors of the difference, ordinary drift `gate.maxHoldoutDrop`:
+    where rows are many, a drift of 0.03 is eight standard errors.
+    """
     judged = judge_rule(rule, row, baseline=True)
     if judged is None or judged.reason in {"TooFewEntities", "TooFewPositives"}:
         return None
@@ -80,14 +85,24 @@ def _fall(rule: Rule, row: Numbers, scores: Sequence[Score]) -> str | None:
             continue
         then, error = float(score.value), hypot(float(score.error), row.live_error)
         fallen = row.live.value - then if rule.metric in LOWER_IS_BETTER else then - row.live.value
-        if isfinite(fallen) and isfinite(error) and fallen > ERRORS * error:
+        allowed = _allowed(gate, rule, then)
+        if isfinite(fallen) and isfinite(error) and fallen > max(ERRORS * error, allowed):
             return (
                 f"the holdout is suspect: {rule.metric} of live is {readable(row.live.value)} on "
-                f"{rule.dataset} ({row.entities:,} entities, {row.positives:,} positives) and was "
-                f"{readable(then)}, worse by {readable(fallen)} > {ERRORS:g} standard errors of "
-                f"{readable(error)}"
+                f"{rule.dataset} ({row.entities:,} contributing entities, {row.positives:,} "
+                f"positives) and was {readable(then)}, worse by {readable(fallen)}: more than "
+                f"{ERRORS:g} standard errors of {readable(error)} and more than "
+                f"gate.maxHoldoutDrop, {readable(allowed)}"
             )
     return None
+
+
+def _allowed(gate: Gate, rule: Rule, then: float) -> float:
+    """Return how far a metric may fall from its last score, in units of the metric."""
+    drop = gate.max_holdout_drop
+    if rule.metric in LOWER_IS_BETTER:
+        return float(drop.relative) * then
+    return float(drop.absolute)
 
 
 def _no_cure(row: Numbers, rule: Rule) -> str:

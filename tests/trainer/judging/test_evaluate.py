@@ -52,7 +52,7 @@ def test_the_same_evaluation_gives_the_same_numbers_and_its_report_is_written_on
     assert (shop.report(again) / "report.html").stat().st_mtime_ns == page
 
 
-def test_metrics_json_holds_every_metric_of_both_models_with_bounds(shop) -> None:
+def test_metrics_json_holds_every_metric_of_both_models_with_bounds_where_a_rule_asks(shop) -> None:
     out = shop.evaluate(shop.knowing, shop.other, job="all")
     written = json.loads((shop.report(out) / "metrics.json").read_text())
 
@@ -60,12 +60,34 @@ def test_metrics_json_holds_every_metric_of_both_models_with_bounds(shop) -> Non
     assert list(holdout["metrics"]) == [
         "auc", "pr_auc", "log_loss", "accuracy", "macro_f1", "ece", "ndcg@10",
     ]  # fmt: skip
-    for measured in holdout["metrics"].values():
+    for metric, measured in holdout["metrics"].items():
         for part in ("candidate", "live", "delta"):
-            assert measured[part]["low"] <= measured[part]["value"] <= measured[part]["high"]
-            assert measured[part]["error"] > 0
+            if metric == "auc":
+                assert measured[part]["low"] <= measured[part]["value"] <= measured[part]["high"]
+                assert measured[part]["error"] > 0
+            else:
+                assert measured[part]["value"] is not None
+                assert measured[part]["low"] is None
     assert holdout["rows"] == shop.window.holdout_rows
     assert sum(holdout["labels"].values()) == holdout["rows"]
+
+
+def test_a_rule_is_told_what_an_answer_without_a_model_scores(shop) -> None:
+    rules = [
+        {"name": "floor", "metric": "auc", "min": "0.55"},
+        {"name": "right", "metric": "accuracy", "min": "0.5"},
+        {"name": "loss", "metric": "log_loss", "max": "0.5"},
+        {"name": "order", "metric": "ndcg@10", "min": "0.5"},
+        {"name": "honest", "metric": "ece", "max": "0.5"},
+    ]
+    out = shop.evaluate(shop.knowing, shop.other, job="floors", rules=rules)
+    auc, accuracy, loss, order, honest = out.without_model
+    positive = shop.window.holdout_positives / shop.window.holdout_rows
+    assert (auc, honest) == (0.5, None)
+    assert accuracy == pytest.approx(max(positive, 1 - positive), abs=1e-4)
+    entropy = -(positive * np.log(positive) + (1 - positive) * np.log(1 - positive))
+    assert loss == pytest.approx(entropy, abs=1e-4)
+    assert 0.4 < order < numbers(out.rules[3]).candidate.value
 
 
 def test_the_first_generation_has_no_live_numbers(shop) -> None:
