@@ -187,3 +187,46 @@ def test_the_same_refusal_is_one_plan_without_any_write() -> None:
     assert not any(isinstance(a, StartJob | Serve) for a in plan.actions)
     assert plan.wake_after is not None
     assert timedelta(0) < plan.wake_after <= timedelta(seconds=35)
+
+
+def rolling_out_on_two_targets() -> World:
+    """Both targets carry generation 2, and no pod of it gets ready."""
+    world = two_targets_on_generation_one()
+    world.months.append("2025-03")
+    world.pods_ready = False
+    while [target.number for target in world.targets.values()] != [2, 2]:
+        world.turn()
+    return world
+
+
+@pytest.mark.parametrize("refused", [RANKER, RERANKER])
+def test_a_rollback_refused_on_one_target_is_done_on_the_other(refused: str) -> None:
+    world = rolling_out_on_two_targets()
+    world.refusing = {refused: "ApplyRefused"}
+    world.turns(10)
+    for name, target in world.targets.items():
+        assert target.number == (2 if f"Deployment {name}" == refused else 1)
+    assert world.condition("ActionRequired").reason == "ApplyRefused"
+
+
+@pytest.mark.parametrize("refused", [RANKER, RERANKER])
+def test_a_deleted_update_rolls_back_every_target_whose_apply_is_accepted(refused: str) -> None:
+    world = rolling_out_on_two_targets()
+    world.refusing = {refused: "ApplyRefused"}
+    world._meta(deletion_timestamp=world.now)
+    world.now += timedelta(hours=1)  # the operator was down until now
+    world.turns(2)
+    for name, target in world.targets.items():
+        assert target.number == (2 if f"Deployment {name}" == refused else 1)
+    assert world.update.metadata.finalizers == ()
+
+
+@pytest.mark.parametrize("refused", [RANKER, RERANKER])
+def test_removed_fields_are_applied_again_on_the_target_that_accepts_it(refused: str) -> None:
+    world = two_targets_on_generation_one()
+    for name, target in world.targets.items():
+        world.targets[name] = replace(target, digest=None, number=None, uri=None)
+    world.refusing = {refused: "ApplyRefused"}
+    world.turns(3)
+    for name, target in world.targets.items():
+        assert target.number == (None if f"Deployment {name}" == refused else 1)

@@ -16,7 +16,7 @@ from springtide_operator.lifecycle.lineage import (
     rolling,
 )
 from springtide_operator.lifecycle.plan import Announcement, HoldFinalizer, Step
-from springtide_operator.lifecycle.refusals import refused_apply
+from springtide_operator.lifecycle.refusals import not_refused, refused_apply
 from springtide_operator.lifecycle.rollout import left_behind, rolled_back, with_rollout
 from springtide_operator.lifecycle.targets import serve
 
@@ -52,8 +52,9 @@ def _undo(seen: Observation, aborted: ModelGeneration, now: datetime) -> Step:
     left = not_carrying(current, there) if current else there
     carrying = [t for t in left if artifact and t.digest == artifact.served_digest]
     ours = [target for target in carrying if not target.foreign_manager]
-    if ours and not _given_up(seen, ours, now):
-        return Step(actions=tuple(serve(seen, current, target) for target in ours))
+    open_now = not_refused(seen, ours, now)
+    if open_now or (ours and not _given_up(seen, ours, now)):
+        return Step(actions=tuple(serve(seen, current, target) for target in open_now or ours))
     events = (_left(aborted, left),) if left else ()
     if carrying:
         return Step(actions=(HoldFinalizer(present=False),), events=events)

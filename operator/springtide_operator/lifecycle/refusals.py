@@ -31,6 +31,17 @@ def refused_apply(seen: Observation, targets: Iterable[TargetSeen]) -> Refusal |
     return next((each for each in found if each and _counts(each)), None)
 
 
+def not_refused(
+    seen: Observation, targets: Iterable[TargetSeen], now: datetime
+) -> tuple[TargetSeen, ...]:
+    """Targets whose apply may be tried now: the refusal of one holds no apply to another."""
+    return tuple(
+        target
+        for target in targets
+        if (refusal := refused_apply(seen, [target])) is None or not refusal.waits(now)
+    )
+
+
 def reported(seen: Observation, actions: Iterable[Action], now: datetime) -> Refusal | None:
     """Return the refusal that the status reports; one that is due and no longer wanted is over."""
     wanted = {subject(action) for action in actions}

@@ -14,7 +14,7 @@ from springtide_api.schema import duration
 from springtide_operator.lifecycle.availability import available, new_pods, not_carrying
 from springtide_operator.lifecycle.lineage import rolling, servable
 from springtide_operator.lifecycle.plan import Announcement, Step, Waiting, WriteGeneration
-from springtide_operator.lifecycle.refusals import refused_apply, waiting_for
+from springtide_operator.lifecycle.refusals import not_refused, refused_apply, waiting_for
 from springtide_operator.lifecycle.target_problems import conflict, idle, unfinished
 from springtide_operator.lifecycle.targets import apply, carried, serve
 
@@ -200,7 +200,9 @@ def go_back(seen: Observation, generation: ModelGeneration, now: datetime) -> St
             return Step(waiting=foreign, wake_after=CHECK)
         if current:
             return apply(seen, current, (*behind, *left), now)
-        return Step(actions=tuple(serve(seen, current, target) for target in (*behind, *left)))
+        carrying = (*behind, *left)
+        open_now = not_refused(seen, carrying, now) or carrying
+        return Step(actions=tuple(serve(seen, current, target) for target in open_now))
     if current and not all(available(target) for target in present) and not idle(seen):
         waiting = Waiting(
             "RollingBack", generation.status.rollout.abort_reason, "Roll", "rolling back"

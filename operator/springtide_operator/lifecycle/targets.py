@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from springtide_operator.lifecycle.lineage import servable
 from springtide_operator.lifecycle.observation import OWN_KEYS_TAKEN
 from springtide_operator.lifecycle.plan import Announcement, Serve, Serving, Step, subject
+from springtide_operator.lifecycle.refusals import not_refused
 from springtide_operator.lifecycle.target_problems import (
     MOST_REAPPLIED,
     blocked,
@@ -44,7 +45,9 @@ def restore(seen: Observation, now: datetime) -> Step | None:
         return None
     stray = [t for t in seen.targets if _astray(seen, t)]
     if current is None:
-        claims = tuple(serve(seen, current, target) for target in (*unclaimed, *stray))
+        wanted = [*unclaimed, *stray]
+        open_now = not_refused(seen, wanted, now) or wanted
+        claims = tuple(serve(seen, current, target) for target in open_now)
         return Step(actions=claims) if claims else None
     gone = [t for t in seen.targets if t.digest is None and not t.foreign_manager]
     if not gone and not stray:
@@ -76,9 +79,10 @@ def apply(
 ) -> Step:
     """Make targets carry a generation; where our fields were wiped, at most 3 times an hour."""
     spent = [target for target in targets if removed_too_often(seen, target)]
-    allowed = [target for target in targets if target not in spent]
+    allowed = tuple(target for target in targets if target not in spent)
     if not allowed:
         return Step(waiting=fields_removed(seen, spent[0]), wake_after=CHECK)
+    allowed = not_refused(seen, allowed, now) or allowed
     names = {t.target.target_ref.name for t in allowed if removed(seen, t)}
     events = tuple(
         Announcement("FieldsRestored", f"Deployment {name}: our fields were gone; applied again")
