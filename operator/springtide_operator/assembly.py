@@ -134,7 +134,12 @@ class Operator:
     def _reconciler(self) -> Reconciler:
         settings = self.settings
         asking = Asking(self.client)
-        defaults = Defaults(settings.trainer_image, settings.progress_url, settings.max_probes)
+        defaults = Defaults(
+            settings.trainer_image,
+            settings.progress_url,
+            max_probes=settings.max_probes,
+            max_probes_per_namespace=settings.max_probes_per_namespace,
+        )
         statuses = Statuses(self.client, self.cache, self._count_status)
         hands = Hands(
             client=self.client,

@@ -41,6 +41,9 @@ PROGRESS_SECONDS = 10.0
 STATUS_SECONDS = 1.0
 """And any other at most this often, unless it holds new facts: a storm of edits stays outside."""
 
+TURN_SECONDS = 1.0
+"""Updates whose turn has come to start a probe start it within so long."""
+
 PODLESS_SECONDS = 10.0
 """Why a Job gets no pod is told by its events alone, and nobody watches those."""
 
@@ -77,10 +80,14 @@ class Reconciler:
         context = structlog.contextvars.bound_contextvars(namespace=key.namespace, update=key.name)
         with context, self.metrics.reconcile_seconds.time():
             again = await self._guarded(key)
+        # Whatever frees the place of a probe wakes its update, and so comes by here.
+        others = {
+            Key(*place): random.uniform(0, TURN_SECONDS) for place in self.sight.probes.next()
+        }
         if again.failed or again.after is None:
-            return again
+            return replace(again, others=others)
         resync = self.resync_seconds * random.uniform(0.8, 1.2)
-        return Again(min(again.after, resync))
+        return Again(min(again.after, resync), others=others)
 
     async def _guarded(self, key: Key) -> Again:
         try:
@@ -99,6 +106,7 @@ class Reconciler:
     async def _look(self, key: Key) -> Again:
         seen = await self.sight.observe(*key)
         if seen is None:
+            self.sight.probes.wait(*key, waits=False)
             self._written.pop(key, None)
             self._refusals.pop(key, None)
             self.metrics.forget(*key)
@@ -108,6 +116,7 @@ class Reconciler:
         if not isinstance(seen, Unreadable):
             seen = replace(seen, refusals=self._known_refusals(key, seen.update.metadata))
         plan = decide(seen, now)
+        self.sight.probes.wait(*key, waits=plan.waits_for_turn)
         metadata = seen.metadata if isinstance(seen, Unreadable) else seen.update.metadata
         if not await self._carry_out(key, metadata, plan):
             return Again(0.0)
@@ -141,7 +150,7 @@ class Reconciler:
     async def _carry_out(self, key: Key, update: Meta, plan: Plan) -> bool:
         """Write what the plan says, up to the first write that is refused; whether none was."""
         probes = sum(isinstance(a, StartJob) and a.run.stage == "probe" for a in plan.actions)
-        self.sight.probes_starting += probes
+        self.sight.probes.start(key.namespace, probes)
         try:
             # Said before and after: what is about to be written would not be said again after a
             # crash, and what is about to be made cannot be spoken of before. Events are said once.
@@ -156,7 +165,7 @@ class Reconciler:
             await self._say(update, plan, done=True)
             return True
         finally:
-            self.sight.probes_starting -= probes
+            self.sight.probes.start(key.namespace, -probes)
 
     async def _do(self, update: Meta, action: Action) -> None:
         """Carry out an action, unless it is known to be refused."""

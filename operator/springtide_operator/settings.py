@@ -32,7 +32,9 @@ class Settings:
     resync_seconds: float = 600.0
     workers: int = 8
     max_probes: int = 10
-    """Probe Jobs at one time in the whole cluster."""
+    """Probes that run or start at one time in the whole cluster."""
+    max_probes_per_namespace: int = 5
+    """Probes at one time in a namespace, those whose pods cannot run included."""
     client_qps: float = 200.0
     """Requests a second to the API server in the long run; the Lease and watches not counted."""
     client_burst: int = 400
@@ -62,6 +64,9 @@ def read(environment: Mapping[str, str]) -> Settings:
         resync_seconds=_number(environment, "SPRINGTIDE_RESYNC_SECONDS", 600, lowest=1),
         workers=int(_number(environment, "SPRINGTIDE_WORKERS", 8, lowest=1)),
         max_probes=int(_number(environment, "SPRINGTIDE_MAX_PROBES", 10, lowest=1)),
+        max_probes_per_namespace=int(
+            _number(environment, "SPRINGTIDE_MAX_PROBES_PER_NAMESPACE", 5, lowest=1)
+        ),
         client_qps=_number(environment, "SPRINGTIDE_CLIENT_QPS", 200, lowest=1),
         client_burst=int(_number(environment, "SPRINGTIDE_CLIENT_BURST", 400, lowest=1)),
         progress_port=int(_number(environment, "SPRINGTIDE_PROGRESS_PORT", 8080, lowest=0)),

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
 
 class Key(NamedTuple):
@@ -155,12 +155,14 @@ class Again:
     """The outcome of one run: in how many seconds to run anew, and whether it failed.
 
     `after` None after a run that went well: the key is forgotten until somebody adds it.
-    After one that failed, `slowest` is the longest back-off; None: the queue's own.
+    After one that failed, `slowest` is the longest back-off; None: the queue's own. `others` are
+    keys to run, too, and in how many seconds.
     """
 
     after: float | None
     failed: bool = False
     slowest: float | None = None
+    others: Mapping[Key, float] = field(default_factory=dict)
 
 
 class Wakeups:
@@ -232,4 +234,6 @@ class Wakeups:
             else:
                 self._queue.done(key, now, again=outcome.after)
             del self._running[key]
+            for other, after in outcome.others.items():
+                self._queue.add(other, now, after=after)
             self._changed.set()

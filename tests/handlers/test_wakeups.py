@@ -184,3 +184,22 @@ async def test_workers_run_different_keys_at_once_and_a_bug_leaves_no_key_behind
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     await wakeups.drain(1)
+
+
+async def test_a_run_may_ask_for_runs_of_others():
+    runs, done = [], asyncio.Event()
+
+    async def work(key):
+        runs.append(key)
+        if key == B:
+            done.set()
+        return Again(None, others={B: 0.01} if key == A else {})
+
+    wakeups = Wakeups(work, Queue(), workers=1)
+    task = asyncio.create_task(wakeups.run())
+    wakeups.add(A)
+    await done.wait()
+    assert runs == [A, B]
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await wakeups.drain(1)

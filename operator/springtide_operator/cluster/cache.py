@@ -74,6 +74,10 @@ class Store:
         """Return the objects that carry a mark, by place."""
         return [self._objects[place] for place in sorted(self._marked.get(mark, ()))]
 
+    def count(self, mark: Hashable) -> int:
+        """Return how many objects carry a mark."""
+        return len(self._marked.get(mark, ()))
+
     def parsed(self, raw: Raw, parse: Callable[[Raw, T | None], T]) -> T:
         """Return what an object of this store is in its type.
 

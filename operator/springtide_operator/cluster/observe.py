@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from pydantic import ValidationError
 
-from springtide_api.names import ANNOTATION_DIGEST, LABEL_STAGE
+from springtide_api.names import ANNOTATION_DIGEST
 from springtide_api.objects import InvalidObject, Meta, parse_generation, parse_update
 from springtide_api.update_status import UpdateStatus
 from springtide_operator.cluster.jobs_seen import (
@@ -19,7 +19,9 @@ from springtide_operator.cluster.jobs_seen import (
     why_no_pod,
 )
 from springtide_operator.cluster.kinds import DEPLOYMENT, GENERATION, JOB, POD, UPDATE
+from springtide_operator.cluster.probes_seen import Probes
 from springtide_operator.cluster.targets_seen import owned_by, selector, target_seen
+from springtide_operator.cluster.watching import LABEL_JOB
 from springtide_operator.lifecycle.lineage import rolling
 from springtide_operator.lifecycle.observation import Observation, Unreadable
 from springtide_operator.lifecycle.reads import replica_sets_count
@@ -40,8 +42,6 @@ if TYPE_CHECKING:
         TargetSeen,
     )
 
-JOB_NAME = "batch.kubernetes.io/job-name"
-
 
 class Reported(Protocol):
     """What trainers said of their progress."""
@@ -60,8 +60,10 @@ class Sight:
     defaults: Defaults
     terminating: set[str]
     """Namespaces that refused a write because they are being deleted."""
-    probes_starting: int = 0
-    """Probes that are decided on and not made yet: others must not take their places."""
+    probes: Probes = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.probes = Probes(self.cache, self.defaults, self.asking.client.clock.now)
 
     async def observe(self, namespace: str, name: str) -> Observation | Unreadable | None:
         """Look at one update. None: it does not exist.
@@ -100,7 +102,7 @@ class Sight:
             defaults=self.defaults,
             left_targets=tuple(left),
             progress={job: report for job, report in reports.items() if report is not None},
-            probes_running=self._probes_running(),
+            probes=self.probes.seen(namespace, name),
             namespace_terminating=namespace in self.terminating,
         )
 
@@ -117,7 +119,7 @@ class Sight:
         pods = defaultdict(list)
         for pod in self.cache.of_update(POD, namespace, name):
             labels = pod["metadata"].get("labels") or {}
-            pods[labels.get(JOB_NAME, "")].append(pod)
+            pods[labels.get(LABEL_JOB, "")].append(pod)
         return tuple([await self._job(raw, pods[raw["metadata"]["name"]]) for raw in held + found])
 
     async def _job(self, raw: Raw, pods: list[Raw]) -> JobSeen:
@@ -126,7 +128,7 @@ class Sight:
         if _has_ended(raw) and all(pod_seen(pod).exit_code is None for pod in own):
             # The watch of Jobs may be ahead of that of pods: a result counts as lost only where
             # the API server itself knows none.
-            labels = f"{JOB_NAME}={metadata['name']}"
+            labels = f"{LABEL_JOB}={metadata['name']}"
             own = owned_by(metadata["uid"], await self.asking.pods(metadata["namespace"], labels))
         problem = ""
         if not own and not raw["spec"].get("suspend") and not true_conditions(raw):
@@ -177,11 +179,6 @@ class Sight:
         pods = await self.asking.pods(namespace, labels)
         return owned_by(newest["metadata"]["uid"], pods)
 
-    def _probes_running(self) -> int:
-        jobs = self.cache.stores[JOB].all()
-        running = sum(1 for raw in jobs if _is_probe(raw) and not true_conditions(raw))
-        return running + self.probes_starting
-
 
 def _unreadable(raw: Raw, error: InvalidObject) -> Unreadable:
     try:
@@ -206,11 +203,6 @@ def _recorded(generations: Iterable[ModelGeneration]) -> set[str]:
         if status.verdict in {"Pending", "Inconclusive"} and not status.retired:
             runs += [status.training if status.artifact is None else None, status.evaluation]
     return {run.job for run in runs if run is not None and run.job_uid}
-
-
-def _is_probe(raw: Raw) -> bool:
-
-    return (raw["metadata"].get("labels") or {}).get(LABEL_STAGE) == "probe"
 
 
 def _has_ended(raw: Raw) -> bool:

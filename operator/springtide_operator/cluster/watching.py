@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from springtide_api.names import LABEL_STAGE, LABEL_UPDATE
 from springtide_operator.cluster.cache import Cache, Store
+from springtide_operator.cluster.jobs_seen import true_conditions
 from springtide_operator.cluster.kinds import DEPLOYMENT, GENERATION, JOB, POD, UPDATE
 from springtide_operator.cluster.reflector import Reflector
 
@@ -16,6 +17,14 @@ if TYPE_CHECKING:
 
 LABELS = {UPDATE: "", GENERATION: "", JOB: LABEL_STAGE, POD: LABEL_STAGE, DEPLOYMENT: LABEL_UPDATE}
 """Kinds that are watched, with their label selectors."""
+
+PROBE = "probe"
+"""Mark of a probe that has not ended; with its namespace, of one in there."""
+
+LABEL_JOB = "batch.kubernetes.io/job-name"
+"""The Job controller sets it on its pods."""
+
+ENDS = frozenset({"Complete", "Failed", "SuccessCriteriaMet", "FailureTarget"})
 
 Wake = Callable[[str, str], None]
 """Told namespace and name of an update."""
@@ -42,8 +51,8 @@ def new_cache() -> Cache:
         {
             UPDATE: Store(itself, _trim, marks=aims),
             GENERATION: Store(by_reference, _trim),
-            JOB: Store(by_label, _trim_job),
-            POD: Store(by_label, _trim_pod),
+            JOB: Store(by_label, _trim_job, marks=_marks_of_job),
+            POD: Store(by_label, _trim_pod, marks=_marks_of_pod),
             DEPLOYMENT: Store(by_label, _keep),
         }
     )
@@ -83,6 +92,24 @@ def aims(update: Raw) -> set[Hashable]:
     rollout = (update.get("spec") or {}).get("rollout") or {}
     namespace = update["metadata"]["namespace"]
     return {(namespace, str(each["targetRef"]["name"])) for each in rollout.get("targets") or []}
+
+
+def pods_of(namespace: str, job: str) -> Hashable:
+    """Return the mark of the pods of a Job."""
+    return namespace, job
+
+
+def _marks_of_pod(raw: Raw) -> list[Hashable]:
+    metadata = raw["metadata"]
+    return [pods_of(metadata["namespace"], (metadata.get("labels") or {}).get(LABEL_JOB, ""))]
+
+
+def _marks_of_job(raw: Raw) -> list[Hashable]:
+    """Mark a probe that has not ended, for the cluster and for its namespace."""
+    metadata = raw["metadata"]
+    stage = (metadata.get("labels") or {}).get(LABEL_STAGE)
+    ended = any(each["type"] in ENDS for each in true_conditions(raw))
+    return [PROBE, (PROBE, metadata["namespace"])] if stage == "probe" and not ended else []
 
 
 def _trim(raw: Raw) -> None:

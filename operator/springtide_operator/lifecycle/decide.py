@@ -15,7 +15,7 @@ from springtide_operator.lifecycle.evaluation import evaluate
 from springtide_operator.lifecycle.initial import import_initial
 from springtide_operator.lifecycle.observation import Unreadable
 from springtide_operator.lifecycle.outcome import described
-from springtide_operator.lifecycle.plan import Plan, Step, WriteGeneration
+from springtide_operator.lifecycle.plan import TOO_MANY_PROBES, Plan, Step, WriteGeneration
 from springtide_operator.lifecycle.probe import take
 from springtide_operator.lifecycle.references import CHECK, check
 from springtide_operator.lifecycle.refusals import holding, waiting_for
@@ -78,6 +78,7 @@ def decide(seen: Observation | Unreadable, now: datetime) -> Plan:
         status=status,
         wake_after=_wake_after(seen, step, now),
         facts=bool(step.facts),
+        waits_for_turn=step.waiting is not None and step.waiting.reason == TOO_MANY_PROBES,
     )
 
 

@@ -197,6 +197,21 @@ class Defaults:
     trainer_image: str
     progress_url: str
     max_probes: int = 10
+    """Probes that run or start at one time in the cluster."""
+    max_probes_per_namespace: int = 5
+    """Probes at one time in a namespace, those whose pods cannot run included."""
+
+
+@dataclass(frozen=True)
+class ProbesSeen:
+    """The probes of the whole cluster, and the updates that wait for their turn."""
+
+    running: int = 0
+    """In the cluster, without those whose pods cannot run."""
+    namespace: int = 0
+    """In the update's namespace, all that have not ended."""
+    ahead: int = 0
+    """Updates whose turn comes before this one's; 0 where none may start anyway."""
 
 
 @dataclass(frozen=True)
@@ -216,8 +231,7 @@ class Observation:
     """Digests that Deployments still name which are targets no more, and were not let go."""
     progress: dict[str, ProgressSeen] = field(default_factory=dict)
     """By the name of the Job."""
-    probes_running: int = 0
-    """Probe Jobs in the whole cluster."""
+    probes: ProbesSeen = ProbesSeen()
     namespace_terminating: bool = False
     refusals: tuple[Refusal, ...] = ()
     """Writes that were refused lately."""

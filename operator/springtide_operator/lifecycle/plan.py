@@ -149,6 +149,10 @@ class Announcement:
     """Posted on the update too: a verdict, a promotion or a rollback."""
 
 
+TOO_MANY_PROBES = "TooManyProbes"
+"""Reason of a Waiting that ends when it is the update's turn to start a probe."""
+
+
 @dataclass(frozen=True)
 class Waiting:
     """Why nothing more happens now."""
@@ -193,6 +197,8 @@ class Plan:
     facts: bool = False
     """The status holds new facts: it must be written before anything else is decided. Otherwise a
     plan with actions may leave the status to the next one, which follows at once."""
+    waits_for_turn: bool = False
+    """A probe is due, and others come before it."""
 
     @property
     def again(self) -> bool:

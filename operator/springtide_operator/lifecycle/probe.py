@@ -46,6 +46,12 @@ if TYPE_CHECKING:
     from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.observation import JobSeen, Observation
 
+CANNOT_RUN = timedelta(minutes=15)
+"""A probe whose pod is known to be kept from running is given up after so long."""
+
+STARTING = timedelta(hours=1)
+"""And any whose pod does not run, such as one that pulls a large image."""
+
 MOST_HOLDOUTS = 8
 """Kept of one candidate; beyond, the oldest goes on which no look was spent."""
 
@@ -69,9 +75,25 @@ def take(seen: Observation, now: datetime) -> Step | None:
             return Step(waiting=Waiting("Probing", "", "Probe"), wake_after=GRACE)
         return _failed(seen, job, now)
     why = job.problem or next((pod.waiting for pod in job.pods if not pod.running), "")
+    if never_ran := _never_ran(seen, job, why, now):
+        return never_ran
     looking = Waiting("Probing", "", "Probe", short="looking for data")
     waiting = queued(why, "Probe") if why else looking
     return Step(waiting=waiting, wake_after=timedelta(seconds=30))
+
+
+def _never_ran(seen: Observation, job: JobSeen, why: str, now: datetime) -> Step | None:
+    """Give up a probe whose pod does not run: others wait for its place."""
+    if any(pod.running or pod.exit_code is not None for pod in job.pods):
+        return None
+    patience = CANNOT_RUN if why else STARTING
+    if now - max(job.created, job.resumed or job.created) < patience:
+        return None
+    minutes = round(patience.total_seconds() / 60)
+    message = f"no pod of Job {job.name} ran within {minutes} minutes"
+    if why:
+        message += f": {why[:800]}"
+    return _failure(seen, job, "ProbeNeverRan", message, now=now)
 
 
 def _outdated(job: JobSeen, what: str, reason: str) -> Step:
@@ -84,12 +106,17 @@ def _outdated(job: JobSeen, what: str, reason: str) -> Step:
 
 
 def _failed(seen: Observation, job: JobSeen, now: datetime) -> Step:
-    last = seen.update.status.last_probe
     failure = job.result.failure if job.result else None
     reason = failure.reason if failure else "ProbeFailed"
     codes = [pod.exit_code for pod in job.pods if pod.exit_code is not None]
     ended = f"the look for data ended with exit code {codes[0] if codes else '?'}"
     message = told(failure) if failure else job.failure or ended
+    return _failure(seen, job, reason, message, now=now)
+
+
+def _failure(seen: Observation, job: JobSeen, reason: str, message: str, *, now: datetime) -> Step:
+    """Count a probe that found nothing out; the next one of an interval comes later."""
+    last = seen.update.status.last_probe
     record = LastProbe(
         time=now,
         job=job.name,

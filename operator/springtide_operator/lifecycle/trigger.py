@@ -20,6 +20,7 @@ from springtide_operator.lifecycle.lineage import (
     trainer_image,
 )
 from springtide_operator.lifecycle.plan import StartJob, Step, Waiting
+from springtide_operator.lifecycle.probe_turns import crowded
 from springtide_operator.lifecycle.running import run_file
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from springtide_operator.lifecycle.observation import Observation
 
 DAY = timedelta(days=1)
-CROWDED = timedelta(seconds=15)
+CROWDED = timedelta(minutes=5)
+"""An update that waits for its turn is woken when the turn comes; this is for a lost wake-up."""
 LONGEST_INTERVAL = timedelta(hours=6)
 MACROS = {
     "@hourly": "0 * * * *",
@@ -61,9 +63,8 @@ def look(seen: Observation, now: datetime) -> Step | None:
     if nearest.at > now:
         said = f"next look for data at {nearest.at:%Y-%m-%d %H:%M:%S} UTC"
         return Step(waiting=_why(seen, said), wake_after=nearest.at - now)
-    if seen.probes_running >= seen.defaults.max_probes:
-        message = f"{seen.probes_running} probes run in the cluster; at most that many do"
-        return Step(waiting=Waiting("TooManyProbes", message, "Probe"), wake_after=CROWDED)
+    if waiting := crowded(seen):
+        return Step(waiting=waiting, wake_after=CROWDED * (1 + _spread(seen)))
     start = _start(seen, nearest.slot, nearest.trigger, "", now)
     return Step(actions=(start,), wake_after=timedelta(seconds=5))
 
@@ -178,12 +179,17 @@ def _by_interval(seen: Observation) -> Due | None:
     if last is None:
         return Due(meta.creation_timestamp, "OnData", int(meta.creation_timestamp.timestamp()))
     interval = duration(trigger.on_data.poll_interval)
-    spread = interval * ((crc32(meta.uid.encode()) % 100) / 1000)
+    spread = interval * _spread(seen) / 10
     probe = seen.update.status.last_probe
     failures = probe.failures if probe else 0
     wait = min(interval * 2 ** min(failures, 10), max(LONGEST_INTERVAL, interval))
     at = last + wait + spread
     return Due(at, "OnData", int(at.timestamp()))
+
+
+def _spread(seen: Observation) -> float:
+    """A number from 0 to 1 that differs between updates and stays."""
+    return (crc32(seen.update.metadata.uid.encode()) % 100) / 100
 
 
 def _last(seen: Observation) -> datetime | None:

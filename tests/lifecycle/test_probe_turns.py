@@ -1,0 +1,157 @@
+"""Who may start a probe: caps over the cluster and a namespace, fair turns, and a last patience."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from lifecycle.world import World
+
+from springtide_operator.lifecycle.decide import decide
+from springtide_operator.lifecycle.observation import PodSeen, ProbesSeen
+from springtide_operator.lifecycle.probe_turns import turns
+
+NO_CLAIM = "no node fits: 0/3 nodes are available: pod has unbound immediate PersistentVolumeClaims"
+
+
+def due_world() -> World:
+    """A world in which a probe is due."""
+    world = World()
+    world.edit(trigger={"onData": {"pollInterval": "1m"}})
+    world.settle()
+    world.run_jobs()
+    world.settle()
+    world.run_jobs()
+    world.settle()
+    world.now += timedelta(hours=1)
+    return world
+
+
+def test_namespaces_take_turns_the_one_with_the_fewest_probes_first() -> None:
+    waiting = {"large": ["a", "b", "c", "d"], "small": ["x"], "new": ["n"]}
+    assert turns(4, {"large": 2}, waiting, most=5) == [
+        ("small", "x"),
+        ("new", "n"),
+        ("large", "a"),
+        ("large", "b"),
+    ]
+    assert turns(9, {"large": 2}, waiting, most=3) == [
+        ("small", "x"),
+        ("new", "n"),
+        ("large", "a"),
+    ]
+
+
+@given(
+    st.integers(0, 12),
+    st.dictionaries(st.sampled_from("abcd"), st.integers(0, 6)),
+    st.dictionaries(st.sampled_from("abcd"), st.lists(st.integers(0, 30), unique=True)),
+    st.integers(1, 5),
+)
+def test_turns_fill_what_is_free_and_leave_no_namespace_more_than_one_behind(
+    free: int, held: dict, waiting: dict, most: int
+) -> None:
+    names = {space: [str(each) for each in each_of] for space, each_of in waiting.items()}
+    come = turns(free, held, names, most=most)
+    room = sum(min(len(each), max(0, most - held.get(space, 0))) for space, each in names.items())
+    assert len(come) == len(set(come)) == min(free, room)
+    after = {space: held.get(space, 0) + sum(c[0] == space for c in come) for space in names}
+    for space, each in names.items():
+        mine = [name for namespace, name in come if namespace == space]
+        assert mine == each[: len(mine)], "the longest waiting first"
+        left_out = len(mine) < len(each) and after[space] < most
+        served = [n for n, count in after.items() if count > held.get(n, 0)]
+        assert not left_out or all(after[n] <= after[space] + 1 for n in served)
+
+
+@pytest.mark.survives(
+    "Operator",
+    "as many probes run in the cluster as may",
+    "`TooManyProbes` with the numbers, until it is the update's turn",
+)
+@pytest.mark.parametrize(
+    ("probes", "said"),
+    [
+        (ProbesSeen(running=10), "10 probes run in the cluster; at most 10 do"),
+        (
+            ProbesSeen(running=3, namespace=5),
+            "5 probes of namespace search run or wait for their pods; at most 5 do",
+        ),
+        (
+            ProbesSeen(running=8, ahead=2),
+            "2 more probes may run in the cluster; 2 updates come first",
+        ),
+    ],
+)
+def test_an_update_waits_for_its_turn_and_says_why(probes: ProbesSeen, said: str) -> None:
+    world = due_world()
+    plan = decide(replace(world.seen(), probes=probes), world.now)
+    assert plan.actions == ()
+    assert plan.waits_for_turn
+    assert plan.status.progress.summary == "TooManyProbes"
+    assert plan.status.progress.waiting_for == said
+
+
+def test_an_update_whose_turn_it_is_starts_its_probe() -> None:
+    world = due_world()
+    free = ProbesSeen(running=8, namespace=4, ahead=1)
+    plan = decide(replace(world.seen(), probes=free), world.now)
+    assert [action.run.stage for action in plan.actions] == ["probe"]
+    assert not plan.waits_for_turn
+
+
+def test_a_probe_that_a_person_asked_for_waits_for_no_turn() -> None:
+    world = due_world()
+    world.ask("run@1")
+    plan = decide(replace(world.seen(), probes=ProbesSeen(running=10, namespace=5)), world.now)
+    assert [action.run.stage for action in plan.actions] == ["probe"]
+
+
+@pytest.mark.survives(
+    "Data",
+    "the claim of a probe is never bound",
+    "the probe is given up after 15 minutes with the scheduler's words, and tried again later",
+)
+def test_a_probe_that_cannot_run_is_given_up_and_tried_again_later() -> None:
+    world = due_world()
+    world.settle()
+    (name,) = world.jobs
+    pod = PodSeen(f"{name}-x", "pod-uid", world.now, waiting=NO_CLAIM)
+    world.jobs[name] = replace(world.jobs[name], pods=(pod,))
+    world.now += timedelta(minutes=14)
+    world.settle()
+    assert name in world.jobs
+    world.now += timedelta(minutes=1)
+    plan = world.settle()
+    assert name not in world.jobs
+    last = world.update.status.last_probe
+    assert last.reason == "ProbeNeverRan"
+    assert last.failures == 1
+    assert last.message == f"no pod of Job {name} ran within 15 minutes: {NO_CLAIM}"
+    assert "ProbeNeverRan" in world.events
+    assert plan.wake_after < timedelta(minutes=5)
+
+
+def test_a_probe_that_starts_slowly_for_no_known_reason_is_given_an_hour() -> None:
+    world = due_world()
+    world.settle()
+    (name,) = world.jobs
+    world.jobs[name] = replace(world.jobs[name], pods=(PodSeen("p", "u", world.now),))
+    world.now += timedelta(minutes=59)
+    world.settle()
+    assert name in world.jobs
+    world.now += timedelta(minutes=1)
+    world.settle()
+    assert name not in world.jobs
+
+
+def test_a_probe_that_runs_is_given_up_by_its_own_deadline_alone() -> None:
+    world = due_world()
+    world.settle()
+    (name,) = world.jobs
+    pod = PodSeen("p", "u", world.now, scheduled=True, running=True)
+    world.jobs[name] = replace(world.jobs[name], pods=(pod,))
+    world.now += timedelta(hours=5)
+    world.settle()
+    assert name in world.jobs
