@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from lifecycle.world import World
 
@@ -43,6 +43,7 @@ def test_namespaces_take_turns_the_one_with_the_fewest_probes_first() -> None:
     ]
 
 
+@settings(deadline=None)
 @given(
     st.integers(0, 12),
     st.dictionaries(st.sampled_from("abcd"), st.integers(0, 6)),

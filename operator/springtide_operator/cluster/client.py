@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlencode
 
 import aiohttp
+from pydantic_core import from_json
 
 from springtide_operator.cluster import errors
 
@@ -121,7 +122,7 @@ class Client:
             response = await self._send("GET", url, None, JSON, timeout=timeout)
             async with response:
                 async for line in _lines(response):
-                    event = json.loads(line)
+                    event = from_json(line)
                     if event["type"] == "ERROR":
                         status = event["object"]
                         raise errors.of_status(
@@ -234,7 +235,8 @@ class Client:
                     self.guard()  # once more: the wait for a slot may have been long
                 response = await self._send(verb, url, body, content_type, timeout=timeout)
                 async with response:
-                    answer: Raw = await response.json()
+                    # Equal texts of many objects become one: most of an object is names and keys.
+                    answer: Raw = from_json(await response.read(), cache_strings="all")
                     return answer
 
     async def _send(

@@ -104,6 +104,8 @@ class Statuses:
 
 
 def _differences(raw: Raw, status: Raw, model: type[Model]) -> set[str]:
+    if raw.get("status") == _filled(status):
+        return set()  # as it was written; defaults need not be filled in to see that
     held = _normal(raw.get("status"), model) if raw else {}
     return {key for key in {*held, *status} if held.get(key) != status.get(key)}
 

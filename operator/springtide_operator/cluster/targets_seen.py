@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 from typing import TYPE_CHECKING, Any
@@ -150,15 +149,19 @@ def _trouble(pod: Raw) -> str:
 
 def _others_template(template: Raw, target: Target) -> str:
     """Digest a pod template without what we own in it, so that only its owner changes it."""
-    rest = copy.deepcopy(template)
+    metadata, spec = dict(template["metadata"]), dict(template["spec"])
     for keys in ("labels", "annotations"):
-        owned = rest["metadata"].pop(keys, None) or {}
+        owned = metadata.pop(keys, None) or {}
         foreign = {k: v for k, v in owned.items() if not k.startswith(f"{names.GROUP}/")}
-        rest["metadata"] |= {keys: foreign}
-    if container := _container(rest, target.container):
-        ours = (target.env.uri, target.env.digest)
-        entries = container.get("env") or []
-        container["env"] = [each for each in entries if each["name"] not in ours]
+        metadata |= {keys: foreign}
+    ours = (target.env.uri, target.env.digest)
+    containers = list(spec["containers"])
+    for position, container in enumerate(containers):
+        if container["name"] == target.container:
+            entries = container.get("env") or []
+            foreign_entries = [each for each in entries if each["name"] not in ours]
+            containers[position] = {**container, "env": foreign_entries}
+    rest = {**template, "metadata": metadata, "spec": {**spec, "containers": containers}}
     text = json.dumps(rest, sort_keys=True)
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
