@@ -6,7 +6,6 @@ import pytest
 import yaml
 
 from springtide_api.generation import GenerationSpec, UpdateRef
-from springtide_api.objects import parse_update
 from springtide_operator.cluster.asking import Asking
 from springtide_operator.cluster.kinds import (
     DEPLOYMENT,
@@ -168,7 +167,7 @@ async def test_a_job_of_a_second_look_that_no_watch_told_of_yet_is_not_taken_for
             "spec": {"template": template},
         },
     )
-    snapshot = recipe(parse_update(sight.cache.get(UPDATE, namespace, "ranker")).spec)
+    snapshot = recipe(await sight.observe(namespace, "ranker"))
     spec = GenerationSpec(
         update_ref=UpdateRef(name="ranker"),
         number=2,
