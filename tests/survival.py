@@ -18,6 +18,7 @@ AREAS = {
     "Jobs and pods": "Training and evaluation are interrupted, starved or refused.",
     "Deployments": "Pods do not get ready, and other hands change what is served.",
     "People": "Objects are edited, deleted and restored at the wrong moment.",
+    "Rights": "A user writes what the operator would do with rights that the user lacks.",
     "Update": "What the API server refuses in a manifest, and what the operator does.",
     "Data": "What arrives as data.",
     "Model": "What is given as a model.",

@@ -67,3 +67,59 @@ def test_leases_may_be_written_only_where_the_operator_lives(render):
         and any("leases" in rule["resources"] for rule in document["rules"])
     ]
     assert [(one["kind"], one["metadata"]["namespace"]) for one in holders] == [("Role", "tides")]
+
+
+def test_the_operator_may_approve_nothing(render):
+    """The verb is for people: an operator that had it could approve its own work."""
+    assert not any("approve" in rule["verbs"] for rule in rules(render()))
+
+
+def bindings(documents: list[dict]) -> dict[str, dict]:
+    kind = "ValidatingAdmissionPolicyBinding"
+    named = [document for document in documents if document["kind"] == kind]
+    return {one["spec"]["policyName"]: one["spec"] for one in named}
+
+
+def policies(documents: list[dict]) -> dict[str, dict]:
+    kind = "ValidatingAdmissionPolicy"
+    named = [document for document in documents if document["kind"] == kind]
+    return {one["metadata"]["name"]: one["spec"] for one in named}
+
+
+def test_policies_are_on_by_default_and_each_has_its_binding(render):
+    documents = render("trainer.repository=registry.example/trainer")
+    known = ("authors", "requests", "generations", "image-digests", "image-registries")
+    assert set(policies(documents)) == {f"springtide-{name}.tides" for name in known}
+    bound = {name: one["validationActions"] for name, one in bindings(documents).items()}
+    assert bound == {
+        "springtide-authors.tides": ["Deny"],
+        "springtide-requests.tides": ["Deny"],
+        "springtide-generations.tides": ["Deny"],
+        "springtide-image-digests.tides": ["Warn"],
+        "springtide-image-registries.tides": ["Warn"],
+    }
+    assert all("matchResources" not in one for one in bindings(documents).values())
+
+
+def test_policies_hold_in_the_watched_namespace_alone(render):
+    for one in bindings(render("watchNamespace=shop")).values():
+        selected = one["matchResources"]["namespaceSelector"]["matchLabels"]
+        assert selected == {"kubernetes.io/metadata.name": "shop"}
+
+
+def test_policies_are_left_out_on_request(render):
+    assert policies(render("policy.enabled=false")) == {}
+    assert bindings(render("policy.enabled=false")) == {}
+    named = set(policies(render("policy.imageDigests=Ignore")))
+    assert named == {f"springtide-{name}.tides" for name in ("authors", "requests", "generations")}
+
+
+def test_each_expression_asks_the_authorizer_at_most_twice(render):
+    """One question costs 350,000 of the 1,000,000 that an expression may cost."""
+    checked = [
+        validation["expression"]
+        for policy in policies(render()).values()
+        for validation in policy["validations"]
+    ]
+    assert len([one for one in checked if "authorizer" in one]) == 12
+    assert all(one.count(".check(") <= 2 for one in checked)

@@ -1,9 +1,20 @@
+{{/* Names end up in a Service and in labels: no dots, and short enough for a suffix. */}}
 {{- define "springtide.name" -}}
-{{- if contains .Chart.Name .Release.Name -}}
-{{- .Release.Name | trunc 52 | trimSuffix "-" -}}
-{{- else -}}
-{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 52 | trimSuffix "-" -}}
+{{- $name := .Values.fullnameOverride -}}
+{{- if not $name -}}
+{{- $name = contains .Chart.Name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name .Chart.Name) -}}
 {{- end -}}
+{{- $name | replace "." "-" | trunc 52 | trimSuffix "-" -}}
+{{- end -}}
+
+{{/*
+Name of what lies outside the release's namespace: of cluster-wide objects, and of those in
+watchNamespace. It ends with the release's namespace, after a dot that neither name may contain, so
+that two releases of one name in two namespaces have different ones. Takes (list . "-suffix").
+*/}}
+{{- define "springtide.outsideName" -}}
+{{- $root := index . 0 -}}
+{{- printf "%s%s.%s" (include "springtide.name" $root) (index . 1) $root.Release.Namespace -}}
 {{- end -}}
 
 {{- define "springtide.selector" -}}

@@ -1,0 +1,60 @@
+{{/* Binds a policy in the namespaces that this release handles. Takes (list . "-suffix" "Deny"). */}}
+{{- define "springtide.binding" -}}
+{{- $root := index . 0 -}}
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata:
+  name: {{ include "springtide.outsideName" (list $root (index . 1)) }}
+  labels: {{- include "springtide.labels" $root | nindent 4 }}
+spec:
+  policyName: {{ include "springtide.outsideName" (list $root (index . 1)) }}
+  validationActions: [{{ index . 2 }}]
+  {{- with $root.Values.watchNamespace }}
+  matchResources:
+    namespaceSelector:
+      matchLabels:
+        kubernetes.io/metadata.name: {{ . }}
+  {{- end }}
+{{- end -}}
+
+{{/*
+The rights on everything that an update makes the operator do in the name of its author. Each
+expression asks the authorizer once: one question costs 350,000 of the 1,000,000 that one expression
+may cost, and an update may have four targets. The message names the user and the object, since an
+author of several updates cannot guess which of them it is.
+*/}}
+{{- define "springtide.authorsRights" -}}
+# The operator creates Jobs in the namespace, from any image, with any claim of the namespace.
+- expression: authorizer.group('batch').resource('jobs').namespace(request.namespace).check('create').allowed()
+  reason: Forbidden
+  message: {{ . }} starts Jobs in its namespace; you need the verb create on jobs.batch there
+  messageExpression: >-
+    {{ . | squote }} + ' starts Jobs in its namespace; ' + request.userInfo.username
+    + ' needs the verb create on jobs.batch in namespace ' + request.namespace
+# The operator changes the pods of each target: the right is asked for each one by its name, so that
+# a Role with resourceNames does.
+{{- range $index := until 4 }}
+- expression: >-
+    size(object.spec.rollout.targets) <= {{ $index }}
+    || authorizer.group('apps').resource('deployments').namespace(request.namespace).name(object.spec.rollout.targets[{{ $index }}].targetRef.name).check('patch').allowed()
+  reason: Forbidden
+  message: {{ $ }} changes the pods of its targets; you need the verb patch on the Deployment of spec.rollout.targets[{{ $index }}]
+  messageExpression: >-
+    {{ $ | squote }} + ' changes the pods of its targets; ' + request.userInfo.username
+    + ' needs the verb patch on Deployment ' + object.spec.rollout.targets[{{ $index }}].targetRef.name
+    + ' in namespace ' + request.namespace
+{{- end }}
+{{- end -}}
+
+{{/*
+Registries that trainer images may come from, as JSON: policy.imageRegistries, or else the one of
+the chart's own trainer image; an empty list where neither names any.
+*/}}
+{{- define "springtide.registries" -}}
+{{- $own := list -}}
+{{- $first := splitList "/" .Values.trainer.repository | first -}}
+{{- if and (contains "/" .Values.trainer.repository) (or (contains "." $first) (contains ":" $first) (eq $first "localhost")) -}}
+{{- $own = list $first -}}
+{{- end -}}
+{{- .Values.policy.imageRegistries | default $own | toJson -}}
+{{- end -}}
