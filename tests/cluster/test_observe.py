@@ -19,7 +19,9 @@ from springtide_operator.cluster.observe import Sight
 from springtide_operator.cluster.watching import new_cache
 from springtide_operator.lifecycle.lineage import recipe, recipe_hash
 from springtide_operator.lifecycle.observation import Defaults
+from springtide_operator.lifecycle.plan import CreateGeneration
 from springtide_operator.lifecycle.rollout import new_pods
+from springtide_operator.manifests import identity
 
 pytestmark = pytest.mark.apiserver
 
@@ -188,6 +190,42 @@ async def test_a_job_of_a_second_look_that_no_watch_told_of_yet_is_not_taken_for
     sight.cache.insert(GENERATION, generation)
     seen = await sight.observe(namespace, "ranker")
     assert [each.uid for each in seen.jobs] == [uid]
+
+
+async def test_a_generation_that_no_watch_told_of_yet_is_not_taken_for_gone(
+    client, sight, namespace
+):
+    seen = await sight.observe(namespace, "ranker")
+    snapshot, update = recipe(seen), seen.update.metadata
+    spec = GenerationSpec(
+        update_ref=UpdateRef(name="ranker"),
+        number=0,
+        origin="Imported",
+        initial=snapshot.model.initial,
+        recipe=snapshot,
+        recipe_hash=recipe_hash(snapshot),
+    )
+    made = CreateGeneration("ranker-g0", spec, owned=False)
+    await client.create(GENERATION, identity.generation(update, made))
+    job = {
+        "metadata": {
+            "namespace": namespace,
+            "name": "ranker-g0-import-1",
+            "uid": "job",
+            "resourceVersion": "1",
+            "creationTimestamp": "2026-03-01T12:00:00Z",
+            "labels": {**identity.labels(update, 0), "springtide.dev/stage": "import"},
+            "ownerReferences": [identity.owner_reference(update)],
+        },
+        "spec": {"suspend": True},
+    }
+    sight.cache.insert(JOB, job)
+    seen = await sight.observe(namespace, "ranker")
+    assert [each.metadata.name for each in seen.generations] == ["ranker-g0"]
+    gone = seen.generations[0].metadata
+    await client.delete(GENERATION, namespace, gone.name, uid=gone.uid)
+    sight.cache.forget(GENERATION, namespace, gone.name, gone.uid)
+    assert (await sight.observe(namespace, "ranker")).generations == ()
 
 
 async def test_an_autoscaler_at_work_makes_no_reads_of_replica_sets(

@@ -151,7 +151,12 @@ class World:
 
     def seen(self) -> Observation:
         view = self._kinds() | self.late
-        generations = sorted(view["generations"].values(), key=lambda g: g.spec.number)
+        known = dict(view["generations"])
+        for job in view["jobs"].values():  # read live, as the real one does
+            name = f"shop-g{job.number}"
+            if name in self.generations and job.owner_uid == view["update"]["shop"].metadata.uid:
+                known.setdefault(name, self.generations[name])
+        generations = sorted(known.values(), key=lambda g: g.spec.number)
         jobs = dict(view["jobs"])
         for name in self._recorded(generations) & self.jobs.keys():
             jobs.setdefault(name, self.jobs[name])  # read live, as the real one does

@@ -29,6 +29,12 @@ if TYPE_CHECKING:
     from springtide_operator.cluster.statuses import Statuses
 
 
+ANNOTATIONS = "/metadata/annotations"
+LABELS = "/metadata/labels"
+FINALIZERS = "/metadata/finalizers"
+OWNERS = "/metadata/ownerReferences"
+
+
 class Refused(Exception):
     """A write that the API server refuses until something else changes: `decide` is told of it."""
 
@@ -141,39 +147,43 @@ class Hands:
 
     async def _suspend(self, namespace: str, name: str, uid: str, *, suspend: bool) -> None:
         """Suspend a Job and note in the same write that it was us, or resume such a one alone."""
-        mark = f"/metadata/annotations/{_escaped(names.ANNOTATION_SUSPENDED)}"
+        held = self.cache.get(JOB, namespace, name)
+        annotations = held["metadata"].get("annotations") if held else None
+        mark = f"{ANNOTATIONS}/{_escaped(names.ANNOTATION_SUSPENDED)}"
         operations: list[Raw] = [_is(uid)]
-        if suspend:
-            held = self.cache.get(JOB, namespace, name)
-            if held is not None and not held["metadata"].get("annotations"):
-                operations.append(_set("/metadata/annotations", {}))
+        if not suspend:
+            operations += [_test(mark, "true"), {"op": "remove", "path": mark}]
+        elif annotations or held is None:
             operations.append(_set(mark, "true"))
         else:
-            operations += [{"op": "test", "path": mark, "value": "true"}]
-            operations += [{"op": "remove", "path": mark}]
+            whole = _set(ANNOTATIONS, {names.ANNOTATION_SUSPENDED: "true"})
+            operations += [_test(ANNOTATIONS, annotations), whole]
         await self._patch(JOB, namespace, name, [*operations, _set("/spec/suspend", suspend)])
 
     async def _adopt(self, update: Meta, name: str, *, owned: bool) -> None:
+        """Change our label and our owner reference, as they were seen; the rest is others'."""
         held = self.cache.get(GENERATION, update.namespace, name)
         if held is None:
             return
-        owners = [identity.owner_reference(update)] if owned else []
-        labels = held["metadata"].get("labels") or {}
-        operations = [
-            _is(held["metadata"]["uid"]),
-            _set("/metadata/labels", {**labels, names.LABEL_UPDATE_UID: update.uid}),
-            _set("/metadata/ownerReferences", owners),
-        ]
+        metadata = held["metadata"]
+        labels, owners = metadata.get("labels"), metadata.get("ownerReferences")
+        ours = f"{LABELS}/{_escaped(names.LABEL_UPDATE_UID)}"
+        if labels:
+            known = _test(ours, labels.get(names.LABEL_UPDATE_UID))
+            relabel = [known, _set(ours, update.uid)]
+        else:
+            relabel = [_test(LABELS, labels), _set(LABELS, {names.LABEL_UPDATE_UID: update.uid})]
+        wanted = [each for each in owners or [] if not identity.is_update(each, update)]
+        wanted += [identity.owner_reference(update)] if owned else []
+        reown = [_test(OWNERS, owners), _set(OWNERS, wanted)] if wanted != (owners or []) else []
+        operations = [_is(metadata["uid"]), *relabel, *reown]
         await self._patch(GENERATION, update.namespace, name, operations)
 
     async def _hold(self, update: Meta, *, present: bool) -> None:
         others = [each for each in update.finalizers if each != names.FINALIZER]
         wanted = [*others, names.FINALIZER] if present else others
-        operations: list[Raw] = [_is(update.uid)]
-        if update.finalizers:
-            seen = list(update.finalizers)
-            operations.append({"op": "test", "path": "/metadata/finalizers", "value": seen})
-        operations.append(_set("/metadata/finalizers", wanted))
+        seen = _test(FINALIZERS, list(update.finalizers) or None)
+        operations: list[Raw] = [_is(update.uid), seen, _set(FINALIZERS, wanted)]
         await self._patch(UPDATE, update.namespace, update.name, operations)
 
     async def _serve(self, update: Meta, name: str, action: plans.Serve) -> None:
@@ -195,9 +205,18 @@ class Hands:
             self.cache.insert(DEPLOYMENT, applied)
 
     async def _patch(self, kind: Kind, namespace: str, name: str, operations: list[Raw]) -> None:
-        patched = await self.client.patch(
-            kind, namespace, name, operations, manager=names.FIELD_MANAGER
-        )
+        """Patch; where the object is not what was seen, read it for the next decision.
+
+        Raises:
+            PatchOutdated: a test failed; decide again.
+        """
+        try:
+            patched = await self.client.patch(
+                kind, namespace, name, operations, manager=names.FIELD_MANAGER
+            )
+        except errors.PatchOutdated:
+            self.cache.insert(kind, await self.client.get(kind, namespace, name))
+            raise
         self.cache.insert(kind, patched)
 
     async def _delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
@@ -222,7 +241,12 @@ def _refusal(action: plans.Action) -> str:
 
 
 def _is(uid: str) -> Raw:
-    return {"op": "test", "path": "/metadata/uid", "value": uid}
+    return _test("/metadata/uid", uid)
+
+
+def _test(path: str, value: object) -> Raw:
+    """Let a patch hold only where a value is as it was seen; None: where there is none."""
+    return {"op": "test", "path": path, "value": value}
 
 
 def _escaped(key: str) -> str:

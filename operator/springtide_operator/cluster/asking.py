@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from cachetools import TLRUCache
 
 from springtide_operator.cluster import errors
-from springtide_operator.cluster.kinds import DEPLOYMENT, EVENT, JOB, POD, REPLICA_SET
+from springtide_operator.cluster.kinds import DEPLOYMENT, EVENT, GENERATION, JOB, POD, REPLICA_SET
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable
@@ -75,6 +75,13 @@ class Asking:
         """Read a Job now; None: there is none."""
         try:
             return await self.client.get(JOB, namespace, name)
+        except errors.NotFound:
+            return None
+
+    async def generation(self, namespace: str, name: str) -> Raw | None:
+        """Read a generation now; None: there is none."""
+        try:
+            return await self.client.get(GENERATION, namespace, name)
         except errors.NotFound:
             return None
 

@@ -49,6 +49,10 @@ class AlreadyExists(Conflict):
     """409 to a create: the name is taken, by us or by another."""
 
 
+class PatchOutdated(Conflict):
+    """422 to a JSON Patch: a `test` of it failed, or a path is gone; read again."""
+
+
 class Forbidden(ApiError):
     """403: RBAC, quota, admission or a namespace that is being deleted."""
 
@@ -107,6 +111,10 @@ _TYPES: Mapping[int, type[ApiError]] = {
 }
 
 
+_CANNOT_APPLY = "the server rejected our request due to an error in our request"
+"""All that the API server says where the operations of a JSON Patch do not apply: no details."""
+
+
 def of_status(
     status: int, body: Mapping[str, Any], what: str, *, retry_after: float | None = None
 ) -> ApiError:
@@ -122,6 +130,8 @@ def of_status(
     kind = _TYPES.get(status, Unavailable if status >= 500 else ApiError)
     if kind is Conflict and reason == "AlreadyExists":
         kind = AlreadyExists
+    if kind is Invalid and body.get("message") == _CANNOT_APPLY:
+        kind = PatchOutdated
     details = body.get("details") or {}
     causes = details.get("causes") or []
     if kind is Forbidden and any(each.get("reason") == "NamespaceTerminating" for each in causes):

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Protocol
 
 from pydantic import ValidationError
 
-from springtide_api.names import ANNOTATION_DIGEST
+from springtide_api.names import ANNOTATION_DIGEST, LABEL_GENERATION, generation_name
 from springtide_api.objects import InvalidObject, Meta, parse_generation, parse_update
 from springtide_api.update_status import UpdateStatus
 from springtide_operator.cluster.jobs_seen import (
+    controller_uid,
     job_seen,
     pod_seen,
     true_conditions,
+    whole,
     why_no_pod,
 )
 from springtide_operator.cluster.kinds import DEPLOYMENT, GENERATION, JOB, POD, UPDATE
@@ -81,6 +83,7 @@ class Sight:
 
     async def _observe(self, raw: Raw, namespace: str, name: str) -> Observation:
         update = self.cache.parsed(UPDATE, raw, parse_update)
+        await self._read_unknown_generations(update)
         held = self.cache.of_update(GENERATION, namespace, name)
         parsed = (self.cache.parsed(GENERATION, each, parse_generation) for each in held)
         generations = tuple(sorted(parsed, key=lambda generation: generation.spec.number))
@@ -105,6 +108,23 @@ class Sight:
             probes=self.probes.seen(namespace, name),
             namespace_terminating=namespace in self.terminating,
         )
+
+    async def _read_unknown_generations(self, update: IncrementalUpdate) -> None:
+        """Read the generation of a Job live where the watch told of none.
+
+        A Job whose generation is gone is deleted: this needs the API server's own word.
+        """
+        namespace, name = update.metadata.namespace, update.metadata.name
+        held = self.cache.of_update(JOB, namespace, name)
+        own = [raw for raw in held if controller_uid(raw) == update.metadata.uid]
+        labels = [raw["metadata"].get("labels") or {} for raw in own]
+        numbers = {whole(each.get(LABEL_GENERATION)) for each in labels}
+        for number in numbers - {None}:
+            wanted = generation_name(name, number or 0)
+            if self.cache.get(GENERATION, namespace, wanted) is None:
+                raw = await self.asking.generation(namespace, wanted)
+                if raw is not None:
+                    self.cache.insert(GENERATION, raw)
 
     async def _jobs(
         self, update: IncrementalUpdate, generations: Iterable[ModelGeneration]

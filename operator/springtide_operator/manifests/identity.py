@@ -39,6 +39,12 @@ def owner_reference(update: Meta) -> dict[str, Any]:
     }
 
 
+def is_update(reference: dict[str, Any], update: Meta) -> bool:
+    """Whether an owner reference names this update, or one of the same name before it."""
+    kind, name = reference.get("kind"), reference.get("name")
+    return (kind, name) == (UPDATE_KIND, update.name)
+
+
 def generation(update: Meta, made: CreateGeneration) -> dict[str, Any]:
     """The `ModelGeneration` of a new attempt."""
     metadata: dict[str, Any] = {

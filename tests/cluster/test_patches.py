@@ -1,0 +1,163 @@
+"""Writes to objects that others write, too: what was not seen is never overwritten."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from springtide_api.objects import parse_update
+from springtide_operator.cluster import errors
+from springtide_operator.cluster.act import Hands
+from springtide_operator.cluster.asking import Asking
+from springtide_operator.cluster.events import Events
+from springtide_operator.cluster.kinds import GENERATION, JOB, UPDATE
+from springtide_operator.cluster.statuses import Statuses
+from springtide_operator.cluster.watching import new_cache
+from springtide_operator.lifecycle.plan import AdoptGeneration, HoldFinalizer, SuspendJob
+
+pytestmark = pytest.mark.apiserver
+
+MINIMAL = Path(__file__).parents[1] / "api" / "minimal.yaml"
+OURS, THEIRS = "springtide.dev/roll", "example.com/theirs"
+UID_LABEL = "springtide.dev/update-uid"
+
+
+@pytest.fixture
+async def hands(client, kinds, namespace):
+    """Hands with an update that is seen as it was made."""
+    cache = new_cache()
+    update = yaml.safe_load(MINIMAL.read_text())
+    update["metadata"]["namespace"] = namespace
+    cache.insert(UPDATE, await client.create(UPDATE, update))
+    return Hands(
+        client=client,
+        cache=cache,
+        asking=Asking(client),
+        events=Events(client, "springtide"),
+        statuses=Statuses(client, cache),
+        progress_url="http://progress",
+    )
+
+
+def seen(hands, namespace):
+    return parse_update(hands.cache.get(UPDATE, namespace, "ranker"))
+
+
+async def by_another(client, kind, namespace, name, *operations):
+    return await client.patch(kind, namespace, name, list(operations), manager="another")
+
+
+def add(path, value):
+    return {"op": "add", "path": path, "value": value}
+
+
+@pytest.mark.survives(
+    "API server",
+    "another client adds a finalizer to an update between the operator's look and its write",
+    "the write is refused and decided again with what is there by then; nothing is lost",
+)
+async def test_a_finalizer_that_was_not_seen_is_not_lost(hands, client, namespace):
+    update = seen(hands, namespace).metadata
+    await by_another(client, UPDATE, namespace, "ranker", add("/metadata/finalizers", [THEIRS]))
+    with pytest.raises(errors.Conflict):
+        await hands.do(update, HoldFinalizer(present=True))
+    update = seen(hands, namespace).metadata
+    assert update.finalizers == (THEIRS,), "it was read for the next decision"
+    await hands.do(update, HoldFinalizer(present=True))
+    live = await client.get(UPDATE, namespace, "ranker")
+    assert live["metadata"]["finalizers"] == [THEIRS, OURS]
+
+
+async def test_a_finalizer_that_was_not_seen_stays_when_ours_goes(hands, client, namespace):
+    await hands.do(seen(hands, namespace).metadata, HoldFinalizer(present=True))
+    update = seen(hands, namespace).metadata
+    await by_another(client, UPDATE, namespace, "ranker", add("/metadata/finalizers/-", THEIRS))
+    with pytest.raises(errors.Conflict):
+        await hands.do(update, HoldFinalizer(present=False))
+    await hands.do(seen(hands, namespace).metadata, HoldFinalizer(present=False))
+    live = await client.get(UPDATE, namespace, "ranker")
+    assert live["metadata"]["finalizers"] == [THEIRS]
+
+
+async def left_behind(hands, client, namespace, **metadata):
+    """A generation of an update of that name before, as it was seen."""
+    spec = (await client.get(UPDATE, namespace, "ranker"))["spec"]
+    parts = ("model", "data", "training", "evaluation", "gate", "storage")
+    snapshot = {part: spec.get(part, {}) for part in parts}
+    digest = f"sha256:{'0' * 64}"
+    body = {
+        "apiVersion": GENERATION.api_version,
+        "kind": GENERATION.name,
+        "metadata": {"namespace": namespace, "name": "ranker-g0", **metadata},
+        "spec": {
+            "updateRef": {"name": "ranker"},
+            "number": 0,
+            "origin": "Imported",
+            "initial": spec["model"]["initial"],
+            "recipe": snapshot,
+            "recipeHash": digest,
+        },
+    }
+    made = await client.create(GENERATION, body)
+    hands.cache.insert(GENERATION, made)
+
+
+@pytest.mark.parametrize("labels", [{}, {UID_LABEL: "before", "team": "search"}])
+async def test_a_label_that_was_not_seen_is_not_lost(hands, client, namespace, labels):
+    await left_behind(hands, client, namespace, labels=labels)
+    changed = {**labels, "added": "later"}
+    await by_another(client, GENERATION, namespace, "ranker-g0", add("/metadata/labels", changed))
+    update = seen(hands, namespace).metadata
+    for _ in range(2):
+        try:
+            await hands.do(update, AdoptGeneration("ranker-g0", owned=False))
+            break
+        except errors.Conflict:
+            continue
+    live = await client.get(GENERATION, namespace, "ranker-g0")
+    assert live["metadata"]["labels"] == {**changed, UID_LABEL: update.uid}
+
+
+async def test_an_owner_that_is_not_ours_stays_and_that_of_the_update_before_goes(
+    hands, client, namespace
+):
+    kind = {"apiVersion": "springtide.dev/v1alpha1", "kind": "IncrementalUpdate"}
+    before = {**kind, "name": "ranker", "uid": "before"}
+    other = {"apiVersion": "v1", "kind": "ConfigMap", "name": "other", "uid": "other"}
+    await left_behind(hands, client, namespace, ownerReferences=[before])
+    await by_another(
+        client, GENERATION, namespace, "ranker-g0", add("/metadata/ownerReferences/-", other)
+    )
+    update = seen(hands, namespace).metadata
+    with pytest.raises(errors.Conflict):
+        await hands.do(update, AdoptGeneration("ranker-g0", owned=True))
+    await hands.do(update, AdoptGeneration("ranker-g0", owned=True))
+    owners = (await client.get(GENERATION, namespace, "ranker-g0"))["metadata"]["ownerReferences"]
+    assert [each["uid"] for each in owners] == ["other", update.uid]
+
+
+async def test_a_job_is_resumed_only_while_it_says_that_the_operator_suspended_it(
+    hands, client, namespace
+):
+    container = {"name": "trainer", "image": "trainer"}
+    template = {"spec": {"restartPolicy": "Never", "containers": [container]}}
+    body = {"metadata": {"namespace": namespace, "name": "job"}, "spec": {"template": template}}
+    made = await client.create(JOB, body)
+    hands.cache.insert(JOB, made)
+    update, uid = seen(hands, namespace).metadata, made["metadata"]["uid"]
+    await hands.do(update, SuspendJob("job", uid, suspend=True))
+    live = await client.get(JOB, namespace, "job")
+    assert live["metadata"]["annotations"] == {"springtide.dev/suspended": "true"}
+    remove = {"op": "remove", "path": "/metadata/annotations"}
+    await by_another(client, JOB, namespace, "job", remove)
+    with pytest.raises(errors.Conflict):
+        await hands.do(update, SuspendJob("job", uid, suspend=False))
+    assert (await client.get(JOB, namespace, "job"))["spec"]["suspend"]
+
+
+async def test_what_the_api_server_finds_wrong_with_an_object_is_no_outdated_patch(
+    client, hands, namespace
+):
+    wrong = add("/metadata/finalizers", ["not a name"])
+    with pytest.raises(errors.Invalid):
+        await by_another(client, UPDATE, namespace, "ranker", wrong)
