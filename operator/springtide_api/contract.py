@@ -160,6 +160,9 @@ class ProbeOutput(Model):
     pending_rows: Count = 0
     newest_partition: Word | None = None
     window: WindowFound | None = None
+    gaps: Annotated[list[Word], Field(max_length=64)] = []
+    """Partitions that were due and not delivered within data.window.maxGap, oldest first. The
+    window leaves them out; the operator quarantines them by name."""
 
 
 class ArtifactMade(Model):

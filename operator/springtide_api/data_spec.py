@@ -149,6 +149,10 @@ class Window(Model):
     max_wait: Duration | None = None
     """Start with fewer than minRows once the oldest waiting partition ended so long ago. Default:
     wait for minRows."""
+    max_gap: Duration = "72h"
+    """Where source.partition.path names partitions: how long a partition that is due and not there
+    keeps back those after it. Then it is reported and quarantined by name, and trained on only
+    once it is delivered and released. An empty folder counts as delivered. Default 72h."""
 
 
 class LatestPartitions(Model):

@@ -87,6 +87,7 @@ DATA = [
     longest("data.window.watermarkDelay"),
     longest("data.window.labelDelay"),
     longest("data.window.maxWait"),
+    longest("data.window.maxGap"),
     Example(
         STRATEGY,
         "set latestPartitions (it may be {}) if and only if",

@@ -7,10 +7,12 @@ up to the first one that is not complete: the cursor must never pass rows that a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from springtide_api.schema import duration
 from springtide_trainer.partitions import Span, moment, within
 
 if TYPE_CHECKING:
@@ -27,11 +29,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Known:
-    """A partition that the source has."""
+    """A partition that the source has, or should have."""
 
     span: Span
     marked: bool = True
     """Its _SUCCESS file is there, or none is wanted."""
+    delivered: bool = True
+    """It is there; else the calendar names it, later ones are there and it is not."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,8 @@ class Rows:
     """They pass holdout.filter."""
     entity: Codes
     group: Codes | None = None
+    begun: Bools | None = None
+    """Their group has a row in a partition behind the cursor that was not read."""
 
 
 @dataclass(frozen=True)
@@ -65,19 +71,36 @@ class Ask:
 
     def complete(self, known: Known) -> bool:
         """Tell whether no row and no label of a partition is still to come."""
-        return known.marked and known.span.end + self.delay <= self.now
+        return known.delivered and known.marked and known.span.end + self.delay <= self.now
 
-    def aside(self, span: Span) -> bool:
-        """Tell whether a partition is a hole or was one: it never counts as a partition."""
-        return any(
-            hole.start <= span.start and span.end <= hole.end for hole in self.holes + self.lifted
-        )
+    def aside(self, known: Known) -> bool:
+        """Tell whether a partition is a hole or was one: it never counts as a partition.
+
+        One that was lifted before it was delivered keeps back what comes after it all the same.
+        """
+        span, spans = known.span, self.holes + (self.lifted if known.delivered else ())
+        return any(hole.start <= span.start and span.end <= hole.end for hole in spans)
+
+    def given_up(self, known: Known) -> bool:
+        """Tell whether an undelivered partition was waited for long enough."""
+        return not known.delivered and self._given_up_at(known) <= self.now
+
+    def _given_up_at(self, known: Known) -> int:
+        wait = duration(self.window.max_gap) // timedelta(microseconds=1)
+        return known.span.end + self.delay + wait
 
     def awaits(self, known: Known) -> str:
         """Say what a partition lacks to be complete."""
         due = known.span.end + self.delay
         if due > self.now:
             return f"{known.span.name} is complete at {moment(due).isoformat()}"
+        if not known.delivered:
+            until = moment(self._given_up_at(known)).isoformat()
+            return (
+                f"{known.span.name} was due at {moment(due).isoformat()} and is not delivered; "
+                f"later ones wait until {until} (data.window.maxGap), then {known.span.name} is "
+                "quarantined; deliver it, as an empty folder if it has no rows"
+            )
         return (
             f"{known.span.name} has no _SUCCESS file and keeps back what comes after it; write "
             "the file or quarantine the partition"
@@ -149,7 +172,7 @@ def _newest_behind(known: Iterable[Known], ask: Ask) -> str | None:
         if ask.cursor is not None
         and one.span.end <= ask.cursor
         and ask.complete(one)
-        and not ask.aside(one.span)
+        and not ask.aside(one)
     ]
     return names[-1] if names else None
 
@@ -164,7 +187,7 @@ def complete_prefix(known: Iterable[Known], ask: Ask) -> tuple[list[Span], Known
     done: list[Span] = []
     for one in known:
         behind = ask.cursor is not None and one.span.end <= ask.cursor
-        if behind or ask.aside(one.span):
+        if behind or ask.aside(one):
             continue
         if not ask.complete(one):
             return done, one

@@ -15,7 +15,7 @@ import numpy as np
 from springtide_trainer.errors import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Sequence
 
     import numpy.typing as npt
 
@@ -87,6 +87,24 @@ def _span(start: datetime, end: datetime, name: str) -> Span:
 def spans_of(moments: Micros, period: PeriodName) -> list[Span]:
     """Return the periods that hold at least one of these moments, oldest first."""
     return [span_at(moment(int(start)), period) for start in np.unique(_floor(moments, period))]
+
+
+def undelivered(there: Sequence[Span], since: int | None, period: PeriodName) -> Iterator[Span]:
+    """Return the periods before the last delivered one that were not delivered, oldest first.
+
+    Args:
+        there: The delivered ones, oldest first.
+        since: Where the calendar begins. None: at the first delivered one.
+        period: Length of one.
+    """
+    if not there:
+        return
+    starts = {span.start for span in there}
+    span = there[0] if since is None else span_at(moment(since), period)
+    while span.end <= there[-1].start:
+        if span.start not in starts:
+            yield span
+        span = span_at(moment(span.end), period)
 
 
 def _floor(moments: Micros, period: PeriodName) -> Micros:

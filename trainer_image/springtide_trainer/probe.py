@@ -6,6 +6,7 @@ Runs without a GPU and often, so it reads no partition that is behind the cursor
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,9 +18,9 @@ from springtide_trainer.errors import Refused
 from springtide_trainer.freeze import freeze
 from springtide_trainer.fresh import Ask, Known, complete_prefix
 from springtide_trainer.layout import URI, pieces
-from springtide_trainer.partitions import micros, moment, named
+from springtide_trainer.partitions import micros, moment, named, undelivered
 from springtide_trainer.preprocess import Preprocess
-from springtide_trainer.source import read_index
+from springtide_trainer.source import begun, read_index
 from springtide_trainer.storage import uri_of
 from springtide_trainer.window import Nothing, plan
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from springtide_api.generation import Recipe
     from springtide_trainer.freeze import Frozen
     from springtide_trainer.layout import Piece
+    from springtide_trainer.partitions import Span
     from springtide_trainer.source import Stream
     from springtide_trainer.storage import Home
     from springtide_trainer.window import Plan
@@ -42,6 +44,8 @@ log = logging.getLogger(__name__)
 _LARGEST = 3000
 """Bytes of an answer: with what wraps it, it must fit a termination message of 4096."""
 _MOST_NAMES = 200
+MOST_GAPS = 32
+"""Missing partitions that are reported at once; what comes after them waits."""
 
 
 def probe(run: RunFile, home: Home, tmp: Path) -> ProbeOutput:
@@ -62,30 +66,80 @@ def probe(run: RunFile, home: Home, tmp: Path) -> ProbeOutput:
     ask = _ask(recipe, run.probe)
     try:
         found = pieces(recipe.data)
-        stream, known = _read(found, recipe.data, ask, run.probe.now)
+        known, ask = _known(found, recipe.data, ask)
+        stream, known = _read(found, known, recipe.data, ask, run.probe.now)
+        log.info("read", extra={"files": len(found), "rows": len(stream.rows.moment)})
+        stream, planned = _plan(stream, known, ask, found, recipe.data)
     except PermissionError as wrong:
         hint = "our pods run without root; make it readable for others, or for their group"
         raise Refused("DataNotReadable", f"{wrong.filename!r}: {hint}", URI) from wrong
-    log.info("read", extra={"files": len(found), "rows": len(stream.rows.moment)})
-    planned = plan(stream.rows, known, ask)
     if isinstance(planned, Nothing):
         said = _nothing(planned, recipe, paths=len(found))
     else:
         said = _freeze(stream, planned, recipe, ask, home=home, tmp=tmp)
     if run.probe.named is not None:
         snapshots.sweep(home, run.probe.named, tmp)
-    return said
+    return _with_gaps(said, known, ask)
+
+
+def _known(found: Sequence[Piece], data: Data, ask: Ask) -> tuple[list[Known], Ask]:
+    """List the partitions that paths name, with those that the calendar misses among them.
+
+    A missing one that was waited for long enough is left out like a quarantined one, and reported.
+    What comes after the first that is still waited for is not new, so that no more are listed.
+    """
+    there = [Known(piece.span, piece.marked) for piece in found if piece.span is not None]
+    period = data.source.partition.period
+    missing: list[Known] = []
+    given_up: list[Span] = []
+    for span in undelivered([one.span for one in there], ask.cursor, period):
+        one = Known(span, delivered=False)
+        if ask.aside(one):
+            continue
+        missing.append(one)
+        if not ask.given_up(one) or len(given_up) == MOST_GAPS:
+            break
+        given_up.append(span)
+    known = sorted([*there, *missing], key=lambda each: each.span)
+    return known, replace(ask, holes=(*ask.holes, *given_up))
+
+
+def _with_gaps(said: ProbeOutput, known: Sequence[Known], ask: Ask) -> ProbeOutput:
+    """Report the partitions that were given up, for the operator to quarantine."""
+    gaps = [one.span.name for one in known if ask.given_up(one)][:MOST_GAPS]
+    if not gaps:
+        return said
+    message = f"{said.message}; not delivered within data.window.maxGap: {', '.join(gaps)}"
+    return _fitting(said.model_copy(update={"gaps": gaps, "message": message[:1000]}))
 
 
 def _read(
-    found: Sequence[Piece], data: Data, ask: Ask, now: datetime
+    found: Sequence[Piece], known: list[Known], data: Data, ask: Ask, now: datetime
 ) -> tuple[Stream, list[Known]]:
     """Read the index of the stream, and list its partitions."""
     if data.source.partition.path is None:
         stream = read_index(found, data, now)
         return stream, stream.known(data)
-    known = [Known(piece.span, piece.marked) for piece in found if piece.span is not None]
     return read_index(_needed(found, known, ask), data, now), known
+
+
+def _plan(
+    stream: Stream, known: list[Known], ask: Ask, found: Sequence[Piece], data: Data
+) -> tuple[Stream, Plan | Nothing]:
+    """Cut a window. Its groups are looked for behind the cursor only once there is one."""
+    planned = plan(stream.rows, known, ask)
+    if isinstance(planned, Nothing) or stream.rows.group is None or ask.cursor is None:
+        return stream, planned
+    behind = [
+        piece
+        for piece in found
+        if piece.span is not None
+        and piece.span.end <= ask.cursor
+        and not ask.aside(Known(piece.span))
+    ]
+    rows = replace(stream.rows, begun=begun(stream, behind, data, planned.holdout))
+    stream = replace(stream, rows=rows)
+    return stream, plan(rows, known, ask)
 
 
 def _ask(recipe: Recipe, asked: ProbeInput) -> Ask:

@@ -5,6 +5,7 @@ The index is read first and is small; texts are read only for rows that have a p
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from springtide_trainer.partitions import Micros
     from springtide_trainer.rows import Part
 
+log = logging.getLogger(__name__)
+
 COLUMNS = "data.source.columns"
 FILTER = "data.holdout.filter.column"
 CLOCK_SKEW = timedelta(days=1)
@@ -45,6 +48,8 @@ class Stream:
     ends: tuple[int, ...]
     """Number of rows up to the end of each piece."""
     rows: Rows
+    groups: tuple[str, ...] = ()
+    """Names of the groups, by the numbers that the rows have."""
 
     def of(self, at: int) -> slice:
         """Return which rows belong to one piece."""
@@ -96,7 +101,7 @@ def read_index(pieces: Sequence[Piece], data: Data, now: datetime) -> Stream:
             read += len(found)
         counts.append(read)
     moments = np.concatenate(times) if times else np.empty(0, dtype=np.int64)
-    group = _codes(keys["group"])[0] if "group" in keys else None
+    group, groups = _codes(keys["group"]) if "group" in keys else (None, [])
     entity, names = _codes(keys["entity"]) if "entity" in keys else (np.arange(len(moments)), [])
     return Stream(
         pieces=tuple(pieces),
@@ -108,7 +113,41 @@ def read_index(pieces: Sequence[Piece], data: Data, now: datetime) -> Stream:
             entity=entity,
             group=group,
         ),
+        groups=tuple(groups),
     )
+
+
+def begun(stream: Stream, behind: Sequence[Piece], data: Data, judging: Bools) -> Bools:
+    """Tell which of the rows that judge belong to a group that has a row in other pieces.
+
+    Reads one column of those pieces, and keeps no more than the groups asked for.
+
+    Args:
+        stream: The rows that were read.
+        behind: Pieces that were not.
+        data: The spec, with a column of groups.
+        judging: Which rows judge.
+
+    Raises:
+        Refused: a file is damaged. One without the column has no groups.
+    """
+    assert stream.rows.group is not None
+    column = data.source.columns.group
+    assert column is not None
+    field = f"{COLUMNS}.group"
+    asked = np.unique(stream.rows.group[judging])
+    names = pa.array([stream.groups[int(code)] for code in asked], pa.string())
+    found = np.zeros(len(asked), dtype=bool)
+    for file in (file for piece in behind for file in piece.files):
+        try:
+            for batch in batches(file, data.source.format, {column: field}):
+                there = pc.unique(pc.fill_null(values.texts(batch, column, field), ""))
+                found |= pc.is_in(names, there).to_numpy(zero_copy_only=False)
+        except Refused as refused:
+            if refused.failure.reason != "MissingColumn":
+                raise
+            log.warning("a file behind the cursor has no groups", extra={"file": file.name})
+    return judging & np.isin(stream.rows.group, asked[found])
 
 
 def _batches(piece: Piece, data: Data) -> Iterator[Batch]:

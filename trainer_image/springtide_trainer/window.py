@@ -93,7 +93,8 @@ def _began_before(rows: Rows, seen: Bools) -> Bools:
     """Tell which rows belong to a group that has a row before the cut, trained on or not."""
     if rows.group is None:
         return np.zeros(len(rows.moment), dtype=bool)
-    return np.isin(rows.group, np.unique(rows.group[seen]))
+    began = np.isin(rows.group, np.unique(rows.group[seen]))
+    return began if rows.begun is None else began | rows.begun
 
 
 def _shortage(fresh: Fresh, rows: Rows, ask: Ask, made: Plan) -> str:

@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from springtide_trainer.errors import Refused
-from springtide_trainer.partitions import micros, moment, named, span_at, spans_of
+from springtide_trainer.partitions import (
+    PeriodName,
+    micros,
+    moment,
+    named,
+    span_at,
+    spans_of,
+    undelivered,
+)
 
 PERIODS = ["Hour", "Day", "Week", "Month"]
 moments = st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
@@ -50,3 +58,24 @@ def test_a_moment_lies_in_its_period_which_is_known_by_its_name(
 def test_what_names_no_partition_is_refused(name: str) -> None:
     with pytest.raises(Refused, match="UnknownPartition"):
         named(name)
+
+
+@pytest.mark.parametrize(
+    ("period", "there", "since", "missing"),
+    [
+        ("Month", ["2026-01", "2026-04"], None, ["2026-02", "2026-03"]),
+        ("Month", ["2026-03"], "2026-01-01T00:00:00Z", ["2026-01", "2026-02"]),
+        ("Month", ["2026-01", "2026-02"], "2026-05-01T00:00:00Z", []),
+        ("Day", ["2026-02-27", "2026-03-02"], None, ["2026-02-28", "2026-03-01"]),
+        ("Week", ["2026-W53", "2027-W02"], None, ["2027-W01"]),
+        ("Hour", ["2026-01-01T22", "2026-01-02T01"], None, ["2026-01-01T23", "2026-01-02T00"]),
+        ("Day", ["2026-03-02", "2026-03-03"], "2026-03-01T12:00:00Z", ["2026-03-01"]),
+        ("Day", [], "2026-03-01T12:00:00Z", []),
+    ],
+)
+def test_the_calendar_names_the_partitions_that_were_not_delivered(
+    period: PeriodName, there: list[str], since: str | None, missing: list[str]
+) -> None:
+    begin = micros(datetime.fromisoformat(since)) if since else None
+    found = undelivered([named(name) for name in there], begin, period)
+    assert [span.name for span in found] == missing
