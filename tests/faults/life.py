@@ -1,7 +1,7 @@
 """One whole life of an update as a list of acts, and the world that it must end in.
 
 Import, first generation by absolute rules, a second one beside the first, a rejection, a suspect
-holdout with its quarantine, and a third promotion.
+holdout with its quarantine, a month that is not delivered, and a third promotion.
 """
 
 import re
@@ -39,6 +39,7 @@ class Act:
     newest: tuple[int, str]
     """Number and verdict of the newest generation at the end."""
     months: tuple[str, ...] = ()
+    undelivered: tuple[str, ...] = ()
     aucs: dict[str, tuple[float, float]] = field(default_factory=dict)
     phase: str = "Idle"
     live: int | None = None
@@ -80,7 +81,8 @@ LIFE = (
     Act(
         "quarantine@5",
         newest=(4, "Inconclusive"),
-        months=("2025-06",),
+        months=("2025-07",),
+        undelivered=("2025-06",),
         phase="Evaluating",
         live=2,
     ),
@@ -92,6 +94,7 @@ async def play(scene, acts=LIFE, seconds=60.0):
     """Live through the acts, each to its end."""
     for act in acts:
         scene.world.months += act.months
+        scene.world.undelivered += act.undelivered
         scene.world.aucs |= act.aucs
         if act.request:
             await scene.ask(act.request)

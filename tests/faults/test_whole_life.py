@@ -78,7 +78,7 @@ def ends_as_it_should(world):
     update = world["update"]
     assert (update["live"]["name"], update["previous"]["name"]) == ("shop-g4", "shop-g2")
     assert update["cursor"]["trainedThrough"] == "2025-05-01T00:00:00Z"
-    assert update["cursor"]["holes"] == ["2025-05"]
+    assert update["cursor"]["holes"] == ["2025-05", "2025-06"]
     assert update["counters"] == {
         "runs": 4,
         "promoted": 3,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from springtide_api.contract import (
     ArtifactMade,
     EvaluateOutput,
+    ProbeInput,
     ProbeOutput,
     Result,
     TrainOutput,
@@ -105,11 +106,14 @@ def _probe(world: World, start: StartJob) -> ProbeOutput:
     eligible = [m for m in world.months if m not in {*asked.holes, *asked.lifted}]
     fresh = [m for m in eligible if since is None or start_of(m) >= since]
     newest = world.months[-1] if world.months else None
+    gaps = _gaps(world, asked)
     holdout = fresh if asked.candidate_trained_through else fresh[-1:]
     training = [] if asked.candidate_trained_through else fresh[:-1]
     if not holdout or (not training and not asked.candidate_trained_through):
         message = f"{len(fresh)} of 2 complete partitions"
-        return ProbeOutput(reason="NotEnoughData", message=message, newest_partition=newest)
+        return ProbeOutput(
+            reason="NotEnoughData", message=message, newest_partition=newest, gaps=gaps
+        )
     before = start_of(holdout[0])
     joined = [m for m in asked.lifted if m in world.months and start_of(m) < before]
     to = None if asked.candidate_trained_through else end_of(training[-1])
@@ -137,7 +141,17 @@ def _probe(world: World, start: StartJob) -> ProbeOutput:
         pending_rows=pending,
         newest_partition=newest,
         window=found,
+        gaps=gaps,
     )
+
+
+def _gaps(world: World, asked: ProbeInput) -> list[str]:
+    """Months that were not delivered though a later one was; none is waited for here."""
+    if not world.months:
+        return []
+    first = asked.cursor or start_of(world.months[0])
+    missing = {*world.undelivered} - {*asked.holes}
+    return sorted(m for m in missing if start_of(m) >= first and m < world.months[-1])
 
 
 def _numbers(world: World, start: StartJob) -> EvaluateOutput:

@@ -111,6 +111,7 @@ class Laws:
                     self.one_run_at_a_time()
                     self.a_window_begins_at_the_cursor(seen, spec)
                     self.holes_count_for_nothing(seen, spec)
+                    self.no_month_is_passed_that_was_not_delivered(spec)
                     self.nothing_is_judged_twice(action)
                     self.no_third_run_on_rows_that_were_rejected_twice(seen, action)
             case StartJob() if action.run.job not in self.world.jobs:
@@ -210,6 +211,13 @@ class Laws:
             assert not self.lifted & set(data.holdout_partitions)
             before = {m for m in self.lifted if start_of(m) < data.holdout.from_}
             assert before & set(self.world.months) <= set(data.partitions)
+
+    def no_month_is_passed_that_was_not_delivered(self, spec: GenerationSpec) -> None:
+        data = spec.data
+        begin = data.windows[0].from_ or start_of(min(data.partitions))
+        for month in self.world.undelivered:
+            if begin <= start_of(month) < data.holdout.to:
+                assert month in data.holes
 
     def nothing_is_judged_twice(self, made: CreateGeneration) -> None:
         if self._by_retry(made):

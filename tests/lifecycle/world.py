@@ -77,6 +77,8 @@ class World:
         self.uids = (f"{n:05d}-uid" for n in count(1))
         self.months: list[str] = []
         """Months of data that are there."""
+        self.undelivered: list[str] = []
+        """Months that were due and did not come."""
         self.aucs: dict[str, tuple[float, float]] = {}
         """Candidate's and live's AUC on a holdout that ends with this month."""
         self.lie = ""
@@ -542,6 +544,15 @@ class World:
             failure = Failure(reason=reason, message=f"because of {reason}")
             result = Result(job=name, stage=job.stage, number=job.number, ok=False, failure=failure)
         self.jobs[name] = replace(job, failed=True, finished=self.now, pods=(pod,), result=result)
+
+    def next_month(self) -> str:
+        """The month that is due next."""
+        return MONTHS[len(self.months) + len(self.undelivered)]
+
+    def deliver_late(self, month: str) -> None:
+        """Bring a month that was due before others that are there."""
+        self.undelivered = [m for m in self.undelivered if m != month]
+        self.months = sorted([*self.months, month])
 
     def turn(self, minutes: int = 2) -> Plan:
         """One round of the world: time passes, Jobs and pods finish, the operator decides."""

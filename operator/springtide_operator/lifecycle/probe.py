@@ -21,6 +21,7 @@ from springtide_api.names import ANNOTATION_PROBE
 from springtide_api.update_status import LastProbe
 from springtide_operator.lifecycle.attempts import GRACE, may_still_tell, told
 from springtide_operator.lifecycle.evaluation import held
+from springtide_operator.lifecycle.gaps import quarantine_gaps
 from springtide_operator.lifecycle.gate import max_looks
 from springtide_operator.lifecycle.lineage import (
     judged_before,
@@ -140,6 +141,8 @@ def _found(seen: Observation, job: JobSeen, found: ProbeOutput, now: datetime) -
             }
         ),
     }
+    if (step := quarantine_gaps(seen, job, found.gaps, facts, now)) is not None:
+        return step
     if found.window is None:
         return Step(facts=facts)
     for generation in seen.generations:

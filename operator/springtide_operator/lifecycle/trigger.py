@@ -25,7 +25,7 @@ from springtide_operator.lifecycle.running import run_file
 
 if TYPE_CHECKING:
     from springtide_api.objects import ModelGeneration
-    from springtide_operator.lifecycle.observation import Observation
+    from springtide_operator.lifecycle.observation import JobSeen, Observation
 
 DAY = timedelta(days=1)
 CROWDED = timedelta(minutes=5)
@@ -80,6 +80,12 @@ def probe_now(seen: Observation, request: str, now: datetime) -> tuple[StartJob,
     if any(job.stage == "probe" and job.request == request for job in seen.jobs):
         return ()
     return (_start(seen, crc32(request.encode()), "Request", request, now),)
+
+
+def probe_again(seen: Observation, job: JobSeen, now: datetime) -> StartJob:
+    """Probe for what another probe was for, with the quarantine as it is now."""
+    slot = crc32(f"{job.request} {' '.join(seen.update.status.cursor.holes)}".encode())
+    return _start(seen, slot, job.trigger, job.request, now)
 
 
 def _start(seen: Observation, slot: int, trigger: str, request: str, now: datetime) -> StartJob:

@@ -1,0 +1,83 @@
+"""Partitions that were due and not delivered: quarantined by name once a probe gave them up.
+
+The cursor would pass them in silence otherwise. The window that came with them is left alone: a
+probe that knows the quarantine begins at once, for the same request.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from springtide_operator.lifecycle.holds import QUARANTINE_FULL
+from springtide_operator.lifecycle.plan import Announcement, Step, WriteGeneration
+from springtide_operator.lifecycle.trigger import probe_again
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from springtide_operator.lifecycle.observation import JobSeen, Observation
+    from springtide_operator.lifecycle.plan import Action
+
+MOST_QUARANTINED = 16
+"""Partitions that a status holds; more are refused, never dropped."""
+
+
+def quarantine_gaps(
+    seen: Observation, job: JobSeen, gaps: Iterable[str], facts: dict[str, Any], now: datetime
+) -> Step | None:
+    """Quarantine what a probe gave up, and probe again.
+
+    None where there is nothing new, or where quarantine or cursor changed since the probe began.
+
+    Args:
+        seen: The update.
+        job: The probe.
+        gaps: The partitions that it gave up.
+        facts: What the probe says of cursor and pending rows: written in the same status.
+        now: The moment.
+    """
+    cursor = facts["cursor"]
+    new = sorted({*gaps} - {*cursor.holes})
+    if not new or (job.holes, job.cursor) != (frozenset(cursor.holes), seen.lineage.cursor):
+        return None
+    holes = sorted({*cursor.holes, *new})
+    newest = max(seen.generations, key=lambda each: each.spec.number, default=None)
+    kept = sorted({*(newest.status.holes if newest else []), *new})
+    named = new[0] if len(new) == 1 else f"{new[0]} to {new[-1]} ({len(new)} partitions)"
+    if max(len(holes), len(kept)) > MOST_QUARANTINED:
+        message = (
+            f"{named} were due and not delivered, and at most {MOST_QUARANTINED} partitions can be "
+            f"quarantined ({len(cursor.holes)} are); deliver them, as empty folders if they have "
+            "no rows, or begin after them with model.initial.trainedThrough of a new update"
+        )
+        return _stopped(facts, message)
+    message = (
+        f"not delivered within {seen.update.spec.data.window.max_gap} (data.window.maxGap): {named}"
+        ", quarantined; once it is delivered, springtide.dev/request=unquarantine@<token> lets it "
+        "be trained on"
+    )
+    after = {**facts, "cursor": cursor.model_copy(update={"holes": holes})}
+    actions: list[Action] = []
+    if newest and newest.status.holes != kept:
+        status = newest.status.model_copy(update={"holes": kept})
+        actions.append(WriteGeneration(newest.metadata.name, status))
+    if not seen.update.spec.suspend:
+        actions.append(probe_again(_as_of(seen, after), job, now))
+    event = Announcement("PartitionMissing", message[:1024], "Warning")
+    return Step(actions=tuple(actions), facts=after, events=(event,))
+
+
+def _stopped(facts: dict[str, Any], message: str) -> Step:
+    last = facts["last_probe"].model_copy(
+        update={"reason": QUARANTINE_FULL, "message": message[:1024]}
+    )
+    event = Announcement(QUARANTINE_FULL, message[:1024], "Warning")
+    return Step(facts={**facts, "last_probe": last}, events=(event,))
+
+
+def _as_of(seen: Observation, facts: dict[str, Any]) -> Observation:
+    """The observation once these facts are written."""
+    status = seen.update.status.model_copy(update=facts)
+    return replace(seen, update=seen.update.model_copy(update={"status": status}))

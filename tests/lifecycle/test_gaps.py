@@ -1,0 +1,103 @@
+"""Partitions that were due and not delivered: quarantined by name, or a person must act."""
+
+from __future__ import annotations
+
+import pytest
+from lifecycle.laws import Laws
+from lifecycle.world import MONTHS, World, with_generation_one
+
+from springtide_operator.lifecycle.gaps import MOST_QUARANTINED
+
+
+def skipping(world: World, *months: str) -> None:
+    """Let months be due that do not come."""
+    Laws(world)
+    world.undelivered += months
+
+
+@pytest.mark.survives(
+    "Data",
+    "a partition was never delivered, and maxGap is over",
+    "quarantined by name in the update and its newest generation, with an Event; the run leaves it "
+    "out",
+)
+def test_a_partition_that_was_not_delivered_is_quarantined_by_name_before_a_run_passes_it() -> None:
+    world = with_generation_one()
+    skipping(world, "2025-03")
+    world.months += ["2025-04"]
+    while not world.update.status.cursor.holes:
+        world.turn()
+    assert world.update.status.cursor.holes == ["2025-03"]
+    assert world.generation(1).status.holes == ["2025-03"]
+    assert "PartitionMissing" in world.events
+    world.turns(4)
+    second = world.generation(2)
+    assert (second.spec.data.holes, second.spec.data.partitions) == (["2025-03"], ["2025-02"])
+    assert second.spec.data.holdout_partitions == ["2025-04"]
+
+
+def test_the_probe_that_follows_is_for_the_same_request() -> None:
+    world = with_generation_one()
+    skipping(world, "2025-03")
+    while any(job.stage == "probe" for job in world.jobs.values()):
+        world.turn()
+    world.months += ["2025-04"]
+    world.ask("run@again")
+    world.turns(4)
+    assert sorted(request for request in world.probes.values() if request) == ["run@again"] * 2
+    assert world.generation(2).spec.trigger == "Request"
+
+
+def test_one_that_comes_late_is_trained_on_once_it_is_released() -> None:
+    world = with_generation_one()
+    skipping(world, "2025-03")
+    world.months += ["2025-04"]
+    world.turns(8)
+    world.deliver_late("2025-03")
+    world.months += ["2025-05"]
+    world.ask("unquarantine@1")
+    world.turns(8)
+    assert "2025-03" in world.generation(3).spec.data.partitions
+    assert world.update.status.cursor.holes == []
+
+
+def test_one_that_is_released_before_it_comes_is_quarantined_again() -> None:
+    world = with_generation_one()
+    skipping(world, "2025-03")
+    world.months += ["2025-04"]
+    world.turns(8)
+    world.ask("unquarantine@1")
+    world.turn(0)
+    world.months += ["2025-05"]
+    world.turns(8)
+    third = world.generation(3).spec.data
+    assert (third.holes, third.holdout_partitions) == (["2025-03"], ["2025-05"])
+
+
+@pytest.mark.survives(
+    "Data",
+    "more partitions are missing than a quarantine holds",
+    "no run begins and none is dropped; ActionRequired with what to do",
+)
+def test_more_than_a_quarantine_holds_are_refused_and_a_person_must_act() -> None:
+    world = with_generation_one()
+    skipping(world, *MONTHS[2 : 3 + MOST_QUARANTINED])
+    world.months += [MONTHS[3 + MOST_QUARANTINED]]
+    world.turns(4)
+    status = world.update.status
+    assert (status.cursor.holes, status.last_probe.reason) == ([], "QuarantineFull")
+    assert "17 partitions" in status.last_probe.message
+    (to_act,) = [c for c in status.conditions if c.type == "ActionRequired"]
+    assert (to_act.status, to_act.reason) == ("True", "QuarantineFull")
+    assert "shop-g2" not in world.generations
+
+
+def test_a_gap_that_is_found_while_the_update_is_suspended_starts_no_other_probe() -> None:
+    world = with_generation_one()
+    skipping(world, "2025-03")
+    world.months += ["2025-04"]
+    while not any(job.stage == "probe" for job in world.jobs.values()):
+        world.turn()
+    world.edit(suspend=True)
+    world.turns(2)
+    assert not [job for job in world.jobs.values() if job.stage == "probe"]
