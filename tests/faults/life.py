@@ -83,7 +83,6 @@ LIFE = (
         newest=(4, "Inconclusive"),
         months=("2025-07",),
         undelivered=("2025-06",),
-        phase="Evaluating",
         live=2,
     ),
     Act("run@6", newest=(4, "Blessed"), live=4),
