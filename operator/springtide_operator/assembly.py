@@ -24,8 +24,9 @@ from springtide_operator.cluster.kinds import JOB
 from springtide_operator.cluster.lease import Lease
 from springtide_operator.cluster.limits import Limits
 from springtide_operator.cluster.observe import Sight
+from springtide_operator.cluster.sessions import Sessions
 from springtide_operator.cluster.statuses import Statuses
-from springtide_operator.cluster.watching import by_label, new_cache, reflectors
+from springtide_operator.cluster.watching import auditors, by_label, new_cache, reflectors
 from springtide_operator.health import Health, Pulse
 from springtide_operator.lifecycle.observation import Defaults
 from springtide_operator.metrics import Metrics
@@ -37,7 +38,10 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
     from typing import Any
 
+    from springtide_operator.cluster.auditor import Auditor
     from springtide_operator.cluster.connection import Connection
+    from springtide_operator.cluster.contact import Contact
+    from springtide_operator.cluster.reflector import Reflector
     from springtide_operator.settings import Settings
 
 DRAIN_SECONDS = 4.0
@@ -80,7 +84,12 @@ class Operator:
         self._tasks: list[asyncio.Task[None]] = []
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.wakeups = Wakeups(self._reconciler(), Queue(), workers=settings.workers)
-        self.reflectors = reflectors(self.client, self.cache, settings.namespace, self._wake)
+        to_watch = self.client, self.cache, settings.namespace, self._wake
+        self.reflectors, self.auditors = reflectors(*to_watch), auditors(*to_watch)
+        by_plural = {each.kind.plural: each for each in self.auditors}
+        self.sessions = Sessions(connection, self.clock, by_plural, self._counted)
+        self.working = asyncio.Event()
+        """Set once the Lease is held and every kind was listed."""
         gate = _Gate(self._client(connection, 5, 10, in_flight=4), self.cache)
         self.door = Door(gate, self.reports, self.clock.now, self._wake_of_job)
         self._register()
@@ -90,11 +99,12 @@ class Operator:
         self._spawn(self.pulse.run(), "pulse")
         await self.lease.acquire()
         self._spawn(self.lease.keep(), "lease")
-        for reflector in self.reflectors:
-            self._spawn(reflector.run(), f"reflector {reflector.kind.plural}")
+        for each in self._sources():
+            self._spawn(each.run(), f"{type(each).__name__} {each.kind.plural}")
         while not self.cache.listed:
             await asyncio.sleep(0.02)
         self._spawn(self.wakeups.run(), "wakeups")
+        self.working.set()
         log.info("working", namespace=self.settings.namespace or "all")
 
     async def stop(self) -> None:
@@ -116,8 +126,8 @@ class Operator:
     def health(self) -> Health:
         """Tell how it fares."""
         return Health(
-            silence={each.kind.plural: each.age() for each in self.reflectors},
-            unreachable={each.kind.plural: each.last_error for each in self.reflectors},
+            silence={kind: each.age() for kind, each in self._contacts().items()},
+            unreachable={kind: each.last_error for kind, each in self._contacts().items()},
             depth=self.wakeups.depth(),
             oldest=self.wakeups.oldest(),
             lag=self.pulse.lag(),
@@ -160,13 +170,19 @@ class Operator:
         gauge("springtide_loop_lag_seconds", "How late the event loop is.", self.pulse.lag)
         text = "1 while the API server refuses or does not answer reads of a kind or the Lease."
         gauge("springtide_degraded", text, self._degraded)
-        ages = {each.kind.plural: each.age for each in self.reflectors}
+        ages = {kind: each.age for kind, each in self._contacts().items()}
         text = "Since the API server was last heard of a kind."
         self.metrics.gauges("springtide_watch_age_seconds", text, ages)
 
     def _degraded(self) -> float:
-        told = [self.lease.last_error, *(each.last_error for each in self.reflectors)]
-        return 1.0 if any(told) else 0.0
+        contacts = self._contacts().values()
+        return 1.0 if self.lease.last_error or any(each.last_error for each in contacts) else 0.0
+
+    def _sources(self) -> list[Auditor | Reflector]:
+        return [*self.auditors, *self.reflectors]
+
+    def _contacts(self) -> dict[str, Contact]:
+        return {each.kind.plural: each.contact for each in self._sources()}
 
     def _counted(self, verb: str, status: int) -> None:
         self.metrics.requests.labels(verb, str(status)).inc()

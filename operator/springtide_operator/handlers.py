@@ -1,7 +1,7 @@
-"""The process, by kopf: start, stop, signals and probes. What it runs knows nothing of kopf.
+"""The process and the watch of our own two kinds, by kopf. What it runs knows nothing of kopf.
 
-kopf asks nothing of the API server: our reflectors watch, because they alone stay true after a
-gap, and a server that is away or refuses us must not end a process that starts.
+kopf logs in, lists and watches, and its handlers feed the cache and the queue: they return nothing
+and do nothing else, so that kopf writes nothing. What kopf does not report, audits find.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import kopf
@@ -19,10 +21,19 @@ from aiohttp import web
 from springtide_operator import logs, settings
 from springtide_operator.assembly import Operator
 from springtide_operator.cluster.connection import Connection
+from springtide_operator.cluster.sessions import WATCH_SECONDS
 from springtide_operator.ports.progress import serve
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from springtide_operator.cluster.auditor import Auditor
+
+RELOGIN_SECONDS = 5.0
+"""After credentials were refused; so often they are read again."""
+
+LAST_SECONDS = 15.0
+"""From the end of kopf by an error to that of the process: few restarts while the error lasts."""
 
 log = structlog.get_logger(__name__)
 
@@ -39,37 +50,139 @@ def main() -> int:
 
 
 async def run(chosen: settings.Settings) -> int:
-    """Run until SIGTERM (0), or until the Lease or a part is lost (1)."""
+    """Run until SIGTERM (0), or until the Lease, a part or kopf's watch is lost (1)."""
     connection = await Connection.open()
     operator = Operator(chosen, connection)
     stop = asyncio.Event()
     operator.ended.add_done_callback(lambda _: stop.set())
-    try:
-        await kopf.operator(
-            registry=registry(operator, stop),
-            settings=_quiet(),
-            clusterwide=True,
-            standalone=True,
-            liveness_endpoint=f"http://0.0.0.0:{chosen.health_port}/healthz",
-            stop_flag=stop,
-        )
-    finally:
-        await connection.close()
+    known = kopf.OperatorRegistry()
+    feed(known, operator)
+    run_with(known, operator, stop)
+    endpoint = f"http://0.0.0.0:{chosen.health_port}/healthz"
+    ended = kopf.operator(
+        registry=known, liveness_endpoint=endpoint, stop_flag=stop, **scope(chosen)
+    )
+    # Before kopf's tasks, because at its end kopf cancels every task that came after its start.
+    stopping = asyncio.create_task(stop.wait(), name="stopping")
+    running = asyncio.create_task(ended, name="kopf")
+    await asyncio.wait({stopping, running}, return_when=asyncio.FIRST_COMPLETED)
+    status = await _status(operator, running)
+    await connection.close()
+    return status
+
+
+async def _status(operator: Operator, running: asyncio.Task[None]) -> int:
+    """Wait for the end of kopf and tell why it ended.
+
+    kopf does not survive a watch that ends with an error, and so the process ends: the next one
+    lists everything. The kubelet's first restart comes at once, and would end as soon.
+    """
+    last = time.monotonic() + LAST_SECONDS
+    await asyncio.wait({running}, timeout=LAST_SECONDS)
+    if not running.done():
+        # 1.45.2: a watcher may swallow its cancellation after another one failed. All is stopped.
+        log.error("kopf does not end")
+        os._exit(1)
+    if (error := running.exception()) is not None:
+        log.error("kopf ended", error=str(error), exc_info=error)
+        await asyncio.sleep(last - time.monotonic())
+        return 1
     lost = operator.ended.done() and not operator.ended.cancelled()
     return 1 if lost and operator.ended.exception() is not None else 0
 
 
-def registry(operator: Operator, stopped: asyncio.Event) -> kopf.OperatorRegistry:
-    """Hang an operator into kopf's start, stop and probe; `stopped` is set at the end."""
-    known = kopf.OperatorRegistry()
-    starting: list[asyncio.Task[None]] = []
-    servers: list[Callable[[], Awaitable[None]]] = []
+def scope(chosen: settings.Settings) -> dict[str, Any]:
+    """Return what kopf is to watch and how, as arguments of kopf's."""
+    namespaces = [chosen.namespace] if chosen.namespace else []
+    return {
+        "settings": kopf_settings(),
+        "namespaces": namespaces,
+        "clusterwide": not namespaces,
+        "standalone": True,
+    }
+
+
+def kopf_settings() -> kopf.OperatorSettings:
+    """Return settings by which kopf tries for ever, writes nothing and ends in time."""
+    chosen = kopf.OperatorSettings()
+    chosen.process.ultimate_exiting_timeout = 10.0 + LAST_SECONDS
+    chosen.scanning.disabled = True  # of namespaces and kinds that come and go
+    chosen.posting.enabled = False
+    chosen.networking.request_timeout = 10.0
+    chosen.networking.error_backoffs = Backoffs()
+    chosen.networking.enforce_retry_after = True
+    chosen.watching.server_timeout = WATCH_SECONDS
+    chosen.watching.inactivity_timeout = 70.0
+    chosen.watching.chunk_size = 500
+    chosen.queueing.idle_timeout = 1.0  # an event needs a moment, and a list makes a crowd of tasks
+    # The default is a finalizer of other operators, which kopf removes where no handler needs it.
+    chosen.persistence.finalizer = "springtide.dev/not-used-by-kopf"
+    chosen.persistence.diffbase_storage = NoDiffs()
+    return chosen
+
+
+class Backoffs:
+    """Seconds between the tries of a request: twice as many each time, with jitter, without end.
+
+    kopf gives up after the last of a sequence, and reads a new iterator for each request.
+    """
+
+    def __iter__(self) -> Iterator[float]:
+        longest = 1.0
+        while True:
+            yield random.uniform(0.1, longest)
+            longest = min(30.0, 2 * longest)
+
+
+class NoDiffs(kopf.DiffBaseStorage):
+    """Remembers nothing: no handler asks for differences, and to look for them costs copies."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        """Return nothing to compare."""
+        return kopf.BodyEssence()
+
+    def fetch(self, **_: Any) -> kopf.BodyEssence | None:
+        """Return nothing to compare with."""
+        return None
+
+    def store(self, **_: Any) -> None:
+        """Write nothing."""
+
+
+def feed(known: kopf.OperatorRegistry, operator: Operator) -> None:
+    """Let kopf log in and feed our two kinds to an operator."""
+    logins = 0
 
     @kopf.on.login(registry=known)
-    async def login(**_: Any) -> None:
-        # Without credentials kopf's one look at the cluster's resources never begins. It would
-        # find nothing that we need, and end the process where it is refused.
-        await asyncio.Event().wait()
+    async def login(**_: Any) -> kopf.AiohttpSession:
+        nonlocal logins
+        await operator.working.wait()  # with the Lease, and not before the API server answers
+        if logins:
+            await asyncio.sleep(RELOGIN_SECONDS)
+            with contextlib.suppress(ConnectionError):  # the next request reads them anew, too
+                await operator.sessions.connection.reload(time.monotonic())
+        logins += 1
+        return kopf.AiohttpSession(
+            server=operator.sessions.connection.server, aiohttp_session=operator.sessions.open()
+        )
+
+    for auditor in operator.auditors:
+        kind = auditor.kind
+        on_event = kopf.on.event(kind.group, kind.version, kind.plural, registry=known)
+        on_event(_handler(auditor))
+
+
+def _handler(auditor: Auditor) -> Callable[..., Awaitable[None]]:
+    async def handle(event: Any, **_: Any) -> None:
+        auditor.handle(event)
+
+    return handle
+
+
+def run_with(known: kopf.OperatorRegistry, operator: Operator, stopped: asyncio.Event) -> None:
+    """Hang an operator into kopf's start, stop and probe; `stopped` is set at the end."""
+    starting: list[asyncio.Task[None]] = []
+    servers: list[Callable[[], Awaitable[None]]] = []
 
     @kopf.on.startup(registry=known)
     async def start(**_: Any) -> None:
@@ -98,14 +211,3 @@ def registry(operator: Operator, stopped: asyncio.Event) -> kopf.OperatorRegistr
         if problems := health.problems():
             raise kopf.PermanentError("; ".join(problems))
         return {"silence": dict(health.silence), "depth": health.depth, "lag": health.lag}
-
-    return known
-
-
-def _quiet() -> kopf.OperatorSettings:
-    """Return settings by which kopf neither scans, posts nor lingers."""
-    quiet = kopf.OperatorSettings()
-    quiet.scanning.disabled = True
-    quiet.posting.enabled = False
-    quiet.process.ultimate_exiting_timeout = 10.0
-    return quiet

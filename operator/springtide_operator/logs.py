@@ -8,8 +8,13 @@ from typing import Any
 
 import structlog
 
-QUIET = ("aiohttp.access", "kopf.activities", "kopf._core.engines.activities")
-"""Loggers that tell every probe."""
+QUIET = (
+    "aiohttp.access",
+    "kopf.activities",
+    "kopf.objects",
+    "kopf._core.engines.activities",
+)
+"""Loggers that write a line for every probe or event."""
 
 
 class _Named(structlog.WriteLogger):

@@ -10,6 +10,7 @@ import os
 import time
 from pathlib import Path
 
+from handlers.edge import Edge
 from handlers.stand_ins import StandIns
 from lifecycle.world import SPEC
 from patience import within
@@ -128,6 +129,7 @@ class Scene(StandIns):
         self.templates = []
         """What the Deployment's template named as digest, change after change."""
         self.operators = []
+        self.edges = []
         self._playing = set()
 
     def changed(self, kind, raw):
@@ -167,10 +169,10 @@ class Scene(StandIns):
         self._playing.add(task)
         task.add_done_callback(self._playing.discard)
 
-    async def start(self, *observers, identity="operator", through=None, **changes):
+    async def start(self, *observers, identity="operator", through=None, watching=None, **changes):
         """Start an operator; it works when this returns, unless it waits for the Lease.
 
-        `through` is a connection other than the controllers'.
+        `through` is a connection other than the controllers', `watching` are settings of kopf's.
         """
         settings = Settings(
             trainer_image="trainer",
@@ -184,13 +186,15 @@ class Scene(StandIns):
         operator.ended.add_done_callback(lambda ended: ended.exception())
         operator.client.observers += observers
         self.operators.append(operator)
-        await operator.start()
+        self.edges.append(Edge(operator, **(watching or {})))
+        await self.edges[-1].start()
         return operator
 
     async def drop(self):
         """As kill -9 would: nothing more is written, all memory is gone, the Lease stays."""
-        while self.operators:
-            await self.operators.pop().drop()
+        self.operators.clear()
+        while self.edges:
+            await self.edges.pop().drop()
 
     async def close(self):
         await self.drop()

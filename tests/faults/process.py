@@ -66,9 +66,15 @@ class Process:
         return await self._running.wait()
 
     async def keep(self):
-        """Start it whenever it ends, as the kubelet does, until cancelled."""
+        """Start it whenever it ends, as the kubelet does, until cancelled.
+
+        The first time at once, then 10 s after the end, and twice as long each time.
+        """
+        wait = 0
         while True:
             await self._running.wait()
+            await asyncio.sleep(wait)
+            wait = min(300, 2 * wait or 10)
             self.restarts += 1
             await self.start()
 

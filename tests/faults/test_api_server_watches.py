@@ -4,25 +4,32 @@ import asyncio
 from collections import Counter
 
 import pytest
-from faults.life import play
+from faults.life import LIFE, play
+from faults.process import Process
 from faults.rules import end_watch, error_event, rewrite
 from faults.test_crashes import lasting, undisturbed
 from patience import within
 
-from springtide_operator.cluster.kinds import DEPLOYMENT, POD, UPDATE
-from springtide_operator.cluster.watching import LABELS
+from springtide_operator.cluster.kinds import DEPLOYMENT, LEASE, POD, UPDATE
+from springtide_operator.cluster.watching import LABELS, OWN
 
 pytestmark = pytest.mark.apiserver
 
+THEIRS = {kind.plural for kind in LABELS if kind not in OWN}
 ERRORS = 12
+TROUBLE_SECONDS = 120
+MOST_RESTARTS = 3
 
 
 @pytest.mark.survives(
     "API server",
-    "ends every watch with an ERROR 500, twelve times in a row and more",
-    "the work goes on to the same end, the process is not ended",
+    "ends every watch with an ERROR 500 for two minutes",
+    "the work goes on to the same end; the process starts anew at most three times",
 )
-async def test_work_goes_on_while_every_watch_ends_with_an_error_again_and_again(ground, proxy):
+@pytest.mark.faults
+async def test_work_goes_on_while_every_watch_ends_with_an_error_again_and_again(
+    ground, proxy, tmp_path
+):
     life = asyncio.create_task(undisturbed(ground))
     scene = await ground.scene()
     await scene.declare()
@@ -33,6 +40,39 @@ async def test_work_goes_on_while_every_watch_ends_with_an_error_again_and_again
             ended[call.kind] += 1
         return call.watch
 
+    process = Process(scene, tmp_path / "log", proxy.kubeconfig)
+    await process.start()
+    keeping = asyncio.create_task(process.keep())
+    try:
+        with proxy.ruled(rewrite(end_watch(0.5, error_event(500)), of=failing)):
+            living = asyncio.create_task(play(scene, seconds=TROUBLE_SECONDS + 120))
+            await asyncio.sleep(TROUBLE_SECONDS)
+            assert 1 <= process.restarts <= MOST_RESTARTS
+            assert max(ended.values()) >= ERRORS
+        await living
+        _, wanted = await life
+        assert await lasting(scene, wanted) == []
+    finally:
+        keeping.cancel()
+        await process.close()
+
+
+@pytest.mark.survives(
+    "API server",
+    "ends every watch of kinds that are not ours with an ERROR 500, twelve times in a row and more",
+    "the work goes on to the same end, the process is not ended",
+)
+async def test_errors_in_watches_of_other_kinds_do_not_end_the_process(ground, proxy):
+    life = asyncio.create_task(undisturbed(ground))
+    scene = await ground.scene()
+    await scene.declare()
+    ended = Counter()
+
+    def failing(call):
+        if call.watch and call.kind in THEIRS:
+            ended[call.kind] += 1
+        return call.watch and call.kind in THEIRS
+
     proxy.rules.append(rewrite(end_watch(0.5, error_event(500)), of=failing))
     operator = await scene.start(through=proxy.connection)
     await play(scene, seconds=120)
@@ -41,6 +81,35 @@ async def test_work_goes_on_while_every_watch_ends_with_an_error_again_and_again
     assert operator.health().problems() == []
     _, wanted = await life
     assert await lasting(scene, wanted) == []
+
+
+@pytest.mark.survives(
+    "API server",
+    "ends a watch of updates with an ERROR 500",
+    "exit status 1, the Lease is given up, and the next process goes on",
+)
+async def test_an_error_in_a_watch_of_ours_ends_the_process_in_order(ground, proxy, tmp_path):
+    scene = await ground.scene()
+    await scene.declare()
+    process = Process(scene, tmp_path / "log", proxy.kubeconfig)
+    try:
+        await process.start()
+        await play(scene, LIFE[:1])
+        failing = rewrite(
+            end_watch(0.1, error_event(500)),
+            of=lambda call: call.watch and call.kind == "incrementalupdates",
+        )
+        with proxy.ruled(failing):
+            await proxy.refuse()  # or the watch under way would last
+            await proxy.accept()
+            assert await process.ended() == 1
+        lease = await scene.client.get(LEASE, scene.namespace, "springtide-operator")
+        assert lease["spec"]["holderIdentity"] == ""
+        await process.start()
+        await play(scene, LIFE[1:2])
+        assert await process.terminate() == 0
+    finally:
+        await process.close()
 
 
 class Gap:

@@ -10,6 +10,7 @@ from faults.owner import ranker
 from faults.playing import Recorder
 
 from springtide_operator.cluster.kinds import DEPLOYMENT, EVENT, POD
+from springtide_operator.cluster.watching import OWN
 
 pytestmark = pytest.mark.apiserver
 
@@ -141,12 +142,23 @@ async def test_at_rest_nothing_is_written(ground):
     scenes = await asyncio.gather(*(state(ground) for state in STATES))
     await asyncio.sleep(SETTLING_SECONDS)
     before = [len(scene.recorder.writes) for scene in scenes]
+    known = [await versions(scene) for scene in scenes]
     await asyncio.sleep(REST_SECONDS)
     written = {
         state.__name__: scene.recorder.writes[known:]
         for state, scene, known in zip(STATES, scenes, before, strict=True)
     }
     assert written == {state.__name__: [] for state in STATES}
+    assert [await versions(scene) for scene in scenes] == known
+
+
+async def versions(scene):
+    """Return what the API server knows of our objects: kopf writes past the recorder, if at all."""
+    return {
+        raw["metadata"]["name"]: raw["metadata"]["resourceVersion"]
+        for kind in OWN
+        for raw in (await scene.client.list_all(kind, scene.namespace)).items
+    }
 
 
 async def say_refused(scene, job, why, number=1):

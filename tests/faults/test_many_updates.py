@@ -7,6 +7,7 @@ import time
 import pytest
 from faults.crowd import Crowd, open_server, populate
 from faults.playing import Recorder
+from handlers.edge import Edge
 from local_cluster.apiserver import ApiServer
 
 from springtide_operator.assembly import Operator
@@ -62,7 +63,8 @@ async def crowd(server, large, small, seconds):
     requests = []
     operator.client.count = lambda verb, status: requests.append(time.monotonic())
     before, began = megabytes(), time.monotonic()
-    await operator.start()
+    edge = Edge(operator)
+    await edge.start()
     try:
         while len(watching.arrived) < large + small:
             assert time.monotonic() - began < seconds, f"{len(watching.arrived)} got there"
@@ -78,7 +80,7 @@ async def crowd(server, large, small, seconds):
         )
         return watching
     finally:
-        await operator.drop()
+        await edge.drop()
         await watching.go()
         await connection.close()
 

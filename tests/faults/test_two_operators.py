@@ -13,6 +13,7 @@ from faults.process import Process
 from faults.proxy import Proxy
 from faults.rules import Nth
 from faults.test_crashes import lasting, live, undisturbed
+from handlers.edge import Edge
 from handlers.stand_ins import StandIns
 from local_cluster.apiserver import ApiServer
 from patience import within
@@ -225,15 +226,15 @@ async def through_a_run(watching, connection, namespace, count, operators):
             operator = Operator(settings, connection)
             operator.ended.add_done_callback(lambda ended: ended.exception())
             operator.client.observers.append(recorder)
-            started.append(operator)
-            await operator.start()
+            started.append(Edge(operator))
+            await started[-1].start()
         while Counter(watching.arrived)[namespace] < count:
-            assert not any(operator.ended.done() for operator in started)
+            assert not any(each.operator.ended.done() for each in started)
             await asyncio.sleep(0.5)
         return statuses(*recorders)
     finally:
-        for operator in started:
-            await operator.drop()
+        for each in started:
+            await each.drop()
 
 
 @pytest.mark.faults

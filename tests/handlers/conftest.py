@@ -7,6 +7,7 @@ import os
 import time
 
 import pytest
+from handlers.edge import Edge
 from handlers.stand_ins import StandIns
 from lifecycle.world import SPEC
 from patience import within
@@ -57,12 +58,13 @@ class Stage:
         }
         self.operator = Operator(Settings(**(known | changes)), self._connection)
         self.operator.client.observers += observers
-        await self.operator.start()
+        self._edge = Edge(self.operator)
+        await self._edge.start()
 
     async def drop(self):
         """As kill -9 would: nothing more is written, all memory is gone."""
         if self.operator is not None:
-            await self.operator.drop()
+            await self._edge.drop()
             await self._connection.close()
             self.operator = None
 

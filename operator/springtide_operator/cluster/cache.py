@@ -114,15 +114,16 @@ class Store:
         return [*gone, *changed]
 
     def follow(self, item: Raw) -> list[Raw]:
-        """Take in a watch's ADDED or MODIFIED; return what changed, before and after."""
+        """Take in a watch's ADDED or MODIFIED; return what changed, before and after.
+
+        The version stays: events of different objects may come in any order.
+        """
         before = self._objects.get(identity(item))
         changed = self._put(item)
-        self.version = max(self.version, version(item))
         return [each for each in (before, item) if each is not None] if changed else []
 
     def follow_deletion(self, item: Raw) -> list[Raw]:
         """Take in a watch's DELETED; return the object that went, if it was still held."""
-        self.version = max(self.version, version(item))
         self._bury(identity(item), version(item))
         held = self._objects.get(identity(item))
         if held is None or version(held) > version(item):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import os
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import aiohttp
+
+AGENT = "springtide-operator"
 
 RELOAD_SECONDS = 5.0
 """A rejected token is read anew at most this often."""
@@ -69,11 +72,9 @@ class Connection:
         headers = {
             "Accept": "application/json",
             "Content-Type": content_type,
-            "User-Agent": "springtide-operator",
+            "User-Agent": AGENT,
         }
-        with _readable():
-            token = await self._configuration.get_api_key_with_prefix("BearerToken")
-        if token:
+        if token := await self.token():
             headers["Authorization"] = token
         answer = await self._rest.request(  # type: ignore[no-untyped-call]
             verb,
@@ -84,6 +85,28 @@ class Connection:
         )
         response: aiohttp.ClientResponse = answer.response
         return response
+
+    def session(self, middleware: aiohttp.ClientMiddlewareType) -> aiohttp.ClientSession:
+        """Open a session of its own with the same certificates; it sends no token by itself."""
+        configuration = copy.copy(self._configuration)
+        configuration.client_session_kwargs = {
+            **(self._configuration.client_session_kwargs or {}),
+            "middlewares": (middleware,),
+            "headers": {"User-Agent": AGENT},
+            "proxy": self._rest.proxy,
+        }
+        session: aiohttp.ClientSession = RESTClientObject(configuration)._create_pool_manager()
+        return session
+
+    async def token(self) -> str | None:
+        """Return the current value of the header Authorization, if there is any.
+
+        Raises:
+            ConnectionError: it cannot be read now.
+        """
+        with _readable():
+            token: str | None = await self._configuration.get_api_key_with_prefix("BearerToken")
+            return token
 
     async def reload(self, now: float) -> None:
         """Read the credentials anew after the server refused them (monotonic seconds)."""

@@ -10,12 +10,14 @@ import asyncio
 import contextlib
 import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import structlog
 
 from springtide_operator.cluster import errors
+from springtide_operator.cluster.contact import Contact
+from springtide_operator.cluster.kinds import version
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,15 +60,12 @@ class Reflector:
     namespace: str = ""
     labels: str = ""
     backoff: float = 30.0
-    heard: float | None = None
-    """Monotonic seconds of the last answer, event or bookmark, or of the start."""
-    last_error: str = ""
-    _failures: int = 0
+    contact: Contact = field(default_factory=Contact)
     _fresh: bool = False
 
     async def run(self) -> None:
         """Reflect until cancelled."""
-        self.heard = time.monotonic()
+        self.contact.begin()
         while True:
             try:
                 if not self._fresh:
@@ -84,15 +83,11 @@ class Reflector:
             except errors.ApiError as error:
                 await self._pause(str(error), at_least=error.retry_after or 0.0)
 
-    def age(self) -> float:
-        """Return the seconds since the API server was last heard of; 0 before the start."""
-        return time.monotonic() - self.heard if self.heard is not None else 0.0
-
     async def _list(self) -> None:
         listed = await self.client.list_all(self.kind, self.namespace, labels=self.labels)
         self._tell(self.store.replace(listed.items, listed.version))
         self._fresh = True
-        self._well()
+        self.contact.succeeded()
 
     async def _watch(self) -> None:
         began = time.monotonic()
@@ -108,36 +103,29 @@ class Reflector:
             async for event in events:
                 quiet = False
                 self._follow(event)
-                self._well()
+                self.contact.succeeded()
         if quiet and time.monotonic() - began < SHORTEST_WATCH:
             raise errors.Unavailable(f"watch of {self.kind.plural} ended at once")
-        self._well()
+        self.contact.succeeded()
 
     def _follow(self, event: Raw) -> None:
         item = event["object"]
-        if event["type"] == "BOOKMARK":
-            seen = int(item["metadata"]["resourceVersion"])
-            self.store.version = max(self.store.version, seen)
-        elif event["type"] == "DELETED":
+        if event["type"] == "DELETED":
             self._tell(self.store.follow_deletion(item))
-        else:
+        elif event["type"] != "BOOKMARK":
             self._tell(self.store.follow(item))
+        self.store.version = max(self.store.version, version(item))
 
     def _tell(self, objects: list[Raw]) -> None:
         for each in objects:
             self.changed(self.kind, each)
 
-    def _well(self) -> None:
-        self.heard = time.monotonic()
-        self.last_error = ""
-        self._failures = 0
-
     async def _pause(self, error: str, *, at_least: float = 0.0) -> None:
-        self._failures += 1
-        self.last_error = error
-        if self._failures % FAILURES_BEFORE_LIST == 0:
+        self.contact.failed(error)
+        failures = self.contact.failures
+        if failures % FAILURES_BEFORE_LIST == 0:
             self._fresh = False
         if error:
-            log.warning("watch failed", kind=self.kind.name, error=error, failures=self._failures)
-        longest = min(self.backoff, 0.5 * 2**self._failures)
+            log.warning("watch failed", kind=self.kind.name, error=error, failures=failures)
+        longest = min(self.backoff, 0.5 * 2 ** min(failures, 16))
         await asyncio.sleep(at_least + random.uniform(0.1, longest))

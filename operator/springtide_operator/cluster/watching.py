@@ -1,11 +1,16 @@
-"""Which kinds are watched, what of them is kept, and which updates a change concerns."""
+"""Which kinds are watched and by whom, what of them is kept, and which updates a change concerns.
+
+kopf watches our own two kinds and an auditor keeps them true; reflectors watch all others.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from springtide_api.names import LABEL_STAGE, LABEL_UPDATE
+from springtide_operator.cluster.auditor import Auditor
 from springtide_operator.cluster.cache import Cache, Store
 from springtide_operator.cluster.jobs_seen import true_conditions
 from springtide_operator.cluster.kinds import DEPLOYMENT, GENERATION, JOB, POD, UPDATE
@@ -25,6 +30,9 @@ LABEL_JOB = "batch.kubernetes.io/job-name"
 """The Job controller sets it on its pods."""
 
 ENDS = frozenset({"Complete", "Failed", "SuccessCriteriaMet", "FailureTarget"})
+
+OWN = (UPDATE, GENERATION)
+"""Kinds whose events kopf delivers."""
 
 Wake = Callable[[str, str], None]
 """Told namespace and name of an update."""
@@ -59,17 +67,25 @@ def new_cache() -> Cache:
 
 
 def reflectors(client: Client, cache: Cache, namespace: str, wake: Wake) -> list[Reflector]:
-    """Make one reflector for each kind; `wake` is told every update that a change concerns."""
-
-    def changed(kind: Kind, raw: Raw) -> None:
-        place = raw["metadata"]["namespace"]
-        for name in concerned(cache, kind, raw):
-            wake(place, name)
-
+    """Make one reflector for each kind of others; `wake` gets every update a change concerns."""
+    changed = partial(_changed, cache, wake)
     return [
         Reflector(client, kind, cache.stores[kind], changed, namespace=namespace, labels=labels)
         for kind, labels in LABELS.items()
+        if kind not in OWN
     ]
+
+
+def auditors(client: Client, cache: Cache, namespace: str, wake: Wake) -> list[Auditor]:
+    """Make one auditor for each kind of ours; `wake` gets every update a change concerns."""
+    changed = partial(_changed, cache, wake)
+    return [Auditor(client, kind, cache.stores[kind], changed, namespace=namespace) for kind in OWN]
+
+
+def _changed(cache: Cache, wake: Wake, kind: Kind, raw: Raw) -> None:
+    place = raw["metadata"]["namespace"]
+    for name in concerned(cache, kind, raw):
+        wake(place, name)
 
 
 def concerned(cache: Cache, kind: Kind, raw: Raw) -> set[str]:

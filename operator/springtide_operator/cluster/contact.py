@@ -1,0 +1,36 @@
+"""When the API server last answered about a kind, and why it does not answer now."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+
+@dataclass
+class Contact:
+    """The contact to the API server for one kind."""
+
+    last_error: str = ""
+    """Of the last request; empty after one that was answered."""
+    failures: int = 0
+    """In a row."""
+    _heard: float | None = None
+
+    def begin(self) -> None:
+        """Start to count."""
+        self._heard = time.monotonic()
+
+    def succeeded(self) -> None:
+        """Record an answer, an event or a bookmark."""
+        self._heard = time.monotonic()
+        self.last_error = ""
+        self.failures = 0
+
+    def failed(self, error: str) -> None:
+        """Record a request without a usable answer; the error is empty for a mere silence."""
+        self.last_error = error
+        self.failures += 1
+
+    def age(self) -> float:
+        """Return the seconds since the last answer, or since the start; 0 before the start."""
+        return time.monotonic() - self._heard if self._heard is not None else 0.0

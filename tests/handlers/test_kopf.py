@@ -1,0 +1,89 @@
+"""What kopf does for us and, above all, what it leaves alone."""
+
+import asyncio
+import itertools
+
+import pytest
+from handlers.edge import Edge
+
+from springtide_operator.assembly import Operator
+from springtide_operator.cluster.connection import Connection
+from springtide_operator.cluster.kinds import GENERATION, NAMESPACE, UPDATE
+from springtide_operator.handlers import Backoffs
+from springtide_operator.settings import Settings
+
+pytestmark = pytest.mark.apiserver
+
+FOREIGN = "kopf.zalando.org/KopfFinalizerMarker"
+
+
+def test_requests_of_kopf_are_repeated_without_end_and_at_most_every_30_s():
+    backoffs = Backoffs()
+    assert not hasattr(backoffs, "__len__")
+    first, again = [list(itertools.islice(iter(backoffs), 100)) for _ in range(2)]
+    assert first[0] <= 1
+    assert again[0] <= 1
+    assert max(first) <= 30
+    assert max(first) > 1
+
+
+async def test_kopf_leaves_updates_and_generations_as_they_are(stage):
+    await stage.declare(trigger={})
+    body = {"metadata": {"namespace": stage.namespace, "name": "shop", "finalizers": [FOREIGN]}}
+    await stage.client.apply(UPDATE, body, manager="another-operator", force=True)
+    await stage.start()
+    await stage.until(lambda status: status.get("history"))
+    await stage.until(lambda status: status.get("phase") == "Idle")
+    await asyncio.sleep(3)
+
+    held = [await stage.update(), *(await stage.client.list_all(GENERATION, stage.namespace)).items]
+    assert len(held) == 2
+    for raw in held:
+        assert "annotations" not in raw["metadata"]
+        managers = {each["manager"] for each in raw["metadata"]["managedFields"]}
+        assert not [each for each in managers if "kopf" in each]
+    assert held[0]["metadata"]["finalizers"] == [FOREIGN]
+
+
+async def test_handlers_feed_what_is_created_changed_and_deleted(stage):
+    await stage.start()
+    await stage.declare(trigger={}, suspend=True)
+    await stage.seen(UPDATE, "shop")
+    await stage.until(lambda status: status.get("phase") == "Suspended")
+    uid = (await stage.update())["metadata"]["uid"]
+    await stage.client.delete(UPDATE, stage.namespace, "shop", uid=uid)
+    async with asyncio.timeout(10):
+        while stage.operator.cache.get(UPDATE, stage.namespace, "shop") is not None:
+            await asyncio.sleep(0.05)
+
+
+async def test_of_one_namespace_nothing_else_is_watched(stage):
+    other = f"{stage.namespace}-other"
+    await stage.client.create(NAMESPACE, {"metadata": {"name": other}})
+    await stage.start()
+    await stage.declare(trigger={}, suspend=True)
+    update = await stage.update()
+    place = {"namespace": other, "name": "elsewhere"}
+    await stage.client.create(UPDATE, {**update, "metadata": place})
+    await stage.seen(UPDATE, "shop")
+    await asyncio.sleep(3)
+    held = {raw["metadata"]["name"] for raw in stage.operator.cache.stores[UPDATE].all()}
+    assert held == {"shop"}
+
+
+async def test_kopf_does_not_log_in_before_the_operator_works(kinds, namespace):
+    connection = await Connection.open(kinds.kubeconfig)
+    settings = Settings(
+        "trainer", "http://operator:8080", namespace=namespace, lease_namespace="does-not-exist"
+    )
+    operator = Operator(settings, connection)
+    edge = Edge(operator)
+    asked = []
+    operator.sessions.count = lambda verb, status: asked.append(status)
+    starting = asyncio.create_task(edge.start())
+    await asyncio.sleep(3)
+    assert asked == []
+    starting.cancel()
+    await asyncio.gather(starting, return_exceptions=True)
+    await edge.drop()
+    await connection.close()
