@@ -127,6 +127,7 @@ class Hands:
         self.cache.insert(GENERATION, made)
 
     async def _start(self, update: Meta, action: plans.StartJob) -> None:
+        await self._must_be_current(update)
         body = job.job(update, action, self.progress_url, pods=self.pods)
         try:
             made = await self.client.create(JOB, body)
@@ -134,6 +135,24 @@ class Hands:
             made = await self.client.get(JOB, update.namespace, action.run.job)
             self._must_be_ours("Job", made, ours=controller_uid(made) == update.uid)
         self.cache.insert(JOB, made)
+
+    async def _must_be_current(self, update: Meta) -> None:
+        """Read the update live before a Job or a Deployment is written for it.
+
+        After a gap between two watches the cache holds what was deleted or edited meanwhile, until
+        an audit. The same uid and generation mean that it is neither.
+
+        Raises:
+            Conflict: it is gone or not as it was seen; observe again.
+        """
+        try:
+            live = await self.client.get(UPDATE, update.namespace, update.name)
+        except errors.NotFound as error:  # or the server has just started and does not know it yet
+            raise errors.Conflict(f"IncrementalUpdate {update.name} is not there now") from error
+        metadata = live["metadata"]
+        if (metadata["uid"], metadata.get("generation", 0)) != (update.uid, update.generation):
+            self.cache.insert(UPDATE, live)  # only here: its event would not wake it any more
+            raise errors.Conflict(f"IncrementalUpdate {update.name} was changed meanwhile")
 
     def _must_be_ours(self, kind: str, made: Raw, *, ours: bool) -> None:
         metadata = made["metadata"]
@@ -188,6 +207,7 @@ class Hands:
 
     async def _serve(self, update: Meta, name: str, action: plans.Serve) -> None:
         """Apply; by force only for the very version of which `decide` knows that it may be."""
+        await self._must_be_current(update)
         body, force = serving.deployment(update, action), bool(action.take_version)
         self.asking.forget_deployment(update.namespace, name)
         manager = names.field_manager(update.name)

@@ -1,0 +1,123 @@
+"""What is written for an update: a cache that lags behind must not mislead it."""
+
+import pytest
+from lifecycle.declared import SPEC
+from lifecycle.world import World, with_generation_one
+
+from springtide_api.objects import parse_update
+from springtide_operator.cluster import errors
+from springtide_operator.cluster.act import Hands
+from springtide_operator.cluster.asking import Asking
+from springtide_operator.cluster.events import Events
+from springtide_operator.cluster.kinds import DEPLOYMENT, JOB, UPDATE
+from springtide_operator.cluster.statuses import Statuses
+from springtide_operator.cluster.watching import new_cache
+from springtide_operator.lifecycle.plan import Serve
+
+pytestmark = pytest.mark.apiserver
+
+
+@pytest.fixture
+async def hands(client):
+    cache = new_cache()
+    return Hands(
+        client=client,
+        cache=cache,
+        asking=Asking(client),
+        events=Events(client, "springtide"),
+        statuses=Statuses(client, cache),
+        progress_url="http://operator:8080",
+    )
+
+
+@pytest.fixture
+async def update(client, kinds, namespace):
+    body = {"apiVersion": UPDATE.api_version, "kind": UPDATE.name, "spec": SPEC}
+    return await client.create(
+        UPDATE, {**body, "metadata": {"namespace": namespace, "name": "shop"}}
+    )
+
+
+@pytest.fixture
+def start():
+    """The import's Job."""
+    world = World()
+    world.settle()
+    return next(iter(world.runs.values()))
+
+
+@pytest.fixture
+async def serve(client, namespace):
+    """The apply of the first generation, for a Deployment that is there."""
+    container = {"name": "server", "image": "server"}
+    labels = {"app": "ranker"}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
+    spec = {"replicas": 2, "selector": {"matchLabels": labels}, "template": template}
+    metadata = {"namespace": namespace, "name": "ranker"}
+    made = await client.create(DEPLOYMENT, {"metadata": metadata, "spec": spec})
+    applied = []
+    world = with_generation_one()
+    world.witness = lambda seen, action: applied.append(action)
+    world.target = world.target.__class__(
+        target=world.target.target, uid=made["metadata"]["uid"], has_container=True, wanted=2
+    )
+    world.settle()
+    return next(each for each in applied if isinstance(each, Serve))
+
+
+async def deleted(client, update):
+    metadata = update["metadata"]
+    await client.delete(UPDATE, metadata["namespace"], "shop", uid=metadata["uid"])
+
+
+async def test_a_job_is_made_for_an_update_that_is_as_it_was_seen(hands, update, start):
+    meta = parse_update(update).metadata
+    await hands.do(meta, start)
+    made = await hands.client.get(JOB, meta.namespace, start.run.job)
+    assert made["metadata"]["ownerReferences"][0]["uid"] == meta.uid
+
+
+@pytest.mark.survives(
+    "API server",
+    "an update was deleted, or deleted and made anew, and its watch has not reported it yet",
+    "no Job is made and no Deployment changed for it",
+)
+@pytest.mark.parametrize("again", [False, True])
+async def test_nothing_is_written_for_an_update_that_is_gone(
+    hands, client, update, start, serve, again
+):
+    meta = parse_update(update).metadata
+    before = await client.get(DEPLOYMENT, meta.namespace, "ranker")
+    await deleted(client, update)
+    if again:
+        metadata = {"namespace": meta.namespace, "name": "shop"}
+        await client.create(UPDATE, {**update, "metadata": metadata})
+    for action in (start, serve):
+        with pytest.raises(errors.Conflict):
+            await hands.do(meta, action)
+    assert (await client.list_all(JOB, meta.namespace)).items == []
+    after = await client.get(DEPLOYMENT, meta.namespace, "ranker")
+    assert after["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
+
+
+async def test_an_edit_that_its_watch_has_not_reported_is_seen_before_a_job_is_made(
+    hands, client, update, start
+):
+    meta = parse_update(update).metadata
+    place = {"namespace": meta.namespace, "name": "shop"}
+    body = {"metadata": place, "spec": {"suspend": True}}
+    await client.apply(UPDATE, body, manager="person", force=True)
+    with pytest.raises(errors.Conflict):
+        await hands.do(meta, start)
+    assert hands.cache.get(UPDATE, meta.namespace, "shop")["spec"]["suspend"]
+    assert (await client.list_all(JOB, meta.namespace)).items == []
+
+
+async def test_a_change_of_its_status_alone_does_not_hold_up_a_job(hands, client, update, start):
+    meta = parse_update(update).metadata
+    place = {"namespace": meta.namespace, "name": "shop"}
+    body = {"metadata": place, "status": {"phase": "Queued"}}
+    how = {"manager": "springtide", "force": True, "subresource": "status"}
+    await client.apply(UPDATE, body, **how)
+    await hands.do(meta, start)
+    assert len((await client.list_all(JOB, meta.namespace)).items) == 1
