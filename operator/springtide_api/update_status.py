@@ -122,6 +122,8 @@ class LastProbe(Model):
     """When it ended."""
     job: Word
     """Job that looked."""
+    job_uid: Annotated[str, Field(max_length=64)] = ""
+    """Its uid: a request that is made again has a Job of the same name."""
     reason: Word
     """WindowReady, NotEnoughData, NothingNew, NotComplete or an error's name."""
     message: Text = ""

@@ -312,7 +312,7 @@ class Laws:
             changed = (asked.model, asked.data, asked.storage) != (now.model, now.data, now.storage)
             changed |= pods != (now.training.image, now.training.compute) or now.suspend
             changed |= job.holes != frozenset(self.world.update.status.cursor.holes)
-            assert changed or last.job == job.name
+            assert changed or last.job_uid == job.uid
         elif g is None or job.stage == "collect" or not under_way(g) or g.status.retired:
             return
         elif job.stage == "evaluate":

@@ -39,6 +39,7 @@ from springtide_operator.lifecycle.plan import (
     Waiting,
     WriteGeneration,
 )
+from springtide_operator.lifecycle.trigger import consumed
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -59,10 +60,9 @@ MOST_HOLDOUTS = 8
 
 def take(seen: Observation, now: datetime) -> Step | None:
     """Wait for the probe that is under way, and take what it found."""
-    last = seen.update.status.last_probe
     uid = seen.update.metadata.uid
     probes = [j for j in seen.jobs if j.stage == "probe" and j.owner_uid == uid and not j.deleting]
-    fresh = [job for job in probes if not (last and last.job == job.name)]
+    fresh = [job for job in probes if not consumed(seen, job)]
     if not fresh:
         return None
     job = min(fresh, key=lambda each: each.created)
@@ -121,6 +121,7 @@ def _failure(seen: Observation, job: JobSeen, reason: str, message: str, *, now:
     record = LastProbe(
         time=now,
         job=job.name,
+        job_uid=job.uid,
         reason=reason,
         message=message[:1024],
         failures=(last.failures if last else 0) + 1,
@@ -132,7 +133,11 @@ def _failure(seen: Observation, job: JobSeen, reason: str, message: str, *, now:
 def _found(seen: Observation, job: JobSeen, found: ProbeOutput, now: datetime) -> Step:
     facts: dict[str, Any] = {
         "last_probe": LastProbe(
-            time=now, job=job.name, reason=found.reason, message=found.message[:1024]
+            time=now,
+            job=job.name,
+            job_uid=job.uid,
+            reason=found.reason,
+            message=found.message[:1024],
         ),
         "cursor": seen.update.status.cursor.model_copy(
             update={

@@ -20,7 +20,7 @@ from springtide_operator.lifecycle.lineage import (
     unknown_word,
 )
 from springtide_operator.lifecycle.plan import Announcement, Step, WriteGeneration
-from springtide_operator.lifecycle.trigger import probe_now
+from springtide_operator.lifecycle.trigger import probe_now, still_taken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -61,6 +61,8 @@ def answer(seen: Observation, now: datetime) -> Step | None:
     if asked is None:
         return None
     verb, token = asked
+    if verb in LOOKING and still_taken(seen, f"{verb}@{token}"):
+        return None  # made again: its name is free once the Job of the first is deleted
     said = _said(seen, verb, token, now)
     result = "Accepted" if said.accepted else "Refused"
     request = LastRequest(token=token, verb=verb, result=result, message=said.message[:1024])

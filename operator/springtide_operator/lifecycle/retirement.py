@@ -26,6 +26,7 @@ from springtide_operator.lifecycle.plan import (
     WriteGeneration,
 )
 from springtide_operator.lifecycle.running import home, run_file
+from springtide_operator.lifecycle.trigger import consumed
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -82,8 +83,7 @@ def _done_with(seen: Observation, job: JobSeen, now: datetime) -> bool:
     if job.owner_uid != seen.update.metadata.uid:
         return False
     if job.stage == "probe":
-        last = seen.update.status.last_probe
-        return last is not None and last.job == job.name
+        return consumed(seen, job)
     generation = next((g for g in seen.generations if g.spec.number == job.number), None)
     if job.stage == "collect" and generation is not None:
         return job.failed and now >= (job.finished or now) + COLLECT_AGAIN

@@ -75,11 +75,30 @@ def next_look(seen: Observation) -> Due | None:
     return min(known, default=None)
 
 
+def consumed(seen: Observation, job: JobSeen) -> bool:
+    """Whether what a probe found is in status. Its uid counts: names come again with requests."""
+    last = seen.update.status.last_probe
+    return last is not None and last.job_uid == job.uid
+
+
+def still_taken(seen: Observation, request: str) -> bool:
+    """Whether the name of a look is that of an earlier one, made for the same words, until it goes.
+
+    The request waits so long: the Job is deleted next.
+    """
+    return any(job.deleting or consumed(seen, job) for job in _asked_by(seen, request))
+
+
 def probe_now(seen: Observation, request: str, now: datetime) -> tuple[StartJob, ...]:
     """A look that a person asked for; its name follows from the token, so it is made once."""
-    if any(job.stage == "probe" and job.request == request for job in seen.jobs):
+    if _asked_by(seen, request):
         return ()
     return (_start(seen, crc32(request.encode()), "Request", request, now),)
+
+
+def _asked_by(seen: Observation, request: str) -> list[JobSeen]:
+    own = (job for job in seen.jobs if job.owner_uid == seen.update.metadata.uid)
+    return [job for job in own if job.stage == "probe" and job.request == request]
 
 
 def probe_again(seen: Observation, job: JobSeen, now: datetime) -> StartJob:

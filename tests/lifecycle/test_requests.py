@@ -1,0 +1,79 @@
+"""Requests of people: a token that was used before is another request."""
+
+from __future__ import annotations
+
+import pytest
+from lifecycle.world import World, with_generation_one
+
+
+def looked(world: World) -> int:
+    """How many looks for data were made so far."""
+    return len([name for name in world.job_names_ever if "-probe-" in name])
+
+
+def by_request_only() -> World:
+    world = with_generation_one()
+    world.edit(trigger={})
+    world.turns(2)
+    return world
+
+
+@pytest.mark.survives(
+    "People",
+    "a request is made with a token that another request had in between: run@1, reject@1, run@1",
+    "it is run again: data is looked for",
+)
+def test_a_request_that_was_made_before_is_run_again() -> None:
+    world = by_request_only()
+    before = looked(world)
+    world.ask("run@1")
+    world.turns(3)
+    world.ask("reject@1")
+    world.turns(1)
+    world.months.append("2025-03")
+    world.ask("run@1")
+    world.turns(8)
+    assert looked(world) == before + 2
+    assert world.update.status.live.number == 2
+
+
+def test_it_is_run_again_also_while_the_job_of_the_first_is_still_there() -> None:
+    world = by_request_only()
+    before = looked(world)
+    world.ask("run@1")
+    world.settle()
+    world.run_jobs()
+    while not world.step().facts:  # what was found is taken, its Job is not deleted yet
+        pass
+    assert any(job.stage == "probe" for job in world.jobs.values())
+    world.ask("reject@1")
+    world.step()
+    world.ask("run@1")
+    world.months.append("2025-03")
+    world.turns(8)
+    assert looked(world) == before + 2
+    assert world.update.status.live.number == 2
+
+
+def test_a_request_made_again_while_it_is_looked_for_joins_that_look() -> None:
+    world = by_request_only()
+    before = looked(world)
+    world.ask("run@1")
+    world.settle()
+    world.ask("reject@1")
+    world.settle()
+    world.months.append("2025-03")
+    world.ask("run@1")
+    world.turns(8)
+    assert looked(world) == before + 1
+    assert world.update.status.live.number == 2
+
+
+def test_the_same_request_is_not_run_twice() -> None:
+    world = by_request_only()
+    world.ask("run@1")
+    world.turns(3)
+    before = looked(world)
+    world.ask("run@1")
+    world.turns(3)
+    assert looked(world) == before
