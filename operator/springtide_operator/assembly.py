@@ -20,7 +20,7 @@ from springtide_operator.cluster.client import Client
 from springtide_operator.cluster.clock import ServerClock
 from springtide_operator.cluster.events import Events
 from springtide_operator.cluster.gatekeeping import Reviews
-from springtide_operator.cluster.kinds import JOB
+from springtide_operator.cluster.kinds import JOB, UPDATE
 from springtide_operator.cluster.lease import Lease
 from springtide_operator.cluster.limits import Limits
 from springtide_operator.cluster.observe import Sight
@@ -106,6 +106,15 @@ class Operator:
         self._spawn(self.wakeups.run(), "wakeups")
         self.working.set()
         log.info("working", namespace=self.settings.namespace or "all")
+
+    async def discoverable(self) -> None:
+        """Wait until discovery lists our kinds: it lags behind, and kopf asks it only once."""
+        plurals = {each.kind.plural for each in self.auditors}
+        while True:
+            with contextlib.suppress(errors.ApiError):
+                if plurals <= await self.client.served(UPDATE.group, UPDATE.version):
+                    return
+            await asyncio.sleep(1.0)
 
     async def stop(self) -> None:
         """Take on nothing new, let what runs finish for a moment, and give the Lease up."""

@@ -157,6 +157,7 @@ def feed(known: kopf.OperatorRegistry, operator: Operator) -> None:
     async def login(**_: Any) -> kopf.AiohttpSession:
         nonlocal logins
         await operator.working.wait()  # with the Lease, and not before the API server answers
+        await operator.discoverable()
         if logins:
             await asyncio.sleep(RELOGIN_SECONDS)
             with contextlib.suppress(ConnectionError):  # the next request reads them anew, too

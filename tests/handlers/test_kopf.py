@@ -2,9 +2,12 @@
 
 import asyncio
 import itertools
+from pathlib import Path
 
 import pytest
 from handlers.edge import Edge
+from lifecycle.declared import SPEC
+from local_cluster.apiserver import ApiServer
 
 from springtide_operator.assembly import Operator
 from springtide_operator.cluster.connection import Connection
@@ -14,6 +17,7 @@ from springtide_operator.settings import Settings
 
 pytestmark = pytest.mark.apiserver
 
+CRDS = Path(__file__).parents[2] / "crds"
 FOREIGN = "kopf.zalando.org/KopfFinalizerMarker"
 
 
@@ -69,6 +73,42 @@ async def test_of_one_namespace_nothing_else_is_watched(stage):
     await asyncio.sleep(3)
     held = {raw["metadata"]["name"] for raw in stage.operator.cache.stores[UPDATE].all()}
     assert held == {"shop"}
+
+
+@pytest.fixture
+def bare():
+    """An API server that does not know our kinds."""
+    server = ApiServer()
+    try:
+        server.open()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.mark.survives(
+    "API server",
+    "does not know our kinds while the operator starts",
+    "the operator waits; once they are there, updates are seen at once, without a restart",
+)
+async def test_kinds_that_are_installed_after_the_operator_are_watched(bare):
+    connection = await Connection.open(bare.kubeconfig)
+    operator = Operator(Settings("trainer", "http://operator:8080"), connection)
+    edge = Edge(operator)
+    starting = asyncio.create_task(edge.start())
+    await asyncio.sleep(3)
+    assert not operator.working.is_set()
+    for crd in sorted(CRDS.glob("*.yaml")):
+        bare.kubectl("apply", "--server-side", "-f", str(crd))
+    await starting
+    body = {"apiVersion": UPDATE.api_version, "kind": UPDATE.name, "spec": SPEC}
+    place = {"namespace": "default", "name": "shop"}
+    await operator.client.create(UPDATE, {**body, "metadata": place})
+    async with asyncio.timeout(60):
+        while operator.cache.get(UPDATE, "default", "shop") is None:
+            await asyncio.sleep(0.1)
+    await edge.drop()
+    await connection.close()
 
 
 async def test_kopf_does_not_log_in_before_the_operator_works(kinds, namespace):

@@ -78,6 +78,17 @@ class Client:
         """Read one object, live."""
         return await self._ask("GET", kind.path(namespace, name))
 
+    async def served(self, group: str, version: str) -> set[str]:
+        """Return the plurals of the kinds that discovery lists; empty for an unknown group."""
+        groups = (await self._ask("GET", "/apis")).get("groups") or []
+        if group not in {each["name"] for each in groups}:
+            return set()
+        try:
+            listed = await self._ask("GET", f"/apis/{group}/{version}")
+        except errors.NotFound:
+            return set()
+        return {each["name"] for each in listed.get("resources") or []}
+
     async def list_all(
         self, kind: Kind, namespace: str = "", *, labels: str = "", fields: str = ""
     ) -> Listed:
