@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from springtide_api.contract import EvaluateOutput, RuleRow
+    from springtide_api.contract import EvaluateOutput, ReferenceRow, RuleRow
     from springtide_api.gate_spec import Margin, Rule
 
 Finding = Literal["Pass", "Reject", "Inconclusive"]
@@ -61,6 +61,10 @@ class Numbers(NamedTuple):
     positives: int = 0
     without_model: float = nan
     """What an answer without a model scores on the same rows."""
+    reference: float = nan
+    """The value of the generation that maxCumulativeRegression compares with."""
+    to_reference: Interval = Interval()
+    """Candidate minus that generation, in the metric's own sign."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,8 @@ class Bound:
     closed: bool
     """Reaching the limit is enough: "at least", not "more than"."""
     compares: bool = False
-    """It is about the difference to live."""
+    """It is about the difference to live, or to the reference."""
+    to_reference: bool = False
 
     @property
     def mark(self) -> float | None:
@@ -89,18 +94,23 @@ class Bound:
 
 def measured(output: EvaluateOutput) -> dict[str, Numbers]:
     """Read what an evaluation measured, by the name of the rule."""
-    without = [nan if x is None else x for x in output.without_model]
-    # Another image may know nothing of them, or give fewer: then they are missing.
-    without += [nan] * (len(output.rules) - len(without))
-    return {
-        row[0]: numbers(row)._replace(without_model=score)
-        for row, score in zip(output.rules, without, strict=False)
-    }
+    # Another image may know nothing of what stands beside the rows, or give less of it.
+    missing = [None] * len(output.rules)
+    beside = zip(
+        output.rules,
+        [*output.without_model, *missing],
+        [*output.to_reference, *missing],
+        strict=False,
+    )
+    return {row[0]: numbers(row, score, compared) for row, score, compared in beside}
 
 
-def numbers(row: RuleRow) -> Numbers:
-    """Read a positional row; null becomes NaN."""
+def numbers(
+    row: RuleRow, without_model: float | None = None, to_reference: ReferenceRow | None = None
+) -> Numbers:
+    """Read a positional row and what stands beside it; null becomes NaN."""
     floats = [nan if x is None else float(x) for x in row[1:12]]
+    compared = [nan if x is None else float(x) for x in to_reference or (None,) * 4]
     return Numbers(
         row[0],
         Interval(*floats[0:3]),
@@ -110,6 +120,9 @@ def numbers(row: RuleRow) -> Numbers:
         floats[10],
         row[12],
         row[13],
+        nan if without_model is None else without_model,
+        compared[0],
+        Interval(*compared[1:4]),
     )
 
 
@@ -126,6 +139,11 @@ def absolute(rule: Rule) -> bool:
 def comparison(rule: Rule) -> bool:
     """Tell whether the rule compares the candidate with live."""
     return rule.min_improvement is not None or rule.max_regression is not None
+
+
+def cumulative(rule: Rule) -> bool:
+    """Tell whether the rule compares the candidate with the reference."""
+    return rule.max_cumulative_regression is not None
 
 
 def three_valued(bound: Bound) -> Finding:
@@ -148,7 +166,7 @@ def absolute_bounds(rule: Rule, own: Interval) -> Iterator[Bound]:
 
 
 def comparison_bounds(rule: Rule, measured: Numbers) -> Iterator[Bound]:
-    """Yield the bounds that the difference to live must keep."""
+    """Yield the bounds that the difference to live, and that to the reference, must keep."""
     delta = better(rule.metric, measured.delta)
     for margin, sign in ((rule.min_improvement, 1), (rule.max_regression, -1)):
         if margin is not None:
@@ -156,6 +174,12 @@ def comparison_bounds(rule: Rule, measured: Numbers) -> Iterator[Bound]:
             limit = None if size is None else sign * size + 0.0
             text = _comparison_text(margin, limit, live=measured.live.value)
             yield Bound(text, delta, delta, limit, closed=False, compares=True)
+    if (margin := rule.max_cumulative_regression) is not None:
+        delta = better(rule.metric, measured.to_reference)
+        size = _size(margin, measured.reference)
+        limit = None if size is None else -size + 0.0
+        text = _comparison_text(margin, limit, live=measured.reference, name="the reference")
+        yield Bound(text, delta, delta, limit, closed=False, compares=True, to_reference=True)
 
 
 def proves_nothing(rule: Rule, without_model: float) -> str | None:
@@ -219,8 +243,10 @@ def _size(margin: Margin, live: float) -> float | None:
     return float(margin.relative or 0) * abs(live) if isfinite(live) and live != 0 else None
 
 
-def _comparison_text(margin: Margin, limit: float | None, *, live: float) -> str:
+def _comparison_text(
+    margin: Margin, limit: float | None, *, live: float, name: str = "live"
+) -> str:
     if margin.absolute is not None:
         return f"delta > {decimal(limit or 0.0)}"
-    share = f"{margin.relative} of live {readable(live)}"
+    share = f"{margin.relative} of {name} {readable(live)}"
     return f"delta > {readable(limit)} ({share})" if limit is not None else f"delta within {share}"

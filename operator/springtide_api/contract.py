@@ -87,6 +87,8 @@ class EvaluateInput(Model):
     baseline: ArtifactRef | None = None
     holdout: ArtifactRef
     """Folder of the frozen rows that judge."""
+    reference: ArtifactRef | None = None
+    """The generation that rules with maxCumulativeRegression compare with."""
     historical: list[str] = []
     """Folders of the shards of the lineage, oldest first."""
     confidence: float = 0.95
@@ -205,6 +207,14 @@ RuleRow = tuple[
 """One rule, by position, so that 16 of them fit a termination message. NaN travels as null."""
 
 
+ReferenceRow = tuple[
+    float | None,  # the reference's value
+    float | None,  # delta: candidate minus reference, in the metric's own sign
+    float | None,  # its low bound, one-sided
+    float | None,  # its high bound
+]
+
+
 class EvaluateOutput(Model):
     """What was measured; the operator judges."""
 
@@ -212,8 +222,12 @@ class EvaluateOutput(Model):
     without_model: list[float | None] = []
     """For each of `rules`, in its order: what an answer without a model scores on the same rows,
     such as the majority's accuracy. Absolute bounds must ask for more."""
+    to_reference: list[ReferenceRow | None] = []
+    """For each of `rules`, in its order, the comparison with the reference; null where the rule
+    asks for none. Empty where no rule does."""
     candidate_digest: Digest
     baseline_digest: Digest | None = None
+    reference_digest: Digest | None = None
     holdout_digest: Digest
     report: Uri
     """file:// folder with report.html, metrics.json and the scores."""

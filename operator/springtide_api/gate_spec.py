@@ -49,6 +49,14 @@ class Bootstrap(Model):
     """One-sided confidence of each bound. Looks share the error. Default 0.95."""
 
 
+class Reference(Model):
+    """The generation that maxCumulativeRegression compares with."""
+
+    generation: Annotated[int | None, Field(ge=0, le=2_147_483_647)] = None
+    """Number of a generation that was promoted, to pin it. Default: the last one that was proven
+    better than the live model; while there is none, the oldest that is kept."""
+
+
 @cel(
     "!has(self.datasets) || self.datasets.all(a, self.datasets.exists_one(b, a.name == b.name))",
     "dataset names must be unique; rename one",
@@ -66,6 +74,9 @@ class Evaluation(Model):
     """Datasets by name. Default: one named holdout."""
     bootstrap: Bootstrap = Bootstrap()
     """How intervals are made. Default: 2000 samples, 95 % one-sided."""
+    reference: Reference | None = None
+    """The generation that maxCumulativeRegression compares with, scored on the same rows in the
+    same Job. Default: the last one that was proven better than the live model."""
 
 
 @cel(
@@ -92,8 +103,10 @@ class Margin(Model):
 
 
 @cel(
-    "has(self.min) || has(self.max) || has(self.minImprovement) || has(self.maxRegression)",
-    "a rule needs at least one of min, max, minImprovement and maxRegression; add one",
+    "has(self.min) || has(self.max) || has(self.minImprovement) || has(self.maxRegression)"
+    " || has(self.maxCumulativeRegression)",
+    "a rule needs at least one of min, max, minImprovement, maxRegression and"
+    " maxCumulativeRegression; add one",
 )
 @cel(
     "!has(self.min) || !has(self.max) || double(self.min) <= double(self.max)",
@@ -122,6 +135,9 @@ class Rule(Model):
     """The candidate must be better than live by more than this; "0" is plain superiority."""
     max_regression: Margin | None = None
     """The candidate may be worse than live by less than this (non-inferiority)."""
+    max_cumulative_regression: Margin | None = None
+    """The candidate may be worse than the generation of evaluation.reference by less than this:
+    losses within maxRegression must not add up from generation to generation."""
     min_entities: Annotated[int, Field(ge=10, le=1_000_000_000)] = 30
     """Fewer contributing entities than this decide nothing. Entities contribute where the number
     rests on them: to an AUC those with the rarer kind of row, to a difference those in which the
@@ -182,6 +198,10 @@ class OnInconclusive(Model):
 @cel(
     "self.rules.all(a, self.rules.exists_one(b, a.name == b.name))",
     "rule names must be unique; rename one",
+)
+@cel(
+    "self.rules.filter(r, has(r.maxCumulativeRegression)).size() <= 4",
+    "at most 4 rules may have maxCumulativeRegression; remove it from others",
 )
 class Gate(Model):
     """What a candidate must prove before it may be served.

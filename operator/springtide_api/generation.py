@@ -133,6 +133,8 @@ class GenerationSpec(Model):
     """The generation whose weights it continues from."""
     baseline: Ancestor | None = None
     """The live generation that it is compared with; none for the first."""
+    reference: Ancestor | None = None
+    """The generation that rules with maxCumulativeRegression compare it with."""
     data: GenerationData | None = None
     """The data of the run; none for an imported one."""
     initial: InitialModel | None = None
@@ -261,6 +263,8 @@ class RuleResult(Model):
     """The live model's value."""
     delta: Decimal | None = None
     """Candidate minus live, signed so that more is better."""
+    superior: bool = False
+    """Proven better than live: the lower bound of the delta is above 0."""
     low: Decimal | None = None
     """Lower bound of what decided: the delta, or the candidate's own value."""
     high: Decimal | None = None

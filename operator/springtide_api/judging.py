@@ -14,12 +14,14 @@ from springtide_api.bounds import (
     UNBOUNDED,
     Bound,
     Finding,
+    Interval,
     Numbers,
     absolute,
     absolute_bounds,
     better,
     comparison,
     comparison_bounds,
+    cumulative,
     decimal,
     more_entities,
     proves_nothing,
@@ -107,7 +109,14 @@ def _flaw(rule: Rule, measured: Numbers, *, baseline: bool) -> Flaw | None:
             return "MissingNumber", f"no number for {rule.metric} beside the live model", None
         if measured.live.value == 0.0 and _relative(rule):
             return "ZeroBaseline", "live is 0, which has no shares; use an absolute margin", None
+    if baseline and cumulative(rule) and not _beside_reference(measured, most):
+        return "MissingNumber", f"no number for {rule.metric} beside the reference", None
     return None
+
+
+def _beside_reference(measured: Numbers, most: float) -> bool:
+    own = Interval(measured.reference, measured.reference, measured.reference)
+    return own.within(0.0, most) and measured.to_reference.within(-most, most)
 
 
 def _undecided(rule: Rule, measured: Numbers, bound: Bound, flaw: Flaw) -> Judged:
@@ -141,6 +150,9 @@ def _result(rule: Rule, measured: Numbers, bound: Bound, said: tuple[Finding, st
         candidate=decimal(measured.candidate.value),
         baseline=decimal(measured.live.value),
         delta=decimal(better(rule.metric, measured.delta).value),
+        superior=measured.entities >= rule.min_entities
+        and measured.delta.within(-inf, inf)
+        and better(rule.metric, measured.delta).low > 0,
         low=decimal(bound.interval.low),
         high=decimal(bound.interval.high),
         bound=bound.text,
@@ -159,6 +171,7 @@ def _relative(rule: Rule) -> bool:
 
 def _told(rule: Rule, bound: Bound) -> str:
     what = f"delta of {rule.metric}" if bound.compares else rule.metric
+    what += " to the reference" if bound.to_reference else ""
     value, low, high = (readable(x) for x in bound.interval)
     return f"{what} {value} ({low} to {high})"
 

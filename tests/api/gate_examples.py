@@ -5,6 +5,7 @@ from api.example import Example, inside
 HOLDOUT = {"name": "holdout", "role": "Holdout"}
 MEMORY = {"name": "memory", "role": "Historical"}
 FLOOR = {"name": "floor", "metric": "auc", "min": "0.6"}
+LASTING = FLOOR | {"maxCumulativeRegression": {"absolute": "0.02"}}
 RULES = "gate.rules[]"
 FIRST = "gate.rules[0]"
 
@@ -103,6 +104,23 @@ GATE = [
     ),
     Example(
         RULES,
+        "a rule needs at least one of min, max",
+        {
+            "gate.rules": [
+                FLOOR,
+                {"name": "b", "metric": "auc", "maxCumulativeRegression": {"absolute": "0.02"}},
+            ]
+        },
+        {"gate.rules": [FLOOR, {"name": "b", "metric": "auc", "minPositives": 5}]},
+    ),
+    Example(
+        "gate",
+        "at most 4 rules may have maxCumulativeRegression",
+        {"gate.rules": [LASTING | {"name": f"r{number}"} for number in range(4)]},
+        {"gate.rules": [LASTING | {"name": f"r{number}"} for number in range(5)]},
+    ),
+    Example(
+        RULES,
         "min must not be greater than max",
         {f"{FIRST}.max": "0.60"},
         {f"{FIRST}.max": "0.59"},
@@ -127,6 +145,7 @@ GATE = [
     ),
     *_margin("minImprovement"),
     *_margin("maxRegression"),
+    *_margin("maxCumulativeRegression"),
     Example(
         "gate.onInconclusive",
         "set extendHoldout (it may be {}) if and only if",

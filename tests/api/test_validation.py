@@ -80,7 +80,7 @@ FLOOR = {"metric": "auc", "min": "0.6"}
         ("data.source.columns.label", 128 * "ü", 129 * "ü"),
         ("model.maxLength", 8192, 8193),
         ("evaluation.bootstrap.samples", 200, 199),
-        ("gate.rules", *([{**FLOOR, "minEntities": least}] for least in (10, 9))),
+        ("gate.rules", *([{**FLOOR, "name": "r", "minEntities": least}] for least in (10, 9))),
         ("history.rejected", 0, -1),
         ("training.limits.maxAttempts", 10, 11),
         ("gate.onInconclusive", *(
@@ -173,4 +173,5 @@ def test_the_complete_example_names_every_field_but_the_other_sides_of_choices(c
         "training.hyperparameters.maxSteps",
         "gate.rules[].minImprovement.relative",
         "gate.rules[].maxRegression.absolute",
+        "gate.rules[].maxCumulativeRegression.relative",
     }

@@ -54,7 +54,7 @@ def lint() -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="session")
-def installed(install) -> Iterator[ApiServer]:
+def installed() -> Iterator[ApiServer]:
     """An API server of our own with two releases: policies of one would concern other tests.
 
     One release in tides handles every namespace; another one in shop-system handles shop alone, and
@@ -65,9 +65,9 @@ def installed(install) -> Iterator[ApiServer]:
         server.open()
         server.kubectl("create", "namespace", "shop")
         server.kubectl("create", "namespace", "search")
-        repository = "trainer.repository=registry.example/trainer"
-        assert install(server, "tides", repository) == ""
-        shop = (
+        install(server, "tides", "trainer.repository=registry.example/trainer")
+        install(
+            server,
             "shop-system",
             "crds.install=false",
             "watchNamespace=shop",
@@ -76,7 +76,6 @@ def installed(install) -> Iterator[ApiServer]:
             "policy.imageDigests=Deny",
             "policy.imageRegistries={registry.example/models,mirror.example:5000}",
         )
-        assert install(server, *shop) == ""
         server.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
         _until_policies_hold(server)
         yield server
@@ -84,19 +83,14 @@ def installed(install) -> Iterator[ApiServer]:
         server.close()
 
 
-@pytest.fixture(scope="session")
-def install() -> Callable[..., str]:
-    """Install a release named springtide; return why it was refused."""
-
-    def installed(server: ApiServer, namespace: str, *settings: str) -> str:
-        done = helm(
-            *("install", "springtide", str(CHART), f"--kubeconfig={server.kubeconfig}"),
-            *("--namespace", namespace, "--create-namespace"),
-            *flags(settings),
-        )
-        return done.stderr if done.returncode else ""
-
-    return installed
+def install(server: ApiServer, namespace: str, *settings: str) -> None:
+    """Install a release named springtide."""
+    done = helm(
+        *("install", "springtide", str(CHART), f"--kubeconfig={server.kubeconfig}"),
+        *("--namespace", namespace, "--create-namespace"),
+        *flags(settings),
+    )
+    assert done.returncode == 0, done.stderr
 
 
 MARKER = """

@@ -1,9 +1,6 @@
 """Who writes an update needs the rights that the operator uses for it; writes of others pass."""
 
-from pathlib import Path
-
 import pytest
-import yaml
 from chart.people import (
     AUTHOR,
     DEPLOYMENTS,
@@ -19,7 +16,6 @@ from chart.people import (
 pytestmark = pytest.mark.apiserver
 
 SUSPENDED = {"spec": {"suspend": True}}
-COMPLETE = Path(__file__).parents[1] / "api" / "complete.yaml"
 FINALIZER = "springtide.dev/roll"
 
 
@@ -59,22 +55,6 @@ def test_an_author_who_may_not_create_jobs_is_refused(user):
     refused = author.create("incrementalupdates", an_update("search"), dryRun="All")
     assert refused.status == 403
     assert f"{author.name} needs the verb create on jobs.batch in" in refused.message
-
-
-def test_an_update_with_every_field_and_the_longest_names_is_checked_within_the_cost_limit(
-    user, store
-):
-    names = [letter * 253 for letter in "abcd"]
-    update = yaml.safe_load(COMPLETE.read_text())
-    update["metadata"] = {"name": "ranker", "namespace": "search"}
-    update["spec"]["rollout"]["targets"] = an_update("search", *names)["spec"]["rollout"]["targets"]
-    stored = store("incrementalupdates", update)
-    allowed = user("search", WRITE, JOBS, grant("apps", "deployments", "patch", names=tuple(names)))
-    assert allowed.patch(stored, SUSPENDED, dryRun="All").status == 200
-
-    refused = user("search", WRITE, JOBS).patch(stored, SUSPENDED, dryRun="All")
-    assert refused.status == 403
-    assert f"needs the verb patch on Deployment {names[0]} in" in refused.message
 
 
 def test_rights_in_another_namespace_do_not_count(user):

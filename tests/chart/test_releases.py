@@ -64,12 +64,3 @@ def test_two_releases_of_one_name_are_installed_in_two_namespaces(installed):
     installed.kubectl("get", "role/springtide.shop-system", "-n", "shop")
     with pytest.raises(KubectlError, match="not found"):
         installed.kubectl("get", "clusterrole", "springtide.shop-system")
-
-
-@pytest.mark.apiserver
-def test_a_second_release_that_would_install_the_kinds_is_refused(installed, install):
-    refused = install(installed, "other-system", "watchNamespace=search")
-    assert "CustomResourceDefinition" in refused
-    assert "cannot be imported into the current release" in refused
-    with pytest.raises(KubectlError, match="not found"):
-        installed.kubectl("get", "deployment/springtide", "-n", "other-system")

@@ -68,10 +68,6 @@ class Stage:
             await self._connection.close()
             self.operator = None
 
-    def pause_stand_ins(self):
-        """Let no controller act: what the operator creates stays as it is."""
-        self._playing.cancel()
-
     async def close(self):
         await self.drop()
         self._playing.cancel()

@@ -61,6 +61,7 @@ SPOILT = (
     "another candidate",
     "another baseline",
     "another holdout",
+    "another reference",
     "another generation",
     "another stage",
     "no output",
@@ -81,6 +82,7 @@ def spoilt(result: Result, how: str) -> Result | None:
         "another candidate": {"candidate_digest": other},
         "another baseline": {"baseline_digest": other},
         "another holdout": {"holdout_digest": other},
+        "another reference": {"reference_digest": other},
     }
     match how:
         case "another generation":
@@ -160,6 +162,7 @@ def _numbers(world: World, start: StartJob) -> EvaluateOutput:
     look = (generation.status.evaluation or None) and generation.status.evaluation.holdouts[-1]
     month = look.partitions[-1] if look else generation.spec.data.holdout_partitions[-1]
     own, live = world.aucs.get(month, (0.70, 0.60))
+    world.qualities[asked.candidate.digest] = own
     rows = []
     for rule in generation.spec.recipe.gate.rules:
         entities = look.entities if look else generation.spec.data.holdout_entities
@@ -168,11 +171,25 @@ def _numbers(world: World, start: StartJob) -> EvaluateOutput:
     return EvaluateOutput(
         rules=rows,
         without_model=[0.5] * len(rows),
+        to_reference=_to_reference(world, start, own),
+        reference_digest=asked.reference.digest if asked.reference else None,
         candidate_digest=asked.candidate.digest,
         baseline_digest=asked.baseline.digest if asked.baseline else None,
         holdout_digest=asked.holdout.digest,
         report=f"file:///models/search/shop/reports/{start.run.job}",
     )
+
+
+def _to_reference(world: World, start: StartJob, own: float) -> list[tuple | None]:
+    asked, half = start.run.evaluate, 1.645 * world.error
+    if asked.reference is None:
+        return []
+    then = world.qualities[asked.reference.digest]
+    delta = own - then
+    return [
+        (then, delta, delta - half, delta + half) if rule.max_cumulative_regression else None
+        for rule in start.run.recipe.gate.rules
+    ]
 
 
 def _row(rule: str, own: float, live: float | None, error: float, entities: int) -> tuple:

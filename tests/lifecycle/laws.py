@@ -191,6 +191,10 @@ class Laws:
         else:
             assert parent.spec.origin == "Imported"
             assert spec.baseline is None
+        if spec.reference:
+            referred = next(g for g in seen.generations if g.metadata.name == spec.reference.name)
+            assert referred.status.rollout.promoted_at
+            assert referred.status.artifact.weights_digest == spec.reference.digest
         self.historical_shards_are_those_of_the_ancestors(data.historical, parent)
 
     def historical_shards_are_those_of_the_ancestors(
@@ -387,6 +391,10 @@ class Laws:
             if rule.max_regression and baseline:
                 assert all(map(isfinite, row[7:10]))
                 assert row[8] > -float(rule.max_regression.absolute)
+            if rule.max_cumulative_regression and baseline:
+                assert output.reference_digest == g.spec.reference.digest
+                compared = output.to_reference[rules.index(rule)]
+                assert compared[2] > -float(rule.max_cumulative_regression.absolute)
 
     # After a write.
 

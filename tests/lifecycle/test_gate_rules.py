@@ -98,6 +98,48 @@ def test_a_zero_baseline_under_a_relative_bound_decides_nothing() -> None:
     assert (judged.result.verdict, judged.reason) == ("Inconclusive", "ZeroBaseline")
 
 
+def test_a_cumulative_regression_is_held_against_the_reference() -> None:
+    allowed = rule(max_cumulative_regression=Margin(absolute="0.02"))
+
+    def beside(delta: float) -> Numbers:
+        compared = Interval(delta, delta - 0.005, delta + 0.005)
+        return measured(0.7, 0.7, 0.0)._replace(reference=0.7 - delta, to_reference=compared)
+
+    assert verdict(allowed, beside(0.0)) == "Pass"
+    assert verdict(allowed, beside(-0.017)) == "Inconclusive"
+    judged = judge_rule(allowed, beside(-0.03), baseline=True)
+    assert judged is not None
+    assert judged.result.verdict == "Reject"
+    assert judged.result.message == (
+        "r: delta of auc to the reference -0.0300 (-0.0350 to -0.0250) fails delta > -0.02 on "
+        "holdout (500 contributing entities, 120 positives)"
+    )
+    share = rule(max_cumulative_regression=Margin(relative="0.01"))
+    assert verdict(share, beside(-0.001)) == "Pass"
+    assert verdict(share, beside(-0.02)) == "Reject"
+
+
+def test_without_numbers_beside_the_reference_a_cumulative_regression_is_not_decided() -> None:
+    both = rule(min="0.6", max_cumulative_regression=Margin(absolute="0.02"))
+    judged = judge_rule(both, measured(0.7, 0.7, 0.0), baseline=True)
+    assert judged is not None
+    assert (judged.result.verdict, judged.reason) == ("Inconclusive", "MissingNumber")
+    assert "no number for auc beside the reference" in judged.result.message
+    assert verdict(both, measured(0.7), baseline=False) == "Pass", "the first has no reference"
+
+
+def test_a_result_says_whether_the_candidate_is_proven_better() -> None:
+    def superior(delta: float, metric: str = "auc", entities: int = 500) -> bool:
+        numbers = measured(0.7, 0.7 - delta, delta, entities=entities)
+        judged = judge_rule(rule(metric, min="0.1"), numbers, baseline=True)
+        assert judged is not None
+        return judged.result.superior
+
+    assert [superior(0.02), superior(0.005), superior(-0.02)] == [True, False, False]
+    assert [superior(-0.02, "log_loss"), superior(0.02, "log_loss")] == [True, False]
+    assert not superior(0.02, entities=29)
+
+
 def test_too_few_entities_or_positives_decide_nothing_however_good_the_numbers() -> None:
     judged = judge_rule(rule(min="0.5", min_entities=600), measured(0.9), baseline=True)
     assert judged is not None

@@ -81,6 +81,8 @@ class World:
         """Months that were due and did not come."""
         self.aucs: dict[str, tuple[float, float]] = {}
         """Candidate's and live's AUC on a holdout that ends with this month."""
+        self.qualities: dict[str, float] = {}
+        """AUC that a candidate's weights had when they were judged, by their digest."""
         self.lie = ""
         """How the next evaluation spoils its result, one of SPOILT."""
         self.error = 0.004

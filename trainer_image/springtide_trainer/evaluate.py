@@ -9,13 +9,13 @@ import hashlib
 import json
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from springtide_api.bounds import absolute, comparison
+from springtide_api.bounds import cumulative
 from springtide_api.contract import EvaluateOutput
 from springtide_trainer import report
 from springtide_trainer.comparison import Measured, measure
@@ -24,6 +24,7 @@ from springtide_trainer.intervals import Resampling
 from springtide_trainer.judged_rows import read_judged, read_manifest
 from springtide_trainer.metrics import BUILT_IN, positives
 from springtide_trainer.models import load
+from springtide_trainer.rule_rows import Found, reference_rows, rule_row, without_model_of
 from springtide_trainer.scoring import score_all
 from springtide_trainer.storage import commit_folder, local_path, uri_of
 from springtide_trainer.without_model import without_model
@@ -33,30 +34,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from springtide_api.contract import ArtifactRef, EvaluateInput, RuleRow, RunFile
-    from springtide_api.gate_spec import Rule
     from springtide_api.generation import Recipe
     from springtide_trainer.comparison import Scores
     from springtide_trainer.intervals import Estimate
     from springtide_trainer.judged_rows import JudgedRows
     from springtide_trainer.models import Scorer
     from springtide_trainer.storage import Home
-
-DIGITS = 5
-"""Digits that a number keeps on its way to the operator: 16 rules fit a termination message."""
-
-
-@dataclass(frozen=True)
-class Found:
-    """What was measured on one dataset."""
-
-    rows: JudgedRows
-    scores: list[Scores]
-    """The candidate's and, if there is one, the live model's."""
-    entities: int
-    positives: int
-    metrics: dict[str, Measured]
-    without_model: dict[str, float]
-    """What an answer without a model scores, by metric of the rules."""
 
 
 def evaluate(run: RunFile, home: Home, tmp: Path) -> EvaluateOutput:
@@ -69,14 +52,12 @@ def evaluate(run: RunFile, home: Home, tmp: Path) -> EvaluateOutput:
     if given is None:
         raise Refused("InvalidRunFile", "stage evaluate needs the block evaluate in run.json")
     began = time.monotonic()
-    refs = [given.candidate, *([given.baseline] if given.baseline else [])]
-    models = [_load(ref) for ref in refs]
     datasets = [read_judged(each, given, run.recipe) for each in run.recipe.evaluation.datasets]
-    scores = score_all(datasets, models)
+    scores = _scores(datasets, given, run.recipe)
     found = [
         _measure(rows, each, run.recipe, given) for rows, each in zip(datasets, scores, strict=True)
     ]
-    rules = [_row(rule, found) for rule in run.recipe.gate.rules]
+    rules = [rule_row(rule, found) for rule in run.recipe.gate.rules]
     folder = tmp / "report"
     folder.mkdir()
     written = json.dumps(_described(run, given, found, rules), indent=1, allow_nan=False)
@@ -86,12 +67,34 @@ def evaluate(run: RunFile, home: Home, tmp: Path) -> EvaluateOutput:
     commit_folder(folder, home.report(run.job))
     return EvaluateOutput(
         rules=rules,
-        without_model=[_without_model(rule, found) for rule in run.recipe.gate.rules],
+        without_model=[without_model_of(rule, found) for rule in run.recipe.gate.rules],
+        to_reference=reference_rows(run.recipe.gate.rules, found),
+        reference_digest=given.reference.digest if given.reference else None,
         candidate_digest=given.candidate.digest,
         baseline_digest=given.baseline.digest if given.baseline else None,
         holdout_digest=given.holdout.digest,
         report=uri_of(home.report(run.job)),
         seconds=round(time.monotonic() - began, 1),
+    )
+
+
+def _scores(
+    datasets: Sequence[JudgedRows], given: EvaluateInput, recipe: Recipe
+) -> list[list[Scores]]:
+    """Score candidate and live model everywhere, the reference where a rule asks for it."""
+    refs = [given.candidate, *([given.baseline] if given.baseline else [])]
+    # The reference may be the live model: then it is neither loaded nor scored twice.
+    known = [ref.digest for ref in refs]
+    models = [_load(ref) for ref in refs]
+    extra = given.reference
+    if extra is None or extra.digest in known:
+        scores = score_all(datasets, [models] * len(datasets))
+        again = [known.index(extra.digest)] if extra else []
+        return [[*each, *(each[place] for place in again)] for each in scores]
+    loaded = _load(extra)
+    asked = {rule.dataset for rule in recipe.gate.rules if cumulative(rule)}
+    return score_all(
+        datasets, [[*models, loaded] if each.name in asked else models for each in datasets]
     )
 
 
@@ -101,7 +104,8 @@ def _load(ref: ArtifactRef) -> Scorer:
 
 def _measure(rows: JudgedRows, scores: list[Scores], recipe: Recipe, given: EvaluateInput) -> Found:
     """Measure one dataset; its draws are seeded by its rows, so that nobody can choose them."""
-    candidate, live = scores[0], scores[1] if len(scores) > 1 else None
+    candidate, live = scores[0], scores[1] if given.baseline else None
+    models = scores[: 2 if given.baseline else 1]
     coded = rows.coded(candidate.labels)
     by = Resampling(
         samples=recipe.evaluation.bootstrap.samples,
@@ -114,7 +118,13 @@ def _measure(rows: JudgedRows, scores: list[Scores], recipe: Recipe, given: Eval
     metrics = {name: found[name] for name in sorted(found, key=_place)}
     counted = positives(coded, len(candidate.labels))
     floors = {name: without_model(name, coded, len(candidate.labels)) for name in asked}
-    return Found(rows, scores, coded.entities, counted, metrics, floors)
+    referring = {
+        rule.metric for rule in recipe.gate.rules if cumulative(rule) and rule.dataset == rows.name
+    }
+    compared: dict[str, Measured] = {}
+    if given.reference and referring:
+        compared = measure(sorted(referring), coded, candidate=candidate, live=scores[-1], by=by)
+    return Found(rows, models, coded.entities, counted, metrics, floors, compared)
 
 
 def _metrics(recipe: Recipe, dataset: str) -> tuple[list[str], list[str]]:
@@ -130,44 +140,6 @@ def _metrics(recipe: Recipe, dataset: str) -> tuple[list[str], list[str]]:
 def _place(metric: str) -> tuple[int, str]:
     """Order metrics as the documentation does, those of lists last."""
     return (BUILT_IN.index(metric) if metric in BUILT_IN else len(BUILT_IN)), metric
-
-
-def _row(rule: Rule, found: Sequence[Found]) -> RuleRow:
-    """Pick a rule's numbers; what does not exist travels as null."""
-    here = next((each for each in found if each.rows.name == rule.dataset), None)
-    measured = here.metrics[rule.metric] if here else Measured()
-    return (
-        rule.name,
-        *_three(measured.candidate),
-        *_three(measured.live),
-        *_three(measured.delta),
-        _number(measured.candidate.error),
-        _number(measured.live.error),
-        _entities(rule, measured),
-        here.positives if here else 0,
-    )
-
-
-def _entities(rule: Rule, measured: Measured) -> int:
-    """Count the entities that the rule's numbers rest on; of several numbers the fewest."""
-    compared = comparison(rule) and math.isfinite(measured.live.value)
-    counts = [measured.delta.entities] if compared else []
-    if absolute(rule) or not compared:
-        counts.append(measured.candidate.entities)
-    return min(counts)
-
-
-def _without_model(rule: Rule, found: Sequence[Found]) -> float | None:
-    here = next((each for each in found if each.rows.name == rule.dataset), None)
-    return _number(here.without_model[rule.metric]) if here else None
-
-
-def _three(of: Estimate) -> tuple[float | None, float | None, float | None]:
-    return _number(of.value), _number(of.low), _number(of.high)
-
-
-def _number(value: float) -> float | None:
-    return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
 
 
 def _described(
@@ -188,7 +160,9 @@ def _described(
         "bootstrap": {"samples": bootstrap.samples, "confidence": given.confidence},
         "gate": run.recipe.gate.plain(),
         "rules": rules,
-        "without_model": [_without_model(rule, found) for rule in run.recipe.gate.rules],
+        "reference": given.reference.plain() if given.reference else None,
+        "to_reference": reference_rows(run.recipe.gate.rules, found),
+        "without_model": [without_model_of(rule, found) for rule in run.recipe.gate.rules],
         "datasets": [_dataset(each) for each in found],
     }
 

@@ -109,11 +109,10 @@ def _overall(described: dict[str, Any]) -> str:
 
 
 def _measured(described: dict[str, Any]) -> dict[str, Numbers]:
-    rows = zip(described["rules"], described["without_model"], strict=True)
-    return {
-        row[0]: numbers(tuple(row))._replace(without_model=nan if score is None else score)
-        for row, score in rows
-    }
+    rows = described["rules"]
+    compared = described["to_reference"] or [None] * len(rows)
+    beside = zip(rows, described["without_model"], compared, strict=True)
+    return {row[0]: numbers(tuple(row), score, other) for row, score, other in beside}
 
 
 def _on_holdout(described: dict[str, Any]) -> set[str]:

@@ -32,18 +32,25 @@ class RowsScored(Progress):
         return told | {"metrics": [{"name": "rows_scored", "value": str(step)}]}
 
 
-def score_all(datasets: Sequence[JudgedRows], models: Sequence[Scorer]) -> list[list[Scores]]:
-    """Score every dataset by every model.
+def score_all(
+    datasets: Sequence[JudgedRows], models: Sequence[Sequence[Scorer]]
+) -> list[list[Scores]]:
+    """Score every dataset by its models.
+
+    Args:
+        datasets: The rows.
+        models: For each dataset the models that score it.
 
     Returns:
         For each dataset the scores of each model, in the order given.
     """
-    total = len(models) * sum(len(each.table) for each in datasets if each.table is not None)
+    pairs = list(zip(datasets, models, strict=True))
+    total = sum(len(by) * len(each.table) for each, by in pairs if each.table is not None)
     progress = RowsScored(Reporter.of(os.environ), first=0, total=max(total, 1))
     done, found = 0, []
-    for dataset in datasets:
+    for dataset, by in pairs:
         row = []
-        for model in models:
+        for model in by:
             row.append(_score(dataset.table, model, progress, done))
             done += len(row[-1].probabilities)
         found.append(row)

@@ -101,4 +101,6 @@ _REDUCTIONS = (
     _without_metrics,
     _rounded(7),
     _rounded(6),
+    _rounded(4),
+    _rounded(3),
 )

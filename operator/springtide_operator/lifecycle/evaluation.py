@@ -157,6 +157,7 @@ def _run_file(
     asked = EvaluateInput(
         candidate=ArtifactRef(uri=artifact.uri, digest=artifact.served_digest),
         baseline=artifact_ref(folder, spec.baseline.digest) if spec.baseline else None,
+        reference=artifact_ref(folder, spec.reference.digest) if spec.reference else None,
         holdout=ArtifactRef(uri=look.manifest, digest=look.digest),
         historical=list(spec.data.historical) if spec.data else [],
         confidence=look_confidence(spec.recipe.gate, spec.recipe.evaluation),
@@ -233,6 +234,7 @@ def _judged(
         live_scores=_scores_of_live(seen),
         expected_candidate=artifact.served_digest if artifact else "",
         expected_baseline=spec.baseline.digest if spec.baseline else None,
+        expected_reference=spec.reference.digest if spec.reference else None,
         expected_holdout=evaluation.holdouts[-1].digest,
         history=bool(spec.data and spec.data.historical),
     )

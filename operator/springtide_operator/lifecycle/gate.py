@@ -67,6 +67,7 @@ def judge(
     expected_candidate: str,
     expected_baseline: str | None,
     expected_holdout: str,
+    expected_reference: str | None = None,
     history: bool = True,
 ) -> Judgement:
     """Judge a candidate.
@@ -80,6 +81,8 @@ def judge(
         expected_candidate: Digest of the weights that were to be scored.
         expected_baseline: Digest of the live weights that were to be scored beside them.
         expected_holdout: Digest of the holdout's manifest.
+        expected_reference: Digest of the weights that maxCumulativeRegression compares with. A
+            result without any lacks those numbers; it is not foreign.
         history: The lineage has historical shards. Without any, rules on them are left out as
             comparisons are for the first generation.
     """
@@ -87,6 +90,7 @@ def judge(
         ("candidate", output.candidate_digest, expected_candidate),
         ("baseline", output.baseline_digest, expected_baseline),
         ("holdout", output.holdout_digest, expected_holdout),
+        ("reference", output.reference_digest or expected_reference, expected_reference),
     ) or _foreign_rule(gate, output)
     if foreign:
         return Judgement("Inconclusive", "ForeignResult", foreign[:TEXT_LIMIT])

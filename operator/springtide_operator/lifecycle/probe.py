@@ -39,6 +39,7 @@ from springtide_operator.lifecycle.plan import (
     Waiting,
     WriteGeneration,
 )
+from springtide_operator.lifecycle.reference import as_ancestor, reference
 from springtide_operator.lifecycle.trigger import consumed
 
 if TYPE_CHECKING:
@@ -296,6 +297,7 @@ def _spec(
         trigger=job.trigger if job.trigger in {"Schedule", "OnData", "Request"} else "",
         parent=origin,
         baseline=origin if current else None,
+        reference=as_ancestor(reference(seen, snapshot)) if current else None,
         data=_data(seen, window, ancestor),
         recipe=snapshot,
         image_digest=image,

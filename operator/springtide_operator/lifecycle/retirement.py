@@ -13,6 +13,7 @@ from springtide_api.names import job_name
 from springtide_operator.lifecycle.lineage import (
     finished,
     named_rows,
+    recipe,
     rolling,
     trainer_image,
     unknown_word,
@@ -25,6 +26,7 @@ from springtide_operator.lifecycle.plan import (
     Step,
     WriteGeneration,
 )
+from springtide_operator.lifecycle.reference import as_ancestor, reference
 from springtide_operator.lifecycle.running import home, run_file
 from springtide_operator.lifecycle.trigger import consumed
 
@@ -128,7 +130,7 @@ def _superfluous(seen: Observation, now: datetime) -> ModelGeneration | None:
     history = seen.update.spec.history
     went_live = seen.lineage.promoted
     highest = max((g.spec.number for g in seen.generations), default=-1)
-    kept = {g.metadata.name for g in went_live[:2]}
+    kept = {g.metadata.name for g in went_live[:2]} | _referred_to(seen)
     served = seen.named_elsewhere.union(*(target.named for target in seen.targets))
     over = list(went_live[max(history.generations, 2) :])
     names = {g.metadata.name for g in went_live}
@@ -146,6 +148,14 @@ def _superfluous(seen: Observation, now: datetime) -> ModelGeneration | None:
             continue
         return generation
     return None
+
+
+def _referred_to(seen: Observation) -> set[str]:
+    """Generations that the candidate, or the next one, is compared with for cumulative losses."""
+    under_way = seen.lineage.candidate
+    pinned = under_way.spec.reference if under_way else None
+    known = [pinned, as_ancestor(reference(seen, recipe(seen)))]
+    return {each.name for each in known if each}
 
 
 def _remembered(

@@ -11,6 +11,7 @@ from springtide_operator.lifecycle.lineage import (
     recipe,
 )
 from springtide_operator.lifecycle.plan import Announcement, Step, Waiting, WriteGeneration
+from springtide_operator.lifecycle.reference import as_ancestor, reference
 from springtide_operator.lifecycle.running import (
     Ask,
     Finished,
@@ -68,6 +69,9 @@ def not_as_made(seen: Observation, generation: ModelGeneration, now: datetime) -
         artifact = current.status.artifact
         if artifact is None or baseline != artifact.weights_digest:
             return f"it is not compared with {current.metadata.name}, which is live"
+    expected = as_ancestor(reference(seen, spec.recipe))
+    if spec.origin == "Trained" and current is not None and spec.reference != expected:
+        return f"its reference is not {expected.name if expected else 'left out'} by now"
     return ""
 
 

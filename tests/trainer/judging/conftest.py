@@ -81,6 +81,9 @@ class Shop:
     """The model whose scores the labels follow."""
     other: ArtifactMade
 
+    def model(self, seed: int) -> ArtifactMade:
+        return make_model(self.home, seed, ["no", "yes"])
+
     def recipe(self, **asked: Any) -> dict[str, Any]:
         columns = {
             "text": "query",
@@ -121,6 +124,8 @@ class Shop:
         }
         if live:
             given["baseline"] = reference(live)
+        if "reference" in asked:
+            given["reference"] = reference(asked["reference"])
         return RunFile.model_validate(
             {
                 "stage": "evaluate",

@@ -165,14 +165,41 @@ def test_other_rows_than_those_of_the_digest_are_refused(shop) -> None:
 
 def test_sixteen_rules_fit_the_termination_message(shop) -> None:
     rules = [
-        {"name": f"{number:02}" + "x" * 61, "metric": "log_loss", "max": "0.5"}
+        {
+            "name": f"{number:02}" + "x" * 61,
+            "metric": "log_loss",
+            "max": "0.5",
+            **({"maxCumulativeRegression": {"absolute": "0.1"}} if number < 4 else {}),
+        }
         for number in range(16)
     ]
-    out = shop.evaluate(shop.knowing, shop.other, job="sixteen-" + "j" * 40, rules=rules)
+    job = "sixteen-" + "j" * 40
+    out = shop.evaluate(shop.knowing, shop.other, reference=shop.model(4), job=job, rules=rules)
     result = Result(job="j" * 63, stage="evaluate", number=1000, ok=True, evaluate=out)
     message = compact(result)
     assert len(message) <= TERMINATION_LIMIT
-    assert Result.model_validate_json(message).evaluate.rules == out.rules
+    assert Result.model_validate_json(message).evaluate == out
+
+
+def test_the_reference_is_scored_on_the_same_rows_where_a_rule_asks(shop) -> None:
+    third = shop.model(3)
+    rules = [
+        {"name": "floor", "metric": "auc", "min": "0.55"},
+        {"name": "lasting", "metric": "log_loss", "maxCumulativeRegression": {"absolute": "0.5"}},
+    ]
+    out = shop.evaluate(shop.knowing, shop.other, reference=third, job="reference", rules=rules)
+    written = json.loads((shop.report(out) / "metrics.json").read_text())
+
+    assert (out.reference_digest, out.to_reference[0]) == (third.digest, None)
+    value, delta, low, high = out.to_reference[1]
+    assert low < delta < high
+    assert value + delta == pytest.approx(
+        written["datasets"][0]["metrics"]["log_loss"]["candidate"]["value"], abs=1e-4
+    )
+    assert "delta to the reference" in (shop.report(out) / "report.html").read_text()
+
+    live = shop.evaluate(shop.knowing, shop.other, reference=shop.other, job="live", rules=rules)
+    assert live.to_reference[1] == (numbers(live.rules[1]).live.value, *live.rules[1][7:10])
 
 
 def test_three_labels_are_measured_too(three_labels) -> None:

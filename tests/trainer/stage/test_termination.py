@@ -40,6 +40,9 @@ def test_sixteen_rules_with_long_names_fit_and_none_is_cut():
     rules = [(f"{'r' * 30}-{n}", *[value] * 10, None, 123456, 12345) for n in range(16)]
     output = EvaluateOutput(
         rules=rules,
+        without_model=[value] * 16,
+        to_reference=[(value,) * 4] * 4 + [None] * 12,
+        reference_digest=DIGEST,
         candidate_digest=DIGEST,
         baseline_digest=DIGEST,
         holdout_digest=DIGEST,
@@ -50,6 +53,26 @@ def test_sixteen_rules_with_long_names_fit_and_none_is_cut():
     assert found is not None
     assert len(found.rules) == 16
     assert found.rules[0][1] == pytest.approx(-0.123456789, abs=1e-6)
+
+
+def test_the_longest_result_of_an_evaluation_fits_with_three_digits():
+    value = -0.0012345678901234567
+    rules = [(f"{number:02}" + "r" * 61, *[value] * 11, 1234567, 123456) for number in range(16)]
+    output = EvaluateOutput(
+        rules=rules,
+        without_model=[value] * 16,
+        to_reference=[(value,) * 4] * 4 + [None] * 12,
+        candidate_digest=DIGEST,
+        baseline_digest=DIGEST,
+        holdout_digest=DIGEST,
+        reference_digest=DIGEST,
+        report=f"file:///models/{'n' * 63}/{'u' * 32}/reports/{'j' * 63}",
+    )
+    result = Result(job="j" * 63, stage="evaluate", number=100_000, ok=True, evaluate=output)
+    found = said(result).evaluate
+    assert found is not None
+    assert [row[0] for row in found.rules] == [row[0] for row in rules]
+    assert found.rules[0][1] == pytest.approx(value, rel=5e-3)
 
 
 def test_a_long_list_of_partitions_keeps_its_newest():
