@@ -1,0 +1,96 @@
+"""Kernels of a GPU: a resumed run, and models of other kinds, give the same weights each time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    DebertaV2Config,
+    DistilBertConfig,
+    GPT2Config,
+    LlamaConfig,
+    ModernBertConfig,
+    RobertaConfig,
+)
+
+from springtide_trainer.errors import Refused
+from springtide_trainer.precision import Precision, kernels
+
+pytestmark = pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="needs a GPU: PyTorch finds none on this machine"
+)
+
+FORMATS = ["FP32", "BF16", "FP16"]
+SMALL: dict[str, Any] = {
+    "hidden_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "intermediate_size": 128,
+    "vocab_size": 99,
+    "max_position_embeddings": 512,
+    "pad_token_id": 0,
+}
+SMALL_GPT2 = {"n_embd": 64, "n_layer": 2, "n_head": 2, "n_positions": 512, "vocab_size": 99}
+ARCHITECTURES = {
+    "bert": BertConfig(**SMALL),
+    "roberta": RobertaConfig(**SMALL | {"max_position_embeddings": 514}),
+    "distilbert": DistilBertConfig(dim=64, n_layers=2, n_heads=2, hidden_dim=128, vocab_size=99),
+    "deberta-v2": DebertaV2Config(
+        **SMALL, relative_attention=True, position_buckets=64, pos_att_type=["p2c", "c2p"]
+    ),
+    "modernbert": ModernBertConfig(**SMALL, bos_token_id=1, cls_token_id=1, sep_token_id=2),
+    "gpt2": GPT2Config(**SMALL_GPT2, pad_token_id=0, bos_token_id=1, eos_token_id=2),
+    "llama": LlamaConfig(**SMALL, num_key_value_heads=2, bos_token_id=1, eos_token_id=2),
+}
+
+
+def options(**changes: object) -> dict[str, object]:
+    return {"epochs": 2, "batchSize": 16, "learningRate": "1e-3", "dropout": "0.1", **changes}
+
+
+@pytest.mark.parametrize("number_format", FORMATS)
+def test_a_resumed_training_ends_in_the_weights_of_an_undisturbed_one(world, number_format):
+    hyperparameters = options(precision=number_format)
+    whole = world.run_file("whole", hyperparameters=hyperparameters, checkpoint={"everySteps": 20})
+    digest = world.train(whole).artifact.digest
+    assert [path.name for path in world.home.checkpoints(1).iterdir()] == ["step-000000020"]
+    assert world.train(whole.model_copy(update={"job": "resumed"})).artifact.digest == digest
+
+
+def weights_after_some_steps(config, number_format: str) -> torch.Tensor:
+    """Train from the same seed on rows of 5 to 300 tokens, with padding."""
+    device, chance = torch.device("cuda"), torch.Generator().manual_seed(1)
+    torch.manual_seed(0)
+    model = AutoModelForSequenceClassification.from_config(config).to(device)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
+    precision = Precision(number_format, device)
+    with kernels(device, 300):
+        for _ in range(6):
+            lengths = torch.randint(5, 301, (16,), generator=chance)
+            mask = (torch.arange(300) < lengths[:, None]).long()
+            tokens = torch.randint(4, 99, (16, 300), generator=chance) * mask
+            labels = torch.randint(0, 2, (16,), generator=chance).to(device)
+            inputs = {"input_ids": tokens.to(device), "attention_mask": mask.to(device)}
+            torch.manual_seed(2)
+            with precision.forward():
+                loss = cross_entropy(model(**inputs).logits.float(), labels)
+            precision.backward(loss)
+            precision.step(optimizer, model.parameters(), 1.0)
+            optimizer.zero_grad()
+    return torch.cat([weight.detach().flatten().cpu() for weight in model.parameters()])
+
+
+@pytest.mark.parametrize("number_format", FORMATS)
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_an_architecture_gives_the_same_weights_or_is_refused(name, number_format):
+    try:
+        first = weights_after_some_steps(ARCHITECTURES[name], number_format)
+    except Refused as refused:
+        assert refused.failure.reason == "NotDeterministic"  # noqa: PT017
+        pytest.skip(f"refused: {refused.failure.message}")
+    assert torch.equal(first, weights_after_some_steps(ARCHITECTURES[name], number_format))
