@@ -348,6 +348,17 @@ class RolloutStatus(Model):
     """When all targets were back."""
 
 
+class QuarantineRecord(Model):
+    """One partition that is or was quarantined."""
+
+    partition: Word
+    """The partition, by the start of its period."""
+    quarantined_at: Time
+    """When it was quarantined."""
+    released_at: Time | None = None
+    """When it was released. None: it is quarantined."""
+
+
 class GenerationStatus(Model):
     """What became of it. Written by the operator alone."""
 
@@ -380,5 +391,8 @@ class GenerationStatus(Model):
     """Serving."""
     trained_through: Time | None = None
     """End of its training data; the cursor while it is live."""
-    holes: Annotated[list[Word], Field(max_length=16)] = []
-    """Quarantined partitions when it was promoted."""
+    holes: Annotated[list[Word], Field(max_length=32)] = []
+    """Partitions that were quarantined when its run began or when it was promoted."""
+    quarantine: Annotated[list[QuarantineRecord], Field(max_length=32)] = []
+    """The update's quarantine after its last change while this was the newest generation. An update
+    that is restored takes over the newest of these records."""

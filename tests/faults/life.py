@@ -26,6 +26,8 @@ TIMES = frozenset(
         "startedAt",
         "endedAt",
         "runningSeconds",
+        "quarantinedAt",
+        "releasedAt",
     }
 )
 RANDOM = frozenset({"jobUid", "jobUID", "uid"})

@@ -99,6 +99,8 @@ class Laws:
         self.lifted: set[str] = set()
         """Partitions that were holes and no generation went live with since."""
         self.there: set[str] = set()
+        self.forgotten = False
+        """A record may be gone, or a request was replaced before it was carried out in full."""
         world.witness, world.check = self.of_action, self.of_world
 
     # Before an action.
@@ -164,6 +166,7 @@ class Laws:
         """Somebody deleted a generation: what only its status held is forgotten with it."""
         self.strangers.discard(name)
         self.lifted = set()
+        self.forgotten = True
 
     def ours(self) -> list[ModelGeneration]:
         there = self.world.generations.items()
@@ -500,11 +503,22 @@ class Laws:
             assert not trained & holes or g.status.rollout.step_started_at
         if not open_ones and (shared := self.rejected_twice(generations, holes)):
             assert status.cursor.proposed == [max(shared)]
+        self.the_quarantine_is_recorded(holes)
         self.what_became_of_each_is_said(current)
         self.a_person_is_called_where_he_must_act(open_ones)
         plan = self.world.plan
         if plan and not plan.again and plan.wake_after is None:
             assert plan.status.progress.waiting_for
+
+    def the_quarantine_is_recorded(self, holes: set[str]) -> None:
+        """A restore from Git would lose no quarantine, and take back no release."""
+        holders = [g for g in self.world.generations.values() if g.status.quarantine]
+        if self.forgotten or not holders:
+            return
+        newest = max(holders, key=lambda g: g.spec.number)
+        kept = {r.partition for r in newest.status.quarantine if r.released_at is None}
+        assert holes <= kept
+        assert not kept & set(self.world.update.status.cursor.lifted)
 
     def what_became_of_each_is_said(self, current: ModelGeneration | None) -> None:
         for g in self.ours():

@@ -240,7 +240,8 @@ class Life(RuleBasedStateMachine):
     )
     def the_spec_is_edited(self, rate: str, margin: str, least: int | None) -> None:
         floor, not_worse = self.world.spec["gate"]["rules"]
-        floor = {**floor, "minEntities": least}
+        floor = {key: each for key, each in floor.items() if key != "minEntities"}
+        floor |= {"minEntities": least} if least else {}
         rules = [floor, {**not_worse, "maxRegression": {"absolute": margin}}]
         training = {"hyperparameters": {"learningRate": rate}}
         self.world.edit(training=training, gate={"rules": rules})
@@ -265,6 +266,9 @@ class Life(RuleBasedStateMachine):
     @rule(verb=VERBS)
     def a_person_asks(self, verb: str) -> None:
         self.tokens += 1
+        last = self.world.update.status.last_request
+        asked = self.world.update.metadata.annotations.get("springtide.dev/request", "")
+        self.laws.forgotten |= asked not in ("", f"{last.verb}@{last.token}" if last else "")
         self.world.ask(f"{verb}@{self.tokens}")
 
     @rule()

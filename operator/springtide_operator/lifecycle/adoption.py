@@ -17,6 +17,7 @@ from springtide_operator.lifecycle.plan import (
     Step,
     WriteGeneration,
 )
+from springtide_operator.lifecycle.quarantine import restored
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -31,8 +32,10 @@ def adopt(seen: Observation, now: datetime) -> Step | None:
     """Take over generations of the same update name that carry another uid."""
     uid = seen.update.metadata.uid
     strangers = [g for g in seen.generations if g.metadata.labels.get(LABEL_UPDATE_UID) != uid]
+    cursor = restored(seen)
+    facts: dict[str, Any] = {"cursor": cursor} if cursor else {}
     if not strangers:
-        return None
+        return Step(facts=facts) if facts else None
     owned = seen.update.spec.deletion_policy == "Delete"
     actions: list[Action] = []
     for generation in strangers:
@@ -63,7 +66,7 @@ def adopt(seen: Observation, now: datetime) -> Step | None:
     message = f"took over {len(strangers)} generations of the same name, the last: {names}"
     return Step(
         actions=tuple(actions),
-        facts=_facts(seen),
+        facts=facts,
         events=(Announcement("Adopted", message),),
     )
 
@@ -77,16 +80,3 @@ def _orphans(seen: Observation, generation: ModelGeneration) -> list[DeleteJob]:
     recorded = {run.job_uid for run in runs if run and run.job_uid}
     left = [job for job in seen.jobs if job.uid in recorded and not job.deleting]
     return [DeleteJob(job.name, job.uid) for job in left]
-
-
-def _facts(seen: Observation) -> dict[str, Any]:
-    """Holes survive in the status of the live generation and of those after it."""
-    current = seen.lineage.live
-    after = [g for g in seen.generations if not current or g.spec.number >= current.spec.number]
-    holes = sorted({hole for generation in after for hole in generation.status.holes})
-    if not holes or seen.update.status.cursor.holes:
-        return {}
-    restored = seen.update.status.cursor.model_copy(
-        update={"holes": holes[-16:], "trained_through": seen.lineage.cursor}
-    )
-    return {"cursor": restored}

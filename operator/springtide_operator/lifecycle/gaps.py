@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from springtide_operator.lifecycle.holds import QUARANTINE_FULL
 from springtide_operator.lifecycle.plan import Announcement, Step, WriteGeneration
+from springtide_operator.lifecycle.quarantine import recorded
 from springtide_operator.lifecycle.trigger import probe_again
 
 if TYPE_CHECKING:
@@ -60,9 +61,12 @@ def quarantine_gaps(
     )
     after = {**facts, "cursor": cursor.model_copy(update={"holes": holes})}
     actions: list[Action] = []
-    if newest and newest.status.holes != kept:
-        status = newest.status.model_copy(update={"holes": kept})
-        actions.append(WriteGeneration(newest.metadata.name, status))
+    if newest:
+        written = recorded(seen, holes, seen.lineage.never_judging, now)
+        status = next((w.status for w in written if w.name == newest.metadata.name), newest.status)
+        status = status.model_copy(update={"holes": kept})
+        if status != newest.status:
+            actions.append(WriteGeneration(newest.metadata.name, status))
     if not seen.update.spec.suspend:
         actions.append(probe_again(_as_of(seen, after), job, now))
     event = Announcement("PartitionMissing", message[:1024], "Warning")

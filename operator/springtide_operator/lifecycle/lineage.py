@@ -330,5 +330,5 @@ def _proposed(
         before = {p for look in evaluation.holdouts[:-1] for p in look.partitions}
         newest = [p for p in evaluation.holdouts[-1].partitions if p not in before]
         named = newest or evaluation.holdouts[-1].partitions
-        return [p for p in named if p not in cursor.holes][:16]
+        return [p for p in named if p not in cursor.holes]
     return [shared[1]] if under_way is None and shared else []

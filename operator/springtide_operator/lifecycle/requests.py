@@ -20,6 +20,7 @@ from springtide_operator.lifecycle.lineage import (
     unknown_word,
 )
 from springtide_operator.lifecycle.plan import Announcement, Step, WriteGeneration
+from springtide_operator.lifecycle.quarantine import MOST, recorded
 from springtide_operator.lifecycle.trigger import probe_now, still_taken
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from springtide_operator.lifecycle.observation import Observation
     from springtide_operator.lifecycle.plan import Action
 
-MOST_HOLES = 16
 LOOKING = frozenset({"run", "retry"})
 """Verbs that look for data at once."""
 
@@ -156,25 +156,15 @@ def _quarantine(seen: Observation, now: datetime) -> Answer:
     if not wanted:
         return Answer(False, "no partition is proposed (status.cursor.proposed is empty)")
     holes = sorted({*cursor.holes, *wanted})
-    if len(holes) > MOST_HOLES:
-        return Answer(
-            False,
-            f"{len(holes)} holes are more than {MOST_HOLES}; lift some with unquarantine",
+    if len(holes) > MOST:
+        message = (
+            f"{len(holes)} partitions would be quarantined ({len(cursor.holes)} are), and at most "
+            f"{MOST} can be; release some with unquarantine@<token> first"
         )
+        return Answer(False, message)
     facts = {"cursor": cursor.model_copy(update={"holes": holes})}
     message = f"quarantined: {', '.join(wanted)}"
-    return Answer(True, message, actions=_noted(seen, holes), facts=facts)
-
-
-def _noted(seen: Observation, holes: list[str]) -> tuple[WriteGeneration, ...]:
-    """Keep holes with the generation that they are proposed for: it outlives its update."""
-    newest, shared = seen.lineage.candidate, seen.lineage.shared_rejection
-    if newest is None and shared:
-        newest = shared[0]
-    if newest is None or newest.status.holes == holes:
-        return ()
-    status = newest.status.model_copy(update={"holes": holes})
-    return (WriteGeneration(newest.metadata.name, status),)
+    return Answer(True, message, recorded(seen, holes, seen.lineage.never_judging, now), facts)
 
 
 def _unquarantine(seen: Observation, now: datetime) -> Answer:
@@ -183,10 +173,16 @@ def _unquarantine(seen: Observation, now: datetime) -> Answer:
         return Answer(False, "nothing is quarantined (status.cursor.holes is empty)")
     if why := _busy(seen):
         return Answer(False, why)
-    joining = sorted({*cursor.lifted, *cursor.holes})[-MOST_HOLES:]
+    joining = sorted({*seen.lineage.never_judging, *cursor.holes})
+    if len(joining) > MOST:
+        message = (
+            f"{len(joining)} partitions would be released and not trained on yet, and at most "
+            f"{MOST} can be; wait until a generation that was trained on them is live"
+        )
+        return Answer(False, message)
     facts = {"cursor": cursor.model_copy(update={"holes": [], "lifted": joining})}
     message = f"lifted: {', '.join(cursor.holes)}; their rows join the next window"
-    return Answer(True, message, facts=facts)
+    return Answer(True, message, recorded(seen, [], joining, now), facts)
 
 
 def _busy(seen: Observation) -> str:

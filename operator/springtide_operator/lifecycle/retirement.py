@@ -26,6 +26,7 @@ from springtide_operator.lifecycle.plan import (
     Step,
     WriteGeneration,
 )
+from springtide_operator.lifecycle.quarantine import carried_on
 from springtide_operator.lifecycle.reference import as_ancestor, reference
 from springtide_operator.lifecycle.running import home, run_file
 from springtide_operator.lifecycle.trigger import consumed
@@ -111,6 +112,8 @@ def forget(seen: Observation, now: datetime) -> Step | None:
     generation = _superfluous(seen, now)
     if generation is None:
         return None
+    if carried := carried_on(seen, generation, now):
+        return Step(actions=carried)
     folders = _folders(seen, generation)
     meta, number = seen.update.metadata, generation.spec.number
     name = job_name(meta.name, meta.uid, number, "collect", 1)

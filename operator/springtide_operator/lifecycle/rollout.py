@@ -120,7 +120,7 @@ def _promote(seen: Observation, generation: ModelGeneration, now: datetime) -> S
     through = data.windows[-1].to if data and data.windows else generation.status.trained_through
     rollout = generation.status.rollout.model_copy(update={"promoted_at": now})
     status = generation.status.model_copy(
-        update={"rollout": rollout, "trained_through": through, "holes": holes[-16:]}
+        update={"rollout": rollout, "trained_through": through, "holes": holes}
     )
     message = f"{name} is live on {_names(seen)}"
     return Step(

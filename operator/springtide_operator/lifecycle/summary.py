@@ -120,7 +120,7 @@ def _cursor(seen: Observation) -> Cursor:
     return seen.update.status.cursor.model_copy(
         update={
             "trained_through": seen.lineage.cursor,
-            "proposed": list(seen.lineage.proposed),
+            "proposed": list(seen.lineage.proposed[:16]),
             "lifted": list(seen.lineage.never_judging),
         }
     )

@@ -1,0 +1,101 @@
+"""What is quarantined and released, recorded with its time in a generation: it outlives the update.
+
+The record stands in the status of the generation with the highest number, written before the
+update's own status: a restore from Git takes it over, releases included.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from springtide_api.generation import QuarantineRecord
+from springtide_operator.lifecycle.lineage import unknown_word
+from springtide_operator.lifecycle.plan import WriteGeneration
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from datetime import datetime
+
+    from springtide_api.objects import ModelGeneration
+    from springtide_api.update_status import Cursor
+    from springtide_operator.lifecycle.observation import Observation
+
+MOST = 16
+"""Partitions that may be quarantined, and that may be released and not trained on yet."""
+
+
+def holder(seen: Observation) -> ModelGeneration | None:
+    """The generation that holds the newest record."""
+    known = (g for g in seen.generations if g.status.quarantine)
+    return max(known, key=lambda g: g.spec.number, default=None)
+
+
+def recorded(
+    seen: Observation, quarantined: Collection[str], released: Collection[str], now: datetime
+) -> tuple[WriteGeneration, ...]:
+    """Write the quarantine as it will be to the generation with the highest number.
+
+    Args:
+        seen: the update.
+        quarantined: partitions that will be in quarantine.
+        released: partitions that were, and that no promoted generation was trained on yet.
+        now: the moment.
+    """
+    own = (g for g in seen.generations if not unknown_word(g))
+    newest = max(own, key=lambda g: g.spec.number, default=None)
+    if newest is None:
+        return ()
+    entries = _entries(seen, quarantined, released, now)
+    if entries == newest.status.quarantine:
+        return ()
+    status = newest.status.model_copy(update={"quarantine": entries})
+    return (WriteGeneration(newest.metadata.name, status),)
+
+
+def carried_on(
+    seen: Observation, generation: ModelGeneration, now: datetime
+) -> tuple[WriteGeneration, ...]:
+    """Write the record of a generation that will be deleted to the newest one."""
+    last = holder(seen)
+    if last is None or last.metadata.name != generation.metadata.name:
+        return ()
+    return recorded(seen, seen.update.status.cursor.holes, seen.lineage.never_judging, now)
+
+
+def _entries(
+    seen: Observation, quarantined: Collection[str], released: Collection[str], now: datetime
+) -> list[QuarantineRecord]:
+    last = holder(seen)
+    known = {each.partition: each for each in last.status.quarantine} if last else {}
+    entries = []
+    for name in sorted({*quarantined, *released}):
+        entry = known.get(name) or QuarantineRecord(partition=name, quarantined_at=now)
+        if name in quarantined and entry.released_at is not None:
+            entry = QuarantineRecord(partition=name, quarantined_at=now)
+        if name not in quarantined and entry.released_at is None:
+            entry = entry.model_copy(update={"released_at": now})
+        entries.append(entry)
+    return entries
+
+
+def restored(seen: Observation) -> Cursor | None:
+    """The cursor of an update without history, as the record has its quarantine; None: it is so."""
+    status, last = seen.update.status, holder(seen)
+    if status.last_probe is not None or status.cursor.holes or status.cursor.lifted:
+        return None
+    if last is None:
+        holes, released = _of_promotion(seen), set[str]()
+    else:
+        holes = {each.partition for each in last.status.quarantine if each.released_at is None}
+        released = {each.partition for each in last.status.quarantine} - holes
+    promoted = seen.lineage.promoted
+    trained = {name for g in promoted if g.spec.data for name in g.spec.data.partitions}
+    changes = {"holes": sorted(holes), "lifted": sorted(released - trained)}
+    cursor = status.cursor.model_copy(update=changes)
+    return None if cursor == status.cursor else cursor
+
+
+def _of_promotion(seen: Observation) -> set[str]:
+    """What the live generation was promoted without, where nothing was recorded."""
+    current = seen.lineage.live
+    return {*current.status.holes[:MOST]} if current else set()

@@ -1,0 +1,143 @@
+"""Quarantine and release outlive the update, and no more is taken in than can be held."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from lifecycle.world import MONTHS, World, with_generation_one
+
+from springtide_api.update_status import Cursor
+from springtide_operator.lifecycle.quarantine import MOST
+
+if TYPE_CHECKING:
+    from springtide_api.generation import QuarantineRecord
+
+SUSPECT = (0.50, 0.50)
+
+
+def quarantined() -> World:
+    """A world that holds out a month with shuffled labels, and had it quarantined."""
+    world = with_generation_one()
+    world.months += ["2025-03", "2025-04"]
+    world.aucs |= {"2025-03": SUSPECT, "2025-04": SUSPECT}
+    world.turns(6)
+    assert world.update.status.cursor.proposed
+    world.ask("quarantine@1")
+    world.turns(3)
+    assert holes(world)
+    return world
+
+
+def holes(world: World) -> list[str]:
+    return world.update.status.cursor.holes
+
+
+def record(world: World) -> dict[str, QuarantineRecord]:
+    holders = [g for g in world.generations.values() if g.status.quarantine]
+    newest = max(holders, key=lambda g: g.spec.number)
+    return {each.partition: each for each in newest.status.quarantine}
+
+
+def test_a_quarantine_is_recorded_with_its_time_on_the_newest_generation() -> None:
+    world = quarantined()
+    newest = max(world.generations.values(), key=lambda g: g.spec.number)
+    assert [each.partition for each in newest.status.quarantine] == holes(world)
+    assert all(each.released_at is None for each in newest.status.quarantine)
+    assert all(each.quarantined_at <= world.now for each in newest.status.quarantine)
+
+
+@pytest.mark.survives(
+    "People",
+    "an update is deleted and restored from Git after a quarantine",
+    "the same partitions are quarantined, none more, none fewer",
+)
+def test_a_restored_update_has_the_quarantine_that_it_had() -> None:
+    world = quarantined()
+    before = holes(world)
+    world.recreate()
+    world.settle()
+    assert holes(world) == before
+
+
+@pytest.mark.survives(
+    "People",
+    "an update is deleted and restored from Git after a release from quarantine",
+    "what was released stays released, and still never judges",
+)
+def test_a_restored_update_does_not_quarantine_again_what_was_released() -> None:
+    world = quarantined()
+    before = holes(world)
+    world.ask("reject@2")
+    world.settle()
+    world.ask("unquarantine@3")
+    world.settle()
+    assert holes(world) == []
+    assert all(each.released_at for each in record(world).values())
+    world.recreate()
+    world.settle()
+    assert holes(world) == []
+    assert world.update.status.cursor.lifted == before
+
+
+@pytest.mark.survives(
+    "Operator",
+    "ends between the adoption of what an update left and the update's status",
+    "the quarantine is restored all the same",
+)
+@pytest.mark.parametrize("written", range(6))
+def test_a_quarantine_is_restored_although_the_operator_died_in_between(written: int) -> None:
+    world = quarantined()
+    before = holes(world)
+    world.recreate()
+    world.die(written)
+    world.settle()
+    assert holes(world) == before
+
+
+def test_the_record_goes_on_when_its_generation_is_pruned() -> None:
+    world = quarantined()
+    before = holes(world)
+    world.ask("reject@2")
+    world.edit(history={"generations": 2, "rejected": 0})
+    for month in MONTHS[4:9]:
+        world.months.append(month)
+        world.turns(6)
+    assert "shop-g2" not in world.generations
+    assert holes(world) == before
+    world.recreate()
+    world.settle()
+    assert holes(world) == before
+
+
+def test_more_partitions_than_can_be_held_are_refused_and_none_is_dropped() -> None:
+    world = with_generation_one()
+    world.months += ["2025-03", "2025-04"]
+    world.aucs |= {"2025-03": SUSPECT, "2025-04": SUSPECT}
+    world.turns(6)
+    assert world.update.status.cursor.proposed
+    held = [f"2019-{number:02d}" for number in range(1, MOST + 1)]
+    status = world.update.status.model_copy(update={"cursor": Cursor(holes=held)})
+    world.update = world.update.model_copy(update={"status": status})
+    world.ask("quarantine@1")
+    world.settle()
+    last = world.update.status.last_request
+    assert last.result == "Refused"
+    assert "17 partitions would be quarantined (16 are), and at most 16 can be" in last.message
+    assert holes(world) == held
+
+
+def test_more_released_partitions_than_can_be_held_are_refused_and_none_is_dropped() -> None:
+    world = with_generation_one()
+    world.edit(trigger={})
+    world.turns(2)
+    held = [f"2019-{number:02d}" for number in range(1, MOST + 1)]
+    cursor = Cursor(holes=held, lifted=["2018-01"])
+    status = world.update.status.model_copy(update={"cursor": cursor})
+    world.update = world.update.model_copy(update={"status": status})
+    world.ask("unquarantine@1")
+    world.settle()
+    last = world.update.status.last_request
+    assert last.result == "Refused"
+    assert "17 partitions would be released" in last.message
+    assert holes(world) == held
