@@ -71,12 +71,8 @@ DATA = [
     Example(
         COLUMNS,
         "label must not be text, textPair or one of features",
+        {f"{COLUMNS}.text": ABSENT, f"{COLUMNS}.features": ["title", "price"]},
         {f"{COLUMNS}.text": ABSENT, f"{COLUMNS}.features": ["title", "clicked"]},
-        {
-            f"{COLUMNS}.text": ABSENT,
-            f"{COLUMNS}.features": ["title", "clicked"],
-            f"{COLUMNS}.label": "clicked",
-        },
     ),
     Example(
         "data.window",
