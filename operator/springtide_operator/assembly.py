@@ -47,6 +47,9 @@ if TYPE_CHECKING:
 DRAIN_SECONDS = 4.0
 RELEASE_SECONDS = 2.0
 
+TOGETHER_SECONDS = 0.05
+"""Changes that come together, such as those of a Job and its pod, make one reconcile."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -200,7 +203,7 @@ class Operator:
         self.metrics.status_writes.labels(kind).inc()
 
     def _wake(self, namespace: str, name: str) -> None:
-        self.wakeups.add(Key(namespace, name))
+        self.wakeups.add(Key(namespace, name), after=TOGETHER_SECONDS)
 
     def _wake_of_job(self, namespace: str, job: str) -> None:
         raw = self.cache.get(JOB, namespace, job)

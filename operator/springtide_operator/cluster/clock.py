@@ -7,10 +7,17 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+@lru_cache(maxsize=4)
+def _moment(date: str) -> float:
+    """Read a Date; all answers of one second carry the same."""
+    return parsedate_to_datetime(date).timestamp()
 
 
 class ServerClock:
@@ -35,7 +42,7 @@ class ServerClock:
             received: monotonic seconds when the answer's head had come.
         """
         try:
-            moment = parsedate_to_datetime(date).timestamp()
+            moment = _moment(date)
         except ValueError:
             return  # a proxy's malformed header teaches nothing
         low, high = moment - received, moment + 1.0 - sent
