@@ -15,8 +15,12 @@ TOOLS := $(BIN)/uv pip compile -q --universal --generate-hashes --no-header --no
 DATA =
 CONTEXT =
 
+# Another checkout, whose operator is measured beside this one's.
+BESIDE =
+
 .DEFAULT_GOAL := help
-.PHONY: help setup lint test test-fast test-faults bench-idle images cluster-up cluster-down demo \
+.PHONY: help setup lint test test-fast test-faults bench-idle \
+	bench-control-plane images cluster-up cluster-down demo \
 	demo-down generate requirements
 
 help: ## Print these lines
@@ -48,6 +52,10 @@ test-faults: ## End the operator before and after every one of its writes
 bench-idle: ## Watch the operator at rest for 10 minutes: it must write nothing and not grow
 	@$(CLUSTER) setup
 	PYTHONPATH=tests $(BIN)/python tests/bench/idle.py
+
+bench-control-plane: ## Measure what 500, 2,000 and 5,000 updates cost; BESIDE=CHECKOUT for another
+	@$(CLUSTER) setup
+	PYTHONPATH=tests $(BIN)/python tests/bench/control_plane.py $(if $(BESIDE),--beside "$(BESIDE)")
 
 images: ## Build the images and, where the local cluster is up, take them into it (root)
 	@$(CLUSTER) setup images

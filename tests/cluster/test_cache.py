@@ -133,3 +133,14 @@ def test_an_object_made_again_under_the_same_name_shares_nothing_with_the_first(
     held.follow(thing("a", 4, spec={}))
     held.parsed(held.get("n", "a"), lambda raw, before: parsed.append(before))
     assert parsed == [None, None]
+
+
+def test_only_so_many_objects_are_kept_in_their_type(monkeypatch):
+    monkeypatch.setattr("springtide_operator.cluster.cache.MOST_PARSED", 2)
+    held = store()
+    held.replace([thing(f"a{number}", 1) for number in range(9)], 2)
+    for raw in held.all():
+        assert (
+            held.parsed(raw, lambda raw, before: raw["metadata"]["name"]) == raw["metadata"]["name"]
+        )
+    assert len(held._parsed) == 2

@@ -11,6 +11,8 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, TypeVar
 
+from cachetools import LRUCache
+
 from springtide_operator.cluster.kinds import Kind, Raw, identity, version
 
 Place = tuple[str, str]
@@ -23,6 +25,11 @@ T = TypeVar("T")
 
 MOST_BURIED = 10_000
 """Deleted objects that are remembered, of each kind."""
+
+
+MOST_PARSED = 2_000
+"""Objects of each kind that are kept in their type: it takes more memory than what it was read
+from, and only those that are worked on now are asked for again and again."""
 
 
 def unmarked(raw: Raw) -> Iterable[Hashable]:
@@ -51,7 +58,7 @@ class Store:
         self._objects: dict[Place, Raw] = {}
         self._owned: defaultdict[Place, set[Place]] = defaultdict(set)
         self._marked: defaultdict[Hashable, set[Place]] = defaultdict(set)
-        self._parsed: dict[Place, tuple[Raw, Any]] = {}
+        self._parsed: LRUCache[Place, tuple[Raw, Any]] = LRUCache(MOST_PARSED)
         self._buried: dict[Place, int] = {}
         """Resource version of the last deletion: what is told again from before it is a ghost."""
         self.version = 0
