@@ -5,9 +5,15 @@ PYTHON ?= python3
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/springtide
 BIN := $(CACHE)/venv/bin
 CLUSTER := $(PYTHON) tests/local_cluster
-# Most tests wait for somebody most of the time, so there are more workers than cores.
+# Bytecode is kept, but not in the checkout: without it each process that imports PyTorch and its
+# model library compiles them anew, 8 s of CPU time each.
+unexport PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX := $(CACHE)/bytecode
+
+# Most tests wait most of the time, so there are more workers than cores.
 WORKERS = 4
 PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --durations 25
+
 TOOLS := $(BIN)/uv pip compile -q --universal --generate-hashes --no-header --no-annotate \
 	--python-version 3.11
 

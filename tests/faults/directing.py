@@ -63,7 +63,7 @@ class Directed(Scene):
     async def update(self):
         return await self.client.get(UPDATE, self.namespace, "shop")
 
-    async def job(self, stage, attempt=1, *, since=0, seconds=60.0):
+    async def job(self, stage, attempt=1, *, since=0, seconds=180.0):
         """Wait until the Job of an attempt is there, of this generation or a later one."""
 
         def found(_):

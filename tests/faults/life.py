@@ -91,7 +91,7 @@ LIFE = (
 )
 
 
-async def play(scene, acts=LIFE, seconds=60.0):
+async def play(scene, acts=LIFE, seconds=180.0):
     """Live through the acts, each to its end."""
     for act in acts:
         scene.world.months += act.months

@@ -262,7 +262,7 @@ class Scene(StandIns):
         every = self.ground.cache.stores[JOB].all()
         return [raw["metadata"]["name"] for raw in every if raw["metadata"]["namespace"] == place]
 
-    async def until(self, condition, seconds=60.0):
+    async def until(self, condition, seconds=180.0):
         """Wait until the scene is as asked for."""
         try:
             async with within(seconds):

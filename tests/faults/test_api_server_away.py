@@ -115,7 +115,7 @@ async def test_a_restart_of_the_server_in_the_middle_of_a_run_changes_nothing(gr
     await scene.declare()
     operator = await scene.start()
     await play(scene, LIFE[:2])
-    living = asyncio.create_task(play(scene, LIFE[2:], seconds=120))
+    living = asyncio.create_task(play(scene, LIFE[2:], seconds=240))
     await scene.until(lambda scene: len(scene.started) > 5)
     await asyncio.to_thread(kinds.kill)
     await asyncio.to_thread(kinds.start)

@@ -79,7 +79,7 @@ async def lived_through(ground, proxy, wanted, number, *, done):
     with proxy.ruled(refuse(504 if done else 500, of=one, done=done)):
         await scene.start(through=proxy.connection)
         try:
-            await play(scene, seconds=90)
+            await play(scene)
             return await lasting(scene, wanted)
         except AssertionError as error:
             return [str(error)]

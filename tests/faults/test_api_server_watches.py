@@ -75,7 +75,7 @@ async def test_errors_in_watches_of_other_kinds_do_not_end_the_process(ground, p
 
     proxy.rules.append(rewrite(end_watch(0.5, error_event(500)), of=failing))
     operator = await scene.start(through=proxy.connection)
-    await play(scene, seconds=120)
+    await play(scene, seconds=240)
     await scene.until(lambda scene: min(ended.values()) >= ERRORS)
     assert not operator.ended.done()
     assert operator.health().problems() == []

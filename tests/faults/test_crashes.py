@@ -59,7 +59,7 @@ class Course:
         """Its beginning, then the end of each act."""
         self.restarted = float("inf")
 
-    async def play(self, scene, seconds=60.0):
+    async def play(self, scene, seconds=180.0):
         self.over.append(time.monotonic())
         for act in LIFE:
             await play(scene, [act], seconds)
@@ -179,7 +179,7 @@ async def test_a_crash_before_and_after_every_write_changes_nothing(ground):
 async def test_operators_that_live_for_one_write_each_get_as_far_as_one_that_lives_on(ground):
     (_, wanted), scene = await asyncio.gather(undisturbed(ground), ground.scene())
     await scene.declare()
-    living = asyncio.create_task(play(scene, seconds=120))
+    living = asyncio.create_task(play(scene, seconds=240))
     deaths = 0
     while not living.done():
         crash = Crash(1, before=False)

@@ -61,7 +61,7 @@ async def died(ground, wanted, death, course, folder):
         death.process = process = Process(scene, folder / "log", proxy.kubeconfig)
         proxy.rules.append(death)
         await scene.declare()
-        living = asyncio.create_task(course.play(scene, seconds=120))
+        living = asyncio.create_task(course.play(scene, seconds=240))
         ended = asyncio.create_task(death.happened.wait())
         try:
             await process.start()
@@ -143,7 +143,7 @@ async def test_a_process_asked_to_end_in_the_middle_of_fifty_updates_leaves_in_o
         assert lease["spec"]["holderIdentity"] == ""
 
         await process.start()
-        await scene.until(lambda scene: all_imported(scene, names), seconds=120)
+        await scene.until(lambda scene: all_imported(scene, names), seconds=240)
         jobs = [raw["metadata"]["name"] for raw in scene.started.values()]
         assert len(jobs) == len(set(jobs)) == MANY
         assert await process.terminate() == 0

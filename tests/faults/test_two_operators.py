@@ -83,7 +83,7 @@ async def overtaken(ground, folder, wanted, fault):
             lease_seconds=LEASE_SECONDS,
         )
         await scene.declare()
-        living = asyncio.create_task(play(scene, seconds=120))
+        living = asyncio.create_task(play(scene, seconds=240))
         try:
             await process.start()
             await scene.until(lambda _: fault.happened.is_set())
@@ -169,7 +169,7 @@ async def test_two_operators_that_both_believe_to_lead_do_no_harm(ground):
     await scene.declare()
     await scene.start(one, lease_name="one")
     await scene.start(other, lease_name="other")
-    wanted, _ = await asyncio.gather(live(ground, alone), play(scene, seconds=120))
+    wanted, _ = await asyncio.gather(live(ground, alone), play(scene, seconds=240))
     assert await lasting(scene, wanted) == []
     assert statuses(one, other) <= 2 * statuses(alone)
 

@@ -116,7 +116,7 @@ class Stage:
             while self.operator.cache.get(kind, self.namespace, name) is None:
                 await asyncio.sleep(0.02)
 
-    async def until(self, condition, seconds=60.0):
+    async def until(self, condition, seconds=180.0):
         """Wait until the update's status is as asked for; return it."""
         status = {}
         with contextlib.suppress(TimeoutError):

@@ -71,7 +71,7 @@ async def test_an_operator_that_dies_at_every_few_writes_gets_to_the_same_world(
     await stage.declare()
     deaths = 0
     goal = asyncio.create_task(
-        stage.until(lambda status: (status.get("live") or {}).get("number") == 1, seconds=120)
+        stage.until(lambda status: (status.get("live") or {}).get("number") == 1, seconds=240)
     )
     while not goal.done():
         reaper = DiesAt(number, before=before)

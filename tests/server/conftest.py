@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from springtide_api.contract import ArtifactMade
 
+PASSED_ON = {"PATH", "PYTHONPATH", "PYTHONPYCACHEPREFIX", "PYTHONDONTWRITEBYTECODE"}
 WORDS = ["red", "blue", "shoe", "dress", "lamp", "for", "garden", "winter", "small", "cheap"]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
@@ -215,9 +216,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Process]]:
         popen = subprocess.Popen(
             [sys.executable, "-m", "springtide_server"],
             env={
-                "PATH": os.environ["PATH"],
+                **{name: value for name, value in os.environ.items() if name in PASSED_ON},
                 "OMP_NUM_THREADS": "1",
-                "PYTHONDONTWRITEBYTECODE": "1",
                 "SPRINGTIDE_HOST": "127.0.0.1",
                 "SPRINGTIDE_PORT": str(port),
                 "SPRINGTIDE_TERMINATION_LOG": str(tmp_path / "termination-log"),
