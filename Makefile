@@ -12,7 +12,7 @@ export PYTHONPYCACHEPREFIX := $(CACHE)/bytecode
 
 # Most tests wait most of the time, so there are more workers than cores.
 WORKERS = 4
-PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --durations 25
+PYTEST = $(BIN)/pytest --numprocesses $(WORKERS) --durations 25
 
 TOOLS := $(BIN)/uv pip compile -q --universal --generate-hashes --no-header --no-annotate \
 	--python-version 3.11
@@ -51,6 +51,8 @@ test-fast: ## Run the tests that need no cluster
 	@$(CLUSTER) setup venv
 	$(PYTEST) -m "not apiserver and not cluster and not faults"
 
+# These tests compute more than they wait: one worker for the cluster, one for all others.
+test-faults: WORKERS = 2
 test-faults: ## End the operator before and after every one of its writes
 	@$(CLUSTER) setup
 	$(PYTEST) -m faults
