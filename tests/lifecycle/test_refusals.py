@@ -230,3 +230,40 @@ def test_removed_fields_are_applied_again_on_the_target_that_accepts_it(refused:
     world.turns(3)
     for name, target in world.targets.items():
         assert target.number == (None if f"Deployment {name}" == refused else 1)
+
+
+@pytest.mark.survives(
+    "People",
+    "a quota of Jobs refuses the probe that a request asks for, while another probe uses the quota",
+    "`JobRefused` until the other probe is read and deleted; then the request is answered",
+)
+def test_a_request_whose_job_a_quota_refuses_does_not_hold_what_would_free_the_quota() -> None:
+    world = with_generation_one()
+    world.months.append("2025-03")
+    while not any(job.stage == "probe" for job in world.jobs.values()):
+        world.now += timedelta(minutes=1)
+        world.settle()
+    world.refuse_jobs = lambda run: len(world.jobs) >= 1
+    world.ask("run@1")
+    world.settle()
+    assert world.condition("ActionRequired").reason == "JobRefused"
+    world.turns(12)
+    assert world.update.status.live.number == 2
+    assert world.update.status.last_request.token == "1"
+
+
+def test_serving_does_not_wait_for_the_adoption_whose_deletion_is_refused() -> None:
+    world = with_generation_one()
+    world.months.append("2025-03")
+    while not any(job.stage == "train" for job in world.jobs.values()):
+        world.now += timedelta(minutes=2)
+        world.settle()
+        world.run_jobs()
+        world.settle()
+    world.refuse_deletions = True
+    world.recreate(cascade=False)
+    world.settle()
+    world.target = replace(world.target, digest=None, number=None, uri=None)
+    world.settle()
+    assert world.target.number == 1
+    assert world.condition("ActionRequired").reason == "WriteRefused"

@@ -59,6 +59,13 @@ STAGES: tuple[Callable[[Observation, datetime], Step | None], ...] = (
 SERVING = frozenset({hold_on, roll_out, restore})
 """Stages that do not wait for a refused deletion: they alone touch what shoppers are served by."""
 
+BEGUN = SERVING | {retire, tidy, evaluate, train, check, take}
+"""Stages that do not wait for the refused Job of a request: they finish what began, and may free
+the quota that refuses it."""
+
+GO_ON = {adopt: SERVING, tidy: SERVING, answer: BEGUN}
+"""Stages that hold not all after them where one of their writes is refused: which ones go on."""
+
 OPTIONAL = frozenset({restore, forget})
 """Stages that no other waits for: where such a write is refused, the next stage decides."""
 
@@ -84,15 +91,16 @@ def decide(seen: Observation | Unreadable, now: datetime) -> Plan:
 
 def _next_step(seen: Observation, now: datetime) -> Step:
     """The step of the first stage that has one; held, where one of its writes is refused."""
-    held = None
+    held, open_now = None, frozenset(STAGES)
     for stage in STAGES:
-        if (held and stage not in SERVING) or (step := stage(seen, now)) is None:
+        if stage not in open_now or (step := stage(seen, now)) is None:
             continue
         refusal = holding(seen, step, now)
         if refusal is None:
-            return step
-        if stage is tidy:
-            held = refusal
+            idle = held and stage not in SERVING and not (step.actions or step.facts)
+            return replace(step, waiting=waiting_for(held)) if held and idle else step
+        if stage in GO_ON:
+            held, open_now = held or refusal, open_now & GO_ON[stage]
         elif stage not in OPTIONAL:
             return Step(waiting=waiting_for(refusal), wake_after=refusal.again_at - now)
     return Step(waiting=waiting_for(held)) if held else Step()
