@@ -111,11 +111,20 @@ def test_a_job_says_whether_it_was_suspended_by_the_operator_and_since_when():
     suspended = {"type": "Suspended", "status": "True", "lastTransitionTime": NOON}
     theirs = job(conditions=[suspended])
     theirs["spec"]["suspend"] = True
+    theirs["metadata"]["annotations"] = {"springtide.dev/image": "trainer:1"}
     seen = job_seen(theirs, [], "")
     assert (seen.suspended, seen.suspended_by_us, seen.suspended_at) == (True, False, moment(NOON))
     ours = json.loads(json.dumps(theirs))
     ours["metadata"]["annotations"] = {"springtide.dev/suspended": "true"}
     assert job_seen(ours, [], "").suspended_by_us
+
+
+def test_a_suspended_job_of_an_earlier_version_is_the_operators_to_resume():
+    earlier = job()
+    earlier["metadata"]["annotations"] = {"springtide.dev/spec-generation": "3"}
+    assert not job_seen(earlier, [], "").suspended_by_us
+    earlier["spec"]["suspend"] = True
+    assert job_seen(earlier, [], "").suspended_by_us
 
 
 def test_a_result_counts_only_where_it_is_whole_and_of_this_job():

@@ -1,14 +1,13 @@
 """A JSON Patch whose test fails means that somebody else was faster: it is no refusal."""
 
-
 import pytest
 
 from springtide_api.objects import Meta
 from springtide_operator.cluster import errors
 from springtide_operator.cluster.act import Hands
-from springtide_operator.cluster.kinds import UPDATE
+from springtide_operator.cluster.kinds import JOB, UPDATE
 from springtide_operator.cluster.watching import new_cache
-from springtide_operator.lifecycle.plan import HoldFinalizer
+from springtide_operator.lifecycle.plan import HoldFinalizer, SuspendJob
 
 pytestmark = pytest.mark.apiserver
 
@@ -27,3 +26,20 @@ async def test_a_patch_whose_test_fails_is_read_again_and_not_refused(stage, cli
     hands = Hands(client, new_cache(), None, None, None, "")
     with pytest.raises(errors.Conflict):
         await hands.do(seen, HoldFinalizer(present=True))
+
+
+@pytest.mark.parametrize("annotations", [{}, {"springtide.dev/spec-generation": "1"}])
+async def test_a_job_that_an_earlier_version_suspended_is_resumed(stage, client, annotations):
+    made = await stage.declare()
+    template = {
+        "spec": {"restartPolicy": "Never", "containers": [{"name": "trainer", "image": "trainer"}]}
+    }
+    metadata = {"namespace": stage.namespace, "name": "train", "annotations": annotations}
+    spec = {"suspend": True, "template": template}
+    job = await client.create(JOB, {"metadata": metadata, "spec": spec})
+    cache = new_cache()
+    cache.insert(JOB, job)
+    hands = Hands(client, cache, None, None, None, "")
+    resume = SuspendJob("train", job["metadata"]["uid"], suspend=False)
+    await hands.do(Meta.model_validate(made["metadata"]), resume)
+    assert (await client.get(JOB, stage.namespace, "train"))["spec"]["suspend"] is False

@@ -170,13 +170,15 @@ class Hands:
         annotations = held["metadata"].get("annotations") if held else None
         mark = f"{ANNOTATIONS}/{_escaped(names.ANNOTATION_SUSPENDED)}"
         operations: list[Raw] = [_is(uid)]
-        if not suspend:
-            operations += [_test(mark, "true"), {"op": "remove", "path": mark}]
-        elif annotations or held is None:
+        if suspend and (annotations or held is None):
             operations.append(_set(mark, "true"))
-        else:
+        elif suspend:
             whole = _set(ANNOTATIONS, {names.ANNOTATION_SUSPENDED: "true"})
             operations += [_test(ANNOTATIONS, annotations), whole]
+        elif held is None or {names.ANNOTATION_IMAGE, names.ANNOTATION_SUSPENDED} & {
+            *(annotations or ())
+        }:  # else an earlier version made it, which noted nothing
+            operations += [_test(mark, "true"), {"op": "remove", "path": mark}]
         await self._patch(JOB, namespace, name, [*operations, _set("/spec/suspend", suspend)])
 
     async def _adopt(self, update: Meta, name: str, *, owned: bool) -> None:

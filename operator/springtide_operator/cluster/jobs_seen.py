@@ -57,7 +57,7 @@ def job_seen(raw: Raw, pods: Iterable[Raw], problem: str) -> JobSeen:
         finished=_since(end),
         failure=_failure(ended.get("Failed")),
         suspended=bool(raw["spec"].get("suspend")),
-        suspended_by_us=annotations.get(names.ANNOTATION_SUSPENDED) == "true",
+        suspended_by_us=_suspended_by_us(raw["spec"], annotations),
         suspended_at=_since(ended.get("Suspended")),
         resuming="Suspended" in ended and not raw["spec"].get("suspend"),
         resumed=_resumed(raw),
@@ -159,6 +159,12 @@ def whole(text: str | None) -> int | None:
 def moment(text: str) -> datetime:
     """Read a time of the API server."""
     return datetime.fromisoformat(text)
+
+
+def _suspended_by_us(spec: dict[str, Any], annotations: dict[str, str]) -> bool:
+    """Whether it is ours to resume: an earlier version noted neither that nor the image."""
+    noted = annotations.get(names.ANNOTATION_SUSPENDED) == "true"
+    return noted or (bool(spec.get("suspend")) and names.ANNOTATION_IMAGE not in annotations)
 
 
 def _since(condition: dict[str, Any] | None) -> datetime | None:

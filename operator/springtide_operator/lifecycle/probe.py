@@ -67,8 +67,7 @@ def take(seen: Observation, now: datetime) -> Step | None:
     if not fresh:
         return None
     job = min(fresh, key=lambda each: each.created)
-    spec = seen.update.spec
-    if (spec.suspend or job.probed != probed(recipe(seen))) and seen.lineage.candidate is None:
+    if (seen.update.spec.suspend or _edited(seen, job)) and seen.lineage.candidate is None:
         return _outdated(job, "the spec", "SpecChanged")
     if job.result is not None and job.result.probe is not None and job.result.ok:
         return _found(seen, job, job.result.probe, now)
@@ -96,6 +95,16 @@ def _never_ran(seen: Observation, job: JobSeen, why: str, now: datetime) -> Step
     if why:
         message += f": {why[:800]}"
     return _failure(seen, job, "ProbeNeverRan", message, now=now)
+
+
+def _edited(seen: Observation, job: JobSeen) -> bool:
+    """Whether the spec changed in what this probe depends on, since it began.
+
+    An earlier version recorded only of which generation of the spec it was.
+    """
+    if job.probed:
+        return job.probed != probed(recipe(seen))
+    return job.spec_generation != seen.update.metadata.generation
 
 
 def _outdated(job: JobSeen, what: str, reason: str) -> Step:

@@ -1,0 +1,44 @@
+"""Statuses, Jobs and probes that an earlier version of the operator left: nothing is lost."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from lifecycle.world import World, with_generation_one
+
+
+def a_probe_of_an_earlier_version() -> tuple[World, str]:
+    """A request looks for data; which part of the spec its probe depends on was not recorded."""
+    world = with_generation_one()
+    world.turns(2)
+    world.months.append("2025-03")
+    world.ask("run@1")
+    world.step()
+    (name,) = (name for name, job in world.jobs.items() if job.request)
+    world.jobs = {name: replace(world.jobs[name], probed="")}
+    return world, name
+
+
+@pytest.mark.survives(
+    "Operator",
+    "it is upgraded while a probe that a person asked for runs",
+    "the probe is taken as if it were its own: no request is lost",
+)
+def test_a_probe_of_an_earlier_version_is_taken() -> None:
+    world, name = a_probe_of_an_earlier_version()
+    world.settle()
+    assert name in world.jobs
+    world.now += timedelta(minutes=1)
+    world.run_jobs()
+    world.settle()
+    assert world.update.status.last_probe.job == name
+    assert world.generation(2).spec.trigger == "Request"
+
+
+def test_a_probe_of_an_earlier_version_is_dropped_after_an_edit() -> None:
+    world, name = a_probe_of_an_earlier_version()
+    world.edit(suspend=False)
+    world.settle()
+    assert name not in world.jobs
