@@ -393,3 +393,25 @@ def test_a_deleted_update_takes_back_a_target_that_left_the_spec_during_the_roll
     world.turns(3)
     assert [t.number for t in world.targets.values()] == [1, 1]
     assert world.update.metadata.finalizers == ()
+
+
+@pytest.mark.parametrize("waits_for", ["suspend", "the other target"])
+def test_removed_fields_come_back_while_an_accepted_generation_waits(waits_for: str) -> None:
+    world = World(spec={**SPEC, **TWO_TARGETS})
+    world.settle()
+    world.months = ["2025-01", "2025-02"]
+    world.turns(8)
+    world.months.append("2025-03")
+    world.pods_ready = False
+    world.targets["ranker"] = replace(world.targets["ranker"], complete=False)
+    world.turns(8)
+    if waits_for == "suspend":
+        world.edit(suspend=True)
+        world.targets["ranker"] = replace(world.targets["ranker"], complete=True)
+        world.settle()
+    assert world.generation(2).status.phase == "Accepted"
+    target = world.targets["reranker"]
+    world.targets["reranker"] = replace(target, digest=None, number=None, uri=None)
+    world.settle()
+    assert [each.number for each in world.targets.values()] == [1, 1]
+    assert world.generation(2).status.phase == "Accepted"

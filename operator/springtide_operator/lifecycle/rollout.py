@@ -16,7 +16,7 @@ from springtide_operator.lifecycle.lineage import rolling, servable
 from springtide_operator.lifecycle.plan import Announcement, Step, Waiting, WriteGeneration
 from springtide_operator.lifecycle.refusals import not_refused, refused_apply, waiting_for
 from springtide_operator.lifecycle.target_problems import conflict, idle, unfinished
-from springtide_operator.lifecycle.targets import apply, carried, serve
+from springtide_operator.lifecycle.targets import apply, carried, restore, serve
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,8 +40,20 @@ def roll_out(seen: Observation, now: datetime) -> Step | None:
         return None
     if rolling(generation):
         return _go_on(seen, generation, now)
-    why = seen.targets_problem or unfinished(seen)
-    return Step(waiting=why, wake_after=CHECK) if why else _start(seen, generation, now)
+    if why := _not_to_begin(seen):
+        # Live is served meanwhile: what lacks our fields gets them back.
+        return restore(seen, now) or Step(waiting=why, wake_after=CHECK)
+    return _start(seen, generation, now)
+
+
+def _not_to_begin(seen: Observation) -> Waiting | None:
+    """Why an accepted generation does not roll out yet."""
+    if why := seen.targets_problem or unfinished(seen):
+        return why
+    if seen.update.spec.suspend:
+        message = "spec.suspend is true; set it to false to roll out"
+        return Waiting("Suspended", message, "Roll")
+    return None
 
 
 def _go_on(seen: Observation, generation: ModelGeneration, now: datetime) -> Step:
@@ -69,9 +81,6 @@ def _move(seen: Observation, generation: ModelGeneration, now: datetime) -> Step
 
 
 def _start(seen: Observation, generation: ModelGeneration, now: datetime) -> Step:
-    if seen.update.spec.suspend:
-        message = "spec.suspend is true; set it to false to roll out"
-        return Step(waiting=Waiting("Suspended", message, "Roll"))
     name, current = generation.metadata.name, seen.lineage.live
     parent = generation.spec.parent
     if current and generation.spec.origin == "Imported":

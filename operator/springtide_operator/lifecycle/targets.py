@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from springtide_operator.lifecycle.lineage import servable
+from springtide_operator.lifecycle.lineage import rolling
 from springtide_operator.lifecycle.observation import OWN_KEYS_TAKEN
 from springtide_operator.lifecycle.plan import Announcement, Serve, Serving, Step, subject
 from springtide_operator.lifecycle.refusals import not_refused
@@ -41,7 +41,7 @@ def restore(seen: Observation, now: datetime) -> Step | None:
         return None
     unclaimed = [t for t in seen.targets if not t.claimed_by and t.digest is None]
     current, under_way = seen.lineage.live, seen.lineage.candidate
-    if under_way and servable(under_way):
+    if under_way and rolling(under_way):
         return None
     stray = [t for t in seen.targets if _astray(seen, t)]
     if current is None:
