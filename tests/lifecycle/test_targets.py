@@ -415,3 +415,91 @@ def test_removed_fields_come_back_while_an_accepted_generation_waits(waits_for: 
     world.settle()
     assert [each.number for each in world.targets.values()] == [1, 1]
     assert world.generation(2).status.phase == "Accepted"
+
+
+@pytest.mark.survives(
+    "Deployments",
+    "the pods of live crash after its fields were removed and applied again",
+    "the next generation rolls out: its owner changed nothing there",
+)
+def test_pods_of_live_that_crash_after_a_restore_do_not_hold_the_fix() -> None:
+    world = World()
+    world.target = replace(world.target, template=digest("owner's"))
+    world.settle()
+    world.months = ["2025-01", "2025-02"]
+    world.turns(8)
+    world.pods_ready = False
+    world.target = replace(world.target, digest=None, number=None, uri=None)
+    world.settle()
+    world.target = replace(world.target, stalled="ProgressDeadlineExceeded")
+    world.months.append("2025-03")
+    world.turns(5)
+    assert world.target.number == 2
+
+
+def test_an_unfinished_change_of_a_paused_target_asks_to_resume_it() -> None:
+    world = with_generation_one()
+    world.months.append("2025-03")
+    world.pods_ready = False
+    world.target = replace(world.target, complete=False, paused=True)
+    world.turns(8)
+    assert world.target.number == 1
+    assert world.condition("ActionRequired").reason == "TargetPaused"
+    assert world.generation(2).status.phase == "Accepted"
+
+
+def test_a_rollback_takes_no_deployment_that_another_update_claims() -> None:
+    world = stuck_in_a_roll()
+    while not world.generation(2).status.rollout.abort_reason:
+        world.now += timedelta(minutes=1)
+        world.step()
+    targets = [{"targetRef": {"name": n}, "container": "server"} for n in ("ranker", "reranker")]
+    world.edit(rollout={"targets": targets, "deadline": "10m"})
+    world.bring_target("reranker")
+    world.targets["reranker"] = theirs = replace(world.targets["reranker"], claimed_by="another")
+    world.pods_ready = True
+    world.turns(3)
+    assert world.targets["reranker"] == theirs
+    assert world.target.number == 1
+    assert world.condition("Stalled").reason == "TargetClaimed"
+
+
+@pytest.mark.parametrize("changed", ["ranker", "reranker"])
+def test_a_rollback_holds_only_the_target_that_another_client_set(changed: str) -> None:
+    world = World(spec={**SPEC, **TWO_TARGETS})
+    world.settle()
+    world.months = ["2025-01", "2025-02"]
+    world.turns(8)
+    world.months.append("2025-03")
+    world.pods_ready = False
+    while not any(g.status.rollout.abort_reason for g in world.generations.values()):
+        world.now += timedelta(minutes=1)
+        world.run_jobs()
+        world.step()
+    world.targets[changed] = replace(world.targets[changed], digest=digest("theirs"))
+    world.pods_ready = True
+    world.turns(3)
+    other = next(name for name in world.targets if name != changed)
+    assert (world.targets[other].number, world.targets[changed].digest) == (1, digest("theirs"))
+    assert world.condition("TargetsInSync").reason == "FieldConflict"
+    assert world.update.status.phase == "RollingBack"
+
+
+@pytest.mark.survives(
+    "Deployments",
+    "after a rollback the pods of live crash, too",
+    "the rollback ends once the Deployment itself reports no progress, so that the next generation "
+    "can be trained and served",
+)
+def test_a_rollback_ends_although_the_pods_of_live_never_get_available() -> None:
+    world = stuck_in_a_roll()
+    world.turns(8)
+    assert (world.target.number, world.update.status.phase) == (1, "RollingBack")
+    world.target = replace(world.target, stalled="ProgressDeadlineExceeded")
+    world.turns(8)
+    assert world.generation(2).status.outcome == "RolledBack"
+    assert world.condition("Serving").status == "False"
+    world.months.append("2025-04")
+    world.pods_ready = True
+    world.turns(8)
+    assert world.update.status.live.number == 3

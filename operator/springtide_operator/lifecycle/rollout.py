@@ -196,23 +196,25 @@ def _time_given(generation: ModelGeneration) -> str:
 def go_back(seen: Observation, generation: ModelGeneration, now: datetime) -> Step:
     """Return every target to live, or withdraw our fields where there never was one."""
     current = seen.lineage.live
-    present = [target for target in seen.targets if target.uid]
+    name = seen.update.metadata.name
+    present = [t for t in seen.targets if t.uid and t.has_container and t.claimed_by in {"", name}]
     left = left_behind(seen, generation)
     behind = (
         not_carrying(current, present)
         if current
         else tuple(target for target in present if target.digest is not None)
     )
-    if behind or left:
-        foreign = conflict(seen)
-        if foreign:
-            return Step(waiting=foreign, wake_after=CHECK)
+    ours = tuple(target for target in behind if conflict(seen, [target]) is None)
+    if ours or left:
+        carrying = (*ours, *left)
         if current:
-            return apply(seen, current, (*behind, *left), now)
-        carrying = (*behind, *left)
+            return apply(seen, current, carrying, now)
         open_now = not_refused(seen, carrying, now) or carrying
         return Step(actions=tuple(serve(seen, current, target) for target in open_now))
-    if current and not all(available(target) for target in present) and not idle(seen):
+    if behind:
+        return Step(waiting=conflict(seen, behind), wake_after=CHECK)
+    waits = [t for t in present if not (available(t) or _stuck(seen, generation, t, now))]
+    if current and waits and not idle(seen):
         waiting = Waiting(
             "RollingBack", generation.status.rollout.abort_reason, "Roll", "rolling back"
         )
@@ -221,6 +223,19 @@ def go_back(seen: Observation, generation: ModelGeneration, now: datetime) -> St
         actions=(with_rollout(generation, {"reverted_at": now}),),
         events=(rolled_back(generation, current),),
     )
+
+
+def _stuck(
+    seen: Observation, generation: ModelGeneration, target: TargetSeen, now: datetime
+) -> bool:
+    """Whether a target makes no progress with live either: a fix must not wait for its pods.
+
+    A Deployment may say so of its last rollout for a while: it counts when time enough is over.
+    """
+    until = (generation.status.rollout.deadline or now) + duration(
+        seen.update.spec.rollout.deadline
+    )
+    return bool(target.settled and target.stalled) and now >= until
 
 
 def left_behind(seen: Observation, generation: ModelGeneration) -> tuple[TargetSeen, ...]:

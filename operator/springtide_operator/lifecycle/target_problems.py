@@ -14,6 +14,7 @@ from springtide_operator.lifecycle.lineage import finished, rolling
 from springtide_operator.lifecycle.plan import Waiting
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from springtide_operator.lifecycle.observation import Observation, TargetSeen
@@ -67,15 +68,20 @@ def idle(seen: Observation) -> Waiting | None:
 def unfinished(seen: Observation) -> Waiting | None:
     """Why a rollout does not begin: the owner's own change of a Deployment is not finished.
 
-    A live model whose pods crash after they had been available does not hold its fix, and before
-    the first generation no pod is ever ready.
+    A live model whose pods crash after they had been available does not hold its fix, also where
+    the operator itself made new pods of it; and before the first generation no pod is ever ready.
     """
     current = seen.lineage.live
     if current is None:
         return None
+    began = {each.name: each.template for each in current.status.rollout.targets if each.template}
     for target in seen.targets:
         if target.complete or target in not_carrying(current, [target]):
             continue
+        if target.paused:
+            return idle(seen)
+        if target.template and target.template == began.get(target.target.target_ref.name):
+            continue  # its owner has it as live was promoted on it: these pods are live's
         message = (
             f"{_name(target)}: a change of its owner is not finished ({new_pods(target)} of "
             f"{target.wanted} new pods available); the next generation rolls out once it is, see "
@@ -87,10 +93,15 @@ def unfinished(seen: Observation) -> Waiting | None:
     return None
 
 
-def conflict(seen: Observation) -> Waiting | None:
-    """Why somebody else's value stands where ours should; what we put there is no such value."""
+def conflict(seen: Observation, targets: Sequence[TargetSeen] | None = None) -> Waiting | None:
+    """Why somebody else's value stands where ours should; what we put there is no such value.
+
+    Args:
+        seen: the update.
+        targets: those in question; None: all.
+    """
     allowed = _allowed(seen) | ended(seen)
-    for target in seen.targets:
+    for target in seen.targets if targets is None else targets:
         env = target.target.env
         if target.foreign_manager:
             message = (
