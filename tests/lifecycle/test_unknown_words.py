@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from lifecycle.world import World, with_generation_one
 
@@ -118,3 +120,18 @@ def test_words_in_a_status_are_open_strings_in_the_schema(kind) -> None:
     status = kind.schema()["properties"]["status"]
     closed = {path for path, node in nodes(status) if "enum" in node}
     assert closed <= {"conditions[].status", "artifact.head"}
+
+
+def test_no_target_is_touched_while_a_deletion_is_refused_and_another_version_rolls_out() -> None:
+    world = trained()
+    world.pods_ready = False
+    world.refuse_deletions = True
+    while world.target.number != 2:
+        world.turn()
+    world.become("shop-g2", phase="Shadowed")
+    (name,) = (name for name, job in world.jobs.items() if job.stage == "evaluate")
+    world.jobs["of-g1"] = replace(world.jobs[name], name="of-g1", uid="of-g1", number=1)
+    world.target = replace(world.target, digest=None, number=None, uri=None)
+    served = list(world.served)
+    world.turns(2)
+    assert (world.served, world.condition("ActionRequired").reason) == (served, "WriteRefused")

@@ -56,10 +56,10 @@ STAGES: tuple[Callable[[Observation, datetime], Step | None], ...] = (
 )
 
 
-SERVING = frozenset({hold_on, roll_out, restore})
+SERVING = frozenset({leave_rollout_alone, hold_on, roll_out, restore})
 """Stages that do not wait for a refused deletion: they alone touch what shoppers are served by."""
 
-BEGUN = SERVING | {retire, tidy, evaluate, train, check, take}
+BEGUN = SERVING | {retire, tidy, evaluate, train, leave_alone, check, take}
 """Stages that do not wait for the refused Job of a request: they finish what began, and may free
 the quota that refuses it."""
 
