@@ -42,3 +42,23 @@ def test_a_probe_of_an_earlier_version_is_dropped_after_an_edit() -> None:
     world.edit(suspend=False)
     world.settle()
     assert name not in world.jobs
+
+
+def test_a_probe_that_an_earlier_version_had_taken_is_not_taken_again() -> None:
+    world = with_generation_one()
+    world.turns(2)
+    world.months.append("2025-03")
+    while world.update.status.last_probe.reason != "WindowReady" or not world.jobs:
+        world.now += timedelta(minutes=1)
+        world.run_jobs()
+        world.step()
+    last = world.update.status.last_probe
+    assert last.job in world.jobs
+    earlier = world.update.status.model_copy(
+        update={"last_probe": last.model_copy(update={"job_uid": ""})}
+    )
+    world.update = world.update.model_copy(update={"status": earlier})
+    runs = earlier.counters.runs
+    world.settle()
+    assert last.job not in world.jobs
+    assert world.update.status.counters.runs == runs

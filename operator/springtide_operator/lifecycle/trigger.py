@@ -76,9 +76,14 @@ def next_look(seen: Observation) -> Due | None:
 
 
 def consumed(seen: Observation, job: JobSeen) -> bool:
-    """Whether what a probe found is in status. Its uid counts: names come again with requests."""
+    """Whether what a probe found is in status. Its uid counts: names come again with requests.
+
+    An earlier version recorded only its name.
+    """
     last = seen.update.status.last_probe
-    return last is not None and last.job_uid == job.uid
+    if last is None:
+        return False
+    return last.job_uid == job.uid if last.job_uid else last.job == job.name
 
 
 def still_taken(seen: Observation, request: str) -> bool:
