@@ -1,6 +1,7 @@
 """Watches end with errors, or lose what happened; the operator knows it all the same."""
 
 import asyncio
+import json
 from collections import Counter
 
 import pytest
@@ -48,7 +49,7 @@ async def test_work_goes_on_while_every_watch_ends_with_an_error_again_and_again
             living = asyncio.create_task(play(scene, seconds=TROUBLE_SECONDS + 120))
             await asyncio.sleep(TROUBLE_SECONDS)
             assert 1 <= process.restarts <= MOST_RESTARTS
-            assert max(ended.values()) >= ERRORS
+            assert min(ended[kind.plural] for kind in OWN) >= process.restarts
         await living
         _, wanted = await life
         assert await lasting(scene, wanted) == []
@@ -191,8 +192,15 @@ async def test_what_happened_in_a_gap_is_known_after_it_and_the_dead_are_left_al
     await asyncio.sleep(2)
     written = proxy.writes[before:]
     assert written
-    said = [f"{call.verb} {call.url} {call.body}" for call in written]
+    said = [f"{call.verb} {call.url} {changes(call)}" for call in written]
     assert [each for each in said if any(word in each for word in dead)] == []
+
+
+def changes(call):
+    """What a write changes: a patch tests what was seen, such as the uid of a predecessor."""
+    body = json.loads(call.body)
+    changed = [each for each in body if each["op"] != "test"] if isinstance(body, list) else body
+    return json.dumps(changed)
 
 
 async def pod_of(scene, name):
