@@ -208,4 +208,4 @@ async def test_a_hold_outlives_a_restore(ground, kinds):
     assert await production(scene) == before
     await play(scene, LIFE[5:])
     assert len(scene.runs("train")) == trained
-    assert scene.told["cursor"]["holes"] == ["2025-05"]
+    assert scene.told["cursor"]["holes"] == ["2025-05", "2025-06"]

@@ -10,8 +10,8 @@ from faults.playing import Recorder
 pytestmark = pytest.mark.apiserver
 
 MOST_OF_UPDATE = 8
-MOST_OF_GENERATION = 11
-MOST_JUDGED_TWICE = 15
+MOST_OF_GENERATION = 12
+MOST_JUDGED_TWICE = 16
 """Of a generation whose holdout was extended: held, released and judged a second time."""
 REST_SECONDS = 20
 PROGRESS_SECONDS = 12
@@ -30,8 +30,8 @@ def written(writes, kind):
 @pytest.mark.survives(
     "At rest",
     "updates from a request for a run to the promotion, and a generation's whole life",
-    "at most 8 writes of the update's status for each, and 11 of the generation's over its life; "
-    "15 of one that is held and judged twice; then none for 20 s",
+    "at most 8 writes of the update's status for each, and 12 of the generation's over its life; "
+    "16 of one that is held and judged twice; then none for 20 s",
 )
 async def test_a_whole_update_goes_from_import_to_a_promoted_second_generation(ground):
     scene = await ground.scene()
@@ -82,6 +82,7 @@ def ends_as_it_should(world):
     assert update["counters"] == {
         "runs": 4,
         "promoted": 3,
+        "rolledBack": 0,
         "rejected": 1,
         "failed": 0,
         "gpuSeconds": 0,
