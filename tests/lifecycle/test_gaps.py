@@ -101,3 +101,25 @@ def test_a_gap_that_is_found_while_the_update_is_suspended_starts_no_other_probe
     world.edit(suspend=True)
     world.turns(2)
     assert not [job for job in world.jobs.values() if job.stage == "probe"]
+
+
+@pytest.mark.survives(
+    "Data",
+    "a partition was never delivered, and a quota of Jobs refuses the probe that follows as long "
+    "as the one before is there",
+    "the quarantine is recorded, the Job deleted, and the next probe begins, for a request too",
+)
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_quota_that_the_probe_itself_uses_does_not_hold_the_one_that_follows(asked: bool) -> None:
+    world = with_generation_one()
+    skipping(world, "2025-03")
+    while any(job.stage == "probe" for job in world.jobs.values()):
+        world.turn()
+    world.months += ["2025-04"]
+    world.refuse_jobs = lambda run: len(world.jobs) >= 1
+    if asked:
+        world.edit(trigger={"schedule": "@yearly"})
+        world.ask("run@again")
+    world.turns(10)
+    assert world.update.status.live.number == 2
+    assert world.generation(2).spec.trigger == ("Request" if asked else "OnData")

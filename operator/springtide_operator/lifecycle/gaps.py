@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from springtide_operator.lifecycle.holds import QUARANTINE_FULL
-from springtide_operator.lifecycle.plan import Announcement, Step, WriteGeneration
+from springtide_operator.lifecycle.plan import Announcement, Step, WriteGeneration, subject
 from springtide_operator.lifecycle.quarantine import recorded
 from springtide_operator.lifecycle.trigger import probe_again
 
@@ -68,9 +68,20 @@ def quarantine_gaps(
         if status != newest.status:
             actions.append(WriteGeneration(newest.metadata.name, status))
     if not seen.update.spec.suspend:
-        actions.append(probe_again(_as_of(seen, after), job, now))
+        again = probe_again(_as_of(seen, after), job, now)
+        refusal = seen.refusal(subject(again))
+        if refusal is None or not refusal.waits(now):
+            actions.append(again)
+        elif _asked_for(seen, job):
+            after["last_request"] = None  # answered again, once this probe's Job is deleted
     event = Announcement("PartitionMissing", message[:1024], "Warning")
     return Step(actions=tuple(actions), facts=after, events=(event,))
+
+
+def _asked_for(seen: Observation, job: JobSeen) -> bool:
+    """Whether a probe is for the request that was answered last."""
+    last = seen.update.status.last_request
+    return last is not None and job.request == f"{last.verb}@{last.token}"
 
 
 def _stopped(facts: dict[str, Any], message: str) -> Step:
