@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+from lifecycle.laws import Laws
 from lifecycle.world import World, with_generation_one
 
 
@@ -77,3 +80,25 @@ def test_the_same_request_is_not_run_twice() -> None:
     world.ask("run@1")
     world.turns(3)
     assert looked(world) == before
+
+
+def test_an_accepted_generation_that_is_rejected_by_request_keeps_its_verdict() -> None:
+    world = with_generation_one()
+    Laws(world)
+    world.months.append("2025-03")
+    world.target = replace(world.target, complete=False, stalled="the owner's change is stuck")
+    world.pods_ready = False
+    world.turns(6)
+    assert world.generation(2).status.phase == "Accepted"
+    world.ask("reject@1")
+    world.turns(2)
+    status = world.generation(2).status
+    assert (status.verdict, status.retired, status.outcome) == (
+        "Blessed",
+        "RejectedByRequest",
+        "Retired",
+    )
+    world.pods_ready = True
+    world.months.append("2025-04")
+    world.turns(8)
+    assert world.update.status.live.number == 3

@@ -17,6 +17,7 @@ from springtide_operator.lifecycle.initial import failed_import
 from springtide_operator.lifecycle.lineage import (
     BY_REQUEST,
     rolling,
+    servable,
     unknown_word,
 )
 from springtide_operator.lifecycle.plan import Announcement, Step, WriteGeneration
@@ -147,6 +148,8 @@ def _reject(seen: Observation, now: datetime) -> Answer:
         return Answer(False, f"{name} is the initial model; delete the update instead")
     message = "rejected by request"
     changes = {"verdict": "Rejected", "reason": BY_REQUEST, "message": message, "verdict_at": now}
+    if servable(under_way):  # the evidence, and so its verdict, stays what it is
+        changes = {"retired": BY_REQUEST, "message": message}
     status = under_way.status.model_copy(update=changes)
     return Answer(True, f"{name} is rejected", actions=(WriteGeneration(name, status),))
 
