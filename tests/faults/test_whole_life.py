@@ -120,13 +120,14 @@ def ran_and_told_once(world):
         "RequestAccepted": 6,
         "RunStarted": 4,
         "Trained": 5,
-        "Bootstrapped": 1,
-        "Rejected": 1,
-        "Inconclusive": 1,
+        "Bootstrapped": 2,  # verdicts and promotions: on generation and update
+        "Rejected": 2,
+        "Inconclusive": 2,
+        "PartitionMissing": 1,
         "HoldoutExtended": 1,
-        "Blessed": 2,
+        "Blessed": 4,
         "RollingOut": 3,
-        "Promoted": 3,
+        "Promoted": 6,
     }
 
 
