@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from springtide_operator.lifecycle.plan import Step, Waiting
 
 HISTORY = 20
+PROMOTED = frozenset({"Live", "Superseded"})
+"""Outcomes of generations that were promoted."""
 
 
 def summarise(seen: Observation, step: Step, now: datetime) -> UpdateStatus:
@@ -208,21 +210,44 @@ def _target(seen: Observation, target: TargetSeen) -> TargetStatus:
 
 
 def _counters(seen: Observation) -> object:
+    """Sums over all generations, those that are deleted by now included."""
     counters = seen.update.status.counters
-    tally = [g.status.verdict for g in seen.generations if g.spec.origin == "Trained"]
-    went_live = sum(1 for g in seen.lineage.promoted if g.spec.origin == "Trained")
-    back = sum(1 for g in seen.generations if outcome(seen, g) == "RolledBack")
+    went_live, back, rejected, failed = _ended_since(seen)
+    if counters.promoted and not any(entry.outcome for entry in seen.update.status.history):
+        went_live = 0  # an earlier version counted them, and wrote no outcome
     runs = [run for g in seen.generations for run in (g.status.training, g.status.evaluation)]
     gpu = sum(run.gpu_seconds for run in runs if run)
     return counters.model_copy(
         update={
-            "promoted": max(counters.promoted, went_live),
-            "rolled_back": max(counters.rolled_back, back),
-            "rejected": max(counters.rejected, tally.count("Rejected")),
-            "failed": max(counters.failed, tally.count("Failed")),
+            "promoted": counters.promoted + went_live,
+            "rolled_back": counters.rolled_back + back,
+            "rejected": counters.rejected + rejected,
+            "failed": counters.failed + failed,
             "gpu_seconds": max(counters.gpu_seconds, gpu),
         }
     )
+
+
+def _ended_since(seen: Observation) -> tuple[int, int, int, int]:
+    """How many were promoted, rolled back, rejected or failed since the history was written.
+
+    A generation below the newest that the history does not name was counted long ago.
+    """
+    known = {entry.number: entry for entry in seen.update.status.history}
+    newest = max(known, default=-1)
+    went_live = back = rejected = failed = 0
+    for generation in seen.generations:
+        number, status = generation.spec.number, generation.status
+        before = known.get(number)
+        if before is None and number <= newest:
+            continue
+        trained, became = generation.spec.origin == "Trained", outcome(seen, generation)
+        verdict, was = (before.verdict, before.outcome) if before else ("", "")
+        went_live += trained and became in PROMOTED and was not in PROMOTED
+        back += became == "RolledBack" and was != "RolledBack"
+        rejected += trained and status.verdict == "Rejected" and verdict != "Rejected"
+        failed += trained and status.verdict == "Failed" and verdict != "Failed"
+    return went_live, back, rejected, failed
 
 
 def _entry(seen: Observation, generation: ModelGeneration) -> HistoryEntry:

@@ -1,0 +1,41 @@
+"""Counters: sums over the life of an update, whatever was deleted since."""
+
+from __future__ import annotations
+
+from lifecycle.test_endings import after_promotions
+from lifecycle.world import MONTHS
+
+
+def test_promotions_are_counted_beyond_the_history() -> None:
+    world = after_promotions(5, generations=2)
+    assert len(world.generations) == 3
+    assert world.update.status.counters.promoted == 5
+
+
+def test_rollbacks_and_rejections_are_counted_beyond_the_history() -> None:
+    world = after_promotions(1, generations=2, rejected=0)
+    for month in range(2, 11):
+        world.months = MONTHS[: month + 1]
+        world.aucs[MONTHS[month]] = (0.55, 0.66) if month % 3 == 0 else (0.70, 0.60)
+        world.pods_ready = month % 3 != 1
+        world.turns(8)
+        world.pods_ready = True
+        world.turns(3)
+    counters = world.update.status.counters
+    assert counters.rolled_back == world.events.count("RollbackCompleted") > 1
+    assert counters.rejected == world.events.count("Rejected") > 1
+    assert counters.promoted == world.events.count("Promoted") > 2
+    assert len(world.generations) < counters.rolled_back + counters.rejected + counters.promoted
+
+
+def test_what_an_earlier_version_counted_is_not_counted_again() -> None:
+    world = after_promotions(3)
+    earlier = world.update.status
+    history = [entry.model_copy(update={"outcome": ""}) for entry in earlier.history]
+    status = earlier.model_copy(update={"history": history})
+    world.update = world.update.model_copy(update={"status": status})
+    world.settle()
+    assert world.update.status.counters == earlier.counters
+    world.months = MONTHS[: len(world.months) + 1]
+    world.turns(8)
+    assert world.update.status.counters.promoted == earlier.counters.promoted + 1
