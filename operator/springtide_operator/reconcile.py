@@ -25,6 +25,7 @@ from springtide_operator.lifecycle.plan import CreateGeneration, StartJob, subje
 from springtide_operator.wakeups import Again, Key
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
     from springtide_api.objects import Meta
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from springtide_operator.cluster.clock import ServerClock
     from springtide_operator.cluster.observe import Sight
     from springtide_operator.lifecycle.observation import JobSeen
-    from springtide_operator.lifecycle.plan import Action, Plan
+    from springtide_operator.lifecycle.plan import Action, Announcement, Plan
     from springtide_operator.metrics import Metrics
 
 PROGRESS_SECONDS = 10.0
@@ -123,7 +124,7 @@ class Reconciler:
         self._drop_unwanted(key, plan, now)
         wait = 0.0
         if plan.facts or not plan.again:
-            wait = await self._tell(key, plan)
+            wait = await self._tell(key, metadata, plan)
         if plan.again:
             return Again(0.0)
         later = plan.wake_after.total_seconds() if plan.wake_after else self.resync_seconds
@@ -154,7 +155,7 @@ class Reconciler:
         try:
             # Said before and after: what is about to be written would not be said again after a
             # crash, and what is about to be made cannot be spoken of before. Events are said once.
-            await self._say(update, plan, done=False)
+            await self._say(update, plan.events)
             for action in plan.actions:
                 log.info("acting", action=type(action).__name__, detail=_brief(action))
                 try:
@@ -162,7 +163,7 @@ class Reconciler:
                 except Refused as error:
                     self._remember(key, update, action, error)
                     return False
-            await self._say(update, plan, done=True)
+            await self._say(update, plan.events)
             return True
         finally:
             self.sight.probes.start(key.namespace, -probes)
@@ -184,19 +185,19 @@ class Reconciler:
         known = self._refusals.setdefault(key, _Refusals(update.generation))
         known.by_subject[name] = made
 
-    async def _say(self, update: Meta, plan: Plan, *, done: bool) -> None:
-        """Post the plan's Events; where none may be posted, work goes on without them."""
-        for said in plan.events:
+    async def _say(self, update: Meta, events: Iterable[Announcement]) -> None:
+        """Post Events; where none may be posted, work goes on without them."""
+        for said in events:
             if update.namespace in self.sight.terminating:
                 return
             try:
-                await self.hands.say(update, said, done=done)
+                await self.hands.say(update, said)
             except errors.Terminating:
                 self.sight.terminating.add(update.namespace)
             except errors.Forbidden as error:
                 log.warning("event not posted", reason=said.reason, error=str(error))
 
-    async def _tell(self, key: Key, plan: Plan) -> float:
+    async def _tell(self, key: Key, update: Meta, plan: Plan) -> float:
         """Write the status; return the seconds until it may be, where it is too early."""
         self._measure(key, plan)
         status = plan.status.plain()
@@ -207,6 +208,7 @@ class Reconciler:
         left = self._written.get(key, float("-inf")) + pause - time.monotonic()
         if left > 0 and not plan.facts:
             return left
+        await self._say(update, plan.announcements)
         try:
             await self.hands.statuses.write(UPDATE, key, status, UpdateStatus)
         except errors.Conflict as error:

@@ -60,7 +60,7 @@ def test_a_status_holds_every_name_of_a_deployment_that_a_spec_may_hold():
     asked = bounds["spec.rollout.targets[].targetRef.name"]["maxLength"]
     assert asked == 253
     assert bounds["status.targets[].name"]["maxLength"] == asked
-    assert bounds["status.rollout.templates[].name"]["maxLength"] == asked
+    assert bounds["status.rollout.targets[].name"]["maxLength"] == asked
 
 
 def test_every_field_is_described_in_whole_sentences():

@@ -134,8 +134,8 @@ class World:
         self.refusals: dict[str, Refusal] = {}
         """What was refused lately, as the operator remembers it."""
         self.events: list[str] = []
-        self.events_on_both: set[str] = set()
-        """Reasons of Events that were posted on the update as well as on a generation."""
+        self.announced: list[str] = []
+        """Reasons of Events of the update that follow from its status, in order."""
         self.plan: Plan | None = None
         self.last: tuple[Observation, Plan] | None = None
         """The last plan with writes, and what it was decided on."""
@@ -224,7 +224,6 @@ class World:
             waiting = {k: r for k, r in self.refusals.items() if r.waits(self.now)}
             self.refusals = {k: r for k, r in waiting.items() if k not in done}
             self.events += [event.reason for event in plan.events]
-            self.events_on_both |= {event.reason for event in plan.events if event.on_both}
             if plan.facts or not plan.actions:
                 self._tell(seen, plan)
         except Stale:
@@ -265,6 +264,7 @@ class World:
             self._follow("update", "shop")
             raise Stale
         UpdateStatus.model_validate(plan.status.plain())  # as the API server does
+        self.announced += [event.reason for event in plan.announcements]
         self.update = self.update.model_copy(update={"status": plan.status})
         self._follow("update", "shop")
         self.check()

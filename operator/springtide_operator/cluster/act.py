@@ -101,19 +101,12 @@ class Hands:
             case plans.HoldFinalizer(present):
                 await self._hold(update, present=present)
 
-    async def say(self, update: Meta, said: plans.Announcement, *, done: bool) -> None:
-        """Post an Event on the update, on the generation that it is about, or on both.
-
-        Where it is for both, the update's comes once the step is done: before its writes one Event
-        is enough to be remembered by after a crash.
-        """
-        places = [(GENERATION, said.generation)] if said.generation else []
-        if (said.on_both and done) or not said.generation:
-            places.append((UPDATE, update.name))
-        for kind, name in places:
-            about = self.cache.get(kind, update.namespace, name)
-            if about is not None:
-                await self.events.say(kind, about, said.reason, said.message, type_=said.type)
+    async def say(self, update: Meta, said: plans.Announcement) -> None:
+        """Post an Event on the update, or on the generation that it is about."""
+        kind, name = (GENERATION, said.generation) if said.generation else (UPDATE, update.name)
+        about = self.cache.get(kind, update.namespace, name)
+        if about is not None:
+            await self.events.say(kind, about, said.reason, said.message, type_=said.type)
 
     async def _create_generation(self, update: Meta, action: plans.CreateGeneration) -> None:
         body = identity.generation(update, action)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from springtide_operator.lifecycle.adoption import adopt
+from springtide_operator.lifecycle.announcements import announcements
 from springtide_operator.lifecycle.deletion import hold_on, let_go
 from springtide_operator.lifecycle.evaluation import evaluate
 from springtide_operator.lifecycle.initial import import_initial
@@ -22,7 +23,7 @@ from springtide_operator.lifecycle.refusals import holding, waiting_for
 from springtide_operator.lifecycle.requests import answer, record
 from springtide_operator.lifecycle.retirement import forget, retire, tidy
 from springtide_operator.lifecycle.rollout import roll_out
-from springtide_operator.lifecycle.summary import announcements, summarise, unreadable
+from springtide_operator.lifecycle.summary import summarise, unreadable
 from springtide_operator.lifecycle.targets import restore
 from springtide_operator.lifecycle.training import train
 from springtide_operator.lifecycle.trigger import look
@@ -74,15 +75,17 @@ def decide(seen: Observation | Unreadable, now: datetime) -> Plan:
     """Say what should happen next to one update."""
     if isinstance(seen, Unreadable):
         status = unreadable(seen, now)
-        return Plan((), announcements(seen.status, status), status, CHECK)
+        said = announcements(seen.status, status)
+        return Plan((), (), status, CHECK, announcements=said)
     seen = replace(seen, now=now)
     step = _next_step(seen, now)
     after = _applied(seen, step)
     status = summarise(after, step, now)
     return Plan(
         actions=described(seen, after, step.actions, now),
-        events=(*step.events, *announcements(seen.update.status, status)),
+        events=step.events,
         status=status,
+        announcements=announcements(seen.update.status, status),
         wake_after=_wake_after(seen, step, now),
         facts=bool(step.facts),
         waits_for_turn=step.waiting is not None and step.waiting.reason == TOO_MANY_PROBES,

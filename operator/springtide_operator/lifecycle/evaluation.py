@@ -297,7 +297,6 @@ def _verdict(generation: ModelGeneration, status: GenerationStatus) -> Step:
         message=f"{name}: {status.reason}: {status.message}"[:1024],
         type="Warning" if bad else "Normal",
         generation=name,
-        on_both=True,
     )
     return Step(actions=(WriteGeneration(name, status),), events=(event,))
 

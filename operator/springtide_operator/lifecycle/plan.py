@@ -145,8 +145,6 @@ class Announcement:
     type: Literal["Normal", "Warning"] = "Normal"
     generation: str = ""
     """Name of the ModelGeneration that it is about; empty: the update."""
-    on_both: bool = False
-    """Posted on the update too: a verdict, a promotion or a rollback."""
 
 
 TOO_MANY_PROBES = "TooManyProbes"
@@ -194,6 +192,8 @@ class Plan:
     status: UpdateStatus
     wake_after: timedelta | None
     """None: nothing to wait for but events."""
+    announcements: tuple[Announcement, ...] = ()
+    """Events of what the status says anew: posted before it is written."""
     facts: bool = False
     """The status holds new facts: it must be written before anything else is decided. Otherwise a
     plan with actions may leave the status to the next one, which follows at once."""

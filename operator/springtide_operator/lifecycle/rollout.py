@@ -134,7 +134,7 @@ def _promote(seen: Observation, generation: ModelGeneration, now: datetime) -> S
     message = f"{name} is live on {_names(seen)}"
     return Step(
         actions=(WriteGeneration(name, status),),
-        events=(Announcement("Promoted", message, generation=name, on_both=True),),
+        events=(Announcement("Promoted", message, generation=name),),
     )
 
 
@@ -164,9 +164,7 @@ def _late(
     limit = stalled or f"after {_time_given(generation)} (rollout.deadline)"
     reason = f"{state}; {limit}; see the events of its pods"[:1024]
     name = generation.metadata.name
-    event = Announcement(
-        "RollbackStarted", f"{name}: {reason}", "Warning", generation=name, on_both=True
-    )
+    event = Announcement("RollbackStarted", f"{name}: {reason}", "Warning", generation=name)
     return Step(actions=(with_rollout(generation, {"abort_reason": reason}),), events=(event,))
 
 
@@ -257,7 +255,7 @@ def rolled_back(generation: ModelGeneration, current: ModelGeneration | None) ->
     name = generation.metadata.name
     serving = f"serve {current.metadata.name} again" if current else "no longer carry our variables"
     message = f"{name} is rolled back and will not be served again; the targets {serving}"
-    return Announcement("RollbackCompleted", message, "Warning", generation=name, on_both=True)
+    return Announcement("RollbackCompleted", message, "Warning", generation=name)
 
 
 def _clock(

@@ -26,7 +26,6 @@ from springtide_operator.lifecycle.lineage import (
 )
 from springtide_operator.lifecycle.outcome import outcome
 from springtide_operator.lifecycle.phases import phase
-from springtide_operator.lifecycle.plan import Announcement
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -84,18 +83,6 @@ def unreadable(seen: Unreadable, now: datetime) -> UpdateStatus:
             "phase": "Invalid",
             "conditions": [*(condition(old, each, generation, now) for each in changed), *kept],
         }
-    )
-
-
-def announcements(old: UpdateStatus, new: UpdateStatus) -> tuple[Announcement, ...]:
-    """Events for what a person must know and no step said: a stall or a conflict that began."""
-    before = {(c.type, c.status, c.reason) for c in old.conditions}
-    return tuple(
-        Announcement(c.reason, c.message, "Warning")
-        for c in new.conditions
-        if (c.type == "Stalled" or (c.type == "TargetsInSync" and c.status == "False"))
-        and (c.type, c.status, c.reason) not in before
-        and not (c.type == "TargetsInSync" and any(x.type == "Stalled" for x in new.conditions))
     )
 
 

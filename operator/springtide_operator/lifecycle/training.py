@@ -92,9 +92,7 @@ def fail(generation: ModelGeneration, reason: str, message: str, now: datetime) 
         }
     )
     name = generation.metadata.name
-    event = Announcement(
-        "Failed", f"{name}: {reason}: {message}", "Warning", generation=name, on_both=True
-    )
+    event = Announcement("Failed", f"{name}: {reason}: {message}", "Warning", generation=name)
     return Step(actions=(WriteGeneration(name, status),), events=(event,))
 
 
