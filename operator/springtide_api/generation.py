@@ -338,8 +338,9 @@ class RolloutStatus(Model):
     """When it goes back if the pods are not available."""
     held_since: Time | None = None
     """A target is missing, paused, scaled to 0 or changed by somebody: the clock stands since."""
-    targets: Annotated[list[RolloutTarget], Field(max_length=4)] = []
-    """The targets as their owner had them when the rollout began, or when a change was complete."""
+    targets: Annotated[list[RolloutTarget], Field(max_length=8)] = []
+    """The targets as their owner had them when the rollout began, or when a change was complete;
+    those that the spec names no more come last."""
     promoted_at: Time | None = None
     """When all targets were available on it. The newest promotedAt is live."""
     abort_reason: Text = ""

@@ -503,3 +503,27 @@ def test_a_rollback_ends_although_the_pods_of_live_never_get_available() -> None
     world.pods_ready = True
     world.turns(8)
     assert world.update.status.live.number == 3
+
+
+def on_one_target_of_two() -> World:
+    """A rollout of generation 2 to ranker; reranker is there and was no target when it began."""
+    world = stuck_in_a_roll()
+    both = [{"targetRef": {"name": n}, "container": "server"} for n in ("ranker", "reranker")]
+    world.edit(rollout={"targets": both, "deadline": "10m"})
+    world.bring_target("reranker")
+    world.settle()
+    assert world.targets["reranker"].number == 2
+    return world
+
+
+@pytest.mark.survives(
+    "Deployments",
+    "a Deployment becomes a target during a rollout and leaves the spec again before its end",
+    "it is rolled back with the others",
+)
+def test_a_target_that_came_and_went_during_a_rollout_is_rolled_back() -> None:
+    world = on_one_target_of_two()
+    world.edit(rollout={"targets": world.spec["rollout"]["targets"][:1], "deadline": "10m"})
+    world.turns(8)
+    assert world.generation(2).status.rollout.abort_reason
+    assert [target.number for target in world.targets.values()] == [1, 1]

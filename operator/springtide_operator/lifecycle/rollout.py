@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 CHECK = timedelta(seconds=30)
 
+MOST_RECORDED = 8
+"""Targets of a rollout that its status holds: four that the spec names, and as many of before."""
+
 
 def roll_out(seen: Observation, now: datetime) -> Step | None:
     """Move all targets to the candidate together, or all of them back."""
@@ -180,6 +183,24 @@ def _as_begun(seen: Observation) -> list[RolloutTarget]:
     ]
 
 
+def _recorded(seen: Observation, rollout: RolloutStatus) -> list[RolloutTarget]:
+    """The targets of a begun rollout, those that joined the spec or left it since included.
+
+    Their templates are those of its begin, until all pods of what they are now are available.
+    """
+    known, now = {each.name: each for each in rollout.targets}, _as_begun(seen)
+    if not all(available(target) for target in seen.targets):
+        now = [
+            each.model_copy(update={"template": known[each.name].template})
+            if each.name in known
+            else each
+            for each in now
+        ]
+    names = {each.name for each in now}
+    left = [each for each in rollout.targets if each.name not in names]
+    return [*now, *left][:MOST_RECORDED]
+
+
 def _time_given(generation: ModelGeneration) -> str:
     """How long the roll could take, with the time that it was held."""
     rollout = generation.status.rollout
@@ -267,8 +288,7 @@ def _clock(
         return Step(waiting=why, wake_after=CHECK)
     if why:
         return Step(actions=(with_rollout(generation, {"held_since": now}),), waiting=why)
-    up = all(available(target) for target in seen.targets)
-    targets = _as_begun(seen) if up else rollout.targets
+    targets = _recorded(seen, rollout)
     if rollout.held_since is None and rollout.targets == targets:
         return None
     held = now - (rollout.held_since or now)
