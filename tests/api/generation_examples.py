@@ -39,6 +39,7 @@ SPEC = [
 ]
 
 ARTIFACT = {"uri": "file:///models/a", "weightsDigest": DIGEST, "servedDigest": DIGEST}
+TARGET = {"name": "ranker", "container": "server"}
 LOOK = {"digest": DIGEST, "range": {"to": "2026-02-01T00:00:00Z"}}
 
 STATUS = [
@@ -48,5 +49,11 @@ STATUS = [
         "evaluation.holdouts[].manifest",
         "file:///models/",
         {"evaluation": {"job": "j", "holdouts": [LOOK]}},
+    ),
+    Example(
+        "rollout.targets[].env",
+        "uri and digest must be different variables",
+        {"rollout": {"targets": [TARGET]}},
+        {"rollout": {"targets": [{**TARGET, "env": {"uri": "MODEL", "digest": "MODEL"}}]}},
     ),
 ]
