@@ -267,3 +267,21 @@ def test_serving_does_not_wait_for_the_adoption_whose_deletion_is_refused() -> N
     world.settle()
     assert world.target.number == 1
     assert world.condition("ActionRequired").reason == "WriteRefused"
+
+
+@pytest.mark.survives(
+    "API server",
+    "the API server's clock is set back by an hour while a refused apply holds a rollout",
+    "the apply is tried again within two minutes, and the promotion is the newest all the same",
+)
+def test_a_clock_that_is_set_back_holds_no_refused_write_and_loses_no_promotion() -> None:
+    world = with_generation_one()
+    world.months.append("2025-03")
+    world.refusing = {RANKER: "ApplyRefused"}
+    world.turns(4)
+    world.now -= timedelta(hours=1)
+    world.refusing = {}
+    world.turn()
+    assert world.generation(2).status.outcome == "Live"
+    world.turns(2)
+    assert (world.target.number, world.update.status.live.number) == (2, 2)

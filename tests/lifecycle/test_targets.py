@@ -527,3 +527,23 @@ def test_a_target_that_came_and_went_during_a_rollout_is_rolled_back() -> None:
     world.turns(8)
     assert world.generation(2).status.rollout.abort_reason
     assert [target.number for target in world.targets.values()] == [1, 1]
+
+
+@pytest.mark.survives(
+    "Deployments",
+    "it is paused during a rollout while the operator is away, for longer than the deadline",
+    "once it is resumed, the rollout has its whole time again: it is not known how much was left",
+)
+def test_a_pause_while_the_operator_was_away_takes_no_time_from_a_rollout() -> None:
+    world = stuck_in_a_roll()
+    world.target = replace(world.target, paused=True)
+    world.now += timedelta(hours=2)
+    world.settle()
+    world.target = replace(world.target, paused=False)
+    world.turn()
+    rollout = world.generation(2).status.rollout
+    assert not rollout.abort_reason
+    assert timedelta(minutes=5) < rollout.deadline - world.now <= timedelta(minutes=10)
+    world.turns(8)
+    assert world.generation(2).status.outcome in {"", "RolledBack"}
+    assert world.target.number == 1

@@ -7,7 +7,7 @@ Facts come from spec, generations, Jobs, Pods and Deployments; nothing here is r
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -165,6 +165,10 @@ class TargetSeen:
     """Digests that its template and ReplicaSets with pods or history still name."""
 
 
+LONGEST_WAIT = timedelta(minutes=1)
+"""No refused write waits longer until it is tried again."""
+
+
 @dataclass(frozen=True)
 class Refusal:
     """A write that the API server refused, and would refuse again until something else changes."""
@@ -179,8 +183,8 @@ class Refusal:
     """When it is tried again, if it is still wanted."""
 
     def waits(self, now: datetime) -> bool:
-        """Whether it is too early to try again."""
-        return now < self.again_at
+        """Whether it is too early to try again. A clock that was set back makes no long wait."""
+        return timedelta(0) < self.again_at - now <= LONGEST_WAIT
 
 
 NEVER = datetime.max.replace(tzinfo=UTC)

@@ -130,7 +130,9 @@ def _promote(seen: Observation, generation: ModelGeneration, now: datetime) -> S
     name, data = generation.metadata.name, generation.spec.data
     holes = sorted({*(data.holes if data else []), *seen.update.status.cursor.holes})
     through = data.windows[-1].to if data and data.windows else generation.status.trained_through
-    rollout = generation.status.rollout.model_copy(update={"promoted_at": now})
+    before = seen.lineage.live and seen.lineage.live.status.rollout.promoted_at
+    at = max(now, before or now)  # a clock that was set back must not keep the older one live
+    rollout = generation.status.rollout.model_copy(update={"promoted_at": at})
     status = generation.status.model_copy(
         update={"rollout": rollout, "trained_through": through, "holes": holes}
     )
@@ -291,6 +293,8 @@ def _clock(
     targets = _recorded(seen, rollout)
     if rollout.held_since is None and rollout.targets == targets:
         return None
-    held = now - (rollout.held_since or now)
-    goes_on = {"held_since": None, "deadline": (rollout.deadline or now) + held}
+    since, deadline = rollout.held_since or now, rollout.deadline or now
+    if rollout.held_since and deadline <= since:  # held while the operator was away, who knows when
+        deadline = since + duration(seen.update.spec.rollout.deadline)
+    goes_on = {"held_since": None, "deadline": deadline + (now - since)}
     return Step(actions=(with_rollout(generation, {**goes_on, "targets": targets}),))
