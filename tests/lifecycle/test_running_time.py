@@ -196,3 +196,18 @@ def test_a_pod_of_another_job_of_that_name_counts_nothing() -> None:
     other = replace(world.jobs[name], uid="another")
     measured = measure(training(world), other, world.now)
     assert [pod.ended_at for pod in measured.pods] == [world.now]
+
+
+def test_a_run_that_lost_its_update_has_no_pod_that_runs_for_ever() -> None:
+    world = with_generation_one()
+    world.months.append("2025-03")
+    while not any(job.stage == "train" for job in world.jobs.values()):
+        world.turn()
+    (name,) = (name for name, job in world.jobs.items() if job.stage == "train")
+    world.begin(name)
+    world.settle()
+    assert world.generation(2).status.training.pods
+    world.recreate()
+    world.settle()
+    status = world.generation(2).status
+    assert (status.reason, status.training.pods) == ("Orphaned", [])

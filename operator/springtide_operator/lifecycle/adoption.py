@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from typing import Any
 
+    from springtide_api.generation import GenerationStatus, StageRun
     from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.observation import Observation
     from springtide_operator.lifecycle.plan import Action
@@ -52,6 +53,7 @@ def adopt(seen: Observation, now: datetime) -> Step | None:
                 "reason": ORPHANED,
                 "message": "its update was deleted before it was judged",
                 "verdict_at": now,
+                **_without_pods(status),
             }
             actions.append(WriteGeneration(name, status.model_copy(update=changes)))
         elif status.evaluation and status.evaluation.job:
@@ -69,6 +71,14 @@ def adopt(seen: Observation, now: datetime) -> Step | None:
         facts=facts,
         events=(Announcement("Adopted", message),),
     )
+
+
+def _without_pods(status: GenerationStatus) -> dict[str, StageRun]:
+    """Its stages without the pods whose end was not seen: they would run for ever in its status."""
+    stages = {"training": status.training, "evaluation": status.evaluation}
+    return {
+        name: run.model_copy(update={"pods": []}) for name, run in stages.items() if run is not None
+    }
 
 
 def _orphans(seen: Observation, generation: ModelGeneration) -> list[DeleteJob]:
