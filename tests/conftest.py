@@ -27,5 +27,5 @@ def kinds(apiserver):
     """The API server with both kinds of ours."""
     for crd in sorted(CRDS.glob("*.yaml")):
         apiserver.kubectl("apply", "--server-side", "-f", str(crd))
-    apiserver.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+    apiserver.wait_for_crds()
     return apiserver

@@ -93,7 +93,7 @@ class Objects:
 def server(apiserver):
     """The API server with both CRDs and a namespace of our own."""
     apiserver.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds"))
-    apiserver.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+    apiserver.wait_for_crds()
     apiserver.kubectl("create", "namespace", NAMESPACE)
     until_explained(apiserver, time.monotonic() + 30)
     return apiserver

@@ -76,7 +76,7 @@ def installed() -> Iterator[ApiServer]:
             "policy.imageDigests=Deny",
             "policy.imageRegistries={registry.example/models,mirror.example:5000}",
         )
-        server.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+        server.wait_for_crds()
         _until_policies_hold(server)
         yield server
     finally:

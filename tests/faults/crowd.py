@@ -19,7 +19,7 @@ def open_server(server):
     server.open()
     for crd in sorted(CRDS.glob("*.yaml")):
         server.kubectl("apply", "--server-side", "-f", str(crd))
-    server.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+    server.wait_for_crds()
 
 
 class Crowd(StandIns):

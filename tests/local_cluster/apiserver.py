@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 
 from local_cluster import processes
-from local_cluster.control_plane import ControlPlane, NotReadyError
+from local_cluster.control_plane import ControlPlane, KubectlError, NotReadyError
 from local_cluster.places import API_SERVERS
 from local_cluster.ports import free_ports
 
@@ -73,6 +73,23 @@ class ApiServer:
     def kubectl(self, *arguments: str, input: str | None = None) -> str:  # noqa: A002
         """Run kubectl as the administrator and return what it printed."""
         return self.plane.kubectl(*arguments, input=input)
+
+    def wait_for_crds(self, seconds: float = 60) -> None:
+        """Wait until every CustomResourceDefinition is served.
+
+        kubectl fails at once where one has no conditions yet, and is asked again.
+        """
+        deadline = time.monotonic() + seconds
+        arguments = ("wait", "--for=condition=Established", "crd", "--all", "--timeout=10s")
+        while True:
+            try:
+                self.kubectl(*arguments)
+            except KubectlError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+            else:
+                return
 
     def close(self) -> None:
         """End both processes and remove all data."""
