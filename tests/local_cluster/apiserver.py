@@ -8,6 +8,7 @@ test plays these parts itself. RBAC is on; the kubeconfig is the administrator's
 import itertools
 import os
 import shutil
+import time
 from pathlib import Path
 
 from local_cluster import processes
