@@ -36,7 +36,7 @@ def ago(**time):
         ("iu", "judged against the live model on the same rows"),
         ("iu.spec.gate", "All Required rules must pass; one that is refuted rejects"),
         ("iu.spec.gate", "Default: ExtendHoldout with 3 looks."),
-        ("iu.spec.gate.rules", "Fewer entities than this decide nothing."),
+        ("iu.spec.gate.rules", "Fewer contributing entities than this decide nothing."),
         ("iu.spec.gate.rules.minImprovement", 'In units of the metric, such as "0.005".'),
         ("iu.spec.data.source.partition", "A week starts on Monday. Default Month."),
         ("iu.spec.data.holdout.strategy", "enum: LatestPartitions, Tail"),

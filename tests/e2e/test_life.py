@@ -94,11 +94,11 @@ def test_what_is_served_is_what_was_judged(lived, scene):
 
 def test_kubectl_get_tells_the_state_in_one_line(lived, scene):
     header, line = scene.show("get", "iu").splitlines()
-    columns = ["NAME", "PHASE", "READY", "LIVE", "CANDIDATE", "PROGRESS", "VERDICT", "SERVED-DATA"]
-    assert header.split() == [*columns, "AGE"]
+    columns = ["NAME", "PHASE", "READY", "LIVE", "CANDIDATE", "PROGRESS", "LAST-RUN"]
+    assert header.split() == [*columns, "SERVED-DATA", "AGE"]
     assert line.split()[:2] == ["recommender", "Idle"]
-    verdicts = [line.split()[5] for line in scene.show("get", "mg").splitlines()[1:]]
-    assert verdicts[1:] == ["Bootstrapped", "Blessed", "Blessed"]
+    outcomes = [line.split()[5] for line in scene.show("get", "mg").splitlines()[1:]]
+    assert outcomes[1:] == ["Superseded", "Superseded", "Live"]
 
 
 def test_the_update_is_ready_and_its_targets_serve(lived):
