@@ -82,6 +82,12 @@ def live_of(generations: list[ModelGeneration]) -> ModelGeneration | None:
     return max(went_live, key=lambda g: (g.status.rollout.promoted_at, g.spec.number), default=None)
 
 
+def last_written(g: ModelGeneration) -> tuple[datetime, int]:
+    """When the record of the quarantine in a generation was written."""
+    times = (each.released_at or each.quarantined_at for each in g.status.quarantine)
+    return max(times), g.spec.number
+
+
 class Laws:
     """Watches a world."""
 
@@ -519,7 +525,7 @@ class Laws:
         holders = [g for g in self.world.generations.values() if g.status.quarantine]
         if self.forgotten or not holders:
             return
-        newest = max(holders, key=lambda g: g.spec.number)
+        newest = max(holders, key=last_written)
         kept = {r.partition for r in newest.status.quarantine if r.released_at is None}
         assert holes <= kept
         assert not kept & set(self.world.update.status.cursor.lifted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -78,6 +79,22 @@ def test_a_restored_update_does_not_quarantine_again_what_was_released() -> None
     world.settle()
     assert holes(world) == []
     assert world.update.status.cursor.lifted == before
+
+
+def test_a_release_is_restored_although_another_version_wrote_the_newest_generation() -> None:
+    world = quarantined()
+    world.ask("reject@2")
+    world.settle()
+    newest = max(world.generations.values(), key=lambda g: g.spec.number)
+    world.become(newest.metadata.name, outcome="Shadowed")
+    world.now += timedelta(minutes=1)
+    world.ask("unquarantine@3")
+    world.settle()
+    assert holes(world) == []
+    world.recreate()
+    world.settle()
+    assert holes(world) == []
+    assert world.generations[newest.metadata.name].status.outcome == "Shadowed"
 
 
 @pytest.mark.survives(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from springtide_operator.lifecycle.holds import QUARANTINE_FULL
 from springtide_operator.lifecycle.plan import Announcement, Step, WriteGeneration, subject
-from springtide_operator.lifecycle.quarantine import recorded
+from springtide_operator.lifecycle.quarantine import keeper, recorded
 from springtide_operator.lifecycle.trigger import probe_again
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def quarantine_gaps(
     if not new or (job.holes, job.cursor) != (frozenset(cursor.holes), seen.lineage.cursor):
         return None
     holes = sorted({*cursor.holes, *new})
-    newest = max(seen.generations, key=lambda each: each.spec.number, default=None)
+    newest = keeper(seen)
     kept = sorted({*(newest.status.holes if newest else []), *new})
     named = new[0] if len(new) == 1 else f"{new[0]} to {new[-1]} ({len(new)} partitions)"
     if max(len(holes), len(kept)) > MOST_QUARANTINED:

@@ -25,15 +25,29 @@ MOST = 16
 
 
 def holder(seen: Observation) -> ModelGeneration | None:
-    """The generation that holds the newest record."""
+    """The generation that holds the newest record: not always the highest number.
+
+    A generation with words of another version is left alone, and the record goes to one before it.
+    """
     known = (g for g in seen.generations if g.status.quarantine)
-    return max(known, key=lambda g: g.spec.number, default=None)
+    return max(known, key=lambda g: (_written(g), g.spec.number), default=None)
+
+
+def keeper(seen: Observation) -> ModelGeneration | None:
+    """The generation that the next record is written to."""
+    own = (g for g in seen.generations if not unknown_word(g))
+    return max(own, key=lambda g: g.spec.number, default=None)
+
+
+def _written(generation: ModelGeneration) -> datetime:
+    """When a record was written: each write quarantines or releases a partition."""
+    return max(each.released_at or each.quarantined_at for each in generation.status.quarantine)
 
 
 def recorded(
     seen: Observation, quarantined: Collection[str], released: Collection[str], now: datetime
 ) -> tuple[WriteGeneration, ...]:
-    """Write the quarantine as it will be to the generation with the highest number.
+    """Write the quarantine as it will be to the generation that keeps it.
 
     Args:
         seen: the update.
@@ -41,8 +55,7 @@ def recorded(
         released: partitions that were, and that no promoted generation was trained on yet.
         now: the moment.
     """
-    own = (g for g in seen.generations if not unknown_word(g))
-    newest = max(own, key=lambda g: g.spec.number, default=None)
+    newest = keeper(seen)
     if newest is None:
         return ()
     entries = _entries(seen, quarantined, released, now)
