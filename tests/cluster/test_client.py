@@ -73,7 +73,7 @@ async def test_a_json_patch_whose_test_fails_changes_nothing(client, namespace):
         {"op": "test", "path": "/data/x", "value": "0"},
         {"op": "replace", "path": "/data/x", "value": "2"},
     ]
-    with pytest.raises(errors.Invalid):
+    with pytest.raises(errors.PatchOutdated):
         await client.patch(CONFIG, namespace, "a", operations, manager="us")
     operations[0]["value"] = "1"
     patched = await client.patch(CONFIG, namespace, "a", operations, manager="us")

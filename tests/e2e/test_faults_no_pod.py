@@ -155,7 +155,7 @@ def imported(scene):
 def test_a_quota_is_told_with_its_numbers_and_waited_for(small):
     scene = small("quota")
     message = told(scene, "QuotaExceeded")
-    assert "exceeded quota: team, requested: requests.memory=512Mi" in message
+    assert "exceeded quota: team, requested: requests.memory=2Gi" in message
     assert "raise the quota" in message
     assert scene.column("PROGRESS") == "quota exceeded"
     writes_nothing(scene, 12)

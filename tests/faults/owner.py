@@ -7,7 +7,7 @@ from faults.directing import directed
 from faults.life import LIFE, play
 from patience import within
 
-from springtide_operator.cluster.kinds import REPLICA_SET
+from springtide_operator.cluster.kinds import DEPLOYMENT, REPLICA_SET
 
 BACK = 60
 """Seconds in which what was wiped is put back: an unlabelled target is looked at every 30 s."""
@@ -67,6 +67,9 @@ async def remember_revision(scene, number):
     template = json.loads(json.dumps(deployment["spec"]["template"]))
     template["metadata"]["labels"] = labels
     owner = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "ranker", "controller": True}
+    revision = {"deployment.kubernetes.io/revision": str(number)}
+    metadata = {"namespace": scene.namespace, "name": "ranker", "annotations": revision}
+    await scene.client.apply(DEPLOYMENT, {"metadata": metadata}, manager="controller", force=True)
     return await scene.client.create(
         REPLICA_SET,
         {

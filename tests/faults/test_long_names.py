@@ -32,5 +32,5 @@ async def test_a_deployment_with_the_longest_name_is_served(ground):
     await play(scene, LIFE[:2])
     (target,) = scene.told["targets"]
     assert (target["name"], target["generation"]) == (LONGEST, 1)
-    (seen,) = scene.generation(1)["rollout"]["templates"]
+    (seen,) = scene.generation(1)["rollout"]["targets"]
     assert seen["name"] == LONGEST

@@ -161,8 +161,8 @@ async def test_in_the_middle_of_a_roll_production_ends_on_one_judged_model(groun
 
     async def in_order():
         scene, served = await rolling()
-        scene.pods_ready = True
         await restored(kinds, scene)
+        await scene.make_ready()
         await scene.until(lambda scene: live(scene) == 1 and scene.told["phase"] == "Idle")
         assert (await production(scene))[0] == served
         assert scene.generation(2)["rollout"]["abortReason"]
