@@ -7,22 +7,13 @@ from datetime import timedelta
 from itertools import pairwise
 
 import pytest
-from lifecycle.declared import SPEC, TWO_TARGETS
-from lifecycle.world import World, with_generation_one
+from lifecycle.world import World, two_targets_on_generation_one, with_generation_one
 
 from springtide_operator.lifecycle.decide import decide
 from springtide_operator.lifecycle.observation import OWN_KEYS_TAKEN, Refusal, Unreadable
 from springtide_operator.lifecycle.plan import Serve, StartJob
 
 RANKER, RERANKER = "Deployment ranker", "Deployment reranker"
-
-
-def two_targets_on_generation_one() -> World:
-    world = World(spec={**SPEC, **TWO_TARGETS})
-    world.settle()
-    world.months = ["2025-01", "2025-02"]
-    world.turns(8)
-    return world
 
 
 @pytest.mark.survives(

@@ -7,7 +7,13 @@ from datetime import timedelta
 
 import pytest
 from lifecycle.declared import SPEC, TWO_TARGETS
-from lifecycle.world import World, digest, end_of, with_generation_one
+from lifecycle.world import (
+    World,
+    digest,
+    end_of,
+    two_targets_on_generation_one,
+    with_generation_one,
+)
 
 
 def stuck_in_a_roll() -> World:
@@ -215,14 +221,6 @@ def test_a_roll_that_goes_back_names_the_time_that_it_was_given_not_an_edited_on
     world.turns(8)
     reason = world.generation(2).status.rollout.abort_reason
     assert "after 10m (rollout.deadline)" in reason
-
-
-def two_targets_on_generation_one() -> World:
-    world = World(spec={**SPEC, **TWO_TARGETS})
-    world.settle()
-    world.months = ["2025-01", "2025-02"]
-    world.turns(8)
-    return world
 
 
 def until_start(world: World, number: int) -> None:

@@ -16,7 +16,7 @@ from lifecycle.answers import answer, spoilt
 from lifecycle.answers import digest as digest
 from lifecycle.answers import end_of as end_of
 from lifecycle.answers import start_of as start_of
-from lifecycle.declared import SPEC
+from lifecycle.declared import SPEC, TWO_TARGETS
 
 from springtide_api import words
 from springtide_api.contract import Failure, Result
@@ -611,6 +611,15 @@ class World:
 def with_generation_one() -> World:
     """A world whose first generation is live after two months of data."""
     world = World()
+    world.settle()
+    world.months = ["2025-01", "2025-02"]
+    world.turns(8)
+    return world
+
+
+def two_targets_on_generation_one() -> World:
+    """A world with two targets whose first generation is live."""
+    world = World(spec={**SPEC, **TWO_TARGETS})
     world.settle()
     world.months = ["2025-01", "2025-02"]
     world.turns(8)
