@@ -14,15 +14,23 @@ EACH = 1000
 """So many ports has a worker to choose from."""
 
 
+_given: set[int] = set()
+"""Ports that this process gave away: their servers may not listen on them yet."""
+
+
 def free_ports(count: int, environment: dict[str, str] | None = None) -> list[int]:
     """Choose ports on which nothing listens."""
     lowest = _lowest(environment if environment is not None else dict(os.environ))
     found: list[int] = []
     for port in random.sample(range(lowest, lowest + EACH), EACH):
-        if _is_free(port):
+        if port not in _given and _is_free(port):
             found.append(port)
         if len(found) == count:
+            _given.update(found)
             return found
+    if _given:
+        _given.clear()  # most of their servers are gone by now
+        return free_ports(count, environment)
     raise RuntimeError(f"no {count} free ports from {lowest} to {lowest + EACH - 1}")
 
 
