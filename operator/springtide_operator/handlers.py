@@ -180,6 +180,26 @@ def _handler(auditor: Auditor) -> Callable[..., Awaitable[None]]:
     return handle
 
 
+def _ports(operator: Operator) -> list[tuple[str, web.Application, int]]:
+    """Return what the process serves beside its health: setting, application and port."""
+    metrics, chosen = web.Application(), operator.settings
+    metrics.router.add_get("/metrics", operator.metrics_handler())
+    return [
+        ("SPRINGTIDE_METRICS_PORT", metrics, chosen.metrics_port),
+        ("SPRINGTIDE_PROGRESS_PORT", operator.door.application(), chosen.progress_port),
+    ]
+
+
+async def _serve(
+    variable: str, application: web.Application, port: int
+) -> Callable[[], Awaitable[None]]:
+    try:
+        return await serve(application, port)
+    except OSError as error:
+        # Permanent: kopf would try again after a minute, beside what is served already.
+        raise kopf.PermanentError(f"{variable}: port {port}: {error.strerror}") from error
+
+
 def run_with(known: kopf.OperatorRegistry, operator: Operator, stopped: asyncio.Event) -> None:
     """Hang an operator into kopf's start, stop and probe; `stopped` is set at the end."""
     starting: list[asyncio.Task[None]] = []
@@ -187,11 +207,7 @@ def run_with(known: kopf.OperatorRegistry, operator: Operator, stopped: asyncio.
 
     @kopf.on.startup(registry=known)
     async def start(**_: Any) -> None:
-        chosen = operator.settings
-        metrics = web.Application()
-        metrics.router.add_get("/metrics", operator.metrics_handler())
-        servers.append(await serve(metrics, chosen.metrics_port))
-        servers.append(await serve(operator.door.application(), chosen.progress_port))
+        servers.extend([await _serve(*each) for each in _ports(operator)])
         # Not awaited: the wait for the Lease may be long, and probes must be answered meanwhile.
         starting.append(asyncio.create_task(operator.start(), name="start"))
 

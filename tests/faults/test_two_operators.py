@@ -140,7 +140,6 @@ def answered_well(call):
     "no write of the old one reaches the API server after the new one has sent for the Lease; the "
     "old process ends by itself; the end is the same",
 )
-@pytest.mark.faults
 @pytest.mark.timeout(300)
 async def test_the_old_operator_writes_nothing_once_the_new_one_holds_the_lease(ground, tmp_path):
     _, wanted = await undisturbed(ground)

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -122,3 +123,17 @@ def test_it_says_in_one_sentence_what_is_not_set():
     )
     assert ran.returncode == 2
     assert ran.stderr.startswith("springtide: SPRINGTIDE_TRAINER_IMAGE is not set")
+
+
+@pytest.mark.survives(
+    "Operator",
+    "started while another process has one of its ports",
+    "one sentence that names variable and port, exit status 1; started again by the kubelet",
+)
+def test_it_ends_where_a_port_is_taken_and_says_which(start):
+    with socket.create_server(("", 0)) as taken:
+        port = taken.getsockname()[1]
+        process = start(SPRINGTIDE_PROGRESS_PORT=str(port))
+        assert process.wait(40) == 1
+    assert f"SPRINGTIDE_PROGRESS_PORT: port {port}: " in process.log.read_text()
+    assert not works(process)()
