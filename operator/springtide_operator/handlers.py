@@ -207,7 +207,8 @@ def run_with(known: kopf.OperatorRegistry, operator: Operator, stopped: asyncio.
 
     @kopf.on.startup(registry=known)
     async def start(**_: Any) -> None:
-        servers.extend([await _serve(*each) for each in _ports(operator)])
+        for each in _ports(operator):
+            servers.append(await _serve(*each))
         # Not awaited: the wait for the Lease may be long, and probes must be answered meanwhile.
         starting.append(asyncio.create_task(operator.start(), name="start"))
 
