@@ -176,7 +176,6 @@ async def test_a_crash_before_and_after_every_write_changes_nothing(ground):
     "ends after every single write, a hundred times and more in one life",
     "each next one takes a step; the end is the same",
 )
-@pytest.mark.faults
 async def test_operators_that_live_for_one_write_each_get_as_far_as_one_that_lives_on(ground):
     (_, wanted), scene = await asyncio.gather(undisturbed(ground), ground.scene())
     await scene.declare()

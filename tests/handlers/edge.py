@@ -5,10 +5,24 @@
 
 import asyncio
 import signal
+import weakref
 
 import kopf
 
 from springtide_operator import handlers
+
+_families = weakref.WeakKeyDictionary()
+"""Of each task that an `Edge` started, or that such a one started: all of them."""
+
+
+def _recorded(loop, coroutine, **options):
+    """Make a task, and record it where the one that makes it is recorded."""
+    task = asyncio.Task(coroutine, loop=loop, **options)
+    parent = asyncio.current_task(loop)
+    if parent is not None and (family := _families.get(parent)) is not None:
+        _families[task] = family
+        family.add(task)
+    return task
 
 
 class Edge:
@@ -20,14 +34,17 @@ class Edge:
         for name, value in watching.items():
             setattr(self.arguments["settings"].watching, name, value)
         self._tasks = []
+        self._family = weakref.WeakSet()
 
     async def start(self):
+        asyncio.get_running_loop().set_task_factory(_recorded)
         known = kopf.OperatorRegistry()
         handlers.feed(known, self.operator)
         self.arguments["settings"].process.ultimate_exiting_timeout = None
-        self._tasks = await asyncio.create_task(
-            kopf.spawn_tasks(registry=known, **self.arguments)  # with its own credentials
-        )
+        # In a task of its own: with its own credentials.
+        starting = asyncio.create_task(kopf.spawn_tasks(registry=known, **self.arguments))
+        _families[starting] = self._family
+        self._tasks = await starting
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().remove_signal_handler(number)
         for task in self._tasks:
@@ -40,6 +57,11 @@ class Edge:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        # Requests of a scan outlive the task that scans, and wait for a login for ever.
+        while left := {task for task in self._family if not task.done()}:
+            for task in left:
+                task.cancel()
+            await asyncio.wait(left)
         self._tasks = []
 
     def _over(self, task):
