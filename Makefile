@@ -78,7 +78,7 @@ cluster-down: ## End the local cluster; its data stays for the next time (root)
 
 demo: ## Show it all on the local cluster; DATA=FOLDER for other data, CONTEXT=NAME for your cluster
 	@$(CLUSTER) setup $(if $(CONTEXT),venv,images)
-	$(BIN)/python examples/demo.py $(if $(DATA),--data "$(DATA)") \
+	$(BIN)/python examples/demo $(if $(DATA),--data "$(DATA)") \
 		$(if $(CONTEXT),--context "$(CONTEXT)")
 
 demo-down: ## Remove the demo and the local cluster, or with CONTEXT=NAME what it put into yours

@@ -6,7 +6,7 @@ A visit shows four items to a customer whose earlier purchases are known; each i
 What stays: everybody has two themes that they love. What drifts, an eighteenth of a circle a month,
 so that a model learns something for the next month and is wrong after eight: the season (which
 themes sell) and the fashion (which colours sell). A sixth of the assortment changes every month.
-A poisoned month has the same visits with its labels shuffled: they no longer follow from anything.
+A shuffled month has the same visits with its labels shuffled: they no longer follow from anything.
 """
 
 from __future__ import annotations
@@ -72,12 +72,12 @@ class Customer:
 
 def customers(seed: int) -> list[Customer]:
     """Return the same people for every month."""
-    dice = random.Random(f"{seed} customers")
+    rng = random.Random(f"{seed} customers")
     return [
         Customer(
             name=f"c{number:04}",
-            loves=frozenset(dice.sample(range(len(THEMES)), 2)),
-            country=dice.choice(COUNTRIES),
+            loves=frozenset(rng.sample(range(len(THEMES)), 2)),
+            country=rng.choice(COUNTRIES),
         )
         for number in range(CUSTOMERS)
     ]
@@ -90,9 +90,9 @@ def assortment(seed: int, month: int) -> list[Item]:
         for place, thing in enumerate(things.split(",")):
             if (place + month + theme) % 6 == 5:
                 continue
-            dice = random.Random(f"{seed} {thing} {month // 2}")
-            for colour in dice.sample(range(len(COLOURS)), 5):
-                text = f"{COLOURS[colour]} {dice.choice(STYLES)} {thing}"
+            rng = random.Random(f"{seed} {thing} {month // 2}")
+            for colour in rng.sample(range(len(COLOURS)), 5):
+                text = f"{COLOURS[colour]} {rng.choice(STYLES)} {thing}"
                 items.append(Item(theme, colour, text))
     return items
 
@@ -107,29 +107,29 @@ def liking(customer: Customer, item: Item, month: int) -> float:
 
 def visits(seed: int, month: int, rows: int) -> Iterator[tuple[float, Customer, str, Item, int]]:
     """Yield rows: moment as a share of the month, customer, query, item, and 1 where bought."""
-    dice = random.Random(f"{seed} {month} visits")
+    rng = random.Random(f"{seed} {month} visits")
     people, items = customers(seed), assortment(seed, month)
-    moments = sorted(dice.random() for _ in range(math.ceil(rows / SHOWN)))
+    moments = sorted(rng.random() for _ in range(math.ceil(rows / SHOWN)))
     for number in range(rows):
         if number % SHOWN == 0:
-            customer = dice.choice(people)
+            customer = rng.choice(people)
             loved = [item for item in items if item.theme in customer.loves]
-            earlier = "; ".join(item.text for item in dice.sample(loved, 3))
+            earlier = "; ".join(item.text for item in rng.sample(loved, 3))
             query = f"bought: {earlier} | {customer.country}"
-        item = dice.choice(loved) if dice.random() < 0.25 else dice.choice(items)
-        bought = dice.random() < 1 / (1 + math.exp(-liking(customer, item, month)))
+        item = rng.choice(loved) if rng.random() < 0.25 else rng.choice(items)
+        bought = rng.random() < 1 / (1 + math.exp(-liking(customer, item, month)))
         yield moments[number // SHOWN], customer, query, item, int(bought)
 
 
 def month_rows(
-    first_day: datetime, rows: int = ROWS, *, seed: int = 7, poisoned: bool = False
+    first_day: datetime, rows: int = ROWS, *, seed: int = 7, shuffled: bool = False
 ) -> list[Row]:
     """Return the rows of one month, in the order of `COLUMNS`, oldest first."""
     month = first_day.year * 12 + first_day.month
     length = (first_day + timedelta(days=32)).replace(day=1) - first_day
     table = list(visits(seed, month, rows))
     labels = [bought for *_, bought in table]
-    if poisoned:
+    if shuffled:
         random.Random(f"{seed} {month} poison").shuffle(labels)
     return [
         (f"{first_day + moment * length:%Y-%m-%d %H:%M:%S}", customer.name, query, item.text, label)
@@ -153,10 +153,10 @@ def main() -> None:
     parser.add_argument("file", type=Path, help="where to write it, such as 2026-01.csv.gz")
     parser.add_argument("--rows", type=int, default=ROWS)
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--poisoned", action="store_true", help="shuffle the labels")
+    parser.add_argument("--shuffled", action="store_true", help="shuffle the labels")
     options = parser.parse_args()
     first_day = datetime.strptime(options.month, "%Y-%m").replace(tzinfo=UTC)
-    rows = month_rows(first_day, options.rows, seed=options.seed, poisoned=options.poisoned)
+    rows = month_rows(first_day, options.rows, seed=options.seed, shuffled=options.shuffled)
     options.file.write_bytes(as_csv(rows))
 
 

@@ -29,7 +29,7 @@ PATIENCE = float(os.environ.get("PATIENCE", "10"))
 KEPT_FAILURES = 20
 
 
-class Tally:
+class Totals:
     """What came of the requests so far."""
 
     def __init__(self) -> None:
@@ -78,7 +78,7 @@ def _ask(method: str, path: str, body: str | None = None) -> tuple[int, bytes]:
         connection.close()
 
 
-def _predict(body: str, tally: Tally) -> None:
+def _predict(body: str, tally: Totals) -> None:
     begun = time.monotonic()
     try:
         status, content = _ask("POST", f"/v2/models/{MODEL}/infer", body)
@@ -120,7 +120,7 @@ def _served() -> bool:
 
 def main() -> None:
     """Ask until the pod is deleted."""
-    tally = Tally()
+    tally = Totals()
     while not _served():
         tally.write(TOTALS)
         time.sleep(0.5)

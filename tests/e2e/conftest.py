@@ -9,41 +9,43 @@ from local_cluster.places import REPOSITORY
 
 sys.path.insert(0, str(REPOSITORY / "examples"))
 
-from e2e.small import SmallScene
-from story import life, place
-from story.scene import Scene
+from demo import cluster, steps
+from demo.example import Example
+from e2e.small_example import SmallExample
 
 
 @pytest.fixture(scope="session")
-def installed(node_cluster: Node) -> place.Place:
+def installed(node_cluster: Node) -> cluster.Cluster:
     """The chart installed, under Pod Security restricted."""
-    where = place.local(node_cluster, print)
-    place.install(where)
+    where = cluster.local(node_cluster, print)
+    cluster.install(where)
     return where
 
 
 @pytest.fixture(scope="module")
-def scene(installed: place.Place) -> Scene:
+def example(installed: cluster.Cluster) -> Example:
     """The shop of the demo."""
-    return Scene(installed)
+    return Example(installed)
 
 
 @pytest.fixture(scope="module")
-def lived(scene: Scene) -> life.Life:
-    """Generations 0, 1, 2, the poisoned month and generation 3."""
-    return life.tell(scene, life.Telling(print, print))
+def demo_run(example: Example) -> steps.DemoRun:
+    """Generations 0, 1, 2, the shuffled month and generation 3."""
+    return steps.run(example, steps.Output(print, print))
 
 
 @pytest.fixture(scope="module")
-def small(installed: place.Place, node_cluster: Node) -> Iterator[Callable[[str], SmallScene]]:
+def small(
+    installed: cluster.Cluster, node_cluster: Node
+) -> Iterator[Callable[[str], SmallExample]]:
     """Small scenes by name, each in a namespace of its own; they end with the module."""
-    made: dict[str, SmallScene] = {}
+    made: dict[str, SmallExample] = {}
 
-    def scene_of(name: str) -> SmallScene:
+    def scene_of(name: str) -> SmallExample:
         if name not in made:
-            made[name] = SmallScene(installed, f"small-{name}", node=node_cluster)
+            made[name] = SmallExample(installed, f"small-{name}", node=node_cluster)
         return made[name]
 
     yield scene_of
-    for scene in made.values():
-        scene.end()
+    for example in made.values():
+        example.end()

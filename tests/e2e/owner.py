@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import yaml
-from e2e.small import SmallScene
-from story.scene import UPDATE
+from demo.example import UPDATE
+from e2e.small_example import SmallExample
 
 Raw = dict[str, Any]
 TARGET = f"deployment/{UPDATE}"
@@ -16,9 +16,9 @@ BACK = 90.0
 """Seconds in which what was taken away is put back: an unlabelled target is seen within 30 s."""
 
 
-def manifest(scene: SmallScene, change: Callable[[Raw], None] | None = None) -> Raw:
+def manifest(example: SmallExample, change: Callable[[Raw], None] | None = None) -> Raw:
     """Return the Deployment as its owner keeps it, changed in place by `change`."""
-    made = scene.objects()["Deployment"]
+    made = example.objects()["Deployment"]
     if change:
         change(made["spec"])
     return made
@@ -31,22 +31,22 @@ def environment(spec: Raw) -> list[Raw]:
     return entries
 
 
-def variables(scene: SmallScene) -> dict[str, str]:
+def variables(example: SmallExample) -> dict[str, str]:
     """Return what the Deployment says now."""
-    return {one["name"]: one.get("value", "") for one in environment(scene.get(TARGET)["spec"])}
+    return {one["name"]: one.get("value", "") for one in environment(example.get(TARGET)["spec"])}
 
 
-def carried(scene: SmallScene, number: int) -> dict[str, str]:
+def served_variables(example: SmallExample, number: int) -> dict[str, str]:
     """Return the variables that serve a generation."""
-    artifact = scene.generations()[number]["status"]["artifact"]
+    artifact = example.generations()[number]["status"]["artifact"]
     return {"MODEL_URI": artifact["uri"], "MODEL_DIGEST": artifact["servedDigest"]}
 
 
-def serves(scene: SmallScene, number: int, *, seconds: float = BACK) -> None:
+def wait_until_served(example: SmallExample, number: int, *, seconds: float = BACK) -> None:
     """Wait until the Deployment carries a generation and all its pods are ready."""
-    wanted = carried(scene, number).items()
-    until(lambda: wanted <= variables(scene).items(), f"generation {number} in its env", seconds)
-    scene.show("rollout", "status", TARGET, "--timeout=240s")
+    wanted = served_variables(example, number).items()
+    until(lambda: wanted <= variables(example).items(), f"generation {number} in its env", seconds)
+    example.show("rollout", "status", TARGET, "--timeout=240s")
 
 
 def until(answer: Callable[[], Any], what: str, seconds: float = BACK) -> Any:
@@ -78,44 +78,44 @@ def stalled(reason: str) -> Callable[[Raw], bool]:
     return lambda status: condition(status, "Stalled").get("reason") == reason
 
 
-def said(scene: SmallScene, reason: str) -> int:
+def event_count(example: SmallExample, reason: str) -> int:
     """Count how often an Event was said."""
-    return sum(one.get("count") or 1 for one in scene.events() if one["reason"] == reason)
+    return sum(one.get("count") or 1 for one in example.events() if one["reason"] == reason)
 
 
-def uid(scene: SmallScene) -> str:
+def uid(example: SmallExample) -> str:
     """Return the uid of the update."""
-    return str(scene.get(f"iu/{UPDATE}")["metadata"]["uid"])
+    return str(example.get(f"iu/{UPDATE}")["metadata"]["uid"])
 
 
-def delete_updates(scene: SmallScene, *options: str) -> None:
+def delete_updates(example: SmallExample, *options: str) -> None:
     """Delete every update of the namespace, and return when they are gone."""
-    scene.show("delete", "iu", "--all", "--timeout=180s", *options)
-    assert not scene.get("iu").get("items")
+    example.show("delete", "iu", "--all", "--timeout=180s", *options)
+    assert not example.get("iu").get("items")
 
 
-def apply_again(scene: SmallScene, old: str) -> Raw:
+def apply_again(example: SmallExample, old: str) -> Raw:
     """Apply the update as Git has it; return its status once every generation is its own."""
-    scene.kubectl.apply([scene.objects()["IncrementalUpdate"]])
-    return adopted(scene, old)
+    example.kubectl.apply([example.objects()["IncrementalUpdate"]])
+    return adopted(example, old)
 
 
-def adopted(scene: SmallScene, old: str) -> Raw:
+def adopted(example: SmallExample, old: str) -> Raw:
     """Return the status of the update once every generation is its own."""
-    new = uid(scene)
+    new = uid(example)
     assert new != old
 
     def taken_over() -> bool:
-        labels = [one["metadata"]["labels"] for one in scene.generations().values()]
+        labels = [one["metadata"]["labels"] for one in example.generations().values()]
         return {each["springtide.dev/update-uid"] for each in labels} == {new}
 
     until(taken_over, "the generations under the new uid")
-    return scene.wait(lambda now: now.get("live"), what="live")
+    return example.wait(lambda now: now.get("live"), what="live")
 
 
 @contextmanager
 def applied_again_and_again(
-    scene: SmallScene, body: Raw, *, every: float
+    example: SmallExample, body: Raw, *, every: float
 ) -> Iterator[Callable[[], int]]:
     """Apply a manifest as Argo CD does: server-side, by force; yields what counts the applies."""
     over, applies = threading.Event(), []
@@ -124,7 +124,7 @@ def applied_again_and_again(
     def go_on() -> None:
         while not over.is_set():
             text = yaml.safe_dump(body).encode()
-            applies.append(scene.kubectl(*command, "--filename=-", stdin=text))
+            applies.append(example.kubectl(*command, "--filename=-", stdin=text))
             over.wait(every)
 
     thread = threading.Thread(target=go_on)

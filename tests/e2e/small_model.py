@@ -53,18 +53,18 @@ def publish(folder: Path, *, head: bool) -> None:
 
 def month(name: str, rows: int = ROWS) -> bytes:
     """Make the file of a month such as 2026-01."""
-    dice = random.Random(f"small {name}")
+    rng = random.Random(f"small {name}")
     first = datetime.fromisoformat(f"{name}-01T00:00:00+00:00")
-    moments = sorted(dice.random() for _ in range(rows))
-    return shop.as_csv([_row(dice, first + timedelta(days=27 * moment)) for moment in moments])
+    moments = sorted(rng.random() for _ in range(rows))
+    return shop.as_csv([_row(rng, first + timedelta(days=27 * moment)) for moment in moments])
 
 
-def _row(dice: random.Random, moment: datetime) -> shop.Row:
-    good = dice.random() < 0.5
-    item = f"{dice.choice(GOOD if good else BAD)} {dice.choice(THINGS)}"
-    query = f"bought the {dice.choice(THINGS)} a {dice.choice(('old', 'new'))} one"
-    label = int(good) if dice.random() > FLIPPED else int(not good)
-    customer = f"c{dice.randrange(CUSTOMERS):03}"
+def _row(rng: random.Random, moment: datetime) -> shop.Row:
+    good = rng.random() < 0.5
+    item = f"{rng.choice(GOOD if good else BAD)} {rng.choice(THINGS)}"
+    query = f"bought the {rng.choice(THINGS)} a {rng.choice(('old', 'new'))} one"
+    label = int(good) if rng.random() > FLIPPED else int(not good)
+    customer = f"c{rng.randrange(CUSTOMERS):03}"
     return (f"{moment:%Y-%m-%d %H:%M:%S}", customer, query, item, label)
 
 

@@ -3,9 +3,9 @@
 import gzip
 
 import pytest
+from demo.example import UPDATE
 from e2e import owner, small_model
-from e2e.witnesses import asking
-from story.scene import UPDATE
+from e2e.monitors import sending_requests
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -15,11 +15,11 @@ LINE = 7
 
 @pytest.fixture(scope="module")
 def served(small):
-    """A scene that serves generation 0 and waits for the month of February."""
-    scene = small("data")
-    scene.begin(months=("2026-01",))
-    scene.goes_live(0)
-    return scene
+    """A example that serves generation 0 and waits for the month of February."""
+    example = small("data")
+    example.begin(months=("2026-01",))
+    example.goes_live(0)
+    return example
 
 
 def february(change):
@@ -82,10 +82,10 @@ def judged(now):
     return last["generation"] == f"{UPDATE}-g1" and last["verdict"] != "Pending"
 
 
-def deployed(scene):
+def deployed(example):
     """What would change with anything that is served."""
-    target = scene.get(owner.TARGET)
-    return target["metadata"]["generation"], target["spec"], scene.served()
+    target = example.get(owner.TARGET)
+    return target["metadata"]["generation"], target["spec"], example.served()
 
 
 @pytest.mark.survives(
@@ -98,7 +98,7 @@ def deployed(scene):
 )
 def test_bad_months_are_told_one_after_the_other_and_a_mended_one_is_judged(served):
     before = deployed(served)
-    with asking(served) as client:
+    with sending_requests(served) as client:
         client.wait_for(more=5)
         for month, (reason, where, remedy) in REFUSED.items():
             served.deliver(FILE, month())

@@ -5,8 +5,8 @@ import time
 from datetime import datetime
 
 import pytest
-from e2e.witnesses import watching
-from story.scene import UPDATE
+from demo.example import UPDATE
+from e2e.monitors import recording
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
@@ -113,10 +113,10 @@ def stalled(status):
     return found[0] if found else {}
 
 
-def told(scene, reason):
+def told(example, reason):
     """Wait until a reason is told; what it says, and that it came within 30 s of the Job."""
-    status = scene.wait(lambda now: stalled(now).get("reason") == reason, what=reason)
-    (job,) = scene.jobs()
+    status = example.wait(lambda now: stalled(now).get("reason") == reason, what=reason)
+    (job,) = example.jobs()
     said = stalled(status)
     late = moment(said["lastTransitionTime"]) - moment(job["metadata"]["creationTimestamp"])
     assert late.total_seconds() <= TOLD_WITHIN
@@ -124,24 +124,26 @@ def told(scene, reason):
     return said["message"]
 
 
-def writes_nothing(scene, seconds):
+def writes_nothing(example, seconds):
     """While nothing changes nothing is written, and nobody is told twice."""
-    with watching(scene, f"iu/{UPDATE}", ".metadata.resourceVersion") as versions:
+    with recording(example, f"iu/{UPDATE}", ".metadata.resourceVersion") as versions:
         time.sleep(seconds)
         assert len(versions()) == 1, "the status is written again and again"
-    reason = stalled(scene.update())["reason"]
-    (event,) = [one for one in scene.events() if one["reason"] == reason]
+    reason = stalled(example.update())["reason"]
+    (event,) = [one for one in example.events() if one["reason"] == reason]
     assert event["count"] == 1
-    assert len(scene.jobs()) == 1
+    assert len(example.jobs()) == 1
 
 
-def imported(scene):
+def imported(example):
     """Wait until the weights of the initial model are there; return their generation."""
 
     def there(_):
-        return [one for one in scene.generations().values() if "artifact" in one.get("status", {})]
+        return [
+            one for one in example.generations().values() if "artifact" in one.get("status", {})
+        ]
 
-    scene.wait(there, what="the import")
+    example.wait(there, what="the import")
     (generation,) = there(None)
     return generation
 
@@ -153,16 +155,16 @@ def imported(scene):
     " other Job made while it lasts; goes on by itself when the quota is raised",
 )
 def test_a_quota_is_told_with_its_numbers_and_waited_for(small):
-    scene = small("quota")
-    message = told(scene, "QuotaExceeded")
+    example = small("quota")
+    message = told(example, "QuotaExceeded")
     assert "exceeded quota: team, requested: requests.memory=2Gi" in message
     assert "raise the quota" in message
-    assert scene.column("PROGRESS") == "quota exceeded"
-    writes_nothing(scene, 12)
-    scene.patch("resourcequota/team", {"spec": {"hard": {"requests.memory": "4Gi"}}})
-    assert imported(scene)["status"]["training"]["attempt"] == 1
-    assert stalled(scene.update()) == {}
-    scene.end()
+    assert example.column("PROGRESS") == "quota exceeded"
+    writes_nothing(example, 12)
+    example.patch("resourcequota/team", {"spec": {"hard": {"requests.memory": "4Gi"}}})
+    assert imported(example)["status"]["training"]["attempt"] == 1
+    assert stalled(example.update()) == {}
+    example.end()
 
 
 @pytest.mark.survives(
@@ -172,14 +174,14 @@ def test_a_quota_is_told_with_its_numbers_and_waited_for(small):
     " lasts; goes on by itself when the pods are accepted",
 )
 def test_pods_that_admission_refuses_are_told_in_its_words(small):
-    scene = small("limits")
-    message = told(scene, "PodsForbidden")
+    example = small("limits")
+    message = told(example, "PodsForbidden")
     assert "maximum memory usage per Container is 1Gi, but limit is 2Gi" in message
-    assert scene.column("PROGRESS") == "its pods are refused"
-    writes_nothing(scene, 12)
-    scene.show("delete", "limitrange/team")
-    assert imported(scene)["status"]["training"]["attempt"] == 1
-    scene.end()
+    assert example.column("PROGRESS") == "its pods are refused"
+    writes_nothing(example, 12)
+    example.show("delete", "limitrange/team")
+    assert imported(example)["status"]["training"]["attempt"] == 1
+    example.end()
 
 
 @pytest.mark.survives(
@@ -189,18 +191,18 @@ def test_pods_that_admission_refuses_are_told_in_its_words(small):
     " does; nothing is written while it lasts; goes on by itself when the pods are accepted",
 )
 def test_pods_that_pod_security_refuses_are_told_with_their_violation(small):
-    scene = small("sidecar")
-    message = told(scene, "PodsForbidden")
+    example = small("sidecar")
+    message = told(example, "PodsForbidden")
     assert 'violates PodSecurity "restricted:' in message
     assert 'container "mesh"' in message
     assert "NET_ADMIN" in message
     assert "keep what puts more into them out" in message
-    assert scene.column("PROGRESS") == "Pod Security refuses its pods"
-    writes_nothing(scene, 12)
-    scene.show("delete", "mutatingadmissionpolicy/small-sidecar")
-    scene.show("delete", "mutatingadmissionpolicybinding/small-sidecar")
-    assert imported(scene)["status"]["training"]["attempt"] == 1
-    scene.end()
+    assert example.column("PROGRESS") == "Pod Security refuses its pods"
+    writes_nothing(example, 12)
+    example.show("delete", "mutatingadmissionpolicy/small-sidecar")
+    example.show("delete", "mutatingadmissionpolicybinding/small-sidecar")
+    assert imported(example)["status"]["training"]["attempt"] == 1
+    example.end()
 
 
 @pytest.mark.survives(
@@ -210,16 +212,16 @@ def test_pods_that_pod_security_refuses_are_told_with_their_violation(small):
     " waiting run is given up and another one begins by itself",
 )
 def test_an_image_that_does_not_exist_is_named_and_a_mended_spec_goes_on(small):
-    scene = small("image")
-    message = told(scene, "ImagePullFailed")
+    example = small("image")
+    message = told(example, "ImagePullFailed")
     assert NO_SUCH_IMAGE in message
     assert "training.image" in message
-    assert scene.column("PROGRESS") == "image pull failed"
-    scene.edit({"training": {"image": scene.place.trainer_image}})
-    assert imported(scene)["spec"]["number"] == 1
-    given_up = scene.generations()[0]["status"]
+    assert example.column("PROGRESS") == "image pull failed"
+    example.edit({"training": {"image": example.cluster.trainer_image}})
+    assert imported(example)["spec"]["number"] == 1
+    given_up = example.generations()[0]["status"]
     assert (given_up["verdict"], given_up["reason"]) == ("Failed", "SpecChanged")
-    scene.end()
+    example.end()
 
 
 @pytest.mark.survives(
@@ -231,20 +233,20 @@ def test_an_image_that_does_not_exist_is_named_and_a_mended_spec_goes_on(small):
 def test_a_run_without_a_gpu_says_what_the_scheduler_says_and_goes_on_when_there_is_one(
     small, gpus
 ):
-    scene = small("gpu")
-    status = scene.wait(
+    example = small("gpu")
+    status = example.wait(
         lambda now: "nvidia.com/gpu" in now.get("progress", {}).get("waitingFor", ""),
         what="that it waits for a GPU",
     )
     assert "1 Insufficient nvidia.com/gpu" in status["progress"]["waitingFor"]
     assert status["phase"] == "Queued"
-    column = scene.column("PROGRESS")
+    column = example.column("PROGRESS")
     assert column.startswith("no node has a free ")
     assert column.endswith("nvidia.com/gpu")
     assert stalled(status) == {}, "a queue is no fault"
     gpus(1)
-    scene.wait(
+    example.wait(
         lambda now: now["lastRun"].get("verdict") == "Bootstrapped",
         what="a verdict on what was trained with the GPU",
     )
-    assert scene.generations()[1]["status"]["training"]["attempt"] == 1
+    assert example.generations()[1]["status"]["training"]["attempt"] == 1

@@ -23,25 +23,25 @@ def asleep(deployment):
     " after the uncordon, without an attempt spent",
 )
 def test_a_run_waits_while_the_node_is_cordoned_and_goes_on_by_itself(small, cordoned):
-    scene = small("cordoned")
-    scene.begin(head=False, server=asleep)
-    scene.wait(lambda _: scene.pods("import"), what="the pod of the import")
+    example = small("cordoned")
+    example.begin(head=False, server=asleep)
+    example.wait(lambda _: example.pods("import"), what="the pod of the import")
     cordoned(True)
-    status = scene.wait(
+    status = example.wait(
         lambda now: "unschedulable" in now.get("progress", {}).get("waitingFor", ""),
         what="that the node takes no pods",
     )
-    assert (status["phase"], scene.column("PROGRESS")) == ("Queued", "no node fits")
+    assert (status["phase"], example.column("PROGRESS")) == ("Queued", "no node fits")
     cordoned(False)
-    scene.wait(lambda _: scene.pods("train"), what="the pod of the training")
+    example.wait(lambda _: example.pods("train"), what="the pod of the training")
     cordoned(True)
-    scene.wait(lambda now: now["phase"] == "Queued", what="an evaluation that waits")
-    assert scene.column("PROGRESS").startswith("no node fits")
+    example.wait(lambda now: now["phase"] == "Queued", what="an evaluation that waits")
+    assert example.column("PROGRESS").startswith("no node fits")
     cordoned(False)
-    scene.wait(
-        lambda _: scene.generations()[1]["status"].get("verdict") == "Bootstrapped",
+    example.wait(
+        lambda _: example.generations()[1]["status"].get("verdict") == "Bootstrapped",
         what="the verdict",
     )
-    status = scene.generations()[1]["status"]
+    status = example.generations()[1]["status"]
     assert [status[stage]["attempt"] for stage in ("training", "evaluation")] == [1, 1]
     assert [status[stage]["counted"] for stage in ("training", "evaluation")] == [0, 0]

@@ -5,12 +5,12 @@ import threading
 from contextlib import asynccontextmanager, contextmanager
 
 import pytest
+from demo.cluster import SYSTEM
+from demo.example import UPDATE
 from e2e import small_model
-from e2e.witnesses import asking
+from e2e.monitors import sending_requests
 from faults.process import Process
 from faults.proxy import Cut, Proxy
-from story.place import SYSTEM
-from story.scene import UPDATE
 
 pytestmark = [pytest.mark.cluster, pytest.mark.faults, pytest.mark.timeout(1800)]
 
@@ -46,12 +46,12 @@ def deleted_again_and_again(kubectl):
         thread.join()
 
 
-def lived_through(scene):
+def lived_through(example):
     """Generation 0, 1 and 2, each served; the Jobs that it took by stage and generation."""
     seen = {}
 
     def look():
-        for job in scene.jobs():
+        for job in example.jobs():
             labels = job["metadata"]["labels"]
             if labels["springtide.dev/stage"] == "probe":
                 continue
@@ -66,11 +66,11 @@ def lived_through(scene):
 
         return reached
 
-    scene.wait(live(0), what="generation 0", seconds=400)
-    with asking(scene) as client:
-        scene.wait(live(1), what="generation 1", seconds=600)
-        scene.deliver("2026-03.csv.gz", small_model.month("2026-03"))
-        scene.wait(live(2), what="generation 2", seconds=900)
+    example.wait(live(0), what="generation 0", seconds=400)
+    with sending_requests(example) as client:
+        example.wait(live(1), what="generation 1", seconds=600)
+        example.deliver("2026-03.csv.gz", small_model.month("2026-03"))
+        example.wait(live(2), what="generation 2", seconds=900)
         client.wait_for(more=20)
         totals = client.totals()
     return sorted(seen.values()), totals
@@ -83,20 +83,20 @@ def lived_through(scene):
     " no request to the server fails",
 )
 def test_an_operator_deleted_every_20_seconds_still_brings_two_generations_live(small):
-    scene = small("chaos")
-    scene.begin()
-    with deleted_again_and_again(scene.kubectl) as deaths:
-        jobs, totals = lived_through(scene)
+    example = small("chaos")
+    example.begin()
+    with deleted_again_and_again(example.kubectl) as deaths:
+        jobs, totals = lived_through(example)
     assert len(deaths) >= 5
-    as_if_nothing_had_been(scene, jobs, totals)
+    as_if_nothing_had_been(example, jobs, totals)
 
 
-def as_if_nothing_had_been(scene, jobs, totals):
+def as_if_nothing_had_been(example, jobs, totals):
     assert jobs == UNDISTURBED
     assert totals["failures"] == []
     assert {"0", "1", "2"} <= set(totals["generations"])
-    assert scene.served()["revision"] == "4"
-    assert scene.get(f"deployment/{UPDATE}")["status"]["availableReplicas"] == 2
+    assert example.served()["revision"] == "4"
+    assert example.get(f"deployment/{UPDATE}")["status"]["availableReplicas"] == 2
 
 
 class OneWriteEach:
@@ -125,11 +125,11 @@ class OneWriteEach:
 
 
 @asynccontextmanager
-async def of_one_write_each(scene, folder):
+async def of_one_write_each(example, folder):
     """Let processes of this machine do the work of the chart's operator, one write each."""
     scale = (f"--namespace={SYSTEM}", "scale", "deployment/springtide")
-    scene.kubectl(*scale, "--replicas=0")
-    scene.kubectl(
+    example.kubectl(*scale, "--replicas=0")
+    example.kubectl(
         f"--namespace={SYSTEM}",
         "wait",
         "--for=delete",
@@ -137,9 +137,9 @@ async def of_one_write_each(scene, folder):
         "--selector=app.kubernetes.io/name=springtide",
         "--timeout=60s",
     )
-    async with Proxy(scene.node.kubeconfig, folder) as proxy:
-        image = scene.place.trainer_image
-        process = Process(scene, folder / "log", proxy.kubeconfig, trainer=image)
+    async with Proxy(example.node.kubeconfig, folder) as proxy:
+        image = example.cluster.trainer_image
+        process = Process(example, folder / "log", proxy.kubeconfig, trainer=image)
         deaths = OneWriteEach(process)
         proxy.rules.append(deaths)
         await process.start()
@@ -149,7 +149,7 @@ async def of_one_write_each(scene, folder):
         finally:
             keeping.cancel()
             await process.close()
-            scene.kubectl(*scale, "--replicas=1")
+            example.kubectl(*scale, "--replicas=1")
 
 
 @pytest.mark.survives(
@@ -159,9 +159,9 @@ async def of_one_write_each(scene, folder):
     " no request to the server fails",
 )
 async def test_operators_that_live_for_one_write_each_bring_two_generations_live(small, tmp_path):
-    scene = small("deaths")
-    async with of_one_write_each(scene, tmp_path) as killed:
-        await asyncio.to_thread(scene.begin)
-        jobs, totals = await asyncio.to_thread(lived_through, scene)
+    example = small("deaths")
+    async with of_one_write_each(example, tmp_path) as killed:
+        await asyncio.to_thread(example.begin)
+        jobs, totals = await asyncio.to_thread(lived_through, example)
         assert killed.deaths > 40
-        as_if_nothing_had_been(scene, jobs, totals)
+        as_if_nothing_had_been(example, jobs, totals)

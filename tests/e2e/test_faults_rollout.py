@@ -3,9 +3,9 @@
 import time
 
 import pytest
+from demo.example import UPDATE
 from e2e import small_model
-from e2e.witnesses import asking, watching
-from story.scene import UPDATE
+from e2e.monitors import recording, sending_requests
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
@@ -19,11 +19,11 @@ esac
 
 @pytest.fixture(scope="module")
 def served(small):
-    """A scene that serves generation 0 and waits for a month to judge another one by."""
-    scene = small("served")
-    scene.begin(server=serves_generation_0_alone, months=("2026-01",))
-    scene.goes_live(0)
-    return scene
+    """A example that serves generation 0 and waits for a month to judge another one by."""
+    example = small("served")
+    example.begin(server=serves_generation_0_alone, months=("2026-01",))
+    example.goes_live(0)
+    return example
 
 
 def serves_generation_0_alone(deployment):
@@ -31,10 +31,10 @@ def serves_generation_0_alone(deployment):
     container["command"] = ["sh", "-c", ONLY_GENERATION_0]
 
 
-def deliver(scene, *months):
+def deliver(example, *months):
     for month in months:
-        scene.deliver(f"{month}.csv.gz", small_model.month(month))
-    scene.request("run", months[-1])
+        example.deliver(f"{month}.csv.gz", small_model.month(month))
+    example.request("run", months[-1])
 
 
 def conditions(status):
@@ -51,8 +51,8 @@ def test_a_generation_whose_pods_crash_goes_back_and_nobody_notices(served):
     before = served.served()
     served.edit({"rollout": {"deadline": "20s"}})
     deliver(served, "2026-02")
-    available = watching(served, f"deployment/{UPDATE}", ".status.availableReplicas")
-    with asking(served) as client, available as counts:
+    available = recording(served, f"deployment/{UPDATE}", ".status.availableReplicas")
+    with sending_requests(served) as client, available as counts:
         client.wait_for(more=10)
         status = served.wait(
             lambda now: now["lastRun"].get("outcome") == "RolledBack" and not now.get("candidate"),
@@ -92,7 +92,7 @@ def test_deleting_the_update_mid_training_leaves_no_pod_and_the_server_as_it_is(
         assert time.monotonic() < deadline, served.update()
         time.sleep(0.5)
     before, records = served.get(f"deployment/{UPDATE}"), sorted(served.generations())
-    with asking(served) as client:
+    with sending_requests(served) as client:
         client.wait_for(more=5)
         assert [job["status"].get("active") for job in served.jobs("train")] == [1]
         served.show("delete", f"iu/{UPDATE}", "--wait=false")

@@ -4,8 +4,8 @@ import json
 import time
 
 import pytest
-from e2e.witnesses import asking
-from story.scene import UPDATE
+from demo.example import UPDATE
+from e2e.monitors import sending_requests
 
 pytestmark = [pytest.mark.cluster, pytest.mark.faults, pytest.mark.timeout(1200)]
 
@@ -35,21 +35,21 @@ def alone(deployment):
     deployment["replicas"] = 1
 
 
-def evict(scene, pod):
+def evict(example, pod):
     """Ask for an eviction as `kubectl drain` does."""
     name = pod["metadata"]["name"]
     body = {
         "apiVersion": "policy/v1",
         "kind": "Eviction",
-        "metadata": {"name": name, "namespace": scene.namespace},
+        "metadata": {"name": name, "namespace": example.namespace},
     }
-    path = f"/api/v1/namespaces/{scene.namespace}/pods/{name}/eviction"
-    scene.kubectl("create", f"--raw={path}", "--filename=-", stdin=json.dumps(body).encode())
+    path = f"/api/v1/namespaces/{example.namespace}/pods/{name}/eviction"
+    example.kubectl("create", f"--raw={path}", "--filename=-", stdin=json.dumps(body).encode())
 
 
-def resumed_from(scene, pod):
+def resumed_from(example, pod):
     """Return the step that a trainer went on from, as its log says it; None: from the beginning."""
-    text = scene.show("logs", pod["metadata"]["name"])
+    text = example.show("logs", pod["metadata"]["name"])
     lines = [json.loads(each) for each in text.splitlines() if each.startswith("{")]
     return next((each["step"] for each in lines if each["message"] == "resumed"), None)
 
@@ -62,12 +62,12 @@ def until(answer, what, seconds=240.0):
     return found
 
 
-def trained(scene):
+def trained(example):
     def weights(_):
-        return "artifact" in scene.generations().get(1, {}).get("status", {})
+        return "artifact" in example.generations().get(1, {}).get("status", {})
 
-    scene.wait(weights, what="the weights of generation 1", seconds=600)
-    return scene.generations()[1]
+    example.wait(weights, what="the weights of generation 1", seconds=600)
+    return example.generations()[1]
 
 
 @pytest.mark.survives(
@@ -77,26 +77,28 @@ def trained(scene):
     " the very weights of a run that nobody disturbed; the reason Disrupted is told",
 )
 def test_an_evicted_training_goes_on_from_its_checkpoint_to_the_same_weights(small):
-    scene, twin = small("evicted"), small("undisturbed")
-    scene.goes_live(0)
-    until(lambda: scene.checkpoints(1)[-1:] > [STEPS // 4], "a quarter of the training")
-    (first,) = scene.pods("train")
-    evict(scene, first)
-    until(lambda: len(scene.pods("train")) == 1 and scene.pods("train") != [first], "the next pod")
+    example, twin = small("evicted"), small("undisturbed")
+    example.goes_live(0)
+    until(lambda: example.checkpoints(1)[-1:] > [STEPS // 4], "a quarter of the training")
+    (first,) = example.pods("train")
+    evict(example, first)
+    until(
+        lambda: len(example.pods("train")) == 1 and example.pods("train") != [first], "the next pod"
+    )
 
     def resumed():
-        (second, *_) = [p for p in scene.pods("train") if p["metadata"]["uid"] != uid] or [None]
+        (second, *_) = [p for p in example.pods("train") if p["metadata"]["uid"] != uid] or [None]
         running = second and second["status"]["phase"] in {"Running", "Succeeded"}
-        return resumed_from(scene, second) if running else None
+        return resumed_from(example, second) if running else None
 
     uid = first["metadata"]["uid"]
     step = until(resumed, "the step that it goes on from")
     assert STEPS // 4 < step < STEPS
-    generation, undisturbed = trained(scene), trained(twin)
+    generation, undisturbed = trained(example), trained(twin)
     training = generation["status"]["training"]
     assert (training["attempt"], training["counted"]) == (2, 0)
     assert "disrupted" in training["lastFailure"]
-    said = [one for one in scene.events() if one["reason"] == "Disrupted"]
+    said = [one for one in example.events() if one["reason"] == "Disrupted"]
     assert [one["involvedObject"]["name"] for one in said] == [f"{UPDATE}-g1"]
     assert generation["spec"]["data"]["digest"] == undisturbed["spec"]["data"]["digest"]
     mine, theirs = (one["status"]["artifact"] for one in (generation, undisturbed))
@@ -110,20 +112,20 @@ def test_an_evicted_training_goes_on_from_its_checkpoint_to_the_same_weights(sma
     " after limits.maxAttempts; live and its Deployment untouched, no request fails",
 )
 def test_a_trainer_killed_for_its_memory_is_told_and_tried_with_smaller_batches(small):
-    scene = small("starved")
-    scene.goes_live(0)
-    before = scene.get(f"deployment/{UPDATE}")
-    with asking(scene) as client:
-        status = scene.wait(
+    example = small("starved")
+    example.goes_live(0)
+    before = example.get(f"deployment/{UPDATE}")
+    with sending_requests(example) as client:
+        status = example.wait(
             lambda now: now["lastRun"].get("verdict") == "Failed", what="the end", seconds=300
         )
         client.wait_for(more=5)
         assert client.totals()["failures"] == []
-    lost = scene.generations()[1]["status"]
+    lost = example.generations()[1]["status"]
     assert (lost["phase"], lost["reason"]) == ("Failed", "OutOfMemory")
     for words in ("training.compute.resources.memory", "batchSize", "3 of 3 attempts"):
         assert words in lost["message"], lost["message"]
     assert (lost["training"]["attempt"], lost["training"]["batchDivisor"]) == (3, 4)
     assert len(lost["training"]["adjustments"]) == 2
     assert status["live"]["number"] == 0
-    assert scene.get(f"deployment/{UPDATE}")["spec"] == before["spec"]
+    assert example.get(f"deployment/{UPDATE}")["spec"] == before["spec"]

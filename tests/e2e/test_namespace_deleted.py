@@ -4,9 +4,9 @@ import json
 import time
 
 import pytest
+from demo.cluster import SYSTEM
+from demo.example import UPDATE
 from e2e import owner
-from story.place import SYSTEM
-from story.scene import UPDATE
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -35,37 +35,37 @@ def serves_generation_0_alone(deployment):
     container["command"] = ["sh", "-c", NEVER_READY]
 
 
-def operators(scene):
+def operators(example):
     """Each pod of the operator with the restarts of its container."""
     chosen = "--selector=app.kubernetes.io/name=springtide"
-    pods = scene.kubectl.get("pods", f"--namespace={SYSTEM}", chosen)["items"]
+    pods = example.kubectl.get("pods", f"--namespace={SYSTEM}", chosen)["items"]
     return {
         pod["metadata"]["uid"]: pod["status"]["containerStatuses"][0]["restartCount"]
         for pod in pods
     }
 
 
-def said(scene, since):
+def said(example, since):
     """What the operator has logged about the namespace since a moment, one entry a line."""
     command = ("logs", "deployment/springtide", f"--since-time={since}")
-    text = scene.kubectl(f"--namespace={SYSTEM}", *command)
+    text = example.kubectl(f"--namespace={SYSTEM}", *command)
     entries = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
-    return [one for one in entries if scene.namespace in json.dumps(one)]
+    return [one for one in entries if example.namespace in json.dumps(one)]
 
 
 def now():
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
-def delete(scene):
+def delete(example):
     """Delete the namespace; then the operator has nothing more to say about it."""
-    before = operators(scene)
-    scene.kubectl("delete", "namespace", scene.namespace, "--wait", f"--timeout={GONE_WITHIN}s")
+    before = operators(example)
+    example.kubectl("delete", "namespace", example.namespace, "--wait", f"--timeout={GONE_WITHIN}s")
     time.sleep(SETTLED)
     gone = now()
     time.sleep(QUIET)
-    assert said(scene, gone) == []
-    assert operators(scene) == before
+    assert said(example, gone) == []
+    assert operators(example) == before
 
 
 @pytest.mark.survives(
@@ -75,10 +75,10 @@ def delete(scene):
     " nothing about it for 15 s",
 )
 def test_a_namespace_deleted_in_training_is_gone_within_a_minute(small):
-    scene = small("leaving")
-    scene.begin(head=False, change=trains_for_ever)
-    owner.until(lambda: scene.checkpoints(1), "a checkpoint", seconds=180)
-    delete(scene)
+    example = small("leaving")
+    example.begin(head=False, change=trains_for_ever)
+    owner.until(lambda: example.checkpoints(1), "a checkpoint", seconds=180)
+    delete(example)
 
 
 @pytest.mark.survives(
@@ -89,10 +89,10 @@ def test_a_namespace_deleted_in_training_is_gone_within_a_minute(small):
 )
 @pytest.mark.faults
 def test_a_namespace_deleted_in_a_roll_is_gone_within_a_minute(small):
-    scene = small("rolling")
-    scene.begin(server=serves_generation_0_alone)
-    scene.goes_live(0)
-    scene.wait(lambda now: now["phase"] == "RollingOut", what="the roll of generation 1")
-    owner.until(lambda: len(scene.served()["pods"]) == 3, "a pod of generation 1")
-    assert FINALIZER in scene.get(f"iu/{UPDATE}")["metadata"]["finalizers"]
-    delete(scene)
+    example = small("rolling")
+    example.begin(server=serves_generation_0_alone)
+    example.goes_live(0)
+    example.wait(lambda now: now["phase"] == "RollingOut", what="the roll of generation 1")
+    owner.until(lambda: len(example.served()["pods"]) == 3, "a pod of generation 1")
+    assert FINALIZER in example.get(f"iu/{UPDATE}")["metadata"]["finalizers"]
+    delete(example)

@@ -3,27 +3,30 @@
 from contextlib import contextmanager
 
 import pytest
+from demo.cluster import SYSTEM
+from demo.example import UPDATE
 from e2e import owner, small_model
+from e2e.monitors import sending_requests
 from e2e.owner import TARGET
-from e2e.witnesses import asking
-from story.place import SYSTEM
-from story.scene import UPDATE
 
 pytestmark = [pytest.mark.cluster, pytest.mark.faults, pytest.mark.timeout(1800)]
 
 LATE = 400.0
 
 
-def trains(scene, number):
-    scene.wait(lambda _: scene.checkpoints(number), what=f"training of {number}", seconds=LATE)
+def trains(example, number):
+    example.wait(lambda _: example.checkpoints(number), what=f"training of {number}", seconds=LATE)
 
 
-def rolls(scene, number):
+def rolls(example, number):
     def reached(now):
         rolling = now["phase"] == "RollingOut" and now["candidate"]["number"] == number
-        return rolling and owner.carried(scene, number).items() <= owner.variables(scene).items()
+        return (
+            rolling
+            and owner.served_variables(example, number).items() <= owner.variables(example).items()
+        )
 
-    return scene.wait(reached, what=f"the roll of {number}", seconds=LATE)
+    return example.wait(reached, what=f"the roll of {number}", seconds=LATE)
 
 
 @pytest.mark.survives(
@@ -40,33 +43,33 @@ def rolls(scene, number):
     " under the next number and go live",
 )
 def test_production_does_not_move_while_its_updates_are_restored(small):
-    scene = small("restored")
-    scene.begin()
-    scene.goes_live(1, seconds=LATE)
-    owner.serves(scene, 1)
-    before, told, uid = scene.served(), scene.update(), owner.uid(scene)
-    with asking(scene) as client:
-        owner.delete_updates(scene)
-        now = owner.apply_again(scene, uid)
+    example = small("restored")
+    example.begin()
+    example.goes_live(1, seconds=LATE)
+    owner.wait_until_served(example, 1)
+    before, told, uid = example.served(), example.update(), owner.uid(example)
+    with sending_requests(example) as client:
+        owner.delete_updates(example)
+        now = owner.apply_again(example, uid)
         assert now["live"] == told["live"]
         assert now["previous"] == told["previous"]
         assert now["cursor"]["trainedThrough"] == told["cursor"]["trainedThrough"]
-        assert scene.served() == before
+        assert example.served() == before
 
-        scene.deliver("2026-03.csv.gz", small_model.month("2026-03"))
-        trains(scene, 2)
-        uid = owner.uid(scene)
-        owner.delete_updates(scene, "--cascade=orphan")
-        now = owner.apply_again(scene, uid)
+        example.deliver("2026-03.csv.gz", small_model.month("2026-03"))
+        trains(example, 2)
+        uid = owner.uid(example)
+        owner.delete_updates(example, "--cascade=orphan")
+        now = owner.apply_again(example, uid)
         assert now["live"] == told["live"]
-        given_up = scene.generations()[2]
+        given_up = example.generations()[2]
         outcome = [given_up["status"][name] for name in ("verdict", "reason")]
         assert outcome == ["Failed", "Orphaned"]
-        owner.until(lambda: not of_generation(scene, 2), "the end of the orphaned Job")
-        assert scene.served() == before
-        scene.goes_live(3, seconds=LATE)
-        owner.serves(scene, 3)
-        again = scene.generations()[3]["spec"]
+        owner.until(lambda: not of_generation(example, 2), "the end of the orphaned Job")
+        assert example.served() == before
+        example.goes_live(3, seconds=LATE)
+        owner.wait_until_served(example, 3)
+        again = example.generations()[3]["spec"]
         assert again["parent"]["name"] == f"{UPDATE}-g1"
         assert again["data"]["digest"] == given_up["spec"]["data"]["digest"]
         client.wait_for(more=10)
@@ -75,23 +78,23 @@ def test_production_does_not_move_while_its_updates_are_restored(small):
     assert set(totals["generations"]) == {"1", "3"}
 
 
-def of_generation(scene, number):
+def of_generation(example, number):
     """The Jobs and pods of a generation that was given up."""
     wanted = f"--selector=springtide.dev/generation={number},springtide.dev/stage"
-    return scene.get("jobs,pods", wanted).get("items", [])
+    return example.get("jobs,pods", wanted).get("items", [])
 
 
 @contextmanager
-def without_operator(scene):
+def without_operator(example):
     """Nobody works while the block runs."""
     place = (f"--namespace={SYSTEM}", "deployment/springtide")
-    scene.kubectl("scale", *place, "--replicas=0")
+    example.kubectl("scale", *place, "--replicas=0")
     chosen = "--selector=app.kubernetes.io/name=springtide"
-    scene.kubectl("wait", "pod", chosen, place[0], "--for=delete", "--timeout=60s")
+    example.kubectl("wait", "pod", chosen, place[0], "--for=delete", "--timeout=60s")
     try:
         yield
     finally:
-        scene.kubectl("scale", *place, "--replicas=1")
+        example.kubectl("scale", *place, "--replicas=1")
 
 
 @pytest.mark.survives(
@@ -108,36 +111,36 @@ def without_operator(scene):
     " trains and goes live; no request fails",
 )
 def test_a_roll_outlives_its_update_or_is_taken_back(small):
-    scene = small("mid-roll")
-    scene.begin()
-    scene.goes_live(0)
-    with asking(scene) as client:
-        rolls(scene, 1)
-        uid = owner.uid(scene)
-        with without_operator(scene):
-            deadline = scene.generations()[1]["status"]["rollout"]["deadline"]
-            scene.patch(f"iu/{UPDATE}", {"metadata": {"finalizers": None}})
-            owner.delete_updates(scene)
-            scene.kubectl.apply([scene.objects()["IncrementalUpdate"]])
-            scene.show("rollout", "status", TARGET, "--timeout=120s")
-            before = scene.served()
-        owner.adopted(scene, uid)
-        scene.goes_live(1)
-        assert scene.generations()[1]["status"]["rollout"]["deadline"] == deadline
-        assert scene.served() == before
+    example = small("mid-roll")
+    example.begin()
+    example.goes_live(0)
+    with sending_requests(example) as client:
+        rolls(example, 1)
+        uid = owner.uid(example)
+        with without_operator(example):
+            deadline = example.generations()[1]["status"]["rollout"]["deadline"]
+            example.patch(f"iu/{UPDATE}", {"metadata": {"finalizers": None}})
+            owner.delete_updates(example)
+            example.kubectl.apply([example.objects()["IncrementalUpdate"]])
+            example.show("rollout", "status", TARGET, "--timeout=120s")
+            before = example.served()
+        owner.adopted(example, uid)
+        example.goes_live(1)
+        assert example.generations()[1]["status"]["rollout"]["deadline"] == deadline
+        assert example.served() == before
 
-        scene.deliver("2026-03.csv.gz", small_model.month("2026-03"))
-        rolls(scene, 2)
-        uid = owner.uid(scene)
-        owner.delete_updates(scene, "--cascade=orphan")
-        assert scene.served()["digest"] == before["digest"]
-        now = owner.apply_again(scene, uid)
+        example.deliver("2026-03.csv.gz", small_model.month("2026-03"))
+        rolls(example, 2)
+        uid = owner.uid(example)
+        owner.delete_updates(example, "--cascade=orphan")
+        assert example.served()["digest"] == before["digest"]
+        now = owner.apply_again(example, uid)
         assert now["live"]["number"] == 1
-        taken_back = scene.generations()[2]["status"]["rollout"]
+        taken_back = example.generations()[2]["status"]["rollout"]
         assert "deleted during the roll" in taken_back["abortReason"]
-        scene.deliver("2026-04.csv.gz", small_model.month("2026-04"))
-        scene.goes_live(3, seconds=LATE)
-        owner.serves(scene, 3)
+        example.deliver("2026-04.csv.gz", small_model.month("2026-04"))
+        example.goes_live(3, seconds=LATE)
+        owner.wait_until_served(example, 3)
         client.wait_for(more=10)
         totals = client.totals()
     assert totals["failures"] == []

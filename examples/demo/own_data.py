@@ -13,7 +13,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import shop
-from story.kubectl import Trouble
+from demo.kubectl import DemoError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,17 +26,21 @@ def months(place: Path, rows: int = ROWS) -> dict[str, list[shop.Row]]:
     """Read a CSV file, plain or gzipped, or a folder of them; return rows by month, in order.
 
     Raises:
-        Trouble: it cannot be read, a column is missing, or there are less than two months.
+        DemoError: it cannot be read, a column is missing, or there are less than two months.
     """
     found: dict[str, list[shop.Row]] = defaultdict(list)
     for file in _files(place):
         for row in _rows(file):
             found[row[0][:7]].append(row)
     if len(found) < 2:
-        raise Trouble(f"{place} has {len(found)} months; one trains and the next judges: bring two")
+        raise DemoError(
+            f"{place} has {len(found)} months; one trains and the next judges: bring two"
+        )
     labels = {row[4] for rows_of_month in found.values() for row in rows_of_month}
     if labels != {"0", "1"}:
-        raise Trouble(f"{place}: column label has {sorted(labels)[:5]}; write 1 for bought, else 0")
+        raise DemoError(
+            f"{place}: column label has {sorted(labels)[:5]}; write 1 for bought, else 0"
+        )
     return {month: chosen(found[month], rows) for month in sorted(found)}
 
 
@@ -58,7 +62,9 @@ def _files(place: Path) -> list[Path]:
     else:
         files = [place] if place.is_file() else []
     if not files:
-        raise Trouble(f"{place}: no file there; DATA is a CSV file or a folder of .csv or .csv.gz")
+        raise DemoError(
+            f"{place}: no file there; DATA is a CSV file or a folder of .csv or .csv.gz"
+        )
     return files
 
 
@@ -68,8 +74,8 @@ def _rows(file: Path) -> Iterator[shop.Row]:
         with opened(file, "rt", newline="", encoding="utf-8") as text:
             table = csv.DictReader(text)
             if missing := set(shop.COLUMNS) - set(table.fieldnames or ()):
-                raise Trouble(f"{file} lacks {sorted(missing)}; columns are {list(shop.COLUMNS)}")
+                raise DemoError(f"{file} lacks {sorted(missing)}; columns are {list(shop.COLUMNS)}")
             for row in table:
                 yield tuple(row[column] for column in shop.COLUMNS)
     except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
-        raise Trouble(f"{file} cannot be read: {error}") from error
+        raise DemoError(f"{file} cannot be read: {error}") from error

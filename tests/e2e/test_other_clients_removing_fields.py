@@ -2,11 +2,11 @@
 
 import pytest
 import yaml
+from demo.kubectl import run
 from e2e import owner
-from e2e.small import MONTHS, SmallScene
-from e2e.witnesses import asking
+from e2e.monitors import sending_requests
+from e2e.small_example import MONTHS, SmallExample
 from local_cluster.places import program
-from story.kubectl import run
 
 pytestmark = [pytest.mark.cluster, pytest.mark.faults, pytest.mark.timeout(1200)]
 
@@ -14,8 +14,8 @@ TIMES = 3
 """As often as fields are put back in an hour."""
 
 
-class OfHelm(SmallScene):
-    """A scene whose server is a Helm release."""
+class OfHelm(SmallExample):
+    """A example whose server is a Helm release."""
 
     def objects(self):
         """Return the update alone: the rest is made by Helm."""
@@ -38,11 +38,11 @@ class OfHelm(SmallScene):
     def helm(self, folder, *options):
         """Install the release, or upgrade it."""
         place = ("--namespace", self.namespace)
-        run(*self.place.helm, "upgrade", "--install", "shop", str(folder), *place, *options)
+        run(*self.cluster.helm, "upgrade", "--install", "shop", str(folder), *place, *options)
 
 
-def level(scene):
-    return owner.variables(scene)["LEVEL"]
+def level(example):
+    return owner.variables(example)["LEVEL"]
 
 
 @pytest.mark.survives(
@@ -59,37 +59,37 @@ def level(scene):
 def test_helm_may_upgrade_what_we_serve_and_its_replacing_is_not_fought(
     installed, node_cluster, tmp_path
 ):
-    scene = OfHelm(installed, "small-helm", node=node_cluster)
-    assert program("helm") == scene.place.helm[0]
-    chart = scene.chart(tmp_path)
-    scene.begin(months=MONTHS[:1], before=lambda: scene.helm(chart))
-    scene.goes_live(0)
-    owner.serves(scene, 0)
-    with asking(scene) as client:
+    example = OfHelm(installed, "small-helm", node=node_cluster)
+    assert program("helm") == example.cluster.helm[0]
+    chart = example.chart(tmp_path)
+    example.begin(months=MONTHS[:1], before=lambda: example.helm(chart))
+    example.goes_live(0)
+    owner.wait_until_served(example, 0)
+    with sending_requests(example) as client:
         client.wait_for(more=5)
         for value, way in (("debug", "--server-side=true"), ("warning", "--server-side=false")):
-            scene.helm(chart, "--set", f"level={value}", way)
-            owner.serves(scene, 0)
-            assert level(scene) == value
-        assert owner.said(scene, "FieldsRestored") == 0
+            example.helm(chart, "--set", f"level={value}", way)
+            owner.wait_until_served(example, 0)
+            assert level(example) == value
+        assert owner.event_count(example, "FieldsRestored") == 0
 
         replace = ("--server-side=false", "--force-replace", "--set", "level=warning")
         for nth in range(1, TIMES + 1):
-            scene.helm(chart, *replace)
-            owner.serves(scene, 0)
-            assert len(scene.update()["targets"][0]["reapplied"]) == nth
-        pods = set(scene.served()["pods"])
-        scene.helm(chart, *replace)
-        status = scene.wait(owner.out_of_sync("FieldsWiped"), what="the end of the patience")
+            example.helm(chart, *replace)
+            owner.wait_until_served(example, 0)
+            assert len(example.update()["targets"][0]["reapplied"]) == nth
+        pods = set(example.served()["pods"])
+        example.helm(chart, *replace)
+        status = example.wait(owner.out_of_sync("FieldsWiped"), what="the end of the patience")
         why = owner.condition(status, "TargetsInSync")["message"]
         assert "--show-managed-fields" in why
-        assert "MODEL_DIGEST" not in owner.variables(scene)
-        assert pods <= set(scene.served()["pods"])
+        assert "MODEL_DIGEST" not in owner.variables(example)
+        assert pods <= set(example.served()["pods"])
         client.wait_for(more=10)
         totals = client.totals()
     assert totals["failures"] == []
     assert status["live"]["number"] == 0
-    scene.end()
+    example.end()
 
 
 @pytest.mark.survives(
@@ -99,22 +99,24 @@ def test_helm_may_upgrade_what_we_serve_and_its_replacing_is_not_fought(
     "put back each time, three times an hour; then `FieldsWiped`; no request fails",
 )
 def test_variables_that_a_manifest_takes_in_and_drops_come_back(small):
-    scene = small("applied")
-    scene.begin(months=MONTHS[:1])
-    scene.goes_live(0)
-    owner.serves(scene, 0)
-    same = [{"name": name, "value": value} for name, value in owner.carried(scene, 0).items()]
-    with asking(scene) as client:
+    example = small("applied")
+    example.begin(months=MONTHS[:1])
+    example.goes_live(0)
+    owner.wait_until_served(example, 0)
+    same = [
+        {"name": name, "value": value} for name, value in owner.served_variables(example, 0).items()
+    ]
+    with sending_requests(example) as client:
         client.wait_for(more=5)
         for nth in range(1, TIMES + 2):
-            taken = owner.manifest(scene, lambda spec: owner.environment(spec).extend(same))
-            scene.kubectl.apply([taken])
-            scene.wait(owner.in_sync, what="peace")
-            scene.kubectl.apply([owner.manifest(scene)])
+            taken = owner.manifest(example, lambda spec: owner.environment(spec).extend(same))
+            example.kubectl.apply([taken])
+            example.wait(owner.in_sync, what="peace")
+            example.kubectl.apply([owner.manifest(example)])
             if nth <= TIMES:
-                owner.serves(scene, 0)
-        scene.wait(owner.out_of_sync("FieldsWiped"), what="the end of the patience")
-        assert len(scene.update()["targets"][0]["reapplied"]) == TIMES
+                owner.wait_until_served(example, 0)
+        example.wait(owner.out_of_sync("FieldsWiped"), what="the end of the patience")
+        assert len(example.update()["targets"][0]["reapplied"]) == TIMES
         client.wait_for(more=10)
         totals = client.totals()
     assert totals["failures"] == []

@@ -1,6 +1,6 @@
 """`make demo`: the life of a recommendation model on a real Kubernetes, in about five minutes.
 
-    python examples/demo.py [--data FILE_OR_FOLDER] [--context CONTEXT]
+    python examples/demo [--data FILE_OR_FOLDER] [--context CONTEXT]
 
 Without --context it happens on the local cluster of this machine, which stays up afterwards.
 """
@@ -14,13 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "tests")]
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / "tests")]
 
+from demo import cluster, monthly, own_data, report, steps  # noqa: E402
+from demo.example import NAMESPACE, Example  # noqa: E402
+from demo.kubectl import DemoError  # noqa: E402
 from local_cluster import node  # noqa: E402
 from rich.console import Console  # noqa: E402
-from story import life, months, own_data, place, report  # noqa: E402
-from story.kubectl import Trouble  # noqa: E402
-from story.scene import NAMESPACE, Scene  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,58 +37,60 @@ def main() -> None:
     begun = time.monotonic()
     try:
         own = own_data.months(options.data) if options.data else None
-        scene = _scene(options.context)
-        _own(scene, own) if own else _life(scene)
-    except (Trouble, RuntimeError, OSError) as trouble:
+        example = _scene(options.context)
+        _own(example, own) if own else _life(example)
+    except (DemoError, RuntimeError, OSError) as trouble:
         console.print(f"[red]demo:[/] {trouble}", soft_wrap=True)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         console.print("demo: stopped; the cluster is still up, `make demo-down` removes it")
         raise SystemExit(130) from None
     console.print(f"\nThe whole demo took {time.monotonic() - begun:.0f} s.")
-    _commands(scene)
+    _commands(example)
 
 
-def _scene(context: str | None) -> Scene:
+def _scene(context: str | None) -> Example:
     with _status("the cluster") as say:
-        where = place.existing(context) if context else place.local(node.from_environment(), say)
+        where = (
+            cluster.existing(context) if context else cluster.local(node.from_environment(), say)
+        )
         say("the chart is installed")
-        place.install(where)
+        cluster.install(where)
     console.print("Kubernetes is up and the chart is installed.")
-    return Scene(where)
+    return Example(where)
 
 
-def _life(scene: Scene) -> None:
+def _life(example: Example) -> None:
     with _status("the shop") as say:
         heading = lambda title: console.print(f"\n[bold]{title}[/]")  # noqa: E731
-        seen = life.tell(scene, life.Telling(heading, say))
-    console.print("\n[bold]What the poisoned month looked like: suspect, so nothing was judged[/]")
+        seen = steps.run(example, steps.Output(heading, say))
+    console.print("\n[bold]What the shuffled month looked like: suspect, so nothing was judged[/]")
     console.print(report.numbers([seen.doubted]))
     console.print("[bold]Every generation and its numbers[/]")
     console.print(report.numbers(seen.generations.values()))
-    _printed(scene)
+    _printed(example)
     console.print(report.times(seen.seconds))
     console.print(report.shopper(seen.totals), soft_wrap=True)
 
 
-def _own(scene: Scene, data: dict[str, list[tuple[str, ...]]]) -> None:
+def _own(example: Example, data: dict[str, list[tuple[str, ...]]]) -> None:
     judged = []
     console.print(f"{len(data)} months of {sum(map(len, data.values()))} rows, one at a time.")
     with _status("the shop") as say:
-        for one in months.keep_fresh(scene, data, say):
+        for one in monthly.keep_fresh(example, data, say):
             judged.append(one)
             console.print(report.monthly(judged[-1:]))
-    _printed(scene)
+    _printed(example)
     console.print("[bold]Month by month[/]")
     console.print(report.monthly(judged))
-    console.print(report.shopper(scene.totals()), soft_wrap=True)
+    console.print(report.shopper(example.totals()), soft_wrap=True)
 
 
-def _printed(scene: Scene) -> None:
+def _printed(example: Example) -> None:
     console.print(f"\n[bold]kubectl -n {NAMESPACE} get iu,mg[/]")
-    console.print(scene.show("get", "iu,mg"), soft_wrap=True, markup=False)
+    console.print(example.show("get", "iu,mg"), soft_wrap=True, markup=False)
     console.print(f"[bold]kubectl -n {NAMESPACE} get events[/], those of the operator")
-    console.print(report.events(scene.events()))
+    console.print(report.events(example.events()))
 
 
 @contextmanager
@@ -102,8 +104,8 @@ def _status(first: str) -> Iterator[Callable[[str], None]]:
         yield status.update
 
 
-def _commands(scene: Scene) -> None:
-    kubectl = " ".join(scene.kubectl.argv)
+def _commands(example: Example) -> None:
+    kubectl = " ".join(example.kubectl.argv)
     console.print("The cluster stays up (`make demo-down` removes it). Try:", markup=False)
     for command in (
         "get iu recommender --output wide --watch",

@@ -3,11 +3,11 @@
 import time
 
 import pytest
+from demo.example import UPDATE
 from e2e import owner
+from e2e.monitors import sending_requests
 from e2e.owner import TARGET
-from e2e.small import MONTHS
-from e2e.witnesses import asking
-from story.scene import UPDATE
+from e2e.small_example import MONTHS
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -27,45 +27,45 @@ FOREIGN = "sha256:" + "0" * 64
     "taken over with live under the new uid; no pod restarts, the Deployment has no new revision",
 )
 def test_a_served_deployment_is_its_owners_and_keeps_serving(small):
-    scene = small("hands")
-    scene.begin(months=MONTHS[:1])
-    scene.goes_live(0)
-    owner.serves(scene, 0)
-    before = scene.served()
-    with asking(scene) as client:
+    example = small("hands")
+    example.begin(months=MONTHS[:1])
+    example.goes_live(0)
+    owner.wait_until_served(example, 0)
+    before = example.served()
+    with sending_requests(example) as client:
         client.wait_for(more=5)
-        scene.kubectl.apply([owner.manifest(scene)])
-        assert scene.served() == before
+        example.kubectl.apply([owner.manifest(example)])
+        assert example.served() == before
 
-        scene.show("set", "env", TARGET, f"MODEL_DIGEST={FOREIGN}")
-        status = scene.wait(owner.out_of_sync("FieldConflict"), what="the conflict")
+        example.show("set", "env", TARGET, f"MODEL_DIGEST={FOREIGN}")
+        status = example.wait(owner.out_of_sync("FieldConflict"), what="the conflict")
         assert "kubectl-set" in owner.condition(status, "TargetsInSync")["message"]
-        rival = scene.objects()["IncrementalUpdate"]
+        rival = example.objects()["IncrementalUpdate"]
         rival["metadata"]["name"] = "rival"
-        scene.kubectl.apply([rival])
+        example.kubectl.apply([rival])
 
         def refused():
-            return owner.condition(scene.get("iu/rival").get("status", {}), "Stalled")
+            return owner.condition(example.get("iu/rival").get("status", {}), "Stalled")
 
         why = owner.until(refused, "the refusal of the second update")
         assert why["reason"] == "TargetClaimed"
         assert f"is served by IncrementalUpdate {UPDATE}" in why["message"]
         time.sleep(5)
-        assert owner.variables(scene)["MODEL_DIGEST"] == FOREIGN
-        assert scene.update()["live"]["number"] == 0
+        assert owner.variables(example)["MODEL_DIGEST"] == FOREIGN
+        assert example.update()["live"]["number"] == 0
 
-        scene.show("set", "env", TARGET, "MODEL_DIGEST-", "MODEL_URI-")
-        owner.serves(scene, 0)
-        scene.wait(owner.in_sync, what="the end of the conflict")
-        owner.until(lambda: scene.served()["pods"] == before["pods"], "the pods as they were")
+        example.show("set", "env", TARGET, "MODEL_DIGEST-", "MODEL_URI-")
+        owner.wait_until_served(example, 0)
+        example.wait(owner.in_sync, what="the end of the conflict")
+        owner.until(lambda: example.served()["pods"] == before["pods"], "the pods as they were")
 
-        kept, uid = scene.served(), owner.uid(scene)
-        owner.delete_updates(scene)
-        status = owner.apply_again(scene, uid)
+        kept, uid = example.served(), owner.uid(example)
+        owner.delete_updates(example)
+        status = owner.apply_again(example, uid)
         assert status["live"]["number"] == 0
-        scene.wait(lambda now: owner.in_sync(now) and now["phase"] == "Idle", what="rest")
+        example.wait(lambda now: owner.in_sync(now) and now["phase"] == "Idle", what="rest")
         client.wait_for(more=10)
-        assert scene.served() == kept
+        assert example.served() == kept
         totals = client.totals()
     assert totals["failures"] == []
     assert set(totals["generations"]) == {"0"}

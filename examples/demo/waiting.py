@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from story.kubectl import Trouble
+from demo.kubectl import DemoError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from story.scene import Scene
+    from demo.example import Example
 
 PAUSE = 1.5
 MENDING = 60.0
@@ -22,7 +22,7 @@ HELP = (
 
 
 def wait(
-    scene: Scene,
+    example: Example,
     until: Callable[[dict[str, Any]], bool],
     *,
     what: str,
@@ -32,27 +32,27 @@ def wait(
     """Wait until the status of the update is as wanted; return it.
 
     Args:
-        scene: where.
+        example: where.
         until: whether this status is it.
         what: what is waited for, for the sentence when it does not come.
         seconds: how long.
         say: gets what the operator says, whenever it changes.
 
     Raises:
-        Trouble: a person must act, or it took too long.
+        DemoError: a person must act, or it took too long.
     """
     begun, moved, said = time.monotonic(), time.monotonic(), ""
     while True:
-        status = scene.update()
+        status = example.update()
         if until(status):
             return status
         if (now := line(status)) != said:
             moved = time.monotonic()
             say(said := now)
         if (why := stalled(status)) and time.monotonic() > moved + MENDING:
-            raise Trouble(f"{what} does not come: {why}; {HELP}")
+            raise DemoError(f"{what} does not come: {why}; {HELP}")
         if time.monotonic() > begun + seconds:
-            raise Trouble(f"{what} did not come within {seconds:g} s, last: {said}; {HELP}")
+            raise DemoError(f"{what} did not come within {seconds:g} s, last: {said}; {HELP}")
         time.sleep(PAUSE)
 
 

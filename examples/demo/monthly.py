@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import shop
-from story.life import PATIENCE, initial_model
-from story.watching import wait
+from demo.steps import PATIENCE, initial_model
+from demo.waiting import wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from story.scene import Scene
+    from demo.example import Example
 
 GOOD = {"Blessed", "Bootstrapped"}
 LOOK_SECONDS = 30.0
@@ -60,26 +60,26 @@ def for_own_data(spec: dict[str, Any]) -> None:
 
 
 def keep_fresh(
-    scene: Scene, data: dict[str, list[shop.Row]], say: Callable[[str], None]
+    example: Example, data: dict[str, list[shop.Row]], say: Callable[[str], None]
 ) -> Iterator[Judged]:
     """Deliver month by month; yield what each one judged, as soon as it has.
 
     Raises:
-        Trouble: the operator did not come to a verdict.
+        DemoError: the operator did not come to a verdict.
     """
-    scene.clear()
-    scene.open(initial_model(), change=for_own_data)
+    example.clear()
+    example.open(initial_model(), change=for_own_data)
     first, *others = data
-    scene.deliver(f"{first}.csv.gz", shop.as_csv(data[first]))
+    example.deliver(f"{first}.csv.gz", shop.as_csv(data[first]))
     with tempfile.TemporaryDirectory() as kept:
         never = None
         for month in others:
             begun = time.monotonic()
-            scene.deliver(f"{month}.csv.gz", shop.as_csv(data[month]))
-            generation, answer = _judged(scene, month, say)
+            example.deliver(f"{month}.csv.gz", shop.as_csv(data[month]))
+            generation, answer = _judged(example, month, say)
             seconds = time.monotonic() - begun
             if never is None:
-                never = _Never(scene, scene.generations()[1], Path(kept))
+                never = _Never(example, example.generations()[1], Path(kept))
             yield Judged(
                 month=month,
                 generation=generation["spec"]["number"],
@@ -93,7 +93,7 @@ def keep_fresh(
             )
 
 
-def _judged(scene: Scene, month: str, say: Callable[[str], None]) -> tuple[dict[str, Any], str]:
+def _judged(example: Example, month: str, say: Callable[[str], None]) -> tuple[dict[str, Any], str]:
     """Wait until this month has judged a generation, and that one is live if it may be.
 
     Where the operator waits for a person, answer as one would who trusts its proposal.
@@ -104,18 +104,18 @@ def _judged(scene: Scene, month: str, say: Callable[[str], None]) -> tuple[dict[
 
     def over(now: dict[str, Any]) -> bool:
         nonlocal asked
-        found.update(judged_on(scene.generations(), month))
+        found.update(judged_on(example.generations(), month))
         held_for = now.get("progress", {}).get("summary", "").removeprefix("held: ")
         answer = ANSWERS.get(held_for)
         if answer and answer not in answers:
             answers.append(answer)
-            scene.request(answer, f"{month}-{answer}")
+            example.request(answer, f"{month}-{answer}")
         elif not found and _rests(now) and time.monotonic() > asked + LOOK_SECONDS:
             asked = time.monotonic()
-            scene.request("run", f"{month}-{asked:.0f}")
+            example.request("run", f"{month}-{asked:.0f}")
         return bool(found) and (found["status"].get("reason") not in ANSWERS or bool(answers))
 
-    wait(scene, over, what=f"the verdict on {month}", seconds=2 * PATIENCE, say=say)
+    wait(example, over, what=f"the verdict on {month}", seconds=2 * PATIENCE, say=say)
     return found, ", ".join(answers)
 
 
@@ -154,11 +154,11 @@ def _values(generation: dict[str, Any]) -> dict[str, float | None]:
 class _Never:
     """Generation 1 as it was, scored on this machine."""
 
-    def __init__(self, scene: Scene, generation: dict[str, Any], folder: Path) -> None:
+    def __init__(self, example: Example, generation: dict[str, Any], folder: Path) -> None:
         from springtide_trainer.models import load
 
         artifact = generation["status"]["artifact"]
-        scene.fetch(artifact["uri"].removeprefix("file://"), folder)
+        example.fetch(artifact["uri"].removeprefix("file://"), folder)
         self._scorer = load(folder, artifact["weightsDigest"])
 
     def auc(self, rows: list[shop.Row]) -> float:

@@ -1,8 +1,8 @@
-"""One namespace with an update so small that a whole run takes a minute: a scene to break.
+"""One namespace with an update so small that a whole run takes a minute: a example to break.
 
 Server, claims and update are those of `examples/`, made smaller. Model and months are written
 straight into the folders behind the claims, so nothing but the operator's own pods and two servers
-runs in the cluster. `SmallScene.begin` makes it, `wait` looks until something is so.
+runs in the cluster. `SmallExample.begin` makes it, `wait` looks until something is so.
 """
 
 import time
@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from demo.cluster import EXAMPLES
+from demo.example import CLAIMS, EXAMPLE_IMAGE, UPDATE, Example
+from demo.waiting import line, stalled
 from e2e import small_model
 from local_cluster.node import Node
-from story.place import EXAMPLES
-from story.scene import CLAIMS, EXAMPLE_IMAGE, UPDATE, Scene
-from story.watching import line, stalled
 
 Raw = dict[str, Any]
 MONTHS = ("2026-01", "2026-02")
@@ -26,7 +26,7 @@ PAUSE = 0.7
 
 
 @dataclass(frozen=True, kw_only=True)
-class SmallScene(Scene):
+class SmallExample(Example):
     """An update, its server and its data in a namespace of their own."""
 
     node: Node
@@ -168,8 +168,8 @@ class SmallScene(Scene):
         return self.show("get", "iu,mg,jobs,pods", "--output=wide")
 
 
-def _here(scene: SmallScene, text: str) -> str:
-    return text.replace(EXAMPLE_IMAGE, scene.place.trainer_image)
+def _here(example: SmallExample, text: str) -> str:
+    return text.replace(EXAMPLE_IMAGE, example.cluster.trainer_image)
 
 
 def _smaller_server(pod: Raw) -> None:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from e2e.small import SmallScene
-from story.place import EXAMPLES
-from story.scene import UPDATE
+from demo.cluster import EXAMPLES
+from demo.example import UPDATE
+from e2e.small_example import SmallExample
 
 RATE = 5
 PATIENCE = 60
@@ -41,9 +41,9 @@ class Client:
 
 
 @contextmanager
-def asking(scene: SmallScene) -> Iterator[Client]:
+def sending_requests(example: SmallExample) -> Iterator[Client]:
     """Ask the server for predictions all the while, from its first ready pod on."""
-    address = scene.get(f"service/{UPDATE}")["spec"]["clusterIP"]
+    address = example.get(f"service/{UPDATE}")["spec"]["clusterIP"]
     with tempfile.TemporaryDirectory() as folder:
         client = Client(Path(folder) / "totals.json")
         settings = {
@@ -51,12 +51,12 @@ def asking(scene: SmallScene) -> Iterator[Client]:
             "MODEL": UPDATE,
             "RATE": str(RATE),
             "PATIENCE": str(PATIENCE),
-            "DATA": str(scene.folder("data")),
+            "DATA": str(example.folder("data")),
             "TOTALS": str(client.file),
         }
         given = [f"{name}={value}" for name, value in settings.items()]
         program = ["env", *given, sys.executable, str(EXAMPLES / "shopper.py")]
-        process = subprocess.Popen(scene.node.in_namespace(program))
+        process = subprocess.Popen(example.node.in_namespace(program))
         try:
             yield client
         finally:
@@ -65,20 +65,20 @@ def asking(scene: SmallScene) -> Iterator[Client]:
 
 
 @contextmanager
-def watching(scene: SmallScene, what: str, path: str) -> Iterator[Callable[[], list[str]]]:
+def recording(example: SmallExample, what: str, path: str) -> Iterator[Callable[[], list[str]]]:
     """Write down a field of an object now and at each change; yields what returns them all.
 
     Args:
-        scene: where.
+        example: where.
         what: the object, such as deployment/recommender.
         path: of the field, such as .status.availableReplicas.
     """
-    place = f"--namespace={scene.namespace}"
+    place = f"--namespace={example.namespace}"
     shown = f"--output=jsonpath={{{path}}}{{'\\n'}}"
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "seen"
         with file.open("w") as out:
-            command = [*scene.kubectl.argv, place, "get", what, "--watch", shown]
+            command = [*example.kubectl.argv, place, "get", what, "--watch", shown]
             process = subprocess.Popen(command, stdout=out)
             try:
                 yield lambda: file.read_text().splitlines()

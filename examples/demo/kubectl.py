@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 
-class Trouble(Exception):
+class DemoError(Exception):
     """The story cannot go on; the message says why and where to look."""
 
 
@@ -16,18 +16,18 @@ def run(*argv: str, stdin: bytes | None = None, seconds: float = 300) -> bytes:
     """Run a program and return what it printed.
 
     Raises:
-        Trouble: it failed or took too long; the message ends with its last line.
+        DemoError: it failed or took too long; the message ends with its last line.
     """
     called = " ".join(argv[:6])
     try:
         ran = subprocess.run(argv, input=stdin, capture_output=True, timeout=seconds, check=False)
     except subprocess.TimeoutExpired:
-        raise Trouble(f"{called} ... took more than {seconds:g} s") from None
+        raise DemoError(f"{called} ... took more than {seconds:g} s") from None
     except OSError as error:
-        raise Trouble(f"{called}: {error}") from error
+        raise DemoError(f"{called}: {error}") from error
     if ran.returncode:
         said = (ran.stderr or ran.stdout).decode(errors="replace").strip().splitlines()
-        raise Trouble(f"{called} ...: {said[-1] if said else f'exit code {ran.returncode}'}")
+        raise DemoError(f"{called} ...: {said[-1] if said else f'exit code {ran.returncode}'}")
     return ran.stdout
 
 

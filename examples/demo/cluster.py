@@ -1,4 +1,4 @@
-"""Where the story happens: the local cluster of this machine, or one that is there already."""
+"""Where the demo happens: the local cluster of this machine, or one that is there already."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from demo.kubectl import DemoError, Kubectl, run
 from local_cluster import images
 from local_cluster.places import REPOSITORY, program
-from story.kubectl import Kubectl, Trouble, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +23,7 @@ INSTALL_SECONDS = 180
 
 
 @dataclass(frozen=True)
-class Place:
+class Cluster:
     """A cluster and the images that it can pull."""
 
     kubectl: Kubectl
@@ -36,14 +36,14 @@ class Place:
     """Folder of this machine for the claims; None: the cluster makes volumes itself."""
 
 
-def local(node: Node, say: Callable[[str], None]) -> Place:
+def local(node: Node, say: Callable[[str], None]) -> Cluster:
     """Start the local cluster, or take it as it runs, and bring the project's images into it."""
     say("the local cluster starts")
     node.up()
     say("images are built and loaded (the first time this takes minutes)")
     operator, trainer = node.load(images.OPERATOR, images.TRAINER)
     config = f"--kubeconfig={node.kubeconfig}"
-    return Place(
+    return Cluster(
         kubectl=Kubectl((program("kubectl"), config)),
         helm=(program("helm"), config),
         operator_image=operator,
@@ -53,19 +53,19 @@ def local(node: Node, say: Callable[[str], None]) -> Place:
     )
 
 
-def existing(context: str) -> Place:
+def existing(context: str) -> Cluster:
     """Use a cluster of the user's kubeconfig; its images are named by two variables.
 
     Raises:
-        Trouble: an image is not named.
+        DemoError: an image is not named.
     """
     named = {name: os.environ.get(name, "") for name in ("OPERATOR_IMAGE", "TRAINER_IMAGE")}
     if missing := [name for name, image in named.items() if not image]:
-        raise Trouble(
+        raise DemoError(
             f"CONTEXT={context} needs {' and '.join(missing)}: push the images where the cluster "
             "can pull them, and name them (operator/Dockerfile, trainer_image/Dockerfile)"
         )
-    return Place(
+    return Cluster(
         kubectl=Kubectl(("kubectl", f"--context={context}")),
         helm=("helm", f"--kube-context={context}"),
         operator_image=named["OPERATOR_IMAGE"],
@@ -73,21 +73,29 @@ def existing(context: str) -> Place:
     )
 
 
-def install(place: Place) -> None:
+def install(cluster: Cluster) -> None:
     """Install or upgrade the chart and wait until the operator answers."""
     enforce = {"pod-security.kubernetes.io/enforce": "restricted"}
     labelled = {"name": SYSTEM, "labels": enforce}
-    place.kubectl.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": labelled}])
+    cluster.kubectl.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": labelled}])
     settings = {
-        **_image("image", place.operator_image),
-        **_image("trainer", place.trainer_image),
-        "podAnnotations.images": place.version or "given",
+        **_image("image", cluster.operator_image),
+        **_image("trainer", cluster.trainer_image),
+        "podAnnotations.images": cluster.version or "given",
     }
     flags = [
         flag for name, value in settings.items() for flag in ("--set-string", f"{name}={value}")
     ]
     wait = ("--wait", f"--timeout={INSTALL_SECONDS}s")
-    command = (*place.helm, "upgrade", "--install", "springtide", str(CHART), "--namespace", SYSTEM)
+    command = (
+        *cluster.helm,
+        "upgrade",
+        "--install",
+        "springtide",
+        str(CHART),
+        "--namespace",
+        SYSTEM,
+    )
     run(*command, *flags, *wait, seconds=INSTALL_SECONDS + 30)
 
 

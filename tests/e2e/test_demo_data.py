@@ -1,4 +1,4 @@
-"""The demo's data: made from a seed, poisoned on purpose, or a user's own."""
+"""The demo's data: made from a seed, shuffled on purpose, or a user's own."""
 
 import csv
 import gzip
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import shop
-from story import months, own_data
-from story.kubectl import Trouble
+from demo import monthly, own_data
+from demo.kubectl import DemoError
 
 MARCH = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -30,9 +30,9 @@ def test_a_month_has_its_rows_in_order_and_within_itself():
 
 
 def test_poison_shuffles_the_labels_and_changes_nothing_else():
-    clean, poisoned = shop.month_rows(MARCH), shop.month_rows(MARCH, poisoned=True)
-    assert [row[:4] for row in clean] == [row[:4] for row in poisoned]
-    labels, shuffled = [row[4] for row in clean], [row[4] for row in poisoned]
+    clean, shuffled = shop.month_rows(MARCH), shop.month_rows(MARCH, shuffled=True)
+    assert [row[:4] for row in clean] == [row[:4] for row in shuffled]
+    labels, shuffled = [row[4] for row in clean], [row[4] for row in shuffled]
     assert Counter(labels) == Counter(shuffled)
     agreeing = sum(one == other for one, other in zip(labels, shuffled, strict=True))
     assert agreeing / len(labels) < 0.6
@@ -52,9 +52,9 @@ def generation(*looks: tuple[list[str], str]) -> dict:
 def test_a_month_has_judged_only_once_the_holdout_that_it_extends_is_decided():
     under_way = generation((["2026-01"], "Inconclusive"), (["2026-01", "2026-02"], ""))
     decided = generation((["2026-01"], "Inconclusive"), (["2026-01", "2026-02"], "Inconclusive"))
-    assert months.judged_on({1: under_way}, "2026-02") == {}
-    assert months.judged_on({1: decided}, "2026-01") == {}
-    assert months.judged_on({1: decided}, "2026-02") == decided
+    assert monthly.judged_on({1: under_way}, "2026-02") == {}
+    assert monthly.judged_on({1: decided}, "2026-01") == {}
+    assert monthly.judged_on({1: decided}, "2026-02") == decided
 
 
 def test_own_data_is_cut_into_months_of_whole_customers(tmp_path):
@@ -75,13 +75,13 @@ def test_own_data_is_cut_into_months_of_whole_customers(tmp_path):
 def test_own_data_without_a_column_is_refused_by_its_name(tmp_path):
     file = tmp_path / "own.csv"
     file.write_text("ts,customer,query,label\n2026-01-01,c,q,1\n")
-    with pytest.raises(Trouble, match=r"own\.csv lacks \['item'\]"):
+    with pytest.raises(DemoError, match=r"own\.csv lacks \['item'\]"):
         own_data.months(file)
 
 
 def test_one_month_is_not_enough(tmp_path):
     rows = [("2026-01-05 10:00:00", "c", "q", "i", label) for label in "01"]
-    with pytest.raises(Trouble, match="has 1 months"):
+    with pytest.raises(DemoError, match="has 1 months"):
         own_data.months(write(tmp_path / "own.csv.gz", rows))
 
 

@@ -9,7 +9,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from story.months import Judged
+    from demo.monthly import Judged
 
 OURS = {"IncrementalUpdate", "ModelGeneration"}
 

@@ -1,4 +1,4 @@
-"""The shop on a cluster: what the story's hands do there, and what its eyes see."""
+"""The shop on a cluster: what the demo's hands do there, and what its eyes see."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from story.kubectl import Trouble
-from story.place import EXAMPLES
+from demo.cluster import EXAMPLES
+from demo.kubectl import DemoError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from story.kubectl import Kubectl
-    from story.place import Place
+    from demo.cluster import Cluster
+    from demo.kubectl import Kubectl
 
 NAMESPACE = "shop"
 UPDATE = "recommender"
@@ -35,33 +35,33 @@ os.rename('/data/.arriving', '/data/{}')
 
 
 @dataclass(frozen=True)
-class Scene:
+class Example:
     """One namespace of one cluster."""
 
-    place: Place
+    cluster: Cluster
     namespace: str = NAMESPACE
 
     @property
     def kubectl(self) -> Kubectl:
         """Run kubectl against the cluster; the namespace is the caller's to name."""
-        return self.place.kubectl
+        return self.cluster.kubectl
 
     def clear(self) -> None:
-        """Remove what an earlier story left.
+        """Remove what an earlier demo left.
 
         Raises:
-            Trouble: there is a namespace of this name that no story made.
+            DemoError: there is a namespace of this name that no demo made.
         """
         name = self.namespace
         if there := self.kubectl.get("namespace", name):
             labels = there["metadata"].get("labels", {})
             if labels.get("app.kubernetes.io/part-of") != "springtide-demo":
-                raise Trouble(f"there is a namespace {name} that is not the demo's; rename it")
+                raise DemoError(f"there is a namespace {name} that is not the demo's; rename it")
             self.kubectl("delete", "namespace", name, "--wait", "--timeout=300s", seconds=330)
-        if self.place.volumes:
+        if self.cluster.volumes:
             volumes = [f"{name}-{claim}" for claim in CLAIMS]
             self.kubectl("delete", "persistentvolume", *volumes, "--ignore-not-found")
-            shutil.rmtree(self.place.volumes / name, ignore_errors=True)
+            shutil.rmtree(self.cluster.volumes / name, ignore_errors=True)
 
     def open(self, model: Path, *, change: Callable[[dict[str, Any]], None] | None = None) -> None:
         """Apply `examples/` and hand over the model to begin with.
@@ -72,8 +72,8 @@ class Scene:
         """
         objects = self._examples()
         update = next(one for one in objects if one["kind"] == "IncrementalUpdate")
-        if self.place.volumes:
-            self.kubectl.apply([self._volume(claim, self.place.volumes) for claim in CLAIMS])
+        if self.cluster.volumes:
+            self.kubectl.apply([self._volume(claim, self.cluster.volumes) for claim in CLAIMS])
         self.kubectl.apply([one for one in objects if one is not update])
         self._in_shop("wait", "--for=condition=Ready", "pod/shopper", "--timeout=180s")
         self._hand_over(UNPACK.format("/models/minilm"), _archive(model))
@@ -158,8 +158,10 @@ class Scene:
     def _examples(self) -> list[dict[str, Any]]:
         text = self.kubectl("kustomize", str(EXAMPLES))
         if EXAMPLE_IMAGE not in text:
-            raise Trouble(f"{EXAMPLES} no longer names {EXAMPLE_IMAGE}; change story/scene.py too")
-        return list(yaml.safe_load_all(text.replace(EXAMPLE_IMAGE, self.place.trainer_image)))
+            raise DemoError(
+                f"{EXAMPLES} no longer names {EXAMPLE_IMAGE}; change demo/example.py too"
+            )
+        return list(yaml.safe_load_all(text.replace(EXAMPLE_IMAGE, self.cluster.trainer_image)))
 
     def _volume(self, claim: str, root: Path) -> dict[str, Any]:
         folder = root / self.namespace / claim
