@@ -155,7 +155,7 @@ class _Never:
     """Generation 1 as it was, scored on this machine."""
 
     def __init__(self, example: Example, generation: dict[str, Any], folder: Path) -> None:
-        from springtide_trainer.models import load
+        from springtide_trainer.artifact.models import load
 
         artifact = generation["status"]["artifact"]
         example.fetch(artifact["uri"].removeprefix("file://"), folder)

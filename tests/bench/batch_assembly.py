@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from springtide_trainer.tokens import Tokens
+from springtide_trainer.artifact.tokens import Tokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable

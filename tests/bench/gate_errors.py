@@ -19,15 +19,15 @@ import numpy as np
 from springtide_api.bounds import Interval, Numbers, better
 from springtide_api.gate_spec import Margin, Rule
 from springtide_api.judging import judge_rule
-from springtide_trainer.comparison import Scores, measure
-from springtide_trainer.intervals import (
+from springtide_trainer.evaluation.comparison import Scores, measure
+from springtide_trainer.evaluation.confidence_intervals import (
     MOST_SAMPLES,
     TAIL,
     Resampling,
     expanded,
     resample,
 )
-from springtide_trainer.metrics import Rows, statistic
+from springtide_trainer.evaluation.metrics import Rows, statistic
 
 SIZES = (2, 3, 5, 10, 30, 100, 1000)
 METRICS = ("log_loss", "accuracy", "auc", "ndcg@10")

@@ -20,10 +20,11 @@ import numpy as np
 import torch
 
 from springtide_api.training_spec import Hyperparameters
-from springtide_trainer import batches, head, loop, optimizer, precision, warm_start
-from springtide_trainer.models import load_tokenizer, move
-from springtide_trainer.schedule import WarmupThen
-from springtide_trainer.tokens import Tokens, tokenize
+from springtide_trainer.artifact import head
+from springtide_trainer.artifact.models import load_tokenizer, move
+from springtide_trainer.artifact.tokens import Tokens, tokenize
+from springtide_trainer.training import batches, loop, optimizer, precision, warm_start
+from springtide_trainer.training.schedule import WarmupThen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

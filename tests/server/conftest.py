@@ -24,8 +24,8 @@ from springtide_server.app import build_app
 from springtide_server.model import load
 from springtide_server.service import Service
 from springtide_server.settings import Settings
-from springtide_trainer import artifact
-from springtide_trainer.preprocess import Preprocess
+from springtide_trainer.artifact import manifest
+from springtide_trainer.artifact.preprocess import Preprocess
 from springtide_trainer.storage import Home
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def make_artifact(home: Path, preprocess: Preprocess) -> ArtifactMade:
     BertForSequenceClassification(config).save_pretrained(folder)
     words.save_pretrained(folder)
     preprocess.write(folder)
-    return artifact.commit(folder, Home(home))
+    return manifest.commit(folder, Home(home))
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from springtide_trainer import models
+from springtide_trainer.artifact import models
 from springtide_trainer.storage import local_path
 
 WORDS = [

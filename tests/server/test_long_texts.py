@@ -4,8 +4,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from springtide_trainer import models
-from springtide_trainer.long_texts import SHORTEST_PIECE, shorten
+from springtide_trainer.artifact import models
+from springtide_trainer.artifact.long_texts import SHORTEST_PIECE, shorten
 from springtide_trainer.storage import local_path
 
 MAX_LENGTH = 32

@@ -12,7 +12,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from springtide_server.settings import Settings
-from springtide_trainer import artifact
+from springtide_trainer.artifact import manifest
 from springtide_trainer.storage import local_path, uri_of
 
 INFER = "/v2/models/model/infer"
@@ -63,7 +63,7 @@ def test_weights_that_give_nan_are_refused(texts, start, tmp_path):
     weights = load_file(folder / "model.safetensors")
     weights["classifier.bias"][0] = float("nan")
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    digest = artifact.write_manifest(folder)
+    digest = manifest.write_manifest(folder)
 
     server = start(MODEL_URI=uri_of(folder), MODEL_DIGEST=digest)
     log = server.output()
@@ -76,7 +76,7 @@ def test_a_failure_to_load_is_told_in_one_line_of_the_log(texts, start, tmp_path
     folder = tmp_path / "copy"
     copytree(local_path(texts.artifact.uri), folder)
     (folder / "config.json").write_text('{"model_type": "unheard-of"}')
-    digest = artifact.write_manifest(folder)
+    digest = manifest.write_manifest(folder)
 
     server = start(MODEL_URI=uri_of(folder), MODEL_DIGEST=digest)
     log = server.output()

@@ -17,7 +17,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from springtide_trainer.preprocess import Pair
+    from springtide_trainer.artifact.preprocess import Pair
 
     Score = Callable[[Sequence[Pair]], np.ndarray]
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from springtide_server.settings import Settings
-    from springtide_trainer.models import Scorer
-    from springtide_trainer.preprocess import Pair
+    from springtide_trainer.artifact.models import Scorer
+    from springtide_trainer.artifact.preprocess import Pair
 
 CPU_ROWS = 8
 """Rows of one forward pass on a CPU. Rows are sorted by length, so few of them pad little: 11 ms of
@@ -107,7 +107,7 @@ def load(settings: Settings) -> Model:
     folder = local_path(settings.model_uri, "MODEL_URI")
     from transformers.utils import logging as transformers_logging
 
-    from springtide_trainer import models
+    from springtide_trainer.artifact import models
 
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     transformers_logging.disable_default_handler()

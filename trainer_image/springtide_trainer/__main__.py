@@ -12,7 +12,9 @@ def main() -> int:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # the GPU's sums in one order
     if threads := os.environ.get("OMP_NUM_THREADS"):
         os.environ.setdefault("RAYON_NUM_THREADS", threads)  # the tokenizer's
-    from springtide_trainer.stage import run_pod  # after the settings: libraries read them once
+    from springtide_trainer.stages.runner import (
+        run_pod,  # after the settings: libraries read them once
+    )
 
     return run_pod(os.environ)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from springtide_trainer.loop import Stop
+    from springtide_trainer.training.loop import Stop
 
 INTERRUPTED = "interrupted"
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from springtide_trainer import artifact
+from springtide_trainer.artifact import manifest
 from springtide_trainer.errors import Refused
 from springtide_trainer.storage import Home, local_path
 
@@ -28,13 +28,13 @@ def home(tmp_path: Path) -> Home:
 
 
 def test_the_same_content_has_the_same_digest_and_lies_there_once(home, tmp_path):
-    first = artifact.commit(folder(tmp_path / "a"), home)
-    second = artifact.commit(folder(tmp_path / "b"), home)
+    first = manifest.commit(folder(tmp_path / "a"), home)
+    second = manifest.commit(folder(tmp_path / "b"), home)
     assert first == second
     assert [path.name for path in (home.path / "artifacts").iterdir()] == [
         first.digest.replace(":", "-")
     ]
-    artifact.verify(local_path(first.uri), first.digest)
+    manifest.verify(local_path(first.uri), first.digest)
 
 
 def flip(path: Path) -> None:
@@ -56,11 +56,11 @@ def add(path: Path) -> None:
 
 
 def change_the_manifest(path: Path) -> None:
-    (path / artifact.MANIFEST).write_text('{"files":[]}')
+    (path / manifest.MANIFEST).write_text('{"files":[]}')
 
 
 def remove_the_manifest(path: Path) -> None:
-    (path / artifact.MANIFEST).unlink()
+    (path / manifest.MANIFEST).unlink()
 
 
 DAMAGES = [flip, cut, take, add, change_the_manifest, remove_the_manifest]
@@ -73,10 +73,10 @@ DAMAGES = [flip, cut, take, add, change_the_manifest, remove_the_manifest]
 )
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_any_difference_is_refused(home, tmp_path, damage):
-    made = artifact.commit(folder(tmp_path / "a"), home)
+    made = manifest.commit(folder(tmp_path / "a"), home)
     damage(home.artifact(made.digest))
     with pytest.raises(Refused) as refused:
-        artifact.verify(home.artifact(made.digest), made.digest)
+        manifest.verify(home.artifact(made.digest), made.digest)
     assert refused.value.failure.reason == "DigestMismatch"
     assert str(home.artifact(made.digest)) in refused.value.failure.message
     assert refused.value.failure.message.endswith("; restore the folder from a copy")
@@ -86,12 +86,12 @@ def test_any_difference_is_refused(home, tmp_path, damage):
     "Model", "one flipped bit in an artifact", "refused with the file and both its hashes"
 )
 def test_a_flipped_bit_is_told_with_the_file_and_both_hashes(home, tmp_path):
-    made = artifact.commit(folder(tmp_path / "a"), home)
-    right = artifact.file_digest(home.artifact(made.digest) / "model.safetensors")
+    made = manifest.commit(folder(tmp_path / "a"), home)
+    right = manifest.file_digest(home.artifact(made.digest) / "model.safetensors")
     flip(home.artifact(made.digest))
-    wrong = artifact.file_digest(home.artifact(made.digest) / "model.safetensors")
+    wrong = manifest.file_digest(home.artifact(made.digest) / "model.safetensors")
     with pytest.raises(Refused) as refused:
-        artifact.verify(home.artifact(made.digest), made.digest)
+        manifest.verify(home.artifact(made.digest), made.digest)
     assert refused.value.failure.message == (
         f"model.safetensors in {home.artifact(made.digest)} is not what its manifest says "
         f"(256 bytes, sha256 {wrong[:12]}, not 256 bytes, {right[:12]}); "
@@ -101,22 +101,22 @@ def test_a_flipped_bit_is_told_with_the_file_and_both_hashes(home, tmp_path):
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_who_makes_it_again_replaces_a_damaged_one(home, tmp_path, damage):
-    made = artifact.commit(folder(tmp_path / "a"), home)
+    made = manifest.commit(folder(tmp_path / "a"), home)
     damage(home.artifact(made.digest))
-    assert artifact.commit(folder(tmp_path / "b"), home) == made
-    artifact.verify(home.artifact(made.digest), made.digest)
+    assert manifest.commit(folder(tmp_path / "b"), home) == made
+    manifest.verify(home.artifact(made.digest), made.digest)
 
 
 @pytest.mark.survives(
     "Model", "a symlink inside an artifact", "refused, whatever it leads to; copy the file"
 )
 def test_a_link_is_refused_even_with_the_right_content(home, tmp_path):
-    made = artifact.commit(folder(tmp_path / "a"), home)
+    made = manifest.commit(folder(tmp_path / "a"), home)
     path = home.artifact(made.digest) / "config.json"
     path.rename(tmp_path / "config.json")
     path.symlink_to(tmp_path / "config.json")
     with pytest.raises(Refused) as refused:
-        artifact.verify(home.artifact(made.digest), made.digest)
+        manifest.verify(home.artifact(made.digest), made.digest)
     assert refused.value.failure.reason == "UnsafeArtifact"
     assert f"{path} is a link or no plain file" in refused.value.failure.message
 
@@ -130,9 +130,9 @@ def test_a_link_is_refused_even_with_the_right_content(home, tmp_path):
 def test_a_file_that_may_run_code_is_refused_even_if_the_manifest_names_it(home, tmp_path, name):
     made = folder(tmp_path / "a")
     (made / name).write_bytes(b"code")
-    committed = artifact.commit(made, home)
+    committed = manifest.commit(made, home)
     with pytest.raises(Refused, match="may run code") as refused:
-        artifact.verify(local_path(committed.uri), committed.digest)
+        manifest.verify(local_path(committed.uri), committed.digest)
     assert refused.value.failure.reason == "UnsafeArtifact"
 
 
@@ -142,13 +142,13 @@ def test_a_file_that_may_run_code_is_refused_even_if_the_manifest_names_it(home,
 def test_a_manifest_that_names_files_elsewhere_is_refused(tmp_path):
     made = folder(tmp_path / "a")
     files = [{"path": "../b/config.json", "sha256": "0" * 64, "size": 2}]
-    (made / artifact.MANIFEST).write_text(json.dumps({"files": files}))
-    digest = f"sha256:{artifact.file_digest(made / artifact.MANIFEST)}"
+    (made / manifest.MANIFEST).write_text(json.dumps({"files": files}))
+    digest = f"sha256:{manifest.file_digest(made / manifest.MANIFEST)}"
     with pytest.raises(Refused) as refused:
-        artifact.verify(made, digest)
+        manifest.verify(made, digest)
     assert refused.value.failure.reason == "UnsafeArtifact"
 
 
 def test_a_folder_that_does_not_exist_is_refused(home):
     with pytest.raises(Refused, match="is no folder"):
-        artifact.verify(home.artifact("sha256:" + "0" * 64), "sha256:" + "0" * 64)
+        manifest.verify(home.artifact("sha256:" + "0" * 64), "sha256:" + "0" * 64)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from springtide_trainer.artifact.preprocess import Preprocess
 from springtide_trainer.errors import Refused
-from springtide_trainer.preprocess import Preprocess
 
 LABELS = ["no", "yes"]
 

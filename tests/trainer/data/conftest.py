@@ -11,7 +11,7 @@ import pytest
 
 from springtide_api.contract import ExitCode, ProbeOutput, RunFile
 from springtide_trainer.errors import Refused
-from springtide_trainer.probe import probe
+from springtide_trainer.stages.probe import probe
 from springtide_trainer.storage import Home
 
 if TYPE_CHECKING:

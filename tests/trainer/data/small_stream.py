@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from springtide_api.data_spec import Holdout, Window
-from springtide_trainer.fresh import Ask, Known, Rows
-from springtide_trainer.partitions import SECOND, Span
-from springtide_trainer.window import Nothing, Plan, plan
+from springtide_trainer.data.partitions import SECOND, Span
+from springtide_trainer.data.windows.new_data import Ask, Known, Rows
+from springtide_trainer.data.windows.window import Nothing, Plan, plan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from springtide_trainer.errors import Refused
-from springtide_trainer.probe import probe
+from springtide_trainer.stages.probe import probe
 
 if TYPE_CHECKING:
     from collections.abc import Callable

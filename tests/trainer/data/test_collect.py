@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from springtide_api.contract import CollectInput, RunFile
-from springtide_trainer.collect import collect
 from springtide_trainer.errors import Refused
+from springtide_trainer.stages.collect import collect
 
 if TYPE_CHECKING:
     from pathlib import Path

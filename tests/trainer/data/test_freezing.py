@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from springtide_trainer import source
+from springtide_trainer.data.snapshots.frozen_rows import read_rows, verify
+from springtide_trainer.data.source import stream
 from springtide_trainer.errors import Refused
-from springtide_trainer.rows import read_rows, verify
 from springtide_trainer.storage import local_path
 
 if TYPE_CHECKING:
@@ -150,13 +150,13 @@ def test_data_that_changes_while_it_is_read_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     path = write_csv(tmp_path / "a.csv", clicks(1, 2))
-    reserved = source.reserved
+    reserved = stream.reserved
 
     def deliver_more(*asked: Any) -> list[bool]:
         write_csv(path, clicks(1, 2, 3))
         return reserved(*asked)
 
-    monkeypatch.setattr(source, "reserved", deliver_more)
+    monkeypatch.setattr(stream, "reserved", deliver_more)
     with pytest.raises(Refused, match="DataChanged"):
         look(path, columns={"entity": "shopper"}, reserve="0.0001")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from springtide_trainer.probe import MOST_GAPS
+from springtide_trainer.stages.probe import MOST_GAPS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

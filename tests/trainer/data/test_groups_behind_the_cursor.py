@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from springtide_trainer.data.snapshots.frozen_rows import read_rows
 from springtide_trainer.errors import Refused
-from springtide_trainer.rows import read_rows
 from springtide_trainer.storage import local_path
 
 if TYPE_CHECKING:

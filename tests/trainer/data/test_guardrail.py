@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from springtide_trainer.data.snapshots.frozen_rows import inputs
+from springtide_trainer.data.snapshots.guardrail import read_guardrail
 from springtide_trainer.errors import Refused
-from springtide_trainer.guardrail import read_guardrail
-from springtide_trainer.rows import inputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from springtide_trainer.rows import verify
+from springtide_trainer.data.snapshots.frozen_rows import verify
 from springtide_trainer.storage import local_path
 
 if TYPE_CHECKING:

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from springtide_trainer.errors import Refused
-from springtide_trainer.partitions import (
+from springtide_trainer.data.partitions import (
     PeriodName,
     micros,
     moment,
@@ -17,6 +16,7 @@ from springtide_trainer.partitions import (
     spans_of,
     undelivered,
 )
+from springtide_trainer.errors import Refused
 
 PERIODS = ["Hour", "Day", "Week", "Month"]
 moments = st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001

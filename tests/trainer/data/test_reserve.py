@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from springtide_trainer.reserve import is_reserved, reserved
+from springtide_trainer.data.source.reserved_entities import is_reserved, reserved
 
 fractions = st.decimals(0, 1, places=3).map(str)
 

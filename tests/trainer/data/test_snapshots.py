@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from springtide_trainer import snapshots
-from springtide_trainer.rows import verify
+from springtide_trainer.data.snapshots import store
+from springtide_trainer.data.snapshots.frozen_rows import verify
 from springtide_trainer.storage import local_path
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def test_a_crash_at_any_call_leaves_rows_whole_or_gone(
         for name in ("rename", "rmdir", "unlink", "fsync", "open"):
             patched.setattr(os, name, dying(getattr(os, name)))
         try:
-            snapshots.sweep(home, [], kept)
+            store.sweep(home, [], kept)
         except SystemExit:
             assert not old.exists() or {path.name for path in old.iterdir()} == whole
         else:

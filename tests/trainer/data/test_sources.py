@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from springtide_trainer.data.snapshots.frozen_rows import inputs, read_rows
 from springtide_trainer.errors import Refused
-from springtide_trainer.rows import inputs, read_rows
 from springtide_trainer.storage import local_path
 
 if TYPE_CHECKING:

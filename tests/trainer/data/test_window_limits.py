@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from trainer.data.small_stream import Case, latest, tail
 
-from springtide_trainer.partitions import SECOND
+from springtide_trainer.data.partitions import SECOND
 
 # minRows, maxWait, minima of the holdout.
 

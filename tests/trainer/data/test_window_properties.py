@@ -9,9 +9,9 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from springtide_api.data_spec import Holdout, Window
-from springtide_trainer.fresh import Ask, Known, Rows
-from springtide_trainer.partitions import SECOND, Span, within
-from springtide_trainer.window import Plan, plan
+from springtide_trainer.data.partitions import SECOND, Span, within
+from springtide_trainer.data.windows.new_data import Ask, Known, Rows
+from springtide_trainer.data.windows.window import Plan, plan
 
 PARTS = 7
 LENGTH = 10

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from trainer.data.small_stream import Case, latest, tail
 
-from springtide_trainer.partitions import SECOND
-from springtide_trainer.window import Nothing, Plan
+from springtide_trainer.data.partitions import SECOND
+from springtide_trainer.data.windows.window import Nothing, Plan
 
 # Rule 1: time moves along the data's own timestamps.
 

@@ -21,10 +21,10 @@ from transformers import (
 )
 
 from springtide_api.contract import ArtifactMade, RunFile
-from springtide_trainer.import_model import import_model
-from springtide_trainer.rows import contents, row_hashes
+from springtide_trainer.data.snapshots.frozen_rows import contents, row_hashes
+from springtide_trainer.stages.import_model import import_model
+from springtide_trainer.stages.train import train
 from springtide_trainer.storage import Home
-from springtide_trainer.train import train
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from springtide_trainer.checkpoint import Checkpoints, State
+from springtide_trainer.training.checkpoints import Checkpoints, State
 
 if TYPE_CHECKING:
     from pathlib import Path

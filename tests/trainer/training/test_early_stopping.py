@@ -13,9 +13,9 @@ from torch import nn
 
 from springtide_api.contract import ExitCode
 from springtide_api.training_spec import EarlyStopping as Options
-from springtide_trainer import validation
-from springtide_trainer.early_stopping import EarlyStopping, validation_part
 from springtide_trainer.errors import Refused
+from springtide_trainer.training import validation
+from springtide_trainer.training.early_stopping import EarlyStopping, validation_part
 
 
 @given(

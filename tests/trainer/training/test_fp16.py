@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from springtide_api.contract import ExitCode
-from springtide_trainer import session
+from springtide_trainer.artifact.models import load_tokenizer
 from springtide_trainer.errors import Diverged, NoStepTaken
-from springtide_trainer.models import load_tokenizer
-from springtide_trainer.precision import Precision
 from springtide_trainer.storage import local_path
-from springtide_trainer.training_rows import load
-from springtide_trainer.training_state import capture, restore
+from springtide_trainer.training import session
+from springtide_trainer.training.precision import Precision
+from springtide_trainer.training.training_rows import load
+from springtide_trainer.training.training_state import capture, restore
 
 CPU = torch.device("cpu")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from springtide_trainer.models import load
+from springtide_trainer.artifact.models import load
 from springtide_trainer.storage import local_path
 
 pytestmark = pytest.mark.skipif(

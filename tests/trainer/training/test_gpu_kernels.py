@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from springtide_trainer.errors import Refused
-from springtide_trainer.precision import Precision, kernels
+from springtide_trainer.training.precision import Precision, kernels
 
 pytestmark = pytest.mark.skipif(
     not torch.cuda.is_available(), reason="needs a GPU: PyTorch finds none on this machine"

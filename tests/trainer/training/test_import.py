@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, GPT2Config, GPT2Model
 
-from springtide_trainer import import_model
-from springtide_trainer.artifact import verify
+from springtide_trainer.artifact.manifest import verify
+from springtide_trainer.artifact.models import load
 from springtide_trainer.errors import Refused
-from springtide_trainer.models import load
+from springtide_trainer.stages import import_model
 from springtide_trainer.storage import local_path
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file
 
 from springtide_api.contract import ArtifactMade, ExitCode
-from springtide_trainer import optimizer, precision
+from springtide_trainer.artifact.models import load
 from springtide_trainer.errors import Diverged, Refused
-from springtide_trainer.models import load
 from springtide_trainer.storage import Home, folder_name, local_path
+from springtide_trainer.training import optimizer, precision
 
 QUICK = {"epochs": 1, "batchSize": 16, "learningRate": "1e-2"}
 

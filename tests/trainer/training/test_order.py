@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from springtide_trainer.batches import Examples, Plan, steps
-from springtide_trainer.schedule import WarmupThen
-from springtide_trainer.tokens import Tokens
+from springtide_trainer.artifact.tokens import Tokens
+from springtide_trainer.training.batches import Examples, Plan, steps
+from springtide_trainer.training.schedule import WarmupThen
 
 
 def examples(lengths: list[int]) -> Examples:

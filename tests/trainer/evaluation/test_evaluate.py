@@ -1,0 +1,214 @@
+"""An evaluation from run file to report, on real rows of a real probe with tiny models."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from springtide_api.bounds import numbers
+from springtide_api.contract import TERMINATION_LIMIT, Result
+from springtide_trainer.artifact.models import load
+from springtide_trainer.data.snapshots.frozen_rows import inputs, read_rows
+from springtide_trainer.errors import Refused
+from springtide_trainer.stages.termination_message import compact
+from springtide_trainer.storage import local_path
+
+
+def test_candidate_and_live_are_measured_on_the_same_rows(shop) -> None:
+    out = shop.evaluate(shop.knowing, shop.other)
+
+    floor, better = (numbers(row) for row in out.rules)
+    assert (out.candidate_digest, out.baseline_digest) == (shop.knowing.digest, shop.other.digest)
+    assert out.holdout_digest == shop.window.digest
+    assert floor.candidate.low > 0.55
+    assert better.delta.low > 0
+    assert better.delta.value == pytest.approx(floor.candidate.value - floor.live.value, abs=1e-4)
+    assert (floor.entities, floor.positives) == (
+        shop.window.holdout_entities,
+        shop.window.holdout_positives,
+    )
+
+    scores = pq.read_table(shop.report(out) / "scores.parquet")
+    frozen = read_rows(local_path(shop.window.manifest), "holdout")
+    assert scores["label"].to_pylist() == frozen["label"].to_pylist()
+    label = np.array(frozen["label"].to_pylist()) == "yes"
+    positive = np.array(scores["candidate"].to_pylist())[:, 1]
+    assert floor.candidate.value == pytest.approx(roc_auc_score(label, positive), abs=1e-5)
+
+    scorer = load(local_path(shop.other.uri), shop.other.digest)
+    again = scorer.probabilities(scorer.preprocess.render(inputs(frozen)))
+    np.testing.assert_allclose(again, np.array(scores["baseline"].to_pylist()), atol=1e-6)
+
+
+def test_the_same_evaluation_gives_the_same_numbers_and_its_report_is_written_once(shop) -> None:
+    first = shop.evaluate(shop.knowing, shop.other, job="once")
+    page = (shop.report(first) / "report.html").stat().st_mtime_ns
+    again = shop.evaluate(shop.knowing, shop.other, job="once")
+    assert (again.rules, again.report) == (first.rules, first.report)
+    assert (shop.report(again) / "report.html").stat().st_mtime_ns == page
+
+
+def test_metrics_json_holds_every_metric_of_both_models_with_bounds_where_a_rule_asks(shop) -> None:
+    out = shop.evaluate(shop.knowing, shop.other, job="all")
+    written = json.loads((shop.report(out) / "metrics.json").read_text())
+
+    (holdout,) = written["datasets"]
+    assert list(holdout["metrics"]) == [
+        "auc", "pr_auc", "log_loss", "accuracy", "macro_f1", "ece", "ndcg@10",
+    ]  # fmt: skip
+    for metric, measured in holdout["metrics"].items():
+        for part in ("candidate", "live", "delta"):
+            if metric == "auc":
+                assert measured[part]["low"] <= measured[part]["value"] <= measured[part]["high"]
+                assert measured[part]["error"] > 0
+            else:
+                assert measured[part]["value"] is not None
+                assert measured[part]["low"] is None
+    assert holdout["rows"] == shop.window.holdout_rows
+    assert sum(holdout["labels"].values()) == holdout["rows"]
+
+
+def test_a_rule_is_told_what_an_answer_without_a_model_scores(shop) -> None:
+    rules = [
+        {"name": "floor", "metric": "auc", "min": "0.55"},
+        {"name": "right", "metric": "accuracy", "min": "0.5"},
+        {"name": "loss", "metric": "log_loss", "max": "0.5"},
+        {"name": "order", "metric": "ndcg@10", "min": "0.5"},
+        {"name": "honest", "metric": "ece", "max": "0.5"},
+    ]
+    out = shop.evaluate(shop.knowing, shop.other, job="floors", rules=rules)
+    auc, accuracy, loss, order, honest = out.without_model
+    positive = shop.window.holdout_positives / shop.window.holdout_rows
+    assert (auc, honest) == (0.5, None)
+    assert accuracy == pytest.approx(max(positive, 1 - positive), abs=1e-4)
+    entropy = -(positive * np.log(positive) + (1 - positive) * np.log(1 - positive))
+    assert loss == pytest.approx(entropy, abs=1e-4)
+    assert 0.4 < order < numbers(out.rules[3]).candidate.value
+
+
+def test_the_first_generation_has_no_live_numbers(shop) -> None:
+    out = shop.evaluate(shop.knowing, None, job="first")
+    floor, better = (numbers(row) for row in out.rules)
+    assert out.baseline_digest is None
+    assert floor.candidate.low > 0.55
+    assert all(map(math.isnan, (*floor.live, *better.delta)))
+    page = (shop.report(out) / "report.html").read_text()
+    assert "The first generation" in page
+    assert "left out" in page
+
+
+def test_reserved_rows_and_a_guardrail_are_scored_too(shop, tmp_path) -> None:
+    guard = tmp_path / "guard.csv"
+    head, *lines = shop.source.read_text().splitlines()
+    guard.write_text("\n".join([head, *lines[:90]]) + "\n")
+    out = shop.evaluate(
+        shop.knowing,
+        shop.other,
+        job="three-sets",
+        datasets=[
+            {"name": "holdout", "role": "Holdout"},
+            {"name": "old", "role": "Historical"},
+            {"name": "guard", "role": "Guardrail", "uri": guard.as_uri()},
+        ],
+        historical=[shop.window.manifest],
+        rules=[
+            {"name": "floor", "metric": "auc", "min": "0.55"},
+            {"name": "kept", "metric": "ndcg@3", "dataset": "old", "min": "0.1"},
+            {"name": "right", "metric": "accuracy", "dataset": "guard", "min": "0.1"},
+        ],
+    )
+    written = json.loads((shop.report(out) / "metrics.json").read_text())
+    rows = {each["name"]: each["rows"] for each in written["datasets"]}
+    assert rows == {
+        "holdout": shop.window.holdout_rows,
+        "old": shop.window.reserved_rows,
+        "guard": 90,
+    }
+    assert all(each["digest"].startswith("sha256:") for each in written["datasets"])
+    assert all(math.isfinite(numbers(row).candidate.low) for row in out.rules)
+
+
+def test_a_lineage_without_history_has_no_numbers_there(shop) -> None:
+    out = shop.evaluate(
+        shop.knowing,
+        shop.other,
+        job="no-history",
+        datasets=[
+            {"name": "holdout", "role": "Holdout"},
+            {"name": "old", "role": "Historical"},
+        ],
+        rules=[
+            {"name": "floor", "metric": "auc", "min": "0.55"},
+            {"name": "kept", "metric": "auc", "dataset": "old", "min": "0.1"},
+        ],
+    )
+    assert out.rules[1] == ("kept", *[None] * 11, 0, 0)
+
+
+@pytest.mark.survives(
+    "Data",
+    "frozen rows that are not those of their digest",
+    "not judged: refused with both digests",
+)
+def test_other_rows_than_those_of_the_digest_are_refused(shop) -> None:
+    window = shop.window
+    shop = replace(shop, window=window.model_copy(update={"digest": "sha256:" + "0" * 64}))
+    with pytest.raises(Refused) as refused:
+        shop.evaluate(shop.knowing, shop.other)
+    assert refused.value.failure.reason == "DigestMismatch"
+    assert f"is {window.digest}, not sha256:{'0' * 64}; restore" in refused.value.failure.message
+
+
+def test_sixteen_rules_fit_the_termination_message(shop) -> None:
+    rules = [
+        {
+            "name": f"{number:02}" + "x" * 61,
+            "metric": "log_loss",
+            "max": "0.5",
+            **({"maxCumulativeRegression": {"absolute": "0.1"}} if number < 4 else {}),
+        }
+        for number in range(16)
+    ]
+    job = "sixteen-" + "j" * 40
+    out = shop.evaluate(shop.knowing, shop.other, reference=shop.model(4), job=job, rules=rules)
+    result = Result(job="j" * 63, stage="evaluate", number=1000, ok=True, evaluate=out)
+    message = compact(result)
+    assert len(message) <= TERMINATION_LIMIT
+    assert Result.model_validate_json(message).evaluate == out
+
+
+def test_the_reference_is_scored_on_the_same_rows_where_a_rule_asks(shop) -> None:
+    third = shop.model(3)
+    rules = [
+        {"name": "floor", "metric": "auc", "min": "0.55"},
+        {"name": "lasting", "metric": "log_loss", "maxCumulativeRegression": {"absolute": "0.5"}},
+    ]
+    out = shop.evaluate(shop.knowing, shop.other, reference=third, job="reference", rules=rules)
+    written = json.loads((shop.report(out) / "metrics.json").read_text())
+
+    assert (out.reference_digest, out.to_reference[0]) == (third.digest, None)
+    value, delta, low, high = out.to_reference[1]
+    assert low < delta < high
+    assert value + delta == pytest.approx(
+        written["datasets"][0]["metrics"]["log_loss"]["candidate"]["value"], abs=1e-4
+    )
+    assert "delta to the reference" in (shop.report(out) / "report.html").read_text()
+
+    live = shop.evaluate(shop.knowing, shop.other, reference=shop.other, job="live", rules=rules)
+    assert live.to_reference[1] == (numbers(live.rules[1]).live.value, *live.rules[1][7:10])
+
+
+def test_three_labels_are_measured_too(three_labels) -> None:
+    out = three_labels.evaluate(
+        three_labels.knowing, three_labels.other, labels=["no", "click", "buy"]
+    )
+    floor, better = (numbers(row) for row in out.rules)
+    assert floor.candidate.low > floor.live.value
+    assert better.delta.low > 0
+    assert floor.positives == three_labels.window.holdout_positives
+    page = (three_labels.report(out) / "report.html").read_text()
+    assert "With 3 labels" in page

@@ -1,0 +1,58 @@
+"""The page for people: what it shows, and that nothing on it is code."""
+
+import json
+
+import pytest
+
+from springtide_trainer.evaluation.report import render
+
+
+@pytest.fixture(scope="module")
+def described(shop) -> dict:
+    out = shop.evaluate(shop.knowing, shop.other, job="page")
+    return json.loads((shop.report(out) / "metrics.json").read_text())
+
+
+def test_the_page_shows_rule_numbers_bound_interval_and_counts(described) -> None:
+    page = render(described)
+    assert "ranker, generation 2" in page
+    assert "trained on from generation 1" in page
+    assert "2026-02-01T00:00:00+00:00" in page
+    assert "auc &gt;= 0.55" in page
+    assert "delta &gt; 0" in page
+    assert page.count("<svg") == 2
+    assert page.count('class="tag Pass"') == 3
+    assert f"{described['datasets'][0]['entities']} entities" in page
+
+
+def test_the_page_fetches_nothing(described) -> None:
+    page = render(described)
+    assert "http://" not in page
+    assert "https://" not in page
+    assert "<script" not in page
+
+
+@pytest.mark.survives(
+    "Update",
+    "markup in names of datasets and labels",
+    "shown as text in the report",
+)
+def test_what_users_name_is_text_and_never_markup(described) -> None:
+    evil = "<script>alert(1)</script>"
+    page = render(
+        described
+        | {
+            "labels": [["no", evil], ["no", evil]],
+            "datasets": [described["datasets"][0] | {"labels": {evil: 3}, "name": evil}],
+        }
+    )
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_numbers_that_do_not_exist_are_dashes_and_decide_nothing(described) -> None:
+    gaps = [[row[0], *[None] * 11, 30, 10] for row in described["rules"]]
+    page = render(described | {"rules": gaps})
+    assert page.count('class="tag Inconclusive"') == 3
+    assert "<svg" not in page
+    assert "no number for auc of the candidate" in page

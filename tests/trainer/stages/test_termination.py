@@ -1,0 +1,115 @@
+"""A termination message fits what the kubelet keeps, and loses the least important first."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from springtide_api.contract import (
+    ArtifactMade,
+    EvaluateOutput,
+    Failure,
+    ProbeOutput,
+    Result,
+    TrainOutput,
+    WindowFound,
+)
+from springtide_trainer.stages.termination_message import compact, write
+
+DIGEST = "sha256:" + "a" * 64
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def said(result: Result) -> Result:
+    message = compact(result)
+    assert len(message) <= 4096
+    return Result.model_validate_json(message)
+
+
+def test_a_small_result_is_said_as_it_is():
+    made = ArtifactMade(uri="file:///x", digest=DIGEST, bytes=7)
+    output = TrainOutput(artifact=made, steps=3, rows=9, metrics={"loss": 0.5})
+    result = Result(job="j", stage="train", number=1, ok=True, train=output)
+    assert said(result) == result
+
+
+def test_sixteen_rules_with_long_names_fit_and_none_is_cut():
+    value = -0.12345678901234567
+    rules = [(f"{'r' * 30}-{n}", *[value] * 10, None, 123456, 12345) for n in range(16)]
+    output = EvaluateOutput(
+        rules=rules,
+        without_model=[value] * 16,
+        to_reference=[(value,) * 4] * 4 + [None] * 12,
+        reference_digest=DIGEST,
+        candidate_digest=DIGEST,
+        baseline_digest=DIGEST,
+        holdout_digest=DIGEST,
+        report="file:///models/shop/ranker/reports/ranker-12345-g7-evaluate-1",
+    )
+    result = Result(job="j" * 63, stage="evaluate", number=7, ok=True, evaluate=output)
+    found = said(result).evaluate
+    assert found is not None
+    assert len(found.rules) == 16
+    assert found.rules[0][1] == pytest.approx(-0.123456789, abs=1e-6)
+
+
+def test_the_longest_result_of_an_evaluation_fits_with_three_digits():
+    value = -0.0012345678901234567
+    rules = [(f"{number:02}" + "r" * 61, *[value] * 11, 1234567, 123456) for number in range(16)]
+    output = EvaluateOutput(
+        rules=rules,
+        without_model=[value] * 16,
+        to_reference=[(value,) * 4] * 4 + [None] * 12,
+        candidate_digest=DIGEST,
+        baseline_digest=DIGEST,
+        holdout_digest=DIGEST,
+        reference_digest=DIGEST,
+        report=f"file:///models/{'n' * 63}/{'u' * 32}/reports/{'j' * 63}",
+    )
+    result = Result(job="j" * 63, stage="evaluate", number=100_000, ok=True, evaluate=output)
+    found = said(result).evaluate
+    assert found is not None
+    assert [row[0] for row in found.rules] == [row[0] for row in rules]
+    assert found.rules[0][1] == pytest.approx(value, rel=5e-3)
+
+
+def test_a_long_list_of_partitions_keeps_its_newest():
+    window = WindowFound(
+        manifest="file:///x",
+        digest=DIGEST,
+        holdout_from=NOON,
+        holdout_to=NOON,
+        partitions=[f"2026-03-01T{n:05d}" for n in range(500)],
+    )
+    output = ProbeOutput(reason="WindowReady", message="ready", window=window)
+    found = said(Result(job="j", stage="probe", ok=True, probe=output)).probe
+    assert found is not None
+    assert found.window is not None
+    assert found.window.partitions[-1] == "2026-03-01T00499"
+
+
+@pytest.mark.survives(
+    "Results",
+    "a result that is longer than a termination message may be",
+    "shortened where it matters least; field and rules stay whole",
+)
+def test_a_long_message_of_a_failure_loses_its_tail():
+    failure = Failure(reason="MissingColumn", message="é" * 5000, field="spec.x")
+    found = said(Result(job="j", stage="probe", ok=False, failure=failure)).failure
+    assert found is not None
+    assert found.field == "spec.x"
+    assert found.message == "é" * 900
+
+
+def test_what_cannot_fit_is_an_error_and_not_half_a_message():
+    result = Result(job="j" * 5000, stage="probe", ok=True)
+    with pytest.raises(ValueError, match="the limit is 4096"):
+        compact(result)
+
+
+def test_a_machine_without_the_file_is_no_failure(tmp_path):
+    write(Result(job="j", stage="probe", ok=True), str(tmp_path / "none" / "termination"))
+    write(Result(job="j", stage="probe", ok=True), str(tmp_path / "termination"))
+    assert json.loads((tmp_path / "termination").read_text())["ok"] is True

@@ -1,0 +1,1 @@
+"""Model artifacts: weights, tokenizer and preprocessing, addressed by digest."""

@@ -1,0 +1,1 @@
+"""Frozen rows: written once, addressed by digest, read by training and evaluation."""

@@ -1,0 +1,107 @@
+"""Rows that may not be frozen: a label that the model does not know, a shopper without a name.
+
+Looked at before a GPU is asked for, and only for rows that have a part in the window.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from springtide_trainer.data.snapshots.frozen_rows import FEATURE
+from springtide_trainer.data.source.stream import COLUMNS
+from springtide_trainer.errors import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_SHOWN = 32
+"""Characters of a value of the user's that a message shows."""
+
+
+def checked(table: pa.Table, labels: Sequence[str], where: str) -> pa.Table:
+    """Return the rows with missing texts as empty ones and weights as numbers.
+
+    Args:
+        table: Rows as strings, columns named as frozen ones.
+        labels: model.labels.
+        where: What rows they are, for messages.
+
+    Raises:
+        Refused: a label is missing or unknown, an entity or group missing, a weight no number of
+            at least 0.
+    """
+    _check_labels(table["label"], labels, where)
+    for name in ("entity", "group"):
+        if name in table.column_names:
+            _check_named(table[name], name, where)
+    for name in table.column_names:
+        if name in {"text", "text_pair"} or name.startswith(FEATURE):
+            table = _replaced(table, name, pc.fill_null(table[name], ""))
+    if "weight" in table.column_names:
+        table = _replaced(table, "weight", _weights(table["weight"], where))
+    return table
+
+
+def _replaced(table: pa.Table, name: str, column: pa.ChunkedArray) -> pa.Table:
+    return table.set_column(table.column_names.index(name), name, column)
+
+
+def _check_labels(column: pa.ChunkedArray, labels: Sequence[str], where: str) -> None:
+    field = f"{COLUMNS}.label"
+    missing = _count(pc.or_kleene(pc.is_null(column), pc.equal(column, "")))
+    if missing:
+        raise Refused(
+            "MissingLabel",
+            f"{missing:,} of {len(column):,} {where} have no label (null, NaN or empty); mend "
+            "them or leave them out",
+            field,
+        )
+    strange = column.filter(pc.invert(pc.is_in(column, pa.array(labels, pa.string()))))
+    if len(strange):
+        counts = sorted(strange.value_counts().to_pylist(), key=lambda one: -one["counts"])
+        shown = ", ".join(f"{one['values'][:_SHOWN]!r} ({one['counts']:,})" for one in counts[:3])
+        known = ", ".join(repr(label[:_SHOWN]) for label in labels[:10])
+        raise Refused(
+            "UnknownLabel",
+            f"{len(strange):,} of {len(column):,} {where} have a label that is none of the "
+            f"{len(labels)} model.labels ({known}): {shown}; mend them or add the label at the "
+            "end of model.labels",
+            field,
+        )
+
+
+def _check_named(column: pa.ChunkedArray, name: str, where: str) -> None:
+    missing = _count(pc.or_kleene(pc.is_null(column), pc.equal(column, "")))
+    if missing:
+        raise Refused(
+            f"Missing{name.capitalize()}",
+            f"{missing:,} of {len(column):,} {where} have no {name}; name them, such as by a "
+            f"session, or leave out {COLUMNS}.{name}",
+            f"{COLUMNS}.{name}",
+        )
+
+
+def _weights(column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
+    try:
+        numbers = column.cast(pa.float64())
+    except pa.ArrowInvalid as wrong:
+        what = f"some of {len(column):,} {where} have a weight that is no number"
+        raise _bad_weight(what) from wrong
+    values = numbers.to_numpy()
+    bad = int(np.count_nonzero(~(np.isfinite(values) & (values >= 0))))
+    if bad:
+        raise _bad_weight(f"{bad:,} of {len(column):,} {where} have no finite weight >= 0")
+    return numbers
+
+
+def _bad_weight(what: str) -> Refused:
+    message = f"{what}; mend them or leave out {COLUMNS}.weight"
+    return Refused("InvalidWeight", message, f"{COLUMNS}.weight")
+
+
+def _count(mask: pa.ChunkedArray) -> int:
+    return int(pc.sum(mask).as_py() or 0)

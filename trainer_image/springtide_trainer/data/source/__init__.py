@@ -1,0 +1,1 @@
+"""Reads the source: files, formats, column values, and the rows of the stream."""

@@ -1,0 +1,185 @@
+"""Which files hold the stream, and which partition each belongs to.
+
+A source is one file or folder that is cut by timestamps, or a tree whose paths name the partition.
+Names that begin with "_" or "." are no data. A link that leaves the source is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from springtide_trainer.data.partitions import Span, moment, span_at
+from springtide_trainer.errors import Refused
+from springtide_trainer.storage import local_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from springtide_api.data_spec import Data, Partition
+
+URI = "data.source.uri"
+PATH = "data.source.partition.path"
+MARKER = "_SUCCESS"
+_DEEPEST = 16
+_NO_SPAN = Span(0, 0, "")
+_DIRECTIVES = {"Y": 4, "m": 2, "d": 2, "H": 2, "j": 3, "G": 4, "V": 2}
+_FINE_ENOUGH = {"Month": "mdj", "Week": "Vdj", "Day": "dj", "Hour": "H"}
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """One file of the source."""
+
+    path: Path
+    name: str
+    """Its path below the source, for people."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Files that are read together."""
+
+    files: tuple[DataFile, ...]
+    span: Span | None = None
+    """The partition that they hold; None where timestamps decide."""
+    marked: bool = True
+    """The _SUCCESS file is there, or none is wanted."""
+
+
+def pieces(data: Data) -> list[Piece]:
+    """List the files of the source, by partition where paths name one, oldest first.
+
+    Raises:
+        Refused: there is nothing there, a path fits no partition, or a link leaves the source.
+    """
+    root = _root(data)
+    partition = data.source.partition
+    if partition.path is not None:
+        if not root.is_dir():
+            raise Refused("NotAFolder", f"{root} is no folder, but {PATH} is set", URI)
+        return sorted(_partitions(root, partition), key=lambda piece: piece.span or _NO_SPAN)
+    if root.is_dir():
+        return [Piece(tuple(_files(root, root)))]
+    return [Piece((DataFile(root, root.name),))]
+
+
+def _root(data: Data) -> Path:
+    """Resolve the source's folder or file within the volume that it was promised to lie on."""
+    root = local_path(data.source.uri, URI)
+    if not root.exists():
+        raise Refused(
+            "DataNotFound", f"{root} does not exist; deliver the data or change {URI}", URI
+        )
+    if data.volume is not None:
+        mount = local_path("file://" + data.volume.mount_path, "data.volume.mountPath")
+        _inside(root, mount)
+    elif not root.is_dir():
+        _inside(root, root.parent)
+    return root
+
+
+def _inside(path: Path, root: Path) -> None:
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise Refused(
+            "UnsafePath",
+            f"{str(path)!r} is a link that leaves {root}; copy the file there instead",
+            URI,
+        )
+
+
+def _files(folder: Path, root: Path, depth: int = 0) -> Iterator[DataFile]:
+    if depth > _DEEPEST:
+        raise Refused("UnsafePath", f"{str(folder)!r}: more than {_DEEPEST} folders deep", URI)
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(("_", ".")):
+            continue
+        _inside(path, root)
+        if path.is_dir():
+            yield from _files(path, root, depth + 1)
+        elif path.is_file():
+            yield DataFile(path, str(path.relative_to(root)))
+
+
+def _partitions(root: Path, partition: Partition) -> Iterator[Piece]:
+    pattern = partition.path or ""
+    _check_pattern(pattern, partition)
+    segments = [segment for segment in pattern.split("/") if segment]
+    for path, fields in _matching(root, segments, {}):
+        _inside(path, root)
+        name = str(path.relative_to(root))
+        span = span_at(_start(fields, name), partition.period)
+        if moment(span.start) != _start(fields, name):
+            raise Refused(
+                "WrongPartition",
+                f"{name!r} is not the start of a {partition.period}; change "
+                "data.source.partition.period or path",
+                PATH,
+            )
+        files = tuple(_files(path, root)) if path.is_dir() else (DataFile(path, name),)
+        folder = path if path.is_dir() else path.parent
+        marked = not partition.success_marker or (folder / MARKER).is_file()
+        yield Piece(files, span, marked)
+
+
+def _check_pattern(pattern: str, partition: Partition) -> None:
+    found = re.findall(r"%(.?)", pattern.replace("%%", ""))
+    if unknown := [directive for directive in found if directive not in _DIRECTIVES]:
+        known = " ".join("%" + directive for directive in _DIRECTIVES)
+        raise Refused("InvalidPattern", f"%{unknown[0]} is none of {known}", PATH)
+    if not set(found) & set(_FINE_ENOUGH[partition.period]) or not set(found) & {"Y", "G"}:
+        raise Refused(
+            "InvalidPattern", f"{pattern!r} does not tell one {partition.period} from another", PATH
+        )
+    if partition.success_marker and "%" not in pattern:
+        raise Refused("InvalidPattern", f"{pattern!r} gives no partition a folder", PATH)
+
+
+def _matching(
+    folder: Path, segments: list[str], fields: dict[str, int]
+) -> Iterator[tuple[Path, dict[str, int]]]:
+    """Walk down the pattern's segments; what does not match is no part of the stream."""
+    expression, names = _expression(segments[0])
+    for path in sorted(folder.iterdir()):
+        match = re.fullmatch(expression, path.name, re.ASCII)
+        if match is None:
+            continue
+        found = dict(zip(names, map(int, match.groups()), strict=True))
+        if any(fields.get(name, value) != value for name, value in found.items()):
+            continue
+        if len(segments) == 1:
+            yield path, fields | found
+        elif path.is_dir():
+            yield from _matching(path, segments[1:], fields | found)
+
+
+def _expression(segment: str) -> tuple[str, list[str]]:
+    """Turn one segment of a strftime pattern into a regular expression and its directives."""
+    expression, names = "", []
+    for piece in re.split(r"(%.)", segment):
+        if piece == "%%":
+            expression += "%"
+        elif piece.startswith("%"):
+            names.append(piece[1])
+            expression += rf"(\d{{{_DIRECTIVES[piece[1]]}}})"
+        else:
+            expression += re.escape(piece)
+    return expression, names
+
+
+def _start(fields: dict[str, int], name: str) -> datetime:
+    """Put the fields of a path together to a moment in UTC."""
+    try:
+        if "V" in fields:
+            day = datetime.fromisocalendar(fields.get("G", fields.get("Y", 0)), fields["V"], 1)
+        elif "j" in fields:
+            text = f"{fields['Y']:04}-{fields['j']:03}"
+            day = datetime.strptime(text, "%Y-%j").replace(tzinfo=UTC)
+        else:
+            day = datetime(fields["Y"], fields.get("m", 1), fields.get("d", 1), tzinfo=UTC)
+        return day.replace(hour=fields.get("H", 0), tzinfo=UTC)
+    except (ValueError, KeyError) as wrong:
+        raise Refused("WrongPartition", f"{name!r} names no moment ({wrong})", PATH) from wrong

@@ -1,0 +1,148 @@
+"""What values mean: any column as text, and timestamps as microseconds since 1970 in UTC."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from springtide_trainer.data.partitions import EPOCH
+from springtide_trainer.errors import Refused
+
+if TYPE_CHECKING:
+    from springtide_trainer.data.partitions import Micros
+    from springtide_trainer.data.source.formats import Batch
+
+TIMESTAMP = "data.source.columns.timestamp"
+_WRITTEN = re.compile(
+    r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?)?", re.ASCII
+)
+_MICROSECOND = timedelta(microseconds=1)
+_TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+_BYTES = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
+_SIMPLE = (
+    pa.types.is_integer,
+    pa.types.is_boolean,
+    pa.types.is_null,
+    pa.types.is_decimal,
+    pa.types.is_date,
+    pa.types.is_timestamp,
+)
+
+
+def texts(batch: Batch, name: str, field: str) -> pa.Array:
+    """Return a column as strings; a whole number reads alike in every format, NaN is null.
+
+    Raises:
+        Refused: the bytes are no UTF-8, or the column holds lists or structures.
+    """
+    column = _decoded(batch.columns[name])
+    kind = column.type
+    try:
+        if _any(_TEXTS, kind):
+            column.validate(full=True)
+        elif pa.types.is_floating(kind):
+            return _decimal(column.cast(pa.float64()))
+        elif not (_any(_BYTES, kind) or _any(_SIMPLE, kind)):
+            hint = f"{batch.file!r}: column {name!r} is {str(kind)[:64]}; write it as text"
+            raise Refused("UnsupportedType", hint, field)
+        return column.cast(pa.string())
+    except pa.ArrowInvalid as wrong:
+        where = f"{batch.file!r} rows {batch.numbers[0]:,} to {batch.numbers[-1]:,}"
+        hint = f"{where}: column {name!r} is no UTF-8; write it in UTF-8"
+        raise Refused("NotUtf8", hint, field) from wrong
+
+
+def _decimal(column: pa.Array) -> pa.Array:
+    """Write numbers shortest; whole ones without a point, whatever else the column holds."""
+    column = pc.if_else(pc.is_nan(column), pa.scalar(None, pa.float64()), column)
+    whole = pc.and_(pc.equal(pc.floor(column), column), pc.less(pc.abs(column), 2.0**53))
+    counts = column.cast(pa.int64(), safe=False).cast(pa.string())
+    return pc.if_else(whole, counts, column.cast(pa.string()))
+
+
+def moments(batch: Batch, name: str, newest: datetime | None = None) -> Micros:
+    """Return the column of timestamps.
+
+    Args:
+        batch: Rows.
+        name: The column.
+        newest: A later moment is refused: it is a wrong clock, zone or unit, and its row would
+            wait in silence for a partition that nobody has in mind.
+
+    Raises:
+        Refused: a timestamp is missing, unreadable or in the future.
+    """
+    column = _decoded(batch.columns[name])
+    if column.null_count:
+        where = batch.place(int(np.argmax(column.is_null().to_numpy(zero_copy_only=False))))
+        count = f"at least {column.null_count:,} such rows"
+        hint = f"{where} has no timestamp in {name!r} ({count}); mend them or leave them out"
+        raise Refused("MissingTimestamp", hint, TIMESTAMP)
+    written = _any(_TEXTS, column.type)
+    counts = _parsed(batch, column) if written else _native(batch, name, column)
+    if newest is None:
+        return counts
+    late = counts > (newest - EPOCH) // _MICROSECOND
+    if late.any():
+        where = batch.place(int(np.argmax(late)))
+        hint = f"its timestamp is later than {newest.isoformat()}; look at its zone and unit"
+        count = f"at least {np.count_nonzero(late):,} such rows"
+        raise Refused("FutureTimestamp", f"{where}: {hint} ({count})", TIMESTAMP)
+    return counts
+
+
+def _native(batch: Batch, name: str, column: pa.Array) -> Micros:
+    """Take timestamps of Parquet; without a zone they are UTC, parts of microseconds are cut."""
+    if not (pa.types.is_timestamp(column.type) or pa.types.is_date(column.type)):
+        hint = f"{batch.file!r}: column {name!r} is {str(column.type)[:64]}; write timestamps"
+        raise Refused("UnreadableTimestamp", hint, TIMESTAMP)
+    zone = column.type.tz if pa.types.is_timestamp(column.type) else None
+    options = pc.CastOptions(pa.timestamp("us", zone), allow_time_truncate=True)
+    try:
+        counts = column.cast(options=options).cast(pa.int64())
+    except pa.ArrowInvalid as wrong:
+        hint = f"{batch.file!r}: column {name!r} holds a timestamp beyond the year 9999; mend it"
+        raise Refused("UnreadableTimestamp", hint, TIMESTAMP) from wrong
+    return np.asarray(counts.to_numpy(zero_copy_only=False), dtype=np.int64)
+
+
+def _parsed(batch: Batch, column: pa.Array) -> Micros:
+    counts = np.empty(len(column), dtype=np.int64)
+    for at, text in enumerate(column.to_pylist()):
+        read = _read(text)
+        if read is None:
+            hint = 'is neither RFC 3339 nor "YYYY-MM-DD HH:MM:SS"; write it so, or name its column'
+            shape = f"{batch.place(at)}: a timestamp like {_shape(text)!r} {hint}"
+            raise Refused("UnreadableTimestamp", shape, TIMESTAMP)
+        counts[at] = read
+    return counts
+
+
+def _shape(text: str) -> str:
+    """Show how a value is written, but not what: the wrong column may be a private one."""
+    return re.sub(r"[^\W\d_]", "x", re.sub(r"\d", "9", text[:32]))
+
+
+def _read(text: str) -> int | None:
+    upper = text.strip().upper()
+    if _WRITTEN.fullmatch(upper) is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(upper)
+        aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return (aware - EPOCH) // _MICROSECOND
+    except (ValueError, OverflowError):
+        return None
+
+
+def _decoded(column: pa.Array) -> pa.Array:
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+
+
+def _any(checks: tuple[object, ...], kind: pa.DataType) -> bool:
+    return any(check(kind) for check in checks)  # type: ignore[operator]

@@ -1,0 +1,1 @@
+"""Selects the next window of training rows and holdout rows. Reads no files."""

@@ -1,0 +1,1 @@
+"""Evaluation: datasets, metrics, confidence intervals, the report."""

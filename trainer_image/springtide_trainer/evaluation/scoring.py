@@ -1,0 +1,69 @@
+"""Both models on the same rows, in FP32, in one process, chunk by chunk so that progress shows."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from springtide_trainer.data.snapshots.frozen_rows import inputs
+from springtide_trainer.evaluation.comparison import Scores
+from springtide_trainer.progress import Progress, Reporter
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pyarrow as pa
+
+    from springtide_trainer.artifact.models import Scorer
+    from springtide_trainer.evaluation.datasets import JudgedRows
+
+CHUNK = 1024
+BATCH = {"cpu": 32, "cuda": 128}
+
+
+class RowsScored(Progress):
+    """Progress in rows; there is no loss to tell of."""
+
+    def status(self, step: int, loss: float, now: float) -> dict[str, Any]:
+        """Describe how far scoring has come."""
+        told = super().status(step, loss, now)
+        return told | {"metrics": [{"name": "rows_scored", "value": str(step)}]}
+
+
+def score_all(
+    datasets: Sequence[JudgedRows], models: Sequence[Sequence[Scorer]]
+) -> list[list[Scores]]:
+    """Score every dataset by its models.
+
+    Args:
+        datasets: The rows.
+        models: For each dataset the models that score it.
+
+    Returns:
+        For each dataset the scores of each model, in the order given.
+    """
+    pairs = list(zip(datasets, models, strict=True))
+    total = sum(len(by) * len(each.table) for each, by in pairs if each.table is not None)
+    progress = RowsScored(Reporter.of(os.environ), first=0, total=max(total, 1))
+    done, found = 0, []
+    for dataset, by in pairs:
+        row = []
+        for model in by:
+            row.append(_score(dataset.table, model, progress, done))
+            done += len(row[-1].probabilities)
+        found.append(row)
+    return found
+
+
+def _score(table: pa.Table | None, model: Scorer, progress: Progress, done: int) -> Scores:
+    parts = [np.empty((0, len(model.preprocess.labels)), dtype=np.float32)]
+    size = BATCH.get(model.model.device.type, 32)
+    for start in range(0, len(table) if table is not None else 0, CHUNK):
+        assert table is not None
+        chunk = table.slice(start, CHUNK)
+        pairs = model.preprocess.render(inputs(chunk))
+        parts.append(model.probabilities(pairs, batch_size=size))
+        progress.observe(done + start + len(chunk), float("nan"))
+    return Scores(model.preprocess.labels, np.concatenate(parts))

@@ -1,0 +1,1 @@
+"""The stages of a generation, one pod each: import, probe, train, evaluate, collect."""

@@ -1,0 +1,243 @@
+"""Measures a candidate: it and the live model on the same rows, with bounds for what rules ask.
+
+The verdict is the operator's, from these numbers and by the function that the report uses too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from springtide_api.bounds import cumulative
+from springtide_api.contract import EvaluateOutput
+from springtide_trainer.artifact.models import load
+from springtide_trainer.errors import Refused
+from springtide_trainer.evaluation import report
+from springtide_trainer.evaluation.comparison import Measured, measure
+from springtide_trainer.evaluation.confidence_intervals import Resampling
+from springtide_trainer.evaluation.datasets import read_judged, read_manifest
+from springtide_trainer.evaluation.metrics import BUILT_IN, positives
+from springtide_trainer.evaluation.rule_rows import (
+    Found,
+    reference_rows,
+    rule_row,
+    without_model_of,
+)
+from springtide_trainer.evaluation.scoring import score_all
+from springtide_trainer.evaluation.without_model import without_model
+from springtide_trainer.storage import commit_folder, local_path, uri_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from springtide_api.contract import ArtifactRef, EvaluateInput, RuleRow, RunFile
+    from springtide_api.generation import Recipe
+    from springtide_trainer.artifact.models import Scorer
+    from springtide_trainer.evaluation.comparison import Scores
+    from springtide_trainer.evaluation.confidence_intervals import Estimate
+    from springtide_trainer.evaluation.datasets import JudgedRows
+    from springtide_trainer.storage import Home
+
+
+def evaluate(run: RunFile, home: Home, tmp: Path) -> EvaluateOutput:
+    """Score candidate and live model, measure them, and commit report, numbers and scores.
+
+    Raises:
+        Refused: an artifact or rows are not what their digest says, or rows may not judge.
+    """
+    given = run.evaluate
+    if given is None:
+        raise Refused("InvalidRunFile", "stage evaluate needs the block evaluate in run.json")
+    began = time.monotonic()
+    datasets = [read_judged(each, given, run.recipe) for each in run.recipe.evaluation.datasets]
+    scores = _scores(datasets, given, run.recipe)
+    found = [
+        _measure(rows, each, run.recipe, given) for rows, each in zip(datasets, scores, strict=True)
+    ]
+    rules = [rule_row(rule, found) for rule in run.recipe.gate.rules]
+    folder = tmp / "report"
+    folder.mkdir()
+    written = json.dumps(_described(run, given, found, rules), indent=1, allow_nan=False)
+    (folder / "metrics.json").write_text(written + "\n", encoding="utf-8")
+    (folder / "report.html").write_text(report.render(json.loads(written)), encoding="utf-8")
+    pq.write_table(_scored(found), folder / "scores.parquet")
+    commit_folder(folder, home.report(run.job))
+    return EvaluateOutput(
+        rules=rules,
+        without_model=[without_model_of(rule, found) for rule in run.recipe.gate.rules],
+        to_reference=reference_rows(run.recipe.gate.rules, found),
+        reference_digest=given.reference.digest if given.reference else None,
+        candidate_digest=given.candidate.digest,
+        baseline_digest=given.baseline.digest if given.baseline else None,
+        holdout_digest=given.holdout.digest,
+        report=uri_of(home.report(run.job)),
+        seconds=round(time.monotonic() - began, 1),
+    )
+
+
+def _scores(
+    datasets: Sequence[JudgedRows], given: EvaluateInput, recipe: Recipe
+) -> list[list[Scores]]:
+    """Score candidate and live model everywhere, the reference where a rule asks for it."""
+    refs = [given.candidate, *([given.baseline] if given.baseline else [])]
+    # The reference may be the live model: then it is neither loaded nor scored twice.
+    known = [ref.digest for ref in refs]
+    models = [_load(ref) for ref in refs]
+    extra = given.reference
+    if extra is None or extra.digest in known:
+        scores = score_all(datasets, [models] * len(datasets))
+        again = [known.index(extra.digest)] if extra else []
+        return [[*each, *(each[place] for place in again)] for each in scores]
+    loaded = _load(extra)
+    asked = {rule.dataset for rule in recipe.gate.rules if cumulative(rule)}
+    return score_all(
+        datasets, [[*models, loaded] if each.name in asked else models for each in datasets]
+    )
+
+
+def _load(ref: ArtifactRef) -> Scorer:
+    return load(local_path(ref.uri), ref.digest)
+
+
+def _measure(rows: JudgedRows, scores: list[Scores], recipe: Recipe, given: EvaluateInput) -> Found:
+    """Measure one dataset; its draws are seeded by its rows, so that nobody can choose them."""
+    candidate, live = scores[0], scores[1] if given.baseline else None
+    models = scores[: 2 if given.baseline else 1]
+    coded = rows.coded(candidate.labels)
+    by = Resampling(
+        samples=recipe.evaluation.bootstrap.samples,
+        confidence=given.confidence,
+        seed=int.from_bytes(hashlib.sha256(rows.digest.encode()).digest()[:8]),
+    )
+    asked, others = _metrics(recipe, rows.name)
+    found = measure(asked, coded, candidate=candidate, live=live, by=by)
+    found |= measure(others, coded, candidate=candidate, live=live, by=None)
+    metrics = {name: found[name] for name in sorted(found, key=_place)}
+    counted = positives(coded, len(candidate.labels))
+    floors = {name: without_model(name, coded, len(candidate.labels)) for name in asked}
+    referring = {
+        rule.metric for rule in recipe.gate.rules if cumulative(rule) and rule.dataset == rows.name
+    }
+    compared: dict[str, Measured] = {}
+    if given.reference and referring:
+        compared = measure(sorted(referring), coded, candidate=candidate, live=scores[-1], by=by)
+    return Found(rows, models, coded.entities, counted, metrics, floors, compared)
+
+
+def _metrics(recipe: Recipe, dataset: str) -> tuple[list[str], list[str]]:
+    """List the metrics of rules on a dataset, and the others that the report shows.
+
+    Bounds cost thousands of times what a value costs: only those that a rule needs are made.
+    """
+    asked = {rule.metric for rule in recipe.gate.rules if rule.dataset == dataset}
+    grouped = {"ndcg@10"} if recipe.data.source.columns.group else set()
+    return sorted(asked), sorted({*BUILT_IN, *grouped} - asked)
+
+
+def _place(metric: str) -> tuple[int, str]:
+    """Order metrics as the documentation does, those of lists last."""
+    return (BUILT_IN.index(metric) if metric in BUILT_IN else len(BUILT_IN)), metric
+
+
+def _described(
+    run: RunFile, given: EvaluateInput, found: Sequence[Found], rules: Sequence[RuleRow]
+) -> dict[str, Any]:
+    """Write all that was measured as plain values; `report` reads no more than this."""
+    bootstrap = run.recipe.evaluation.bootstrap
+    return {
+        "job": run.job,
+        "namespace": run.namespace,
+        "update": run.update,
+        "generation": run.number,
+        "parent": given.parent_number,
+        "candidate": given.candidate.plain(),
+        "baseline": given.baseline.plain() if given.baseline else None,
+        "window": _window(given),
+        "labels": [list(scores.labels) for scores in found[0].scores],
+        "bootstrap": {"samples": bootstrap.samples, "confidence": given.confidence},
+        "gate": run.recipe.gate.plain(),
+        "rules": rules,
+        "reference": given.reference.plain() if given.reference else None,
+        "to_reference": reference_rows(run.recipe.gate.rules, found),
+        "without_model": [without_model_of(rule, found) for rule in run.recipe.gate.rules],
+        "datasets": [_dataset(each) for each in found],
+    }
+
+
+def _window(given: EvaluateInput) -> dict[str, str | None]:
+    """Say what the holdout's manifest knows of the window; an extension has no training rows."""
+    manifest = read_manifest(local_path(given.holdout.uri), given.holdout.digest)
+    return {
+        "trained_from": manifest.get("from"),
+        "trained_to": manifest.get("to"),
+        "judged_from": manifest.get("holdout", {}).get("from"),
+        "judged_to": manifest.get("holdout", {}).get("to"),
+    }
+
+
+def _dataset(found: Found) -> dict[str, Any]:
+    table = found.rows.table
+    counts = [] if table is None else table["label"].value_counts().to_pylist()
+    times = [] if table is None else [_extreme(table, name) for name in ("min", "max")]
+    return {
+        "name": found.rows.name,
+        "role": found.rows.role,
+        "digest": found.rows.digest,
+        "rows": 0 if table is None else len(table),
+        "entities": found.entities,
+        "positives": found.positives,
+        "labels": {one["values"]: one["counts"] for one in counts},
+        "times": times,
+        "metrics": {
+            name: {part: _plain(each) for part, each in _parts(of).items()}
+            for name, of in found.metrics.items()
+        },
+    }
+
+
+def _parts(of: Measured) -> dict[str, Estimate]:
+    return {"candidate": of.candidate, "live": of.live, "delta": of.delta}
+
+
+def _plain(of: Estimate) -> dict[str, float | None]:
+    return {name: value if math.isfinite(value) else None for name, value in asdict(of).items()}
+
+
+def _extreme(table: pa.Table, which: str) -> str:
+    moment = pa.compute.call_function(which, [table["timestamp"]]).as_py()
+    return str(moment.strftime("%Y-%m-%d %H:%M"))
+
+
+def _scored(found: Sequence[Found]) -> pa.Table:
+    """Write every row's scores; `row` is its place in the rows that were scored."""
+    tables = [_scored_rows(each) for each in found if each.rows.table is not None]
+    models = ("candidate", "baseline")[: len(found[0].scores)]
+    named = {
+        f"{model}_labels": json.dumps(list(scores.labels))
+        for model, scores in zip(models, found[0].scores, strict=True)
+    }
+    whole = pa.concat_tables(tables or [pa.table({})], promote_options="default")
+    return whole.replace_schema_metadata(named)
+
+
+def _scored_rows(found: Found) -> pa.Table:
+    table = found.rows.table
+    assert table is not None
+    columns = {
+        "dataset": pa.array([found.rows.name] * len(table), pa.string()),
+        "row": pa.array(range(len(table)), pa.int64()),
+    }
+    columns |= {
+        name: table[name] for name in ("entity", "group", "label") if name in table.schema.names
+    }
+    for model, scores in zip(("candidate", "baseline"), found.scores, strict=False):
+        columns[model] = pa.array(list(scores.probabilities), pa.list_(pa.float32()))
+    return pa.table(columns)

@@ -1,0 +1,91 @@
+"""Trains a candidate: the live generation's weights go on learning from the window's rows.
+
+Same recipe, rows, parent and hardware: same weights, however often the pod was killed in between.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+import torch
+
+from springtide_api.contract import TrainOutput
+from springtide_trainer.artifact import manifest, saving
+from springtide_trainer.artifact.models import load_tokenizer, move
+from springtide_trainer.artifact.preprocess import Preprocess
+from springtide_trainer.errors import Diverged, Refused
+from springtide_trainer.storage import local_path
+from springtide_trainer.training import session, warm_start
+from springtide_trainer.training.precision import kernels
+from springtide_trainer.training.training_rows import load
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from transformers import PreTrainedModel
+
+    from springtide_api.contract import ArtifactMade, RunFile
+    from springtide_trainer.storage import Home
+
+log = logging.getLogger(__name__)
+
+
+def train(run: RunFile, home: Home, tmp: Path) -> TrainOutput:
+    """Train from the parent's weights and commit the artifact.
+
+    Raises:
+        Refused: parent, rows and recipe do not fit together.
+        Diverged: loss or weights are no longer finite.
+        Interrupted: SIGTERM came; a checkpoint is saved.
+    """
+    if run.train is None:
+        raise Refused("InvalidRunFile", "stage train needs the block train in run.json")
+    began = time.monotonic()
+    parent = local_path(run.train.parent.uri)
+    manifest.verify(parent, run.train.parent.digest)
+    data = local_path(run.train.data.uri)
+    rows = load(data, run.train.data.digest, run.recipe, load_tokenizer(parent))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with kernels(device, int(rows.examples.tokens.lengths.max())):
+        ready = session.prepare(run, rows, parent, device=device, scratch=tmp)
+        outcome = session.walk(ready)
+    made = _commit(
+        ready.model,
+        outcome.step,
+        parent,
+        preprocess=Preprocess.of(run.recipe),
+        home=home,
+        folder=tmp / "artifact",
+    )
+    seconds = time.monotonic() - began
+    log.info("trained", extra={"digest": made.digest, "steps": outcome.step, **ready.measured})
+    return TrainOutput(
+        artifact=made,
+        steps=outcome.step,
+        rows=len(rows.training),
+        seconds=seconds,
+        metrics=ready.measured,
+        stopped=outcome.reason,
+    )
+
+
+def _commit(
+    model: PreTrainedModel,
+    step: int,
+    parent: Path,
+    *,
+    preprocess: Preprocess,
+    home: Home,
+    folder: Path,
+) -> ArtifactMade:
+    """Write the candidate; tokenizer and configuration stay the parent's."""
+    move(model, "cpu")
+    if not all(bool(weight.isfinite().all()) for weight in model.parameters()):
+        raise Diverged(step, float("nan"))
+    warm_start.restore_dropout(model, parent)
+    saving.copy_tokenizer(parent, folder)
+    saving.save_model(model, folder)
+    preprocess.write(folder)
+    return manifest.commit(folder, home)

@@ -1,0 +1,1 @@
+"""The training run: batches, loop, optimizer, checkpoints, early stopping."""

@@ -1,0 +1,96 @@
+"""The frozen rows of a window as examples: tokenised, labelled, weighted, split for validation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from springtide_api.contract import ExitCode
+from springtide_trainer.artifact.preprocess import Preprocess
+from springtide_trainer.artifact.tokens import tokenize
+from springtide_trainer.data.snapshots.frozen_rows import inputs, read_rows, verify
+from springtide_trainer.errors import Refused
+from springtide_trainer.training import validation
+from springtide_trainer.training.batches import Examples
+from springtide_trainer.training.early_stopping import validation_part
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from transformers import PreTrainedTokenizerBase
+
+    from springtide_api.generation import Recipe
+
+_WEIGHT = "spec.data.source.columns.weight"
+
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """The rows of a window.
+
+    Attributes:
+        examples: All of them.
+        training: int64, the rows to learn from.
+        validation: int64, the rows that early stopping looks at; empty without it.
+    """
+
+    examples: Examples
+    training: NDArray[np.int64]
+    validation: NDArray[np.int64]
+
+
+def load(
+    folder: Path, digest: str, recipe: Recipe, tokenizer: PreTrainedTokenizerBase
+) -> TrainingRows:
+    """Read, check and tokenise the training rows of a frozen window. Rows of weight 0 are left out.
+
+    Raises:
+        Refused: the rows are not those of the digest, or a label or weight cannot be used, or
+            none is left.
+    """
+    verify(folder, digest)
+    table = read_rows(folder, "train")
+    weights = _weights(table)
+    table, weights = table.filter(pa.array(weights > 0)), weights[weights > 0]
+    if len(weights) == 0:
+        message = f"{folder} has no training row with a weight greater than 0"
+        raise Refused("NotEnoughData", message, code=ExitCode.TOO_LITTLE_DATA)
+    preprocess = Preprocess.of(recipe)
+    pairs = preprocess.render(inputs(table))
+    examples = Examples(
+        tokens=tokenize(tokenizer, pairs, preprocess.max_length),
+        labels=_labels(table, preprocess.labels),
+        weights=weights,
+    )
+    aside = np.zeros(len(weights), dtype=bool)
+    if stopping := recipe.training.early_stopping:
+        aside = validation_part(
+            table["entity"].to_pylist(), float(stopping.validation_fraction), manifest=digest
+        )
+        validation.check(stopping.metric, examples.labels[aside])
+    return TrainingRows(examples, np.flatnonzero(~aside), np.flatnonzero(aside))
+
+
+def _labels(table: pa.Table, known: list[str]) -> NDArray[np.int64]:
+    numbers = {label: number for number, label in enumerate(known)}
+    labels = table["label"].to_pylist()
+    if unknown := sorted({str(label) for label in labels if label not in numbers}):
+        message = f"labels {unknown[:5]} are none of spec.model.labels {known[:20]}; append them"
+        raise Refused("UnknownLabel", message, "spec.model.labels")
+    return np.fromiter((numbers[label] for label in labels), dtype=np.int64, count=len(labels))
+
+
+def _weights(table: pa.Table) -> NDArray[np.float32]:
+    if "weight" not in table.column_names:
+        return np.ones(table.num_rows, dtype=np.float32)
+    weights = np.asarray(table["weight"].to_numpy(zero_copy_only=False), dtype=np.float32)
+    usable = np.isfinite(weights) & (weights >= 0)
+    if not usable.all():
+        row = int(np.flatnonzero(~usable)[0])
+        message = f"weight {weights[row]} of training row {row}; weights are numbers from 0 up"
+        raise Refused("InvalidWeight", message, _WEIGHT)
+    return weights
