@@ -24,7 +24,7 @@ from springtide_trainer.artifact import head
 from springtide_trainer.artifact.models import load_tokenizer, move
 from springtide_trainer.artifact.tokens import Tokens, tokenize
 from springtide_trainer.training import batches, loop, optimizer, precision, warm_start
-from springtide_trainer.training.schedule import WarmupThen
+from springtide_trainer.training.optimizer import WarmupThen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from springtide_trainer.artifact.tokens import Tokens
 from springtide_trainer.training.batches import Examples, Plan, steps
-from springtide_trainer.training.schedule import WarmupThen
+from springtide_trainer.training.optimizer import WarmupThen
 
 
 def examples(lengths: list[int]) -> Examples:

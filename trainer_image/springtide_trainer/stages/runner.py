@@ -11,7 +11,6 @@ import json
 import logging
 import shutil
 import signal
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,11 +20,12 @@ from pydantic import ValidationError
 from springtide_api.contract import TERMINATION_MESSAGE, ExitCode, Failure, Result, RunFile
 from springtide_api.names import RUN_FILE
 from springtide_trainer.errors import Interrupted, Refused
+from springtide_trainer.interruption import raise_on_sigterm
 from springtide_trainer.stages import logs, termination_message
 from springtide_trainer.storage import Home, commit_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ def conclude(run: RunFile, home: Home, pod_uid: str) -> Ending:
         if committed := _committed(final, run):
             log.info("result was committed before", extra={"job": run.job})
             return Ending(committed, ExitCode.DONE)
-        with _interruptible(), home.tmp(run.job, pod_uid) as tmp:
+        with raise_on_sigterm(), home.tmp(run.job, pod_uid) as tmp:
             result = _commit(perform(run, home, tmp), final, tmp / "result.json")
         _tidy(run, home)
         return Ending(result, ExitCode.DONE)
@@ -188,17 +188,3 @@ def _space(home: Home) -> str:
     except OSError:
         return "no space left in the storage"
     return f"no space left in the storage, {disk.free:,} of {disk.total:,} bytes are free"
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let SIGTERM end the stage in order: as process 1 it would be ignored otherwise."""
-
-    def interrupt(number: int, frame: object) -> None:
-        raise Interrupted
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -16,7 +16,7 @@ import torch
 
 from springtide_api.contract import ExitCode
 from springtide_trainer.errors import Refused
-from springtide_trainer.training.training_state import moving
+from springtide_trainer.training.optimizer import trainable_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -98,7 +98,9 @@ class EarlyStopping:
         value = self._measure()
         gain = self._sign * (value - self.best_value)
         if math.isnan(self.best_value) or gain > self._min_delta:
-            self.best = {name: w.detach().clone() for name, w in moving(self._model).items()}
+            self.best = {
+                name: w.detach().clone() for name, w in trainable_parameters(self._model).items()
+            }
             self.best_value, self.best_step, self._without_gain = value, step, 0
         else:
             self._without_gain += 1
@@ -110,7 +112,7 @@ class EarlyStopping:
     def take_best(self) -> None:
         """Put the best weights into the model."""
         with torch.no_grad():
-            for name, weight in moving(self._model).items():
+            for name, weight in trainable_parameters(self._model).items():
                 if name in self.best:
                     weight.copy_(self.best[name])
 

@@ -1,14 +1,19 @@
-"""The optimisers of the API, over the weights that move."""
+"""Optimizers and learning-rate schedules of the API.
+
+The learning rate is a function of the step alone, so there is nothing to save or restore.
+"""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from transformers.optimization import Adafactor
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 MOMENTUM = 0.9
 """Of SGD, as is usual for networks."""
@@ -39,9 +44,45 @@ def build(
 
 
 def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    moving = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    parameters = trainable_parameters(model).values()
     groups = [
-        {"params": [p for p in moving if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in moving if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
+
+
+def trainable_parameters(model: nn.Module) -> dict[str, Tensor]:
+    """Return the parameters that are not frozen, by name."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+@dataclass(frozen=True)
+class WarmupThen:
+    """Rise over the warm-up, then fall as `shape` says, to 0 after the last step.
+
+    Attributes:
+        shape: Linear, Cosine (half a wave) or Constant (no fall).
+        peak: The highest learning rate.
+        total: Steps of the whole run.
+        warmup: Share of the steps in which the rate rises.
+    """
+
+    shape: Literal["Linear", "Cosine", "Constant"]
+    peak: float
+    total: int
+    warmup: float
+
+    def __call__(self, step: int) -> float:
+        """Return the learning rate of a step, counted from 1."""
+        rising = math.ceil(self.warmup * self.total)
+        if step <= rising:
+            return self.peak * step / (rising + 1)
+        done = (step - 1 - rising) / max(1, self.total - rising)
+        match self.shape:
+            case "Linear":
+                return self.peak * (1 - done)
+            case "Cosine":
+                return self.peak * (1 + math.cos(math.pi * done)) / 2
+            case "Constant":
+                return self.peak

@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 from springtide_trainer.artifact.models import move, probabilities
 from springtide_trainer.errors import Interrupted, NoStepTaken, Refused
-from springtide_trainer.interruption import INTERRUPTED, on_sigterm
+from springtide_trainer.interruption import INTERRUPTED, stop_on_sigterm
 from springtide_trainer.progress import Progress, Reporter
 from springtide_trainer.storage import local_path
 from springtide_trainer.training import loop, optimizer, precision, validation, warm_start
 from springtide_trainer.training.batches import Plan, steps
 from springtide_trainer.training.checkpoints import Checkpoints
 from springtide_trainer.training.early_stopping import EarlyStopping
-from springtide_trainer.training.schedule import WarmupThen
+from springtide_trainer.training.optimizer import WarmupThen
 from springtide_trainer.training.training_state import FORMAT, Run, capture, restore
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import torch
     from transformers import PreTrainedModel
 
@@ -129,7 +131,7 @@ def walk(session: Session) -> loop.Outcome:
     losses: deque[float] = deque(maxlen=RECENT)
     if run.early_stopping:
         run.early_stopping.begin()
-    with on_sigterm() as interrupted:
+    with stop_on_sigterm() as interrupted:
         stop = _first_of([run.early_stopping.stop] if run.early_stopping else [], interrupted)
         if reason := stop(done):
             outcome = loop.Outcome(done, reason)
@@ -183,7 +185,7 @@ def _learn(session: Session, done: int, stop: loop.Stop, losses: deque[float]) -
     return outcome
 
 
-def _first_of(stops: list[loop.Stop], last: loop.Stop) -> loop.Stop:
+def _first_of(stops: list[loop.Stop], last: Callable[[int], str | None]) -> loop.Stop:
     def stop(step: int) -> str | None:
         return next((reason for ask in (*stops, last) if (reason := ask(step))), None)
 

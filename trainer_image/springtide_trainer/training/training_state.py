@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from springtide_trainer.training.checkpoints import State
+from springtide_trainer.training.optimizer import trainable_parameters
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,7 +37,9 @@ class Run:
 
 def capture(run: Run, step: int) -> State:
     """Take the state after a step; the tensors are the run's own, not copies."""
-    tensors = {f"{_WEIGHT}{name}": weight for name, weight in moving(run.model).items()}
+    tensors = {
+        f"{_WEIGHT}{name}": weight for name, weight in trainable_parameters(run.model).items()
+    }
     moments: dict[str, dict[str, Any]] = {}
     for number, values in run.optimizer.state_dict()["state"].items():
         for name, value in values.items():
@@ -58,7 +61,7 @@ def restore(run: Run, state: State) -> None:
         KeyError: the state has not the weights of this run.
     """
     with torch.no_grad():
-        for name, weight in moving(run.model).items():
+        for name, weight in trainable_parameters(run.model).items():
             weight.copy_(state.tensors[f"{_WEIGHT}{name}"])
     moments = {int(number): dict(values) for number, values in state.numbers["moments"].items()}
     for name, tensor in _below(_MOMENT, state).items():
@@ -69,11 +72,6 @@ def restore(run: Run, state: State) -> None:
     run.precision.load_state_dict(state.numbers["precision"])
     if run.early_stopping is not None:
         run.early_stopping.resume(state.numbers["earlyStopping"], _below(_BEST, state))
-
-
-def moving(model: nn.Module) -> dict[str, Tensor]:
-    """Name the weights that are not frozen."""
-    return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
 def _below(prefix: str, state: State) -> dict[str, Tensor]:

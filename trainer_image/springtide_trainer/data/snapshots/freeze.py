@@ -17,9 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from springtide_trainer.data.partitions import moment, spans_of
-from springtide_trainer.data.snapshots.frozen_rows import MANIFEST, PARTS, contents, row_hashes
+from springtide_trainer.data.snapshots.frozen_rows import MANIFEST, contents, row_hashes
 from springtide_trainer.data.snapshots.row_checks import checked
 from springtide_trainer.data.source.stream import canonical, read_parts
+from springtide_trainer.data.windows.window import PARTS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,10 +28,9 @@ if TYPE_CHECKING:
 
     from springtide_api.generation import Recipe
     from springtide_trainer.data.partitions import Micros
-    from springtide_trainer.data.snapshots.frozen_rows import Part
     from springtide_trainer.data.source.stream import Stream
     from springtide_trainer.data.windows.new_data import Ask, Bools
-    from springtide_trainer.data.windows.window import Plan
+    from springtide_trainer.data.windows.window import Part, Plan
 
 _TIMESTAMP = pa.timestamp("us", "UTC")
 

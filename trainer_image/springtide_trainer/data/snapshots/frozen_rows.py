@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter, defaultdict
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from springtide_trainer.data.windows.window import PARTS
 from springtide_trainer.errors import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
+
+    from springtide_trainer.data.windows.window import Part
 
 MANIFEST = "manifest.json"
 FEATURE = "feature:"
@@ -22,8 +25,6 @@ _CHUNK = 16_384
 FREEZE_AGAIN = (
     "restore the folder from a copy; springtide.dev/request=retry@<token> freezes a window anew"
 )
-Part = Literal["train", "holdout", "reserved"]
-PARTS: tuple[Part, ...] = ("train", "holdout", "reserved")
 
 
 def read_rows(folder: Path, part: Part) -> pa.Table:

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
     from springtide_api.data_spec import Columns, Data
     from springtide_trainer.data.partitions import Micros
-    from springtide_trainer.data.snapshots.frozen_rows import Part
     from springtide_trainer.data.source.files import Piece
     from springtide_trainer.data.source.formats import Batch
     from springtide_trainer.data.windows.new_data import Bools, Codes
+    from springtide_trainer.data.windows.window import Part
 
 log = logging.getLogger(__name__)
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from springtide_trainer.data.windows.new_data import Bools
 
 Reason = Literal["NothingNew", "NotEnoughData", "NotComplete"]
+Part = Literal["train", "holdout", "reserved"]
+PARTS: tuple[Part, ...] = ("train", "holdout", "reserved")
 
 
 @dataclass(frozen=True)
