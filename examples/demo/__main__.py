@@ -110,7 +110,7 @@ def _commands(example: Example) -> None:
     for command in (
         "get iu recommender --output wide --watch",
         "describe mg recommender-g3",
-        "annotate --overwrite iu recommender springtide.dev/request=unquarantine@me",
+        "annotate --overwrite iu recommender springtide.dev/request=release@me",
     ):
         console.print(f"  {kubectl} -n {NAMESPACE} {command}", soft_wrap=True, markup=False)
 

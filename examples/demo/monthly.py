@@ -17,10 +17,14 @@ if TYPE_CHECKING:
 
     from demo.example import Example
 
-GOOD = {"Blessed", "Bootstrapped"}
+GOOD = {"Accepted"}
 LOOK_SECONDS = 30.0
 """Between two requests to look for the month that was delivered."""
-ANSWERS = {"HoldoutSuspect": "quarantine", "RejectedTwice": "retry", "LooksSpent": "reject"}
+ANSWERS = {
+    "HoldoutSuspect": "quarantine",
+    "RejectedTwice": "retry",
+    "InterimAnalysesUsedUp": "reject",
+}
 """What a person who trusts the operator's proposals asks for, by the reason of a hold."""
 
 

@@ -33,7 +33,7 @@ class DemoRun:
 
     seconds: dict[str, float] = field(default_factory=dict)
     """Time of each step."""
-    bootstrapped: dict[str, Any] = field(default_factory=dict)
+    first_live: dict[str, Any] = field(default_factory=dict)
     """The update's status when generation 1 was live; likewise below."""
     improved: dict[str, Any] = field(default_factory=dict)
     suspected: dict[str, Any] = field(default_factory=dict)
@@ -97,7 +97,7 @@ def _first(example: Example, seen: DemoRun, say: Callable[[str], None]) -> None:
     example.deliver(*month("2026-01"))
     example.deliver(*month("2026-02"))
     example.request("run", "february")
-    seen.bootstrapped = _goes_live(example, 1, say)
+    seen.first_live = _goes_live(example, 1, say)
 
 
 def _second(example: Example, seen: DemoRun, say: Callable[[str], None]) -> None:
@@ -115,7 +115,7 @@ def _poison(example: Example, seen: DemoRun, say: Callable[[str], None]) -> None
         _not_lost(now, 3)
         if live(now) == 3:
             raise DemoError(f"generation 3 was promoted on shuffled labels; {HELP}")
-        return bool(now.get("cursor", {}).get("proposed"))
+        return bool(now.get("cursor", {}).get("proposedForQuarantine"))
 
     seen.suspected = wait(
         example,
@@ -132,7 +132,7 @@ def _quarantine(example: Example, seen: DemoRun, say: Callable[[str], None]) -> 
     example.request("quarantine", "april-is-shuffled")
     seen.quarantined = wait(
         example,
-        lambda now: bool(now.get("cursor", {}).get("holes")),
+        lambda now: bool(now.get("cursor", {}).get("quarantined")),
         what="the quarantine",
         seconds=60,
         say=say,

@@ -58,9 +58,9 @@ class ProbeInput(Model):
     """The API server's clock; decides which partitions are complete."""
     cursor: Time | None = None
     """Rows from here on are new. None: from the first row."""
-    holes: list[str] = []
-    lifted: list[str] = []
-    """Holes that were lifted: they join the training rows of a window, and never judge."""
+    quarantined: list[str] = []
+    released: list[str] = []
+    """Partitions released from quarantine: used for training, never in a holdout."""
     candidate_trained_through: Time | None = None
     """Set while a candidate waits for a holdout: no training window is cut, only the holdout that
     begins here."""

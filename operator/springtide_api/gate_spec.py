@@ -46,7 +46,7 @@ class Bootstrap(Model):
     samples: Annotated[int, Field(ge=200, le=20_000)] = 2000
     """Resamples at least; a bound far out in the tail gets as many as it needs. Default 2000."""
     confidence: Fraction = "0.95"
-    """One-sided confidence of each bound. Looks share the error. Default 0.95."""
+    """One-sided confidence of each bound. Interim analyses share the error rate. Default 0.95."""
 
 
 class Reference(Model):
@@ -171,8 +171,9 @@ class HoldoutDrop(Model):
 class ExtendHoldout(Model):
     """Wait for more data and judge the same candidate again."""
 
-    max_looks: Annotated[int, Field(ge=1, le=3)] = 3
-    """Looks at the evidence at most; they share the error of one. Default 3."""
+    max_interim_analyses: Annotated[int, Field(ge=1, le=3)] = 3
+    """Evaluations of one candidate on successive holdouts, at most. They share the error rate of
+    one. Default 3."""
 
 
 @cel(
@@ -185,7 +186,7 @@ class OnInconclusive(Model):
     type: Literal["ExtendHoldout", "Hold", "Reject"]
     """ExtendHoldout waits for more data, Hold for a person, Reject gives the candidate up."""
     extend_holdout: ExtendHoldout | None = None
-    """How often to look again; present if and only if type is ExtendHoldout."""
+    """How often the candidate is evaluated again; present if and only if type is ExtendHoldout."""
 
 
 @cel(
@@ -221,4 +222,5 @@ class Gate(Model):
     on_inconclusive: OnInconclusive = OnInconclusive(
         type="ExtendHoldout", extend_holdout=ExtendHoldout()
     )
-    """What happens when the evidence decides nothing. Default: ExtendHoldout with 3 looks."""
+    """What happens when the evidence decides nothing. Default: ExtendHoldout with 3
+    interim analyses."""

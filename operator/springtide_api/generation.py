@@ -64,8 +64,8 @@ class GenerationData(Model):
     """Time ranges of the training rows."""
     partitions: Annotated[list[Word], Field(max_length=512)] = []
     """Training partitions by the start of their period."""
-    holes: Annotated[list[Word], Field(max_length=16)] = []
-    """Partitions left out."""
+    quarantined: Annotated[list[Word], Field(max_length=16)] = []
+    """Partitions that were left out because they were quarantined."""
     holdout: Range | None = None
     """Time range of the rows that judge first; extensions are in status.evaluation."""
     holdout_partitions: Annotated[list[Word], Field(max_length=366)] = []
@@ -224,8 +224,8 @@ class TrainingStatus(StageRun):
     """What was changed to get through, such as a halved batch."""
 
 
-class HoldoutLook(Model):
-    """One holdout and the looks spent on it."""
+class HoldoutStatus(Model):
+    """One holdout and the interim analyses of it."""
 
     digest: Digest
     """Digest of its manifest."""
@@ -241,11 +241,12 @@ class HoldoutLook(Model):
     """Entities among them."""
     positives: int = 0
     """Rows of the positive (with many labels: the rarest) label among them."""
-    looks: int = 0
-    """Looks at it by which a Required rule was judged, and that were not suspect."""
+    interim_analyses: int = 0
+    """Evaluations on it that decided a Required rule. One whose holdout was suspect does not
+    count."""
     outcome: Word = ""
-    """Decided, Inconclusive, Suspect or TooFew. Empty: not judged yet. Suspect and TooFew spend no
-    look."""
+    """Decided, Inconclusive, Suspect or TooFewEntities; empty: not evaluated yet. Suspect and
+    TooFewEntities use no interim analysis."""
 
 
 class RuleResult(Model):
@@ -301,10 +302,10 @@ class EvaluationStatus(StageRun):
 
     report: Uri | None = None
     """Folder of report and scores."""
-    holdouts: Annotated[list[HoldoutLook], Field(max_length=8)] = []
+    holdouts: Annotated[list[HoldoutStatus], Field(max_length=8)] = []
     """The holdouts that it was or will be judged on, the first one included, the newest last."""
-    looks: int = 0
-    """Looks spent in all."""
+    interim_analyses: int = 0
+    """Interim analyses over all holdouts."""
     results: Annotated[list[RuleResult], Field(max_length=16)] = []
     """The rules, as the newest evaluation decided them."""
     scores: Annotated[list[Score], Field(max_length=16)] = []
@@ -366,9 +367,8 @@ class GenerationStatus(Model):
     phase: Word = "Pending"
     """One word for people, derived; never an input."""
     verdict: Word = "Pending"
-    """What the gate said: Pending, Imported, Blessed, Bootstrapped, Rejected, Inconclusive or
-    Failed. An operator that does not know the word of a later version leaves the generation
-    alone."""
+    """Pending, Imported, Accepted, Rejected, Inconclusive or Failed. An operator leaves a
+    generation alone whose verdict it does not know."""
     reason: Word = ""
     """Why, in one word."""
     message: Text = ""
@@ -392,7 +392,7 @@ class GenerationStatus(Model):
     """Serving."""
     trained_through: Time | None = None
     """End of its training data; the cursor while it is live."""
-    holes: Annotated[list[Word], Field(max_length=32)] = []
+    quarantined: Annotated[list[Word], Field(max_length=32)] = []
     """Partitions that were quarantined when its run began or when it was promoted."""
     quarantine: Annotated[list[QuarantineRecord], Field(max_length=32)] = []
     """The update's quarantine after its last change while this was the newest generation. An update

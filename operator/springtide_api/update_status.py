@@ -1,8 +1,8 @@
 """What the operator tells: the status of an `IncrementalUpdate`.
 
-Only `cursor.holes`, `cursor.lifted`, `cursor.proposed`, `lastRequest`, `lastProbe`, `heldFor` and
-`counters` are facts that live here alone; the rest is derived anew from generations, Jobs and
-targets.
+`cursor.quarantined`, `cursor.released`, `lastRequest`, `lastProbe`, `acknowledgedHolds` and
+`counters` are stored only here. Everything else is derived from generations, Jobs and targets at
+each reconcile.
 """
 
 from __future__ import annotations
@@ -65,11 +65,12 @@ class Cursor(Model):
     """Complete new rows that no live model has seen."""
     newest_partition: Word | None = None
     """Newest complete partition, by the start of its period."""
-    holes: Annotated[list[Word], Field(max_length=16)] = []
-    """Quarantined partitions: they neither train nor judge."""
-    lifted: Annotated[list[Word], Field(max_length=16)] = []
-    """Partitions that were quarantined and are not trained yet: they may train, and never judge."""
-    proposed: Annotated[list[Word], Field(max_length=16)] = []
+    quarantined: Annotated[list[Word], Field(max_length=16)] = []
+    """Quarantined partitions: used neither for training nor in a holdout."""
+    released: Annotated[list[Word], Field(max_length=16)] = []
+    """Partitions released from quarantine that no live model was trained on yet. They are used for
+    training, never in a holdout."""
+    proposed_for_quarantine: Annotated[list[Word], Field(max_length=16)] = []
     """Partitions proposed for quarantine; accept with the request quarantine@<token>."""
 
 
@@ -207,9 +208,9 @@ class UpdateStatus(Model):
     """metadata.generation of the spec that this status speaks of."""
     phase: Word = "Idle"
     """One word for people, derived from the facts; never an input: Idle, Probing, Queued, Training,
-    Evaluating, RollingOut, RollingBack, Suspended, Held or Invalid."""
+    Evaluating, RollingOut, RollingBack, Suspended, OnHold or Invalid."""
     conditions: Conditions = []
-    """Ready, Serving, DataReady, LastCandidateAccepted, TargetsInSync, ActionRequired (True exactly
+    """Ready, Serving, DataReady, LastRunSucceeded, TargetsInSync, ActionRequired (True exactly
     while a person must act, with what to do); Stalled only while True."""
     live: GenerationRef | None = None
     """The generation that was promoted last."""
@@ -227,8 +228,8 @@ class UpdateStatus(Model):
     """Echo of the last request."""
     last_probe: LastProbe | None = None
     """The last look for new data."""
-    held_for: Annotated[list[Word], Field(max_length=16)] = []
-    """Answers to a hold already given: generations whose hold a retry lifted."""
+    acknowledged_holds: Annotated[list[Word], Field(max_length=16)] = []
+    """Holds that a `retry` request ended, as generation/attempt-holdout. They do not hold again."""
     consecutive_failures: int = 0
     """Runs in a row that ended in Failed."""
     progress: Progress = Progress()

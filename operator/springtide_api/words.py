@@ -6,9 +6,7 @@ it neither judges nor rolls it out, and does not call its update invalid.
 
 from __future__ import annotations
 
-VERDICTS = frozenset(
-    {"Pending", "Imported", "Blessed", "Bootstrapped", "Rejected", "Inconclusive", "Failed"}
-)
+VERDICTS = frozenset({"Pending", "Imported", "Accepted", "Rejected", "Inconclusive", "Failed"})
 """Of a generation: what the gate said."""
 
 OUTCOMES = frozenset(
@@ -35,7 +33,7 @@ GENERATION_PHASES = frozenset(
     }
 )
 
-HOLDOUT_OUTCOMES = frozenset({"", "Decided", "Inconclusive", "Suspect", "TooFew"})
+HOLDOUT_OUTCOMES = frozenset({"", "Decided", "Inconclusive", "Suspect", "TooFewEntities"})
 """Of one holdout; empty: not judged yet."""
 
 

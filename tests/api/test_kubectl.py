@@ -1,5 +1,6 @@
 """What people see: `kubectl explain`, `kubectl get` and the refusal of `kubectl apply`."""
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -17,7 +18,7 @@ def table(printed):
     """Cut what `kubectl get` printed by the places of its headings: a list of rows by heading."""
     head, *lines = printed.rstrip("\n").split("\n")
     names = head.split()
-    starts = [head.index(name) for name in names]
+    starts = [found.start() for found in re.finditer(r"\S+", head)]
     ends = [*starts[1:], None]
     cut = [
         {name: line[a:b].strip() for name, a, b in zip(names, starts, ends, strict=True)}
@@ -35,7 +36,7 @@ def ago(**time):
     [
         ("iu", "judged against the live model on the same rows"),
         ("iu.spec.gate", "All Required rules must pass; one that is refuted rejects"),
-        ("iu.spec.gate", "Default: ExtendHoldout with 3 looks."),
+        ("iu.spec.gate", "Default: ExtendHoldout with 3 interim analyses."),
         ("iu.spec.gate.rules", "Fewer contributing entities than this decide nothing."),
         ("iu.spec.gate.rules.minImprovement", 'In units of the metric, such as "0.005".'),
         ("iu.spec.data.source.partition", "A week starts on Monday. Default Month."),
@@ -67,7 +68,7 @@ def test_the_columns_of_an_update_tell_how_it_stands(server, namespace, objects,
             "live": {"name": "ranker-g3", "number": 3},
             "candidate": {"name": "ranker-g4", "number": 4},
             "progress": {"summary": "40 %, 12m left", "waitingFor": "more data"},
-            "lastRun": {"generation": "ranker-g3", "verdict": "Blessed", "summary": "Live g3"},
+            "lastRun": {"generation": "ranker-g3", "verdict": "Accepted", "summary": "Live g3"},
             "freshness": {"servedDataThrough": ago(days=12)},
             "cursor": {"pendingRows": 2400},
             "counters": {"gpuSeconds": 61},
@@ -78,12 +79,12 @@ def test_the_columns_of_an_update_tell_how_it_stands(server, namespace, objects,
     names, (row,) = table(server.kubectl("get", "iu", "-n", namespace))
     wide_names, (wide,) = table(server.kubectl("get", "iu", "-n", namespace, "-o", "wide"))
 
-    assert " ".join(names) == "NAME PHASE READY LIVE CANDIDATE PROGRESS LAST-RUN SERVED-DATA AGE"
+    assert " ".join(names) == "NAME PHASE READY LIVE CANDIDATE PROGRESS LAST-RUN DATA-AGE AGE"
     assert row["PHASE"] == "Training"
     assert row["READY"] == "True"
     assert (row["LIVE"], row["CANDIDATE"]) == ("3", "4")
     assert row["PROGRESS"] == "40 %, 12m left"
-    assert (row["LAST-RUN"], row["SERVED-DATA"]) == ("Live g3", "12d")
+    assert (row["LAST-RUN"], row["DATA-AGE"]) == ("Live g3", "12d")
     assert set(wide_names) - set(names) == {"WAITING-FOR", "PENDING-ROWS", "GPU-SECONDS"}
     assert wide["WAITING-FOR"] == "more data"
     assert (wide["PENDING-ROWS"], wide["GPU-SECONDS"]) == ("2400", "61")
@@ -96,15 +97,16 @@ def test_the_columns_of_a_generation_tell_where_it_comes_from(
     spec = {**generation["spec"], "number": 4, "origin": "Trained", "parent": parent, "data": {}}
     del spec["initial"]
     stored = store({**generation, "metadata": {"name": "ranker-g4"}, "spec": spec})
-    status = {"phase": "Promoted", "outcome": "Live", "trainedThrough": ago(days=12)}
+    through = "2026-03-01T00:00:00Z"
+    status = {"phase": "Promoted", "outcome": "Live", "trainedThrough": through}
     objects.write_status(stored, status, dry_run=False)
 
     names, (row,) = table(server.kubectl("get", "mg", "-n", namespace))
 
-    assert " ".join(names) == "NAME UPDATE NO. PARENT PHASE OUTCOME DATA-THROUGH AGE"
+    assert " ".join(names) == "NAME UPDATE NO. PARENT PHASE OUTCOME TRAINED-TO AGE"
     assert (row["NAME"], row["UPDATE"], row["NO."]) == ("ranker-g4", "ranker", "4")
     assert (row["PARENT"], row["PHASE"], row["OUTCOME"]) == ("ranker-g3", "Promoted", "Live")
-    assert row["DATA-THROUGH"] == "12d"
+    assert row["TRAINED-TO"] == through
 
 
 def test_the_category_lists_both_kinds(server, namespace, store, minimal, generation):

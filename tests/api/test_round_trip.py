@@ -125,11 +125,11 @@ def test_a_status_as_the_operator_writes_it_reads_back_equal(objects, store, min
                 }
             ],
             "live": {"name": "ranker-g1", "number": 1, "since": "2026-03-01T00:00:00Z"},
-            "cursor": {"trainedThrough": "2026-02-01T00:00:00Z", "holes": ["2026-01"]},
+            "cursor": {"trainedThrough": "2026-02-01T00:00:00Z", "quarantined": ["2026-01"]},
             "lastRequest": {"token": "a", "verb": "run", "result": "Accepted"},
             "lastProbe": {"time": "2026-03-01T00:00:00Z", "job": "j", "reason": "NothingNew"},
             "targets": [{"name": "ranker", "available": 1, "wanted": 2}],
-            "history": [{"number": 1, "verdict": "Bootstrapped"}],
+            "history": [{"number": 1, "verdict": "Accepted"}],
         }
     )
 
@@ -145,7 +145,7 @@ def test_a_generation_as_the_operator_writes_it_reads_back_equal(objects, store,
     result = {"rule": "floor", "candidate": "0.71", "low": "0.69", "verdict": "Pass"}
     status = GenerationStatus.model_validate(
         {
-            "verdict": "Bootstrapped",
+            "verdict": "Accepted",
             "artifact": {
                 "uri": "file:///models/a",
                 "weightsDigest": digest,

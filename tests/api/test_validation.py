@@ -84,7 +84,7 @@ FLOOR = {"metric": "auc", "min": "0.6"}
         ("history.rejected", 0, -1),
         ("training.limits.maxAttempts", 10, 11),
         ("gate.onInconclusive", *(
-            {"type": "ExtendHoldout", "extendHoldout": {"maxLooks": looks}} for looks in (3, 4)
+            {"type": "ExtendHoldout", "extendHoldout": {"maxInterimAnalyses": n}} for n in (3, 4)
         )),
     ],
 )  # fmt: skip

@@ -28,11 +28,11 @@ def test_an_initial_model_without_a_head_becomes_generation_0_and_is_never_serve
 
 def test_generation_1_is_bootstrapped_by_absolute_rules_alone(demo_run):
     first = generation(demo_run, 1)
-    assert first["verdict"] == "Bootstrapped"
+    assert (first["verdict"], first["reason"]) == ("Accepted", "NoBaseline")
     assert rule(first, "useful")["verdict"] == "Pass"
     assert all("baseline" not in one for one in first["evaluation"]["results"])
-    assert demo_run.bootstrapped["live"]["number"] == 1
-    assert demo_run.bootstrapped["cursor"]["trainedThrough"] == "2026-02-01T00:00:00Z"
+    assert demo_run.first_live["live"]["number"] == 1
+    assert demo_run.first_live["cursor"]["trainedThrough"] == "2026-02-01T00:00:00Z"
 
 
 def test_generation_2_continues_from_generation_1_and_is_proven_against_it(demo_run):
@@ -41,7 +41,8 @@ def test_generation_2_continues_from_generation_1_and_is_proven_against_it(demo_
         second["spec"]["parent"]["digest"] == generation(demo_run, 1)["artifact"]["weightsDigest"]
     )
     assert second["spec"]["baseline"] == second["spec"]["parent"]
-    assert second["status"]["verdict"] == "Blessed"
+    assert second["status"]["verdict"] == "Accepted"
+    assert second["status"]["reason"] == "RulesPassed"
     assert float(rule(second["status"], "as-good-as-live")["low"]) > -0.01
     assert demo_run.improved["live"]["number"] == 2
     assert demo_run.improved["cursor"]["trainedThrough"] == "2026-03-01T00:00:00Z"
@@ -52,8 +53,8 @@ def test_shuffled_labels_make_the_month_suspect_and_nothing_is_promoted(demo_run
     assert (doubted["verdict"], doubted["reason"]) == ("Inconclusive", "HoldoutSuspect")
     assert float(rule(doubted, "useful")["candidate"]) < 0.6
     assert demo_run.suspected["live"]["number"] == 2
-    assert demo_run.suspected["phase"] == "Held"
-    assert demo_run.suspected["cursor"]["proposed"] == ["2026-04"]
+    assert demo_run.suspected["phase"] == "OnHold"
+    assert demo_run.suspected["cursor"]["proposedForQuarantine"] == ["2026-04"]
 
 
 def test_the_served_model_is_untouched_by_the_poisoned_month(demo_run):
@@ -62,7 +63,7 @@ def test_the_served_model_is_untouched_by_the_poisoned_month(demo_run):
 
 
 def test_an_accepted_quarantine_makes_the_month_a_hole(demo_run):
-    assert demo_run.quarantined["cursor"]["holes"] == ["2026-04"]
+    assert demo_run.quarantined["cursor"]["quarantined"] == ["2026-04"]
     assert demo_run.quarantined["lastRequest"]["result"] == "Accepted"
 
 
@@ -72,7 +73,7 @@ def test_the_waiting_candidate_is_judged_on_the_clean_month_without_training_aga
     assert third["training"]["job"] == doubted["training"]["job"]
     assert third["artifact"] == doubted["artifact"]
     assert third["evaluation"]["holdouts"][-1]["partitions"] == ["2026-05"]
-    assert third["verdict"] == "Blessed"
+    assert third["verdict"] == "Accepted"
     assert demo_run.recovered["live"]["number"] == 3
     assert demo_run.recovered["cursor"]["trainedThrough"] == "2026-04-01T00:00:00Z"
 
@@ -97,7 +98,7 @@ def test_what_is_served_is_what_was_judged(demo_run, example):
 def test_kubectl_get_tells_the_state_in_one_line(demo_run, example):
     header, line = example.show("get", "iu").splitlines()
     columns = ["NAME", "PHASE", "READY", "LIVE", "CANDIDATE", "PROGRESS", "LAST-RUN"]
-    assert header.split() == [*columns, "SERVED-DATA", "AGE"]
+    assert header.split() == [*columns, "DATA-AGE", "AGE"]
     assert line.split()[:2] == ["recommender", "Idle"]
     later = example.show("get", "mg").splitlines()[2:]  # generation 0 has no parent and no outcome
     assert [line.split()[5] for line in later] == ["Superseded", "Superseded", "Live"]

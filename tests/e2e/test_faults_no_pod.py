@@ -246,7 +246,7 @@ def test_a_run_without_a_gpu_says_what_the_scheduler_says_and_goes_on_when_there
     assert stalled(status) == {}, "a queue is no fault"
     gpus(1)
     example.wait(
-        lambda now: now["lastRun"].get("verdict") == "Bootstrapped",
+        lambda now: now["lastRun"].get("verdict") == "Accepted",
         what="a verdict on what was trained with the GPU",
     )
     assert example.generations()[1]["status"]["training"]["attempt"] == 1

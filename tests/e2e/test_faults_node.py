@@ -39,7 +39,7 @@ def test_a_run_waits_while_the_node_is_cordoned_and_goes_on_by_itself(small, cor
     assert example.column("PROGRESS").startswith("no node fits")
     cordoned(False)
     example.wait(
-        lambda _: example.generations()[1]["status"].get("verdict") == "Bootstrapped",
+        lambda _: example.generations()[1]["status"].get("verdict") == "Accepted",
         what="the verdict",
     )
     status = example.generations()[1]["status"]

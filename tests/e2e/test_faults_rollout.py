@@ -65,7 +65,7 @@ def test_a_generation_whose_pods_crash_goes_back_and_nobody_notices(served):
     after = served.served()
     assert (after["digest"], after["pods"]) == (before["digest"], before["pods"])
     refused = served.generations()[1]["status"]
-    assert (refused["verdict"], refused["phase"]) == ("Blessed", "RolledBack")
+    assert (refused["verdict"], refused["phase"]) == ("Accepted", "RolledBack")
     for words in (
         "0 of 2 new pods available",
         "container server ended with code 1: this server has no library for the new model",
@@ -73,7 +73,7 @@ def test_a_generation_whose_pods_crash_goes_back_and_nobody_notices(served):
     ):
         assert words in refused["rollout"]["abortReason"]
     assert status["live"]["number"] == 0
-    accepted = conditions(status)["LastCandidateAccepted"]
+    accepted = conditions(status)["LastRunSucceeded"]
     assert accepted["status"] == "False"
     assert "rollout.deadline" in accepted["message"]
 

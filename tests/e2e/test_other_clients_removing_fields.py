@@ -53,8 +53,8 @@ def level(example):
 @pytest.mark.survives(
     "Deployments",
     "with clients on it: `helm upgrade --force-replace` wipes every field of ours, again and again",
-    "put back three times an hour; then `FieldsWiped` says what to look for and nothing is fought;"
-    " no pod that serves is lost, no request fails",
+    "put back three times an hour; then `FieldsRemoved` says what to look for and nothing is "
+    "fought; no pod that serves is lost, no request fails",
 )
 def test_helm_may_upgrade_what_we_serve_and_its_replacing_is_not_fought(
     installed, node_cluster, tmp_path
@@ -80,7 +80,7 @@ def test_helm_may_upgrade_what_we_serve_and_its_replacing_is_not_fought(
             assert len(example.update()["targets"][0]["reapplied"]) == nth
         pods = set(example.served()["pods"])
         example.helm(chart, *replace)
-        status = example.wait(owner.out_of_sync("FieldsWiped"), what="the end of the patience")
+        status = example.wait(owner.out_of_sync("FieldsRemoved"), what="the end of the patience")
         why = owner.condition(status, "TargetsInSync")["message"]
         assert "--show-managed-fields" in why
         assert "MODEL_DIGEST" not in owner.variables(example)
@@ -96,7 +96,7 @@ def test_helm_may_upgrade_what_we_serve_and_its_replacing_is_not_fought(
     "Deployments",
     "with clients on it: a manifest takes our variables in and drops them again, by `kubectl apply`"
     " with its last-applied annotation",
-    "put back each time, three times an hour; then `FieldsWiped`; no request fails",
+    "put back each time, three times an hour; then `FieldsRemoved`; no request fails",
 )
 def test_variables_that_a_manifest_takes_in_and_drops_come_back(small):
     example = small("applied")
@@ -115,7 +115,7 @@ def test_variables_that_a_manifest_takes_in_and_drops_come_back(small):
             example.kubectl.apply([owner.manifest(example)])
             if nth <= TIMES:
                 owner.wait_until_served(example, 0)
-        example.wait(owner.out_of_sync("FieldsWiped"), what="the end of the patience")
+        example.wait(owner.out_of_sync("FieldsRemoved"), what="the end of the patience")
         assert len(example.update()["targets"][0]["reapplied"]) == TIMES
         client.wait_for(more=10)
         totals = client.totals()

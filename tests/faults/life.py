@@ -69,15 +69,15 @@ SHUFFLED = {"2025-05": (0.5, 0.5)}
 
 LIFE = (
     Act("", newest=(0, "Imported")),
-    Act("run@1", newest=(1, "Bootstrapped"), months=("2025-01", "2025-02"), live=1),
-    Act("run@2", newest=(2, "Blessed"), months=("2025-03",), live=2),
+    Act("run@1", newest=(1, "Accepted"), months=("2025-01", "2025-02"), live=1),
+    Act("run@2", newest=(2, "Accepted"), months=("2025-03",), live=2),
     Act("run@3", newest=(3, "Rejected"), months=("2025-04",), aucs=NO_BETTER, live=2),
     Act(
         "run@4",
         newest=(4, "Inconclusive"),
         months=("2025-05",),
         aucs=SHUFFLED,
-        phase="Held",
+        phase="OnHold",
         live=2,
     ),
     Act(
@@ -87,7 +87,7 @@ LIFE = (
         undelivered=("2025-06",),
         live=2,
     ),
-    Act("run@6", newest=(4, "Blessed"), live=4),
+    Act("run@6", newest=(4, "Accepted"), live=4),
 )
 
 

@@ -47,7 +47,7 @@ async def waiting_for_data(ground):
     scene = await lived(ground, LIFE[:1], gate={"rules": [floor]})
     scene.world.months = ["2025-01", "2025-02"]
     await scene.ask("run@1")
-    await scene.until(lambda scene: scene.generation(1).get("reason") == "TooFew")
+    await scene.until(lambda scene: scene.generation(1).get("reason") == "TooFewEntities")
     return scene
 
 

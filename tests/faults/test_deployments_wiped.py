@@ -26,7 +26,8 @@ pytestmark = pytest.mark.apiserver
 @pytest.mark.survives(
     "Deployments",
     "`kubectl replace` wipes every field of ours, again and again",
-    "put back three times an hour; then `FieldsWiped` says what to look for, and nothing is fought",
+    "put back three times an hour; then `FieldsRemoved` says what to look for, and nothing is "
+    "fought",
 )
 @pytest.mark.survives(
     "Deployments",
@@ -75,7 +76,7 @@ async def variables_that_a_manifest_drops_are_put_back(ground, kinds):
 
 
 def fields_wiped(scene):
-    return condition(scene.told, "TargetsInSync").get("reason") == "FieldsWiped"
+    return condition(scene.told, "TargetsInSync").get("reason") == "FieldsRemoved"
 
 
 async def fields_that_are_replaced_away_are_put_back_three_times(ground, kinds):
@@ -106,7 +107,7 @@ async def a_roll_does_not_fight_who_replaces_the_deployment(ground, kinds):
         await asyncio.sleep(1.5)
     await scene.until(fields_wiped, BACK)
     await scene.until(lambda scene: scene.generation(2)["rollout"].get("heldSince"), BACK)
-    assert condition(scene.told, "ActionRequired")["reason"] == "FieldsWiped"
+    assert condition(scene.told, "ActionRequired")["reason"] == "FieldsRemoved"
     await asyncio.sleep(30)
     assert not scene.generation(2)["rollout"].get("abortReason")
     assert len(applies(recorder)) == known + 3

@@ -251,7 +251,7 @@ async def test_a_job_that_somebody_deletes_is_made_again_as_the_next_attempt(gro
         assert "was deleted by somebody" in scene.generation(number)[record]["lastFailure"]
         assert scene.generation(number).get("verdict") == "Pending"
         await scene.release()
-        done = {"import": "Imported"}.get(stage, "Bootstrapped")
+        done = {"import": "Imported"}.get(stage, "Accepted")
         await scene.until(lambda scene: verdict(scene, number) == done)
         assert len(scene.runs(stage)) == 2
 

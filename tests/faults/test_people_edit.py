@@ -57,7 +57,7 @@ async def test_a_run_works_on_its_snapshot_and_the_edit_counts_for_the_next(grou
         await scene.release()
         await scene.until(lambda scene: scene.told["live"]["number"] == 2)
         assert run_of(await scene.job("evaluate", since=2))["recipe"] == before["recipe"]
-        assert scene.generation(2)["verdict"] == "Blessed"
+        assert scene.generation(2)["verdict"] == "Accepted"
 
         scene.world.months.append("2025-04")
         await scene.ask("run@3")
@@ -104,9 +104,9 @@ async def test_a_false_status_is_computed_anew_and_serves_nothing(ground):
         "live": {"name": "shop-g3", "number": 3, "digest": FOREIGN},
         "candidate": {"name": "shop-g9", "number": 9, "digest": FOREIGN},
         "previous": {"name": "shop-g0", "number": 0, "digest": FOREIGN},
-        "lastRun": {"generation": "shop-g3", "verdict": "Blessed", "reason": "Promoted"},
+        "lastRun": {"generation": "shop-g3", "verdict": "Accepted", "reason": "Promoted"},
         "freshness": {"servedDataThrough": "2031-01-01T00:00:00Z"},
-        "history": [{"number": 3, "verdict": "Blessed"}],
+        "history": [{"number": 3, "verdict": "Accepted"}],
         "targets": [{"name": "ranker", "digest": FOREIGN, "available": 9}],
     }
     body = {"metadata": {"namespace": scene.namespace, "name": "shop"}, "status": false}

@@ -202,10 +202,10 @@ async def test_a_hold_outlives_a_restore(ground, kinds):
     before = await production(scene)
     trained = len(scene.runs("train"))
     await restored(kinds, scene)
-    await scene.until(lambda scene: scene.told["phase"] == "Held")
-    assert scene.told["cursor"]["proposed"] == ["2025-05"]
+    await scene.until(lambda scene: scene.told["phase"] == "OnHold")
+    assert scene.told["cursor"]["proposedForQuarantine"] == ["2025-05"]
     assert scene.told["candidate"]["number"] == 4
     assert await production(scene) == before
     await play(scene, LIFE[5:])
     assert len(scene.runs("train")) == trained
-    assert scene.told["cursor"]["holes"] == ["2025-05", "2025-06"]
+    assert scene.told["cursor"]["quarantined"] == ["2025-05", "2025-06"]

@@ -60,10 +60,10 @@ def ends_as_it_should(world):
     generations = {name: each["status"] for name, each in world["generations"].items()}
     assert {name: each["verdict"] for name, each in generations.items()} == {
         "shop-g0": "Imported",
-        "shop-g1": "Bootstrapped",
-        "shop-g2": "Blessed",
+        "shop-g1": "Accepted",
+        "shop-g2": "Accepted",
         "shop-g3": "Rejected",
-        "shop-g4": "Blessed",
+        "shop-g4": "Accepted",
     }
     assert [name for name, each in generations.items() if each["phase"] == "Promoted"] == [
         "shop-g1",
@@ -78,7 +78,7 @@ def ends_as_it_should(world):
     update = world["update"]
     assert (update["live"]["name"], update["previous"]["name"]) == ("shop-g4", "shop-g2")
     assert update["cursor"]["trainedThrough"] == "2025-05-01T00:00:00Z"
-    assert update["cursor"]["holes"] == ["2025-05", "2025-06"]
+    assert update["cursor"]["quarantined"] == ["2025-05", "2025-06"]
     assert update["counters"] == {
         "runs": 4,
         "promoted": 3,
@@ -120,12 +120,11 @@ def ran_and_told_once(world):
         "RequestAccepted": 6,
         "RunStarted": 4,
         "Trained": 5,
-        "Bootstrapped": 2,  # verdicts and promotions: on generation and update
+        "Accepted": 6,  # verdicts and promotions: on generation and update
         "Rejected": 2,
         "Inconclusive": 2,
         "PartitionMissing": 1,
         "HoldoutExtended": 1,
-        "Blessed": 4,
         "RollingOut": 3,
         "Promoted": 6,
     }

@@ -115,7 +115,7 @@ async def test_a_run_whose_input_is_refused_fails_at_once_and_serving_stays(stag
 
     assert status["lastRun"]["reason"] == "DigestMismatch"
     assert status["lastRun"]["message"] == FLIPPED.message
-    assert condition(status, "LastCandidateAccepted")["message"] == f"shop-g2: {FLIPPED.message}"
+    assert condition(status, "LastRunSucceeded")["message"] == f"shop-g2: {FLIPPED.message}"
     said = await events(stage, "Failed")
     assert set(said.values()) == {f"shop-g2: DigestMismatch: {FLIPPED.message}"}
     assert "Failed" in told(stage, "mg", "shop-g2")

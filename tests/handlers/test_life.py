@@ -14,7 +14,7 @@ async def test_from_new_data_to_a_served_judged_model(stage):
     await stage.declare()
     await stage.start()
     status = await stage.until(lambda status: (status.get("live") or {}).get("number") == 1)
-    assert status["lastRun"]["verdict"] == "Bootstrapped"
+    assert status["lastRun"]["verdict"] == "Accepted"
 
     deployment = await stage.client.get(DEPLOYMENT, stage.namespace, "ranker")
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
@@ -30,7 +30,7 @@ async def test_from_new_data_to_a_served_judged_model(stage):
     await stage.ask("run@1")
     status = await stage.until(lambda status: (status.get("live") or {}).get("number") == 2)
     assert status["previous"]["number"] == 1
-    assert status["lastRun"]["verdict"] == "Blessed"
+    assert status["lastRun"]["verdict"] == "Accepted"
     await stage.until(lambda status: status["phase"] == "Idle")
     events = (await stage.client.list_all(EVENT, stage.namespace)).items
     promoted = [e["involvedObject"] for e in events if e["reason"] == "Promoted"]
@@ -81,7 +81,7 @@ async def test_an_operator_that_dies_at_every_few_writes_gets_to_the_same_world(
         deaths += died.done()
         died.cancel()
         await stage.drop()
-    assert (await goal)["lastRun"]["verdict"] == "Bootstrapped"
+    assert (await goal)["lastRun"]["verdict"] == "Accepted"
     assert deaths >= 3
 
     await stage.start()
@@ -96,4 +96,4 @@ async def test_an_operator_that_dies_at_every_few_writes_gets_to_the_same_world(
     # Made, claimed (annotations of a Deployment count) and pointed to generation 1: no write twice.
     assert deployment["metadata"]["generation"] == 3
     generations = (await stage.client.list_all(GENERATION, stage.namespace)).items
-    assert [raw["status"]["verdict"] for raw in generations] == ["Imported", "Bootstrapped"]
+    assert [raw["status"]["verdict"] for raw in generations] == ["Imported", "Accepted"]

@@ -105,7 +105,7 @@ def _artifact(text: str, head: str = "Trained") -> ArtifactMade:
 def _probe(world: World, start: StartJob) -> ProbeOutput:
     asked = start.run.probe
     since = asked.candidate_trained_through or asked.cursor
-    eligible = [m for m in world.months if m not in {*asked.holes, *asked.lifted}]
+    eligible = [m for m in world.months if m not in {*asked.quarantined, *asked.released}]
     fresh = [m for m in eligible if since is None or start_of(m) >= since]
     newest = world.months[-1] if world.months else None
     gaps = _gaps(world, asked)
@@ -117,10 +117,10 @@ def _probe(world: World, start: StartJob) -> ProbeOutput:
             reason="NotEnoughData", message=message, newest_partition=newest, gaps=gaps
         )
     before = start_of(holdout[0])
-    joined = [m for m in asked.lifted if m in world.months and start_of(m) < before]
+    joined = [m for m in asked.released if m in world.months and start_of(m) < before]
     to = None if asked.candidate_trained_through else end_of(training[-1])
     training = sorted([*joined, *training]) if training else []
-    text = digest(f"{training}|{holdout}|{asked.holes}")
+    text = digest(f"{training}|{holdout}|{asked.quarantined}")
     found = WindowFound(
         manifest=f"file:///models/search/shop/data/{text.replace(':', '-')}",
         digest=text,
@@ -152,7 +152,7 @@ def _gaps(world: World, asked: ProbeInput) -> list[str]:
     if not world.months:
         return []
     first = asked.cursor or start_of(world.months[0])
-    missing = {*world.undelivered} - {*asked.holes}
+    missing = {*world.undelivered} - {*asked.quarantined}
     return sorted(m for m in missing if start_of(m) >= first and m < world.months[-1])
 
 

@@ -30,23 +30,23 @@ if TYPE_CHECKING:
     from lifecycle.world import World
 
     from springtide_api.contract import EvaluateOutput
-    from springtide_api.generation import EvaluationStatus, GenerationSpec, HoldoutLook
+    from springtide_api.generation import EvaluationStatus, GenerationSpec, HoldoutStatus
     from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.observation import JobSeen, Observation
     from springtide_operator.lifecycle.plan import Action
 
-MOST_LOOKS = 3
-WAITS_FOR_DATA = {"ExtendHoldout", "TooFew"}
+MAX_INTERIM_ANALYSES = 3
+WAITS_FOR_DATA = {"ExtendHoldout", "TooFewEntities"}
 ENDS_A_HOLD = {"quarantine", "retry", "reject"}
 NOT_JUDGED = {"Orphaned", "SpecChanged"}
 
 
 def accepted(g: ModelGeneration) -> bool:
-    """Whether its weights may ever be served: Blessed, Bootstrapped, or imported with a head."""
+    """Whether its weights may ever be served: Accepted, or imported with a head."""
     if g.spec.origin == "Imported":
         trained = g.status.artifact and g.status.artifact.head == "Trained"
         return bool(trained) and g.status.verdict == "Imported"
-    return g.status.verdict in {"Blessed", "Bootstrapped"}
+    return g.status.verdict == "Accepted"
 
 
 def under_way(g: ModelGeneration) -> bool:
@@ -102,9 +102,9 @@ class Laws:
         self.since: dict[str, int] = {}
         """How much was asked when a generation was last judged or held, by uid."""
         self.update_uid = ""
-        self.holes: set[str] = set()
-        self.lifted: set[str] = set()
-        """Partitions that were holes and no generation went live with since."""
+        self.quarantined: set[str] = set()
+        self.released: set[str] = set()
+        """Partitions that were quarantined and no generation went live with since."""
         self.there: set[str] = set()
         self.forgotten = False
         """A record may be gone, or a request was replaced before it was carried out in full."""
@@ -119,7 +119,7 @@ class Laws:
                 if spec.origin == "Trained":
                     self.one_run_at_a_time()
                     self.a_window_begins_at_the_cursor(seen, spec)
-                    self.holes_count_for_nothing(seen, spec)
+                    self.quarantined_partitions_are_never_used(seen, spec)
                     self.no_month_is_passed_that_was_not_delivered(spec)
                     self.nothing_is_judged_twice(action)
                     self.no_third_run_on_rows_that_were_rejected_twice(seen, action)
@@ -172,7 +172,7 @@ class Laws:
     def lost(self, name: str) -> None:
         """Somebody deleted a generation: what only its status held is forgotten with it."""
         self.strangers.discard(name)
-        self.lifted = set()
+        self.released = set()
         self.forgotten = True
 
     def ours(self) -> list[ModelGeneration]:
@@ -217,13 +217,15 @@ class Laws:
             own = [data.manifest] if data.reserved_rows else []
             assert historical == [*data.historical, *own]
 
-    def holes_count_for_nothing(self, seen: Observation, spec: GenerationSpec) -> None:
-        data, holes = spec.data, set(seen.update.status.cursor.holes)
-        assert set(data.holes) == holes
-        assert not holes & {*data.partitions, *data.holdout_partitions}
+    def quarantined_partitions_are_never_used(
+        self, seen: Observation, spec: GenerationSpec
+    ) -> None:
+        data, quarantined = spec.data, set(seen.update.status.cursor.quarantined)
+        assert set(data.quarantined) == quarantined
+        assert not quarantined & {*data.partitions, *data.holdout_partitions}
         if seen.update.metadata.uid == self.update_uid and not self.world.late:
-            assert not self.lifted & set(data.holdout_partitions)
-            before = {m for m in self.lifted if start_of(m) < data.holdout.from_}
+            assert not self.released & set(data.holdout_partitions)
+            before = {m for m in self.released if start_of(m) < data.holdout.from_}
             assert before & set(self.world.months) <= set(data.partitions)
 
     def no_month_is_passed_that_was_not_delivered(self, spec: GenerationSpec) -> None:
@@ -231,7 +233,7 @@ class Laws:
         begin = data.windows[0].from_ or start_of(min(data.partitions))
         for month in self.world.undelivered:
             if begin <= start_of(month) < data.holdout.to:
-                assert month in data.holes
+                assert month in data.quarantined
 
     def nothing_is_judged_twice(self, made: CreateGeneration) -> None:
         if self._by_retry(made):
@@ -247,12 +249,14 @@ class Laws:
     def no_third_run_on_rows_that_were_rejected_twice(
         self, seen: Observation, made: CreateGeneration
     ) -> None:
-        shared = self.rejected_twice(list(seen.generations), set(seen.update.status.cursor.holes))
+        shared = self.rejected_twice(
+            list(seen.generations), set(seen.update.status.cursor.quarantined)
+        )
         assert not shared or self._by_retry(made)
 
-    def rejected_twice(self, generations: list[ModelGeneration], holes: set[str]) -> set[str]:
+    def rejected_twice(self, generations: list[ModelGeneration], quarantined: set[str]) -> set[str]:
         """Training partitions of the last two verdicts, both rejections that nobody answered."""
-        judged = [g for g in generations if g.status.verdict in {"Blessed", "Bootstrapped"}]
+        judged = [g for g in generations if g.status.verdict == "Accepted"]
         judged += [g for g in generations if g.status.verdict == "Rejected"]
         *_, before, last = [None, None, *sorted(judged, key=lambda g: g.spec.number)]
         for g in (before, last):
@@ -263,7 +267,7 @@ class Laws:
         answers = self.world.asked[self.since.get(last.metadata.uid, 0) :]
         if {"retry", "reject"} & set(answers):
             return set()
-        return set(before.spec.data.partitions) & set(last.spec.data.partitions) - holes
+        return set(before.spec.data.partitions) & set(last.spec.data.partitions) - quarantined
 
     def _by_retry(self, made: CreateGeneration) -> bool:
         return self.world.probes[made.probe_uid].startswith("retry")
@@ -284,7 +288,7 @@ class Laws:
             assert g.status.training.job == run.job
             return
         assert g.status.evaluation.job == run.job
-        self.a_look_has_its_share_of_the_error(start, g, g.status.evaluation)
+        self.an_interim_analysis_has_its_share_of_the_error(start, g, g.status.evaluation)
 
     def nothing_is_collected_that_is_named(self, number: int, folders: list[str]) -> None:
         named: set[str] = set()
@@ -306,12 +310,12 @@ class Laws:
         if g.status.evaluation and g.status.evaluation.report:
             assert g.status.evaluation.report.removeprefix("file://") in gone
 
-    def a_look_has_its_share_of_the_error(
+    def an_interim_analysis_has_its_share_of_the_error(
         self, start: StartJob, g: ModelGeneration, evaluation: EvaluationStatus
     ) -> None:
         asked, look = start.run.evaluate, evaluation.holdouts[-1]
-        assert evaluation.looks < MOST_LOOKS
-        assert asked.confidence >= 1 - 0.05 / MOST_LOOKS - 1e-9
+        assert evaluation.interim_analyses < MAX_INTERIM_ANALYSES
+        assert asked.confidence >= 1 - 0.05 / MAX_INTERIM_ANALYSES - 1e-9
         assert asked.holdout.digest == look.digest
         assert asked.candidate.digest == g.status.artifact.served_digest
         for rule in g.spec.recipe.gate.rules:
@@ -325,7 +329,7 @@ class Laws:
             pods = asked.training.image, asked.training.compute
             changed = (asked.model, asked.data, asked.storage) != (now.model, now.data, now.storage)
             changed |= pods != (now.training.image, now.training.compute) or now.suspend
-            changed |= job.holes != frozenset(self.world.update.status.cursor.holes)
+            changed |= job.quarantined != frozenset(self.world.update.status.cursor.quarantined)
             assert changed or last.job_uid == job.uid
         elif g is None or job.stage == "collect" or not under_way(g) or g.status.retired:
             return
@@ -358,7 +362,9 @@ class Laws:
         if before is None:
             return
         old, new = before.status, write.status
-        if new.verdict != old.verdict and new.verdict in {"Blessed", "Bootstrapped"}:
+        if new.verdict != old.verdict and new.verdict == "Accepted":
+            reason = "RulesPassed" if before.spec.baseline else "NoBaseline"
+            assert new.reason == reason
             look = (new.evaluation or old.evaluation).holdouts[-1]
             (job,) = [job for job in seen.jobs if job.name == old.evaluation.job]
             self.numbers_prove(before, look, job)
@@ -377,12 +383,15 @@ class Laws:
                 assert target.number == before.spec.number
                 assert target.available >= 1
             data = before.spec.data
-            holes = {*(data.holes if data else ()), *seen.update.status.cursor.holes}
-            assert set(new.holes) == holes
+            quarantined = {
+                *(data.quarantined if data else ()),
+                *seen.update.status.cursor.quarantined,
+            }
+            assert set(new.quarantined) == quarantined
             if data:
                 assert new.trained_through == data.windows[-1].to
 
-    def numbers_prove(self, g: ModelGeneration, look: HoldoutLook, job: JobSeen) -> None:
+    def numbers_prove(self, g: ModelGeneration, look: HoldoutStatus, job: JobSeen) -> None:
         """Nothing is accepted on missing, NaN, stale or foreign numbers."""
         result = job.result
         assert (result.job, result.stage, result.ok) == (job.name, "evaluate", True)
@@ -413,7 +422,7 @@ class Laws:
 
     def of_world(self) -> None:
         world = self.world
-        self.follow_the_holes()
+        self.follow_the_quarantine()
         changed = False
         for name, g in world.generations.items():
             before = self.known.get(g.metadata.uid)
@@ -430,13 +439,17 @@ class Laws:
             self.looks_are_shared_by_all_that_are_judged_on_a_holdout()
         assert set(world.served) <= self.accepted
 
-    def follow_the_holes(self) -> None:
+    def follow_the_quarantine(self) -> None:
         world = self.world
-        holes = set(world.update.status.cursor.holes)
+        quarantined = set(world.update.status.cursor.quarantined)
         if world.update.metadata.uid != self.update_uid:
-            self.update_uid, self.lifted, self.holes = world.update.metadata.uid, set(), holes
-        self.lifted = (self.lifted | self.holes) - holes
-        self.holes = holes
+            self.update_uid, self.released, self.quarantined = (
+                world.update.metadata.uid,
+                set(),
+                quarantined,
+            )
+        self.released = (self.released | self.quarantined) - quarantined
+        self.quarantined = quarantined
 
     def of_one(self, g: ModelGeneration) -> None:
         status, evaluation, data = g.status, g.status.evaluation, g.spec.data
@@ -450,10 +463,12 @@ class Laws:
             assert status.trained_through == data.windows[-1].to
         if evaluation is None:
             return
-        assert evaluation.looks == sum(look.looks for look in evaluation.holdouts)
-        assert evaluation.looks <= MOST_LOOKS
+        assert evaluation.interim_analyses == sum(
+            look.interim_analyses for look in evaluation.holdouts
+        )
+        assert evaluation.interim_analyses <= MAX_INTERIM_ANALYSES
         for look in evaluation.holdouts:
-            assert look.outcome in {"Decided", "Inconclusive"} or look.looks == 0
+            assert look.outcome in {"Decided", "Inconclusive"} or look.interim_analyses == 0
             assert not data or not set(look.partitions) & set(data.partitions)
             assert not data or look.range.from_ >= data.windows[-1].to
 
@@ -464,37 +479,37 @@ class Laws:
         if before.rollout.abort_reason:
             assert after.rollout.abort_reason
             assert not after.rollout.promoted_at
-        if before.verdict in {"Rejected", "Failed", "Blessed", "Bootstrapped"}:
+        if before.verdict in {"Rejected", "Failed", "Accepted"}:
             assert after.verdict == before.verdict
         if held(old) and not held(new):
             assert ENDS_A_HOLD & set(self.world.asked[self.since.get(uid, 0) :])
         if after.verdict != before.verdict or (held(new) and not held(old)):
             self.since[uid] = len(self.world.asked)
         if after.rollout.promoted_at and not before.rollout.promoted_at and new.spec.data:
-            self.lifted -= set(new.spec.data.partitions)
-        self.of_looks(before.evaluation, after.evaluation)
+            self.released -= set(new.spec.data.partitions)
+        self.of_analyses(before.evaluation, after.evaluation)
 
-    def of_looks(self, old: EvaluationStatus | None, new: EvaluationStatus | None) -> None:
+    def of_analyses(self, old: EvaluationStatus | None, new: EvaluationStatus | None) -> None:
         if old is None or new is None or not old.holdouts:
             return
-        assert old.looks <= new.looks <= old.looks + 1
-        if new.looks > old.looks:
+        assert old.interim_analyses <= new.interim_analyses <= old.interim_analyses + 1
+        if new.interim_analyses > old.interim_analyses:
             assert new.holdouts[-1].outcome in {"Decided", "Inconclusive"}
         judged = new.holdouts[-1].outcome and not old.holdouts[-1].outcome
-        if judged and new.holdouts[-1].outcome in {"Suspect", "TooFew"}:
-            assert new.looks == old.looks
+        if judged and new.holdouts[-1].outcome in {"Suspect", "TooFewEntities"}:
+            assert new.interim_analyses == old.interim_analyses
         if new.holdouts[-1].digest != old.holdouts[-1].digest and not self.world.late:
             assert old.holdouts[-1].outcome
-            assert not self.holes & set(new.holdouts[-1].partitions)
-            assert not self.lifted & set(new.holdouts[-1].partitions)
+            assert not self.quarantined & set(new.holdouts[-1].partitions)
+            assert not self.released & set(new.holdouts[-1].partitions)
 
     def looks_are_shared_by_all_that_are_judged_on_a_holdout(self) -> None:
         spent: dict[tuple[str, ...], int] = {}
         for g in self.ours():
             for look in g.status.evaluation.holdouts if g.status.evaluation else ():
                 rows = tuple(look.partitions)
-                spent[rows] = spent.get(rows, 0) + look.looks
-        assert max(spent.values(), default=0) <= MOST_LOOKS, spent
+                spent[rows] = spent.get(rows, 0) + look.interim_analyses
+        assert max(spent.values(), default=0) <= MAX_INTERIM_ANALYSES, spent
 
     # Once nothing more is written, and nothing is seen late.
 
@@ -506,29 +521,29 @@ class Laws:
         )
         initial = self.world.update.spec.model.initial.trained_through
         assert status.cursor.trained_through == _through(current, initial)
-        holes = set(status.cursor.holes)
+        quarantined = set(status.cursor.quarantined)
         open_ones = [g for g in generations if under_way(g)]
         for g in open_ones:
             trained = set(g.spec.data.partitions) if g.spec.data else set()
-            assert not trained & holes or g.status.rollout.step_started_at
-        if not open_ones and (shared := self.rejected_twice(generations, holes)):
-            assert status.cursor.proposed == [max(shared)]
-        self.the_quarantine_is_recorded(holes)
+            assert not trained & quarantined or g.status.rollout.step_started_at
+        if not open_ones and (shared := self.rejected_twice(generations, quarantined)):
+            assert status.cursor.proposed_for_quarantine == [max(shared)]
+        self.the_quarantine_is_recorded(quarantined)
         self.what_became_of_each_is_said(current)
         self.a_person_is_called_where_he_must_act(open_ones)
         plan = self.world.plan
         if plan and not plan.again and plan.wake_after is None:
             assert plan.status.progress.waiting_for
 
-    def the_quarantine_is_recorded(self, holes: set[str]) -> None:
+    def the_quarantine_is_recorded(self, quarantined: set[str]) -> None:
         """A restore from Git would lose no quarantine, and take back no release."""
         holders = [g for g in self.world.generations.values() if g.status.quarantine]
         if self.forgotten or not holders:
             return
         newest = max(holders, key=last_written)
         kept = {r.partition for r in newest.status.quarantine if r.released_at is None}
-        assert holes <= kept
-        assert not kept & set(self.world.update.status.cursor.lifted)
+        assert quarantined <= kept
+        assert not kept & set(self.world.update.status.cursor.released)
 
     def what_became_of_each_is_said(self, current: ModelGeneration | None) -> None:
         for g in self.ours():
@@ -551,7 +566,7 @@ class Laws:
             assert called
         if called and "Stalled" not in conditions:
             sync = conditions["TargetsInSync"]
-            shared = self.world.update.status.cursor.proposed
+            shared = self.world.update.status.cursor.proposed_for_quarantine
             waits = self.world.update.status.progress.waiting_for
             assert sync.status == "False" or open_ones or shared or waits
 

@@ -37,7 +37,7 @@ def test_an_import_begun_while_a_candidate_waits_never_takes_the_place_of_that_c
     assert world.update.status.cursor.trained_through is not None
 
 
-def test_a_hole_that_is_lifted_before_any_promotion_never_lands_in_a_holdout() -> None:
+def test_a_partition_released_before_any_promotion_is_never_in_a_holdout() -> None:
     world = watched(with_generation_one())
     world.months.append("2025-03")
     world.aucs["2025-03"] = (0.50, 0.50)
@@ -47,11 +47,11 @@ def test_a_hole_that_is_lifted_before_any_promotion_never_lands_in_a_holdout() -
     world.turns(2)
     world.ask("reject@2")
     world.turns(2)
-    world.ask("unquarantine@3")
+    world.ask("release@3")
     world.turns(2)
     world.edit(training={"hyperparameters": {"learningRate": "1e-5"}})
     world.turns(2)
-    assert "shop-g3" not in world.generations, "2025-03 was a hole and may not judge"
+    assert "shop-g3" not in world.generations, "2025-03 was quarantined and is in no holdout"
     world.months.append("2025-04")
     world.turns(6)
     data = world.generation(3).spec.data

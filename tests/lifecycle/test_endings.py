@@ -147,11 +147,11 @@ def test_rejections_count_however_few_are_kept(kept: int) -> None:
         world.aucs[month] = (0.55, 0.66)
         world.turns(5)
     assert max(g.spec.number for g in world.generations.values()) == 3
-    assert world.update.status.cursor.proposed == ["2025-02"]
+    assert world.update.status.cursor.proposed_for_quarantine == ["2025-02"]
 
 
 @pytest.mark.parametrize("kept", [0, 5])
-def test_looks_count_however_few_generations_are_kept(kept: int) -> None:
+def test_interim_analyses_count_however_few_generations_are_kept(kept: int) -> None:
     world = after_promotions(1, rejected=kept)
     world.error = 0.02
     world.months = [*world.months, "2025-03"]

@@ -25,14 +25,14 @@ def test_a_partition_that_was_not_delivered_is_quarantined_by_name_before_a_run_
     world = with_generation_one()
     skipping(world, "2025-03")
     world.months += ["2025-04"]
-    while not world.update.status.cursor.holes:
+    while not world.update.status.cursor.quarantined:
         world.turn()
-    assert world.update.status.cursor.holes == ["2025-03"]
-    assert world.generation(1).status.holes == ["2025-03"]
+    assert world.update.status.cursor.quarantined == ["2025-03"]
+    assert world.generation(1).status.quarantined == ["2025-03"]
     assert "PartitionMissing" in world.events
     world.turns(4)
     second = world.generation(2)
-    assert (second.spec.data.holes, second.spec.data.partitions) == (["2025-03"], ["2025-02"])
+    assert (second.spec.data.quarantined, second.spec.data.partitions) == (["2025-03"], ["2025-02"])
     assert second.spec.data.holdout_partitions == ["2025-04"]
 
 
@@ -55,10 +55,10 @@ def test_one_that_comes_late_is_trained_on_once_it_is_released() -> None:
     world.turns(8)
     world.deliver_late("2025-03")
     world.months += ["2025-05"]
-    world.ask("unquarantine@1")
+    world.ask("release@1")
     world.turns(8)
     assert "2025-03" in world.generation(3).spec.data.partitions
-    assert world.update.status.cursor.holes == []
+    assert world.update.status.cursor.quarantined == []
 
 
 def test_one_that_is_released_before_it_comes_is_quarantined_again() -> None:
@@ -66,12 +66,12 @@ def test_one_that_is_released_before_it_comes_is_quarantined_again() -> None:
     skipping(world, "2025-03")
     world.months += ["2025-04"]
     world.turns(8)
-    world.ask("unquarantine@1")
+    world.ask("release@1")
     world.turn(0)
     world.months += ["2025-05"]
     world.turns(8)
     third = world.generation(3).spec.data
-    assert (third.holes, third.holdout_partitions) == (["2025-03"], ["2025-05"])
+    assert (third.quarantined, third.holdout_partitions) == (["2025-03"], ["2025-05"])
 
 
 @pytest.mark.survives(
@@ -85,7 +85,7 @@ def test_more_than_a_quarantine_holds_are_refused_and_a_person_must_act() -> Non
     world.months += [MONTHS[3 + MOST_QUARANTINED]]
     world.turns(4)
     status = world.update.status
-    assert (status.cursor.holes, status.last_probe.reason) == ([], "QuarantineFull")
+    assert (status.cursor.quarantined, status.last_probe.reason) == ([], "QuarantineFull")
     assert "17 partitions" in status.last_probe.message
     (to_act,) = [c for c in status.conditions if c.type == "ActionRequired"]
     assert (to_act.status, to_act.reason) == ("True", "QuarantineFull")

@@ -16,7 +16,7 @@ from springtide_api.gate_spec import (
     Rule,
 )
 from springtide_api.generation import Score
-from springtide_operator.lifecycle.gate import Judgement, counts_short, judge, look_confidence
+from springtide_operator.lifecycle.gate import Judgement, counts_short, interim_confidence, judge
 
 CANDIDATE, LIVE, HOLDOUT = ("sha256:" + letter * 64 for letter in "abc")
 FLOOR = Rule(name="floor", metric="auc", min="0.55")
@@ -45,15 +45,17 @@ def output(*rows, **digests) -> EvaluateOutput:
     return EvaluateOutput(rules=list(rows), report="file:///reports/x", **(asked | digests))
 
 
-def judged(out: EvaluateOutput, *, gate=GATE, bootstrapped=False, scores=(), **more) -> Judgement:
+def judged(
+    out: EvaluateOutput, *, gate=GATE, without_baseline=False, scores=(), **more
+) -> Judgement:
     return judge(
         gate,
         more.pop("evaluation", EVALUATION),
         out,
-        bootstrapped=bootstrapped,
+        without_baseline=without_baseline,
         live_scores=scores,
         expected_candidate=CANDIDATE,
-        expected_baseline=None if bootstrapped else LIVE,
+        expected_baseline=None if without_baseline else LIVE,
         expected_holdout=HOLDOUT,
         **more,
     )
@@ -63,16 +65,16 @@ def both(candidate: float, live: float, **more) -> EvaluateOutput:
     return output(row("floor", candidate, live, **more), row("not-worse", candidate, live, **more))
 
 
-def short(gate: Gate, entities: int, positives: int, *, bootstrapped=False) -> str | None:
+def short(gate: Gate, entities: int, positives: int, *, without_baseline=False) -> str | None:
     return counts_short(
-        gate, EVALUATION, entities=entities, positives=positives, bootstrapped=bootstrapped
+        gate, EVALUATION, entities=entities, positives=positives, without_baseline=without_baseline
     )
 
 
-def test_a_candidate_that_proves_all_required_rules_is_blessed_with_its_numbers() -> None:
+def test_a_candidate_that_passes_all_required_rules_is_accepted_with_its_numbers() -> None:
     found = judged(both(0.700, 0.680))
 
-    assert (found.verdict, found.reason, found.suspect) == ("Blessed", "RulesProven", False)
+    assert (found.verdict, found.reason, found.suspect) == ("Accepted", "RulesPassed", False)
     assert found.message == (
         "floor: auc 0.7000 (0.6950 to 0.7050) meets auc >= 0.55 on holdout (900 contributing "
         "entities, 300 positives); not-worse: delta of auc 0.0200 (0.0150 to 0.0250) meets "
@@ -85,7 +87,7 @@ def test_a_candidate_that_proves_all_required_rules_is_blessed_with_its_numbers(
 
 def test_one_refuted_required_rule_rejects_and_is_told_first() -> None:
     found = judged(both(0.650, 0.680))
-    assert (found.verdict, found.reason) == ("Rejected", "RuleRefuted")
+    assert (found.verdict, found.reason) == ("Rejected", "RuleFailed")
     assert found.message.startswith("not-worse: delta of auc -0.0300 (-0.0350 to -0.0250) fails")
 
 
@@ -106,19 +108,19 @@ def test_a_warning_rule_is_reported_and_decides_nothing() -> None:
     gate = Gate(rules=[FLOOR, NOT_WORSE, warn])
     out = output(row("floor", 0.7, 0.7), row("not-worse", 0.7, 0.7), row("warn", 0.5, 0.5))
     found = judged(out, gate=gate)
-    assert found.verdict == "Blessed"
+    assert found.verdict == "Accepted"
     assert found.results[2].verdict == "Reject"
 
 
-def test_the_first_generation_is_bootstrapped_by_absolute_rules_alone() -> None:
+def test_the_first_generation_is_accepted_by_absolute_rules_alone() -> None:
     out = output(row("floor", 0.7, None), row("not-worse", 0.7, None), baseline_digest=None)
-    found = judged(out, bootstrapped=True)
-    assert (found.verdict, found.reason) == ("Bootstrapped", "FirstGeneration")
+    found = judged(out, without_baseline=True)
+    assert (found.verdict, found.reason) == ("Accepted", "NoBaseline")
     assert [result.rule for result in found.results] == ["floor"]
     assert found.live_scores_now == []
 
     low = output(row("floor", 0.5, None), baseline_digest=None)
-    assert judged(low, bootstrapped=True).verdict == "Rejected"
+    assert judged(low, without_baseline=True).verdict == "Rejected"
 
 
 def test_rules_on_history_are_left_out_while_there_is_none() -> None:
@@ -128,7 +130,7 @@ def test_rules_on_history_are_left_out_while_there_is_none() -> None:
     kept = Rule(name="kept", metric="auc", dataset="old", min="0.55")
     gate = Gate(rules=[FLOOR, kept])
     out = output(row("floor", 0.7, 0.7), ("kept", *[None] * 11, 0, 0))
-    assert judged(out, gate=gate, evaluation=evaluation, history=False).verdict == "Blessed"
+    assert judged(out, gate=gate, evaluation=evaluation, history=False).verdict == "Accepted"
     found = judged(out, gate=gate, evaluation=evaluation)
     assert (found.verdict, found.reason) == ("Inconclusive", "TooFewEntities")
 
@@ -167,7 +169,7 @@ def test_with_shuffled_labels_the_holdout_is_suspect_though_the_comparison_alone
 
 def test_with_mere_drift_the_candidate_wins_and_nothing_is_suspect() -> None:
     cured = judged(both(0.620, 0.500))
-    assert (cured.verdict, cured.suspect) == ("Blessed", False)
+    assert (cured.verdict, cured.suspect) == ("Accepted", False)
     better_but_low = judged(both(0.530, 0.500))
     assert (better_but_low.verdict, better_but_low.suspect) == ("Rejected", False)
 
@@ -207,7 +209,7 @@ def test_ordinary_drift_of_many_standard_errors_is_no_ground_for_suspicion() -> 
     gate = Gate(rules=[Rule(name="floor", metric="accuracy", min="0.6"), NOT_WORSE])
     out = output(row("floor", 0.9, 0.9), row("not-worse", 0.66, 0.66))
     last = Score(metric="auc", dataset="holdout", value="0.70", error="0.0001")
-    assert judged(out, gate=gate, scores=[last]).verdict == "Blessed"
+    assert judged(out, gate=gate, scores=[last]).verdict == "Accepted"
 
     strict = gate.model_copy(update={"max_holdout_drop": HoldoutDrop(absolute="0.03")})
     found = judged(out, gate=strict, scores=[last])
@@ -234,7 +236,7 @@ def test_a_floor_that_an_answer_without_a_model_meets_proves_nothing() -> None:
         "floor: accuracy >= 0.90 proves nothing: an answer without a model scores 0.9300 on holdout"
     )
     higher = Gate(rules=[floor.model_copy(update={"min": "0.95"}), NOT_WORSE])
-    assert judged(out, gate=higher).verdict == "Blessed"
+    assert judged(out, gate=higher).verdict == "Accepted"
 
 
 def test_a_ceiling_above_the_loss_of_a_constant_proves_nothing() -> None:
@@ -242,7 +244,7 @@ def test_a_ceiling_above_the_loss_of_a_constant_proves_nothing() -> None:
     out = output(row("ll", 0.30, 0.30), without_model=[0.65])
     assert judged(out, gate=Gate(rules=[ceiling])).reason == "FloorProvesNothing"
     lower = ceiling.model_copy(update={"max": "0.64"})
-    assert judged(out, gate=Gate(rules=[lower])).verdict == "Blessed"
+    assert judged(out, gate=Gate(rules=[lower])).verdict == "Accepted"
 
 
 def test_a_floor_on_other_rows_than_the_holdouts_may_be_that_of_a_constant() -> None:
@@ -255,7 +257,7 @@ def test_a_floor_on_other_rows_than_the_holdouts_may_be_that_of_a_constant() -> 
     musts = Rule(name="musts", metric="accuracy", dataset="musts", min="0.9")
     out = output(row("floor", 0.7, 0.7), row("musts", 0.97, 0.97), without_model=[0.5, 1.0])
     found = judged(out, gate=Gate(rules=[FLOOR, musts]), evaluation=evaluation)
-    assert found.verdict == "Blessed"
+    assert found.verdict == "Accepted"
 
 
 def test_a_result_that_does_not_say_what_an_answer_without_a_model_scores_is_never_a_pass() -> None:
@@ -279,14 +281,16 @@ def test_too_few_entities_raise_no_suspicion() -> None:
     assert (found.reason, found.suspect) == ("TooFewEntities", False)
 
 
-def test_looks_share_the_error_of_one() -> None:
-    assert look_confidence(GATE, EVALUATION) == pytest.approx(1 - 0.05 / 3)
-    two = OnInconclusive(type="ExtendHoldout", extend_holdout=ExtendHoldout(max_looks=2))
-    assert look_confidence(Gate(rules=[FLOOR], on_inconclusive=two), EVALUATION) == 0.975
+def test_interim_analyses_share_the_error_of_one() -> None:
+    assert interim_confidence(GATE, EVALUATION) == pytest.approx(1 - 0.05 / 3)
+    two = OnInconclusive(type="ExtendHoldout", extend_holdout=ExtendHoldout(max_interim_analyses=2))
+    assert interim_confidence(Gate(rules=[FLOOR], on_inconclusive=two), EVALUATION) == 0.975
     hold = Gate(rules=[FLOOR], on_inconclusive=OnInconclusive(type="Hold"))
-    assert look_confidence(hold, EVALUATION) == pytest.approx(1 - 0.05 / 3), "retry looks again"
+    assert interim_confidence(hold, EVALUATION) == pytest.approx(1 - 0.05 / 3), (
+        "retry evaluates again"
+    )
     reject = Gate(rules=[FLOOR], on_inconclusive=OnInconclusive(type="Reject"))
-    assert look_confidence(reject, EVALUATION) == pytest.approx(0.95)
+    assert interim_confidence(reject, EVALUATION) == pytest.approx(0.95)
 
 
 def test_counts_decide_an_extension_before_scoring() -> None:
@@ -299,30 +303,30 @@ def test_counts_decide_an_extension_before_scoring() -> None:
 
 def test_counts_for_a_comparison_do_not_hold_up_the_first_generation() -> None:
     gate = Gate(rules=[FLOOR, NOT_WORSE.model_copy(update={"min_entities": 3000})])
-    assert short(gate, 900, 100, bootstrapped=True) is None
+    assert short(gate, 900, 100, without_baseline=True) is None
     assert short(gate, 900, 100) == "not-worse: 900 entities < 3,000"
 
     both_kinds = NOT_WORSE.model_copy(update={"min": "0.55", "min_entities": 3000})
-    assert short(Gate(rules=[both_kinds]), 900, 100, bootstrapped=True)
+    assert short(Gate(rules=[both_kinds]), 900, 100, without_baseline=True)
 
 
 def test_only_numbers_that_a_required_rule_was_judged_by_spend_a_look() -> None:
-    assert judged(both(0.7, 0.68)).looks == 1
-    assert judged(both(0.675, 0.682)).looks == 1
-    assert judged(both(0.501, 0.500)).looks == 0, "the holdout is suspect"
-    assert judged(both(0.7, 0.68).model_copy(update={"holdout_digest": LIVE})).looks == 0
+    assert judged(both(0.7, 0.68)).interim_analyses == 1
+    assert judged(both(0.675, 0.682)).interim_analyses == 1
+    assert judged(both(0.501, 0.500)).interim_analyses == 0, "the holdout is suspect"
+    assert judged(both(0.7, 0.68).model_copy(update={"holdout_digest": LIVE})).interim_analyses == 0
 
     warn = FLOOR.model_copy(update={"severity": "Warn"})
     first = both(0.7, 0.68).model_copy(update={"baseline_digest": None})
-    found = judged(first, gate=Gate(rules=[warn, NOT_WORSE]), bootstrapped=True)
-    assert (found.message, found.looks) == ("no Required rule could be judged", 0)
+    found = judged(first, gate=Gate(rules=[warn, NOT_WORSE]), without_baseline=True)
+    assert (found.message, found.interim_analyses) == ("no Required rule could be judged", 0)
 
 
 def test_sixteen_long_sentences_still_fit_a_status() -> None:
     names = [f"rule-{number:02}-" + "x" * 50 for number in range(16)]
     gate = Gate(rules=[Rule(name=name, metric="auc", min="0.55") for name in names])
     found = judged(output(*[row(name, 0.7, 0.7) for name in names]), gate=gate)
-    assert found.verdict == "Blessed"
+    assert found.verdict == "Accepted"
     assert len(found.message) <= 1024
     assert found.message.endswith("more in the report")
 
@@ -331,10 +335,10 @@ shares = st.floats(0.05, 0.95)
 
 
 @given(shares, shares, st.floats(0.0, 0.04), st.floats(0.0, 0.04))
-def test_who_is_blessed_stays_so_when_the_candidate_gets_better(own, live, width, gain) -> None:
-    if judged(both(own, live, width=width)).verdict == "Blessed":
+def test_an_accepted_candidate_stays_accepted_when_it_gets_better(own, live, width, gain) -> None:
+    if judged(both(own, live, width=width)).verdict == "Accepted":
         better = judged(both(min(own + gain, 1 - width), live, width=width))
-        assert better.verdict == "Blessed" or own + gain > 1 - width
+        assert better.verdict == "Accepted" or own + gain > 1 - width
 
 
 @given(st.floats(-0.02, 0.02), st.floats(-0.02, 0.02), st.floats(0.001, 0.03))
@@ -353,7 +357,7 @@ def test_no_numbers_whatever_make_it_fall_over(found, entities, positives) -> No
         ("not-worse", *found[11:], entities, positives),
     ]
     verdict = judged(output(*rows))
-    assert verdict.verdict in {"Blessed", "Rejected", "Inconclusive"}
+    assert verdict.verdict in {"Accepted", "Rejected", "Inconclusive"}
     assert len(verdict.message) <= 1024
     if any(x is None or x != x for x in (*found[:3], *found[14:20])):
-        assert verdict.verdict != "Blessed"
+        assert verdict.verdict != "Accepted"

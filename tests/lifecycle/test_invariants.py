@@ -32,7 +32,7 @@ SCORES = st.sampled_from(
         (0.50, 0.50),  # shuffled labels
     ]
 )
-VERBS = st.sampled_from(["run", "retry", "reject", "quarantine", "unquarantine", "promote"])
+VERBS = st.sampled_from(["run", "retry", "reject", "quarantine", "release", "promote"])
 KINDS = st.sampled_from(["update", "generations", "jobs", "targets"])
 CODES = st.sampled_from([1, 3, 4, 5, 42, 137])
 
@@ -339,7 +339,11 @@ class Life(RuleBasedStateMachine):
             {"phase": "Invalid", "progress": {"waitingFor": "me"}, "live": None}
         )
         known = self.world.update.status
-        cursor = Cursor(holes=known.cursor.holes, pending_rows=7, proposed=["2025-01"])
+        cursor = Cursor(
+            quarantined=known.cursor.quarantined,
+            pending_rows=7,
+            proposed_for_quarantine=["2025-01"],
+        )
         changes = {"phase": scribbled.phase, "progress": scribbled.progress, "cursor": cursor}
         status = known.model_copy(update={**changes, "live": None, "previous": None})
         self.world.update = self.world.update.model_copy(update={"status": status})

@@ -30,11 +30,11 @@ def test_an_imported_model_with_a_trained_head_is_rolled_out_once_without_a_gate
     assert world.update.status.live.number == 0
 
 
-def test_generation_one_is_bootstrapped_by_absolute_rules_and_moves_the_cursor_to_t1() -> None:
+def test_generation_one_is_accepted_by_absolute_rules_and_moves_the_cursor_to_t1() -> None:
     world = with_generation_one()
     first = world.generation(1)
 
-    assert first.status.verdict == "Bootstrapped"
+    assert (first.status.verdict, first.status.reason) == ("Accepted", "NoBaseline")
     assert first.spec.baseline is None
     assert world.served == [first.status.artifact.served_digest]
     assert world.update.status.cursor.trained_through == end_of("2025-01")
@@ -51,7 +51,7 @@ def test_todays_holdout_is_training_data_of_the_next_run() -> None:
     assert second.spec.data.holdout_partitions == ["2025-03"]
     assert second.spec.parent.name == "shop-g1"
     assert second.spec.baseline.name == "shop-g1"
-    assert second.status.verdict == "Blessed"
+    assert (second.status.verdict, second.status.reason) == ("Accepted", "RulesPassed")
     assert world.update.status.cursor.trained_through == end_of("2025-02")
     assert world.update.status.previous.name == "shop-g1"
 
@@ -101,13 +101,13 @@ def test_a_third_rejection_on_the_same_partition_is_not_tried() -> None:
         world.turns(7)
 
     assert max(g.spec.number for g in world.generations.values()) == 3
-    assert world.update.status.phase == "Held"
-    assert world.update.status.cursor.proposed == ["2025-02"]
+    assert world.update.status.phase == "OnHold"
+    assert world.update.status.cursor.proposed_for_quarantine == ["2025-02"]
 
     world.aucs["2025-05"] = (0.70, 0.66)
     world.ask("quarantine@1")
     world.turns(7)
-    assert world.update.status.cursor.holes == ["2025-02"]
+    assert world.update.status.cursor.quarantined == ["2025-02"]
     assert world.generation(4).spec.data.partitions == ["2025-03", "2025-04"]
     assert world.update.status.live.number == 4
 

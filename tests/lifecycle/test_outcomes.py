@@ -37,27 +37,27 @@ def said(generation: ModelGeneration) -> dict[str, tuple[str, str]]:
 def test_a_rollback_is_told_everywhere_that_people_look() -> None:
     world = rolled_back()
     second, status = world.generation(2).status, world.update.status
-    assert (second.verdict, second.outcome) == ("Blessed", "RolledBack")
+    assert (second.verdict, second.outcome) == ("Accepted", "RolledBack")
     assert (status.last_run.outcome, status.last_run.summary) == ("RolledBack", "RolledBack g2")
     assert status.last_run.reason == "RolledBack"
     assert (status.history[0].outcome, status.history[0].reason) == ("RolledBack", "RolledBack")
     assert status.counters.rolled_back == 1
     assert status.live.number == 1
-    assert world.condition("LastCandidateAccepted").status == "False"
+    assert world.condition("LastRunSucceeded").status == "False"
     assert [e for e in world.events if e.startswith("Rollback")] == [
         "RollbackStarted",
         "RollbackCompleted",
     ]
     assert said(world.generation(2))["Live"] == ("False", "RolledBack")
-    assert said(world.generation(2))["Accepted"] == ("True", "RulesProven")
+    assert said(world.generation(2))["Accepted"] == ("True", "RulesPassed")
 
 
 def test_verdicts_promotions_and_rollbacks_are_events_of_the_update_too() -> None:
     world = rolled_back()
     assert world.announced == [
-        "Bootstrapped",
+        "Accepted",
         "Promoted",
-        "Blessed",
+        "Accepted",
         "RollbackStarted",
         "RollbackCompleted",
     ]
@@ -73,7 +73,7 @@ def test_a_promotion_makes_the_one_before_superseded_and_no_longer_live() -> Non
     assert said(world.generation(2)) == {
         "Trained": ("True", "Trained"),
         "Evaluated": ("True", "Evaluated"),
-        "Accepted": ("True", "RulesProven"),
+        "Accepted": ("True", "RulesPassed"),
         "Live": ("True", "Promoted"),
     }
 
@@ -87,7 +87,7 @@ def test_a_rejected_generation_is_evaluated_and_not_accepted() -> None:
     assert said(world.generation(2)) == {
         "Trained": ("True", "Trained"),
         "Evaluated": ("True", "Evaluated"),
-        "Accepted": ("False", "RuleRefuted"),
+        "Accepted": ("False", "RuleFailed"),
         "Live": ("False", "Rejected"),
     }
     assert world.condition("ActionRequired").status == "False"
@@ -152,7 +152,7 @@ def test_a_rollout_waits_for_the_owner_s_own_change_to_finish() -> None:
     world.pods_ready = False
     world.months.append("2025-03")
     world.turns(30)
-    assert world.generation(2).status.verdict == "Blessed"
+    assert world.generation(2).status.verdict == "Accepted"
     assert world.generation(2).status.rollout.step_started_at is None
     assert world.update.status.progress.summary == "TargetChanging"
     assert "kubectl rollout status deployment/ranker" in world.update.status.progress.waiting_for

@@ -17,21 +17,21 @@ if TYPE_CHECKING:
 SUSPECT = (0.50, 0.50)
 
 
-def quarantined() -> World:
+def quarantined_world() -> World:
     """A world that holds out a month with shuffled labels, and had it quarantined."""
     world = with_generation_one()
     world.months += ["2025-03", "2025-04"]
     world.aucs |= {"2025-03": SUSPECT, "2025-04": SUSPECT}
     world.turns(6)
-    assert world.update.status.cursor.proposed
+    assert world.update.status.cursor.proposed_for_quarantine
     world.ask("quarantine@1")
     world.turns(3)
-    assert holes(world)
+    assert quarantined(world)
     return world
 
 
-def holes(world: World) -> list[str]:
-    return world.update.status.cursor.holes
+def quarantined(world: World) -> list[str]:
+    return world.update.status.cursor.quarantined
 
 
 def record(world: World) -> dict[str, QuarantineRecord]:
@@ -41,9 +41,9 @@ def record(world: World) -> dict[str, QuarantineRecord]:
 
 
 def test_a_quarantine_is_recorded_with_its_time_on_the_newest_generation() -> None:
-    world = quarantined()
+    world = quarantined_world()
     newest = max(world.generations.values(), key=lambda g: g.spec.number)
-    assert [each.partition for each in newest.status.quarantine] == holes(world)
+    assert [each.partition for each in newest.status.quarantine] == quarantined(world)
     assert all(each.released_at is None for each in newest.status.quarantine)
     assert all(each.quarantined_at <= world.now for each in newest.status.quarantine)
 
@@ -54,11 +54,11 @@ def test_a_quarantine_is_recorded_with_its_time_on_the_newest_generation() -> No
     "the same partitions are quarantined, none more, none fewer",
 )
 def test_a_restored_update_has_the_quarantine_that_it_had() -> None:
-    world = quarantined()
-    before = holes(world)
+    world = quarantined_world()
+    before = quarantined(world)
     world.recreate()
     world.settle()
-    assert holes(world) == before
+    assert quarantined(world) == before
 
 
 @pytest.mark.survives(
@@ -67,33 +67,33 @@ def test_a_restored_update_has_the_quarantine_that_it_had() -> None:
     "what was released stays released, and still never judges",
 )
 def test_a_restored_update_does_not_quarantine_again_what_was_released() -> None:
-    world = quarantined()
-    before = holes(world)
+    world = quarantined_world()
+    before = quarantined(world)
     world.ask("reject@2")
     world.settle()
-    world.ask("unquarantine@3")
+    world.ask("release@3")
     world.settle()
-    assert holes(world) == []
+    assert quarantined(world) == []
     assert all(each.released_at for each in record(world).values())
     world.recreate()
     world.settle()
-    assert holes(world) == []
-    assert world.update.status.cursor.lifted == before
+    assert quarantined(world) == []
+    assert world.update.status.cursor.released == before
 
 
 def test_a_release_is_restored_although_another_version_wrote_the_newest_generation() -> None:
-    world = quarantined()
+    world = quarantined_world()
     world.ask("reject@2")
     world.settle()
     newest = max(world.generations.values(), key=lambda g: g.spec.number)
     world.become(newest.metadata.name, outcome="Shadowed")
     world.now += timedelta(minutes=1)
-    world.ask("unquarantine@3")
+    world.ask("release@3")
     world.settle()
-    assert holes(world) == []
+    assert quarantined(world) == []
     world.recreate()
     world.settle()
-    assert holes(world) == []
+    assert quarantined(world) == []
     assert world.generations[newest.metadata.name].status.outcome == "Shadowed"
 
 
@@ -104,27 +104,27 @@ def test_a_release_is_restored_although_another_version_wrote_the_newest_generat
 )
 @pytest.mark.parametrize("written", range(6))
 def test_a_quarantine_is_restored_although_the_operator_died_in_between(written: int) -> None:
-    world = quarantined()
-    before = holes(world)
+    world = quarantined_world()
+    before = quarantined(world)
     world.recreate()
     world.die(written)
     world.settle()
-    assert holes(world) == before
+    assert quarantined(world) == before
 
 
 def test_the_record_goes_on_when_its_generation_is_pruned() -> None:
-    world = quarantined()
-    before = holes(world)
+    world = quarantined_world()
+    before = quarantined(world)
     world.ask("reject@2")
     world.edit(history={"generations": 2, "rejected": 0})
     for month in MONTHS[4:9]:
         world.months.append(month)
         world.turns(6)
     assert "shop-g2" not in world.generations
-    assert holes(world) == before
+    assert quarantined(world) == before
     world.recreate()
     world.settle()
-    assert holes(world) == before
+    assert quarantined(world) == before
 
 
 def test_more_partitions_than_can_be_held_are_refused_and_none_is_dropped() -> None:
@@ -132,16 +132,16 @@ def test_more_partitions_than_can_be_held_are_refused_and_none_is_dropped() -> N
     world.months += ["2025-03", "2025-04"]
     world.aucs |= {"2025-03": SUSPECT, "2025-04": SUSPECT}
     world.turns(6)
-    assert world.update.status.cursor.proposed
+    assert world.update.status.cursor.proposed_for_quarantine
     held = [f"2019-{number:02d}" for number in range(1, MOST + 1)]
-    status = world.update.status.model_copy(update={"cursor": Cursor(holes=held)})
+    status = world.update.status.model_copy(update={"cursor": Cursor(quarantined=held)})
     world.update = world.update.model_copy(update={"status": status})
     world.ask("quarantine@1")
     world.settle()
     last = world.update.status.last_request
     assert last.result == "Refused"
     assert "17 partitions would be quarantined (16 are), and at most 16 can be" in last.message
-    assert holes(world) == held
+    assert quarantined(world) == held
 
 
 def test_more_released_partitions_than_can_be_held_are_refused_and_none_is_dropped() -> None:
@@ -149,12 +149,12 @@ def test_more_released_partitions_than_can_be_held_are_refused_and_none_is_dropp
     world.edit(trigger={})
     world.turns(2)
     held = [f"2019-{number:02d}" for number in range(1, MOST + 1)]
-    cursor = Cursor(holes=held, lifted=["2018-01"])
+    cursor = Cursor(quarantined=held, released=["2018-01"])
     status = world.update.status.model_copy(update={"cursor": cursor})
     world.update = world.update.model_copy(update={"status": status})
-    world.ask("unquarantine@1")
+    world.ask("release@1")
     world.settle()
     last = world.update.status.last_request
     assert last.result == "Refused"
     assert "17 partitions would be released" in last.message
-    assert holes(world) == held
+    assert quarantined(world) == held

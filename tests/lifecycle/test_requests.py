@@ -94,7 +94,7 @@ def test_an_accepted_generation_that_is_rejected_by_request_keeps_its_verdict() 
     world.turns(2)
     status = world.generation(2).status
     assert (status.verdict, status.retired, status.outcome) == (
-        "Blessed",
+        "Accepted",
         "RejectedByRequest",
         "Retired",
     )

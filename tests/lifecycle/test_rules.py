@@ -27,14 +27,14 @@ RULES = {
         "at_rest",
         "a_window_begins_at_the_cursor",
     ),
-    "Windows 2: holes are kept in status and at promotion in live's": (
+    "Windows 2: quarantined partitions are kept in status and at promotion in live's": (
         "a_promotion_follows_proof_and_pods",
-        "holes_count_for_nothing",
+        "quarantined_partitions_are_never_used",
     ),
-    "Windows 2: holes never count, a lifted one trains next and never judges": (
-        "holes_count_for_nothing",
-        "of_looks",
-        "test_a_lifted_hole_joins_the_next_training_rows_and_never_a_holdout",
+    "Windows 2: quarantined partitions never count, a released one trains next and never judges": (
+        "quarantined_partitions_are_never_used",
+        "of_analyses",
+        "test_a_released_partition_joins_the_next_training_rows_and_never_a_holdout",
     ),
     "Windows 2: a quarantined holdout keeps the candidate, untrained": (
         "test_a_suspect_holdout_holds_the_candidate_and_the_next_clean_month_judges_it_untrained",
@@ -42,8 +42,8 @@ RULES = {
     "Windows 2: quarantining a training partition retires the candidate": ("at_rest",),
     "Windows 2: a hold ends only by a person": ("of_change",),
     "Windows 3: nothing is judged twice but by retry": ("nothing_is_judged_twice",),
-    "Windows 3: the manifest covers rows, holdout and holes": (
-        "test_the_digest_is_that_of_the_manifest_and_covers_window_holdout_holes_and_rows",
+    "Windows 3: the manifest covers rows, holdout and quarantine": (
+        "test_the_digest_is_that_of_the_manifest_and_covers_window_holdout_quarantine_and_rows",
     ),
     "Windows 3: two rejections that share a partition hold the third; the newest is proposed": (
         "no_third_run_on_rows_that_were_rejected_twice",
@@ -67,17 +67,17 @@ RULES = {
     ),
     "Windows 5: the gate sees one artifact": ("of_change",),
     "Verdicts 2: NaN, missing, stale and foreign numbers never pass": ("numbers_prove",),
-    "Verdicts 4: a suspect holdout spends no look": ("of_one", "of_looks"),
+    "Verdicts 4: a suspect holdout uses no interim analysis": ("of_one", "of_analyses"),
     "Verdicts 5: no other run starts while a candidate waits": ("one_run_at_a_time",),
     "Verdicts 5: counts decide before scoring where they suffice": (
-        "a_look_has_its_share_of_the_error",
+        "an_interim_analysis_has_its_share_of_the_error",
         "test_counts_that_cannot_decide_spend_no_look",
     ),
     "Verdicts 5: at most 3 looks, each at its share of the error": (
         "of_one",
-        "a_look_has_its_share_of_the_error",
+        "an_interim_analysis_has_its_share_of_the_error",
     ),
-    "Verdicts 5: looks are recorded per holdout and across retries": (
+    "Verdicts 5: interim analyses are recorded per holdout and across retries": (
         "looks_are_shared_by_all_that_are_judged_on_a_holdout",
     ),
     "Verdicts 7: the first generation has no baseline": (

@@ -177,7 +177,7 @@ def test_fields_that_somebody_wiped_are_put_back_three_times_an_hour() -> None:
         world.roll_pods()
     assert len(world.served) == 1 + 3
     sync = next(c for c in world.update.status.conditions if c.type == "TargetsInSync")
-    assert (sync.status, sync.reason) == ("False", "FieldsWiped")
+    assert (sync.status, sync.reason) == ("False", "FieldsRemoved")
     assert "MODEL_URI and MODEL_DIGEST alone; they are applied again at 13:" in sync.message
 
 
@@ -302,7 +302,7 @@ def test_a_rollout_whose_fields_are_removed_again_and_again_waits_and_is_not_to_
     world.turns(8)
     assert world.generation(2).status.rollout.held_since
     assert world.generation(2).status.rollout.abort_reason == ""
-    assert world.condition("ActionRequired").reason == "FieldsWiped"
+    assert world.condition("ActionRequired").reason == "FieldsRemoved"
     world.pods_ready = True
     world.turns(30)
     assert world.generation(2).status.outcome == "Live"

@@ -86,7 +86,7 @@ def test_what_was_rejected_on_evidence_is_not_tried_again_with_more_memory() -> 
     assert judged(world) == "shop-g2"
 
 
-def test_a_run_that_failed_after_a_look_at_its_holdout_stays_tried() -> None:
+def test_a_run_that_failed_after_an_interim_analysis_is_not_repeated() -> None:
     world = failed_in_training()
     trained = with_generation_one()
     trained.months.append("2025-03")
@@ -97,7 +97,7 @@ def test_a_run_that_failed_after_a_look_at_its_holdout_stays_tried() -> None:
     status = known.status.model_copy(update={"evaluation": looked})
     world.generations[name] = known.model_copy(update={"status": status})
     world.edit(training=MORE_MEMORY)
-    assert looked.looks == 1
+    assert looked.interim_analyses == 1
     assert judged(world) == name
 
 

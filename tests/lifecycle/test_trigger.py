@@ -174,7 +174,7 @@ def test_a_month_that_is_quarantined_during_a_look_is_trained_on_by_nobody() -> 
         world.months.append(month)
         world.aucs[month] = (0.5, 0.5)
         world.turns(5)
-    assert world.update.status.cursor.proposed == ["2025-01"]
+    assert world.update.status.cursor.proposed_for_quarantine == ["2025-01"]
     world.months.append("2025-04")
     world.now += timedelta(minutes=30)
     world.settle()
@@ -183,7 +183,7 @@ def test_a_month_that_is_quarantined_during_a_look_is_trained_on_by_nobody() -> 
     world.turns(8)
     newest = world.generation(3).spec.data
     assert newest is not None
-    assert newest.holes == ["2025-01"]
+    assert newest.quarantined == ["2025-01"]
     assert newest.partitions == ["2025-02", "2025-03"]
 
 
@@ -195,7 +195,7 @@ def test_a_spec_that_changes_during_a_run_counts_for_the_next_one() -> None:
     world.edit(model={**world.spec["model"], "maxLength": 64})
     world.turns(6)
     assert world.generation(1).spec.recipe.model.max_length == 128
-    assert world.generation(1).status.verdict == "Bootstrapped"
+    assert world.generation(1).status.verdict == "Accepted"
     world.months.append("2025-03")
     world.turns(6)
     assert world.generation(2).spec.recipe.model.max_length == 64

@@ -417,7 +417,7 @@ class World:
             request=start.request,
             trigger=start.trigger,
             cursor=run.probe.cursor if run.probe else None,
-            holes=frozenset(run.probe.holes if run.probe else ()),
+            quarantined=frozenset(run.probe.quarantined if run.probe else ()),
             probed=probed(run.recipe) if run.probe else "",
             spec_generation=owner.generation,
             gpus=start.gpus,

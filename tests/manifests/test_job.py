@@ -56,7 +56,7 @@ def a_job(
         job=f"{UPDATE.name}-01234-g99999-{stage}-10",
         home="/models/search/x",
         recipe=a_recipe(**compute),
-        probe=ProbeInput(now=NOON, cursor=NOON, holes=["2026-04", "2026-05"])
+        probe=ProbeInput(now=NOON, cursor=NOON, quarantined=["2026-04", "2026-05"])
         if stage == "probe"
         else None,
     )
@@ -170,7 +170,7 @@ def test_a_probe_remembers_what_it_was_started_for() -> None:
     assert annotations["springtide.dev/trigger"] == "Request"
     assert annotations["springtide.dev/spec-generation"] == "7"
     assert datetime.fromisoformat(annotations["springtide.dev/cursor"]) == NOON
-    assert annotations["springtide.dev/holes"] == "2026-04,2026-05"
+    assert annotations["springtide.dev/quarantined"] == "2026-04,2026-05"
 
 
 @pytest.mark.parametrize("stage", ["import", "probe", "train", "evaluate", "collect"])

@@ -67,7 +67,7 @@ def job_seen(raw: Raw, pods: Iterable[Raw], problem: str) -> JobSeen:
         request=annotations.get(names.ANNOTATION_REQUEST, ""),
         trigger=annotations.get(names.ANNOTATION_TRIGGER, ""),
         cursor=_cursor(annotations.get(names.ANNOTATION_CURSOR, "")),
-        holes=frozenset(annotations.get(names.ANNOTATION_HOLES, "").split(",")) - {""},
+        quarantined=frozenset(annotations.get(names.ANNOTATION_QUARANTINED, "").split(",")) - {""},
         probed=annotations.get(names.ANNOTATION_PROBED, ""),
         spec_generation=whole(annotations.get(names.ANNOTATION_SPEC_GENERATION)) or 0,
         pods=tuple(map(pod_seen, own)),

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from springtide_api.update_status import UpdateStatus
 
 VERDICTS: dict[str, Literal["Normal", "Warning"]] = {
-    "Blessed": "Normal",
-    "Bootstrapped": "Normal",
+    "Accepted": "Normal",
     "Rejected": "Warning",
     "Inconclusive": "Warning",
     "Failed": "Warning",

@@ -123,12 +123,12 @@ def _accepted(seen: Observation) -> Wanted | None:
     if not judged:
         return None
     newest = judged[-1]
-    accepted = newest.status.verdict in {"Blessed", "Bootstrapped"}
+    accepted = newest.status.verdict == "Accepted"
     accepted = accepted and not newest.status.rollout.abort_reason and not newest.status.retired
     message = newest.status.rollout.abort_reason or newest.status.message
     reason = newest.status.retired or newest.status.verdict
     name = newest.metadata.name
-    return ("LastCandidateAccepted", "True" if accepted else "False", reason, f"{name}: {message}")
+    return ("LastRunSucceeded", "True" if accepted else "False", reason, f"{name}: {message}")
 
 
 def _in_sync(sync: Waiting | None) -> Wanted:

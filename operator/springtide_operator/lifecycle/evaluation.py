@@ -9,10 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from springtide_api.contract import ArtifactRef, EvaluateInput
-from springtide_api.generation import EvaluationStatus, HoldoutLook, StageRun
-from springtide_operator.lifecycle.gate import counts_short, judge, look_confidence, max_looks
+from springtide_api.generation import EvaluationStatus, HoldoutStatus, StageRun
+from springtide_operator.lifecycle.gate import (
+    counts_short,
+    interim_confidence,
+    judge,
+    max_interim_analyses,
+)
 from springtide_operator.lifecycle.lineage import (
-    looks_elsewhere,
+    analyses_elsewhere,
 )
 from springtide_operator.lifecycle.plan import Announcement, Step, WriteGeneration
 from springtide_operator.lifecycle.running import (
@@ -35,7 +40,7 @@ if TYPE_CHECKING:
     from springtide_operator.lifecycle.gate import Judgement
     from springtide_operator.lifecycle.observation import Observation
 
-WAITS_FOR_DATA = frozenset({"ExtendHoldout", "TooFew"})
+WAITS_FOR_DATA = frozenset({"ExtendHoldout", "TooFewEntities"})
 """Reasons of an inconclusive verdict that end by themselves, with more data."""
 
 
@@ -63,7 +68,7 @@ def _look(
         recipe.evaluation,
         entities=look.entities,
         positives=look.positives,
-        bootstrapped=generation.spec.baseline is None,
+        without_baseline=generation.spec.baseline is None,
     ):
         return _too_few(generation, evaluation, short, now)
     ask = _ask(seen, generation, evaluation)
@@ -84,13 +89,13 @@ def held(seen: Observation, generation: ModelGeneration) -> bool:
     status = generation.status
     if status.verdict != "Inconclusive" or status.reason in WAITS_FOR_DATA:
         return False
-    if status.evaluation is None or hold_name(generation) in seen.update.status.held_for:
+    if status.evaluation is None or hold_name(generation) in seen.update.status.acknowledged_holds:
         return False
-    holes = set(seen.update.status.cursor.holes)
+    quarantined = set(seen.update.status.cursor.quarantined)
     suspect = status.evaluation.holdouts[-1]
     if not suspect.outcome:
         return False  # it is being judged on the next one
-    return not (suspect.outcome == "Suspect" and holes & set(suspect.partitions))
+    return not (suspect.outcome == "Suspect" and quarantined & set(suspect.partitions))
 
 
 def waits(generation: ModelGeneration) -> bool:
@@ -108,10 +113,10 @@ def hold_name(generation: ModelGeneration) -> str:
     return f"{name}/{evaluation.attempt}-{evaluation.holdouts[-1].digest[7:15]}"
 
 
-def _first_holdout(generation: ModelGeneration) -> HoldoutLook:
+def _first_holdout(generation: ModelGeneration) -> HoldoutStatus:
     data = generation.spec.data
     assert data and data.digest and data.manifest and data.holdout  # noqa: PT018
-    return HoldoutLook(
+    return HoldoutStatus(
         digest=data.digest,
         manifest=data.manifest,
         range=data.holdout,
@@ -160,7 +165,7 @@ def _run_file(
         reference=artifact_ref(folder, spec.reference.digest) if spec.reference else None,
         holdout=ArtifactRef(uri=look.manifest, digest=look.digest),
         historical=list(spec.data.historical) if spec.data else [],
-        confidence=look_confidence(spec.recipe.gate, spec.recipe.evaluation),
+        confidence=interim_confidence(spec.recipe.gate, spec.recipe.evaluation),
         parent_number=int(spec.parent.name.rsplit("-g", 1)[-1]) if spec.parent else None,
     )
     shared = run_file(
@@ -180,16 +185,16 @@ def _too_few(
 ) -> Step:
     gate = generation.spec.recipe.gate
     changes = {
-        "evaluation": _concluded(evaluation, outcome="TooFew", spent=0),
+        "evaluation": _concluded(evaluation, outcome="TooFewEntities", spent=0),
         "verdict": "Inconclusive",
-        "reason": "TooFew",
-        "message": f"{short}; waiting for a longer holdout, no look spent",
+        "reason": "TooFewEntities",
+        "message": f"{short}; waiting for a longer holdout, no interim analysis used",
         "verdict_at": now,
     }
     if gate.on_inconclusive.type == "Reject":
         changes |= {"verdict": "Rejected", "message": f"{short} (gate.onInconclusive is Reject)"}
     elif gate.on_inconclusive.type == "Hold":
-        changes |= {"reason": "Held", "message": f"{short}; {_ways_out(generation)}"}
+        changes |= {"reason": "OnHold", "message": f"{short}; {_ways_out(generation)}"}
     changes["message"] = str(changes["message"])[:1024]
     return _verdict(generation, generation.status.model_copy(update=changes))
 
@@ -198,10 +203,12 @@ def _concluded(
     evaluation: EvaluationStatus, *, outcome: str, spent: int, judgement: Judgement | None = None
 ) -> EvaluationStatus:
     look = evaluation.holdouts[-1]
-    judged = look.model_copy(update={"outcome": outcome, "looks": look.looks + spent})
+    judged = look.model_copy(
+        update={"outcome": outcome, "interim_analyses": look.interim_analyses + spent}
+    )
     changes: dict[str, object] = {
         "holdouts": [*evaluation.holdouts[:-1], judged],
-        "looks": evaluation.looks + spent,
+        "interim_analyses": evaluation.interim_analyses + spent,
         "job": "",
         "job_uid": "",
         "counted": 0,
@@ -230,7 +237,7 @@ def _judged(
         spec.recipe.gate,
         spec.recipe.evaluation,
         measured,
-        bootstrapped=spec.baseline is None,
+        without_baseline=spec.baseline is None,
         live_scores=_scores_of_live(seen),
         expected_candidate=artifact.served_digest if artifact else "",
         expected_baseline=spec.baseline.digest if spec.baseline else None,
@@ -238,7 +245,7 @@ def _judged(
         expected_holdout=evaluation.holdouts[-1].digest,
         history=bool(spec.data and spec.data.historical),
     )
-    elsewhere = looks_elsewhere(seen, evaluation.holdouts[-1], generation)
+    elsewhere = analyses_elsewhere(seen, evaluation.holdouts[-1], generation)
     status = _status_after(generation, evaluation, judgement, elsewhere, now)
     recorded = status.evaluation.model_copy(update={"report": measured.report})  # type: ignore[union-attr]
     step = _verdict(generation, status.model_copy(update={"evaluation": recorded}))
@@ -256,20 +263,20 @@ def _status_after(
 ) -> GenerationStatus:
     gate = generation.spec.recipe.gate
     verdict, reason, message = judgement.verdict, judgement.reason, judgement.message
-    outcome, spent = "Suspect" if judgement.suspect else "Decided", judgement.looks
+    outcome, spent = "Suspect" if judgement.suspect else "Decided", judgement.interim_analyses
     if verdict == "Inconclusive" and not judgement.suspect:
         outcome = "Inconclusive"
-        left = max_looks(gate) - evaluation.looks - elsewhere - spent
+        left = max_interim_analyses(gate) - evaluation.interim_analyses - elsewhere - spent
         match gate.on_inconclusive.type:
             case "Reject":
                 verdict, message = "Rejected", f"{message} (gate.onInconclusive is Reject)"
             case _ if not spent:
-                message = f"{message}; no look spent; {_ways_out(generation, left)}"
+                message = f"{message}; no interim analysis used; {_ways_out(generation, left)}"
             case "ExtendHoldout" if left > 0:
                 reason = "ExtendHoldout"
-                message = f"{message}; {left} looks left at a longer holdout"
+                message = f"{message}; {left} interim analyses left on a longer holdout"
             case _:
-                reason = "LooksSpent" if left <= 0 else "Held"
+                reason = "InterimAnalysesUsedUp" if left <= 0 else "OnHold"
                 message = f"{message}; {_ways_out(generation, left)}"
     return generation.status.model_copy(
         update={
@@ -285,7 +292,7 @@ def _status_after(
 def _ways_out(generation: ModelGeneration, left: int = 1) -> str:
     request = "annotate springtide.dev/request"
     if left <= 0:
-        return f"every look is spent; {request}=reject@<token>"
+        return f"all interim analyses are used up; {request}=reject@<token>"
     return f"held; {request}=retry@<token> or reject@<token>"
 
 

@@ -40,31 +40,35 @@ def quarantine_gaps(
         now: The moment.
     """
     cursor = facts["cursor"]
-    new = sorted({*gaps} - {*cursor.holes})
-    if not new or (job.holes, job.cursor) != (frozenset(cursor.holes), seen.lineage.cursor):
+    new = sorted({*gaps} - {*cursor.quarantined})
+    if not new or (job.quarantined, job.cursor) != (
+        frozenset(cursor.quarantined),
+        seen.lineage.cursor,
+    ):
         return None
-    holes = sorted({*cursor.holes, *new})
+    quarantined = sorted({*cursor.quarantined, *new})
     newest = keeper(seen)
-    kept = sorted({*(newest.status.holes if newest else []), *new})
+    kept = sorted({*(newest.status.quarantined if newest else []), *new})
     named = new[0] if len(new) == 1 else f"{new[0]} to {new[-1]} ({len(new)} partitions)"
-    if max(len(holes), len(kept)) > MOST_QUARANTINED:
+    if max(len(quarantined), len(kept)) > MOST_QUARANTINED:
         message = (
             f"{named} were due and not delivered, and at most {MOST_QUARANTINED} partitions can be "
-            f"quarantined ({len(cursor.holes)} are); deliver them, as empty folders if they have "
-            "no rows, or begin after them with model.initial.trainedThrough of a new update"
+            f"quarantined ({len(cursor.quarantined)} are); deliver them, as empty folders "
+            "if they have no rows, or begin after them with model.initial.trainedThrough of a new "
+            "update"
         )
         return _stopped(facts, message)
     message = (
         f"not delivered within {seen.update.spec.data.window.max_gap} (data.window.maxGap): {named}"
-        ", quarantined; once it is delivered, springtide.dev/request=unquarantine@<token> lets it "
+        ", quarantined; once it is delivered, springtide.dev/request=release@<token> lets it "
         "be trained on"
     )
-    after = {**facts, "cursor": cursor.model_copy(update={"holes": holes})}
+    after = {**facts, "cursor": cursor.model_copy(update={"quarantined": quarantined})}
     actions: list[Action] = []
     if newest:
-        written = recorded(seen, holes, seen.lineage.never_judging, now)
+        written = recorded(seen, quarantined, seen.lineage.never_judging, now)
         status = next((w.status for w in written if w.name == newest.metadata.name), newest.status)
-        status = status.model_copy(update={"holes": kept})
+        status = status.model_copy(update={"quarantined": kept})
         if status != newest.status:
             actions.append(WriteGeneration(newest.metadata.name, status))
     if not seen.update.spec.suspend:

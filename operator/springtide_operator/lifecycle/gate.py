@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from springtide_api.generation import RuleResult
     from springtide_api.judging import Judged
 
-GateVerdict = Literal["Blessed", "Bootstrapped", "Rejected", "Inconclusive"]
+GateVerdict = Literal["Accepted", "Rejected", "Inconclusive"]
 
 MAX_SCORES = 16
 """Scores that a generation's status holds."""
 
-MOST_LOOKS = 3
+MAX_INTERIM_ANALYSES = 3
 
 
 @dataclass(frozen=True)
@@ -37,21 +37,22 @@ class Judgement:
 
     verdict: GateVerdict
     reason: str
-    """One word: RulesProven, FirstGeneration, RuleRefuted, HoldoutSuspect, ForeignResult,
+    """One word: RulesPassed, NoBaseline, RuleFailed, HoldoutSuspect, ForeignResult,
     TooFewEntities, TooFewPositives, MissingNumber, ZeroBaseline, FloorProvesNothing or
     NotDecided."""
     message: str
     """Rule, number, bound, interval and counts; at most 1024 characters."""
     results: list[RuleResult] = field(default_factory=list)
     suspect: bool = False
-    """The holdout is suspect: no look is spent, its partitions are proposed for quarantine."""
+    """The holdout is suspect: no interim analysis is used, and its partitions are proposed for
+    quarantine."""
     scores: list[Score] = field(default_factory=list)
     """The candidate's own scores on the holdout."""
     live_scores_now: list[Score] = field(default_factory=list)
     """Live's own scores on the holdout; unsuspected only where `suspect` is False."""
 
     @property
-    def looks(self) -> int:
+    def interim_analyses(self) -> int:
         """Looks that it spends: none if the holdout is suspect or no Required rule was judged."""
         judged = any(result.severity == "Required" for result in self.results)
         return int(judged and not self.suspect)
@@ -62,7 +63,7 @@ def judge(
     evaluation: Evaluation,
     output: EvaluateOutput,
     *,
-    bootstrapped: bool,
+    without_baseline: bool,
     live_scores: Sequence[Score],
     expected_candidate: str,
     expected_baseline: str | None,
@@ -76,7 +77,7 @@ def judge(
         gate: The rules.
         evaluation: The datasets that the rules name.
         output: What the evaluation measured.
-        bootstrapped: There is no live model to compare with: absolute rules alone.
+        without_baseline: There is no live model to compare with: absolute rules alone.
         live_scores: Live's own last unsuspected scores.
         expected_candidate: Digest of the weights that were to be scored.
         expected_baseline: Digest of the live weights that were to be scored beside them.
@@ -100,31 +101,31 @@ def judge(
         judge_rule(
             rule,
             numbers.get(rule.name),
-            baseline=not bootstrapped,
+            baseline=not without_baseline,
             on_holdout=_role(evaluation, rule) == "Holdout",
         )
         for rule in rules
     ]
     said = [each for each in judged if each is not None]
     on_holdout = [rule for rule in rules if _role(evaluation, rule) == "Holdout"]
-    doubt = None if bootstrapped else suspicion(gate, on_holdout, numbers, live_scores)
-    verdict = _doubted(doubt, said) if doubt else _overall(said, bootstrapped=bootstrapped)
+    doubt = None if without_baseline else suspicion(gate, on_holdout, numbers, live_scores)
+    verdict = _doubted(doubt, said) if doubt else _overall(said, without_baseline=without_baseline)
     return Judgement(
         *verdict,
         results=[each.result for each in said],
         suspect=doubt is not None,
         scores=_scores(on_holdout, numbers, live=False),
-        live_scores_now=[] if bootstrapped else _scores(on_holdout, numbers, live=True),
+        live_scores_now=[] if without_baseline else _scores(on_holdout, numbers, live=True),
     )
 
 
-def look_confidence(gate: Gate, evaluation: Evaluation) -> float:
+def interim_confidence(gate: Gate, evaluation: Evaluation) -> float:
     """Return the one-sided confidence of one look: looks at the evidence share its error."""
     confidence = float(evaluation.bootstrap.confidence)
-    return 1.0 - (1.0 - confidence) / max_looks(gate)
+    return 1.0 - (1.0 - confidence) / max_interim_analyses(gate)
 
 
-def max_looks(gate: Gate) -> int:
+def max_interim_analyses(gate: Gate) -> int:
     """Return how often a candidate may be scored: once where an unclear result rejects.
 
     A held candidate may be looked at again by request; those looks share the error too.
@@ -132,11 +133,11 @@ def max_looks(gate: Gate) -> int:
     if gate.on_inconclusive.type == "Reject":
         return 1
     extend = gate.on_inconclusive.extend_holdout
-    return extend.max_looks if extend else MOST_LOOKS
+    return extend.max_interim_analyses if extend else MAX_INTERIM_ANALYSES
 
 
 def counts_short(
-    gate: Gate, evaluation: Evaluation, *, entities: int, positives: int, bootstrapped: bool
+    gate: Gate, evaluation: Evaluation, *, entities: int, positives: int, without_baseline: bool
 ) -> str | None:
     """Say what the holdout lacks for its Required rules to decide anything, before scoring.
 
@@ -145,7 +146,7 @@ def counts_short(
         evaluation: The datasets that the rules name.
         entities: Entities of the holdout.
         positives: Rows of the positive (with many labels: of the rarest) label.
-        bootstrapped: There is no live model to compare with: absolute rules alone.
+        without_baseline: There is no live model to compare with: absolute rules alone.
 
     Returns:
         Which rules lack what; None where the counts suffice.
@@ -154,7 +155,7 @@ def counts_short(
     for rule in gate.rules:
         if rule.severity != "Required" or _role(evaluation, rule) != "Holdout":
             continue
-        if bootstrapped and not absolute(rule):
+        if without_baseline and not absolute(rule):
             continue
         wanted = (
             ("entities", entities, rule.min_entities),
@@ -196,21 +197,21 @@ def _doubted(doubt: str, said: Sequence[Judged]) -> tuple[GateVerdict, str, str]
     return "Inconclusive", "HoldoutSuspect", _fitted([doubt, *others])
 
 
-def _overall(said: Sequence[Judged], *, bootstrapped: bool) -> tuple[GateVerdict, str, str]:
+def _overall(said: Sequence[Judged], *, without_baseline: bool) -> tuple[GateVerdict, str, str]:
     required = [each for each in said if each.result.severity == "Required"]
     match overall(said):
         case "Reject":
             refuted = [each for each in required if each.result.verdict == "Reject"]
-            return "Rejected", "RuleRefuted", _told(refuted, required)
+            return "Rejected", "RuleFailed", _told(refuted, required)
         case "Inconclusive" if required:
             undecided = [each for each in required if each.result.verdict == "Inconclusive"]
             return "Inconclusive", undecided[0].reason, _told(undecided, required)
         case "Inconclusive":
             return "Inconclusive", "MissingNumber", "no Required rule could be judged"
-        case "Pass" if bootstrapped:
-            return "Bootstrapped", "FirstGeneration", _told(required, required)
+        case "Pass" if without_baseline:
+            return "Accepted", "NoBaseline", _told(required, required)
         case "Pass":
-            return "Blessed", "RulesProven", _told(required, required)
+            return "Accepted", "RulesPassed", _told(required, required)
 
 
 def _told(first: Sequence[Judged], required: Sequence[Judged]) -> str:

@@ -37,7 +37,7 @@ def hold(seen: Observation) -> Waiting | None:
 
 
 def _offer(seen: Observation) -> str:
-    named = seen.lineage.proposed
+    named = seen.lineage.proposed_for_quarantine
     if not named:
         return ""
     return (

@@ -56,7 +56,7 @@ def failed_import(seen: Observation) -> ModelGeneration | None:
         return None
     if first.status.reason == ORPHANED:
         return None  # nothing is wrong with it: its update went, and came back
-    return None if first.metadata.name in seen.update.status.held_for else first
+    return None if first.metadata.name in seen.update.status.acknowledged_holds else first
 
 
 def _has_weights(seen: Observation) -> bool:

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime
 
-    from springtide_api.generation import GenerationData, HoldoutLook, Recipe
+    from springtide_api.generation import GenerationData, HoldoutStatus, Recipe
     from springtide_api.objects import ModelGeneration
     from springtide_api.update_status import Cursor, UpdateStatus
     from springtide_operator.lifecycle.observation import Observation
 
-JUDGED = frozenset({"Blessed", "Bootstrapped", "Rejected", "Inconclusive", "Failed"})
+JUDGED = frozenset({"Accepted", "Rejected", "Inconclusive", "Failed"})
 ORPHANED = "Orphaned"
 SPEC_CHANGED = "SpecChanged"
 """It waited for pods that the spec no longer asks for, and was given up before it ran."""
@@ -48,14 +48,14 @@ class Lineage:
     """The one generation under way. There are never two: the lowest unfinished number is it."""
     cursor: datetime | None
     """Rows from here on are new. None: from the first row."""
-    lifted: tuple[str, ...]
-    """Holes of the live generation that were lifted since: they join the next training rows."""
+    released: tuple[str, ...]
+    """Partitions released since the live generation was promoted: they join the next window."""
     never_judging: tuple[str, ...]
     """Partitions that were quarantined once and no promoted generation was trained on yet."""
     shared_rejection: tuple[ModelGeneration, str] | None
     """The second of two rejections in a row that share a training partition, and the newest shared.
     A third such run is not tried: it would fail on the same rows."""
-    proposed: tuple[str, ...]
+    proposed_for_quarantine: tuple[str, ...]
     """Partitions proposed for quarantine: those of a suspect holdout, or of a shared rejection."""
     next_number: int
     """A number that was never used: above every generation, target and entry of the history."""
@@ -98,10 +98,10 @@ def derive(seen: Observation) -> Lineage:
         unknown=next((g for g in unfinished if unknown_word(g)), None),
         candidate=under_way,
         cursor=live.status.trained_through if live else initial.trained_through,
-        lifted=_lifted(live, status.cursor),
+        released=_released(live, status.cursor),
         never_judging=_never_judging(went_live, status.cursor),
         shared_rejection=shared,
-        proposed=tuple(_proposed(under_way, shared, status.cursor)),
+        proposed_for_quarantine=tuple(_proposed(under_way, shared, status.cursor)),
         next_number=number,
         next_name=generation_name(seen.update.metadata.name, number),
     )
@@ -129,15 +129,15 @@ def _next_number(seen: Observation) -> int:
     return max(known, default=-1) + 1
 
 
-def _lifted(live: ModelGeneration | None, cursor: Cursor) -> tuple[str, ...]:
+def _released(live: ModelGeneration | None, cursor: Cursor) -> tuple[str, ...]:
     if live is None:
         return ()
-    return tuple(hole for hole in live.status.holes if hole not in cursor.holes)
+    return tuple(p for p in live.status.quarantined if p not in cursor.quarantined)
 
 
 def _never_judging(went_live: Iterable[ModelGeneration], cursor: Cursor) -> tuple[str, ...]:
     trained = {name for g in went_live if g.spec.data for name in g.spec.data.partitions}
-    return tuple(sorted({*cursor.lifted} - {*cursor.holes} - trained))
+    return tuple(sorted({*cursor.released} - {*cursor.quarantined} - trained))
 
 
 def servable(generation: ModelGeneration) -> bool:
@@ -147,7 +147,7 @@ def servable(generation: ModelGeneration) -> bool:
         return False
     if generation.spec.origin == "Imported":
         return status.artifact.head == "Trained" and status.verdict != "Failed"
-    return status.verdict in {"Blessed", "Bootstrapped"}
+    return status.verdict == "Accepted"
 
 
 def finished(generation: ModelGeneration) -> bool:
@@ -259,7 +259,7 @@ def judged_before(
 def _may_do_better(seen: Observation, generation: ModelGeneration) -> bool:
     """Whether it ended without evidence, and what ended it has changed since."""
     status, made_from = generation.status, generation.spec.recipe
-    if status.evaluation and status.evaluation.looks:
+    if status.evaluation and status.evaluation.interim_analyses:
         return False
     if status.verdict == "Pending":
         return status.retired == "PartitionQuarantined"
@@ -273,18 +273,20 @@ def _runs_on(made_from: Recipe) -> tuple[object, ...]:
     return (training.compute, training.limits, training.image, *claims)
 
 
-def looks_elsewhere(seen: Observation, look: HoldoutLook, at: ModelGeneration | None) -> int:
+def analyses_elsewhere(seen: Observation, look: HoldoutStatus, at: ModelGeneration | None) -> int:
     """Looks that other generations spent on a holdout, whatever they were trained on."""
     spent = 0
     for generation in seen.generations:
         evaluation = generation.status.evaluation
         if evaluation is None or (at and generation.metadata.name == at.metadata.name):
             continue
-        spent += sum(each.looks for each in evaluation.holdouts if _same_rows(each, look))
+        spent += sum(
+            each.interim_analyses for each in evaluation.holdouts if _same_rows(each, look)
+        )
     return spent
 
 
-def _same_rows(one: HoldoutLook, other: HoldoutLook) -> bool:
+def _same_rows(one: HoldoutStatus, other: HoldoutStatus) -> bool:
     same = (one.partitions, one.rows, one.range) == (other.partitions, other.rows, other.range)
     return same or one.digest == other.digest
 
@@ -300,9 +302,9 @@ def _shared_rejection(
     for each in (newest, before):
         if each.status.verdict != "Rejected" or each.status.reason == BY_REQUEST:
             return None
-    holes = set(status.cursor.holes)
-    shared = _training_partitions(newest) & _training_partitions(before) - holes
-    if not shared or newest.metadata.name in status.held_for:
+    quarantined = set(status.cursor.quarantined)
+    shared = _training_partitions(newest) & _training_partitions(before) - quarantined
+    if not shared or newest.metadata.name in status.acknowledged_holds:
         return None
     return newest, max(shared)
 
@@ -330,5 +332,5 @@ def _proposed(
         before = {p for look in evaluation.holdouts[:-1] for p in look.partitions}
         newest = [p for p in evaluation.holdouts[-1].partitions if p not in before]
         named = newest or evaluation.holdouts[-1].partitions
-        return [p for p in named if p not in cursor.holes]
+        return [p for p in named if p not in cursor.quarantined]
     return [shared[1]] if under_way is None and shared else []

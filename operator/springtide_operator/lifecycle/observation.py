@@ -89,8 +89,8 @@ class JobSeen:
     """Annotation springtide.dev/trigger: Schedule, OnData or Request."""
     cursor: datetime | None = None
     """Annotation springtide.dev/cursor: where the window of this probe begins."""
-    holes: frozenset[str] = frozenset()
-    """Annotation springtide.dev/holes: quarantined partitions that this probe leaves out."""
+    quarantined: frozenset[str] = frozenset()
+    """Annotation springtide.dev/quarantined: quarantined partitions that this probe leaves out."""
     probed: str = ""
     """Annotation springtide.dev/probed: digest of the part of the spec that it depends on."""
     spec_generation: int = 0

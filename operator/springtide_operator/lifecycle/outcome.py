@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from springtide_operator.lifecycle.observation import Observation
     from springtide_operator.lifecycle.plan import Action
 
-ACCEPTED = frozenset({"Blessed", "Bootstrapped"})
-DECIDED = frozenset({*ACCEPTED, "Rejected", "Inconclusive"})
+DECIDED = frozenset({"Accepted", "Rejected", "Inconclusive"})
 
 Fact = tuple[str, Literal["True", "False", "Unknown"], str, str]
 """Type, status, reason and message of a condition."""
@@ -140,7 +139,7 @@ def _evaluated(generation: ModelGeneration) -> Fact:
 
 def _accepted(generation: ModelGeneration) -> Fact:
     status = generation.status
-    if status.verdict in ACCEPTED:
+    if status.verdict == "Accepted":
         return ("Accepted", "True", status.reason or status.verdict, status.message)
     reason = status.verdict if status.verdict == "Pending" else (status.reason or status.verdict)
     return ("Accepted", "False", reason, status.message)

@@ -27,7 +27,7 @@ Phase = Literal[
     "RollingOut",
     "RollingBack",
     "Suspended",
-    "Held",
+    "OnHold",
     "Invalid",
 ]
 
@@ -47,7 +47,7 @@ def phase(seen: Observation, waiting: Waiting | None) -> Phase:
         return "Queued"
     if under_way is None:
         if seen.lineage.shared_rejection:
-            return "Held"
+            return "OnHold"
         return "Probing" if waiting and waiting.reason == "Probing" else "Idle"
     return _candidate_phase(seen, under_way, waiting)
 
@@ -58,7 +58,7 @@ def _candidate_phase(
     if servable(under_way):
         return "RollingOut"
     if held(seen, under_way):
-        return "Held"
+        return "OnHold"
     if waits(under_way):
         return "Probing" if waiting and waiting.reason == "Probing" else "Idle"
     return "Evaluating" if under_way.status.artifact else "Training"

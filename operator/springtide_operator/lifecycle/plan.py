@@ -176,8 +176,8 @@ class Step:
 
     actions: tuple[Action, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of `UpdateStatus` that are facts: holes (`holes`), last_request, last_probe, held_for,
-    counters, targets' reapplied."""
+    """Fields of `UpdateStatus` that are facts: cursor, last_request, last_probe,
+    acknowledged_holds, counters, targets' reapplied."""
     events: tuple[Announcement, ...] = ()
     waiting: Waiting | None = None
     wake_after: timedelta | None = None

@@ -13,7 +13,7 @@ from springtide_api.generation import (
     Ancestor,
     GenerationData,
     GenerationSpec,
-    HoldoutLook,
+    HoldoutStatus,
     Range,
     UpdateRef,
 )
@@ -22,10 +22,10 @@ from springtide_api.update_status import LastProbe
 from springtide_operator.lifecycle.attempts import GRACE, may_still_tell, told
 from springtide_operator.lifecycle.evaluation import held
 from springtide_operator.lifecycle.gaps import quarantine_gaps
-from springtide_operator.lifecycle.gate import max_looks
+from springtide_operator.lifecycle.gate import max_interim_analyses
 from springtide_operator.lifecycle.lineage import (
+    analyses_elsewhere,
     judged_before,
-    looks_elsewhere,
     probed,
     recipe,
     recipe_hash,
@@ -56,7 +56,7 @@ STARTING = timedelta(hours=1)
 """And any whose pod does not run, such as one that pulls a large image."""
 
 MOST_HOLDOUTS = 8
-"""Kept of one candidate; beyond, the oldest goes on which no look was spent."""
+"""Kept of one candidate; beyond, the oldest without an interim analysis is dropped."""
 
 
 def take(seen: Observation, now: datetime) -> Step | None:
@@ -67,7 +67,7 @@ def take(seen: Observation, now: datetime) -> Step | None:
     if not fresh:
         return None
     # Of two in one second the one that repeats the other knows more of the quarantine.
-    job = min(fresh, key=lambda each: (each.created, len(each.holes)))
+    job = min(fresh, key=lambda each: (each.created, len(each.quarantined)))
     if (seen.update.spec.suspend or _edited(seen, job)) and seen.lineage.candidate is None:
         return _outdated(job, "the spec", "SpecChanged")
     if job.result is not None and job.result.probe is not None and job.result.ok:
@@ -165,7 +165,7 @@ def _found(seen: Observation, job: JobSeen, found: ProbeOutput, now: datetime) -
         if generation.metadata.annotations.get(ANNOTATION_PROBE) == job.uid:
             # The operator died between making it and writing these facts, maybe long ago.
             return _begun(seen, generation.metadata.name, found.window, facts)
-    if job.holes != frozenset(seen.update.status.cursor.holes):
+    if job.quarantined != frozenset(seen.update.status.cursor.quarantined):
         return _outdated(job, "the quarantine", "QuarantineChanged")
     if job.cursor != seen.lineage.cursor:
         return Step(facts=facts)
@@ -195,12 +195,12 @@ def _extend(
     if any(name in window.holdout_partitions for name in seen.lineage.never_judging):
         return Step(facts=facts)
     look = _holdout(window)
-    spent = looks_elsewhere(seen, look, waiting)
-    if evaluation.looks + spent >= max_looks(waiting.spec.recipe.gate):
-        return _told(job, facts, "LooksSpent", _spent(window, spent))
+    spent = analyses_elsewhere(seen, look, waiting)
+    if evaluation.interim_analyses + spent >= max_interim_analyses(waiting.spec.recipe.gate):
+        return _told(job, facts, "InterimAnalysesUsedUp", _spent(window, spent))
     known = evaluation.holdouts
     if len(known) == MOST_HOLDOUTS:
-        unspent = next(index for index, each in enumerate(known) if not each.looks)
+        unspent = next(index for index, each in enumerate(known) if not each.interim_analyses)
         known = [*known[:unspent], *known[unspent + 1 :]]
     longer = evaluation.model_copy(update={"holdouts": [*known, look]})
     status = waiting.status.model_copy(update={"evaluation": longer})
@@ -213,8 +213,8 @@ def _extend(
     )
 
 
-def _holdout(window: WindowFound) -> HoldoutLook:
-    return HoldoutLook(
+def _holdout(window: WindowFound) -> HoldoutStatus:
+    return HoldoutStatus(
         digest=window.digest,
         manifest=window.manifest,
         range=Range(from_=window.holdout_from, to=window.holdout_to),
@@ -225,9 +225,9 @@ def _holdout(window: WindowFound) -> HoldoutLook:
     )
 
 
-def _lifted(names: list[str]) -> str:
+def _released(names: list[str]) -> str:
     return (
-        f"{', '.join(names)} was quarantined and lifted: it may train and never judges; a run "
+        f"{', '.join(names)} was quarantined and released: it may train and never judges; a run "
         "begins once later data judges, or data.window.maxRows lets it be trained"
     )
 
@@ -235,8 +235,8 @@ def _lifted(names: list[str]) -> str:
 def _spent(window: WindowFound, spent: int) -> str:
     names = ", ".join(window.holdout_partitions[-3:]) or "these rows"
     return (
-        f"{spent} looks at the holdout {names} are spent by candidates before; whatever is judged "
-        f"on it again may pass by luck, so a run waits for the next data"
+        f"{spent} interim analyses of the holdout {names} were used by earlier "
+        f"candidates; another one on it could pass by chance, so a run waits for the next data"
     )
 
 
@@ -255,8 +255,8 @@ def _begin(seen: Observation, job: JobSeen, window: WindowFound, facts: dict[str
         return Step(facts=facts)
     if seen.lineage.shared_rejection and not retry:
         return Step(facts=facts)
-    if lifted := sorted({*seen.lineage.never_judging} & {*window.holdout_partitions}):
-        return _told(job, facts, "LiftedHoldout", _lifted(lifted))
+    if released := sorted({*seen.lineage.never_judging} & {*window.holdout_partitions}):
+        return _told(job, facts, "ReleasedHoldout", _released(released))
     spec = _spec(seen, job, window, ancestor)
     before = judged_before(
         seen,
@@ -270,9 +270,9 @@ def _begin(seen: Observation, job: JobSeen, window: WindowFound, facts: dict[str
             f"({before.status.verdict}); springtide.dev/request=retry@<token> tries them again"
         )
         return _told(job, facts, "JudgedBefore", message)
-    spent = looks_elsewhere(seen, _holdout(window), None)
-    if spent >= max_looks(spec.recipe.gate):
-        return _told(job, facts, "LooksSpent", _spent(window, spent))
+    spent = analyses_elsewhere(seen, _holdout(window), None)
+    if spent >= max_interim_analyses(spec.recipe.gate):
+        return _told(job, facts, "InterimAnalysesUsedUp", _spent(window, spent))
     name = seen.lineage.next_name
     owned = seen.update.spec.deletion_policy == "Delete"
     made = CreateGeneration(name, spec, owned, probe_uid=job.uid)
@@ -320,7 +320,7 @@ def _data(seen: Observation, window: WindowFound, ancestor: ModelGeneration) -> 
     return GenerationData(
         windows=[Range(from_=window.from_, to=window.to)],
         partitions=window.partitions[-512:],
-        holes=seen.update.status.cursor.holes,
+        quarantined=seen.update.status.cursor.quarantined,
         holdout=Range(from_=window.holdout_from, to=window.holdout_to),
         holdout_partitions=window.holdout_partitions[-366:],
         manifest=window.manifest,

@@ -72,7 +72,7 @@ def carried_on(
     last = holder(seen)
     if last is None or last.metadata.name != generation.metadata.name:
         return ()
-    return recorded(seen, seen.update.status.cursor.holes, seen.lineage.never_judging, now)
+    return recorded(seen, seen.update.status.cursor.quarantined, seen.lineage.never_judging, now)
 
 
 def _entries(
@@ -94,16 +94,18 @@ def _entries(
 def restored(seen: Observation) -> Cursor | None:
     """The cursor of an update without history, as the record has its quarantine; None: it is so."""
     status, last = seen.update.status, holder(seen)
-    if status.last_probe is not None or status.cursor.holes or status.cursor.lifted:
+    if status.last_probe is not None or status.cursor.quarantined or status.cursor.released:
         return None
     if last is None:
-        holes, released = _of_promotion(seen), set[str]()
+        quarantined, released = _of_promotion(seen), set[str]()
     else:
-        holes = {each.partition for each in last.status.quarantine if each.released_at is None}
-        released = {each.partition for each in last.status.quarantine} - holes
+        quarantined = {
+            each.partition for each in last.status.quarantine if each.released_at is None
+        }
+        released = {each.partition for each in last.status.quarantine} - quarantined
     promoted = seen.lineage.promoted
     trained = {name for g in promoted if g.spec.data for name in g.spec.data.partitions}
-    changes = {"holes": sorted(holes), "lifted": sorted(released - trained)}
+    changes = {"quarantined": sorted(quarantined), "released": sorted(released - trained)}
     cursor = status.cursor.model_copy(update=changes)
     return None if cursor == status.cursor else cursor
 
@@ -111,4 +113,4 @@ def restored(seen: Observation) -> Cursor | None:
 def _of_promotion(seen: Observation) -> set[str]:
     """What the live generation was promoted without, where nothing was recorded."""
     current = seen.lineage.live
-    return {*current.status.holes[:MOST]} if current else set()
+    return {*current.status.quarantined[:MOST]} if current else set()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from springtide_api.names import ANNOTATION_REQUEST
 from springtide_api.update_status import LastRequest
 from springtide_operator.lifecycle.evaluation import held, hold_name, waits
-from springtide_operator.lifecycle.gate import max_looks
+from springtide_operator.lifecycle.gate import max_interim_analyses
 from springtide_operator.lifecycle.initial import failed_import
 from springtide_operator.lifecycle.lineage import (
     BY_REQUEST,
@@ -111,9 +111,11 @@ def _retry(seen: Observation, now: datetime) -> Answer:
     under_way = seen.lineage.candidate
     if under_way is not None and waits(under_way):
         name, evaluation = under_way.metadata.name, under_way.status.evaluation
-        most = max_looks(under_way.spec.recipe.gate)
-        if evaluation and evaluation.looks >= most:
-            return Answer(False, f"{name}: {most} of {most} looks are spent; use reject")
+        most = max_interim_analyses(under_way.spec.recipe.gate)
+        if evaluation and evaluation.interim_analyses >= most:
+            return Answer(
+                False, f"{name}: {most} of {most} interim analyses are used up; use reject"
+            )
         if not held(seen, under_way):
             return Answer(False, f"{name} waits for data, not for a person; use run")
         return Answer(
@@ -128,7 +130,7 @@ def _retry(seen: Observation, now: datetime) -> Answer:
     if shared := seen.lineage.shared_rejection:
         return Answer(
             True,
-            "the hold is lifted; looking for data now",
+            "the hold ends; looking for data now",
             facts=_lift(seen, shared[0].metadata.name),
         )
     return Answer(True, "looking for data now; rows that were judged before may be judged again")
@@ -155,36 +157,40 @@ def _reject(seen: Observation, now: datetime) -> Answer:
 
 
 def _quarantine(seen: Observation, now: datetime) -> Answer:
-    cursor, wanted = seen.update.status.cursor, seen.lineage.proposed
+    cursor, wanted = seen.update.status.cursor, seen.lineage.proposed_for_quarantine
     if not wanted:
-        return Answer(False, "no partition is proposed (status.cursor.proposed is empty)")
-    holes = sorted({*cursor.holes, *wanted})
-    if len(holes) > MOST:
+        return Answer(
+            False, "no partition is proposed (status.cursor.proposedForQuarantine is empty)"
+        )
+    quarantined = sorted({*cursor.quarantined, *wanted})
+    if len(quarantined) > MOST:
         message = (
-            f"{len(holes)} partitions would be quarantined ({len(cursor.holes)} are), and at most "
-            f"{MOST} can be; release some with unquarantine@<token> first"
+            f"{len(quarantined)} partitions would be quarantined ({len(cursor.quarantined)} are), "
+            f"and at most {MOST} can be; release some with release@<token> first"
         )
         return Answer(False, message)
-    facts = {"cursor": cursor.model_copy(update={"holes": holes})}
+    facts = {"cursor": cursor.model_copy(update={"quarantined": quarantined})}
     message = f"quarantined: {', '.join(wanted)}"
-    return Answer(True, message, recorded(seen, holes, seen.lineage.never_judging, now), facts)
+    return Answer(
+        True, message, recorded(seen, quarantined, seen.lineage.never_judging, now), facts
+    )
 
 
-def _unquarantine(seen: Observation, now: datetime) -> Answer:
+def _release(seen: Observation, now: datetime) -> Answer:
     cursor = seen.update.status.cursor
-    if not cursor.holes:
-        return Answer(False, "nothing is quarantined (status.cursor.holes is empty)")
+    if not cursor.quarantined:
+        return Answer(False, "nothing is quarantined (status.cursor.quarantined is empty)")
     if why := _busy(seen):
         return Answer(False, why)
-    joining = sorted({*seen.lineage.never_judging, *cursor.holes})
+    joining = sorted({*seen.lineage.never_judging, *cursor.quarantined})
     if len(joining) > MOST:
         message = (
             f"{len(joining)} partitions would be released and not trained on yet, and at most "
             f"{MOST} can be; wait until a generation that was trained on them is live"
         )
         return Answer(False, message)
-    facts = {"cursor": cursor.model_copy(update={"holes": [], "lifted": joining})}
-    message = f"lifted: {', '.join(cursor.holes)}; their rows join the next window"
+    facts = {"cursor": cursor.model_copy(update={"quarantined": [], "released": joining})}
+    message = f"released: {', '.join(cursor.quarantined)}; their rows join the next window"
     return Answer(True, message, recorded(seen, [], joining, now), facts)
 
 
@@ -199,7 +205,7 @@ def _busy(seen: Observation) -> str:
 
 
 def _lift(seen: Observation, hold: str) -> dict[str, Any]:
-    return {"held_for": [*seen.update.status.held_for, hold][-16:]}
+    return {"acknowledged_holds": [*seen.update.status.acknowledged_holds, hold][-16:]}
 
 
 VERBS: dict[str, Callable[[Observation, datetime], Answer]] = {
@@ -207,5 +213,5 @@ VERBS: dict[str, Callable[[Observation, datetime], Answer]] = {
     "retry": _retry,
     "reject": _reject,
     "quarantine": _quarantine,
-    "unquarantine": _unquarantine,
+    "release": _release,
 }

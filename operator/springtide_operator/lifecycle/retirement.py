@@ -50,7 +50,7 @@ def retire(seen: Observation, now: datetime) -> Step | None:
     under_way = seen.lineage.candidate
     if under_way is None or under_way.spec.data is None or rolling(under_way):
         return None
-    bad = sorted({*under_way.spec.data.partitions} & {*seen.update.status.cursor.holes})
+    bad = sorted({*under_way.spec.data.partitions} & {*seen.update.status.cursor.quarantined})
     if not bad:
         return None
     name = under_way.metadata.name

@@ -128,13 +128,15 @@ def with_rollout(generation: ModelGeneration, changes: Mapping[str, object]) -> 
 
 def _promote(seen: Observation, generation: ModelGeneration, now: datetime) -> Step:
     name, data = generation.metadata.name, generation.spec.data
-    holes = sorted({*(data.holes if data else []), *seen.update.status.cursor.holes})
+    quarantined = sorted(
+        {*(data.quarantined if data else []), *seen.update.status.cursor.quarantined}
+    )
     through = data.windows[-1].to if data and data.windows else generation.status.trained_through
     before = seen.lineage.live and seen.lineage.live.status.rollout.promoted_at
     at = max(now, before or now)  # a clock that was set back must not keep the older one live
     rollout = generation.status.rollout.model_copy(update={"promoted_at": at})
     status = generation.status.model_copy(
-        update={"rollout": rollout, "trained_through": through, "holes": holes}
+        update={"rollout": rollout, "trained_through": through, "quarantined": quarantined}
     )
     message = f"{name} is live on {_names(seen)}"
     return Step(

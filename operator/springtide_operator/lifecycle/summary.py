@@ -109,8 +109,8 @@ def _cursor(seen: Observation) -> Cursor:
     return seen.update.status.cursor.model_copy(
         update={
             "trained_through": seen.lineage.cursor,
-            "proposed": list(seen.lineage.proposed[:16]),
-            "lifted": list(seen.lineage.never_judging),
+            "proposed_for_quarantine": list(seen.lineage.proposed_for_quarantine[:16]),
+            "released": list(seen.lineage.never_judging),
         }
     )
 

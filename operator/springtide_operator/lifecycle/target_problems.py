@@ -166,7 +166,7 @@ def fields_removed(seen: Observation, target: TargetSeen) -> Waiting:
         f"--show-managed-fields) and let it leave {env.uri} and {env.digest} alone; they are "
         f"applied again at {again:%H:%M} UTC"
     )
-    return Waiting("FieldsWiped", message, "Roll", targets=True, held=True)
+    return Waiting("FieldsRemoved", message, "Roll", targets=True, held=True)
 
 
 def _changed(seen: Observation) -> Waiting | None:

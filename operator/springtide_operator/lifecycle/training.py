@@ -76,9 +76,9 @@ def not_as_made(seen: Observation, generation: ModelGeneration, now: datetime) -
 
 
 def _fits_the_cursor(seen: Observation, data: GenerationData, now: datetime) -> bool:
-    windows, holes = data.windows, seen.update.status.cursor.holes
+    windows, quarantined = data.windows, seen.update.status.cursor.quarantined
     begins = bool(windows) and windows[0].from_ == seen.lineage.cursor and windows[-1].to <= now
-    return begins and sorted(data.holes) == sorted(holes)
+    return begins and sorted(data.quarantined) == sorted(quarantined)
 
 
 def fail(generation: ModelGeneration, reason: str, message: str, now: datetime) -> Step:

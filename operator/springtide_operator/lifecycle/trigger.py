@@ -108,7 +108,7 @@ def _asked_by(seen: Observation, request: str) -> list[JobSeen]:
 
 def probe_again(seen: Observation, job: JobSeen, now: datetime) -> StartJob:
     """Probe for what another probe was for, with the quarantine as it is now."""
-    slot = crc32(f"{job.request} {' '.join(seen.update.status.cursor.holes)}".encode())
+    slot = crc32(f"{job.request} {' '.join(seen.update.status.cursor.quarantined)}".encode())
     return _start(seen, slot, job.trigger, job.request, now)
 
 
@@ -121,8 +121,8 @@ def _start(seen: Observation, slot: int, trigger: str, request: str, now: dateti
     asked = ProbeInput(
         now=now,
         cursor=seen.lineage.cursor,
-        holes=seen.update.status.cursor.holes,
-        lifted=[*seen.lineage.lifted, *(seen.lineage.never_judging if waiting else [])],
+        quarantined=seen.update.status.cursor.quarantined,
+        released=[*seen.lineage.released, *(seen.lineage.never_judging if waiting else [])],
         candidate_trained_through=_trained_through(waiting),
         named=_named(seen),
     )

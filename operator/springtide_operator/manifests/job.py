@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from springtide_api.names import (
     ANNOTATION_CURSOR,
     ANNOTATION_GPUS,
-    ANNOTATION_HOLES,
     ANNOTATION_IMAGE,
     ANNOTATION_PROBED,
+    ANNOTATION_QUARANTINED,
     ANNOTATION_REQUEST,
     ANNOTATION_RUN,
     ANNOTATION_SPEC_GENERATION,
@@ -122,8 +122,8 @@ def _annotations(update: Meta, start: StartJob) -> dict[str, str]:
         known[ANNOTATION_PROBED] = probed(start.run.recipe)
     if start.run.probe and start.run.probe.cursor:
         known[ANNOTATION_CURSOR] = start.run.probe.cursor.isoformat()
-    if start.run.probe and start.run.probe.holes:
-        known[ANNOTATION_HOLES] = ",".join(start.run.probe.holes)
+    if start.run.probe and start.run.probe.quarantined:
+        known[ANNOTATION_QUARANTINED] = ",".join(start.run.probe.quarantined)
     return known
 
 

@@ -28,8 +28,8 @@ class Case:
     now: int = 10_000
     cursor: int | None = None
     judge_from: int | None = None
-    holes: Sequence[int] = ()
-    lifted: Sequence[int] = ()
+    quarantined: Sequence[int] = ()
+    released: Sequence[int] = ()
     unmarked: Sequence[int] = ()
     reserved: Sequence[int] = ()
     groups: Sequence[int] | None = None
@@ -59,8 +59,8 @@ class Case:
                 delay=self.delay * SECOND,
                 cursor=None if self.cursor is None else self.cursor * SECOND,
                 judge_from=None if self.judge_from is None else self.judge_from * SECOND,
-                holes=tuple(map(span, self.holes)),
-                lifted=tuple(map(span, self.lifted)),
+                quarantined=tuple(map(span, self.quarantined)),
+                released=tuple(map(span, self.released)),
             ),
         )
 

@@ -169,7 +169,7 @@ def test_labels_of_a_quarantined_month_are_not_looked_at(
     bad = [{**row, "clicked": "oops"} for row in clicks(2)]
     path = write_csv(tmp_path / "a.csv", [*clicks(1), *bad, *clicks(3)])
     assert refuse(path)[0] == "UnknownLabel"
-    found = look(path, probe={"holes": ["2026-02"]})
+    found = look(path, probe={"quarantined": ["2026-02"]})
     assert (found.reason, found.window.partitions) == ("WindowReady", ["2026-01"])
 
 

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     Write = Callable[..., Path]
 
 
-def test_the_digest_is_that_of_the_manifest_and_covers_window_holdout_holes_and_rows(
+def test_the_digest_is_that_of_the_manifest_and_covers_window_holdout_quarantine_and_rows(
     look: Look, clicks: Clicks, write_csv: Write, tmp_path: Path
 ) -> None:
-    found = look(write_csv(tmp_path / "a.csv", clicks(1, 2, 3)), probe={"holes": ["2026-02"]})
+    found = look(write_csv(tmp_path / "a.csv", clicks(1, 2, 3)), probe={"quarantined": ["2026-02"]})
     folder = local_path(found.window.manifest)
     text = (folder / "manifest.json").read_bytes()
     assert "sha256:" + hashlib.sha256(text).hexdigest() == found.window.digest
@@ -33,7 +33,7 @@ def test_the_digest_is_that_of_the_manifest_and_covers_window_holdout_holes_and_
     manifest = json.loads(text)
     assert (manifest["from"], manifest["to"]) == (None, "2026-02-01T00:00:00+00:00")
     assert manifest["holdout"]["to"] == "2026-04-01T00:00:00+00:00"
-    assert manifest["holes"] == ["2026-02"]
+    assert manifest["quarantined"] == ["2026-02"]
     assert [(one["partition"], one["rows"]) for one in manifest["rows"]["train"]] == [
         ("2026-01", 10)
     ]
@@ -71,14 +71,14 @@ def test_a_changed_row_gives_another_digest(
     assert before.window.digest != after.window.digest
 
 
-def test_a_hole_or_another_reserve_gives_another_digest(
+def test_a_quarantined_partition_or_another_reserve_gives_another_digest(
     look: Look, clicks: Clicks, write_csv: Write, tmp_path: Path
 ) -> None:
     path = write_csv(tmp_path / "a.csv", clicks(1, 2))
     columns = {"entity": "shopper"}
     digests = {
         look(path, columns=columns).window.digest,
-        look(path, columns=columns, probe={"holes": ["2027-01"]}).window.digest,
+        look(path, columns=columns, probe={"quarantined": ["2027-01"]}).window.digest,
         look(path, columns=columns, reserve="0.0001").window.digest,
     }
     assert len(digests) == 3
@@ -113,7 +113,7 @@ def test_reserved_entities_are_frozen_apart(
 def test_a_waiting_candidates_holdout_is_frozen_alone(
     look: Look, clicks: Clicks, write_csv: Write, tmp_path: Path
 ) -> None:
-    waiting = {"candidate_trained_through": "2026-02-01T00:00:00Z", "holes": ["2026-02"]}
+    waiting = {"candidate_trained_through": "2026-02-01T00:00:00Z", "quarantined": ["2026-02"]}
     path = write_csv(tmp_path / "a.csv", clicks(1, 2, 3, 4))
     found = look(path, probe=waiting)
     assert found.window.to is None
@@ -130,7 +130,7 @@ def test_rows_that_differ_from_their_manifest_are_refused(
 ) -> None:
     path = write_csv(tmp_path / "a.csv", clicks(1, 2))
     folder = local_path(look(path).window.manifest)
-    other = look(path, window={"minRows": 1}, probe={"holes": ["2027-01"]}).window
+    other = look(path, window={"minRows": 1}, probe={"quarantined": ["2027-01"]}).window
     with pytest.raises(Refused, match="DigestMismatch"):
         verify(folder, other.digest)
     damaged = local_path(other.manifest)

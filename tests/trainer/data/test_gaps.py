@@ -84,7 +84,7 @@ def test_the_window_is_that_of_a_probe_that_knows_the_quarantine(
 ) -> None:
     tree = deliver([1, 2, 3, 5])
     first = look(tree, partition=TREE, now=LATE)
-    second = look(tree, partition=TREE, now=LATE, probe={"holes": ["2026-04"]})
+    second = look(tree, partition=TREE, now=LATE, probe={"quarantined": ["2026-04"]})
     assert second.gaps == []
     assert first.window.digest == second.window.digest
 
@@ -120,7 +120,7 @@ def test_an_empty_folder_counts_as_delivered(look: Look, deliver: Deliver) -> No
 
 
 def test_a_quarantined_partition_that_is_missing_is_no_gap(look: Look, deliver: Deliver) -> None:
-    tree, known = deliver([1, 2, 3, 5]), {"holes": ["2026-04"]}
+    tree, known = deliver([1, 2, 3, 5]), {"quarantined": ["2026-04"]}
     found = look(tree, partition=TREE, now=LATE, window=PATIENT, probe=known)
     assert found.gaps == []
     assert window(found)[1] == ["2026-05"]
@@ -129,7 +129,7 @@ def test_a_quarantined_partition_that_is_missing_is_no_gap(look: Look, deliver: 
 def test_one_that_was_released_before_it_was_delivered_is_reported_again(
     look: Look, deliver: Deliver
 ) -> None:
-    tree, released = deliver([1, 2, 3, 5]), {"lifted": ["2026-04"]}
+    tree, released = deliver([1, 2, 3, 5]), {"released": ["2026-04"]}
     assert look(tree, partition=TREE, now=SOON, probe=released).gaps == []
     assert look(tree, partition=TREE, now=LATE, probe=released).gaps == ["2026-04"]
     deliver([4, 6])

@@ -96,5 +96,5 @@ def test_a_damaged_partition_behind_the_cursor_is_refused_where_groups_are_looke
 
 def test_a_quarantined_partition_behind_the_cursor_is_not_read(look: Look, tree: Path) -> None:
     (tree / "month=2026-01" / "a.csv").write_bytes(b"")
-    asked = {**CURSOR, "holes": ["2026-01"]}
+    asked = {**CURSOR, "quarantined": ["2026-01"]}
     assert look(tree, columns=COLUMNS, partition=TREE, probe=asked).window is not None

@@ -169,7 +169,7 @@ def test_a_byte_order_mark_and_blank_lines_mean_nothing(look: Look, tmp_path: Pa
     assert look(path).window.rows == 2
 
 
-def test_a_tree_is_read_only_where_it_is_new_complete_and_no_hole(
+def test_only_new_complete_and_not_quarantined_partitions_of_a_tree_are_read(
     look: Look, clicks: Clicks, write_csv: Write, tmp_path: Path
 ) -> None:
     tree = tmp_path / "tree"
@@ -183,7 +183,7 @@ def test_a_tree_is_read_only_where_it_is_new_complete_and_no_hole(
     found = look(
         tree,
         partition={"path": "%Y/%m", "successMarker": True},
-        probe={"cursor": "2026-02-01T00:00:00Z", "holes": ["2026-02"]},
+        probe={"cursor": "2026-02-01T00:00:00Z", "quarantined": ["2026-02"]},
     )
     assert found.window.partitions == ["2026-03"]
     assert found.window.holdout_partitions == ["2026-04"]

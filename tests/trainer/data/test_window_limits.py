@@ -52,7 +52,7 @@ def test_max_rows_takes_at_least_one_partition() -> None:
 
 def test_with_max_rows_the_holdout_is_its_number_of_eligible_partitions_after_the_cut() -> None:
     case = Case(
-        [10, 110, 210, 310, 410, 510], window={"maxRows": 1}, holdout=latest(2), holes=[1, 3]
+        [10, 110, 210, 310, 410, 510], window={"maxRows": 1}, holdout=latest(2), quarantined=[1, 3]
     )
     assert case.parts() == ([10], [210, 410])
     assert case.ready().bounds.judged_to == 500 * SECOND

@@ -62,15 +62,15 @@ def asks(draw: st.DrawFn) -> Ask:
         "minRows": draw(st.sampled_from([1, 1, 3])),
         "maxRows": draw(st.one_of(st.none(), st.integers(3, 10))),
     }
-    holes = draw(few_parts)
+    quarantined = draw(few_parts)
     return Ask(
         now=draw(st.sampled_from([2, 4, 6, 8, 9, 9, 9])) * LENGTH * SECOND,
         window=Window.model_validate(window),
         holdout=Holdout.model_validate({"strategy": draw(st.sampled_from([tail, latest]))}),
         delay=draw(st.integers(0, LENGTH)) * SECOND,
         cursor=draw(st.one_of(st.none(), st.sampled_from([5, 10, 20, 41])).map(micros_or_none)),
-        holes=tuple(map(span, holes)),
-        lifted=tuple(span(at) for at in draw(few_parts) if at not in holes),
+        quarantined=tuple(map(span, quarantined)),
+        released=tuple(span(at) for at in draw(few_parts) if at not in quarantined),
     )
 
 
@@ -87,7 +87,7 @@ def test_no_row_is_trained_and_judged_and_every_part_lies_where_it_may(
     bounds = made.bounds
     cut = bounds.trained_through
     assert cut is not None
-    lifted, holes = within(rows.moment, ask.lifted), within(rows.moment, ask.holes)
+    released, quarantined = within(rows.moment, ask.released), within(rows.moment, ask.quarantined)
 
     assert not (made.train & made.holdout | made.train & made.reserved).any()
     assert not (made.reserved & made.holdout).any()
@@ -97,11 +97,11 @@ def test_no_row_is_trained_and_judged_and_every_part_lies_where_it_may(
     assert (rows.moment[made.holdout] >= cut).all()
     assert (rows.moment[made.holdout] < bounds.judged_to).all()
     assert not rows.reserved[made.train].any()
-    assert not (holes & (made.train | made.holdout | made.reserved)).any()
-    assert not (lifted & made.holdout).any()
+    assert not (quarantined & (made.train | made.holdout | made.reserved)).any()
+    assert not (released & made.holdout).any()
     assert rows.judges[made.holdout].all()
     if ask.cursor is not None:
-        assert (rows.moment[made.train & ~lifted] >= ask.cursor).all()
+        assert (rows.moment[made.train & ~released] >= ask.cursor).all()
         assert cut > ask.cursor
     if rows.group is not None:
         before = set(rows.group[rows.moment < cut])
@@ -122,7 +122,7 @@ def test_the_cut_passes_no_row_that_was_not_trained_on(
     assert cut is not None
     begin = ask.cursor if ask.cursor is not None else 0
     passed = (rows.moment >= begin) & (rows.moment < cut)
-    passed &= ~within(rows.moment, ask.holes) & ~rows.reserved
+    passed &= ~within(rows.moment, ask.quarantined) & ~rows.reserved
     assert (made.train[passed]).all()
     for one in known:
         if begin < one.span.end and one.span.start < made.bounds.judged_to:
@@ -139,7 +139,7 @@ def test_a_window_keeps_to_its_numbers(stream: tuple[Rows, list[Known]], ask: As
         return
     latest = ask.holdout.strategy.latest_partitions
     most = ask.window.max_rows
-    trained = made.train & ~within(rows.moment, ask.lifted)
+    trained = made.train & ~within(rows.moment, ask.released)
     assert made.bounds.trainable >= ask.window.min_rows
     if latest:
         assert len(made.holdout_partitions) == latest.partitions
@@ -192,7 +192,7 @@ def test_a_chain_of_promotions_trains_on_every_row_once(
         made = plan(rows, known, with_cursor(ask, cursor))
     begin = ask.cursor or 0
     wanted = (rows.moment >= begin) & (rows.moment < cursor) & ~rows.reserved
-    wanted &= ~within(rows.moment, ask.holes)
+    wanted &= ~within(rows.moment, ask.quarantined)
     assert trained.tolist() == wanted.astype(int).tolist()
 
 
@@ -203,7 +203,7 @@ def with_cursor(ask: Ask, cursor: int | None) -> Ask:
         holdout=ask.holdout,
         delay=ask.delay,
         cursor=cursor,
-        holes=ask.holes,
+        quarantined=ask.quarantined,
     )
 
 
@@ -219,7 +219,7 @@ def test_a_waiting_candidate_is_judged_on_all_and_only_what_came_after_it(
         holdout=ask.holdout,
         delay=ask.delay,
         judge_from=begin,
-        holes=ask.holes,
+        quarantined=ask.quarantined,
     )
     made = plan(rows, known, waiting)
     event(type(made).__name__)
@@ -228,7 +228,7 @@ def test_a_waiting_candidate_is_judged_on_all_and_only_what_came_after_it(
     assert not made.train.any()
     assert not made.reserved.any()
     after = (rows.moment >= begin) & (rows.moment < made.bounds.judged_to) & rows.judges
-    after &= ~within(rows.moment, ask.holes)
+    after &= ~within(rows.moment, ask.quarantined)
     if rows.group is not None:
         after &= ~np.isin(rows.group, rows.group[rows.moment < begin])
     assert made.holdout.tolist() == after.tolist()

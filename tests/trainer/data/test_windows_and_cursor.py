@@ -114,40 +114,40 @@ def test_the_holdout_filter_leaves_rows_out_of_judging_and_they_train_later() ->
     assert Case([110, 120, 210], judges=[False, True, True], cursor=100).parts()[0] == [110, 120]
 
 
-# Rule 2: holes.
+# Rule 2: quarantine.
 
 
-def test_holes_never_count_as_partitions_and_are_neither_trained_on_nor_judged() -> None:
-    made = Case([10, 110], holes=[1]).nothing()
+def test_quarantined_partitions_are_used_neither_for_training_nor_as_holdout() -> None:
+    made = Case([10, 110], quarantined=[1]).nothing()
     assert made.message == "1 of 2 complete partitions; 1 quarantined"
-    assert Case([10, 110, 210, 310], holes=[0, 2]).parts() == ([110], [310])
+    assert Case([10, 110, 210, 310], quarantined=[0, 2]).parts() == ([110], [310])
 
 
-def test_holes_may_lie_ahead_of_the_cursor() -> None:
-    case = Case([110, 210, 310], cursor=100, holes=[2])
+def test_quarantined_partitions_may_lie_ahead_of_the_cursor() -> None:
+    case = Case([110, 210, 310], cursor=100, quarantined=[2])
     assert case.parts() == ([110], [310])
     assert case.ready().bounds.trained_through == 200 * SECOND
 
 
-def test_a_hole_without_its_marker_keeps_nothing_back() -> None:
-    assert Case([10, 110, 210], unmarked=[1], holes=[1]).parts() == ([10], [210])
+def test_a_quarantined_partition_without_its_marker_delays_nothing() -> None:
+    assert Case([10, 110, 210], unmarked=[1], quarantined=[1]).parts() == ([10], [210])
 
 
-def test_a_lifted_hole_joins_the_next_training_rows_and_never_a_holdout() -> None:
-    case = Case([10, 20, 110, 210, 310], cursor=200, lifted=[0])
+def test_a_released_partition_joins_the_next_training_rows_and_never_a_holdout() -> None:
+    case = Case([10, 20, 110, 210, 310], cursor=200, released=[0])
     assert case.parts() == ([10, 20, 210], [310])
     assert case.ready().partitions == ("p0", "p2")
-    ahead = Case([10, 110, 210, 310], cursor=0, lifted=[3])
+    ahead = Case([10, 110, 210, 310], cursor=0, released=[3])
     assert ahead.parts() == ([10, 110], [210])
 
 
-def test_a_lifted_hole_alone_makes_no_run() -> None:
-    made = Case([10, 110, 210], cursor=200, lifted=[0]).nothing()
+def test_a_released_partition_alone_starts_no_run() -> None:
+    made = Case([10, 110, 210], cursor=200, released=[0]).nothing()
     assert made.message == "1 of 2 complete partitions"
 
 
 def test_a_waiting_candidate_is_judged_on_what_came_after_it_without_training() -> None:
-    case = Case([10, 110, 210, 310], cursor=0, judge_from=100, holes=[1])
+    case = Case([10, 110, 210, 310], cursor=0, judge_from=100, quarantined=[1])
     assert case.parts() == ([], [210, 310])
     bounds = case.ready().bounds
     assert bounds.trained_through is None

@@ -101,7 +101,7 @@ def _known(found: Sequence[Piece], data: Data, ask: Ask) -> tuple[list[Known], A
             break
         given_up.append(span)
     known = sorted([*there, *missing], key=lambda each: each.span)
-    return known, replace(ask, holes=(*ask.holes, *given_up))
+    return known, replace(ask, quarantined=(*ask.quarantined, *given_up))
 
 
 def _with_gaps(said: ProbeOutput, known: Sequence[Known], ask: Ask) -> ProbeOutput:
@@ -154,8 +154,8 @@ def _ask(recipe: Recipe, asked: ProbeInput) -> Ask:
         delay=max(_micros(window.watermark_delay), _micros(window.label_delay)),
         cursor=micros(cursor) if cursor else None,
         judge_from=micros(begin) if begin else None,
-        holes=tuple(named(name) for name in asked.holes),
-        lifted=tuple(named(name) for name in asked.lifted),
+        quarantined=tuple(named(name) for name in asked.quarantined),
+        released=tuple(named(name) for name in asked.released),
     )
 
 
@@ -164,14 +164,14 @@ def _micros(text: str) -> int:
 
 
 def _needed(found: Sequence[Piece], known: Sequence[Known], ask: Ask) -> list[Piece]:
-    """Leave out partitions that are behind the cursor, not complete, or holes."""
+    """Leave out partitions that are behind the cursor, not complete, or quarantined."""
     done, _ = complete_prefix(known, ask)
     wanted = {span.start for span in done}
     wanted |= {
         one.span.start
         for one in known
-        for hole in ask.lifted
-        if hole.start <= one.span.start < hole.end and ask.complete(one)
+        for span in ask.released
+        if span.start <= one.span.start < span.end and ask.complete(one)
     }
     return [piece for piece in found if piece.span and piece.span.start in wanted]
 

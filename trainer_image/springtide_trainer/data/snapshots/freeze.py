@@ -161,7 +161,7 @@ def describe(plan: Plan, recipe: Recipe, ask: Ask) -> dict[str, Any]:
             "to": _text(bounds.judged_to),
             "filter": data.holdout.filter.plain() if data.holdout.filter else None,
         },
-        "holes": sorted(span.name for span in ask.holes),
+        "quarantined": sorted(span.name for span in ask.quarantined),
         "reserve": data.reserve.fraction if data.reserve else None,
         "columns": data.source.columns.plain(),
     }

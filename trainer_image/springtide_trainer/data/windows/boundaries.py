@@ -70,9 +70,9 @@ def _on_boundary(fresh: Fresh, rows: Rows, ask: Ask, judging: int) -> Bounds | T
     if len(found) < judging + 1:
         return TooFew(len(found), judging + 1, "complete partitions")
     counts = np.bincount(fresh.index[fresh.new & ~rows.reserved], minlength=len(fresh.known))
-    lifted = _count(fresh.lifted & ~rows.reserved)
+    released = _count(fresh.released & ~rows.reserved)
     training = found[:-judging]
-    sums = lifted + np.cumsum(counts[training])
+    sums = released + np.cumsum(counts[training])
     taken = len(training)
     if ask.window.max_rows is not None:
         taken = max(1, int(np.searchsorted(sums, ask.window.max_rows, side="right")))
@@ -98,12 +98,12 @@ def _at_second(fresh: Fresh, rows: Rows, ask: Ask, share: Fraction) -> Bounds | 
     first = int(order[np.searchsorted(order, order[0], side="right")])
     cut = max(first, int(order[len(order) - max(1, int(share * len(order)))]))
     before = fresh.new & (seconds < cut) & ~rows.reserved
-    lifted = _count(fresh.lifted & ~rows.reserved)
-    trainable = _count(before) + lifted
+    released = _count(fresh.released & ~rows.reserved)
+    trainable = _count(before) + released
     end = fresh.known[fresh.found[-1]].span.end
     if ask.window.max_rows is not None and trainable > ask.window.max_rows:
         trained = np.sort(seconds[before])
-        cut = _limited(trained, max(0, ask.window.max_rows - lifted), otherwise=cut)
+        cut = _limited(trained, max(0, ask.window.max_rows - released), otherwise=cut)
         so_far = int(np.searchsorted(order, cut))
         judged = max(1, int(share / (1 - share) * so_far))
         if so_far + judged < len(order):

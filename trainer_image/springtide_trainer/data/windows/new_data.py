@@ -1,4 +1,4 @@
-"""What is new in the stream: complete partitions from the cursor on, apart from holes.
+"""What is new in the stream: complete partitions from the cursor on, without quarantined ones.
 
 A partition is complete a delay after its end, and when its marker is there. Partitions count only
 up to the first one that is not complete: the cursor must never pass rows that are still to come.
@@ -66,20 +66,20 @@ class Ask:
     """Rows from here on are new."""
     judge_from: int | None = None
     """Set while a candidate waits: only a holdout is wanted, and it begins here."""
-    holes: tuple[Span, ...] = ()
-    lifted: tuple[Span, ...] = ()
+    quarantined: tuple[Span, ...] = ()
+    released: tuple[Span, ...] = ()
 
     def complete(self, known: Known) -> bool:
         """Tell whether no row and no label of a partition is still to come."""
         return known.delivered and known.marked and known.span.end + self.delay <= self.now
 
     def aside(self, known: Known) -> bool:
-        """Tell whether a partition is a hole or was one: it never counts as a partition.
+        """Tell whether a partition is or was quarantined: it never counts as a partition.
 
-        One that was lifted before it was delivered keeps back what comes after it all the same.
+        One that was released before it was delivered keeps back what comes after it all the same.
         """
-        span, spans = known.span, self.holes + (self.lifted if known.delivered else ())
-        return any(hole.start <= span.start and span.end <= hole.end for hole in spans)
+        span, spans = known.span, self.quarantined + (self.released if known.delivered else ())
+        return any(each.start <= span.start and span.end <= each.end for each in spans)
 
     def given_up(self, known: Known) -> bool:
         """Tell whether an undelivered partition was waited for long enough."""
@@ -116,9 +116,9 @@ class Fresh:
     index: Codes
     """Position in `known` of each row's partition."""
     new: Bools
-    """Rows from the cursor on, of complete partitions that are no holes."""
-    lifted: Bools
-    """Rows of holes that were lifted."""
+    """Rows from the cursor on, of complete partitions that are not quarantined."""
+    released: Bools
+    """Rows of partitions that were released from quarantine."""
     found: list[int]
     """Positions of the partitions that hold at least one new row, oldest first."""
     waiting: Known | None
@@ -142,14 +142,14 @@ def look(rows: Rows, known: Iterable[Known], ask: Ask) -> Fresh:
     Args:
         rows: All rows that were read; each lies in one of `known`.
         known: The partitions of the stream.
-        ask: The cursor, the clock, the holes.
+        ask: The cursor, the clock and the quarantined partitions.
     """
     ordered = sorted(known, key=lambda one: one.span)
     starts = np.array([one.span.start for one in ordered], dtype=np.int64)
     index = np.searchsorted(starts, rows.moment, side="right") - 1
     done, waiting = complete_prefix(ordered, ask)
-    lifted = within(rows.moment, ask.lifted) & ~within(rows.moment, ask.holes)
-    new = within(rows.moment, done) & ~within(rows.moment, ask.holes + ask.lifted)
+    released = within(rows.moment, ask.released) & ~within(rows.moment, ask.quarantined)
+    new = within(rows.moment, done) & ~within(rows.moment, ask.quarantined + ask.released)
     if ask.cursor is not None:
         new &= rows.moment >= ask.cursor
     found = [int(at) for at in np.unique(index[new])]
@@ -157,7 +157,7 @@ def look(rows: Rows, known: Iterable[Known], ask: Ask) -> Fresh:
         known=ordered,
         index=index,
         new=new,
-        lifted=lifted,
+        released=released,
         found=found,
         waiting=waiting,
         newest=ordered[found[-1]].span.name if found else _newest_behind(ordered, ask),
@@ -182,7 +182,7 @@ def complete_prefix(known: Iterable[Known], ask: Ask) -> tuple[list[Span], Known
 
     Args:
         known: The partitions, oldest first.
-        ask: The cursor, the clock, the holes.
+        ask: The cursor, the clock and the quarantined partitions.
     """
     done: list[Span] = []
     for one in known:

@@ -73,9 +73,9 @@ def plan(rows: Rows, known: Iterable[Known], ask: Ask) -> Plan | Nothing:
 
 
 def _parts(fresh: Fresh, rows: Rows, bounds: Bounds) -> Plan:
-    """Give each row its part. Lifted holes train, and never judge."""
+    """Give each row its part. Released partitions are used for training, never in a holdout."""
     seen = rows.moment < bounds.judged_from
-    trained = (fresh.new | fresh.lifted) & seen & (bounds.trained_through is not None)
+    trained = (fresh.new | fresh.released) & seen & (bounds.trained_through is not None)
     judged = fresh.new & ~seen & (rows.moment < bounds.judged_to)
     straddling = judged & _began_before(rows, seen)
     return Plan(
@@ -141,6 +141,6 @@ def _too_few(fresh: Fresh, ask: Ask, short: boundaries.TooFew) -> Nothing:
         reason = "NothingNew"
         since = "" if ask.cursor is None else f" from {moment(ask.cursor).isoformat()} on"
         message = f"no rows{since}"
-    if ask.holes:
-        message += f"; {len(ask.holes)} quarantined"
+    if ask.quarantined:
+        message += f"; {len(ask.quarantined)} quarantined"
     return Nothing(reason, message, pending=fresh.pending, newest=fresh.newest)

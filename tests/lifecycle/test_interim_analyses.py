@@ -9,7 +9,8 @@ from lifecycle.world import World, with_generation_one
 @pytest.mark.survives(
     "Data",
     "shuffled labels in the holdout",
-    "held as suspect, no look spent; judged on the next clean partition without training again",
+    "held as suspect, no interim analysis used; judged on the next clean partition without "
+    "training again",
 )
 def test_a_suspect_holdout_holds_the_candidate_and_the_next_clean_month_judges_it_untrained() -> (
     None
@@ -21,9 +22,9 @@ def test_a_suspect_holdout_holds_the_candidate_and_the_next_clean_month_judges_i
     second = world.generation(2)
 
     assert (second.status.verdict, second.status.reason) == ("Inconclusive", "HoldoutSuspect")
-    assert second.status.evaluation.looks == 0
-    assert world.update.status.phase == "Held"
-    assert world.update.status.cursor.proposed == ["2025-03"]
+    assert second.status.evaluation.interim_analyses == 0
+    assert world.update.status.phase == "OnHold"
+    assert world.update.status.cursor.proposed_for_quarantine == ["2025-03"]
     assert world.update.status.live.name == "shop-g1"
 
     world.months.append("2025-04")
@@ -34,10 +35,10 @@ def test_a_suspect_holdout_holds_the_candidate_and_the_next_clean_month_judges_i
     world.turns(6)
     trainings = [name for name in world.job_names_ever if "-g2-train-" in name]
     assert len(trainings) == 1
-    assert world.generation(2).status.verdict == "Blessed"
+    assert world.generation(2).status.verdict == "Accepted"
     assert world.generation(2).status.evaluation.holdouts[-1].partitions == ["2025-04"]
     assert world.update.status.live.name == "shop-g2"
-    assert world.update.status.cursor.holes == ["2025-03"]
+    assert world.update.status.cursor.quarantined == ["2025-03"]
 
 
 @pytest.mark.survives(
@@ -51,9 +52,9 @@ def test_quarantining_a_training_partition_retires_the_candidate() -> None:
     world.turn()
     world.turn()
     status = world.update.status
-    holes = status.cursor.model_copy(update={"holes": ["2025-02"]})
+    quarantined = status.cursor.model_copy(update={"quarantined": ["2025-02"]})
     world.update = world.update.model_copy(
-        update={"status": status.model_copy(update={"cursor": holes})}
+        update={"status": status.model_copy(update={"cursor": quarantined})}
     )
     world.settle()
 
@@ -70,14 +71,14 @@ def test_an_inconclusive_candidate_waits_for_a_longer_holdout_and_no_other_run_s
     world.turns(6)
     second = world.generation(2)
     assert (second.status.verdict, second.status.reason) == ("Inconclusive", "ExtendHoldout")
-    assert second.status.evaluation.looks == 1
+    assert second.status.evaluation.interim_analyses == 1
     assert "shop-g3" not in world.generations
 
     world.error = 0.002
     world.months.append("2025-04")
     world.aucs["2025-04"] = (0.62, 0.60)
     world.turns(6)
-    assert world.generation(2).status.evaluation.looks == 2
+    assert world.generation(2).status.evaluation.interim_analyses == 2
     assert world.generation(2).status.evaluation.holdouts[-1].partitions == ["2025-03", "2025-04"]
     assert world.generation(2).status.rollout.promoted_at is not None
 
@@ -97,7 +98,7 @@ def test_no_look_for_data_begins_while_a_longer_holdout_is_being_judged() -> Non
     assert not any(job.stage == "probe" for job in world.jobs.values())
 
 
-def test_three_looks_are_all_there_are() -> None:
+def test_at_most_three_interim_analyses() -> None:
     world = with_generation_one()
     world.error = 0.02
     for month in ("2025-03", "2025-04", "2025-05", "2025-06"):
@@ -105,8 +106,8 @@ def test_three_looks_are_all_there_are() -> None:
         world.aucs[month] = (0.61, 0.60)
         world.turns(5)
     second = world.generation(2)
-    assert second.status.evaluation.looks == 3
-    assert second.status.reason == "LooksSpent"
+    assert second.status.evaluation.interim_analyses == 3
+    assert second.status.reason == "InterimAnalysesUsedUp"
     world.ask("retry@1")
     world.turns(3)
     assert world.update.status.last_request.result == "Refused"
@@ -124,22 +125,22 @@ def test_counts_that_cannot_decide_spend_no_look() -> None:
     world.turns(6)
     first = world.generation(1)
 
-    assert (first.status.verdict, first.status.reason) == ("Inconclusive", "TooFew")
-    assert first.status.evaluation.looks == 0
+    assert (first.status.verdict, first.status.reason) == ("Inconclusive", "TooFewEntities")
+    assert first.status.evaluation.interim_analyses == 0
     assert not any("evaluate" in name for name in world.job_names_ever)
 
     world.months.append("2025-03")
     world.turns(6)
-    assert world.generation(1).status.verdict == "Bootstrapped"
+    assert world.generation(1).status.verdict == "Accepted"
 
 
 @pytest.mark.survives(
     "People",
     "a candidate is rejected and its run tried again, until one passes by luck",
-    "looks are counted per holdout over all candidates: the fourth run on it does not begin and"
-    " `LooksSpent` says why; it begins with the next partition",
+    "interim analyses are counted per holdout over all candidates: the fourth run on it does not "
+    "begin and `InterimAnalysesUsedUp` says why; it begins with the next partition",
 )
-def test_looks_at_a_holdout_are_counted_over_all_its_candidates() -> None:
+def test_interim_analyses_of_a_holdout_are_counted_over_all_its_candidates() -> None:
     world = with_generation_one()
     world.error = 0.02
     world.edit(trigger={})
@@ -153,12 +154,12 @@ def test_looks_at_a_holdout_are_counted_over_all_its_candidates() -> None:
         world.ask(f"retry@{token}")
         world.turns(6)
     looks = [g.status.evaluation.holdouts for g in world.generations.values() if g.spec.number > 1]
-    assert [sum(each.looks for each in holdouts) for holdouts in looks] == [1, 1, 1]
+    assert [sum(each.interim_analyses for each in holdouts) for holdouts in looks] == [1, 1, 1]
     assert len({holdouts[0].digest for holdouts in looks}) == 1
     told = world.update.status.last_probe
-    assert told.reason == "LooksSpent"
-    assert told.message.startswith("3 looks at the holdout 2025-03 are spent")
-    assert world.events.count("LooksSpent") == 2
+    assert told.reason == "InterimAnalysesUsedUp"
+    assert told.message.startswith("3 interim analyses of the holdout 2025-03 were used")
+    assert world.events.count("InterimAnalysesUsedUp") == 2
 
     world.months.append("2025-04")
     world.ask("run@2")
@@ -166,18 +167,18 @@ def test_looks_at_a_holdout_are_counted_over_all_its_candidates() -> None:
     assert world.generation(5).status.evaluation.holdouts[-1].partitions == ["2025-04"]
 
 
-def test_looks_of_candidates_before_leave_fewer_to_the_next() -> None:
+def test_interim_analyses_of_earlier_candidates_leave_fewer_to_the_next() -> None:
     world = with_generation_one()
     world.error = 0.02
     world.months.append("2025-03")
     world.aucs["2025-03"] = (0.61, 0.60)
     world.turns(5)
-    assert "2 looks left" in world.generation(2).status.message
+    assert "2 interim analyses left" in world.generation(2).status.message
     world.ask("reject@1")
     world.settle()
     world.ask("retry@1")
     world.turns(6)
-    assert "1 looks left" in world.generation(3).status.message
+    assert "1 interim analyses left" in world.generation(3).status.message
 
 
 def test_a_candidate_waits_for_as_many_partitions_as_its_holdout_needs() -> None:
@@ -192,8 +193,8 @@ def test_a_candidate_waits_for_as_many_partitions_as_its_holdout_needs() -> None
         world.turns(4)
         assert len(world.generation(1).status.evaluation.holdouts) <= 8
     first = world.generation(1)
-    assert first.status.verdict == "Bootstrapped"
-    assert first.status.evaluation.looks == 1
+    assert first.status.verdict == "Accepted"
+    assert first.status.evaluation.interim_analyses == 1
     assert len(first.status.evaluation.holdouts[-1].partitions) == 10
 
 
@@ -204,7 +205,7 @@ def test_a_hold_over_a_suspect_holdout_stays_one_however_many_holdouts_came_befo
     world.error = 0.001
     for month in range(3, 14):
         if month == 12:
-            assert world.update.status.phase == "Held"
+            assert world.update.status.phase == "OnHold"
             world.ask("retry@1")
         name = f"2025-{month:02}" if month < 13 else "2026-01"
         world.months.append(name)
@@ -213,7 +214,7 @@ def test_a_hold_over_a_suspect_holdout_stays_one_however_many_holdouts_came_befo
     second = world.generation(2)
     assert second.status.reason == "HoldoutSuspect"
     assert len(second.status.evaluation.holdouts) == 8
-    assert world.update.status.phase == "Held"
+    assert world.update.status.phase == "OnHold"
     world.months.append("2026-02")
     world.turns(4)
     assert world.generation(2).status.verdict == "Inconclusive"
@@ -222,7 +223,7 @@ def test_a_hold_over_a_suspect_holdout_stays_one_however_many_holdouts_came_befo
 @pytest.mark.survives(
     "People",
     "the update is restored from Git after a quarantine was accepted, before anything went live",
-    "the hole is known from the generation that it was accepted for: nothing is judged on it",
+    "the quarantine is known from the generation that it was accepted for: nothing is judged on it",
 )
 def test_a_quarantine_outlives_the_update_that_it_was_accepted_in() -> None:
     world = with_generation_one()
@@ -237,6 +238,6 @@ def test_a_quarantine_outlives_the_update_that_it_was_accepted_in() -> None:
     world.aucs["2025-04"] = (0.61, 0.60)
     world.months.append("2025-04")
     world.turns(6)
-    assert world.update.status.cursor.holes == ["2025-03"]
+    assert world.update.status.cursor.quarantined == ["2025-03"]
     looks = world.generation(2).status.evaluation.holdouts
     assert [each.partitions for each in looks] == [["2025-03"], ["2025-04"]]

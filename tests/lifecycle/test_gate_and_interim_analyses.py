@@ -11,12 +11,13 @@ from lifecycle.world import World, with_generation_one
     "Results",
     "an evaluation answers for other weights, another baseline or another holdout, or with a row"
     " that no rule asked for",
-    "held as `ForeignResult`, no look spent; `retry` judges the same rows again without training",
+    "held as `ForeignResult`, no interim analysis used; `retry` judges the same rows again "
+    "without training",
 )
 @pytest.mark.parametrize(
     "lie", ["another candidate", "another baseline", "another holdout", "a foreign row"]
 )
-def test_a_foreign_result_spends_no_look_and_says_so_until_a_retry(lie: str) -> None:
+def test_a_foreign_result_uses_no_interim_analysis_and_holds_until_a_retry(lie: str) -> None:
     world = with_generation_one()
     world.lie = lie
     world.months.append("2025-03")
@@ -25,15 +26,16 @@ def test_a_foreign_result_spends_no_look_and_says_so_until_a_retry(lie: str) -> 
 
     assert (held.verdict, held.reason) == ("Inconclusive", "ForeignResult")
     assert held.message.endswith(
-        "no look spent; held; annotate springtide.dev/request=retry@<token> or reject@<token>"
+        "no interim analysis used; held; annotate springtide.dev/request=retry@<token> or "
+        "reject@<token>"
     )
-    assert held.evaluation.looks == 0
-    assert world.update.status.phase == "Held"
+    assert held.evaluation.interim_analyses == 0
+    assert world.update.status.phase == "OnHold"
 
     world.ask("retry@1")
     world.turns(4)
     judged = world.generation(2).status
-    assert (judged.verdict, judged.evaluation.looks) == ("Blessed", 1)
+    assert (judged.verdict, judged.evaluation.interim_analyses) == ("Accepted", 1)
     assert [look.partitions for look in judged.evaluation.holdouts] == [["2025-03"]] * 2
     assert len([name for name in world.job_names_ever if "-g2-train-" in name]) == 1
 
@@ -47,7 +49,7 @@ def test_where_doubt_rejects_a_foreign_result_rejects_and_spends_no_look() -> No
     first = world.generation(1).status
 
     assert (first.verdict, first.reason) == ("Rejected", "ForeignResult")
-    assert first.evaluation.looks == 0
+    assert first.evaluation.interim_analyses == 0
 
 
 def test_the_first_generation_waits_for_no_entities_of_a_comparison() -> None:
@@ -56,12 +58,12 @@ def test_the_first_generation_waits_for_no_entities_of_a_comparison() -> None:
     world.settle()
     world.months = ["2025-01", "2025-02"]
     world.turns(8)
-    assert world.generation(1).status.verdict == "Bootstrapped"
+    assert world.generation(1).status.verdict == "Accepted"
 
     world.months.append("2025-03")
     world.turns(6)
     second = world.generation(2).status
-    assert second.reason == "TooFew"
+    assert second.reason == "TooFewEntities"
     assert second.message.startswith("not-worse: 200 entities < 300")
 
 
@@ -81,5 +83,7 @@ def test_a_first_generation_with_rules_on_history_alone_is_held_at_once_and_spen
     first = world.generation(1).status
 
     assert first.verdict == "Inconclusive"
-    assert first.message.startswith("no Required rule could be judged; no look spent; held")
-    assert (first.evaluation.looks, len(first.evaluation.holdouts)) == (0, 1)
+    assert first.message.startswith(
+        "no Required rule could be judged; no interim analysis used; held"
+    )
+    assert (first.evaluation.interim_analyses, len(first.evaluation.holdouts)) == (0, 1)
