@@ -109,8 +109,8 @@ def _judged(example: Example, month: str, say: Callable[[str], None]) -> tuple[d
     def over(now: dict[str, Any]) -> bool:
         nonlocal asked
         found.update(judged_on(example.generations(), month))
-        held_for = now.get("progress", {}).get("summary", "").removeprefix("held: ")
-        answer = ANSWERS.get(held_for)
+        reason = now.get("progress", {}).get("summary", "").removeprefix("held: ")
+        answer = ANSWERS.get(reason)
         if answer and answer not in answers:
             answers.append(answer)
             example.request(answer, f"{month}-{answer}")

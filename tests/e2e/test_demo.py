@@ -26,7 +26,7 @@ def test_an_initial_model_without_a_head_becomes_generation_0_and_is_never_serve
     assert "promotedAt" not in first.get("rollout", {})
 
 
-def test_generation_1_is_bootstrapped_by_absolute_rules_alone(demo_run):
+def test_generation_1_is_accepted_by_absolute_rules_alone(demo_run):
     first = generation(demo_run, 1)
     assert (first["verdict"], first["reason"]) == ("Accepted", "NoBaseline")
     assert rule(first, "useful")["verdict"] == "Pass"
@@ -62,7 +62,7 @@ def test_the_served_model_is_untouched_by_the_poisoned_month(demo_run):
     assert demo_run.served_after["digest"] == generation(demo_run, 2)["artifact"]["servedDigest"]
 
 
-def test_an_accepted_quarantine_makes_the_month_a_hole(demo_run):
+def test_an_accepted_quarantine_leaves_the_month_out(demo_run):
     assert demo_run.quarantined["cursor"]["quarantined"] == ["2026-04"]
     assert demo_run.quarantined["lastRequest"]["result"] == "Accepted"
 
