@@ -1,0 +1,38 @@
+"""Every relative link of the documentation leads to a file and a heading that exist."""
+
+import pytest
+from docs.pages import PAGES, ROOT, anchors, links
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_relative_link_and_anchor_resolves(page):
+    broken = []
+    for link in links(page):
+        path, _, anchor = link.target.partition("#")
+        if "://" in path or path.startswith("mailto:"):
+            continue
+        target = ((ROOT / page).parent / path).resolve() if path else ROOT / page
+        if not target.exists():
+            broken.append(f"line {link.line}: {link.target} does not exist")
+        elif anchor and anchor not in anchors(str(target.relative_to(ROOT))):
+            broken.append(f"line {link.line}: {link.target} names no heading")
+    assert broken == []
+
+
+def test_every_page_can_be_reached_from_the_readme():
+    known, waiting = {"README.md"}, ["README.md"]
+    while waiting:
+        page = waiting.pop()
+        for link in links(page):
+            path = link.target.partition("#")[0]
+            target = ((ROOT / page).parent / path).resolve()
+            if path.endswith(".md") and "://" not in path and target.is_relative_to(ROOT):
+                name = str(target.relative_to(ROOT))
+                if name not in known:
+                    known.add(name)
+                    waiting.append(name)
+    assert set(PAGES) - known == set()
+
+
+def test_the_readme_has_150_lines_at_most():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
