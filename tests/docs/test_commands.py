@@ -110,7 +110,7 @@ def test_fragments_of_a_spec_are_accepted_by_the_api_server(shop):
         for key in place:
             inner = inner[key]
         _merge(inner, fragment)
-        text = json.dumps(update).replace("sha256:...", f"sha256:{'a' * 64}")
+        text = json.dumps(update, default=_time).replace("sha256:...", f"sha256:{'a' * 64}")
         shop.apply(text, "--dry-run=server")
 
 
@@ -125,6 +125,10 @@ def test_a_backup_is_restored_with_its_status(shop, tmp_path):
     (generation,) = yaml.safe_load(restored)["items"]
     assert generation["spec"]["number"] == 2
     assert generation["status"]["outcome"] == "Live"
+
+
+def _time(value):
+    return f"{value:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _merge(into, fragment):
