@@ -1,12 +1,12 @@
-# What a developer types. Everything that these make outside the checkout lies in
-# $XDG_CACHE_HOME/springtide (~/.cache/springtide) and can be made again.
+# Commands for developers and for a first look. Everything that they write outside the checkout is in
+# $XDG_CACHE_HOME/springtide (~/.cache/springtide) and can be deleted at any time.
 
 PYTHON ?= python3
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/springtide
 BIN := $(CACHE)/venv/bin
 CLUSTER := $(PYTHON) tests/local_cluster
-# Bytecode is kept, but not in the checkout: without it each process that imports PyTorch and its
-# model library compiles them anew, 8 s of CPU time each.
+# Bytecode is kept, but not in the checkout: without it each process that imports PyTorch and
+# transformers compiles them again, 8 s of CPU time each.
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CACHE)/bytecode
 
@@ -17,11 +17,16 @@ PYTEST = $(BIN)/pytest --numprocesses $(WORKERS) --durations 25
 TOOLS := $(BIN)/uv pip compile -q --universal --generate-hashes --no-header --no-annotate \
 	--python-version 3.11
 
-# The demo's data and, instead of a cluster of its own, a context of your kubeconfig.
+# Registry and path that the images are pushed to, such as registry.example/team.
+REGISTRY =
+
+# The demo's data, the file of its plot and, instead of a cluster of its own, a context of your
+# kubeconfig.
 DATA =
+PLOT =
 CONTEXT =
 
-# Another checkout, whose operator is measured beside this one's.
+# Another checkout, whose operator is measured as well.
 BESIDE =
 
 .DEFAULT_GOAL := help
@@ -43,7 +48,7 @@ lint: ## Check style, types and the layers of the code
 	$(BIN)/lint-imports
 
 test: ## Set up, lint and run every test, those on a real cluster included (root)
-	@$(CLUSTER) setup images
+	@$(CLUSTER) setup all
 	@$(MAKE) --no-print-directory lint
 	$(PYTEST)
 
@@ -53,7 +58,7 @@ test-fast: ## Run the tests that need no cluster
 
 # These tests compute more than they wait: one worker for the cluster, one for all others.
 test-faults: WORKERS = 2
-test-faults: ## End the operator before and after every one of its writes
+test-faults: ## Kill the operator before and after every write, and other long fault tests (root)
 	@$(CLUSTER) setup
 	$(PYTEST) -m faults
 
@@ -65,21 +70,21 @@ bench-control-plane: ## Measure what 500, 2,000 and 5,000 updates cost; BESIDE=C
 	@$(CLUSTER) setup
 	PYTHONPATH=tests $(BIN)/python tests/bench/control_plane.py $(if $(BESIDE),--beside "$(BESIDE)")
 
-images: ## Build the images and, where the local cluster is up, take them into it (root)
+images: ## Build the images; REGISTRY=... also pushes them and prints how to install them (root)
 	@$(CLUSTER) setup images
-	@$(CLUSTER) images
+	@$(CLUSTER) $(if $(REGISTRY),publish "$(REGISTRY)",images)
 
 cluster-up: ## Start the local cluster and print how to reach it (root)
 	@$(CLUSTER) setup
 	@$(CLUSTER) up
 
-cluster-down: ## End the local cluster; its data stays for the next time (root)
+cluster-down: ## Stop the local cluster; its data stays (root)
 	@$(CLUSTER) down
 
-demo: ## Show it all on the local cluster; DATA=FOLDER for other data, CONTEXT=NAME for your cluster
-	@$(CLUSTER) setup $(if $(CONTEXT),venv,images)
-	$(BIN)/python examples/demo $(if $(DATA),--data "$(DATA)") \
-		$(if $(CONTEXT),--context "$(CONTEXT)")
+demo: ## Show it all on a local cluster (root); DATA=FILE for your data, CONTEXT=NAME for your cluster
+	@$(CLUSTER) setup $(if $(CONTEXT),venv,all)
+	@$(BIN)/python examples/demo $(if $(DATA),--data "$(DATA)") \
+		$(if $(PLOT),--plot "$(PLOT)") $(if $(CONTEXT),--context "$(CONTEXT)")
 
 demo-down: ## Remove the demo and the local cluster, or with CONTEXT=NAME what it put into yours
 ifdef CONTEXT

@@ -1,25 +1,26 @@
-"""Where the demo happens: the local cluster of this machine, or one that is there already."""
+"""The cluster that the demo runs on: the local one of this machine, or one of the kubeconfig."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from demo.kubectl import DemoError, Kubectl, run
-from local_cluster import images
-from local_cluster.places import REPOSITORY, program
+from local_cluster import images, publishing
+from local_cluster.places import CACHE, REPOSITORY, program
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from local_cluster.node import Node
 
-CHART = REPOSITORY / "charts" / "springtide"
 EXAMPLES = REPOSITORY / "examples"
+WORK = CACHE / "demo"
 SYSTEM = "springtide-system"
-INSTALL_SECONDS = 180
+INSTALL_SECONDS = 360
 
 
 @dataclass(frozen=True)
@@ -28,80 +29,93 @@ class Cluster:
 
     kubectl: Kubectl
     helm: tuple[str, ...]
+    environment: dict[str, str]
+    """Variables with which helm and kubectl reach this cluster without flags."""
     operator_image: str
     trainer_image: str
-    version: str = ""
-    """Changes whenever an image changes under the same name."""
+    work: Path = WORK
+    """Folder in which the commands of `make images` run, with copies of chart and examples."""
     volumes: Path | None = None
     """Folder of this machine for the claims; None: the cluster makes volumes itself."""
 
+    @property
+    def kustomization(self) -> Path:
+        """Return the user's copy of the example, made by `install`."""
+        return self.work / "my-shop"
 
-def local(node: Node, say: Callable[[str], None]) -> Cluster:
-    """Start the local cluster, or take it as it runs, and bring the project's images into it."""
-    say("the local cluster starts")
+
+def local(node: Node, report: Callable[[str], None], work: Path = WORK) -> Cluster:
+    """Start the local cluster if it does not run, and load the project's images into it."""
+    report("the local cluster starts")
     node.up()
-    say("images are built and loaded (the first time this takes minutes)")
+    report("images are built and loaded (the first time this takes minutes)")
     operator, trainer = node.load(images.OPERATOR, images.TRAINER)
     config = f"--kubeconfig={node.kubeconfig}"
     return Cluster(
         kubectl=Kubectl((program("kubectl"), config)),
         helm=(program("helm"), config),
+        environment={"KUBECONFIG": str(node.kubeconfig)},
         operator_image=operator,
         trainer_image=trainer,
-        version="-".join(images.identity(name)[-12:] for name in (operator, trainer)),
+        work=work,
         volumes=node.storage_dir,
     )
 
 
 def existing(context: str) -> Cluster:
-    """Use a cluster of the user's kubeconfig; its images are named by two variables.
+    """Use a cluster of the user's kubeconfig; two variables name its images.
 
     Raises:
-        DemoError: an image is not named.
+        DemoError: an image is not named, or not by its digest.
     """
     named = {name: os.environ.get(name, "") for name in ("OPERATOR_IMAGE", "TRAINER_IMAGE")}
-    if missing := [name for name, image in named.items() if not image]:
+    if wrong := [name for name, image in named.items() if "@sha256:" not in image]:
         raise DemoError(
-            f"CONTEXT={context} needs {' and '.join(missing)}: push the images where the cluster "
-            "can pull them, and name them (operator/Dockerfile, trainer_image/Dockerfile)"
+            f"CONTEXT={context} needs {' and '.join(wrong)}: push the images with "
+            "`make images REGISTRY=...` and name each as REPOSITORY@sha256:..., as it is printed"
         )
     return Cluster(
         kubectl=Kubectl(("kubectl", f"--context={context}")),
         helm=("helm", f"--kube-context={context}"),
+        environment={"HELM_KUBECONTEXT": context},
         operator_image=named["OPERATOR_IMAGE"],
         trainer_image=named["TRAINER_IMAGE"],
     )
 
 
-def install(cluster: Cluster) -> None:
-    """Install or upgrade the chart and wait until the operator answers."""
+def install(cluster: Cluster, commands: str | None = None) -> None:
+    """Run the commands that `make images REGISTRY=...` prints, in copies of chart and examples.
+
+    Args:
+        cluster: where the operator is installed.
+        commands: what was printed; without it, what would be printed for the cluster's images.
+    """
     enforce = {"pod-security.kubernetes.io/enforce": "restricted"}
     labelled = {"name": SYSTEM, "labels": enforce}
     cluster.kubectl.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": labelled}])
-    settings = {
-        **_image("image", cluster.operator_image),
-        **_image("trainer", cluster.trainer_image),
-        "podAnnotations.images": cluster.version or "given",
-    }
-    flags = [
-        flag for name, value in settings.items() for flag in ("--set-string", f"{name}={value}")
-    ]
-    wait = ("--wait", f"--timeout={INSTALL_SECONDS}s")
-    command = (
-        *cluster.helm,
-        "upgrade",
-        "--install",
-        "springtide",
-        str(CHART),
-        "--namespace",
-        SYSTEM,
+    prepare(cluster.work)
+    if commands is None:
+        published = map(publishing.parse, (cluster.operator_image, cluster.trainer_image))
+        commands = publishing.commands(*published)
+    shell(commands, cluster)
+
+
+def prepare(work: Path) -> None:
+    """Copy what the commands of the documentation name: the chart and the examples."""
+    shutil.rmtree(work / "my-shop", ignore_errors=True)
+    for folder in ("charts", "examples"):
+        shutil.rmtree(work / folder, ignore_errors=True)
+        shutil.copytree(
+            REPOSITORY / folder, work / folder, ignore=shutil.ignore_patterns("__pycache__")
+        )
+
+
+def shell(commands: str, cluster: Cluster) -> str:
+    """Run commands of the documentation as a user does, in the cluster's work folder."""
+    folders = [str(Path(program(name)).parent) for name in ("kubectl", "helm")]
+    path = os.pathsep.join([*folders, os.environ["PATH"]])
+    environment = {**os.environ, **cluster.environment, "PATH": path}
+    output = run(
+        *("sh", "-euc", commands), seconds=INSTALL_SECONDS, env=environment, cwd=cluster.work
     )
-    run(*command, *flags, *wait, seconds=INSTALL_SECONDS + 30)
-
-
-def _image(value: str, reference: str) -> dict[str, str]:
-    name, _, digest = reference.partition("@")
-    repository, colon, tag = name.rpartition(":")
-    if not colon or "/" in tag:
-        repository, tag = name, ""
-    return {f"{value}.repository": repository, f"{value}.tag": tag, f"{value}.digest": digest}
+    return output.decode(errors="replace")

@@ -1,4 +1,4 @@
-"""The shop on a cluster: what the demo's hands do there, and what its eyes see."""
+"""The example in a namespace: applies it, copies files into it and reads what it shows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import io
 import json
 import shutil
 import tarfile
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -14,29 +16,22 @@ from demo.cluster import EXAMPLES
 from demo.kubectl import DemoError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
     from demo.cluster import Cluster
     from demo.kubectl import Kubectl
 
 NAMESPACE = "shop"
 UPDATE = "recommender"
-EXAMPLE_IMAGE = "localhost:5000/springtide-trainer:dev"
 CLAIMS = ("models", "data")
-UNPACK = "import sys, tarfile; tarfile.open(fileobj=sys.stdin.buffer, mode='r|').extractall('{}')"
+LABEL = {"app.kubernetes.io/part-of": "springtide-demo"}
+"""Label of namespaces that the demo may delete."""
+STORAGE = "app.kubernetes.io/component=storage"
+EXAMPLE_IMAGE = "image: springtide-trainer"
 PACK = "import sys, tarfile; tarfile.open(fileobj=sys.stdout.buffer, mode='w|').add('{}', '.')"
-DELIVER = """
-import os, sys
-with open('/data/.arriving', 'wb') as file:
-    file.write(sys.stdin.buffer.read())
-os.rename('/data/.arriving', '/data/{}')
-"""
 
 
 @dataclass(frozen=True)
 class Example:
-    """One namespace of one cluster."""
+    """A namespace of a cluster."""
 
     cluster: Cluster
     namespace: str = NAMESPACE
@@ -50,12 +45,12 @@ class Example:
         """Remove what an earlier demo left.
 
         Raises:
-            DemoError: there is a namespace of this name that no demo made.
+            DemoError: there is a namespace of this name that is not the demo's.
         """
         name = self.namespace
         if there := self.kubectl.get("namespace", name):
             labels = there["metadata"].get("labels", {})
-            if labels.get("app.kubernetes.io/part-of") != "springtide-demo":
+            if not LABEL.items() <= labels.items():
                 raise DemoError(f"there is a namespace {name} that is not the demo's; rename it")
             self.kubectl("delete", "namespace", name, "--wait", "--timeout=300s", seconds=330)
         if self.cluster.volumes:
@@ -63,30 +58,35 @@ class Example:
             self.kubectl("delete", "persistentvolume", *volumes, "--ignore-not-found")
             shutil.rmtree(self.cluster.volumes / name, ignore_errors=True)
 
-    def open(self, model: Path, *, change: Callable[[dict[str, Any]], None] | None = None) -> None:
-        """Apply `examples/` and hand over the model to begin with.
+    def open(self, model: Path, *, patches: str = "") -> None:
+        """Apply `examples/` and copy the initial model, with the commands of the documentation.
 
         Args:
             model: folder of the Hugging Face model.
-            change: changes the update's spec in place; without it the example stands as it is.
+            patches: added to the kustomization, as a user would.
         """
-        objects = self._examples()
-        update = next(one for one in objects if one["kind"] == "IncrementalUpdate")
         if self.cluster.volumes:
             self.kubectl.apply([self._volume(claim, self.cluster.volumes) for claim in CLAIMS])
-        self.kubectl.apply([one for one in objects if one is not update])
-        self._in_shop("wait", "--for=condition=Ready", "pod/shopper", "--timeout=180s")
-        self._hand_over(UNPACK.format("/models/minilm"), _archive(model))
-        if change:
-            change(update["spec"])
-        self.kubectl.apply([update])
+        with (self.cluster.kustomization / "kustomization.yaml").open("a") as file:
+            file.write(patches)
+        self._apply(f"--selector={STORAGE}")
+        label = [f"{name}={value}" for name, value in LABEL.items()]
+        self.kubectl("label", "namespace", self.namespace, *label)
+        self._in_shop("wait", "--for=condition=Ready", "pod/loader", "--timeout=180s")
+        self._in_shop("cp", str(model), "loader:/models/initial")
+        self.kubectl.apply(self._load_generator())
+        self._apply()
 
     def deliver(self, file: str, content: bytes) -> None:
-        """Let one month's file arrive, whole or not at all."""
-        self._hand_over(DELIVER.format(file), content)
+        """Copy a month's file under a hidden name and rename it: it arrives whole or not at all."""
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder) / file
+            source.write_bytes(content)
+            self._in_shop("cp", str(source), f"loader:/data/.{file}")
+        self._in_shop("exec", "loader", "--", "mv", f"/data/.{file}", f"/data/{file}")
 
     def request(self, verb: str, token: str) -> None:
-        """Ask the operator for something, as `kubectl annotate` does."""
+        """Set the annotation of a request, as `kubectl annotate` does."""
         asked = f"springtide.dev/request={verb}@{token}"
         self._in_shop("annotate", "--overwrite", f"iu/{UPDATE}", asked)
 
@@ -104,7 +104,7 @@ class Example:
         return self.kubectl.get("events", f"--namespace={self.namespace}").get("items", [])
 
     def served(self) -> dict[str, Any]:
-        """Return what the target carries and the pods that serve it."""
+        """Return digest and revision of the target, and the pods that serve it."""
         target = self.kubectl.get("deployment/recommender", f"--namespace={self.namespace}")
         (container,) = target["spec"]["template"]["spec"]["containers"]
         pods = self.kubectl.get(
@@ -122,13 +122,13 @@ class Example:
         }
 
     def totals(self) -> dict[str, Any]:
-        """Return what the shopper has counted."""
-        text = self._in_shop("exec", "shopper", "--", "cat", "/tmp/totals.json")
+        """Return the counts of the load generator."""
+        text = self._in_shop("exec", "load-generator", "--", "cat", "/tmp/totals.json")
         return json.loads(text)
 
     def python(self, script: str, *arguments: str) -> str:
-        """Run a script inside the cluster's network, beside both claims."""
-        command = ("exec", "-i", "shopper", "--", "python", "-", *arguments)
+        """Run a script in the loader: in the cluster's network, with both claims mounted."""
+        command = ("exec", "-i", "loader", "--", "python", "-", *arguments)
         return self._in_shop(*command, stdin=script.encode())
 
     def fetch(self, folder: str, to: Path) -> None:
@@ -136,7 +136,7 @@ class Example:
         packed = self.kubectl.bytes(
             f"--namespace={self.namespace}",
             "exec",
-            "shopper",
+            "loader",
             "--",
             "python",
             "-c",
@@ -152,16 +152,12 @@ class Example:
     def _in_shop(self, *arguments: str, stdin: bytes | None = None) -> str:
         return self.kubectl(f"--namespace={self.namespace}", *arguments, stdin=stdin)
 
-    def _hand_over(self, script: str, content: bytes) -> None:
-        self._in_shop("exec", "-i", "shopper", "--", "python", "-c", script, stdin=content)
+    def _apply(self, *options: str) -> None:
+        self.kubectl("apply", f"--kustomize={self.cluster.kustomization}", *options)
 
-    def _examples(self) -> list[dict[str, Any]]:
-        text = self.kubectl("kustomize", str(EXAMPLES))
-        if EXAMPLE_IMAGE not in text:
-            raise DemoError(
-                f"{EXAMPLES} no longer names {EXAMPLE_IMAGE}; change demo/example.py too"
-            )
-        return list(yaml.safe_load_all(text.replace(EXAMPLE_IMAGE, self.cluster.trainer_image)))
+    def _load_generator(self) -> list[dict[str, Any]]:
+        text = self.kubectl("kustomize", str(EXAMPLES / "load-generator"))
+        return list(yaml.safe_load_all(with_image(text, self.cluster.trainer_image)))
 
     def _volume(self, claim: str, root: Path) -> dict[str, Any]:
         folder = root / self.namespace / claim
@@ -173,7 +169,7 @@ class Example:
             "metadata": {"name": f"{self.namespace}-{claim}"},
             "spec": {
                 "capacity": {"storage": "20Gi"},
-                "accessModes": ["ReadWriteMany"],
+                "accessModes": ["ReadWriteOnce"],
                 "persistentVolumeReclaimPolicy": "Retain",
                 "claimRef": {"namespace": self.namespace, "name": claim},
                 "hostPath": {"path": str(folder)},
@@ -181,13 +177,12 @@ class Example:
         }
 
 
-def _archive(folder: Path) -> bytes:
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as archive:
-        for file in sorted(folder.rglob("*")):
-            if file.is_file() and file.suffix != ".py" and "__pycache__" not in file.parts:
-                entry = archive.gettarinfo(file, str(file.relative_to(folder)))
-                entry.mode, entry.uid, entry.gid = 0o644, 65532, 65532
-                with file.open("rb") as content:
-                    archive.addfile(entry, content)
-    return packed.getvalue()
+def with_image(manifests: str, image: str) -> str:
+    """Return manifests of `examples/` with an image that the cluster can pull.
+
+    Raises:
+        DemoError: they do not name the image of the examples.
+    """
+    if EXAMPLE_IMAGE not in manifests:
+        raise DemoError(f"no manifest with {EXAMPLE_IMAGE!r}; change demo/example.py too")
+    return manifests.replace(EXAMPLE_IMAGE, f"image: {image}")

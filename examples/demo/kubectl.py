@@ -1,33 +1,44 @@
-"""kubectl as a function; what goes wrong comes back as one sentence."""
+"""kubectl as a function; an error comes back as one sentence."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class DemoError(Exception):
-    """The story cannot go on; the message says why and where to look."""
+    """The demo cannot continue; the message says why and where to look."""
 
 
-def run(*argv: str, stdin: bytes | None = None, seconds: float = 300) -> bytes:
+def run(
+    *argv: str,
+    stdin: bytes | None = None,
+    seconds: float = 300,
+    env: dict[str, str] | None = None,
+    cwd: Path | None = None,
+) -> bytes:
     """Run a program and return what it printed.
 
     Raises:
         DemoError: it failed or took too long; the message ends with its last line.
     """
-    called = " ".join(argv[:6])
+    called = " ".join(argv[:6]).splitlines()[0]
     try:
-        ran = subprocess.run(argv, input=stdin, capture_output=True, timeout=seconds, check=False)
+        ran = subprocess.run(
+            argv, input=stdin, capture_output=True, timeout=seconds, check=False, env=env, cwd=cwd
+        )
     except subprocess.TimeoutExpired:
         raise DemoError(f"{called} ... took more than {seconds:g} s") from None
     except OSError as error:
         raise DemoError(f"{called}: {error}") from error
     if ran.returncode:
-        said = (ran.stderr or ran.stdout).decode(errors="replace").strip().splitlines()
-        raise DemoError(f"{called} ...: {said[-1] if said else f'exit code {ran.returncode}'}")
+        lines = (ran.stderr or ran.stdout).decode(errors="replace").strip().splitlines()
+        raise DemoError(f"{called} ...: {lines[-1] if lines else f'exit code {ran.returncode}'}")
     return ran.stdout
 
 

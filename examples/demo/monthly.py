@@ -49,18 +49,19 @@ class Judged:
     """What was asked of the operator where it waited for a person."""
 
 
-def for_own_data(spec: dict[str, Any]) -> None:
-    """Ask what 3,000 rows of unknown data can answer, and learn at the usual rate.
-
-    Better than chance, and not worse than live by more than twice the standard error of a
-    difference, which is near 0.01 here: with less an equal model would seldom be proven. At the
-    rate that suits the made-up shop, a month of real purchases made the model worse than it was.
-    """
-    del spec["training"]["hyperparameters"]["learningRate"]
-    useful, as_good, as_honest, *_ = spec["gate"]["rules"]
-    useful["min"] = "0.5"
-    as_good["maxRegression"] = {"absolute": "0.02"}
-    as_honest["maxRegression"] = {"absolute": "0.03"}
+PATCHES = """
+patches:
+  # Rules that 3,000 rows of unknown data can decide: better than chance, and not worse than live by
+  # more than twice the standard error of a difference, near 0.01 here. The learning rate is
+  # the default: with that of the generated shop, a month of real purchases made the model worse.
+  - target: {kind: IncrementalUpdate}
+    patch: |-
+      - {op: remove, path: /spec/training/hyperparameters/learningRate}
+      - {op: replace, path: /spec/gate/rules/0/min, value: "0.5"}
+      - {op: replace, path: /spec/gate/rules/1/maxRegression/absolute, value: "0.02"}
+      - {op: replace, path: /spec/gate/rules/2/maxRegression/absolute, value: "0.03"}
+"""
+"""What changes in the example for a user's own data."""
 
 
 def keep_fresh(
@@ -72,7 +73,7 @@ def keep_fresh(
         DemoError: the operator did not come to a verdict.
     """
     example.clear()
-    example.open(initial_model(), change=for_own_data)
+    example.open(initial_model(), patches=PATCHES)
     first, *others = data
     example.deliver(f"{first}.csv.gz", shop.as_csv(data[first]))
     with tempfile.TemporaryDirectory() as kept:

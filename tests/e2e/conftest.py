@@ -1,10 +1,12 @@
-"""The chart on the full cluster, one life of a model on it, and small scenes to break."""
+"""The operator on the full cluster, one run of the demo, and small examples for fault tests."""
 
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 
 import pytest
 from local_cluster.node import Node
+from local_cluster.node_config import REGISTRY
 from local_cluster.places import REPOSITORY
 
 sys.path.insert(0, str(REPOSITORY / "examples"))
@@ -15,22 +17,32 @@ from e2e.small_example import SmallExample
 
 
 @pytest.fixture(scope="session")
-def installed(node_cluster: Node) -> cluster.Cluster:
-    """The chart installed, under Pod Security restricted."""
-    where = cluster.local(node_cluster, print)
-    cluster.install(where)
+def printed(node_cluster: Node) -> str:
+    """What `make images REGISTRY=localhost:5000` prints."""
+    program = [sys.executable, str(REPOSITORY / "tests/local_cluster")]
+    command = [*program, "publish", REGISTRY, f"--name={node_cluster.name}"]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+@pytest.fixture(scope="session")
+def installed(
+    node_cluster: Node, printed: str, tmp_path_factory: pytest.TempPathFactory
+) -> cluster.Cluster:
+    """The operator, installed with the printed commands into a namespace that is restricted."""
+    where = cluster.local(node_cluster, print, tmp_path_factory.mktemp("checkout"))
+    cluster.install(where, printed)
     return where
 
 
 @pytest.fixture(scope="module")
 def example(installed: cluster.Cluster) -> Example:
-    """The shop of the demo."""
+    """The example of `examples/`."""
     return Example(installed)
 
 
 @pytest.fixture(scope="module")
 def demo_run(example: Example) -> steps.DemoRun:
-    """Generations 0, 1, 2, the shuffled month and generation 3."""
+    """Generations 0, 1, 2, the month with shuffled labels and generation 3."""
     return steps.run(example, steps.Output(print, print))
 
 
@@ -38,14 +50,14 @@ def demo_run(example: Example) -> steps.DemoRun:
 def small(
     installed: cluster.Cluster, node_cluster: Node
 ) -> Iterator[Callable[[str], SmallExample]]:
-    """Small scenes by name, each in a namespace of its own; they end with the module."""
+    """Small examples by name, each in its own namespace; the module deletes them at its end."""
     made: dict[str, SmallExample] = {}
 
-    def scene_of(name: str) -> SmallExample:
+    def example_of(name: str) -> SmallExample:
         if name not in made:
             made[name] = SmallExample(installed, f"small-{name}", node=node_cluster)
         return made[name]
 
-    yield scene_of
+    yield example_of
     for example in made.values():
         example.end()

@@ -55,7 +55,12 @@ def sending_requests(example: SmallExample) -> Iterator[Client]:
             "TOTALS": str(client.file),
         }
         given = [f"{name}={value}" for name, value in settings.items()]
-        program = ["env", *given, sys.executable, str(EXAMPLES / "shopper.py")]
+        program = [
+            "env",
+            *given,
+            sys.executable,
+            str(EXAMPLES / "load-generator" / "load_generator.py"),
+        ]
         process = subprocess.Popen(example.node.in_namespace(program))
         try:
             yield client

@@ -1,4 +1,4 @@
-"""One namespace with an update so small that a whole run takes a minute: a example to break.
+"""A namespace with an update so small that a whole run takes a minute, for fault tests.
 
 Server, claims and update are those of `examples/`, made smaller. Model and months are written
 straight into the folders behind the claims, so nothing but the operator's own pods and two servers
@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 from demo.cluster import EXAMPLES
-from demo.example import CLAIMS, EXAMPLE_IMAGE, UPDATE, Example
+from demo.example import CLAIMS, LABEL, UPDATE, Example
 from demo.waiting import line, stalled
 from e2e import small_model
 from local_cluster.node import Node
@@ -67,7 +67,7 @@ class SmallExample(Example):
     def objects(self) -> dict[str, Raw]:
         """Return Deployment, Service and IncrementalUpdate by kind, as `begin` applies them."""
         made = {one["kind"]: one for one in self._examples_of("30-recommender", "40-update")}
-        _smaller_server(made["Deployment"]["spec"]["template"]["spec"])
+        _smaller_server(made["Deployment"]["spec"]["template"]["spec"], self.cluster.trainer_image)
         _smaller_update(made["IncrementalUpdate"]["spec"])
         return made
 
@@ -155,25 +155,24 @@ class SmallExample(Example):
         return sorted(items, key=lambda one: str(one["metadata"]["creationTimestamp"]))
 
     def _examples_of(self, *names: str) -> list[Raw]:
-        texts = [(EXAMPLES / f"{name}.yaml").read_text() for name in names]
-        objects = [one for text in texts for one in yaml.safe_load_all(_here(self, text))]
+        text = "\n---\n".join((EXAMPLES / f"{name}.yaml").read_text() for name in names)
+        objects = list(yaml.safe_load_all(text))
         for one in objects:
+            metadata = one["metadata"]
             if one["kind"] == "Namespace":
-                one["metadata"]["name"] = self.namespace
+                metadata["name"] = self.namespace
+                metadata["labels"] |= LABEL
             else:
-                one["metadata"]["namespace"] = self.namespace
+                metadata["namespace"] = self.namespace
         return objects
 
     def _shown(self) -> str:
         return self.show("get", "iu,mg,jobs,pods", "--output=wide")
 
 
-def _here(example: SmallExample, text: str) -> str:
-    return text.replace(EXAMPLE_IMAGE, example.cluster.trainer_image)
-
-
-def _smaller_server(pod: Raw) -> None:
+def _smaller_server(pod: Raw, image: str) -> None:
     (container,) = pod["containers"]
+    container["image"] = image
     pod["terminationGracePeriodSeconds"] = 15
     container["resources"]["requests"] = {"cpu": "100m", "memory": "256Mi"}
     container["readinessProbe"]["periodSeconds"] = 1

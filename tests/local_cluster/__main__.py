@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-if sys.version_info < (3, 11):  # noqa: UP036 - pip has not looked yet when this runs
+if sys.version_info < (3, 11):  # noqa: UP036 - this runs before pip checks it
     raise SystemExit("springtide needs Python 3.11 or newer; make PYTHON=... names another one")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from local_cluster import images, node
+from local_cluster import images, node, publishing
 from local_cluster.node import Node
+from local_cluster.node_config import REGISTRY
 from local_cluster.places import CACHE
 from local_cluster.setting_up import PARTS, set_up
 
@@ -37,7 +38,7 @@ def purge(cluster: Node) -> None:
 
 
 def status(cluster: Node) -> None:
-    """say whether it runs, and what is left of it if not"""
+    """print whether it runs, and what is left of it if not"""
     if cluster.is_up():
         print(f"{cluster.name}: up, kubeconfig {cluster.kubeconfig}")
         return
@@ -51,11 +52,19 @@ def kubeconfig(cluster: Node) -> None:
 
 
 def load_images(cluster: Node) -> None:
-    """build the project's images and, where the cluster is up, take them into it"""
+    """build the project's images and, where the cluster is up, load them into it"""
     if cluster.is_up():
         print("\n".join(cluster.load(*images.PROJECT)))
     else:
         print("\n".join(images.ensure(image) for image in images.PROJECT))
+
+
+def publish(cluster: Node, registry: str) -> None:
+    """build the project's images, push them and print the commands that install from there"""
+    # The local cluster's registry is reached only from the cluster's network.
+    inside = registry.partition("/")[0] == REGISTRY and cluster.is_up()
+    enter = cluster.network.enter if inside else ()
+    print(publishing.commands(*publishing.publish(registry, enter=enter)), end="")
 
 
 COMMANDS: dict[str, Callable[[Node], None]] = {
@@ -74,6 +83,8 @@ def main() -> None:
     try:
         if arguments.command == "setup":
             set_up(parts=arguments.parts)
+        elif arguments.command == "publish":
+            publish(Node(arguments.name), arguments.registry)
         else:
             COMMANDS[arguments.command](Node(arguments.name))
     except (RuntimeError, OSError) as error:
@@ -86,8 +97,10 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     setup = commands.add_parser("setup", help="get everything that the other commands need")
     setup.add_argument("parts", choices=PARTS, nargs="?", default="tools")
-    for name, command in COMMANDS.items():
-        one = commands.add_parser(name, help=command.__doc__)
+    pushing = commands.add_parser("publish", help=publish.__doc__)
+    pushing.add_argument("registry", help="such as registry.example/team")
+    named = [pushing, *(commands.add_parser(key, help=COMMANDS[key].__doc__) for key in COMMANDS)]
+    for one in named:
         one.add_argument("--name", default=node.from_environment().name, help="of the cluster")
     return parser
 

@@ -2,22 +2,12 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pytest
-from local_cluster import images
 from local_cluster.apiserver import ApiServer
 from local_cluster.node import Node
 
 OWN_NAME = "test"
-
-
-@dataclass(frozen=True)
-class ProjectImages:
-    """Names of the project's images, as a pod on the node cluster says them."""
-
-    operator: str
-    trainer: str
 
 
 @pytest.fixture(scope="session")
@@ -50,10 +40,3 @@ def node_cluster() -> Iterator[Node]:
         yield cluster
     finally:
         cluster.purge()
-
-
-@pytest.fixture(scope="session")
-def project_images(node_cluster: Node) -> ProjectImages:
-    """The project's images, built from this checkout and present on the node."""
-    operator, trainer = node_cluster.load(images.OPERATOR, images.TRAINER)
-    return ProjectImages(operator=operator, trainer=trainer)

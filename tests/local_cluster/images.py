@@ -1,13 +1,16 @@
-"""Builds the project's images without a container engine and without any registry outside.
+"""Builds the project's images with buildah, without a container engine and a public registry.
 
-buildah works on a Debian made by debootstrap; its store stays in the cache folder, so a change of
-the code makes one thin layer anew. `node_images` takes the images into a cluster.
+The base is a Debian made by debootstrap. The store stays in the cache folder, so a change of the
+code rebuilds one thin layer. `node_images` loads the images into the local cluster, `publishing`
+pushes them to any registry.
 """
 
 import hashlib
 import os
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +28,7 @@ ENTRYPOINT ["/bin/busybox", "sleep", "2147483647"]
 """
 # buildah copies itself into a sealed memory file at each start; when a page of that file is still
 # being written the kernel refuses the seal, and the next attempt succeeds.
-PASSING_FAULT = "sealing memfd copy"
+TRANSIENT_ERROR = "sealing memfd copy"
 ATTEMPTS = 5
 LOCK = IMAGES / "lock"
 REGISTRY_STORAGE = IMAGES / "registry"
@@ -44,7 +47,7 @@ class ProjectImage:
         return f"{REGISTRY}/springtide-{self.name}:dev"
 
     def key(self) -> str:
-        """Says what the image was made of: the same key, the same image."""
+        """Return a hash of everything that the image is made of: same key, same image."""
         files = [REPOSITORY / self.dockerfile, REPOSITORY / self.requirements]
         files += [REPOSITORY / "requirements/build.txt"]
         for source in SOURCES:
@@ -52,7 +55,7 @@ class ProjectImage:
         return _digest(files)
 
     def dependencies_key(self) -> str:
-        """Changes with the pins; then the large layers of the old image are worthless."""
+        """Return a hash of the pinned packages; when it changes the large layers are useless."""
         return _digest([REPOSITORY / self.requirements])
 
 
@@ -62,7 +65,7 @@ PROJECT = (OPERATOR, TRAINER)
 
 
 def ensure_pause() -> str:
-    """The image that holds a pod together; it is a busybox as well. Returns its name."""
+    """Build the pause image of pods, which contains busybox for tests; returns its name."""
     with alone(LOCK):
         if not _exists(PAUSE):
             context = IMAGES / "pause"
@@ -91,12 +94,34 @@ def is_current(image: ProjectImage) -> bool:
     return stamp.exists() and stamp.read_text() == image.key() and _exists(image.reference)
 
 
-def identity(reference: str) -> str:
-    """The digest of the image's configuration: it changes whenever the image does."""
-    return buildah("inspect", "--type=image", "--format={{.FromImageID}}", reference).strip()
+def push(reference: str, to: str, *, enter: Sequence[str] = ()) -> str:
+    """Push an image of the store to a registry and return the digest of its manifest.
+
+    Only layers that the registry does not have are sent. Credentials are those of `docker login`
+    or `buildah login`. TLS is not required of a registry on this machine.
+
+    Args:
+        reference: name of the image in the store.
+        to: its name in the registry.
+        enter: prefix of a command that runs in another network namespace.
+    """
+    options = ["--quiet"]
+    if is_local(to):
+        # zstd halves the time of push and pull, and the local containerd reads it.
+        options += ["--tls-verify=false", "--compression-format=zstd", "--compression-level=1"]
+    with tempfile.NamedTemporaryFile(mode="r") as digest:
+        options.append(f"--digestfile={digest.name}")
+        buildah("push", *options, reference, f"docker://{to}", enter=enter)
+        return digest.read().strip()
 
 
-def buildah(*arguments: str, enter: tuple[str, ...] = ()) -> str:
+def is_local(reference: str) -> bool:
+    """Return whether an image is in a registry on the loopback address."""
+    host = reference.partition("/")[0].partition(":")[0]
+    return host == "localhost" or host.startswith("127.")
+
+
+def buildah(*arguments: str, enter: Sequence[str] = ()) -> str:
     """Run buildah on the project's own store and return what it printed.
 
     Raises:
@@ -114,7 +139,7 @@ def buildah(*arguments: str, enter: tuple[str, ...] = ()) -> str:
             text=True,
             check=False,
         )
-        if PASSING_FAULT not in ran.stderr:
+        if TRANSIENT_ERROR not in ran.stderr:
             break
     if ran.returncode:
         end = "\n".join((ran.stdout + ran.stderr).splitlines()[-15:])
@@ -152,7 +177,7 @@ def _ensure_base() -> None:
     mounted = buildah("mount", container).strip()
     subprocess.run(["cp", "-a", f"{tree}/.", mounted], check=True)
     buildah("umount", container)
-    # Behind a proxy that looks into TLS the builds must trust what this machine trusts.
+    # Behind a proxy that terminates TLS the builds must trust what this machine trusts.
     trust = [f"--env={name}={AUTHORITIES}" for name in ("PIP_CERT", "SSL_CERT_FILE")]
     buildah("config", "--cmd=bash", *trust, container)
     buildah("commit", "--rm", container, BASE)
@@ -184,7 +209,7 @@ def _drop_outdated(image: ProjectImage) -> None:
     if stamp.exists() and stamp.read_text() != key and _exists(image.reference):
         buildah("rmi", "--force", image.reference)
         buildah("rmi", "--prune")
-        # The registry has no notion of what nobody needs; what is needed is pushed again.
+        # The registry does not remove unused layers; what is needed is pushed again.
         shutil.rmtree(REGISTRY_STORAGE, ignore_errors=True)
     stamp.write_text(key)
 

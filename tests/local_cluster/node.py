@@ -124,21 +124,22 @@ class Node:
         """Run kubectl as the administrator and return what it printed."""
         return self.plane.kubectl(*arguments, input=input)
 
-    def push(self, image: str) -> None:
-        """Take an image from the build store into the registry that the node pulls from."""
-        node_images.push(self, image)
+    def push(self, image: str) -> str:
+        """Push an image of the build store to the cluster's registry and return its digest."""
+        return node_images.push(self, image)
 
     def load(self, *project_images: ProjectImage) -> list[str]:
-        """Build what changed of the project's images and have them on the node; their names."""
-        references = [images.ensure(image) for image in project_images]
-        for reference in references:
-            self.push(reference)
-            node_images.pull(self, reference)
-        return references
+        """Build the images whose sources changed and load them; return their names by digest."""
+        return [self._load(images.ensure(image)) for image in project_images]
 
     def in_namespace(self, argv: Sequence[str]) -> list[str]:
         """The command line that runs `argv` inside the cluster's network."""
         return [*self.network.enter, *argv]
+
+    def _load(self, reference: str) -> str:
+        pinned = f"{reference.rpartition(':')[0]}@{self.push(reference)}"
+        node_images.pull(self, pinned)
+        return pinned
 
     def _take_down(self) -> None:
         leftovers.remove(self.home, self.cgroup)

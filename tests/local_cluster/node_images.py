@@ -1,7 +1,7 @@
-"""Takes images from the build store into a cluster: into its registry and onto its node.
+"""Loads images from the build store into a cluster: into its registry and onto its node.
 
-The pull is done by the kubelet for a pod that does nothing, so that a test's first pod starts at
-once, and through the very path that users' pods take.
+The kubelet pulls them for a pod that does nothing, in the same way as for users' pods, so that the
+first pod of a test starts at once.
 """
 
 from __future__ import annotations
@@ -19,44 +19,34 @@ NAMESPACE = "kube-system"
 PULL_SECONDS = 900
 
 
-def push(node: Node, reference: str) -> None:
-    """Push an image of the build store to the cluster's registry; only new layers travel."""
-    images.buildah(
-        "push",
-        "--quiet",
-        "--tls-verify=false",
-        # Half the time of gzip in both directions, and containerd reads either.
-        "--compression-format=zstd",
-        "--compression-level=1",
-        reference,
-        f"docker://{reference}",
-        enter=node.network.enter,
-    )
+def push(node: Node, reference: str) -> str:
+    """Push an image of the build store to the cluster's registry and return its digest."""
+    return images.push(reference, reference, enter=node.network.enter)
 
 
 def pull(node: Node, reference: str) -> None:
-    """Have the kubelet pull the image, then forget the one that had this name before."""
-    stamp = node.image_slot / "pulled" / reference.replace("/", "_")
-    identity = images.identity(reference)
-    if stamp.exists() and stamp.read_text() == identity:
+    """Let the kubelet pull an image by its digest, then remove other versions from the node."""
+    repository, _, digest = reference.partition("@")
+    stamp = node.image_slot / "pulled" / repository.replace("/", "_")
+    if stamp.exists() and stamp.read_text() == digest:
         return
-    name = f"pull-{reference.rpartition('/')[2].partition(':')[0]}"
+    name = f"pull-{repository.rpartition('/')[2]}"
     node.kubectl("-n", NAMESPACE, "delete", "pod", name, "--ignore-not-found", "--now")
     node.kubectl("apply", "-f", "-", input=json.dumps(_pod(name, reference)))
     seconds = f"--timeout={PULL_SECONDS}s"
     done = "--for=jsonpath={.status.phase}=Succeeded"
     node.kubectl("-n", NAMESPACE, "wait", f"pod/{name}", done, seconds)
     node.kubectl("-n", NAMESPACE, "delete", "pod", name, "--now")
-    _forget_earlier(node, reference)
+    _remove_others(node, repository, digest)
     stamp.parent.mkdir(exist_ok=True)
-    stamp.write_text(identity)
+    stamp.write_text(digest)
 
 
 def _pod(name: str, reference: str) -> dict:
     container = {
         "name": "pull",
         "image": reference,
-        "imagePullPolicy": "Always",
+        "imagePullPolicy": "IfNotPresent",
         "command": ["/bin/true"],
     }
     return {
@@ -67,12 +57,10 @@ def _pod(name: str, reference: str) -> dict:
     }
 
 
-def _forget_earlier(node: Node, reference: str) -> None:
-    rows = [line.split()[:3] for line in _ctr(node, "images", "ls").splitlines()[1:]]
-    digests = {name: digest for name, _, digest in rows}
-    repository = reference.rpartition(":")[0]
-    for name, digest in digests.items():
-        if name.startswith(f"{repository}@") and digest != digests[reference]:
+def _remove_others(node: Node, repository: str, digest: str) -> None:
+    for line in _ctr(node, "images", "ls").splitlines()[1:]:
+        name, _, found, *_ = line.split()
+        if name.startswith((f"{repository}@", f"{repository}:")) and found != digest:
             _ctr(node, "images", "rm", name)
 
 

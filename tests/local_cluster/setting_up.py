@@ -1,4 +1,4 @@
-"""Makes a bare machine one that can run the project: `make setup`.
+"""Installs and builds what the project needs on a bare machine: `make setup`.
 
 Two lanes run side by side: one compiles the Go programs, the other downloads and unpacks.
 """
@@ -12,28 +12,35 @@ from local_cluster.images import ProjectImage
 from local_cluster.places import CACHE, alone
 from local_cluster.steps import SetupError, Step, run_lanes
 
-DISK_GB = 30
-PARTS = ("venv", "tools", "images")
+DISK_GB = {"venv": 8, "images": 16, "tools": 16, "all": 30}
+"""Free space that each part needs while it is made for the first time."""
+PARTS = tuple(DISK_GB)
 
 
 def set_up(*, parts: str) -> None:
-    """Make what is missing: `venv` alone, `tools` (the programs as well) or `images` (all).
+    """Make what is missing.
+
+    Args:
+        parts: `venv` the virtual environment; `images` the images; `tools` virtual environment,
+            Kubernetes, etcd and the other programs; `all` everything.
 
     Raises:
         SetupError: something is missing that cannot be made here.
     """
     packages = debian_packages.step()
     environment = virtual_environment.step()
-    if parts == "venv":
-        lanes = [[environment]]
-    else:
+    image_steps = [_image_step(image) for image in images.PROJECT]
+    lanes = {
+        "venv": [[environment]],
+        "images": [[packages, *image_steps]],
+        "tools": [go_tools.steps(), [packages, environment]],
+        "all": [go_tools.steps(), [packages, environment, *image_steps]],
+    }
+    if parts != "venv":
         _check_machine()
-        lanes = [go_tools.steps(), [packages, environment]]
-    if parts == "images":
-        lanes[1] += [_image_step(image) for image in images.PROJECT]
-    _check_disk()
+    _check_disk(DISK_GB[parts])
     with alone(CACHE / "setup.lock"):
-        run_lanes(lanes)
+        run_lanes(lanes[parts])
 
 
 def _image_step(image: ProjectImage) -> Step:
@@ -49,14 +56,17 @@ def _build(image: ProjectImage) -> None:
 
 def _check_machine() -> None:
     if sys.platform != "linux":
-        raise SetupError("the local cluster needs Linux; give CONTEXT to use a cluster you have")
+        raise SetupError(
+            "the local cluster and the images need Linux; "
+            "`make demo CONTEXT=NAME` uses a cluster of your kubeconfig"
+        )
     if os.geteuid() != 0:
-        raise SetupError("the local cluster needs root; run it as root or give CONTEXT")
+        raise SetupError("the local cluster and the images need root; run the command as root")
 
 
-def _check_disk() -> None:
+def _check_disk(needed: int) -> None:
     CACHE.mkdir(parents=True, exist_ok=True)
-    there = (CACHE / "images/store").exists() and virtual_environment.STAMP.exists()
+    there = (CACHE / "images/store").exists() or virtual_environment.STAMP.exists()
     free = shutil.disk_usage(CACHE).free / 1e9
-    if free < DISK_GB and not there:
-        raise SetupError(f"{CACHE} has {free:.0f} GB free and {DISK_GB} GB are needed")
+    if free < needed and not there:
+        raise SetupError(f"{CACHE} has {free:.0f} GB free and {needed} GB are needed")
