@@ -14,25 +14,25 @@ import structlog
 from prometheus_client.aiohttp import make_aiohttp_handler
 
 from springtide_operator.cluster import errors
-from springtide_operator.cluster.act import Hands
-from springtide_operator.cluster.asking import Asking
+from springtide_operator.cluster.actuator import Actuator
 from springtide_operator.cluster.client import Client
 from springtide_operator.cluster.clock import ServerClock
 from springtide_operator.cluster.events import Events
-from springtide_operator.cluster.gatekeeping import Reviews
 from springtide_operator.cluster.kinds import JOB, UPDATE
 from springtide_operator.cluster.lease import Lease
 from springtide_operator.cluster.limits import Limits
-from springtide_operator.cluster.observe import Sight
+from springtide_operator.cluster.live_reader import LiveReader
+from springtide_operator.cluster.observer import Observer
 from springtide_operator.cluster.sessions import Sessions
-from springtide_operator.cluster.statuses import Statuses
-from springtide_operator.cluster.watching import auditors, by_label, new_cache, reflectors
-from springtide_operator.health import Health, Pulse
+from springtide_operator.cluster.status_writer import StatusWriter
+from springtide_operator.cluster.token_reviews import TokenReviews
+from springtide_operator.cluster.watches import auditors, by_label, new_cache, reflectors
+from springtide_operator.health import Health, LoopMonitor
 from springtide_operator.lifecycle.observation import Defaults
 from springtide_operator.metrics import Metrics
-from springtide_operator.ports.progress import Door, NotNow, Reports
+from springtide_operator.ports.progress import ProgressReports, ProgressServer, ReviewUnavailable
 from springtide_operator.reconcile import Reconciler
-from springtide_operator.wakeups import Key, Queue, Wakeups
+from springtide_operator.work_queue import NamespacedName, RateLimitingQueue, WorkQueue
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
     from springtide_operator.cluster.auditor import Auditor
     from springtide_operator.cluster.connection import Connection
-    from springtide_operator.cluster.contact import Contact
     from springtide_operator.cluster.reflector import Reflector
+    from springtide_operator.cluster.watch_health import WatchHealth
     from springtide_operator.settings import Settings
 
 DRAIN_SECONDS = 4.0
@@ -53,14 +53,14 @@ TOGETHER_SECONDS = 0.05
 log = structlog.get_logger(__name__)
 
 
-class _Gate(Reviews):
+class _ProgressTokenReviews(TokenReviews):
     """Reviews tokens; a failure to ask is no verdict on the token."""
 
     async def review(self, token: str) -> tuple[str, str, str] | None:
         try:
             return await super().review(token)
         except errors.ApiError as error:
-            raise NotNow from error
+            raise ReviewUnavailable from error
 
 
 class Operator:
@@ -82,31 +82,37 @@ class Operator:
         )
         self.client.guard = self.lease.guard
         self.cache = new_cache()
-        self.reports = Reports()
-        self.pulse = Pulse()
+        self.reports = ProgressReports()
+        self.loop_monitor = LoopMonitor()
         self._tasks: list[asyncio.Task[None]] = []
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.wakeups = Wakeups(self._reconciler(), Queue(), workers=settings.workers)
+        self.work_queue = WorkQueue(
+            self._reconciler(), RateLimitingQueue(), workers=settings.workers
+        )
         to_watch = self.client, self.cache, settings.namespace, self._wake
         self.reflectors, self.auditors = reflectors(*to_watch), auditors(*to_watch)
         by_plural = {each.kind.plural: each for each in self.auditors}
         self.sessions = Sessions(connection, self.clock, by_plural, self._counted)
         self.working = asyncio.Event()
         """Set once the Lease is held and every kind was listed."""
-        gate = _Gate(self._client(connection, 5, 10, in_flight=4), self.cache)
-        self.door = Door(gate, self.reports, self.clock.now, self._wake_of_job)
+        token_reviews = _ProgressTokenReviews(
+            self._client(connection, 5, 10, in_flight=4), self.cache
+        )
+        self.progress_server = ProgressServer(
+            token_reviews, self.reports, self.clock.now, self._wake_of_job
+        )
         self._register()
 
     async def start(self) -> None:
         """Wait for the Lease, fill the cache, then work."""
-        self._spawn(self.pulse.run(), "pulse")
+        self._spawn(self.loop_monitor.run(), "loop monitor")
         await self.lease.acquire()
         self._spawn(self.lease.keep(), "lease")
         for each in self._sources():
             self._spawn(each.run(), f"{type(each).__name__} {each.kind.plural}")
         while not self.cache.listed:
             await asyncio.sleep(0.02)
-        self._spawn(self.wakeups.run(), "wakeups")
+        self._spawn(self.work_queue.run(), "work queue")
         self.working.set()
         log.info("working", namespace=self.settings.namespace or "all")
 
@@ -124,7 +130,7 @@ class Operator:
         for task in self._tasks:
             if task.get_name() != "lease":
                 task.cancel()
-        await self.wakeups.drain(DRAIN_SECONDS)
+        await self.work_queue.drain(DRAIN_SECONDS)
         await self._gather()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(RELEASE_SECONDS):
@@ -133,16 +139,16 @@ class Operator:
     async def drop(self) -> None:
         """End at once, as a crash would: nothing more is written, the Lease stays."""
         await self._gather()
-        await self.wakeups.drain(0)
+        await self.work_queue.drain(0)
 
     def health(self) -> Health:
         """Tell how it fares."""
         return Health(
-            silence={kind: each.age() for kind, each in self._contacts().items()},
-            unreachable={kind: each.last_error for kind, each in self._contacts().items()},
-            depth=self.wakeups.depth(),
-            oldest=self.wakeups.oldest(),
-            lag=self.pulse.lag(),
+            silence={kind: each.age() for kind, each in self._watch_healths().items()},
+            unreachable={kind: each.last_error for kind, each in self._watch_healths().items()},
+            depth=self.work_queue.depth(),
+            oldest=self.work_queue.oldest(),
+            lag=self.loop_monitor.lag(),
         )
 
     def metrics_handler(self) -> Any:
@@ -155,46 +161,46 @@ class Operator:
 
     def _reconciler(self) -> Reconciler:
         settings = self.settings
-        asking = Asking(self.client)
+        live_reader = LiveReader(self.client)
         defaults = Defaults(
             settings.trainer_image,
             settings.progress_url,
             max_probes=settings.max_probes,
             max_probes_per_namespace=settings.max_probes_per_namespace,
         )
-        statuses = Statuses(self.client, self.cache, self._count_status)
-        hands = Hands(
+        status_writer = StatusWriter(self.client, self.cache, self._count_status)
+        actuator = Actuator(
             client=self.client,
             cache=self.cache,
-            asking=asking,
+            live_reader=live_reader,
             events=Events(self.client, "springtide"),
-            statuses=statuses,
+            status_writer=status_writer,
             progress_url=settings.progress_url,
             pods=settings.job_pods,
         )
-        sight = Sight(self.cache, asking, self.reports, defaults, terminating=set())
-        return Reconciler(sight, hands, self.clock, self.metrics, settings.resync_seconds)
+        observer = Observer(self.cache, live_reader, self.reports, defaults, terminating=set())
+        return Reconciler(observer, actuator, self.clock, self.metrics, settings.resync_seconds)
 
     def _register(self) -> None:
         gauge = self.metrics.gauge
-        gauge("springtide_queue_depth", "Updates that wait for a worker.", self.wakeups.depth)
-        gauge("springtide_queue_oldest_seconds", "Wait of the oldest.", self.wakeups.oldest)
-        gauge("springtide_loop_lag_seconds", "How late the event loop is.", self.pulse.lag)
+        gauge("springtide_queue_depth", "Updates that wait for a worker.", self.work_queue.depth)
+        gauge("springtide_queue_oldest_seconds", "Wait of the oldest.", self.work_queue.oldest)
+        gauge("springtide_loop_lag_seconds", "How late the event loop is.", self.loop_monitor.lag)
         text = "1 while the API server refuses or does not answer reads of a kind or the Lease."
         gauge("springtide_degraded", text, self._degraded)
-        ages = {kind: each.age for kind, each in self._contacts().items()}
+        ages = {kind: each.age for kind, each in self._watch_healths().items()}
         text = "Since the API server was last heard of a kind."
         self.metrics.gauges("springtide_watch_age_seconds", text, ages)
 
     def _degraded(self) -> float:
-        contacts = self._contacts().values()
+        contacts = self._watch_healths().values()
         return 1.0 if self.lease.last_error or any(each.last_error for each in contacts) else 0.0
 
     def _sources(self) -> list[Auditor | Reflector]:
         return [*self.auditors, *self.reflectors]
 
-    def _contacts(self) -> dict[str, Contact]:
-        return {each.kind.plural: each.contact for each in self._sources()}
+    def _watch_healths(self) -> dict[str, WatchHealth]:
+        return {each.kind.plural: each.watch_health for each in self._sources()}
 
     def _counted(self, verb: str, status: int) -> None:
         self.metrics.requests.labels(verb, str(status)).inc()
@@ -203,7 +209,7 @@ class Operator:
         self.metrics.status_writes.labels(kind).inc()
 
     def _wake(self, namespace: str, name: str) -> None:
-        self.wakeups.add(Key(namespace, name), after=TOGETHER_SECONDS)
+        self.work_queue.add(NamespacedName(namespace, name), after=TOGETHER_SECONDS)
 
     def _wake_of_job(self, namespace: str, job: str) -> None:
         raw = self.cache.get(JOB, namespace, job)
@@ -212,10 +218,10 @@ class Operator:
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)
-        task.add_done_callback(self._over)
+        task.add_done_callback(self._task_ended)
         self._tasks.append(task)
 
-    def _over(self, task: asyncio.Task[None]) -> None:
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
         """A part that ends by itself ends the operator: the Lease is lost, or a bug."""
         if task.cancelled() or self.ended.done():
             return

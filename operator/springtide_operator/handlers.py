@@ -186,7 +186,7 @@ def _ports(operator: Operator) -> list[tuple[str, web.Application, int]]:
     metrics.router.add_get("/metrics", operator.metrics_handler())
     return [
         ("SPRINGTIDE_METRICS_PORT", metrics, chosen.metrics_port),
-        ("SPRINGTIDE_PROGRESS_PORT", operator.door.application(), chosen.progress_port),
+        ("SPRINGTIDE_PROGRESS_PORT", operator.progress_server.application(), chosen.progress_port),
     ]
 
 

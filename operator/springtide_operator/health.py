@@ -44,12 +44,12 @@ class Health:
     def problems(self) -> list[str]:
         """Return why a restart may help; empty: all is well or a restart would not help."""
         found = []
-        told = all(self.unreachable.get(kind) for kind in self.silence)
+        all_failing = all(self.unreachable.get(kind) for kind in self.silence)
         for kind, age in self.silence.items():
             limit = STUBBORN_SECONDS if self.unreachable.get(kind) else SILENCE_SECONDS
-            if age > limit and not told:
+            if age > limit and not all_failing:
                 found.append(f"nothing heard of {kind} for {age:.0f} s (limit {limit:.0f})")
-        if self.oldest > QUEUE_SECONDS and not told:
+        if self.oldest > QUEUE_SECONDS and not all_failing:
             found.append(f"work waits for {self.oldest:.0f} s (limit {QUEUE_SECONDS:.0f})")
         if self.lag > LAG_SECONDS:
             found.append(f"the event loop is {self.lag:.1f} s late (limit {LAG_SECONDS:.0f})")
@@ -57,7 +57,7 @@ class Health:
 
 
 @dataclass
-class Pulse:
+class LoopMonitor:
     """Measures how late the event loop is."""
 
     interval: float = 1.0

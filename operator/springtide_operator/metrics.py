@@ -86,7 +86,7 @@ class Metrics:
         for kind, value in values.items():
             gauge.labels(kind).set_function(value)
 
-    def forget(self, namespace: str, update: str) -> None:
+    def remove_update(self, namespace: str, update: str) -> None:
         """Drop the series of an update that is gone."""
         gauges = (self.live_generation, self.served_data, self.stalled)
         for gauge in (*gauges, self.action_required, self.rollbacks):

@@ -17,23 +17,23 @@ import structlog
 
 from springtide_api.update_status import UpdateStatus
 from springtide_operator.cluster import errors
-from springtide_operator.cluster.act import Refused
+from springtide_operator.cluster.actuator import Refused
 from springtide_operator.cluster.kinds import UPDATE
 from springtide_operator.lifecycle.decide import decide
-from springtide_operator.lifecycle.observation import Refusal, Unreadable
+from springtide_operator.lifecycle.observation import InvalidUpdate, Refusal
 from springtide_operator.lifecycle.plan import CreateGeneration, StartJob, subject
-from springtide_operator.wakeups import Again, Key
+from springtide_operator.work_queue import NamespacedName, ReconcileResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
     from springtide_api.objects import Meta
-    from springtide_operator.cluster.act import Hands
+    from springtide_operator.cluster.actuator import Actuator
     from springtide_operator.cluster.clock import ServerClock
-    from springtide_operator.cluster.observe import Sight
-    from springtide_operator.lifecycle.observation import JobSeen
-    from springtide_operator.lifecycle.plan import Action, Announcement, Plan
+    from springtide_operator.cluster.observer import Observer
+    from springtide_operator.lifecycle.observation import ObservedJob
+    from springtide_operator.lifecycle.plan import Action, Event, Plan
     from springtide_operator.metrics import Metrics
 
 PROGRESS_SECONDS = 10.0
@@ -45,7 +45,7 @@ STATUS_SECONDS = 1.0
 TURN_SECONDS = 1.0
 """Updates whose turn has come to start a probe start it within so long."""
 
-PODLESS_SECONDS = 10.0
+NO_POD_SECONDS = 10.0
 """Why a Job gets no pod is told by its events alone, and nobody watches those."""
 
 TERMINATING_SECONDS = 300.0
@@ -68,114 +68,119 @@ class _Refusals:
 class Reconciler:
     """Looks at updates, one look at a time."""
 
-    sight: Sight
-    hands: Hands
+    observer: Observer
+    actuator: Actuator
     clock: ServerClock
     metrics: Metrics
     resync_seconds: float = 600.0
-    _written: dict[Key, float] = field(default_factory=dict)
-    _refusals: dict[Key, _Refusals] = field(default_factory=dict)
+    _written: dict[NamespacedName, float] = field(default_factory=dict)
+    _refusals: dict[NamespacedName, _Refusals] = field(default_factory=dict)
 
-    async def __call__(self, key: Key) -> Again:
+    async def __call__(self, key: NamespacedName) -> ReconcileResult:
         """Look at one update; never raises but for cancellation."""
         context = structlog.contextvars.bound_contextvars(namespace=key.namespace, update=key.name)
         with context, self.metrics.reconcile_seconds.time():
-            again = await self._guarded(key)
+            result = await self._reconcile_guarded(key)
         # Whatever frees the place of a probe wakes its update, and so comes by here.
-        others = {
-            Key(*place): random.uniform(0, TURN_SECONDS) for place in self.sight.probes.next()
+        other_keys = {
+            NamespacedName(*place): random.uniform(0, TURN_SECONDS)
+            for place in self.observer.probe_slots.next()
         }
-        if again.failed or again.after is None:
-            return replace(again, others=others)
+        if result.failed or result.requeue_after is None:
+            return replace(result, other_keys=other_keys)
         resync = self.resync_seconds * random.uniform(0.8, 1.2)
-        return Again(min(again.after, resync), others=others)
+        return ReconcileResult(min(result.requeue_after, resync), other_keys=other_keys)
 
-    async def _guarded(self, key: Key) -> Again:
+    async def _reconcile_guarded(self, key: NamespacedName) -> ReconcileResult:
         try:
-            return await self._look(key)
+            return await self._reconcile(key)
         except errors.Terminating as error:
-            return self._end(key, error)
+            return self._namespace_terminating(key, error)
         except errors.ApiError as error:
             log.warning("trying again later", error=str(error))
             self.metrics.reconcile_failures.labels("retry").inc()
-            return Again(error.retry_after, failed=True, slowest=error.slowest)
+            return ReconcileResult(error.retry_after, failed=True, max_backoff=error.max_backoff)
         except Exception:
             log.exception("a bug; trying again later")
             self.metrics.reconcile_failures.labels("bug").inc()
-            return Again(None, failed=True)
+            return ReconcileResult(None, failed=True)
 
-    async def _look(self, key: Key) -> Again:
-        seen = await self.sight.observe(*key)
+    async def _reconcile(self, key: NamespacedName) -> ReconcileResult:
+        seen = await self.observer.observe(*key)
         if seen is None:
-            self.sight.probes.wait(*key, waits=False)
+            self.observer.probe_slots.wait(*key, waits=False)
             self._written.pop(key, None)
             self._refusals.pop(key, None)
-            self.metrics.forget(*key)
-            self.sight.terminating.discard(key.namespace)
-            return Again(None)
+            self.metrics.remove_update(*key)
+            self.observer.terminating.discard(key.namespace)
+            return ReconcileResult(None)
         now = self.clock.now()
-        if not isinstance(seen, Unreadable):
-            seen = replace(seen, refusals=self._known_refusals(key, seen.update.metadata))
+        if not isinstance(seen, InvalidUpdate):
+            seen = replace(seen, refusals=self._current_refusals(key, seen.update.metadata))
         plan = decide(seen, now)
-        self.sight.probes.wait(*key, waits=plan.waits_for_turn)
-        metadata = seen.metadata if isinstance(seen, Unreadable) else seen.update.metadata
-        if not await self._carry_out(key, metadata, plan):
-            return Again(0.0)
-        self._drop_unwanted(key, plan, now)
+        self.observer.probe_slots.wait(*key, waits=plan.waits_for_turn)
+        metadata = seen.metadata if isinstance(seen, InvalidUpdate) else seen.update.metadata
+        if not await self._execute_plan(key, metadata, plan):
+            return ReconcileResult(0.0)
+        self._drop_resolved_refusals(key, plan, now)
         wait = 0.0
-        if plan.facts or not plan.again:
-            wait = await self._tell(key, metadata, plan)
-        if plan.again:
-            return Again(0.0)
+        if plan.facts or not plan.requeue:
+            wait = await self._write_status(key, metadata, plan)
+        if plan.requeue:
+            return ReconcileResult(0.0)
         later = plan.wake_after.total_seconds() if plan.wake_after else self.resync_seconds
-        if not isinstance(seen, Unreadable) and any(_podless(job) for job in seen.jobs):
-            later = min(later, PODLESS_SECONDS)
-        return Again(min(later, wait or later))
+        if not isinstance(seen, InvalidUpdate) and any(_has_no_pod(job) for job in seen.jobs):
+            later = min(later, NO_POD_SECONDS)
+        return ReconcileResult(min(later, wait or later))
 
-    def _known_refusals(self, key: Key, update: Meta) -> tuple[Refusal, ...]:
+    def _current_refusals(self, key: NamespacedName, update: Meta) -> tuple[Refusal, ...]:
         known = self._refusals.get(key)
         if known is not None and known.spec_generation != update.generation:
             self._refusals.pop(key)
             return ()
         return tuple(known.by_subject.values()) if known else ()
 
-    def _drop_unwanted(self, key: Key, plan: Plan, now: datetime) -> None:
+    def _drop_resolved_refusals(self, key: NamespacedName, plan: Plan, now: datetime) -> None:
         """Forget refusals that are due: their writes were done now, or are not wanted any more."""
         if known := self._refusals.get(key):
-            waiting = {each.subject: each for each in known.by_subject.values() if each.waits(now)}
+            waiting = {
+                each.subject: each for each in known.by_subject.values() if each.is_pending(now)
+            }
             done = set(map(subject, plan.actions))
             known.by_subject = {name: r for name, r in waiting.items() if name not in done}
             if not known.by_subject:
                 self._refusals.pop(key)
 
-    async def _carry_out(self, key: Key, update: Meta, plan: Plan) -> bool:
+    async def _execute_plan(self, key: NamespacedName, update: Meta, plan: Plan) -> bool:
         """Write what the plan says, up to the first write that is refused; whether none was."""
         probes = sum(isinstance(a, StartJob) and a.run.stage == "probe" for a in plan.actions)
-        self.sight.probes.start(key.namespace, probes)
+        self.observer.probe_slots.start(key.namespace, probes)
         try:
             # Said before and after: what is about to be written would not be said again after a
             # crash, and what is about to be made cannot be spoken of before. Events are said once.
-            await self._say(update, plan.events)
+            await self._post_events(update, plan.events)
             for action in plan.actions:
-                log.info("acting", action=type(action).__name__, detail=_brief(action))
+                log.info("acting", action=type(action).__name__, detail=_describe(action))
                 try:
-                    await self._do(update, action)
+                    await self._execute(update, action)
                 except Refused as error:
-                    self._remember(key, update, action, error)
+                    self._record_refusal(key, update, action, error)
                     return False
-            await self._say(update, plan.events)
+            await self._post_events(update, plan.events)
             return True
         finally:
-            self.sight.probes.start(key.namespace, -probes)
+            self.observer.probe_slots.start(key.namespace, -probes)
 
-    async def _do(self, update: Meta, action: Action) -> None:
+    async def _execute(self, update: Meta, action: Action) -> None:
         """Carry out an action, unless it is known to be refused."""
         makes = isinstance(action, StartJob | CreateGeneration)
-        if makes and update.namespace in self.sight.terminating:
+        if makes and update.namespace in self.observer.terminating:
             raise errors.Terminating(f"namespace {update.namespace} takes nothing new")
-        await self.hands.do(update, action)
+        await self.actuator.execute(update, action)
 
-    def _remember(self, key: Key, update: Meta, action: Action, error: Refused) -> None:
+    def _record_refusal(
+        self, key: NamespacedName, update: Meta, action: Action, error: Refused
+    ) -> None:
         """Keep a refusal for the next decision: what refuses a write does not go so soon."""
         log.warning("refused", action=type(action).__name__, reason=error.reason, error=str(error))
         self.metrics.refused_writes.labels(error.reason).inc()
@@ -185,46 +190,48 @@ class Reconciler:
         known = self._refusals.setdefault(key, _Refusals(update.generation))
         known.by_subject[name] = made
 
-    async def _say(self, update: Meta, events: Iterable[Announcement]) -> None:
+    async def _post_events(self, update: Meta, events: Iterable[Event]) -> None:
         """Post Events; where none may be posted, work goes on without them."""
-        for said in events:
-            if update.namespace in self.sight.terminating:
+        for event in events:
+            if update.namespace in self.observer.terminating:
                 return
             try:
-                await self.hands.say(update, said)
+                await self.actuator.post_event(update, event)
             except errors.Terminating:
-                self.sight.terminating.add(update.namespace)
+                self.observer.terminating.add(update.namespace)
             except errors.Forbidden as error:
-                log.warning("event not posted", reason=said.reason, error=str(error))
+                log.warning("event not posted", reason=event.reason, error=str(error))
 
-    async def _tell(self, key: Key, update: Meta, plan: Plan) -> float:
+    async def _write_status(self, key: NamespacedName, update: Meta, plan: Plan) -> float:
         """Write the status; return the seconds until it may be, where it is too early."""
-        self._measure(key, plan)
+        self._update_metrics(key, plan)
         status = plan.status.plain()
-        differs = self.hands.statuses.differs(UPDATE, key, status, UpdateStatus)
+        differs = self.actuator.status_writer.differs(UPDATE, key, status, UpdateStatus)
         if not differs:
             return 0.0
         pause = PROGRESS_SECONDS if differs == {"progress"} else STATUS_SECONDS
         left = self._written.get(key, float("-inf")) + pause - time.monotonic()
         if left > 0 and not plan.facts:
             return left
-        await self._say(update, plan.announcements)
+        await self._post_events(update, plan.status_events)
         try:
-            await self.hands.statuses.write(UPDATE, key, status, UpdateStatus)
+            await self.actuator.status_writer.write(UPDATE, key, status, UpdateStatus)
         except errors.Conflict as error:
             error.retry_after = STATUS_SECONDS  # whoever writes so often wakes us as often
             raise
         self._written[key] = time.monotonic()
         return 0.0
 
-    def _end(self, key: Key, error: errors.Terminating) -> Again:
+    def _namespace_terminating(
+        self, key: NamespacedName, error: errors.Terminating
+    ) -> ReconcileResult:
         """Nothing can be made in a namespace that is being deleted: look once more, then rest."""
-        known = key.namespace in self.sight.terminating
-        self.sight.terminating.add(key.namespace)
+        known = key.namespace in self.observer.terminating
+        self.observer.terminating.add(key.namespace)
         log.info("namespace is being deleted", error=str(error))
-        return Again(TERMINATING_SECONDS if known else 0.0)
+        return ReconcileResult(TERMINATING_SECONDS if known else 0.0)
 
-    def _measure(self, key: Key, plan: Plan) -> None:
+    def _update_metrics(self, key: NamespacedName, plan: Plan) -> None:
         status = plan.status
         if status.live is not None:
             self.metrics.live_generation.labels(*key).set(status.live.number)
@@ -236,11 +243,11 @@ class Reconciler:
         self.metrics.rollbacks.labels(*key).set(status.counters.rolled_back)
 
 
-def _podless(job: JobSeen) -> bool:
+def _has_no_pod(job: ObservedJob) -> bool:
     return not (job.pods or job.suspended or job.succeeded or job.failed)
 
 
-def _brief(action: object) -> str:
+def _describe(action: object) -> str:
     """Name what an action is about, in few words for the log."""
     run = getattr(action, "run", None)
     target = getattr(action, "target", None)

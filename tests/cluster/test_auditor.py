@@ -158,11 +158,11 @@ async def test_a_list_that_fails_is_reported_and_repeated(client, namespace, api
     apiserver.stop()
     try:
         task = asyncio.create_task(made.run())
-        await until(lambda: made.contact.last_error)
+        await until(lambda: made.watch_health.last_error)
         assert not store.listed
     finally:
         apiserver.start()
     await until(lambda: store.listed)
-    assert made.contact.last_error == ""
+    assert made.watch_health.last_error == ""
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

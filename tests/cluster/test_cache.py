@@ -30,14 +30,14 @@ def test_an_own_write_is_seen_at_once_and_its_echo_tells_nothing():
     held.replace([], 5)
     held.insert(thing("a", 6))
     assert names(held.of_update("n", "u")) == ["a"]
-    assert held.follow(thing("a", 6)) == []
+    assert held.update_from_watch(thing("a", 6)) == []
 
 
 def test_an_own_write_that_the_watch_is_past_is_no_ghost():
     held = store()
     held.replace([], 5)
-    held.follow(thing("a", 6))
-    held.follow_deletion(thing("a", 7))
+    held.update_from_watch(thing("a", 6))
+    held.delete_from_watch(thing("a", 7))
     held.insert(thing("a", 6))
     assert held.of_update("n", "u") == []
 
@@ -52,58 +52,58 @@ def test_an_own_write_after_the_list_was_made_stays():
 def test_replayed_old_events_change_nothing():
     held = store()
     held.replace([thing("a", 5, x=2)], 6)
-    assert held.follow(thing("a", 4, x=1)) == []
-    assert held.follow_deletion(thing("a", 4)) == []
+    assert held.update_from_watch(thing("a", 4, x=1)) == []
+    assert held.delete_from_watch(thing("a", 4)) == []
     assert held.get("n", "a")["x"] == 2
 
 
 def test_what_was_deleted_does_not_come_back_with_a_replayed_event():
     held = store()
     held.replace([thing("a", 5), thing("b", 5), thing("c", 5)], 6)
-    held.follow_deletion(thing("a", 9))
-    held.forget("n", "b", "uid-b")
+    held.delete_from_watch(thing("a", 9))
+    held.remove("n", "b", "uid-b")
     held.replace([], 10)
     for name in "abc":
-        assert held.follow(thing(name, 5)) == []
+        assert held.update_from_watch(thing(name, 5)) == []
     assert held.of_update("n", "u") == []
-    held.follow(thing("a", 12))
+    held.update_from_watch(thing("a", 12))
     assert names(held.of_update("n", "u")) == ["a"]
 
 
 def test_an_object_whose_deletion_is_told_before_its_creation_is_no_ghost():
     held = store()
     held.replace([], 5)
-    assert held.follow_deletion(thing("a", 8)) == []
-    assert held.follow(thing("a", 7)) == []
+    assert held.delete_from_watch(thing("a", 8)) == []
+    assert held.update_from_watch(thing("a", 7)) == []
     assert held.of_update("n", "u") == []
 
 
 def test_only_so_many_deletions_are_remembered(monkeypatch):
-    monkeypatch.setattr("springtide_operator.cluster.cache.MOST_BURIED", 2)
+    monkeypatch.setattr("springtide_operator.cluster.cache.MAX_TOMBSTONES", 2)
     held = store()
     held.replace([], 5)
     for number in range(9):
-        held.follow_deletion(thing(f"a{number}", 10 + number))
-    assert len(held._buried) == 2
+        held.delete_from_watch(thing(f"a{number}", 10 + number))
+    assert len(held._tombstones) == 2
 
 
 def test_an_object_that_moves_to_another_update_leaves_the_first():
     held = store()
     held.replace([thing("a", 5, update="u")], 6)
-    told = held.follow(thing("a", 7, update="v"))
+    told = held.update_from_watch(thing("a", 7, update="v"))
     assert [each["metadata"]["labels"]["update"] for each in told] == ["u", "v"]
     assert held.of_update("n", "u") == []
     assert names(held.of_update("n", "v")) == ["a"]
 
 
 def test_an_object_is_found_by_its_marks_until_it_changes_or_goes():
-    held = Store(owner=lambda raw: "", trim=lambda raw: None, marks=lambda raw: raw["aims"])
+    held = Store(owner=lambda raw: "", trim=lambda raw: None, index_keys=lambda raw: raw["aims"])
     held.replace([thing("a", 1, aims=["x", "y"]), thing("b", 2, aims=["x"])], 3)
-    assert names(held.marked("x")) == ["a", "b"]
-    held.follow(thing("a", 4, aims=["y"]))
-    held.follow_deletion(thing("b", 5, aims=["x"]))
-    assert held.marked("x") == []
-    assert names(held.marked("y")) == ["a"]
+    assert names(held.by_index("x")) == ["a", "b"]
+    held.update_from_watch(thing("a", 4, aims=["y"]))
+    held.delete_from_watch(thing("b", 5, aims=["x"]))
+    assert held.by_index("x") == []
+    assert names(held.by_index("y")) == ["a"]
 
 
 def test_each_version_of_an_object_is_parsed_once_and_an_unchanged_spec_is_shared():
@@ -118,9 +118,9 @@ def test_each_version_of_an_object_is_parsed_once_and_an_unchanged_spec_is_share
 
     held.replace([thing("a", 1, spec={"x": 1})], 2)
     assert (ask(), ask()) == ("1", "1")
-    held.follow(thing("a", 3, spec={"x": 1}, status={"y": 2}))
+    held.update_from_watch(thing("a", 3, spec={"x": 1}, status={"y": 2}))
     assert (ask(), ask()) == ("3", "3")
-    held.follow(thing("a", 4, spec={"x": 5}))
+    held.update_from_watch(thing("a", 4, spec={"x": 5}))
     assert (ask(), ask()) == ("4", "4")
     assert parsed == [None, "1", None]
 
@@ -129,14 +129,14 @@ def test_an_object_made_again_under_the_same_name_shares_nothing_with_the_first(
     held, parsed = store(), []
     held.replace([thing("a", 1, spec={})], 2)
     held.parsed(held.get("n", "a"), lambda raw, before: parsed.append(before))
-    held.follow_deletion(thing("a", 3, spec={}))
-    held.follow(thing("a", 4, spec={}))
+    held.delete_from_watch(thing("a", 3, spec={}))
+    held.update_from_watch(thing("a", 4, spec={}))
     held.parsed(held.get("n", "a"), lambda raw, before: parsed.append(before))
     assert parsed == [None, None]
 
 
 def test_only_so_many_objects_are_kept_in_their_type(monkeypatch):
-    monkeypatch.setattr("springtide_operator.cluster.cache.MOST_PARSED", 2)
+    monkeypatch.setattr("springtide_operator.cluster.cache.MAX_PARSED", 2)
     held = store()
     held.replace([thing(f"a{number}", 1) for number in range(9)], 2)
     for raw in held.all():

@@ -106,7 +106,7 @@ async def test_observers_count_writes_and_may_end_them(client, namespace):
         async def after_write(self, number, verb, path):
             told.append(("after", number, verb))
 
-    client.observers.append(Crash())
+    client.write_hooks.append(Crash())
     await client.create(CONFIG, config(namespace, "a"))
     with pytest.raises(ConnectionAbortedError):
         await client.create(CONFIG, config(namespace, "b"))

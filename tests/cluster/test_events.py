@@ -14,8 +14,8 @@ async def test_a_replay_makes_no_second_event(client, namespace):
     about = await client.create(CONFIG, {"metadata": {"namespace": namespace, "name": "a"}})
     for events in (Events(client, "springtide"), Events(client, "springtide")):
         for _ in range(2):
-            await events.say(CONFIG, about, "Rejected", "g1: auc 0.5 < 0.6", type_="Warning")
-    await events.say(CONFIG, about, "Rejected", "g2: auc 0.4 < 0.6", type_="Warning")
+            await events.post(CONFIG, about, "Rejected", "g1: auc 0.5 < 0.6", type_="Warning")
+    await events.post(CONFIG, about, "Rejected", "g2: auc 0.4 < 0.6", type_="Warning")
     uid = about["metadata"]["uid"]
     listed = await client.list_all(EVENT, namespace, fields=f"involvedObject.uid={uid}")
     assert sorted(event["message"] for event in listed.items) == [
@@ -35,7 +35,7 @@ async def test_an_event_that_expired_is_posted_again_when_it_happens_again(clien
     events = Events(client, "springtide", monotonic=lambda: now)
 
     async def said():
-        await events.say(CONFIG, about, "Failed", "no space is left", type_="Warning")
+        await events.post(CONFIG, about, "Failed", "no space is left", type_="Warning")
         return (await client.list_all(EVENT, namespace)).items
 
     (first,) = await said()
@@ -51,7 +51,7 @@ async def test_an_event_that_expired_is_posted_again_when_it_happens_again(clien
 async def test_a_message_of_any_bytes_is_posted(client, namespace):
     about = await client.create(CONFIG, {"metadata": {"namespace": namespace, "name": "a"}})
     message = "a\nb\x1b[31m\x00 {} %s " + "ü" * 2000
-    await Events(client, "springtide").say(CONFIG, about, "Failed", message, type_="Warning")
+    await Events(client, "springtide").post(CONFIG, about, "Failed", message, type_="Warning")
     (event,) = (await client.list_all(EVENT, namespace)).items
     assert event["message"].startswith(r"a\nb\x1b[31m\x00 {} %s ü")
     assert len(event["message"].encode()) <= LONGEST

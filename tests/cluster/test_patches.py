@@ -7,13 +7,13 @@ import yaml
 
 from springtide_api.objects import parse_update
 from springtide_operator.cluster import errors
-from springtide_operator.cluster.act import Hands
-from springtide_operator.cluster.asking import Asking
+from springtide_operator.cluster.actuator import Actuator
 from springtide_operator.cluster.events import Events
 from springtide_operator.cluster.kinds import GENERATION, JOB, UPDATE
-from springtide_operator.cluster.statuses import Statuses
-from springtide_operator.cluster.watching import new_cache
-from springtide_operator.lifecycle.plan import AdoptGeneration, HoldFinalizer, SuspendJob
+from springtide_operator.cluster.live_reader import LiveReader
+from springtide_operator.cluster.status_writer import StatusWriter
+from springtide_operator.cluster.watches import new_cache
+from springtide_operator.lifecycle.plan import AdoptGeneration, SetFinalizer, SuspendJob
 
 pytestmark = pytest.mark.apiserver
 
@@ -23,24 +23,24 @@ UID_LABEL = "springtide.dev/update-uid"
 
 
 @pytest.fixture
-async def hands(client, kinds, namespace):
+async def actuator(client, kinds, namespace):
     """Hands with an update that is seen as it was made."""
     cache = new_cache()
     update = yaml.safe_load(MINIMAL.read_text())
     update["metadata"]["namespace"] = namespace
     cache.insert(UPDATE, await client.create(UPDATE, update))
-    return Hands(
+    return Actuator(
         client=client,
         cache=cache,
-        asking=Asking(client),
+        live_reader=LiveReader(client),
         events=Events(client, "springtide"),
-        statuses=Statuses(client, cache),
+        status_writer=StatusWriter(client, cache),
         progress_url="http://progress",
     )
 
 
-def seen(hands, namespace):
-    return parse_update(hands.cache.get(UPDATE, namespace, "ranker"))
+def seen(actuator, namespace):
+    return parse_update(actuator.cache.get(UPDATE, namespace, "ranker"))
 
 
 async def by_another(client, kind, namespace, name, *operations):
@@ -56,30 +56,30 @@ def add(path, value):
     "another client adds a finalizer to an update between the operator's look and its write",
     "the write is refused and decided again with what is there by then; nothing is lost",
 )
-async def test_a_finalizer_that_was_not_seen_is_not_lost(hands, client, namespace):
-    update = seen(hands, namespace).metadata
+async def test_a_finalizer_that_was_not_seen_is_not_lost(actuator, client, namespace):
+    update = seen(actuator, namespace).metadata
     await by_another(client, UPDATE, namespace, "ranker", add("/metadata/finalizers", [THEIRS]))
     with pytest.raises(errors.Conflict):
-        await hands.do(update, HoldFinalizer(present=True))
-    update = seen(hands, namespace).metadata
+        await actuator.execute(update, SetFinalizer(present=True))
+    update = seen(actuator, namespace).metadata
     assert update.finalizers == (THEIRS,), "it was read for the next decision"
-    await hands.do(update, HoldFinalizer(present=True))
+    await actuator.execute(update, SetFinalizer(present=True))
     live = await client.get(UPDATE, namespace, "ranker")
     assert live["metadata"]["finalizers"] == [THEIRS, OURS]
 
 
-async def test_a_finalizer_that_was_not_seen_stays_when_ours_goes(hands, client, namespace):
-    await hands.do(seen(hands, namespace).metadata, HoldFinalizer(present=True))
-    update = seen(hands, namespace).metadata
+async def test_a_finalizer_that_was_not_seen_stays_when_ours_goes(actuator, client, namespace):
+    await actuator.execute(seen(actuator, namespace).metadata, SetFinalizer(present=True))
+    update = seen(actuator, namespace).metadata
     await by_another(client, UPDATE, namespace, "ranker", add("/metadata/finalizers/-", THEIRS))
     with pytest.raises(errors.Conflict):
-        await hands.do(update, HoldFinalizer(present=False))
-    await hands.do(seen(hands, namespace).metadata, HoldFinalizer(present=False))
+        await actuator.execute(update, SetFinalizer(present=False))
+    await actuator.execute(seen(actuator, namespace).metadata, SetFinalizer(present=False))
     live = await client.get(UPDATE, namespace, "ranker")
     assert live["metadata"]["finalizers"] == [THEIRS]
 
 
-async def left_behind(hands, client, namespace, **metadata):
+async def left_behind(actuator, client, namespace, **metadata):
     """A generation of an update of that name before, as it was seen."""
     spec = (await client.get(UPDATE, namespace, "ranker"))["spec"]
     parts = ("model", "data", "training", "evaluation", "gate", "storage")
@@ -99,18 +99,18 @@ async def left_behind(hands, client, namespace, **metadata):
         },
     }
     made = await client.create(GENERATION, body)
-    hands.cache.insert(GENERATION, made)
+    actuator.cache.insert(GENERATION, made)
 
 
 @pytest.mark.parametrize("labels", [{}, {UID_LABEL: "before", "team": "search"}])
-async def test_a_label_that_was_not_seen_is_not_lost(hands, client, namespace, labels):
-    await left_behind(hands, client, namespace, labels=labels)
+async def test_a_label_that_was_not_seen_is_not_lost(actuator, client, namespace, labels):
+    await left_behind(actuator, client, namespace, labels=labels)
     changed = {**labels, "added": "later"}
     await by_another(client, GENERATION, namespace, "ranker-g0", add("/metadata/labels", changed))
-    update = seen(hands, namespace).metadata
+    update = seen(actuator, namespace).metadata
     for _ in range(2):
         try:
-            await hands.do(update, AdoptGeneration("ranker-g0", owned=False))
+            await actuator.execute(update, AdoptGeneration("ranker-g0", owned=False))
             break
         except errors.Conflict:
             continue
@@ -119,44 +119,44 @@ async def test_a_label_that_was_not_seen_is_not_lost(hands, client, namespace, l
 
 
 async def test_an_owner_that_is_not_ours_stays_and_that_of_the_update_before_goes(
-    hands, client, namespace
+    actuator, client, namespace
 ):
     kind = {"apiVersion": "springtide.dev/v1alpha1", "kind": "IncrementalUpdate"}
     before = {**kind, "name": "ranker", "uid": "before"}
     other = {"apiVersion": "v1", "kind": "ConfigMap", "name": "other", "uid": "other"}
-    await left_behind(hands, client, namespace, ownerReferences=[before])
+    await left_behind(actuator, client, namespace, ownerReferences=[before])
     await by_another(
         client, GENERATION, namespace, "ranker-g0", add("/metadata/ownerReferences/-", other)
     )
-    update = seen(hands, namespace).metadata
+    update = seen(actuator, namespace).metadata
     with pytest.raises(errors.Conflict):
-        await hands.do(update, AdoptGeneration("ranker-g0", owned=True))
-    await hands.do(update, AdoptGeneration("ranker-g0", owned=True))
+        await actuator.execute(update, AdoptGeneration("ranker-g0", owned=True))
+    await actuator.execute(update, AdoptGeneration("ranker-g0", owned=True))
     owners = (await client.get(GENERATION, namespace, "ranker-g0"))["metadata"]["ownerReferences"]
     assert [each["uid"] for each in owners] == ["other", update.uid]
 
 
 async def test_a_job_is_resumed_only_while_it_says_that_the_operator_suspended_it(
-    hands, client, namespace
+    actuator, client, namespace
 ):
     container = {"name": "trainer", "image": "trainer"}
     template = {"spec": {"restartPolicy": "Never", "containers": [container]}}
     body = {"metadata": {"namespace": namespace, "name": "job"}, "spec": {"template": template}}
     made = await client.create(JOB, body)
-    hands.cache.insert(JOB, made)
-    update, uid = seen(hands, namespace).metadata, made["metadata"]["uid"]
-    await hands.do(update, SuspendJob("job", uid, suspend=True))
+    actuator.cache.insert(JOB, made)
+    update, uid = seen(actuator, namespace).metadata, made["metadata"]["uid"]
+    await actuator.execute(update, SuspendJob("job", uid, suspend=True))
     live = await client.get(JOB, namespace, "job")
     assert live["metadata"]["annotations"] == {"springtide.dev/suspended": "true"}
     remove = {"op": "remove", "path": "/metadata/annotations"}
     await by_another(client, JOB, namespace, "job", remove)
     with pytest.raises(errors.Conflict):
-        await hands.do(update, SuspendJob("job", uid, suspend=False))
+        await actuator.execute(update, SuspendJob("job", uid, suspend=False))
     assert (await client.get(JOB, namespace, "job"))["spec"]["suspend"]
 
 
 async def test_what_the_api_server_finds_wrong_with_an_object_is_no_outdated_patch(
-    client, hands, namespace
+    client, actuator, namespace
 ):
     wrong = add("/metadata/finalizers", ["not a name"])
     with pytest.raises(errors.Invalid):

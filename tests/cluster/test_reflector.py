@@ -116,7 +116,7 @@ async def test_a_restart_of_the_server_loses_nothing(client, namespace, apiserve
             except errors.Unavailable:
                 await asyncio.sleep(0.1)
     await until(lambda: set(held(reflected)) == {"after"})
-    assert reflected.contact.last_error == ""
+    assert reflected.watch_health.last_error == ""
     await ended(task)
 
 

@@ -51,11 +51,11 @@ class listening(SimpleNamespace):  # noqa: N801 - reads as a statement
 
 
 async def test_a_read_passes_with_the_credentials_of_the_operator_and_is_counted(opened):
-    opened.auditor.contact.failed("before")
+    opened.auditor.watch_health.failed("before")
     async with opened.session.get(opened.url) as answer:
         assert answer.status == 200
     assert opened.counted == [("GET", 200)]
-    assert opened.auditor.contact.last_error == ""
+    assert opened.auditor.watch_health.last_error == ""
 
 
 @pytest.mark.parametrize("verb", ["POST", "PUT", "PATCH", "DELETE"])
@@ -69,7 +69,7 @@ async def test_a_kind_that_is_not_served_is_tried_again_as_if_there_were_no_answ
     async with listening(client, client.connection, UNKNOWN) as made:
         with pytest.raises(aiohttp.ClientConnectionError, match="not served now"):
             await made.session.get(f"{client.connection.server}{UNKNOWN.path()}")
-        assert made.auditor.contact.last_error.endswith(": 404")
+        assert made.auditor.watch_health.last_error.endswith(": 404")
 
 
 async def test_each_request_has_the_token_of_that_moment(client, namespace, apiserver, tmp_path):
@@ -85,7 +85,7 @@ async def test_each_request_has_the_token_of_that_moment(client, namespace, apis
         url = f"{connection.server}{CONFIG.path(namespace)}"
         async with made.session.get(url) as answer:
             assert answer.status == 401
-        assert made.auditor.contact.last_error.endswith(": 401")
+        assert made.auditor.watch_health.last_error.endswith(": 401")
         token.write_text(apiserver.kubectl("create", "token", "reader", "-n", namespace).strip())
         await connection.reload(time.monotonic())
         async with made.session.get(url) as answer:

@@ -28,11 +28,11 @@ def ranker(scene, *env, **spec):
     )
 
 
-async def serving(ground, *observers, **changes):
+async def serving(ground, *write_hooks, **changes):
     """A scene whose first generation is live."""
     scene = await directed(ground)
     await scene.declare(**changes)
-    await scene.start(*observers)
+    await scene.start(*write_hooks)
     await play(scene, LIFE[:2])
     return scene
 

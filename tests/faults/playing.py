@@ -171,7 +171,9 @@ class Scene(StandIns):
         self._playing.add(task)
         task.add_done_callback(self._playing.discard)
 
-    async def start(self, *observers, identity="operator", through=None, watching=None, **changes):
+    async def start(
+        self, *write_hooks, identity="operator", through=None, watching=None, **changes
+    ):
         """Start an operator; it works when this returns, unless it waits for the Lease.
 
         `through` is a connection other than the controllers', `watching` are settings of kopf's.
@@ -186,7 +188,7 @@ class Scene(StandIns):
         )
         operator = Operator(settings, through or self.ground.connection)
         operator.ended.add_done_callback(lambda ended: ended.exception())
-        operator.client.observers += observers
+        operator.client.write_hooks += write_hooks
         self.operators.append(operator)
         self.edges.append(Edge(operator, **(watching or {})))
         await self.edges[-1].start()

@@ -10,7 +10,7 @@ from faults.test_people_delete import Tried
 from patience import within
 
 from springtide_operator.cluster.kinds import UPDATE
-from springtide_operator.cluster.statuses import TRIES
+from springtide_operator.cluster.status_writer import TRIES
 
 pytestmark = pytest.mark.apiserver
 

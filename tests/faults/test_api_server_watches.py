@@ -12,7 +12,7 @@ from faults.test_crashes import lasting, undisturbed
 from patience import within
 
 from springtide_operator.cluster.kinds import DEPLOYMENT, LEASE, POD, UPDATE
-from springtide_operator.cluster.watching import LABELS, OWN
+from springtide_operator.cluster.watches import LABELS, OWN
 
 pytestmark = pytest.mark.apiserver
 

@@ -10,7 +10,7 @@ from faults.owner import ranker
 from faults.playing import Recorder
 
 from springtide_operator.cluster.kinds import DEPLOYMENT, EVENT, POD
-from springtide_operator.cluster.watching import OWN
+from springtide_operator.cluster.watches import OWN
 
 pytestmark = pytest.mark.apiserver
 

@@ -40,11 +40,11 @@ async def undisturbed(ground):
     return _lived[0]
 
 
-async def live(ground, *observers, acts=LIFE):
+async def live(ground, *write_hooks, acts=LIFE):
     """Live once; return the world at the end."""
     scene = await ground.scene()
     await scene.declare()
-    await scene.start(*observers)
+    await scene.start(*write_hooks)
     await play(scene, acts)
     world = await world_of(scene)
     await scene.close()

@@ -12,7 +12,12 @@ from lifecycle.world import World
 
 from springtide_operator.lifecycle.decide import decide
 from springtide_operator.lifecycle.plan import CreateGeneration, WriteGeneration
-from springtide_operator.wakeups import Again, Key, Queue, Wakeups
+from springtide_operator.work_queue import (
+    NamespacedName,
+    RateLimitingQueue,
+    ReconcileResult,
+    WorkQueue,
+)
 
 PAUSE = timedelta(minutes=1)
 
@@ -132,13 +137,13 @@ def test_a_job_that_is_seen_to_end_before_its_pod_is_waited_for(stage):
 @pytest.mark.parametrize("turns", range(6))
 async def test_the_queue_ends_though_a_wake_up_comes_with_its_end(turns):
     async def work(key):
-        return Again(None)
+        return ReconcileResult(None)
 
-    wakeups = Wakeups(work, Queue(), workers=1)
-    wakeups.add(Key("search", "later"), after=60)
-    running = asyncio.create_task(wakeups.run())
+    work_queue = WorkQueue(work, RateLimitingQueue(), workers=1)
+    work_queue.add(NamespacedName("search", "later"), after=60)
+    running = asyncio.create_task(work_queue.run())
     await asyncio.sleep(0.01)
-    wakeups.add(Key("search", "shop"))
+    work_queue.add(NamespacedName("search", "shop"))
     for _ in range(turns):
         await asyncio.sleep(0)
     running.cancel()

@@ -59,7 +59,7 @@ async def crowd(server, large, small, seconds):
     )
     operator, recorder = Operator(settings, connection), Recorder()
     operator.ended.add_done_callback(lambda ended: ended.exception())
-    operator.client.observers.append(recorder)
+    operator.client.write_hooks.append(recorder)
     requests = []
     operator.client.count = lambda verb, status: requests.append(time.monotonic())
     before, began = megabytes(), time.monotonic()

@@ -141,7 +141,7 @@ async def test_an_update_deleted_in_a_roll_is_gone_once_its_targets_are_back(gro
 async def test_nothing_is_tried_again_in_a_namespace_that_is_being_deleted(ground, kinds):
     scene = await until_train(ground)
     tried = Tried()
-    scene.operators[0].client.observers.append(tried)
+    scene.operators[0].client.write_hooks.append(tried)
     kinds.kubectl("delete", "namespace", scene.namespace, "--wait=false")
     namespace = await scene.client.get(NAMESPACE, "", scene.namespace)
     assert namespace["status"]["phase"] == "Terminating"

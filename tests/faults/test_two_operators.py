@@ -225,7 +225,7 @@ async def through_a_run(watching, connection, namespace, count, operators):
             )
             operator = Operator(settings, connection)
             operator.ended.add_done_callback(lambda ended: ended.exception())
-            operator.client.observers.append(recorder)
+            operator.client.write_hooks.append(recorder)
             started.append(Edge(operator))
             await started[-1].start()
         while Counter(watching.arrived)[namespace] < count:

@@ -47,7 +47,7 @@ class Stage:
         self._connection = None
         self._playing = asyncio.create_task(self.stand_ins.run())
 
-    async def start(self, *observers, **changes):
+    async def start(self, *write_hooks, **changes):
         self._connection = await Connection.open(self.kinds.kubeconfig)
         known = {
             "trainer_image": "trainer",
@@ -57,7 +57,7 @@ class Stage:
             "identity": "operator",
         }
         self.operator = Operator(Settings(**(known | changes)), self._connection)
-        self.operator.client.observers += observers
+        self.operator.client.write_hooks += write_hooks
         self._edge = Edge(self.operator)
         await self._edge.start()
 

@@ -4,10 +4,10 @@ import pytest
 
 from springtide_api.objects import Meta
 from springtide_operator.cluster import errors
-from springtide_operator.cluster.act import Hands
+from springtide_operator.cluster.actuator import Actuator
 from springtide_operator.cluster.kinds import JOB, UPDATE
-from springtide_operator.cluster.watching import new_cache
-from springtide_operator.lifecycle.plan import HoldFinalizer, SuspendJob
+from springtide_operator.cluster.watches import new_cache
+from springtide_operator.lifecycle.plan import SetFinalizer, SuspendJob
 
 pytestmark = pytest.mark.apiserver
 
@@ -23,9 +23,9 @@ async def test_a_patch_whose_test_fails_is_read_again_and_not_refused(stage, cli
     metadata["finalizers"] = ["example.com/other"]
     await client.apply(UPDATE, {"metadata": metadata}, manager="another")
     seen = Meta.model_validate({**made["metadata"], "finalizers": ["example.com/older"]})
-    hands = Hands(client, new_cache(), None, None, None, "")
+    actuator = Actuator(client, new_cache(), None, None, None, "")
     with pytest.raises(errors.Conflict):
-        await hands.do(seen, HoldFinalizer(present=True))
+        await actuator.execute(seen, SetFinalizer(present=True))
 
 
 @pytest.mark.parametrize("annotations", [{}, {"springtide.dev/spec-generation": "1"}])
@@ -39,7 +39,7 @@ async def test_a_job_that_an_earlier_version_suspended_is_resumed(stage, client,
     job = await client.create(JOB, {"metadata": metadata, "spec": spec})
     cache = new_cache()
     cache.insert(JOB, job)
-    hands = Hands(client, cache, None, None, None, "")
+    actuator = Actuator(client, cache, None, None, None, "")
     resume = SuspendJob("train", job["metadata"]["uid"], suspend=False)
-    await hands.do(Meta.model_validate(made["metadata"]), resume)
+    await actuator.execute(Meta.model_validate(made["metadata"]), resume)
     assert (await client.get(JOB, stage.namespace, "train"))["spec"]["suspend"] is False

@@ -38,7 +38,7 @@ async def training(stage):
         jobs = [job for job in listed if stage.stand_ins.stage(job) == "train"]
     (job,) = jobs
     pod = await stage.stand_ins.pod(job, "Running", None, "")
-    server = TestServer(stage.operator.door.application())
+    server = TestServer(stage.operator.progress_server.application())
     await server.start_server()
     stage.job, stage.pod = job["metadata"]["name"], pod["metadata"]["name"]
     stage.post = poster(stage, server)

@@ -13,7 +13,7 @@ from lifecycle.world import start_of
 
 from springtide_api import words
 from springtide_api.schema import duration
-from springtide_operator.lifecycle.lineage import unknown_word
+from springtide_operator.lifecycle.lineage import unknown_value
 from springtide_operator.lifecycle.plan import (
     CreateGeneration,
     DeleteGeneration,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from springtide_api.contract import EvaluateOutput
     from springtide_api.generation import EvaluationStatus, GenerationSpec, HoldoutStatus
     from springtide_api.objects import ModelGeneration
-    from springtide_operator.lifecycle.observation import JobSeen, Observation
+    from springtide_operator.lifecycle.observation import Observation, ObservedJob
     from springtide_operator.lifecycle.plan import Action
 
 MAX_INTERIM_ANALYSES = 3
@@ -321,7 +321,9 @@ class Laws:
         for rule in g.spec.recipe.gate.rules:
             assert look.entities >= rule.min_entities
 
-    def a_job_goes_after_what_it_did_is_in_status(self, seen: Observation, job: JobSeen) -> None:
+    def a_job_goes_after_what_it_did_is_in_status(
+        self, seen: Observation, job: ObservedJob
+    ) -> None:
         g = next((g for g in self.ours() if g.spec.number == job.number), None)
         if job.stage == "probe":
             last = seen.update.status.last_probe
@@ -348,7 +350,7 @@ class Laws:
             return
         (g,) = same
         assert g.metadata.name not in self.strangers
-        if g.status.rollout.promoted_at and unknown_word(g):
+        if g.status.rollout.promoted_at and unknown_value(g):
             assert serve.serving.digest in self.accepted  # it stays live, whatever its words
         else:
             assert accepted(g)
@@ -391,7 +393,7 @@ class Laws:
             if data:
                 assert new.trained_through == data.windows[-1].to
 
-    def numbers_prove(self, g: ModelGeneration, look: HoldoutStatus, job: JobSeen) -> None:
+    def numbers_prove(self, g: ModelGeneration, look: HoldoutStatus, job: ObservedJob) -> None:
         """Nothing is accepted on missing, NaN, stale or foreign numbers."""
         result = job.result
         assert (result.job, result.stage, result.ok) == (job.name, "evaluate", True)
@@ -532,7 +534,7 @@ class Laws:
         self.what_became_of_each_is_said(current)
         self.a_person_is_called_where_he_must_act(open_ones)
         plan = self.world.plan
-        if plan and not plan.again and plan.wake_after is None:
+        if plan and not plan.requeue and plan.wake_after is None:
             assert plan.status.progress.waiting_for
 
     def the_quarantine_is_recorded(self, quarantined: set[str]) -> None:

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from lifecycle.world import World, with_generation_one
 
-from springtide_operator.lifecycle.attempts import LONGEST_BACK_OFF
+from springtide_operator.lifecycle.attempts import MAX_BACK_OFF
 
 
 def test_a_disrupted_pod_means_a_new_attempt_that_is_not_counted() -> None:
@@ -18,7 +18,7 @@ def test_a_disrupted_pod_means_a_new_attempt_that_is_not_counted() -> None:
         job = next(iter(world.jobs))
         world.fail(job, 137, disrupted=True)
         world.settle()
-        world.now += LONGEST_BACK_OFF
+        world.now += MAX_BACK_OFF
         world.settle()
     training = world.generation(0).status.training
     assert (training.attempt, training.counted) == (6, 0)
@@ -49,7 +49,7 @@ def test_a_pod_evicted_for_a_limit_of_its_own_counts_and_says_which() -> None:
     pod = replace(world.jobs[job].pods[0], **said)
     world.jobs[job] = replace(world.jobs[job], pods=(pod,))
     world.settle()
-    world.now += LONGEST_BACK_OFF
+    world.now += MAX_BACK_OFF
     world.settle()
     training = world.generation(0).status.training
     assert (training.attempt, training.counted) == (2, 1)
@@ -66,7 +66,7 @@ def test_the_reason_of_a_pod_outranks_its_exit_code(code: int | None) -> None:
     pod = replace(world.jobs[job].pods[0], exit_code=code, **said)
     world.jobs[job] = replace(world.jobs[job], pods=(pod,))
     world.settle()
-    world.now += LONGEST_BACK_OFF
+    world.now += MAX_BACK_OFF
     world.settle()
     training = world.generation(0).status.training
     assert (training.attempt, training.counted) == (2, 1)

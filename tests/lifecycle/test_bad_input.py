@@ -10,7 +10,7 @@ from lifecycle.declared import SPEC
 from lifecycle.world import World, with_generation_one
 
 from springtide_api.contract import Failure, Result
-from springtide_operator.lifecycle.observation import PodSeen, TargetSeen
+from springtide_operator.lifecycle.observation import ObservedPod, ObservedTarget
 
 UNKNOWN = Failure(
     reason="UnknownLabel",
@@ -28,7 +28,7 @@ def refuse(world: World, name: str, failure: Failure, code: int) -> None:
     """Let a Job end as a trainer ends that refuses its input."""
     job = world.jobs[name]
     said = Result(job=name, stage=job.stage, number=job.number, ok=False, failure=failure)
-    pod = PodSeen(f"{name}-x", world._uid(), world.now, exit_code=code)
+    pod = ObservedPod(f"{name}-x", world._uid(), world.now, exit_code=code)
     world.jobs[name] = replace(job, failed=True, finished=world.now, result=said, pods=(pod,))
     world.settle()
 
@@ -193,7 +193,7 @@ def test_a_status_holds_the_longest_name_of_a_deployment() -> None:
 
 def test_a_status_holds_the_longest_name_of_a_deployment_that_is_missing() -> None:
     world = World(spec={**SPEC, "rollout": of_one_target(LONGEST)})
-    world.targets[LONGEST] = TargetSeen(target=world.targets[LONGEST].target)
+    world.targets[LONGEST] = ObservedTarget(target=world.targets[LONGEST].target)
     world.settle()
     assert LONGEST in world.update.status.progress.waiting_for
 

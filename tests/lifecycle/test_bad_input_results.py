@@ -14,8 +14,8 @@ from lifecycle.world import World, with_generation_one
 
 from springtide_api.generation import GenerationStatus
 from springtide_api.update_status import UpdateStatus
-from springtide_operator.cluster.jobs_seen import _result
-from springtide_operator.lifecycle.observation import PodSeen
+from springtide_operator.cluster.observed_jobs import _result
+from springtide_operator.lifecycle.observation import ObservedPod
 
 NASTY = st.sampled_from(
     [
@@ -84,7 +84,7 @@ def hand_back(world: World, name: str, message: str, code: int) -> None:
     ended = {"terminated": {"exitCode": code, "message": message}}
     raw = {"status": {"containerStatuses": [{"name": "trainer", "state": ended}]}}
     result = _result(name, [raw])
-    pod = PodSeen(f"{name}-x", world._uid(), world.now, exit_code=code)
+    pod = ObservedPod(f"{name}-x", world._uid(), world.now, exit_code=code)
     world.jobs[name] = replace(
         world.jobs[name],
         succeeded=code == 0,

@@ -11,8 +11,8 @@ from lifecycle.world import MONTHS, World, digest
 
 from springtide_api.names import FINALIZER
 from springtide_operator.lifecycle.decide import decide
-from springtide_operator.lifecycle.observation import PodSeen
-from springtide_operator.lifecycle.plan import HoldFinalizer, StartJob
+from springtide_operator.lifecycle.observation import ObservedPod
+from springtide_operator.lifecycle.plan import SetFinalizer, StartJob
 
 
 def after_promotions(count: int, **history: int) -> World:
@@ -108,12 +108,12 @@ def test_weights_that_a_replica_set_still_names_are_kept() -> None:
 def test_weights_that_a_target_of_before_still_names_are_kept() -> None:
     world = after_promotions(2, generations=1)
     first = world.generation(1).status.artifact.served_digest
-    world.named_elsewhere = frozenset({first})
+    world.digests_elsewhere = frozenset({first})
     for month in MONTHS[3:6]:
         world.months = [*world.months, month]
         world.turns(8)
     assert "shop-g1" in world.generations
-    world.named_elsewhere = frozenset()
+    world.digests_elsewhere = frozenset()
     world.turns(2)
     assert "shop-g1" not in world.generations
 
@@ -220,7 +220,7 @@ def test_in_a_terminating_namespace_the_finalizer_is_dropped_at_once() -> None:
     world.turns(6)
     world._meta(deletion_timestamp=world.now)
     plan = decide(replace(world.seen(), namespace_terminating=True), world.now)
-    assert plan.actions == (HoldFinalizer(present=False),)
+    assert plan.actions == (SetFinalizer(present=False),)
 
 
 def test_generations_belong_to_their_update_only_under_delete() -> None:
@@ -243,7 +243,7 @@ def test_a_pod_that_finds_no_place_says_why_and_goes_on_when_it_does() -> None:
     world.settle()
     name = next(iter(world.jobs))
     said = "no node has a free nvidia.com/gpu: 0/1 nodes are available"
-    pod = PodSeen("pod", "uid", world.now, waiting=said)
+    pod = ObservedPod("pod", "uid", world.now, waiting=said)
     world.jobs[name] = replace(world.jobs[name], pods=(pod,))
     plan = world.settle()
 
@@ -263,7 +263,7 @@ def test_a_pod_that_waits_longer_than_its_pending_timeout_is_given_up() -> None:
     world.edit(training={"compute": {"pendingTimeout": "10m"}})
     world.settle()
     name = next(iter(world.jobs))
-    pod = PodSeen("pod", "uid", world.now, waiting="no node fits: too small")
+    pod = ObservedPod("pod", "uid", world.now, waiting="no node fits: too small")
     world.jobs[name] = replace(world.jobs[name], pods=(pod,))
     world.settle()
     world.now += timedelta(minutes=11)

@@ -6,7 +6,7 @@ import pytest
 from lifecycle.laws import Laws
 from lifecycle.world import MONTHS, World, with_generation_one
 
-from springtide_operator.lifecycle.gaps import MOST_QUARANTINED
+from springtide_operator.lifecycle.gaps import MAX_QUARANTINED
 
 
 def skipping(world: World, *months: str) -> None:
@@ -81,8 +81,8 @@ def test_one_that_is_released_before_it_comes_is_quarantined_again() -> None:
 )
 def test_more_than_a_quarantine_holds_are_refused_and_a_person_must_act() -> None:
     world = with_generation_one()
-    skipping(world, *MONTHS[2 : 3 + MOST_QUARANTINED])
-    world.months += [MONTHS[3 + MOST_QUARANTINED]]
+    skipping(world, *MONTHS[2 : 3 + MAX_QUARANTINED])
+    world.months += [MONTHS[3 + MAX_QUARANTINED]]
     world.turns(4)
     status = world.update.status
     assert (status.cursor.quarantined, status.last_probe.reason) == ([], "QuarantineFull")

@@ -16,7 +16,7 @@ from springtide_api.gate_spec import (
     Rule,
 )
 from springtide_api.generation import Score
-from springtide_operator.lifecycle.gate import Judgement, counts_short, interim_confidence, judge
+from springtide_operator.lifecycle.gate import Judgement, interim_confidence, judge, missing_counts
 
 CANDIDATE, LIVE, HOLDOUT = ("sha256:" + letter * 64 for letter in "abc")
 FLOOR = Rule(name="floor", metric="auc", min="0.55")
@@ -66,7 +66,7 @@ def both(candidate: float, live: float, **more) -> EvaluateOutput:
 
 
 def short(gate: Gate, entities: int, positives: int, *, without_baseline=False) -> str | None:
-    return counts_short(
+    return missing_counts(
         gate, EVALUATION, entities=entities, positives=positives, without_baseline=without_baseline
     )
 

@@ -21,8 +21,8 @@ from lifecycle.laws import Laws
 from lifecycle.world import MONTHS, World, digest
 
 from springtide_api.update_status import Cursor, UpdateStatus
-from springtide_operator.lifecycle.lineage import unknown_word
-from springtide_operator.lifecycle.observation import TargetSeen
+from springtide_operator.lifecycle.lineage import unknown_value
+from springtide_operator.lifecycle.observation import ObservedTarget
 
 SCORES = st.sampled_from(
     [
@@ -192,7 +192,7 @@ class Life(RuleBasedStateMachine):
         name = self.a_target(data)
         target = self.world.targets[name]
         if target.uid:
-            self.world.targets[name] = TargetSeen(target=target.target)
+            self.world.targets[name] = ObservedTarget(target=target.target)
         else:
             self.world.bring_target(name)
 
@@ -317,7 +317,7 @@ class Life(RuleBasedStateMachine):
         """The word stays for a while: nothing is done to that generation, nothing begins."""
         name = data.draw(st.sampled_from(sorted(self.world.generations)))
         generation = self.world.generations[name]
-        if unknown_word(generation):
+        if unknown_value(generation):
             return
         self.become(name, **{field: "Shadowed"})
         changed = self.world.generations[name]

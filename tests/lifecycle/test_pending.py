@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from lifecycle.world import World, with_generation_one
 
-from springtide_operator.lifecycle.observation import PodSeen, ProgressSeen
+from springtide_operator.lifecycle.observation import ObservedPod, ObservedProgress
 
 IMAGE = 'image pull failed: failed to pull and unpack image "trainer:9": not found'
 QUOTA = "quota exceeded: exceeded quota: team, requested: requests.memory=4Gi"
@@ -23,7 +23,7 @@ def trains() -> World:
 
 def waits(world: World, said: str, stage: str = "train") -> None:
     name = next(name for name, job in world.jobs.items() if job.stage == stage)
-    pod = PodSeen("pod", "uid", world.now, waiting=said)
+    pod = ObservedPod("pod", "uid", world.now, waiting=said)
     world.jobs[name] = replace(world.jobs[name], pods=(pod,))
     world.settle()
 
@@ -113,7 +113,7 @@ def test_an_edit_that_changes_no_pod_leaves_the_waiting_run_its_place():
 def test_an_edit_does_not_touch_a_run_whose_pod_runs():
     world = trains()
     name = next(name for name, job in world.jobs.items() if job.stage == "train")
-    pod = PodSeen("pod", "uid", world.now, scheduled=True, running=True)
+    pod = ObservedPod("pod", "uid", world.now, scheduled=True, running=True)
     world.jobs[name] = replace(world.jobs[name], pods=(pod,))
     world.edit(training={"image": "trainer:8"})
     world.settle()
@@ -215,7 +215,7 @@ def test_training_that_ran_before_is_not_thrown_away_for_other_pods(ran):
         world.fail(name, 137, disrupted=True)
         world.settle()
     else:
-        told = ProgressSeen(50, 60, (), world.now)
+        told = ObservedProgress(50, 60, (), world.now)
         world.seen = lambda seen=world.seen: replace(seen(), progress={name: told})
     waits(world, GPU)
     world.edit(training={"image": "trainer:8"})
@@ -254,7 +254,7 @@ def test_the_time_that_a_job_was_suspended_is_no_waiting():
 def test_a_pod_from_before_a_suspension_says_nothing_of_a_job_that_is_to_go_on():
     world = resumed_at_a_full_quota(timedelta(minutes=9))
     name = next(name for name, job in world.jobs.items() if job.stage == "train")
-    pod = PodSeen("pod", "uid", world.now - timedelta(hours=1), waiting=GPU)
+    pod = ObservedPod("pod", "uid", world.now - timedelta(hours=1), waiting=GPU)
     world.jobs[name] = replace(world.jobs[name], pods=(pod,), resuming=True, resumed=None)
     world.settle()
     assert world.generation(1).status.verdict == "Pending"

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from lifecycle.world import World
 
 from springtide_operator.lifecycle.decide import decide
-from springtide_operator.lifecycle.observation import PodSeen, ProbesSeen
-from springtide_operator.lifecycle.probe_turns import turns
+from springtide_operator.lifecycle.observation import ObservedPod, ProbeCounts
+from springtide_operator.lifecycle.probe_turns import probes_in_turn
 
 NO_CLAIM = "no node fits: 0/3 nodes are available: pod has unbound immediate PersistentVolumeClaims"
 
@@ -30,13 +30,13 @@ def due_world() -> World:
 
 def test_namespaces_take_turns_the_one_with_the_fewest_probes_first() -> None:
     waiting = {"large": ["a", "b", "c", "d"], "small": ["x"], "new": ["n"]}
-    assert turns(4, {"large": 2}, waiting, most=5) == [
+    assert probes_in_turn(4, {"large": 2}, waiting, most=5) == [
         ("small", "x"),
         ("new", "n"),
         ("large", "a"),
         ("large", "b"),
     ]
-    assert turns(9, {"large": 2}, waiting, most=3) == [
+    assert probes_in_turn(9, {"large": 2}, waiting, most=3) == [
         ("small", "x"),
         ("new", "n"),
         ("large", "a"),
@@ -54,7 +54,7 @@ def test_turns_fill_what_is_free_and_leave_no_namespace_more_than_one_behind(
     free: int, held: dict, waiting: dict, most: int
 ) -> None:
     names = {space: [str(each) for each in each_of] for space, each_of in waiting.items()}
-    come = turns(free, held, names, most=most)
+    come = probes_in_turn(free, held, names, most=most)
     room = sum(min(len(each), max(0, most - held.get(space, 0))) for space, each in names.items())
     assert len(come) == len(set(come)) == min(free, room)
     after = {space: held.get(space, 0) + sum(c[0] == space for c in come) for space in names}
@@ -74,18 +74,18 @@ def test_turns_fill_what_is_free_and_leave_no_namespace_more_than_one_behind(
 @pytest.mark.parametrize(
     ("probes", "said"),
     [
-        (ProbesSeen(running=10), "10 probes run in the cluster; at most 10 do"),
+        (ProbeCounts(running=10), "10 probes run in the cluster; at most 10 do"),
         (
-            ProbesSeen(running=3, namespace=5),
+            ProbeCounts(running=3, namespace=5),
             "5 probes of namespace search run or wait for their pods; at most 5 do",
         ),
         (
-            ProbesSeen(running=8, ahead=2),
+            ProbeCounts(running=8, ahead=2),
             "2 more probes may run in the cluster; 2 updates come first",
         ),
     ],
 )
-def test_an_update_waits_for_its_turn_and_says_why(probes: ProbesSeen, said: str) -> None:
+def test_an_update_waits_for_its_turn_and_says_why(probes: ProbeCounts, said: str) -> None:
     world = due_world()
     plan = decide(replace(world.seen(), probes=probes), world.now)
     assert plan.actions == ()
@@ -96,7 +96,7 @@ def test_an_update_waits_for_its_turn_and_says_why(probes: ProbesSeen, said: str
 
 def test_an_update_whose_turn_it_is_starts_its_probe() -> None:
     world = due_world()
-    free = ProbesSeen(running=8, namespace=4, ahead=1)
+    free = ProbeCounts(running=8, namespace=4, ahead=1)
     plan = decide(replace(world.seen(), probes=free), world.now)
     assert [action.run.stage for action in plan.actions] == ["probe"]
     assert not plan.waits_for_turn
@@ -105,7 +105,7 @@ def test_an_update_whose_turn_it_is_starts_its_probe() -> None:
 def test_a_probe_that_a_person_asked_for_waits_for_no_turn() -> None:
     world = due_world()
     world.ask("run@1")
-    plan = decide(replace(world.seen(), probes=ProbesSeen(running=10, namespace=5)), world.now)
+    plan = decide(replace(world.seen(), probes=ProbeCounts(running=10, namespace=5)), world.now)
     assert [action.run.stage for action in plan.actions] == ["probe"]
 
 
@@ -118,7 +118,7 @@ def test_a_probe_that_cannot_run_is_given_up_and_tried_again_later() -> None:
     world = due_world()
     world.settle()
     (name,) = world.jobs
-    pod = PodSeen(f"{name}-x", "pod-uid", world.now, waiting=NO_CLAIM)
+    pod = ObservedPod(f"{name}-x", "pod-uid", world.now, waiting=NO_CLAIM)
     world.jobs[name] = replace(world.jobs[name], pods=(pod,))
     world.now += timedelta(minutes=14)
     world.settle()
@@ -138,7 +138,7 @@ def test_a_probe_that_starts_slowly_for_no_known_reason_is_given_an_hour() -> No
     world = due_world()
     world.settle()
     (name,) = world.jobs
-    world.jobs[name] = replace(world.jobs[name], pods=(PodSeen("p", "u", world.now),))
+    world.jobs[name] = replace(world.jobs[name], pods=(ObservedPod("p", "u", world.now),))
     world.now += timedelta(minutes=59)
     world.settle()
     assert name in world.jobs
@@ -151,7 +151,7 @@ def test_a_probe_that_runs_is_given_up_by_its_own_deadline_alone() -> None:
     world = due_world()
     world.settle()
     (name,) = world.jobs
-    pod = PodSeen("p", "u", world.now, scheduled=True, running=True)
+    pod = ObservedPod("p", "u", world.now, scheduled=True, running=True)
     world.jobs[name] = replace(world.jobs[name], pods=(pod,))
     world.now += timedelta(hours=5)
     world.settle()

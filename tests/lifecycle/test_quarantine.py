@@ -9,7 +9,7 @@ import pytest
 from lifecycle.world import MONTHS, World, with_generation_one
 
 from springtide_api.update_status import Cursor
-from springtide_operator.lifecycle.quarantine import MOST
+from springtide_operator.lifecycle.quarantine import MAX_QUARANTINED
 
 if TYPE_CHECKING:
     from springtide_api.generation import QuarantineRecord
@@ -133,7 +133,7 @@ def test_more_partitions_than_can_be_held_are_refused_and_none_is_dropped() -> N
     world.aucs |= {"2025-03": SUSPECT, "2025-04": SUSPECT}
     world.turns(6)
     assert world.update.status.cursor.proposed_for_quarantine
-    held = [f"2019-{number:02d}" for number in range(1, MOST + 1)]
+    held = [f"2019-{number:02d}" for number in range(1, MAX_QUARANTINED + 1)]
     status = world.update.status.model_copy(update={"cursor": Cursor(quarantined=held)})
     world.update = world.update.model_copy(update={"status": status})
     world.ask("quarantine@1")
@@ -148,7 +148,7 @@ def test_more_released_partitions_than_can_be_held_are_refused_and_none_is_dropp
     world = with_generation_one()
     world.edit(trigger={})
     world.turns(2)
-    held = [f"2019-{number:02d}" for number in range(1, MOST + 1)]
+    held = [f"2019-{number:02d}" for number in range(1, MAX_QUARANTINED + 1)]
     cursor = Cursor(quarantined=held, released=["2018-01"])
     status = world.update.status.model_copy(update={"cursor": cursor})
     world.update = world.update.model_copy(update={"status": status})

@@ -10,7 +10,7 @@ import pytest
 from lifecycle.world import World, two_targets_on_generation_one, with_generation_one
 
 from springtide_operator.lifecycle.decide import decide
-from springtide_operator.lifecycle.observation import OWN_KEYS_TAKEN, Refusal, Unreadable
+from springtide_operator.lifecycle.observation import OWN_KEYS_TAKEN, InvalidUpdate, Refusal
 from springtide_operator.lifecycle.plan import Serve, StartJob
 
 RANKER, RERANKER = "Deployment ranker", "Deployment reranker"
@@ -148,7 +148,7 @@ def test_labels_that_another_client_took_are_taken_back_by_force_for_the_version
     taken = Refusal(RANKER, OWN_KEYS_TAKEN, "conflict", world.now + timedelta(seconds=30))
     plan = decide(replace(world.seen(), refusals=(taken,)), world.now)
     (serve,) = (a for a in plan.actions if isinstance(a, Serve))
-    assert serve.take_version == "77"
+    assert serve.force_at_version == "77"
     world.target = replace(world.target, foreign_manager="kubectl")
     plan = decide(replace(world.seen(), refusals=(taken,)), world.now)
     assert not any(isinstance(a, Serve) for a in plan.actions)
@@ -158,7 +158,7 @@ def test_labels_that_another_client_took_are_taken_back_by_force_for_the_version
 def test_an_update_that_does_not_fit_its_type_keeps_its_status_and_says_what_is_wrong() -> None:
     world = with_generation_one()
     update = world.update
-    seen = Unreadable(update.metadata, update.status, ("spec.gate: is missing",))
+    seen = InvalidUpdate(update.metadata, update.status, ("spec.gate: is missing",))
     plan = decide(seen, world.now)
     assert plan.actions == ()
     assert plan.status.phase == "Invalid"

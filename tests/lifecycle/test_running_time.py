@@ -8,9 +8,9 @@ from datetime import timedelta
 import pytest
 from lifecycle.world import World, with_generation_one
 
-from springtide_operator.lifecycle.attempts import LONGEST_BACK_OFF
-from springtide_operator.lifecycle.observation import PodSeen
-from springtide_operator.lifecycle.running_time import MOST_PODS, measure, settle
+from springtide_operator.lifecycle.attempts import MAX_BACK_OFF
+from springtide_operator.lifecycle.observation import ObservedPod
+from springtide_operator.lifecycle.running_time import MAX_PODS, close_attempt, measure
 
 HOUR = timedelta(hours=1)
 GPU = "no node has a free nvidia.com/gpu: 0/1 nodes are available"
@@ -48,7 +48,7 @@ def passes(world: World, time: timedelta) -> None:
 )
 def test_waiting_for_a_gpu_is_no_running_time() -> None:
     world, name = trains()
-    pod = PodSeen("pod", "uid", world.now, waiting=GPU)
+    pod = ObservedPod("pod", "uid", world.now, waiting=GPU)
     world.jobs[name] = replace(world.jobs[name], pods=(pod,))
     passes(world, 50 * HOUR)
     assert world.generation(2).status.verdict == "Pending"
@@ -94,7 +94,7 @@ def test_running_time_adds_up_over_suspensions_and_attempts() -> None:
     world.settle()
     passes(world, HOUR / 2)
     world.fail(name, 137, disrupted=True)
-    passes(world, LONGEST_BACK_OFF)
+    passes(world, MAX_BACK_OFF)
     assert (training(world).attempt, training(world).running_seconds) == (2, 5400)
     name = train_job(world)
     world.begin(name)
@@ -131,7 +131,7 @@ def test_gpu_seconds_are_those_of_every_pod_disrupted_ones_included() -> None:
     world.settle()
     world.now += HOUR
     world.fail(name, 143, disrupted=True)
-    passes(world, LONGEST_BACK_OFF)
+    passes(world, MAX_BACK_OFF)
     assert training(world).gpu_seconds == 2 * 3600
     name = train_job(world)
     world.begin(name)
@@ -176,7 +176,7 @@ def test_a_pod_is_recorded_once_when_it_begins_to_run() -> None:
 
 def test_the_pods_of_a_job_that_is_suspended_again_and_again_are_summed_up() -> None:
     world, name = trains(deadline="48h")
-    for _ in range(MOST_PODS + 3):
+    for _ in range(MAX_PODS + 3):
         world.begin(name)
         world.settle()
         passes(world, timedelta(minutes=10))
@@ -184,8 +184,8 @@ def test_the_pods_of_a_job_that_is_suspended_again_and_again_are_summed_up() -> 
         world.settle()
         world.edit(suspend=False)
         world.settle()
-    assert len(training(world).pods) == MOST_PODS
-    assert settle(training(world)).running_seconds == (MOST_PODS + 3) * 600
+    assert len(training(world).pods) == MAX_PODS
+    assert close_attempt(training(world)).running_seconds == (MAX_PODS + 3) * 600
 
 
 def test_a_pod_of_another_job_of_that_name_counts_nothing() -> None:

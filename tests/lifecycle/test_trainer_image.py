@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from lifecycle.world import World, digest, with_generation_one
 
-from springtide_operator.lifecycle.observation import PodSeen
+from springtide_operator.lifecycle.observation import ObservedPod
 
 IMAGE = 'image pull failed: failed to pull and unpack image "trainer:1": not found'
 
@@ -28,7 +28,7 @@ def waits(world: World, stage: str) -> str:
     while not any(job.stage == stage for job in world.jobs.values()):
         world.turn()
     (name,) = (name for name, job in world.jobs.items() if job.stage == stage)
-    pod = PodSeen("pod", "uid", world.now, waiting=IMAGE)
+    pod = ObservedPod("pod", "uid", world.now, waiting=IMAGE)
     world.jobs[name] = replace(world.jobs[name], pods=(pod,))
     world.settle()
     return name

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from lifecycle.world import World, with_generation_one
 
-from springtide_operator.lifecycle.lineage import judged_before
+from springtide_operator.lifecycle.lineage import evaluated_before
 
 MORE_MEMORY = {"compute": {"resources": {"memory": "16Gi"}}}
 
@@ -34,7 +34,7 @@ def fail_training(world: World, code: int = 137, reason: str = "") -> None:
 def judged(world: World) -> str | None:
     """Which generation keeps the rows of the second from being tried again."""
     spec = world.generation(2).spec
-    before = judged_before(world.seen(), spec.data, spec.recipe_hash, spec.parent.digest)
+    before = evaluated_before(world.seen(), spec.data, spec.recipe_hash, spec.parent.digest)
     return before.metadata.name if before else None
 
 

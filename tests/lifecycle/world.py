@@ -26,23 +26,23 @@ from springtide_api.objects import IncrementalUpdate, Meta, ModelGeneration
 from springtide_api.update_spec import UpdateSpec
 from springtide_api.update_status import UpdateStatus
 from springtide_operator.lifecycle.decide import decide
-from springtide_operator.lifecycle.lineage import probed, rolling
+from springtide_operator.lifecycle.lineage import probe_digest, rolling
 from springtide_operator.lifecycle.observation import (
     Defaults,
-    JobSeen,
     Observation,
-    PodSeen,
+    ObservedJob,
+    ObservedPod,
+    ObservedTarget,
     Refusal,
-    TargetSeen,
 )
 from springtide_operator.lifecycle.plan import (
     AdoptGeneration,
     CreateGeneration,
     DeleteGeneration,
     DeleteJob,
-    HoldFinalizer,
     Plan,
     Serve,
+    SetFinalizer,
     StartJob,
     SuspendJob,
     WriteGeneration,
@@ -98,7 +98,7 @@ class World:
             spec=UpdateSpec.model_validate(self.spec),
         )
         self.generations: dict[str, ModelGeneration] = {}
-        self.jobs: dict[str, JobSeen] = {}
+        self.jobs: dict[str, ObservedJob] = {}
         self.runs: dict[str, StartJob] = {}
         self.ran: dict[str, tuple[str, datetime, datetime | None]] = {}
         """Every pod that ever ran, by uid: its Job, when it began, when it ended."""
@@ -107,7 +107,7 @@ class World:
         self.job_names_ever: list[str] = []
         self.attempts_recorded: set[str] = set()
         """Names of Jobs whose uid was written to a status: they must never be made again."""
-        self.targets: dict[str, TargetSeen] = {}
+        self.targets: dict[str, ObservedTarget] = {}
         for target in self.update.spec.rollout.targets:
             self.bring_target(target.target_ref.name)
         self.late: dict[str, dict] = {}
@@ -120,7 +120,7 @@ class World:
         """Verbs of a person, in order."""
         self.served: list[str] = []
         """Digests that the target was made to carry, in order."""
-        self.named_elsewhere: frozenset[str] = frozenset()
+        self.digests_elsewhere: frozenset[str] = frozenset()
         """Digests that a Deployment serves which is a target no more."""
         self.image = "trainer:1"
         """The trainer image that the installation provides."""
@@ -141,11 +141,11 @@ class World:
         """The last plan with writes, and what it was decided on."""
 
     @property
-    def target(self) -> TargetSeen:
+    def target(self) -> ObservedTarget:
         return self.targets["ranker"]
 
     @target.setter
-    def target(self, target: TargetSeen) -> None:
+    def target(self, target: ObservedTarget) -> None:
         self.targets["ranker"] = target
 
     def _uid(self) -> str:
@@ -171,14 +171,14 @@ class World:
             generations=tuple(generations),
             jobs=tuple(jobs.values()),
             targets=tuple(view["targets"][name] for name in names),
-            left_targets=tuple(
+            removed_targets=tuple(
                 view["targets"][each.name]
                 for g in generations
                 if rolling(g)
                 for each in g.status.rollout.targets
                 if each.name not in names
             ),
-            named_elsewhere=self.named_elsewhere,
+            digests_elsewhere=self.digests_elsewhere,
             defaults=Defaults(self.image, "http://progress"),
             refusals=tuple(self.refusals.values()),
         )
@@ -213,7 +213,7 @@ class World:
 
     def carry_out(self, seen: Observation, plan: Plan) -> bool:
         """Carry a plan out up to the first write that is refused; tell whether none was."""
-        if plan.again:
+        if plan.requeue:
             self.last = seen, plan
         try:
             for action in plan.actions:
@@ -221,7 +221,7 @@ class World:
                     return True
                 self._apply(action, seen)
             done = set(map(subject, plan.actions))
-            waiting = {k: r for k, r in self.refusals.items() if r.waits(self.now)}
+            waiting = {k: r for k, r in self.refusals.items() if r.is_pending(self.now)}
             self.refusals = {k: r for k, r in waiting.items() if k not in done}
             self.events += [event.reason for event in plan.events]
             if plan.facts or not plan.actions:
@@ -264,7 +264,7 @@ class World:
             self._follow("update", "shop")
             raise Stale
         UpdateStatus.model_validate(plan.status.plain())  # as the API server does
-        self.announced += [event.reason for event in plan.announcements]
+        self.announced += [event.reason for event in plan.status_events]
         self.update = self.update.model_copy(update={"status": plan.status})
         self._follow("update", "shop")
         self.check()
@@ -324,7 +324,7 @@ class World:
                 self._delete("jobs", name, uid)
             case Serve():
                 self._serve(seen, action)
-            case HoldFinalizer(present):
+            case SetFinalizer(present):
                 if self.update.metadata.finalizers != seen.update.metadata.finalizers:
                     raise Stale
                 self._meta(finalizers=(FINALIZER,) if present else ())
@@ -406,7 +406,7 @@ class World:
         assert run.job not in self.attempts_recorded, "one Job for each attempt"
         self.job_names_ever.append(run.job)
         self.runs[run.job] = start
-        self.jobs[run.job] = JobSeen(
+        self.jobs[run.job] = ObservedJob(
             name=run.job,
             uid=self._uid(),
             owner_uid=owner.uid,
@@ -418,7 +418,7 @@ class World:
             trigger=start.trigger,
             cursor=run.probe.cursor if run.probe else None,
             quarantined=frozenset(run.probe.quarantined if run.probe else ()),
-            probed=probed(run.recipe) if run.probe else "",
+            probed=probe_digest(run.recipe) if run.probe else "",
             spec_generation=owner.generation,
             gpus=start.gpus,
             image=start.image,
@@ -451,7 +451,7 @@ class World:
         """Make the Deployment, as its owner's manifest has it."""
         targets = self.update.spec.rollout.targets
         target = next(each for each in targets if each.target_ref.name == name)
-        self.targets[name] = TargetSeen(
+        self.targets[name] = ObservedTarget(
             target=target, uid=self._uid(), has_container=True, wanted=2, settled=True
         )
 
@@ -519,13 +519,13 @@ class World:
             if job == name and ended is None:
                 self.ran[uid] = (job, began, self.now)
 
-    def _pod(self, name: str) -> PodSeen:
+    def _pod(self, name: str) -> ObservedPod:
         image = self.jobs[name].image
         known = self.tags.get(image, digest(image))
         times = {"created": self.now, "started": self.now}
-        return PodSeen(f"{name}-x", self._uid(), **times, image_digest=known)
+        return ObservedPod(f"{name}-x", self._uid(), **times, image_digest=known)
 
-    def _ended(self, name: str, **says: object) -> PodSeen:
+    def _ended(self, name: str, **says: object) -> ObservedPod:
         """The pod of a Job at its end; one that was not seen to run ran for no time."""
         runs = [pod for pod in self.jobs[name].pods if pod.running]
         pod = runs[0] if runs else self._pod(name)
@@ -626,5 +626,5 @@ def two_targets_on_generation_one() -> World:
     return world
 
 
-def _uid_of(held: ModelGeneration | JobSeen) -> str:
-    return held.uid if isinstance(held, JobSeen) else held.metadata.uid
+def _uid_of(held: ModelGeneration | ObservedJob) -> str:
+    return held.uid if isinstance(held, ObservedJob) else held.metadata.uid

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from springtide_operator.cluster import errors
-from springtide_operator.cluster.contact import Contact
+from springtide_operator.cluster.watch_health import WatchHealth
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,14 +54,14 @@ class Auditor:
     changed: Callable[[Kind, Raw], None]
     namespace: str = ""
     backoff: float = 30.0
-    contact: Contact = field(default_factory=Contact)
+    watch_health: WatchHealth = field(default_factory=WatchHealth)
     _requested: float = float("inf")
     """Monotonic seconds of the next audit that an event or a silence asks for."""
     _sooner: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> None:
         """List at the start and whenever an audit is due, until cancelled."""
-        self.contact.begin()
+        self.watch_health.begin()
         while True:
             self._requested = float("inf")  # before the list: what comes during it asks again
             try:
@@ -76,9 +76,9 @@ class Auditor:
         """Take in one event of kopf's: its type is None for an object of a list."""
         item = event["object"]
         if event["type"] == "DELETED":
-            self._notify(self.store.follow_deletion(item))
+            self._notify(self.store.delete_from_watch(item))
         else:
-            self._notify(self.store.follow(item))
+            self._notify(self.store.update_from_watch(item))
         if event["type"] is None:
             self.request(RELIST_SECONDS)
 
@@ -91,7 +91,7 @@ class Auditor:
     async def _list(self) -> None:
         listed = await self.client.list_all(self.kind, self.namespace)
         self._notify(self.store.replace(listed.items, listed.version))
-        self.contact.succeeded()
+        self.watch_health.succeeded()
 
     async def _wait(self) -> None:
         regular = time.monotonic() + AUDIT_SECONDS * random.uniform(0.9, 1.1)
@@ -102,8 +102,8 @@ class Auditor:
                     await self._sooner.wait()
 
     async def _pause(self, error: errors.ApiError) -> None:
-        self.contact.failed(str(error))
-        failures = self.contact.failures
+        self.watch_health.failed(str(error))
+        failures = self.watch_health.failures
         log.warning("list failed", kind=self.kind.name, error=str(error), failures=failures)
         longest = min(self.backoff, 0.5 * 2 ** min(failures, 16))
         await asyncio.sleep((error.retry_after or 0.0) + random.uniform(0.1, longest))

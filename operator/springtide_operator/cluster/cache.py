@@ -15,7 +15,7 @@ from cachetools import LRUCache
 
 from springtide_operator.cluster.kinds import Kind, Raw, identity, version
 
-Place = tuple[str, str]
+NamespacedName = tuple[str, str]
 """Namespace and name."""
 
 Owner = Callable[[Raw], str]
@@ -23,16 +23,16 @@ Owner = Callable[[Raw], str]
 
 T = TypeVar("T")
 
-MOST_BURIED = 10_000
+MAX_TOMBSTONES = 10_000
 """Deleted objects that are remembered, of each kind."""
 
 
-MOST_PARSED = 2_000
+MAX_PARSED = 2_000
 """Objects of each kind that are kept in their type: it takes more memory than what it was read
 from, and only those that are worked on now are asked for again and again."""
 
 
-def unmarked(raw: Raw) -> Iterable[Hashable]:
+def no_index_keys(raw: Raw) -> Iterable[Hashable]:
     """Give an object no marks."""
     return ()
 
@@ -50,16 +50,16 @@ class Store:
         self,
         owner: Owner,
         trim: Callable[[Raw], None],
-        marks: Callable[[Raw], Iterable[Hashable]] = unmarked,
+        index_keys: Callable[[Raw], Iterable[Hashable]] = no_index_keys,
     ) -> None:
         self.owner = owner
         self._trim = trim
-        self._marks = marks
-        self._objects: dict[Place, Raw] = {}
-        self._owned: defaultdict[Place, set[Place]] = defaultdict(set)
-        self._marked: defaultdict[Hashable, set[Place]] = defaultdict(set)
-        self._parsed: LRUCache[Place, tuple[Raw, Any]] = LRUCache(MOST_PARSED)
-        self._buried: dict[Place, int] = {}
+        self._index_keys = index_keys
+        self._objects: dict[NamespacedName, Raw] = {}
+        self._owned: defaultdict[NamespacedName, set[NamespacedName]] = defaultdict(set)
+        self._index: defaultdict[Hashable, set[NamespacedName]] = defaultdict(set)
+        self._parsed: LRUCache[NamespacedName, tuple[Raw, Any]] = LRUCache(MAX_PARSED)
+        self._tombstones: dict[NamespacedName, int] = {}
         """Resource version of the last deletion: what is told again from before it is a ghost."""
         self.version = 0
         """Resource version up to which everything that happened is known."""
@@ -77,13 +77,13 @@ class Store:
         """Return the objects of one update, by name."""
         return [self._objects[place] for place in sorted(self._owned.get((namespace, update), ()))]
 
-    def marked(self, mark: Hashable) -> list[Raw]:
+    def by_index(self, index_key: Hashable) -> list[Raw]:
         """Return the objects that carry a mark, by place."""
-        return [self._objects[place] for place in sorted(self._marked.get(mark, ()))]
+        return [self._objects[place] for place in sorted(self._index.get(index_key, ()))]
 
-    def count(self, mark: Hashable) -> int:
+    def count(self, index_key: Hashable) -> int:
         """Return how many objects carry a mark."""
-        return len(self._marked.get(mark, ()))
+        return len(self._index.get(index_key, ()))
 
     def parsed(self, raw: Raw, parse: Callable[[Raw, T | None], T]) -> T:
         """Return what an object of this store is in its type.
@@ -114,24 +114,24 @@ class Store:
         ]
         for held in gone:
             self._drop(held)
-            self._bury(identity(held), version(held))
-        changed = [item for item in items if self._put(item)]
+            self._add_tombstone(identity(held), version(held))
+        changed = [item for item in items if self._store(item)]
         self.version = at
         self.listed = True
         return [*gone, *changed]
 
-    def follow(self, item: Raw) -> list[Raw]:
+    def update_from_watch(self, item: Raw) -> list[Raw]:
         """Take in a watch's ADDED or MODIFIED; return what changed, before and after.
 
         The version stays: events of different objects may come in any order.
         """
         before = self._objects.get(identity(item))
-        changed = self._put(item)
+        changed = self._store(item)
         return [each for each in (before, item) if each is not None] if changed else []
 
-    def follow_deletion(self, item: Raw) -> list[Raw]:
+    def delete_from_watch(self, item: Raw) -> list[Raw]:
         """Take in a watch's DELETED; return the object that went, if it was still held."""
-        self._bury(identity(item), version(item))
+        self._add_tombstone(identity(item), version(item))
         held = self._objects.get(identity(item))
         if held is None or version(held) > version(item):
             return []
@@ -144,25 +144,25 @@ class Store:
         What the watch is past was followed, or followed by a deletion: it would be a ghost.
         """
         if version(item) > self.version:
-            self._put(item)
+            self._store(item)
 
-    def forget(self, namespace: str, name: str, uid: str) -> None:
+    def remove(self, namespace: str, name: str, uid: str) -> None:
         """Drop what an own write deleted; the watch will say the same."""
         held = self._objects.get((namespace, name))
         if held is not None and held["metadata"]["uid"] == uid:
             self._drop(held)
-            self._bury((namespace, name), version(held))
+            self._add_tombstone((namespace, name), version(held))
 
-    def _bury(self, place: Place, at: int) -> None:
+    def _add_tombstone(self, place: NamespacedName, at: int) -> None:
         """Remember a deletion, as the newest of those that are remembered."""
-        self._buried[place] = max(at, self._buried.pop(place, 0))
-        if len(self._buried) > MOST_BURIED:
-            del self._buried[next(iter(self._buried))]
+        self._tombstones[place] = max(at, self._tombstones.pop(place, 0))
+        if len(self._tombstones) > MAX_TOMBSTONES:
+            del self._tombstones[next(iter(self._tombstones))]
 
-    def _put(self, item: Raw) -> bool:
+    def _store(self, item: Raw) -> bool:
         place = identity(item)
         self._trim(item)
-        if version(item) <= self._buried.get(place, -1):
+        if version(item) <= self._tombstones.get(place, -1):
             return False
         held = self._objects.get(place)
         if held is not None:
@@ -174,8 +174,8 @@ class Store:
         self._objects[place] = item
         if owner := self.owner(item):
             self._owned[place[0], owner].add(place)
-        for mark in self._marks(item):
-            self._marked[mark].add(place)
+        for index_key in self._index_keys(item):
+            self._index[index_key].add(place)
         return True
 
     def _drop(self, held: Raw) -> None:
@@ -186,11 +186,11 @@ class Store:
     def _unlink(self, held: Raw) -> None:
         place = identity(held)
         _remove(self._owned, (place[0], self.owner(held)), place)
-        for mark in self._marks(held):
-            _remove(self._marked, mark, place)
+        for index_key in self._index_keys(held):
+            _remove(self._index, index_key, place)
 
 
-def _remove(index: dict[Any, set[Place]], key: Hashable, place: Place) -> None:
+def _remove(index: dict[Any, set[NamespacedName]], key: Hashable, place: NamespacedName) -> None:
     if key in index:
         index[key].discard(place)
         if not index[key]:
@@ -225,6 +225,6 @@ class Cache:
         if kind in self.stores:
             self.stores[kind].insert(item)
 
-    def forget(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
+    def remove(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
         """Drop what an own write deleted."""
-        self.stores[kind].forget(namespace, name, uid)
+        self.stores[kind].remove(namespace, name, uid)

@@ -33,7 +33,7 @@ PAGE = 500
 """Objects asked for in one page of a list."""
 
 
-class Observer(Protocol):
+class WriteHook(Protocol):
     """Is told of every write; an exception ends the write's caller."""
 
     async def before_write(self, number: int, verb: str, path: str) -> None:
@@ -69,7 +69,7 @@ class Client:
     clock: ServerClock
     limits: Limits
     guard: Callable[[], None] | None = None
-    observers: list[Observer] = field(default_factory=list)
+    write_hooks: list[WriteHook] = field(default_factory=list)
     count: Callable[[str, int], None] = lambda verb, status: None
     timeout: float = 10.0
     _writes: int = 0
@@ -129,14 +129,14 @@ class Client:
         }
         timeout = aiohttp.ClientTimeout(total=seconds + self.timeout, connect=self.timeout)
         url = _url(kind.path(namespace), query)
-        with _translated("WATCH", url):
+        with _translated_errors("WATCH", url):
             response = await self._send("GET", url, None, JSON, timeout=timeout)
             async with response:
                 async for line in _lines(response):
                     event = from_json(line)
                     if event["type"] == "ERROR":
                         status = event["object"]
-                        raise errors.of_status(
+                        raise errors.from_status(
                             int(status.get("code") or 500), status, f"WATCH {url}"
                         )
                     yield event
@@ -221,11 +221,11 @@ class Client:
         number = self._writes
         if self.guard is not None:
             self.guard()
-        for observer in self.observers:
-            await observer.before_write(number, verb, path)
+        for hook in self.write_hooks:
+            await hook.before_write(number, verb, path)
         answer = await self._ask(verb, path, body=body, content_type=content_type, write=True)
-        for observer in self.observers:
-            await observer.after_write(number, verb, path)
+        for hook in self.write_hooks:
+            await hook.after_write(number, verb, path)
         return answer
 
     async def _ask(
@@ -240,7 +240,7 @@ class Client:
     ) -> Raw:
         url = _url(path, query or {})
         timeout = aiohttp.ClientTimeout(total=self.timeout)
-        with _translated(verb, url):
+        with _translated_errors(verb, url):
             async with self.limits.slot():
                 if write and self.guard is not None:
                     self.guard()  # once more: the wait for a slot may have been long
@@ -283,7 +283,7 @@ async def _failure(response: aiohttp.ClientResponse, what: str) -> errors.ApiErr
     asked = response.headers.get("Retry-After", "")
     retry_after = float(asked) if asked.isdigit() else None
     mapping = body if isinstance(body, dict) else {}
-    return errors.of_status(response.status, mapping, what, retry_after=retry_after)
+    return errors.from_status(response.status, mapping, what, retry_after=retry_after)
 
 
 async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
@@ -296,7 +296,7 @@ async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
                 yield line
 
 
-class _translated:  # noqa: N801 - reads as a statement
+class _translated_errors:  # noqa: N801 - reads as a statement
     """Turn the transport's exceptions into ours."""
 
     def __init__(self, verb: str, url: str) -> None:

@@ -12,11 +12,11 @@ class ApiError(Exception):
     """The API server refused, failed or could not be reached. Trying again later may help.
 
     `status` is the HTTP status, 0 where there was no answer; `reason` the Kubernetes reason;
-    `retry_after` the seconds that the server asked to wait. `slowest` bounds the back-off where
+    `retry_after` the seconds that the server asked to wait. `max_backoff` bounds the back-off where
     the trouble is not this object's and may end at any moment; None: it grows to the usual length.
     """
 
-    slowest: float | None = None
+    max_backoff: float | None = None
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class PatchOutdated(Conflict):
 class Forbidden(ApiError):
     """403: RBAC, quota, admission or a namespace that is being deleted."""
 
-    slowest = 40.0
+    max_backoff = 40.0
 
 
 class Terminating(Forbidden):
@@ -66,7 +66,7 @@ class Terminating(Forbidden):
 class Unauthorized(ApiError):
     """401: the token has expired or was revoked."""
 
-    slowest = 20.0
+    max_backoff = 20.0
 
 
 class Invalid(ApiError):
@@ -80,13 +80,13 @@ class Gone(ApiError):
 class TooManyRequests(ApiError):
     """429: wait `retry_after` seconds."""
 
-    slowest = 15.0
+    max_backoff = 15.0
 
 
 class Unavailable(ApiError):
     """5xx, or no connection: the server is down or overloaded."""
 
-    slowest = 15.0
+    max_backoff = 15.0
 
 
 class Timeout(Unavailable):
@@ -96,7 +96,7 @@ class Timeout(Unavailable):
 class NotLeading(ApiError):
     """The Lease is not fresh: nothing was sent."""
 
-    slowest = 15.0
+    max_backoff = 15.0
 
 
 _TYPES: Mapping[int, type[ApiError]] = {
@@ -115,7 +115,7 @@ _CANNOT_APPLY = "the server rejected our request due to an error in our request"
 """All that the API server says where the operations of a JSON Patch do not apply: no details."""
 
 
-def of_status(
+def from_status(
     status: int, body: Mapping[str, Any], what: str, *, retry_after: float | None = None
 ) -> ApiError:
     """Make the error that an answer means.

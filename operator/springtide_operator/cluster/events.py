@@ -49,7 +49,7 @@ class Events:
     def __post_init__(self) -> None:
         self._posted = TTLCache(REMEMBERED, REMEMBERED_SECONDS, timer=self.monotonic)
 
-    async def say(self, kind: Kind, about: Raw, reason: str, message: str, *, type_: str) -> None:
+    async def post(self, kind: Kind, about: Raw, reason: str, message: str, *, type_: str) -> None:
         """Post one Event about an object, unless it is there.
 
         Args:

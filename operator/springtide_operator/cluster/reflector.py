@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from springtide_operator.cluster import errors
-from springtide_operator.cluster.contact import Contact
 from springtide_operator.cluster.kinds import version
+from springtide_operator.cluster.watch_health import WatchHealth
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,34 +60,34 @@ class Reflector:
     namespace: str = ""
     labels: str = ""
     backoff: float = 30.0
-    contact: Contact = field(default_factory=Contact)
-    _fresh: bool = False
+    watch_health: WatchHealth = field(default_factory=WatchHealth)
+    _listed: bool = False
 
     async def run(self) -> None:
         """Reflect until cancelled."""
-        self.contact.begin()
+        self.watch_health.begin()
         while True:
             try:
-                if not self._fresh:
+                if not self._listed:
                     await self._list()
                 await self._watch()
             except errors.Gone:
                 log.info("watch is too old, listing anew", kind=self.kind.name)
-                self._fresh = False
+                self._listed = False
                 await asyncio.sleep(random.uniform(0, 0.5))
             except errors.Timeout:
                 # The next watch may be as deaf: only a list is sure to tell what happened.
                 log.info("watch fell silent, listing anew", kind=self.kind.name)
-                self._fresh = False
+                self._listed = False
                 await self._pause("")
             except errors.ApiError as error:
                 await self._pause(str(error), at_least=error.retry_after or 0.0)
 
     async def _list(self) -> None:
         listed = await self.client.list_all(self.kind, self.namespace, labels=self.labels)
-        self._tell(self.store.replace(listed.items, listed.version))
-        self._fresh = True
-        self.contact.succeeded()
+        self._notify(self.store.replace(listed.items, listed.version))
+        self._listed = True
+        self.watch_health.succeeded()
 
     async def _watch(self) -> None:
         began = time.monotonic()
@@ -102,29 +102,29 @@ class Reflector:
         async with contextlib.aclosing(events):
             async for event in events:
                 quiet = False
-                self._follow(event)
-                self.contact.succeeded()
+                self._apply_event(event)
+                self.watch_health.succeeded()
         if quiet and time.monotonic() - began < SHORTEST_WATCH:
             raise errors.Unavailable(f"watch of {self.kind.plural} ended at once")
-        self.contact.succeeded()
+        self.watch_health.succeeded()
 
-    def _follow(self, event: Raw) -> None:
+    def _apply_event(self, event: Raw) -> None:
         item = event["object"]
         if event["type"] == "DELETED":
-            self._tell(self.store.follow_deletion(item))
+            self._notify(self.store.delete_from_watch(item))
         elif event["type"] != "BOOKMARK":
-            self._tell(self.store.follow(item))
+            self._notify(self.store.update_from_watch(item))
         self.store.version = max(self.store.version, version(item))
 
-    def _tell(self, objects: list[Raw]) -> None:
+    def _notify(self, objects: list[Raw]) -> None:
         for each in objects:
             self.changed(self.kind, each)
 
     async def _pause(self, error: str, *, at_least: float = 0.0) -> None:
-        self.contact.failed(error)
-        failures = self.contact.failures
+        self.watch_health.failed(error)
+        failures = self.watch_health.failures
         if failures % FAILURES_BEFORE_LIST == 0:
-            self._fresh = False
+            self._listed = False
         if error:
             log.warning("watch failed", kind=self.kind.name, error=error, failures=failures)
         longest = min(self.backoff, 0.5 * 2 ** min(failures, 16))

@@ -70,7 +70,7 @@ class Sessions:
         if response.status >= 300:
             self._failed(auditor, request, str(response.status))
         elif auditor is not None:
-            auditor.contact.succeeded()
+            auditor.watch_health.succeeded()
         if auditor is not None and response.status == 404:
             # A server that has just started does not know the kind yet: kopf is to try again.
             response.close()
@@ -79,7 +79,7 @@ class Sessions:
 
     def _failed(self, auditor: Auditor | None, request: ClientRequest, error: str) -> None:
         if auditor is not None:
-            auditor.contact.failed(f"GET {request.url.path}: {error}")
+            auditor.watch_health.failed(f"GET {request.url.path}: {error}")
 
     async def _send(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         sent, status = time.monotonic(), 0

@@ -9,15 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from springtide_api.names import LABEL_UPDATE_UID
-from springtide_operator.lifecycle.lineage import ORPHANED, unknown_word
+from springtide_operator.lifecycle.lineage import ORPHANED, unknown_value
 from springtide_operator.lifecycle.plan import (
     AdoptGeneration,
-    Announcement,
     DeleteJob,
+    Event,
     Step,
     WriteGeneration,
 )
-from springtide_operator.lifecycle.quarantine import restored
+from springtide_operator.lifecycle.quarantine import restored_cursor
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -32,16 +32,16 @@ if TYPE_CHECKING:
 def adopt(seen: Observation, now: datetime) -> Step | None:
     """Take over generations of the same update name that carry another uid."""
     uid = seen.update.metadata.uid
-    strangers = [g for g in seen.generations if g.metadata.labels.get(LABEL_UPDATE_UID) != uid]
-    cursor = restored(seen)
+    orphans = [g for g in seen.generations if g.metadata.labels.get(LABEL_UPDATE_UID) != uid]
+    cursor = restored_cursor(seen)
     facts: dict[str, Any] = {"cursor": cursor} if cursor else {}
-    if not strangers:
+    if not orphans:
         return Step(facts=facts) if facts else None
     owned = seen.update.spec.deletion_policy == "Delete"
     actions: list[Action] = []
-    for generation in strangers:
+    for generation in orphans:
         name, status = generation.metadata.name, generation.status
-        if unknown_word(generation):
+        if unknown_value(generation):
             actions.append(AdoptGeneration(name, owned))
             continue
         unjudged = status.verdict == "Pending" and not (
@@ -62,14 +62,14 @@ def adopt(seen: Observation, now: datetime) -> Step | None:
             forgotten = status.evaluation.model_copy(update=without)
             changes = {"evaluation": forgotten}
             actions.append(WriteGeneration(name, status.model_copy(update=changes)))
-        actions += _orphans(seen, generation)
+        actions += _orphaned_jobs(seen, generation)
         actions.append(AdoptGeneration(name, owned))
-    names = ", ".join(g.metadata.name for g in strangers[-3:])
-    message = f"took over {len(strangers)} generations of the same name, the last: {names}"
+    names = ", ".join(g.metadata.name for g in orphans[-3:])
+    message = f"took over {len(orphans)} generations of the same name, the last: {names}"
     return Step(
         actions=tuple(actions),
         facts=facts,
-        events=(Announcement("Adopted", message),),
+        events=(Event("Adopted", message),),
     )
 
 
@@ -81,7 +81,7 @@ def _without_pods(status: GenerationStatus) -> dict[str, StageRun]:
     }
 
 
-def _orphans(seen: Observation, generation: ModelGeneration) -> list[DeleteJob]:
+def _orphaned_jobs(seen: Observation, generation: ModelGeneration) -> list[DeleteJob]:
     """Jobs that worked for it: after `--cascade=orphan` they run on, and nobody reads the result.
 
     Only those whose uid was recorded: whatever else has our labels may be another hand's.

@@ -14,11 +14,11 @@ from springtide_api.contract import ExitCode, Failure, Result
 
 if TYPE_CHECKING:
     from springtide_api.generation import StageRun
-    from springtide_operator.lifecycle.observation import JobSeen, Observation, PodSeen
+    from springtide_operator.lifecycle.observation import Observation, ObservedJob, ObservedPod
 
 FINAL = frozenset({ExitCode.INVALID_INPUT, ExitCode.TOO_LITTLE_DATA, ExitCode.DIVERGED})
 BACK_OFF = timedelta(seconds=10)
-LONGEST_BACK_OFF = timedelta(minutes=5)
+MAX_BACK_OFF = timedelta(minutes=5)
 GRACE = timedelta(seconds=20)
 """The end of a finished Job's pod may be seen later than that of the Job."""
 DISRUPTION = "DisruptionTarget"
@@ -31,22 +31,22 @@ _MORE_MEMORY_TO_IMPORT = "raise training.compute.importMemory"
 
 
 @dataclass(frozen=True)
-class Absent:
+class JobNotCreated:
     """Recorded, but there is no Job yet: make it, under the same name."""
 
 
 @dataclass(frozen=True)
-class Unrecorded:
+class JobNotRecorded:
     """The Job is there and its uid is not in status yet."""
 
-    job: JobSeen
+    job: ObservedJob
 
 
 @dataclass(frozen=True)
-class Under:
+class Running:
     """The Job is under way."""
 
-    job: JobSeen
+    job: ObservedJob
     waiting: str = ""
     """Why it does not run yet."""
     since: datetime | None = None
@@ -54,15 +54,15 @@ class Under:
 
 
 @dataclass(frozen=True)
-class Done:
+class Succeeded:
     """The Job has a result."""
 
-    job: JobSeen
+    job: ObservedJob
     result: Result
 
 
 @dataclass(frozen=True)
-class Lost:
+class RetryableFailure:
     """The attempt failed; another may do better."""
 
     reason: str
@@ -73,86 +73,98 @@ class Lost:
 
 
 @dataclass(frozen=True)
-class Hopeless:
+class PermanentFailure:
     """The attempt failed in a way that every other would."""
 
     reason: str
     message: str
 
 
-Outcome = Absent | Unrecorded | Under | Done | Lost | Hopeless
+AttemptOutcome = (
+    JobNotCreated | JobNotRecorded | Running | Succeeded | RetryableFailure | PermanentFailure
+)
 
 
-def outcome(seen: Observation, run: StageRun, now: datetime) -> Outcome:
+def outcome(seen: Observation, run: StageRun, now: datetime) -> AttemptOutcome:
     """Tell what became of the recorded attempt."""
     job = seen.job(run.job)
     if job is None:
         if not run.job_uid:
-            return Absent()
-        return Lost("JobDeleted", f"Job {run.job} was deleted by somebody", counted=True)
+            return JobNotCreated()
+        return RetryableFailure(
+            "JobDeleted", f"Job {run.job} was deleted by somebody", counted=True
+        )
     if job.deleting:
-        return Under(job, waiting=f"Job {job.name} is being deleted")
+        return Running(job, waiting=f"Job {job.name} is being deleted")
     if not run.job_uid:
-        return Unrecorded(job)
+        return JobNotRecorded(job)
     if job.uid != run.job_uid:
-        return Lost("JobReplaced", f"Job {run.job} was replaced by somebody", counted=True)
+        return RetryableFailure(
+            "JobReplaced", f"Job {run.job} was replaced by somebody", counted=True
+        )
     return _of_job(job, run, now)
 
 
-def _of_job(job: JobSeen, run: StageRun, now: datetime) -> Outcome:
-    if job.result is not None and _whole(job, job.result) and (job.succeeded or _exited(job, 0)):
-        return Done(job, job.result)
+def _of_job(job: ObservedJob, run: StageRun, now: datetime) -> AttemptOutcome:
+    if (
+        job.result is not None
+        and _is_complete_result(job, job.result)
+        and (job.succeeded or _exited(job, 0))
+    ):
+        return Succeeded(job, job.result)
     if job.succeeded:
-        if may_still_tell(job, now):
-            return Under(job)
+        if result_may_arrive(job, now):
+            return Running(job)
         message = f"Job {run.job} is complete but its result is missing or not its own"
-        return Lost("ResultMissing", message, counted=True, at=job.finished)
+        return RetryableFailure("ResultMissing", message, counted=True, at=job.finished)
     if job.failed:
         return _failed(job, now)
-    return Under(job, *_waiting(job))
+    return Running(job, *_waiting(job))
 
 
-def _whole(job: JobSeen, result: Result) -> bool:
+def _is_complete_result(job: ObservedJob, result: Result) -> bool:
     """Whether a success hands back what its stage is for, of this very generation."""
     outputs = {"import": result.imported, "train": result.train, "evaluate": result.evaluate}
     own = result.stage == job.stage and result.number in {job.number, None}
     return result.ok and own and outputs.get(job.stage, result) is not None
 
 
-def _exited(job: JobSeen, code: int) -> bool:
+def _exited(job: ObservedJob, code: int) -> bool:
     return any(pod.exit_code == code for pod in job.pods)
 
 
-def may_still_tell(job: JobSeen, now: datetime) -> bool:
+def result_may_arrive(job: ObservedJob, now: datetime) -> bool:
     """Tell whether the end of a finished Job's pod may still become known: watches differ."""
     ended = any(pod.exit_code is not None for pod in job.pods)
     return job.finished is not None and now - job.finished < GRACE and not ended
 
 
-def _failed(job: JobSeen, now: datetime) -> Outcome:
+def _failed(job: ObservedJob, now: datetime) -> AttemptOutcome:
     pod = max(job.pods, key=lambda each: each.created, default=None)
     if _disrupted(job, pod):
         whose = f"pod {pod.name}" if pod else f"the pod of Job {job.name}"
         message = f"{whose} was disrupted (evicted or preempted)"
-        return Lost("Disrupted", message, counted=False, at=job.finished)
+        return RetryableFailure("Disrupted", message, counted=False, at=job.finished)
     if pod is not None and pod.reason:
-        return Lost(pod.reason[:128], _ended_for(pod), counted=True, at=job.finished)
+        return RetryableFailure(pod.reason[:128], _ended_for(pod), counted=True, at=job.finished)
     if pod is None or pod.exit_code is None:
-        if may_still_tell(job, now):
-            return Under(job)
+        if result_may_arrive(job, now):
+            return Running(job)
         message = job.failure or f"Job {job.name} failed and its pod is gone"
-        return Lost("JobFailed", message, counted=True, at=job.finished)
+        return RetryableFailure("JobFailed", message, counted=True, at=job.finished)
     if pod.out_of_memory or pod.exit_code == ExitCode.OUT_OF_MEMORY:
         hint = _MORE_MEMORY_TO_IMPORT if job.stage == "import" else _MORE_MEMORY
         message = f"pod {pod.name} ran out of memory; {hint}"
-        return Lost("OutOfMemory", message, counted=True, out_of_memory=True, at=job.finished)
+        return RetryableFailure(
+            "OutOfMemory", message, counted=True, out_of_memory=True, at=job.finished
+        )
     failure = _reported(job, pod)
     if pod.exit_code in FINAL:
-        return Hopeless(failure.reason, told(failure))
-    return Lost(failure.reason, told(failure), counted=True, at=job.finished)
+        return PermanentFailure(failure.reason, format_failure(failure))
+    return RetryableFailure(failure.reason, format_failure(failure), counted=True, at=job.finished)
 
 
-def _ended_for(pod: PodSeen) -> str:
+def _ended_for(pod: ObservedPod) -> str:
     """Why the kubelet or the control plane ended a pod: this outranks its exit code."""
     if pod.reason == "Evicted":
         return f"pod {pod.name} was evicted for a limit of its own: {pod.ended_for}"
@@ -160,12 +172,12 @@ def _ended_for(pod: PodSeen) -> str:
     return f"pod {pod.name} failed with reason {pod.reason}{said}"
 
 
-def _disrupted(job: JobSeen, pod: PodSeen | None) -> bool:
+def _disrupted(job: ObservedJob, pod: ObservedPod | None) -> bool:
     """Whether its pod was taken away; an evicted one is deleted before its Job has failed."""
     return (pod is not None and pod.disrupted) or DISRUPTION in job.failure
 
 
-def told(failure: Failure) -> str:
+def format_failure(failure: Failure) -> str:
     """A failure in a sentence that begins with the path of the field to change, if there is one."""
     path = failure.field.removeprefix("spec.")
     if not path or path in failure.message:
@@ -173,7 +185,7 @@ def told(failure: Failure) -> str:
     return f"spec.{path}: {failure.message}"
 
 
-def _reported(job: JobSeen, pod: PodSeen) -> Failure:
+def _reported(job: ObservedJob, pod: ObservedPod) -> Failure:
     """What the trainer says of its failure, else what the Job says."""
     if job.result is not None and job.result.failure is not None:
         return job.result.failure
@@ -182,7 +194,7 @@ def _reported(job: JobSeen, pod: PodSeen) -> Failure:
     return Failure(reason=f"ExitCode{pod.exit_code}", message=message)
 
 
-def _waiting(job: JobSeen) -> tuple[str, datetime | None]:
+def _waiting(job: ObservedJob) -> tuple[str, datetime | None]:
     if job.suspended_by_us:
         return "the Job is suspended", None
     if job.suspended:
@@ -197,6 +209,8 @@ def _waiting(job: JobSeen) -> tuple[str, datetime | None]:
     return said, max(since, job.resumed or since)
 
 
-def pause_before(lost: int) -> timedelta:
+def backoff(failure: int) -> timedelta:
     """How long to wait before the attempt that follows so many lost ones of a kind."""
-    return min(BACK_OFF * 2 ** min(max(lost - 1, 0), 9), LONGEST_BACK_OFF) if lost else timedelta(0)
+    return (
+        min(BACK_OFF * 2 ** min(max(failure - 1, 0), 9), MAX_BACK_OFF) if failure else timedelta(0)
+    )

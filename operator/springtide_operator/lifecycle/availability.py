@@ -8,12 +8,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from springtide_api.objects import ModelGeneration
-    from springtide_operator.lifecycle.observation import TargetSeen
+    from springtide_operator.lifecycle.observation import ObservedTarget
 
 
-def not_carrying(
-    generation: ModelGeneration, targets: Iterable[TargetSeen]
-) -> tuple[TargetSeen, ...]:
+def not_serving(
+    generation: ModelGeneration, targets: Iterable[ObservedTarget]
+) -> tuple[ObservedTarget, ...]:
     """Targets whose template does not name this generation's weights."""
     artifact = generation.status.artifact
     digest = artifact.served_digest if artifact else None
@@ -21,13 +21,13 @@ def not_carrying(
     return tuple(t for t in targets if t.digest != digest or t.number != number)
 
 
-def available(target: TargetSeen) -> bool:
+def available(target: ObservedTarget) -> bool:
     """Whether the newest template serves with every pod, as `kubectl rollout status` sees it."""
     full = target.wanted > 0 and target.updated >= target.wanted
     return target.settled and full and target.old == 0 and target.available >= target.wanted
 
 
-def new_pods(target: TargetSeen) -> int:
+def new_pods(target: ObservedTarget) -> int:
     """How many pods of the newest template are available; those of older ones may be, too."""
     known = target.ready if target.ready is not None else target.available - target.old
     return max(0, min(known, target.wanted))

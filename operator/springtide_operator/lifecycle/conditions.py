@@ -12,7 +12,7 @@ from springtide_api.update_status import Condition
 from springtide_operator.lifecycle.availability import available, new_pods
 from springtide_operator.lifecycle.holds import hold
 from springtide_operator.lifecycle.references import invalid
-from springtide_operator.lifecycle.refusals import reported, waiting_for
+from springtide_operator.lifecycle.refusals import refusal_waiting, reported_refusal
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -28,20 +28,20 @@ Wanted = tuple[str, Tri, str, str]
 
 def conditions(seen: Observation, step: Step, now: datetime) -> list[Condition]:
     """The conditions after a step: they report what held it, and decide nothing again."""
-    refusal = reported(seen, step.actions, now)
-    refused = waiting_for(refusal) if refusal else None
+    refusal = reported_refusal(seen, step.actions, now)
+    refused = refusal_waiting(refusal) if refusal else None
     problem, waiting = seen.targets_problem, step.waiting
     causes = (invalid(seen.update.spec), refused, problem, waiting, hold(seen))
     found = [each for each in causes if each]
     stop = next((each for each in found if each.blocked), None)
-    to_act = stop or next((each for each in found if each.held), None)
+    action_required = stop or next((each for each in found if each.held), None)
     wanted = [
         _ready(seen, stop),
         _serving(seen),
         _data_ready(seen),
         _accepted(seen),
         _in_sync(next((each for each in found if each.targets), None)),
-        _action_required(to_act),
+        _action_required(action_required),
     ]
     if stop:
         wanted.append(("Stalled", "True", stop.reason, stop.message))
@@ -72,10 +72,10 @@ def condition(old: UpdateStatus, wanted: Wanted, generation: int, now: datetime)
     )
 
 
-def _action_required(to_act: Waiting | None) -> Wanted:
-    if to_act is None:
+def _action_required(action_required: Waiting | None) -> Wanted:
+    if action_required is None:
         return ("ActionRequired", "False", "NothingToDo", "")
-    return ("ActionRequired", "True", to_act.reason, to_act.message)
+    return ("ActionRequired", "True", action_required.reason, action_required.message)
 
 
 def _ready(seen: Observation, stop: Waiting | None) -> Wanted:

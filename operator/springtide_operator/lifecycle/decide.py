@@ -10,24 +10,27 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from springtide_operator.lifecycle.adoption import adopt
-from springtide_operator.lifecycle.announcements import announcements
-from springtide_operator.lifecycle.deletion import hold_on, let_go
+from springtide_operator.lifecycle.deletion import ensure_finalizer, finalize
 from springtide_operator.lifecycle.evaluation import evaluate
 from springtide_operator.lifecycle.initial import import_initial
-from springtide_operator.lifecycle.observation import Unreadable
-from springtide_operator.lifecycle.outcome import described
+from springtide_operator.lifecycle.observation import InvalidUpdate
+from springtide_operator.lifecycle.outcome import describe_generations
 from springtide_operator.lifecycle.plan import TOO_MANY_PROBES, Plan, Step, WriteGeneration
-from springtide_operator.lifecycle.probe import take
-from springtide_operator.lifecycle.references import CHECK, check
-from springtide_operator.lifecycle.refusals import holding, waiting_for
-from springtide_operator.lifecycle.requests import answer, record
-from springtide_operator.lifecycle.retirement import forget, retire, tidy
+from springtide_operator.lifecycle.probe import consume_probe
+from springtide_operator.lifecycle.references import RECHECK, check_preconditions
+from springtide_operator.lifecycle.refusals import blocking_refusal, refusal_waiting
+from springtide_operator.lifecycle.requests import handle_request, record_request
+from springtide_operator.lifecycle.retirement import delete_finished_jobs, prune_history, retire
 from springtide_operator.lifecycle.rollout import roll_out
-from springtide_operator.lifecycle.summary import summarise, unreadable
-from springtide_operator.lifecycle.targets import restore
+from springtide_operator.lifecycle.status_events import status_events
+from springtide_operator.lifecycle.summary import invalid_status, summarise
+from springtide_operator.lifecycle.targets import restore_targets
 from springtide_operator.lifecycle.training import train
-from springtide_operator.lifecycle.trigger import look
-from springtide_operator.lifecycle.unknown import leave_alone, leave_rollout_alone
+from springtide_operator.lifecycle.trigger import start_due_probe
+from springtide_operator.lifecycle.unknown import (
+    block_on_unknown_generation,
+    block_on_unknown_rollout,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,56 +39,64 @@ if TYPE_CHECKING:
     from springtide_operator.lifecycle.observation import Observation
 
 STAGES: tuple[Callable[[Observation, datetime], Step | None], ...] = (
-    let_go,
-    record,  # before anything writes history
+    finalize,
+    record_request,  # before anything writes history
     adopt,  # before any import or run: live is the newest promotion, whoever made it
-    answer,
+    handle_request,
     retire,
-    tidy,  # a result is in status by now
-    leave_rollout_alone,
-    hold_on,  # before the first apply of a roll, and after its end
+    delete_finished_jobs,  # a result is in status by now
+    block_on_unknown_rollout,
+    ensure_finalizer,  # before the first apply of a roll, and after its end
     roll_out,
-    restore,
+    restore_targets,
     evaluate,
     train,
-    leave_alone,
-    check,  # from here on something new would begin
+    block_on_unknown_generation,
+    check_preconditions,  # from here on something new would begin
     import_initial,
-    take,
-    forget,
-    look,
+    consume_probe,
+    prune_history,
+    start_due_probe,
 )
 
 
-SERVING = frozenset({leave_rollout_alone, hold_on, roll_out, restore})
+SERVING = frozenset({block_on_unknown_rollout, ensure_finalizer, roll_out, restore_targets})
 """Stages that do not wait for a refused deletion: they alone touch what shoppers are served by."""
 
-BEGUN = SERVING | {retire, tidy, evaluate, train, leave_alone, check, take}
+FINISHING = SERVING | {
+    retire,
+    delete_finished_jobs,
+    evaluate,
+    train,
+    block_on_unknown_generation,
+    check_preconditions,
+    consume_probe,
+}
 """Stages that do not wait for the refused Job of a request: they finish what began, and may free
 the quota that refuses it."""
 
-GO_ON = {adopt: SERVING, tidy: SERVING, answer: BEGUN}
+CONTINUE = {adopt: SERVING, delete_finished_jobs: SERVING, handle_request: FINISHING}
 """Stages that hold not all after them where one of their writes is refused: which ones go on."""
 
-OPTIONAL = frozenset({restore, forget})
+OPTIONAL = frozenset({restore_targets, prune_history})
 """Stages that no other waits for: where such a write is refused, the next stage decides."""
 
 
-def decide(seen: Observation | Unreadable, now: datetime) -> Plan:
+def decide(seen: Observation | InvalidUpdate, now: datetime) -> Plan:
     """Say what should happen next to one update."""
-    if isinstance(seen, Unreadable):
-        status = unreadable(seen, now)
-        said = announcements(seen.status, status)
-        return Plan((), (), status, CHECK, announcements=said)
+    if isinstance(seen, InvalidUpdate):
+        status = invalid_status(seen, now)
+        events = status_events(seen.status, status)
+        return Plan((), (), status, RECHECK, status_events=events)
     seen = replace(seen, now=now)
     step = _next_step(seen, now)
     after = _applied(seen, step)
     status = summarise(after, step, now)
     return Plan(
-        actions=described(seen, after, step.actions, now),
+        actions=describe_generations(seen, after, step.actions, now),
         events=step.events,
         status=status,
-        announcements=announcements(seen.update.status, status),
+        status_events=status_events(seen.update.status, status),
         wake_after=_wake_after(seen, step, now),
         facts=bool(step.facts),
         waits_for_turn=step.waiting is not None and step.waiting.reason == TOO_MANY_PROBES,
@@ -94,24 +105,28 @@ def decide(seen: Observation | Unreadable, now: datetime) -> Plan:
 
 def _next_step(seen: Observation, now: datetime) -> Step:
     """The step of the first stage that has one; held, where one of its writes is refused."""
-    held, open_now = None, frozenset(STAGES)
+    refusal_held, open_now = None, frozenset(STAGES)
     for stage in STAGES:
         if stage not in open_now or (step := stage(seen, now)) is None:
             continue
-        refusal = holding(seen, step, now)
+        refusal = blocking_refusal(seen, step, now)
         if refusal is None:
-            idle = held and stage not in SERVING and not (step.actions or step.facts)
-            return replace(step, waiting=waiting_for(held)) if held and idle else step
-        if stage in GO_ON:
-            held, open_now = held or refusal, open_now & GO_ON[stage]
+            idle = refusal_held and stage not in SERVING and not (step.actions or step.facts)
+            return (
+                replace(step, waiting=refusal_waiting(refusal_held))
+                if refusal_held and idle
+                else step
+            )
+        if stage in CONTINUE:
+            refusal_held, open_now = refusal_held or refusal, open_now & CONTINUE[stage]
         elif stage not in OPTIONAL:
-            return Step(waiting=waiting_for(refusal), wake_after=refusal.again_at - now)
-    return Step(waiting=waiting_for(held)) if held else Step()
+            return Step(waiting=refusal_waiting(refusal), wake_after=refusal.again_at - now)
+    return Step(waiting=refusal_waiting(refusal_held)) if refusal_held else Step()
 
 
 def _wake_after(seen: Observation, step: Step, now: datetime) -> timedelta | None:
     """When to decide again: as the step says, or when a refused write is due."""
-    due = [each.again_at - now for each in seen.refusals if each.waits(now)]
+    due = [each.again_at - now for each in seen.refusals if each.is_pending(now)]
     return min([*due, *([] if step.wake_after is None else [step.wake_after])], default=None)
 
 

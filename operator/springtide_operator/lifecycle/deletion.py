@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from springtide_api.names import FINALIZER
 from springtide_api.schema import duration
-from springtide_operator.lifecycle.availability import not_carrying
+from springtide_operator.lifecycle.availability import not_serving
 from springtide_operator.lifecycle.lineage import (
     rolling,
 )
-from springtide_operator.lifecycle.plan import Announcement, HoldFinalizer, Step
+from springtide_operator.lifecycle.plan import Event, SetFinalizer, Step
 from springtide_operator.lifecycle.refusals import not_refused, refused_apply
-from springtide_operator.lifecycle.rollout import left_behind, rolled_back, with_rollout
+from springtide_operator.lifecycle.rollout import removed_targets_serving, rolled_back, with_rollout
 from springtide_operator.lifecycle.targets import serve
 
 if TYPE_CHECKING:
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from springtide_api.objects import ModelGeneration
-    from springtide_operator.lifecycle.observation import Observation, TargetSeen
+    from springtide_operator.lifecycle.observation import Observation, ObservedTarget
 
 
-def let_go(seen: Observation, now: datetime) -> Step | None:
+def finalize(seen: Observation, now: datetime) -> Step | None:
     """Undo a roll of an update that is being deleted, then release it."""
     meta = seen.update.metadata
     if meta.deletion_timestamp is None:
@@ -37,39 +37,39 @@ def let_go(seen: Observation, now: datetime) -> Step | None:
         return Step()
     under_way = seen.lineage.candidate
     if seen.namespace_terminating or under_way is None or not rolling(under_way):
-        return Step(actions=(HoldFinalizer(present=False),))
+        return Step(actions=(SetFinalizer(present=False),))
     if not under_way.status.rollout.abort_reason:
         why = "the IncrementalUpdate was deleted during the roll"
         return Step(actions=(with_rollout(under_way, {"abort_reason": why}),))
-    return _undo(seen, under_way, now)
+    return _roll_back(seen, under_way, now)
 
 
-def _undo(seen: Observation, aborted: ModelGeneration, now: datetime) -> Step:
+def _roll_back(seen: Observation, aborted: ModelGeneration, now: datetime) -> Step:
     """Take back what can be taken back; for the pods of live, their Deployment cares alone."""
     current, artifact = seen.lineage.live, aborted.status.artifact
     there = [target for target in seen.targets if target.uid and target.digest is not None]
-    there += left_behind(seen, aborted)
-    left = not_carrying(current, there) if current else there
+    there += removed_targets_serving(seen, aborted)
+    left = not_serving(current, there) if current else there
     carrying = [t for t in left if artifact and t.digest == artifact.served_digest]
     ours = [target for target in carrying if not target.foreign_manager]
     open_now = not_refused(seen, ours, now)
     if open_now or (ours and not _given_up(seen, ours, now)):
         return Step(actions=tuple(serve(seen, current, target) for target in open_now or ours))
-    events = (_left(aborted, left),) if left else ()
+    events = (_left_in_place(aborted, left),) if left else ()
     if carrying:
-        return Step(actions=(HoldFinalizer(present=False),), events=events)
+        return Step(actions=(SetFinalizer(present=False),), events=events)
     back = rolled_back(aborted, current)
     return Step(actions=(with_rollout(aborted, {"reverted_at": now}),), events=(*events, back))
 
 
-def _given_up(seen: Observation, targets: Sequence[TargetSeen], now: datetime) -> bool:
+def _given_up(seen: Observation, targets: Sequence[ObservedTarget], now: datetime) -> bool:
     """Whether the apply that takes a roll back was refused for longer than a roll may take."""
     asked = seen.update.metadata.deletion_timestamp or now
     patience = duration(seen.update.spec.rollout.deadline)
     return refused_apply(seen, targets) is not None and now - asked >= patience
 
 
-def _left(aborted: ModelGeneration, targets: Iterable[TargetSeen]) -> Announcement:
+def _left_in_place(aborted: ModelGeneration, targets: Iterable[ObservedTarget]) -> Event:
     each = (
         f"Deployment {t.target.target_ref.name} ({t.target.env.digest}={t.digest}"
         f"{f', by {t.foreign_manager}' if t.foreign_manager else ''})"
@@ -79,14 +79,14 @@ def _left(aborted: ModelGeneration, targets: Iterable[TargetSeen]) -> Announceme
         f"deleted during the rollout of {aborted.metadata.name}; what it set, or another client, "
         f"stays on {', '.join(each)}; change it there"
     )
-    return Announcement("NotTakenBack", message, "Warning")
+    return Event("NotTakenBack", message, "Warning")
 
 
-def hold_on(seen: Observation, now: datetime) -> Step | None:
+def ensure_finalizer(seen: Observation, now: datetime) -> Step | None:
     """Keep the finalizer exactly while a roll is under way."""
     under_way = seen.lineage.candidate
     wanted = under_way is not None and rolling(under_way)
     present = FINALIZER in seen.update.metadata.finalizers
     if wanted == present:
         return None
-    return Step(actions=(HoldFinalizer(present=wanted),))
+    return Step(actions=(SetFinalizer(present=wanted),))

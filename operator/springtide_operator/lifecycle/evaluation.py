@@ -11,23 +11,23 @@ from typing import TYPE_CHECKING
 from springtide_api.contract import ArtifactRef, EvaluateInput
 from springtide_api.generation import EvaluationStatus, HoldoutStatus, StageRun
 from springtide_operator.lifecycle.gate import (
-    counts_short,
     interim_confidence,
     judge,
     max_interim_analyses,
+    missing_counts,
 )
 from springtide_operator.lifecycle.lineage import (
     analyses_elsewhere,
 )
-from springtide_operator.lifecycle.plan import Announcement, Step, WriteGeneration
+from springtide_operator.lifecycle.plan import Event, Step, WriteGeneration
 from springtide_operator.lifecycle.running import (
-    Ask,
-    Finished,
-    GivenUp,
+    StageFailed,
+    StageRequest,
+    StageSucceeded,
     advance,
-    begin,
     home,
     run_file,
+    start_attempt,
 )
 from springtide_operator.lifecycle.training import artifact_ref, fail, result_name
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from springtide_operator.lifecycle.gate import Judgement
     from springtide_operator.lifecycle.observation import Observation
 
-WAITS_FOR_DATA = frozenset({"ExtendHoldout", "TooFewEntities"})
+RESOLVED_BY_DATA = frozenset({"ExtendHoldout", "TooFewEntities"})
 """Reasons of an inconclusive verdict that end by themselves, with more data."""
 
 
@@ -55,30 +55,30 @@ def evaluate(seen: Observation, now: datetime) -> Step | None:
     evaluation = status.evaluation or EvaluationStatus(
         job="", started=now, holdouts=[_first_holdout(generation)]
     )
-    return None if evaluation.holdouts[-1].outcome else _look(seen, generation, evaluation, now)
+    return None if evaluation.holdouts[-1].outcome else _analyze(seen, generation, evaluation, now)
 
 
-def _look(
+def _analyze(
     seen: Observation, generation: ModelGeneration, evaluation: EvaluationStatus, now: datetime
 ) -> Step:
     """One look at the newest holdout, unless counts alone show that it is too small."""
-    recipe, look = generation.spec.recipe, evaluation.holdouts[-1]
-    if short := counts_short(
+    recipe, holdout = generation.spec.recipe, evaluation.holdouts[-1]
+    if short := missing_counts(
         recipe.gate,
         recipe.evaluation,
-        entities=look.entities,
-        positives=look.positives,
+        entities=holdout.entities,
+        positives=holdout.positives,
         without_baseline=generation.spec.baseline is None,
     ):
-        return _too_few(generation, evaluation, short, now)
-    ask = _ask(seen, generation, evaluation)
+        return _too_few_entities(generation, evaluation, short, now)
+    request = _stage_request(seen, generation, evaluation)
     if not evaluation.job:
         earlier = len(evaluation.holdouts) > 1 and evaluation.started is not None
-        return begin(seen, ask, evaluation, evaluation.attempt + (1 if earlier else 0))
-    match advance(seen, ask, evaluation, now):
-        case Finished(result, run):
-            return _judged(seen, generation, _as_evaluation(run), result, now)
-        case GivenUp(reason, message, run):
+        return start_attempt(seen, request, evaluation, evaluation.attempt + (1 if earlier else 0))
+    match advance(seen, request, evaluation, now):
+        case StageSucceeded(result, run):
+            return _conclude(seen, generation, _as_evaluation(run), result, now)
+        case StageFailed(reason, message, run):
             return fail(_with(generation, run), reason, message, now)
         case Step() as step:
             return step
@@ -87,7 +87,7 @@ def _look(
 def held(seen: Observation, generation: ModelGeneration) -> bool:
     """Whether an inconclusive candidate waits for a person, not for data."""
     status = generation.status
-    if status.verdict != "Inconclusive" or status.reason in WAITS_FOR_DATA:
+    if status.verdict != "Inconclusive" or status.reason in RESOLVED_BY_DATA:
         return False
     if status.evaluation is None or hold_name(generation) in seen.update.status.acknowledged_holds:
         return False
@@ -98,11 +98,11 @@ def held(seen: Observation, generation: ModelGeneration) -> bool:
     return not (suspect.outcome == "Suspect" and quarantined & set(suspect.partitions))
 
 
-def waits(generation: ModelGeneration) -> bool:
+def is_inconclusive(generation: ModelGeneration) -> bool:
     """Whether it was judged inconclusive and no look at a newer holdout is under way."""
     evaluation = generation.status.evaluation
-    looked = evaluation is not None and evaluation.holdouts[-1].outcome != ""
-    return generation.status.verdict == "Inconclusive" and looked
+    analyzed = evaluation is not None and evaluation.holdouts[-1].outcome != ""
+    return generation.status.verdict == "Inconclusive" and analyzed
 
 
 def hold_name(generation: ModelGeneration) -> str:
@@ -127,11 +127,13 @@ def _first_holdout(generation: ModelGeneration) -> HoldoutStatus:
     )
 
 
-def _ask(seen: Observation, generation: ModelGeneration, evaluation: EvaluationStatus) -> Ask:
+def _stage_request(
+    seen: Observation, generation: ModelGeneration, evaluation: EvaluationStatus
+) -> StageRequest:
     def write(run: StageRun) -> WriteGeneration:
         return WriteGeneration(generation.metadata.name, _with(generation, run).status)
 
-    return Ask(
+    return StageRequest(
         stage="evaluate",
         title="Evaluate",
         generation=generation,
@@ -156,14 +158,14 @@ def _run_file(
     evaluation: EvaluationStatus,
     record: StageRun,
 ) -> RunFile:
-    spec, artifact, look = generation.spec, generation.status.artifact, evaluation.holdouts[-1]
+    spec, artifact, holdout = generation.spec, generation.status.artifact, evaluation.holdouts[-1]
     assert artifact is not None
     folder = home(seen, spec.recipe)
     asked = EvaluateInput(
         candidate=ArtifactRef(uri=artifact.uri, digest=artifact.served_digest),
         baseline=artifact_ref(folder, spec.baseline.digest) if spec.baseline else None,
         reference=artifact_ref(folder, spec.reference.digest) if spec.reference else None,
-        holdout=ArtifactRef(uri=look.manifest, digest=look.digest),
+        holdout=ArtifactRef(uri=holdout.manifest, digest=holdout.digest),
         historical=list(spec.data.historical) if spec.data else [],
         confidence=interim_confidence(spec.recipe.gate, spec.recipe.evaluation),
         parent_number=int(spec.parent.name.rsplit("-g", 1)[-1]) if spec.parent else None,
@@ -171,16 +173,16 @@ def _run_file(
     shared = run_file(
         seen, "evaluate", spec.recipe, number=spec.number, job=record.job, attempt=record.attempt
     )
-    look_number = len(evaluation.holdouts)
+    analysis = len(evaluation.holdouts)
     return shared.model_copy(
         update={
             "evaluate": asked,
-            "result": result_name(generation, f"evaluate-{look_number}-{look.digest[7:15]}"),
+            "result": result_name(generation, f"evaluate-{analysis}-{holdout.digest[7:15]}"),
         }
     )
 
 
-def _too_few(
+def _too_few_entities(
     generation: ModelGeneration, evaluation: EvaluationStatus, short: str, now: datetime
 ) -> Step:
     gate = generation.spec.recipe.gate
@@ -194,7 +196,7 @@ def _too_few(
     if gate.on_inconclusive.type == "Reject":
         changes |= {"verdict": "Rejected", "message": f"{short} (gate.onInconclusive is Reject)"}
     elif gate.on_inconclusive.type == "Hold":
-        changes |= {"reason": "OnHold", "message": f"{short}; {_ways_out(generation)}"}
+        changes |= {"reason": "OnHold", "message": f"{short}; {_available_requests(generation)}"}
     changes["message"] = str(changes["message"])[:1024]
     return _verdict(generation, generation.status.model_copy(update=changes))
 
@@ -202,9 +204,9 @@ def _too_few(
 def _concluded(
     evaluation: EvaluationStatus, *, outcome: str, spent: int, judgement: Judgement | None = None
 ) -> EvaluationStatus:
-    look = evaluation.holdouts[-1]
-    judged = look.model_copy(
-        update={"outcome": outcome, "interim_analyses": look.interim_analyses + spent}
+    holdout = evaluation.holdouts[-1]
+    judged = holdout.model_copy(
+        update={"outcome": outcome, "interim_analyses": holdout.interim_analyses + spent}
     )
     changes: dict[str, object] = {
         "holdouts": [*evaluation.holdouts[:-1], judged],
@@ -222,7 +224,7 @@ def _concluded(
     return evaluation.model_copy(update=changes)
 
 
-def _judged(
+def _conclude(
     seen: Observation,
     generation: ModelGeneration,
     evaluation: EvaluationStatus,
@@ -238,7 +240,7 @@ def _judged(
         spec.recipe.evaluation,
         measured,
         without_baseline=spec.baseline is None,
-        live_scores=_scores_of_live(seen),
+        live_scores=_live_scores(seen),
         expected_candidate=artifact.served_digest if artifact else "",
         expected_baseline=spec.baseline.digest if spec.baseline else None,
         expected_reference=spec.reference.digest if spec.reference else None,
@@ -250,7 +252,7 @@ def _judged(
     recorded = status.evaluation.model_copy(update={"report": measured.report})  # type: ignore[union-attr]
     step = _verdict(generation, status.model_copy(update={"evaluation": recorded}))
     # First: after the verdict nobody would judge, and so remember, again.
-    remembered = _remember_live(seen, judgement)
+    remembered = _record_live_scores(seen, judgement)
     return Step(actions=remembered + step.actions, events=step.events)
 
 
@@ -271,13 +273,15 @@ def _status_after(
             case "Reject":
                 verdict, message = "Rejected", f"{message} (gate.onInconclusive is Reject)"
             case _ if not spent:
-                message = f"{message}; no interim analysis used; {_ways_out(generation, left)}"
+                message = (
+                    f"{message}; no interim analysis used; {_available_requests(generation, left)}"
+                )
             case "ExtendHoldout" if left > 0:
                 reason = "ExtendHoldout"
                 message = f"{message}; {left} interim analyses left on a longer holdout"
             case _:
                 reason = "InterimAnalysesUsedUp" if left <= 0 else "OnHold"
-                message = f"{message}; {_ways_out(generation, left)}"
+                message = f"{message}; {_available_requests(generation, left)}"
     return generation.status.model_copy(
         update={
             "verdict": verdict,
@@ -289,7 +293,7 @@ def _status_after(
     )
 
 
-def _ways_out(generation: ModelGeneration, left: int = 1) -> str:
+def _available_requests(generation: ModelGeneration, left: int = 1) -> str:
     request = "annotate springtide.dev/request"
     if left <= 0:
         return f"all interim analyses are used up; {request}=reject@<token>"
@@ -299,7 +303,7 @@ def _ways_out(generation: ModelGeneration, left: int = 1) -> str:
 def _verdict(generation: ModelGeneration, status: GenerationStatus) -> Step:
     name = generation.metadata.name
     bad = status.verdict in {"Rejected", "Inconclusive"}
-    event = Announcement(
+    event = Event(
         reason=status.verdict,
         message=f"{name}: {status.reason}: {status.message}"[:1024],
         type="Warning" if bad else "Normal",
@@ -308,13 +312,13 @@ def _verdict(generation: ModelGeneration, status: GenerationStatus) -> Step:
     return Step(actions=(WriteGeneration(name, status),), events=(event,))
 
 
-def _scores_of_live(seen: Observation) -> list[Score]:
+def _live_scores(seen: Observation) -> list[Score]:
     current = seen.lineage.live
     known = current.status.evaluation if current else None
     return list(known.scores) if known else []
 
 
-def _remember_live(seen: Observation, judgement: Judgement) -> tuple[WriteGeneration, ...]:
+def _record_live_scores(seen: Observation, judgement: Judgement) -> tuple[WriteGeneration, ...]:
     """Keep live's own score on this holdout: the next holdout is held against it."""
     current = seen.lineage.live
     if current is None or judgement.suspect or not judgement.live_scores_now:

@@ -10,23 +10,23 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from springtide_operator.lifecycle.holds import QUARANTINE_FULL
-from springtide_operator.lifecycle.plan import Announcement, Step, WriteGeneration, subject
-from springtide_operator.lifecycle.quarantine import keeper, recorded
+from springtide_operator.lifecycle.plan import Event, Step, WriteGeneration, subject
+from springtide_operator.lifecycle.quarantine import record_owner, write_record
 from springtide_operator.lifecycle.trigger import probe_again
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from springtide_operator.lifecycle.observation import JobSeen, Observation
+    from springtide_operator.lifecycle.observation import Observation, ObservedJob
     from springtide_operator.lifecycle.plan import Action
 
-MOST_QUARANTINED = 16
+MAX_QUARANTINED = 16
 """Partitions that a status holds; more are refused, never dropped."""
 
 
 def quarantine_gaps(
-    seen: Observation, job: JobSeen, gaps: Iterable[str], facts: dict[str, Any], now: datetime
+    seen: Observation, job: ObservedJob, gaps: Iterable[str], facts: dict[str, Any], now: datetime
 ) -> Step | None:
     """Quarantine what a probe gave up, and probe again.
 
@@ -47,12 +47,12 @@ def quarantine_gaps(
     ):
         return None
     quarantined = sorted({*cursor.quarantined, *new})
-    newest = keeper(seen)
+    newest = record_owner(seen)
     kept = sorted({*(newest.status.quarantined if newest else []), *new})
     named = new[0] if len(new) == 1 else f"{new[0]} to {new[-1]} ({len(new)} partitions)"
-    if max(len(quarantined), len(kept)) > MOST_QUARANTINED:
+    if max(len(quarantined), len(kept)) > MAX_QUARANTINED:
         message = (
-            f"{named} were due and not delivered, and at most {MOST_QUARANTINED} partitions can be "
+            f"{named} were due and not delivered, and at most {MAX_QUARANTINED} partitions can be "
             f"quarantined ({len(cursor.quarantined)} are); deliver them, as empty folders "
             "if they have no rows, or begin after them with model.initial.trainedThrough of a new "
             "update"
@@ -66,7 +66,7 @@ def quarantine_gaps(
     after = {**facts, "cursor": cursor.model_copy(update={"quarantined": quarantined})}
     actions: list[Action] = []
     if newest:
-        written = recorded(seen, quarantined, seen.lineage.never_judging, now)
+        written = write_record(seen, quarantined, seen.lineage.training_only, now)
         status = next((w.status for w in written if w.name == newest.metadata.name), newest.status)
         status = status.model_copy(update={"quarantined": kept})
         if status != newest.status:
@@ -74,15 +74,15 @@ def quarantine_gaps(
     if not seen.update.spec.suspend:
         again = probe_again(_as_of(seen, after), job, now)
         refusal = seen.refusal(subject(again))
-        if refusal is None or not refusal.waits(now):
+        if refusal is None or not refusal.is_pending(now):
             actions.append(again)
         elif _asked_for(seen, job):
             after["last_request"] = None  # answered again, once this probe's Job is deleted
-    event = Announcement("PartitionMissing", message[:1024], "Warning")
+    event = Event("PartitionMissing", message[:1024], "Warning")
     return Step(actions=tuple(actions), facts=after, events=(event,))
 
 
-def _asked_for(seen: Observation, job: JobSeen) -> bool:
+def _asked_for(seen: Observation, job: ObservedJob) -> bool:
     """Whether a probe is for the request that was answered last."""
     last = seen.update.status.last_request
     return last is not None and job.request == f"{last.verb}@{last.token}"
@@ -92,7 +92,7 @@ def _stopped(facts: dict[str, Any], message: str) -> Step:
     last = facts["last_probe"].model_copy(
         update={"reason": QUARANTINE_FULL, "message": message[:1024]}
     )
-    event = Announcement(QUARANTINE_FULL, message[:1024], "Warning")
+    event = Event(QUARANTINE_FULL, message[:1024], "Warning")
     return Step(facts={**facts, "last_probe": last}, events=(event,))
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from springtide_api.bounds import absolute, decimal, measured
 from springtide_api.generation import Score
 from springtide_api.judging import TEXT_LIMIT, judge_rule, overall
-from springtide_operator.lifecycle.suspicion import suspicion
+from springtide_operator.lifecycle.suspect_holdout import suspect_reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -106,14 +106,18 @@ def judge(
         )
         for rule in rules
     ]
-    said = [each for each in judged if each is not None]
+    results = [each for each in judged if each is not None]
     on_holdout = [rule for rule in rules if _role(evaluation, rule) == "Holdout"]
-    doubt = None if without_baseline else suspicion(gate, on_holdout, numbers, live_scores)
-    verdict = _doubted(doubt, said) if doubt else _overall(said, without_baseline=without_baseline)
+    suspect = None if without_baseline else suspect_reason(gate, on_holdout, numbers, live_scores)
+    verdict = (
+        _suspect_verdict(suspect, results)
+        if suspect
+        else _overall(results, without_baseline=without_baseline)
+    )
     return Judgement(
         *verdict,
-        results=[each.result for each in said],
-        suspect=doubt is not None,
+        results=[each.result for each in results],
+        suspect=suspect is not None,
         scores=_scores(on_holdout, numbers, live=False),
         live_scores_now=[] if without_baseline else _scores(on_holdout, numbers, live=True),
     )
@@ -136,7 +140,7 @@ def max_interim_analyses(gate: Gate) -> int:
     return extend.max_interim_analyses if extend else MAX_INTERIM_ANALYSES
 
 
-def counts_short(
+def missing_counts(
     gate: Gate, evaluation: Evaluation, *, entities: int, positives: int, without_baseline: bool
 ) -> str | None:
     """Say what the holdout lacks for its Required rules to decide anything, before scoring.
@@ -166,7 +170,7 @@ def counts_short(
             for what, found, least in wanted
             if least is not None and found < least
         ]
-    return _fitted(short) if short else None
+    return _join_within_limit(short) if short else None
 
 
 def _foreign_digest(*asked: tuple[str, str | None, str | None]) -> str | None:
@@ -192,35 +196,35 @@ def _role(evaluation: Evaluation, rule: Rule) -> str | None:
     return roles.get(rule.dataset)
 
 
-def _doubted(doubt: str, said: Sequence[Judged]) -> tuple[GateVerdict, str, str]:
-    others = [each.result.message for each in said]
-    return "Inconclusive", "HoldoutSuspect", _fitted([doubt, *others])
+def _suspect_verdict(suspect: str, results: Sequence[Judged]) -> tuple[GateVerdict, str, str]:
+    others = [each.result.message for each in results]
+    return "Inconclusive", "HoldoutSuspect", _join_within_limit([suspect, *others])
 
 
-def _overall(said: Sequence[Judged], *, without_baseline: bool) -> tuple[GateVerdict, str, str]:
-    required = [each for each in said if each.result.severity == "Required"]
-    match overall(said):
+def _overall(results: Sequence[Judged], *, without_baseline: bool) -> tuple[GateVerdict, str, str]:
+    required = [each for each in results if each.result.severity == "Required"]
+    match overall(results):
         case "Reject":
             refuted = [each for each in required if each.result.verdict == "Reject"]
-            return "Rejected", "RuleFailed", _told(refuted, required)
+            return "Rejected", "RuleFailed", _join_messages(refuted, required)
         case "Inconclusive" if required:
             undecided = [each for each in required if each.result.verdict == "Inconclusive"]
-            return "Inconclusive", undecided[0].reason, _told(undecided, required)
+            return "Inconclusive", undecided[0].reason, _join_messages(undecided, required)
         case "Inconclusive":
             return "Inconclusive", "MissingNumber", "no Required rule could be judged"
         case "Pass" if without_baseline:
-            return "Accepted", "NoBaseline", _told(required, required)
+            return "Accepted", "NoBaseline", _join_messages(required, required)
         case "Pass":
-            return "Accepted", "RulesPassed", _told(required, required)
+            return "Accepted", "RulesPassed", _join_messages(required, required)
 
 
-def _told(first: Sequence[Judged], required: Sequence[Judged]) -> str:
+def _join_messages(first: Sequence[Judged], required: Sequence[Judged]) -> str:
     """Join the rules' sentences, those that decided first."""
     rest = [each for each in required if each not in first]
-    return _fitted([each.result.message for each in (*first, *rest)])
+    return _join_within_limit([each.result.message for each in (*first, *rest)])
 
 
-def _fitted(sentences: Iterable[str]) -> str:
+def _join_within_limit(sentences: Iterable[str]) -> str:
     """Join sentences as far as a status message holds; tell how many had no room."""
     texts = list(sentences)
     for kept in range(len(texts), 0, -1):

@@ -50,7 +50,7 @@ class Lineage:
     """Rows from here on are new. None: from the first row."""
     released: tuple[str, ...]
     """Partitions released since the live generation was promoted: they join the next window."""
-    never_judging: tuple[str, ...]
+    training_only: tuple[str, ...]
     """Partitions that were quarantined once and no promoted generation was trained on yet."""
     shared_rejection: tuple[ModelGeneration, str] | None
     """The second of two rejections in a row that share a training partition, and the newest shared.
@@ -83,23 +83,21 @@ class Lineage:
 def derive(seen: Observation) -> Lineage:
     """Derive who is who from the generations: no pointer is stored, so none can be stale."""
     generations, status = seen.generations, seen.update.status
-    went_live = tuple(
-        sorted((g for g in generations if _promoted(g)), key=_promotion, reverse=True)
-    )
-    live = went_live[0] if went_live else None
+    promoted = tuple(sorted((g for g in generations if _promoted(g)), key=_promotion, reverse=True))
+    live = promoted[0] if promoted else None
     unfinished = [g for g in generations if not finished(g)]
-    under_way = next((g for g in unfinished if not unknown_word(g)), None)
+    under_way = next((g for g in unfinished if not unknown_value(g)), None)
     shared = _shared_rejection(generations, status)
     number = _next_number(seen)
     initial = seen.update.spec.model.initial
     return Lineage(
-        promoted=went_live,
+        promoted=promoted,
         initial=_initial(generations),
-        unknown=next((g for g in unfinished if unknown_word(g)), None),
+        unknown=next((g for g in unfinished if unknown_value(g)), None),
         candidate=under_way,
         cursor=live.status.trained_through if live else initial.trained_through,
         released=_released(live, status.cursor),
-        never_judging=_never_judging(went_live, status.cursor),
+        training_only=_training_only(promoted, status.cursor),
         shared_rejection=shared,
         proposed_for_quarantine=tuple(_proposed(under_way, shared, status.cursor)),
         next_number=number,
@@ -135,8 +133,8 @@ def _released(live: ModelGeneration | None, cursor: Cursor) -> tuple[str, ...]:
     return tuple(p for p in live.status.quarantined if p not in cursor.quarantined)
 
 
-def _never_judging(went_live: Iterable[ModelGeneration], cursor: Cursor) -> tuple[str, ...]:
-    trained = {name for g in went_live if g.spec.data for name in g.spec.data.partitions}
+def _training_only(promoted: Iterable[ModelGeneration], cursor: Cursor) -> tuple[str, ...]:
+    trained = {name for g in promoted if g.spec.data for name in g.spec.data.partitions}
     return tuple(sorted({*cursor.released} - {*cursor.quarantined} - trained))
 
 
@@ -162,7 +160,7 @@ def finished(generation: ModelGeneration) -> bool:
     return status.verdict in {"Rejected", "Failed"}
 
 
-def unknown_word(generation: ModelGeneration) -> str:
+def unknown_value(generation: ModelGeneration) -> str:
     """The field and the word of a generation's status that this version does not know, if any."""
     status = generation.status
     evaluation = status.evaluation
@@ -228,7 +226,7 @@ def recipe_hash(made_from: Recipe, image_digest: str | None = None) -> str:
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 
-def probed(made_from: Recipe) -> str:
+def probe_digest(made_from: Recipe) -> str:
     """Digest of what a probe reads and how its pod is made; other edits leave it alone."""
     training = made_from.training
     concerned = {
@@ -242,7 +240,7 @@ def probed(made_from: Recipe) -> str:
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 
-def judged_before(
+def evaluated_before(
     seen: Observation, data: GenerationData, made_by: str, parent_digest: str
 ) -> ModelGeneration | None:
     """The generation that was made from the same rows, recipe and weights, if one was judged."""
@@ -251,29 +249,35 @@ def judged_before(
         if spec.data is None or spec.parent is None or status.reason in {ORPHANED, SPEC_CHANGED}:
             continue
         same = (spec.data.digest, spec.recipe_hash, spec.parent.digest)
-        if same == (data.digest, made_by, parent_digest) and not _may_do_better(seen, generation):
+        if same == (data.digest, made_by, parent_digest) and not _retry_may_differ(
+            seen, generation
+        ):
             return generation
     return None
 
 
-def _may_do_better(seen: Observation, generation: ModelGeneration) -> bool:
+def _retry_may_differ(seen: Observation, generation: ModelGeneration) -> bool:
     """Whether it ended without evidence, and what ended it has changed since."""
     status, made_from = generation.status, generation.spec.recipe
     if status.evaluation and status.evaluation.interim_analyses:
         return False
     if status.verdict == "Pending":
         return status.retired == "PartitionQuarantined"
-    return status.verdict == "Failed" and _runs_on(made_from) != _runs_on(recipe(seen))
+    return status.verdict == "Failed" and _run_environment(made_from) != _run_environment(
+        recipe(seen)
+    )
 
 
-def _runs_on(made_from: Recipe) -> tuple[object, ...]:
+def _run_environment(made_from: Recipe) -> tuple[object, ...]:
     """What may end a run and says nothing of its rows: hardware, limits, image, claims."""
     training = made_from.training
     claims = made_from.storage.volume, made_from.data.volume
     return (training.compute, training.limits, training.image, *claims)
 
 
-def analyses_elsewhere(seen: Observation, look: HoldoutStatus, at: ModelGeneration | None) -> int:
+def analyses_elsewhere(
+    seen: Observation, holdout: HoldoutStatus, at: ModelGeneration | None
+) -> int:
     """Looks that other generations spent on a holdout, whatever they were trained on."""
     spent = 0
     for generation in seen.generations:
@@ -281,7 +285,7 @@ def analyses_elsewhere(seen: Observation, look: HoldoutStatus, at: ModelGenerati
         if evaluation is None or (at and generation.metadata.name == at.metadata.name):
             continue
         spent += sum(
-            each.interim_analyses for each in evaluation.holdouts if _same_rows(each, look)
+            each.interim_analyses for each in evaluation.holdouts if _same_rows(each, holdout)
         )
     return spent
 
@@ -313,14 +317,14 @@ def _training_partitions(generation: ModelGeneration) -> set[str]:
     return set(generation.spec.data.partitions) if generation.spec.data else set()
 
 
-def named_rows(generations: Iterable[ModelGeneration]) -> set[str]:
+def referenced_rows(generations: Iterable[ModelGeneration]) -> set[str]:
     """Folders of frozen rows that these generations were or are trained and judged on."""
     named: set[str] = set()
     for generation in generations:
         if data := generation.spec.data:
             named |= {*data.historical, data.manifest or ""}
         if evaluation := generation.status.evaluation:
-            named |= {look.manifest for look in evaluation.holdouts}
+            named |= {holdout.manifest for holdout in evaluation.holdouts}
     return named - {""}
 
 
@@ -329,7 +333,7 @@ def _proposed(
 ) -> list[str]:
     evaluation = under_way.status.evaluation if under_way else None
     if evaluation and evaluation.holdouts and evaluation.holdouts[-1].outcome == "Suspect":
-        before = {p for look in evaluation.holdouts[:-1] for p in look.partitions}
+        before = {p for holdout in evaluation.holdouts[:-1] for p in holdout.partitions}
         newest = [p for p in evaluation.holdouts[-1].partitions if p not in before]
         named = newest or evaluation.holdouts[-1].partitions
         return [p for p in named if p not in cursor.quarantined]

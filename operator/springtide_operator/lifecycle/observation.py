@@ -1,7 +1,7 @@
 """Everything known about one update, read once and frozen: what `decide` reasons about.
 
 Facts come from spec, generations, Jobs, Pods and Deployments; nothing here is read from a phase.
-`cluster/observe.py` fills these in.
+`cluster/observer.py` fills these in.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class PodSeen:
+class ObservedPod:
     """A pod of one of our Jobs."""
 
     name: str
@@ -54,7 +54,7 @@ class PodSeen:
 
 
 @dataclass(frozen=True)
-class JobSeen:
+class ObservedJob:
     """A Job with our labels."""
 
     name: str
@@ -95,7 +95,7 @@ class JobSeen:
     """Annotation springtide.dev/probed: digest of the part of the spec that it depends on."""
     spec_generation: int = 0
     """Annotation springtide.dev/spec-generation: metadata.generation of the update at its start."""
-    pods: tuple[PodSeen, ...] = ()
+    pods: tuple[ObservedPod, ...] = ()
     problem: str = ""
     """Why it has no pod, from its events: quota exceeded, Pod Security, admission."""
     result: Result | None = None
@@ -104,7 +104,7 @@ class JobSeen:
 
 
 @dataclass(frozen=True)
-class ProgressSeen:
+class ObservedProgress:
     """What a trainer last reported."""
 
     percent: int | None
@@ -114,7 +114,7 @@ class ProgressSeen:
 
 
 @dataclass(frozen=True)
-class TargetSeen:
+class ObservedTarget:
     """A user's Deployment, as far as it concerns us."""
 
     target: Target
@@ -165,7 +165,7 @@ class TargetSeen:
     """Digests that its template and ReplicaSets with pods or history still name."""
 
 
-LONGEST_WAIT = timedelta(minutes=1)
+MAX_RETRY_DELAY = timedelta(minutes=1)
 """No refused write waits longer until it is tried again."""
 
 
@@ -182,9 +182,9 @@ class Refusal:
     again_at: datetime
     """When it is tried again, if it is still wanted."""
 
-    def waits(self, now: datetime) -> bool:
+    def is_pending(self, now: datetime) -> bool:
         """Whether it is too early to try again. A clock that was set back makes no long wait."""
-        return timedelta(0) < self.again_at - now <= LONGEST_WAIT
+        return timedelta(0) < self.again_at - now <= MAX_RETRY_DELAY
 
 
 NEVER = datetime.max.replace(tzinfo=UTC)
@@ -207,7 +207,7 @@ class Defaults:
 
 
 @dataclass(frozen=True)
-class ProbesSeen:
+class ProbeCounts:
     """The probes of the whole cluster, and the updates that wait for their turn."""
 
     running: int = 0
@@ -225,17 +225,17 @@ class Observation:
     update: IncrementalUpdate
     generations: tuple[ModelGeneration, ...]
     """All whose spec.updateRef.name is this update's, by number, whatever their uid label."""
-    jobs: tuple[JobSeen, ...]
-    targets: tuple[TargetSeen, ...]
+    jobs: tuple[ObservedJob, ...]
+    targets: tuple[ObservedTarget, ...]
     """In the order of spec.rollout.targets."""
     defaults: Defaults
-    left_targets: tuple[TargetSeen, ...] = ()
+    removed_targets: tuple[ObservedTarget, ...] = ()
     """Targets of the rollout under way that the spec names no more."""
-    named_elsewhere: frozenset[str] = frozenset()
+    digests_elsewhere: frozenset[str] = frozenset()
     """Digests that Deployments still name which are targets no more, and were not let go."""
-    progress: dict[str, ProgressSeen] = field(default_factory=dict)
+    progress: dict[str, ObservedProgress] = field(default_factory=dict)
     """By the name of the Job."""
-    probes: ProbesSeen = ProbesSeen()
+    probes: ProbeCounts = ProbeCounts()
     namespace_terminating: bool = False
     refusals: tuple[Refusal, ...] = ()
     """Writes that were refused lately."""
@@ -256,7 +256,7 @@ class Observation:
         """Who is who among the generations: derived once for all that read this observation."""
         return derive(self)
 
-    def job(self, name: str) -> JobSeen | None:
+    def job(self, name: str) -> ObservedJob | None:
         """The Job of that name, if it is ours."""
         for job in self.jobs:
             if job.name == name and job.owner_uid == self.update.metadata.uid:
@@ -265,7 +265,7 @@ class Observation:
 
 
 @dataclass(frozen=True)
-class Unreadable:
+class InvalidUpdate:
     """An update that does not fit its type, or whose generations do not: nothing can be decided."""
 
     metadata: Meta

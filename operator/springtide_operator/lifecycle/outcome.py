@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Literal
 
 from springtide_api.names import LABEL_UPDATE_UID
 from springtide_api.update_status import Condition
-from springtide_operator.lifecycle.evaluation import waits
-from springtide_operator.lifecycle.lineage import servable, unknown_word
+from springtide_operator.lifecycle.evaluation import is_inconclusive
+from springtide_operator.lifecycle.lineage import servable, unknown_value
 from springtide_operator.lifecycle.plan import DeleteGeneration, WriteGeneration
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ Fact = tuple[str, Literal["True", "False", "Unknown"], str, str]
 """Type, status, reason and message of a condition."""
 
 
-def described(
+def describe_generations(
     before: Observation, after: Observation, actions: Sequence[Action], now: datetime
 ) -> tuple[Action, ...]:
     """Give every generation its words, in the write that a step makes anyway or in one more.
@@ -40,25 +40,25 @@ def described(
         actions: of the step. Those on a generation whose words are of another version are left out.
         now: the moment.
     """
-    words = {g.metadata.name: _worded(after, g, now) for g in after.generations}
+    fields = {g.metadata.name: _described(after, g, now) for g in after.generations}
     written = {a.name for a in actions if isinstance(a, WriteGeneration)}
-    foreign = {g.metadata.name for g in before.generations if unknown_word(g)}
+    unknown = {g.metadata.name for g in before.generations if unknown_value(g)}
     own = tuple(
-        WriteGeneration(a.name, words[a.name])
-        if isinstance(a, WriteGeneration) and a.name in words
+        WriteGeneration(a.name, fields[a.name])
+        if isinstance(a, WriteGeneration) and a.name in fields
         else a
         for a in actions
-        if not (isinstance(a, WriteGeneration | DeleteGeneration) and a.name in foreign)
+        if not (isinstance(a, WriteGeneration | DeleteGeneration) and a.name in unknown)
     )
     meta = before.update.metadata
     if meta.deletion_timestamp is not None or before.namespace_terminating:
         return own
     stale = (
-        WriteGeneration(g.metadata.name, words[g.metadata.name])
+        WriteGeneration(g.metadata.name, fields[g.metadata.name])
         for g in before.generations
-        if g.metadata.name not in written | foreign
+        if g.metadata.name not in written | unknown
         and g.metadata.labels.get(LABEL_UPDATE_UID) == meta.uid
-        and words[g.metadata.name] != g.status
+        and fields[g.metadata.name] != g.status
         and g.status.phase != "Pending"
     )
     return (*own, *stale)
@@ -76,23 +76,23 @@ def outcome(seen: Observation, generation: ModelGeneration) -> str:
     if status.retired:
         return "Retired"
     if status.verdict == "Inconclusive":
-        return "Inconclusive" if waits(generation) else ""
+        return "Inconclusive" if is_inconclusive(generation) else ""
     return status.verdict if status.verdict in {"Rejected", "Failed"} else ""
 
 
-def _worded(seen: Observation, generation: ModelGeneration, now: datetime) -> GenerationStatus:
+def _described(seen: Observation, generation: ModelGeneration, now: datetime) -> GenerationStatus:
     status = generation.status
-    became = outcome(seen, generation)
-    words = {
+    outcome_ = outcome(seen, generation)
+    fields = {
         "phase": _phase(generation),
-        "outcome": became,
+        "outcome": outcome_,
         "conditions": [
-            _condition(generation, fact, now) for fact in _facts(generation, became) if fact
+            _condition(generation, fact, now) for fact in _facts(generation, outcome_) if fact
         ],
     }
-    if all(getattr(status, name) == word for name, word in words.items()):
+    if all(getattr(status, name) == word for name, word in fields.items()):
         return status
-    return status.model_copy(update=words)
+    return status.model_copy(update=fields)
 
 
 def _condition(generation: ModelGeneration, fact: Fact, now: datetime) -> Condition:
@@ -110,14 +110,14 @@ def _condition(generation: ModelGeneration, fact: Fact, now: datetime) -> Condit
     )
 
 
-def _facts(generation: ModelGeneration, became: str) -> tuple[Fact, ...]:
+def _facts(generation: ModelGeneration, outcome_: str) -> tuple[Fact, ...]:
     if generation.spec.origin == "Imported":
-        return (_trained(generation), _live(generation, became))
+        return (_trained(generation), _live(generation, outcome_))
     return (
         _trained(generation),
         _evaluated(generation),
         _accepted(generation),
-        _live(generation, became),
+        _live(generation, outcome_),
     )
 
 
@@ -145,11 +145,11 @@ def _accepted(generation: ModelGeneration) -> Fact:
     return ("Accepted", "False", reason, status.message)
 
 
-def _live(generation: ModelGeneration, became: str) -> Fact:
-    if became == "Live":
+def _live(generation: ModelGeneration, outcome_: str) -> Fact:
+    if outcome_ == "Live":
         return ("Live", "True", "Promoted", "")
     rollout = generation.status.rollout
-    return ("Live", "False", became or "NotPromoted", rollout.abort_reason)
+    return ("Live", "False", outcome_ or "NotPromoted", rollout.abort_reason)
 
 
 def _phase(generation: ModelGeneration) -> str:

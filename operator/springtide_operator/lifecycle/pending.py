@@ -1,7 +1,7 @@
 """Why a Job's pod does not run yet, as a reason for machines and a remedy for people.
 
-The words come from scheduler, kubelet and admission (`cluster/jobs_seen.py`); their head, up to the
-colon, names the cause. A queue ends by itself; a refusal and a missing image end by a person.
+The text comes from scheduler, kubelet and admission (`cluster/observed_jobs.py`); its head, up to
+the colon, names the cause. A queue ends by itself; a refusal and a missing image need a user.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from springtide_operator.lifecycle.evaluation import held, waits
+from springtide_operator.lifecycle.evaluation import held, is_inconclusive
 from springtide_operator.lifecycle.lineage import (
     rolling,
     servable,
@@ -59,6 +59,6 @@ def _candidate_phase(
         return "RollingOut"
     if held(seen, under_way):
         return "OnHold"
-    if waits(under_way):
+    if is_inconclusive(under_way):
         return "Probing" if waiting and waiting.reason == "Probing" else "Idle"
     return "Evaluating" if under_way.status.artifact else "Training"

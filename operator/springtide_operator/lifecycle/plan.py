@@ -1,4 +1,4 @@
-"""What should happen next, in domain words; `cluster/act.py` carries it out, in order.
+"""What should happen next, in domain words; `cluster/actuator.py` carries it out, in order.
 
 Waiting is data (`wake_after`), never an exception.
 """
@@ -99,13 +99,13 @@ class Serve:
     serving: Serving | None
     highest_number: int | None
     """Highest number of any generation so far; it must never be used again."""
-    take_version: str = ""
+    force_at_version: str = ""
     """Apply by force, for exactly this resourceVersion: others own nothing but our labels and
     annotations. Empty: never by force."""
 
 
 @dataclass(frozen=True)
-class HoldFinalizer:
+class SetFinalizer:
     """Add our finalizer to the update, or remove it."""
 
     present: bool
@@ -120,7 +120,7 @@ Action = (
     | SuspendJob
     | DeleteJob
     | Serve
-    | HoldFinalizer
+    | SetFinalizer
 )
 
 
@@ -128,7 +128,7 @@ def subject(action: Action) -> str:
     """Return what an action writes to: the same write tried again has the same subject."""
     if isinstance(action, Serve):
         return f"Deployment {action.target.target_ref.name}"
-    if isinstance(action, HoldFinalizer):
+    if isinstance(action, SetFinalizer):
         return "finalizer"
     if isinstance(action, StartJob):
         return f"Job {action.run.job}"
@@ -137,7 +137,7 @@ def subject(action: Action) -> str:
 
 
 @dataclass(frozen=True)
-class Announcement:
+class Event:
     """An Event on the update (or on a generation)."""
 
     reason: str
@@ -178,7 +178,7 @@ class Step:
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Fields of `UpdateStatus` that are facts: cursor, last_request, last_probe,
     acknowledged_holds, counters, targets' reapplied."""
-    events: tuple[Announcement, ...] = ()
+    events: tuple[Event, ...] = ()
     waiting: Waiting | None = None
     wake_after: timedelta | None = None
 
@@ -188,11 +188,11 @@ class Plan:
     """The outcome of `decide`: actions in order, then events, then the update's status."""
 
     actions: tuple[Action, ...]
-    events: tuple[Announcement, ...]
+    events: tuple[Event, ...]
     status: UpdateStatus
     wake_after: timedelta | None
     """None: nothing to wait for but events."""
-    announcements: tuple[Announcement, ...] = ()
+    status_events: tuple[Event, ...] = ()
     """Events of what the status says anew: posted before it is written."""
     facts: bool = False
     """The status holds new facts: it must be written before anything else is decided. Otherwise a
@@ -201,6 +201,6 @@ class Plan:
     """A probe is due, and others come before it."""
 
     @property
-    def again(self) -> bool:
+    def requeue(self) -> bool:
         """Whether to look again at once: no watch tells of own writes."""
         return bool(self.actions) or self.facts

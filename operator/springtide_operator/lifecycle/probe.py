@@ -19,22 +19,22 @@ from springtide_api.generation import (
 )
 from springtide_api.names import ANNOTATION_PROBE
 from springtide_api.update_status import LastProbe
-from springtide_operator.lifecycle.attempts import GRACE, may_still_tell, told
+from springtide_operator.lifecycle.attempts import GRACE, format_failure, result_may_arrive
 from springtide_operator.lifecycle.evaluation import held
 from springtide_operator.lifecycle.gaps import quarantine_gaps
 from springtide_operator.lifecycle.gate import max_interim_analyses
 from springtide_operator.lifecycle.lineage import (
     analyses_elsewhere,
-    judged_before,
-    probed,
+    evaluated_before,
+    probe_digest,
     recipe,
     recipe_hash,
 )
 from springtide_operator.lifecycle.pending import queued
 from springtide_operator.lifecycle.plan import (
-    Announcement,
     CreateGeneration,
     DeleteJob,
+    Event,
     Step,
     Waiting,
     WriteGeneration,
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from springtide_api.contract import ProbeOutput, WindowFound
     from springtide_api.objects import ModelGeneration
-    from springtide_operator.lifecycle.observation import JobSeen, Observation
+    from springtide_operator.lifecycle.observation import Observation, ObservedJob
 
 CANNOT_RUN = timedelta(minutes=15)
 """A probe whose pod is known to be kept from running is given up after so long."""
@@ -59,7 +59,7 @@ MOST_HOLDOUTS = 8
 """Kept of one candidate; beyond, the oldest without an interim analysis is dropped."""
 
 
-def take(seen: Observation, now: datetime) -> Step | None:
+def consume_probe(seen: Observation, now: datetime) -> Step | None:
     """Wait for the probe that is under way, and take what it found."""
     uid = seen.update.metadata.uid
     probes = [j for j in seen.jobs if j.stage == "probe" and j.owner_uid == uid and not j.deleting]
@@ -68,23 +68,23 @@ def take(seen: Observation, now: datetime) -> Step | None:
         return None
     # Of two in one second the one that repeats the other knows more of the quarantine.
     job = min(fresh, key=lambda each: (each.created, len(each.quarantined)))
-    if (seen.update.spec.suspend or _edited(seen, job)) and seen.lineage.candidate is None:
+    if (seen.update.spec.suspend or _spec_changed(seen, job)) and seen.lineage.candidate is None:
         return _outdated(job, "the spec", "SpecChanged")
     if job.result is not None and job.result.probe is not None and job.result.ok:
-        return _found(seen, job, job.result.probe, now)
+        return _probe_succeeded(seen, job, job.result.probe, now)
     if job.succeeded or job.failed:
-        if may_still_tell(job, now):
+        if result_may_arrive(job, now):
             return Step(waiting=Waiting("Probing", "", "Probe"), wake_after=GRACE)
-        return _failed(seen, job, now)
+        return _probe_failed(seen, job, now)
     why = job.problem or next((pod.waiting for pod in job.pods if not pod.running), "")
-    if never_ran := _never_ran(seen, job, why, now):
+    if never_ran := _pod_never_ran(seen, job, why, now):
         return never_ran
     looking = Waiting("Probing", "", "Probe", short="looking for data")
     waiting = queued(why, "Probe") if why else looking
     return Step(waiting=waiting, wake_after=timedelta(seconds=30))
 
 
-def _never_ran(seen: Observation, job: JobSeen, why: str, now: datetime) -> Step | None:
+def _pod_never_ran(seen: Observation, job: ObservedJob, why: str, now: datetime) -> Step | None:
     """Give up a probe whose pod does not run: others wait for its place."""
     if any(pod.running or pod.exit_code is not None for pod in job.pods):
         return None
@@ -98,35 +98,37 @@ def _never_ran(seen: Observation, job: JobSeen, why: str, now: datetime) -> Step
     return _failure(seen, job, "ProbeNeverRan", message, now=now)
 
 
-def _edited(seen: Observation, job: JobSeen) -> bool:
+def _spec_changed(seen: Observation, job: ObservedJob) -> bool:
     """Whether the spec changed in what this probe depends on, since it began.
 
     An earlier version recorded only of which generation of the spec it was.
     """
     if job.probed:
-        return job.probed != probed(recipe(seen))
+        return job.probed != probe_digest(recipe(seen))
     return job.spec_generation != seen.update.metadata.generation
 
 
-def _outdated(job: JobSeen, what: str, reason: str) -> Step:
+def _outdated(job: ObservedJob, what: str, reason: str) -> Step:
     """Something changed since it began to look: what it found is no window of today."""
-    events: tuple[Announcement, ...] = ()
+    events: tuple[Event, ...] = ()
     if job.request:
         message = f"{what} changed while {job.request} looked for data; ask again with a new token"
-        events = (Announcement(reason, message, "Warning"),)
+        events = (Event(reason, message, "Warning"),)
     return Step(actions=(DeleteJob(job.name, job.uid),), events=events)
 
 
-def _failed(seen: Observation, job: JobSeen, now: datetime) -> Step:
+def _probe_failed(seen: Observation, job: ObservedJob, now: datetime) -> Step:
     failure = job.result.failure if job.result else None
     reason = failure.reason if failure else "ProbeFailed"
     codes = [pod.exit_code for pod in job.pods if pod.exit_code is not None]
     ended = f"the look for data ended with exit code {codes[0] if codes else '?'}"
-    message = told(failure) if failure else job.failure or ended
+    message = format_failure(failure) if failure else job.failure or ended
     return _failure(seen, job, reason, message, now=now)
 
 
-def _failure(seen: Observation, job: JobSeen, reason: str, message: str, *, now: datetime) -> Step:
+def _failure(
+    seen: Observation, job: ObservedJob, reason: str, message: str, *, now: datetime
+) -> Step:
     """Count a probe that found nothing out; the next one of an interval comes later."""
     last = seen.update.status.last_probe
     record = LastProbe(
@@ -137,11 +139,13 @@ def _failure(seen: Observation, job: JobSeen, reason: str, message: str, *, now:
         message=message[:1024],
         failures=(last.failures if last else 0) + 1,
     )
-    event = Announcement(reason, message[:1024], "Warning")
+    event = Event(reason, message[:1024], "Warning")
     return Step(facts={"last_probe": record}, events=(event,))
 
 
-def _found(seen: Observation, job: JobSeen, found: ProbeOutput, now: datetime) -> Step:
+def _probe_succeeded(
+    seen: Observation, job: ObservedJob, found: ProbeOutput, now: datetime
+) -> Step:
     facts: dict[str, Any] = {
         "last_probe": LastProbe(
             time=now,
@@ -164,21 +168,21 @@ def _found(seen: Observation, job: JobSeen, found: ProbeOutput, now: datetime) -
     for generation in seen.generations:
         if generation.metadata.annotations.get(ANNOTATION_PROBE) == job.uid:
             # The operator died between making it and writing these facts, maybe long ago.
-            return _begun(seen, generation.metadata.name, found.window, facts)
+            return _run_started(seen, generation.metadata.name, found.window, facts)
     if job.quarantined != frozenset(seen.update.status.cursor.quarantined):
         return _outdated(job, "the quarantine", "QuarantineChanged")
     if job.cursor != seen.lineage.cursor:
         return Step(facts=facts)
     waiting = seen.lineage.candidate
     if waiting is None:
-        return _begin(seen, job, found.window, facts)
+        return _start_run(seen, job, found.window, facts)
     return _extend(seen, waiting, job, found.window, facts)
 
 
 def _extend(
     seen: Observation,
     waiting: ModelGeneration,
-    job: JobSeen,
+    job: ObservedJob,
     window: WindowFound,
     facts: dict[str, Any],
 ) -> Step:
@@ -187,29 +191,29 @@ def _extend(
     if waiting.status.verdict != "Inconclusive" or evaluation is None or held(seen, waiting):
         return Step(facts=facts)
     same = (window.holdout_partitions[-366:], window.holdout_rows)
-    repeated = any((look.partitions, look.rows) == same for look in evaluation.holdouts)
+    repeated = any((holdout.partitions, holdout.rows) == same for holdout in evaluation.holdouts)
     if window.to is not None or (repeated and not job.request.startswith("retry")):
         return Step(facts=facts)
     if evaluation.holdouts[-1].outcome == "":
         return Step(facts=facts)
-    if any(name in window.holdout_partitions for name in seen.lineage.never_judging):
+    if any(name in window.holdout_partitions for name in seen.lineage.training_only):
         return Step(facts=facts)
-    look = _holdout(window)
-    spent = analyses_elsewhere(seen, look, waiting)
+    holdout = _holdout(window)
+    spent = analyses_elsewhere(seen, holdout, waiting)
     if evaluation.interim_analyses + spent >= max_interim_analyses(waiting.spec.recipe.gate):
-        return _told(job, facts, "InterimAnalysesUsedUp", _spent(window, spent))
+        return _no_run(job, facts, "InterimAnalysesUsedUp", _analyses_used_up(window, spent))
     known = evaluation.holdouts
     if len(known) == MOST_HOLDOUTS:
         unspent = next(index for index, each in enumerate(known) if not each.interim_analyses)
         known = [*known[:unspent], *known[unspent + 1 :]]
-    longer = evaluation.model_copy(update={"holdouts": [*known, look]})
+    longer = evaluation.model_copy(update={"holdouts": [*known, holdout]})
     status = waiting.status.model_copy(update={"evaluation": longer})
     name = waiting.metadata.name
     message = f"{name} is judged on {window.holdout_rows:,} rows, without training again"
     return Step(
         actions=(WriteGeneration(name, status),),
         facts=facts,
-        events=(Announcement("HoldoutExtended", message, generation=name),),
+        events=(Event("HoldoutExtended", message, generation=name),),
     )
 
 
@@ -232,7 +236,7 @@ def _released(names: list[str]) -> str:
     )
 
 
-def _spent(window: WindowFound, spent: int) -> str:
+def _analyses_used_up(window: WindowFound, spent: int) -> str:
     names = ", ".join(window.holdout_partitions[-3:]) or "these rows"
     return (
         f"{spent} interim analyses of the holdout {names} were used by earlier "
@@ -240,14 +244,16 @@ def _spent(window: WindowFound, spent: int) -> str:
     )
 
 
-def _told(job: JobSeen, facts: dict[str, Any], reason: str, message: str) -> Step:
+def _no_run(job: ObservedJob, facts: dict[str, Any], reason: str, message: str) -> Step:
     """Say why no run begins; whoever asked for one is told by an Event, too."""
     last = facts["last_probe"].model_copy(update={"reason": reason, "message": message[:1024]})
-    events = (Announcement(reason, message[:1024]),) if job.request else ()
+    events = (Event(reason, message[:1024]),) if job.request else ()
     return Step(facts={**facts, "last_probe": last}, events=events)
 
 
-def _begin(seen: Observation, job: JobSeen, window: WindowFound, facts: dict[str, Any]) -> Step:
+def _start_run(
+    seen: Observation, job: ObservedJob, window: WindowFound, facts: dict[str, Any]
+) -> Step:
     """Begin a run on a window, unless it was judged before or a hold stands."""
     ancestor = seen.lineage.parent
     retry = job.request.startswith("retry")
@@ -255,10 +261,10 @@ def _begin(seen: Observation, job: JobSeen, window: WindowFound, facts: dict[str
         return Step(facts=facts)
     if seen.lineage.shared_rejection and not retry:
         return Step(facts=facts)
-    if released := sorted({*seen.lineage.never_judging} & {*window.holdout_partitions}):
-        return _told(job, facts, "ReleasedHoldout", _released(released))
-    spec = _spec(seen, job, window, ancestor)
-    before = judged_before(
+    if released := sorted({*seen.lineage.training_only} & {*window.holdout_partitions}):
+        return _no_run(job, facts, "ReleasedHoldout", _released(released))
+    spec = _generation_spec(seen, job, window, ancestor)
+    before = evaluated_before(
         seen,
         spec.data or GenerationData(),
         spec.recipe_hash,
@@ -269,17 +275,17 @@ def _begin(seen: Observation, job: JobSeen, window: WindowFound, facts: dict[str
             f"the same rows, recipe and weights were tried as {before.metadata.name} "
             f"({before.status.verdict}); springtide.dev/request=retry@<token> tries them again"
         )
-        return _told(job, facts, "JudgedBefore", message)
+        return _no_run(job, facts, "JudgedBefore", message)
     spent = analyses_elsewhere(seen, _holdout(window), None)
     if spent >= max_interim_analyses(spec.recipe.gate):
-        return _told(job, facts, "InterimAnalysesUsedUp", _spent(window, spent))
+        return _no_run(job, facts, "InterimAnalysesUsedUp", _analyses_used_up(window, spent))
     name = seen.lineage.next_name
     owned = seen.update.spec.deletion_policy == "Delete"
     made = CreateGeneration(name, spec, owned, probe_uid=job.uid)
-    return replace(_begun(seen, name, window, facts), actions=(made,))
+    return replace(_run_started(seen, name, window, facts), actions=(made,))
 
 
-def _begun(seen: Observation, name: str, window: WindowFound, facts: dict[str, Any]) -> Step:
+def _run_started(seen: Observation, name: str, window: WindowFound, facts: dict[str, Any]) -> Step:
     """Count and announce a run; with the probe's name in the same write, once."""
     counters = seen.update.status.counters
     counted = counters.model_copy(update={"runs": counters.runs + 1})
@@ -287,12 +293,12 @@ def _begun(seen: Observation, name: str, window: WindowFound, facts: dict[str, A
         f"{name} trains on {window.rows:,} rows up to {window.to:%Y-%m-%d %H:%M} UTC and is judged "
         f"on {window.holdout_rows:,} rows after them"
     )
-    event = Announcement("RunStarted", message, generation=name)
+    event = Event("RunStarted", message, generation=name)
     return Step(facts={**facts, "counters": counted}, events=(event,))
 
 
-def _spec(
-    seen: Observation, job: JobSeen, window: WindowFound, ancestor: ModelGeneration
+def _generation_spec(
+    seen: Observation, job: ObservedJob, window: WindowFound, ancestor: ModelGeneration
 ) -> GenerationSpec:
     snapshot, image = recipe(seen), None
     if job.image == snapshot.training.image:

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
     from springtide_operator.lifecycle.observation import Observation
 
-Place = tuple[str, str]
+NamespacedName = tuple[str, str]
 """Namespace and name of an update."""
 
 
-def turns(
+def probes_in_turn(
     free: int, held: Mapping[str, int], waiting: Mapping[str, Sequence[str]], *, most: int
-) -> list[Place]:
+) -> list[NamespacedName]:
     """Return the updates that may start a probe now, in order.
 
     Args:
@@ -38,7 +38,7 @@ def turns(
         if names
     ]
     heapq.heapify(heads)
-    chosen: list[Place] = []
+    chosen: list[NamespacedName] = []
     while heads and len(chosen) < free:
         count, order, namespace, first = heapq.heappop(heads)
         if count >= most:
@@ -49,7 +49,7 @@ def turns(
     return chosen
 
 
-def crowded(seen: Observation) -> Waiting | None:
+def wait_for_turn(seen: Observation) -> Waiting | None:
     """Why an update must wait for its turn; None: it may start a probe."""
     probes, limits = seen.probes, seen.defaults
     if probes.namespace >= limits.max_probes_per_namespace:

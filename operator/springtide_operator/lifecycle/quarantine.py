@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from springtide_api.generation import QuarantineRecord
-from springtide_operator.lifecycle.lineage import unknown_word
+from springtide_operator.lifecycle.lineage import unknown_value
 from springtide_operator.lifecycle.plan import WriteGeneration
 
 if TYPE_CHECKING:
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from springtide_api.update_status import Cursor
     from springtide_operator.lifecycle.observation import Observation
 
-MOST = 16
+MAX_QUARANTINED = 16
 """Partitions that may be quarantined, and that may be released and not trained on yet."""
 
 
-def holder(seen: Observation) -> ModelGeneration | None:
+def latest_record(seen: Observation) -> ModelGeneration | None:
     """The generation that holds the newest record: not always the highest number.
 
     A generation with words of another version is left alone, and the record goes to one before it.
@@ -33,9 +33,9 @@ def holder(seen: Observation) -> ModelGeneration | None:
     return max(known, key=lambda g: (_written(g), g.spec.number), default=None)
 
 
-def keeper(seen: Observation) -> ModelGeneration | None:
+def record_owner(seen: Observation) -> ModelGeneration | None:
     """The generation that the next record is written to."""
-    own = (g for g in seen.generations if not unknown_word(g))
+    own = (g for g in seen.generations if not unknown_value(g))
     return max(own, key=lambda g: g.spec.number, default=None)
 
 
@@ -44,7 +44,7 @@ def _written(generation: ModelGeneration) -> datetime:
     return max(each.released_at or each.quarantined_at for each in generation.status.quarantine)
 
 
-def recorded(
+def write_record(
     seen: Observation, quarantined: Collection[str], released: Collection[str], now: datetime
 ) -> tuple[WriteGeneration, ...]:
     """Write the quarantine as it will be to the generation that keeps it.
@@ -55,7 +55,7 @@ def recorded(
         released: partitions that were, and that no promoted generation was trained on yet.
         now: the moment.
     """
-    newest = keeper(seen)
+    newest = record_owner(seen)
     if newest is None:
         return ()
     entries = _entries(seen, quarantined, released, now)
@@ -65,20 +65,22 @@ def recorded(
     return (WriteGeneration(newest.metadata.name, status),)
 
 
-def carried_on(
+def preserve_record(
     seen: Observation, generation: ModelGeneration, now: datetime
 ) -> tuple[WriteGeneration, ...]:
     """Write the record of a generation that will be deleted to the newest one."""
-    last = holder(seen)
+    last = latest_record(seen)
     if last is None or last.metadata.name != generation.metadata.name:
         return ()
-    return recorded(seen, seen.update.status.cursor.quarantined, seen.lineage.never_judging, now)
+    return write_record(
+        seen, seen.update.status.cursor.quarantined, seen.lineage.training_only, now
+    )
 
 
 def _entries(
     seen: Observation, quarantined: Collection[str], released: Collection[str], now: datetime
 ) -> list[QuarantineRecord]:
-    last = holder(seen)
+    last = latest_record(seen)
     known = {each.partition: each for each in last.status.quarantine} if last else {}
     entries = []
     for name in sorted({*quarantined, *released}):
@@ -91,9 +93,9 @@ def _entries(
     return entries
 
 
-def restored(seen: Observation) -> Cursor | None:
+def restored_cursor(seen: Observation) -> Cursor | None:
     """The cursor of an update without history, as the record has its quarantine; None: it is so."""
-    status, last = seen.update.status, holder(seen)
+    status, last = seen.update.status, latest_record(seen)
     if status.last_probe is not None or status.cursor.quarantined or status.cursor.released:
         return None
     if last is None:
@@ -113,4 +115,4 @@ def restored(seen: Observation) -> Cursor | None:
 def _of_promotion(seen: Observation) -> set[str]:
     """What the live generation was promoted without, where nothing was recorded."""
     current = seen.lineage.live
-    return {*current.status.quarantined[:MOST]} if current else set()
+    return {*current.status.quarantined[:MAX_QUARANTINED]} if current else set()

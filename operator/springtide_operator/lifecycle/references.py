@@ -12,23 +12,23 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from cronsim import CronSim, CronSimError
 
 from springtide_operator.lifecycle.plan import Step, Waiting
-from springtide_operator.lifecycle.refusals import refused_apply, waiting_for
+from springtide_operator.lifecycle.refusals import refusal_waiting, refused_apply
 from springtide_operator.lifecycle.trigger import MACROS
 
 if TYPE_CHECKING:
     from springtide_api.update_spec import UpdateSpec
     from springtide_operator.lifecycle.observation import Observation
 
-CHECK = timedelta(seconds=30)
+RECHECK = timedelta(seconds=30)
 """Targets that are missing or not labelled yet are in no watch."""
 
 
-def check(seen: Observation, now: datetime) -> Step | None:
+def check_preconditions(seen: Observation, now: datetime) -> Step | None:
     """Hold before anything new starts while the spec or a target is not in order."""
     refusal = refused_apply(seen, seen.targets)
-    refused = waiting_for(refusal) if refusal else None
+    refused = refusal_waiting(refusal) if refusal else None
     why = invalid(seen.update.spec) or seen.targets_problem or refused
-    return Step(waiting=why, wake_after=CHECK) if why else None
+    return Step(waiting=why, wake_after=RECHECK) if why else None
 
 
 def invalid(spec: UpdateSpec) -> Waiting | None:

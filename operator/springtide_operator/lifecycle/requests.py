@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from springtide_api.names import ANNOTATION_REQUEST
 from springtide_api.update_status import LastRequest
-from springtide_operator.lifecycle.evaluation import held, hold_name, waits
+from springtide_operator.lifecycle.evaluation import held, hold_name, is_inconclusive
 from springtide_operator.lifecycle.gate import max_interim_analyses
 from springtide_operator.lifecycle.initial import failed_import
 from springtide_operator.lifecycle.lineage import (
     BY_REQUEST,
     rolling,
     servable,
-    unknown_word,
+    unknown_value,
 )
-from springtide_operator.lifecycle.plan import Announcement, Step, WriteGeneration
-from springtide_operator.lifecycle.quarantine import MOST, recorded
-from springtide_operator.lifecycle.trigger import probe_now, still_taken
+from springtide_operator.lifecycle.plan import Event, Step, WriteGeneration
+from springtide_operator.lifecycle.quarantine import MAX_QUARANTINED, write_record
+from springtide_operator.lifecycle.trigger import probe_name_taken, probe_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from springtide_operator.lifecycle.observation import Observation
     from springtide_operator.lifecycle.plan import Action
 
-LOOKING = frozenset({"run", "retry"})
+PROBING_VERBS = frozenset({"run", "retry"})
 """Verbs that look for data at once."""
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """What became of a request."""
 
     accepted: bool
@@ -45,170 +45,170 @@ class Answer:
     facts: Mapping[str, Any] | None = None
 
 
-def record(seen: Observation, now: datetime) -> Step | None:
+def record_request(seen: Observation, now: datetime) -> Step | None:
     """Note, and do not run, a request that an update without history came with."""
-    asked = _asked(seen)
-    if asked is None or seen.update.status.observed_generation:
+    requested = _new_request(seen)
+    if requested is None or seen.update.status.observed_generation:
         return None
-    verb, token = asked
+    verb, token = requested
     message = "found on an update without history; set a new token to run it"
     request = LastRequest(token=token, verb=verb, result="Recorded", message=message)
     return Step(facts={"last_request": request})
 
 
-def answer(seen: Observation, now: datetime) -> Step | None:
+def handle_request(seen: Observation, now: datetime) -> Step | None:
     """Answer a request that was not answered before."""
-    asked = _asked(seen)
-    if asked is None:
+    requested = _new_request(seen)
+    if requested is None:
         return None
-    verb, token = asked
-    if verb in LOOKING and still_taken(seen, f"{verb}@{token}"):
+    verb, token = requested
+    if verb in PROBING_VERBS and probe_name_taken(seen, f"{verb}@{token}"):
         return None  # made again: its name is free once the Job of the first is deleted
-    said = _said(seen, verb, token, now)
-    result = "Accepted" if said.accepted else "Refused"
-    request = LastRequest(token=token, verb=verb, result=result, message=said.message[:1024])
-    event = Announcement(
+    response = _respond(seen, verb, token, now)
+    result = "Accepted" if response.accepted else "Refused"
+    request = LastRequest(token=token, verb=verb, result=result, message=response.message[:1024])
+    event = Event(
         reason=f"Request{result}",
-        message=f"{verb}@{token}: {said.message}",
-        type="Normal" if said.accepted else "Warning",
+        message=f"{verb}@{token}: {response.message}",
+        type="Normal" if response.accepted else "Warning",
     )
-    facts = {"last_request": request, **(said.facts or {})}
-    return Step(actions=said.actions, facts=facts, events=(event,))
+    facts = {"last_request": request, **(response.facts or {})}
+    return Step(actions=response.actions, facts=facts, events=(event,))
 
 
-def _asked(seen: Observation) -> tuple[str, str] | None:
+def _new_request(seen: Observation) -> tuple[str, str] | None:
     """Return verb and token of a request that was not answered before."""
     text = seen.update.metadata.annotations.get(ANNOTATION_REQUEST, "")
     if not text:
         return None
     verb, _, token = text.partition("@")
-    asked = verb[:128], token[:128]
+    requested = verb[:128], token[:128]
     last = seen.update.status.last_request
-    return None if last and (last.verb, last.token) == asked else asked
+    return None if last and (last.verb, last.token) == requested else requested
 
 
-def _said(seen: Observation, verb: str, token: str, now: datetime) -> Answer:
+def _respond(seen: Observation, verb: str, token: str, now: datetime) -> Response:
     if not token:
-        return Answer(False, f"write it as <verb>@<token>, such as {verb or 'run'}@1")
+        return Response(False, f"write it as <verb>@<token>, such as {verb or 'run'}@1")
     if verb not in VERBS:
-        return Answer(False, f"unknown verb {verb!r}; use one of {', '.join(VERBS)}")
-    if verb in LOOKING and seen.update.spec.suspend:
-        return Answer(False, "spec.suspend is true; set it to false first")
-    said = VERBS[verb](seen, now)
-    if verb in LOOKING and said.accepted:
+        return Response(False, f"unknown verb {verb!r}; use one of {', '.join(VERBS)}")
+    if verb in PROBING_VERBS and seen.update.spec.suspend:
+        return Response(False, "spec.suspend is true; set it to false first")
+    response = VERBS[verb](seen, now)
+    if verb in PROBING_VERBS and response.accepted:
         step = probe_now(seen, f"{verb}@{token}", now)
-        said = replace(said, actions=(*said.actions, *step))
-    return said
+        response = replace(response, actions=(*response.actions, *step))
+    return response
 
 
-def _run(seen: Observation, now: datetime) -> Answer:
+def _run(seen: Observation, now: datetime) -> Response:
     if why := _busy(seen):
-        return Answer(False, why)
-    return Answer(True, "looking for new data now")
+        return Response(False, why)
+    return Response(True, "looking for new data now")
 
 
-def _retry(seen: Observation, now: datetime) -> Answer:
+def _retry(seen: Observation, now: datetime) -> Response:
     under_way = seen.lineage.candidate
-    if under_way is not None and waits(under_way):
+    if under_way is not None and is_inconclusive(under_way):
         name, evaluation = under_way.metadata.name, under_way.status.evaluation
         most = max_interim_analyses(under_way.spec.recipe.gate)
         if evaluation and evaluation.interim_analyses >= most:
-            return Answer(
+            return Response(
                 False, f"{name}: {most} of {most} interim analyses are used up; use reject"
             )
         if not held(seen, under_way):
-            return Answer(False, f"{name} waits for data, not for a person; use run")
-        return Answer(
+            return Response(False, f"{name} waits for data, not for a person; use run")
+        return Response(
             True,
             f"{name} is judged again on what is then its holdout",
-            facts=_lift(seen, hold_name(under_way)),
+            facts=_acknowledge(seen, hold_name(under_way)),
         )
     if why := _busy(seen):
-        return Answer(False, why)
+        return Response(False, why)
     if first := failed_import(seen):
-        return Answer(True, "importing again", facts=_lift(seen, first.metadata.name))
+        return Response(True, "importing again", facts=_acknowledge(seen, first.metadata.name))
     if shared := seen.lineage.shared_rejection:
-        return Answer(
+        return Response(
             True,
             "the hold ends; looking for data now",
-            facts=_lift(seen, shared[0].metadata.name),
+            facts=_acknowledge(seen, shared[0].metadata.name),
         )
-    return Answer(True, "looking for data now; rows that were judged before may be judged again")
+    return Response(True, "looking for data now; rows that were judged before may be judged again")
 
 
-def _reject(seen: Observation, now: datetime) -> Answer:
+def _reject(seen: Observation, now: datetime) -> Response:
     under_way = seen.lineage.candidate
     if under_way is None:
         if shared := seen.lineage.shared_rejection:
-            facts = _lift(seen, shared[0].metadata.name)
-            return Answer(True, "the hold is ended without a quarantine", facts=facts)
-        return Answer(False, "there is no candidate to reject")
+            facts = _acknowledge(seen, shared[0].metadata.name)
+            return Response(True, "the hold is ended without a quarantine", facts=facts)
+        return Response(False, "there is no candidate to reject")
     name = under_way.metadata.name
     if rolling(under_way):
-        return Answer(False, f"{name} is rolling out; its roll finishes or goes back by itself")
+        return Response(False, f"{name} is rolling out; its roll finishes or goes back by itself")
     if under_way.spec.origin == "Imported":
-        return Answer(False, f"{name} is the initial model; delete the update instead")
+        return Response(False, f"{name} is the initial model; delete the update instead")
     message = "rejected by request"
     changes = {"verdict": "Rejected", "reason": BY_REQUEST, "message": message, "verdict_at": now}
     if servable(under_way):  # the evidence, and so its verdict, stays what it is
         changes = {"retired": BY_REQUEST, "message": message}
     status = under_way.status.model_copy(update=changes)
-    return Answer(True, f"{name} is rejected", actions=(WriteGeneration(name, status),))
+    return Response(True, f"{name} is rejected", actions=(WriteGeneration(name, status),))
 
 
-def _quarantine(seen: Observation, now: datetime) -> Answer:
+def _quarantine(seen: Observation, now: datetime) -> Response:
     cursor, wanted = seen.update.status.cursor, seen.lineage.proposed_for_quarantine
     if not wanted:
-        return Answer(
+        return Response(
             False, "no partition is proposed (status.cursor.proposedForQuarantine is empty)"
         )
     quarantined = sorted({*cursor.quarantined, *wanted})
-    if len(quarantined) > MOST:
+    if len(quarantined) > MAX_QUARANTINED:
         message = (
             f"{len(quarantined)} partitions would be quarantined ({len(cursor.quarantined)} are), "
-            f"and at most {MOST} can be; release some with release@<token> first"
+            f"and at most {MAX_QUARANTINED} can be; release some with release@<token> first"
         )
-        return Answer(False, message)
+        return Response(False, message)
     facts = {"cursor": cursor.model_copy(update={"quarantined": quarantined})}
     message = f"quarantined: {', '.join(wanted)}"
-    return Answer(
-        True, message, recorded(seen, quarantined, seen.lineage.never_judging, now), facts
+    return Response(
+        True, message, write_record(seen, quarantined, seen.lineage.training_only, now), facts
     )
 
 
-def _release(seen: Observation, now: datetime) -> Answer:
+def _release(seen: Observation, now: datetime) -> Response:
     cursor = seen.update.status.cursor
     if not cursor.quarantined:
-        return Answer(False, "nothing is quarantined (status.cursor.quarantined is empty)")
+        return Response(False, "nothing is quarantined (status.cursor.quarantined is empty)")
     if why := _busy(seen):
-        return Answer(False, why)
-    joining = sorted({*seen.lineage.never_judging, *cursor.quarantined})
-    if len(joining) > MOST:
+        return Response(False, why)
+    joining = sorted({*seen.lineage.training_only, *cursor.quarantined})
+    if len(joining) > MAX_QUARANTINED:
         message = (
             f"{len(joining)} partitions would be released and not trained on yet, and at most "
-            f"{MOST} can be; wait until a generation that was trained on them is live"
+            f"{MAX_QUARANTINED} can be; wait until a generation that was trained on them is live"
         )
-        return Answer(False, message)
+        return Response(False, message)
     facts = {"cursor": cursor.model_copy(update={"quarantined": [], "released": joining})}
     message = f"released: {', '.join(cursor.quarantined)}; their rows join the next window"
-    return Answer(True, message, recorded(seen, [], joining, now), facts)
+    return Response(True, message, write_record(seen, [], joining, now), facts)
 
 
 def _busy(seen: Observation) -> str:
     """Why no other run can start now."""
     if unknown := seen.lineage.unknown:
-        return f"{unknown.metadata.name} has {unknown_word(unknown)}, a word of another version"
+        return f"{unknown.metadata.name} has {unknown_value(unknown)}, a word of another version"
     under_way = seen.lineage.candidate
-    if under_way is None or waits(under_way):
+    if under_way is None or is_inconclusive(under_way):
         return ""
     return f"{under_way.metadata.name} is under way; wait for its end or use reject"
 
 
-def _lift(seen: Observation, hold: str) -> dict[str, Any]:
+def _acknowledge(seen: Observation, hold: str) -> dict[str, Any]:
     return {"acknowledged_holds": [*seen.update.status.acknowledged_holds, hold][-16:]}
 
 
-VERBS: dict[str, Callable[[Observation, datetime], Answer]] = {
+VERBS: dict[str, Callable[[Observation, datetime], Response]] = {
     "run": _run,
     "retry": _retry,
     "reject": _reject,

@@ -12,21 +12,21 @@ from springtide_api.contract import CollectInput
 from springtide_api.names import job_name
 from springtide_operator.lifecycle.lineage import (
     finished,
-    named_rows,
     recipe,
+    referenced_rows,
     rolling,
     trainer_image,
-    unknown_word,
+    unknown_value,
 )
 from springtide_operator.lifecycle.plan import (
-    Announcement,
     DeleteGeneration,
     DeleteJob,
+    Event,
     StartJob,
     Step,
     WriteGeneration,
 )
-from springtide_operator.lifecycle.quarantine import carried_on
+from springtide_operator.lifecycle.quarantine import preserve_record
 from springtide_operator.lifecycle.reference import as_ancestor, reference
 from springtide_operator.lifecycle.running import home, run_file
 from springtide_operator.lifecycle.trigger import consumed
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from springtide_api.objects import ModelGeneration
-    from springtide_operator.lifecycle.observation import JobSeen, Observation
+    from springtide_operator.lifecycle.observation import Observation, ObservedJob
 
 
-MOST_REMEMBERED = 10
+MAX_STILL_NEEDED = 10
 """Runs that are kept beyond the history because they still count for the next one."""
 
 COLLECT_AGAIN = timedelta(minutes=10)
@@ -58,13 +58,13 @@ def retire(seen: Observation, now: datetime) -> Step | None:
     status = under_way.status.model_copy(
         update={"retired": "PartitionQuarantined", "message": message[:1024], "verdict_at": now}
     )
-    event = Announcement("Retired", f"{name}: {message}", generation=name)
+    event = Event("Retired", f"{name}: {message}", generation=name)
     return Step(actions=(WriteGeneration(name, status),), events=(event,))
 
 
-def tidy(seen: Observation, now: datetime) -> Step | None:
+def delete_finished_jobs(seen: Observation, now: datetime) -> Step | None:
     """Delete Jobs whose outcome is in status."""
-    useless = [job for job in seen.jobs if not job.deleting and _done_with(seen, job, now)]
+    useless = [job for job in seen.jobs if not job.deleting and _is_finished(seen, job, now)]
     if not useless:
         return None
     return Step(
@@ -75,14 +75,14 @@ def tidy(seen: Observation, now: datetime) -> Step | None:
     )
 
 
-def _not_collected(job: JobSeen) -> Announcement:
+def _not_collected(job: ObservedJob) -> Event:
     failure = job.result.failure if job.result else None
     why = failure.message if failure else job.failure or "see the log of its pod"
     message = f"Job {job.name} could not delete what generation {job.number} left: {why}"
-    return Announcement("CollectFailed", f"{message}; it is tried again", "Warning")
+    return Event("CollectFailed", f"{message}; it is tried again", "Warning")
 
 
-def _done_with(seen: Observation, job: JobSeen, now: datetime) -> bool:
+def _is_finished(seen: Observation, job: ObservedJob, now: datetime) -> bool:
     if job.owner_uid != seen.update.metadata.uid:
         return False
     if job.stage == "probe":
@@ -93,9 +93,9 @@ def _done_with(seen: Observation, job: JobSeen, now: datetime) -> bool:
     return generation is None or _recorded(generation, job)
 
 
-def _recorded(generation: ModelGeneration, job: JobSeen) -> bool:
+def _recorded(generation: ModelGeneration, job: ObservedJob) -> bool:
     """Whether what a Job of this generation did is in its status, or counts no more."""
-    if unknown_word(generation):
+    if unknown_value(generation):
         return False
     if finished(generation) or generation.status.verdict in {"Rejected", "Failed"}:
         return True
@@ -107,12 +107,12 @@ def _recorded(generation: ModelGeneration, job: JobSeen) -> bool:
     return job.attempt < record.attempt or (job.attempt == record.attempt and not record.job)
 
 
-def forget(seen: Observation, now: datetime) -> Step | None:
+def prune_history(seen: Observation, now: datetime) -> Step | None:
     """Delete the oldest generation beyond the history, its weights first."""
-    generation = _superfluous(seen, now)
+    generation = _prunable(seen, now)
     if generation is None:
         return None
-    if carried := carried_on(seen, generation, now):
+    if carried := preserve_record(seen, generation, now):
         return Step(actions=carried)
     folders = _folders(seen, generation)
     meta, number = seen.update.metadata, generation.spec.number
@@ -129,25 +129,25 @@ def forget(seen: Observation, now: datetime) -> Step | None:
     return Step(actions=(DeleteGeneration(generation.metadata.name, generation.metadata.uid),))
 
 
-def _superfluous(seen: Observation, now: datetime) -> ModelGeneration | None:
+def _prunable(seen: Observation, now: datetime) -> ModelGeneration | None:
     history = seen.update.spec.history
-    went_live = seen.lineage.promoted
+    promoted = seen.lineage.promoted
     highest = max((g.spec.number for g in seen.generations), default=-1)
-    kept = {g.metadata.name for g in went_live[:2]} | _referred_to(seen)
-    served = seen.named_elsewhere.union(*(target.named for target in seen.targets))
-    over = list(went_live[max(history.generations, 2) :])
-    names = {g.metadata.name for g in went_live}
+    kept = {g.metadata.name for g in promoted[:2]} | _referred_to(seen)
+    served = seen.digests_elsewhere.union(*(target.named for target in seen.targets))
+    over = list(promoted[max(history.generations, 2) :])
+    names = {g.metadata.name for g in promoted}
     others = [
         g
         for g in reversed(seen.generations)
         if g.metadata.name not in names and g.spec.origin == "Trained" and finished(g)
     ]
-    over += [g for g in others[history.rejected :] if g not in _remembered(seen, others, now)]
+    over += [g for g in others[history.rejected :] if g not in _still_needed(seen, others, now)]
     for generation in sorted(over, key=lambda g: g.spec.number):
         digest = generation.status.artifact and generation.status.artifact.served_digest
         if generation.spec.number == highest or generation.metadata.name in kept:
             continue
-        if (digest and digest in served) or unknown_word(generation):
+        if (digest and digest in served) or unknown_value(generation):
             continue
         return generation
     return None
@@ -161,7 +161,7 @@ def _referred_to(seen: Observation) -> set[str]:
     return {each.name for each in known if each}
 
 
-def _remembered(
+def _still_needed(
     seen: Observation, others: list[ModelGeneration], now: datetime
 ) -> list[ModelGeneration]:
     """Runs that still count for the next one: by looks, by rejections, or by their day.
@@ -183,24 +183,24 @@ def _remembered(
         today = now - generation.metadata.creation_timestamp < timedelta(days=1)
         if ahead or (today and seen.update.spec.trigger.max_runs_per_day is not None):
             counting.append(generation)
-    return counting[:MOST_REMEMBERED]
+    return counting[:MAX_STILL_NEEDED]
 
 
 def _folders(seen: Observation, generation: ModelGeneration) -> list[str]:
     """Folders that only this generation names."""
     folder = home(seen, generation.spec.recipe)
     others = [g for g in seen.generations if g.metadata.name != generation.metadata.name]
-    mine: list[str] = []
+    own: list[str] = []
     artifact, data = generation.status.artifact, generation.spec.data
     digests = {g.status.artifact.weights_digest for g in others if g.status.artifact}
     if artifact and artifact.weights_digest not in digests:
-        mine.append(artifact.uri.removeprefix("file://"))
-    if data and data.manifest and data.manifest not in named_rows(others):
+        own.append(artifact.uri.removeprefix("file://"))
+    if data and data.manifest and data.manifest not in referenced_rows(others):
         rows = data.manifest.removeprefix("file://")
-        mine += [rows] if rows.startswith(f"{folder}/data/") else []
+        own += [rows] if rows.startswith(f"{folder}/data/") else []
     if generation.spec.origin == "Trained":
-        mine.append(f"{folder}/checkpoints/g{generation.spec.number}")
-    return [*mine, *_reports(seen, generation, folder)]
+        own.append(f"{folder}/checkpoints/g{generation.spec.number}")
+    return [*own, *_reports(seen, generation, folder)]
 
 
 def _reports(seen: Observation, generation: ModelGeneration, folder: str) -> list[str]:

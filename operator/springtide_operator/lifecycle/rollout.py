@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from springtide_api.generation import RolloutTarget
 from springtide_api.schema import duration
-from springtide_operator.lifecycle.availability import available, new_pods, not_carrying
+from springtide_operator.lifecycle.availability import available, new_pods, not_serving
 from springtide_operator.lifecycle.lineage import rolling, servable
-from springtide_operator.lifecycle.plan import Announcement, Step, Waiting, WriteGeneration
-from springtide_operator.lifecycle.refusals import not_refused, refused_apply, waiting_for
+from springtide_operator.lifecycle.plan import Event, Step, Waiting, WriteGeneration
+from springtide_operator.lifecycle.refusals import not_refused, refusal_waiting, refused_apply
 from springtide_operator.lifecycle.target_problems import conflict, idle, unfinished
-from springtide_operator.lifecycle.targets import apply, carried, restore, serve
+from springtide_operator.lifecycle.targets import apply, ever_served, restore_targets, serve
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from springtide_api.generation import RolloutStatus
     from springtide_api.objects import ModelGeneration
-    from springtide_operator.lifecycle.observation import Observation, TargetSeen
+    from springtide_operator.lifecycle.observation import Observation, ObservedTarget
 
 CHECK = timedelta(seconds=30)
 
@@ -38,18 +38,18 @@ def roll_out(seen: Observation, now: datetime) -> Step | None:
     if generation is None:
         return None
     if generation.status.rollout.abort_reason:
-        return go_back(seen, generation, now)
+        return roll_back(seen, generation, now)
     if not servable(generation):
         return None
     if rolling(generation):
-        return _go_on(seen, generation, now)
-    if why := _not_to_begin(seen):
+        return _continue(seen, generation, now)
+    if why := _start_blocker(seen):
         # Live is served meanwhile: what lacks our fields gets them back.
-        return restore(seen, now) or Step(waiting=why, wake_after=CHECK)
+        return restore_targets(seen, now) or Step(waiting=why, wake_after=CHECK)
     return _start(seen, generation, now)
 
 
-def _not_to_begin(seen: Observation) -> Waiting | None:
+def _start_blocker(seen: Observation) -> Waiting | None:
     """Why an accepted generation does not roll out yet."""
     if why := seen.targets_problem or unfinished(seen):
         return why
@@ -59,24 +59,24 @@ def _not_to_begin(seen: Observation) -> Waiting | None:
     return None
 
 
-def _go_on(seen: Observation, generation: ModelGeneration, now: datetime) -> Step:
+def _continue(seen: Observation, generation: ModelGeneration, now: datetime) -> Step:
     """Continue a begun roll, or stop its clock while something else than its pods holds it."""
-    behind = not_carrying(generation, seen.targets)
+    behind = not_serving(generation, seen.targets)
     why, refusal = seen.targets_problem or idle(seen), refused_apply(seen, behind)
     if why is None and refusal is not None:
-        if generation.status.rollout.held_since and not refusal.waits(now):
+        if generation.status.rollout.held_since and not refusal.is_pending(now):
             return apply(seen, generation, behind, now)
-        why = waiting_for(refusal)
-    return _clock(seen, generation, why, now) or _move(seen, generation, now)
+        why = refusal_waiting(refusal)
+    return _pause_clock(seen, generation, why, now) or _next_step(seen, generation, now)
 
 
-def _move(seen: Observation, generation: ModelGeneration, now: datetime) -> Step:
+def _next_step(seen: Observation, generation: ModelGeneration, now: datetime) -> Step:
     """One step of a begun roll: apply, then wait for availability, then promote."""
-    if behind := not_carrying(generation, seen.targets):
-        if not all(carried(seen, generation, target) for target in behind) and (
-            late := _late_to_begin(seen, generation, now)
+    if behind := not_serving(generation, seen.targets):
+        if not all(ever_served(seen, generation, target) for target in behind) and (
+            aborted := _restart_clock(seen, generation, now)
         ):
-            return late
+            return aborted
         return apply(seen, generation, behind, now)
     if all(available(target) for target in seen.targets):
         return _promote(seen, generation, now)
@@ -90,28 +90,28 @@ def _start(seen: Observation, generation: ModelGeneration, now: datetime) -> Ste
         return _retire(generation, f"{current.metadata.name} is live already", now)
     if parent and current and current.metadata.name != parent.name:
         return _retire(generation, f"its parent {parent.name} is live no more", now)
-    event = Announcement("RollingOut", f"{name} goes to {_names(seen)}", generation=name)
-    return Step(actions=(with_rollout(generation, _begun(seen, now)),), events=(event,))
+    event = Event("RollingOut", f"{name} goes to {_names(seen)}", generation=name)
+    return Step(actions=(with_rollout(generation, _start_facts(seen, now)),), events=(event,))
 
 
-def _late_to_begin(seen: Observation, generation: ModelGeneration, now: datetime) -> Step | None:
+def _restart_clock(seen: Observation, generation: ModelGeneration, now: datetime) -> Step | None:
     """Give a roll its whole time before its apply, where the operator was away since its start."""
     patience = duration(seen.update.spec.rollout.deadline)
     left = (generation.status.rollout.deadline or now) - now
     if patience - left <= patience / 10:
         return None
-    return Step(actions=(with_rollout(generation, _begun(seen, now)),))
+    return Step(actions=(with_rollout(generation, _start_facts(seen, now)),))
 
 
-def _begun(seen: Observation, now: datetime) -> dict[str, object]:
+def _start_facts(seen: Observation, now: datetime) -> dict[str, object]:
     patience = duration(seen.update.spec.rollout.deadline)
-    return {"step_started_at": now, "deadline": now + patience, "targets": _as_begun(seen)}
+    return {"step_started_at": now, "deadline": now + patience, "targets": _rollout_targets(seen)}
 
 
 def _retire(generation: ModelGeneration, why: str, now: datetime) -> Step:
     status = generation.status.model_copy(update={"retired": "ParentNotLive", "message": why})
     name = generation.metadata.name
-    event = Announcement("Retired", f"{name}: {why}", "Warning", generation=name)
+    event = Event("Retired", f"{name}: {why}", "Warning", generation=name)
     return Step(actions=(WriteGeneration(name, status),), events=(event,))
 
 
@@ -141,7 +141,7 @@ def _promote(seen: Observation, generation: ModelGeneration, now: datetime) -> S
     message = f"{name} is live on {_names(seen)}"
     return Step(
         actions=(WriteGeneration(name, status),),
-        events=(Announcement("Promoted", message, generation=name),),
+        events=(Event("Promoted", message, generation=name),),
     )
 
 
@@ -156,13 +156,13 @@ def _wait_or_abort(seen: Observation, generation: ModelGeneration, now: datetime
     if slowest.trouble:
         state += f" ({slowest.trouble})"
     stalled = next((t.stalled for t in seen.targets if t.stalled and t.settled), "")
-    if late := _late(seen, generation, state, now, stalled=stalled):
-        return late
+    if aborted := _abort_if_late(seen, generation, state, now, stalled=stalled):
+        return aborted
     waiting = Waiting("RollingOut", state, "Roll", short=f"{ready}/{slowest.wanted} pods")
     return Step(waiting=waiting, wake_after=min(deadline - now, CHECK))
 
 
-def _late(
+def _abort_if_late(
     seen: Observation, generation: ModelGeneration, state: str, now: datetime, *, stalled: str = ""
 ) -> Step | None:
     """Give a roll up that reached its deadline, or that its Deployment says is stuck."""
@@ -171,11 +171,11 @@ def _late(
     limit = stalled or f"after {_time_given(generation)} (rollout.deadline)"
     reason = f"{state}; {limit}; see the events of its pods"[:1024]
     name = generation.metadata.name
-    event = Announcement("RollbackStarted", f"{name}: {reason}", "Warning", generation=name)
+    event = Event("RollbackStarted", f"{name}: {reason}", "Warning", generation=name)
     return Step(actions=(with_rollout(generation, {"abort_reason": reason}),), events=(event,))
 
 
-def _as_begun(seen: Observation) -> list[RolloutTarget]:
+def _rollout_targets(seen: Observation) -> list[RolloutTarget]:
     return [
         RolloutTarget(
             name=target.target.target_ref.name,
@@ -192,7 +192,7 @@ def _recorded(seen: Observation, rollout: RolloutStatus) -> list[RolloutTarget]:
 
     Their templates are those of its begin, until all pods of what they are now are available.
     """
-    known, now = {each.name: each for each in rollout.targets}, _as_begun(seen)
+    known, now = {each.name: each for each in rollout.targets}, _rollout_targets(seen)
     if not all(available(target) for target in seen.targets):
         now = [
             each.model_copy(update={"template": known[each.name].template})
@@ -216,14 +216,14 @@ def _time_given(generation: ModelGeneration) -> str:
     return "".join(f"{count}{unit}" for count, unit in parts if count)
 
 
-def go_back(seen: Observation, generation: ModelGeneration, now: datetime) -> Step:
+def roll_back(seen: Observation, generation: ModelGeneration, now: datetime) -> Step:
     """Return every target to live, or withdraw our fields where there never was one."""
     current = seen.lineage.live
     name = seen.update.metadata.name
     present = [t for t in seen.targets if t.uid and t.has_container and t.claimed_by in {"", name}]
-    left = left_behind(seen, generation)
+    left = removed_targets_serving(seen, generation)
     behind = (
-        not_carrying(current, present)
+        not_serving(current, present)
         if current
         else tuple(target for target in present if target.digest is not None)
     )
@@ -249,7 +249,7 @@ def go_back(seen: Observation, generation: ModelGeneration, now: datetime) -> St
 
 
 def _stuck(
-    seen: Observation, generation: ModelGeneration, target: TargetSeen, now: datetime
+    seen: Observation, generation: ModelGeneration, target: ObservedTarget, now: datetime
 ) -> bool:
     """Whether a target makes no progress with live either: a fix must not wait for its pods.
 
@@ -261,12 +261,14 @@ def _stuck(
     return bool(target.settled and target.stalled) and now >= until
 
 
-def left_behind(seen: Observation, generation: ModelGeneration) -> tuple[TargetSeen, ...]:
+def removed_targets_serving(
+    seen: Observation, generation: ModelGeneration
+) -> tuple[ObservedTarget, ...]:
     """Targets that left the spec during the rollout and still carry what is rolled back."""
     artifact, name = generation.status.artifact, seen.update.metadata.name
     return tuple(
         t
-        for t in seen.left_targets
+        for t in seen.removed_targets
         if t.uid
         and artifact
         and t.digest == artifact.served_digest
@@ -275,15 +277,15 @@ def left_behind(seen: Observation, generation: ModelGeneration) -> tuple[TargetS
     )
 
 
-def rolled_back(generation: ModelGeneration, current: ModelGeneration | None) -> Announcement:
+def rolled_back(generation: ModelGeneration, current: ModelGeneration | None) -> Event:
     """The Event of a rollback that is done."""
     name = generation.metadata.name
     serving = f"serve {current.metadata.name} again" if current else "no longer carry our variables"
     message = f"{name} is rolled back and will not be served again; the targets {serving}"
-    return Announcement("RollbackCompleted", message, "Warning", generation=name)
+    return Event("RollbackCompleted", message, "Warning", generation=name)
 
 
-def _clock(
+def _pause_clock(
     seen: Observation, generation: ModelGeneration, why: Waiting | None, now: datetime
 ) -> Step | None:
     """Let the deadline stand still while the roll is held by what is not the generation's doing."""
@@ -298,5 +300,5 @@ def _clock(
     since, deadline = rollout.held_since or now, rollout.deadline or now
     if rollout.held_since and deadline <= since:  # held while the operator was away, who knows when
         deadline = since + duration(seen.update.spec.rollout.deadline)
-    goes_on = {"held_since": None, "deadline": deadline + (now - since)}
-    return Step(actions=(with_rollout(generation, {**goes_on, "targets": targets}),))
+    resumed = {"held_since": None, "deadline": deadline + (now - since)}
+    return Step(actions=(with_rollout(generation, {**resumed, "targets": targets}),))

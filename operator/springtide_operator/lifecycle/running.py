@@ -15,19 +15,24 @@ from springtide_api.names import job_name
 from springtide_api.schema import duration
 from springtide_operator.lifecycle.attempts import (
     GRACE,
-    Absent,
-    Done,
-    Hopeless,
-    Lost,
-    Under,
-    Unrecorded,
+    JobNotCreated,
+    JobNotRecorded,
+    PermanentFailure,
+    RetryableFailure,
+    Running,
+    Succeeded,
+    backoff,
     outcome,
-    pause_before,
 )
 from springtide_operator.lifecycle.lineage import SPEC_CHANGED, recipe, trainer_image
 from springtide_operator.lifecycle.pending import outdated, queued
-from springtide_operator.lifecycle.plan import Announcement, StartJob, Step, SuspendJob, Waiting
-from springtide_operator.lifecycle.running_time import measure, settle, time_left, to_record
+from springtide_operator.lifecycle.plan import Event, StartJob, Step, SuspendJob, Waiting
+from springtide_operator.lifecycle.running_time import (
+    close_attempt,
+    measure,
+    must_record,
+    time_left,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,11 +45,11 @@ if TYPE_CHECKING:
     from springtide_operator.lifecycle.plan import Action, WriteGeneration
 
 SOON = timedelta(seconds=5)
-LOOK = timedelta(seconds=30)
+RECHECK = timedelta(seconds=30)
 
 
 @dataclass(frozen=True)
-class Finished:
+class StageSucceeded:
     """The stage has a result."""
 
     result: Result
@@ -53,7 +58,7 @@ class Finished:
 
 
 @dataclass(frozen=True)
-class GivenUp:
+class StageFailed:
     """The stage will have none."""
 
     reason: str
@@ -63,7 +68,7 @@ class GivenUp:
 
 
 @dataclass(frozen=True)
-class Ask:
+class StageRequest:
     """What one stage of one generation wants to run."""
 
     stage: Literal["import", "train", "evaluate", "collect"]
@@ -100,23 +105,25 @@ def run_file(
     )
 
 
-def name_of(seen: Observation, ask: Ask, attempt: int) -> str:
+def attempt_job_name(seen: Observation, request: StageRequest, attempt: int) -> str:
     """Name of the Job of one attempt."""
     meta = seen.update.metadata
-    return job_name(meta.name, meta.uid, ask.generation.spec.number, ask.stage, attempt)
+    return job_name(meta.name, meta.uid, request.generation.spec.number, request.stage, attempt)
 
 
-def begin(seen: Observation, ask: Ask, run: StageRun, attempt: int) -> Step:
+def start_attempt(seen: Observation, request: StageRequest, run: StageRun, attempt: int) -> Step:
     """Record an attempt, then make its Job."""
-    recorded = settle(run).model_copy(
-        update={"job": name_of(seen, ask, attempt), "attempt": attempt, "job_uid": ""}
+    recorded = close_attempt(run).model_copy(
+        update={"job": attempt_job_name(seen, request, attempt), "attempt": attempt, "job_uid": ""}
     )
-    return Step(actions=(ask.write(recorded), _start(seen, ask, recorded)), wake_after=SOON)
+    return Step(
+        actions=(request.write(recorded), _start_job(seen, request, recorded)), wake_after=SOON
+    )
 
 
-def _start(seen: Observation, ask: Ask, run: StageRun) -> StartJob:
-    asked, gpus = ask.run(run), ask.gpus
-    if ask.stage == "evaluate" and run.attempt > 1:
+def _start_job(seen: Observation, request: StageRequest, run: StageRun) -> StartJob:
+    asked, gpus = request.run(run), request.gpus
+    if request.stage == "evaluate" and run.attempt > 1:
         # What is judged is the snapshot's; a pod that never runs would keep it from a verdict.
         now = seen.update.spec.training
         pods = {"compute": now.compute, "image": trainer_image(seen)}
@@ -127,132 +134,146 @@ def _start(seen: Observation, ask: Ask, run: StageRun) -> StartJob:
     return StartJob(run=asked, image=image, gpus=gpus)
 
 
-def advance(seen: Observation, ask: Ask, run: StageRun, now: datetime) -> Step | Finished | GivenUp:
+def advance(
+    seen: Observation, request: StageRequest, run: StageRun, now: datetime
+) -> Step | StageSucceeded | StageFailed:
     """Take the recorded attempt one step further."""
     job = seen.job(run.job)
     measured = measure(run, job, now)
-    if to_record(run, measured, job):
-        return Step(actions=(ask.write(measured),))
+    if must_record(run, measured, job):
+        return Step(actions=(request.write(measured),))
     if seen.update.spec.suspend:
-        return _suspended(seen, ask, run)
-    return _advance(seen, ask, measured, now)
+        return _suspended(seen, request, run)
+    return _advance(seen, request, measured, now)
 
 
 def _advance(
-    seen: Observation, ask: Ask, run: StageRun, now: datetime
-) -> Step | Finished | GivenUp:
+    seen: Observation, request: StageRequest, run: StageRun, now: datetime
+) -> Step | StageSucceeded | StageFailed:
     match outcome(seen, run, now):
-        case Absent():
-            return Step(actions=(_start(seen, ask, run),), wake_after=SOON)
-        case Unrecorded(job):
-            return Step(actions=(ask.write(run.model_copy(update={"job_uid": job.uid})),))
-        case Under() as under:
-            return _under_way(seen, ask, run, under, now)
-        case Done(_, result):
-            return Finished(result, settle(run))
-        case Hopeless(reason, message):
-            return GivenUp(reason, message, settle(run))
-        case Lost() as lost:
-            return _again(seen, ask, run, lost, now)
+        case JobNotCreated():
+            return Step(actions=(_start_job(seen, request, run),), wake_after=SOON)
+        case JobNotRecorded(job):
+            return Step(actions=(request.write(run.model_copy(update={"job_uid": job.uid})),))
+        case Running() as running:
+            return _running(seen, request, run, running, now)
+        case Succeeded(_, result):
+            return StageSucceeded(result, close_attempt(run))
+        case PermanentFailure(reason, message):
+            return StageFailed(reason, message, close_attempt(run))
+        case RetryableFailure() as failure:
+            return _retry(seen, request, run, failure, now)
 
 
-def _suspended(seen: Observation, ask: Ask, run: StageRun) -> Step:
+def _suspended(seen: Observation, request: StageRequest, run: StageRun) -> Step:
     job = seen.job(run.job)
     running = job is not None and not (job.suspended or job.succeeded or job.failed)
     actions: tuple[Action, ...] = ()
     if job is not None and running:
         actions = (SuspendJob(job.name, job.uid, suspend=True),)
     message = "spec.suspend is true; set it to false to go on"
-    return Step(actions=actions, waiting=Waiting("Suspended", message, ask.title))
+    return Step(actions=actions, waiting=Waiting("Suspended", message, request.title))
 
 
-def _under_way(
-    seen: Observation, ask: Ask, run: StageRun, under: Under, now: datetime
-) -> Step | GivenUp:
-    job, waiting, recipe = under.job, under.waiting, ask.generation.spec.recipe
+def _running(
+    seen: Observation, request: StageRequest, run: StageRun, running: Running, now: datetime
+) -> Step | StageFailed:
+    job, waiting, recipe = running.job, running.waiting, request.generation.spec.recipe
     ended = job.succeeded or job.failed  # what its pod says is still to come
     left = time_left(run, recipe, now)
     if left <= timedelta(0) and not ended:
-        return _out_of_time(ask, run, now)
+        return _out_of_time(request, run, now)
     if job.suspended and job.suspended_by_us:
         return Step(actions=(SuspendJob(job.name, job.uid, suspend=False),))
     if not waiting:
         pause = GRACE if ended else min(left, timedelta(minutes=1))
-        return Step(waiting=Waiting("Running", "", ask.title), wake_after=pause)
-    if not job.deleting and (gives_way := _other_pods(seen, ask, run, under)):
-        return gives_way
-    patience, pause = recipe.training.compute.pending_timeout, LOOK
-    if under.since and patience:
-        left = under.since + duration(patience) - now
+        return Step(waiting=Waiting("Running", "", request.title), wake_after=pause)
+    if not job.deleting and (replaced := _replace_outdated_pods(seen, request, run, running)):
+        return replaced
+    patience, pause = recipe.training.compute.pending_timeout, RECHECK
+    if running.since and patience:
+        left = running.since + duration(patience) - now
         if left <= timedelta(0):
             message = f"{waiting}; it waited for {patience} (training.compute.pendingTimeout)"
-            return GivenUp("PendingTimeout", message, settle(run))
-        pause = min(left, LOOK)
-    return Step(waiting=queued(waiting, ask.title), wake_after=pause)
+            return StageFailed("PendingTimeout", message, close_attempt(run))
+        pause = min(left, RECHECK)
+    return Step(waiting=queued(waiting, request.title), wake_after=pause)
 
 
-def _out_of_time(ask: Ask, run: StageRun, now: datetime, lost: str = "") -> GivenUp:
+def _out_of_time(
+    request: StageRequest, run: StageRun, now: datetime, failure: str = ""
+) -> StageFailed:
     """End the run: its Job is deleted once that is in status."""
-    limit = ask.generation.spec.recipe.training.limits.active_deadline
-    why = f"{lost}; " if lost else ""
+    limit = request.generation.spec.recipe.training.limits.active_deadline
+    why = f"{failure}; " if failure else ""
     message = (
-        f"{why}the pods of stage {ask.stage} ran for {limit} (training.limits.activeDeadline); "
+        f"{why}the pods of stage {request.stage} ran for {limit} (training.limits.activeDeadline); "
         "raise it, or give the stage less to do"
     )
-    return GivenUp("DeadlineExceeded", message, settle(measure(run, None, now)))
+    return StageFailed("DeadlineExceeded", message, close_attempt(measure(run, None, now)))
 
 
-def _other_pods(seen: Observation, ask: Ask, run: StageRun, under: Under) -> Step | GivenUp | None:
+def _replace_outdated_pods(
+    seen: Observation, request: StageRequest, run: StageRun, running: Running
+) -> Step | StageFailed | None:
     """Make way for the pods that the spec asks for by now, where no work is lost by that.
 
     Training that ran before keeps its place: its weights or its checkpoint stay the snapshot's.
     """
-    outdates = outdated(recipe(seen), ask.generation.spec.recipe)
-    message = f"{under.waiting}; the spec asks for other pods by now"
-    if ask.stage == "evaluate":
-        job = under.job
+    outdates = outdated(recipe(seen), request.generation.spec.recipe)
+    message = f"{running.waiting}; the spec asks for other pods by now"
+    if request.stage == "evaluate":
+        job = running.job
         edited = job.spec_generation != seen.update.metadata.generation
         edited = edited or job.image != trainer_image(seen)
         if edited and (outdates or run.attempt > 1):
-            anew = run.model_copy(update={"last_failure": message[:1024]})
-            return begin(seen, ask, anew, run.attempt + 1)
+            outdated_run = run.model_copy(update={"last_failure": message[:1024]})
+            return start_attempt(seen, request, outdated_run, run.attempt + 1)
         return None
-    ran = ask.stage == "train" and (run.attempt > 1 or under.job.name in seen.progress)
-    return GivenUp(SPEC_CHANGED, message, settle(run)) if outdates and not ran else None
+    ran = request.stage == "train" and (run.attempt > 1 or running.job.name in seen.progress)
+    return StageFailed(SPEC_CHANGED, message, close_attempt(run)) if outdates and not ran else None
 
 
-def _again(seen: Observation, ask: Ask, run: StageRun, lost: Lost, now: datetime) -> Step | GivenUp:
-    limits = ask.generation.spec.recipe.training.limits
-    counted = run.counted + (1 if lost.counted else 0)
-    if lost.out_of_memory and ask.stage == "import":
-        return GivenUp(lost.reason, lost.message, settle(run))  # no batch to halve
-    if lost.out_of_memory and limits.on_out_of_memory == "Fail":
-        message = f"{lost.message} (training.limits.onOutOfMemory is Fail)"
-        return GivenUp(lost.reason, message, settle(run))
+def _retry(
+    seen: Observation,
+    request: StageRequest,
+    run: StageRun,
+    failure: RetryableFailure,
+    now: datetime,
+) -> Step | StageFailed:
+    limits = request.generation.spec.recipe.training.limits
+    counted = run.counted + (1 if failure.counted else 0)
+    if failure.out_of_memory and request.stage == "import":
+        return StageFailed(failure.reason, failure.message, close_attempt(run))  # no batch to halve
+    if failure.out_of_memory and limits.on_out_of_memory == "Fail":
+        message = f"{failure.message} (training.limits.onOutOfMemory is Fail)"
+        return StageFailed(failure.reason, message, close_attempt(run))
     if counted >= limits.max_attempts:
-        message = f"{lost.message}; {counted} of {limits.max_attempts} attempts spent"
-        return GivenUp(lost.reason, f"{message} (training.limits.maxAttempts)", settle(run))
-    if time_left(run, ask.generation.spec.recipe, now) <= timedelta(0):
-        return _out_of_time(ask, run, now, lost.message)
-    pause = pause_before(counted if lost.counted else run.attempt - run.counted - 1)
-    left = (lost.at or now) + pause - now
-    if left > timedelta(0) and lost.at is not None:
-        message = f"{lost.message}; trying again in {int(left.total_seconds()) + 1} s"
-        return Step(waiting=Waiting(lost.reason, message, ask.title), wake_after=left)
-    step = begin(seen, ask, lose(run, lost, counted), run.attempt + 1)
-    event = Announcement(
-        reason=lost.reason,
-        message=lost.message,
+        message = f"{failure.message}; {counted} of {limits.max_attempts} attempts spent"
+        return StageFailed(
+            failure.reason, f"{message} (training.limits.maxAttempts)", close_attempt(run)
+        )
+    if time_left(run, request.generation.spec.recipe, now) <= timedelta(0):
+        return _out_of_time(request, run, now, failure.message)
+    pause = backoff(counted if failure.counted else run.attempt - run.counted - 1)
+    left = (failure.at or now) + pause - now
+    if left > timedelta(0) and failure.at is not None:
+        message = f"{failure.message}; trying again in {int(left.total_seconds()) + 1} s"
+        return Step(waiting=Waiting(failure.reason, message, request.title), wake_after=left)
+    step = start_attempt(seen, request, record_failure(run, failure, counted), run.attempt + 1)
+    event = Event(
+        reason=failure.reason,
+        message=failure.message,
         type="Warning",
-        generation=ask.generation.metadata.name,
+        generation=request.generation.metadata.name,
     )
     return Step(actions=step.actions, events=(event,), wake_after=step.wake_after)
 
 
-def lose(run: StageRun, lost: Lost, counted: int) -> StageRun:
+def record_failure(run: StageRun, failure: RetryableFailure, counted: int) -> StageRun:
     """The record after a lost attempt, with smaller batches if memory ran out."""
-    changes: dict[str, object] = {"counted": counted, "last_failure": lost.message[:1024]}
-    if lost.out_of_memory and hasattr(run, "batch_divisor"):
+    changes: dict[str, object] = {"counted": counted, "last_failure": failure.message[:1024]}
+    if failure.out_of_memory and hasattr(run, "batch_divisor"):
         divisor = run.batch_divisor * 2
         changes["batch_divisor"] = divisor
         changes["adjustments"] = [

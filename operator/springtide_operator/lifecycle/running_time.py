@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from springtide_api.generation import Recipe, StageRun
-    from springtide_operator.lifecycle.observation import JobSeen
+    from springtide_operator.lifecycle.observation import ObservedJob
 
-MOST_PODS = 8
+MAX_PODS = 8
 """Pods of one attempt that are kept apart: a Job that is suspended and resumed has several."""
 
 
-def measure(run: StageRun, job: JobSeen | None, now: datetime) -> StageRun:
+def measure(run: StageRun, job: ObservedJob | None, now: datetime) -> StageRun:
     """Add what is seen of the Job's pods to the record of the attempt.
 
     A recorded pod that is gone ended when its Job did, at the latest now.
@@ -49,10 +49,10 @@ def measure(run: StageRun, job: JobSeen | None, now: datetime) -> StageRun:
     gone = [pod for pod in pods if pod.uid not in {each.uid for each in seen}]
     images = [pod.image_digest for pod in seen if pod.image_digest]
     changes = {"pods": pods, "image_digest": images[-1] if images else run.image_digest}
-    return _sum_up(run.model_copy(update=changes), gone[: max(len(pods) - MOST_PODS, 0)])
+    return _sum_up(run.model_copy(update=changes), gone[: max(len(pods) - MAX_PODS, 0)])
 
 
-def to_record(run: StageRun, measured: StageRun, job: JobSeen | None) -> bool:
+def must_record(run: StageRun, measured: StageRun, job: ObservedJob | None) -> bool:
     """Whether the measured times must be written now: a pod began to run, or a Job was suspended.
 
     The end of a Job is written together with its outcome.
@@ -64,7 +64,7 @@ def to_record(run: StageRun, measured: StageRun, job: JobSeen | None) -> bool:
     return began or job.suspended
 
 
-def settle(run: StageRun) -> StageRun:
+def close_attempt(run: StageRun) -> StageRun:
     """Sum up the pods of an attempt that is over."""
     return _sum_up(run, run.pods)
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.conditions import Wanted
-    from springtide_operator.lifecycle.observation import Observation, TargetSeen, Unreadable
+    from springtide_operator.lifecycle.observation import InvalidUpdate, Observation, ObservedTarget
     from springtide_operator.lifecycle.plan import Step, Waiting
 
 HISTORY = 20
@@ -67,7 +67,7 @@ def summarise(seen: Observation, step: Step, now: datetime) -> UpdateStatus:
     )
 
 
-def unreadable(seen: Unreadable, now: datetime) -> UpdateStatus:
+def invalid_status(seen: InvalidUpdate, now: datetime) -> UpdateStatus:
     """The status of an update that does not fit its type: as it was, and what is wrong."""
     message = f"{'; '.join(seen.problems)}; change it"
     old, generation = seen.status, seen.metadata.generation
@@ -110,7 +110,7 @@ def _cursor(seen: Observation) -> Cursor:
         update={
             "trained_through": seen.lineage.cursor,
             "proposed_for_quarantine": list(seen.lineage.proposed_for_quarantine[:16]),
-            "released": list(seen.lineage.never_judging),
+            "released": list(seen.lineage.training_only),
         }
     )
 
@@ -182,7 +182,7 @@ def _human(seconds: int) -> str:
     return f"{seconds // 60}m" if seconds < 7200 else f"{seconds // 3600}h"
 
 
-def _target(seen: Observation, target: TargetSeen) -> TargetStatus:
+def _target(seen: Observation, target: ObservedTarget) -> TargetStatus:
     name = target.target.target_ref.name
     known = next((t for t in seen.update.status.targets if t.name == name), None)
     return TargetStatus(
@@ -199,14 +199,14 @@ def _target(seen: Observation, target: TargetSeen) -> TargetStatus:
 def _counters(seen: Observation) -> object:
     """Sums over all generations, those that are deleted by now included."""
     counters = seen.update.status.counters
-    went_live, back, rejected, failed = _ended_since(seen)
+    promoted, back, rejected, failed = _ended_since(seen)
     if counters.promoted and not any(entry.outcome for entry in seen.update.status.history):
-        went_live = 0  # an earlier version counted them, and wrote no outcome
+        promoted = 0  # an earlier version counted them, and wrote no outcome
     runs = [run for g in seen.generations for run in (g.status.training, g.status.evaluation)]
     gpu = sum(run.gpu_seconds for run in runs if run)
     return counters.model_copy(
         update={
-            "promoted": counters.promoted + went_live,
+            "promoted": counters.promoted + promoted,
             "rolled_back": counters.rolled_back + back,
             "rejected": counters.rejected + rejected,
             "failed": counters.failed + failed,
@@ -222,19 +222,19 @@ def _ended_since(seen: Observation) -> tuple[int, int, int, int]:
     """
     known = {entry.number: entry for entry in seen.update.status.history}
     newest = max(known, default=-1)
-    went_live = back = rejected = failed = 0
+    promoted = back = rejected = failed = 0
     for generation in seen.generations:
         number, status = generation.spec.number, generation.status
         before = known.get(number)
         if before is None and number <= newest:
             continue
-        trained, became = generation.spec.origin == "Trained", outcome(seen, generation)
-        verdict, was = (before.verdict, before.outcome) if before else ("", "")
-        went_live += trained and became in PROMOTED and was not in PROMOTED
-        back += became == "RolledBack" and was != "RolledBack"
+        trained, current = generation.spec.origin == "Trained", outcome(seen, generation)
+        verdict, earlier = (before.verdict, before.outcome) if before else ("", "")
+        promoted += trained and current in PROMOTED and earlier not in PROMOTED
+        back += current == "RolledBack" and earlier != "RolledBack"
         rejected += trained and status.verdict == "Rejected" and verdict != "Rejected"
         failed += trained and status.verdict == "Failed" and verdict != "Failed"
-    return went_live, back, rejected, failed
+    return promoted, back, rejected, failed
 
 
 def _entry(seen: Observation, generation: ModelGeneration) -> HistoryEntry:

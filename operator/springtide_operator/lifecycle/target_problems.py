@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from springtide_api.update_status import TargetStatus
-from springtide_operator.lifecycle.availability import available, new_pods, not_carrying
+from springtide_operator.lifecycle.availability import available, new_pods, not_serving
 from springtide_operator.lifecycle.lineage import finished, rolling
 from springtide_operator.lifecycle.plan import Waiting
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from springtide_operator.lifecycle.observation import Observation, TargetSeen
+    from springtide_operator.lifecycle.observation import Observation, ObservedTarget
 
 HOUR = timedelta(hours=1)
 MOST_REAPPLIED = 3
@@ -76,7 +76,7 @@ def unfinished(seen: Observation) -> Waiting | None:
         return None
     began = {each.name: each.template for each in current.status.rollout.targets if each.template}
     for target in seen.targets:
-        if target.complete or target in not_carrying(current, [target]):
+        if target.complete or target in not_serving(current, [target]):
             continue
         if target.paused:
             return idle(seen)
@@ -93,7 +93,7 @@ def unfinished(seen: Observation) -> Waiting | None:
     return None
 
 
-def conflict(seen: Observation, targets: Sequence[TargetSeen] | None = None) -> Waiting | None:
+def conflict(seen: Observation, targets: Sequence[ObservedTarget] | None = None) -> Waiting | None:
     """Why somebody else's value stands where ours should; what we put there is no such value.
 
     Args:
@@ -128,7 +128,7 @@ def _brief(digest: str) -> str:
     return digest if len(digest) <= 20 else f"{digest[:19]}…"
 
 
-def _name(target: TargetSeen) -> str:
+def _name(target: ObservedTarget) -> str:
     return f"Deployment {target.target.target_ref.name}"
 
 
@@ -145,18 +145,18 @@ def ended(seen: Observation) -> set[str]:
     return {artifact.served_digest for artifact in artifacts if artifact}
 
 
-def removed(seen: Observation, target: TargetSeen) -> bool:
+def removed(seen: Observation, target: ObservedTarget) -> bool:
     """Whether a target lacks our fields that carried them before."""
     carried = seen.lineage.live is not None or known(seen, target.target.target_ref.name).digest
     return target.digest is None and bool(carried)
 
 
-def removed_too_often(seen: Observation, target: TargetSeen) -> bool:
+def removed_too_often(seen: Observation, target: ObservedTarget) -> bool:
     """Whether our fields went as often within an hour as they are put back."""
     return removed(seen, target) and len(recently_reapplied(seen, target)) >= MOST_REAPPLIED
 
 
-def fields_removed(seen: Observation, target: TargetSeen) -> Waiting:
+def fields_removed(seen: Observation, target: ObservedTarget) -> Waiting:
     """Report that our fields are removed again and again, and by when they are applied again."""
     name, env = target.target.target_ref.name, target.target.env
     again = min(recently_reapplied(seen, target)) + HOUR
@@ -184,7 +184,7 @@ def _changed(seen: Observation) -> Waiting | None:
         name = target.target.target_ref.name
         if target.template == began.get(name, target.template) or available(target):
             continue
-        if target in not_carrying(generation, [target]):
+        if target in not_serving(generation, [target]):
             continue
         who = f" by {target.changed_by}" if target.changed_by else ""
         message = (
@@ -206,7 +206,7 @@ def known(seen: Observation, name: str) -> TargetStatus:
     return TargetStatus(name=name)
 
 
-def recently_reapplied(seen: Observation, target: TargetSeen) -> list[datetime]:
+def recently_reapplied(seen: Observation, target: ObservedTarget) -> list[datetime]:
     """When our fields were put back within the last hour."""
     reapplied = known(seen, target.target.target_ref.name).reapplied
     return [moment for moment in reapplied if seen.now - moment < HOUR]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from springtide_operator.lifecycle.lineage import rolling
 from springtide_operator.lifecycle.observation import OWN_KEYS_TAKEN
-from springtide_operator.lifecycle.plan import Announcement, Serve, Serving, Step, subject
+from springtide_operator.lifecycle.plan import Event, Serve, Serving, Step, subject
 from springtide_operator.lifecycle.refusals import not_refused
 from springtide_operator.lifecycle.target_problems import (
     MOST_REAPPLIED,
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
     from springtide_api.objects import ModelGeneration
     from springtide_api.update_status import TargetStatus
-    from springtide_operator.lifecycle.observation import Observation, TargetSeen
+    from springtide_operator.lifecycle.observation import Observation, ObservedTarget
 
 CHECK = timedelta(seconds=30)
 
 
-def restore(seen: Observation, now: datetime) -> Step | None:
+def restore_targets(seen: Observation, now: datetime) -> Step | None:
     """Claim new targets, and bring to live what lacks our fields or carries older ones of ours."""
     if blocked(seen):
         return None
@@ -43,20 +43,20 @@ def restore(seen: Observation, now: datetime) -> Step | None:
     current, under_way = seen.lineage.live, seen.lineage.candidate
     if under_way and rolling(under_way):
         return None
-    stray = [t for t in seen.targets if _astray(seen, t)]
+    outdated = [t for t in seen.targets if _carries_older_generation(seen, t)]
     if current is None:
-        wanted = [*unclaimed, *stray]
+        wanted = [*unclaimed, *outdated]
         open_now = not_refused(seen, wanted, now) or wanted
         claims = tuple(serve(seen, current, target) for target in open_now)
         return Step(actions=claims) if claims else None
     gone = [t for t in seen.targets if t.digest is None and not t.foreign_manager]
-    if not gone and not stray:
+    if not gone and not outdated:
         return None
-    step = apply(seen, current, [*gone, *stray], now)
+    step = apply(seen, current, [*gone, *outdated], now)
     return step if step.actions else None
 
 
-def _astray(seen: Observation, target: TargetSeen) -> bool:
+def _carries_older_generation(seen: Observation, target: ObservedTarget) -> bool:
     """Whether we put there what it carries, and it is not live: it was no target for a while."""
     current = seen.lineage.live
     artifact = current.status.artifact if current else None
@@ -64,7 +64,7 @@ def _astray(seen: Observation, target: TargetSeen) -> bool:
     return not is_live and not target.foreign_manager and target.digest in ended(seen)
 
 
-def carried(seen: Observation, generation: ModelGeneration, target: TargetSeen) -> bool:
+def ever_served(seen: Observation, generation: ModelGeneration, target: ObservedTarget) -> bool:
     """Whether a target was ever made to carry a generation, as far as anything tells."""
     artifact, began = generation.status.artifact, generation.status.rollout.step_started_at
     recorded = known(seen, target.target.target_ref.name)
@@ -75,7 +75,7 @@ def carried(seen: Observation, generation: ModelGeneration, target: TargetSeen) 
 
 
 def apply(
-    seen: Observation, generation: ModelGeneration, targets: Sequence[TargetSeen], now: datetime
+    seen: Observation, generation: ModelGeneration, targets: Sequence[ObservedTarget], now: datetime
 ) -> Step:
     """Make targets carry a generation; where our fields were wiped, at most 3 times an hour."""
     spent = [target for target in targets if removed_too_often(seen, target)]
@@ -85,17 +85,17 @@ def apply(
     allowed = not_refused(seen, allowed, now) or allowed
     names = {t.target.target_ref.name for t in allowed if removed(seen, t)}
     events = tuple(
-        Announcement("FieldsRestored", f"Deployment {name}: our fields were gone; applied again")
+        Event("FieldsRestored", f"Deployment {name}: our fields were gone; applied again")
         for name in sorted(names)
     )
     return Step(
         actions=tuple(serve(seen, generation, target) for target in allowed),
-        facts={"targets": _counted(seen, names, now)} if names else {},
+        facts={"targets": _reapplied_statuses(seen, names, now)} if names else {},
         events=events,
     )
 
 
-def serve(seen: Observation, generation: ModelGeneration | None, target: TargetSeen) -> Serve:
+def serve(seen: Observation, generation: ModelGeneration | None, target: ObservedTarget) -> Serve:
     """The apply that makes a target carry a generation, or nothing but our claim."""
     serving = None
     if generation is not None and generation.status.artifact is not None:
@@ -107,11 +107,11 @@ def serve(seen: Observation, generation: ModelGeneration | None, target: TargetS
     made = Serve(target.target, target.uid, serving, max(numbers, default=None))
     refusal = seen.refusal(subject(made))
     if refusal and refusal.reason == OWN_KEYS_TAKEN and not target.foreign_manager:
-        return replace(made, take_version=target.version)
+        return replace(made, force_at_version=target.version)
     return made
 
 
-def _counted(seen: Observation, names: set[str], now: datetime) -> list[TargetStatus]:
+def _reapplied_statuses(seen: Observation, names: set[str], now: datetime) -> list[TargetStatus]:
     counted = []
     for target in seen.targets:
         name = target.target.target_ref.name

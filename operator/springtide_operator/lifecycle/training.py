@@ -10,16 +10,16 @@ from springtide_operator.lifecycle.lineage import (
     SPEC_CHANGED,
     recipe,
 )
-from springtide_operator.lifecycle.plan import Announcement, Step, Waiting, WriteGeneration
+from springtide_operator.lifecycle.plan import Event, Step, Waiting, WriteGeneration
 from springtide_operator.lifecycle.reference import as_ancestor, reference
 from springtide_operator.lifecycle.running import (
-    Ask,
-    Finished,
-    GivenUp,
+    StageFailed,
+    StageRequest,
+    StageSucceeded,
     advance,
-    begin,
     home,
     run_file,
+    start_attempt,
 )
 
 if TYPE_CHECKING:
@@ -36,25 +36,25 @@ def train(seen: Observation, now: datetime) -> Step | None:
     generation = seen.lineage.candidate
     if generation is None or generation.status.artifact or generation.status.verdict != "Pending":
         return None
-    ask = _ask(seen, generation)
+    request = _stage_request(seen, generation)
     run = generation.status.training
     if run is None:
-        if why := not_as_made(seen, generation, now):
+        if why := outdated_reason(seen, generation, now):
             return fail(generation, SPEC_CHANGED, why, now)
         if seen.update.spec.suspend:
             message = "spec.suspend is true; set it to false to go on"
-            return Step(waiting=Waiting("Suspended", message, ask.title))
-        return begin(seen, ask, TrainingStatus(job="", started=now), 1)
-    match advance(seen, ask, run, now):
-        case Finished(result, measured):
+            return Step(waiting=Waiting("Suspended", message, request.title))
+        return start_attempt(seen, request, TrainingStatus(job="", started=now), 1)
+    match advance(seen, request, run, now):
+        case StageSucceeded(result, measured):
             return _made(generation, measured, result, now)
-        case GivenUp(reason, message, measured):
+        case StageFailed(reason, message, measured):
             return fail(_with(generation, measured), reason, message, now)
         case Step() as step:
             return step
 
 
-def not_as_made(seen: Observation, generation: ModelGeneration, now: datetime) -> str:
+def outdated_reason(seen: Observation, generation: ModelGeneration, now: datetime) -> str:
     """Say why a generation that was not begun yet would not be made like that now.
 
     The spec may have changed since; or somebody made it himself, with a gate of his own.
@@ -92,11 +92,11 @@ def fail(generation: ModelGeneration, reason: str, message: str, now: datetime) 
         }
     )
     name = generation.metadata.name
-    event = Announcement("Failed", f"{name}: {reason}: {message}", "Warning", generation=name)
+    event = Event("Failed", f"{name}: {reason}: {message}", "Warning", generation=name)
     return Step(actions=(WriteGeneration(name, status),), events=(event,))
 
 
-def _ask(seen: Observation, generation: ModelGeneration) -> Ask:
+def _stage_request(seen: Observation, generation: ModelGeneration) -> StageRequest:
     def write(run: StageRun) -> WriteGeneration:
         return WriteGeneration(generation.metadata.name, _with(generation, run).status)
 
@@ -109,7 +109,7 @@ def _ask(seen: Observation, generation: ModelGeneration) -> Ask:
             else _train_file(seen, generation, record)
         )
 
-    return Ask(
+    return StageRequest(
         stage="import" if imported else "train",
         title="Import" if imported else "Train",
         generation=generation,
@@ -185,7 +185,7 @@ def _made(generation: ModelGeneration, run: StageRun, result: Result, now: datet
         changes |= _imported(generation, made, now)
     status = generation.status.model_copy(update=changes)
     name = generation.metadata.name
-    event = Announcement("Trained", f"{name} has weights {made.digest}", generation=name)
+    event = Event("Trained", f"{name} has weights {made.digest}", generation=name)
     return Step(actions=(WriteGeneration(name, status),), events=(event,))
 
 

@@ -15,20 +15,20 @@ from springtide_api.schema import duration
 from springtide_operator.lifecycle.holds import hold
 from springtide_operator.lifecycle.lineage import (
     SPEC_CHANGED,
-    named_rows,
     recipe,
+    referenced_rows,
     trainer_image,
 )
 from springtide_operator.lifecycle.plan import StartJob, Step, Waiting
-from springtide_operator.lifecycle.probe_turns import crowded
+from springtide_operator.lifecycle.probe_turns import wait_for_turn
 from springtide_operator.lifecycle.running import run_file
 
 if TYPE_CHECKING:
     from springtide_api.objects import ModelGeneration
-    from springtide_operator.lifecycle.observation import JobSeen, Observation
+    from springtide_operator.lifecycle.observation import Observation, ObservedJob
 
 DAY = timedelta(days=1)
-CROWDED = timedelta(minutes=5)
+TURN_FALLBACK = timedelta(minutes=5)
 """An update that waits for its turn is woken when the turn comes; this is for a lost wake-up."""
 LONGEST_INTERVAL = timedelta(hours=6)
 MACROS = {
@@ -50,32 +50,34 @@ class Due(NamedTuple):
     slot: int
 
 
-def look(seen: Observation, now: datetime) -> Step | None:
+def start_due_probe(seen: Observation, now: datetime) -> Step | None:
     """Start a probe when one is due, or say what is waited for."""
     if seen.update.spec.suspend:
         message = "spec.suspend is true; set it to false to go on"
         return Step(waiting=Waiting("Suspended", message))
     if seen.lineage.candidate is None and (pause := _pause(seen, now)):
         return pause
-    nearest = next_look(seen)
+    nearest = next_probe(seen)
     if nearest is None:
-        return Step(waiting=_why(seen, "by request only: springtide.dev/request=run@<token>"))
+        return Step(waiting=_waiting(seen, "by request only: springtide.dev/request=run@<token>"))
     if nearest.at > now:
-        said = f"next look for data at {nearest.at:%Y-%m-%d %H:%M:%S} UTC"
-        return Step(waiting=_why(seen, said), wake_after=nearest.at - now)
-    if waiting := crowded(seen):
-        return Step(waiting=waiting, wake_after=CROWDED * (1 + _spread(seen)))
-    start = _start(seen, nearest.slot, nearest.trigger, "", now)
+        text = f"next look for data at {nearest.at:%Y-%m-%d %H:%M:%S} UTC"
+        return Step(waiting=_waiting(seen, text), wake_after=nearest.at - now)
+    if waiting := wait_for_turn(seen):
+        return Step(waiting=waiting, wake_after=TURN_FALLBACK * (1 + _jitter(seen)))
+    start = _start_probe(seen, nearest.slot, nearest.trigger, "", now)
     return Step(actions=(start,), wake_after=timedelta(seconds=5))
 
 
-def next_look(seen: Observation) -> Due | None:
+def next_probe(seen: Observation) -> Due | None:
     """The nearest look of schedule and interval; None where only requests start runs."""
-    known = [due for due in (_by_schedule(seen), _by_interval(seen), _anew(seen)) if due]
+    known = [
+        due for due in (_by_schedule(seen), _by_interval(seen), _after_spec_change(seen)) if due
+    ]
     return min(known, default=None)
 
 
-def consumed(seen: Observation, job: JobSeen) -> bool:
+def consumed(seen: Observation, job: ObservedJob) -> bool:
     """Whether what a probe found is in status. Its uid counts: names come again with requests.
 
     An earlier version recorded only its name.
@@ -86,33 +88,35 @@ def consumed(seen: Observation, job: JobSeen) -> bool:
     return last.job_uid == job.uid if last.job_uid else last.job == job.name
 
 
-def still_taken(seen: Observation, request: str) -> bool:
+def probe_name_taken(seen: Observation, request: str) -> bool:
     """Whether the name of a look is that of an earlier one, made for the same words, until it goes.
 
     The request waits so long: the Job is deleted next.
     """
-    return any(job.deleting or consumed(seen, job) for job in _asked_by(seen, request))
+    return any(job.deleting or consumed(seen, job) for job in _probes_for(seen, request))
 
 
 def probe_now(seen: Observation, request: str, now: datetime) -> tuple[StartJob, ...]:
     """A look that a person asked for; its name follows from the token, so it is made once."""
-    if _asked_by(seen, request):
+    if _probes_for(seen, request):
         return ()
-    return (_start(seen, crc32(request.encode()), "Request", request, now),)
+    return (_start_probe(seen, crc32(request.encode()), "Request", request, now),)
 
 
-def _asked_by(seen: Observation, request: str) -> list[JobSeen]:
+def _probes_for(seen: Observation, request: str) -> list[ObservedJob]:
     own = (job for job in seen.jobs if job.owner_uid == seen.update.metadata.uid)
     return [job for job in own if job.stage == "probe" and job.request == request]
 
 
-def probe_again(seen: Observation, job: JobSeen, now: datetime) -> StartJob:
+def probe_again(seen: Observation, job: ObservedJob, now: datetime) -> StartJob:
     """Probe for what another probe was for, with the quarantine as it is now."""
     slot = crc32(f"{job.request} {' '.join(seen.update.status.cursor.quarantined)}".encode())
-    return _start(seen, slot, job.trigger, job.request, now)
+    return _start_probe(seen, slot, job.trigger, job.request, now)
 
 
-def _start(seen: Observation, slot: int, trigger: str, request: str, now: datetime) -> StartJob:
+def _start_probe(
+    seen: Observation, slot: int, trigger: str, request: str, now: datetime
+) -> StartJob:
     meta = seen.update.metadata
     waiting = seen.lineage.candidate
     snapshot = waiting.spec.recipe if waiting else recipe(seen)
@@ -122,7 +126,7 @@ def _start(seen: Observation, slot: int, trigger: str, request: str, now: dateti
         now=now,
         cursor=seen.lineage.cursor,
         quarantined=seen.update.status.cursor.quarantined,
-        released=[*seen.lineage.released, *(seen.lineage.never_judging if waiting else [])],
+        released=[*seen.lineage.released, *(seen.lineage.training_only if waiting else [])],
         candidate_trained_through=_trained_through(waiting),
         named=_named(seen),
     )
@@ -136,9 +140,9 @@ def _start(seen: Observation, slot: int, trigger: str, request: str, now: dateti
 
 def _named(seen: Observation) -> list[str]:
     """Folders of frozen rows that generations name, or may soon: answers that were not taken."""
-    answers = [job.result.probe for job in seen.jobs if job.result and job.result.probe]
-    windows = {answer.window.manifest for answer in answers if answer.window}
-    return sorted({uri.rpartition("/")[2] for uri in windows | named_rows(seen.generations)})
+    results = [job.result.probe for job in seen.jobs if job.result and job.result.probe]
+    windows = {result.window.manifest for result in results if result.window}
+    return sorted({uri.rpartition("/")[2] for uri in windows | referenced_rows(seen.generations)})
 
 
 def _trained_through(waiting: ModelGeneration | None) -> datetime | None:
@@ -176,7 +180,7 @@ def _trained(seen: Observation) -> list[ModelGeneration]:
     return [g for g in seen.generations if g.spec.origin == "Trained"]
 
 
-def _anew(seen: Observation) -> Due | None:
+def _after_spec_change(seen: Observation) -> Due | None:
     """At once where the last run was given up before it ran, because the spec changed."""
     newest = next(reversed(_trained(seen)), None)
     if newest is None or newest.status.reason != SPEC_CHANGED:
@@ -209,15 +213,15 @@ def _by_interval(seen: Observation) -> Due | None:
     if last is None:
         return Due(meta.creation_timestamp, "OnData", int(meta.creation_timestamp.timestamp()))
     interval = duration(trigger.on_data.poll_interval)
-    spread = interval * _spread(seen) / 10
+    jitter = interval * _jitter(seen) / 10
     probe = seen.update.status.last_probe
     failures = probe.failures if probe else 0
     wait = min(interval * 2 ** min(failures, 10), max(LONGEST_INTERVAL, interval))
-    at = last + wait + spread
+    at = last + wait + jitter
     return Due(at, "OnData", int(at.timestamp()))
 
 
-def _spread(seen: Observation) -> float:
+def _jitter(seen: Observation) -> float:
     """A number from 0 to 1 that differs between updates and stays."""
     return (crc32(seen.update.metadata.uid.encode()) % 100) / 100
 
@@ -227,7 +231,7 @@ def _last(seen: Observation) -> datetime | None:
     return probe.time if probe else None
 
 
-def _why(seen: Observation, otherwise: str) -> Waiting:
+def _waiting(seen: Observation, otherwise: str) -> Waiting:
     """What is waited for, in the order of what a person would want to know first."""
     if held := hold(seen):
         return held

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from springtide_operator.lifecycle.lineage import rolling, unknown_word
+from springtide_operator.lifecycle.lineage import rolling, unknown_value
 from springtide_operator.lifecycle.plan import Step, Waiting
 
 if TYPE_CHECKING:
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
     from springtide_operator.lifecycle.observation import Observation
 
 
-def leave_rollout_alone(seen: Observation, now: datetime) -> Step | None:
+def block_on_unknown_rollout(seen: Observation, now: datetime) -> Step | None:
     """Touch no target while another version rolls a generation out."""
     generation = seen.lineage.unknown
-    return leave_alone(seen, now) if generation and rolling(generation) else None
+    return block_on_unknown_generation(seen, now) if generation and rolling(generation) else None
 
 
-def leave_alone(seen: Observation, now: datetime) -> Step | None:
+def block_on_unknown_generation(seen: Observation, now: datetime) -> Step | None:
     """Begin nothing beside a generation of another version."""
     generation = seen.lineage.unknown
     if generation is None:
         return None
     message = (
-        f"{generation.metadata.name} has {unknown_word(generation)}, which this version of the "
+        f"{generation.metadata.name} has {unknown_value(generation)}, which this version of the "
         "operator does not know; install the version that wrote it, or delete the generation"
     )
     return Step(waiting=Waiting("UnknownWord", message, held=True))

@@ -27,7 +27,7 @@ from springtide_api.names import (
     RUN_FOLDER,
 )
 from springtide_api.schema import duration
-from springtide_operator.lifecycle.lineage import probed
+from springtide_operator.lifecycle.lineage import probe_digest
 from springtide_operator.manifests.identity import labels, owner_reference
 from springtide_operator.manifests.job_pods import PLAIN, JobPods
 
@@ -119,7 +119,7 @@ def _annotations(update: Meta, start: StartJob) -> dict[str, str]:
     if start.request:
         known[ANNOTATION_REQUEST] = start.request
     if start.run.probe:
-        known[ANNOTATION_PROBED] = probed(start.run.recipe)
+        known[ANNOTATION_PROBED] = probe_digest(start.run.recipe)
     if start.run.probe and start.run.probe.cursor:
         known[ANNOTATION_CURSOR] = start.run.probe.cursor.isoformat()
     if start.run.probe and start.run.probe.quarantined:

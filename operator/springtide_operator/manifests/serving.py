@@ -48,8 +48,8 @@ def deployment(update: Meta, serve: Serve) -> dict[str, Any]:
             "annotations": annotations,
         },
     }
-    if serve.take_version:
-        applied["metadata"]["resourceVersion"] = serve.take_version
+    if serve.force_at_version:
+        applied["metadata"]["resourceVersion"] = serve.force_at_version
     serving, target = serve.serving, serve.target
     if serving is not None:
         variables = [

@@ -17,29 +17,29 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
-from springtide_operator.lifecycle.observation import ProgressSeen
+from springtide_operator.lifecycle.observation import ObservedProgress
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from datetime import datetime
 
-LARGEST = 16 * 1024
+MAX_REPORT_BYTES = 16 * 1024
 """Bytes of a report."""
 TOKEN_SECONDS = 60.0
 """A token is reviewed again after so long."""
-MOST_TOKENS = 4096
-MOST_REPORTS = 10_000
+MAX_TOKENS = 4096
+MAX_REPORTS = 10_000
 
 
 Bearer = tuple[str, str, str]
 """The pod that a token was given to: namespace, name, uid."""
 
 
-class NotNow(Exception):
+class ReviewUnavailable(Exception):
     """The token cannot be reviewed at the moment."""
 
 
-class Gatekeeper(Protocol):
+class TokenReviewer(Protocol):
     """Knows whom a token was given to, and which pods a Job has."""
 
     async def review(self, token: str) -> Bearer | None:
@@ -73,24 +73,24 @@ class _Report(_Camel):
 
 
 @dataclass
-class Reports:
+class ProgressReports:
     """The last report of each Job."""
 
-    _by_job: OrderedDict[tuple[str, str], ProgressSeen] = field(default_factory=OrderedDict)
+    _by_job: OrderedDict[tuple[str, str], ObservedProgress] = field(default_factory=OrderedDict)
 
-    def of(self, namespace: str, job: str) -> ProgressSeen | None:
+    def of(self, namespace: str, job: str) -> ObservedProgress | None:
         """Return the last report of a Job."""
         return self._by_job.get((namespace, job))
 
-    def put(self, namespace: str, job: str, report: ProgressSeen) -> None:
+    def put(self, namespace: str, job: str, report: ObservedProgress) -> None:
         """Keep a report; the oldest go when there are too many."""
         self._by_job[namespace, job] = report
         self._by_job.move_to_end((namespace, job))
-        if len(self._by_job) > MOST_REPORTS:
+        if len(self._by_job) > MAX_REPORTS:
             self._by_job.popitem(last=False)
 
 
-def read(body: bytes, at: datetime) -> ProgressSeen:
+def read(body: bytes, at: datetime) -> ObservedProgress:
     """Read a report.
 
     Raises:
@@ -104,7 +104,7 @@ def read(body: bytes, at: datetime) -> ProgressSeen:
         raise ValueError(f"{where}: {first['msg']}") from None
     percent, eta = status.progress_percentage, status.estimated_remaining_seconds
     pairs = ((metric.name, _number(metric.value)) for metric in status.metrics)
-    return ProgressSeen(
+    return ObservedProgress(
         percent=int(percent) if percent is not None else None,
         eta_seconds=int(eta) if eta is not None else None,
         metrics=tuple((name, value) for name, value in pairs if value is not None),
@@ -122,7 +122,7 @@ def _number(value: float | str) -> float | None:
 
 
 @dataclass
-class Door:
+class ProgressServer:
     """The HTTP side: who may report what.
 
     Args:
@@ -132,15 +132,15 @@ class Door:
         wake: called with namespace and Job after each report.
     """
 
-    gatekeeper: Gatekeeper
-    reports: Reports
+    token_reviewer: TokenReviewer
+    reports: ProgressReports
     now: Callable[[], datetime]
     wake: Callable[[str, str], None]
     _tokens: OrderedDict[bytes, tuple[float, Bearer | None]] = field(default_factory=OrderedDict)
 
     def application(self) -> web.Application:
         """Return the web application."""
-        application = web.Application(client_max_size=LARGEST)
+        application = web.Application(client_max_size=MAX_REPORT_BYTES)
         application.router.add_post("/progress/{namespace}/{job}", self._report)
         return application
 
@@ -151,11 +151,11 @@ class Door:
             raise web.HTTPUnauthorized(text="send the pod's token as Authorization: Bearer")
         try:
             bearer = await self._bearer(token.strip())
-        except NotNow:
+        except ReviewUnavailable:
             raise web.HTTPServiceUnavailable(text="report again later") from None
         if bearer is None:
             raise web.HTTPUnauthorized(text="the token is not good for this service")
-        if bearer[0] != namespace or not self.gatekeeper.is_of_job(bearer, job):
+        if bearer[0] != namespace or not self.token_reviewer.is_of_job(bearer, job):
             raise web.HTTPForbidden(text="the token's pod is not of this Job")
         try:
             report = read(await request.read(), self.now())
@@ -171,10 +171,10 @@ class Door:
         known = self._tokens.get(digest)
         if known is not None and now - known[0] < TOKEN_SECONDS:
             return known[1]
-        bearer = await self.gatekeeper.review(token)
+        bearer = await self.token_reviewer.review(token)
         self._tokens[digest] = (now, bearer)
         self._tokens.move_to_end(digest)
-        if len(self._tokens) > MOST_TOKENS:
+        if len(self._tokens) > MAX_TOKENS:
             self._tokens.popitem(last=False)
         return bearer
 

@@ -12,20 +12,20 @@ from pydantic import ValidationError
 from springtide_api.names import ANNOTATION_DIGEST, LABEL_GENERATION, generation_name
 from springtide_api.objects import InvalidObject, Meta, parse_generation, parse_update
 from springtide_api.update_status import UpdateStatus
-from springtide_operator.cluster.jobs_seen import (
+from springtide_operator.cluster.kinds import DEPLOYMENT, GENERATION, JOB, POD, UPDATE
+from springtide_operator.cluster.observed_jobs import (
     controller_uid,
-    job_seen,
-    pod_seen,
+    observed_job,
+    observed_pod,
     true_conditions,
     whole,
     why_no_pod,
 )
-from springtide_operator.cluster.kinds import DEPLOYMENT, GENERATION, JOB, POD, UPDATE
-from springtide_operator.cluster.probes_seen import Probes
-from springtide_operator.cluster.targets_seen import owned_by, selector, target_seen
-from springtide_operator.cluster.watching import LABEL_JOB
+from springtide_operator.cluster.observed_targets import observed_target, owned_by, selector
+from springtide_operator.cluster.probe_slots import ProbeSlots
+from springtide_operator.cluster.watches import LABEL_JOB
 from springtide_operator.lifecycle.lineage import rolling
-from springtide_operator.lifecycle.observation import Observation, Unreadable
+from springtide_operator.lifecycle.observation import InvalidUpdate, Observation
 from springtide_operator.lifecycle.reads import replica_sets_count
 
 if TYPE_CHECKING:
@@ -34,40 +34,40 @@ if TYPE_CHECKING:
     from springtide_api.generation import StageRun
     from springtide_api.objects import IncrementalUpdate, ModelGeneration
     from springtide_api.update_spec import Target
-    from springtide_operator.cluster.asking import Asking
     from springtide_operator.cluster.cache import Cache
     from springtide_operator.cluster.kinds import Raw
+    from springtide_operator.cluster.live_reader import LiveReader
     from springtide_operator.lifecycle.observation import (
         Defaults,
-        JobSeen,
-        ProgressSeen,
-        TargetSeen,
+        ObservedJob,
+        ObservedProgress,
+        ObservedTarget,
     )
 
 
-class Reported(Protocol):
+class ProgressSource(Protocol):
     """What trainers said of their progress."""
 
-    def of(self, namespace: str, job: str) -> ProgressSeen | None:
+    def of(self, namespace: str, job: str) -> ObservedProgress | None:
         """Return the last report of a Job."""
 
 
 @dataclass
-class Sight:
+class Observer:
     """Looks at updates: from the cache where a watch keeps it true, live where none does."""
 
     cache: Cache
-    asking: Asking
-    reported: Reported
+    live_reader: LiveReader
+    progress: ProgressSource
     defaults: Defaults
     terminating: set[str]
     """Namespaces that refused a write because they are being deleted."""
-    probes: Probes = field(init=False)
+    probe_slots: ProbeSlots = field(init=False)
 
     def __post_init__(self) -> None:
-        self.probes = Probes(self.cache, self.defaults, self.asking.client.clock.now)
+        self.probe_slots = ProbeSlots(self.cache, self.defaults, self.live_reader.client.clock.now)
 
-    async def observe(self, namespace: str, name: str) -> Observation | Unreadable | None:
+    async def observe(self, namespace: str, name: str) -> Observation | InvalidUpdate | None:
         """Look at one update. None: it does not exist.
 
         Raises:
@@ -93,19 +93,22 @@ class Sight:
             *(self._target(update, target, older=older) for target in update.spec.rollout.targets)
         )
         left = await asyncio.gather(
-            *(self._target(update, each, older=older) for each in _left(update, generations))
+            *(
+                self._target(update, each, older=older)
+                for each in _removed_targets(update, generations)
+            )
         )
-        reports = {job.name: self.reported.of(namespace, job.name) for job in jobs}
+        reports = {job.name: self.progress.of(namespace, job.name) for job in jobs}
         return Observation(
             update=update,
             generations=generations,
             jobs=jobs,
             targets=tuple(targets),
-            named_elsewhere=await self._named_elsewhere(update, older=older),
+            digests_elsewhere=await self._named_elsewhere(update, older=older),
             defaults=self.defaults,
-            left_targets=tuple(left),
+            removed_targets=tuple(left),
             progress={job: report for job, report in reports.items() if report is not None},
-            probes=self.probes.seen(namespace, name),
+            probes=self.probe_slots.seen(namespace, name),
             namespace_terminating=namespace in self.terminating,
         )
 
@@ -122,19 +125,21 @@ class Sight:
         for number in numbers - {None}:
             wanted = generation_name(name, number or 0)
             if self.cache.get(GENERATION, namespace, wanted) is None:
-                raw = await self.asking.generation(namespace, wanted)
+                raw = await self.live_reader.generation(namespace, wanted)
                 if raw is not None:
                     self.cache.insert(GENERATION, raw)
 
     async def _jobs(
         self, update: IncrementalUpdate, generations: Iterable[ModelGeneration]
-    ) -> tuple[JobSeen, ...]:
+    ) -> tuple[ObservedJob, ...]:
         namespace, name = update.metadata.namespace, update.metadata.name
         held = self.cache.of_update(JOB, namespace, name)
         missing = _recorded(generations) - {raw["metadata"]["name"] for raw in held}
         # The watch of generations may be ahead of that of Jobs: a recorded Job counts as gone only
         # where the API server itself says so.
-        live = await asyncio.gather(*(self.asking.job(namespace, job) for job in sorted(missing)))
+        live = await asyncio.gather(
+            *(self.live_reader.job(namespace, job) for job in sorted(missing))
+        )
         found = [raw for raw in live if raw is not None]
         pods = defaultdict(list)
         for pod in self.cache.of_update(POD, namespace, name):
@@ -142,34 +147,38 @@ class Sight:
             pods[labels.get(LABEL_JOB, "")].append(pod)
         return tuple([await self._job(raw, pods[raw["metadata"]["name"]]) for raw in held + found])
 
-    async def _job(self, raw: Raw, pods: list[Raw]) -> JobSeen:
+    async def _job(self, raw: Raw, pods: list[Raw]) -> ObservedJob:
         metadata = raw["metadata"]
         own = owned_by(metadata["uid"], pods)
-        if _has_ended(raw) and all(pod_seen(pod).exit_code is None for pod in own):
+        if _has_finished(raw) and all(observed_pod(pod).exit_code is None for pod in own):
             # The watch of Jobs may be ahead of that of pods: a result counts as lost only where
             # the API server itself knows none.
             labels = f"{LABEL_JOB}={metadata['name']}"
-            own = owned_by(metadata["uid"], await self.asking.pods(metadata["namespace"], labels))
+            own = owned_by(
+                metadata["uid"], await self.live_reader.pods(metadata["namespace"], labels)
+            )
         problem = ""
         if not own and not raw["spec"].get("suspend") and not true_conditions(raw):
-            events = await self.asking.events(metadata["namespace"], metadata["uid"])
+            events = await self.live_reader.events(metadata["namespace"], metadata["uid"])
             problem = why_no_pod(events)
-        return job_seen(raw, own, problem)
+        return observed_job(raw, own, problem)
 
     async def _target(
         self, update: IncrementalUpdate, target: Target, *, older: bool
-    ) -> TargetSeen:
+    ) -> ObservedTarget:
         namespace, name = update.metadata.namespace, target.target_ref.name
         raw = self.cache.get(DEPLOYMENT, namespace, name)
         if raw is None:
-            raw = await self.asking.deployment(namespace, name)
+            raw = await self.live_reader.deployment(namespace, name)
         replica_sets: list[Raw] = []
         pods: list[Raw] = []
         if raw is not None and (older or _lags(raw)):
             _, *replica_sets = await self._versions(raw)
             if _lags(raw):
                 pods = await self._newest_pods(namespace, selector(raw), replica_sets)
-        return target_seen(target, raw, update.metadata.name, replica_sets=replica_sets, pods=pods)
+        return observed_target(
+            target, raw, update.metadata.name, replica_sets=replica_sets, pods=pods
+        )
 
     async def _named_elsewhere(self, update: IncrementalUpdate, *, older: bool) -> frozenset[str]:
         namespace, name = update.metadata.namespace, update.metadata.name
@@ -189,26 +198,30 @@ class Sight:
             return [deployment]
         # The newest ReplicaSet is there before the Deployment names its revision.
         revision = metadata["uid"], _revision(deployment)
-        found = await self.asking.replica_sets(metadata["namespace"], labels, revision)
+        found = await self.live_reader.replica_sets(metadata["namespace"], labels, revision)
         return [deployment, *owned_by(metadata["uid"], found)]
 
     async def _newest_pods(self, namespace: str, labels: str, replica_sets: list[Raw]) -> list[Raw]:
         newest = max(replica_sets, key=_revision, default=None)
         if newest is None:
             return []
-        pods = await self.asking.pods(namespace, labels)
+        pods = await self.live_reader.pods(namespace, labels)
         return owned_by(newest["metadata"]["uid"], pods)
 
 
-def _unreadable(raw: Raw, error: InvalidObject) -> Unreadable:
+def _unreadable(raw: Raw, error: InvalidObject) -> InvalidUpdate:
     try:
         status = UpdateStatus.model_validate(raw.get("status") or {})
     except ValidationError:
         status = UpdateStatus()
-    return Unreadable(Meta.model_validate(raw["metadata"]), status, tuple(map(str, error.problems)))
+    return InvalidUpdate(
+        Meta.model_validate(raw["metadata"]), status, tuple(map(str, error.problems))
+    )
 
 
-def _left(update: IncrementalUpdate, generations: Iterable[ModelGeneration]) -> list[Target]:
+def _removed_targets(
+    update: IncrementalUpdate, generations: Iterable[ModelGeneration]
+) -> list[Target]:
     """Targets of a rollout under way that the spec names no more."""
     named = {target.target_ref.name for target in update.spec.rollout.targets}
     begun = (each for g in generations if rolling(g) for each in g.status.rollout.targets)
@@ -225,7 +238,7 @@ def _recorded(generations: Iterable[ModelGeneration]) -> set[str]:
     return {run.job for run in runs if run is not None and run.job_uid}
 
 
-def _has_ended(raw: Raw) -> bool:
+def _has_finished(raw: Raw) -> bool:
     return any(each["type"] in ("Complete", "Failed") for each in true_conditions(raw))
 
 

@@ -2,10 +2,10 @@
 
 import json
 
-from springtide_operator.cluster.jobs_seen import (
-    job_seen,
+from springtide_operator.cluster.observed_jobs import (
     moment,
-    pod_seen,
+    observed_job,
+    observed_pod,
     why_no_pod,
     why_waiting,
 )
@@ -76,31 +76,31 @@ def test_quota_and_pod_security_are_read_from_the_newest_event():
 
 
 def test_evicted_and_killed_pods_are_told_apart():
-    assert pod_seen(ended(137, reason="OOMKilled")).out_of_memory
-    evicted = pod_seen(pod(reason="Evicted", phase="Failed", message="exceeds 1Gi"))
+    assert observed_pod(ended(137, reason="OOMKilled")).out_of_memory
+    evicted = observed_pod(pod(reason="Evicted", phase="Failed", message="exceeds 1Gi"))
     said = (evicted.disrupted, evicted.reason, evicted.ended_for)
     assert said == (False, "Evicted", "exceeds 1Gi")
     target = {"type": "DisruptionTarget", "status": "True"}
-    assert pod_seen(ended(143, conditions=[target])).disrupted
+    assert observed_pod(ended(143, conditions=[target])).disrupted
 
 
 def test_when_a_container_started_and_ended_is_read_from_its_state():
     began, over = "2026-03-01T12:00:05Z", "2026-03-01T12:10:00Z"
     state = {"running": {"startedAt": began}}
-    running = pod_seen(pod(phase="Running", containerStatuses=[{"name": "t", "state": state}]))
+    running = observed_pod(pod(phase="Running", containerStatuses=[{"name": "t", "state": state}]))
     assert (running.started, running.ended) == (moment(began), None)
     state = {"terminated": {"exitCode": 0, "startedAt": began, "finishedAt": over}}
-    ended_one = pod_seen(pod(phase="Failed", containerStatuses=[{"name": "t", "state": state}]))
+    ended_one = observed_pod(pod(phase="Failed", containerStatuses=[{"name": "t", "state": state}]))
     assert (ended_one.started, ended_one.ended) == (moment(began), moment(over))
     unknown = {"terminated": {"exitCode": 137, "startedAt": None, "finishedAt": None}}
-    gone = pod_seen(pod(phase="Failed", containerStatuses=[{"name": "t", "state": unknown}]))
+    gone = observed_pod(pod(phase="Failed", containerStatuses=[{"name": "t", "state": unknown}]))
     assert (gone.started, gone.ended, gone.exit_code) == (None, None, 137)
 
 
 def test_the_digest_of_an_image_is_read_with_and_without_a_name_before_it():
     def of(image_id, name="trainer"):
         container = {"name": name, "imageID": image_id, "state": {"running": {}}}
-        return pod_seen(pod(containerStatuses=[container])).image_digest
+        return observed_pod(pod(containerStatuses=[container])).image_digest
 
     known = f"sha256:{'0a' * 32}"
     assert of(known) == of(f"registry.example/trainer@{known}") == known
@@ -112,33 +112,33 @@ def test_a_job_says_whether_it_was_suspended_by_the_operator_and_since_when():
     theirs = job(conditions=[suspended])
     theirs["spec"]["suspend"] = True
     theirs["metadata"]["annotations"] = {"springtide.dev/image": "trainer:1"}
-    seen = job_seen(theirs, [], "")
+    seen = observed_job(theirs, [], "")
     assert (seen.suspended, seen.suspended_by_us, seen.suspended_at) == (True, False, moment(NOON))
     ours = json.loads(json.dumps(theirs))
     ours["metadata"]["annotations"] = {"springtide.dev/suspended": "true"}
-    assert job_seen(ours, [], "").suspended_by_us
+    assert observed_job(ours, [], "").suspended_by_us
 
 
 def test_a_suspended_job_of_an_earlier_version_is_the_operators_to_resume():
     earlier = job()
     earlier["metadata"]["annotations"] = {"springtide.dev/spec-generation": "3"}
-    assert not job_seen(earlier, [], "").suspended_by_us
+    assert not observed_job(earlier, [], "").suspended_by_us
     earlier["spec"]["suspend"] = True
-    assert job_seen(earlier, [], "").suspended_by_us
+    assert observed_job(earlier, [], "").suspended_by_us
 
 
 def test_a_result_counts_only_where_it_is_whole_and_of_this_job():
-    seen = job_seen(job(), [ended(0, result())], "")
+    seen = observed_job(job(), [ended(0, result())], "")
     assert seen.result.ok
     for message in ("", "{", result(job="another"), result(pad="x" * 5000), '{"ok": NaN}', "[]"):
-        assert job_seen(job(), [ended(0, message)], "").result is None
+        assert observed_job(job(), [ended(0, message)], "").result is None
 
 
 def test_labels_and_annotations_that_anybody_may_write_break_nothing():
     raw = job(conditions=[{"type": "Failed", "status": "True", "lastTransitionTime": NOON}])
     raw["metadata"]["labels"] = {"springtide.dev/generation": "²", "springtide.dev/attempt": "x"}
     raw["metadata"]["annotations"] = {"springtide.dev/cursor": "yesterday"}
-    seen = job_seen(raw, [], "")
+    seen = observed_job(raw, [], "")
     assert (seen.number, seen.attempt, seen.cursor, seen.failed) == (None, 1, None, True)
 
 
@@ -147,11 +147,11 @@ def test_a_job_says_since_when_it_may_run():
         return {"type": "Suspended", "status": status, "lastTransitionTime": at}
 
     later, latest = "2026-03-01T14:00:00Z", "2026-03-01T14:00:01Z"
-    assert job_seen(job(), [], "").resumed is None
-    assert job_seen(job(startTime=NOON), [], "").resumed == moment(NOON)
+    assert observed_job(job(), [], "").resumed is None
+    assert observed_job(job(startTime=NOON), [], "").resumed == moment(NOON)
     again = job(startTime=latest, conditions=[suspended("False", later)])
-    assert job_seen(again, [], "").resumed == moment(latest)
+    assert observed_job(again, [], "").resumed == moment(latest)
     again = job(startTime=NOON, conditions=[suspended("False", later)])
-    assert job_seen(again, [], "").resumed == moment(later)
-    unseen = job_seen(job(conditions=[suspended("True", later)]), [], "")
+    assert observed_job(again, [], "").resumed == moment(later)
+    unseen = observed_job(job(conditions=[suspended("True", later)]), [], "")
     assert (unseen.suspended, unseen.resuming, unseen.resumed) == (False, True, None)

@@ -1,7 +1,7 @@
 """Whose turn it is: a keyed queue that de-duplicates, delays, backs off and is fair to namespaces.
 
-`Queue` is plain data and is handed the time; `Wakeups` runs the work on it. One key is worked on by
-one worker at a time; a wake-up during its work makes it run once more.
+`RateLimitingQueue` is plain data and is handed the time; `WorkQueue` runs the work on it. One key
+is worked on by one worker at a time; a key that is added during its work runs once more.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
 
-class Key(NamedTuple):
+class NamespacedName(NamedTuple):
     """An update, by place; it may not exist."""
 
     namespace: str
@@ -31,49 +31,49 @@ class Key(NamedTuple):
 class _Entry:
     due: float | None = None
     """When it should run; None while nothing asks for it."""
-    since: float | None = None
+    ready_since: float | None = None
     """When it became ready."""
     running: bool = False
     failures: int = 0
-    allowed: float = float("-inf")
+    next_slot: float = float("-inf")
     """Theoretical arrival time of its rate (GCRA)."""
-    barred: float = float("-inf")
+    not_before: float = float("-inf")
     """Until when the server asked to be left alone, whatever happens meanwhile."""
 
 
 @dataclass
-class Queue:
+class RateLimitingQueue:
     """The order of work, without any clock of its own.
 
     Args:
-        gap: seconds between two runs of one key in the long run.
+        interval: seconds between two runs of one key in the long run.
         burst: runs of one key that may follow each other at once.
-        slowest: longest back-off, seconds.
+        max_backoff: longest back-off, seconds.
         jitter: returns a random number between its two arguments.
     """
 
-    gap: float = 0.1
+    interval: float = 0.1
     burst: int = 20
-    slowest: float = 300.0
+    max_backoff: float = 300.0
     jitter: Callable[[float, float], float] = random.uniform
-    _entries: dict[Key, _Entry] = field(default_factory=dict)
-    _delayed: list[tuple[float, int, Key]] = field(default_factory=list)
-    _ready: OrderedDict[str, deque[Key]] = field(default_factory=OrderedDict)
+    _entries: dict[NamespacedName, _Entry] = field(default_factory=dict)
+    _delayed: list[tuple[float, int, NamespacedName]] = field(default_factory=list)
+    _ready: OrderedDict[str, deque[NamespacedName]] = field(default_factory=OrderedDict)
     _order: itertools.count[int] = field(default_factory=itertools.count)
 
-    def add(self, key: Key, now: float, *, after: float = 0.0) -> None:
+    def add(self, key: NamespacedName, now: float, *, after: float = 0.0) -> None:
         """Ask for a run in `after` seconds; of several wishes the earliest counts."""
         entry = self._entries.setdefault(key, _Entry())
         due = now + after
-        if entry.since is not None or (entry.due is not None and entry.due <= due):
+        if entry.ready_since is not None or (entry.due is not None and entry.due <= due):
             return
         entry.due = due
         if not entry.running:
-            heapq.heappush(self._delayed, (self._start(entry), next(self._order), key))
+            heapq.heappush(self._delayed, (self._ready_at(entry), next(self._order), key))
 
-    def take(self, now: float) -> Key | None:
+    def pop(self, now: float) -> NamespacedName | None:
         """Hand out the next key that is due, the namespaces in turn; `done` or `failed` it."""
-        self._ripen(now)
+        self._promote_due(now)
         if not self._ready:
             return None
         namespace, keys = self._ready.popitem(last=False)
@@ -81,38 +81,43 @@ class Queue:
         if keys:
             self._ready[namespace] = keys  # to the end: the others first
         entry = self._entries[key]
-        entry.since, entry.running = None, True
-        entry.allowed = max(entry.allowed, now) + self.gap
+        entry.ready_since, entry.running = None, True
+        entry.next_slot = max(entry.next_slot, now) + self.interval
         return key
 
-    def done(self, key: Key, now: float, *, again: float | None) -> None:
+    def done(self, key: NamespacedName, now: float, *, requeue_after: float | None) -> None:
         """Report a run that went well, and when the next one is wanted; None: no wish."""
         entry = self._entries[key]
-        entry.failures, entry.barred = 0, float("-inf")
-        self._finish(key, entry, now, again)
+        entry.failures, entry.not_before = 0, float("-inf")
+        self._finish(key, entry, now, requeue_after)
 
     def failed(
-        self, key: Key, now: float, *, at_least: float = 0.0, slowest: float | None = None
+        self,
+        key: NamespacedName,
+        now: float,
+        *,
+        retry_after: float = 0.0,
+        max_backoff: float | None = None,
     ) -> float:
         """Report a run to be repeated, and return in how many seconds: full jitter, 1 s doubled.
 
         Args:
             key: what was run.
             now: seconds of the clock.
-            at_least: the server's Retry-After; no wake-up makes the key run sooner.
-            slowest: longest back-off of this failure, where it is shorter than that of all.
+            retry_after: the server's Retry-After; no wake-up makes the key run sooner.
+            max_backoff: longest back-off of this failure, where it is shorter than that of all.
         """
         entry = self._entries[key]
-        ceiling = min(slowest or self.slowest, 2.0 ** min(entry.failures, 16))
+        ceiling = min(max_backoff or self.max_backoff, 2.0 ** min(entry.failures, 16))
         entry.failures += 1
-        entry.barred = now + at_least
-        wait = at_least + self.jitter(0.1, ceiling)
+        entry.not_before = now + retry_after
+        wait = retry_after + self.jitter(0.1, ceiling)
         self._finish(key, entry, now, wait)
         return wait
 
     def next_due(self, now: float) -> float | None:
         """Return the seconds until a key is due; None where nothing waits."""
-        self._ripen(now)
+        self._promote_due(now)
         if self._ready:
             return 0.0
         return max(0.0, self._delayed[0][0] - now) if self._delayed else None
@@ -123,55 +128,59 @@ class Queue:
 
     def oldest(self, now: float) -> float:
         """Return for how many seconds the longest waiting key has been ready."""
-        waiting = (self._entries[keys[0]].since for keys in self._ready.values())
-        return max((now - since for since in waiting if since is not None), default=0.0)
+        waiting = (self._entries[keys[0]].ready_since for keys in self._ready.values())
+        return max(
+            (now - ready_since for ready_since in waiting if ready_since is not None), default=0.0
+        )
 
-    def _start(self, entry: _Entry) -> float:
+    def _ready_at(self, entry: _Entry) -> float:
         due = entry.due if entry.due is not None else 0.0
-        return max(due, entry.barred, entry.allowed - self.gap * (self.burst - 1))
+        return max(due, entry.not_before, entry.next_slot - self.interval * (self.burst - 1))
 
-    def _ripen(self, now: float) -> None:
+    def _promote_due(self, now: float) -> None:
         while self._delayed and self._delayed[0][0] <= now:
             _, _, key = heapq.heappop(self._delayed)
             entry = self._entries.get(key)
-            if entry is None or entry.running or entry.due is None or self._start(entry) > now:
+            if entry is None or entry.running or entry.due is None or self._ready_at(entry) > now:
                 continue  # an older wish, overtaken by an earlier one
-            entry.due, entry.since = None, now
+            entry.due, entry.ready_since = None, now
             self._ready.setdefault(key.namespace, deque()).append(key)
 
-    def _finish(self, key: Key, entry: _Entry, now: float, again: float | None) -> None:
+    def _finish(
+        self, key: NamespacedName, entry: _Entry, now: float, requeue_after: float | None
+    ) -> None:
         entry.running = False
-        later = None if again is None else now + again
-        wishes = [wish for wish in (entry.due, later) if wish is not None]
-        if not wishes:
+        later = None if requeue_after is None else now + requeue_after
+        requests = [request for request in (entry.due, later) if request is not None]
+        if not requests:
             del self._entries[key]
             return
-        entry.due = min(wishes)
-        heapq.heappush(self._delayed, (self._start(entry), next(self._order), key))
+        entry.due = min(requests)
+        heapq.heappush(self._delayed, (self._ready_at(entry), next(self._order), key))
 
 
 @dataclass(frozen=True)
-class Again:
-    """The outcome of one run: in how many seconds to run anew, and whether it failed.
+class ReconcileResult:
+    """The outcome of one run: whether it failed, and in how many seconds to run again.
 
-    `after` None after a run that went well: the key is forgotten until somebody adds it.
-    After one that failed, `slowest` is the longest back-off; None: the queue's own. `others` are
-    keys to run, too, and in how many seconds.
+    `requeue_after` None after a run without failure: the key is dropped until it is added again.
+    After a failure, `max_backoff` is the longest back-off; None: that of the queue. `other_keys`
+    are keys to run, too, and in how many seconds.
     """
 
-    after: float | None
+    requeue_after: float | None
     failed: bool = False
-    slowest: float | None = None
-    others: Mapping[Key, float] = field(default_factory=dict)
+    max_backoff: float | None = None
+    other_keys: Mapping[NamespacedName, float] = field(default_factory=dict)
 
 
-class Wakeups:
+class WorkQueue:
     """Runs the work on the queue with a bounded number of workers."""
 
     def __init__(
         self,
-        work: Callable[[Key], Awaitable[Again]],
-        queue: Queue,
+        work: Callable[[NamespacedName], Awaitable[ReconcileResult]],
+        queue: RateLimitingQueue,
         *,
         workers: int,
         monotonic: Callable[[], float] = time.monotonic,
@@ -180,10 +189,10 @@ class Wakeups:
         self._queue = queue
         self._workers = workers
         self._monotonic = monotonic
-        self._running: dict[Key, asyncio.Task[None]] = {}
+        self._running: dict[NamespacedName, asyncio.Task[None]] = {}
         self._changed = asyncio.Event()
 
-    def add(self, key: Key, *, after: float = 0.0) -> None:
+    def add(self, key: NamespacedName, *, after: float = 0.0) -> None:
         """Ask for a run of the key in `after` seconds."""
         self._queue.add(key, self._monotonic(), after=after)
         self._changed.set()
@@ -202,11 +211,11 @@ class Wakeups:
             self._changed.clear()
             due: float | None = None
             while len(self._running) < self._workers:
-                key = self._queue.take(self._monotonic())
+                key = self._queue.pop(self._monotonic())
                 if key is None:
                     due = self._queue.next_due(self._monotonic())
                     break
-                task = asyncio.create_task(self._one(key), name=f"reconcile {key}")
+                task = asyncio.create_task(self._run_one(key), name=f"reconcile {key}")
                 self._running[key] = task
             # Not wait_for: on Python 3.11 it loses a cancellation that comes with a wake-up.
             with contextlib.suppress(TimeoutError):
@@ -223,17 +232,22 @@ class Wakeups:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
 
-    async def _one(self, key: Key) -> None:
-        outcome = Again(None, failed=True)
+    async def _run_one(self, key: NamespacedName) -> None:
+        outcome = ReconcileResult(None, failed=True)
         try:
             outcome = await self._work(key)
         finally:  # whatever came of it, the key must not stay with nobody
             now = self._monotonic()
             if outcome.failed:
-                self._queue.failed(key, now, at_least=outcome.after or 0.0, slowest=outcome.slowest)
+                self._queue.failed(
+                    key,
+                    now,
+                    retry_after=outcome.requeue_after or 0.0,
+                    max_backoff=outcome.max_backoff,
+                )
             else:
-                self._queue.done(key, now, again=outcome.after)
+                self._queue.done(key, now, requeue_after=outcome.requeue_after)
             del self._running[key]
-            for other, after in outcome.others.items():
+            for other, after in outcome.other_keys.items():
                 self._queue.add(other, now, after=after)
             self._changed.set()

@@ -7,22 +7,22 @@ from dataclasses import dataclass
 
 
 @dataclass
-class Contact:
+class WatchHealth:
     """The contact to the API server for one kind."""
 
     last_error: str = ""
     """Of the last request; empty after one that was answered."""
     failures: int = 0
     """In a row."""
-    _heard: float | None = None
+    _last_answer: float | None = None
 
     def begin(self) -> None:
         """Start to count."""
-        self._heard = time.monotonic()
+        self._last_answer = time.monotonic()
 
     def succeeded(self) -> None:
         """Record an answer, an event or a bookmark."""
-        self._heard = time.monotonic()
+        self._last_answer = time.monotonic()
         self.last_error = ""
         self.failures = 0
 
@@ -33,4 +33,4 @@ class Contact:
 
     def age(self) -> float:
         """Return the seconds since the last answer, or since the start; 0 before the start."""
-        return time.monotonic() - self._heard if self._heard is not None else 0.0
+        return time.monotonic() - self._last_answer if self._last_answer is not None else 0.0

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from springtide_api.names import PROGRESS_AUDIENCE
-from springtide_operator.cluster.jobs_seen import controller_uid
 from springtide_operator.cluster.kinds import JOB, POD, TOKEN_REVIEW
+from springtide_operator.cluster.observed_jobs import controller_uid
 
 if TYPE_CHECKING:
     from springtide_operator.cluster.cache import Cache
@@ -19,7 +19,7 @@ SERVICE_ACCOUNT = "system:serviceaccount:"
 
 
 @dataclass
-class Reviews:
+class TokenReviews:
     """Reviews tokens, and finds pods in the cache."""
 
     client: Client

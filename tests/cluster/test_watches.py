@@ -7,7 +7,7 @@ import yaml
 
 from springtide_api.objects import parse_update
 from springtide_operator.cluster.kinds import DEPLOYMENT, JOB, POD, UPDATE
-from springtide_operator.cluster.watching import concerned, new_cache
+from springtide_operator.cluster.watches import affected_updates, new_cache
 
 MINIMAL = Path(__file__).parents[1] / "api" / "minimal.yaml"
 
@@ -26,9 +26,9 @@ def test_a_deployment_concerns_the_updates_that_name_it_in_its_namespace():
     cache = new_cache()
     updates = [aiming("a", "x", "y"), aiming("b", "y"), aiming("a", "y", namespace="m")]
     cache.stores[UPDATE].replace(updates, 2)
-    assert concerned(cache, DEPLOYMENT, made(DEPLOYMENT, "y")) == {"a", "b"}
-    cache.stores[UPDATE].follow(aiming("a", "x", version="3"))
-    assert concerned(cache, DEPLOYMENT, made(DEPLOYMENT, "y")) == {"b"}
+    assert affected_updates(cache, DEPLOYMENT, made(DEPLOYMENT, "y")) == {"a", "b"}
+    cache.stores[UPDATE].update_from_watch(aiming("a", "x", version="3"))
+    assert affected_updates(cache, DEPLOYMENT, made(DEPLOYMENT, "y")) == {"b"}
 
 
 @pytest.mark.survives(
@@ -51,7 +51,7 @@ def test_a_relist_of_many_updates_asks_each_update_for_its_targets_once(monkeypa
     cache = new_cache()
     cache.stores[UPDATE].replace([counting(number) for number in range(2000)], 2)
     for number in range(2000):
-        assert concerned(cache, DEPLOYMENT, made(DEPLOYMENT, f"d{number}")) == {f"u{number}"}
+        assert affected_updates(cache, DEPLOYMENT, made(DEPLOYMENT, f"d{number}")) == {f"u{number}"}
     assert len(asked) == 2000
 
 
@@ -69,12 +69,12 @@ def test_an_update_is_parsed_with_the_spec_that_it_had_before():
     update["metadata"] |= {"namespace": "n", "uid": "1", "resourceVersion": "1"}
     update["metadata"]["creationTimestamp"] = "2026-03-01T00:00:00Z"
     cache = new_cache()
-    cache.stores[UPDATE].follow(update)
+    cache.stores[UPDATE].update_from_watch(update)
     name = update["metadata"]["name"]
     first = cache.parsed(UPDATE, cache.get(UPDATE, "n", name), parse_update)
     later = yaml.safe_load(MINIMAL.read_text())
     later["metadata"] = {**update["metadata"], "resourceVersion": "2"}
-    cache.stores[UPDATE].follow({**later, "status": {"phase": "Training"}})
+    cache.stores[UPDATE].update_from_watch({**later, "status": {"phase": "Training"}})
     second = cache.parsed(UPDATE, cache.get(UPDATE, "n", name), parse_update)
     assert second.status.phase == "Training"
     assert second.spec is first.spec

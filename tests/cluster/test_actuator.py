@@ -6,26 +6,26 @@ from lifecycle.world import World, with_generation_one
 
 from springtide_api.objects import parse_update
 from springtide_operator.cluster import errors
-from springtide_operator.cluster.act import Hands
-from springtide_operator.cluster.asking import Asking
+from springtide_operator.cluster.actuator import Actuator
 from springtide_operator.cluster.events import Events
 from springtide_operator.cluster.kinds import DEPLOYMENT, JOB, UPDATE
-from springtide_operator.cluster.statuses import Statuses
-from springtide_operator.cluster.watching import new_cache
+from springtide_operator.cluster.live_reader import LiveReader
+from springtide_operator.cluster.status_writer import StatusWriter
+from springtide_operator.cluster.watches import new_cache
 from springtide_operator.lifecycle.plan import Serve
 
 pytestmark = pytest.mark.apiserver
 
 
 @pytest.fixture
-async def hands(client):
+async def actuator(client):
     cache = new_cache()
-    return Hands(
+    return Actuator(
         client=client,
         cache=cache,
-        asking=Asking(client),
+        live_reader=LiveReader(client),
         events=Events(client, "springtide"),
-        statuses=Statuses(client, cache),
+        status_writer=StatusWriter(client, cache),
         progress_url="http://operator:8080",
     )
 
@@ -70,10 +70,10 @@ async def deleted(client, update):
     await client.delete(UPDATE, metadata["namespace"], "shop", uid=metadata["uid"])
 
 
-async def test_a_job_is_made_for_an_update_that_is_as_it_was_seen(hands, update, start):
+async def test_a_job_is_made_for_an_update_that_is_as_it_was_seen(actuator, update, start):
     meta = parse_update(update).metadata
-    await hands.do(meta, start)
-    made = await hands.client.get(JOB, meta.namespace, start.run.job)
+    await actuator.execute(meta, start)
+    made = await actuator.client.get(JOB, meta.namespace, start.run.job)
     assert made["metadata"]["ownerReferences"][0]["uid"] == meta.uid
 
 
@@ -84,7 +84,7 @@ async def test_a_job_is_made_for_an_update_that_is_as_it_was_seen(hands, update,
 )
 @pytest.mark.parametrize("again", [False, True])
 async def test_nothing_is_written_for_an_update_that_is_gone(
-    hands, client, update, start, serve, again
+    actuator, client, update, start, serve, again
 ):
     meta = parse_update(update).metadata
     before = await client.get(DEPLOYMENT, meta.namespace, "ranker")
@@ -94,30 +94,30 @@ async def test_nothing_is_written_for_an_update_that_is_gone(
         await client.create(UPDATE, {**update, "metadata": metadata})
     for action in (start, serve):
         with pytest.raises(errors.Conflict):
-            await hands.do(meta, action)
+            await actuator.execute(meta, action)
     assert (await client.list_all(JOB, meta.namespace)).items == []
     after = await client.get(DEPLOYMENT, meta.namespace, "ranker")
     assert after["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
 
 
 async def test_an_edit_that_its_watch_has_not_reported_is_seen_before_a_job_is_made(
-    hands, client, update, start
+    actuator, client, update, start
 ):
     meta = parse_update(update).metadata
     place = {"namespace": meta.namespace, "name": "shop"}
     body = {"metadata": place, "spec": {"suspend": True}}
     await client.apply(UPDATE, body, manager="person", force=True)
     with pytest.raises(errors.Conflict):
-        await hands.do(meta, start)
-    assert hands.cache.get(UPDATE, meta.namespace, "shop")["spec"]["suspend"]
+        await actuator.execute(meta, start)
+    assert actuator.cache.get(UPDATE, meta.namespace, "shop")["spec"]["suspend"]
     assert (await client.list_all(JOB, meta.namespace)).items == []
 
 
-async def test_a_change_of_its_status_alone_does_not_hold_up_a_job(hands, client, update, start):
+async def test_a_change_of_its_status_alone_does_not_hold_up_a_job(actuator, client, update, start):
     meta = parse_update(update).metadata
     place = {"namespace": meta.namespace, "name": "shop"}
     body = {"metadata": place, "status": {"phase": "Queued"}}
     how = {"manager": "springtide", "force": True, "subresource": "status"}
     await client.apply(UPDATE, body, **how)
-    await hands.do(meta, start)
+    await actuator.execute(meta, start)
     assert len((await client.list_all(JOB, meta.namespace)).items) == 1

@@ -23,7 +23,7 @@ ERRORS = 3.0
 """Standard errors of the difference by which live may lie under its own last score."""
 
 
-def suspicion(
+def suspect_reason(
     gate: Gate, rules: Sequence[Rule], measured: Mapping[str, Numbers], scores: Sequence[Score]
 ) -> str | None:
     """Say why the holdout is suspect, or None.

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from springtide_operator.cluster.kinds import JOB, POD
-from springtide_operator.cluster.probes_seen import Probes
-from springtide_operator.cluster.watching import new_cache
-from springtide_operator.lifecycle.observation import Defaults, ProbesSeen
+from springtide_operator.cluster.probe_slots import ProbeSlots
+from springtide_operator.cluster.watches import new_cache
+from springtide_operator.lifecycle.observation import Defaults, ProbeCounts
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -19,17 +19,19 @@ class Cluster:
         self.cache, self.now, self.version = new_cache(), NOON, 0
         for store in self.cache.stores.values():
             store.replace([], 0)
-        self.probes = Probes(self.cache, Defaults("image", "http://p", **limits), lambda: self.now)
+        self.probes = ProbeSlots(
+            self.cache, Defaults("image", "http://p", **limits), lambda: self.now
+        )
 
     def probe(self, namespace, name, *, pod="running", ended=False):
         labels = {"springtide.dev/stage": "probe", "springtide.dev/update": name}
         conditions = [{"type": "Complete", "status": "True"}] if ended else []
-        self._put(JOB, namespace, name, labels, {"conditions": conditions})
+        self._store(JOB, namespace, name, labels, {"conditions": conditions})
         if pod:
             labels = {**labels, "batch.kubernetes.io/job-name": name}
             scheduled = {"type": "PodScheduled", "status": "False", "message": "unbound claim"}
             statuses = {"running": {"phase": "Running"}, "unbound": {"conditions": [scheduled]}}
-            self._put(POD, namespace, f"{name}-x", labels, statuses[pod])
+            self._store(POD, namespace, f"{name}-x", labels, statuses[pod])
 
     def end(self, namespace, name):
         self.probe(namespace, name, pod="", ended=True)
@@ -38,12 +40,14 @@ class Cluster:
         for name in names:
             self.probes.wait(namespace, name, waits=True)
 
-    def _put(self, kind, namespace, name, labels, status):
+    def _store(self, kind, namespace, name, labels, status):
         self.version += 1
         metadata = {"namespace": namespace, "name": name, "uid": f"{kind.name}-{name}"}
         metadata |= {"labels": labels, "creationTimestamp": "2026-03-01T12:00:00Z"}
         metadata["resourceVersion"] = str(self.version)
-        self.cache.stores[kind].follow({"metadata": metadata, "spec": {}, "status": status})
+        self.cache.stores[kind].update_from_watch(
+            {"metadata": metadata, "spec": {}, "status": status}
+        )
 
 
 @pytest.mark.survives(
@@ -56,8 +60,8 @@ def test_probes_that_cannot_run_count_against_their_namespace_alone():
     for number in range(5):
         cluster.probe("broken", f"b{number}", pod="unbound")
     cluster.probe("fine", "f")
-    assert cluster.probes.seen("broken", "u") == ProbesSeen(running=1, namespace=5)
-    assert cluster.probes.seen("fine", "u") == ProbesSeen(running=1, namespace=1)
+    assert cluster.probes.seen("broken", "u") == ProbeCounts(running=1, namespace=5)
+    assert cluster.probes.seen("fine", "u") == ProbeCounts(running=1, namespace=1)
 
 
 def test_a_probe_without_a_pod_counts_for_a_minute_as_one_that_starts():
@@ -65,15 +69,15 @@ def test_a_probe_without_a_pod_counts_for_a_minute_as_one_that_starts():
     cluster.probe("n", "a", pod="")
     assert cluster.probes.seen("n", "u").running == 1
     cluster.now += timedelta(seconds=61)
-    assert cluster.probes.seen("n", "u") == ProbesSeen(running=0, namespace=1)
+    assert cluster.probes.seen("n", "u") == ProbeCounts(running=0, namespace=1)
 
 
 def test_a_probe_that_was_decided_on_counts_before_it_is_made():
     cluster = Cluster()
     cluster.probes.start("n", 1)
-    assert cluster.probes.seen("n", "u") == ProbesSeen(running=1, namespace=1)
+    assert cluster.probes.seen("n", "u") == ProbeCounts(running=1, namespace=1)
     cluster.probes.start("n", -1)
-    assert cluster.probes.seen("n", "u") == ProbesSeen()
+    assert cluster.probes.seen("n", "u") == ProbeCounts()
 
 
 def test_an_update_that_comes_late_does_not_overtake_those_that_wait():

@@ -25,23 +25,23 @@ TARGET_SECONDS = 30.0
 EVENTS_SECONDS = 9.0
 PODS_SECONDS = 10.0
 REPLICA_SETS_SECONDS = 60.0
-MOST_REMEMBERED = 1_000
+MAX_CACHED_READS = 1_000
 """Answers. Beyond, the one that was not used for longest is asked for again."""
 
 
-class _Answer(NamedTuple):
+class _Read(NamedTuple):
     """What was answered, and for how many seconds it counts."""
 
     found: Any
     seconds: float
 
 
-def _until(key: Hashable, answer: _Answer, now: float) -> float:
-    return now + answer.seconds
+def _until(key: Hashable, cached_read: _Read, now: float) -> float:
+    return now + cached_read.seconds
 
 
 @dataclass
-class Asking:
+class LiveReader:
     """Live reads with a short memory.
 
     Args:
@@ -51,24 +51,26 @@ class Asking:
 
     client: Client
     monotonic: Callable[[], float] = time.monotonic
-    _known: TLRUCache[Hashable, _Answer] = field(init=False)
+    _reads: TLRUCache[Hashable, _Read] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._known = TLRUCache(MOST_REMEMBERED, _until, timer=self.monotonic)
+        self._reads = TLRUCache(MAX_CACHED_READS, _until, timer=self.monotonic)
 
     async def deployment(self, namespace: str, name: str) -> Raw | None:
         """Read a Deployment that is not labelled as a target yet; None: there is none."""
 
-        async def ask() -> Raw | None:
+        async def read() -> Raw | None:
             try:
                 return await self.client.get(DEPLOYMENT, namespace, name)
             except errors.NotFound:
                 return None
 
-        found: Raw | None = await self._ask(("deployment", namespace, name), TARGET_SECONDS, ask)
+        found: Raw | None = await self._cached(
+            ("deployment", namespace, name), TARGET_SECONDS, read
+        )
         if found is None:
             # It may come at any moment, and the next one to ask may be a new update.
-            self.forget_deployment(namespace, name)
+            self.invalidate_deployment(namespace, name)
         return found
 
     async def job(self, namespace: str, name: str) -> Raw | None:
@@ -88,44 +90,46 @@ class Asking:
     async def events(self, namespace: str, uid: str) -> list[Raw]:
         """Read the Events about an object."""
 
-        async def ask() -> list[Raw]:
+        async def read() -> list[Raw]:
             fields = f"involvedObject.uid={uid}"
             return (await self.client.list_all(EVENT, namespace, fields=fields)).items
 
-        found: list[Raw] = await self._ask(("events", uid), EVENTS_SECONDS, ask)
+        found: list[Raw] = await self._cached(("events", uid), EVENTS_SECONDS, read)
         return found
 
     async def pods(self, namespace: str, labels: str) -> list[Raw]:
         """Read the pods that a selector finds."""
 
-        async def ask() -> list[Raw]:
+        async def read() -> list[Raw]:
             listed = await self.client.list_all(POD, namespace, labels=labels)
             return [_of_pod(raw) for raw in listed.items]
 
-        found: list[Raw] = await self._ask(("pods", namespace, labels), PODS_SECONDS, ask)
+        found: list[Raw] = await self._cached(("pods", namespace, labels), PODS_SECONDS, read)
         return found
 
     async def replica_sets(self, namespace: str, labels: str, revision: Hashable) -> list[Raw]:
         """Read the ReplicaSets that a selector finds; again at once for another revision."""
 
-        async def ask() -> list[Raw]:
+        async def read() -> list[Raw]:
             listed = await self.client.list_all(REPLICA_SET, namespace, labels=labels)
             return [_of_replica_set(raw) for raw in listed.items]
 
         key = ("replica sets", namespace, labels, revision)
-        found: list[Raw] = await self._ask(key, REPLICA_SETS_SECONDS, ask)
+        found: list[Raw] = await self._cached(key, REPLICA_SETS_SECONDS, read)
         return found
 
-    def forget_deployment(self, namespace: str, name: str) -> None:
+    def invalidate_deployment(self, namespace: str, name: str) -> None:
         """Ask anew: we have just changed it."""
-        self._known.pop(("deployment", namespace, name), None)
+        self._reads.pop(("deployment", namespace, name), None)
 
-    async def _ask(self, key: Hashable, seconds: float, ask: Callable[[], Awaitable[Any]]) -> Any:
-        self._known.expire()  # or what is never asked for again stays until something new comes
-        known = self._known.get(key)
-        if known is None:
-            known = self._known[key] = _Answer(await ask(), seconds)
-        return known.found
+    async def _cached(
+        self, key: Hashable, seconds: float, read: Callable[[], Awaitable[Any]]
+    ) -> Any:
+        self._reads.expire()  # or what is never asked for again stays until something new comes
+        cached = self._reads.get(key)
+        if cached is None:
+            cached = self._reads[key] = _Read(await read(), seconds)
+        return cached.found
 
 
 def _of_replica_set(raw: Raw) -> Raw:

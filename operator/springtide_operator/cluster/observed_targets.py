@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from springtide_api import names
 from springtide_api.schema import one_line
-from springtide_operator.cluster.jobs_seen import true_conditions, whole, why_waiting
-from springtide_operator.lifecycle.observation import TargetSeen
+from springtide_operator.cluster.observed_jobs import true_conditions, whole, why_waiting
+from springtide_operator.lifecycle.observation import ObservedTarget
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from springtide_api.update_spec import Target
     from springtide_operator.cluster.kinds import Raw
 
-MOST_TOLD = 512
+MAX_MESSAGE = 512
 """Characters of a crashed pod's last words: a status has other things to say, too."""
 
 
-def target_seen(
+def observed_target(
     target: Target,
     raw: Raw | None,
     update: str,
     *,
     replica_sets: Iterable[Raw],
     pods: Sequence[Raw],
-) -> TargetSeen:
+) -> ObservedTarget:
     """Read one target.
 
     Args:
@@ -39,13 +39,13 @@ def target_seen(
         pods: of its newest template, where they are not all available.
     """
     if raw is None:
-        return TargetSeen(target)
+        return ObservedTarget(target)
     metadata, spec, status = raw["metadata"], raw["spec"], raw.get("status") or {}
     template = spec["template"]
     container = _container(template, target.container)
     number = (template["metadata"].get("labels") or {}).get(names.LABEL_GENERATION)
     updated = status.get("updatedReplicas", 0)
-    return TargetSeen(
+    return ObservedTarget(
         target=target,
         uid=metadata["uid"],
         deleting="deletionTimestamp" in metadata,
@@ -69,21 +69,23 @@ def target_seen(
         stalled=_stalled(status),
         complete=_complete(status),
         version=metadata.get("resourceVersion", ""),
-        trouble=one_line(next(filter(None, map(_trouble, pods)), ""))[:MOST_TOLD],
+        trouble=one_line(next(filter(None, map(_unready_reason, pods)), ""))[:MAX_MESSAGE],
         named=_named([template, *(each["spec"]["template"] for each in replica_sets)], target),
     )
 
 
 def foreign_manager(raw: Raw, target: Target, ours: str) -> str:
     """Name a field manager other than ours that owns one of our two variables."""
-    ours_too = {f'k:{{"name":{json.dumps(name)}}}' for name in (target.env.uri, target.env.digest)}
+    owned_variables = {
+        f'k:{{"name":{json.dumps(name)}}}' for name in (target.env.uri, target.env.digest)
+    }
     path = ["f:spec", "f:template", "f:spec", "f:containers"]
     path += [f'k:{{"name":{json.dumps(target.container)}}}', "f:env"]
     for entry in raw["metadata"].get("managedFields") or []:
         owned: Any = entry.get("fieldsV1") or {}
         for step in path:
             owned = owned.get(step) or {}
-        if entry.get("manager") != ours and ours_too & set(owned):
+        if entry.get("manager") != ours and owned_variables & set(owned):
             return str(entry.get("manager") or "unknown")
     return ""
 
@@ -137,13 +139,13 @@ def _ready(pod: Raw) -> bool:
     return any(each["type"] == "Ready" for each in true_conditions(pod))
 
 
-def _trouble(pod: Raw) -> str:
+def _unready_reason(pod: Raw) -> str:
     """Say what keeps a serving pod from being ready: how it ended before, or why it waits."""
     for container in (pod.get("status") or {}).get("containerStatuses") or []:
         ended = (container.get("lastState") or {}).get("terminated")
         if ended and not container.get("ready"):
-            said = ended.get("message") or ended.get("reason") or "no message"
-            return f"container {container['name']} ended with code {ended['exitCode']}: {said}"
+            text = ended.get("message") or ended.get("reason") or "no message"
+            return f"container {container['name']} ended with code {ended['exitCode']}: {text}"
     return why_waiting(pod)
 
 

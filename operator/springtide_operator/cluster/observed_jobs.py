@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from springtide_api import names
 from springtide_api.contract import TERMINATION_LIMIT, Result
-from springtide_operator.lifecycle.observation import JobSeen, PodSeen
+from springtide_operator.lifecycle.observation import ObservedJob, ObservedPod
 from springtide_operator.manifests.job import CONTAINER
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}$")
 _LACKS = re.compile(r"Insufficient ([^\s,.;]+(?:\.[^\s,.;]+)*)")
 
 
-def job_seen(raw: Raw, pods: Iterable[Raw], problem: str) -> JobSeen:
+def observed_job(raw: Raw, pods: Iterable[Raw], problem: str) -> ObservedJob:
     """Read one Job.
 
     Args:
@@ -44,7 +44,7 @@ def job_seen(raw: Raw, pods: Iterable[Raw], problem: str) -> JobSeen:
     ended = {each["type"]: each for each in true_conditions(raw)}
     end = ended.get("Complete") or ended.get("Failed")
     own = sorted(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
-    return JobSeen(
+    return ObservedJob(
         name=metadata["name"],
         uid=metadata["uid"],
         owner_uid=controller_uid(raw),
@@ -70,13 +70,13 @@ def job_seen(raw: Raw, pods: Iterable[Raw], problem: str) -> JobSeen:
         quarantined=frozenset(annotations.get(names.ANNOTATION_QUARANTINED, "").split(",")) - {""},
         probed=annotations.get(names.ANNOTATION_PROBED, ""),
         spec_generation=whole(annotations.get(names.ANNOTATION_SPEC_GENERATION)) or 0,
-        pods=tuple(map(pod_seen, own)),
+        pods=tuple(map(observed_pod, own)),
         problem=problem,
         result=_result(metadata["name"], own),
     )
 
 
-def pod_seen(raw: Raw) -> PodSeen:
+def observed_pod(raw: Raw) -> ObservedPod:
     """Read one pod of a Job of ours."""
     metadata, status = raw["metadata"], raw.get("status") or {}
     conditions = {each["type"]: each for each in status.get("conditions") or []}
@@ -84,7 +84,7 @@ def pod_seen(raw: Raw) -> PodSeen:
     started = ended.get("startedAt") or runs.get("startedAt")
     disrupted = conditions.get("DisruptionTarget", {}).get("status") == "True"
     reason = str(status.get("reason") or "") if status.get("phase") == "Failed" else ""
-    return PodSeen(
+    return ObservedPod(
         name=metadata["name"],
         uid=metadata["uid"],
         created=moment(metadata["creationTimestamp"]),
@@ -107,19 +107,19 @@ def why_waiting(raw: Raw) -> str:
     status = raw.get("status") or {}
     for each in status.get("conditions") or []:
         if each["type"] == "PodScheduled" and each["status"] == "False":
-            said = str(each.get("message") or each.get("reason") or "")
-            lacks = ", ".join(dict.fromkeys(_LACKS.findall(said)))
+            text = str(each.get("message") or each.get("reason") or "")
+            lacks = ", ".join(dict.fromkeys(_LACKS.findall(text)))
             head = f"no node has a free {lacks}" if lacks else "no node fits"
-            return f"{head}: {said}"
+            return f"{head}: {text}"
     containers = [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
     for container in containers:
         waiting = (container.get("state") or {}).get("waiting") or {}
         reason = str(waiting.get("reason") or "")
         if reason not in STARTING:
-            said = str(waiting.get("message") or container.get("image") or "")
+            text = str(waiting.get("message") or container.get("image") or "")
             if reason in PULLING:
-                return f"image pull failed: {_BACK_OFF.sub('', said)}"
-            return f"{reason}: {said}"
+                return f"image pull failed: {_BACK_OFF.sub('', text)}"
+            return f"{reason}: {text}"
     return ""
 
 
@@ -129,12 +129,12 @@ def why_no_pod(events: Iterable[Raw]) -> str:
     if not refused:
         return ""
     newest = max(refused, key=lambda event: str(event.get("lastTimestamp") or ""))
-    said = _NAMED.sub("", str(newest.get("message") or "").removeprefix("Error creating: "))
-    if "exceeded quota" in said:
-        return f"quota exceeded: {said}"
-    if "violates PodSecurity" in said:
-        return f"Pod Security refuses its pods: {said}"
-    return f"its pods are refused: {said}"
+    text = _NAMED.sub("", str(newest.get("message") or "").removeprefix("Error creating: "))
+    if "exceeded quota" in text:
+        return f"quota exceeded: {text}"
+    if "violates PodSecurity" in text:
+        return f"Pod Security refuses its pods: {text}"
+    return f"its pods are refused: {text}"
 
 
 def controller_uid(raw: Raw) -> str:

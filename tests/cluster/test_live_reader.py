@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from springtide_operator.cluster import asking as askings
 from springtide_operator.cluster import errors
-from springtide_operator.cluster.asking import Asking
+from springtide_operator.cluster import live_reader as live_readers
+from springtide_operator.cluster.live_reader import LiveReader
 
 
 class Server:
@@ -32,18 +32,18 @@ def server():
 
 
 @pytest.fixture
-def asking(server):
-    return Asking(server, monotonic=lambda: server.now)
+def live_reader(server):
+    return LiveReader(server, monotonic=lambda: server.now)
 
 
-async def test_an_answer_counts_for_its_time_and_is_dropped_after_it(server, asking):
+async def test_an_answer_counts_for_its_time_and_is_dropped_after_it(server, live_reader):
     for server.now in (0.0, 9.0):
-        await asking.pods("n", "app=a")
+        await live_reader.pods("n", "app=a")
     assert server.reads == ["Pod"]
     server.now = 11.0
-    await asking.events("n", "uid")
-    assert len(asking._known) == 1
-    await asking.pods("n", "app=a")
+    await live_reader.events("n", "uid")
+    assert len(live_reader._reads) == 1
+    await live_reader.pods("n", "app=a")
     assert server.reads == ["Pod", "Event", "Pod"]
 
 
@@ -52,24 +52,24 @@ async def test_an_answer_counts_for_its_time_and_is_dropped_after_it(server, ask
     "more live reads than are remembered",
     "the answers that were not used for longest are dropped: the memory stays bounded",
 )
-async def test_the_memory_is_bounded(server, asking, monkeypatch):
-    monkeypatch.setattr(askings, "MOST_REMEMBERED", 5)
-    small = Asking(server, monotonic=lambda: server.now)
+async def test_the_memory_is_bounded(server, live_reader, monkeypatch):
+    monkeypatch.setattr(live_readers, "MAX_CACHED_READS", 5)
+    small = LiveReader(server, monotonic=lambda: server.now)
     for number in range(50):
         await small.replica_sets("n", "app=a", ("uid", number))
         await small.replica_sets("n", "app=a", ("uid", 0))
-    assert len(small._known) == 5
+    assert len(small._reads) == 5
     assert server.reads.count("ReplicaSet") == 50
 
 
-async def test_of_what_was_read_only_what_is_used_is_remembered(asking):
-    (replica_set,) = await asking.replica_sets("n", "app=a", 1)
+async def test_of_what_was_read_only_what_is_used_is_remembered(live_reader):
+    (replica_set,) = await live_reader.replica_sets("n", "app=a", 1)
     assert replica_set == {"metadata": {"name": "x"}, "spec": {"template": {"spec": {}}}}
-    (pod,) = await asking.pods("n", "app=a")
+    (pod,) = await live_reader.pods("n", "app=a")
     assert pod == {"metadata": {"name": "x"}, "status": {}}
 
 
-async def test_a_deployment_that_does_not_exist_is_asked_for_every_time(server, asking):
+async def test_a_deployment_that_does_not_exist_is_asked_for_every_time(server, live_reader):
     for _ in range(2):
-        assert await asking.deployment("n", "a") is None
+        assert await live_reader.deployment("n", "a") is None
     assert server.reads == ["Deployment", "Deployment"]

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from springtide_api import names
 from springtide_api.generation import GenerationStatus
 from springtide_operator.cluster import errors
-from springtide_operator.cluster.jobs_seen import controller_uid
 from springtide_operator.cluster.kinds import DEPLOYMENT, GENERATION, JOB, UPDATE
+from springtide_operator.cluster.observed_jobs import controller_uid
 from springtide_operator.lifecycle import plan as plans
 from springtide_operator.lifecycle.observation import OWN_KEYS_TAKEN
 from springtide_operator.manifests import identity, job, serving
@@ -21,12 +21,12 @@ from springtide_operator.manifests.job_pods import PLAIN, JobPods
 
 if TYPE_CHECKING:
     from springtide_api.objects import Meta
-    from springtide_operator.cluster.asking import Asking
     from springtide_operator.cluster.cache import Cache
     from springtide_operator.cluster.client import Client
     from springtide_operator.cluster.events import Events
     from springtide_operator.cluster.kinds import Kind, Raw
-    from springtide_operator.cluster.statuses import Statuses
+    from springtide_operator.cluster.live_reader import LiveReader
+    from springtide_operator.cluster.status_writer import StatusWriter
 
 
 ANNOTATIONS = "/metadata/annotations"
@@ -45,7 +45,7 @@ class Refused(Exception):
 
 
 @dataclass
-class Hands:
+class Actuator:
     """Executes actions and says Events.
 
     Own writes go into the cache at once, so that the next look sees them.
@@ -53,14 +53,14 @@ class Hands:
 
     client: Client
     cache: Cache
-    asking: Asking
+    live_reader: LiveReader
     events: Events
-    statuses: Statuses
+    status_writer: StatusWriter
     progress_url: str
     pods: JobPods = PLAIN
     """What the installation adds to the pods of Jobs."""
 
-    async def do(self, update: Meta, action: plans.Action) -> None:
+    async def execute(self, update: Meta, action: plans.Action) -> None:
         """Carry out one action.
 
         Raises:
@@ -68,7 +68,7 @@ class Hands:
             ApiError: try again later.
         """
         try:
-            await self._carry_out(update, action)
+            await self._dispatch(update, action)
         except errors.Terminating:
             raise
         except (errors.Forbidden, errors.Invalid) as error:
@@ -78,12 +78,12 @@ class Hands:
             message = f"{what} is refused: {error}; change what refuses it, it is tried again"
             raise Refused(reason, message) from error
 
-    async def _carry_out(self, update: Meta, action: plans.Action) -> None:  # noqa: C901
+    async def _dispatch(self, update: Meta, action: plans.Action) -> None:  # noqa: C901
         match action:
             case plans.CreateGeneration():
                 await self._create_generation(update, action)
             case plans.WriteGeneration(name, status):
-                await self.statuses.write(
+                await self.status_writer.write(
                     GENERATION, (update.namespace, name), status.plain(), GenerationStatus
                 )
             case plans.AdoptGeneration(name, owned):
@@ -98,15 +98,15 @@ class Hands:
                 await self._delete(JOB, update.namespace, name, uid)
             case plans.Serve():
                 await self._serve(update, action.target.target_ref.name, action)
-            case plans.HoldFinalizer(present):
-                await self._hold(update, present=present)
+            case plans.SetFinalizer(present):
+                await self._set_finalizer(update, present=present)
 
-    async def say(self, update: Meta, said: plans.Announcement) -> None:
+    async def post_event(self, update: Meta, event: plans.Event) -> None:
         """Post an Event on the update, or on the generation that it is about."""
-        kind, name = (GENERATION, said.generation) if said.generation else (UPDATE, update.name)
+        kind, name = (GENERATION, event.generation) if event.generation else (UPDATE, update.name)
         about = self.cache.get(kind, update.namespace, name)
         if about is not None:
-            await self.events.say(kind, about, said.reason, said.message, type_=said.type)
+            await self.events.post(kind, about, event.reason, event.message, type_=event.type)
 
     async def _create_generation(self, update: Meta, action: plans.CreateGeneration) -> None:
         body = identity.generation(update, action)
@@ -116,20 +116,20 @@ class Hands:
             made = await self.client.get(GENERATION, update.namespace, action.name)
             labels = made["metadata"].get("labels") or {}
             ours = labels.get(names.LABEL_UPDATE_UID) == update.uid
-            self._must_be_ours("ModelGeneration", made, ours=ours)
+            self._check_owned("ModelGeneration", made, ours=ours)
         self.cache.insert(GENERATION, made)
 
     async def _start(self, update: Meta, action: plans.StartJob) -> None:
-        await self._must_be_current(update)
+        await self._check_unchanged(update)
         body = job.job(update, action, self.progress_url, pods=self.pods)
         try:
             made = await self.client.create(JOB, body)
         except errors.AlreadyExists:
             made = await self.client.get(JOB, update.namespace, action.run.job)
-            self._must_be_ours("Job", made, ours=controller_uid(made) == update.uid)
+            self._check_owned("Job", made, ours=controller_uid(made) == update.uid)
         self.cache.insert(JOB, made)
 
-    async def _must_be_current(self, update: Meta) -> None:
+    async def _check_unchanged(self, update: Meta) -> None:
         """Read the update live before a Job or a Deployment is written for it.
 
         After a gap between two watches the cache holds what was deleted or edited meanwhile, until
@@ -147,7 +147,7 @@ class Hands:
             self.cache.insert(UPDATE, live)  # only here: its event would not wake it any more
             raise errors.Conflict(f"IncrementalUpdate {update.name} was changed meanwhile")
 
-    def _must_be_ours(self, kind: str, made: Raw, *, ours: bool) -> None:
+    def _check_owned(self, kind: str, made: Raw, *, ours: bool) -> None:
         metadata = made["metadata"]
         if "deletionTimestamp" in metadata:
             raise errors.Conflict(f"{kind} {metadata['name']} is being deleted")
@@ -162,7 +162,7 @@ class Hands:
         held = self.cache.get(JOB, namespace, name)
         annotations = held["metadata"].get("annotations") if held else None
         mark = f"{ANNOTATIONS}/{_escaped(names.ANNOTATION_SUSPENDED)}"
-        operations: list[Raw] = [_is(uid)]
+        operations: list[Raw] = [_test_uid(uid)]
         if suspend and (annotations or held is None):
             operations.append(_set(mark, "true"))
         elif suspend:
@@ -190,21 +190,21 @@ class Hands:
         wanted = [each for each in owners or [] if not identity.is_update(each, update)]
         wanted += [identity.owner_reference(update)] if owned else []
         reown = [_test(OWNERS, owners), _set(OWNERS, wanted)] if wanted != (owners or []) else []
-        operations = [_is(metadata["uid"]), *relabel, *reown]
+        operations = [_test_uid(metadata["uid"]), *relabel, *reown]
         await self._patch(GENERATION, update.namespace, name, operations)
 
-    async def _hold(self, update: Meta, *, present: bool) -> None:
+    async def _set_finalizer(self, update: Meta, *, present: bool) -> None:
         others = [each for each in update.finalizers if each != names.FINALIZER]
         wanted = [*others, names.FINALIZER] if present else others
         seen = _test(FINALIZERS, list(update.finalizers) or None)
-        operations: list[Raw] = [_is(update.uid), seen, _set(FINALIZERS, wanted)]
+        operations: list[Raw] = [_test_uid(update.uid), seen, _set(FINALIZERS, wanted)]
         await self._patch(UPDATE, update.namespace, update.name, operations)
 
     async def _serve(self, update: Meta, name: str, action: plans.Serve) -> None:
         """Apply; by force only for the very version of which `decide` knows that it may be."""
-        await self._must_be_current(update)
-        body, force = serving.deployment(update, action), bool(action.take_version)
-        self.asking.forget_deployment(update.namespace, name)
+        await self._check_unchanged(update)
+        body, force = serving.deployment(update, action), bool(action.force_at_version)
+        self.live_reader.invalidate_deployment(update.namespace, name)
         manager = names.field_manager(update.name)
         try:
             applied = await self.client.apply(DEPLOYMENT, body, manager=manager, force=force)
@@ -242,7 +242,7 @@ class Hands:
         if left.get("kind") == kind.name:
             self.cache.insert(kind, left)
         else:
-            self.cache.forget(kind, namespace, name, uid)
+            self.cache.remove(kind, namespace, name, uid)
 
 
 def _refusal(action: plans.Action) -> str:
@@ -255,7 +255,7 @@ def _refusal(action: plans.Action) -> str:
             return "WriteRefused"
 
 
-def _is(uid: str) -> Raw:
+def _test_uid(uid: str) -> Raw:
     return _test("/metadata/uid", uid)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from springtide_operator.lifecycle.plan import Announcement
+from springtide_operator.lifecycle.plan import Event
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +23,7 @@ VERDICTS: dict[str, Literal["Normal", "Warning"]] = {
 }
 
 
-def announcements(old: UpdateStatus, new: UpdateStatus) -> tuple[Announcement, ...]:
+def status_events(old: UpdateStatus, new: UpdateStatus) -> tuple[Event, ...]:
     """Say what a person must know of the change from one status to the next."""
     found = list(_stops(old, new))
     if old.observed_generation:  # else it was recreated, and nothing of this happened now
@@ -31,17 +31,17 @@ def announcements(old: UpdateStatus, new: UpdateStatus) -> tuple[Announcement, .
     return tuple(found)
 
 
-def _stops(old: UpdateStatus, new: UpdateStatus) -> Iterator[Announcement]:
+def _stops(old: UpdateStatus, new: UpdateStatus) -> Iterator[Event]:
     """A stall or a conflict that began."""
     before = {(c.type, c.status, c.reason) for c in old.conditions}
     stalled = any(c.type == "Stalled" for c in new.conditions)
     for c in new.conditions:
         conflict = c.type == "TargetsInSync" and c.status == "False" and not stalled
         if (c.type == "Stalled" or conflict) and (c.type, c.status, c.reason) not in before:
-            yield Announcement(c.reason, c.message, "Warning")
+            yield Event(c.reason, c.message, "Warning")
 
 
-def _verdicts(old: UpdateStatus, new: UpdateStatus) -> Iterator[Announcement]:
+def _verdicts(old: UpdateStatus, new: UpdateStatus) -> Iterator[Event]:
     before = {entry.number: entry.verdict for entry in old.history}
     run = new.last_run
     for entry in reversed(new.history):
@@ -53,7 +53,7 @@ def _verdicts(old: UpdateStatus, new: UpdateStatus) -> Iterator[Announcement]:
         if kind is None or (same and not (again and entry.verdict == "Inconclusive")):
             continue
         message = f"{name}: {entry.reason}: {said}" if said else f"{name}: {entry.reason}"
-        yield Announcement(entry.verdict, message[:1024], kind)
+        yield Event(entry.verdict, message[:1024], kind)
 
 
 def _name(status: UpdateStatus, number: int) -> str:
@@ -62,19 +62,19 @@ def _name(status: UpdateStatus, number: int) -> str:
     return f"{known.rpartition('-g')[0]}-g{number}"
 
 
-def _promotion(old: UpdateStatus, new: UpdateStatus) -> Iterator[Announcement]:
+def _promotion(old: UpdateStatus, new: UpdateStatus) -> Iterator[Event]:
     if new.live is None or (old.live and old.live.name == new.live.name):
         return
     names = ", ".join(f"Deployment {target.name}" for target in new.targets)
-    yield Announcement("Promoted", f"{new.live.name} is live on {names}")
+    yield Event("Promoted", f"{new.live.name} is live on {names}")
 
 
-def _rollback(old: UpdateStatus, new: UpdateStatus) -> Iterator[Announcement]:
+def _rollback(old: UpdateStatus, new: UpdateStatus) -> Iterator[Event]:
     run = new.last_run
     done = new.counters.rolled_back > old.counters.rolled_back
     if (new.phase == "RollingBack" or done) and old.phase != "RollingBack" and run:
-        yield Announcement("RollbackStarted", f"{run.generation}: {run.message}", "Warning")
+        yield Event("RollbackStarted", f"{run.generation}: {run.message}", "Warning")
     if done and run:
         live = f"the targets serve {new.live.name}" if new.live else "nothing was live before"
         message = f"{run.generation} is rolled back and will not be served again; {live}"
-        yield Announcement("RollbackCompleted", message, "Warning")
+        yield Event("RollbackCompleted", message, "Warning")

@@ -8,8 +8,8 @@ from lifecycle.world import SPEC
 from springtide_api.update_status import Counters, UpdateStatus
 from springtide_operator.cluster import errors
 from springtide_operator.cluster.kinds import UPDATE
-from springtide_operator.cluster.statuses import Statuses
-from springtide_operator.cluster.watching import new_cache
+from springtide_operator.cluster.status_writer import StatusWriter
+from springtide_operator.cluster.watches import new_cache
 
 pytestmark = pytest.mark.apiserver
 
@@ -37,14 +37,14 @@ def status(runs):
 
 async def test_a_status_that_does_not_differ_is_not_written(client, namespace, held):
     kinds_written = []
-    statuses = Statuses(client, held, kinds_written.append)
+    statuses = StatusWriter(client, held, kinds_written.append)
     for _ in range(3):
         await statuses.write(UPDATE, (namespace, "shop"), status(1), UpdateStatus)
     assert kinds_written == ["IncrementalUpdate"]
 
 
 async def test_what_is_left_out_is_taken_away(client, namespace, held):
-    statuses = Statuses(client, held)
+    statuses = StatusWriter(client, held)
     place = (namespace, "shop")
     through = {"freshness": {"servedDataThrough": "2026-03-01T00:00:00Z"}}
     await statuses.write(UPDATE, place, status(1) | through, UpdateStatus)
@@ -61,7 +61,7 @@ async def test_what_is_left_out_is_taken_away(client, namespace, held):
 async def test_a_foreign_writer_of_metadata_neither_stops_a_write_nor_loses_his(
     client, namespace, held
 ):
-    statuses = Statuses(client, held)
+    statuses = StatusWriter(client, held)
     place = (namespace, "shop")
 
     async def storm():
@@ -94,7 +94,7 @@ async def test_an_older_view_never_turns_a_status_back(client, namespace, held):
     place = (namespace, "shop")
     older = new_cache()
     older.insert(UPDATE, dict(held.get(UPDATE, *place)))
-    await Statuses(client, held).write(UPDATE, place, status(2), UpdateStatus)
+    await StatusWriter(client, held).write(UPDATE, place, status(2), UpdateStatus)
     with pytest.raises(errors.Conflict):
-        await Statuses(client, older).write(UPDATE, place, status(1), UpdateStatus)
+        await StatusWriter(client, older).write(UPDATE, place, status(1), UpdateStatus)
     assert (await client.get(UPDATE, *place))["status"]["counters"]["runs"] == 2

@@ -6,7 +6,6 @@ import pytest
 import yaml
 
 from springtide_api.generation import GenerationSpec, UpdateRef
-from springtide_operator.cluster.asking import Asking
 from springtide_operator.cluster.kinds import (
     DEPLOYMENT,
     GENERATION,
@@ -15,8 +14,9 @@ from springtide_operator.cluster.kinds import (
     REPLICA_SET,
     UPDATE,
 )
-from springtide_operator.cluster.observe import Sight
-from springtide_operator.cluster.watching import new_cache
+from springtide_operator.cluster.live_reader import LiveReader
+from springtide_operator.cluster.observer import Observer
+from springtide_operator.cluster.watches import new_cache
 from springtide_operator.lifecycle.lineage import recipe, recipe_hash
 from springtide_operator.lifecycle.observation import Defaults
 from springtide_operator.lifecycle.plan import CreateGeneration
@@ -106,22 +106,22 @@ def owner(kind, raw):
 
 
 @pytest.fixture
-async def sight(client, kinds, namespace):
+async def observer(client, kinds, namespace):
     """Eyes on an update of the Deployment ranker."""
     cache = new_cache()
     update = yaml.safe_load(MINIMAL.read_text())
     update["metadata"]["namespace"] = namespace
     cache.insert(UPDATE, await client.create(UPDATE, update))
     defaults = Defaults("image", "http://progress")
-    return Sight(cache, Asking(client), NobodyReports(), defaults, set())
+    return Observer(cache, LiveReader(client), NobodyReports(), defaults, set())
 
 
-async def test_pods_of_the_template_before_never_count_as_new_ones(client, sight, namespace):
+async def test_pods_of_the_template_before_never_count_as_new_ones(client, observer, namespace):
     owning = Owner(client, namespace)
 
     async def counted(deployment):
-        sight.cache.insert(DEPLOYMENT, deployment)
-        (target,) = (await sight.observe(namespace, "ranker")).targets
+        observer.cache.insert(DEPLOYMENT, deployment)
+        (target,) = (await observer.observe(namespace, "ranker")).targets
         return new_pods(target)
 
     await owning.deploy()
@@ -134,7 +134,9 @@ async def test_pods_of_the_template_before_never_count_as_new_ones(client, sight
     assert await counted(await owning.say(2, **pods)) == 0
 
 
-async def test_what_a_target_of_before_serves_is_known_until_it_is_let_go(client, sight, namespace):
+async def test_what_a_target_of_before_serves_is_known_until_it_is_let_go(
+    client, observer, namespace
+):
     digest = f"sha256:{'1' * 64}"
     template = {**TEMPLATE, "metadata": {"labels": {"app": "old"}}}
     template["metadata"]["annotations"] = {"springtide.dev/digest": digest}
@@ -147,14 +149,14 @@ async def test_what_a_target_of_before_serves_is_known_until_it_is_let_go(client
         "spec": {"selector": {"matchLabels": {"app": "old"}}, "template": template},
     }
     old = await client.create(DEPLOYMENT, body)
-    sight.cache.insert(DEPLOYMENT, old)
-    assert (await sight.observe(namespace, "ranker")).named_elsewhere == {digest}
-    sight.cache.forget(DEPLOYMENT, namespace, "old", old["metadata"]["uid"])
-    assert (await sight.observe(namespace, "ranker")).named_elsewhere == set()
+    observer.cache.insert(DEPLOYMENT, old)
+    assert (await observer.observe(namespace, "ranker")).digests_elsewhere == {digest}
+    observer.cache.remove(DEPLOYMENT, namespace, "old", old["metadata"]["uid"])
+    assert (await observer.observe(namespace, "ranker")).digests_elsewhere == set()
 
 
 async def test_a_job_of_a_second_look_that_no_watch_told_of_yet_is_not_taken_for_gone(
-    client, sight, namespace
+    client, observer, namespace
 ):
     container = {"name": "trainer", "image": "trainer"}
     template = {"spec": {"restartPolicy": "Never", "containers": [container]}}
@@ -169,7 +171,7 @@ async def test_a_job_of_a_second_look_that_no_watch_told_of_yet_is_not_taken_for
             "spec": {"template": template},
         },
     )
-    snapshot = recipe(await sight.observe(namespace, "ranker"))
+    snapshot = recipe(await observer.observe(namespace, "ranker"))
     spec = GenerationSpec(
         update_ref=UpdateRef(name="ranker"),
         number=2,
@@ -187,15 +189,15 @@ async def test_a_job_of_a_second_look_that_no_watch_told_of_yet_is_not_taken_for
         "spec": spec.plain(),
         "status": {"verdict": "Inconclusive", "evaluation": evaluation},
     }
-    sight.cache.insert(GENERATION, generation)
-    seen = await sight.observe(namespace, "ranker")
+    observer.cache.insert(GENERATION, generation)
+    seen = await observer.observe(namespace, "ranker")
     assert [each.uid for each in seen.jobs] == [uid]
 
 
 async def test_a_generation_that_no_watch_told_of_yet_is_not_taken_for_gone(
-    client, sight, namespace
+    client, observer, namespace
 ):
-    seen = await sight.observe(namespace, "ranker")
+    seen = await observer.observe(namespace, "ranker")
     snapshot, update = recipe(seen), seen.update.metadata
     spec = GenerationSpec(
         update_ref=UpdateRef(name="ranker"),
@@ -219,17 +221,17 @@ async def test_a_generation_that_no_watch_told_of_yet_is_not_taken_for_gone(
         },
         "spec": {"suspend": True},
     }
-    sight.cache.insert(JOB, job)
-    seen = await sight.observe(namespace, "ranker")
+    observer.cache.insert(JOB, job)
+    seen = await observer.observe(namespace, "ranker")
     assert [each.metadata.name for each in seen.generations] == ["ranker-g0"]
     gone = seen.generations[0].metadata
     await client.delete(GENERATION, namespace, gone.name, uid=gone.uid)
-    sight.cache.forget(GENERATION, namespace, gone.name, gone.uid)
-    assert (await sight.observe(namespace, "ranker")).generations == ()
+    observer.cache.remove(GENERATION, namespace, gone.name, gone.uid)
+    assert (await observer.observe(namespace, "ranker")).generations == ()
 
 
 async def test_an_autoscaler_at_work_makes_no_reads_of_replica_sets(
-    client, sight, namespace, monkeypatch
+    client, observer, namespace, monkeypatch
 ):
     owning, reads = Owner(client, namespace), []
     list_all = client.list_all
@@ -243,10 +245,10 @@ async def test_an_autoscaler_at_work_makes_no_reads_of_replica_sets(
     await owning.replica_set(1, ready=False)
     for replicas in (2, 3, 4):
         await owning.set(DEPLOYMENT, "ranker", "/spec/replicas", replicas)
-        sight.cache.insert(DEPLOYMENT, await owning.say(1, replicas=2, unavailableReplicas=2))
-        await sight.observe(namespace, "ranker")
+        observer.cache.insert(DEPLOYMENT, await owning.say(1, replicas=2, unavailableReplicas=2))
+        await observer.observe(namespace, "ranker")
     assert reads.count(REPLICA_SET) == 1
-    sight.cache.insert(DEPLOYMENT, await owning.say(1, replicas=4))
-    sight.asking._known.clear()
-    await sight.observe(namespace, "ranker")
+    observer.cache.insert(DEPLOYMENT, await owning.say(1, replicas=4))
+    observer.live_reader._reads.clear()
+    await observer.observe(namespace, "ranker")
     assert reads.count(REPLICA_SET) == 1

@@ -1,7 +1,7 @@
 """What a user's Deployment and its newest pods say while a roll goes on."""
 
 from springtide_api.update_spec import Target
-from springtide_operator.cluster.targets_seen import target_seen
+from springtide_operator.cluster.observed_targets import observed_target
 from springtide_operator.lifecycle.rollout import new_pods
 
 NOON = "2026-03-01T12:00:00Z"
@@ -26,7 +26,7 @@ def pod(*, ready, **container):
 
 
 def seen(raw, *pods):
-    return target_seen(TARGET, raw, "shop", replica_sets=[], pods=pods)
+    return observed_target(TARGET, raw, "shop", replica_sets=[], pods=pods)
 
 
 def test_available_pods_of_the_old_template_are_not_taken_for_new_ones():

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from springtide_api.schema import Model
-    from springtide_operator.cluster.cache import Cache, Place
+    from springtide_operator.cluster.cache import Cache, NamespacedName
     from springtide_operator.cluster.client import Client
     from springtide_operator.cluster.kinds import Kind, Raw
 
@@ -28,18 +28,22 @@ TRIES = 5
 
 
 @dataclass
-class Statuses:
+class StatusWriter:
     """Writes statuses of our kinds. `count` is told the kind of every write."""
 
     client: Client
     cache: Cache
     count: Callable[[str], None] = lambda kind: None
 
-    def differs(self, kind: Kind, place: Place, status: Raw, model: type[Model]) -> set[str]:
+    def differs(
+        self, kind: Kind, place: NamespacedName, status: Raw, model: type[Model]
+    ) -> set[str]:
         """Return the fields in which the cached status differs; empty: nothing to write."""
         return _differences(self.cache.get(kind, *place) or {}, status, model)
 
-    async def write(self, kind: Kind, place: Place, status: Raw, model: type[Model]) -> None:
+    async def write(
+        self, kind: Kind, place: NamespacedName, status: Raw, model: type[Model]
+    ) -> None:
         """Write a status where it differs from the cached one.
 
         Args:

@@ -5,33 +5,38 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from springtide_operator.wakeups import Again, Key, Queue, Wakeups
+from springtide_operator.work_queue import (
+    NamespacedName,
+    RateLimitingQueue,
+    ReconcileResult,
+    WorkQueue,
+)
 
-A, B, C = Key("n", "a"), Key("n", "b"), Key("m", "c")
+A, B, C = NamespacedName("n", "a"), NamespacedName("n", "b"), NamespacedName("m", "c")
 
 
 def queue(**options):
-    return Queue(jitter=lambda low, high: high, **options)
+    return RateLimitingQueue(jitter=lambda low, high: high, **options)
 
 
 def test_wishes_of_one_key_become_one_run():
     waiting = queue()
     for _ in range(5):
         waiting.add(A, now=0)
-    assert waiting.take(0) == A
-    assert waiting.take(0) is None
+    assert waiting.pop(0) == A
+    assert waiting.pop(0) is None
 
 
 def test_a_wish_during_the_work_makes_one_more_run_after_it():
     waiting = queue()
     waiting.add(A, now=0)
-    waiting.take(0)
+    waiting.pop(0)
     waiting.add(A, now=1)
     waiting.add(A, now=1)
-    assert waiting.take(1) is None
-    waiting.done(A, 2, again=None)
-    assert waiting.take(2) == A
-    waiting.done(A, 3, again=None)
+    assert waiting.pop(1) is None
+    waiting.done(A, 2, requeue_after=None)
+    assert waiting.pop(2) == A
+    waiting.done(A, 3, requeue_after=None)
     assert waiting.next_due(3) is None
 
 
@@ -40,64 +45,64 @@ def test_of_several_wishes_the_earliest_counts():
     waiting.add(A, now=0, after=60)
     waiting.add(A, now=0, after=5)
     waiting.add(A, now=0, after=30)
-    assert waiting.take(4.9) is None
-    assert waiting.take(5) == A
-    waiting.done(A, 6, again=None)
-    assert waiting.take(100) is None
+    assert waiting.pop(4.9) is None
+    assert waiting.pop(5) == A
+    waiting.done(A, 6, requeue_after=None)
+    assert waiting.pop(100) is None
 
 
 def test_namespaces_take_turns_whatever_they_ask_for():
     waiting = queue()
     for number in range(100):
-        waiting.add(Key("greedy", f"u{number}"), now=0)
-    waiting.add(Key("modest", "u"), now=0)
-    assert "modest" in {waiting.take(0).namespace for _ in range(2)}
+        waiting.add(NamespacedName("greedy", f"u{number}"), now=0)
+    waiting.add(NamespacedName("modest", "u"), now=0)
+    assert "modest" in {waiting.pop(0).namespace for _ in range(2)}
 
 
 def test_failures_wait_longer_and_longer_up_to_five_minutes_and_a_success_forgets_them():
     waiting, now, waits = queue(), 0.0, []
     waiting.add(A, now=0)
     for _ in range(11):
-        assert waiting.take(now) == A
+        assert waiting.pop(now) == A
         waits.append(waiting.failed(A, now))
         now += waits[-1]
     assert waits == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
-    assert waiting.take(now) == A
-    waiting.done(A, now, again=0)
-    assert waiting.take(now) == A
+    assert waiting.pop(now) == A
+    waiting.done(A, now, requeue_after=0)
+    assert waiting.pop(now) == A
     assert waiting.failed(A, now) == 1
 
 
 def test_the_server_s_retry_after_is_honoured():
     waiting = queue()
     waiting.add(A, now=0)
-    waiting.take(0)
-    assert waiting.failed(A, 0, at_least=30) == 31
+    waiting.pop(0)
+    assert waiting.failed(A, 0, retry_after=30) == 31
     waiting.add(A, now=1)  # an event
-    assert waiting.take(29.9) is None
-    assert waiting.take(30) == A
-    waiting.done(A, 30, again=None)
+    assert waiting.pop(29.9) is None
+    assert waiting.pop(30) == A
+    waiting.done(A, 30, requeue_after=None)
     waiting.add(A, now=30.1)
-    assert waiting.take(30.2) == A
+    assert waiting.pop(30.2) == A
 
 
 def test_trouble_that_may_end_at_any_moment_is_looked_at_again_soon():
     waiting, now = queue(), 0.0
     waiting.add(A, now=0)
     for _ in range(8):
-        assert waiting.take(now) == A
-        last = waiting.failed(A, now, slowest=15)
+        assert waiting.pop(now) == A
+        last = waiting.failed(A, now, max_backoff=15)
         now += last
     assert last == 15
 
 
 def test_a_storm_on_one_key_runs_it_once_a_second_after_a_burst():
-    waiting, runs, now = queue(gap=1.0, burst=5), 0, 0.0
+    waiting, runs, now = queue(interval=1.0, burst=5), 0, 0.0
     while now < 60:
         waiting.add(A, now=now)
-        if waiting.take(now) == A:
+        if waiting.pop(now) == A:
             runs += 1
-            waiting.done(A, now, again=None if runs < 0 else 3600)
+            waiting.done(A, now, requeue_after=None if runs < 0 else 3600)
         now += 0.02
     assert 60 <= runs <= 66
 
@@ -107,31 +112,31 @@ class Model:
 
     def __init__(self):
         self.queue, self.now = queue(), 0.0
-        self.running, self.wished = set(), set()
+        self.running, self.requested = set(), set()
 
     def add(self, key, after):
         self.queue.add(key, self.now, after=after)
-        self.wished.add(key)
+        self.requested.add(key)
 
-    def take(self, *_):
-        taken = self.queue.take(self.now)
-        assert taken not in self.running
-        if taken is not None:
-            self.running.add(taken)
-            self.wished.discard(taken)
-        return taken
+    def pop(self, *_):
+        key = self.queue.pop(self.now)
+        assert key not in self.running
+        if key is not None:
+            self.running.add(key)
+            self.requested.discard(key)
+        return key
 
-    def finish(self, key, again):
+    def finish(self, key, requeue_after):
         if key in self.running:
             self.running.discard(key)
-            self.queue.done(key, self.now, again=again)
-            self.wished |= {key} if again is not None else set()
+            self.queue.done(key, self.now, requeue_after=requeue_after)
+            self.requested |= {key} if requeue_after is not None else set()
 
-    def fail(self, key, at_least):
+    def fail(self, key, retry_after):
         if key in self.running:
             self.running.discard(key)
-            self.queue.failed(key, self.now, at_least=at_least)
-            self.wished.add(key)
+            self.queue.failed(key, self.now, retry_after=retry_after)
+            self.requested.add(key)
 
     def wait(self, _, seconds):
         self.now += seconds
@@ -140,7 +145,7 @@ class Model:
 keys = st.sampled_from([A, B, C])
 steps = st.one_of(
     st.tuples(st.just(Model.add), keys, st.floats(0, 20)),
-    st.tuples(st.just(Model.take), st.none(), st.none()),
+    st.tuples(st.just(Model.pop), st.none(), st.none()),
     st.tuples(st.just(Model.finish), keys, st.one_of(st.none(), st.floats(0, 20))),
     st.tuples(st.just(Model.fail), keys, st.floats(0, 5)),
     st.tuples(st.just(Model.wait), st.none(), st.floats(0, 10)),
@@ -156,9 +161,9 @@ def test_no_wish_is_lost_and_no_key_runs_twice_at_a_time(history):
         model.finish(key, None)
     while (due := model.queue.next_due(model.now)) is not None:
         model.now += max(due, 1e-6)  # or rounding may keep it just before
-        if (taken := model.take()) is not None:
-            model.finish(taken, None)
-    assert model.wished == set()
+        if (key := model.pop()) is not None:
+            model.finish(key, None)
+    assert model.requested == set()
 
 
 async def test_workers_run_different_keys_at_once_and_a_bug_leaves_no_key_behind():
@@ -168,22 +173,22 @@ async def test_workers_run_different_keys_at_once_and_a_bug_leaves_no_key_behind
         runs.append(key)
         began.release()
         await release.wait()
-        return Again(None)
+        return ReconcileResult(None)
 
-    wakeups = Wakeups(work, Queue(), workers=2)
-    task = asyncio.create_task(wakeups.run())
+    work_queue = WorkQueue(work, RateLimitingQueue(), workers=2)
+    task = asyncio.create_task(work_queue.run())
     for key in (A, B, C):
-        wakeups.add(key)
+        work_queue.add(key)
     await began.acquire()
     await began.acquire()
     assert len(runs) == 2
-    assert wakeups.depth() == 1
+    assert work_queue.depth() == 1
     release.set()
     await began.acquire()
     assert set(runs) == {A, B, C}
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    await wakeups.drain(1)
+    await work_queue.drain(1)
 
 
 async def test_a_run_may_ask_for_runs_of_others():
@@ -193,13 +198,13 @@ async def test_a_run_may_ask_for_runs_of_others():
         runs.append(key)
         if key == B:
             done.set()
-        return Again(None, others={B: 0.01} if key == A else {})
+        return ReconcileResult(None, other_keys={B: 0.01} if key == A else {})
 
-    wakeups = Wakeups(work, Queue(), workers=1)
-    task = asyncio.create_task(wakeups.run())
-    wakeups.add(A)
+    work_queue = WorkQueue(work, RateLimitingQueue(), workers=1)
+    task = asyncio.create_task(work_queue.run())
+    work_queue.add(A)
     await done.wait()
     assert runs == [A, B]
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    await wakeups.drain(1)
+    await work_queue.drain(1)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from springtide_api.names import LABEL_STAGE, LABEL_UPDATE
 from springtide_operator.cluster.auditor import Auditor
 from springtide_operator.cluster.cache import Cache, Store
-from springtide_operator.cluster.jobs_seen import true_conditions
 from springtide_operator.cluster.kinds import DEPLOYMENT, GENERATION, JOB, POD, UPDATE
+from springtide_operator.cluster.observed_jobs import true_conditions
 from springtide_operator.cluster.reflector import Reflector
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def by_reference(raw: Raw) -> str:
     return str(((raw.get("spec") or {}).get("updateRef") or {}).get("name", ""))
 
 
-def itself(raw: Raw) -> str:
+def by_name(raw: Raw) -> str:
     """Name an update."""
     return str(raw["metadata"]["name"])
 
@@ -57,10 +57,10 @@ def new_cache() -> Cache:
     """Make an empty cache of all kinds that are watched."""
     return Cache(
         {
-            UPDATE: Store(itself, _trim, marks=aims),
+            UPDATE: Store(by_name, _trim, index_keys=target_index_keys),
             GENERATION: Store(by_reference, _trim),
-            JOB: Store(by_label, _trim_job, marks=_marks_of_job),
-            POD: Store(by_label, _trim_pod, marks=_marks_of_pod),
+            JOB: Store(by_label, _trim_job, index_keys=_job_index_keys),
+            POD: Store(by_label, _trim_pod, index_keys=_pod_index_keys),
             DEPLOYMENT: Store(by_label, _keep),
         }
     )
@@ -84,43 +84,43 @@ def auditors(client: Client, cache: Cache, namespace: str, wake: Wake) -> list[A
 
 def _changed(cache: Cache, wake: Wake, kind: Kind, raw: Raw) -> None:
     place = raw["metadata"]["namespace"]
-    for name in concerned(cache, kind, raw):
+    for name in affected_updates(cache, kind, raw):
         wake(place, name)
 
 
-def concerned(cache: Cache, kind: Kind, raw: Raw) -> set[str]:
+def affected_updates(cache: Cache, kind: Kind, raw: Raw) -> set[str]:
     """Name the updates that a change of an object concerns, in its namespace."""
     names = {cache.stores[kind].owner(raw)} - {""}
     if kind == DEPLOYMENT:
-        names |= set(_aiming(cache, raw))
+        names |= set(_updates_targeting(cache, raw))
     return names
 
 
-def _aiming(cache: Cache, deployment: Raw) -> list[str]:
+def _updates_targeting(cache: Cache, deployment: Raw) -> list[str]:
     """Updates that name a Deployment as a target, also while another one holds it."""
     metadata = deployment["metadata"]
-    mark = metadata["namespace"], metadata["name"]
-    return [update["metadata"]["name"] for update in cache.stores[UPDATE].marked(mark)]
+    index_key = metadata["namespace"], metadata["name"]
+    return [update["metadata"]["name"] for update in cache.stores[UPDATE].by_index(index_key)]
 
 
-def aims(update: Raw) -> set[Hashable]:
+def target_index_keys(update: Raw) -> set[Hashable]:
     """Mark an update with namespace and name of each of its targets."""
     rollout = (update.get("spec") or {}).get("rollout") or {}
     namespace = update["metadata"]["namespace"]
     return {(namespace, str(each["targetRef"]["name"])) for each in rollout.get("targets") or []}
 
 
-def pods_of(namespace: str, job: str) -> Hashable:
+def pods_of_job(namespace: str, job: str) -> Hashable:
     """Return the mark of the pods of a Job."""
     return namespace, job
 
 
-def _marks_of_pod(raw: Raw) -> list[Hashable]:
+def _pod_index_keys(raw: Raw) -> list[Hashable]:
     metadata = raw["metadata"]
-    return [pods_of(metadata["namespace"], (metadata.get("labels") or {}).get(LABEL_JOB, ""))]
+    return [pods_of_job(metadata["namespace"], (metadata.get("labels") or {}).get(LABEL_JOB, ""))]
 
 
-def _marks_of_job(raw: Raw) -> list[Hashable]:
+def _job_index_keys(raw: Raw) -> list[Hashable]:
     """Mark a probe that has not ended, for the cluster and for its namespace."""
     metadata = raw["metadata"]
     stage = (metadata.get("labels") or {}).get(LABEL_STAGE)

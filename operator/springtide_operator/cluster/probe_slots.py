@@ -10,17 +10,17 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from springtide_operator.cluster.jobs_seen import moment, why_waiting
 from springtide_operator.cluster.kinds import JOB, POD
-from springtide_operator.cluster.watching import PROBE, pods_of
-from springtide_operator.lifecycle.observation import ProbesSeen
-from springtide_operator.lifecycle.probe_turns import turns
+from springtide_operator.cluster.observed_jobs import moment, why_waiting
+from springtide_operator.cluster.watches import PROBE, pods_of_job
+from springtide_operator.lifecycle.observation import ProbeCounts
+from springtide_operator.lifecycle.probe_turns import probes_in_turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from springtide_operator.cluster.cache import Cache, Place
+    from springtide_operator.cluster.cache import Cache, NamespacedName
     from springtide_operator.cluster.kinds import Raw
     from springtide_operator.lifecycle.observation import Defaults
 
@@ -29,7 +29,7 @@ PODLESS = timedelta(minutes=1)
 
 
 @dataclass
-class Probes:
+class ProbeSlots:
     """Counts probes, and knows who is next."""
 
     cache: Cache
@@ -38,16 +38,16 @@ class Probes:
     _starting: Counter[str] = field(default_factory=Counter)
     _waiting: dict[str, dict[str, None]] = field(default_factory=dict)
     """By namespace and name; namespaces whose turn was longest ago, updates that wait longest."""
-    _woken: set[Place] = field(default_factory=set)
+    _woken: set[NamespacedName] = field(default_factory=set)
 
-    def seen(self, namespace: str, name: str) -> ProbesSeen:
+    def seen(self, namespace: str, name: str) -> ProbeCounts:
         """Return what counts for the turn of one update."""
         running, own = self._running(), self._held(namespace)
         free = self.limits.max_probes - running
         ahead = 0
         if self._waiting and free > 0 and own < self.limits.max_probes_per_namespace:
             ahead = self._ahead(free, namespace, name)
-        return ProbesSeen(running, own, ahead)
+        return ProbeCounts(running, own, ahead)
 
     def start(self, namespace: str, count: int) -> None:
         """Count probes that are decided on and not made yet; negative: they are made now."""
@@ -67,7 +67,7 @@ class Probes:
             if not self._waiting[namespace]:
                 del self._waiting[namespace]
 
-    def next(self) -> list[Place]:
+    def next(self) -> list[NamespacedName]:
         """Return the updates whose turn has come since this was asked last."""
         free = self.limits.max_probes - self._running() if self._waiting else 0
         if free <= 0:
@@ -83,25 +83,25 @@ class Probes:
         come = self._turns(free, waiting)
         return come.index((namespace, name)) if (namespace, name) in come else len(come)
 
-    def _turns(self, free: int, waiting: dict[str, dict[str, None]]) -> list[Place]:
+    def _turns(self, free: int, waiting: dict[str, dict[str, None]]) -> list[NamespacedName]:
         most = self.limits.max_probes_per_namespace
         held = {namespace: self._held(namespace) for namespace in waiting}
         # No more than `most` of one namespace can come.
         first = {namespace: _first(names, most) for namespace, names in waiting.items()}
-        return turns(free, held, first, most=most)
+        return probes_in_turn(free, held, first, most=most)
 
     def _held(self, namespace: str) -> int:
         return self.cache.stores[JOB].count((PROBE, namespace)) + self._starting[namespace]
 
     def _running(self) -> int:
-        probes = self.cache.stores[JOB].marked(PROBE)
+        probes = self.cache.stores[JOB].by_index(PROBE)
         running = sum(not self._cannot_run(raw) for raw in probes)
         return running + sum(self._starting.values())
 
     def _cannot_run(self, job: Raw) -> bool:
         """Whether scheduler, kubelet or admission keep its pod from running."""
         metadata = job["metadata"]
-        pods = self.cache.stores[POD].marked(pods_of(metadata["namespace"], metadata["name"]))
+        pods = self.cache.stores[POD].by_index(pods_of_job(metadata["namespace"], metadata["name"]))
         if not pods:
             return self.now() - moment(metadata["creationTimestamp"]) > PODLESS
         return all(map(why_waiting, pods))
