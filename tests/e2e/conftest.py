@@ -43,7 +43,7 @@ def example(installed: cluster.Cluster) -> Example:
 @pytest.fixture(scope="module")
 def demo_run(example: Example) -> steps.DemoRun:
     """Generations 0, 1, 2, the month with shuffled labels and generation 3."""
-    return steps.run(example, steps.Output(print, print))
+    return steps.run(example, steps.Output(print, print, print))
 
 
 @pytest.fixture(scope="module")

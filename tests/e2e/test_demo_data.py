@@ -1,4 +1,4 @@
-"""The demo's data: made from a seed, shuffled on purpose, or a user's own."""
+"""The demo's data: generated from a seed, with shuffled labels, or a user's own."""
 
 import csv
 import gzip
@@ -29,7 +29,7 @@ def test_a_month_has_its_rows_in_order_and_within_itself():
     assert 0.4 < sum(row[4] for row in rows) / len(rows) < 0.6
 
 
-def test_poison_shuffles_the_labels_and_changes_nothing_else():
+def test_shuffled_labels_change_nothing_else():
     clean, shuffled = shop.month_rows(MARCH), shop.month_rows(MARCH, shuffled=True)
     assert [row[:4] for row in clean] == [row[:4] for row in shuffled]
     labels, shuffled = [row[4] for row in clean], [row[4] for row in shuffled]
@@ -44,17 +44,17 @@ def write(file: Path, rows: list[tuple]) -> Path:
     return file
 
 
-def generation(*looks: tuple[list[str], str]) -> dict:
-    holdouts = [{"partitions": months, "outcome": outcome} for months, outcome in looks]
+def generation(*holdouts_given: tuple[list[str], str]) -> dict:
+    holdouts = [{"partitions": months, "outcome": outcome} for months, outcome in holdouts_given]
     return {"spec": {}, "status": {"verdict": "Inconclusive", "evaluation": {"holdouts": holdouts}}}
 
 
-def test_a_month_has_judged_only_once_the_holdout_that_it_extends_is_decided():
+def test_a_month_counts_only_once_the_holdout_that_it_extends_is_decided():
     under_way = generation((["2026-01"], "Inconclusive"), (["2026-01", "2026-02"], ""))
     decided = generation((["2026-01"], "Inconclusive"), (["2026-01", "2026-02"], "Inconclusive"))
-    assert monthly.judged_on({1: under_way}, "2026-02") == {}
-    assert monthly.judged_on({1: decided}, "2026-01") == {}
-    assert monthly.judged_on({1: decided}, "2026-02") == decided
+    assert monthly.evaluated_on({1: under_way}, "2026-02") == {}
+    assert monthly.evaluated_on({1: decided}, "2026-01") == {}
+    assert monthly.evaluated_on({1: decided}, "2026-02") == decided
 
 
 def test_own_data_is_cut_into_months_of_whole_customers(tmp_path):
