@@ -1,0 +1,81 @@
+"""Every reason that an object can show has its entry in the documentation.
+
+A reason is a string in CamelCase in the code that writes conditions, Events, verdicts and failures.
+What looks like one and is none is listed below with what it is; so a new string needs an entry in
+docs/troubleshooting.md or a line here.
+"""
+
+import ast
+import re
+from pathlib import Path
+
+from docs.pages import ROOT
+
+PAGE = ROOT / "docs/troubleshooting.md"
+CODE = (
+    "operator/springtide_operator/lifecycle",
+    "operator/springtide_operator/cluster/act.py",
+    "operator/springtide_api/judging.py",
+    "trainer_image/springtide_trainer",
+    "trainer_image/springtide_server",
+)
+WORD = re.compile(r"[A-Z][a-z]+[A-Za-z0-9]*")
+
+NOT_REASONS = {
+    *("Ready", "Serving", "DataReady", "LastRunSucceeded", "TargetsInSync", "ActionRequired"),
+    *("Stalled", "Live", "True", "False", "Unknown", "Normal", "Warning"),  # conditions, Events
+    *("Idle", "Queued", "Training", "Importing", "Evaluating", "Invalid"),  # phases
+    *("Import", "Train", "Evaluate", "Probe", "Roll", "Head", "Seeded"),  # stages
+    *("Decided", "Suspect", "Pass", "Reject", "Proven", "Refuted"),  # of holdouts and rules
+    *("Hold", "Delete", "Fail", "Required", "Holdout", "Historical", "Guardrail"),  # of the spec
+    *("Schedule", "OnData", "Request", "Recorded", "Refused"),  # triggers, results of requests
+    *("AdamW", "Adafactor", "Auto", "Constant", "Cosine", "Linear"),  # hyperparameters
+    *("Hour", "Day", "Week", "Month"),  # periods
+    *("Job", "ModelGeneration", "DisruptionTarget", "ExitCode", "OwnKeysTaken"),  # kinds, internal
+    *("Missing", "Authorization", "DefaultCPUAllocator", "OutOfMemoryError", "Vdj"),
+}
+COMPOSED = {"RequestAccepted", "RequestRefused", "ExitCode1", "MissingEntity", "MissingGroup"}
+"""Made from parts: Request and its result, ExitCode and the code, Missing and the column."""
+
+
+def test_every_reason_has_an_entry_and_every_entry_is_a_reason():
+    words = {word for path in CODE for file in _files(path) for word in _words(file)}
+    reasons, documented = (words - NOT_REASONS) | COMPOSED, _documented()
+    assert NOT_REASONS - words == set(), "these are not in the code; remove them here"
+    assert reasons - documented == set(), "add them to docs/troubleshooting.md"
+    assert documented - reasons == set(), "these entries are no reasons of the code"
+
+
+def _files(path: str) -> list[Path]:
+    found = ROOT / path
+    return sorted(found.rglob("*.py")) if found.is_dir() else [found]
+
+
+def _words(file: Path) -> set[str]:
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    typed = {id(part) for node in ast.walk(tree) for part in _annotation(node)}
+    return {
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and id(node) not in typed
+        and WORD.fullmatch(node.value)
+    }
+
+
+def _annotation(node: ast.AST) -> list[ast.AST]:
+    """The parts of `Literal[...]`: they name types, and write nothing."""
+    if isinstance(node, ast.Subscript) and ast.unparse(node.value) == "Literal":
+        return list(ast.walk(node))
+    return []
+
+
+def _documented() -> set[str]:
+    cells = re.findall(r"^\| (`[A-Z][^|]*) \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    return {
+        word
+        for cell in cells
+        for word in re.findall(r"`([A-Z][A-Za-z0-9]+)`", cell)
+        if word != "ExitCode"
+    }
