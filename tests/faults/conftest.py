@@ -1,4 +1,4 @@
-"""The API server with our kinds, and the ground on which scenes are played."""
+"""The API server with our kinds, and the namespaces, operators and controllers of each test."""
 
 import pytest
 from faults.playing import Ground

@@ -1,4 +1,4 @@
-"""Many updates on an API server of their own, and the stand-ins for all their namespaces."""
+"""Many updates on an API server of their own, with the controllers that all their namespaces need."""
 
 import asyncio
 import json

@@ -1,5 +1,5 @@
-"""A scene with a director: Jobs are held back or fail as told, pods do not get ready, and the
-garbage collector that a bare API server lacks does its part when a person deletes something.
+"""A scenario under a test's control: Jobs wait or fail on request, pods stay unready, and the
+garbage collector, which a bare API server lacks, deletes what a deleted owner leaves.
 """
 
 import contextlib

@@ -1,6 +1,6 @@
-"""One whole life of an update as a list of acts, and the world that it must end in.
+"""The lifecycle of an update as a list of steps, and the objects that it must end with.
 
-Import, first generation by absolute rules, a second one beside the first, a rejection, a suspect
+Import, first generation by absolute rules, a second one against the first, a rejection, a suspect
 holdout with its quarantine, a month that is not delivered, and a third promotion.
 """
 

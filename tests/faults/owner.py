@@ -1,4 +1,4 @@
-"""The owner of a served Deployment: his manifest, his kubectl, and what he finds in it."""
+"""The owner of a served Deployment: the manifest, the kubectl commands, and the objects afterwards."""
 
 import asyncio
 import json

@@ -1,7 +1,7 @@
-"""Many namespaces side by side, each with an update, its world, and operators that may end.
+"""Many namespaces side by side, each with an update, its stored results, and operators that may end.
 
-The controllers that a bare API server lacks are played from one watch of all namespaces: a Job
-ends at once with the result that its world gives, a Deployment's pods are available at once.
+One watch of all namespaces drives the controllers that a bare API server lacks: a Job ends at once
+with the result that its scenario gives, and the pods of a Deployment are available at once.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""The operator's real process, as the container of a pod: ended, it is started again."""
+"""The operator's real process, restarted when it ends, as the kubelet restarts a container."""
 
 import asyncio
 import os

@@ -1,7 +1,7 @@
-"""Stands between an operator and the API server, and misbehaves as a test tells it to.
+"""A proxy between an operator and the API server that injects faults on request.
 
-Without rules everything passes, watches line by line. It holds the credentials of the API server,
-so that an operator needs none. Leases do not count as writes: they have a lane of their own.
+Without rules every request passes, and watches pass line by line. It holds the credentials of the
+API server, so that an operator needs none. Leases do not count as writes and have their own path.
 """
 
 import contextlib

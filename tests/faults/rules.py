@@ -1,4 +1,4 @@
-"""What the fault proxy can be told to do; a test that needs something else writes its own rule."""
+"""Faults that the proxy can inject; a test that needs another one writes its own rule."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""The API server is away for seconds and for a minute, with work under way."""
+"""The API server is down for seconds and for a minute while work is in progress."""
 
 import asyncio
 import time
@@ -22,10 +22,10 @@ BACK_SECONDS = 90
 
 @pytest.mark.survives(
     "API server",
-    "is away for 5 s while 30 updates are under way",
-    "none is forgotten, all are at their end within 90 s, and no crowd of requests at the return",
+    "is down for 5 s while 30 updates are in progress",
+    "no update is lost, all finish within 90 s, and requests do not spike when it is back",
 )
-async def test_nothing_is_forgotten_while_the_server_is_away_for_seconds(ground, proxy):
+async def test_an_outage_of_seconds_loses_no_update(ground, proxy):
     scene = await ground.scene()
     names = [f"shop-{number:02d}" for number in range(MANY)]
     await asyncio.gather(*(scene.declare(name, f"ranker-{name}") for name in names))
@@ -52,12 +52,12 @@ async def all_return(scene, proxy, names):
 
 @pytest.mark.survives(
     "API server",
-    "is away for 60 s while 30 updates are under way",
-    "none is forgotten, all are at their end within 90 s, and no crowd of requests at the return; "
-    "the process starts anew at most once",
+    "is down for 60 s while 30 updates are in progress",
+    "no update is lost, all finish within 90 s, and requests do not spike when it is back; the "
+    "process restarts at most once",
 )
 @pytest.mark.faults
-async def test_nothing_is_forgotten_while_the_server_is_away_for_a_minute(ground, proxy, tmp_path):
+async def test_an_outage_of_a_minute_loses_no_update(ground, proxy, tmp_path):
     scene = await ground.scene()
     names = [f"shop-{number:02d}" for number in range(MANY)]
     await asyncio.gather(*(scene.declare(name, f"ranker-{name}") for name in names))
@@ -77,11 +77,11 @@ async def test_nothing_is_forgotten_while_the_server_is_away_for_a_minute(ground
 
 @pytest.mark.survives(
     "API server",
-    "is away for 60 s in the middle of a run",
-    "the process starts anew at most once, and is where it should be within 90 s of the return",
+    "is down for 60 s during a run",
+    "the process restarts at most once, and the run has caught up within 90 s after the return",
 )
 @pytest.mark.faults
-async def test_a_minute_without_the_server_costs_at_most_one_restart(ground, proxy, tmp_path):
+async def test_an_outage_of_a_minute_costs_at_most_one_restart(ground, proxy, tmp_path):
     life = asyncio.create_task(undisturbed(ground))
     scene = await ground.scene()
     await scene.declare()
@@ -106,10 +106,10 @@ async def test_a_minute_without_the_server_costs_at_most_one_restart(ground, pro
 
 @pytest.mark.survives(
     "API server",
-    "is restarted in the middle of a run",
-    "the run goes on to the same end",
+    "is restarted during a run",
+    "the run ends with the same result",
 )
-async def test_a_restart_of_the_server_in_the_middle_of_a_run_changes_nothing(ground, kinds):
+async def test_a_restart_of_the_server_during_a_run_changes_nothing(ground, kinds):
     _, wanted = await undisturbed(ground)
     scene = await ground.scene()
     await scene.declare()

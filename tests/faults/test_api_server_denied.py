@@ -1,4 +1,4 @@
-"""The API server no longer lets the operator in: rights are revoked, the token runs out."""
+"""The API server no longer admits the operator: rights are revoked, the token expires."""
 
 import asyncio
 
@@ -23,14 +23,16 @@ def degraded(operator):
 
 @pytest.mark.survives(
     "API server",
-    "answers 403 to everything but the Lease: the operator's rights are revoked and given back",
-    "`springtide_degraded` is 1 within 60 s; within 60 s of the end it is 0 and work goes on",
+    "answers 403 to everything except the Lease: the operator's rights are revoked and granted "
+    "again",
+    "`springtide_degraded` is 1 within 60 s; it is 0 and the work continues within 60 s after "
+    "the rights are back",
 )
 @pytest.mark.parametrize(
     ("seconds", "watch_seconds"),
     [(5, (2, 3)), pytest.param(300, reflector.WATCH_SECONDS, marks=pytest.mark.faults)],
 )
-async def test_revoked_rights_are_told_and_need_no_restart(
+async def test_revoked_rights_are_reported_and_need_no_restart(
     ground, proxy, monkeypatch, seconds, watch_seconds
 ):
     monkeypatch.setattr(reflector, "WATCH_SECONDS", watch_seconds)
@@ -58,7 +60,8 @@ async def tells(process, value):
 @pytest.mark.survives(
     "API server",
     "answers 401 to everything while the operator starts",
-    "it waits, says so by `springtide_degraded`, stays alive and then begins",
+    "the operator waits, reports `springtide_degraded`, stays alive and starts to work once it "
+    "is admitted",
 )
 async def test_a_process_that_is_refused_at_its_start_waits(ground, proxy, tmp_path):
     scene = await ground.scene()
@@ -81,10 +84,10 @@ async def test_a_process_that_is_refused_at_its_start_waits(ground, proxy, tmp_p
 @pytest.mark.survives(
     "API server",
     "answers 401 to everything for 80 s, the Lease included",
-    "`springtide_degraded` is 1 within 60 s, also after the restart; no restart by hand",
+    "`springtide_degraded` is 1 within 60 s, also after the restart; no manual restart is needed",
 )
 @pytest.mark.faults
-async def test_a_process_that_nobody_knows_any_more_tells_it_and_recovers(ground, proxy, tmp_path):
+async def test_a_process_whose_token_is_rejected_reports_it_and_recovers(ground, proxy, tmp_path):
     scene = await ground.scene()
     await scene.declare()
     process = Process(scene, tmp_path / "log", proxy.kubeconfig)
@@ -121,8 +124,8 @@ class Doorman:
 
 @pytest.mark.survives(
     "API server",
-    "accepts the old token no more; the new one is in the file, or comes a while later",
-    "the file is read again, and work goes on without a restart",
+    "no longer accepts the old token; the new one is in the file at once, or a while later",
+    "the file is read again, and work continues without a restart",
 )
 async def test_a_token_that_changes_in_its_file_is_read_again(ground, proxy, tmp_path):
     scene = await ground.scene()

@@ -1,4 +1,4 @@
-"""The API server refuses writes: once, for a while, to everybody, or what it has done already."""
+"""The API server refuses writes: once, for a while, or after it carried them out."""
 
 import asyncio
 import contextlib
@@ -24,11 +24,11 @@ def status_of(name):
 
 @pytest.mark.survives(
     "API server",
-    "answers 400, 403, 404, 409, 422 or 500 to one write of an update's status, or of a "
-    "generation's",
-    "written again within 5 s, without any event that asks for it",
+    "answers 400, 403, 404, 409, 422 or 500 to one write of the status of an update or a "
+    "generation",
+    "the status is written within 5 s, without any further event",
 )
-async def test_a_status_that_is_refused_once_is_written_within_five_seconds(ground, proxy):
+async def test_a_status_write_that_is_refused_once_is_repeated_within_five_seconds(ground, proxy):
     await asyncio.gather(
         *(of_update(ground, proxy, code) for code in CODES),
         *(of_generation(ground, proxy, code) for code in CODES),
@@ -105,8 +105,8 @@ async def one_refusal_each(ground, proxy, every):
 
 @pytest.mark.survives(
     "API server",
-    "answers 500 to one write, or 504 although it was done; tried at some writes of a whole life",
-    "ends as if nothing had been: the same statuses, Jobs and Deployment revisions",
+    "answers 500 to one write, or 504 although it was done; tested at some writes of a lifecycle",
+    "the same statuses, Jobs and Deployment revisions as without the fault",
 )
 @pytest.mark.timeout(900)
 async def test_a_server_error_at_some_writes_changes_nothing(ground, proxy):
@@ -115,8 +115,8 @@ async def test_a_server_error_at_some_writes_changes_nothing(ground, proxy):
 
 @pytest.mark.survives(
     "API server",
-    "answers 500 to one write, or 504 although it was done; tried at every write of a whole life",
-    "ends as if nothing had been: the same statuses, Jobs and Deployment revisions",
+    "answers 500 to one write, or 504 although it was done; tested at every write of a lifecycle",
+    "the same statuses, Jobs and Deployment revisions as without the fault",
 )
 @pytest.mark.faults
 @pytest.mark.timeout(3600)
@@ -157,14 +157,15 @@ def impatient(proxy, scene, retry_after):
 
 @pytest.mark.survives(
     "API server",
-    "answers 429 with Retry-After to every write for a while, although events keep coming",
-    "waits each time as long as it is told, and is where it should be within 30 s of the end",
+    "answers 429 with Retry-After to every write for a while, and events keep arriving",
+    "the operator waits as long as each Retry-After says, and has caught up within 30 s after "
+    "the last one",
 )
 @pytest.mark.parametrize(
     ("seconds", "retry_after"),
     [(10, 2), pytest.param(60, 3, marks=pytest.mark.faults)],
 )
-async def test_it_waits_as_long_as_it_is_told(ground, proxy, seconds, retry_after):
+async def test_retry_after_is_respected(ground, proxy, seconds, retry_after):
     life = asyncio.create_task(undisturbed(ground))
     scene, converged = await throttled(ground, proxy, seconds, retry_after)
     refused = [call for call in proxy.writes if call.status == 429]

@@ -1,4 +1,4 @@
-"""Watches that say nothing for ever, and watches that say everything ten times."""
+"""Watches that stay silent, and watches that repeat every event ten times."""
 
 import asyncio
 import random
@@ -37,8 +37,8 @@ class Hole:
 
 @pytest.mark.survives(
     "API server",
-    "all watches fall silent without an end, and so do those that follow them",
-    "every change is handled within 75 s; all the while no liveness probe would fail",
+    "all watches become silent without an end, and so do those that follow",
+    "every change is handled within 75 s; no liveness probe would fail meanwhile",
 )
 @pytest.mark.parametrize(
     ("watch_seconds", "timeout", "edits", "watching"),
@@ -47,7 +47,7 @@ class Hole:
         pytest.param(reflector.WATCH_SECONDS, 10.0, 4, {}, marks=pytest.mark.faults),
     ],
 )
-async def test_changes_are_handled_although_watches_say_nothing(
+async def test_changes_are_handled_although_watches_are_silent(
     ground, proxy, monkeypatch, watch_seconds, timeout, edits, watching
 ):
     monkeypatch.setattr(reflector, "WATCH_SECONDS", watch_seconds)
@@ -87,10 +87,10 @@ async def ever_sick(*operators):
 
 @pytest.mark.survives(
     "API server",
-    "the watch of pods falls silent, so that only the ends of Jobs are told",
-    "their results are asked for; no result is taken for lost, no attempt is made twice",
+    "the watch of pods is silent, so that only the ends of Jobs are seen",
+    "the pods are read; no result is treated as missing, no attempt is made twice",
 )
-async def test_results_are_asked_for_where_the_watch_of_pods_is_silent(ground, proxy, monkeypatch):
+async def test_results_are_read_where_the_watch_of_pods_is_silent(ground, proxy, monkeypatch):
     monkeypatch.setattr(attempts, "GRACE", timedelta(0))
     scene = await ground.scene()
     await scene.declare()
@@ -162,9 +162,8 @@ def facts(recorder):
 
 @pytest.mark.survives(
     "API server",
-    "every watch event comes ten times, out of order, and old ones come again for ever",
-    "the same end by the same writes, of the update's status at most one more in each act of its "
-    "life; none at rest",
+    "every watch event comes ten times and out of order, and old events are repeated for ever",
+    "the same result; at most one more write of the update's status for each step; none at rest",
 )
 async def test_repeated_reordered_and_old_events_change_nothing(ground, proxy):
     usual, recorder = Recorder(), Recorder()

@@ -1,4 +1,4 @@
-"""Writes take seconds, and answers never come although the API server did what was asked."""
+"""Writes take seconds, and some are carried out without an answer."""
 
 import asyncio
 import json
@@ -52,8 +52,8 @@ def too_late(scene):
 
 @pytest.mark.survives(
     "API server",
-    "carries every other write out, at once or too late, and gives no answer to it",
-    "no Job or generation is made twice; at most twice the writes, and the same end",
+    "carries out every second write, at once or too late, and gives no answer to it",
+    "no Job or generation is created twice; at most twice the writes, and the same result",
 )
 @pytest.mark.parametrize("acts", [LIFE[:1], pytest.param(LIFE, marks=pytest.mark.faults)])
 async def test_writes_that_are_done_without_an_answer_are_not_done_twice(ground, proxy, acts):
@@ -70,7 +70,7 @@ async def test_writes_that_are_done_without_an_answer_are_not_done_twice(ground,
 @pytest.mark.survives(
     "API server",
     "takes two seconds for every write",
-    "no Job is made twice; at most a fifth more writes than usual, and the same end",
+    "no Job is created twice; at most a fifth more writes, and the same result",
 )
 @pytest.mark.parametrize("acts", [LIFE[:1], pytest.param(LIFE, marks=pytest.mark.faults)])
 async def test_slow_writes_are_waited_for(ground, proxy, acts):

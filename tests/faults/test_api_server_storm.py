@@ -1,4 +1,4 @@
-"""A stranger patches the update fifty times a second: its annotations, labels and finalizers."""
+"""Another client patches annotations, labels and finalizers of the update fifty times a second."""
 
 import asyncio
 import time
@@ -92,14 +92,17 @@ def refused(operator, code):
 
 @pytest.mark.survives(
     "API server",
-    "answers 409 and 422 to many writes: a stranger patches the update 10 to 50 times a second",
-    "right within 5 s of the end; no field of the stranger is lost; a status is tried at most five "
-    "times in a row, then not for a second; a second at most one more write of it than in calm",
+    "answers 409 and 422 to many writes: another client patches the update 10 to 50 times a second",
+    "the status is correct within 5 s after the last patch; no field of the other client is "
+    "lost; a status write is repeated at most five times in a row, then after a second; at "
+    "most one more status write a second than without the patches",
 )
 @pytest.mark.parametrize(
     ("seconds", "acts"), [(12, LIFE[:2]), pytest.param(60, LIFE[:3], marks=pytest.mark.faults)]
 )
-async def test_a_storm_of_foreign_patches_neither_stops_nor_provokes_us(ground, seconds, acts):
+async def test_a_storm_of_patches_by_another_client_neither_stops_us_nor_adds_writes(
+    ground, seconds, acts
+):
     usual, tried = Tries(), Tries()
     wanted = await live(ground, usual, acts=acts)
     scene = await ground.scene()

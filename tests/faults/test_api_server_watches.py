@@ -1,4 +1,4 @@
-"""Watches end with errors, or lose what happened; the operator knows it all the same."""
+"""Watches end with errors, or miss changes; the operator learns of the changes all the same."""
 
 import asyncio
 import json
@@ -25,12 +25,10 @@ MOST_RESTARTS = 3
 @pytest.mark.survives(
     "API server",
     "ends every watch with an ERROR 500 for two minutes",
-    "the work goes on to the same end; the process starts anew at most three times",
+    "the same result; the process restarts at most three times",
 )
 @pytest.mark.faults
-async def test_work_goes_on_while_every_watch_ends_with_an_error_again_and_again(
-    ground, proxy, tmp_path
-):
+async def test_work_continues_while_every_watch_ends_with_an_error(ground, proxy, tmp_path):
     life = asyncio.create_task(undisturbed(ground))
     scene = await ground.scene()
     await scene.declare()
@@ -60,8 +58,9 @@ async def test_work_goes_on_while_every_watch_ends_with_an_error_again_and_again
 
 @pytest.mark.survives(
     "API server",
-    "ends every watch of kinds that are not ours with an ERROR 500, twelve times in a row and more",
-    "the work goes on to the same end, the process is not ended",
+    "ends every watch of Jobs, pods and Deployments with an ERROR 500, twelve times in a row "
+    "and more",
+    "the same result; the process does not restart",
 )
 async def test_errors_in_watches_of_other_kinds_do_not_end_the_process(ground, proxy):
     life = asyncio.create_task(undisturbed(ground))
@@ -87,9 +86,9 @@ async def test_errors_in_watches_of_other_kinds_do_not_end_the_process(ground, p
 @pytest.mark.survives(
     "API server",
     "ends a watch of updates with an ERROR 500",
-    "exit status 1, the Lease is given up, and the next process goes on",
+    "exit status 1, the Lease is released, and the next process continues",
 )
-async def test_an_error_in_a_watch_of_ours_ends_the_process_in_order(ground, proxy, tmp_path):
+async def test_an_error_in_a_watch_of_updates_ends_the_process_in_order(ground, proxy, tmp_path):
     scene = await ground.scene()
     await scene.declare()
     process = Process(scene, tmp_path / "log", proxy.kubeconfig)
@@ -146,12 +145,14 @@ async def as_listed(scene, operator):
 
 @pytest.mark.survives(
     "API server",
-    "answers 410 to every watch after updates were created, edited, deleted and made anew unseen, "
-    "and pods and Deployments with them",
-    "holds what a fresh list of each kind says within 5 s; nothing is written for an update that "
-    "was deleted, nor to its generations and Jobs, also when its pod and Deployment go later",
+    "answers 410 to every watch, after updates, pods and Deployments were created, edited, "
+    "deleted and recreated meanwhile",
+    "the cache equals a fresh list of each kind within 5 s; nothing is written for a deleted "
+    "update, its generations or Jobs, also when its pod and Deployment are deleted later",
 )
-async def test_what_happened_in_a_gap_is_known_after_it_and_the_dead_are_left_alone(ground, proxy):
+async def test_changes_during_a_watch_gap_are_known_after_it_and_deleted_updates_stay_deleted(
+    ground, proxy
+):
     scene = await ground.scene(prompt=False)
     names = ("gone", "again", "edited", "left")
     for name in names:

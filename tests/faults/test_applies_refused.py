@@ -1,4 +1,4 @@
-"""An apply that the API server refuses: a rollout that is half done says so, and loses no time."""
+"""An apply that the API server refuses: the rollout reports it, and its deadline does not run."""
 
 import asyncio
 import contextlib
@@ -88,11 +88,13 @@ async def carried(scene, name):
 @pytest.mark.survives(
     "Deployments",
     "an admission policy refuses the apply to one of two targets",
-    "`ApplyRefused` with the words of the refusal in Stalled, ActionRequired and TargetsInSync; the"
-    " deadline stands still, the apply is tried again every 30 to 40 s, nothing else is written,"
-    " and the rollout goes on by itself once the apply is accepted",
+    "`ApplyRefused` with the message of the refusal in Stalled, ActionRequired and "
+    "TargetsInSync; the deadline does not run, the apply is repeated every 30 to 40 s, nothing "
+    "else is written, and the rollout continues once the apply is accepted",
 )
-async def test_a_rollout_that_is_refused_half_way_says_so_and_goes_on(ground, kinds, monkeypatch):
+async def test_a_rollout_whose_second_apply_is_refused_reports_it_and_continues(
+    ground, kinds, monkeypatch
+):
     monkeypatch.setattr(reconcile, "REFUSED_SECONDS", (3, 4))
     recorder = Recorder()
     scene = await ground.scene()

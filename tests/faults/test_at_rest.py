@@ -1,4 +1,4 @@
-"""At rest nothing is written: not by an idle update, nor by one that waits for whatever it may."""
+"""At rest nothing is written, neither for an idle update nor for one that waits."""
 
 import asyncio
 import json
@@ -134,9 +134,9 @@ STATES = (
 
 @pytest.mark.survives(
     "Operator",
-    "updates that are idle, held, suspended, in conflict, blocked on a missing Deployment, waiting "
-    "for data, for a GPU or for a quota, side by side",
-    "no write for 60 s, the Lease apart, however often they are looked at",
+    "updates that are idle, on hold, suspended, in conflict, blocked on a missing Deployment, "
+    "or waiting for data, a GPU or a quota, side by side",
+    "no write for 60 s except the Lease, however often they are reconciled",
 )
 async def test_at_rest_nothing_is_written(ground):
     scenes = await asyncio.gather(*(state(ground) for state in STATES))
@@ -188,10 +188,10 @@ NAMED_WITHIN = 30
 @pytest.mark.survives(
     "Jobs and pods",
     "a quota or Pod Security refuses the pods of a Job that itself was accepted",
-    "named in status within 30 s with the refusal's own words; a few writes, however often it is "
-    "refused; the run goes on by itself once pods may be made",
+    "reported in status within 30 s with the message of the refusal; few writes, however often "
+    "it is refused; the run continues once pods are accepted",
 )
-async def test_refused_pods_are_named_within_30_s_and_written_of_a_few_times(ground):
+async def test_refused_pods_are_reported_within_30_s_by_few_writes(ground):
     async def of(summary, why):
         scene = await directed(ground, held=["import"])
         await scene.declare()

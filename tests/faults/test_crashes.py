@@ -1,7 +1,7 @@
-"""An operator that dies before or after any of its writes leaves a world that the next one ends.
+"""An operator that ends before or after any of its writes, and the next one that continues.
 
-The whole life is lived once undisturbed. Then the operator is ended at one write, all its memory
-dropped, and a new one goes on: the world at the end must be the same, Job by Job.
+One lifecycle runs undisturbed. Then the operator is ended at one write, all its memory is dropped,
+and a new one continues: the objects at the end must be the same, Job by Job.
 """
 
 import asyncio
@@ -150,9 +150,9 @@ def told(ends, courses, outcomes, writes):
 
 @pytest.mark.survives(
     "Operator",
-    "ends before or after one of its writes; some writes of a whole life tried",
-    "the next one goes on to the same end: one Job for each attempt, no further revision; from its "
-    "start on, the act under way takes at most 15 s more than a whole one does undisturbed",
+    "is ended before or after one of its writes; tested at some writes of a lifecycle",
+    "the next operator ends with the same objects: one Job for each attempt, no further "
+    "Deployment revision; it finishes the step within 15 s more than an undisturbed operator",
 )
 @pytest.mark.timeout(900)
 async def test_a_crash_at_some_writes_changes_nothing(ground):
@@ -161,9 +161,9 @@ async def test_a_crash_at_some_writes_changes_nothing(ground):
 
 @pytest.mark.survives(
     "Operator",
-    "ends before or after one of its writes; every write of a whole life tried",
-    "the next one goes on to the same end: one Job for each attempt, no further revision; from its "
-    "start on, the act under way takes at most 15 s more than a whole one does undisturbed",
+    "is ended before or after one of its writes; tested at every write of a lifecycle",
+    "the next operator ends with the same objects: one Job for each attempt, no further "
+    "Deployment revision; it finishes the step within 15 s more than an undisturbed operator",
 )
 @pytest.mark.faults
 @pytest.mark.timeout(3600)
@@ -173,10 +173,10 @@ async def test_a_crash_before_and_after_every_write_changes_nothing(ground):
 
 @pytest.mark.survives(
     "Operator",
-    "ends after every single write, a hundred times and more in one life",
-    "each next one takes a step; the end is the same",
+    "is ended after each single write, more than a hundred times in one lifecycle",
+    "each next operator makes progress; the result is the same",
 )
-async def test_operators_that_live_for_one_write_each_get_as_far_as_one_that_lives_on(ground):
+async def test_operators_that_end_after_each_write_reach_the_same_result(ground):
     (_, wanted), scene = await asyncio.gather(undisturbed(ground), ground.scene())
     await scene.declare()
     living = asyncio.create_task(play(scene, seconds=240))

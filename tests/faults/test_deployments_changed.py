@@ -1,4 +1,4 @@
-"""Somebody sets our variables to a value of his own: it stays, and all holds until he is done."""
+"""A user sets one of our variables: the value stays, and rollouts hold until it is removed."""
 
 import asyncio
 import json
@@ -37,16 +37,16 @@ def in_sync(scene):
 @pytest.mark.survives(
     "Deployments",
     "`kubectl set env` sets our variable",
-    "`FieldConflict` names kubectl; the value stays, live stays, no run is rolled out; once the "
-    "variables are removed they are set again",
+    "`FieldConflict` names kubectl; the value stays, the live generation stays, no run is "
+    "rolled out; once the variables are removed they are applied again",
 )
 @pytest.mark.survives(
     "Deployments",
-    "`kubectl rollout undo` goes back to the model before",
-    "`FieldConflict` names kubectl; the model that was undone to stays; once the variables are "
-    "removed live is served again",
+    "`kubectl rollout undo` returns to the model before",
+    "`FieldConflict` names kubectl; that model stays; once the variables are removed the live "
+    "generation is applied again",
 )
-async def test_a_value_of_a_person_stays_until_he_takes_it_back(ground, kinds):
+async def test_a_value_set_by_a_user_stays_until_it_is_removed(ground, kinds):
     async def set_env():
         recorder = Recorder()
         scene = await serving(ground, recorder)
@@ -98,14 +98,14 @@ async def reapply(scene, body, *, force):
 @pytest.mark.survives(
     "Deployments",
     "Argo CD applies its manifest without our variables every second",
-    "both keep their fields: no write of ours, a roll in between goes through",
+    "both keep their fields: no write of ours, and a rollout meanwhile succeeds",
 )
 @pytest.mark.survives(
     "Deployments",
-    "Argo CD applies a manifest that sets our variable every second, by force",
-    "`FieldConflict` names it; its value stays, nothing is written against it, live stays",
+    "Argo CD applies a manifest that sets our variable every second, with force",
+    "`FieldConflict` names it; its value stays and is not overwritten, the live generation stays",
 )
-async def test_a_manager_that_applies_again_and_again_is_not_fought(ground):
+async def test_a_field_manager_that_applies_repeatedly_is_not_overwritten(ground):
     async def beside():
         recorder = Recorder()
         scene = await serving(ground, recorder)
@@ -143,16 +143,18 @@ def image(deployment):
 
 @pytest.mark.survives(
     "Deployments",
-    "a person changes the image, and an autoscaler the replicas, while a generation rolls out",
-    "the replicas count for nothing; for the image `FieldConflict` names him and the roll holds,"
-    " past its deadline; his image stays, also when all pods are available and it is promoted",
+    "a user changes the image and an autoscaler the replicas while a generation rolls out",
+    "the replicas do not matter; for the image `FieldConflict` names the user's client and the "
+    "rollout holds, past its deadline; the new image stays, and the generation is promoted "
+    "once all pods are available",
 )
 @pytest.mark.survives(
     "Deployments",
-    "a person changes the image while a generation is taken back",
-    "the way back sets our own fields alone: live serves again, in his image",
+    "a user changes the image while a generation is rolled back",
+    "the rollback sets only our own fields: the live generation is served again, with the new "
+    "image",
 )
-async def test_an_image_of_a_person_is_waited_for_and_never_overwritten(ground, kinds):
+async def test_an_image_set_by_a_user_holds_the_rollout_and_is_never_overwritten(ground, kinds):
     async def rolling():
         recorder = Recorder()
         rollout = {**SPEC["rollout"], "deadline": "10s"}

@@ -1,4 +1,4 @@
-"""What others own of a target: replicas, image, its pauses, and another update's claim."""
+"""What others own of a target: replicas, image, pauses, and another update's claim."""
 
 import asyncio
 
@@ -19,8 +19,8 @@ def in_sync(scene):
 
 @pytest.mark.survives(
     "Deployments",
-    "an autoscaler scales the Deployment, at rest and during a roll",
-    "replicas are never ours: no write at rest, the roll waits for the new number of pods",
+    "an autoscaler scales the Deployment, at rest and during a rollout",
+    "replicas are never ours: no write at rest, and the rollout waits for the new number of pods",
 )
 async def test_replicas_are_never_ours(ground, kinds):
     recorder = Recorder()
@@ -51,11 +51,11 @@ async def test_replicas_are_never_ours(ground, kinds):
 
 @pytest.mark.survives(
     "Deployments",
-    "the Deployment is paused, or scaled to 0, when a roll is due",
-    "`TargetPaused` or `TargetScaledToZero` says what to do, the deadline stands still; it goes on "
-    "by itself",
+    "the Deployment is paused, or scaled to 0, when a rollout is due",
+    "`TargetPaused` or `TargetScaledToZero` says what to do, the deadline does not run; the "
+    "rollout continues by itself",
 )
-async def test_a_roll_waits_for_a_deployment_that_cannot_roll_and_its_clock_stands(ground, kinds):
+async def test_a_rollout_waits_for_a_paused_deployment_and_its_deadline_does_not_run(ground, kinds):
     async def held(stop, go_on, reason):
         scene = await serving(ground)
         place = ("deployment/ranker", "-n", scene.namespace)
@@ -81,8 +81,8 @@ async def test_a_roll_waits_for_a_deployment_that_cannot_roll_and_its_clock_stan
 
 @pytest.mark.survives(
     "Deployments",
-    "two updates name one Deployment, made at the same moment",
-    "one claims it; the other is `TargetClaimed`, names the first, and writes nothing to it",
+    "two updates name one Deployment and are created at the same moment",
+    "one claims it; the other has `TargetClaimed`, names the first, and writes nothing to it",
 )
 async def test_a_deployment_has_one_update(ground):
     scene = await directed(ground)
@@ -118,9 +118,10 @@ async def test_a_deployment_has_one_update(ground):
 @pytest.mark.survives(
     "Deployments",
     "new pods crash with a message of 4,000 characters",
-    "its beginning is told in status, with the exit code; the roll goes back at its deadline",
+    "the start of the message is in status, with the exit code; the rollout is rolled back at "
+    "its deadline",
 )
-async def test_what_a_crashing_pod_says_is_told_as_far_as_a_status_holds(ground):
+async def test_the_message_of_a_crashing_pod_is_reported_within_the_limits_of_a_status(ground):
     scene = await serving(ground, rollout={**SPEC["rollout"], "deadline": "20s"})
     scene.pods_ready = False
     scene.world.months.append("2025-03")

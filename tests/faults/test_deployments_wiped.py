@@ -1,4 +1,4 @@
-"""Somebody's apply or replace takes our fields off a Deployment: put back, but not for ever."""
+"""Another client's apply or replace removes our fields: applied again, but not without limit."""
 
 import asyncio
 
@@ -20,27 +20,29 @@ pytestmark = pytest.mark.apiserver
 )
 @pytest.mark.survives(
     "Deployments",
-    "a manifest takes our variables in and drops them again, by client-side `kubectl apply`",
-    "nothing changes while their values are the same; put back within a minute once they are gone",
+    "a manifest adds our variables and drops them again, by client-side `kubectl apply`",
+    "nothing changes while the values are the same; applied again within a minute once they "
+    "are gone",
 )
 @pytest.mark.survives(
     "Deployments",
-    "`kubectl replace` wipes every field of ours, again and again",
-    "put back three times an hour; then `FieldsRemoved` says what to look for, and nothing is "
-    "fought",
+    "`kubectl replace` removes all our fields, repeatedly",
+    "applied again three times an hour; then `FieldsRemoved` says what to look for, and "
+    "nothing is applied",
 )
 @pytest.mark.survives(
     "Deployments",
-    "`kubectl replace` wipes every field of ours during a roll, again and again",
-    "put back three times an hour, then the rollout holds and says so; its clock stands still, and"
-    " the generation is not to blame",
+    "`kubectl replace` removes all our fields during a rollout, repeatedly",
+    "applied again three times an hour, then the rollout holds and reports it; the deadline "
+    "does not run, and the generation does not fail for it",
 )
 @pytest.mark.survives(
     "Deployments",
-    "the Deployment deleted and made again from its manifest",
-    "never made by the operator; `TargetNotFound` names it, the new one gets what is live",
+    "the Deployment is deleted and created again from its manifest",
+    "never created by the operator; `TargetNotFound` names it, and the new one gets the live "
+    "generation",
 )
-async def test_what_somebody_takes_away_comes_back_but_is_not_fought_over(ground, kinds):
+async def test_removed_fields_are_reapplied_three_times_an_hour_then_reported(ground, kinds):
     await asyncio.gather(
         an_apply_without_our_variables_changes_nothing(ground, kinds),
         variables_that_a_manifest_drops_are_put_back(ground, kinds),

@@ -1,6 +1,6 @@
-"""A plan of which only the first actions were carried out, and what the next operator makes of it.
+"""A plan of which only the first actions were carried out, and what the next operator does.
 
-No cluster: the world of the life's tests, with an operator that dies after so many actions.
+No cluster: the fake world of the lifecycle tests, with an operator that ends after some actions.
 """
 
 import asyncio
@@ -45,10 +45,10 @@ def step_until(world, kind):
 
 @pytest.mark.survives(
     "Operator",
-    "ends when a run has just been made",
+    "is ended when a run was just created",
     "the run is counted once",
 )
-def test_a_run_is_counted_once_though_the_operator_died_when_it_began():
+def test_a_run_is_counted_once_although_the_operator_ended_when_it_started():
     world = with_generation_one()
     world.months.append("2025-03")
     world.ask("run@1")
@@ -60,10 +60,10 @@ def test_a_run_is_counted_once_though_the_operator_died_when_it_began():
 
 @pytest.mark.survives(
     "Operator",
-    "ends when the generation of a retry has just been made",
-    "the retry makes no second one",
+    "is ended when the generation of a retry was just created",
+    "the retry creates no second one",
 )
-def test_a_retry_makes_one_generation_though_the_operator_died_when_it_began():
+def test_a_retry_creates_one_generation_although_the_operator_ended_when_it_started():
     world = with_generation_one()
     world.edit(trigger={})
     world.months.append("2025-03")
@@ -80,10 +80,10 @@ def test_a_retry_makes_one_generation_though_the_operator_died_when_it_began():
 
 @pytest.mark.survives(
     "Operator",
-    "ends when a verdict has just been written",
-    "what the live model scored is remembered all the same",
+    "is ended when a verdict was just written",
+    "the scores of the live model are recorded all the same",
 )
-def test_what_live_scored_is_remembered_though_the_operator_died_at_the_verdict():
+def test_the_scores_of_live_are_recorded_although_the_operator_ended_at_the_verdict():
     world = with_generation_one()
     world.months.append("2025-03")
     world.aucs["2025-03"] = (0.55, 0.66)
@@ -105,11 +105,11 @@ def test_what_live_scored_is_remembered_though_the_operator_died_at_the_verdict(
 
 @pytest.mark.survives(
     "API server",
-    "tells of the end of a Job before that of its pod",
-    "its result is waited for; no further attempt",
+    "reports the end of a Job before that of its pod",
+    "the result is waited for; no further attempt",
 )
 @pytest.mark.parametrize("stage", ["import", "probe", "train", "evaluate"])
-def test_a_job_that_is_seen_to_end_before_its_pod_is_waited_for(stage):
+def test_the_result_is_waited_for_where_a_job_is_seen_to_end_before_its_pod(stage):
     world = World()
     world.months = ["2025-01", "2025-02"]
     for _ in range(60):
@@ -135,7 +135,7 @@ def test_a_job_that_is_seen_to_end_before_its_pod_is_waited_for(stage):
 
 
 @pytest.mark.parametrize("turns", range(6))
-async def test_the_queue_ends_though_a_wake_up_comes_with_its_end(turns):
+async def test_the_queue_ends_although_a_wake_up_arrives_at_the_same_time(turns):
     async def work(key):
         return ReconcileResult(None)
 

@@ -1,5 +1,5 @@
-"""A Job whose name is taken: by the operator that died just after making it, by one that is still
-being deleted, or by somebody else.
+"""A Job whose name is taken: by the operator that ended just after creating it, by a Job that is
+being deleted, or by another owner.
 """
 
 import asyncio
@@ -105,9 +105,9 @@ def one_each(scene):
 
 @pytest.mark.survives(
     "Operator",
-    "ends between making a Job and recording it, tried in each stage",
-    "the uid of a Job of a generation is recorded within 5 s of the next start; one Job for each "
-    "attempt, one look for data",
+    "is ended between creating a Job and recording it; tested in each stage",
+    "the uid of a generation's Job is recorded within 5 s of the next start; one Job for each "
+    "attempt, one probe",
 )
 async def test_a_job_is_recorded_by_the_next_operator(ground):
     async def one(stage):
@@ -125,9 +125,10 @@ async def test_a_job_is_recorded_by_the_next_operator(ground):
 
 @pytest.mark.survives(
     "Operator",
-    "ends between making a Job and recording it, and the next one's view of Jobs lags behind it",
-    "it tries to make it once, is told 409 and records the uid of the first within 5 s of its "
-    "start; one Job for each attempt",
+    "is ended between creating a Job and recording it, and the next operator's cache of Jobs "
+    "is older",
+    "it tries to create the Job once, gets 409 and records the uid of the first within 5 s of "
+    "its start; one Job for each attempt",
 )
 async def test_a_job_whose_name_is_taken_is_adopted_where_the_update_owns_it(ground, proxy):
     async def one(stage):
@@ -145,9 +146,9 @@ async def test_a_job_whose_name_is_taken_is_adopted_where_the_update_owns_it(gro
 
 @pytest.mark.survives(
     "Jobs and pods",
-    "a Job that is not recorded yet is deleted, and a finalizer holds it under its name",
-    "it is neither adopted nor given up as a failed attempt; once it is gone, the same attempt is "
-    "made anew",
+    "a Job that is not recorded yet is deleted, and a finalizer keeps it under its name",
+    "it is neither adopted nor counted as a failed attempt; once it is gone, the same attempt "
+    "is created again",
 )
 @pytest.mark.parametrize("known", [True, False])
 async def test_a_job_that_is_being_deleted_is_waited_for(ground, proxy, known):
@@ -178,7 +179,7 @@ async def finalizers(scene, name, wanted):
 
 @pytest.mark.survives(
     "Jobs and pods",
-    "the name of the next Job is taken by one that another update owns, with our labels or without",
+    "the name of the next Job is taken by a Job of another update, with our labels or without",
     "`NameCollision` names it; it is neither recorded nor changed",
 )
 @pytest.mark.parametrize("labelled", [True, False])

@@ -1,4 +1,4 @@
-"""Jobs that end badly: which are tried again, which are not, and serving knows nothing of it."""
+"""Jobs that fail: which are repeated, which are not; serving is not affected."""
 
 import asyncio
 import json
@@ -47,7 +47,7 @@ async def untouched(scene):
 @pytest.mark.survives(
     "Jobs and pods",
     "a pod is evicted or preempted (`DisruptionTarget`), more often than attempts are allowed",
-    "a new attempt each time under a name of its own, none counted; the run ends well",
+    "a new attempt each time under another name, none counted; the run succeeds",
 )
 async def test_disrupted_pods_cost_no_attempt(ground):
     scene, job = await training(ground, training=ATTEMPTS)
@@ -67,11 +67,10 @@ async def test_disrupted_pods_cost_no_attempt(ground):
 
 @pytest.mark.survives(
     "Jobs and pods",
-    "a pod runs for longer than `activeDeadline`, and waited for longer than that before",
-    "the operator ends the run: Failed with reason DeadlineExceeded, its Job is deleted; serving "
-    "untouched",
+    "a pod runs for longer than `activeDeadline`, after it had waited for longer than that",
+    "the run is Failed with reason DeadlineExceeded, its Job is deleted; serving is not affected",
 )
-async def test_the_operator_ends_a_run_whose_pod_ran_for_too_long(ground):
+async def test_a_run_whose_pod_exceeds_the_deadline_fails(ground):
     limits = {"limits": {"activeDeadline": "1h"}, "compute": {"gpusPerNode": 1}}
     scene, job = await training(ground, training=limits)
     now = scene.client.clock.now()
@@ -95,7 +94,8 @@ async def test_the_operator_ends_a_run_whose_pod_ran_for_too_long(ground):
 @pytest.mark.survives(
     "Jobs and pods",
     "another controller suspends a Job, before, while and after `spec.suspend` is set",
-    "it stays suspended until that controller resumes it; the operator resumes what it suspended",
+    "it stays suspended until that controller resumes it; the operator resumes what it "
+    "suspended itself",
 )
 async def test_only_a_job_that_the_operator_suspended_is_resumed(ground):
     scene, job = await training(ground)
@@ -137,9 +137,9 @@ FINAL = {3: "MissingColumn", 4: "TooLittleData", 5: "Diverged"}
 @pytest.mark.survives(
     "Jobs and pods",
     "the trainer ends with code 3, 4 or 5: invalid input, too little data, diverged",
-    "failed at once with the trainer's reason and message in status; serving untouched",
+    "Failed at once with the trainer's reason and message in status; serving is not affected",
 )
-async def test_what_no_attempt_can_mend_fails_at_once(ground):
+async def test_a_permanent_failure_is_not_repeated(ground):
     async def ends(code):
         scene, job = await training(ground)
         name = job["metadata"]["name"]
@@ -159,19 +159,19 @@ async def test_what_no_attempt_can_mend_fails_at_once(ground):
 @pytest.mark.survives(
     "Jobs and pods",
     "the trainer ends with code 1 each time",
-    "tried again after a pause up to `maxAttempts`, then Failed with the code and the count",
+    "repeated after a pause up to `maxAttempts`, then Failed with the code and the count",
 )
 @pytest.mark.survives(
     "Jobs and pods",
-    "the kernel ends the trainer for its memory, or it says so itself (42)",
-    "tried again with half the batch; where `onOutOfMemory` is Fail, failed at once",
+    "the kernel ends the trainer for its memory, or the trainer reports it (42)",
+    "repeated with half the batch; where `onOutOfMemory` is Fail, failed at once",
 )
 @pytest.mark.survives(
     "Jobs and pods",
-    "a Job is ended by a deadline that another client set on it, its pod is gone",
-    "counted as a failed attempt with the Job's own reason, tried again",
+    "a Job is ended by a deadline that another client set on it, and its pod is gone",
+    "counted as a failed attempt with the Job's own reason, and repeated",
 )
-async def test_what_another_attempt_may_mend_is_tried_again_up_to_the_limit(ground):
+async def test_a_retryable_failure_is_repeated_up_to_the_limit(ground):
     async def crashes():
         scene, job = await training(ground, training=ATTEMPTS)
         await scene.fail(job, 1)
@@ -226,10 +226,10 @@ async def test_what_another_attempt_may_mend_is_tried_again_up_to_the_limit(grou
 
 @pytest.mark.survives(
     "Jobs and pods",
-    "somebody deletes the Job of an import, a training or an evaluation while it runs",
-    "made again as the next attempt, counted; never taken for a success",
+    "another client deletes the Job of an import, a training or an evaluation while it runs",
+    "created again as the next attempt, counted; never treated as a success",
 )
-async def test_a_job_that_somebody_deletes_is_made_again_as_the_next_attempt(ground, kinds):
+async def test_a_job_deleted_by_another_client_is_created_again_as_the_next_attempt(ground, kinds):
     async def deleted(stage, number):
         scene = await directed(ground, held=[stage])
         scene.world.months = ["2025-01", "2025-02"]

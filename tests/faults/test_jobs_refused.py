@@ -1,4 +1,4 @@
-"""A Job that the API server refuses itself: nothing stands where one would look for the reason."""
+"""A Job that the API server itself refuses: the reason is in no Event, only in the response."""
 
 import asyncio
 import contextlib
@@ -78,16 +78,16 @@ async def refused(ground, kinds, tried):
 
 @pytest.mark.survives(
     "Jobs and pods",
-    "an admission policy or a quota of Jobs refuses the Job itself, while other events keep waking "
-    "the update",
-    "`JobRefused` with the refusal's own words in status, written once; the Job is tried again "
-    "after 30 to 40 s and no sooner; serving untouched, and the run goes on by itself once Jobs "
-    "are accepted",
+    "an admission policy or a quota of Jobs refuses the Job itself, while other events keep "
+    "waking the update",
+    "`JobRefused` with the message of the refusal in status, written once; the Job is tried "
+    "again after 30 to 40 s and no sooner; serving is not affected, and the run continues once "
+    "Jobs are accepted",
 )
 @pytest.mark.parametrize(
     "bounds", [(6, 8), pytest.param(reconcile.REFUSED_SECONDS, marks=pytest.mark.faults)]
 )
-async def test_a_job_that_is_refused_is_told_and_made_when_it_may_be(
+async def test_a_refused_job_is_reported_and_created_once_it_is_accepted(
     ground, kinds, monkeypatch, bounds
 ):
     monkeypatch.setattr(reconcile, "REFUSED_SECONDS", bounds)
@@ -112,7 +112,7 @@ async def test_a_job_that_is_refused_is_told_and_made_when_it_may_be(
     "the Job itself is refused, and the spec is edited so that the Job is another one",
     "tried at once",
 )
-async def test_an_edit_that_mends_a_refused_job_is_not_kept_waiting(ground, kinds):
+async def test_an_edit_that_fixes_a_refused_job_takes_effect_at_once(ground, kinds):
     tried = Tried()
     async with refused(ground, kinds, tried) as scene:
         await scene.edit(training={"image": "audited"})

@@ -1,4 +1,4 @@
-"""What a Job hands back is truncated, huge, no JSON or another's: nothing is promoted on it."""
+"""A result that is truncated, huge, not JSON or of another Job: nothing is promoted on it."""
 
 import asyncio
 import json
@@ -41,8 +41,8 @@ EVALUATIONS = {
 @pytest.mark.survives(
     "Results",
     "the termination message is truncated, longer than 4 KiB, not JSON, empty, of another Job, "
-    "stage or generation, or without numbers, though the pod ended well",
-    "counted as a failed attempt, `ResultMissing`; nothing is judged on it, nothing promoted",
+    "stage or generation, or without numbers, although the pod succeeded",
+    "counted as a failed attempt, `ResultMissing`; nothing is evaluated or promoted on it",
 )
 async def test_a_message_that_is_no_result_of_this_job_counts_as_a_failed_attempt(ground):
     async def told(spoil):
@@ -84,11 +84,11 @@ NUMBERS = {
 
 @pytest.mark.survives(
     "Results",
-    "numbers that are NaN, infinite or missing; of other weights, another holdout, a rule that "
-    "nobody asked for",
+    "numbers that are NaN, infinite or missing; or of other weights, another holdout, or a "
+    "rule that does not exist",
     "Inconclusive with the reason; never promoted",
 )
-async def test_numbers_that_say_nothing_or_speak_of_something_else_promote_nothing(ground):
+async def test_missing_or_foreign_numbers_promote_nothing(ground):
     async def told(spoil):
         scene, job = await at(ground, "evaluate")
         await scene.succeed(job, json.dumps(spoil(await scene.result(job))))
@@ -109,10 +109,10 @@ MONSTROUS = {
 
 @pytest.mark.survives(
     "Results",
-    "a failure told with monstrous texts, control characters and line breaks",
-    "cut to what a status holds, on one line; the run fails, the operator goes on",
+    "a failure with a huge message, control characters and line breaks",
+    "cut to the limit of a status, on one line; the run fails, the operator continues",
 )
-async def test_monstrous_texts_of_a_trainer_are_cut_to_what_a_status_holds(ground):
+async def test_huge_messages_of_a_trainer_are_cut_to_the_limits_of_a_status(ground):
     async def of(stage, code):
         scene, job = await at(ground, stage)
         name = job["metadata"]["name"]

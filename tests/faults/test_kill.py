@@ -1,7 +1,7 @@
-"""The real process, ended by SIGKILL at any of its writes, or asked to end in the middle of many.
+"""The real process, ended by SIGKILL at any of its writes, or by SIGTERM during many.
 
-Its requests go through the fault proxy, which ends it just before it forwards a write, or after the
-API server answered the write and before the operator hears.
+Its requests pass the fault proxy, which ends it just before it forwards a write, or after the API
+server answered the write and before the operator gets the answer.
 """
 
 import asyncio
@@ -99,31 +99,31 @@ async def die_at(ground, every, folder):
 @pytest.mark.survives(
     "Operator",
     "the process is killed just before or just after some of its writes",
-    "the next one goes on to the same end: one Job for each attempt, no further revision; from its "
-    "start on, the act under way takes at most 15 s more than a whole one does undisturbed",
+    "the next operator ends with the same objects: one Job for each attempt, no further "
+    "Deployment revision; it finishes the step within 15 s more than an undisturbed operator",
 )
-async def test_a_process_killed_at_some_writes_is_made_good_by_the_next(ground, tmp_path):
+async def test_the_next_process_continues_after_a_kill_at_some_writes(ground, tmp_path):
     assert await die_at(ground, SAMPLE, tmp_path) == {}
 
 
 @pytest.mark.survives(
     "Operator",
-    "the process is killed just before and just after every single write of a whole life",
-    "the next one goes on to the same end: one Job for each attempt, no further revision; from its "
-    "start on, the act under way takes at most 15 s more than a whole one does undisturbed",
+    "the process is killed just before and just after each write of a lifecycle",
+    "the next operator ends with the same objects: one Job for each attempt, no further "
+    "Deployment revision; it finishes the step within 15 s more than an undisturbed operator",
 )
 @pytest.mark.faults
 @pytest.mark.timeout(7200)
-async def test_a_process_killed_at_every_write_is_made_good_by_the_next(ground, tmp_path):
+async def test_the_next_process_continues_after_a_kill_at_every_write(ground, tmp_path):
     assert await die_at(ground, 1, tmp_path) == {}
 
 
 @pytest.mark.survives(
     "Operator",
     "SIGTERM while it works on 50 updates and the API server takes seconds for each write",
-    "exit status 0 within 10 s, the Lease is given up, the next one brings all to their end",
+    "exit status 0 within 10 s, the Lease is released, the next process finishes all updates",
 )
-async def test_a_process_asked_to_end_in_the_middle_of_fifty_updates_leaves_in_order(
+async def test_a_process_that_gets_sigterm_with_fifty_updates_in_progress_ends_in_order(
     ground, proxy, tmp_path
 ):
     scene = await ground.scene()

@@ -1,4 +1,4 @@
-"""Names as long as the API allows: what a spec may hold, statuses and messages can hold, too."""
+"""Names as long as the API allows: statuses and messages hold what a spec may hold."""
 
 import pytest
 from faults.life import LIFE, play
@@ -13,7 +13,7 @@ LONGEST = ".".join(["a" * 63] * 3 + ["b" * 61])
 @pytest.mark.survives(
     "People",
     "the Deployment's name has 253 characters, and the update's 32",
-    "imported, trained and promoted; the status names it in full",
+    "imported, trained and promoted; the status has the full name",
 )
 async def test_a_deployment_with_the_longest_name_is_served(ground):
     assert len(LONGEST) == 253

@@ -1,4 +1,4 @@
-"""The update deleted at the wrong moment: what was begun is undone, what is served stays."""
+"""The update is deleted during a run: a rollout is undone, the served model stays."""
 
 import asyncio
 import time
@@ -59,9 +59,10 @@ async def left(scene):
 
 @pytest.mark.survives(
     "People",
-    "the update is deleted in the middle of training, also while the operator is down",
-    "gone at once, no finalizer holds it; its Jobs go by their owner reference, generations stay "
-    "under Orphan and go under Delete; what is served stays",
+    "the update is deleted during training, also while the operator is down",
+    "deleted at once, no finalizer holds it; its Jobs are deleted through their owner "
+    "reference, generations stay under Orphan and are deleted under Delete; the served model "
+    "stays",
 )
 async def test_an_update_deleted_in_training_leaves_nothing_that_runs(ground, kinds):
     async def deleted(policy, kept, *, down):
@@ -95,12 +96,14 @@ async def test_an_update_deleted_in_training_leaves_nothing_that_runs(ground, ki
 
 @pytest.mark.survives(
     "People",
-    "the update is deleted in the middle of a roll, also while the operator is down",
-    "held by a finalizer until the template of every target is back on live, then gone, though no "
-    "pod gets ready; with the operator down, within 30 s after it is back, under Orphan and under "
-    "Delete",
+    "the update is deleted during a rollout, also while the operator is down",
+    "held by a finalizer until the template of every target is back on the live generation, "
+    "then deleted, although no pod becomes ready; if the operator was down, within 30 s after "
+    "it is back, under Orphan and under Delete",
 )
-async def test_an_update_deleted_in_a_roll_is_gone_once_its_targets_are_back(ground, kinds):
+async def test_an_update_deleted_in_a_rollout_is_gone_once_its_targets_are_rolled_back(
+    ground, kinds
+):
     async def deleted(policy, *, down):
         scene = await until_roll(ground, deletionPolicy=policy)
         live = scene.generation(1)["artifact"]["servedDigest"]
@@ -135,10 +138,10 @@ async def test_an_update_deleted_in_a_roll_is_gone_once_its_targets_are_back(gro
 @pytest.mark.survives(
     "People",
     "the namespace is being deleted while an update trains",
-    "the refusal is understood: at most two tries to make anything, then none for 15 s although "
-    "events keep waking the update; nothing of ours holds the namespace",
+    "the refusal is recognized: at most two attempts to create anything, then none for 15 s "
+    "although events keep waking the update; nothing of ours holds the namespace",
 )
-async def test_nothing_is_tried_again_in_a_namespace_that_is_being_deleted(ground, kinds):
+async def test_creates_are_not_repeated_in_a_namespace_that_is_being_deleted(ground, kinds):
     scene = await until_train(ground)
     tried = Tried()
     scene.operators[0].client.write_hooks.append(tried)

@@ -1,4 +1,4 @@
-"""The update edited, or its status written by a stranger, at the wrong moment."""
+"""The update is edited, or its status is written by another client, during a run."""
 
 import asyncio
 import json
@@ -28,15 +28,16 @@ def run_of(job):
 
 @pytest.mark.survives(
     "People",
-    "the spec is edited in the middle of training",
-    "training, evaluation and verdict use what the run began with; the next run uses the edit",
+    "the spec is edited during training",
+    "training, evaluation and verdict use the spec that the run started with; the next run "
+    "uses the edit",
 )
 @pytest.mark.survives(
     "People",
-    "the spec is edited in the middle of a roll",
-    "the roll ends under its recorded deadline; the edit counts for the next run",
+    "the spec is edited during a rollout",
+    "the rollout ends under its recorded deadline; the edit counts for the next run",
 )
-async def test_a_run_works_on_its_snapshot_and_the_edit_counts_for_the_next(ground, kinds):
+async def test_a_run_uses_its_snapshot_and_an_edit_counts_for_the_next_run(ground, kinds):
     floor = {"name": "floor", "metric": "auc", "min": "0.99"}
     edited = {
         "training": {"hyperparameters": {"epochs": 7}},
@@ -89,10 +90,10 @@ async def test_a_run_works_on_its_snapshot_and_the_edit_counts_for_the_next(grou
 
 @pytest.mark.survives(
     "People",
-    "somebody with rights on the status writes a false one: another live generation, a promotion",
-    "computed anew from the generations within seconds; no Deployment changes",
+    "a user with rights on the status writes a false one: another live generation, a promotion",
+    "recomputed from the generations within seconds; no Deployment changes",
 )
-async def test_a_false_status_is_computed_anew_and_serves_nothing(ground):
+async def test_a_forged_status_is_recomputed_and_serves_nothing(ground):
     scene = await directed(ground)
     await scene.declare()
     await scene.start()
@@ -124,13 +125,14 @@ async def test_a_false_status_is_computed_anew_and_serves_nothing(ground):
 
 @pytest.mark.survives(
     "People",
-    "a Job of a stranger has the name that the next attempt will have",
-    "never ours: `NameCollision` names it, it is left alone; the run goes on once it is gone",
+    "a Job of another client has the name of the next attempt",
+    "`NameCollision` names it, it is not changed; the run continues once it is gone",
 )
 @pytest.mark.survives(
     "People",
-    "a finished Job with our labels and a forged owner: none, an unknown one, another namespace's",
-    "counts for nothing; the stage runs its own Job",
+    "a finished Job with our labels and a forged owner: none, an unknown one, or one of "
+    "another namespace",
+    "ignored; the stage runs its own Job",
 )
 async def test_a_forged_job_is_never_ours(ground):
     async def takes_the_name():
@@ -207,12 +209,12 @@ def reason(scene, kind):
 
 @pytest.mark.survives(
     "People",
-    "a generation of a stranger's making claims to belong to the update: a copy without its labels,"
-    " one with them and a gate of its own, one that is compared with nothing",
-    "taken over as Failed, never trained, judged or served; no number is used twice",
+    "a generation created by a user claims to belong to the update: a copy without its labels, "
+    "one with them and a gate of its own, or one without a baseline",
+    "recorded as Failed, never trained, evaluated or served; no number is used twice",
 )
 @pytest.mark.parametrize("forged", ["without labels", "its own gate", "compared with nothing"])
-async def test_a_generation_that_somebody_made_is_never_served(ground, forged):
+async def test_a_generation_created_by_a_user_is_never_served(ground, forged):
     scene = await directed(ground)
     await scene.declare()
     await scene.start()

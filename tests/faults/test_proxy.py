@@ -1,4 +1,4 @@
-"""The fault proxy itself: without rules it is not noticed, and its faults are those of a server."""
+"""The fault proxy: without rules it changes nothing, and its faults are those of a server."""
 
 import asyncio
 import time

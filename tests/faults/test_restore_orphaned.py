@@ -1,6 +1,6 @@
-"""Updates deleted with Orphan and applied again from Git: new uids, the generations stay.
+"""Updates deleted with Orphan and applied again from Git: new uids, the same generations.
 
-Wherever the update stood, production does not move and its numbers go on.
+In whichever state the update was, the served model stays and its numbers continue.
 """
 
 import asyncio
@@ -48,15 +48,16 @@ def live(scene):
 
 @pytest.mark.survives(
     "People",
-    "every update is deleted with its generations left, and applied again from Git, at rest",
-    "taken over with live, cursor and history; no Deployment changes, no run begins, numbers go on",
+    "every update is deleted with its generations kept, and applied again from Git, at rest",
+    "adopted with live generation, cursor and history; no Deployment changes, no run starts, "
+    "numbers continue",
 )
 @pytest.mark.survives(
     "People",
-    "a manifest restored from Git still carries an old request",
+    "a manifest restored from Git still has an old request",
     "the request is recorded in status and not run",
 )
-async def test_at_rest_a_restored_update_goes_on_where_its_namesake_stood(ground, kinds):
+async def test_a_restored_update_at_rest_continues_with_the_same_live_generation(ground, kinds):
     scene = await directed(ground)
     await scene.declare()
     await scene.start()
@@ -87,16 +88,16 @@ async def test_at_rest_a_restored_update_goes_on_where_its_namesake_stood(ground
 
 @pytest.mark.survives(
     "People",
-    "deleted and restored while the first model is being imported",
-    "the import that nobody owns any more is given up and made anew by itself",
+    "deleted and restored while the first model is imported",
+    "the import without an owner is given up and repeated",
 )
 @pytest.mark.survives(
     "People",
-    "deleted and restored in the middle of training",
-    "the run is given up as Failed and not as judged: the same rows are trained again under the "
-    "next number; live stays",
+    "deleted and restored during training",
+    "the run is Failed and does not count as evaluated: the same rows are trained on under the "
+    "next number; the live generation stays",
 )
-async def test_in_the_middle_of_a_job_the_run_is_given_up_and_its_rows_are_not_lost(ground, kinds):
+async def test_a_run_interrupted_by_a_restore_is_given_up_and_its_rows_are_not_lost(ground, kinds):
     async def importing():
         scene = await directed(ground, held=["import"])
         await scene.declare()
@@ -138,15 +139,16 @@ async def test_in_the_middle_of_a_job_the_run_is_given_up_and_its_rows_are_not_l
 
 @pytest.mark.survives(
     "People",
-    "deleted in the middle of a roll, and restored",
-    "the roll is taken back before the update goes; the restored one keeps live where it was",
+    "deleted during a rollout, and restored",
+    "the rollout is rolled back before the update is gone; the restored update keeps the live "
+    "generation",
 )
 @pytest.mark.survives(
     "People",
-    "its finalizer removed by hand in the middle of a roll, deleted and restored",
-    "the roll goes on to its end under the deadline that was recorded when it began",
+    "its finalizer removed manually during a rollout, deleted and restored",
+    "the rollout ends under the deadline that was recorded when it started",
 )
-async def test_in_the_middle_of_a_roll_production_ends_on_one_judged_model(ground, kinds):
+async def test_a_restore_during_a_rollout_ends_with_one_evaluated_model(ground, kinds):
     async def rolling():
         scene = await directed(ground)
         await scene.declare()
@@ -191,8 +193,9 @@ async def test_in_the_middle_of_a_roll_production_ends_on_one_judged_model(groun
 
 @pytest.mark.survives(
     "People",
-    "deleted and restored while a suspect holdout is held for a person",
-    "still held, the same partitions proposed; a quarantine then goes on without training again",
+    "deleted and restored while a candidate with a suspect holdout is on hold",
+    "still on hold, with the same partitions proposed; a quarantine then continues without "
+    "training again",
 )
 async def test_a_hold_outlives_a_restore(ground, kinds):
     scene = await directed(ground)

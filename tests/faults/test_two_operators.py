@@ -1,4 +1,4 @@
-"""Two operators at once: by the Lease only one writes; without it they do no harm."""
+"""Two operators at once: with the Lease only one writes; without it they do no harm."""
 
 import asyncio
 import json
@@ -135,10 +135,10 @@ def answered_well(call):
 
 @pytest.mark.survives(
     "Operator",
-    "its process stands still in the middle of its work for longer than the Lease lasts, and goes "
-    "on when another one holds it; or all its renewals are lost while its writes get through",
-    "no write of the old one reaches the API server after the new one has sent for the Lease; the "
-    "old process ends by itself; the end is the same",
+    "its process is paused for longer than the Lease lasts and continues when another process "
+    "holds it; or all its renewals are lost while its writes succeed",
+    "no write of the old process reaches the API server after the new one requested the Lease; "
+    "the old process ends by itself; the result is the same",
 )
 @pytest.mark.timeout(300)
 async def test_the_old_operator_writes_nothing_once_the_new_one_holds_the_lease(ground, tmp_path):
@@ -161,10 +161,10 @@ def statuses(*recorders):
 
 @pytest.mark.survives(
     "Operator",
-    "two at once that both believe to lead",
-    "the same Jobs and the same end; at most twice the status writes of one alone",
+    "two operators at once that both hold themselves for leader",
+    "the same Jobs and the same result; at most twice the status writes of one operator",
 )
-async def test_two_operators_that_both_believe_to_lead_do_no_harm(ground):
+async def test_two_operators_that_both_hold_themselves_for_leader_do_no_harm(ground):
     scene, alone, one, other = await ground.scene(), Recorder(), Recorder(), Recorder()
     await scene.declare()
     await scene.start(one, lease_name="one")
@@ -241,11 +241,12 @@ async def through_a_run(watching, connection, namespace, count, operators):
 @pytest.mark.timeout(1200)
 @pytest.mark.survives(
     "Operator",
-    "two at once that both believe to lead, with 200 updates in their first run",
-    "one Job for each attempt, no further attempt nor Deployment revision; at most twice the "
-    "status writes of one alone",
+    "two operators at once that both hold themselves for leader, with 200 updates in their "
+    "first run",
+    "one Job for each attempt, no further attempt or Deployment revision; at most twice the "
+    "status writes of one operator",
 )
-async def test_two_operators_that_both_believe_to_lead_do_no_harm_to_200_updates():
+async def test_two_operators_that_both_hold_themselves_for_leader_do_no_harm_to_200_updates():
     server = ApiServer()
     try:
         open_server(server)

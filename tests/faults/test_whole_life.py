@@ -1,4 +1,4 @@
-"""The whole life of an update on a real API server, undisturbed."""
+"""The lifecycle of an update on a real API server, undisturbed."""
 
 import asyncio
 from collections import Counter
@@ -29,11 +29,11 @@ def written(writes, kind):
 
 @pytest.mark.survives(
     "At rest",
-    "updates from a request for a run to the promotion, and a generation's whole life",
-    "at most 8 writes of the update's status for each, and 12 of the generation's over its life; "
-    "16 of one that is held and judged twice; then none for 20 s",
+    "an update from the request for a run to the promotion, and the lifecycle of a generation",
+    "at most 8 writes of the update's status for each run, and 12 of the generation's over its "
+    "lifecycle; 16 for one that is on hold and evaluated twice; then none for 20 s",
 )
-async def test_a_whole_update_goes_from_import_to_a_promoted_second_generation(ground):
+async def test_an_update_runs_from_import_to_a_promoted_second_generation(ground):
     scene = await ground.scene()
     await scene.declare()
     recorder = Recorder()
@@ -130,7 +130,7 @@ def ran_and_told_once(world):
     }
 
 
-async def test_a_look_that_found_nothing_leaves_no_job(ground):
+async def test_a_probe_without_a_window_leaves_no_job(ground):
     scene = await ground.scene()
     await scene.declare()
     await scene.start()
