@@ -1,4 +1,4 @@
-"""Many updates on an API server of their own, with the controllers that all their namespaces need."""
+"""Many updates on an API server of their own, with the controllers that they need."""
 
 import asyncio
 import json

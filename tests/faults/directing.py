@@ -184,7 +184,7 @@ async def directed(ground, *, held=()):
 
 
 async def unless_gone(part):
-    """Do something to an object that somebody else may delete or change at the same moment."""
+    """Do something to an object that another client may delete or change at the same moment."""
     with contextlib.suppress(errors.NotFound, errors.Conflict):
         await part
 
@@ -204,6 +204,6 @@ def attempt_of(job):
     return int(job["metadata"]["labels"][LABEL_ATTEMPT])
 
 
-def condition(told, kind):
+def condition(status, kind):
     """A condition of a status by its type."""
-    return next((each for each in told.get("conditions", []) if each["type"] == kind), {})
+    return next((each for each in status.get("conditions", []) if each["type"] == kind), {})

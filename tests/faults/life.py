@@ -47,20 +47,20 @@ class Act:
     live: int | None = None
 
     def over(self, scene) -> bool:
-        told = scene.told
-        newest = next(iter(told.get("history") or []), {})
+        status = scene.update_status
+        newest = next(iter(status.get("history") or []), {})
         return (
-            told.get("phase") == self.phase
+            status.get("phase") == self.phase
             and (newest.get("number"), newest.get("verdict")) == self.newest
-            and (told.get("live") or {}).get("number") == self.live
-            and self.request in ("", _answered(told))
+            and (status.get("live") or {}).get("number") == self.live
+            and self.request in ("", _answered(status))
             and bool(scene.generation(0).get("artifact"))
             and not scene.jobs()
         )
 
 
-def _answered(told) -> str:
-    last = told.get("lastRequest") or {}
+def _answered(status) -> str:
+    last = status.get("lastRequest") or {}
     return f"{last.get('verb')}@{last.get('token')}"
 
 

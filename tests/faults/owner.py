@@ -1,4 +1,4 @@
-"""The owner of a served Deployment: the manifest, the kubectl commands, and the objects afterwards."""
+"""The owner of a served Deployment: manifest, kubectl commands, and the objects afterwards."""
 
 import asyncio
 import json
@@ -48,7 +48,7 @@ def variables(deployment):
 
 async def carries_live(scene, seconds=BACK):
     """Wait until the Deployment serves what is live again."""
-    artifact = scene.generation(scene.told["live"]["number"])["artifact"]
+    artifact = scene.generation(scene.update_status["live"]["number"])["artifact"]
     wanted = {"MODEL_URI": artifact["uri"], "MODEL_DIGEST": artifact["servedDigest"]}
 
     async with within(seconds):

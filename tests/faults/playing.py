@@ -1,4 +1,4 @@
-"""Many namespaces side by side, each with an update, its stored results, and operators that may end.
+"""Many namespaces side by side, each with an update and its results, and operators that may end.
 
 One watch of all namespaces drives the controllers that a bare API server lacks: a Job ends at once
 with the result that its scenario gives, and the pods of a Deployment are available at once.
@@ -247,10 +247,10 @@ class Scene(StandIns):
         """Change the update without any meaning: an event that wakes the operator."""
         metadata = {"namespace": self.namespace, "name": "shop"}
         metadata["annotations"] = {"example.com/touched": str(next(_numbers))}
-        await self.client.apply(UPDATE, {"metadata": metadata}, manager="stranger", force=True)
+        await self.client.apply(UPDATE, {"metadata": metadata}, manager="other", force=True)
 
     @property
-    def told(self):
+    def update_status(self):
         """Status of the update, as watched."""
         raw = self.ground.cache.get(UPDATE, self.namespace, "shop") or {}
         return raw.get("status") or {}
@@ -273,7 +273,9 @@ class Scene(StandIns):
                 while not condition(self):
                     await asyncio.sleep(0.03)
         except TimeoutError:
-            raise AssertionError(f"{self.namespace} does not get there: {self.told}") from None
+            raise AssertionError(
+                f"{self.namespace} does not get there: {self.update_status}"
+            ) from None
 
 
 async def _persistently(part, raw):

@@ -85,7 +85,7 @@ class Process:
             await self._running.wait()
 
     async def get(self, port, path):
-        """Ask one of its ports; return status and text, 0 where nobody answers."""
+        """Ask one of its ports; return status and text, 0 without an answer."""
         timeout = aiohttp.ClientTimeout(total=5)
         try:
             async with (
@@ -97,7 +97,7 @@ class Process:
             return 0, ""
 
     async def metric(self, name):
-        """Read one number without labels; None while nobody answers."""
+        """Read one number without labels; None without an answer."""
         _, text = await self.get("METRICS", "/metrics")
         lines = (line.split() for line in text.splitlines())
         return next((float(words[1]) for words in lines if words and words[0] == name), None)

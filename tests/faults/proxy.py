@@ -202,7 +202,7 @@ def _without_credentials(port):
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{"name": "proxy", "cluster": {"server": f"http://{HOST}:{port}"}}],
-        "users": [{"name": "nobody", "user": {}}],
-        "contexts": [{"name": "proxy", "context": {"cluster": "proxy", "user": "nobody"}}],
+        "users": [{"name": "none", "user": {}}],
+        "contexts": [{"name": "proxy", "context": {"cluster": "proxy", "user": "none"}}],
         "current-context": "proxy",
     }

@@ -43,7 +43,7 @@ def within(scene, of=writes):
 
 
 class Nth:
-    """Picks the n-th of the calls that `of` picks, and as many as told from there on."""
+    """Picks the n-th of the calls that `of` picks, and as many as given from there on."""
 
     def __init__(self, number, of=writes, *, times=1):
         self._of, self._range, self._seen = of, (number, number + times), 0

@@ -14,7 +14,7 @@ from springtide_operator.cluster.connection import Connection
 
 pytestmark = pytest.mark.apiserver
 
-TOLD_SECONDS = RECOVERED_SECONDS = 60
+REPORTED_SECONDS = RECOVERED_SECONDS = 60
 
 
 def degraded(operator):
@@ -40,10 +40,10 @@ async def test_revoked_rights_are_reported_and_need_no_restart(
     await scene.declare()
     operator = await scene.start(through=proxy.connection)
     await play(scene, LIFE[:1])
-    patience = TOLD_SECONDS + seconds + RECOVERED_SECONDS
+    patience = REPORTED_SECONDS + seconds + RECOVERED_SECONDS
     living = asyncio.create_task(play(scene, LIFE[1:2], seconds=patience))
     with proxy.ruled(refuse(403, of=but_leases)):
-        await scene.until(lambda scene: degraded(operator), TOLD_SECONDS)
+        await scene.until(lambda scene: degraded(operator), REPORTED_SECONDS)
         await asyncio.sleep(seconds)
         assert degraded(operator)
     await scene.until(lambda scene: not degraded(operator), RECOVERED_SECONDS)
@@ -70,7 +70,7 @@ async def test_a_process_that_is_refused_at_its_start_waits(ground, proxy, tmp_p
     try:
         with proxy.ruled(refuse(401, of=everything)):
             await process.start()
-            async with within(TOLD_SECONDS):
+            async with within(REPORTED_SECONDS):
                 await tells(process, 1.0)
             await asyncio.sleep(5)
             await tells(process, 1.0)
@@ -97,7 +97,7 @@ async def test_a_process_whose_token_is_rejected_reports_it_and_recovers(ground,
     try:
         await play(scene, LIFE[:1])
         with proxy.ruled(refuse(401, of=everything)):
-            async with within(TOLD_SECONDS):
+            async with within(REPORTED_SECONDS):
                 await tells(process, 1.0)
             await asyncio.sleep(50)
             async with within(10):

@@ -42,7 +42,7 @@ async def of_update(ground, proxy, code):
     await play(scene, LIFE[:1])
     async with refused_once(scene, proxy, code, "shop"):
         await scene.edit(suspend=True)
-        await scene.until(lambda scene: scene.told.get("phase") == "Suspended", seconds=30)
+        await scene.until(lambda scene: scene.update_status.get("phase") == "Suspended", seconds=30)
 
 
 async def of_generation(ground, proxy, code):
@@ -125,7 +125,7 @@ async def test_a_server_error_at_every_write_changes_nothing(ground, proxy):
 
 
 async def throttled(ground, proxy, seconds, retry_after):
-    """Answer 429 to all writes of a part of a life, while somebody makes events all the time."""
+    """Answer 429 to all writes of a part of a lifecycle, while events arrive all the time."""
     scene = await ground.scene()
     await scene.declare()
     await scene.start(through=proxy.connection)

@@ -73,7 +73,9 @@ async def test_changes_are_handled_although_watches_are_silent(
     for suspend in (number % 2 == 0 for number in range(edits)):
         await edited.edit(suspend=suspend)
         wanted = "Suspended" if suspend else "Idle"
-        await edited.until(lambda scene, wanted=wanted: scene.told.get("phase") == wanted, within)
+        await edited.until(
+            lambda scene, wanted=wanted: scene.update_status.get("phase") == wanted, within
+        )
     await imported
     assert not sick.done()
     sick.cancel()
@@ -105,18 +107,18 @@ async def test_results_are_read_where_the_watch_of_pods_is_silent(ground, proxy,
 
 
 class Echo:
-    """Tells every event ten times, out of order, and old ones again and again, also at rest."""
+    """Repeats every event ten times, out of order, and old events again and again, also at rest."""
 
     def __init__(self):
         self._random = random.Random(7)
-        self._told = {}
+        self._seen = {}
 
     def of(self, call):
         async def change(lines):
-            told = self._told.setdefault(call.path, [])
+            seen = self._seen.setdefault(call.path, [])
             async for batch in batches(lines, 0.1):
-                told += batch
-                old = self._random.sample(told, min(len(told), OLD))
+                seen += batch
+                old = self._random.sample(seen, min(len(seen), OLD))
                 every = [*batch * 10, *old]
                 self._random.shuffle(every)
                 yield b"".join(every)

@@ -15,31 +15,31 @@ from springtide_operator.cluster.status_writer import TRIES
 pytestmark = pytest.mark.apiserver
 
 PER_SECOND = 50
-HANDS = 6
+WRITERS = 6
 AT_LEAST = 10
-"""A busy machine blows less hard."""
+"""On a busy machine fewer patches count."""
 CALM_SECONDS = 5
 PAUSE_SECONDS = 0.95
 
 
-class Stranger:
+class OtherClient:
     """Writes without reading; every second patch adds or takes a finalizer of its own."""
 
     def __init__(self, scene):
         self.scene, self.patches = scene, 0
 
-    async def blow(self, seconds):
+    async def patch_for(self, seconds):
         """Patch for so many seconds, longer where they were too few patches; return how long."""
         began = time.monotonic()
-        hands = (self._blow(began + seconds, AT_LEAST * seconds) for _ in range(HANDS))
-        await asyncio.gather(*hands)
+        writers = (self._patch_until(began + seconds, AT_LEAST * seconds) for _ in range(WRITERS))
+        await asyncio.gather(*writers)
         await self.patch(present=True)
         return time.monotonic() - began
 
-    async def _blow(self, end, patches):
+    async def _patch_until(self, end, patches):
         while (began := time.monotonic()) < end or self.patches < patches:
             await self.patch(present=self.patches % 2 == 0)
-            await asyncio.sleep(max(0.0, began + HANDS / PER_SECOND - time.monotonic()))
+            await asyncio.sleep(max(0.0, began + WRITERS / PER_SECOND - time.monotonic()))
 
     async def patch(self, *, present):
         self.patches += 1
@@ -108,9 +108,9 @@ async def test_a_storm_of_patches_by_another_client_neither_stops_us_nor_adds_wr
     scene = await ground.scene()
     await scene.declare()
     operator = await scene.start(tried)
-    stranger = Stranger(scene)
+    other = OtherClient(scene)
     living = asyncio.create_task(play(scene, acts, seconds=10 * seconds))
-    lasted = await stranger.blow(seconds)
+    lasted = await other.patch_for(seconds)
     answered = [sum(well for _, well in each.statuses) for each in (tried, usual)]
     assert max(rounds(tried)) <= TRIES
     assert answered[0] <= answered[1] + lasted
@@ -119,8 +119,8 @@ async def test_a_storm_of_patches_by_another_client_neither_stops_us_nor_adds_wr
         await living
 
     raw = await scene.client.get(UPDATE, scene.namespace, "shop")
-    assert raw["metadata"]["annotations"]["example.com/storm"] == str(stranger.patches)
-    assert raw["metadata"]["labels"]["example.com/storm"] == str(stranger.patches % 7)
+    assert raw["metadata"]["annotations"]["example.com/storm"] == str(other.patches)
+    assert raw["metadata"]["labels"]["example.com/storm"] == str(other.patches % 7)
     assert raw["metadata"]["finalizers"] == ["example.com/storm"]
     body = {"metadata": {"namespace": scene.namespace, "name": "shop"}}
     await scene.client.apply(UPDATE, body, manager="storm", force=True)

@@ -111,19 +111,20 @@ async def test_a_rollout_whose_second_apply_is_refused_reports_it_and_continues(
         scene.world.months.append("2025-03")
         await scene.ask("run@2")
         await scene.until(
-            lambda scene: condition(scene.told, "Stalled").get("reason") == "ApplyRefused", 60
+            lambda scene: condition(scene.update_status, "Stalled").get("reason") == "ApplyRefused",
+            60,
         )
         assert [await carried(scene, name) for name in ("ranker", "reranker")] == ["2", "1"]
         for kind in ("Stalled", "ActionRequired", "TargetsInSync"):
-            assert "change freeze until Monday" in condition(scene.told, kind)["message"]
+            assert "change freeze until Monday" in condition(scene.update_status, kind)["message"]
         assert measured(operator, scene, "springtide_action_required") == 1
         assert measured(operator, scene, "springtide_stalled") == 1
         written = len(statuses(recorder))
         await asyncio.sleep(20)
         assert len(statuses(recorder)) == written
         assert not scene.generation(2)["rollout"].get("abortReason")
-        assert scene.told["live"]["number"] == 1
-    await scene.until(lambda scene: (scene.told.get("live") or {}).get("number") == 2, 60)
+        assert scene.update_status["live"]["number"] == 1
+    await scene.until(lambda scene: (scene.update_status.get("live") or {}).get("number") == 2, 60)
     assert [await carried(scene, name) for name in ("ranker", "reranker")] == ["2", "2"]
-    await scene.until(lambda scene: not condition(scene.told, "Stalled"))
-    assert condition(scene.told, "ActionRequired")["status"] == "False"
+    await scene.until(lambda scene: not condition(scene.update_status, "Stalled"))
+    assert condition(scene.update_status, "ActionRequired")["status"] == "False"

@@ -58,7 +58,7 @@ async def without_a_deployment(ground):
     await scene.client.delete(DEPLOYMENT, scene.namespace, "ranker", uid=uid)
     await begun(scene)
     await scene.until(
-        lambda scene: condition(scene.told, "Stalled").get("reason") == "TargetNotFound"
+        lambda scene: condition(scene.update_status, "Stalled").get("reason") == "TargetNotFound"
     )
     return scene
 
@@ -73,18 +73,18 @@ async def queued(ground):
     unschedulable = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
     conditions = [{**unschedulable, "message": said}]
     await scene.status(POD, pod, {"phase": "Pending", "conditions": conditions})
-    await scene.until(lambda scene: scene.told.get("phase") == "Queued")
-    assert scene.told["progress"]["summary"] == "no node has a free nvidia.com/gpu"
+    await scene.until(lambda scene: scene.update_status.get("phase") == "Queued")
+    assert scene.update_status["progress"]["summary"] == "no node has a free nvidia.com/gpu"
     return scene
 
 
 async def refused(ground):
-    """A Job whose pods a quota refuses, told again and again."""
+    """A Job whose pods a quota refuses, reported again and again."""
     scene = await directed(ground, held=["import"])
     await scene.declare()
     await begun(scene)
     await say_refused(scene, await scene.job("import"), "exceeded quota: small")
-    await scene.until(lambda scene: scene.told.get("phase") == "Queued", 30)
+    await scene.until(lambda scene: scene.update_status.get("phase") == "Queued", 30)
     return scene
 
 
@@ -94,7 +94,7 @@ async def suspended(ground):
     await begun(scene)
     await scene.job("import")
     await scene.merge({"suspend": True})
-    await scene.until(lambda scene: scene.told.get("phase") == "Suspended")
+    await scene.until(lambda scene: scene.update_status.get("phase") == "Suspended")
     return scene
 
 
@@ -103,7 +103,9 @@ async def in_conflict(ground):
     body = json.loads(ranker(scene, {"name": "MODEL_DIGEST", "value": "mine"}))
     await scene.client.apply(DEPLOYMENT, body, manager="another", force=True)
     await scene.until(
-        lambda scene: condition(scene.told, "TargetsInSync").get("reason") == "FieldConflict"
+        lambda scene: (
+            condition(scene.update_status, "TargetsInSync").get("reason") == "FieldConflict"
+        )
     )
     return scene
 
@@ -114,7 +116,7 @@ async def with_a_failed_import(ground):
     await begun(scene)
     await scene.fail(await scene.job("import"), 3)
     await scene.until(
-        lambda scene: condition(scene.told, "Stalled").get("reason") == "ImportFailed"
+        lambda scene: condition(scene.update_status, "Stalled").get("reason") == "ImportFailed"
     )
     return scene
 
@@ -202,10 +204,11 @@ async def test_refused_pods_are_reported_within_30_s_by_few_writes(ground):
             await say_refused(scene, job, why, number)
             await asyncio.sleep(1)
         await scene.until(
-            lambda scene: scene.told["progress"].get("summary") == summary, NAMED_WITHIN - 15
+            lambda scene: scene.update_status["progress"].get("summary") == summary,
+            NAMED_WITHIN - 15,
         )
-        assert why[:20] in scene.told["progress"]["waitingFor"]
-        assert scene.told["phase"] == "Queued"
+        assert why[:20] in scene.update_status["progress"]["waitingFor"]
+        assert scene.update_status["phase"] == "Queued"
         await asyncio.sleep(5)
         assert len(scene.recorder.writes) - known <= 6
         assert len(scene.runs("import")) == 1

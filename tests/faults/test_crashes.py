@@ -136,10 +136,10 @@ async def crash_at(ground, every):
             return await disturbed(ground, wanted, crash, course)
 
     outcomes = await asyncio.gather(*map(one, crashes, courses))
-    return told(crashes, courses, outcomes, writes)
+    return failures(crashes, courses, outcomes, writes)
 
 
-def told(ends, courses, outcomes, writes):
+def failures(ends, courses, outcomes, writes):
     """Return what was wrong, by the place of the end."""
     missed = [each.number for each in ends if not each.happened.is_set()]
     assert [number for number in missed if number < SURE * writes] == []

@@ -27,11 +27,11 @@ EVERY_SECONDS = 1.0
 
 
 def in_conflict(scene):
-    return condition(scene.told, "TargetsInSync").get("reason") == "FieldConflict"
+    return condition(scene.update_status, "TargetsInSync").get("reason") == "FieldConflict"
 
 
 def in_sync(scene):
-    return condition(scene.told, "TargetsInSync").get("status") == "True"
+    return condition(scene.update_status, "TargetsInSync").get("status") == "True"
 
 
 @pytest.mark.survives(
@@ -53,14 +53,14 @@ async def test_a_value_set_by_a_user_stays_until_it_is_removed(ground, kinds):
         place = ("-n", scene.namespace)
         await run(kinds, "set", "env", "deployment/ranker", f"MODEL_DIGEST={FOREIGN}", *place)
         await scene.until(in_conflict)
-        assert "kubectl" in condition(scene.told, "TargetsInSync")["message"]
+        assert "kubectl" in condition(scene.update_status, "TargetsInSync")["message"]
         known = len(applies(recorder))
         scene.world.months.append("2025-03")
         await scene.ask("run@2")
         await asyncio.sleep(6)
         assert variables(await scene.deployment())["MODEL_DIGEST"] == FOREIGN
         assert len(applies(recorder)) == known
-        assert scene.told["live"]["number"] == 1
+        assert scene.update_status["live"]["number"] == 1
         await run(kinds, "set", "env", "deployment/ranker", "MODEL_DIGEST-", "MODEL_URI-", *place)
         await carries_live(scene)
         await scene.until(in_sync)
@@ -72,15 +72,15 @@ async def test_a_value_set_by_a_user_stays_until_it_is_removed(ground, kinds):
         older = variables(await scene.deployment())
         scene.world.months.append("2025-03")
         await scene.ask("run@2")
-        await scene.until(lambda scene: (scene.told.get("live") or {}).get("number") == 2)
+        await scene.until(lambda scene: (scene.update_status.get("live") or {}).get("number") == 2)
         await remember_revision(scene, 2)
         await run(kinds, "rollout", "undo", "deployment/ranker", "--to-revision=1", *place)
         assert variables(await scene.deployment()) == older
         await scene.until(in_conflict)
-        assert "kubectl" in condition(scene.told, "TargetsInSync")["message"]
+        assert "kubectl" in condition(scene.update_status, "TargetsInSync")["message"]
         await asyncio.sleep(3)
         assert variables(await scene.deployment()) == older
-        assert scene.told["live"]["number"] == 2
+        assert scene.update_status["live"]["number"] == 2
         await run(kinds, "set", "env", "deployment/ranker", "MODEL_DIGEST-", "MODEL_URI-", *place)
         await carries_live(scene)
         await scene.until(in_sync)
@@ -114,7 +114,7 @@ async def test_a_field_manager_that_applies_repeatedly_is_not_overwritten(ground
         again = asyncio.create_task(reapply(scene, theirs, force=False))
         scene.world.months.append("2025-03")
         await scene.ask("run@2")
-        await scene.until(lambda scene: (scene.told.get("live") or {}).get("number") == 2)
+        await scene.until(lambda scene: (scene.update_status.get("live") or {}).get("number") == 2)
         await again
         await carries_live(scene)
         assert variables(await scene.deployment())["LOG_LEVEL"] == "info"
@@ -128,10 +128,10 @@ async def test_a_field_manager_that_applies_repeatedly_is_not_overwritten(ground
         known = len(applies(recorder))
         await reapply(scene, theirs, force=True)
         await scene.until(in_conflict)
-        assert "argocd-controller" in condition(scene.told, "TargetsInSync")["message"]
+        assert "argocd-controller" in condition(scene.update_status, "TargetsInSync")["message"]
         assert variables(await scene.deployment())["MODEL_DIGEST"] == FOREIGN
         assert len(applies(recorder)) == known
-        assert scene.told["live"]["number"] == 1
+        assert scene.update_status["live"]["number"] == 1
 
     await asyncio.gather(beside(), against())
 
@@ -176,7 +176,7 @@ async def test_an_image_set_by_a_user_holds_the_rollout_and_is_never_overwritten
         await run(kinds, "scale", "deployment/ranker", "--replicas=3", *place)
         await set_image(scene, "server:2")
         await scene.until(in_conflict)
-        message = condition(scene.told, "TargetsInSync")["message"]
+        message = condition(scene.update_status, "TargetsInSync")["message"]
         assert "its pod template was changed by kubectl-set while shop-g2 rolls out" in message
         written = len(applies(recorder))
         await asyncio.sleep(12)
@@ -184,7 +184,7 @@ async def test_an_image_set_by_a_user_holds_the_rollout_and_is_never_overwritten
         assert (rollout.get("abortReason"), rollout.get("promotedAt")) == ("", None)
         assert (in_conflict(scene), len(applies(recorder))) == (True, written)
         await scene.make_ready()
-        await scene.until(lambda scene: (scene.told.get("live") or {}).get("number") == 2)
+        await scene.until(lambda scene: (scene.update_status.get("live") or {}).get("number") == 2)
         await scene.until(in_sync)
         assert image(await scene.deployment()) == "server:2"
         assert len(applies(recorder)) == written
@@ -197,7 +197,7 @@ async def test_an_image_set_by_a_user_holds_the_rollout_and_is_never_overwritten
         await scene.make_ready()
         await scene.until(lambda scene: scene.generation(2)["rollout"].get("revertedAt"))
         assert image(await scene.deployment()) == "server:2"
-        assert scene.told["live"]["number"] == 1
+        assert scene.update_status["live"]["number"] == 1
         await scene.until(in_sync)
 
     await asyncio.gather(forwards(), backwards())

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.apiserver
 
 
 def in_sync(scene):
-    return condition(scene.told, "TargetsInSync").get("status") == "True"
+    return condition(scene.update_status, "TargetsInSync").get("status") == "True"
 
 
 @pytest.mark.survives(
@@ -28,7 +28,7 @@ async def test_replicas_are_never_ours(ground, kinds):
     place = ("-n", scene.namespace)
     known = len(applies(recorder))
     await run(kinds, "scale", "deployment/ranker", "--replicas=5", *place)
-    await scene.until(lambda scene: scene.told["targets"][0]["wanted"] == 5)
+    await scene.until(lambda scene: scene.update_status["targets"][0]["wanted"] == 5)
     assert in_sync(scene)
     assert len(applies(recorder)) == known
     scene.pods_ready = False
@@ -37,7 +37,7 @@ async def test_replicas_are_never_ours(ground, kinds):
     await scene.until(lambda scene: len(scene.templates) == 2)
     await run(kinds, "scale", "deployment/ranker", "--replicas=3", *place)
     await scene.make_ready()
-    await scene.until(lambda scene: (scene.told.get("live") or {}).get("number") == 2)
+    await scene.until(lambda scene: (scene.update_status.get("live") or {}).get("number") == 2)
     deployment = await scene.deployment()
     assert deployment["spec"]["replicas"] == 3
     (ours,) = [
@@ -63,15 +63,17 @@ async def test_a_rollout_waits_for_a_paused_deployment_and_its_deadline_does_not
         scene.world.months.append("2025-03")
         await scene.ask("run@2")
         await scene.until(
-            lambda scene: condition(scene.told, "Stalled").get("reason") == reason, 90
+            lambda scene: condition(scene.update_status, "Stalled").get("reason") == reason, 90
         )
         rollout = scene.generation(2)["rollout"]
         assert "promotedAt" not in rollout
         await asyncio.sleep(4)
         await run(kinds, *go_on, *place)
-        await scene.until(lambda scene: (scene.told.get("live") or {}).get("number") == 2, 90)
+        await scene.until(
+            lambda scene: (scene.update_status.get("live") or {}).get("number") == 2, 90
+        )
         assert scene.generation(2)["rollout"]["deadline"] > rollout["deadline"]
-        await scene.until(lambda scene: not condition(scene.told, "Stalled"))
+        await scene.until(lambda scene: not condition(scene.update_status, "Stalled"))
 
     await asyncio.gather(
         held(["rollout", "pause"], ["rollout", "resume"], "TargetPaused"),
@@ -95,13 +97,13 @@ async def test_a_deployment_has_one_update(ground):
 
     def stalled():
         held = [scene.ground.cache.get(UPDATE, scene.namespace, name) for name in ("shop", "rival")]
-        told = [(raw or {}).get("status") or {} for raw in held]
-        return [condition(each, "Stalled") for each in told]
+        statuses = [(raw or {}).get("status") or {} for raw in held]
+        return [condition(each, "Stalled") for each in statuses]
 
     await scene.until(
         lambda _: (
             sorted(bool(each) for each in stalled()) == [False, True]
-            and all(scene.told.get("phase") for _ in stalled())
+            and all(scene.update_status.get("phase") for _ in stalled())
         ),
         90,
     )
@@ -150,7 +152,9 @@ async def test_the_message_of_a_crashing_pod_is_reported_within_the_limits_of_a_
     counted = {"replicas": 3, "updatedReplicas": 1, "readyReplicas": 2, "availableReplicas": 2}
     status = {"observedGeneration": deployment["metadata"]["generation"], **counted}
     await scene.status(DEPLOYMENT, deployment, {**status, "unavailableReplicas": 1})
-    await scene.until(lambda scene: "ended with code 1" in scene.told["targets"][0]["message"], 30)
+    await scene.until(
+        lambda scene: "ended with code 1" in scene.update_status["targets"][0]["message"], 30
+    )
     await scene.until(lambda scene: scene.generation(2)["rollout"].get("abortReason"))
     assert "ended with code 1" in scene.generation(2)["rollout"]["abortReason"]
     await scene.until(lambda scene: len(scene.templates) == 3)

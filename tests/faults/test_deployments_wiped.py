@@ -74,11 +74,13 @@ async def variables_that_a_manifest_drops_are_put_back(ground, kinds):
     await run(kinds, "apply", "-f", "-", input=ranker(scene))
     await carries_live(scene)
     assert len(applies(recorder)) == known + 1
-    await scene.until(lambda scene: condition(scene.told, "TargetsInSync")["status"] == "True")
+    await scene.until(
+        lambda scene: condition(scene.update_status, "TargetsInSync")["status"] == "True"
+    )
 
 
 def fields_wiped(scene):
-    return condition(scene.told, "TargetsInSync").get("reason") == "FieldsRemoved"
+    return condition(scene.update_status, "TargetsInSync").get("reason") == "FieldsRemoved"
 
 
 async def fields_that_are_replaced_away_are_put_back_three_times(ground, kinds):
@@ -90,10 +92,10 @@ async def fields_that_are_replaced_away_are_put_back_three_times(ground, kinds):
         await carries_live(scene)
     await run(kinds, "replace", "-f", "-", input=ranker(scene))
     await scene.until(fields_wiped, BACK)
-    assert "managed-fields" in condition(scene.told, "TargetsInSync")["message"]
+    assert "managed-fields" in condition(scene.update_status, "TargetsInSync")["message"]
     await asyncio.sleep(5)
     assert len(applies(recorder)) == known + 3
-    assert scene.told["live"]["number"] == 1
+    assert scene.update_status["live"]["number"] == 1
 
 
 async def a_roll_does_not_fight_who_replaces_the_deployment(ground, kinds):
@@ -109,11 +111,11 @@ async def a_roll_does_not_fight_who_replaces_the_deployment(ground, kinds):
         await asyncio.sleep(1.5)
     await scene.until(fields_wiped, BACK)
     await scene.until(lambda scene: scene.generation(2)["rollout"].get("heldSince"), BACK)
-    assert condition(scene.told, "ActionRequired")["reason"] == "FieldsRemoved"
+    assert condition(scene.update_status, "ActionRequired")["reason"] == "FieldsRemoved"
     await asyncio.sleep(30)
     assert not scene.generation(2)["rollout"].get("abortReason")
     assert len(applies(recorder)) == known + 3
-    assert scene.told["live"]["number"] == 1
+    assert scene.update_status["live"]["number"] == 1
 
 
 async def a_deployment_that_is_made_again_gets_what_is_live(ground, kinds):
@@ -122,9 +124,12 @@ async def a_deployment_that_is_made_again_gets_what_is_live(ground, kinds):
     uid = (await scene.deployment())["metadata"]["uid"]
     await run(kinds, "delete", "deployment", "ranker", *place)
     await scene.until(
-        lambda scene: condition(scene.told, "Stalled").get("reason") == "TargetNotFound", BACK
+        lambda scene: condition(scene.update_status, "Stalled").get("reason") == "TargetNotFound",
+        BACK,
     )
-    assert "Deployment ranker does not exist" in condition(scene.told, "Stalled")["message"]
+    assert (
+        "Deployment ranker does not exist" in condition(scene.update_status, "Stalled")["message"]
+    )
     await asyncio.sleep(3)
     assert (await scene.client.list_all(DEPLOYMENT, scene.namespace)).items == []
     await run(kinds, "create", "-f", "-", input=ranker(scene))
@@ -132,4 +137,4 @@ async def a_deployment_that_is_made_again_gets_what_is_live(ground, kinds):
     deployment = await scene.deployment()
     assert deployment["metadata"]["uid"] != uid
     assert deployment["metadata"]["labels"]["springtide.dev/update"] == "shop"
-    await scene.until(lambda scene: not condition(scene.told, "Stalled"))
+    await scene.until(lambda scene: not condition(scene.update_status, "Stalled"))

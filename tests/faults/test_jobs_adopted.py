@@ -202,8 +202,8 @@ async def test_a_job_of_another_owner_is_not_adopted(ground, labelled):
     body = {"metadata": {**place, "labels": ours if labelled else {}}}
     taken = await scene.client.create(JOB, {**body, "spec": {"template": {"spec": pod}}})
     await scene.start()
-    await scene.until(lambda scene: condition(scene.told, "Stalled"))
-    stalled = condition(scene.told, "Stalled")
+    await scene.until(lambda scene: condition(scene.update_status, "Stalled"))
+    stalled = condition(scene.update_status, "Stalled")
     assert stalled["reason"] == "NameCollision"
     assert name in stalled["message"]
     assert not record(scene, "import").get("jobUid")

@@ -41,7 +41,7 @@ async def untouched(scene):
     """Whether what is served is what was served before."""
     live = scene.generation(1)["artifact"]["servedDigest"]
     assert scene.templates == [live]
-    assert scene.told["live"]["number"] == 1
+    assert scene.update_status["live"]["number"] == 1
 
 
 @pytest.mark.survives(
@@ -62,7 +62,7 @@ async def test_disrupted_pods_cost_no_attempt(ground):
     assert "disrupted" in record["lastFailure"]
     assert len(await scene.events("Disrupted")) == 3
     await scene.release()
-    await scene.until(lambda scene: scene.told["live"]["number"] == 2)
+    await scene.until(lambda scene: scene.update_status["live"]["number"] == 2)
 
 
 @pytest.mark.survives(
@@ -110,14 +110,20 @@ async def test_only_a_job_that_the_operator_suspended_is_resumed(ground):
 
     await set_by_another(True)
     waiting = "suspended by another client"
-    await scene.until(lambda scene: waiting in (scene.told["progress"].get("waitingFor") or ""))
+    await scene.until(
+        lambda scene: waiting in (scene.update_status["progress"].get("waitingFor") or "")
+    )
     await scene.merge({"suspend": True})
-    await scene.until(lambda scene: scene.told["phase"] == "Suspended")
+    await scene.until(lambda scene: scene.update_status["phase"] == "Suspended")
     await scene.merge({"suspend": False})
-    await scene.until(lambda scene: waiting in (scene.told["progress"].get("waitingFor") or ""))
+    await scene.until(
+        lambda scene: waiting in (scene.update_status["progress"].get("waitingFor") or "")
+    )
     assert (await live())["spec"]["suspend"]
     await set_by_another(False)
-    await scene.until(lambda scene: waiting not in scene.told["progress"].get("waitingFor", ""))
+    await scene.until(
+        lambda scene: waiting not in scene.update_status["progress"].get("waitingFor", "")
+    )
 
     def suspended(scene):
         held = scene.ground.cache.get(JOB, scene.namespace, name)
@@ -147,9 +153,9 @@ async def test_a_permanent_failure_is_not_repeated(ground):
         said = {"job": name, "stage": "train", "number": 2, "ok": False, "failure": failure}
         await scene.fail(job, code, json.dumps(said))
         await scene.until(lambda scene: verdict(scene) == "Failed")
-        await scene.until(lambda scene: scene.told["lastRun"]["verdict"] == "Failed")
-        assert scene.told["lastRun"]["reason"] == FINAL[code]
-        assert failure["message"] in scene.told["lastRun"]["message"]
+        await scene.until(lambda scene: scene.update_status["lastRun"]["verdict"] == "Failed")
+        assert scene.update_status["lastRun"]["reason"] == FINAL[code]
+        assert failure["message"] in scene.update_status["lastRun"]["message"]
         assert len(scene.runs("train")) == 2
         await untouched(scene)
 
@@ -194,7 +200,7 @@ async def test_a_retryable_failure_is_repeated_up_to_the_limit(ground):
         assert "1/2 of batchSize" in adjusted
         await untouched(scene)
         await scene.release()
-        await scene.until(lambda scene: scene.told["live"]["number"] == 2)
+        await scene.until(lambda scene: scene.update_status["live"]["number"] == 2)
 
     async def may_not_halve():
         limits = {"maxAttempts": 2, "onOutOfMemory": "Fail"}
@@ -237,7 +243,7 @@ async def test_a_job_deleted_by_another_client_is_created_again_as_the_next_atte
         await scene.start()
         if stage != "import":
             await scene.until(lambda scene: verdict(scene, 0) == "Imported")
-            await scene.until(lambda scene: scene.told.get("observedGeneration"))
+            await scene.until(lambda scene: scene.update_status.get("observedGeneration"))
             await scene.ask("run@1")
         record = {"import": "training", "train": "training", "evaluate": "evaluation"}[stage]
         await scene.until(lambda scene: (scene.generation(number).get(record) or {}).get("jobUid"))

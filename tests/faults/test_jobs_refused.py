@@ -68,8 +68,8 @@ async def refused(ground, kinds, tried):
         await scene.ask("run@2")
         await scene.until(lambda scene: stalled(scene).get("reason") == "JobRefused", seconds=30)
         assert "no Jobs before the audit" in stalled(scene)["message"]
-        assert scene.told["phase"] == "Queued"
-        assert scene.told["live"]["number"] == 1
+        assert scene.update_status["phase"] == "Queued"
+        assert scene.update_status["live"]["number"] == 1
         yield scene
     finally:
         names = [f"{each['kind'].lower()}/{each['metadata']['name']}" for each in denied]
@@ -93,17 +93,19 @@ async def test_a_refused_job_is_reported_and_created_once_it_is_accepted(
     monkeypatch.setattr(reconcile, "REFUSED_SECONDS", bounds)
     tried = Tried()
     async with refused(ground, kinds, tried) as scene:
-        # The watch may be faster than the answer to the write that it tells of.
+        # The watch may be faster than the answer to the write that it reports.
         await scene.until(lambda _: tried.writes and tried.writes[-1][1].endswith("/shop/status"))
-        told = len(tried.writes)
-        assert told <= 4
+        written = len(tried.writes)
+        assert written <= 4
         began = time.monotonic()
         while len(made := tried.of("POST", "/jobs")) < 2 or time.monotonic() < began + bounds[1]:
             await scene.touch()
             await asyncio.sleep(0.2)
         assert min(after - before for before, after in itertools.pairwise(made)) >= bounds[0]
-        assert len(tried.writes) == told
-    await scene.until(lambda scene: (scene.told.get("live") or {}).get("number") == 2, seconds=240)
+        assert len(tried.writes) == written
+    await scene.until(
+        lambda scene: (scene.update_status.get("live") or {}).get("number") == 2, seconds=240
+    )
     assert stalled(scene) == {}
 
 
@@ -117,7 +119,7 @@ async def test_an_edit_that_fixes_a_refused_job_takes_effect_at_once(ground, kin
     async with refused(ground, kinds, tried) as scene:
         await scene.edit(training={"image": "audited"})
         await scene.until(
-            lambda scene: (scene.told.get("live") or {}).get("number") == 2,
+            lambda scene: (scene.update_status.get("live") or {}).get("number") == 2,
             seconds=reconcile.REFUSED_SECONDS[0],
         )
         made = tried.of("POST", "/jobs")
@@ -125,7 +127,9 @@ async def test_an_edit_that_fixes_a_refused_job_takes_effect_at_once(ground, kin
 
 
 def stalled(scene):
-    found = (each for each in scene.told.get("conditions", []) if each["type"] == "Stalled")
+    found = (
+        each for each in scene.update_status.get("conditions", []) if each["type"] == "Stalled"
+    )
     return next(found, {})
 
 

@@ -19,7 +19,7 @@ async def at(ground, stage, attempts=1):
     await scene.declare(training={"limits": {"maxAttempts": attempts}})
     await scene.start()
     await scene.until(lambda scene: scene.generation(0).get("verdict") == "Imported")
-    await scene.until(lambda scene: scene.told.get("observedGeneration"))
+    await scene.until(lambda scene: scene.update_status.get("observedGeneration"))
     await scene.ask("run@1")
     return scene, await scene.job(stage)
 
@@ -45,18 +45,18 @@ EVALUATIONS = {
     "counted as a failed attempt, `ResultMissing`; nothing is evaluated or promoted on it",
 )
 async def test_a_message_that_is_no_result_of_this_job_counts_as_a_failed_attempt(ground):
-    async def told(spoil):
+    async def recorded(spoil):
         scene, job = await at(ground, "evaluate")
         said = await scene.result(job)
         await scene.succeed(job, spoil(json.dumps(said), said))
         await scene.until(lambda scene: scene.generation(1)["verdict"] == "Failed", 90)
         assert scene.generation(1)["reason"] == "ResultMissing"
-        await scene.until(lambda scene: scene.told["lastRun"]["reason"] == "ResultMissing")
-        assert "missing or not its own" in scene.told["lastRun"]["message"]
+        await scene.until(lambda scene: scene.update_status["lastRun"]["reason"] == "ResultMissing")
+        assert "missing or not its own" in scene.update_status["lastRun"]["message"]
         assert scene.templates in ([], [""])
-        assert not scene.told.get("live")
+        assert not scene.update_status.get("live")
 
-    await asyncio.gather(*map(told, EVALUATIONS.values()))
+    await asyncio.gather(*map(recorded, EVALUATIONS.values()))
 
 
 def _rows(said, value):
@@ -74,8 +74,8 @@ NUMBERS = {
     "nothing": lambda said: _rows(said, None),
     "other weights": lambda said: _about(said, candidateDigest=SERVED),
     "another holdout": lambda said: _about(said, holdoutDigest=digest("another")),
-    "a baseline that nobody asked for": lambda said: _about(said, baselineDigest=SERVED),
-    "a rule that nobody asked for": lambda said: _about(
+    "a baseline that was not requested": lambda said: _about(said, baselineDigest=SERVED),
+    "a rule that was not requested": lambda said: _about(
         said, rules=[["invented", *row[1:]] for row in said["evaluate"]["rules"]]
     ),
     "no rules": lambda said: _about(said, rules=[]),
@@ -89,15 +89,15 @@ NUMBERS = {
     "Inconclusive with the reason; never promoted",
 )
 async def test_missing_or_foreign_numbers_promote_nothing(ground):
-    async def told(spoil):
+    async def recorded(spoil):
         scene, job = await at(ground, "evaluate")
         await scene.succeed(job, json.dumps(spoil(await scene.result(job))))
         await scene.until(lambda scene: scene.generation(1)["verdict"] == "Inconclusive", 90)
         assert scene.generation(1)["message"]
         assert scene.templates in ([], [""])
-        assert not scene.told.get("live")
+        assert not scene.update_status.get("live")
 
-    await asyncio.gather(*map(told, NUMBERS.values()))
+    await asyncio.gather(*map(recorded, NUMBERS.values()))
 
 
 MONSTROUS = {
@@ -120,11 +120,13 @@ async def test_huge_messages_of_a_trainer_are_cut_to_the_limits_of_a_status(grou
         said = {"job": name, "stage": stage, "number": number, "ok": False, "failure": MONSTROUS}
         await scene.fail(job, code, json.dumps(said))
         if stage == "probe":
-            await scene.until(lambda scene: (scene.told.get("lastProbe") or {}).get("failures"))
+            await scene.until(
+                lambda scene: (scene.update_status.get("lastProbe") or {}).get("failures")
+            )
         else:
             await scene.until(lambda scene: scene.generation(1)["verdict"] == "Failed", 90)
-            await scene.until(lambda scene: scene.told["lastRun"]["verdict"] == "Failed")
-        assert scene.told["phase"] == "Idle"
+            await scene.until(lambda scene: scene.update_status["lastRun"]["verdict"] == "Failed")
+        assert scene.update_status["phase"] == "Idle"
 
     async def is_tried_again(stage):
         scene, job = await at(ground, stage, attempts=2)

@@ -10,7 +10,7 @@ import pytest
 from faults.process import Process
 from faults.proxy import Cut, Proxy
 from faults.rules import delay
-from faults.test_crashes import Course, lasting, told, undisturbed
+from faults.test_crashes import Course, failures, lasting, undisturbed
 from patience import within
 
 from springtide_operator.cluster.kinds import GENERATION, JOB, LEASE
@@ -93,7 +93,7 @@ async def die_at(ground, every, folder):
             return await died(ground, wanted, death, course, folder)
 
     outcomes = await asyncio.gather(*map(one, deaths, courses))
-    return told(deaths, courses, outcomes, writes)
+    return failures(deaths, courses, outcomes, writes)
 
 
 @pytest.mark.survives(

@@ -27,10 +27,10 @@ async def test_a_deployment_with_the_longest_name_is_served(ground):
     metadata = {"namespace": scene.namespace, "name": LONGEST}
     await scene.declare_update(deployment=LONGEST)
     await scene.start()
-    await scene.until(lambda scene: LONGEST in str(scene.told.get("conditions")))
+    await scene.until(lambda scene: LONGEST in str(scene.update_status.get("conditions")))
     await scene.client.create(DEPLOYMENT, {"metadata": metadata, "spec": spec})
     await play(scene, LIFE[:2])
-    (target,) = scene.told["targets"]
+    (target,) = scene.update_status["targets"]
     assert (target["name"], target["generation"]) == (LONGEST, 1)
     (seen,) = scene.generation(1)["rollout"]["targets"]
     assert seen["name"] == LONGEST

@@ -28,7 +28,7 @@ MEGABYTES_EACH = 1.0
 
 @pytest.fixture
 def empty():
-    """An API server that nobody else uses: the operator looks after all its namespaces."""
+    """An API server for this test alone: the operator handles all its namespaces."""
     server = ApiServer()
     try:
         open_server(server)

@@ -13,7 +13,7 @@ from springtide_operator.cluster.kinds import GENERATION, JOB, UPDATE
 pytestmark = pytest.mark.apiserver
 
 FOREIGN = "sha256:" + "0" * 64
-HEALED = 30
+RECOMPUTED = 30
 
 
 async def edit(kinds, scene, spec):
@@ -56,7 +56,7 @@ async def test_a_run_uses_its_snapshot_and_an_edit_counts_for_the_next_run(groun
         before = run_of(await scene.job("train", since=2))
         await edit(kinds, scene, edited)
         await scene.release()
-        await scene.until(lambda scene: scene.told["live"]["number"] == 2)
+        await scene.until(lambda scene: scene.update_status["live"]["number"] == 2)
         assert run_of(await scene.job("evaluate", since=2))["recipe"] == before["recipe"]
         assert scene.generation(2)["verdict"] == "Accepted"
 
@@ -66,7 +66,7 @@ async def test_a_run_uses_its_snapshot_and_an_edit_counts_for_the_next_run(groun
         assert after["training"]["hyperparameters"]["epochs"] == 7
         assert after["gate"]["rules"][0]["min"] == "0.99"
         await scene.until(lambda scene: scene.generation(3).get("verdict") == "Rejected")
-        assert scene.told["live"]["number"] == 2
+        assert scene.update_status["live"]["number"] == 2
 
     async def in_a_roll():
         scene = await directed(ground)
@@ -82,7 +82,7 @@ async def test_a_run_uses_its_snapshot_and_an_edit_counts_for_the_next_run(groun
         await asyncio.sleep(2)
         assert scene.generation(2)["rollout"]["deadline"] == deadline
         await scene.make_ready()
-        await scene.until(lambda scene: scene.told["live"]["number"] == 2)
+        await scene.until(lambda scene: scene.update_status["live"]["number"] == 2)
         assert len(scene.templates) == 2
 
     await asyncio.gather(in_training(), in_a_roll())
@@ -98,7 +98,7 @@ async def test_a_forged_status_is_recomputed_and_serves_nothing(ground):
     await scene.declare()
     await scene.start()
     await play(scene, LIFE[:4])
-    told = scene.told
+    before = scene.update_status
     served = (await scene.deployment())["spec"], list(scene.templates)
     false = {
         "phase": "RollingOut",
@@ -113,12 +113,12 @@ async def test_a_forged_status_is_recomputed_and_serves_nothing(ground):
     body = {"metadata": {"namespace": scene.namespace, "name": "shop"}, "status": false}
     await scene.client.apply(UPDATE, body, manager="tenant", force=True, subresource="status")
 
-    async def healed():
+    async def recomputed():
         now = (await scene.update())["status"]
-        return all(now.get(key) == told.get(key) for key in false)
+        return all(now.get(key) == before.get(key) for key in false)
 
-    async with within(HEALED):
-        while not await healed():
+    async with within(RECOMPUTED):
+        while not await recomputed():
             await asyncio.sleep(0.2)
     assert ((await scene.deployment())["spec"], list(scene.templates)) == served
 
@@ -144,7 +144,7 @@ async def test_a_forged_job_is_never_ours(ground):
         await forge(scene, name, {"springtide.dev/update": "shop", "springtide.dev/stage": "train"})
         await scene.start()
         await scene.until(lambda scene: scene.generation(0).get("verdict") == "Imported")
-        await scene.until(lambda scene: scene.told.get("observedGeneration"))
+        await scene.until(lambda scene: scene.update_status.get("observedGeneration"))
         await scene.ask("run@1")
         await scene.until(lambda scene: reason(scene, "Stalled") == "NameCollision")
         held = await scene.client.get(JOB, scene.namespace, name)
@@ -152,7 +152,9 @@ async def test_a_forged_job_is_never_ours(ground):
         assert not scene.generation(1)["training"].get("jobUid")
         await scene.client.delete(JOB, scene.namespace, name, uid=held["metadata"]["uid"])
         scene.held.clear()
-        await scene.until(lambda scene: (scene.told.get("live") or {}).get("number") == 1, 90)
+        await scene.until(
+            lambda scene: (scene.update_status.get("live") or {}).get("number") == 1, 90
+        )
 
     async def forges_its_owner(other):
         scene = await directed(ground, held=["train"])
@@ -178,13 +180,13 @@ async def test_a_forged_job_is_never_ours(ground):
         await asyncio.sleep(2)
         assert not scene.generation(1).get("artifact")
         await scene.release()
-        await scene.until(lambda scene: (scene.told.get("live") or {}).get("number") == 1)
+        await scene.until(lambda scene: (scene.update_status.get("live") or {}).get("number") == 1)
         assert scene.generation(1)["artifact"]["servedDigest"] != FOREIGN
         assert (await scene.client.get(JOB, scene.namespace, "forged"))["metadata"]["name"]
 
-    stranger = await directed(ground)
-    await stranger.declare()
-    elsewhere = (await stranger.update())["metadata"]["uid"]
+    other = await directed(ground)
+    await other.declare()
+    elsewhere = (await other.update())["metadata"]["uid"]
     await asyncio.gather(
         takes_the_name(),
         forges_its_owner(None),
@@ -204,7 +206,7 @@ async def forge(scene, name, labels, owner=None):
 
 
 def reason(scene, kind):
-    return condition(scene.told, kind).get("reason")
+    return condition(scene.update_status, kind).get("reason")
 
 
 @pytest.mark.survives(
@@ -234,7 +236,7 @@ async def test_a_generation_created_by_a_user_is_never_served(ground, forged):
     await scene.until(lambda scene: scene.generation(7).get("verdict") == "Failed")
     scene.world.months.append("2025-03")
     await scene.ask("run@2")
-    await scene.until(lambda scene: (scene.told.get("live") or {}).get("number") == 8)
+    await scene.until(lambda scene: (scene.update_status.get("live") or {}).get("number") == 8)
     assert not scene.generation(7).get("artifact")
     assert not any("-g7-" in job["metadata"]["name"] for job in scene.started.values())
     assert len(scene.templates) == 2

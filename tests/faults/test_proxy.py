@@ -47,7 +47,7 @@ async def test_lists_watches_and_writes_pass_and_writes_are_counted(ground, prox
     assert {call.kind for call in proxy.calls} == {"configmaps"}
 
 
-async def test_the_chosen_calls_fail_as_told_and_the_others_pass(ground, proxy, through):
+async def test_the_chosen_calls_fail_as_chosen_and_the_others_pass(ground, proxy, through):
     scene = await ground.scene()
     rules = cut(of=Nth(3), done=True), refuse(429, of=Nth(2), Retry_After="7")
     with proxy.ruled(*rules):

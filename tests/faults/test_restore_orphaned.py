@@ -27,7 +27,7 @@ async def restored(kinds, scene, **annotations):
     await scene.orphan()
     await scene.gone()
     await asyncio.to_thread(kinds.kubectl, "apply", "-f", "-", *place, input=written)
-    await scene.until(lambda scene: scene.told.get("phase"), ADOPTED)
+    await scene.until(lambda scene: scene.update_status.get("phase"), ADOPTED)
 
 
 async def production(scene):
@@ -43,7 +43,7 @@ async def uids(scene):
 
 
 def live(scene):
-    return (scene.told.get("live") or {}).get("number")
+    return (scene.update_status.get("live") or {}).get("number")
 
 
 @pytest.mark.survives(
@@ -62,22 +62,22 @@ async def test_a_restored_update_at_rest_continues_with_the_same_live_generation
     await scene.declare()
     await scene.start()
     await play(scene, LIFE[:4])
-    before, told = await production(scene), scene.told
+    before, status = await production(scene), scene.update_status
     probes = len(scene.runs("probe"))
     await restored(kinds, scene, **{"springtide.dev/request": "run@3"})
-    await scene.until(lambda scene: live(scene) == 2 and scene.told["phase"] == "Idle")
+    await scene.until(lambda scene: live(scene) == 2 and scene.update_status["phase"] == "Idle")
     uid = (await scene.update())["metadata"]["uid"]
 
     async with within(ADOPTED):
         while await uids(scene) != {uid}:
             await asyncio.sleep(0.1)
-    await scene.until(lambda scene: scene.told.get("lastRequest"))
-    assert scene.told["lastRequest"]["result"] == "Recorded"
+    await scene.until(lambda scene: scene.update_status.get("lastRequest"))
+    assert scene.update_status["lastRequest"]["result"] == "Recorded"
     assert await production(scene) == before
     assert len(scene.runs("probe")) == probes
     for kept in ("live", "previous", "history", "lastRun"):
-        assert scene.told[kept] == told[kept]
-    assert scene.told["cursor"]["trainedThrough"] == told["cursor"]["trainedThrough"]
+        assert scene.update_status[kept] == status[kept]
+    assert scene.update_status["cursor"]["trainedThrough"] == status["cursor"]["trainedThrough"]
 
     scene.world.months.append("2025-05")
     await scene.ask("run@4")
@@ -108,7 +108,7 @@ async def test_a_run_interrupted_by_a_restore_is_given_up_and_its_rows_are_not_l
         await scene.until(lambda scene: len(scene.runs("import")) == 2)
         await scene.release()
         await scene.until(lambda scene: scene.generation(1).get("verdict") == "Imported")
-        await scene.until(lambda scene: scene.told["phase"] == "Idle")
+        await scene.until(lambda scene: scene.update_status["phase"] == "Idle")
 
     async def training():
         scene = await directed(ground)
@@ -165,7 +165,7 @@ async def test_a_restore_during_a_rollout_ends_with_one_evaluated_model(ground, 
         scene, served = await rolling()
         await restored(kinds, scene)
         await scene.make_ready()
-        await scene.until(lambda scene: live(scene) == 1 and scene.told["phase"] == "Idle")
+        await scene.until(lambda scene: live(scene) == 1 and scene.update_status["phase"] == "Idle")
         assert (await production(scene))[0] == served
         assert scene.generation(2)["rollout"]["abortReason"]
         assert "promotedAt" not in scene.generation(2)["rollout"]
@@ -180,11 +180,11 @@ async def test_a_restore_during_a_rollout_ends_with_one_evaluated_model(ground, 
         kinds.kubectl("delete", "iu", "shop", "--wait=false", "-n", scene.namespace)
         await scene.gone()
         kinds.kubectl("apply", "-f", "-", input=written)
-        await scene.until(lambda scene: scene.told.get("phase") == "RollingOut", ADOPTED)
+        await scene.until(lambda scene: scene.update_status.get("phase") == "RollingOut", ADOPTED)
         assert scene.generation(2)["rollout"]["deadline"] == deadline
         assert live(scene) == 1
         await scene.make_ready()
-        await scene.until(lambda scene: live(scene) == 2 and scene.told["phase"] == "Idle")
+        await scene.until(lambda scene: live(scene) == 2 and scene.update_status["phase"] == "Idle")
         assert scene.generation(2)["rollout"]["deadline"] == deadline
         assert len(scene.templates) == 2
 
@@ -205,10 +205,10 @@ async def test_a_hold_outlives_a_restore(ground, kinds):
     before = await production(scene)
     trained = len(scene.runs("train"))
     await restored(kinds, scene)
-    await scene.until(lambda scene: scene.told["phase"] == "OnHold")
-    assert scene.told["cursor"]["proposedForQuarantine"] == ["2025-05"]
-    assert scene.told["candidate"]["number"] == 4
+    await scene.until(lambda scene: scene.update_status["phase"] == "OnHold")
+    assert scene.update_status["cursor"]["proposedForQuarantine"] == ["2025-05"]
+    assert scene.update_status["candidate"]["number"] == 4
     assert await production(scene) == before
     await play(scene, LIFE[5:])
     assert len(scene.runs("train")) == trained
-    assert scene.told["cursor"]["quarantined"] == ["2025-05", "2025-06"]
+    assert scene.update_status["cursor"]["quarantined"] == ["2025-05", "2025-06"]

@@ -52,11 +52,11 @@ async def test_an_update_runs_from_import_to_a_promoted_second_generation(ground
     assert of_generations.pop("shop-g4") <= MOST_JUDGED_TWICE
     assert max(of_generations.values()) <= MOST_OF_GENERATION
     ends_as_it_should(world)
-    ran_and_told_once(world)
+    ran_and_reported_once(world)
 
 
 def ends_as_it_should(world):
-    """What is live, served and known of the data after the whole life."""
+    """What is live, served and known of the data after the lifecycle."""
     generations = {name: each["status"] for name, each in world["generations"].items()}
     assert {name: each["verdict"] for name, each in generations.items()} == {
         "shop-g0": "Imported",
@@ -100,7 +100,7 @@ def ends_as_it_should(world):
     assert world["finalizers"] == []
 
 
-def ran_and_told_once(world):
+def ran_and_reported_once(world):
     """One Job for each attempt, none left, and each Event as often as it happened."""
     assert world["jobs left"] == []
     runs = [name for name in world["jobs ever"] if "-probe-" not in name]
@@ -137,6 +137,6 @@ async def test_a_probe_without_a_window_leaves_no_job(ground):
     await play(scene, LIFE[:1])
     await scene.ask("run@1")
     await scene.until(
-        lambda scene: (scene.told.get("lastProbe") or {}).get("reason") == "NotEnoughData"
+        lambda scene: (scene.update_status.get("lastProbe") or {}).get("reason") == "NotEnoughData"
     )
     await scene.until(lambda scene: not scene.jobs(), seconds=10)
