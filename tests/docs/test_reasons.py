@@ -14,7 +14,7 @@ from docs.pages import ROOT
 PAGE = ROOT / "docs/troubleshooting.md"
 CODE = (
     "operator/springtide_operator/lifecycle",
-    "operator/springtide_operator/cluster/act.py",
+    "operator/springtide_operator/cluster/actuator.py",
     "operator/springtide_api/judging.py",
     "trainer_image/springtide_trainer",
     "trainer_image/springtide_server",
