@@ -146,7 +146,7 @@ def evaluated_on(generations: dict[int, dict[str, Any]], month: str) -> dict[str
             return {}  # its verdict is still that of the holdout before
         rollout = status.get("rollout", {})
         verdict = status.get("verdict", "Pending")
-        decided = rollout.get("promotedAt") or rollout.get("abortReason")
+        decided = rollout.get("promotedAt") or rollout.get("rollbackReason")
         if verdict == "Pending" or (verdict == "Accepted" and not decided):
             return {}
         return generation

@@ -21,7 +21,7 @@ LOWER_IS_BETTER = frozenset({"log_loss", "ece"})
 UNBOUNDED = frozenset({"log_loss"})
 """Metrics that may exceed 1; all others lie in [0, 1]."""
 UNFLOORED = frozenset({"ece"})
-"""Metrics of which an answer without a model may be perfect: a constant is calibrated."""
+"""Metrics of which a trivial baseline may be perfect: a constant is calibrated."""
 SLACK = 1e-6
 """Numbers travel rounded to six digits."""
 
@@ -59,11 +59,11 @@ class Numbers(NamedTuple):
     entities: int = 0
     """Entities that contribute to the numbers."""
     positives: int = 0
-    without_model: float = nan
-    """What an answer without a model scores on the same rows."""
+    trivial_baseline: float = nan
+    """What a trivial baseline scores on the same rows."""
     reference: float = nan
     """The value of the generation that maxCumulativeRegression compares with."""
-    to_reference: Interval = Interval()
+    versus_reference: Interval = Interval()
     """Candidate minus that generation, in the metric's own sign."""
 
 
@@ -82,7 +82,7 @@ class Bound:
     """Reaching the limit is enough: "at least", not "more than"."""
     compares: bool = False
     """It is about the difference to live, or to the reference."""
-    to_reference: bool = False
+    versus_reference: bool = False
 
     @property
     def mark(self) -> float | None:
@@ -98,19 +98,21 @@ def measured(output: EvaluateOutput) -> dict[str, Numbers]:
     missing = [None] * len(output.rules)
     beside = zip(
         output.rules,
-        [*output.without_model, *missing],
-        [*output.to_reference, *missing],
+        [*output.trivial_baseline, *missing],
+        [*output.versus_reference, *missing],
         strict=False,
     )
     return {row[0]: numbers(row, score, compared) for row, score, compared in beside}
 
 
 def numbers(
-    row: RuleRow, without_model: float | None = None, to_reference: ReferenceRow | None = None
+    row: RuleRow,
+    trivial_baseline: float | None = None,
+    versus_reference: ReferenceRow | None = None,
 ) -> Numbers:
     """Read a positional row and what stands beside it; null becomes NaN."""
     floats = [nan if x is None else float(x) for x in row[1:12]]
-    compared = [nan if x is None else float(x) for x in to_reference or (None,) * 4]
+    compared = [nan if x is None else float(x) for x in versus_reference or (None,) * 4]
     return Numbers(
         row[0],
         Interval(*floats[0:3]),
@@ -120,7 +122,7 @@ def numbers(
         floats[10],
         row[12],
         row[13],
-        nan if without_model is None else without_model,
+        nan if trivial_baseline is None else trivial_baseline,
         compared[0],
         Interval(*compared[1:4]),
     )
@@ -175,19 +177,19 @@ def comparison_bounds(rule: Rule, measured: Numbers) -> Iterator[Bound]:
             text = _comparison_text(margin, limit, live=measured.live.value)
             yield Bound(text, delta, delta, limit, closed=False, compares=True)
     if (margin := rule.max_cumulative_regression) is not None:
-        delta = better(rule.metric, measured.to_reference)
+        delta = better(rule.metric, measured.versus_reference)
         size = _size(margin, measured.reference)
         limit = None if size is None else -size + 0.0
         text = _comparison_text(margin, limit, live=measured.reference, name="the reference")
-        yield Bound(text, delta, delta, limit, closed=False, compares=True, to_reference=True)
+        yield Bound(text, delta, delta, limit, closed=False, compares=True, versus_reference=True)
 
 
-def proves_nothing(rule: Rule, without_model: float) -> str | None:
-    """Say which bound of a rule an answer without a model meets, or None.
+def proves_nothing(rule: Rule, trivial_baseline: float) -> str | None:
+    """Say which bound of a rule a trivial baseline meets, or None.
 
     Args:
         rule: The rule.
-        without_model: What such an answer scores on the same rows; NaN where it is not known.
+        trivial_baseline: What such an answer scores on the same rows; NaN where it is not known.
     """
     if rule.metric in UNFLOORED:
         return None
@@ -196,11 +198,11 @@ def proves_nothing(rule: Rule, without_model: float) -> str | None:
     if bound is None:
         return None
     asked = f"{rule.metric} {'<=' if lower else '>='} {bound}"
-    if isnan(without_model):
-        return f"what an answer without a model scores is not known, so {asked} may prove nothing"
-    if (float(bound) < without_model) if lower else (float(bound) > without_model):
+    if isnan(trivial_baseline):
+        return f"the score of a trivial baseline is not known, so {asked} may prove nothing"
+    if (float(bound) < trivial_baseline) if lower else (float(bound) > trivial_baseline):
         return None
-    return f"{asked} proves nothing: an answer without a model scores {readable(without_model)}"
+    return f"{asked} proves nothing: a trivial baseline scores {readable(trivial_baseline)}"
 
 
 def more_entities(bound: Bound, entities: int) -> int | None:

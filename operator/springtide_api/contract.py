@@ -64,7 +64,7 @@ class ProbeInput(Model):
     candidate_trained_through: Time | None = None
     """Set while a candidate waits for a holdout: no training window is cut, only the holdout that
     begins here."""
-    named: list[str] | None = None
+    referenced: list[str] | None = None
     """Folders of `<home>/data` that generations name, all of them: the probe removes others that
     are older than a week. None: it removes nothing."""
 
@@ -157,7 +157,7 @@ class ProbeOutput(Model):
     """What a probe found."""
 
     reason: Reason
-    """WindowReady, NotEnoughData, NothingNew or NotComplete."""
+    """WindowReady, NotEnoughData, NoNewData or NotComplete."""
     message: Line
     pending_rows: Count = 0
     newest_partition: Word | None = None
@@ -184,7 +184,7 @@ class TrainOutput(Model):
     rows: Count = 0
     seconds: Seconds = 0.0
     metrics: dict[Annotated[str, Field(max_length=100)], float] = {}
-    stopped: Line = ""
+    stop_reason: Line = ""
     """Why it stopped: all rows seen, patience spent, maxSteps."""
 
 
@@ -219,10 +219,10 @@ class EvaluateOutput(Model):
     """What was measured; the operator judges."""
 
     rules: list[RuleRow]
-    without_model: list[float | None] = []
-    """For each of `rules`, in its order: what an answer without a model scores on the same rows,
+    trivial_baseline: list[float | None] = []
+    """For each of `rules`, in its order: what a trivial baseline scores on the same rows,
     such as the majority's accuracy. Absolute bounds must ask for more."""
-    to_reference: list[ReferenceRow | None] = []
+    versus_reference: list[ReferenceRow | None] = []
     """For each of `rules`, in its order, the comparison with the reference; null where the rule
     asks for none. Empty where no rule does."""
     candidate_digest: Digest

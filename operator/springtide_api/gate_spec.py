@@ -214,7 +214,7 @@ class Gate(Model):
     rules: Annotated[list[Rule], Field(min_length=1, max_length=16)]
     """What must hold, each rule judged by a one-sided confidence bound. At least one Required rule
     needs min (log_loss: max), on a dataset whose role is not Historical. On the holdout it must
-    ask for more than an answer without a model scores there: the order of chance, the majority."""
+    ask for more than a trivial baseline scores there: the order of chance, the majority."""
     max_holdout_drop: HoldoutDrop = HoldoutDrop()
     """The holdout is suspect where live scores worse on it than on the last one by more than this
     and by more than three standard errors, and the candidate does not do better. Default: 0.05,

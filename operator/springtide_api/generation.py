@@ -186,11 +186,11 @@ class StageRun(Model):
     """Name of the newest attempt's Job."""
     attempt: int = 1
     """Number of the attempt, from 1."""
-    counted: int = 0
+    failed_attempts: int = 0
     """Attempts that failed and count against limits.maxAttempts."""
     job_uid: Annotated[str, Field(max_length=64)] = ""
     """Uid of the Job once it was made."""
-    started: Time | None = None
+    started_at: Time | None = None
     """When the first attempt was recorded."""
     last_failure: Text = ""
     """Why the last attempt failed."""
@@ -293,7 +293,7 @@ class Score(Model):
     """On which dataset."""
     value: Decimal
     """The score."""
-    error: Decimal
+    standard_error: Decimal
     """Standard error."""
 
 
@@ -344,9 +344,9 @@ class RolloutStatus(Model):
     those that the spec names no more come last."""
     promoted_at: Time | None = None
     """When all targets were available on it. The newest promotedAt is live."""
-    abort_reason: Text = ""
+    rollback_reason: Text = ""
     """Why it was taken back; an aborted generation is never served again."""
-    reverted_at: Time | None = None
+    rolled_back_at: Time | None = None
     """When all targets were back."""
 
 
@@ -378,7 +378,7 @@ class GenerationStatus(Model):
     outcome: Word = ""
     """What became of it: Live, Superseded, RolledBack, Rejected, Inconclusive, Failed or Retired;
     empty while that is open. Derived; never an input."""
-    retired: Word = ""
+    retired_reason: Word = ""
     """Why the candidate was given up without a rejection, such as PartitionQuarantined."""
     conditions: Conditions = []
     """Trained, Evaluated, Accepted and Live."""
@@ -394,6 +394,6 @@ class GenerationStatus(Model):
     """End of its training data; the cursor while it is live."""
     quarantined: Annotated[list[Word], Field(max_length=32)] = []
     """Partitions that were quarantined when its run began or when it was promoted."""
-    quarantine: Annotated[list[QuarantineRecord], Field(max_length=32)] = []
+    quarantine_records: Annotated[list[QuarantineRecord], Field(max_length=32)] = []
     """The update's quarantine after its last change while this was the newest generation. An update
     that is restored takes over the newest of these records."""

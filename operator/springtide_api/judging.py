@@ -76,8 +76,8 @@ def judge_rule(
     if baseline:
         bounds += comparison_bounds(rule, measured)
     flaw = flaw or _flaw(rule, measured, baseline=baseline)
-    if not flaw and on_holdout and (vain := proves_nothing(rule, measured.without_model)):
-        reason = "MissingNumber" if isnan(measured.without_model) else "FloorProvesNothing"
+    if not flaw and on_holdout and (vain := proves_nothing(rule, measured.trivial_baseline)):
+        reason = "MissingNumber" if isnan(measured.trivial_baseline) else "FloorProvesNothing"
         flaw = (reason, vain, None)
     if flaw:
         return _undecided(rule, measured, bounds[-1], flaw)
@@ -116,7 +116,7 @@ def _flaw(rule: Rule, measured: Numbers, *, baseline: bool) -> Flaw | None:
 
 def _beside_reference(measured: Numbers, most: float) -> bool:
     own = Interval(measured.reference, measured.reference, measured.reference)
-    return own.within(0.0, most) and measured.to_reference.within(-most, most)
+    return own.within(0.0, most) and measured.versus_reference.within(-most, most)
 
 
 def _undecided(rule: Rule, measured: Numbers, bound: Bound, flaw: Flaw) -> Judged:
@@ -138,7 +138,7 @@ def _decided(rule: Rule, measured: Numbers, findings: list[tuple[Finding, Bound]
     if finding == "Inconclusive":
         more = _most([more_entities(each, measured.entities) for each in chosen])
         message += f"; {_wanted(more)}"
-    reason = {"Pass": "Proven", "Reject": "Refuted", "Inconclusive": "NotDecided"}[finding]
+    reason = {"Pass": "Passed", "Reject": "Failed", "Inconclusive": "NotDecided"}[finding]
     return Judged(_result(rule, measured, bound, (finding, message)), reason, more)
 
 
@@ -171,7 +171,7 @@ def _relative(rule: Rule) -> bool:
 
 def _told(rule: Rule, bound: Bound) -> str:
     what = f"delta of {rule.metric}" if bound.compares else rule.metric
-    what += " to the reference" if bound.to_reference else ""
+    what += " to the reference" if bound.versus_reference else ""
     value, low, high = (readable(x) for x in bound.interval)
     return f"{what} {value} ({low} to {high})"
 

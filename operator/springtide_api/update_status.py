@@ -119,14 +119,14 @@ class LastRequest(Model):
 class LastProbe(Model):
     """The last look for new data."""
 
-    time: Time
+    finished_at: Time
     """When it ended."""
     job: Word
     """Job that looked."""
     job_uid: Annotated[str, Field(max_length=64)] = ""
     """Its uid: a request that is made again has a Job of the same name."""
     reason: Word
-    """WindowReady, NotEnoughData, NothingNew, NotComplete or an error's name."""
+    """WindowReady, NotEnoughData, NoNewData, NotComplete or an error's name."""
     message: Text = ""
     """What was found, with numbers."""
     failures: int = 0
@@ -137,7 +137,7 @@ class Progress(Model):
     """How far the present stage has come."""
 
     stage: Word = ""
-    """Stage: Probe, Import, Train, Evaluate or Roll."""
+    """Stage: Probe, Import, Train, Evaluate or Rollout."""
     percent: Annotated[int | None, Field(ge=0, le=100)] = None
     """Share done, 0 to 100."""
     eta_seconds: Annotated[int | None, Field(ge=0)] = None
@@ -159,11 +159,11 @@ class TargetStatus(Model):
     """Digest in its template."""
     available: int = 0
     """Available pods of the newest template."""
-    wanted: int = 0
+    desired: int = 0
     """Replicas that the Deployment asks for."""
     message: Text = ""
     """What keeps it back."""
-    reapplied: Annotated[list[Time], Field(max_length=3)] = []
+    reapplied_at: Annotated[list[Time], Field(max_length=3)] = []
     """When our fields, wiped by somebody, were last put back; at most 3 times an hour."""
 
 
@@ -195,9 +195,9 @@ class HistoryEntry(Model):
     """What became of the generation; empty while that is open."""
     reason: Word = ""
     """Why, in one word."""
-    data_through: Time | None = None
+    trained_through: Time | None = None
     """End of its training data."""
-    finished: Time | None = None
+    finished_at: Time | None = None
     """When its run ended."""
 
 

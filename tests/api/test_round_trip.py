@@ -127,8 +127,8 @@ def test_a_status_as_the_operator_writes_it_reads_back_equal(objects, store, min
             "live": {"name": "ranker-g1", "number": 1, "since": "2026-03-01T00:00:00Z"},
             "cursor": {"trainedThrough": "2026-02-01T00:00:00Z", "quarantined": ["2026-01"]},
             "lastRequest": {"token": "a", "verb": "run", "result": "Accepted"},
-            "lastProbe": {"time": "2026-03-01T00:00:00Z", "job": "j", "reason": "NothingNew"},
-            "targets": [{"name": "ranker", "available": 1, "wanted": 2}],
+            "lastProbe": {"finishedAt": "2026-03-01T00:00:00Z", "job": "j", "reason": "NoNewData"},
+            "targets": [{"name": "ranker", "available": 1, "desired": 2}],
             "history": [{"number": 1, "verdict": "Accepted"}],
         }
     )

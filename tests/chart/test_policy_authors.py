@@ -16,7 +16,7 @@ from chart.people import (
 pytestmark = pytest.mark.apiserver
 
 SUSPENDED = {"spec": {"suspend": True}}
-FINALIZER = "springtide.dev/roll"
+FINALIZER = "springtide.dev/rollout"
 
 
 def test_an_author_with_all_rights_creates_and_changes_an_update(user, store):

@@ -59,7 +59,7 @@ async def serve(client, namespace):
     world = with_generation_one()
     world.witness = lambda seen, action: applied.append(action)
     world.target = world.target.__class__(
-        target=world.target.target, uid=made["metadata"]["uid"], has_container=True, wanted=2
+        target=world.target.target, uid=made["metadata"]["uid"], has_container=True, desired=2
     )
     world.settle()
     return next(each for each in applied if isinstance(each, Serve))

@@ -18,7 +18,7 @@ from springtide_operator.lifecycle.plan import AdoptGeneration, SetFinalizer, Su
 pytestmark = pytest.mark.apiserver
 
 MINIMAL = Path(__file__).parents[1] / "api" / "minimal.yaml"
-OURS, THEIRS = "springtide.dev/roll", "example.com/theirs"
+OURS, THEIRS = "springtide.dev/rollout", "example.com/theirs"
 UID_LABEL = "springtide.dev/update-uid"
 
 

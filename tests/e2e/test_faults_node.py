@@ -44,4 +44,4 @@ def test_a_run_waits_while_the_node_is_cordoned_and_goes_on_by_itself(small, cor
     )
     status = example.generations()[1]["status"]
     assert [status[stage]["attempt"] for stage in ("training", "evaluation")] == [1, 1]
-    assert [status[stage]["counted"] for stage in ("training", "evaluation")] == [0, 0]
+    assert [status[stage]["failedAttempts"] for stage in ("training", "evaluation")] == [0, 0]

@@ -71,7 +71,7 @@ def test_a_generation_whose_pods_crash_goes_back_and_nobody_notices(served):
         "container server ended with code 1: this server has no library for the new model",
         "after 20s (rollout.deadline)",
     ):
-        assert words in refused["rollout"]["abortReason"]
+        assert words in refused["rollout"]["rollbackReason"]
     assert status["live"]["number"] == 0
     accepted = conditions(status)["LastRunSucceeded"]
     assert accepted["status"] == "False"

@@ -96,7 +96,7 @@ def test_an_evicted_training_goes_on_from_its_checkpoint_to_the_same_weights(sma
     assert STEPS // 4 < step < STEPS
     generation, undisturbed = trained(example), trained(twin)
     training = generation["status"]["training"]
-    assert (training["attempt"], training["counted"]) == (2, 0)
+    assert (training["attempt"], training["failedAttempts"]) == (2, 0)
     assert "disrupted" in training["lastFailure"]
     said = [one for one in example.events() if one["reason"] == "Disrupted"]
     assert [one["involvedObject"]["name"] for one in said] == [f"{UPDATE}-g1"]

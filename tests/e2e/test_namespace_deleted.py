@@ -15,7 +15,7 @@ SETTLED = 3.0
 """Seconds in which what was under way when the namespace went may still end."""
 QUIET = 15.0
 """Seconds without a word about it: the first retries would come in them."""
-FINALIZER = "springtide.dev/roll"
+FINALIZER = "springtide.dev/rollout"
 NEVER_READY = """
 case "$(cat /etc/pod/generation)" in
   ""|0) exec python -m springtide_server ;;

@@ -77,7 +77,7 @@ def test_helm_may_upgrade_what_we_serve_and_its_replacing_is_not_fought(
         for nth in range(1, TIMES + 1):
             example.helm(chart, *replace)
             owner.wait_until_served(example, 0)
-            assert len(example.update()["targets"][0]["reapplied"]) == nth
+            assert len(example.update()["targets"][0]["reappliedAt"]) == nth
         pods = set(example.served()["pods"])
         example.helm(chart, *replace)
         status = example.wait(owner.out_of_sync("FieldsRemoved"), what="the end of the patience")
@@ -116,7 +116,7 @@ def test_variables_that_a_manifest_takes_in_and_drops_come_back(small):
             if nth <= TIMES:
                 owner.wait_until_served(example, 0)
         example.wait(owner.out_of_sync("FieldsRemoved"), what="the end of the patience")
-        assert len(example.update()["targets"][0]["reapplied"]) == TIMES
+        assert len(example.update()["targets"][0]["reappliedAt"]) == TIMES
         client.wait_for(more=10)
         totals = client.totals()
     assert totals["failures"] == []

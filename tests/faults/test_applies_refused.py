@@ -122,7 +122,7 @@ async def test_a_rollout_whose_second_apply_is_refused_reports_it_and_continues(
         written = len(statuses(recorder))
         await asyncio.sleep(20)
         assert len(statuses(recorder)) == written
-        assert not scene.generation(2)["rollout"].get("abortReason")
+        assert not scene.generation(2)["rollout"].get("rollbackReason")
         assert scene.update_status["live"]["number"] == 1
     await scene.until(lambda scene: (scene.update_status.get("live") or {}).get("number") == 2, 60)
     assert [await carried(scene, name) for name in ("ranker", "reranker")] == ["2", "2"]

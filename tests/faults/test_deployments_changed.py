@@ -181,7 +181,7 @@ async def test_an_image_set_by_a_user_holds_the_rollout_and_is_never_overwritten
         written = len(applies(recorder))
         await asyncio.sleep(12)
         rollout = scene.generation(2)["rollout"]
-        assert (rollout.get("abortReason"), rollout.get("promotedAt")) == ("", None)
+        assert (rollout.get("rollbackReason"), rollout.get("promotedAt")) == ("", None)
         assert (in_conflict(scene), len(applies(recorder))) == (True, written)
         await scene.make_ready()
         await scene.until(lambda scene: (scene.update_status.get("live") or {}).get("number") == 2)
@@ -191,11 +191,11 @@ async def test_an_image_set_by_a_user_holds_the_rollout_and_is_never_overwritten
 
     async def backwards():
         scene, _ = await rolling()
-        await scene.until(lambda scene: scene.generation(2)["rollout"]["abortReason"])
+        await scene.until(lambda scene: scene.generation(2)["rollout"]["rollbackReason"])
         await set_image(scene, "server:2")
         await carries_live(scene)
         await scene.make_ready()
-        await scene.until(lambda scene: scene.generation(2)["rollout"].get("revertedAt"))
+        await scene.until(lambda scene: scene.generation(2)["rollout"].get("rolledBackAt"))
         assert image(await scene.deployment()) == "server:2"
         assert scene.update_status["live"]["number"] == 1
         await scene.until(in_sync)

@@ -28,7 +28,7 @@ async def test_replicas_are_never_ours(ground, kinds):
     place = ("-n", scene.namespace)
     known = len(applies(recorder))
     await run(kinds, "scale", "deployment/ranker", "--replicas=5", *place)
-    await scene.until(lambda scene: scene.update_status["targets"][0]["wanted"] == 5)
+    await scene.until(lambda scene: scene.update_status["targets"][0]["desired"] == 5)
     assert in_sync(scene)
     assert len(applies(recorder)) == known
     scene.pods_ready = False
@@ -155,6 +155,6 @@ async def test_the_message_of_a_crashing_pod_is_reported_within_the_limits_of_a_
     await scene.until(
         lambda scene: "ended with code 1" in scene.update_status["targets"][0]["message"], 30
     )
-    await scene.until(lambda scene: scene.generation(2)["rollout"].get("abortReason"))
-    assert "ended with code 1" in scene.generation(2)["rollout"]["abortReason"]
+    await scene.until(lambda scene: scene.generation(2)["rollout"].get("rollbackReason"))
+    assert "ended with code 1" in scene.generation(2)["rollout"]["rollbackReason"]
     await scene.until(lambda scene: len(scene.templates) == 3)

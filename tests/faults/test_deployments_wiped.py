@@ -113,7 +113,7 @@ async def a_roll_does_not_fight_who_replaces_the_deployment(ground, kinds):
     await scene.until(lambda scene: scene.generation(2)["rollout"].get("heldSince"), BACK)
     assert condition(scene.update_status, "ActionRequired")["reason"] == "FieldsRemoved"
     await asyncio.sleep(30)
-    assert not scene.generation(2)["rollout"].get("abortReason")
+    assert not scene.generation(2)["rollout"].get("rollbackReason")
     assert len(applies(recorder)) == known + 3
     assert scene.update_status["live"]["number"] == 1
 

@@ -167,7 +167,7 @@ async def test_a_job_that_is_being_deleted_is_waited_for(ground, proxy, known):
     await scene.until(lambda scene: record(scene, "train").get("jobUid"))
     again = record(scene, "train")
     assert again["jobUid"] != job["uid"]
-    assert (again["job"], again["attempt"], again.get("counted", 0)) == (job["name"], 1, 0)
+    assert (again["job"], again["attempt"], again.get("failedAttempts", 0)) == (job["name"], 1, 0)
     await scene.release()
     await living
 

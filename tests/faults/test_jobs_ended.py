@@ -58,7 +58,7 @@ async def test_disrupted_pods_cost_no_attempt(ground):
         job = await scene.job("train", attempt + 1, since=2)
     assert len({*names, job["metadata"]["name"]}) == 4
     record = await recorded(scene, 4)
-    assert record["counted"] == 0
+    assert record["failedAttempts"] == 0
     assert "disrupted" in record["lastFailure"]
     assert len(await scene.events("Disrupted")) == 3
     await scene.release()
@@ -218,7 +218,7 @@ async def test_a_retryable_failure_is_repeated_up_to_the_limit(ground):
         await scene.job("train", 2, since=2)
         record = await recorded(scene, 2)
         assert "DeadlineExceeded" in record["lastFailure"]
-        assert record["counted"] == 1
+        assert record["failedAttempts"] == 1
         await untouched(scene)
 
     await asyncio.gather(
@@ -253,7 +253,7 @@ async def test_a_job_deleted_by_another_client_is_created_again_as_the_next_atte
         again = await scene.job(stage, 2)
         assert again["metadata"]["name"] == job["metadata"]["name"][:-1] + "2"
         await scene.until(lambda scene: scene.generation(number)[record]["attempt"] == 2)
-        assert scene.generation(number)[record]["counted"] == 1
+        assert scene.generation(number)[record]["failedAttempts"] == 1
         assert "was deleted by somebody" in scene.generation(number)[record]["lastFailure"]
         assert scene.generation(number).get("verdict") == "Pending"
         await scene.release()

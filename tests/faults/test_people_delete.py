@@ -112,7 +112,7 @@ async def test_an_update_deleted_in_a_rollout_is_gone_once_its_targets_are_rolle
         await delete(kinds, scene)
         if down:
             await asyncio.sleep(2)
-            assert (await scene.update())["metadata"]["finalizers"] == ["springtide.dev/roll"]
+            assert (await scene.update())["metadata"]["finalizers"] == ["springtide.dev/rollout"]
         async with within(SOON):
             if down:
                 await scene.start()
@@ -121,8 +121,8 @@ async def test_an_update_deleted_in_a_rollout_is_gone_once_its_targets_are_rolle
         assert len(scene.templates) == 3
         if policy == "Orphan":
             rollout = scene.generation(2)["rollout"]
-            assert "deleted during the roll" in rollout["abortReason"]
-            assert rollout["revertedAt"]
+            assert "deleted during the roll" in rollout["rollbackReason"]
+            assert rollout["rolledBackAt"]
         else:
             await scene.collect()
             assert await left(scene) == []

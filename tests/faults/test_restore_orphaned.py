@@ -167,7 +167,7 @@ async def test_a_restore_during_a_rollout_ends_with_one_evaluated_model(ground, 
         await scene.make_ready()
         await scene.until(lambda scene: live(scene) == 1 and scene.update_status["phase"] == "Idle")
         assert (await production(scene))[0] == served
-        assert scene.generation(2)["rollout"]["abortReason"]
+        assert scene.generation(2)["rollout"]["rollbackReason"]
         assert "promotedAt" not in scene.generation(2)["rollout"]
 
     async def by_force():

@@ -170,8 +170,8 @@ def _numbers(world: World, start: StartJob) -> EvaluateOutput:
         rows.append(_row(rule.name, own, baseline, world.error, entities))
     return EvaluateOutput(
         rules=rows,
-        without_model=[0.5] * len(rows),
-        to_reference=_to_reference(world, start, own),
+        trivial_baseline=[0.5] * len(rows),
+        versus_reference=_to_reference(world, start, own),
         reference_digest=asked.reference.digest if asked.reference else None,
         candidate_digest=asked.candidate.digest,
         baseline_digest=asked.baseline.digest if asked.baseline else None,

@@ -52,9 +52,13 @@ def accepted(g: ModelGeneration) -> bool:
 def under_way(g: ModelGeneration) -> bool:
     """Whether something may still happen to it by itself."""
     status = g.status
-    if status.rollout.abort_reason:
-        return status.rollout.reverted_at is None
-    if status.rollout.promoted_at or status.retired or status.verdict in {"Rejected", "Failed"}:
+    if status.rollout.rollback_reason:
+        return status.rollout.rolled_back_at is None
+    if (
+        status.rollout.promoted_at
+        or status.retired_reason
+        or status.verdict in {"Rejected", "Failed"}
+    ):
         return False
     return not (status.artifact and status.artifact.head == "Seeded")
 
@@ -71,7 +75,7 @@ def of_another_version(g: ModelGeneration) -> bool:
 def held(g: ModelGeneration) -> bool:
     """Whether it waits for a person."""
     evaluation, status = g.status.evaluation, g.status
-    if status.verdict != "Inconclusive" or status.retired or status.reason in WAITS_FOR_DATA:
+    if status.verdict != "Inconclusive" or status.retired_reason or status.reason in WAITS_FOR_DATA:
         return False
     return evaluation is not None and evaluation.holdouts[-1].outcome != ""
 
@@ -84,7 +88,7 @@ def live_of(generations: list[ModelGeneration]) -> ModelGeneration | None:
 
 def last_written(g: ModelGeneration) -> tuple[datetime, int]:
     """When the record of the quarantine in a generation was written."""
-    times = (each.released_at or each.quarantined_at for each in g.status.quarantine)
+    times = (each.released_at or each.quarantined_at for each in g.status.quarantine_records)
     return max(times), g.spec.number
 
 
@@ -242,7 +246,7 @@ class Laws:
         key = data.digest, made.spec.recipe_hash, made.spec.parent.digest
         for g in self.ours():
             unjudged = g.status.reason in NOT_JUDGED
-            unjudged |= bool(g.status.retired) and g.status.verdict == "Pending"
+            unjudged |= bool(g.status.retired_reason) and g.status.verdict == "Pending"
             if g.spec.data and not unjudged:
                 assert key != (g.spec.data.digest, g.spec.recipe_hash, g.spec.parent.digest)
 
@@ -333,7 +337,7 @@ class Laws:
             changed |= pods != (now.training.image, now.training.compute) or now.suspend
             changed |= job.quarantined != frozenset(self.world.update.status.cursor.quarantined)
             assert changed or last.job_uid == job.uid
-        elif g is None or job.stage == "collect" or not under_way(g) or g.status.retired:
+        elif g is None or job.stage == "collect" or not under_way(g) or g.status.retired_reason:
             return
         elif job.stage == "evaluate":
             assert g.status.evaluation.job != job.name
@@ -355,8 +359,8 @@ class Laws:
         else:
             assert accepted(g)
         assert g.status.artifact.served_digest == serve.serving.digest
-        assert not g.status.rollout.abort_reason
-        assert not g.status.retired
+        assert not g.status.rollout.rollback_reason
+        assert not g.status.retired_reason
         assert g.status.rollout.step_started_at
 
     def a_promotion_follows_proof_and_pods(self, seen: Observation, write: WriteGeneration) -> None:
@@ -378,7 +382,7 @@ class Laws:
             assert parent or not current, "an import takes the place of what was proven"
         if new.rollout.promoted_at and not old.rollout.promoted_at:
             assert old.rollout.step_started_at
-            assert not old.rollout.abort_reason
+            assert not old.rollout.rollback_reason
             assert accepted(before)
             for target in seen.targets:
                 assert target.digest == old.artifact.served_digest
@@ -417,7 +421,7 @@ class Laws:
                 assert row[8] > -float(rule.max_regression.absolute)
             if rule.max_cumulative_regression and baseline:
                 assert output.reference_digest == g.spec.reference.digest
-                compared = output.to_reference[rules.index(rule)]
+                compared = output.versus_reference[rules.index(rule)]
                 assert compared[2] > -float(rule.max_cumulative_regression.absolute)
 
     # After a write.
@@ -478,8 +482,8 @@ class Laws:
         uid, before, after = new.metadata.uid, old.status, new.status
         assert new.spec == old.spec
         assert before.artifact in (None, after.artifact)
-        if before.rollout.abort_reason:
-            assert after.rollout.abort_reason
+        if before.rollout.rollback_reason:
+            assert after.rollout.rollback_reason
             assert not after.rollout.promoted_at
         if before.verdict in {"Rejected", "Failed", "Accepted"}:
             assert after.verdict == before.verdict
@@ -539,18 +543,18 @@ class Laws:
 
     def the_quarantine_is_recorded(self, quarantined: set[str]) -> None:
         """A restore from Git would lose no quarantine, and take back no release."""
-        holders = [g for g in self.world.generations.values() if g.status.quarantine]
+        holders = [g for g in self.world.generations.values() if g.status.quarantine_records]
         if self.forgotten or not holders:
             return
         newest = max(holders, key=last_written)
-        kept = {r.partition for r in newest.status.quarantine if r.released_at is None}
+        kept = {r.partition for r in newest.status.quarantine_records if r.released_at is None}
         assert quarantined <= kept
         assert not kept & set(self.world.update.status.cursor.released)
 
     def what_became_of_each_is_said(self, current: ModelGeneration | None) -> None:
         for g in self.ours():
             rollout, said = g.status.rollout, g.status.outcome
-            if rollout.reverted_at:
+            if rollout.rolled_back_at:
                 assert said == "RolledBack"
             elif rollout.promoted_at:
                 assert said == ("Live" if g is current else "Superseded")

@@ -21,7 +21,7 @@ def test_a_disrupted_pod_means_a_new_attempt_that_is_not_counted() -> None:
         world.now += MAX_BACK_OFF
         world.settle()
     training = world.generation(0).status.training
-    assert (training.attempt, training.counted) == (6, 0)
+    assert (training.attempt, training.failed_attempts) == (6, 0)
 
 
 def test_disruptions_one_after_another_are_answered_ever_more_slowly() -> None:
@@ -52,7 +52,7 @@ def test_a_pod_evicted_for_a_limit_of_its_own_counts_and_says_which() -> None:
     world.now += MAX_BACK_OFF
     world.settle()
     training = world.generation(0).status.training
-    assert (training.attempt, training.counted) == (2, 1)
+    assert (training.attempt, training.failed_attempts) == (2, 1)
     assert "a limit of its own: ephemeral storage exceeds 1Gi" in training.last_failure
 
 
@@ -69,7 +69,7 @@ def test_the_reason_of_a_pod_outranks_its_exit_code(code: int | None) -> None:
     world.now += MAX_BACK_OFF
     world.settle()
     training = world.generation(0).status.training
-    assert (training.attempt, training.counted) == (2, 1)
+    assert (training.attempt, training.failed_attempts) == (2, 1)
     assert "reason DeadlineExceeded: Pod was active longer" in training.last_failure
 
 
@@ -85,7 +85,7 @@ def test_an_evicted_pod_that_is_gone_already_is_known_from_what_its_job_says() -
     world.jobs[name] = replace(world.jobs[name], pods=(), failure=said)
     world.settle()
     training = world.generation(0).status.training
-    assert (training.attempt, training.counted) == (2, 0)
+    assert (training.attempt, training.failed_attempts) == (2, 0)
     assert training.last_failure.endswith("was disrupted (evicted or preempted)")
 
 
@@ -145,7 +145,7 @@ def test_a_job_deleted_by_hand_is_made_again_as_the_next_attempt() -> None:
     world.jobs.clear()
     world.settle()
     assert world.generation(0).status.training.attempt == 2
-    assert world.generation(0).status.training.counted == 1
+    assert world.generation(0).status.training.failed_attempts == 1
 
 
 @pytest.mark.survives(

@@ -161,7 +161,7 @@ def test_a_look_is_told_every_folder_of_rows_that_a_generation_names() -> None:
     looks = [g.status.evaluation.holdouts for g in generations if g.status.evaluation]
     named |= {look.manifest for each in looks for look in each}
     assert len(named) >= 3
-    assert set(asked.named) == {uri.rsplit("/", 1)[1] for uri in named}
+    assert set(asked.referenced) == {uri.rsplit("/", 1)[1] for uri in named}
 
 
 def test_a_look_is_told_the_rows_of_an_answer_that_was_not_taken_yet() -> None:
@@ -176,7 +176,7 @@ def test_a_look_is_told_the_rows_of_an_answer_that_was_not_taken_yet() -> None:
     world.ask("run@2")
     world.step()
     second = next(run for name, run in world.runs.items() if run.request == "run@2")
-    assert window.manifest.rsplit("/", 1)[1] in second.run.probe.named
+    assert window.manifest.rsplit("/", 1)[1] in second.run.probe.referenced
 
 
 LONGEST = "d" * 253

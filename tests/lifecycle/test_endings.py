@@ -347,13 +347,13 @@ def test_an_update_deleted_in_a_roll_does_not_wait_for_the_pods_of_live() -> Non
     assert world.target.number == 1
     assert world.target.available == 0
     assert world.update.metadata.finalizers == ()
-    assert world.generation(2).status.rollout.reverted_at
+    assert world.generation(2).status.rollout.rolled_back_at
 
 
 @pytest.mark.survives(
     "People",
     "the update is deleted in the middle of a roll, and somebody else set our variables",
-    "gone; his value stays, and `NotTakenBack` names it and who set it, as far as he is known",
+    "gone; the other value stays, and `RollbackIncomplete` names it and its field manager if known",
 )
 @pytest.mark.parametrize(
     "change", [{"foreign_manager": "helm"}, {"digest": digest("theirs")}], ids=["taken", "set"]
@@ -364,7 +364,7 @@ def test_an_update_deleted_in_a_roll_leaves_what_somebody_else_set(change: dict)
     carried = world.target.digest
     said = []
     for _ in range(4):
-        said += [event for event in world.step().events if event.reason == "NotTakenBack"]
+        said += [event for event in world.step().events if event.reason == "RollbackIncomplete"]
     assert world.target.digest == carried
     assert world.update.metadata.finalizers == ()
     (event,) = said
@@ -391,7 +391,9 @@ def test_an_update_deleted_in_a_roll_takes_back_what_it_can() -> None:
 def test_an_update_deleted_after_its_roll_was_wiped_too_often_is_gone() -> None:
     world = deleted_in_a_roll()
     reapplied = [world.now] * 3
-    targets = [t.model_copy(update={"reapplied": reapplied}) for t in world.update.status.targets]
+    targets = [
+        t.model_copy(update={"reapplied_at": reapplied}) for t in world.update.status.targets
+    ]
     status = world.update.status.model_copy(update={"targets": targets})
     world.update = world.update.model_copy(update={"status": status})
     world.target = replace(world.target, digest=None, number=None)

@@ -41,7 +41,7 @@ def row(
 def output(*rows, **digests) -> EvaluateOutput:
     asked: dict = {"candidate_digest": CANDIDATE, "baseline_digest": LIVE}
     asked["holdout_digest"] = HOLDOUT
-    asked["without_model"] = [0.5] * len(rows)
+    asked["trivial_baseline"] = [0.5] * len(rows)
     return EvaluateOutput(rules=list(rows), report="file:///reports/x", **(asked | digests))
 
 
@@ -81,7 +81,9 @@ def test_a_candidate_that_passes_all_required_rules_is_accepted_with_its_numbers
         "delta > -0.01 on holdout (900 contributing entities, 300 positives)"
     )
     assert [result.verdict for result in found.results] == ["Pass", "Pass"]
-    assert found.scores == [Score(metric="auc", dataset="holdout", value="0.7", error="0.00303951")]
+    assert found.scores == [
+        Score(metric="auc", dataset="holdout", value="0.7", standard_error="0.00303951")
+    ]
     assert found.live_scores_now[0].value == "0.68"
 
 
@@ -141,13 +143,13 @@ def test_rules_on_history_are_left_out_while_there_is_none() -> None:
 )
 def test_the_result_of_another_evaluation_decides_nothing(digests) -> None:
     found = judged(both(0.7, 0.6).model_copy(update=digests))
-    assert (found.verdict, found.reason, found.results) == ("Inconclusive", "ForeignResult", [])
+    assert (found.verdict, found.reason, found.results) == ("Inconclusive", "ResultMismatch", [])
 
 
 def test_rows_that_nobody_asked_for_or_that_come_twice_make_a_result_foreign() -> None:
-    assert judged(output(row("other", 0.7, 0.6))).reason == "ForeignResult"
+    assert judged(output(row("other", 0.7, 0.6))).reason == "ResultMismatch"
     twice = output(row("floor", 0.7, 0.6), row("floor", 0.7, 0.6), row("not-worse", 0.7, 0.6))
-    assert judged(twice).reason == "ForeignResult"
+    assert judged(twice).reason == "ResultMismatch"
 
 
 def test_a_missing_row_is_never_a_pass() -> None:
@@ -182,7 +184,7 @@ def test_live_below_a_rule_only_by_its_point_is_no_ground_for_suspicion() -> Non
 def test_live_far_under_its_own_last_score_makes_the_holdout_suspect() -> None:
     gate = Gate(rules=[Rule(name="floor", metric="accuracy", min="0.1"), NOT_WORSE])
     out = output(row("floor", 0.9, 0.9), row("not-worse", 0.60, 0.60))
-    last = Score(metric="auc", dataset="holdout", value="0.70", error="0.004")
+    last = Score(metric="auc", dataset="holdout", value="0.70", standard_error="0.004")
 
     found = judged(out, gate=gate, scores=[last])
     assert (found.verdict, found.reason, found.suspect) == ("Inconclusive", "HoldoutSuspect", True)
@@ -192,14 +194,14 @@ def test_live_far_under_its_own_last_score_makes_the_holdout_suspect() -> None:
         "more than gate.maxHoldoutDrop, 0.0500"
     )
 
-    noisy = last.model_copy(update={"error": "0.05"})
+    noisy = last.model_copy(update={"standard_error": "0.05"})
     assert not judged(out, gate=gate, scores=[noisy]).suspect
     elsewhere = last.model_copy(update={"dataset": "other"})
     assert not judged(out, gate=gate, scores=[elsewhere]).suspect
 
 
 def test_a_fall_of_live_is_forgiven_where_the_candidate_passes_the_rule_or_wins() -> None:
-    last = Score(metric="auc", dataset="holdout", value="0.75", error="0.004")
+    last = Score(metric="auc", dataset="holdout", value="0.75", standard_error="0.004")
     assert not judged(both(0.600, 0.600), scores=[last]).suspect
     assert judged(both(0.553, 0.553), scores=[last]).suspect
     assert not judged(both(0.555, 0.540), scores=[last]).suspect
@@ -208,7 +210,7 @@ def test_a_fall_of_live_is_forgiven_where_the_candidate_passes_the_rule_or_wins(
 def test_ordinary_drift_of_many_standard_errors_is_no_ground_for_suspicion() -> None:
     gate = Gate(rules=[Rule(name="floor", metric="accuracy", min="0.6"), NOT_WORSE])
     out = output(row("floor", 0.9, 0.9), row("not-worse", 0.66, 0.66))
-    last = Score(metric="auc", dataset="holdout", value="0.70", error="0.0001")
+    last = Score(metric="auc", dataset="holdout", value="0.70", standard_error="0.0001")
     assert judged(out, gate=gate, scores=[last]).verdict == "Accepted"
 
     strict = gate.model_copy(update={"max_holdout_drop": HoldoutDrop(absolute="0.03")})
@@ -220,7 +222,7 @@ def test_a_log_loss_may_rise_by_a_share_of_its_last_score() -> None:
     rule = Rule(name="ll", metric="log_loss", max_regression=Margin(absolute="0.05"))
     gate = Gate(rules=[FLOOR, rule])
     out = output(row("floor", 0.7, 0.7), row("ll", 0.60, 0.60))
-    near = Score(metric="log_loss", dataset="holdout", value="0.51", error="0.0001")
+    near = Score(metric="log_loss", dataset="holdout", value="0.51", standard_error="0.0001")
     assert not judged(out, gate=gate, scores=[near]).suspect
     assert judged(out, gate=gate, scores=[near.model_copy(update={"value": "0.49"})]).suspect
 
@@ -228,12 +230,12 @@ def test_a_log_loss_may_rise_by_a_share_of_its_last_score() -> None:
 def test_a_floor_that_an_answer_without_a_model_meets_proves_nothing() -> None:
     floor = Rule(name="floor", metric="accuracy", min="0.90")
     gate = Gate(rules=[floor, NOT_WORSE])
-    out = output(row("floor", 0.97, 0.97), row("not-worse", 0.7, 0.7), without_model=[0.93, 0.5])
+    out = output(row("floor", 0.97, 0.97), row("not-worse", 0.7, 0.7), trivial_baseline=[0.93, 0.5])
 
     found = judged(out, gate=gate)
     assert (found.verdict, found.reason) == ("Inconclusive", "FloorProvesNothing")
     assert found.message.startswith(
-        "floor: accuracy >= 0.90 proves nothing: an answer without a model scores 0.9300 on holdout"
+        "floor: accuracy >= 0.90 proves nothing: a trivial baseline scores 0.9300 on holdout"
     )
     higher = Gate(rules=[floor.model_copy(update={"min": "0.95"}), NOT_WORSE])
     assert judged(out, gate=higher).verdict == "Accepted"
@@ -241,7 +243,7 @@ def test_a_floor_that_an_answer_without_a_model_meets_proves_nothing() -> None:
 
 def test_a_ceiling_above_the_loss_of_a_constant_proves_nothing() -> None:
     ceiling = Rule(name="ll", metric="log_loss", max="0.70")
-    out = output(row("ll", 0.30, 0.30), without_model=[0.65])
+    out = output(row("ll", 0.30, 0.30), trivial_baseline=[0.65])
     assert judged(out, gate=Gate(rules=[ceiling])).reason == "FloorProvesNothing"
     lower = ceiling.model_copy(update={"max": "0.64"})
     assert judged(out, gate=Gate(rules=[lower])).verdict == "Accepted"
@@ -255,22 +257,22 @@ def test_a_floor_on_other_rows_than_the_holdouts_may_be_that_of_a_constant() -> 
         ]
     )
     musts = Rule(name="musts", metric="accuracy", dataset="musts", min="0.9")
-    out = output(row("floor", 0.7, 0.7), row("musts", 0.97, 0.97), without_model=[0.5, 1.0])
+    out = output(row("floor", 0.7, 0.7), row("musts", 0.97, 0.97), trivial_baseline=[0.5, 1.0])
     found = judged(out, gate=Gate(rules=[FLOOR, musts]), evaluation=evaluation)
     assert found.verdict == "Accepted"
 
 
 def test_a_result_that_does_not_say_what_an_answer_without_a_model_scores_is_never_a_pass() -> None:
-    found = judged(both(0.70, 0.68).model_copy(update={"without_model": []}))
+    found = judged(both(0.70, 0.68).model_copy(update={"trivial_baseline": []}))
     assert (found.verdict, found.reason) == ("Inconclusive", "MissingNumber")
-    assert "what an answer without a model scores is not known" in found.message
+    assert "the score of a trivial baseline is not known" in found.message
 
 
 def test_a_rise_of_log_loss_is_a_fall() -> None:
     rule = Rule(name="ll", metric="log_loss", max_regression=Margin(absolute="0.05"))
     gate = Gate(rules=[FLOOR, rule])
     out = output(row("floor", 0.7, 0.7), row("ll", 0.60, 0.60))
-    risen = Score(metric="log_loss", dataset="holdout", value="0.40", error="0.004")
+    risen = Score(metric="log_loss", dataset="holdout", value="0.40", standard_error="0.004")
     assert judged(out, gate=gate, scores=[risen]).suspect
     assert not judged(out, gate=gate, scores=[risen.model_copy(update={"value": "0.9"})]).suspect
 

@@ -11,7 +11,7 @@ from lifecycle.world import World, with_generation_one
     "Results",
     "an evaluation answers for other weights, another baseline or another holdout, or with a row"
     " that no rule asked for",
-    "held as `ForeignResult`, no interim analysis used; `retry` judges the same rows again "
+    "held as `ResultMismatch`, no interim analysis used; `retry` judges the same rows again "
     "without training",
 )
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def test_a_foreign_result_uses_no_interim_analysis_and_holds_until_a_retry(lie: 
     world.turns(6)
     held = world.generation(2).status
 
-    assert (held.verdict, held.reason) == ("Inconclusive", "ForeignResult")
+    assert (held.verdict, held.reason) == ("Inconclusive", "ResultMismatch")
     assert held.message.endswith(
         "no interim analysis used; held; annotate springtide.dev/request=retry@<token> or "
         "reject@<token>"
@@ -48,7 +48,7 @@ def test_where_doubt_rejects_a_foreign_result_rejects_and_spends_no_look() -> No
     world.turns(6)
     first = world.generation(1).status
 
-    assert (first.verdict, first.reason) == ("Rejected", "ForeignResult")
+    assert (first.verdict, first.reason) == ("Rejected", "ResultMismatch")
     assert first.evaluation.interim_analyses == 0
 
 

@@ -103,7 +103,7 @@ def test_a_cumulative_regression_is_held_against_the_reference() -> None:
 
     def beside(delta: float) -> Numbers:
         compared = Interval(delta, delta - 0.005, delta + 0.005)
-        return measured(0.7, 0.7, 0.0)._replace(reference=0.7 - delta, to_reference=compared)
+        return measured(0.7, 0.7, 0.0)._replace(reference=0.7 - delta, versus_reference=compared)
 
     assert verdict(allowed, beside(0.0)) == "Pass"
     assert verdict(allowed, beside(-0.017)) == "Inconclusive"

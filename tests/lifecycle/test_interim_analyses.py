@@ -58,7 +58,7 @@ def test_quarantining_a_training_partition_retires_the_candidate() -> None:
     )
     world.settle()
 
-    assert world.generation(2).status.retired == "PartitionQuarantined"
+    assert world.generation(2).status.retired_reason == "PartitionQuarantined"
     assert world.update.status.candidate is None
     assert not any("-g2-" in name for name in world.jobs)
 

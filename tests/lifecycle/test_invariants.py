@@ -208,7 +208,7 @@ class Life(RuleBasedStateMachine):
         changes: dict[str, dict[str, object]] = {
             "wiped": {"digest": None, "number": None, "uri": None},
             "paused": {"paused": not target.paused},
-            "scaled": {"wanted": 0 if target.wanted else 2},
+            "scaled": {"desired": 0 if target.desired else 2},
             "theirs": {"digest": digest("theirs")},
             "taken": {"foreign_manager": "" if target.foreign_manager else "helm"},
         }
@@ -278,7 +278,7 @@ class Life(RuleBasedStateMachine):
         for name, target in list(self.world.targets.items()):
             if not target.uid:
                 self.world.bring_target(name)
-            target = replace(self.world.targets[name], paused=False, wanted=2, foreign_manager="")
+            target = replace(self.world.targets[name], paused=False, desired=2, foreign_manager="")
             if target.digest == digest("theirs"):
                 target = replace(target, digest=None, number=None)
             self.world.targets[name] = target

@@ -85,7 +85,7 @@ def test_nothing_is_judged_twice_on_the_same_rows_recipe_and_weights() -> None:
     world.turns(10)
 
     assert sorted(world.generations) == ["shop-g0", "shop-g1", "shop-g2"]
-    assert world.update.status.last_probe.reason == "JudgedBefore"
+    assert world.update.status.last_probe.reason == "AlreadyEvaluated"
 
 
 @pytest.mark.survives(

@@ -17,7 +17,9 @@ def rolled_back() -> World:
     world = with_generation_one()
     world.months.append("2025-03")
     world.pods_ready = False
-    while not ("shop-g2" in world.generations and world.generation(2).status.rollout.abort_reason):
+    while not (
+        "shop-g2" in world.generations and world.generation(2).status.rollout.rollback_reason
+    ):
         world.turn()
     world.pods_ready = True
     world.turns(2)

@@ -167,7 +167,7 @@ def test_a_trained_candidate_that_waits_for_evaluation_gets_the_pods_of_an_edit(
     world.settle()
     status, start = world.generation(2).status, world.runs[evaluation(world)]
     assert (status.verdict, status.artifact) == ("Pending", weights)
-    assert (status.evaluation.attempt, status.evaluation.counted) == (2, 0)
+    assert (status.evaluation.attempt, status.evaluation.failed_attempts) == (2, 0)
     assert (start.image, start.gpus) == ("trainer:8", 0)
     asked = start.run.recipe.training
     assert asked.compute.resources.memory == "16Gi"

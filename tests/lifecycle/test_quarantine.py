@@ -35,17 +35,17 @@ def quarantined(world: World) -> list[str]:
 
 
 def record(world: World) -> dict[str, QuarantineRecord]:
-    holders = [g for g in world.generations.values() if g.status.quarantine]
+    holders = [g for g in world.generations.values() if g.status.quarantine_records]
     newest = max(holders, key=lambda g: g.spec.number)
-    return {each.partition: each for each in newest.status.quarantine}
+    return {each.partition: each for each in newest.status.quarantine_records}
 
 
 def test_a_quarantine_is_recorded_with_its_time_on_the_newest_generation() -> None:
     world = quarantined_world()
     newest = max(world.generations.values(), key=lambda g: g.spec.number)
-    assert [each.partition for each in newest.status.quarantine] == quarantined(world)
-    assert all(each.released_at is None for each in newest.status.quarantine)
-    assert all(each.quarantined_at <= world.now for each in newest.status.quarantine)
+    assert [each.partition for each in newest.status.quarantine_records] == quarantined(world)
+    assert all(each.released_at is None for each in newest.status.quarantine_records)
+    assert all(each.quarantined_at <= world.now for each in newest.status.quarantine_records)
 
 
 @pytest.mark.survives(

@@ -101,4 +101,4 @@ def test_a_result_of_another_reference_is_foreign() -> None:
     world = begun(declared(LASTING))
     world.lie = "another reference"
     month(world, +0.05)
-    assert world.generation(2).status.reason == "ForeignResult"
+    assert world.generation(2).status.reason == "ResultMismatch"

@@ -96,7 +96,7 @@ def test_a_deleted_update_goes_although_its_rollback_is_refused_for_good() -> No
     assert world.condition("Stalled").reason == "ApplyRefused"
     world.turns(3)
     assert world.update.metadata.finalizers == ()
-    assert "NotTakenBack" in world.events
+    assert "RollbackIncomplete" in world.events
 
 
 def test_a_refused_job_is_not_tried_sooner_than_its_pause_and_at_once_after_an_edit() -> None:

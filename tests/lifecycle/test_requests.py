@@ -93,7 +93,7 @@ def test_an_accepted_generation_that_is_rejected_by_request_keeps_its_verdict() 
     world.ask("reject@1")
     world.turns(2)
     status = world.generation(2).status
-    assert (status.verdict, status.retired, status.outcome) == (
+    assert (status.verdict, status.retired_reason, status.outcome) == (
         "Accepted",
         "RejectedByRequest",
         "Retired",

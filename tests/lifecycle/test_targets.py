@@ -43,11 +43,11 @@ def test_pods_that_never_get_ready_send_every_target_back_and_live_stays() -> No
     world.turns(10)
     second = world.generation(2)
 
-    assert "0 of 2 new pods available; after 10m" in second.status.rollout.abort_reason
+    assert "0 of 2 new pods available; after 10m" in second.status.rollout.rollback_reason
     assert world.served[-1] == live
     world.pods_ready = True
     world.turns(2)
-    assert world.generation(2).status.rollout.reverted_at is not None
+    assert world.generation(2).status.rollout.rolled_back_at is not None
     assert world.update.status.live.name == "shop-g1"
     assert world.update.status.cursor.trained_through == end_of("2025-01")
 
@@ -56,7 +56,7 @@ def test_pods_are_no_new_ones_before_the_controller_has_seen_the_new_template() 
     world = stuck_in_a_roll()
     world.target = replace(world.target, updated=2, available=2, old=0, settled=False)
     world.turns(10)
-    assert "0 of 2 new pods available; after" in world.generation(2).status.rollout.abort_reason
+    assert "0 of 2 new pods available; after" in world.generation(2).status.rollout.rollback_reason
 
 
 @pytest.mark.survives(
@@ -75,7 +75,7 @@ def test_a_template_that_is_changed_during_a_roll_holds_it(undone: bool) -> None
     changed_at = world.now
     world.turns(60)
     rollout = world.generation(2).status.rollout
-    assert (rollout.promoted_at, rollout.abort_reason, world.served) == (None, "", served)
+    assert (rollout.promoted_at, rollout.rollback_reason, world.served) == (None, "", served)
     sync = next(c for c in world.update.status.conditions if c.type == "TargetsInSync")
     assert (sync.status, sync.reason) == ("False", "FieldConflict")
     assert "its pod template was changed by kubectl-set while shop-g2 rolls out" in sync.message
@@ -87,7 +87,7 @@ def test_a_template_that_is_changed_during_a_roll_holds_it(undone: bool) -> None
         rollout = world.generation(2).status.rollout
         assert (rollout.deadline, rollout.held_since) == (due + held, None)
         world.turns(10)
-        assert world.generation(2).status.rollout.abort_reason
+        assert world.generation(2).status.rollout.rollback_reason
     else:
         world.pods_ready = True
         world.turns(2)
@@ -111,7 +111,7 @@ def test_time_in_which_a_roll_cannot_go_on_is_given_back_to_it(change: dict) -> 
     world.settle()
     held_at = world.now
     world.turns(60)
-    assert world.generation(2).status.rollout.abort_reason == ""
+    assert world.generation(2).status.rollout.rollback_reason == ""
     world.target = before
     world.settle()
     assert world.generation(2).status.rollout.deadline == due + (world.now - held_at)
@@ -141,7 +141,7 @@ def test_a_first_roll_that_fails_withdraws_our_fields() -> None:
     world.months = ["2025-01", "2025-02"]
     world.turns(14)
 
-    assert world.generation(1).status.rollout.abort_reason
+    assert world.generation(1).status.rollout.rollback_reason
     assert world.target.digest is None
 
 
@@ -155,7 +155,7 @@ def test_a_roll_of_the_owner_that_is_stuck_is_told_apart_from_serving_pods() -> 
     world.target = replace(world.target, updated=1, available=2, old=2, ready=0)
     world.settle()
     serving = next(c for c in world.update.status.conditions if c.type == "Serving")
-    assert (serving.status, serving.reason) == ("True", "PartlyAvailable")
+    assert (serving.status, serving.reason) == ("True", "PartiallyAvailable")
     assert "2 of 2 pods available, 0 of them of its newest template" in serving.message
 
 
@@ -219,7 +219,7 @@ def test_a_roll_that_goes_back_names_the_time_that_it_was_given_not_an_edited_on
     world = stuck_in_a_roll()
     world.edit(rollout={**world.spec["rollout"], "deadline": "2h"})
     world.turns(8)
-    reason = world.generation(2).status.rollout.abort_reason
+    reason = world.generation(2).status.rollout.rollback_reason
     assert "after 10m (rollout.deadline)" in reason
 
 
@@ -254,9 +254,9 @@ def test_a_roll_whose_apply_comes_late_has_its_whole_time_from_then_on(applied: 
     assert [t.number for t in world.targets.values()] == [2, 2]
     assert world.generation(2).status.rollout.deadline == world.now + timedelta(minutes=10)
     world.turns(4)
-    assert world.generation(2).status.rollout.abort_reason == ""
+    assert world.generation(2).status.rollout.rollback_reason == ""
     world.turns(1)
-    assert "after 10m (rollout.deadline)" in world.generation(2).status.rollout.abort_reason
+    assert "after 10m (rollout.deadline)" in world.generation(2).status.rollout.rollback_reason
 
 
 def test_a_change_of_the_owner_before_the_late_apply_is_what_the_roll_begins_with() -> None:
@@ -301,7 +301,7 @@ def test_a_rollout_whose_fields_are_removed_again_and_again_waits_and_is_not_to_
     world.target = replace(world.target, digest=None, number=None)
     world.turns(8)
     assert world.generation(2).status.rollout.held_since
-    assert world.generation(2).status.rollout.abort_reason == ""
+    assert world.generation(2).status.rollout.rollback_reason == ""
     assert world.condition("ActionRequired").reason == "FieldsRemoved"
     world.pods_ready = True
     world.turns(30)
@@ -327,7 +327,7 @@ def test_a_target_that_left_the_spec_during_a_rollout_is_rolled_back_with_the_ot
     world.pods_ready = True
     world.turns(2)
     assert [t.number for t in world.targets.values()] == [1, 1]
-    assert world.generation(2).status.rollout.reverted_at
+    assert world.generation(2).status.rollout.rolled_back_at
 
     told = len(world.events)
     world.edit(rollout=rollout)
@@ -448,7 +448,7 @@ def test_an_unfinished_change_of_a_paused_target_asks_to_resume_it() -> None:
 
 def test_a_rollback_takes_no_deployment_that_another_update_claims() -> None:
     world = stuck_in_a_roll()
-    while not world.generation(2).status.rollout.abort_reason:
+    while not world.generation(2).status.rollout.rollback_reason:
         world.now += timedelta(minutes=1)
         world.step()
     targets = [{"targetRef": {"name": n}, "container": "server"} for n in ("ranker", "reranker")]
@@ -470,7 +470,7 @@ def test_a_rollback_holds_only_the_target_that_another_client_set(changed: str) 
     world.turns(8)
     world.months.append("2025-03")
     world.pods_ready = False
-    while not any(g.status.rollout.abort_reason for g in world.generations.values()):
+    while not any(g.status.rollout.rollback_reason for g in world.generations.values()):
         world.now += timedelta(minutes=1)
         world.run_jobs()
         world.step()
@@ -523,7 +523,7 @@ def test_a_target_that_came_and_went_during_a_rollout_is_rolled_back() -> None:
     world = on_one_target_of_two()
     world.edit(rollout={"targets": world.spec["rollout"]["targets"][:1], "deadline": "10m"})
     world.turns(8)
-    assert world.generation(2).status.rollout.abort_reason
+    assert world.generation(2).status.rollout.rollback_reason
     assert [target.number for target in world.targets.values()] == [1, 1]
 
 
@@ -540,7 +540,7 @@ def test_a_pause_while_the_operator_was_away_takes_no_time_from_a_rollout() -> N
     world.target = replace(world.target, paused=False)
     world.turn()
     rollout = world.generation(2).status.rollout
-    assert not rollout.abort_reason
+    assert not rollout.rollback_reason
     assert timedelta(minutes=5) < rollout.deadline - world.now <= timedelta(minutes=10)
     world.turns(8)
     assert world.generation(2).status.outcome in {"", "RolledBack"}

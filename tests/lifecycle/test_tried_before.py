@@ -46,12 +46,12 @@ def judged(world: World) -> str | None:
 def test_a_run_that_failed_for_want_of_memory_is_tried_again_once_it_has_more() -> None:
     world = failed_in_training()
     assert "shop-g3" not in world.generations
-    assert world.update.status.last_probe.reason == "JudgedBefore"
+    assert world.update.status.last_probe.reason == "AlreadyEvaluated"
     world.edit(training=MORE_MEMORY)
     fail_training(world)
     assert world.generation(3).status.verdict == "Failed"
     assert "shop-g4" not in world.generations, "nothing changed since"
-    assert world.update.status.last_probe.reason == "JudgedBefore"
+    assert world.update.status.last_probe.reason == "AlreadyEvaluated"
     world.edit(training={"compute": {"resources": {"memory": "32Gi"}}})
     world.turns(8)
     assert world.generation(4).status.rollout.promoted_at
@@ -105,6 +105,8 @@ def test_a_run_that_failed_after_an_interim_analysis_is_not_repeated() -> None:
 def test_a_run_retired_for_a_quarantine_was_tried_only_if_it_was_judged(verdict, kept) -> None:
     world = failed_in_training()
     known = world.generation(2)
-    status = known.status.model_copy(update={"verdict": verdict, "retired": "PartitionQuarantined"})
+    status = known.status.model_copy(
+        update={"verdict": verdict, "retired_reason": "PartitionQuarantined"}
+    )
     world.generations["shop-g2"] = known.model_copy(update={"status": status})
     assert judged(world) == kept

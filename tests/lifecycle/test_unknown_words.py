@@ -50,7 +50,7 @@ def test_a_generation_with_a_word_of_a_later_version_is_left_alone(field: str) -
     assert world.update.status.live.number == 1
     assert world.update.status.phase != "Invalid"
     assert f"shop-g2 has {field} 'Shadowed'" in waiting_for(world)
-    assert action_required(world) == "UnknownWord"
+    assert action_required(world) == "UnknownStatusValue"
 
 
 def test_its_job_is_left_alone_too() -> None:
@@ -93,7 +93,7 @@ def test_targets_stay_as_they_are_while_another_version_rolls_it_out() -> None:
         plan = world.turn(20)
         assert not [action for action in plan.actions if isinstance(action, Serve)]
     assert world.target.digest == carried
-    assert not world.generation(2).status.rollout.abort_reason
+    assert not world.generation(2).status.rollout.rollback_reason
 
 
 def test_a_live_generation_with_an_unknown_word_stays_live_and_runs_go_on() -> None:

@@ -452,7 +452,7 @@ class World:
         targets = self.update.spec.rollout.targets
         target = next(each for each in targets if each.target_ref.name == name)
         self.targets[name] = ObservedTarget(
-            target=target, uid=self._uid(), has_container=True, wanted=2, settled=True
+            target=target, uid=self._uid(), has_container=True, desired=2, settled=True
         )
 
     def become(self, name: str, **words: str) -> None:

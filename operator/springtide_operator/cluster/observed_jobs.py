@@ -68,7 +68,7 @@ def observed_job(raw: Raw, pods: Iterable[Raw], problem: str) -> ObservedJob:
         trigger=annotations.get(names.ANNOTATION_TRIGGER, ""),
         cursor=_cursor(annotations.get(names.ANNOTATION_CURSOR, "")),
         quarantined=frozenset(annotations.get(names.ANNOTATION_QUARANTINED, "").split(",")) - {""},
-        probed=annotations.get(names.ANNOTATION_PROBED, ""),
+        probed=annotations.get(names.ANNOTATION_SPEC_DIGEST, ""),
         spec_generation=whole(annotations.get(names.ANNOTATION_SPEC_GENERATION)) or 0,
         pods=tuple(map(observed_pod, own)),
         problem=problem,

@@ -60,7 +60,7 @@ def observed_target(
         changed_by=_changed_by(raw, names.field_manager(update)),
         foreign_manager=foreign_manager(raw, target, names.field_manager(update)),
         paused=bool(spec.get("paused")),
-        wanted=spec.get("replicas", 1),
+        desired=spec.get("replicas", 1),
         updated=updated,
         available=status.get("availableReplicas", 0),
         old=max(0, status.get("replicas", 0) - updated),

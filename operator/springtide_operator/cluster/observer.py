@@ -233,7 +233,7 @@ def _recorded(generations: Iterable[ModelGeneration]) -> set[str]:
     runs: list[StageRun | None] = []
     for generation in generations:
         status = generation.status
-        if status.verdict in {"Pending", "Inconclusive"} and not status.retired:
+        if status.verdict in {"Pending", "Inconclusive"} and not status.retired_reason:
             runs += [status.training if status.artifact is None else None, status.evaluation]
     return {run.job for run in runs if run is not None and run.job_uid}
 

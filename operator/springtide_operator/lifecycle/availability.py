@@ -23,11 +23,11 @@ def not_serving(
 
 def available(target: ObservedTarget) -> bool:
     """Whether the newest template serves with every pod, as `kubectl rollout status` sees it."""
-    full = target.wanted > 0 and target.updated >= target.wanted
-    return target.settled and full and target.old == 0 and target.available >= target.wanted
+    full = target.desired > 0 and target.updated >= target.desired
+    return target.settled and full and target.old == 0 and target.available >= target.desired
 
 
 def new_pods(target: ObservedTarget) -> int:
     """How many pods of the newest template are available; those of older ones may be, too."""
     known = target.ready if target.ready is not None else target.available - target.old
-    return max(0, min(known, target.wanted))
+    return max(0, min(known, target.desired))

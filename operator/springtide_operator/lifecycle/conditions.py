@@ -74,7 +74,7 @@ def condition(old: UpdateStatus, wanted: Wanted, generation: int, now: datetime)
 
 def _action_required(action_required: Waiting | None) -> Wanted:
     if action_required is None:
-        return ("ActionRequired", "False", "NothingToDo", "")
+        return ("ActionRequired", "False", "NoActionRequired", "")
     return ("ActionRequired", "True", action_required.reason, action_required.message)
 
 
@@ -90,19 +90,19 @@ def _ready(seen: Observation, stop: Waiting | None) -> Wanted:
 def _serving(seen: Observation) -> Wanted:
     current = seen.lineage.live
     if current is None or current.status.artifact is None:
-        return ("Serving", "False", "NoGeneration", "nothing was promoted yet")
+        return ("Serving", "False", "NoLiveGeneration", "nothing was promoted yet")
     digest = current.status.artifact.served_digest
     for target in seen.targets:
         name = target.target.target_ref.name
         if target.digest != digest:
             message = f"Deployment {name} does not carry {current.metadata.name}"
-            return ("Serving", "False", "OtherGeneration", message)
+            return ("Serving", "False", "GenerationMismatch", message)
         if not target.available:
             return ("Serving", "False", "NotAvailable", f"Deployment {name} has no available pod")
         if not available(target):
-            message = f"Deployment {name}: {target.available} of {target.wanted} pods available, "
+            message = f"Deployment {name}: {target.available} of {target.desired} pods available, "
             message += f"{new_pods(target)} of them of its newest template"
-            return ("Serving", "True", "PartlyAvailable", message)
+            return ("Serving", "True", "PartiallyAvailable", message)
     name = current.metadata.name
     return ("Serving", "True", "Available", f"every target serves {name}")
 
@@ -110,7 +110,7 @@ def _serving(seen: Observation) -> Wanted:
 def _data_ready(seen: Observation) -> Wanted:
     probe = seen.update.status.last_probe
     if probe is None:
-        return ("DataReady", "Unknown", "NotLooked", "no look for data has ended yet")
+        return ("DataReady", "Unknown", "NotProbed", "no probe has finished yet")
     if probe.failures:
         return ("DataReady", "False", probe.reason, probe.message)
     ready = probe.reason == "WindowReady"
@@ -124,9 +124,11 @@ def _accepted(seen: Observation) -> Wanted | None:
         return None
     newest = judged[-1]
     accepted = newest.status.verdict == "Accepted"
-    accepted = accepted and not newest.status.rollout.abort_reason and not newest.status.retired
-    message = newest.status.rollout.abort_reason or newest.status.message
-    reason = newest.status.retired or newest.status.verdict
+    accepted = (
+        accepted and not newest.status.rollout.rollback_reason and not newest.status.retired_reason
+    )
+    message = newest.status.rollout.rollback_reason or newest.status.message
+    reason = newest.status.retired_reason or newest.status.verdict
     name = newest.metadata.name
     return ("LastRunSucceeded", "True" if accepted else "False", reason, f"{name}: {message}")
 

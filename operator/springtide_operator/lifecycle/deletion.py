@@ -38,9 +38,9 @@ def finalize(seen: Observation, now: datetime) -> Step | None:
     under_way = seen.lineage.candidate
     if seen.namespace_terminating or under_way is None or not rolling(under_way):
         return Step(actions=(SetFinalizer(present=False),))
-    if not under_way.status.rollout.abort_reason:
+    if not under_way.status.rollout.rollback_reason:
         why = "the IncrementalUpdate was deleted during the roll"
-        return Step(actions=(with_rollout(under_way, {"abort_reason": why}),))
+        return Step(actions=(with_rollout(under_way, {"rollback_reason": why}),))
     return _roll_back(seen, under_way, now)
 
 
@@ -59,7 +59,7 @@ def _roll_back(seen: Observation, aborted: ModelGeneration, now: datetime) -> St
     if carrying:
         return Step(actions=(SetFinalizer(present=False),), events=events)
     back = rolled_back(aborted, current)
-    return Step(actions=(with_rollout(aborted, {"reverted_at": now}),), events=(*events, back))
+    return Step(actions=(with_rollout(aborted, {"rolled_back_at": now}),), events=(*events, back))
 
 
 def _given_up(seen: Observation, targets: Sequence[ObservedTarget], now: datetime) -> bool:
@@ -79,7 +79,7 @@ def _left_in_place(aborted: ModelGeneration, targets: Iterable[ObservedTarget]) 
         f"deleted during the rollout of {aborted.metadata.name}; what it set, or another client, "
         f"stays on {', '.join(each)}; change it there"
     )
-    return Event("NotTakenBack", message, "Warning")
+    return Event("RollbackIncomplete", message, "Warning")
 
 
 def ensure_finalizer(seen: Observation, now: datetime) -> Step | None:

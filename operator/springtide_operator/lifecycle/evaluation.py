@@ -53,7 +53,7 @@ def evaluate(seen: Observation, now: datetime) -> Step | None:
     if status.artifact is None or status.verdict not in {"Pending", "Inconclusive"}:
         return None
     evaluation = status.evaluation or EvaluationStatus(
-        job="", started=now, holdouts=[_first_holdout(generation)]
+        job="", started_at=now, holdouts=[_first_holdout(generation)]
     )
     return None if evaluation.holdouts[-1].outcome else _analyze(seen, generation, evaluation, now)
 
@@ -73,7 +73,7 @@ def _analyze(
         return _too_few_entities(generation, evaluation, short, now)
     request = _stage_request(seen, generation, evaluation)
     if not evaluation.job:
-        earlier = len(evaluation.holdouts) > 1 and evaluation.started is not None
+        earlier = len(evaluation.holdouts) > 1 and evaluation.started_at is not None
         return start_attempt(seen, request, evaluation, evaluation.attempt + (1 if earlier else 0))
     match advance(seen, request, evaluation, now):
         case StageSucceeded(result, run):
@@ -213,7 +213,7 @@ def _concluded(
         "interim_analyses": evaluation.interim_analyses + spent,
         "job": "",
         "job_uid": "",
-        "counted": 0,
+        "failed_attempts": 0,
         "running_seconds": 0,
         "last_failure": "",
     }

@@ -37,7 +37,7 @@ class Judgement:
 
     verdict: GateVerdict
     reason: str
-    """One word: RulesPassed, NoBaseline, RuleFailed, HoldoutSuspect, ForeignResult,
+    """One word: RulesPassed, NoBaseline, RuleFailed, HoldoutSuspect, ResultMismatch,
     TooFewEntities, TooFewPositives, MissingNumber, ZeroBaseline, FloorProvesNothing or
     NotDecided."""
     message: str
@@ -94,7 +94,7 @@ def judge(
         ("reference", output.reference_digest or expected_reference, expected_reference),
     ) or _foreign_rule(gate, output)
     if foreign:
-        return Judgement("Inconclusive", "ForeignResult", foreign[:TEXT_LIMIT])
+        return Judgement("Inconclusive", "ResultMismatch", foreign[:TEXT_LIMIT])
     numbers = measured(output)
     rules = [rule for rule in gate.rules if history or _role(evaluation, rule) != "Historical"]
     judged = [
@@ -246,5 +246,5 @@ def _scores(rules: Sequence[Rule], numbers: Mapping[str, Numbers], *, live: bool
         error = decimal(row.live_error if live else row.candidate_error)
         if value is not None and error is not None:
             key = (rule.metric, rule.dataset)
-            kept[key] = Score(metric=key[0], dataset=key[1], value=value, error=error)
+            kept[key] = Score(metric=key[0], dataset=key[1], value=value, standard_error=error)
     return list(kept.values())[:MAX_SCORES]

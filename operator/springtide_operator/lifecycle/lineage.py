@@ -141,7 +141,7 @@ def _training_only(promoted: Iterable[ModelGeneration], cursor: Cursor) -> tuple
 def servable(generation: ModelGeneration) -> bool:
     """Whether it may be served at all: it passed the gate, or was imported with a trained head."""
     status = generation.status
-    if status.artifact is None or status.rollout.abort_reason or status.retired:
+    if status.artifact is None or status.rollout.rollback_reason or status.retired_reason:
         return False
     if generation.spec.origin == "Imported":
         return status.artifact.head == "Trained" and status.verdict != "Failed"
@@ -151,9 +151,9 @@ def servable(generation: ModelGeneration) -> bool:
 def finished(generation: ModelGeneration) -> bool:
     """Whether nothing more will happen to it by itself."""
     status = generation.status
-    if status.rollout.abort_reason:
-        return status.rollout.reverted_at is not None
-    if status.rollout.promoted_at or status.retired:
+    if status.rollout.rollback_reason:
+        return status.rollout.rolled_back_at is not None
+    if status.rollout.promoted_at or status.retired_reason:
         return True
     if generation.spec.origin == "Imported" and status.artifact:
         return status.artifact.head == "Seeded"
@@ -177,7 +177,7 @@ def unknown_value(generation: ModelGeneration) -> str:
 def rolling(generation: ModelGeneration) -> bool:
     """Whether its roll began and is neither done nor taken back."""
     rollout = generation.status.rollout
-    return bool(rollout.step_started_at and not rollout.promoted_at and not rollout.reverted_at)
+    return bool(rollout.step_started_at and not rollout.promoted_at and not rollout.rolled_back_at)
 
 
 def trainer_image(seen: Observation) -> str:
@@ -262,7 +262,7 @@ def _retry_may_differ(seen: Observation, generation: ModelGeneration) -> bool:
     if status.evaluation and status.evaluation.interim_analyses:
         return False
     if status.verdict == "Pending":
-        return status.retired == "PartitionQuarantined"
+        return status.retired_reason == "PartitionQuarantined"
     return status.verdict == "Failed" and _run_environment(made_from) != _run_environment(
         recipe(seen)
     )

@@ -92,7 +92,7 @@ class ObservedJob:
     quarantined: frozenset[str] = frozenset()
     """Annotation springtide.dev/quarantined: quarantined partitions that this probe leaves out."""
     probed: str = ""
-    """Annotation springtide.dev/probed: digest of the part of the spec that it depends on."""
+    """Annotation springtide.dev/spec-digest: digest of the part of the spec that it depends on."""
     spec_generation: int = 0
     """Annotation springtide.dev/spec-generation: metadata.generation of the update at its start."""
     pods: tuple[ObservedPod, ...] = ()
@@ -141,7 +141,7 @@ class ObservedTarget:
     changed_by: str = ""
     """The field manager, other than us, that wrote to its template last."""
     paused: bool = False
-    wanted: int = 0
+    desired: int = 0
     updated: int = 0
     """Pods of the newest template."""
     available: int = 0

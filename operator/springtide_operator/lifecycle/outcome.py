@@ -67,13 +67,13 @@ def describe_generations(
 def outcome(seen: Observation, generation: ModelGeneration) -> str:
     """What became of a generation, in one word; empty while that is open."""
     status = generation.status
-    if status.rollout.abort_reason:
-        return "RolledBack" if status.rollout.reverted_at else ""
+    if status.rollout.rollback_reason:
+        return "RolledBack" if status.rollout.rolled_back_at else ""
     if status.rollout.promoted_at:
         current = seen.lineage.live
         is_live = current is not None and current.metadata.name == generation.metadata.name
         return "Live" if is_live else "Superseded"
-    if status.retired:
+    if status.retired_reason:
         return "Retired"
     if status.verdict == "Inconclusive":
         return "Inconclusive" if is_inconclusive(generation) else ""
@@ -149,16 +149,16 @@ def _live(generation: ModelGeneration, outcome_: str) -> Fact:
     if outcome_ == "Live":
         return ("Live", "True", "Promoted", "")
     rollout = generation.status.rollout
-    return ("Live", "False", outcome_ or "NotPromoted", rollout.abort_reason)
+    return ("Live", "False", outcome_ or "NotPromoted", rollout.rollback_reason)
 
 
 def _phase(generation: ModelGeneration) -> str:
     status = generation.status
-    if status.retired:
+    if status.retired_reason:
         return "Retired"
     if status.verdict in {"Rejected", "Failed", "Inconclusive"}:
         return status.verdict
-    if servable(generation) or status.rollout.abort_reason:
+    if servable(generation) or status.rollout.rollback_reason:
         return _served_phase(generation)
     if generation.spec.origin == "Imported":
         return "Imported" if status.artifact else "Importing"
@@ -169,8 +169,8 @@ def _phase(generation: ModelGeneration) -> str:
 
 def _served_phase(generation: ModelGeneration) -> str:
     rollout = generation.status.rollout
-    if rollout.abort_reason:
-        return "RolledBack" if rollout.reverted_at else "RollingBack"
+    if rollout.rollback_reason:
+        return "RolledBack" if rollout.rolled_back_at else "RollingBack"
     if rollout.promoted_at:
         return "Promoted"
     return "RollingOut" if rollout.step_started_at else "Accepted"

@@ -37,7 +37,7 @@ def phase(seen: Observation, waiting: Waiting | None) -> Phase:
     if invalid(seen.update.spec):
         return "Invalid"
     under_way = seen.lineage.candidate
-    if under_way is not None and under_way.status.rollout.abort_reason:
+    if under_way is not None and under_way.status.rollout.rollback_reason:
         return "RollingBack"
     if under_way is not None and rolling(under_way):
         return "RollingOut"

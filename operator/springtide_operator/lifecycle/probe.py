@@ -132,7 +132,7 @@ def _failure(
     """Count a probe that found nothing out; the next one of an interval comes later."""
     last = seen.update.status.last_probe
     record = LastProbe(
-        time=now,
+        finished_at=now,
         job=job.name,
         job_uid=job.uid,
         reason=reason,
@@ -148,7 +148,7 @@ def _probe_succeeded(
 ) -> Step:
     facts: dict[str, Any] = {
         "last_probe": LastProbe(
-            time=now,
+            finished_at=now,
             job=job.name,
             job_uid=job.uid,
             reason=found.reason,
@@ -262,7 +262,7 @@ def _start_run(
     if seen.lineage.shared_rejection and not retry:
         return Step(facts=facts)
     if released := sorted({*seen.lineage.training_only} & {*window.holdout_partitions}):
-        return _no_run(job, facts, "ReleasedHoldout", _released(released))
+        return _no_run(job, facts, "ReleasedPartitionInHoldout", _released(released))
     spec = _generation_spec(seen, job, window, ancestor)
     before = evaluated_before(
         seen,
@@ -275,7 +275,7 @@ def _start_run(
             f"the same rows, recipe and weights were tried as {before.metadata.name} "
             f"({before.status.verdict}); springtide.dev/request=retry@<token> tries them again"
         )
-        return _no_run(job, facts, "JudgedBefore", message)
+        return _no_run(job, facts, "AlreadyEvaluated", message)
     spent = analyses_elsewhere(seen, _holdout(window), None)
     if spent >= max_interim_analyses(spec.recipe.gate):
         return _no_run(job, facts, "InterimAnalysesUsedUp", _analyses_used_up(window, spent))

@@ -29,7 +29,7 @@ def latest_record(seen: Observation) -> ModelGeneration | None:
 
     A generation with words of another version is left alone, and the record goes to one before it.
     """
-    known = (g for g in seen.generations if g.status.quarantine)
+    known = (g for g in seen.generations if g.status.quarantine_records)
     return max(known, key=lambda g: (_written(g), g.spec.number), default=None)
 
 
@@ -41,7 +41,9 @@ def record_owner(seen: Observation) -> ModelGeneration | None:
 
 def _written(generation: ModelGeneration) -> datetime:
     """When a record was written: each write quarantines or releases a partition."""
-    return max(each.released_at or each.quarantined_at for each in generation.status.quarantine)
+    return max(
+        each.released_at or each.quarantined_at for each in generation.status.quarantine_records
+    )
 
 
 def write_record(
@@ -59,9 +61,9 @@ def write_record(
     if newest is None:
         return ()
     entries = _entries(seen, quarantined, released, now)
-    if entries == newest.status.quarantine:
+    if entries == newest.status.quarantine_records:
         return ()
-    status = newest.status.model_copy(update={"quarantine": entries})
+    status = newest.status.model_copy(update={"quarantine_records": entries})
     return (WriteGeneration(newest.metadata.name, status),)
 
 
@@ -81,7 +83,7 @@ def _entries(
     seen: Observation, quarantined: Collection[str], released: Collection[str], now: datetime
 ) -> list[QuarantineRecord]:
     last = latest_record(seen)
-    known = {each.partition: each for each in last.status.quarantine} if last else {}
+    known = {each.partition: each for each in last.status.quarantine_records} if last else {}
     entries = []
     for name in sorted({*quarantined, *released}):
         entry = known.get(name) or QuarantineRecord(partition=name, quarantined_at=now)
@@ -102,9 +104,9 @@ def restored_cursor(seen: Observation) -> Cursor | None:
         quarantined, released = _of_promotion(seen), set[str]()
     else:
         quarantined = {
-            each.partition for each in last.status.quarantine if each.released_at is None
+            each.partition for each in last.status.quarantine_records if each.released_at is None
         }
-        released = {each.partition for each in last.status.quarantine} - quarantined
+        released = {each.partition for each in last.status.quarantine_records} - quarantined
     promoted = seen.lineage.promoted
     trained = {name for g in promoted if g.spec.data for name in g.spec.data.partitions}
     changes = {"quarantined": sorted(quarantined), "released": sorted(released - trained)}

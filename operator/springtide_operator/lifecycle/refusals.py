@@ -57,7 +57,7 @@ def refusal_waiting(refusal: Refusal) -> Waiting:
     return Waiting(
         refusal.reason,
         refusal.message[:1024],
-        "Roll" if target else "",
+        "Rollout" if target else "",
         blocked=True,
         targets=target,
     )

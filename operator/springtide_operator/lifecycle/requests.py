@@ -151,7 +151,7 @@ def _reject(seen: Observation, now: datetime) -> Response:
     message = "rejected by request"
     changes = {"verdict": "Rejected", "reason": BY_REQUEST, "message": message, "verdict_at": now}
     if servable(under_way):  # the evidence, and so its verdict, stays what it is
-        changes = {"retired": BY_REQUEST, "message": message}
+        changes = {"retired_reason": BY_REQUEST, "message": message}
     status = under_way.status.model_copy(update=changes)
     return Response(True, f"{name} is rejected", actions=(WriteGeneration(name, status),))
 

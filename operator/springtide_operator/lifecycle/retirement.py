@@ -56,7 +56,11 @@ def retire(seen: Observation, now: datetime) -> Step | None:
     name = under_way.metadata.name
     message = f"trained on {', '.join(bad)}, which is quarantined now"
     status = under_way.status.model_copy(
-        update={"retired": "PartitionQuarantined", "message": message[:1024], "verdict_at": now}
+        update={
+            "retired_reason": "PartitionQuarantined",
+            "message": message[:1024],
+            "verdict_at": now,
+        }
     )
     event = Event("Retired", f"{name}: {message}", generation=name)
     return Step(actions=(WriteGeneration(name, status),), events=(event,))

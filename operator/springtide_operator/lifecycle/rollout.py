@@ -37,7 +37,7 @@ def roll_out(seen: Observation, now: datetime) -> Step | None:
     generation = seen.lineage.candidate
     if generation is None:
         return None
-    if generation.status.rollout.abort_reason:
+    if generation.status.rollout.rollback_reason:
         return roll_back(seen, generation, now)
     if not servable(generation):
         return None
@@ -55,7 +55,7 @@ def _start_blocker(seen: Observation) -> Waiting | None:
         return why
     if seen.update.spec.suspend:
         message = "spec.suspend is true; set it to false to roll out"
-        return Waiting("Suspended", message, "Roll")
+        return Waiting("Suspended", message, "Rollout")
     return None
 
 
@@ -109,7 +109,9 @@ def _start_facts(seen: Observation, now: datetime) -> dict[str, object]:
 
 
 def _retire(generation: ModelGeneration, why: str, now: datetime) -> Step:
-    status = generation.status.model_copy(update={"retired": "ParentNotLive", "message": why})
+    status = generation.status.model_copy(
+        update={"retired_reason": "ParentNotLive", "message": why}
+    )
     name = generation.metadata.name
     event = Event("Retired", f"{name}: {why}", "Warning", generation=name)
     return Step(actions=(WriteGeneration(name, status),), events=(event,))
@@ -148,9 +150,9 @@ def _promote(seen: Observation, generation: ModelGeneration, now: datetime) -> S
 def _wait_or_abort(seen: Observation, generation: ModelGeneration, now: datetime) -> Step:
     deadline = generation.status.rollout.deadline or now
     counted = [(new_pods(target) if target.settled else 0, target) for target in seen.targets]
-    ready, slowest = min(counted, key=lambda each: each[0] / max(each[1].wanted, 1))
+    ready, slowest = min(counted, key=lambda each: each[0] / max(each[1].desired, 1))
     state = (
-        f"Deployment {slowest.target.target_ref.name}: {ready} of {slowest.wanted} new pods "
+        f"Deployment {slowest.target.target_ref.name}: {ready} of {slowest.desired} new pods "
         f"available"
     )
     if slowest.trouble:
@@ -158,7 +160,7 @@ def _wait_or_abort(seen: Observation, generation: ModelGeneration, now: datetime
     stalled = next((t.stalled for t in seen.targets if t.stalled and t.settled), "")
     if aborted := _abort_if_late(seen, generation, state, now, stalled=stalled):
         return aborted
-    waiting = Waiting("RollingOut", state, "Roll", short=f"{ready}/{slowest.wanted} pods")
+    waiting = Waiting("RollingOut", state, "Rollout", short=f"{ready}/{slowest.desired} pods")
     return Step(waiting=waiting, wake_after=min(deadline - now, CHECK))
 
 
@@ -172,7 +174,7 @@ def _abort_if_late(
     reason = f"{state}; {limit}; see the events of its pods"[:1024]
     name = generation.metadata.name
     event = Event("RollbackStarted", f"{name}: {reason}", "Warning", generation=name)
-    return Step(actions=(with_rollout(generation, {"abort_reason": reason}),), events=(event,))
+    return Step(actions=(with_rollout(generation, {"rollback_reason": reason}),), events=(event,))
 
 
 def _rollout_targets(seen: Observation) -> list[RolloutTarget]:
@@ -239,11 +241,11 @@ def roll_back(seen: Observation, generation: ModelGeneration, now: datetime) -> 
     waits = [t for t in present if not (available(t) or _stuck(seen, generation, t, now))]
     if current and waits and not idle(seen):
         waiting = Waiting(
-            "RollingBack", generation.status.rollout.abort_reason, "Roll", "rolling back"
+            "RollingBack", generation.status.rollout.rollback_reason, "Rollout", "rolling back"
         )
         return Step(waiting=waiting, wake_after=CHECK)
     return Step(
-        actions=(with_rollout(generation, {"reverted_at": now}),),
+        actions=(with_rollout(generation, {"rolled_back_at": now}),),
         events=(rolled_back(generation, current),),
     )
 

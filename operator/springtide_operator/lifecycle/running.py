@@ -242,7 +242,7 @@ def _retry(
     now: datetime,
 ) -> Step | StageFailed:
     limits = request.generation.spec.recipe.training.limits
-    counted = run.counted + (1 if failure.counted else 0)
+    counted = run.failed_attempts + (1 if failure.counted else 0)
     if failure.out_of_memory and request.stage == "import":
         return StageFailed(failure.reason, failure.message, close_attempt(run))  # no batch to halve
     if failure.out_of_memory and limits.on_out_of_memory == "Fail":
@@ -255,7 +255,7 @@ def _retry(
         )
     if time_left(run, request.generation.spec.recipe, now) <= timedelta(0):
         return _out_of_time(request, run, now, failure.message)
-    pause = backoff(counted if failure.counted else run.attempt - run.counted - 1)
+    pause = backoff(counted if failure.counted else run.attempt - run.failed_attempts - 1)
     left = (failure.at or now) + pause - now
     if left > timedelta(0) and failure.at is not None:
         message = f"{failure.message}; trying again in {int(left.total_seconds()) + 1} s"
@@ -272,7 +272,10 @@ def _retry(
 
 def record_failure(run: StageRun, failure: RetryableFailure, counted: int) -> StageRun:
     """The record after a lost attempt, with smaller batches if memory ran out."""
-    changes: dict[str, object] = {"counted": counted, "last_failure": failure.message[:1024]}
+    changes: dict[str, object] = {
+        "failed_attempts": counted,
+        "last_failure": failure.message[:1024],
+    }
     if failure.out_of_memory and hasattr(run, "batch_divisor"):
         divisor = run.batch_divisor * 2
         changes["batch_divisor"] = divisor

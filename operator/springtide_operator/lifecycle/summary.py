@@ -121,14 +121,16 @@ def _last_run(seen: Observation) -> LastRun | None:
     if newest is None:
         return None
     status = newest.status
-    message = status.rollout.abort_reason or status.message
+    message = status.rollout.rollback_reason or status.message
     return LastRun(
         generation=newest.metadata.name,
         trigger=newest.spec.trigger,
         verdict=status.verdict,
         outcome=outcome(seen, newest),
         summary=f"{outcome(seen, newest) or status.verdict} g{newest.spec.number}",
-        reason="RolledBack" if status.rollout.abort_reason else (status.retired or status.reason),
+        reason="RolledBack"
+        if status.rollout.rollback_reason
+        else (status.retired_reason or status.reason),
         message=message,
         manifest_digest=newest.spec.data.digest if newest.spec.data else None,
     )
@@ -190,9 +192,9 @@ def _target(seen: Observation, target: ObservedTarget) -> TargetStatus:
         generation=target.number if target.digest else None,
         digest=target.digest if is_digest(target.digest) else None,
         available=new_pods(target),
-        wanted=target.wanted,
+        desired=target.desired,
         message=target.trouble,
-        reapplied=known.reapplied if known else [],
+        reapplied_at=known.reapplied_at if known else [],
     )
 
 
@@ -243,7 +245,11 @@ def _entry(seen: Observation, generation: ModelGeneration) -> HistoryEntry:
         number=generation.spec.number,
         verdict=status.verdict,
         outcome=outcome(seen, generation),
-        reason=("RolledBack" if status.rollout.abort_reason else (status.retired or status.reason)),
-        data_through=data.windows[-1].to if data and data.windows else status.trained_through,
-        finished=status.rollout.promoted_at or status.verdict_at,
+        reason=(
+            "RolledBack"
+            if status.rollout.rollback_reason
+            else (status.retired_reason or status.reason)
+        ),
+        trained_through=data.windows[-1].to if data and data.windows else status.trained_through,
+        finished_at=status.rollout.promoted_at or status.verdict_at,
     )

@@ -83,7 +83,7 @@ def _fall(gate: Gate, rule: Rule, row: Numbers, scores: Sequence[Score]) -> str 
     for score in scores:
         if (score.metric, score.dataset) != (rule.metric, rule.dataset):
             continue
-        then, error = float(score.value), hypot(float(score.error), row.live_error)
+        then, error = float(score.value), hypot(float(score.standard_error), row.live_error)
         fallen = row.live.value - then if rule.metric in LOWER_IS_BETTER else then - row.live.value
         allowed = _allowed(gate, rule, then)
         if isfinite(fallen) and isfinite(error) and fallen > max(ERRORS * error, allowed):

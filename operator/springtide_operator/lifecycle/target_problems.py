@@ -58,10 +58,10 @@ def idle(seen: Observation) -> Waiting | None:
         if target.paused:
             name = target.target.target_ref.name
             message = f"{_name(target)} is paused; kubectl rollout resume deployment/{name}"
-            return Waiting("TargetPaused", message, "Roll", blocked=True, targets=True)
-        if target.wanted == 0:
+            return Waiting("TargetPaused", message, "Rollout", blocked=True, targets=True)
+        if target.desired == 0:
             message = f"{_name(target)} is scaled to 0; scale it up to roll out"
-            return Waiting("TargetScaledToZero", message, "Roll", blocked=True, targets=True)
+            return Waiting("TargetScaledToZero", message, "Rollout", blocked=True, targets=True)
     return None
 
 
@@ -84,12 +84,12 @@ def unfinished(seen: Observation) -> Waiting | None:
             continue  # its owner has it as live was promoted on it: these pods are live's
         message = (
             f"{_name(target)}: a change of its owner is not finished ({new_pods(target)} of "
-            f"{target.wanted} new pods available); the next generation rolls out once it is, see "
+            f"{target.desired} new pods available); the next generation rolls out once it is, see "
             f"kubectl rollout status deployment/{target.target.target_ref.name}"
         )
         for why in filter(None, (target.trouble, target.stalled)):
             message += f" ({why})"
-        return Waiting("TargetChanging", message[:1024], "Roll", held=bool(target.stalled))
+        return Waiting("TargetChanging", message[:1024], "Rollout", held=bool(target.stalled))
     return None
 
 
@@ -110,18 +110,18 @@ def conflict(seen: Observation, targets: Sequence[ObservedTarget] | None = None)
                 f"set env deployment/{target.target.target_ref.name} --containers="
                 f"{target.target.container} {env.uri}- {env.digest}-, and they are applied again"
             )
-            return Waiting("FieldConflict", message, "Roll", targets=True, held=True)
+            return Waiting("FieldConflict", message, "Rollout", targets=True, held=True)
         if target.digest is not None and target.digest not in allowed:
             message = (
                 f"{_name(target)} carries {_brief(target.digest)}, which is not what is live; undo "
                 f"the change of {env.digest}, or remove both variables and they are applied again"
             )
-            return Waiting("FieldConflict", message, "Roll", targets=True, held=True)
+            return Waiting("FieldConflict", message, "Rollout", targets=True, held=True)
     return None
 
 
 def _stop(reason: str, message: str) -> Waiting:
-    return Waiting(reason, message, "Roll", blocked=True, targets=True)
+    return Waiting(reason, message, "Rollout", blocked=True, targets=True)
 
 
 def _brief(digest: str) -> str:
@@ -166,7 +166,7 @@ def fields_removed(seen: Observation, target: ObservedTarget) -> Waiting:
         f"--show-managed-fields) and let it leave {env.uri} and {env.digest} alone; they are "
         f"applied again at {again:%H:%M} UTC"
     )
-    return Waiting("FieldsRemoved", message, "Roll", targets=True, held=True)
+    return Waiting("FieldsRemoved", message, "Rollout", targets=True, held=True)
 
 
 def _changed(seen: Observation) -> Waiting | None:
@@ -176,7 +176,7 @@ def _changed(seen: Observation) -> Waiting | None:
     what the roll goes on from.
     """
     generation = seen.lineage.candidate
-    if generation is None or not rolling(generation) or generation.status.rollout.abort_reason:
+    if generation is None or not rolling(generation) or generation.status.rollout.rollback_reason:
         return None
     rollout = generation.status.rollout
     began = {each.name: each.template for each in rollout.targets if each.template}
@@ -190,11 +190,11 @@ def _changed(seen: Observation) -> Waiting | None:
         message = (
             f"Deployment {name}: its pod template was changed{who} while "
             f"{generation.metadata.name} rolls out; nothing is promoted or taken back before all "
-            f"{target.wanted} pods of the changed template are available, or the change is undone"
+            f"{target.desired} pods of the changed template are available, or the change is undone"
         )
         if target.trouble:
             message += f" ({target.trouble})"
-        return Waiting("FieldConflict", message, "Roll", targets=True, held=True)
+        return Waiting("FieldConflict", message, "Rollout", targets=True, held=True)
     return None
 
 
@@ -208,5 +208,5 @@ def known(seen: Observation, name: str) -> TargetStatus:
 
 def recently_reapplied(seen: Observation, target: ObservedTarget) -> list[datetime]:
     """When our fields were put back within the last hour."""
-    reapplied = known(seen, target.target.target_ref.name).reapplied
+    reapplied = known(seen, target.target.target_ref.name).reapplied_at
     return [moment for moment in reapplied if seen.now - moment < HOUR]

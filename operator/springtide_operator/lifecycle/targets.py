@@ -68,7 +68,7 @@ def ever_served(seen: Observation, generation: ModelGeneration, target: Observed
     """Whether a target was ever made to carry a generation, as far as anything tells."""
     artifact, began = generation.status.artifact, generation.status.rollout.step_started_at
     recorded = known(seen, target.target.target_ref.name)
-    if began and any(moment >= began for moment in recorded.reapplied):
+    if began and any(moment >= began for moment in recorded.reapplied_at):
         return True
     named = {target.digest, recorded.digest, *target.named}
     return artifact is not None and artifact.served_digest in named
@@ -117,5 +117,5 @@ def _reapplied_statuses(seen: Observation, names: set[str], now: datetime) -> li
         name = target.target.target_ref.name
         recent = recently_reapplied(seen, target)
         reapplied = [*recent, now][-MOST_REAPPLIED:] if name in names else recent
-        counted.append(known(seen, name).model_copy(update={"reapplied": reapplied}))
+        counted.append(known(seen, name).model_copy(update={"reapplied_at": reapplied}))
     return counted

@@ -44,7 +44,7 @@ def train(seen: Observation, now: datetime) -> Step | None:
         if seen.update.spec.suspend:
             message = "spec.suspend is true; set it to false to go on"
             return Step(waiting=Waiting("Suspended", message, request.title))
-        return start_attempt(seen, request, TrainingStatus(job="", started=now), 1)
+        return start_attempt(seen, request, TrainingStatus(job="", started_at=now), 1)
     match advance(seen, request, run, now):
         case StageSucceeded(result, measured):
             return _made(generation, measured, result, now)

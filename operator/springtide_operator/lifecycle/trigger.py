@@ -128,7 +128,7 @@ def _start_probe(
         quarantined=seen.update.status.cursor.quarantined,
         released=[*seen.lineage.released, *(seen.lineage.training_only if waiting else [])],
         candidate_trained_through=_trained_through(waiting),
-        named=_named(seen),
+        referenced=_referenced(seen),
     )
     return StartJob(
         run=shared.model_copy(update={"probe": asked}),
@@ -138,7 +138,7 @@ def _start_probe(
     )
 
 
-def _named(seen: Observation) -> list[str]:
+def _referenced(seen: Observation) -> list[str]:
     """Folders of frozen rows that generations name, or may soon: answers that were not taken."""
     results = [job.result.probe for job in seen.jobs if job.result and job.result.probe]
     windows = {result.window.manifest for result in results if result.window}
@@ -166,13 +166,13 @@ def _pause(seen: Observation, now: datetime) -> Step | None:
     if most is not None and len(recent) >= most:
         left = recent[-most] + DAY - now
         message = f"{len(recent)} runs within 24 hours; at most {most} (trigger.maxRunsPerDay)"
-        return Step(waiting=Waiting("RunsSpent", message), wake_after=left)
+        return Step(waiting=Waiting("MaxRunsPerDayReached", message), wake_after=left)
     return None
 
 
 def _end(generation: ModelGeneration) -> datetime | None:
     status = generation.status
-    known = (status.rollout.promoted_at, status.rollout.reverted_at, status.verdict_at)
+    known = (status.rollout.promoted_at, status.rollout.rolled_back_at, status.verdict_at)
     return max((moment for moment in known if moment), default=None)
 
 
@@ -189,7 +189,7 @@ def _after_spec_change(seen: Observation) -> Due | None:
     if at is None:
         return None
     slot = int(at.timestamp())
-    if last and (last.time > at or last.job == probe_name(meta.name, meta.uid, slot)):
+    if last and (last.finished_at > at or last.job == probe_name(meta.name, meta.uid, slot)):
         return None
     return Due(at, newest.spec.trigger or "OnData", slot)
 
@@ -228,7 +228,7 @@ def _jitter(seen: Observation) -> float:
 
 def _last(seen: Observation) -> datetime | None:
     probe = seen.update.status.last_probe
-    return probe.time if probe else None
+    return probe.finished_at if probe else None
 
 
 def _waiting(seen: Observation, otherwise: str) -> Waiting:

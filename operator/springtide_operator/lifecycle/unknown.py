@@ -31,4 +31,4 @@ def block_on_unknown_generation(seen: Observation, now: datetime) -> Step | None
         f"{generation.metadata.name} has {unknown_value(generation)}, which this version of the "
         "operator does not know; install the version that wrote it, or delete the generation"
     )
-    return Step(waiting=Waiting("UnknownWord", message, held=True))
+    return Step(waiting=Waiting("UnknownStatusValue", message, held=True))

@@ -12,10 +12,10 @@ from springtide_api.names import (
     ANNOTATION_CURSOR,
     ANNOTATION_GPUS,
     ANNOTATION_IMAGE,
-    ANNOTATION_PROBED,
     ANNOTATION_QUARANTINED,
     ANNOTATION_REQUEST,
     ANNOTATION_RUN,
+    ANNOTATION_SPEC_DIGEST,
     ANNOTATION_SPEC_GENERATION,
     ANNOTATION_TRIGGER,
     LABEL_ATTEMPT,
@@ -119,7 +119,7 @@ def _annotations(update: Meta, start: StartJob) -> dict[str, str]:
     if start.request:
         known[ANNOTATION_REQUEST] = start.request
     if start.run.probe:
-        known[ANNOTATION_PROBED] = probe_digest(start.run.recipe)
+        known[ANNOTATION_SPEC_DIGEST] = probe_digest(start.run.recipe)
     if start.run.probe and start.run.probe.cursor:
         known[ANNOTATION_CURSOR] = start.run.probe.cursor.isoformat()
     if start.run.probe and start.run.probe.quarantined:

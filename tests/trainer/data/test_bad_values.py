@@ -177,7 +177,7 @@ def test_labels_of_a_quarantined_month_are_not_looked_at(
 def test_empty_data_is_no_new_data(look: Look, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(HEADER)
     found = look(tmp_path / "a.csv")
-    assert (found.reason, found.message) == ("NothingNew", "no rows")
+    assert (found.reason, found.message) == ("NoNewData", "no rows")
 
 
 @pytest.mark.survives(

@@ -138,7 +138,7 @@ def test_rows_that_differ_from_their_manifest_are_refused(
     with pytest.raises(Refused, match="is not what its manifest says"):
         verify(damaged, other.digest)
     (damaged / "train.parquet").unlink()
-    with pytest.raises(Refused, match="DamagedRows"):
+    with pytest.raises(Refused, match="CorruptRows"):
         verify(damaged, other.digest)
 
 

@@ -34,7 +34,7 @@ def lying(home: Home) -> list[str]:
 
 def frozen(look: Look, source: Path, *named: str) -> Path:
     """Look, as while generations name these rows, and return where the window's rows lie."""
-    found = look(source, probe={"named": list(named)}).window
+    found = look(source, probe={"referenced": list(named)}).window
     verify(local_path(found.manifest), found.digest)
     return local_path(found.manifest)
 
@@ -74,8 +74,8 @@ def test_rows_younger_than_a_week_stay_though_nobody_names_them(
 
 def test_a_look_that_finds_nothing_removes_them_too(look: Look, home: Home, source: Path) -> None:
     age(frozen(look, source), days=8)
-    found = look(source, probe={"named": [], "cursor": "2026-05-01T00:00:00Z"})
-    assert found.reason == "NothingNew"
+    found = look(source, probe={"referenced": [], "cursor": "2026-05-01T00:00:00Z"})
+    assert found.reason == "NoNewData"
     assert lying(home) == []
 
 

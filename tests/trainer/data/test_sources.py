@@ -207,7 +207,7 @@ def test_a_tree_waits_for_its_marker(
 def test_a_tree_in_which_no_path_matches_says_so(look: Look, tmp_path: Path) -> None:
     (tmp_path / "tree/dt=2026-01").mkdir(parents=True)
     found = look(tmp_path / "tree", partition={"path": "month=%Y-%m"})
-    assert found.reason == "NothingNew"
+    assert found.reason == "NoNewData"
     assert "matches month=%Y-%m" in found.message
 
 

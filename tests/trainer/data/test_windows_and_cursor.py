@@ -41,7 +41,7 @@ def test_rows_before_the_cursor_are_not_new_even_within_its_partition() -> None:
 
 def test_nothing_new_is_said_with_the_cursor() -> None:
     made = Case([10, 110], cursor=200).nothing()
-    assert made.reason == "NothingNew"
+    assert made.reason == "NoNewData"
     assert made.message == "no rows from 1970-01-01T00:03:20+00:00 on"
     assert (made.pending, made.newest) == (0, "p1")
 

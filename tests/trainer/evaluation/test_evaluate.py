@@ -81,7 +81,7 @@ def test_a_rule_is_told_what_an_answer_without_a_model_scores(shop) -> None:
         {"name": "honest", "metric": "ece", "max": "0.5"},
     ]
     out = shop.evaluate(shop.knowing, shop.other, job="floors", rules=rules)
-    auc, accuracy, loss, order, honest = out.without_model
+    auc, accuracy, loss, order, honest = out.trivial_baseline
     positive = shop.window.holdout_positives / shop.window.holdout_rows
     assert (auc, honest) == (0.5, None)
     assert accuracy == pytest.approx(max(positive, 1 - positive), abs=1e-4)
@@ -190,8 +190,8 @@ def test_the_reference_is_scored_on_the_same_rows_where_a_rule_asks(shop) -> Non
     out = shop.evaluate(shop.knowing, shop.other, reference=third, job="reference", rules=rules)
     written = json.loads((shop.report(out) / "metrics.json").read_text())
 
-    assert (out.reference_digest, out.to_reference[0]) == (third.digest, None)
-    value, delta, low, high = out.to_reference[1]
+    assert (out.reference_digest, out.versus_reference[0]) == (third.digest, None)
+    value, delta, low, high = out.versus_reference[1]
     assert low < delta < high
     assert value + delta == pytest.approx(
         written["datasets"][0]["metrics"]["log_loss"]["candidate"]["value"], abs=1e-4
@@ -199,7 +199,7 @@ def test_the_reference_is_scored_on_the_same_rows_where_a_rule_asks(shop) -> Non
     assert "delta to the reference" in (shop.report(out) / "report.html").read_text()
 
     live = shop.evaluate(shop.knowing, shop.other, reference=shop.other, job="live", rules=rules)
-    assert live.to_reference[1] == (numbers(live.rules[1]).live.value, *live.rules[1][7:10])
+    assert live.versus_reference[1] == (numbers(live.rules[1]).live.value, *live.rules[1][7:10])
 
 
 def test_three_labels_are_measured_too(three_labels) -> None:

@@ -65,7 +65,7 @@ def run_of(stage: str, given: Given, home: Path) -> dict[str, Any]:
         case "import":
             run |= {"recipe": recipe(), "import": {"uri": given.published.as_uri()}}
         case "probe":
-            run |= {"probe": {"now": "2026-06-01T00:00:00Z", "named": []}}
+            run |= {"probe": {"now": "2026-06-01T00:00:00Z", "referenced": []}}
         case "train":
             steps = {"hyperparameters": {"maxSteps": 8}, "checkpoint": {"everySteps": 3}}
             run = given.world.run_file(**steps).model_dump(mode="json", by_alias=True)

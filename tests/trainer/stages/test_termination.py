@@ -40,8 +40,8 @@ def test_sixteen_rules_with_long_names_fit_and_none_is_cut():
     rules = [(f"{'r' * 30}-{n}", *[value] * 10, None, 123456, 12345) for n in range(16)]
     output = EvaluateOutput(
         rules=rules,
-        without_model=[value] * 16,
-        to_reference=[(value,) * 4] * 4 + [None] * 12,
+        trivial_baseline=[value] * 16,
+        versus_reference=[(value,) * 4] * 4 + [None] * 12,
         reference_digest=DIGEST,
         candidate_digest=DIGEST,
         baseline_digest=DIGEST,
@@ -60,8 +60,8 @@ def test_the_longest_result_of_an_evaluation_fits_with_three_digits():
     rules = [(f"{number:02}" + "r" * 61, *[value] * 11, 1234567, 123456) for number in range(16)]
     output = EvaluateOutput(
         rules=rules,
-        without_model=[value] * 16,
-        to_reference=[(value,) * 4] * 4 + [None] * 12,
+        trivial_baseline=[value] * 16,
+        versus_reference=[(value,) * 4] * 4 + [None] * 12,
         candidate_digest=DIGEST,
         baseline_digest=DIGEST,
         holdout_digest=DIGEST,

@@ -112,7 +112,7 @@ def test_a_training_that_only_harms_gives_the_parents_weights_back(world):
         earlyStopping={"everySteps": 1, "patience": 2, "validationFraction": "0.25"},
     )
     out = world.train(run)
-    assert out.stopped == "patience spent"
+    assert out.stop_reason == "patience spent"
     assert out.metrics["best_step"] == 0
     assert out.artifact.digest == world.parent.digest
 
@@ -163,9 +163,9 @@ def test_patience_that_was_spent_before_a_crash_is_spent_after_it(world):
         hyperparameters=options, earlyStopping=stopping, checkpoint={"everySteps": 5}
     )
     first = world.train(run)
-    assert (first.steps, first.stopped) == (10, "patience spent")
+    assert (first.steps, first.stop_reason) == (10, "patience spent")
     again = world.train(run)
-    assert (again.steps, again.stopped) == (10, "patience spent")
+    assert (again.steps, again.stop_reason) == (10, "patience spent")
     assert again.artifact.digest == first.artifact.digest
 
 

@@ -103,8 +103,8 @@ def test_weight_decay_pulls_at_matrices_only(world):
 def test_max_steps_ends_within_an_epoch_or_after_several(world):
     few = world.train(world.run_file(hyperparameters={"maxSteps": 3, "batchSize": 16}))
     many = world.train(world.run_file(hyperparameters={"maxSteps": 40, "batchSize": 16}))
-    assert (few.steps, few.stopped) == (3, "maxSteps")
-    assert (many.steps, many.stopped) == (40, "maxSteps")
+    assert (few.steps, few.stop_reason) == (3, "maxSteps")
+    assert (many.steps, many.stop_reason) == (40, "maxSteps")
 
 
 @pytest.mark.survives(

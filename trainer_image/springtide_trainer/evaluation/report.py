@@ -110,8 +110,8 @@ def _overall(described: dict[str, Any]) -> str:
 
 def _measured(described: dict[str, Any]) -> dict[str, Numbers]:
     rows = described["rules"]
-    compared = described["to_reference"] or [None] * len(rows)
-    beside = zip(rows, described["without_model"], compared, strict=True)
+    compared = described["versus_reference"] or [None] * len(rows)
+    beside = zip(rows, described["trivial_baseline"], compared, strict=True)
     return {row[0]: numbers(tuple(row), score, other) for row, score, other in beside}
 
 

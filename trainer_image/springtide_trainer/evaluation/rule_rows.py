@@ -32,9 +32,9 @@ class Found:
     entities: int
     positives: int
     metrics: dict[str, Measured]
-    without_model: dict[str, float]
-    """What an answer without a model scores, by metric of the rules."""
-    to_reference: dict[str, Measured]
+    trivial_baseline: dict[str, float]
+    """What a trivial baseline scores, by metric of the rules."""
+    versus_reference: dict[str, Measured]
     """Candidate and reference beside each other, by metric of the rules that ask."""
 
 
@@ -54,11 +54,11 @@ def rule_row(rule: Rule, found: Sequence[Found]) -> RuleRow:
     )
 
 
-def _entities(rule: Rule, measured: Measured, to_reference: Measured | None) -> int:
+def _entities(rule: Rule, measured: Measured, versus_reference: Measured | None) -> int:
     """Count the entities that the rule's numbers rest on; of several numbers the fewest."""
     compared = comparison(rule) and math.isfinite(measured.live.value)
     counts = [measured.delta.entities] if compared else []
-    counts += [to_reference.delta.entities] if to_reference else []
+    counts += [versus_reference.delta.entities] if versus_reference else []
     if absolute(rule) or not counts:
         counts.append(measured.candidate.entities)
     return min(counts)
@@ -71,7 +71,7 @@ def reference_rows(rules: Sequence[Rule], found: Sequence[Found]) -> list[Refere
 
 
 def _compared(rule: Rule, here: Found | None) -> Measured | None:
-    return here.to_reference.get(rule.metric) if here and cumulative(rule) else None
+    return here.versus_reference.get(rule.metric) if here and cumulative(rule) else None
 
 
 def _to_reference(rule: Rule, found: Sequence[Found]) -> ReferenceRow | None:
@@ -80,10 +80,10 @@ def _to_reference(rule: Rule, found: Sequence[Found]) -> ReferenceRow | None:
     return (_number(compared.live.value), *_three(compared.delta)) if compared else None
 
 
-def without_model_of(rule: Rule, found: Sequence[Found]) -> float | None:
-    """Return what an answer without a model scores for a rule."""
+def trivial_baseline_of(rule: Rule, found: Sequence[Found]) -> float | None:
+    """Return what a trivial baseline scores for a rule."""
     here = next((each for each in found if each.rows.name == rule.dataset), None)
-    return _number(here.without_model[rule.metric]) if here else None
+    return _number(here.trivial_baseline[rule.metric]) if here else None
 
 
 def _three(of: Estimate) -> tuple[float | None, float | None, float | None]:

@@ -28,10 +28,10 @@ from springtide_trainer.evaluation.rule_rows import (
     Found,
     reference_rows,
     rule_row,
-    without_model_of,
+    trivial_baseline_of,
 )
 from springtide_trainer.evaluation.scoring import score_all
-from springtide_trainer.evaluation.without_model import without_model
+from springtide_trainer.evaluation.trivial_baseline import trivial_baseline
 from springtide_trainer.storage import commit_folder, local_path, uri_of
 
 if TYPE_CHECKING:
@@ -72,8 +72,8 @@ def evaluate(run: RunFile, home: Home, tmp: Path) -> EvaluateOutput:
     commit_folder(folder, home.report(run.job))
     return EvaluateOutput(
         rules=rules,
-        without_model=[without_model_of(rule, found) for rule in run.recipe.gate.rules],
-        to_reference=reference_rows(run.recipe.gate.rules, found),
+        trivial_baseline=[trivial_baseline_of(rule, found) for rule in run.recipe.gate.rules],
+        versus_reference=reference_rows(run.recipe.gate.rules, found),
         reference_digest=given.reference.digest if given.reference else None,
         candidate_digest=given.candidate.digest,
         baseline_digest=given.baseline.digest if given.baseline else None,
@@ -122,7 +122,7 @@ def _measure(rows: JudgedRows, scores: list[Scores], recipe: Recipe, given: Eval
     found |= measure(others, coded, candidate=candidate, live=live, by=None)
     metrics = {name: found[name] for name in sorted(found, key=_place)}
     counted = positives(coded, len(candidate.labels))
-    floors = {name: without_model(name, coded, len(candidate.labels)) for name in asked}
+    floors = {name: trivial_baseline(name, coded, len(candidate.labels)) for name in asked}
     referring = {
         rule.metric for rule in recipe.gate.rules if cumulative(rule) and rule.dataset == rows.name
     }
@@ -166,8 +166,8 @@ def _described(
         "gate": run.recipe.gate.plain(),
         "rules": rules,
         "reference": given.reference.plain() if given.reference else None,
-        "to_reference": reference_rows(run.recipe.gate.rules, found),
-        "without_model": [without_model_of(rule, found) for rule in run.recipe.gate.rules],
+        "versus_reference": reference_rows(run.recipe.gate.rules, found),
+        "trivial_baseline": [trivial_baseline_of(rule, found) for rule in run.recipe.gate.rules],
         "datasets": [_dataset(each) for each in found],
     }
 
@@ -178,8 +178,8 @@ def _window(given: EvaluateInput) -> dict[str, str | None]:
     return {
         "trained_from": manifest.get("from"),
         "trained_to": manifest.get("to"),
-        "judged_from": manifest.get("holdout", {}).get("from"),
-        "judged_to": manifest.get("holdout", {}).get("to"),
+        "holdout_from": manifest.get("holdout", {}).get("from"),
+        "holdout_to": manifest.get("holdout", {}).get("to"),
     }
 
 

@@ -77,8 +77,8 @@ def probe(run: RunFile, home: Home, tmp: Path) -> ProbeOutput:
         said = _nothing(planned, recipe, paths=len(found))
     else:
         said = _freeze(stream, planned, recipe, ask, home=home, tmp=tmp)
-    if run.probe.named is not None:
-        store.sweep(home, run.probe.named, tmp)
+    if run.probe.referenced is not None:
+        store.sweep(home, run.probe.referenced, tmp)
     return _with_gaps(said, known, ask)
 
 

@@ -67,7 +67,7 @@ def train(run: RunFile, home: Home, tmp: Path) -> TrainOutput:
         rows=len(rows.training),
         seconds=seconds,
         metrics=ready.measured,
-        stopped=outcome.reason,
+        stop_reason=outcome.reason,
     )
 
 

@@ -46,7 +46,7 @@ def read_rows(folder: Path, part: Part) -> pa.Table:
         return pq.read_table(folder / f"{part}.parquet", partitioning=None)
     except (FileNotFoundError, pa.ArrowInvalid) as wrong:
         message = f"{folder / part}.parquet is no file of frozen rows; {FREEZE_AGAIN}"
-        raise Refused("DamagedRows", message) from wrong
+        raise Refused("CorruptRows", message) from wrong
 
 
 def inputs(table: pa.Table) -> dict[str, list[str]]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from springtide_trainer.data.windows.boundaries import Bounds
     from springtide_trainer.data.windows.new_data import Bools
 
-Reason = Literal["NothingNew", "NotEnoughData", "NotComplete"]
+Reason = Literal["NoNewData", "NotEnoughData", "NotComplete"]
 Part = Literal["train", "holdout", "reserved"]
 PARTS: tuple[Part, ...] = ("train", "holdout", "reserved")
 
@@ -138,7 +138,7 @@ def _too_few(fresh: Fresh, ask: Ask, short: boundaries.TooFew) -> Nothing:
         reason = "NotComplete"
         message += f"; {ask.awaits(fresh.waiting)}"
     elif not fresh.found:
-        reason = "NothingNew"
+        reason = "NoNewData"
         since = "" if ask.cursor is None else f" from {moment(ask.cursor).isoformat()} on"
         message = f"no rows{since}"
     if ask.quarantined:

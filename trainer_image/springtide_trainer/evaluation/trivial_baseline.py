@@ -1,4 +1,4 @@
-"""What an answer without a model scores on the same rows: a floor below it proves nothing.
+"""What a trivial baseline scores on the same rows: a floor below it proves nothing.
 
 Lists and scores are in the order of chance; a label or a probability is the best constant one.
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
 
-def without_model(metric: str, rows: Rows, labels: int) -> float:
+def trivial_baseline(metric: str, rows: Rows, labels: int) -> float:
     """Return the score of an answer that knows how frequent the labels are and nothing else.
 
     Args:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from springtide_trainer.evaluation.metrics import Rows, value
-from springtide_trainer.evaluation.without_model import without_model
+from springtide_trainer.evaluation.trivial_baseline import trivial_baseline
 
 
 def rows(labels: int) -> Rows:
@@ -21,7 +21,7 @@ def test_a_score_of_an_order_is_the_mean_of_random_orders(metric, labels) -> Non
     given, random = rows(labels), np.random.default_rng(2)
     found = [value(metric, given, random.random((120, labels))) for _ in range(400)]
     error = np.std(found) / np.sqrt(len(found))
-    assert without_model(metric, given, labels) == pytest.approx(np.mean(found), abs=4 * error)
+    assert trivial_baseline(metric, given, labels) == pytest.approx(np.mean(found), abs=4 * error)
 
 
 @pytest.mark.parametrize("labels", [2, 4])
@@ -30,14 +30,16 @@ def test_the_best_constant_answer_is_the_shares_of_the_labels(labels) -> None:
     shares = np.bincount(given.label, minlength=labels) / 120
     constant = np.tile(shares, (120, 1))
     for metric in ("log_loss", "accuracy"):
-        assert without_model(metric, given, labels) == pytest.approx(value(metric, given, constant))
-    assert without_model("macro_f1", given, labels) >= value("macro_f1", given, constant)
+        assert trivial_baseline(metric, given, labels) == pytest.approx(
+            value(metric, given, constant)
+        )
+    assert trivial_baseline("macro_f1", given, labels) >= value("macro_f1", given, constant)
 
 
 def test_a_constant_is_calibrated_so_that_calibration_has_no_floor() -> None:
-    assert np.isnan(without_model("ece", rows(2), 2))
+    assert np.isnan(trivial_baseline("ece", rows(2), 2))
 
 
 def test_no_rows_have_no_score() -> None:
     nothing = np.empty(0, dtype=int)
-    assert np.isnan(without_model("auc", Rows(nothing, nothing), 2))
+    assert np.isnan(trivial_baseline("auc", Rows(nothing, nothing), 2))
