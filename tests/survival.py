@@ -1,7 +1,7 @@
-"""Writes the page of what the product survives from the marks of the tests that prove it.
+"""Writes the page of faults and inputs from the markers of the tests that show them.
 
-A test says so by `@pytest.mark.survives("area", "fault or input", "what holds")`, several times
-where it shows several things. The tests are read, not run: `python tests/survival.py`.
+A test has `@pytest.mark.survives("area", "fault or input", "result")`, one for each row. The tests
+are parsed, not run: `python tests/survival.py`.
 """
 
 import ast
@@ -13,45 +13,45 @@ ROOT = Path(__file__).parents[1]
 PAGE = "docs/reference/faults.md"
 
 AREAS = {
-    "Operator": "The operator dies, hangs or is not alone.",
-    "API server": "The API server is away, slow, refuses, or its watches lie.",
-    "Jobs and pods": "Training and evaluation are interrupted, starved or refused.",
-    "Deployments": "Pods do not get ready, and other hands change what is served.",
-    "People": "Objects are edited, deleted and restored at the wrong moment.",
-    "Rights": "A user writes what the operator would do with rights that the user lacks.",
-    "Update": "What the API server refuses in a manifest, and what the operator does.",
-    "Data": "What arrives as data.",
-    "Model": "What is given as a model.",
-    "Results": "What a Job hands back.",
-    "At rest": "What is written while nothing, or little, happens.",
-    "Requests": "What a client sends to the reference server.",
+    "Operator": "The operator ends, hangs, or runs twice.",
+    "API server": "The API server is down or slow, refuses requests, or its watches fail.",
+    "Jobs and pods": "Training and evaluation are interrupted, get no resources, or are refused.",
+    "Deployments": "Pods do not become ready, and other clients change a target.",
+    "People": "Objects are edited, deleted and restored during a run.",
+    "Rights": "A user asks for what the operator may do and the user may not.",
+    "Update": "Invalid manifests: what the API server refuses, and what the operator reports.",
+    "Data": "Invalid or late data.",
+    "Model": "Invalid, unsafe or damaged models.",
+    "Results": "Invalid results of Jobs.",
+    "At rest": "The number of writes.",
+    "Requests": "Requests to the reference server and to the progress endpoint.",
 }
 """The sections of the page, in order."""
 
-HEAD = """# What Springtide survives
+HEAD = """# Faults and inputs
 
-Every row is a fault or an input, what must hold, and the test that shows it. Generated from the
-marks of the tests by `make generate`. Tests marked ◦ take many minutes and run by
-`make test-faults`, all others by `make test`.
+Each row has a fault or an input, the result, and the test that shows it. Generated from the markers
+of the tests by `make generate`. Tests with ◦ take many minutes and run in `make test-faults`, all
+others in `make test`.
 """
 
 
 @dataclass(frozen=True, order=True)
 class Row:
-    """One mark of one test."""
+    """One marker of one test."""
 
     area: str
     fault: str
-    promise: str
+    result: str
     test: str
     long: bool
 
 
 def rows(folder: Path = ROOT / "tests") -> list[Row]:
-    """Read all marks below a folder.
+    """Read all markers below a folder.
 
     Raises:
-        ValueError: a mark is not three texts, or its area is none of `AREAS`.
+        ValueError: a marker has not three texts, or an area that is not in `AREAS`.
     """
     return sorted(row for file in sorted(folder.rglob("test_*.py")) for row in _of_file(file))
 
@@ -65,15 +65,15 @@ def page() -> str:
         if of_area:
             lines = "\n".join(map(_line, of_area))
             parts.append(
-                f"## {area}\n\n{about}\n\n| fault or input | what holds | shown by |\n"
+                f"## {area}\n\n{about}\n\n| fault or input | result | test |\n"
                 f"|---|---|---|\n{lines}\n"
             )
     return "\n".join(parts)
 
 
 def _line(row: Row) -> str:
-    fault, promise = (text.replace("|", "\\|") for text in (row.fault, row.promise))
-    return f"| {fault} | {promise} | `{row.test}`{' ◦' if row.long else ''} |"
+    fault, result = (text.replace("|", "\\|") for text in (row.fault, row.result))
+    return f"| {fault} | {result} | `{row.test}`{' ◦' if row.long else ''} |"
 
 
 def _of_file(file: Path) -> Iterator[Row]:
@@ -95,10 +95,10 @@ def _of_test(file: Path, test: ast.FunctionDef | ast.AsyncFunctionDef, long: boo
     for mark in test.decorator_list:
         if not (isinstance(mark, ast.Call) and ast.unparse(mark.func) == "pytest.mark.survives"):
             continue
-        said = [ast.literal_eval(each) for each in mark.args]
-        if len(said) != 3 or said[0] not in AREAS:
-            raise ValueError(f"{name}: survives() takes an area of {list(AREAS)}, fault, promise")
-        yield Row(*said, test=name, long=long)
+        given = [ast.literal_eval(each) for each in mark.args]
+        if len(given) != 3 or given[0] not in AREAS:
+            raise ValueError(f"{name}: survives() takes an area of {list(AREAS)}, fault, result")
+        yield Row(*given, test=name, long=long)
 
 
 def main() -> None:

@@ -55,7 +55,7 @@ def test_what_could_break_out_is_no_field(objects, minimal, path, value):
 @pytest.mark.survives(
     "Update",
     "10,000 gate rules, a text of 1 MB, 300 levels of nesting",
-    "refused by the bounds of the schema; the API server goes on answering",
+    "refused by the bounds of the schema; the API server keeps answering",
 )
 def test_a_monstrous_manifest_is_refused_and_the_next_one_is_taken(objects, minimal):
     rules = [{**FLOOR, "name": f"r{number}"} for number in range(10_000)]
@@ -77,7 +77,7 @@ def test_a_monstrous_manifest_is_refused_and_the_next_one_is_taken(objects, mini
 
 
 @pytest.mark.survives(
-    "Update", "a key that is there twice", "refused under Strict with the field's path"
+    "Update", "a key that occurs twice", "refused under Strict with the field's path"
 )
 def test_a_key_that_is_there_twice_is_refused(server, namespace, minimal):
     text = json.dumps(minimal)
@@ -133,7 +133,7 @@ def test_what_becomes_a_label_or_a_name_is_held_to_its_form(objects, minimal, pa
 @pytest.mark.survives(
     "Update",
     "no Required rule with an absolute bound, min greater than max",
-    "refused by kubectl apply with path, numbers and an example to add; what is stored stays",
+    "refused by kubectl apply with path, numbers and an example to add; the stored object stays",
 )
 def test_kubectl_apply_says_path_number_and_remedy_and_stores_nothing(
     server, namespace, store, minimal

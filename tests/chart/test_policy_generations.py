@@ -17,7 +17,7 @@ def test_a_person_imports_a_model_with_the_verb_approve(user):
 
 @pytest.mark.survives(
     "Rights",
-    "a person who may create generations imports one without the verb approve",
+    "a user who may create generations imports one without the verb approve",
     "403 that names user and verb",
 )
 def test_a_person_without_the_verb_approve_imports_nothing(user):
@@ -30,8 +30,8 @@ def test_a_person_without_the_verb_approve_imports_nothing(user):
 
 @pytest.mark.survives(
     "Rights",
-    "a person creates a generation as if it had been trained",
-    "403: only who may write the status of generations, as each operator may, creates one",
+    "a user creates a generation as if it had been trained",
+    "403: only a user or operator that may write the status of generations may create one",
 )
 def test_only_an_operator_creates_a_trained_generation(user):
     person = user("search", grant(*GENERATIONS, "create", "approve"))

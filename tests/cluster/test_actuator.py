@@ -79,8 +79,8 @@ async def test_a_job_is_made_for_an_update_that_is_as_it_was_seen(actuator, upda
 
 @pytest.mark.survives(
     "API server",
-    "an update was deleted, or deleted and made anew, and its watch has not reported it yet",
-    "no Job is made and no Deployment changed for it",
+    "an update was deleted, or deleted and recreated, and its watch has not reported it yet",
+    "no Job is created and no Deployment changed for it",
 )
 @pytest.mark.parametrize("again", [False, True])
 async def test_nothing_is_written_for_an_update_that_is_gone(

@@ -88,8 +88,8 @@ async def test_an_own_write_whose_deletion_was_reported_is_no_ghost(audited, cli
 
 @pytest.mark.survives(
     "API server",
-    "kopf lists anew after a gap and reports none of the deletions of that time",
-    "what is gone is dropped about 2 s after the list",
+    "kopf lists again after a gap and reports none of the deletions in between",
+    "deleted objects are dropped about 2 s after the list",
 )
 async def test_what_went_during_a_gap_is_dropped_after_a_list_of_kopf(
     audited, client, namespace, told

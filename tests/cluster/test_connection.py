@@ -33,7 +33,7 @@ def token(apiserver, tmp_path, monkeypatch):
 
 @pytest.mark.survives(
     "API server",
-    "refuses the pod's token; the file of the next one is missing or empty for a moment",
+    "refuses the pod's token; the file of the next token is missing or empty for a moment",
     "the new token is taken from its file as soon as it is there",
 )
 async def test_a_pod_s_token_is_read_again_after_a_refusal(apiserver, namespace, token):

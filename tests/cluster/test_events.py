@@ -26,8 +26,8 @@ async def test_a_replay_makes_no_second_event(client, namespace):
 
 @pytest.mark.survives(
     "API server",
-    "an Event expired, and what it says happens again",
-    "posted again; while it is there, not",
+    "an Event expired, and its reason occurs again",
+    "posted again; not while the Event still exists",
 )
 async def test_an_event_that_expired_is_posted_again_when_it_happens_again(client, namespace):
     about = await client.create(CONFIG, {"metadata": {"namespace": namespace, "name": "a"}})

@@ -40,7 +40,7 @@ async def test_the_second_waits_until_the_first_lets_go(client, namespace):
 @pytest.mark.survives(
     "Operator",
     "no longer renews its Lease",
-    "the next one takes over after its time; the old one ends",
+    "the next operator takes over after the Lease's duration; the old process ends",
 )
 async def test_one_that_stopped_renewing_is_followed_after_its_time(client, namespace):
     first, second = lease(client, namespace, "one"), lease(client, namespace, "two")
@@ -68,8 +68,9 @@ async def renewed(client, namespace, *, ago):
 
 @pytest.mark.survives(
     "Operator",
-    "started again and again, each time before the Lease of its dead forerunner has run out",
-    "leads once two renewals were missed and the API server's time says that it ran out",
+    "restarted repeatedly, each time before the Lease of the dead process before it has expired",
+    "becomes leader once two renewals were missed and the Lease has expired by the API "
+    "server's time",
 )
 async def test_time_that_passed_before_it_was_started_counts(client, namespace):
     await client.get(NAMESPACE, "", namespace)  # an answer tells the server's time
@@ -104,7 +105,7 @@ async def test_a_holder_that_renews_keeps_it(client, namespace):
 
 @pytest.mark.survives(
     "Operator",
-    "its container crashes and is started again in the same pod",
+    "its container crashes and is restarted in the same pod",
     "it takes its Lease over at once",
 )
 async def test_the_same_pod_takes_over_at_once_after_a_crash(client, namespace):

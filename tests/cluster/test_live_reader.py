@@ -49,8 +49,8 @@ async def test_an_answer_counts_for_its_time_and_is_dropped_after_it(server, liv
 
 @pytest.mark.survives(
     "Operator",
-    "more live reads than are remembered",
-    "the answers that were not used for longest are dropped: the memory stays bounded",
+    "more live reads than the cache holds",
+    "the least recently used answers are dropped: memory stays bounded",
 )
 async def test_the_memory_is_bounded(server, live_reader, monkeypatch):
     monkeypatch.setattr(live_readers, "MAX_CACHED_READS", 5)

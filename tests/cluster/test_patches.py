@@ -53,8 +53,8 @@ def add(path, value):
 
 @pytest.mark.survives(
     "API server",
-    "another client adds a finalizer to an update between the operator's look and its write",
-    "the write is refused and decided again with what is there by then; nothing is lost",
+    "another client adds a finalizer to an update between the operator's read and its write",
+    "the write is refused and the update is reconciled again; nothing is lost",
 )
 async def test_a_finalizer_that_was_not_seen_is_not_lost(actuator, client, namespace):
     update = seen(actuator, namespace).metadata

@@ -53,7 +53,7 @@ class Cluster:
 @pytest.mark.survives(
     "Operator",
     "probes of one namespace whose claim is never bound",
-    "they count against their namespace alone; all others look for data as before",
+    "they count against their namespace alone; all others probe as before",
 )
 def test_probes_that_cannot_run_count_against_their_namespace_alone():
     cluster = Cluster()

@@ -67,8 +67,8 @@ async def test_changes_are_followed(client, namespace):
 
 @pytest.mark.survives(
     "API server",
-    "has forgotten what happened since a watch ended (410 after a compaction)",
-    "a new list tells what came, changed and went",
+    "no longer has the changes since a watch ended (410 after a compaction)",
+    "a new list shows what was created, changed and deleted",
 )
 async def test_what_went_while_nobody_looked_is_noticed_after_410(client, namespace, apiserver):
     told = []
@@ -99,8 +99,8 @@ async def test_what_went_while_nobody_looked_is_noticed_after_410(client, namesp
 
 @pytest.mark.survives(
     "API server",
-    "is restarted under an open watch",
-    "what happens afterwards is seen, and no error stays",
+    "is restarted while a watch is open",
+    "later changes are seen, and no error remains",
 )
 async def test_a_restart_of_the_server_loses_nothing(client, namespace, apiserver):
     told = []
@@ -160,8 +160,8 @@ class BlackHole:
 
 @pytest.mark.survives(
     "API server",
-    "one connection swallows everything and is never closed",
-    "what happened meanwhile is known after the next list",
+    "one connection delivers nothing more and is never closed",
+    "the changes in between are known after the next list",
 )
 async def test_a_watch_that_falls_silent_is_followed_by_a_list(
     client, namespace, apiserver, tmp_path, monkeypatch

@@ -55,8 +55,8 @@ async def test_what_is_left_out_is_taken_away(client, namespace, held):
 
 @pytest.mark.survives(
     "API server",
-    "a stranger changes annotations as fast as he can",
-    "statuses are written all the same, his annotations stay",
+    "another client changes annotations as fast as it can",
+    "statuses are written all the same, and the annotations stay",
 )
 async def test_a_foreign_writer_of_metadata_neither_stops_a_write_nor_loses_his(
     client, namespace, held
@@ -87,8 +87,8 @@ async def test_a_foreign_writer_of_metadata_neither_stops_a_write_nor_loses_his(
 
 @pytest.mark.survives(
     "Operator",
-    "writes a status from a view that is out of date",
-    "refused: a newer status is never turned back",
+    "writes a status from an outdated cache",
+    "refused: a newer status is never overwritten",
 )
 async def test_an_older_view_never_turns_a_status_back(client, namespace, held):
     place = (namespace, "shop")

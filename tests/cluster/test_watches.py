@@ -34,7 +34,7 @@ def test_a_deployment_concerns_the_updates_that_name_it_in_its_namespace():
 @pytest.mark.survives(
     "Operator",
     "a relist of 2,000 updates and their Deployments",
-    "a Deployment's updates are found without looking through all updates",
+    "a Deployment's updates are found without a search through all updates",
 )
 def test_a_relist_of_many_updates_asks_each_update_for_its_targets_once(monkeypatch):
     asked = []

@@ -90,11 +90,11 @@ def deployed(example):
 
 @pytest.mark.survives(
     "Data",
-    "on a real cluster, with clients on it: a month whose gzip is cut off, then with a ragged row,"
-    " then with a row of another month, then with an unknown label",
-    "each time DataReady is False with reason, file or month, line or count and remedy; no"
-    " generation is made, the Deployment is untouched, no request fails; once the file is mended a"
-    " `run` request brings the generation to its verdict",
+    "on a real cluster with traffic: a month whose gzip is cut off, then with a ragged row, "
+    "then with a row of another month, then with an unknown label",
+    "each time DataReady is False with reason, file or month, line or count and remedy; no "
+    "generation is created, the Deployment is unchanged, no request fails; once the file is "
+    "corrected a `run` request leads to a verdict",
 )
 def test_bad_months_are_told_one_after_the_other_and_a_mended_one_is_judged(served):
     before = deployed(served)

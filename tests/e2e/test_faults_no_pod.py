@@ -151,8 +151,8 @@ def imported(example):
 @pytest.mark.survives(
     "Jobs and pods",
     "a ResourceQuota refuses the pods of a Job",
-    "told as QuotaExceeded with the quota's own numbers within 30 s; nothing is written and no"
-    " other Job made while it lasts; goes on by itself when the quota is raised",
+    "reported as QuotaExceeded with the quota's numbers within 30 s; nothing is written and no "
+    "other Job is created meanwhile; continues when the quota is raised",
 )
 def test_a_quota_is_told_with_its_numbers_and_waited_for(small):
     example = small("quota")
@@ -170,8 +170,8 @@ def test_a_quota_is_told_with_its_numbers_and_waited_for(small):
 @pytest.mark.survives(
     "Jobs and pods",
     "admission accepts a Job and refuses its pods (LimitRange, policy)",
-    "told as PodsForbidden in the words of the admission within 30 s; nothing is written while it"
-    " lasts; goes on by itself when the pods are accepted",
+    "reported as PodsForbidden with the message of the admission within 30 s; nothing is "
+    "written meanwhile; continues when the pods are accepted",
 )
 def test_pods_that_admission_refuses_are_told_in_its_words(small):
     example = small("limits")
@@ -187,8 +187,8 @@ def test_pods_that_admission_refuses_are_told_in_its_words(small):
 @pytest.mark.survives(
     "Jobs and pods",
     "Pod Security accepts a Job and refuses its pods (a mesh puts a container into them)",
-    "told as PodsForbidden within 30 s, with the standard that they violate and the container that"
-    " does; nothing is written while it lasts; goes on by itself when the pods are accepted",
+    "reported as PodsForbidden within 30 s, with the violated standard and the container; "
+    "nothing is written meanwhile; continues when the pods are accepted",
 )
 def test_pods_that_pod_security_refuses_are_told_with_their_violation(small):
     example = small("sidecar")
@@ -208,8 +208,8 @@ def test_pods_that_pod_security_refuses_are_told_with_their_violation(small):
 @pytest.mark.survives(
     "Jobs and pods",
     "the trainer's image does not exist",
-    "told as ImagePullFailed with the image and the field; once training.image is mended the"
-    " waiting run is given up and another one begins by itself",
+    "reported as ImagePullFailed with the image and the field; once training.image is "
+    "corrected the waiting run is given up and another one starts",
 )
 def test_an_image_that_does_not_exist_is_named_and_a_mended_spec_goes_on(small):
     example = small("image")
@@ -227,8 +227,7 @@ def test_an_image_that_does_not_exist_is_named_and_a_mended_spec_goes_on(small):
 @pytest.mark.survives(
     "Jobs and pods",
     "training.compute.gpusPerNode is 1 and no node has a GPU",
-    "status and the column Progress say what the scheduler says; goes on by itself when a node"
-    " gains one",
+    "status and the column Progress have the scheduler's message; continues when a node has a GPU",
 )
 def test_a_run_without_a_gpu_says_what_the_scheduler_says_and_goes_on_when_there_is_one(
     small, gpus

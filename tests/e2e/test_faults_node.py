@@ -19,8 +19,8 @@ def asleep(deployment):
 @pytest.mark.survives(
     "Jobs and pods",
     "every node is cordoned during a run",
-    "what runs ends; the next stage waits and says that no node takes its pod; goes on by itself"
-    " after the uncordon, without an attempt spent",
+    "the running stage finishes; the next stage waits and reports that no node takes its pod; "
+    "continues after the uncordon, without a counted attempt",
 )
 def test_a_run_waits_while_the_node_is_cordoned_and_goes_on_by_itself(small, cordoned):
     example = small("cordoned")

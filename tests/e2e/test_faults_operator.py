@@ -78,9 +78,9 @@ def lived_through(example):
 
 @pytest.mark.survives(
     "Operator",
-    "its pod is deleted every 20 s through a whole life, every other time without a grace period",
-    "the life goes on to its end with the Jobs and the Deployment revisions of an undisturbed one;"
-    " no request to the server fails",
+    "its pod is deleted every 20 s during a lifecycle, every second time without a grace period",
+    "the lifecycle ends with the Jobs and Deployment revisions of an undisturbed one; no "
+    "request to the server fails",
 )
 def test_an_operator_deleted_every_20_seconds_still_brings_two_generations_live(small):
     example = small("chaos")
@@ -155,8 +155,8 @@ async def of_one_write_each(example, folder):
 @pytest.mark.survives(
     "Operator",
     "on a real cluster, each process is killed after its first write or before its second",
-    "the life goes on to its end with the Jobs and the Deployment revisions of an undisturbed one;"
-    " no request to the server fails",
+    "the lifecycle ends with the Jobs and Deployment revisions of an undisturbed one; no "
+    "request to the server fails",
 )
 async def test_operators_that_live_for_one_write_each_bring_two_generations_live(small, tmp_path):
     example = small("deaths")

@@ -44,8 +44,9 @@ def conditions(status):
 @pytest.mark.survives(
     "Deployments",
     "the pods of a new generation crash and never become available",
-    "goes back by itself after rollout.deadline; the Deployment never has fewer available pods than"
-    " its strategy allows; no request fails; says which container ended how",
+    "rolled back automatically after rollout.deadline; the Deployment never has fewer "
+    "available pods than its strategy allows; no request fails; the message names the "
+    "container and its exit code",
 )
 def test_a_generation_whose_pods_crash_goes_back_and_nobody_notices(served):
     before = served.served()
@@ -81,7 +82,8 @@ def test_a_generation_whose_pods_crash_goes_back_and_nobody_notices(served):
 @pytest.mark.survives(
     "People",
     "the update is deleted during training",
-    "its Jobs and pods are gone within 30 s; the Deployment stays as it is, and no request fails",
+    "its Jobs and pods are deleted within 30 s; the Deployment stays as it is, and no request "
+    "fails",
 )
 def test_deleting_the_update_mid_training_leaves_no_pod_and_the_server_as_it_is(served):
     steps = {"epochs": None, "maxSteps": 100_000}

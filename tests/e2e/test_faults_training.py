@@ -72,9 +72,9 @@ def trained(example):
 
 @pytest.mark.survives(
     "Jobs and pods",
-    "a training pod is evicted half-way (kubectl drain, preemption)",
-    "a new attempt that is not counted goes on from the checkpoint of the evicted one and comes to"
-    " the very weights of a run that nobody disturbed; the reason Disrupted is told",
+    "a training pod is evicted during training (kubectl drain, preemption)",
+    "a new attempt, which is not counted, resumes from the checkpoint and ends with exactly "
+    "the weights of an undisturbed run; the reason is Disrupted",
 )
 def test_an_evicted_training_goes_on_from_its_checkpoint_to_the_same_weights(small):
     example, twin = small("evicted"), small("undisturbed")
@@ -107,9 +107,10 @@ def test_an_evicted_training_goes_on_from_its_checkpoint_to_the_same_weights(sma
 
 @pytest.mark.survives(
     "Jobs and pods",
-    "the memory limit of the training pod is too small, and the kernel kills it each time",
-    "told as OutOfMemory with the fields to change; each attempt has half the rows a batch; Failed"
-    " after limits.maxAttempts; live and its Deployment untouched, no request fails",
+    "the memory limit of the training pod is too low, and the kernel kills it each time",
+    "reported as OutOfMemory with the fields to change; each attempt has half the rows for "
+    "each batch; Failed after limits.maxAttempts; live generation and Deployment unchanged, no "
+    "request fails",
 )
 def test_a_trainer_killed_for_its_memory_is_told_and_tried_with_smaller_batches(small):
     example = small("starved")

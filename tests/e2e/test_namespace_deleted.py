@@ -70,9 +70,9 @@ def delete(example):
 
 @pytest.mark.survives(
     "People",
-    "the namespace is deleted in the middle of training, on a real cluster",
-    "it is gone within 60 s; the operator does not restart, and from 3 s after the end it logs"
-    " nothing about it for 15 s",
+    "the namespace is deleted during training, on a real cluster",
+    "deleted within 60 s; the operator does not restart, and from 3 s after that it logs "
+    "nothing about it for 15 s",
 )
 def test_a_namespace_deleted_in_training_is_gone_within_a_minute(small):
     example = small("leaving")
@@ -83,9 +83,9 @@ def test_a_namespace_deleted_in_training_is_gone_within_a_minute(small):
 
 @pytest.mark.survives(
     "People",
-    "the namespace is deleted in the middle of a roll whose pods do not get ready",
-    "its finalizer holds nothing up: gone within 60 s; the operator does not restart, and from 3 s"
-    " after the end it logs nothing about it for 15 s",
+    "the namespace is deleted during a rollout whose pods do not become ready",
+    "the finalizer does not block it: deleted within 60 s; the operator does not restart, and "
+    "from 3 s after that it logs nothing about it for 15 s",
 )
 @pytest.mark.faults
 def test_a_namespace_deleted_in_a_roll_is_gone_within_a_minute(small):

@@ -16,15 +16,17 @@ FOREIGN = "sha256:" + "0" * 64
 
 @pytest.mark.survives(
     "Deployments",
-    "with clients on it: `kubectl apply` of the owner's manifest, `kubectl set env` of our"
-    " variable, a second update that names the Deployment",
-    "an apply changes no pod; `FieldConflict` names kubectl-set, and live is served again once the"
-    " person removes the variables; the second update is `TargetClaimed`; no request fails",
+    "with traffic: `kubectl apply` of the owner's manifest, `kubectl set env` of our variable, "
+    "a second update that names the Deployment",
+    "an apply changes no pod; `FieldConflict` names kubectl-set, and the live generation is "
+    "served again once the user removes the variables; the second update is `TargetClaimed`; "
+    "no request fails",
 )
 @pytest.mark.survives(
     "People",
-    "with clients on the server: every update is deleted and applied again from Git, at rest",
-    "taken over with live under the new uid; no pod restarts, the Deployment has no new revision",
+    "with traffic: every update is deleted and applied again from Git, at rest",
+    "adopted with its live generation under the new uid; no pod restarts, the Deployment has "
+    "no new revision",
 )
 def test_a_served_deployment_is_its_owners_and_keeps_serving(small):
     example = small("hands")

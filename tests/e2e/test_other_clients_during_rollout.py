@@ -27,15 +27,16 @@ def fields_of(example, manager):
 
 @pytest.mark.survives(
     "Deployments",
-    "with clients on it: a GitOps controller applies its manifest by force every 10 s, and an"
-    " autoscaler scales, through a whole roll",
-    "both keep their fields: one revision a generation, replicas never ours, no request fails",
+    "with traffic: a GitOps controller applies its manifest with force every 10 s, and an "
+    "autoscaler scales, during a rollout",
+    "both keep their fields: one revision for each generation, replicas never ours, no request "
+    "fails",
 )
 @pytest.mark.survives(
     "Deployments",
-    "with clients on it: `kubectl rollout undo` to the generation before",
-    "`FieldConflict` names kubectl, and the older generation stays on the pods; live is"
-    " served again once the person removes the variables; no request fails",
+    "with traffic: `kubectl rollout undo` to the previous generation",
+    "`FieldConflict` names kubectl, and the older generation stays on the pods; the live "
+    "generation is served again once the user removes the variables; no request fails",
 )
 def test_nobody_fights_over_a_deployment_and_no_request_fails(small):
     example = small("argo")
@@ -76,14 +77,15 @@ def test_nobody_fights_over_a_deployment_and_no_request_fails(small):
 
 @pytest.mark.survives(
     "Deployments",
-    "with clients on it: paused when a roll is due, and resumed",
-    "`TargetPaused` says how to resume, the deadline stands still, the roll goes on by itself; no"
-    " request fails",
+    "with traffic: paused when a rollout is due, and resumed",
+    "`TargetPaused` says how to resume, the deadline does not run, the rollout continues by "
+    "itself; no request fails",
 )
 @pytest.mark.survives(
     "Deployments",
-    "with clients on it: deleted with its pods left, and made again from its manifest",
-    "`TargetNotFound` names it; the new one gets live, the pods stay, no request fails",
+    "with traffic: deleted with its pods kept, and created again from its manifest",
+    "`TargetNotFound` names it; the new Deployment gets the live generation, the pods stay, no "
+    "request fails",
 )
 def test_a_deployment_that_is_paused_or_made_again_is_waited_for(small):
     example = small("paused")

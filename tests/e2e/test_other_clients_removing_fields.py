@@ -47,14 +47,14 @@ def level(example):
 
 @pytest.mark.survives(
     "Deployments",
-    "with clients on it: `helm upgrade` of the release that owns the Deployment",
+    "with traffic: `helm upgrade` of the release that owns the Deployment",
     "the upgrade rolls out and our variables stay; nothing is applied again, no request fails",
 )
 @pytest.mark.survives(
     "Deployments",
-    "with clients on it: `helm upgrade --force-replace` wipes every field of ours, again and again",
-    "put back three times an hour; then `FieldsRemoved` says what to look for and nothing is "
-    "fought; no pod that serves is lost, no request fails",
+    "with traffic: `helm upgrade --force-replace` removes all our fields, repeatedly",
+    "applied again three times an hour; then `FieldsRemoved` says what to look for and nothing "
+    "is applied; no serving pod is lost, no request fails",
 )
 def test_helm_may_upgrade_what_we_serve_and_its_replacing_is_not_fought(
     installed, node_cluster, tmp_path
@@ -94,9 +94,9 @@ def test_helm_may_upgrade_what_we_serve_and_its_replacing_is_not_fought(
 
 @pytest.mark.survives(
     "Deployments",
-    "with clients on it: a manifest takes our variables in and drops them again, by `kubectl apply`"
-    " with its last-applied annotation",
-    "put back each time, three times an hour; then `FieldsRemoved`; no request fails",
+    "with traffic: a manifest adds our variables and drops them again, by `kubectl apply` with "
+    "its last-applied annotation",
+    "applied again each time, three times an hour; then `FieldsRemoved`; no request fails",
 )
 def test_variables_that_a_manifest_takes_in_and_drops_come_back(small):
     example = small("applied")

@@ -31,16 +31,16 @@ def rolls(example, number):
 
 @pytest.mark.survives(
     "People",
-    "with clients on the server: every update is deleted and applied again, and a month arrives",
-    "taken over with live, previous and cursor; no pod restarts, the month trains from live under"
-    " the next number",
+    "with traffic: every update is deleted and applied again, and a month arrives",
+    "adopted with live, previous and cursor; no pod restarts, the month is trained on from the "
+    "live weights under the next number",
 )
 @pytest.mark.survives(
     "People",
-    "with clients on the server: every update is deleted with --cascade=orphan in the middle of"
-    " training, and applied again",
-    "no pod of the server restarts; the run is given up, its pod ends, its rows are trained again"
-    " under the next number and go live",
+    "with traffic: every update is deleted with --cascade=orphan during training, and applied "
+    "again",
+    "no pod of the server restarts; the run is given up, its pod ends, its rows are trained on "
+    "under the next number and that generation is promoted",
 )
 def test_production_does_not_move_while_its_updates_are_restored(small):
     example = small("restored")
@@ -99,16 +99,16 @@ def without_operator(example):
 
 @pytest.mark.survives(
     "People",
-    "with clients on the server: the updates are lost in the middle of a roll, while the operator"
-    " is down, and applied again",
-    "the roll goes on to its end under its recorded deadline, and no pod of it starts again",
+    "with traffic: the updates are lost during a rollout, while the operator is down, and "
+    "applied again",
+    "the rollout finishes under its recorded deadline, and none of its pods restarts",
 )
 @pytest.mark.survives(
     "People",
-    "with clients on the server: every update is deleted with --cascade=orphan in the middle of a"
-    " roll, and applied again",
-    "the roll is taken back before the update goes; the restored one keeps live, and the next month"
-    " trains and goes live; no request fails",
+    "with traffic: every update is deleted with --cascade=orphan during a rollout, and applied "
+    "again",
+    "the rollout is rolled back before the update is gone; the restored update keeps the live "
+    "generation, and the next month is trained on and promoted; no request fails",
 )
 def test_a_roll_outlives_its_update_or_is_taken_back(small):
     example = small("mid-roll")

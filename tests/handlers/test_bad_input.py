@@ -66,9 +66,9 @@ async def serving_generation_1(stage):
 
 @pytest.mark.survives(
     "Data",
-    "data that a look refuses, such as an unknown label",
-    "`kubectl get iu`, DataReady and an Event say field, counts and remedy; the live generation "
-    "serves on; once mended the next look goes on",
+    "data that a probe refuses, such as an unknown label",
+    "`kubectl get iu`, DataReady and an Event have field, counts and remedy; the live "
+    "generation keeps serving; the next probe succeeds once the data is corrected",
 )
 async def test_refused_data_are_told_by_kubectl_and_gone_on_with_once_mended(stage):
     await serving_generation_1(stage)
@@ -101,8 +101,8 @@ async def test_refused_data_are_told_by_kubectl_and_gone_on_with_once_mended(sta
 
 @pytest.mark.survives(
     "Model",
-    "live weights with a flipped bit when training begins",
-    "the run fails at once with the file and both hashes; nothing is served but what was",
+    "live weights with a flipped bit when training starts",
+    "the run fails at once with the file and both hashes; the served model stays",
 )
 async def test_a_run_whose_input_is_refused_fails_at_once_and_serving_stays(stage):
     await serving_generation_1(stage)
@@ -159,7 +159,7 @@ async def test_an_unsafe_initial_model_blocks_until_it_is_mended(stage):
 @pytest.mark.survives(
     "Update",
     "a Deployment that exists only in another namespace, or nowhere",
-    "`TargetNotFound` with its path; nothing in the other namespace is touched",
+    "`TargetNotFound` with its path; nothing in the other namespace is changed",
 )
 async def test_a_deployment_of_another_namespace_is_not_found(stage):
     await stage.declare()
@@ -188,7 +188,7 @@ async def test_a_deployment_of_another_namespace_is_not_found(stage):
 @pytest.mark.survives(
     "Update",
     "a container that the Deployment does not have",
-    "`ContainerNotFound` with its path and the containers that are there; goes on once mended",
+    "`ContainerNotFound` with its path and the existing containers; continues once corrected",
 )
 async def test_a_container_that_does_not_exist_is_told_with_those_that_do(stage):
     await stage.declare()
@@ -213,7 +213,7 @@ async def test_a_container_that_does_not_exist_is_told_with_those_that_do(stage)
 @pytest.mark.survives(
     "Update",
     "a Deployment that another update serves",
-    "`TargetClaimed` with its path and the update that serves it; the first serves on",
+    "`TargetClaimed` with its path and the update that serves it; the first keeps serving",
 )
 async def test_a_deployment_that_is_claimed_is_left_to_the_first(stage):
     await serving_generation_1(stage)

@@ -13,8 +13,8 @@ pytestmark = pytest.mark.apiserver
 
 @pytest.mark.survives(
     "People",
-    "the namespace is deleted during a roll",
-    "the finalizer is dropped, the namespace is not held back",
+    "the namespace is deleted during a rollout",
+    "the finalizer is removed and does not block the namespace",
 )
 async def test_a_namespace_that_is_deleted_during_a_roll_is_not_held_back(stage):
     stage.stand_ins.world.months = ["2025-01", "2025-02"]

@@ -88,8 +88,8 @@ def bare():
 
 @pytest.mark.survives(
     "API server",
-    "does not know our kinds while the operator starts",
-    "the operator waits; once they are there, updates are seen at once, without a restart",
+    "has no CRDs of ours while the operator starts",
+    "the operator waits; once they exist, updates are seen at once, without a restart",
 )
 async def test_kinds_that_are_installed_after_the_operator_are_watched(bare):
     connection = await Connection.open(bare.kubeconfig)

@@ -81,7 +81,7 @@ def works(process):
 @pytest.mark.survives(
     "Operator",
     "SIGTERM while another operator waits",
-    "exit status 0 within 10 s, the Lease handed over at once",
+    "exit status 0 within 10 s, the Lease is released at once",
 )
 def test_it_works_tells_how_it_fares_and_hands_the_lease_over(start, apiserver):
     first = start(SPRINGTIDE_IDENTITY="first")

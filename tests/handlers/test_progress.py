@@ -83,7 +83,7 @@ async def test_a_report_of_the_job_s_own_pod_is_shown_in_status(training):
 @pytest.mark.survives(
     "Requests",
     "progress reported with no token, one of another audience or another pod's",
-    "401 or 403; nothing of it is kept",
+    "401 or 403; the report is dropped",
 )
 async def test_reports_with_any_other_token_are_refused(training):
     stranger = await training.client.create(
@@ -118,8 +118,8 @@ async def test_reports_with_any_other_token_are_refused(training):
 
 @pytest.mark.survives(
     "Requests",
-    "a progress report that is no JSON, out of bounds, NaN or huge",
-    "400 with the field, or 413; nothing of it is kept",
+    "a progress report that is not JSON, out of bounds, NaN or huge",
+    "400 with the field, or 413; the report is dropped",
 )
 async def test_malformed_reports_are_refused_with_the_place_that_is_wrong(training):
     good = token(training, training.pod)

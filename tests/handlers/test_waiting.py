@@ -75,8 +75,8 @@ async def test_who_changed_our_fields_is_named_and_his_value_stays(stage):
 
 @pytest.mark.survives(
     "People",
-    "a stranger's Job without any label of ours has the name of our first one",
-    "`NameCollision` names it; it is neither adopted nor touched",
+    "another client's Job without our labels has the name of our first Job",
+    "`NameCollision` names it; it is neither adopted nor changed",
 )
 async def test_a_name_that_is_taken_by_a_stranger_is_never_ours(stage):
     stage.stand_ins.held = {"import"}
@@ -99,8 +99,8 @@ async def test_a_name_that_is_taken_by_a_stranger_is_never_ours(stage):
 
 @pytest.mark.survives(
     "Update",
-    "a schedule that is no cron expression",
-    "`Stalled` with the field's path; mended, it goes on",
+    "a schedule that is not a cron expression",
+    "`Stalled` with the field's path; continues once corrected",
 )
 async def test_a_schedule_that_no_schema_can_check_is_told_with_its_field(stage):
     await stage.declare()

@@ -91,8 +91,8 @@ def test_an_evicted_pod_that_is_gone_already_is_known_from_what_its_job_says() -
 
 @pytest.mark.survives(
     "Jobs and pods",
-    "memory runs out attempt after attempt",
-    "halved each time until the attempts are spent, then Failed",
+    "memory runs out at every attempt",
+    "the batch is halved each time until the attempts are used up, then Failed",
 )
 def test_memory_that_ran_out_halves_the_batch_until_the_attempts_are_spent() -> None:
     world = with_generation_one()
@@ -151,7 +151,7 @@ def test_a_job_deleted_by_hand_is_made_again_as_the_next_attempt() -> None:
 @pytest.mark.survives(
     "People",
     "`spec.suspend` set while a Job runs",
-    "the Job is suspended and goes on as the same attempt",
+    "the Job is suspended and continues as the same attempt",
 )
 def test_suspend_stops_the_job_and_lets_it_go_on() -> None:
     world = World()
@@ -168,8 +168,8 @@ def test_suspend_stops_the_job_and_lets_it_go_on() -> None:
 @pytest.mark.survives(
     "Jobs and pods",
     "another controller, such as Kueue, suspends a Job",
-    "never resumed by the operator, not even after `spec.suspend` was set and removed; status says "
-    "so, and the waiting counts for `pendingTimeout`",
+    "never resumed by the operator, not even after `spec.suspend` was set and removed; status "
+    "reports it, and the time counts for `pendingTimeout`",
 )
 def test_a_job_that_another_controller_suspended_is_not_resumed() -> None:
     world = World()

@@ -69,9 +69,9 @@ def test_data_that_a_look_refuses_are_told_with_the_field_and_looked_at_again() 
 
 @pytest.mark.survives(
     "Data",
-    "the disk of the storage stays full for a while",
-    "training is tried again with growing pauses, up to training.limits.maxAttempts; no new data "
-    "and no request is needed",
+    "the storage stays full for a while",
+    "training is repeated with growing pauses, up to training.limits.maxAttempts, without new "
+    "data or a request",
 )
 def test_a_full_disk_is_tried_again_and_gets_through_once_there_is_room() -> None:
     world = with_generation_one()

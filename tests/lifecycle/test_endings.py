@@ -275,7 +275,7 @@ def test_a_pod_that_waits_longer_than_its_pending_timeout_is_given_up() -> None:
 @pytest.mark.survives(
     "Model",
     "the import of the initial model fails",
-    "`ImportFailed` says why; `retry` imports anew",
+    "`ImportFailed` says why; `retry` imports again",
 )
 def test_a_failed_import_waits_for_a_person_and_retry_imports_anew() -> None:
     world = World()
@@ -352,7 +352,7 @@ def test_an_update_deleted_in_a_roll_does_not_wait_for_the_pods_of_live() -> Non
 
 @pytest.mark.survives(
     "People",
-    "the update is deleted in the middle of a roll, and somebody else set our variables",
+    "the update is deleted during a rollout, and another client set our variables",
     "gone; the other value stays, and `RollbackIncomplete` names it and its field manager if known",
 )
 @pytest.mark.parametrize(

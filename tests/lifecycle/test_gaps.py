@@ -107,7 +107,7 @@ def test_a_gap_that_is_found_while_the_update_is_suspended_starts_no_other_probe
     "Data",
     "a partition was never delivered, and a quota of Jobs refuses the probe that follows as long "
     "as the one before is there",
-    "the quarantine is recorded, the Job deleted, and the next probe begins, for a request too",
+    "the quarantine is recorded, the Job is deleted, and the next probe starts, also for a request",
 )
 @pytest.mark.parametrize("asked", [False, True])
 def test_a_quota_that_the_probe_itself_uses_does_not_hold_the_one_that_follows(asked: bool) -> None:

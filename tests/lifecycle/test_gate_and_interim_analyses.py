@@ -9,8 +9,8 @@ from lifecycle.world import World, with_generation_one
 
 @pytest.mark.survives(
     "Results",
-    "an evaluation answers for other weights, another baseline or another holdout, or with a row"
-    " that no rule asked for",
+    "an evaluation returns numbers of other weights, another baseline or another holdout, or a "
+    "row for a rule that does not exist",
     "held as `ResultMismatch`, no interim analysis used; `retry` judges the same rows again "
     "without training",
 )

@@ -9,8 +9,8 @@ from lifecycle.world import World, with_generation_one
 @pytest.mark.survives(
     "Data",
     "shuffled labels in the holdout",
-    "held as suspect, no interim analysis used; judged on the next clean partition without "
-    "training again",
+    "on hold as suspect, no interim analysis used; evaluated on the next clean partition "
+    "without training again",
 )
 def test_a_suspect_holdout_holds_the_candidate_and_the_next_clean_month_judges_it_untrained() -> (
     None
@@ -136,9 +136,9 @@ def test_counts_that_cannot_decide_spend_no_look() -> None:
 
 @pytest.mark.survives(
     "People",
-    "a candidate is rejected and its run tried again, until one passes by luck",
-    "interim analyses are counted per holdout over all candidates: the fourth run on it does not "
-    "begin and `InterimAnalysesUsedUp` says why; it begins with the next partition",
+    "a candidate is rejected and its run repeated, until one would pass by chance",
+    "interim analyses are counted for each holdout over all candidates: the fourth run on it "
+    "does not start and `InterimAnalysesUsedUp` says why; it starts with the next partition",
 )
 def test_interim_analyses_of_a_holdout_are_counted_over_all_its_candidates() -> None:
     world = with_generation_one()
@@ -223,7 +223,8 @@ def test_a_hold_over_a_suspect_holdout_stays_one_however_many_holdouts_came_befo
 @pytest.mark.survives(
     "People",
     "the update is restored from Git after a quarantine was accepted, before anything went live",
-    "the quarantine is known from the generation that it was accepted for: nothing is judged on it",
+    "the quarantine is known from the generation that it was accepted for: the partition is "
+    "not used",
 )
 def test_a_quarantine_outlives_the_update_that_it_was_accepted_in() -> None:
     world = with_generation_one()

@@ -90,8 +90,8 @@ def test_nothing_is_judged_twice_on_the_same_rows_recipe_and_weights() -> None:
 
 @pytest.mark.survives(
     "Data",
-    "a poisoned partition rejects two candidates in a row",
-    "no third is trained on it; it is proposed for quarantine",
+    "two candidates in a row that were trained on one partition are rejected",
+    "no third candidate is trained on it; it is proposed for quarantine",
 )
 def test_a_third_rejection_on_the_same_partition_is_not_tried() -> None:
     world = with_generation_one()
@@ -128,8 +128,8 @@ def test_a_recreated_update_adopts_and_production_does_not_move() -> None:
 
 @pytest.mark.survives(
     "People",
-    "deleted with --cascade=orphan in the middle of training, and restored",
-    "the Job that nobody owns any more is deleted with its pod; a Job of another hand is left",
+    "deleted with --cascade=orphan during training, and restored",
+    "the Job without an owner is deleted with its pod; a Job of another client is left alone",
 )
 def test_a_job_that_lost_its_update_is_ended_by_the_next_one() -> None:
     world = with_generation_one()

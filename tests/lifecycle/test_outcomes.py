@@ -33,8 +33,8 @@ def said(generation: ModelGeneration) -> dict[str, tuple[str, str]]:
 @pytest.mark.survives(
     "Deployments",
     "a rollout is rolled back automatically",
-    "outcome RolledBack in generation, last run and history, a counter, `RollbackStarted` and"
-    " `RollbackCompleted` on generation and update; the verdict stays what the evidence said",
+    "outcome RolledBack in generation, last run and history, a counter, `RollbackStarted` and "
+    "`RollbackCompleted` on generation and update; the verdict stays Accepted",
 )
 def test_a_rollback_is_told_everywhere_that_people_look() -> None:
     world = rolled_back()
@@ -142,8 +142,8 @@ def test_a_transition_time_stays_while_its_status_does() -> None:
 @pytest.mark.survives(
     "Deployments",
     "an accepted generation is to roll out while the owner's own change of the Deployment is stuck",
-    "the rollout waits and names the Deployment, and begins once the change is finished: the"
-    " generation is not given up for it",
+    "the rollout waits and names the Deployment, and starts once the change is finished; the "
+    "generation is not given up",
 )
 def test_a_rollout_waits_for_the_owner_s_own_change_to_finish() -> None:
     world = with_generation_one()

@@ -157,7 +157,7 @@ def evaluation(world: World) -> str:
     "People",
     "`training.compute` or `training.image` is edited while a trained candidate waits for the pod "
     "of its evaluation",
-    "an attempt that is not counted, with the new pods; the weights are kept and judged",
+    "a new attempt with the new pods, not counted; the weights are kept and evaluated",
 )
 def test_a_trained_candidate_that_waits_for_evaluation_gets_the_pods_of_an_edit():
     world = waits_for_evaluation(IMAGE)

@@ -68,7 +68,7 @@ def test_turns_fill_what_is_free_and_leave_no_namespace_more_than_one_behind(
 
 @pytest.mark.survives(
     "Operator",
-    "as many probes run in the cluster as may",
+    "the limit of probes in the cluster is reached",
     "`TooManyProbes` with the numbers, until it is the update's turn",
 )
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_a_probe_that_a_person_asked_for_waits_for_no_turn() -> None:
 @pytest.mark.survives(
     "Data",
     "the claim of a probe is never bound",
-    "the probe is given up after 15 minutes with the scheduler's words, and tried again later",
+    "the probe is given up after 15 minutes with the scheduler's message, and repeated later",
 )
 def test_a_probe_that_cannot_run_is_given_up_and_tried_again_later() -> None:
     world = due_world()

@@ -51,7 +51,7 @@ def test_a_quarantine_is_recorded_with_its_time_on_the_newest_generation() -> No
 @pytest.mark.survives(
     "People",
     "an update is deleted and restored from Git after a quarantine",
-    "the same partitions are quarantined, none more, none fewer",
+    "exactly the same partitions are quarantined",
 )
 def test_a_restored_update_has_the_quarantine_that_it_had() -> None:
     world = quarantined_world()
@@ -64,7 +64,7 @@ def test_a_restored_update_has_the_quarantine_that_it_had() -> None:
 @pytest.mark.survives(
     "People",
     "an update is deleted and restored from Git after a release from quarantine",
-    "what was released stays released, and still never judges",
+    "the released partitions stay released, and are still never a holdout",
 )
 def test_a_restored_update_does_not_quarantine_again_what_was_released() -> None:
     world = quarantined_world()
@@ -99,7 +99,7 @@ def test_a_release_is_restored_although_another_version_wrote_the_newest_generat
 
 @pytest.mark.survives(
     "Operator",
-    "ends between the adoption of what an update left and the update's status",
+    "is ended between the adoption of generations and the write of the update's status",
     "the quarantine is restored all the same",
 )
 @pytest.mark.parametrize("written", range(6))

@@ -19,8 +19,9 @@ RANKER, RERANKER = "Deployment ranker", "Deployment reranker"
 @pytest.mark.survives(
     "Deployments",
     "admission, a quota or missing rights refuse the apply to one of two targets for four hours",
-    "`ApplyRefused` in Stalled, ActionRequired and TargetsInSync with the words of the refusal; the"
-    " deadline stands still, is written twice, and the rollout goes on once the apply is accepted",
+    "`ApplyRefused` in Stalled, ActionRequired and TargetsInSync with the message of the "
+    "refusal; the deadline does not run, is written twice, and the rollout continues once the "
+    "apply is accepted",
 )
 def test_a_refused_apply_stops_the_clock_and_is_reported_until_it_is_accepted() -> None:
     world = two_targets_on_generation_one()
@@ -79,8 +80,7 @@ def test_no_rollout_begins_while_the_finalizer_is_refused() -> None:
 
 @pytest.mark.survives(
     "People",
-    "an update is deleted during a rollout, and the apply that takes the rollout back is refused"
-    " for good",
+    "an update is deleted during a rollout, and the apply of the rollback is refused permanently",
     "it is deleted after `rollout.deadline`; an Event names the Deployment and what stays on it",
 )
 def test_a_deleted_update_goes_although_its_rollback_is_refused_for_good() -> None:
@@ -226,7 +226,7 @@ def test_removed_fields_are_applied_again_on_the_target_that_accepts_it(refused:
 @pytest.mark.survives(
     "People",
     "a quota of Jobs refuses the probe that a request asks for, while another probe uses the quota",
-    "`JobRefused` until the other probe is read and deleted; then the request is answered",
+    "`JobRefused` until the other probe is read and deleted; then the request is handled",
 )
 def test_a_request_whose_job_a_quota_refuses_does_not_hold_what_would_free_the_quota() -> None:
     world = with_generation_one()
@@ -263,7 +263,7 @@ def test_serving_does_not_wait_for_the_adoption_whose_deletion_is_refused() -> N
 @pytest.mark.survives(
     "API server",
     "the API server's clock is set back by an hour while a refused apply holds a rollout",
-    "the apply is tried again within two minutes, and the promotion is the newest all the same",
+    "the apply is repeated within two minutes, and the promotion is still the newest",
 )
 def test_a_clock_that_is_set_back_holds_no_refused_write_and_loses_no_promotion() -> None:
     world = with_generation_one()

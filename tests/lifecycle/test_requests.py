@@ -24,7 +24,7 @@ def by_request_only() -> World:
 @pytest.mark.survives(
     "People",
     "a request is made with a token that another request had in between: run@1, reject@1, run@1",
-    "it is run again: data is looked for",
+    "it is handled again: a probe starts",
 )
 def test_a_request_that_was_made_before_is_run_again() -> None:
     world = by_request_only()

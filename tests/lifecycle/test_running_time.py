@@ -58,9 +58,8 @@ def test_waiting_for_a_gpu_is_no_running_time() -> None:
 
 @pytest.mark.survives(
     "Jobs and pods",
-    "the pods of a stage run for longer than `activeDeadline` in sum",
-    "the operator ends the run: Failed with reason DeadlineExceeded, the Job is deleted, what is "
-    "served stays",
+    "the pods of a stage run for longer than `activeDeadline` in total",
+    "the run is Failed with reason DeadlineExceeded, the Job is deleted, the served model stays",
 )
 def test_a_run_ends_once_its_pods_ran_for_the_active_deadline() -> None:
     world, name = trains()
@@ -150,7 +149,7 @@ def test_gpu_seconds_are_those_of_every_pod_disrupted_ones_included() -> None:
 
 @pytest.mark.survives(
     "Jobs and pods",
-    "a running pod is gone before its end was seen",
+    "a running pod is deleted before its end was seen",
     "its time counts up to the end of its Job",
 )
 def test_a_recorded_pod_that_is_gone_ran_until_its_job_ended() -> None:

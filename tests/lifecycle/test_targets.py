@@ -32,8 +32,8 @@ def stuck_in_a_roll() -> World:
 
 @pytest.mark.survives(
     "Deployments",
-    "new pods never get ready",
-    "every target goes back to live by itself at the deadline",
+    "new pods never become ready",
+    "every target is rolled back to the live generation at the deadline",
 )
 def test_pods_that_never_get_ready_send_every_target_back_and_live_stays() -> None:
     world = with_generation_one()
@@ -61,10 +61,11 @@ def test_pods_are_no_new_ones_before_the_controller_has_seen_the_new_template() 
 
 @pytest.mark.survives(
     "Deployments",
-    "somebody changes the pod template (an image, say) while a generation rolls out, and the pods"
-    " of the changed template do not get ready",
-    "`FieldConflict` names him; nothing is written, promoted or taken back, however long it takes;"
-    " once they are ready, or the change is undone, the roll goes on with the time it had left",
+    "another client changes the pod template (for example the image) during a rollout, and the "
+    "pods of the changed template do not become ready",
+    "`FieldConflict` names the client; nothing is written, promoted or rolled back, however "
+    "long it takes; once they are ready, or the change is undone, the rollout continues with "
+    "the time that was left",
 )
 @pytest.mark.parametrize("undone", [False, True])
 def test_a_template_that_is_changed_during_a_roll_holds_it(undone: bool) -> None:
@@ -131,8 +132,8 @@ def test_a_changed_template_that_lost_our_variables_gets_them_before_it_is_waite
 
 @pytest.mark.survives(
     "Deployments",
-    "the very first roll fails",
-    "our fields are withdrawn; the Deployment runs what it ran before",
+    "the first rollout fails",
+    "our fields are removed; the Deployment runs what it ran before",
 )
 def test_a_first_roll_that_fails_withdraws_our_fields() -> None:
     world = World()
@@ -147,8 +148,8 @@ def test_a_first_roll_that_fails_withdraws_our_fields() -> None:
 
 @pytest.mark.survives(
     "Deployments",
-    "at rest the owner's own change of the template rolls out, and its pods do not get ready",
-    "`Serving` stays True and says how many pods are available and how many of them are new",
+    "at rest a change of the template by its owner rolls out, and its pods do not become ready",
+    "`Serving` stays True and has the number of available pods and of new ones",
 )
 def test_a_roll_of_the_owner_that_is_stuck_is_told_apart_from_serving_pods() -> None:
     world = with_generation_one()
@@ -236,9 +237,9 @@ def until_start(world: World, number: int) -> None:
 
 @pytest.mark.survives(
     "Operator",
-    "it is away for longer than `rollout.deadline` after the start of a roll is recorded, before"
-    " the first apply or between two",
-    "the deadline counts anew from the apply: the new pods get all of it",
+    "it is down for longer than `rollout.deadline` after the start of a rollout was recorded, "
+    "before the first apply or between two",
+    "the deadline starts again with the apply: the new pods get all of it",
 )
 @pytest.mark.parametrize("applied", [0, 1])
 def test_a_roll_whose_apply_comes_late_has_its_whole_time_from_then_on(applied: int) -> None:
@@ -310,10 +311,10 @@ def test_a_rollout_whose_fields_are_removed_again_and_again_waits_and_is_not_to_
 
 @pytest.mark.survives(
     "Deployments",
-    "a Deployment is taken out of `rollout.targets` during a roll that goes back, and put back"
-    " later",
-    "it is rolled back with the others, no `FieldConflict` is told, and the next roll takes it"
-    " along",
+    "a Deployment is removed from `rollout.targets` during a rollout that is rolled back, and "
+    "added again later",
+    "it is rolled back with the others, without a `FieldConflict`, and the next rollout "
+    "includes it",
 )
 def test_a_target_that_left_the_spec_during_a_rollout_is_rolled_back_with_the_others() -> None:
     world = two_targets_on_generation_one()
@@ -417,8 +418,8 @@ def test_removed_fields_come_back_while_an_accepted_generation_waits(waits_for: 
 
 @pytest.mark.survives(
     "Deployments",
-    "the pods of live crash after its fields were removed and applied again",
-    "the next generation rolls out: its owner changed nothing there",
+    "the pods of the live generation crash after its fields were removed and applied again",
+    "the next generation rolls out, because the owner changed nothing",
 )
 def test_pods_of_live_that_crash_after_a_restore_do_not_hold_the_fix() -> None:
     world = World()
@@ -485,7 +486,7 @@ def test_a_rollback_holds_only_the_target_that_another_client_set(changed: str) 
 
 @pytest.mark.survives(
     "Deployments",
-    "after a rollback the pods of live crash, too",
+    "after a rollback the pods of the live generation crash, too",
     "the rollback ends once the Deployment itself reports no progress, so that the next generation "
     "can be trained and served",
 )
@@ -530,7 +531,8 @@ def test_a_target_that_came_and_went_during_a_rollout_is_rolled_back() -> None:
 @pytest.mark.survives(
     "Deployments",
     "it is paused during a rollout while the operator is away, for longer than the deadline",
-    "once it is resumed, the rollout has its whole time again: it is not known how much was left",
+    "once it is resumed, the rollout has its full deadline again, because the time left is not "
+    "known",
 )
 def test_a_pause_while_the_operator_was_away_takes_no_time_from_a_rollout() -> None:
     world = stuck_in_a_roll()

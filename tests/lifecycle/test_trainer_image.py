@@ -51,7 +51,7 @@ def test_a_generation_records_the_digest_of_the_image_that_trained_it() -> None:
 @pytest.mark.survives(
     "People",
     "the installation's default trainer image is replaced after a rejection",
-    "another recipe: the same rows are tried once more with it",
+    "another recipe: the same rows are used once more with it",
 )
 def test_another_default_image_is_another_recipe() -> None:
     world = rejected()
@@ -108,7 +108,7 @@ def test_a_run_that_failed_is_tried_again_once_claim_or_default_image_is_replace
 @pytest.mark.survives(
     "People",
     "the installation's default trainer image is replaced while a run waits to pull the old one",
-    "the run gives way to one with the new image; a trained candidate keeps its weights",
+    "the run is replaced by one with the new image; a trained candidate keeps its weights",
 )
 def test_a_run_that_waits_for_the_default_image_gives_way_once_it_is_replaced() -> None:
     world = World()

@@ -41,7 +41,7 @@ def judged(world: World) -> str | None:
 @pytest.mark.survives(
     "Jobs and pods",
     "memory runs out until a run is given up, and `training.compute` is raised",
-    "the same rows are tried again at the next look, once for each edit",
+    "the same rows are used again at the next probe, once for each edit",
 )
 def test_a_run_that_failed_for_want_of_memory_is_tried_again_once_it_has_more() -> None:
     world = failed_in_training()

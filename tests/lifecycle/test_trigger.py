@@ -36,8 +36,8 @@ def test_a_schedule_follows_its_time_zone_through_summer_time() -> None:
 
 @pytest.mark.survives(
     "Operator",
-    "down over several slots of a schedule",
-    "made up for once, not once for each slot",
+    "down during several slots of a schedule",
+    "one run afterwards, not one for each slot",
 )
 def test_a_missed_slot_is_made_up_for_once() -> None:
     world = waiting_world(schedule="0 3 * * *")
@@ -52,8 +52,8 @@ def test_a_missed_slot_is_made_up_for_once() -> None:
 
 @pytest.mark.survives(
     "Data",
-    "looking for data fails again and again",
-    "looked for less and less often; as often as before after a success",
+    "probes fail repeatedly",
+    "the interval grows; it is as before after a success",
 )
 def test_an_interval_grows_while_looking_fails_and_recovers() -> None:
     world = waiting_world(onData={"pollInterval": "1m"})
@@ -147,8 +147,8 @@ def test_a_time_zone_that_does_not_exist_is_refused_with_its_path() -> None:
 
 @pytest.mark.survives(
     "People",
-    "the spec is edited while data is looked for",
-    "what was found is discarded, and it looks again",
+    "the spec is edited while a probe runs",
+    "its result is discarded, and a new probe starts",
 )
 def test_a_spec_that_changed_during_a_look_makes_it_look_again() -> None:
     world = waiting_world(onData={"pollInterval": "1m"})
@@ -165,8 +165,8 @@ def test_a_spec_that_changed_during_a_look_makes_it_look_again() -> None:
 
 @pytest.mark.survives(
     "People",
-    "a partition is quarantined while data is looked for",
-    "what was found is discarded, and it looks again without that partition",
+    "a partition is quarantined while a probe runs",
+    "its result is discarded, and a new probe starts without that partition",
 )
 def test_a_month_that_is_quarantined_during_a_look_is_trained_on_by_nobody() -> None:
     world = World()

@@ -35,8 +35,8 @@ def action_required(world: World) -> str:
 @pytest.mark.survives(
     "Operator",
     "an older version finds a verdict, outcome or phase that a newer one wrote",
-    "that generation is left alone, nothing begins beside it, what is live stays; the update says "
-    "so and is not called Invalid",
+    "that generation is left alone, no run starts, the live generation stays; the update "
+    "reports it and is not Invalid",
 )
 @pytest.mark.parametrize("field", WORDS)
 def test_a_generation_with_a_word_of_a_later_version_is_left_alone(field: str) -> None:

@@ -23,8 +23,8 @@ def a_probe_of_an_earlier_version() -> tuple[World, str]:
 
 @pytest.mark.survives(
     "Operator",
-    "it is upgraded while a probe that a person asked for runs",
-    "the probe is taken as if it were its own: no request is lost",
+    "it is upgraded while a requested probe runs",
+    "the result of the probe is used: no request is lost",
 )
 def test_a_probe_of_an_earlier_version_is_taken() -> None:
     world, name = a_probe_of_an_earlier_version()

@@ -88,7 +88,7 @@ async def until(true):
 @pytest.mark.survives(
     "Requests",
     "more rows than the queue holds",
-    "503 with Retry-After and both numbers; those that wait are answered",
+    "503 with Retry-After and both numbers; the waiting rows are answered",
 )
 async def test_a_full_queue_answers_503_with_retry_after(texts, hosted, ask):
     async with hosted(texts.settings, max_waiting=1) as (client, service):
@@ -126,7 +126,7 @@ async def test_bodies_in_flight_are_bounded_together(texts, hosted, ask):
 
 @pytest.mark.survives(
     "Requests",
-    "a client that goes away",
+    "a client that disconnects",
     "its rows are not scored",
 )
 async def test_a_client_that_goes_away_takes_its_rows_along(texts, hosted, ask):
@@ -164,7 +164,7 @@ async def send_and_leave(service):
 
 @pytest.mark.survives(
     "Requests",
-    "a client that sends its body drop by drop",
+    "a client that sends its body very slowly",
     "408 with the time that it had",
 )
 async def test_a_client_that_sends_too_slowly_is_told(texts, hosted):

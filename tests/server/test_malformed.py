@@ -87,7 +87,7 @@ async def test_an_unknown_output_is_named(texts, serve, ask):
 
 @pytest.mark.survives(
     "Requests",
-    "a body that is no JSON, no UTF-8, cut off or nested without end",
+    "a body that is not JSON, not UTF-8, truncated or nested without limit",
     "400 with the reason",
 )
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ async def test_a_body_of_10_mb_is_refused(texts, serve):
 
 @pytest.mark.survives(
     "Requests",
-    "a body without end",
+    "an endless body",
     "413 with the bound; no more is read",
 )
 async def test_a_body_without_end_is_refused_at_the_limit(texts, serve):

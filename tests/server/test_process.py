@@ -30,7 +30,7 @@ def model_env(made, **more: str) -> dict[str, str]:
 @pytest.mark.survives(
     "Model",
     "one flipped bit in the artifact that a server is to load",
-    "the server does not start and says why; pods of the old generation serve on",
+    "the server does not start and reports why; pods of the old generation keep serving",
 )
 def test_a_flipped_bit_is_refused_with_exit_code_3(texts, start, tmp_path):
     folder = tmp_path / "copy"
@@ -54,8 +54,8 @@ def test_a_flipped_bit_is_refused_with_exit_code_3(texts, start, tmp_path):
 
 @pytest.mark.survives(
     "Model",
-    "weights that answer NaN",
-    "the server does not start and says why",
+    "weights that give NaN",
+    "the server does not start and reports why",
 )
 def test_weights_that_give_nan_are_refused(texts, start, tmp_path):
     folder = tmp_path / "copy"
@@ -88,7 +88,7 @@ def test_a_failure_to_load_is_told_in_one_line_of_the_log(texts, start, tmp_path
 
 @pytest.mark.survives(
     "Requests",
-    "settings of the server that cannot be",
+    "invalid settings of the server",
     "exit code 3 with the variable, its value and its bounds",
 )
 @pytest.mark.parametrize(

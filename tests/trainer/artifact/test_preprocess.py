@@ -39,7 +39,7 @@ def test_without_a_template_features_are_named():
 @pytest.mark.survives(
     "Data",
     "texts with braces and format codes",
-    "text, never a template",
+    "treated as text, never as a template",
 )
 @given(st.text(), st.text())
 def test_values_are_never_read_as_a_template(first, second):
@@ -49,8 +49,8 @@ def test_values_are_never_read_as_a_template(first, second):
 
 @pytest.mark.survives(
     "Update",
-    "a template that reaches for attributes, indices or other columns",
-    "refused with the place in the template and the features that it may name",
+    "a template that names attributes, indices or other columns",
+    "refused with the position in the template and the allowed features",
 )
 @pytest.mark.parametrize(
     "template",

@@ -42,7 +42,7 @@ def test_the_first_file_stays_and_the_second_is_told(tmp_path):
 @pytest.mark.survives(
     "Data",
     "a crash at any moment of committing a folder",
-    "the folder is there whole or not at all",
+    "the folder is complete or does not exist",
 )
 @pytest.mark.parametrize("number", range(1, 40))
 def test_a_crash_at_any_call_leaves_a_whole_folder_or_none(tmp_path, monkeypatch, number):

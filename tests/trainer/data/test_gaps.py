@@ -44,8 +44,8 @@ def window(found: ProbeOutput) -> tuple[list[str], list[str]]:
 
 @pytest.mark.survives(
     "Data",
-    "a partition is due, later ones are there, and it was not delivered",
-    "keeps back those after it until maxGap is over; then reported and quarantined by name",
+    "a partition is due and missing, and later ones exist",
+    "the window ends before it until maxGap is over; then it is reported and quarantined by name",
 )
 def test_a_missing_partition_keeps_back_those_after_it_until_max_gap_is_over(
     look: Look, deliver: Deliver

@@ -47,7 +47,7 @@ def tree(tmp_path: Path, months: dict[int, Any], write_csv: Write) -> Path:
 @pytest.mark.survives(
     "Data",
     "a group of the holdout began in a partition behind the cursor",
-    "does not judge, whether one file holds the stream or a folder for each partition",
+    "not part of the holdout, whether one file has the stream or a folder for each partition",
 )
 def test_a_group_that_began_behind_the_cursor_does_not_judge(
     look: Look, tree: Path, months: dict[int, Any], write_csv: Write, tmp_path: Path

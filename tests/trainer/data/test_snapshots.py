@@ -46,7 +46,7 @@ def age(folder: Path, days: float) -> None:
 
 @pytest.mark.survives(
     "Data",
-    "looks that start no run, week after week",
+    "probes that start no run, week after week",
     "frozen rows that no generation names are removed after 7 days, others never",
 )
 def test_old_rows_that_no_generation_names_are_removed(
@@ -112,7 +112,9 @@ def test_rows_that_may_go_soon_are_not_answered_but_frozen_beside(
 
 
 @pytest.mark.survives(
-    "Data", "frozen rows that were damaged on the disk", "not answered: the next look freezes anew"
+    "Data",
+    "frozen rows that are damaged on the disk",
+    "not used: the next probe freezes the rows again",
 )
 @pytest.mark.parametrize("name", ["train.parquet", "holdout.parquet", "manifest.json"])
 def test_damaged_rows_are_not_answered(look: Look, home: Home, source: Path, name: str) -> None:

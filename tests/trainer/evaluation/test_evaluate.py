@@ -151,8 +151,8 @@ def test_a_lineage_without_history_has_no_numbers_there(shop) -> None:
 
 @pytest.mark.survives(
     "Data",
-    "frozen rows that are not those of their digest",
-    "not judged: refused with both digests",
+    "frozen rows that do not match their digest",
+    "refused with both digests",
 )
 def test_other_rows_than_those_of_the_digest_are_refused(shop) -> None:
     window = shop.window

@@ -77,11 +77,11 @@ def run_of(stage: str, given: Given, home: Path) -> dict[str, Any]:
 
 @pytest.mark.survives(
     "Data",
-    "the disk of the storage is full, at many points of what a stage writes (import, look for"
-    " data, training, evaluation)",
-    "exit code 75 with the free bytes and the claim to enlarge; nothing half-written lies at a"
-    " final place, no scratch is left; with room the same run comes to the weights, rows or numbers"
-    " of an undisturbed one",
+    "the storage is full, at many points of what a stage writes (import, probe, training, "
+    "evaluation)",
+    "exit code 75 with the free bytes and the claim to enlarge; nothing partial at a final "
+    "path, no temporary files are left; with free space the same run gives the weights, rows "
+    "or numbers of an undisturbed one",
 )
 @pytest.mark.skipif(bool(HINDRANCE), reason=HINDRANCE)
 @pytest.mark.parametrize("stage", ["import", "probe", "train", "evaluate"])

@@ -129,7 +129,7 @@ class OutOfMemoryError(RuntimeError):
 @pytest.mark.survives(
     "Results",
     "any failure of a stage",
-    "an exit code that says whether to try again, one message, nothing committed",
+    "an exit code that says whether to retry, one message, nothing committed",
 )
 @pytest.mark.parametrize(
     ("error", "code", "reason"),

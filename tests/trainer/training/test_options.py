@@ -180,7 +180,7 @@ def test_a_weight_that_is_no_number_from_0_up_is_refused(world, freeze_rows, rec
 
 @pytest.mark.survives(
     "Model",
-    "one flipped bit in the live weights when training begins",
+    "one flipped bit in the live weights when training starts",
     "refused with the file and both hashes; no weights are committed",
 )
 def test_a_flipped_bit_in_the_parent_is_refused(world):
