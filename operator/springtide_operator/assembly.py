@@ -13,22 +13,22 @@ from typing import TYPE_CHECKING
 import structlog
 from prometheus_client.aiohttp import make_aiohttp_handler
 
-from springtide_operator.cluster import errors
-from springtide_operator.cluster.actuator import Actuator
-from springtide_operator.cluster.client import Client
-from springtide_operator.cluster.clock import ServerClock
-from springtide_operator.cluster.events import Events
-from springtide_operator.cluster.kinds import JOB, UPDATE
-from springtide_operator.cluster.lease import Lease
-from springtide_operator.cluster.limits import Limits
-from springtide_operator.cluster.live_reader import LiveReader
-from springtide_operator.cluster.observer import Observer
-from springtide_operator.cluster.sessions import Sessions
-from springtide_operator.cluster.status_writer import StatusWriter
-from springtide_operator.cluster.token_reviews import TokenReviews
-from springtide_operator.cluster.watches import auditors, by_label, new_cache, reflectors
+from springtide_operator.cluster.api import errors
+from springtide_operator.cluster.api.client import Client
+from springtide_operator.cluster.api.clock import ServerClock
+from springtide_operator.cluster.api.kinds import JOB, UPDATE
+from springtide_operator.cluster.api.lease import Lease
+from springtide_operator.cluster.api.limits import Limits
+from springtide_operator.cluster.reading.live_reader import LiveReader
+from springtide_operator.cluster.reading.observer import Observer
+from springtide_operator.cluster.reading.token_reviews import TokenReviews
+from springtide_operator.cluster.watching.sessions import Sessions
+from springtide_operator.cluster.watching.watches import auditors, by_label, new_cache, reflectors
+from springtide_operator.cluster.writing.actuator import Actuator
+from springtide_operator.cluster.writing.events import Events
+from springtide_operator.cluster.writing.status_writer import StatusWriter
 from springtide_operator.health import Health, LoopMonitor
-from springtide_operator.lifecycle.observation import Defaults
+from springtide_operator.lifecycle.state.observed import Defaults
 from springtide_operator.metrics import Metrics
 from springtide_operator.ports.progress import ProgressReports, ProgressServer, ReviewUnavailable
 from springtide_operator.reconcile import Reconciler
@@ -38,10 +38,10 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
     from typing import Any
 
-    from springtide_operator.cluster.auditor import Auditor
-    from springtide_operator.cluster.connection import Connection
-    from springtide_operator.cluster.reflector import Reflector
-    from springtide_operator.cluster.watch_health import WatchHealth
+    from springtide_operator.cluster.api.connection import Connection
+    from springtide_operator.cluster.watching.auditor import Auditor
+    from springtide_operator.cluster.watching.reflector import Reflector
+    from springtide_operator.cluster.watching.watch_health import WatchHealth
     from springtide_operator.settings import Settings
 
 DRAIN_SECONDS = 4.0

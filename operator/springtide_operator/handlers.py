@@ -20,14 +20,14 @@ from aiohttp import web
 
 from springtide_operator import logs, settings
 from springtide_operator.assembly import Operator
-from springtide_operator.cluster.connection import Connection
-from springtide_operator.cluster.sessions import WATCH_SECONDS
+from springtide_operator.cluster.api.connection import Connection
+from springtide_operator.cluster.watching.sessions import WATCH_SECONDS
 from springtide_operator.ports.progress import serve
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-    from springtide_operator.cluster.auditor import Auditor
+    from springtide_operator.cluster.watching.auditor import Auditor
 
 RELOGIN_SECONDS = 5.0
 """After credentials were refused; so often they are read again."""

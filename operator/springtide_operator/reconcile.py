@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 import structlog
 
 from springtide_api.update_status import UpdateStatus
-from springtide_operator.cluster import errors
-from springtide_operator.cluster.actuator import Refused
-from springtide_operator.cluster.kinds import UPDATE
+from springtide_operator.cluster.api import errors
+from springtide_operator.cluster.api.kinds import UPDATE
+from springtide_operator.cluster.writing.actuator import Refused
 from springtide_operator.lifecycle.decide import decide
-from springtide_operator.lifecycle.observation import InvalidUpdate, Refusal
-from springtide_operator.lifecycle.plan import CreateGeneration, StartJob, subject
+from springtide_operator.lifecycle.state.observation import InvalidUpdate
+from springtide_operator.lifecycle.state.observed import Refusal
+from springtide_operator.lifecycle.state.plan import CreateGeneration, StartJob, subject
 from springtide_operator.work_queue import NamespacedName, ReconcileResult
 
 if TYPE_CHECKING:
@@ -29,11 +30,11 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from springtide_api.objects import Meta
-    from springtide_operator.cluster.actuator import Actuator
-    from springtide_operator.cluster.clock import ServerClock
-    from springtide_operator.cluster.observer import Observer
-    from springtide_operator.lifecycle.observation import ObservedJob
-    from springtide_operator.lifecycle.plan import Action, Event, Plan
+    from springtide_operator.cluster.api.clock import ServerClock
+    from springtide_operator.cluster.reading.observer import Observer
+    from springtide_operator.cluster.writing.actuator import Actuator
+    from springtide_operator.lifecycle.state.observed import ObservedJob
+    from springtide_operator.lifecycle.state.plan import Action, Event, Plan
     from springtide_operator.metrics import Metrics
 
 PROGRESS_SECONDS = 10.0

@@ -14,13 +14,13 @@ from typing import Any
 from faults.crowd import Crowd
 from handlers.stand_ins import StandIns
 
-from springtide_operator.cluster import errors
-from springtide_operator.cluster.cache import Cache, Store
-from springtide_operator.cluster.client import Client
-from springtide_operator.cluster.clock import ServerClock
-from springtide_operator.cluster.connection import Connection
-from springtide_operator.cluster.kinds import DEPLOYMENT, JOB, UPDATE
-from springtide_operator.cluster.limits import Limits
+from springtide_operator.cluster.api import errors
+from springtide_operator.cluster.api.client import Client
+from springtide_operator.cluster.api.clock import ServerClock
+from springtide_operator.cluster.api.connection import Connection
+from springtide_operator.cluster.api.kinds import DEPLOYMENT, JOB, UPDATE
+from springtide_operator.cluster.api.limits import Limits
+from springtide_operator.cluster.watching.cache import Cache, Store
 
 AT_ONCE = 16
 """Jobs that end and Deployments that roll at one time."""

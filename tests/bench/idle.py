@@ -25,11 +25,11 @@ from local_cluster.ports import free_ports
 from rich.console import Console
 from rich.table import Table
 
-from springtide_operator.cluster.client import Client
-from springtide_operator.cluster.clock import ServerClock
-from springtide_operator.cluster.connection import Connection
-from springtide_operator.cluster.kinds import DEPLOYMENT, UPDATE
-from springtide_operator.cluster.limits import Limits
+from springtide_operator.cluster.api.client import Client
+from springtide_operator.cluster.api.clock import ServerClock
+from springtide_operator.cluster.api.connection import Connection
+from springtide_operator.cluster.api.kinds import DEPLOYMENT, UPDATE
+from springtide_operator.cluster.api.limits import Limits
 
 GROWTH = 0.05
 """Share by which the memory of the last minute may lie above that of the first."""

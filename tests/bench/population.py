@@ -13,12 +13,12 @@ from lifecycle.world import World
 
 from springtide_api import names
 from springtide_api.objects import parse_update
-from springtide_operator.cluster.client import Client
-from springtide_operator.cluster.clock import ServerClock
-from springtide_operator.cluster.connection import Connection
-from springtide_operator.cluster.kinds import DEPLOYMENT, GENERATION, NAMESPACE, UPDATE
-from springtide_operator.cluster.limits import Limits
-from springtide_operator.lifecycle.plan import Serve, Serving
+from springtide_operator.cluster.api.client import Client
+from springtide_operator.cluster.api.clock import ServerClock
+from springtide_operator.cluster.api.connection import Connection
+from springtide_operator.cluster.api.kinds import DEPLOYMENT, GENERATION, NAMESPACE, UPDATE
+from springtide_operator.cluster.api.limits import Limits
+from springtide_operator.lifecycle.state.plan import Serve, Serving
 from springtide_operator.manifests import identity, serving
 
 if TYPE_CHECKING:

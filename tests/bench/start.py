@@ -32,13 +32,13 @@ from rich.table import Table
 
 from springtide_api.names import FIELD_MANAGER, LABEL_UPDATE, LABEL_UPDATE_UID, field_manager
 from springtide_api.objects import Meta, parse_update
-from springtide_operator.cluster import errors
-from springtide_operator.cluster.client import Client
-from springtide_operator.cluster.clock import ServerClock
-from springtide_operator.cluster.connection import Connection
-from springtide_operator.cluster.kinds import DEPLOYMENT, GENERATION, NAMESPACE, UPDATE, Raw
-from springtide_operator.cluster.limits import Limits
-from springtide_operator.lifecycle.plan import Serve
+from springtide_operator.cluster.api import errors
+from springtide_operator.cluster.api.client import Client
+from springtide_operator.cluster.api.clock import ServerClock
+from springtide_operator.cluster.api.connection import Connection
+from springtide_operator.cluster.api.kinds import DEPLOYMENT, GENERATION, NAMESPACE, UPDATE, Raw
+from springtide_operator.cluster.api.limits import Limits
+from springtide_operator.lifecycle.state.plan import Serve
 from springtide_operator.manifests import serving
 
 NAMESPACES = 10

@@ -5,14 +5,14 @@ from lifecycle.declared import SPEC
 from lifecycle.world import World, with_generation_one
 
 from springtide_api.objects import parse_update
-from springtide_operator.cluster import errors
-from springtide_operator.cluster.actuator import Actuator
-from springtide_operator.cluster.events import Events
-from springtide_operator.cluster.kinds import DEPLOYMENT, JOB, UPDATE
-from springtide_operator.cluster.live_reader import LiveReader
-from springtide_operator.cluster.status_writer import StatusWriter
-from springtide_operator.cluster.watches import new_cache
-from springtide_operator.lifecycle.plan import Serve
+from springtide_operator.cluster.api import errors
+from springtide_operator.cluster.api.kinds import DEPLOYMENT, JOB, UPDATE
+from springtide_operator.cluster.reading.live_reader import LiveReader
+from springtide_operator.cluster.watching.watches import new_cache
+from springtide_operator.cluster.writing.actuator import Actuator
+from springtide_operator.cluster.writing.events import Events
+from springtide_operator.cluster.writing.status_writer import StatusWriter
+from springtide_operator.lifecycle.state.plan import Serve
 
 pytestmark = pytest.mark.apiserver
 

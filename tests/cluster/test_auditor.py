@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from springtide_operator.cluster import auditor as auditing
-from springtide_operator.cluster.auditor import Auditor
-from springtide_operator.cluster.cache import Store
-from springtide_operator.cluster.kinds import Kind
+from springtide_operator.cluster.api.kinds import Kind
+from springtide_operator.cluster.watching import auditor as auditing
+from springtide_operator.cluster.watching.auditor import Auditor
+from springtide_operator.cluster.watching.cache import Store
 
 pytestmark = pytest.mark.apiserver
 

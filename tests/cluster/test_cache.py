@@ -1,6 +1,6 @@
 """The cache after lists, watch events and own writes, in any order: what it holds, and finds."""
 
-from springtide_operator.cluster.cache import Store
+from springtide_operator.cluster.watching.cache import Store
 
 
 def thing(name, version, update="u", **fields):
@@ -79,7 +79,7 @@ def test_an_object_whose_deletion_is_told_before_its_creation_is_no_ghost():
 
 
 def test_only_so_many_deletions_are_remembered(monkeypatch):
-    monkeypatch.setattr("springtide_operator.cluster.cache.MAX_TOMBSTONES", 2)
+    monkeypatch.setattr("springtide_operator.cluster.watching.cache.MAX_TOMBSTONES", 2)
     held = store()
     held.replace([], 5)
     for number in range(9):
@@ -136,7 +136,7 @@ def test_an_object_made_again_under_the_same_name_shares_nothing_with_the_first(
 
 
 def test_only_so_many_objects_are_kept_in_their_type(monkeypatch):
-    monkeypatch.setattr("springtide_operator.cluster.cache.MAX_PARSED", 2)
+    monkeypatch.setattr("springtide_operator.cluster.watching.cache.MAX_PARSED", 2)
     held = store()
     held.replace([thing(f"a{number}", 1) for number in range(9)], 2)
     for raw in held.all():

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from springtide_operator.cluster import errors
-from springtide_operator.cluster.kinds import NAMESPACE, Kind
+from springtide_operator.cluster.api import errors
+from springtide_operator.cluster.api.kinds import NAMESPACE, Kind
 
 pytestmark = pytest.mark.apiserver
 
@@ -25,7 +25,7 @@ async def test_a_created_object_is_read_and_a_second_of_its_name_refused(client,
 
 
 async def test_a_list_comes_in_pages_at_one_version(client, namespace, monkeypatch):
-    monkeypatch.setattr("springtide_operator.cluster.client.PAGE", 2)
+    monkeypatch.setattr("springtide_operator.cluster.api.client.PAGE", 2)
     for number in range(5):
         await client.create(CONFIG, config(namespace, f"n{number}"))
     listed = await client.list_all(CONFIG, namespace)

@@ -5,13 +5,13 @@ import time
 import pytest
 from kubernetes.aio.config import incluster_config
 
-from springtide_operator.cluster import connection as connections
-from springtide_operator.cluster import errors
-from springtide_operator.cluster.client import Client
-from springtide_operator.cluster.clock import ServerClock
-from springtide_operator.cluster.connection import Connection
-from springtide_operator.cluster.kinds import NAMESPACE
-from springtide_operator.cluster.limits import Limits
+from springtide_operator.cluster.api import connection as connections
+from springtide_operator.cluster.api import errors
+from springtide_operator.cluster.api.client import Client
+from springtide_operator.cluster.api.clock import ServerClock
+from springtide_operator.cluster.api.connection import Connection
+from springtide_operator.cluster.api.kinds import NAMESPACE
+from springtide_operator.cluster.api.limits import Limits
 
 pytestmark = pytest.mark.apiserver
 

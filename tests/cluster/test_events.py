@@ -2,8 +2,8 @@
 
 import pytest
 
-from springtide_operator.cluster.events import LONGEST, REMEMBERED_SECONDS, Events, one_line
-from springtide_operator.cluster.kinds import EVENT, Kind
+from springtide_operator.cluster.api.kinds import EVENT, Kind
+from springtide_operator.cluster.writing.events import LONGEST, REMEMBERED_SECONDS, Events, one_line
 
 pytestmark = pytest.mark.apiserver
 

@@ -8,9 +8,9 @@ from datetime import timedelta
 import pytest
 from patience import within
 
-from springtide_operator.cluster import errors
-from springtide_operator.cluster.kinds import LEASE, NAMESPACE
-from springtide_operator.cluster.lease import Lease, LeaseLost
+from springtide_operator.cluster.api import errors
+from springtide_operator.cluster.api.kinds import LEASE, NAMESPACE
+from springtide_operator.cluster.api.lease import Lease, LeaseLost
 
 pytestmark = pytest.mark.apiserver
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from springtide_operator.cluster.limits import Limits
+from springtide_operator.cluster.api.limits import Limits
 
 
 async def test_a_burst_is_sent_at_once_and_what_follows_at_the_rate(monkeypatch):

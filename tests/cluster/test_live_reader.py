@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from springtide_operator.cluster import errors
-from springtide_operator.cluster import live_reader as live_readers
-from springtide_operator.cluster.live_reader import LiveReader
+from springtide_operator.cluster.api import errors
+from springtide_operator.cluster.reading import live_reader as live_readers
+from springtide_operator.cluster.reading.live_reader import LiveReader
 
 
 class Server:

@@ -2,8 +2,8 @@
 
 import json
 
-from springtide_operator.cluster.observed_jobs import (
-    moment,
+from springtide_operator.cluster.api.objects import moment
+from springtide_operator.cluster.reading.observed_jobs import (
     observed_job,
     observed_pod,
     why_no_pod,

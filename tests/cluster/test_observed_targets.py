@@ -1,8 +1,8 @@
 """What a user's Deployment and its newest pods say while a roll goes on."""
 
 from springtide_api.update_spec import Target
-from springtide_operator.cluster.observed_targets import observed_target
-from springtide_operator.lifecycle.rollout import new_pods
+from springtide_operator.cluster.reading.observed_targets import observed_target
+from springtide_operator.lifecycle.rollout.availability import new_pods
 
 NOON = "2026-03-01T12:00:00Z"
 TARGET = Target.model_validate({"targetRef": {"name": "ranker"}, "container": "server"})

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from springtide_api.generation import GenerationSpec, UpdateRef
-from springtide_operator.cluster.kinds import (
+from springtide_operator.cluster.api.kinds import (
     DEPLOYMENT,
     GENERATION,
     JOB,
@@ -14,13 +14,13 @@ from springtide_operator.cluster.kinds import (
     REPLICA_SET,
     UPDATE,
 )
-from springtide_operator.cluster.live_reader import LiveReader
-from springtide_operator.cluster.observer import Observer
-from springtide_operator.cluster.watches import new_cache
-from springtide_operator.lifecycle.lineage import recipe, recipe_hash
-from springtide_operator.lifecycle.observation import Defaults
-from springtide_operator.lifecycle.plan import CreateGeneration
-from springtide_operator.lifecycle.rollout import new_pods
+from springtide_operator.cluster.reading.live_reader import LiveReader
+from springtide_operator.cluster.reading.observer import Observer
+from springtide_operator.cluster.watching.watches import new_cache
+from springtide_operator.lifecycle.rollout.availability import new_pods
+from springtide_operator.lifecycle.state.observed import Defaults
+from springtide_operator.lifecycle.state.plan import CreateGeneration
+from springtide_operator.lifecycle.state.recipe import recipe, recipe_hash
 from springtide_operator.manifests import identity
 
 pytestmark = pytest.mark.apiserver

@@ -6,14 +6,14 @@ import pytest
 import yaml
 
 from springtide_api.objects import parse_update
-from springtide_operator.cluster import errors
-from springtide_operator.cluster.actuator import Actuator
-from springtide_operator.cluster.events import Events
-from springtide_operator.cluster.kinds import GENERATION, JOB, UPDATE
-from springtide_operator.cluster.live_reader import LiveReader
-from springtide_operator.cluster.status_writer import StatusWriter
-from springtide_operator.cluster.watches import new_cache
-from springtide_operator.lifecycle.plan import AdoptGeneration, SetFinalizer, SuspendJob
+from springtide_operator.cluster.api import errors
+from springtide_operator.cluster.api.kinds import GENERATION, JOB, UPDATE
+from springtide_operator.cluster.reading.live_reader import LiveReader
+from springtide_operator.cluster.watching.watches import new_cache
+from springtide_operator.cluster.writing.actuator import Actuator
+from springtide_operator.cluster.writing.events import Events
+from springtide_operator.cluster.writing.status_writer import StatusWriter
+from springtide_operator.lifecycle.state.plan import AdoptGeneration, SetFinalizer, SuspendJob
 
 pytestmark = pytest.mark.apiserver
 

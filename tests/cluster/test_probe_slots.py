@@ -4,10 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from springtide_operator.cluster.kinds import JOB, POD
-from springtide_operator.cluster.probe_slots import ProbeSlots
-from springtide_operator.cluster.watches import new_cache
-from springtide_operator.lifecycle.observation import Defaults, ProbeCounts
+from springtide_operator.cluster.api.kinds import JOB, POD
+from springtide_operator.cluster.reading.probe_slots import ProbeSlots
+from springtide_operator.cluster.watching.watches import new_cache
+from springtide_operator.lifecycle.state.observed import Defaults, ProbeCounts
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

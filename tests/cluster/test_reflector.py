@@ -9,11 +9,11 @@ import pytest
 import yaml
 from patience import within
 
-from springtide_operator.cluster import errors
-from springtide_operator.cluster.cache import Store
-from springtide_operator.cluster.connection import Connection
-from springtide_operator.cluster.kinds import Kind
-from springtide_operator.cluster.reflector import Reflector
+from springtide_operator.cluster.api import errors
+from springtide_operator.cluster.api.connection import Connection
+from springtide_operator.cluster.api.kinds import Kind
+from springtide_operator.cluster.watching.cache import Store
+from springtide_operator.cluster.watching.reflector import Reflector
 
 pytestmark = pytest.mark.apiserver
 
@@ -166,7 +166,7 @@ class BlackHole:
 async def test_a_watch_that_falls_silent_is_followed_by_a_list(
     client, namespace, apiserver, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("springtide_operator.cluster.reflector.WATCH_SECONDS", (2, 2))
+    monkeypatch.setattr("springtide_operator.cluster.watching.reflector.WATCH_SECONDS", (2, 2))
     hole = BlackHole(apiserver)
     kubeconfig = yaml.safe_load(apiserver.kubeconfig.read_text())
     port = await hole.start()

@@ -8,12 +8,12 @@ import aiohttp
 import pytest
 import yaml
 
-from springtide_operator.cluster.auditor import Auditor
-from springtide_operator.cluster.cache import Store
-from springtide_operator.cluster.clock import ServerClock
-from springtide_operator.cluster.connection import Connection
-from springtide_operator.cluster.kinds import Kind
-from springtide_operator.cluster.sessions import Sessions, WriteRefusedError
+from springtide_operator.cluster.api.clock import ServerClock
+from springtide_operator.cluster.api.connection import Connection
+from springtide_operator.cluster.api.kinds import Kind
+from springtide_operator.cluster.watching.auditor import Auditor
+from springtide_operator.cluster.watching.cache import Store
+from springtide_operator.cluster.watching.sessions import Sessions, WriteRefusedError
 
 pytestmark = pytest.mark.apiserver
 

@@ -6,10 +6,10 @@ import pytest
 from lifecycle.world import SPEC
 
 from springtide_api.update_status import Counters, UpdateStatus
-from springtide_operator.cluster import errors
-from springtide_operator.cluster.kinds import UPDATE
-from springtide_operator.cluster.status_writer import StatusWriter
-from springtide_operator.cluster.watches import new_cache
+from springtide_operator.cluster.api import errors
+from springtide_operator.cluster.api.kinds import UPDATE
+from springtide_operator.cluster.watching.watches import new_cache
+from springtide_operator.cluster.writing.status_writer import StatusWriter
 
 pytestmark = pytest.mark.apiserver
 

@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from springtide_api.objects import parse_update
-from springtide_operator.cluster.kinds import DEPLOYMENT, JOB, POD, UPDATE
-from springtide_operator.cluster.watches import affected_updates, new_cache
+from springtide_operator.cluster.api.kinds import DEPLOYMENT, JOB, POD, UPDATE
+from springtide_operator.cluster.watching.watches import affected_updates, new_cache
 
 MINIMAL = Path(__file__).parents[1] / "api" / "minimal.yaml"
 

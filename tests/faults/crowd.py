@@ -8,10 +8,10 @@ from handlers.stand_ins import StandIns
 from lifecycle.declared import SPEC
 
 from springtide_api.contract import RunFile
-from springtide_operator.cluster.cache import Cache, Store
-from springtide_operator.cluster.kinds import DEPLOYMENT, JOB, NAMESPACE, UPDATE
-from springtide_operator.cluster.reflector import Reflector
-from springtide_operator.lifecycle.plan import StartJob
+from springtide_operator.cluster.api.kinds import DEPLOYMENT, JOB, NAMESPACE, UPDATE
+from springtide_operator.cluster.watching.cache import Cache, Store
+from springtide_operator.cluster.watching.reflector import Reflector
+from springtide_operator.lifecycle.state.plan import StartJob
 
 
 def open_server(server):

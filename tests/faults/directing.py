@@ -12,8 +12,8 @@ from faults.playing import Scene
 from springtide_api.contract import RunFile
 from springtide_api.names import ANNOTATION_RUN, LABEL_ATTEMPT, LABEL_GENERATION, LABEL_STAGE
 from springtide_api.objects import parse_generation
-from springtide_operator.cluster import errors
-from springtide_operator.cluster.kinds import (
+from springtide_operator.cluster.api import errors
+from springtide_operator.cluster.api.kinds import (
     DEPLOYMENT,
     EVENT,
     GENERATION,
@@ -22,7 +22,7 @@ from springtide_operator.cluster.kinds import (
     POD,
     UPDATE,
 )
-from springtide_operator.lifecycle.plan import StartJob
+from springtide_operator.lifecycle.state.plan import StartJob
 
 OWNED = (JOB, POD, GENERATION)
 

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from springtide_operator.cluster.kinds import DEPLOYMENT, EVENT, GENERATION, UPDATE
+from springtide_operator.cluster.api.kinds import DEPLOYMENT, EVENT, GENERATION, UPDATE
 
 TIMES = frozenset(
     {

@@ -7,7 +7,7 @@ from faults.directing import directed
 from faults.life import LIFE, play
 from patience import within
 
-from springtide_operator.cluster.kinds import DEPLOYMENT, REPLICA_SET
+from springtide_operator.cluster.api.kinds import DEPLOYMENT, REPLICA_SET
 
 BACK = 60
 """Seconds in which what was wiped is put back: an unlabelled target is looked at every 30 s."""

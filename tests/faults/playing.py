@@ -17,14 +17,14 @@ from lifecycle.world import SPEC
 from patience import within
 
 from springtide_operator.assembly import Operator
-from springtide_operator.cluster import errors
-from springtide_operator.cluster.cache import Cache, Store
-from springtide_operator.cluster.client import Client
-from springtide_operator.cluster.clock import ServerClock
-from springtide_operator.cluster.connection import Connection
-from springtide_operator.cluster.kinds import DEPLOYMENT, GENERATION, JOB, NAMESPACE, UPDATE
-from springtide_operator.cluster.limits import Limits
-from springtide_operator.cluster.reflector import Reflector
+from springtide_operator.cluster.api import errors
+from springtide_operator.cluster.api.client import Client
+from springtide_operator.cluster.api.clock import ServerClock
+from springtide_operator.cluster.api.connection import Connection
+from springtide_operator.cluster.api.kinds import DEPLOYMENT, GENERATION, JOB, NAMESPACE, UPDATE
+from springtide_operator.cluster.api.limits import Limits
+from springtide_operator.cluster.watching.cache import Cache, Store
+from springtide_operator.cluster.watching.reflector import Reflector
 from springtide_operator.settings import Settings
 
 CRDS = Path(__file__).parents[2] / "crds"

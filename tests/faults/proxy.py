@@ -15,7 +15,7 @@ import yaml
 from aiohttp import web
 from local_cluster.ports import free_port
 
-from springtide_operator.cluster.connection import Connection
+from springtide_operator.cluster.api.connection import Connection
 
 HOST = "127.0.0.1"
 PASSED_ON = ("Content-Type", "Date", "Retry-After")

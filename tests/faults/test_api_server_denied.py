@@ -9,8 +9,8 @@ from faults.process import Process
 from faults.rules import but_leases, everything, refusal, refuse
 from patience import within
 
-from springtide_operator.cluster import reflector
-from springtide_operator.cluster.connection import Connection
+from springtide_operator.cluster.api.connection import Connection
+from springtide_operator.cluster.watching import reflector
 
 pytestmark = pytest.mark.apiserver
 

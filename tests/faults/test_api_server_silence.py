@@ -11,8 +11,8 @@ from faults.playing import Recorder
 from faults.rules import rewrite
 from faults.test_crashes import lasting, live
 
-from springtide_operator.cluster import reflector
-from springtide_operator.lifecycle import attempts
+from springtide_operator.cluster.watching import reflector
+from springtide_operator.lifecycle.jobs import attempt_outcome as attempts
 
 pytestmark = pytest.mark.apiserver
 

@@ -9,8 +9,8 @@ from faults.test_crashes import lasting, live
 from faults.test_people_delete import Tried
 from patience import within
 
-from springtide_operator.cluster.kinds import UPDATE
-from springtide_operator.cluster.status_writer import TRIES
+from springtide_operator.cluster.api.kinds import UPDATE
+from springtide_operator.cluster.writing.status_writer import TRIES
 
 pytestmark = pytest.mark.apiserver
 

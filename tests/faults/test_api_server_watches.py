@@ -11,8 +11,8 @@ from faults.rules import end_watch, error_event, rewrite
 from faults.test_crashes import lasting, undisturbed
 from patience import within
 
-from springtide_operator.cluster.kinds import DEPLOYMENT, LEASE, POD, UPDATE
-from springtide_operator.cluster.watches import LABELS, OWN
+from springtide_operator.cluster.api.kinds import DEPLOYMENT, LEASE, POD, UPDATE
+from springtide_operator.cluster.watching.watches import LABELS, OWN
 
 pytestmark = pytest.mark.apiserver
 

@@ -11,7 +11,7 @@ from faults.playing import Recorder
 from lifecycle.declared import SPEC
 
 from springtide_operator import reconcile
-from springtide_operator.cluster.kinds import DEPLOYMENT
+from springtide_operator.cluster.api.kinds import DEPLOYMENT
 
 pytestmark = pytest.mark.apiserver
 

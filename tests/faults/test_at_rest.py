@@ -9,8 +9,8 @@ from faults.life import LIFE, play
 from faults.owner import ranker
 from faults.playing import Recorder
 
-from springtide_operator.cluster.kinds import DEPLOYMENT, EVENT, POD
-from springtide_operator.cluster.watches import OWN
+from springtide_operator.cluster.api.kinds import DEPLOYMENT, EVENT, POD
+from springtide_operator.cluster.watching.watches import OWN
 
 pytestmark = pytest.mark.apiserver
 

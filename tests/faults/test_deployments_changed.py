@@ -17,7 +17,7 @@ from faults.owner import (
 from faults.playing import Recorder
 from lifecycle.declared import SPEC
 
-from springtide_operator.cluster.kinds import DEPLOYMENT
+from springtide_operator.cluster.api.kinds import DEPLOYMENT
 
 pytestmark = pytest.mark.apiserver
 

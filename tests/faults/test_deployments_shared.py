@@ -8,7 +8,7 @@ from faults.owner import applies, remember_revision, run, serving
 from faults.playing import Recorder
 from lifecycle.declared import SPEC
 
-from springtide_operator.cluster.kinds import DEPLOYMENT, POD, UPDATE
+from springtide_operator.cluster.api.kinds import DEPLOYMENT, POD, UPDATE
 
 pytestmark = pytest.mark.apiserver
 

@@ -11,7 +11,7 @@ import pytest
 from lifecycle.world import World
 
 from springtide_operator.lifecycle.decide import decide
-from springtide_operator.lifecycle.plan import CreateGeneration, WriteGeneration
+from springtide_operator.lifecycle.state.plan import CreateGeneration, WriteGeneration
 from springtide_operator.work_queue import (
     NamespacedName,
     RateLimitingQueue,

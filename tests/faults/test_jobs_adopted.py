@@ -12,7 +12,7 @@ from faults.playing import Crash
 from faults.proxy import whole
 from patience import within
 
-from springtide_operator.cluster.kinds import JOB, UPDATE
+from springtide_operator.cluster.api.kinds import JOB, UPDATE
 
 pytestmark = pytest.mark.apiserver
 

@@ -8,7 +8,7 @@ import pytest
 from faults.directing import directed
 from faults.life import LIFE, play
 
-from springtide_operator.cluster.kinds import JOB
+from springtide_operator.cluster.api.kinds import JOB
 
 pytestmark = pytest.mark.apiserver
 

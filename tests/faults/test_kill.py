@@ -13,7 +13,7 @@ from faults.rules import delay
 from faults.test_crashes import Course, failures, lasting, undisturbed
 from patience import within
 
-from springtide_operator.cluster.kinds import GENERATION, JOB, LEASE
+from springtide_operator.cluster.api.kinds import GENERATION, JOB, LEASE
 
 pytestmark = pytest.mark.apiserver
 

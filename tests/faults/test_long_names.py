@@ -3,7 +3,7 @@
 import pytest
 from faults.life import LIFE, play
 
-from springtide_operator.cluster.kinds import DEPLOYMENT
+from springtide_operator.cluster.api.kinds import DEPLOYMENT
 
 pytestmark = pytest.mark.apiserver
 

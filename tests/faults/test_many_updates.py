@@ -11,10 +11,10 @@ from handlers.edge import Edge
 from local_cluster.apiserver import ApiServer
 
 from springtide_operator.assembly import Operator
-from springtide_operator.cluster.client import Client
-from springtide_operator.cluster.clock import ServerClock
-from springtide_operator.cluster.connection import Connection
-from springtide_operator.cluster.limits import Limits
+from springtide_operator.cluster.api.client import Client
+from springtide_operator.cluster.api.clock import ServerClock
+from springtide_operator.cluster.api.connection import Connection
+from springtide_operator.cluster.api.limits import Limits
 from springtide_operator.settings import Settings
 
 pytestmark = pytest.mark.apiserver

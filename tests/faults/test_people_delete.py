@@ -9,7 +9,7 @@ from faults.life import LIFE, play
 from faults.playing import Recorder
 from patience import within
 
-from springtide_operator.cluster.kinds import GENERATION, JOB, NAMESPACE
+from springtide_operator.cluster.api.kinds import GENERATION, JOB, NAMESPACE
 
 pytestmark = pytest.mark.apiserver
 

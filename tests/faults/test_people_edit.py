@@ -8,7 +8,7 @@ from faults.directing import condition, directed
 from faults.life import LIFE, play
 from patience import within
 
-from springtide_operator.cluster.kinds import GENERATION, JOB, UPDATE
+from springtide_operator.cluster.api.kinds import GENERATION, JOB, UPDATE
 
 pytestmark = pytest.mark.apiserver
 

@@ -6,11 +6,11 @@ import time
 import pytest
 from faults.rules import Nth, cut, error_event, refuse, rewrite
 
-from springtide_operator.cluster import errors
-from springtide_operator.cluster.client import Client
-from springtide_operator.cluster.clock import ServerClock
-from springtide_operator.cluster.kinds import Kind
-from springtide_operator.cluster.limits import Limits
+from springtide_operator.cluster.api import errors
+from springtide_operator.cluster.api.client import Client
+from springtide_operator.cluster.api.clock import ServerClock
+from springtide_operator.cluster.api.kinds import Kind
+from springtide_operator.cluster.api.limits import Limits
 
 pytestmark = pytest.mark.apiserver
 

@@ -10,7 +10,7 @@ from faults.directing import directed, manifest
 from faults.life import LIFE, play
 from patience import within
 
-from springtide_operator.cluster.kinds import GENERATION
+from springtide_operator.cluster.api.kinds import GENERATION
 
 pytestmark = pytest.mark.apiserver
 

@@ -20,12 +20,12 @@ from patience import within
 
 from springtide_api.objects import parse_generation
 from springtide_operator.assembly import Operator
-from springtide_operator.cluster.cache import Store
-from springtide_operator.cluster.client import Client
-from springtide_operator.cluster.clock import ServerClock
-from springtide_operator.cluster.connection import Connection
-from springtide_operator.cluster.kinds import DEPLOYMENT, GENERATION, JOB
-from springtide_operator.cluster.limits import Limits
+from springtide_operator.cluster.api.client import Client
+from springtide_operator.cluster.api.clock import ServerClock
+from springtide_operator.cluster.api.connection import Connection
+from springtide_operator.cluster.api.kinds import DEPLOYMENT, GENERATION, JOB
+from springtide_operator.cluster.api.limits import Limits
+from springtide_operator.cluster.watching.cache import Store
 from springtide_operator.settings import Settings
 
 pytestmark = pytest.mark.apiserver

@@ -13,11 +13,11 @@ from lifecycle.world import SPEC
 from patience import within
 
 from springtide_operator.assembly import Operator
-from springtide_operator.cluster.client import Client
-from springtide_operator.cluster.clock import ServerClock
-from springtide_operator.cluster.connection import Connection
-from springtide_operator.cluster.kinds import DEPLOYMENT, UPDATE
-from springtide_operator.cluster.limits import Limits
+from springtide_operator.cluster.api.client import Client
+from springtide_operator.cluster.api.clock import ServerClock
+from springtide_operator.cluster.api.connection import Connection
+from springtide_operator.cluster.api.kinds import DEPLOYMENT, UPDATE
+from springtide_operator.cluster.api.limits import Limits
 from springtide_operator.settings import Settings
 
 _numbers = itertools.count(1)

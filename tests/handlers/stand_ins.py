@@ -14,9 +14,9 @@ from lifecycle.world import World
 from springtide_api.contract import Result, RunFile
 from springtide_api.names import ANNOTATION_RUN
 from springtide_api.objects import parse_generation
-from springtide_operator.cluster import errors
-from springtide_operator.cluster.kinds import DEPLOYMENT, GENERATION, JOB, POD
-from springtide_operator.lifecycle.plan import StartJob
+from springtide_operator.cluster.api import errors
+from springtide_operator.cluster.api.kinds import DEPLOYMENT, GENERATION, JOB, POD
+from springtide_operator.lifecycle.state.plan import StartJob
 
 IMAGE_ID = f"registry.example/trainer@sha256:{'ab' * 32}"
 

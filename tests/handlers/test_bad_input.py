@@ -6,7 +6,7 @@ import pytest
 from patience import within
 
 from springtide_api.contract import Failure
-from springtide_operator.cluster.kinds import DEPLOYMENT, EVENT, UPDATE
+from springtide_operator.cluster.api.kinds import DEPLOYMENT, EVENT, UPDATE
 
 pytestmark = pytest.mark.apiserver
 

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 from patience import within
 
-from springtide_operator.cluster import errors
-from springtide_operator.cluster.kinds import DEPLOYMENT, UPDATE
+from springtide_operator.cluster.api import errors
+from springtide_operator.cluster.api.kinds import DEPLOYMENT, UPDATE
 
 pytestmark = pytest.mark.apiserver
 

@@ -10,8 +10,8 @@ from lifecycle.declared import SPEC
 from local_cluster.apiserver import ApiServer
 
 from springtide_operator.assembly import Operator
-from springtide_operator.cluster.connection import Connection
-from springtide_operator.cluster.kinds import GENERATION, NAMESPACE, UPDATE
+from springtide_operator.cluster.api.connection import Connection
+from springtide_operator.cluster.api.kinds import GENERATION, NAMESPACE, UPDATE
 from springtide_operator.handlers import Backoffs
 from springtide_operator.settings import Settings
 

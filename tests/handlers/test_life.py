@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from springtide_operator.cluster.kinds import DEPLOYMENT, EVENT, GENERATION, JOB
+from springtide_operator.cluster.api.kinds import DEPLOYMENT, EVENT, GENERATION, JOB
 
 pytestmark = pytest.mark.apiserver
 

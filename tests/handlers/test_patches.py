@@ -3,11 +3,11 @@
 import pytest
 
 from springtide_api.objects import Meta
-from springtide_operator.cluster import errors
-from springtide_operator.cluster.actuator import Actuator
-from springtide_operator.cluster.kinds import JOB, UPDATE
-from springtide_operator.cluster.watches import new_cache
-from springtide_operator.lifecycle.plan import SetFinalizer, SuspendJob
+from springtide_operator.cluster.api import errors
+from springtide_operator.cluster.api.kinds import JOB, UPDATE
+from springtide_operator.cluster.watching.watches import new_cache
+from springtide_operator.cluster.writing.actuator import Actuator
+from springtide_operator.lifecycle.state.plan import SetFinalizer, SuspendJob
 
 pytestmark = pytest.mark.apiserver
 

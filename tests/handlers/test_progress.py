@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 from aiohttp.test_utils import TestServer
 
-from springtide_operator.cluster.kinds import JOB, POD, Kind
+from springtide_operator.cluster.api.kinds import JOB, POD, Kind
 
 pytestmark = pytest.mark.apiserver
 

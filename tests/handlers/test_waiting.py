@@ -2,7 +2,7 @@
 
 import pytest
 
-from springtide_operator.cluster.kinds import DEPLOYMENT, EVENT, JOB, UPDATE
+from springtide_operator.cluster.api.kinds import DEPLOYMENT, EVENT, JOB, UPDATE
 
 pytestmark = pytest.mark.apiserver
 

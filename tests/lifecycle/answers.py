@@ -19,7 +19,7 @@ from springtide_api.contract import (
 if TYPE_CHECKING:
     from lifecycle.world import World
 
-    from springtide_operator.lifecycle.plan import StartJob
+    from springtide_operator.lifecycle.state.plan import StartJob
 
 MONTHS = [f"2025-{month:02d}" for month in range(1, 13)] + [f"2026-{m:02d}" for m in range(1, 13)]
 

@@ -13,8 +13,8 @@ from lifecycle.world import start_of
 
 from springtide_api import words
 from springtide_api.schema import duration
-from springtide_operator.lifecycle.lineage import unknown_value
-from springtide_operator.lifecycle.plan import (
+from springtide_operator.lifecycle.state.generations import unknown_value
+from springtide_operator.lifecycle.state.plan import (
     CreateGeneration,
     DeleteGeneration,
     DeleteJob,
@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from springtide_api.contract import EvaluateOutput
     from springtide_api.generation import EvaluationStatus, GenerationSpec, HoldoutStatus
     from springtide_api.objects import ModelGeneration
-    from springtide_operator.lifecycle.observation import Observation, ObservedJob
-    from springtide_operator.lifecycle.plan import Action
+    from springtide_operator.lifecycle.state.observation import Observation
+    from springtide_operator.lifecycle.state.observed import ObservedJob
+    from springtide_operator.lifecycle.state.plan import Action
 
 MAX_INTERIM_ANALYSES = 3
 WAITS_FOR_DATA = {"ExtendHoldout", "TooFewEntities"}

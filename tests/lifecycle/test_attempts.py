@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from lifecycle.world import World, with_generation_one
 
-from springtide_operator.lifecycle.attempts import MAX_BACK_OFF
+from springtide_operator.lifecycle.jobs.failures import MAX_BACK_OFF
 
 
 def test_a_disrupted_pod_means_a_new_attempt_that_is_not_counted() -> None:

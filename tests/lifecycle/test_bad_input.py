@@ -10,7 +10,7 @@ from lifecycle.declared import SPEC
 from lifecycle.world import World, with_generation_one
 
 from springtide_api.contract import Failure, Result
-from springtide_operator.lifecycle.observation import ObservedPod, ObservedTarget
+from springtide_operator.lifecycle.state.observed import ObservedPod, ObservedTarget
 
 UNKNOWN = Failure(
     reason="UnknownLabel",

@@ -14,8 +14,8 @@ from lifecycle.world import World, with_generation_one
 
 from springtide_api.generation import GenerationStatus
 from springtide_api.update_status import UpdateStatus
-from springtide_operator.cluster.observed_jobs import _result
-from springtide_operator.lifecycle.observation import ObservedPod
+from springtide_operator.cluster.reading.observed_jobs import _result
+from springtide_operator.lifecycle.state.observed import ObservedPod
 
 NASTY = st.sampled_from(
     [

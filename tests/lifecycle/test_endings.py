@@ -11,8 +11,8 @@ from lifecycle.world import MONTHS, World, digest
 
 from springtide_api.names import FINALIZER
 from springtide_operator.lifecycle.decide import decide
-from springtide_operator.lifecycle.observation import ObservedPod
-from springtide_operator.lifecycle.plan import SetFinalizer, StartJob
+from springtide_operator.lifecycle.state.observed import ObservedPod
+from springtide_operator.lifecycle.state.plan import SetFinalizer, StartJob
 
 
 def after_promotions(count: int, **history: int) -> World:

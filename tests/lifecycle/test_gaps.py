@@ -6,7 +6,7 @@ import pytest
 from lifecycle.laws import Laws
 from lifecycle.world import MONTHS, World, with_generation_one
 
-from springtide_operator.lifecycle.gaps import MAX_QUARANTINED
+from springtide_operator.lifecycle.probing.gaps import MAX_QUARANTINED
 
 
 def skipping(world: World, *months: str) -> None:

@@ -16,7 +16,8 @@ from springtide_api.gate_spec import (
     Rule,
 )
 from springtide_api.generation import Score
-from springtide_operator.lifecycle.gate import Judgement, interim_confidence, judge, missing_counts
+from springtide_operator.lifecycle.evaluation.gate import Judgement, judge, missing_counts
+from springtide_operator.lifecycle.evaluation.interim_analyses import interim_confidence
 
 CANDIDATE, LIVE, HOLDOUT = ("sha256:" + letter * 64 for letter in "abc")
 FLOOR = Rule(name="floor", metric="auc", min="0.55")

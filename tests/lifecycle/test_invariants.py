@@ -21,8 +21,8 @@ from lifecycle.laws import Laws
 from lifecycle.world import MONTHS, World, digest
 
 from springtide_api.update_status import Cursor, UpdateStatus
-from springtide_operator.lifecycle.lineage import unknown_value
-from springtide_operator.lifecycle.observation import ObservedTarget
+from springtide_operator.lifecycle.state.generations import unknown_value
+from springtide_operator.lifecycle.state.observed import ObservedTarget
 
 SCORES = st.sampled_from(
     [

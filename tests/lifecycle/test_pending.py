@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from lifecycle.world import World, with_generation_one
 
-from springtide_operator.lifecycle.observation import ObservedPod, ObservedProgress
+from springtide_operator.lifecycle.state.observed import ObservedPod, ObservedProgress
 
 IMAGE = 'image pull failed: failed to pull and unpack image "trainer:9": not found'
 QUOTA = "quota exceeded: exceeded quota: team, requested: requests.memory=4Gi"

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from lifecycle.world import World
 
 from springtide_operator.lifecycle.decide import decide
-from springtide_operator.lifecycle.observation import ObservedPod, ProbeCounts
-from springtide_operator.lifecycle.probe_turns import probes_in_turn
+from springtide_operator.lifecycle.probing.probe_turns import probes_in_turn
+from springtide_operator.lifecycle.state.observed import ObservedPod, ProbeCounts
 
 NO_CLAIM = "no node fits: 0/3 nodes are available: pod has unbound immediate PersistentVolumeClaims"
 

@@ -9,7 +9,7 @@ import pytest
 from lifecycle.world import MONTHS, World, with_generation_one
 
 from springtide_api.update_status import Cursor
-from springtide_operator.lifecycle.quarantine import MAX_QUARANTINED
+from springtide_operator.lifecycle.state.quarantine_records import MAX_QUARANTINED
 
 if TYPE_CHECKING:
     from springtide_api.generation import QuarantineRecord

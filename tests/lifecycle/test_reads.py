@@ -2,11 +2,11 @@
 
 from lifecycle.world import World, with_generation_one
 
-from springtide_operator.lifecycle.reads import replica_sets_count
+from springtide_operator.lifecycle.state.needed_reads import needs_replica_sets
 
 
 def counts(world: World) -> bool:
-    return replica_sets_count(world.update, list(world.generations.values()))
+    return needs_replica_sets(world.update, list(world.generations.values()))
 
 
 def test_replica_sets_count_while_a_rollout_is_under_way_and_not_before_or_after() -> None:
@@ -30,7 +30,7 @@ def test_replica_sets_count_before_the_weights_of_an_old_generation_are_deleted(
 
     def witness(seen, action):
         if type(action).__name__ == "DeleteGeneration":
-            deciding.append(replica_sets_count(seen.update, seen.generations))
+            deciding.append(needs_replica_sets(seen.update, seen.generations))
 
     world.witness = witness
     for month in ("2025-03", "2025-04", "2025-05"):

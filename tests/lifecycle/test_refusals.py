@@ -10,8 +10,9 @@ import pytest
 from lifecycle.world import World, two_targets_on_generation_one, with_generation_one
 
 from springtide_operator.lifecycle.decide import decide
-from springtide_operator.lifecycle.observation import OWN_KEYS_TAKEN, InvalidUpdate, Refusal
-from springtide_operator.lifecycle.plan import Serve, StartJob
+from springtide_operator.lifecycle.state.observation import InvalidUpdate
+from springtide_operator.lifecycle.state.observed import OWN_KEYS_TAKEN, Refusal
+from springtide_operator.lifecycle.state.plan import Serve, StartJob
 
 RANKER, RERANKER = "Deployment ranker", "Deployment reranker"
 

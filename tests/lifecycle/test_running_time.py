@@ -8,9 +8,9 @@ from datetime import timedelta
 import pytest
 from lifecycle.world import World, with_generation_one
 
-from springtide_operator.lifecycle.attempts import MAX_BACK_OFF
-from springtide_operator.lifecycle.observation import ObservedPod
-from springtide_operator.lifecycle.running_time import MAX_PODS, close_attempt, measure
+from springtide_operator.lifecycle.jobs.failures import MAX_BACK_OFF
+from springtide_operator.lifecycle.jobs.running_time import MAX_PODS, close_attempt, measure
+from springtide_operator.lifecycle.state.observed import ObservedPod
 
 HOUR = timedelta(hours=1)
 GPU = "no node has a free nvidia.com/gpu: 0/1 nodes are available"

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from lifecycle.world import World, digest, with_generation_one
 
-from springtide_operator.lifecycle.observation import ObservedPod
+from springtide_operator.lifecycle.state.observed import ObservedPod
 
 IMAGE = 'image pull failed: failed to pull and unpack image "trainer:1": not found'
 

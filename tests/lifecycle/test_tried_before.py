@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from lifecycle.world import World, with_generation_one
 
-from springtide_operator.lifecycle.lineage import evaluated_before
+from springtide_operator.lifecycle.probing.run_start import evaluated_before
 
 MORE_MEMORY = {"compute": {"resources": {"memory": "16Gi"}}}
 

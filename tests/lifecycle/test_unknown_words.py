@@ -9,7 +9,7 @@ from lifecycle.world import World, with_generation_one
 
 from springtide_api.crd import GENERATION, UPDATE
 from springtide_api.openapi import nodes
-from springtide_operator.lifecycle.plan import Serve
+from springtide_operator.lifecycle.state.plan import Serve
 
 WORDS = ["verdict", "outcome", "phase"]
 

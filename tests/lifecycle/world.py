@@ -26,16 +26,16 @@ from springtide_api.objects import IncrementalUpdate, Meta, ModelGeneration
 from springtide_api.update_spec import UpdateSpec
 from springtide_api.update_status import UpdateStatus
 from springtide_operator.lifecycle.decide import decide
-from springtide_operator.lifecycle.lineage import probe_digest, rolling
-from springtide_operator.lifecycle.observation import (
+from springtide_operator.lifecycle.state.generations import rolling
+from springtide_operator.lifecycle.state.observation import Observation
+from springtide_operator.lifecycle.state.observed import (
     Defaults,
-    Observation,
     ObservedJob,
     ObservedPod,
     ObservedTarget,
     Refusal,
 )
-from springtide_operator.lifecycle.plan import (
+from springtide_operator.lifecycle.state.plan import (
     AdoptGeneration,
     CreateGeneration,
     DeleteGeneration,
@@ -48,6 +48,7 @@ from springtide_operator.lifecycle.plan import (
     WriteGeneration,
     subject,
 )
+from springtide_operator.lifecycle.state.recipe import probe_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
     from springtide_api.contract import RunFile
     from springtide_api.generation import GenerationSpec
     from springtide_api.update_status import Condition
-    from springtide_operator.lifecycle.plan import Action
+    from springtide_operator.lifecycle.state.plan import Action
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -10,7 +10,7 @@ import pytest
 from springtide_api.contract import ProbeInput, RunFile
 from springtide_api.generation import Recipe
 from springtide_api.objects import Meta
-from springtide_operator.lifecycle.plan import StartJob
+from springtide_operator.lifecycle.state.plan import StartJob
 from springtide_operator.manifests.job import job
 from springtide_operator.manifests.job_pods import JobPods
 

@@ -9,34 +9,42 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from springtide_operator.lifecycle.adoption import adopt
-from springtide_operator.lifecycle.deletion import ensure_finalizer, finalize
-from springtide_operator.lifecycle.evaluation import evaluate
-from springtide_operator.lifecycle.initial import import_initial
-from springtide_operator.lifecycle.observation import InvalidUpdate
-from springtide_operator.lifecycle.outcome import describe_generations
-from springtide_operator.lifecycle.plan import TOO_MANY_PROBES, Plan, Step, WriteGeneration
-from springtide_operator.lifecycle.probe import consume_probe
-from springtide_operator.lifecycle.references import RECHECK, check_preconditions
-from springtide_operator.lifecycle.refusals import blocking_refusal, refusal_waiting
-from springtide_operator.lifecycle.requests import handle_request, record_request
-from springtide_operator.lifecycle.retirement import delete_finished_jobs, prune_history, retire
-from springtide_operator.lifecycle.rollout import roll_out
-from springtide_operator.lifecycle.status_events import status_events
-from springtide_operator.lifecycle.summary import invalid_status, summarise
-from springtide_operator.lifecycle.targets import restore_targets
-from springtide_operator.lifecycle.training import train
-from springtide_operator.lifecycle.trigger import start_due_probe
-from springtide_operator.lifecycle.unknown import (
+from springtide_operator.lifecycle.checks.preconditions import check_preconditions
+from springtide_operator.lifecycle.checks.version_skew import (
     block_on_unknown_generation,
     block_on_unknown_rollout,
 )
+from springtide_operator.lifecycle.evaluation.evaluate import evaluate
+from springtide_operator.lifecycle.maintenance.adoption import adopt
+from springtide_operator.lifecycle.maintenance.deletion import ensure_finalizer, finalize
+from springtide_operator.lifecycle.maintenance.finished_jobs import delete_finished_jobs
+from springtide_operator.lifecycle.maintenance.history import prune_history
+from springtide_operator.lifecycle.maintenance.retirement import retire
+from springtide_operator.lifecycle.probing.probe_result import consume_probe
+from springtide_operator.lifecycle.probing.trigger import start_due_probe
+from springtide_operator.lifecycle.requests import handle_request, record_request
+from springtide_operator.lifecycle.rollout.restore import restore_targets
+from springtide_operator.lifecycle.rollout.roll_out import roll_out
+from springtide_operator.lifecycle.state.observation import InvalidUpdate
+from springtide_operator.lifecycle.state.plan import (
+    RECHECK,
+    TOO_MANY_PROBES,
+    Plan,
+    Step,
+    WriteGeneration,
+)
+from springtide_operator.lifecycle.state.refusals import blocking_refusal, refusal_waiting
+from springtide_operator.lifecycle.status.generation_status import describe_generations
+from springtide_operator.lifecycle.status.status_events import status_events
+from springtide_operator.lifecycle.status.summary import invalid_status, summarise
+from springtide_operator.lifecycle.training.initial_import import import_initial
+from springtide_operator.lifecycle.training.train import train
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime, timedelta
 
-    from springtide_operator.lifecycle.observation import Observation
+    from springtide_operator.lifecycle.state.observation import Observation
 
 STAGES: tuple[Callable[[Observation, datetime], Step | None], ...] = (
     finalize,

@@ -11,25 +11,25 @@ from typing import TYPE_CHECKING, Any
 
 from springtide_api.names import ANNOTATION_REQUEST
 from springtide_api.update_status import LastRequest
-from springtide_operator.lifecycle.evaluation import held, hold_name, is_inconclusive
-from springtide_operator.lifecycle.gate import max_interim_analyses
-from springtide_operator.lifecycle.initial import failed_import
-from springtide_operator.lifecycle.lineage import (
+from springtide_operator.lifecycle.evaluation.holds import held, hold_name, is_inconclusive
+from springtide_operator.lifecycle.evaluation.interim_analyses import max_interim_analyses
+from springtide_operator.lifecycle.probing.probe_job import probe_name_taken, probe_now
+from springtide_operator.lifecycle.state.generations import (
     BY_REQUEST,
     rolling,
     servable,
     unknown_value,
 )
-from springtide_operator.lifecycle.plan import Event, Step, WriteGeneration
-from springtide_operator.lifecycle.quarantine import MAX_QUARANTINED, write_record
-from springtide_operator.lifecycle.trigger import probe_name_taken, probe_now
+from springtide_operator.lifecycle.state.plan import Event, Step, WriteGeneration
+from springtide_operator.lifecycle.state.quarantine_records import MAX_QUARANTINED, write_record
+from springtide_operator.lifecycle.training.initial_import import failed_import
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
-    from springtide_operator.lifecycle.observation import Observation
-    from springtide_operator.lifecycle.plan import Action
+    from springtide_operator.lifecycle.state.observation import Observation
+    from springtide_operator.lifecycle.state.plan import Action
 
 PROBING_VERBS = frozenset({"run", "retry"})
 """Verbs that look for data at once."""

@@ -16,7 +16,7 @@ from springtide_api.names import (
 
 if TYPE_CHECKING:
     from springtide_api.objects import Meta
-    from springtide_operator.lifecycle.plan import CreateGeneration
+    from springtide_operator.lifecycle.state.plan import CreateGeneration
 
 
 def labels(update: Meta, number: int | None = None) -> dict[str, str]:

@@ -27,14 +27,14 @@ from springtide_api.names import (
     RUN_FOLDER,
 )
 from springtide_api.schema import duration
-from springtide_operator.lifecycle.lineage import probe_digest
+from springtide_operator.lifecycle.state.recipe import probe_digest
 from springtide_operator.manifests.identity import labels, owner_reference
 from springtide_operator.manifests.job_pods import PLAIN, JobPods
 
 if TYPE_CHECKING:
     from springtide_api.contract import RunFile
     from springtide_api.objects import Meta
-    from springtide_operator.lifecycle.plan import StartJob
+    from springtide_operator.lifecycle.state.plan import StartJob
 
 CONTAINER = "trainer"
 GPU = "nvidia.com/gpu"

@@ -20,7 +20,7 @@ from springtide_api.names import (
 
 if TYPE_CHECKING:
     from springtide_api.objects import Meta
-    from springtide_operator.lifecycle.plan import Serve
+    from springtide_operator.lifecycle.state.plan import Serve
 
 LIVE = "live"
 

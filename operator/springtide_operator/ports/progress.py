@@ -17,7 +17,7 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
-from springtide_operator.lifecycle.observation import ObservedProgress
+from springtide_operator.lifecycle.state.observed import ObservedProgress
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -1,0 +1,1 @@
+"""The API server: connection, client, errors, kinds, time, limits and the Lease."""

@@ -1,0 +1,156 @@
+"""Live reads that no watch covers, each cached for a while.
+
+Entries expire after their time, the least recently used ones before that where there are too many;
+of each object only the fields in use are kept.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from cachetools import TLRUCache
+
+from springtide_operator.cluster.api import errors
+from springtide_operator.cluster.api.kinds import (
+    DEPLOYMENT,
+    EVENT,
+    GENERATION,
+    JOB,
+    POD,
+    REPLICA_SET,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Hashable
+    from typing import Any
+
+    from springtide_operator.cluster.api.client import Client
+    from springtide_operator.cluster.api.kinds import Raw
+
+TARGET_SECONDS = 30.0
+
+EVENTS_SECONDS = 9.0
+
+PODS_SECONDS = 10.0
+
+REPLICA_SETS_SECONDS = 60.0
+
+MAX_CACHED_READS = 1_000
+"""Answers. Beyond, the one that was not used for longest is asked for again."""
+
+
+class _Read(NamedTuple):
+    """What was answered, and for how many seconds it counts."""
+
+    found: Any
+    seconds: float
+
+
+def _until(key: Hashable, cached_read: _Read, now: float) -> float:
+    return now + cached_read.seconds
+
+
+@dataclass
+class LiveReader:
+    """Live reads with a short memory.
+
+    Args:
+        client: reads only.
+        monotonic: seconds of a clock.
+    """
+
+    client: Client
+    monotonic: Callable[[], float] = time.monotonic
+    _reads: TLRUCache[Hashable, _Read] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._reads = TLRUCache(MAX_CACHED_READS, _until, timer=self.monotonic)
+
+    async def deployment(self, namespace: str, name: str) -> Raw | None:
+        """Read a Deployment that is not labelled as a target yet; None: there is none."""
+
+        async def read() -> Raw | None:
+            try:
+                return await self.client.get(DEPLOYMENT, namespace, name)
+            except errors.NotFound:
+                return None
+
+        found: Raw | None = await self._cached(
+            ("deployment", namespace, name), TARGET_SECONDS, read
+        )
+        if found is None:
+            # It may come at any moment, and the next one to ask may be a new update.
+            self.invalidate_deployment(namespace, name)
+        return found
+
+    async def job(self, namespace: str, name: str) -> Raw | None:
+        """Read a Job now; None: there is none."""
+        try:
+            return await self.client.get(JOB, namespace, name)
+        except errors.NotFound:
+            return None
+
+    async def generation(self, namespace: str, name: str) -> Raw | None:
+        """Read a generation now; None: there is none."""
+        try:
+            return await self.client.get(GENERATION, namespace, name)
+        except errors.NotFound:
+            return None
+
+    async def events(self, namespace: str, uid: str) -> list[Raw]:
+        """Read the Events about an object."""
+
+        async def read() -> list[Raw]:
+            fields = f"involvedObject.uid={uid}"
+            return (await self.client.list_all(EVENT, namespace, fields=fields)).items
+
+        found: list[Raw] = await self._cached(("events", uid), EVENTS_SECONDS, read)
+        return found
+
+    async def pods(self, namespace: str, labels: str) -> list[Raw]:
+        """Read the pods that a selector finds."""
+
+        async def read() -> list[Raw]:
+            listed = await self.client.list_all(POD, namespace, labels=labels)
+            return [_of_pod(raw) for raw in listed.items]
+
+        found: list[Raw] = await self._cached(("pods", namespace, labels), PODS_SECONDS, read)
+        return found
+
+    async def replica_sets(self, namespace: str, labels: str, revision: Hashable) -> list[Raw]:
+        """Read the ReplicaSets that a selector finds; again at once for another revision."""
+
+        async def read() -> list[Raw]:
+            listed = await self.client.list_all(REPLICA_SET, namespace, labels=labels)
+            return [_of_replica_set(raw) for raw in listed.items]
+
+        key = ("replica sets", namespace, labels, revision)
+        found: list[Raw] = await self._cached(key, REPLICA_SETS_SECONDS, read)
+        return found
+
+    def invalidate_deployment(self, namespace: str, name: str) -> None:
+        """Ask anew: we have just changed it."""
+        self._reads.pop(("deployment", namespace, name), None)
+
+    async def _cached(
+        self, key: Hashable, seconds: float, read: Callable[[], Awaitable[Any]]
+    ) -> Any:
+        self._reads.expire()  # or what is never asked for again stays until something new comes
+        cached = self._reads.get(key)
+        if cached is None:
+            cached = self._reads[key] = _Read(await read(), seconds)
+        return cached.found
+
+
+def _of_replica_set(raw: Raw) -> Raw:
+    return {"metadata": _of_metadata(raw), "spec": {"template": raw["spec"]["template"]}}
+
+
+def _of_pod(raw: Raw) -> Raw:
+    return {"metadata": _of_metadata(raw), "status": raw.get("status") or {}}
+
+
+def _of_metadata(raw: Raw) -> Raw:
+    return {key: value for key, value in raw["metadata"].items() if key != "managedFields"}

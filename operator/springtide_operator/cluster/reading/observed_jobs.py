@@ -1,0 +1,211 @@
+"""Jobs and their pods for an observation: what runs, how it ended, and why it waits."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from springtide_api import names
+from springtide_api.contract import TERMINATION_LIMIT, Result
+from springtide_operator.cluster.api.objects import controller_uid, moment, true_conditions, whole
+from springtide_operator.lifecycle.state.observed import ObservedJob, ObservedPod
+from springtide_operator.manifests.job import CONTAINER
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Any
+
+    from springtide_operator.cluster.api.kinds import Raw
+
+STARTING = frozenset({"", "ContainerCreating", "PodInitializing"})
+
+PULLING = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
+
+_NAMED = re.compile(r'^pods "[^"]*" is forbidden: ')
+"""Each try has a pod of another name: without it the same refusal stays the same text."""
+
+_BACK_OFF = re.compile(
+    r'^(Back-off pulling image "[^"]*": )?(ErrImagePull: )?(rpc error: code = \w+ desc = )?'
+)
+"""The kubelet says why in turns with and without it: without it the same cause stays one text."""
+
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}$")
+"""The end of an imageID, with or without the image's name before it."""
+
+_LACKS = re.compile(r"Insufficient ([^\s,.;]+(?:\.[^\s,.;]+)*)")
+
+
+def observed_job(raw: Raw, pods: Iterable[Raw], problem: str) -> ObservedJob:
+    """Read one Job.
+
+    Args:
+        raw: the Job.
+        pods: its pods.
+        problem: why it has no pod, from its events.
+    """
+    metadata = raw["metadata"]
+    labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
+    ended = {each["type"]: each for each in true_conditions(raw)}
+    end = ended.get("Complete") or ended.get("Failed")
+    own = sorted(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
+    return ObservedJob(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        owner_uid=controller_uid(raw),
+        stage=labels.get(names.LABEL_STAGE, ""),
+        number=whole(labels.get(names.LABEL_GENERATION)),
+        attempt=whole(labels.get(names.LABEL_ATTEMPT)) or 1,
+        created=moment(metadata["creationTimestamp"]),
+        succeeded="Complete" in ended,
+        failed="Failed" in ended,
+        finished=_since(end),
+        failure=_failure(ended.get("Failed")),
+        suspended=bool(raw["spec"].get("suspend")),
+        suspended_by_us=_suspended_by_us(raw["spec"], annotations),
+        suspended_at=_since(ended.get("Suspended")),
+        resuming="Suspended" in ended and not raw["spec"].get("suspend"),
+        resumed=_resumed(raw),
+        deleting="deletionTimestamp" in metadata,
+        image=annotations.get(names.ANNOTATION_IMAGE, ""),
+        gpus=whole(annotations.get(names.ANNOTATION_GPUS)) or 0,
+        request=annotations.get(names.ANNOTATION_REQUEST, ""),
+        trigger=annotations.get(names.ANNOTATION_TRIGGER, ""),
+        cursor=_cursor(annotations.get(names.ANNOTATION_CURSOR, "")),
+        quarantined=frozenset(annotations.get(names.ANNOTATION_QUARANTINED, "").split(",")) - {""},
+        probed=annotations.get(names.ANNOTATION_SPEC_DIGEST, ""),
+        spec_generation=whole(annotations.get(names.ANNOTATION_SPEC_GENERATION)) or 0,
+        pods=tuple(map(observed_pod, own)),
+        problem=problem,
+        result=_result(metadata["name"], own),
+    )
+
+
+def observed_pod(raw: Raw) -> ObservedPod:
+    """Read one pod of a Job of ours."""
+    metadata, status = raw["metadata"], raw.get("status") or {}
+    conditions = {each["type"]: each for each in status.get("conditions") or []}
+    ended, runs = _state(raw, "terminated") or {}, _state(raw, "running") or {}
+    started = ended.get("startedAt") or runs.get("startedAt")
+    disrupted = conditions.get("DisruptionTarget", {}).get("status") == "True"
+    reason = str(status.get("reason") or "") if status.get("phase") == "Failed" else ""
+    return ObservedPod(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        created=moment(metadata["creationTimestamp"]),
+        scheduled=conditions.get("PodScheduled", {}).get("status") == "True",
+        running=status.get("phase") == "Running",
+        started=moment(started) if started else None,
+        ended=moment(ended["finishedAt"]) if ended.get("finishedAt") else None,
+        image_digest=_image_digest(raw),
+        exit_code=ended.get("exitCode"),
+        out_of_memory=ended.get("reason") == "OOMKilled",
+        disrupted=disrupted,
+        reason=reason,
+        ended_for=str(status.get("message") or "") if reason else "",
+        waiting=why_waiting(raw),
+    )
+
+
+def why_waiting(raw: Raw) -> str:
+    """Say why a pod does not run yet, in scheduler's or kubelet's words; empty: it starts."""
+    status = raw.get("status") or {}
+    for each in status.get("conditions") or []:
+        if each["type"] == "PodScheduled" and each["status"] == "False":
+            text = str(each.get("message") or each.get("reason") or "")
+            lacks = ", ".join(dict.fromkeys(_LACKS.findall(text)))
+            head = f"no node has a free {lacks}" if lacks else "no node fits"
+            return f"{head}: {text}"
+    containers = [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
+    for container in containers:
+        waiting = (container.get("state") or {}).get("waiting") or {}
+        reason = str(waiting.get("reason") or "")
+        if reason not in STARTING:
+            text = str(waiting.get("message") or container.get("image") or "")
+            if reason in PULLING:
+                return f"image pull failed: {_BACK_OFF.sub('', text)}"
+            return f"{reason}: {text}"
+    return ""
+
+
+def why_no_pod(events: Iterable[Raw]) -> str:
+    """Say why a Job has no pod, from its events: the newest refusal."""
+    refused = [event for event in events if event.get("reason") == "FailedCreate"]
+    if not refused:
+        return ""
+    newest = max(refused, key=lambda event: str(event.get("lastTimestamp") or ""))
+    text = _NAMED.sub("", str(newest.get("message") or "").removeprefix("Error creating: "))
+    if "exceeded quota" in text:
+        return f"quota exceeded: {text}"
+    if "violates PodSecurity" in text:
+        return f"Pod Security refuses its pods: {text}"
+    return f"its pods are refused: {text}"
+
+
+def _suspended_by_us(spec: dict[str, Any], annotations: dict[str, str]) -> bool:
+    """Whether it is ours to resume: an earlier version noted neither that nor the image."""
+    noted = annotations.get(names.ANNOTATION_SUSPENDED) == "true"
+    return noted or (bool(spec.get("suspend")) and names.ANNOTATION_IMAGE not in annotations)
+
+
+def _since(condition: dict[str, Any] | None) -> datetime | None:
+    return moment(condition["lastTransitionTime"]) if condition else None
+
+
+def _resumed(raw: Raw) -> datetime | None:
+    status = raw.get("status") or {}
+    known = [status.get("startTime")]
+    known += [
+        each.get("lastTransitionTime")
+        for each in status.get("conditions") or []
+        if each["type"] == "Suspended" and each["status"] == "False"
+    ]
+    return max((moment(each) for each in known if each), default=None)
+
+
+def _cursor(text: str) -> datetime | None:
+    try:
+        read = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return read if read.tzinfo else None
+
+
+def _failure(condition: dict[str, Any] | None) -> str:
+    if condition is None:
+        return ""
+    return f"{condition.get('reason', 'Failed')}: {condition.get('message', '')}".rstrip(": ")
+
+
+def _image_digest(raw: Raw) -> str | None:
+    for container in (raw.get("status") or {}).get("containerStatuses") or []:
+        if container.get("name") == CONTAINER:
+            found = _DIGEST.search(str(container.get("imageID") or ""))
+            return found.group() if found else None
+    return None
+
+
+def _state(raw: Raw, name: str) -> dict[str, Any] | None:
+    """Return the state of that name, running or terminated, of the container that is in it."""
+    for container in (raw.get("status") or {}).get("containerStatuses") or []:
+        state = (container.get("state") or {}).get(name)
+        if state is not None:
+            return dict(state)
+    return None
+
+
+def _result(job: str, pods: Sequence[Raw]) -> Result | None:
+    """Read the newest pod's termination message: bounded, well-formed and of this very job."""
+    for pod in reversed(pods):
+        message = str((_state(pod, "terminated") or {}).get("message") or "")
+        if not message or len(message.encode()) > TERMINATION_LIMIT:
+            continue
+        try:
+            result = Result.model_validate_json(message)
+        except ValidationError:
+            continue
+        if result.job == job:
+            return result
+    return None

@@ -1,0 +1,178 @@
+"""A user's Deployment for an observation: what it runs, who set that, and its pods."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+from springtide_api import names
+from springtide_api.schema import one_line
+from springtide_operator.cluster.api.objects import true_conditions, whole
+from springtide_operator.cluster.reading.observed_jobs import why_waiting
+from springtide_operator.lifecycle.state.observed import ObservedTarget
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Any
+
+    from springtide_api.update_spec import Target
+    from springtide_operator.cluster.api.kinds import Raw
+
+MAX_MESSAGE = 512
+"""Characters of a crashed pod's last words: a status has other things to say, too."""
+
+
+def observed_target(
+    target: Target,
+    raw: Raw | None,
+    update: str,
+    *,
+    replica_sets: Iterable[Raw],
+    pods: Sequence[Raw],
+) -> ObservedTarget:
+    """Read one target.
+
+    Args:
+        target: as the spec names it.
+        raw: the Deployment; None: it does not exist.
+        update: name of the update, which names our field manager.
+        replica_sets: of this Deployment.
+        pods: of its newest template, where they are not all available.
+    """
+    if raw is None:
+        return ObservedTarget(target)
+    metadata, spec, status = raw["metadata"], raw["spec"], raw.get("status") or {}
+    template = spec["template"]
+    container = _container(template, target.container)
+    number = (template["metadata"].get("labels") or {}).get(names.LABEL_GENERATION)
+    updated = status.get("updatedReplicas", 0)
+    return ObservedTarget(
+        target=target,
+        uid=metadata["uid"],
+        deleting="deletionTimestamp" in metadata,
+        has_container=container is not None,
+        containers=tuple(each["name"] for each in template["spec"]["containers"]),
+        claimed_by=(metadata.get("labels") or {}).get(names.LABEL_UPDATE, ""),
+        number=whole(number),
+        highest_number=whole((metadata.get("annotations") or {}).get(names.ANNOTATION_NUMBER)),
+        digest=_variable(container, target.env.digest),
+        uri=_variable(container, target.env.uri),
+        template=_others_template(template, target),
+        changed_by=_changed_by(raw, names.field_manager(update)),
+        foreign_manager=foreign_manager(raw, target, names.field_manager(update)),
+        paused=bool(spec.get("paused")),
+        desired=spec.get("replicas", 1),
+        updated=updated,
+        available=status.get("availableReplicas", 0),
+        old=max(0, status.get("replicas", 0) - updated),
+        ready=sum(map(_ready, pods)) if pods else None,
+        settled=status.get("observedGeneration", 0) >= metadata.get("generation", 0),
+        stalled=_stalled(status),
+        complete=_complete(status),
+        version=metadata.get("resourceVersion", ""),
+        trouble=one_line(next(filter(None, map(_unready_reason, pods)), ""))[:MAX_MESSAGE],
+        named=_named([template, *(each["spec"]["template"] for each in replica_sets)], target),
+    )
+
+
+def foreign_manager(raw: Raw, target: Target, ours: str) -> str:
+    """Name a field manager other than ours that owns one of our two variables."""
+    owned_variables = {
+        f'k:{{"name":{json.dumps(name)}}}' for name in (target.env.uri, target.env.digest)
+    }
+    path = ["f:spec", "f:template", "f:spec", "f:containers"]
+    path += [f'k:{{"name":{json.dumps(target.container)}}}', "f:env"]
+    for entry in raw["metadata"].get("managedFields") or []:
+        owned: Any = entry.get("fieldsV1") or {}
+        for step in path:
+            owned = owned.get(step) or {}
+        if entry.get("manager") != ours and owned_variables & set(owned):
+            return str(entry.get("manager") or "unknown")
+    return ""
+
+
+def selector(raw: Raw) -> str:
+    """Write a Deployment's label selector as a query; empty where it uses expressions alone."""
+    labels = (raw["spec"].get("selector") or {}).get("matchLabels") or {}
+    return ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
+
+
+def _container(template: Raw, name: str) -> Raw | None:
+    return next((each for each in template["spec"]["containers"] if each["name"] == name), None)
+
+
+def _variable(container: Raw | None, name: str) -> str | None:
+    for entry in (container or {}).get("env") or []:
+        if entry["name"] == name:
+            return str(entry.get("value", ""))
+    return None
+
+
+def _stalled(status: Raw) -> str:
+    for condition in status.get("conditions") or []:
+        if condition["type"] == "Progressing" and condition["status"] == "False":
+            return str(condition.get("message") or condition.get("reason") or "not progressing")
+    return ""
+
+
+def _complete(status: Raw) -> bool:
+    """Whether all pods of the newest template were available once.
+
+    The deployment controller keeps that reason when pods fail later. Where it keeps no condition
+    (a Deployment without a progress deadline), the counts tell.
+    """
+    for condition in status.get("conditions") or []:
+        if condition["type"] == "Progressing":
+            return bool(condition.get("reason") == "NewReplicaSetAvailable")
+    return bool(status.get("replicas", 0) == status.get("updatedReplicas", 0))
+
+
+def _ready(pod: Raw) -> bool:
+    return any(each["type"] == "Ready" for each in true_conditions(pod))
+
+
+def _unready_reason(pod: Raw) -> str:
+    """Say what keeps a serving pod from being ready: how it ended before, or why it waits."""
+    for container in (pod.get("status") or {}).get("containerStatuses") or []:
+        ended = (container.get("lastState") or {}).get("terminated")
+        if ended and not container.get("ready"):
+            text = ended.get("message") or ended.get("reason") or "no message"
+            return f"container {container['name']} ended with code {ended['exitCode']}: {text}"
+    return why_waiting(pod)
+
+
+def _others_template(template: Raw, target: Target) -> str:
+    """Digest a pod template without what we own in it, so that only its owner changes it."""
+    metadata, spec = dict(template["metadata"]), dict(template["spec"])
+    for keys in ("labels", "annotations"):
+        owned = metadata.pop(keys, None) or {}
+        foreign = {k: v for k, v in owned.items() if not k.startswith(f"{names.GROUP}/")}
+        metadata |= {keys: foreign}
+    ours = (target.env.uri, target.env.digest)
+    containers = list(spec["containers"])
+    for position, container in enumerate(containers):
+        if container["name"] == target.container:
+            entries = container.get("env") or []
+            foreign_entries = [each for each in entries if each["name"] not in ours]
+            containers[position] = {**container, "env": foreign_entries}
+    rest = {**template, "metadata": metadata, "spec": {**spec, "containers": containers}}
+    text = json.dumps(rest, sort_keys=True)
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def _changed_by(raw: Raw, ours: str) -> str:
+    """Name the field manager other than ours that wrote to the pod template last."""
+    others = [
+        (entry.get("time") or "", entry.get("manager") or "")
+        for entry in raw["metadata"].get("managedFields") or []
+        if entry.get("manager") != ours
+        and "f:template" in ((entry.get("fieldsV1") or {}).get("f:spec") or {})
+    ]
+    return max(others, default=("", ""))[1]
+
+
+def _named(templates: Iterable[Raw], target: Target) -> frozenset[str]:
+    containers = (_container(template, target.container) for template in templates)
+    digests = (_variable(container, target.env.digest) for container in containers)
+    return frozenset(digest for digest in digests if digest)

@@ -1,0 +1,245 @@
+"""Builds the observation of one update: the update with all that belongs to it, read once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from pydantic import ValidationError
+
+from springtide_api.names import ANNOTATION_DIGEST, LABEL_GENERATION, generation_name
+from springtide_api.objects import InvalidObject, Meta, parse_generation, parse_update
+from springtide_api.update_status import UpdateStatus
+from springtide_operator.cluster.api.kinds import DEPLOYMENT, GENERATION, JOB, POD, UPDATE
+from springtide_operator.cluster.api.objects import controller_uid, owned_by, true_conditions, whole
+from springtide_operator.cluster.reading.observed_jobs import observed_job, observed_pod, why_no_pod
+from springtide_operator.cluster.reading.observed_targets import observed_target, selector
+from springtide_operator.cluster.reading.probe_slots import ProbeSlots
+from springtide_operator.cluster.watching.watches import LABEL_JOB
+from springtide_operator.lifecycle.state.generations import rolling
+from springtide_operator.lifecycle.state.needed_reads import needs_replica_sets
+from springtide_operator.lifecycle.state.observation import InvalidUpdate, Observation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from springtide_api.generation import StageRun
+    from springtide_api.objects import IncrementalUpdate, ModelGeneration
+    from springtide_api.update_spec import Target
+    from springtide_operator.cluster.api.kinds import Raw
+    from springtide_operator.cluster.reading.live_reader import LiveReader
+    from springtide_operator.cluster.watching.cache import Cache
+    from springtide_operator.lifecycle.state.observed import (
+        Defaults,
+        ObservedJob,
+        ObservedProgress,
+        ObservedTarget,
+    )
+
+
+class ProgressSource(Protocol):
+    """What trainers said of their progress."""
+
+    def of(self, namespace: str, job: str) -> ObservedProgress | None:
+        """Return the last report of a Job."""
+
+
+@dataclass
+class Observer:
+    """Looks at updates: from the cache where a watch keeps it true, live where none does."""
+
+    cache: Cache
+    live_reader: LiveReader
+    progress: ProgressSource
+    defaults: Defaults
+    terminating: set[str]
+    """Namespaces that refused a write because they are being deleted."""
+    probe_slots: ProbeSlots = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.probe_slots = ProbeSlots(self.cache, self.defaults, self.live_reader.client.clock.now)
+
+    async def observe(self, namespace: str, name: str) -> Observation | InvalidUpdate | None:
+        """Look at one update. None: it does not exist.
+
+        Raises:
+            ApiError: a live read failed.
+        """
+        raw = self.cache.get(UPDATE, namespace, name)
+        if raw is None:
+            return None
+        try:
+            return await self._observe(raw, namespace, name)
+        except InvalidObject as error:
+            return _unreadable(raw, error)
+
+    async def _observe(self, raw: Raw, namespace: str, name: str) -> Observation:
+        update = self.cache.parsed(UPDATE, raw, parse_update)
+        await self._read_unknown_generations(update)
+        held = self.cache.of_update(GENERATION, namespace, name)
+        parsed = (self.cache.parsed(GENERATION, each, parse_generation) for each in held)
+        generations = tuple(sorted(parsed, key=lambda generation: generation.spec.number))
+        jobs = await self._jobs(update, generations)
+        older = needs_replica_sets(update, generations)
+        targets = await asyncio.gather(
+            *(self._target(update, target, older=older) for target in update.spec.rollout.targets)
+        )
+        left = await asyncio.gather(
+            *(
+                self._target(update, each, older=older)
+                for each in _removed_targets(update, generations)
+            )
+        )
+        reports = {job.name: self.progress.of(namespace, job.name) for job in jobs}
+        return Observation(
+            update=update,
+            generations=generations,
+            jobs=jobs,
+            targets=tuple(targets),
+            digests_elsewhere=await self._named_elsewhere(update, older=older),
+            defaults=self.defaults,
+            removed_targets=tuple(left),
+            progress={job: report for job, report in reports.items() if report is not None},
+            probes=self.probe_slots.seen(namespace, name),
+            namespace_terminating=namespace in self.terminating,
+        )
+
+    async def _read_unknown_generations(self, update: IncrementalUpdate) -> None:
+        """Read the generation of a Job live where the watch told of none.
+
+        A Job whose generation is gone is deleted: this needs the API server's own word.
+        """
+        namespace, name = update.metadata.namespace, update.metadata.name
+        held = self.cache.of_update(JOB, namespace, name)
+        own = [raw for raw in held if controller_uid(raw) == update.metadata.uid]
+        labels = [raw["metadata"].get("labels") or {} for raw in own]
+        numbers = {whole(each.get(LABEL_GENERATION)) for each in labels}
+        for number in numbers - {None}:
+            wanted = generation_name(name, number or 0)
+            if self.cache.get(GENERATION, namespace, wanted) is None:
+                raw = await self.live_reader.generation(namespace, wanted)
+                if raw is not None:
+                    self.cache.insert(GENERATION, raw)
+
+    async def _jobs(
+        self, update: IncrementalUpdate, generations: Iterable[ModelGeneration]
+    ) -> tuple[ObservedJob, ...]:
+        namespace, name = update.metadata.namespace, update.metadata.name
+        held = self.cache.of_update(JOB, namespace, name)
+        missing = _recorded(generations) - {raw["metadata"]["name"] for raw in held}
+        # The watch of generations may be ahead of that of Jobs: a recorded Job counts as gone only
+        # where the API server itself says so.
+        live = await asyncio.gather(
+            *(self.live_reader.job(namespace, job) for job in sorted(missing))
+        )
+        found = [raw for raw in live if raw is not None]
+        pods = defaultdict(list)
+        for pod in self.cache.of_update(POD, namespace, name):
+            labels = pod["metadata"].get("labels") or {}
+            pods[labels.get(LABEL_JOB, "")].append(pod)
+        return tuple([await self._job(raw, pods[raw["metadata"]["name"]]) for raw in held + found])
+
+    async def _job(self, raw: Raw, pods: list[Raw]) -> ObservedJob:
+        metadata = raw["metadata"]
+        own = owned_by(metadata["uid"], pods)
+        if _has_finished(raw) and all(observed_pod(pod).exit_code is None for pod in own):
+            # The watch of Jobs may be ahead of that of pods: a result counts as lost only where
+            # the API server itself knows none.
+            labels = f"{LABEL_JOB}={metadata['name']}"
+            own = owned_by(
+                metadata["uid"], await self.live_reader.pods(metadata["namespace"], labels)
+            )
+        problem = ""
+        if not own and not raw["spec"].get("suspend") and not true_conditions(raw):
+            events = await self.live_reader.events(metadata["namespace"], metadata["uid"])
+            problem = why_no_pod(events)
+        return observed_job(raw, own, problem)
+
+    async def _target(
+        self, update: IncrementalUpdate, target: Target, *, older: bool
+    ) -> ObservedTarget:
+        namespace, name = update.metadata.namespace, target.target_ref.name
+        raw = self.cache.get(DEPLOYMENT, namespace, name)
+        if raw is None:
+            raw = await self.live_reader.deployment(namespace, name)
+        replica_sets: list[Raw] = []
+        pods: list[Raw] = []
+        if raw is not None and (older or _lags(raw)):
+            _, *replica_sets = await self._versions(raw)
+            if _lags(raw):
+                pods = await self._newest_pods(namespace, selector(raw), replica_sets)
+        return observed_target(
+            target, raw, update.metadata.name, replica_sets=replica_sets, pods=pods
+        )
+
+    async def _named_elsewhere(self, update: IncrementalUpdate, *, older: bool) -> frozenset[str]:
+        namespace, name = update.metadata.namespace, update.metadata.name
+        targets = {target.target_ref.name for target in update.spec.rollout.targets}
+        templates = []
+        for raw in self.cache.of_update(DEPLOYMENT, namespace, name):
+            if raw["metadata"]["name"] not in targets:
+                versions = await self._versions(raw) if older else [raw]
+                templates += [each["spec"]["template"] for each in versions]
+        annotations = (each["metadata"].get("annotations") or {} for each in templates)
+        return frozenset(filter(None, (each.get(ANNOTATION_DIGEST) for each in annotations)))
+
+    async def _versions(self, deployment: Raw) -> list[Raw]:
+        """Return a Deployment and its ReplicaSets."""
+        metadata, labels = deployment["metadata"], selector(deployment)
+        if not labels:
+            return [deployment]
+        # The newest ReplicaSet is there before the Deployment names its revision.
+        revision = metadata["uid"], _revision(deployment)
+        found = await self.live_reader.replica_sets(metadata["namespace"], labels, revision)
+        return [deployment, *owned_by(metadata["uid"], found)]
+
+    async def _newest_pods(self, namespace: str, labels: str, replica_sets: list[Raw]) -> list[Raw]:
+        newest = max(replica_sets, key=_revision, default=None)
+        if newest is None:
+            return []
+        pods = await self.live_reader.pods(namespace, labels)
+        return owned_by(newest["metadata"]["uid"], pods)
+
+
+def _unreadable(raw: Raw, error: InvalidObject) -> InvalidUpdate:
+    try:
+        status = UpdateStatus.model_validate(raw.get("status") or {})
+    except ValidationError:
+        status = UpdateStatus()
+    return InvalidUpdate(
+        Meta.model_validate(raw["metadata"]), status, tuple(map(str, error.problems))
+    )
+
+
+def _removed_targets(
+    update: IncrementalUpdate, generations: Iterable[ModelGeneration]
+) -> list[Target]:
+    """Targets of a rollout under way that the spec names no more."""
+    named = {target.target_ref.name for target in update.spec.rollout.targets}
+    begun = (each for g in generations if rolling(g) for each in g.status.rollout.targets)
+    return [each.declared() for each in begun if each.name not in named]
+
+
+def _recorded(generations: Iterable[ModelGeneration]) -> set[str]:
+    """Name the Jobs that were made and whose outcome still counts."""
+    runs: list[StageRun | None] = []
+    for generation in generations:
+        status = generation.status
+        if status.verdict in {"Pending", "Inconclusive"} and not status.retired_reason:
+            runs += [status.training if status.artifact is None else None, status.evaluation]
+    return {run.job for run in runs if run is not None and run.job_uid}
+
+
+def _has_finished(raw: Raw) -> bool:
+    return any(each["type"] in ("Complete", "Failed") for each in true_conditions(raw))
+
+
+def _lags(raw: Raw) -> bool:
+    return bool((raw.get("status") or {}).get("unavailableReplicas"))
+
+
+def _revision(raw: Raw) -> int:
+    annotations = raw["metadata"].get("annotations") or {}
+    return int(annotations.get("deployment.kubernetes.io/revision") or 0)

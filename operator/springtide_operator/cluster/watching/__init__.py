@@ -1,0 +1,1 @@
+"""The cache and the watches that keep it up to date."""

@@ -1,0 +1,150 @@
+"""Which kinds are watched, what of them is kept, and which updates a change affects.
+
+kopf watches our own two kinds and an auditor keeps them complete; reflectors watch all others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from springtide_api.names import LABEL_STAGE, LABEL_UPDATE
+from springtide_operator.cluster.api.kinds import DEPLOYMENT, GENERATION, JOB, POD, UPDATE
+from springtide_operator.cluster.api.objects import true_conditions
+from springtide_operator.cluster.watching.auditor import Auditor
+from springtide_operator.cluster.watching.cache import Cache, Store
+from springtide_operator.cluster.watching.reflector import Reflector
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from springtide_operator.cluster.api.client import Client
+    from springtide_operator.cluster.api.kinds import Kind, Raw
+
+LABELS = {UPDATE: "", GENERATION: "", JOB: LABEL_STAGE, POD: LABEL_STAGE, DEPLOYMENT: LABEL_UPDATE}
+"""Kinds that are watched, with their label selectors."""
+
+PROBE = "probe"
+"""Mark of a probe that has not ended; with its namespace, of one in there."""
+
+LABEL_JOB = "batch.kubernetes.io/job-name"
+"""The Job controller sets it on its pods."""
+
+ENDS = frozenset({"Complete", "Failed", "SuccessCriteriaMet", "FailureTarget"})
+
+OWN = (UPDATE, GENERATION)
+"""Kinds whose events kopf delivers."""
+
+Wake = Callable[[str, str], None]
+"""Told namespace and name of an update."""
+
+
+def by_label(raw: Raw) -> str:
+    """Name the update by its label."""
+    return str((raw["metadata"].get("labels") or {}).get(LABEL_UPDATE, ""))
+
+
+def by_reference(raw: Raw) -> str:
+    """Name the update of a generation: the reference counts, whatever its labels say."""
+    return str(((raw.get("spec") or {}).get("updateRef") or {}).get("name", ""))
+
+
+def by_name(raw: Raw) -> str:
+    """Name an update."""
+    return str(raw["metadata"]["name"])
+
+
+def new_cache() -> Cache:
+    """Make an empty cache of all kinds that are watched."""
+    return Cache(
+        {
+            UPDATE: Store(by_name, _trim, index_keys=target_index_keys),
+            GENERATION: Store(by_reference, _trim),
+            JOB: Store(by_label, _trim_job, index_keys=_job_index_keys),
+            POD: Store(by_label, _trim_pod, index_keys=_pod_index_keys),
+            DEPLOYMENT: Store(by_label, _keep),
+        }
+    )
+
+
+def reflectors(client: Client, cache: Cache, namespace: str, wake: Wake) -> list[Reflector]:
+    """Make one reflector for each kind of others; `wake` gets every update a change concerns."""
+    changed = partial(_changed, cache, wake)
+    return [
+        Reflector(client, kind, cache.stores[kind], changed, namespace=namespace, labels=labels)
+        for kind, labels in LABELS.items()
+        if kind not in OWN
+    ]
+
+
+def auditors(client: Client, cache: Cache, namespace: str, wake: Wake) -> list[Auditor]:
+    """Make one auditor for each kind of ours; `wake` gets every update a change concerns."""
+    changed = partial(_changed, cache, wake)
+    return [Auditor(client, kind, cache.stores[kind], changed, namespace=namespace) for kind in OWN]
+
+
+def _changed(cache: Cache, wake: Wake, kind: Kind, raw: Raw) -> None:
+    place = raw["metadata"]["namespace"]
+    for name in affected_updates(cache, kind, raw):
+        wake(place, name)
+
+
+def affected_updates(cache: Cache, kind: Kind, raw: Raw) -> set[str]:
+    """Name the updates that a change of an object concerns, in its namespace."""
+    names = {cache.stores[kind].owner(raw)} - {""}
+    if kind == DEPLOYMENT:
+        names |= set(_updates_targeting(cache, raw))
+    return names
+
+
+def _updates_targeting(cache: Cache, deployment: Raw) -> list[str]:
+    """Updates that name a Deployment as a target, also while another one holds it."""
+    metadata = deployment["metadata"]
+    index_key = metadata["namespace"], metadata["name"]
+    return [update["metadata"]["name"] for update in cache.stores[UPDATE].by_index(index_key)]
+
+
+def target_index_keys(update: Raw) -> set[Hashable]:
+    """Mark an update with namespace and name of each of its targets."""
+    rollout = (update.get("spec") or {}).get("rollout") or {}
+    namespace = update["metadata"]["namespace"]
+    return {(namespace, str(each["targetRef"]["name"])) for each in rollout.get("targets") or []}
+
+
+def pods_of_job(namespace: str, job: str) -> Hashable:
+    """Return the mark of the pods of a Job."""
+    return namespace, job
+
+
+def _pod_index_keys(raw: Raw) -> list[Hashable]:
+    metadata = raw["metadata"]
+    return [pods_of_job(metadata["namespace"], (metadata.get("labels") or {}).get(LABEL_JOB, ""))]
+
+
+def _job_index_keys(raw: Raw) -> list[Hashable]:
+    """Mark a probe that has not ended, for the cluster and for its namespace."""
+    metadata = raw["metadata"]
+    stage = (metadata.get("labels") or {}).get(LABEL_STAGE)
+    ended = any(each["type"] in ENDS for each in true_conditions(raw))
+    return [PROBE, (PROBE, metadata["namespace"])] if stage == "probe" and not ended else []
+
+
+def _trim(raw: Raw) -> None:
+    raw["metadata"].pop("managedFields", None)
+
+
+def _trim_job(raw: Raw) -> None:
+    """Drop the pod template, which is most of a Job: its labels and annotations say it all."""
+    _trim(raw)
+    (raw.get("spec") or {}).pop("template", None)
+
+
+def _trim_pod(raw: Raw) -> None:
+    """Keep of a pod whose it is and how it fares."""
+    _trim(raw)
+    raw.pop("spec", None)
+
+
+def _keep(raw: Raw) -> None:
+    """Who set which field of a target tells whose it is."""

@@ -1,0 +1,276 @@
+"""Executes a plan: actions become manifests, applied in order, each safe to repeat.
+
+A crash between any two writes, followed by the same plan, has the same result: names are
+deterministic, and a name that is taken is a success only where its owner is ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from springtide_api import names
+from springtide_api.generation import GenerationStatus
+from springtide_operator.cluster.api import errors
+from springtide_operator.cluster.api.kinds import DEPLOYMENT, GENERATION, JOB, UPDATE
+from springtide_operator.cluster.api.objects import controller_uid
+from springtide_operator.lifecycle.state import plan as plans
+from springtide_operator.lifecycle.state.observed import OWN_KEYS_TAKEN
+from springtide_operator.manifests import identity, job, serving
+from springtide_operator.manifests.job_pods import PLAIN
+
+if TYPE_CHECKING:
+    from springtide_api.objects import Meta
+    from springtide_operator.cluster.api.client import Client
+    from springtide_operator.cluster.api.kinds import Kind, Raw
+    from springtide_operator.cluster.reading.live_reader import LiveReader
+    from springtide_operator.cluster.watching.cache import Cache
+    from springtide_operator.cluster.writing.events import Events
+    from springtide_operator.cluster.writing.status_writer import StatusWriter
+    from springtide_operator.manifests.job_pods import JobPods
+
+ANNOTATIONS = "/metadata/annotations"
+
+LABELS = "/metadata/labels"
+
+FINALIZERS = "/metadata/finalizers"
+
+OWNERS = "/metadata/ownerReferences"
+
+
+class Refused(Exception):
+    """A write that the API server refuses until something else changes: `decide` is told of it."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(f"{reason}: {message}")
+        self.reason = reason
+        self.message = message
+
+
+@dataclass
+class Actuator:
+    """Executes actions and says Events.
+
+    Own writes go into the cache at once, so that the next look sees them.
+    """
+
+    client: Client
+    cache: Cache
+    live_reader: LiveReader
+    events: Events
+    status_writer: StatusWriter
+    progress_url: str
+    pods: JobPods = PLAIN
+    """What the installation adds to the pods of Jobs."""
+
+    async def execute(self, update: Meta, action: plans.Action) -> None:
+        """Carry out one action.
+
+        Raises:
+            Refused: quota, admission, missing rights or a name that is taken; `decide` is told.
+            ApiError: try again later.
+        """
+        try:
+            await self._dispatch(update, action)
+        except errors.Terminating:
+            raise
+        except (errors.Forbidden, errors.Invalid) as error:
+            if isinstance(action, plans.WriteGeneration):
+                raise  # the words of a refusal could not be written either
+            what, reason = plans.subject(action), _refusal(action)
+            message = f"{what} is refused: {error}; change what refuses it, it is tried again"
+            raise Refused(reason, message) from error
+
+    async def _dispatch(self, update: Meta, action: plans.Action) -> None:  # noqa: C901
+        match action:
+            case plans.CreateGeneration():
+                await self._create_generation(update, action)
+            case plans.WriteGeneration(name, status):
+                await self.status_writer.write(
+                    GENERATION, (update.namespace, name), status.plain(), GenerationStatus
+                )
+            case plans.AdoptGeneration(name, owned):
+                await self._adopt(update, name, owned=owned)
+            case plans.DeleteGeneration(name, uid):
+                await self._delete(GENERATION, update.namespace, name, uid)
+            case plans.StartJob():
+                await self._start(update, action)
+            case plans.SuspendJob(name, uid, suspend):
+                await self._suspend(update.namespace, name, uid, suspend=suspend)
+            case plans.DeleteJob(name, uid):
+                await self._delete(JOB, update.namespace, name, uid)
+            case plans.Serve():
+                await self._serve(update, action.target.target_ref.name, action)
+            case plans.SetFinalizer(present):
+                await self._set_finalizer(update, present=present)
+
+    async def post_event(self, update: Meta, event: plans.Event) -> None:
+        """Post an Event on the update, or on the generation that it is about."""
+        kind, name = (GENERATION, event.generation) if event.generation else (UPDATE, update.name)
+        about = self.cache.get(kind, update.namespace, name)
+        if about is not None:
+            await self.events.post(kind, about, event.reason, event.message, type_=event.type)
+
+    async def _create_generation(self, update: Meta, action: plans.CreateGeneration) -> None:
+        body = identity.generation(update, action)
+        try:
+            made = await self.client.create(GENERATION, body)
+        except errors.AlreadyExists:
+            made = await self.client.get(GENERATION, update.namespace, action.name)
+            labels = made["metadata"].get("labels") or {}
+            ours = labels.get(names.LABEL_UPDATE_UID) == update.uid
+            self._check_owned("ModelGeneration", made, ours=ours)
+        self.cache.insert(GENERATION, made)
+
+    async def _start(self, update: Meta, action: plans.StartJob) -> None:
+        await self._check_unchanged(update)
+        body = job.job(update, action, self.progress_url, pods=self.pods)
+        try:
+            made = await self.client.create(JOB, body)
+        except errors.AlreadyExists:
+            made = await self.client.get(JOB, update.namespace, action.run.job)
+            self._check_owned("Job", made, ours=controller_uid(made) == update.uid)
+        self.cache.insert(JOB, made)
+
+    async def _check_unchanged(self, update: Meta) -> None:
+        """Read the update live before a Job or a Deployment is written for it.
+
+        After a gap between two watches the cache holds what was deleted or edited meanwhile, until
+        an audit. The same uid and generation mean that it is neither.
+
+        Raises:
+            Conflict: it is gone or not as it was seen; observe again.
+        """
+        try:
+            live = await self.client.get(UPDATE, update.namespace, update.name)
+        except errors.NotFound as error:  # or the server has just started and does not know it yet
+            raise errors.Conflict(f"IncrementalUpdate {update.name} is not there now") from error
+        metadata = live["metadata"]
+        if (metadata["uid"], metadata.get("generation", 0)) != (update.uid, update.generation):
+            self.cache.insert(UPDATE, live)  # only here: its event would not wake it any more
+            raise errors.Conflict(f"IncrementalUpdate {update.name} was changed meanwhile")
+
+    def _check_owned(self, kind: str, made: Raw, *, ours: bool) -> None:
+        metadata = made["metadata"]
+        if "deletionTimestamp" in metadata:
+            raise errors.Conflict(f"{kind} {metadata['name']} is being deleted")
+        if not ours:
+            message = (
+                f"{kind} {metadata['name']} exists and is not of this update; delete or rename it"
+            )
+            raise Refused("NameCollision", message)
+
+    async def _suspend(self, namespace: str, name: str, uid: str, *, suspend: bool) -> None:
+        """Suspend a Job and note in the same write that it was us, or resume such a one alone."""
+        held = self.cache.get(JOB, namespace, name)
+        annotations = held["metadata"].get("annotations") if held else None
+        mark = f"{ANNOTATIONS}/{_escaped(names.ANNOTATION_SUSPENDED)}"
+        operations: list[Raw] = [_test_uid(uid)]
+        if suspend and (annotations or held is None):
+            operations.append(_set(mark, "true"))
+        elif suspend:
+            whole = _set(ANNOTATIONS, {names.ANNOTATION_SUSPENDED: "true"})
+            operations += [_test(ANNOTATIONS, annotations), whole]
+        elif held is None or {names.ANNOTATION_IMAGE, names.ANNOTATION_SUSPENDED} & {
+            *(annotations or ())
+        }:  # else an earlier version made it, which noted nothing
+            operations += [_test(mark, "true"), {"op": "remove", "path": mark}]
+        await self._patch(JOB, namespace, name, [*operations, _set("/spec/suspend", suspend)])
+
+    async def _adopt(self, update: Meta, name: str, *, owned: bool) -> None:
+        """Change our label and our owner reference, as they were seen; the rest is others'."""
+        held = self.cache.get(GENERATION, update.namespace, name)
+        if held is None:
+            return
+        metadata = held["metadata"]
+        labels, owners = metadata.get("labels"), metadata.get("ownerReferences")
+        ours = f"{LABELS}/{_escaped(names.LABEL_UPDATE_UID)}"
+        if labels:
+            known = _test(ours, labels.get(names.LABEL_UPDATE_UID))
+            relabel = [known, _set(ours, update.uid)]
+        else:
+            relabel = [_test(LABELS, labels), _set(LABELS, {names.LABEL_UPDATE_UID: update.uid})]
+        wanted = [each for each in owners or [] if not identity.is_update(each, update)]
+        wanted += [identity.owner_reference(update)] if owned else []
+        reown = [_test(OWNERS, owners), _set(OWNERS, wanted)] if wanted != (owners or []) else []
+        operations = [_test_uid(metadata["uid"]), *relabel, *reown]
+        await self._patch(GENERATION, update.namespace, name, operations)
+
+    async def _set_finalizer(self, update: Meta, *, present: bool) -> None:
+        others = [each for each in update.finalizers if each != names.FINALIZER]
+        wanted = [*others, names.FINALIZER] if present else others
+        seen = _test(FINALIZERS, list(update.finalizers) or None)
+        operations: list[Raw] = [_test_uid(update.uid), seen, _set(FINALIZERS, wanted)]
+        await self._patch(UPDATE, update.namespace, update.name, operations)
+
+    async def _serve(self, update: Meta, name: str, action: plans.Serve) -> None:
+        """Apply; by force only for the very version of which `decide` knows that it may be."""
+        await self._check_unchanged(update)
+        body, force = serving.deployment(update, action), bool(action.force_at_version)
+        self.live_reader.invalidate_deployment(update.namespace, name)
+        manager = names.field_manager(update.name)
+        try:
+            applied = await self.client.apply(DEPLOYMENT, body, manager=manager, force=force)
+        except errors.Conflict as error:
+            own = error.fields and all(path.startswith(serving.OWN_KEYS) for path in error.fields)
+            if not own:
+                raise
+            live = await self.client.get(DEPLOYMENT, update.namespace, name)
+            if names.LABEL_UPDATE in (live["metadata"].get("labels") or {}):
+                self.cache.insert(DEPLOYMENT, live)
+            raise Refused(OWN_KEYS_TAKEN, str(error)) from error
+        if names.LABEL_UPDATE in (applied["metadata"].get("labels") or {}):
+            self.cache.insert(DEPLOYMENT, applied)
+
+    async def _patch(self, kind: Kind, namespace: str, name: str, operations: list[Raw]) -> None:
+        """Patch; where the object is not what was seen, read it for the next decision.
+
+        Raises:
+            PatchOutdated: a test failed; decide again.
+        """
+        try:
+            patched = await self.client.patch(
+                kind, namespace, name, operations, manager=names.FIELD_MANAGER
+            )
+        except errors.PatchOutdated:
+            self.cache.insert(kind, await self.client.get(kind, namespace, name))
+            raise
+        self.cache.insert(kind, patched)
+
+    async def _delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
+        try:
+            left = await self.client.delete(kind, namespace, name, uid=uid)
+        except (errors.NotFound, errors.Conflict):
+            return  # gone, or another one by now
+        if left.get("kind") == kind.name:
+            self.cache.insert(kind, left)
+        else:
+            self.cache.remove(kind, namespace, name, uid)
+
+
+def _refusal(action: plans.Action) -> str:
+    match action:
+        case plans.StartJob():
+            return "JobRefused"
+        case plans.Serve():
+            return "ApplyRefused"
+        case _:
+            return "WriteRefused"
+
+
+def _test_uid(uid: str) -> Raw:
+    return _test("/metadata/uid", uid)
+
+
+def _test(path: str, value: object) -> Raw:
+    """Let a patch hold only where a value is as it was seen; None: where there is none."""
+    return {"op": "test", "path": path, "value": value}
+
+
+def _escaped(key: str) -> str:
+    """Write a key as a part of a JSON pointer."""
+    return key.replace("~", "~0").replace("/", "~1")
+
+
+def _set(path: str, value: object) -> Raw:
+    return {"op": "add", "path": path, "value": value}

@@ -1,0 +1,1 @@
+"""From weights to a verdict: interim analyses, gate, holds."""

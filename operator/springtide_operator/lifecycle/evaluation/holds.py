@@ -1,0 +1,78 @@
+"""Holds: what waits for a decision by a user, and the requests that end it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from springtide_operator.lifecycle.state.plan import Waiting
+
+if TYPE_CHECKING:
+    from springtide_api.objects import ModelGeneration
+    from springtide_operator.lifecycle.state.observation import Observation
+
+RESOLVED_BY_DATA = frozenset({"ExtendHoldout", "TooFewEntities"})
+"""Reasons of an inconclusive verdict that end by themselves, with more data."""
+
+QUARANTINE_FULL = "QuarantineFull"
+"""Reason of a probe that found more partitions to quarantine than a status holds."""
+
+
+def held(seen: Observation, generation: ModelGeneration) -> bool:
+    """Whether an inconclusive candidate waits for a person, not for data."""
+    status = generation.status
+    if status.verdict != "Inconclusive" or status.reason in RESOLVED_BY_DATA:
+        return False
+    if status.evaluation is None or hold_name(generation) in seen.update.status.acknowledged_holds:
+        return False
+    quarantined = set(seen.update.status.cursor.quarantined)
+    suspect = status.evaluation.holdouts[-1]
+    if not suspect.outcome:
+        return False  # it is being judged on the next one
+    return not (suspect.outcome == "Suspect" and quarantined & set(suspect.partitions))
+
+
+def is_inconclusive(generation: ModelGeneration) -> bool:
+    """Whether it was judged inconclusive and no look at a newer holdout is under way."""
+    evaluation = generation.status.evaluation
+    analyzed = evaluation is not None and evaluation.holdouts[-1].outcome != ""
+    return generation.status.verdict == "Inconclusive" and analyzed
+
+
+def hold_name(generation: ModelGeneration) -> str:
+    """One hold of one candidate: another holdout, and another look at the same, may hold again."""
+    name, evaluation = generation.metadata.name, generation.status.evaluation
+    if evaluation is None or not evaluation.holdouts:
+        return name
+    return f"{name}/{evaluation.attempt}-{evaluation.holdouts[-1].digest[7:15]}"
+
+
+def hold(seen: Observation) -> Waiting | None:
+    """Why no run goes on before a person decides.
+
+    A held candidate, two rejections in a row, or more partitions missing than can be quarantined.
+    """
+    waiting, probe = seen.lineage.candidate, seen.update.status.last_probe
+    if waiting is not None and held(seen, waiting):
+        status = waiting.status
+        message = f"{waiting.metadata.name}: {status.message}{_offer(seen)}"[:1024]
+        short = f"held: {status.reason}"
+        return Waiting(status.reason, message, "Evaluate", short=short, held=True)
+    if waiting is None and (shared := seen.lineage.shared_rejection):
+        message = (
+            f"{shared[0].metadata.name} is the second rejection in a row that was trained on "
+            f"{shared[1]}; no third is tried{_offer(seen)}"
+        )
+        return Waiting("RejectedTwice", message, short="held: RejectedTwice", held=True)
+    if probe is not None and probe.reason == QUARANTINE_FULL:
+        return Waiting(probe.reason, probe.message, short=probe.reason, held=True)
+    return None
+
+
+def _offer(seen: Observation) -> str:
+    named = seen.lineage.proposed_for_quarantine
+    if not named:
+        return ""
+    return (
+        f"; annotate springtide.dev/request=quarantine@<token> to leave {', '.join(named)} out, "
+        "or retry@<token>, or reject@<token>"
+    )

@@ -1,0 +1,1 @@
+"""One stage's Job: attempts, results, retries, waiting pods and running time."""

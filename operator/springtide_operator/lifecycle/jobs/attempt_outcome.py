@@ -1,0 +1,215 @@
+"""The outcome of one attempt at a stage, from its Job and pods.
+
+The name of the attempt is written to status before the Job is created and its uid after it, so that
+a crash in between never creates two Jobs for one attempt nor loses one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from springtide_api.contract import ExitCode, Failure
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from springtide_api.contract import Result
+    from springtide_api.generation import StageRun
+    from springtide_operator.lifecycle.state.observation import Observation
+    from springtide_operator.lifecycle.state.observed import ObservedJob, ObservedPod
+
+FINAL = frozenset({ExitCode.INVALID_INPUT, ExitCode.TOO_LITTLE_DATA, ExitCode.DIVERGED})
+
+GRACE = timedelta(seconds=20)
+"""The end of a finished Job's pod may be seen later than that of the Job."""
+
+DISRUPTION = "DisruptionTarget"
+"""In the failure of a Job whose pod is gone: the condition that its failure policy met."""
+
+_MORE_MEMORY = (
+    "raise training.compute.resources.memory, or lower training.hyperparameters.batchSize or "
+    "model.maxLength"
+)
+
+_MORE_MEMORY_TO_IMPORT = "raise training.compute.importMemory"
+
+
+@dataclass(frozen=True)
+class JobNotCreated:
+    """Recorded, but there is no Job yet: make it, under the same name."""
+
+
+@dataclass(frozen=True)
+class JobNotRecorded:
+    """The Job is there and its uid is not in status yet."""
+
+    job: ObservedJob
+
+
+@dataclass(frozen=True)
+class Running:
+    """The Job is under way."""
+
+    job: ObservedJob
+    waiting: str = ""
+    """Why it does not run yet."""
+    since: datetime | None = None
+    """Since when it has been waiting."""
+
+
+@dataclass(frozen=True)
+class Succeeded:
+    """The Job has a result."""
+
+    job: ObservedJob
+    result: Result
+
+
+@dataclass(frozen=True)
+class RetryableFailure:
+    """The attempt failed; another may do better."""
+
+    reason: str
+    message: str
+    counted: bool
+    out_of_memory: bool = False
+    at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class PermanentFailure:
+    """The attempt failed in a way that every other would."""
+
+    reason: str
+    message: str
+
+
+AttemptOutcome = (
+    JobNotCreated | JobNotRecorded | Running | Succeeded | RetryableFailure | PermanentFailure
+)
+
+
+def attempt_outcome(seen: Observation, run: StageRun, now: datetime) -> AttemptOutcome:
+    """Tell what became of the recorded attempt."""
+    job = seen.job(run.job)
+    if job is None:
+        if not run.job_uid:
+            return JobNotCreated()
+        return RetryableFailure(
+            "JobDeleted", f"Job {run.job} was deleted by somebody", counted=True
+        )
+    if job.deleting:
+        return Running(job, waiting=f"Job {job.name} is being deleted")
+    if not run.job_uid:
+        return JobNotRecorded(job)
+    if job.uid != run.job_uid:
+        return RetryableFailure(
+            "JobReplaced", f"Job {run.job} was replaced by somebody", counted=True
+        )
+    return _of_job(job, run, now)
+
+
+def _of_job(job: ObservedJob, run: StageRun, now: datetime) -> AttemptOutcome:
+    if (
+        job.result is not None
+        and _is_complete_result(job, job.result)
+        and (job.succeeded or _exited(job, 0))
+    ):
+        return Succeeded(job, job.result)
+    if job.succeeded:
+        if result_may_arrive(job, now):
+            return Running(job)
+        message = f"Job {run.job} is complete but its result is missing or not its own"
+        return RetryableFailure("ResultMissing", message, counted=True, at=job.finished)
+    if job.failed:
+        return _failed(job, now)
+    return Running(job, *_waiting(job))
+
+
+def _is_complete_result(job: ObservedJob, result: Result) -> bool:
+    """Whether a success hands back what its stage is for, of this very generation."""
+    outputs = {"import": result.imported, "train": result.train, "evaluate": result.evaluate}
+    own = result.stage == job.stage and result.number in {job.number, None}
+    return result.ok and own and outputs.get(job.stage, result) is not None
+
+
+def _exited(job: ObservedJob, code: int) -> bool:
+    return any(pod.exit_code == code for pod in job.pods)
+
+
+def result_may_arrive(job: ObservedJob, now: datetime) -> bool:
+    """Tell whether the end of a finished Job's pod may still become known: watches differ."""
+    ended = any(pod.exit_code is not None for pod in job.pods)
+    return job.finished is not None and now - job.finished < GRACE and not ended
+
+
+def _failed(job: ObservedJob, now: datetime) -> AttemptOutcome:
+    pod = max(job.pods, key=lambda each: each.created, default=None)
+    if _disrupted(job, pod):
+        whose = f"pod {pod.name}" if pod else f"the pod of Job {job.name}"
+        message = f"{whose} was disrupted (evicted or preempted)"
+        return RetryableFailure("Disrupted", message, counted=False, at=job.finished)
+    if pod is not None and pod.reason:
+        return RetryableFailure(pod.reason[:128], _ended_for(pod), counted=True, at=job.finished)
+    if pod is None or pod.exit_code is None:
+        if result_may_arrive(job, now):
+            return Running(job)
+        message = job.failure or f"Job {job.name} failed and its pod is gone"
+        return RetryableFailure("JobFailed", message, counted=True, at=job.finished)
+    if pod.out_of_memory or pod.exit_code == ExitCode.OUT_OF_MEMORY:
+        hint = _MORE_MEMORY_TO_IMPORT if job.stage == "import" else _MORE_MEMORY
+        message = f"pod {pod.name} ran out of memory; {hint}"
+        return RetryableFailure(
+            "OutOfMemory", message, counted=True, out_of_memory=True, at=job.finished
+        )
+    failure = _reported(job, pod)
+    if pod.exit_code in FINAL:
+        return PermanentFailure(failure.reason, format_failure(failure))
+    return RetryableFailure(failure.reason, format_failure(failure), counted=True, at=job.finished)
+
+
+def _ended_for(pod: ObservedPod) -> str:
+    """Why the kubelet or the control plane ended a pod: this outranks its exit code."""
+    if pod.reason == "Evicted":
+        return f"pod {pod.name} was evicted for a limit of its own: {pod.ended_for}"
+    said = f": {pod.ended_for}" if pod.ended_for else ""
+    return f"pod {pod.name} failed with reason {pod.reason}{said}"
+
+
+def _disrupted(job: ObservedJob, pod: ObservedPod | None) -> bool:
+    """Whether its pod was taken away; an evicted one is deleted before its Job has failed."""
+    return (pod is not None and pod.disrupted) or DISRUPTION in job.failure
+
+
+def format_failure(failure: Failure) -> str:
+    """A failure in a sentence that begins with the path of the field to change, if there is one."""
+    path = failure.field.removeprefix("spec.")
+    if not path or path in failure.message:
+        return failure.message
+    return f"spec.{path}: {failure.message}"
+
+
+def _reported(job: ObservedJob, pod: ObservedPod) -> Failure:
+    """What the trainer says of its failure, else what the Job says."""
+    if job.result is not None and job.result.failure is not None:
+        return job.result.failure
+    said = f"; {job.failure}" if job.failure else ""
+    message = f"pod {pod.name} ended with exit code {pod.exit_code}{said}; see its log"
+    return Failure(reason=f"ExitCode{pod.exit_code}", message=message)
+
+
+def _waiting(job: ObservedJob) -> tuple[str, datetime | None]:
+    if job.suspended_by_us:
+        return "the Job is suspended", None
+    if job.suspended:
+        said = f"Job {job.name} was suspended by another client; it continues once that resumes it"
+        return said, max(job.suspended_at or job.created, job.created)
+    if job.resuming:
+        return "", None  # its pods, or what was said of them, are of before
+    pod = max(job.pods, key=lambda each: each.created, default=None)
+    if pod is not None and pod.running:
+        return "", None
+    said, since = (pod.waiting, pod.created) if pod else (job.problem, job.created)
+    return said, max(since, job.resumed or since)

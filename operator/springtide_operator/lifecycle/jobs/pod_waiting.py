@@ -1,0 +1,57 @@
+"""Why a Job's pod does not run yet: a reason for machines and a remedy for users.
+
+The text comes from scheduler, kubelet and admission (`cluster/reading/observed_jobs.py`); the part
+before the colon names the cause. A queue ends by itself; a refusal and a missing image need a user.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from springtide_operator.lifecycle.state.plan import Waiting
+
+PENDING = "Pending"
+
+JOB_REFUSED = "JobRefused"
+"""Quota, admission or missing rights refuse a Job itself, not only its pods."""
+
+
+class Cause(NamedTuple):
+    """A cause that a person must mend."""
+
+    reason: str
+    remedy: str
+
+
+CAUSES = {
+    "quota exceeded": Cause("QuotaExceeded", "raise the quota, or free some of it"),
+    "Pod Security refuses its pods": Cause(
+        "PodsForbidden",
+        "they satisfy restricted as they are made: keep what puts more into them out, such as the "
+        "injector of a mesh, or change the level of the namespace",
+    ),
+    "its pods are refused": Cause("PodsForbidden", "change what refuses them"),
+    "image pull failed": Cause(
+        "ImagePullFailed", "change training.image, or put the image where the node can pull it"
+    ),
+}
+
+
+QUEUED = frozenset({PENDING, *(cause.reason for cause in CAUSES.values())})
+"""Reasons of a Waiting that stands for a pod which does not run."""
+
+
+def queued(said: str, stage: str) -> Waiting:
+    """Say that a stage waits for its pod.
+
+    Args:
+        said: why, such as "image pull failed: ...".
+        stage: for the column: Import, Train, Evaluate, Probe.
+    """
+    head = said.split(":")[0].strip()
+    short = head if len(head) <= 40 else head[:39] + "…"
+    cause = CAUSES.get(head)
+    if cause is None:
+        return Waiting(PENDING, said, stage, short=short)
+    message = f"{said[:900]}; {cause.remedy}"
+    return Waiting(cause.reason, message, stage, short=short, blocked=True)

@@ -1,0 +1,49 @@
+"""What all run files share: the storage folder of the update, artifacts and result names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from springtide_api.contract import ArtifactRef, RunFile
+
+if TYPE_CHECKING:
+    from springtide_api.contract import Stage
+    from springtide_api.generation import Recipe
+    from springtide_api.objects import ModelGeneration
+    from springtide_operator.lifecycle.state.observation import Observation
+
+
+def home(seen: Observation, recipe: Recipe) -> str:
+    """Folder of this update in the storage."""
+    meta = seen.update.metadata
+    root = recipe.storage.uri.removeprefix("file://").rstrip("/")
+    return f"{root}/{meta.namespace}/{meta.name}"
+
+
+def run_file(
+    seen: Observation, stage: Stage, recipe: Recipe, *, number: int | None, job: str, attempt: int
+) -> RunFile:
+    """The part of a run file that all stages share."""
+    return RunFile(
+        stage=stage,
+        namespace=seen.update.metadata.namespace,
+        update=seen.update.metadata.name,
+        number=number,
+        attempt=attempt,
+        job=job,
+        home=home(seen, recipe),
+        recipe=recipe,
+    )
+
+
+def result_name(generation: ModelGeneration, stage: str) -> str:
+    """Name of what a stage commits: the same for every attempt at this very generation.
+
+    The uid keeps apart generations of one number where somebody deleted all and began anew.
+    """
+    return f"g{generation.spec.number}-{generation.metadata.uid[:8]}-{stage}"
+
+
+def artifact_ref(folder: str, digest: str) -> ArtifactRef:
+    """Weights by content: their folder follows from their digest."""
+    return ArtifactRef(uri=f"file://{folder}/artifacts/{digest.replace(':', '-')}", digest=digest)

@@ -1,0 +1,90 @@
+"""How long the pods of a stage ran: what activeDeadline limits and GPU seconds count.
+
+Waiting for a GPU or a queue, and time suspended, are not running time. A pod is recorded in status
+when it is observed running, so that its time counts even if it is gone before its end is observed.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from springtide_api.generation import PodRun
+from springtide_api.schema import duration
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from springtide_api.generation import Recipe, StageRun
+    from springtide_operator.lifecycle.state.observed import ObservedJob
+
+MAX_PODS = 8
+"""Pods of one attempt that are kept apart: a Job that is suspended and resumed has several."""
+
+
+def measure(run: StageRun, job: ObservedJob | None, now: datetime) -> StageRun:
+    """Add what is seen of the Job's pods to the record of the attempt.
+
+    A recorded pod that is gone ended when its Job did, at the latest now.
+    """
+    if not run.job_uid:
+        return run
+    own = job if job is not None and job.uid == run.job_uid else None
+    seen = own.pods if own else ()
+    known = {pod.uid: pod for pod in run.pods}
+    for pod in seen:
+        if pod.started is not None:
+            held = known[pod.uid].gpus if pod.uid in known else own.gpus if own else 0
+            known[pod.uid] = PodRun(
+                uid=pod.uid, started_at=pod.started, ended_at=pod.ended, gpus=held
+            )
+    runs = {pod.uid for pod in seen if pod.exit_code is None and own and own.finished is None}
+    ended = min((own.finished or own.suspended_at if own else None) or now, now)
+    pods = [
+        pod
+        if pod.ended_at or pod.uid in runs
+        else pod.model_copy(update={"ended_at": max(ended, pod.started_at)})
+        for pod in sorted(known.values(), key=lambda pod: pod.started_at)
+    ]
+    gone = [pod for pod in pods if pod.uid not in {each.uid for each in seen}]
+    images = [pod.image_digest for pod in seen if pod.image_digest]
+    changes = {"pods": pods, "image_digest": images[-1] if images else run.image_digest}
+    return _sum_up(run.model_copy(update=changes), gone[: max(len(pods) - MAX_PODS, 0)])
+
+
+def must_record(run: StageRun, measured: StageRun, job: ObservedJob | None) -> bool:
+    """Whether the measured times must be written now: a pod began to run, or a Job was suspended.
+
+    The end of a Job is written together with its outcome.
+    """
+    if job is None or job.succeeded or job.failed or measured.pods == run.pods:
+        return False
+    known = {pod.uid for pod in run.pods}
+    began = any(pod.ended_at is None and pod.uid not in known for pod in measured.pods)
+    return began or job.suspended
+
+
+def close_attempt(run: StageRun) -> StageRun:
+    """Sum up the pods of an attempt that is over."""
+    return _sum_up(run, run.pods)
+
+
+def time_left(run: StageRun, recipe: Recipe, now: datetime) -> timedelta:
+    """Running time that is left of `limits.activeDeadline`; not above zero: it is used up."""
+    ran = run.running_seconds + sum(_seconds(pod, pod.ended_at or now) for pod in run.pods)
+    return duration(recipe.training.limits.active_deadline) - timedelta(seconds=ran)
+
+
+def _seconds(pod: PodRun, until: datetime) -> int:
+    return max(int((until - pod.started_at).total_seconds()), 0)
+
+
+def _sum_up(run: StageRun, over: list[PodRun]) -> StageRun:
+    seconds = [(_seconds(pod, pod.ended_at or pod.started_at), pod.gpus) for pod in over]
+    return run.model_copy(
+        update={
+            "pods": [pod for pod in run.pods if pod not in over],
+            "running_seconds": run.running_seconds + sum(each for each, _ in seconds),
+            "gpu_seconds": run.gpu_seconds + sum(each * gpus for each, gpus in seconds),
+        }
+    )

@@ -1,0 +1,266 @@
+"""Advances a stage that runs as a Job: record, create, watch, retry, finish or fail.
+
+Import, training, evaluation and collection differ in what they request and in what their result
+means, not in this.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from springtide_api.names import job_name
+from springtide_api.schema import duration
+from springtide_operator.lifecycle.jobs.attempt_outcome import (
+    GRACE,
+    JobNotCreated,
+    JobNotRecorded,
+    PermanentFailure,
+    RetryableFailure,
+    Running,
+    Succeeded,
+    attempt_outcome,
+)
+from springtide_operator.lifecycle.jobs.failures import backoff, record_failure
+from springtide_operator.lifecycle.jobs.pod_waiting import queued
+from springtide_operator.lifecycle.jobs.running_time import (
+    close_attempt,
+    measure,
+    must_record,
+    time_left,
+)
+from springtide_operator.lifecycle.state.generations import SPEC_CHANGED
+from springtide_operator.lifecycle.state.plan import (
+    RECHECK,
+    Event,
+    StartJob,
+    Step,
+    SuspendJob,
+    Waiting,
+)
+from springtide_operator.lifecycle.state.recipe import recipe, trainer_image
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+    from typing import Literal
+
+    from springtide_api.contract import Result, RunFile
+    from springtide_api.generation import Recipe, StageRun
+    from springtide_api.objects import ModelGeneration
+    from springtide_operator.lifecycle.state.observation import Observation
+    from springtide_operator.lifecycle.state.plan import Action, WriteGeneration
+
+SOON = timedelta(seconds=5)
+
+
+@dataclass(frozen=True)
+class StageSucceeded:
+    """The stage has a result."""
+
+    result: Result
+    run: StageRun
+    """The record with the running time of all pods."""
+
+
+@dataclass(frozen=True)
+class StageFailed:
+    """The stage will have none."""
+
+    reason: str
+    message: str
+    run: StageRun
+    """The record with the running time of all pods."""
+
+
+@dataclass(frozen=True)
+class StageRequest:
+    """What one stage of one generation wants to run."""
+
+    stage: Literal["import", "train", "evaluate", "collect"]
+    title: str
+    """The stage in the column: Import, Train, Evaluate."""
+    generation: ModelGeneration
+    run: Callable[[StageRun], RunFile]
+    """The run file of an attempt."""
+    write: Callable[[StageRun], WriteGeneration]
+    """The generation's status with that attempt recorded."""
+    gpus: int = 0
+
+
+def attempt_job_name(seen: Observation, request: StageRequest, attempt: int) -> str:
+    """Name of the Job of one attempt."""
+    meta = seen.update.metadata
+    return job_name(meta.name, meta.uid, request.generation.spec.number, request.stage, attempt)
+
+
+def start_attempt(seen: Observation, request: StageRequest, run: StageRun, attempt: int) -> Step:
+    """Record an attempt, then make its Job."""
+    recorded = close_attempt(run).model_copy(
+        update={"job": attempt_job_name(seen, request, attempt), "attempt": attempt, "job_uid": ""}
+    )
+    return Step(
+        actions=(request.write(recorded), _start_job(seen, request, recorded)), wake_after=SOON
+    )
+
+
+def _start_job(seen: Observation, request: StageRequest, run: StageRun) -> StartJob:
+    asked, gpus = request.run(run), request.gpus
+    if request.stage == "evaluate" and run.attempt > 1:
+        # What is judged is the snapshot's; a pod that never runs would keep it from a verdict.
+        now = seen.update.spec.training
+        pods = {"compute": now.compute, "image": trainer_image(seen)}
+        training = asked.recipe.training.model_copy(update=pods)
+        recipe = asked.recipe.model_copy(update={"training": training})
+        asked, gpus = asked.model_copy(update={"recipe": recipe}), min(1, now.compute.gpus_per_node)
+    image = asked.recipe.training.image or trainer_image(seen)
+    return StartJob(run=asked, image=image, gpus=gpus)
+
+
+def advance(
+    seen: Observation, request: StageRequest, run: StageRun, now: datetime
+) -> Step | StageSucceeded | StageFailed:
+    """Take the recorded attempt one step further."""
+    job = seen.job(run.job)
+    measured = measure(run, job, now)
+    if must_record(run, measured, job):
+        return Step(actions=(request.write(measured),))
+    if seen.update.spec.suspend:
+        return _suspended(seen, request, run)
+    return _advance(seen, request, measured, now)
+
+
+def _advance(
+    seen: Observation, request: StageRequest, run: StageRun, now: datetime
+) -> Step | StageSucceeded | StageFailed:
+    match attempt_outcome(seen, run, now):
+        case JobNotCreated():
+            return Step(actions=(_start_job(seen, request, run),), wake_after=SOON)
+        case JobNotRecorded(job):
+            return Step(actions=(request.write(run.model_copy(update={"job_uid": job.uid})),))
+        case Running() as running:
+            return _running(seen, request, run, running, now)
+        case Succeeded(_, result):
+            return StageSucceeded(result, close_attempt(run))
+        case PermanentFailure(reason, message):
+            return StageFailed(reason, message, close_attempt(run))
+        case RetryableFailure() as failure:
+            return _retry(seen, request, run, failure, now)
+
+
+def _suspended(seen: Observation, request: StageRequest, run: StageRun) -> Step:
+    job = seen.job(run.job)
+    running = job is not None and not (job.suspended or job.succeeded or job.failed)
+    actions: tuple[Action, ...] = ()
+    if job is not None and running:
+        actions = (SuspendJob(job.name, job.uid, suspend=True),)
+    message = "spec.suspend is true; set it to false to go on"
+    return Step(actions=actions, waiting=Waiting("Suspended", message, request.title))
+
+
+def _running(
+    seen: Observation, request: StageRequest, run: StageRun, running: Running, now: datetime
+) -> Step | StageFailed:
+    job, waiting, recipe = running.job, running.waiting, request.generation.spec.recipe
+    ended = job.succeeded or job.failed  # what its pod says is still to come
+    left = time_left(run, recipe, now)
+    if left <= timedelta(0) and not ended:
+        return _out_of_time(request, run, now)
+    if job.suspended and job.suspended_by_us:
+        return Step(actions=(SuspendJob(job.name, job.uid, suspend=False),))
+    if not waiting:
+        pause = GRACE if ended else min(left, timedelta(minutes=1))
+        return Step(waiting=Waiting("Running", "", request.title), wake_after=pause)
+    if not job.deleting and (replaced := _replace_outdated_pods(seen, request, run, running)):
+        return replaced
+    patience, pause = recipe.training.compute.pending_timeout, RECHECK
+    if running.since and patience:
+        left = running.since + duration(patience) - now
+        if left <= timedelta(0):
+            message = f"{waiting}; it waited for {patience} (training.compute.pendingTimeout)"
+            return StageFailed("PendingTimeout", message, close_attempt(run))
+        pause = min(left, RECHECK)
+    return Step(waiting=queued(waiting, request.title), wake_after=pause)
+
+
+def _out_of_time(
+    request: StageRequest, run: StageRun, now: datetime, failure: str = ""
+) -> StageFailed:
+    """End the run: its Job is deleted once that is in status."""
+    limit = request.generation.spec.recipe.training.limits.active_deadline
+    why = f"{failure}; " if failure else ""
+    message = (
+        f"{why}the pods of stage {request.stage} ran for {limit} (training.limits.activeDeadline); "
+        "raise it, or give the stage less to do"
+    )
+    return StageFailed("DeadlineExceeded", message, close_attempt(measure(run, None, now)))
+
+
+def _replace_outdated_pods(
+    seen: Observation, request: StageRequest, run: StageRun, running: Running
+) -> Step | StageFailed | None:
+    """Make way for the pods that the spec asks for by now, where no work is lost by that.
+
+    Training that ran before keeps its place: its weights or its checkpoint stay the snapshot's.
+    """
+    outdated = pods_outdated(recipe(seen), request.generation.spec.recipe)
+    message = f"{running.waiting}; the spec asks for other pods by now"
+    if request.stage == "evaluate":
+        job = running.job
+        edited = job.spec_generation != seen.update.metadata.generation
+        edited = edited or job.image != trainer_image(seen)
+        if edited and (outdated or run.attempt > 1):
+            outdated_run = run.model_copy(update={"last_failure": message[:1024]})
+            return start_attempt(seen, request, outdated_run, run.attempt + 1)
+        return None
+    ran = request.stage == "train" and (run.attempt > 1 or running.job.name in seen.progress)
+    return StageFailed(SPEC_CHANGED, message, close_attempt(run)) if outdated and not ran else None
+
+
+def _retry(
+    seen: Observation,
+    request: StageRequest,
+    run: StageRun,
+    failure: RetryableFailure,
+    now: datetime,
+) -> Step | StageFailed:
+    limits = request.generation.spec.recipe.training.limits
+    counted = run.failed_attempts + (1 if failure.counted else 0)
+    if failure.out_of_memory and request.stage == "import":
+        return StageFailed(failure.reason, failure.message, close_attempt(run))  # no batch to halve
+    if failure.out_of_memory and limits.on_out_of_memory == "Fail":
+        message = f"{failure.message} (training.limits.onOutOfMemory is Fail)"
+        return StageFailed(failure.reason, message, close_attempt(run))
+    if counted >= limits.max_attempts:
+        message = f"{failure.message}; {counted} of {limits.max_attempts} attempts spent"
+        return StageFailed(
+            failure.reason, f"{message} (training.limits.maxAttempts)", close_attempt(run)
+        )
+    if time_left(run, request.generation.spec.recipe, now) <= timedelta(0):
+        return _out_of_time(request, run, now, failure.message)
+    pause = backoff(counted if failure.counted else run.attempt - run.failed_attempts - 1)
+    left = (failure.at or now) + pause - now
+    if left > timedelta(0) and failure.at is not None:
+        message = f"{failure.message}; trying again in {int(left.total_seconds()) + 1} s"
+        return Step(waiting=Waiting(failure.reason, message, request.title), wake_after=left)
+    step = start_attempt(seen, request, record_failure(run, failure, counted), run.attempt + 1)
+    event = Event(
+        reason=failure.reason,
+        message=failure.message,
+        type="Warning",
+        generation=request.generation.metadata.name,
+    )
+    return Step(actions=step.actions, events=(event,), wake_after=step.wake_after)
+
+
+def pods_outdated(now: Recipe, recipe: Recipe) -> bool:
+    """Whether the spec asks for other pods now: another image, other hardware, other claims."""
+    asked, made = now.training.compute, recipe.training.compute
+    patience = {"pending_timeout": made.pending_timeout}
+    return (
+        now.training.image != recipe.training.image
+        or asked.model_copy(update=patience) != made
+        or now.storage.volume != recipe.storage.volume
+        or now.data.volume != recipe.data.volume
+    )

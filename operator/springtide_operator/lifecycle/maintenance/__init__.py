@@ -1,0 +1,1 @@
+"""Adoption of existing generations, deletion of the update, and garbage collection."""

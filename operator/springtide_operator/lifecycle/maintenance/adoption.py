@@ -1,0 +1,92 @@
+"""A recreated update adopts the generations of its predecessor: no target changes.
+
+Live is the newest promotion, whichever update made it. A run in progress without a verdict fails,
+does not count as evaluated, and its Job is deleted; a waiting candidate or a rollout continues.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from springtide_api.names import LABEL_UPDATE_UID
+from springtide_operator.lifecycle.state.generations import ORPHANED, unknown_value
+from springtide_operator.lifecycle.state.plan import (
+    AdoptGeneration,
+    DeleteJob,
+    Event,
+    Step,
+    WriteGeneration,
+)
+from springtide_operator.lifecycle.state.quarantine_records import restored_cursor
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from typing import Any
+
+    from springtide_api.generation import GenerationStatus, StageRun
+    from springtide_api.objects import ModelGeneration
+    from springtide_operator.lifecycle.state.observation import Observation
+    from springtide_operator.lifecycle.state.plan import Action
+
+
+def adopt(seen: Observation, now: datetime) -> Step | None:
+    """Take over generations of the same update name that carry another uid."""
+    uid = seen.update.metadata.uid
+    orphans = [g for g in seen.generations if g.metadata.labels.get(LABEL_UPDATE_UID) != uid]
+    cursor = restored_cursor(seen)
+    facts: dict[str, Any] = {"cursor": cursor} if cursor else {}
+    if not orphans:
+        return Step(facts=facts) if facts else None
+    owned = seen.update.spec.deletion_policy == "Delete"
+    actions: list[Action] = []
+    for generation in orphans:
+        name, status = generation.metadata.name, generation.status
+        if unknown_value(generation):
+            actions.append(AdoptGeneration(name, owned))
+            continue
+        unjudged = status.verdict == "Pending" and not (
+            generation.spec.origin == "Imported" and status.artifact
+        )
+        if unjudged:
+            changes = {
+                "verdict": "Failed",
+                "reason": ORPHANED,
+                "message": "its update was deleted before it was judged",
+                "verdict_at": now,
+                **_without_pods(status),
+            }
+            actions.append(WriteGeneration(name, status.model_copy(update=changes)))
+        elif status.evaluation and status.evaluation.job:
+            # When its pods ended while no update was there is not known: they count nothing.
+            without = {"job": "", "job_uid": "", "pods": []}
+            forgotten = status.evaluation.model_copy(update=without)
+            changes = {"evaluation": forgotten}
+            actions.append(WriteGeneration(name, status.model_copy(update=changes)))
+        actions += _orphaned_jobs(seen, generation)
+        actions.append(AdoptGeneration(name, owned))
+    names = ", ".join(g.metadata.name for g in orphans[-3:])
+    message = f"took over {len(orphans)} generations of the same name, the last: {names}"
+    return Step(
+        actions=tuple(actions),
+        facts=facts,
+        events=(Event("Adopted", message),),
+    )
+
+
+def _without_pods(status: GenerationStatus) -> dict[str, StageRun]:
+    """Its stages without the pods whose end was not seen: they would run for ever in its status."""
+    stages = {"training": status.training, "evaluation": status.evaluation}
+    return {
+        name: run.model_copy(update={"pods": []}) for name, run in stages.items() if run is not None
+    }
+
+
+def _orphaned_jobs(seen: Observation, generation: ModelGeneration) -> list[DeleteJob]:
+    """Jobs that worked for it: after `--cascade=orphan` they run on, and nobody reads the result.
+
+    Only those whose uid was recorded: whatever else has our labels may be another hand's.
+    """
+    runs = (generation.status.training, generation.status.evaluation)
+    recorded = {run.job_uid for run in runs if run and run.job_uid}
+    left = [job for job in seen.jobs if job.uid in recorded and not job.deleting]
+    return [DeleteJob(job.name, job.uid) for job in left]

@@ -1,0 +1,95 @@
+"""The deletion of an update: a rollout in progress is rolled back, then the finalizer goes.
+
+Jobs and pods are deleted by their owner reference. The finalizer is present only during a rollout:
+without the operator nothing would roll back pods that never become available. It is removed once no
+target requests such pods; where another client's value prevents that, an Event says so.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from springtide_api.names import FINALIZER
+from springtide_api.schema import duration
+from springtide_operator.lifecycle.rollout.apply import serve
+from springtide_operator.lifecycle.rollout.availability import not_serving
+from springtide_operator.lifecycle.rollout.rollback import (
+    removed_targets_serving,
+    rollback_completed,
+)
+from springtide_operator.lifecycle.rollout.rollout_status import with_rollout
+from springtide_operator.lifecycle.state.generations import rolling
+from springtide_operator.lifecycle.state.plan import Event, SetFinalizer, Step
+from springtide_operator.lifecycle.state.refusals import not_refused, refused_apply
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+
+    from springtide_api.objects import ModelGeneration
+    from springtide_operator.lifecycle.state.observation import Observation
+    from springtide_operator.lifecycle.state.observed import ObservedTarget
+
+
+def finalize(seen: Observation, now: datetime) -> Step | None:
+    """Undo a roll of an update that is being deleted, then release it."""
+    meta = seen.update.metadata
+    if meta.deletion_timestamp is None:
+        return None
+    if FINALIZER not in meta.finalizers:
+        return Step()
+    under_way = seen.lineage.candidate
+    if seen.namespace_terminating or under_way is None or not rolling(under_way):
+        return Step(actions=(SetFinalizer(present=False),))
+    if not under_way.status.rollout.rollback_reason:
+        why = "the IncrementalUpdate was deleted during the roll"
+        return Step(actions=(with_rollout(under_way, {"rollback_reason": why}),))
+    return _roll_back(seen, under_way, now)
+
+
+def _roll_back(seen: Observation, aborted: ModelGeneration, now: datetime) -> Step:
+    """Take back what can be taken back; for the pods of live, their Deployment cares alone."""
+    current, artifact = seen.lineage.live, aborted.status.artifact
+    there = [target for target in seen.targets if target.uid and target.digest is not None]
+    there += removed_targets_serving(seen, aborted)
+    left = not_serving(current, there) if current else there
+    carrying = [t for t in left if artifact and t.digest == artifact.served_digest]
+    ours = [target for target in carrying if not target.foreign_manager]
+    open_now = not_refused(seen, ours, now)
+    if open_now or (ours and not _given_up(seen, ours, now)):
+        return Step(actions=tuple(serve(seen, current, target) for target in open_now or ours))
+    events = (_left_in_place(aborted, left),) if left else ()
+    if carrying:
+        return Step(actions=(SetFinalizer(present=False),), events=events)
+    back = rollback_completed(aborted, current)
+    return Step(actions=(with_rollout(aborted, {"rolled_back_at": now}),), events=(*events, back))
+
+
+def _given_up(seen: Observation, targets: Sequence[ObservedTarget], now: datetime) -> bool:
+    """Whether the apply that takes a roll back was refused for longer than a roll may take."""
+    asked = seen.update.metadata.deletion_timestamp or now
+    patience = duration(seen.update.spec.rollout.deadline)
+    return refused_apply(seen, targets) is not None and now - asked >= patience
+
+
+def _left_in_place(aborted: ModelGeneration, targets: Iterable[ObservedTarget]) -> Event:
+    each = (
+        f"Deployment {t.target.target_ref.name} ({t.target.env.digest}={t.digest}"
+        f"{f', by {t.foreign_manager}' if t.foreign_manager else ''})"
+        for t in targets
+    )
+    message = (
+        f"deleted during the rollout of {aborted.metadata.name}; what it set, or another client, "
+        f"stays on {', '.join(each)}; change it there"
+    )
+    return Event("RollbackIncomplete", message, "Warning")
+
+
+def ensure_finalizer(seen: Observation, now: datetime) -> Step | None:
+    """Keep the finalizer exactly while a roll is under way."""
+    under_way = seen.lineage.candidate
+    wanted = under_way is not None and rolling(under_way)
+    present = FINALIZER in seen.update.metadata.finalizers
+    if wanted == present:
+        return None
+    return Step(actions=(SetFinalizer(present=wanted),))

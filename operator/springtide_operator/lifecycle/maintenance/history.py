@@ -1,0 +1,141 @@
+"""Deletes generations beyond the history limits, their weights first.
+
+Nothing is deleted that still counts for the next run, and no weights that anything still refers to.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from springtide_api.contract import CollectInput
+from springtide_api.names import job_name
+from springtide_operator.lifecycle.evaluation.regression_reference import as_ancestor, reference
+from springtide_operator.lifecycle.jobs.run_files import home, run_file
+from springtide_operator.lifecycle.state.generations import finished, referenced_rows, unknown_value
+from springtide_operator.lifecycle.state.plan import DeleteGeneration, StartJob, Step
+from springtide_operator.lifecycle.state.quarantine_records import preserve_record
+from springtide_operator.lifecycle.state.recipe import recipe, trainer_image
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from springtide_api.objects import ModelGeneration
+    from springtide_operator.lifecycle.state.observation import Observation
+
+MAX_STILL_NEEDED = 10
+"""Runs that are kept beyond the history because they still count for the next one."""
+
+
+def prune_history(seen: Observation, now: datetime) -> Step | None:
+    """Delete the oldest generation beyond the history, its weights first."""
+    generation = _prunable(seen, now)
+    if generation is None:
+        return None
+    if carried := preserve_record(seen, generation, now):
+        return Step(actions=carried)
+    folders = _folders(seen, generation)
+    meta, number = seen.update.metadata, generation.spec.number
+    name = job_name(meta.name, meta.uid, number, "collect", 1)
+    job = seen.job(name)
+    if folders and not (job and job.succeeded):
+        if job is not None:
+            return None  # under way, or failed and soon tried again
+        recipe = generation.spec.recipe
+        shared = run_file(seen, "collect", recipe, number=number, job=name, attempt=1)
+        asked = shared.model_copy(update={"collect": CollectInput(delete=folders)})
+        image = trainer_image(seen)  # the one of then may be nowhere any more
+        return Step(actions=(StartJob(run=asked, image=image),))
+    return Step(actions=(DeleteGeneration(generation.metadata.name, generation.metadata.uid),))
+
+
+def _prunable(seen: Observation, now: datetime) -> ModelGeneration | None:
+    history = seen.update.spec.history
+    promoted = seen.lineage.promoted
+    highest = max((g.spec.number for g in seen.generations), default=-1)
+    kept = {g.metadata.name for g in promoted[:2]} | _referred_to(seen)
+    served = seen.digests_elsewhere.union(*(target.named for target in seen.targets))
+    over = list(promoted[max(history.generations, 2) :])
+    names = {g.metadata.name for g in promoted}
+    others = [
+        g
+        for g in reversed(seen.generations)
+        if g.metadata.name not in names and g.spec.origin == "Trained" and finished(g)
+    ]
+    over += [g for g in others[history.rejected :] if g not in _still_needed(seen, others, now)]
+    for generation in sorted(over, key=lambda g: g.spec.number):
+        digest = generation.status.artifact and generation.status.artifact.served_digest
+        if generation.spec.number == highest or generation.metadata.name in kept:
+            continue
+        if (digest and digest in served) or unknown_value(generation):
+            continue
+        return generation
+    return None
+
+
+def _referred_to(seen: Observation) -> set[str]:
+    """Generations that the candidate, or the next one, is compared with for cumulative losses."""
+    under_way = seen.lineage.candidate
+    pinned = under_way.spec.reference if under_way else None
+    known = [pinned, as_ancestor(reference(seen, recipe(seen)))]
+    return {each.name for each in known if each}
+
+
+def _still_needed(
+    seen: Observation, others: list[ModelGeneration], now: datetime
+) -> list[ModelGeneration]:
+    """Runs that still count for the next one: by looks, by rejections, or by their day.
+
+    Args:
+        seen: the update.
+        others: finished runs that never went live, the newest first.
+        now: the moment.
+    """
+    trained_through = seen.lineage.cursor
+    counting = []
+    for generation in others:
+        data = generation.spec.data
+        ahead = (
+            data is not None
+            and data.holdout is not None
+            and (trained_through is None or data.holdout.to > trained_through)
+        )
+        today = now - generation.metadata.creation_timestamp < timedelta(days=1)
+        if ahead or (today and seen.update.spec.trigger.max_runs_per_day is not None):
+            counting.append(generation)
+    return counting[:MAX_STILL_NEEDED]
+
+
+def _folders(seen: Observation, generation: ModelGeneration) -> list[str]:
+    """Folders that only this generation names."""
+    folder = home(seen, generation.spec.recipe)
+    others = [g for g in seen.generations if g.metadata.name != generation.metadata.name]
+    own: list[str] = []
+    artifact, data = generation.status.artifact, generation.spec.data
+    digests = {g.status.artifact.weights_digest for g in others if g.status.artifact}
+    if artifact and artifact.weights_digest not in digests:
+        own.append(artifact.uri.removeprefix("file://"))
+    if data and data.manifest and data.manifest not in referenced_rows(others):
+        rows = data.manifest.removeprefix("file://")
+        own += [rows] if rows.startswith(f"{folder}/data/") else []
+    if generation.spec.origin == "Trained":
+        own.append(f"{folder}/checkpoints/g{generation.spec.number}")
+    return [*own, *_reports(seen, generation, folder)]
+
+
+def _reports(seen: Observation, generation: ModelGeneration, folder: str) -> list[str]:
+    """Reports of every attempt at judging it: a report has the name of its Job.
+
+    The recorded one may have the name of a Job of an earlier update of this name.
+    """
+    evaluation, meta = generation.status.evaluation, seen.update.metadata
+    if evaluation is None or generation.spec.origin == "Imported":
+        return []
+    jobs = [
+        job_name(meta.name, meta.uid, generation.spec.number, "evaluate", attempt)
+        for attempt in range(1, evaluation.attempt + 1)
+    ]
+    place, _, recorded = (evaluation.report or "").rpartition("/")
+    if recorded and place == f"file://{folder}/reports" and recorded not in jobs:
+        jobs.append(recorded)
+    return [f"{folder}/reports/{job}" for job in jobs]

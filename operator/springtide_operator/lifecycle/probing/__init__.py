@@ -1,0 +1,1 @@
+"""From a due probe to a new run or a longer holdout."""

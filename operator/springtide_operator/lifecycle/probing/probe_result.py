@@ -1,0 +1,158 @@
+"""Consumes the result of a probe: a run starts, or a waiting candidate gets a longer holdout.
+
+A probe counts once: it is consumed when `status.lastProbe` names it, and deleted only after that.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from springtide_api.names import ANNOTATION_PROBE
+from springtide_api.update_status import LastProbe
+from springtide_operator.lifecycle.jobs.attempt_outcome import (
+    GRACE,
+    format_failure,
+    result_may_arrive,
+)
+from springtide_operator.lifecycle.jobs.pod_waiting import queued
+from springtide_operator.lifecycle.probing.gaps import quarantine_gaps
+from springtide_operator.lifecycle.probing.holdout_extension import extend_holdout
+from springtide_operator.lifecycle.probing.probe_job import consumed
+from springtide_operator.lifecycle.probing.run_start import run_started, start_run
+from springtide_operator.lifecycle.state.plan import DeleteJob, Event, Step, Waiting
+from springtide_operator.lifecycle.state.recipe import probe_digest, recipe
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from typing import Any
+
+    from springtide_api.contract import ProbeOutput
+    from springtide_operator.lifecycle.state.observation import Observation
+    from springtide_operator.lifecycle.state.observed import ObservedJob
+
+CANNOT_RUN = timedelta(minutes=15)
+"""A probe whose pod is known to be kept from running is given up after so long."""
+
+STARTING = timedelta(hours=1)
+"""And any whose pod does not run, such as one that pulls a large image."""
+
+
+def consume_probe(seen: Observation, now: datetime) -> Step | None:
+    """Wait for the probe that is under way, and take what it found."""
+    uid = seen.update.metadata.uid
+    probes = [j for j in seen.jobs if j.stage == "probe" and j.owner_uid == uid and not j.deleting]
+    fresh = [job for job in probes if not consumed(seen, job)]
+    if not fresh:
+        return None
+    # Of two in one second the one that repeats the other knows more of the quarantine.
+    job = min(fresh, key=lambda each: (each.created, len(each.quarantined)))
+    if (seen.update.spec.suspend or _spec_changed(seen, job)) and seen.lineage.candidate is None:
+        return _discard(job, "the spec", "SpecChanged")
+    if job.result is not None and job.result.probe is not None and job.result.ok:
+        return _probe_succeeded(seen, job, job.result.probe, now)
+    if job.succeeded or job.failed:
+        if result_may_arrive(job, now):
+            return Step(waiting=Waiting("Probing", "", "Probe"), wake_after=GRACE)
+        return _probe_failed(seen, job, now)
+    why = job.problem or next((pod.waiting for pod in job.pods if not pod.running), "")
+    if never_ran := _pod_never_ran(seen, job, why, now):
+        return never_ran
+    looking = Waiting("Probing", "", "Probe", short="looking for data")
+    waiting = queued(why, "Probe") if why else looking
+    return Step(waiting=waiting, wake_after=timedelta(seconds=30))
+
+
+def _pod_never_ran(seen: Observation, job: ObservedJob, why: str, now: datetime) -> Step | None:
+    """Give up a probe whose pod does not run: others wait for its place."""
+    if any(pod.running or pod.exit_code is not None for pod in job.pods):
+        return None
+    patience = CANNOT_RUN if why else STARTING
+    if now - max(job.created, job.resumed or job.created) < patience:
+        return None
+    minutes = round(patience.total_seconds() / 60)
+    message = f"no pod of Job {job.name} ran within {minutes} minutes"
+    if why:
+        message += f": {why[:800]}"
+    return _failure(seen, job, "ProbeNeverRan", message, now=now)
+
+
+def _spec_changed(seen: Observation, job: ObservedJob) -> bool:
+    """Whether the spec changed in what this probe depends on, since it began.
+
+    An earlier version recorded only of which generation of the spec it was.
+    """
+    if job.probed:
+        return job.probed != probe_digest(recipe(seen))
+    return job.spec_generation != seen.update.metadata.generation
+
+
+def _discard(job: ObservedJob, what: str, reason: str) -> Step:
+    """Something changed since it began to look: what it found is no window of today."""
+    events: tuple[Event, ...] = ()
+    if job.request:
+        message = f"{what} changed while {job.request} looked for data; ask again with a new token"
+        events = (Event(reason, message, "Warning"),)
+    return Step(actions=(DeleteJob(job.name, job.uid),), events=events)
+
+
+def _probe_failed(seen: Observation, job: ObservedJob, now: datetime) -> Step:
+    failure = job.result.failure if job.result else None
+    reason = failure.reason if failure else "ProbeFailed"
+    codes = [pod.exit_code for pod in job.pods if pod.exit_code is not None]
+    ended = f"the look for data ended with exit code {codes[0] if codes else '?'}"
+    message = format_failure(failure) if failure else job.failure or ended
+    return _failure(seen, job, reason, message, now=now)
+
+
+def _failure(
+    seen: Observation, job: ObservedJob, reason: str, message: str, *, now: datetime
+) -> Step:
+    """Count a probe that found nothing out; the next one of an interval comes later."""
+    last = seen.update.status.last_probe
+    record = LastProbe(
+        finished_at=now,
+        job=job.name,
+        job_uid=job.uid,
+        reason=reason,
+        message=message[:1024],
+        failures=(last.failures if last else 0) + 1,
+    )
+    event = Event(reason, message[:1024], "Warning")
+    return Step(facts={"last_probe": record}, events=(event,))
+
+
+def _probe_succeeded(
+    seen: Observation, job: ObservedJob, found: ProbeOutput, now: datetime
+) -> Step:
+    facts: dict[str, Any] = {
+        "last_probe": LastProbe(
+            finished_at=now,
+            job=job.name,
+            job_uid=job.uid,
+            reason=found.reason,
+            message=found.message[:1024],
+        ),
+        "cursor": seen.update.status.cursor.model_copy(
+            update={
+                "pending_rows": found.pending_rows,
+                "newest_partition": found.newest_partition,
+            }
+        ),
+    }
+    if (step := quarantine_gaps(seen, job, found.gaps, facts, now)) is not None:
+        return step
+    if found.window is None:
+        return Step(facts=facts)
+    for generation in seen.generations:
+        if generation.metadata.annotations.get(ANNOTATION_PROBE) == job.uid:
+            # The operator died between making it and writing these facts, maybe long ago.
+            return run_started(seen, generation.metadata.name, found.window, facts)
+    if job.quarantined != frozenset(seen.update.status.cursor.quarantined):
+        return _discard(job, "the quarantine", "QuarantineChanged")
+    if job.cursor != seen.lineage.cursor:
+        return Step(facts=facts)
+    waiting = seen.lineage.candidate
+    if waiting is None:
+        return start_run(seen, job, found.window, facts)
+    return extend_holdout(seen, waiting, job, found.window, facts)

@@ -1,0 +1,170 @@
+"""Starts a run on a window of data, unless the same run was evaluated before."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from springtide_api.generation import Ancestor, GenerationData, GenerationSpec, Range, UpdateRef
+from springtide_operator.lifecycle.evaluation.interim_analyses import (
+    analyses_elsewhere,
+    max_interim_analyses,
+)
+from springtide_operator.lifecycle.evaluation.regression_reference import as_ancestor, reference
+from springtide_operator.lifecycle.probing.holdout_extension import (
+    analyses_used_up,
+    holdout_status,
+    no_run,
+)
+from springtide_operator.lifecycle.state.generations import ORPHANED, SPEC_CHANGED
+from springtide_operator.lifecycle.state.plan import CreateGeneration, Event, Step
+from springtide_operator.lifecycle.state.recipe import recipe, recipe_hash
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from springtide_api.contract import WindowFound
+    from springtide_api.generation import Recipe
+    from springtide_api.objects import ModelGeneration
+    from springtide_operator.lifecycle.state.observation import Observation
+    from springtide_operator.lifecycle.state.observed import ObservedJob
+
+
+def evaluated_before(
+    seen: Observation, data: GenerationData, made_by: str, parent_digest: str
+) -> ModelGeneration | None:
+    """The generation that was made from the same rows, recipe and weights, if one was judged."""
+    for generation in seen.generations:
+        spec, status = generation.spec, generation.status
+        if spec.data is None or spec.parent is None or status.reason in {ORPHANED, SPEC_CHANGED}:
+            continue
+        same = (spec.data.digest, spec.recipe_hash, spec.parent.digest)
+        if same == (data.digest, made_by, parent_digest) and not _retry_may_differ(
+            seen, generation
+        ):
+            return generation
+    return None
+
+
+def _retry_may_differ(seen: Observation, generation: ModelGeneration) -> bool:
+    """Whether it ended without evidence, and what ended it has changed since."""
+    status, made_from = generation.status, generation.spec.recipe
+    if status.evaluation and status.evaluation.interim_analyses:
+        return False
+    if status.verdict == "Pending":
+        return status.retired_reason == "PartitionQuarantined"
+    return status.verdict == "Failed" and _run_environment(made_from) != _run_environment(
+        recipe(seen)
+    )
+
+
+def _run_environment(made_from: Recipe) -> tuple[object, ...]:
+    """What may end a run and says nothing of its rows: hardware, limits, image, claims."""
+    training = made_from.training
+    claims = made_from.storage.volume, made_from.data.volume
+    return (training.compute, training.limits, training.image, *claims)
+
+
+def _released_message(names: list[str]) -> str:
+    return (
+        f"{', '.join(names)} was quarantined and released: it may train and never judges; a run "
+        "begins once later data judges, or data.window.maxRows lets it be trained"
+    )
+
+
+def start_run(
+    seen: Observation, job: ObservedJob, window: WindowFound, facts: dict[str, Any]
+) -> Step:
+    """Begin a run on a window, unless it was judged before or a hold stands."""
+    ancestor = seen.lineage.parent
+    retry = job.request.startswith("retry")
+    if ancestor is None or ancestor.status.artifact is None or window.to is None:
+        return Step(facts=facts)
+    if seen.lineage.shared_rejection and not retry:
+        return Step(facts=facts)
+    if released := sorted({*seen.lineage.training_only} & {*window.holdout_partitions}):
+        return no_run(job, facts, "ReleasedPartitionInHoldout", _released_message(released))
+    spec = _generation_spec(seen, job, window, ancestor)
+    before = evaluated_before(
+        seen,
+        spec.data or GenerationData(),
+        spec.recipe_hash,
+        ancestor.status.artifact.weights_digest,
+    )
+    if before is not None and not retry:
+        message = (
+            f"the same rows, recipe and weights were tried as {before.metadata.name} "
+            f"({before.status.verdict}); springtide.dev/request=retry@<token> tries them again"
+        )
+        return no_run(job, facts, "AlreadyEvaluated", message)
+    spent = analyses_elsewhere(seen, holdout_status(window), None)
+    if spent >= max_interim_analyses(spec.recipe.gate):
+        return no_run(job, facts, "InterimAnalysesUsedUp", analyses_used_up(window, spent))
+    name = seen.lineage.next_name
+    owned = seen.update.spec.deletion_policy == "Delete"
+    made = CreateGeneration(name, spec, owned, probe_uid=job.uid)
+    return replace(run_started(seen, name, window, facts), actions=(made,))
+
+
+def run_started(seen: Observation, name: str, window: WindowFound, facts: dict[str, Any]) -> Step:
+    """Count and announce a run; with the probe's name in the same write, once."""
+    counters = seen.update.status.counters
+    counted = counters.model_copy(update={"runs": counters.runs + 1})
+    message = (
+        f"{name} trains on {window.rows:,} rows up to {window.to:%Y-%m-%d %H:%M} UTC and is judged "
+        f"on {window.holdout_rows:,} rows after them"
+    )
+    event = Event("RunStarted", message, generation=name)
+    return Step(facts={**facts, "counters": counted}, events=(event,))
+
+
+def _generation_spec(
+    seen: Observation, job: ObservedJob, window: WindowFound, ancestor: ModelGeneration
+) -> GenerationSpec:
+    snapshot, image = recipe(seen), None
+    if job.image == snapshot.training.image:
+        image = next((pod.image_digest for pod in job.pods if pod.image_digest), None)
+    current = seen.lineage.live
+    assert ancestor.status.artifact is not None
+    origin = Ancestor(name=ancestor.metadata.name, digest=ancestor.status.artifact.weights_digest)
+    return GenerationSpec(
+        update_ref=UpdateRef(name=seen.update.metadata.name),
+        number=seen.lineage.next_number,
+        origin="Trained",
+        trigger=job.trigger if job.trigger in {"Schedule", "OnData", "Request"} else "",
+        parent=origin,
+        baseline=origin if current else None,
+        reference=as_ancestor(reference(seen, snapshot)) if current else None,
+        data=_data(seen, window, ancestor),
+        recipe=snapshot,
+        image_digest=image,
+        recipe_hash=recipe_hash(snapshot, image),
+    )
+
+
+def _data(seen: Observation, window: WindowFound, ancestor: ModelGeneration) -> GenerationData:
+    assert window.to is not None
+    return GenerationData(
+        windows=[Range(from_=window.from_, to=window.to)],
+        partitions=window.partitions[-512:],
+        quarantined=seen.update.status.cursor.quarantined,
+        holdout=Range(from_=window.holdout_from, to=window.holdout_to),
+        holdout_partitions=window.holdout_partitions[-366:],
+        manifest=window.manifest,
+        digest=window.digest,
+        rows=window.rows,
+        holdout_rows=window.holdout_rows,
+        holdout_entities=window.holdout_entities,
+        holdout_positives=window.holdout_positives,
+        reserved_rows=window.reserved_rows,
+        historical=_shards(ancestor),
+    )
+
+
+def _shards(ancestor: ModelGeneration) -> list[str]:
+    """Historical shards of the lineage: frozen at promotion, first used by the next generation."""
+    data = ancestor.spec.data
+    if data is None or not ancestor.status.rollout.promoted_at:
+        return []
+    own = [data.manifest] if data.manifest and data.reserved_rows else []
+    return [*data.historical, *own][-64:]

@@ -1,0 +1,1 @@
+"""From an accepted generation to live targets, or back."""

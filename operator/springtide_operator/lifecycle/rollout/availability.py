@@ -1,0 +1,33 @@
+"""Which generation a target's Deployment runs and how many of its pods are available."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from springtide_api.objects import ModelGeneration
+    from springtide_operator.lifecycle.state.observed import ObservedTarget
+
+
+def not_serving(
+    generation: ModelGeneration, targets: Iterable[ObservedTarget]
+) -> tuple[ObservedTarget, ...]:
+    """Targets whose template does not name this generation's weights."""
+    artifact = generation.status.artifact
+    digest = artifact.served_digest if artifact else None
+    number = generation.spec.number
+    return tuple(t for t in targets if t.digest != digest or t.number != number)
+
+
+def available(target: ObservedTarget) -> bool:
+    """Whether the newest template serves with every pod, as `kubectl rollout status` sees it."""
+    full = target.desired > 0 and target.updated >= target.desired
+    return target.settled and full and target.old == 0 and target.available >= target.desired
+
+
+def new_pods(target: ObservedTarget) -> int:
+    """How many pods of the newest template are available; those of older ones may be, too."""
+    known = target.ready if target.ready is not None else target.available - target.old
+    return max(0, min(known, target.desired))

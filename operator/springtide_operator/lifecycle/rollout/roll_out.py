@@ -1,0 +1,155 @@
+"""Rolls a generation out: what the targets should run, when it is promoted or rolled back.
+
+Order of a promotion: verdict, start, one apply for each target, availability, promotion. `roll_out`
+shows why a rollout is where it is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from springtide_operator.lifecycle.rollout.apply import apply_generation, ever_served
+from springtide_operator.lifecycle.rollout.availability import available, new_pods, not_serving
+from springtide_operator.lifecycle.rollout.restore import restore_targets
+from springtide_operator.lifecycle.rollout.rollback import roll_back
+from springtide_operator.lifecycle.rollout.rollout_clock import (
+    pause_clock,
+    restart_clock,
+    start_facts,
+    time_given,
+)
+from springtide_operator.lifecycle.rollout.rollout_status import with_rollout
+from springtide_operator.lifecycle.rollout.target_problems import idle, targets_problem, unfinished
+from springtide_operator.lifecycle.state.generations import rolling, servable
+from springtide_operator.lifecycle.state.plan import RECHECK, Event, Step, Waiting, WriteGeneration
+from springtide_operator.lifecycle.state.refusals import refusal_waiting, refused_apply
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from springtide_api.objects import ModelGeneration
+    from springtide_operator.lifecycle.state.observation import Observation
+
+
+def roll_out(seen: Observation, now: datetime) -> Step | None:
+    """Move all targets to the candidate together, or all of them back."""
+    generation = seen.lineage.candidate
+    if generation is None:
+        return None
+    if generation.status.rollout.rollback_reason:
+        return roll_back(seen, generation, now)
+    if not servable(generation):
+        return None
+    if rolling(generation):
+        return _continue(seen, generation, now)
+    if why := _start_blocker(seen):
+        # Live is served meanwhile: what lacks our fields gets them back.
+        return restore_targets(seen, now) or Step(waiting=why, wake_after=RECHECK)
+    return _start(seen, generation, now)
+
+
+def _start_blocker(seen: Observation) -> Waiting | None:
+    """Why an accepted generation does not roll out yet."""
+    if why := targets_problem(seen) or unfinished(seen):
+        return why
+    if seen.update.spec.suspend:
+        message = "spec.suspend is true; set it to false to roll out"
+        return Waiting("Suspended", message, "Rollout")
+    return None
+
+
+def _continue(seen: Observation, generation: ModelGeneration, now: datetime) -> Step:
+    """Continue a begun roll, or stop its clock while something else than its pods holds it."""
+    behind = not_serving(generation, seen.targets)
+    why, refusal = targets_problem(seen) or idle(seen), refused_apply(seen, behind)
+    if why is None and refusal is not None:
+        if generation.status.rollout.held_since and not refusal.is_pending(now):
+            return apply_generation(seen, generation, behind, now)
+        why = refusal_waiting(refusal)
+    return pause_clock(seen, generation, why, now) or _next_step(seen, generation, now)
+
+
+def _next_step(seen: Observation, generation: ModelGeneration, now: datetime) -> Step:
+    """One step of a begun roll: apply, then wait for availability, then promote."""
+    if behind := not_serving(generation, seen.targets):
+        if not all(ever_served(seen, generation, target) for target in behind) and (
+            aborted := restart_clock(seen, generation, now)
+        ):
+            return aborted
+        return apply_generation(seen, generation, behind, now)
+    if all(available(target) for target in seen.targets):
+        return _promote(seen, generation, now)
+    return _wait_or_abort(seen, generation, now)
+
+
+def _start(seen: Observation, generation: ModelGeneration, now: datetime) -> Step:
+    name, current = generation.metadata.name, seen.lineage.live
+    parent = generation.spec.parent
+    if current and generation.spec.origin == "Imported":
+        return _retire(generation, f"{current.metadata.name} is live already", now)
+    if parent and current and current.metadata.name != parent.name:
+        return _retire(generation, f"its parent {parent.name} is live no more", now)
+    event = Event("RollingOut", f"{name} goes to {_names(seen)}", generation=name)
+    return Step(actions=(with_rollout(generation, start_facts(seen, now)),), events=(event,))
+
+
+def _retire(generation: ModelGeneration, why: str, now: datetime) -> Step:
+    status = generation.status.model_copy(
+        update={"retired_reason": "ParentNotLive", "message": why}
+    )
+    name = generation.metadata.name
+    event = Event("Retired", f"{name}: {why}", "Warning", generation=name)
+    return Step(actions=(WriteGeneration(name, status),), events=(event,))
+
+
+def _names(seen: Observation) -> str:
+    return ", ".join(f"Deployment {t.target.target_ref.name}" for t in seen.targets)
+
+
+def _promote(seen: Observation, generation: ModelGeneration, now: datetime) -> Step:
+    name, data = generation.metadata.name, generation.spec.data
+    quarantined = sorted(
+        {*(data.quarantined if data else []), *seen.update.status.cursor.quarantined}
+    )
+    through = data.windows[-1].to if data and data.windows else generation.status.trained_through
+    before = seen.lineage.live and seen.lineage.live.status.rollout.promoted_at
+    at = max(now, before or now)  # a clock that was set back must not keep the older one live
+    rollout = generation.status.rollout.model_copy(update={"promoted_at": at})
+    status = generation.status.model_copy(
+        update={"rollout": rollout, "trained_through": through, "quarantined": quarantined}
+    )
+    message = f"{name} is live on {_names(seen)}"
+    return Step(
+        actions=(WriteGeneration(name, status),),
+        events=(Event("Promoted", message, generation=name),),
+    )
+
+
+def _wait_or_abort(seen: Observation, generation: ModelGeneration, now: datetime) -> Step:
+    deadline = generation.status.rollout.deadline or now
+    counted = [(new_pods(target) if target.settled else 0, target) for target in seen.targets]
+    ready, slowest = min(counted, key=lambda each: each[0] / max(each[1].desired, 1))
+    state = (
+        f"Deployment {slowest.target.target_ref.name}: {ready} of {slowest.desired} new pods "
+        f"available"
+    )
+    if slowest.trouble:
+        state += f" ({slowest.trouble})"
+    stalled = next((t.stalled for t in seen.targets if t.stalled and t.settled), "")
+    if aborted := _abort_if_late(seen, generation, state, now, stalled=stalled):
+        return aborted
+    waiting = Waiting("RollingOut", state, "Rollout", short=f"{ready}/{slowest.desired} pods")
+    return Step(waiting=waiting, wake_after=min(deadline - now, RECHECK))
+
+
+def _abort_if_late(
+    seen: Observation, generation: ModelGeneration, state: str, now: datetime, *, stalled: str = ""
+) -> Step | None:
+    """Give a roll up that reached its deadline, or that its Deployment says is stuck."""
+    if now < (generation.status.rollout.deadline or now) and not stalled:
+        return None
+    limit = stalled or f"after {time_given(generation)} (rollout.deadline)"
+    reason = f"{state}; {limit}; see the events of its pods"[:1024]
+    name = generation.metadata.name
+    event = Event("RollbackStarted", f"{name}: {reason}", "Warning", generation=name)
+    return Step(actions=(with_rollout(generation, {"rollback_reason": reason}),), events=(event,))

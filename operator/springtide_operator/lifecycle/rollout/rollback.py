@@ -1,0 +1,89 @@
+"""Rolls targets back to the live generation, or withdraws our fields where none was live."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from springtide_api.schema import duration
+from springtide_operator.lifecycle.rollout.apply import apply_generation, serve
+from springtide_operator.lifecycle.rollout.availability import available, not_serving
+from springtide_operator.lifecycle.rollout.rollout_status import with_rollout
+from springtide_operator.lifecycle.rollout.target_problems import conflict, idle
+from springtide_operator.lifecycle.state.plan import RECHECK, Event, Step, Waiting
+from springtide_operator.lifecycle.state.refusals import not_refused
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from springtide_api.objects import ModelGeneration
+    from springtide_operator.lifecycle.state.observation import Observation
+    from springtide_operator.lifecycle.state.observed import ObservedTarget
+
+
+def roll_back(seen: Observation, generation: ModelGeneration, now: datetime) -> Step:
+    """Return every target to live, or withdraw our fields where there never was one."""
+    current = seen.lineage.live
+    name = seen.update.metadata.name
+    present = [t for t in seen.targets if t.uid and t.has_container and t.claimed_by in {"", name}]
+    left = removed_targets_serving(seen, generation)
+    behind = (
+        not_serving(current, present)
+        if current
+        else tuple(target for target in present if target.digest is not None)
+    )
+    ours = tuple(target for target in behind if conflict(seen, [target]) is None)
+    if ours or left:
+        carrying = (*ours, *left)
+        if current:
+            return apply_generation(seen, current, carrying, now)
+        open_now = not_refused(seen, carrying, now) or carrying
+        return Step(actions=tuple(serve(seen, current, target) for target in open_now))
+    if behind:
+        return Step(waiting=conflict(seen, behind), wake_after=RECHECK)
+    waits = [t for t in present if not (available(t) or _stuck(seen, generation, t, now))]
+    if current and waits and not idle(seen):
+        waiting = Waiting(
+            "RollingBack", generation.status.rollout.rollback_reason, "Rollout", "rolling back"
+        )
+        return Step(waiting=waiting, wake_after=RECHECK)
+    return Step(
+        actions=(with_rollout(generation, {"rolled_back_at": now}),),
+        events=(rollback_completed(generation, current),),
+    )
+
+
+def _stuck(
+    seen: Observation, generation: ModelGeneration, target: ObservedTarget, now: datetime
+) -> bool:
+    """Whether a target makes no progress with live either: a fix must not wait for its pods.
+
+    A Deployment may say so of its last rollout for a while: it counts when time enough is over.
+    """
+    until = (generation.status.rollout.deadline or now) + duration(
+        seen.update.spec.rollout.deadline
+    )
+    return bool(target.settled and target.stalled) and now >= until
+
+
+def removed_targets_serving(
+    seen: Observation, generation: ModelGeneration
+) -> tuple[ObservedTarget, ...]:
+    """Targets that left the spec during the rollout and still carry what is rolled back."""
+    artifact, name = generation.status.artifact, seen.update.metadata.name
+    return tuple(
+        t
+        for t in seen.removed_targets
+        if t.uid
+        and artifact
+        and t.digest == artifact.served_digest
+        and t.claimed_by == name
+        and not t.foreign_manager
+    )
+
+
+def rollback_completed(generation: ModelGeneration, current: ModelGeneration | None) -> Event:
+    """The Event of a rollback that is done."""
+    name = generation.metadata.name
+    serving = f"serve {current.metadata.name} again" if current else "no longer carry our variables"
+    message = f"{name} is rolled back and will not be served again; the targets {serving}"
+    return Event("RollbackCompleted", message, "Warning", generation=name)

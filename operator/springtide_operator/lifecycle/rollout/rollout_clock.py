@@ -1,0 +1,97 @@
+"""The deadline of a rollout: when it starts, when it is paused, and for which targets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from springtide_api.generation import RolloutTarget
+from springtide_api.schema import duration
+from springtide_operator.lifecycle.rollout.availability import available
+from springtide_operator.lifecycle.rollout.rollout_status import with_rollout
+from springtide_operator.lifecycle.state.plan import RECHECK, Step
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from springtide_api.generation import RolloutStatus
+    from springtide_api.objects import ModelGeneration
+    from springtide_operator.lifecycle.state.observation import Observation
+    from springtide_operator.lifecycle.state.plan import Waiting
+
+MAX_RECORDED = 8
+"""Targets of a rollout that its status holds: four that the spec names, and as many of before."""
+
+
+def restart_clock(seen: Observation, generation: ModelGeneration, now: datetime) -> Step | None:
+    """Give a roll its whole time before its apply, where the operator was away since its start."""
+    patience = duration(seen.update.spec.rollout.deadline)
+    left = (generation.status.rollout.deadline or now) - now
+    if patience - left <= patience / 10:
+        return None
+    return Step(actions=(with_rollout(generation, start_facts(seen, now)),))
+
+
+def start_facts(seen: Observation, now: datetime) -> dict[str, object]:
+    """What a rollout that starts now writes to its status."""
+    patience = duration(seen.update.spec.rollout.deadline)
+    return {"step_started_at": now, "deadline": now + patience, "targets": _rollout_targets(seen)}
+
+
+def _rollout_targets(seen: Observation) -> list[RolloutTarget]:
+    return [
+        RolloutTarget(
+            name=target.target.target_ref.name,
+            container=target.target.container,
+            env=target.target.env,
+            template=target.template,
+        )
+        for target in seen.targets
+    ]
+
+
+def _recorded_targets(seen: Observation, rollout: RolloutStatus) -> list[RolloutTarget]:
+    """The targets of a begun rollout, those that joined the spec or left it since included.
+
+    Their templates are those of its begin, until all pods of what they are now are available.
+    """
+    known, now = {each.name: each for each in rollout.targets}, _rollout_targets(seen)
+    if not all(available(target) for target in seen.targets):
+        now = [
+            each.model_copy(update={"template": known[each.name].template})
+            if each.name in known
+            else each
+            for each in now
+        ]
+    names = {each.name for each in now}
+    left = [each for each in rollout.targets if each.name not in names]
+    return [*now, *left][:MAX_RECORDED]
+
+
+def time_given(generation: ModelGeneration) -> str:
+    """How long the roll could take, with the time that it was held."""
+    rollout = generation.status.rollout
+    if rollout.deadline is None or rollout.step_started_at is None:
+        return "its time"
+    seconds = round((rollout.deadline - rollout.step_started_at).total_seconds())
+    hours, minutes = divmod(seconds // 60, 60)
+    parts = ((hours, "h"), (minutes, "m"), (seconds % 60, "s"))
+    return "".join(f"{count}{unit}" for count, unit in parts if count)
+
+
+def pause_clock(
+    seen: Observation, generation: ModelGeneration, why: Waiting | None, now: datetime
+) -> Step | None:
+    """Let the deadline stand still while the roll is held by what is not the generation's doing."""
+    rollout = generation.status.rollout
+    if why and rollout.held_since:
+        return Step(waiting=why, wake_after=RECHECK)
+    if why:
+        return Step(actions=(with_rollout(generation, {"held_since": now}),), waiting=why)
+    targets = _recorded_targets(seen, rollout)
+    if rollout.held_since is None and rollout.targets == targets:
+        return None
+    since, deadline = rollout.held_since or now, rollout.deadline or now
+    if rollout.held_since and deadline <= since:  # held while the operator was away, who knows when
+        deadline = since + duration(seen.update.spec.rollout.deadline)
+    resumed = {"held_since": None, "deadline": deadline + (now - since)}
+    return Step(actions=(with_rollout(generation, {**resumed, "targets": targets}),))

@@ -1,0 +1,59 @@
+"""Facts about a target: what it may run, and how often our fields were removed."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from springtide_api.update_status import TargetStatus
+from springtide_operator.lifecycle.state.generations import finished, rolling
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from springtide_operator.lifecycle.state.observation import Observation
+    from springtide_operator.lifecycle.state.observed import ObservedTarget
+
+HOUR = timedelta(hours=1)
+
+MAX_REAPPLIED = 3
+
+
+def allowed_digests(seen: Observation) -> set[str]:
+    """Digests that a target may carry now: of live, and of what rolls out."""
+    under_way = seen.lineage.candidate
+    served = [seen.lineage.live, under_way if under_way and rolling(under_way) else None]
+    return {g.status.artifact.served_digest for g in served if g and g.status.artifact}
+
+
+def finished_digests(seen: Observation) -> set[str]:
+    """Digests of generations to which nothing more will happen by itself."""
+    artifacts = (g.status.artifact for g in seen.generations if finished(g))
+    return {artifact.served_digest for artifact in artifacts if artifact}
+
+
+def removed(seen: Observation, target: ObservedTarget) -> bool:
+    """Whether a target lacks our fields that carried them before."""
+    carried = (
+        seen.lineage.live is not None or recorded_status(seen, target.target.target_ref.name).digest
+    )
+    return target.digest is None and bool(carried)
+
+
+def removed_too_often(seen: Observation, target: ObservedTarget) -> bool:
+    """Whether our fields went as often within an hour as they are put back."""
+    return removed(seen, target) and len(recently_reapplied(seen, target)) >= MAX_REAPPLIED
+
+
+def recorded_status(seen: Observation, name: str) -> TargetStatus:
+    """What the status of the update says of a target."""
+    for status in seen.update.status.targets:
+        if status.name == name:
+            return status
+    return TargetStatus(name=name)
+
+
+def recently_reapplied(seen: Observation, target: ObservedTarget) -> list[datetime]:
+    """When our fields were put back within the last hour."""
+    reapplied = recorded_status(seen, target.target.target_ref.name).reapplied_at
+    return [moment for moment in reapplied if seen.now - moment < HOUR]

@@ -1,0 +1,177 @@
+"""What is wrong with the user's Deployments, as reason and message.
+
+A Deployment belongs to its owner: what another client set is reported and never overwritten.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from springtide_operator.lifecycle.rollout.availability import available, new_pods, not_serving
+from springtide_operator.lifecycle.rollout.target_facts import (
+    HOUR,
+    MAX_REAPPLIED,
+    allowed_digests,
+    finished_digests,
+    recently_reapplied,
+    removed_too_often,
+)
+from springtide_operator.lifecycle.state.generations import rolling
+from springtide_operator.lifecycle.state.plan import Waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from springtide_operator.lifecycle.state.observation import Observation
+    from springtide_operator.lifecycle.state.observed import ObservedTarget
+
+
+def targets_problem(seen: Observation) -> Waiting | None:
+    """Why the targets are not what they should be."""
+    if why := blocked(seen) or conflict(seen):
+        return why
+    often = [target for target in seen.targets if removed_too_often(seen, target)]
+    return fields_removed(seen, often[0]) if often else _changed(seen)
+
+
+def blocked(seen: Observation) -> Waiting | None:
+    """Why a target cannot be served at all: missing, without the container, or another's."""
+    for index, target in enumerate(seen.targets):
+        path, name = f"spec.rollout.targets[{index}]", _name(target)
+        if not target.uid or target.deleting:
+            message = f"{name} does not exist; create it or change {path}.targetRef.name"
+            return _stop("TargetNotFound", message)
+        if target.claimed_by and target.claimed_by != seen.update.metadata.name:
+            message = (
+                f"{name} is served by IncrementalUpdate {target.claimed_by}; change "
+                f"{path}.targetRef.name, or remove its label springtide.dev/update"
+            )
+            return _stop("TargetClaimed", message)
+        if not target.has_container:
+            there = f", only {', '.join(target.containers)}" if target.containers else ""
+            message = f"{name} has no container {target.target.container}{there}; change "
+            message += f"{path}.container"
+            return _stop("ContainerNotFound", message)
+    return None
+
+
+def idle(seen: Observation) -> Waiting | None:
+    """Why a target cannot roll now, though nothing is wrong: paused, or scaled to 0."""
+    for target in seen.targets:
+        if target.paused:
+            name = target.target.target_ref.name
+            message = f"{_name(target)} is paused; kubectl rollout resume deployment/{name}"
+            return Waiting("TargetPaused", message, "Rollout", blocked=True, targets=True)
+        if target.desired == 0:
+            message = f"{_name(target)} is scaled to 0; scale it up to roll out"
+            return Waiting("TargetScaledToZero", message, "Rollout", blocked=True, targets=True)
+    return None
+
+
+def unfinished(seen: Observation) -> Waiting | None:
+    """Why a rollout does not begin: the owner's own change of a Deployment is not finished.
+
+    A live model whose pods crash after they had been available does not hold its fix, also where
+    the operator itself made new pods of it; and before the first generation no pod is ever ready.
+    """
+    current = seen.lineage.live
+    if current is None:
+        return None
+    began = {each.name: each.template for each in current.status.rollout.targets if each.template}
+    for target in seen.targets:
+        if target.complete or target in not_serving(current, [target]):
+            continue
+        if target.paused:
+            return idle(seen)
+        if target.template and target.template == began.get(target.target.target_ref.name):
+            continue  # its owner has it as live was promoted on it: these pods are live's
+        message = (
+            f"{_name(target)}: a change of its owner is not finished ({new_pods(target)} of "
+            f"{target.desired} new pods available); the next generation rolls out once it is, see "
+            f"kubectl rollout status deployment/{target.target.target_ref.name}"
+        )
+        for why in filter(None, (target.trouble, target.stalled)):
+            message += f" ({why})"
+        return Waiting("TargetChanging", message[:1024], "Rollout", held=bool(target.stalled))
+    return None
+
+
+def conflict(seen: Observation, targets: Sequence[ObservedTarget] | None = None) -> Waiting | None:
+    """Why somebody else's value stands where ours should; what we put there is no such value.
+
+    Args:
+        seen: the update.
+        targets: those in question; None: all.
+    """
+    allowed = allowed_digests(seen) | finished_digests(seen)
+    for target in seen.targets if targets is None else targets:
+        env = target.target.env
+        if target.foreign_manager:
+            message = (
+                f"{_name(target)}: {target.foreign_manager} sets {env.uri} or {env.digest}, and "
+                "nothing rolls out meanwhile; to hand them over, remove both there, or by kubectl "
+                f"set env deployment/{target.target.target_ref.name} --containers="
+                f"{target.target.container} {env.uri}- {env.digest}-, and they are applied again"
+            )
+            return Waiting("FieldConflict", message, "Rollout", targets=True, held=True)
+        if target.digest is not None and target.digest not in allowed:
+            message = (
+                f"{_name(target)} carries {_brief(target.digest)}, which is not what is live; undo "
+                f"the change of {env.digest}, or remove both variables and they are applied again"
+            )
+            return Waiting("FieldConflict", message, "Rollout", targets=True, held=True)
+    return None
+
+
+def _stop(reason: str, message: str) -> Waiting:
+    return Waiting(reason, message, "Rollout", blocked=True, targets=True)
+
+
+def _brief(digest: str) -> str:
+    return digest if len(digest) <= 20 else f"{digest[:19]}…"
+
+
+def _name(target: ObservedTarget) -> str:
+    return f"Deployment {target.target.target_ref.name}"
+
+
+def fields_removed(seen: Observation, target: ObservedTarget) -> Waiting:
+    """Report that our fields are removed again and again, and by when they are applied again."""
+    name, env = target.target.target_ref.name, target.target.env
+    again = min(recently_reapplied(seen, target)) + HOUR
+    message = (
+        f"{_name(target)}: our fields were wiped again after {MAX_REAPPLIED} applies "
+        f"within an hour; find who replaces it (kubectl get deployment {name} --output=yaml "
+        f"--show-managed-fields) and let it leave {env.uri} and {env.digest} alone; they are "
+        f"applied again at {again:%H:%M} UTC"
+    )
+    return Waiting("FieldsRemoved", message, "Rollout", targets=True, held=True)
+
+
+def _changed(seen: Observation) -> Waiting | None:
+    """Why a roll says nothing of its generation: somebody else rolls a change of his own with it.
+
+    What he set stays. Once all pods of his template are available, with our fields in it, it is
+    what the roll goes on from.
+    """
+    generation = seen.lineage.candidate
+    if generation is None or not rolling(generation) or generation.status.rollout.rollback_reason:
+        return None
+    rollout = generation.status.rollout
+    began = {each.name: each.template for each in rollout.targets if each.template}
+    for target in seen.targets:
+        name = target.target.target_ref.name
+        if target.template == began.get(name, target.template) or available(target):
+            continue
+        if target in not_serving(generation, [target]):
+            continue
+        who = f" by {target.changed_by}" if target.changed_by else ""
+        message = (
+            f"Deployment {name}: its pod template was changed{who} while "
+            f"{generation.metadata.name} rolls out; nothing is promoted or taken back before all "
+            f"{target.desired} pods of the changed template are available, or the change is undone"
+        )
+        if target.trouble:
+            message += f" ({target.trouble})"
+        return Waiting("FieldConflict", message, "Rollout", targets=True, held=True)
+    return None

@@ -1,0 +1,72 @@
+"""Predicates on one generation: servable, finished, rolling out, of another version."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from springtide_api import words
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from springtide_api.objects import ModelGeneration
+
+ORPHANED = "Orphaned"
+
+SPEC_CHANGED = "SpecChanged"
+"""It waited for pods that the spec no longer asks for, and was given up before it ran."""
+
+BY_REQUEST = "RejectedByRequest"
+
+
+def servable(generation: ModelGeneration) -> bool:
+    """Whether it may be served at all: it passed the gate, or was imported with a trained head."""
+    status = generation.status
+    if status.artifact is None or status.rollout.rollback_reason or status.retired_reason:
+        return False
+    if generation.spec.origin == "Imported":
+        return status.artifact.head == "Trained" and status.verdict != "Failed"
+    return status.verdict == "Accepted"
+
+
+def finished(generation: ModelGeneration) -> bool:
+    """Whether nothing more will happen to it by itself."""
+    status = generation.status
+    if status.rollout.rollback_reason:
+        return status.rollout.rolled_back_at is not None
+    if status.rollout.promoted_at or status.retired_reason:
+        return True
+    if generation.spec.origin == "Imported" and status.artifact:
+        return status.artifact.head == "Seeded"
+    return status.verdict in {"Rejected", "Failed"}
+
+
+def unknown_value(generation: ModelGeneration) -> str:
+    """The field and the word of a generation's status that this version does not know, if any."""
+    status = generation.status
+    evaluation = status.evaluation
+    holdouts = evaluation.holdouts if evaluation else []
+    known = [
+        ("verdict", status.verdict, words.VERDICTS),
+        ("outcome", status.outcome, words.OUTCOMES),
+        ("phase", status.phase, words.GENERATION_PHASES),
+        *(("holdout's outcome", each.outcome, words.HOLDOUT_OUTCOMES) for each in holdouts),
+    ]
+    return next((f"{field} {word!r}" for field, word, there in known if word not in there), "")
+
+
+def rolling(generation: ModelGeneration) -> bool:
+    """Whether its roll began and is neither done nor taken back."""
+    rollout = generation.status.rollout
+    return bool(rollout.step_started_at and not rollout.promoted_at and not rollout.rolled_back_at)
+
+
+def referenced_rows(generations: Iterable[ModelGeneration]) -> set[str]:
+    """Folders of frozen rows that these generations were or are trained and judged on."""
+    named: set[str] = set()
+    for generation in generations:
+        if data := generation.spec.data:
+            named |= {*data.historical, data.manifest or ""}
+        if evaluation := generation.status.evaluation:
+            named |= {holdout.manifest for holdout in evaluation.holdouts}
+    return named - {""}

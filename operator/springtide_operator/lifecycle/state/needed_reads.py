@@ -1,0 +1,38 @@
+"""Which reads an observation needs beyond the watched objects.
+
+Decided from spec and generations alone: reads cost the API server, and their result matters only in
+some phases of the lifecycle.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from springtide_operator.lifecycle.state.generations import finished, rolling
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from springtide_api.objects import IncrementalUpdate, ModelGeneration
+
+LEAST_KEPT = 2
+"""Live and previous are never deleted."""
+
+
+def needs_replica_sets(update: IncrementalUpdate, generations: Sequence[ModelGeneration]) -> bool:
+    """Whether it counts what the ReplicaSets of targets name.
+
+    In a rollout they tell whether a target ever carried the candidate. Before weights are deleted
+    they tell what `kubectl rollout undo` may bring back.
+    """
+    if any(rolling(generation) for generation in generations):
+        return True
+    history = update.spec.history
+    promoted = [g for g in generations if g.status.rollout.promoted_at is not None]
+    others = [
+        g
+        for g in generations
+        if g.status.rollout.promoted_at is None and g.spec.origin == "Trained" and finished(g)
+    ]
+    most = max(history.generations, LEAST_KEPT)
+    return len(promoted) > most or len(others) > history.rejected

@@ -1,0 +1,81 @@
+"""Everything known about one update, read once and frozen: the input of `decide`.
+
+Facts come from spec, generations, Jobs, Pods and Deployments; nothing here is read from a phase.
+`cluster/reading/observer.py` fills these in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from springtide_operator.lifecycle.state.lineage import derive
+from springtide_operator.lifecycle.state.observed import ProbeCounts
+
+if TYPE_CHECKING:
+    from springtide_api.objects import IncrementalUpdate, Meta, ModelGeneration
+    from springtide_api.update_status import UpdateStatus
+    from springtide_operator.lifecycle.state.lineage import Lineage
+    from springtide_operator.lifecycle.state.observed import (
+        Defaults,
+        ObservedJob,
+        ObservedProgress,
+        ObservedTarget,
+        Refusal,
+    )
+
+NEVER = datetime.max.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Everything known about one update, read once."""
+
+    update: IncrementalUpdate
+    generations: tuple[ModelGeneration, ...]
+    """All whose spec.updateRef.name is this update's, by number, whatever their uid label."""
+    jobs: tuple[ObservedJob, ...]
+    targets: tuple[ObservedTarget, ...]
+    """In the order of spec.rollout.targets."""
+    defaults: Defaults
+    removed_targets: tuple[ObservedTarget, ...] = ()
+    """Targets of the rollout under way that the spec names no more."""
+    digests_elsewhere: frozenset[str] = frozenset()
+    """Digests that Deployments still name which are targets no more, and were not let go."""
+    progress: dict[str, ObservedProgress] = field(default_factory=dict)
+    """By the name of the Job."""
+    probes: ProbeCounts = field(default_factory=ProbeCounts)
+    namespace_terminating: bool = False
+    refusals: tuple[Refusal, ...] = ()
+    """Writes that were refused lately."""
+    now: datetime = NEVER
+    """The moment of the decision; `decide` sets it."""
+
+    def refusal(self, subject: str) -> Refusal | None:
+        """The refusal of a write, if it was refused lately."""
+        return next((each for each in self.refusals if each.subject == subject), None)
+
+    @cached_property
+    def lineage(self) -> Lineage:
+        """Who is who among the generations: derived once for all that read this observation."""
+        return derive(self.update, self.generations, self.targets)
+
+    def job(self, name: str) -> ObservedJob | None:
+        """The Job of that name, if it is ours."""
+        for job in self.jobs:
+            if job.name == name and job.owner_uid == self.update.metadata.uid:
+                return job
+        return None
+
+
+@dataclass(frozen=True)
+class InvalidUpdate:
+    """An update that does not fit its type, or whose generations do not: nothing can be decided."""
+
+    metadata: Meta
+    status: UpdateStatus
+    """As far as it can be read."""
+    problems: tuple[str, ...]
+    """What is wrong, each with the path of its field."""

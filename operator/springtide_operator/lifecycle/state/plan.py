@@ -1,0 +1,210 @@
+"""The output of `decide`: actions in order, events, status and the next wake-up.
+
+`cluster/writing/actuator.py` executes the actions. Waiting is data (`wake_after`), never an
+exception.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, Literal
+
+    from springtide_api.contract import RunFile
+    from springtide_api.generation import GenerationSpec, GenerationStatus
+    from springtide_api.update_spec import Target
+    from springtide_api.update_status import UpdateStatus
+
+RECHECK = timedelta(seconds=30)
+"""How soon to decide again on what no watch reports."""
+
+TOO_MANY_PROBES = "TooManyProbes"
+"""Reason of a Waiting that ends when it is the update's turn to start a probe."""
+
+
+@dataclass(frozen=True)
+class CreateGeneration:
+    """Make the record of a new attempt. An existing one of the same name is fine if it is ours."""
+
+    name: str
+    spec: GenerationSpec
+    owned: bool
+    """deletionPolicy Delete: it goes with its update."""
+    probe_uid: str = ""
+
+
+@dataclass(frozen=True)
+class WriteGeneration:
+    """Write the status of a generation, where it differs."""
+
+    name: str
+    status: GenerationStatus
+
+
+@dataclass(frozen=True)
+class AdoptGeneration:
+    """Set the uid label (and owner reference, if owned) of a generation to this update."""
+
+    name: str
+    owned: bool
+
+
+@dataclass(frozen=True)
+class DeleteGeneration:
+    """Delete the record of a generation beyond the history."""
+
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True)
+class StartJob:
+    """Run one stage. A Job of that name is fine if it is ours."""
+
+    run: RunFile
+    image: str
+    gpus: int = 0
+    trigger: str = ""
+    request: str = ""
+
+
+@dataclass(frozen=True)
+class SuspendJob:
+    """Stop a running Job, or let it go on."""
+
+    name: str
+    uid: str
+    suspend: bool
+
+
+@dataclass(frozen=True)
+class DeleteJob:
+    """Delete a Job and its pods."""
+
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What a target should carry."""
+
+    number: int
+    digest: str
+    uri: str
+
+
+@dataclass(frozen=True)
+class Serve:
+    """One apply of all that we own in one target; `serving` None: claim it, serve nothing."""
+
+    target: Target
+    target_uid: str
+    serving: Serving | None
+    highest_number: int | None
+    """Highest number of any generation so far; it must never be used again."""
+    force_at_version: str = ""
+    """Apply by force, for exactly this resourceVersion: others own nothing but our labels and
+    annotations. Empty: never by force."""
+
+
+@dataclass(frozen=True)
+class SetFinalizer:
+    """Add our finalizer to the update, or remove it."""
+
+    present: bool
+
+
+Action = (
+    CreateGeneration
+    | WriteGeneration
+    | AdoptGeneration
+    | DeleteGeneration
+    | StartJob
+    | SuspendJob
+    | DeleteJob
+    | Serve
+    | SetFinalizer
+)
+
+
+def subject(action: Action) -> str:
+    """Return what an action writes to: the same write tried again has the same subject."""
+    if isinstance(action, Serve):
+        return f"Deployment {action.target.target_ref.name}"
+    if isinstance(action, SetFinalizer):
+        return "finalizer"
+    if isinstance(action, StartJob):
+        return f"Job {action.run.job}"
+    kind = "Job" if isinstance(action, SuspendJob | DeleteJob) else "ModelGeneration"
+    return f"{type(action).__name__} {kind} {action.name}"
+
+
+@dataclass(frozen=True)
+class Event:
+    """An Event on the update (or on a generation)."""
+
+    reason: str
+    message: str
+    type: Literal["Normal", "Warning"] = "Normal"
+    generation: str = ""
+    """Name of the ModelGeneration that it is about; empty: the update."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Why nothing more happens now."""
+
+    reason: str
+    """One word."""
+    message: str
+    """A sentence with the numbers and what to do."""
+    stage: str = ""
+    short: str = ""
+    """For the column; default the reason."""
+    blocked: bool = False
+    """The user must act: Stalled."""
+    targets: bool = False
+    """It concerns a target: TargetsInSync."""
+    held: bool = False
+    """The user must act, though nothing is wrong with the spec: ActionRequired alone."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one stage wants."""
+
+    actions: tuple[Action, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of `UpdateStatus` that are facts: cursor, last_request, last_probe,
+    acknowledged_holds, counters, targets' reapplied."""
+    events: tuple[Event, ...] = ()
+    waiting: Waiting | None = None
+    wake_after: timedelta | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The outcome of `decide`: actions in order, then events, then the update's status."""
+
+    actions: tuple[Action, ...]
+    events: tuple[Event, ...]
+    status: UpdateStatus
+    wake_after: timedelta | None
+    """None: nothing to wait for but events."""
+    status_events: tuple[Event, ...] = ()
+    """Events of what the status says anew: posted before it is written."""
+    facts: bool = False
+    """The status holds new facts: it must be written before anything else is decided. Otherwise a
+    plan with actions may leave the status to the next one, which follows at once."""
+    waits_for_turn: bool = False
+    """A probe is due, and others come before it."""
+
+    @property
+    def requeue(self) -> bool:
+        """Whether to look again at once: no watch tells of own writes."""
+        return bool(self.actions) or self.facts

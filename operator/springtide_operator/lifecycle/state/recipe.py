@@ -1,0 +1,70 @@
+"""The recipe of a run: its snapshot of the spec, its hash, and its trainer image."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+from springtide_api.generation import Recipe
+
+if TYPE_CHECKING:
+    from springtide_operator.lifecycle.state.observation import Observation
+
+
+def trainer_image(seen: Observation) -> str:
+    """The image that the update's Jobs run by now: its own, else that of the installation."""
+    return seen.update.spec.training.image or seen.defaults.trainer_image
+
+
+def recipe(seen: Observation) -> Recipe:
+    """The snapshot that a run works on to its end, with the image that it will run."""
+    spec = seen.update.spec
+    return Recipe(
+        model=spec.model,
+        data=spec.data,
+        training=spec.training.model_copy(update={"image": trainer_image(seen)}),
+        evaluation=spec.evaluation,
+        gate=spec.gate,
+        storage=spec.storage,
+    )
+
+
+def recipe_hash(made_from: Recipe, image_digest: str | None = None) -> str:
+    """Digest of what decides weights and verdict; how much hardware it runs on does not.
+
+    Args:
+        made_from: the recipe.
+        image_digest: what the name of its image stood for, where that is known: two images under
+            one name are two recipes.
+    """
+    training = made_from.training
+    decisive = {
+        "model": made_from.model.plain(),
+        "columns": made_from.data.source.columns.plain(),
+        "holdout": made_from.data.holdout.plain(),
+        "reserve": made_from.data.reserve.plain() if made_from.data.reserve else None,
+        "image": training.image,
+        "imageDigest": image_digest,
+        "method": training.method.plain(),
+        "hyperparameters": training.hyperparameters.plain(),
+        "earlyStopping": training.early_stopping.plain() if training.early_stopping else None,
+        "evaluation": made_from.evaluation.plain(),
+        "gate": made_from.gate.plain(),
+    }
+    text = json.dumps(decisive, sort_keys=True, separators=(",", ":"))
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+def probe_digest(made_from: Recipe) -> str:
+    """Digest of what a probe reads and how its pod is made; other edits leave it alone."""
+    training = made_from.training
+    concerned = {
+        "model": made_from.model.plain(),
+        "data": made_from.data.plain(),
+        "storage": made_from.storage.plain(),
+        "image": training.image,
+        "compute": training.compute.plain(),
+    }
+    text = json.dumps(concerned, sort_keys=True, separators=(",", ":"))
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,51 @@
+"""Consecutive rejections on the same training rows, and what they propose for quarantine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from springtide_operator.lifecycle.state.generations import BY_REQUEST
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from springtide_api.objects import ModelGeneration
+    from springtide_api.update_status import Cursor, UpdateStatus
+
+JUDGED = frozenset({"Accepted", "Rejected", "Inconclusive", "Failed"})
+
+
+def shared_rejection(
+    generations: Sequence[ModelGeneration], status: UpdateStatus
+) -> tuple[ModelGeneration, str] | None:
+    """The second of two rejections in a row on a shared training partition, and that partition."""
+    trained = [g for g in reversed(generations) if g.spec.origin == "Trained"]
+    decided = [g for g in trained if g.status.verdict in JUDGED - {"Failed", "Inconclusive"}]
+    if len(decided) < 2:
+        return None
+    newest, before = decided[0], decided[1]
+    for each in (newest, before):
+        if each.status.verdict != "Rejected" or each.status.reason == BY_REQUEST:
+            return None
+    quarantined = set(status.cursor.quarantined)
+    shared = _training_partitions(newest) & _training_partitions(before) - quarantined
+    if not shared or newest.metadata.name in status.acknowledged_holds:
+        return None
+    return newest, max(shared)
+
+
+def _training_partitions(generation: ModelGeneration) -> set[str]:
+    return set(generation.spec.data.partitions) if generation.spec.data else set()
+
+
+def proposed_quarantine(
+    under_way: ModelGeneration | None, shared: tuple[ModelGeneration, str] | None, cursor: Cursor
+) -> list[str]:
+    """Partitions to propose: those of a suspect holdout, else that of a shared rejection."""
+    evaluation = under_way.status.evaluation if under_way else None
+    if evaluation and evaluation.holdouts and evaluation.holdouts[-1].outcome == "Suspect":
+        before = {p for holdout in evaluation.holdouts[:-1] for p in holdout.partitions}
+        newest = [p for p in evaluation.holdouts[-1].partitions if p not in before]
+        named = newest or evaluation.holdouts[-1].partitions
+        return [p for p in named if p not in cursor.quarantined]
+    return [shared[1]] if under_way is None and shared else []

@@ -1,0 +1,1 @@
+"""What users read: status, phases, conditions and Events, derived from the facts."""

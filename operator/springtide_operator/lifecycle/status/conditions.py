@@ -1,0 +1,141 @@
+"""Conditions of an update: what is true of spec, targets, data and the newest candidate.
+
+`Ready` is about the spec and its references, not about the next generation. A transition time stays
+while the status stays.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from springtide_api.update_status import Condition
+from springtide_operator.lifecycle.checks.spec_validation import invalid_spec
+from springtide_operator.lifecycle.evaluation.holds import hold
+from springtide_operator.lifecycle.rollout.availability import available, new_pods
+from springtide_operator.lifecycle.rollout.target_problems import targets_problem
+from springtide_operator.lifecycle.state.refusals import refusal_waiting, reported_refusal
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from springtide_api.update_status import UpdateStatus
+    from springtide_operator.lifecycle.state.observation import Observation
+    from springtide_operator.lifecycle.state.plan import Step, Waiting
+
+Tri = Literal["True", "False", "Unknown"]
+
+Wanted = tuple[str, Tri, str, str]
+"""Type, status, reason, message."""
+
+
+def conditions(seen: Observation, step: Step, now: datetime) -> list[Condition]:
+    """The conditions after a step: they report what held it, and decide nothing again."""
+    refusal = reported_refusal(seen, step.actions, now)
+    refused = refusal_waiting(refusal) if refusal else None
+    problem, waiting = targets_problem(seen), step.waiting
+    causes = (invalid_spec(seen.update.spec), refused, problem, waiting, hold(seen))
+    found = [each for each in causes if each]
+    stop = next((each for each in found if each.blocked), None)
+    action_required = stop or next((each for each in found if each.held), None)
+    wanted = [
+        _ready(seen, stop),
+        _serving(seen),
+        _data_ready(seen),
+        _accepted(seen),
+        _in_sync(next((each for each in found if each.targets), None)),
+        _action_required(action_required),
+    ]
+    if stop:
+        wanted.append(("Stalled", "True", stop.reason, stop.message))
+    status, generation = seen.update.status, seen.update.metadata.generation
+    return [condition(status, each, generation, now) for each in wanted if each]
+
+
+def condition(old: UpdateStatus, wanted: Wanted, generation: int, now: datetime) -> Condition:
+    """A condition; its transition time stays while its status stays.
+
+    Args:
+        old: the status as it is.
+        wanted: type, status, reason and message.
+        generation: metadata.generation that it speaks of.
+        now: the moment.
+    """
+    kind, status, reason, message = wanted
+    before = next((c for c in old.conditions if c.type == kind), None)
+    return Condition(
+        type=kind,
+        status=status,
+        reason=reason,
+        message=message[:1024],
+        observed_generation=generation,
+        last_transition_time=(
+            before.last_transition_time if before and before.status == status else now
+        ),
+    )
+
+
+def _action_required(action_required: Waiting | None) -> Wanted:
+    if action_required is None:
+        return ("ActionRequired", "False", "NoActionRequired", "")
+    return ("ActionRequired", "True", action_required.reason, action_required.message)
+
+
+def _ready(seen: Observation, stop: Waiting | None) -> Wanted:
+    if stop:
+        return ("Ready", "False", stop.reason, stop.message)
+    if seen.lineage.live is None:
+        message = "the spec is in order; no generation was promoted yet"
+        return ("Ready", "True", "AwaitingFirstGeneration", message)
+    return ("Ready", "True", "Accepted", "the spec is in order and its references are there")
+
+
+def _serving(seen: Observation) -> Wanted:
+    current = seen.lineage.live
+    if current is None or current.status.artifact is None:
+        return ("Serving", "False", "NoLiveGeneration", "nothing was promoted yet")
+    digest = current.status.artifact.served_digest
+    for target in seen.targets:
+        name = target.target.target_ref.name
+        if target.digest != digest:
+            message = f"Deployment {name} does not carry {current.metadata.name}"
+            return ("Serving", "False", "GenerationMismatch", message)
+        if not target.available:
+            return ("Serving", "False", "NotAvailable", f"Deployment {name} has no available pod")
+        if not available(target):
+            message = f"Deployment {name}: {target.available} of {target.desired} pods available, "
+            message += f"{new_pods(target)} of them of its newest template"
+            return ("Serving", "True", "PartiallyAvailable", message)
+    name = current.metadata.name
+    return ("Serving", "True", "Available", f"every target serves {name}")
+
+
+def _data_ready(seen: Observation) -> Wanted:
+    probe = seen.update.status.last_probe
+    if probe is None:
+        return ("DataReady", "Unknown", "NotProbed", "no probe has finished yet")
+    if probe.failures:
+        return ("DataReady", "False", probe.reason, probe.message)
+    ready = probe.reason == "WindowReady"
+    return ("DataReady", "True" if ready else "False", probe.reason, probe.message)
+
+
+def _accepted(seen: Observation) -> Wanted | None:
+    trained = [g for g in seen.generations if g.spec.origin == "Trained"]
+    judged = [g for g in trained if g.status.verdict != "Pending"]
+    if not judged:
+        return None
+    newest = judged[-1]
+    accepted = newest.status.verdict == "Accepted"
+    accepted = (
+        accepted and not newest.status.rollout.rollback_reason and not newest.status.retired_reason
+    )
+    message = newest.status.rollout.rollback_reason or newest.status.message
+    reason = newest.status.retired_reason or newest.status.verdict
+    name = newest.metadata.name
+    return ("LastRunSucceeded", "True" if accepted else "False", reason, f"{name}: {message}")
+
+
+def _in_sync(sync: Waiting | None) -> Wanted:
+    if sync is None:
+        return ("TargetsInSync", "True", "InSync", "targets carry what we applied")
+    return ("TargetsInSync", "False", sync.reason, sync.message)

@@ -1,0 +1,60 @@
+"""The phase of an update: one word for users, derived, never an input."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from springtide_operator.lifecycle.checks.spec_validation import invalid_spec
+from springtide_operator.lifecycle.evaluation.holds import held, is_inconclusive
+from springtide_operator.lifecycle.jobs.pod_waiting import JOB_REFUSED, QUEUED
+from springtide_operator.lifecycle.state.generations import rolling, servable
+
+if TYPE_CHECKING:
+    from springtide_api.objects import ModelGeneration
+    from springtide_operator.lifecycle.state.observation import Observation
+    from springtide_operator.lifecycle.state.plan import Waiting
+
+Phase = Literal[
+    "Idle",
+    "Probing",
+    "Queued",
+    "Training",
+    "Evaluating",
+    "RollingOut",
+    "RollingBack",
+    "Suspended",
+    "OnHold",
+    "Invalid",
+]
+
+
+def phase(seen: Observation, waiting: Waiting | None) -> Phase:
+    """One word for what an update does now."""
+    if invalid_spec(seen.update.spec):
+        return "Invalid"
+    under_way = seen.lineage.candidate
+    if under_way is not None and under_way.status.rollout.rollback_reason:
+        return "RollingBack"
+    if under_way is not None and rolling(under_way):
+        return "RollingOut"
+    if seen.update.spec.suspend:
+        return "Suspended"
+    if waiting and waiting.reason in {*QUEUED, JOB_REFUSED}:
+        return "Queued"
+    if under_way is None:
+        if seen.lineage.shared_rejection:
+            return "OnHold"
+        return "Probing" if waiting and waiting.reason == "Probing" else "Idle"
+    return _candidate_phase(seen, under_way, waiting)
+
+
+def _candidate_phase(
+    seen: Observation, under_way: ModelGeneration, waiting: Waiting | None
+) -> Phase:
+    if servable(under_way):
+        return "RollingOut"
+    if held(seen, under_way):
+        return "OnHold"
+    if is_inconclusive(under_way):
+        return "Probing" if waiting and waiting.reason == "Probing" else "Idle"
+    return "Evaluating" if under_way.status.artifact else "Training"

@@ -1,0 +1,81 @@
+"""Events of the update, derived from the change of its status: a crash loses none.
+
+They are posted before the status is written, and follow from the same difference until it is.
+Events of a generation come with the step that causes them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from springtide_operator.lifecycle.state.plan import Event
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Literal
+
+    from springtide_api.update_status import UpdateStatus
+
+VERDICTS: dict[str, Literal["Normal", "Warning"]] = {
+    "Accepted": "Normal",
+    "Rejected": "Warning",
+    "Inconclusive": "Warning",
+    "Failed": "Warning",
+}
+
+
+def status_events(old: UpdateStatus, new: UpdateStatus) -> tuple[Event, ...]:
+    """Say what a person must know of the change from one status to the next."""
+    found = list(_stops(old, new))
+    if old.observed_generation:  # else it was recreated, and nothing of this happened now
+        found += [*_verdicts(old, new), *_promotion(old, new), *_rollback(old, new)]
+    return tuple(found)
+
+
+def _stops(old: UpdateStatus, new: UpdateStatus) -> Iterator[Event]:
+    """A stall or a conflict that began."""
+    before = {(c.type, c.status, c.reason) for c in old.conditions}
+    stalled = any(c.type == "Stalled" for c in new.conditions)
+    for c in new.conditions:
+        conflict = c.type == "TargetsInSync" and c.status == "False" and not stalled
+        if (c.type == "Stalled" or conflict) and (c.type, c.status, c.reason) not in before:
+            yield Event(c.reason, c.message, "Warning")
+
+
+def _verdicts(old: UpdateStatus, new: UpdateStatus) -> Iterator[Event]:
+    before = {entry.number: entry.verdict for entry in old.history}
+    run = new.last_run
+    for entry in reversed(new.history):
+        kind, name = VERDICTS.get(entry.verdict), _name(new, entry.number)
+        newest = run is not None and run.generation == name
+        said = run.message if run and newest else ""
+        again = newest and old.last_run is not None and old.last_run.message != said
+        same = before.get(entry.number) == entry.verdict
+        if kind is None or (same and not (again and entry.verdict == "Inconclusive")):
+            continue
+        message = f"{name}: {entry.reason}: {said}" if said else f"{name}: {entry.reason}"
+        yield Event(entry.verdict, message[:1024], kind)
+
+
+def _name(status: UpdateStatus, number: int) -> str:
+    """Name of a generation; the newest run's tells how the others are called."""
+    known = status.last_run.generation if status.last_run else ""
+    return f"{known.rpartition('-g')[0]}-g{number}"
+
+
+def _promotion(old: UpdateStatus, new: UpdateStatus) -> Iterator[Event]:
+    if new.live is None or (old.live and old.live.name == new.live.name):
+        return
+    names = ", ".join(f"Deployment {target.name}" for target in new.targets)
+    yield Event("Promoted", f"{new.live.name} is live on {names}")
+
+
+def _rollback(old: UpdateStatus, new: UpdateStatus) -> Iterator[Event]:
+    run = new.last_run
+    done = new.counters.rolled_back > old.counters.rolled_back
+    if (new.phase == "RollingBack" or done) and old.phase != "RollingBack" and run:
+        yield Event("RollbackStarted", f"{run.generation}: {run.message}", "Warning")
+    if done and run:
+        live = f"the targets serve {new.live.name}" if new.live else "nothing was live before"
+        message = f"{run.generation} is rolled back and will not be served again; {live}"
+        yield Event("RollbackCompleted", message, "Warning")

@@ -1,0 +1,60 @@
+"""Imports the initial model as generation 0, once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from springtide_api.generation import GenerationSpec, UpdateRef
+from springtide_operator.lifecycle.state.generations import ORPHANED, SPEC_CHANGED
+from springtide_operator.lifecycle.state.plan import CreateGeneration, Step, Waiting
+from springtide_operator.lifecycle.state.recipe import recipe, recipe_hash
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from springtide_api.objects import ModelGeneration
+    from springtide_operator.lifecycle.state.observation import Observation
+
+
+def import_initial(seen: Observation, now: datetime) -> Step | None:
+    """Make generation 0 of an update that has no weights yet."""
+    if seen.lineage.live or _has_weights(seen) or seen.lineage.candidate:
+        return None
+    if failed := failed_import(seen):
+        message = (
+            f"{failed.metadata.name}: {failed.status.message}; mend it and annotate "
+            "springtide.dev/request=retry@<token>"
+        )
+        return Step(waiting=Waiting("ImportFailed", message[:1024], "Import", blocked=True))
+    if seen.update.spec.suspend:
+        message = "spec.suspend is true; set it to false to begin"
+        return Step(waiting=Waiting("Suspended", message, "Import"))
+    spec = seen.update.spec
+    snapshot = recipe(seen)
+    made = GenerationSpec(
+        update_ref=UpdateRef(name=seen.update.metadata.name),
+        number=seen.lineage.next_number,
+        origin="Imported",
+        initial=spec.model.initial,
+        recipe=snapshot,
+        recipe_hash=recipe_hash(snapshot),
+    )
+    owned = spec.deletion_policy == "Delete"
+    return Step(actions=(CreateGeneration(seen.lineage.next_name, made, owned),))
+
+
+def failed_import(seen: Observation) -> ModelGeneration | None:
+    """The import that failed, where nobody asked to try again."""
+    first = seen.lineage.initial
+    if first is None or first.status.verdict != "Failed" or seen.lineage.live:
+        return None
+    if first.status.reason == SPEC_CHANGED:
+        return None
+    if first.status.reason == ORPHANED:
+        return None  # nothing is wrong with it: its update went, and came back
+    return None if first.metadata.name in seen.update.status.acknowledged_holds else first
+
+
+def _has_weights(seen: Observation) -> bool:
+    first = seen.lineage.initial
+    return first is not None and first.status.verdict != "Failed"

@@ -1,0 +1,42 @@
+"""Whether a generation that has not started yet still matches spec, cursor and live."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from springtide_operator.lifecycle.evaluation.regression_reference import as_ancestor, reference
+from springtide_operator.lifecycle.state.recipe import recipe
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from springtide_api.generation import GenerationData
+    from springtide_api.objects import ModelGeneration
+    from springtide_operator.lifecycle.state.observation import Observation
+
+
+def outdated_reason(seen: Observation, generation: ModelGeneration, now: datetime) -> str:
+    """Say why a generation that was not begun yet would not be made like that now.
+
+    The spec may have changed since; or somebody made it himself, with a gate of his own.
+    """
+    spec, current = generation.spec, seen.lineage.live
+    if spec.recipe != recipe(seen):
+        return "its recipe is not that of the update's spec by now"
+    if spec.data is not None and not _fits_the_cursor(seen, spec.data, now):
+        return "its rows are not what comes after the cursor by now"
+    if spec.origin == "Trained" and current is not None:
+        baseline = spec.baseline.digest if spec.baseline else None
+        artifact = current.status.artifact
+        if artifact is None or baseline != artifact.weights_digest:
+            return f"it is not compared with {current.metadata.name}, which is live"
+    expected = as_ancestor(reference(seen, spec.recipe))
+    if spec.origin == "Trained" and current is not None and spec.reference != expected:
+        return f"its reference is not {expected.name if expected else 'left out'} by now"
+    return ""
+
+
+def _fits_the_cursor(seen: Observation, data: GenerationData, now: datetime) -> bool:
+    windows, quarantined = data.windows, seen.update.status.cursor.quarantined
+    begins = bool(windows) and windows[0].from_ == seen.lineage.cursor and windows[-1].to <= now
+    return begins and sorted(data.quarantined) == sorted(quarantined)

@@ -1,0 +1,158 @@
+"""Trains the candidate from the live weights, or imports generation 0, up to an artifact."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from springtide_api.contract import ArtifactRef, ImportInput, TrainInput
+from springtide_api.generation import Artifact, TrainingStatus
+from springtide_operator.lifecycle.jobs.failures import fail_generation
+from springtide_operator.lifecycle.jobs.run_files import artifact_ref, home, result_name, run_file
+from springtide_operator.lifecycle.jobs.stage import (
+    StageFailed,
+    StageRequest,
+    StageSucceeded,
+    advance,
+    start_attempt,
+)
+from springtide_operator.lifecycle.state.generations import SPEC_CHANGED
+from springtide_operator.lifecycle.state.plan import Event, Step, Waiting, WriteGeneration
+from springtide_operator.lifecycle.training.outdated_generation import outdated_reason
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from springtide_api.contract import ArtifactMade, Result, RunFile
+    from springtide_api.generation import StageRun
+    from springtide_api.objects import ModelGeneration
+    from springtide_operator.lifecycle.state.observation import Observation
+
+
+def train(seen: Observation, now: datetime) -> Step | None:
+    """Bring the candidate to an artifact, or give it up."""
+    generation = seen.lineage.candidate
+    if generation is None or generation.status.artifact or generation.status.verdict != "Pending":
+        return None
+    request = _stage_request(seen, generation)
+    run = generation.status.training
+    if run is None:
+        if why := outdated_reason(seen, generation, now):
+            return fail_generation(generation, SPEC_CHANGED, why, now)
+        if seen.update.spec.suspend:
+            message = "spec.suspend is true; set it to false to go on"
+            return Step(waiting=Waiting("Suspended", message, request.title))
+        return start_attempt(seen, request, TrainingStatus(job="", started_at=now), 1)
+    match advance(seen, request, run, now):
+        case StageSucceeded(result, measured):
+            return _made(generation, measured, result, now)
+        case StageFailed(reason, message, measured):
+            return fail_generation(_with(generation, measured), reason, message, now)
+        case Step() as step:
+            return step
+
+
+def _stage_request(seen: Observation, generation: ModelGeneration) -> StageRequest:
+    def write(run: StageRun) -> WriteGeneration:
+        return WriteGeneration(generation.metadata.name, _with(generation, run).status)
+
+    imported = generation.spec.origin == "Imported"
+
+    def run(record: StageRun) -> RunFile:
+        return (
+            _import_file(seen, generation, record)
+            if imported
+            else _train_file(seen, generation, record)
+        )
+
+    return StageRequest(
+        stage="import" if imported else "train",
+        title="Import" if imported else "Train",
+        generation=generation,
+        run=run,
+        write=write,
+        gpus=0 if imported else generation.spec.recipe.training.compute.gpus_per_node,
+    )
+
+
+def _with(generation: ModelGeneration, run: StageRun) -> ModelGeneration:
+    training = TrainingStatus.model_validate(run.model_dump())
+    status = generation.status.model_copy(update={"training": training})
+    return generation.model_copy(update={"status": status})
+
+
+def _import_file(seen: Observation, generation: ModelGeneration, record: StageRun) -> RunFile:
+    spec = generation.spec
+    assert spec.initial is not None
+    shared = run_file(
+        seen, "import", spec.recipe, number=spec.number, job=record.job, attempt=record.attempt
+    )
+    asked = ImportInput(uri=spec.initial.uri, digest=spec.initial.digest)
+    return shared.model_copy(
+        update={"imported": asked, "result": result_name(generation, "import")}
+    )
+
+
+def _train_file(seen: Observation, generation: ModelGeneration, record: StageRun) -> RunFile:
+    spec = generation.spec
+    assert spec.data and spec.data.manifest and spec.data.digest and spec.parent  # noqa: PT018
+    folder = home(seen, spec.recipe)
+    shared = run_file(
+        seen, "train", spec.recipe, number=spec.number, job=record.job, attempt=record.attempt
+    )
+    asked = TrainInput(
+        parent=artifact_ref(folder, spec.parent.digest),
+        data=ArtifactRef(uri=spec.data.manifest, digest=spec.data.digest),
+        checkpoints=f"{folder}/checkpoints/g{spec.number}",
+        batch_divisor=getattr(record, "batch_divisor", 1),
+    )
+    return shared.model_copy(update={"train": asked, "result": result_name(generation, "train")})
+
+
+def _made(generation: ModelGeneration, run: StageRun, result: Result, now: datetime) -> Step:
+    made = result.imported or (result.train.artifact if result.train else None)
+    if made is None:
+        raise ValueError(f"Job {run.job} reports success without an artifact")
+    metrics = result.train.metrics if result.train else {}
+    training = run.model_copy(
+        update={
+            "percent": 100,
+            "eta_seconds": 0,
+            "step": result.train.steps if result.train else None,
+            "total_steps": result.train.steps if result.train else None,
+            "metrics": [f"{name}={value:.6g}" for name, value in sorted(metrics.items())][:16],
+        }
+    )
+    changes: dict[str, object] = {"artifact": _artifact(made), "training": training}
+    if generation.spec.origin == "Imported":
+        changes |= _imported(generation, made, now)
+    status = generation.status.model_copy(update=changes)
+    name = generation.metadata.name
+    event = Event("Trained", f"{name} has weights {made.digest}", generation=name)
+    return Step(actions=(WriteGeneration(name, status),), events=(event,))
+
+
+def _imported(generation: ModelGeneration, made: ArtifactMade, now: datetime) -> dict[str, object]:
+    """What an import says instead of a verdict: there is nothing to compare it with."""
+    seeded = made.head == "Seeded"
+    message = (
+        "its head was made at import and knows nothing: the first generation's parent, never served"
+        if seeded
+        else "the initial model, served until a generation is proven better"
+    )
+    return {
+        "verdict": "Imported",
+        "reason": f"{made.head}Head",
+        "message": message,
+        "verdict_at": now,
+        "trained_through": generation.spec.initial and generation.spec.initial.trained_through,
+    }
+
+
+def _artifact(made: ArtifactMade) -> Artifact:
+    return Artifact(
+        uri=made.uri,
+        weights_digest=made.digest,
+        served_digest=made.digest,
+        bytes=made.bytes,
+        head=made.head,
+    )
