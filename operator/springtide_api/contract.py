@@ -185,7 +185,7 @@ class TrainOutput(Model):
     seconds: Seconds = 0.0
     metrics: dict[Annotated[str, Field(max_length=100)], float] = {}
     stop_reason: Line = ""
-    """Why it stopped: all rows seen, patience spent, maxSteps."""
+    """Why it stopped: all epochs completed, patience exhausted, maxSteps."""
 
 
 RuleRow = tuple[

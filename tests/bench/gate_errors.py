@@ -21,13 +21,13 @@ from springtide_api.gate_spec import Margin, Rule
 from springtide_api.judging import judge_rule
 from springtide_trainer.evaluation.comparison import Scores, measure
 from springtide_trainer.evaluation.confidence_intervals import (
-    MOST_SAMPLES,
-    TAIL,
+    MAX_SAMPLES,
+    MIN_TAIL_SAMPLES,
     Resampling,
-    expanded,
+    expanded_tail,
     resample,
 )
-from springtide_trainer.evaluation.metrics import Rows, statistic
+from springtide_trainer.evaluation.metrics import EncodedRows, statistic
 
 SIZES = (2, 3, 5, 10, 30, 100, 1000)
 METRICS = ("log_loss", "accuracy", "auc", "ndcg@10")
@@ -41,12 +41,12 @@ class Passed:
 
     runs: int
     percentile: int
-    expanded: int
+    expanded_tail: int
     gate: int
 
     def shares(self) -> tuple[float, float, float]:
         """Return percentages."""
-        return tuple(100 * x / self.runs for x in (self.percentile, self.expanded, self.gate))
+        return tuple(100 * x / self.runs for x in (self.percentile, self.expanded_tail, self.gate))
 
 
 def simulate(
@@ -85,13 +85,13 @@ def simulate(
 
 def _samples(entities: int) -> int:
     """Draw enough for the expanded percentile where the default would not do."""
-    tail = expanded(0.05, entities)
-    return int(min(max(2000, np.ceil(TAIL / max(tail, 1e-9))), MOST_SAMPLES))
+    tail = expanded_tail(0.05, entities)
+    return int(min(max(2000, np.ceil(MIN_TAIL_SAMPLES / max(tail, 1e-9))), MAX_SAMPLES))
 
 
 def _holdout(
     random: np.random.Generator, entities: int, differing: int | None
-) -> tuple[Rows, Scores, Scores]:
+) -> tuple[EncodedRows, Scores, Scores]:
     entity = np.repeat(np.arange(entities), ROWS)
     taste = random.normal(size=entities)[entity] + random.normal(size=len(entity))
     label = (random.random(len(entity)) < 1 / (1 + np.exp(-taste))).astype(int)
@@ -104,10 +104,10 @@ def _holdout(
         noise[1] = np.where(entity < differing, noise[1], noise[0])
     chances = [1 / (1 + np.exp(-(taste + each) / sqrt(3))) for each in noise]
     models = [Scores(["no", "yes"], np.stack([1 - p, p], axis=1)) for p in chances]
-    return Rows(label, entity, entity), models[0], models[1]
+    return EncodedRows(label, entity, entity), models[0], models[1]
 
 
-def _plain(metric: str, rows: Rows, one: Scores, other: Scores, by: Resampling) -> float:
+def _plain(metric: str, rows: EncodedRows, one: Scores, other: Scores, by: Resampling) -> float:
     """Return the lower bound of the gain by the plain percentile."""
     found = resample(
         {

@@ -65,13 +65,13 @@ SETTINGS = [
 
 def rows(folder: Path) -> batches.Examples:
     """Made-up texts of 44 tokens on average, most of them short."""
-    chance = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     tokenizer = load_tokenizer(folder)
     words = [word for word in tokenizer.get_vocab() if word.isascii() and word.isalpha()]
-    lengths = np.clip(chance.lognormal(3.55, 0.6, ROWS), 2, 120).astype(int)
-    texts = [(" ".join(chance.choice(words, length)), None) for length in lengths]
+    lengths = np.clip(rng.lognormal(3.55, 0.6, ROWS), 2, 120).astype(int)
+    texts = [(" ".join(rng.choice(words, length)), None) for length in lengths]
     tokens = tokenize(tokenizer, texts, MAX_LENGTH)
-    return batches.Examples(tokens, chance.integers(0, 2, ROWS), np.ones(ROWS, np.float32))
+    return batches.Examples(tokens, rng.integers(0, 2, ROWS), np.ones(ROWS, np.float32))
 
 
 @dataclass(frozen=True)
@@ -89,14 +89,14 @@ class Padded(Tokens):
 
 
 def take(setting: Setting, examples: batches.Examples, count: int) -> Iterator[batches.Step]:
-    plan = batches.Plan(np.arange(ROWS), "bench", seed=1, batch_size=BATCH)
+    sampler = batches.StepSampler(np.arange(ROWS), "bench", seed=1, batch_size=BATCH)
     if setting.pad_to:
         tokens = Padded(**vars(examples.tokens), width=setting.pad_to)
         examples = replace(examples, tokens=tokens)
     if not setting.buckets:
         batches.BUCKET = 1
     try:
-        yield from batches.steps(examples, plan, first=1, last=count)
+        yield from batches.steps(examples, sampler, first=1, last=count)
     finally:
         batches.BUCKET = 50
 
@@ -110,9 +110,13 @@ def examples_per_second(
     model = warm_start.load(folder, head_labels(folder), options)
     model = move(model, device)
     walker = optimizer.build("AdamW", model, learning_rate=2e-5, weight_decay=0.01)
-    kernels = precision.kernels(device, MAX_LENGTH) if setting.plain_attention else nullcontext()
+    deterministic_attention = (
+        precision.deterministic_attention(device, MAX_LENGTH)
+        if setting.plain_attention
+        else nullcontext()
+    )
     ends: list[float] = []
-    with kernels:
+    with deterministic_attention:
         loop.train(
             model,
             take(setting, examples, count),

@@ -49,22 +49,22 @@ REFUSED = {
     cut_off: (
         "TruncatedFile",
         f"spec.data.source: '{FILE}' line ",
-        ": the gzip stream ends early; deliver the whole file",
+        ": the gzip stream is truncated; deliver the whole file",
     ),
     with_one_field_too_many: (
         "RaggedRow",
-        f"spec.data.source: '{FILE}' line {LINE}: 6 fields, the header has 5",
+        f"spec.data.source: '{FILE}' line {LINE}: 6 fields, but the header has 5",
         "; quote commas in texts",
     ),
     with_a_row_of_march: (
         "OutsidePartition",
         f"'{FILE}' line {LINE}: its timestamp 2026-03-",
-        " lies outside partition 2026-02; write the row to its own partition, or change ",
+        " is outside partition 2026-02; write the row to its own partition, or change ",
     ),
     with_a_label_of_its_own: (
         "UnknownLabel",
         "spec.data.source.columns.label: 1 of 480 holdout rows of 2026-02 ",
-        "mend them or add the label at the end of model.labels",
+        "fix them or append the label to model.labels",
     ),
 }
 

@@ -12,20 +12,20 @@ pytestmark = pytest.mark.apiserver
 
 UNKNOWN = Failure(
     reason="UnknownLabel",
-    message="2 of 40 train rows have a label that is none of the 2 model.labels ('0', '1'): '2' "
-    "(2); mend them or add the label at the end of model.labels",
+    message="2 of 40 train rows have a label that is not one of the 2 model.labels ('0', '1'): '2' "
+    "(2); fix them or append the label to model.labels",
     field="data.source.columns.label",
 )
 FLIPPED = Failure(
     reason="DigestMismatch",
-    message="model.safetensors in /models/search/shop/artifacts/sha256-1 is not what its manifest "
-    "says (8 bytes, sha256 aaaaaaaaaaaa, not 8 bytes, bbbbbbbbbbbb); restore the folder from a "
-    "copy",
+    message="model.safetensors in /models/search/shop/artifacts/sha256-1 does not match its "
+    "manifest (8 bytes, sha256 aaaaaaaaaaaa, not 8 bytes, bbbbbbbbbbbb); restore the folder from "
+    "a copy",
 )
 PICKLED = Failure(
     reason="UnsafeArtifact",
-    message="/models/minilm holds its weights only in pytorch_model.bin, a pickle, which can run "
-    "code; convert it to model.safetensors",
+    message="/models/minilm has its weights only in pytorch_model.bin, a pickle file, which can "
+    "run code; convert it to model.safetensors",
     field="spec.model.initial.uri",
 )
 

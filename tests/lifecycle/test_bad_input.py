@@ -14,12 +14,12 @@ from springtide_operator.lifecycle.state.observed import ObservedPod, ObservedTa
 
 UNKNOWN = Failure(
     reason="UnknownLabel",
-    message="2 of 40 train rows have a label that is none of the 2 model.labels; mend them",
+    message="2 of 40 train rows have a label that is not one of the 2 model.labels; fix them",
     field="data.source.columns.label",
 )
 FULL = Failure(
     reason="DiskFull",
-    message="no space left in the storage, 0 of 1,048,576 bytes are free; enlarge the claim",
+    message="no space left on the storage, 0 of 1,048,576 bytes are free; enlarge the claim",
     field="storage.volume.claimName",
 )
 
@@ -78,13 +78,13 @@ def test_a_full_disk_is_tried_again_and_gets_through_once_there_is_room() -> Non
     world.months.append("2025-03")
     refuse(world, the_job(world, "train"), FULL, 75)
     waiting = world.update.status.progress.waiting_for
-    assert waiting.startswith("spec.storage.volume.claimName: no space left in the storage, 0 of")
+    assert waiting.startswith("spec.storage.volume.claimName: no space left on the storage, 0 of")
     assert waiting.endswith("; trying again in 11 s")
 
     world.turns(8)
     assert world.generation(2).status.training.attempt == 2
     assert world.generation(2).status.training.last_failure.startswith(
-        "spec.storage.volume.claimName: no space left in the storage, 0 of 1,048,576 bytes"
+        "spec.storage.volume.claimName: no space left on the storage, 0 of 1,048,576 bytes"
     )
     assert world.update.status.live.number == 2
 
@@ -122,15 +122,15 @@ def test_an_unsafe_initial_model_blocks_with_its_field_until_it_is_mended_and_as
     world.settle()
     pickled = Failure(
         reason="UnsafeArtifact",
-        message="/models/minilm holds its weights only in pytorch_model.bin, a pickle; convert it",
+        message="/models/minilm has its weights only in pytorch_model.bin, a pickle; convert it",
         field="spec.model.initial.uri",
     )
     refuse(world, the_job(world, "import"), pickled, 3)
     stalled = next(c for c in world.update.status.conditions if c.type == "Stalled")
     assert stalled.reason == "ImportFailed"
     assert stalled.message == (
-        "shop-g0: spec.model.initial.uri: /models/minilm holds its weights only in "
-        "pytorch_model.bin, a pickle; convert it; mend it and annotate "
+        "shop-g0: spec.model.initial.uri: /models/minilm has its weights only in "
+        "pytorch_model.bin, a pickle file; convert it; mend it and annotate "
         "springtide.dev/request=retry@<token>"
     )
     assert world.served == []

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import numpy as np
 import pytest
 
-from springtide_server.batching import Batcher, Full
+from springtide_server.batching import Batcher, QueueFull
 
 
 def lengths(pairs) -> np.ndarray:
@@ -103,7 +103,7 @@ async def test_a_full_queue_refuses_with_its_numbers():
         scored = await begin(batcher, "scored")
         await until(lambda: gate.batches)
         waiting = await begin(batcher, "a", "b")
-        with pytest.raises(Full, match="2 rows wait already, at most 2 may"):
+        with pytest.raises(QueueFull, match="2 of at most 2 rows are waiting"):
             await batcher.score(rows("c"))
         gate.opened.set()
         await asyncio.gather(scored, waiting)

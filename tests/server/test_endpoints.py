@@ -102,7 +102,7 @@ async def test_a_full_queue_answers_503_with_retry_after(texts, hosted, ask):
         answered = await asyncio.gather(scored, waiting)
 
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
-    assert refused.json() == {"error": "1 rows wait already, at most 1 may"}
+    assert refused.json() == {"error": "1 of at most 1 rows are waiting; retry later"}
     assert [answer.status_code for answer in answered] == [200, 200]
 
 
@@ -117,7 +117,7 @@ async def test_bodies_in_flight_are_bounded_together(texts, hosted, ask):
         after = await client.post(INFER, json=long)
 
     assert next(iter(done)).result().json() == {
-        "error": "requests in flight hold more than 65536 bytes"
+        "error": "requests in flight exceed 65536 bytes; retry later"
     }
     assert statuses.count(200) >= 16
     assert set(statuses) == {200, 503}
@@ -178,7 +178,7 @@ async def test_a_client_that_sends_too_slowly_is_told(texts, hosted):
         answer = await client.post(INFER, content=drip())
 
     assert answer.status_code == 408
-    assert answer.json() == {"error": "the body took more than 0.05 s"}
+    assert answer.json() == {"error": "receiving the body took more than 0.05 s"}
 
 
 async def test_a_model_that_gives_nan_answers_500_and_goes_on(texts, hosted, ask):
@@ -189,7 +189,7 @@ async def test_a_model_that_gives_nan_answers_500_and_goes_on(texts, hosted, ask
         answered = await client.post(INFER, json=ask(text=["red"]))
 
     assert failed.status_code == 500
-    assert failed.json() == {"error": "the server failed: ArithmeticError"}
+    assert failed.json() == {"error": "internal server error: ArithmeticError"}
     assert answered.status_code == 200
 
 

@@ -40,7 +40,7 @@ async def answers(client, body: bytes) -> tuple[int, str]:
         ([TEXT | {"data": [["a"]]}], "inputs[0].data[0] must be a string, not list"),
         ([TEXT | {"data": "a"}], "inputs[0].data: Input should be a valid list"),
         ([TEXT | {"name": "words"}], "inputs[0].name 'words' is unknown; this model reads text"),
-        ([TEXT, TEXT], "inputs[1].name 'text' is there twice; this model reads text"),
+        ([TEXT, TEXT], "inputs[1].name 'text' is duplicated; this model reads text"),
         ([], "inputs: List should have at least 1 item"),
         ([TEXT] * 65, "inputs: List should have at most 64 items"),
         ([{"name": "text"}], "inputs[0].shape: Field required"),
@@ -134,7 +134,7 @@ async def test_an_unknown_model_and_path_and_method_get_a_reason(texts, serve, a
         method = await client.get(INFER)
 
     assert (model.status_code, path.status_code, method.status_code) == (404, 404, 405)
-    assert model.json() == {"error": "there is no model 'other' here, only 'model'"}
+    assert model.json() == {"error": "model 'other' is not served here; use 'model'"}
     assert path.json() == {"error": "Not Found"}
     assert method.json() == {"error": "Method Not Allowed"}
     assert method.headers["allow"] == "POST"
@@ -145,7 +145,7 @@ async def test_a_body_of_10_mb_is_refused(texts, serve):
     async with serve(texts.settings) as client:
         status, error = await answers(client, b"[" + b" " * 10_000_000)
 
-    assert (status, error) == (413, "the body is longer than 4194304 bytes; send fewer rows")
+    assert (status, error) == (413, "the body is larger than 4194304 bytes; send fewer rows")
 
 
 @pytest.mark.survives(

@@ -46,7 +46,7 @@ def test_a_flipped_bit_is_refused_with_exit_code_3(texts, start, tmp_path):
     log = server.output()
 
     assert server.popen.returncode == 3
-    reason = f"DigestMismatch: model.safetensors in {folder} is not what its manifest says"
+    reason = f"DigestMismatch: model.safetensors in {folder} does not match its manifest"
     assert log[-1]["message"].startswith(f"refused: {reason} (")
     assert said.read_text() == log[-1]["message"].removeprefix("refused: ")
     assert said.read_text().endswith("; restore the folder from a copy")
@@ -69,7 +69,7 @@ def test_weights_that_give_nan_are_refused(texts, start, tmp_path):
     log = server.output()
 
     assert server.popen.returncode == 3
-    assert log[-1]["message"].startswith(f"refused: NotFinite: the model {digest} is broken: ")
+    assert log[-1]["message"].startswith(f"refused: NotFinite: model {digest} is not usable: ")
 
 
 def test_a_failure_to_load_is_told_in_one_line_of_the_log(texts, start, tmp_path):
@@ -97,19 +97,19 @@ def test_a_failure_to_load_is_told_in_one_line_of_the_log(texts, start, tmp_path
         ({"MODEL_URI": "file:///m"}, "InvalidDigest: MODEL_DIGEST is ''; MODEL_URI is set, so"),
         (
             {"MODEL_URI": "s3://b/m", "MODEL_DIGEST": f"sha256:{'0' * 64}"},
-            "InvalidUri: 's3://b/m' is no file:/// URI without '..' (MODEL_URI)",
+            "InvalidUri: 's3://b/m' must be a file:/// URI without '..' (MODEL_URI)",
         ),
         (
             {"MODEL_URI": "file:///absent", "MODEL_DIGEST": f"sha256:{'0' * 64}"},
-            "DigestMismatch: /absent is no folder; expected the artifact sha256:000",
+            "DigestMismatch: /absent is not a folder; expected artifact sha256:000",
         ),
         (
             {"SPRINGTIDE_MAX_BATCH": "0"},
-            "InvalidSetting: SPRINGTIDE_MAX_BATCH is '0'; it must be a whole number of 1 to 4096",
+            "InvalidSetting: SPRINGTIDE_MAX_BATCH is '0'; it must be an integer from 1 to 4096",
         ),
         (
             {"DRAIN_SECONDS": "nan"},
-            "InvalidSetting: DRAIN_SECONDS is 'nan'; it must be a number of 0 to 3600",
+            "InvalidSetting: DRAIN_SECONDS is 'nan'; it must be a number from 0 to 3600",
         ),
     ],
     ids=["no digest", "scheme", "no folder", "batch", "drain"],

@@ -1,1 +1,1 @@
-"""The reference server: Open Inference Protocol v2 for models that the trainer made."""
+"""The reference server: Open Inference Protocol v2 for the trainer's artifacts."""

@@ -1,7 +1,7 @@
 """`python -m springtide_server`: serves one generation of a model over HTTP.
 
-Exits 0 after a drain, 3 when it must not serve and 1 when it failed, with the reason in the log and
-in the pod's termination message.
+Exits with 0 after draining, 3 if the artifact or a setting is refused, and 1 after another failure.
+The reason is in the log and in the pod's termination message.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import sys
 from pathlib import Path
 
-# Before any import that reads them: nothing is ever fetched, tokenizers keep to the CPU limit.
+# Set before imports that read them: no downloads, and tokenizers respect the CPU limit.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 if threads := os.environ.get("OMP_NUM_THREADS"):
     os.environ.setdefault("RAYON_NUM_THREADS", threads)
@@ -31,19 +31,19 @@ def main() -> int:
         asyncio.run(serve(read_settings(os.environ)))
     except Refused as refused:
         logging.getLogger("springtide.server").error("refused: %s", refused)
-        _say_why(str(refused))
+        _write_termination_message(str(refused))
         return refused.code
     except Exception as failed:
-        # Of loading, mostly; requests get their own failures. Another start may help.
+        # Mostly failures to load the model; failures of requests are handled elsewhere.
         message = f"failed: {type(failed).__name__}: {failed}"
         logging.getLogger("springtide.server").exception(message)
-        _say_why(message)
+        _write_termination_message(message)
         return 1
     return ExitCode.DONE
 
 
-def _say_why(message: str) -> None:
-    """Leave the reason where the kubelet looks for it, if this is a pod."""
+def _write_termination_message(message: str) -> None:
+    """Write the reason to the pod's termination message, if this is a pod."""
     file = Path(os.environ.get("SPRINGTIDE_TERMINATION_LOG", TERMINATION_MESSAGE))
     if file.exists():
         file.write_bytes(message.encode()[:TERMINATION_LIMIT])

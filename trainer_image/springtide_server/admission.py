@@ -1,7 +1,7 @@
-"""Reads bodies within bounds: bytes of one request, bytes of all requests, and time.
+"""Reads request bodies within limits: bytes per request, bytes of all requests, and time.
 
-Bytes are counted as long as a request is in flight, so that many large ones cannot add up to the
-pod's memory limit.
+Bytes are counted while a request is in flight, so many large requests cannot exceed the pod's
+memory limit.
 """
 
 from __future__ import annotations
@@ -19,34 +19,34 @@ if TYPE_CHECKING:
 
 
 class Admission:
-    """Counts the bytes that requests in flight hold.
+    """Counts the bytes of requests in flight.
 
     Args:
-        max_body: Bytes of one body.
-        max_total: Bytes of all bodies in flight.
-        max_seconds: How long a client may take to send a body.
+        max_body: Maximum bytes of one body.
+        max_total: Maximum bytes of all bodies in flight.
+        max_seconds: Maximum seconds to receive a body.
     """
 
     def __init__(self, max_body: int, max_total: int, max_seconds: float = 30.0) -> None:
         self._max_body = max_body
         self._max_total = max_total
         self._max_seconds = max_seconds
-        self._held = 0
+        self._total = 0
 
     @asynccontextmanager
     async def body(self, request: Request) -> AsyncIterator[bytes]:
-        """Read a body; it counts until the block ends.
+        """Read a body, which is counted until the block ends.
 
         Raises:
-            Rejected: it is too long (413) or too slow (408), or others hold too much (503).
-            ClientDisconnect: the client went away.
+            Rejected: the body is too large (413) or too slow (408), or all bodies are (503).
+            ClientDisconnect: the client disconnected.
         """
         body = bytearray()
         try:
             await self._read(request, body)
             yield bytes(body)
         finally:
-            self._held -= len(body)
+            self._total -= len(body)
 
     async def _read(self, request: Request, body: bytearray) -> None:
         self._check(_declared_length(request))
@@ -54,17 +54,19 @@ class Admission:
             async with asyncio.timeout(self._max_seconds):
                 async for chunk in request.stream():
                     body += chunk
-                    self._held += len(chunk)
+                    self._total += len(chunk)
                     self._check(len(body))
         except TimeoutError:
-            raise Rejected(408, f"the body took more than {self._max_seconds:g} s") from None
+            raise Rejected(
+                408, f"receiving the body took more than {self._max_seconds:g} s"
+            ) from None
 
     def _check(self, length: int) -> None:
         if length > self._max_body:
-            raise Rejected(413, f"the body is longer than {self._max_body} bytes; send fewer rows")
-        if self._held > self._max_total:
+            raise Rejected(413, f"the body is larger than {self._max_body} bytes; send fewer rows")
+        if self._total > self._max_total:
             raise Rejected(
-                503, f"requests in flight hold more than {self._max_total} bytes", "overloaded"
+                503, f"requests in flight exceed {self._max_total} bytes; retry later", "overloaded"
             )
 
 

@@ -1,4 +1,4 @@
-"""Answers that are no predictions: JSON with the reason under `error`, as the protocol has it."""
+"""Error responses: JSON with the reason in `error`, as in the protocol."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Literal
 from starlette.responses import JSONResponse
 
 Outcome = Literal["ok", "invalid", "overloaded", "unready", "disconnected", "error"]
-"""How a request ended, as a label of metrics."""
+"""The outcome of a request, a label of the metrics."""
 
 
 class Rejected(Exception):
-    """A request that gets no prediction.
+    """A request without a prediction.
 
     Args:
-        status: HTTP status. With 503 the client is told to try again after a second.
+        status: HTTP status. A response 503 has the header Retry-After: 1.
         message: What is wrong and what to do.
-        outcome: How metrics count it.
+        outcome: The outcome in the metrics.
     """
 
     def __init__(self, status: int, message: str, outcome: Outcome = "invalid") -> None:
@@ -25,6 +25,6 @@ class Rejected(Exception):
         self.outcome: Outcome = outcome
 
     def response(self) -> JSONResponse:
-        """Write the answer."""
+        """Return the response."""
         headers = {"Retry-After": "1"} if self.status == 503 else None
         return JSONResponse({"error": str(self)}, self.status, headers=headers)

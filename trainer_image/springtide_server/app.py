@@ -1,6 +1,6 @@
 """The endpoints: Open Inference Protocol v2 over HTTP, and /metrics.
 
-Whatever a client sends, it gets an answer with a reason and the next client is served.
+Every invalid request gets an error response with a reason and does not affect other requests.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from springtide_server import tensors
 from springtide_server.answers import Outcome, Rejected
-from springtide_server.batching import Full
+from springtide_server.batching import QueueFull
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def build_app(service: Service) -> ASGIApp:
-    """Make the application that answers for a service."""
+    """Build the ASGI application of a service."""
     endpoints = Endpoints(service)
     app = Starlette(
         routes=[
@@ -43,49 +43,53 @@ def build_app(service: Service) -> ASGIApp:
             Route("/v2/models/{name}/infer", endpoints.infer, methods=["POST"]),
             Route("/metrics", endpoints.metrics),
         ],
-        exception_handlers={Rejected: _rejected, HTTPException: _http_error, Exception: _defect},
+        exception_handlers={
+            Rejected: _rejected,
+            HTTPException: _http_error,
+            Exception: _server_error,
+        },
     )
-    return _closing_while_draining(app, service)
+    return _close_connections_while_draining(app, service)
 
 
 class Endpoints:
-    """Handlers of the paths."""
+    """The request handlers."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
 
     async def server(self, _: Request) -> Response:
-        """Tell the server's name and version."""
+        """Return the server's name and version."""
         return JSONResponse(
             {"name": "springtide-server", "version": version("springtide"), "extensions": []}
         )
 
     async def live(self, _: Request) -> Response:
-        """Answer 200 as long as the process answers."""
+        """Return 200."""
         return JSONResponse({"live": True})
 
     async def ready(self, _: Request) -> Response:
-        """Answer 200 when traffic is welcome, otherwise 503 and why."""
+        """Return 200 if the server is ready, else 503 with the reason."""
         return _readiness({}, self._service.not_ready)
 
     async def model(self, request: Request) -> Response:
-        """Tell the model's inputs, outputs and version."""
+        """Return the model's inputs, outputs and version."""
         self._check_name(request)
         return JSONResponse(self._service.serving_or_reject().model.metadata())
 
     async def model_ready(self, request: Request) -> Response:
-        """Answer 200 when the model takes requests, otherwise 503 and why."""
+        """Return 200 if the model is ready, else 503 with the reason."""
         name = self._check_name(request)
         return _readiness({"name": name}, self._service.not_ready)
 
     async def metrics(self, _: Request) -> Response:
-        """Write the metrics in Prometheus's text format."""
+        """Return the metrics in Prometheus's text format."""
         text = generate_latest(self._service.metrics.registry)
         return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def infer(self, request: Request) -> Response:
-        """Score the rows of a request and count how that went."""
-        begun = perf_counter()
+        """Score the rows of a request and record its outcome."""
+        started = perf_counter()
         outcome: Outcome = "error"
         try:
             self._check_name(request)
@@ -95,55 +99,57 @@ class Endpoints:
         except Rejected as rejected:
             outcome, response = rejected.outcome, rejected.response()
         except ClientDisconnect:
-            # Nobody reads it; 499 is what proxies write for a client that went away.
-            outcome, response = "disconnected", JSONResponse({"error": "client went away"}, 499)
+            # The response is not read; 499 is the status that proxies log for this.
+            outcome, response = "disconnected", JSONResponse({"error": "client disconnected"}, 499)
         finally:
-            self._service.metrics.observe_request(perf_counter() - begun, outcome)
+            self._service.metrics.observe_request(perf_counter() - started, outcome)
         return response
 
     async def _predict(self, request: Request, body: bytes) -> dict[str, Any]:
         serving = self._service.serving_or_reject()
         model = serving.model
         try:
-            asked = tensors.parse(body)
-            wanted = asked.wanted()
-            pairs = model.scorer.preprocess.render(tensors.columns(asked.inputs, model.inputs))
+            parsed = tensors.parse(body)
+            requested = parsed.requested_outputs()
+            pairs = model.scorer.preprocess.render(tensors.columns(parsed.inputs, model.inputs))
         except tensors.Malformed as wrong:
             raise Rejected(400, str(wrong)) from None
         try:
-            scores = await _unless_gone(request, serving.batcher.score(pairs))
-        except Full as full:
+            scores = await _unless_disconnected(request, serving.batcher.score(pairs))
+        except QueueFull as full:
             raise Rejected(503, str(full), "overloaded") from None
         return {
             "model_name": model.name,
             "model_version": model.version,
-            **({} if asked.id is None else {"id": asked.id}),
+            **({} if parsed.id is None else {"id": parsed.id}),
             "parameters": {"digest": model.digest},
-            "outputs": tensors.outputs(scores, model.labels, wanted),
+            "outputs": tensors.outputs(scores, model.labels, requested),
         }
 
     def _check_name(self, request: Request) -> str:
         name, known = request.path_params["name"], self._service.settings.model_name
         if name != known:
-            raise Rejected(404, f"there is no model {name[:80]!r} here, only {known!r}")
+            raise Rejected(404, f"model {name[:80]!r} is not served here; use {known!r}")
         return known
 
 
-async def _unless_gone(request: Request, work: Coroutine[Any, Any, np.ndarray]) -> np.ndarray:
-    """Wait for scores, but no longer than the client does."""
-    gone = asyncio.ensure_future(_gone(request))
+async def _unless_disconnected(
+    request: Request, work: Coroutine[Any, Any, np.ndarray]
+) -> np.ndarray:
+    """Wait for the scores, and stop waiting if the client disconnects."""
+    disconnected = asyncio.ensure_future(_disconnected(request))
     working = asyncio.ensure_future(work)
     try:
-        await asyncio.wait({gone, working}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({disconnected, working}, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             return working.result()
         raise ClientDisconnect
     finally:
-        gone.cancel()
+        disconnected.cancel()
         working.cancel()
 
 
-async def _gone(request: Request) -> None:
+async def _disconnected(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
@@ -164,19 +170,19 @@ def _http_error(_: Request, error: Exception) -> Response:
     return JSONResponse({"error": error.detail}, error.status_code, headers=error.headers)
 
 
-def _defect(_: Request, defect: Exception) -> Response:
-    return JSONResponse({"error": f"the server failed: {type(defect).__name__}"}, 500)
+def _server_error(_: Request, error: Exception) -> Response:
+    return JSONResponse({"error": f"internal server error: {type(error).__name__}"}, 500)
 
 
-def _closing_while_draining(app: ASGIApp, service: Service) -> ASGIApp:
-    """Tell clients that keep connections open to open the next one elsewhere."""
+def _close_connections_while_draining(app: ASGIApp, service: Service) -> ASGIApp:
+    """Send `Connection: close` while draining, so clients reconnect to another pod."""
 
-    async def closing(scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_on(message: Message) -> None:
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_header(message: Message) -> None:
             if message["type"] == "http.response.start" and service.draining:
                 message["headers"] = [*message.get("headers", []), (b"connection", b"close")]
             await send(message)
 
-        await app(scope, receive, send_on)
+        await app(scope, receive, send_with_header)
 
-    return closing
+    return wrapped

@@ -1,7 +1,7 @@
-"""Dynamic batching: rows of many requests are scored together, in one worker thread.
+"""Dynamic batching: rows of several requests are scored together, in one worker thread.
 
-A batch is closed when it is full or when its oldest row has waited long enough; while the worker
-is busy, the next batch fills by itself. Whoever goes away takes his waiting rows along.
+A batch is scored when it is full or its oldest row has waited for the maximum delay. While the
+worker is busy, rows are collected for the next batch. Rows of cancelled requests are removed.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ if TYPE_CHECKING:
     Score = Callable[[Sequence[Pair]], np.ndarray]
 
 
-class Full(Exception):
-    """Too many rows wait already."""
+class QueueFull(Exception):
+    """The queue has no room for the rows of a request."""
 
 
 @dataclass(eq=False)
 class _Part:
-    """Rows of one request that go into one batch."""
+    """Rows of one request in one batch."""
 
     pairs: Sequence[Pair]
     since: float
-    answer: asyncio.Future[np.ndarray]
+    result: asyncio.Future[np.ndarray]
 
 
 class Batcher:
-    """Collects rows and has them scored.
+    """Collects rows and scores them in batches.
 
     Args:
-        score: Scores rows, blocking; it runs in a thread, one call at a time.
-        max_rows: Rows of a batch at most. A longer request waits with one batch at a time, so
-            that shorter ones come in between.
-        max_delay: Seconds that a row waits for others while the worker is free.
-        max_waiting: Rows that may wait before new requests are refused.
+        score: Scores rows; a blocking function that runs in a thread, one call at a time.
+        max_rows: Maximum rows of a batch. A longer request queues one batch at a time, so shorter
+            requests are scored in between.
+        max_delay: Maximum seconds that a row waits for other rows while the worker is idle.
+        max_waiting: Maximum waiting rows; further requests are refused.
         observe: Called with the number of rows of each batch.
     """
 
@@ -66,20 +66,22 @@ class Batcher:
         self.rows_waiting = 0
 
     async def score(self, pairs: Sequence[Pair]) -> np.ndarray:
-        """Score one request's rows, at least one, together with those of others.
+        """Score the rows of one request, at least one, batched with those of other requests.
 
         Returns:
             float32 [rows, labels], in the order of `pairs`.
 
         Raises:
-            Full: too many rows wait.
-            Exception: whatever `score` raised for these rows alone.
+            QueueFull: too many rows are waiting.
+            Exception: the exception that `score` raised for these rows.
         """
         coming = min(len(pairs), self._max_rows)
         if self.rows_waiting and self.rows_waiting + coming > self._max_waiting:
-            raise Full(f"{self.rows_waiting} rows wait already, at most {self._max_waiting} may")
+            raise QueueFull(
+                f"{self.rows_waiting} of at most {self._max_waiting} rows are waiting; retry later"
+            )
         starts = range(0, len(pairs), self._max_rows)
-        return np.concatenate([await self._wait(pairs[at : at + self._max_rows]) for at in starts])
+        return np.concatenate([await self._queue(pairs[at : at + self._max_rows]) for at in starts])
 
     async def run(self) -> None:
         """Score batches until cancelled."""
@@ -87,21 +89,21 @@ class Batcher:
             while True:
                 if batch := await self._next():
                     self._observe(sum(len(part.pairs) for part in batch))
-                    await self._answer(batch, worker)
+                    await self._score_batch(batch, worker)
 
-    async def _wait(self, pairs: Sequence[Pair]) -> np.ndarray:
+    async def _queue(self, pairs: Sequence[Pair]) -> np.ndarray:
         loop = asyncio.get_running_loop()
         part = _Part(pairs, loop.time(), loop.create_future())
         self._waiting[part] = None
         self.rows_waiting += len(pairs)
         self._arrived.set()
         try:
-            return await part.answer
+            return await part.result
         finally:
-            self._leave(part)
+            self._remove(part)
 
     async def _next(self) -> list[_Part]:
-        """Wait for a batch; it is empty where all who waited went away."""
+        """Wait for a batch. It is empty if all waiting requests were cancelled."""
         while not self._waiting:
             self._arrived.clear()
             await self._arrived.wait()
@@ -122,15 +124,15 @@ class Batcher:
                 break
             batch.append(part)
         for part in batch:
-            self._leave(part)
+            self._remove(part)
         return batch
 
-    def _leave(self, part: _Part) -> None:
+    def _remove(self, part: _Part) -> None:
         if part in self._waiting:
             del self._waiting[part]
             self.rows_waiting -= len(part.pairs)
 
-    async def _answer(self, batch: Sequence[_Part], worker: ThreadPoolExecutor) -> None:
+    async def _score_batch(self, batch: Sequence[_Part], worker: ThreadPoolExecutor) -> None:
         pairs = [pair for part in batch for pair in part.pairs]
         loop = asyncio.get_running_loop()
         try:
@@ -139,9 +141,9 @@ class Batcher:
             if len(batch) == 1:
                 _set(batch[0], failed)
                 return
-            # Whatever it was, only the request that caused it gets it.
+            # Score the requests separately, so that only the one that failed gets the error.
             for part in batch:
-                await self._answer([part], worker)
+                await self._score_batch([part], worker)
             return
         start = 0
         for part in batch:
@@ -149,10 +151,10 @@ class Batcher:
             start += len(part.pairs)
 
 
-def _set(part: _Part, answer: np.ndarray | Exception) -> None:
-    if part.answer.done():
+def _set(part: _Part, result: np.ndarray | Exception) -> None:
+    if part.result.done():
         return
-    if isinstance(answer, Exception):
-        part.answer.set_exception(answer)
+    if isinstance(result, Exception):
+        part.result.set_exception(result)
     else:
-        part.answer.set_result(answer)
+        part.result.set_result(result)

@@ -1,6 +1,6 @@
-"""JSON lines on standard output, without anything that a client sent.
+"""Logs as JSON lines on standard output, without data of clients.
 
-Exceptions are logged by type and place: their messages may quote a text, so they stay out.
+Exceptions are logged by type and location, without their messages, which may quote a text.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line: time, level, logger, message and the fields handed in as `extra`."""
+    """One JSON object per line: time, level, logger, message and the fields of `extra`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Write a record; newlines and control characters are escaped by JSON."""
+        """Format a record; JSON escapes newlines and control characters."""
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -35,7 +35,7 @@ class JsonLines(logging.Formatter):
 
 
 def configure() -> None:
-    """Send all logs of the process, warnings among them, to standard output."""
+    """Send all logs of the process, including warnings, to standard output."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

@@ -1,4 +1,4 @@
-"""What Prometheus is told: latency by generation and outcome, batches, the queue, the model."""
+"""Prometheus metrics: latency by generation and outcome, batches, queue, model."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class Metrics:
-    """The metrics of one process, in a registry of their own.
+    """The metrics of one process, with their own registry.
 
     Args:
         model: Name of the model.
-        generation: Generation, or the beginning of the digest.
+        generation: Generation, or a prefix of the digest.
         digest: Digest of the weights; empty without a model.
     """
 
@@ -28,31 +28,31 @@ class Metrics:
         self._generation = generation
         self._seconds = Histogram(
             "springtide_server_request_seconds",
-            "Time from the first byte of an inference request to its answer.",
+            "Time from the first byte of an inference request to its response.",
             ["generation", "outcome"],
             buckets=_SECONDS,
             registry=self.registry,
         )
         self.batch_rows = Histogram(
             "springtide_server_batch_rows",
-            "Rows that were scored together.",
+            "Rows per scored batch.",
             ["generation"],
             buckets=_ROWS,
             registry=self.registry,
         ).labels(generation)
         self.waiting_rows = Gauge(
-            "springtide_server_waiting_rows", "Rows that wait for a batch.", registry=self.registry
+            "springtide_server_waiting_rows", "Rows waiting for a batch.", registry=self.registry
         )
         self.ready = Gauge(
-            "springtide_server_ready", "1 when requests are welcome.", registry=self.registry
+            "springtide_server_ready", "1 if the server is ready, else 0.", registry=self.registry
         )
         Gauge(
             "springtide_server_model_info",
-            "The model that is served, or was asked for; always 1.",
+            "The configured model; always 1.",
             ["model", "generation", "digest"],
             registry=self.registry,
         ).labels(model, generation, digest).set(1)
 
     def observe_request(self, seconds: float, outcome: Outcome) -> None:
-        """Count an inference request that ended."""
+        """Record a completed inference request."""
         self._seconds.labels(self._generation, outcome).observe(seconds)

@@ -1,7 +1,7 @@
-"""The model that is served: a verified artifact behind the evaluator's own scoring code.
+"""The served model: a verified artifact, scored by the same code as in the evaluation.
 
-PyTorch is imported only when there is something to load: a server that waits for its first model
-answers its probes within a second and stays small.
+PyTorch is only imported to load a model: a server without a model starts within a second and uses
+little memory.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from springtide_trainer.artifact.preprocess import Pair
 
 CPU_ROWS = 8
-"""Rows of one forward pass on a CPU. Rows are sorted by length, so few of them pad little: 11 ms of
-CPU a row for MiniLM on texts of 3 to 60 words, against 16 ms in passes of 32 and 15 ms alone."""
+"""Rows of one forward pass on a CPU. Rows are sorted by length, so a small pass has little padding:
+11 ms of CPU per row for MiniLM on texts of 3 to 60 words; 16 ms with 32 rows and 15 ms with 1."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """One generation, loaded."""
+    """A loaded generation."""
 
     name: str
     version: str
@@ -48,37 +48,37 @@ class Model:
         return self.scorer.preprocess.labels
 
     def score(self, pairs: Sequence[Pair]) -> np.ndarray:
-        """Score rows as the evaluator does; blocks.
+        """Score rows as in the evaluation. Blocking.
 
         Returns:
             float32 [rows, labels], finite.
 
         Raises:
-            ArithmeticError: the model gave NaN or an infinity.
+            ArithmeticError: a score is NaN or infinite.
         """
-        together = CPU_ROWS if self.scorer.model.device.type == "cpu" else max(1, len(pairs))
-        scores = self.scorer.probabilities(pairs, together)
+        batch_size = CPU_ROWS if self.scorer.model.device.type == "cpu" else max(1, len(pairs))
+        scores = self.scorer.probabilities(pairs, batch_size)
         if not np.isfinite(scores).all():
             raise ArithmeticError(f"{int((~np.isfinite(scores)).sum())} scores are not finite")
         return scores
 
     def warm_up(self, rows: int) -> None:
-        """Score made-up texts, short ones alone and long ones in batches of so many rows.
+        """Score artificial texts: short ones in a batch of 1, long ones in batches of `rows`.
 
         Raises:
-            Refused: the scores are not finite: such weights must not serve.
+            Refused: the scores are not finite.
         """
-        for words, many in ((1, 1), (8, rows), (self.scorer.preprocess.max_length, rows)):
-            columns = {name: ["word " * words] * many for name in self.inputs}
+        for words, count in ((1, 1), (8, rows), (self.scorer.preprocess.max_length, rows)):
+            columns = {name: ["word " * words] * count for name in self.inputs}
             try:
                 self.score(self.scorer.preprocess.render(columns))
             except ArithmeticError as wrong:
                 raise Refused(
-                    "NotFinite", f"the model {self.digest} is broken: {wrong} in the warm-up"
+                    "NotFinite", f"model {self.digest} is not usable: {wrong} in the warm-up"
                 ) from wrong
 
     def metadata(self) -> dict[str, Any]:
-        """Describe the model as the Open Inference Protocol v2 does."""
+        """Return the model's metadata of the Open Inference Protocol v2."""
         return {
             "name": self.name,
             "versions": [self.version],
@@ -89,7 +89,7 @@ class Model:
                     "name": PROBABILITIES,
                     "datatype": "FP32",
                     "shape": [-1, len(self.labels)],
-                    # A parameter of the protocol is a scalar: the labels are a JSON list in a text.
+                    # Parameters of the protocol are scalars, so the labels are a JSON string.
                     "parameters": {"labels": json.dumps(self.labels, ensure_ascii=False)},
                 },
                 {"name": LABEL, "datatype": "BYTES", "shape": [-1]},
@@ -99,10 +99,10 @@ class Model:
 
 
 def load(settings: Settings) -> Model:
-    """Verify, load and warm up the model of the settings; blocks for seconds.
+    """Verify, load and warm up the model of the settings. Blocking, takes seconds.
 
     Raises:
-        Refused: the artifact is not the one of the digest, not safe, or gives no numbers.
+        Refused: the artifact does not match the digest, is unsafe, or its scores are not finite.
     """
     folder = local_path(settings.model_uri, "MODEL_URI")
     from transformers.utils import logging as transformers_logging

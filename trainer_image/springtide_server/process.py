@@ -1,6 +1,6 @@
-"""The life of the process: listen, load, become ready, drain on SIGTERM, exit.
+"""The lifecycle of the process: listen, load, become ready, drain on SIGTERM, exit.
 
-It listens before it loads, so that probes get an answer with a reason from the first second.
+It listens before it loads, so that probes get a response with a reason from the first second.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ if TYPE_CHECKING:
 log = logging.getLogger("springtide.server")
 
 KEEP_ALIVE_SECONDS = 75
-"""Longer than clients keep idle connections, so that it is they who close them."""
+"""Longer than clients keep idle connections, so that clients close them."""
 IN_FLIGHT_SECONDS = 20
-"""What requests in flight get after the grace of the drain."""
+"""Time limit of requests in flight after the grace period."""
 
 
 async def serve(settings: Settings) -> None:
-    """Serve until a signal comes, and drain.
+    """Serve until a signal is received, then drain.
 
     Raises:
         Refused: the artifact cannot be served.
     """
     service = Service(settings)
     server = DrainingServer(service)
-    life = asyncio.create_task(_load_and_score(service))
-    life.add_done_callback(lambda _: server.stop())
+    scoring = asyncio.create_task(_load_and_score(service))
+    scoring.add_done_callback(lambda _: server.stop())
     await server.serve()
-    if life.done():
-        life.result()
-    life.cancel()
-    await asyncio.wait({life})
+    if scoring.done():
+        scoring.result()
+    scoring.cancel()
+    await asyncio.wait({scoring})
     log.info("drained")
 
 
@@ -58,9 +58,9 @@ async def _load_and_score(service: Service) -> None:
 
 
 class DrainingServer(uvicorn.Server):
-    """Uvicorn, but SIGTERM makes it unready first and stops it after the grace.
+    """A uvicorn server that is not ready after SIGTERM and stops after a grace period.
 
-    A second signal ends the grace at once.
+    A second signal ends the grace period.
     """
 
     def __init__(self, service: Service) -> None:
@@ -82,11 +82,11 @@ class DrainingServer(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
 
     def stop(self) -> None:
-        """Close the listener and let requests in flight end."""
+        """Close the listener and complete requests in flight."""
         self.should_exit = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to drain; called between any two instructions, so the loop does the rest."""
+        """Start draining. Called by a signal handler, so the work is done in the event loop."""
         self._loop.call_soon_threadsafe(self._drain)
 
     def _drain(self) -> None:

@@ -1,4 +1,4 @@
-"""What one server process is: settings, the model once it is there, and whether it is ready."""
+"""The state of a server process: settings, the loaded model, and readiness."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
     from springtide_server.settings import Settings
 
 MAX_BODIES = 16
-"""Bodies of the greatest size that may be in flight at once."""
+"""Maximum number of bodies of the maximum size in flight."""
 
 
 @dataclass(frozen=True)
 class Serving:
-    """A model that is loaded and warm, and the queue in front of it."""
+    """A loaded and warmed-up model with its queue."""
 
     model: Model
     batcher: Batcher
 
 
 class Service:
-    """The state that the endpoints read; the process moves it on."""
+    """The state that the endpoints read and the process changes."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -40,17 +40,17 @@ class Service:
 
     @property
     def not_ready(self) -> str:
-        """Say why no traffic should come; empty when it may."""
+        """The reason why the server is not ready; empty if it is ready."""
         if self.draining:
             return "the server is shutting down"
         if self.serving:
             return ""
         if self.settings.model_uri:
-            return f"the model {self.settings.model_digest} is being loaded"
-        return "MODEL_URI is not set: no generation was rolled out yet"
+            return f"model {self.settings.model_digest} is loading"
+        return "MODEL_URI is not set: no generation has been rolled out yet"
 
     def start(self, model: Model) -> Batcher:
-        """Serve a loaded model from now on; the caller runs the queue that is returned."""
+        """Serve a loaded model; the caller runs the returned batcher."""
         batcher = Batcher(
             model.score,
             max_rows=self.settings.max_batch,
@@ -62,10 +62,10 @@ class Service:
         return batcher
 
     def serving_or_reject(self) -> Serving:
-        """Return what serves. While it drains it still does.
+        """Return the served model, also while draining.
 
         Raises:
-            Rejected: there is no model (503).
+            Rejected: no model is loaded (503).
         """
         if self.serving is None:
             raise Rejected(503, self.not_ready, "unready")

@@ -1,4 +1,4 @@
-"""What the server is told by its environment; nothing else configures it."""
+"""The server's settings, which are all environment variables."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of one process, each with the environment variable that it comes from."""
+    """Settings of one process, each with its environment variable."""
 
     model_name: str = "model"
     """MODEL_NAME: the name in `/v2/models/{name}`."""
     model_uri: str = ""
-    """MODEL_URI: `file:///` folder of the artifact. Empty: there is no model yet."""
+    """MODEL_URI: `file:///` URI of the artifact's folder. Empty: there is no model yet."""
     model_digest: str = ""
-    """MODEL_DIGEST: what the artifact must be."""
+    """MODEL_DIGEST: expected digest of the artifact."""
     generation: str = ""
     """SPRINGTIDE_GENERATION, or the content of the file SPRINGTIDE_GENERATION_FILE."""
     host: str = "0.0.0.0"
     """SPRINGTIDE_HOST: address to listen on."""
     port: int = 8080
-    """SPRINGTIDE_PORT: port to listen on; 0 takes a free one."""
+    """SPRINGTIDE_PORT: port to listen on; 0 selects a free port."""
     max_batch: int = 64
-    """SPRINGTIDE_MAX_BATCH: rows that are scored together."""
+    """SPRINGTIDE_MAX_BATCH: maximum rows of a batch."""
     max_delay: float = 0.005
-    """SPRINGTIDE_MAX_DELAY_MS: how long a row waits for others, in seconds here."""
+    """SPRINGTIDE_MAX_DELAY_MS: maximum wait of a row for other rows, here in seconds."""
     max_waiting: int = 1024
-    """SPRINGTIDE_MAX_WAITING: rows that may wait; more are answered 503."""
+    """SPRINGTIDE_MAX_WAITING: maximum waiting rows; further requests get 503."""
     max_body: int = 4 << 20
-    """SPRINGTIDE_MAX_BODY: bytes of one request; more are answered 413."""
+    """SPRINGTIDE_MAX_BODY: maximum bytes of a request; larger requests get 413."""
     drain_seconds: float = 5.0
-    """DRAIN_SECONDS: how long to go on answering after SIGTERM, until endpoints forget the pod."""
+    """DRAIN_SECONDS: grace period after SIGTERM, until the pod is removed from endpoints."""
 
     @property
     def version(self) -> str:
@@ -49,10 +49,10 @@ class Settings:
 
 
 def read_settings(env: Mapping[str, str]) -> Settings:
-    """Read the settings from an environment.
+    """Read the settings from environment variables.
 
     Raises:
-        Refused: a variable has a value that it cannot have.
+        Refused: a variable has an invalid value.
     """
     uri = env.get("MODEL_URI", "")
     return Settings(
@@ -115,8 +115,8 @@ def _number(
     except ValueError:
         value = float("nan")
     if not low <= value <= high:
-        what = "a whole number" if kind is int else "a number"
+        what = "an integer" if kind is int else "a number"
         raise Refused(
-            "InvalidSetting", f"{name} is {written[:40]!r}; it must be {what} of {low} to {high}"
+            "InvalidSetting", f"{name} is {written[:40]!r}; it must be {what} from {low} to {high}"
         )
     return value

@@ -1,6 +1,6 @@
-"""The tensors of the Open Inference Protocol v2 as JSON: what is asked, what is answered.
+"""Request and response tensors of the Open Inference Protocol v2 as JSON.
 
-Clients are told what is wrong by path, number and bound; the texts themselves are never repeated.
+Error messages name path, value and limit, but never contain texts of the request.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Name = Annotated[str, Field(max_length=128)]
 
 
 class Malformed(Exception):
-    """The request cannot be answered; the message says what to change."""
+    """The request is invalid; the message says what to change."""
 
 
 class Tensor(BaseModel):
@@ -37,7 +37,7 @@ class Tensor(BaseModel):
 
 
 class RequestedOutput(BaseModel):
-    """One output tensor that the client wants."""
+    """A requested output tensor."""
 
     model_config = ConfigDict(strict=True)
 
@@ -45,9 +45,9 @@ class RequestedOutput(BaseModel):
 
 
 class InferenceRequest(BaseModel):
-    """Body of POST /v2/models/{name}/infer. Parameters are accepted and mean nothing here.
+    """Body of POST /v2/models/{name}/infer. Parameters are accepted and ignored.
 
-    Clients that write every field write null for those that they do not use.
+    Optional fields may be null, because some clients send all fields.
     """
 
     model_config = ConfigDict(strict=True)
@@ -57,23 +57,23 @@ class InferenceRequest(BaseModel):
     inputs: Annotated[list[Tensor], Field(min_length=1, max_length=64)]
     outputs: Annotated[list[RequestedOutput] | None, Field(max_length=64)] = None
 
-    def wanted(self) -> list[str]:
-        """Return the names of the outputs in the order asked for; all of them by default."""
-        asked = self.outputs or []
-        for number, output in enumerate(asked):
+    def requested_outputs(self) -> list[str]:
+        """Return the names of the requested outputs, in order; by default all outputs."""
+        requested = self.outputs or []
+        for number, output in enumerate(requested):
             if output.name not in {PROBABILITIES, LABEL}:
                 raise Malformed(
                     f"outputs[{number}].name is {output.name!r}; "
                     f"this model has {PROBABILITIES} and {LABEL}"
                 )
-        return list(dict.fromkeys(output.name for output in asked)) or [PROBABILITIES, LABEL]
+        return list(dict.fromkeys(output.name for output in requested)) or [PROBABILITIES, LABEL]
 
 
 def parse(body: bytes) -> InferenceRequest:
-    """Read a request.
+    """Parse a request.
 
     Raises:
-        Malformed: the body is not JSON, or not of the protocol's form.
+        Malformed: the body is not JSON, or does not match the protocol's schema.
     """
     try:
         content = from_json(body, allow_inf_nan=False)
@@ -86,25 +86,25 @@ def parse(body: bytes) -> InferenceRequest:
         raise Malformed(f"{_path(first['loc'])}: {first['msg']}") from None
 
 
-def columns(inputs: Sequence[Tensor], wanted: Sequence[str]) -> dict[str, list[str]]:
-    """Take the columns of the model out of the input tensors.
+def columns(inputs: Sequence[Tensor], required: Sequence[str]) -> dict[str, list[str]]:
+    """Return the model's input columns from the input tensors.
 
     Returns:
-        For each wanted name its rows; all have the same number of rows, 1 to 4096.
+        The rows of each required name; all have the same number of rows, 1 to 4096.
 
     Raises:
-        Malformed: a tensor is missing, unknown, twice there, or of a wrong form.
+        Malformed: a tensor is missing, unknown, duplicated or invalid.
     """
     found: dict[str, list[str]] = {}
     for number, tensor in enumerate(inputs):
-        if tensor.name not in wanted or tensor.name in found:
-            what = "is there twice" if tensor.name in found else "is unknown"
+        if tensor.name not in required or tensor.name in found:
+            what = "is duplicated" if tensor.name in found else "is unknown"
             raise Malformed(
-                f"inputs[{number}].name {tensor.name!r} {what}; this model reads {_list(wanted)}"
+                f"inputs[{number}].name {tensor.name!r} {what}; this model reads {_list(required)}"
             )
         found[tensor.name] = _rows(tensor, f"inputs[{number}]")
-    if missing := [name for name in wanted if name not in found]:
-        raise Malformed(f"inputs lacks {_list(missing)}; this model reads {_list(wanted)}")
+    if missing := [name for name in required if name not in found]:
+        raise Malformed(f"inputs lacks {_list(missing)}; this model reads {_list(required)}")
     if len({len(rows) for rows in found.values()}) > 1:
         counts = ", ".join(f"{name} has {len(rows)}" for name, rows in found.items())
         raise Malformed(f"inputs differ in their number of rows: {counts}")
@@ -130,16 +130,16 @@ def _rows(tensor: Tensor, where: str) -> list[str]:
     return tensor.data
 
 
-def outputs(scores: np.ndarray, labels: Sequence[str], wanted: Sequence[str]) -> list[Any]:
-    """Write the output tensors.
+def outputs(scores: np.ndarray, labels: Sequence[str], requested: Sequence[str]) -> list[Any]:
+    """Return the output tensors.
 
     Args:
         scores: float32 [rows, labels], finite.
         labels: Names of the columns of `scores`.
-        wanted: Names of the tensors.
+        requested: Names of the tensors.
     """
     rows = len(scores)
-    made = {
+    tensors = {
         PROBABILITIES: lambda: {
             "shape": [rows, len(labels)],
             "datatype": "FP32",
@@ -151,7 +151,7 @@ def outputs(scores: np.ndarray, labels: Sequence[str], wanted: Sequence[str]) ->
             "data": [labels[best] for best in scores.argmax(axis=1)],
         },
     }
-    return [{"name": name, **made[name]()} for name in wanted]
+    return [{"name": name, **tensors[name]()} for name in requested]
 
 
 def _path(parts: Sequence[int | str]) -> str:

@@ -1,4 +1,4 @@
-"""Ends of a stage that are no defects, as exceptions with the words that a person needs."""
+"""Expected failures of a stage, as exceptions with a reason and a message for the user."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from springtide_api.contract import ExitCode, Failure
 
 
 class Refused(Exception):
-    """The input is not acceptable; a person must act before the stage can get through.
+    """The input is not acceptable; the stage cannot succeed until the user changes something.
 
     Args:
-        reason: One word for machines, such as MissingColumn or UnsafeArtifact.
-        message: What is wrong, where, the number and its bound, and what to do.
-        field: Path of the field that the user must change, if it is one.
-        code: How the process exits.
+        reason: Machine-readable reason in CamelCase, such as MissingColumn or UnsafeArtifact.
+        message: What is wrong, where, the value and its limit, and what to do.
+        field: Path of the field to change, if there is one.
+        code: Exit code of the process.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class Refused(Exception):
 
 
 class Diverged(Refused):
-    """The loss is no longer a finite number; the weights are as of the last good step."""
+    """The loss or a weight is not finite; the weights are those of the last finite step."""
 
     def __init__(self, step: int, loss: float) -> None:
         super().__init__(
@@ -44,12 +44,12 @@ class Diverged(Refused):
 
 
 class NoStepTaken(Refused):
-    """FP16 left steps out until none was taken: their gradients were not finite at any scale."""
+    """FP16 skipped every step, because no gradient was finite at any loss scale."""
 
     def __init__(self, step: int) -> None:
         super().__init__(
             "Diverged",
-            f"FP16 left out every step up to step {step}: no gradient was finite; set "
+            f"FP16 skipped every step up to step {step}: no gradient was finite; set "
             "training.hyperparameters.precision to Auto, or lower learningRate",
             "spec.training.hyperparameters.precision",
             ExitCode.DIVERGED,
@@ -57,4 +57,4 @@ class NoStepTaken(Refused):
 
 
 class Interrupted(Exception):
-    """SIGTERM came; what can be resumed is saved, and another pod goes on."""
+    """SIGTERM was received. A checkpoint is saved where the stage has one; a new pod resumes."""

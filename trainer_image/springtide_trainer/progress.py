@@ -1,6 +1,6 @@
-"""Tells the operator how far training is, in the JSON of Kubeflow's trainer status.
+"""Reports the progress of a stage to the operator, in the JSON of Kubeflow's trainer status.
 
-It runs beside training: an operator that is away, slow or angry costs training nothing.
+Reports are sent from a thread, so an operator that is down or slow does not delay training.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 INTERVAL = 5.0
-"""Seconds between two reports, at least."""
+"""Minimum seconds between two reports."""
 TIMEOUT = 3.0
-"""Seconds that the operator has to answer."""
+"""Timeout of a report in seconds."""
 
 
 @dataclass(frozen=True)
 class Reporter:
-    """Where reports go: an address, and files that may change while we run.
+    """The endpoint of the reports, with files that may change while the stage runs.
 
     Attributes:
-        url: Address of the operator's endpoint.
-        token_file: File of the bearer token, read again for each report: it rotates.
-        ca_file: File of the certificates to trust. None: those of the system.
+        url: URL of the operator's endpoint.
+        token_file: File of the bearer token. Read for each report, because it is rotated.
+        ca_file: File of the trusted certificates. None: the system's.
     """
 
     url: str
@@ -42,7 +42,7 @@ class Reporter:
 
     @staticmethod
     def of(environ: Mapping[str, str]) -> Reporter | None:
-        """Find the endpoint in the environment; None where there is none."""
+        """Return the endpoint of the environment, or None."""
         url = environ.get("KUBEFLOW_TRAINER_SERVER_URL", "")
         if not url.startswith(("https://", "http://")):
             return None
@@ -52,7 +52,7 @@ class Reporter:
         return Reporter(url, Path(token) if token else None, Path(ca) if ca else None)
 
     def post(self, status: dict[str, Any]) -> None:
-        """Send one report; a failure is a line in the log at most."""
+        """Send one report. A failure is only logged."""
         try:
             headers = {"Content-Type": "application/json"}
             if self.token_file is not None:
@@ -63,17 +63,17 @@ class Reporter:
             with urllib.request.urlopen(request, timeout=TIMEOUT, context=trust):
                 pass
         except (OSError, ValueError) as unreachable:
-            log.debug("progress was not taken", extra={"error": str(unreachable)})
+            log.debug("progress report failed", extra={"error": str(unreachable)})
 
 
 class Progress:
-    """An observer that reports percentage, remaining seconds and metrics.
+    """A training observer that reports percentage, remaining seconds and metrics.
 
     Args:
-        reporter: Where to; None reports to nobody.
-        first: Steps that were done before.
-        total: Steps of the whole run.
-        clock: Monotonic seconds.
+        reporter: The endpoint. None: nothing is reported.
+        first: Number of steps completed before.
+        total: Number of steps of the whole run.
+        clock: Returns monotonic seconds.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Progress:
         self._sending: threading.Thread | None = None
 
     def observe(self, step: int, loss: float) -> None:
-        """Report a step, unless one was reported a moment ago or is still on its way."""
+        """Report a step, unless the last report is too recent or still being sent."""
         now = self._clock()
         busy = self._sending is not None and self._sending.is_alive()
         if self._reporter is None or busy or (now - self._reported < INTERVAL):
@@ -104,7 +104,7 @@ class Progress:
         self._sending.start()
 
     def status(self, step: int, loss: float, now: float) -> dict[str, Any]:
-        """Describe a step: whole percents, whole seconds, metrics as strings."""
+        """Return the status of a step: integer percent and seconds, metrics as strings."""
         per_step = (now - self._began) / max(1, step - self._first)
         metrics = {"step": str(step), "total_steps": str(self._total), "loss": f"{loss:.4f}"}
         return {

@@ -1,8 +1,7 @@
-"""Where everything of one update lies in the storage, and how something gets there whole.
+"""The storage layout of an update, and atomic writes to it.
 
-Writers fill a folder below `tmp/` of their own, then move it into place with one rename that never
-replaces anything: a half-written folder is never at its final place, and a late writer changes
-nothing.
+Writers fill a folder of their own below `tmp/`, then rename it to its final path. The rename never
+replaces anything: no partly written folder is ever at a final path, and the first writer wins.
 """
 
 from __future__ import annotations
@@ -29,11 +28,11 @@ class Home:
         self.path = path
 
     def artifact(self, digest: str) -> Path:
-        """Return the folder of the weights with this digest (`sha256:<hex>`)."""
+        """Return the folder of the artifact with this digest (`sha256:<hex>`)."""
         return self.path / "artifacts" / folder_name(digest)
 
     def data(self, digest: str, copy: int = 1) -> Path:
-        """Return the folder of the frozen rows whose manifest has this digest, or of a copy."""
+        """Return the folder of the frozen rows with this manifest digest, or of a copy of them."""
         name = folder_name(digest)
         return self.path / "data" / (name if copy == 1 else f"{name}.{copy}")
 
@@ -51,7 +50,7 @@ class Home:
 
     @contextmanager
     def tmp(self, job: str, pod_uid: str) -> Iterator[Path]:
-        """Make this pod's own scratch folder, empty; it goes when the block ends."""
+        """Create this pod's empty scratch folder, and remove it at the end of the block."""
         folder = self.path / "tmp" / f"{job}-{pod_uid}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -61,11 +60,11 @@ class Home:
             shutil.rmtree(folder, ignore_errors=True)
 
     def sweep(self, job: str, spare: float = 0.0) -> None:
-        """Remove what killed attempts at the same stage left in `tmp/`.
+        """Remove scratch folders of killed attempts at the same stage.
 
         Args:
             job: The Job of this attempt.
-            spare: Leave what is younger than so many seconds: it may be at work.
+            spare: Keep folders younger than this many seconds: their pods may still run.
         """
         attempts = job.rpartition("-")[0]
         for left in (self.path / "tmp").glob(f"{attempts}-*"):
@@ -74,7 +73,7 @@ class Home:
 
 
 def folder_name(digest: str) -> str:
-    """Write a digest as a folder's name: `sha256:<hex>` becomes `sha256-<hex>`."""
+    """Return the folder name of a digest: `sha256:<hex>` becomes `sha256-<hex>`."""
     return digest.replace(":", "-", 1)
 
 
@@ -82,12 +81,12 @@ def local_path(uri: str, field: str = "") -> Path:
     """Return the path of a `file://` URI.
 
     Raises:
-        Refused: another scheme, a host, or a way out by `..`.
+        Refused: the URI has another scheme, a host or `..`.
     """
     parts = urlsplit(uri)
     path = Path(unquote(parts.path))
     if parts.scheme != "file" or parts.netloc or not path.is_absolute() or ".." in path.parts:
-        raise Refused("InvalidUri", f"{uri!r} is no file:/// URI without '..'", field)
+        raise Refused("InvalidUri", f"{uri!r} must be a file:/// URI without '..'", field)
     return path
 
 
@@ -97,9 +96,9 @@ def uri_of(path: Path) -> str:
 
 
 def commit_folder(tmp: Path, final: Path) -> bool:
-    """Move a finished folder into place, durably, unless something is there already.
+    """Move a complete folder to its final path, durably, unless the path already exists.
 
-    Both lie on one file system. Returns whether this call put it there; if not, `tmp` is untouched.
+    Both must be on one file system. Returns False, with `tmp` unchanged, if the path exists.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
     for folder, _, files in os.walk(tmp):
@@ -117,9 +116,9 @@ def commit_folder(tmp: Path, final: Path) -> bool:
 
 
 def commit_file(tmp: Path, final: Path) -> bool:
-    """Move a finished file into place, durably, unless something is there already.
+    """Move a complete file to its final path, durably, unless the path already exists.
 
-    Returns whether this call put it there; if not, `tmp` is untouched.
+    Returns False, with `tmp` unchanged, if the path exists.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
     sync(tmp)
@@ -133,7 +132,7 @@ def commit_file(tmp: Path, final: Path) -> bool:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file's bytes, or a folder's entries, are on the disk."""
+    """Flush a file's bytes, or a folder's entries, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

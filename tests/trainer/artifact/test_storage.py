@@ -88,7 +88,7 @@ def test_scratch_is_empty_at_the_start_and_gone_at_the_end(tmp_path):
 def test_only_plain_file_uris_are_read(uri):
     with pytest.raises(Refused) as refused:
         local_path(uri, "spec.model.initial.uri")
-    assert refused.value.failure.message == f"{uri!r} is no file:/// URI without '..'"
+    assert refused.value.failure.message == f"{uri!r} must be a file:/// URI without '..'"
     assert refused.value.failure.field == "spec.model.initial.uri"
 
 

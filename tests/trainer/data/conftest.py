@@ -28,25 +28,27 @@ def home(tmp_path: Path) -> Home:
 
 
 @pytest.fixture
-def look(home: Home, tmp_path: Path) -> Callable[..., ProbeOutput]:
+def run_probe(home: Home, tmp_path: Path) -> Callable[..., ProbeOutput]:
     """Probe a source: `look(path, format="CSV", now=..., columns=..., window=..., ...)`."""
     looks = iter(range(1000))
 
-    def look(path: Path, **asked: Any) -> ProbeOutput:
+    def run_probe(path: Path, **asked: Any) -> ProbeOutput:
         scratch = tmp_path / "home" / "tmp" / str(next(looks))
         scratch.mkdir(parents=True)
         return probe(run_file(path, home.path, **asked), home, scratch)
 
-    return look
+    return run_probe
 
 
 @pytest.fixture
-def refuse(look: Callable[..., ProbeOutput], home: Home) -> Callable[..., tuple[str, str, str]]:
+def refuse(
+    run_probe: Callable[..., ProbeOutput], home: Home
+) -> Callable[..., tuple[str, str, str]]:
     """Probe a source that must be refused: reason, field and message; nothing may be frozen."""
 
     def refuse(path: Path, **asked: Any) -> tuple[str, str, str]:
         with pytest.raises(Refused) as caught:
-            look(path, **asked)
+            run_probe(path, **asked)
         assert caught.value.code == ExitCode.INVALID_INPUT
         assert not (home.path / "data").exists()
         failure = caught.value.failure

@@ -9,8 +9,8 @@ import numpy as np
 
 from springtide_api.data_spec import Holdout, Window
 from springtide_trainer.data.partitions import SECOND, Span
-from springtide_trainer.data.windows.new_data import Ask, Known, Rows
-from springtide_trainer.data.windows.window import Nothing, Plan, plan
+from springtide_trainer.data.windows.new_data import PartitionState, StreamIndex, WindowRequest
+from springtide_trainer.data.windows.window import NoWindow, WindowSplit, select_window
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,51 +27,51 @@ class Case:
     seconds: Sequence[int]
     now: int = 10_000
     cursor: int | None = None
-    judge_from: int | None = None
+    holdout_from: int | None = None
     quarantined: Sequence[int] = ()
     released: Sequence[int] = ()
     unmarked: Sequence[int] = ()
     reserved: Sequence[int] = ()
     groups: Sequence[int] | None = None
     entities: Sequence[int] | None = None
-    judges: Sequence[bool] | None = None
+    eligible: Sequence[bool] | None = None
     delay: int = 0
     window: dict[str, object] = field(default_factory=dict)
     holdout: dict[str, object] = field(default_factory=dict)
 
-    def plan(self) -> Plan | Nothing:
+    def select_window(self) -> WindowSplit | NoWindow:
         seconds = np.array(self.seconds, dtype=np.int64)
-        rows = Rows(
+        rows = StreamIndex(
             moment=seconds * SECOND,
             reserved=np.isin(np.arange(len(seconds)), self.reserved),
-            judges=np.array(self.judges or [True] * len(seconds), dtype=bool),
+            eligible=np.array(self.eligible or [True] * len(seconds), dtype=bool),
             entity=np.array(self.entities or range(len(seconds))),
             group=None if self.groups is None else np.array(self.groups),
         )
         parts = sorted({int(second) // 100 for second in seconds} | set(self.unmarked))
-        return plan(
+        return select_window(
             rows,
-            [Known(span(at), at not in self.unmarked) for at in parts],
-            Ask(
+            [PartitionState(span(at), at not in self.unmarked) for at in parts],
+            WindowRequest(
                 now=self.now * SECOND,
                 window=Window.model_validate(self.window),
                 holdout=Holdout.model_validate(self.holdout),
                 delay=self.delay * SECOND,
                 cursor=None if self.cursor is None else self.cursor * SECOND,
-                judge_from=None if self.judge_from is None else self.judge_from * SECOND,
+                holdout_from=None if self.holdout_from is None else self.holdout_from * SECOND,
                 quarantined=tuple(map(span, self.quarantined)),
                 released=tuple(map(span, self.released)),
             ),
         )
 
-    def ready(self) -> Plan:
-        made = self.plan()
-        assert isinstance(made, Plan), made
+    def ready(self) -> WindowSplit:
+        made = self.select_window()
+        assert isinstance(made, WindowSplit), made
         return made
 
-    def nothing(self) -> Nothing:
-        made = self.plan()
-        assert isinstance(made, Nothing), made
+    def nothing(self) -> NoWindow:
+        made = self.select_window()
+        assert isinstance(made, NoWindow), made
         return made
 
     def parts(self) -> tuple[list[int], list[int]]:

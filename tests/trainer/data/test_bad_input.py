@@ -39,7 +39,7 @@ def test_a_ragged_row_is_named_by_its_line(refuse: Refuse, tmp_path: Path) -> No
     assert refuse(written(tmp_path / "a.csv", HEADER + GOOD + bad)) == (
         "RaggedRow",
         "data.source",
-        "'a.csv' line 3: 5 fields, the header has 4; quote commas in texts",
+        "'a.csv' line 3: 5 fields, but the header has 4; quote commas in texts",
     )
 
 
@@ -57,7 +57,7 @@ def test_a_label_that_is_part_of_the_text_is_refused(
     source = written(tmp_path / "a.csv", HEADER + GOOD)
     reason, field, message = refuse(source, columns=columns)
     assert (reason, field) == ("LabelIsFeature", "spec.data.source.columns.label")
-    assert message.startswith("column 'clicked' is the label and part of the text")
+    assert message.startswith("column 'clicked' is both the label and an input of the model")
 
 
 @pytest.mark.survives(
@@ -68,7 +68,7 @@ def test_bytes_that_are_no_utf8_are_named_by_their_line(refuse: Refuse, tmp_path
     assert refuse(written(tmp_path / "a.csv", (HEADER + GOOD).encode() + bad)) == (
         "NotUtf8",
         "data.source",
-        "'a.csv' line 3: byte 24 is no UTF-8; write the file in UTF-8",
+        "'a.csv' line 3: byte 24 is not valid UTF-8; write the file in UTF-8",
     )
 
 
@@ -78,14 +78,14 @@ def test_a_truncated_gzip_is_refused(refuse: Refuse, tmp_path: Path) -> None:
     reason, field, message = refuse(written(tmp_path / "a.csv.gz", whole[:-20]))
     assert (reason, field) == ("TruncatedFile", "data.source")
     assert message.startswith("'a.csv.gz' line ")
-    assert message.endswith(": the gzip stream ends early; deliver the whole file")
+    assert message.endswith(": the gzip stream is truncated; deliver the whole file")
 
 
 def test_what_is_no_gzip_is_refused(refuse: Refuse, tmp_path: Path) -> None:
     assert refuse(written(tmp_path / "a.csv.gz", HEADER + GOOD)) == (
         "CorruptFile",
         "data.source",
-        "'a.csv.gz': named .gz but no gzip stream; compress it, or take .gz off its name",
+        "'a.csv.gz': named .gz but not a gzip stream; compress it, or remove .gz from its name",
     )
 
 
@@ -105,8 +105,8 @@ def test_a_gzip_with_a_flipped_bit_is_refused(refuse: Refuse, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("form", "said"),
     [
-        ("CSV", "'empty': 0 rows and no header line; deliver the file again"),
-        ("Parquet", "'empty': 0 bytes; deliver the file again"),
+        ("CSV", "'empty': the file is empty (no header line); deliver it again"),
+        ("Parquet", "'empty' has 0 bytes; deliver it again"),
     ],
 )
 def test_a_file_of_0_bytes_is_refused(refuse: Refuse, tmp_path: Path, form: str, said: str) -> None:
@@ -122,7 +122,7 @@ def test_a_truncated_parquet_file_is_refused(refuse: Refuse, tmp_path: Path, lef
     assert refuse(written(tmp_path / "half.parquet", half), format="Parquet") == (
         "CorruptFile",
         "data.source",
-        f"'half.parquet': {len(half)} bytes that are no whole Parquet file; deliver it again",
+        f"'half.parquet': {len(half)} bytes that are not a complete Parquet file; deliver it again",
     )
 
 
@@ -145,8 +145,8 @@ def test_a_missing_column_is_named_with_its_field_and_those_found(
     assert refuse(path, format=form) == (
         "MissingColumn",
         "data.source.columns.label",
-        "'clicks' has no column 'clicked'; it has 'at', 'query', 'item', 'label'; name one of them "
-        "or deliver the column",
+        "'clicks' has no column 'clicked'; it has 'at', 'query', 'item', 'label'; use one of these "
+        "or add the column",
     )
 
 
@@ -178,7 +178,7 @@ def test_a_folder_that_our_pods_may_not_read_is_named(
     was = os.geteuid()
     os.seteuid(65534 if was == 0 else was)
     try:
-        with pytest.raises(Refused, match=r"DataNotReadable: .*make it readable for others"):
+        with pytest.raises(Refused, match=r"DataNotReadable: .*make it readable for all users"):
             probe(run, home, tmp_path)
     finally:
         os.seteuid(was)
@@ -205,7 +205,7 @@ def test_a_link_that_leaves_the_source_is_not_followed(refuse: Refuse, tmp_path:
     assert refuse(source) == (
         "UnsafePath",
         "data.source.uri",
-        f"'{source}/a.csv' is a link that leaves {source}; copy the file there instead",
+        f"'{source}/a.csv' is a link to outside {source}; replace it by a copy of the file",
     )
 
 
@@ -215,9 +215,13 @@ def test_a_link_that_leaves_the_source_is_not_followed(refuse: Refuse, tmp_path:
 @pytest.mark.parametrize(
     ("line", "reason", "said"),
     [
-        ('{"at": ', "MalformedJson", "no JSON (Expecting value at character 9); write one object"),
-        ("[1]", "MalformedJson", "no JSON object; write one object with a value for each column"),
-        ("[" * 20_000, "MalformedJson", "nested too deep; write one object"),
+        ('{"at": ', "MalformedJson", "invalid JSON (Expecting value at character 9); write one"),
+        (
+            "[1]",
+            "MalformedJson",
+            "not a JSON object; write one object with a value for each column",
+        ),
+        ("[" * 20_000, "MalformedJson", "nested too deeply; write one object"),
         ('{"query": ["a"]}', "UnsupportedType", "column 'query' is a list or an object; write it"),
         ("x" * (2**20 + 1), "LineTooLong", "more than 1,048,576 bytes in one row; is a line break"),
     ],
@@ -235,7 +239,8 @@ def test_half_a_character_in_json_is_refused(refuse: Refuse, tmp_path: Path) -> 
     assert refuse(written(tmp_path / "a.jsonl", line), format="JSONL") == (
         "NotUtf8",
         "data.source",
-        "'a.jsonl' lines 1 to 1: a \\u escape is half a character; write the text in UTF-8",
+        "'a.jsonl' lines 1 to 1: a \\u escape is an incomplete surrogate pair; write the text "
+        "in UTF-8",
     )
 
 

@@ -46,7 +46,7 @@ def test_an_unreadable_timestamp_is_named_by_line_and_shape_but_not_by_its_text(
         "UnreadableTimestamp",
         "data.source.columns.timestamp",
         f"'a.csv' line 3: a timestamp like {shape!r} is neither RFC 3339 nor "
-        '"YYYY-MM-DD HH:MM:SS"; write it so, or name its column',
+        '"YYYY-MM-DD HH:MM:SS"; fix it or select another column',
     )
 
 
@@ -56,20 +56,20 @@ def test_an_unreadable_timestamp_is_named_by_line_and_shape_but_not_by_its_text(
     "refused with line, count and the latest moment allowed: a day ahead of the API server's clock",
 )
 def test_a_timestamp_in_the_future_is_refused_beyond_a_day_of_skew(
-    look: Look, refuse: Refuse, tmp_path: Path
+    run_probe: Look, refuse: Refuse, tmp_path: Path
 ) -> None:
     (tmp_path / "a.csv").write_text(HEADER + GOOD)
-    assert look(tmp_path / "a.csv", now="2025-12-31T12:00:00Z").reason == "NotComplete"
+    assert run_probe(tmp_path / "a.csv", now="2025-12-31T12:00:00Z").reason == "NotComplete"
     assert refuse(tmp_path / "a.csv", now="2025-12-31T11:59:59Z") == (
         "FutureTimestamp",
         "data.source.columns.timestamp",
-        "'a.csv' line 2: its timestamp is later than 2026-01-01T11:59:59+00:00; look at its zone "
-        "and unit (at least 1 such rows)",
+        "'a.csv' line 2: the timestamp is later than 2026-01-01T11:59:59+00:00; check its time "
+        "zone and unit (at least 1 such rows)",
     )
 
 
 @pytest.mark.survives("Data", "timestamps in mixed zones", "compared in UTC")
-def test_mixed_zones_are_one_time(look: Look, tmp_path: Path) -> None:
+def test_mixed_zones_are_one_time(run_probe: Look, tmp_path: Path) -> None:
     rows = [
         "2026-01-31T23:30:00-05:00,a,b,1",  # February in UTC
         "2026-01-31T23:30:00Z,a,b,1",
@@ -77,7 +77,7 @@ def test_mixed_zones_are_one_time(look: Look, tmp_path: Path) -> None:
         "2026-02-01 00:00:00,a,b,0",  # without a zone it is UTC
     ]
     (tmp_path / "a.csv").write_text(HEADER + "\n".join(rows) + "\n")
-    found = look(tmp_path / "a.csv").window
+    found = run_probe(tmp_path / "a.csv").window
     assert (found.partitions, found.rows) == (["2026-01"], 2)
     assert (found.holdout_partitions, found.holdout_rows) == (["2026-02"], 2)
 
@@ -89,8 +89,8 @@ def test_a_missing_timestamp_is_named_by_its_row(refuse: Refuse, tmp_path: Path)
     assert refuse(tmp_path / "a.parquet", format="Parquet") == (
         "MissingTimestamp",
         "data.source.columns.timestamp",
-        "'a.parquet' row 2 has no timestamp in 'at' (at least 1 such rows); mend them or leave "
-        "them out",
+        "'a.parquet' row 2 has no timestamp in 'at' (at least 1 such rows); fix or remove "
+        "these rows",
     )
 
 
@@ -104,8 +104,8 @@ def test_a_label_outside_the_models_is_named_with_its_count_and_the_bound(
     assert refuse(tmp_path / "a.parquet", format="Parquet") == (
         "UnknownLabel",
         "data.source.columns.label",
-        "2 of 4 train rows have a label that is none of the 2 model.labels ('0', '1'): '2' (2); "
-        "mend them or add the label at the end of model.labels",
+        "2 of 4 train rows have a label that is not one of the 2 model.labels ('0', '1'): '2' (2); "
+        "fix them or append the label to model.labels",
     )
 
 
@@ -117,7 +117,7 @@ def test_a_missing_or_nan_label_is_refused(refuse: Refuse, tmp_path: Path, missi
     assert refuse(tmp_path / "a.parquet", format="Parquet") == (
         "MissingLabel",
         "data.source.columns.label",
-        "1 of 4 train rows have no label (null, NaN or empty); mend them or leave them out",
+        "1 of 4 train rows have no label (null, NaN or empty); fix or remove them",
     )
 
 
@@ -126,13 +126,15 @@ def test_a_missing_or_nan_label_is_refused(refuse: Refuse, tmp_path: Path, missi
     "training rows of one class only",
     "no run starts; the message has the label and both counts",
 )
-def test_one_class_only_is_not_enough_to_train_on(look: Look, home: Home, tmp_path: Path) -> None:
+def test_one_class_only_is_not_enough_to_train_on(
+    run_probe: Look, home: Home, tmp_path: Path
+) -> None:
     pq.write_table(two_months([1] * 4 + [0, 1]), tmp_path / "a.parquet")
-    found = look(tmp_path / "a.parquet", format="Parquet")
+    found = run_probe(tmp_path / "a.parquet", format="Parquet")
     assert found.reason == "NotEnoughData"
     assert found.message == (
-        "all 4 training rows have the label '1': 1 of at least 2 labels "
-        "(data.source.columns.label); newer rows join the next look, or mend the column"
+        "all 4 training rows have label '1', at least 2 labels are needed "
+        "(data.source.columns.label); the next probe adds newer rows, or fix the column"
     )
     assert found.window is None
     assert not (home.path / "data").exists()
@@ -145,7 +147,7 @@ def test_a_missing_entity_and_a_bad_weight_are_refused(refuse: Refuse, tmp_path:
     assert refuse(tmp_path / "a.parquet", format="Parquet", columns={"entity": "who"}) == (
         "MissingEntity",
         "data.source.columns.entity",
-        "1 of 3 train rows have no entity; name them, such as by a session, or leave out "
+        "1 of 3 train rows have no entity; add it, such as a session id, or remove "
         "data.source.columns.entity",
     )
     for weight in (-1.0, float("inf"), None):
@@ -154,13 +156,13 @@ def test_a_missing_entity_and_a_bad_weight_are_refused(refuse: Refuse, tmp_path:
         assert refuse(tmp_path / "b.parquet", format="Parquet", columns={"weight": "weight"}) == (
             "InvalidWeight",
             "data.source.columns.weight",
-            "1 of 3 train rows have no finite weight >= 0; mend them or leave out "
+            "1 of 3 train rows have no finite weight >= 0; fix them or remove "
             "data.source.columns.weight",
         )
 
 
 def test_labels_of_a_quarantined_month_are_not_looked_at(
-    look: Look,
+    run_probe: Look,
     refuse: Refuse,
     clicks: Callable[..., Any],
     write_csv: Callable[..., Path],
@@ -169,15 +171,15 @@ def test_labels_of_a_quarantined_month_are_not_looked_at(
     bad = [{**row, "clicked": "oops"} for row in clicks(2)]
     path = write_csv(tmp_path / "a.csv", [*clicks(1), *bad, *clicks(3)])
     assert refuse(path)[0] == "UnknownLabel"
-    found = look(path, probe={"quarantined": ["2026-02"]})
+    found = run_probe(path, probe={"quarantined": ["2026-02"]})
     assert (found.reason, found.window.partitions) == ("WindowReady", ["2026-01"])
 
 
 @pytest.mark.survives("Data", "a file with a header and no rows", "no new data, and no failure")
-def test_empty_data_is_no_new_data(look: Look, tmp_path: Path) -> None:
+def test_empty_data_is_no_new_data(run_probe: Look, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(HEADER)
-    found = look(tmp_path / "a.csv")
-    assert (found.reason, found.message) == ("NoNewData", "no rows")
+    found = run_probe(tmp_path / "a.csv")
+    assert (found.reason, found.message) == ("NoNewData", "no new rows")
 
 
 @pytest.mark.survives(
@@ -194,9 +196,9 @@ def test_a_message_escapes_what_could_forge_a_line_of_the_log(
 
 
 def test_data_that_was_mended_is_taken_by_the_next_look(
-    look: Look, refuse: Refuse, tmp_path: Path
+    run_probe: Look, refuse: Refuse, tmp_path: Path
 ) -> None:
     pq.write_table(two_months([0, 1, 2, 1, 0, 1]), tmp_path / "a.parquet")
     assert refuse(tmp_path / "a.parquet", format="Parquet")[0] == "UnknownLabel"
     pq.write_table(two_months([0, 1, 0, 1, 0, 1]), tmp_path / "a.parquet")
-    assert look(tmp_path / "a.parquet", format="Parquet").window.rows == 4
+    assert run_probe(tmp_path / "a.parquet", format="Parquet").window.rows == 4

@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 
 
 def test_the_digest_is_that_of_the_manifest_and_covers_window_holdout_quarantine_and_rows(
-    look: Look, clicks: Clicks, write_csv: Write, tmp_path: Path
+    run_probe: Look, clicks: Clicks, write_csv: Write, tmp_path: Path
 ) -> None:
-    found = look(write_csv(tmp_path / "a.csv", clicks(1, 2, 3)), probe={"quarantined": ["2026-02"]})
+    found = run_probe(
+        write_csv(tmp_path / "a.csv", clicks(1, 2, 3)), probe={"quarantined": ["2026-02"]}
+    )
     folder = local_path(found.window.manifest)
     text = (folder / "manifest.json").read_bytes()
     assert "sha256:" + hashlib.sha256(text).hexdigest() == found.window.digest
@@ -41,13 +43,13 @@ def test_the_digest_is_that_of_the_manifest_and_covers_window_holdout_quarantine
 
 
 def test_looking_again_finds_the_same_window_and_writes_nothing_new(
-    look: Look, clicks: Clicks, write_csv: Write, tmp_path: Path
+    run_probe: Look, clicks: Clicks, write_csv: Write, tmp_path: Path
 ) -> None:
     path = write_csv(tmp_path / "a.csv", clicks(1, 2))
-    first = look(path)
+    first = run_probe(path)
     folder = local_path(first.window.manifest)
     before = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
-    assert look(path, now="2026-06-02T00:00:00Z") == first
+    assert run_probe(path, now="2026-06-02T00:00:00Z") == first
     assert {file.name: file.stat().st_mtime_ns for file in folder.iterdir()} == before
 
 
@@ -61,44 +63,44 @@ def test_looking_again_finds_the_same_window_and_writes_nothing_new(
     ],
 )
 def test_a_changed_row_gives_another_digest(
-    look: Look, clicks: Clicks, write_csv: Write, tmp_path: Path, change: dict[str, str]
+    run_probe: Look, clicks: Clicks, write_csv: Write, tmp_path: Path, change: dict[str, str]
 ) -> None:
     rows = clicks(1, 2)
     columns = {"entity": "shopper"}
-    before = look(write_csv(tmp_path / "a.csv", rows), columns=columns)
+    before = run_probe(write_csv(tmp_path / "a.csv", rows), columns=columns)
     rows[0] |= change
-    after = look(write_csv(tmp_path / "b.csv", rows), columns=columns)
+    after = run_probe(write_csv(tmp_path / "b.csv", rows), columns=columns)
     assert before.window.digest != after.window.digest
 
 
 def test_a_quarantined_partition_or_another_reserve_gives_another_digest(
-    look: Look, clicks: Clicks, write_csv: Write, tmp_path: Path
+    run_probe: Look, clicks: Clicks, write_csv: Write, tmp_path: Path
 ) -> None:
     path = write_csv(tmp_path / "a.csv", clicks(1, 2))
     columns = {"entity": "shopper"}
     digests = {
-        look(path, columns=columns).window.digest,
-        look(path, columns=columns, probe={"quarantined": ["2027-01"]}).window.digest,
-        look(path, columns=columns, reserve="0.0001").window.digest,
+        run_probe(path, columns=columns).window.digest,
+        run_probe(path, columns=columns, probe={"quarantined": ["2027-01"]}).window.digest,
+        run_probe(path, columns=columns, reserve="0.0001").window.digest,
     }
     assert len(digests) == 3
 
 
 def test_rows_repeated_in_the_data_are_kept_as_often(
-    look: Look, clicks: Clicks, write_csv: Write, tmp_path: Path
+    run_probe: Look, clicks: Clicks, write_csv: Write, tmp_path: Path
 ) -> None:
     rows = clicks(1, 2)
-    found = look(write_csv(tmp_path / "a.csv", rows + rows[:3]))
+    found = run_probe(write_csv(tmp_path / "a.csv", rows + rows[:3]))
     assert found.window.rows == 13
     entities = read_rows(local_path(found.window.manifest), "train")["entity"].to_pylist()
     assert len(set(entities)) == 13
 
 
 def test_reserved_entities_are_frozen_apart(
-    look: Look, clicks: Clicks, write_csv: Write, tmp_path: Path
+    run_probe: Look, clicks: Clicks, write_csv: Write, tmp_path: Path
 ) -> None:
     path = write_csv(tmp_path / "a.csv", clicks(1, 2, a_month=28))
-    found = look(path, columns={"entity": "shopper"}, reserve="0.5")
+    found = run_probe(path, columns={"entity": "shopper"}, reserve="0.5")
     folder = local_path(found.window.manifest)
     parts = {
         part: set(read_rows(folder, part)["entity"].to_pylist())
@@ -111,11 +113,11 @@ def test_reserved_entities_are_frozen_apart(
 
 
 def test_a_waiting_candidates_holdout_is_frozen_alone(
-    look: Look, clicks: Clicks, write_csv: Write, tmp_path: Path
+    run_probe: Look, clicks: Clicks, write_csv: Write, tmp_path: Path
 ) -> None:
     waiting = {"candidate_trained_through": "2026-02-01T00:00:00Z", "quarantined": ["2026-02"]}
     path = write_csv(tmp_path / "a.csv", clicks(1, 2, 3, 4))
-    found = look(path, probe=waiting)
+    found = run_probe(path, probe=waiting)
     assert found.window.to is None
     assert found.window.holdout_partitions == ["2026-03", "2026-04"]
     assert (found.window.rows, found.window.holdout_rows) == (0, 20)
@@ -126,16 +128,16 @@ def test_a_waiting_candidates_holdout_is_frozen_alone(
 
 
 def test_rows_that_differ_from_their_manifest_are_refused(
-    look: Look, clicks: Clicks, write_csv: Write, tmp_path: Path
+    run_probe: Look, clicks: Clicks, write_csv: Write, tmp_path: Path
 ) -> None:
     path = write_csv(tmp_path / "a.csv", clicks(1, 2))
-    folder = local_path(look(path).window.manifest)
-    other = look(path, window={"minRows": 1}, probe={"quarantined": ["2027-01"]}).window
+    folder = local_path(run_probe(path).window.manifest)
+    other = run_probe(path, window={"minRows": 1}, probe={"quarantined": ["2027-01"]}).window
     with pytest.raises(Refused, match="DigestMismatch"):
         verify(folder, other.digest)
     damaged = local_path(other.manifest)
     (damaged / "train.parquet").write_bytes((damaged / "holdout.parquet").read_bytes())
-    with pytest.raises(Refused, match="is not what its manifest says"):
+    with pytest.raises(Refused, match="does not match its manifest"):
         verify(damaged, other.digest)
     (damaged / "train.parquet").unlink()
     with pytest.raises(Refused, match="CorruptRows"):
@@ -143,7 +145,7 @@ def test_rows_that_differ_from_their_manifest_are_refused(
 
 
 def test_data_that_changes_while_it_is_read_is_refused(
-    look: Look,
+    run_probe: Look,
     clicks: Clicks,
     write_csv: Write,
     tmp_path: Path,
@@ -158,11 +160,11 @@ def test_data_that_changes_while_it_is_read_is_refused(
 
     monkeypatch.setattr(stream, "reserved", deliver_more)
     with pytest.raises(Refused, match="DataChanged"):
-        look(path, columns={"entity": "shopper"}, reserve="0.0001")
+        run_probe(path, columns={"entity": "shopper"}, reserve="0.0001")
 
 
 def test_an_answer_fits_a_termination_message_however_many_partitions_there_are(
-    look: Look, write_csv: Write, tmp_path: Path
+    run_probe: Look, write_csv: Write, tmp_path: Path
 ) -> None:
     rows = [
         {
@@ -178,7 +180,7 @@ def test_an_answer_fits_a_termination_message_however_many_partitions_there_are(
     ]
     judging = {"type": "LatestPartitions", "latestPartitions": {"partitions": 366}}
     path = write_csv(tmp_path / "a.csv", rows)
-    found = look(path, partition={"period": "Hour"}, holdout={"strategy": judging})
+    found = run_probe(path, partition={"period": "Hour"}, holdout={"strategy": judging})
     assert len(found.model_dump_json(by_alias=True)) < 3000
     assert found.window.holdout_partitions[-1] == "2026-02-28T23"
     assert found.window.partitions[-1] == "2026-02-13T17"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from springtide_trainer.stages.probe import MOST_GAPS
+from springtide_trainer.stages.probe import MAX_GAPS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -48,115 +48,119 @@ def window(found: ProbeOutput) -> tuple[list[str], list[str]]:
     "the window ends before it until maxGap is over; then it is reported and quarantined by name",
 )
 def test_a_missing_partition_keeps_back_those_after_it_until_max_gap_is_over(
-    look: Look, deliver: Deliver
+    run_probe: Look, deliver: Deliver
 ) -> None:
     tree = deliver([1, 2, 3, 5])
-    early = look(tree, partition=TREE, now=SOON)
+    early = run_probe(tree, partition=TREE, now=SOON)
     assert window(early) == (["2026-01", "2026-02"], ["2026-03"])
     assert early.gaps == []
 
-    late = look(tree, partition=TREE, now=LATE)
+    late = run_probe(tree, partition=TREE, now=LATE)
     assert window(late) == (["2026-01", "2026-02", "2026-03"], ["2026-05"])
     assert late.gaps == ["2026-04"]
     assert "not delivered within data.window.maxGap: 2026-04" in late.message
 
 
-def test_what_is_waited_for_is_said_with_both_moments(look: Look, deliver: Deliver) -> None:
+def test_what_is_waited_for_is_said_with_both_moments(run_probe: Look, deliver: Deliver) -> None:
     cursor = {"cursor": "2026-04-01T00:00:00Z"}
-    found = look(deliver([3, 5]), partition=TREE, now=SOON, probe=cursor)
+    found = run_probe(deliver([3, 5]), partition=TREE, now=SOON, probe=cursor)
     assert (found.reason, found.window, found.gaps) == ("NotComplete", None, [])
     assert found.message.startswith(
-        "0 of 2 complete partitions; 2026-04 was due at 2026-05-01T00:00:00+00:00 and is not "
-        "delivered; later ones wait until 2026-05-04T00:00:00+00:00 (data.window.maxGap)"
+        "0 of 2 complete partitions; 2026-04 was due at 2026-05-01T00:00:00+00:00 and was not "
+        "delivered; later partitions wait until 2026-05-04T00:00:00+00:00 (data.window.maxGap)"
     )
 
 
 @pytest.mark.parametrize(("gap", "known"), [("24h", ["2026-04"]), ("1440h", [])])
-def test_max_gap_says_how_long(look: Look, deliver: Deliver, gap: str, known: list[str]) -> None:
-    found = look(
+def test_max_gap_says_how_long(
+    run_probe: Look, deliver: Deliver, gap: str, known: list[str]
+) -> None:
+    found = run_probe(
         deliver([3, 5]), partition=TREE, now="2026-05-03T00:00:00Z", window={"maxGap": gap}
     )
     assert found.gaps == known
 
 
 def test_the_window_is_that_of_a_probe_that_knows_the_quarantine(
-    look: Look, deliver: Deliver
+    run_probe: Look, deliver: Deliver
 ) -> None:
     tree = deliver([1, 2, 3, 5])
-    first = look(tree, partition=TREE, now=LATE)
-    second = look(tree, partition=TREE, now=LATE, probe={"quarantined": ["2026-04"]})
+    first = run_probe(tree, partition=TREE, now=LATE)
+    second = run_probe(tree, partition=TREE, now=LATE, probe={"quarantined": ["2026-04"]})
     assert second.gaps == []
     assert first.window.digest == second.window.digest
 
 
 def test_a_gap_before_the_first_partition_counts_from_the_cursor_on(
-    look: Look, deliver: Deliver
+    run_probe: Look, deliver: Deliver
 ) -> None:
     tree = deliver([3, 4])
-    assert look(tree, partition=TREE, now=LATE).gaps == []
-    found = look(tree, partition=TREE, now=LATE, probe={"cursor": "2026-02-01T00:00:00Z"})
+    assert run_probe(tree, partition=TREE, now=LATE).gaps == []
+    found = run_probe(tree, partition=TREE, now=LATE, probe={"cursor": "2026-02-01T00:00:00Z"})
     assert found.gaps == ["2026-02"]
 
 
-def test_the_newest_partition_to_come_is_no_gap(look: Look, deliver: Deliver) -> None:
-    assert look(deliver([1, 2]), partition=TREE, now=LATE).gaps == []
+def test_the_newest_partition_to_come_is_no_gap(run_probe: Look, deliver: Deliver) -> None:
+    assert run_probe(deliver([1, 2]), partition=TREE, now=LATE).gaps == []
 
 
 def test_a_gap_while_a_candidate_waits_for_a_holdout_is_reported_too(
-    look: Look, deliver: Deliver
+    run_probe: Look, deliver: Deliver
 ) -> None:
     waiting = {"candidateTrainedThrough": "2026-03-01T00:00:00Z"}
-    found = look(deliver([1, 2, 3, 5]), partition=TREE, now=LATE, probe=waiting)
+    found = run_probe(deliver([1, 2, 3, 5]), partition=TREE, now=LATE, probe=waiting)
     assert found.window.holdout_partitions == ["2026-03", "2026-05"]
     assert found.gaps == ["2026-04"]
 
 
-def test_an_empty_folder_counts_as_delivered(look: Look, deliver: Deliver) -> None:
+def test_an_empty_folder_counts_as_delivered(run_probe: Look, deliver: Deliver) -> None:
     tree = deliver([1, 2, 3, 5])
     (tree / "month=2026-04").mkdir()
-    found = look(tree, partition=TREE, now=LATE, window=PATIENT)
+    found = run_probe(tree, partition=TREE, now=LATE, window=PATIENT)
     assert found.gaps == []
     assert window(found) == (["2026-01", "2026-02", "2026-03"], ["2026-05"])
 
 
-def test_a_quarantined_partition_that_is_missing_is_no_gap(look: Look, deliver: Deliver) -> None:
+def test_a_quarantined_partition_that_is_missing_is_no_gap(
+    run_probe: Look, deliver: Deliver
+) -> None:
     tree, known = deliver([1, 2, 3, 5]), {"quarantined": ["2026-04"]}
-    found = look(tree, partition=TREE, now=LATE, window=PATIENT, probe=known)
+    found = run_probe(tree, partition=TREE, now=LATE, window=PATIENT, probe=known)
     assert found.gaps == []
     assert window(found)[1] == ["2026-05"]
 
 
 def test_one_that_was_released_before_it_was_delivered_is_reported_again(
-    look: Look, deliver: Deliver
+    run_probe: Look, deliver: Deliver
 ) -> None:
     tree, released = deliver([1, 2, 3, 5]), {"released": ["2026-04"]}
-    assert look(tree, partition=TREE, now=SOON, probe=released).gaps == []
-    assert look(tree, partition=TREE, now=LATE, probe=released).gaps == ["2026-04"]
+    assert run_probe(tree, partition=TREE, now=SOON, probe=released).gaps == []
+    assert run_probe(tree, partition=TREE, now=LATE, probe=released).gaps == ["2026-04"]
     deliver([4, 6])
-    found = look(tree, partition=TREE, now="2026-07-01T00:00:00Z", probe=released)
+    found = run_probe(tree, partition=TREE, now="2026-07-01T00:00:00Z", probe=released)
     assert found.gaps == []
     assert "2026-04" in window(found)[0]
 
 
 def test_a_stream_that_timestamps_cut_has_no_gaps(
-    look: Look, clicks: Callable[..., Any], write_csv: Deliver, tmp_path: Path
+    run_probe: Look, clicks: Callable[..., Any], write_csv: Deliver, tmp_path: Path
 ) -> None:
-    found = look(write_csv(tmp_path / "a.csv", clicks(1, 2, 5)), now=LATE)
+    found = run_probe(write_csv(tmp_path / "a.csv", clicks(1, 2, 5)), now=LATE)
     assert found.gaps == []
     assert window(found)[1] == ["2026-05"]
 
 
 def test_many_gaps_are_reported_in_parts_and_nothing_after_them_is_new(
-    look: Look, clicks: Callable[..., Any], write_csv: Deliver, tmp_path: Path
+    run_probe: Look, clicks: Callable[..., Any], write_csv: Deliver, tmp_path: Path
 ) -> None:
     rows = clicks(1, 3, a_month=1)
     for row in rows:
         write_csv(tmp_path / "tree" / row["at"][:10] / "a.csv", [row])
-    found = look(
+    found = run_probe(
         tmp_path / "tree",
         partition={"path": "%Y-%m-%d", "period": "Day"},
         now="2026-06-01T00:00:00Z",
     )
-    assert len(found.gaps) == MOST_GAPS
+    assert len(found.gaps) == MAX_GAPS
     assert (found.gaps[0], found.window) == ("2026-01-02", None)
     shutil.rmtree(tmp_path / "tree")

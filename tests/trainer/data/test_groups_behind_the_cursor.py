@@ -50,51 +50,54 @@ def tree(tmp_path: Path, months: dict[int, Any], write_csv: Write) -> Path:
     "not part of the holdout, whether one file has the stream or a folder for each partition",
 )
 def test_a_group_that_began_behind_the_cursor_does_not_judge(
-    look: Look, tree: Path, months: dict[int, Any], write_csv: Write, tmp_path: Path
+    run_probe: Look, tree: Path, months: dict[int, Any], write_csv: Write, tmp_path: Path
 ) -> None:
     whole = write_csv(tmp_path / "a.csv", [row for rows in months.values() for row in rows])
-    one = look(whole, columns=COLUMNS, probe=CURSOR)
-    many = look(tree, columns=COLUMNS, partition=TREE, probe=CURSOR)
+    one = run_probe(whole, columns=COLUMNS, probe=CURSOR)
+    many = run_probe(tree, columns=COLUMNS, partition=TREE, probe=CURSOR)
     assert one.window.holdout_partitions == many.window.holdout_partitions == ["2026-04"]
     assert "old" not in judging(one)
     assert "old" not in judging(many)
     assert one.window.digest == many.window.digest
 
 
-def test_the_minima_of_the_holdout_are_held_without_such_groups(look: Look, tree: Path) -> None:
+def test_the_minima_of_the_holdout_are_held_without_such_groups(
+    run_probe: Look, tree: Path
+) -> None:
     asked = {"columns": COLUMNS, "partition": TREE, "probe": CURSOR}
-    found = look(tree, holdout={"minRows": 9}, **asked)
+    found = run_probe(tree, holdout={"minRows": 9}, **asked)
     assert found.message == (
-        "8 of 9 holdout rows (data.holdout.minRows); 2 left it, their group began before the cut"
+        "8 of 9 holdout rows (data.holdout.minRows); "
+        "2 excluded because their group began before the holdout"
     )
-    assert look(tree, holdout={"minRows": 8}, **asked).window.holdout_rows == 8
+    assert run_probe(tree, holdout={"minRows": 8}, **asked).window.holdout_rows == 8
 
 
-def test_a_waiting_candidates_holdout_has_no_such_group_either(look: Look, tree: Path) -> None:
+def test_a_waiting_candidates_holdout_has_no_such_group_either(run_probe: Look, tree: Path) -> None:
     waiting = {**CURSOR, "candidateTrainedThrough": "2026-04-01T00:00:00Z"}
-    found = look(tree, columns=COLUMNS, partition=TREE, probe=waiting)
+    found = run_probe(tree, columns=COLUMNS, partition=TREE, probe=waiting)
     assert found.window.holdout_rows == 8
     assert "old" not in judging(found)
 
 
 def test_a_partition_behind_the_cursor_without_the_column_has_no_groups(
-    look: Look, tree: Path, months: dict[int, Any], write_csv: Write
+    run_probe: Look, tree: Path, months: dict[int, Any], write_csv: Write
 ) -> None:
     rows = [{name: row[name] for name in row if name != "list"} for row in months[1]]
     write_csv(tree / "month=2026-01" / "a.csv", rows)
-    assert "old" in judging(look(tree, columns=COLUMNS, partition=TREE, probe=CURSOR))
+    assert "old" in judging(run_probe(tree, columns=COLUMNS, partition=TREE, probe=CURSOR))
 
 
 def test_a_damaged_partition_behind_the_cursor_is_refused_where_groups_are_looked_for(
-    look: Look, tree: Path
+    run_probe: Look, tree: Path
 ) -> None:
     (tree / "month=2026-01" / "a.csv").write_bytes(b"")
-    assert look(tree, partition=TREE, probe=CURSOR).window is not None
+    assert run_probe(tree, partition=TREE, probe=CURSOR).window is not None
     with pytest.raises(Refused, match=r"month=2026-01/a.csv"):
-        look(tree, columns=COLUMNS, partition=TREE, probe=CURSOR)
+        run_probe(tree, columns=COLUMNS, partition=TREE, probe=CURSOR)
 
 
-def test_a_quarantined_partition_behind_the_cursor_is_not_read(look: Look, tree: Path) -> None:
+def test_a_quarantined_partition_behind_the_cursor_is_not_read(run_probe: Look, tree: Path) -> None:
     (tree / "month=2026-01" / "a.csv").write_bytes(b"")
     asked = {**CURSOR, "quarantined": ["2026-01"]}
-    assert look(tree, columns=COLUMNS, partition=TREE, probe=asked).window is not None
+    assert run_probe(tree, columns=COLUMNS, partition=TREE, probe=asked).window is not None

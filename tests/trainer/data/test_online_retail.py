@@ -33,7 +33,7 @@ def purchases() -> Path:
 
 
 def test_every_month_is_trained_on_once_and_judged_before(
-    look: Callable[..., Any], purchases: Path
+    run_probe: Callable[..., Any], purchases: Path
 ) -> None:
     asked = {
         "columns": PURCHASES,
@@ -42,14 +42,14 @@ def test_every_month_is_trained_on_once_and_judged_before(
         "now": "2011-12-01T00:00:00Z",
     }
     trained, judged, rows = [], [], 0
-    found = look(purchases, **asked)
+    found = run_probe(purchases, **asked)
     while found.reason == "WindowReady":
         verify(local_path(found.window.manifest), found.window.digest)
         trained += found.window.partitions
         judged += found.window.holdout_partitions
         rows += found.window.rows + found.window.reserved_rows
         cursor = found.window.to.isoformat()
-        found = look(purchases, **asked, probe={"cursor": cursor})
+        found = run_probe(purchases, **asked, probe={"cursor": cursor})
     months = ["2010-12"] + [f"2011-{month:02}" for month in range(1, 10)]
     assert (trained, judged) == (months[:-1], months[1:])
     assert rows + found.pending_rows == 34_280

@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 from springtide_trainer.data.partitions import (
     PeriodName,
     micros,
+    missing_partitions,
     moment,
     named,
     span_at,
     spans_of,
-    undelivered,
 )
 from springtide_trainer.errors import Refused
 
 PERIODS = ["Hour", "Day", "Week", "Month"]
-moments = st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
+timestamps = st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_a_partition_is_named_by_the_start_of_its_period(
     assert moment(span.end) == datetime.fromisoformat(end)
 
 
-@given(moments, st.sampled_from(PERIODS))
+@given(timestamps, st.sampled_from(PERIODS))
 def test_a_moment_lies_in_its_period_which_is_known_by_its_name(
     when: datetime, period: str
 ) -> None:
@@ -77,5 +77,5 @@ def test_the_calendar_names_the_partitions_that_were_not_delivered(
     period: PeriodName, there: list[str], since: str | None, missing: list[str]
 ) -> None:
     begin = micros(datetime.fromisoformat(since)) if since else None
-    found = undelivered([named(name) for name in there], begin, period)
+    found = missing_partitions([named(name) for name in there], begin, period)
     assert [span.name for span in found] == missing

@@ -32,9 +32,9 @@ def lying(home: Home) -> list[str]:
     return sorted(path.name for path in (home.path / "data").iterdir())
 
 
-def frozen(look: Look, source: Path, *named: str) -> Path:
+def frozen(run_probe: Look, source: Path, *named: str) -> Path:
     """Look, as while generations name these rows, and return where the window's rows lie."""
-    found = look(source, probe={"referenced": list(named)}).window
+    found = run_probe(source, probe={"referenced": list(named)}).window
     verify(local_path(found.manifest), found.digest)
     return local_path(found.manifest)
 
@@ -50,64 +50,66 @@ def age(folder: Path, days: float) -> None:
     "frozen rows that no generation names are removed after 7 days, others never",
 )
 def test_old_rows_that_no_generation_names_are_removed(
-    look: Look, home: Home, source: Path, write_csv: Callable[..., Path], clicks: Any
+    run_probe: Look, home: Home, source: Path, write_csv: Callable[..., Path], clicks: Any
 ) -> None:
-    first = frozen(look, source)
+    first = frozen(run_probe, source)
     write_csv(source, clicks(1, 2, 3))
-    second = frozen(look, source)
+    second = frozen(run_probe, source)
     write_csv(source, clicks(1, 2, 3, 4))
     for folder in (first, second):
         age(folder, days=7.1)
-    third = frozen(look, source, second.name)
+    third = frozen(run_probe, source, second.name)
     assert lying(home) == sorted([second.name, third.name])
 
 
 def test_rows_younger_than_a_week_stay_though_nobody_names_them(
-    look: Look, home: Home, source: Path, write_csv: Callable[..., Path], clicks: Any
+    run_probe: Look, home: Home, source: Path, write_csv: Callable[..., Path], clicks: Any
 ) -> None:
-    first = frozen(look, source)
+    first = frozen(run_probe, source)
     age(first, days=6.9)
     write_csv(source, clicks(1, 2, 3))
-    second = frozen(look, source)
+    second = frozen(run_probe, source)
     assert lying(home) == sorted([first.name, second.name])
 
 
-def test_a_look_that_finds_nothing_removes_them_too(look: Look, home: Home, source: Path) -> None:
-    age(frozen(look, source), days=8)
-    found = look(source, probe={"referenced": [], "cursor": "2026-05-01T00:00:00Z"})
+def test_a_look_that_finds_nothing_removes_them_too(
+    run_probe: Look, home: Home, source: Path
+) -> None:
+    age(frozen(run_probe, source), days=8)
+    found = run_probe(source, probe={"referenced": [], "cursor": "2026-05-01T00:00:00Z"})
     assert found.reason == "NoNewData"
     assert lying(home) == []
 
 
 def test_who_is_not_told_what_is_named_removes_nothing(
-    look: Look, home: Home, source: Path
+    run_probe: Look, home: Home, source: Path
 ) -> None:
-    first = frozen(look, source)
+    first = frozen(run_probe, source)
     age(first, days=99)
-    look(source)
+    run_probe(source)
     assert first.name in lying(home)
 
 
 def test_the_same_rows_are_answered_once_more_within_3_days(
-    look: Look, home: Home, source: Path
+    run_probe: Look, home: Home, source: Path
 ) -> None:
-    first = frozen(look, source)
+    first = frozen(run_probe, source)
     age(first, days=2.9)
-    assert frozen(look, source) == first
+    assert frozen(run_probe, source) == first
     assert lying(home) == [first.name]
 
 
 def test_rows_that_may_go_soon_are_not_answered_but_frozen_beside(
-    look: Look, home: Home, source: Path
+    run_probe: Look, home: Home, source: Path
 ) -> None:
     """Else another look might remove them before a generation names them."""
-    first = frozen(look, source)
+    first = frozen(run_probe, source)
     age(first, days=3.1)
-    second = frozen(look, source)
+    second = frozen(run_probe, source)
     assert second.name == f"{first.name}.2"
     assert lying(home) == [first.name, second.name]
     age(first, days=7.1)
-    assert frozen(look, source) == second
+    assert frozen(run_probe, source) == second
     assert lying(home) == [second.name]
 
 
@@ -117,18 +119,20 @@ def test_rows_that_may_go_soon_are_not_answered_but_frozen_beside(
     "not used: the next probe freezes the rows again",
 )
 @pytest.mark.parametrize("name", ["train.parquet", "holdout.parquet", "manifest.json"])
-def test_damaged_rows_are_not_answered(look: Look, home: Home, source: Path, name: str) -> None:
-    first = frozen(look, source)
+def test_damaged_rows_are_not_answered(
+    run_probe: Look, home: Home, source: Path, name: str
+) -> None:
+    first = frozen(run_probe, source)
     content = bytearray((first / name).read_bytes())
     content[len(content) // 2] ^= 1
     (first / name).write_bytes(content)
-    assert frozen(look, source).name == f"{first.name}.2"
+    assert frozen(run_probe, source).name == f"{first.name}.2"
     (first / name).unlink()
-    assert frozen(look, source).name == f"{first.name}.2"
+    assert frozen(run_probe, source).name == f"{first.name}.2"
 
 
 def test_a_link_and_what_is_no_folder_of_rows_are_left_alone(
-    look: Look, home: Home, source: Path, tmp_path: Path
+    run_probe: Look, home: Home, source: Path, tmp_path: Path
 ) -> None:
     precious = tmp_path / "precious"
     precious.mkdir()
@@ -137,16 +141,16 @@ def test_a_link_and_what_is_no_folder_of_rows_are_left_alone(
     (home.path / "data/notes").mkdir()
     age(precious, days=30)
     age(home.path / "data/notes", days=30)
-    frozen(look, source)
+    frozen(run_probe, source)
     assert {"notes", "sha256-aa"} <= set(lying(home))
     assert precious.exists()
 
 
 @pytest.mark.parametrize("number", range(1, 12))
 def test_a_crash_at_any_call_leaves_rows_whole_or_gone(
-    look: Look, home: Home, source: Path, monkeypatch: pytest.MonkeyPatch, number: int
+    run_probe: Look, home: Home, source: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    old, kept = frozen(look, source), home.path / "tmp" / "kept"
+    old, kept = frozen(run_probe, source), home.path / "tmp" / "kept"
     whole = {path.name for path in old.iterdir()}
     age(old, days=8)
     kept.mkdir()

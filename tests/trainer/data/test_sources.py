@@ -25,7 +25,7 @@ PEOPLE = {"entity": "shopper", "group": "list"}
 
 
 def test_the_same_rows_have_one_digest_whatever_files_they_came_in(
-    look: Look, clicks: Clicks, write_csv: Write, write_jsonl: Write, tmp_path: Path
+    run_probe: Look, clicks: Clicks, write_csv: Write, write_jsonl: Write, tmp_path: Path
 ) -> None:
     rows = clicks(1, 2, 3)
     backwards = [dict(reversed(row.items())) for row in reversed(rows)]
@@ -40,13 +40,13 @@ def test_the_same_rows_have_one_digest_whatever_files_they_came_in(
         write_csv(tmp_path / "tree" / name, rows[10 * month - 10 : 10 * month])
         write_csv(tmp_path / "files" / f"{month:02}-2026.csv", rows[10 * month - 10 : 10 * month])
     found = [
-        look(write_csv(tmp_path / "a.csv", rows), columns=PEOPLE),
-        look(write_csv(tmp_path / "a.csv.gz", backwards), columns=PEOPLE),
-        look(write_jsonl(tmp_path / "a.jsonl", backwards), format="JSONL", columns=PEOPLE),
-        look(tmp_path / "typed.parquet", format="Parquet", columns=PEOPLE),
-        look(tmp_path / "folder", columns=PEOPLE),
-        look(tmp_path / "tree", partition={"path": "month=%Y-%m"}, columns=PEOPLE),
-        look(tmp_path / "files", partition={"path": "%m-%Y.csv"}, columns=PEOPLE),
+        run_probe(write_csv(tmp_path / "a.csv", rows), columns=PEOPLE),
+        run_probe(write_csv(tmp_path / "a.csv.gz", backwards), columns=PEOPLE),
+        run_probe(write_jsonl(tmp_path / "a.jsonl", backwards), format="JSONL", columns=PEOPLE),
+        run_probe(tmp_path / "typed.parquet", format="Parquet", columns=PEOPLE),
+        run_probe(tmp_path / "folder", columns=PEOPLE),
+        run_probe(tmp_path / "tree", partition={"path": "month=%Y-%m"}, columns=PEOPLE),
+        run_probe(tmp_path / "files", partition={"path": "%m-%Y.csv"}, columns=PEOPLE),
     ]
     assert [each.reason for each in found] == ["WindowReady"] * 7
     assert len({each.window.digest for each in found}) == 1
@@ -55,11 +55,11 @@ def test_the_same_rows_have_one_digest_whatever_files_they_came_in(
 
 
 def test_frozen_rows_have_the_columns_that_training_reads(
-    look: Look, clicks: Clicks, write_csv: Write, tmp_path: Path
+    run_probe: Look, clicks: Clicks, write_csv: Write, tmp_path: Path
 ) -> None:
     rows = [{**row, "worth": "0.5"} for row in clicks(1, 2)]
     columns = {**PEOPLE, "weight": "worth"}
-    found = look(write_csv(tmp_path / "a.csv", rows), columns=columns)
+    found = run_probe(write_csv(tmp_path / "a.csv", rows), columns=columns)
     table = read_rows(local_path(found.window.manifest), "train")
     assert table.schema.remove_metadata().equals(
         pa.schema(
@@ -90,7 +90,7 @@ def test_frozen_rows_have_the_columns_that_training_reads(
 
 
 def test_features_are_frozen_by_name_and_missing_ones_are_empty(
-    look: Look, write_jsonl: Write, clicks: Clicks, tmp_path: Path
+    run_probe: Look, write_jsonl: Write, clicks: Clicks, tmp_path: Path
 ) -> None:
     rows = [
         {"at": row["at"], "clicked": at % 2 == 1, "price": price, "title": row["item"]}
@@ -98,7 +98,7 @@ def test_features_are_frozen_by_name_and_missing_ones_are_empty(
     ]
     columns = {"text": None, "textPair": None, "features": ["title", "price"]}
     path = write_jsonl(tmp_path / "a.jsonl", rows)
-    found = look(path, format="JSONL", columns=columns, labels=["false", "true"])
+    found = run_probe(path, format="JSONL", columns=columns, labels=["false", "true"])
     table = read_rows(local_path(found.window.manifest), "holdout")
     assert set(inputs(table)) == {"title", "price"}
     assert inputs(table)["price"] == ["", "3", "9", "9.5", "", "3", "9", "9.5", "", "3"]
@@ -118,10 +118,10 @@ def test_features_are_frozen_by_name_and_missing_ones_are_empty(
     ],
 )
 def test_mixed_zones_are_one_time_and_without_a_zone_it_is_utc(
-    look: Look, clicks: Clicks, write_csv: Write, tmp_path: Path, written: str
+    run_probe: Look, clicks: Clicks, write_csv: Write, tmp_path: Path, written: str
 ) -> None:
     rows = [*clicks(1, 2), {**clicks(1)[0], "at": written}]
-    found = look(write_csv(tmp_path / "a.csv", rows))
+    found = run_probe(write_csv(tmp_path / "a.csv", rows))
     assert (found.window.rows, found.window.holdout_rows) == (11, 10)
 
 
@@ -135,7 +135,7 @@ def test_mixed_zones_are_one_time_and_without_a_zone_it_is_utc(
     ],
 )
 def test_timestamps_of_parquet_are_read_as_they_are(
-    look: Look, clicks: Clicks, tmp_path: Path, kind: pa.DataType
+    run_probe: Look, clicks: Clicks, tmp_path: Path, kind: pa.DataType
 ) -> None:
     rows = clicks(1, 2)
     stamps = pa.array([datetime.fromisoformat(row["at"] + "Z") for row in rows]).cast(
@@ -148,29 +148,29 @@ def test_timestamps_of_parquet_are_read_as_they_are(
     )
     table = pa.Table.from_pylist(rows)
     pq.write_table(table.set_column(0, "at", stamps), tmp_path / "a.parquet")
-    found = look(tmp_path / "a.parquet", format="Parquet")
+    found = run_probe(tmp_path / "a.parquet", format="Parquet")
     assert (found.window.rows, found.window.holdout_rows) == (10, 10)
 
 
 def test_texts_keep_their_commas_quotes_line_breaks_and_scripts(
-    look: Look, clicks: Clicks, write_csv: Write, tmp_path: Path
+    run_probe: Look, clicks: Clicks, write_csv: Write, tmp_path: Path
 ) -> None:
     text = 'a "quoted", comma;\nsecond line: 日本語 🙂'
     rows = [{**row, "query": text} for row in clicks(1, 2)]
-    found = look(write_csv(tmp_path / "a.csv", rows))
+    found = run_probe(write_csv(tmp_path / "a.csv", rows))
     table = read_rows(local_path(found.window.manifest), "train")
     assert set(table["text"].to_pylist()) == {text}
 
 
-def test_a_byte_order_mark_and_blank_lines_mean_nothing(look: Look, tmp_path: Path) -> None:
+def test_a_byte_order_mark_and_blank_lines_mean_nothing(run_probe: Look, tmp_path: Path) -> None:
     rows = "".join(f"2026-0{month}-01,a,b,{label}\n\n" for month in (1, 2) for label in (0, 1))
     path = tmp_path / "a.csv"
     path.write_text("at,query,item,clicked\n" + rows, encoding="utf-8-sig")
-    assert look(path).window.rows == 2
+    assert run_probe(path).window.rows == 2
 
 
 def test_only_new_complete_and_not_quarantined_partitions_of_a_tree_are_read(
-    look: Look, clicks: Clicks, write_csv: Write, tmp_path: Path
+    run_probe: Look, clicks: Clicks, write_csv: Write, tmp_path: Path
 ) -> None:
     tree = tmp_path / "tree"
     for month in (1, 2, 3, 4, 5, 6):
@@ -180,7 +180,7 @@ def test_only_new_complete_and_not_quarantined_partitions_of_a_tree_are_read(
     for unread in ("2026/01/a.csv", "2026/02/a.csv", "2026/05/a.csv", "2026/06/a.csv"):
         (tree / unread).write_bytes(b"\xff")
     (tree / "README").write_text("not a partition", encoding="utf-8")
-    found = look(
+    found = run_probe(
         tree,
         partition={"path": "%Y/%m", "successMarker": True},
         probe={"cursor": "2026-02-01T00:00:00Z", "quarantined": ["2026-02"]},
@@ -191,32 +191,32 @@ def test_only_new_complete_and_not_quarantined_partitions_of_a_tree_are_read(
 
 
 def test_a_tree_waits_for_its_marker(
-    look: Look, clicks: Clicks, write_csv: Write, tmp_path: Path
+    run_probe: Look, clicks: Clicks, write_csv: Write, tmp_path: Path
 ) -> None:
     for month in (1, 2):
         write_csv(tmp_path / f"tree/2026-{month:02}/a.csv", clicks(month))
     (tmp_path / "tree/2026-01/_SUCCESS").touch()
     partition = {"path": "%Y-%m", "successMarker": True}
-    found = look(tmp_path / "tree", partition=partition)
+    found = run_probe(tmp_path / "tree", partition=partition)
     assert found.reason == "NotComplete"
     assert found.message.startswith("1 of 2 complete partitions; 2026-02 has no _SUCCESS file")
     (tmp_path / "tree/2026-02/_SUCCESS").touch()
-    assert look(tmp_path / "tree", partition=partition).reason == "WindowReady"
+    assert run_probe(tmp_path / "tree", partition=partition).reason == "WindowReady"
 
 
-def test_a_tree_in_which_no_path_matches_says_so(look: Look, tmp_path: Path) -> None:
+def test_a_tree_in_which_no_path_matches_says_so(run_probe: Look, tmp_path: Path) -> None:
     (tmp_path / "tree/dt=2026-01").mkdir(parents=True)
-    found = look(tmp_path / "tree", partition={"path": "month=%Y-%m"})
+    found = run_probe(tmp_path / "tree", partition={"path": "month=%Y-%m"})
     assert found.reason == "NoNewData"
     assert "matches month=%Y-%m" in found.message
 
 
 def test_a_row_outside_the_partition_of_its_path_is_refused(
-    look: Look, clicks: Clicks, write_csv: Write, tmp_path: Path
+    run_probe: Look, clicks: Clicks, write_csv: Write, tmp_path: Path
 ) -> None:
     write_csv(tmp_path / "tree/2026-01/a.csv", [*clicks(1), *clicks(2)])
     with pytest.raises(Refused) as caught:
-        look(tmp_path / "tree", partition={"path": "%Y-%m"})
+        run_probe(tmp_path / "tree", partition={"path": "%Y-%m"})
     assert caught.value.failure.reason == "OutsidePartition"
     assert "'2026-01/a.csv' line 12" in caught.value.failure.message
 
@@ -231,11 +231,11 @@ def test_a_row_outside_the_partition_of_its_path_is_refused(
     ],
 )
 def test_a_path_must_tell_partitions_apart(
-    look: Look, tmp_path: Path, period: str, path: str, reason: str
+    run_probe: Look, tmp_path: Path, period: str, path: str, reason: str
 ) -> None:
     (tmp_path / "tree/dt=2026-01-05").mkdir(parents=True)
     with pytest.raises(Refused) as caught:
-        look(tmp_path / "tree", partition={"period": period, "path": path})
+        run_probe(tmp_path / "tree", partition={"period": period, "path": path})
     assert caught.value.failure.reason == reason
     assert caught.value.failure.field == "data.source.partition.path"
 
@@ -249,7 +249,7 @@ def test_a_path_must_tell_partitions_apart(
     ],
 )
 def test_every_period_has_its_paths(
-    look: Look,
+    run_probe: Look,
     clicks: Clicks,
     write_csv: Write,
     tmp_path: Path,
@@ -260,26 +260,26 @@ def test_every_period_has_its_paths(
     for name, day in days.items():
         rows = [{**row, "at": f"2026-01-{day:02} 12:30:00"} for row in clicks(1)]
         write_csv(tmp_path / "tree" / name / "a.csv", rows)
-    found = look(tmp_path / "tree", partition={"period": period, "path": path})
+    found = run_probe(tmp_path / "tree", partition={"period": period, "path": path})
     assert (found.window.rows, found.window.holdout_rows) == (10, 10)
 
 
 def test_a_link_that_leaves_the_source_is_refused_and_one_within_is_followed(
-    look: Look, clicks: Clicks, write_csv: Write, tmp_path: Path
+    run_probe: Look, clicks: Clicks, write_csv: Write, tmp_path: Path
 ) -> None:
     secret = write_csv(tmp_path / "elsewhere.csv", clicks(1, 2))
     source = tmp_path / "source"
     source.mkdir()
     (source / "a.csv").symlink_to(secret)
     with pytest.raises(Refused) as caught:
-        look(source)
+        run_probe(source)
     assert caught.value.failure.reason == "UnsafePath"
     with pytest.raises(Refused):
-        look(source / "a.csv")
+        run_probe(source / "a.csv")
     (source / "a.csv").unlink()
     write_csv(source / "_kept.csv", clicks(1, 2))
     (source / "b.csv").symlink_to(source / "_kept.csv")
-    assert look(source).window.rows == 10
+    assert run_probe(source).window.rows == 10
     (source / "round").symlink_to(source)
     with pytest.raises(Refused, match="folders deep"):
-        look(source)
+        run_probe(source)

@@ -32,7 +32,8 @@ def test_a_holdout_needs_its_rows_and_entities() -> None:
 def test_rows_that_left_for_their_group_are_named_where_a_holdout_is_short() -> None:
     made = Case([10, 110], groups=[1, 1]).nothing()
     assert made.message == (
-        "0 of 1 holdout rows (data.holdout.minRows); 1 left it, their group began before the cut"
+        "0 of 1 holdout rows (data.holdout.minRows); "
+        "1 excluded because their group began before the holdout"
     )
 
 
@@ -55,7 +56,7 @@ def test_with_max_rows_the_holdout_is_its_number_of_eligible_partitions_after_th
         [10, 110, 210, 310, 410, 510], window={"maxRows": 1}, holdout=latest(2), quarantined=[1, 3]
     )
     assert case.parts() == ([10], [210, 410])
-    assert case.ready().bounds.judged_to == 500 * SECOND
+    assert case.ready().bounds.holdout_to == 500 * SECOND
 
 
 def test_min_rows_that_no_later_data_could_reach_under_max_rows_do_not_block_for_ever() -> None:
@@ -66,7 +67,7 @@ def test_min_rows_that_no_later_data_could_reach_under_max_rows_do_not_block_for
 def test_under_tail_max_rows_counts_rows_and_the_holdout_keeps_its_share() -> None:
     case = Case(list(range(1, 21)), window={"maxRows": 8}, holdout=tail("0.2"))
     assert case.parts() == ([1, 2, 3, 4, 5, 6, 7, 8], [9, 10])
-    assert case.ready().bounds.judged_to == 11 * SECOND
+    assert case.ready().bounds.holdout_to == 11 * SECOND
 
 
 def test_under_tail_max_rows_takes_at_least_the_rows_of_one_moment() -> None:

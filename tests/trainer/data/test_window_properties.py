@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from springtide_api.data_spec import Holdout, Window
 from springtide_trainer.data.partitions import SECOND, Span, within
-from springtide_trainer.data.windows.new_data import Ask, Known, Rows
-from springtide_trainer.data.windows.window import Plan, plan
+from springtide_trainer.data.windows.new_data import PartitionState, StreamIndex, WindowRequest
+from springtide_trainer.data.windows.window import WindowSplit, select_window
 
 PARTS = 7
 LENGTH = 10
@@ -21,7 +21,7 @@ def span(at: int) -> Span:
     return Span(at * LENGTH * SECOND, (at + 1) * LENGTH * SECOND, f"p{at}")
 
 
-moments = st.integers(0, PARTS * LENGTH * 2).map(lambda half: half * SECOND // 2)
+timestamps = st.integers(0, PARTS * LENGTH * 2).map(lambda half: half * SECOND // 2)
 few_parts = st.lists(st.integers(0, PARTS), max_size=2, unique=True)
 
 
@@ -30,18 +30,18 @@ def micros_or_none(seconds: int | None) -> int | None:
 
 
 @st.composite
-def streams(draw: st.DrawFn) -> tuple[Rows, list[Known]]:
-    times = draw(st.lists(moments, min_size=draw(st.sampled_from([0, 12, 12, 12])), max_size=30))
+def streams(draw: st.DrawFn) -> tuple[StreamIndex, list[PartitionState]]:
+    times = draw(st.lists(timestamps, min_size=draw(st.sampled_from([0, 12, 12, 12])), max_size=30))
     count = len(times)
 
     def column(values: st.SearchStrategy[Any]) -> np.ndarray:
         return np.array(draw(st.lists(values, min_size=count, max_size=count)), dtype=np.int64)
 
     entity = column(st.integers(0, 6))
-    rows = Rows(
+    rows = StreamIndex(
         moment=np.array(times, dtype=np.int64),
         reserved=np.isin(entity, draw(st.lists(st.integers(0, 6), max_size=2))),
-        judges=column(st.integers(0, 3)) > 0,
+        eligible=column(st.integers(0, 3)) > 0,
         entity=entity,
         group=column(st.integers(0, 20)) if draw(st.booleans()) else None,
     )
@@ -49,12 +49,13 @@ def streams(draw: st.DrawFn) -> tuple[Rows, list[Known]]:
     empty = set(range(PARTS + 1)) - set((rows.moment // SECOND // LENGTH).tolist())
     gone = empty if draw(st.booleans()) else set()
     return rows, [
-        Known(span(at), at not in unmarked, delivered=at not in gone) for at in range(PARTS + 1)
+        PartitionState(span(at), at not in unmarked, delivered=at not in gone)
+        for at in range(PARTS + 1)
     ]
 
 
 @st.composite
-def asks(draw: st.DrawFn) -> Ask:
+def asks(draw: st.DrawFn) -> WindowRequest:
     tail = {"type": "Tail", "tail": {"fraction": draw(st.sampled_from(["0.1", "0.5", "0.9"]))}}
     number = {"partitions": draw(st.integers(1, 2))}
     latest = {"type": "LatestPartitions", "latestPartitions": number}
@@ -63,7 +64,7 @@ def asks(draw: st.DrawFn) -> Ask:
         "maxRows": draw(st.one_of(st.none(), st.integers(3, 10))),
     }
     quarantined = draw(few_parts)
-    return Ask(
+    return WindowRequest(
         now=draw(st.sampled_from([2, 4, 6, 8, 9, 9, 9])) * LENGTH * SECOND,
         window=Window.model_validate(window),
         holdout=Holdout.model_validate({"strategy": draw(st.sampled_from([tail, latest]))}),
@@ -77,17 +78,20 @@ def asks(draw: st.DrawFn) -> Ask:
 @given(streams(), asks())
 @settings(max_examples=400)
 def test_no_row_is_trained_and_judged_and_every_part_lies_where_it_may(
-    stream: tuple[Rows, list[Known]], ask: Ask
+    stream: tuple[StreamIndex, list[PartitionState]], asked: WindowRequest
 ) -> None:
     rows, known = stream
-    made = plan(rows, known, ask)
+    made = select_window(rows, known, asked)
     event(type(made).__name__)
-    if not isinstance(made, Plan):
+    if not isinstance(made, WindowSplit):
         return
     bounds = made.bounds
     cut = bounds.trained_through
     assert cut is not None
-    released, quarantined = within(rows.moment, ask.released), within(rows.moment, ask.quarantined)
+    released, quarantined = (
+        within(rows.moment, asked.released),
+        within(rows.moment, asked.quarantined),
+    )
 
     assert not (made.train & made.holdout | made.train & made.reserved).any()
     assert not (made.reserved & made.holdout).any()
@@ -95,14 +99,14 @@ def test_no_row_is_trained_and_judged_and_every_part_lies_where_it_may(
     assert made.holdout.any()
     assert (rows.moment[made.train] < cut).all()
     assert (rows.moment[made.holdout] >= cut).all()
-    assert (rows.moment[made.holdout] < bounds.judged_to).all()
+    assert (rows.moment[made.holdout] < bounds.holdout_to).all()
     assert not rows.reserved[made.train].any()
     assert not (quarantined & (made.train | made.holdout | made.reserved)).any()
     assert not (released & made.holdout).any()
-    assert rows.judges[made.holdout].all()
-    if ask.cursor is not None:
-        assert (rows.moment[made.train & ~released] >= ask.cursor).all()
-        assert cut > ask.cursor
+    assert rows.eligible[made.holdout].all()
+    if asked.cursor is not None:
+        assert (rows.moment[made.train & ~released] >= asked.cursor).all()
+        assert cut > asked.cursor
     if rows.group is not None:
         before = set(rows.group[rows.moment < cut])
         assert before.isdisjoint(rows.group[made.holdout])
@@ -111,36 +115,38 @@ def test_no_row_is_trained_and_judged_and_every_part_lies_where_it_may(
 @given(streams(), asks())
 @settings(max_examples=400)
 def test_the_cut_passes_no_row_that_was_not_trained_on(
-    stream: tuple[Rows, list[Known]], ask: Ask
+    stream: tuple[StreamIndex, list[PartitionState]], asked: WindowRequest
 ) -> None:
     rows, known = stream
-    made = plan(rows, known, ask)
+    made = select_window(rows, known, asked)
     event(type(made).__name__)
-    if not isinstance(made, Plan):
+    if not isinstance(made, WindowSplit):
         return
     cut = made.bounds.trained_through
     assert cut is not None
-    begin = ask.cursor if ask.cursor is not None else 0
+    begin = asked.cursor if asked.cursor is not None else 0
     passed = (rows.moment >= begin) & (rows.moment < cut)
-    passed &= ~within(rows.moment, ask.quarantined) & ~rows.reserved
+    passed &= ~within(rows.moment, asked.quarantined) & ~rows.reserved
     assert (made.train[passed]).all()
     for one in known:
-        if begin < one.span.end and one.span.start < made.bounds.judged_to:
-            assert ask.complete(one) or ask.aside(one)
+        if begin < one.span.end and one.span.start < made.bounds.holdout_to:
+            assert asked.complete(one) or asked.excluded(one)
 
 
 @given(streams(), asks())
 @settings(max_examples=300)
-def test_a_window_keeps_to_its_numbers(stream: tuple[Rows, list[Known]], ask: Ask) -> None:
+def test_a_window_keeps_to_its_numbers(
+    stream: tuple[StreamIndex, list[PartitionState]], asked: WindowRequest
+) -> None:
     rows, known = stream
-    made = plan(rows, known, ask)
+    made = select_window(rows, known, asked)
     event(type(made).__name__)
-    if not isinstance(made, Plan):
+    if not isinstance(made, WindowSplit):
         return
-    latest = ask.holdout.strategy.latest_partitions
-    most = ask.window.max_rows
-    trained = made.train & ~within(rows.moment, ask.released)
-    assert made.bounds.trainable >= ask.window.min_rows
+    latest = asked.holdout.strategy.latest_partitions
+    most = asked.window.max_rows
+    trained = made.train & ~within(rows.moment, asked.released)
+    assert made.bounds.trainable >= asked.window.min_rows
     if latest:
         assert len(made.holdout_partitions) == latest.partitions
         parts = set((rows.moment[trained] // SECOND // LENGTH).tolist())
@@ -153,21 +159,21 @@ def test_a_window_keeps_to_its_numbers(stream: tuple[Rows, list[Known]], ask: As
 @given(streams(), asks(), st.randoms(use_true_random=False))
 @settings(max_examples=150)
 def test_the_order_of_the_rows_does_not_matter(
-    stream: tuple[Rows, list[Known]], ask: Ask, chance: Any
+    stream: tuple[StreamIndex, list[PartitionState]], asked: WindowRequest, chance: Any
 ) -> None:
     rows, known = stream
     order = list(range(len(rows.moment)))
     chance.shuffle(order)
-    shuffled = Rows(
+    shuffled = StreamIndex(
         moment=rows.moment[order],
         reserved=rows.reserved[order],
-        judges=rows.judges[order],
+        eligible=rows.eligible[order],
         entity=rows.entity[order],
         group=None if rows.group is None else rows.group[order],
     )
-    made, again = plan(rows, known, ask), plan(shuffled, known[::-1], ask)
-    if isinstance(made, Plan):
-        assert isinstance(again, Plan)
+    made, again = select_window(rows, known, asked), select_window(shuffled, known[::-1], asked)
+    if isinstance(made, WindowSplit):
+        assert isinstance(again, WindowSplit)
         assert made.bounds == again.bounds
         assert (made.train[order] == again.train).all()
         assert (made.holdout[order] == again.holdout).all()
@@ -178,57 +184,57 @@ def test_the_order_of_the_rows_does_not_matter(
 @given(streams(), asks())
 @settings(max_examples=200)
 def test_a_chain_of_promotions_trains_on_every_row_once(
-    stream: tuple[Rows, list[Known]], ask: Ask
+    stream: tuple[StreamIndex, list[PartitionState]], asked: WindowRequest
 ) -> None:
     rows, known = stream
     trained = np.zeros(len(rows.moment), dtype=int)
-    made = plan(rows, known, with_cursor(ask, ask.cursor))
-    cursor = ask.cursor or 0
-    while isinstance(made, Plan):
+    made = select_window(rows, known, with_cursor(asked, asked.cursor))
+    cursor = asked.cursor or 0
+    while isinstance(made, WindowSplit):
         assert made.bounds.trained_through is not None
         assert made.bounds.trained_through > cursor
         cursor = made.bounds.trained_through
         trained += made.train
-        made = plan(rows, known, with_cursor(ask, cursor))
-    begin = ask.cursor or 0
+        made = select_window(rows, known, with_cursor(asked, cursor))
+    begin = asked.cursor or 0
     wanted = (rows.moment >= begin) & (rows.moment < cursor) & ~rows.reserved
-    wanted &= ~within(rows.moment, ask.quarantined)
+    wanted &= ~within(rows.moment, asked.quarantined)
     assert trained.tolist() == wanted.astype(int).tolist()
 
 
-def with_cursor(ask: Ask, cursor: int | None) -> Ask:
-    return Ask(
-        now=ask.now,
-        window=ask.window,
-        holdout=ask.holdout,
-        delay=ask.delay,
+def with_cursor(asked: WindowRequest, cursor: int | None) -> WindowRequest:
+    return WindowRequest(
+        now=asked.now,
+        window=asked.window,
+        holdout=asked.holdout,
+        delay=asked.delay,
         cursor=cursor,
-        quarantined=ask.quarantined,
+        quarantined=asked.quarantined,
     )
 
 
-@given(streams(), asks(), moments)
+@given(streams(), asks(), timestamps)
 @settings(max_examples=200)
 def test_a_waiting_candidate_is_judged_on_all_and_only_what_came_after_it(
-    stream: tuple[Rows, list[Known]], ask: Ask, begin: int
+    stream: tuple[StreamIndex, list[PartitionState]], asked: WindowRequest, begin: int
 ) -> None:
     rows, known = stream
-    waiting = Ask(
-        now=ask.now,
-        window=ask.window,
-        holdout=ask.holdout,
-        delay=ask.delay,
-        judge_from=begin,
-        quarantined=ask.quarantined,
+    waiting = WindowRequest(
+        now=asked.now,
+        window=asked.window,
+        holdout=asked.holdout,
+        delay=asked.delay,
+        holdout_from=begin,
+        quarantined=asked.quarantined,
     )
-    made = plan(rows, known, waiting)
+    made = select_window(rows, known, waiting)
     event(type(made).__name__)
-    if not isinstance(made, Plan):
+    if not isinstance(made, WindowSplit):
         return
     assert not made.train.any()
     assert not made.reserved.any()
-    after = (rows.moment >= begin) & (rows.moment < made.bounds.judged_to) & rows.judges
-    after &= ~within(rows.moment, ask.quarantined)
+    after = (rows.moment >= begin) & (rows.moment < made.bounds.holdout_to) & rows.eligible
+    after &= ~within(rows.moment, asked.quarantined)
     if rows.group is not None:
         after &= ~np.isin(rows.group, rows.group[rows.moment < begin])
     assert made.holdout.tolist() == after.tolist()

@@ -6,7 +6,7 @@ import pytest
 from trainer.data.small_stream import Case, latest, tail
 
 from springtide_trainer.data.partitions import SECOND
-from springtide_trainer.data.windows.window import Nothing, Plan
+from springtide_trainer.data.windows.window import NoWindow, WindowSplit
 
 # Rule 1: time moves along the data's own timestamps.
 
@@ -15,7 +15,7 @@ def test_a_run_trains_up_to_the_cut_and_is_judged_on_what_comes_after() -> None:
     case = Case([10, 20, 110, 120, 210, 220])
     assert case.parts() == ([10, 20, 110, 120], [210, 220])
     bounds = case.ready().bounds
-    assert (bounds.start, bounds.trained_through, bounds.judged_to) == (
+    assert (bounds.start, bounds.trained_through, bounds.holdout_to) == (
         None,
         200 * SECOND,
         300 * SECOND,
@@ -42,7 +42,7 @@ def test_rows_before_the_cursor_are_not_new_even_within_its_partition() -> None:
 def test_nothing_new_is_said_with_the_cursor() -> None:
     made = Case([10, 110], cursor=200).nothing()
     assert made.reason == "NoNewData"
-    assert made.message == "no rows from 1970-01-01T00:03:20+00:00 on"
+    assert made.message == "no new rows since 1970-01-01T00:03:20+00:00"
     assert (made.pending, made.newest) == (0, "p1")
 
 
@@ -50,9 +50,9 @@ def test_nothing_new_is_said_with_the_cursor() -> None:
 def test_a_partition_is_complete_when_it_ended_longer_ago_than_the_delays(
     now: int, ready: bool
 ) -> None:
-    made = Case([10, 110], now=now, delay=100).plan()
-    assert isinstance(made, Plan) == ready
-    if isinstance(made, Nothing):
+    made = Case([10, 110], now=now, delay=100).select_window()
+    assert isinstance(made, WindowSplit) == ready
+    if isinstance(made, NoWindow):
         assert made.reason == "NotComplete"
         assert "1 of 2 complete partitions; p1 is complete at 1970-01-01T00:05:00" in made.message
 
@@ -98,20 +98,20 @@ def test_tail_has_nothing_to_cut_where_all_rows_share_a_moment() -> None:
     made = Case([5, 5, 5], holdout=tail("0.5")).nothing()
     assert (made.reason, made.message) == (
         "NotEnoughData",
-        "1 of 2 seconds with new rows to cut between",
+        "1 of 2 distinct seconds with new rows",
     )
 
 
 def test_tail_judges_to_the_end_of_the_newest_complete_partition() -> None:
     made = Case([1, 2, 3, 150, 250], now=250, holdout=tail("0.25")).ready()
-    assert made.bounds.judged_to == 200 * SECOND
+    assert made.bounds.holdout_to == 200 * SECOND
     assert made.bounds.trained_through == 150 * SECOND
 
 
 def test_the_holdout_filter_leaves_rows_out_of_judging_and_they_train_later() -> None:
-    case = Case([10, 110, 120], judges=[False, False, True])
+    case = Case([10, 110, 120], eligible=[False, False, True])
     assert case.parts() == ([10], [120])
-    assert Case([110, 120, 210], judges=[False, True, True], cursor=100).parts()[0] == [110, 120]
+    assert Case([110, 120, 210], eligible=[False, True, True], cursor=100).parts()[0] == [110, 120]
 
 
 # Rule 2: quarantine.
@@ -147,29 +147,29 @@ def test_a_released_partition_alone_starts_no_run() -> None:
 
 
 def test_a_waiting_candidate_is_judged_on_what_came_after_it_without_training() -> None:
-    case = Case([10, 110, 210, 310], cursor=0, judge_from=100, quarantined=[1])
+    case = Case([10, 110, 210, 310], cursor=0, holdout_from=100, quarantined=[1])
     assert case.parts() == ([], [210, 310])
     bounds = case.ready().bounds
     assert bounds.trained_through is None
-    assert (bounds.judged_from, bounds.judged_to) == (100 * SECOND, 400 * SECOND)
+    assert (bounds.holdout_from, bounds.holdout_to) == (100 * SECOND, 400 * SECOND)
 
 
 def test_the_holdout_of_a_waiting_candidate_grows_with_newer_partitions() -> None:
-    assert Case([10, 110], judge_from=100).parts()[1] == [110]
-    assert Case([10, 110, 210], judge_from=100).parts()[1] == [110, 210]
+    assert Case([10, 110], holdout_from=100).parts()[1] == [110]
+    assert Case([10, 110, 210], holdout_from=100).parts()[1] == [110, 210]
 
 
 def test_a_waiting_candidate_needs_the_strategys_number_of_partitions() -> None:
-    made = Case([10, 110], judge_from=100, holdout=latest(2)).nothing()
-    assert made.message == "1 of 2 complete partitions to judge the waiting candidate"
-    assert Case([10, 110, 210], judge_from=100, holdout=latest(2)).parts()[1] == [110, 210]
+    made = Case([10, 110], holdout_from=100, holdout=latest(2)).nothing()
+    assert made.message == "1 of 2 complete holdout partitions for the pending candidate"
+    assert Case([10, 110, 210], holdout_from=100, holdout=latest(2)).parts()[1] == [110, 210]
 
 
 def test_under_tail_a_waiting_candidate_is_judged_on_everything_after_it() -> None:
-    case = Case([10, 50, 60, 110], judge_from=50, holdout=tail("0.5"))
+    case = Case([10, 50, 60, 110], holdout_from=50, holdout=tail("0.5"))
     assert case.parts() == ([], [50, 60, 110])
 
 
 def test_a_group_that_the_candidate_was_trained_on_does_not_judge_it() -> None:
-    case = Case([90, 110, 120], groups=[7, 7, 8], judge_from=100)
+    case = Case([90, 110, 120], groups=[7, 7, 8], holdout_from=100)
     assert case.parts()[1] == [120]

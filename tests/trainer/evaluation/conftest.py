@@ -160,7 +160,7 @@ def rows_of(
     ]
     scores = load(local_path(knowing.uri), knowing.digest).probabilities(pairs)
     scores /= np.median(scores, axis=0)
-    said = np.where(
+    predicted = np.where(
         random.random(count) < 0.15, random.integers(0, len(labels), count), scores.argmax(axis=1)
     )
     return [
@@ -170,7 +170,7 @@ def rows_of(
             "list": f"l{at // 5}",
             "query": pairs[at][0],
             "item": pairs[at][1],
-            "clicked": labels[said[at]],
+            "clicked": labels[predicted[at]],
         }
         for at in range(count)
     ]

@@ -6,7 +6,7 @@ import pytest
 from springtide_trainer.errors import Refused
 from springtide_trainer.evaluation.comparison import Scores, measure
 from springtide_trainer.evaluation.confidence_intervals import Resampling
-from springtide_trainer.evaluation.metrics import Rows, value
+from springtide_trainer.evaluation.metrics import EncodedRows, value
 
 BY = Resampling(samples=200)
 
@@ -19,14 +19,14 @@ def shares(random: np.random.Generator, rows: int, labels: int) -> np.ndarray:
 def test_the_comparison_is_over_the_incumbents_labels_and_rows() -> None:
     random = np.random.default_rng(1)
     label = random.integers(0, 3, 300)
-    rows = Rows(label, np.arange(300))
+    rows = EncodedRows(label, np.arange(300))
     candidate = Scores(["no", "click", "buy"], shares(random, 300, 3))
     live = Scores(["no", "click"], shares(random, 300, 2))
 
     found = measure(["log_loss", "auc"], rows, candidate=candidate, live=live, by=BY)
 
     old = label < 2
-    fewer = Rows(label[old], np.arange(old.sum()))
+    fewer = EncodedRows(label[old], np.arange(old.sum()))
     narrowed = candidate.probabilities[old, :2]
     narrowed = narrowed / narrowed.sum(axis=1, keepdims=True)
     for metric, of in found.items():
@@ -38,13 +38,13 @@ def test_the_comparison_is_over_the_incumbents_labels_and_rows() -> None:
 
 def test_labels_are_matched_by_name() -> None:
     random = np.random.default_rng(2)
-    rows = Rows(random.integers(0, 2, 100), np.arange(100))
-    said = shares(random, 100, 2)
+    rows = EncodedRows(random.integers(0, 2, 100), np.arange(100))
+    predicted = shares(random, 100, 2)
     turned = measure(
         ["accuracy"],
         rows,
-        candidate=Scores(["no", "yes"], said),
-        live=Scores(["yes", "no"], said[:, ::-1]),
+        candidate=Scores(["no", "yes"], predicted),
+        live=Scores(["yes", "no"], predicted[:, ::-1]),
         by=BY,
     )["accuracy"]
     assert turned.live.value == turned.candidate.value
@@ -52,14 +52,14 @@ def test_labels_are_matched_by_name() -> None:
 
 
 def test_a_candidate_that_forgot_a_label_is_refused() -> None:
-    rows = Rows(np.array([0, 1]), np.arange(2))
+    rows = EncodedRows(np.array([0, 1]), np.arange(2))
     one, two = Scores(["a", "b"], np.full((2, 2), 0.5)), Scores(["a", "c"], np.full((2, 2), 0.5))
     with pytest.raises(Refused, match="append-only"):
         measure(["auc"], rows, candidate=one, live=two, by=BY)
 
 
 def test_all_weight_on_a_new_label_leaves_the_old_ones_even() -> None:
-    rows = Rows(np.array([0, 1, 2]), np.arange(3))
+    rows = EncodedRows(np.array([0, 1, 2]), np.arange(3))
     candidate = Scores(["a", "b", "c"], np.tile([0.0, 0.0, 1.0], (3, 1)))
     live = Scores(["a", "b"], np.full((3, 2), 0.5))
     found = measure(["log_loss"], rows, candidate=candidate, live=live, by=BY)["log_loss"]
@@ -67,7 +67,7 @@ def test_all_weight_on_a_new_label_leaves_the_old_ones_even() -> None:
 
 
 def test_a_model_that_answers_nan_has_no_numbers() -> None:
-    rows = Rows(np.array([0, 1, 0, 1]), np.arange(4))
+    rows = EncodedRows(np.array([0, 1, 0, 1]), np.arange(4))
     broken = Scores(["a", "b"], np.full((4, 2), np.nan))
     fine = Scores(["a", "b"], np.full((4, 2), 0.5))
     found = measure(["auc", "ece"], rows, candidate=broken, live=fine, by=BY)
@@ -78,7 +78,7 @@ def test_a_model_that_answers_nan_has_no_numbers() -> None:
 def test_the_calibration_error_has_the_wider_of_two_kinds_of_bounds() -> None:
     random = np.random.default_rng(3)
     chance = random.random(500)
-    rows = Rows((random.random(500) < chance).astype(int), np.arange(500))
+    rows = EncodedRows((random.random(500) < chance).astype(int), np.arange(500))
     calibrated = Scores(["a", "b"], np.stack([1 - chance, chance], axis=1))
     found = measure(["ece"], rows, candidate=calibrated, live=None, by=BY)["ece"].candidate
     assert found.low < found.value < found.high

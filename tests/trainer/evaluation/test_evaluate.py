@@ -97,8 +97,8 @@ def test_the_first_generation_has_no_live_numbers(shop) -> None:
     assert floor.candidate.low > 0.55
     assert all(map(math.isnan, (*floor.live, *better.delta)))
     page = (shop.report(out) / "report.html").read_text()
-    assert "The first generation" in page
-    assert "left out" in page
+    assert "First generation" in page
+    assert "skipped" in page
 
 
 def test_reserved_rows_and_a_guardrail_are_scored_too(shop, tmp_path) -> None:
@@ -160,7 +160,10 @@ def test_other_rows_than_those_of_the_digest_are_refused(shop) -> None:
     with pytest.raises(Refused) as refused:
         shop.evaluate(shop.knowing, shop.other)
     assert refused.value.failure.reason == "DigestMismatch"
-    assert f"is {window.digest}, not sha256:{'0' * 64}; restore" in refused.value.failure.message
+    assert (
+        f"has digest {window.digest}, expected digest sha256:{'0' * 64}; restore"
+        in refused.value.failure.message
+    )
 
 
 def test_sixteen_rules_fit_the_termination_message(shop) -> None:

@@ -6,13 +6,13 @@ from scipy.stats import norm
 
 from springtide_trainer.evaluation.comparison import Scores, measure
 from springtide_trainer.evaluation.confidence_intervals import (
-    MOST_SAMPLES,
+    MAX_SAMPLES,
     Resampling,
-    draws,
-    expanded,
+    bootstrap_weights,
+    expanded_tail,
     samples_for,
 )
-from springtide_trainer.evaluation.metrics import Rows, statistic
+from springtide_trainer.evaluation.metrics import EncodedRows, statistic
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
@@ -23,18 +23,20 @@ def two(chance: np.ndarray) -> np.ndarray:
     return np.stack([1 - chance, chance], axis=1)
 
 
-def compare(metric: str, rows: Rows, one: np.ndarray, other: np.ndarray, by: Resampling):
+def compare(metric: str, rows: EncodedRows, one: np.ndarray, other: np.ndarray, by: Resampling):
     models = (Scores(["no", "yes"], scores) for scores in (one, other))
     found = measure([metric], rows, candidate=next(models), live=next(models), by=by)[metric]
     return found.candidate, found.live, found.delta
 
 
-def clustered(random: np.random.Generator, entities: int, rows: int) -> tuple[Rows, np.ndarray]:
+def clustered(
+    random: np.random.Generator, entities: int, rows: int
+) -> tuple[EncodedRows, np.ndarray]:
     """Rows of an entity share a taste that the label follows: they are worth less than as many."""
     entity = np.repeat(np.arange(entities), rows)
     taste = random.normal(size=entities)[entity]
     label = (random.random(len(entity)) < sigmoid(1.5 * taste)).astype(int)
-    return Rows(label, entity), taste
+    return EncodedRows(label, entity), taste
 
 
 def test_the_same_seed_gives_the_same_interval_and_another_seed_another() -> None:
@@ -46,7 +48,7 @@ def test_the_same_seed_gives_the_same_interval_and_another_seed_another() -> Non
 
 
 def test_an_entity_is_drawn_as_often_as_there_are_entities() -> None:
-    weights = np.concatenate(list(draws(40, rows=100_000, by=Resampling(250))))
+    weights = np.concatenate(list(bootstrap_weights(40, rows=100_000, by=Resampling(250))))
     assert weights.shape == (250, 40)
     assert (weights.sum(axis=1) == 40).all()
 
@@ -55,15 +57,15 @@ def test_the_tail_of_a_percentile_is_that_of_hesterberg() -> None:
     # Phi(-sqrt(n / (n - 1)) t), t of 0.95 with n - 1 degrees of freedom, from printed tables.
     for entities, quantile in ((5, 2.132), (10, 1.833), (30, 1.699), (1000, 1.646)):
         expected = norm.cdf(-np.sqrt(entities / (entities - 1)) * quantile)
-        assert expanded(0.05, entities) == pytest.approx(expected, rel=2e-3)
+        assert expanded_tail(0.05, entities) == pytest.approx(expected, rel=2e-3)
 
 
 def test_a_bound_far_out_in_the_tail_gets_twenty_samples_beyond_it_or_none_at_all() -> None:
     three_looks = Resampling(2000, confidence=1 - 0.05 / 3)
     needed = samples_for(10, three_looks)
-    assert needed * expanded(0.05 / 3, 10) == pytest.approx(20, rel=1e-3)
+    assert needed * expanded_tail(0.05 / 3, 10) == pytest.approx(20, rel=1e-3)
     assert samples_for(1000, three_looks) == 2000
-    assert samples_for(10, Resampling(2000, confidence=0.9999)) == MOST_SAMPLES
+    assert samples_for(10, Resampling(2000, confidence=0.9999)) == MAX_SAMPLES
 
     rows, taste = clustered(np.random.default_rng(1), 12, 3)
     scores = two(sigmoid(taste))
@@ -94,13 +96,13 @@ def test_other_numbers_without_spread_have_no_bounds(metric) -> None:
 
 
 def test_one_error_of_thirty_has_the_exact_bound_of_clopper_and_pearson() -> None:
-    rows = Rows(np.append(0, np.ones(29, dtype=int)), np.arange(30))
+    rows = EncodedRows(np.append(0, np.ones(29, dtype=int)), np.arange(30))
     own, _, _ = compare("accuracy", rows, two(np.ones(30)), two(np.ones(30)), Resampling(2000))
     assert own.value == pytest.approx(29 / 30)
     assert own.low == pytest.approx(0.851, abs=5e-4)
     assert own.high > 0.99
 
-    right = Rows(np.ones(30, dtype=int), np.arange(30))
+    right = EncodedRows(np.ones(30, dtype=int), np.arange(30))
     own, _, _ = compare("accuracy", right, two(np.ones(30)), two(np.ones(30)), Resampling(2000))
     assert (own.value, own.high) == (1.0, 1.0)
     assert own.low == pytest.approx(0.05 ** (1 / 30))
@@ -109,7 +111,7 @@ def test_one_error_of_thirty_has_the_exact_bound_of_clopper_and_pearson() -> Non
 def test_entities_contribute_where_the_number_rests_on_them() -> None:
     random = np.random.default_rng(2)
     label = np.append(np.ones(5, dtype=int), np.zeros(995, dtype=int))
-    rows = Rows(label, np.arange(1000))
+    rows = EncodedRows(label, np.arange(1000))
     one, other = two(random.random(1000)), two(random.random(1000))
     rare = {metric: compare(metric, rows, one, other, Resampling(200))[0].entities
             for metric in ("auc", "log_loss", "accuracy")}  # fmt: skip
@@ -118,20 +120,20 @@ def test_entities_contribute_where_the_number_rests_on_them() -> None:
     five = np.where((np.arange(1000) < 5)[:, None], other, one)
     for metric in ("log_loss", "ece"):
         assert compare(metric, rows, one, five, Resampling(200))[2].entities == 5
-    even = Rows(np.arange(1000) % 2, np.arange(1000))
+    even = EncodedRows(np.arange(1000) % 2, np.arange(1000))
     assert compare("auc", even, one, other, Resampling(200))[2].entities == 1000
     assert compare("auc", even, one, five, Resampling(200))[2].entities == 5
 
 
 def test_one_entity_has_a_value_and_no_bounds() -> None:
-    rows = Rows(np.array([0, 1, 1]), np.zeros(3, dtype=int))
+    rows = EncodedRows(np.array([0, 1, 1]), np.zeros(3, dtype=int))
     own, _, delta = compare("accuracy", rows, two(np.ones(3)), two(np.ones(3)), Resampling(300))
     assert own.value == pytest.approx(2 / 3)
     assert np.isnan([own.low, own.high, delta.low, delta.high]).all()
 
 
 def test_a_rare_class_that_resamples_lose_has_no_bound() -> None:
-    rows = Rows(np.array([1] + [0] * 30), np.arange(31))
+    rows = EncodedRows(np.array([1] + [0] * 30), np.arange(31))
     chance = np.append(0.9, np.linspace(0, 0.5, 30))
     own, _, _ = compare("auc", rows, two(chance), two(chance), Resampling(500))
     assert own.value == 1.0
@@ -165,7 +167,7 @@ def test_treating_rows_as_independent_would_promise_too_much() -> None:
     rows, taste = clustered(np.random.default_rng(11), 200, 10)
     scores, by = two(sigmoid(taste * 0 + 0.1)), Resampling(400)
     clusters, _, _ = compare("accuracy", rows, scores, scores, by)
-    single = Rows(rows.label, np.arange(len(rows.label)))
+    single = EncodedRows(rows.label, np.arange(len(rows.label)))
     independent, _, _ = compare("accuracy", single, scores, scores, by)
     assert clusters.error > 1.5 * independent.error
 
@@ -177,7 +179,7 @@ def test_equal_models_pass_superiority_about_one_time_in_twenty(metric) -> None:
     runs = 300
     for run in range(runs):
         rows, taste = clustered(random, 150, 4)
-        rows = Rows(rows.label, rows.entity, rows.entity)
+        rows = EncodedRows(rows.label, rows.entity, rows.entity)
         one, other = (two(sigmoid(taste + random.normal(size=600))) for _ in range(2))
         _, _, delta = compare(metric, rows, one, other, Resampling(400, seed=run))
         passed += (delta.high < 0) if metric == "log_loss" else (delta.low > 0)

@@ -6,12 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn
 
-from springtide_trainer.evaluation.metrics import BINS, Rows, positives, statistic, value
+from springtide_trainer.evaluation.metrics import BINS, EncodedRows, positives, statistic, value
 
 ALL = ["auc", "pr_auc", "log_loss", "accuracy", "macro_f1", "ece", "ndcg@10"]
 
 
-def some(rows: int, labels: int, *, seed: int = 0, decimals: int = 2) -> tuple[Rows, np.ndarray]:
+def some(
+    rows: int, labels: int, *, seed: int = 0, decimals: int = 2
+) -> tuple[EncodedRows, np.ndarray]:
     """Scores that know a little of the labels, rounded so that some are equal."""
     random = np.random.default_rng(seed)
     label = random.integers(0, labels, rows)
@@ -20,20 +22,20 @@ def some(rows: int, labels: int, *, seed: int = 0, decimals: int = 2) -> tuple[R
     odds = np.exp(logits)
     entity = np.unique(random.integers(0, max(rows // 4, 1), rows), return_inverse=True)[1]
     group = np.sort(np.unique(random.integers(0, max(rows // 5, 1), rows), return_inverse=True)[1])
-    return Rows(label, entity, group), odds / odds.sum(axis=1, keepdims=True)
+    return EncodedRows(label, entity, group), odds / odds.sum(axis=1, keepdims=True)
 
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("decimals", [1, 6])
 def test_two_labels_score_as_in_scikit_learn(seed, decimals) -> None:
     rows, scores = some(200, 2, seed=seed, decimals=decimals)
-    said = scores.argmax(axis=1)
+    predicted = scores.argmax(axis=1)
     expected = {
         "auc": sklearn.roc_auc_score(rows.label, scores[:, 1]),
         "pr_auc": sklearn.average_precision_score(rows.label, scores[:, 1]),
         "log_loss": sklearn.log_loss(rows.label, scores, labels=[0, 1]),
-        "accuracy": sklearn.accuracy_score(rows.label, said),
-        "macro_f1": sklearn.f1_score(rows.label, said, average="macro"),
+        "accuracy": sklearn.accuracy_score(rows.label, predicted),
+        "macro_f1": sklearn.f1_score(rows.label, predicted, average="macro"),
     }
     assert {name: value(name, rows, scores) for name in expected} == pytest.approx(expected)
 
@@ -65,7 +67,7 @@ def test_lists_score_as_in_scikit_learn_where_no_scores_are_equal() -> None:
 
 
 def test_gain_is_linear_in_the_index_of_the_label() -> None:
-    one_list = Rows(np.array([0, 2, 1]), np.arange(3), np.zeros(3, dtype=int))
+    one_list = EncodedRows(np.array([0, 2, 1]), np.arange(3), np.zeros(3, dtype=int))
     scores = np.array([[0.1, 0.1, 0.8], [0.2, 0.3, 0.5], [0.8, 0.1, 0.1]])
     found = (2 / np.log2(3) + 1 / np.log2(4)) / (2 + 1 / np.log2(3))
     assert value("ndcg@10", one_list, scores) == pytest.approx(found)
@@ -74,7 +76,7 @@ def test_gain_is_linear_in_the_index_of_the_label() -> None:
 def test_equal_scores_rank_by_a_key_that_knows_nothing_of_labels() -> None:
     lists, length = 2000, 4
     label = np.tile([1, 0, 0, 0], lists)
-    rows = Rows(label, np.arange(lists * length), np.repeat(np.arange(lists), length))
+    rows = EncodedRows(label, np.arange(lists * length), np.repeat(np.arange(lists), length))
     same = np.full((lists * length, 2), 0.5)
     by_chance = np.mean(1 / np.log2(np.arange(length) + 2))
     assert value("ndcg@10", rows, same) == pytest.approx(by_chance, abs=0.01)
@@ -82,7 +84,7 @@ def test_equal_scores_rank_by_a_key_that_knows_nothing_of_labels() -> None:
 
 
 def test_lists_without_a_relevant_row_do_not_count() -> None:
-    rows = Rows(np.array([0, 1, 0, 0]), np.arange(4), np.array([0, 0, 1, 1]))
+    rows = EncodedRows(np.array([0, 1, 0, 0]), np.arange(4), np.array([0, 0, 1, 1]))
     scores = np.array([[0.9, 0.1], [0.1, 0.9], [0.5, 0.5], [0.4, 0.6]])
     assert value("ndcg@2", rows, scores) == 1.0
 
@@ -94,12 +96,12 @@ def test_calibration_error_is_the_mean_gap_of_bins_of_equal_mass() -> None:
     order = np.argsort(chance)
     bins = np.array_split(order, BINS)
     expected = np.mean([abs(chance[each].mean() - label[each].mean()) for each in bins])
-    rows = Rows(label, np.arange(len(label)))
+    rows = EncodedRows(label, np.arange(len(label)))
     assert value("ece", rows, np.stack([1 - chance, chance], axis=1)) == pytest.approx(expected)
 
 
 def test_calibration_of_many_labels_is_that_of_the_label_said() -> None:
-    rows = Rows(np.array([0, 0, 0, 1]), np.arange(4))
+    rows = EncodedRows(np.array([0, 0, 0, 1]), np.arange(4))
     sure = np.tile([0.7, 0.2, 0.1], (4, 1))
     assert value("ece", rows, sure) == pytest.approx(0.05)
 
@@ -114,7 +116,7 @@ def test_what_is_not_a_number_or_not_there_gives_nan(metric) -> None:
     rows, scores = some(20, 2)
     scores[3, 0] = np.nan
     assert np.isnan(value(metric, rows, scores))
-    nothing = Rows(np.array([], dtype=int), np.array([], dtype=int), np.array([], dtype=int))
+    nothing = EncodedRows(np.array([], dtype=int), np.array([], dtype=int), np.array([], dtype=int))
     assert np.isnan(value(metric, nothing, np.empty((0, 2))))
 
 
@@ -124,12 +126,12 @@ def test_what_is_not_a_number_or_not_there_gives_nan(metric) -> None:
     "AUC and NDCG are undefined: inconclusive, never a pass",
 )
 def test_one_class_alone_has_no_auc_and_no_order() -> None:
-    rows = Rows(np.zeros(5, dtype=int), np.arange(5), np.zeros(5, dtype=int))
+    rows = EncodedRows(np.zeros(5, dtype=int), np.arange(5), np.zeros(5, dtype=int))
     scores = np.tile([0.6, 0.4], (5, 1))
     assert [np.isnan(value(metric, rows, scores)) for metric in ALL] == [
         True, True, False, False, False, False, True,
     ]  # fmt: skip
-    assert np.isnan(value("ndcg@5", Rows(rows.label, rows.entity), scores))
+    assert np.isnan(value("ndcg@5", EncodedRows(rows.label, rows.entity), scores))
 
 
 def test_a_label_that_does_not_occur_leaves_the_average_of_the_others() -> None:
@@ -141,9 +143,9 @@ def test_a_label_that_does_not_occur_leaves_the_average_of_the_others() -> None:
 
 
 def test_positives_are_of_the_second_label_or_of_the_rarest() -> None:
-    assert positives(Rows(np.array([0, 1, 1, 1]), np.arange(4)), 2) == 3
-    assert positives(Rows(np.array([0, 1, 1, 2, 2]), np.arange(5)), 3) == 1
-    assert positives(Rows(np.array([0, 1]), np.arange(2)), 3) == 0
+    assert positives(EncodedRows(np.array([0, 1, 1, 1]), np.arange(4)), 2) == 3
+    assert positives(EncodedRows(np.array([0, 1, 1, 2, 2]), np.arange(5)), 3) == 1
+    assert positives(EncodedRows(np.array([0, 1]), np.arange(2)), 3) == 0
 
 
 @pytest.mark.parametrize("metric", ALL)
@@ -159,7 +161,7 @@ def test_a_weight_is_as_good_as_repeated_rows(metric, seed, labels) -> None:
     if metric == "ndcg@10":
         # A list counts with the entity of its first row, so let every list have one entity.
         assert rows.group is not None
-        own = Rows(rows.label, rows.group, rows.group)
+        own = EncodedRows(rows.label, rows.group, rows.group)
         times = np.random.default_rng(seed).integers(0, 3, own.entities).astype(np.int32)
         weighted = statistic(metric, own, scores)(times[None])[0]
         each = [
@@ -171,6 +173,6 @@ def test_a_weight_is_as_good_as_repeated_rows(metric, seed, labels) -> None:
     elif not len(repeated):
         plain = np.nan
     else:
-        again = Rows(rows.label[repeated], np.arange(len(repeated)))
+        again = EncodedRows(rows.label[repeated], np.arange(len(repeated)))
         plain = value(metric, again, scores[repeated])
     assert weighted == pytest.approx(plain, nan_ok=True)

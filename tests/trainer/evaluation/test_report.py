@@ -16,7 +16,7 @@ def described(shop) -> dict:
 def test_the_page_shows_rule_numbers_bound_interval_and_counts(described) -> None:
     page = render(described)
     assert "ranker, generation 2" in page
-    assert "trained on from generation 1" in page
+    assert "fine-tuned from generation 1" in page
     assert "2026-02-01T00:00:00+00:00" in page
     assert "auc &gt;= 0.55" in page
     assert "delta &gt; 0" in page

@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 
-from springtide_trainer.evaluation.metrics import Rows, value
+from springtide_trainer.evaluation.metrics import EncodedRows, value
 from springtide_trainer.evaluation.trivial_baseline import trivial_baseline
 
 
-def rows(labels: int) -> Rows:
+def rows(labels: int) -> EncodedRows:
     random = np.random.default_rng(1)
     label = np.minimum(random.geometric(0.5, 120) - 1, labels - 1)
     group = np.sort(random.integers(0, 25, 120))
     group = np.unique(group, return_inverse=True)[1]
-    return Rows(label, np.arange(120), group)
+    return EncodedRows(label, np.arange(120), group)
 
 
 @pytest.mark.parametrize("labels", [2, 4])
@@ -42,4 +42,4 @@ def test_a_constant_is_calibrated_so_that_calibration_has_no_floor() -> None:
 
 def test_no_rows_have_no_score() -> None:
     nothing = np.empty(0, dtype=int)
-    assert np.isnan(trivial_baseline("auc", Rows(nothing, nothing), 2))
+    assert np.isnan(trivial_baseline("auc", EncodedRows(nothing, nothing), 2))

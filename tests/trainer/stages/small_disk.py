@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from springtide_api.contract import Result, RunFile
 from springtide_trainer.artifact import manifest
 from springtide_trainer.data.snapshots import frozen_rows
-from springtide_trainer.stages.runner import conclude
+from springtide_trainer.stages.runner import run_stage
 from springtide_trainer.storage import Home
 
 SIZE = 8 << 20
@@ -34,16 +34,16 @@ PATIENCE = 60.0
 def main(run: RunFile, disk: Path) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(disk)], check=True)
     home = Home(Path(run.home))
-    undisturbed = conclude(run, home, "pod-0")
+    undisturbed = run_stage(run, home, "pod-0")
     assert undisturbed.code == 0, undisturbed
     step = max(1, used(disk) // (TIMES * PAGE)) * PAGE
     shutil.rmtree(home.path)
     for free in range(0, SIZE, step):
         with ballast(disk, free):
-            ending = conclude(run, home, "pod-1")
+            ending = run_stage(run, home, "pod-1")
         left = [path.name for path in (home.path / "tmp").iterdir()]
         kept = [path.name for path in whole(home)]
-        again = conclude(run, home, "pod-2")
+        again = run_stage(run, home, "pod-2")
         whole(home)
         print(
             json.dumps(

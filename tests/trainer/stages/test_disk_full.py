@@ -108,5 +108,5 @@ def test_a_full_disk_leaves_nothing_half_written_and_the_same_run_gets_through_w
     assert {each["reason"] for each in failures} == {"DiskFull"}
     assert {each["field"] for each in failures} == {"storage.volume.claimName"}
     said = failures[0]["message"]
-    assert "no space left in the storage, 0 of 8,388,608 bytes are free" in said
-    assert said.endswith("; enlarge the claim or delete what is not needed")
+    assert "no space left on the storage, 0 of 8,388,608 bytes are free" in said
+    assert said.endswith("; enlarge the claim or delete files in it")

@@ -105,7 +105,7 @@ def test_a_long_message_of_a_failure_loses_its_tail():
 
 def test_what_cannot_fit_is_an_error_and_not_half_a_message():
     result = Result(job="j" * 5000, stage="probe", ok=True)
-    with pytest.raises(ValueError, match="the limit is 4096"):
+    with pytest.raises(ValueError, match="the limit of 4096"):
         compact(result)
 
 

@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from springtide_api.contract import ArtifactMade, RunFile
-from springtide_trainer.data.snapshots.frozen_rows import contents, row_hashes
+from springtide_trainer.data.snapshots.frozen_rows import partition_digests, row_hashes
 from springtide_trainer.stages.import_model import import_model
 from springtide_trainer.stages.train import train
 from springtide_trainer.storage import Home
@@ -92,10 +92,10 @@ def published(tmp_path: Path) -> Path:
 
 def toy_rows(count: int, seed: int = 0) -> dict[str, list[Any]]:
     """Texts whose label is told by one word; four rows an entity; lengths from 3 to 12."""
-    chance = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
 
     def below(limit: int) -> int:
-        return int(torch.randint(limit, (), generator=chance))
+        return int(torch.randint(limit, (), generator=rng))
 
     rows: dict[str, list[Any]] = {"text": [], "label": [], "entity": []}
     for number in range(count):
@@ -118,7 +118,7 @@ def freeze(home: Home, rows: dict[str, list[Any]]) -> tuple[Path, str]:
     table = table.append_column("partition", pa.array(["2026-03"] * count, pa.string()))
     parts = {"train": table, "holdout": table.slice(0, 0), "reserved": table.slice(0, 0)}
     counted = {
-        part: contents(rows["partition"].to_pylist(), row_hashes(rows, own_entity=False))
+        part: partition_digests(rows["partition"].to_pylist(), row_hashes(rows, own_entity=False))
         for part, rows in parts.items()
     }
     manifest = json.dumps({"rows": counted, "columns": {"entity": "shopper"}}).encode()

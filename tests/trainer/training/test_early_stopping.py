@@ -15,7 +15,7 @@ from springtide_api.contract import ExitCode
 from springtide_api.training_spec import EarlyStopping as Options
 from springtide_trainer.errors import Refused
 from springtide_trainer.training import validation
-from springtide_trainer.training.early_stopping import EarlyStopping, validation_part
+from springtide_trainer.training.early_stopping import EarlyStopping, validation_split
 
 
 @given(
@@ -25,9 +25,9 @@ from springtide_trainer.training.early_stopping import EarlyStopping, validation
     st.floats(0, 1),
 )
 def test_whole_entities_are_set_aside_at_least_one_and_never_all(entities, fraction):
-    aside = validation_part(entities, fraction, manifest="sha256:1")
-    inside = {entity for entity, out in zip(entities, aside, strict=True) if out}
-    outside = {entity for entity, out in zip(entities, aside, strict=True) if not out}
+    held_out = validation_split(entities, fraction, manifest="sha256:1")
+    inside = {entity for entity, out in zip(entities, held_out, strict=True) if out}
+    outside = {entity for entity, out in zip(entities, held_out, strict=True) if not out}
     assert inside
     assert outside
     assert not inside & outside
@@ -41,8 +41,8 @@ def test_the_same_entities_are_set_aside_whatever_the_order_of_rows():
 
 
 def set_aside(entities: list[str], manifest: str = "sha256:1") -> set[str]:
-    aside = validation_part(entities, 0.2, manifest=manifest)
-    return {entity for entity, out in zip(entities, aside, strict=True) if out}
+    held_out = validation_split(entities, 0.2, manifest=manifest)
+    return {entity for entity, out in zip(entities, held_out, strict=True) if out}
 
 
 def test_another_window_sets_other_entities_aside_so_that_none_is_left_out_for_ever():
@@ -54,8 +54,8 @@ def test_another_window_sets_other_entities_aside_so_that_none_is_left_out_for_e
 
 
 def test_one_entity_is_too_little():
-    with pytest.raises(Refused, match="the window has 1; it needs 2") as refused:
-        validation_part(["a", "a"], 0.1, manifest="sha256:1")
+    with pytest.raises(Refused, match=r"needs at least 2 entities .* the window has 1;") as refused:
+        validation_split(["a", "a"], 0.1, manifest="sha256:1")
     assert refused.value.code == ExitCode.TOO_LITTLE_DATA
 
 
@@ -78,21 +78,21 @@ def walked(values: list[float], **options) -> tuple[EarlyStopping, nn.Linear, st
 
 def test_the_best_weights_win_and_not_the_last():
     stopping, model, reason = walked([0.6, 0.5, 0.3, 0.4], patience=5)
-    stopping.take_best()
+    stopping.restore_best()
     assert (model.weight.item(), stopping.best_value, reason) == (2.0, 0.3, None)
 
 
 def test_it_stops_when_patience_is_spent():
     stopping, _, reason = walked([0.7, 0.5, 0.6, 0.6, 0.1], patience=2)
-    assert reason == "patience spent"
+    assert reason == "patience exhausted"
     assert stopping.best_step == 1
 
 
 def test_the_parents_weights_win_where_no_step_beats_them():
     stopping, model, reason = walked([0.3, 0.4, 0.5], patience=2)
-    stopping.take_best()
+    stopping.restore_best()
     assert (model.weight.item(), stopping.best_value, stopping.best_step) == (0.0, 0.3, 0)
-    assert reason == "patience spent"
+    assert reason == "patience exhausted"
 
 
 def test_the_look_at_step_0_is_not_repeated_after_a_checkpoint():
@@ -112,7 +112,7 @@ def test_a_training_that_only_harms_gives_the_parents_weights_back(world):
         earlyStopping={"everySteps": 1, "patience": 2, "validationFraction": "0.25"},
     )
     out = world.train(run)
-    assert out.stop_reason == "patience spent"
+    assert out.stop_reason == "patience exhausted"
     assert out.metrics["best_step"] == 0
     assert out.artifact.digest == world.parent.digest
 
@@ -125,7 +125,7 @@ def test_more_is_better_for_auc():
 def test_a_gain_below_min_delta_is_none():
     stopping, _, reason = walked([0.7, 0.50, 0.49, 0.48], patience=2, min_delta="0.1")
     assert stopping.best_step == 1
-    assert reason == "patience spent"
+    assert reason == "patience exhausted"
 
 
 def test_a_metric_that_is_no_number_is_no_gain():
@@ -163,9 +163,9 @@ def test_patience_that_was_spent_before_a_crash_is_spent_after_it(world):
         hyperparameters=options, earlyStopping=stopping, checkpoint={"everySteps": 5}
     )
     first = world.train(run)
-    assert (first.steps, first.stop_reason) == (10, "patience spent")
+    assert (first.steps, first.stop_reason) == (10, "patience exhausted")
     again = world.train(run)
-    assert (again.steps, again.stop_reason) == (10, "patience spent")
+    assert (again.steps, again.stop_reason) == (10, "patience exhausted")
     assert again.artifact.digest == first.artifact.digest
 
 

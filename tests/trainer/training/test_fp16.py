@@ -34,15 +34,15 @@ def ready(world, tmp_path, *, steps: int, head: float) -> session.Session:
 
 
 def test_a_run_that_left_every_step_out_ends_as_diverged(world, tmp_path):
-    with pytest.raises(NoStepTaken, match="left out every step up to step 3") as diverged:
-        session.walk(ready(world, tmp_path, steps=3, head=1e4))
+    with pytest.raises(NoStepTaken, match="skipped every step up to step 3") as diverged:
+        session.fit(ready(world, tmp_path, steps=3, head=1e4))
     assert diverged.value.code == ExitCode.DIVERGED
     assert diverged.value.failure.field == "spec.training.hyperparameters.precision"
 
 
 def test_a_run_goes_on_once_its_scale_is_low_enough(world, tmp_path):
     run = ready(world, tmp_path, steps=20, head=1e4)
-    assert session.walk(run).step == 20
+    assert session.fit(run).step == 20
     assert run.run.precision.stepped
     assert 1 < run.run.precision.scaler.get_scale() < 65536
 
@@ -54,7 +54,7 @@ def test_a_gradient_that_is_infinite_at_every_scale_ends_as_diverged_before_the_
     weight = run.model.get_parameter("classifier.weight")
     weight.register_hook(lambda gradient: gradient * torch.inf)
     with pytest.raises(Diverged, match="at step 17"):
-        session.walk(run)
+        session.fit(run)
 
 
 def test_a_checkpoint_remembers_whether_a_step_was_taken(world, tmp_path):

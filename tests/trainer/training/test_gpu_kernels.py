@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from springtide_trainer.errors import Refused
-from springtide_trainer.training.precision import Precision, kernels
+from springtide_trainer.training.precision import Precision, deterministic_attention
 
 pytestmark = pytest.mark.skipif(
     not torch.cuda.is_available(), reason="needs a GPU: PyTorch finds none on this machine"
@@ -64,17 +64,17 @@ def test_a_resumed_training_ends_in_the_weights_of_an_undisturbed_one(world, num
 
 def weights_after_some_steps(config, number_format: str) -> torch.Tensor:
     """Train from the same seed on rows of 5 to 300 tokens, with padding."""
-    device, chance = torch.device("cuda"), torch.Generator().manual_seed(1)
+    device, rng = torch.device("cuda"), torch.Generator().manual_seed(1)
     torch.manual_seed(0)
     model = AutoModelForSequenceClassification.from_config(config).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
     precision = Precision(number_format, device)
-    with kernels(device, 300):
+    with deterministic_attention(device, 300):
         for _ in range(6):
-            lengths = torch.randint(5, 301, (16,), generator=chance)
+            lengths = torch.randint(5, 301, (16,), generator=rng)
             mask = (torch.arange(300) < lengths[:, None]).long()
-            tokens = torch.randint(4, 99, (16, 300), generator=chance) * mask
-            labels = torch.randint(0, 2, (16,), generator=chance).to(device)
+            tokens = torch.randint(4, 99, (16, 300), generator=rng) * mask
+            labels = torch.randint(0, 2, (16,), generator=rng).to(device)
             inputs = {"input_ids": tokens.to(device), "attention_mask": mask.to(device)}
             torch.manual_seed(2)
             with precision.forward():

@@ -150,35 +150,37 @@ def endless_settings(folder: Path) -> None:
     [
         (
             pickled,
-            "{folder} holds its weights only in pytorch_model.bin, a pickle, which can run code; "
-            "convert it to model.safetensors",
+            "{folder} has its weights only in pytorch_model.bin, a pickle file, which can run "
+            "code; convert it to model.safetensors",
         ),
         (
             remote_code,
-            "{folder}/config.json names code of its own (auto_map); give a model of the library",
+            "{folder}/config.json refers to custom code (auto_map); use a model of the "
+            "transformers library",
         ),
         (
             remote_code_deep_inside,
-            "{folder}/config.json names code of its own (auto_map); give a model of the library",
+            "{folder}/config.json refers to custom code (auto_map); use a model of the "
+            "transformers library",
         ),
         (
             remote_code_of_the_tokenizer,
-            "{folder}/tokenizer_config.json names code of its own (auto_map); give a model of the "
-            "library",
+            "{folder}/tokenizer_config.json refers to custom code (auto_map); use a model of the "
+            "transformers library",
         ),
         (
             link_that_leaves,
-            "{folder}/model.safetensors is a link that leaves the folder; copy the file there "
-            "instead",
+            "{folder}/model.safetensors is a link to outside the folder; replace it by a copy of "
+            "the file",
         ),
         (
             endless_header,
-            "{folder}/model.safetensors: a header of 9,223,372,036,854,775,807 bytes in a file of "
-            "{size:,}; copy the file again",
+            "{folder}/model.safetensors: invalid header of 9,223,372,036,854,775,807 bytes in a "
+            "file of {size:,}; copy it again",
         ),
         (
             endless_settings,
-            "{folder}/config.json is longer than 1,048,576 bytes; copy it again",
+            "{folder}/config.json is larger than 1,048,576 bytes; copy it again",
         ),
     ],
 )
@@ -238,9 +240,13 @@ def quantized(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "reason", "said"),
     [
-        (no_folder, "MissingModel", " is no folder; is the claim mounted there?"),
-        (no_weights, "MissingModel", " has no model.safetensors; put the weights there"),
-        (no_tokenizer, "MissingTokenizer", " has no tokenizer; one of "),
+        (
+            no_folder,
+            "MissingModel",
+            " is not a folder; check the path and that the claim is mounted",
+        ),
+        (no_weights, "MissingModel", " has no model.safetensors; save the weights"),
+        (no_tokenizer, "MissingTokenizer", " has no tokenizer; add one of "),
         (
             a_part_of_the_encoder_is_missing,
             "InvalidModel",
@@ -248,9 +254,9 @@ def quantized(folder: Path) -> None:
             "bert.encoder.layer.1.output.dense.weight; copy the whole folder",
         ),
         (weights_cut_short, "InvalidModel", "; copy it again"),
-        (no_json, "InvalidModel", "/config.json is no JSON ("),
-        (another_task, "UnsupportedModel", ": model_type 'whisper' is no encoder that can"),
-        (quantized, "UnsupportedModel", ": quantized weights cannot be trained; give the original"),
+        (no_json, "InvalidModel", "/config.json is not valid JSON ("),
+        (another_task, "UnsupportedModel", ": model_type 'whisper' does not support sequence"),
+        (quantized, "UnsupportedModel", ": quantized weights cannot be trained; use the original"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_with_the_reason(
@@ -289,7 +295,7 @@ def decoder(folder: Path, pad_token_id: int | None) -> Path:
 def test_a_decoder_that_cannot_tell_padding_is_refused_at_import(
     published, import_folder, pad_token_id
 ):
-    with pytest.raises(Refused, match=f"pad_token_id is {pad_token_id}, .* pads with 0") as refused:
+    with pytest.raises(Refused, match=f"pad_token_id is {pad_token_id}, .* is 0;") as refused:
         import_folder(decoder(published, pad_token_id))
     assert refused.value.failure.reason == "MissingPadToken"
     assert '"pad_token_id": 0' in refused.value.failure.message
@@ -314,6 +320,6 @@ def test_more_tokens_than_the_model_reads_are_refused(published, import_folder):
 
 def test_a_longer_max_length_than_the_tokenizer_has_names_both_numbers(published, import_folder):
     edit(published / "tokenizer_config.json", model_max_length=8)
-    with pytest.raises(Refused, match="maxLength is 16, the model reads 8 tokens") as refused:
+    with pytest.raises(Refused, match="maxLength is 16, the model's limit 8 tokens") as refused:
         import_folder(published)
     assert refused.value.failure.field == "spec.model.maxLength"

@@ -173,7 +173,7 @@ def test_a_weight_that_is_no_number_from_0_up_is_refused(world, freeze_rows, rec
     rows = {"text": ["good"] * 2, "label": ["yes", "no"], "weight": [1.0, weight]}
     rows["entity"] = ["a", "b"]
     run = recipe_with(world.run_file(), None, freeze_rows(world.home, rows))
-    with pytest.raises(Refused, match="of training row 1") as refused:
+    with pytest.raises(Refused, match="training row 1 has weight") as refused:
         world.train(run)
     assert refused.value.failure.field == "spec.data.source.columns.weight"
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from springtide_trainer.artifact.tokens import Tokens
-from springtide_trainer.training.batches import Examples, Plan, steps
+from springtide_trainer.training.batches import Examples, StepSampler, steps
 from springtide_trainer.training.optimizer import WarmupThen
 
 
@@ -24,9 +24,9 @@ def examples(lengths: list[int]) -> Examples:
     return Examples(tokens, np.zeros(len(lengths), dtype=np.int64), weights)
 
 
-def plan(count: int, **options) -> Plan:
+def sampler(count: int, **options) -> StepSampler:
     defaults = {"manifest": "sha256:1", "seed": 17, "batch_size": 4}
-    return Plan(rows=np.arange(count), **{**defaults, **options})
+    return StepSampler(rows=np.arange(count), **{**defaults, **options})
 
 
 def rows_of(step) -> list[int]:
@@ -40,7 +40,7 @@ def rows_of(step) -> list[int]:
     st.integers(1, 4),
 )
 def test_an_epoch_sees_every_row_once(lengths, batch_size, accumulation, divisor):
-    cut = plan(len(lengths), batch_size=batch_size, accumulation=accumulation, divisor=divisor)
+    cut = sampler(len(lengths), batch_size=batch_size, accumulation=accumulation, divisor=divisor)
     seen = list(steps(examples(lengths), cut, first=1, last=cut.steps_per_epoch))
     assert sorted(row for step in seen for row in rows_of(step)) == list(range(len(lengths)))
     for step in seen:
@@ -55,7 +55,7 @@ def weight_of(step) -> float:
 def test_a_step_of_heavy_rows_counts_more_than_one_of_light_rows(options):
     rows = examples([5] * 40)
     rows.weights[:] = [0.5] * 20 + [4.5] * 20
-    cut = plan(40, batch_size=1, **options)
+    cut = sampler(40, batch_size=1, **options)
     for step in steps(rows, cut, first=1, last=cut.steps_per_epoch):
         mean = np.mean([rows.weights[row] for row in rows_of(step)])
         assert weight_of(step) == pytest.approx(mean / 2.5)
@@ -64,34 +64,38 @@ def test_a_step_of_heavy_rows_counts_more_than_one_of_light_rows(options):
 def test_the_mean_weight_is_that_of_the_rows_that_take_part():
     rows = examples([5] * 8)
     rows.weights[:] = [100.0] * 4 + [2.0] * 4
-    cut = Plan(np.arange(4, 8), "sha256:1", seed=17, batch_size=2)
+    cut = StepSampler(np.arange(4, 8), "sha256:1", seed=17, batch_size=2)
     assert [weight_of(step) for step in steps(rows, cut, first=1, last=2)] == [1.0, 1.0]
 
 
 def test_a_step_is_the_same_wherever_one_begins():
     rows = examples([3, 5, 2, 8, 1, 9, 4, 4, 6, 7])
-    whole = [rows_of(step) for step in steps(rows, plan(10), first=1, last=9)]
-    tail = [rows_of(step) for step in steps(rows, plan(10), first=5, last=9)]
+    whole = [rows_of(step) for step in steps(rows, sampler(10), first=1, last=9)]
+    tail = [rows_of(step) for step in steps(rows, sampler(10), first=5, last=9)]
     assert whole[4:] == tail
 
 
 def test_halving_the_batch_keeps_the_rows_of_each_step():
     rows = examples([3, 5, 2, 8, 1, 9, 4, 4, 6, 7])
-    whole = [sorted(rows_of(step)) for step in steps(rows, plan(10), first=1, last=6)]
-    halved = [sorted(rows_of(step)) for step in steps(rows, plan(10, divisor=2), first=1, last=6)]
+    whole = [sorted(rows_of(step)) for step in steps(rows, sampler(10), first=1, last=6)]
+    halved = [
+        sorted(rows_of(step)) for step in steps(rows, sampler(10, divisor=2), first=1, last=6)
+    ]
     assert whole == halved
 
 
 @pytest.mark.parametrize("change", [{"manifest": "sha256:2"}, {"seed": 18}])
 def test_manifest_and_seed_change_the_order(change):
     rows = examples([5] * 40)
-    before = [rows_of(step) for step in steps(rows, plan(40), first=1, last=10)]
-    assert before != [rows_of(step) for step in steps(rows, plan(40, **change), first=1, last=10)]
+    before = [rows_of(step) for step in steps(rows, sampler(40), first=1, last=10)]
+    assert before != [
+        rows_of(step) for step in steps(rows, sampler(40, **change), first=1, last=10)
+    ]
 
 
 def test_epochs_differ_in_their_order():
     rows = examples([5] * 40)
-    seen = [rows_of(step) for step in steps(rows, plan(40), first=1, last=20)]
+    seen = [rows_of(step) for step in steps(rows, sampler(40), first=1, last=20)]
     assert seen[:10] != seen[10:]
 
 
@@ -99,7 +103,7 @@ def test_rows_of_like_length_go_together():
     lengths = np.random.default_rng(0).integers(3, 60, 2000).tolist()
     batches = [
         batch.inputs["attention_mask"]
-        for step in steps(examples(lengths), plan(2000, batch_size=32), first=1, last=63)
+        for step in steps(examples(lengths), sampler(2000, batch_size=32), first=1, last=63)
         for batch in step.batches
     ]
     padded = sum(mask.numel() for mask in batches)

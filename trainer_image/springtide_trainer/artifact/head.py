@@ -1,4 +1,4 @@
-"""The classification head: seeded where there is none, its rows in the order of the labels."""
+"""The classification head: seeded initialization, order of the labels, appended labels."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def seed(model: PreTrainedModel, names: Iterable[str], seed: int) -> None:
-    """Draw these parameters as a new layer's, the same for the same seed everywhere.
+    """Initialize these parameters as new layers, identically for the same seed on every machine.
 
-    Matrices are normal with the spread of the model's own initialisation, biases are 0 and the
-    scales of norms 1. No generator of a library is used, so that its versions do not matter.
+    Matrices are normal with the model's `initializer_range`, biases are 0 and normalization
+    weights 1. The model library's own initialization is not used, so its version has no effect.
     """
     generator = torch.Generator().manual_seed(seed)
     spread = float(getattr(model.config, "initializer_range", 0.02) or 0.02)
@@ -32,13 +32,13 @@ def seed(model: PreTrainedModel, names: Iterable[str], seed: int) -> None:
 
 
 def outside_base(model: PreTrainedModel) -> set[str]:
-    """Name the parameters of the head: those that are not the encoder's."""
+    """Return the names of the head's parameters: those outside the encoder."""
     prefix = f"{model.base_model_prefix}."
     return {name for name, _ in model.named_parameters() if not name.startswith(prefix)}
 
 
 def output_layer(model: PreTrainedModel) -> tuple[str, nn.Linear]:
-    """Find the last layer: [labels, hidden] weights that make the logits."""
+    """Find the last layer, whose weights [labels, hidden] compute the logits."""
     prefix = f"{model.base_model_prefix}."
     layers = [
         (name, module)
@@ -51,7 +51,7 @@ def output_layer(model: PreTrainedModel) -> tuple[str, nn.Linear]:
 
 
 def reorder(model: PreTrainedModel, labels: Sequence[str]) -> None:
-    """Move the rows of the last layer so that output i is `labels[i]`."""
+    """Reorder the rows of the last layer so that output i is `labels[i]`."""
     known = {name: number for number, name in enumerate(names(model))}
     rows = torch.tensor([known[label] for label in labels])
     _, layer = output_layer(model)
@@ -62,7 +62,7 @@ def reorder(model: PreTrainedModel, labels: Sequence[str]) -> None:
 
 
 def grow(model: PreTrainedModel, labels: Sequence[str], seed_: int) -> None:
-    """Add outputs for labels that were appended; the old rows stay as they are."""
+    """Add outputs for appended labels; the existing rows are kept."""
     name, old = output_layer(model)
     if len(labels) == old.out_features:
         return
@@ -79,12 +79,12 @@ def grow(model: PreTrainedModel, labels: Sequence[str], seed_: int) -> None:
 
 
 def names(model: PreTrainedModel) -> list[str]:
-    """Return the names of the outputs, in order."""
+    """Return the label of each output, in order."""
     known = {int(number): name for number, name in (model.config.id2label or {}).items()}
     return [known[number] for number in sorted(known)]
 
 
 def name_labels(model: PreTrainedModel, labels: Sequence[str]) -> None:
-    """Write the names of the outputs into the configuration."""
+    """Write the labels of the outputs to the configuration."""
     model.config.id2label = dict(enumerate(labels))
     model.config.label2id = {label: number for number, label in enumerate(labels)}

@@ -1,4 +1,4 @@
-"""Looks at a model's folder that came from people, before any library opens a file of it."""
+"""Checks a user's Hugging Face folder before any library opens a file in it."""
 
 from __future__ import annotations
 
@@ -23,25 +23,26 @@ TOKENIZERS = frozenset(
     }
 )
 SETTINGS_LIMIT = 1 << 20
-"""Bytes of config.json and tokenizer_config.json at most."""
+"""Maximum bytes of config.json and tokenizer_config.json."""
 HEADER_LIMIT = 100_000_000
-"""Bytes of a safetensors header at most, as the format's own library has it."""
+"""Maximum bytes of a safetensors header, as in the safetensors library."""
 INDEX = "model.safetensors.index.json"
 
 
 def inspect(folder: Path, field: str) -> None:
-    """Check that a folder is a Hugging Face model that can be loaded without running its code.
+    """Check that a folder is a Hugging Face model that loads without running code from it.
 
     Args:
         folder: The folder.
-        field: Field of the spec that names it.
+        field: Field of the spec that names the folder, for messages.
 
     Raises:
-        Refused: it is missing or incomplete, holds only pickled weights, names code of its own,
-            or a file of it lies elsewhere.
+        Refused: the folder is missing or incomplete, has only pickled weights, refers to custom
+            code, or links to a file outside it.
     """
     if not folder.is_dir():
-        raise Refused("MissingModel", f"{folder} is no folder; is the claim mounted there?", field)
+        message = f"{folder} is not a folder; check the path and that the claim is mounted there"
+        raise Refused("MissingModel", message, field)
     _check_links(folder, field)
     for name in ("config.json", "tokenizer_config.json"):
         if (folder / name).exists() or name == "config.json":
@@ -49,7 +50,7 @@ def inspect(folder: Path, field: str) -> None:
     for path in _weights(folder, field):
         _check_header(path, field)
     if not any((folder / name).is_file() for name in TOKENIZERS):
-        message = f"{folder} has no tokenizer; one of {', '.join(sorted(TOKENIZERS))} must be there"
+        message = f"{folder} has no tokenizer; add one of {', '.join(sorted(TOKENIZERS))}"
         raise Refused("MissingTokenizer", message, field)
 
 
@@ -57,22 +58,24 @@ def _check_links(folder: Path, field: str) -> None:
     inside = folder.resolve()
     for path in folder.rglob("*"):
         if path.is_symlink() and not path.resolve().is_relative_to(inside):
-            message = f"{path} is a link that leaves the folder; copy the file there instead"
+            message = f"{path} is a link to outside the folder; replace it by a copy of the file"
             raise Refused("UnsafeArtifact", message, field)
 
 
 def _check_settings(path: Path, field: str) -> None:
     settings = _read_json(path, SETTINGS_LIMIT, field)
     if any(key == "auto_map" for key in _keys(settings)):
-        message = f"{path} names code of its own (auto_map); give a model of the library"
+        message = (
+            f"{path} refers to custom code (auto_map); use a model of the transformers library"
+        )
         raise Refused("UnsafeArtifact", message, field)
     if "quantization_config" in settings:
-        message = f"{path}: quantized weights cannot be trained; give the original model"
+        message = f"{path}: quantized weights cannot be trained; use the original model"
         raise Refused("UnsupportedModel", message, field)
 
 
 def _weights(folder: Path, field: str) -> list[Path]:
-    """Find the files of the weights: one, or the shards of an index."""
+    """Return the files of the weights: one file, or the shards of an index."""
     if (folder / "model.safetensors").is_file():
         return [folder / "model.safetensors"]
     if (folder / INDEX).is_file():
@@ -81,15 +84,15 @@ def _weights(folder: Path, field: str) -> list[Path]:
         wrong = [name for name in names if "/" in name or not (folder / name).is_file()]
         if names and not wrong:
             return [folder / name for name in names]
-        message = f"{folder / INDEX} names shards that are not there: {wrong[:3]}; copy them"
+        message = f"{folder / INDEX} names missing shards: {wrong[:3]}; copy them to the folder"
         raise Refused("InvalidModel", message, field)
     if pickled := sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES):
         message = (
-            f"{folder} holds its weights only in {pickled[0]}, a pickle, which can run code; "
+            f"{folder} has its weights only in {pickled[0]}, a pickle file, which can run code; "
             "convert it to model.safetensors"
         )
         raise Refused("UnsafeArtifact", message, field)
-    message = f"{folder} has no model.safetensors; put the weights there"
+    message = f"{folder} has no model.safetensors; save the weights in this format"
     raise Refused("MissingModel", message, field)
 
 
@@ -98,7 +101,7 @@ def _check_header(path: Path, field: str) -> None:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
     if not 2 <= length <= min(HEADER_LIMIT, size - 8):
-        message = f"{path}: a header of {length:,} bytes in a file of {size:,}; copy the file again"
+        message = f"{path}: invalid header of {length:,} bytes in a file of {size:,}; copy it again"
         raise Refused("UnsafeArtifact", message, field)
 
 
@@ -106,15 +109,15 @@ def _read_json(path: Path, limit: int, field: str) -> dict[str, Any]:
     if not path.is_file():
         raise Refused("MissingModel", f"{path} does not exist; copy the whole folder", field)
     if path.stat().st_size > limit:
-        message = f"{path} is longer than {limit:,} bytes; copy it again"
+        message = f"{path} is larger than {limit:,} bytes; copy it again"
         raise Refused("UnsafeArtifact", message, field)
     try:
         value = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as wrong:
-        message = f"{path} is no JSON ({wrong}); copy it again"
+        message = f"{path} is not valid JSON ({wrong}); copy it again"
         raise Refused("InvalidModel", message, field) from wrong
     if not isinstance(value, dict):
-        raise Refused("InvalidModel", f"{path} holds no JSON object; copy it again", field)
+        raise Refused("InvalidModel", f"{path} is not a JSON object; copy it again", field)
     return value
 
 

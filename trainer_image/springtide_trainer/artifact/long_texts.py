@@ -1,7 +1,7 @@
-"""Cuts texts that no model would read to the end, before a tokenizer reads them to the end.
+"""Shortens very long texts before they are tokenized.
 
-Tokenizers cut to `max_length` only after they have tokenised everything: 4 MiB of short words took
-8 s and 1.2 GB here. What is left gives the same tokens as the whole text would.
+Tokenizers truncate to `max_length` only after tokenizing everything: 4 MiB of short words took 8 s
+and 1.2 GB. The shortened text has the same first `max_length` tokens as the whole text.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ if TYPE_CHECKING:
 
 CHARACTERS_PER_TOKEN = 32
 SHORTEST_PIECE = 4096
-"""Characters that are read at once: so many for each token that is kept, and not less than this."""
+"""Minimum characters of a piece; a piece has CHARACTERS_PER_TOKEN for each token that is kept."""
 LONGEST_WORD = 128
-"""Tokens that a part of a word may turn into while the whole word is one unknown token: WordPiece
-gives up on words of more than 100 characters."""
+"""Maximum tokens of a part of a word whose whole is one unknown token: WordPiece does not split
+words of more than 100 characters."""
 
 
 def shorten(text: str, max_length: int, count: Callable[[str], int]) -> str:
-    """Return a beginning of the text that has the same first `max_length` tokens.
+    """Return a prefix of the text that has the same first `max_length` tokens.
 
-    Texts of one piece are returned as they are. In a pair of which both are longer, the tokenizer
-    shares `max_length` between them as it would have before, up to one token.
+    Texts of one piece are returned unchanged. If both texts of a pair are longer, the tokenizer
+    divides `max_length` between them as for the whole texts, up to one token.
 
     Args:
         text: Any text.
-        max_length: Tokens that will be kept.
-        count: Tokens of a text, without special ones.
+        max_length: Number of tokens that are kept.
+        count: Returns the number of tokens of a text, without special tokens.
     """
     piece = max(SHORTEST_PIECE, CHARACTERS_PER_TOKEN * max_length)
     if len(text) <= piece:
@@ -42,7 +42,7 @@ def shorten(text: str, max_length: int, count: Callable[[str], int]) -> str:
 
 
 def _boundary(text: str, start: int, piece: int) -> int:
-    """Return where a piece ends: before a space if it has one, so that no word is cut."""
+    """Return the end of a piece: before a space if it has one, so that no word is split."""
     end = start + piece
     if end >= len(text):
         return len(text)

@@ -1,6 +1,6 @@
-"""Artifacts: folders of weights, tokenizer and preprocessing, named by the digest of a manifest.
+"""Artifacts: folders of weights, tokenizer and preprocessing, addressed by a manifest's digest.
 
-Nothing here opens the weights. A folder is looked at file by file before anything may load it.
+Weights are not opened here. Every file of a folder is verified before anything loads it.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 MANIFEST = "springtide-manifest.json"
 MANIFEST_LIMIT = 1 << 20
-"""Bytes of a manifest at most: some ten thousand files."""
+"""Maximum bytes of a manifest, enough for about ten thousand files."""
 SAFE_SUFFIXES = frozenset({".safetensors", ".json", ".txt", ".model"})
-"""Weights, settings, vocabularies: nothing that runs when it is loaded."""
+"""Weights, configuration, vocabularies: no format that runs code when it is loaded."""
 _RESTORE = "restore the folder from a copy"
 
 
@@ -34,7 +34,7 @@ def file_digest(path: Path) -> str:
 
 
 def write_manifest(folder: Path) -> str:
-    """List every file of a folder in its manifest and return the digest, `sha256:<hex>`."""
+    """Write the manifest of all files of a folder and return its digest, `sha256:<hex>`."""
     files: list[dict[str, Any]] = [
         {
             "path": path.relative_to(folder).as_posix(),
@@ -53,9 +53,9 @@ def write_manifest(folder: Path) -> str:
 def commit(
     folder: Path, home: Home, head: Literal["Trained", "Seeded"] = "Trained"
 ) -> ArtifactMade:
-    """Move a finished folder among the artifacts, under the digest of its content.
+    """Move a complete folder to the artifacts, under the digest of its content.
 
-    Whoever commits the same content second finds it there; a damaged one is replaced by the whole.
+    An existing artifact of the same content is kept; a damaged one is replaced.
     """
     digest = write_manifest(folder)
     size = sum(path.stat().st_size for path in _files(folder))
@@ -71,21 +71,21 @@ def commit(
 
 
 def verify(folder: Path, digest: str) -> None:
-    """Check that a folder holds the files of the manifest with this digest, and nothing else.
+    """Check that a folder has exactly the files of the manifest with this digest.
 
     Raises:
-        Refused: DigestMismatch where a byte differs, a file is missing or one is too many;
-            UnsafeArtifact where a file could run code or lies outside the folder.
+        Refused: DigestMismatch if a file differs, is missing or is not in the manifest;
+            UnsafeArtifact if a file could run code or is outside the folder.
     """
     if not folder.is_dir() or folder.is_symlink():
-        raise _broken(f"{folder} is no folder; expected the artifact {digest}")
+        raise _digest_mismatch(f"{folder} is not a folder; expected artifact {digest}")
     known = {str(file["path"]): file for file in _read_manifest(folder, digest)}
     present = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
     present.pop(MANIFEST, None)
     if odd := sorted(set(known) ^ set(present)):
-        raise _broken(
-            f"{folder}: {len(odd)} files are in only one of folder and manifest {digest}, such as "
-            f"{odd[0]!r}"
+        raise _digest_mismatch(
+            f"{folder}: {len(odd)} files are only in the folder or only in its manifest {digest}, "
+            f"such as {odd[0]!r}"
         )
     for name, path in sorted(present.items()):
         _check(name, path, known[name])
@@ -94,18 +94,18 @@ def verify(folder: Path, digest: str) -> None:
 def _read_manifest(folder: Path, digest: str) -> list[dict[str, Any]]:
     path = folder / MANIFEST
     if not path.is_file() or path.is_symlink():
-        raise _broken(f"{folder} has no {MANIFEST}; expected {digest}")
+        raise _digest_mismatch(f"{folder} has no {MANIFEST}; expected {digest}")
     if path.stat().st_size > MANIFEST_LIMIT:
-        raise _unsafe(f"{path} is longer than {MANIFEST_LIMIT:,} bytes")
+        raise _unsafe(f"{path} is larger than {MANIFEST_LIMIT:,} bytes")
     content = path.read_bytes()
     found = f"sha256:{hashlib.sha256(content).hexdigest()}"
     if found != digest:
-        raise _broken(f"{folder} has the digest {found}, expected {digest}")
+        raise _digest_mismatch(f"{folder} has digest {found}, expected {digest}")
     try:
         files: list[dict[str, Any]] = json.loads(content)["files"]
         names = [PurePosixPath(file["path"]) for file in files]
     except (ValueError, KeyError, TypeError) as wrong:
-        raise _unsafe(f"{path} is no manifest: {wrong!r}") from wrong
+        raise _unsafe(f"{path} is not a valid manifest: {wrong!r}") from wrong
     if any(name.is_absolute() or ".." in name.parts for name in names):
         raise _unsafe(f"{path} names files outside its folder")
     return files
@@ -114,30 +114,30 @@ def _read_manifest(folder: Path, digest: str) -> list[dict[str, Any]]:
 def _check(name: str, path: Path, known: dict[str, Any]) -> None:
     if path.suffix not in SAFE_SUFFIXES:
         raise _unsafe(
-            f"{path} may run code when it is loaded; an artifact holds only "
+            f"{path} could run code when it is loaded; an artifact may only have files of type "
             f"{', '.join(sorted(SAFE_SUFFIXES))}"
         )
     size, found = path.stat().st_size, file_digest(path)
     if size != known.get("size") or found != known.get("sha256"):
-        raise _broken(
-            f"{name} in {path.parent} is not what its manifest says ({size} bytes, sha256 "
+        raise _digest_mismatch(
+            f"{name} in {path.parent} does not match its manifest ({size} bytes, sha256 "
             f"{found[:12]}, not {known.get('size')} bytes, {str(known.get('sha256'))[:12]})"
         )
 
 
 def _files(folder: Path) -> list[Path]:
-    """List the files below a folder, refusing all that is neither file nor folder."""
+    """List the files below a folder; refuse links and special files."""
     found = []
     for path in sorted(folder.rglob("*")):
         mode = path.lstat().st_mode
         if stat.S_ISREG(mode):
             found.append(path)
         elif not stat.S_ISDIR(mode):
-            raise _unsafe(f"{path} is a link or no plain file")
+            raise _unsafe(f"{path} is a link or a special file")
     return found
 
 
-def _broken(what: str) -> Refused:
+def _digest_mismatch(what: str) -> Refused:
     return Refused("DigestMismatch", f"{what}; {_RESTORE}")
 
 

@@ -1,4 +1,4 @@
-"""A verified artifact as something that scores; the evaluator and the server both use it."""
+"""Loads verified artifacts and scores rows with them, for the evaluation and the server."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call
 
 @dataclass(frozen=True)
 class Scorer:
-    """A model with all that it takes to score a row."""
+    """A model with its tokenizer and preprocessing."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     preprocess: Preprocess
 
     def probabilities(self, pairs: Sequence[Pair], batch_size: int = 32) -> NDArray[np.float32]:
-        """Score rows in FP32, without dropout; the same rows give the same numbers.
+        """Score rows in FP32, without dropout. Deterministic: equal rows give equal scores.
 
         Args:
-            pairs: Rows as `preprocess.render` writes them.
-            batch_size: Rows of one forward pass. Rows of like length go together.
+            pairs: Rows as returned by `preprocess.render`.
+            batch_size: Rows of one forward pass; rows of similar length are batched together.
 
         Returns:
-            float32 [rows, labels], each row a distribution over `preprocess.labels`.
+            float32 [rows, labels], each row a probability distribution over `preprocess.labels`.
         """
         if not pairs:
             return np.empty((0, len(self.preprocess.labels)), dtype=np.float32)
@@ -54,7 +54,7 @@ class Scorer:
 def probabilities(
     model: PreTrainedModel, tokens: Tokens, rows: NDArray[np.int64], *, batch_size: int
 ) -> NDArray[np.float32]:
-    """Score these rows in FP32: float32 [rows, labels]. Leaves the model in evaluation mode."""
+    """Score these rows in FP32: float32 [rows, labels]. Sets the model to evaluation mode."""
     made = np.empty((len(rows), int(model.config.num_labels or 0)), dtype=np.float32)
     order = np.argsort(tokens.lengths[rows], kind="stable")
     model.train(mode=False)
@@ -69,23 +69,23 @@ def probabilities(
 
 
 def load(folder: Path, digest: str, device: str | None = None) -> Scorer:
-    """Verify an artifact and load it in FP32, on the GPU where there is one.
+    """Verify an artifact and load it in FP32, on the GPU if there is one.
 
     Raises:
-        Refused: the folder is not the artifact of this digest, or not a safe one.
+        Refused: the folder does not match the digest, or is unsafe to load.
     """
     verify(folder, digest)
-    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    model = move(load_model(folder), place)
+    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    model = move(load_model(folder), chosen)
     return Scorer(model, load_tokenizer(folder), Preprocess.read(folder))
 
 
 def load_model(folder: Path, **options: Any) -> PreTrainedModel:
-    """Load a sequence classifier in FP32 from safetensors; never code, never the network.
+    """Load a sequence classifier in FP32 from safetensors, without custom code or network access.
 
     Args:
-        folder: A Hugging Face folder that was looked at before.
-        options: Fields of the model's configuration to set otherwise than the folder does.
+        folder: A Hugging Face folder that has been checked.
+        options: Fields of the model's configuration that override the folder's.
     """
     model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
         folder,
@@ -105,7 +105,7 @@ def move(model: PreTrainedModel, device: str | torch.device) -> PreTrainedModel:
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of a folder; never code, never the network."""
+    """Load the tokenizer of a folder, without custom code or network access."""
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
         folder, local_files_only=True, trust_remote_code=False
     )

@@ -1,6 +1,6 @@
-"""How a row becomes the text that the model reads; part of the artifact, so of its digest.
+"""Renders rows as the texts that the model reads. Part of the artifact, and so of its digest.
 
-Trainer, evaluator and server all render through this one type: what is served is what was judged.
+Training, evaluation and server all use this type, so the served model is the evaluated one.
 """
 
 from __future__ import annotations
@@ -26,37 +26,37 @@ _LABEL_FIELD = "spec.data.source.columns.label"
 _PIECE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 Pair = tuple[str, str | None]
-"""The text of an example, and its second text if there is one."""
+"""The text of an example, and its second text or None."""
 
 
 class Preprocess(Model):
     """Rendering of a row: either text columns, or features through a template."""
 
     text: str | None = None
-    """The user's column that is handed in as `text`."""
+    """The source column passed as `text`."""
     text_pair: str | None = None
-    """The user's column that is handed in as `text_pair`."""
+    """The source column passed as `text_pair`."""
     features: list[str] = Field(default_factory=list)
-    """Columns that are handed in by their own names and go through the template."""
+    """Columns passed by their own names and rendered by the template."""
     template: str | None = None
     max_length: int
-    """Tokens kept of each example."""
+    """Maximum number of tokens of an example."""
     labels: list[str]
-    """Names of the model's outputs, in order."""
+    """Labels of the model's outputs, in order."""
 
     @staticmethod
     def of(recipe: Recipe) -> Preprocess:
-        """Take the rendering from a recipe.
+        """Return the preprocessing of a recipe.
 
         Raises:
-            Refused: the template names a column that is no feature, or the label's column is read.
+            Refused: the template names a column that is not a feature, or the label is an input.
         """
         columns = recipe.data.source.columns
         if columns.label in {columns.text, columns.text_pair, *columns.features}:
             raise Refused(
                 "LabelIsFeature",
-                f"column {columns.label!r} is the label and part of the text: the model would read "
-                "the answer; remove it from text, textPair and features, or name another label",
+                f"column {columns.label!r} is both the label and an input of the model (label "
+                "leakage); remove it from text, textPair and features, or name another label",
                 _LABEL_FIELD,
             )
         made = Preprocess(
@@ -72,26 +72,26 @@ class Preprocess(Model):
 
     @staticmethod
     def read(folder: Path) -> Preprocess:
-        """Read `preprocess.json` of an artifact that was verified."""
+        """Read `preprocess.json` of a verified artifact."""
         return Preprocess.model_validate_json((folder / PREPROCESS).read_bytes())
 
     def write(self, folder: Path) -> None:
-        """Write `preprocess.json`, the same bytes for the same rendering."""
+        """Write `preprocess.json`; equal values give equal bytes."""
         text = json.dumps(self.plain(), ensure_ascii=False, sort_keys=True, indent=1)
         (folder / PREPROCESS).write_text(text + "\n", encoding="utf-8")
 
     @property
     def inputs(self) -> list[str]:
-        """Names that `render` wants: `text` and perhaps `text_pair`, or the features."""
+        """Names of the columns that `render` needs: `text` and `text_pair`, or the features."""
         if self.features:
             return list(self.features)
         return ["text", "text_pair"] if self.text_pair else ["text"]
 
     def render(self, columns: Mapping[str, Sequence[str]]) -> list[Pair]:
-        """Write each row as the model reads it.
+        """Render each row as the text or pair of texts that the model reads.
 
         Args:
-            columns: A value per row under each name in `inputs`; other names are ignored.
+            columns: One value per row for each name in `inputs`; other names are ignored.
 
         Raises:
             Refused: a column is missing, or the columns differ in length.
@@ -110,7 +110,7 @@ class Preprocess(Model):
         return [(text, None) for text in values[0]]
 
     def _writer(self) -> Callable[[Sequence[str]], str]:
-        """Compile the template: fixed texts, and between them positions of features."""
+        """Compile the template to literal texts and positions of features."""
         if self.template is None:
             return lambda row: "; ".join(
                 f"{name}: {value}" for name, value in zip(self.features, row, strict=True)
@@ -122,7 +122,7 @@ class Preprocess(Model):
 
 
 def _pieces(template: str, features: list[str]) -> list[str | int]:
-    """Split a template once, so that braces in a row's values mean nothing."""
+    """Split a template once, so that braces in a row's values have no meaning."""
     pieces: list[str | int] = []
     end = 0
     for match in _PIECE.finditer(template):
@@ -135,8 +135,8 @@ def _pieces(template: str, features: list[str]) -> list[str | int]:
         else:
             raise Refused(
                 "InvalidTemplate",
-                f"{match[0]!r} at character {match.start()} of the template is none of the "
-                f"features {features}; write one of them in braces, or double a literal brace",
+                f"{match[0]!r} at character {match.start()} of the template is not one of the "
+                f"features {features}; write a feature in braces, or double a literal brace",
                 _TEMPLATE_FIELD,
             )
     return [*pieces, template[end:]]

@@ -1,4 +1,4 @@
-"""Writes a model as an artifact's files: the same model makes the same bytes."""
+"""Writes the files of an artifact. Equal models give equal bytes."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
 _VOLATILE = frozenset({"transformers_version", "_name_or_path", "name_or_path"})
 _OF_THE_CALL = frozenset({"is_local", "local_files_only"})
-"""What a tokenizer remembers of how it was loaded."""
+"""Settings that record how a tokenizer was loaded."""
 
 
 def save_model(model: PreTrainedModel, folder: Path) -> None:
-    """Write weights and configuration; dropout and the like stay as the configuration has them."""
+    """Write weights and configuration."""
     model.save_pretrained(folder)
     _rewrite(folder / "config.json", _VOLATILE)
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write a fast tokenizer that neither cuts nor pads by itself; `preprocess.json` says how."""
+    """Write a fast tokenizer without truncation and padding, which `preprocess.json` defines."""
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     tokenizer.save_pretrained(folder)
@@ -31,7 +31,7 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
 
 
 def copy_tokenizer(source: Path, folder: Path) -> None:
-    """Take over a tokenizer byte for byte: it is frozen for a lineage."""
+    """Copy the parent's tokenizer unchanged: all generations of an update have the same one."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in sorted(source.iterdir()):
         if path.suffix != ".safetensors" and path.name not in _NOT_TOKENIZER:
@@ -44,7 +44,7 @@ _NOT_TOKENIZER = frozenset(
 
 
 def _rewrite(path: Path, without: frozenset[str]) -> None:
-    """Write settings in one order, without what changes from one machine to the next."""
+    """Write settings sorted, without those that depend on the machine."""
     settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     kept = {name: value for name, value in settings.items() if name not in without}
     text = json.dumps(kept, ensure_ascii=False, sort_keys=True, indent=1)

@@ -1,4 +1,4 @@
-"""Tokenised rows: encoded once and in bulk, kept without padding, padded batch by batch."""
+"""Tokenized rows: encoded once in bulk, stored without padding, padded per batch."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from springtide_trainer.artifact.preprocess import Pair
 
 CHUNK = 4096
-"""Rows that one call of the tokenizer encodes: bounds the lists of Python integers."""
+"""Rows encoded by one call of the tokenizer, which bounds the memory of its Python integers."""
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """Rows of unequal length, one after the other.
+    """Tokens of rows of different length, concatenated.
 
     Attributes:
-        values: int32 [all tokens] under each name that varies, such as `input_ids`.
-        starts: int64 [rows + 1], where each row begins and the last one ends.
-        padding: What fills a row up, under each name.
-        pad_left: Whether it is filled up in front.
+        values: int32 [all tokens] for each model input that varies, such as `input_ids`.
+        starts: int64 [rows + 1], the start of each row and the end of the last one.
+        padding: The padding value of each model input.
+        pad_left: Whether padding goes to the left of a row.
     """
 
     values: dict[str, NDArray[np.int32]]
@@ -46,9 +46,9 @@ class Tokens:
         return np.diff(self.starts)
 
     def batch(self, rows: Sequence[int] | NDArray[np.int64]) -> dict[str, Tensor]:
-        """Pad these rows to the longest: int64 [rows, tokens] of each input of the model.
+        """Pad these rows to the longest: int64 [rows, tokens] for each model input.
 
-        The cost depends on these rows alone, not on how many there are in all.
+        The cost depends on these rows only, not on the total number of rows.
         """
         chosen = np.asarray(rows, dtype=np.int64)
         begins = self.starts[chosen]
@@ -68,7 +68,7 @@ class Tokens:
 
 
 def tokenize(tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair], max_length: int) -> Tokens:
-    """Encode rows, each cut to `max_length` tokens, the longer text of a pair first."""
+    """Encode rows, truncated to `max_length` tokens, the longer text of a pair first."""
     names = [name for name in tokenizer.model_input_names if name != "attention_mask"]
     parts: dict[str, list[NDArray[np.int32]]] = {name: [np.empty(0, np.int32)] for name in names}
     lengths: list[int] = []
@@ -92,5 +92,5 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair], max_leng
 
 
 def _count(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
-    """Count the tokens of a text, without special ones."""
+    """Count the tokens of a text, without special tokens."""
     return len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])

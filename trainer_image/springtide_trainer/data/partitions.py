@@ -1,6 +1,6 @@
-"""Calendar periods in UTC: the partitions by which the stream is cut, found, named and left out.
+"""Partitions: calendar periods in UTC, with names such as 2026-03.
 
-Moments are whole microseconds since 1970 in UTC; a partition is half-open.
+Timestamps are integer microseconds since 1970 in UTC; a partition is a half-open interval.
 """
 
 from __future__ import annotations
@@ -39,29 +39,29 @@ _NAMES: dict[str, PeriodName] = {
 
 @dataclass(frozen=True, order=True)
 class Span:
-    """One period of the calendar: [start, end)."""
+    """One calendar period: [start, end)."""
 
     start: int
     end: int
     name: str
 
-    def covers(self, moments: Micros) -> npt.NDArray[np.bool_]:
-        """Tell which moments lie in it."""
-        return (moments >= self.start) & (moments < self.end)
+    def covers(self, timestamps: Micros) -> npt.NDArray[np.bool_]:
+        """Return which timestamps are in the period."""
+        return (timestamps >= self.start) & (timestamps < self.end)
 
 
 def micros(moment: datetime) -> int:
-    """Count microseconds since 1970."""
+    """Convert to microseconds since 1970."""
     return (moment - EPOCH) // timedelta(microseconds=1)
 
 
 def moment(count: int) -> datetime:
-    """Return the moment so many microseconds after 1970."""
+    """Convert from microseconds since 1970."""
     return EPOCH + timedelta(microseconds=count)
 
 
 def span_at(start: datetime, period: PeriodName) -> Span:
-    """Return the period that a moment lies in."""
+    """Return the period that contains a time."""
     day = start.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
     date = f"{day.year:04}-{day.month:02}-{day.day:02}"
     match period:
@@ -84,47 +84,49 @@ def _span(start: datetime, end: datetime, name: str) -> Span:
     return Span(start=micros(start), end=micros(end), name=name)
 
 
-def spans_of(moments: Micros, period: PeriodName) -> list[Span]:
-    """Return the periods that hold at least one of these moments, oldest first."""
-    return [span_at(moment(int(start)), period) for start in np.unique(_floor(moments, period))]
+def spans_of(timestamps: Micros, period: PeriodName) -> list[Span]:
+    """Return the periods with at least one of these timestamps, oldest first."""
+    return [span_at(moment(int(start)), period) for start in np.unique(_floor(timestamps, period))]
 
 
-def undelivered(there: Sequence[Span], since: int | None, period: PeriodName) -> Iterator[Span]:
-    """Return the periods before the last delivered one that were not delivered, oldest first.
+def missing_partitions(
+    delivered: Sequence[Span], since: int | None, period: PeriodName
+) -> Iterator[Span]:
+    """Yield the periods before the last delivered one that were not delivered, oldest first.
 
     Args:
-        there: The delivered ones, oldest first.
-        since: Where the calendar begins. None: at the first delivered one.
-        period: Length of one.
+        delivered: The delivered periods, oldest first.
+        since: Where the calendar starts. None: at the first delivered period.
+        period: Length of a period.
     """
-    if not there:
+    if not delivered:
         return
-    starts = {span.start for span in there}
-    span = there[0] if since is None else span_at(moment(since), period)
-    while span.end <= there[-1].start:
+    starts = {span.start for span in delivered}
+    span = delivered[0] if since is None else span_at(moment(since), period)
+    while span.end <= delivered[-1].start:
         if span.start not in starts:
             yield span
         span = span_at(moment(span.end), period)
 
 
-def _floor(moments: Micros, period: PeriodName) -> Micros:
+def _floor(timestamps: Micros, period: PeriodName) -> Micros:
     match period:
         case "Hour":
-            return moments // _HOUR * _HOUR
+            return timestamps // _HOUR * _HOUR
         case "Day":
-            return moments // _DAY * _DAY
+            return timestamps // _DAY * _DAY
         case "Week":
-            return (moments - _MONDAY) // (7 * _DAY) * (7 * _DAY) + _MONDAY
+            return (timestamps - _MONDAY) // (7 * _DAY) * (7 * _DAY) + _MONDAY
         case "Month":
-            months = moments.astype("datetime64[us]").astype("datetime64[M]")
+            months = timestamps.astype("datetime64[us]").astype("datetime64[M]")
             return months.astype("datetime64[us]").astype(np.int64)
 
 
 def named(name: str) -> Span:
-    """Return the period of a name such as 2026-03, whatever the present period of the source.
+    """Return the period of a name such as 2026-03, whatever the source's current period is.
 
     Raises:
-        Refused: it is no name of a partition.
+        Refused: the name is not one of a partition.
     """
     for pattern, period in _NAMES.items():
         if re.fullmatch(pattern, name, re.ASCII):
@@ -135,7 +137,7 @@ def named(name: str) -> Span:
             return span
     raise Refused(
         "UnknownPartition",
-        f"{name!r} names no partition; write it like 2026-03-01T05, 2026-03-01, 2026-W09 or "
+        f"{name!r} is not a partition name; write it like 2026-03-01T05, 2026-03-01, 2026-W09 or "
         "2026-03",
     )
 
@@ -145,9 +147,9 @@ def _start(name: str, period: PeriodName) -> datetime:
     return datetime.strptime(name + ("-1" if period == "Week" else ""), form).replace(tzinfo=UTC)
 
 
-def within(moments: Micros, spans: Iterable[Span]) -> npt.NDArray[np.bool_]:
-    """Tell which moments lie in any of the spans."""
-    inside = np.zeros(len(moments), dtype=bool)
+def within(timestamps: Micros, spans: Iterable[Span]) -> npt.NDArray[np.bool_]:
+    """Return which timestamps are in any of the periods."""
+    inside = np.zeros(len(timestamps), dtype=bool)
     for span in spans:
-        inside |= span.covers(moments)
+        inside |= span.covers(timestamps)
     return inside

@@ -1,7 +1,7 @@
-"""Candidate and live model beside each other on one dataset: metrics, with bounds where asked.
+"""Compares candidate and live model on one dataset: metrics, optionally with confidence bounds.
 
-A model's own value counts all its labels. The comparison is over the incumbent's labels: only rows
-that carry one of them, and the candidate's probabilities made to sum to 1 over them.
+The metric of one model uses all its labels. The comparison uses the live model's labels: only rows
+with one of these, and the candidate's probabilities renormalized over these.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from springtide_trainer.errors import Refused
 from springtide_trainer.evaluation.confidence_intervals import (
     Estimate,
     Resampling,
+    bound_without_discordance,
     estimate,
     resample,
     samples_for,
     with_clopper_pearson,
-    without_discord,
 )
 from springtide_trainer.evaluation.contributing_entities import (
     contributing,
     contributing_to_difference,
     discordant,
 )
-from springtide_trainer.evaluation.metrics import Rows, statistic, value
+from springtide_trainer.evaluation.metrics import EncodedRows, statistic, value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
 BIASED = frozenset({"ece"})
-"""Metrics that noise moves to one side."""
+"""Metrics with a one-sided bias from noise."""
 NOTHING = Estimate()
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What one model said of the rows."""
+    """The predictions of one model."""
 
     labels: Sequence[str]
     probabilities: Array
@@ -52,7 +52,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class Measured:
-    """One metric of both models; `delta` is candidate minus live, in the metric's own sign."""
+    """One metric of both models. `delta` is candidate minus live, with the sign of the metric."""
 
     candidate: Estimate = NOTHING
     live: Estimate = NOTHING
@@ -61,20 +61,20 @@ class Measured:
 
 def measure(
     metrics: Sequence[str],
-    rows: Rows,
+    rows: EncodedRows,
     *,
     candidate: Scores,
     live: Scores | None,
     by: Resampling | None,
 ) -> dict[str, Measured]:
-    """Measure both models with the same resamples.
+    """Compute metrics of both models on the same resamples.
 
     Args:
-        metrics: Names as rules write them.
-        rows: Labels as indices into the candidate's, entities and groups.
+        metrics: Names as in rules.
+        rows: Labels (as indices into the candidate's), entities and groups.
         candidate: The candidate's scores.
-        live: The live model's; None for the first generation.
-        by: How the bounds are made; None: values alone, without bounds.
+        live: The live model's scores; None for the first generation.
+        by: Bootstrap settings; None: values without bounds.
 
     Raises:
         Refused: the candidate lacks a label of the live model.
@@ -91,8 +91,10 @@ def measure(
     }
 
 
-def over_incumbent(rows: Rows, candidate: Scores, live: Scores) -> tuple[Rows, Array, Array]:
-    """Keep the rows with a label of the live model, and share the candidate's scores among those.
+def over_incumbent(
+    rows: EncodedRows, candidate: Scores, live: Scores
+) -> tuple[EncodedRows, Array, Array]:
+    """Keep the rows with a label of the live model, and renormalize the candidate's scores.
 
     Returns:
         Rows with labels as indices into the live model's, and both models' probabilities.
@@ -104,21 +106,25 @@ def over_incumbent(rows: Rows, candidate: Scores, live: Scores) -> tuple[Rows, A
             "append-only",
             "model.labels",
         )
-    places = [list(candidate.labels).index(label) for label in live.labels]
+    columns = [list(candidate.labels).index(label) for label in live.labels]
     index = np.full(len(candidate.labels), -1)
-    index[places] = np.arange(len(places))
+    index[columns] = np.arange(len(columns))
     kept = index[rows.label] >= 0
-    shares = candidate.probabilities[kept][:, places].astype(np.float64)
+    shares = candidate.probabilities[kept][:, columns].astype(np.float64)
     total = shares.sum(axis=1, keepdims=True)
-    even = np.full_like(shares, 1 / len(places))
-    np.divide(shares, total, out=even, where=total > 0)
-    fewer = rows.only(kept)
-    known = Rows(index[fewer.label], fewer.entity, fewer.group)
-    return known, even, live.probabilities[kept]
+    renormalized = np.full_like(shares, 1 / len(columns))
+    np.divide(shares, total, out=renormalized, where=total > 0)
+    subset = rows.only(kept)
+    relabelled = EncodedRows(index[subset.label], subset.entity, subset.group)
+    return relabelled, renormalized, live.probabilities[kept]
 
 
 def _measure(
-    metrics: Sequence[str], rows: Rows, one: Array, other: Array | None, by: Resampling | None
+    metrics: Sequence[str],
+    rows: EncodedRows,
+    one: Array,
+    other: Array | None,
+    by: Resampling | None,
 ) -> dict[str, Measured]:
     if not rows.entities or not metrics:
         return {name: Measured() for name in metrics}
@@ -156,8 +162,8 @@ def _measure(
     return made
 
 
-def _values(metric: str, rows: Rows, one: Array, other: Array | None) -> Measured:
-    """Compute a metric of both models without bounds: one pass instead of thousands."""
+def _values(metric: str, rows: EncodedRows, one: Array, other: Array | None) -> Measured:
+    """Compute a metric of both models without bounds, in one pass."""
     own = Estimate(value(metric, rows, one))
     if other is None:
         return Measured(own)
@@ -166,7 +172,7 @@ def _values(metric: str, rows: Rows, one: Array, other: Array | None) -> Measure
 
 
 def _own(metric: str, of: Statistic, values: Resampled, by: Resampling) -> Estimate:
-    """Bound a model's own value."""
+    """Return the value of one model with its bounds."""
     found = estimate(values, entities=contributing(of), by=by, biased=metric in BIASED)
     return with_clopper_pearson(found, by) if metric == "accuracy" else found
 
@@ -174,8 +180,8 @@ def _own(metric: str, of: Statistic, values: Resampled, by: Resampling) -> Estim
 def _difference(
     metric: str, of: Statistic, values: Resampled, differing: Array, by: Resampling
 ) -> Estimate:
-    """Bound a difference by the entities that are discordant; without any, by their absence."""
-    if of.largest is not None and values.value == 0.0 and not differing.any():
-        return without_discord(contributing(of), largest=of.largest, by=by)
+    """Return a difference with its bounds, also if no entity is discordant."""
+    if of.max_share is not None and values.value == 0.0 and not differing.any():
+        return bound_without_discordance(contributing(of), max_share=of.max_share, by=by)
     count = contributing_to_difference(of, differing)
     return estimate(values, entities=count, by=by, biased=metric in BIASED)

@@ -1,8 +1,9 @@
 """Confidence intervals by a paired bootstrap over entities.
 
-An entity is drawn with all its rows, and both models are scored on the same draws, so that what
-rows of one shopper or query share, and what both models find hard, cancels in the difference
-(cluster bootstrap: Field and Welsh 2007). Bounds are expanded percentiles (Hesterberg 2015).
+An entity is drawn with all its rows, and both models are evaluated on the same draws, so that the
+correlation of rows of one entity is respected and effects common to both models cancel in their
+difference (cluster bootstrap: Field and Welsh 2007). Bounds are expanded percentiles (Hesterberg
+2015).
 """
 
 from __future__ import annotations
@@ -21,48 +22,48 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
-CELLS = 1 << 20
-"""Weights at a time: samples times rows."""
-TAIL = 20
-"""Resamples beyond a bound at least, on average: fewer would leave the bound to chance."""
-FEWEST = 10
-"""Contributing entities from which on more samples are drawn for the sake of a bound: no rule
-decides on fewer."""
-MOST_SAMPLES = 20_000
-"""A bound that needs more is left undefined."""
+MAX_CELLS = 1 << 20
+"""Maximum samples times rows in memory at a time."""
+MIN_TAIL_SAMPLES = 20
+"""Minimum expected number of resamples beyond a bound."""
+MIN_ENTITIES = 10
+"""Below this number of contributing entities no additional samples are drawn, because no rule
+decides on so few."""
+MAX_SAMPLES = 20_000
+"""A bound that needs more samples is undefined."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number, its one-sided bounds and its standard error; NaN where undefined."""
+    """A value, its one-sided bounds and its standard error; NaN if undefined."""
 
     value: float = nan
     low: float = nan
     high: float = nan
     error: float = nan
     entities: int = 0
-    """Entities that contribute to it."""
+    """Number of contributing entities."""
 
 
 @dataclass(frozen=True)
 class Resampled:
-    """A number and its values on resamples [samples]."""
+    """A value and its values on the resamples [samples]."""
 
     value: float
     values: Array
 
     def minus(self, other: Resampled) -> Resampled:
-        """Return the difference, resample by resample."""
+        """Return the difference for each resample."""
         return Resampled(self.value - other.value, self.values - other.values)
 
 
 @dataclass(frozen=True)
 class Resampling:
-    """How the bounds are made."""
+    """Bootstrap settings."""
 
     samples: int = 2000
     confidence: float = 0.95
-    """One-sided, of each bound."""
+    """One-sided confidence of each bound."""
     seed: int = 0
 
 
@@ -75,10 +76,10 @@ def resample(
         statistics: Functions of entity weights, by name.
         entities: Number of entities.
         rows: Number of rows; bounds the memory.
-        by: Samples, confidence, seed.
+        by: Bootstrap settings.
     """
     drawn: dict[str, list[Array]] = {name: [] for name in statistics}
-    for weights in draws(entities, rows=rows, by=by):
+    for weights in bootstrap_weights(entities, rows=rows, by=by):
         for name, of in statistics.items():
             drawn[name].append(of(weights))
     whole = np.ones((1, entities), dtype=np.int32)
@@ -88,24 +89,24 @@ def resample(
     }
 
 
-def draws(entities: int, *, rows: int, by: Resampling) -> Iterator[Array]:
-    """Yield weights int32 [some samples, entities]: how often each entity was drawn."""
-    random = np.random.default_rng(by.seed)
-    at_once = max(1, min(by.samples, CELLS // max(rows, entities, 1)))
-    for start in range(0, by.samples, at_once):
-        count = min(at_once, by.samples - start)
-        chosen = random.integers(0, entities, size=(count, entities))
+def bootstrap_weights(entities: int, *, rows: int, by: Resampling) -> Iterator[Array]:
+    """Yield weights int32 [some samples, entities]: the number of draws of each entity."""
+    rng = np.random.default_rng(by.seed)
+    chunk = max(1, min(by.samples, MAX_CELLS // max(rows, entities, 1)))
+    for start in range(0, by.samples, chunk):
+        count = min(chunk, by.samples - start)
+        chosen = rng.integers(0, entities, size=(count, entities))
         chosen += np.arange(count)[:, None] * entities
         weights = np.bincount(chosen.ravel(), minlength=count * entities)
         yield weights.astype(np.int32).reshape(count, entities)
 
 
-def expanded(alpha: float, entities: int) -> float:
-    """Return the tail of the percentile whose bound errs with probability alpha.
+def expanded_tail(alpha: float, entities: int) -> float:
+    """Return the tail probability of the percentile whose bound has one-sided error alpha.
 
-    The percentile bootstrap is too narrow for few entities: it divides by n where a variance
-    divides by n - 1, and takes the normal where Student's t belongs. Hesterberg (2015), section
-    4.3: alpha' = Phi(-sqrt(n / (n - 1)) t_{alpha, n - 1}).
+    The percentile bootstrap is too narrow for few entities: it uses n instead of n - 1 in the
+    variance, and the normal distribution instead of Student's t. Hesterberg (2015), section 4.3:
+    alpha' = Phi(-sqrt(n / (n - 1)) t_{alpha, n - 1}).
 
     Args:
         alpha: One-sided error.
@@ -116,33 +117,33 @@ def expanded(alpha: float, entities: int) -> float:
 
 
 def samples_for(entities: int, by: Resampling) -> int:
-    """Return how many samples the bounds of a number with so many entities need."""
-    if entities < FEWEST:
+    """Return the number of samples that the bounds need for this number of entities."""
+    if entities < MIN_ENTITIES:
         return by.samples
-    tail = expanded(1 - by.confidence, entities)
-    return max(by.samples, min(ceil(TAIL / tail), MOST_SAMPLES))
+    tail = expanded_tail(1 - by.confidence, entities)
+    return max(by.samples, min(ceil(MIN_TAIL_SAMPLES / tail), MAX_SAMPLES))
 
 
 def estimate(found: Resampled, *, entities: int, by: Resampling, biased: bool = False) -> Estimate:
-    """Read one-sided bounds off the resamples (expanded percentile method).
+    """Compute one-sided bounds from the resamples (expanded percentile method).
 
-    A resample without a value, such as one of a single class, counts as the worst for either
-    bound: more of them than the error allows leave the bound undefined. So do fewer than two
-    entities, values that do not vary, and fewer samples than 20 / alpha'.
+    A resample without a value, such as one with a single class, counts as the worst value for both
+    bounds. The bounds are undefined if there are more of these than the error allows, fewer than
+    two entities, no variation, or fewer samples than 20 / alpha'.
 
     Args:
-        found: A number and its values on the resamples.
-        entities: Number of entities that contribute to it.
-        by: Says the confidence.
-        biased: Noise moves the metric to one side, as it does a calibration error, and the
-            resamples add noise: take the wider of the percentile and the reflected bound.
+        found: A value and its values on the resamples.
+        entities: Number of contributing entities.
+        by: Bootstrap settings.
+        biased: Noise biases the metric in one direction, such as a calibration error, and
+            resampling adds noise: take the wider of the percentile and the reflected bound.
     """
     value, undefined = found.value, np.isnan(found.values)
     if not np.isfinite(value) or entities < 2 or undefined.all():
         return Estimate(value, entities=entities)
     known = found.values[~undefined]
-    tail = expanded(1 - by.confidence, entities)
-    if np.ptp(known) <= 1e-12 * max(1.0, abs(value)) or len(found.values) * tail < TAIL:
+    tail = expanded_tail(1 - by.confidence, entities)
+    if np.ptp(known) <= 1e-12 * max(1.0, abs(value)) or len(found.values) * tail < MIN_TAIL_SAMPLES:
         return Estimate(value, entities=entities)
     values = np.where(undefined, -np.inf, found.values)
     low = float(np.quantile(values, tail, method="lower"))
@@ -156,10 +157,10 @@ def estimate(found: Resampled, *, entities: int, by: Resampling, biased: bool = 
 
 
 def with_clopper_pearson(found: Estimate, by: Resampling) -> Estimate:
-    """Widen the bounds of a share of hits to those of Clopper and Pearson (1934) over entities.
+    """Widen the bounds of an accuracy to the Clopper-Pearson (1934) bounds over entities.
 
-    Entities without an error never yield one in a resample, so that the bootstrap of a share near
-    1 (or 0) is too narrow: one error of 30 gives 0.900, the exact bound is 0.851.
+    An entity without an error has none in any resample, so the bootstrap of an accuracy near 1 (or
+    0) is too narrow: for one error of 30 its bound is 0.900, the exact bound is 0.851.
     """
     n, alpha = found.entities, 1 - by.confidence
     if not np.isfinite(found.value) or n < 2:
@@ -176,19 +177,19 @@ def with_clopper_pearson(found: Estimate, by: Resampling) -> Estimate:
     )
 
 
-def without_discord(entities: int, *, largest: float, by: Resampling) -> Estimate:
-    """Bound a difference of two models that differ in no entity.
+def bound_without_discordance(entities: int, *, max_share: float, by: Resampling) -> Estimate:
+    """Return bounds for the difference of two models without a discordant entity.
 
-    With one-sided confidence at most a share of 1 - alpha^(1/n) of all entities is discordant, and
-    one of them changes the metric by the largest share of an entity at most.
+    With one-sided confidence, at most a fraction 1 - alpha^(1/n) of all entities is discordant, and
+    each of them changes the metric by at most the largest share of an entity.
 
     Args:
-        entities: Entities that were scored.
-        largest: Largest share of one of them in the metric.
-        by: Says the confidence.
+        entities: Number of scored entities.
+        max_share: Largest share of one entity in the metric.
+        by: Bootstrap settings.
     """
     if entities < 2:
         return Estimate(0.0, entities=entities)
     share = -np.expm1(np.log(1 - by.confidence) / entities)
-    width = float(min(share * largest * entities, 1.0))
+    width = float(min(share * max_share * entities, 1.0))
     return Estimate(0.0, -width, width, 0.0, entities)

@@ -1,7 +1,7 @@
-"""How many entities a number rests on: few of them make a bootstrap's bounds too narrow.
+"""Counts the entities that contribute to a metric: with few, bootstrap bounds are too narrow.
 
-A thousand entities of which five have a positive row are five for an AUC, and where two models
-answer alike for all but five entities, five decide their difference.
+If five of a thousand entities have a positive row, five contribute to the AUC. If two models have
+different outputs for five entities only, five contribute to their difference.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 def contributing(one: Statistic) -> int:
-    """Count the entities that a model's own value rests on."""
-    return _counted(one.strata, None)
+    """Count the entities that contribute to the metric of one model."""
+    return _effective_count(one.strata, None)
 
 
 def discordant(one: Statistic, other: Statistic, entities: int) -> Array:
-    """Find the entities in which two models differ for the metric.
+    """Return the entities for which two models differ in what the metric uses.
 
     Args:
         one: A metric of one model.
@@ -35,20 +35,20 @@ def discordant(one: Statistic, other: Statistic, entities: int) -> Array:
         bool [entities].
     """
     found = np.zeros(entities, dtype=bool)
-    if one.answers.shape != other.answers.shape:
+    if one.outputs.shape != other.outputs.shape:
         return found
-    differs = one.answers != other.answers
-    found[one.owner[differs if differs.ndim == 1 else differs.any(axis=1)]] = True
+    differs = one.outputs != other.outputs
+    found[one.output_entity[differs if differs.ndim == 1 else differs.any(axis=1)]] = True
     return found
 
 
 def contributing_to_difference(one: Statistic, differing: Array) -> int:
-    """Count the entities that a difference rests on, of those in which the models differ."""
-    return _counted(one.strata, differing)
+    """Count the entities that contribute to a difference, among the discordant ones."""
+    return _effective_count(one.strata, differing)
 
 
-def _counted(strata: Sequence[Array], among: Array | None) -> int:
-    """Count entities over strata by the degrees of freedom of their averages' sum.
+def _effective_count(strata: Sequence[Array], among: Array | None) -> int:
+    """Count entities over strata by the degrees of freedom of the sum of their averages.
 
     An average over N entities of which k vary has a variance of about k / N^2 with k degrees of
     freedom; those of a sum follow from Satterthwaite (1946). One stratum gives k itself.
@@ -63,5 +63,5 @@ def _counted(strata: Sequence[Array], among: Array | None) -> int:
             varying |= inside
     if not squares:
         return 0
-    # The last digits of a quotient of floats must not cost an entity.
+    # 1e-9: rounding errors of the quotient must not reduce the count.
     return min(int(varying.sum()), int(variance * variance / squares + 1e-9))

@@ -1,4 +1,4 @@
-"""The rows that judge: holdout, reserved rows of the lineage, guardrails; held to their digests."""
+"""Evaluation datasets: holdout, historical (reserved) rows and guardrails, verified by digest."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import pyarrow.compute as pc
 from springtide_trainer.data.snapshots.frozen_rows import (
     FREEZE_AGAIN,
     MANIFEST,
-    contents,
+    partition_digests,
     read_rows,
     row_hashes,
 )
 from springtide_trainer.data.snapshots.guardrail import read_guardrail
 from springtide_trainer.errors import Refused
-from springtide_trainer.evaluation.metrics import Rows
+from springtide_trainer.evaluation.metrics import EncodedRows
 from springtide_trainer.storage import local_path
 
 if TYPE_CHECKING:
@@ -32,50 +32,50 @@ if TYPE_CHECKING:
     from springtide_api.generation import Recipe
 
 MAX_HISTORICAL_ROWS = 100_000
-"""Reserved rows that are scored at most: whole entities, chosen by hash, the same in every run."""
+"""Maximum reserved rows to score: whole entities, sampled by hash, the same in every run."""
 
 
 @dataclass(frozen=True)
-class JudgedRows:
+class EvaluationDataset:
     """The rows of one dataset."""
 
     name: str
     role: Literal["Holdout", "Historical", "Guardrail"]
     digest: str
-    """Of the frozen rows; empty where there are none."""
+    """Digest of the rows; empty if there are none."""
     table: pa.Table | None
-    """As `rows.read_rows` returns it; None where a lineage has no history."""
+    """As returned by `frozen_rows.read_rows`; None if there are no historical rows yet."""
 
-    def coded(self, labels: Sequence[str]) -> Rows:
-        """Number labels as in the list, entities and groups as they occur."""
+    def encoded(self, labels: Sequence[str]) -> EncodedRows:
+        """Encode labels as indices into the list, entities and groups by order of occurrence."""
         if self.table is None:
-            nothing = np.empty(0, dtype=np.int64)
-            return Rows(nothing, nothing, nothing)
+            empty = np.empty(0, dtype=np.int64)
+            return EncodedRows(empty, empty, empty)
         found = pc.index_in(self.table["label"], pa.array(labels, pa.string()))
         if found.null_count:
             first = self.table["label"].filter(pc.is_null(found))[0].as_py()
             raise Refused(
                 "UnknownLabel",
                 f"{found.null_count:,} of {len(found):,} rows of dataset {self.name!r} have a "
-                f"label that the candidate does not know, such as {first[:32]!r}; it knows "
+                f"label that the candidate does not have, such as {first[:32]!r}; it has "
                 f"{', '.join(labels[:10])}",
                 "model.labels",
             )
         group = _codes(self.table["group"]) if "group" in self.table.column_names else None
-        return Rows(found.to_numpy().astype(np.int64), _codes(self.table["entity"]), group)
+        return EncodedRows(found.to_numpy().astype(np.int64), _codes(self.table["entity"]), group)
 
 
-def read_judged(dataset: Dataset, given: EvaluateInput, recipe: Recipe) -> JudgedRows:
+def read_dataset(dataset: Dataset, given: EvaluateInput, recipe: Recipe) -> EvaluationDataset:
     """Read the rows of a dataset.
 
     Raises:
-        Refused: rows are missing, damaged or not those of their digest, or a guardrail's file may
-            not judge.
+        Refused: rows are missing, damaged or do not match their digest, or the rows of a guardrail
+            are not valid.
     """
     match dataset.role:
         case "Holdout":
-            table = _held(local_path(given.holdout.uri), given.holdout.digest, "holdout")
-            return JudgedRows(dataset.name, "Holdout", given.holdout.digest, table)
+            table = _verified(local_path(given.holdout.uri), given.holdout.digest, "holdout")
+            return EvaluationDataset(dataset.name, "Holdout", given.holdout.digest, table)
         case "Historical":
             return _historical(dataset.name, [local_path(uri) for uri in given.historical])
         case "Guardrail":
@@ -83,39 +83,42 @@ def read_judged(dataset: Dataset, given: EvaluateInput, recipe: Recipe) -> Judge
             own = recipe.data.source.columns.entity is None
             hashes = b"".join(row_hashes(table, own_entity=own))
             digest = f"sha256:{hashlib.sha256(hashes).hexdigest()}"
-            return JudgedRows(dataset.name, "Guardrail", digest, table)
+            return EvaluationDataset(dataset.name, "Guardrail", digest, table)
 
 
-def _historical(name: str, folders: Sequence[Path]) -> JudgedRows:
-    """Put the shards together; their digest is that of the list of theirs."""
+def _historical(name: str, folders: Sequence[Path]) -> EvaluationDataset:
+    """Concatenate the shards; the digest is the one of the list of their digests."""
     digests = [folder.name.replace("-", ":", 1) for folder in folders]
     tables = [
-        _held(folder, digest, "reserved") for folder, digest in zip(folders, digests, strict=True)
+        _verified(folder, digest, "reserved")
+        for folder, digest in zip(folders, digests, strict=True)
     ]
     if not sum(len(table) for table in tables):
-        return JudgedRows(name, "Historical", "", None)
+        return EvaluationDataset(name, "Historical", "", None)
     digest = f"sha256:{hashlib.sha256(' '.join(digests).encode()).hexdigest()}"
-    table = _some(pa.concat_tables(tables, promote_options="default"), MAX_HISTORICAL_ROWS)
-    return JudgedRows(name, "Historical", digest, table)
+    table = _sample_entities(
+        pa.concat_tables(tables, promote_options="default"), MAX_HISTORICAL_ROWS
+    )
+    return EvaluationDataset(name, "Historical", digest, table)
 
 
-def _some(table: pa.Table, most: int) -> pa.Table:
-    """Keep whole entities in the order of their hashes, as many rows as may be, at least one."""
-    if len(table) <= most:
+def _sample_entities(table: pa.Table, max_rows: int) -> pa.Table:
+    """Keep whole entities in the order of their hashes, up to the limit but at least one."""
+    if len(table) <= max_rows:
         return table
     counts = {one["values"]: one["counts"] for one in table["entity"].value_counts().to_pylist()}
     kept: list[str] = []
     rows = 0
     for entity in sorted(counts, key=lambda name: hashlib.sha256(name.encode()).digest()):
         rows += counts[entity]
-        if kept and rows > most:
+        if kept and rows > max_rows:
             break
         kept.append(entity)
     return table.filter(pc.is_in(table["entity"], pa.array(kept)))
 
 
 def read_manifest(folder: Path, digest: str) -> dict[str, Any]:
-    """Read the manifest of frozen rows and hold it to its digest.
+    """Read the manifest of frozen rows and verify its digest.
 
     Raises:
         Refused: DigestMismatch.
@@ -124,19 +127,20 @@ def read_manifest(folder: Path, digest: str) -> dict[str, Any]:
     text = path.read_bytes() if path.is_file() else b""
     found = f"sha256:{hashlib.sha256(text).hexdigest()}"
     if found != digest:
-        message = f"{path} is {found if text else 'missing'}, not {digest}; {FREEZE_AGAIN}"
+        state = f"has digest {found}" if text else "is missing"
+        message = f"{path} {state}, expected digest {digest}; {FREEZE_AGAIN}"
         raise Refused("DigestMismatch", message)
     manifest: dict[str, Any] = json.loads(text)
     return manifest
 
 
-def _held(folder: Path, digest: str, part: Literal["holdout", "reserved"]) -> pa.Table:
-    """Read one part of frozen rows and hold it, and it alone, to the manifest of this digest."""
+def _verified(folder: Path, digest: str, part: Literal["holdout", "reserved"]) -> pa.Table:
+    """Read one part of frozen rows and verify only this part against the manifest."""
     manifest = read_manifest(folder, digest)
     table = read_rows(folder, part)
     hashes = row_hashes(table, own_entity="entity" not in manifest["columns"])
-    if contents(table["partition"].to_pylist(), hashes) != manifest["rows"][part]:
-        message = f"{folder / part}.parquet is not what its manifest says; {FREEZE_AGAIN}"
+    if partition_digests(table["partition"].to_pylist(), hashes) != manifest["rows"][part]:
+        message = f"{folder / part}.parquet does not match its manifest; {FREEZE_AGAIN}"
         raise Refused("DigestMismatch", message)
     return table
 

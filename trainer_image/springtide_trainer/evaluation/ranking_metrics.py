@@ -1,7 +1,7 @@
-"""Metrics of an order: AUC and average precision under any entity weights, NDCG of each list.
+"""Ranking metrics: AUC and average precision as functions of entity weights, NDCG per group.
 
-Rows are sorted once. A resample then costs one running sum over the rows, read off at the
-positives: of all that weights do to an order, only the counts above a row change.
+Rows are sorted once. A resample then takes one cumulative sum over the rows, because weights do not
+change the order of the rows but only the counts above a row.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     Function = Callable[[Array], Array]
 
 
-class Order:
-    """Rows from the highest score to the lowest; equal scores are one step.
+class RankedScores:
+    """Rows sorted by descending score; rows of equal score are one step.
 
     Args:
         entity: int [rows].
@@ -38,13 +38,13 @@ class Order:
         self.hits_before, self.hits_through = hits_before[self.before], hits_before[self.through]
 
     def sums(self, weights: Array) -> tuple[Array, Array]:
-        """Return running sums of weights: [samples, rows + 1] and [samples, positives + 1]."""
+        """Return cumulative weights: [samples, rows + 1] and [samples, positives + 1]."""
         return _running(weights, self.entity), _running(weights, self.hits)
 
 
-def area(entity: Array, positive: Array, score: Array) -> Function:
-    """Prepare the area under the ROC curve: how often a positive lies above a negative."""
-    order = Order(entity, positive, score)
+def roc_auc(entity: Array, positive: Array, score: Array) -> Function:
+    """Prepare the area under the ROC curve: the share of pairs with the positive ranked higher."""
+    order = RankedScores(entity, positive, score)
 
     def auc(weights: Array) -> Array:
         rows, hits = order.sums(weights)
@@ -60,8 +60,8 @@ def area(entity: Array, positive: Array, score: Array) -> Function:
 
 
 def average_precision(entity: Array, positive: Array, score: Array) -> Function:
-    """Prepare the average precision: the precision at each positive, averaged."""
-    order = Order(entity, positive, score)
+    """Prepare the average precision: the mean of the precision at each positive."""
+    order = RankedScores(entity, positive, score)
 
     def precision(weights: Array) -> Array:
         rows, hits = order.sums(weights)
@@ -74,31 +74,31 @@ def average_precision(entity: Array, positive: Array, score: Array) -> Function:
 
 
 def ndcg(group: Array, gain: Array, score: Array, *, k: int) -> Array:
-    """Compute NDCG at k of each list, with linear gain.
+    """Compute NDCG at k of each group, with linear gain.
 
-    Equal scores are ordered by a key that is fixed for a row and knows nothing of its label.
+    Equal scores are ordered by a fixed key of the row that is independent of its label.
 
     Args:
-        group: int [rows]: the list, 0 to lists - 1.
-        gain: float [rows]: relevance, 0 is irrelevant.
+        group: int [rows]: the group, 0 to groups - 1.
+        gain: float [rows]: relevance, 0 for irrelevant rows.
         score: float [rows].
-        k: Places that count.
+        k: Number of top positions that count.
 
     Returns:
-        float [lists]; NaN for a list without a relevant row.
+        float [groups]; NaN for a group without a relevant row.
     """
-    ties = scrambled(len(group))
+    ties = tie_break_keys(len(group))
     found = _discounted(group, gain, np.lexsort((ties, -score, group)), k)
     return ratio(found, ideal_gains(group, gain, k))
 
 
 def ideal_gains(group: Array, gain: Array, k: int) -> Array:
-    """Sum the discounted gains of each list's best order."""
+    """Return the ideal DCG of each group."""
     return _discounted(group, gain, np.lexsort((-gain, group)), k)
 
 
-def scrambled(count: int) -> Array:
-    """Give each row a key: the finaliser of SplitMix64 (Steele et al. 2014) of its number."""
+def tie_break_keys(count: int) -> Array:
+    """Return a pseudo-random key per row: the SplitMix64 finalizer (Steele et al. 2014)."""
     key = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     key = (key ^ (key >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     key = (key ^ (key >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -106,7 +106,7 @@ def scrambled(count: int) -> Array:
 
 
 def _discounted(group: Array, gain: Array, order: Array, k: int) -> Array:
-    """Sum the gains of each list's first k rows, each over log2(place + 1)."""
+    """Return the DCG of each group: the sum of its first k gains over log2(rank + 1)."""
     lists = group[order]
     starts = np.searchsorted(lists, np.arange(lists[-1] + 1))
     place = np.arange(len(lists)) - starts[lists]
@@ -121,7 +121,7 @@ def _running(weights: Array, entity: Array) -> Array:
 
 
 def ratio(above: Array, below: Array) -> Array:
-    """Divide; NaN where there is nothing to divide by."""
+    """Divide; NaN where the denominator is 0."""
     made = np.full(above.shape, np.nan)
     np.divide(above, below, out=made, where=below > 0)
     return made

@@ -1,6 +1,6 @@
-"""The page that tells people what an evaluation measured: plain HTML, complete in one file.
+"""Renders the evaluation report: one self-contained HTML file.
 
-It reads what `metrics.json` holds, and decides each rule by the function that the operator uses.
+Its only input is the content of `metrics.json`. Rules are evaluated by the operator's function.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from springtide_api.gate_spec import Gate
 from springtide_api.judging import judge_rule, overall
 
 WIDTH = 200
-"""Pixels of a picture of an interval."""
+"""Width of the plot of an interval in pixels."""
 
 
 @dataclass(frozen=True)
-class Picture:
-    """An interval beside its bound, in pixels from the left."""
+class IntervalPlot:
+    """An interval and its bound, in pixels from the left."""
 
     low: float
     value: float
     high: float
     mark: float
     beyond: bool
-    """The good side is to the right of the mark."""
+    """Values to the right of the mark pass."""
 
 
-def render(described: dict[str, Any]) -> str:
-    """Write the page.
+def render(results: dict[str, Any]) -> str:
+    """Render the page.
 
     Args:
-        described: The content of `metrics.json`.
+        results: The content of `metrics.json`.
     """
     environment = Environment(
         loader=PackageLoader("springtide_trainer.evaluation", "templates"),
@@ -56,79 +56,81 @@ def render(described: dict[str, Any]) -> str:
     environment.filters |= {"number": number, "signed": signed, "count": "{:,}".format}
     page = environment.get_template("report.html")
     return page.render(
-        **described,
-        judged=_rules(described),
+        **results,
+        rule_results=_rules(results),
         lower=LOWER_IS_BETTER,
-        finding=_overall(described),
+        finding=_overall(results),
         width=WIDTH,
     )
 
 
 def number(value: float | None) -> str:
-    """Write a number for people; a dash where there is none."""
+    """Format a number; a dash if there is none."""
     return "-" if value is None or not isfinite(value) else readable(value)
 
 
 def signed(value: float | None) -> str:
-    """Write a difference with its sign."""
+    """Format a difference with its sign."""
     text = number(value)
     return f"+{text}" if value is not None and value > 0 and text != "-" else text
 
 
-def _rules(described: dict[str, Any]) -> list[dict[str, Any]]:
-    """Describe each rule: its result, its bounds and a picture of each."""
-    gate, baseline = Gate.model_validate(described["gate"]), described["baseline"] is not None
-    rows, on_holdout = _measured(described), _on_holdout(described)
+def _rules(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return for each rule its result, its bounds and a plot of each bound."""
+    gate, baseline = Gate.model_validate(results["gate"]), results["baseline"] is not None
+    rows, on_holdout = _measured(results), _on_holdout(results)
     made = []
     for rule in gate.rules:
         row = rows.get(rule.name) or Numbers(rule.name)
         bounds = [*absolute_bounds(rule, row.candidate)]
         bounds += comparison_bounds(rule, row) if baseline else []
-        judged = judge_rule(rule, row, baseline=baseline, on_holdout=rule.dataset in on_holdout)
+        evaluated = judge_rule(rule, row, baseline=baseline, on_holdout=rule.dataset in on_holdout)
         made.append(
             {
                 "rule": rule,
                 "numbers": row,
-                "result": judged.result if judged else None,
-                "bounds": [(bound, three_valued(bound), _picture(bound)) for bound in bounds],
+                "result": evaluated.result if evaluated else None,
+                "bounds": [(bound, three_valued(bound), _plot(bound)) for bound in bounds],
             }
         )
     return made
 
 
-def _overall(described: dict[str, Any]) -> str:
-    gate, baseline = Gate.model_validate(described["gate"]), described["baseline"] is not None
-    rows, on_holdout = _measured(described), _on_holdout(described)
-    judged = [
+def _overall(results: dict[str, Any]) -> str:
+    gate, baseline = Gate.model_validate(results["gate"]), results["baseline"] is not None
+    rows, on_holdout = _measured(results), _on_holdout(results)
+    evaluated = [
         judge_rule(
             rule, rows.get(rule.name), baseline=baseline, on_holdout=rule.dataset in on_holdout
         )
         for rule in gate.rules
     ]
-    return overall([each for each in judged if each is not None])
+    return overall([each for each in evaluated if each is not None])
 
 
-def _measured(described: dict[str, Any]) -> dict[str, Numbers]:
-    rows = described["rules"]
-    compared = described["versus_reference"] or [None] * len(rows)
-    beside = zip(rows, described["trivial_baseline"], compared, strict=True)
-    return {row[0]: numbers(tuple(row), score, other) for row, score, other in beside}
+def _measured(results: dict[str, Any]) -> dict[str, Numbers]:
+    rows = results["rules"]
+    compared = results["versus_reference"] or [None] * len(rows)
+    merged = zip(rows, results["trivial_baseline"], compared, strict=True)
+    return {row[0]: numbers(tuple(row), score, other) for row, score, other in merged}
 
 
-def _on_holdout(described: dict[str, Any]) -> set[str]:
-    return {each["name"] for each in described["datasets"] if each["role"] == "Holdout"}
+def _on_holdout(results: dict[str, Any]) -> set[str]:
+    return {each["name"] for each in results["datasets"] if each["role"] == "Holdout"}
 
 
-def _picture(bound: Bound) -> Picture | None:
-    """Place an interval and its bound on a scale of their own."""
+def _plot(bound: Bound) -> IntervalPlot | None:
+    """Scale an interval and its bound to the width of the plot."""
     value, low, high = bound.interval
     mark = nan if bound.mark is None else bound.mark
     if not all(map(isfinite, (value, low, high, mark))):
         return None
-    least, most = min(low, value, mark), max(high, value, mark)
-    room = (most - least) * 0.12 or 1.0
+    left, right = min(low, value, mark), max(high, value, mark)
+    margin = (right - left) * 0.12 or 1.0
 
-    def place(x: float) -> float:
-        return round((x - least + room) / (most - least + 2 * room) * WIDTH, 1)
+    def scaled(x: float) -> float:
+        return round((x - left + margin) / (right - left + 2 * margin) * WIDTH, 1)
 
-    return Picture(place(low), place(value), place(high), place(mark), bound.mark == bound.limit)
+    return IntervalPlot(
+        scaled(low), scaled(value), scaled(high), scaled(mark), bound.mark == bound.limit
+    )

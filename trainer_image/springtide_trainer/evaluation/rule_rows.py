@@ -1,4 +1,4 @@
-"""What was measured, as the rows that travel to the operator: one for each rule, by position."""
+"""The numbers of each rule, as the positional rows of the result for the operator."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ if TYPE_CHECKING:
     from springtide_api.gate_spec import Rule
     from springtide_trainer.evaluation.comparison import Scores
     from springtide_trainer.evaluation.confidence_intervals import Estimate
-    from springtide_trainer.evaluation.datasets import JudgedRows
+    from springtide_trainer.evaluation.datasets import EvaluationDataset
 
 DIGITS = 5
-"""Digits that a number keeps on its way to the operator: 16 rules fit a termination message."""
+"""Significant digits of the numbers in a result, so that 16 rules fit a termination message."""
 
 
 @dataclass(frozen=True)
-class Found:
-    """What was measured on one dataset."""
+class DatasetResult:
+    """The metrics of one dataset."""
 
-    rows: JudgedRows
+    rows: EvaluationDataset
     scores: list[Scores]
-    """The candidate's and, if there is one, the live model's."""
+    """The scores of the candidate and, if there is one, of the live model."""
     entities: int
     positives: int
     metrics: dict[str, Measured]
     trivial_baseline: dict[str, float]
-    """What a trivial baseline scores, by metric of the rules."""
+    """The score of the trivial baseline, for each metric of a rule."""
     versus_reference: dict[str, Measured]
-    """Candidate and reference beside each other, by metric of the rules that ask."""
+    """Candidate compared with the reference, for each metric of a rule that needs it."""
 
 
-def rule_row(rule: Rule, found: Sequence[Found]) -> RuleRow:
-    """Pick a rule's numbers; what does not exist travels as null."""
+def rule_row(rule: Rule, found: Sequence[DatasetResult]) -> RuleRow:
+    """Return the numbers of a rule; undefined numbers are null."""
     here = next((each for each in found if each.rows.name == rule.dataset), None)
     measured = here.metrics[rule.metric] if here else Measured()
     return (
@@ -55,7 +55,7 @@ def rule_row(rule: Rule, found: Sequence[Found]) -> RuleRow:
 
 
 def _entities(rule: Rule, measured: Measured, versus_reference: Measured | None) -> int:
-    """Count the entities that the rule's numbers rest on; of several numbers the fewest."""
+    """Return the number of contributing entities; of several numbers the smallest."""
     compared = comparison(rule) and math.isfinite(measured.live.value)
     counts = [measured.delta.entities] if compared else []
     counts += [versus_reference.delta.entities] if versus_reference else []
@@ -64,24 +64,26 @@ def _entities(rule: Rule, measured: Measured, versus_reference: Measured | None)
     return min(counts)
 
 
-def reference_rows(rules: Sequence[Rule], found: Sequence[Found]) -> list[ReferenceRow | None]:
-    """Compare with the reference for the rules that ask; nothing where none does."""
-    rows = [_to_reference(rule, found) for rule in rules]
+def reference_rows(
+    rules: Sequence[Rule], found: Sequence[DatasetResult]
+) -> list[ReferenceRow | None]:
+    """Return the comparison with the reference for each rule; an empty list if no rule needs it."""
+    rows = [_versus_reference(rule, found) for rule in rules]
     return rows if any(rows) else []
 
 
-def _compared(rule: Rule, here: Found | None) -> Measured | None:
+def _compared(rule: Rule, here: DatasetResult | None) -> Measured | None:
     return here.versus_reference.get(rule.metric) if here and cumulative(rule) else None
 
 
-def _to_reference(rule: Rule, found: Sequence[Found]) -> ReferenceRow | None:
+def _versus_reference(rule: Rule, found: Sequence[DatasetResult]) -> ReferenceRow | None:
     here = next((each for each in found if each.rows.name == rule.dataset), None)
     compared = _compared(rule, here)
     return (_number(compared.live.value), *_three(compared.delta)) if compared else None
 
 
-def trivial_baseline_of(rule: Rule, found: Sequence[Found]) -> float | None:
-    """Return what a trivial baseline scores for a rule."""
+def trivial_baseline_of(rule: Rule, found: Sequence[DatasetResult]) -> float | None:
+    """Return the score of the trivial baseline for a rule."""
     here = next((each for each in found if each.rows.name == rule.dataset), None)
     return _number(here.trivial_baseline[rule.metric]) if here else None
 

@@ -1,4 +1,4 @@
-"""Both models on the same rows, in FP32, in one process, chunk by chunk so that progress shows."""
+"""Scores datasets with all models, in FP32 and in chunks, and reports progress."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from springtide_trainer.artifact.models import Scorer
-    from springtide_trainer.evaluation.datasets import JudgedRows
+    from springtide_trainer.evaluation.datasets import EvaluationDataset
 
 CHUNK = 1024
 BATCH = {"cpu": 32, "cuda": 128}
 
 
 class RowsScored(Progress):
-    """Progress in rows; there is no loss to tell of."""
+    """Progress in rows, without a loss."""
 
     def status(self, step: int, loss: float, now: float) -> dict[str, Any]:
-        """Describe how far scoring has come."""
-        told = super().status(step, loss, now)
-        return told | {"metrics": [{"name": "rows_scored", "value": str(step)}]}
+        """Return the status after a number of rows."""
+        status = super().status(step, loss, now)
+        return status | {"metrics": [{"name": "rows_scored", "value": str(step)}]}
 
 
 def score_all(
-    datasets: Sequence[JudgedRows], models: Sequence[Sequence[Scorer]]
+    datasets: Sequence[EvaluationDataset], models: Sequence[Sequence[Scorer]]
 ) -> list[list[Scores]]:
-    """Score every dataset by its models.
+    """Score every dataset with its models.
 
     Args:
         datasets: The rows.
-        models: For each dataset the models that score it.
+        models: The models of each dataset.
 
     Returns:
-        For each dataset the scores of each model, in the order given.
+        The scores of each model for each dataset, in the given order.
     """
     pairs = list(zip(datasets, models, strict=True))
     total = sum(len(by) * len(each.table) for each, by in pairs if each.table is not None)

@@ -1,6 +1,6 @@
-"""What a trivial baseline scores on the same rows: a floor below it proves nothing.
+"""The score of a trivial baseline on the same rows. An absolute bound must be better than it.
 
-Lists and scores are in the order of chance; a label or a probability is the best constant one.
+For ranking metrics it is the score of a random order, for others the best constant prediction.
 """
 
 from __future__ import annotations
@@ -12,46 +12,48 @@ import numpy as np
 from springtide_trainer.evaluation.ranking_metrics import ideal_gains, ratio
 
 if TYPE_CHECKING:
-    from springtide_trainer.evaluation.metrics import Rows
+    from springtide_trainer.evaluation.metrics import EncodedRows
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
 
-def trivial_baseline(metric: str, rows: Rows, labels: int) -> float:
-    """Return the score of an answer that knows how frequent the labels are and nothing else.
+def trivial_baseline(metric: str, rows: EncodedRows, labels: int) -> float:
+    """Return the best score of predictions that only use the frequencies of the labels.
 
     Args:
-        metric: As rules write it.
+        metric: Name as in rules.
         rows: Labels, entities and groups.
         labels: Number of labels of the model.
 
     Returns:
-        The score; NaN where there is none, as for calibration: a constant is calibrated.
+        The score; NaN if there is none, such as for calibration: a constant can be calibrated.
     """
     if not len(rows.label):
         return float("nan")
     counts = np.bincount(rows.label, minlength=labels)
     shares = counts[counts > 0] / len(rows.label)
     if metric.startswith("ndcg@"):
-        return _chance_order(rows, int(metric[5:]))
+        return _random_order_ndcg(rows, int(metric[5:]))
     match metric:
         case "auc":
             return 0.5
         case "pr_auc":
             own = counts[1:] if labels == 2 else counts
-            return float(np.mean([_chance_precision(int(n), len(rows.label)) for n in own if n]))
+            return float(
+                np.mean([_random_order_precision(int(n), len(rows.label)) for n in own if n])
+            )
         case "log_loss":
             return float(-(shares * np.log(shares)).sum())
         case "accuracy":
             return float(shares.max())
         case "macro_f1":
-            # The majority's label for all rows, or each label by chance as often as it occurs.
+            # The majority label for all rows, or random labels with the observed frequencies.
             majority = 2 * shares.max() / (1 + shares.max()) / len(shares)
             return float(max(majority, 1 / len(shares)))
     return float("nan")
 
 
-def _chance_precision(positives: int, rows: int) -> float:
+def _random_order_precision(positives: int, rows: int) -> float:
     """Return the expected average precision of a random order (Bestgen 2015)."""
     if rows < 2:
         return 1.0
@@ -60,8 +62,8 @@ def _chance_precision(positives: int, rows: int) -> float:
     return (harmonic + others * (rows - harmonic)) / rows
 
 
-def _chance_order(rows: Rows, k: int) -> float:
-    """Return the expected NDCG of a random order: every place has the mean gain of its list."""
+def _random_order_ndcg(rows: EncodedRows, k: int) -> float:
+    """Return the expected NDCG of a random order: every position has the mean gain of its group."""
     if rows.group is None:
         return float("nan")
     gain = rows.label.astype(np.float64)

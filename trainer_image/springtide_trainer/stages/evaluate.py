@@ -1,6 +1,6 @@
-"""Measures a candidate: it and the live model on the same rows, with bounds for what rules ask.
+"""Evaluates a candidate: scores candidate and live model on the same rows and compares them.
 
-The verdict is the operator's, from these numbers and by the function that the report uses too.
+The operator decides the verdict from these numbers, with the function that the report uses.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from springtide_trainer.errors import Refused
 from springtide_trainer.evaluation import report
 from springtide_trainer.evaluation.comparison import Measured, measure
 from springtide_trainer.evaluation.confidence_intervals import Resampling
-from springtide_trainer.evaluation.datasets import read_judged, read_manifest
+from springtide_trainer.evaluation.datasets import read_dataset, read_manifest
 from springtide_trainer.evaluation.metrics import BUILT_IN, positives
 from springtide_trainer.evaluation.rule_rows import (
-    Found,
+    DatasetResult,
     reference_rows,
     rule_row,
     trivial_baseline_of,
@@ -43,21 +43,21 @@ if TYPE_CHECKING:
     from springtide_trainer.artifact.models import Scorer
     from springtide_trainer.evaluation.comparison import Scores
     from springtide_trainer.evaluation.confidence_intervals import Estimate
-    from springtide_trainer.evaluation.datasets import JudgedRows
+    from springtide_trainer.evaluation.datasets import EvaluationDataset
     from springtide_trainer.storage import Home
 
 
 def evaluate(run: RunFile, home: Home, tmp: Path) -> EvaluateOutput:
-    """Score candidate and live model, measure them, and commit report, numbers and scores.
+    """Score candidate and live model, compute metrics, and commit report, metrics and scores.
 
     Raises:
-        Refused: an artifact or rows are not what their digest says, or rows may not judge.
+        Refused: an artifact or rows do not match their digest, or rows are not valid.
     """
     given = run.evaluate
     if given is None:
         raise Refused("InvalidRunFile", "stage evaluate needs the block evaluate in run.json")
     began = time.monotonic()
-    datasets = [read_judged(each, given, run.recipe) for each in run.recipe.evaluation.datasets]
+    datasets = [read_dataset(each, given, run.recipe) for each in run.recipe.evaluation.datasets]
     scores = _scores(datasets, given, run.recipe)
     found = [
         _measure(rows, each, run.recipe, given) for rows, each in zip(datasets, scores, strict=True)
@@ -65,7 +65,7 @@ def evaluate(run: RunFile, home: Home, tmp: Path) -> EvaluateOutput:
     rules = [rule_row(rule, found) for rule in run.recipe.gate.rules]
     folder = tmp / "report"
     folder.mkdir()
-    written = json.dumps(_described(run, given, found, rules), indent=1, allow_nan=False)
+    written = json.dumps(_results(run, given, found, rules), indent=1, allow_nan=False)
     (folder / "metrics.json").write_text(written + "\n", encoding="utf-8")
     (folder / "report.html").write_text(report.render(json.loads(written)), encoding="utf-8")
     pq.write_table(_scored(found), folder / "scores.parquet")
@@ -84,22 +84,22 @@ def evaluate(run: RunFile, home: Home, tmp: Path) -> EvaluateOutput:
 
 
 def _scores(
-    datasets: Sequence[JudgedRows], given: EvaluateInput, recipe: Recipe
+    datasets: Sequence[EvaluationDataset], given: EvaluateInput, recipe: Recipe
 ) -> list[list[Scores]]:
-    """Score candidate and live model everywhere, the reference where a rule asks for it."""
+    """Score all datasets with candidate and live model, and the reference if a rule needs it."""
     refs = [given.candidate, *([given.baseline] if given.baseline else [])]
-    # The reference may be the live model: then it is neither loaded nor scored twice.
+    # If the reference is the live model, it is neither loaded nor scored twice.
     known = [ref.digest for ref in refs]
     models = [_load(ref) for ref in refs]
     extra = given.reference
     if extra is None or extra.digest in known:
         scores = score_all(datasets, [models] * len(datasets))
-        again = [known.index(extra.digest)] if extra else []
-        return [[*each, *(each[place] for place in again)] for each in scores]
+        same = [known.index(extra.digest)] if extra else []
+        return [[*each, *(each[index] for index in same)] for each in scores]
     loaded = _load(extra)
-    asked = {rule.dataset for rule in recipe.gate.rules if cumulative(rule)}
+    compared = {rule.dataset for rule in recipe.gate.rules if cumulative(rule)}
     return score_all(
-        datasets, [[*models, loaded] if each.name in asked else models for each in datasets]
+        datasets, [[*models, loaded] if each.name in compared else models for each in datasets]
     )
 
 
@@ -107,50 +107,52 @@ def _load(ref: ArtifactRef) -> Scorer:
     return load(local_path(ref.uri), ref.digest)
 
 
-def _measure(rows: JudgedRows, scores: list[Scores], recipe: Recipe, given: EvaluateInput) -> Found:
-    """Measure one dataset; its draws are seeded by its rows, so that nobody can choose them."""
+def _measure(
+    rows: EvaluationDataset, scores: list[Scores], recipe: Recipe, given: EvaluateInput
+) -> DatasetResult:
+    """Compute the metrics of one dataset. The digest of its rows is the seed of the bootstrap."""
     candidate, live = scores[0], scores[1] if given.baseline else None
     models = scores[: 2 if given.baseline else 1]
-    coded = rows.coded(candidate.labels)
+    encoded = rows.encoded(candidate.labels)
     by = Resampling(
         samples=recipe.evaluation.bootstrap.samples,
         confidence=given.confidence,
         seed=int.from_bytes(hashlib.sha256(rows.digest.encode()).digest()[:8]),
     )
     asked, others = _metrics(recipe, rows.name)
-    found = measure(asked, coded, candidate=candidate, live=live, by=by)
-    found |= measure(others, coded, candidate=candidate, live=live, by=None)
-    metrics = {name: found[name] for name in sorted(found, key=_place)}
-    counted = positives(coded, len(candidate.labels))
-    floors = {name: trivial_baseline(name, coded, len(candidate.labels)) for name in asked}
+    found = measure(asked, encoded, candidate=candidate, live=live, by=by)
+    found |= measure(others, encoded, candidate=candidate, live=live, by=None)
+    metrics = {name: found[name] for name in sorted(found, key=_position)}
+    counted = positives(encoded, len(candidate.labels))
+    floors = {name: trivial_baseline(name, encoded, len(candidate.labels)) for name in asked}
     referring = {
         rule.metric for rule in recipe.gate.rules if cumulative(rule) and rule.dataset == rows.name
     }
     compared: dict[str, Measured] = {}
     if given.reference and referring:
-        compared = measure(sorted(referring), coded, candidate=candidate, live=scores[-1], by=by)
-    return Found(rows, models, coded.entities, counted, metrics, floors, compared)
+        compared = measure(sorted(referring), encoded, candidate=candidate, live=scores[-1], by=by)
+    return DatasetResult(rows, models, encoded.entities, counted, metrics, floors, compared)
 
 
 def _metrics(recipe: Recipe, dataset: str) -> tuple[list[str], list[str]]:
-    """List the metrics of rules on a dataset, and the others that the report shows.
+    """List the metrics of rules on a dataset, and the other metrics of the report.
 
-    Bounds cost thousands of times what a value costs: only those that a rule needs are made.
+    Bounds cost thousands of times more than values, so they are only computed for rules.
     """
     asked = {rule.metric for rule in recipe.gate.rules if rule.dataset == dataset}
     grouped = {"ndcg@10"} if recipe.data.source.columns.group else set()
     return sorted(asked), sorted({*BUILT_IN, *grouped} - asked)
 
 
-def _place(metric: str) -> tuple[int, str]:
-    """Order metrics as the documentation does, those of lists last."""
+def _position(metric: str) -> tuple[int, str]:
+    """Order metrics as in the documentation, ranking metrics last."""
     return (BUILT_IN.index(metric) if metric in BUILT_IN else len(BUILT_IN)), metric
 
 
-def _described(
-    run: RunFile, given: EvaluateInput, found: Sequence[Found], rules: Sequence[RuleRow]
+def _results(
+    run: RunFile, given: EvaluateInput, found: Sequence[DatasetResult], rules: Sequence[RuleRow]
 ) -> dict[str, Any]:
-    """Write all that was measured as plain values; `report` reads no more than this."""
+    """Return all results as JSON values: the content of metrics.json, the input of the report."""
     bootstrap = run.recipe.evaluation.bootstrap
     return {
         "job": run.job,
@@ -173,17 +175,17 @@ def _described(
 
 
 def _window(given: EvaluateInput) -> dict[str, str | None]:
-    """Say what the holdout's manifest knows of the window; an extension has no training rows."""
+    """Return the window in the holdout's manifest; an extended holdout has no training rows."""
     manifest = read_manifest(local_path(given.holdout.uri), given.holdout.digest)
     return {
-        "trained_from": manifest.get("from"),
-        "trained_to": manifest.get("to"),
+        "training_from": manifest.get("from"),
+        "training_to": manifest.get("to"),
         "holdout_from": manifest.get("holdout", {}).get("from"),
         "holdout_to": manifest.get("holdout", {}).get("to"),
     }
 
 
-def _dataset(found: Found) -> dict[str, Any]:
+def _dataset(found: DatasetResult) -> dict[str, Any]:
     table = found.rows.table
     counts = [] if table is None else table["label"].value_counts().to_pylist()
     times = [] if table is None else [_extreme(table, name) for name in ("min", "max")]
@@ -216,8 +218,8 @@ def _extreme(table: pa.Table, which: str) -> str:
     return str(moment.strftime("%Y-%m-%d %H:%M"))
 
 
-def _scored(found: Sequence[Found]) -> pa.Table:
-    """Write every row's scores; `row` is its place in the rows that were scored."""
+def _scored(found: Sequence[DatasetResult]) -> pa.Table:
+    """Return the scores of every row; `row` is its index in the scored rows."""
     tables = [_scored_rows(each) for each in found if each.rows.table is not None]
     models = ("candidate", "baseline")[: len(found[0].scores)]
     named = {
@@ -228,7 +230,7 @@ def _scored(found: Sequence[Found]) -> pa.Table:
     return whole.replace_schema_metadata(named)
 
 
-def _scored_rows(found: Found) -> pa.Table:
+def _scored_rows(found: DatasetResult) -> pa.Table:
     table = found.rows.table
     assert table is not None
     columns = {

@@ -1,6 +1,6 @@
-"""Makes generation 0: any Hugging Face folder of an encoder becomes an artifact.
+"""Imports the initial model: converts a Hugging Face folder to the artifact of generation 0.
 
-The folder comes from people and is looked at before anything loads it.
+The user's folder is checked before anything loads it.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def import_model(run: RunFile, home: Home, tmp: Path) -> ArtifactMade:
     """Import the initial model of an update.
 
     Raises:
-        Refused: the folder is unsafe, incomplete, of a kind that cannot classify, or its labels or
-            digest are not those of the spec.
+        Refused: the folder is unsafe or incomplete, the architecture cannot classify, or labels or
+            digest do not match the spec.
     """
     if run.imported is None:
         raise Refused("InvalidRunFile", "stage import needs the block import in run.json")
@@ -63,8 +63,8 @@ def import_model(run: RunFile, home: Home, tmp: Path) -> ArtifactMade:
     if run.imported.digest not in {None, digest}:
         raise Refused(
             "DigestMismatch",
-            f"{run.imported.uri} makes the digest {digest}, expected {run.imported.digest}; "
-            "bring the folder back as it was, or leave model.initial.digest out",
+            f"{run.imported.uri} has digest {digest}, expected {run.imported.digest}; "
+            "restore the folder, or remove model.initial.digest",
             "spec.model.initial.digest",
         )
     log.info("model imported", extra={"digest": digest, "head": made})
@@ -88,8 +88,8 @@ def _load(source: Path, recipe: Recipe) -> tuple[PreTrainedModel, Literal["Train
     if sorted(names) != sorted(labels):
         raise Refused(
             "LabelMismatch",
-            f"the head of {source} has the labels {names}, spec.model.labels are {labels}; spell "
-            "them alike in spec.model.labels or in id2label of its config.json",
+            f"the head of {source} has labels {names}, but spec.model.labels is {labels}; change "
+            "spec.model.labels, or id2label in config.json",
             "spec.model.labels",
         )
     head.reorder(model, labels)
@@ -102,13 +102,13 @@ def _config(source: Path) -> PreTrainedConfig:
             source, local_files_only=True, trust_remote_code=False
         )
     except (ValueError, KeyError, TypeError, OSError) as wrong:
-        message = f"{source}/config.json: {wrong}; give another model"
+        message = f"{source}/config.json: {wrong}; use another model"
         raise Refused("InvalidModel", message, _URI) from wrong
     if config.model_type not in CLASSIFIERS or config.is_encoder_decoder:
         message = (
-            f"{source}: model_type {config.model_type!r} is no encoder that can classify; give "
+            f"{source}: model_type {config.model_type!r} does not support sequence "
+            "classification; use a model that does, such as a BERT"
         )
-        message += "one that is, such as a BERT"
         raise Refused("UnsupportedModel", message, _URI)
     if getattr(config, "problem_type", None) not in {None, "single_label_classification"}:
         message = f"{source}: problem_type {config.problem_type!r}; remove it from config.json"
@@ -117,7 +117,7 @@ def _config(source: Path) -> PreTrainedConfig:
 
 
 def _load_with_report(source: Path, labels: list[str]) -> tuple[PreTrainedModel, dict[str, Any]]:
-    """Load with a head for these labels, and tell what the folder lacked."""
+    """Load with a head for these labels, and return transformers' report of missing weights."""
     model, report = AutoModelForSequenceClassification.from_pretrained(
         source,
         local_files_only=True,
@@ -132,10 +132,10 @@ def _load_with_report(source: Path, labels: list[str]) -> tuple[PreTrainedModel,
 
 
 def _new_parameters(model: PreTrainedModel, report: dict[str, Any], source: Path) -> set[str]:
-    """Name the parameters to seed: the whole head and the pooler below it, or nothing.
+    """Return the parameters to initialize: the whole head and pooler, or none.
 
     Raises:
-        Refused: weights of the encoder itself are missing.
+        Refused: weights of the encoder are missing.
     """
     mismatched = {key if isinstance(key, str) else key[0] for key in report["mismatched_keys"]}
     absent = {*report["missing_keys"], *mismatched} & dict(model.named_parameters()).keys()
@@ -154,23 +154,23 @@ def _new_parameters(model: PreTrainedModel, report: dict[str, Any], source: Path
 def _tokenizer(source: Path, config: PreTrainedConfig, recipe: Recipe) -> PreTrainedTokenizerBase:
     try:
         tokenizer = load_tokenizer(source)
-    except Exception as wrong:  # each kind of tokenizer fails with errors of its own
+    except Exception as wrong:  # each tokenizer raises its own errors
         message = f"the tokenizer of {source} cannot be loaded: {wrong}; copy its files again"
         raise Refused("MissingTokenizer", message, _URI) from wrong
     if not tokenizer.is_fast or tokenizer.pad_token_id is None:
-        message = f"the tokenizer of {source} has no fast form or padding token; save it with both"
+        message = f"the tokenizer of {source} is not a fast one or has no padding token; add both"
         raise Refused("UnsupportedTokenizer", message, _URI)
     _check_padding(source, config, tokenizer)
     if len(tokenizer) > config.vocab_size:
-        message = f"{source}: the tokenizer knows {len(tokenizer):,} tokens, the model "
-        message += f"{config.vocab_size:,}; give the tokenizer of this very model"
+        message = f"{source}: the tokenizer has {len(tokenizer):,} tokens, the model "
+        message += f"{config.vocab_size:,}; use the tokenizer of this model"
         raise Refused("UnsupportedTokenizer", message, _URI)
-    places = int(getattr(config, "max_position_embeddings", 0) or tokenizer.model_max_length)
-    limit = min(places, int(tokenizer.model_max_length))
+    positions = int(getattr(config, "max_position_embeddings", 0) or tokenizer.model_max_length)
+    limit = min(positions, int(tokenizer.model_max_length))
     if recipe.model.max_length > limit:
         raise Refused(
             "MaxLengthTooLong",
-            f"spec.model.maxLength is {recipe.model.max_length}, the model reads {limit} tokens; "
+            f"spec.model.maxLength is {recipe.model.max_length}, the model's limit {limit} tokens; "
             "lower it",
             "spec.model.maxLength",
         )
@@ -180,17 +180,17 @@ def _tokenizer(source: Path, config: PreTrainedConfig, recipe: Recipe) -> PreTra
 def _check_padding(
     source: Path, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    """Refuse a decoder that would read a row's answer off the wrong token.
+    """Refuse a decoder whose padding token is not the tokenizer's.
 
-    It classifies by a row's last token that is no padding, and knows padding by its number.
+    It classifies by the last token of a row that is not padding, so it must know the padding token.
     """
     kind, known = config.model_type, getattr(config, "pad_token_id", None)
     decoder = kind in CAUSAL and kind not in MASKED
     if decoder and known != tokenizer.pad_token_id:
         raise Refused(
             "MissingPadToken",
-            f"{source}/config.json: pad_token_id is {known}, the tokenizer pads with "
-            f"{tokenizer.pad_token_id}; a decoder finds the end of a row by it: write "
-            f'"pad_token_id": {tokenizer.pad_token_id} into config.json',
+            f"{source}/config.json: pad_token_id is {known}, but the tokenizer's is "
+            f"{tokenizer.pad_token_id}; a decoder needs it to find the last token: add "
+            f'"pad_token_id": {tokenizer.pad_token_id} to config.json',
             _URI,
         )

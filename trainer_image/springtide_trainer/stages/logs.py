@@ -1,4 +1,4 @@
-"""Logs of the trainer: one JSON object a line on standard error, and never a text of a user."""
+"""Logs of the trainer: one JSON object per line on standard error, without texts of users."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _OneLine(logging.Formatter):
 
 
 def start() -> None:
-    """Send the package's records to standard error, and only the warnings of libraries."""
+    """Log to standard error: info and above of this package, warnings of libraries."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_OneLine())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)

@@ -1,7 +1,7 @@
-"""One stage of one generation, from run file to result: dispatch, failures, exit code.
+"""Runs one stage of a generation, from run file to result: dispatch, failures, exit code.
 
-A result that was committed is final: whoever starts the same work again is given it without doing
-it. Failures are not committed: another attempt may meet another world.
+A committed result is final: another attempt at the same work returns it without repeating the
+work. Failures are not committed, because another attempt may succeed.
 """
 
 from __future__ import annotations
@@ -29,59 +29,59 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-DEFECT = 1
-"""Exit code of an error that nobody foresaw."""
-SIGTERMED = 128 + signal.SIGTERM
+UNEXPECTED_ERROR = 1
+"""Exit code of an unexpected error."""
+SIGTERM_EXIT_CODE = 128 + signal.SIGTERM
 DAY = 86_400.0
-"""Two looks for data may run at once, and none so long."""
+"""Longer than a probe can run: two probes may run at once."""
 
 
 @dataclass(frozen=True)
-class Ending:
-    """What a pod says, and how it exits."""
+class StageOutcome:
+    """The result and the exit code of a pod."""
 
     result: Result
     code: int
 
 
 def run_pod(environ: Mapping[str, str]) -> int:
-    """Do the stage that the pod's run file asks for; return the exit code."""
+    """Run the stage of the pod's run file; return the exit code."""
     logs.start()
     path = Path(environ.get("SPRINGTIDE_RUN_FILE", RUN_FILE))
     try:
         run = RunFile.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as wrong:
-        log.error("run file is not readable", extra={"path": str(path), "error": str(wrong)})
+        log.error("run file cannot be read", extra={"path": str(path), "error": str(wrong)})
         return ExitCode.INVALID_INPUT
-    ending = conclude(run, Home(Path(run.home)), environ.get("SPRINGTIDE_POD_UID", "pod"))
-    if ending.code != SIGTERMED:
-        place = environ.get("SPRINGTIDE_TERMINATION_LOG", TERMINATION_MESSAGE)
-        termination_message.write(ending.result, place)
-    log.info("stage ended", extra={"job": run.job, "exitCode": int(ending.code)})
-    return ending.code
+    outcome = run_stage(run, Home(Path(run.home)), environ.get("SPRINGTIDE_POD_UID", "pod"))
+    if outcome.code != SIGTERM_EXIT_CODE:
+        message = environ.get("SPRINGTIDE_TERMINATION_LOG", TERMINATION_MESSAGE)
+        termination_message.write(outcome.result, message)
+    log.info("stage ended", extra={"job": run.job, "exitCode": int(outcome.code)})
+    return outcome.code
 
 
-def conclude(run: RunFile, home: Home, pod_uid: str) -> Ending:
-    """Do a stage, or find what another pod committed; turn every error into an ending."""
+def run_stage(run: RunFile, home: Home, pod_uid: str) -> StageOutcome:
+    """Run a stage, or return the result that another pod committed; handle every error."""
     final = home.result(run.result or run.job)
     try:
         if committed := _committed(final, run):
-            log.info("result was committed before", extra={"job": run.job})
-            return Ending(committed, ExitCode.DONE)
+            log.info("result is already committed", extra={"job": run.job})
+            return StageOutcome(committed, ExitCode.DONE)
         with raise_on_sigterm(), home.tmp(run.job, pod_uid) as tmp:
-            result = _commit(perform(run, home, tmp), final, tmp / "result.json")
-        _tidy(run, home)
-        return Ending(result, ExitCode.DONE)
+            result = _commit(dispatch(run, home, tmp), final, tmp / "result.json")
+        _clean_up(run, home)
+        return StageOutcome(result, ExitCode.DONE)
     except Refused as refused:
         return _failed(run, refused.failure, refused.code)
     except Interrupted:
-        return _failed(run, Failure(reason="Interrupted", message="SIGTERM"), SIGTERMED)
+        return _failed(run, Failure(reason="Interrupted", message="SIGTERM"), SIGTERM_EXIT_CODE)
     except Exception as error:
         return _unexpected(run, home, error)
 
 
-def perform(run: RunFile, home: Home, tmp: Path) -> Result:
-    """Do the work of a stage. Libraries are imported by the stage that needs them.
+def dispatch(run: RunFile, home: Home, tmp: Path) -> Result:
+    """Run the function of a stage. Each stage imports the libraries that it needs.
 
     Raises:
         Refused: the input is not acceptable.
@@ -112,7 +112,7 @@ def perform(run: RunFile, home: Home, tmp: Path) -> Result:
 
 
 def _committed(path: Path, run: RunFile) -> Result | None:
-    """Read a committed result and sign it with the Job that gives it again."""
+    """Read a committed result and set its Job to the current one."""
     try:
         found = Result.model_validate_json(path.read_bytes())
     except FileNotFoundError:
@@ -121,7 +121,7 @@ def _committed(path: Path, run: RunFile) -> Result | None:
 
 
 def _commit(result: Result, final: Path, tmp: Path) -> Result:
-    """Commit a result. The first one counts: where another pod was faster, its words are said."""
+    """Commit a result, or return the one that another pod committed first."""
     tmp.write_text(json.dumps(result.plain(), indent=1), encoding="utf-8")
     if commit_file(tmp, final):
         return result
@@ -129,21 +129,21 @@ def _commit(result: Result, final: Path, tmp: Path) -> Result:
     return first.model_copy(update={"job": result.job})
 
 
-def _tidy(run: RunFile, home: Home) -> None:
-    """Remove what a committed result makes useless: scratch of killed attempts, checkpoints."""
+def _clean_up(run: RunFile, home: Home) -> None:
+    """Remove scratch folders of killed attempts, and checkpoints of a completed training."""
     home.sweep(run.job, spare=DAY if run.stage == "probe" else 0.0)
     if run.stage == "train" and run.number is not None:
         shutil.rmtree(home.checkpoints(run.number), ignore_errors=True)
 
 
-def _failed(run: RunFile, failure: Failure, code: int) -> Ending:
+def _failed(run: RunFile, failure: Failure, code: int) -> StageOutcome:
     log.error("stage failed", extra={"job": run.job, "failure": failure.plain()})
     result = Result(job=run.job, stage=run.stage, number=run.number, ok=False, failure=failure)
-    return Ending(result, code)
+    return StageOutcome(result, code)
 
 
-def _unexpected(run: RunFile, home: Home, error: Exception) -> Ending:
-    """Tell a lack of memory, space or access from a defect."""
+def _unexpected(run: RunFile, home: Home, error: Exception) -> StageOutcome:
+    """Return the outcome of out of memory, a full disk, denied access or an unexpected error."""
     if _out_of_memory(error):
         hint = (
             "raise training.compute.importMemory"
@@ -154,22 +154,22 @@ def _unexpected(run: RunFile, home: Home, error: Exception) -> Ending:
         failure = Failure(reason="OutOfMemory", message=f"out of memory; {hint}")
         return _failed(run, failure, ExitCode.OUT_OF_MEMORY)
     if _disk_full(error):
-        message = f"{_space(home)} ({error}); enlarge the claim or delete what is not needed"
+        message = f"{_space(home)} ({error}); enlarge the claim or delete files in it"
         failure = Failure(reason="DiskFull", message=message, field="storage.volume.claimName")
         return _failed(run, failure, ExitCode.ENVIRONMENT)
     if isinstance(error, PermissionError):
         message = (
-            f"{error.filename}: permission denied; our pods run without root, as user 65532: let "
-            "it read the models and write to the storage"
+            f"{error.filename}: permission denied; the pods run as user 65532: give it read access "
+            "to the models and write access to the storage"
         )
         return _failed(run, Failure(reason="NoAccess", message=message), ExitCode.ENVIRONMENT)
     log.exception("unexpected error", extra={"job": run.job})
-    message = f"{type(error).__name__}; the traceback is in the log of the pod"
-    return _failed(run, Failure(reason="Error", message=message), DEFECT)
+    message = f"{type(error).__name__}: unexpected error; see the traceback in the log of the pod"
+    return _failed(run, Failure(reason="Error", message=message), UNEXPECTED_ERROR)
 
 
 def _out_of_memory(error: BaseException) -> bool:
-    """Tell memory that ran out, without importing PyTorch: its errors are known by their names."""
+    """Return whether memory ran out. PyTorch's errors are matched by name, without importing it."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return any(name in str(error) for name in ("DefaultCPUAllocator", "STATUS_ALLOC_FAILED"))
@@ -182,9 +182,9 @@ def _disk_full(error: BaseException) -> bool:
 
 
 def _space(home: Home) -> str:
-    """Say how full the storage is, as far as it can be told: quotas are not seen here."""
+    """Return the free space of the storage for a message. Quotas are not included."""
     try:
         disk = shutil.disk_usage(home.path)
     except OSError:
-        return "no space left in the storage"
-    return f"no space left in the storage, {disk.free:,} of {disk.total:,} bytes are free"
+        return "no space left on the storage"
+    return f"no space left on the storage, {disk.free:,} of {disk.total:,} bytes are free"

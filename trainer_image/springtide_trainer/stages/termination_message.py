@@ -1,6 +1,6 @@
-"""The termination message: a result small enough for the kubelet to keep.
+"""The termination message: the result, shortened to the kubelet's size limit.
 
-The whole result lies in the storage; here go the numbers that the operator decides on.
+The full result is in the storage; the message has the numbers that the operator decides on.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ log = logging.getLogger(__name__)
 
 
 def write(result: Result, path: str) -> None:
-    """Write the message where the kubelet looks; a machine without that file is no failure."""
+    """Write the message to the kubelet's file; without this file (no pod) nothing is written."""
     if path == TERMINATION_MESSAGE and not Path(path).exists():
         return
     try:
         Path(path).write_bytes(compact(result))
     except OSError as refused:
-        log.warning("no termination message", extra={"path": path, "error": str(refused)})
+        log.warning("termination message not written", extra={"path": path, "error": str(refused)})
 
 
 def compact(result: Result) -> bytes:
     """Write a result as JSON of at most 4096 bytes.
 
-    What is cut comes last in importance first: digits beyond the ninth, names of partitions, the
-    metrics of training, the tail of a message. Rules are never cut, only rounded.
+    Less important parts are shortened first: digits, the end of a failure's message, names of
+    partitions, training metrics. Rules are never removed, only rounded.
 
     Raises:
-        ValueError: it does not fit even so.
+        ValueError: the shortened result is still too long.
     """
     value = Result.model_validate(result.plain()).plain()
     for reduce in _REDUCTIONS:
         value = reduce(value)
         if len(message := _json(value)) <= TERMINATION_LIMIT:
             return message
-    raise ValueError(f"result of {len(message)} bytes; the limit is {TERMINATION_LIMIT}")
+    raise ValueError(f"result of {len(message)} bytes exceeds the limit of {TERMINATION_LIMIT}")
 
 
 def _json(value: Any) -> bytes:

@@ -1,6 +1,6 @@
-"""Trains a candidate: the live generation's weights go on learning from the window's rows.
+"""Trains a candidate: fine-tunes the live generation's weights on the rows of the window.
 
-Same recipe, rows, parent and hardware: same weights, however often the pod was killed in between.
+Equal recipe, rows, parent and hardware give equal weights, even if the pod is killed and resumed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from springtide_trainer.artifact.preprocess import Preprocess
 from springtide_trainer.errors import Diverged, Refused
 from springtide_trainer.storage import local_path
 from springtide_trainer.training import session, warm_start
-from springtide_trainer.training.precision import kernels
+from springtide_trainer.training.precision import deterministic_attention
 from springtide_trainer.training.training_rows import load
 
 if TYPE_CHECKING:
@@ -36,9 +36,9 @@ def train(run: RunFile, home: Home, tmp: Path) -> TrainOutput:
     """Train from the parent's weights and commit the artifact.
 
     Raises:
-        Refused: parent, rows and recipe do not fit together.
+        Refused: parent, rows and recipe do not match.
         Diverged: loss or weights are no longer finite.
-        Interrupted: SIGTERM came; a checkpoint is saved.
+        Interrupted: SIGTERM was received; a checkpoint is saved.
     """
     if run.train is None:
         raise Refused("InvalidRunFile", "stage train needs the block train in run.json")
@@ -48,9 +48,9 @@ def train(run: RunFile, home: Home, tmp: Path) -> TrainOutput:
     data = local_path(run.train.data.uri)
     rows = load(data, run.train.data.digest, run.recipe, load_tokenizer(parent))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    with kernels(device, int(rows.examples.tokens.lengths.max())):
+    with deterministic_attention(device, int(rows.examples.tokens.lengths.max())):
         ready = session.prepare(run, rows, parent, device=device, scratch=tmp)
-        outcome = session.walk(ready)
+        outcome = session.fit(ready)
     made = _commit(
         ready.model,
         outcome.step,
@@ -80,7 +80,7 @@ def _commit(
     home: Home,
     folder: Path,
 ) -> ArtifactMade:
-    """Write the candidate; tokenizer and configuration stay the parent's."""
+    """Write the candidate, with the parent's tokenizer and configuration."""
     move(model, "cpu")
     if not all(bool(weight.isfinite().all()) for weight in model.parameters()):
         raise Diverged(step, float("nan"))

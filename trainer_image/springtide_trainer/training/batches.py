@@ -1,7 +1,7 @@
-"""Which rows make up which step, and how they are padded.
+"""Splits the training rows into optimizer steps and padded batches.
 
-The order is a function of manifest digest, seed and epoch; nothing else, so any step can be made
-again. A step's rows do not depend on how many forward passes they are cut into.
+The order is a function of manifest digest, seed and epoch alone, so any step can be reproduced.
+The rows of a step do not depend on how many forward passes they are split into.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from springtide_trainer.artifact.tokens import Tokens
 
 BUCKET = 50
-"""Steps whose rows are sorted by length together: little padding, and still well mixed."""
+"""Steps whose rows are sorted by length together: little padding, still well shuffled."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Batch:
     Attributes:
         inputs: int64 [rows, tokens] of each input of the model.
         labels: int64 [rows].
-        weights: float32 [rows], the part of each row in the loss of its step.
+        weights: float32 [rows], the factor of each row in the loss of its step.
     """
 
     inputs: dict[str, Tensor]
@@ -48,7 +48,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Step:
-    """What one step of the optimiser sees; `number` counts from 1."""
+    """The batches of one optimizer step; `number` counts from 1."""
 
     number: int
     seed: int
@@ -71,16 +71,16 @@ class Examples:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """The order of the rows, and where a step ends.
+class StepSampler:
+    """Samples the rows of each step.
 
     Attributes:
-        rows: int64 [n], the rows of the examples that take part.
+        rows: int64 [n], indices of the examples to train on.
         manifest: Digest of the frozen rows.
         seed: Seed of the recipe.
         batch_size: Rows of one forward pass.
         accumulation: Forward passes of one step.
-        divisor: Forward passes that each of those is cut into, for want of memory.
+        divisor: Forward passes that each of those is split into, to save memory.
     """
 
     rows: NDArray[np.int64]
@@ -97,18 +97,18 @@ class Plan:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps in which every row is seen once."""
+        """Number of steps that use every row once."""
         return math.ceil(len(self.rows) / self.step_rows)
 
     def epoch(self, number: int, lengths: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        """Return the rows of each step of an epoch, those of like length together.
+        """Return the rows of each step of an epoch. Rows of similar length are in one step.
 
         Args:
             number: The epoch, from 0.
             lengths: int64 [all rows], tokens of each row.
         """
-        chance = np.random.default_rng(_seed(self.manifest, self.seed, number))
-        shuffled = chance.permutation(self.rows)
+        rng = np.random.default_rng(_seed(self.manifest, self.seed, number))
+        shuffled = rng.permutation(self.rows)
         steps: list[NDArray[np.int64]] = []
         for start in range(0, len(shuffled), BUCKET * self.step_rows):
             bucket = shuffled[start : start + BUCKET * self.step_rows]
@@ -117,42 +117,44 @@ class Plan:
                 bucket[first : first + self.step_rows]
                 for first in range(0, len(bucket), self.step_rows)
             ]
-        return [steps[place] for place in chance.permutation(len(steps))]
+        return [steps[index] for index in rng.permutation(len(steps))]
 
 
-def steps(examples: Examples, plan: Plan, *, first: int, last: int) -> Iterator[Step]:
-    """Make the steps from `first` to `last`, both counted from 1 and included."""
+def steps(examples: Examples, sampler: StepSampler, *, first: int, last: int) -> Iterator[Step]:
+    """Yield the steps from `first` to `last`, counted from 1, both included."""
     lengths = examples.tokens.lengths
-    size = math.ceil(plan.batch_size / plan.divisor)
-    mean = float(examples.weights[plan.rows].mean(dtype=np.float64))
-    made, order = -1, [plan.rows]
+    size = math.ceil(sampler.batch_size / sampler.divisor)
+    mean = float(examples.weights[sampler.rows].mean(dtype=np.float64))
+    current, order = -1, [sampler.rows]
     for number in range(first, last + 1):
-        epoch, place = divmod(number - 1, plan.steps_per_epoch)
-        if epoch != made:
-            made, order = epoch, plan.epoch(epoch, lengths)
-        yield Step(number, _seed(plan.seed, number), _cut(examples, order[place], size, mean))
+        epoch, index = divmod(number - 1, sampler.steps_per_epoch)
+        if epoch != current:
+            current, order = epoch, sampler.epoch(epoch, lengths)
+        batches = _split(examples, order[index], size, mean)
+        yield Step(number, _seed(sampler.seed, number), batches)
 
 
-def _cut(examples: Examples, rows: NDArray[np.int64], size: int, mean: float) -> list[Batch]:
-    """Cut a step into forward passes.
+def _split(examples: Examples, rows: NDArray[np.int64], size: int, mean: float) -> list[Batch]:
+    """Split a step into forward passes.
 
-    A row's part is its weight over the step's rows times the mean weight of the epoch. Divided by
-    the step's own sum of weights, a step of light rows would count as much as one of heavy rows.
+    The factor of a row is its weight divided by the number of rows in the step times the mean
+    weight of the epoch. Dividing by the sum of weights of the step instead would give a step of
+    low weights the same influence as a step of high weights.
     """
-    parts = (examples.weights[rows] / (len(rows) * mean)).astype(np.float32)
+    factors = (examples.weights[rows] / (len(rows) * mean)).astype(np.float32)
     batches = []
     for start in range(0, len(rows), size):
         chosen = rows[start : start + size]
         batch = Batch(
             inputs=examples.tokens.batch(chosen),
             labels=torch.from_numpy(examples.labels[chosen]),
-            weights=torch.from_numpy(parts[start : start + size]),
+            weights=torch.from_numpy(factors[start : start + size]),
         )
         batches.append(batch)
     return batches
 
 
 def _seed(*parts: str | int) -> int:
-    """Mix parts into a seed of 63 bits."""
+    """Hash the parts to a seed of 63 bits."""
     text = "/".join(str(part) for part in parts)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1

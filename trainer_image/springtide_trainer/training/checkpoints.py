@@ -1,7 +1,7 @@
-"""Checkpoints on disk: whole or not there, of this very run or not used.
+"""Checkpoints on disk: complete or absent, and only used by the run that they belong to.
 
-A checkpoint is tensors and numbers, no pickle. It is written aside, then moved into place with one
-rename; what a crash leaves behind is never at a checkpoint's place.
+A checkpoint is tensors and numbers, not a pickle. It is written to a scratch folder and then
+renamed, so a crash never leaves an incomplete checkpoint.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _PREFIX = "step-"
 
 @dataclass(frozen=True)
 class State:
-    """Everything that the rest of a run depends on.
+    """The state of a run after a step: everything that the remaining steps depend on.
 
     Attributes:
-        step: Steps that are done.
-        tensors: Weights, moments and the like, by name.
-        numbers: What is no tensor, as JSON has it.
+        step: Number of completed steps.
+        tensors: Weights, optimizer state and best weights, by name.
+        numbers: State that is not a tensor, as JSON values.
     """
 
     step: int
@@ -50,11 +50,11 @@ class Checkpoints:
     """The checkpoints of one generation, shared by its attempts.
 
     Attributes:
-        folder: Where they lie.
+        folder: The folder of the checkpoints.
         scratch: A folder of this pod on the same file system.
-        identity: What makes a run this run: recipe, rows, parent.
-        environment: What decides the last bits: threads, instructions, precision.
-        keep: How many stay.
+        identity: Identifies the run: recipe, digest of the rows, parent.
+        environment: Threads, instruction set and precision, on which bit-equal results depend.
+        keep: Number of checkpoints to keep.
     """
 
     folder: Path
@@ -64,37 +64,37 @@ class Checkpoints:
     keep: int
 
     def save(self, state: State) -> None:
-        """Commit a state; the oldest beyond `keep` go. Another pod's of the same step stays."""
+        """Commit a state and remove the oldest beyond `keep`. An existing one of the step stays."""
         final = self.folder / f"{_PREFIX}{state.step:09d}"
         if final.exists():
             return
-        aside = self.scratch / "checkpoint"
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
+        scratch = self.scratch / "checkpoint"
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
         tensors = {name: tensor.detach().contiguous() for name, tensor in state.tensors.items()}
-        save_file(tensors, aside / "state.safetensors")
-        described = {
+        save_file(tensors, scratch / "state.safetensors")
+        metadata = {
             "step": state.step,
             "numbers": state.numbers,
             "identity": self.identity,
             "environment": self.environment,
         }
-        (aside / "state.json").write_text(json.dumps(described), encoding="utf-8")
-        write_manifest(aside)
-        if commit_folder(aside, final):
+        (scratch / "state.json").write_text(json.dumps(metadata), encoding="utf-8")
+        write_manifest(scratch)
+        if commit_folder(scratch, final):
             log.info("checkpoint saved", extra={"step": state.step})
         for old in self._newest_first()[self.keep :]:
             self._remove(old)
 
     def newest(self) -> State | None:
-        """Read the newest checkpoint that is whole and of this run; say why others are not."""
+        """Read the newest complete checkpoint of this run; log why newer ones are not used."""
         for folder in self._newest_first():
             try:
                 if state := self._read(folder):
                     return state
             except (Refused, SafetensorError, ValueError, KeyError, OSError) as damaged:
                 log.warning(
-                    "checkpoint is damaged and set aside",
+                    "checkpoint is damaged and was removed",
                     extra={"folder": folder.name, "error": str(damaged)},
                 )
                 self._remove(folder)
@@ -102,17 +102,17 @@ class Checkpoints:
 
     def _read(self, folder: Path) -> State | None:
         verify(folder, f"sha256:{hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()}")
-        described = json.loads((folder / "state.json").read_bytes())
-        if described["identity"] != self.identity:
-            log.warning("checkpoint is of another run", extra={"folder": folder.name})
+        metadata = json.loads((folder / "state.json").read_bytes())
+        if metadata["identity"] != self.identity:
+            log.warning("checkpoint belongs to another run", extra={"folder": folder.name})
             return None
-        if described["environment"] != self.environment:
+        if metadata["environment"] != self.environment:
             log.warning(
-                "checkpoint is of another environment: weights will not be equal to the last bit",
-                extra={"saved": described["environment"], "now": self.environment},
+                "checkpoint was saved in another environment: weights will not be bit-equal",
+                extra={"saved": metadata["environment"], "now": self.environment},
             )
         tensors = load_file(folder / "state.safetensors")
-        return State(int(described["step"]), tensors, described["numbers"])
+        return State(int(metadata["step"]), tensors, metadata["numbers"])
 
     def _newest_first(self) -> list[Path]:
         if not self.folder.is_dir():
@@ -121,11 +121,11 @@ class Checkpoints:
         return sorted(found, key=lambda path: path.name, reverse=True)
 
     def _remove(self, folder: Path) -> None:
-        """Take a checkpoint away at once, then delete it: no reader sees half of it."""
-        aside = self.scratch / f"old-{folder.name}"
-        shutil.rmtree(aside, ignore_errors=True)
+        """Rename a checkpoint before deleting it, so no reader sees a partly deleted one."""
+        scratch = self.scratch / f"old-{folder.name}"
+        shutil.rmtree(scratch, ignore_errors=True)
         try:
-            folder.rename(aside)
+            folder.rename(scratch)
         except FileNotFoundError:
             return
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)

@@ -1,8 +1,8 @@
-"""Stops when the validation part no longer gets better, and gives back the best weights.
+"""Stops training when the validation metric no longer improves, and restores the best weights.
 
-The parent's own value, at step 0, is the first to beat: where no step beats it, the weights stay
-the parent's. The validation part is made of training rows, whole entities at a time; what the gate
-judges is never looked at.
+The metric of the parent's weights, at step 0, is the first value to improve on; if no step does,
+the parent's weights are kept. The validation split is taken from the training rows by entity; it
+never contains holdout rows.
 """
 
 from __future__ import annotations
@@ -27,23 +27,24 @@ if TYPE_CHECKING:
     from springtide_api.training_spec import EarlyStopping as Options
 
 LOWER_IS_BETTER = frozenset({"log_loss"})
+PATIENCE_EXHAUSTED = "patience exhausted"
 
 
-def validation_part(
+def validation_split(
     entities: Sequence[str], fraction: float, *, manifest: str
 ) -> NDArray[np.bool_]:
-    """Mark the rows of the entities that are set aside: those with the lowest hashes.
+    """Mark the rows of the validation split: those of the entities with the lowest hashes.
 
-    At least one entity is set aside and one is left, whatever the fraction.
+    Both splits get at least one entity, whatever the fraction.
 
     Args:
         entities: The entity of each row.
-        fraction: Share of the entities to set aside.
-        manifest: Digest of the frozen rows. It salts the hash: another window sets other entities
-            aside, so that none is left out of training for ever.
+        fraction: Share of the entities in the validation split.
+        manifest: Digest of the frozen rows. It salts the hash, so that each window holds out
+            different entities and no entity is permanently excluded from training.
 
     Raises:
-        Refused: there is only one entity.
+        Refused: there are fewer than two entities.
     """
     salt = f"springtide/validation/{manifest}/".encode()
     known = sorted(
@@ -52,23 +53,24 @@ def validation_part(
     if len(known) < 2:
         raise Refused(
             "NotEnoughData",
-            f"early stopping sets entities aside and the window has {len(known)}; it needs 2",
+            "early stopping needs at least 2 entities to hold out a validation split; the "
+            f"window has {len(known)}; collect more data or remove training.earlyStopping",
             "spec.training.earlyStopping",
             ExitCode.TOO_LITTLE_DATA,
         )
     count = min(max(1, math.ceil(fraction * len(known))), len(known) - 1)
-    aside = set(known[:count])
-    return np.fromiter((entity in aside for entity in entities), dtype=bool, count=len(entities))
+    held_out = set(known[:count])
+    return np.fromiter((entity in held_out for entity in entities), dtype=bool, count=len(entities))
 
 
 class EarlyStopping:
-    """An observer that looks every so many steps, and a stop once patience is spent.
+    """An observer that validates every `everySteps` steps, and a stop condition.
 
     Args:
-        options: As the recipe has them.
+        options: The recipe's settings.
         model: The model in training.
-        last: Number of the last step: it is looked at too.
-        measure: Returns the metric on the validation part.
+        last: Number of the last step, which is validated too.
+        measure: Returns the metric on the validation split.
     """
 
     def __init__(
@@ -87,12 +89,12 @@ class EarlyStopping:
         self.best_step = 0
 
     def begin(self) -> None:
-        """Look at the parent's weights, unless a checkpoint brought a look back."""
+        """Validate the parent's weights, unless a checkpoint has restored their value."""
         if math.isnan(self.best_value):
             self.observe(0, math.nan)
 
     def observe(self, step: int, loss: float) -> None:
-        """Look, and keep the weights if they are the best so far."""
+        """Validate, and keep a copy of the weights if they are the best so far."""
         if step % self._every and step != self._last:
             return
         value = self._measure()
@@ -106,23 +108,23 @@ class EarlyStopping:
             self._without_gain += 1
 
     def stop(self, step: int) -> str | None:
-        """Return why to stop, if patience is spent."""
-        return "patience spent" if self._without_gain >= self._patience else None
+        """Return a reason to stop after `patience` validations without improvement."""
+        return PATIENCE_EXHAUSTED if self._without_gain >= self._patience else None
 
-    def take_best(self) -> None:
-        """Put the best weights into the model."""
+    def restore_best(self) -> None:
+        """Load the best weights into the model."""
         with torch.no_grad():
             for name, weight in trainable_parameters(self._model).items():
                 if name in self.best:
                     weight.copy_(self.best[name])
 
     def numbers(self) -> dict[str, Any]:
-        """Return what `resume` needs besides the best weights."""
+        """Return the state for `resume`, without the best weights."""
         known = None if math.isnan(self.best_value) else self.best_value
         return {"best": known, "bestStep": self.best_step, "withoutGain": self._without_gain}
 
     def resume(self, numbers: dict[str, Any], best: dict[str, Tensor]) -> None:
-        """Go on from the state of a checkpoint."""
+        """Continue from the state of a checkpoint."""
         self.best_value = math.nan if numbers["best"] is None else float(numbers["best"])
         self.best_step, self._without_gain = int(numbers["bestStep"]), int(numbers["withoutGain"])
         device = next(self._model.parameters()).device

@@ -1,8 +1,7 @@
-"""The training loop: everything that happens to the weights, on one screen.
+"""The training loop: every update of the weights, on one screen.
 
-What to learn from (`objective`), in which order (`steps`), when to look up (`observers`) and when
-to stop (`stop`) are objects handed in, so a new way of training is a new object and never an `if`
-in here.
+The loss (`objective`), the order of the rows (`steps`), callbacks (`observers`) and the stop
+condition (`stop`) are arguments, so a new training method is a new object and not an `if` here.
 """
 
 from __future__ import annotations
@@ -25,41 +24,41 @@ if TYPE_CHECKING:
     from springtide_trainer.training.precision import Precision
 
 
-ALL_SEEN = "all rows seen"
-"""Reason of a run that came to its end."""
+ALL_SEEN = "all epochs completed"
+"""Reason of a run that completed all its steps."""
 
 
 class Objective(Protocol):
-    """What to learn."""
+    """The loss function."""
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Return the loss of one batch: a scalar, the sum over its rows, each by its weight."""
+        """Return the loss of one batch: a scalar, the weighted sum over its rows."""
 
 
 class Schedule(Protocol):
-    """How fast."""
+    """The learning-rate schedule."""
 
     def __call__(self, step: int) -> float:
         """Return the learning rate of this step, counted from 1."""
 
 
 class Observer(Protocol):
-    """Who looks on."""
+    """A callback after each step."""
 
     def __call__(self, step: int, loss: float) -> None:
-        """Look at a finished step; progress, early stopping and checkpoints are observers."""
+        """Process a finished step: progress, early stopping and checkpoints are observers."""
 
 
 class Stop(Protocol):
-    """When to end."""
+    """The stop condition."""
 
     def __call__(self, step: int) -> str | None:
-        """Return the reason to stop after this step, or None to go on."""
+        """Return the reason to stop after this step, or None to continue."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How the loop ended: the last step's number, and why it was the last."""
+    """How the loop ended: the number of the last step, and the reason."""
 
     step: int
     reason: str
@@ -79,7 +78,7 @@ def train(
 ) -> Outcome:
     """Update `model` in place, once for each step.
 
-    Chance (dropout) is a function of the step alone, so a step is the same whoever takes it.
+    Random numbers (dropout) are seeded by the step alone, so a resumed run repeats them exactly.
 
     Raises:
         Diverged: loss or gradient became NaN or infinite; the weights are as of the last step.
@@ -111,7 +110,7 @@ def train(
 
 
 def cross_entropy(model: nn.Module, batch: Batch) -> Tensor:
-    """Negative log likelihood of the labels, each row by its part in the step."""
+    """Negative log likelihood of the labels, each row multiplied by its weight."""
     logits = model(**batch.inputs).logits.float()
     losses = functional.cross_entropy(logits, batch.labels, reduction="none")
     return (losses * batch.weights).sum()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 MOMENTUM = 0.9
-"""Of SGD, as is usual for networks."""
+"""Of SGD."""
 
 
 def build(
@@ -26,10 +26,10 @@ def build(
     learning_rate: float,
     weight_decay: float,
 ) -> torch.optim.Optimizer:
-    """Make an optimiser; fused kernels where the optimiser has them.
+    """Create an optimizer, with fused kernels where it has them.
 
-    Weight decay pulls at matrices only: biases and the scales of norms are left alone.
-    Adafactor takes the learning rate as it is given, without its own relative steps.
+    Weight decay applies to matrices only, not to biases and normalization weights.
+    Adafactor uses the given learning rate, without relative steps.
     """
     groups = _groups(model, weight_decay)
     match name:
@@ -59,13 +59,13 @@ def trainable_parameters(model: nn.Module) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class WarmupThen:
-    """Rise over the warm-up, then fall as `shape` says, to 0 after the last step.
+    """Linear warm-up, then a decay of the given shape to 0 after the last step.
 
     Attributes:
-        shape: Linear, Cosine (half a wave) or Constant (no fall).
+        shape: Linear, Cosine (half a period) or Constant (no decay).
         peak: The highest learning rate.
         total: Steps of the whole run.
-        warmup: Share of the steps in which the rate rises.
+        warmup: Share of the steps in the warm-up.
     """
 
     shape: Literal["Linear", "Cosine", "Constant"]

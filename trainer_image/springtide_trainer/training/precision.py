@@ -1,4 +1,4 @@
-"""Number format and kernels of training. Weights and their updates are FP32 in every case."""
+"""Numeric precision and deterministic kernels. Weights and their updates are always FP32."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 SHORT = 256
-"""Tokens below which the backward pass of the CPU's flash attention is slower than plain one."""
+"""Tokens below which the CPU's flash attention has a slower backward pass than plain attention."""
 
 _WORKSPACE = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 _NOT_DETERMINISTIC = " does not have a deterministic implementation"
-"""In the words of the error that PyTorch raises."""
+"""Part of PyTorch's error message."""
 
 LEAST_SCALE = 1.0
-"""FP16 multiplies the loss by its scale, and halves it for every step that it leaves out."""
+"""Smallest loss scale of FP16. The scale is halved for every skipped step."""
 
 Format = Literal["FP32", "BF16", "FP16"]
 
 
 class Precision:
-    """Runs forward passes in one format and steps so that small gradients survive it."""
+    """Runs forward passes in one format; scales the loss so that FP16 gradients do not vanish."""
 
     def __init__(self, name: Format, device: torch.device) -> None:
         self.name = name
         self.device = device
         self.scaler = torch.amp.GradScaler(device.type, enabled=name == "FP16")
         self.stepped = False
-        """A step was taken, and not left out."""
+        """At least one step was taken and not skipped."""
 
     def forward(self) -> AbstractContextManager[object]:
         """Enter the number format of the forward pass."""
@@ -47,7 +47,7 @@ class Precision:
         return torch.autocast(self.device.type, dtype=dtype)
 
     def backward(self, loss: Tensor) -> None:
-        """Add the gradients of a loss to those that are there."""
+        """Accumulate the gradients of a loss."""
         torch.autograd.backward(self.scaler.scale(loss))
 
     def step(
@@ -56,10 +56,10 @@ class Precision:
         parameters: Iterable[nn.Parameter],
         max_grad_norm: float,
     ) -> bool:
-        """Clip and step. Returns False, without a step, where the gradient is not finite.
+        """Clip the gradients and step. Returns False, without a step, if they are not finite.
 
-        FP16 leaves such a step out, lowers its scale and goes on: that is how it finds the scale.
-        A gradient that is not finite without any scale will not become finite by a lower one.
+        FP16 skips such a step and lowers its scale, and the result is True: this is how it finds
+        the scale. At the smallest scale the result is False.
         """
         self.scaler.unscale_(optimizer)
         norm = torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm)
@@ -76,13 +76,13 @@ class Precision:
         return {"scaler": self.scaler.state_dict(), "stepped": self.stepped}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from the state of a checkpoint."""
+        """Restore the state of a checkpoint."""
         self.scaler.load_state_dict(state["scaler"])
         self.stepped = bool(state["stepped"])
 
 
 def resolve(wanted: Literal["Auto", "FP32", "BF16", "FP16"], device: torch.device) -> Precision:
-    """Choose the format: Auto is BF16 where the hardware computes it (emulation is slower).
+    """Choose the format: Auto is BF16 where the hardware supports it (emulation is slower).
 
     Raises:
         Refused: FP16 without a GPU.
@@ -100,7 +100,7 @@ def resolve(wanted: Literal["Auto", "FP32", "BF16", "FP16"], device: torch.devic
 
 
 def computes_bf16(device: torch.device) -> bool:
-    """Tell whether the hardware has instructions for BF16."""
+    """Return whether the hardware has BF16 instructions."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     able = torch.cpu.get_capabilities()
@@ -108,14 +108,14 @@ def computes_bf16(device: torch.device) -> bool:
 
 
 @contextmanager
-def kernels(device: torch.device, longest: int) -> Iterator[None]:
-    """Choose kernels for a training run: the quick ones for its rows, with sums in one order.
+def deterministic_attention(device: torch.device, longest: int) -> Iterator[None]:
+    """Select deterministic kernels for a training run, and the fastest attention among them.
 
-    An operation that has no such kernel is an error, not a warning: the same weights are promised.
+    An operation without a deterministic kernel raises an error, not a warning.
 
     Args:
-        device: Where the run computes.
-        longest: Tokens of the longest row.
+        device: The device of the run.
+        longest: Number of tokens of the longest row.
 
     Raises:
         Refused: an operation of the model has no deterministic kernel on this device.
@@ -126,7 +126,7 @@ def kernels(device: torch.device, longest: int) -> Iterator[None]:
     fill = settings.fill_uninitialized_memory
     os.environ.setdefault(*_WORKSPACE)  # read by cuBLAS when a process first multiplies on a GPU
     torch.use_deterministic_algorithms(mode=True)
-    settings.fill_uninitialized_memory = False  # it costs time and changes no result
+    settings.fill_uninitialized_memory = False  # costs time and changes no result
     try:
         with _attention(device, longest):
             yield
@@ -140,7 +140,7 @@ def kernels(device: torch.device, longest: int) -> Iterator[None]:
 
 
 def _attention(device: torch.device, longest: int) -> AbstractContextManager[object]:
-    """Choose the kernels of attention: on a GPU those that have a deterministic backward pass."""
+    """Select the attention kernels: on a GPU those with a deterministic backward pass."""
     if device.type == "cuda":
         return sdpa_kernel(
             [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
@@ -148,8 +148,8 @@ def _attention(device: torch.device, longest: int) -> AbstractContextManager[obj
     return sdpa_kernel([SDPBackend.MATH]) if longest < SHORT else nullcontext()
 
 
-def _no_kernel(said: str) -> Refused:
-    operation = said.partition(_NOT_DETERMINISTIC)[0].strip()[:80]
+def _no_kernel(error: str) -> Refused:
+    operation = error.partition(_NOT_DETERMINISTIC)[0].strip()[:80]
     return Refused(
         "NotDeterministic",
         f"{operation} of this model has no deterministic kernel on this GPU, and the same data and "
@@ -160,7 +160,7 @@ def _no_kernel(said: str) -> Refused:
 
 
 def environment(precision: Precision) -> dict[str, str | int]:
-    """Describe what decides the last bits of the weights, besides data, recipe and parent."""
+    """Describe what bit-equal weights depend on besides data, recipe and parent."""
     gpu = precision.device.type == "cuda"
     return {
         "device": torch.cuda.get_device_name() if gpu else "cpu",

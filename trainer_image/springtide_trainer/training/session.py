@@ -1,4 +1,4 @@
-"""One training run, put together from its recipe and walked from its newest checkpoint on."""
+"""One training run: built from its recipe, and fitted from its newest checkpoint on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from springtide_trainer.interruption import INTERRUPTED, stop_on_sigterm
 from springtide_trainer.progress import Progress, Reporter
 from springtide_trainer.storage import local_path
 from springtide_trainer.training import loop, optimizer, precision, validation, warm_start
-from springtide_trainer.training.batches import Plan, steps
+from springtide_trainer.training.batches import StepSampler, steps
 from springtide_trainer.training.checkpoints import Checkpoints
 from springtide_trainer.training.early_stopping import EarlyStopping
 from springtide_trainer.training.optimizer import WarmupThen
@@ -37,29 +37,29 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RECENT = 100
-"""Steps whose mean loss is reported."""
+"""The reported loss is the mean over this many last steps."""
 
 
 @dataclass(frozen=True)
 class Session:
-    """A run that is ready to go.
+    """A run that is ready to be fitted.
 
     Attributes:
-        model: The parent's weights, made ready.
-        run: What changes from step to step.
-        rows: What it learns from.
-        plan: In which order.
-        total: Steps of the whole run.
-        options: How the optimiser walks.
-        checkpoints: Where its state is saved.
+        model: The parent's weights, prepared for training.
+        run: The state that changes from step to step.
+        rows: The training and validation rows.
+        sampler: Which rows make up which step.
+        total: Number of steps of the whole run.
+        options: Optimizer settings.
+        checkpoints: The store of its checkpoints.
         checkpoint_every: Steps between two checkpoints.
-        measured: Numbers about the run, for people.
+        measured: Metrics of the run for the result and the log.
     """
 
     model: PreTrainedModel
     run: Run
     rows: TrainingRows
-    plan: Plan
+    sampler: StepSampler
     total: int
     options: Hyperparameters
     checkpoints: Checkpoints
@@ -70,14 +70,14 @@ class Session:
 def prepare(
     run: RunFile, rows: TrainingRows, parent: Path, *, device: torch.device, scratch: Path
 ) -> Session:
-    """Put a run together.
+    """Build a run.
 
     Args:
         run: The run file; its block `train` is set.
-        rows: What to learn from.
+        rows: The training and validation rows.
         parent: Folder of the parent's artifact, verified.
-        device: Where to compute.
-        scratch: Folder of this pod on the file system of the checkpoints.
+        device: The device to train on.
+        scratch: A folder of this pod on the file system of the checkpoints.
 
     Raises:
         Refused: the recipe does not fit the parent or the hardware.
@@ -85,7 +85,7 @@ def prepare(
     given, options = _given(run), run.recipe.training.hyperparameters
     chosen = precision.resolve(options.precision, device)
     model = move(warm_start.load(parent, run.recipe.model.labels, options), device)
-    plan = Plan(
+    sampler = StepSampler(
         rows=rows.training,
         manifest=given.data.digest,
         seed=options.seed,
@@ -93,8 +93,8 @@ def prepare(
         accumulation=options.gradient_accumulation,
         divisor=given.batch_divisor,
     )
-    total = options.max_steps or (options.epochs or 1) * plan.steps_per_epoch
-    walker = optimizer.build(
+    total = options.max_steps or (options.epochs or 1) * sampler.steps_per_epoch
+    built = optimizer.build(
         options.optimizer,
         model,
         learning_rate=float(options.learning_rate),
@@ -110,9 +110,9 @@ def prepare(
     )
     return Session(
         model=model,
-        run=Run(model, walker, chosen, stopping),
+        run=Run(model, built, chosen, stopping),
         rows=rows,
-        plan=plan,
+        sampler=sampler,
         total=total,
         options=options,
         checkpoints=checkpoints,
@@ -120,12 +120,12 @@ def prepare(
     )
 
 
-def walk(session: Session) -> loop.Outcome:
-    """Train from the newest checkpoint to the end; the model then has the weights to keep.
+def fit(session: Session) -> loop.Outcome:
+    """Train from the newest checkpoint to the end; the model then holds the final weights.
 
     Raises:
-        Diverged: the loss is no longer finite, or FP16 left every step out.
-        Interrupted: SIGTERM came; a checkpoint is saved.
+        Diverged: the loss is no longer finite, or FP16 skipped every step.
+        Interrupted: SIGTERM was received; a checkpoint is saved.
     """
     run, done, began = session.run, _resume(session), time.monotonic()
     losses: deque[float] = deque(maxlen=RECENT)
@@ -136,31 +136,31 @@ def walk(session: Session) -> loop.Outcome:
         if reason := stop(done):
             outcome = loop.Outcome(done, reason)
         else:
-            outcome = _learn(session, done, stop, losses)
+            outcome = _take_steps(session, done, stop, losses)
     if outcome.reason == INTERRUPTED:
         session.checkpoints.save(capture(run, outcome.step))
         raise Interrupted
     if not run.precision.stepped:
         raise NoStepTaken(outcome.step)
     if run.early_stopping:
-        run.early_stopping.take_best()
+        run.early_stopping.restore_best()
     _measure(session, losses, (outcome.step - done) / max(1e-9, time.monotonic() - began))
     return outcome
 
 
-def _learn(session: Session, done: int, stop: loop.Stop, losses: deque[float]) -> loop.Outcome:
-    """Take the steps that are left."""
+def _take_steps(session: Session, done: int, stop: loop.Stop, losses: deque[float]) -> loop.Outcome:
+    """Take the remaining steps."""
     run, options = session.run, session.options
 
-    def save_now_and_then(step: int, loss: float) -> None:
+    def save_checkpoint(step: int, loss: float) -> None:
         if step % session.checkpoint_every == 0:
             session.checkpoints.save(capture(run, step))
 
-    looks = [run.early_stopping.observe] if run.early_stopping else []
+    validate = [run.early_stopping.observe] if run.early_stopping else []
     progress = Progress(Reporter.of(os.environ), first=done, total=session.total)
     outcome = loop.train(
         session.model,
-        steps(session.rows.examples, session.plan, first=done + 1, last=session.total),
+        steps(session.rows.examples, session.sampler, first=done + 1, last=session.total),
         loop.cross_entropy,
         run.optimizer,
         schedule=WarmupThen(
@@ -171,10 +171,10 @@ def _learn(session: Session, done: int, stop: loop.Stop, losses: deque[float]) -
         ),
         precision=run.precision,
         max_grad_norm=float(options.max_grad_norm),
-        # A checkpoint holds what early stopping saw at its step, so it comes after it.
+        # A checkpoint contains the state of early stopping at its step, so validation runs first.
         observers=[
-            *looks,
-            save_now_and_then,
+            *validate,
+            save_checkpoint,
             progress.observe,
             lambda _, loss: losses.append(loss),
         ],
@@ -187,13 +187,13 @@ def _learn(session: Session, done: int, stop: loop.Stop, losses: deque[float]) -
 
 def _first_of(stops: list[loop.Stop], last: Callable[[int], str | None]) -> loop.Stop:
     def stop(step: int) -> str | None:
-        return next((reason for ask in (*stops, last) if (reason := ask(step))), None)
+        return next((reason for each in (*stops, last) if (reason := each(step))), None)
 
     return stop
 
 
 def _resume(session: Session) -> int:
-    """Go back to the newest checkpoint of this run; return the steps that are done."""
+    """Restore the newest checkpoint of this run; return the number of completed steps."""
     state = session.checkpoints.newest()
     if state is None:
         return 0
@@ -203,10 +203,10 @@ def _resume(session: Session) -> int:
 
 
 def _measure(session: Session, losses: deque[float], steps_per_second: float) -> None:
-    """Note numbers for people, about the part of the run that this pod did."""
+    """Record loss, throughput and validation metric of the steps that this pod took."""
     if losses:
         session.measured["loss"] = sum(losses) / len(losses)
-        rate = steps_per_second * min(session.plan.step_rows, len(session.plan.rows))
+        rate = steps_per_second * min(session.sampler.step_rows, len(session.sampler.rows))
         session.measured["examples_per_second"] = rate
     stopping = session.run.early_stopping
     if stopping is not None and not math.isnan(stopping.best_value):
@@ -230,9 +230,9 @@ def _early_stopping(
 
 
 def _identity(recipe: Recipe, given: TrainInput) -> dict[str, Any]:
-    """Name what makes a run this run.
+    """Return what identifies a run: checkpoints of another identity are not used.
 
-    How small its batches are cut for want of memory does not: the rows of a step are the same.
+    `batchDivisor` is not part of it, because the rows of a step do not depend on it.
     """
     training = recipe.training
     return {
@@ -254,6 +254,6 @@ def _given(run: RunFile) -> TrainInput:
     return run.train
 
 
-def _folder(place: str) -> Path:
-    """Read the folder of the checkpoints, given as a path or a file:// URI."""
-    return local_path(place) if "://" in place else Path(place)
+def _folder(location: str) -> Path:
+    """Return the folder of the checkpoints from a path or a file:// URI."""
+    return local_path(location) if "://" in location else Path(location)

@@ -1,4 +1,4 @@
-"""The frozen rows of a window as examples: tokenised, labelled, weighted, split for validation."""
+"""The frozen training rows as examples: tokenized, labelled, weighted, split for validation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from springtide_trainer.data.snapshots.frozen_rows import inputs, read_rows, ver
 from springtide_trainer.errors import Refused
 from springtide_trainer.training import validation
 from springtide_trainer.training.batches import Examples
-from springtide_trainer.training.early_stopping import validation_part
+from springtide_trainer.training.early_stopping import validation_split
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,12 +30,12 @@ _WEIGHT = "spec.data.source.columns.weight"
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """The rows of a window.
+    """The training rows of a window.
 
     Attributes:
-        examples: All of them.
-        training: int64, the rows to learn from.
-        validation: int64, the rows that early stopping looks at; empty without it.
+        examples: All rows.
+        training: int64, indices of the rows to train on.
+        validation: int64, indices of the validation split; empty without early stopping.
     """
 
     examples: Examples
@@ -46,18 +46,18 @@ class TrainingRows:
 def load(
     folder: Path, digest: str, recipe: Recipe, tokenizer: PreTrainedTokenizerBase
 ) -> TrainingRows:
-    """Read, check and tokenise the training rows of a frozen window. Rows of weight 0 are left out.
+    """Read, check and tokenize the training rows of a frozen window. Skips rows of weight 0.
 
     Raises:
-        Refused: the rows are not those of the digest, or a label or weight cannot be used, or
-            none is left.
+        Refused: the rows do not match the digest, a label or weight is not usable, or no row is
+            left.
     """
     verify(folder, digest)
     table = read_rows(folder, "train")
     weights = _weights(table)
     table, weights = table.filter(pa.array(weights > 0)), weights[weights > 0]
     if len(weights) == 0:
-        message = f"{folder} has no training row with a weight greater than 0"
+        message = f"{folder} has 0 training rows with a weight greater than 0; at least 1 is needed"
         raise Refused("NotEnoughData", message, code=ExitCode.TOO_LITTLE_DATA)
     preprocess = Preprocess.of(recipe)
     pairs = preprocess.render(inputs(table))
@@ -66,20 +66,20 @@ def load(
         labels=_labels(table, preprocess.labels),
         weights=weights,
     )
-    aside = np.zeros(len(weights), dtype=bool)
+    held_out = np.zeros(len(weights), dtype=bool)
     if stopping := recipe.training.early_stopping:
-        aside = validation_part(
+        held_out = validation_split(
             table["entity"].to_pylist(), float(stopping.validation_fraction), manifest=digest
         )
-        validation.check(stopping.metric, examples.labels[aside])
-    return TrainingRows(examples, np.flatnonzero(~aside), np.flatnonzero(aside))
+        validation.check(stopping.metric, examples.labels[held_out])
+    return TrainingRows(examples, np.flatnonzero(~held_out), np.flatnonzero(held_out))
 
 
 def _labels(table: pa.Table, known: list[str]) -> NDArray[np.int64]:
     numbers = {label: number for number, label in enumerate(known)}
     labels = table["label"].to_pylist()
     if unknown := sorted({str(label) for label in labels if label not in numbers}):
-        message = f"labels {unknown[:5]} are none of spec.model.labels {known[:20]}; append them"
+        message = f"labels {unknown[:5]} are not in spec.model.labels {known[:20]}; append them"
         raise Refused("UnknownLabel", message, "spec.model.labels")
     return np.fromiter((numbers[label] for label in labels), dtype=np.int64, count=len(labels))
 
@@ -91,6 +91,6 @@ def _weights(table: pa.Table) -> NDArray[np.float32]:
     usable = np.isfinite(weights) & (weights >= 0)
     if not usable.all():
         row = int(np.flatnonzero(~usable)[0])
-        message = f"weight {weights[row]} of training row {row}; weights are numbers from 0 up"
+        message = f"training row {row} has weight {weights[row]}; weights must be finite and >= 0"
         raise Refused("InvalidWeight", message, _WEIGHT)
     return weights

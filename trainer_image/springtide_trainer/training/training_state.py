@@ -1,4 +1,4 @@
-"""What a run is at a step, as tensors and numbers, and a run put back to it."""
+"""Captures the state of a run as tensors and numbers, and restores it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from springtide_trainer.training.precision import Precision
 
 FORMAT = 2
-"""Raised with what a checkpoint holds, and with how rows become steps: an older one is not used."""
+"""Version of checkpoint contents and row order: checkpoints of another version are not used."""
 _WEIGHT, _MOMENT, _BEST = "weight/", "optimizer/", "best/"
 
 
@@ -26,7 +26,7 @@ _WEIGHT, _MOMENT, _BEST = "weight/", "optimizer/", "best/"
 class Run:
     """The parts of a run that change from step to step.
 
-    Order of rows, learning rate and dropout are functions of the step and need no place here.
+    The order of rows, the learning rate and dropout are functions of the step and not stored.
     """
 
     model: nn.Module
@@ -36,7 +36,7 @@ class Run:
 
 
 def capture(run: Run, step: int) -> State:
-    """Take the state after a step; the tensors are the run's own, not copies."""
+    """Return the state after a step. The tensors are not copied."""
     tensors = {
         f"{_WEIGHT}{name}": weight for name, weight in trainable_parameters(run.model).items()
     }
@@ -55,10 +55,10 @@ def capture(run: Run, step: int) -> State:
 
 
 def restore(run: Run, state: State) -> None:
-    """Put a run back to a state, bit by bit.
+    """Restore a run to a state, bit-equal.
 
     Raises:
-        KeyError: the state has not the weights of this run.
+        KeyError: the state lacks weights of this run.
     """
     with torch.no_grad():
         for name, weight in trainable_parameters(run.model).items():

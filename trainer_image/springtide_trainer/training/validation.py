@@ -1,4 +1,4 @@
-"""What early stopping looks at: one number on the validation part."""
+"""The metrics of early stopping on the validation split."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Metric = Literal["log_loss", "auc", "accuracy", "macro_f1"]
 
 
 def check(metric: Metric, labels: NDArray[np.int64]) -> None:
-    """Refuse a metric that these labels leave undefined.
+    """Check that a metric is defined for these labels.
 
     Raises:
         Refused: AUC of one class.
@@ -24,7 +24,7 @@ def check(metric: Metric, labels: NDArray[np.int64]) -> None:
     if metric == "auc" and len(np.unique(labels)) < 2:
         raise Refused(
             "OneClass",
-            f"the {len(labels)} validation rows have one label, and AUC needs two; choose log_loss "
+            f"the {len(labels)} validation rows have 1 label and AUC needs 2; choose log_loss "
             "or raise validationFraction",
             "spec.training.earlyStopping.metric",
         )
@@ -39,7 +39,7 @@ def value(metric: Metric, labels: NDArray[np.int64], probabilities: NDArray[np.f
         probabilities: float32 [rows, classes].
 
     Returns:
-        The metric; AUC of many classes is the mean over those that occur, one against the rest.
+        The metric. AUC of many classes is the one-vs-rest mean over the classes that occur.
     """
     classes = probabilities.shape[1]
     exact = probabilities.astype(np.float64)

@@ -1,4 +1,4 @@
-"""The parent's weights made ready to train: grown to new labels, partly frozen, with dropout."""
+"""Prepares the parent's weights for training: new labels, frozen layers, dropout."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def load(folder: Path, labels: list[str], options: Hyperparameters) -> PreTraine
     """Load a verified parent for training.
 
     Raises:
-        Refused: the parent knows other labels, or has fewer layers than are to be frozen, or
-            cannot compute activations again.
+        Refused: the parent has other labels or fewer layers than are to be frozen, or does not
+            support gradient checkpointing.
     """
-    chance = dict.fromkeys(_dropouts(folder), float(options.dropout))
-    model = load_model(folder, **chance)
+    dropouts = dict.fromkeys(_dropouts(folder), float(options.dropout))
+    model = load_model(folder, **dropouts)
     known = head.names(model)
     if labels[: len(known)] != known:
-        message = f"the parent knows the labels {known}, the recipe {labels}; only append labels"
+        message = f"the parent has labels {known}, the recipe {labels}; labels may only be appended"
         raise Refused("LabelMismatch", message, "spec.model.labels")
     head.grow(model, labels, options.seed)
     freeze(model, options.freeze)
@@ -42,16 +42,16 @@ def load(folder: Path, labels: list[str], options: Hyperparameters) -> PreTraine
 
 
 def restore_dropout(model: PreTrainedModel, folder: Path) -> None:
-    """Give the configuration the dropout that the parent's had: training's own is not kept."""
+    """Set the dropout of the configuration back to the parent's: training's is not saved."""
     for name, value in _dropouts(folder).items():
         setattr(model.config, name, value)
 
 
 def freeze(model: PreTrainedModel, options: Freeze) -> None:
-    """Keep word embeddings and lower layers as they are.
+    """Freeze word embeddings and the lower layers.
 
-    Frozen layers take all embeddings with them, unless `embeddings` is false: gradients would
-    otherwise have to travel through what is frozen.
+    With frozen layers all embeddings are frozen too, unless `embeddings` is false: otherwise
+    gradients would be computed through the frozen layers.
 
     Raises:
         Refused: the model has fewer layers.
@@ -63,7 +63,9 @@ def freeze(model: PreTrainedModel, options: Freeze) -> None:
         return
     layers = _layers(base, model.config.num_hidden_layers)
     if options.lower_layers > len(layers):
-        message = f"lowerLayers is {options.lower_layers}, the model has {len(layers)} layers"
+        message = (
+            f"lowerLayers is {options.lower_layers}, the model has {len(layers)} layers; lower it"
+        )
         raise Refused("TooManyFrozenLayers", message, _FREEZE)
     for layer in layers[: options.lower_layers]:
         layer.requires_grad_(requires_grad=False)
@@ -73,13 +75,13 @@ def freeze(model: PreTrainedModel, options: Freeze) -> None:
 
 
 def _layers(base: nn.Module, count: int) -> nn.ModuleList:
-    """Find the list of layers, the one as long as the configuration says."""
+    """Find the list of layers: the one with as many layers as the configuration says."""
     lists = [module for module in base.modules() if isinstance(module, nn.ModuleList)]
     return next((found for found in lists if len(found) == count), lists[0])
 
 
 def _dropouts(folder: Path) -> dict[str, Any]:
-    """Find every probability of dropping something in a configuration, whatever its name."""
+    """Return all dropout probabilities of a configuration, by name."""
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     return {
         name: value

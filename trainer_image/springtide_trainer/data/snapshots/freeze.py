@@ -1,7 +1,7 @@
-"""The rows of a window, written once and addressed by content.
+"""Freezes the rows of a window: writes them once, addressed by the digest of their content.
 
-The same rows give the same digest whatever files they came in: they lie in the order of time and,
-within one moment, of their own hashes.
+Equal rows give the same digest, whatever files they came from: they are sorted by time and, for
+equal times, by their hashes.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from springtide_trainer.data.partitions import moment, spans_of
-from springtide_trainer.data.snapshots.frozen_rows import MANIFEST, contents, row_hashes
-from springtide_trainer.data.snapshots.row_checks import checked
-from springtide_trainer.data.source.stream import canonical, read_parts
+from springtide_trainer.data.snapshots.frozen_rows import MANIFEST, partition_digests, row_hashes
+from springtide_trainer.data.snapshots.row_checks import check_rows
+from springtide_trainer.data.source.stream import frozen_columns, read_parts
 from springtide_trainer.data.windows.window import PARTS
 
 if TYPE_CHECKING:
@@ -29,24 +29,24 @@ if TYPE_CHECKING:
     from springtide_api.generation import Recipe
     from springtide_trainer.data.partitions import Micros
     from springtide_trainer.data.source.stream import Stream
-    from springtide_trainer.data.windows.new_data import Ask, Bools
-    from springtide_trainer.data.windows.window import Part, Plan
+    from springtide_trainer.data.windows.new_data import Bools, WindowRequest
+    from springtide_trainer.data.windows.window import Part, WindowSplit
 
 _TIMESTAMP = pa.timestamp("us", "UTC")
 
 
 @dataclass(frozen=True)
 class Frozen:
-    """A written window."""
+    """The frozen rows of a window."""
 
     digest: str
     labels: dict[Part, Counter[str]]
-    """Rows of each label in each part."""
+    """Number of rows of each label in each part."""
 
 
 @dataclass
 class _Writer:
-    """One part of the window on its way to its file."""
+    """Writes one part of the window to its file."""
 
     part: Part
     recipe: Recipe
@@ -67,32 +67,33 @@ class _Writer:
         self.file.close()
 
     def add(self, table: pa.Table, partition: str) -> None:
-        """Check, order and write rows that are later than those before."""
+        """Check, sort and write rows that are later than those written before."""
         where = f"{self.part} rows" + (f" of {partition}" if partition else "")
-        rows = checked(table, self.recipe.model.labels, where)
-        lying = ordered(rows, self.recipe, self.part, first=self.rows)
-        self.contents += contents(lying.table["partition"].to_pylist(), lying.hashes)
-        self.labels.update(lying.table["label"].to_pylist())
-        self.rows += len(lying.hashes)
-        self.file.write_table(lying.table)
+        rows = check_rows(table, self.recipe.model.labels, where)
+        sorted_rows = sort_rows(rows, self.recipe, self.part, first=self.rows)
+        table = sorted_rows.table
+        self.contents += partition_digests(table["partition"].to_pylist(), sorted_rows.hashes)
+        self.labels.update(table["label"].to_pylist())
+        self.rows += len(sorted_rows.hashes)
+        self.file.write_table(table)
 
 
 @dataclass(frozen=True)
-class Ordered:
-    """Rows in the one order that they have whatever files they came in."""
+class SortedRows:
+    """Rows in their canonical order, with their hashes."""
 
     table: pa.Table
     hashes: list[bytes]
 
 
-def ordered(table: pa.Table, recipe: Recipe, part: str, *, first: int = 0) -> Ordered:
-    """Order rows by time, then by their hashes, and name their partitions.
+def sort_rows(table: pa.Table, recipe: Recipe, part: str, *, first: int = 0) -> SortedRows:
+    """Sort rows by time, then by hash, and add their partitions.
 
     Args:
-        table: Rows that were checked.
-        recipe: Says the columns and the length of a partition.
-        part: Begins the name of a row that is its own entity.
-        first: Number of the first such row.
+        table: Checked rows.
+        recipe: Names the columns and the period of a partition.
+        part: Prefix of the entity of a row, if the source has no entity column.
+        first: Number of the first row, for such an entity.
     """
     own = "entity" not in table.column_names
     hashes = row_hashes(table, own_entity=own)
@@ -102,47 +103,50 @@ def ordered(table: pa.Table, recipe: Recipe, part: str, *, first: int = 0) -> Or
     table = table.take(pa.array(order))
     table = table.append_column("partition", _partitions(times[order], recipe))
     if own:
-        names = [f"{part}-{at}" for at in range(first, first + len(order))]
+        names = [f"{part}-{number}" for number in range(first, first + len(order))]
         table = table.append_column("entity", pa.array(names, pa.string()))
-    form = schema(recipe)
-    return Ordered(table.select(form.names).cast(form), [hashes[at] for at in order])
+    columns = schema(recipe)
+    return SortedRows(table.select(columns.names).cast(columns), [hashes[row] for row in order])
 
 
 def _partitions(times: Micros, recipe: Recipe) -> pa.Array:
     spans = spans_of(times, recipe.data.source.partition.period)
-    at = np.searchsorted([span.start for span in spans], times, side="right") - 1
-    return pa.array([spans[int(one)].name for one in at], pa.string())
+    indices = np.searchsorted([span.start for span in spans], times, side="right") - 1
+    return pa.array([spans[int(index)].name for index in indices], pa.string())
 
 
-def freeze(stream: Stream, plan: Plan, *, recipe: Recipe, ask: Ask, folder: Path) -> Frozen:
-    """Write the rows of a window and their manifest to a folder that exists.
+def freeze(
+    stream: Stream, split: WindowSplit, *, recipe: Recipe, request: WindowRequest, folder: Path
+) -> Frozen:
+    """Write the rows of a window and their manifest to an existing folder.
 
     Raises:
-        Refused: a row may not be frozen, or the source changed meanwhile.
+        Refused: a row is not valid, or the source changed meanwhile.
     """
     masks: dict[Part, Bools] = {
-        "train": plan.train,
-        "holdout": plan.holdout,
-        "reserved": plan.reserved,
+        "train": split.train,
+        "holdout": split.holdout,
+        "reserved": split.reserved,
     }
-    form = schema(recipe)
+    columns = schema(recipe)
     writers = {
-        part: _Writer(part, recipe, pq.ParquetWriter(folder / f"{part}.parquet", form))
+        part: _Writer(part, recipe, pq.ParquetWriter(folder / f"{part}.parquet", columns))
         for part in PARTS
     }
     with writers["train"], writers["holdout"], writers["reserved"]:
-        for at, piece in enumerate(stream.pieces):
-            mine = {part: masks[part][stream.of(at)] for part in PARTS}
-            if not any(mask.any() for mask in mine.values()):
+        for index, file_set in enumerate(stream.file_sets):
+            rows = stream.rows_of(index)
+            selected = {part: masks[part][rows] for part in PARTS}
+            if not any(mask.any() for mask in selected.values()):
                 continue
-            seen = stream.rows.moment[stream.of(at)]
-            parts = read_parts(piece, recipe.data, seen=seen, masks=mine)
+            indexed = stream.rows.moment[rows]
+            parts = read_parts(file_set, recipe.data, indexed=indexed, masks=selected)
             for part, table in parts.items():
-                writers[part].add(table, piece.span.name if piece.span else "")
-    described = describe(plan, recipe, ask) | {
+                writers[part].add(table, file_set.span.name if file_set.span else "")
+    manifest = window_manifest(split, recipe, request) | {
         "rows": {part: writers[part].contents for part in PARTS}
     }
-    text = json.dumps(described, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+    text = json.dumps(manifest, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
     (folder / MANIFEST).write_bytes(text)
     return Frozen(
         digest="sha256:" + hashlib.sha256(text).hexdigest(),
@@ -150,18 +154,18 @@ def freeze(stream: Stream, plan: Plan, *, recipe: Recipe, ask: Ask, folder: Path
     )
 
 
-def describe(plan: Plan, recipe: Recipe, ask: Ask) -> dict[str, Any]:
-    """Say which window these rows are: what makes it another run, rows apart."""
-    bounds, data = plan.bounds, recipe.data
+def window_manifest(split: WindowSplit, recipe: Recipe, request: WindowRequest) -> dict[str, Any]:
+    """Return the manifest without the rows: the settings that identify the window."""
+    bounds, data = split.bounds, recipe.data
     return {
         "from": _text(bounds.start),
         "to": _text(bounds.trained_through),
         "holdout": {
-            "from": _text(bounds.judged_from),
-            "to": _text(bounds.judged_to),
+            "from": _text(bounds.holdout_from),
+            "to": _text(bounds.holdout_to),
             "filter": data.holdout.filter.plain() if data.holdout.filter else None,
         },
-        "quarantined": sorted(span.name for span in ask.quarantined),
+        "quarantined": sorted(span.name for span in request.quarantined),
         "reserve": data.reserve.fraction if data.reserve else None,
         "columns": data.source.columns.plain(),
     }
@@ -173,7 +177,7 @@ def _text(count: int | None) -> str | None:
 
 def schema(recipe: Recipe) -> pa.Schema:
     """Return the columns of frozen rows."""
-    names = list(canonical(recipe.data.source.columns))
+    names = list(frozen_columns(recipe.data.source.columns))
     kinds = {name: pa.float64() if name == "weight" else pa.string() for name in names}
     kinds |= {"timestamp": _TIMESTAMP, "entity": pa.string(), "partition": pa.string()}
     return pa.schema(list(kinds.items()))

@@ -1,4 +1,4 @@
-"""The frozen rows of a window as training and evaluation read them."""
+"""Reads and verifies the frozen rows of a window, for training and evaluation."""
 
 from __future__ import annotations
 
@@ -23,62 +23,65 @@ MANIFEST = "manifest.json"
 FEATURE = "feature:"
 _CHUNK = 16_384
 FREEZE_AGAIN = (
-    "restore the folder from a copy; springtide.dev/request=retry@<token> freezes a window anew"
+    "restore the folder from a copy, or freeze a new window by springtide.dev/request=retry@<token>"
 )
 
 
 def read_rows(folder: Path, part: Part) -> pa.Table:
-    """Read one part of a frozen window, in the order of time.
+    """Read one part of the frozen rows, sorted by time.
 
     Args:
         folder: Folder of the frozen rows.
-        part: Which rows.
+        part: The part to read.
 
     Returns:
-        Columns `text` and perhaps `text_pair`, or a `feature:<name>` for each feature (strings);
-        `label` (string); `timestamp` (microseconds, UTC); `entity` (string); `group` (string) and
-        `weight` (float64) where the source has them; `partition` (string).
+        Columns `text` and `text_pair` (if the source has it), or `feature:<name>` for each feature
+        (strings); `label` (string); `timestamp` (microseconds, UTC); `entity` (string); `group`
+        (string) and `weight` (float64) if the source has them; `partition` (string).
 
     Raises:
-        Refused: there are no such rows.
+        Refused: the file is missing or damaged.
     """
     try:
         return pq.read_table(folder / f"{part}.parquet", partitioning=None)
     except (FileNotFoundError, pa.ArrowInvalid) as wrong:
-        message = f"{folder / part}.parquet is no file of frozen rows; {FREEZE_AGAIN}"
+        message = f"{folder / part}.parquet is missing or damaged; {FREEZE_AGAIN}"
         raise Refused("CorruptRows", message) from wrong
 
 
 def inputs(table: pa.Table) -> dict[str, list[str]]:
-    """Return what the model reads, by the names that `Preprocess.render` wants."""
+    """Return the input columns of the model, by the names that `Preprocess.render` uses."""
     names = [name for name in table.column_names if name in {"text", "text_pair"}]
     names += [name for name in table.column_names if name.startswith(FEATURE)]
     return {name.removeprefix(FEATURE): table[name].to_pylist() for name in names}
 
 
 def verify(folder: Path, digest: str) -> None:
-    """Hold a frozen window to its digest: the manifest, and the rows of every part.
+    """Verify the digest of frozen rows: the manifest, and the rows of every part.
 
     Raises:
-        Refused: DigestMismatch, with what differs.
+        Refused: DigestMismatch, with the difference.
     """
     text = (folder / MANIFEST).read_bytes() if (folder / MANIFEST).is_file() else b""
     found = "sha256:" + hashlib.sha256(text).hexdigest()
     if found != digest:
-        message = f"{folder / MANIFEST} is {found}, not {digest}; {FREEZE_AGAIN}"
+        message = f"{folder / MANIFEST} has digest {found}, expected {digest}; {FREEZE_AGAIN}"
         raise Refused("DigestMismatch", message)
     manifest = json.loads(text)
     own = "entity" not in manifest["columns"]
     for part in PARTS:
         table = read_rows(folder, part)
-        lying = contents(table["partition"].to_pylist(), row_hashes(table, own_entity=own))
-        if lying != manifest["rows"][part]:
-            message = f"{folder / part}.parquet is not what its manifest says; {FREEZE_AGAIN}"
+        hashes = row_hashes(table, own_entity=own)
+        written = partition_digests(table["partition"].to_pylist(), hashes)
+        if written != manifest["rows"][part]:
+            message = f"{folder / part}.parquet does not match its manifest; {FREEZE_AGAIN}"
             raise Refused("DigestMismatch", message)
 
 
-def contents(partitions: Iterable[str], hashes: Iterable[bytes]) -> list[dict[str, object]]:
-    """Count and hash the rows of each partition, in the order in which they lie."""
+def partition_digests(
+    partitions: Iterable[str], hashes: Iterable[bytes]
+) -> list[dict[str, object]]:
+    """Return the number of rows and the digest of each partition, in the order of the rows."""
     counts: Counter[str] = Counter()
     digests: defaultdict[str, hashlib._Hash] = defaultdict(hashlib.sha256)
     for partition, row in zip(partitions, hashes, strict=True):
@@ -91,11 +94,11 @@ def contents(partitions: Iterable[str], hashes: Iterable[bytes]) -> list[dict[st
 
 
 def row_hashes(table: pa.Table, *, own_entity: bool) -> list[bytes]:
-    """Hash each row by names and values, whatever the order of columns and rows.
+    """Hash each row by its column names and values, independent of the order of columns.
 
     Args:
         table: Frozen rows.
-        own_entity: `entity` is the row's own index, which says nothing about the row.
+        own_entity: `entity` is the index of the row, which is not hashed.
     """
     names = sorted(set(table.column_names) - {"partition"} - ({"entity"} if own_entity else set()))
     write = json.JSONEncoder(separators=(",", ":")).encode

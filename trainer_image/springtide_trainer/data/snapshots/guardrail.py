@@ -1,4 +1,4 @@
-"""A file of the user's own that every candidate must stay right on, read like the stream."""
+"""Reads the user's file of a Guardrail dataset, in the same format as the source."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from springtide_trainer.data.snapshots.freeze import ordered
-from springtide_trainer.data.snapshots.row_checks import checked
-from springtide_trainer.data.source.files import pieces
+from springtide_trainer.data.snapshots.freeze import sort_rows
+from springtide_trainer.data.snapshots.row_checks import check_rows
+from springtide_trainer.data.source.files import file_sets
 from springtide_trainer.data.source.stream import read_all
 from springtide_trainer.errors import Refused
 
@@ -17,24 +17,24 @@ if TYPE_CHECKING:
 
 
 def read_guardrail(recipe: Recipe, uri: str, name: str) -> pa.Table:
-    """Read the rows of a Guardrail dataset, all of them, in the form of frozen rows.
+    """Read all rows of a Guardrail dataset, with the columns of frozen rows.
 
     Args:
-        recipe: Says format, columns and labels.
+        recipe: Names format, columns and labels.
         uri: The file, or a folder of files.
         name: Name of the dataset, for messages.
 
     Raises:
-        Refused: the file cannot be read, or its rows may not judge.
+        Refused: the file cannot be read, or its rows are not valid.
     """
     data = recipe.data
     source = data.source.model_copy(
         update={"uri": uri, "partition": data.source.partition.model_copy(update={"path": None})}
     )
     unfiltered = data.holdout.model_copy(update={"filter": None})
-    elsewhere = data.model_copy(update={"source": source, "volume": None, "holdout": unfiltered})
-    tables = [table for piece in pieces(elsewhere) for table in read_all(piece, elsewhere)]
+    guardrail = data.model_copy(update={"source": source, "volume": None, "holdout": unfiltered})
+    tables = [table for file_set in file_sets(guardrail) for table in read_all(file_set, guardrail)]
     if not tables or not sum(len(table) for table in tables):
         raise Refused("EmptyFile", f"dataset {name!r} has 0 rows at {uri}", "evaluation.datasets")
-    rows = checked(pa.concat_tables(tables), recipe.model.labels, f"rows of dataset {name!r}")
-    return ordered(rows, recipe, name).table
+    rows = check_rows(pa.concat_tables(tables), recipe.model.labels, f"rows of dataset {name!r}")
+    return sort_rows(rows, recipe, name).table

@@ -1,6 +1,6 @@
-"""Rows that may not be frozen: a label that the model does not know, a shopper without a name.
+"""Checks rows before they are frozen: labels, entities, groups and weights.
 
-Looked at before a GPU is asked for, and only for rows that have a part in the window.
+Runs before a GPU is requested, and only for the rows of the window.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _SHOWN = 32
-"""Characters of a value of the user's that a message shows."""
+"""Characters of a user's value that a message shows."""
 
 
-def checked(table: pa.Table, labels: Sequence[str], where: str) -> pa.Table:
-    """Return the rows with missing texts as empty ones and weights as numbers.
+def check_rows(table: pa.Table, labels: Sequence[str], where: str) -> pa.Table:
+    """Check the rows; return them with null texts as empty texts and weights as numbers.
 
     Args:
-        table: Rows as strings, columns named as frozen ones.
+        table: Rows as strings, with the columns of frozen rows.
         labels: model.labels.
-        where: What rows they are, for messages.
+        where: Describes the rows, for messages.
 
     Raises:
-        Refused: a label is missing or unknown, an entity or group missing, a weight no number of
-            at least 0.
+        Refused: a label is missing or unknown, an entity or group is missing, or a weight is not
+            a finite number >= 0.
     """
     _check_labels(table["label"], labels, where)
     for name in ("entity", "group"):
@@ -56,20 +56,20 @@ def _check_labels(column: pa.ChunkedArray, labels: Sequence[str], where: str) ->
     if missing:
         raise Refused(
             "MissingLabel",
-            f"{missing:,} of {len(column):,} {where} have no label (null, NaN or empty); mend "
-            "them or leave them out",
+            f"{missing:,} of {len(column):,} {where} have no label (null, NaN or empty); fix or "
+            "remove them",
             field,
         )
-    strange = column.filter(pc.invert(pc.is_in(column, pa.array(labels, pa.string()))))
-    if len(strange):
-        counts = sorted(strange.value_counts().to_pylist(), key=lambda one: -one["counts"])
+    unknown = column.filter(pc.invert(pc.is_in(column, pa.array(labels, pa.string()))))
+    if len(unknown):
+        counts = sorted(unknown.value_counts().to_pylist(), key=lambda one: -one["counts"])
         shown = ", ".join(f"{one['values'][:_SHOWN]!r} ({one['counts']:,})" for one in counts[:3])
         known = ", ".join(repr(label[:_SHOWN]) for label in labels[:10])
         raise Refused(
             "UnknownLabel",
-            f"{len(strange):,} of {len(column):,} {where} have a label that is none of the "
-            f"{len(labels)} model.labels ({known}): {shown}; mend them or add the label at the "
-            "end of model.labels",
+            f"{len(unknown):,} of {len(column):,} {where} have a label that is not one of the "
+            f"{len(labels)} model.labels ({known}): {shown}; fix them or append the label to "
+            "model.labels",
             field,
         )
 
@@ -79,8 +79,8 @@ def _check_named(column: pa.ChunkedArray, name: str, where: str) -> None:
     if missing:
         raise Refused(
             f"Missing{name.capitalize()}",
-            f"{missing:,} of {len(column):,} {where} have no {name}; name them, such as by a "
-            f"session, or leave out {COLUMNS}.{name}",
+            f"{missing:,} of {len(column):,} {where} have no {name}; add it, such as a session id, "
+            f"or remove {COLUMNS}.{name}",
             f"{COLUMNS}.{name}",
         )
 
@@ -89,7 +89,7 @@ def _weights(column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
     try:
         numbers = column.cast(pa.float64())
     except pa.ArrowInvalid as wrong:
-        what = f"some of {len(column):,} {where} have a weight that is no number"
+        what = f"some of {len(column):,} {where} have a weight that is not a number"
         raise _bad_weight(what) from wrong
     values = numbers.to_numpy()
     bad = int(np.count_nonzero(~(np.isfinite(values) & (values >= 0))))
@@ -99,7 +99,7 @@ def _weights(column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
 
 
 def _bad_weight(what: str) -> Refused:
-    message = f"{what}; mend them or leave out {COLUMNS}.weight"
+    message = f"{what}; fix them or remove {COLUMNS}.weight"
     return Refused("InvalidWeight", message, f"{COLUMNS}.weight")
 
 

@@ -1,7 +1,7 @@
-"""Frozen rows in the storage: put there by looks for data, removed when no generation names them.
+"""Stores frozen rows: probes write them, and remove those that no generation refers to.
 
-Two spans of time keep apart what may go from what a generation is about to name, whatever crashes
-in between: a look answers only rows that were frozen lately, and removes only old ones.
+A probe only reuses recent rows and only removes old ones, so rows that a generation is about to
+refer to are never removed, whatever crashes in between.
 """
 
 from __future__ import annotations
@@ -23,37 +23,37 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ANSWERED = timedelta(days=3)
-"""Rows that were frozen longer ago are not answered: whoever would name them might be too late."""
-KEPT = timedelta(days=7)
-"""Rows that nobody names stay so long."""
+REUSE_PERIOD = timedelta(days=3)
+"""A probe reuses rows only if they were frozen within this time."""
+RETENTION = timedelta(days=7)
+"""Rows that no generation refers to are kept this long."""
 
 
 def commit(folder: Path, home: Home, digest: str) -> Path:
-    """Move frozen rows into place and return where they lie, maybe frozen by another look lately.
+    """Move frozen rows to the storage and return their folder; reuse recent equal rows.
 
-    What lies there and is old or damaged stays as it is; the rows go beside it then.
+    Existing rows that are old or damaged are not changed; the new rows are stored as another copy.
     """
     for copy in count(1):
         final = home.data(digest, copy)
         if commit_folder(folder, final):
             log.info("frozen", extra={"rows": final.name})
             return final
-        if age(final, folder) < ANSWERED and _same(folder, final):
+        if age(final, folder) < REUSE_PERIOD and _same(folder, final):
             return final
     raise AssertionError  # pragma: no cover
 
 
-def sweep(home: Home, named: Collection[str], tmp: Path) -> None:
-    """Remove rows that no generation names and none will come to name, as far as it may.
+def sweep(home: Home, referenced: Collection[str], tmp: Path) -> None:
+    """Remove old rows that no generation refers to, as far as permissions allow.
 
     Args:
         home: The folder of the update.
-        named: Names of the folders that generations name, all of them.
-        tmp: A folder that this pod made just now: its time is the storage's present.
+        referenced: Names of all folders that generations refer to.
+        tmp: A folder that this pod has just created: its time is the storage's current time.
     """
     for folder in _folders(home):
-        if folder.name in named or age(folder, tmp) < KEPT:
+        if folder.name in referenced or age(folder, tmp) < RETENTION:
             continue
         try:
             folder.rename(tmp / folder.name)
@@ -62,13 +62,13 @@ def sweep(home: Home, named: Collection[str], tmp: Path) -> None:
         except OSError as kept:
             log.warning("rows not removed", extra={"rows": folder.name, "error": str(kept)})
         else:
-            log.info("rows that nobody names removed", extra={"rows": folder.name})
+            log.info("unreferenced rows removed", extra={"rows": folder.name})
 
 
-def age(folder: Path, fresh: Path) -> timedelta:
-    """Return how much older a folder is than one that was written just now; gone is very old."""
+def age(folder: Path, new: Path) -> timedelta:
+    """Return how much older a folder is than a new one; `timedelta.max` if it does not exist."""
     try:
-        return timedelta(seconds=fresh.stat().st_mtime - folder.stat().st_mtime)
+        return timedelta(seconds=new.stat().st_mtime - folder.stat().st_mtime)
     except FileNotFoundError:
         return timedelta.max
 
@@ -79,6 +79,6 @@ def _folders(home: Home) -> Iterator[Path]:
 
 
 def _same(mine: Path, theirs: Path) -> bool:
-    """Tell whether two folders of rows are equal to the last byte."""
+    """Return whether two folders of rows are byte-equal."""
     names = [path.name for path in mine.iterdir()]
     return filecmp.cmpfiles(mine, theirs, names, shallow=False)[0] == names

@@ -1,7 +1,7 @@
-"""Which files hold the stream, and which partition each belongs to.
+"""Lists the files of the source and the partition of each.
 
-A source is one file or folder that is cut by timestamps, or a tree whose paths name the partition.
-Names that begin with "_" or "." are no data. A link that leaves the source is refused.
+A source is a file or folder that is partitioned by timestamps, or a tree with partitions in its
+paths. Names that start with "_" or "." are ignored. A link to outside the source is refused.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 URI = "data.source.uri"
 PATH = "data.source.partition.path"
 MARKER = "_SUCCESS"
-_DEEPEST = 16
+_MAX_DEPTH = 16
 _NO_SPAN = Span(0, 0, "")
 _DIRECTIVES = {"Y": 4, "m": 2, "d": 2, "H": 2, "j": 3, "G": 4, "V": 2}
 _FINE_ENOUGH = {"Month": "mdj", "Week": "Vdj", "Day": "dj", "Hour": "H"}
@@ -36,39 +36,39 @@ class DataFile:
 
     path: Path
     name: str
-    """Its path below the source, for people."""
+    """Its path below the source, for messages."""
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Files that are read together."""
+class FileSet:
+    """Files that are read together: those of one partition, or all."""
 
     files: tuple[DataFile, ...]
     span: Span | None = None
-    """The partition that they hold; None where timestamps decide."""
+    """The partition of the files; None if timestamps decide."""
     marked: bool = True
-    """The _SUCCESS file is there, or none is wanted."""
+    """The _SUCCESS file exists, or the source has no markers."""
 
 
-def pieces(data: Data) -> list[Piece]:
-    """List the files of the source, by partition where paths name one, oldest first.
+def file_sets(data: Data) -> list[FileSet]:
+    """List the files of the source, by partition if their paths name one, oldest first.
 
     Raises:
-        Refused: there is nothing there, a path fits no partition, or a link leaves the source.
+        Refused: the source does not exist, a path is not one of a partition, or a link leaves it.
     """
     root = _root(data)
     partition = data.source.partition
     if partition.path is not None:
         if not root.is_dir():
-            raise Refused("NotAFolder", f"{root} is no folder, but {PATH} is set", URI)
-        return sorted(_partitions(root, partition), key=lambda piece: piece.span or _NO_SPAN)
+            raise Refused("NotAFolder", f"{root} is not a folder, but {PATH} is set", URI)
+        return sorted(_partitions(root, partition), key=lambda file_set: file_set.span or _NO_SPAN)
     if root.is_dir():
-        return [Piece(tuple(_files(root, root)))]
-    return [Piece((DataFile(root, root.name),))]
+        return [FileSet(tuple(_files(root, root)))]
+    return [FileSet((DataFile(root, root.name),))]
 
 
 def _root(data: Data) -> Path:
-    """Resolve the source's folder or file within the volume that it was promised to lie on."""
+    """Return the source's folder or file, and check that it is inside its volume."""
     root = local_path(data.source.uri, URI)
     if not root.exists():
         raise Refused(
@@ -86,14 +86,15 @@ def _inside(path: Path, root: Path) -> None:
     if not path.resolve().is_relative_to(root.resolve()):
         raise Refused(
             "UnsafePath",
-            f"{str(path)!r} is a link that leaves {root}; copy the file there instead",
+            f"{str(path)!r} is a link to outside {root}; replace it by a copy of the file",
             URI,
         )
 
 
 def _files(folder: Path, root: Path, depth: int = 0) -> Iterator[DataFile]:
-    if depth > _DEEPEST:
-        raise Refused("UnsafePath", f"{str(folder)!r}: more than {_DEEPEST} folders deep", URI)
+    if depth > _MAX_DEPTH:
+        message = f"{str(folder)!r} is more than {_MAX_DEPTH} folders deep; use fewer levels"
+        raise Refused("UnsafePath", message, URI)
     for path in sorted(folder.iterdir()):
         if path.name.startswith(("_", ".")):
             continue
@@ -104,7 +105,7 @@ def _files(folder: Path, root: Path, depth: int = 0) -> Iterator[DataFile]:
             yield DataFile(path, str(path.relative_to(root)))
 
 
-def _partitions(root: Path, partition: Partition) -> Iterator[Piece]:
+def _partitions(root: Path, partition: Partition) -> Iterator[FileSet]:
     pattern = partition.path or ""
     _check_pattern(pattern, partition)
     segments = [segment for segment in pattern.split("/") if segment]
@@ -115,33 +116,34 @@ def _partitions(root: Path, partition: Partition) -> Iterator[Piece]:
         if moment(span.start) != _start(fields, name):
             raise Refused(
                 "WrongPartition",
-                f"{name!r} is not the start of a {partition.period}; change "
+                f"{name!r} is not the start of a period {partition.period}; change "
                 "data.source.partition.period or path",
                 PATH,
             )
         files = tuple(_files(path, root)) if path.is_dir() else (DataFile(path, name),)
         folder = path if path.is_dir() else path.parent
         marked = not partition.success_marker or (folder / MARKER).is_file()
-        yield Piece(files, span, marked)
+        yield FileSet(files, span, marked)
 
 
 def _check_pattern(pattern: str, partition: Partition) -> None:
     found = re.findall(r"%(.?)", pattern.replace("%%", ""))
     if unknown := [directive for directive in found if directive not in _DIRECTIVES]:
         known = " ".join("%" + directive for directive in _DIRECTIVES)
-        raise Refused("InvalidPattern", f"%{unknown[0]} is none of {known}", PATH)
+        raise Refused("InvalidPattern", f"%{unknown[0]} is not one of {known}", PATH)
     if not set(found) & set(_FINE_ENOUGH[partition.period]) or not set(found) & {"Y", "G"}:
         raise Refused(
-            "InvalidPattern", f"{pattern!r} does not tell one {partition.period} from another", PATH
+            "InvalidPattern", f"{pattern!r} does not identify one {partition.period}", PATH
         )
     if partition.success_marker and "%" not in pattern:
-        raise Refused("InvalidPattern", f"{pattern!r} gives no partition a folder", PATH)
+        message = f"{pattern!r} has no directive such as %Y, so no partition has a folder"
+        raise Refused("InvalidPattern", message, PATH)
 
 
 def _matching(
     folder: Path, segments: list[str], fields: dict[str, int]
 ) -> Iterator[tuple[Path, dict[str, int]]]:
-    """Walk down the pattern's segments; what does not match is no part of the stream."""
+    """Match paths against the pattern's segments; other paths are not part of the source."""
     expression, names = _expression(segments[0])
     for path in sorted(folder.iterdir()):
         match = re.fullmatch(expression, path.name, re.ASCII)
@@ -157,21 +159,21 @@ def _matching(
 
 
 def _expression(segment: str) -> tuple[str, list[str]]:
-    """Turn one segment of a strftime pattern into a regular expression and its directives."""
+    """Convert a segment of a strftime pattern to a regular expression and its directives."""
     expression, names = "", []
-    for piece in re.split(r"(%.)", segment):
-        if piece == "%%":
+    for segment_part in re.split(r"(%.)", segment):
+        if segment_part == "%%":
             expression += "%"
-        elif piece.startswith("%"):
-            names.append(piece[1])
-            expression += rf"(\d{{{_DIRECTIVES[piece[1]]}}})"
+        elif segment_part.startswith("%"):
+            names.append(segment_part[1])
+            expression += rf"(\d{{{_DIRECTIVES[segment_part[1]]}}})"
         else:
-            expression += re.escape(piece)
+            expression += re.escape(segment_part)
     return expression, names
 
 
 def _start(fields: dict[str, int], name: str) -> datetime:
-    """Put the fields of a path together to a moment in UTC."""
+    """Return the time in UTC that the fields of a path give."""
     try:
         if "V" in fields:
             day = datetime.fromisocalendar(fields.get("G", fields.get("Y", 0)), fields["V"], 1)
@@ -182,4 +184,4 @@ def _start(fields: dict[str, int], name: str) -> datetime:
             day = datetime(fields["Y"], fields.get("m", 1), fields.get("d", 1), tzinfo=UTC)
         return day.replace(hour=fields.get("H", 0), tzinfo=UTC)
     except (ValueError, KeyError) as wrong:
-        raise Refused("WrongPartition", f"{name!r} names no moment ({wrong})", PATH) from wrong
+        raise Refused("WrongPartition", f"{name!r} is not a valid date ({wrong})", PATH) from wrong

@@ -1,7 +1,7 @@
-"""Rows of one file as they are written there: CSV, JSON lines or Parquet, in batches.
+"""Reads the rows of one file in batches: CSV, JSON lines or Parquet.
 
-What cannot be read is refused with file and line, and without a word of the row's text: it may be
-private. What the values mean is left to `values.py`.
+A file that cannot be read is refused with file and line, but without the text of the row, which may
+be private. `values.py` interprets the values.
 """
 
 from __future__ import annotations
@@ -28,33 +28,33 @@ if TYPE_CHECKING:
 
 SOURCE = "data.source"
 _BATCH = 16_384
-_LONGEST = 2**20
-"""Bytes of one line at most."""
+_MAX_LINE_BYTES = 2**20
+"""Maximum bytes of one line."""
 _OBJECT = "write one object with a value for each column on every line"
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Some rows of one file, in its order."""
+class RowBatch:
+    """Consecutive rows of one file."""
 
     columns: Mapping[str, pa.Array]
     file: str
     unit: Literal["line", "row"]
     numbers: Sequence[int]
-    """Line (or in Parquet row) of each, from 1."""
+    """Line (in Parquet: row) number of each row, from 1."""
 
-    def place(self, at: int) -> str:
-        """Say where a row lies."""
-        return f"{self.file!r} {self.unit} {self.numbers[at]:,}"
+    def location(self, index: int) -> str:
+        """Return file and line of a row, for messages."""
+        return f"{self.file!r} {self.unit} {self.numbers[index]:,}"
 
 
-def batches(file: DataFile, form: str, wanted: Mapping[str, str]) -> Iterator[Batch]:
-    """Read the wanted columns of a file.
+def read_batches(file: DataFile, form: str, wanted: Mapping[str, str]) -> Iterator[RowBatch]:
+    """Read columns of a file.
 
     Args:
         file: The file.
         form: Parquet, CSV or JSONL.
-        wanted: Column names, each with the path of the field that asks for it.
+        wanted: Column names, each with the path of the field that names it.
 
     Raises:
         Refused: the file is damaged, or a column is missing.
@@ -72,7 +72,7 @@ def batches(file: DataFile, form: str, wanted: Mapping[str, str]) -> Iterator[Ba
 
 def _batched(
     rows: Iterator[tuple[int, list[Any]]], names: list[str], file: DataFile
-) -> Iterator[Batch]:
+) -> Iterator[RowBatch]:
     while some := list(islice(rows, _BATCH)):
         numbers = [number for number, _ in some]
         values = zip(*(row for _, row in some), strict=True)
@@ -80,42 +80,44 @@ def _batched(
             arrays = [pa.array(column, pa.string()) for column in values]
         except UnicodeEncodeError as wrong:
             where = f"{file.name!r} lines {numbers[0]:,} to {numbers[-1]:,}"
-            hint = "a \\u escape is half a character; write the text in UTF-8"
+            hint = "a \\u escape is an incomplete surrogate pair; write the text in UTF-8"
             raise Refused("NotUtf8", f"{where}: {hint}", SOURCE) from wrong
-        yield Batch(dict(zip(names, arrays, strict=True)), file.name, "line", numbers)
+        yield RowBatch(dict(zip(names, arrays, strict=True)), file.name, "line", numbers)
 
 
 def _lines(file: DataFile) -> Iterator[tuple[int, str]]:
-    """Read lines of UTF-8, through gzip if the name says so."""
+    """Read lines of UTF-8, with gzip if the file's name ends in .gz."""
     number = 0
     with _whole(file, lambda: number):
         opened = gzip.open if file.path.suffix == ".gz" else open
         with opened(file.path, "rb") as stream:
-            while line := stream.readline(_LONGEST + 1):
+            while line := stream.readline(_MAX_LINE_BYTES + 1):
                 number += 1
-                if len(line) > _LONGEST:
-                    hint = f"more than {_LONGEST:,} bytes in one row; is a line break missing?"
+                if len(line) > _MAX_LINE_BYTES:
+                    hint = (
+                        f"more than {_MAX_LINE_BYTES:,} bytes in one row; is a line break missing?"
+                    )
                     raise _wrong("LineTooLong", file, number, hint)
                 try:
                     yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
                 except UnicodeDecodeError as wrong:
-                    hint = f"byte {wrong.start + 1} is no UTF-8; write the file in UTF-8"
+                    hint = f"byte {wrong.start + 1} is not valid UTF-8; write the file in UTF-8"
                     raise _wrong("NotUtf8", file, number, hint) from wrong
 
 
 @contextmanager
 def _whole(file: DataFile, number: Callable[[], int]) -> Iterator[None]:
-    """Refuse a file whose bytes are damaged, whichever library finds it."""
+    """Refuse a damaged file, whichever library detects it."""
     try:
         yield
     except EOFError as wrong:
-        hint = "the gzip stream ends early; deliver the whole file"
+        hint = "the gzip stream is truncated; deliver the whole file"
         raise _wrong("TruncatedFile", file, number() + 1, hint) from wrong
     except (gzip.BadGzipFile, zlib.error) as wrong:
         hint = "the gzip stream is damaged; deliver the file again"
         if number():
             raise _wrong("CorruptFile", file, number() + 1, hint) from wrong
-        hint = "named .gz but no gzip stream; compress it, or take .gz off its name"
+        hint = "named .gz but not a gzip stream; compress it, or remove .gz from its name"
         raise Refused("CorruptFile", f"{file.name!r}: {hint}", SOURCE) from wrong
 
 
@@ -128,21 +130,21 @@ def _csv(file: DataFile, wanted: Mapping[str, str]) -> Iterator[tuple[int, list[
     try:
         header = next(reader, None)
         if not header:
-            hint = "0 rows and no header line; deliver the file again"
+            hint = "the file is empty (no header line); deliver it again"
             raise Refused("EmptyFile", f"{file.name!r}: {hint}", SOURCE)
-        places = _places(file, header, wanted)
+        positions = _positions(file, header, wanted)
         for row in reader:
             if len(row) == len(header):
-                yield reader.line_num, [row[place] for place in places]
+                yield reader.line_num, [row[position] for position in positions]
             elif row:
-                hint = f"{len(row)} fields, the header has {len(header)}; quote commas in texts"
+                hint = f"{len(row)} fields, but the header has {len(header)}; quote commas in texts"
                 raise _wrong("RaggedRow", file, reader.line_num, hint)
     except csv.Error as wrong:
-        hint = f"{wrong}; close every quote, and double those inside a text"
+        hint = f"{wrong}; close every quote, and double quotes inside a text"
         raise _wrong("MalformedCsv", file, reader.line_num, hint) from wrong
 
 
-def _places(file: DataFile, found: Sequence[str], wanted: Mapping[str, str]) -> list[int]:
+def _positions(file: DataFile, found: Sequence[str], wanted: Mapping[str, str]) -> list[int]:
     for name, field in wanted.items():
         if name not in found:
             raise missing_column(file.name, name, field, found)
@@ -153,9 +155,9 @@ def _places(file: DataFile, found: Sequence[str], wanted: Mapping[str, str]) -> 
 
 
 def missing_column(file: str, name: str, field: str, found: Iterable[str]) -> Refused:
-    """Refuse a file that lacks a column, naming those that it has."""
+    """Return the error of a file that lacks a column, with the columns that it has."""
     names = [repr(one[:32]) for one in islice(found, 20)]
-    hint = f"it has {', '.join(names)}; name one of them or deliver the column"
+    hint = f"it has {', '.join(names)}; use one of these or add the column"
     return Refused("MissingColumn", f"{file!r} has no column {name!r}; {hint}", field)
 
 
@@ -176,17 +178,17 @@ def _object(file: DataFile, number: int, line: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
     except json.JSONDecodeError as wrong:
-        hint = f"no JSON ({wrong.msg} at character {wrong.pos + 1}); {_OBJECT}"
+        hint = f"invalid JSON ({wrong.msg} at character {wrong.pos + 1}); {_OBJECT}"
         raise _wrong("MalformedJson", file, number, hint) from wrong
     except (ValueError, RecursionError) as wrong:
-        raise _wrong("MalformedJson", file, number, f"nested too deep; {_OBJECT}") from wrong
+        raise _wrong("MalformedJson", file, number, f"nested too deeply; {_OBJECT}") from wrong
     if not isinstance(row, dict):
-        raise _wrong("MalformedJson", file, number, f"no JSON object; {_OBJECT}")
+        raise _wrong("MalformedJson", file, number, f"not a JSON object; {_OBJECT}")
     return row
 
 
 def _plain(file: DataFile, number: int, name: str, value: Any) -> str | None:
-    """Write a JSON value as Parquet's would be written; NaN is no value."""
+    """Convert a JSON value to text like the same value in Parquet; NaN is null."""
     match value:
         case None | str():
             return value
@@ -198,25 +200,25 @@ def _plain(file: DataFile, number: int, name: str, value: Any) -> str | None:
             if math.isnan(value):
                 return None
             return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
-    hint = f"column {name!r} is a list or an object; write it as text"
+    hint = f"column {name!r} is a list or an object; write it as a string"
     raise _wrong("UnsupportedType", file, number, hint)
 
 
-def _parquet(file: DataFile, wanted: Mapping[str, str]) -> Iterator[Batch]:
+def _parquet(file: DataFile, wanted: Mapping[str, str]) -> Iterator[RowBatch]:
     if file.path.stat().st_size == 0:
-        raise Refused("EmptyFile", f"{file.name!r}: 0 bytes; deliver the file again", SOURCE)
+        raise Refused("EmptyFile", f"{file.name!r} has 0 bytes; deliver it again", SOURCE)
     try:
         with pq.ParquetFile(file.path) as opened:
-            _places(file, opened.schema_arrow.names, wanted)
+            _positions(file, opened.schema_arrow.names, wanted)
             seen = 0
             for batch in opened.iter_batches(_BATCH, columns=list(wanted)):
                 columns = {name: batch.column(name) for name in wanted}
                 numbers = range(seen + 1, seen + 1 + batch.num_rows)
-                yield Batch(columns, file.name, "row", numbers)
+                yield RowBatch(columns, file.name, "row", numbers)
                 seen += batch.num_rows
     except PermissionError:
         raise
     except (pa.ArrowInvalid, OSError) as wrong:
         size = file.path.stat().st_size
-        hint = f"{size:,} bytes that are no whole Parquet file; deliver it again"
+        hint = f"{size:,} bytes that are not a complete Parquet file; deliver it again"
         raise Refused("CorruptFile", f"{file.name!r}: {hint}", SOURCE) from wrong

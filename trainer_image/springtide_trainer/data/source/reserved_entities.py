@@ -1,4 +1,4 @@
-"""Which entities are never trained on: a choice by hash that stays the same for ever."""
+"""Selects the reserved entities, which are never trained on, by a stable hash."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _PREFIX = b"springtide/reserve\0"
-"""Keeps the choice apart from one that somebody else makes by a plain hash of the same entity."""
+"""Makes the selection independent of other selections by a hash of the entity."""
 
 
 def is_reserved(entity: str, fraction: str) -> bool:
-    """Tell whether an entity is reserved; a larger fraction only ever adds entities.
+    """Return whether an entity is reserved. A larger fraction only adds entities.
 
     Args:
         entity: The entity as text.
@@ -25,5 +25,5 @@ def is_reserved(entity: str, fraction: str) -> bool:
 
 
 def reserved(entities: Iterable[str], fraction: str) -> list[bool]:
-    """Tell of each entity whether it is reserved."""
+    """Return whether each entity is reserved."""
     return [is_reserved(entity, fraction) for entity in entities]

@@ -1,6 +1,6 @@
-"""The stream as rows: an index of what a window must know, and the rows in full for freezing.
+"""Reads the rows of the source: first an index to select the window, then the rows to freeze.
 
-The index is read first and is small; texts are read only for rows that have a part in the window.
+The index is small: texts are only read for rows of the window.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 
 from springtide_trainer.data.partitions import Span, moment, spans_of
 from springtide_trainer.data.source import values
-from springtide_trainer.data.source.formats import batches
+from springtide_trainer.data.source.formats import read_batches
 from springtide_trainer.data.source.reserved_entities import reserved
-from springtide_trainer.data.windows.new_data import Known, Rows
+from springtide_trainer.data.windows.new_data import PartitionState, StreamIndex
 from springtide_trainer.errors import Refused
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from springtide_api.data_spec import Columns, Data
     from springtide_trainer.data.partitions import Micros
-    from springtide_trainer.data.source.files import Piece
-    from springtide_trainer.data.source.formats import Batch
+    from springtide_trainer.data.source.files import FileSet
+    from springtide_trainer.data.source.formats import RowBatch
     from springtide_trainer.data.windows.new_data import Bools, Codes
     from springtide_trainer.data.windows.window import Part
 
@@ -37,32 +37,35 @@ log = logging.getLogger(__name__)
 COLUMNS = "data.source.columns"
 FILTER = "data.holdout.filter.column"
 CLOCK_SKEW = timedelta(days=1)
-"""Timestamps may lie so far ahead of the API server's clock; later ones are refused."""
+"""Timestamps further ahead of the API server's clock than this are refused."""
 
 
 @dataclass(frozen=True)
 class Stream:
-    """The rows that were read, piece after piece."""
+    """The index of the rows that were read, one file set after the other."""
 
-    pieces: tuple[Piece, ...]
+    file_sets: tuple[FileSet, ...]
     ends: tuple[int, ...]
-    """Number of rows up to the end of each piece."""
-    rows: Rows
+    """Number of rows up to the end of each file set."""
+    rows: StreamIndex
     groups: tuple[str, ...] = ()
-    """Names of the groups, by the numbers that the rows have."""
+    """Names of the groups, by their codes in `rows`."""
 
-    def of(self, at: int) -> slice:
-        """Return which rows belong to one piece."""
-        return slice(self.ends[at - 1] if at else 0, self.ends[at])
+    def rows_of(self, index: int) -> slice:
+        """Return the slice of rows of one file set."""
+        return slice(self.ends[index - 1] if index else 0, self.ends[index])
 
-    def known(self, data: Data) -> list[Known]:
-        """Return the partitions that rows were read of, where timestamps alone decide."""
-        return [Known(span) for span in spans_of(self.rows.moment, data.source.partition.period)]
+    def partitions(self, data: Data) -> list[PartitionState]:
+        """Return the partitions of the rows, for a source without partitions in its paths."""
+        return [
+            PartitionState(span)
+            for span in spans_of(self.rows.moment, data.source.partition.period)
+        ]
 
 
-def canonical(columns: Columns) -> dict[str, tuple[str, str]]:
-    """Map each frozen column to the user's column and the field that names it."""
-    asked: dict[str, tuple[str | None, str]] = {
+def frozen_columns(columns: Columns) -> dict[str, tuple[str, str]]:
+    """Map each column of frozen rows to the source column and the field that names it."""
+    named: dict[str, tuple[str | None, str]] = {
         "text": (columns.text, "text"),
         "text_pair": (columns.text_pair, "textPair"),
         "label": (columns.label, "label"),
@@ -70,46 +73,46 @@ def canonical(columns: Columns) -> dict[str, tuple[str, str]]:
         "group": (columns.group, "group"),
         "weight": (columns.weight, "weight"),
     }
-    for at, feature in enumerate(columns.features):
-        asked[f"feature:{feature}"] = (feature, f"features[{at}]")
+    for index, feature in enumerate(columns.features):
+        named[f"feature:{feature}"] = (feature, f"features[{index}]")
     return {
-        name: (column, f"{COLUMNS}.{field}") for name, (column, field) in asked.items() if column
+        name: (column, f"{COLUMNS}.{field}") for name, (column, field) in named.items() if column
     }
 
 
-def read_index(pieces: Sequence[Piece], data: Data, now: datetime) -> Stream:
-    """Read what a window must know of the rows of these pieces.
+def read_index(file_sets: Sequence[FileSet], data: Data, now: datetime) -> Stream:
+    """Read the index of the rows of these file sets.
 
     Raises:
         Refused: a file is damaged, a column missing, a timestamp unreadable, in the future or
             outside its partition.
     """
     columns = data.source.columns
-    wanted = canonical(columns)
+    wanted = frozen_columns(columns)
     keep = {name: wanted[name] for name in ("entity", "group") if name in wanted}
-    counts, times, judges = [], [], []
+    counts, times, eligible = [], [], []
     keys: dict[str, list[pa.Array]] = {name: [] for name in keep}
-    for piece in pieces:
+    for file_set in file_sets:
         read = 0
-        for batch in _batches(piece, data):
-            found = values.moments(batch, columns.timestamp, now + CLOCK_SKEW)
-            _check_inside(piece.span, found, batch)
+        for batch in _batches(file_set, data):
+            found = values.timestamps(batch, columns.timestamp, now + CLOCK_SKEW)
+            _check_inside(file_set.span, found, batch)
             times.append(found)
-            judges.append(_judges(batch, data))
+            eligible.append(_eligible(batch, data))
             for name, (column, field) in keep.items():
                 keys[name].append(values.texts(batch, column, field))
             read += len(found)
         counts.append(read)
-    moments = np.concatenate(times) if times else np.empty(0, dtype=np.int64)
+    timestamps = np.concatenate(times) if times else np.empty(0, dtype=np.int64)
     group, groups = _codes(keys["group"]) if "group" in keys else (None, [])
-    entity, names = _codes(keys["entity"]) if "entity" in keys else (np.arange(len(moments)), [])
+    entity, names = _codes(keys["entity"]) if "entity" in keys else (np.arange(len(timestamps)), [])
     return Stream(
-        pieces=tuple(pieces),
+        file_sets=tuple(file_sets),
         ends=tuple(int(end) for end in np.cumsum(counts)),
-        rows=Rows(
-            moment=moments,
+        rows=StreamIndex(
+            moment=timestamps,
             reserved=_reserved(data, names, entity),
-            judges=np.concatenate(judges) if judges else np.empty(0, dtype=bool),
+            eligible=np.concatenate(eligible) if eligible else np.empty(0, dtype=bool),
             entity=entity,
             group=group,
         ),
@@ -117,64 +120,66 @@ def read_index(pieces: Sequence[Piece], data: Data, now: datetime) -> Stream:
     )
 
 
-def begun(stream: Stream, behind: Sequence[Piece], data: Data, judging: Bools) -> Bools:
-    """Tell which of the rows that judge belong to a group that has a row in other pieces.
+def groups_seen_before(
+    stream: Stream, earlier: Sequence[FileSet], data: Data, holdout: Bools
+) -> Bools:
+    """Return which holdout rows belong to a group that also has a row in earlier file sets.
 
-    Reads one column of those pieces, and keeps no more than the groups asked for.
+    Reads one column of these file sets, and keeps only the groups of the holdout.
 
     Args:
         stream: The rows that were read.
-        behind: Pieces that were not.
-        data: The spec, with a column of groups.
-        judging: Which rows judge.
+        earlier: File sets that were not read.
+        data: The spec, with a group column.
+        holdout: Which rows are in the holdout.
 
     Raises:
-        Refused: a file is damaged. One without the column has no groups.
+        Refused: a file is damaged. A file without the column has no groups.
     """
     assert stream.rows.group is not None
     column = data.source.columns.group
     assert column is not None
     field = f"{COLUMNS}.group"
-    asked = np.unique(stream.rows.group[judging])
-    names = pa.array([stream.groups[int(code)] for code in asked], pa.string())
-    found = np.zeros(len(asked), dtype=bool)
-    for file in (file for piece in behind for file in piece.files):
+    groups = np.unique(stream.rows.group[holdout])
+    names = pa.array([stream.groups[int(code)] for code in groups], pa.string())
+    found = np.zeros(len(groups), dtype=bool)
+    for file in (file for file_set in earlier for file in file_set.files):
         try:
-            for batch in batches(file, data.source.format, {column: field}):
-                there = pc.unique(pc.fill_null(values.texts(batch, column, field), ""))
-                found |= pc.is_in(names, there).to_numpy(zero_copy_only=False)
+            for batch in read_batches(file, data.source.format, {column: field}):
+                present = pc.unique(pc.fill_null(values.texts(batch, column, field), ""))
+                found |= pc.is_in(names, present).to_numpy(zero_copy_only=False)
         except Refused as refused:
             if refused.failure.reason != "MissingColumn":
                 raise
-            log.warning("a file behind the cursor has no groups", extra={"file": file.name})
-    return judging & np.isin(stream.rows.group, asked[found])
+            log.warning("file before the cursor has no group column", extra={"file": file.name})
+    return holdout & np.isin(stream.rows.group, groups[found])
 
 
-def _batches(piece: Piece, data: Data) -> Iterator[Batch]:
-    """Read all columns that the spec names, so that one that is missing is seen at once."""
+def _batches(file_set: FileSet, data: Data) -> Iterator[RowBatch]:
+    """Read all columns that the spec names, so a missing one is found at the first file."""
     columns = data.source.columns
     wanted = {columns.timestamp: values.TIMESTAMP}
-    wanted |= dict(canonical(columns).values())
+    wanted |= dict(frozen_columns(columns).values())
     if data.holdout.filter:
         wanted.setdefault(data.holdout.filter.column, FILTER)
-    for file in piece.files:
-        yield from batches(file, data.source.format, wanted)
+    for file in file_set.files:
+        yield from read_batches(file, data.source.format, wanted)
 
 
-def _check_inside(span: Span | None, moments: Micros, batch: Batch) -> None:
-    if span is None or (inside := span.covers(moments)).all():
+def _check_inside(span: Span | None, timestamps: Micros, batch: RowBatch) -> None:
+    if span is None or (inside := span.covers(timestamps)).all():
         return
-    at = int(np.argmin(inside))
+    index = int(np.argmin(inside))
+    time = moment(int(timestamps[index])).isoformat()
     raise Refused(
         "OutsidePartition",
-        f"{batch.place(at)}: its timestamp {moment(int(moments[at])).isoformat()} lies outside "
-        f"partition {span.name}; write the row to its own partition, or change "
-        "data.source.partition",
+        f"{batch.location(index)}: its timestamp {time} is outside partition {span.name}; write "
+        "the row to its own partition, or change data.source.partition",
         "data.source.partition",
     )
 
 
-def _judges(batch: Batch, data: Data) -> Bools:
+def _eligible(batch: RowBatch, data: Data) -> Bools:
     wanted = data.holdout.filter
     if wanted is None:
         return np.ones(len(batch.numbers), dtype=bool)
@@ -183,7 +188,7 @@ def _judges(batch: Batch, data: Data) -> Bools:
 
 
 def _codes(chunks: list[pa.Array]) -> tuple[Codes, list[str]]:
-    """Number the values of a column; null counts as the empty text here."""
+    """Encode the values of a column as integers; null is encoded as the empty text."""
     whole = pc.fill_null(pa.chunked_array(chunks, pa.string()), "").combine_chunks()
     encoded = whole.dictionary_encode()
     codes = np.asarray(encoded.indices.to_numpy(zero_copy_only=False), dtype=np.int64)
@@ -197,58 +202,58 @@ def _reserved(data: Data, names: list[str], entity: Codes) -> Bools:
 
 
 def read_parts(
-    piece: Piece, data: Data, *, seen: Micros, masks: Mapping[Part, Bools]
+    file_set: FileSet, data: Data, *, indexed: Micros, masks: Mapping[Part, Bools]
 ) -> dict[Part, pa.Table]:
-    """Read the rows of a piece that have a part.
+    """Read the rows of a file set that belong to a part of the window.
 
     Args:
-        piece: The files.
+        file_set: The files.
         data: The spec.
-        seen: The timestamps that the index read of this piece.
-        masks: For each part, which of these rows belong to it.
+        indexed: The timestamps in the index of this file set.
+        masks: Which of these rows belong to each part.
 
     Returns:
-        For each part its rows, as strings apart from `timestamp` (microseconds since 1970), in
+        The rows of each part, as strings except `timestamp` (microseconds since 1970), in
         the order of the files.
 
     Raises:
         Refused: the files changed since the index was read.
     """
     kept: dict[Part, list[pa.Table]] = {name: [] for name in masks}
-    at = 0
-    for batch in _batches(piece, data):
-        until = at + len(batch.numbers)
+    start = 0
+    for batch in _batches(file_set, data):
+        end = start + len(batch.numbers)
         table = table_of(batch, data)
-        if not np.array_equal(table["timestamp"].to_numpy(), seen[at:until]):
+        if not np.array_equal(table["timestamp"].to_numpy(), indexed[start:end]):
             raise _changed(batch.file)
         for name, mask in masks.items():
-            if mask[at:until].any():
-                kept[name].append(table.filter(pa.array(mask[at:until])))
-        at = until
-    if at != len(seen):
-        raise _changed(piece.files[0].name)
+            if mask[start:end].any():
+                kept[name].append(table.filter(pa.array(mask[start:end])))
+        start = end
+    if start != len(indexed):
+        raise _changed(file_set.files[0].name)
     return {name: pa.concat_tables(tables) for name, tables in kept.items() if tables}
 
 
-def read_all(piece: Piece, data: Data) -> list[pa.Table]:
-    """Read all rows of a piece, as strings apart from `timestamp`."""
-    return [table_of(batch, data) for batch in _batches(piece, data)]
+def read_all(file_set: FileSet, data: Data) -> list[pa.Table]:
+    """Read all rows of a file set, as strings except `timestamp`."""
+    return [table_of(batch, data) for batch in _batches(file_set, data)]
 
 
-def table_of(batch: Batch, data: Data) -> pa.Table:
-    """Name and read the columns of a batch as frozen rows do."""
+def table_of(batch: RowBatch, data: Data) -> pa.Table:
+    """Convert a batch to a table with the columns of frozen rows."""
     columns = {
         name: values.texts(batch, column, field)
-        for name, (column, field) in canonical(data.source.columns).items()
+        for name, (column, field) in frozen_columns(data.source.columns).items()
     }
-    times = values.moments(batch, data.source.columns.timestamp)
+    times = values.timestamps(batch, data.source.columns.timestamp)
     return pa.table(columns | {"timestamp": pa.array(times)})
 
 
 def _changed(name: str) -> Refused:
     return Refused(
         "DataChanged",
-        f"{name!r} changed while it was read; deliver files by a rename, under their final name "
-        "once they are whole",
+        f"{name!r} changed while it was read; write files under another name and rename them "
+        "when they are complete",
         "data.source.uri",
     )

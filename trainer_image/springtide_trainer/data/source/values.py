@@ -1,4 +1,4 @@
-"""What values mean: any column as text, and timestamps as microseconds since 1970 in UTC."""
+"""Converts column values: any column to text, timestamps to microseconds since 1970 in UTC."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from springtide_trainer.errors import Refused
 
 if TYPE_CHECKING:
     from springtide_trainer.data.partitions import Micros
-    from springtide_trainer.data.source.formats import Batch
+    from springtide_trainer.data.source.formats import RowBatch
 
 TIMESTAMP = "data.source.columns.timestamp"
 _WRITTEN = re.compile(
@@ -34,11 +34,11 @@ _SIMPLE = (
 )
 
 
-def texts(batch: Batch, name: str, field: str) -> pa.Array:
-    """Return a column as strings; a whole number reads alike in every format, NaN is null.
+def texts(batch: RowBatch, name: str, field: str) -> pa.Array:
+    """Return a column as strings. Whole numbers are equal in every format, NaN is null.
 
     Raises:
-        Refused: the bytes are no UTF-8, or the column holds lists or structures.
+        Refused: the bytes are not UTF-8, or the column has lists or structures.
     """
     column = _decoded(batch.columns[name])
     kind = column.type
@@ -48,40 +48,40 @@ def texts(batch: Batch, name: str, field: str) -> pa.Array:
         elif pa.types.is_floating(kind):
             return _decimal(column.cast(pa.float64()))
         elif not (_any(_BYTES, kind) or _any(_SIMPLE, kind)):
-            hint = f"{batch.file!r}: column {name!r} is {str(kind)[:64]}; write it as text"
+            hint = f"{batch.file!r}: column {name!r} has type {str(kind)[:64]}; write it as string"
             raise Refused("UnsupportedType", hint, field)
         return column.cast(pa.string())
     except pa.ArrowInvalid as wrong:
         where = f"{batch.file!r} rows {batch.numbers[0]:,} to {batch.numbers[-1]:,}"
-        hint = f"{where}: column {name!r} is no UTF-8; write it in UTF-8"
+        hint = f"{where}: column {name!r} is not valid UTF-8; write it in UTF-8"
         raise Refused("NotUtf8", hint, field) from wrong
 
 
 def _decimal(column: pa.Array) -> pa.Array:
-    """Write numbers shortest; whole ones without a point, whatever else the column holds."""
+    """Convert numbers to their shortest text; whole numbers have no decimal point."""
     column = pc.if_else(pc.is_nan(column), pa.scalar(None, pa.float64()), column)
     whole = pc.and_(pc.equal(pc.floor(column), column), pc.less(pc.abs(column), 2.0**53))
     counts = column.cast(pa.int64(), safe=False).cast(pa.string())
     return pc.if_else(whole, counts, column.cast(pa.string()))
 
 
-def moments(batch: Batch, name: str, newest: datetime | None = None) -> Micros:
-    """Return the column of timestamps.
+def timestamps(batch: RowBatch, name: str, newest: datetime | None = None) -> Micros:
+    """Return a timestamp column.
 
     Args:
         batch: Rows.
         name: The column.
-        newest: A later moment is refused: it is a wrong clock, zone or unit, and its row would
-            wait in silence for a partition that nobody has in mind.
+        newest: Later timestamps are refused. They come from a wrong clock, zone or unit, and
+            their rows would wait for a partition that never completes.
 
     Raises:
         Refused: a timestamp is missing, unreadable or in the future.
     """
     column = _decoded(batch.columns[name])
     if column.null_count:
-        where = batch.place(int(np.argmax(column.is_null().to_numpy(zero_copy_only=False))))
+        where = batch.location(int(np.argmax(column.is_null().to_numpy(zero_copy_only=False))))
         count = f"at least {column.null_count:,} such rows"
-        hint = f"{where} has no timestamp in {name!r} ({count}); mend them or leave them out"
+        hint = f"{where} has no timestamp in {name!r} ({count}); fix or remove these rows"
         raise Refused("MissingTimestamp", hint, TIMESTAMP)
     written = _any(_TEXTS, column.type)
     counts = _parsed(batch, column) if written else _native(batch, name, column)
@@ -89,42 +89,42 @@ def moments(batch: Batch, name: str, newest: datetime | None = None) -> Micros:
         return counts
     late = counts > (newest - EPOCH) // _MICROSECOND
     if late.any():
-        where = batch.place(int(np.argmax(late)))
-        hint = f"its timestamp is later than {newest.isoformat()}; look at its zone and unit"
+        where = batch.location(int(np.argmax(late)))
+        hint = f"the timestamp is later than {newest.isoformat()}; check its time zone and unit"
         count = f"at least {np.count_nonzero(late):,} such rows"
         raise Refused("FutureTimestamp", f"{where}: {hint} ({count})", TIMESTAMP)
     return counts
 
 
-def _native(batch: Batch, name: str, column: pa.Array) -> Micros:
-    """Take timestamps of Parquet; without a zone they are UTC, parts of microseconds are cut."""
+def _native(batch: RowBatch, name: str, column: pa.Array) -> Micros:
+    """Convert Parquet timestamps. Without a zone they are UTC; nanoseconds are truncated."""
     if not (pa.types.is_timestamp(column.type) or pa.types.is_date(column.type)):
-        hint = f"{batch.file!r}: column {name!r} is {str(column.type)[:64]}; write timestamps"
+        hint = f"{batch.file!r}: column {name!r} has type {str(column.type)[:64]}; write timestamps"
         raise Refused("UnreadableTimestamp", hint, TIMESTAMP)
     zone = column.type.tz if pa.types.is_timestamp(column.type) else None
     options = pc.CastOptions(pa.timestamp("us", zone), allow_time_truncate=True)
     try:
         counts = column.cast(options=options).cast(pa.int64())
     except pa.ArrowInvalid as wrong:
-        hint = f"{batch.file!r}: column {name!r} holds a timestamp beyond the year 9999; mend it"
+        hint = f"{batch.file!r}: column {name!r} has a timestamp after the year 9999; fix it"
         raise Refused("UnreadableTimestamp", hint, TIMESTAMP) from wrong
     return np.asarray(counts.to_numpy(zero_copy_only=False), dtype=np.int64)
 
 
-def _parsed(batch: Batch, column: pa.Array) -> Micros:
+def _parsed(batch: RowBatch, column: pa.Array) -> Micros:
     counts = np.empty(len(column), dtype=np.int64)
-    for at, text in enumerate(column.to_pylist()):
+    for index, text in enumerate(column.to_pylist()):
         read = _read(text)
         if read is None:
-            hint = 'is neither RFC 3339 nor "YYYY-MM-DD HH:MM:SS"; write it so, or name its column'
-            shape = f"{batch.place(at)}: a timestamp like {_shape(text)!r} {hint}"
+            hint = 'is neither RFC 3339 nor "YYYY-MM-DD HH:MM:SS"; fix it or select another column'
+            shape = f"{batch.location(index)}: a timestamp like {_shape(text)!r} {hint}"
             raise Refused("UnreadableTimestamp", shape, TIMESTAMP)
-        counts[at] = read
+        counts[index] = read
     return counts
 
 
 def _shape(text: str) -> str:
-    """Show how a value is written, but not what: the wrong column may be a private one."""
+    """Show the format of a value without its content, which may be private."""
     return re.sub(r"[^\W\d_]", "x", re.sub(r"\d", "9", text[:32]))
 
 

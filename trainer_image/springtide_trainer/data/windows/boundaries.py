@@ -1,6 +1,7 @@
-"""Where the cut between training and judging lies: on a partition's boundary, or at a second.
+"""Places the boundary between training rows and holdout: on a partition boundary or at a second.
 
-What comes before the cut trains, what comes after it judges; promotion moves the cursor to the cut.
+Rows before the boundary are training rows, rows after it the holdout. Promotion moves the cursor to
+the boundary.
 """
 
 from __future__ import annotations
@@ -14,118 +15,136 @@ import numpy as np
 from springtide_trainer.data.partitions import SECOND
 
 if TYPE_CHECKING:
-    from springtide_trainer.data.windows.new_data import Ask, Bools, Fresh, Rows
+    from springtide_trainer.data.windows.new_data import Bools, NewData, StreamIndex, WindowRequest
 
 
 @dataclass(frozen=True)
-class Bounds:
-    """A window's moments, in microseconds since 1970."""
+class WindowBounds:
+    """The boundaries of a window, in microseconds since 1970."""
 
     start: int | None
     trained_through: int | None
-    """t1; None where only a holdout was asked for."""
-    judged_from: int
-    judged_to: int
-    """t2, excluded."""
+    """t1; None if only a holdout is requested."""
+    holdout_from: int
+    holdout_to: int
+    """t2, exclusive."""
     trainable: int = 0
-    """Training rows before the limit of maxRows: what minRows asks for."""
+    """Training rows before maxRows is applied: compared with minRows."""
 
 
 @dataclass(frozen=True)
-class TooFew:
-    """A cut needs more than there is."""
+class NotEnoughToCut:
+    """There is not enough data to place the boundary."""
 
     have: int
     need: int
     what: str
 
 
-def place(fresh: Fresh, rows: Rows, ask: Ask) -> Bounds | TooFew:
-    """Place the cut by the holdout's strategy, or the end of a holdout that a candidate awaits."""
-    latest = ask.holdout.strategy.latest_partitions
-    if ask.judge_from is not None:
-        return _holdout_only(fresh, rows, ask.judge_from, need=latest.partitions if latest else 1)
+def place_bounds(
+    new_data: NewData, rows: StreamIndex, request: WindowRequest
+) -> WindowBounds | NotEnoughToCut:
+    """Place the boundary by the holdout strategy, or the holdout's end for a pending candidate."""
+    latest = request.holdout.strategy.latest_partitions
+    if request.holdout_from is not None:
+        return _holdout_only(
+            new_data, rows, request.holdout_from, need=latest.partitions if latest else 1
+        )
     if latest is not None:
-        return _on_boundary(fresh, rows, ask, judging=latest.partitions)
-    tail = ask.holdout.strategy.tail
-    return _at_second(fresh, rows, ask, share=Fraction(tail.fraction if tail else "0.2"))
+        return _on_boundary(new_data, rows, request, holdout_partitions=latest.partitions)
+    tail = request.holdout.strategy.tail
+    return _at_second(new_data, rows, request, share=Fraction(tail.fraction if tail else "0.2"))
 
 
-def _holdout_only(fresh: Fresh, rows: Rows, begin: int, need: int) -> Bounds | TooFew:
-    """Take all that is complete after a candidate's training rows."""
-    after = np.unique(fresh.index[fresh.new & (rows.moment >= begin)])
+def _holdout_only(
+    new_data: NewData, rows: StreamIndex, begin: int, need: int
+) -> WindowBounds | NotEnoughToCut:
+    """Take all complete partitions after a candidate's training rows as its holdout."""
+    after = np.unique(new_data.partition_index[new_data.new & (rows.moment >= begin)])
     if len(after) < need:
-        return TooFew(len(after), need, "complete partitions to judge the waiting candidate")
-    return Bounds(
+        return NotEnoughToCut(
+            len(after), need, "complete holdout partitions for the pending candidate"
+        )
+    return WindowBounds(
         start=None,
         trained_through=None,
-        judged_from=begin,
-        judged_to=fresh.known[int(after[-1])].span.end,
+        holdout_from=begin,
+        holdout_to=new_data.partitions[int(after[-1])].span.end,
     )
 
 
-def _on_boundary(fresh: Fresh, rows: Rows, ask: Ask, judging: int) -> Bounds | TooFew:
-    """Let the newest partitions judge; with maxRows, those that follow the oldest ones."""
-    found = fresh.found
-    if len(found) < judging + 1:
-        return TooFew(len(found), judging + 1, "complete partitions")
-    counts = np.bincount(fresh.index[fresh.new & ~rows.reserved], minlength=len(fresh.known))
-    released = _count(fresh.released & ~rows.reserved)
-    training = found[:-judging]
+def _on_boundary(
+    new_data: NewData, rows: StreamIndex, request: WindowRequest, holdout_partitions: int
+) -> WindowBounds | NotEnoughToCut:
+    """Take the newest partitions as holdout; with maxRows, those after the training partitions."""
+    found = new_data.new_partitions
+    if len(found) < holdout_partitions + 1:
+        return NotEnoughToCut(len(found), holdout_partitions + 1, "complete partitions")
+    counts = np.bincount(
+        new_data.partition_index[new_data.new & ~rows.reserved], minlength=len(new_data.partitions)
+    )
+    released = _count(new_data.released & ~rows.reserved)
+    training = found[:-holdout_partitions]
     sums = released + np.cumsum(counts[training])
-    taken = len(training)
-    if ask.window.max_rows is not None:
-        taken = max(1, int(np.searchsorted(sums, ask.window.max_rows, side="right")))
-    end = fresh.known[found[taken - 1]].span.end
-    return Bounds(
-        start=ask.cursor,
+    count = len(training)
+    if request.window.max_rows is not None:
+        count = max(1, int(np.searchsorted(sums, request.window.max_rows, side="right")))
+    end = new_data.partitions[found[count - 1]].span.end
+    return WindowBounds(
+        start=request.cursor,
         trained_through=end,
-        judged_from=end,
-        judged_to=fresh.known[found[taken + judging - 1]].span.end,
+        holdout_from=end,
+        holdout_to=new_data.partitions[found[count + holdout_partitions - 1]].span.end,
         trainable=int(sums[-1]),
     )
 
 
-def _at_second(fresh: Fresh, rows: Rows, ask: Ask, share: Fraction) -> Bounds | TooFew:
-    """Let the newest share of the rows judge. Rows of one second stay on one side.
+def _at_second(
+    new_data: NewData, rows: StreamIndex, request: WindowRequest, share: Fraction
+) -> WindowBounds | NotEnoughToCut:
+    """Take the newest share of the rows as holdout. Rows of one second are not separated.
 
-    The cut is a whole second because the API's times are.
+    The boundary is a whole second, like the times of the API.
     """
     seconds = rows.moment // SECOND
-    order = np.sort(seconds[fresh.new])
+    order = np.sort(seconds[new_data.new])
     if len(order) == 0 or order[0] == order[-1]:
-        return TooFew(len(np.unique(order)), 2, "seconds with new rows to cut between")
+        return NotEnoughToCut(len(np.unique(order)), 2, "distinct seconds with new rows")
     first = int(order[np.searchsorted(order, order[0], side="right")])
     cut = max(first, int(order[len(order) - max(1, int(share * len(order)))]))
-    before = fresh.new & (seconds < cut) & ~rows.reserved
-    released = _count(fresh.released & ~rows.reserved)
+    before = new_data.new & (seconds < cut) & ~rows.reserved
+    released = _count(new_data.released & ~rows.reserved)
     trainable = _count(before) + released
-    end = fresh.known[fresh.found[-1]].span.end
-    if ask.window.max_rows is not None and trainable > ask.window.max_rows:
+    end = new_data.partitions[new_data.new_partitions[-1]].span.end
+    if request.window.max_rows is not None and trainable > request.window.max_rows:
         trained = np.sort(seconds[before])
-        cut = _limited(trained, max(0, ask.window.max_rows - released), otherwise=cut)
-        so_far = int(np.searchsorted(order, cut))
-        judged = max(1, int(share / (1 - share) * so_far))
-        if so_far + judged < len(order):
-            end = (int(order[so_far + judged - 1]) + 1) * SECOND
+        cut = _limited(trained, max(0, request.window.max_rows - released), default=cut)
+        rows_before = int(np.searchsorted(order, cut))
+        holdout_rows = max(1, int(share / (1 - share) * rows_before))
+        if rows_before + holdout_rows < len(order):
+            end = (int(order[rows_before + holdout_rows - 1]) + 1) * SECOND
     at = cut * SECOND
-    return Bounds(
-        start=ask.cursor, trained_through=at, judged_from=at, judged_to=end, trainable=trainable
+    return WindowBounds(
+        start=request.cursor,
+        trained_through=at,
+        holdout_from=at,
+        holdout_to=end,
+        trainable=trainable,
     )
 
 
-def _limited(trained: np.ndarray, most: int, otherwise: int) -> int:
-    """Return the second before which at most so many rows lie, but at least one second's.
+def _limited(trained: np.ndarray, max_rows: int, default: int) -> int:
+    """Return the second before which there are at most `max_rows` rows, but at least one second.
 
     Args:
-        trained: Seconds of the training rows, in order.
-        most: Rows at most.
-        otherwise: The cut if all rows lie before it.
+        trained: Seconds of the training rows, sorted.
+        max_rows: Maximum number of rows.
+        default: The result if all rows are before it.
     """
-    if most < len(trained) and trained[most] > trained[0]:
-        return int(trained[most])
-    behind = int(np.searchsorted(trained, trained[0], side="right")) if len(trained) else 0
-    return int(trained[behind]) if behind < len(trained) else otherwise
+    if max_rows < len(trained) and trained[max_rows] > trained[0]:
+        return int(trained[max_rows])
+    second = int(np.searchsorted(trained, trained[0], side="right")) if len(trained) else 0
+    return int(trained[second]) if second < len(trained) else default
 
 
 def _count(rows: Bools) -> int:

@@ -1,7 +1,7 @@
-"""What is new in the stream: complete partitions from the cursor on, without quarantined ones.
+"""Finds new data: complete partitions after the cursor that are not quarantined.
 
-A partition is complete a delay after its end, and when its marker is there. Partitions count only
-up to the first one that is not complete: the cursor must never pass rows that are still to come.
+A partition is complete if its delay has passed and its marker exists. Partitions after the first
+incomplete one are not used, because the cursor must never pass rows that may still arrive.
 """
 
 from __future__ import annotations
@@ -28,168 +28,178 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Known:
-    """A partition that the source has, or should have."""
+class PartitionState:
+    """A partition that the source has or should have."""
 
     span: Span
     marked: bool = True
-    """Its _SUCCESS file is there, or none is wanted."""
+    """Its _SUCCESS file exists, or the source has no markers."""
     delivered: bool = True
-    """It is there; else the calendar names it, later ones are there and it is not."""
+    """It exists. False: later ones exist, and the calendar has it but the source does not."""
 
 
 @dataclass(frozen=True)
-class Rows:
-    """What a window must know of the rows, one entry each."""
+class StreamIndex:
+    """The columns that select a window, with one entry per row."""
 
     moment: Micros
     reserved: Bools
-    """Their entity is never trained on."""
-    judges: Bools
-    """They pass holdout.filter."""
+    """The entity is reserved: never trained on."""
+    eligible: Bools
+    """The row passes data.holdout.filter."""
     entity: Codes
     group: Codes | None = None
-    begun: Bools | None = None
-    """Their group has a row in a partition behind the cursor that was not read."""
+    group_seen_before: Bools | None = None
+    """The group has a row in a partition before the cursor, which was not read."""
 
 
 @dataclass(frozen=True)
-class Ask:
-    """Where the stream stands and what is wanted. Moments in microseconds since 1970."""
+class WindowRequest:
+    """The cursor, the clock and the settings. Times in microseconds since 1970."""
 
     now: int
     window: Window
     holdout: Holdout
     delay: int = 0
-    """The longer one of watermarkDelay and labelDelay."""
+    """The longer of watermarkDelay and labelDelay."""
     cursor: int | None = None
-    """Rows from here on are new."""
-    judge_from: int | None = None
-    """Set while a candidate waits: only a holdout is wanted, and it begins here."""
+    """Rows at or after it are new."""
+    holdout_from: int | None = None
+    """Set for a pending candidate: only a holdout is selected, starting here."""
     quarantined: tuple[Span, ...] = ()
     released: tuple[Span, ...] = ()
 
-    def complete(self, known: Known) -> bool:
-        """Tell whether no row and no label of a partition is still to come."""
+    def complete(self, known: PartitionState) -> bool:
+        """Return whether all rows and labels of a partition have arrived."""
         return known.delivered and known.marked and known.span.end + self.delay <= self.now
 
-    def aside(self, known: Known) -> bool:
-        """Tell whether a partition is or was quarantined: it never counts as a partition.
+    def excluded(self, known: PartitionState) -> bool:
+        """Return whether a partition is or was quarantined: then it is not counted as a partition.
 
-        One that was released before it was delivered keeps back what comes after it all the same.
+        One that was released before it was delivered still blocks the partitions after it.
         """
         span, spans = known.span, self.quarantined + (self.released if known.delivered else ())
         return any(each.start <= span.start and span.end <= each.end for each in spans)
 
-    def given_up(self, known: Known) -> bool:
-        """Tell whether an undelivered partition was waited for long enough."""
-        return not known.delivered and self._given_up_at(known) <= self.now
+    def gap_expired(self, known: PartitionState) -> bool:
+        """Return whether the wait for an undelivered partition is over."""
+        return not known.delivered and self._gap_expires_at(known) <= self.now
 
-    def _given_up_at(self, known: Known) -> int:
+    def _gap_expires_at(self, known: PartitionState) -> int:
         wait = duration(self.window.max_gap) // timedelta(microseconds=1)
         return known.span.end + self.delay + wait
 
-    def awaits(self, known: Known) -> str:
-        """Say what a partition lacks to be complete."""
+    def describe_missing(self, known: PartitionState) -> str:
+        """Return why a partition is not complete, and what to do."""
         due = known.span.end + self.delay
         if due > self.now:
             return f"{known.span.name} is complete at {moment(due).isoformat()}"
         if not known.delivered:
-            until = moment(self._given_up_at(known)).isoformat()
+            until = moment(self._gap_expires_at(known)).isoformat()
             return (
-                f"{known.span.name} was due at {moment(due).isoformat()} and is not delivered; "
-                f"later ones wait until {until} (data.window.maxGap), then {known.span.name} is "
-                "quarantined; deliver it, as an empty folder if it has no rows"
+                f"{known.span.name} was due at {moment(due).isoformat()} and was not delivered; "
+                f"later partitions wait until {until} (data.window.maxGap), then "
+                f"{known.span.name} is quarantined; deliver it; if it has no rows, deliver an "
+                "empty folder"
             )
         return (
-            f"{known.span.name} has no _SUCCESS file and keeps back what comes after it; write "
+            f"{known.span.name} has no _SUCCESS file and blocks the partitions after it; write "
             "the file or quarantine the partition"
         )
 
 
 @dataclass(frozen=True)
-class Fresh:
+class NewData:
     """The new rows, by partition."""
 
-    known: list[Known]
+    partitions: list[PartitionState]
     """All partitions, oldest first."""
-    index: Codes
-    """Position in `known` of each row's partition."""
+    partition_index: Codes
+    """Index in `partitions` of each row's partition."""
     new: Bools
-    """Rows from the cursor on, of complete partitions that are not quarantined."""
+    """Rows at or after the cursor in complete partitions that are not quarantined."""
     released: Bools
     """Rows of partitions that were released from quarantine."""
-    found: list[int]
-    """Positions of the partitions that hold at least one new row, oldest first."""
-    waiting: Known | None
+    new_partitions: list[int]
+    """Indices of the partitions with at least one new row, oldest first."""
+    first_incomplete: PartitionState | None
     """The first partition that is not complete."""
     newest: str | None
     """Name of the newest complete partition, new or not."""
 
     @property
     def pending(self) -> int:
-        """Count the complete rows that no live model has seen."""
+        """Number of new rows, which the live model was not trained on."""
         return int(np.count_nonzero(self.new))
 
     def names(self, rows: Bools) -> tuple[str, ...]:
-        """Name the partitions that hold any of these rows, oldest first."""
-        return tuple(self.known[int(at)].span.name for at in np.unique(self.index[rows]))
+        """Return the names of the partitions with any of these rows, oldest first."""
+        found = np.unique(self.partition_index[rows])
+        return tuple(self.partitions[int(index)].span.name for index in found)
 
 
-def look(rows: Rows, known: Iterable[Known], ask: Ask) -> Fresh:
-    """Find what is new.
+def find_new_data(
+    rows: StreamIndex, partitions: Iterable[PartitionState], request: WindowRequest
+) -> NewData:
+    """Find the new rows.
 
     Args:
-        rows: All rows that were read; each lies in one of `known`.
-        known: The partitions of the stream.
-        ask: The cursor, the clock and the quarantined partitions.
+        rows: All rows that were read; each lies in one of `partitions`.
+        partitions: The partitions of the stream.
+        request: The cursor, the clock and the quarantined partitions.
     """
-    ordered = sorted(known, key=lambda one: one.span)
+    ordered = sorted(partitions, key=lambda one: one.span)
     starts = np.array([one.span.start for one in ordered], dtype=np.int64)
     index = np.searchsorted(starts, rows.moment, side="right") - 1
-    done, waiting = complete_prefix(ordered, ask)
-    released = within(rows.moment, ask.released) & ~within(rows.moment, ask.quarantined)
-    new = within(rows.moment, done) & ~within(rows.moment, ask.quarantined + ask.released)
-    if ask.cursor is not None:
-        new &= rows.moment >= ask.cursor
+    complete, first_incomplete = complete_prefix(ordered, request)
+    released = within(rows.moment, request.released) & ~within(rows.moment, request.quarantined)
+    new = within(rows.moment, complete) & ~within(
+        rows.moment, request.quarantined + request.released
+    )
+    if request.cursor is not None:
+        new &= rows.moment >= request.cursor
     found = [int(at) for at in np.unique(index[new])]
-    return Fresh(
-        known=ordered,
-        index=index,
+    return NewData(
+        partitions=ordered,
+        partition_index=index,
         new=new,
         released=released,
-        found=found,
-        waiting=waiting,
-        newest=ordered[found[-1]].span.name if found else _newest_behind(ordered, ask),
+        new_partitions=found,
+        first_incomplete=first_incomplete,
+        newest=ordered[found[-1]].span.name if found else _newest_before_cursor(ordered, request),
     )
 
 
-def _newest_behind(known: Iterable[Known], ask: Ask) -> str | None:
-    """Name the newest complete partition behind the cursor."""
+def _newest_before_cursor(
+    partitions: Iterable[PartitionState], request: WindowRequest
+) -> str | None:
+    """Return the name of the newest complete partition before the cursor."""
     names = [
         one.span.name
-        for one in known
-        if ask.cursor is not None
-        and one.span.end <= ask.cursor
-        and ask.complete(one)
-        and not ask.aside(one)
+        for one in partitions
+        if request.cursor is not None
+        and one.span.end <= request.cursor
+        and request.complete(one)
+        and not request.excluded(one)
     ]
     return names[-1] if names else None
 
 
-def complete_prefix(known: Iterable[Known], ask: Ask) -> tuple[list[Span], Known | None]:
-    """Return the new complete partitions before the first incomplete one, and that one.
+def complete_prefix(
+    partitions: Iterable[PartitionState], request: WindowRequest
+) -> tuple[list[Span], PartitionState | None]:
+    """Return the new complete partitions before the first incomplete one, and the latter.
 
     Args:
-        known: The partitions, oldest first.
-        ask: The cursor, the clock and the quarantined partitions.
+        partitions: The partitions, oldest first.
+        request: The cursor, the clock and the quarantined partitions.
     """
-    done: list[Span] = []
-    for one in known:
-        behind = ask.cursor is not None and one.span.end <= ask.cursor
-        if behind or ask.aside(one):
+    complete: list[Span] = []
+    for one in partitions:
+        consumed = request.cursor is not None and one.span.end <= request.cursor
+        if consumed or request.excluded(one):
             continue
-        if not ask.complete(one):
-            return done, one
-        done.append(one.span)
-    return done, None
+        if not request.complete(one):
+            return complete, one
+        complete.append(one.span)
+    return complete, None

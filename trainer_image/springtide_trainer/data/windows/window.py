@@ -1,8 +1,7 @@
-"""Which rows train and which judge, decided from times and counts alone.
+"""Selects the next window: training rows and holdout, from times and counts alone.
 
-The rules are those of "Windows and the cursor". No file is read here: rows come in as arrays, the
-answer is a cut of them, or what is missing. `cut.py` places the cut, this module holds it to the
-minima and gives each row its part.
+Reads no files: rows are given as arrays. `boundaries.py` places the boundary between training rows
+and holdout; this module checks the minima and assigns each row to its part of the window.
 """
 
 from __future__ import annotations
@@ -15,12 +14,18 @@ import numpy as np
 from springtide_api.schema import duration
 from springtide_trainer.data.partitions import moment
 from springtide_trainer.data.windows import boundaries
-from springtide_trainer.data.windows.new_data import Ask, Fresh, Known, Rows, look
+from springtide_trainer.data.windows.new_data import (
+    NewData,
+    PartitionState,
+    StreamIndex,
+    WindowRequest,
+    find_new_data,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from springtide_trainer.data.windows.boundaries import Bounds
+    from springtide_trainer.data.windows.boundaries import WindowBounds
     from springtide_trainer.data.windows.new_data import Bools
 
 Reason = Literal["NoNewData", "NotEnoughData", "NotComplete"]
@@ -29,7 +34,7 @@ PARTS: tuple[Part, ...] = ("train", "holdout", "reserved")
 
 
 @dataclass(frozen=True)
-class Nothing:
+class NoWindow:
     """No window is ready, and why."""
 
     reason: Reason
@@ -39,10 +44,10 @@ class Nothing:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A window: its bounds, and for each row whether it trains, is kept back, or judges."""
+class WindowSplit:
+    """A window: its bounds and, as masks, its training rows, reserved rows and holdout rows."""
 
-    bounds: Bounds
+    bounds: WindowBounds
     train: Bools
     reserved: Bools
     holdout: Bools
@@ -51,96 +56,102 @@ class Plan:
     pending: int
     newest: str | None
     straddling: int
-    """Rows that left the holdout because their group began before the cut."""
+    """Rows excluded from the holdout because their group began before the boundary."""
 
 
-def plan(rows: Rows, known: Iterable[Known], ask: Ask) -> Plan | Nothing:
-    """Cut the stream into training rows and holdout, or say what is missing.
+def select_window(
+    rows: StreamIndex, partitions: Iterable[PartitionState], request: WindowRequest
+) -> WindowSplit | NoWindow:
+    """Select training rows and holdout, or return what is missing.
 
     Args:
-        rows: All rows that were read, in any order; each lies in one of `known`.
-        known: The partitions of the stream, also those that hold no new row.
-        ask: The cursor, the clock and the wishes of the spec.
+        rows: All rows that were read, in any order; each lies in one of `partitions`.
+        partitions: The partitions of the stream, including those without new rows.
+        request: The cursor, the clock and the settings.
     """
-    fresh = look(rows, known, ask)
-    bounds = boundaries.place(fresh, rows, ask)
-    if isinstance(bounds, boundaries.TooFew):
-        return _too_few(fresh, ask, bounds)
-    made = _parts(fresh, rows, bounds)
-    if short := _shortage(fresh, rows, ask, made):
-        return Nothing("NotEnoughData", short, pending=fresh.pending, newest=fresh.newest)
-    return made
+    new_data = find_new_data(rows, partitions, request)
+    bounds = boundaries.place_bounds(new_data, rows, request)
+    if isinstance(bounds, boundaries.NotEnoughToCut):
+        return _no_window(new_data, request, bounds)
+    split = _split(new_data, rows, bounds)
+    if short := _shortage(new_data, rows, request, split):
+        return NoWindow("NotEnoughData", short, pending=new_data.pending, newest=new_data.newest)
+    return split
 
 
-def _parts(fresh: Fresh, rows: Rows, bounds: Bounds) -> Plan:
-    """Give each row its part. Released partitions are used for training, never in a holdout."""
-    seen = rows.moment < bounds.judged_from
-    trained = (fresh.new | fresh.released) & seen & (bounds.trained_through is not None)
-    judged = fresh.new & ~seen & (rows.moment < bounds.judged_to)
-    straddling = judged & _began_before(rows, seen)
-    return Plan(
+def _split(new_data: NewData, rows: StreamIndex, bounds: WindowBounds) -> WindowSplit:
+    """Assign each row to its part. Released partitions are only used for training."""
+    before = rows.moment < bounds.holdout_from
+    training = (new_data.new | new_data.released) & before & (bounds.trained_through is not None)
+    holdout = new_data.new & ~before & (rows.moment < bounds.holdout_to)
+    straddling = holdout & _began_before(rows, before)
+    return WindowSplit(
         bounds=bounds,
-        train=trained & ~rows.reserved,
-        reserved=trained & rows.reserved,
-        holdout=judged & rows.judges & ~straddling,
-        partitions=fresh.names(trained),
-        holdout_partitions=fresh.names(judged),
-        pending=fresh.pending,
-        newest=fresh.newest,
-        straddling=int(np.count_nonzero(straddling & rows.judges)),
+        train=training & ~rows.reserved,
+        reserved=training & rows.reserved,
+        holdout=holdout & rows.eligible & ~straddling,
+        partitions=new_data.names(training),
+        holdout_partitions=new_data.names(holdout),
+        pending=new_data.pending,
+        newest=new_data.newest,
+        straddling=int(np.count_nonzero(straddling & rows.eligible)),
     )
 
 
-def _began_before(rows: Rows, seen: Bools) -> Bools:
-    """Tell which rows belong to a group that has a row before the cut, trained on or not."""
+def _began_before(rows: StreamIndex, before: Bools) -> Bools:
+    """Mark the rows whose group has a row before the boundary, trained on or not."""
     if rows.group is None:
         return np.zeros(len(rows.moment), dtype=bool)
-    began = np.isin(rows.group, np.unique(rows.group[seen]))
-    return began if rows.begun is None else began | rows.begun
+    began = np.isin(rows.group, np.unique(rows.group[before]))
+    return began if rows.group_seen_before is None else began | rows.group_seen_before
 
 
-def _shortage(fresh: Fresh, rows: Rows, ask: Ask, made: Plan) -> str:
-    """Say which minimum is not reached; empty if all are."""
-    trained = made.bounds.trained_through is not None
-    if trained and made.bounds.trainable < ask.window.min_rows and not _waited(fresh, ask):
-        return _of(made.bounds.trainable, ask.window.min_rows, "training rows", "window.minRows")
-    if trained and not made.train.any():
-        return "0 training rows: all new rows before the cut are reserved (data.reserve)"
-    judging = int(np.count_nonzero(made.holdout))
-    left = f"; {made.straddling:,} left it, their group began before the cut"
-    left = left if made.straddling else ""
-    if judging < ask.holdout.min_rows:
-        return _of(judging, ask.holdout.min_rows, "holdout rows", "holdout.minRows") + left
-    entities = len(np.unique(rows.entity[made.holdout]))
-    if entities < ask.holdout.min_entities:
-        wanted = ask.holdout.min_entities
-        return _of(entities, wanted, "holdout entities", "holdout.minEntities") + left
+def _shortage(
+    new_data: NewData, rows: StreamIndex, request: WindowRequest, split: WindowSplit
+) -> str:
+    """Return the message of the first minimum that is not reached, or an empty string."""
+    trainable, minimum = split.bounds.trainable, request.window.min_rows
+    if split.bounds.trained_through is not None:
+        if trainable < minimum and not _max_wait_passed(new_data, request):
+            return _counted(trainable, minimum, "training rows", "window.minRows")
+        if not split.train.any():
+            return "0 training rows: all new rows before the holdout are reserved (data.reserve)"
+    excluded = f"; {split.straddling:,} excluded because their group began before the holdout"
+    excluded = excluded if split.straddling else ""
+    holdout, minimum = int(np.count_nonzero(split.holdout)), request.holdout.min_rows
+    if holdout < minimum:
+        return _counted(holdout, minimum, "holdout rows", "holdout.minRows") + excluded
+    entities = len(np.unique(rows.entity[split.holdout]))
+    if entities < (minimum := request.holdout.min_entities):
+        return _counted(entities, minimum, "holdout entities", "holdout.minEntities") + excluded
     return ""
 
 
-def _waited(fresh: Fresh, ask: Ask) -> bool:
-    """Tell whether the oldest waiting partition ended longer ago than maxWait."""
-    if ask.window.max_wait is None:
+def _max_wait_passed(new_data: NewData, request: WindowRequest) -> bool:
+    """Return whether the oldest new partition ended longer ago than data.window.maxWait."""
+    if request.window.max_wait is None:
         return False
-    oldest = fresh.known[fresh.found[0]].span
-    return moment(ask.now) - moment(oldest.end) >= duration(ask.window.max_wait)
+    oldest = new_data.partitions[new_data.new_partitions[0]].span
+    return moment(request.now) - moment(oldest.end) >= duration(request.window.max_wait)
 
 
-def _of(count: int, wanted: int, what: str, field: str) -> str:
-    return f"{count:,} of {wanted:,} {what} (data.{field})"
+def _counted(count: int, minimum: int, what: str, field: str) -> str:
+    return f"{count:,} of {minimum:,} {what} (data.{field})"
 
 
-def _too_few(fresh: Fresh, ask: Ask, short: boundaries.TooFew) -> Nothing:
-    """Word the lack of partitions: wait for one that is not complete, or for one to come."""
+def _no_window(
+    new_data: NewData, request: WindowRequest, short: boundaries.NotEnoughToCut
+) -> NoWindow:
+    """Describe why there is no window: an incomplete partition, or too few partitions."""
     message = f"{short.have:,} of {short.need:,} {short.what}"
     reason: Reason = "NotEnoughData"
-    if fresh.waiting is not None:
+    if new_data.first_incomplete is not None:
         reason = "NotComplete"
-        message += f"; {ask.awaits(fresh.waiting)}"
-    elif not fresh.found:
+        message += f"; {request.describe_missing(new_data.first_incomplete)}"
+    elif not new_data.new_partitions:
         reason = "NoNewData"
-        since = "" if ask.cursor is None else f" from {moment(ask.cursor).isoformat()} on"
-        message = f"no rows{since}"
-    if ask.quarantined:
-        message += f"; {len(ask.quarantined)} quarantined"
-    return Nothing(reason, message, pending=fresh.pending, newest=fresh.newest)
+        since = "" if request.cursor is None else f" since {moment(request.cursor).isoformat()}"
+        message = f"no new rows{since}"
+    if request.quarantined:
+        message += f"; {len(request.quarantined)} quarantined"
+    return NoWindow(reason, message, pending=new_data.pending, newest=new_data.newest)
