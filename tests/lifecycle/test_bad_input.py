@@ -130,7 +130,7 @@ def test_an_unsafe_initial_model_blocks_with_its_field_until_it_is_mended_and_as
     assert stalled.reason == "ImportFailed"
     assert stalled.message == (
         "shop-g0: spec.model.initial.uri: /models/minilm has its weights only in "
-        "pytorch_model.bin, a pickle file; convert it; mend it and annotate "
+        "pytorch_model.bin, a pickle; convert it; mend it and annotate "
         "springtide.dev/request=retry@<token>"
     )
     assert world.served == []
