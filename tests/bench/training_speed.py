@@ -109,7 +109,7 @@ def examples_per_second(
     options = Hyperparameters.model_validate(setting.options)
     model = warm_start.load(folder, head_labels(folder), options)
     model = move(model, device)
-    walker = optimizer.build("AdamW", model, learning_rate=2e-5, weight_decay=0.01)
+    built = optimizer.build("AdamW", model, learning_rate=2e-5, weight_decay=0.01)
     deterministic_attention = (
         precision.deterministic_attention(device, MAX_LENGTH)
         if setting.plain_attention
@@ -121,7 +121,7 @@ def examples_per_second(
             model,
             take(setting, examples, count),
             loop.cross_entropy,
-            walker,
+            built,
             schedule=WarmupThen("Linear", peak=2e-5, total=count, warmup=0.1),
             precision=precision.resolve(options.precision, device),
             observers=[lambda step, loss: ends.append(clock())],

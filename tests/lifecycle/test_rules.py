@@ -12,7 +12,7 @@ TESTS = Path(__file__).parents[1]
 RULES = {
     "Windows 1: trains on (cursor, t1], judged on (t1, t2], a partition on each side": (
         "a_window_begins_at_the_cursor",
-        "test_a_run_trains_up_to_the_cut_and_is_judged_on_what_comes_after",
+        "test_a_run_trains_up_to_the_boundary_and_is_evaluated_on_later_rows",
     ),
     "Windows 1: t2 ends the newest complete partition; markers": (
         "test_a_partition_is_complete_when_it_ended_longer_ago_than_the_delays",
@@ -20,8 +20,8 @@ RULES = {
     ),
     "Windows 1: promotion moves the cursor to t1": ("a_promotion_follows_proof_and_pods", "of_one"),
     "Windows 1: no group straddles the cut; Tail cuts at a timestamp": (
-        "test_no_group_straddles_the_cut",
-        "test_tail_cuts_at_a_timestamp_and_equal_ones_stay_on_one_side",
+        "test_no_group_is_in_both_training_rows_and_holdout",
+        "test_tail_splits_at_a_timestamp_and_keeps_equal_ones_together",
     ),
     "Windows 2: the cursor is that of live; a rejection consumes nothing": (
         "at_rest",
@@ -34,7 +34,7 @@ RULES = {
     "Windows 2: quarantined partitions never count, a released one trains next and never judges": (
         "quarantined_partitions_are_never_used",
         "of_analyses",
-        "test_a_released_partition_joins_the_next_training_rows_and_never_a_holdout",
+        "test_a_released_partition_is_trained_on_next_and_never_a_holdout",
     ),
     "Windows 2: a quarantined holdout keeps the candidate, untrained": (
         "test_a_suspect_holdout_holds_the_candidate_and_the_next_clean_month_judges_it_untrained",
@@ -43,7 +43,7 @@ RULES = {
     "Windows 2: a hold ends only by a person": ("of_change",),
     "Windows 3: nothing is judged twice but by retry": ("nothing_is_judged_twice",),
     "Windows 3: the manifest covers rows, holdout and quarantine": (
-        "test_the_digest_is_that_of_the_manifest_and_covers_window_holdout_quarantine_and_rows",
+        "test_the_digest_covers_window_holdout_quarantine_and_rows",
     ),
     "Windows 3: two rejections that share a partition hold the third; the newest is proposed": (
         "no_third_run_on_rows_that_were_rejected_twice",
@@ -51,12 +51,12 @@ RULES = {
     ),
     "Windows 4: maxRows takes the oldest whole partitions": (
         "test_max_rows_takes_the_oldest_whole_partitions_and_the_rest_is_pending",
-        "test_with_max_rows_the_holdout_is_its_number_of_eligible_partitions_after_the_cut",
+        "test_with_max_rows_the_holdout_is_the_next_eligible_partitions",
     ),
     "Windows 5: training and every holdout are disjoint; reserved entities never train": (
         "a_window_begins_at_the_cursor",
         "of_one",
-        "test_reserved_entities_never_train_but_stay_in_holdouts",
+        "test_reserved_entities_are_never_trained_on_but_are_in_holdouts",
     ),
     "Windows 1: a partition that was not delivered is never passed silently": (
         "no_month_is_passed_that_was_not_delivered",

@@ -1,4 +1,4 @@
-"""A tiny random model as an artifact, servers of it in this process, and a server of its own."""
+"""A tiny random model as an artifact, servers in this process, and servers as processes."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def make_artifact(home: Path, preprocess: Preprocess) -> ArtifactMade:
-    """Commit a random BERT of two layers with weights large enough to tell texts apart."""
+    """Commit a random BERT of two layers with large weights, so that scores of texts differ."""
     torch.manual_seed(7)
     words = tokenizer()
     config = BertConfig(
@@ -122,7 +122,7 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 @asynccontextmanager
 async def hosting(settings: Settings) -> AsyncIterator[tuple[httpx.AsyncClient, Service]]:
-    """Host a service in this process; its model, if it has settings for one, is loaded."""
+    """Run a service in this process, with its model if the settings have one."""
     service = Service(settings)
     scoring = None
     if service.settings.model_uri:
@@ -151,13 +151,13 @@ def serve() -> Callable[..., Any]:
 
 @pytest.fixture
 def hosted() -> Callable[..., Any]:
-    """Like `serve`, but hands out the service too: `as (client, service)`."""
+    """Like `serve`, but yields the service too: `as (client, service)`."""
     return lambda settings, **changes: hosting(replace(settings, **changes))
 
 
 @pytest.fixture
 def ask() -> Callable[..., dict[str, Any]]:
-    """Write a request: `ask(text=["red shoe"])`."""
+    """Return the body of a request: `ask(text=["red shoe"])`."""
     return lambda **columns: {
         "inputs": [
             {"name": name, "shape": [len(rows)], "datatype": "BYTES", "data": rows}
@@ -168,7 +168,7 @@ def ask() -> Callable[..., dict[str, Any]]:
 
 @dataclass
 class Process:
-    """A server in a process of its own on a loopback port; each request has a new connection."""
+    """A server process on a loopback port; each request has a new connection."""
 
     popen: subprocess.Popen[str]
     port: int
@@ -185,7 +185,7 @@ class Process:
         return self.client.post(self.url + path, **body)
 
     def wait_for(self, status: int, path: str = "/v2/health/ready") -> httpx.Response:
-        """Poll until a path answers so, or the process ends."""
+        """Poll until a path returns this status, or the process ends."""
         while self.popen.poll() is None:
             try:
                 answer = self.get(path)
@@ -197,16 +197,16 @@ class Process:
         raise AssertionError(f"ended with {self.popen.returncode}: {self.output()}")
 
     def output(self) -> list[dict[str, Any]]:
-        """Wait for the end and return the log."""
-        said, _ = self.popen.communicate(timeout=300)
-        return [json.loads(line) for line in said.splitlines()]
+        """Wait for the process to end and return its log."""
+        output, _ = self.popen.communicate(timeout=300)
+        return [json.loads(line) for line in output.splitlines()]
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Process]]:
-    """Start servers with an environment; what still runs at the end is killed."""
+    """Start servers with an environment; running ones are killed at the end of the test."""
     started: list[subprocess.Popen[str]] = []
-    # A client that verifies nothing costs a hundredth of what each httpx.get costs.
+    # One client without TLS verification takes a hundredth of the time of httpx.get.
     client = httpx.Client(
         verify=False, timeout=60, limits=httpx.Limits(max_keepalive_connections=0)
     )

@@ -1,4 +1,4 @@
-"""Rows of many requests are scored together, fairly, and leave with whoever asked for them."""
+"""Rows of several requests are batched fairly, and removed when a request is cancelled."""
 
 import asyncio
 import threading
@@ -20,7 +20,7 @@ def rows(*texts: str):
 
 
 class Gate:
-    """A scorer that waits to be opened, and remembers its batches."""
+    """A scorer that blocks until it is opened, and records its batches."""
 
     def __init__(self):
         self.opened = threading.Event()
@@ -44,7 +44,7 @@ async def running(score, *, max_rows=4, max_delay=0.0, max_waiting=8):
 
 
 async def begin(batcher, *texts):
-    """Start a request and let it reach the queue."""
+    """Start a request and wait until it is in the queue."""
     task = asyncio.create_task(batcher.score(rows(*texts)))
     await asyncio.sleep(0)
     return task
@@ -55,7 +55,7 @@ async def until(true):
         await asyncio.sleep(0.001)
 
 
-async def test_what_arrives_while_the_worker_is_busy_is_scored_together():
+async def test_rows_that_arrive_while_the_worker_is_busy_are_one_batch():
     gate = Gate()
     async with running(gate) as batcher:
         first = await begin(batcher, "first")
@@ -71,7 +71,7 @@ async def test_what_arrives_while_the_worker_is_busy_is_scored_together():
     assert gate.batches == [["first"], ["a", "bb", "ccc"]]
 
 
-async def test_a_row_waits_for_others_no_longer_than_the_delay():
+async def test_a_row_waits_for_other_rows_for_at_most_the_maximum_delay():
     gate = Gate()
     gate.opened.set()
     async with running(gate, max_delay=3600.0) as batcher:
@@ -84,7 +84,7 @@ async def test_a_row_waits_for_others_no_longer_than_the_delay():
     assert gate.batches == [["a", "b", "c", "d"], ["alone"]]
 
 
-async def test_a_long_request_lets_short_ones_in_between():
+async def test_short_requests_are_scored_between_the_batches_of_a_long_one():
     gate = Gate()
     async with running(gate, max_rows=2) as batcher:
         long = await begin(batcher, "1", "2", "3", "4", "5")
@@ -97,7 +97,7 @@ async def test_a_long_request_lets_short_ones_in_between():
     assert long.result().tolist() == [[1]] * 5
 
 
-async def test_a_full_queue_refuses_with_its_numbers():
+async def test_a_full_queue_refuses_rows_and_names_both_numbers():
     gate = Gate()
     async with running(gate, max_waiting=2) as batcher:
         scored = await begin(batcher, "scored")
@@ -109,12 +109,12 @@ async def test_a_full_queue_refuses_with_its_numbers():
         await asyncio.gather(scored, waiting)
 
 
-async def test_a_request_longer_than_the_queue_is_taken_by_an_empty_one():
+async def test_an_empty_queue_accepts_a_request_longer_than_its_limit():
     async with running(lengths, max_waiting=2) as batcher:
         assert len(await batcher.score(rows(*"abcdefghij"))) == 10
 
 
-async def test_rows_of_whoever_went_away_are_not_scored():
+async def test_rows_of_a_cancelled_request_are_not_scored():
     gate = Gate()
     async with running(gate) as batcher:
         first = await begin(batcher, "first")
@@ -131,7 +131,7 @@ async def test_rows_of_whoever_went_away_are_not_scored():
     assert batcher.rows_waiting == 0
 
 
-async def test_when_all_go_away_the_next_request_is_served():
+async def test_a_request_is_served_after_all_earlier_ones_were_cancelled():
     async with running(lengths, max_delay=0.05) as batcher:
         gone = await begin(batcher, "gone")
         await asyncio.sleep(0)
@@ -146,7 +146,7 @@ async def test_when_all_go_away_the_next_request_is_served():
     "a row that breaks the model",
     "fails its own request only",
 )
-async def test_a_row_that_breaks_the_model_fails_its_own_request_only():
+async def test_a_row_that_fails_only_fails_its_own_request():
     def picky(pairs):
         if any(text == "bad" for text, _ in pairs):
             raise RuntimeError("broken")

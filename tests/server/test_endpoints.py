@@ -1,4 +1,4 @@
-"""Health, metrics, overload and clients that go away, through the ASGI application."""
+"""Health, metrics, overload and disconnecting clients, tested on the ASGI application."""
 
 import asyncio
 import threading
@@ -18,7 +18,7 @@ def sample(text: str, name: str) -> float:
     return float(line.rsplit(" ", 1)[1])
 
 
-async def test_without_a_model_the_server_is_live_and_says_why_it_is_not_ready(serve, ask):
+async def test_without_a_model_the_server_is_live_but_not_ready_with_a_reason(serve, ask):
     async with serve(Settings()) as client:
         live = await client.get("/v2/health/live")
         ready = await client.get("/v2/health/ready")
@@ -58,7 +58,7 @@ async def test_requests_are_counted_by_generation_and_outcome(texts, serve, ask)
     assert sample(seen, f"springtide_server_model_info{{{info}}}") == 1
 
 
-async def test_a_newline_in_the_generations_name_stays_one_line_of_metrics(serve):
+async def test_a_newline_in_the_generation_is_escaped_in_the_metrics(serve):
     async with serve(Settings(generation='3"} 1\nforged 1')) as client:
         seen = (await client.get("/metrics")).text
 
@@ -66,7 +66,7 @@ async def test_a_newline_in_the_generations_name_stays_one_line_of_metrics(serve
 
 
 class Held:
-    """The model of a service, held back in the middle of a batch."""
+    """The model of a service, blocked in the middle of a batch."""
 
     def __init__(self, service: Service):
         self.begun, self.go_on = threading.Event(), threading.Event()
@@ -106,7 +106,7 @@ async def test_a_full_queue_answers_503_with_retry_after(texts, hosted, ask):
     assert [answer.status_code for answer in answered] == [200, 200]
 
 
-async def test_bodies_in_flight_are_bounded_together(texts, hosted, ask):
+async def test_the_total_bytes_of_bodies_in_flight_are_limited(texts, hosted, ask):
     long = ask(text=["red " * 400] * 2)
     async with hosted(texts.settings, max_body=4096) as (client, service):
         held = Held(service)
@@ -129,7 +129,7 @@ async def test_bodies_in_flight_are_bounded_together(texts, hosted, ask):
     "a client that disconnects",
     "its rows are not scored",
 )
-async def test_a_client_that_goes_away_takes_its_rows_along(texts, hosted, ask):
+async def test_rows_of_a_client_that_disconnects_are_removed_from_the_queue(texts, hosted, ask):
     async with hosted(texts.settings) as (client, service):
         held = Held(service)
         scored = asyncio.create_task(client.post(INFER, json=ask(text=["red"])))
@@ -167,7 +167,7 @@ async def send_and_leave(service):
     "a client that sends its body very slowly",
     "408 with the time that it had",
 )
-async def test_a_client_that_sends_too_slowly_is_told(texts, hosted):
+async def test_a_client_that_sends_its_body_too_slowly_gets_408(texts, hosted):
     async def drip():
         while True:
             yield b" "
@@ -181,7 +181,9 @@ async def test_a_client_that_sends_too_slowly_is_told(texts, hosted):
     assert answer.json() == {"error": "receiving the body took more than 0.05 s"}
 
 
-async def test_a_model_that_gives_nan_answers_500_and_goes_on(texts, hosted, ask):
+async def test_a_model_that_returns_nan_gives_500_and_the_next_request_is_served(
+    texts, hosted, ask
+):
     async with hosted(texts.settings) as (client, service):
         model = service.serving.model
         service.serving.batcher._score = lambda pairs: broken(model, pairs)
@@ -199,7 +201,7 @@ def broken(model, pairs) -> np.ndarray:
     return model.score(pairs)
 
 
-async def test_answers_of_a_draining_server_close_their_connection(texts, hosted, ask):
+async def test_responses_of_a_draining_server_close_the_connection(texts, hosted, ask):
     async with hosted(texts.settings) as (client, service):
         service.draining = True
         ready = await client.get("/v2/health/ready")

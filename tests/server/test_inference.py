@@ -1,4 +1,4 @@
-"""What /infer answers is what the evaluator would have scored."""
+"""The scores of /infer equal the scores of the evaluation."""
 
 import random
 
@@ -37,7 +37,7 @@ def probabilities(answer) -> np.ndarray:
     return np.array(tensor["data"]).reshape(tensor["shape"])
 
 
-async def test_200_rows_through_infer_equal_the_evaluators_scores(pairs, serve, ask):
+async def test_200_rows_scored_by_infer_equal_the_scores_of_the_evaluation(pairs, serve, ask):
     rows = {"text": sentences(200, 1), "text_pair": sentences(200, 2)}
     scorer = models.load(local_path(pairs.artifact.uri), pairs.artifact.digest)
     expected = scorer.probabilities(scorer.preprocess.render(rows))
@@ -52,7 +52,7 @@ async def test_200_rows_through_infer_equal_the_evaluators_scores(pairs, serve, 
 
 
 @pytest.mark.parametrize("field", ["id", "parameters", "outputs"])
-async def test_null_is_as_good_as_leaving_a_field_out(texts, serve, ask, field):
+async def test_a_null_field_is_treated_as_absent(texts, serve, ask, field):
     asked = ask(text=["red shoe"])
     asked["inputs"][0]["parameters"] = None
     async with serve(texts.settings) as client:
@@ -61,7 +61,7 @@ async def test_null_is_as_good_as_leaving_a_field_out(texts, serve, ask, field):
     assert (answer.status_code, answer.json()) == (200, plain.json())
 
 
-async def test_rows_scored_together_equal_rows_scored_alone(texts, serve, ask):
+async def test_scores_do_not_depend_on_the_batch(texts, serve, ask):
     rows = sentences(40, 3)
     async with serve(texts.settings) as client:
         together = (await client.post("/v2/models/model/infer", json=ask(text=rows))).json()
@@ -76,7 +76,7 @@ async def test_rows_scored_together_equal_rows_scored_alone(texts, serve, ask):
     )
 
 
-async def test_features_go_through_the_template_of_the_artifact(features, serve, ask):
+async def test_features_are_rendered_by_the_template_of_the_artifact(features, serve, ask):
     rows = {"title": ["red {price}", "lamp"], "price": ["3.50", "{title}"]}
     scorer = models.load(local_path(features.artifact.uri), features.artifact.digest)
     expected = scorer.probabilities([("red {price} for 3.50", None), ("lamp for {title}", None)])
@@ -90,7 +90,7 @@ async def test_features_go_through_the_template_of_the_artifact(features, serve,
 @pytest.mark.parametrize(
     ("generation", "version"), [("3", "3"), ("", "the first 12 digits of the digest")]
 )
-async def test_the_answer_names_request_model_and_generation(
+async def test_the_response_has_request_id_model_and_generation(
     texts, serve, ask, generation, version
 ):
     digest = texts.artifact.digest
@@ -104,7 +104,7 @@ async def test_the_answer_names_request_model_and_generation(
     assert answer["parameters"] == {"digest": digest}
 
 
-async def test_only_the_outputs_asked_for_are_answered(texts, serve, ask):
+async def test_only_requested_outputs_are_returned(texts, serve, ask):
     async with serve(texts.settings) as client:
         asked = {**ask(text=["red shoe"]), "outputs": [{"name": "label"}]}
         answer = (await client.post("/v2/models/model/infer", json=asked)).json()
@@ -113,7 +113,7 @@ async def test_only_the_outputs_asked_for_are_answered(texts, serve, ask):
     assert answer["outputs"][0]["shape"] == [1]
 
 
-async def test_the_model_describes_its_tensors(pairs, serve):
+async def test_the_model_metadata_lists_its_tensors(pairs, serve):
     async with serve(pairs.settings) as client:
         server = (await client.get("/v2")).json()
         described = (await client.get("/v2/models/model")).json()
@@ -131,7 +131,7 @@ async def test_the_model_describes_its_tensors(pairs, serve):
     assert described["outputs"][0]["parameters"] == {"labels": '["no", "yes"]'}
 
 
-async def test_a_model_of_features_asks_for_them_by_name(features, serve):
+async def test_a_model_with_features_has_one_input_per_feature(features, serve):
     async with serve(features.settings) as client:
         described = (await client.get("/v2/models/model")).json()
 

@@ -1,4 +1,4 @@
-"""A text that nobody reads to the end is cut before it costs anything, and scores the same."""
+"""Very long texts are shortened before they are tokenized, with the same scores."""
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -23,7 +23,7 @@ RUNS = st.tuples(PIECES, st.integers(1, 400), st.sampled_from(["", " "]))
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(runs=st.lists(RUNS, max_size=5))
-def test_a_cut_text_begins_with_the_same_tokens(tokens, runs):
+def test_a_shortened_text_has_the_same_first_tokens(tokens, runs):
     text = "".join((piece + gap) * times for piece, times, gap in runs)
 
     cut = shorten(text, MAX_LENGTH, lambda part: len(tokens(part)))
@@ -41,7 +41,7 @@ def test_a_cut_text_begins_with_the_same_tokens(tokens, runs):
     ["a " * 2_000_000, "shoe, " * 600_000, "中" * 1_300_000, " " * 1_000_000 + "a " * 1_000_000],
     ids=["words", "punctuation", "no spaces", "late"],
 )
-def test_no_more_than_two_pieces_of_words_are_read(tokens, text):
+def test_at_most_two_pieces_of_words_are_tokenized(tokens, text):
     read = []
 
     def count(part):
@@ -59,7 +59,7 @@ def test_no_more_than_two_pieces_of_words_are_read(tokens, text):
     ["shoe " * 25 + "x" * 400_000, ("x" * 4000 + ",") * 100, ("x" * 4046 + " ") * 100 + "shoe"],
     ids=["one word", "with commas", "cut near its end"],
 )
-def test_words_of_any_length_are_read_once_and_count_as_one(tokens, text):
+def test_long_words_are_tokenized_once_and_count_as_one_token(tokens, text):
     read = []
 
     def count(part):
@@ -72,14 +72,16 @@ def test_words_of_any_length_are_read_once_and_count_as_one(tokens, text):
     assert tokens(cut)[:MAX_LENGTH] == tokens(text)[:MAX_LENGTH]
 
 
-def test_a_text_of_usual_length_is_not_touched():
+def test_a_text_of_usual_length_is_not_changed():
     text = "a " * (SHORTEST_PIECE // 2)
 
     assert shorten(text, MAX_LENGTH, count=lambda part: pytest.fail("was tokenised")) == text
 
 
 @pytest.mark.parametrize("text", ["red shoe " * 11_000, "x" * 100_000], ids=["words", "word"])
-async def test_a_text_of_100_000_characters_scores_as_the_evaluator_has_it(texts, serve, ask, text):
+async def test_a_text_of_100_000_characters_has_the_score_of_the_evaluation(
+    texts, serve, ask, text
+):
     scorer = models.load(local_path(texts.artifact.uri), texts.artifact.digest)
     expected = scorer.probabilities([(text, None)])
 
@@ -89,7 +91,7 @@ async def test_a_text_of_100_000_characters_scores_as_the_evaluator_has_it(texts
     assert answer["outputs"][0]["data"] == pytest.approx(expected[0], abs=1e-5)
 
 
-async def test_a_pair_of_which_one_text_is_long_scores_as_the_evaluator_has_it(pairs, serve, ask):
+async def test_a_pair_with_one_long_text_has_the_score_of_the_evaluation(pairs, serve, ask):
     row = {"text": ["garden lamp for winter " * 3], "text_pair": ["red shoe, " * 10_000]}
     scorer = models.load(local_path(pairs.artifact.uri), pairs.artifact.digest)
     expected = scorer.probabilities(scorer.preprocess.render(row))
@@ -100,7 +102,7 @@ async def test_a_pair_of_which_one_text_is_long_scores_as_the_evaluator_has_it(p
     assert answer["outputs"][0]["data"] == pytest.approx(expected[0], abs=1e-5)
 
 
-async def test_a_body_full_of_text_is_answered(pairs, serve, ask):
+async def test_a_body_of_the_maximum_size_is_scored(pairs, serve, ask):
     half = "a " * ((2 << 20) // 2 - 200)
 
     async with serve(pairs.settings) as client:

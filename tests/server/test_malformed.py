@@ -1,4 +1,4 @@
-"""Whatever a client sends gets an answer with a reason, and the next client is served."""
+"""Every invalid request gets an error with a reason, and the next request is served."""
 
 import json
 
@@ -49,7 +49,7 @@ async def answers(client, body: bytes) -> tuple[int, str]:
     ],
     ids=lambda value: value[:60] if isinstance(value, str) else "",
 )
-async def test_a_malformed_tensor_is_named_with_path_and_bound(texts, serve, inputs, reason):
+async def test_an_invalid_tensor_is_refused_with_path_and_limit(texts, serve, inputs, reason):
     async with serve(texts.settings) as client:
         status, error = await answers(client, json.dumps({"inputs": inputs}).encode())
 
@@ -57,7 +57,7 @@ async def test_a_malformed_tensor_is_named_with_path_and_bound(texts, serve, inp
     assert error.startswith(reason)
 
 
-async def test_a_missing_tensor_is_named(pairs, serve, ask):
+async def test_a_missing_tensor_is_refused_with_its_name(pairs, serve, ask):
     async with serve(pairs.settings) as client:
         answer = await client.post(INFER, json=ask(text=["red"]))
 
@@ -65,7 +65,7 @@ async def test_a_missing_tensor_is_named(pairs, serve, ask):
     assert answer.json() == {"error": "inputs lacks text_pair; this model reads text, text_pair"}
 
 
-async def test_unequal_numbers_of_rows_are_told(pairs, serve, ask):
+async def test_unequal_numbers_of_rows_are_refused_with_both_counts(pairs, serve, ask):
     async with serve(pairs.settings) as client:
         answer = await client.post(INFER, json=ask(text=["red"], text_pair=["a", "b"]))
 
@@ -75,7 +75,7 @@ async def test_unequal_numbers_of_rows_are_told(pairs, serve, ask):
     }
 
 
-async def test_an_unknown_output_is_named(texts, serve, ask):
+async def test_an_unknown_output_is_refused_with_its_name(texts, serve, ask):
     async with serve(texts.settings) as client:
         answer = await client.post(INFER, json={**ask(text=["red"]), "outputs": [{"name": "x"}]})
 
@@ -105,7 +105,7 @@ async def test_an_unknown_output_is_named(texts, serve, ask):
     ],
     ids=["empty", "cut", "utf16", "nan", "not utf-8", "surrogate", "digits", "deep", "deep object"],
 )
-async def test_what_is_no_json_in_utf8_is_refused(texts, serve, body):
+async def test_a_body_that_is_not_json_in_utf8_is_refused(texts, serve, body):
     async with serve(texts.settings) as client:
         status, error = await answers(client, body)
 
@@ -118,7 +118,7 @@ async def test_what_is_no_json_in_utf8_is_refused(texts, serve, body):
     "private texts in a refused request",
     "never repeated in the answer",
 )
-async def test_the_texts_of_a_request_are_not_repeated_in_a_refusal(texts, serve, ask):
+async def test_an_error_response_does_not_contain_texts_of_the_request(texts, serve, ask):
     async with serve(texts.settings) as client:
         asked = {**ask(text=["my secret"]), "outputs": "my secret"}
         answer = await client.post(INFER, json=asked)
@@ -127,7 +127,7 @@ async def test_the_texts_of_a_request_are_not_repeated_in_a_refusal(texts, serve
     assert "secret" not in answer.text
 
 
-async def test_an_unknown_model_and_path_and_method_get_a_reason(texts, serve, ask):
+async def test_an_unknown_model_path_or_method_gets_an_error_with_a_reason(texts, serve, ask):
     async with serve(texts.settings) as client:
         model = await client.post("/v2/models/other/infer", json=ask(text=["red"]))
         path = await client.get("/v3")
@@ -153,7 +153,7 @@ async def test_a_body_of_10_mb_is_refused(texts, serve):
     "an endless body",
     "413 with the bound; no more is read",
 )
-async def test_a_body_without_end_is_refused_at_the_limit(texts, serve):
+async def test_an_endless_body_is_refused_at_the_limit(texts, serve):
     sent = 0
 
     async def endless():
@@ -219,7 +219,7 @@ REQUEST = st.fixed_dictionaries(
 @example(body=json.dumps({"inputs": [TEXT]}).encode())
 @example(body=json.dumps({"inputs": [TEXT | {"data": ["\0\u200b\x1b[2J"]}]}).encode())
 @example(body=json.dumps({"inputs": [TEXT | {"data": [""]}]}).encode())
-async def test_any_body_is_answered_or_refused_with_a_reason(fuzzed, body):
+async def test_any_body_gets_a_response_or_an_error_with_a_reason(fuzzed, body):
     answer = await fuzzed.post(INFER, content=body)
 
     assert answer.status_code in {200, 400}, answer.text

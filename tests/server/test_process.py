@@ -1,4 +1,4 @@
-"""The server as a process: what it refuses to start with, how it becomes ready, how it ends."""
+"""The server as a process: refused settings and artifacts, readiness, shutdown."""
 
 import json
 import signal
@@ -39,8 +39,8 @@ def test_a_flipped_bit_is_refused_with_exit_code_3(texts, start, tmp_path):
     content = bytearray(weights.read_bytes())
     content[-7] ^= 1
     weights.write_bytes(content)
-    said = tmp_path / "termination-log"
-    said.touch()
+    termination_log = tmp_path / "termination-log"
+    termination_log.touch()
 
     server = start(MODEL_URI=uri_of(folder), MODEL_DIGEST=texts.artifact.digest)
     log = server.output()
@@ -48,8 +48,8 @@ def test_a_flipped_bit_is_refused_with_exit_code_3(texts, start, tmp_path):
     assert server.popen.returncode == 3
     reason = f"DigestMismatch: model.safetensors in {folder} does not match its manifest"
     assert log[-1]["message"].startswith(f"refused: {reason} (")
-    assert said.read_text() == log[-1]["message"].removeprefix("refused: ")
-    assert said.read_text().endswith("; restore the folder from a copy")
+    assert termination_log.read_text() == log[-1]["message"].removeprefix("refused: ")
+    assert termination_log.read_text().endswith("; restore the folder from a copy")
 
 
 @pytest.mark.survives(
@@ -57,7 +57,7 @@ def test_a_flipped_bit_is_refused_with_exit_code_3(texts, start, tmp_path):
     "weights that give NaN",
     "the server does not start and reports why",
 )
-def test_weights_that_give_nan_are_refused(texts, start, tmp_path):
+def test_weights_with_nan_scores_are_refused(texts, start, tmp_path):
     folder = tmp_path / "copy"
     copytree(local_path(texts.artifact.uri), folder)
     weights = load_file(folder / "model.safetensors")
@@ -72,7 +72,7 @@ def test_weights_that_give_nan_are_refused(texts, start, tmp_path):
     assert log[-1]["message"].startswith(f"refused: NotFinite: model {digest} is not usable: ")
 
 
-def test_a_failure_to_load_is_told_in_one_line_of_the_log(texts, start, tmp_path):
+def test_a_failure_to_load_is_one_line_in_the_log(texts, start, tmp_path):
     folder = tmp_path / "copy"
     copytree(local_path(texts.artifact.uri), folder)
     (folder / "config.json").write_text('{"model_type": "unheard-of"}')
@@ -114,7 +114,7 @@ def test_a_failure_to_load_is_told_in_one_line_of_the_log(texts, start, tmp_path
     ],
     ids=["no digest", "scheme", "no folder", "batch", "drain"],
 )
-def test_settings_that_cannot_be_are_refused_with_exit_code_3(start, env, reason):
+def test_invalid_settings_are_refused_with_exit_code_3(start, env, reason):
     server = start(**env)
     log = server.output()
 
@@ -122,7 +122,7 @@ def test_settings_that_cannot_be_are_refused_with_exit_code_3(start, env, reason
     assert log[-1]["message"].startswith(f"refused: {reason}")
 
 
-def test_without_a_model_it_lives_is_not_ready_and_ends_at_once(start):
+def test_without_a_model_the_server_is_live_not_ready_and_stops_at_once(start):
     server = start()
     server.wait_for(200, "/v2/health/live")
     assert server.wait_for(503).json()["error"].startswith("MODEL_URI is not set")
@@ -133,7 +133,7 @@ def test_without_a_model_it_lives_is_not_ready_and_ends_at_once(start):
     assert server.popen.returncode == 0
 
 
-def test_the_generation_may_come_from_a_file_of_the_downward_api(start, tmp_path):
+def test_the_generation_can_be_read_from_a_file_of_the_downward_api(start, tmp_path):
     (tmp_path / "generation").write_text("12")
     server = start(SPRINGTIDE_GENERATION_FILE=str(tmp_path / "generation"))
     server.wait_for(200, "/v2/health/live")
@@ -141,7 +141,7 @@ def test_the_generation_may_come_from_a_file_of_the_downward_api(start, tmp_path
     assert 'generation="12"' in server.get("/metrics").text
 
 
-def test_sigterm_makes_it_unready_first_and_no_request_fails(texts, start, ask):
+def test_after_sigterm_the_server_is_not_ready_and_no_request_fails(texts, start, ask):
     server = start(**model_env(texts, DRAIN_SECONDS="10"))
     server.wait_for(200)
     stop, statuses = threading.Event(), []
@@ -168,7 +168,7 @@ def test_sigterm_makes_it_unready_first_and_no_request_fails(texts, start, ask):
     assert log[-1]["message"] == "drained"
 
 
-def test_a_second_signal_ends_the_grace_but_requests_in_flight_are_answered(texts, start, ask):
+def test_a_second_signal_ends_the_grace_period_and_requests_in_flight_complete(texts, start, ask):
     server = start(**model_env(texts, DRAIN_SECONDS="3600", SPRINGTIDE_MAX_DELAY_MS="8000"))
     server.wait_for(200)
     answers = []
@@ -191,7 +191,7 @@ def test_a_second_signal_ends_the_grace_but_requests_in_flight_are_answered(text
     assert server.popen.returncode == 0
 
 
-def test_a_10_mb_body_gets_its_413_on_the_wire_and_no_text_gets_into_the_log(texts, start, ask):
+def test_a_10_mb_body_gets_413_over_http_and_no_text_is_logged(texts, start, ask):
     server = start(**model_env(texts, DRAIN_SECONDS="0"))
     server.wait_for(200)
 
@@ -209,7 +209,7 @@ def test_a_10_mb_body_gets_its_413_on_the_wire_and_no_text_gets_into_the_log(tex
     assert "secret" not in json.dumps(log)
 
 
-def test_defaults_are_those_of_the_documentation():
+def test_the_documented_defaults_are_the_actual_ones():
     page = Path(__file__).parents[2] / "docs/how-to/serve-with-the-reference-server.md"
     text = page.read_text(encoding="utf-8")
     defaults = Settings()

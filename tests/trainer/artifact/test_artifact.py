@@ -1,4 +1,4 @@
-"""An artifact is the files of its digest, all of them and nothing else."""
+"""An artifact has exactly the files of its manifest."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def home(tmp_path: Path) -> Home:
     return Home(tmp_path / "home")
 
 
-def test_the_same_content_has_the_same_digest_and_lies_there_once(home, tmp_path):
+def test_equal_content_has_the_same_digest_and_is_stored_once(home, tmp_path):
     first = manifest.commit(folder(tmp_path / "a"), home)
     second = manifest.commit(folder(tmp_path / "b"), home)
     assert first == second
@@ -72,7 +72,7 @@ DAMAGES = [flip, cut, take, add, change_the_manifest, remove_the_manifest]
     "refused by trainer, evaluator and server, with its folder, the digest and what to do",
 )
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_any_difference_is_refused(home, tmp_path, damage):
+def test_an_artifact_that_differs_from_its_manifest_is_refused(home, tmp_path, damage):
     made = manifest.commit(folder(tmp_path / "a"), home)
     damage(home.artifact(made.digest))
     with pytest.raises(Refused) as refused:
@@ -85,7 +85,7 @@ def test_any_difference_is_refused(home, tmp_path, damage):
 @pytest.mark.survives(
     "Model", "one flipped bit in an artifact", "refused with the file and both its hashes"
 )
-def test_a_flipped_bit_is_told_with_the_file_and_both_hashes(home, tmp_path):
+def test_a_flipped_bit_is_refused_with_the_file_and_both_hashes(home, tmp_path):
     made = manifest.commit(folder(tmp_path / "a"), home)
     right = manifest.file_digest(home.artifact(made.digest) / "model.safetensors")
     flip(home.artifact(made.digest))
@@ -100,7 +100,7 @@ def test_a_flipped_bit_is_told_with_the_file_and_both_hashes(home, tmp_path):
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_who_makes_it_again_replaces_a_damaged_one(home, tmp_path, damage):
+def test_committing_the_same_content_replaces_a_damaged_artifact(home, tmp_path, damage):
     made = manifest.commit(folder(tmp_path / "a"), home)
     damage(home.artifact(made.digest))
     assert manifest.commit(folder(tmp_path / "b"), home) == made
@@ -108,7 +108,7 @@ def test_who_makes_it_again_replaces_a_damaged_one(home, tmp_path, damage):
 
 
 @pytest.mark.survives("Model", "a symlink inside an artifact", "refused, whatever its target")
-def test_a_link_is_refused_even_with_the_right_content(home, tmp_path):
+def test_a_link_is_refused_even_if_its_content_is_right(home, tmp_path):
     made = manifest.commit(folder(tmp_path / "a"), home)
     path = home.artifact(made.digest) / "config.json"
     path.rename(tmp_path / "config.json")
@@ -125,7 +125,7 @@ def test_a_link_is_refused_even_with_the_right_content(home, tmp_path):
     "refused before anything is loaded, with the file and the kinds that are allowed",
 )
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "modeling.py", "weights.pkl", "library.so"])
-def test_a_file_that_may_run_code_is_refused_even_if_the_manifest_names_it(home, tmp_path, name):
+def test_a_file_that_could_run_code_is_refused_even_if_the_manifest_lists_it(home, tmp_path, name):
     made = folder(tmp_path / "a")
     (made / name).write_bytes(b"code")
     committed = manifest.commit(made, home)
@@ -137,7 +137,7 @@ def test_a_file_that_may_run_code_is_refused_even_if_the_manifest_names_it(home,
 @pytest.mark.survives(
     "Model", "a manifest that names files by ../", "refused before a file is opened"
 )
-def test_a_manifest_that_names_files_elsewhere_is_refused(tmp_path):
+def test_a_manifest_with_paths_outside_the_folder_is_refused(tmp_path):
     made = folder(tmp_path / "a")
     files = [{"path": "../b/config.json", "sha256": "0" * 64, "size": 2}]
     (made / manifest.MANIFEST).write_text(json.dumps({"files": files}))

@@ -1,4 +1,4 @@
-"""A row reads the same in training, evaluation and serving."""
+"""A row is rendered identically in training, evaluation and serving."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def features(template: str | None, names: list[str]) -> Preprocess:
     return Preprocess(features=names, template=template, max_length=16, labels=LABELS)
 
 
-def test_a_text_alone_and_a_pair():
+def test_a_single_text_and_a_pair_are_rendered_unchanged():
     alone = Preprocess(text="query", max_length=16, labels=LABELS)
     pair = Preprocess(text="query", text_pair="item", max_length=16, labels=LABELS)
     columns = {"text": ["a", "b"], "text_pair": ["c", "d"]}
@@ -25,13 +25,13 @@ def test_a_text_alone_and_a_pair():
     assert pair.render(columns) == [("a", "c"), ("b", "d")]
 
 
-def test_features_go_through_the_template_and_doubled_braces_stay():
+def test_features_are_rendered_by_the_template_and_doubled_braces_are_literal():
     made = features("{title} for {{{price}}} in {a b}", ["title", "price", "a b"])
     columns = {"title": ["shoe"], "price": ["{title}"], "a b": ["x"]}
     assert made.render(columns) == [("shoe for {{title}} in x", None)]
 
 
-def test_without_a_template_features_are_named():
+def test_without_a_template_features_are_rendered_with_their_names():
     made = features(None, ["title", "price"])
     assert made.render({"price": ["3"], "title": ["shoe"]}) == [("title: shoe; price: 3", None)]
 
@@ -42,7 +42,7 @@ def test_without_a_template_features_are_named():
     "treated as text, never as a template",
 )
 @given(st.text(), st.text())
-def test_values_are_never_read_as_a_template(first, second):
+def test_values_are_never_interpreted_as_a_template(first, second):
     made = features("{a}|{b}", ["a", "b"])
     assert made.render({"a": [first], "b": [second]}) == [(f"{first}|{second}", None)]
 
@@ -56,7 +56,7 @@ def test_values_are_never_read_as_a_template(first, second):
     "template",
     ["{other}", "{a.__class__}", "{a!r}", "{a:>9}", "{", "}", "{}", "{0}", "{{a}", "{a}}"],
 )
-def test_anything_in_braces_but_a_feature_is_refused(template):
+def test_only_features_are_allowed_in_braces(template):
     with pytest.raises(Refused, match="not one of the features") as refused:
         features(template, ["a"]).render({"a": ["x"]})
     assert refused.value.failure.field == "spec.data.source.columns.template"
@@ -70,7 +70,7 @@ def test_a_missing_column_and_unequal_columns_are_refused():
         made.render({"a": ["x"], "b": ["x", "y"]})
 
 
-def test_the_same_rendering_is_the_same_bytes(tmp_path):
+def test_equal_preprocessing_gives_equal_bytes(tmp_path):
     made = features("{a}", ["a"])
     for name in ("one", "two"):
         (tmp_path / name).mkdir()

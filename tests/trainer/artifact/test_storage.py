@@ -1,4 +1,4 @@
-"""What lies at its final place is whole; a late writer changes nothing."""
+"""Everything at a final path is complete; the first writer wins."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def some_folder(at: Path, text: str) -> Path:
     return at
 
 
-def test_the_first_folder_stays_and_the_second_is_told(tmp_path):
+def test_the_first_folder_is_kept_and_the_second_commit_returns_false(tmp_path):
     assert commit_folder(some_folder(tmp_path / "a", "first"), tmp_path / "deep" / "final")
     assert not commit_folder(some_folder(tmp_path / "b", "second"), tmp_path / "deep" / "final")
     assert (tmp_path / "deep" / "final" / "other").read_text() == "first"
     assert (tmp_path / "b" / "other").read_text() == "second"
 
 
-def test_the_first_file_stays_and_the_second_is_told(tmp_path):
+def test_the_first_file_is_kept_and_the_second_commit_returns_false(tmp_path):
     for name in ("first", "second"):
         (tmp_path / name).write_text(name)
     assert commit_file(tmp_path / "first", tmp_path / "deep" / "final")
@@ -45,7 +45,7 @@ def test_the_first_file_stays_and_the_second_is_told(tmp_path):
     "the folder is complete or does not exist",
 )
 @pytest.mark.parametrize("number", range(1, 40))
-def test_a_crash_at_any_call_leaves_a_whole_folder_or_none(tmp_path, monkeypatch, number):
+def test_a_crash_at_any_call_leaves_a_complete_folder_or_none(tmp_path, monkeypatch, number):
     made = some_folder(tmp_path / "a", "text")
     calls = 0
 
@@ -69,7 +69,7 @@ def test_a_crash_at_any_call_leaves_a_whole_folder_or_none(tmp_path, monkeypatch
     assert not final.exists() or (final / "other").read_text() == "text"
 
 
-def test_scratch_is_empty_at_the_start_and_gone_at_the_end(tmp_path):
+def test_the_scratch_folder_is_empty_at_the_start_and_removed_at_the_end(tmp_path):
     home = Home(tmp_path)
     (tmp_path / "tmp" / "job-pod" / "left").mkdir(parents=True)
     with home.tmp("job", "pod") as tmp:
@@ -85,13 +85,13 @@ def test_scratch_is_empty_at_the_start_and_gone_at_the_end(tmp_path):
     "uri",
     ["s3://bucket/x", "file://host/x", "file:x", "/x", "file:///x/../y", "file:///x/%2e%2e/y", ""],
 )
-def test_only_plain_file_uris_are_read(uri):
+def test_only_file_uris_without_host_and_dots_are_accepted(uri):
     with pytest.raises(Refused) as refused:
         local_path(uri, "spec.model.initial.uri")
     assert refused.value.failure.message == f"{uri!r} must be a file:/// URI without '..'"
     assert refused.value.failure.field == "spec.model.initial.uri"
 
 
-def test_a_uri_and_its_path_are_each_other(tmp_path):
+def test_a_path_converted_to_a_uri_and_back_is_unchanged(tmp_path):
     path = tmp_path / "with space%20and#sign"
     assert local_path(uri_of(path)) == path

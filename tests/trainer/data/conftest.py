@@ -1,4 +1,4 @@
-"""Small streams on disk, and the run file of a probe that looks at them."""
+"""Small sources on disk, and run files of probes for them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def home(tmp_path: Path) -> Home:
 
 @pytest.fixture
 def run_probe(home: Home, tmp_path: Path) -> Callable[..., ProbeOutput]:
-    """Probe a source: `look(path, format="CSV", now=..., columns=..., window=..., ...)`."""
+    """Probe a source: `run_probe(path, format="CSV", now=..., columns=..., window=..., ...)`."""
     looks = iter(range(1000))
 
     def run_probe(path: Path, **asked: Any) -> ProbeOutput:
@@ -44,7 +44,7 @@ def run_probe(home: Home, tmp_path: Path) -> Callable[..., ProbeOutput]:
 def refuse(
     run_probe: Callable[..., ProbeOutput], home: Home
 ) -> Callable[..., tuple[str, str, str]]:
-    """Probe a source that must be refused: reason, field and message; nothing may be frozen."""
+    """Probe a source that must be refused; return reason, field and message."""
 
     def refuse(path: Path, **asked: Any) -> tuple[str, str, str]:
         with pytest.raises(Refused) as caught:
@@ -59,7 +59,7 @@ def refuse(
 
 @pytest.fixture
 def run_of(home: Home) -> Callable[..., RunFile]:
-    """Make the run file of a probe without running it."""
+    """Return the run file of a probe."""
     return lambda path, **asked: run_file(path, home.path, **asked)
 
 
@@ -103,7 +103,7 @@ def run_file(path: Path, home: Path, **asked: Any) -> RunFile:
 
 @pytest.fixture
 def write_csv() -> Callable[[Path, Iterable[dict[str, Any]]], Path]:
-    """Write rows with a header, through gzip if the name says so."""
+    """Write rows with a header, with gzip if the name ends in .gz."""
 
     def write(path: Path, rows: Iterable[dict[str, Any]]) -> Path:
         rows = list(rows)
@@ -129,7 +129,7 @@ def write_jsonl() -> Callable[[Path, Iterable[dict[str, Any]]], Path]:
 
 @pytest.fixture
 def clicks() -> Callable[..., list[dict[str, Any]]]:
-    """Rows of some months of 2026, one a day, clicked on every second day."""
+    """Rows of some months of 2026, one per day, clicked every second day."""
 
     def clicks(*months: int, a_month: int = 10) -> list[dict[str, Any]]:
         return [

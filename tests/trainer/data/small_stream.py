@@ -1,4 +1,4 @@
-"""A stream of rows by their seconds for the tests of windows; partitions last 100 s."""
+"""A stream of rows for the tests of windows: times are seconds, partitions last 100 s."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def span(at: int) -> Span:
 
 @dataclass
 class Case:
-    """A stream of rows by their seconds, and what is asked of it."""
+    """A stream of rows with times in seconds, and the request of a window."""
 
     seconds: Sequence[int]
     now: int = 10_000
@@ -75,7 +75,7 @@ class Case:
         return made
 
     def parts(self) -> tuple[list[int], list[int]]:
-        """Return the seconds that train and those that judge."""
+        """Return the seconds of the training rows and of the holdout rows."""
         made, seconds = self.ready(), np.array(self.seconds)
         return seconds[made.train].tolist(), seconds[made.holdout].tolist()
 

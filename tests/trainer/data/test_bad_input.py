@@ -1,4 +1,4 @@
-"""Files that nobody can read: refused with file, line, number and what to do, and no text of it."""
+"""Unreadable files are refused with file, line and what to do, without their text."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ def written(path: Path, text: str | bytes) -> Path:
 @pytest.mark.survives(
     "Data", "a CSV row with more fields than the header", "refused with file, line and both counts"
 )
-def test_a_ragged_row_is_named_by_its_line(refuse: Refuse, tmp_path: Path) -> None:
+def test_a_row_with_a_wrong_number_of_fields_is_refused_with_its_line(
+    refuse: Refuse, tmp_path: Path
+) -> None:
     bad = "2026-01-02 12:00:00,secret words,with, a comma,1\n"
     assert refuse(written(tmp_path / "a.csv", HEADER + GOOD + bad)) == (
         "RaggedRow",
@@ -51,7 +53,7 @@ def test_a_ragged_row_is_named_by_its_line(refuse: Refuse, tmp_path: Path) -> No
         {"text": None, "textPair": None, "features": ["query", "clicked"]},
     ],
 )
-def test_a_label_that_is_part_of_the_text_is_refused(
+def test_a_label_that_is_also_an_input_is_refused(
     refuse: Refuse, tmp_path: Path, columns: dict[str, object]
 ) -> None:
     source = written(tmp_path / "a.csv", HEADER + GOOD)
@@ -63,7 +65,7 @@ def test_a_label_that_is_part_of_the_text_is_refused(
 @pytest.mark.survives(
     "Data", "text that is not UTF-8", "refused with file, line and byte, the text is not repeated"
 )
-def test_bytes_that_are_no_utf8_are_named_by_their_line(refuse: Refuse, tmp_path: Path) -> None:
+def test_invalid_utf8_is_refused_with_its_line(refuse: Refuse, tmp_path: Path) -> None:
     bad = "2026-01-02 12:00:00,caf\xe9,cup,1\n".encode("latin-1")
     assert refuse(written(tmp_path / "a.csv", (HEADER + GOOD).encode() + bad)) == (
         "NotUtf8",
@@ -81,7 +83,7 @@ def test_a_truncated_gzip_is_refused(refuse: Refuse, tmp_path: Path) -> None:
     assert message.endswith(": the gzip stream is truncated; deliver the whole file")
 
 
-def test_what_is_no_gzip_is_refused(refuse: Refuse, tmp_path: Path) -> None:
+def test_a_gz_file_that_is_not_gzip_is_refused(refuse: Refuse, tmp_path: Path) -> None:
     assert refuse(written(tmp_path / "a.csv.gz", HEADER + GOOD)) == (
         "CorruptFile",
         "data.source",
@@ -103,15 +105,17 @@ def test_a_gzip_with_a_flipped_bit_is_refused(refuse: Refuse, tmp_path: Path) ->
     "Data", "a file of 0 bytes", "refused with its name and its number of bytes or rows"
 )
 @pytest.mark.parametrize(
-    ("form", "said"),
+    ("form", "expected"),
     [
         ("CSV", "'empty': the file is empty (no header line); deliver it again"),
         ("Parquet", "'empty' has 0 bytes; deliver it again"),
     ],
 )
-def test_a_file_of_0_bytes_is_refused(refuse: Refuse, tmp_path: Path, form: str, said: str) -> None:
+def test_a_file_of_0_bytes_is_refused(
+    refuse: Refuse, tmp_path: Path, form: str, expected: str
+) -> None:
     found = refuse(written(tmp_path / "empty", b""), format=form)
-    assert found == ("EmptyFile", "data.source", said)
+    assert found == ("EmptyFile", "data.source", expected)
 
 
 @pytest.mark.survives("Data", "a truncated Parquet file", "refused with its name and its size")
@@ -130,7 +134,7 @@ def test_a_truncated_parquet_file_is_refused(refuse: Refuse, tmp_path: Path, lef
     "Data", "a column that is missing", "refused with its field and the existing columns"
 )
 @pytest.mark.parametrize("form", ["CSV", "JSONL", "Parquet"])
-def test_a_missing_column_is_named_with_its_field_and_those_found(
+def test_a_missing_column_is_refused_with_its_field_and_the_columns_found(
     refuse: Refuse, tmp_path: Path, form: str
 ) -> None:
     path = tmp_path / "clicks"
@@ -150,7 +154,7 @@ def test_a_missing_column_is_named_with_its_field_and_those_found(
     )
 
 
-def test_a_missing_feature_and_filter_column_have_their_field_too(
+def test_a_missing_feature_or_filter_column_is_refused_with_its_field(
     refuse: Refuse, tmp_path: Path
 ) -> None:
     path = written(tmp_path / "a.csv", HEADER + GOOD)
@@ -160,7 +164,7 @@ def test_a_missing_feature_and_filter_column_have_their_field_too(
     assert refuse(path, holdout=judged)[1] == "data.holdout.filter.column"
 
 
-def test_a_column_that_is_there_twice_is_refused(refuse: Refuse, tmp_path: Path) -> None:
+def test_a_duplicated_column_is_refused(refuse: Refuse, tmp_path: Path) -> None:
     assert refuse(written(tmp_path / "a.csv", "at,query,item,clicked,query\n")) == (
         "DuplicateColumn",
         "data.source.columns.text",
@@ -168,7 +172,7 @@ def test_a_column_that_is_there_twice_is_refused(refuse: Refuse, tmp_path: Path)
     )
 
 
-def test_a_folder_that_our_pods_may_not_read_is_named(
+def test_a_folder_without_read_permission_is_refused_with_its_path(
     run_of: Callable[..., RunFile], home: Home, tmp_path: Path
 ) -> None:
     private = tmp_path / "private"
@@ -186,7 +190,7 @@ def test_a_folder_that_our_pods_may_not_read_is_named(
 
 
 @pytest.mark.survives("Data", "data that is not there", "refused with the path and its field")
-def test_data_that_is_not_there_is_named(refuse: Refuse, tmp_path: Path) -> None:
+def test_missing_data_is_refused_with_its_path(refuse: Refuse, tmp_path: Path) -> None:
     assert refuse(tmp_path / "none.csv") == (
         "DataNotFound",
         "data.source.uri",
@@ -213,7 +217,7 @@ def test_a_link_that_leaves_the_source_is_not_followed(refuse: Refuse, tmp_path:
     "Data", "lines that are not JSON objects", "refused with file, line and what is expected"
 )
 @pytest.mark.parametrize(
-    ("line", "reason", "said"),
+    ("line", "reason", "expected"),
     [
         ('{"at": ', "MalformedJson", "invalid JSON (Expecting value at character 9); write one"),
         (
@@ -227,14 +231,14 @@ def test_a_link_that_leaves_the_source_is_not_followed(refuse: Refuse, tmp_path:
     ],
 )
 def test_a_bad_json_line_is_refused(
-    refuse: Refuse, tmp_path: Path, line: str, reason: str, said: str
+    refuse: Refuse, tmp_path: Path, line: str, reason: str, expected: str
 ) -> None:
     found = refuse(written(tmp_path / "a.jsonl", line + "\n"), format="JSONL")
     assert found[:2] == (reason, "data.source")
-    assert found[2].startswith(f"'a.jsonl' line 1: {said}")
+    assert found[2].startswith(f"'a.jsonl' line 1: {expected}")
 
 
-def test_half_a_character_in_json_is_refused(refuse: Refuse, tmp_path: Path) -> None:
+def test_an_incomplete_surrogate_pair_in_json_is_refused(refuse: Refuse, tmp_path: Path) -> None:
     line = '{"at": "2026-01-01", "query": "\\ud800", "item": "b", "clicked": 1}\n'
     assert refuse(written(tmp_path / "a.jsonl", line), format="JSONL") == (
         "NotUtf8",

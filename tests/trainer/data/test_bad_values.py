@@ -1,4 +1,4 @@
-"""Values that mean nothing: refused with count, field and what to do, before a GPU is asked for."""
+"""Invalid values are refused with count, field and what to do, before a GPU is requested."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def two_months(labels: list[object]) -> pa.Table:
     ("text", "shape"),
     [("13/01/2026", "99/99/9999"), ("secret", "xxxxxx"), ("1767225600", "9999999999"), ("", "")],
 )
-def test_an_unreadable_timestamp_is_named_by_line_and_shape_but_not_by_its_text(
+def test_an_unreadable_timestamp_is_refused_with_line_and_format_but_not_its_text(
     refuse: Refuse, tmp_path: Path, text: str, shape: str
 ) -> None:
     (tmp_path / "a.csv").write_text(HEADER + GOOD + f"{text},a,b,1\n")
@@ -55,7 +55,7 @@ def test_an_unreadable_timestamp_is_named_by_line_and_shape_but_not_by_its_text(
     "timestamps in the future",
     "refused with line, count and the latest moment allowed: a day ahead of the API server's clock",
 )
-def test_a_timestamp_in_the_future_is_refused_beyond_a_day_of_skew(
+def test_a_timestamp_more_than_a_day_in_the_future_is_refused(
     run_probe: Look, refuse: Refuse, tmp_path: Path
 ) -> None:
     (tmp_path / "a.csv").write_text(HEADER + GOOD)
@@ -69,7 +69,7 @@ def test_a_timestamp_in_the_future_is_refused_beyond_a_day_of_skew(
 
 
 @pytest.mark.survives("Data", "timestamps in mixed zones", "compared in UTC")
-def test_mixed_zones_are_one_time(run_probe: Look, tmp_path: Path) -> None:
+def test_timestamps_in_mixed_zones_are_compared_in_utc(run_probe: Look, tmp_path: Path) -> None:
     rows = [
         "2026-01-31T23:30:00-05:00,a,b,1",  # February in UTC
         "2026-01-31T23:30:00Z,a,b,1",
@@ -82,7 +82,7 @@ def test_mixed_zones_are_one_time(run_probe: Look, tmp_path: Path) -> None:
     assert (found.holdout_partitions, found.holdout_rows) == (["2026-02"], 2)
 
 
-def test_a_missing_timestamp_is_named_by_its_row(refuse: Refuse, tmp_path: Path) -> None:
+def test_a_missing_timestamp_is_refused_with_its_row(refuse: Refuse, tmp_path: Path) -> None:
     stamps = [datetime(2026, 1, 1), None]  # noqa: DTZ001 - Parquet without a zone
     table = pa.table({"at": stamps, "query": ["a", "b"], "item": ["", ""], "clicked": [0, 1]})
     pq.write_table(table, tmp_path / "a.parquet")
@@ -97,7 +97,7 @@ def test_a_missing_timestamp_is_named_by_its_row(refuse: Refuse, tmp_path: Path)
 @pytest.mark.survives(
     "Data", "labels that model.labels does not name", "refused with the labels and their counts"
 )
-def test_a_label_outside_the_models_is_named_with_its_count_and_the_bound(
+def test_a_label_that_the_model_does_not_have_is_refused_with_its_count(
     refuse: Refuse, tmp_path: Path
 ) -> None:
     pq.write_table(two_months([0, 1, 2, 2, 0, 1]), tmp_path / "a.parquet")
@@ -126,7 +126,7 @@ def test_a_missing_or_nan_label_is_refused(refuse: Refuse, tmp_path: Path, missi
     "training rows of one class only",
     "no run starts; the message has the label and both counts",
 )
-def test_one_class_only_is_not_enough_to_train_on(
+def test_training_rows_of_one_class_start_no_run(
     run_probe: Look, home: Home, tmp_path: Path
 ) -> None:
     pq.write_table(two_months([1] * 4 + [0, 1]), tmp_path / "a.parquet")
@@ -140,7 +140,7 @@ def test_one_class_only_is_not_enough_to_train_on(
     assert not (home.path / "data").exists()
 
 
-def test_a_missing_entity_and_a_bad_weight_are_refused(refuse: Refuse, tmp_path: Path) -> None:
+def test_a_missing_entity_and_an_invalid_weight_are_refused(refuse: Refuse, tmp_path: Path) -> None:
     table = two_months([0, 1, 0, 1]).append_column("who", pa.array(["a", None, "c", "d"]))
     table = table.append_column("weight", pa.array([1.0, 2.0, 3.0, 4.0]))
     pq.write_table(table, tmp_path / "a.parquet")
@@ -161,7 +161,7 @@ def test_a_missing_entity_and_a_bad_weight_are_refused(refuse: Refuse, tmp_path:
         )
 
 
-def test_labels_of_a_quarantined_month_are_not_looked_at(
+def test_labels_of_a_quarantined_month_are_not_checked(
     run_probe: Look,
     refuse: Refuse,
     clicks: Callable[..., Any],
@@ -185,9 +185,7 @@ def test_empty_data_is_no_new_data(run_probe: Look, tmp_path: Path) -> None:
 @pytest.mark.survives(
     "Data", "labels with line breaks and terminal codes", "escaped in every message and log line"
 )
-def test_a_message_escapes_what_could_forge_a_line_of_the_log(
-    refuse: Refuse, tmp_path: Path
-) -> None:
+def test_messages_escape_line_breaks_and_control_characters(refuse: Refuse, tmp_path: Path) -> None:
     labels = ["0", "1", "\x1b[2J\nforged", "0", "1", "0"]
     pq.write_table(two_months(labels), tmp_path / "a.parquet")
     message = refuse(tmp_path / "a.parquet", format="Parquet")[2]
@@ -195,7 +193,7 @@ def test_a_message_escapes_what_could_forge_a_line_of_the_log(
     assert "\\x1b[2J\\nforged" in message
 
 
-def test_data_that_was_mended_is_taken_by_the_next_look(
+def test_corrected_data_is_used_by_the_next_probe(
     run_probe: Look, refuse: Refuse, tmp_path: Path
 ) -> None:
     pq.write_table(two_months([0, 1, 2, 1, 0, 1]), tmp_path / "a.parquet")

@@ -1,4 +1,4 @@
-"""Deleting: what is named and lies where it may, or nothing."""
+"""The collect stage deletes exactly the listed folders, or nothing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def folder(path: Path) -> Path:
     return path
 
 
-def test_only_the_named_folders_go_and_those_gone_already_are_no_error(home: Home) -> None:
+def test_only_the_listed_folders_are_deleted_and_missing_ones_are_ignored(home: Home) -> None:
     gone = folder(home.path / "artifacts/sha256-aa")
     kept = folder(home.path / "artifacts/sha256-bb")
     steps = folder(home.path / "checkpoints/g3")
@@ -59,7 +59,9 @@ def test_only_the_named_folders_go_and_those_gone_already_are_no_error(home: Hom
         "",
     ],
 )
-def test_a_path_elsewhere_is_refused_and_nothing_is_deleted(home: Home, path: str) -> None:
+def test_a_path_outside_the_allowed_folders_is_refused_and_nothing_is_deleted(
+    home: Home, path: str
+) -> None:
     kept = folder(home.path / "artifacts/sha256-aa")
     with pytest.raises(Refused):
         collect(asked(home, str(kept), path.format(home=home.path)), home)

@@ -1,4 +1,4 @@
-"""Frozen rows: the same for ever, and complete where a window says so."""
+"""Frozen rows are immutable, addressed by digest, and complete for their window."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Write = Callable[..., Path]
 
 
-def test_the_digest_is_that_of_the_manifest_and_covers_window_holdout_quarantine_and_rows(
+def test_the_digest_covers_window_holdout_quarantine_and_rows(
     run_probe: Look, clicks: Clicks, write_csv: Write, tmp_path: Path
 ) -> None:
     found = run_probe(
@@ -42,7 +42,7 @@ def test_the_digest_is_that_of_the_manifest_and_covers_window_holdout_quarantine
     verify(folder, found.window.digest)
 
 
-def test_looking_again_finds_the_same_window_and_writes_nothing_new(
+def test_a_second_probe_finds_the_same_window_and_writes_nothing(
     run_probe: Look, clicks: Clicks, write_csv: Write, tmp_path: Path
 ) -> None:
     path = write_csv(tmp_path / "a.csv", clicks(1, 2))
@@ -86,7 +86,7 @@ def test_a_quarantined_partition_or_another_reserve_gives_another_digest(
     assert len(digests) == 3
 
 
-def test_rows_repeated_in_the_data_are_kept_as_often(
+def test_duplicated_rows_are_kept(
     run_probe: Look, clicks: Clicks, write_csv: Write, tmp_path: Path
 ) -> None:
     rows = clicks(1, 2)
@@ -96,7 +96,7 @@ def test_rows_repeated_in_the_data_are_kept_as_often(
     assert len(set(entities)) == 13
 
 
-def test_reserved_entities_are_frozen_apart(
+def test_reserved_entities_are_frozen_in_their_own_part(
     run_probe: Look, clicks: Clicks, write_csv: Write, tmp_path: Path
 ) -> None:
     path = write_csv(tmp_path / "a.csv", clicks(1, 2, a_month=28))
@@ -112,7 +112,7 @@ def test_reserved_entities_are_frozen_apart(
     assert found.window.reserved_rows > 0
 
 
-def test_a_waiting_candidates_holdout_is_frozen_alone(
+def test_the_holdout_of_a_pending_candidate_is_frozen_without_training_rows(
     run_probe: Look, clicks: Clicks, write_csv: Write, tmp_path: Path
 ) -> None:
     waiting = {"candidate_trained_through": "2026-02-01T00:00:00Z", "quarantined": ["2026-02"]}
@@ -163,7 +163,7 @@ def test_data_that_changes_while_it_is_read_is_refused(
         run_probe(path, columns={"entity": "shopper"}, reserve="0.0001")
 
 
-def test_an_answer_fits_a_termination_message_however_many_partitions_there_are(
+def test_the_output_fits_a_termination_message_for_any_number_of_partitions(
     run_probe: Look, write_csv: Write, tmp_path: Path
 ) -> None:
     rows = [

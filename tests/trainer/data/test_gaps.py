@@ -1,4 +1,4 @@
-"""A partition that the calendar names and nobody delivered: waited for, then reported by name."""
+"""A missing partition is waited for until maxGap, then reported by name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 TREE = {"path": "month=%Y-%m"}
 SOON, LATE = "2026-05-02T00:00:00Z", "2026-06-01T00:00:00Z"
-"""Within and after 72 hours of the day on which April was due."""
+"""Less and more than 72 hours after April was due."""
 
 PATIENT = {"maxGap": "8760h"}
 
@@ -47,7 +47,7 @@ def window(found: ProbeOutput) -> tuple[list[str], list[str]]:
     "a partition is due and missing, and later ones exist",
     "the window ends before it until maxGap is over; then it is reported and quarantined by name",
 )
-def test_a_missing_partition_keeps_back_those_after_it_until_max_gap_is_over(
+def test_a_missing_partition_blocks_later_ones_until_max_gap_is_over(
     run_probe: Look, deliver: Deliver
 ) -> None:
     tree = deliver([1, 2, 3, 5])
@@ -61,7 +61,9 @@ def test_a_missing_partition_keeps_back_those_after_it_until_max_gap_is_over(
     assert "not delivered within data.window.maxGap: 2026-04" in late.message
 
 
-def test_what_is_waited_for_is_said_with_both_moments(run_probe: Look, deliver: Deliver) -> None:
+def test_the_message_has_the_due_time_and_the_end_of_the_wait(
+    run_probe: Look, deliver: Deliver
+) -> None:
     cursor = {"cursor": "2026-04-01T00:00:00Z"}
     found = run_probe(deliver([3, 5]), partition=TREE, now=SOON, probe=cursor)
     assert (found.reason, found.window, found.gaps) == ("NotComplete", None, [])
@@ -72,7 +74,7 @@ def test_what_is_waited_for_is_said_with_both_moments(run_probe: Look, deliver: 
 
 
 @pytest.mark.parametrize(("gap", "known"), [("24h", ["2026-04"]), ("1440h", [])])
-def test_max_gap_says_how_long(
+def test_max_gap_is_the_length_of_the_wait(
     run_probe: Look, deliver: Deliver, gap: str, known: list[str]
 ) -> None:
     found = run_probe(
@@ -81,7 +83,7 @@ def test_max_gap_says_how_long(
     assert found.gaps == known
 
 
-def test_the_window_is_that_of_a_probe_that_knows_the_quarantine(
+def test_the_window_equals_that_of_a_probe_with_the_gap_in_quarantine(
     run_probe: Look, deliver: Deliver
 ) -> None:
     tree = deliver([1, 2, 3, 5])
@@ -91,7 +93,7 @@ def test_the_window_is_that_of_a_probe_that_knows_the_quarantine(
     assert first.window.digest == second.window.digest
 
 
-def test_a_gap_before_the_first_partition_counts_from_the_cursor_on(
+def test_a_gap_between_cursor_and_first_partition_is_reported(
     run_probe: Look, deliver: Deliver
 ) -> None:
     tree = deliver([3, 4])
@@ -100,13 +102,13 @@ def test_a_gap_before_the_first_partition_counts_from_the_cursor_on(
     assert found.gaps == ["2026-02"]
 
 
-def test_the_newest_partition_to_come_is_no_gap(run_probe: Look, deliver: Deliver) -> None:
+def test_a_partition_after_the_newest_delivered_one_is_not_a_gap(
+    run_probe: Look, deliver: Deliver
+) -> None:
     assert run_probe(deliver([1, 2]), partition=TREE, now=LATE).gaps == []
 
 
-def test_a_gap_while_a_candidate_waits_for_a_holdout_is_reported_too(
-    run_probe: Look, deliver: Deliver
-) -> None:
+def test_a_gap_is_also_reported_for_a_pending_candidate(run_probe: Look, deliver: Deliver) -> None:
     waiting = {"candidateTrainedThrough": "2026-03-01T00:00:00Z"}
     found = run_probe(deliver([1, 2, 3, 5]), partition=TREE, now=LATE, probe=waiting)
     assert found.window.holdout_partitions == ["2026-03", "2026-05"]
@@ -121,16 +123,14 @@ def test_an_empty_folder_counts_as_delivered(run_probe: Look, deliver: Deliver) 
     assert window(found) == (["2026-01", "2026-02", "2026-03"], ["2026-05"])
 
 
-def test_a_quarantined_partition_that_is_missing_is_no_gap(
-    run_probe: Look, deliver: Deliver
-) -> None:
+def test_a_missing_partition_in_quarantine_is_not_a_gap(run_probe: Look, deliver: Deliver) -> None:
     tree, known = deliver([1, 2, 3, 5]), {"quarantined": ["2026-04"]}
     found = run_probe(tree, partition=TREE, now=LATE, window=PATIENT, probe=known)
     assert found.gaps == []
     assert window(found)[1] == ["2026-05"]
 
 
-def test_one_that_was_released_before_it_was_delivered_is_reported_again(
+def test_a_partition_released_before_its_delivery_is_reported_again(
     run_probe: Look, deliver: Deliver
 ) -> None:
     tree, released = deliver([1, 2, 3, 5]), {"released": ["2026-04"]}
@@ -142,7 +142,7 @@ def test_one_that_was_released_before_it_was_delivered_is_reported_again(
     assert "2026-04" in window(found)[0]
 
 
-def test_a_stream_that_timestamps_cut_has_no_gaps(
+def test_a_source_partitioned_by_timestamps_has_no_gaps(
     run_probe: Look, clicks: Callable[..., Any], write_csv: Deliver, tmp_path: Path
 ) -> None:
     found = run_probe(write_csv(tmp_path / "a.csv", clicks(1, 2, 5)), now=LATE)
@@ -150,7 +150,7 @@ def test_a_stream_that_timestamps_cut_has_no_gaps(
     assert window(found)[1] == ["2026-05"]
 
 
-def test_many_gaps_are_reported_in_parts_and_nothing_after_them_is_new(
+def test_many_gaps_are_reported_in_parts_and_partitions_after_them_wait(
     run_probe: Look, clicks: Callable[..., Any], write_csv: Deliver, tmp_path: Path
 ) -> None:
     rows = clicks(1, 3, a_month=1)

@@ -1,4 +1,4 @@
-"""No list or impression that began behind the cursor judges, wherever its beginning lies."""
+"""Groups that began before the cursor are not in the holdout."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TREE = {"path": "month=%Y-%m"}
 
 @pytest.fixture
 def months(clicks: Callable[..., Any]) -> dict[int, list[dict[str, Any]]]:
-    """Four months; the list old began in January and goes on in April."""
+    """Four months; the group old has rows in January and in April."""
     made = {month: clicks(month) for month in (1, 2, 3, 4)}
     made[1][0]["list"] = made[4][0]["list"] = made[4][1]["list"] = "old"
     return made
@@ -49,7 +49,7 @@ def tree(tmp_path: Path, months: dict[int, Any], write_csv: Write) -> Path:
     "a group of the holdout began in a partition behind the cursor",
     "not part of the holdout, whether one file has the stream or a folder for each partition",
 )
-def test_a_group_that_began_behind_the_cursor_does_not_judge(
+def test_a_group_that_began_before_the_cursor_is_not_in_the_holdout(
     run_probe: Look, tree: Path, months: dict[int, Any], write_csv: Write, tmp_path: Path
 ) -> None:
     whole = write_csv(tmp_path / "a.csv", [row for rows in months.values() for row in rows])
@@ -61,7 +61,7 @@ def test_a_group_that_began_behind_the_cursor_does_not_judge(
     assert one.window.digest == many.window.digest
 
 
-def test_the_minima_of_the_holdout_are_held_without_such_groups(
+def test_such_groups_do_not_count_for_the_minima_of_the_holdout(
     run_probe: Look, tree: Path
 ) -> None:
     asked = {"columns": COLUMNS, "partition": TREE, "probe": CURSOR}
@@ -73,14 +73,16 @@ def test_the_minima_of_the_holdout_are_held_without_such_groups(
     assert run_probe(tree, holdout={"minRows": 8}, **asked).window.holdout_rows == 8
 
 
-def test_a_waiting_candidates_holdout_has_no_such_group_either(run_probe: Look, tree: Path) -> None:
+def test_such_groups_are_not_in_the_holdout_of_a_pending_candidate(
+    run_probe: Look, tree: Path
+) -> None:
     waiting = {**CURSOR, "candidateTrainedThrough": "2026-04-01T00:00:00Z"}
     found = run_probe(tree, columns=COLUMNS, partition=TREE, probe=waiting)
     assert found.window.holdout_rows == 8
     assert "old" not in judging(found)
 
 
-def test_a_partition_behind_the_cursor_without_the_column_has_no_groups(
+def test_a_partition_before_the_cursor_without_a_group_column_has_no_groups(
     run_probe: Look, tree: Path, months: dict[int, Any], write_csv: Write
 ) -> None:
     rows = [{name: row[name] for name in row if name != "list"} for row in months[1]]
@@ -88,7 +90,7 @@ def test_a_partition_behind_the_cursor_without_the_column_has_no_groups(
     assert "old" in judging(run_probe(tree, columns=COLUMNS, partition=TREE, probe=CURSOR))
 
 
-def test_a_damaged_partition_behind_the_cursor_is_refused_where_groups_are_looked_for(
+def test_a_damaged_partition_before_the_cursor_is_refused_if_groups_are_read(
     run_probe: Look, tree: Path
 ) -> None:
     (tree / "month=2026-01" / "a.csv").write_bytes(b"")
@@ -97,7 +99,7 @@ def test_a_damaged_partition_behind_the_cursor_is_refused_where_groups_are_looke
         run_probe(tree, columns=COLUMNS, partition=TREE, probe=CURSOR)
 
 
-def test_a_quarantined_partition_behind_the_cursor_is_not_read(run_probe: Look, tree: Path) -> None:
+def test_a_quarantined_partition_before_the_cursor_is_not_read(run_probe: Look, tree: Path) -> None:
     (tree / "month=2026-01" / "a.csv").write_bytes(b"")
     asked = {**CURSOR, "quarantined": ["2026-01"]}
     assert run_probe(tree, columns=COLUMNS, partition=TREE, probe=asked).window is not None

@@ -1,4 +1,4 @@
-"""A user's own file of rows on which every candidate must stay right."""
+"""Reading the user's file of a Guardrail dataset."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Write = Callable[..., Path]
 
 
-def test_a_guardrail_reads_like_the_stream_and_keeps_all_its_rows(
+def test_a_guardrail_is_read_like_the_source_with_all_its_rows(
     run_of: Callable[..., Any], clicks: Clicks, write_csv: Write, tmp_path: Path
 ) -> None:
     path = write_csv(tmp_path / "must-hold.csv", clicks(1, 2))
@@ -30,7 +30,7 @@ def test_a_guardrail_reads_like_the_stream_and_keeps_all_its_rows(
     assert table["entity"].to_pylist()[:2] == ["must-hold-0", "must-hold-1"]
 
 
-def test_a_guardrail_without_rows_or_with_a_strange_label_is_refused(
+def test_a_guardrail_without_rows_or_with_an_unknown_label_is_refused(
     run_of: Callable[..., Any], clicks: Clicks, write_csv: Write, tmp_path: Path
 ) -> None:
     recipe = run_of(tmp_path / "a.csv").recipe

@@ -1,4 +1,4 @@
-"""The probe on a real stream: a year of a shop's purchases, one month a partition."""
+"""Probes of real data: a year of purchases of a shop, one partition per month."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def purchases() -> Path:
     return path if path.is_file() else path / "next_purchase_pairs.csv.gz"
 
 
-def test_every_month_is_trained_on_once_and_judged_before(
+def test_every_month_is_a_holdout_first_and_then_trained_on_once(
     run_probe: Callable[..., Any], purchases: Path
 ) -> None:
     asked = {

@@ -1,4 +1,4 @@
-"""Periods of the calendar in UTC."""
+"""Calendar periods in UTC."""
 
 from datetime import UTC, datetime
 
@@ -31,7 +31,7 @@ timestamps = st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1), timezones=
         ("Month", "2026-03", "2026-03-01T00:00:00Z", "2026-04-01T00:00:00Z"),
     ],
 )
-def test_a_partition_is_named_by_the_start_of_its_period(
+def test_the_name_of_a_partition_is_the_start_of_its_period(
     period: str, name: str, start: str, end: str
 ) -> None:
     span = span_at(datetime(2026, 3, 1, 5, 7, 9, tzinfo=UTC), period)
@@ -42,7 +42,7 @@ def test_a_partition_is_named_by_the_start_of_its_period(
 
 
 @given(timestamps, st.sampled_from(PERIODS))
-def test_a_moment_lies_in_its_period_which_is_known_by_its_name(
+def test_the_period_of_a_time_contains_it_and_is_parsed_from_its_name(
     when: datetime, period: str
 ) -> None:
     span = span_at(when, period)
@@ -55,7 +55,7 @@ def test_a_moment_lies_in_its_period_which_is_known_by_its_name(
 @pytest.mark.parametrize(
     "name", ["2026", "2026-13", "2026-W54", "2026-02-30", "../x", "", "\u0662026-03"]
 )
-def test_what_names_no_partition_is_refused(name: str) -> None:
+def test_an_invalid_partition_name_is_refused(name: str) -> None:
     with pytest.raises(Refused, match="UnknownPartition"):
         named(name)
 
@@ -73,7 +73,7 @@ def test_what_names_no_partition_is_refused(name: str) -> None:
         ("Day", [], "2026-03-01T12:00:00Z", []),
     ],
 )
-def test_the_calendar_names_the_partitions_that_were_not_delivered(
+def test_missing_partitions_are_found_by_the_calendar(
     period: PeriodName, there: list[str], since: str | None, missing: list[str]
 ) -> None:
     begin = micros(datetime.fromisoformat(since)) if since else None

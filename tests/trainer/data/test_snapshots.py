@@ -1,4 +1,4 @@
-"""Frozen rows that nobody names go after a week; those that a generation names or may name stay."""
+"""Unreferenced frozen rows are removed after a week; referenced and recent ones are kept."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def source(write_csv: Callable[..., Path], clicks: Callable[..., Any], tmp_path:
     return write_csv(tmp_path / "clicks.csv", clicks(1, 2))
 
 
-def lying(home: Home) -> list[str]:
+def stored(home: Home) -> list[str]:
     return sorted(path.name for path in (home.path / "data").iterdir())
 
 
 def frozen(run_probe: Look, source: Path, *named: str) -> Path:
-    """Look, as while generations name these rows, and return where the window's rows lie."""
+    """Probe while generations refer to these rows, and return the folder of the window's rows."""
     found = run_probe(source, probe={"referenced": list(named)}).window
     verify(local_path(found.manifest), found.digest)
     return local_path(found.manifest)
@@ -49,7 +49,7 @@ def age(folder: Path, days: float) -> None:
     "probes that start no run, week after week",
     "frozen rows that no generation names are removed after 7 days, others never",
 )
-def test_old_rows_that_no_generation_names_are_removed(
+def test_old_rows_that_no_generation_refers_to_are_removed(
     run_probe: Look, home: Home, source: Path, write_csv: Callable[..., Path], clicks: Any
 ) -> None:
     first = frozen(run_probe, source)
@@ -59,58 +59,56 @@ def test_old_rows_that_no_generation_names_are_removed(
     for folder in (first, second):
         age(folder, days=7.1)
     third = frozen(run_probe, source, second.name)
-    assert lying(home) == sorted([second.name, third.name])
+    assert stored(home) == sorted([second.name, third.name])
 
 
-def test_rows_younger_than_a_week_stay_though_nobody_names_them(
+def test_unreferenced_rows_younger_than_a_week_are_kept(
     run_probe: Look, home: Home, source: Path, write_csv: Callable[..., Path], clicks: Any
 ) -> None:
     first = frozen(run_probe, source)
     age(first, days=6.9)
     write_csv(source, clicks(1, 2, 3))
     second = frozen(run_probe, source)
-    assert lying(home) == sorted([first.name, second.name])
+    assert stored(home) == sorted([first.name, second.name])
 
 
-def test_a_look_that_finds_nothing_removes_them_too(
+def test_a_probe_without_new_data_also_removes_old_rows(
     run_probe: Look, home: Home, source: Path
 ) -> None:
     age(frozen(run_probe, source), days=8)
     found = run_probe(source, probe={"referenced": [], "cursor": "2026-05-01T00:00:00Z"})
     assert found.reason == "NoNewData"
-    assert lying(home) == []
+    assert stored(home) == []
 
 
-def test_who_is_not_told_what_is_named_removes_nothing(
+def test_a_probe_without_a_list_of_references_removes_nothing(
     run_probe: Look, home: Home, source: Path
 ) -> None:
     first = frozen(run_probe, source)
     age(first, days=99)
     run_probe(source)
-    assert first.name in lying(home)
+    assert first.name in stored(home)
 
 
-def test_the_same_rows_are_answered_once_more_within_3_days(
-    run_probe: Look, home: Home, source: Path
-) -> None:
+def test_equal_rows_are_reused_within_3_days(run_probe: Look, home: Home, source: Path) -> None:
     first = frozen(run_probe, source)
     age(first, days=2.9)
     assert frozen(run_probe, source) == first
-    assert lying(home) == [first.name]
+    assert stored(home) == [first.name]
 
 
-def test_rows_that_may_go_soon_are_not_answered_but_frozen_beside(
+def test_older_rows_are_not_reused_but_stored_as_another_copy(
     run_probe: Look, home: Home, source: Path
 ) -> None:
-    """Else another look might remove them before a generation names them."""
+    """Otherwise another probe might remove them before a generation refers to them."""
     first = frozen(run_probe, source)
     age(first, days=3.1)
     second = frozen(run_probe, source)
     assert second.name == f"{first.name}.2"
-    assert lying(home) == [first.name, second.name]
+    assert stored(home) == [first.name, second.name]
     age(first, days=7.1)
     assert frozen(run_probe, source) == second
-    assert lying(home) == [second.name]
+    assert stored(home) == [second.name]
 
 
 @pytest.mark.survives(
@@ -119,9 +117,7 @@ def test_rows_that_may_go_soon_are_not_answered_but_frozen_beside(
     "not used: the next probe freezes the rows again",
 )
 @pytest.mark.parametrize("name", ["train.parquet", "holdout.parquet", "manifest.json"])
-def test_damaged_rows_are_not_answered(
-    run_probe: Look, home: Home, source: Path, name: str
-) -> None:
+def test_damaged_rows_are_not_reused(run_probe: Look, home: Home, source: Path, name: str) -> None:
     first = frozen(run_probe, source)
     content = bytearray((first / name).read_bytes())
     content[len(content) // 2] ^= 1
@@ -131,7 +127,7 @@ def test_damaged_rows_are_not_answered(
     assert frozen(run_probe, source).name == f"{first.name}.2"
 
 
-def test_a_link_and_what_is_no_folder_of_rows_are_left_alone(
+def test_links_and_other_folders_are_not_removed(
     run_probe: Look, home: Home, source: Path, tmp_path: Path
 ) -> None:
     precious = tmp_path / "precious"
@@ -142,12 +138,12 @@ def test_a_link_and_what_is_no_folder_of_rows_are_left_alone(
     age(precious, days=30)
     age(home.path / "data/notes", days=30)
     frozen(run_probe, source)
-    assert {"notes", "sha256-aa"} <= set(lying(home))
+    assert {"notes", "sha256-aa"} <= set(stored(home))
     assert precious.exists()
 
 
 @pytest.mark.parametrize("number", range(1, 12))
-def test_a_crash_at_any_call_leaves_rows_whole_or_gone(
+def test_a_crash_at_any_call_leaves_rows_complete_or_removed(
     run_probe: Look, home: Home, source: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     old, kept = frozen(run_probe, source), home.path / "tmp" / "kept"

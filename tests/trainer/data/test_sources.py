@@ -1,4 +1,4 @@
-"""The same stream in every format and layout that a source may have."""
+"""The same data in every format and layout of a source."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 PEOPLE = {"entity": "shopper", "group": "list"}
 
 
-def test_the_same_rows_have_one_digest_whatever_files_they_came_in(
+def test_equal_rows_have_one_digest_whatever_files_they_came_from(
     run_probe: Look, clicks: Clicks, write_csv: Write, write_jsonl: Write, tmp_path: Path
 ) -> None:
     rows = clicks(1, 2, 3)
@@ -89,7 +89,7 @@ def test_frozen_rows_have_the_columns_that_training_reads(
     assert inputs(table)["text_pair"] == ["sneaker, size 1"] * 10
 
 
-def test_features_are_frozen_by_name_and_missing_ones_are_empty(
+def test_features_are_frozen_by_name_and_null_becomes_empty(
     run_probe: Look, write_jsonl: Write, clicks: Clicks, tmp_path: Path
 ) -> None:
     rows = [
@@ -117,7 +117,7 @@ def test_features_are_frozen_by_name_and_missing_ones_are_empty(
         "2026-01-31",
     ],
 )
-def test_mixed_zones_are_one_time_and_without_a_zone_it_is_utc(
+def test_mixed_zones_are_converted_to_utc_and_no_zone_means_utc(
     run_probe: Look, clicks: Clicks, write_csv: Write, tmp_path: Path, written: str
 ) -> None:
     rows = [*clicks(1, 2), {**clicks(1)[0], "at": written}]
@@ -134,7 +134,7 @@ def test_mixed_zones_are_one_time_and_without_a_zone_it_is_utc(
         pa.date32(),
     ],
 )
-def test_timestamps_of_parquet_are_read_as_they_are(
+def test_native_parquet_timestamps_are_read(
     run_probe: Look, clicks: Clicks, tmp_path: Path, kind: pa.DataType
 ) -> None:
     rows = clicks(1, 2)
@@ -152,7 +152,7 @@ def test_timestamps_of_parquet_are_read_as_they_are(
     assert (found.window.rows, found.window.holdout_rows) == (10, 10)
 
 
-def test_texts_keep_their_commas_quotes_line_breaks_and_scripts(
+def test_texts_keep_commas_quotes_line_breaks_and_all_scripts(
     run_probe: Look, clicks: Clicks, write_csv: Write, tmp_path: Path
 ) -> None:
     text = 'a "quoted", comma;\nsecond line: 日本語 🙂'
@@ -162,7 +162,7 @@ def test_texts_keep_their_commas_quotes_line_breaks_and_scripts(
     assert set(table["text"].to_pylist()) == {text}
 
 
-def test_a_byte_order_mark_and_blank_lines_mean_nothing(run_probe: Look, tmp_path: Path) -> None:
+def test_a_byte_order_mark_and_blank_lines_are_ignored(run_probe: Look, tmp_path: Path) -> None:
     rows = "".join(f"2026-0{month}-01,a,b,{label}\n\n" for month in (1, 2) for label in (0, 1))
     path = tmp_path / "a.csv"
     path.write_text("at,query,item,clicked\n" + rows, encoding="utf-8-sig")
@@ -190,7 +190,7 @@ def test_only_new_complete_and_not_quarantined_partitions_of_a_tree_are_read(
     assert found.newest_partition == "2026-04"
 
 
-def test_a_tree_waits_for_its_marker(
+def test_a_partition_without_its_marker_is_not_read(
     run_probe: Look, clicks: Clicks, write_csv: Write, tmp_path: Path
 ) -> None:
     for month in (1, 2):
@@ -204,7 +204,7 @@ def test_a_tree_waits_for_its_marker(
     assert run_probe(tmp_path / "tree", partition=partition).reason == "WindowReady"
 
 
-def test_a_tree_in_which_no_path_matches_says_so(run_probe: Look, tmp_path: Path) -> None:
+def test_a_tree_without_a_matching_path_is_reported(run_probe: Look, tmp_path: Path) -> None:
     (tmp_path / "tree/dt=2026-01").mkdir(parents=True)
     found = run_probe(tmp_path / "tree", partition={"path": "month=%Y-%m"})
     assert found.reason == "NoNewData"
@@ -230,7 +230,7 @@ def test_a_row_outside_the_partition_of_its_path_is_refused(
         ("Month", "dt=%Y-%m-%d", "WrongPartition"),
     ],
 )
-def test_a_path_must_tell_partitions_apart(
+def test_a_path_pattern_must_identify_the_partition(
     run_probe: Look, tmp_path: Path, period: str, path: str, reason: str
 ) -> None:
     (tmp_path / "tree/dt=2026-01-05").mkdir(parents=True)
@@ -248,7 +248,7 @@ def test_a_path_must_tell_partitions_apart(
         ("Hour", "%Y%m%d/%H", {"20260101/12": 1, "20260102/12": 2}),
     ],
 )
-def test_every_period_has_its_paths(
+def test_paths_of_every_period_are_parsed(
     run_probe: Look,
     clicks: Clicks,
     write_csv: Write,

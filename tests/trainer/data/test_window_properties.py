@@ -1,4 +1,4 @@
-"""Any stream, any wish: what must hold of a window whatever the case."""
+"""Properties of windows for any stream and any settings."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def asks(draw: st.DrawFn) -> WindowRequest:
 
 @given(streams(), asks())
 @settings(max_examples=400)
-def test_no_row_is_trained_and_judged_and_every_part_lies_where_it_may(
+def test_the_parts_of_a_window_are_disjoint_and_within_its_bounds(
     stream: tuple[StreamIndex, list[PartitionState]], asked: WindowRequest
 ) -> None:
     rows, known = stream
@@ -114,7 +114,7 @@ def test_no_row_is_trained_and_judged_and_every_part_lies_where_it_may(
 
 @given(streams(), asks())
 @settings(max_examples=400)
-def test_the_cut_passes_no_row_that_was_not_trained_on(
+def test_the_cursor_passes_no_row_that_was_not_trained_on(
     stream: tuple[StreamIndex, list[PartitionState]], asked: WindowRequest
 ) -> None:
     rows, known = stream
@@ -135,7 +135,7 @@ def test_the_cut_passes_no_row_that_was_not_trained_on(
 
 @given(streams(), asks())
 @settings(max_examples=300)
-def test_a_window_keeps_to_its_numbers(
+def test_a_window_respects_its_minima_and_limits(
     stream: tuple[StreamIndex, list[PartitionState]], asked: WindowRequest
 ) -> None:
     rows, known = stream
@@ -215,7 +215,7 @@ def with_cursor(asked: WindowRequest, cursor: int | None) -> WindowRequest:
 
 @given(streams(), asks(), timestamps)
 @settings(max_examples=200)
-def test_a_waiting_candidate_is_judged_on_all_and_only_what_came_after_it(
+def test_a_pending_candidate_is_evaluated_on_all_later_rows_and_no_others(
     stream: tuple[StreamIndex, list[PartitionState]], asked: WindowRequest, begin: int
 ) -> None:
     rows, known = stream

@@ -1,4 +1,4 @@
-"""The rules on windows and the cursor, each as a sentence; times are seconds, partitions 100 s."""
+"""The rules of windows and the cursor. Times are seconds, partitions last 100 s."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from springtide_trainer.data.windows.window import NoWindow, WindowSplit
 # Rule 1: time moves along the data's own timestamps.
 
 
-def test_a_run_trains_up_to_the_cut_and_is_judged_on_what_comes_after() -> None:
+def test_a_run_trains_up_to_the_boundary_and_is_evaluated_on_later_rows() -> None:
     case = Case([10, 20, 110, 120, 210, 220])
     assert case.parts() == ([10, 20, 110, 120], [210, 220])
     bounds = case.ready().bounds
@@ -39,7 +39,7 @@ def test_rows_before_the_cursor_are_not_new_even_within_its_partition() -> None:
     assert Case([110, 150, 190, 210], cursor=150).parts() == ([150, 190], [210])
 
 
-def test_nothing_new_is_said_with_the_cursor() -> None:
+def test_the_message_of_no_new_data_has_the_cursor() -> None:
     made = Case([10, 110], cursor=200).nothing()
     assert made.reason == "NoNewData"
     assert made.message == "no new rows since 1970-01-01T00:03:20+00:00"
@@ -63,29 +63,29 @@ def test_a_partition_without_its_marker_is_not_complete() -> None:
     assert "p1 has no _SUCCESS file" in made.message
 
 
-def test_the_cursor_never_passes_a_partition_that_is_still_to_come() -> None:
+def test_the_cursor_never_passes_an_incomplete_partition() -> None:
     made = Case([10, 110, 310, 410], unmarked=[2]).ready()
     assert made.partitions == ("p0",)
     assert made.holdout_partitions == ("p1",)
 
 
-def test_an_empty_partition_is_no_partition() -> None:
+def test_an_empty_partition_does_not_count() -> None:
     made = Case([10, 510]).ready()
     assert (made.partitions, made.holdout_partitions) == (("p0",), ("p5",))
     assert made.bounds.trained_through == 100 * SECOND
 
 
-def test_no_group_straddles_the_cut() -> None:
+def test_no_group_is_in_both_training_rows_and_holdout() -> None:
     case = Case([10, 90, 110, 120, 130], groups=[1, 2, 2, 3, 1])
     assert case.parts() == ([10, 90], [120])
     assert case.ready().straddling == 2
 
 
-def test_a_group_that_began_before_the_cursor_leaves_the_holdout_too() -> None:
+def test_a_group_that_began_before_the_cursor_is_excluded_from_the_holdout() -> None:
     assert Case([10, 110, 210, 220], groups=[1, 2, 1, 3], cursor=100).parts() == ([110], [220])
 
 
-def test_tail_cuts_at_a_timestamp_and_equal_ones_stay_on_one_side() -> None:
+def test_tail_splits_at_a_timestamp_and_keeps_equal_ones_together() -> None:
     assert Case([1, 2, 3, 4, 5, 6, 7, 8, 9, 10], holdout=tail("0.2")).parts() == (
         [1, 2, 3, 4, 5, 6, 7, 8],
         [9, 10],
@@ -94,7 +94,7 @@ def test_tail_cuts_at_a_timestamp_and_equal_ones_stay_on_one_side() -> None:
     assert Case([1, 1, 1, 9], holdout=tail("0.9")).parts() == ([1, 1, 1], [9])
 
 
-def test_tail_has_nothing_to_cut_where_all_rows_share_a_moment() -> None:
+def test_tail_needs_rows_at_two_different_seconds() -> None:
     made = Case([5, 5, 5], holdout=tail("0.5")).nothing()
     assert (made.reason, made.message) == (
         "NotEnoughData",
@@ -102,13 +102,13 @@ def test_tail_has_nothing_to_cut_where_all_rows_share_a_moment() -> None:
     )
 
 
-def test_tail_judges_to_the_end_of_the_newest_complete_partition() -> None:
+def test_a_tail_holdout_ends_with_the_newest_complete_partition() -> None:
     made = Case([1, 2, 3, 150, 250], now=250, holdout=tail("0.25")).ready()
     assert made.bounds.holdout_to == 200 * SECOND
     assert made.bounds.trained_through == 150 * SECOND
 
 
-def test_the_holdout_filter_leaves_rows_out_of_judging_and_they_train_later() -> None:
+def test_filtered_holdout_rows_are_trained_on_later() -> None:
     case = Case([10, 110, 120], eligible=[False, False, True])
     assert case.parts() == ([10], [120])
     assert Case([110, 120, 210], eligible=[False, True, True], cursor=100).parts()[0] == [110, 120]
@@ -123,17 +123,17 @@ def test_quarantined_partitions_are_used_neither_for_training_nor_as_holdout() -
     assert Case([10, 110, 210, 310], quarantined=[0, 2]).parts() == ([110], [310])
 
 
-def test_quarantined_partitions_may_lie_ahead_of_the_cursor() -> None:
+def test_quarantined_partitions_can_be_after_the_cursor() -> None:
     case = Case([110, 210, 310], cursor=100, quarantined=[2])
     assert case.parts() == ([110], [310])
     assert case.ready().bounds.trained_through == 200 * SECOND
 
 
-def test_a_quarantined_partition_without_its_marker_delays_nothing() -> None:
+def test_a_quarantined_partition_without_its_marker_blocks_no_others() -> None:
     assert Case([10, 110, 210], unmarked=[1], quarantined=[1]).parts() == ([10], [210])
 
 
-def test_a_released_partition_joins_the_next_training_rows_and_never_a_holdout() -> None:
+def test_a_released_partition_is_trained_on_next_and_never_a_holdout() -> None:
     case = Case([10, 20, 110, 210, 310], cursor=200, released=[0])
     assert case.parts() == ([10, 20, 210], [310])
     assert case.ready().partitions == ("p0", "p2")
@@ -146,7 +146,7 @@ def test_a_released_partition_alone_starts_no_run() -> None:
     assert made.message == "1 of 2 complete partitions"
 
 
-def test_a_waiting_candidate_is_judged_on_what_came_after_it_without_training() -> None:
+def test_a_pending_candidate_is_evaluated_on_later_rows_without_training() -> None:
     case = Case([10, 110, 210, 310], cursor=0, holdout_from=100, quarantined=[1])
     assert case.parts() == ([], [210, 310])
     bounds = case.ready().bounds
@@ -154,22 +154,22 @@ def test_a_waiting_candidate_is_judged_on_what_came_after_it_without_training() 
     assert (bounds.holdout_from, bounds.holdout_to) == (100 * SECOND, 400 * SECOND)
 
 
-def test_the_holdout_of_a_waiting_candidate_grows_with_newer_partitions() -> None:
+def test_the_holdout_of_a_pending_candidate_grows_with_newer_partitions() -> None:
     assert Case([10, 110], holdout_from=100).parts()[1] == [110]
     assert Case([10, 110, 210], holdout_from=100).parts()[1] == [110, 210]
 
 
-def test_a_waiting_candidate_needs_the_strategys_number_of_partitions() -> None:
+def test_a_pending_candidate_needs_the_strategys_number_of_partitions() -> None:
     made = Case([10, 110], holdout_from=100, holdout=latest(2)).nothing()
     assert made.message == "1 of 2 complete holdout partitions for the pending candidate"
     assert Case([10, 110, 210], holdout_from=100, holdout=latest(2)).parts()[1] == [110, 210]
 
 
-def test_under_tail_a_waiting_candidate_is_judged_on_everything_after_it() -> None:
+def test_with_tail_a_pending_candidate_is_evaluated_on_all_later_rows() -> None:
     case = Case([10, 50, 60, 110], holdout_from=50, holdout=tail("0.5"))
     assert case.parts() == ([], [50, 60, 110])
 
 
-def test_a_group_that_the_candidate_was_trained_on_does_not_judge_it() -> None:
+def test_a_group_that_the_candidate_was_trained_on_is_not_in_its_holdout() -> None:
     case = Case([90, 110, 120], groups=[7, 7, 8], holdout_from=100)
     assert case.parts()[1] == [120]

@@ -1,4 +1,4 @@
-"""A small shop on disk: two months of lists, frozen by a real probe, and tiny random models."""
+"""A small shop on disk: two months of ranking groups, frozen by a probe, and tiny models."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def make_model(home: Home, seed: int, labels: list[str]) -> ArtifactMade:
-    """Commit a random BERT with weights large enough to tell texts apart."""
+    """Commit a random BERT with large weights, so that scores of texts differ."""
     torch.manual_seed(seed)
     words = tokenizer()
     config = BertConfig(
@@ -72,13 +72,13 @@ def make_model(home: Home, seed: int, labels: list[str]) -> ArtifactMade:
 
 @dataclass
 class Shop:
-    """A home with a window; `evaluate` measures two of its models."""
+    """The storage of an update with a window; `evaluate` evaluates two of its models."""
 
     home: Home
     source: Path
     window: WindowFound
     knowing: ArtifactMade
-    """The model whose scores the labels follow."""
+    """The model whose scores determine the labels."""
     other: ArtifactMade
 
     def model(self, seed: int) -> ArtifactMade:
@@ -153,7 +153,7 @@ class Shop:
 def rows_of(
     home: Home, knowing: ArtifactMade, labels: list[str], count: int
 ) -> list[dict[str, str]]:
-    """Lists of five items; what the model knows decides, with 15 % of the labels by chance."""
+    """Groups of five items; labels by the scores of the model, 15 % of them at random."""
     random = np.random.default_rng(5)
     pairs = [
         (" ".join(random.choice(WORDS, 3)), " ".join(random.choice(WORDS, 4))) for _ in range(count)

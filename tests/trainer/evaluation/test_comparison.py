@@ -1,4 +1,4 @@
-"""Comparing models whose labels differ: over the incumbent's, judging.md, Verdicts 8."""
+"""Models with different labels are compared over the live model's labels."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def shares(random: np.random.Generator, rows: int, labels: int) -> np.ndarray:
     return made / made.sum(axis=1, keepdims=True)
 
 
-def test_the_comparison_is_over_the_incumbents_labels_and_rows() -> None:
+def test_the_comparison_uses_the_live_models_labels_and_rows() -> None:
     random = np.random.default_rng(1)
     label = random.integers(0, 3, 300)
     rows = EncodedRows(label, np.arange(300))
@@ -51,14 +51,14 @@ def test_labels_are_matched_by_name() -> None:
     assert turned.delta.value == 0
 
 
-def test_a_candidate_that_forgot_a_label_is_refused() -> None:
+def test_a_candidate_without_a_label_of_the_live_model_is_refused() -> None:
     rows = EncodedRows(np.array([0, 1]), np.arange(2))
     one, two = Scores(["a", "b"], np.full((2, 2), 0.5)), Scores(["a", "c"], np.full((2, 2), 0.5))
     with pytest.raises(Refused, match="append-only"):
         measure(["auc"], rows, candidate=one, live=two, by=BY)
 
 
-def test_all_weight_on_a_new_label_leaves_the_old_ones_even() -> None:
+def test_probability_1_for_a_new_label_becomes_uniform_over_the_old_ones() -> None:
     rows = EncodedRows(np.array([0, 1, 2]), np.arange(3))
     candidate = Scores(["a", "b", "c"], np.tile([0.0, 0.0, 1.0], (3, 1)))
     live = Scores(["a", "b"], np.full((3, 2), 0.5))
@@ -66,7 +66,7 @@ def test_all_weight_on_a_new_label_leaves_the_old_ones_even() -> None:
     assert found.delta.value == pytest.approx(0.0)
 
 
-def test_a_model_that_answers_nan_has_no_numbers() -> None:
+def test_a_model_with_nan_scores_has_undefined_metrics() -> None:
     rows = EncodedRows(np.array([0, 1, 0, 1]), np.arange(4))
     broken = Scores(["a", "b"], np.full((4, 2), np.nan))
     fine = Scores(["a", "b"], np.full((4, 2), 0.5))
@@ -75,7 +75,7 @@ def test_a_model_that_answers_nan_has_no_numbers() -> None:
     assert found["auc"].live.value == 0.5
 
 
-def test_the_calibration_error_has_the_wider_of_two_kinds_of_bounds() -> None:
+def test_bounds_of_the_calibration_error_are_the_wider_of_two_kinds() -> None:
     random = np.random.default_rng(3)
     chance = random.random(500)
     rows = EncodedRows((random.random(500) < chance).astype(int), np.arange(500))

@@ -1,4 +1,4 @@
-"""An evaluation from run file to report, on real rows of a real probe with tiny models."""
+"""An evaluation from run file to report, on rows frozen by a probe, with tiny models."""
 
 import json
 import math
@@ -52,7 +52,7 @@ def test_the_same_evaluation_gives_the_same_numbers_and_its_report_is_written_on
     assert (shop.report(again) / "report.html").stat().st_mtime_ns == page
 
 
-def test_metrics_json_holds_every_metric_of_both_models_with_bounds_where_a_rule_asks(shop) -> None:
+def test_metrics_json_has_all_metrics_with_bounds_for_those_of_rules(shop) -> None:
     out = shop.evaluate(shop.knowing, shop.other, job="all")
     written = json.loads((shop.report(out) / "metrics.json").read_text())
 
@@ -90,7 +90,7 @@ def test_a_rule_is_told_what_an_answer_without_a_model_scores(shop) -> None:
     assert 0.4 < order < numbers(out.rules[3]).candidate.value
 
 
-def test_the_first_generation_has_no_live_numbers(shop) -> None:
+def test_the_first_generation_has_no_metrics_of_a_live_model(shop) -> None:
     out = shop.evaluate(shop.knowing, None, job="first")
     floor, better = (numbers(row) for row in out.rules)
     assert out.baseline_digest is None
@@ -101,7 +101,7 @@ def test_the_first_generation_has_no_live_numbers(shop) -> None:
     assert "skipped" in page
 
 
-def test_reserved_rows_and_a_guardrail_are_scored_too(shop, tmp_path) -> None:
+def test_historical_and_guardrail_datasets_are_evaluated(shop, tmp_path) -> None:
     guard = tmp_path / "guard.csv"
     head, *lines = shop.source.read_text().splitlines()
     guard.write_text("\n".join([head, *lines[:90]]) + "\n")
@@ -132,7 +132,7 @@ def test_reserved_rows_and_a_guardrail_are_scored_too(shop, tmp_path) -> None:
     assert all(math.isfinite(numbers(row).candidate.low) for row in out.rules)
 
 
-def test_a_lineage_without_history_has_no_numbers_there(shop) -> None:
+def test_a_historical_dataset_without_rows_has_undefined_metrics(shop) -> None:
     out = shop.evaluate(
         shop.knowing,
         shop.other,
@@ -154,7 +154,7 @@ def test_a_lineage_without_history_has_no_numbers_there(shop) -> None:
     "frozen rows that do not match their digest",
     "refused with both digests",
 )
-def test_other_rows_than_those_of_the_digest_are_refused(shop) -> None:
+def test_rows_that_do_not_match_their_digest_are_refused(shop) -> None:
     window = shop.window
     shop = replace(shop, window=window.model_copy(update={"digest": "sha256:" + "0" * 64}))
     with pytest.raises(Refused) as refused:
@@ -184,7 +184,7 @@ def test_sixteen_rules_fit_the_termination_message(shop) -> None:
     assert Result.model_validate_json(message).evaluate == out
 
 
-def test_the_reference_is_scored_on_the_same_rows_where_a_rule_asks(shop) -> None:
+def test_the_reference_is_scored_on_the_same_rows_if_a_rule_needs_it(shop) -> None:
     third = shop.model(3)
     rules = [
         {"name": "floor", "metric": "auc", "min": "0.55"},
@@ -205,7 +205,7 @@ def test_the_reference_is_scored_on_the_same_rows_where_a_rule_asks(shop) -> Non
     assert live.versus_reference[1] == (numbers(live.rules[1]).live.value, *live.rules[1][7:10])
 
 
-def test_three_labels_are_measured_too(three_labels) -> None:
+def test_three_labels_are_evaluated(three_labels) -> None:
     out = three_labels.evaluate(
         three_labels.knowing, three_labels.other, labels=["no", "click", "buy"]
     )

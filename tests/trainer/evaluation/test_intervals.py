@@ -1,4 +1,4 @@
-"""What a bound promises, by simulation with fixed seeds: coverage, power, pairing, clusters."""
+"""Bounds by simulation with fixed seeds: coverage, power, pairing, clusters."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def compare(metric: str, rows: EncodedRows, one: np.ndarray, other: np.ndarray, 
 def clustered(
     random: np.random.Generator, entities: int, rows: int
 ) -> tuple[EncodedRows, np.ndarray]:
-    """Rows of an entity share a taste that the label follows: they are worth less than as many."""
+    """Labels of one entity are correlated: its rows are not independent."""
     entity = np.repeat(np.arange(entities), rows)
     taste = random.normal(size=entities)[entity]
     label = (random.random(len(entity)) < sigmoid(1.5 * taste)).astype(int)
@@ -47,7 +47,7 @@ def test_the_same_seed_gives_the_same_interval_and_another_seed_another() -> Non
     assert first[0] != compare("auc", rows, scores, scores, Resampling(300, seed=6))[0]
 
 
-def test_an_entity_is_drawn_as_often_as_there_are_entities() -> None:
+def test_each_sample_draws_as_many_entities_as_there_are() -> None:
     weights = np.concatenate(list(bootstrap_weights(40, rows=100_000, by=Resampling(250))))
     assert weights.shape == (250, 40)
     assert (weights.sum(axis=1) == 40).all()
@@ -60,7 +60,7 @@ def test_the_tail_of_a_percentile_is_that_of_hesterberg() -> None:
         assert expanded_tail(0.05, entities) == pytest.approx(expected, rel=2e-3)
 
 
-def test_a_bound_far_out_in_the_tail_gets_twenty_samples_beyond_it_or_none_at_all() -> None:
+def test_an_extreme_bound_has_twenty_samples_beyond_it_or_is_undefined() -> None:
     three_looks = Resampling(2000, confidence=1 - 0.05 / 3)
     needed = samples_for(10, three_looks)
     assert needed * expanded_tail(0.05 / 3, 10) == pytest.approx(20, rel=1e-3)
@@ -74,7 +74,7 @@ def test_a_bound_far_out_in_the_tail_gets_twenty_samples_beyond_it_or_none_at_al
     assert np.isnan([own.low, own.high]).all()
 
 
-def test_models_that_differ_in_no_entity_differ_by_what_unseen_entities_may_bring() -> None:
+def test_models_without_a_discordant_entity_have_bounds_for_unseen_entities() -> None:
     rows, taste = clustered(np.random.default_rng(1), 50, 3)
     scores = two(sigmoid(taste))
     _, _, delta = compare("accuracy", rows, scores, scores, Resampling(300))
@@ -87,7 +87,7 @@ def test_models_that_differ_in_no_entity_differ_by_what_unseen_entities_may_brin
 
 
 @pytest.mark.parametrize("metric", ["auc", "pr_auc", "log_loss", "macro_f1", "ece"])
-def test_other_numbers_without_spread_have_no_bounds(metric) -> None:
+def test_other_metrics_without_variation_have_no_bounds(metric) -> None:
     rows, taste = clustered(np.random.default_rng(1), 50, 3)
     scores = two(sigmoid(taste))
     _, _, delta = compare(metric, rows, scores, scores, Resampling(300))
@@ -108,7 +108,7 @@ def test_one_error_of_thirty_has_the_exact_bound_of_clopper_and_pearson() -> Non
     assert own.low == pytest.approx(0.05 ** (1 / 30))
 
 
-def test_entities_contribute_where_the_number_rests_on_them() -> None:
+def test_only_entities_that_affect_a_metric_contribute() -> None:
     random = np.random.default_rng(2)
     label = np.append(np.ones(5, dtype=int), np.zeros(995, dtype=int))
     rows = EncodedRows(label, np.arange(1000))
@@ -132,7 +132,7 @@ def test_one_entity_has_a_value_and_no_bounds() -> None:
     assert np.isnan([own.low, own.high, delta.low, delta.high]).all()
 
 
-def test_a_rare_class_that_resamples_lose_has_no_bound() -> None:
+def test_a_class_missing_from_many_resamples_has_no_bound() -> None:
     rows = EncodedRows(np.array([1] + [0] * 30), np.arange(31))
     chance = np.append(0.9, np.linspace(0, 0.5, 30))
     own, _, _ = compare("auc", rows, two(chance), two(chance), Resampling(500))
@@ -141,7 +141,7 @@ def test_a_rare_class_that_resamples_lose_has_no_bound() -> None:
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "auc", "pr_auc"])
-def test_bounds_cover_the_truth_about_as_often_as_they_say(metric) -> None:
+def test_bounds_have_about_their_nominal_coverage(metric) -> None:
     random = np.random.default_rng(7)
     rows, taste = clustered(random, 40_000, 5)
     population = float(
@@ -157,13 +157,13 @@ def test_bounds_cover_the_truth_about_as_often_as_they_say(metric) -> None:
         below += own.low > population
         above += own.high < population
     # One-sided 95 %: 15 of 300 expected, standard deviation 3.8. The exact bound of an accuracy
-    # counts an entity of many rows as one row, and promises less than it keeps.
+    # counts an entity of many rows as one row, so it is conservative.
     least = 0 if metric == "accuracy" else 5
     assert least <= below <= 28
     assert least <= above <= 28
 
 
-def test_treating_rows_as_independent_would_promise_too_much() -> None:
+def test_bounds_of_independent_rows_would_be_too_narrow() -> None:
     rows, taste = clustered(np.random.default_rng(11), 200, 10)
     scores, by = two(sigmoid(taste * 0 + 0.1)), Resampling(400)
     clusters, _, _ = compare("accuracy", rows, scores, scores, by)
@@ -173,7 +173,7 @@ def test_treating_rows_as_independent_would_promise_too_much() -> None:
 
 
 @pytest.mark.parametrize("metric", ["auc", "log_loss", "ndcg@10"])
-def test_equal_models_pass_superiority_about_one_time_in_twenty(metric) -> None:
+def test_equal_models_pass_superiority_about_5_percent_of_the_time(metric) -> None:
     random = np.random.default_rng(13)
     passed = 0
     runs = 300
@@ -186,7 +186,7 @@ def test_equal_models_pass_superiority_about_one_time_in_twenty(metric) -> None:
     assert 4 <= passed <= 28
 
 
-def test_pairing_makes_the_difference_sharper_than_either_model() -> None:
+def test_pairing_makes_bounds_of_the_difference_narrower() -> None:
     random = np.random.default_rng(17)
     rows, taste = clustered(random, 200, 5)
     one = two(sigmoid(taste + 0.1 * random.normal(size=1000)))

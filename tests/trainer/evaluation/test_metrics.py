@@ -1,4 +1,4 @@
-"""Every metric against scikit-learn, or by hand; and what cannot be computed is NaN."""
+"""Every metric equals scikit-learn's or a manual calculation; undefined metrics are NaN."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ ALL = ["auc", "pr_auc", "log_loss", "accuracy", "macro_f1", "ece", "ndcg@10"]
 def some(
     rows: int, labels: int, *, seed: int = 0, decimals: int = 2
 ) -> tuple[EncodedRows, np.ndarray]:
-    """Scores that know a little of the labels, rounded so that some are equal."""
+    """Scores that are weakly correlated with the labels, rounded so that some are equal."""
     random = np.random.default_rng(seed)
     label = random.integers(0, labels, rows)
     logits = random.normal(size=(rows, labels)).round(decimals)
@@ -53,7 +53,7 @@ def test_many_labels_score_as_in_scikit_learn(seed) -> None:
     assert {name: value(name, rows, scores) for name in expected} == pytest.approx(expected)
 
 
-def test_lists_score_as_in_scikit_learn_where_no_scores_are_equal() -> None:
+def test_groups_score_as_in_scikit_learn_if_no_scores_are_equal() -> None:
     rows, scores = some(400, 2, decimals=9)
     assert rows.group is not None
     expected = []
@@ -73,7 +73,7 @@ def test_gain_is_linear_in_the_index_of_the_label() -> None:
     assert value("ndcg@10", one_list, scores) == pytest.approx(found)
 
 
-def test_equal_scores_rank_by_a_key_that_knows_nothing_of_labels() -> None:
+def test_ties_are_broken_independently_of_labels() -> None:
     lists, length = 2000, 4
     label = np.tile([1, 0, 0, 0], lists)
     rows = EncodedRows(label, np.arange(lists * length), np.repeat(np.arange(lists), length))
@@ -83,13 +83,13 @@ def test_equal_scores_rank_by_a_key_that_knows_nothing_of_labels() -> None:
     assert value("ndcg@10", rows, same) == value("ndcg@10", rows, same)
 
 
-def test_lists_without_a_relevant_row_do_not_count() -> None:
+def test_groups_without_a_relevant_row_do_not_count() -> None:
     rows = EncodedRows(np.array([0, 1, 0, 0]), np.arange(4), np.array([0, 0, 1, 1]))
     scores = np.array([[0.9, 0.1], [0.1, 0.9], [0.5, 0.5], [0.4, 0.6]])
     assert value("ndcg@2", rows, scores) == 1.0
 
 
-def test_calibration_error_is_the_mean_gap_of_bins_of_equal_mass() -> None:
+def test_calibration_error_is_the_mean_gap_over_equal_mass_bins() -> None:
     random = np.random.default_rng(3)
     chance = random.random(BINS * 20)
     label = (random.random(len(chance)) < chance).astype(int)
@@ -100,7 +100,7 @@ def test_calibration_error_is_the_mean_gap_of_bins_of_equal_mass() -> None:
     assert value("ece", rows, np.stack([1 - chance, chance], axis=1)) == pytest.approx(expected)
 
 
-def test_calibration_of_many_labels_is_that_of_the_label_said() -> None:
+def test_calibration_of_many_labels_uses_the_predicted_label() -> None:
     rows = EncodedRows(np.array([0, 0, 0, 1]), np.arange(4))
     sure = np.tile([0.7, 0.2, 0.1], (4, 1))
     assert value("ece", rows, sure) == pytest.approx(0.05)
@@ -112,7 +112,7 @@ def test_calibration_of_many_labels_is_that_of_the_label_said() -> None:
     "inconclusive, never a pass",
 )
 @pytest.mark.parametrize("metric", ALL)
-def test_what_is_not_a_number_or_not_there_gives_nan(metric) -> None:
+def test_nan_or_missing_scores_give_nan(metric) -> None:
     rows, scores = some(20, 2)
     scores[3, 0] = np.nan
     assert np.isnan(value(metric, rows, scores))
@@ -125,7 +125,7 @@ def test_what_is_not_a_number_or_not_there_gives_nan(metric) -> None:
     "a holdout with one class only",
     "AUC and NDCG are undefined: inconclusive, never a pass",
 )
-def test_one_class_alone_has_no_auc_and_no_order() -> None:
+def test_auc_and_average_precision_of_one_class_are_undefined() -> None:
     rows = EncodedRows(np.zeros(5, dtype=int), np.arange(5), np.zeros(5, dtype=int))
     scores = np.tile([0.6, 0.4], (5, 1))
     assert [np.isnan(value(metric, rows, scores)) for metric in ALL] == [
@@ -134,7 +134,7 @@ def test_one_class_alone_has_no_auc_and_no_order() -> None:
     assert np.isnan(value("ndcg@5", EncodedRows(rows.label, rows.entity), scores))
 
 
-def test_a_label_that_does_not_occur_leaves_the_average_of_the_others() -> None:
+def test_labels_that_do_not_occur_are_not_averaged() -> None:
     rows, scores = some(60, 3)
     kept = rows.label != 2
     fewer, scores = rows.only(kept), scores[kept]
@@ -142,7 +142,7 @@ def test_a_label_that_does_not_occur_leaves_the_average_of_the_others() -> None:
     assert value("auc", fewer, scores) == pytest.approx(np.mean(expected))
 
 
-def test_positives_are_of_the_second_label_or_of_the_rarest() -> None:
+def test_positives_are_counted_for_the_second_or_the_rarest_label() -> None:
     assert positives(EncodedRows(np.array([0, 1, 1, 1]), np.arange(4)), 2) == 3
     assert positives(EncodedRows(np.array([0, 1, 1, 2, 2]), np.arange(5)), 3) == 1
     assert positives(EncodedRows(np.array([0, 1]), np.arange(2)), 3) == 0
@@ -150,7 +150,7 @@ def test_positives_are_of_the_second_label_or_of_the_rarest() -> None:
 
 @pytest.mark.parametrize("metric", ALL)
 @given(seed=st.integers(0, 10_000), labels=st.integers(2, 4))
-def test_a_weight_is_as_good_as_repeated_rows(metric, seed, labels) -> None:
+def test_a_weight_equals_repeated_rows(metric, seed, labels) -> None:
     rows, scores = some(40, labels, seed=seed, decimals=9)
     times = np.random.default_rng(seed).integers(0, 3, rows.entities)
     repeated = np.repeat(np.arange(40), times[rows.entity])
@@ -159,7 +159,7 @@ def test_a_weight_is_as_good_as_repeated_rows(metric, seed, labels) -> None:
         repeated = np.repeat(np.arange(40), 2)
     weighted = statistic(metric, rows, scores)(times[None].astype(np.int32))[0]
     if metric == "ndcg@10":
-        # A list counts with the entity of its first row, so let every list have one entity.
+        # A group belongs to the entity of its first row, so every group has one entity here.
         assert rows.group is not None
         own = EncodedRows(rows.label, rows.group, rows.group)
         times = np.random.default_rng(seed).integers(0, 3, own.entities).astype(np.int32)

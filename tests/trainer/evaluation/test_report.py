@@ -1,4 +1,4 @@
-"""The page for people: what it shows, and that nothing on it is code."""
+"""The content of the report, and that it contains no code."""
 
 import json
 
@@ -13,7 +13,7 @@ def described(shop) -> dict:
     return json.loads((shop.report(out) / "metrics.json").read_text())
 
 
-def test_the_page_shows_rule_numbers_bound_interval_and_counts(described) -> None:
+def test_the_report_shows_rule_numbers_bound_interval_and_counts(described) -> None:
     page = render(described)
     assert "ranker, generation 2" in page
     assert "fine-tuned from generation 1" in page
@@ -25,7 +25,7 @@ def test_the_page_shows_rule_numbers_bound_interval_and_counts(described) -> Non
     assert f"{described['datasets'][0]['entities']} entities" in page
 
 
-def test_the_page_fetches_nothing(described) -> None:
+def test_the_report_loads_no_external_resources(described) -> None:
     page = render(described)
     assert "http://" not in page
     assert "https://" not in page
@@ -37,7 +37,7 @@ def test_the_page_fetches_nothing(described) -> None:
     "markup in names of datasets and labels",
     "shown as text in the report",
 )
-def test_what_users_name_is_text_and_never_markup(described) -> None:
+def test_names_of_users_are_escaped_in_the_report(described) -> None:
     evil = "<script>alert(1)</script>"
     page = render(
         described
@@ -50,7 +50,7 @@ def test_what_users_name_is_text_and_never_markup(described) -> None:
     assert "&lt;script&gt;" in page
 
 
-def test_numbers_that_do_not_exist_are_dashes_and_decide_nothing(described) -> None:
+def test_undefined_numbers_are_dashes_and_inconclusive(described) -> None:
     gaps = [[row[0], *[None] * 11, 30, 10] for row in described["rules"]]
     page = render(described | {"rules": gaps})
     assert page.count('class="tag Inconclusive"') == 3

@@ -1,4 +1,4 @@
-"""What answers without a model score, against many random ones."""
+"""The score of the trivial baseline compared with many random predictions."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def rows(labels: int) -> EncodedRows:
 
 @pytest.mark.parametrize("labels", [2, 4])
 @pytest.mark.parametrize("metric", ["auc", "pr_auc", "ndcg@3"])
-def test_a_score_of_an_order_is_the_mean_of_random_orders(metric, labels) -> None:
+def test_the_score_of_a_ranking_metric_is_the_mean_of_random_orders(metric, labels) -> None:
     given, random = rows(labels), np.random.default_rng(2)
     found = [value(metric, given, random.random((120, labels))) for _ in range(400)]
     error = np.std(found) / np.sqrt(len(found))
@@ -25,7 +25,7 @@ def test_a_score_of_an_order_is_the_mean_of_random_orders(metric, labels) -> Non
 
 
 @pytest.mark.parametrize("labels", [2, 4])
-def test_the_best_constant_answer_is_the_shares_of_the_labels(labels) -> None:
+def test_the_best_constant_prediction_is_the_label_frequencies(labels) -> None:
     given = rows(labels)
     shares = np.bincount(given.label, minlength=labels) / 120
     constant = np.tile(shares, (120, 1))
@@ -36,10 +36,10 @@ def test_the_best_constant_answer_is_the_shares_of_the_labels(labels) -> None:
     assert trivial_baseline("macro_f1", given, labels) >= value("macro_f1", given, constant)
 
 
-def test_a_constant_is_calibrated_so_that_calibration_has_no_floor() -> None:
+def test_calibration_has_no_trivial_baseline() -> None:
     assert np.isnan(trivial_baseline("ece", rows(2), 2))
 
 
-def test_no_rows_have_no_score() -> None:
+def test_without_rows_the_score_is_undefined() -> None:
     nothing = np.empty(0, dtype=int)
     assert np.isnan(trivial_baseline("auc", EncodedRows(nothing, nothing), 2))

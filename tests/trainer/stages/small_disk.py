@@ -1,4 +1,4 @@
-"""Does a stage on a disk with ever more of it free; prints how each pod ended.
+"""Runs a stage on a disk with increasing free space; prints the outcome of each pod.
 
 Run by `test_disk_full.py` in a mount namespace of its own: `unshare --mount python small_disk.py
 <run file> <folder>`. After each pod that found the disk full there is room for the next one. Ends
@@ -26,9 +26,9 @@ from springtide_trainer.storage import Home
 SIZE = 8 << 20
 PAGE = 4096
 TIMES = 12
-"""So many times is the disk full, if what a stage writes has as many pages."""
+"""Number of times that the disk is full, if the stage writes at least as many pages."""
 PATIENCE = 60.0
-"""Seconds for a removed file to be closed."""
+"""Maximum seconds until a removed file is closed."""
 
 
 def main(run: RunFile, disk: Path) -> None:
@@ -64,7 +64,7 @@ def main(run: RunFile, disk: Path) -> None:
 
 @contextmanager
 def ballast(disk: Path, free: int) -> Iterator[None]:
-    """Leave so many bytes of the disk free, and all of them at the end."""
+    """Leave this many bytes of the disk free, and free all at the end."""
     wait_until_empty(disk)
     with (disk / "ballast").open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, SIZE - free)
@@ -88,7 +88,7 @@ def used(disk: Path) -> int:
 
 
 def whole(home: Home) -> list[Path]:
-    """List what lies at its final place, each checked to its last byte."""
+    """List all folders at final paths, and verify their content."""
     found = {
         kind: sorted(home.path.glob(pattern))
         for kind, pattern in {
@@ -115,7 +115,7 @@ def whole(home: Home) -> list[Path]:
 
 
 def made(result: Result) -> object:
-    """Return what must not depend on how often the disk was full."""
+    """Return the part of a result that must not depend on the full disk."""
     match result:
         case Result(imported=imported) if imported:
             return imported.digest

@@ -1,4 +1,4 @@
-"""A full disk fails a stage, leaves nothing half-written and is no fault of data or model."""
+"""A full disk fails a stage, leaves nothing partly written and does not count against the data."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from springtide_trainer.storage import Home
 SCRIPT = Path(__file__).with_name("small_disk.py")
 
 
-def hindrance() -> str:
-    """Say why this machine has no small disk; nothing where it has one."""
+def why_unavailable() -> str:
+    """Return why no small disk can be mounted; an empty string if it can."""
     if os.geteuid() != 0:
         return "a small disk is mounted for this: needs root"
     if shutil.which("unshare") is None:
         return "a small disk is mounted for this: needs unshare (util-linux)"
     tried = subprocess.run(["unshare", "--mount", "true"], capture_output=True, text=True)
-    said = tried.stderr.strip()
-    return f"a small disk is mounted for this: {said}" if tried.returncode else ""
+    message = tried.stderr.strip()
+    return f"a small disk is mounted for this: {message}" if tried.returncode else ""
 
 
-HINDRANCE = hindrance()
+HINDRANCE = why_unavailable()
 
 
 @dataclass(frozen=True)
 class Given:
-    """What the stages read: models and rows on a disk that has room."""
+    """The models and rows that the stages read, on a disk with free space."""
 
     published: Path
     world: World
@@ -52,7 +52,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Given:
 
 
 def run_of(stage: str, given: Given, home: Path) -> dict[str, Any]:
-    """Return the run file of a stage whose home is elsewhere than all that it reads."""
+    """Return the run file of a stage that reads from another disk than it writes to."""
     shop = given.shop
     run = {
         "stage": stage,
@@ -85,7 +85,7 @@ def run_of(stage: str, given: Given, home: Path) -> dict[str, Any]:
 )
 @pytest.mark.skipif(bool(HINDRANCE), reason=HINDRANCE)
 @pytest.mark.parametrize("stage", ["import", "probe", "train", "evaluate"])
-def test_a_full_disk_leaves_nothing_half_written_and_the_same_run_gets_through_with_room(
+def test_a_full_disk_leaves_nothing_partly_written_and_the_run_succeeds_with_space(
     stage: str, given: Given, tmp_path: Path
 ) -> None:
     disk = tmp_path / "disk"
@@ -107,6 +107,6 @@ def test_a_full_disk_leaves_nothing_half_written_and_the_same_run_gets_through_w
     failures = [end["failure"] for end in full]
     assert {each["reason"] for each in failures} == {"DiskFull"}
     assert {each["field"] for each in failures} == {"storage.volume.claimName"}
-    said = failures[0]["message"]
-    assert "no space left on the storage, 0 of 8,388,608 bytes are free" in said
-    assert said.endswith("; enlarge the claim or delete files in it")
+    message = failures[0]["message"]
+    assert "no space left on the storage, 0 of 8,388,608 bytes are free" in message
+    assert message.endswith("; enlarge the claim or delete files in it")

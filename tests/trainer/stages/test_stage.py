@@ -1,4 +1,4 @@
-"""How a pod ends: exit code, committed result, termination message."""
+"""The end of a pod: exit code, committed result, termination message."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MADE = ArtifactMade(uri="file:///x", digest="sha256:" + "1" * 64, bytes=7)
 def pod(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., tuple[int, Result | None]]:
-    """Start a pod whose work is a function; return its exit code and termination message."""
+    """Run a pod whose stage is a function; return its exit code and termination message."""
 
     def start(work: Callable[[], Any], job: str = "job-1") -> tuple[int, Result | None]:
         monkeypatch.setattr(import_model, "import_model", lambda run, home, tmp: work())
@@ -78,12 +78,12 @@ def raising(error: BaseException) -> Callable[[], Any]:
     return work
 
 
-def test_a_result_is_committed_and_said(pod, tmp_path):
-    code, said = pod(lambda: MADE)
+def test_a_result_is_committed_and_in_the_termination_message(pod, tmp_path):
+    code, result = pod(lambda: MADE)
     assert code == 0
-    assert said.imported == MADE
+    assert result.imported == MADE
     committed = (tmp_path / "home" / "results" / "g0-import.json").read_bytes()
-    assert Result.model_validate_json(committed) == said
+    assert Result.model_validate_json(committed) == result
 
 
 def test_a_committed_result_leaves_no_scratch_of_killed_attempts(pod, tmp_path):
@@ -94,13 +94,13 @@ def test_a_committed_result_leaves_no_scratch_of_killed_attempts(pod, tmp_path):
     assert [left.name for left in scratch.iterdir()] == ["shop-1-g1-train-1-running"]
 
 
-def test_a_committed_result_is_said_again_under_the_new_job_without_work(pod):
+def test_a_committed_result_is_returned_under_the_new_job_without_work(pod):
     pod(lambda: MADE, job="job-1")
-    code, said = pod(raising(AssertionError("worked again")), job="job-2")
-    assert (code, said.job, said.imported) == (0, "job-2", MADE)
+    code, result = pod(raising(AssertionError("worked again")), job="job-2")
+    assert (code, result.job, result.imported) == (0, "job-2", MADE)
 
 
-def test_a_look_for_data_leaves_the_scratch_of_another_that_may_be_at_work(tmp_path):
+def test_a_probe_keeps_the_scratch_folder_of_another_running_probe(tmp_path):
     home = Home(tmp_path)
     for name in ("shop-1-probe-1-killed", "shop-1-probe-2-running"):
         (tmp_path / "tmp" / name).mkdir(parents=True)
@@ -110,7 +110,7 @@ def test_a_look_for_data_leaves_the_scratch_of_another_that_may_be_at_work(tmp_p
     assert [left.name for left in (tmp_path / "tmp").iterdir()] == ["shop-1-probe-2-running"]
 
 
-def test_where_another_pod_was_faster_its_result_is_said(pod, tmp_path):
+def test_the_result_of_the_pod_that_commits_first_is_returned(pod, tmp_path):
     def slow() -> ArtifactMade:
         results = tmp_path / "home" / "results"
         results.mkdir(parents=True)
@@ -118,12 +118,12 @@ def test_where_another_pod_was_faster_its_result_is_said(pod, tmp_path):
         (results / "g0-import.json").write_text(faster.model_dump_json(by_alias=True))
         return MADE.model_copy(update={"bytes": 8})
 
-    code, said = pod(slow)
-    assert (code, said.job, said.imported) == (0, "job-1", MADE)
+    code, result = pod(slow)
+    assert (code, result.job, result.imported) == (0, "job-1", MADE)
 
 
 class OutOfMemoryError(RuntimeError):
-    """Named as PyTorch names its own."""
+    """Has the name of PyTorch's error."""
 
 
 @pytest.mark.survives(
@@ -147,28 +147,28 @@ class OutOfMemoryError(RuntimeError):
     ],
 )
 def test_every_failure_has_its_exit_code_and_commits_nothing(pod, tmp_path, error, code, reason):
-    ended, said = pod(raising(error))
+    ended, result = pod(raising(error))
     assert ended == code
-    assert not said.ok
-    assert said.failure.reason == reason
-    assert "secret" not in said.failure.message
+    assert not result.ok
+    assert result.failure.reason == reason
+    assert "secret" not in result.failure.message
     assert not (tmp_path / "home" / "results").exists()
     assert not list((tmp_path / "home" / "tmp").iterdir())
     assert pod(lambda: MADE)[0] == 0
 
 
-def test_an_import_without_memory_names_the_field_of_its_memory(pod):
-    code, said = pod(raising(MemoryError()))
-    assert (code, said.stage) == (42, "import")
-    assert said.failure.message == "out of memory; raise training.compute.importMemory"
+def test_an_import_out_of_memory_names_the_field_to_change(pod):
+    code, result = pod(raising(MemoryError()))
+    assert (code, result.stage) == (42, "import")
+    assert result.failure.message == "out of memory; raise training.compute.importMemory"
 
 
-def test_a_pod_that_is_told_to_go_says_nothing_and_leaves_nothing(pod, tmp_path):
-    def told() -> None:
+def test_a_pod_ended_by_sigterm_writes_no_message_and_leaves_no_files(pod, tmp_path):
+    def interrupted() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         signal.pause()
 
-    assert pod(told) == (143, None)
+    assert pod(interrupted) == (143, None)
     assert pod(raising(Interrupted())) == (143, None)
     assert not list((tmp_path / "home" / "tmp").iterdir())
 
@@ -180,7 +180,7 @@ def test_a_run_file_that_cannot_be_read_is_invalid_input(tmp_path):
         assert runner.run_pod(environ) == ExitCode.INVALID_INPUT
 
 
-def test_logs_are_one_json_object_a_line(pod, capfd):
+def test_logs_are_one_json_object_per_line(pod, capfd):
     pod(raising(ZeroDivisionError("x")))
     lines = capfd.readouterr().err.splitlines()
     records = [json.loads(line) for line in lines]

@@ -1,4 +1,4 @@
-"""A termination message fits what the kubelet keeps, and loses the least important first."""
+"""A termination message fits the kubelet's limit; less important parts are shortened first."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ DIGEST = "sha256:" + "a" * 64
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
-def said(result: Result) -> Result:
+def shortened(result: Result) -> Result:
     message = compact(result)
     assert len(message) <= 4096
     return Result.model_validate_json(message)
 
 
-def test_a_small_result_is_said_as_it_is():
+def test_a_small_result_is_not_shortened():
     made = ArtifactMade(uri="file:///x", digest=DIGEST, bytes=7)
     output = TrainOutput(artifact=made, steps=3, rows=9, metrics={"loss": 0.5})
     result = Result(job="j", stage="train", number=1, ok=True, train=output)
-    assert said(result) == result
+    assert shortened(result) == result
 
 
-def test_sixteen_rules_with_long_names_fit_and_none_is_cut():
+def test_sixteen_rules_with_long_names_fit_and_none_is_removed():
     value = -0.12345678901234567
     rules = [(f"{'r' * 30}-{n}", *[value] * 10, None, 123456, 12345) for n in range(16)]
     output = EvaluateOutput(
@@ -49,7 +49,7 @@ def test_sixteen_rules_with_long_names_fit_and_none_is_cut():
         report="file:///models/shop/ranker/reports/ranker-12345-g7-evaluate-1",
     )
     result = Result(job="j" * 63, stage="evaluate", number=7, ok=True, evaluate=output)
-    found = said(result).evaluate
+    found = shortened(result).evaluate
     assert found is not None
     assert len(found.rules) == 16
     assert found.rules[0][1] == pytest.approx(-0.123456789, abs=1e-6)
@@ -69,13 +69,13 @@ def test_the_longest_result_of_an_evaluation_fits_with_three_digits():
         report=f"file:///models/{'n' * 63}/{'u' * 32}/reports/{'j' * 63}",
     )
     result = Result(job="j" * 63, stage="evaluate", number=100_000, ok=True, evaluate=output)
-    found = said(result).evaluate
+    found = shortened(result).evaluate
     assert found is not None
     assert [row[0] for row in found.rules] == [row[0] for row in rules]
     assert found.rules[0][1] == pytest.approx(value, rel=5e-3)
 
 
-def test_a_long_list_of_partitions_keeps_its_newest():
+def test_a_long_list_of_partitions_keeps_the_newest():
     window = WindowFound(
         manifest="file:///x",
         digest=DIGEST,
@@ -84,7 +84,7 @@ def test_a_long_list_of_partitions_keeps_its_newest():
         partitions=[f"2026-03-01T{n:05d}" for n in range(500)],
     )
     output = ProbeOutput(reason="WindowReady", message="ready", window=window)
-    found = said(Result(job="j", stage="probe", ok=True, probe=output)).probe
+    found = shortened(Result(job="j", stage="probe", ok=True, probe=output)).probe
     assert found is not None
     assert found.window is not None
     assert found.window.partitions[-1] == "2026-03-01T00499"
@@ -95,21 +95,21 @@ def test_a_long_list_of_partitions_keeps_its_newest():
     "a result that is longer than a termination message may be",
     "the message is shortened; field and rules stay complete",
 )
-def test_a_long_message_of_a_failure_loses_its_tail():
+def test_a_long_message_of_a_failure_is_truncated():
     failure = Failure(reason="MissingColumn", message="é" * 5000, field="spec.x")
-    found = said(Result(job="j", stage="probe", ok=False, failure=failure)).failure
+    found = shortened(Result(job="j", stage="probe", ok=False, failure=failure)).failure
     assert found is not None
     assert found.field == "spec.x"
     assert found.message == "é" * 900
 
 
-def test_what_cannot_fit_is_an_error_and_not_half_a_message():
+def test_a_result_that_cannot_fit_raises_an_error():
     result = Result(job="j" * 5000, stage="probe", ok=True)
     with pytest.raises(ValueError, match="the limit of 4096"):
         compact(result)
 
 
-def test_a_machine_without_the_file_is_no_failure(tmp_path):
+def test_a_missing_termination_file_is_not_a_failure(tmp_path):
     write(Result(job="j", stage="probe", ok=True), str(tmp_path / "none" / "termination"))
     write(Result(job="j", stage="probe", ok=True), str(tmp_path / "termination"))
     assert json.loads((tmp_path / "termination").read_text())["ok"] is True

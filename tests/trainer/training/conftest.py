@@ -1,4 +1,4 @@
-"""A tiny random BERT as its author would publish it, frozen rows, and run files for both."""
+"""A tiny random BERT as a Hugging Face folder, frozen rows, and run files."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ LABELS = ["no", "yes"]
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Threads are part of what makes two runs equal; pods in these tests have one too."""
+    """Use one thread, like the pods of these tests: bit-equal weights need the same number."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -64,7 +64,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def publish(folder: Path, labels: Sequence[str] | None = None) -> Path:
-    """Write a model's folder: with a trained head if labels are given, else an encoder alone."""
+    """Write a Hugging Face folder: with a trained head if labels are given, else without."""
     torch.manual_seed(3)
     words = tokenizer()
     config = BertConfig(
@@ -91,7 +91,7 @@ def published(tmp_path: Path) -> Path:
 
 
 def toy_rows(count: int, seed: int = 0) -> dict[str, list[Any]]:
-    """Texts whose label is told by one word; four rows an entity; lengths from 3 to 12."""
+    """Texts whose label depends on one word; four rows per entity; lengths from 3 to 12."""
     rng = torch.Generator().manual_seed(seed)
 
     def below(limit: int) -> int:
@@ -109,7 +109,7 @@ def toy_rows(count: int, seed: int = 0) -> dict[str, list[Any]]:
 
 
 def freeze(home: Home, rows: dict[str, list[Any]]) -> tuple[Path, str]:
-    """Write frozen rows as a probe does: folder and digest."""
+    """Write frozen rows like a probe; return folder and digest."""
     count = len(rows["text"])
     moment = datetime(2026, 3, 1, tzinfo=UTC)
     table = pa.table(rows).append_column(
@@ -134,7 +134,7 @@ def freeze(home: Home, rows: dict[str, list[Any]]) -> tuple[Path, str]:
 def recipe(
     labels: Sequence[str] = LABELS, training: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """A recipe as the operator writes it; the options of training are the caller's."""
+    """Return a recipe as written by the operator, with the given training options."""
     columns = {"text": "text", "label": "label", "timestamp": "at", "entity": "shopper"}
     source = {"uri": "file:///data/x", "format": "CSV", "columns": columns}
     rule = {"name": "floor", "metric": "auc", "dataset": "holdout", "min": "0.5"}
@@ -161,7 +161,7 @@ class World:
     data: tuple[Path, str]
 
     def run_file(self, job: str = "g1-train-1", *, divisor: int = 1, **training: Any) -> RunFile:
-        """Write the run file of a training; the block `training` of the recipe is the caller's."""
+        """Return the run file of a training, with the given training options."""
         return RunFile.model_validate(
             {
                 "stage": "train",
@@ -219,7 +219,7 @@ def freeze_rows() -> Callable[[Home, dict[str, list[Any]]], tuple[Path, str]]:
 
 @pytest.fixture
 def recipe_with() -> Callable[[RunFile, list[str] | None, tuple[Path, str]], RunFile]:
-    """Give a run file other labels and other rows."""
+    """Return a recipe with other labels and other rows."""
 
     def changed(run: RunFile, labels: list[str] | None, data: tuple[Path, str]) -> RunFile:
         plain = run.model_dump(mode="json", by_alias=True, exclude_none=True)
@@ -237,7 +237,7 @@ def publish_model() -> Callable[..., Path]:
 
 @pytest.fixture
 def import_folder(tmp_path: Path) -> Callable[..., ArtifactMade]:
-    """Import a folder into a storage of its own."""
+    """Import a folder into a new storage."""
 
     def into(source: Path, labels: Sequence[str] = LABELS, **block: Any) -> ArtifactMade:
         return imported(source, Home(tmp_path / "imported"), labels, **block)

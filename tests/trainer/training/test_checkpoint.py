@@ -1,4 +1,4 @@
-"""A checkpoint is used only if it is whole and of this very run."""
+"""A checkpoint is only used if it is complete and belongs to the run."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def state(step: int) -> State:
     return State(step, {"weight/a": torch.full((3,), float(step))}, {"scaler": {}})
 
 
-def test_the_newest_comes_back_with_every_bit(checkpoints):
+def test_the_newest_checkpoint_is_restored_bit_equal(checkpoints):
     odd = torch.tensor([0.1, -0.0, 1e-42, float("inf")])
     checkpoints.save(State(7, {"weight/a": odd}, {"moments": {"0": {"step": 3, "rms": 0.1}}}))
     found = checkpoints.newest()
@@ -43,7 +43,7 @@ def test_the_newest_comes_back_with_every_bit(checkpoints):
     assert found.numbers == {"moments": {"0": {"step": 3, "rms": 0.1}}}
 
 
-def test_only_the_newest_are_kept(checkpoints):
+def test_only_the_newest_checkpoints_are_kept(checkpoints):
     for step in (10, 20, 1000):
         checkpoints.save(state(step))
     assert sorted(path.name for path in checkpoints.folder.iterdir()) == [
@@ -59,7 +59,7 @@ def test_only_the_newest_are_kept(checkpoints):
 )
 @pytest.mark.parametrize("name", ["state.safetensors", "state.json", "springtide-manifest.json"])
 @pytest.mark.parametrize("damage", ["flipped", "cut", "missing"])
-def test_a_damaged_one_is_set_aside_and_the_one_before_is_used(checkpoints, name, damage):
+def test_a_damaged_checkpoint_is_removed_and_the_one_before_is_used(checkpoints, name, damage):
     checkpoints.save(state(10))
     checkpoints.save(state(20))
     path = checkpoints.folder / "step-000000020" / name
@@ -80,7 +80,7 @@ def test_a_damaged_one_is_set_aside_and_the_one_before_is_used(checkpoints, name
     assert [path.name for path in checkpoints.folder.iterdir()] == ["step-000000010"]
 
 
-def test_one_of_another_run_is_left_alone(checkpoints, caplog):
+def test_a_checkpoint_of_another_run_is_not_used(checkpoints, caplog):
     checkpoints.save(state(10))
     other = replace(checkpoints, identity={"data": "sha256:2"})
     assert other.newest() is None
@@ -88,14 +88,14 @@ def test_one_of_another_run_is_left_alone(checkpoints, caplog):
     assert "checkpoint belongs to another run" in caplog.text
 
 
-def test_one_of_another_environment_is_used_with_a_warning(checkpoints, caplog):
+def test_a_checkpoint_of_another_environment_is_used_with_a_warning(checkpoints, caplog):
     checkpoints.save(state(10))
     other = replace(checkpoints, environment={"threads": 2})
     assert other.newest() is not None
     assert "weights will not be bit-equal" in caplog.text
 
 
-def test_a_second_writer_of_a_step_changes_nothing(checkpoints):
+def test_a_second_checkpoint_of_a_step_changes_nothing(checkpoints):
     checkpoints.save(state(10))
     before = (checkpoints.folder / "step-000000010" / "state.json").read_bytes()
     late = replace(checkpoints, environment={"threads": 8})
@@ -103,8 +103,8 @@ def test_a_second_writer_of_a_step_changes_nothing(checkpoints):
     assert (checkpoints.folder / "step-000000010" / "state.json").read_bytes() == before
 
 
-def test_a_crash_at_any_write_never_leaves_half_a_checkpoint(checkpoints, monkeypatch):
-    """Count the calls to the operating system of one save, then fail each of them in turn."""
+def test_a_crash_at_any_write_never_leaves_an_incomplete_checkpoint(checkpoints, monkeypatch):
+    """Count the system calls of one save, then fail each of them in turn."""
     calls = 0
     fatal = -1
 

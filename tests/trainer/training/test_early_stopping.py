@@ -1,4 +1,4 @@
-"""Early stopping looks only at training rows set aside, and gives back the best weights."""
+"""Early stopping uses a validation split of the training rows and restores the best weights."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from springtide_trainer.training.early_stopping import EarlyStopping, validation
     ),
     st.floats(0, 1),
 )
-def test_whole_entities_are_set_aside_at_least_one_and_never_all(entities, fraction):
+def test_the_validation_split_has_whole_entities_at_least_one_and_never_all(entities, fraction):
     held_out = validation_split(entities, fraction, manifest="sha256:1")
     inside = {entity for entity, out in zip(entities, held_out, strict=True) if out}
     outside = {entity for entity, out in zip(entities, held_out, strict=True) if not out}
@@ -35,32 +35,32 @@ def test_whole_entities_are_set_aside_at_least_one_and_never_all(entities, fract
     assert len(inside) == wanted
 
 
-def test_the_same_entities_are_set_aside_whatever_the_order_of_rows():
+def test_the_validation_split_does_not_depend_on_the_order_of_rows():
     entities = [str(number) for number in range(50)]
-    assert set_aside(entities) == set_aside(entities[::-1])
+    assert held_out_entities(entities) == held_out_entities(entities[::-1])
 
 
-def set_aside(entities: list[str], manifest: str = "sha256:1") -> set[str]:
+def held_out_entities(entities: list[str], manifest: str = "sha256:1") -> set[str]:
     held_out = validation_split(entities, 0.2, manifest=manifest)
     return {entity for entity, out in zip(entities, held_out, strict=True) if out}
 
 
-def test_another_window_sets_other_entities_aside_so_that_none_is_left_out_for_ever():
+def test_each_window_holds_out_different_entities():
     entities = [str(number) for number in range(50)]
-    left_out = [set_aside(entities, f"sha256:{window}") for window in range(30)]
+    left_out = [held_out_entities(entities, f"sha256:{window}") for window in range(30)]
     assert left_out[0] != left_out[1]
     assert not set.intersection(*left_out)
     assert set.union(*left_out) == set(entities)
 
 
-def test_one_entity_is_too_little():
+def test_one_entity_is_too_few_for_early_stopping():
     with pytest.raises(Refused, match=r"needs at least 2 entities .* the window has 1;") as refused:
         validation_split(["a", "a"], 0.1, manifest="sha256:1")
     assert refused.value.code == ExitCode.TOO_LITTLE_DATA
 
 
-def walked(values: list[float], **options) -> tuple[EarlyStopping, nn.Linear, str | None]:
-    """Let the weights be the number of the step and the metric what the list says, from step 0."""
+def fit_with_metrics(values: list[float], **options) -> tuple[EarlyStopping, nn.Linear, str | None]:
+    """Train with weights equal to the step number and the given metrics, from step 0."""
     model = nn.Linear(1, 1, bias=False)
     left = iter(values)
     stopping = EarlyStopping(
@@ -76,26 +76,26 @@ def walked(values: list[float], **options) -> tuple[EarlyStopping, nn.Linear, st
     return stopping, model, None
 
 
-def test_the_best_weights_win_and_not_the_last():
-    stopping, model, reason = walked([0.6, 0.5, 0.3, 0.4], patience=5)
+def test_the_best_weights_are_restored_not_the_last():
+    stopping, model, reason = fit_with_metrics([0.6, 0.5, 0.3, 0.4], patience=5)
     stopping.restore_best()
     assert (model.weight.item(), stopping.best_value, reason) == (2.0, 0.3, None)
 
 
-def test_it_stops_when_patience_is_spent():
-    stopping, _, reason = walked([0.7, 0.5, 0.6, 0.6, 0.1], patience=2)
+def test_training_stops_when_patience_is_exhausted():
+    stopping, _, reason = fit_with_metrics([0.7, 0.5, 0.6, 0.6, 0.1], patience=2)
     assert reason == "patience exhausted"
     assert stopping.best_step == 1
 
 
-def test_the_parents_weights_win_where_no_step_beats_them():
-    stopping, model, reason = walked([0.3, 0.4, 0.5], patience=2)
+def test_the_parents_weights_are_kept_if_no_step_improves():
+    stopping, model, reason = fit_with_metrics([0.3, 0.4, 0.5], patience=2)
     stopping.restore_best()
     assert (model.weight.item(), stopping.best_value, stopping.best_step) == (0.0, 0.3, 0)
     assert reason == "patience exhausted"
 
 
-def test_the_look_at_step_0_is_not_repeated_after_a_checkpoint():
+def test_validation_at_step_0_is_not_repeated_after_a_checkpoint():
     model = nn.Linear(1, 1, bias=False)
     values = iter([0.3])
     first = EarlyStopping(Options(), model, last=9, measure=lambda: next(values))
@@ -106,7 +106,7 @@ def test_the_look_at_step_0_is_not_repeated_after_a_checkpoint():
     assert (again.best_value, again.best_step) == (0.3, 0)
 
 
-def test_a_training_that_only_harms_gives_the_parents_weights_back(world):
+def test_a_training_without_improvement_returns_the_parents_weights(world):
     run = world.run_file(
         hyperparameters={"epochs": 1, "batchSize": 16, "learningRate": "1"},
         earlyStopping={"everySteps": 1, "patience": 2, "validationFraction": "0.25"},
@@ -117,23 +117,23 @@ def test_a_training_that_only_harms_gives_the_parents_weights_back(world):
     assert out.artifact.digest == world.parent.digest
 
 
-def test_more_is_better_for_auc():
-    stopping, _, _ = walked([0.4, 0.5, 0.6, 0.4], patience=5, metric="auc")
+def test_a_higher_auc_is_better():
+    stopping, _, _ = fit_with_metrics([0.4, 0.5, 0.6, 0.4], patience=5, metric="auc")
     assert stopping.best_step == 2
 
 
-def test_a_gain_below_min_delta_is_none():
-    stopping, _, reason = walked([0.7, 0.50, 0.49, 0.48], patience=2, min_delta="0.1")
+def test_a_gain_below_min_delta_is_no_improvement():
+    stopping, _, reason = fit_with_metrics([0.7, 0.50, 0.49, 0.48], patience=2, min_delta="0.1")
     assert stopping.best_step == 1
     assert reason == "patience exhausted"
 
 
-def test_a_metric_that_is_no_number_is_no_gain():
-    stopping, _, _ = walked([0.6, 0.5, math.nan, 0.4], patience=5)
+def test_a_nan_metric_is_no_improvement():
+    stopping, _, _ = fit_with_metrics([0.6, 0.5, math.nan, 0.4], patience=5)
     assert stopping.best_step == 3
 
 
-def test_auc_of_one_class_is_refused_and_names_the_way_out():
+def test_auc_of_one_class_is_refused_with_what_to_change():
     with pytest.raises(Refused, match="choose log_loss"):
         validation.check("auc", np.array([1, 1, 1]))
     validation.check("log_loss", np.array([1, 1, 1]))
@@ -146,7 +146,7 @@ def test_auc_of_many_classes_is_the_mean_over_those_that_occur():
     assert validation.value("auc", labels, scores) == pytest.approx(expected)
 
 
-def test_a_training_with_early_stopping_learns_from_the_other_entities_only(world):
+def test_early_stopping_trains_only_on_entities_outside_the_validation_split(world):
     run = world.run_file(
         hyperparameters={"epochs": 2, "batchSize": 16, "learningRate": "1e-3"},
         earlyStopping={"everySteps": 5, "patience": 3, "validationFraction": "0.25"},
@@ -156,7 +156,7 @@ def test_a_training_with_early_stopping_learns_from_the_other_entities_only(worl
     assert {"validation", "best_step"} <= out.metrics.keys()
 
 
-def test_patience_that_was_spent_before_a_crash_is_spent_after_it(world):
+def test_patience_is_restored_after_a_crash(world):
     options = {"maxSteps": 60, "batchSize": 16, "learningRate": "1e-9"}
     stopping = {"everySteps": 5, "patience": 2, "minDelta": "1"}
     run = world.run_file(
@@ -169,10 +169,10 @@ def test_patience_that_was_spent_before_a_crash_is_spent_after_it(world):
     assert again.artifact.digest == first.artifact.digest
 
 
-def test_validation_leaves_no_trace_in_the_weights(world):
+def test_validation_does_not_change_the_weights(world):
     plain = {"epochs": 1, "batchSize": 16, "learningRate": "1e-3", "dropout": "0.2"}
     stopping = {"everySteps": 1000, "patience": 100, "validationFraction": "0.25"}
-    stopping["minDelta"] = "-1000"  # the newest look is always the best
+    stopping["minDelta"] = "-1000"  # the newest validation is always the best
     rare = world.train(world.run_file("a", hyperparameters=plain, earlyStopping=stopping))
     often = {**stopping, "everySteps": 1}
     again = world.train(world.run_file("b", hyperparameters=plain, earlyStopping=often))

@@ -1,4 +1,4 @@
-"""FP16 looks for a scale at which gradients are finite; a run that finds none has diverged.
+"""FP16 searches a loss scale with finite gradients; without one the run has diverged.
 
 The kernels of FP16 on a CPU are slow but there, so that this needs no GPU.
 """
@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 
 
 def ready(world, tmp_path, *, steps: int, head: float) -> session.Session:
-    """A run in FP16 whose head is so many times larger: its gradients leave the range of FP16."""
+    """An FP16 run with a head scaled up, so that its gradients overflow FP16."""
     run = world.run_file(hyperparameters={"maxSteps": steps, "batchSize": 16})
     parent = local_path(world.parent.uri)
     rows = load(world.data[0], world.data[1], run.recipe, load_tokenizer(parent))
@@ -33,21 +33,21 @@ def ready(world, tmp_path, *, steps: int, head: float) -> session.Session:
     return replace(made, run=replace(made.run, precision=Precision("FP16", CPU)))
 
 
-def test_a_run_that_left_every_step_out_ends_as_diverged(world, tmp_path):
+def test_a_run_that_skipped_every_step_is_diverged(world, tmp_path):
     with pytest.raises(NoStepTaken, match="skipped every step up to step 3") as diverged:
         session.fit(ready(world, tmp_path, steps=3, head=1e4))
     assert diverged.value.code == ExitCode.DIVERGED
     assert diverged.value.failure.field == "spec.training.hyperparameters.precision"
 
 
-def test_a_run_goes_on_once_its_scale_is_low_enough(world, tmp_path):
+def test_a_run_continues_when_its_loss_scale_is_small_enough(world, tmp_path):
     run = ready(world, tmp_path, steps=20, head=1e4)
     assert session.fit(run).step == 20
     assert run.run.precision.stepped
     assert 1 < run.run.precision.scaler.get_scale() < 65536
 
 
-def test_a_gradient_that_is_infinite_at_every_scale_ends_as_diverged_before_the_last_step(
+def test_a_gradient_that_is_infinite_at_every_scale_is_diverged_before_the_last_step(
     world, tmp_path
 ):
     run = ready(world, tmp_path, steps=100, head=1.0)
@@ -57,7 +57,7 @@ def test_a_gradient_that_is_infinite_at_every_scale_ends_as_diverged_before_the_
         session.fit(run)
 
 
-def test_a_checkpoint_remembers_whether_a_step_was_taken(world, tmp_path):
+def test_a_checkpoint_stores_whether_a_step_was_taken(world, tmp_path):
     run = ready(world, tmp_path, steps=2, head=1.0).run
     run.precision.stepped = True
     again = replace(run, precision=Precision("FP16", CPU))

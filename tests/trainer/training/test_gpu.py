@@ -1,4 +1,4 @@
-"""The promises of training on a GPU; without one there is nothing to test them on."""
+"""Training on a GPU: deterministic weights and all precisions. Skipped without a GPU."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_the_same_seed_gives_the_same_weights_on_a_gpu(world, number_format):
 
 
 @pytest.mark.parametrize("number_format", FORMATS)
-def test_a_gpu_learns_in_every_number_format(world, number_format):
+def test_training_works_on_a_gpu_in_every_precision(world, number_format):
     task = {"epochs": 6, "learningRate": "5e-3", "freeze": {"embeddings": False}}
     hyperparameters = options(precision=number_format, **task)
     made = world.train(world.run_file("learns", hyperparameters=hyperparameters)).artifact
@@ -40,7 +40,7 @@ def test_a_gpu_learns_in_every_number_format(world, number_format):
     assert scores[1, 1] < 0.1
 
 
-def test_auto_is_bf16_where_the_gpu_computes_it(world):
+def test_auto_is_bf16_if_the_gpu_supports_it(world):
     able = torch.cuda.is_bf16_supported(including_emulation=False)
     made = {
         name: world.train(world.run_file(name, hyperparameters=options(precision=name)))

@@ -1,4 +1,4 @@
-"""Kernels of a GPU: a resumed run, and models of other kinds, give the same weights each time."""
+"""GPU kernels are deterministic, for resumed runs and for other architectures."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def options(**changes: object) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("number_format", FORMATS)
-def test_a_resumed_training_ends_in_the_weights_of_an_undisturbed_one(world, number_format):
+def test_a_resumed_training_gives_the_weights_of_an_uninterrupted_one(world, number_format):
     hyperparameters = options(precision=number_format)
     whole = world.run_file("whole", hyperparameters=hyperparameters, checkpoint={"everySteps": 20})
     digest = world.train(whole).artifact.digest
@@ -87,7 +87,7 @@ def weights_after_some_steps(config, number_format: str) -> torch.Tensor:
 
 @pytest.mark.parametrize("number_format", FORMATS)
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_an_architecture_gives_the_same_weights_or_is_refused(name, number_format):
+def test_an_architecture_trains_deterministically_or_is_refused(name, number_format):
     try:
         first = weights_after_some_steps(ARCHITECTURES[name], number_format)
     except Refused as refused:

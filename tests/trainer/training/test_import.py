@@ -1,4 +1,4 @@
-"""Any encoder of Hugging Face becomes generation 0; nothing that could run code does."""
+"""Importing Hugging Face encoders; models that could run code are refused."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def edit(path: Path, **values) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
-def test_a_folder_without_a_head_gets_a_seeded_one_the_same_each_time(
+def test_a_folder_without_a_head_gets_a_seeded_deterministic_one(
     published, import_folder, tmp_path
 ):
     first = import_folder(published)
@@ -36,14 +36,14 @@ def test_a_folder_without_a_head_gets_a_seeded_one_the_same_each_time(
     verify(local_path(first.uri), first.digest)
 
 
-def test_the_encoder_is_taken_over_bit_by_bit(published, import_folder):
+def test_the_encoder_is_imported_bit_equal(published, import_folder):
     source = load_file(published / "model.safetensors")
     made = load_file(local_path(import_folder(published).uri) / "model.safetensors")
     for name, weight in source.items():
         assert torch.equal(made[f"bert.{name}"], weight)
 
 
-def test_an_artifact_scores_rows_as_distributions(published, import_folder):
+def test_scores_of_an_artifact_are_probability_distributions(published, import_folder):
     made = import_folder(published)
     scorer = load(local_path(made.uri), made.digest)
     scores = scorer.probabilities([("good shoe", None), ("bad", None), ("", None)])
@@ -53,7 +53,7 @@ def test_an_artifact_scores_rows_as_distributions(published, import_folder):
     assert scorer.probabilities([]).shape == (0, 2)
 
 
-def test_a_score_does_not_depend_on_the_rows_beside_it(published, import_folder):
+def test_a_score_does_not_depend_on_other_rows_of_the_batch(published, import_folder):
     made = import_folder(published)
     scorer = load(local_path(made.uri), made.digest)
     texts = [("good", None), ("bad lamp for the red dress", None), ("a very fine shoe", None)]
@@ -62,7 +62,7 @@ def test_a_score_does_not_depend_on_the_rows_beside_it(published, import_folder)
         assert scorer.probabilities([text])[0] == pytest.approx(row, abs=1e-6)
 
 
-def test_a_trained_head_is_kept_its_rows_in_the_order_of_the_labels(
+def test_a_trained_head_is_kept_with_its_rows_in_the_order_of_the_labels(
     publish_model, import_folder, tmp_path
 ):
     source = publish_model(tmp_path / "trained", ["yes", "no"])
@@ -84,14 +84,14 @@ def test_a_trained_head_with_other_names_is_refused_with_both_lists(
     assert refused.value.failure.field == "spec.model.labels"
 
 
-def test_a_trained_head_of_another_size_gives_way_to_a_seeded_one(
+def test_a_trained_head_of_another_size_is_replaced_by_a_seeded_one(
     publish_model, import_folder, tmp_path
 ):
     made = import_folder(publish_model(tmp_path / "trained", ["a", "b", "c"]))
     assert made.head == "Seeded"
 
 
-def test_an_expected_digest_is_held(published, import_folder):
+def test_an_expected_digest_is_verified(published, import_folder):
     digest = import_folder(published).digest
     assert import_folder(published, digest=digest).digest == digest
     with pytest.raises(Refused, match=digest) as refused:
@@ -111,12 +111,12 @@ def remote_code_of_the_tokenizer(folder: Path) -> None:
     edit(folder / "tokenizer_config.json", auto_map={"AutoTokenizer": "mine.Mine"})
 
 
-def link_that_leaves(folder: Path) -> None:
+def link_to_outside(folder: Path) -> None:
     shutil.move(folder / "model.safetensors", folder.parent / "elsewhere")
     (folder / "model.safetensors").symlink_to(folder.parent / "elsewhere")
 
 
-def endless_header(folder: Path) -> None:
+def oversized_header(folder: Path) -> None:
     content = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(b"\xff" * 7 + b"\x7f" + content[8:])
 
@@ -125,7 +125,7 @@ def remote_code_deep_inside(folder: Path) -> None:
     edit(folder / "config.json", text_config={"layers": [{"auto_map": {}}]})
 
 
-def endless_settings(folder: Path) -> None:
+def oversized_settings(folder: Path) -> None:
     (folder / "config.json").write_text(" " * (2 << 20))
 
 
@@ -146,7 +146,7 @@ def endless_settings(folder: Path) -> None:
     "Model", "a symlink out of the model's folder", "refused with the link's path; not followed"
 )
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("damage_folder", "expected"),
     [
         (
             pickled,
@@ -169,32 +169,32 @@ def endless_settings(folder: Path) -> None:
             "transformers library",
         ),
         (
-            link_that_leaves,
+            link_to_outside,
             "{folder}/model.safetensors is a link to outside the folder; replace it by a copy of "
             "the file",
         ),
         (
-            endless_header,
+            oversized_header,
             "{folder}/model.safetensors: invalid header of 9,223,372,036,854,775,807 bytes in a "
             "file of {size:,}; copy it again",
         ),
         (
-            endless_settings,
+            oversized_settings,
             "{folder}/config.json is larger than 1,048,576 bytes; copy it again",
         ),
     ],
 )
-def test_what_could_run_code_is_refused_before_it_is_loaded(
-    published, import_folder, spoil, said, monkeypatch
+def test_a_model_that_could_run_code_is_refused_before_it_is_loaded(
+    published, import_folder, damage_folder, expected, monkeypatch
 ):
     size = (published / "model.safetensors").stat().st_size
-    spoil(published)
+    damage_folder(published)
     monkeypatch.setattr(import_model, "_load", lambda *_: pytest.fail("was loaded"))
     with pytest.raises(Refused) as refused:
         import_folder(published)
     assert refused.value.failure.reason == "UnsafeArtifact"
     assert refused.value.failure.field == "spec.model.initial.uri"
-    assert refused.value.failure.message == said.format(folder=published, size=size)
+    assert refused.value.failure.message == expected.format(folder=published, size=size)
 
 
 def no_folder(folder: Path) -> None:
@@ -220,7 +220,7 @@ def weights_cut_short(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(content[:-100])
 
 
-def no_json(folder: Path) -> None:
+def invalid_json(folder: Path) -> None:
     (folder / "config.json").write_text("{")
 
 
@@ -238,7 +238,7 @@ def quantized(folder: Path) -> None:
     "refused with the folder, what is missing and what to do",
 )
 @pytest.mark.parametrize(
-    ("spoil", "reason", "said"),
+    ("damage_folder", "reason", "expected"),
     [
         (
             no_folder,
@@ -254,26 +254,26 @@ def quantized(folder: Path) -> None:
             "bert.encoder.layer.1.output.dense.weight; copy the whole folder",
         ),
         (weights_cut_short, "InvalidModel", "; copy it again"),
-        (no_json, "InvalidModel", "/config.json is not valid JSON ("),
+        (invalid_json, "InvalidModel", "/config.json is not valid JSON ("),
         (another_task, "UnsupportedModel", ": model_type 'whisper' does not support sequence"),
         (quantized, "UnsupportedModel", ": quantized weights cannot be trained; use the original"),
     ],
 )
-def test_what_cannot_be_trained_is_refused_with_the_reason(
-    published, import_folder, spoil, reason, said
+def test_a_model_that_cannot_be_trained_is_refused_with_the_reason(
+    published, import_folder, damage_folder, reason, expected
 ):
-    spoil(published)
+    damage_folder(published)
     with pytest.raises(Refused) as refused:
         import_folder(published)
     assert refused.value.failure.reason == reason
     assert refused.value.failure.field == "spec.model.initial.uri"
     assert str(published) in refused.value.failure.message
-    assert said in refused.value.failure.message
+    assert expected in refused.value.failure.message
     assert refused.value.failure.message.isprintable()
 
 
 def decoder(folder: Path, pad_token_id: int | None) -> Path:
-    """Write a decoder as its author would publish it."""
+    """Write a decoder as a Hugging Face folder."""
     words = AutoTokenizer.from_pretrained(folder)
     torch.manual_seed(4)
     config = GPT2Config(
@@ -292,7 +292,7 @@ def decoder(folder: Path, pad_token_id: int | None) -> Path:
     "refused at import with both numbers and what to write",
 )
 @pytest.mark.parametrize("pad_token_id", [None, 4])
-def test_a_decoder_that_cannot_tell_padding_is_refused_at_import(
+def test_a_decoder_without_the_right_padding_token_is_refused(
     published, import_folder, pad_token_id
 ):
     with pytest.raises(Refused, match=f"pad_token_id is {pad_token_id}, .* is 0;") as refused:
@@ -301,9 +301,7 @@ def test_a_decoder_that_cannot_tell_padding_is_refused_at_import(
     assert '"pad_token_id": 0' in refused.value.failure.message
 
 
-def test_a_decoder_that_knows_its_padding_scores_a_row_alike_beside_any_other(
-    published, import_folder
-):
+def test_scores_of_a_decoder_do_not_depend_on_padding(published, import_folder):
     made = import_folder(decoder(published, 0))
     scorer = load(local_path(made.uri), made.digest)
     texts = [("good", None), ("bad lamp for the red dress", None), ("a very fine shoe", None)]
@@ -311,14 +309,16 @@ def test_a_decoder_that_knows_its_padding_scores_a_row_alike_beside_any_other(
         assert scorer.probabilities([text])[0] == pytest.approx(row, abs=1e-6)
 
 
-def test_more_tokens_than_the_model_reads_are_refused(published, import_folder):
+def test_a_max_length_above_the_models_limit_is_refused(published, import_folder):
     edit(published / "config.json", max_position_embeddings=8)
     edit(published / "tokenizer_config.json", model_max_length=8)
     with pytest.raises(Refused):
         import_folder(published)
 
 
-def test_a_longer_max_length_than_the_tokenizer_has_names_both_numbers(published, import_folder):
+def test_a_max_length_above_the_tokenizers_limit_is_refused_with_both_numbers(
+    published, import_folder
+):
     edit(published / "tokenizer_config.json", model_max_length=8)
     with pytest.raises(Refused, match="maxLength is 16, the model's limit 8 tokens") as refused:
         import_folder(published)

@@ -1,4 +1,4 @@
-"""Every option of training does what it says."""
+"""Every training option has its documented effect."""
 
 from __future__ import annotations
 
@@ -22,39 +22,44 @@ def weights(made: ArtifactMade) -> dict[str, torch.Tensor]:
     return load_file(local_path(made.uri) / "model.safetensors")
 
 
-def moved(world, **hyperparameters) -> set[str]:
-    """Train, and name the weights that are not the parent's."""
+def trained_parameters(world, **hyperparameters) -> set[str]:
+    """Train, and return the names of the weights that changed."""
     run = world.run_file(hyperparameters=QUICK | hyperparameters)
     before, after = weights(world.parent), weights(world.train(run).artifact)
     assert before.keys() == after.keys()
     return {name for name in before if not torch.equal(before[name], after[name])}
 
 
-def test_word_embeddings_are_frozen_by_default_and_the_rest_moves(world):
-    assert "bert.embeddings.word_embeddings.weight" not in moved(world)
-    assert {"bert.embeddings.position_embeddings.weight", "classifier.weight"} <= moved(world)
+def test_only_word_embeddings_are_frozen_by_default(world):
+    assert "bert.embeddings.word_embeddings.weight" not in trained_parameters(world)
+    assert {
+        "bert.embeddings.position_embeddings.weight",
+        "classifier.weight",
+    } <= trained_parameters(world)
 
 
-def test_word_embeddings_move_when_asked(world):
-    assert "bert.embeddings.word_embeddings.weight" in moved(world, freeze={"embeddings": False})
+def test_word_embeddings_can_be_trained(world):
+    assert "bert.embeddings.word_embeddings.weight" in trained_parameters(
+        world, freeze={"embeddings": False}
+    )
 
 
-def test_frozen_lower_layers_stay_with_all_embeddings_below_them(world):
-    names = moved(world, freeze={"lowerLayers": 1})
+def test_frozen_lower_layers_include_all_embeddings(world):
+    names = trained_parameters(world, freeze={"lowerLayers": 1})
     assert not [name for name in names if "embeddings" in name or "layer.0." in name]
     assert [name for name in names if "layer.1." in name]
 
 
-def test_more_frozen_layers_than_there_are_is_refused_with_both_numbers(world):
+def test_freezing_more_layers_than_the_model_has_is_refused_with_both_numbers(world):
     with pytest.raises(Refused, match="lowerLayers is 3, the model has 2 layers") as refused:
-        moved(world, freeze={"lowerLayers": 3})
+        trained_parameters(world, freeze={"lowerLayers": 3})
     assert refused.value.failure.field == "spec.training.hyperparameters.freeze.lowerLayers"
 
 
 @pytest.mark.parametrize("optimizer", ["AdamW", "SGD", "Adafactor"])
 @pytest.mark.parametrize("schedule", ["Linear", "Cosine", "Constant"])
 def test_each_optimizer_and_schedule_trains(world, optimizer, schedule):
-    assert "classifier.weight" in moved(world, optimizer=optimizer, schedule=schedule)
+    assert "classifier.weight" in trained_parameters(world, optimizer=optimizer, schedule=schedule)
 
 
 @pytest.mark.parametrize("optimizer", ["AdamW", "SGD", "Adafactor"])
@@ -86,21 +91,21 @@ def test_dropout_changes_the_weights_but_not_the_configuration(world):
     assert json.loads(config(with_))["hidden_dropout_prob"] == 0.1
 
 
-def test_weight_decay_pulls_at_matrices_only(world):
+def test_weight_decay_applies_to_matrices_only(world):
     model = load(local_path(world.parent.uri), world.parent.digest).model
-    walker = optimizer.build("AdamW", model, learning_rate=0.1, weight_decay=0.5)
+    built = optimizer.build("AdamW", model, learning_rate=0.1, weight_decay=0.5)
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
     for weight in model.parameters():
         weight.grad = torch.zeros_like(weight)
 
-    walker.step()
+    built.step()
 
     for name, weight in model.named_parameters():
         expected = before[name] * (1 - 0.1 * 0.5) if weight.ndim > 1 else before[name]
         torch.testing.assert_close(weight.detach(), expected)
 
 
-def test_max_steps_ends_within_an_epoch_or_after_several(world):
+def test_max_steps_can_end_within_an_epoch_or_after_several(world):
     few = world.train(world.run_file(hyperparameters={"maxSteps": 3, "batchSize": 16}))
     many = world.train(world.run_file(hyperparameters={"maxSteps": 40, "batchSize": 16}))
     assert (few.steps, few.stop_reason) == (3, "maxSteps")
@@ -112,7 +117,7 @@ def test_max_steps_ends_within_an_epoch_or_after_several(world):
     "a loss that is no longer a number",
     "ends as diverged with step, loss and field; no weights are committed",
 )
-def test_a_loss_that_is_no_number_ends_as_diverged(world):
+def test_a_nan_loss_is_diverged(world):
     wild = {"maxSteps": 50, "batchSize": 16, "learningRate": "1e30", "schedule": "Constant"}
     run = world.run_file(hyperparameters={**wild, "optimizer": "SGD", "maxGradNorm": "1e30"})
     with pytest.raises(Diverged, match="learningRate") as diverged:
@@ -130,7 +135,7 @@ def test_fp16_without_a_gpu_is_refused(world):
         precision.resolve("FP16", torch.device("cpu"))
 
 
-def test_auto_is_bf16_only_where_the_hardware_computes_it(monkeypatch):
+def test_auto_is_bf16_only_if_the_hardware_supports_it(monkeypatch):
     cpu = torch.device("cpu")
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
     assert precision.resolve("Auto", cpu).name == "BF16"
@@ -138,7 +143,7 @@ def test_auto_is_bf16_only_where_the_hardware_computes_it(monkeypatch):
     assert precision.resolve("Auto", cpu).name == "FP32"
 
 
-def test_appended_labels_grow_the_head_and_keep_its_rows(world, freeze_rows, recipe_with):
+def test_appended_labels_extend_the_head_and_keep_its_rows(world, freeze_rows, recipe_with):
     rows = {"text": ["good", "bad"] * 8, "label": ["maybe", "no"] * 8}
     rows["entity"] = [str(number) for number in range(16)]
     run = world.run_file(hyperparameters={"batchSize": 4, "learningRate": "1e-9"})
@@ -153,10 +158,10 @@ def test_appended_labels_grow_the_head_and_keep_its_rows(world, freeze_rows, rec
 
 
 @pytest.mark.parametrize("batch_size", [1, 8])
-def test_rows_weigh_what_they_say_however_few_rows_a_step_has(
+def test_row_weights_have_their_effect_for_any_number_of_rows_per_step(
     world, freeze_rows, recipe_with, batch_size
 ):
-    """Two contradicting halves: the heavier one wins."""
+    """Two halves with opposite labels: the one with the higher weights determines the result."""
     rows = {"text": ["good"] * 64, "label": ["yes", "no"] * 32, "weight": [9.0, 1.0] * 32}
     rows["entity"] = [str(number) for number in range(64)]
     options = {"batchSize": batch_size, "epochs": 8, "learningRate": "1e-3", "maxGradNorm": "1e3"}
@@ -169,7 +174,9 @@ def test_rows_weigh_what_they_say_however_few_rows_a_step_has(
 
 
 @pytest.mark.parametrize("weight", [-1.0, float("nan"), float("inf")])
-def test_a_weight_that_is_no_number_from_0_up_is_refused(world, freeze_rows, recipe_with, weight):
+def test_a_weight_that_is_not_a_finite_number_from_0_is_refused(
+    world, freeze_rows, recipe_with, weight
+):
     rows = {"text": ["good"] * 2, "label": ["yes", "no"], "weight": [1.0, weight]}
     rows["entity"] = ["a", "b"]
     run = recipe_with(world.run_file(), None, freeze_rows(world.home, rows))
@@ -208,7 +215,7 @@ def test_training_learns_the_toy_task(world):
     assert scores[1, 1] < 0.1
 
 
-def test_the_home_of_a_training_holds_nothing_else(world):
+def test_a_training_leaves_no_other_files_in_the_storage(world):
     world.train(world.run_file(hyperparameters=QUICK))
     home: Home = world.home
     assert not list((home.path / "tmp").iterdir())

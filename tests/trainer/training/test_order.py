@@ -1,4 +1,4 @@
-"""The order of rows is a function of manifest, seed and epoch, and wastes little padding."""
+"""The order of rows is a function of manifest, seed and epoch, with little padding."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from springtide_trainer.training.optimizer import WarmupThen
 
 
 def examples(lengths: list[int]) -> Examples:
-    """Rows whose tokens all are the number of the row plus 1."""
+    """Rows whose tokens are all equal to the row number plus 1."""
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     values = np.repeat(np.arange(1, len(lengths) + 1, dtype=np.int32), lengths)
     weights = np.linspace(0.5, 2, len(lengths), dtype=np.float32)
@@ -39,7 +39,7 @@ def rows_of(step) -> list[int]:
     st.integers(1, 3),
     st.integers(1, 4),
 )
-def test_an_epoch_sees_every_row_once(lengths, batch_size, accumulation, divisor):
+def test_an_epoch_uses_every_row_once(lengths, batch_size, accumulation, divisor):
     cut = sampler(len(lengths), batch_size=batch_size, accumulation=accumulation, divisor=divisor)
     seen = list(steps(examples(lengths), cut, first=1, last=cut.steps_per_epoch))
     assert sorted(row for step in seen for row in rows_of(step)) == list(range(len(lengths)))
@@ -52,7 +52,7 @@ def weight_of(step) -> float:
 
 
 @pytest.mark.parametrize("options", [{}, {"divisor": 2}, {"accumulation": 2}])
-def test_a_step_of_heavy_rows_counts_more_than_one_of_light_rows(options):
+def test_a_step_of_high_weights_has_a_larger_loss_than_one_of_low_weights(options):
     rows = examples([5] * 40)
     rows.weights[:] = [0.5] * 20 + [4.5] * 20
     cut = sampler(40, batch_size=1, **options)
@@ -61,14 +61,14 @@ def test_a_step_of_heavy_rows_counts_more_than_one_of_light_rows(options):
         assert weight_of(step) == pytest.approx(mean / 2.5)
 
 
-def test_the_mean_weight_is_that_of_the_rows_that_take_part():
+def test_the_mean_weight_is_that_of_the_training_rows():
     rows = examples([5] * 8)
     rows.weights[:] = [100.0] * 4 + [2.0] * 4
     cut = StepSampler(np.arange(4, 8), "sha256:1", seed=17, batch_size=2)
     assert [weight_of(step) for step in steps(rows, cut, first=1, last=2)] == [1.0, 1.0]
 
 
-def test_a_step_is_the_same_wherever_one_begins():
+def test_a_step_is_the_same_whatever_the_first_step_is():
     rows = examples([3, 5, 2, 8, 1, 9, 4, 4, 6, 7])
     whole = [rows_of(step) for step in steps(rows, sampler(10), first=1, last=9)]
     tail = [rows_of(step) for step in steps(rows, sampler(10), first=5, last=9)]
@@ -99,7 +99,7 @@ def test_epochs_differ_in_their_order():
     assert seen[:10] != seen[10:]
 
 
-def test_rows_of_like_length_go_together():
+def test_rows_of_similar_length_are_batched_together():
     lengths = np.random.default_rng(0).integers(3, 60, 2000).tolist()
     batches = [
         batch.inputs["attention_mask"]
@@ -110,7 +110,7 @@ def test_rows_of_like_length_go_together():
     assert sum(lengths) / padded > 0.95
 
 
-def test_rows_are_padded_on_the_side_of_the_tokenizer():
+def test_rows_are_padded_on_the_tokenizers_side():
     starts = np.array([0, 2, 3])
     tokens = Tokens({"input_ids": np.array([5, 6, 7], np.int32)}, starts, {"input_ids": 9}, True)
     batch = tokens.batch([0, 1])
@@ -118,7 +118,7 @@ def test_rows_are_padded_on_the_side_of_the_tokenizer():
     assert batch["attention_mask"].tolist() == [[1, 1], [0, 1]]
 
 
-def test_the_memory_of_a_batch_does_not_grow_with_the_number_of_rows_in_all():
+def test_the_memory_of_a_batch_does_not_depend_on_the_total_number_of_rows():
     count = 1_000_000
     starts = np.arange(count + 1, dtype=np.int64)
     tokens = Tokens({"input_ids": np.zeros(count, np.int32)}, starts, {"input_ids": 0})
@@ -132,7 +132,7 @@ def test_the_memory_of_a_batch_does_not_grow_with_the_number_of_rows_in_all():
 
 
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=12), st.data(), st.booleans())
-def test_a_batch_holds_the_tokens_of_its_rows_in_the_order_asked_for(lengths, data, left):
+def test_a_batch_has_the_tokens_of_its_rows_in_the_requested_order(lengths, data, left):
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     values = np.arange(1, starts[-1] + 1, dtype=np.int32)
     tokens = Tokens({"input_ids": values}, starts, {"input_ids": 0}, pad_left=left)
@@ -145,7 +145,7 @@ def test_a_batch_holds_the_tokens_of_its_rows_in_the_order_asked_for(lengths, da
     assert kept == [values[starts[row] : starts[row + 1]].tolist() for row in rows]
 
 
-def test_the_rate_rises_over_the_warm_up_and_falls_as_the_shape_says():
+def test_the_learning_rate_warms_up_and_decays_by_its_schedule():
     def rates(shape: str) -> list[float]:
         schedule = WarmupThen(shape, peak=1.0, total=10, warmup=0.2)
         return [round(schedule(step), 3) for step in range(1, 11)]

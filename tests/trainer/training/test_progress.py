@@ -1,4 +1,4 @@
-"""Progress reaches the operator while it is there, and costs training nothing while it is not."""
+"""Progress is reported to the operator, and an unreachable operator does not delay training."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 class Operator(ThreadingHTTPServer):
-    """An endpoint that notes what it is told."""
+    """An endpoint that records the reports."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.told: list[tuple[str, dict[str, Any]]] = []
+        self.reports: list[tuple[str, dict[str, Any]]] = []
         self.url = f"http://127.0.0.1:{self.server_address[1]}/progress"
 
 
@@ -30,7 +30,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.told.append((self.headers["Authorization"], json.loads(body)))
+        self.server.reports.append((self.headers["Authorization"], json.loads(body)))
         self.send_response(200)
         self.send_header("Content-Length", "0")
         self.end_headers()
@@ -49,7 +49,7 @@ def operator() -> Iterator[Operator]:
         thread.join()
 
 
-def test_a_report_has_percent_remaining_seconds_and_metrics(operator, tmp_path):
+def test_a_report_has_percentage_remaining_seconds_and_metrics(operator, tmp_path):
     token = tmp_path / "token"
     token.write_text("first\n")
     reporter = Reporter(operator.url, token, None)
@@ -60,7 +60,7 @@ def test_a_report_has_percent_remaining_seconds_and_metrics(operator, tmp_path):
     token.write_text("second\n")
     reporter.post(progress.status(40, 0.5, now[0]))
 
-    (first, body), (second, last) = operator.told
+    (first, body), (second, last) = operator.reports
     assert (first, second) == ("Bearer first", "Bearer second")
     assert body["trainerStatus"] == {
         "progressPercentage": 25,
@@ -74,12 +74,12 @@ def test_a_report_has_percent_remaining_seconds_and_metrics(operator, tmp_path):
     assert last["trainerStatus"]["progressPercentage"] == 100
 
 
-def test_the_remaining_time_counts_only_what_this_pod_did():
+def test_the_remaining_time_is_estimated_from_the_steps_of_this_pod():
     progress = Progress(None, first=90, total=100, clock=lambda: 0.0)
     assert progress.status(95, 0.1, 10.0)["estimatedRemainingSeconds"] == 10
 
 
-def test_it_reports_at_most_every_five_seconds(operator):
+def test_reports_are_sent_at_most_every_five_seconds(operator):
     now = [0.0]
     progress = Progress(Reporter(operator.url, None, None), first=0, total=99, clock=lambda: now[0])
     for step in range(1, 13):
@@ -87,7 +87,7 @@ def test_it_reports_at_most_every_five_seconds(operator):
         progress.observe(step, 0.5)
         if progress._sending:
             progress._sending.join()
-    assert [report["trainerStatus"]["metrics"][0]["value"] for _, report in operator.told] == [
+    assert [report["trainerStatus"]["metrics"][0]["value"] for _, report in operator.reports] == [
         "1",
         "6",
         "11",
@@ -95,7 +95,7 @@ def test_it_reports_at_most_every_five_seconds(operator):
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/gone", "http://[broken"])
-def test_an_operator_that_cannot_be_reached_is_no_failure(url, tmp_path):
+def test_an_unreachable_operator_is_not_a_failure(url, tmp_path):
     Reporter(url, None, None).post({"progressPercentage": 1})
     Reporter(url, tmp_path / "no-token", tmp_path / "no-ca").post({"progressPercentage": 1})
 
@@ -114,9 +114,9 @@ def test_without_an_endpoint_nothing_is_sent(tmp_path: Path):
     assert (str(found.token_file), str(found.ca_file)) == ("/token", "/ca")
 
 
-def test_a_training_tells_the_operator(operator, world, monkeypatch):
+def test_a_training_reports_to_the_operator(operator, world, monkeypatch):
     monkeypatch.setenv("KUBEFLOW_TRAINER_SERVER_URL", operator.url)
     world.train(world.run_file(hyperparameters={"epochs": 1, "batchSize": 16}))
-    assert len(operator.told) <= 1
-    if operator.told:
-        assert 0 < operator.told[0][1]["trainerStatus"]["progressPercentage"] <= 100
+    assert len(operator.reports) <= 1
+    if operator.reports:
+        assert 0 < operator.reports[0][1]["trainerStatus"]["progressPercentage"] <= 100

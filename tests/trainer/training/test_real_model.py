@@ -1,4 +1,4 @@
-"""The real MiniLM weights are imported, learn a small task, and score what they learned."""
+"""The real MiniLM weights are imported, trained on a small task, and scored."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def published() -> Path:
     return Path(found.submodule_search_locations[0]) / "model"
 
 
-def test_minilm_learns_what_words_mean_for_a_shopper(world, freeze_rows, recipe_with):
+def test_minilm_learns_a_small_relevance_task(world, freeze_rows, recipe_with):
     texts = [*LIKED, *OTHER] * 4
     rows = {
         "text": texts,

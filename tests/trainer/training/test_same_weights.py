@@ -1,4 +1,4 @@
-"""Same recipe, rows, parent and hardware: same weights, whatever happened in between."""
+"""Equal recipe, rows, parent and hardware give equal weights, also for resumed runs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LONG = {
 
 @pytest.fixture
 def start_pod(tmp_path: Path) -> Iterator[Callable[[RunFile], subprocess.Popen[bytes]]]:
-    """Start trainers as pods do; what still runs at the end is killed."""
+    """Start trainer processes like pods; running ones are killed at the end of the test."""
     started: list[subprocess.Popen[bytes]] = []
 
     def start(run: RunFile) -> subprocess.Popen[bytes]:
@@ -72,7 +72,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(world):
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
-def test_a_killed_training_goes_on_to_the_weights_of_an_undisturbed_one(
+def test_a_killed_and_resumed_training_gives_the_weights_of_an_uninterrupted_one(
     world, tmp_path, caplog, start_pod, end
 ):
     run = world.run_file("g1-train-1", **LONG)
@@ -95,7 +95,7 @@ def test_a_killed_training_goes_on_to_the_weights_of_an_undisturbed_one(
     assert resumed.steps == undisturbed.steps == 240
 
 
-def test_the_seen_rows_of_a_step_do_not_change_when_its_batches_are_halved(world):
+def test_halving_the_batches_does_not_change_the_rows_of_a_step(world):
     whole = world.run_file("whole", hyperparameters={"batchSize": 16, "precision": "FP32"})
     halved = world.run_file(
         "half", divisor=4, hyperparameters=whole.recipe.training.hyperparameters
@@ -103,7 +103,7 @@ def test_the_seen_rows_of_a_step_do_not_change_when_its_batches_are_halved(world
     assert world.train(whole).metrics["loss"] == pytest.approx(world.train(halved).metrics["loss"])
 
 
-def test_a_result_that_was_committed_is_given_again_without_work(world, tmp_path, start_pod):
+def test_a_committed_result_is_returned_without_work(world, tmp_path, start_pod):
     run = world.run_file("g1-train-1", hyperparameters={"batchSize": 64})
     first = start_pod(run)
     assert first.wait() == 0
