@@ -1,4 +1,4 @@
-"""The contract of Springtide: both kinds, every public string, and what operator and trainer say.
+"""The API of Springtide: both kinds, public names, and the contract of operator and trainer.
 
-Everything else is generated from here or imports from here; this package knows nobody.
+CRDs and reference pages are generated from this package. It imports no other package of Springtide.
 """

@@ -1,8 +1,8 @@
-"""What operator and trainer say to each other; any image may implement it.
+"""The contract between operator and trainer image. Any image may implement it.
 
-In: `/springtide/run.json`, a `RunFile`. Out: `result.json` in the storage, mirrored to the
-termination message (at most 4096 bytes), a `Result`. Progress: POST of the Kubeflow trainer-status
-JSON. Nothing is scraped from logs.
+Input: `/springtide/run.json`, a `RunFile`. Output: `result.json` on the storage, a `Result`, which
+is also written to the termination message (at most 4096 bytes). Progress: POST of the Kubeflow
+trainer-status JSON. Logs are not parsed.
 """
 
 from __future__ import annotations
@@ -17,100 +17,99 @@ from springtide_api.schema import Digest, Line, Model, Time, Uri, Word
 
 TERMINATION_MESSAGE = "/dev/termination-log"
 TERMINATION_LIMIT = 4096
-"""Bytes that the kubelet keeps of a termination message."""
+"""Maximum size of a termination message in bytes, as the kubelet enforces it."""
 
 Stage = Literal["import", "probe", "train", "evaluate", "collect"]
 
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Seconds = Annotated[float, Field(ge=0, le=2**53, allow_inf_nan=False)]
-"""Numbers that a status takes: any image may write a result."""
-
+"""Bounded, because any image may write a result and the numbers go into a status."""
 
 Reason = Annotated[str, Field(pattern=r"^[A-Z][A-Za-z0-9]{0,63}$")]
-"""One word for machines."""
+"""Machine-readable reason in CamelCase."""
 
 
 class ExitCode(IntEnum):
-    """How a stage ended. Other codes of 128 and above are killed pods: try again."""
+    """Exit codes of a stage. Every other code is retried, such as 137 and 143 of killed pods."""
 
     DONE = 0
     INVALID_INPUT = 3
-    """The user must act: a missing column, an unsafe artifact."""
+    """The user must fix the input, such as a missing column or an unsafe artifact. Not retried."""
     TOO_LITTLE_DATA = 4
     DIVERGED = 5
     OUT_OF_MEMORY = 42
-    """Adapt and try again."""
+    """Retried with a smaller batch, see training.limits.onOutOfMemory."""
     ENVIRONMENT = 75
-    """The surroundings failed, such as a full disk: try again as it is."""
+    """Storage or network failed, such as a full disk. Retried unchanged."""
 
 
 class ArtifactRef(Model):
-    """Weights by place and content."""
+    """A folder and the digest of its content."""
 
     uri: str
     digest: Digest
 
 
 class ProbeInput(Model):
-    """What a probe must know. Times are UTC; partitions are named by the start of their period."""
+    """Input of a probe. Times are UTC; partitions are named by the start of their period."""
 
     now: Time
-    """The API server's clock; decides which partitions are complete."""
+    """Current time of the API server. It decides which partitions are complete."""
     cursor: Time | None = None
-    """Rows from here on are new. None: from the first row."""
+    """Rows from this time on are new. None: all rows are new."""
     quarantined: list[str] = []
     released: list[str] = []
     """Partitions released from quarantine: used for training, never in a holdout."""
     candidate_trained_through: Time | None = None
-    """Set while a candidate waits for a holdout: no training window is cut, only the holdout that
-    begins here."""
+    """Set while a candidate waits for another holdout: the probe then cuts only a holdout that
+    starts here, and no training window."""
     referenced: list[str] | None = None
-    """Folders of `<home>/data` that generations name, all of them: the probe removes others that
-    are older than a week. None: it removes nothing."""
+    """All folders of `<home>/data` that generations refer to. The probe deletes other folders that
+    are older than a week. None: it deletes nothing."""
 
 
 class TrainInput(Model):
-    """What training must know."""
+    """Input of training."""
 
     parent: ArtifactRef
     data: ArtifactRef
-    """Folder of the frozen rows."""
+    """Folder of the frozen training rows."""
     checkpoints: str
-    """Folder of this generation's checkpoints, shared by its attempts."""
+    """Folder of the generation's checkpoints, shared by its attempts."""
     batch_divisor: int = 1
 
 
 class EvaluateInput(Model):
-    """What judging must know."""
+    """Input of the evaluation."""
 
     candidate: ArtifactRef
     baseline: ArtifactRef | None = None
     holdout: ArtifactRef
-    """Folder of the frozen rows that judge."""
+    """Folder of the frozen holdout rows."""
     reference: ArtifactRef | None = None
     """The generation that rules with maxCumulativeRegression compare with."""
     historical: list[str] = []
-    """Folders of the shards of the lineage, oldest first."""
+    """Folders of the historical shards, oldest first."""
     confidence: float = 0.95
-    """One-sided confidence of each bound, after sharing the error between looks."""
+    """One-sided confidence of each bound, corrected for the number of interim analyses."""
     parent_number: int | None = None
 
 
 class ImportInput(Model):
-    """What the import of generation 0 must know."""
+    """Input of the import of generation 0."""
 
     uri: str
     digest: Digest | None = None
 
 
 class CollectInput(Model):
-    """What may go: folders below the storage of this update, each an explicit path."""
+    """Input of a collect Job: the folders to delete, as explicit paths below the home folder."""
 
     delete: list[str]
 
 
 class RunFile(Model):
-    """`run.json`: one stage of one generation, complete."""
+    """`run.json`: the complete input of one stage."""
 
     stage: Stage
     namespace: str
@@ -119,11 +118,11 @@ class RunFile(Model):
     attempt: int = 1
     job: str
     result: str = ""
-    """Name of the result below `<home>/results`: the same for every attempt at one thing, so that a
-    new attempt finds what an earlier one committed and emits it again under its own job. Default:
-    the Job's name."""
+    """Name of the result below `<home>/results`. All attempts at the same work share it: a new
+    attempt finds the result that an earlier one committed and emits it again under its own Job
+    name. Default: the Job's name."""
     home: str
-    """Folder of this update in the storage: `<storage>/<namespace>/<update>`, as a path."""
+    """Folder of the update on the storage, as a path: `<storage>/<namespace>/<update>`."""
     recipe: Recipe
     probe: ProbeInput | None = None
     train: TrainInput | None = None
@@ -133,18 +132,18 @@ class RunFile(Model):
 
 
 class WindowFound(Model):
-    """A window that is ready: frozen rows with their counts."""
+    """A window of frozen rows, with counts."""
 
     manifest: Uri
-    """file:// folder of the frozen rows."""
+    """Folder of the frozen rows, as file:// URI."""
     digest: Digest
     from_: Annotated[Time | None, Field(alias="from")] = None
     to: Time | None = None
-    """t1: training rows lie before it. None where only a holdout was asked for."""
+    """End of the training rows (t1). None if only a holdout was requested."""
     holdout_from: Time
     holdout_to: Time
     partitions: list[Word] = []
-    """Training partitions; long lists are shortened to their newest 200."""
+    """Training partitions; only the newest 200 of a longer list."""
     holdout_partitions: list[Word] = []
     rows: Count = 0
     reserved_rows: Count = 0
@@ -154,7 +153,7 @@ class WindowFound(Model):
 
 
 class ProbeOutput(Model):
-    """What a probe found."""
+    """Output of a probe."""
 
     reason: Reason
     """WindowReady, NotEnoughData, NoNewData or NotComplete."""
@@ -163,12 +162,12 @@ class ProbeOutput(Model):
     newest_partition: Word | None = None
     window: WindowFound | None = None
     gaps: Annotated[list[Word], Field(max_length=64)] = []
-    """Partitions that were due and not delivered within data.window.maxGap, oldest first. The
-    window leaves them out; the operator quarantines them by name."""
+    """Partitions that are overdue by more than data.window.maxGap, oldest first. The window leaves
+    them out, and the operator quarantines them by name."""
 
 
-class ArtifactMade(Model):
-    """An artifact that was committed."""
+class CommittedArtifact(Model):
+    """An artifact that was committed to the storage."""
 
     uri: Uri
     digest: Digest
@@ -177,79 +176,83 @@ class ArtifactMade(Model):
 
 
 class TrainOutput(Model):
-    """What training made."""
+    """Output of training."""
 
-    artifact: ArtifactMade
+    artifact: CommittedArtifact
     steps: Count = 0
     rows: Count = 0
     seconds: Seconds = 0.0
     metrics: dict[Annotated[str, Field(max_length=100)], float] = {}
     stop_reason: Line = ""
-    """Why it stopped: all epochs completed, patience exhausted, maxSteps."""
+    """Why training stopped: all epochs completed, patience exhausted, or maxSteps."""
 
 
 RuleRow = tuple[
     str,  # rule
     float | None,  # candidate's value
-    float | None,  # its low bound, one-sided
-    float | None,  # its high bound
+    float | None,  # its lower bound, one-sided
+    float | None,  # its upper bound
     float | None,  # live model's value
-    float | None,  # its low bound
-    float | None,  # its high bound
-    float | None,  # delta: candidate minus live, in the metric's own sign
-    float | None,  # its low bound
-    float | None,  # its high bound
+    float | None,  # its lower bound
+    float | None,  # its upper bound
+    float | None,  # delta: candidate minus live, with the sign of the metric
+    float | None,  # its lower bound
+    float | None,  # its upper bound
     float | None,  # standard error of the candidate's value
     float | None,  # standard error of the live model's value
-    Count,  # entities that the rule's numbers rest on; of several numbers the fewest
+    Count,  # contributing entities; the smallest count if the rule has several numbers
     Count,  # positives
 ]
-"""One rule, by position, so that 16 of them fit a termination message. NaN travels as null."""
+"""Numbers of one rule, by position, so that 16 rules fit into a termination message. NaN is
+null."""
 
 
 ReferenceRow = tuple[
     float | None,  # the reference's value
-    float | None,  # delta: candidate minus reference, in the metric's own sign
-    float | None,  # its low bound, one-sided
-    float | None,  # its high bound
+    float | None,  # delta: candidate minus reference, with the sign of the metric
+    float | None,  # its lower bound, one-sided
+    float | None,  # its upper bound
 ]
 
 
 class EvaluateOutput(Model):
-    """What was measured; the operator judges."""
+    """Output of the evaluation: the measured numbers.
+
+    The operator derives the verdict from them.
+    """
 
     rules: list[RuleRow]
     trivial_baseline: list[float | None] = []
-    """For each of `rules`, in its order: what a trivial baseline scores on the same rows,
-    such as the majority's accuracy. Absolute bounds must ask for more."""
+    """For each of `rules`, in the same order: the score of a trivial baseline on the same rows,
+    such as the accuracy of the majority label. An absolute bound must require more than that."""
     versus_reference: list[ReferenceRow | None] = []
-    """For each of `rules`, in its order, the comparison with the reference; null where the rule
-    asks for none. Empty where no rule does."""
+    """For each of `rules`, in the same order: the comparison with the reference generation; null if
+    the rule has no maxCumulativeRegression. Empty if no rule has one."""
     candidate_digest: Digest
     baseline_digest: Digest | None = None
     reference_digest: Digest | None = None
     holdout_digest: Digest
     report: Uri
-    """file:// folder with report.html, metrics.json and the scores."""
+    """Folder with report.html, metrics.json and the scores, as file:// URI."""
     seconds: Seconds = 0.0
 
 
 class Failure(Model):
-    """Why a stage did not get through, for people."""
+    """Why a stage failed."""
 
     reason: Reason
-    """One word, such as MissingColumn or UnsafeArtifact."""
+    """Machine-readable reason, such as MissingColumn or UnsafeArtifact."""
     message: Line
-    """What, where and what to do."""
+    """Human-readable details: what failed, where, and what to do."""
     field: Line = ""
-    """Path of the field that the user must change, if it is one."""
+    """Path of the spec field that the user must change, if there is one."""
 
 
 class Result(Model):
     """`result.json` and the termination message."""
 
     job: str
-    """Name of the Job: results of another one are foreign."""
+    """Name of the Job. The operator ignores the result of another Job."""
     stage: Stage
     number: int | None = None
     ok: bool
@@ -257,4 +260,4 @@ class Result(Model):
     probe: ProbeOutput | None = None
     train: TrainOutput | None = None
     evaluate: EvaluateOutput | None = None
-    imported: Annotated[ArtifactMade | None, Field(alias="import")] = None
+    imported: Annotated[CommittedArtifact | None, Field(alias="import")] = None

@@ -1,4 +1,4 @@
-"""The CustomResourceDefinitions of both kinds: their schemas, names, columns and root rules."""
+"""The CustomResourceDefinitions of both kinds: schemas, names, printer columns and root rules."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from springtide_api.schema import Model
 
 UPDATE_NAME_LENGTH = 32
-"""Longer names would make those of our Jobs longer than 63 characters."""
+"""With longer names, names of Jobs would exceed 63 characters."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of `kubectl get`; one that is not `always` there is shown by `-o wide`."""
+    """A printer column of `kubectl get`; if `always` is False, only with `-o wide`."""
 
     name: str
     path: str
@@ -30,7 +30,7 @@ class Column:
     always: bool = True
 
     def plain(self) -> dict[str, Any]:
-        """Return the column as a CRD holds it."""
+        """Return the column in the format of a CRD."""
         optional = {"description": self.description} if self.description else {}
         priority = {} if self.always else {"priority": 1}
         return {
@@ -44,7 +44,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind with all that its CRD says."""
+    """A kind and the content of its CRD."""
 
     name: str
     plural: str
@@ -54,7 +54,7 @@ class Kind:
     status: type[Model]
     columns: tuple[Column, ...]
     rules: tuple[tuple[str, str], ...]
-    """CEL rules over the whole object, where alone metadata.name can be seen, with messages."""
+    """CEL rules and messages at the root of the object, where metadata.name is accessible."""
 
     def schema(self) -> dict[str, Any]:
         """Return the structural schema of the whole object."""
@@ -85,7 +85,7 @@ class Kind:
         return {
             "apiVersion": "apiextensions.k8s.io/v1",
             "kind": "CustomResourceDefinition",
-            # Whether an uninstall of the chart keeps the kinds is the chart's to say.
+            # The chart decides whether the CRDs are kept when it is uninstalled.
             "metadata": {"name": f"{self.plural}.{names.GROUP}"},
             "spec": {
                 "group": names.GROUP,
@@ -109,21 +109,26 @@ UPDATE = Kind(
     name=names.UPDATE_KIND,
     plural=names.UPDATES,
     short=names.UPDATE_SHORT,
-    description="""Keeps one model fresh: for each window of new data a candidate is trained from
-    the live weights, judged against the live model on the same rows, and, if it passes the gate,
-    rolled out to the Deployments that serve it.""",
+    description="""Keeps one model up to date. For each window of new data, a candidate is trained
+    from the live weights and evaluated against the live model on the same rows. A candidate that
+    passes the gate is rolled out to the Deployments that serve the model.""",
     spec=UpdateSpec,
     status=UpdateStatus,
     columns=(
         Column("Phase", ".status.phase"),
         Column("Ready", '.status.conditions[?(@.type=="Ready")].status'),
-        Column("Live", ".status.live.number", "integer", "Number of the generation that is served"),
-        Column("Candidate", ".status.candidate.number", "integer", "Number of the one under way"),
+        Column("Live", ".status.live.number", "integer", "Number of the live generation"),
+        Column(
+            "Candidate",
+            ".status.candidate.number",
+            "integer",
+            "Number of the generation in progress",
+        ),
         Column("Progress", ".status.progress.summary"),
         Column(
             "Last-Run",
             ".status.lastRun.summary",
-            description="What became of the last run, and its number",
+            description="Outcome of the last run, and the number of its generation",
         ),
         Column(
             "Data-Age",
@@ -140,7 +145,7 @@ UPDATE = Kind(
         (
             f"size(self.metadata.name) <= {UPDATE_NAME_LENGTH}",
             f"metadata.name must be at most {UPDATE_NAME_LENGTH} characters: Jobs are named after"
-            " it; choose a shorter one",
+            " it; choose a shorter name",
         ),
         (
             "!self.metadata.name.contains('.')",
@@ -153,16 +158,20 @@ GENERATION = Kind(
     name=names.GENERATION_KIND,
     plural=names.GENERATIONS,
     short=names.GENERATION_SHORT,
-    description="""One attempt at a fresher model: from which weights and data it was made, what
-    the gate said of it and whether it is served. Written by the operator.""",
+    description="""One version of a model: the weights and data that it was made from, the
+    verdict of the gate, and its rollout. Written by the operator.""",
     spec=GenerationSpec,
     status=GenerationStatus,
     columns=(
         Column("Update", ".spec.updateRef.name"),
         Column("No.", ".spec.number", "integer"),
-        Column("Parent", ".spec.parent.name", description="Whose weights it continues from"),
+        Column(
+            "Parent",
+            ".spec.parent.name",
+            description="Generation whose weights the training started from",
+        ),
         Column("Phase", ".status.phase"),
-        Column("Outcome", ".status.outcome", description="What became of it"),
+        Column("Outcome", ".status.outcome", description="Outcome of the generation"),
         Column(
             "Trained-To",
             ".status.trainedThrough",
@@ -172,7 +181,7 @@ GENERATION = Kind(
     ),
     rules=(
         (
-            # Takes the name apart: string(number) has no bound that the API server knows of.
+            # Parses the name: the API server cannot estimate the cost of string(number).
             "self.metadata.name.startsWith(self.spec.updateRef.name + '-g')"
             " && self.metadata.name.matches('-g(0|[1-9][0-9]{0,9})$')"
             " && int(self.metadata.name.substring(size(self.spec.updateRef.name) + 2))"

@@ -1,4 +1,4 @@
-"""The stream of examples: where it lies, what its columns mean, how it is cut in time."""
+"""The training data: its location, its columns, and how it is cut into windows."""
 
 from __future__ import annotations
 
@@ -28,17 +28,18 @@ class VolumeClaim(Model):
 
 @cel(
     "!self.mountPath.matches('^/(springtide|tmp|dev|proc|sys)(/|$)')",
-    "mountPath must not lie in /springtide, /tmp, /dev, /proc or /sys: our pods use them; choose"
-    " another folder such as /data",
+    "mountPath must not lie in /springtide, /tmp, /dev, /proc or /sys: the pods of Springtide use"
+    " them; choose another folder such as /data",
     "mountPath",
 )
 class DataVolume(VolumeClaim):
-    """A claim that holds the data. Our pods mount it read-only."""
+    """A claim with the data. The pods of Springtide mount it read-only."""
 
     mount_path: Annotated[str, Field(max_length=256, pattern=r"^/[^\s:\\]*[^\s:\\/]$"), *Inside] = (
         "/data"
     )
-    """Where the claim is mounted in our pods; source.uri lies below it. Default /data."""
+    """Mount path of the claim in the pods of Springtide; source.uri must be below it. Default
+    /data."""
 
 
 @cel(
@@ -47,21 +48,22 @@ class DataVolume(VolumeClaim):
     " successMarker",
 )
 class Partition(Model):
-    """How the stream is cut into partitions: calendar periods in UTC.
+    """How the data is cut into partitions: calendar periods in UTC.
 
-    A partition covers [start, end) of its period and holds the rows whose timestamp lies in it.
+    A partition holds the rows whose timestamp is in its period (start included, end excluded).
     """
 
     period: Literal["Hour", "Day", "Week", "Month"] = "Month"
-    """Length of one partition. A week starts on Monday. Default Month."""
+    """Length of a partition. A week starts on Monday. Default Month."""
     path: Annotated[
         Annotated[str, Field(max_length=256, pattern=r"^[^/\s][^\s\\]*$"), *Inside] | None, Field()
     ] = None
-    """Where a partition lies below source.uri, as a strftime pattern of its start, such as
-    "dt=%Y-%m-%d" (a folder) or "%Y-%m.csv.gz" (a file). Default:
-    source.uri is one file, or a folder of files, that is cut by the timestamp column."""
+    """Path of a partition below source.uri, as a strftime pattern of its start: a folder such as
+    "dt=%Y-%m-%d", or a file such as "%Y-%m.csv.gz". Default: source.uri is one file, or a folder
+    of files, which is cut by the timestamp column."""
     success_marker: bool = False
-    """A partition's folder is complete only when it holds a file named _SUCCESS. Default false."""
+    """A partition is complete only when its folder contains a file named _SUCCESS. Default
+    false."""
 
 
 @cel(
@@ -84,50 +86,49 @@ class Partition(Model):
     "(!has(self.text) || self.text != self.label)"
     " && (!has(self.textPair) || self.textPair != self.label)"
     " && (!has(self.features) || !(self.label in self.features))",
-    "label must not be text, textPair or one of features: the model would read the answer; remove"
-    " the label's column from them, or name another label",
+    "label must not be text, textPair or one of features: the label would leak into the input;"
+    " remove the label's column from them, or name another label",
     "label",
 )
 class Columns(Model):
-    """What the columns of the data mean."""
+    """The columns of the data."""
 
     text: ColumnName | None = None
-    """Column with the text of an example, such as the query. Either this or features."""
+    """Column with the text of an example, such as the query. Set either text or features."""
     text_pair: ColumnName | None = None
     """Column with the second text of an example, such as the item. Default: none."""
     features: Annotated[list[ColumnName], Field(max_length=64)] = []
-    """Columns that the template writes into one text. Either these or text."""
+    """Columns that the template combines into one text. Set either features or text."""
     template: Annotated[str | None, Field(max_length=4096)] = None
-    """Text of an example with the feature columns in braces: "{title} for {price} in {country}".
+    """Text of an example, with feature columns in braces: "{title} for {price} in {country}".
     Default: "name: value" of each feature, joined by "; "."""
     label: ColumnName
-    """Column with the label; its values are those of model.labels. It is no text and no feature."""
+    """Column with the label, one of model.labels. It cannot be a text or feature column."""
     timestamp: ColumnName
-    """Column with the time of the event: RFC 3339, "YYYY-MM-DD HH:MM:SS" or Parquet's timestamp.
-    Without a zone it is UTC."""
+    """Column with the time of the event: RFC 3339, "YYYY-MM-DD HH:MM:SS" or a Parquet timestamp.
+    A time without a zone is UTC."""
     group: ColumnName | None = None
-    """Column that tells which rows were shown together: one ranking list or impression. NDCG is
-    per group, and no group lies on both sides of a cut. Default: none."""
+    """Column with the id of a ranking list or impression: rows that were shown together. NDCG is
+    computed per group, and a group is never split between training and holdout. Default: none."""
     entity: ColumnName | None = None
-    """Column with the shopper or query whose rows depend on each other: the cluster of the
-    bootstrap. Default: each row by itself."""
+    """Column with the id of the shopper or query whose rows depend on each other. It is the cluster
+    of the bootstrap. Default: each row is its own entity."""
     weight: ColumnName | None = None
-    """Column with the weight of a row in training, a number from 0 up: a row of weight 2 counts
-    as much as two rows of weight 1, whatever else its step holds. It does not touch evaluation.
-    Default: all weigh the same."""
+    """Column with the training weight of a row, a number of at least 0. A row of weight 2 counts as
+    much as two rows of weight 1. Weights do not affect the evaluation. Default: equal weights."""
 
 
 class Source(Model):
-    """Where the examples lie and how they read."""
+    """Location and format of the data."""
 
     uri: Uri
-    """One file, or a folder. Files ending in .gz are read through gzip."""
+    """A file or a folder. Files with the extension .gz are decompressed."""
     format: Literal["Parquet", "CSV", "JSONL"]
-    """Format of the files. CSV has a header line and is UTF-8."""
+    """Format of the files. CSV files are UTF-8 and have a header line."""
     partition: Partition = Partition()
-    """How the stream is cut into partitions. Default: months."""
+    """How the data is cut into partitions. Default: months."""
     columns: Columns
-    """What the columns of the data mean."""
+    """The columns of the data."""
 
 
 @cel(
@@ -135,43 +136,44 @@ class Source(Model):
     "minRows must not be greater than maxRows; lower minRows or raise maxRows",
 )
 class Window(Model):
-    """How much new data makes a run."""
+    """How much new data a run uses."""
 
     min_rows: Annotated[int, Field(ge=1, le=1_000_000_000)] = 1
-    """Training rows that a run needs; fewer wait for more. Default 1."""
+    """Minimum number of training rows of a run. With fewer rows, no run starts. Default 1."""
     max_rows: Annotated[int | None, Field(ge=1, le=1_000_000_000)] = None
-    """Training rows of a run at most: the oldest first, whole partitions and at least one; the
-    rest is pending. Default: no limit."""
+    """Maximum number of training rows of a run. The oldest whole partitions are used first, at
+    least one; the rest is used by later runs. Default: no limit."""
     watermark_delay: Duration = "0s"
-    """A partition is complete so long after its end: time for late rows to arrive. Default 0s."""
+    """A partition is complete this long after its end, to allow for late rows. Default 0s."""
     label_delay: Duration = "0s"
-    """A label is final so long after its event. Default 0s."""
+    """A label is final this long after its event. Default 0s."""
     max_wait: Duration | None = None
-    """Start with fewer than minRows once the oldest waiting partition ended so long ago. Default:
-    wait for minRows."""
+    """Start with fewer than minRows if the oldest pending partition ended longer ago than this.
+    Default: always wait for minRows."""
     max_gap: Duration = "72h"
-    """Where source.partition.path names partitions: how long a partition that is due and not there
-    keeps back those after it. Then it is reported and quarantined by name, and trained on only
-    once it is delivered and released. An empty folder counts as delivered. Default 72h."""
+    """How long a missing partition blocks the partitions after it. Then it is reported and
+    quarantined by name, and used only after it is delivered and released. An empty folder counts
+    as delivered. Applies if source.partition.path is set. Default 72h."""
 
 
 class LatestPartitions(Model):
-    """The newest partitions judge; what came before trains."""
+    """The newest partitions are the holdout; earlier rows are trained on."""
 
     partitions: Annotated[int, Field(ge=1, le=366)] = 1
-    """How many of the newest complete partitions judge. Default 1."""
+    """Number of complete partitions in the holdout. Default 1."""
 
 
 @cel(
     "double(self.fraction) > 0.0 && double(self.fraction) < 1.0",
-    "fraction must be greater than 0 and less than 1; with 0.2 the newest fifth judges",
+    "fraction must be greater than 0 and less than 1; with 0.2 the newest fifth of the rows"
+    " is the holdout",
     "fraction",
 )
 class Tail(Model):
-    """The newest rows judge, by number."""
+    """The newest rows are the holdout, as a fraction of the new rows."""
 
     fraction: Fraction = "0.2"
-    """Share of the new rows that judge, greater than 0 and less than 1. Default 0.2."""
+    """Fraction of the new rows in the holdout, greater than 0 and less than 1. Default 0.2."""
 
 
 @cel(
@@ -183,53 +185,54 @@ class Tail(Model):
     "set tail (it may be {}) if and only if type is Tail",
 )
 class HoldoutStrategy(Model):
-    """Where the cut between training and judging lies."""
+    """How the new rows are split into training rows and holdout."""
 
     type: Literal["LatestPartitions", "Tail"]
-    """LatestPartitions cuts at a partition's boundary, Tail at a timestamp."""
+    """LatestPartitions splits at the boundary of a partition, Tail at a timestamp."""
     latest_partitions: LatestPartitions | None = None
-    """How many partitions judge; present if and only if type is LatestPartitions."""
+    """Settings of LatestPartitions; present if and only if type is LatestPartitions."""
     tail: Tail | None = None
-    """Which share judges; present if and only if type is Tail."""
+    """Settings of Tail; present if and only if type is Tail."""
 
 
 class Filter(Model):
-    """Rows that count."""
+    """A filter on one column."""
 
     column: ColumnName
-    """Column to compare."""
+    """Name of the column."""
     equals: Word
-    """Value that it must have, compared as text."""
+    """Value that the column must have, compared as text."""
 
 
 class Holdout(Model):
-    """The rows that judge: those that come after the training rows in time."""
+    """The holdout: evaluation rows that are later in time than the training rows."""
 
     strategy: HoldoutStrategy = HoldoutStrategy(
         type="LatestPartitions", latest_partitions=LatestPartitions()
     )
-    """Where the cut between training and judging lies. Default: the newest partition judges."""
+    """How the new rows are split into training rows and holdout. Default: the newest partition is
+    the holdout."""
     min_rows: Annotated[int, Field(ge=1, le=1_000_000_000)] = 1
-    """Rows that a holdout needs. Default 1."""
+    """Minimum number of rows of a holdout. Default 1."""
     min_entities: Annotated[int, Field(ge=1, le=1_000_000_000)] = 1
-    """Entities that a holdout needs. Default 1."""
+    """Minimum number of entities of a holdout. Default 1."""
     filter: Filter | None = None
-    """Only these rows of the holdout judge, such as randomly ranked traffic. They all train
-    later. Default: all rows judge."""
+    """Use only these rows of the holdout, such as randomly ranked traffic. Later runs train on all
+    rows. Default: use all rows."""
 
 
 @cel(
     "double(self.fraction) > 0.0 && double(self.fraction) <= 0.5",
-    "fraction must be greater than 0 and at most 0.5; reserved entities never train, remove"
-    " data.reserve to reserve none",
+    "fraction must be greater than 0 and at most 0.5; reserved entities are never trained"
+    " on; remove data.reserve to reserve none",
     "fraction",
 )
 class Reserve(Model):
-    """Entities that are never trained on: the memory by which forgetting is seen."""
+    """Entities that are never trained on, so that forgetting can be measured on their rows."""
 
     fraction: Fraction = "0.05"
-    """Share of the entities, at most 0.5, chosen by hash. Their rows of each training window become
-    a historical shard at promotion. Needs source.columns.entity. Default 0.05."""
+    """Fraction of the entities, at most 0.5, chosen by hash. At a promotion, their rows of the
+    training window become a historical shard. Requires source.columns.entity. Default 0.05."""
 
 
 @cel(
@@ -244,15 +247,15 @@ class Reserve(Model):
     " file:///data/clicks",
 )
 class Data(Model):
-    """The stream of examples, and how it is cut into windows."""
+    """The training data, and how it is cut into windows."""
 
     source: Source
-    """Where the examples lie and how they read."""
+    """Location and format of the data."""
     window: Window = Window()
-    """How much new data makes a run. Default: any."""
+    """How much new data a run uses. Default: no limits."""
     holdout: Holdout = Holdout()
-    """The rows that judge. Default: the newest complete partition."""
+    """The holdout. Default: the newest complete partition."""
     reserve: Reserve | None = None
     """Entities that are never trained on. Default: none."""
     volume: DataVolume | None = None
-    """The claim that holds the data. Default: it lies on the claim of storage."""
+    """The claim with the data. Default: the data is on the claim of storage."""

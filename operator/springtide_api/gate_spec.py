@@ -1,4 +1,4 @@
-"""What a candidate must prove: where it is scored, by which rules, and what doubt leads to."""
+"""Evaluation and gate: on which data a candidate is scored, and which rules it must pass."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ Metric = Annotated[
     "set uri if and only if role is Guardrail; the rows of the other roles come from data",
 )
 class Dataset(Model):
-    """Rows on which candidate and live model are both scored."""
+    """A named set of rows on which candidate and live model are scored."""
 
     name: Name
     """Name of the dataset in rules and reports."""
     role: Literal["Holdout", "Historical", "Guardrail"]
-    """Holdout: the rows after the training rows. Historical: the reserved rows of earlier
-    windows. Guardrail: a file of your own that must stay right."""
+    """Holdout: the rows after the training rows. Historical: the reserved rows of earlier windows.
+    Guardrail: a file of your own, with examples that must stay correct."""
     uri: Uri | None = None
-    """A Guardrail's file, in the format and with the columns of data.source; present if and only
-    if role is Guardrail."""
+    """File of a Guardrail, with the format and columns of data.source; present if and only if role
+    is Guardrail."""
 
 
 @cel(
@@ -44,17 +44,19 @@ class Bootstrap(Model):
     """The paired bootstrap over entities (cluster bootstrap)."""
 
     samples: Annotated[int, Field(ge=200, le=20_000)] = 2000
-    """Resamples at least; a bound far out in the tail gets as many as it needs. Default 2000."""
+    """Minimum number of resamples; more are used if the confidence level requires it. Default
+    2000."""
     confidence: Fraction = "0.95"
-    """One-sided confidence of each bound. Interim analyses share the error rate. Default 0.95."""
+    """One-sided confidence level of each bound. It is corrected for the number of interim analyses.
+    Default 0.95."""
 
 
 class Reference(Model):
     """The generation that maxCumulativeRegression compares with."""
 
     generation: Annotated[int | None, Field(ge=0, le=2_147_483_647)] = None
-    """Number of a generation that was promoted, to pin it. Default: the last one that was proven
-    better than the live model; while there is none, the oldest that is kept."""
+    """Number of a promoted generation. Default: the last generation that was significantly better
+    than the live model it replaced; if there is none, the oldest that is kept."""
 
 
 @cel(
@@ -66,17 +68,21 @@ class Reference(Model):
     "at most one dataset may have role Holdout; there is one holdout in each window",
 )
 class Evaluation(Model):
-    """On which data candidate and live model are compared, in one Job, on the same rows."""
+    """On which data candidate and live model are scored.
+
+    Both are scored on the same rows in one Job.
+    """
 
     datasets: Annotated[list[Dataset], Field(min_length=1, max_length=8)] = [
         Dataset(name="holdout", role="Holdout")
     ]
-    """Datasets by name. Default: one named holdout."""
+    """Datasets. Default: one with name holdout and role Holdout."""
     bootstrap: Bootstrap = Bootstrap()
-    """How intervals are made. Default: 2000 samples, 95 % one-sided."""
+    """How confidence bounds are computed. Default: 2000 resamples, one-sided 95 %."""
     reference: Reference | None = None
-    """The generation that maxCumulativeRegression compares with, scored on the same rows in the
-    same Job. Default: the last one that was proven better than the live model."""
+    """The generation that maxCumulativeRegression compares with. It is scored on the same rows in
+    the same Job. Default: the last generation that was significantly better than the live model it
+    replaced."""
 
 
 @cel(
@@ -94,12 +100,12 @@ class Evaluation(Model):
     "relative",
 )
 class Margin(Model):
-    """A distance from the live model's value."""
+    """A margin relative to the value of the live model."""
 
     absolute: Decimal | None = None
-    """In units of the metric, such as "0.005". Either this or relative."""
+    """In units of the metric, such as "0.005". Set either absolute or relative."""
     relative: Decimal | None = None
-    """As a share of the live model's value, such as "0.01". Either this or absolute."""
+    """As a fraction of the live model's value, such as "0.01". Set either absolute or relative."""
 
 
 @cel(
@@ -116,37 +122,39 @@ class Margin(Model):
 )
 @cel(
     "!(has(self.minImprovement) && has(self.maxRegression))",
-    "set minImprovement or maxRegression, not both: who must be better may not be worse",
+    "set minImprovement or maxRegression, not both: an improvement excludes a regression; remove"
+    " one",
 )
 class Rule(Model):
-    """One thing that a candidate must prove, by a confidence bound and not by a point."""
+    """One requirement, decided by confidence bounds, not by point estimates."""
 
     name: Name
     """Name of the rule in status, events and report."""
     metric: Metric
-    """What is measured: auc, pr_auc, log_loss, accuracy, macro_f1, ece or ndcg@<k>."""
+    """Metric: auc, pr_auc, log_loss, accuracy, macro_f1, ece or ndcg@<k>."""
     dataset: Name = "holdout"
-    """Dataset of evaluation.datasets. Default holdout."""
+    """Name of one of evaluation.datasets. Default holdout."""
     min: Decimal | None = None
-    """The candidate's own value must be at least this, such as "0.6". Default: no bound."""
+    """Minimum value of the candidate, such as "0.6". Default: no minimum."""
     max: Decimal | None = None
-    """The candidate's own value must be at most this, such as "0.7". Default: no bound."""
+    """Maximum value of the candidate, such as "0.7". Default: no maximum."""
     min_improvement: Margin | None = None
-    """The candidate must be better than live by more than this; "0" is plain superiority."""
+    """The candidate must be better than the live model by more than this margin (superiority). An
+    absolute margin of "0" requires any improvement."""
     max_regression: Margin | None = None
-    """The candidate may be worse than live by less than this (non-inferiority)."""
+    """The candidate may be worse than the live model by less than this margin (non-inferiority)."""
     max_cumulative_regression: Margin | None = None
-    """The candidate may be worse than the generation of evaluation.reference by less than this:
-    losses within maxRegression must not add up from generation to generation."""
+    """The candidate may be worse than the generation of evaluation.reference by less than this
+    margin. It prevents small regressions from adding up over generations."""
     min_entities: Annotated[int, Field(ge=10, le=1_000_000_000)] = 30
-    """Fewer contributing entities than this decide nothing. Entities contribute where the number
-    rests on them: to an AUC those with the rarer kind of row, to a difference those in which the
-    models differ. At least 10. Default 30."""
+    """Minimum number of contributing entities; with fewer, the rule is inconclusive. To an AUC,
+    entities with rows of the rarer class contribute; to a difference, entities on which the models
+    differ. At least 10. Default 30."""
     min_positives: Annotated[int | None, Field(ge=1, le=1_000_000_000)] = None
-    """Fewer rows of the positive (with many labels: of the rarest) label decide nothing.
-    Default: any number may."""
+    """Minimum number of rows with the positive label (with more than two labels: the rarest label);
+    with fewer, the rule is inconclusive. Default: no minimum."""
     severity: Literal["Required", "Warn"] = "Required"
-    """Required rules must all pass; Warn rules are only reported. Default Required."""
+    """Required: the rule must pass. Warn: the rule is only reported. Default Required."""
 
 
 @cel(
@@ -160,20 +168,20 @@ class Rule(Model):
     "relative",
 )
 class HoldoutDrop(Model):
-    """How far live's own score may fall from holdout to holdout before the holdout is suspect."""
+    """How much the live model's score may drop from one holdout to the next."""
 
     absolute: Decimal = "0.05"
-    """For metrics that are better when higher, in units of the metric. Default "0.05"."""
+    """For metrics where higher is better, in units of the metric. Default "0.05"."""
     relative: Decimal = "0.2"
-    """For log_loss and ece, a rise as a share of the last score. Default "0.2"."""
+    """For log_loss and ece: the increase as a fraction of the last score. Default "0.2"."""
 
 
 class ExtendHoldout(Model):
-    """Wait for more data and judge the same candidate again."""
+    """Wait for another holdout and evaluate the same candidate again."""
 
     max_interim_analyses: Annotated[int, Field(ge=1, le=3)] = 3
-    """Evaluations of one candidate on successive holdouts, at most. They share the error rate of
-    one. Default 3."""
+    """Maximum number of evaluations of one candidate. The confidence level of each is corrected for
+    this number. Default 3."""
 
 
 @cel(
@@ -181,20 +189,21 @@ class ExtendHoldout(Model):
     "set extendHoldout (it may be {}) if and only if type is ExtendHoldout",
 )
 class OnInconclusive(Model):
-    """What happens when the evidence decides nothing."""
+    """What happens with an inconclusive candidate."""
 
     type: Literal["ExtendHoldout", "Hold", "Reject"]
-    """ExtendHoldout waits for more data, Hold for a person, Reject gives the candidate up."""
+    """ExtendHoldout: wait for another holdout and evaluate again. Hold: wait for a decision by a
+    person. Reject: reject the candidate."""
     extend_holdout: ExtendHoldout | None = None
-    """How often the candidate is evaluated again; present if and only if type is ExtendHoldout."""
+    """Settings of ExtendHoldout; present if and only if type is ExtendHoldout."""
 
 
 @cel(
     "self.rules.exists(r, r.severity == 'Required' && r.metric != 'ece'"
     " && (r.metric == 'log_loss' ? has(r.max) : has(r.min)))",
-    "rules needs a Required rule with min (log_loss: max; ece does not count, for a constant is"
-    " perfectly calibrated), because a comparison alone passes two models that are equally bad;"
-    " add one such as {name: floor, metric: auc, min: '0.6'}",
+    "rules needs a Required rule with min (log_loss: max; ece does not count, because a constant"
+    " prediction is perfectly calibrated): a comparison alone passes two models that are equally"
+    " bad; add one such as {name: floor, metric: auc, min: '0.6'}",
 )
 @cel(
     "self.rules.all(a, self.rules.exists_one(b, a.name == b.name))",
@@ -205,22 +214,22 @@ class OnInconclusive(Model):
     "at most 4 rules may have maxCumulativeRegression; remove it from others",
 )
 class Gate(Model):
-    """What a candidate must prove before it may be served.
+    """The rules that a candidate must pass before it is rolled out.
 
-    All Required rules must pass; one that is refuted rejects; otherwise the evidence is
-    inconclusive.
+    Accepted: all Required rules pass. Rejected: at least one Required rule fails. Otherwise the
+    candidate is Inconclusive.
     """
 
     rules: Annotated[list[Rule], Field(min_length=1, max_length=16)]
-    """What must hold, each rule judged by a one-sided confidence bound. At least one Required rule
-    needs min (log_loss: max), on a dataset whose role is not Historical. On the holdout it must
-    ask for more than a trivial baseline scores there: the order of chance, the majority."""
+    """The rules, each decided by a one-sided confidence bound. At least one Required rule must have
+    min (log_loss: max) on a dataset whose role is not Historical. On the holdout, that bound must
+    be stricter than the score of a trivial baseline (random order, majority label)."""
     max_holdout_drop: HoldoutDrop = HoldoutDrop()
-    """The holdout is suspect where live scores worse on it than on the last one by more than this
-    and by more than three standard errors, and the candidate does not do better. Default: 0.05,
-    and for log_loss and ece 20 %."""
+    """The holdout is suspect if the live model scores worse on it than on the last holdout by more
+    than this and by more than three standard errors, and the candidate is not better either.
+    Default: 0.05; for log_loss and ece 20 %."""
     on_inconclusive: OnInconclusive = OnInconclusive(
         type="ExtendHoldout", extend_holdout=ExtendHoldout()
     )
-    """What happens when the evidence decides nothing. Default: ExtendHoldout with 3
-    interim analyses."""
+    """What happens with an inconclusive candidate. Default: ExtendHoldout with 3 interim
+    analyses."""

@@ -1,6 +1,7 @@
-"""Writes what is made from the types: the CRDs, their copies in the chart and the reference page.
+"""Generates files from the types: the CRDs, their copies in the chart, and the reference page.
 
-`python -m springtide_api.generate` in an editable install; a test says when it is due.
+Run `python -m springtide_api.generate` in an editable install. A test fails if the generated files
+are out of date.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ CRD_FOLDERS = ("crds", "charts/springtide/files/crds")
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes text of several paragraphs as a block, and repeats instead of referring."""
+    """Writes text with several paragraphs as a block scalar, and no aliases."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    # PyYAML leaves 2e-5 bare; Kubernetes would read it as a number.
+    # PyYAML writes 2e-5 without quotes, and Kubernetes would parse it as a number.
     quoted = '"' if text[:1] in set("+-.0123456789") else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, "|" if "\n" in text else quoted)
 
@@ -38,7 +39,7 @@ _Dumper.add_representer(str, _text)
 
 @cache
 def files() -> dict[str, str]:
-    """Return every generated file by its path below the root of the checkout."""
+    """Return the generated files by their path in the repository."""
     made = {"docs/reference/api.md": reference()}
     for kind in KINDS:
         document = NOTICE + yaml.dump(
@@ -50,7 +51,7 @@ def files() -> dict[str, str]:
 
 
 def main() -> None:
-    """Write all generated files into the checkout."""
+    """Write the generated files into the repository."""
     for path, text in files().items():
         file = ROOT / path
         file.parent.mkdir(parents=True, exist_ok=True)

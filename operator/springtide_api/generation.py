@@ -1,4 +1,4 @@
-"""One attempt at a fresher model: the `ModelGeneration`, written by the operator."""
+"""The `ModelGeneration`: one version of the model, written by the operator."""
 
 from __future__ import annotations
 
@@ -49,27 +49,27 @@ class Ancestor(Model):
 
 
 class Range(Model):
-    """Rows whose timestamp lies in [from, to)."""
+    """A time range: from is included, to is not."""
 
     from_: Annotated[Time | None, Field(alias="from")] = None
-    """First moment, included. None: the first row."""
+    """Start, included. Unset: from the first row."""
     to: Time
-    """Last moment, excluded."""
+    """End, excluded."""
 
 
 class GenerationData(Model):
-    """The data of a run, frozen before training."""
+    """The data of a run. It is frozen before training starts."""
 
     windows: Annotated[list[Range], Field(max_length=17)] = []
     """Time ranges of the training rows."""
     partitions: Annotated[list[Word], Field(max_length=512)] = []
-    """Training partitions by the start of their period."""
+    """Training partitions, named by the start of their period."""
     quarantined: Annotated[list[Word], Field(max_length=16)] = []
     """Partitions that were left out because they were quarantined."""
     holdout: Range | None = None
-    """Time range of the rows that judge first; extensions are in status.evaluation."""
+    """Time range of the first holdout; later holdouts are in status.evaluation."""
     holdout_partitions: Annotated[list[Word], Field(max_length=366)] = []
-    """Partitions of that holdout."""
+    """Partitions of the first holdout."""
     manifest: Uri | None = None
     """Folder of the frozen rows and their manifest."""
     digest: Digest | None = None
@@ -77,21 +77,21 @@ class GenerationData(Model):
     rows: int = 0
     """Training rows."""
     holdout_rows: int = 0
-    """Rows that judge."""
+    """Rows of the holdout."""
     holdout_entities: int = 0
-    """Entities among them."""
+    """Entities of the holdout."""
     holdout_positives: int = 0
-    """Rows of the positive (with many labels: the rarest) label among them."""
+    """Holdout rows with the positive label (with more than two labels: the rarest label)."""
     reserved_rows: int = 0
-    """Reserved rows of the training range: the historical shard of this generation."""
+    """Reserved rows of the training range; they become the historical shard of this generation."""
     historical: Annotated[list[Uri], Field(max_length=64)] = []
-    """Historical shards of the ancestors, oldest first."""
+    """Historical shards of earlier generations, oldest first."""
 
 
 class Recipe(Model):
-    """The part of the update's spec that made this generation, by value.
+    """A copy of the parts of the update's spec that this generation was made with.
 
-    Its training.image is the one that was used, also where the installation provided it.
+    training.image is the image that was used, also if it is the default of the installation.
     """
 
     model: ModelSpec
@@ -119,109 +119,115 @@ class Recipe(Model):
     "a generation with origin Trained needs parent: the weights that it continues from",
 )
 class GenerationSpec(Model):
-    """What this generation is made from. Immutable."""
+    """What the generation is made from. Immutable."""
 
     update_ref: UpdateRef
     """The update that this generation belongs to."""
     number: Annotated[int, Field(ge=0, le=2_147_483_647)]
-    """Number, never used twice for one update; the imported model is 0."""
+    """Number, unique for the update and never reused. The imported initial model is 0."""
     origin: Literal["Imported", "Trained"]
     """Imported: from model.initial. Trained: from its parent."""
     trigger: Literal["", "Schedule", "OnData", "Request"] = ""
     """What started the run."""
     parent: Ancestor | None = None
-    """The generation whose weights it continues from."""
+    """The generation whose weights the training started from."""
     baseline: Ancestor | None = None
-    """The live generation that it is compared with; none for the first."""
+    """The live generation that it is compared with; unset for the first generation."""
     reference: Ancestor | None = None
     """The generation that rules with maxCumulativeRegression compare it with."""
     data: GenerationData | None = None
-    """The data of the run; none for an imported one."""
+    """The data of the run; unset for an imported generation."""
     initial: InitialModel | None = None
-    """Source of an imported one."""
+    """Source of an imported generation."""
     recipe: Recipe
-    """The part of the update's spec that made this generation, by value."""
+    """A copy of the parts of the update's spec that this generation was made with."""
     image_digest: Digest | None = None
-    """Digest of the trainer image, as the node reported it of the probe that found the data. None:
-    not known. It is part of recipeHash: two images under one name are two recipes."""
+    """Digest of the trainer image, as the node reported it for the probe that found the data; unset
+    if it is unknown. It is part of recipeHash, so another image under the same tag is another
+    recipe."""
     recipe_hash: Digest
-    """Digest of what decides the weights and the verdict: model, data, training with its image,
-    evaluation, gate."""
+    """Digest of everything that determines weights and verdict: model, data, training with its
+    image, evaluation and gate."""
 
 
 class Artifact(Model):
-    """The weights."""
+    """The model artifact."""
 
     uri: Uri
     """Folder of the artifact."""
     weights_digest: Digest
-    """Digest of weights, tokenizer and preprocessing."""
+    """Digest of weights, tokenizer and preprocess.json."""
     served_digest: Digest
-    """Digest of the form that is served."""
+    """Digest of the files that are served."""
     format: Word = "safetensors"
     """Format of the weights."""
     bytes: int = 0
-    """Size."""
+    """Size in bytes."""
     head: Literal["Trained", "Seeded"] = "Trained"
-    """Seeded: the head was made at import and knows nothing; never served."""
+    """Trained, or Seeded: the classification head was initialized at import and is untrained. A
+    Seeded artifact is never served."""
 
 
 class PodRun(Model):
-    """When one pod of a stage ran. Waiting for a node, a queue or an image counts nothing."""
+    """Running time of one pod of a stage.
+
+    Time spent waiting for a node, a queue or an image does not count.
+    """
 
     uid: Annotated[str, Field(max_length=64)]
     """Uid of the pod."""
     started_at: Time
     """When its container started."""
     ended_at: Time | None = None
-    """When its container ended, or was gone. None: it runs."""
+    """When its container ended; unset while it runs."""
     gpus: Annotated[int, Field(ge=0, le=1024)] = 0
-    """GPUs that it held."""
+    """GPUs of the pod."""
 
 
 class StageRun(Model):
     """The Job of one stage."""
 
     job: Word
-    """Name of the newest attempt's Job."""
+    """Name of the Job of the newest attempt."""
     attempt: int = 1
-    """Number of the attempt, from 1."""
+    """Number of the newest attempt, starting at 1."""
     failed_attempts: int = 0
-    """Attempts that failed and count against limits.maxAttempts."""
+    """Failed attempts that count against training.limits.maxAttempts. Disrupted pods do not
+    count."""
     job_uid: Annotated[str, Field(max_length=64)] = ""
-    """Uid of the Job once it was made."""
+    """Uid of the Job, once it exists."""
     started_at: Time | None = None
-    """When the first attempt was recorded."""
+    """When the first attempt started."""
     last_failure: Text = ""
     """Why the last attempt failed."""
     image_digest: Digest | None = None
-    """Digest of the image that the newest pod ran, as the node reports it."""
+    """Digest of the image of the newest pod, as the node reports it."""
     pods: Annotated[list[PodRun], Field(max_length=8)] = []
-    """Pods of the newest attempt that ran. Those before are summed up in runningSeconds."""
+    """Pods of the newest attempt. Earlier pods are included in runningSeconds."""
     running_seconds: int = 0
-    """Seconds that earlier pods of this stage ran; limits.activeDeadline bounds the running time of
-    all its pods together."""
+    """Running time of earlier pods of this stage in seconds. training.limits.activeDeadline limits
+    the running time of all its pods together."""
     gpu_seconds: int = 0
-    """Running seconds times GPUs of all pods that ended, disrupted ones included."""
+    """Running seconds times GPUs of all pods that ended, including disrupted ones."""
 
 
 class TrainingStatus(StageRun):
-    """Training, or the import of generation 0."""
+    """State of the training Job, or of the import Job of generation 0."""
 
     batch_divisor: int = 1
-    """Batches are this many times smaller than the recipe's, after running out of memory."""
+    """Divisor of the recipe's batch size after out-of-memory failures."""
     step: int | None = None
-    """Optimiser steps done."""
+    """Completed optimizer steps."""
     total_steps: int | None = None
-    """Optimiser steps in all, as far as known."""
+    """Total optimizer steps, if known."""
     percent: int | None = None
-    """Share done, 0 to 100."""
+    """Completed share in percent, 0 to 100."""
     eta_seconds: int | None = None
-    """Estimated seconds to the end."""
+    """Estimated seconds until training ends."""
     metrics: Annotated[list[Word], Field(max_length=16)] = []
-    """Numbers of the trainer, as name=value."""
+    """Metrics that the trainer reported, as name=value."""
     adjustments: Annotated[list[Text], Field(max_length=8)] = []
-    """What was changed to get through, such as a halved batch."""
+    """Adjustments after failed attempts, such as a halved batch."""
 
 
 class HoldoutStatus(Model):
@@ -232,15 +238,15 @@ class HoldoutStatus(Model):
     manifest: Uri
     """Folder of its frozen rows."""
     range: Range
-    """Rows whose timestamp lies in [from, to)."""
+    """Time range of its rows."""
     partitions: Annotated[list[Word], Field(max_length=366)] = []
     """Its partitions."""
     rows: int = 0
     """Its rows."""
     entities: int = 0
-    """Entities among them."""
+    """Its entities."""
     positives: int = 0
-    """Rows of the positive (with many labels: the rarest) label among them."""
+    """Its rows with the positive label (with more than two labels: the rarest label)."""
     interim_analyses: int = 0
     """Evaluations on it that decided a Required rule. One whose holdout was suspect does not
     count."""
@@ -250,70 +256,71 @@ class HoldoutStatus(Model):
 
 
 class RuleResult(Model):
-    """One rule on one holdout: the numbers and what they say."""
+    """Result of one rule on one dataset."""
 
     rule: Name
     """Name of the rule."""
     metric: Word = ""
-    """What was measured."""
+    """Metric of the rule."""
     dataset: Word = ""
-    """On which dataset."""
+    """Dataset of the rule."""
     candidate: Decimal | None = None
-    """The candidate's value."""
+    """Value of the candidate."""
     baseline: Decimal | None = None
-    """The live model's value."""
+    """Value of the live model."""
     delta: Decimal | None = None
-    """Candidate minus live, signed so that more is better."""
+    """Candidate minus live model; positive is better, whatever the metric."""
     superior: bool = False
-    """Proven better than live: the lower bound of the delta is above 0."""
+    """The candidate is better than the live model: the lower bound of delta is above 0."""
     low: Decimal | None = None
-    """Lower bound of what decided: the delta, or the candidate's own value."""
+    """Lower confidence bound of the deciding value: delta, or the candidate's value."""
     high: Decimal | None = None
-    """Upper bound of it."""
+    """Upper confidence bound of the deciding value."""
     bound: Text = ""
-    """The bound in words, such as "delta > -0.005"."""
+    """What the rule requires, such as "delta > -0.005"."""
     entities: int = 0
-    """Entities that were scored."""
+    """Contributing entities."""
     positives: int = 0
-    """Rows of the positive (with many labels: the rarest) label that were scored."""
+    """Scored rows with the positive label (with more than two labels: the rarest label)."""
     severity: Word = "Required"
-    """Whether the rule decides (Required) or only reports (Warn)."""
+    """Required: the rule decides on the verdict. Warn: it is only reported."""
     verdict: Word
-    """What this rule says: Pass, Reject or Inconclusive."""
+    """Pass, Reject or Inconclusive."""
     message: Text = ""
-    """The same in a sentence."""
+    """Human-readable result: value, bounds, requirement and counts."""
 
 
 class Score(Model):
-    """A model's own score, kept to notice a holdout that is out of line."""
+    """The score of a model, kept to detect a suspect holdout later."""
 
     metric: Word
-    """What was measured."""
+    """Metric."""
     dataset: Word
-    """On which dataset."""
+    """Dataset."""
     value: Decimal
-    """The score."""
+    """Score."""
     standard_error: Decimal
-    """Standard error."""
+    """Standard error of the score."""
 
 
 class EvaluationStatus(StageRun):
-    """Judging."""
+    """State and results of the evaluation."""
 
     report: Uri | None = None
-    """Folder of report and scores."""
+    """Folder of the report and the scores."""
     holdouts: Annotated[list[HoldoutStatus], Field(max_length=8)] = []
-    """The holdouts that it was or will be judged on, the first one included, the newest last."""
+    """All holdouts of the candidate, newest last."""
     interim_analyses: int = 0
     """Interim analyses over all holdouts."""
     results: Annotated[list[RuleResult], Field(max_length=16)] = []
-    """The rules, as the newest evaluation decided them."""
+    """Results of the rules in the newest evaluation."""
     scores: Annotated[list[Score], Field(max_length=16)] = []
-    """This generation's own scores on the newest unsuspected holdout: what live must hold."""
+    """Scores of this generation on the newest holdout that was not suspect. While it is live, a
+    large drop against them makes a new holdout suspect."""
 
 
 class RolloutTarget(Model):
-    """A target as it was when the rollout began: what a rollback needs, whatever the spec says."""
+    """A target as it was when the rollout started. A rollback uses this, not the spec."""
 
     name: ObjectName
     """Name of the Deployment."""
@@ -322,78 +329,82 @@ class RolloutTarget(Model):
     env: TargetEnv = TargetEnv()
     """Names of its environment variables."""
     template: Digest | None = None
-    """Digest of its pod template without what the operator owns in it."""
+    """Digest of its pod template without the fields that the operator owns."""
 
     def declared(self) -> Target:
-        """The same as a target of a spec."""
+        """Return it as a target of a spec."""
         reference = TargetRef(name=self.name)
         return Target(target_ref=reference, container=self.container, env=self.env)
 
 
 class RolloutStatus(Model):
-    """Serving."""
+    """State of the rollout."""
 
     step_started_at: Time | None = None
-    """When the roll began."""
+    """When the rollout started."""
     deadline: Time | None = None
-    """When it goes back if the pods are not available."""
+    """When the rollout is rolled back if the pods are not available by then."""
     held_since: Time | None = None
-    """A target is missing, paused, scaled to 0 or changed by somebody: the clock stands since."""
+    """Since when the deadline does not run because a target is missing, paused, scaled to 0 or
+    being changed by another client."""
     targets: Annotated[list[RolloutTarget], Field(max_length=8)] = []
-    """The targets as their owner had them when the rollout began, or when a change was complete;
-    those that the spec names no more come last."""
+    """The targets as they were when the rollout started, or when a later change by their owner was
+    complete. Targets that were removed from the spec come last."""
     promoted_at: Time | None = None
-    """When all targets were available on it. The newest promotedAt is live."""
+    """When all targets were available with this generation. The generation with the newest
+    promotedAt that was not rolled back is live."""
     rollback_reason: Text = ""
-    """Why it was taken back; an aborted generation is never served again."""
+    """Why it was rolled back. A generation that was rolled back is never served again."""
     rolled_back_at: Time | None = None
-    """When all targets were back."""
+    """When all targets were back on the previous generation."""
 
 
 class QuarantineRecord(Model):
     """One partition that is or was quarantined."""
 
     partition: Word
-    """The partition, by the start of its period."""
+    """Partition, named by the start of its period."""
     quarantined_at: Time
     """When it was quarantined."""
     released_at: Time | None = None
-    """When it was released. None: it is quarantined."""
+    """When it was released; unset while it is quarantined."""
 
 
 class GenerationStatus(Model):
-    """What became of it. Written by the operator alone."""
+    """Observed state of the generation. Written by the operator only."""
 
     phase: Word = "Pending"
-    """One word for people, derived; never an input."""
+    """Pending, Importing, Imported, Training, Evaluating, Accepted, RollingOut, Promoted,
+    RollingBack, RolledBack, Rejected, Inconclusive, Failed or Retired. For display; the operator
+    never reads it."""
     verdict: Word = "Pending"
     """Pending, Imported, Accepted, Rejected, Inconclusive or Failed. An operator leaves a
     generation alone whose verdict it does not know."""
     reason: Word = ""
-    """Why, in one word."""
+    """Machine-readable reason of the verdict, such as RulesPassed or NoBaseline."""
     message: Text = ""
-    """Why, with rule, number, bound, interval and counts."""
+    """Human-readable details: rule, value, confidence bounds, requirement and counts."""
     verdict_at: Time | None = None
     """When the verdict was written."""
     outcome: Word = ""
-    """What became of it: Live, Superseded, RolledBack, Rejected, Inconclusive, Failed or Retired;
-    empty while that is open. Derived; never an input."""
+    """What became of the generation: Live, Superseded, RolledBack, Rejected, Inconclusive, Failed
+    or Retired. Empty while it is undecided. For display; the operator never reads it."""
     retired_reason: Word = ""
-    """Why the candidate was given up without a rejection, such as PartitionQuarantined."""
+    """Why the candidate was retired without a rejection, such as PartitionQuarantined."""
     conditions: Conditions = []
     """Trained, Evaluated, Accepted and Live."""
     artifact: Artifact | None = None
-    """The weights."""
+    """The model artifact; unset until it exists."""
     training: TrainingStatus | None = None
-    """Training."""
+    """State of the training or import Job."""
     evaluation: EvaluationStatus | None = None
-    """Judging."""
+    """State and results of the evaluation."""
     rollout: RolloutStatus = RolloutStatus()
-    """Serving."""
+    """State of the rollout."""
     trained_through: Time | None = None
-    """End of its training data; the cursor while it is live."""
+    """End of its training data. While the generation is live, this is the cursor of the update."""
     quarantined: Annotated[list[Word], Field(max_length=32)] = []
-    """Partitions that were quarantined when its run began or when it was promoted."""
+    """Partitions that were quarantined when its run started or when it was promoted."""
     quarantine_records: Annotated[list[QuarantineRecord], Field(max_length=32)] = []
-    """The update's quarantine after its last change while this was the newest generation. An update
-    that is restored takes over the newest of these records."""
+    """Quarantine of the update, recorded on the newest generation at each change. A restored update
+    takes it over from the newest record."""

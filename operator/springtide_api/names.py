@@ -1,7 +1,7 @@
-"""Every public string: group, kinds, labels, annotations, environment and the names of children.
+"""Public names: group, kinds, labels, annotations, paths and the names of created objects.
 
-Names are deterministic from (update uid, generation number, stage, attempt), so that a crash
-between any two writes, repeated from the start, ends in the same world.
+Names of objects are derived from update uid, generation number, stage and attempt. An operator that
+restarts after a crash computes the same names and creates nothing twice.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ ANNOTATION_NUMBER = f"{GROUP}/number"
 ANNOTATION_UPDATE_UID = f"{GROUP}/update-uid"
 ANNOTATION_DIGEST = f"{GROUP}/digest"
 ANNOTATION_RUN = f"{GROUP}/run"
-"""On a pod template of ours: the run file, mounted by the downward API."""
+"""On a pod template of Springtide: the run file, mounted by the downward API."""
 ANNOTATION_PROBE = f"{GROUP}/probe"
-"""On a generation: uid of the probe Job that it was made from."""
+"""On a generation: uid of the probe Job that found its data."""
 
 ANNOTATION_TRIGGER = f"{GROUP}/trigger"
 """On a probe: what started it."""
 ANNOTATION_CURSOR = f"{GROUP}/cursor"
-"""On a probe: where its window begins."""
+"""On a probe: start of its window."""
 ANNOTATION_QUARANTINED = f"{GROUP}/quarantined"
-"""On a probe: quarantined partitions that it leaves out, with commas between."""
+"""On a probe: quarantined partitions that it leaves out, separated by commas."""
 ANNOTATION_SPEC_DIGEST = f"{GROUP}/spec-digest"
 """On a probe: digest of the part of the spec that it depends on."""
 ANNOTATION_SPEC_GENERATION = f"{GROUP}/spec-generation"
-"""On a Job: metadata.generation of the update when it was made."""
+"""On a Job: metadata.generation of the update when the Job was created."""
 
 ANNOTATION_SUSPENDED = f"{GROUP}/suspended"
-"""On a Job: "true" where the operator suspended it. It resumes no Job that another suspended."""
+"""On a Job: "true" if the operator suspended it. It resumes only Jobs that it suspended itself."""
 ANNOTATION_GPUS = f"{GROUP}/gpus"
 """On a Job: GPUs of its pod."""
 ANNOTATION_IMAGE = f"{GROUP}/image"
-"""On a Job: the image of its pod, by name."""
+"""On a Job: image name of its pod."""
 
 FINALIZER = f"{GROUP}/rollout"
 
@@ -58,20 +58,20 @@ PROGRESS_TOKEN_FILE = f"{PROGRESS_TOKEN_FOLDER}/token"
 
 
 def field_manager(update: str) -> str:
-    """Name the manager that owns our fields in a target: one for each update."""
+    """Return the field manager of an update, which owns its fields in the targets."""
     return f"springtide:{update}"
 
 
 def generation_name(update: str, number: int) -> str:
-    """Name a generation; the CRD refuses any other name."""
+    """Return the name of a generation. The CRD refuses any other name."""
     return f"{update}-g{number}"
 
 
 def job_name(update: str, uid: str, number: int, stage: str, attempt: int) -> str:
-    """Name the Job of one attempt at one stage; at most 63 characters for an update of 32."""
+    """Return the name of the Job of an attempt; at most 63 characters for an update name of 32."""
     return f"{update}-{uid[:5]}-g{number}-{stage}-{attempt}"
 
 
 def probe_name(update: str, uid: str, slot: int) -> str:
-    """Name the probe of one time slot (whole seconds since 1970 of its start)."""
+    """Return the name of the probe Job of a time slot (start in whole seconds since 1970)."""
     return f"{update}-{uid[:5]}-probe-{slot}"

@@ -1,7 +1,7 @@
-"""Objects as the API server hands them out, read into the types of this package.
+"""Parses objects from the API server into the types of this package.
 
-The operator meets what an older or newer version wrote: fields it does not know are ignored, and
-what does not fit is told field by field instead of failing in the middle of a decision.
+An older or newer version may have written them: unknown fields are ignored, and invalid fields are
+reported one by one before any decision is made.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 
 class Meta(Model):
-    """What the API server keeps about every object."""
+    """Metadata of an object."""
 
     name: str
     namespace: str
     uid: str
     generation: int = 0
-    """Counts the changes of the spec."""
+    """Incremented by the API server at each change of the spec."""
     resource_version: str = ""
     labels: Annotated[dict[str, str], Field(default_factory=dict)]
     annotations: Annotated[dict[str, str], Field(default_factory=dict)]
@@ -40,7 +40,7 @@ class Meta(Model):
 
 
 class IncrementalUpdate(Model):
-    """A policy with what is known about it."""
+    """An update: spec and status."""
 
     metadata: Meta
     spec: UpdateSpec
@@ -48,7 +48,7 @@ class IncrementalUpdate(Model):
 
 
 class ModelGeneration(Model):
-    """One attempt at a fresher model with what became of it."""
+    """A generation: spec and status."""
 
     metadata: Meta
     spec: GenerationSpec
@@ -57,7 +57,7 @@ class ModelGeneration(Model):
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with an object."""
+    """One validation error of an object."""
 
     field: str
     """Path such as spec.gate.rules[0].min."""
@@ -68,7 +68,7 @@ class Problem:
 
 
 class InvalidObject(ValueError):
-    """An object does not fit its types; `problems` says where and why, one sentence each."""
+    """An object is invalid; `problems` lists the invalid fields."""
 
     def __init__(self, problems: tuple[Problem, ...]) -> None:
         super().__init__("; ".join(map(str, problems)))
@@ -85,7 +85,7 @@ def parse_update(
 
     Args:
         raw: as the API server holds it.
-        before: an earlier version with the same spec, which is shared then.
+        before: an earlier version of the object with the same spec; the parsed spec is reused.
 
     Raises:
         InvalidObject: a field is missing or out of bounds.
@@ -100,7 +100,7 @@ def parse_generation(
 
     Args:
         raw: as the API server holds it.
-        before: an earlier version with the same spec, which is shared then.
+        before: an earlier version of the object with the same spec; the parsed spec is reused.
 
     Raises:
         InvalidObject: a field is missing or out of bounds.
@@ -123,7 +123,7 @@ def _problem(error: ErrorDetails) -> Problem:
 
 
 def _shown(value: object) -> str:
-    """Return the refused value where it fits into a sentence."""
+    """Return the invalid value in parentheses if it is short."""
     if value is None or isinstance(value, dict | list):
         return ""
     text = str(value)

@@ -1,7 +1,7 @@
-"""Turns the types into structural OpenAPI schemas, the only form that a CRD may hold.
+"""Converts the types into structural OpenAPI schemas, as CRDs require.
 
-What Kubernetes does not know (references, titles, "or null") is resolved; what it silently allows
-and we do not (a string, list or map without a bound) is refused here, when the CRD is made.
+References, titles and "or null" are resolved, because CRDs do not support them. A string, list or
+map without a maximum size is refused, although Kubernetes would allow it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ ORDER = (
     "items",
     "properties",
 )
-"""Every keyword that our schemas use, as they are written."""
+"""All keywords of the schemas, in the order in which they are written."""
 
 BOUND = {"string": "maxLength", "array": "maxItems"}
 
@@ -65,7 +65,7 @@ def structural(model: type[Model], *, defaults: bool = True) -> Schema:
 
 
 def nodes(schema: Schema, path: str = "") -> Iterator[tuple[str, Schema]]:
-    """Walk a structural schema: each node with its path, such as gate.rules[].min."""
+    """Yield each node of a structural schema with its path, such as gate.rules[].min."""
     yield path, schema
     for name, child in schema.get("properties", {}).items():
         yield from nodes(child, f"{path}.{name}".lstrip("."))
@@ -99,7 +99,7 @@ def _resolve(node: Schema, definitions: Schema, *, defaults: bool) -> Schema:
 
 
 def _merged(node: Schema, definitions: Schema) -> Schema:
-    """Return a node with its reference and its "or null" folded in; its own keywords win."""
+    """Resolve the reference and the "or null" of a node; its own keywords take precedence."""
     own = dict(node)
     if "anyOf" in own:
         (chosen,) = (each for each in own.pop("anyOf") if each.get("type") != "null")
@@ -111,7 +111,7 @@ def _merged(node: Schema, definitions: Schema) -> Schema:
 
 
 def _both(field: Schema, block: Schema) -> str:
-    """Say what the field is for and what its block is, and no sentence twice."""
+    """Combine the descriptions of a field and of its type, without repeating a sentence."""
     of_block = unwrapped(block.get("description", ""))
     sentences = re.split(r"(?<=\.) (?=[A-Z])", unwrapped(field.get("description", "")))
     news = [each for each in sentences if each.rstrip(".") not in of_block]
@@ -121,7 +121,7 @@ def _both(field: Schema, block: Schema) -> str:
 
 
 def unwrapped(text: str) -> str:
-    """Join the lines of each paragraph: docstrings are wrapped for the editor, not for readers."""
+    """Join the wrapped lines of each paragraph."""
     paragraphs = inspect.cleandoc(text).split("\n\n")
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 

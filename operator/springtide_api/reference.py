@@ -1,4 +1,4 @@
-"""Writes the reference page: every field of both kinds, from the schemas that the CRDs hold."""
+"""Generates the API reference page from the schemas of the CRDs."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 HEAD = f"""# API reference
 
 Group `{names.GROUP}`, version `{names.VERSION}`. Generated from the types in
-`operator/springtide_api` by `make generate`; `kubectl explain` says the same.
+`operator/springtide_api` by `make generate`; `kubectl explain` prints the same text.
 
-A default in the table is applied by the API server when the block is there; a block that is left
-out gets its defaults from the operator and stays out of the object.
+The API server applies a default in the table if the block is present. If a block is left out, the
+operator uses its defaults and the object stays unchanged.
 """
 
 
@@ -39,7 +39,7 @@ def _kind(kind: Kind) -> Iterator[str]:
 
 
 def _block(path: str, block: Schema) -> Iterator[str]:
-    """Yield the section of one block, then those of the blocks in it."""
+    """Yield the section of a block, then the sections of its nested blocks."""
     yield f"### {path}\n"
     yield f"{block['description']}\n"
     required = block.get("required", [])

@@ -1,7 +1,7 @@
-"""The building blocks of both kinds: a base model, checked strings, and CEL rules beside the types.
+"""Building blocks of the API types: base model, validated strings and CEL rules.
 
-No floating point numbers travel through the Kubernetes API: decimals are strings, durations are
-written as Go writes them, digests are `sha256:` and 64 hex digits.
+The API has no floating point numbers: decimals are strings, durations have the format of Go, and
+digests are `sha256:` followed by 64 hex digits.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ VALIDATIONS = "x-kubernetes-validations"
 
 
 def rule(expression: str, message: str) -> JsonDict:
-    """Return the schema keyword that attaches one CEL rule to a field."""
+    """Return the schema keyword that attaches a CEL rule to a field."""
     return {VALIDATIONS: [{"rule": expression, "message": message}]}
 
 
 def is_digest(text: str | None) -> bool:
-    """Whether a text is a digest, such as `Digest` asks for."""
+    """Return whether a text has the format of `Digest`."""
     return re.fullmatch(r"sha256:[0-9a-f]{64}", text or "") is not None
 
 
@@ -37,29 +37,29 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def duration(text: str) -> timedelta:
-    """Read a Go duration such as "1h30m".
+    """Parse a Go duration such as "1h30m".
 
     Raises:
-        ValueError: the text is no duration.
+        ValueError: the text is not a duration.
     """
     parts = _PART.findall(text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise ValueError(f"{text!r} is no duration; write it like 90s, 6h or 1h30m")
+        raise ValueError(f"{text!r} is not a duration; use a format such as 90s, 6h or 1h30m")
     return timedelta(seconds=sum(float(number) * _SECONDS[unit] for number, unit in parts))
 
 
 def one_line(text: str) -> str:
-    """Escape what would break a line or a terminal."""
+    """Escape line breaks and control characters."""
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
     )
 
 
 Line = Annotated[str, AfterValidator(one_line)]
-"""A text on one line, whatever was given."""
+"""A text without line breaks and control characters; they are escaped."""
 
 _LONGEST = "must be at most 87600h (10 years)"
-_INSIDE = "must not contain the folder '..'; write where it leads to"
+_INSIDE = "must not contain '..'; write the resolved path"
 
 
 def _at_most_ten_years(text: str) -> str:
@@ -78,12 +78,12 @@ Inside = (
     AfterValidator(_inside),
     Field(json_schema_extra=rule("!self.matches('(^|/)[.][.](/|$)')", _INSIDE)),
 )
-"""What keeps a path below the folder that it begins in."""
+"""Refuses a path with '..', so that it stays below its root."""
 
 Name = Annotated[
     str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
 ]
-"""A name as Kubernetes wants it for a label value or a small object."""
+"""A DNS label, as Kubernetes requires it for many names."""
 
 ObjectName = Annotated[
     str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
@@ -92,15 +92,15 @@ ObjectName = Annotated[
 LabelValue = Annotated[
     str, Field(max_length=63, pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$")
 ]
-"""A value of a label of Kubernetes."""
+"""A Kubernetes label value."""
 
 _LABEL_KEY = (
     r"^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
 )
 LabelKey = Annotated[str, Field(max_length=317, pattern=_LABEL_KEY)]
-"""A key of a label of Kubernetes, such as example.com/pool."""
+"""A Kubernetes label key, such as example.com/pool."""
 
-_KEYS = "keys must be those of labels, such as pool or example.com/pool"
+_KEYS = "keys must be valid label keys, such as pool or example.com/pool"
 
 
 def _with_label_keys(labels: dict[str, str]) -> dict[str, str]:
@@ -124,7 +124,7 @@ Label = Annotated[str, Field(min_length=1, max_length=128)]
 Decimal = Annotated[
     str, Field(max_length=32, pattern=r"^-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]{1,2})?$")
 ]
-"""A number in a string, such as "0.005" or "2e-5". NaN and infinity have no spelling."""
+"""A decimal number as a string, such as "0.005" or "2e-5". NaN and infinity are not allowed."""
 
 Fraction = Annotated[str, Field(max_length=32, pattern=r"^(0(\.[0-9]+)?|1(\.0+)?)$")]
 """A decimal from 0 to 1."""
@@ -138,28 +138,28 @@ Duration = Annotated[
     ),
     AfterValidator(_at_most_ten_years),
 ]
-"""A duration as Go writes it: "90s", "6h", "1h30m"."""
+"""A Go duration, such as "90s", "6h" or "1h30m"."""
 
 Digest = Annotated[str, Field(max_length=71, pattern=r"^sha256:[0-9a-f]{64}$")]
 
 Uri = Annotated[str, Field(max_length=1024, pattern=r"^file:///[^\s\\]*$"), *Inside]
-"""Where something lies. Only `file:///` on a mounted claim for now."""
+"""Location of a file or folder, as a `file:///` URI on a mounted claim."""
 
 Time = Annotated[
     AwareDatetime,
     Field(json_schema_extra={"maxLength": 40, "pattern": r"(Z|[-+][0-9]{2}:[0-9]{2})$"}),
 ]
-"""A moment with its zone, as RFC 3339."""
+"""A time with its zone, as RFC 3339."""
 
 Text = Annotated[str, Field(max_length=1024)]
 Word = Annotated[str, Field(max_length=128)]
 
 
 class Model(BaseModel):
-    """Base of every type: camelCase outside, frozen, and lenient to fields it does not know.
+    """Base of all API types: camelCase in JSON, immutable, unknown fields ignored.
 
-    An older operator must survive a newer CRD, so unknown fields are ignored here; the API server
-    refuses them for people (`fieldValidation=Strict`).
+    Unknown fields are ignored so that an older operator works with a newer CRD. For users the API
+    server refuses them (`fieldValidation=Strict`).
     """
 
     model_config = ConfigDict(
@@ -171,11 +171,11 @@ class Model(BaseModel):
     )
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
-        """Return the object itself: nothing changes it, and defaults are copied at each parse."""
+        """Return the object itself: it is immutable, and pydantic copies defaults at each parse."""
         return self
 
     def plain(self) -> dict[str, Any]:
-        """Return what JSON would hold: camelCase names, unset and null fields left out."""
+        """Return the JSON form: camelCase names, without null fields."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
@@ -183,11 +183,11 @@ M = TypeVar("M", bound=type[BaseModel])
 
 
 def cel(expression: str, message: str, *shown: str) -> Callable[[M], M]:
-    """Attach one CEL rule to a type; it lands in the CRD at that type's place, in source order.
+    """Attach a CEL rule to a type. Rules are written to the CRD in source order.
 
-    The values of the fields in `shown` are told with the message, for the API server shows the
-    value of a refused text, but not of a refused block. They must be texts (of what `string()` of
-    a number costs it has no idea) and present whenever the rule fails.
+    The message includes the values of the fields in `shown`, because the API server prints the
+    value of an invalid string but not of an invalid object. These fields must be strings (the cost
+    of `string()` of a number cannot be estimated) and present whenever the rule fails.
     """
     validation = {"rule": expression, "message": message}
     if shown:
@@ -211,5 +211,5 @@ def cel(expression: str, message: str, *shown: str) -> Callable[[M], M]:
 
 
 def timestamp(moment: datetime) -> str:
-    """Write a moment as the Kubernetes API does: RFC 3339, UTC, whole seconds."""
+    """Format a time as the Kubernetes API does: RFC 3339, UTC, whole seconds."""
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

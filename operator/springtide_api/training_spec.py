@@ -1,4 +1,4 @@
-"""How a candidate is trained; the defaults are right for an incremental update."""
+"""How a candidate is trained. The defaults suit incremental updates."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from springtide_api.schema import (
 Quantity = Annotated[
     str, Field(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$")
 ]
-"""An amount as Kubernetes writes it, such as "500m" or "8Gi"."""
+"""A Kubernetes quantity, such as "500m" or "8Gi"."""
 
 
 class Method(Model):
-    """Which weights move."""
+    """Which weights are trained."""
 
     type: Literal["Full"] = "Full"
-    """Full: all weights that are not frozen. Default Full."""
+    """Full: train all weights that are not frozen. Default Full."""
 
 
 class Freeze(Model):
-    """Weights that stay as they are."""
+    """Weights that are not trained."""
 
     embeddings: bool = True
-    """Keep the word embeddings. Set false for new scripts and languages. Default true."""
+    """Freeze the word embeddings. Set false for new scripts or languages. Default true."""
     lower_layers: Annotated[int, Field(ge=0, le=200)] = 0
-    """Keep so many layers, counted from the input. Default 0."""
+    """Number of layers to freeze, counted from the input. Default 0."""
 
 
 @cel(
@@ -60,41 +60,41 @@ class Freeze(Model):
     "dropout",
 )
 class Hyperparameters(Model):
-    """How the optimiser walks."""
+    """Optimizer settings."""
 
     epochs: Annotated[int | None, Field(ge=1, le=100)] = None
-    """Times that every row is seen. Default 1, unless maxSteps is set."""
+    """Number of passes over the training rows. Default 1, unless maxSteps is set."""
     max_steps: Annotated[int | None, Field(ge=1, le=100_000_000)] = None
-    """Optimiser steps. Either this or epochs. Default: as many as epochs needs."""
+    """Number of optimizer steps. Set either maxSteps or epochs. Default: determined by epochs."""
     optimizer: Literal["AdamW", "SGD", "Adafactor"] = "AdamW"
-    """Optimiser. Default AdamW."""
+    """Optimizer. Default AdamW."""
     learning_rate: Decimal = "2e-5"
-    """Highest learning rate. Default 2e-5."""
+    """Peak learning rate. Default 2e-5."""
     schedule: Literal["Linear", "Cosine", "Constant"] = "Linear"
-    """How the learning rate falls after the warm-up. Default Linear."""
+    """Learning rate schedule after the warm-up. Default Linear."""
     warmup: Fraction = "0.1"
-    """Share of the steps in which the learning rate rises. Default 0.1."""
+    """Fraction of the steps used for warm-up. Default 0.1."""
     batch_size: Annotated[int, Field(ge=1, le=65536)] = 32
-    """Rows of one forward pass. Default 32."""
+    """Rows per forward pass. Default 32."""
     gradient_accumulation: Annotated[int, Field(ge=1, le=1024)] = 1
-    """Batches of one optimiser step. Default 1."""
+    """Batches per optimizer step. Default 1."""
     precision: Literal["Auto", "FP32", "BF16", "FP16"] = "Auto"
-    """Number format of the forward pass. Auto: BF16 where the hardware computes it, else FP32.
-    FP16 needs a GPU. Scoring is always FP32. Default Auto."""
+    """Precision of the forward pass. Auto: BF16 if the hardware supports it, else FP32. FP16
+    requires a GPU. The evaluation is always FP32. Default Auto."""
     weight_decay: Fraction = "0.01"
     """Weight decay. Default 0.01."""
     dropout: Fraction = "0"
-    """Dropout during training. Default 0: right for up to 3 epochs."""
+    """Dropout probability during training. Default 0, which suits up to 3 epochs."""
     max_grad_norm: Decimal = "1.0"
-    """Gradients are clipped to this norm. Default 1.0."""
+    """Maximum gradient norm; larger gradients are clipped. Default 1.0."""
     gradient_checkpointing: bool = False
-    """Compute activations again to save memory. Default false."""
+    """Recompute activations in the backward pass to save memory. Default false."""
     freeze: Freeze = Freeze()
-    """Weights that stay as they are. Default: the word embeddings."""
+    """Weights that are not trained. Default: the word embeddings."""
     seed: Annotated[int, Field(ge=0, le=2_147_483_647)] = 17
-    """Seed of order, dropout and a new head. Same seed, data, image and hardware: same weights, bit
-    by bit, on a CPU and on one GPU; a model that has no such kernels on a GPU is refused there.
-    Default 17."""
+    """Seed of row order, dropout and a new head. The same seed, data, image and hardware give
+    bit-identical weights, on a CPU or on one GPU. A model without deterministic GPU kernels is
+    refused on a GPU. Default 17."""
 
 
 @cel(
@@ -104,36 +104,40 @@ class Hyperparameters(Model):
 )
 @cel(
     "double(self.validationFraction) > 0.0 && double(self.validationFraction) <= 0.5",
-    "validationFraction must be greater than 0 and at most 0.5; these rows do not train",
+    "validationFraction must be greater than 0 and at most 0.5; these rows are not trained on",
     "validationFraction",
 )
 class EarlyStopping(Model):
-    """Stop when the validation part no longer gets better; the best weights win.
+    """Stop when the validation metric no longer improves, and keep the best weights.
 
-    The validation part is rows of the window that are set aside, never those that the gate judges.
-    Each window sets other entities aside. The first look is at the parent's weights, before the
-    first step; where nothing beats them, the candidate has the parent's weights.
+    The validation rows are training rows that are set aside, never holdout rows. Each window sets
+    other entities aside. The parent's weights are validated before the first step; if no later
+    weights are better, the candidate has the parent's weights.
     """
 
     metric: Literal["log_loss", "auc", "accuracy", "macro_f1"] = "log_loss"
-    """What must get better. Default log_loss."""
+    """Validation metric. Default log_loss."""
     patience: Annotated[int, Field(ge=1, le=100)] = 2
-    """Looks without a gain before it stops. Default 2."""
+    """Number of validations without improvement before training stops. Default 2."""
     min_delta: Decimal = "0"
-    """The least change that counts as a gain. Default 0."""
+    """Minimum change that counts as an improvement. Default 0."""
     every_steps: Annotated[int, Field(ge=1, le=1_000_000)] = 50
-    """Optimiser steps between two looks. Default 50."""
+    """Optimizer steps between two validations. Default 50."""
     validation_fraction: Fraction = "0.1"
-    """Share of the training entities that is set aside, at most 0.5. Default 0.1."""
+    """Fraction of the training entities that is set aside, at most 0.5. Default 0.1."""
 
 
 class Checkpoint(Model):
-    """Save the state of training, to go on after an interruption as if there had been none."""
+    """Checkpoints of the training state.
+
+    An interrupted training resumes from the newest one, with the same result as without the
+    interruption.
+    """
 
     every_steps: Annotated[int, Field(ge=1, le=1_000_000)] = 200
-    """Optimiser steps between two checkpoints. One is also saved on SIGTERM. Default 200."""
+    """Optimizer steps between two checkpoints. One is also saved on SIGTERM. Default 200."""
     keep: Annotated[int, Field(ge=1, le=10)] = 2
-    """Checkpoints kept. Default 2."""
+    """Number of checkpoints to keep. Default 2."""
 
 
 @cel(
@@ -147,10 +151,10 @@ class Checkpoint(Model):
     "memory",
 )
 class Resources(Model):
-    """What a pod asks for and may use at most; the request equals the limit for memory."""
+    """Resource requests and limits of a pod. For memory, the request equals the limit."""
 
     cpu: Quantity = "1"
-    """Processor cores, such as "2" or "500m". Threads follow. Default 1."""
+    """CPU cores, such as "2" or "500m". They also determine the number of threads. Default 1."""
     memory: Quantity = "4Gi"
     """Memory, such as 8Gi. Default 4Gi."""
 
@@ -164,16 +168,16 @@ class Resources(Model):
     "value goes with operator Equal; remove value or set Equal",
 )
 class Toleration(Model):
-    """A taint of a node that the pod accepts."""
+    """A node taint that the pod tolerates."""
 
     key: LabelKey | None = None
-    """Key of the taint. Default, with operator Exists: every taint."""
+    """Key of the taint. Default, with operator Exists: all taints."""
     operator: Literal["Exists", "Equal"] = "Equal"
     """How the value is compared. Default Equal."""
     value: LabelValue | None = None
-    """Value of the taint. Default: the empty one."""
+    """Value of the taint. Default: empty."""
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
-    """Effect of the taint. Default: every effect."""
+    """Effect of the taint. Default: all effects."""
 
 
 @cel(
@@ -187,26 +191,26 @@ class Toleration(Model):
     "importMemory",
 )
 class Compute(Model):
-    """Where and with what training runs."""
+    """Resources and placement of the training pods."""
 
     gpus_per_node: Annotated[int, Field(ge=0, le=16)] = 0
-    """GPUs (nvidia.com/gpu) of the training pod: 0 or 1. Evaluation uses one if this is not 0.
+    """GPUs (nvidia.com/gpu) of the training pod: 0 or 1. The evaluation pod uses the same number.
     Default 0."""
     resources: Resources = Resources()
-    """Processor and memory of the training and evaluation pods. Default: 1 core and 4Gi."""
+    """CPU and memory of the training and evaluation pods. Default: 1 core and 4Gi."""
     import_memory: Quantity = "2Gi"
-    """Memory of the pod that imports model.initial, such as 16Gi: it loads the model once in FP32,
-    4 bytes a parameter, and writes it; three times that size suffices. Default 2Gi."""
+    """Memory of the pod that imports model.initial, such as 16Gi. It loads the model in FP32 (4
+    bytes per parameter) and writes it; three times that size is enough. Default 2Gi."""
     node_selector: Labels = {}
     """Labels that the node must have. Default: any node."""
     tolerations: Annotated[list[Toleration], Field(max_length=16)] = []
-    """Taints that the pod accepts. Default: none."""
+    """Node taints that the pods tolerate. Default: none."""
     shared_memory: Quantity = "64Mi"
     """Size of /dev/shm. Default 64Mi."""
     priority_class_name: ObjectName | None = None
-    """PriorityClass of the pods. Default: the cluster's own."""
+    """PriorityClass of the pods. Default: the default of the cluster."""
     pending_timeout: Duration | None = None
-    """Give up on an attempt whose pod found no place for so long. Default: wait for ever."""
+    """An attempt fails if its pod is pending longer than this. Default: no limit."""
 
 
 @cel(
@@ -215,33 +219,34 @@ class Compute(Model):
     "activeDeadline",
 )
 class Limits(Model):
-    """When an attempt is given up, and how often it is tried."""
+    """Limits on running time and number of attempts."""
 
     active_deadline: Duration = "24h"
-    """Running time of one stage over all its pods, at most: then the run ends as Failed. Waiting
-    and suspended time count nothing. A probe or collect Job as a whole takes no longer. Default
+    """Maximum running time of a stage over all its pods; after that the run is Failed. Pending and
+    suspended time does not count. Also the maximum duration of a probe or collect Job. Default
     24h."""
     max_attempts: Annotated[int, Field(ge=1, le=10)] = 3
-    """Attempts of one stage. A disrupted pod (eviction, preemption) does not count. Default 3."""
+    """Maximum number of attempts of a stage. Disruptions of a pod (eviction, preemption) do not
+    count. Default 3."""
     on_out_of_memory: Literal["HalveBatch", "Fail"] = "HalveBatch"
-    """HalveBatch: try again with half the rows a batch and twice the accumulation. Default
-    HalveBatch."""
+    """HalveBatch: retry with half the batch size and twice the gradient accumulation. Fail: the run
+    is Failed. Default HalveBatch."""
 
 
 class Training(Model):
     """How a candidate is trained from the live weights."""
 
     image: Annotated[str | None, Field(max_length=512, pattern=r"^[^\s]+$")] = None
-    """Image of the trainer, best by digest. Default: the one of the chart."""
+    """Trainer image, preferably with a digest. Default: the trainer image of the installation."""
     method: Method = Method()
-    """Which weights move. Default: all that are not frozen."""
+    """Which weights are trained. Default: all that are not frozen."""
     hyperparameters: Hyperparameters = Hyperparameters()
-    """How the optimiser walks. Default: right for an incremental update of an encoder."""
+    """Optimizer settings. The defaults suit incremental updates of an encoder."""
     early_stopping: EarlyStopping | None = None
-    """Stop before the end. Default: no."""
+    """Early stopping. Default: disabled."""
     checkpoint: Checkpoint = Checkpoint()
-    """Save the state of training. Default: every 200 steps."""
+    """Checkpoints of the training state. Default: every 200 steps."""
     compute: Compute = Compute()
-    """Where and with what training runs. Default: one core, 4Gi, no GPU."""
+    """Resources and placement of the training pods. Default: 1 core, 4Gi, no GPU."""
     limits: Limits = Limits()
-    """When an attempt is given up. Default: after 24h, and 3 attempts in all."""
+    """Limits on running time and number of attempts. Default: 24h and 3 attempts."""

@@ -1,8 +1,8 @@
-"""What people declare: the spec of an `IncrementalUpdate`, field by field.
+"""The spec of an `IncrementalUpdate`.
 
-Descriptions are the documentation of `kubectl explain`. Defaults live here, once; the API server
-applies those of plain fields, the operator those of whole blocks. The data's own types are in
-`data_spec`, training's in `training_spec`, judging's in `gate_spec`.
+The docstrings of the fields are the text of `kubectl explain`. Defaults are defined here only: the
+API server applies those of scalar fields, the operator those of whole blocks. The types of data,
+training and gate are in `data_spec`, `training_spec` and `gate_spec`.
 """
 
 from __future__ import annotations
@@ -18,19 +18,20 @@ from springtide_api.training_spec import Training
 
 
 class InitialModel(Model):
-    """The model to begin with: any Hugging Face folder with safetensors weights.
+    """The initial model: any Hugging Face folder with safetensors weights.
 
-    It becomes generation 0 by an import Job that computes the digest. A model without a
-    classification head gets a seeded one, once, at import; such a generation 0 is never served.
+    An import Job validates it, computes its digest and makes it generation 0. A model without a
+    classification head gets a new, seeded head at import; such a generation 0 is never served.
     """
 
     uri: Uri
     """Folder of the model, such as file:///models/minilm."""
     digest: Digest | None = None
-    """Digest that the folder must have after import; a different one is refused. Default: any."""
+    """Expected digest of the imported model; the import fails if it differs. Default: any
+    digest."""
     trained_through: Time | None = None
-    """End of the data that this model has seen. Rows from here on are new. Default: all rows are
-    new."""
+    """End of the data that the model was trained on. Rows from this time on are new. Default: all
+    rows are new."""
 
 
 @cel(
@@ -38,31 +39,31 @@ class InitialModel(Model):
     "labels must be unique; remove the repeated one",
 )
 class ModelSpec(Model):
-    """The model to keep fresh."""
+    """The model that is updated."""
 
     task: Literal["Classification"] = "Classification"
-    """Classification: click, recommendation, promotion, sentiment, intent. Default
-    Classification."""
+    """Task of the model. Classification, for example clicks, recommendations, promotions, sentiment
+    or intent. Default Classification."""
     initial: InitialModel
-    """Where the model to begin with lies, and what it has seen. Immutable."""
+    """The initial model: its folder, and the data that it was trained on. Immutable."""
     labels: Annotated[list[Label], Field(min_length=2, max_length=256)]
-    """Label names as the data spells them. With two labels, the second is the positive one.
-    Labels are append-only."""
+    """Label names, spelled as in the data. With two labels, the second is the positive one.
+    Append-only: labels can be added at the end, never removed or reordered."""
     max_length: Annotated[int, Field(ge=8, le=8192)] = 128
-    """Tokens kept of each example. Default 128."""
+    """Maximum number of tokens of an example; longer examples are truncated. Default 128."""
 
 
 @cel(
     "duration(self.pollInterval) >= duration('1m')",
-    "pollInterval must be at least 1m: each look is a Job; 30m is usual",
+    "pollInterval must be at least 1m: each probe is a Job; 30m is usual",
     "pollInterval",
 )
 class OnData(Model):
-    """Look for new data again and again."""
+    """Probe for new data at an interval."""
 
     poll_interval: Duration = "30m"
-    """Time between two looks, at least 1m, spread over the updates of the cluster. Default 30m.
-    Each look is a short Job without a GPU."""
+    """Time between two probes, at least 1m. The probes of all updates are spread over the interval.
+    Each probe is a short Job without a GPU. Default 30m."""
 
 
 @cel(
@@ -70,9 +71,9 @@ class OnData(Model):
     "timeZone goes with schedule; set schedule or remove timeZone",
 )
 class Trigger(Model):
-    """When to look for data and start a run.
+    """When to probe for new data and start a run.
 
-    The annotation springtide.dev/request: run@<token> starts one at any time.
+    The annotation springtide.dev/request=run@<token> starts a run at any time.
     """
 
     schedule: Annotated[
@@ -89,11 +90,11 @@ class Trigger(Model):
     ] = None
     """Time zone of the schedule, such as Europe/Berlin. Default: UTC."""
     on_data: OnData | None = None
-    """Look for new data at an interval; empty ({}) for its default. Default: do not look."""
+    """Probe for new data at an interval; {} for the default interval. Default: no interval."""
     cooldown: Duration = "0s"
-    """Time to wait after the end of a run before the next one starts. Default 0s."""
+    """Minimum time between the end of a run and the start of the next. Default 0s."""
     max_runs_per_day: Annotated[int | None, Field(ge=1, le=1000)] = None
-    """Runs started within 24 hours, at most. Default: no limit."""
+    """Maximum number of runs started within 24 hours. Default: no limit."""
 
 
 class TargetRef(Model):
@@ -111,36 +112,36 @@ class TargetRef(Model):
     "uri",
 )
 class TargetEnv(Model):
-    """Names of the environment variables by which the server learns its model."""
+    """Names of the environment variables that tell the server which model to load."""
 
     uri: Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = "MODEL_URI"
-    """Variable that gets the folder of the model. Default MODEL_URI."""
+    """Variable that is set to the folder of the model. Default MODEL_URI."""
     digest: Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = (
         "MODEL_DIGEST"
     )
-    """Variable that gets the digest that the model must have. Default MODEL_DIGEST."""
+    """Variable that is set to the expected digest of the model. Default MODEL_DIGEST."""
 
 
 class Target(Model):
-    """A container that serves the model.
+    """A container of a Deployment that serves the model.
 
-    Springtide owns two environment variables of it, three labels and three annotations of its
-    Deployment, nothing else.
+    Springtide owns two environment variables of the container, and three labels and three
+    annotations of the Deployment. It changes nothing else.
     """
 
     target_ref: TargetRef
-    """The Deployment that serves the model, and only this update's."""
+    """The Deployment. It can be the target of one update only."""
     container: Name
-    """Container of the Deployment that serves the model."""
+    """Name of the container that serves the model."""
     env: TargetEnv = TargetEnv()
     """Names of the environment variables. Default: MODEL_URI and MODEL_DIGEST."""
 
 
 class Strategy(Model):
-    """How the pods of the targets are replaced."""
+    """Strategy of the rollout."""
 
     type: Literal["RollingUpdate"] = "RollingUpdate"
-    """RollingUpdate: the Deployment's own strategy decides. Default RollingUpdate."""
+    """RollingUpdate: the strategy of the Deployment itself applies. Default RollingUpdate."""
 
 
 @cel(
@@ -153,41 +154,45 @@ class Strategy(Model):
     "deadline",
 )
 class Rollout(Model):
-    """How an accepted generation reaches the pods that serve."""
+    """How an accepted generation is rolled out to the serving pods."""
 
     targets: Annotated[list[Target], Field(min_length=1, max_length=4)]
-    """Deployments that serve this model. Several move together: all are promoted or none. One that
-    is taken out of the list keeps what it serves, and its weights are kept; remove its label
-    springtide.dev/update to let it go."""
+    """Deployments that serve the model. Several targets are promoted or rolled back together. A
+    target that is removed from the list continues to serve its generation, whose weights are
+    kept until the label springtide.dev/update is removed from the Deployment."""
     strategy: Strategy = Strategy()
-    """How the pods of the targets are replaced. Default: a RollingUpdate."""
+    """Strategy of the rollout. Default: RollingUpdate."""
     deadline: Duration = "10m"
-    """Time for the new pods to become available; then all targets go back. Default 10m."""
+    """Maximum time for the new pods to become available; after that all targets are rolled back.
+    Default 10m."""
 
 
 @cel(
     "!self.uri.matches('^file:///(springtide|tmp|dev|proc|sys)?(/|$)')",
-    "uri must name a folder, not in /springtide, /tmp, /dev, /proc or /sys: our pods use them;"
-    " choose another such as file:///models",
+    "uri must name a folder, not in /springtide, /tmp, /dev, /proc or /sys: the pods of"
+    " Springtide use them; choose another such as file:///models",
     "uri",
 )
 class Storage(Model):
-    """Where generations, manifests, checkpoints and reports live."""
+    """Where generations, manifests, checkpoints and reports are stored."""
 
     uri: Uri
-    """Folder on the claim, such as file:///models. The claim is mounted there in our pods; the
-    server's Deployment mounts it at the same place."""
+    """Folder, such as file:///models. The claim is mounted there in the pods of Springtide; the
+    serving Deployment must mount it at the same path. Immutable."""
     volume: VolumeClaim
-    """The claim. ReadWriteMany where pods run on several nodes."""
+    """The claim. It must be ReadWriteMany if pods run on several nodes."""
 
 
 class History(Model):
-    """How many old generations are kept. Live, previous and the highest number always are."""
+    """How many old generations are kept.
+
+    The live and the previous generation and the one with the highest number are always kept.
+    """
 
     generations: Annotated[int, Field(ge=1, le=100)] = 10
-    """Promoted generations to keep, with their weights. Default 10."""
+    """Number of promoted generations to keep, with their weights. Default 10."""
     rejected: Annotated[int, Field(ge=0, le=100)] = 5
-    """Rejected, failed and aborted generations to keep. Default 5."""
+    """Number of rejected, failed, retired and rolled back generations to keep. Default 5."""
 
 
 @cel(
@@ -221,8 +226,8 @@ class History(Model):
     " && r.metric != 'ece' && (r.metric == 'log_loss' ? has(r.max) : has(r.min))"
     " && !self.evaluation.datasets.exists(d, d.name == r.dataset && d.role == 'Historical'))",
     "gate.rules needs a Required rule with min (log_loss: max) on a dataset whose role is"
-    " not Historical: the first generation has no history, and nothing else could judge it; add"
-    " one such as {name: floor, metric: auc, dataset: holdout, min: '0.6'}",
+    " not Historical: the first generation has no historical rows, so no other rule can"
+    " decide on it; add one such as {name: floor, metric: auc, dataset: holdout, min: '0.6'}",
 )
 @cel(
     "has(self.data.volume) || self.data.source.uri == self.storage.uri"
@@ -240,32 +245,32 @@ class History(Model):
     "storage.uri is immutable; the generations already kept would be lost",
 )
 class UpdateSpec(Model):
-    """What to keep fresh, from which data, trained how, judged how and rolled out how."""
+    """Which model to update, from which data, and how to train, evaluate and roll it out."""
 
     mode: Literal["Enforce"] = "Enforce"
-    """Enforce: train, judge and roll out what passed the gate. Default Enforce."""
+    """Enforce: train, evaluate, and roll out what passes the gate. Default Enforce."""
     suspend: bool = False
-    """Start no new runs; suspend a running Job; hold a rollout between steps. A begun roll
-    finishes or reverts. Default false."""
+    """Suspend the update: no new run starts and a running Job is suspended. A rollout that has
+    started is completed or rolled back. Default false."""
     model: ModelSpec
-    """The model to keep fresh."""
+    """The model that is updated."""
     data: Data
-    """The stream of examples, and how it is cut into windows."""
+    """The training data, and how it is cut into windows."""
     trigger: Trigger = Trigger()
-    """When to look for data and start a run. Default: only by request."""
+    """When to probe for new data and start a run. Default: only by request."""
     training: Training = Training()
-    """How a candidate is trained from the live weights. Default: one epoch over all weights but the
-    word embeddings."""
+    """How a candidate is trained from the live weights. Default: one epoch over all weights except
+    the word embeddings."""
     evaluation: Evaluation = Evaluation()
-    """On which data candidate and live model are compared. Default: on the holdout."""
+    """On which data candidate and live model are scored. Default: on the holdout."""
     gate: Gate
-    """What a candidate must prove before it may be served."""
+    """The rules that a candidate must pass before it is rolled out."""
     rollout: Rollout
-    """How an accepted generation reaches the pods that serve."""
+    """How an accepted generation is rolled out to the serving pods."""
     storage: Storage
-    """Where generations, manifests, checkpoints and reports live."""
+    """Where generations, manifests, checkpoints and reports are stored."""
     history: History = History()
-    """How many old generations are kept. Default: 10 promoted, 5 others."""
+    """How many old generations are kept. Default: 10 promoted and 5 others."""
     deletion_policy: Literal["Orphan", "Delete"] = "Orphan"
-    """What happens to the generations when the update is deleted. Orphan keeps them, and a
-    recreated update of the same name adopts them. Default Orphan."""
+    """What happens to the generations when the update is deleted. Orphan: they are kept, and a new
+    update of the same name adopts them. Delete: they are deleted. Default Orphan."""

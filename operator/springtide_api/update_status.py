@@ -1,4 +1,4 @@
-"""What the operator tells: the status of an `IncrementalUpdate`.
+"""The status of an `IncrementalUpdate`, written by the operator.
 
 `cursor.quarantined`, `cursor.released`, `lastRequest`, `lastProbe`, `acknowledgedHolds` and
 `counters` are stored only here. Everything else is derived from generations, Jobs and targets at
@@ -15,18 +15,18 @@ from springtide_api.schema import Digest, Model, ObjectName, Text, Time, Word
 
 
 class Condition(Model):
-    """One aspect of the state; positive polarity."""
+    """One aspect of the state. True is the good state, except for ActionRequired and Stalled."""
 
     type: Annotated[str, Field(max_length=64)]
-    """Aspect, such as Ready or Serving."""
+    """Type of the condition, such as Ready or Serving."""
     status: Literal["True", "False", "Unknown"]
-    """Whether it holds."""
+    """True, False or Unknown."""
     reason: Annotated[str, Field(max_length=128)]
-    """One word for machines."""
+    """Machine-readable reason in CamelCase."""
     message: Text = ""
-    """A sentence for people: what, where and what to do."""
+    """Human-readable details: what, where, and what to do."""
     observed_generation: int = 0
-    """metadata.generation that this speaks of."""
+    """metadata.generation that the condition refers to."""
     last_transition_time: Time
     """When the status last changed."""
 
@@ -44,199 +44,203 @@ Conditions = Annotated[
 
 
 class GenerationRef(Model):
-    """A generation of this update."""
+    """Reference to a ModelGeneration of this update."""
 
     name: Word
     """Name of the ModelGeneration."""
     number: int
-    """Its number."""
+    """Number of the generation."""
     digest: Digest | None = None
-    """Digest of its weights as served."""
+    """Digest of its weights in the form that is served."""
     since: Time | None = None
-    """When it took this role."""
+    """Since when it has this role."""
 
 
 class Cursor(Model):
-    """Where in the stream of data the update stands."""
+    """Position in the stream of data: what was trained on, what is new, what is left out."""
 
     trained_through: Time | None = None
-    """End of the data that the live model has seen; it moves only at a promotion."""
+    """End of the data that the live model was trained on. It changes only at a promotion or a
+    rollback."""
     pending_rows: int = 0
-    """Complete new rows that no live model has seen."""
+    """Rows of complete partitions that no live model was trained on."""
     newest_partition: Word | None = None
-    """Newest complete partition, by the start of its period."""
+    """Newest complete partition, named by the start of its period."""
     quarantined: Annotated[list[Word], Field(max_length=16)] = []
     """Quarantined partitions: used neither for training nor in a holdout."""
     released: Annotated[list[Word], Field(max_length=16)] = []
     """Partitions released from quarantine that no live model was trained on yet. They are used for
     training, never in a holdout."""
     proposed_for_quarantine: Annotated[list[Word], Field(max_length=16)] = []
-    """Partitions proposed for quarantine; accept with the request quarantine@<token>."""
+    """Partitions proposed for quarantine. To accept: annotate the update with
+    springtide.dev/request=quarantine@<token>."""
 
 
 class Freshness(Model):
-    """How fresh the served model is."""
+    """How recent the data of the served model is."""
 
     served_data_through: Time | None = None
-    """End of the data that the live model has seen. Its age is the age of this moment."""
+    """End of the data that the live model was trained on. The column Data-Age shows its age."""
 
 
 class LastRun(Model):
-    """The newest run and what came of it."""
+    """The newest run and its result."""
 
     generation: Word
     """Name of its ModelGeneration."""
     trigger: Word = ""
-    """What started it: Schedule, OnData or Request."""
+    """What started the run: Schedule, OnData or Request."""
     verdict: Word = "Pending"
-    """What the gate said."""
+    """Verdict on the generation: Pending, Imported, Accepted, Rejected, Inconclusive or Failed."""
     outcome: Word = ""
-    """What became of the generation: Live, Superseded, RolledBack, Rejected, Inconclusive, Failed
-    or Retired; empty while that is open."""
+    """Outcome of the generation: Live, Superseded, RolledBack, Rejected, Inconclusive, Failed or
+    Retired. Empty while it is undecided."""
     summary: Word = ""
-    """The column Last-Run: outcome, or verdict, and number, such as "RolledBack g4"."""
+    """Text of the column Last-Run: outcome (or verdict) and number, such as "RolledBack g4"."""
     reason: Word = ""
-    """Why, in one word."""
+    """Machine-readable reason of the verdict or outcome."""
     message: Text = ""
-    """Why, in a sentence with rule, number and bound."""
+    """Human-readable details: rule, measured value, bound and counts."""
     manifest_digest: Digest | None = None
-    """Digest of the data that it was trained and judged on."""
+    """Digest of the data manifest: training rows, holdout and quarantine."""
 
 
 class LastRequest(Model):
-    """Echo of the annotation springtide.dev/request."""
+    """Result of the last request (annotation springtide.dev/request)."""
 
     token: Word
     """Token of the request."""
     verb: Word
     """Verb of the request."""
     result: Word
-    """Accepted, Refused or Recorded: found on an update without history, not run."""
+    """Accepted, Refused or Recorded. Recorded: the annotation was already present when the update
+    was created, so the request was not carried out."""
     message: Text = ""
-    """What was done, or why not."""
+    """What was done, or why it was refused."""
 
 
 class LastProbe(Model):
-    """The last look for new data."""
+    """The last probe for new data."""
 
     finished_at: Time
-    """When it ended."""
+    """When the probe finished."""
     job: Word
-    """Job that looked."""
+    """Name of the probe Job."""
     job_uid: Annotated[str, Field(max_length=64)] = ""
-    """Its uid: a request that is made again has a Job of the same name."""
+    """Uid of the Job; a repeated request creates a Job of the same name."""
     reason: Word
-    """WindowReady, NotEnoughData, NoNewData, NotComplete or an error's name."""
+    """WindowReady, NotEnoughData, NoNewData, NotComplete, or the reason of a failure."""
     message: Text = ""
-    """What was found, with numbers."""
+    """What the probe found, with numbers."""
     failures: int = 0
-    """Looks in a row that failed."""
+    """Number of consecutive failed probes."""
 
 
 class Progress(Model):
-    """How far the present stage has come."""
+    """Progress of the current stage."""
 
     stage: Word = ""
-    """Stage: Probe, Import, Train, Evaluate or Rollout."""
+    """Current stage: Probe, Import, Train, Evaluate or Rollout."""
     percent: Annotated[int | None, Field(ge=0, le=100)] = None
-    """Share done, 0 to 100."""
+    """Completed share in percent, 0 to 100."""
     eta_seconds: Annotated[int | None, Field(ge=0)] = None
-    """Estimated seconds to the end of the stage."""
+    """Estimated seconds until the stage ends."""
     waiting_for: Text = ""
-    """What it waits for, in words: a GPU, more data, a cooldown, a person."""
+    """What the update is waiting for, such as a GPU, more data, the cooldown or a decision."""
     summary: Word = ""
-    """The column Progress: percent and time left, or what it waits for in short."""
+    """Text of the column Progress: percent and time left, or what the update is waiting for."""
 
 
 class TargetStatus(Model):
-    """One target as observed."""
+    """Observed state of one target."""
 
     name: ObjectName
     """Name of the Deployment."""
     generation: int | None = None
-    """Number of the generation in its template; none before the first roll."""
+    """Number of the generation in its pod template; unset before the first rollout."""
     digest: Digest | None = None
-    """Digest in its template."""
+    """Model digest in its pod template."""
     available: int = 0
-    """Available pods of the newest template."""
+    """Available pods of the newest pod template."""
     desired: int = 0
-    """Replicas that the Deployment asks for."""
+    """Desired replicas of the Deployment."""
     message: Text = ""
-    """What keeps it back."""
+    """Why the target is not in sync, if it is not."""
     reapplied_at: Annotated[list[Time], Field(max_length=3)] = []
-    """When our fields, wiped by somebody, were last put back; at most 3 times an hour."""
+    """When fields of Springtide that another client removed were applied again; at most 3 times an
+    hour."""
 
 
 class Counters(Model):
-    """Sums over the life of the update."""
+    """Totals since the update was created."""
 
     runs: int = 0
     """Runs started."""
     promoted: int = 0
     """Generations promoted."""
     rolled_back: int = 0
-    """Generations whose rollout was rolled back."""
+    """Generations that were rolled back."""
     rejected: int = 0
-    """Generations that the gate rejected."""
+    """Generations with verdict Rejected."""
     failed: int = 0
-    """Generations that came to no verdict."""
+    """Generations with verdict Failed."""
     gpu_seconds: int = 0
-    """Running seconds times GPUs of the pods of training and evaluation."""
+    """Running seconds times GPUs, over all training and evaluation pods."""
 
 
 class HistoryEntry(Model):
-    """One generation, in short."""
+    """Summary of one generation."""
 
     number: int
     """Number of the generation."""
     verdict: Word
-    """What the gate said."""
+    """Verdict on the generation."""
     outcome: Word = ""
-    """What became of the generation; empty while that is open."""
+    """Outcome of the generation; empty while it is undecided."""
     reason: Word = ""
-    """Why, in one word."""
+    """Machine-readable reason of the verdict or outcome."""
     trained_through: Time | None = None
     """End of its training data."""
     finished_at: Time | None = None
-    """When its run ended."""
+    """When it was promoted, else when its verdict was written."""
 
 
 class UpdateStatus(Model):
-    """What the operator knows and does. Written by the operator alone."""
+    """Observed state of the update. Written by the operator only."""
 
     observed_generation: int = 0
-    """metadata.generation of the spec that this status speaks of."""
+    """metadata.generation of the spec that this status refers to."""
     phase: Word = "Idle"
-    """One word for people, derived from the facts; never an input: Idle, Probing, Queued, Training,
-    Evaluating, RollingOut, RollingBack, Suspended, OnHold or Invalid."""
+    """Idle, Probing, Queued, Training, Evaluating, RollingOut, RollingBack, Suspended, OnHold or
+    Invalid. For display; the operator never reads it."""
     conditions: Conditions = []
-    """Ready, Serving, DataReady, LastRunSucceeded, TargetsInSync, ActionRequired (True exactly
-    while a person must act, with what to do); Stalled only while True."""
+    """Ready, Serving, DataReady, LastRunSucceeded, TargetsInSync and ActionRequired, which is True
+    exactly while a person must act and says what to do. Stalled exists only while it is True."""
     live: GenerationRef | None = None
-    """The generation that was promoted last."""
+    """The generation that is live."""
     previous: GenerationRef | None = None
-    """The one that was live before."""
+    """The generation that was live before."""
     candidate: GenerationRef | None = None
-    """The generation under way."""
+    """The generation that is being trained, evaluated or rolled out."""
     cursor: Cursor = Cursor()
-    """Where in the stream of data the update stands."""
+    """Position in the stream of data."""
     freshness: Freshness = Freshness()
-    """How fresh the served model is."""
+    """How recent the data of the served model is."""
     last_run: LastRun | None = None
-    """The newest run and what came of it."""
+    """The newest run and its result."""
     last_request: LastRequest | None = None
-    """Echo of the last request."""
+    """Result of the last request."""
     last_probe: LastProbe | None = None
-    """The last look for new data."""
+    """The last probe for new data."""
     acknowledged_holds: Annotated[list[Word], Field(max_length=16)] = []
     """Holds that a `retry` request ended, as generation/attempt-holdout. They do not hold again."""
     consecutive_failures: int = 0
-    """Runs in a row that ended in Failed."""
+    """Number of consecutive runs with verdict Failed."""
     progress: Progress = Progress()
-    """How far the present stage has come."""
+    """Progress of the current stage."""
     targets: Annotated[list[TargetStatus], Field(max_length=4)] = []
-    """The targets as observed."""
+    """Observed state of the targets."""
     counters: Counters = Counters()
-    """Sums over the life of the update."""
+    """Totals since the update was created."""
     history: Annotated[list[HistoryEntry], Field(max_length=20)] = []
-    """The last generations, the newest first."""
+    """The newest 20 generations, newest first."""

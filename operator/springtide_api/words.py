@@ -1,18 +1,18 @@
-"""The words that statuses hold, as this version knows them. In the schema they are open strings.
+"""Values of status fields that this version knows. In the schema they are open strings.
 
-A later version may write others. An operator leaves a generation alone whose word it does not know:
-it neither judges nor rolls it out, and does not call its update invalid.
+A later version may write others. The operator leaves a generation with an unknown value alone: it
+neither evaluates nor rolls it out, and its update stays valid.
 """
 
 from __future__ import annotations
 
 VERDICTS = frozenset({"Pending", "Imported", "Accepted", "Rejected", "Inconclusive", "Failed"})
-"""Of a generation: what the gate said."""
+"""Values of the verdict of a generation."""
 
 OUTCOMES = frozenset(
     {"", "Live", "Superseded", "RolledBack", "Rejected", "Inconclusive", "Failed", "Retired"}
 )
-"""Of a generation: what became of it; empty while that is open."""
+"""Values of the outcome of a generation; empty while it is undecided."""
 
 GENERATION_PHASES = frozenset(
     {
@@ -34,9 +34,9 @@ GENERATION_PHASES = frozenset(
 )
 
 HOLDOUT_OUTCOMES = frozenset({"", "Decided", "Inconclusive", "Suspect", "TooFewEntities"})
-"""Of one holdout; empty: not judged yet."""
+"""Values of the outcome of a holdout; empty while it was not evaluated."""
 
 
 def listed(words: frozenset[str]) -> str:
-    """Name the words in a sentence."""
+    """Return the values as a comma-separated list."""
     return ", ".join(sorted(words - {""}))

@@ -122,7 +122,7 @@ DATA = [
     ),
     Example(
         "data.volume.mountPath",
-        "must not contain the folder '..'",
+        "must not contain '..'",
         {
             "data.volume": {"claimName": "clicks", "mountPath": "/da..ta"},
             "data.source.uri": "file:///da..ta/clicks",
@@ -143,7 +143,7 @@ STORAGE = [
     ),
     Example(
         "storage.uri",
-        "must not contain the folder '..'",
+        "must not contain '..'",
         {"storage.uri": "file:///mod..els", "data.source.uri": "file:///mod..els/clicks"},
         {"storage.uri": "file:///models/..", "data.source.uri": "file:///models/../clicks"},
     ),

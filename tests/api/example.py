@@ -35,7 +35,7 @@ def inside(at: str, root: str, needed: Change | None = None) -> Example:
     value = at.replace("[]", "[0]")
     return Example(
         at,
-        "must not contain the folder '..'",
+        "must not contain '..'",
         {**(needed or {}), value: f"{root}v1..2/x"},
         {**(needed or {}), value: f"{root}x/../../etc"},
     )

@@ -34,19 +34,28 @@ def ago(**time):
 @pytest.mark.parametrize(
     ("path", "told"),
     [
-        ("iu", "judged against the live model on the same rows"),
-        ("iu.spec.gate", "All Required rules must pass; one that is refuted rejects"),
+        ("iu", "evaluated against the live model on the same rows"),
+        ("iu.spec.gate", "Accepted: all Required rules pass."),
         ("iu.spec.gate", "Default: ExtendHoldout with 3 interim analyses."),
-        ("iu.spec.gate.rules", "Fewer contributing entities than this decide nothing."),
+        (
+            "iu.spec.gate.rules",
+            "Minimum number of contributing entities; with fewer, the rule is inconclusive.",
+        ),
         ("iu.spec.gate.rules.minImprovement", 'In units of the metric, such as "0.005".'),
         ("iu.spec.data.source.partition", "A week starts on Monday. Default Month."),
         ("iu.spec.data.holdout.strategy", "enum: LatestPartitions, Tail"),
-        ("iu.spec.trigger.onData", "at least 1m, spread over the updates of the cluster."),
-        ("iu.spec.training.hyperparameters", "Optimiser steps. Either this or epochs."),
-        ("iu.spec.rollout.targets", "Springtide owns two environment variables of it"),
-        ("iu.status.cursor", "accept with the request quarantine@<token>"),
-        ("mg.spec", "Number, never used twice for one update"),
-        ("mg.status.evaluation.results", "Candidate minus live, signed so that more is better."),
+        ("iu.spec.trigger.onData", "Time between two probes, at least 1m."),
+        (
+            "iu.spec.training.hyperparameters",
+            "Number of optimizer steps. Set either maxSteps or epochs.",
+        ),
+        ("iu.spec.rollout.targets", "Springtide owns two environment variables of the container"),
+        ("iu.status.cursor", "springtide.dev/request=quarantine@<token>"),
+        ("mg.spec", "Number, unique for the update and never reused."),
+        (
+            "mg.status.evaluation.results",
+            "Candidate minus live model; positive is better, whatever the metric.",
+        ),
     ],
 )
 def test_explain_reads_as_documentation(server, path, told):

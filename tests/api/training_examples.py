@@ -68,7 +68,7 @@ TRAINING = [
     ),
     Example(
         "training.compute.nodeSelector",
-        "keys must be those of labels",
+        "keys must be valid label keys",
         {"training.compute.nodeSelector": {"example.com/gpu.Type_2": "l4"}},
         {"training.compute.nodeSelector": {"example.com/gpu type": "l4"}},
     ),
