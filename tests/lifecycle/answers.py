@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from springtide_api.contract import (
-    ArtifactMade,
+    CommittedArtifact,
     EvaluateOutput,
     ProbeInput,
     ProbeOutput,
@@ -96,10 +96,10 @@ def spoilt(result: Result, how: str) -> Result | None:
     return result.model_copy(update={"evaluate": told.model_copy(update=changes[how])})
 
 
-def _artifact(text: str, head: str = "Trained") -> ArtifactMade:
+def _artifact(text: str, head: str = "Trained") -> CommittedArtifact:
     made = digest(text)
     uri = f"file:///models/search/shop/artifacts/{made.replace(':', '-')}"
-    return ArtifactMade(uri=uri, digest=made, bytes=1, head=head)
+    return CommittedArtifact(uri=uri, digest=made, bytes=1, head=head)
 
 
 def _probe(world: World, start: StartJob) -> ProbeOutput:

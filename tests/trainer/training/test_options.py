@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from springtide_api.contract import ArtifactMade, ExitCode
+from springtide_api.contract import CommittedArtifact, ExitCode
 from springtide_trainer.artifact.models import load
 from springtide_trainer.errors import Diverged, Refused
 from springtide_trainer.storage import Home, folder_name, local_path
@@ -18,7 +18,7 @@ from springtide_trainer.training import optimizer, precision
 QUICK = {"epochs": 1, "batchSize": 16, "learningRate": "1e-2"}
 
 
-def weights(made: ArtifactMade) -> dict[str, torch.Tensor]:
+def weights(made: CommittedArtifact) -> dict[str, torch.Tensor]:
     return load_file(local_path(made.uri) / "model.safetensors")
 
 
@@ -79,7 +79,7 @@ def test_gradient_checkpointing_gives_the_same_weights(world):
 
 
 def test_dropout_changes_the_weights_but_not_the_configuration(world):
-    def config(made: ArtifactMade) -> str:
+    def config(made: CommittedArtifact) -> str:
         return (local_path(made.uri) / "config.json").read_text()
 
     without = world.train(world.run_file("without", hyperparameters=QUICK)).artifact

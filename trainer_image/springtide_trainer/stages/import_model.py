@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-    from springtide_api.contract import ArtifactMade, RunFile
+    from springtide_api.contract import CommittedArtifact, RunFile
     from springtide_api.generation import Recipe
     from springtide_trainer.storage import Home
 
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 _URI = "spec.model.initial.uri"
 
 
-def import_model(run: RunFile, home: Home, tmp: Path) -> ArtifactMade:
+def import_model(run: RunFile, home: Home, tmp: Path) -> CommittedArtifact:
     """Import the initial model of an update.
 
     Raises:

@@ -22,7 +22,7 @@ from springtide_operator.lifecycle.training.outdated_generation import outdated_
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from springtide_api.contract import ArtifactMade, Result, RunFile
+    from springtide_api.contract import CommittedArtifact, Result, RunFile
     from springtide_api.generation import StageRun
     from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.state.observation import Observation
@@ -131,7 +131,9 @@ def _made(generation: ModelGeneration, run: StageRun, result: Result, now: datet
     return Step(actions=(WriteGeneration(name, status),), events=(event,))
 
 
-def _imported(generation: ModelGeneration, made: ArtifactMade, now: datetime) -> dict[str, object]:
+def _imported(
+    generation: ModelGeneration, made: CommittedArtifact, now: datetime
+) -> dict[str, object]:
     """What an import says instead of a verdict: there is nothing to compare it with."""
     seeded = made.head == "Seeded"
     message = (
@@ -148,7 +150,7 @@ def _imported(generation: ModelGeneration, made: ArtifactMade, now: datetime) ->
     }
 
 
-def _artifact(made: ArtifactMade) -> Artifact:
+def _artifact(made: CommittedArtifact) -> Artifact:
     return Artifact(
         uri=made.uri,
         weights_digest=made.digest,
