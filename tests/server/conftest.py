@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
-    from springtide_api.contract import ArtifactMade
+    from springtide_api.contract import CommittedArtifact
 
 PASSED_ON = {"PATH", "PYTHONPATH", "PYTHONPYCACHEPREFIX", "PYTHONDONTWRITEBYTECODE"}
 WORDS = ["red", "blue", "shoe", "dress", "lamp", "for", "garden", "winter", "small", "cheap"]
@@ -56,7 +56,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=made, model_max_length=64, **special)
 
 
-def make_artifact(home: Path, preprocess: Preprocess) -> ArtifactMade:
+def make_artifact(home: Path, preprocess: Preprocess) -> CommittedArtifact:
     """Commit a random BERT of two layers with large weights, so that scores of texts differ."""
     torch.manual_seed(7)
     words = tokenizer()
@@ -82,7 +82,7 @@ def make_artifact(home: Path, preprocess: Preprocess) -> ArtifactMade:
 class Made:
     """An artifact and the settings that serve it."""
 
-    artifact: ArtifactMade
+    artifact: CommittedArtifact
     settings: Settings
 
 

@@ -13,7 +13,7 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
-from springtide_api.contract import ArtifactMade, RunFile
+from springtide_api.contract import CommittedArtifact, RunFile
 from springtide_trainer.artifact import manifest
 from springtide_trainer.artifact.models import load
 from springtide_trainer.artifact.preprocess import Preprocess
@@ -48,7 +48,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=made, model_max_length=32, **special)
 
 
-def make_model(home: Home, seed: int, labels: list[str]) -> ArtifactMade:
+def make_model(home: Home, seed: int, labels: list[str]) -> CommittedArtifact:
     """Commit a random BERT with large weights, so that scores of texts differ."""
     torch.manual_seed(seed)
     words = tokenizer()
@@ -77,11 +77,11 @@ class Shop:
     home: Home
     source: Path
     window: WindowFound
-    knowing: ArtifactMade
+    knowing: CommittedArtifact
     """The model whose scores determine the labels."""
-    other: ArtifactMade
+    other: CommittedArtifact
 
-    def model(self, seed: int) -> ArtifactMade:
+    def model(self, seed: int) -> CommittedArtifact:
         return make_model(self.home, seed, ["no", "yes"])
 
     def recipe(self, **asked: Any) -> dict[str, Any]:
@@ -112,8 +112,10 @@ class Shop:
             "storage": {"uri": "file:///models", "volume": {"claimName": "models"}},
         }
 
-    def run(self, candidate: ArtifactMade, live: ArtifactMade | None, **asked: Any) -> RunFile:
-        def reference(made: ArtifactMade) -> dict[str, str]:
+    def run(
+        self, candidate: CommittedArtifact, live: CommittedArtifact | None, **asked: Any
+    ) -> RunFile:
+        def reference(made: CommittedArtifact) -> dict[str, str]:
             return {"uri": made.uri, "digest": made.digest}
 
         given: dict[str, Any] = {
@@ -140,7 +142,7 @@ class Shop:
         )
 
     def evaluate(
-        self, candidate: ArtifactMade, live: ArtifactMade | None, **asked: Any
+        self, candidate: CommittedArtifact, live: CommittedArtifact | None, **asked: Any
     ) -> EvaluateOutput:
         run = self.run(candidate, live, **asked)
         with self.home.tmp(run.job, "pod") as tmp:
@@ -151,7 +153,7 @@ class Shop:
 
 
 def rows_of(
-    home: Home, knowing: ArtifactMade, labels: list[str], count: int
+    home: Home, knowing: CommittedArtifact, labels: list[str], count: int
 ) -> list[dict[str, str]]:
     """Groups of five items; labels by the scores of the model, 15 % of them at random."""
     random = np.random.default_rng(5)

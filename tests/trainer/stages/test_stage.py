@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from springtide_api.contract import ArtifactMade, ExitCode, Result
+from springtide_api.contract import CommittedArtifact, ExitCode, Result
 from springtide_trainer.errors import Diverged, Interrupted, Refused
 from springtide_trainer.stages import import_model, runner
 from springtide_trainer.storage import Home
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-MADE = ArtifactMade(uri="file:///x", digest="sha256:" + "1" * 64, bytes=7)
+MADE = CommittedArtifact(uri="file:///x", digest="sha256:" + "1" * 64, bytes=7)
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_a_probe_keeps_the_scratch_folder_of_another_running_probe(tmp_path):
 
 
 def test_the_result_of_the_pod_that_commits_first_is_returned(pod, tmp_path):
-    def slow() -> ArtifactMade:
+    def slow() -> CommittedArtifact:
         results = tmp_path / "home" / "results"
         results.mkdir(parents=True)
         faster = Result(job="job-0", stage="import", number=0, ok=True, imported=MADE)

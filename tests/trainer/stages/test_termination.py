@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from springtide_api.contract import (
-    ArtifactMade,
+    CommittedArtifact,
     EvaluateOutput,
     Failure,
     ProbeOutput,
@@ -29,7 +29,7 @@ def shortened(result: Result) -> Result:
 
 
 def test_a_small_result_is_not_shortened():
-    made = ArtifactMade(uri="file:///x", digest=DIGEST, bytes=7)
+    made = CommittedArtifact(uri="file:///x", digest=DIGEST, bytes=7)
     output = TrainOutput(artifact=made, steps=3, rows=9, metrics={"loss": 0.5})
     result = Result(job="j", stage="train", number=1, ok=True, train=output)
     assert shortened(result) == result

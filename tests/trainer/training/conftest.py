@@ -20,7 +20,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from springtide_api.contract import ArtifactMade, RunFile
+from springtide_api.contract import CommittedArtifact, RunFile
 from springtide_trainer.data.snapshots.frozen_rows import partition_digests, row_hashes
 from springtide_trainer.stages.import_model import import_model
 from springtide_trainer.stages.train import train
@@ -157,7 +157,7 @@ class World:
     """The storage of one update with a generation 0 and frozen rows in it."""
 
     home: Home
-    parent: ArtifactMade
+    parent: CommittedArtifact
     data: tuple[Path, str]
 
     def run_file(self, job: str = "g1-train-1", *, divisor: int = 1, **training: Any) -> RunFile:
@@ -188,7 +188,7 @@ class World:
 
 def imported(
     source: Path, home: Home, labels: Sequence[str] = LABELS, **block: Any
-) -> ArtifactMade:
+) -> CommittedArtifact:
     """Import a model's folder in this process."""
     run = RunFile.model_validate(
         {
@@ -236,10 +236,10 @@ def publish_model() -> Callable[..., Path]:
 
 
 @pytest.fixture
-def import_folder(tmp_path: Path) -> Callable[..., ArtifactMade]:
+def import_folder(tmp_path: Path) -> Callable[..., CommittedArtifact]:
     """Import a folder into a new storage."""
 
-    def into(source: Path, labels: Sequence[str] = LABELS, **block: Any) -> ArtifactMade:
+    def into(source: Path, labels: Sequence[str] = LABELS, **block: Any) -> CommittedArtifact:
         return imported(source, Home(tmp_path / "imported"), labels, **block)
 
     return into

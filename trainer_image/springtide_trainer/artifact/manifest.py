@@ -12,7 +12,7 @@ import uuid
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
-from springtide_api.contract import ArtifactMade
+from springtide_api.contract import CommittedArtifact
 from springtide_trainer.errors import Refused
 from springtide_trainer.storage import commit_folder, uri_of
 
@@ -52,7 +52,7 @@ def write_manifest(folder: Path) -> str:
 
 def commit(
     folder: Path, home: Home, head: Literal["Trained", "Seeded"] = "Trained"
-) -> ArtifactMade:
+) -> CommittedArtifact:
     """Move a complete folder to the artifacts, under the digest of its content.
 
     An existing artifact of the same content is kept; a damaged one is replaced.
@@ -67,7 +67,7 @@ def commit(
             final.rename(folder.with_name(f"damaged-{uuid.uuid4()}"))
             commit_folder(folder, final)
             verify(final, digest)
-    return ArtifactMade(uri=uri_of(final), digest=digest, bytes=size, head=head)
+    return CommittedArtifact(uri=uri_of(final), digest=digest, bytes=size, head=head)
 
 
 def verify(folder: Path, digest: str) -> None:

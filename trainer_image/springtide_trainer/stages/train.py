@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel
 
-    from springtide_api.contract import ArtifactMade, RunFile
+    from springtide_api.contract import CommittedArtifact, RunFile
     from springtide_trainer.storage import Home
 
 log = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ def _commit(
     preprocess: Preprocess,
     home: Home,
     folder: Path,
-) -> ArtifactMade:
+) -> CommittedArtifact:
     """Write the candidate, with the parent's tokenizer and configuration."""
     move(model, "cpu")
     if not all(bool(weight.isfinite().all()) for weight in model.parameters()):
