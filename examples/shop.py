@@ -1,12 +1,12 @@
-"""Makes the shop that the demo keeps a model fresh for: one month of visits a file, from a seed.
+"""Generates the demo's data from a seed: a file for each month of visits to a shop.
 
     python examples/shop.py 2026-01 2026-01.csv.gz
 
 A visit shows four items to a customer whose earlier purchases are known; each is bought or not.
-What stays: everybody has two themes that they love. What drifts, an eighteenth of a circle a month,
-so that a model learns something for the next month and is wrong after eight: the season (which
-themes sell) and the fashion (which colours sell). A sixth of the assortment changes every month.
-A shuffled month has the same visits with its labels shuffled: they no longer follow from anything.
+Constant: each customer prefers two themes. Drifting by an eighteenth of a circle a month, so that a
+model is useful for the next month and useless after eight: the season (which themes sell) and the
+fashion (which colours sell). A sixth of the assortment changes every month. A month with shuffled
+labels has the same visits, with labels that depend on nothing.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Customer:
-    """Somebody who comes back month after month."""
+    """A customer, the same in every month."""
 
     name: str
     loves: frozenset[int]

@@ -1,7 +1,7 @@
-"""A user's own stream of examples, cut into months and brought to a size for two cores.
+"""Reads a user's own data, splits it by month and samples it for two cores.
 
-Of each month the customers with the smallest hashes are taken, whole, so that the same people come
-back month after month and no customer's rows are torn apart.
+Of each month the customers with the smallest hashes are taken with all their rows, so that the same
+customers are in every month.
 """
 
 from __future__ import annotations

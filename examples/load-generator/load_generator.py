@@ -1,9 +1,9 @@
-"""A shopper who asks for predictions all day and counts what failed; runs inside the cluster.
+"""Sends requests for predictions and counts the failures; runs inside the cluster.
 
 Waits until a first generation is served, then sends RATE requests a second and never more, however
 long answers take, each over a connection of its own so that every pod gets its share. A request
 fails when it is not answered with 200 and a probability within PATIENCE; none is repeated.
-The totals stand in TOTALS, written anew every second. Only Python's own library is needed.
+The totals are in the file TOTALS, rewritten every second. Only the standard library is needed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ KEPT_FAILURES = 20
 
 
 class Totals:
-    """What came of the requests so far."""
+    """Counts of the requests so far."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -119,7 +119,7 @@ def _served() -> bool:
 
 
 def main() -> None:
-    """Ask until the pod is deleted."""
+    """Send requests until the pod is deleted."""
     tally = Totals()
     while not _served():
         tally.write(TOTALS)
@@ -128,7 +128,7 @@ def main() -> None:
     due = time.monotonic()
     with ThreadPoolExecutor(max_workers=256) as pool:
         while True:
-            # What a busy machine made late is not made up for: that would be a burst.
+            # Requests that a busy machine delayed are not sent later: that would be a burst.
             due = max(due + 1 / RATE, time.monotonic())
             time.sleep(max(0.0, due - time.monotonic()))
             pool.submit(_predict, requests[tally.sent % len(requests)], tally)

@@ -70,7 +70,7 @@ async def deleted(client, update):
     await client.delete(UPDATE, metadata["namespace"], "shop", uid=metadata["uid"])
 
 
-async def test_a_job_is_made_for_an_update_that_is_as_it_was_seen(actuator, update, start):
+async def test_a_job_is_created_for_an_update_that_is_as_it_was_observed(actuator, update, start):
     meta = parse_update(update).metadata
     await actuator.execute(meta, start)
     made = await actuator.client.get(JOB, meta.namespace, start.run.job)
@@ -100,7 +100,7 @@ async def test_nothing_is_written_for_an_update_that_is_gone(
     assert after["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
 
 
-async def test_an_edit_that_its_watch_has_not_reported_is_seen_before_a_job_is_made(
+async def test_an_edit_that_its_watch_has_not_reported_is_seen_before_a_job_is_created(
     actuator, client, update, start
 ):
     meta = parse_update(update).metadata

@@ -15,17 +15,17 @@ CONFIG = Kind("", "v1", "configmaps", "ConfigMap")
 
 
 @pytest.fixture
-def told():
+def reported():
     return []
 
 
 @pytest.fixture
-async def audited(client, namespace, told):
-    """An auditor that has made its first list of an empty namespace."""
+async def audited(client, namespace, reported):
+    """An auditor that has finished its first list of an empty namespace."""
     store = Store(owner=lambda raw: "", trim=lambda raw: None)
 
     def changed(kind, raw):
-        told.append(raw["metadata"]["name"])
+        reported.append(raw["metadata"]["name"])
 
     made = Auditor(client, CONFIG, store, changed, namespace=namespace, backoff=1.0)
     task = asyncio.create_task(made.run())
@@ -59,11 +59,11 @@ def held(audited):
     return {raw["metadata"]["name"] for raw in audited.store.all()}
 
 
-async def test_events_fill_the_store_and_report_what_changed(audited, client, namespace, told):
+async def test_events_fill_the_store_and_report_what_changed(audited, client, namespace, reported):
     made = await created(client, namespace, "a")
     audited.handle(event("ADDED", made))
     assert held(audited) == {"a"}
-    assert told == ["a"]
+    assert reported == ["a"]
     later = {**made, "metadata": {**made["metadata"], "resourceVersion": "999999999"}}
     audited.handle(event("DELETED", later))
     assert held(audited) == set()
@@ -92,16 +92,16 @@ async def test_an_own_write_whose_deletion_was_reported_is_no_ghost(audited, cli
     "deleted objects are dropped about 2 s after the list",
 )
 async def test_what_went_during_a_gap_is_dropped_after_a_list_of_kopf(
-    audited, client, namespace, told
+    audited, client, namespace, reported
 ):
     gone, stays = [await created(client, namespace, name) for name in ("gone", "stays")]
     for raw in (gone, stays):
         audited.handle(event("ADDED", raw))
     await deleted(client, gone)
-    told.clear()
+    reported.clear()
     audited.handle(event(None, stays))
     await until(lambda: held(audited) == {"stays"})
-    assert told == ["gone"]
+    assert reported == ["gone"]
 
 
 async def test_a_list_of_kopf_that_comes_late_does_not_bring_back_what_an_audit_dropped(
@@ -138,8 +138,8 @@ async def test_many_events_of_a_list_ask_for_one_audit(audited, client, namespac
     assert len(lists) == 1
 
 
-async def test_without_any_event_an_audit_is_made_at_regular_times(
-    client, namespace, monkeypatch, told
+async def test_without_any_event_an_audit_runs_at_regular_times(
+    client, namespace, monkeypatch, reported
 ):
     monkeypatch.setattr(auditing, "AUDIT_SECONDS", 0.2)
     store = Store(owner=lambda raw: "", trim=lambda raw: None)

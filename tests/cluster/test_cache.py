@@ -20,8 +20,8 @@ def names(objects):
 def test_a_list_replaces_what_is_held_and_tells_what_changed_and_went():
     held = store()
     held.replace([thing("a", 1), thing("b", 2), thing("c", 3)], 5)
-    told = held.replace([thing("b", 2), thing("c", 7), thing("d", 8)], 9)
-    assert sorted(names(told)) == ["a", "c", "d"]
+    reported = held.replace([thing("b", 2), thing("c", 7), thing("d", 8)], 9)
+    assert sorted(names(reported)) == ["a", "c", "d"]
     assert names(held.of_update("n", "u")) == ["b", "c", "d"]
 
 
@@ -90,8 +90,8 @@ def test_only_so_many_deletions_are_remembered(monkeypatch):
 def test_an_object_that_moves_to_another_update_leaves_the_first():
     held = store()
     held.replace([thing("a", 5, update="u")], 6)
-    told = held.update_from_watch(thing("a", 7, update="v"))
-    assert [each["metadata"]["labels"]["update"] for each in told] == ["u", "v"]
+    reported = held.update_from_watch(thing("a", 7, update="v"))
+    assert [each["metadata"]["labels"]["update"] for each in reported] == ["u", "v"]
     assert held.of_update("n", "u") == []
     assert names(held.of_update("n", "v")) == ["a"]
 
@@ -125,7 +125,7 @@ def test_each_version_of_an_object_is_parsed_once_and_an_unchanged_spec_is_share
     assert parsed == [None, "1", None]
 
 
-def test_an_object_made_again_under_the_same_name_shares_nothing_with_the_first():
+def test_an_object_created_again_under_the_same_name_shares_nothing_with_the_first():
     held, parsed = store(), []
     held.replace([thing("a", 1, spec={})], 2)
     held.parsed(held.get("n", "a"), lambda raw, before: parsed.append(before))

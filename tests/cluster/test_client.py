@@ -43,7 +43,7 @@ async def test_apply_owns_exactly_what_it_holds_and_refuses_what_others_own(clie
         await client.apply(CONFIG, config(namespace, "a", z="2"), manager="us")
 
 
-async def test_an_apply_that_carries_a_uid_makes_no_object_anew(client, namespace):
+async def test_an_apply_with_a_uid_does_not_create_an_object_again(client, namespace):
     made = await client.create(CONFIG, config(namespace, "a"))
     uid = made["metadata"]["uid"]
     await client.delete(CONFIG, namespace, "a", uid=uid)
@@ -95,23 +95,23 @@ async def test_the_clock_knows_the_server_within_a_second_and_ignores_ours(clien
 
 
 async def test_observers_count_writes_and_may_end_them(client, namespace):
-    told = []
+    reported = []
 
     class Crash:
         async def before_write(self, number, verb, path):
-            told.append(("before", number, verb))
+            reported.append(("before", number, verb))
             if number == 2:
                 raise ConnectionAbortedError("the process ends here")
 
         async def after_write(self, number, verb, path):
-            told.append(("after", number, verb))
+            reported.append(("after", number, verb))
 
     client.write_hooks.append(Crash())
     await client.create(CONFIG, config(namespace, "a"))
     with pytest.raises(ConnectionAbortedError):
         await client.create(CONFIG, config(namespace, "b"))
     await client.get(CONFIG, namespace, "a")
-    assert told == [("before", 1, "POST"), ("after", 1, "POST"), ("before", 2, "POST")]
+    assert reported == [("before", 1, "POST"), ("after", 1, "POST"), ("before", 2, "POST")]
     with pytest.raises(errors.NotFound):
         await client.get(CONFIG, namespace, "b")
 

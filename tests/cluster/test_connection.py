@@ -18,9 +18,9 @@ pytestmark = pytest.mark.apiserver
 
 @pytest.fixture
 def token(apiserver, tmp_path, monkeypatch):
-    """The file of a pod's token, of nobody yet."""
+    """The file of a pod's token, which is not valid."""
     file = tmp_path / "token"
-    file.write_text("of-nobody")
+    file.write_text("invalid")
     monkeypatch.delenv("KUBECONFIG", raising=False)
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", apiserver.url.rpartition(":")[2])

@@ -55,7 +55,7 @@ async def test_one_that_stopped_renewing_is_followed_after_its_time(client, name
 
 
 async def renewed(client, namespace, *, ago):
-    """Write a Lease of somebody who renewed it so many seconds ago, by the server's time."""
+    """Write a Lease of another holder, renewed so many seconds ago, by the server's time."""
     moment = client.clock.now() - timedelta(seconds=ago)
     spec = {
         "holderIdentity": "gone_1",
@@ -79,7 +79,7 @@ async def test_time_that_passed_before_it_was_started_counts(client, namespace):
     begun = time.monotonic()
     async with within(20):
         await second.acquire()
-    assert time.monotonic() - begun >= 4, "two renewals must be missed before its eyes"
+    assert time.monotonic() - begun >= 4, "it must have observed two missed renewals"
 
 
 async def test_a_renewal_that_is_young_by_the_server_s_time_is_waited_for(client, namespace):

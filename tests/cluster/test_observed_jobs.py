@@ -50,8 +50,8 @@ def test_an_image_that_is_not_there_is_told_in_the_same_words_at_every_try():
     then = f'Back-off pulling image "trainer:9": ErrImagePull: {first}'
     for reason, message in (("ErrImagePull", first), ("ImagePullBackOff", then)):
         state = {"waiting": {"reason": reason, "message": message}}
-        told = why_waiting(pod(containerStatuses=[{"state": state}]))
-        assert told == f"image pull failed: {cause}"
+        reported = why_waiting(pod(containerStatuses=[{"state": state}]))
+        assert reported == f"image pull failed: {cause}"
 
 
 def test_an_image_that_cannot_be_pulled_is_named():

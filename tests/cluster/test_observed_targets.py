@@ -1,4 +1,4 @@
-"""What a user's Deployment and its newest pods say while a roll goes on."""
+"""What a user's Deployment and its newest pods show during a rollout."""
 
 from springtide_api.update_spec import Target
 from springtide_operator.cluster.reading.observed_targets import observed_target
@@ -46,8 +46,8 @@ def test_how_a_crashing_container_ended_is_told_rather_than_that_it_waits():
     ended = {"terminated": {"exitCode": 1, "reason": "Error", "message": "no library\n"}}
     waiting = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 40s restarting"}}
     crashing = pod(ready=False, lastState=ended, state=waiting)
-    told = seen(deployment(unavailableReplicas=1), crashing).trouble
-    assert told.startswith("container server ended with code 1: no library")
+    reported = seen(deployment(unavailableReplicas=1), crashing).trouble
+    assert reported.startswith("container server ended with code 1: no library")
     new = pod(ready=False, state={"waiting": {"reason": "ErrImagePull", "message": "not found"}})
     assert seen(deployment(unavailableReplicas=1), new).trouble == "image pull failed: not found"
 

@@ -107,7 +107,7 @@ def owner(kind, raw):
 
 @pytest.fixture
 async def observer(client, kinds, namespace):
-    """Eyes on an update of the Deployment ranker."""
+    """An observer of an update of the Deployment ranker."""
     cache = new_cache()
     update = yaml.safe_load(MINIMAL.read_text())
     update["metadata"]["namespace"] = namespace

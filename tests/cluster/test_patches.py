@@ -24,7 +24,7 @@ UID_LABEL = "springtide.dev/update-uid"
 
 @pytest.fixture
 async def actuator(client, kinds, namespace):
-    """Hands with an update that is seen as it was made."""
+    """An actuator with an update that is observed as it was created."""
     cache = new_cache()
     update = yaml.safe_load(MINIMAL.read_text())
     update["metadata"]["namespace"] = namespace

@@ -72,7 +72,7 @@ def test_a_probe_without_a_pod_counts_for_a_minute_as_one_that_starts():
     assert cluster.probes.seen("n", "u") == ProbeCounts(running=0, namespace=1)
 
 
-def test_a_probe_that_was_decided_on_counts_before_it_is_made():
+def test_a_probe_that_was_decided_on_counts_before_it_is_created():
     cluster = Cluster()
     cluster.probes.start("n", 1)
     assert cluster.probes.seen("n", "u") == ProbeCounts(running=1, namespace=1)

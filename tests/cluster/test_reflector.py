@@ -24,13 +24,13 @@ def config(namespace, name, **data):
     return {"metadata": {"namespace": namespace, "name": name}, "data": data}
 
 
-def reflector(client, namespace, told):
+def reflector(client, namespace, reported):
     store = Store(owner=lambda raw: "", trim=lambda raw: None)
     return Reflector(
         client,
         CONFIG,
         store,
-        lambda kind, raw: told.append(raw["metadata"]["name"]),
+        lambda kind, raw: reported.append(raw["metadata"]["name"]),
         namespace=namespace,
         backoff=1.0,
     )
@@ -52,8 +52,8 @@ def held(reflected):
 
 
 async def test_changes_are_followed(client, namespace):
-    told = []
-    reflected = reflector(client, namespace, told)
+    reported = []
+    reflected = reflector(client, namespace, reported)
     await client.create(CONFIG, config(namespace, "a", x="1"))
     task = asyncio.create_task(reflected.run())
     await until(lambda: held(reflected) == {"a": {"x": "1"}})
@@ -61,7 +61,7 @@ async def test_changes_are_followed(client, namespace):
     made = await client.apply(CONFIG, config(namespace, "a", x="2"), manager="us", force=True)
     await client.delete(CONFIG, namespace, "a", uid=made["metadata"]["uid"])
     await until(lambda: held(reflected) == {"b": {"x": "1"}})
-    assert set(told) == {"a", "b"}
+    assert set(reported) == {"a", "b"}
     await ended(task)
 
 
@@ -71,14 +71,14 @@ async def test_changes_are_followed(client, namespace):
     "a new list shows what was created, changed and deleted",
 )
 async def test_what_went_while_nobody_looked_is_noticed_after_410(client, namespace, apiserver):
-    told = []
-    reflected = reflector(client, namespace, told)
+    reported = []
+    reflected = reflector(client, namespace, reported)
     gone = await client.create(CONFIG, config(namespace, "gone", x="1"))
     await client.create(CONFIG, config(namespace, "stays", x="1"))
     task = asyncio.create_task(reflected.run())
     await until(lambda: len(held(reflected)) == 2)
     await ended(task)
-    told.clear()
+    reported.clear()
     await client.delete(CONFIG, namespace, "gone", uid=gone["metadata"]["uid"])
     await client.create(CONFIG, config(namespace, "new", x="1"))
     apiserver.stop()  # or its watch cache would still know
@@ -93,7 +93,7 @@ async def test_what_went_while_nobody_looked_is_noticed_after_410(client, namesp
             pass
     task = asyncio.create_task(reflected.run())
     await until(lambda: set(held(reflected)) == {"stays", "new"})
-    assert set(told) == {"gone", "new"}
+    assert set(reported) == {"gone", "new"}
     await ended(task)
 
 
@@ -103,8 +103,8 @@ async def test_what_went_while_nobody_looked_is_noticed_after_410(client, namesp
     "later changes are seen, and no error remains",
 )
 async def test_a_restart_of_the_server_loses_nothing(client, namespace, apiserver):
-    told = []
-    reflected = reflector(client, namespace, told)
+    reported = []
+    reflected = reflector(client, namespace, reported)
     task = asyncio.create_task(reflected.run())
     await until(lambda: reflected.store.listed)
     apiserver.restart()
@@ -173,14 +173,14 @@ async def test_a_watch_that_falls_silent_is_followed_by_a_list(
     kubeconfig["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{port}"
     (tmp_path / "kubeconfig").write_text(yaml.safe_dump(kubeconfig))
     connection = await Connection.open(tmp_path / "kubeconfig")
-    told = []
+    reported = []
     through = dataclasses.replace(client, connection=connection, timeout=1.0)
-    reflected = reflector(through, namespace, told)
+    reflected = reflector(through, namespace, reported)
     task = asyncio.create_task(reflected.run())
     await until(lambda: reflected.store.listed)
     hole.swallow()
     await client.create(CONFIG, config(namespace, "unheard", x="1"))
-    await until(lambda: told == ["unheard"])
+    await until(lambda: reported == ["unheard"])
     await ended(task)
     await connection.close()
     await hole.stop()

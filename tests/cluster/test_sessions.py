@@ -74,7 +74,7 @@ async def test_a_kind_that_is_not_served_is_tried_again_as_if_there_were_no_answ
 
 async def test_each_request_has_the_token_of_that_moment(client, namespace, apiserver, tmp_path):
     token = tmp_path / "token"
-    token.write_text("of-nobody")
+    token.write_text("invalid")
     kubeconfig = yaml.safe_load(apiserver.kubeconfig.read_text())
     kubeconfig["users"][0]["user"] = {"tokenFile": str(token)}
     (tmp_path / "kubeconfig").write_text(yaml.safe_dump(kubeconfig))

@@ -1,4 +1,4 @@
-"""Eyes that stay open while something is broken: a client that asks, and counts of ready pods."""
+"""Monitors that run during a fault: a client that sends requests, and values of a field."""
 
 import json
 import subprocess
@@ -17,12 +17,12 @@ from e2e.small_example import SmallExample
 
 RATE = 5
 PATIENCE = 60
-"""Seconds for an answer: a busy machine is slow, and slow is not lost."""
+"""Seconds for an answer: on a busy machine a slow answer is no failure."""
 
 
 @dataclass(frozen=True)
 class Client:
-    """What the shopper of `examples/` counts when it runs in the cluster's network."""
+    """The load generator of `examples/`, run in the cluster's network."""
 
     file: Path
 
@@ -42,7 +42,7 @@ class Client:
 
 @contextmanager
 def sending_requests(example: SmallExample) -> Iterator[Client]:
-    """Ask the server for predictions all the while, from its first ready pod on."""
+    """Send requests to the server all the time, from its first ready pod on."""
     address = example.get(f"service/{UPDATE}")["spec"]["clusterIP"]
     with tempfile.TemporaryDirectory() as folder:
         client = Client(Path(folder) / "totals.json")
@@ -71,7 +71,7 @@ def sending_requests(example: SmallExample) -> Iterator[Client]:
 
 @contextmanager
 def recording(example: SmallExample, what: str, path: str) -> Iterator[Callable[[], list[str]]]:
-    """Write down a field of an object now and at each change; yields what returns them all.
+    """Record a field of an object now and at each change; yields a function that returns them.
 
     Args:
         example: where.

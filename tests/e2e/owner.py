@@ -1,4 +1,4 @@
-"""The owner of a served Deployment: his manifest, his tools, and what they leave of it."""
+"""The owner of a served Deployment: its manifest, the owner's tools, and their effects."""
 
 import threading
 import time
@@ -13,7 +13,7 @@ from e2e.small_example import SmallExample
 Raw = dict[str, Any]
 TARGET = f"deployment/{UPDATE}"
 BACK = 90.0
-"""Seconds in which what was taken away is put back: an unlabelled target is seen within 30 s."""
+"""Seconds in which removed fields are reapplied: an unlabelled target is seen within 30 s."""
 
 
 def manifest(example: SmallExample, change: Callable[[Raw], None] | None = None) -> Raw:
@@ -37,20 +37,20 @@ def variables(example: SmallExample) -> dict[str, str]:
 
 
 def served_variables(example: SmallExample, number: int) -> dict[str, str]:
-    """Return the variables that serve a generation."""
+    """Return the variables with which a generation is served."""
     artifact = example.generations()[number]["status"]["artifact"]
     return {"MODEL_URI": artifact["uri"], "MODEL_DIGEST": artifact["servedDigest"]}
 
 
 def wait_until_served(example: SmallExample, number: int, *, seconds: float = BACK) -> None:
-    """Wait until the Deployment carries a generation and all its pods are ready."""
+    """Wait until the Deployment serves a generation and all its pods are ready."""
     wanted = served_variables(example, number).items()
     until(lambda: wanted <= variables(example).items(), f"generation {number} in its env", seconds)
     example.show("rollout", "status", TARGET, "--timeout=240s")
 
 
 def until(answer: Callable[[], Any], what: str, seconds: float = BACK) -> Any:
-    """Ask until the answer is true; return it."""
+    """Call until the result is true; return it."""
     ends = time.monotonic() + seconds
     while not (found := answer()):
         assert time.monotonic() < ends, f"{what} did not come within {seconds:g} s"
@@ -64,22 +64,22 @@ def condition(status: Raw, kind: str) -> Raw:
 
 
 def out_of_sync(reason: str) -> Callable[[Raw], bool]:
-    """Say whether the targets are not what they should be, for this reason."""
+    """Return whether the targets are out of sync, for this reason."""
     return lambda status: condition(status, "TargetsInSync").get("reason") == reason
 
 
 def in_sync(status: Raw) -> bool:
-    """Say whether the targets carry what they should."""
+    """Return whether the targets are in sync."""
     return condition(status, "TargetsInSync").get("status") == "True"
 
 
 def stalled(reason: str) -> Callable[[Raw], bool]:
-    """Say whether a person must act, for this reason."""
+    """Return whether the update is stalled, for this reason."""
     return lambda status: condition(status, "Stalled").get("reason") == reason
 
 
 def event_count(example: SmallExample, reason: str) -> int:
-    """Count how often an Event was said."""
+    """Return how often an Event was reported."""
     return sum(one.get("count") or 1 for one in example.events() if one["reason"] == reason)
 
 

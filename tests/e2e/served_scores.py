@@ -1,4 +1,4 @@
-"""Runs beside the server: asks it for rows that the evaluator scored, and compares.
+"""Runs in the loader: sends rows that the evaluator scored to the server, and compares.
 
 Prints JSON: rows compared, the model's version and the largest difference of a probability.
 """

@@ -40,14 +40,14 @@ class SmallExample(Example):
         server: Callable[[Raw], None] | None = None,
         before: Callable[[], None] | None = None,
     ) -> None:
-        """Make it all, in place of what an earlier test left.
+        """Create everything, in place of what an earlier test left.
 
         Args:
             head: the initial model has a trained head, so it is served as generation 0.
             months: delivered at the start.
             change: changes the update's spec in place.
             server: changes the spec of the Deployment in place.
-            before: called when all is there but server and update.
+            before: called when everything but server and update exists.
         """
         self.clear()
         objects = self.objects()
@@ -72,7 +72,7 @@ class SmallExample(Example):
         return made
 
     def deliver(self, file: str, content: bytes) -> None:
-        """Let one month's file arrive, whole or not at all."""
+        """Write a month's file under another name and rename it."""
         arriving = self.folder("data") / ".arriving"
         arriving.write_bytes(content)
         arriving.rename(arriving.with_name(file))
@@ -117,10 +117,10 @@ class SmallExample(Example):
         return row[begin : header.index(follow[0]) if follow else None].strip()
 
     def wait(self, until: Callable[[Raw], Any], *, what: str, seconds: float = PATIENCE) -> Raw:
-        """Look at the status of the update until `until` says yes; return that status.
+        """Wait until `until` is true of the status of the update; return that status.
 
         Raises:
-            AssertionError: it did not come; the message says what stands there instead.
+            AssertionError: it did not come; the message shows the status instead.
         """
         begun = time.monotonic()
         while True:
@@ -135,7 +135,7 @@ class SmallExample(Example):
             time.sleep(PAUSE)
 
     def goes_live(self, number: int, *, seconds: float = PATIENCE) -> Raw:
-        """Wait until a generation is live, and fail as soon as it is lost."""
+        """Wait until a generation is live, and fail as soon as it is rejected or failed."""
 
         def reached(now: Raw) -> bool:
             last = now.get("lastRun", {})
@@ -146,7 +146,7 @@ class SmallExample(Example):
         return self.wait(reached, what=f"generation {number}", seconds=seconds)
 
     def end(self) -> None:
-        """Let the namespace go; what runs in it ends soon after."""
+        """Delete the namespace without waiting."""
         self.kubectl("delete", "namespace", self.namespace, "--wait=false", "--ignore-not-found")
 
     def _of_stage(self, kind: str, stage: str) -> list[Raw]:

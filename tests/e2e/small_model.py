@@ -1,6 +1,6 @@
-"""A model of two layers and months that it learns in seconds: one word of the item tells the label.
+"""A model of two layers and months that it learns in seconds: one word of the item is the label.
 
-All of it follows from seeds, so two scenes with the same months must come to the same weights.
+Everything is generated from seeds, so two examples with the same months get the same weights.
 """
 
 import random

@@ -1,4 +1,4 @@
-"""Months that the trainer refuses, on a cluster: told with file, place and remedy, served on."""
+"""Months that the trainer refuses, on a cluster: file, line and remedy are reported."""
 
 import gzip
 
@@ -15,7 +15,7 @@ LINE = 7
 
 @pytest.fixture(scope="module")
 def served(small):
-    """A example that serves generation 0 and waits for the month of February."""
+    """An example that serves generation 0 and waits for the month of February."""
     example = small("data")
     example.begin(months=("2026-01",))
     example.goes_live(0)
@@ -77,7 +77,7 @@ def data_ready(status, reason):
     return so
 
 
-def judged(now):
+def decided(now):
     last = now["lastRun"]
     return last["generation"] == f"{UPDATE}-g1" and last["verdict"] != "Pending"
 
@@ -96,7 +96,7 @@ def deployed(example):
     "generation is created, the Deployment is unchanged, no request fails; once the file is "
     "corrected a `run` request leads to a verdict",
 )
-def test_bad_months_are_told_one_after_the_other_and_a_mended_one_is_judged(served):
+def test_bad_months_are_reported_one_after_the_other_and_the_corrected_one_is_evaluated(served):
     before = deployed(served)
     with sending_requests(served) as client:
         client.wait_for(more=5)
@@ -104,17 +104,17 @@ def test_bad_months_are_told_one_after_the_other_and_a_mended_one_is_judged(serv
             served.deliver(FILE, month())
             served.request("run", reason)
             status = served.wait(data_ready("False", reason), what=reason)
-            said = owner.condition(status, "DataReady")
-            assert said["message"].startswith(where)
-            assert remedy in said["message"]
+            condition = owner.condition(status, "DataReady")
+            assert condition["message"].startswith(where)
+            assert remedy in condition["message"]
             assert owner.condition(status, "Serving")["status"] == "True"
         client.wait_for(more=5)
         assert deployed(served) == before
         assert list(served.generations()) == [0]
         served.deliver(FILE, small_model.month("2026-02"))
-        served.request("run", "mended")
-        served.wait(data_ready("True", "WindowReady"), what="the mended month")
-        status = served.wait(judged, what="a verdict on generation 1")
+        served.request("run", "corrected")
+        served.wait(data_ready("True", "WindowReady"), what="the corrected month")
+        status = served.wait(decided, what="a verdict on generation 1")
         totals = client.totals()
     assert status["lastRun"]["verdict"] == "Accepted"
     assert totals["failures"] == []

@@ -1,4 +1,4 @@
-"""Pods that do not come to run: refused, without a place, without an image; told, and mended."""
+"""Pods that do not start: refused, without a node or an image; reported, then corrected."""
 
 import json
 import time
@@ -11,15 +11,15 @@ from e2e.monitors import recording
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 NO_SUCH_IMAGE = "localhost:5000/springtide-trainer:no-such-tag"
-TOLD_WITHIN = 30.0
+REPORTED_WITHIN = 30.0
 
 
 @pytest.fixture(scope="module", autouse=True)
 def begun(small):
-    """All scenes go their way side by side; their server has no pods, as nobody asks it."""
+    """All examples run at the same time; their server has no pods, since it gets no requests."""
 
     def begin(name, **options):
-        small(name).begin(head=False, server=asleep, **options)
+        small(name).begin(head=False, server=without_pods, **options)
 
     begin("gpu", change=needs_a_gpu)
     begin("quota", before=lambda: small("quota").kubectl.apply([quota_in("small-quota")]))
@@ -30,7 +30,7 @@ def begun(small):
 
 @pytest.fixture
 def gpus(node_cluster):
-    """Give the node GPUs that are not there, as its device plugin would; none at the end."""
+    """Report GPUs of the node that do not exist, as a device plugin would; none at the end."""
 
     def patch(change):
         patch = json.dumps([{**change, "path": "/status/capacity/nvidia.com~1gpu"}])
@@ -41,7 +41,7 @@ def gpus(node_cluster):
     patch({"op": "remove"})
 
 
-def asleep(deployment):
+def without_pods(deployment):
     deployment["replicas"] = 0
 
 
@@ -73,7 +73,7 @@ def limits_in(namespace):
 
 
 def sidecar_in(namespace):
-    """What a service mesh does: it puts a container into every pod that `restricted` forbids."""
+    """Add a container that `restricted` forbids to every pod, as a service mesh does."""
     group = {"apiVersion": "admissionregistration.k8s.io/v1", "metadata": {"name": namespace}}
     pods = {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"]}
     place = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
@@ -113,19 +113,19 @@ def stalled(status):
     return found[0] if found else {}
 
 
-def told(example, reason):
-    """Wait until a reason is told; what it says, and that it came within 30 s of the Job."""
+def reported(example, reason):
+    """Wait for a stall with this reason within 30 s of the Job; return its message."""
     status = example.wait(lambda now: stalled(now).get("reason") == reason, what=reason)
     (job,) = example.jobs()
     said = stalled(status)
     late = moment(said["lastTransitionTime"]) - moment(job["metadata"]["creationTimestamp"])
-    assert late.total_seconds() <= TOLD_WITHIN
+    assert late.total_seconds() <= REPORTED_WITHIN
     assert (status["phase"], status["progress"]["waitingFor"]) == ("Queued", said["message"])
     return said["message"]
 
 
 def writes_nothing(example, seconds):
-    """While nothing changes nothing is written, and nobody is told twice."""
+    """While nothing changes nothing is written, and the event is reported once."""
     with recording(example, f"iu/{UPDATE}", ".metadata.resourceVersion") as versions:
         time.sleep(seconds)
         assert len(versions()) == 1, "the status is written again and again"
@@ -154,9 +154,9 @@ def imported(example):
     "reported as QuotaExceeded with the quota's numbers within 30 s; nothing is written and no "
     "other Job is created meanwhile; continues when the quota is raised",
 )
-def test_a_quota_is_told_with_its_numbers_and_waited_for(small):
+def test_an_exceeded_quota_is_reported_with_its_numbers_and_waited_for(small):
     example = small("quota")
-    message = told(example, "QuotaExceeded")
+    message = reported(example, "QuotaExceeded")
     assert "exceeded quota: team, requested: requests.memory=2Gi" in message
     assert "raise the quota" in message
     assert example.column("PROGRESS") == "quota exceeded"
@@ -173,9 +173,9 @@ def test_a_quota_is_told_with_its_numbers_and_waited_for(small):
     "reported as PodsForbidden with the message of the admission within 30 s; nothing is "
     "written meanwhile; continues when the pods are accepted",
 )
-def test_pods_that_admission_refuses_are_told_in_its_words(small):
+def test_pods_refused_by_admission_are_reported_with_its_message(small):
     example = small("limits")
-    message = told(example, "PodsForbidden")
+    message = reported(example, "PodsForbidden")
     assert "maximum memory usage per Container is 1Gi, but limit is 2Gi" in message
     assert example.column("PROGRESS") == "its pods are refused"
     writes_nothing(example, 12)
@@ -190,9 +190,9 @@ def test_pods_that_admission_refuses_are_told_in_its_words(small):
     "reported as PodsForbidden within 30 s, with the violated standard and the container; "
     "nothing is written meanwhile; continues when the pods are accepted",
 )
-def test_pods_that_pod_security_refuses_are_told_with_their_violation(small):
+def test_pods_refused_by_pod_security_are_reported_with_their_violation(small):
     example = small("sidecar")
-    message = told(example, "PodsForbidden")
+    message = reported(example, "PodsForbidden")
     assert 'violates PodSecurity "restricted:' in message
     assert 'container "mesh"' in message
     assert "NET_ADMIN" in message
@@ -211,9 +211,9 @@ def test_pods_that_pod_security_refuses_are_told_with_their_violation(small):
     "reported as ImagePullFailed with the image and the field; once training.image is "
     "corrected the waiting run is given up and another one starts",
 )
-def test_an_image_that_does_not_exist_is_named_and_a_mended_spec_goes_on(small):
+def test_an_image_that_does_not_exist_is_named_and_a_corrected_spec_starts_another_run(small):
     example = small("image")
-    message = told(example, "ImagePullFailed")
+    message = reported(example, "ImagePullFailed")
     assert NO_SUCH_IMAGE in message
     assert "training.image" in message
     assert example.column("PROGRESS") == "image pull failed"
@@ -229,7 +229,7 @@ def test_an_image_that_does_not_exist_is_named_and_a_mended_spec_goes_on(small):
     "training.compute.gpusPerNode is 1 and no node has a GPU",
     "status and the column Progress have the scheduler's message; continues when a node has a GPU",
 )
-def test_a_run_without_a_gpu_says_what_the_scheduler_says_and_goes_on_when_there_is_one(
+def test_a_run_without_a_gpu_shows_the_message_of_the_scheduler_and_starts_when_there_is_one(
     small, gpus
 ):
     example = small("gpu")
@@ -242,7 +242,7 @@ def test_a_run_without_a_gpu_says_what_the_scheduler_says_and_goes_on_when_there
     column = example.column("PROGRESS")
     assert column.startswith("no node has a free ")
     assert column.endswith("nvidia.com/gpu")
-    assert stalled(status) == {}, "a queue is no fault"
+    assert stalled(status) == {}, "waiting in a queue is no stall"
     gpus(1)
     example.wait(
         lambda now: now["lastRun"].get("verdict") == "Accepted",

@@ -1,4 +1,4 @@
-"""The only node takes no pods for a while."""
+"""The only node accepts no pods for a while."""
 
 import pytest
 
@@ -12,7 +12,7 @@ def cordoned(node_cluster):
     node_cluster.kubectl("uncordon", "node")
 
 
-def asleep(deployment):
+def without_pods(deployment):
     deployment["replicas"] = 0
 
 
@@ -22,9 +22,9 @@ def asleep(deployment):
     "the running stage finishes; the next stage waits and reports that no node takes its pod; "
     "continues after the uncordon, without a counted attempt",
 )
-def test_a_run_waits_while_the_node_is_cordoned_and_goes_on_by_itself(small, cordoned):
+def test_a_run_waits_while_the_node_is_cordoned_and_then_continues(small, cordoned):
     example = small("cordoned")
-    example.begin(head=False, server=asleep)
+    example.begin(head=False, server=without_pods)
     example.wait(lambda _: example.pods("import"), what="the pod of the import")
     cordoned(True)
     status = example.wait(

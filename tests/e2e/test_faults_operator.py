@@ -1,4 +1,4 @@
-"""The operator is ended again and again while it works: by the clock, and at its every write."""
+"""The operator is killed repeatedly during its work: at intervals, and at every write."""
 
 import asyncio
 import threading
@@ -22,12 +22,12 @@ UNDISTURBED = [
     ("2", "evaluate", "1"),
     ("2", "train", "1"),
 ]
-"""Generation, stage and attempt of every Job of a life that nobody disturbs, but for probes."""
+"""Generation, stage and attempt of every Job, except probes, when no process is killed."""
 
 
 @contextmanager
-def deleted_again_and_again(kubectl):
-    """Delete the operator's pod every 20 s; every other time it gets no time to end in order."""
+def deleted_repeatedly(kubectl):
+    """Delete the operator's pod every 20 s, every other time without a grace period."""
     over, deaths = threading.Event(), []
 
     def go_on():
@@ -46,8 +46,8 @@ def deleted_again_and_again(kubectl):
         thread.join()
 
 
-def lived_through(example):
-    """Generation 0, 1 and 2, each served; the Jobs that it took by stage and generation."""
+def two_updates(example):
+    """Serve generations 0, 1 and 2; return their Jobs and the counts of the client."""
     seen = {}
 
     def look():
@@ -85,13 +85,13 @@ def lived_through(example):
 def test_an_operator_deleted_every_20_seconds_still_brings_two_generations_live(small):
     example = small("chaos")
     example.begin()
-    with deleted_again_and_again(example.kubectl) as deaths:
-        jobs, totals = lived_through(example)
+    with deleted_repeatedly(example.kubectl) as deaths:
+        jobs, totals = two_updates(example)
     assert len(deaths) >= 5
-    as_if_nothing_had_been(example, jobs, totals)
+    assert_undisturbed(example, jobs, totals)
 
 
-def as_if_nothing_had_been(example, jobs, totals):
+def assert_undisturbed(example, jobs, totals):
     assert jobs == UNDISTURBED
     assert totals["failures"] == []
     assert {"0", "1", "2"} <= set(totals["generations"])
@@ -100,7 +100,7 @@ def as_if_nothing_had_been(example, jobs, totals):
 
 
 class OneWriteEach:
-    """Kills each process after its first write, or just before it sends a second one, in turns."""
+    """Kills each process alternately after its first write and before its second one."""
 
     def __init__(self, process):
         self.process, self.deaths, self._written = process, 0, 0
@@ -109,15 +109,15 @@ class OneWriteEach:
         if not call.number:
             return await pass_on()
         if self._written == 1:
-            self._strike()
+            self._kill()
         answer = await pass_on()
         if answer.status < 300:
             self._written += 1
             if self.deaths % 2:
-                self._strike()
+                self._kill()
         return answer
 
-    def _strike(self):
+    def _kill(self):
         self.process.kill()
         self.deaths += 1
         self._written = 0
@@ -126,7 +126,7 @@ class OneWriteEach:
 
 @asynccontextmanager
 async def of_one_write_each(example, folder):
-    """Let processes of this machine do the work of the chart's operator, one write each."""
+    """Replace the chart's operator by processes of this machine, one write each."""
     scale = (f"--namespace={SYSTEM}", "scale", "deployment/springtide")
     example.kubectl(*scale, "--replicas=0")
     example.kubectl(
@@ -158,10 +158,10 @@ async def of_one_write_each(example, folder):
     "the lifecycle ends with the Jobs and Deployment revisions of an undisturbed one; no "
     "request to the server fails",
 )
-async def test_operators_that_live_for_one_write_each_bring_two_generations_live(small, tmp_path):
+async def test_operators_killed_after_one_write_each_bring_two_generations_live(small, tmp_path):
     example = small("deaths")
     async with of_one_write_each(example, tmp_path) as killed:
         await asyncio.to_thread(example.begin)
-        jobs, totals = await asyncio.to_thread(lived_through, example)
+        jobs, totals = await asyncio.to_thread(two_updates, example)
         assert killed.deaths > 40
-        as_if_nothing_had_been(example, jobs, totals)
+        assert_undisturbed(example, jobs, totals)

@@ -19,7 +19,7 @@ esac
 
 @pytest.fixture(scope="module")
 def served(small):
-    """A example that serves generation 0 and waits for a month to judge another one by."""
+    """An example that serves generation 0 and waits for a month to evaluate another one on."""
     example = small("served")
     example.begin(server=serves_generation_0_alone, months=("2026-01",))
     example.goes_live(0)
@@ -48,7 +48,7 @@ def conditions(status):
     "available pods than its strategy allows; no request fails; the message names the "
     "container and its exit code",
 )
-def test_a_generation_whose_pods_crash_goes_back_and_nobody_notices(served):
+def test_a_generation_whose_pods_crash_is_rolled_back_and_no_request_fails(served):
     before = served.served()
     served.edit({"rollout": {"deadline": "20s"}})
     deliver(served, "2026-02")
@@ -57,7 +57,7 @@ def test_a_generation_whose_pods_crash_goes_back_and_nobody_notices(served):
         client.wait_for(more=10)
         status = served.wait(
             lambda now: now["lastRun"].get("outcome") == "RolledBack" and not now.get("candidate"),
-            what="the way back from generation 1",
+            what="the rollback of generation 1",
         )
         client.wait_for(more=10)
         totals = client.totals()

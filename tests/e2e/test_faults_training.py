@@ -1,4 +1,4 @@
-"""Training that is torn away: evicted half-way, killed for its memory."""
+"""Training pods that are evicted during training, or killed for their memory."""
 
 import json
 import time
@@ -14,10 +14,10 @@ STEPS = 4000
 
 @pytest.fixture(scope="module", autouse=True)
 def begun(small):
-    """All scenes go their way side by side."""
+    """All examples run at the same time."""
     small("evicted").begin(change=trains_for_a_while)
     small("undisturbed").begin(change=trains_for_a_while, server=alone)
-    small("starved").begin(change=has_too_little_memory)
+    small("out-of-memory").begin(change=has_too_little_memory)
 
 
 def trains_for_a_while(spec):
@@ -48,7 +48,7 @@ def evict(example, pod):
 
 
 def resumed_from(example, pod):
-    """Return the step that a trainer went on from, as its log says it; None: from the beginning."""
+    """Return the step from which a trainer continued, by its log; None: from the beginning."""
     text = example.show("logs", pod["metadata"]["name"])
     lines = [json.loads(each) for each in text.splitlines() if each.startswith("{")]
     return next((each["step"] for each in lines if each["message"] == "resumed"), None)
@@ -76,8 +76,8 @@ def trained(example):
     "a new attempt, which is not counted, resumes from the checkpoint and ends with exactly "
     "the weights of an undisturbed run; the reason is Disrupted",
 )
-def test_an_evicted_training_goes_on_from_its_checkpoint_to_the_same_weights(small):
-    example, twin = small("evicted"), small("undisturbed")
+def test_evicted_training_continues_from_its_checkpoint_to_the_same_weights(small):
+    example, other = small("evicted"), small("undisturbed")
     example.goes_live(0)
     until(lambda: example.checkpoints(1)[-1:] > [STEPS // 4], "a quarter of the training")
     (first,) = example.pods("train")
@@ -92,9 +92,9 @@ def test_an_evicted_training_goes_on_from_its_checkpoint_to_the_same_weights(sma
         return resumed_from(example, second) if running else None
 
     uid = first["metadata"]["uid"]
-    step = until(resumed, "the step that it goes on from")
+    step = until(resumed, "the step from which it continues")
     assert STEPS // 4 < step < STEPS
-    generation, undisturbed = trained(example), trained(twin)
+    generation, undisturbed = trained(example), trained(other)
     training = generation["status"]["training"]
     assert (training["attempt"], training["failedAttempts"]) == (2, 0)
     assert "disrupted" in training["lastFailure"]
@@ -112,8 +112,8 @@ def test_an_evicted_training_goes_on_from_its_checkpoint_to_the_same_weights(sma
     "each batch; Failed after limits.maxAttempts; live generation and Deployment unchanged, no "
     "request fails",
 )
-def test_a_trainer_killed_for_its_memory_is_told_and_tried_with_smaller_batches(small):
-    example = small("starved")
+def test_training_killed_for_its_memory_is_reported_and_retried_with_smaller_batches(small):
+    example = small("out-of-memory")
     example.goes_live(0)
     before = example.get(f"deployment/{UPDATE}")
     with sending_requests(example) as client:

@@ -1,4 +1,4 @@
-"""A namespace is deleted with a live update in it: it goes, and the operator lets it go."""
+"""A namespace with a live update is deleted, and the operator does not delay it."""
 
 import json
 import time
@@ -12,9 +12,9 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 GONE_WITHIN = 60
 SETTLED = 3.0
-"""Seconds in which what was under way when the namespace went may still end."""
+"""Seconds in which requests in flight may still end."""
 QUIET = 15.0
-"""Seconds without a word about it: the first retries would come in them."""
+"""Seconds without a log entry about it: the first retries would be in them."""
 FINALIZER = "springtide.dev/rollout"
 NEVER_READY = """
 case "$(cat /etc/pod/generation)" in
@@ -58,7 +58,7 @@ def now():
 
 
 def delete(example):
-    """Delete the namespace; then the operator has nothing more to say about it."""
+    """Delete the namespace; then the operator must not log anything about it."""
     before = operators(example)
     example.kubectl("delete", "namespace", example.namespace, "--wait", f"--timeout={GONE_WITHIN}s")
     time.sleep(SETTLED)

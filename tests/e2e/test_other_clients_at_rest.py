@@ -1,4 +1,4 @@
-"""What people do to a Deployment that serves, while no run is under way; clients ask meanwhile."""
+"""What users do to a served Deployment while no run is active, with clients on it."""
 
 import time
 
@@ -28,8 +28,8 @@ FOREIGN = "sha256:" + "0" * 64
     "adopted with its live generation under the new uid; no pod restarts, the Deployment has "
     "no new revision",
 )
-def test_a_served_deployment_is_its_owners_and_keeps_serving(small):
-    example = small("hands")
+def test_a_served_deployment_belongs_to_its_owner_and_keeps_serving(small):
+    example = small("other-clients")
     example.begin(months=MONTHS[:1])
     example.goes_live(0)
     owner.wait_until_served(example, 0)
@@ -42,12 +42,12 @@ def test_a_served_deployment_is_its_owners_and_keeps_serving(small):
         example.show("set", "env", TARGET, f"MODEL_DIGEST={FOREIGN}")
         status = example.wait(owner.out_of_sync("FieldConflict"), what="the conflict")
         assert "kubectl-set" in owner.condition(status, "TargetsInSync")["message"]
-        rival = example.objects()["IncrementalUpdate"]
-        rival["metadata"]["name"] = "rival"
-        example.kubectl.apply([rival])
+        second = example.objects()["IncrementalUpdate"]
+        second["metadata"]["name"] = "second"
+        example.kubectl.apply([second])
 
         def refused():
-            return owner.condition(example.get("iu/rival").get("status", {}), "Stalled")
+            return owner.condition(example.get("iu/second").get("status", {}), "Stalled")
 
         why = owner.until(refused, "the refusal of the second update")
         assert why["reason"] == "TargetClaimed"

@@ -1,4 +1,4 @@
-"""A GitOps controller, an autoscaler and people at a Deployment while a generation rolls out."""
+"""A GitOps controller, an autoscaler and users change a Deployment during a rollout."""
 
 import time
 
@@ -16,7 +16,7 @@ LATE = 400.0
 
 
 def without_replicas(deployment):
-    """As GitOps and an autoscaler live together."""
+    """Remove replicas, as in a manifest of GitOps beside an autoscaler."""
     del deployment["replicas"]
 
 
@@ -38,7 +38,7 @@ def fields_of(example, manager):
     "`FieldConflict` names kubectl, and the older generation stays on the pods; the live "
     "generation is served again once the user removes the variables; no request fails",
 )
-def test_nobody_fights_over_a_deployment_and_no_request_fails(small):
+def test_all_clients_keep_their_fields_and_no_request_fails(small):
     example = small("argo")
     example.begin()
     example.goes_live(0, seconds=LATE)
@@ -87,7 +87,7 @@ def test_nobody_fights_over_a_deployment_and_no_request_fails(small):
     "`TargetNotFound` names it; the new Deployment gets the live generation, the pods stay, no "
     "request fails",
 )
-def test_a_deployment_that_is_paused_or_made_again_is_waited_for(small):
+def test_a_deployment_that_is_paused_or_created_again_is_waited_for(small):
     example = small("paused")
     example.begin()
     example.goes_live(1, seconds=LATE)

@@ -1,4 +1,4 @@
-"""Helm and `kubectl apply` that take our variables off a Deployment, while clients ask it."""
+"""Helm and `kubectl apply` remove our variables from a Deployment, with clients on it."""
 
 import pytest
 import yaml
@@ -11,14 +11,14 @@ from local_cluster.places import program
 pytestmark = [pytest.mark.cluster, pytest.mark.faults, pytest.mark.timeout(1200)]
 
 TIMES = 3
-"""As often as fields are put back in an hour."""
+"""Limit of reapplied fields in an hour."""
 
 
-class OfHelm(SmallExample):
-    """A example whose server is a Helm release."""
+class HelmExample(SmallExample):
+    """An example whose server is a Helm release."""
 
     def objects(self):
-        """Return the update alone: the rest is made by Helm."""
+        """Return only the update: Helm creates the rest."""
         return {"IncrementalUpdate": super().objects()["IncrementalUpdate"]}
 
     def chart(self, folder):
@@ -56,10 +56,10 @@ def level(example):
     "applied again three times an hour; then `FieldsRemoved` says what to look for and nothing "
     "is applied; no serving pod is lost, no request fails",
 )
-def test_helm_may_upgrade_what_we_serve_and_its_replacing_is_not_fought(
+def test_helm_can_upgrade_a_served_release_and_fields_that_it_removes_are_reapplied_three_times(
     installed, node_cluster, tmp_path
 ):
-    example = OfHelm(installed, "small-helm", node=node_cluster)
+    example = HelmExample(installed, "small-helm", node=node_cluster)
     assert program("helm") == example.cluster.helm[0]
     chart = example.chart(tmp_path)
     example.begin(months=MONTHS[:1], before=lambda: example.helm(chart))
@@ -80,7 +80,7 @@ def test_helm_may_upgrade_what_we_serve_and_its_replacing_is_not_fought(
             assert len(example.update()["targets"][0]["reappliedAt"]) == nth
         pods = set(example.served()["pods"])
         example.helm(chart, *replace)
-        status = example.wait(owner.out_of_sync("FieldsRemoved"), what="the end of the patience")
+        status = example.wait(owner.out_of_sync("FieldsRemoved"), what="FieldsRemoved")
         why = owner.condition(status, "TargetsInSync")["message"]
         assert "--show-managed-fields" in why
         assert "MODEL_DIGEST" not in owner.variables(example)
@@ -98,7 +98,7 @@ def test_helm_may_upgrade_what_we_serve_and_its_replacing_is_not_fought(
     "its last-applied annotation",
     "applied again each time, three times an hour; then `FieldsRemoved`; no request fails",
 )
-def test_variables_that_a_manifest_takes_in_and_drops_come_back(small):
+def test_variables_that_a_manifest_adds_and_removes_are_reapplied(small):
     example = small("applied")
     example.begin(months=MONTHS[:1])
     example.goes_live(0)
@@ -111,11 +111,11 @@ def test_variables_that_a_manifest_takes_in_and_drops_come_back(small):
         for nth in range(1, TIMES + 2):
             taken = owner.manifest(example, lambda spec: owner.environment(spec).extend(same))
             example.kubectl.apply([taken])
-            example.wait(owner.in_sync, what="peace")
+            example.wait(owner.in_sync, what="targets in sync")
             example.kubectl.apply([owner.manifest(example)])
             if nth <= TIMES:
                 owner.wait_until_served(example, 0)
-        example.wait(owner.out_of_sync("FieldsRemoved"), what="the end of the patience")
+        example.wait(owner.out_of_sync("FieldsRemoved"), what="FieldsRemoved")
         assert len(example.update()["targets"][0]["reappliedAt"]) == TIMES
         client.wait_for(more=10)
         totals = client.totals()

@@ -1,4 +1,4 @@
-"""Updates that are deleted and applied again as Git has them, while clients ask their server."""
+"""Updates that are deleted and applied again from Git, with clients on their server."""
 
 from contextlib import contextmanager
 
@@ -42,18 +42,18 @@ def rolls(example, number):
     "no pod of the server restarts; the run is given up, its pod ends, its rows are trained on "
     "under the next number and that generation is promoted",
 )
-def test_production_does_not_move_while_its_updates_are_restored(small):
+def test_served_pods_do_not_change_while_updates_are_restored(small):
     example = small("restored")
     example.begin()
     example.goes_live(1, seconds=LATE)
     owner.wait_until_served(example, 1)
-    before, told, uid = example.served(), example.update(), owner.uid(example)
+    before, status, uid = example.served(), example.update(), owner.uid(example)
     with sending_requests(example) as client:
         owner.delete_updates(example)
         now = owner.apply_again(example, uid)
-        assert now["live"] == told["live"]
-        assert now["previous"] == told["previous"]
-        assert now["cursor"]["trainedThrough"] == told["cursor"]["trainedThrough"]
+        assert now["live"] == status["live"]
+        assert now["previous"] == status["previous"]
+        assert now["cursor"]["trainedThrough"] == status["cursor"]["trainedThrough"]
         assert example.served() == before
 
         example.deliver("2026-03.csv.gz", small_model.month("2026-03"))
@@ -61,7 +61,7 @@ def test_production_does_not_move_while_its_updates_are_restored(small):
         uid = owner.uid(example)
         owner.delete_updates(example, "--cascade=orphan")
         now = owner.apply_again(example, uid)
-        assert now["live"] == told["live"]
+        assert now["live"] == status["live"]
         given_up = example.generations()[2]
         outcome = [given_up["status"][name] for name in ("verdict", "reason")]
         assert outcome == ["Failed", "Orphaned"]
@@ -86,7 +86,7 @@ def of_generation(example, number):
 
 @contextmanager
 def without_operator(example):
-    """Nobody works while the block runs."""
+    """Scale the operator to zero during the block."""
     place = (f"--namespace={SYSTEM}", "deployment/springtide")
     example.kubectl("scale", *place, "--replicas=0")
     chosen = "--selector=app.kubernetes.io/name=springtide"
@@ -110,7 +110,7 @@ def without_operator(example):
     "the rollout is rolled back before the update is gone; the restored update keeps the live "
     "generation, and the next month is trained on and promoted; no request fails",
 )
-def test_a_roll_outlives_its_update_or_is_taken_back(small):
+def test_a_rollout_continues_without_its_update_or_is_rolled_back(small):
     example = small("mid-roll")
     example.begin()
     example.goes_live(0)

@@ -1,8 +1,8 @@
 """An API server without nodes, for tests of everything that needs no pod.
 
 It listens on free ports of the loopback address, so any number of them run side by side. Without a
-controller manager nothing is garbage-collected, no namespace ends and no pod is made for a Job; a
-test plays these parts itself. RBAC is on; the kubeconfig is the administrator's.
+controller manager nothing is garbage-collected, no namespace is deleted and no pod is created for a
+Job; a test does these parts itself. RBAC is on; the kubeconfig is the administrator's.
 """
 
 import itertools
@@ -22,7 +22,7 @@ _numbers = itertools.count(1)
 
 
 class ApiServer:
-    """etcd and kube-apiserver on loopback; data and port stay over `stop`, `kill` and `start`."""
+    """etcd and kube-apiserver on loopback; `stop`, `kill` and `start` keep data and port."""
 
     def __init__(self) -> None:
         sweep()
@@ -38,7 +38,7 @@ class ApiServer:
         return self.plane.kubeconfig
 
     def open(self) -> None:
-        """Start for the first time, on other ports if somebody took one of ours meanwhile."""
+        """Start for the first time, on other ports if another process took one meanwhile."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 self.start()
@@ -50,7 +50,7 @@ class ApiServer:
                 self.plane = _plane(self._name)
 
     def start(self) -> None:
-        """Start what does not run and wait until the API server is ready."""
+        """Start what is not running and wait until the API server is ready."""
         self.plane.home.mkdir(parents=True, exist_ok=True)
         (self.plane.home / "owner").write_text(str(os.getpid()))
         self.plane.prepare(("admin",))
@@ -98,12 +98,12 @@ class ApiServer:
 
 
 def sweep() -> None:
-    """Remove what owners that no longer run have left behind."""
+    """Remove the servers of processes that no longer run."""
     for home in API_SERVERS.glob("api-*"):
         try:
             owner = int((home / "owner").read_text())
         except (OSError, ValueError):
-            continue  # somebody makes or removes it right now
+            continue  # another process creates or removes it right now
         if not processes.is_running(owner):
             _remove(home)
 
@@ -120,7 +120,7 @@ def _plane(name: str) -> ControlPlane:
         flags=(
             "--bind-address=127.0.0.1",
             "--endpoint-reconciler-type=none",
-            # Nobody makes the default service accounts that pods would have to have.
+            # No controller creates the default service accounts that pods would need.
             "--disable-admission-plugins=ServiceAccount",
         ),
     )

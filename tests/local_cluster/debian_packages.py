@@ -1,4 +1,4 @@
-"""The Debian packages that the local cluster stands on; their services are never started."""
+"""The Debian packages that the local cluster needs; their services are never started."""
 
 import os
 import shutil
@@ -43,7 +43,8 @@ def _missing_line() -> str:
 
 def _missing() -> list[str]:
     if not shutil.which("dpkg-query"):
-        raise SetupError(f"this is no Debian; install what these hold: {' '.join(PACKAGES)}")
+        names = " ".join(PACKAGES)
+        raise SetupError(f"this is not Debian; install the equivalents of these packages: {names}")
     form = "-f=${Package} ${db:Status-Status}\n"
     ran = subprocess.run(
         ["dpkg-query", "-W", form, *PACKAGES], capture_output=True, text=True, check=False
@@ -55,7 +56,7 @@ def _missing() -> list[str]:
 def _install() -> None:
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     missing = _missing()
-    # One of the machine's other sources may be out of order; what counts is the install.
+    # Another source of this machine may fail to update; only the install has to succeed.
     try:
         execute("apt-get update", [*APT, "update"], env=env)
     except SetupError as error:
@@ -73,7 +74,7 @@ def _install() -> None:
 
 @contextmanager
 def _services_stay_off() -> Iterator[None]:
-    """Debian asks this file before it starts a service; 101 is a no."""
+    """Debian runs this file before it starts a service; exit code 101 forbids it."""
     if POLICY.exists():
         kept = POLICY.with_name("policy-rc.d.before-springtide")
         POLICY.rename(kept)

@@ -77,7 +77,7 @@ def ensure_pause() -> str:
 
 
 def ensure(image: ProjectImage) -> str:
-    """Build the image unless it was built of exactly these sources; returns its name."""
+    """Build the image unless it was built from exactly these sources; returns its name."""
     with alone(LOCK):
         if not is_current(image):
             key = image.key()
@@ -89,7 +89,7 @@ def ensure(image: ProjectImage) -> str:
 
 
 def is_current(image: ProjectImage) -> bool:
-    """Whether the store holds the image as these sources make it."""
+    """Return whether the store has the image of exactly these sources."""
     stamp = _stamp(image)
     return stamp.exists() and stamp.read_text() == image.key() and _exists(image.reference)
 
@@ -152,7 +152,7 @@ def _stamp(image: ProjectImage) -> Path:
 
 
 def _build(image: ProjectImage) -> None:
-    # The wheels that the virtual environment was made of are not downloaded a second time.
+    # Wheels that the virtual environment needed too are not downloaded again.
     cache = uv_cache()
     cache.mkdir(parents=True, exist_ok=True)
     buildah(

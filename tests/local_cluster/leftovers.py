@@ -1,7 +1,7 @@
-"""Takes a node apart: every process, mount and cgroup of it, however it was left.
+"""Removes every process, mount and cgroup of a node, in whatever state it is.
 
-Whose something is, is read from what it is: containers are found by their cgroup, shims by the
-socket on their command line, mounts by their place. Nothing depends on a daemon still answering.
+Containers are found by their cgroup, shims by the socket on their command line, mounts by their
+path. No daemon has to answer.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ def make_cgroup(cgroup: str) -> None:
 def remove(home: Path, cgroup: str) -> None:
     """End all processes of the node in `home` and undo all its mounts.
 
-    The daemons that start others go first, so that nothing comes up again behind our back.
+    The daemons that start others are stopped first, so that nothing is started again.
     """
     processes.stop(home, processes.names(home))
     shims = _shims(home)

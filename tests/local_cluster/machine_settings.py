@@ -46,7 +46,7 @@ def restore() -> None:
 
 
 def _remove_plugin_socket() -> None:
-    """Remove the kubelet's socket if nobody listens there: a kubelet of the user's own would."""
+    """Remove the kubelet's socket if no process listens there: a kubelet of the user would."""
     if not PLUGIN_SOCKET.exists():
         return
     with socket.socket(socket.AF_UNIX) as client:
@@ -54,6 +54,6 @@ def _remove_plugin_socket() -> None:
             client.connect(str(PLUGIN_SOCKET))
         except ConnectionRefusedError:
             PLUGIN_SOCKET.unlink()
-            with contextlib.suppress(OSError):  # somebody else's files are in there
+            with contextlib.suppress(OSError):  # it holds files of others
                 PLUGIN_SOCKET.parent.rmdir()
                 PLUGIN_SOCKET.parent.parent.rmdir()

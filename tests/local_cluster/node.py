@@ -1,7 +1,7 @@
 """A whole Kubernetes with one node, in a network namespace of this machine.
 
-`up` starts it from whatever is there, `down` ends everything but keeps its data, `purge` removes
-that too. Images come from a registry inside the namespace.
+`up` starts what is not running, `down` stops everything and keeps the data, `purge` deletes the
+data too. Images come from a registry inside the namespace.
 """
 
 import itertools

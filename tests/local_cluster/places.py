@@ -1,7 +1,6 @@
-"""Where the local cluster keeps its programs and its state, so that no other module builds a path.
+"""The paths of the local cluster's programs and state; no other module builds a path.
 
-Everything lies in the user's cache folder: nothing of it belongs into the checkout, and all of it
-can be made again.
+Everything is in the user's cache folder and can be deleted at any time.
 """
 
 import fcntl
@@ -46,10 +45,10 @@ def tool_folder(tool: str) -> Path:
 def program(name: str) -> str:
     """The path of a program that `make setup` built, for example `kubectl`.
 
-    Who only wants to reach a cluster of his own needs no build: his kubectl and helm do as well.
+    For another cluster an installed kubectl or helm will do.
 
     Raises:
-        FileNotFoundError: it is not there yet.
+        FileNotFoundError: it is not built yet.
     """
     tool = next(tool for tool, names in PROGRAMS.items() if name in names)
     path = tool_folder(tool) / name
@@ -61,13 +60,13 @@ def program(name: str) -> str:
 
 
 def uv_cache() -> Path:
-    """uv's cache: the images are made of the wheels that the virtual environment was made of."""
+    """uv's cache, from which both the virtual environment and the images are built."""
     return Path(os.environ.get("UV_CACHE_DIR") or CACHE.parent / "uv")
 
 
 @contextmanager
 def alone(lock: Path) -> Iterator[None]:
-    """Hold the lock file for as long as the block runs; others wait. It ends with its process."""
+    """Hold the lock file during the block; others wait. The lock ends with its process."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""Free ports of the loopback address, for servers that are told their port before they start.
+"""Free ports of the loopback address, for servers whose port must be known before they start.
 
 They lie below the range that the kernel takes the ports of outgoing connections from: a port of
 that range that is free now may be the client side of another connection a moment later. Workers of

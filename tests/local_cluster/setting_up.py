@@ -13,19 +13,19 @@ from local_cluster.places import CACHE, alone
 from local_cluster.steps import SetupError, Step, run_lanes
 
 DISK_GB = {"venv": 8, "images": 16, "tools": 16, "all": 30}
-"""Free space that each part needs while it is made for the first time."""
+"""Free space that each part needs the first time."""
 PARTS = tuple(DISK_GB)
 
 
 def set_up(*, parts: str) -> None:
-    """Make what is missing.
+    """Install and build what is missing.
 
     Args:
         parts: `venv` the virtual environment; `images` the images; `tools` virtual environment,
             Kubernetes, etcd and the other programs; `all` everything.
 
     Raises:
-        SetupError: something is missing that cannot be made here.
+        SetupError: something is missing that cannot be installed here.
     """
     packages = debian_packages.step()
     environment = virtual_environment.step()

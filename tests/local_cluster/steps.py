@@ -1,7 +1,7 @@
-"""Runs the steps of the set-up and says for each what it is and how many seconds it took.
+"""Runs the steps of the set-up and prints what each does and how many seconds it took.
 
-A step that fails ends the set-up with one sentence that says what is missing; what the failed
-command printed stays in a log.
+A step that fails ends the set-up with one sentence that names what is missing; the output of the
+failed command is in a log.
 """
 
 import subprocess
@@ -29,12 +29,12 @@ NO_NETWORK = (
 
 
 class SetupError(RuntimeError):
-    """Something is missing that the set-up cannot get by itself; the message is one sentence."""
+    """Something is missing that the set-up cannot install; the message is one sentence."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One thing to have: `missing` says what has to be made (empty: nothing), `make` makes it."""
+    """One part: `missing` returns what has to be done (empty: nothing), `make` does it."""
 
     name: str
     missing: Callable[[], str]
@@ -42,7 +42,7 @@ class Step:
 
     def run(self) -> None:
         if not (what := self.missing()):
-            say(f"{self.name}: there")
+            say(f"{self.name}: installed")
             return
         say(f"{self.name}: {what}")
         started = time.monotonic()

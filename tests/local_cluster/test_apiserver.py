@@ -17,7 +17,7 @@ def own_server() -> Iterator[ApiServer]:
         server.close()
 
 
-def test_it_stores_what_it_is_given(apiserver: ApiServer) -> None:
+def test_it_stores_an_object(apiserver: ApiServer) -> None:
     apiserver.kubectl("create", "configmap", "stored", "--from-literal=word=springtide")
 
     word = apiserver.kubectl("get", "configmap", "stored", "-o", "jsonpath={.data.word}")
@@ -25,9 +25,9 @@ def test_it_stores_what_it_is_given(apiserver: ApiServer) -> None:
     assert word == "springtide"
 
 
-def test_who_was_granted_nothing_may_do_nothing(apiserver: ApiServer) -> None:
+def test_a_user_without_rights_is_refused(apiserver: ApiServer) -> None:
     with pytest.raises(KubectlError, match="forbidden"):
-        apiserver.kubectl("get", "secrets", "--as", "somebody")
+        apiserver.kubectl("get", "secrets", "--as", "another-user")
 
 
 @pytest.mark.parametrize("ending", [ApiServer.stop, ApiServer.kill])
@@ -44,7 +44,7 @@ def test_address_and_data_survive_its_end(own_server: ApiServer, ending) -> None
     assert own_server.kubectl("get", "configmap", "kept", "-o", "name") == "configmap/kept\n"
 
 
-def test_two_run_side_by_side_and_share_nothing(
+def test_two_servers_run_at_the_same_time_and_share_nothing(
     apiserver: ApiServer, own_server: ApiServer
 ) -> None:
     apiserver.kubectl("create", "configmap", "only-here")

@@ -27,7 +27,7 @@ def test_an_image_of_the_same_sources_is_not_built_again(checkout: Path) -> None
     assert TRAINER.key() == before
 
 
-def test_a_change_of_the_code_leaves_the_dependencies_alone(checkout: Path) -> None:
+def test_a_change_of_the_code_keeps_the_layer_of_dependencies(checkout: Path) -> None:
     before, dependencies_before = TRAINER.key(), TRAINER.dependencies_key()
 
     (checkout / "operator" / "decide.py").write_text("second")
@@ -36,7 +36,7 @@ def test_a_change_of_the_code_leaves_the_dependencies_alone(checkout: Path) -> N
     assert TRAINER.dependencies_key() == dependencies_before
 
 
-def test_a_change_of_the_pins_makes_the_dependencies_worthless(checkout: Path) -> None:
+def test_a_change_of_the_pins_replaces_the_layer_of_dependencies(checkout: Path) -> None:
     before = TRAINER.dependencies_key()
 
     (checkout / "requirements" / "trainer.txt").write_text("torch==3")

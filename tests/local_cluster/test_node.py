@@ -98,14 +98,14 @@ def test_a_pod_writes_into_the_storage_folder(node_cluster: Node, namespace: str
     assert (node_cluster.storage_dir / "written").exists()
 
 
-def test_a_pod_of_somebody_with_rights_is_refused(node_cluster: Node, namespace: str) -> None:
+def test_a_privileged_pod_is_refused(node_cluster: Node, namespace: str) -> None:
     privileged = busybox("id") | {"securityContext": {"privileged": True}}
 
     with pytest.raises(RuntimeError, match="violates PodSecurity"):
         node_cluster.kubectl("-n", namespace, "apply", "-f", "-", input=pod("no", privileged))
 
 
-def test_a_gpu_can_be_pretended(node_cluster: Node, namespace: str) -> None:
+def test_a_fake_gpu_is_scheduled(node_cluster: Node, namespace: str) -> None:
     patch = json.dumps({"status": {"capacity": {"nvidia.com/gpu": "1"}}})
     node_cluster.kubectl("patch", "node", "node", "--subresource=status", "-p", patch)
     wants = busybox("true") | {"resources": {"limits": {"nvidia.com/gpu": "1"}}}
@@ -131,7 +131,7 @@ def second_cluster(second: Node) -> Node:
     return second
 
 
-def test_a_second_cluster_beside_the_first_is_its_own(
+def test_a_second_cluster_shares_nothing_with_the_first(
     node_cluster: Node, second_cluster: Node
 ) -> None:
     second_cluster.kubectl("create", "namespace", "only-in-the-second")

@@ -10,7 +10,7 @@ def logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steps, "LOGS", tmp_path / "log")
 
 
-def test_what_is_there_is_not_made_again() -> None:
+def test_an_installed_part_is_not_made_again() -> None:
     made: list[str] = []
 
     run_lanes([[Step("there", lambda: "", lambda: made.append("there"))]])
@@ -18,7 +18,7 @@ def test_what_is_there_is_not_made_again() -> None:
     assert made == []
 
 
-def test_what_is_missing_is_said_and_made(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_part_is_printed_and_made(capsys: pytest.CaptureFixture[str]) -> None:
     made: list[str] = []
 
     run_lanes([[Step("venv", lambda: "installs packages", lambda: made.append("venv"))]])
@@ -27,7 +27,7 @@ def test_what_is_missing_is_said_and_made(capsys: pytest.CaptureFixture[str]) ->
     assert "venv: installs packages" in capsys.readouterr().err
 
 
-def test_after_a_failure_its_lane_ends_and_the_failure_is_told() -> None:
+def test_after_a_failure_its_lane_ends_and_the_error_is_raised() -> None:
     made: list[str] = []
 
     def fail() -> None:
@@ -41,14 +41,14 @@ def test_after_a_failure_its_lane_ends_and_the_failure_is_told() -> None:
     assert made == []
 
 
-def test_a_failed_command_is_one_sentence_with_its_last_words(tmp_path: Path) -> None:
+def test_a_failed_command_is_one_sentence_with_its_last_line(tmp_path: Path) -> None:
     command = ["sh", "-c", "echo first; echo 'E: no space left'; exit 1"]
 
     with pytest.raises(SetupError, match=r"^apt failed \(E: no space left\); see .*apt\.log$"):
         execute("apt", command, cwd=tmp_path)
 
 
-def test_a_network_that_does_not_answer_is_called_so(tmp_path: Path) -> None:
+def test_a_network_that_does_not_answer_is_named_as_the_cause(tmp_path: Path) -> None:
     command = ["sh", "-c", "echo 'Temporary failure resolving the host'; exit 100"]
 
     with pytest.raises(SetupError, match="apt needs the network"):

