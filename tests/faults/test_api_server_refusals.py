@@ -144,9 +144,17 @@ async def throttled(ground, proxy, seconds, retry_after):
 
 
 def impatient(proxy, scene, retry_after):
-    """Return the calls that came before the time that a refusal had asked for."""
+    """Return the calls that came before the time that a refusal had asked for.
+
+    A list of all updates or generations belongs to a watch, which no refused write concerns.
+    """
     mine = [call for call in proxy.calls if within(scene, everything)(call)]
-    asked = [call for call in mine if not call.watch and not call.lease]
+    lists = ("/incrementalupdates", "/modelgenerations")
+    asked = [
+        call
+        for call in mine
+        if not (call.watch or call.lease or (call.verb == "GET" and call.path.endswith(lists)))
+    ]
     pairs = itertools.pairwise(asked)
     return [
         (refused.path, after.path, after.at - refused.at)
