@@ -1,5 +1,7 @@
 """Every relative link of the documentation leads to a file and a heading that exist."""
 
+import re
+
 import pytest
 from docs.pages import PAGES, ROOT, anchors, links
 
@@ -17,6 +19,14 @@ def test_every_relative_link_and_anchor_resolves(page):
         elif anchor and anchor not in anchors(str(target.relative_to(ROOT))):
             broken.append(f"line {link.line}: {link.target} names no heading")
     assert broken == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_path_of_the_repository_that_a_page_names_exists(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    named = re.findall(r"(?<![\w/.-])(?:tests|examples|operator|trainer_image)/[\w./-]*", text)
+    paths = {path.partition("::")[0].rstrip(".") for path in named}
+    assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
 
 
 def test_every_page_can_be_reached_from_the_readme():

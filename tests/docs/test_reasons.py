@@ -25,8 +25,8 @@ NOT_REASONS = {
     *("Ready", "Serving", "DataReady", "LastRunSucceeded", "TargetsInSync", "ActionRequired"),
     *("Stalled", "Live", "True", "False", "Unknown", "Normal", "Warning"),  # conditions, Events
     *("Idle", "Queued", "Training", "Importing", "Evaluating", "Invalid"),  # phases
-    *("Import", "Train", "Evaluate", "Probe", "Roll", "Head", "Seeded"),  # stages
-    *("Decided", "Suspect", "Pass", "Reject", "Proven", "Refuted"),  # of holdouts and rules
+    *("Import", "Train", "Evaluate", "Probe", "Rollout", "Head", "Seeded"),  # stages
+    *("Decided", "Suspect", "Pass", "Passed", "Reject"),  # of holdouts and rules
     *("Hold", "Delete", "Fail", "Required", "Holdout", "Historical", "Guardrail"),  # of the spec
     *("Schedule", "OnData", "Request", "Recorded", "Refused"),  # triggers, results of requests
     *("AdamW", "Adafactor", "Auto", "Constant", "Cosine", "Linear"),  # hyperparameters
