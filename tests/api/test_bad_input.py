@@ -1,4 +1,4 @@
-"""Manifests that ask for too much or hide something: refused by the API server, with the path."""
+"""Hostile manifests: refused by the API server, with the path of the field."""
 
 import json
 
@@ -39,7 +39,7 @@ FLOOR = {"metric": "auc", "min": "0.6"}
         ("storage.volume.hostPath", "/"),
     ],
 )
-def test_what_could_break_out_is_no_field(objects, minimal, path, value):
+def test_fields_that_would_break_isolation_do_not_exist(objects, minimal, path, value):
     minimal["spec"].setdefault("data", {}).setdefault("volume", {"claimName": "clicks"})
     minimal["spec"]["data"]["source"]["uri"] = "file:///data/clicks"
     spec = changed(minimal["spec"], {path: value})
@@ -57,7 +57,7 @@ def test_what_could_break_out_is_no_field(objects, minimal, path, value):
     "10,000 gate rules, a text of 1 MB, 300 levels of nesting",
     "refused by the bounds of the schema; the API server keeps answering",
 )
-def test_a_monstrous_manifest_is_refused_and_the_next_one_is_taken(objects, minimal):
+def test_a_huge_manifest_is_refused_and_the_next_one_is_accepted(objects, minimal):
     rules = [{**FLOOR, "name": f"r{number}"} for number in range(10_000)]
     many = objects.create({**minimal, "spec": changed(minimal["spec"], {"gate.rules": rules})})
     deep = {"a": 1}
@@ -79,7 +79,7 @@ def test_a_monstrous_manifest_is_refused_and_the_next_one_is_taken(objects, mini
 @pytest.mark.survives(
     "Update", "a key that occurs twice", "refused under Strict with the field's path"
 )
-def test_a_key_that_is_there_twice_is_refused(server, namespace, minimal):
+def test_a_duplicate_key_is_refused(server, namespace, minimal):
     text = json.dumps(minimal)
     assert text.count('"labels": [') == 1
     twice = text.replace('"labels": [', '"labels": ["a", "b"], "labels": [')
@@ -117,7 +117,7 @@ def test_a_bomb_of_anchors_is_refused(server, namespace):
         "rollout.targets[0].env.uri",
     ],
 )
-def test_what_becomes_a_label_or_a_name_is_held_to_its_form(objects, minimal, path, value):
+def test_values_of_labels_and_names_are_validated(objects, minimal, path, value):
     given = {
         "training.compute.nodeSelector": {"pool": value},
         "training.compute.tolerations": [{"key": "pool", "value": value}],

@@ -1,4 +1,4 @@
-"""What is generated is up to date, and fit for an API server."""
+"""The generated files are up to date and valid for an API server."""
 
 import json
 
@@ -28,7 +28,7 @@ def test_the_generated_file_is_up_to_date(path):
     assert file.read_text(encoding="utf-8") == files()[path], f"{path} is stale; run make generate"
 
 
-def test_nothing_else_lies_among_the_definitions():
+def test_there_are_no_other_files_among_the_definitions():
     expected = {path for path in files() if path.endswith(".yaml")}
 
     found = [*ROOT.glob("crds/*"), *ROOT.glob("charts/springtide/files/crds/*")]
@@ -63,19 +63,19 @@ def test_a_status_holds_every_name_of_a_deployment_that_a_spec_may_hold():
     assert bounds["status.rollout.targets[].name"]["maxLength"] == asked
 
 
-def test_every_field_is_described_in_whole_sentences():
+def test_every_field_is_described_in_sentences():
     for path, node in FIELDS:
         if not path.endswith(("[]", "{}")):
             assert node["description"].endswith("."), path
 
 
-def test_a_default_is_told_where_the_server_applies_it():
+def test_a_default_is_described_where_the_server_applies_it():
     for path, node in nodes(UPDATE.schema()["properties"]["spec"]):
         if "default" in node:
             assert "Default" in node["description"], path
 
 
-def test_nothing_is_let_through_unread():
+def test_no_field_preserves_unknown_values():
     for path, node in FIELDS:
         assert not node.keys() & {"x-kubernetes-preserve-unknown-fields", "anyOf", "nullable"}, path
         assert "x-kubernetes-int-or-string" not in node, path

@@ -1,4 +1,4 @@
-"""What people see: `kubectl explain`, `kubectl get` and the refusal of `kubectl apply`."""
+"""What users see: `kubectl explain`, `kubectl get` and the refusal of `kubectl apply`."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -32,7 +32,7 @@ def ago(**time):
 
 
 @pytest.mark.parametrize(
-    ("path", "told"),
+    ("path", "text"),
     [
         ("iu", "evaluated against the live model on the same rows"),
         ("iu.spec.gate", "Accepted: all Required rules pass."),
@@ -58,8 +58,8 @@ def ago(**time):
         ),
     ],
 )
-def test_explain_reads_as_documentation(server, path, told):
-    assert told in words(server.kubectl("explain", path))
+def test_explain_reads_as_documentation(server, path, text):
+    assert text in words(server.kubectl("explain", path))
 
 
 CONDITIONS = [
@@ -68,7 +68,7 @@ CONDITIONS = [
 ]
 
 
-def test_the_columns_of_an_update_tell_how_it_stands(server, namespace, objects, store, minimal):
+def test_the_columns_of_an_update_show_its_state(server, namespace, objects, store, minimal):
     objects.write_status(
         store(minimal),
         {
@@ -99,9 +99,7 @@ def test_the_columns_of_an_update_tell_how_it_stands(server, namespace, objects,
     assert (wide["PENDING-ROWS"], wide["GPU-SECONDS"]) == ("2400", "61")
 
 
-def test_the_columns_of_a_generation_tell_where_it_comes_from(
-    server, namespace, objects, store, generation
-):
+def test_the_columns_of_a_generation_show_its_origin(server, namespace, objects, store, generation):
     parent = {"name": "ranker-g3", "digest": "sha256:" + 64 * "a"}
     spec = {**generation["spec"], "number": 4, "origin": "Trained", "parent": parent, "data": {}}
     del spec["initial"]

@@ -28,7 +28,7 @@ def test_fields_of_a_newer_version_are_ignored(minimal):
     assert update.spec.rollout.deadline == "10m"
 
 
-def test_every_misfit_is_told_with_its_path_and_value(minimal):
+def test_every_mismatch_is_reported_with_its_path_and_value(minimal):
     minimal["spec"]["gate"]["rules"][0]["minEntities"] = 0
     minimal["spec"]["rollout"]["deadline"] = "soon"
     del minimal["spec"]["storage"]

@@ -1,4 +1,4 @@
-"""The types and the CRD say the same: what the API server takes, the operator reads, and back."""
+"""Types and CRD agree: the operator reads what the API server accepts, and the reverse."""
 
 import re
 
@@ -89,7 +89,7 @@ anything = st.one_of(
 
 @few
 @given(data=st.data())
-def test_whatever_the_server_takes_the_operator_can_read(objects, complete, data):
+def test_the_operator_reads_whatever_the_server_accepts(objects, complete, data):
     spec = changed(complete["spec"], data.draw(changes(complete["spec"], lambda _: anything)))
 
     stored = objects.create({**complete, "spec": spec})
@@ -100,7 +100,7 @@ def test_whatever_the_server_takes_the_operator_can_read(objects, complete, data
         assert stored.code in (400, 422), stored
 
 
-def test_the_server_applies_the_defaults_that_the_types_say(objects, minimal):
+def test_the_server_applies_the_defaults_of_the_types(objects, minimal):
     blocks = {"training": {"hyperparameters": {"freeze": {}}}, "trigger": {"onData": {}}}
 
     stored = objects.create({**minimal, "spec": {**minimal["spec"], **blocks}})
@@ -109,7 +109,7 @@ def test_the_server_applies_the_defaults_that_the_types_say(objects, minimal):
     assert read == UpdateSpec.model_validate(minimal["spec"] | {"trigger": {"onData": {}}})
     assert stored["spec"]["training"]["hyperparameters"]["learningRate"] == "2e-5"
     assert stored["spec"]["trigger"]["onData"] == {"pollInterval": "30m"}
-    assert "limits" not in stored["spec"]["training"]  # a block that nobody wrote stays out
+    assert "limits" not in stored["spec"]["training"]  # an absent block stays absent
 
 
 def test_a_status_as_the_operator_writes_it_reads_back_equal(objects, store, minimal):

@@ -113,7 +113,7 @@ def test_each_rule_on_the_status_of_a_generation_accepts_and_refuses(
         ("ranker.v2", "metadata.name must not contain dots"),
     ],
 )
-def test_an_update_with_a_name_that_jobs_cannot_carry_is_refused(objects, minimal, name, message):
+def test_an_update_with_a_name_too_long_for_jobs_is_refused(objects, minimal, name, message):
     assert isinstance(objects.create({**minimal, "metadata": {"name": 32 * "a"}}), dict)
 
     refused = objects.create({**minimal, "metadata": {"name": name}})

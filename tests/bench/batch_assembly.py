@@ -1,4 +1,4 @@
-"""Seconds to put one batch together, now and as it was: with the lengths of all rows each time.
+"""Seconds to assemble one batch, now and before, when the lengths of all rows were read each time.
 
     python tests/bench/batch_assembly.py [ROWS ...]
 
@@ -33,7 +33,7 @@ def stream(rows: int) -> Tokens:
 
 
 def before(tokens: Tokens, rows: NDArray[np.int64]) -> dict[str, torch.Tensor]:
-    """Put a batch together as it was done before."""
+    """Assemble a batch as before."""
     lengths = np.diff(tokens.starts)[rows]
     inside = np.arange(int(lengths.max())) < lengths[:, None]
     places = np.concatenate([np.arange(tokens.starts[row], tokens.starts[row + 1]) for row in rows])

@@ -1,11 +1,11 @@
-"""What very many updates cost the operator and the API server.
+"""What many updates cost the operator and the API server.
 
     PYTHONPATH=tests python tests/bench/control_plane.py [--floods 500 2000] [--rest 5000]
         [--beside CHECKOUT]
 
 A flood: so many updates are there at once and each imports its model and rolls it out for the
 first time. At rest: so many updates with 3 generations each, a start, and a relist of everything
-after the API server began anew. The operator is a process of its own, the stand-ins for trainers
+after the API server restarted. The operator is a process of its own, the stand-ins for trainers
 and the Deployment controller are another one; seconds of CPU are the operator's alone. `--beside`
 measures the operator of another checkout, too.
 """
@@ -52,7 +52,7 @@ class Row:
 
 
 async def flood(server: ApiServer, checkout: Path, many: int) -> Row:
-    """Let so many updates come to life; they are all there when the operator begins."""
+    """Create so many updates before the operator starts, and wait until all are live."""
     async with connected(server) as client:
         for number in range(NAMESPACES):
             name = f"flood-{number}"
@@ -77,7 +77,7 @@ async def flood(server: ApiServer, checkout: Path, many: int) -> Row:
 
 
 def rest(server: ApiServer, checkout: Path, many: int) -> list[Row]:
-    """Start an operator on updates that are there already, and let it list all of them again."""
+    """Start an operator on existing updates, and let it list all of them again."""
     folder = Path(tempfile.mkdtemp())
     rows = []
     before = writes(server)
@@ -98,7 +98,7 @@ def rest(server: ApiServer, checkout: Path, many: int) -> list[Row]:
 
 
 def shown(rows: list[tuple[str, Row]]) -> Table:
-    """Lay the measurements out, those of one kind below each other."""
+    """Print the measurements, grouped by kind."""
     table = Table(title="What very many updates cost")
     columns = ("measured", "operator", "s", "CPU s", "CPU ms each", "each s", "MiB", "block s")
     for column in (*columns, "writes each"):
@@ -120,7 +120,7 @@ def shown(rows: list[tuple[str, Row]]) -> Table:
 
 
 OWN = ("incrementalupdates", "modelgenerations", "events")
-"""Kinds that nobody but the operator writes after the beginning."""
+"""Kinds that only the operator writes after the start."""
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Stand-ins for trainers and the Deployment controller of very many updates, in a process of their
+"""Stand-ins for trainers and the Deployment controller of many updates, in a process of their
 own: python flooding.py KUBECONFIG. Prints how many updates have a live generation, once a second.
 """
 
@@ -23,7 +23,7 @@ from springtide_operator.cluster.api.limits import Limits
 from springtide_operator.cluster.watching.cache import Cache, Store
 
 AT_ONCE = 16
-"""Jobs that end and Deployments that roll at one time."""
+"""Jobs and Deployments that are handled at the same time."""
 
 
 class Flood(Crowd):

@@ -52,7 +52,7 @@ class Passed:
 def simulate(
     metric: str, entities: int, *, runs: int, seed: int = 0, differing: int | None = None
 ) -> Passed:
-    """Compare two equal models again and again.
+    """Compare two equal models repeatedly.
 
     Args:
         metric: What is compared.

@@ -1,4 +1,4 @@
-"""Watches the real operator at rest: it must write nothing but its Lease, and must not grow.
+"""Measures the operator at rest: it must write nothing but its Lease, and its memory must not grow.
 
     PYTHONPATH=tests python tests/bench/idle.py [minutes] [updates]
 
@@ -43,7 +43,7 @@ out = Console()
 
 
 def writes(server: ApiServer) -> dict[str, float]:
-    """Read what the API server counted, by kind; the Lease is among it."""
+    """Read the write counts of the API server by kind, the Lease included."""
     counted = dict.fromkeys((*KINDS, "leases"), 0.0)
     for line in server.kubectl("get", "--raw", "/metrics").splitlines():
         if found := COUNTED.match(line):
@@ -79,7 +79,7 @@ PORTS = ("PROGRESS", "HEALTH", "METRICS")
 
 
 async def settled(server: ApiServer, many: int) -> subprocess.Popen[bytes]:
-    """Bring so many updates to rest under a real operator; return its process."""
+    """Start the operator on so many updates and wait until they are at rest; return its process."""
     connection = await Connection.open(server.kubeconfig)
     limits = Limits(per_second=500, burst=500, in_flight=50, monotonic=time.monotonic)
     client = Client(connection, ServerClock(time.monotonic), limits)
@@ -93,7 +93,7 @@ async def settled(server: ApiServer, many: int) -> subprocess.Popen[bytes]:
         await client.delete(DEPLOYMENT, "missing", metadata["name"], uid=metadata["uid"])
     crowd.watch()
     process = operator(server, Path(tempfile.mkdtemp()) / "log")
-    while not await told(client, 3 * many) or len(crowd.arrived) < many:
+    while not await all_reported(client, 3 * many) or len(crowd.arrived) < many:
         if process.poll() is not None:
             sys.exit("the operator ended")
         await asyncio.sleep(1)
@@ -103,14 +103,14 @@ async def settled(server: ApiServer, many: int) -> subprocess.Popen[bytes]:
     return process
 
 
-async def told(client: Client, many: int) -> bool:
+async def all_reported(client: Client, many: int) -> bool:
     """Whether every update has a status."""
     items = (await client.list_all(UPDATE)).items
     return len([raw for raw in items if (raw.get("status") or {}).get("phase")]) == many
 
 
 def watch(server: ApiServer, process: subprocess.Popen[bytes], minutes: float) -> bool:
-    """Watch for so long, print what was seen, and tell whether it is as promised."""
+    """Measure for so long, print the result, and return whether it is within the limits."""
     before, samples = writes(server), []
     until = time.monotonic() + 60 * minutes
     while time.monotonic() < until:

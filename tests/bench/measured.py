@@ -1,4 +1,4 @@
-"""The operator and the stand-ins as processes, with what the kernel knows of them."""
+"""The operator and the stand-ins as processes, with their CPU time and memory."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class Measured(_Process):
         return time.monotonic(), self.cpu()
 
     def wait_idle(self, began: float, quiet: float) -> float:
-        """Wait until it has been at rest for so long; return the seconds until that began."""
+        """Wait until it has been at rest for so long; return the seconds until the rest started."""
         since, used = time.monotonic(), self.cpu()
         while time.monotonic() - since < quiet:
             time.sleep(1)
@@ -126,7 +126,7 @@ class Measured(_Process):
         return int(re.findall(r"VmRSS:\s+(\d+)", status)[0]) / 1024
 
     def longest_block(self) -> float:
-        """Return the longest time that the event loop stood still since it was last asked."""
+        """Return the longest block of the event loop since the last call."""
         known = self._lines()
         self.running.send_signal(signal.SIGUSR1)
         while len(self._lines()) == len(known) and not self.ended():

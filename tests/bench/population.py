@@ -1,4 +1,4 @@
-"""Updates that have lived already: a Deployment that serves, and 3 generations each."""
+"""Existing updates: a Deployment that serves, and 3 generations each."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ AT_ONCE = 20
 
 @contextlib.asynccontextmanager
 async def connected(server: ApiServer) -> AsyncIterator[Client]:
-    """Open a client that may ask as often as it likes."""
+    """Open a client without a rate limit."""
     connection = await Connection.open(server.kubeconfig)
     limits = Limits(per_second=5000, burst=5000, in_flight=AT_ONCE, monotonic=time.monotonic)
     try:
@@ -42,7 +42,7 @@ async def connected(server: ApiServer) -> AsyncIterator[Client]:
 
 
 async def at_rest(server: ApiServer, many: int) -> None:
-    """Make so many updates as they are once their second trained generation is live."""
+    """Create so many updates in the state after their second trained generation was promoted."""
     world = lived()
     async with connected(server) as client:
         for number in range(NAMESPACES):
@@ -128,7 +128,7 @@ async def _status(client: Client, kind: Any, place: dict[str, str], status: Any)
 
 
 def _renamed(value: Any, name: str) -> Any:
-    """Let what speaks of the world's update shop, or its Deployment ranker, speak of another."""
+    """Rename the update shop and the Deployment ranker in an object."""
     if isinstance(value, dict):
         return {key: _renamed(each, name) for key, each in value.items()}
     if isinstance(value, list):

@@ -53,7 +53,7 @@ out = Console()
 
 
 def lived() -> tuple[World, Serve]:
-    """Live through two generations beside the imported one; return the last apply, too."""
+    """Run two generations after the import; return the last apply, too."""
     world, applied = with_generation_one(), []
     world.witness = lambda seen, action: applied.append(action)
     world.months.append("2025-03")
@@ -210,7 +210,7 @@ class Measured:
 
 
 async def touched(client: Client, updates: int, touches: int) -> None:
-    """Change so many updates without any meaning."""
+    """Change metadata of so many updates."""
     places = asyncio.Semaphore(20)
 
     async def touch(number: int) -> None:
