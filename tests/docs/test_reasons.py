@@ -12,13 +12,14 @@ from pathlib import Path
 from docs.pages import ROOT
 
 PAGE = ROOT / "docs/troubleshooting.md"
-CODE = (
-    "operator/springtide_operator/lifecycle",
-    "operator/springtide_operator/cluster/actuator.py",
-    "operator/springtide_api/judging.py",
-    "trainer_image/springtide_trainer",
-    "trainer_image/springtide_server",
-)
+CODE = {
+    "operator/springtide_operator/lifecycle": "*.py",
+    "operator/springtide_operator/cluster": "actuator.py",
+    "operator/springtide_api": "judging.py",
+    "trainer_image": "*.py",
+}
+"""Folders with the files that write reasons."""
+
 WORD = re.compile(r"[A-Z][a-z]+[A-Za-z0-9]*")
 
 NOT_REASONS = {
@@ -39,16 +40,17 @@ COMPOSED = {"RequestAccepted", "RequestRefused", "ExitCode1", "MissingEntity", "
 
 
 def test_every_reason_has_an_entry_and_every_entry_is_a_reason():
-    words = {word for path in CODE for file in _files(path) for word in _words(file)}
+    words = {word for place in CODE.items() for file in _files(*place) for word in _words(file)}
     reasons, documented = (words - NOT_REASONS) | COMPOSED, _documented()
     assert NOT_REASONS - words == set(), "these are not in the code; remove them here"
     assert reasons - documented == set(), "add them to docs/troubleshooting.md"
     assert documented - reasons == set(), "these entries are no reasons of the code"
 
 
-def _files(path: str) -> list[Path]:
-    found = ROOT / path
-    return sorted(found.rglob("*.py")) if found.is_dir() else [found]
+def _files(folder: str, pattern: str) -> list[Path]:
+    found = sorted((ROOT / folder).rglob(pattern))
+    assert found, f"{folder} has no {pattern}; correct CODE"
+    return found
 
 
 def _words(file: Path) -> set[str]:
