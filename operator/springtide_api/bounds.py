@@ -1,6 +1,6 @@
-"""Numbers with their confidence bounds, and the bounds that a rule sets, turned to one side.
+"""Measured numbers with confidence bounds, and the bounds that a rule requires.
 
-Pure. `judging` builds on it; here lies what depends on a metric's direction and range.
+No I/O. Everything that depends on the direction and range of a metric is here; `judging` uses it.
 """
 
 from __future__ import annotations
@@ -21,34 +21,33 @@ LOWER_IS_BETTER = frozenset({"log_loss", "ece"})
 UNBOUNDED = frozenset({"log_loss"})
 """Metrics that may exceed 1; all others lie in [0, 1]."""
 UNFLOORED = frozenset({"ece"})
-"""Metrics of which a trivial baseline may be perfect: a constant is calibrated."""
+"""Metrics on which a trivial baseline can be perfect: a constant prediction is calibrated."""
 SLACK = 1e-6
-"""Numbers travel rounded to six digits."""
-
+"""Tolerance: results are rounded to six digits."""
 
 MOST = 1e99
-"""Numbers of this size and more have no spelling in the API."""
+"""Larger numbers cannot be written in the API."""
 
 
 class Interval(NamedTuple):
-    """A number with its one-sided bounds; NaN where it could not be computed."""
+    """A number with its one-sided confidence bounds; NaN if it could not be computed."""
 
     value: float = nan
     low: float = nan
     high: float = nan
 
     def negated(self) -> Interval:
-        """Return the interval of the negative number."""
+        """Return the interval of the negated number."""
         return Interval(-self.value, -self.high, -self.low)
 
     def within(self, least: float, most: float) -> bool:
-        """Tell whether all three are numbers in order, and none lies outside [least, most]."""
+        """Return whether all three are ordered numbers within [least, most]."""
         sane = all(isfinite(x) and least - SLACK <= x <= most + SLACK for x in self)
         return sane and self.low <= self.high
 
 
 class Numbers(NamedTuple):
-    """A `RuleRow` by name; `delta` is candidate minus live, in the metric's own sign."""
+    """A `RuleRow` with named fields; `delta` is candidate minus live, with the metric's sign."""
 
     rule: str
     candidate: Interval = Interval()
@@ -57,31 +56,33 @@ class Numbers(NamedTuple):
     candidate_error: float = nan
     live_error: float = nan
     entities: int = 0
-    """Entities that contribute to the numbers."""
+    """Number of contributing entities."""
     positives: int = 0
     trivial_baseline: float = nan
-    """What a trivial baseline scores on the same rows."""
+    """Score of a trivial baseline on the same rows."""
     reference: float = nan
-    """The value of the generation that maxCumulativeRegression compares with."""
+    """Value of the generation that maxCumulativeRegression compares with."""
     versus_reference: Interval = Interval()
-    """Candidate minus that generation, in the metric's own sign."""
+    """Candidate minus that generation, with the metric's sign."""
 
 
 @dataclass(frozen=True)
 class Bound:
-    """One bound of a rule, turned so that `shown` must lie above `limit`."""
+    """One bound that a rule requires, oriented so that `shown` must be above `limit`."""
 
     text: str
-    """In words, such as "delta > -0.005"."""
+    """Short form, such as "delta > -0.005"."""
+    requirement: str
+    """The same for messages, such as "allowed regression 0.005"."""
     interval: Interval
-    """As people read it: the candidate's own value, or the delta with more being better."""
+    """For display: the candidate's value, or the delta where positive is better."""
     shown: Interval
     limit: float | None
-    """On the scale of `shown`. None: it does not exist, as a share of a live value of 0."""
+    """On the scale of `shown`. None if it is undefined: a fraction of a live value of 0."""
     closed: bool
-    """Reaching the limit is enough: "at least", not "more than"."""
+    """Whether a value equal to the limit passes."""
     compares: bool = False
-    """It is about the difference to live, or to the reference."""
+    """Whether it is about the difference to the live model or to the reference."""
     versus_reference: bool = False
 
     @property
@@ -93,8 +94,8 @@ class Bound:
 
 
 def measured(output: EvaluateOutput) -> dict[str, Numbers]:
-    """Read what an evaluation measured, by the name of the rule."""
-    # Another image may know nothing of what stands beside the rows, or give less of it.
+    """Return the numbers of an evaluation by the name of the rule."""
+    # Another trainer image may omit the optional lists, or return shorter ones.
     missing = [None] * len(output.rules)
     beside = zip(
         output.rules,
@@ -110,7 +111,7 @@ def numbers(
     trivial_baseline: float | None = None,
     versus_reference: ReferenceRow | None = None,
 ) -> Numbers:
-    """Read a positional row and what stands beside it; null becomes NaN."""
+    """Convert a positional row and its optional values; null becomes NaN."""
     floats = [nan if x is None else float(x) for x in row[1:12]]
     compared = [nan if x is None else float(x) for x in versus_reference or (None,) * 4]
     return Numbers(
@@ -129,27 +130,27 @@ def numbers(
 
 
 def better(metric: str, interval: Interval) -> Interval:
-    """Turn an interval of this metric so that more is better."""
+    """Return the interval with the sign where more is better."""
     return interval.negated() if metric in LOWER_IS_BETTER else interval
 
 
 def absolute(rule: Rule) -> bool:
-    """Tell whether the rule asks something of the candidate's own value."""
+    """Return whether the rule has a bound on the candidate's value."""
     return rule.min is not None or rule.max is not None
 
 
 def comparison(rule: Rule) -> bool:
-    """Tell whether the rule compares the candidate with live."""
+    """Return whether the rule compares the candidate with the live model."""
     return rule.min_improvement is not None or rule.max_regression is not None
 
 
 def cumulative(rule: Rule) -> bool:
-    """Tell whether the rule compares the candidate with the reference."""
+    """Return whether the rule compares the candidate with the reference."""
     return rule.max_cumulative_regression is not None
 
 
 def three_valued(bound: Bound) -> Finding:
-    """Decide one bound: pass if all of the interval is beyond it, reject if none of it is."""
+    """Decide one bound: Pass if the whole interval is beyond it, Reject if none of it is."""
     low, high, limit = bound.shown.low, bound.shown.high, bound.limit
     if limit is None or isnan(low) or isnan(high):
         return "Inconclusive"
@@ -159,37 +160,43 @@ def three_valued(bound: Bound) -> Finding:
 
 
 def absolute_bounds(rule: Rule, own: Interval) -> Iterator[Bound]:
-    """Yield the bounds that a model's own value must keep."""
+    """Yield the required bounds on the value of a model."""
     if rule.min is not None:
-        yield Bound(f"{rule.metric} >= {rule.min}", own, own, float(rule.min), closed=True)
+        text = f"{rule.metric} >= {rule.min}"
+        yield Bound(text, f"required >= {rule.min}", own, own, float(rule.min), closed=True)
     if rule.max is not None:
         limit = -float(rule.max)
-        yield Bound(f"{rule.metric} <= {rule.max}", own, own.negated(), limit, closed=True)
+        text = f"{rule.metric} <= {rule.max}"
+        yield Bound(text, f"required <= {rule.max}", own, own.negated(), limit, closed=True)
 
 
 def comparison_bounds(rule: Rule, measured: Numbers) -> Iterator[Bound]:
-    """Yield the bounds that the difference to live, and that to the reference, must keep."""
+    """Yield the required bounds on the differences to the live model and to the reference."""
     delta = better(rule.metric, measured.delta)
     for margin, sign in ((rule.min_improvement, 1), (rule.max_regression, -1)):
         if margin is not None:
             size = _size(margin, measured.live.value)
             limit = None if size is None else sign * size + 0.0
             text = _comparison_text(margin, limit, live=measured.live.value)
-            yield Bound(text, delta, delta, limit, closed=False, compares=True)
+            wanted = _requirement(margin, size, improve=sign > 0, base=measured.live.value)
+            yield Bound(text, wanted, delta, delta, limit, closed=False, compares=True)
     if (margin := rule.max_cumulative_regression) is not None:
         delta = better(rule.metric, measured.versus_reference)
         size = _size(margin, measured.reference)
         limit = None if size is None else -size + 0.0
         text = _comparison_text(margin, limit, live=measured.reference, name="the reference")
-        yield Bound(text, delta, delta, limit, closed=False, compares=True, versus_reference=True)
+        wanted = _requirement(margin, size, improve=False, base=measured.reference)
+        yield Bound(
+            text, wanted, delta, delta, limit, closed=False, compares=True, versus_reference=True
+        )
 
 
 def proves_nothing(rule: Rule, trivial_baseline: float) -> str | None:
-    """Say which bound of a rule a trivial baseline meets, or None.
+    """Return a message if a trivial baseline meets the absolute bound of a rule, else None.
 
     Args:
         rule: The rule.
-        trivial_baseline: What such an answer scores on the same rows; NaN where it is not known.
+        trivial_baseline: Its score on the same rows; NaN if it is unknown.
     """
     if rule.metric in UNFLOORED:
         return None
@@ -206,10 +213,12 @@ def proves_nothing(rule: Rule, trivial_baseline: float) -> str | None:
 
 
 def more_entities(bound: Bound, entities: int) -> int | None:
-    """Estimate how many more entities would decide a bound: widths shrink with their root.
+    """Estimate how many more entities would decide a bound.
+
+    The width of an interval is assumed to shrink with the square root of the number of entities.
 
     Returns:
-        The number, at least 1; None where value and bound are (nearly) the same.
+        The number, at least 1; None if value and bound are nearly equal.
     """
     if bound.limit is None:
         return None
@@ -222,9 +231,9 @@ def more_entities(bound: Bound, entities: int) -> int | None:
 
 
 def decimal(number: float) -> str | None:
-    """Write a number as the API does, with six digits; None for NaN and what is beyond its range.
+    """Format a number as `Decimal` with six digits; None for NaN and numbers out of range.
 
-    What is nearer to 0 than 1e-99 is 0: exponents have two digits.
+    Exponents have two digits, so a number closer to 0 than 1e-99 is 0.
     """
     if not abs(number) < MOST:
         return None
@@ -232,14 +241,14 @@ def decimal(number: float) -> str | None:
 
 
 def readable(number: float) -> str:
-    """Write a number for people: four decimals, or three digits where it is tiny."""
+    """Format a number for display: four decimals, or three significant digits if it is tiny."""
     if not isfinite(number):
         return "unknown"
     return f"{number + 0.0:.4f}" if number == 0 or abs(number) >= 0.001 else f"{number:.3g}"
 
 
 def _size(margin: Margin, live: float) -> float | None:
-    """Return a margin in units of the metric; None where it is a share of 0 or of no number."""
+    """Return a margin in units of the metric; None if it is a fraction of 0 or of NaN."""
     if margin.absolute is not None:
         return float(margin.absolute)
     return float(margin.relative or 0) * abs(live) if isfinite(live) and live != 0 else None
@@ -252,3 +261,13 @@ def _comparison_text(
         return f"delta > {decimal(limit or 0.0)}"
     share = f"{margin.relative} of {name} {readable(live)}"
     return f"delta > {readable(limit)} ({share})" if limit is not None else f"delta within {share}"
+
+
+def _requirement(margin: Margin, size: float | None, *, improve: bool, base: float) -> str:
+    """Return a required improvement or an allowed regression for messages."""
+    kind = "required improvement above" if improve else "allowed regression"
+    if margin.absolute is not None:
+        return f"{kind} {decimal(float(margin.absolute))}"
+    if size is None:
+        return f"{kind} {margin.relative} of {readable(base)}"
+    return f"{kind} {readable(size)} ({margin.relative} of {readable(base)})"

@@ -1,7 +1,7 @@
-"""What numbers say about one rule: proven, refuted or undecided, by confidence bounds alone.
+"""Decides one rule by confidence bounds: Pass, Reject or Inconclusive.
 
-Pure, and beside the contract, so that the operator's gate and the trainer's report decide by the
-same code. The overall verdict and the suspect holdout belong to the operator's gate.
+No I/O. It is in the API package because the operator's gate and the trainer's report must use the
+same code. The verdict and the check for a suspect holdout are in the operator's gate.
 """
 
 from __future__ import annotations
@@ -38,33 +38,33 @@ if TYPE_CHECKING:
 TEXT_LIMIT = 1024
 
 Flaw = tuple[str, str, int | None]
-"""Why numbers decide nothing: one word, a phrase, and how many entities lack, if known."""
+"""Why a rule cannot be decided: reason, details, and the number of missing entities if known."""
 
 
 @dataclass(frozen=True)
 class Judged:
-    """What one rule says, with the reason in one word."""
+    """The result of one rule and its machine-readable reason."""
 
     result: RuleResult
     reason: str
     more_entities: int | None = None
-    """Inconclusive: entities that would decide it beside those at hand, if that can be told."""
+    """If inconclusive: the estimated number of additional entities needed, if known."""
 
 
 def judge_rule(
     rule: Rule, measured: Numbers | None, *, baseline: bool, on_holdout: bool = False
 ) -> Judged | None:
-    """Judge one rule.
+    """Decide one rule.
 
     Args:
         rule: The rule.
-        measured: Its numbers; None where they are missing.
-        baseline: Whether there is a live model. Without one comparisons are left out.
+        measured: Its numbers; None if they are missing.
+        baseline: Whether there is a live model. Without one, comparisons are skipped.
         on_holdout: Its dataset is the holdout, where an absolute bound must ask for more than an
             answer without a model scores.
 
     Returns:
-        What it says; None where nothing is left of it without a baseline.
+        The result; None if the rule has only comparisons and there is no baseline.
     """
     if not baseline and not absolute(rule):
         return None
@@ -85,7 +85,7 @@ def judge_rule(
 
 
 def overall(said: Sequence[Judged]) -> Finding:
-    """Join rules: any Required one that rejects rejects, all must pass; of none nothing follows."""
+    """Combine Required rules: any Reject rejects, all must pass, none is inconclusive."""
     found = [each.result.verdict for each in said if each.result.severity == "Required"]
     if "Reject" in found:
         return "Reject"
@@ -93,7 +93,7 @@ def overall(said: Sequence[Judged]) -> Finding:
 
 
 def _flaw(rule: Rule, measured: Numbers, *, baseline: bool) -> Flaw | None:
-    """Find what keeps numbers from deciding anything."""
+    """Return why the numbers cannot decide the rule, or None."""
     entities, positives = measured.entities, measured.positives
     if entities < (least := rule.min_entities):
         lacking = f"{entities:,} contributing entities < {least:,}"
@@ -103,14 +103,22 @@ def _flaw(rule: Rule, measured: Numbers, *, baseline: bool) -> Flaw | None:
         return "TooFewPositives", f"{positives:,} positives < {wanted:,}", more
     most = inf if rule.metric in UNBOUNDED else 1.0
     if absolute(rule) and not measured.candidate.within(0.0, most):
-        return "MissingNumber", f"no number for {rule.metric} of the candidate", None
+        return "MissingNumber", f"no value of {rule.metric} for the candidate", None
     if baseline and comparison(rule):
         if not (measured.live.within(0.0, most) and measured.delta.within(-most, most)):
-            return "MissingNumber", f"no number for {rule.metric} beside the live model", None
+            return "MissingNumber", f"no value of {rule.metric} for the comparison with live", None
         if measured.live.value == 0.0 and _relative(rule):
-            return "ZeroBaseline", "live is 0, which has no shares; use an absolute margin", None
+            return (
+                "ZeroBaseline",
+                "live is 0, so a relative margin is undefined; use an absolute one",
+                None,
+            )
     if baseline and cumulative(rule) and not _beside_reference(measured, most):
-        return "MissingNumber", f"no number for {rule.metric} beside the reference", None
+        return (
+            "MissingNumber",
+            f"no value of {rule.metric} for the comparison with the reference",
+            None,
+        )
     return None
 
 
@@ -121,23 +129,26 @@ def _beside_reference(measured: Numbers, most: float) -> bool:
 
 def _undecided(rule: Rule, measured: Numbers, bound: Bound, flaw: Flaw) -> Judged:
     reason, words, more = flaw
-    message = f"{rule.name}: {words} on {rule.dataset}; {bound.text} is not decided"
+    message = f"{rule.name}: {words} on {rule.dataset}; {bound.text}: inconclusive"
     result = _result(rule, measured, bound, ("Inconclusive", message))
     return Judged(result, reason, more)
 
 
 def _decided(rule: Rule, measured: Numbers, findings: list[tuple[Finding, Bound]]) -> Judged:
-    """All bounds must pass and any reject rejects; the worst one speaks, the last among equals."""
+    """All bounds must pass, any Reject rejects; report the worst, the last one of equals."""
     for finding in ("Reject", "Inconclusive", "Pass"):
         chosen = [bound for found, bound in findings if found == finding]
         if chosen:
             break
     bound, more = chosen[-1], None
-    words = {"Pass": "meets", "Reject": "fails", "Inconclusive": "does not decide"}[finding]
-    message = f"{rule.name}: {_told(rule, bound)} {words} {bound.text} on {_where(rule, measured)}"
+    words = {"Pass": "passed", "Reject": "failed", "Inconclusive": "inconclusive"}[finding]
+    message = (
+        f"{rule.name}: {_value(rule, bound)}, {bound.requirement}: {words}"
+        f" on {_where(rule, measured)}"
+    )
     if finding == "Inconclusive":
         more = _most([more_entities(each, measured.entities) for each in chosen])
-        message += f"; {_wanted(more)}"
+        message += f"; {_needed(more)}"
     reason = {"Pass": "Passed", "Reject": "Failed", "Inconclusive": "NotDecided"}[finding]
     return Judged(_result(rule, measured, bound, (finding, message)), reason, more)
 
@@ -169,11 +180,15 @@ def _relative(rule: Rule) -> bool:
     return any(margin is not None and margin.relative is not None for margin in margins)
 
 
-def _told(rule: Rule, bound: Bound) -> str:
-    what = f"delta of {rule.metric}" if bound.compares else rule.metric
-    what += " to the reference" if bound.versus_reference else ""
-    value, low, high = (readable(x) for x in bound.interval)
-    return f"{what} {value} ({low} to {high})"
+def _value(rule: Rule, bound: Bound) -> str:
+    interval, what = bound.interval, rule.metric
+    if bound.compares:
+        worse = interval.value < 0
+        what += " regressed by" if worse else " improved by"
+        interval = interval.negated() if worse else interval
+    value, low, high = (readable(x) for x in interval)
+    against = " against the reference" if bound.versus_reference else ""
+    return f"{what} {value}{against} (bounds {low} to {high})"
 
 
 def _where(rule: Rule, measured: Numbers) -> str:
@@ -181,13 +196,13 @@ def _where(rule: Rule, measured: Numbers) -> str:
     return f"{rule.dataset} ({counts})"
 
 
-def _wanted(more: int | None) -> str:
+def _needed(more: int | None) -> str:
     if more is None:
-        return "value and bound are too close for any number of entities in reach"
+        return "value and bound are too close to estimate the number of entities needed"
     return f"about {more:,} more entities would decide it"
 
 
 def _most(counts: list[int | None]) -> int | None:
-    """Return the greatest count; None as soon as one cannot be told."""
+    """Return the largest count; None if one is unknown."""
     known = [count for count in counts if count is not None]
     return max(known) if len(known) == len(counts) else None

@@ -77,9 +77,10 @@ def test_a_candidate_that_passes_all_required_rules_is_accepted_with_its_numbers
 
     assert (found.verdict, found.reason, found.suspect) == ("Accepted", "RulesPassed", False)
     assert found.message == (
-        "floor: auc 0.7000 (0.6950 to 0.7050) meets auc >= 0.55 on holdout (900 contributing "
-        "entities, 300 positives); not-worse: delta of auc 0.0200 (0.0150 to 0.0250) meets "
-        "delta > -0.01 on holdout (900 contributing entities, 300 positives)"
+        "floor: auc 0.7000 (bounds 0.6950 to 0.7050), required >= 0.55: passed on holdout (900 "
+        "contributing entities, 300 positives); not-worse: auc improved by 0.0200 (bounds 0.0150 "
+        "to 0.0250), allowed regression 0.01: passed on holdout (900 contributing entities, "
+        "300 positives)"
     )
     assert [result.verdict for result in found.results] == ["Pass", "Pass"]
     assert found.scores == [
@@ -91,7 +92,10 @@ def test_a_candidate_that_passes_all_required_rules_is_accepted_with_its_numbers
 def test_one_refuted_required_rule_rejects_and_is_told_first() -> None:
     found = judged(both(0.650, 0.680))
     assert (found.verdict, found.reason) == ("Rejected", "RuleFailed")
-    assert found.message.startswith("not-worse: delta of auc -0.0300 (-0.0350 to -0.0250) fails")
+    assert found.message.startswith(
+        "not-worse: auc regressed by 0.0300 (bounds 0.0250 to 0.0350), allowed regression "
+        "0.01: failed"
+    )
 
 
 def test_an_undecided_rule_makes_it_inconclusive_and_says_how_much_would_decide() -> None:
@@ -165,7 +169,8 @@ def test_with_shuffled_labels_the_holdout_is_suspect_though_the_comparison_alone
     assert found.results[1].verdict == "Pass"
     assert (found.verdict, found.reason, found.suspect) == ("Inconclusive", "HoldoutSuspect", True)
     assert found.message.startswith(
-        "the holdout is suspect: live fails floor: auc 0.5000 (0.4950 to 0.5050) fails auc >= 0.55"
+        "the holdout is suspect: live fails floor: auc 0.5000 (bounds 0.4950 to 0.5050), required "
+        ">= 0.55: failed"
     )
     assert "delta 0.0010, -0.0040 to 0.0060" in found.message
 

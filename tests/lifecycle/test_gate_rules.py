@@ -111,8 +111,8 @@ def test_a_cumulative_regression_is_held_against_the_reference() -> None:
     assert judged is not None
     assert judged.result.verdict == "Reject"
     assert judged.result.message == (
-        "r: delta of auc to the reference -0.0300 (-0.0350 to -0.0250) fails delta > -0.02 on "
-        "holdout (500 contributing entities, 120 positives)"
+        "r: auc regressed by 0.0300 against the reference (bounds 0.0250 to 0.0350), allowed "
+        "regression 0.02: failed on holdout (500 contributing entities, 120 positives)"
     )
     share = rule(max_cumulative_regression=Margin(relative="0.01"))
     assert verdict(share, beside(-0.001)) == "Pass"
@@ -124,7 +124,7 @@ def test_without_numbers_beside_the_reference_a_cumulative_regression_is_not_dec
     judged = judge_rule(both, measured(0.7, 0.7, 0.0), baseline=True)
     assert judged is not None
     assert (judged.result.verdict, judged.reason) == ("Inconclusive", "MissingNumber")
-    assert "no number for auc beside the reference" in judged.result.message
+    assert "no value of auc for the comparison with the reference" in judged.result.message
     assert verdict(both, measured(0.7), baseline=False) == "Pass", "the first has no reference"
 
 
@@ -202,7 +202,7 @@ def test_an_undecided_rule_says_how_many_more_entities_would_decide_it() -> None
     assert judged is not None
     assert judged.more_entities == 1500  # half the width needs four times the entities
     assert judged.result.message == (
-        "r: auc 0.6050 (0.5950 to 0.6150) does not decide auc >= 0.600 on holdout "
+        "r: auc 0.6050 (bounds 0.5950 to 0.6150), required >= 0.600: inconclusive on holdout "
         "(500 contributing entities, 120 positives); about 1,500 more entities would decide it"
     )
     at_the_bound = judge_rule(rule(min="0.605"), measured(0.605), baseline=True)

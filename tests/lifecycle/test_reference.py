@@ -59,7 +59,7 @@ def test_twenty_generations_at_four_fifths_of_the_margin_do_not_pass_for_ever() 
     rejected = [g for g in world.generations.values() if g.status.verdict == "Rejected"]
     assert rejected
     assert all(g.spec.reference.name == "shop-g1" for g in rejected)
-    assert "lasting: delta of auc to the reference -0.0320" in rejected[0].status.message
+    assert "lasting: auc regressed by 0.0320 against the reference" in rejected[0].status.message
 
 
 def test_the_reference_is_the_last_generation_that_was_proven_better() -> None:
@@ -85,7 +85,7 @@ def test_a_pinned_reference_that_was_never_promoted_decides_nothing() -> None:
     second = world.generation(2)
     assert second.spec.reference is None
     assert second.status.verdict == "Inconclusive"
-    assert "no number for auc beside the reference" in second.status.message
+    assert "no value of auc for the comparison with the reference" in second.status.message
 
 
 def test_the_reference_is_kept_beyond_the_history() -> None:

@@ -55,4 +55,4 @@ def test_undefined_numbers_are_dashes_and_inconclusive(described) -> None:
     page = render(described | {"rules": gaps})
     assert page.count('class="tag Inconclusive"') == 3
     assert "<svg" not in page
-    assert "no number for auc of the candidate" in page
+    assert "no value of auc for the candidate" in page
