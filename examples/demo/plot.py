@@ -19,12 +19,13 @@ STYLE = """
   svg { font: 13px system-ui, -apple-system, "Segoe UI", sans-serif; }
   .page { fill: #ffffff; } .grid { stroke: #d8dee4; } .text { fill: #59636e; }
   .title { fill: #1f2328; font-size: 16px; font-weight: 600; }
+  .label { fill: #59636e; stroke: #ffffff; stroke-width: 4; paint-order: stroke; }
   .line { fill: none; stroke-width: 2.5; stroke-linejoin: round; }
   .served { stroke: #0969da; } .never { stroke: #bc4c00; stroke-dasharray: 6 4; }
   .served-fill { fill: #0969da; } .never-fill { fill: #bc4c00; }
   @media (prefers-color-scheme: dark) {
     .page { fill: #0d1117; } .grid { stroke: #30363d; } .text { fill: #9198a1; }
-    .title { fill: #f0f6fc; }
+    .title { fill: #f0f6fc; } .label { fill: #9198a1; stroke: #0d1117; }
     .served { stroke: #4493f8; } .never { stroke: #db6d28; }
     .served-fill { fill: #4493f8; } .never-fill { fill: #db6d28; }
   }
@@ -65,7 +66,7 @@ def svg(scores: Sequence[MonthScore], title: str) -> str:
             _line(never, "never"),
             _line(served, "served"),
             *(
-                _text(px, py - 10, f"g{one.generation}", css="text", anchor="middle")
+                _text(px, py - 10, f"g{one.generation}", css="label", anchor="middle")
                 for (px, py), one in zip(served, scores, strict=True)
             ),
             *_labels(served[-1], never[-1], last),

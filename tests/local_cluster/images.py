@@ -10,12 +10,13 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from local_cluster.node_config import PAUSE, REGISTRY
-from local_cluster.places import IMAGES, REPOSITORY, alone, uv_cache
+from local_cluster.places import IMAGES, REPOSITORY, VENV, alone, uv_cache
 
 BASE = f"{REGISTRY}/python:bookworm"
 AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -152,19 +153,34 @@ def _stamp(image: ProjectImage) -> Path:
 
 
 def _build(image: ProjectImage) -> None:
-    # Wheels that the virtual environment needed too are not downloaded again.
-    cache = uv_cache()
-    cache.mkdir(parents=True, exist_ok=True)
-    buildah(
-        "bud",
-        "--layers",
-        f"--build-arg=BASE={BASE}",
-        "--build-arg=UV_CACHE_DIR=/uv-cache",
-        f"--volume={cache}:/uv-cache",
-        f"--file={REPOSITORY / image.dockerfile}",
-        f"--tag={image.reference}",
-        str(REPOSITORY),
-    )
+    with _wheels() as cache:
+        buildah(
+            "bud",
+            "--layers",
+            f"--build-arg=BASE={BASE}",
+            "--build-arg=UV_CACHE_DIR=/uv-cache",
+            f"--volume={cache}:/uv-cache",
+            f"--file={REPOSITORY / image.dockerfile}",
+            f"--tag={image.reference}",
+            str(REPOSITORY),
+        )
+
+
+@contextmanager
+def _wheels() -> Iterator[Path]:
+    """Yield uv's cache for a build.
+
+    Wheels that the virtual environment needed are in the user's cache and share its disk space.
+    Without one the cache is deleted after the build: it would need 6 GB that nothing shares.
+    """
+    if VENV.exists():
+        cache = uv_cache()
+        cache.mkdir(parents=True, exist_ok=True)
+        yield cache
+        return
+    (IMAGES / "tmp").mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=IMAGES / "tmp") as folder:
+        yield Path(folder)
 
 
 def _ensure_base() -> None:

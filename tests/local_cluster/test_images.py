@@ -42,3 +42,27 @@ def test_a_change_of_the_pins_replaces_the_layer_of_dependencies(checkout: Path)
     (checkout / "requirements" / "trainer.txt").write_text("torch==3")
 
     assert TRAINER.dependencies_key() != before
+
+
+@pytest.mark.parametrize("with_environment", [True, False])
+def test_wheels_are_kept_only_where_a_virtual_environment_shares_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_environment: bool
+) -> None:
+    monkeypatch.setattr(images, "IMAGES", tmp_path / "images")
+    monkeypatch.setattr(images, "VENV", tmp_path / "venv")
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv"))
+    if with_environment:
+        (tmp_path / "venv").mkdir()
+
+    with images._wheels() as cache:
+        (cache / "torch.whl").write_text("wheel")
+
+    assert (tmp_path / "uv" / "torch.whl").exists() == with_environment
+    assert cache.exists() == with_environment
+
+
+def test_only_a_registry_on_this_machine_is_used_without_tls() -> None:
+    assert images.is_local("localhost:5000/springtide-operator:0.1.0")
+    assert images.is_local("127.0.0.1/springtide-operator:0.1.0")
+    assert not images.is_local("registry.example/localhost/springtide-operator:0.1.0")
+    assert not images.is_local("localhost.example/springtide-operator:0.1.0")
