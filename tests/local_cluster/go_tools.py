@@ -16,7 +16,7 @@ from local_cluster.steps import Step, execute
 
 PATHS = {
     "etcd": "go.etcd.io/etcd/server/v3",
-    "coredns": "github.com/coredns/coredns",
+    "coredns": ".",
     "helm": "helm.sh/helm/v4/cmd/helm",
 }
 OLDEST_GO = (1, 26)
