@@ -95,7 +95,7 @@ def _predict(body: str, tally: Totals) -> None:
 
 def _bodies() -> list[str]:
     """Return requests of one row each, from the first months that there are."""
-    file = min(DATA.glob("*.csv.gz"))
+    file = min(DATA.glob("[0-9]*.csv.gz"))  # no hidden ones: those are still being copied
     with gzip.open(file, "rt", newline="", encoding="utf-8") as text:
         rows = list(islice(csv.DictReader(text), 400))
     return [
