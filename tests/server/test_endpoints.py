@@ -25,7 +25,7 @@ async def test_without_a_model_the_server_is_live_but_not_ready_with_a_reason(se
         model = await client.get("/v2/models/model/ready")
         infer = await client.post(INFER, json=ask(text=["red"]))
 
-    reason = "MODEL_URI is not set: no generation was rolled out yet"
+    reason = "MODEL_URI is not set: no generation has been rolled out yet"
     assert live.status_code == 200
     assert (ready.status_code, ready.json()) == (503, {"ready": False, "error": reason})
     assert (model.status_code, model.json()["error"]) == (503, reason)
