@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from chart.conftest import CHART, helm
 from chart.strict_yaml import load_all
+from docs.pages import script
 from local_cluster import publishing
 from local_cluster.apiserver import ApiServer
 from local_cluster.places import REPOSITORY, program
@@ -51,6 +52,17 @@ def test_the_printed_install_command_sets_both_images_by_digest() -> None:
     environment = {entry["name"]: entry.get("value") for entry in container["env"]}
     assert container["image"] == OPERATOR.reference
     assert environment["SPRINGTIDE_TRAINER_IMAGE"] == TRAINER.reference
+
+
+def test_the_documentation_shows_the_printed_commands() -> None:
+    registry = "registry.example/team"
+    operator = Published(f"{registry}/springtide-operator", "sha256:OPERATOR")
+    trainer = Published(f"{registry}/springtide-trainer", "sha256:TRAINER")
+    page = "docs/how-to/install.md"
+
+    shown = f"{script(page, 'install').strip()}\n\n{script(page, 'kustomization').strip()}\n"
+
+    assert publishing.commands(operator, trainer) == shown
 
 
 def test_the_printed_kustomization_names_the_pushed_image_in_every_container(my_shop: Path) -> None:
