@@ -184,12 +184,20 @@ class Operator:
     def _register(self) -> None:
         gauge = self.metrics.gauge
         gauge("springtide_queue_depth", "Updates that wait for a worker.", self.work_queue.depth)
-        gauge("springtide_queue_oldest_seconds", "Wait of the oldest.", self.work_queue.oldest)
-        gauge("springtide_loop_lag_seconds", "How late the event loop is.", self.loop_monitor.lag)
+        gauge(
+            "springtide_queue_oldest_seconds",
+            "Seconds that the oldest update has waited.",
+            self.work_queue.oldest,
+        )
+        gauge(
+            "springtide_loop_lag_seconds",
+            "Delay of the event loop in seconds.",
+            self.loop_monitor.lag,
+        )
         text = "1 while the API server refuses or does not answer reads of a kind or the Lease."
         gauge("springtide_degraded", text, self._degraded)
         ages = {kind: each.age for kind, each in self._watch_healths().items()}
-        text = "Since the API server was last heard of a kind."
+        text = "Seconds since the API server last answered about a kind."
         self.metrics.gauges("springtide_watch_age_seconds", text, ages)
 
     def _degraded(self) -> float:

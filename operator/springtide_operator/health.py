@@ -48,9 +48,9 @@ class Health:
         for kind, age in self.silence.items():
             limit = STUBBORN_SECONDS if self.unreachable.get(kind) else SILENCE_SECONDS
             if age > limit and not all_failing:
-                found.append(f"nothing heard of {kind} for {age:.0f} s (limit {limit:.0f})")
+                found.append(f"no answer about {kind} for {age:.0f} s (limit {limit:.0f})")
         if self.oldest > QUEUE_SECONDS and not all_failing:
-            found.append(f"work waits for {self.oldest:.0f} s (limit {QUEUE_SECONDS:.0f})")
+            found.append(f"updates wait for {self.oldest:.0f} s (limit {QUEUE_SECONDS:.0f})")
         if self.lag > LAG_SECONDS:
             found.append(f"the event loop is {self.lag:.1f} s late (limit {LAG_SECONDS:.0f})")
         return found

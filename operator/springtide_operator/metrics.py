@@ -17,13 +17,13 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.reconcile_seconds = Histogram(
             "springtide_reconcile_seconds",
-            "Time of one look at one update.",
+            "Duration of one reconcile of one update.",
             buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
             registry=self.registry,
         )
         self.reconcile_failures = Counter(
             "springtide_reconcile_failures",
-            "Looks at an update that failed: retry (the environment) or bug.",
+            "Failed reconciles: retry (the environment) or bug.",
             ["kind"],
             registry=self.registry,
         )
@@ -47,19 +47,19 @@ class Metrics:
         )
         self.served_data = Gauge(
             "springtide_served_data_through_seconds",
-            "End of the data that the live model has seen, Unix seconds.",
+            "End of the training data of the live generation, Unix seconds.",
             ["namespace", "update"],
             registry=self.registry,
         )
         self.stalled = Gauge(
             "springtide_stalled",
-            "1 while the spec or something that it refers to is not in order.",
+            "1 while the spec or an object that it refers to is invalid or missing.",
             ["namespace", "update"],
             registry=self.registry,
         )
         self.action_required = Gauge(
             "springtide_action_required",
-            "1 while a person must act: a stall, a hold or a conflict.",
+            "1 while a user must act: a stall, a hold or a conflict.",
             ["namespace", "update"],
             registry=self.registry,
         )

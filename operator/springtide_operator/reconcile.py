@@ -98,11 +98,11 @@ class Reconciler:
         except errors.Terminating as error:
             return self._namespace_terminating(key, error)
         except errors.ApiError as error:
-            log.warning("trying again later", error=str(error))
+            log.warning("retrying later", error=str(error))
             self.metrics.reconcile_failures.labels("retry").inc()
             return ReconcileResult(error.retry_after, failed=True, max_backoff=error.max_backoff)
         except Exception:
-            log.exception("a bug; trying again later")
+            log.exception("unexpected error; retrying later")
             self.metrics.reconcile_failures.labels("bug").inc()
             return ReconcileResult(None, failed=True)
 
@@ -176,7 +176,7 @@ class Reconciler:
         """Carry out an action, unless it is known to be refused."""
         makes = isinstance(action, StartJob | CreateGeneration)
         if makes and update.namespace in self.observer.terminating:
-            raise errors.Terminating(f"namespace {update.namespace} takes nothing new")
+            raise errors.Terminating(f"namespace {update.namespace} accepts nothing new")
         await self.actuator.execute(update, action)
 
     def _record_refusal(

@@ -80,7 +80,7 @@ def read(environment: Mapping[str, str]) -> Settings:
 def _required(environment: Mapping[str, str], name: str) -> str:
     if value := environment.get(name):
         return value
-    raise ValueError(f"{name} is not set; the chart sets it, elsewhere set it yourself")
+    raise ValueError(f"{name} is not set; the chart sets it, without the chart set it yourself")
 
 
 def _job_pods(environment: Mapping[str, str]) -> JobPods:

@@ -137,7 +137,7 @@ def test_a_rollout_continues_without_its_update_or_is_rolled_back(small):
         now = owner.apply_again(example, uid)
         assert now["live"]["number"] == 1
         taken_back = example.generations()[2]["status"]["rollout"]
-        assert "deleted during the roll" in taken_back["rollbackReason"]
+        assert "deleted during the rollout" in taken_back["rollbackReason"]
         example.deliver("2026-04.csv.gz", small_model.month("2026-04"))
         example.goes_live(3, seconds=LATE)
         owner.wait_until_served(example, 3)

@@ -254,7 +254,7 @@ async def test_a_job_deleted_by_another_client_is_created_again_as_the_next_atte
         assert again["metadata"]["name"] == job["metadata"]["name"][:-1] + "2"
         await scene.until(lambda scene: scene.generation(number)[record]["attempt"] == 2)
         assert scene.generation(number)[record]["failedAttempts"] == 1
-        assert "was deleted by somebody" in scene.generation(number)[record]["lastFailure"]
+        assert "was deleted by another client" in scene.generation(number)[record]["lastFailure"]
         assert scene.generation(number).get("verdict") == "Pending"
         await scene.release()
         done = {"import": "Imported"}.get(stage, "Accepted")

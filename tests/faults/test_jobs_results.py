@@ -52,7 +52,7 @@ async def test_a_message_that_is_no_result_of_this_job_counts_as_a_failed_attemp
         await scene.until(lambda scene: scene.generation(1)["verdict"] == "Failed", 90)
         assert scene.generation(1)["reason"] == "ResultMissing"
         await scene.until(lambda scene: scene.update_status["lastRun"]["reason"] == "ResultMissing")
-        assert "missing or not its own" in scene.update_status["lastRun"]["message"]
+        assert "missing or belongs to another Job" in scene.update_status["lastRun"]["message"]
         assert scene.templates in ([], [""])
         assert not scene.update_status.get("live")
 

@@ -121,7 +121,7 @@ async def test_an_update_deleted_in_a_rollout_is_gone_once_its_targets_are_rolle
         assert len(scene.templates) == 3
         if policy == "Orphan":
             rollout = scene.generation(2)["rollout"]
-            assert "deleted during the roll" in rollout["rollbackReason"]
+            assert "deleted during the rollout" in rollout["rollbackReason"]
             assert rollout["rolledBackAt"]
         else:
             await scene.collect()

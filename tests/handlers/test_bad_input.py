@@ -142,7 +142,7 @@ async def test_an_unsafe_initial_model_blocks_until_it_is_mended(stage):
 
     status = await stage.until(lambda status: condition(status, "Stalled"))
 
-    remedy = "mend it and annotate springtide.dev/request=retry@<token>"
+    remedy = "fix it and annotate springtide.dev/request=retry@<token>"
     said = f"shop-g0: {PICKLED.field}: {PICKLED.message}; {remedy}"
     assert condition(status, "Stalled")["reason"] == "ImportFailed"
     assert condition(status, "Ready")["message"] == said

@@ -17,7 +17,7 @@ def health(**changes):
 def test_a_kind_that_went_silent_is_stuck():
     assert health().problems() == []
     (problem,) = health(silence={"jobs": 200.0, "pods": 3.0}).problems()
-    assert problem == "nothing heard of jobs for 200 s (limit 180)"
+    assert problem == "no answer about jobs for 200 s (limit 180)"
 
 
 def test_a_server_that_is_down_for_all_is_no_reason_to_restart():
@@ -26,5 +26,5 @@ def test_a_server_that_is_down_for_all_is_no_reason_to_restart():
 
 
 def test_work_that_waits_and_a_loop_that_lags_are_told():
-    assert health(oldest=130.0).problems() == ["work waits for 130 s (limit 120)"]
+    assert health(oldest=130.0).problems() == ["updates wait for 130 s (limit 120)"]
     assert health(lag=11.0).problems() == ["the event loop is 11.0 s late (limit 10)"]

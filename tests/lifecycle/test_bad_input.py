@@ -79,7 +79,7 @@ def test_a_full_disk_is_tried_again_and_gets_through_once_there_is_room() -> Non
     refuse(world, the_job(world, "train"), FULL, 75)
     waiting = world.update.status.progress.waiting_for
     assert waiting.startswith("spec.storage.volume.claimName: no space left on the storage, 0 of")
-    assert waiting.endswith("; trying again in 11 s")
+    assert waiting.endswith("; retrying in 11 s")
 
     world.turns(8)
     assert world.generation(2).status.training.attempt == 2
@@ -100,7 +100,7 @@ def test_a_disk_that_stays_full_fails_the_run_when_its_attempts_are_spent() -> N
     second = world.generation(2)
     assert (second.status.verdict, second.status.reason) == ("Failed", "DiskFull")
     assert second.status.message.endswith(
-        "enlarge the claim; 3 of 3 attempts spent (training.limits.maxAttempts)"
+        "enlarge the claim; 3 of 3 attempts used (training.limits.maxAttempts)"
     )
     assert world.served == served
 
@@ -130,7 +130,7 @@ def test_an_unsafe_initial_model_blocks_with_its_field_until_it_is_mended_and_as
     assert stalled.reason == "ImportFailed"
     assert stalled.message == (
         "shop-g0: spec.model.initial.uri: /models/minilm has its weights only in "
-        "pytorch_model.bin, a pickle; convert it; mend it and annotate "
+        "pytorch_model.bin, a pickle; convert it; fix it and annotate "
         "springtide.dev/request=retry@<token>"
     )
     assert world.served == []

@@ -169,8 +169,8 @@ def test_with_shuffled_labels_the_holdout_is_suspect_though_the_comparison_alone
     assert found.results[1].verdict == "Pass"
     assert (found.verdict, found.reason, found.suspect) == ("Inconclusive", "HoldoutSuspect", True)
     assert found.message.startswith(
-        "the holdout is suspect: live fails floor: auc 0.5000 (bounds 0.4950 to 0.5050), required "
-        ">= 0.55: failed"
+        "the holdout is suspect: the live model fails floor: auc 0.5000 (bounds 0.4950 to "
+        "0.5050), required >= 0.55: failed"
     )
     assert "delta 0.0010, -0.0040 to 0.0060" in found.message
 
@@ -327,7 +327,7 @@ def test_only_numbers_that_a_required_rule_was_judged_by_spend_a_look() -> None:
     warn = FLOOR.model_copy(update={"severity": "Warn"})
     first = both(0.7, 0.68).model_copy(update={"baseline_digest": None})
     found = judged(first, gate=Gate(rules=[warn, NOT_WORSE]), without_baseline=True)
-    assert (found.message, found.interim_analyses) == ("no Required rule could be judged", 0)
+    assert (found.message, found.interim_analyses) == ("no Required rule could be evaluated", 0)
 
 
 def test_sixteen_long_sentences_still_fit_a_status() -> None:

@@ -26,7 +26,7 @@ def test_a_foreign_result_uses_no_interim_analysis_and_holds_until_a_retry(lie: 
 
     assert (held.verdict, held.reason) == ("Inconclusive", "ResultMismatch")
     assert held.message.endswith(
-        "no interim analysis used; held; annotate springtide.dev/request=retry@<token> or "
+        "no interim analysis used; on hold; annotate springtide.dev/request=retry@<token> or "
         "reject@<token>"
     )
     assert held.evaluation.interim_analyses == 0
@@ -84,6 +84,6 @@ def test_a_first_generation_with_rules_on_history_alone_is_held_at_once_and_spen
 
     assert first.verdict == "Inconclusive"
     assert first.message.startswith(
-        "no Required rule could be judged; no interim analysis used; held"
+        "no Required rule could be evaluated; no interim analysis used; on hold"
     )
     assert (first.evaluation.interim_analyses, len(first.evaluation.holdouts)) == (0, 1)

@@ -179,7 +179,7 @@ def test_fields_that_somebody_wiped_are_put_back_three_times_an_hour() -> None:
     assert len(world.served) == 1 + 3
     sync = next(c for c in world.update.status.conditions if c.type == "TargetsInSync")
     assert (sync.status, sync.reason) == ("False", "FieldsRemoved")
-    assert "MODEL_URI and MODEL_DIGEST alone; they are applied again at 13:" in sync.message
+    assert "exclude MODEL_URI and MODEL_DIGEST there; they are applied again at 13:" in sync.message
 
 
 def test_a_foreign_value_is_never_overwritten() -> None:

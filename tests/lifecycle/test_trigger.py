@@ -120,7 +120,7 @@ def test_no_more_runs_start_within_a_day_than_allowed() -> None:
 )
 def test_a_schedule_may_be_any_of_the_names_that_a_cron_job_knows(schedule: str, due: str) -> None:
     world = waiting_world(schedule=schedule)
-    assert f"next look for data at {due} UTC" in world.update.status.progress.waiting_for
+    assert f"next probe at {due} UTC" in world.update.status.progress.waiting_for
 
 
 def test_a_schedule_that_is_no_cron_expression_is_refused_with_its_path() -> None:

@@ -117,10 +117,10 @@ def _retry(seen: Observation, now: datetime) -> Response:
                 False, f"{name}: {most} of {most} interim analyses are used up; use reject"
             )
         if not held(seen, under_way):
-            return Response(False, f"{name} waits for data, not for a person; use run")
+            return Response(False, f"{name} waits for data, not for a user; use run")
         return Response(
             True,
-            f"{name} is judged again on what is then its holdout",
+            f"{name} is evaluated again on its newest holdout",
             facts=_acknowledge(seen, hold_name(under_way)),
         )
     if why := _busy(seen):
@@ -133,7 +133,9 @@ def _retry(seen: Observation, now: datetime) -> Response:
             "the hold ends; looking for data now",
             facts=_acknowledge(seen, shared[0].metadata.name),
         )
-    return Response(True, "looking for data now; rows that were judged before may be judged again")
+    return Response(
+        True, "looking for data now; rows that were evaluated before may be evaluated again"
+    )
 
 
 def _reject(seen: Observation, now: datetime) -> Response:
@@ -141,11 +143,13 @@ def _reject(seen: Observation, now: datetime) -> Response:
     if under_way is None:
         if shared := seen.lineage.shared_rejection:
             facts = _acknowledge(seen, shared[0].metadata.name)
-            return Response(True, "the hold is ended without a quarantine", facts=facts)
+            return Response(True, "the hold ends without a quarantine", facts=facts)
         return Response(False, "there is no candidate to reject")
     name = under_way.metadata.name
     if rolling(under_way):
-        return Response(False, f"{name} is rolling out; its roll finishes or goes back by itself")
+        return Response(
+            False, f"{name} is rolling out; the rollout completes or is rolled back automatically"
+        )
     if under_way.spec.origin == "Imported":
         return Response(False, f"{name} is the initial model; delete the update instead")
     message = "rejected by request"
@@ -197,11 +201,11 @@ def _release(seen: Observation, now: datetime) -> Response:
 def _busy(seen: Observation) -> str:
     """Why no other run can start now."""
     if unknown := seen.lineage.unknown:
-        return f"{unknown.metadata.name} has {unknown_value(unknown)}, a word of another version"
+        return f"{unknown.metadata.name} has {unknown_value(unknown)}, a value of another version"
     under_way = seen.lineage.candidate
     if under_way is None or is_inconclusive(under_way):
         return ""
-    return f"{under_way.metadata.name} is under way; wait for its end or use reject"
+    return f"{under_way.metadata.name} is in progress; wait for its end or use reject"
 
 
 def _acknowledge(seen: Observation, hold: str) -> dict[str, Any]:

@@ -154,7 +154,7 @@ class ProgressServer:
         except ReviewUnavailable:
             raise web.HTTPServiceUnavailable(text="report again later") from None
         if bearer is None:
-            raise web.HTTPUnauthorized(text="the token is not good for this service")
+            raise web.HTTPUnauthorized(text="the token is not valid for this service")
         if bearer[0] != namespace or not self.token_reviewer.is_of_job(bearer, job):
             raise web.HTTPForbidden(text="the token's pod is not of this Job")
         try:

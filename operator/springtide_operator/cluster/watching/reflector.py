@@ -72,12 +72,12 @@ class Reflector:
                     await self._list()
                 await self._watch()
             except errors.Gone:
-                log.info("watch is too old, listing anew", kind=self.kind.name)
+                log.info("watch is too old, listing again", kind=self.kind.name)
                 self._listed = False
                 await asyncio.sleep(random.uniform(0, 0.5))
             except errors.Timeout:
                 # The next watch may be as deaf: only a list is sure to tell what happened.
-                log.info("watch fell silent, listing anew", kind=self.kind.name)
+                log.info("watch went silent, listing again", kind=self.kind.name)
                 self._listed = False
                 await self._pause("")
             except errors.ApiError as error:

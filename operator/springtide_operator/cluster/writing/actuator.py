@@ -78,7 +78,7 @@ class Actuator:
             if isinstance(action, plans.WriteGeneration):
                 raise  # the words of a refusal could not be written either
             what, reason = plans.subject(action), _refusal(action)
-            message = f"{what} is refused: {error}; change what refuses it, it is tried again"
+            message = f"{what} is refused: {error}; change what refuses it, then it is retried"
             raise Refused(reason, message) from error
 
     async def _dispatch(self, update: Meta, action: plans.Action) -> None:  # noqa: C901
@@ -144,7 +144,7 @@ class Actuator:
         try:
             live = await self.client.get(UPDATE, update.namespace, update.name)
         except errors.NotFound as error:  # or the server has just started and does not know it yet
-            raise errors.Conflict(f"IncrementalUpdate {update.name} is not there now") from error
+            raise errors.Conflict(f"IncrementalUpdate {update.name} does not exist now") from error
         metadata = live["metadata"]
         if (metadata["uid"], metadata.get("generation", 0)) != (update.uid, update.generation):
             self.cache.insert(UPDATE, live)  # only here: its event would not wake it any more
@@ -156,7 +156,8 @@ class Actuator:
             raise errors.Conflict(f"{kind} {metadata['name']} is being deleted")
         if not ours:
             message = (
-                f"{kind} {metadata['name']} exists and is not of this update; delete or rename it"
+                f"{kind} {metadata['name']} exists and does not belong to this update; delete or "
+                "rename it"
             )
             raise Refused("NameCollision", message)
 

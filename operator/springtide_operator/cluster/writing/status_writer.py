@@ -77,7 +77,7 @@ class StatusWriter:
             self.cache.insert(kind, written)
             self.count(kind.name)
             return
-        raise errors.Conflict(f"{kind.name} {'/'.join(place)}: changed again and again by others")
+        raise errors.Conflict(f"{kind.name} {'/'.join(place)}: changed too often by other clients")
 
     async def _apply(self, kind: Kind, raw: Raw, version: str, status: Raw) -> Raw:
         metadata = raw["metadata"]

@@ -158,8 +158,8 @@ def _foreign_digest(*asked: tuple[str, str | None, str | None]) -> str | None:
     for what, found, expected in asked:
         if found != expected:
             return (
-                f"the result speaks of another {what}: {found or 'none'}, expected "
-                f"{expected or 'none'}; it decides nothing"
+                f"the result is for another {what}: {found or 'none'}, expected "
+                f"{expected or 'none'}; it is ignored"
             )
     return None
 
@@ -169,7 +169,7 @@ def _foreign_rule(gate: Gate, output: EvaluateOutput) -> str | None:
     asked = {rule.name for rule in gate.rules}
     found = [row[0] for row in output.rules]
     odd = sorted({name for name in found if name not in asked or found.count(name) > 1})
-    return f"the result has rows that no rule asked for, or twice: {odd}" if odd else None
+    return f"the result has rows without a rule, or twice: {odd}" if odd else None
 
 
 def _role(evaluation: Evaluation, rule: Rule) -> str | None:
@@ -192,7 +192,7 @@ def _overall(results: Sequence[Judged], *, without_baseline: bool) -> tuple[Gate
             undecided = [each for each in required if each.result.verdict == "Inconclusive"]
             return "Inconclusive", undecided[0].reason, _join_messages(undecided, required)
         case "Inconclusive":
-            return "Inconclusive", "MissingNumber", "no Required rule could be judged"
+            return "Inconclusive", "MissingNumber", "no Required rule could be evaluated"
         case "Pass" if without_baseline:
             return "Accepted", "NoBaseline", _join_messages(required, required)
         case "Pass":

@@ -60,7 +60,7 @@ def hold(seen: Observation) -> Waiting | None:
     if waiting is None and (shared := seen.lineage.shared_rejection):
         message = (
             f"{shared[0].metadata.name} is the second rejection in a row that was trained on "
-            f"{shared[1]}; no third is tried{_offer(seen)}"
+            f"{shared[1]}; no third run starts{_offer(seen)}"
         )
         return Waiting("RejectedTwice", message, short="held: RejectedTwice", held=True)
     if probe is not None and probe.reason == QUARANTINE_FULL:

@@ -69,7 +69,7 @@ def _below(rule: Rule, row: Numbers) -> str | None:
     judged = judge_rule(rule, row._replace(candidate=row.live), baseline=False)
     if judged is None or judged.result.verdict != "Reject":
         return None
-    return f"the holdout is suspect: live fails {judged.result.message}"
+    return f"the holdout is suspect: the live model fails {judged.result.message}"
 
 
 def _fall(gate: Gate, rule: Rule, row: Numbers, scores: Sequence[Score]) -> str | None:

@@ -139,7 +139,7 @@ def _available_requests(generation: ModelGeneration, left: int = 1) -> str:
     request = "annotate springtide.dev/request"
     if left <= 0:
         return f"all interim analyses are used up; {request}=reject@<token>"
-    return f"held; {request}=retry@<token> or reject@<token>"
+    return f"on hold; {request}=retry@<token> or reject@<token>"
 
 
 def _verdict(generation: ModelGeneration, status: GenerationStatus) -> Step:

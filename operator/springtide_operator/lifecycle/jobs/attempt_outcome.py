@@ -98,7 +98,7 @@ def attempt_outcome(seen: Observation, run: StageRun, now: datetime) -> AttemptO
         if not run.job_uid:
             return JobNotCreated()
         return RetryableFailure(
-            "JobDeleted", f"Job {run.job} was deleted by somebody", counted=True
+            "JobDeleted", f"Job {run.job} was deleted by another client", counted=True
         )
     if job.deleting:
         return Running(job, waiting=f"Job {job.name} is being deleted")
@@ -106,7 +106,7 @@ def attempt_outcome(seen: Observation, run: StageRun, now: datetime) -> AttemptO
         return JobNotRecorded(job)
     if job.uid != run.job_uid:
         return RetryableFailure(
-            "JobReplaced", f"Job {run.job} was replaced by somebody", counted=True
+            "JobReplaced", f"Job {run.job} was replaced by another client", counted=True
         )
     return _of_job(job, run, now)
 
@@ -121,7 +121,7 @@ def _of_job(job: ObservedJob, run: StageRun, now: datetime) -> AttemptOutcome:
     if job.succeeded:
         if result_may_arrive(job, now):
             return Running(job)
-        message = f"Job {run.job} is complete but its result is missing or not its own"
+        message = f"Job {run.job} is complete but its result is missing or belongs to another Job"
         return RetryableFailure("ResultMissing", message, counted=True, at=job.finished)
     if job.failed:
         return _failed(job, now)
@@ -173,7 +173,7 @@ def _failed(job: ObservedJob, now: datetime) -> AttemptOutcome:
 def _ended_for(pod: ObservedPod) -> str:
     """Why the kubelet or the control plane ended a pod: this outranks its exit code."""
     if pod.reason == "Evicted":
-        return f"pod {pod.name} was evicted for a limit of its own: {pod.ended_for}"
+        return f"pod {pod.name} was evicted for exceeding its own limit: {pod.ended_for}"
     said = f": {pod.ended_for}" if pod.ended_for else ""
     return f"pod {pod.name} failed with reason {pod.reason}{said}"
 

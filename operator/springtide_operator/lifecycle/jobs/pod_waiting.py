@@ -27,8 +27,8 @@ CAUSES = {
     "quota exceeded": Cause("QuotaExceeded", "raise the quota, or free some of it"),
     "Pod Security refuses its pods": Cause(
         "PodsForbidden",
-        "they satisfy restricted as they are made: keep what puts more into them out, such as the "
-        "injector of a mesh, or change the level of the namespace",
+        "the operator creates pods that satisfy the level restricted: disable what adds to them, "
+        "such as the sidecar injector of a service mesh, or change the level of the namespace",
     ),
     "its pods are refused": Cause("PodsForbidden", "change what refuses them"),
     "image pull failed": Cause(

@@ -155,7 +155,7 @@ def _suspended(seen: Observation, request: StageRequest, run: StageRun) -> Step:
     actions: tuple[Action, ...] = ()
     if job is not None and running:
         actions = (SuspendJob(job.name, job.uid, suspend=True),)
-    message = "spec.suspend is true; set it to false to go on"
+    message = "spec.suspend is true; set it to false to continue"
     return Step(actions=actions, waiting=Waiting("Suspended", message, request.title))
 
 
@@ -192,7 +192,7 @@ def _out_of_time(
     why = f"{failure}; " if failure else ""
     message = (
         f"{why}the pods of stage {request.stage} ran for {limit} (training.limits.activeDeadline); "
-        "raise it, or give the stage less to do"
+        "raise it, or reduce the work of the stage"
     )
     return StageFailed("DeadlineExceeded", message, close_attempt(measure(run, None, now)))
 
@@ -205,7 +205,7 @@ def _replace_outdated_pods(
     Training that ran before keeps its place: its weights or its checkpoint stay the snapshot's.
     """
     outdated = pods_outdated(recipe(seen), request.generation.spec.recipe)
-    message = f"{running.waiting}; the spec asks for other pods by now"
+    message = f"{running.waiting}; the spec now requires other pods"
     if request.stage == "evaluate":
         job = running.job
         edited = job.spec_generation != seen.update.metadata.generation
@@ -233,7 +233,7 @@ def _retry(
         message = f"{failure.message} (training.limits.onOutOfMemory is Fail)"
         return StageFailed(failure.reason, message, close_attempt(run))
     if counted >= limits.max_attempts:
-        message = f"{failure.message}; {counted} of {limits.max_attempts} attempts spent"
+        message = f"{failure.message}; {counted} of {limits.max_attempts} attempts used"
         return StageFailed(
             failure.reason, f"{message} (training.limits.maxAttempts)", close_attempt(run)
         )
@@ -242,7 +242,7 @@ def _retry(
     pause = backoff(counted if failure.counted else run.attempt - run.failed_attempts - 1)
     left = (failure.at or now) + pause - now
     if left > timedelta(0) and failure.at is not None:
-        message = f"{failure.message}; trying again in {int(left.total_seconds()) + 1} s"
+        message = f"{failure.message}; retrying in {int(left.total_seconds()) + 1} s"
         return Step(waiting=Waiting(failure.reason, message, request.title), wake_after=left)
     step = start_attempt(seen, request, record_failure(run, failure, counted), run.attempt + 1)
     event = Event(

@@ -51,7 +51,7 @@ def adopt(seen: Observation, now: datetime) -> Step | None:
             changes = {
                 "verdict": "Failed",
                 "reason": ORPHANED,
-                "message": "its update was deleted before it was judged",
+                "message": "its update was deleted before it had a verdict",
                 "verdict_at": now,
                 **_without_pods(status),
             }
@@ -65,7 +65,7 @@ def adopt(seen: Observation, now: datetime) -> Step | None:
         actions += _orphaned_jobs(seen, generation)
         actions.append(AdoptGeneration(name, owned))
     names = ", ".join(g.metadata.name for g in orphans[-3:])
-    message = f"took over {len(orphans)} generations of the same name, the last: {names}"
+    message = f"adopted {len(orphans)} generations of the same update name, the last: {names}"
     return Step(
         actions=tuple(actions),
         facts=facts,

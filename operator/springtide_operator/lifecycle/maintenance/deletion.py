@@ -42,7 +42,7 @@ def finalize(seen: Observation, now: datetime) -> Step | None:
     if seen.namespace_terminating or under_way is None or not rolling(under_way):
         return Step(actions=(SetFinalizer(present=False),))
     if not under_way.status.rollout.rollback_reason:
-        why = "the IncrementalUpdate was deleted during the roll"
+        why = "the IncrementalUpdate was deleted during the rollout"
         return Step(actions=(with_rollout(under_way, {"rollback_reason": why}),))
     return _roll_back(seen, under_way, now)
 
@@ -79,8 +79,8 @@ def _left_in_place(aborted: ModelGeneration, targets: Iterable[ObservedTarget]) 
         for t in targets
     )
     message = (
-        f"deleted during the rollout of {aborted.metadata.name}; what it set, or another client, "
-        f"stays on {', '.join(each)}; change it there"
+        f"deleted during the rollout of {aborted.metadata.name}; values of it or another client "
+        f"remain on {', '.join(each)}; change them there"
     )
     return Event("RollbackIncomplete", message, "Warning")
 

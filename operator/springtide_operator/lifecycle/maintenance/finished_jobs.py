@@ -36,8 +36,8 @@ def delete_finished_jobs(seen: Observation, now: datetime) -> Step | None:
 def _not_collected(job: ObservedJob) -> Event:
     failure = job.result.failure if job.result else None
     why = failure.message if failure else job.failure or "see the log of its pod"
-    message = f"Job {job.name} could not delete what generation {job.number} left: {why}"
-    return Event("CollectFailed", f"{message}; it is tried again", "Warning")
+    message = f"Job {job.name} could not delete the files of generation {job.number}: {why}"
+    return Event("CollectFailed", f"{message}; it is retried", "Warning")
 
 
 def _is_finished(seen: Observation, job: ObservedJob, now: datetime) -> bool:

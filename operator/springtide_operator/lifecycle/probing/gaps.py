@@ -56,14 +56,14 @@ def quarantine_gaps(
         message = (
             f"{named} were due and not delivered, and at most {MAX_QUARANTINED} partitions can be "
             f"quarantined ({len(cursor.quarantined)} are); deliver them, as empty folders "
-            "if they have no rows, or begin after them with model.initial.trainedThrough of a new "
+            "if they have no rows, or start after them with model.initial.trainedThrough of a new "
             "update"
         )
         return _stopped(facts, message)
     message = (
         f"not delivered within {seen.update.spec.data.window.max_gap} (data.window.maxGap): {named}"
-        ", quarantined; once it is delivered, springtide.dev/request=release@<token> lets it "
-        "be trained on"
+        ", quarantined; once it is delivered, springtide.dev/request=release@<token> adds it "
+        "to the training data"
     )
     after = {**facts, "cursor": cursor.model_copy(update={"quarantined": quarantined})}
     actions: list[Action] = []

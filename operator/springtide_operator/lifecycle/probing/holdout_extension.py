@@ -54,7 +54,7 @@ def extend_holdout(
     longer = evaluation.model_copy(update={"holdouts": [*known, holdout]})
     status = waiting.status.model_copy(update={"evaluation": longer})
     name = waiting.metadata.name
-    message = f"{name} is judged on {window.holdout_rows:,} rows, without training again"
+    message = f"{name} is evaluated on {window.holdout_rows:,} rows, without training again"
     return Step(
         actions=(WriteGeneration(name, status),),
         facts=facts,

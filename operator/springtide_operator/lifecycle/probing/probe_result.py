@@ -91,7 +91,9 @@ def _discard(job: ObservedJob, what: str, reason: str) -> Step:
     """Something changed since it began to look: what it found is no window of today."""
     events: tuple[Event, ...] = ()
     if job.request:
-        message = f"{what} changed while {job.request} looked for data; ask again with a new token"
+        message = (
+            f"{what} changed while {job.request} looked for data; request it again with a new token"
+        )
         events = (Event(reason, message, "Warning"),)
     return Step(actions=(DeleteJob(job.name, job.uid),), events=events)
 
@@ -100,7 +102,7 @@ def _probe_failed(seen: Observation, job: ObservedJob, now: datetime) -> Step:
     failure = job.result.failure if job.result else None
     reason = failure.reason if failure else "ProbeFailed"
     codes = [pod.exit_code for pod in job.pods if pod.exit_code is not None]
-    ended = f"the look for data ended with exit code {codes[0] if codes else '?'}"
+    ended = f"the probe ended with exit code {codes[0] if codes else '?'}"
     message = format_failure(failure) if failure else job.failure or ended
     return _failure(seen, job, reason, message, now=now)
 

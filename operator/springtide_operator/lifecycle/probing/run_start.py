@@ -67,8 +67,8 @@ def _run_environment(made_from: Recipe) -> tuple[object, ...]:
 
 def _released_message(names: list[str]) -> str:
     return (
-        f"{', '.join(names)} was quarantined and released: it may train and never judges; a run "
-        "begins once later data judges, or data.window.maxRows lets it be trained"
+        f"{', '.join(names)} was quarantined and released: it is used for training and never as a "
+        "holdout; a run starts once the holdout is later data, or data.window.maxRows ends before"
     )
 
 
@@ -93,8 +93,8 @@ def start_run(
     )
     if before is not None and not retry:
         message = (
-            f"the same rows, recipe and weights were tried as {before.metadata.name} "
-            f"({before.status.verdict}); springtide.dev/request=retry@<token> tries them again"
+            f"the same rows, recipe and weights were used by {before.metadata.name} "
+            f"({before.status.verdict}); springtide.dev/request=retry@<token> runs them again"
         )
         return no_run(job, facts, "AlreadyEvaluated", message)
     spent = analyses_elsewhere(seen, holdout_status(window), None)
@@ -111,8 +111,8 @@ def run_started(seen: Observation, name: str, window: WindowFound, facts: dict[s
     counters = seen.update.status.counters
     counted = counters.model_copy(update={"runs": counters.runs + 1})
     message = (
-        f"{name} trains on {window.rows:,} rows up to {window.to:%Y-%m-%d %H:%M} UTC and is judged "
-        f"on {window.holdout_rows:,} rows after them"
+        f"{name} trains on {window.rows:,} rows up to {window.to:%Y-%m-%d %H:%M} UTC and is "
+        f"evaluated on {window.holdout_rows:,} rows after them"
     )
     event = Event("RunStarted", message, generation=name)
     return Step(facts={**facts, "counters": counted}, events=(event,))

@@ -32,7 +32,7 @@ TURN_FALLBACK = timedelta(minutes=5)
 def start_due_probe(seen: Observation, now: datetime) -> Step | None:
     """Start a probe when one is due, or say what is waited for."""
     if seen.update.spec.suspend:
-        message = "spec.suspend is true; set it to false to go on"
+        message = "spec.suspend is true; set it to false to continue"
         return Step(waiting=Waiting("Suspended", message))
     if seen.lineage.candidate is None and (pause := _pause(seen, now)):
         return pause
@@ -40,7 +40,7 @@ def start_due_probe(seen: Observation, now: datetime) -> Step | None:
     if nearest is None:
         return Step(waiting=_waiting(seen, "by request only: springtide.dev/request=run@<token>"))
     if nearest.at > now:
-        text = f"next look for data at {nearest.at:%Y-%m-%d %H:%M:%S} UTC"
+        text = f"next probe at {nearest.at:%Y-%m-%d %H:%M:%S} UTC"
         return Step(waiting=_waiting(seen, text), wake_after=nearest.at - now)
     if waiting := wait_for_turn(seen):
         return Step(waiting=waiting, wake_after=TURN_FALLBACK * (1 + probe_jitter(seen)))

@@ -86,10 +86,10 @@ def _start(seen: Observation, generation: ModelGeneration, now: datetime) -> Ste
     name, current = generation.metadata.name, seen.lineage.live
     parent = generation.spec.parent
     if current and generation.spec.origin == "Imported":
-        return _retire(generation, f"{current.metadata.name} is live already", now)
+        return _retire(generation, f"{current.metadata.name} is already live", now)
     if parent and current and current.metadata.name != parent.name:
-        return _retire(generation, f"its parent {parent.name} is live no more", now)
-    event = Event("RollingOut", f"{name} goes to {_names(seen)}", generation=name)
+        return _retire(generation, f"its parent {parent.name} is no longer live", now)
+    event = Event("RollingOut", f"{name} rolls out to {_names(seen)}", generation=name)
     return Step(actions=(with_rollout(generation, start_facts(seen, now)),), events=(event,))
 
 

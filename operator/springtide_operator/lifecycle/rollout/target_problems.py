@@ -116,8 +116,9 @@ def conflict(seen: Observation, targets: Sequence[ObservedTarget] | None = None)
             return Waiting("FieldConflict", message, "Rollout", targets=True, held=True)
         if target.digest is not None and target.digest not in allowed:
             message = (
-                f"{_name(target)} carries {_brief(target.digest)}, which is not what is live; undo "
-                f"the change of {env.digest}, or remove both variables and they are applied again"
+                f"{_name(target)} runs {_brief(target.digest)}, which is not the live "
+                f"generation; undo the change of {env.digest}, or remove both variables and they "
+                "are applied again"
             )
             return Waiting("FieldConflict", message, "Rollout", targets=True, held=True)
     return None
@@ -140,9 +141,9 @@ def fields_removed(seen: Observation, target: ObservedTarget) -> Waiting:
     name, env = target.target.target_ref.name, target.target.env
     again = min(recently_reapplied(seen, target)) + HOUR
     message = (
-        f"{_name(target)}: our fields were wiped again after {MAX_REAPPLIED} applies "
+        f"{_name(target)}: our fields were removed again after {MAX_REAPPLIED} applies "
         f"within an hour; find who replaces it (kubectl get deployment {name} --output=yaml "
-        f"--show-managed-fields) and let it leave {env.uri} and {env.digest} alone; they are "
+        f"--show-managed-fields) and exclude {env.uri} and {env.digest} there; they are "
         f"applied again at {again:%H:%M} UTC"
     )
     return Waiting("FieldsRemoved", message, "Rollout", targets=True, held=True)
@@ -168,7 +169,7 @@ def _changed(seen: Observation) -> Waiting | None:
         who = f" by {target.changed_by}" if target.changed_by else ""
         message = (
             f"Deployment {name}: its pod template was changed{who} while "
-            f"{generation.metadata.name} rolls out; nothing is promoted or taken back before all "
+            f"{generation.metadata.name} rolls out; nothing is promoted or rolled back before all "
             f"{target.desired} pods of the changed template are available, or the change is undone"
         )
         if target.trouble:

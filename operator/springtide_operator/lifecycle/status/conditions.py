@@ -84,9 +84,14 @@ def _ready(seen: Observation, stop: Waiting | None) -> Wanted:
     if stop:
         return ("Ready", "False", stop.reason, stop.message)
     if seen.lineage.live is None:
-        message = "the spec is in order; no generation was promoted yet"
+        message = "the spec is valid; no generation was promoted yet"
         return ("Ready", "True", "AwaitingFirstGeneration", message)
-    return ("Ready", "True", "Accepted", "the spec is in order and its references are there")
+    return (
+        "Ready",
+        "True",
+        "Accepted",
+        "the spec is valid and the objects that it refers to exist",
+    )
 
 
 def _serving(seen: Observation) -> Wanted:
@@ -97,7 +102,7 @@ def _serving(seen: Observation) -> Wanted:
     for target in seen.targets:
         name = target.target.target_ref.name
         if target.digest != digest:
-            message = f"Deployment {name} does not carry {current.metadata.name}"
+            message = f"Deployment {name} does not run {current.metadata.name}"
             return ("Serving", "False", "GenerationMismatch", message)
         if not target.available:
             return ("Serving", "False", "NotAvailable", f"Deployment {name} has no available pod")
@@ -137,5 +142,5 @@ def _accepted(seen: Observation) -> Wanted | None:
 
 def _in_sync(sync: Waiting | None) -> Wanted:
     if sync is None:
-        return ("TargetsInSync", "True", "InSync", "targets carry what we applied")
+        return ("TargetsInSync", "True", "InSync", "every target runs what was applied")
     return ("TargetsInSync", "False", sync.reason, sync.message)

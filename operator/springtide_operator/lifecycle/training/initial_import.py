@@ -22,12 +22,12 @@ def import_initial(seen: Observation, now: datetime) -> Step | None:
         return None
     if failed := failed_import(seen):
         message = (
-            f"{failed.metadata.name}: {failed.status.message}; mend it and annotate "
+            f"{failed.metadata.name}: {failed.status.message}; fix it and annotate "
             "springtide.dev/request=retry@<token>"
         )
         return Step(waiting=Waiting("ImportFailed", message[:1024], "Import", blocked=True))
     if seen.update.spec.suspend:
-        message = "spec.suspend is true; set it to false to begin"
+        message = "spec.suspend is true; set it to false to start"
         return Step(waiting=Waiting("Suspended", message, "Import"))
     spec = seen.update.spec
     snapshot = recipe(seen)

@@ -22,17 +22,17 @@ def outdated_reason(seen: Observation, generation: ModelGeneration, now: datetim
     """
     spec, current = generation.spec, seen.lineage.live
     if spec.recipe != recipe(seen):
-        return "its recipe is not that of the update's spec by now"
+        return "its recipe differs from the current spec"
     if spec.data is not None and not _fits_the_cursor(seen, spec.data, now):
-        return "its rows are not what comes after the cursor by now"
+        return "its rows do not follow the current cursor"
     if spec.origin == "Trained" and current is not None:
         baseline = spec.baseline.digest if spec.baseline else None
         artifact = current.status.artifact
         if artifact is None or baseline != artifact.weights_digest:
-            return f"it is not compared with {current.metadata.name}, which is live"
+            return f"its baseline is not {current.metadata.name}, which is live"
     expected = as_ancestor(reference(seen, spec.recipe))
     if spec.origin == "Trained" and current is not None and spec.reference != expected:
-        return f"its reference is not {expected.name if expected else 'left out'} by now"
+        return f"its reference is not {expected.name if expected else 'empty'}"
     return ""
 
 

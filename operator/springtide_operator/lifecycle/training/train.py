@@ -39,7 +39,7 @@ def train(seen: Observation, now: datetime) -> Step | None:
         if why := outdated_reason(seen, generation, now):
             return fail_generation(generation, SPEC_CHANGED, why, now)
         if seen.update.spec.suspend:
-            message = "spec.suspend is true; set it to false to go on"
+            message = "spec.suspend is true; set it to false to continue"
             return Step(waiting=Waiting("Suspended", message, request.title))
         return start_attempt(seen, request, TrainingStatus(job="", started_at=now), 1)
     match advance(seen, request, run, now):
@@ -137,7 +137,7 @@ def _imported(
     """What an import says instead of a verdict: there is nothing to compare it with."""
     seeded = made.head == "Seeded"
     message = (
-        "its head was made at import and knows nothing: the first generation's parent, never served"
+        "its head was initialized at import and is untrained: parent of the first run, never served"
         if seeded
         else "the initial model, served until a generation is proven better"
     )
