@@ -1,6 +1,6 @@
-"""The operator put together: what runs, in which order it starts, and how it ends.
+"""Assembles the operator: its tasks, the order of their start, and how they end.
 
-It knows nothing of the process around it, so that tests run it, and drop it, in process.
+It is independent of the process around it, so that tests run it, and stop it, in process.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ DRAIN_SECONDS = 4.0
 RELEASE_SECONDS = 2.0
 
 TOGETHER_SECONDS = 0.05
-"""Changes that come together, such as those of a Job and its pod, make one reconcile."""
+"""Changes within this time, such as those of a Job and its pod, cause one reconcile."""
 
 log = structlog.get_logger(__name__)
 
 
 class _ProgressTokenReviews(TokenReviews):
-    """Reviews tokens; a failure to ask is no verdict on the token."""
+    """Reviews tokens; a failed review does not make the token invalid."""
 
     async def review(self, token: str) -> tuple[str, str, str] | None:
         try:
@@ -64,7 +64,7 @@ class _ProgressTokenReviews(TokenReviews):
 
 
 class Operator:
-    """One operator on one connection. `start` it, `stop` it; `ended` resolves when it lost."""
+    """One operator on one connection. `start` it, `stop` it; `ended` resolves when it failed."""
 
     def __init__(self, settings: Settings, connection: Connection) -> None:
         self.settings = settings
@@ -126,7 +126,7 @@ class Operator:
             await asyncio.sleep(1.0)
 
     async def stop(self) -> None:
-        """Take on nothing new, let what runs finish for a moment, and give the Lease up."""
+        """Accept nothing new, let running work finish for a moment, and release the Lease."""
         for task in self._tasks:
             if task.get_name() != "lease":
                 task.cancel()
@@ -142,7 +142,7 @@ class Operator:
         await self.work_queue.drain(0)
 
     def health(self) -> Health:
-        """Tell how it fares."""
+        """Return the health of the operator."""
         return Health(
             silence={kind: each.age() for kind, each in self._watch_healths().items()},
             unreachable={kind: each.last_error for kind, each in self._watch_healths().items()},
@@ -230,7 +230,7 @@ class Operator:
         self._tasks.append(task)
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
-        """A part that ends by itself ends the operator: the Lease is lost, or a bug."""
+        """A task that ends by itself ends the operator: the Lease is lost, or it has a bug."""
         if task.cancelled() or self.ended.done():
             return
         error = task.exception()

@@ -1,7 +1,7 @@
 """The process and the watch of our own two kinds, by kopf. What it runs knows nothing of kopf.
 
 kopf logs in, lists and watches, and its handlers feed the cache and the queue: they return nothing
-and do nothing else, so that kopf writes nothing. What kopf does not report, audits find.
+and do nothing else, so that kopf writes nothing. Audits find what kopf does not report.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
     from springtide_operator.cluster.watching.auditor import Auditor
 
 RELOGIN_SECONDS = 5.0
-"""After credentials were refused; so often they are read again."""
+"""Seconds between reads of the credentials after they were refused."""
 
 LAST_SECONDS = 15.0
-"""From the end of kopf by an error to that of the process: few restarts while the error lasts."""
+"""From an error of kopf to the end of the process: few restarts while the error lasts."""
 
 log = structlog.get_logger(__name__)
 
 
 def main() -> int:
-    """Run the operator until a signal or a loss; return the exit status."""
+    """Run the operator until a signal or a failure; return the exit status."""
     try:
         chosen = settings.read(os.environ)
     except ValueError as error:
@@ -72,10 +72,10 @@ async def run(chosen: settings.Settings) -> int:
 
 
 async def _status(operator: Operator, running: asyncio.Task[None]) -> int:
-    """Wait for the end of kopf and tell why it ended.
+    """Wait for the end of kopf and return the exit status.
 
     kopf does not survive a watch that ends with an error, and so the process ends: the next one
-    lists everything. The kubelet's first restart comes at once, and would end as soon.
+    lists everything. The kubelet's first restart comes at once, and would fail as soon.
     """
     last = time.monotonic() + LAST_SECONDS
     await asyncio.wait({running}, timeout=LAST_SECONDS)
@@ -92,7 +92,7 @@ async def _status(operator: Operator, running: asyncio.Task[None]) -> int:
 
 
 def scope(chosen: settings.Settings) -> dict[str, Any]:
-    """Return what kopf is to watch and how, as arguments of kopf's."""
+    """Return what kopf watches and how, as arguments of kopf."""
     namespaces = [chosen.namespace] if chosen.namespace else []
     return {
         "settings": kopf_settings(),
@@ -103,7 +103,7 @@ def scope(chosen: settings.Settings) -> dict[str, Any]:
 
 
 def kopf_settings() -> kopf.OperatorSettings:
-    """Return settings by which kopf tries for ever, writes nothing and ends in time."""
+    """Return settings with which kopf retries without limit, writes nothing and ends in time."""
     chosen = kopf.OperatorSettings()
     chosen.process.ultimate_exiting_timeout = 10.0 + LAST_SECONDS
     chosen.scanning.disabled = True  # of namespaces and kinds that come and go
@@ -114,7 +114,7 @@ def kopf_settings() -> kopf.OperatorSettings:
     chosen.watching.server_timeout = WATCH_SECONDS
     chosen.watching.inactivity_timeout = 70.0
     chosen.watching.chunk_size = 500
-    chosen.queueing.idle_timeout = 1.0  # an event needs a moment, and a list makes a crowd of tasks
+    chosen.queueing.idle_timeout = 1.0  # an event takes a moment, and a list starts many tasks
     # The default is a finalizer of other operators, which kopf removes where no handler needs it.
     chosen.persistence.finalizer = "springtide.dev/not-used-by-kopf"
     chosen.persistence.diffbase_storage = NoDiffs()
@@ -122,7 +122,7 @@ def kopf_settings() -> kopf.OperatorSettings:
 
 
 class Backoffs:
-    """Seconds between the tries of a request: twice as many each time, with jitter, without end.
+    """Seconds between the attempts of a request: doubled each time, with jitter, without limit.
 
     kopf gives up after the last of a sequence, and reads a new iterator for each request.
     """
@@ -135,7 +135,7 @@ class Backoffs:
 
 
 class NoDiffs(kopf.DiffBaseStorage):
-    """Remembers nothing: no handler asks for differences, and to look for them costs copies."""
+    """Stores nothing: no handler needs differences, and computing them costs copies."""
 
     def build(self, **_: Any) -> kopf.BodyEssence:
         """Return nothing to compare."""
@@ -160,7 +160,7 @@ def feed(known: kopf.OperatorRegistry, operator: Operator) -> None:
         await operator.discoverable()
         if logins:
             await asyncio.sleep(RELOGIN_SECONDS)
-            with contextlib.suppress(ConnectionError):  # the next request reads them anew, too
+            with contextlib.suppress(ConnectionError):  # the next request reads them again, too
                 await operator.sessions.connection.reload(time.monotonic())
         logins += 1
         return kopf.AiohttpSession(
@@ -201,7 +201,7 @@ async def _serve(
 
 
 def run_with(known: kopf.OperatorRegistry, operator: Operator, stopped: asyncio.Event) -> None:
-    """Hang an operator into kopf's start, stop and probe; `stopped` is set at the end."""
+    """Connect an operator to kopf's start, stop and probe; `stopped` is set at the end."""
     starting: list[asyncio.Task[None]] = []
     servers: list[Callable[[], Awaitable[None]]] = []
 

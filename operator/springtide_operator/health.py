@@ -1,7 +1,7 @@
 """Whether the operator does its work, not only whether it answers.
 
-It is stuck when a kind has not been heard of for too long, when work waits too long for a worker,
-or when the event loop lags. A server that is down for all kinds alike is no reason for a restart.
+It is unhealthy when a kind got no answer for too long, when work waits too long for a worker,
+or when the event loop lags. A server that is down for all kinds is no reason for a restart.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SILENCE_SECONDS = 180.0
-"""A watch that is cut off is taken up again within 75 s."""
+"""A watch that was cut off is resumed within 75 s."""
 STUBBORN_SECONDS = 900.0
 """A kind that alone keeps failing, with a known error: a restart seldom helps."""
 
@@ -25,11 +25,11 @@ LAG_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Health:
-    """What the operator knows about itself. All in seconds but the depth.
+    """Measurements of the operator itself, in seconds except for the depth.
 
     Args:
-        silence: by kind, since the API server was last heard of it.
-        unreachable: by kind, the last error; empty while all is well.
+        silence: by kind, since the API server last answered about it.
+        unreachable: by kind, the last error; empty after a success.
         depth: keys that wait for a worker.
         oldest: how long the oldest of them has waited.
         lag: how late the event loop was last.
@@ -42,7 +42,7 @@ class Health:
     lag: float
 
     def problems(self) -> list[str]:
-        """Return why a restart may help; empty: all is well or a restart would not help."""
+        """Return why a restart may help; empty: healthy, or a restart would not help."""
         found = []
         all_failing = all(self.unreachable.get(kind) for kind in self.silence)
         for kind, age in self.silence.items():

@@ -1,4 +1,4 @@
-"""Logs as JSON, one line an entry: nothing that an object or a pod says can forge another line."""
+"""Logs as JSON, one line an entry: no text of an object or a pod can forge another line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ QUIET = (
 
 
 class _Named(structlog.WriteLogger):
-    """Writes to standard error, and knows for whom."""
+    """Writes to standard error, with the name of the logger."""
 
     def __init__(self, name: str = "") -> None:
         super().__init__(sys.stderr)
@@ -37,7 +37,7 @@ def configure(level: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
-    # Ours are written straight away: the way through `logging` costs three times as much.
+    # Ours are written directly: `logging` costs three times as much.
     structlog.configure(
         processors=[*shared, _add_name, structlog.processors.JSONRenderer()],
         wrapper_class=structlog.make_filtering_bound_logger(level),

@@ -77,7 +77,7 @@ class Metrics:
         )
 
     def gauge(self, name: str, text: str, value: Callable[[], float]) -> None:
-        """Register a number that is looked up at each scrape."""
+        """Register a number that is read at each scrape."""
         Gauge(name, text, registry=self.registry).set_function(value)
 
     def gauges(self, name: str, text: str, values: Mapping[str, Callable[[], float]]) -> None:
@@ -90,5 +90,5 @@ class Metrics:
         """Drop the series of an update that is gone."""
         gauges = (self.live_generation, self.served_data, self.stalled)
         for gauge in (*gauges, self.action_required, self.rollbacks):
-            if (namespace, update) in gauge._metrics:  # the library has no public question
+            if (namespace, update) in gauge._metrics:  # the library has no public method
                 gauge.remove(namespace, update)

@@ -41,18 +41,18 @@ PROGRESS_SECONDS = 10.0
 """A status in which only the progress differs is written at most this often."""
 
 STATUS_SECONDS = 1.0
-"""And any other at most this often, unless it holds new facts: a storm of edits stays outside."""
+"""Any other status at most this often, unless it has new facts: a storm of edits is damped."""
 
 TURN_SECONDS = 1.0
-"""Updates whose turn has come to start a probe start it within so long."""
+"""Updates whose turn has come start their probe within this time."""
 
 NO_POD_SECONDS = 10.0
-"""Why a Job gets no pod is told by its events alone, and nobody watches those."""
+"""Only the events of a Job report why it has no pod, and events are not watched."""
 
 TERMINATING_SECONDS = 300.0
 
 REFUSED_SECONDS = (30.0, 40.0)
-"""Bounds of the time after which a refused write is tried again, whatever wakes its update."""
+"""Bounds of the time after which a refused write is retried, whatever wakes its update."""
 
 log = structlog.get_logger(__name__)
 
@@ -67,7 +67,7 @@ class _Refusals:
 
 @dataclass
 class Reconciler:
-    """Looks at updates, one look at a time."""
+    """Reconciles updates."""
 
     observer: Observer
     actuator: Actuator
@@ -78,11 +78,11 @@ class Reconciler:
     _refusals: dict[NamespacedName, _Refusals] = field(default_factory=dict)
 
     async def __call__(self, key: NamespacedName) -> ReconcileResult:
-        """Look at one update; never raises but for cancellation."""
+        """Reconcile one update; raises only on cancellation."""
         context = structlog.contextvars.bound_contextvars(namespace=key.namespace, update=key.name)
         with context, self.metrics.reconcile_seconds.time():
             result = await self._reconcile_guarded(key)
-        # Whatever frees the place of a probe wakes its update, and so comes by here.
+        # Every event that frees a probe slot wakes its update, and so comes through here.
         other_keys = {
             NamespacedName(*place): random.uniform(0, TURN_SECONDS)
             for place in self.observer.probe_slots.next()
@@ -142,7 +142,7 @@ class Reconciler:
         return tuple(known.by_subject.values()) if known else ()
 
     def _drop_resolved_refusals(self, key: NamespacedName, plan: Plan, now: datetime) -> None:
-        """Forget refusals that are due: their writes were done now, or are not wanted any more."""
+        """Drop refusals that are due: their writes succeeded now, or are no longer needed."""
         if known := self._refusals.get(key):
             waiting = {
                 each.subject: each for each in known.by_subject.values() if each.is_pending(now)
@@ -153,12 +153,12 @@ class Reconciler:
                 self._refusals.pop(key)
 
     async def _execute_plan(self, key: NamespacedName, update: Meta, plan: Plan) -> bool:
-        """Write what the plan says, up to the first write that is refused; whether none was."""
+        """Execute the plan up to the first refused write; return whether none was refused."""
         probes = sum(isinstance(a, StartJob) and a.run.stage == "probe" for a in plan.actions)
         self.observer.probe_slots.start(key.namespace, probes)
         try:
-            # Said before and after: what is about to be written would not be said again after a
-            # crash, and what is about to be made cannot be spoken of before. Events are said once.
+            # Posted before and after: an Event of a write would be lost by a crash after the write,
+            # and one about an object that is created now has to wait. Each Event is posted once.
             await self._post_events(update, plan.events)
             for action in plan.actions:
                 log.info("acting", action=type(action).__name__, detail=_describe(action))
@@ -182,7 +182,7 @@ class Reconciler:
     def _record_refusal(
         self, key: NamespacedName, update: Meta, action: Action, error: Refused
     ) -> None:
-        """Keep a refusal for the next decision: what refuses a write does not go so soon."""
+        """Keep a refusal for the next decision: its cause does not end soon."""
         log.warning("refused", action=type(action).__name__, reason=error.reason, error=str(error))
         self.metrics.refused_writes.labels(error.reason).inc()
         pause = timedelta(seconds=random.uniform(*REFUSED_SECONDS))
@@ -192,7 +192,7 @@ class Reconciler:
         known.by_subject[name] = made
 
     async def _post_events(self, update: Meta, events: Iterable[Event]) -> None:
-        """Post Events; where none may be posted, work goes on without them."""
+        """Post Events; where that is forbidden, continue without them."""
         for event in events:
             if update.namespace in self.observer.terminating:
                 return
@@ -218,7 +218,9 @@ class Reconciler:
         try:
             await self.actuator.status_writer.write(UPDATE, key, status, UpdateStatus)
         except errors.Conflict as error:
-            error.retry_after = STATUS_SECONDS  # whoever writes so often wakes us as often
+            error.retry_after = (
+                STATUS_SECONDS  # a client that writes this often wakes the update as often
+            )
             raise
         self._written[key] = time.monotonic()
         return 0.0
@@ -226,7 +228,7 @@ class Reconciler:
     def _namespace_terminating(
         self, key: NamespacedName, error: errors.Terminating
     ) -> ReconcileResult:
-        """Nothing can be made in a namespace that is being deleted: look once more, then rest."""
+        """In a namespace that is being deleted, reconcile once more, then wait."""
         known = key.namespace in self.observer.terminating
         self.observer.terminating.add(key.namespace)
         log.info("namespace is being deleted", error=str(error))
@@ -249,7 +251,7 @@ def _has_no_pod(job: ObservedJob) -> bool:
 
 
 def _describe(action: object) -> str:
-    """Name what an action is about, in few words for the log."""
+    """Return the subject of an action for the log."""
     run = getattr(action, "run", None)
     target = getattr(action, "target", None)
     if run is not None:

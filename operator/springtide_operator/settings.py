@@ -23,11 +23,11 @@ class Settings:
     trainer_image: str
     progress_url: str
     namespace: str = ""
-    """The one namespace to look after; empty: all."""
+    """The one namespace to watch; empty: all."""
     lease_namespace: str = "default"
     lease_name: str = "springtide-operator"
     identity: str = ""
-    """Who we are in the Lease: the pod's name."""
+    """Our identity in the Lease: the pod's name."""
     lease_seconds: float = 30.0
     resync_seconds: float = 600.0
     workers: int = 8
@@ -36,7 +36,7 @@ class Settings:
     max_probes_per_namespace: int = 5
     """Probes at one time in a namespace, those whose pods cannot run included."""
     client_qps: float = 200.0
-    """Requests a second to the API server in the long run; the Lease and watches not counted."""
+    """Average requests per second to the API server; the Lease and watches not counted."""
     client_burst: int = 400
     """Requests that may be sent at once after a pause."""
     progress_port: int = 8080

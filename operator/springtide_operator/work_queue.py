@@ -1,4 +1,4 @@
-"""Whose turn it is: a keyed queue that de-duplicates, delays, backs off and is fair to namespaces.
+"""A keyed work queue that de-duplicates, delays, backs off and is fair to namespaces.
 
 `RateLimitingQueue` is plain data and is handed the time; `WorkQueue` runs the work on it. One key
 is worked on by one worker at a time; a key that is added during its work runs once more.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class NamespacedName(NamedTuple):
-    """An update, by place; it may not exist."""
+    """An update, by namespace and name; it may not exist."""
 
     namespace: str
     name: str
@@ -30,7 +30,7 @@ class NamespacedName(NamedTuple):
 @dataclass
 class _Entry:
     due: float | None = None
-    """When it should run; None while nothing asks for it."""
+    """When it should run; None while no run is requested."""
     ready_since: float | None = None
     """When it became ready."""
     running: bool = False
@@ -38,7 +38,7 @@ class _Entry:
     next_slot: float = float("-inf")
     """Theoretical arrival time of its rate (GCRA)."""
     not_before: float = float("-inf")
-    """Until when the server asked to be left alone, whatever happens meanwhile."""
+    """No run before this time: the server's Retry-After."""
 
 
 @dataclass
@@ -62,7 +62,7 @@ class RateLimitingQueue:
     _order: itertools.count[int] = field(default_factory=itertools.count)
 
     def add(self, key: NamespacedName, now: float, *, after: float = 0.0) -> None:
-        """Ask for a run in `after` seconds; of several wishes the earliest counts."""
+        """Request a run in `after` seconds; of several requests the earliest counts."""
         entry = self._entries.setdefault(key, _Entry())
         due = now + after
         if entry.ready_since is not None or (entry.due is not None and entry.due <= due):
@@ -72,7 +72,7 @@ class RateLimitingQueue:
             heapq.heappush(self._delayed, (self._ready_at(entry), next(self._order), key))
 
     def pop(self, now: float) -> NamespacedName | None:
-        """Hand out the next key that is due, the namespaces in turn; `done` or `failed` it."""
+        """Return the next due key, the namespaces in turn; call `done` or `failed` with it."""
         self._promote_due(now)
         if not self._ready:
             return None
@@ -86,7 +86,7 @@ class RateLimitingQueue:
         return key
 
     def done(self, key: NamespacedName, now: float, *, requeue_after: float | None) -> None:
-        """Report a run that went well, and when the next one is wanted; None: no wish."""
+        """Report a successful run, and when the next one is requested; None: no request."""
         entry = self._entries[key]
         entry.failures, entry.not_before = 0, float("-inf")
         self._finish(key, entry, now, requeue_after)
@@ -104,7 +104,7 @@ class RateLimitingQueue:
         Args:
             key: what was run.
             now: seconds of the clock.
-            retry_after: the server's Retry-After; no wake-up makes the key run sooner.
+            retry_after: the server's Retry-After; no event makes the key run sooner.
             max_backoff: longest back-off of this failure, where it is shorter than that of all.
         """
         entry = self._entries[key]
@@ -142,7 +142,7 @@ class RateLimitingQueue:
             _, _, key = heapq.heappop(self._delayed)
             entry = self._entries.get(key)
             if entry is None or entry.running or entry.due is None or self._ready_at(entry) > now:
-                continue  # an older wish, overtaken by an earlier one
+                continue  # superseded by an earlier request
             entry.due, entry.ready_since = None, now
             self._ready.setdefault(key.namespace, deque()).append(key)
 
@@ -193,7 +193,7 @@ class WorkQueue:
         self._changed = asyncio.Event()
 
     def add(self, key: NamespacedName, *, after: float = 0.0) -> None:
-        """Ask for a run of the key in `after` seconds."""
+        """Request a run of the key in `after` seconds."""
         self._queue.add(key, self._monotonic(), after=after)
         self._changed.set()
 
@@ -206,7 +206,7 @@ class WorkQueue:
         return self._queue.oldest(self._monotonic())
 
     async def run(self) -> None:
-        """Hand out work until cancelled; what runs then goes on, see `drain`."""
+        """Start work until cancelled; running work continues, see `drain`."""
         while True:
             self._changed.clear()
             due: float | None = None
@@ -223,7 +223,7 @@ class WorkQueue:
                     await self._changed.wait()
 
     async def drain(self, seconds: float) -> None:
-        """Let what runs finish for so long, then drop it. Call it after `run` was cancelled."""
+        """Let running work finish for this time, then cancel it. Call after `run` was cancelled."""
         running = set(self._running.values())
         if not running:
             return
@@ -236,7 +236,7 @@ class WorkQueue:
         outcome = ReconcileResult(None, failed=True)
         try:
             outcome = await self._work(key)
-        finally:  # whatever came of it, the key must not stay with nobody
+        finally:  # the key must be reported in any case
             now = self._monotonic()
             if outcome.failed:
                 self._queue.failed(

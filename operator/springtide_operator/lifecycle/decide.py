@@ -49,18 +49,18 @@ if TYPE_CHECKING:
 STAGES: tuple[Callable[[Observation, datetime], Step | None], ...] = (
     finalize,
     record_request,  # before anything writes history
-    adopt,  # before any import or run: live is the newest promotion, whoever made it
+    adopt,  # before any import or run: live is the newest promotion of any update of this name
     handle_request,
     retire,
     delete_finished_jobs,  # a result is in status by now
     block_on_unknown_rollout,
-    ensure_finalizer,  # before the first apply of a roll, and after its end
+    ensure_finalizer,  # before the first apply of a rollout, and after its end
     roll_out,
     restore_targets,
     evaluate,
     train,
     block_on_unknown_generation,
-    check_preconditions,  # from here on something new would begin
+    check_preconditions,  # from here on something new would start
     import_initial,
     consume_probe,
     prune_history,
@@ -69,7 +69,7 @@ STAGES: tuple[Callable[[Observation, datetime], Step | None], ...] = (
 
 
 SERVING = frozenset({block_on_unknown_rollout, ensure_finalizer, roll_out, restore_targets})
-"""Stages that do not wait for a refused deletion: they alone touch what shoppers are served by."""
+"""Stages that do not wait for a refused deletion: they alone change what is served."""
 
 FINISHING = SERVING | {
     retire,
@@ -80,18 +80,18 @@ FINISHING = SERVING | {
     check_preconditions,
     consume_probe,
 }
-"""Stages that do not wait for the refused Job of a request: they finish what began, and may free
+"""Stages that do not wait for the refused Job of a request: they finish what was started, and may free
 the quota that refuses it."""
 
 CONTINUE = {adopt: SERVING, delete_finished_jobs: SERVING, handle_request: FINISHING}
-"""Stages that hold not all after them where one of their writes is refused: which ones go on."""
+"""Stages whose refused writes do not block all later stages: which ones continue."""
 
 OPTIONAL = frozenset({restore_targets, prune_history})
-"""Stages that no other waits for: where such a write is refused, the next stage decides."""
+"""Stages that no other waits for: where such a write is refused, the next one decides."""
 
 
 def decide(seen: Observation | InvalidUpdate, now: datetime) -> Plan:
-    """Say what should happen next to one update."""
+    """Decide what happens next to one update."""
     if isinstance(seen, InvalidUpdate):
         status = invalid_status(seen, now)
         events = status_events(seen.status, status)

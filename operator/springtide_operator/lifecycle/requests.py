@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     from springtide_operator.lifecycle.state.plan import Action
 
 PROBING_VERBS = frozenset({"run", "retry"})
-"""Verbs that look for data at once."""
+"""Verbs that start a probe at once."""
 
 
 @dataclass(frozen=True)
 class Response:
-    """What became of a request."""
+    """The result of a request."""
 
     accepted: bool
     message: str
@@ -46,7 +46,7 @@ class Response:
 
 
 def record_request(seen: Observation, now: datetime) -> Step | None:
-    """Note, and do not run, a request that an update without history came with."""
+    """Record, and do not run, a request on an update without history."""
     requested = _new_request(seen)
     if requested is None or seen.update.status.observed_generation:
         return None
@@ -57,13 +57,13 @@ def record_request(seen: Observation, now: datetime) -> Step | None:
 
 
 def handle_request(seen: Observation, now: datetime) -> Step | None:
-    """Answer a request that was not answered before."""
+    """Handle a request that was not handled before."""
     requested = _new_request(seen)
     if requested is None:
         return None
     verb, token = requested
     if verb in PROBING_VERBS and probe_name_taken(seen, f"{verb}@{token}"):
-        return None  # made again: its name is free once the Job of the first is deleted
+        return None  # repeated: its name is free once the Job of the first is deleted
     response = _respond(seen, verb, token, now)
     result = "Accepted" if response.accepted else "Refused"
     request = LastRequest(token=token, verb=verb, result=result, message=response.message[:1024])
@@ -77,7 +77,7 @@ def handle_request(seen: Observation, now: datetime) -> Step | None:
 
 
 def _new_request(seen: Observation) -> tuple[str, str] | None:
-    """Return verb and token of a request that was not answered before."""
+    """Return verb and token of a request that was not handled before."""
     text = seen.update.metadata.annotations.get(ANNOTATION_REQUEST, "")
     if not text:
         return None
@@ -154,7 +154,7 @@ def _reject(seen: Observation, now: datetime) -> Response:
         return Response(False, f"{name} is the initial model; delete the update instead")
     message = "rejected by request"
     changes = {"verdict": "Rejected", "reason": BY_REQUEST, "message": message, "verdict_at": now}
-    if servable(under_way):  # the evidence, and so its verdict, stays what it is
+    if servable(under_way):  # its verdict is about the evidence, and stays
         changes = {"retired_reason": BY_REQUEST, "message": message}
     status = under_way.status.model_copy(update=changes)
     return Response(True, f"{name} is rejected", actions=(WriteGeneration(name, status),))

@@ -28,7 +28,7 @@ def labels(update: Meta, number: int | None = None) -> dict[str, str]:
 
 
 def owner_reference(update: Meta) -> dict[str, Any]:
-    """Reference by which the garbage collector takes a child away with its update."""
+    """Owner reference by which the garbage collector deletes an object with its update."""
     return {
         "apiVersion": API_VERSION,
         "kind": UPDATE_KIND,
@@ -40,7 +40,7 @@ def owner_reference(update: Meta) -> dict[str, Any]:
 
 
 def is_update(reference: dict[str, Any], update: Meta) -> bool:
-    """Whether an owner reference names this update, or one of the same name before it."""
+    """Whether an owner reference names this update, or an earlier one of the same name."""
     kind, name = reference.get("kind"), reference.get("name")
     return (kind, name) == (UPDATE_KIND, update.name)
 

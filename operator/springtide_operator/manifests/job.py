@@ -52,7 +52,7 @@ DISRUPTIONS = {
         }
     ]
 }
-"""An evicted pod is gone before its Job has failed: by this rule the Job itself says why."""
+"""An evicted pod is gone before its Job has failed: with this rule the Job reports the cause."""
 
 
 def job(
@@ -97,9 +97,9 @@ def job(
 
 
 def _bound(run: RunFile) -> dict[str, int]:
-    """Bound the whole time of a Job that waits for no GPU and has no record in a status.
+    """Limit the whole time of a Job that waits for no GPU and has no record in a status.
 
-    For the others the operator counts running time: a deadline of a Job counts waiting, too.
+    For the others the operator counts running time: a deadline of a Job includes waiting.
     """
     if run.stage not in {"probe", "collect"}:
         return {}

@@ -36,7 +36,7 @@ class Affinity(Model):
 class JobPods(Model):
     """What every Job gets: probe, import, training, evaluation and collection."""
 
-    # A misspelt name is refused when the operator starts; ignoring it would hide the mistake.
+    # An unknown name is refused when the operator starts, so that a typo is not ignored.
     model_config = ConfigDict(extra="forbid")
 
     image_pull_secrets: Annotated[list[ObjectName], Field(max_length=8)] = []

@@ -1,7 +1,7 @@
 """What we own in a user's Deployment, as one server-side apply; nothing else of it is named.
 
 Two environment variables of one container, one label, two annotations, and on the pod template two
-labels and one annotation. The uid keeps a deleted Deployment from being made anew.
+labels and one annotation. With the uid a deleted Deployment is not created again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ OWN_KEYS = tuple(
     for template in ("", "spec.template.")
     for keys in ("labels", "annotations")
 )
-"""Paths of labels and annotations that nobody but us has any use for."""
+"""Paths of labels and annotations that only this operator uses."""
 
 
 def deployment(update: Meta, serve: Serve) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Where trainers report how far they are: POST /progress/{namespace}/{job}, in memory only.
+"""Receives progress reports of trainers: POST /progress/{namespace}/{job}, in memory only.
 
-A report counts only with the projected token of a pod of that very Job. What was reported is worth
-nothing after a restart; the next report comes soon.
+A report is accepted only with the projected token of a pod of that Job. After a restart the reports
+are lost; the next ones come soon.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MAX_REPORTS = 10_000
 
 
 Bearer = tuple[str, str, str]
-"""The pod that a token was given to: namespace, name, uid."""
+"""The pod that a token was issued to: namespace, name, uid."""
 
 
 class ReviewUnavailable(Exception):
@@ -40,13 +40,13 @@ class ReviewUnavailable(Exception):
 
 
 class TokenReviewer(Protocol):
-    """Knows whom a token was given to, and which pods a Job has."""
+    """Reviews tokens, and checks to which Job a pod belongs."""
 
     async def review(self, token: str) -> Bearer | None:
-        """Ask the API server about a token of our audience; None: it is not good.
+        """Review a token of our audience; None: it is invalid.
 
         Raises:
-            NotNow: it cannot be asked.
+            ReviewUnavailable: the review failed.
         """
 
     def is_of_job(self, bearer: Bearer, job: str) -> bool:
@@ -83,7 +83,7 @@ class ProgressReports:
         return self._by_job.get((namespace, job))
 
     def put(self, namespace: str, job: str, report: ObservedProgress) -> None:
-        """Keep a report; the oldest go when there are too many."""
+        """Keep a report; the oldest are dropped when there are too many."""
         self._by_job[namespace, job] = report
         self._by_job.move_to_end((namespace, job))
         if len(self._by_job) > MAX_REPORTS:
@@ -94,7 +94,7 @@ def read(body: bytes, at: datetime) -> ObservedProgress:
     """Read a report.
 
     Raises:
-        ValueError: it is no JSON, not of the shape, or holds numbers that are none.
+        ValueError: it is not JSON, has other fields, or has invalid numbers.
     """
     try:
         status = _Report.model_validate_json(body).trainer_status
@@ -113,7 +113,7 @@ def read(body: bytes, at: datetime) -> ObservedProgress:
 
 
 def _number(value: float | str) -> float | None:
-    """Numbers travel as numbers or as text; what is none, or not finite, is left out."""
+    """Numbers are sent as numbers or as text; invalid or infinite ones are dropped."""
     try:
         number = float(value)
     except ValueError:
@@ -123,10 +123,10 @@ def _number(value: float | str) -> float | None:
 
 @dataclass
 class ProgressServer:
-    """The HTTP side: who may report what.
+    """The HTTP endpoint for progress reports.
 
     Args:
-        gatekeeper: knows tokens and pods.
+        token_reviewer: reviews tokens and finds pods.
         reports: where reports are kept.
         now: the API server's time.
         wake: called with namespace and Job after each report.

@@ -33,17 +33,17 @@ APPLY = "application/apply-patch+yaml"
 JSON_PATCH = "application/json-patch+json"
 
 PAGE = 500
-"""Objects asked for in one page of a list."""
+"""Objects in one page of a list."""
 
 
 class WriteHook(Protocol):
-    """Is told of every write; an exception ends the write's caller."""
+    """Called for every write; an exception reaches the caller of the write."""
 
     async def before_write(self, number: int, verb: str, path: str) -> None:
         """Just before the `number`-th write, counted from 1, is sent."""
 
     async def after_write(self, number: int, verb: str, path: str) -> None:
-        """Just after the `number`-th write was answered well."""
+        """Just after the `number`-th write succeeded."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Client:
         clock: learns the server's time from every answer.
         limits: shared by all clients that should share a limit.
         guard: raises `NotLeading` where nothing may be written now.
-        observers: told of every write.
+        write_hooks: called for every write.
         count: called with verb and status of every answer, 0 where none came.
         timeout: seconds for each request; watches have their own.
     """
@@ -98,7 +98,7 @@ class Client:
         """List consistently, in pages. Items carry kind and apiVersion like single objects.
 
         Raises:
-            Gone: the list took so long that its pages expired; begin again.
+            Gone: the list took so long that its pages expired; list again.
         """
         query = {"limit": str(PAGE), "labelSelector": labels, "fieldSelector": fields}
         items: list[Raw] = []
@@ -121,7 +121,7 @@ class Client:
 
         Raises:
             Gone: the version is too old; list again.
-            Timeout: nothing ended the watch in time; go on from the last version.
+            Timeout: nothing ended the watch in time; continue from the last version.
         """
         query = {
             "watch": "true",
@@ -156,11 +156,11 @@ class Client:
         return await self._write("POST", path, body, JSON)
 
     async def review(self, kind: Kind, body: Raw) -> Raw:
-        """POST a question such as a TokenReview: it changes nothing and is no write."""
+        """POST a review such as a TokenReview: it changes nothing and does not count as a write."""
         return await self._ask("POST", kind.path(), body=body)
 
     async def replace(self, kind: Kind, body: Raw) -> Raw:
-        """PUT an object; with its resourceVersion only where nobody changed it since."""
+        """PUT an object; with its resourceVersion it fails if the object was changed since."""
         metadata = body["metadata"]
         path = kind.path(metadata.get("namespace", ""), metadata["name"])
         return await self._write("PUT", path, body, JSON)
@@ -168,7 +168,7 @@ class Client:
     async def apply(
         self, kind: Kind, body: Raw, *, manager: str, force: bool = False, subresource: str = ""
     ) -> Raw:
-        """Apply on the server's side: exactly the fields of `body` are the manager's afterwards.
+        """Server-side apply: afterwards the manager owns exactly the fields of `body`.
 
         Raises:
             Conflict: another manager owns a field, or `metadata.uid` is not the object's.
@@ -203,12 +203,12 @@ class Client:
         version: int | None = None,
         propagation: str = "Background",
     ) -> Raw:
-        """Delete this very object, and only as it was seen where `version` is given.
+        """Delete exactly this object, and only at `version` where that is given.
 
         Returns a Status where it is gone, the object where finalizers hold it.
 
         Raises:
-            Conflict: it is another one, or was changed since.
+            Conflict: it is another object, or was changed since.
         """
         preconditions = {"uid": uid} | ({"resourceVersion": str(version)} if version else {})
         body = {
@@ -249,7 +249,7 @@ class Client:
                     self.guard()  # once more: the wait for a slot may have been long
                 response = await self._send(verb, url, body, content_type, timeout=timeout)
                 async with response:
-                    # Equal texts of many objects become one: most of an object is names and keys.
+                    # Equal strings of many objects share memory: an object is mostly names and keys.
                     answer: Raw = from_json(await response.read(), cache_strings="all")
                     return answer
 

@@ -21,7 +21,7 @@ def _moment(date: str) -> float:
 
 
 class ServerClock:
-    """Narrows down the server's time with every answer, to well below the second of a Date."""
+    """Estimates the server's time, more precisely with every answer than the seconds of a Date."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
@@ -30,21 +30,21 @@ class ServerClock:
 
     @property
     def known(self) -> bool:
-        """Whether there was an answer to learn the time from."""
+        """Whether the time is known from an answer."""
         return self._low is not None
 
     def learn(self, date: str, *, sent: float, received: float) -> None:
-        """Take in one answer.
+        """Learn from one answer.
 
         Args:
             date: the header Date, whole seconds, cut off.
             sent: monotonic seconds just before the request left.
-            received: monotonic seconds when the answer's head had come.
+            received: monotonic seconds when the headers of the answer arrived.
         """
         try:
             moment = _moment(date)
         except ValueError:
-            return  # a proxy's malformed header teaches nothing
+            return  # ignore a malformed header of a proxy
         low, high = moment - received, moment + 1.0 - sent
         if self._low is not None and low <= self._high and high >= self._low:
             low, high = max(low, self._low), min(high, self._high)

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 AGENT = "springtide-operator"
 
 RELOAD_SECONDS = 5.0
-"""A rejected token is read anew at most this often."""
+"""A rejected token is read again at most this often."""
 
 GOODBYE_SECONDS = 0.1
-"""The session is closed before TLS has taken leave of the server; the loop must not end first."""
+"""The session is closed before the TLS shutdown is complete; the loop must not end first."""
 
 
 class Connection:
@@ -110,7 +110,7 @@ class Connection:
             return token
 
     async def reload(self, now: float) -> None:
-        """Read the credentials anew after the server refused them (monotonic seconds)."""
+        """Read the credentials again after the server refused them (monotonic seconds)."""
         if now - self._reloaded >= RELOAD_SECONDS:
             self._reloaded = now
             with _readable():
@@ -124,7 +124,7 @@ class Connection:
 
 @contextlib.contextmanager
 def _readable() -> Iterator[None]:
-    """Take credentials that cannot be read, as between two files, for a lost connection."""
+    """Treat unreadable credentials, as while a file is replaced, as a lost connection."""
     try:
         yield
     except kubeconfig.ConfigException as error:

@@ -17,7 +17,7 @@ class ApiError(Exception):
 
     `status` is the HTTP status, 0 where there was no answer; `reason` the Kubernetes reason;
     `retry_after` the seconds that the server asked to wait. `max_backoff` bounds the back-off where
-    the trouble is not this object's and may end at any moment; None: it grows to the usual length.
+    the cause is not this object and may end at any moment; None: the usual limit applies.
     """
 
     max_backoff: float | None = None
@@ -41,7 +41,7 @@ class NotFound(ApiError):
 
 
 class Conflict(ApiError):
-    """409: somebody else changed, owns or deletes it; read again.
+    """409: another client changed, owns or deletes it; read again.
 
     `fields` are the paths of an apply that other managers own.
     """
@@ -64,7 +64,7 @@ class Forbidden(ApiError):
 
 
 class Terminating(Forbidden):
-    """403: the namespace is being deleted; nothing can be made in it any more."""
+    """403: the namespace is being deleted; nothing can be created in it."""
 
 
 class Unauthorized(ApiError):
@@ -118,11 +118,11 @@ _TYPES: Mapping[int, type[ApiError]] = {
 def from_status(
     status: int, body: Mapping[str, Any], what: str, *, retry_after: float | None = None
 ) -> ApiError:
-    """Make the error that an answer means.
+    """Return the error that an answer stands for.
 
     Args:
         status: HTTP status, or `code` of a watch's ERROR event.
-        body: a Kubernetes Status, or an empty mapping where the answer was none.
+        body: a Kubernetes Status, or empty where the answer is not a Status.
         what: verb and path, for the message.
         retry_after: seconds from the header of that name.
     """

@@ -13,7 +13,7 @@ Raw = dict[str, Any]
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind, and where its objects lie. The core group is ""."""
+    """A kind and its API path. The core group is ""."""
 
     group: str
     version: str

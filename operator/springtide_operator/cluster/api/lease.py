@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from springtide_operator.cluster.api.kinds import Raw
 
 ROUNDING = 2.0
-"""Seconds: both the time of a renewal and the server's time are cut to whole ones."""
+"""Seconds: both the renewal time and the server's time are rounded down to whole seconds."""
 
 log = structlog.get_logger(__name__)
 
@@ -39,10 +39,10 @@ class Lease:
     """Our hold on one Lease.
 
     Args:
-        client: one of its own, without guard, so that renewals wait behind nothing.
-        identity: of the pod. The same pod after a crash takes over at once, because its containers
-            never run side by side.
-        seconds: the Lease runs out so long after the last renewal.
+        client: a separate one, without guard, so that nothing delays renewals.
+        identity: of the pod. A restarted container of the same pod takes over at once, because they
+            never run at the same time.
+        seconds: the Lease expires this long after the last renewal.
     """
 
     client: Client
@@ -52,19 +52,19 @@ class Lease:
     seconds: float = 30.0
     process: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     last_error: str = ""
-    """Why the API server could not be asked for it, the last time; empty while all is well."""
+    """The last error of a request for the Lease; empty after a success."""
     _held: Raw | None = None
     _renewed: float = float("-inf")
     _watched: tuple[str, float] = ("", 0.0)
 
     @property
     def holder(self) -> str:
-        """Who we are: the pod and, in it, this very process."""
+        """Our identity: the pod and this process in it."""
         return f"{self.identity}_{self.process}"
 
     @property
     def fresh(self) -> bool:
-        """Whether a write sent now ends before anybody else may take the Lease."""
+        """Whether a write sent now ends before another operator may take the Lease."""
         left = self._renewed + self.seconds - time.monotonic()
         return self._held is not None and left > self.client.timeout + 2.0
 
@@ -97,7 +97,7 @@ class Lease:
                 raise LeaseLost(f"Lease {self.namespace}/{self.name} could not be renewed")
 
     async def release(self) -> None:
-        """Give it up, so that the next operator need not wait."""
+        """Release it, so that the next operator does not wait."""
         held, self._held = self._held, None
         if held is None:
             return
@@ -123,7 +123,7 @@ class Lease:
         return self._held is not None
 
     async def _still_ours(self) -> bool:
-        """After a refused renewal: ours if a renewal got through whose answer was lost."""
+        """After a refused renewal: whether an earlier one succeeded although its answer was lost."""
         try:
             seen = await self.client.get(LEASE, self.namespace, self.name)
         except errors.ApiError:

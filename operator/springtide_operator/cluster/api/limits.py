@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Limits:
-    """A rate with a burst, and a cap on what is in flight. Watches are not counted."""
+    """A rate with a burst, and a limit of requests in flight. Watches are not counted."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class Limits:
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
-        """Hold one of the places in flight, at the allowed rate."""
+        """Wait for one of the places in flight, at the permitted rate."""
         async with self._slots:
             now = self._monotonic()
             self._next = max(self._next, now - self._slack) + self._gap

@@ -21,13 +21,13 @@ def controller_uid(raw: Raw) -> str:
 
 
 def true_conditions(raw: Raw) -> list[dict[str, Any]]:
-    """Return the conditions that hold."""
+    """Return the conditions whose status is True."""
     conditions = (raw.get("status") or {}).get("conditions") or []
     return [each for each in conditions if each.get("status") == "True"]
 
 
 def whole(text: str | None) -> int | None:
-    """Read a whole number from a label that anybody may have written."""
+    """Read a whole number from a label, which any client may have written."""
     return int(text) if text and text.isascii() and text.isdigit() and len(text) < 10 else None
 
 
@@ -37,7 +37,7 @@ def moment(text: str) -> datetime:
 
 
 def owned_by(uid: str, objects: Iterable[Raw]) -> list[Raw]:
-    """Keep what has this owner."""
+    """Return the objects with this owner."""
     return [
         each
         for each in objects

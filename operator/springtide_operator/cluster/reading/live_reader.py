@@ -38,11 +38,11 @@ PODS_SECONDS = 10.0
 REPLICA_SETS_SECONDS = 60.0
 
 MAX_CACHED_READS = 1_000
-"""Answers. Beyond, the one that was not used for longest is asked for again."""
+"""Cached reads. Beyond this number the least recently used one is dropped."""
 
 
 class _Read(NamedTuple):
-    """What was answered, and for how many seconds it counts."""
+    """What was read, and for how many seconds it is valid."""
 
     found: Any
     seconds: float
@@ -54,7 +54,7 @@ def _until(key: Hashable, cached_read: _Read, now: float) -> float:
 
 @dataclass
 class LiveReader:
-    """Live reads with a short memory.
+    """Live reads with a short-lived cache.
 
     Args:
         client: reads only.
@@ -81,7 +81,7 @@ class LiveReader:
             ("deployment", namespace, name), TARGET_SECONDS, read
         )
         if found is None:
-            # It may come at any moment, and the next one to ask may be a new update.
+            # It may be created at any moment, and a new update may need it.
             self.invalidate_deployment(namespace, name)
         return found
 
@@ -131,13 +131,13 @@ class LiveReader:
         return found
 
     def invalidate_deployment(self, namespace: str, name: str) -> None:
-        """Ask anew: we have just changed it."""
+        """Drop the cached Deployment: we have just changed it."""
         self._reads.pop(("deployment", namespace, name), None)
 
     async def _cached(
         self, key: Hashable, seconds: float, read: Callable[[], Awaitable[Any]]
     ) -> Any:
-        self._reads.expire()  # or what is never asked for again stays until something new comes
+        self._reads.expire()  # or entries that are not read again stay until the next one is added
         cached = self._reads.get(key)
         if cached is None:
             cached = self._reads[key] = _Read(await read(), seconds)

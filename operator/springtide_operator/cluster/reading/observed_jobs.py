@@ -25,12 +25,12 @@ STARTING = frozenset({"", "ContainerCreating", "PodInitializing"})
 PULLING = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 
 _NAMED = re.compile(r'^pods "[^"]*" is forbidden: ')
-"""Each try has a pod of another name: without it the same refusal stays the same text."""
+"""Each attempt names another pod: without the name the same refusal has the same text."""
 
 _BACK_OFF = re.compile(
     r'^(Back-off pulling image "[^"]*": )?(ErrImagePull: )?(rpc error: code = \w+ desc = )?'
 )
-"""The kubelet says why in turns with and without it: without it the same cause stays one text."""
+"""The kubelet reports the cause with and without it: without it the same cause has one text."""
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}$")
 """The end of an imageID, with or without the image's name before it."""
@@ -110,7 +110,7 @@ def observed_pod(raw: Raw) -> ObservedPod:
 
 
 def why_waiting(raw: Raw) -> str:
-    """Say why a pod does not run yet, in scheduler's or kubelet's words; empty: it starts."""
+    """Return why a pod does not run yet, as scheduler or kubelet report it; empty: it starts."""
     status = raw.get("status") or {}
     for each in status.get("conditions") or []:
         if each["type"] == "PodScheduled" and each["status"] == "False":
@@ -131,7 +131,7 @@ def why_waiting(raw: Raw) -> str:
 
 
 def why_no_pod(events: Iterable[Raw]) -> str:
-    """Say why a Job has no pod, from its events: the newest refusal."""
+    """Return why a Job has no pod, from its events: the newest refusal."""
     refused = [event for event in events if event.get("reason") == "FailedCreate"]
     if not refused:
         return ""
@@ -197,7 +197,7 @@ def _state(raw: Raw, name: str) -> dict[str, Any] | None:
 
 
 def _result(job: str, pods: Sequence[Raw]) -> Result | None:
-    """Read the newest pod's termination message: bounded, well-formed and of this very job."""
+    """Read the newest pod's termination message: bounded, well-formed and of exactly this Job."""
     for pod in reversed(pods):
         message = str((_state(pod, "terminated") or {}).get("message") or "")
         if not message or len(message.encode()) > TERMINATION_LIMIT:

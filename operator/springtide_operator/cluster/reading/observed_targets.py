@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from springtide_operator.cluster.api.kinds import Raw
 
 MAX_MESSAGE = 512
-"""Characters of a crashed pod's last words: a status has other things to say, too."""
+"""Characters of a crashed pod's message: a status has room for little more."""
 
 
 def observed_target(
@@ -120,7 +120,7 @@ def _complete(status: Raw) -> bool:
     """Whether all pods of the newest template were available once.
 
     The deployment controller keeps that reason when pods fail later. Where it keeps no condition
-    (a Deployment without a progress deadline), the counts tell.
+    (a Deployment without a progress deadline), the counts decide.
     """
     for condition in status.get("conditions") or []:
         if condition["type"] == "Progressing":
@@ -133,7 +133,7 @@ def _ready(pod: Raw) -> bool:
 
 
 def _unready_reason(pod: Raw) -> str:
-    """Say what keeps a serving pod from being ready: how it ended before, or why it waits."""
+    """Return why a serving pod is not ready: how its container ended before, or why it waits."""
     for container in (pod.get("status") or {}).get("containerStatuses") or []:
         ended = (container.get("lastState") or {}).get("terminated")
         if ended and not container.get("ready"):

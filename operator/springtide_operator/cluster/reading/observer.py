@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 class ProgressSource(Protocol):
-    """What trainers said of their progress."""
+    """The progress that trainers reported."""
 
     def of(self, namespace: str, job: str) -> ObservedProgress | None:
         """Return the last report of a Job."""
@@ -48,7 +48,7 @@ class ProgressSource(Protocol):
 
 @dataclass
 class Observer:
-    """Looks at updates: from the cache where a watch keeps it true, live where none does."""
+    """Observes updates: from the cache where a watch covers an object, else by a live read."""
 
     cache: Cache
     live_reader: LiveReader
@@ -62,7 +62,7 @@ class Observer:
         self.probe_slots = ProbeSlots(self.cache, self.defaults, self.live_reader.client.clock.now)
 
     async def observe(self, namespace: str, name: str) -> Observation | InvalidUpdate | None:
-        """Look at one update. None: it does not exist.
+        """Observe one update. None: it does not exist.
 
         Raises:
             ApiError: a live read failed.
@@ -107,9 +107,9 @@ class Observer:
         )
 
     async def _read_unknown_generations(self, update: IncrementalUpdate) -> None:
-        """Read the generation of a Job live where the watch told of none.
+        """Read the generation of a Job live where the watch reported none.
 
-        A Job whose generation is gone is deleted: this needs the API server's own word.
+        A Job whose generation is gone is deleted: only the API server itself can confirm that.
         """
         namespace, name = update.metadata.namespace, update.metadata.name
         held = self.cache.of_update(JOB, namespace, name)
@@ -216,14 +216,14 @@ def _unreadable(raw: Raw, error: InvalidObject) -> InvalidUpdate:
 def _removed_targets(
     update: IncrementalUpdate, generations: Iterable[ModelGeneration]
 ) -> list[Target]:
-    """Targets of a rollout under way that the spec names no more."""
+    """Targets of a rollout in progress that the spec no longer names."""
     named = {target.target_ref.name for target in update.spec.rollout.targets}
     begun = (each for g in generations if rolling(g) for each in g.status.rollout.targets)
     return [each.declared() for each in begun if each.name not in named]
 
 
 def _recorded(generations: Iterable[ModelGeneration]) -> set[str]:
-    """Name the Jobs that were made and whose outcome still counts."""
+    """Names of the Jobs that were created and whose outcome still counts."""
     runs: list[StageRun | None] = []
     for generation in generations:
         status = generation.status

@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from springtide_operator.lifecycle.state.observed import Defaults
 
 PODLESS = timedelta(minutes=1)
-"""A Job that has no pod after so long is kept from having one, by a quota or by admission."""
+"""A quota or admission prevents the pod of a Job that has none after this time."""
 
 
 @dataclass
 class ProbeSlots:
-    """Counts probes, and knows who is next."""
+    """Counts probes, and decides which update is next."""
 
     cache: Cache
     limits: Defaults
@@ -51,7 +51,7 @@ class ProbeSlots:
         return ProbeCounts(running, own, ahead)
 
     def start(self, namespace: str, count: int) -> None:
-        """Count probes that are decided on and not made yet; negative: they are made now."""
+        """Count probes that are decided and not created yet; negative: they are created now."""
         self._starting[namespace] += count
         if count > 0 and namespace in self._waiting:
             self._waiting[namespace] = self._waiting.pop(namespace)

@@ -30,10 +30,10 @@ class TokenReviews:
     async def review(self, token: str) -> tuple[str, str, str] | None:
         """Return namespace, name and uid of the pod that a token is bound to.
 
-        None where it is not good, of another audience, or bound to no pod.
+        None where it is invalid, of another audience, or bound to no pod.
 
         Raises:
-            ApiError: it could not be asked.
+            ApiError: the review failed.
         """
         spec = {"token": token, "audiences": [PROGRESS_AUDIENCE]}
         answer = await self.client.review(TOKEN_REVIEW, {"spec": spec})
@@ -50,7 +50,7 @@ class TokenReviews:
         return namespace, pods[0], uids[0]
 
     def is_of_job(self, bearer: tuple[str, str, str], job: str) -> bool:
-        """Whether that very pod is one of that Job."""
+        """Whether exactly that pod belongs to that Job."""
         namespace, pod, uid = bearer
         held, owner = self.cache.get(POD, namespace, pod), self.cache.get(JOB, namespace, job)
         if held is None or owner is None or held["metadata"]["uid"] != uid:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from springtide_operator.cluster.watching.cache import Store
 
 AUDIT_SECONDS = 300.0
-"""Between two audits, give or take a tenth."""
+"""Between two audits, plus or minus a tenth."""
 
 RELIST_SECONDS = 2.0
 """From the last event of a list of kopf's to the audit: a list of kopf's follows a gap."""
@@ -43,7 +43,7 @@ class Auditor:
         client: reads only.
         kind: what to list.
         store: what to fill.
-        changed: called with every object that changed, appeared or went.
+        changed: called with every object that changed, appeared or is gone.
         namespace: empty: all.
         backoff: longest wait after a list that failed, seconds.
     """
@@ -56,14 +56,16 @@ class Auditor:
     backoff: float = 30.0
     watch_health: WatchHealth = field(default_factory=WatchHealth)
     _requested: float = float("inf")
-    """Monotonic seconds of the next audit that an event or a silence asks for."""
+    """Monotonic seconds of the next audit that an event or a silent watch requests."""
     _sooner: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> None:
         """List at the start and whenever an audit is due, until cancelled."""
         self.watch_health.begin()
         while True:
-            self._requested = float("inf")  # before the list: what comes during it asks again
+            self._requested = float(
+                "inf"
+            )  # before the list: an event during it requests another one
             try:
                 await self._list()
                 await self._wait()
@@ -73,7 +75,7 @@ class Auditor:
                 await self._pause(error)
 
     def handle(self, event: Raw) -> None:
-        """Take in one event of kopf's: its type is None for an object of a list."""
+        """Handle one event of kopf: its type is None for an object of a list."""
         item = event["object"]
         if event["type"] == "DELETED":
             self._notify(self.store.delete_from_watch(item))
@@ -83,7 +85,7 @@ class Auditor:
             self.request(RELIST_SECONDS)
 
     def request(self, delay: float) -> None:
-        """Ask for an audit so many seconds after the last request."""
+        """Request an audit this many seconds after the last request."""
         if self._requested == float("inf"):
             self._sooner.set()
         self._requested = time.monotonic() + delay

@@ -25,20 +25,20 @@ NamespacedName = tuple[str, str]
 """Namespace and name."""
 
 Owner = Callable[[Raw], str]
-"""Tells the name of the update that an object belongs to; empty for none."""
+"""Returns the name of the update that an object belongs to; empty for none."""
 
 T = TypeVar("T")
 
 MAX_TOMBSTONES = 10_000
-"""Deleted objects that are remembered, of each kind."""
+"""Tombstones of deleted objects, of each kind."""
 
 MAX_PARSED = 2_000
-"""Objects of each kind that are kept in their type: it takes more memory than what it was read
-from, and only those that are worked on now are asked for again and again."""
+"""Parsed objects of each kind that are kept: they take more memory than the raw ones,
+and only those of updates that are reconciled now are read again and again."""
 
 
 def no_index_keys(raw: Raw) -> Iterable[Hashable]:
-    """Give an object no marks."""
+    """Return no index keys."""
     return ()
 
 
@@ -46,9 +46,9 @@ class Store:
     """All objects of one kind.
 
     Args:
-        owner: tells the update that an object belongs to.
-        trim: drops from an object what nobody reads.
-        marks: what else an object is found by; hashable, at best without repetitions.
+        owner: returns the name of the update that an object belongs to.
+        trim: drops fields that are never read.
+        index_keys: what else an object is found by; hashable.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Store:
         self._index: defaultdict[Hashable, set[NamespacedName]] = defaultdict(set)
         self._parsed: LRUCache[NamespacedName, tuple[Raw, Any]] = LRUCache(MAX_PARSED)
         self._tombstones: dict[NamespacedName, int] = {}
-        """Resource version of the last deletion: what is told again from before it is a ghost."""
+        """Resource version of the last deletion: older versions of the object are ignored."""
         self.version = 0
         """Resource version up to which everything that happened is known."""
         self.listed = False
@@ -83,18 +83,18 @@ class Store:
         return [self._objects[place] for place in sorted(self._owned.get((namespace, update), ()))]
 
     def by_index(self, index_key: Hashable) -> list[Raw]:
-        """Return the objects that carry a mark, by place."""
+        """Return the objects with an index key, ordered by namespace and name."""
         return [self._objects[place] for place in sorted(self._index.get(index_key, ()))]
 
     def count(self, index_key: Hashable) -> int:
-        """Return how many objects carry a mark."""
+        """Return how many objects have an index key."""
         return len(self._index.get(index_key, ()))
 
     def parsed(self, raw: Raw, parse: Callable[[Raw, T | None], T]) -> T:
-        """Return what an object of this store is in its type.
+        """Return an object of this store, parsed into its type.
 
         Args:
-            raw: as the store handed it out.
+            raw: the object as the store returned it.
             parse: is also given what an earlier version with the same spec was parsed into.
         """
         place = identity(raw)
@@ -107,7 +107,7 @@ class Store:
         return made
 
     def replace(self, items: list[Raw], at: int) -> list[Raw]:
-        """Hold exactly what a list at resource version `at` says; return what changed or went.
+        """Replace the content by a list at resource version `at`; return what changed or is gone.
 
         Own writes that came after the list stay.
         """
@@ -126,7 +126,7 @@ class Store:
         return [*gone, *changed]
 
     def update_from_watch(self, item: Raw) -> list[Raw]:
-        """Take in a watch's ADDED or MODIFIED; return what changed, before and after.
+        """Handle ADDED or MODIFIED of a watch; return what changed, before and after.
 
         The version stays: events of different objects may come in any order.
         """
@@ -135,7 +135,7 @@ class Store:
         return [each for each in (before, item) if each is not None] if changed else []
 
     def delete_from_watch(self, item: Raw) -> list[Raw]:
-        """Take in a watch's DELETED; return the object that went, if it was still held."""
+        """Handle DELETED of a watch; return the object that was removed, if it was still there."""
         self._add_tombstone(identity(item), version(item))
         held = self._objects.get(identity(item))
         if held is None or version(held) > version(item):
@@ -144,22 +144,22 @@ class Store:
         return [held]
 
     def insert(self, item: Raw) -> None:
-        """Put in what an own write returned, unless the watch is already past it.
+        """Add the result of an own write, unless the watch has already passed its version.
 
-        What the watch is past was followed, or followed by a deletion: it would be a ghost.
+        An older version was replaced or deleted since: it must not come back.
         """
         if version(item) > self.version:
             self._store(item)
 
     def remove(self, namespace: str, name: str, uid: str) -> None:
-        """Drop what an own write deleted; the watch will say the same."""
+        """Remove what an own write deleted; the watch will report it too."""
         held = self._objects.get((namespace, name))
         if held is not None and held["metadata"]["uid"] == uid:
             self._drop(held)
             self._add_tombstone((namespace, name), version(held))
 
     def _add_tombstone(self, place: NamespacedName, at: int) -> None:
-        """Remember a deletion, as the newest of those that are remembered."""
+        """Record a deletion as the newest tombstone."""
         self._tombstones[place] = max(at, self._tombstones.pop(place, 0))
         if len(self._tombstones) > MAX_TOMBSTONES:
             del self._tombstones[next(iter(self._tombstones))]
@@ -222,14 +222,14 @@ class Cache:
         return self.stores[kind].of_update(namespace, update)
 
     def parsed(self, kind: Kind, raw: Raw, parse: Callable[[Raw, T | None], T]) -> T:
-        """Return what an object of that kind is in its type, see `Store.parsed`."""
+        """Return an object of that kind, parsed into its type, see `Store.parsed`."""
         return self.stores[kind].parsed(raw, parse)
 
     def insert(self, kind: Kind, item: Raw) -> None:
-        """Put in what an own write returned; kinds that are not watched are ignored."""
+        """Add the result of an own write; kinds that are not watched are ignored."""
         if kind in self.stores:
             self.stores[kind].insert(item)
 
     def remove(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
-        """Drop what an own write deleted."""
+        """Remove what an own write deleted."""
         self.stores[kind].remove(namespace, name, uid)

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from springtide_operator.cluster.watching.cache import Store
 
 WATCH_SECONDS = (40, 55)
-"""A watch is ended by the server after so long. One that fell silent is given up 10 s later and
+"""The server ends a watch after this time. A silent one is abandoned 10 s later and
 followed by a list, so that every change is handled within 75 s."""
 
 FAILURES_BEFORE_LIST = 3
-"""A watch that cannot go on from its version so often lists anew."""
+"""After this many failures of a watch in a row the kind is listed again."""
 
 SHORTEST_WATCH = 1.0
 """Seconds: a watch that ends sooner without an event counts as a failure."""
@@ -47,7 +47,7 @@ class Reflector:
         client: reads only.
         kind: what to watch.
         store: what to fill.
-        changed: called with every object that changed, came or went.
+        changed: called with every object that changed, appeared or is gone.
         namespace: empty: all.
         labels: selector; empty: all.
         backoff: longest wait after a failure, seconds.
@@ -76,7 +76,7 @@ class Reflector:
                 self._listed = False
                 await asyncio.sleep(random.uniform(0, 0.5))
             except errors.Timeout:
-                # The next watch may be as deaf: only a list is sure to tell what happened.
+                # The next watch may be silent too: only a list reports everything.
                 log.info("watch went silent, listing again", kind=self.kind.name)
                 self._listed = False
                 await self._pause("")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from springtide_operator.cluster.watching.auditor import Auditor
 
 WATCH_SECONDS = 50
-"""After so long the API server ends a watch of kopf's."""
+"""The API server ends a watch of kopf after this time."""
 
 SHORTEST_WATCH = 1.0
 """Seconds between the starts of two watches of a kind, however soon the first one ends."""
@@ -35,7 +35,7 @@ class WriteRefusedError(Exception):
 
 @dataclass
 class Sessions:
-    """Opens sessions and listens to what is asked through them.
+    """Opens sessions and observes the requests that they send.
 
     Args:
         connection: address, certificates and token.
@@ -53,7 +53,7 @@ class Sessions:
     _watches: dict[str, float] = field(default_factory=dict)
 
     def open(self) -> aiohttp.ClientSession:
-        """Open a session; whoever asked for it closes it."""
+        """Open a session; the caller closes it."""
         return self.connection.session(self._pass)
 
     async def _pass(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
@@ -72,7 +72,7 @@ class Sessions:
         elif auditor is not None:
             auditor.watch_health.succeeded()
         if auditor is not None and response.status == 404:
-            # A server that has just started does not know the kind yet: kopf is to try again.
+            # A server that has just started does not know the kind yet: let kopf retry.
             response.close()
             raise aiohttp.ClientConnectionError(f"{auditor.kind.plural}: not served now")
         return response
@@ -98,10 +98,10 @@ class Sessions:
         try:
             return await self.connection.token()
         except ConnectionError as error:
-            raise aiohttp.ClientConnectionError(str(error)) from error  # which kopf tries again
+            raise aiohttp.ClientConnectionError(str(error)) from error  # which kopf retries
 
     async def _watch_begins(self, auditor: Auditor) -> None:
-        """Ask for an audit after a silent watch, and slow down watches that end at once."""
+        """Request an audit after a silent watch, and slow down watches that end at once."""
         plural, now = auditor.kind.plural, time.monotonic()
         last = self._watches.get(plural)
         self._watches[plural] = now

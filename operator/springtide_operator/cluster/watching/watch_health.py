@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass
 class WatchHealth:
-    """The contact to the API server for one kind."""
+    """The state of the requests for one kind."""
 
     last_error: str = ""
     """Of the last request; empty after one that was answered."""
@@ -27,7 +27,7 @@ class WatchHealth:
         self.failures = 0
 
     def failed(self, error: str) -> None:
-        """Record a request without a usable answer; the error is empty for a mere silence."""
+        """Record a request without a usable answer; the error is empty for a silent watch."""
         self.last_error = error
         self.failures += 1
 

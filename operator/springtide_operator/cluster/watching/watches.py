@@ -26,7 +26,7 @@ LABELS = {UPDATE: "", GENERATION: "", JOB: LABEL_STAGE, POD: LABEL_STAGE, DEPLOY
 """Kinds that are watched, with their label selectors."""
 
 PROBE = "probe"
-"""Mark of a probe that has not ended; with its namespace, of one in there."""
+"""Index key of unfinished probes; with a namespace, of those in it."""
 
 LABEL_JOB = "batch.kubernetes.io/job-name"
 """The Job controller sets it on its pods."""
@@ -37,7 +37,7 @@ OWN = (UPDATE, GENERATION)
 """Kinds whose events kopf delivers."""
 
 Wake = Callable[[str, str], None]
-"""Told namespace and name of an update."""
+"""Called with namespace and name of an update."""
 
 
 def by_label(raw: Raw) -> str:
@@ -46,7 +46,7 @@ def by_label(raw: Raw) -> str:
 
 
 def by_reference(raw: Raw) -> str:
-    """Name the update of a generation: the reference counts, whatever its labels say."""
+    """Name the update of a generation by its reference; its labels do not count."""
     return str(((raw.get("spec") or {}).get("updateRef") or {}).get("name", ""))
 
 
@@ -69,7 +69,7 @@ def new_cache() -> Cache:
 
 
 def reflectors(client: Client, cache: Cache, namespace: str, wake: Wake) -> list[Reflector]:
-    """Make one reflector for each kind of others; `wake` gets every update a change concerns."""
+    """Create one reflector for each foreign kind; `wake` gets every update a change affects."""
     changed = partial(_changed, cache, wake)
     return [
         Reflector(client, kind, cache.stores[kind], changed, namespace=namespace, labels=labels)
@@ -79,7 +79,7 @@ def reflectors(client: Client, cache: Cache, namespace: str, wake: Wake) -> list
 
 
 def auditors(client: Client, cache: Cache, namespace: str, wake: Wake) -> list[Auditor]:
-    """Make one auditor for each kind of ours; `wake` gets every update a change concerns."""
+    """Create one auditor for each kind of ours; `wake` gets every update that a change affects."""
     changed = partial(_changed, cache, wake)
     return [Auditor(client, kind, cache.stores[kind], changed, namespace=namespace) for kind in OWN]
 
@@ -91,7 +91,7 @@ def _changed(cache: Cache, wake: Wake, kind: Kind, raw: Raw) -> None:
 
 
 def affected_updates(cache: Cache, kind: Kind, raw: Raw) -> set[str]:
-    """Name the updates that a change of an object concerns, in its namespace."""
+    """Names of the updates that a change of an object affects, in its namespace."""
     names = {cache.stores[kind].owner(raw)} - {""}
     if kind == DEPLOYMENT:
         names |= set(_updates_targeting(cache, raw))
@@ -99,21 +99,21 @@ def affected_updates(cache: Cache, kind: Kind, raw: Raw) -> set[str]:
 
 
 def _updates_targeting(cache: Cache, deployment: Raw) -> list[str]:
-    """Updates that name a Deployment as a target, also while another one holds it."""
+    """Updates that name a Deployment as a target, even while another one has claimed it."""
     metadata = deployment["metadata"]
     index_key = metadata["namespace"], metadata["name"]
     return [update["metadata"]["name"] for update in cache.stores[UPDATE].by_index(index_key)]
 
 
 def target_index_keys(update: Raw) -> set[Hashable]:
-    """Mark an update with namespace and name of each of its targets."""
+    """Index an update by namespace and name of each of its targets."""
     rollout = (update.get("spec") or {}).get("rollout") or {}
     namespace = update["metadata"]["namespace"]
     return {(namespace, str(each["targetRef"]["name"])) for each in rollout.get("targets") or []}
 
 
 def pods_of_job(namespace: str, job: str) -> Hashable:
-    """Return the mark of the pods of a Job."""
+    """Return the index key of the pods of a Job."""
     return namespace, job
 
 
@@ -123,7 +123,7 @@ def _pod_index_keys(raw: Raw) -> list[Hashable]:
 
 
 def _job_index_keys(raw: Raw) -> list[Hashable]:
-    """Mark a probe that has not ended, for the cluster and for its namespace."""
+    """Index an unfinished probe, for the cluster and for its namespace."""
     metadata = raw["metadata"]
     stage = (metadata.get("labels") or {}).get(LABEL_STAGE)
     ended = any(each["type"] in ENDS for each in true_conditions(raw))
@@ -135,16 +135,16 @@ def _trim(raw: Raw) -> None:
 
 
 def _trim_job(raw: Raw) -> None:
-    """Drop the pod template, which is most of a Job: its labels and annotations say it all."""
+    """Drop the pod template, which is most of a Job: labels and annotations are enough."""
     _trim(raw)
     (raw.get("spec") or {}).pop("template", None)
 
 
 def _trim_pod(raw: Raw) -> None:
-    """Keep of a pod whose it is and how it fares."""
+    """Keep metadata and status of a pod."""
     _trim(raw)
     raw.pop("spec", None)
 
 
 def _keep(raw: Raw) -> None:
-    """Who set which field of a target tells whose it is."""
+    """The managed fields of a target are needed: they name the owner of each field."""

@@ -39,7 +39,7 @@ OWNERS = "/metadata/ownerReferences"
 
 
 class Refused(Exception):
-    """A write that the API server refuses until something else changes: `decide` is told of it."""
+    """A write that the API server refuses until something else changes; `decide` gets it."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(f"{reason}: {message}")
@@ -49,9 +49,9 @@ class Refused(Exception):
 
 @dataclass
 class Actuator:
-    """Executes actions and says Events.
+    """Executes actions and posts Events.
 
-    Own writes go into the cache at once, so that the next look sees them.
+    Own writes go into the cache at once, so that the next reconcile sees them.
     """
 
     client: Client
@@ -67,7 +67,7 @@ class Actuator:
         """Carry out one action.
 
         Raises:
-            Refused: quota, admission, missing rights or a name that is taken; `decide` is told.
+            Refused: quota, admission, missing rights or a name that is taken; `decide` gets it.
             ApiError: try again later.
         """
         try:
@@ -76,7 +76,7 @@ class Actuator:
             raise
         except (errors.Forbidden, errors.Invalid) as error:
             if isinstance(action, plans.WriteGeneration):
-                raise  # the words of a refusal could not be written either
+                raise  # the message of the refusal could not be written either
             what, reason = plans.subject(action), _refusal(action)
             message = f"{what} is refused: {error}; change what refuses it, then it is retried"
             raise Refused(reason, message) from error
@@ -139,7 +139,7 @@ class Actuator:
         an audit. The same uid and generation mean that it is neither.
 
         Raises:
-            Conflict: it is gone or not as it was seen; observe again.
+            Conflict: it is gone or was changed; observe again.
         """
         try:
             live = await self.client.get(UPDATE, update.namespace, update.name)
@@ -147,7 +147,7 @@ class Actuator:
             raise errors.Conflict(f"IncrementalUpdate {update.name} does not exist now") from error
         metadata = live["metadata"]
         if (metadata["uid"], metadata.get("generation", 0)) != (update.uid, update.generation):
-            self.cache.insert(UPDATE, live)  # only here: its event would not wake it any more
+            self.cache.insert(UPDATE, live)  # its event may not wake the update again
             raise errors.Conflict(f"IncrementalUpdate {update.name} was changed meanwhile")
 
     def _check_owned(self, kind: str, made: Raw, *, ours: bool) -> None:
@@ -162,7 +162,7 @@ class Actuator:
             raise Refused("NameCollision", message)
 
     async def _suspend(self, namespace: str, name: str, uid: str, *, suspend: bool) -> None:
-        """Suspend a Job and note in the same write that it was us, or resume such a one alone."""
+        """Suspend a Job and record that in the same write, or resume one that we suspended."""
         held = self.cache.get(JOB, namespace, name)
         annotations = held["metadata"].get("annotations") if held else None
         mark = f"{ANNOTATIONS}/{_escaped(names.ANNOTATION_SUSPENDED)}"
@@ -174,12 +174,12 @@ class Actuator:
             operations += [_test(ANNOTATIONS, annotations), whole]
         elif held is None or {names.ANNOTATION_IMAGE, names.ANNOTATION_SUSPENDED} & {
             *(annotations or ())
-        }:  # else an earlier version made it, which noted nothing
+        }:  # else an earlier version created it, which recorded nothing
             operations += [_test(mark, "true"), {"op": "remove", "path": mark}]
         await self._patch(JOB, namespace, name, [*operations, _set("/spec/suspend", suspend)])
 
     async def _adopt(self, update: Meta, name: str, *, owned: bool) -> None:
-        """Change our label and our owner reference, as they were seen; the rest is others'."""
+        """Change our label and our owner reference if they are unchanged; nothing else."""
         held = self.cache.get(GENERATION, update.namespace, name)
         if held is None:
             return
@@ -205,7 +205,7 @@ class Actuator:
         await self._patch(UPDATE, update.namespace, update.name, operations)
 
     async def _serve(self, update: Meta, name: str, action: plans.Serve) -> None:
-        """Apply; by force only for the very version of which `decide` knows that it may be."""
+        """Apply; by force only at the resource version that `decide` has checked."""
         await self._check_unchanged(update)
         body, force = serving.deployment(update, action), bool(action.force_at_version)
         self.live_reader.invalidate_deployment(update.namespace, name)
@@ -224,7 +224,7 @@ class Actuator:
             self.cache.insert(DEPLOYMENT, applied)
 
     async def _patch(self, kind: Kind, namespace: str, name: str, operations: list[Raw]) -> None:
-        """Patch; where the object is not what was seen, read it for the next decision.
+        """Patch; where the object was changed, read it for the next decision.
 
         Raises:
             PatchOutdated: a test failed; decide again.
@@ -242,7 +242,7 @@ class Actuator:
         try:
             left = await self.client.delete(kind, namespace, name, uid=uid)
         except (errors.NotFound, errors.Conflict):
-            return  # gone, or another one by now
+            return  # gone, or replaced by another object
         if left.get("kind") == kind.name:
             self.cache.insert(kind, left)
         else:
@@ -264,7 +264,7 @@ def _test_uid(uid: str) -> Raw:
 
 
 def _test(path: str, value: object) -> Raw:
-    """Let a patch hold only where a value is as it was seen; None: where there is none."""
+    """Apply a patch only where a value is unchanged; None: where there is none."""
     return {"op": "test", "path": path, "value": value}
 
 

@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     from springtide_operator.cluster.api.kinds import Kind, Raw
 
 LONGEST = 1024
-"""Bytes of an Event's message that the API server takes."""
+"""Bytes of an Event's message that the API server accepts."""
 
 REMEMBERED = 4096
 
 REMEMBERED_SECONDS = 600.0
-"""Much shorter than an Event lives: where it is still there, the name is taken."""
+"""Much shorter than the lifetime of an Event: an existing one has taken the name."""
 
 
 @dataclass
 class Events:
-    """Posts Events under names that follow from what they say.
+    """Posts Events under names derived from their content.
 
     Args:
         client: posts them.
@@ -52,7 +52,7 @@ class Events:
         self._posted = TTLCache(REMEMBERED, REMEMBERED_SECONDS, timer=self.monotonic)
 
     async def post(self, kind: Kind, about: Raw, reason: str, message: str, *, type_: str) -> None:
-        """Post one Event about an object, unless it is there.
+        """Post one Event about an object, unless it exists.
 
         Args:
             kind: of the object.
@@ -92,7 +92,7 @@ class Events:
 
 
 def event_name(about: str, uid: str, reason: str, text: str) -> str:
-    """Name an Event by what it says about whom."""
+    """Name an Event by object, reason and message."""
     said = hashlib.sha256("\0".join((uid, reason, text)).encode()).hexdigest()
     return f"{about[:200]}.{said[:16]}"
 

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from springtide_operator.cluster.watching.cache import Cache, NamespacedName
 
 TRIES = 5
-"""Writes against a foreign writer before the back-off takes over."""
+"""Attempts against a concurrent writer before the back-off takes over."""
 
 
 @dataclass
 class StatusWriter:
-    """Writes statuses of our kinds. `count` is told the kind of every write."""
+    """Writes statuses of our kinds. `count` is called with the kind of every write."""
 
     client: Client
     cache: Cache
@@ -54,7 +54,7 @@ class StatusWriter:
             model: its type, which knows the defaults that the API server fills in.
 
         Raises:
-            Conflict: the status is not what was seen any more; observe again.
+            Conflict: the status was changed meanwhile; observe again.
             NotFound: it was deleted, or a server that is starting does not know the kind yet.
         """
         raw = self.cache.get(kind, *place)
@@ -95,7 +95,7 @@ class StatusWriter:
         )
 
     async def _replace(self, kind: Kind, raw: Raw, status: Raw) -> Raw:
-        """Take away fields of a stranger, too: an apply leaves what another manager owns."""
+        """Remove fields of other managers too: an apply leaves them."""
         metadata = raw["metadata"]
         version = metadata["resourceVersion"]
         operations = [
@@ -110,7 +110,7 @@ class StatusWriter:
 
 def _differences(raw: Raw, status: Raw, model: type[Model]) -> set[str]:
     if raw.get("status") == _filled(status):
-        return set()  # as it was written; defaults need not be filled in to see that
+        return set()  # as it was written; no need to fill in defaults
     held = _normal(raw.get("status"), model) if raw else {}
     return {key for key in {*held, *status} if held.get(key) != status.get(key)}
 
@@ -125,4 +125,4 @@ def _normal(status: Any, model: type[Model]) -> Raw:
     try:
         return model.model_validate(status or {}).plain()
     except ValidationError:
-        return {}  # written by a stranger or another version: write it anew
+        return {}  # written by another client or version: write it again

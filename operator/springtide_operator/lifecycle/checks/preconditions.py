@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def check_preconditions(seen: Observation, now: datetime) -> Step | None:
-    """Hold before anything new starts while the spec or a target is not in order."""
+    """Start nothing new while the spec is invalid or a target has a problem."""
     refusal = refused_apply(seen, seen.targets)
     refused = refusal_waiting(refusal) if refusal else None
     why = invalid_spec(seen.update.spec) or targets_problem(seen) or refused

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def invalid_spec(spec: UpdateSpec) -> Waiting | None:
-    """Say what is wrong with a spec that the API server accepted."""
+    """Return what is wrong with a spec that the API server accepted."""
     trigger = spec.trigger
     if trigger.schedule:
         try:

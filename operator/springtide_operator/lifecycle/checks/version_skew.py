@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 def block_on_unknown_rollout(seen: Observation, now: datetime) -> Step | None:
-    """Touch no target while another version rolls a generation out."""
+    """Change no target while another version rolls a generation out."""
     generation = seen.lineage.unknown
     return block_on_unknown_generation(seen, now) if generation and rolling(generation) else None
 
 
 def block_on_unknown_generation(seen: Observation, now: datetime) -> Step | None:
-    """Begin nothing beside a generation of another version."""
+    """Start nothing beside a generation of another version."""
     generation = seen.lineage.unknown
     if generation is None:
         return None

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(seen: Observation, now: datetime) -> Step | None:
-    """Bring the candidate to a verdict on its newest holdout."""
+    """Evaluate the candidate on its newest holdout, up to a verdict."""
     generation = seen.lineage.candidate
     if generation is None or generation.spec.origin == "Imported":
         return None
@@ -50,7 +50,7 @@ def evaluate(seen: Observation, now: datetime) -> Step | None:
 def _analyze(
     seen: Observation, generation: ModelGeneration, evaluation: EvaluationStatus, now: datetime
 ) -> Step:
-    """One look at the newest holdout, unless counts alone show that it is too small."""
+    """One interim analysis on the newest holdout, unless its counts show that it is too small."""
     recipe, holdout = generation.spec.recipe, evaluation.holdouts[-1]
     if short := missing_counts(
         recipe.gate,

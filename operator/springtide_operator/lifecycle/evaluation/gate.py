@@ -31,7 +31,7 @@ MAX_SCORES = 16
 
 @dataclass(frozen=True)
 class Judgement:
-    """The verdict with all that it rests on."""
+    """The verdict and its evidence."""
 
     verdict: GateVerdict
     reason: str
@@ -47,11 +47,11 @@ class Judgement:
     scores: list[Score] = field(default_factory=list)
     """The candidate's own scores on the holdout."""
     live_scores_now: list[Score] = field(default_factory=list)
-    """Live's own scores on the holdout; unsuspected only where `suspect` is False."""
+    """The live model's scores on the holdout; valid only where `suspect` is False."""
 
     @property
     def interim_analyses(self) -> int:
-        """Looks that it spends: none if the holdout is suspect or no Required rule was judged."""
+        """Interim analyses used: none if the holdout is suspect or no Required rule applied."""
         judged = any(result.severity == "Required" for result in self.results)
         return int(judged and not self.suspect)
 
@@ -69,19 +69,19 @@ def judge(
     expected_reference: str | None = None,
     history: bool = True,
 ) -> Judgement:
-    """Judge a candidate.
+    """Decide on a candidate.
 
     Args:
         gate: The rules.
         evaluation: The datasets that the rules name.
         output: What the evaluation measured.
         without_baseline: There is no live model to compare with: absolute rules alone.
-        live_scores: Live's own last unsuspected scores.
+        live_scores: The live model's last scores on a holdout that was not suspect.
         expected_candidate: Digest of the weights that were to be scored.
         expected_baseline: Digest of the live weights that were to be scored beside them.
         expected_holdout: Digest of the holdout's manifest.
         expected_reference: Digest of the weights that maxCumulativeRegression compares with. A
-            result without any lacks those numbers; it is not foreign.
+            result without one lacks those numbers; it is not a mismatch.
         history: The lineage has historical shards. Without any, rules on them are left out as
             comparisons are for the first generation.
     """
@@ -124,7 +124,7 @@ def judge(
 def missing_counts(
     gate: Gate, evaluation: Evaluation, *, entities: int, positives: int, without_baseline: bool
 ) -> str | None:
-    """Say what the holdout lacks for its Required rules to decide anything, before scoring.
+    """Return what the holdout lacks for its Required rules to decide, before scoring.
 
     Args:
         gate: The rules.
@@ -165,7 +165,7 @@ def _foreign_digest(*asked: tuple[str, str | None, str | None]) -> str | None:
 
 
 def _foreign_rule(gate: Gate, output: EvaluateOutput) -> str | None:
-    """Find a row that no rule asked for, or that is there twice."""
+    """Find a row without a rule, or a duplicate one."""
     asked = {rule.name for rule in gate.rules}
     found = [row[0] for row in output.rules]
     odd = sorted({name for name in found if name not in asked or found.count(name) > 1})
@@ -200,13 +200,13 @@ def _overall(results: Sequence[Judged], *, without_baseline: bool) -> tuple[Gate
 
 
 def _join_messages(first: Sequence[Judged], required: Sequence[Judged]) -> str:
-    """Join the rules' sentences, those that decided first."""
+    """Join the messages of the rules, the deciding ones first."""
     rest = [each for each in required if each not in first]
     return _join_within_limit([each.result.message for each in (*first, *rest)])
 
 
 def _join_within_limit(sentences: Iterable[str]) -> str:
-    """Join sentences as far as a status message holds; tell how many had no room."""
+    """Join messages up to the limit of a status message, and count the ones left out."""
     texts = list(sentences)
     for kept in range(len(texts), 0, -1):
         left = len(texts) - kept
@@ -217,7 +217,7 @@ def _join_within_limit(sentences: Iterable[str]) -> str:
 
 
 def _scores(rules: Sequence[Rule], numbers: Mapping[str, Numbers], *, live: bool) -> list[Score]:
-    """Keep a model's own scores, one for each metric and dataset."""
+    """Return a model's scores, one for each metric and dataset."""
     kept: dict[tuple[str, str], Score] = {}
     for rule in rules:
         if rule.name not in numbers:

@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from springtide_operator.lifecycle.state.observation import Observation
 
 RESOLVED_BY_DATA = frozenset({"ExtendHoldout", "TooFewEntities"})
-"""Reasons of an inconclusive verdict that end by themselves, with more data."""
+"""Reasons of an inconclusive verdict that more data resolves without a user."""
 
 QUARANTINE_FULL = "QuarantineFull"
 """Reason of a probe that found more partitions to quarantine than a status holds."""
 
 
 def held(seen: Observation, generation: ModelGeneration) -> bool:
-    """Whether an inconclusive candidate waits for a person, not for data."""
+    """Whether an inconclusive candidate waits for a user, not for data."""
     status = generation.status
     if status.verdict != "Inconclusive" or status.reason in RESOLVED_BY_DATA:
         return False
@@ -27,19 +27,19 @@ def held(seen: Observation, generation: ModelGeneration) -> bool:
     quarantined = set(seen.update.status.cursor.quarantined)
     suspect = status.evaluation.holdouts[-1]
     if not suspect.outcome:
-        return False  # it is being judged on the next one
+        return False  # its evaluation on the next one is in progress
     return not (suspect.outcome == "Suspect" and quarantined & set(suspect.partitions))
 
 
 def is_inconclusive(generation: ModelGeneration) -> bool:
-    """Whether it was judged inconclusive and no look at a newer holdout is under way."""
+    """Whether its verdict is inconclusive and no analysis on a newer holdout is in progress."""
     evaluation = generation.status.evaluation
     analyzed = evaluation is not None and evaluation.holdouts[-1].outcome != ""
     return generation.status.verdict == "Inconclusive" and analyzed
 
 
 def hold_name(generation: ModelGeneration) -> str:
-    """One hold of one candidate: another holdout, and another look at the same, may hold again."""
+    """The name of one hold: another holdout, or another analysis on the same, is another hold."""
     name, evaluation = generation.metadata.name, generation.status.evaluation
     if evaluation is None or not evaluation.holdouts:
         return name
@@ -47,7 +47,7 @@ def hold_name(generation: ModelGeneration) -> str:
 
 
 def hold(seen: Observation) -> Waiting | None:
-    """Why no run goes on before a person decides.
+    """Why nothing continues before a user decides.
 
     A held candidate, two rejections in a row, or more partitions missing than can be quarantined.
     """

@@ -19,7 +19,7 @@ MAX_INTERIM_ANALYSES = 3
 def analyses_elsewhere(
     seen: Observation, holdout: HoldoutStatus, at: ModelGeneration | None
 ) -> int:
-    """Looks that other generations spent on a holdout, whatever they were trained on."""
+    """Interim analyses that other generations used on a holdout, whatever their training rows."""
     spent = 0
     for generation in seen.generations:
         evaluation = generation.status.evaluation
@@ -37,15 +37,15 @@ def _same_rows(one: HoldoutStatus, other: HoldoutStatus) -> bool:
 
 
 def interim_confidence(gate: Gate, evaluation: Evaluation) -> float:
-    """Return the one-sided confidence of one look: looks at the evidence share its error."""
+    """Return the one-sided confidence of one interim analysis: all of them share one error."""
     confidence = float(evaluation.bootstrap.confidence)
     return 1.0 - (1.0 - confidence) / max_interim_analyses(gate)
 
 
 def max_interim_analyses(gate: Gate) -> int:
-    """Return how often a candidate may be scored: once where an unclear result rejects.
+    """Return how often a candidate may be scored: once where an inconclusive result rejects.
 
-    A held candidate may be looked at again by request; those looks share the error too.
+    A candidate on hold may be analyzed again by request; that shares the same error.
     """
     if gate.on_inconclusive.type == "Reject":
         return 1

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def reference(seen: Observation, made_from: Recipe) -> ModelGeneration | None:
-    """Return the promoted generation that a new candidate must not fall too far below.
+    """Return the promoted generation that a new candidate is compared with.
 
     Args:
         seen: The update.

@@ -21,19 +21,19 @@ if TYPE_CHECKING:
     from springtide_api.generation import Score
 
 ERRORS = 3.0
-"""Standard errors of the difference by which live may lie under its own last score."""
+"""Standard errors of the difference by which live may be below its own last score."""
 
 
 def suspect_reason(
     gate: Gate, rules: Sequence[Rule], measured: Mapping[str, Numbers], scores: Sequence[Score]
 ) -> str | None:
-    """Say why the holdout is suspect, or None.
+    """Return why the holdout is suspect, or None.
 
     Args:
-        gate: Says how far live's own score may fall.
-        rules: The rules on the holdout; only the Required ones can raise doubt.
+        gate: How far the live model's own score may fall.
+        rules: The rules on the holdout; only the Required ones can make it suspect.
         measured: Numbers by the name of their rule.
-        scores: Live's own last unsuspected scores.
+        scores: The live model's last scores on a holdout that was not suspect.
     """
     required = [rule for rule in rules if rule.severity == "Required" and rule.name in measured]
     for rule in required:
@@ -49,7 +49,7 @@ def suspect_reason(
 
 
 def superior(rule: Rule, row: Numbers) -> bool:
-    """Tell whether the candidate is proven better than live in the rule's metric."""
+    """Whether the candidate is proven better than live in the rule's metric."""
     delta = better(rule.metric, row.delta)
     return all(map(isfinite, delta)) and delta.low > 0.0
 
@@ -59,13 +59,13 @@ def _same(one: Rule, other: Rule) -> bool:
 
 
 def _proven(rules: Sequence[Rule], measured: Mapping[str, Numbers]) -> bool:
-    """Tell whether the candidate passes the absolute bounds of these rules; of none: no."""
+    """Whether the candidate passes the absolute bounds of these rules; False for no rules."""
     judged = [judge_rule(rule, measured[rule.name], baseline=False) for rule in rules]
     return bool(judged) and all(each and each.result.verdict == "Pass" for each in judged)
 
 
 def _below(rule: Rule, row: Numbers) -> str | None:
-    """Judge live by the rule's absolute bounds, by the same three values; tell a rejection."""
+    """Evaluate live by the rule's absolute bounds; return the message of a rejection."""
     judged = judge_rule(rule, row._replace(candidate=row.live), baseline=False)
     if judged is None or judged.result.verdict != "Reject":
         return None
@@ -73,7 +73,7 @@ def _below(rule: Rule, row: Numbers) -> str | None:
 
 
 def _fall(gate: Gate, rule: Rule, row: Numbers, scores: Sequence[Score]) -> str | None:
-    """Describe a fall of live under its own last score that neither chance nor drift explains.
+    """Describe a fall of live below its own last score that neither chance nor drift explains.
 
     Chance explains three standard errors of the difference, ordinary drift `gate.maxHoldoutDrop`:
     where rows are many, a drift of 0.03 is eight standard errors.

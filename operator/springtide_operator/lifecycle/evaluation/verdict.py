@@ -93,7 +93,7 @@ def conclude(
     status = _status_after(generation, evaluation, judgement, elsewhere, now)
     recorded = status.evaluation.model_copy(update={"report": measured.report})  # type: ignore[union-attr]
     step = _verdict(generation, status.model_copy(update={"evaluation": recorded}))
-    # First: after the verdict nobody would judge, and so remember, again.
+    # First: after the verdict there is no further evaluation that would record them.
     remembered = _record_live_scores(seen, judgement)
     return Step(actions=remembered + step.actions, events=step.events)
 
@@ -161,7 +161,7 @@ def _live_scores(seen: Observation) -> list[Score]:
 
 
 def _record_live_scores(seen: Observation, judgement: Judgement) -> tuple[WriteGeneration, ...]:
-    """Keep live's own score on this holdout: the next holdout is held against it."""
+    """Record live's own scores on this holdout: the next holdout is compared with them."""
     current = seen.lineage.live
     if current is None or judgement.suspect or not judgement.live_scores_now:
         return ()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FINAL = frozenset({ExitCode.INVALID_INPUT, ExitCode.TOO_LITTLE_DATA, ExitCode.DIVERGED})
 
 GRACE = timedelta(seconds=20)
-"""The end of a finished Job's pod may be seen later than that of the Job."""
+"""The end of a pod may be observed later than the end of its Job."""
 
 DISRUPTION = "DisruptionTarget"
 """In the failure of a Job whose pod is gone: the condition that its failure policy met."""
@@ -38,19 +38,19 @@ _MORE_MEMORY_TO_IMPORT = "raise training.compute.importMemory"
 
 @dataclass(frozen=True)
 class JobNotCreated:
-    """Recorded, but there is no Job yet: make it, under the same name."""
+    """Recorded, but there is no Job yet: create it, under the same name."""
 
 
 @dataclass(frozen=True)
 class JobNotRecorded:
-    """The Job is there and its uid is not in status yet."""
+    """The Job exists and its uid is not in status yet."""
 
     job: ObservedJob
 
 
 @dataclass(frozen=True)
 class Running:
-    """The Job is under way."""
+    """The Job is in progress."""
 
     job: ObservedJob
     waiting: str = ""
@@ -69,7 +69,7 @@ class Succeeded:
 
 @dataclass(frozen=True)
 class RetryableFailure:
-    """The attempt failed; another may do better."""
+    """The attempt failed; another one may succeed."""
 
     reason: str
     message: str
@@ -80,7 +80,7 @@ class RetryableFailure:
 
 @dataclass(frozen=True)
 class PermanentFailure:
-    """The attempt failed in a way that every other would."""
+    """The attempt failed in a way that every other attempt would."""
 
     reason: str
     message: str
@@ -92,7 +92,7 @@ AttemptOutcome = (
 
 
 def attempt_outcome(seen: Observation, run: StageRun, now: datetime) -> AttemptOutcome:
-    """Tell what became of the recorded attempt."""
+    """Return the outcome of the recorded attempt."""
     job = seen.job(run.job)
     if job is None:
         if not run.job_uid:
@@ -129,7 +129,7 @@ def _of_job(job: ObservedJob, run: StageRun, now: datetime) -> AttemptOutcome:
 
 
 def _is_complete_result(job: ObservedJob, result: Result) -> bool:
-    """Whether a success hands back what its stage is for, of this very generation."""
+    """Whether a success holds the output of its stage, of exactly this generation."""
     outputs = {"import": result.imported, "train": result.train, "evaluate": result.evaluate}
     own = result.stage == job.stage and result.number in {job.number, None}
     return result.ok and own and outputs.get(job.stage, result) is not None
@@ -140,7 +140,7 @@ def _exited(job: ObservedJob, code: int) -> bool:
 
 
 def result_may_arrive(job: ObservedJob, now: datetime) -> bool:
-    """Tell whether the end of a finished Job's pod may still become known: watches differ."""
+    """Whether the end of a finished Job's pod may still be observed: watches are not in step."""
     ended = any(pod.exit_code is not None for pod in job.pods)
     return job.finished is not None and now - job.finished < GRACE and not ended
 
@@ -171,7 +171,7 @@ def _failed(job: ObservedJob, now: datetime) -> AttemptOutcome:
 
 
 def _ended_for(pod: ObservedPod) -> str:
-    """Why the kubelet or the control plane ended a pod: this outranks its exit code."""
+    """Why the kubelet or the control plane ended a pod: more specific than its exit code."""
     if pod.reason == "Evicted":
         return f"pod {pod.name} was evicted for exceeding its own limit: {pod.ended_for}"
     said = f": {pod.ended_for}" if pod.ended_for else ""
@@ -179,7 +179,7 @@ def _ended_for(pod: ObservedPod) -> str:
 
 
 def _disrupted(job: ObservedJob, pod: ObservedPod | None) -> bool:
-    """Whether its pod was taken away; an evicted one is deleted before its Job has failed."""
+    """Whether its pod was disrupted; an evicted one is deleted before its Job has failed."""
     return (pod is not None and pod.disrupted) or DISRUPTION in job.failure
 
 
@@ -192,7 +192,7 @@ def format_failure(failure: Failure) -> str:
 
 
 def _reported(job: ObservedJob, pod: ObservedPod) -> Failure:
-    """What the trainer says of its failure, else what the Job says."""
+    """The failure that the trainer reported, else that of the Job."""
     if job.result is not None and job.result.failure is not None:
         return job.result.failure
     said = f"; {job.failure}" if job.failure else ""
@@ -207,7 +207,7 @@ def _waiting(job: ObservedJob) -> tuple[str, datetime | None]:
         said = f"Job {job.name} was suspended by another client; it continues once that resumes it"
         return said, max(job.suspended_at or job.created, job.created)
     if job.resuming:
-        return "", None  # its pods, or what was said of them, are of before
+        return "", None  # its pods and their messages are from before
     pod = max(job.pods, key=lambda each: each.created, default=None)
     if pod is not None and pod.running:
         return "", None

@@ -20,14 +20,14 @@ MAX_BACK_OFF = timedelta(minutes=5)
 
 
 def backoff(failure: int) -> timedelta:
-    """How long to wait before the attempt that follows so many lost ones of a kind."""
+    """How long to wait before the attempt that follows this many failures of a kind."""
     return (
         min(BACK_OFF * 2 ** min(max(failure - 1, 0), 9), MAX_BACK_OFF) if failure else timedelta(0)
     )
 
 
 def record_failure(run: StageRun, failure: RetryableFailure, counted: int) -> StageRun:
-    """The record after a lost attempt, with smaller batches if memory ran out."""
+    """The record after a failed attempt, with smaller batches if memory ran out."""
     changes: dict[str, object] = {
         "failed_attempts": counted,
         "last_failure": failure.message[:1024],
@@ -43,7 +43,7 @@ def record_failure(run: StageRun, failure: RetryableFailure, counted: int) -> St
 
 
 def fail_generation(generation: ModelGeneration, reason: str, message: str, now: datetime) -> Step:
-    """Give a generation up: its verdict is Failed, live is untouched."""
+    """End a generation: its verdict is Failed, live is not affected."""
     status = generation.status.model_copy(
         update={
             "verdict": "Failed",

@@ -17,7 +17,7 @@ JOB_REFUSED = "JobRefused"
 
 
 class Cause(NamedTuple):
-    """A cause that a person must mend."""
+    """A cause that a user must fix."""
 
     reason: str
     remedy: str
@@ -38,11 +38,11 @@ CAUSES = {
 
 
 QUEUED = frozenset({PENDING, *(cause.reason for cause in CAUSES.values())})
-"""Reasons of a Waiting that stands for a pod which does not run."""
+"""Reasons of a Waiting for a pod that does not run."""
 
 
 def queued(said: str, stage: str) -> Waiting:
-    """Say that a stage waits for its pod.
+    """Return that a stage waits for its pod.
 
     Args:
         said: why, such as "image pull failed: ...".

@@ -37,13 +37,13 @@ def run_file(
 
 
 def result_name(generation: ModelGeneration, stage: str) -> str:
-    """Name of what a stage commits: the same for every attempt at this very generation.
+    """Name of the result of a stage: the same for every attempt at this generation.
 
-    The uid keeps apart generations of one number where somebody deleted all and began anew.
+    The uid distinguishes generations of one number where all were deleted and created again.
     """
     return f"g{generation.spec.number}-{generation.metadata.uid[:8]}-{stage}"
 
 
 def artifact_ref(folder: str, digest: str) -> ArtifactRef:
-    """Weights by content: their folder follows from their digest."""
+    """Weights by content: their folder is named by their digest."""
     return ArtifactRef(uri=f"file://{folder}/artifacts/{digest.replace(':', '-')}", digest=digest)

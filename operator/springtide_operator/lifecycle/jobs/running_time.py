@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from springtide_operator.lifecycle.state.observed import ObservedJob
 
 MAX_PODS = 8
-"""Pods of one attempt that are kept apart: a Job that is suspended and resumed has several."""
+"""Pods of one attempt that are recorded: a Job that is suspended and resumed has several."""
 
 
 def measure(run: StageRun, job: ObservedJob | None, now: datetime) -> StageRun:
-    """Add what is seen of the Job's pods to the record of the attempt.
+    """Add what is observed of the Job's pods to the record of the attempt.
 
     A recorded pod that is gone ended when its Job did, at the latest now.
     """

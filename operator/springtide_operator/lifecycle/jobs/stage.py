@@ -66,7 +66,7 @@ class StageSucceeded:
 
 @dataclass(frozen=True)
 class StageFailed:
-    """The stage will have none."""
+    """The stage failed and will have no result."""
 
     reason: str
     message: str
@@ -96,7 +96,7 @@ def attempt_job_name(seen: Observation, request: StageRequest, attempt: int) -> 
 
 
 def start_attempt(seen: Observation, request: StageRequest, run: StageRun, attempt: int) -> Step:
-    """Record an attempt, then make its Job."""
+    """Record an attempt, then create its Job."""
     recorded = close_attempt(run).model_copy(
         update={"job": attempt_job_name(seen, request, attempt), "attempt": attempt, "job_uid": ""}
     )
@@ -108,7 +108,7 @@ def start_attempt(seen: Observation, request: StageRequest, run: StageRun, attem
 def _start_job(seen: Observation, request: StageRequest, run: StageRun) -> StartJob:
     asked, gpus = request.run(run), request.gpus
     if request.stage == "evaluate" and run.attempt > 1:
-        # What is judged is the snapshot's; a pod that never runs would keep it from a verdict.
+        # The model is the snapshot's; a pod that never runs would delay its verdict forever.
         now = seen.update.spec.training
         pods = {"compute": now.compute, "image": trainer_image(seen)}
         training = asked.recipe.training.model_copy(update=pods)
@@ -121,7 +121,7 @@ def _start_job(seen: Observation, request: StageRequest, run: StageRun) -> Start
 def advance(
     seen: Observation, request: StageRequest, run: StageRun, now: datetime
 ) -> Step | StageSucceeded | StageFailed:
-    """Take the recorded attempt one step further."""
+    """Advance the recorded attempt by one step."""
     job = seen.job(run.job)
     measured = measure(run, job, now)
     if must_record(run, measured, job):
@@ -163,7 +163,7 @@ def _running(
     seen: Observation, request: StageRequest, run: StageRun, running: Running, now: datetime
 ) -> Step | StageFailed:
     job, waiting, recipe = running.job, running.waiting, request.generation.spec.recipe
-    ended = job.succeeded or job.failed  # what its pod says is still to come
+    ended = job.succeeded or job.failed  # the result of its pod may still arrive
     left = time_left(run, recipe, now)
     if left <= timedelta(0) and not ended:
         return _out_of_time(request, run, now)
@@ -200,9 +200,9 @@ def _out_of_time(
 def _replace_outdated_pods(
     seen: Observation, request: StageRequest, run: StageRun, running: Running
 ) -> Step | StageFailed | None:
-    """Make way for the pods that the spec asks for by now, where no work is lost by that.
+    """Replace pods by those that the spec requires now, where that loses no work.
 
-    Training that ran before keeps its place: its weights or its checkpoint stay the snapshot's.
+    Training that ran before is kept: its checkpoint belongs to the snapshot.
     """
     outdated = pods_outdated(recipe(seen), request.generation.spec.recipe)
     message = f"{running.waiting}; the spec now requires other pods"
@@ -255,7 +255,7 @@ def _retry(
 
 
 def pods_outdated(now: Recipe, recipe: Recipe) -> bool:
-    """Whether the spec asks for other pods now: another image, other hardware, other claims."""
+    """Whether the spec requires other pods now: another image, other hardware, other claims."""
     asked, made = now.training.compute, recipe.training.compute
     patience = {"pending_timeout": made.pending_timeout}
     return (

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def adopt(seen: Observation, now: datetime) -> Step | None:
-    """Take over generations of the same update name that carry another uid."""
+    """Adopt generations of the same update name with another uid."""
     uid = seen.update.metadata.uid
     orphans = [g for g in seen.generations if g.metadata.labels.get(LABEL_UPDATE_UID) != uid]
     cursor = restored_cursor(seen)
@@ -57,7 +57,7 @@ def adopt(seen: Observation, now: datetime) -> Step | None:
             }
             actions.append(WriteGeneration(name, status.model_copy(update=changes)))
         elif status.evaluation and status.evaluation.job:
-            # When its pods ended while no update was there is not known: they count nothing.
+            # When its pods ended while no update existed is unknown: their time is not counted.
             without = {"job": "", "job_uid": "", "pods": []}
             forgotten = status.evaluation.model_copy(update=without)
             changes = {"evaluation": forgotten}
@@ -74,7 +74,7 @@ def adopt(seen: Observation, now: datetime) -> Step | None:
 
 
 def _without_pods(status: GenerationStatus) -> dict[str, StageRun]:
-    """Its stages without the pods whose end was not seen: they would run for ever in its status."""
+    """Its stages without the pods whose end was not observed: their time would never end."""
     stages = {"training": status.training, "evaluation": status.evaluation}
     return {
         name: run.model_copy(update={"pods": []}) for name, run in stages.items() if run is not None
@@ -82,9 +82,9 @@ def _without_pods(status: GenerationStatus) -> dict[str, StageRun]:
 
 
 def _orphaned_jobs(seen: Observation, generation: ModelGeneration) -> list[DeleteJob]:
-    """Jobs that worked for it: after `--cascade=orphan` they run on, and nobody reads the result.
+    """Jobs of a generation: after `--cascade=orphan` they continue, and their result is unused.
 
-    Only those whose uid was recorded: whatever else has our labels may be another hand's.
+    Only those whose uid was recorded: other objects with our labels may not be ours.
     """
     runs = (generation.status.training, generation.status.evaluation)
     recorded = {run.job_uid for run in runs if run and run.job_uid}

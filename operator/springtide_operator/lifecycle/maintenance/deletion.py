@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def finalize(seen: Observation, now: datetime) -> Step | None:
-    """Undo a roll of an update that is being deleted, then release it."""
+    """Roll back the rollout of an update that is being deleted, then remove the finalizer."""
     meta = seen.update.metadata
     if meta.deletion_timestamp is None:
         return None
@@ -48,7 +48,7 @@ def finalize(seen: Observation, now: datetime) -> Step | None:
 
 
 def _roll_back(seen: Observation, aborted: ModelGeneration, now: datetime) -> Step:
-    """Take back what can be taken back; for the pods of live, their Deployment cares alone."""
+    """Roll back what can be rolled back; the pods of live are left to their Deployment."""
     current, artifact = seen.lineage.live, aborted.status.artifact
     there = [target for target in seen.targets if target.uid and target.digest is not None]
     there += removed_targets_serving(seen, aborted)
@@ -66,7 +66,7 @@ def _roll_back(seen: Observation, aborted: ModelGeneration, now: datetime) -> St
 
 
 def _given_up(seen: Observation, targets: Sequence[ObservedTarget], now: datetime) -> bool:
-    """Whether the apply that takes a roll back was refused for longer than a roll may take."""
+    """Whether the apply of the rollback was refused for longer than a rollout may take."""
     asked = seen.update.metadata.deletion_timestamp or now
     patience = duration(seen.update.spec.rollout.deadline)
     return refused_apply(seen, targets) is not None and now - asked >= patience
@@ -86,7 +86,7 @@ def _left_in_place(aborted: ModelGeneration, targets: Iterable[ObservedTarget]) 
 
 
 def ensure_finalizer(seen: Observation, now: datetime) -> Step | None:
-    """Keep the finalizer exactly while a roll is under way."""
+    """Keep the finalizer exactly while a rollout is in progress."""
     under_way = seen.lineage.candidate
     wanted = under_way is not None and rolling(under_way)
     present = FINALIZER in seen.update.metadata.finalizers

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from springtide_operator.lifecycle.state.observed import ObservedJob
 
 COLLECT_AGAIN = timedelta(minutes=10)
-"""Storage that refuses a deletion is asked again after a while: nothing waits for it."""
+"""A failed deletion in the storage is retried after this time: nothing waits for it."""
 
 
 def delete_finished_jobs(seen: Observation, now: datetime) -> Step | None:
@@ -52,7 +52,7 @@ def _is_finished(seen: Observation, job: ObservedJob, now: datetime) -> bool:
 
 
 def _recorded(generation: ModelGeneration, job: ObservedJob) -> bool:
-    """Whether what a Job of this generation did is in its status, or counts no more."""
+    """Whether the result of a Job of this generation is in status, or no longer counts."""
     if unknown_value(generation):
         return False
     if finished(generation) or generation.status.verdict in {"Rejected", "Failed"}:

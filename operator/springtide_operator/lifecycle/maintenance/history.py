@@ -40,11 +40,11 @@ def prune_history(seen: Observation, now: datetime) -> Step | None:
     job = seen.job(name)
     if folders and not (job and job.succeeded):
         if job is not None:
-            return None  # under way, or failed and soon tried again
+            return None  # in progress, or failed and retried soon
         recipe = generation.spec.recipe
         shared = run_file(seen, "collect", recipe, number=number, job=name, attempt=1)
         asked = shared.model_copy(update={"collect": CollectInput(delete=folders)})
-        image = trainer_image(seen)  # the one of then may be nowhere any more
+        image = trainer_image(seen)  # the image of that time may no longer exist
         return Step(actions=(StartJob(run=asked, image=image),))
     return Step(actions=(DeleteGeneration(generation.metadata.name, generation.metadata.uid),))
 
@@ -74,7 +74,7 @@ def _prunable(seen: Observation, now: datetime) -> ModelGeneration | None:
 
 
 def _referred_to(seen: Observation) -> set[str]:
-    """Generations that the candidate, or the next one, is compared with for cumulative losses."""
+    """Generations that maxCumulativeRegression of this or the next candidate compares with."""
     under_way = seen.lineage.candidate
     pinned = under_way.spec.reference if under_way else None
     known = [pinned, as_ancestor(reference(seen, recipe(seen)))]
@@ -84,11 +84,11 @@ def _referred_to(seen: Observation) -> set[str]:
 def _still_needed(
     seen: Observation, others: list[ModelGeneration], now: datetime
 ) -> list[ModelGeneration]:
-    """Runs that still count for the next one: by looks, by rejections, or by their day.
+    """Runs that still count for the next one: by interim analyses, rejections, or runs per day.
 
     Args:
         seen: the update.
-        others: finished runs that never went live, the newest first.
+        others: finished runs that were never promoted, the newest first.
         now: the moment.
     """
     trained_through = seen.lineage.cursor
@@ -124,7 +124,7 @@ def _folders(seen: Observation, generation: ModelGeneration) -> list[str]:
 
 
 def _reports(seen: Observation, generation: ModelGeneration, folder: str) -> list[str]:
-    """Reports of every attempt at judging it: a report has the name of its Job.
+    """Reports of every evaluation attempt: a report has the name of its Job.
 
     The recorded one may have the name of a Job of an earlier update of this name.
     """

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def retire(seen: Observation, now: datetime) -> Step | None:
-    """Give a candidate up whose training data was quarantined meanwhile."""
+    """Retire a candidate whose training data was quarantined meanwhile."""
     under_way = seen.lineage.candidate
     if under_way is None or under_way.spec.data is None or rolling(under_way):
         return None

@@ -30,15 +30,15 @@ MAX_QUARANTINED = 16
 def quarantine_gaps(
     seen: Observation, job: ObservedJob, gaps: Iterable[str], facts: dict[str, Any], now: datetime
 ) -> Step | None:
-    """Quarantine what a probe gave up, and probe again.
+    """Quarantine the gaps that a probe reported, and probe again.
 
     None where there is nothing new, or where quarantine or cursor changed since the probe began.
 
     Args:
         seen: The update.
         job: The probe.
-        gaps: The partitions that it gave up.
-        facts: What the probe says of cursor and pending rows: written in the same status.
+        gaps: The partitions that it reported as not delivered.
+        facts: Cursor and pending rows of the probe: written in the same status.
         now: The moment.
     """
     cursor = facts["cursor"]
@@ -79,13 +79,13 @@ def quarantine_gaps(
         if refusal is None or not refusal.is_pending(now):
             actions.append(again)
         elif _asked_for(seen, job):
-            after["last_request"] = None  # answered again, once this probe's Job is deleted
+            after["last_request"] = None  # handled again, once this probe's Job is deleted
     event = Event("PartitionMissing", message[:1024], "Warning")
     return Step(actions=tuple(actions), facts=after, events=(event,))
 
 
 def _asked_for(seen: Observation, job: ObservedJob) -> bool:
-    """Whether a probe is for the request that was answered last."""
+    """Whether a probe is for the request that was handled last."""
     last = seen.update.status.last_request
     return last is not None and job.request == f"{last.verb}@{last.token}"
 

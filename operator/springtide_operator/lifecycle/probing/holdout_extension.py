@@ -31,7 +31,7 @@ def extend_holdout(
     window: WindowFound,
     facts: dict[str, Any],
 ) -> Step:
-    """Give the waiting candidate a longer holdout, if it is one and nobody holds it."""
+    """Give the waiting candidate a longer holdout, unless it is on hold."""
     evaluation = waiting.status.evaluation
     if waiting.status.verdict != "Inconclusive" or evaluation is None or held(seen, waiting):
         return Step(facts=facts)
@@ -85,7 +85,7 @@ def analyses_used_up(window: WindowFound, spent: int) -> str:
 
 
 def no_run(job: ObservedJob, facts: dict[str, Any], reason: str, message: str) -> Step:
-    """Say why no run begins; whoever asked for one is told by an Event, too."""
+    """Record why no run starts; for a requested run an Event says so too."""
     last = facts["last_probe"].model_copy(update={"reason": reason, "message": message[:1024]})
     events = (Event(reason, message[:1024]),) if job.request else ()
     return Step(facts={**facts, "last_probe": last}, events=events)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def consumed(seen: Observation, job: ObservedJob) -> bool:
-    """Whether what a probe found is in status. Its uid counts: names come again with requests.
+    """Whether the result of a probe is in status. Its uid counts: requests repeat names.
 
     An earlier version recorded only its name.
     """
@@ -32,15 +32,15 @@ def consumed(seen: Observation, job: ObservedJob) -> bool:
 
 
 def probe_name_taken(seen: Observation, request: str) -> bool:
-    """Whether the name of a look is that of an earlier one, made for the same words, until it goes.
+    """Whether an earlier probe for the same request still has the name.
 
-    The request waits so long: the Job is deleted next.
+    The request waits until then: that Job is deleted next.
     """
     return any(job.deleting or consumed(seen, job) for job in _probes_for(seen, request))
 
 
 def probe_now(seen: Observation, request: str, now: datetime) -> tuple[StartJob, ...]:
-    """A look that a person asked for; its name follows from the token, so it is made once."""
+    """A probe by request; its name is derived from the token, so it is created once."""
     if _probes_for(seen, request):
         return ()
     return (start_probe(seen, crc32(request.encode()), "Request", request, now),)
@@ -52,7 +52,7 @@ def _probes_for(seen: Observation, request: str) -> list[ObservedJob]:
 
 
 def probe_again(seen: Observation, job: ObservedJob, now: datetime) -> StartJob:
-    """Probe for what another probe was for, with the quarantine as it is now."""
+    """Repeat a probe, with the current quarantine."""
     slot = crc32(f"{job.request} {' '.join(seen.update.status.cursor.quarantined)}".encode())
     return start_probe(seen, slot, job.trigger, job.request, now)
 
@@ -83,7 +83,7 @@ def start_probe(
 
 
 def _referenced_folders(seen: Observation) -> list[str]:
-    """Folders of frozen rows that generations name, or may soon: answers that were not taken."""
+    """Folders of frozen rows that generations refer to, or may soon: results not consumed yet."""
     results = [job.result.probe for job in seen.jobs if job.result and job.result.probe]
     windows = {result.window.manifest for result in results if result.window}
     return sorted({uri.rpartition("/")[2] for uri in windows | referenced_rows(seen.generations)})

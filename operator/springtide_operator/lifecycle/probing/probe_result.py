@@ -32,20 +32,20 @@ if TYPE_CHECKING:
     from springtide_operator.lifecycle.state.observed import ObservedJob
 
 CANNOT_RUN = timedelta(minutes=15)
-"""A probe whose pod is known to be kept from running is given up after so long."""
+"""A probe whose pod is known not to run fails after this time."""
 
 STARTING = timedelta(hours=1)
-"""And any whose pod does not run, such as one that pulls a large image."""
+"""And any other whose pod does not run, such as one that pulls a large image."""
 
 
 def consume_probe(seen: Observation, now: datetime) -> Step | None:
-    """Wait for the probe that is under way, and take what it found."""
+    """Wait for the probe in progress, and consume its result."""
     uid = seen.update.metadata.uid
     probes = [j for j in seen.jobs if j.stage == "probe" and j.owner_uid == uid and not j.deleting]
     fresh = [job for job in probes if not consumed(seen, job)]
     if not fresh:
         return None
-    # Of two in one second the one that repeats the other knows more of the quarantine.
+    # Of two in one second the repeated one knows more of the quarantine.
     job = min(fresh, key=lambda each: (each.created, len(each.quarantined)))
     if (seen.update.spec.suspend or _spec_changed(seen, job)) and seen.lineage.candidate is None:
         return _discard(job, "the spec", "SpecChanged")
@@ -64,7 +64,7 @@ def consume_probe(seen: Observation, now: datetime) -> Step | None:
 
 
 def _pod_never_ran(seen: Observation, job: ObservedJob, why: str, now: datetime) -> Step | None:
-    """Give up a probe whose pod does not run: others wait for its place."""
+    """Fail a probe whose pod does not run: others wait for its slot."""
     if any(pod.running or pod.exit_code is not None for pod in job.pods):
         return None
     patience = CANNOT_RUN if why else STARTING
@@ -80,7 +80,7 @@ def _pod_never_ran(seen: Observation, job: ObservedJob, why: str, now: datetime)
 def _spec_changed(seen: Observation, job: ObservedJob) -> bool:
     """Whether the spec changed in what this probe depends on, since it began.
 
-    An earlier version recorded only of which generation of the spec it was.
+    An earlier version recorded only metadata.generation of the spec.
     """
     if job.probed:
         return job.probed != probe_digest(recipe(seen))
@@ -88,7 +88,7 @@ def _spec_changed(seen: Observation, job: ObservedJob) -> bool:
 
 
 def _discard(job: ObservedJob, what: str, reason: str) -> Step:
-    """Something changed since it began to look: what it found is no window of today."""
+    """Discard a probe after a change: its window is outdated."""
     events: tuple[Event, ...] = ()
     if job.request:
         message = (
@@ -110,7 +110,7 @@ def _probe_failed(seen: Observation, job: ObservedJob, now: datetime) -> Step:
 def _failure(
     seen: Observation, job: ObservedJob, reason: str, message: str, *, now: datetime
 ) -> Step:
-    """Count a probe that found nothing out; the next one of an interval comes later."""
+    """Count a failed probe; the next one by interval comes later."""
     last = seen.update.status.last_probe
     record = LastProbe(
         finished_at=now,
@@ -148,7 +148,7 @@ def _probe_succeeded(
         return Step(facts=facts)
     for generation in seen.generations:
         if generation.metadata.annotations.get(ANNOTATION_PROBE) == job.uid:
-            # The operator died between making it and writing these facts, maybe long ago.
+            # The operator stopped between creating it and writing these facts, maybe long ago.
             return run_started(seen, generation.metadata.name, found.window, facts)
     if job.quarantined != frozenset(seen.update.status.cursor.quarantined):
         return _discard(job, "the quarantine", "QuarantineChanged")

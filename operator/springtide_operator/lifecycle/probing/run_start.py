@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 def evaluated_before(
     seen: Observation, data: GenerationData, made_by: str, parent_digest: str
 ) -> ModelGeneration | None:
-    """The generation that was made from the same rows, recipe and weights, if one was judged."""
+    """The generation of the same rows, recipe and weights, if one was evaluated before."""
     for generation in seen.generations:
         spec, status = generation.spec, generation.status
         if spec.data is None or spec.parent is None or status.reason in {ORPHANED, SPEC_CHANGED}:
@@ -47,7 +47,7 @@ def evaluated_before(
 
 
 def _retry_may_differ(seen: Observation, generation: ModelGeneration) -> bool:
-    """Whether it ended without evidence, and what ended it has changed since."""
+    """Whether it ended without evidence, for a cause that has changed since."""
     status, made_from = generation.status, generation.spec.recipe
     if status.evaluation and status.evaluation.interim_analyses:
         return False
@@ -59,7 +59,7 @@ def _retry_may_differ(seen: Observation, generation: ModelGeneration) -> bool:
 
 
 def _run_environment(made_from: Recipe) -> tuple[object, ...]:
-    """What may end a run and says nothing of its rows: hardware, limits, image, claims."""
+    """What may fail a run independently of its rows: hardware, limits, image, claims."""
     training = made_from.training
     claims = made_from.storage.volume, made_from.data.volume
     return (training.compute, training.limits, training.image, *claims)
@@ -75,7 +75,7 @@ def _released_message(names: list[str]) -> str:
 def start_run(
     seen: Observation, job: ObservedJob, window: WindowFound, facts: dict[str, Any]
 ) -> Step:
-    """Begin a run on a window, unless it was judged before or a hold stands."""
+    """Start a run on a window, unless it was evaluated before or a hold prevents it."""
     ancestor = seen.lineage.parent
     retry = job.request.startswith("retry")
     if ancestor is None or ancestor.status.artifact is None or window.to is None:
@@ -107,7 +107,7 @@ def start_run(
 
 
 def run_started(seen: Observation, name: str, window: WindowFound, facts: dict[str, Any]) -> Step:
-    """Count and announce a run; with the probe's name in the same write, once."""
+    """Count and report a run; in the same write as the probe's name, so once."""
     counters = seen.update.status.counters
     counted = counters.model_copy(update={"runs": counters.runs + 1})
     message = (

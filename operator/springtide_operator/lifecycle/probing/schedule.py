@@ -33,7 +33,7 @@ MACROS = {
 
 
 class Due(NamedTuple):
-    """When the next look is, and why."""
+    """When the next probe is due, and why."""
 
     at: datetime
     trigger: str
@@ -41,7 +41,7 @@ class Due(NamedTuple):
 
 
 def next_probe(seen: Observation) -> Due | None:
-    """The nearest look of schedule and interval; None where only requests start runs."""
+    """The next probe by schedule or interval; None where only requests start runs."""
     known = [
         due for due in (_by_schedule(seen), _by_interval(seen), _after_spec_change(seen)) if due
     ]
@@ -54,7 +54,7 @@ def trained_generations(seen: Observation) -> list[ModelGeneration]:
 
 
 def _after_spec_change(seen: Observation) -> Due | None:
-    """At once where the last run was given up before it ran, because the spec changed."""
+    """At once where the last run failed before it ran because the spec changed."""
     newest = next(reversed(trained_generations(seen)), None)
     if newest is None or newest.status.reason != SPEC_CHANGED:
         return None
@@ -95,7 +95,7 @@ def _by_interval(seen: Observation) -> Due | None:
 
 
 def probe_jitter(seen: Observation) -> float:
-    """A number from 0 to 1 that differs between updates and stays."""
+    """A number from 0 to 1 that differs between updates and never changes."""
     return (crc32(seen.update.metadata.uid.encode()) % 100) / 100
 
 

@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 DAY = timedelta(days=1)
 
 TURN_FALLBACK = timedelta(minutes=5)
-"""An update that waits for its turn is woken when the turn comes; this is for a lost wake-up."""
+"""A waiting update is woken when its turn comes; this covers a lost wake-up."""
 
 
 def start_due_probe(seen: Observation, now: datetime) -> Step | None:
-    """Start a probe when one is due, or say what is waited for."""
+    """Start a probe when one is due, or return what the update waits for."""
     if seen.update.spec.suspend:
         message = "spec.suspend is true; set it to false to continue"
         return Step(waiting=Waiting("Suspended", message))
@@ -49,7 +49,7 @@ def start_due_probe(seen: Observation, now: datetime) -> Step | None:
 
 
 def _pause(seen: Observation, now: datetime) -> Step | None:
-    """Cooldown and the runs of a day; a person's request passes both."""
+    """Cooldown and runs per day; a request of a user ignores both."""
     trigger = seen.update.spec.trigger
     trained = [g for g in trained_generations(seen) if g.status.reason != SPEC_CHANGED]
     ends = [end for g in trained if (end := _end(g)) is not None]
@@ -74,7 +74,7 @@ def _end(generation: ModelGeneration) -> datetime | None:
 
 
 def _waiting(seen: Observation, otherwise: str) -> Waiting:
-    """What is waited for, in the order of what a person would want to know first."""
+    """What the update waits for, the most important reason first."""
     if held := hold(seen):
         return held
     waiting = seen.lineage.candidate

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def ever_served(seen: Observation, generation: ModelGeneration, target: ObservedTarget) -> bool:
-    """Whether a target was ever made to carry a generation, as far as anything tells."""
+    """Whether a target ever ran a generation, as far as is recorded anywhere."""
     artifact, began = generation.status.artifact, generation.status.rollout.step_started_at
     recorded = recorded_status(seen, target.target.target_ref.name)
     if began and any(moment >= began for moment in recorded.reapplied_at):
@@ -40,7 +40,7 @@ def ever_served(seen: Observation, generation: ModelGeneration, target: Observed
 def apply_generation(
     seen: Observation, generation: ModelGeneration, targets: Sequence[ObservedTarget], now: datetime
 ) -> Step:
-    """Make targets carry a generation; where our fields were wiped, at most 3 times an hour."""
+    """Make targets run a generation; where our fields were removed, at most 3 times an hour."""
     spent = [target for target in targets if removed_too_often(seen, target)]
     allowed = tuple(target for target in targets if target not in spent)
     if not allowed:
@@ -59,7 +59,7 @@ def apply_generation(
 
 
 def serve(seen: Observation, generation: ModelGeneration | None, target: ObservedTarget) -> Serve:
-    """The apply that makes a target carry a generation, or nothing but our claim."""
+    """The apply that makes a target run a generation, or that only claims it."""
     serving = None
     if generation is not None and generation.status.artifact is not None:
         artifact = generation.status.artifact

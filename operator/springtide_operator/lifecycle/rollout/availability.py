@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def not_serving(
     generation: ModelGeneration, targets: Iterable[ObservedTarget]
 ) -> tuple[ObservedTarget, ...]:
-    """Targets whose template does not name this generation's weights."""
+    """Targets whose template does not name the weights of this generation."""
     artifact = generation.status.artifact
     digest = artifact.served_digest if artifact else None
     number = generation.spec.number
@@ -22,7 +22,7 @@ def not_serving(
 
 
 def available(target: ObservedTarget) -> bool:
-    """Whether the newest template serves with every pod, as `kubectl rollout status` sees it."""
+    """Whether all pods of the newest template are available, as in `kubectl rollout status`."""
     full = target.desired > 0 and target.updated >= target.desired
     return target.settled and full and target.old == 0 and target.available >= target.desired
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def restore_targets(seen: Observation, now: datetime) -> Step | None:
-    """Claim new targets, and bring to live what lacks our fields or carries older ones of ours."""
+    """Claim new targets, and apply live to those without our fields or with outdated ones."""
     if blocked(seen):
         return None
     unclaimed = [t for t in seen.targets if not t.claimed_by and t.digest is None]
@@ -40,7 +40,7 @@ def restore_targets(seen: Observation, now: datetime) -> Step | None:
 
 
 def _carries_older_generation(seen: Observation, target: ObservedTarget) -> bool:
-    """Whether we put there what it carries, and it is not live: it was no target for a while."""
+    """Whether it runs an older generation of ours: it was not a target for a while."""
     current = seen.lineage.live
     artifact = current.status.artifact if current else None
     is_live = artifact is not None and target.digest == artifact.served_digest

@@ -43,7 +43,7 @@ def roll_out(seen: Observation, now: datetime) -> Step | None:
     if rolling(generation):
         return _continue(seen, generation, now)
     if why := _start_blocker(seen):
-        # Live is served meanwhile: what lacks our fields gets them back.
+        # Live is served meanwhile: removed fields are restored.
         return restore_targets(seen, now) or Step(waiting=why, wake_after=RECHECK)
     return _start(seen, generation, now)
 
@@ -59,7 +59,7 @@ def _start_blocker(seen: Observation) -> Waiting | None:
 
 
 def _continue(seen: Observation, generation: ModelGeneration, now: datetime) -> Step:
-    """Continue a begun roll, or stop its clock while something else than its pods holds it."""
+    """Continue a rollout, or pause its deadline while something other than its pods holds it."""
     behind = not_serving(generation, seen.targets)
     why, refusal = targets_problem(seen) or idle(seen), refused_apply(seen, behind)
     if why is None and refusal is not None:
@@ -70,7 +70,7 @@ def _continue(seen: Observation, generation: ModelGeneration, now: datetime) -> 
 
 
 def _next_step(seen: Observation, generation: ModelGeneration, now: datetime) -> Step:
-    """One step of a begun roll: apply, then wait for availability, then promote."""
+    """One step of a rollout: apply, then wait for availability, then promote."""
     if behind := not_serving(generation, seen.targets):
         if not all(ever_served(seen, generation, target) for target in behind) and (
             aborted := restart_clock(seen, generation, now)
@@ -145,7 +145,7 @@ def _wait_or_abort(seen: Observation, generation: ModelGeneration, now: datetime
 def _abort_if_late(
     seen: Observation, generation: ModelGeneration, state: str, now: datetime, *, stalled: str = ""
 ) -> Step | None:
-    """Give a roll up that reached its deadline, or that its Deployment says is stuck."""
+    """Abort a rollout that reached its deadline, or that its Deployment reports as stuck."""
     if now < (generation.status.rollout.deadline or now) and not stalled:
         return None
     limit = stalled or f"after {time_given(generation)} (rollout.deadline)"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def roll_back(seen: Observation, generation: ModelGeneration, now: datetime) -> Step:
-    """Return every target to live, or withdraw our fields where there never was one."""
+    """Return every target to live, or remove our fields where no generation was live."""
     current = seen.lineage.live
     name = seen.update.metadata.name
     present = [t for t in seen.targets if t.uid and t.has_container and t.claimed_by in {"", name}]
@@ -55,9 +55,9 @@ def roll_back(seen: Observation, generation: ModelGeneration, now: datetime) -> 
 def _stuck(
     seen: Observation, generation: ModelGeneration, target: ObservedTarget, now: datetime
 ) -> bool:
-    """Whether a target makes no progress with live either: a fix must not wait for its pods.
+    """Whether a target makes no progress with live either: the next generation must not wait.
 
-    A Deployment may say so of its last rollout for a while: it counts when time enough is over.
+    A Deployment may report its previous rollout for a while: it counts after the deadline.
     """
     until = (generation.status.rollout.deadline or now) + duration(
         seen.update.spec.rollout.deadline
@@ -68,7 +68,7 @@ def _stuck(
 def removed_targets_serving(
     seen: Observation, generation: ModelGeneration
 ) -> tuple[ObservedTarget, ...]:
-    """Targets that left the spec during the rollout and still carry what is rolled back."""
+    """Targets removed from the spec during the rollout that still run what is rolled back."""
     artifact, name = generation.status.artifact, seen.update.metadata.name
     return tuple(
         t

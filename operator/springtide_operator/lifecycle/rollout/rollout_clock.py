@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from springtide_operator.lifecycle.state.plan import Waiting
 
 MAX_RECORDED = 8
-"""Targets of a rollout that its status holds: four that the spec names, and as many of before."""
+"""Targets of a rollout in its status: four of the spec, and as many that were removed."""
 
 
 def restart_clock(seen: Observation, generation: ModelGeneration, now: datetime) -> Step | None:
-    """Give a roll its whole time before its apply, where the operator was away since its start."""
+    """Restart the deadline before the first apply, where the operator was down since the start."""
     patience = duration(seen.update.spec.rollout.deadline)
     left = (generation.status.rollout.deadline or now) - now
     if patience - left <= patience / 10:
@@ -50,9 +50,9 @@ def _rollout_targets(seen: Observation) -> list[RolloutTarget]:
 
 
 def _recorded_targets(seen: Observation, rollout: RolloutStatus) -> list[RolloutTarget]:
-    """The targets of a begun rollout, those that joined the spec or left it since included.
+    """The targets of a rollout, including those added to the spec or removed from it since.
 
-    Their templates are those of its begin, until all pods of what they are now are available.
+    Their templates are those of its start, until all pods of the current ones are available.
     """
     known, now = {each.name: each for each in rollout.targets}, _rollout_targets(seen)
     if not all(available(target) for target in seen.targets):
@@ -68,7 +68,7 @@ def _recorded_targets(seen: Observation, rollout: RolloutStatus) -> list[Rollout
 
 
 def time_given(generation: ModelGeneration) -> str:
-    """How long the roll could take, with the time that it was held."""
+    """The time limit of the rollout, including the time that it was paused."""
     rollout = generation.status.rollout
     if rollout.deadline is None or rollout.step_started_at is None:
         return "its time"
@@ -81,7 +81,7 @@ def time_given(generation: ModelGeneration) -> str:
 def pause_clock(
     seen: Observation, generation: ModelGeneration, why: Waiting | None, now: datetime
 ) -> Step | None:
-    """Let the deadline stand still while the roll is held by what is not the generation's doing."""
+    """Pause the deadline while something other than the generation holds the rollout."""
     rollout = generation.status.rollout
     if why and rollout.held_since:
         return Step(waiting=why, wake_after=RECHECK)
@@ -91,7 +91,9 @@ def pause_clock(
     if rollout.held_since is None and rollout.targets == targets:
         return None
     since, deadline = rollout.held_since or now, rollout.deadline or now
-    if rollout.held_since and deadline <= since:  # held while the operator was away, who knows when
+    if (
+        rollout.held_since and deadline <= since
+    ):  # held while the operator was down, since an unknown time
         deadline = since + duration(seen.update.spec.rollout.deadline)
     resumed = {"held_since": None, "deadline": deadline + (now - since)}
     return Step(actions=(with_rollout(generation, {**resumed, "targets": targets}),))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def with_rollout(generation: ModelGeneration, changes: Mapping[str, object]) -> WriteGeneration:
-    """Change what a generation's status says of serving."""
+    """Change `status.rollout` of a generation."""
     rollout: RolloutStatus = generation.status.rollout.model_copy(update=changes)
     status = generation.status.model_copy(update={"rollout": rollout})
     return WriteGeneration(generation.metadata.name, status)

@@ -20,20 +20,20 @@ MAX_REAPPLIED = 3
 
 
 def allowed_digests(seen: Observation) -> set[str]:
-    """Digests that a target may carry now: of live, and of what rolls out."""
+    """Digests that a target may run now: of live, and of the rollout."""
     under_way = seen.lineage.candidate
     served = [seen.lineage.live, under_way if under_way and rolling(under_way) else None]
     return {g.status.artifact.served_digest for g in served if g and g.status.artifact}
 
 
 def finished_digests(seen: Observation) -> set[str]:
-    """Digests of generations to which nothing more will happen by itself."""
+    """Digests of finished generations."""
     artifacts = (g.status.artifact for g in seen.generations if finished(g))
     return {artifact.served_digest for artifact in artifacts if artifact}
 
 
 def removed(seen: Observation, target: ObservedTarget) -> bool:
-    """Whether a target lacks our fields that carried them before."""
+    """Whether our fields were removed from a target."""
     carried = (
         seen.lineage.live is not None or recorded_status(seen, target.target.target_ref.name).digest
     )
@@ -41,12 +41,12 @@ def removed(seen: Observation, target: ObservedTarget) -> bool:
 
 
 def removed_too_often(seen: Observation, target: ObservedTarget) -> bool:
-    """Whether our fields went as often within an hour as they are put back."""
+    """Whether our fields were removed as often within an hour as they are applied again."""
     return removed(seen, target) and len(recently_reapplied(seen, target)) >= MAX_REAPPLIED
 
 
 def recorded_status(seen: Observation, name: str) -> TargetStatus:
-    """What the status of the update says of a target."""
+    """The status of a target in the update."""
     for status in seen.update.status.targets:
         if status.name == name:
             return status
@@ -54,6 +54,6 @@ def recorded_status(seen: Observation, name: str) -> TargetStatus:
 
 
 def recently_reapplied(seen: Observation, target: ObservedTarget) -> list[datetime]:
-    """When our fields were put back within the last hour."""
+    """When our fields were applied again within the last hour."""
     reapplied = recorded_status(seen, target.target.target_ref.name).reapplied_at
     return [moment for moment in reapplied if seen.now - moment < HOUR]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def targets_problem(seen: Observation) -> Waiting | None:
-    """Why the targets are not what they should be."""
+    """What is wrong with the targets, the most severe problem first."""
     if why := blocked(seen) or conflict(seen):
         return why
     often = [target for target in seen.targets if removed_too_often(seen, target)]
@@ -35,7 +35,7 @@ def targets_problem(seen: Observation) -> Waiting | None:
 
 
 def blocked(seen: Observation) -> Waiting | None:
-    """Why a target cannot be served at all: missing, without the container, or another's."""
+    """Why a target cannot be used at all: missing, without the container, or claimed."""
     for index, target in enumerate(seen.targets):
         path, name = f"spec.rollout.targets[{index}]", _name(target)
         if not target.uid or target.deleting:
@@ -56,7 +56,7 @@ def blocked(seen: Observation) -> Waiting | None:
 
 
 def idle(seen: Observation) -> Waiting | None:
-    """Why a target cannot roll now, though nothing is wrong: paused, or scaled to 0."""
+    """Why a target cannot roll out now although it is valid: paused, or scaled to 0."""
     for target in seen.targets:
         if target.paused:
             name = target.target.target_ref.name
@@ -69,10 +69,10 @@ def idle(seen: Observation) -> Waiting | None:
 
 
 def unfinished(seen: Observation) -> Waiting | None:
-    """Why a rollout does not begin: the owner's own change of a Deployment is not finished.
+    """Why a rollout does not start: the owner's own change of a Deployment is not finished.
 
-    A live model whose pods crash after they had been available does not hold its fix, also where
-    the operator itself made new pods of it; and before the first generation no pod is ever ready.
+    Pods of live that crash after they were available do not block the next generation, even
+    if the operator created them again; and before the first generation no pod is ready.
     """
     current = seen.lineage.live
     if current is None:
@@ -84,7 +84,7 @@ def unfinished(seen: Observation) -> Waiting | None:
         if target.paused:
             return idle(seen)
         if target.template and target.template == began.get(target.target.target_ref.name):
-            continue  # its owner has it as live was promoted on it: these pods are live's
+            continue  # unchanged since live was promoted on it: these are pods of live
         message = (
             f"{_name(target)}: a change of its owner is not finished ({new_pods(target)} of "
             f"{target.desired} new pods available); the next generation rolls out once it is, see "
@@ -97,7 +97,7 @@ def unfinished(seen: Observation) -> Waiting | None:
 
 
 def conflict(seen: Observation, targets: Sequence[ObservedTarget] | None = None) -> Waiting | None:
-    """Why somebody else's value stands where ours should; what we put there is no such value.
+    """Why another client's value is in our fields; an older value of ours does not count.
 
     Args:
         seen: the update.
@@ -137,7 +137,7 @@ def _name(target: ObservedTarget) -> str:
 
 
 def fields_removed(seen: Observation, target: ObservedTarget) -> Waiting:
-    """Report that our fields are removed again and again, and by when they are applied again."""
+    """Report that our fields are removed repeatedly, and when they are applied again."""
     name, env = target.target.target_ref.name, target.target.env
     again = min(recently_reapplied(seen, target)) + HOUR
     message = (
@@ -150,10 +150,10 @@ def fields_removed(seen: Observation, target: ObservedTarget) -> Waiting:
 
 
 def _changed(seen: Observation) -> Waiting | None:
-    """Why a roll says nothing of its generation: somebody else rolls a change of his own with it.
+    """Why a rollout is no evidence about its generation: another change rolls out with it.
 
-    What he set stays. Once all pods of his template are available, with our fields in it, it is
-    what the roll goes on from.
+    The other change stays. Once all pods of the changed template are available, the rollout
+    continues from it.
     """
     generation = seen.lineage.candidate
     if generation is None or not rolling(generation) or generation.status.rollout.rollback_reason:

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 ORPHANED = "Orphaned"
 
 SPEC_CHANGED = "SpecChanged"
-"""It waited for pods that the spec no longer asks for, and was given up before it ran."""
+"""It waited for pods that the spec no longer requires, and failed before it ran."""
 
 BY_REQUEST = "RejectedByRequest"
 
 
 def servable(generation: ModelGeneration) -> bool:
-    """Whether it may be served at all: it passed the gate, or was imported with a trained head."""
+    """Whether it may be served: it passed the gate, or was imported with a trained head."""
     status = generation.status
     if status.artifact is None or status.rollout.rollback_reason or status.retired_reason:
         return False
@@ -30,7 +30,7 @@ def servable(generation: ModelGeneration) -> bool:
 
 
 def finished(generation: ModelGeneration) -> bool:
-    """Whether nothing more will happen to it by itself."""
+    """Whether nothing more happens to it without a user."""
     status = generation.status
     if status.rollout.rollback_reason:
         return status.rollout.rolled_back_at is not None
@@ -42,7 +42,7 @@ def finished(generation: ModelGeneration) -> bool:
 
 
 def unknown_value(generation: ModelGeneration) -> str:
-    """The field and the word of a generation's status that this version does not know, if any."""
+    """The field and value of a generation's status that this version does not know, if any."""
     status = generation.status
     evaluation = status.evaluation
     holdouts = evaluation.holdouts if evaluation else []
@@ -56,13 +56,13 @@ def unknown_value(generation: ModelGeneration) -> str:
 
 
 def rolling(generation: ModelGeneration) -> bool:
-    """Whether its roll began and is neither done nor taken back."""
+    """Whether its rollout started and is neither promoted nor rolled back."""
     rollout = generation.status.rollout
     return bool(rollout.step_started_at and not rollout.promoted_at and not rollout.rolled_back_at)
 
 
 def referenced_rows(generations: Iterable[ModelGeneration]) -> set[str]:
-    """Folders of frozen rows that these generations were or are trained and judged on."""
+    """Folders of frozen rows that these generations are trained and evaluated on."""
     named: set[str] = set()
     for generation in generations:
         if data := generation.spec.data:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Lineage:
-    """Who is who among the generations, and where the cursor stands: derived once, then handed on.
+    """The roles of the generations and the cursor: derived once, then passed on.
 
     Stages, conditions and summary read the same value, so that they cannot disagree.
     """
@@ -32,12 +32,12 @@ class Lineage:
     promoted: tuple[ModelGeneration, ...]
     """Generations that were promoted, the newest promotion first."""
     initial: ModelGeneration | None
-    """Generation 0; where its import failed and was tried again, the newest."""
+    """Generation 0; where its import failed and was retried, the newest."""
     unknown: ModelGeneration | None
-    """A generation that is not finished and holds a word of another version: nothing begins beside
+    """An unfinished generation with a status value of another version: nothing starts beside
     it."""
     candidate: ModelGeneration | None
-    """The one generation under way. There are never two: the lowest unfinished number is it."""
+    """The one generation in progress, the lowest unfinished number. There are never two."""
     cursor: datetime | None
     """Rows from here on are new. None: from the first row."""
     released: tuple[str, ...]
@@ -46,7 +46,7 @@ class Lineage:
     """Partitions that were quarantined once and no promoted generation was trained on yet."""
     shared_rejection: tuple[ModelGeneration, str] | None
     """The second of two rejections in a row that share a training partition, and the newest shared.
-    A third such run is not tried: it would fail on the same rows."""
+    A third such run does not start: it would fail on the same rows."""
     proposed_for_quarantine: tuple[str, ...]
     """Partitions proposed for quarantine: those of a suspect holdout, or of a shared rejection."""
     next_number: int
@@ -77,7 +77,7 @@ def derive(
     generations: tuple[ModelGeneration, ...],
     targets: Iterable[ObservedTarget],
 ) -> Lineage:
-    """Derive who is who from the generations: no pointer is stored, so none can be stale."""
+    """Derive the lineage from the generations: no pointer is stored, so none can be stale."""
     status = update.status
     promoted = tuple(sorted((g for g in generations if _promoted(g)), key=_promotion, reverse=True))
     live = promoted[0] if promoted else None

@@ -20,10 +20,10 @@ LEAST_KEPT = 2
 
 
 def needs_replica_sets(update: IncrementalUpdate, generations: Sequence[ModelGeneration]) -> bool:
-    """Whether it counts what the ReplicaSets of targets name.
+    """Whether the ReplicaSets of targets are needed.
 
-    In a rollout they tell whether a target ever carried the candidate. Before weights are deleted
-    they tell what `kubectl rollout undo` may bring back.
+    In a rollout they show whether a target ever ran the candidate. Before weights are deleted
+    they show what `kubectl rollout undo` may restore.
     """
     if any(rolling(generation) for generation in generations):
         return True

@@ -41,25 +41,25 @@ class Observation:
     """In the order of spec.rollout.targets."""
     defaults: Defaults
     removed_targets: tuple[ObservedTarget, ...] = ()
-    """Targets of the rollout under way that the spec names no more."""
+    """Targets of the rollout in progress that the spec no longer names."""
     digests_elsewhere: frozenset[str] = frozenset()
-    """Digests that Deployments still name which are targets no more, and were not let go."""
+    """Digests on Deployments that are no longer targets and still have our label."""
     progress: dict[str, ObservedProgress] = field(default_factory=dict)
     """By the name of the Job."""
     probes: ProbeCounts = field(default_factory=ProbeCounts)
     namespace_terminating: bool = False
     refusals: tuple[Refusal, ...] = ()
-    """Writes that were refused lately."""
+    """Recently refused writes."""
     now: datetime = NEVER
     """The moment of the decision; `decide` sets it."""
 
     def refusal(self, subject: str) -> Refusal | None:
-        """The refusal of a write, if it was refused lately."""
+        """The refusal of a write, if it was refused recently."""
         return next((each for each in self.refusals if each.subject == subject), None)
 
     @cached_property
     def lineage(self) -> Lineage:
-        """Who is who among the generations: derived once for all that read this observation."""
+        """The lineage, derived once for all that read this observation."""
         return derive(self.update, self.generations, self.targets)
 
     def job(self, name: str) -> ObservedJob | None:
@@ -72,7 +72,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class InvalidUpdate:
-    """An update that does not fit its type, or whose generations do not: nothing can be decided."""
+    """An update that is invalid, or whose generations are: nothing can be decided."""
 
     metadata: Meta
     status: UpdateStatus

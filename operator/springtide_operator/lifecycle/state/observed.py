@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from springtide_api.update_spec import Target
 
 MAX_RETRY_DELAY = timedelta(minutes=1)
-"""No refused write waits longer until it is tried again."""
+"""A refused write is retried after this time at the latest."""
 
 OWN_KEYS_TAKEN = "OwnKeysTaken"
 """Reason of a refusal: another field manager owns our labels and annotations, and nothing else of
@@ -46,11 +46,11 @@ class ObservedPod:
     """Condition DisruptionTarget is True: an attempt that does not count."""
     reason: str = ""
     """Why it failed as a whole, such as Evicted, DeadlineExceeded or UnexpectedAdmissionError. It
-    says more than the exit code of a container that was ended by it."""
+    is more specific than the exit code of the container."""
     ended_for: str = ""
     """The message that comes with that reason."""
     waiting: str = ""
-    """Why it does not run yet, in the words of scheduler or kubelet: "no node has a free
+    """Why it does not run yet, as scheduler or kubelet report it: "no node has a free
     nvidia.com/gpu", "image pull failed: ..."."""
 
 
@@ -76,22 +76,22 @@ class ObservedJob:
     """Annotation springtide.dev/suspended: only then is it ours to resume."""
     suspended_at: datetime | None = None
     resuming: bool = False
-    """It may go on, and its controller has not seen that yet."""
+    """It may continue, and its controller has not observed that yet."""
     resumed: datetime | None = None
-    """Since when its controller lets it run: it began, or was suspended no more."""
+    """Since when its controller runs it: since its start or the last resume."""
     deleting: bool = False
     gpus: int = 0
     """Annotation springtide.dev/gpus: GPUs of its pod."""
     image: str = ""
     """Annotation springtide.dev/image: the image of its pod, by name."""
     request: str = ""
-    """Annotation springtide.dev/request: what a person asked for with this probe."""
+    """Annotation springtide.dev/request: the request that this probe serves."""
     trigger: str = ""
     """Annotation springtide.dev/trigger: Schedule, OnData or Request."""
     cursor: datetime | None = None
     """Annotation springtide.dev/cursor: where the window of this probe begins."""
     quarantined: frozenset[str] = frozenset()
-    """Annotation springtide.dev/quarantined: quarantined partitions that this probe leaves out."""
+    """Annotation springtide.dev/quarantined: quarantined partitions that this probe excludes."""
     probed: str = ""
     """Annotation springtide.dev/spec-digest: digest of the part of the spec that it depends on."""
     spec_generation: int = 0
@@ -116,7 +116,7 @@ class ObservedProgress:
 
 @dataclass(frozen=True)
 class ObservedTarget:
-    """A user's Deployment, as far as it concerns us."""
+    """A user's Deployment: the fields that matter here."""
 
     target: Target
     uid: str = ""
@@ -126,7 +126,7 @@ class ObservedTarget:
     containers: tuple[str, ...] = ()
     """Names of the containers in its template."""
     claimed_by: str = ""
-    """Value of the label springtide.dev/update; empty where nobody claimed it."""
+    """Value of the label springtide.dev/update; empty where it is not claimed."""
     number: int | None = None
     """Value of the template's label springtide.dev/generation, where it is ours."""
     highest_number: int | None = None
@@ -150,7 +150,7 @@ class ObservedTarget:
     old: int = 0
     """Pods of older templates that are still there."""
     ready: int | None = None
-    """Ready pods of the newest template; None where nobody looked, as all are available."""
+    """Ready pods of the newest template; None where they were not read, as all are available."""
     settled: bool = False
     """status.observedGeneration has caught up with metadata.generation."""
     stalled: str = ""
@@ -161,7 +161,7 @@ class ObservedTarget:
     version: str = ""
     """metadata.resourceVersion."""
     trouble: str = ""
-    """Why its newest pods are not ready, in the kubelet's words, if known."""
+    """Why its newest pods are not ready, as the kubelet reports it, if known."""
     named: frozenset[str] = frozenset()
     """Digests that its template and ReplicaSets with pods or history still name."""
 
@@ -177,10 +177,10 @@ class Refusal:
     message: str
     """What was refused, in the words of the API server, and what to do."""
     again_at: datetime
-    """When it is tried again, if it is still wanted."""
+    """When it is retried, if it is still needed."""
 
     def is_pending(self, now: datetime) -> bool:
-        """Whether it is too early to try again. A clock that was set back makes no long wait."""
+        """Whether it is too early to retry. A clock that was set back causes no long wait."""
         return timedelta(0) < self.again_at - now <= MAX_RETRY_DELAY
 
 

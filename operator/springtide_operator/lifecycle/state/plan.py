@@ -28,12 +28,12 @@ TOO_MANY_PROBES = "TooManyProbes"
 
 @dataclass(frozen=True)
 class CreateGeneration:
-    """Make the record of a new attempt. An existing one of the same name is fine if it is ours."""
+    """Create a generation. An existing one of the same name is accepted if it is ours."""
 
     name: str
     spec: GenerationSpec
     owned: bool
-    """deletionPolicy Delete: it goes with its update."""
+    """deletionPolicy Delete: it is deleted with its update."""
     probe_uid: str = ""
 
 
@@ -63,7 +63,7 @@ class DeleteGeneration:
 
 @dataclass(frozen=True)
 class StartJob:
-    """Run one stage. A Job of that name is fine if it is ours."""
+    """Run one stage. An existing Job of that name is accepted if it is ours."""
 
     run: RunFile
     image: str
@@ -74,7 +74,7 @@ class StartJob:
 
 @dataclass(frozen=True)
 class SuspendJob:
-    """Stop a running Job, or let it go on."""
+    """Suspend a running Job, or resume it."""
 
     name: str
     uid: str
@@ -91,7 +91,7 @@ class DeleteJob:
 
 @dataclass(frozen=True)
 class Serving:
-    """What a target should carry."""
+    """The generation that a target should run."""
 
     number: int
     digest: str
@@ -133,7 +133,7 @@ Action = (
 
 
 def subject(action: Action) -> str:
-    """Return what an action writes to: the same write tried again has the same subject."""
+    """Return what an action writes to: a retried write has the same subject."""
     if isinstance(action, Serve):
         return f"Deployment {action.target.target_ref.name}"
     if isinstance(action, SetFinalizer):
@@ -157,7 +157,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Waiting:
-    """Why nothing more happens now."""
+    """Why the update waits."""
 
     reason: str
     """One word."""
@@ -176,7 +176,7 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Step:
-    """What one stage wants."""
+    """The result of one stage."""
 
     actions: tuple[Action, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -197,14 +197,14 @@ class Plan:
     wake_after: timedelta | None
     """None: nothing to wait for but events."""
     status_events: tuple[Event, ...] = ()
-    """Events of what the status says anew: posted before it is written."""
+    """Events of changes in the status: posted before it is written."""
     facts: bool = False
     """The status holds new facts: it must be written before anything else is decided. Otherwise a
     plan with actions may leave the status to the next one, which follows at once."""
     waits_for_turn: bool = False
-    """A probe is due, and others come before it."""
+    """A probe is due, and other updates are before it."""
 
     @property
     def requeue(self) -> bool:
-        """Whether to look again at once: no watch tells of own writes."""
+        """Whether to reconcile again at once: no watch reports own writes."""
         return bool(self.actions) or self.facts

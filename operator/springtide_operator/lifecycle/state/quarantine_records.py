@@ -27,7 +27,7 @@ MAX_QUARANTINED = 16
 def latest_record(seen: Observation) -> ModelGeneration | None:
     """The generation that holds the newest record: not always the highest number.
 
-    A generation with words of another version is left alone, and the record goes to one before it.
+    A generation of another version is not changed; the record goes to an earlier one.
     """
     known = (g for g in seen.generations if g.status.quarantine_records)
     return max(known, key=lambda g: (_written(g), g.spec.number), default=None)
@@ -49,7 +49,7 @@ def _written(generation: ModelGeneration) -> datetime:
 def write_record(
     seen: Observation, quarantined: Collection[str], released: Collection[str], now: datetime
 ) -> tuple[WriteGeneration, ...]:
-    """Write the quarantine as it will be to the generation that keeps it.
+    """Write the quarantine to the generation that records it.
 
     Args:
         seen: the update.
@@ -70,7 +70,7 @@ def write_record(
 def preserve_record(
     seen: Observation, generation: ModelGeneration, now: datetime
 ) -> tuple[WriteGeneration, ...]:
-    """Write the record of a generation that will be deleted to the newest one."""
+    """Copy the record of a generation that will be deleted to the newest one."""
     last = latest_record(seen)
     if last is None or last.metadata.name != generation.metadata.name:
         return ()
@@ -96,7 +96,7 @@ def _entries(
 
 
 def restored_cursor(seen: Observation) -> Cursor | None:
-    """The cursor of an update without history, as the record has its quarantine; None: it is so."""
+    """The cursor of an update without history, with the recorded quarantine; None: unchanged."""
     status, last = seen.update.status, latest_record(seen)
     if status.last_probe is not None or status.cursor.quarantined or status.cursor.released:
         return None
@@ -115,6 +115,6 @@ def restored_cursor(seen: Observation) -> Cursor | None:
 
 
 def _of_promotion(seen: Observation) -> set[str]:
-    """What the live generation was promoted without, where nothing was recorded."""
+    """Partitions quarantined at the promotion of live, where nothing was recorded."""
     current = seen.lineage.live
     return {*current.status.quarantined[:MAX_QUARANTINED]} if current else set()

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 def trainer_image(seen: Observation) -> str:
-    """The image that the update's Jobs run by now: its own, else that of the installation."""
+    """The image of the update's Jobs: its own, else that of the installation."""
     return seen.update.spec.training.image or seen.defaults.trainer_image
 
 
 def recipe(seen: Observation) -> Recipe:
-    """The snapshot that a run works on to its end, with the image that it will run."""
+    """The snapshot of the spec that a run uses to its end, with its image."""
     spec = seen.update.spec
     return Recipe(
         model=spec.model,
@@ -31,11 +31,11 @@ def recipe(seen: Observation) -> Recipe:
 
 
 def recipe_hash(made_from: Recipe, image_digest: str | None = None) -> str:
-    """Digest of what decides weights and verdict; how much hardware it runs on does not.
+    """Digest of what determines weights and verdict; hardware does not count.
 
     Args:
         made_from: the recipe.
-        image_digest: what the name of its image stood for, where that is known: two images under
+        image_digest: the digest of its image, where that is known: two images under
             one name are two recipes.
     """
     training = made_from.training
@@ -57,7 +57,7 @@ def recipe_hash(made_from: Recipe, image_digest: str | None = None) -> str:
 
 
 def probe_digest(made_from: Recipe) -> str:
-    """Digest of what a probe reads and how its pod is made; other edits leave it alone."""
+    """Digest of what a probe reads and of its pod; other edits do not change it."""
     training = made_from.training
     concerned = {
         "model": made_from.model.plain(),

@@ -35,7 +35,7 @@ def refused_apply(seen: Observation, targets: Iterable[ObservedTarget]) -> Refus
 def not_refused(
     seen: Observation, targets: Iterable[ObservedTarget], now: datetime
 ) -> tuple[ObservedTarget, ...]:
-    """Targets whose apply may be tried now: the refusal of one holds no apply to another."""
+    """Targets that may be applied now: the refusal of one does not block another."""
     return tuple(
         target
         for target in targets
@@ -44,7 +44,7 @@ def not_refused(
 
 
 def reported_refusal(seen: Observation, actions: Iterable[Action], now: datetime) -> Refusal | None:
-    """Return the refusal that the status reports; one that is due and no longer wanted is over."""
+    """Return the refusal that the status reports; one that is due and not needed is dropped."""
     wanted = {subject(action) for action in actions}
     return next(
         (r for r in seen.refusals if _counts(r) and (r.is_pending(now) or r.subject in wanted)),
@@ -53,7 +53,7 @@ def reported_refusal(seen: Observation, actions: Iterable[Action], now: datetime
 
 
 def refusal_waiting(refusal: Refusal) -> Waiting:
-    """Say that a refused write holds what is done now."""
+    """Return that a refused write blocks the step."""
     target = refusal.subject.startswith("Deployment ")
     return Waiting(
         refusal.reason,

@@ -29,7 +29,7 @@ Wanted = tuple[str, Tri, str, str]
 
 
 def conditions(seen: Observation, step: Step, now: datetime) -> list[Condition]:
-    """The conditions after a step: they report what held it, and decide nothing again."""
+    """The conditions after a step: they report what blocked it."""
     refusal = reported_refusal(seen, step.actions, now)
     refused = refusal_waiting(refusal) if refusal else None
     problem, waiting = targets_problem(seen), step.waiting
@@ -57,7 +57,7 @@ def condition(old: UpdateStatus, wanted: Wanted, generation: int, now: datetime)
     Args:
         old: the status as it is.
         wanted: type, status, reason and message.
-        generation: metadata.generation that it speaks of.
+        generation: metadata.generation that it is about.
         now: the moment.
     """
     kind, status, reason, message = wanted

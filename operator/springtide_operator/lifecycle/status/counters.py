@@ -14,7 +14,7 @@ PROMOTED = frozenset({"Live", "Superseded"})
 
 
 def totals(seen: Observation) -> object:
-    """Sums over all generations, those that are deleted by now included."""
+    """Sums over all generations, deleted ones included."""
     counters = seen.update.status.counters
     promoted, back, rejected, failed = _ended_since(seen)
     if counters.promoted and not any(entry.outcome for entry in seen.update.status.history):

@@ -32,12 +32,12 @@ Fact = tuple[str, Literal["True", "False", "Unknown"], str, str]
 def describe_generations(
     before: Observation, after: Observation, actions: Sequence[Action], now: datetime
 ) -> tuple[Action, ...]:
-    """Give every generation its words, in the write that a step makes anyway or in one more.
+    """Add phase, outcome and conditions to every status write, and write outdated ones.
 
     Args:
         before: what was seen.
         after: the same with the step's own status writes.
-        actions: of the step. Those on a generation whose words are of another version are left out.
+        actions: of the step. Those on a generation of another version are left out.
         now: the moment.
     """
     fields = {g.metadata.name: _described(after, g, now) for g in after.generations}
@@ -65,7 +65,7 @@ def describe_generations(
 
 
 def outcome(seen: Observation, generation: ModelGeneration) -> str:
-    """What became of a generation, in one word; empty while that is open."""
+    """The outcome of a generation, in one word; empty while it is open."""
     status = generation.status
     if status.rollout.rollback_reason:
         return "RolledBack" if status.rollout.rolled_back_at else ""

@@ -25,15 +25,15 @@ VERDICTS: dict[str, Literal["Normal", "Warning"]] = {
 
 
 def status_events(old: UpdateStatus, new: UpdateStatus) -> tuple[Event, ...]:
-    """Say what a person must know of the change from one status to the next."""
+    """Return the Events for the change from one status to the next."""
     found = list(_stops(old, new))
-    if old.observed_generation:  # else it was recreated, and nothing of this happened now
+    if old.observed_generation:  # else it was recreated, and nothing of this is new
         found += [*_verdicts(old, new), *_promotion(old, new), *_rollback(old, new)]
     return tuple(found)
 
 
 def _stops(old: UpdateStatus, new: UpdateStatus) -> Iterator[Event]:
-    """A stall or a conflict that began."""
+    """A new stall or conflict."""
     before = {(c.type, c.status, c.reason) for c in old.conditions}
     stalled = any(c.type == "Stalled" for c in new.conditions)
     for c in new.conditions:
@@ -58,7 +58,7 @@ def _verdicts(old: UpdateStatus, new: UpdateStatus) -> Iterator[Event]:
 
 
 def _name(status: UpdateStatus, number: int) -> str:
-    """Name of a generation; the newest run's tells how the others are called."""
+    """Name of a generation, derived from the name of the newest run."""
     known = status.last_run.generation if status.last_run else ""
     return f"{known.rpartition('-g')[0]}-g{number}"
 

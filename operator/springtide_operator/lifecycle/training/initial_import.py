@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def import_initial(seen: Observation, now: datetime) -> Step | None:
-    """Make generation 0 of an update that has no weights yet."""
+    """Create generation 0 of an update that has no weights yet."""
     if seen.lineage.live or _has_weights(seen) or seen.lineage.candidate:
         return None
     if failed := failed_import(seen):
@@ -44,14 +44,14 @@ def import_initial(seen: Observation, now: datetime) -> Step | None:
 
 
 def failed_import(seen: Observation) -> ModelGeneration | None:
-    """The import that failed, where nobody asked to try again."""
+    """The failed import, where no retry was requested."""
     first = seen.lineage.initial
     if first is None or first.status.verdict != "Failed" or seen.lineage.live:
         return None
     if first.status.reason == SPEC_CHANGED:
         return None
     if first.status.reason == ORPHANED:
-        return None  # nothing is wrong with it: its update went, and came back
+        return None  # the import is valid: its update was deleted and created again
     return None if first.metadata.name in seen.update.status.acknowledged_holds else first
 
 

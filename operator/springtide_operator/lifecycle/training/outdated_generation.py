@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def outdated_reason(seen: Observation, generation: ModelGeneration, now: datetime) -> str:
-    """Say why a generation that was not begun yet would not be made like that now.
+    """Return why a generation that has not started would be created differently now.
 
-    The spec may have changed since; or somebody made it himself, with a gate of his own.
+    The spec may have changed since; or another client created it, with another gate.
     """
     spec, current = generation.spec, seen.lineage.live
     if spec.recipe != recipe(seen):

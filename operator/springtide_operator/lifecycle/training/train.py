@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def train(seen: Observation, now: datetime) -> Step | None:
-    """Bring the candidate to an artifact, or give it up."""
+    """Train or import the candidate up to an artifact, or fail it."""
     generation = seen.lineage.candidate
     if generation is None or generation.status.artifact or generation.status.verdict != "Pending":
         return None
@@ -134,7 +134,7 @@ def _made(generation: ModelGeneration, run: StageRun, result: Result, now: datet
 def _imported(
     generation: ModelGeneration, made: CommittedArtifact, now: datetime
 ) -> dict[str, object]:
-    """What an import says instead of a verdict: there is nothing to compare it with."""
+    """The status of an import instead of a verdict: there is nothing to compare it with."""
     seeded = made.head == "Seeded"
     message = (
         "its head was initialized at import and is untrained: parent of the first run, never served"
