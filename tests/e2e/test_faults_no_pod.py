@@ -196,7 +196,7 @@ def test_pods_refused_by_pod_security_are_reported_with_their_violation(small):
     assert 'violates PodSecurity "restricted:' in message
     assert 'container "mesh"' in message
     assert "NET_ADMIN" in message
-    assert "keep what puts more into them out" in message
+    assert "disable what adds to them" in message
     assert example.column("PROGRESS") == "Pod Security refuses its pods"
     writes_nothing(example, 12)
     example.show("delete", "mutatingadmissionpolicy/small-sidecar")

@@ -53,7 +53,7 @@ def test_a_pod_evicted_for_a_limit_of_its_own_counts_and_says_which() -> None:
     world.settle()
     training = world.generation(0).status.training
     assert (training.attempt, training.failed_attempts) == (2, 1)
-    assert "a limit of its own: ephemeral storage exceeds 1Gi" in training.last_failure
+    assert "for exceeding its own limit: ephemeral storage exceeds 1Gi" in training.last_failure
 
 
 @pytest.mark.parametrize("code", [3, 137, None])

@@ -1,1 +1,1 @@
-"""The only part that speaks to Kubernetes: client, cache, observation, action."""
+"""The only package that talks to Kubernetes: API client, watches, reads and writes."""

@@ -1,7 +1,7 @@
-"""From facts to plan: an ordered list of stages; the first that has something to say counts.
+"""From facts to plan: an ordered list of stages; the first that returns a step counts.
 
 Pure: the same observation and moment give the same plan. The order is the life of an update, the
-farthest along first, so that what began is finished before something new begins.
+latest stage first, so that what was started is finished before something new starts.
 """
 
 from __future__ import annotations
@@ -80,14 +80,14 @@ FINISHING = SERVING | {
     check_preconditions,
     consume_probe,
 }
-"""Stages that do not wait for the refused Job of a request: they finish what was started, and may free
-the quota that refuses it."""
+"""Stages that do not wait for the refused Job of a request: they finish what was started, and may
+free the quota that refuses it."""
 
 CONTINUE = {adopt: SERVING, delete_finished_jobs: SERVING, handle_request: FINISHING}
 """Stages whose refused writes do not block all later stages: which ones continue."""
 
 OPTIONAL = frozenset({restore_targets, prune_history})
-"""Stages that no other waits for: where such a write is refused, the next one decides."""
+"""Stages that no other waits for: a refused write of them does not block the next stage."""
 
 
 def decide(seen: Observation | InvalidUpdate, now: datetime) -> Plan:

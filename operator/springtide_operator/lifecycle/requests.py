@@ -1,7 +1,7 @@
-"""What a person asked for: the annotation `springtide.dev/request: <verb>@<token>`, answered once.
+"""Requests of users: the annotation `springtide.dev/request: <verb>@<token>`, handled once.
 
-Which verb does what in which phase is the table VERBS. A token found on an update without history
-is recorded and not run: a manifest from Git must not repeat an old wish.
+The table VERBS defines what each verb does in each phase. A token found on an update without
+history is recorded and not run: a manifest from Git must not repeat an old request.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 CONTAINER = "trainer"
 GPU = "nvidia.com/gpu"
-NOBODY = 65532
+NON_ROOT_UID = 65532
 LIGHT = {"cpu": "1", "memory": "2Gi"}
 """Limits of stages that hold no model: probe, collect."""
 TOKEN_SECONDS = 3600
@@ -137,9 +137,9 @@ def _pod(start: StartJob, progress_url: str) -> dict[str, Any]:
         "terminationGracePeriodSeconds": GRACE_SECONDS,
         "securityContext": {
             "runAsNonRoot": True,
-            "runAsUser": NOBODY,
-            "runAsGroup": NOBODY,
-            "fsGroup": NOBODY,
+            "runAsUser": NON_ROOT_UID,
+            "runAsGroup": NON_ROOT_UID,
+            "fsGroup": NON_ROOT_UID,
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },

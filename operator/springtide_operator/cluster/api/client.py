@@ -249,7 +249,7 @@ class Client:
                     self.guard()  # once more: the wait for a slot may have been long
                 response = await self._send(verb, url, body, content_type, timeout=timeout)
                 async with response:
-                    # Equal strings of many objects share memory: an object is mostly names and keys.
+                    # Equal strings share memory: an object is mostly names and keys.
                     answer: Raw = from_json(await response.read(), cache_strings="all")
                     return answer
 

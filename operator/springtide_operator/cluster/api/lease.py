@@ -123,7 +123,7 @@ class Lease:
         return self._held is not None
 
     async def _still_ours(self) -> bool:
-        """After a refused renewal: whether an earlier one succeeded although its answer was lost."""
+        """After a refused renewal: whether an earlier one succeeded and its answer was lost."""
         try:
             seen = await self.client.get(LEASE, self.namespace, self.name)
         except errors.ApiError:

@@ -218,8 +218,8 @@ def _removed_targets(
 ) -> list[Target]:
     """Targets of a rollout in progress that the spec no longer names."""
     named = {target.target_ref.name for target in update.spec.rollout.targets}
-    begun = (each for g in generations if rolling(g) for each in g.status.rollout.targets)
-    return [each.declared() for each in begun if each.name not in named]
+    recorded = (each for g in generations if rolling(g) for each in g.status.rollout.targets)
+    return [each.declared() for each in recorded if each.name not in named]
 
 
 def _recorded(generations: Iterable[ModelGeneration]) -> set[str]:

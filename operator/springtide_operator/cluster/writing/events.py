@@ -93,8 +93,8 @@ class Events:
 
 def event_name(about: str, uid: str, reason: str, text: str) -> str:
     """Name an Event by object, reason and message."""
-    said = hashlib.sha256("\0".join((uid, reason, text)).encode()).hexdigest()
-    return f"{about[:200]}.{said[:16]}"
+    digest = hashlib.sha256("\0".join((uid, reason, text)).encode()).hexdigest()
+    return f"{about[:200]}.{digest[:16]}"
 
 
 def one_line(message: str) -> str:

@@ -52,8 +52,8 @@ class Judgement:
     @property
     def interim_analyses(self) -> int:
         """Interim analyses used: none if the holdout is suspect or no Required rule applied."""
-        judged = any(result.severity == "Required" for result in self.results)
-        return int(judged and not self.suspect)
+        evaluated = any(result.severity == "Required" for result in self.results)
+        return int(evaluated and not self.suspect)
 
 
 def judge(
@@ -95,7 +95,7 @@ def judge(
         return Judgement("Inconclusive", "ResultMismatch", foreign[:TEXT_LIMIT])
     numbers = measured(output)
     rules = [rule for rule in gate.rules if history or _role(evaluation, rule) != "Historical"]
-    judged = [
+    evaluated = [
         judge_rule(
             rule,
             numbers.get(rule.name),
@@ -104,7 +104,7 @@ def judge(
         )
         for rule in rules
     ]
-    results = [each for each in judged if each is not None]
+    results = [each for each in evaluated if each is not None]
     on_holdout = [rule for rule in rules if _role(evaluation, rule) == "Holdout"]
     suspect = None if without_baseline else suspect_reason(gate, on_holdout, numbers, live_scores)
     verdict = (

@@ -42,9 +42,9 @@ def suspect_reason(
             continue
         peers = [peer for peer in required if _same(peer, rule) and absolute(peer)]
         if (below := _below(rule, row)) and not _proven([rule], measured):
-            return f"{below}; {_no_cure(row, rule)}"
+            return f"{below}; {_not_proven_better(row, rule)}"
         if (fall := _fall(gate, rule, row, scores)) and not _proven(peers, measured):
-            return f"{fall}; {_no_cure(row, rule)}"
+            return f"{fall}; {_not_proven_better(row, rule)}"
     return None
 
 
@@ -60,16 +60,16 @@ def _same(one: Rule, other: Rule) -> bool:
 
 def _proven(rules: Sequence[Rule], measured: Mapping[str, Numbers]) -> bool:
     """Whether the candidate passes the absolute bounds of these rules; False for no rules."""
-    judged = [judge_rule(rule, measured[rule.name], baseline=False) for rule in rules]
-    return bool(judged) and all(each and each.result.verdict == "Pass" for each in judged)
+    evaluated = [judge_rule(rule, measured[rule.name], baseline=False) for rule in rules]
+    return bool(evaluated) and all(each and each.result.verdict == "Pass" for each in evaluated)
 
 
 def _below(rule: Rule, row: Numbers) -> str | None:
     """Evaluate live by the rule's absolute bounds; return the message of a rejection."""
-    judged = judge_rule(rule, row._replace(candidate=row.live), baseline=False)
-    if judged is None or judged.result.verdict != "Reject":
+    evaluated = judge_rule(rule, row._replace(candidate=row.live), baseline=False)
+    if evaluated is None or evaluated.result.verdict != "Reject":
         return None
-    return f"the holdout is suspect: the live model fails {judged.result.message}"
+    return f"the holdout is suspect: the live model fails {evaluated.result.message}"
 
 
 def _fall(gate: Gate, rule: Rule, row: Numbers, scores: Sequence[Score]) -> str | None:
@@ -78,8 +78,8 @@ def _fall(gate: Gate, rule: Rule, row: Numbers, scores: Sequence[Score]) -> str 
     Chance explains three standard errors of the difference, ordinary drift `gate.maxHoldoutDrop`:
     where rows are many, a drift of 0.03 is eight standard errors.
     """
-    judged = judge_rule(rule, row, baseline=True)
-    if judged is None or judged.reason in {"TooFewEntities", "TooFewPositives"}:
+    evaluated = judge_rule(rule, row, baseline=True)
+    if evaluated is None or evaluated.reason in {"TooFewEntities", "TooFewPositives"}:
         return None
     for score in scores:
         if (score.metric, score.dataset) != (rule.metric, rule.dataset):
@@ -106,6 +106,6 @@ def _allowed(gate: Gate, rule: Rule, then: float) -> float:
     return float(drop.absolute)
 
 
-def _no_cure(row: Numbers, rule: Rule) -> str:
+def _not_proven_better(row: Numbers, rule: Rule) -> str:
     value, low, high = (readable(x) for x in better(rule.metric, row.delta))
     return f"the candidate is not proven better (delta {value}, {low} to {high})"

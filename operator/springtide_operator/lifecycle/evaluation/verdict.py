@@ -46,11 +46,11 @@ def _concluded(
     evaluation: EvaluationStatus, *, outcome: str, spent: int, judgement: Judgement | None = None
 ) -> EvaluationStatus:
     holdout = evaluation.holdouts[-1]
-    judged = holdout.model_copy(
+    evaluated = holdout.model_copy(
         update={"outcome": outcome, "interim_analyses": holdout.interim_analyses + spent}
     )
     changes: dict[str, object] = {
-        "holdouts": [*evaluation.holdouts[:-1], judged],
+        "holdouts": [*evaluation.holdouts[:-1], evaluated],
         "interim_analyses": evaluation.interim_analyses + spent,
         "job": "",
         "job_uid": "",

@@ -174,8 +174,8 @@ def _ended_for(pod: ObservedPod) -> str:
     """Why the kubelet or the control plane ended a pod: more specific than its exit code."""
     if pod.reason == "Evicted":
         return f"pod {pod.name} was evicted for exceeding its own limit: {pod.ended_for}"
-    said = f": {pod.ended_for}" if pod.ended_for else ""
-    return f"pod {pod.name} failed with reason {pod.reason}{said}"
+    detail = f": {pod.ended_for}" if pod.ended_for else ""
+    return f"pod {pod.name} failed with reason {pod.reason}{detail}"
 
 
 def _disrupted(job: ObservedJob, pod: ObservedPod | None) -> bool:
@@ -195,8 +195,8 @@ def _reported(job: ObservedJob, pod: ObservedPod) -> Failure:
     """The failure that the trainer reported, else that of the Job."""
     if job.result is not None and job.result.failure is not None:
         return job.result.failure
-    said = f"; {job.failure}" if job.failure else ""
-    message = f"pod {pod.name} ended with exit code {pod.exit_code}{said}; see its log"
+    detail = f"; {job.failure}" if job.failure else ""
+    message = f"pod {pod.name} ended with exit code {pod.exit_code}{detail}; see its log"
     return Failure(reason=f"ExitCode{pod.exit_code}", message=message)
 
 
@@ -204,12 +204,14 @@ def _waiting(job: ObservedJob) -> tuple[str, datetime | None]:
     if job.suspended_by_us:
         return "the Job is suspended", None
     if job.suspended:
-        said = f"Job {job.name} was suspended by another client; it continues once that resumes it"
-        return said, max(job.suspended_at or job.created, job.created)
+        detail = (
+            f"Job {job.name} was suspended by another client; it continues once that resumes it"
+        )
+        return detail, max(job.suspended_at or job.created, job.created)
     if job.resuming:
         return "", None  # its pods and their messages are from before
     pod = max(job.pods, key=lambda each: each.created, default=None)
     if pod is not None and pod.running:
         return "", None
-    said, since = (pod.waiting, pod.created) if pod else (job.problem, job.created)
-    return said, max(since, job.resumed or since)
+    detail, since = (pod.waiting, pod.created) if pod else (job.problem, job.created)
+    return detail, max(since, job.resumed or since)

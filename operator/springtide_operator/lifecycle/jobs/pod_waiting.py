@@ -41,17 +41,17 @@ QUEUED = frozenset({PENDING, *(cause.reason for cause in CAUSES.values())})
 """Reasons of a Waiting for a pod that does not run."""
 
 
-def queued(said: str, stage: str) -> Waiting:
+def queued(cause_text: str, stage: str) -> Waiting:
     """Return that a stage waits for its pod.
 
     Args:
-        said: why, such as "image pull failed: ...".
+        cause_text: why, such as "image pull failed: ...".
         stage: for the column: Import, Train, Evaluate, Probe.
     """
-    head = said.split(":")[0].strip()
-    short = head if len(head) <= 40 else head[:39] + "…"
-    cause = CAUSES.get(head)
+    cause_name = cause_text.split(":")[0].strip()
+    short = cause_name if len(cause_name) <= 40 else cause_name[:39] + "…"
+    cause = CAUSES.get(cause_name)
     if cause is None:
-        return Waiting(PENDING, said, stage, short=short)
-    message = f"{said[:900]}; {cause.remedy}"
+        return Waiting(PENDING, cause_text, stage, short=short)
+    message = f"{cause_text[:900]}; {cause.remedy}"
     return Waiting(cause.reason, message, stage, short=short, blocked=True)

@@ -52,7 +52,7 @@ def unknown_value(generation: ModelGeneration) -> str:
         ("phase", status.phase, words.GENERATION_PHASES),
         *(("holdout's outcome", each.outcome, words.HOLDOUT_OUTCOMES) for each in holdouts),
     ]
-    return next((f"{field} {word!r}" for field, word, there in known if word not in there), "")
+    return next((f"{field} {value!r}" for field, value, there in known if value not in there), "")
 
 
 def rolling(generation: ModelGeneration) -> bool:

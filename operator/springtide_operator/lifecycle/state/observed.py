@@ -175,7 +175,7 @@ class Refusal:
     reason: str
     """One word: JobRefused, ApplyRefused, NameCollision, WriteRefused or OwnKeysTaken."""
     message: str
-    """What was refused, in the words of the API server, and what to do."""
+    """The message of the API server, and what to do."""
     again_at: datetime
     """When it is retried, if it is still needed."""
 

@@ -126,10 +126,10 @@ def _data_ready(seen: Observation) -> Wanted:
 
 def _accepted(seen: Observation) -> Wanted | None:
     trained = [g for g in seen.generations if g.spec.origin == "Trained"]
-    judged = [g for g in trained if g.status.verdict != "Pending"]
-    if not judged:
+    decided = [g for g in trained if g.status.verdict != "Pending"]
+    if not decided:
         return None
-    newest = judged[-1]
+    newest = decided[-1]
     accepted = newest.status.verdict == "Accepted"
     accepted = (
         accepted and not newest.status.rollout.rollback_reason and not newest.status.retired_reason

@@ -48,12 +48,12 @@ def _verdicts(old: UpdateStatus, new: UpdateStatus) -> Iterator[Event]:
     for entry in reversed(new.history):
         kind, name = VERDICTS.get(entry.verdict), _name(new, entry.number)
         newest = run is not None and run.generation == name
-        said = run.message if run and newest else ""
-        again = newest and old.last_run is not None and old.last_run.message != said
+        detail = run.message if run and newest else ""
+        again = newest and old.last_run is not None and old.last_run.message != detail
         same = before.get(entry.number) == entry.verdict
         if kind is None or (same and not (again and entry.verdict == "Inconclusive")):
             continue
-        message = f"{name}: {entry.reason}: {said}" if said else f"{name}: {entry.reason}"
+        message = f"{name}: {entry.reason}: {detail}" if detail else f"{name}: {entry.reason}"
         yield Event(entry.verdict, message[:1024], kind)
 
 
