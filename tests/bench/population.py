@@ -64,7 +64,7 @@ def lived() -> World:
     for month in ("2025-01", "2025-02", "2025-03"):
         world.months.append(month)
         world.now = world.now.replace(day=world.now.day + 2)
-        world.turns(8)
+        world.rounds(8)
     assert len(world.generations) == 3, sorted(world.generations)
     return world
 

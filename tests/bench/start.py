@@ -55,9 +55,9 @@ out = Console()
 def lived() -> tuple[World, Serve]:
     """Run two generations after the import; return the last apply, too."""
     world, applied = with_generation_one(), []
-    world.witness = lambda seen, action: applied.append(action)
+    world.on_action = lambda seen, action: applied.append(action)
     world.months.append("2025-03")
-    world.turns(6)
+    world.rounds(6)
     return world, [each for each in applied if isinstance(each, Serve)][-1]
 
 

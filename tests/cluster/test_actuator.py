@@ -57,7 +57,7 @@ async def serve(client, namespace):
     made = await client.create(DEPLOYMENT, {"metadata": metadata, "spec": spec})
     applied = []
     world = with_generation_one()
-    world.witness = lambda seen, action: applied.append(action)
+    world.on_action = lambda seen, action: applied.append(action)
     world.target = world.target.__class__(
         target=world.target.target, uid=made["metadata"]["uid"], has_container=True, desired=2
     )

@@ -26,7 +26,7 @@ def with_generation_one():
     world = World()
     world.settle()
     world.months = ["2025-01", "2025-02"]
-    world.turns(8)
+    world.rounds(8)
     return world
 
 
@@ -53,7 +53,7 @@ def test_a_run_is_counted_once_although_the_operator_ended_when_it_started():
     world.months.append("2025-03")
     world.ask("run@1")
     step_until(world, CreateGeneration)
-    world.turns(8)
+    world.rounds(8)
     assert world.update.status.counters.runs == 2
     assert world.update.status.live.number == 2
 
@@ -69,11 +69,11 @@ def test_a_retry_creates_one_generation_although_the_operator_ended_when_it_star
     world.months.append("2025-03")
     world.aucs["2025-03"] = (0.55, 0.66)
     world.ask("run@1")
-    world.turns(8)
+    world.rounds(8)
     assert world.generation(2).status.verdict == "Rejected"
     world.ask("retry@2")
     step_until(world, CreateGeneration)
-    world.turns(8)
+    world.rounds(8)
     assert world.generation(3).status.verdict == "Rejected"
     assert sorted(world.generations) == ["shop-g0", "shop-g1", "shop-g2", "shop-g3"]
 
@@ -97,7 +97,7 @@ def test_the_scores_of_live_are_recorded_although_the_operator_ended_at_the_verd
         world.roll_pods()
         world.now += PAUSE
     world._apply(plan.actions[0])
-    world.turns(4)
+    world.rounds(4)
     assert world.generation(2).status.verdict == "Rejected"
     (score,) = world.generation(1).status.evaluation.scores
     assert float(score.value) == 0.66
@@ -128,7 +128,7 @@ def test_the_result_is_waited_for_where_a_job_is_seen_to_end_before_its_pod(stag
     world.settle()
     assert name in world.jobs
     world.jobs[name] = ended
-    world.turns(8)
+    world.rounds(8)
     assert not {"ProbeFailed", "ResultMissing"} & set(world.events)
     assert not any(each.endswith(f"-{stage}-2") for each in world.job_names_ever)
     assert world.update.status.live.number == 1

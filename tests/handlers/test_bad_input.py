@@ -70,7 +70,7 @@ async def serving_generation_1(stage):
     "`kubectl get iu`, DataReady and an Event have field, counts and remedy; the live "
     "generation keeps serving; the next probe succeeds once the data is corrected",
 )
-async def test_refused_data_are_told_by_kubectl_and_gone_on_with_once_mended(stage):
+async def test_refused_data_are_shown_by_kubectl_and_used_once_fixed(stage):
     await serving_generation_1(stage)
     before = await template(stage)
     stage.stand_ins.refused["probe"] = (3, UNKNOWN)
@@ -134,7 +134,7 @@ async def test_a_run_whose_input_is_refused_fails_at_once_and_serving_stays(stag
     "a pickle as the initial model of a new update",
     "`Ready` is False with the field, the file and what to do; nothing is served",
 )
-async def test_an_unsafe_initial_model_blocks_until_it_is_mended(stage):
+async def test_an_unsafe_initial_model_blocks_until_it_is_fixed(stage):
     stage.stand_ins.refused["import"] = (3, PICKLED)
     await stage.declare()
     before = await template(stage)
@@ -190,7 +190,7 @@ async def test_a_deployment_of_another_namespace_is_not_found(stage):
     "a container that the Deployment does not have",
     "`ContainerNotFound` with its path and the existing containers; continues once corrected",
 )
-async def test_a_container_that_does_not_exist_is_told_with_those_that_do(stage):
+async def test_a_missing_container_is_reported_with_the_existing_ones(stage):
     await stage.declare()
     raw = await stage.update()
     raw["spec"]["rollout"]["targets"][0]["container"] = "sever"
@@ -215,7 +215,7 @@ async def test_a_container_that_does_not_exist_is_told_with_those_that_do(stage)
     "a Deployment that another update serves",
     "`TargetClaimed` with its path and the update that serves it; the first keeps serving",
 )
-async def test_a_deployment_that_is_claimed_is_left_to_the_first(stage):
+async def test_a_claimed_deployment_stays_with_the_first_update(stage):
     await serving_generation_1(stage)
     before = await template(stage)
     first = await stage.update()

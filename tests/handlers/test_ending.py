@@ -16,7 +16,7 @@ pytestmark = pytest.mark.apiserver
     "the namespace is deleted during a rollout",
     "the finalizer is removed and does not block the namespace",
 )
-async def test_a_namespace_that_is_deleted_during_a_roll_is_not_held_back(stage):
+async def test_the_deletion_of_a_namespace_during_a_rollout_is_not_blocked(stage):
     stage.stand_ins.world.months = ["2025-01", "2025-02"]
     stage.stand_ins.pods_ready = False
     await stage.declare()

@@ -14,17 +14,17 @@ def health(**changes):
     return Health(**{**well, **changes})
 
 
-def test_a_kind_that_went_silent_is_stuck():
+def test_a_kind_that_went_silent_is_a_problem():
     assert health().problems() == []
     (problem,) = health(silence={"jobs": 200.0, "pods": 3.0}).problems()
     assert problem == "no answer about jobs for 200 s (limit 180)"
 
 
-def test_a_server_that_is_down_for_all_is_no_reason_to_restart():
+def test_a_server_that_is_down_for_all_kinds_is_no_reason_to_restart():
     down = {"jobs": "connection refused", "pods": "connection refused"}
     assert health(silence={"jobs": 400.0, "pods": 400.0}, unreachable=down).problems() == []
 
 
-def test_work_that_waits_and_a_loop_that_lags_are_told():
+def test_waiting_work_and_a_lagging_loop_are_problems():
     assert health(oldest=130.0).problems() == ["updates wait for 130 s (limit 120)"]
     assert health(lag=11.0).problems() == ["the event loop is 11.0 s late (limit 10)"]

@@ -21,7 +21,7 @@ CRDS = Path(__file__).parents[2] / "crds"
 FOREIGN = "kopf.zalando.org/KopfFinalizerMarker"
 
 
-def test_requests_of_kopf_are_repeated_without_end_and_at_most_every_30_s():
+def test_requests_of_kopf_are_retried_without_limit_at_most_every_30_s():
     backoffs = Backoffs()
     assert not hasattr(backoffs, "__len__")
     first, again = [list(itertools.islice(iter(backoffs), 100)) for _ in range(2)]
@@ -31,7 +31,7 @@ def test_requests_of_kopf_are_repeated_without_end_and_at_most_every_30_s():
     assert max(first) > 1
 
 
-async def test_kopf_leaves_updates_and_generations_as_they_are(stage):
+async def test_kopf_does_not_write_to_updates_and_generations(stage):
     await stage.declare(trigger={})
     body = {"metadata": {"namespace": stage.namespace, "name": "shop", "finalizers": [FOREIGN]}}
     await stage.client.apply(UPDATE, body, manager="another-operator", force=True)
@@ -61,7 +61,7 @@ async def test_handlers_feed_what_is_created_changed_and_deleted(stage):
             await asyncio.sleep(0.05)
 
 
-async def test_of_one_namespace_nothing_else_is_watched(stage):
+async def test_with_one_namespace_no_other_is_watched(stage):
     other = f"{stage.namespace}-other"
     await stage.client.create(NAMESPACE, {"metadata": {"name": other}})
     await stage.start()

@@ -9,7 +9,7 @@ from springtide_operator.cluster.api.kinds import DEPLOYMENT, EVENT, GENERATION,
 pytestmark = pytest.mark.apiserver
 
 
-async def test_from_new_data_to_a_served_judged_model(stage):
+async def test_from_new_data_to_a_served_evaluated_model(stage):
     stage.stand_ins.world.months = ["2025-01", "2025-02"]
     await stage.declare()
     await stage.start()
@@ -64,7 +64,7 @@ class DiesAt:
 
 
 @pytest.mark.parametrize(("number", "before"), [(2, False), (3, True), (4, False)])
-async def test_an_operator_that_dies_at_every_few_writes_gets_to_the_same_world(
+async def test_an_operator_that_crashes_every_few_writes_reaches_the_same_state(
     stage, number, before
 ):
     stage.stand_ins.world.months = ["2025-01", "2025-02"]

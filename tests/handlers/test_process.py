@@ -83,7 +83,7 @@ def works(process):
     "SIGTERM while another operator waits",
     "exit status 0 within 10 s, the Lease is released at once",
 )
-def test_it_works_tells_how_it_fares_and_hands_the_lease_over(start, apiserver):
+def test_it_works_reports_its_health_and_releases_the_lease(start, apiserver):
     first = start(SPRINGTIDE_IDENTITY="first")
     until(works(first))
     health = json.loads(until(lambda: get(first, "HEALTH", "/healthz")))
@@ -112,7 +112,7 @@ def test_it_works_tells_how_it_fares_and_hands_the_lease_over(start, apiserver):
     "started without a setting that it needs",
     "one sentence that names the variable, exit status 2",
 )
-def test_it_says_in_one_sentence_what_is_not_set():
+def test_it_reports_a_missing_setting_in_one_line():
     environment = {"PATH": os.environ["PATH"], "SPRINGTIDE_WORKERS": "2"}
     ran = subprocess.run(
         [sys.executable, "-m", "springtide_operator"],
@@ -130,7 +130,7 @@ def test_it_says_in_one_sentence_what_is_not_set():
     "started while another process has one of its ports",
     "one sentence that names variable and port, exit status 1; started again by the kubelet",
 )
-def test_it_ends_where_a_port_is_taken_and_says_which(start):
+def test_it_exits_where_a_port_is_taken_and_names_it(start):
     with socket.create_server(("", 0)) as taken:
         port = taken.getsockname()[1]
         process = start(SPRINGTIDE_PROGRESS_PORT=str(port))

@@ -121,7 +121,7 @@ async def test_reports_with_any_other_token_are_refused(training):
     "a progress report that is not JSON, out of bounds, NaN or huge",
     "400 with the field, or 413; the report is dropped",
 )
-async def test_malformed_reports_are_refused_with_the_place_that_is_wrong(training):
+async def test_malformed_reports_are_refused_with_the_invalid_field(training):
     good = token(training, training.pod)
     cases = [
         (b"{", 400, "Invalid JSON"),

@@ -13,7 +13,7 @@ def read(**changes):
     return settings.read(LEAST | changes)
 
 
-def test_without_further_variables_jobs_are_as_the_operator_makes_them():
+def test_without_further_variables_jobs_are_unchanged():
     assert read().job_pods.pod() == {}
     assert read().job_pods.labels == {}
 
@@ -64,7 +64,7 @@ def test_settings_of_jobs_that_are_not_json_are_refused():
         read(SPRINGTIDE_JOB_PODS="{labels")
 
 
-def test_each_release_may_name_a_lease_of_its_own():
+def test_each_release_may_name_its_own_lease():
     assert read().lease_name == "springtide-operator"
     assert read(SPRINGTIDE_LEASE_NAME="other").lease_name == "other"
 

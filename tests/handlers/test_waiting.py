@@ -15,7 +15,7 @@ def live(number):
     return lambda status: (status.get("live") or {}).get("number") == number
 
 
-async def test_pods_that_a_quota_refuses_are_told_from_the_job_s_events(stage):
+async def test_pods_that_a_quota_refuses_are_reported_from_the_events_of_the_job(stage):
     stage.stand_ins.held = {"import"}
     await stage.declare()
     await stage.start()
@@ -39,7 +39,7 @@ async def test_pods_that_a_quota_refuses_are_told_from_the_job_s_events(stage):
     assert status["progress"]["summary"] == "quota exceeded"
 
 
-async def test_a_missing_deployment_is_named_and_noticed_when_it_comes(stage):
+async def test_a_missing_deployment_is_named_and_noticed_when_it_is_created(stage):
     await stage.start()
     await stage.declare()
     deployment = await stage.client.get(DEPLOYMENT, stage.namespace, "ranker")
@@ -54,7 +54,7 @@ async def test_a_missing_deployment_is_named_and_noticed_when_it_comes(stage):
     assert condition(status, "Ready")["status"] == "True"
 
 
-async def test_who_changed_our_fields_is_named_and_his_value_stays(stage):
+async def test_the_manager_of_our_fields_is_named_and_its_value_stays(stage):
     stage.stand_ins.world.months = ["2025-01", "2025-02"]
     await stage.declare()
     await stage.start()
@@ -78,7 +78,7 @@ async def test_who_changed_our_fields_is_named_and_his_value_stays(stage):
     "another client's Job without our labels has the name of our first Job",
     "`NameCollision` names it; it is neither adopted nor changed",
 )
-async def test_a_name_that_is_taken_by_a_stranger_is_never_ours(stage):
+async def test_a_name_taken_by_another_client_is_never_ours(stage):
     stage.stand_ins.held = {"import"}
     update = await stage.declare()
     name = f"shop-{update['metadata']['uid'][:5]}-g0-import-1"
@@ -102,7 +102,7 @@ async def test_a_name_that_is_taken_by_a_stranger_is_never_ours(stage):
     "a schedule that is not a cron expression",
     "`Stalled` with the field's path; continues once corrected",
 )
-async def test_a_schedule_that_no_schema_can_check_is_told_with_its_field(stage):
+async def test_a_schedule_that_no_schema_can_check_is_reported_with_its_field(stage):
     await stage.declare()
     await stage.start()
     await stage.until(lambda status: status.get("phase"))

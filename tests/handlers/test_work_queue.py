@@ -19,7 +19,7 @@ def queue(**options):
     return RateLimitingQueue(jitter=lambda low, high: high, **options)
 
 
-def test_wishes_of_one_key_become_one_run():
+def test_requests_for_one_key_become_one_run():
     waiting = queue()
     for _ in range(5):
         waiting.add(A, now=0)
@@ -27,7 +27,7 @@ def test_wishes_of_one_key_become_one_run():
     assert waiting.pop(0) is None
 
 
-def test_a_wish_during_the_work_makes_one_more_run_after_it():
+def test_a_request_during_a_run_causes_one_more_run_after_it():
     waiting = queue()
     waiting.add(A, now=0)
     waiting.pop(0)
@@ -40,7 +40,7 @@ def test_a_wish_during_the_work_makes_one_more_run_after_it():
     assert waiting.next_due(3) is None
 
 
-def test_of_several_wishes_the_earliest_counts():
+def test_of_several_requests_the_earliest_counts():
     waiting = queue()
     waiting.add(A, now=0, after=60)
     waiting.add(A, now=0, after=5)
@@ -51,7 +51,7 @@ def test_of_several_wishes_the_earliest_counts():
     assert waiting.pop(100) is None
 
 
-def test_namespaces_take_turns_whatever_they_ask_for():
+def test_namespaces_take_turns_whatever_they_request():
     waiting = queue()
     for number in range(100):
         waiting.add(NamespacedName("greedy", f"u{number}"), now=0)
@@ -59,7 +59,7 @@ def test_namespaces_take_turns_whatever_they_ask_for():
     assert "modest" in {waiting.pop(0).namespace for _ in range(2)}
 
 
-def test_failures_wait_longer_and_longer_up_to_five_minutes_and_a_success_forgets_them():
+def test_failures_back_off_up_to_five_minutes_and_a_success_resets_them():
     waiting, now, waits = queue(), 0.0, []
     waiting.add(A, now=0)
     for _ in range(11):
@@ -73,7 +73,7 @@ def test_failures_wait_longer_and_longer_up_to_five_minutes_and_a_success_forget
     assert waiting.failed(A, now) == 1
 
 
-def test_the_server_s_retry_after_is_honoured():
+def test_the_retry_after_of_the_server_is_honoured():
     waiting = queue()
     waiting.add(A, now=0)
     waiting.pop(0)
@@ -86,7 +86,7 @@ def test_the_server_s_retry_after_is_honoured():
     assert waiting.pop(30.2) == A
 
 
-def test_trouble_that_may_end_at_any_moment_is_looked_at_again_soon():
+def test_a_failure_that_may_end_at_any_moment_is_retried_soon():
     waiting, now = queue(), 0.0
     waiting.add(A, now=0)
     for _ in range(8):
@@ -153,7 +153,7 @@ steps = st.one_of(
 
 
 @given(st.lists(steps, max_size=60))
-def test_no_wish_is_lost_and_no_key_runs_twice_at_a_time(history):
+def test_no_request_is_lost_and_no_key_runs_twice_at_a_time(history):
     model = Model()
     for step, key, number in history:
         step(model, key, number)
@@ -191,7 +191,7 @@ async def test_workers_run_different_keys_at_once_and_a_bug_leaves_no_key_behind
     await work_queue.drain(1)
 
 
-async def test_a_run_may_ask_for_runs_of_others():
+async def test_a_run_may_request_runs_of_other_keys():
     runs, done = [], asyncio.Event()
 
     async def work(key):

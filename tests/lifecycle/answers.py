@@ -54,7 +54,7 @@ def answer(world: World, start: StartJob) -> Result:
             return Result(**shared)
 
 
-SPOILT = (
+SPOILED = (
     "no number",
     "no row",
     "a foreign row",
@@ -70,7 +70,7 @@ SPOILT = (
 """How a result that was to be measured may lie: nothing may be promoted on it."""
 
 
-def spoilt(result: Result, how: str) -> Result | None:
+def spoiled(result: Result, how: str) -> Result | None:
     """Spoil the result of an evaluation."""
     told = result.evaluate
     assert told is not None

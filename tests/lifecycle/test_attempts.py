@@ -24,7 +24,7 @@ def test_a_disrupted_pod_means_a_new_attempt_that_is_not_counted() -> None:
     assert (training.attempt, training.failed_attempts) == (6, 0)
 
 
-def test_disruptions_one_after_another_are_answered_ever_more_slowly() -> None:
+def test_repeated_disruptions_are_retried_with_a_growing_back_off() -> None:
     world = World()
     world.settle()
     pauses = []
@@ -40,7 +40,7 @@ def test_disruptions_one_after_another_are_answered_ever_more_slowly() -> None:
     assert pauses == [0, 10, 20, 40, 80, 160, 300, 300]
 
 
-def test_a_pod_evicted_for_a_limit_of_its_own_counts_and_says_which() -> None:
+def test_a_pod_evicted_for_its_own_limit_counts_and_names_the_limit() -> None:
     world = World()
     world.settle()
     (job,) = world.jobs
@@ -57,7 +57,7 @@ def test_a_pod_evicted_for_a_limit_of_its_own_counts_and_says_which() -> None:
 
 
 @pytest.mark.parametrize("code", [3, 137, None])
-def test_the_reason_of_a_pod_outranks_its_exit_code(code: int | None) -> None:
+def test_the_reason_of_a_pod_takes_precedence_over_its_exit_code(code: int | None) -> None:
     world = World()
     world.settle()
     (job,) = world.jobs
@@ -73,7 +73,7 @@ def test_the_reason_of_a_pod_outranks_its_exit_code(code: int | None) -> None:
     assert "reason DeadlineExceeded: Pod was active longer" in training.last_failure
 
 
-def test_an_evicted_pod_that_is_gone_already_is_known_from_what_its_job_says() -> None:
+def test_an_evicted_pod_that_is_gone_is_known_from_its_job() -> None:
     world = World()
     world.settle()
     name = next(iter(world.jobs))
@@ -94,10 +94,10 @@ def test_an_evicted_pod_that_is_gone_already_is_known_from_what_its_job_says() -
     "memory runs out at every attempt",
     "the batch is halved each time until the attempts are used up, then Failed",
 )
-def test_memory_that_ran_out_halves_the_batch_until_the_attempts_are_spent() -> None:
+def test_out_of_memory_halves_the_batch_until_the_attempts_are_used() -> None:
     world = with_generation_one()
     world.months.append("2025-03")
-    world.turn()
+    world.round()
     job = next(name for name in world.jobs if "-g2-train-" in name)
     world.fail(job, 42)
     world.settle()
@@ -109,7 +109,7 @@ def test_memory_that_ran_out_halves_the_batch_until_the_attempts_are_spent() -> 
     assert world.runs[training.job].run.train.batch_divisor == 2
 
 
-def test_an_import_that_ran_out_of_memory_fails_at_once_and_names_its_own_field() -> None:
+def test_an_import_out_of_memory_fails_at_once_and_names_its_own_field() -> None:
     world = World()
     world.settle()
     world.fail(next(name for name in world.jobs if "-g0-import-" in name), 42)
@@ -126,20 +126,20 @@ def test_an_import_that_ran_out_of_memory_fails_at_once_and_names_its_own_field(
     assert again.run.recipe.training.compute.import_memory == "8Gi"
 
 
-def test_invalid_input_fails_at_once_and_is_not_tried_again() -> None:
+def test_invalid_input_fails_at_once_and_is_not_retried() -> None:
     world = with_generation_one()
     world.months.append("2025-03")
-    world.turn()
+    world.round()
     job = next(name for name in world.jobs if "-g2-train-" in name)
     world.fail(job, 3, reason="MissingColumn")
-    world.turns(5)
+    world.rounds(5)
     assert world.generation(2).status.verdict == "Failed"
     assert world.generation(2).status.reason == "MissingColumn"
     assert "shop-g3" not in world.generations
     assert world.update.status.live.name == "shop-g1"
 
 
-def test_a_job_deleted_by_hand_is_made_again_as_the_next_attempt() -> None:
+def test_a_job_deleted_by_a_user_is_created_again_as_the_next_attempt() -> None:
     world = World()
     world.settle()
     world.jobs.clear()
@@ -153,7 +153,7 @@ def test_a_job_deleted_by_hand_is_made_again_as_the_next_attempt() -> None:
     "`spec.suspend` set while a Job runs",
     "the Job is suspended and continues as the same attempt",
 )
-def test_suspend_stops_the_job_and_lets_it_go_on() -> None:
+def test_suspend_suspends_the_job_and_resumes_it() -> None:
     world = World()
     world.settle()
     world.edit(suspend=True)

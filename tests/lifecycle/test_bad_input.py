@@ -38,14 +38,14 @@ def the_job(world: World, stage: str) -> str:
     for _ in range(12):
         if found := [name for name, job in world.jobs.items() if job.stage == stage]:
             return found[0]
-        world.turn()
+        world.round()
     raise AssertionError(f"no {stage} Job came")
 
 
-def test_data_that_a_look_refuses_are_told_with_the_field_and_looked_at_again() -> None:
+def test_data_that_a_probe_refuses_are_reported_with_the_field_and_probed_again() -> None:
     world = with_generation_one()
     world.edit(trigger={"onData": {"pollInterval": "30m"}})
-    world.turn()
+    world.round()
     live, cursor = world.update.status.live, world.update.status.cursor.trained_through
     served = list(world.served)
     world.months.append("2025-03")
@@ -62,8 +62,8 @@ def test_data_that_a_look_refuses_are_told_with_the_field_and_looked_at_again() 
     assert world.update.status.live == live
     assert world.update.status.cursor.trained_through == cursor
 
-    world.turn(minutes=70)
-    world.turns(4)
+    world.round(minutes=70)
+    world.rounds(4)
     assert world.update.status.live.number == 2
 
 
@@ -73,7 +73,7 @@ def test_data_that_a_look_refuses_are_told_with_the_field_and_looked_at_again() 
     "training is repeated with growing pauses, up to training.limits.maxAttempts, without new "
     "data or a request",
 )
-def test_a_full_disk_is_tried_again_and_gets_through_once_there_is_room() -> None:
+def test_a_full_disk_is_retried_and_succeeds_once_there_is_room() -> None:
     world = with_generation_one()
     world.months.append("2025-03")
     refuse(world, the_job(world, "train"), FULL, 75)
@@ -81,7 +81,7 @@ def test_a_full_disk_is_tried_again_and_gets_through_once_there_is_room() -> Non
     assert waiting.startswith("spec.storage.volume.claimName: no space left on the storage, 0 of")
     assert waiting.endswith("; retrying in 11 s")
 
-    world.turns(8)
+    world.rounds(8)
     assert world.generation(2).status.training.attempt == 2
     assert world.generation(2).status.training.last_failure.startswith(
         "spec.storage.volume.claimName: no space left on the storage, 0 of 1,048,576 bytes"
@@ -89,7 +89,7 @@ def test_a_full_disk_is_tried_again_and_gets_through_once_there_is_room() -> Non
     assert world.update.status.live.number == 2
 
 
-def test_a_disk_that_stays_full_fails_the_run_when_its_attempts_are_spent() -> None:
+def test_a_disk_that_stays_full_fails_the_run_when_its_attempts_are_used() -> None:
     world = with_generation_one()
     served = list(world.served)
     world.months.append("2025-03")
@@ -105,19 +105,19 @@ def test_a_disk_that_stays_full_fails_the_run_when_its_attempts_are_spent() -> N
     assert world.served == served
 
     world.ask("retry@1")
-    world.turns(6)
+    world.rounds(6)
     assert world.update.status.live.number == 3
 
 
-def test_a_full_disk_at_the_import_does_not_ask_for_a_person() -> None:
+def test_a_full_disk_at_the_import_needs_no_user() -> None:
     world = World()
     world.settle()
     refuse(world, the_job(world, "import"), FULL, 75)
-    world.turns(4)
+    world.rounds(4)
     assert world.generation(0).status.verdict == "Imported"
 
 
-def test_an_unsafe_initial_model_blocks_with_its_field_until_it_is_mended_and_asked_again() -> None:
+def test_an_unsafe_initial_model_blocks_with_its_field_until_it_is_fixed_and_retried() -> None:
     world = World()
     world.settle()
     pickled = Failure(
@@ -137,19 +137,19 @@ def test_an_unsafe_initial_model_blocks_with_its_field_until_it_is_mended_and_as
     assert len([name for name in world.job_names_ever if "-import-" in name]) == 1
 
     world.ask("retry@1")
-    world.turns(4)
+    world.rounds(4)
     assert world.generation(1).status.verdict == "Imported"
     assert not any(c.type == "Stalled" for c in world.update.status.conditions)
 
 
-def test_a_look_is_told_every_folder_of_rows_that_a_generation_names() -> None:
+def test_a_probe_gets_every_folder_of_rows_that_a_generation_refers_to() -> None:
     world = with_generation_one()
     world.error = 0.02
     world.aucs = {"2025-03": (0.61, 0.60), "2025-04": (0.61, 0.60)}
     world.months.append("2025-03")
-    world.turns(6)
+    world.rounds(6)
     world.months.append("2025-04")
-    world.turns(6)
+    world.rounds(6)
     assert len(world.generation(2).status.evaluation.holdouts) == 2
     world.ask("run@1")
     world.settle()
@@ -164,14 +164,14 @@ def test_a_look_is_told_every_folder_of_rows_that_a_generation_names() -> None:
     assert set(asked.referenced) == {uri.rsplit("/", 1)[1] for uri in named}
 
 
-def test_a_look_is_told_the_rows_of_an_answer_that_was_not_taken_yet() -> None:
+def test_a_probe_gets_the_rows_of_a_result_that_is_not_consumed_yet() -> None:
     """The operator was away; a person's request begins another look before it takes the answer."""
     world = with_generation_one()
     world.months.append("2025-03")
     world.ask("run@1")
     world.settle()
     first = the_job(world, "probe")
-    world.run_jobs()
+    world.complete_jobs()
     window = world.jobs[first].result.probe.window
     world.ask("run@2")
     world.step()
@@ -186,7 +186,7 @@ def test_a_status_holds_the_longest_name_of_a_deployment() -> None:
     world = World(spec={**SPEC, "rollout": of_one_target(LONGEST)})
     world.settle()
     world.months = ["2025-01", "2025-02"]
-    world.turns(8)
+    world.rounds(8)
     assert [target.name for target in world.update.status.targets] == [LONGEST]
     assert world.update.status.live
 

@@ -54,7 +54,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return found
 
 
-def spoilt(message: dict[str, Any], changes: list[tuple[int, Any]]) -> str:
+def spoiled(message: dict[str, Any], changes: list[tuple[int, Any]]) -> str:
     made = copy.deepcopy(message)
     for number, nasty in changes:
         known = places(made)
@@ -75,7 +75,7 @@ def at(stage: str) -> tuple[World, str]:
         world.settle()
         if found := [name for name, job in world.jobs.items() if job.stage == stage]:
             return world, found[0]
-        world.turn()
+        world.round()
     raise AssertionError(f"no {stage} Job came")
 
 
@@ -120,10 +120,10 @@ def test_no_result_of_any_image_stops_an_update(stage: str) -> None:
         result = world._result(world.runs[name]).plain()
         failure = {"reason": "MissingColumn", "message": "no column", "field": "data.source"}
         said = result | ({} if code == 0 else {"ok": False, "failure": failure})
-        hand_back(world, name, spoilt(said, changes), code)
+        hand_back(world, name, spoiled(said, changes), code)
         world.settle()
         writes_what_a_status_takes(world)
-        world.turns(3)
+        world.rounds(3)
         writes_what_a_status_takes(world)
         assert world.served[: len(served)] == served
         promoted = world.update.status.live

@@ -1,37 +1,37 @@
-"""Histories that once broke a law of `laws.py`, each as short as it was found."""
+"""Histories that once broke a law of `invariants.py`, each as short as it was found."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 import pytest
-from lifecycle.laws import Laws
+from lifecycle.invariants import Invariants
 from lifecycle.world import World, end_of, with_generation_one
 
 from springtide_api.generation import Ancestor, Range
 
 
 def watched(world: World) -> World:
-    Laws(world)
+    Invariants(world)
     return world
 
 
-def test_an_import_begun_while_a_candidate_waits_never_takes_the_place_of_that_candidate() -> None:
+def test_an_import_started_while_a_candidate_waits_never_replaces_that_candidate() -> None:
     world = watched(World(seeded=False))
     world.settle()
-    world.turns(2)
+    world.rounds(2)
     world.error = 0.02
     for month in ("2025-01", "2025-02"):
         world.months.append(month)
         world.aucs[month] = (0.61, 0.60)
-    world.turns(6)
+    world.rounds(6)
     assert world.generation(1).status.reason == "ExtendHoldout"
-    world.lose("shop-g0")
+    world.delete_generation("shop-g0")
     world.target = replace(world.target, digest=None, number=None)
     world.settle()
     world.error = 0.002
     world.months.append("2025-03")
-    world.turns(8)
+    world.rounds(8)
     assert world.generation(1).status.rollout.promoted_at
     assert {g.spec.origin for g in world.generations.values()} == {"Trained"}
     assert world.update.status.cursor.trained_through is not None
@@ -41,26 +41,26 @@ def test_a_partition_released_before_any_promotion_is_never_in_a_holdout() -> No
     world = watched(with_generation_one())
     world.months.append("2025-03")
     world.aucs["2025-03"] = (0.50, 0.50)
-    world.turns(6)
+    world.rounds(6)
     assert world.generation(2).status.reason == "HoldoutSuspect"
     world.ask("quarantine@1")
-    world.turns(2)
+    world.rounds(2)
     world.ask("reject@2")
-    world.turns(2)
+    world.rounds(2)
     world.ask("release@3")
-    world.turns(2)
+    world.rounds(2)
     world.edit(training={"hyperparameters": {"learningRate": "1e-5"}})
-    world.turns(2)
+    world.rounds(2)
     assert "shop-g3" not in world.generations, "2025-03 was quarantined and is in no holdout"
     world.months.append("2025-04")
-    world.turns(6)
+    world.rounds(6)
     data = world.generation(3).spec.data
     assert data.partitions == ["2025-02", "2025-03"]
     assert data.holdout_partitions == ["2025-04"]
 
 
 @pytest.mark.parametrize("forged", ["window", "parent"])
-def test_a_stranger_with_our_label_recipe_and_baseline_moves_neither_cursor_nor_parent(
+def test_a_foreign_generation_with_our_label_recipe_and_baseline_changes_neither_cursor_nor_parent(
     forged: str,
 ) -> None:
     world = with_generation_one()
@@ -78,18 +78,18 @@ def test_a_stranger_with_our_label_recipe_and_baseline_moves_neither_cursor_nor_
         "parent": own if forged == "window" else parent,
         "data": data,
     }
-    world.forge(live.spec.model_copy(update=changes), labelled=True)
-    world.turns(8)
+    world.create_foreign_generation(live.spec.model_copy(update=changes), labelled=True)
+    world.rounds(8)
     assert world.update.status.live.name == "shop-g1"
     assert world.update.status.cursor.trained_through == end_of("2025-01")
 
 
-def test_a_look_in_the_very_second_of_a_refused_generation_is_not_made_again_and_again() -> None:
+def test_a_probe_in_the_second_of_a_refused_generation_is_not_repeated() -> None:
     world = with_generation_one()
     live = world.generation(1)
     made = live.status.artifact.weights_digest
     forged = {"number": 2, "parent": Ancestor(name="shop-g1", digest=made)}
-    world.forge(live.spec.model_copy(update=forged), labelled=True)
+    world.create_foreign_generation(live.spec.model_copy(update=forged), labelled=True)
     world.settle()
     assert world.generation(2).status.reason == "SpecChanged"
     (probe,) = [name for name, job in world.jobs.items() if job.stage == "probe"]
@@ -99,15 +99,15 @@ def test_a_look_in_the_very_second_of_a_refused_generation_is_not_made_again_and
     assert world.update.status.last_probe.job == probe
 
 
-def test_weights_of_live_are_not_collected_because_a_stranger_called_them_his_rows() -> None:
+def test_weights_of_live_are_not_deleted_as_rows_of_a_foreign_generation() -> None:
     world = with_generation_one()
     live = world.generation(1)
     for number in range(7, 15):
         rows = live.status.artifact.uri if number == 7 else live.spec.data.manifest
         data = live.spec.data.model_copy(update={"manifest": rows})
         spec = live.spec.model_copy(update={"number": number, "data": data})
-        world.forge(spec, labelled=False)
-    world.turns(8)
+        world.create_foreign_generation(spec, labelled=False)
+    world.rounds(8)
     collected = [s.run.collect.delete for s in world.runs.values() if s.run.collect]
     folder = live.status.artifact.uri.removeprefix("file://")
     assert not any(folder in delete for delete in collected)

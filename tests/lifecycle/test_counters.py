@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from lifecycle.test_endings import after_promotions
-from lifecycle.world import MONTHS
+from lifecycle.world import MONTHS, after_promotions
 
 
 def test_promotions_are_counted_beyond_the_history() -> None:
@@ -18,9 +17,9 @@ def test_rollbacks_and_rejections_are_counted_beyond_the_history() -> None:
         world.months = MONTHS[: month + 1]
         world.aucs[MONTHS[month]] = (0.55, 0.66) if month % 3 == 0 else (0.70, 0.60)
         world.pods_ready = month % 3 != 1
-        world.turns(8)
+        world.rounds(8)
         world.pods_ready = True
-        world.turns(3)
+        world.rounds(3)
     counters = world.update.status.counters
     assert counters.rolled_back == world.events.count("RollbackCompleted") > 1
     assert counters.rejected == world.events.count("Rejected") > 1
@@ -37,5 +36,5 @@ def test_what_an_earlier_version_counted_is_not_counted_again() -> None:
     world.settle()
     assert world.update.status.counters == earlier.counters
     world.months = MONTHS[: len(world.months) + 1]
-    world.turns(8)
+    world.rounds(8)
     assert world.update.status.counters.promoted == earlier.counters.promoted + 1

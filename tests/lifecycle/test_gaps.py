@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from lifecycle.laws import Laws
+from lifecycle.invariants import Invariants
 from lifecycle.world import MONTHS, World, with_generation_one
 
 from springtide_operator.lifecycle.probing.gaps import MAX_QUARANTINED
@@ -11,7 +11,7 @@ from springtide_operator.lifecycle.probing.gaps import MAX_QUARANTINED
 
 def skipping(world: World, *months: str) -> None:
     """Let months be due that do not come."""
-    Laws(world)
+    Invariants(world)
     world.undelivered += months
 
 
@@ -21,55 +21,55 @@ def skipping(world: World, *months: str) -> None:
     "quarantined by name in the update and its newest generation, with an Event; the run leaves it "
     "out",
 )
-def test_a_partition_that_was_not_delivered_is_quarantined_by_name_before_a_run_passes_it() -> None:
+def test_an_undelivered_partition_is_quarantined_by_name_before_a_run_passes_it() -> None:
     world = with_generation_one()
     skipping(world, "2025-03")
     world.months += ["2025-04"]
     while not world.update.status.cursor.quarantined:
-        world.turn()
+        world.round()
     assert world.update.status.cursor.quarantined == ["2025-03"]
     assert world.generation(1).status.quarantined == ["2025-03"]
     assert "PartitionMissing" in world.events
-    world.turns(4)
+    world.rounds(4)
     second = world.generation(2)
     assert (second.spec.data.quarantined, second.spec.data.partitions) == (["2025-03"], ["2025-02"])
     assert second.spec.data.holdout_partitions == ["2025-04"]
 
 
-def test_the_probe_that_follows_is_for_the_same_request() -> None:
+def test_the_next_probe_is_for_the_same_request() -> None:
     world = with_generation_one()
     skipping(world, "2025-03")
     while any(job.stage == "probe" for job in world.jobs.values()):
-        world.turn()
+        world.round()
     world.months += ["2025-04"]
     world.ask("run@again")
-    world.turns(4)
+    world.rounds(4)
     assert sorted(request for request in world.probes.values() if request) == ["run@again"] * 2
     assert world.generation(2).spec.trigger == "Request"
 
 
-def test_one_that_comes_late_is_trained_on_once_it_is_released() -> None:
+def test_a_late_partition_is_trained_on_once_it_is_released() -> None:
     world = with_generation_one()
     skipping(world, "2025-03")
     world.months += ["2025-04"]
-    world.turns(8)
+    world.rounds(8)
     world.deliver_late("2025-03")
     world.months += ["2025-05"]
     world.ask("release@1")
-    world.turns(8)
+    world.rounds(8)
     assert "2025-03" in world.generation(3).spec.data.partitions
     assert world.update.status.cursor.quarantined == []
 
 
-def test_one_that_is_released_before_it_comes_is_quarantined_again() -> None:
+def test_a_partition_released_before_its_delivery_is_quarantined_again() -> None:
     world = with_generation_one()
     skipping(world, "2025-03")
     world.months += ["2025-04"]
-    world.turns(8)
+    world.rounds(8)
     world.ask("release@1")
-    world.turn(0)
+    world.round(0)
     world.months += ["2025-05"]
-    world.turns(8)
+    world.rounds(8)
     third = world.generation(3).spec.data
     assert (third.quarantined, third.holdout_partitions) == (["2025-03"], ["2025-05"])
 
@@ -79,11 +79,11 @@ def test_one_that_is_released_before_it_comes_is_quarantined_again() -> None:
     "more partitions are missing than a quarantine holds",
     "no run begins and none is dropped; ActionRequired with what to do",
 )
-def test_more_than_a_quarantine_holds_are_refused_and_a_person_must_act() -> None:
+def test_more_partitions_than_a_quarantine_holds_are_refused_and_a_user_must_act() -> None:
     world = with_generation_one()
     skipping(world, *MONTHS[2 : 3 + MAX_QUARANTINED])
     world.months += [MONTHS[3 + MAX_QUARANTINED]]
-    world.turns(4)
+    world.rounds(4)
     status = world.update.status
     assert (status.cursor.quarantined, status.last_probe.reason) == ([], "QuarantineFull")
     assert "17 partitions" in status.last_probe.message
@@ -97,9 +97,9 @@ def test_a_gap_that_is_found_while_the_update_is_suspended_starts_no_other_probe
     skipping(world, "2025-03")
     world.months += ["2025-04"]
     while not any(job.stage == "probe" for job in world.jobs.values()):
-        world.turn()
+        world.round()
     world.edit(suspend=True)
-    world.turns(2)
+    world.rounds(2)
     assert not [job for job in world.jobs.values() if job.stage == "probe"]
 
 
@@ -110,16 +110,16 @@ def test_a_gap_that_is_found_while_the_update_is_suspended_starts_no_other_probe
     "the quarantine is recorded, the Job is deleted, and the next probe starts, also for a request",
 )
 @pytest.mark.parametrize("asked", [False, True])
-def test_a_quota_that_the_probe_itself_uses_does_not_hold_the_one_that_follows(asked: bool) -> None:
+def test_a_quota_that_the_probe_itself_uses_does_not_block_the_next_probe(asked: bool) -> None:
     world = with_generation_one()
     skipping(world, "2025-03")
     while any(job.stage == "probe" for job in world.jobs.values()):
-        world.turn()
+        world.round()
     world.months += ["2025-04"]
     world.refuse_jobs = lambda run: len(world.jobs) >= 1
     if asked:
         world.edit(trigger={"schedule": "@yearly"})
         world.ask("run@again")
-    world.turns(10)
+    world.rounds(10)
     assert world.update.status.live.number == 2
     assert world.generation(2).spec.trigger == ("Request" if asked else "OnData")

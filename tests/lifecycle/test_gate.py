@@ -89,7 +89,7 @@ def test_a_candidate_that_passes_all_required_rules_is_accepted_with_its_numbers
     assert found.live_scores_now[0].value == "0.68"
 
 
-def test_one_refuted_required_rule_rejects_and_is_told_first() -> None:
+def test_one_failed_required_rule_rejects_and_is_reported_first() -> None:
     found = judged(both(0.650, 0.680))
     assert (found.verdict, found.reason) == ("Rejected", "RuleFailed")
     assert found.message.startswith(
@@ -98,13 +98,13 @@ def test_one_refuted_required_rule_rejects_and_is_told_first() -> None:
     )
 
 
-def test_an_undecided_rule_makes_it_inconclusive_and_says_how_much_would_decide() -> None:
+def test_an_undecided_rule_is_inconclusive_and_reports_how_many_entities_would_decide() -> None:
     found = judged(both(0.675, 0.682))
     assert (found.verdict, found.reason) == ("Inconclusive", "NotDecided")
     assert "more entities would decide it" in found.message
 
 
-def test_a_refutation_outweighs_what_is_undecided() -> None:
+def test_a_failed_rule_takes_precedence_over_undecided_ones() -> None:
     gate = Gate(rules=[FLOOR, Rule(name="ndcg", metric="ndcg@10", min="0.3")])
     found = judged(output(row("floor", 0.40, 0.7), row("ndcg", 0.3, 0.3)), gate=gate)
     assert found.verdict == "Rejected"
@@ -146,12 +146,12 @@ def test_rules_on_history_are_left_out_while_there_is_none() -> None:
     "digests",
     [{"candidate_digest": LIVE}, {"baseline_digest": None}, {"holdout_digest": CANDIDATE}],
 )
-def test_the_result_of_another_evaluation_decides_nothing(digests) -> None:
+def test_the_result_of_another_evaluation_is_ignored(digests) -> None:
     found = judged(both(0.7, 0.6).model_copy(update=digests))
     assert (found.verdict, found.reason, found.results) == ("Inconclusive", "ResultMismatch", [])
 
 
-def test_rows_that_nobody_asked_for_or_that_come_twice_make_a_result_foreign() -> None:
+def test_rows_without_a_rule_or_duplicate_rows_are_a_result_mismatch() -> None:
     assert judged(output(row("other", 0.7, 0.6))).reason == "ResultMismatch"
     twice = output(row("floor", 0.7, 0.6), row("floor", 0.7, 0.6), row("not-worse", 0.7, 0.6))
     assert judged(twice).reason == "ResultMismatch"
@@ -175,19 +175,19 @@ def test_with_shuffled_labels_the_holdout_is_suspect_though_the_comparison_alone
     assert "delta 0.0010, -0.0040 to 0.0060" in found.message
 
 
-def test_with_mere_drift_the_candidate_wins_and_nothing_is_suspect() -> None:
+def test_with_mere_drift_the_candidate_passes_and_nothing_is_suspect() -> None:
     cured = judged(both(0.620, 0.500))
     assert (cured.verdict, cured.suspect) == ("Accepted", False)
     better_but_low = judged(both(0.530, 0.500))
     assert (better_but_low.verdict, better_but_low.suspect) == ("Rejected", False)
 
 
-def test_live_below_a_rule_only_by_its_point_is_no_ground_for_suspicion() -> None:
+def test_live_below_a_rule_only_by_its_point_estimate_is_not_suspect() -> None:
     found = judged(both(0.546, 0.546))
     assert (found.verdict, found.suspect) == ("Inconclusive", False)
 
 
-def test_live_far_under_its_own_last_score_makes_the_holdout_suspect() -> None:
+def test_live_far_below_its_own_last_score_makes_the_holdout_suspect() -> None:
     gate = Gate(rules=[Rule(name="floor", metric="accuracy", min="0.1"), NOT_WORSE])
     out = output(row("floor", 0.9, 0.9), row("not-worse", 0.60, 0.60))
     last = Score(metric="auc", dataset="holdout", value="0.70", standard_error="0.004")
@@ -206,14 +206,14 @@ def test_live_far_under_its_own_last_score_makes_the_holdout_suspect() -> None:
     assert not judged(out, gate=gate, scores=[elsewhere]).suspect
 
 
-def test_a_fall_of_live_is_forgiven_where_the_candidate_passes_the_rule_or_wins() -> None:
+def test_a_fall_of_live_is_not_suspect_where_the_candidate_passes_the_rule_or_is_superior() -> None:
     last = Score(metric="auc", dataset="holdout", value="0.75", standard_error="0.004")
     assert not judged(both(0.600, 0.600), scores=[last]).suspect
     assert judged(both(0.553, 0.553), scores=[last]).suspect
     assert not judged(both(0.555, 0.540), scores=[last]).suspect
 
 
-def test_ordinary_drift_of_many_standard_errors_is_no_ground_for_suspicion() -> None:
+def test_ordinary_drift_of_many_standard_errors_is_not_suspect() -> None:
     gate = Gate(rules=[Rule(name="floor", metric="accuracy", min="0.6"), NOT_WORSE])
     out = output(row("floor", 0.9, 0.9), row("not-worse", 0.66, 0.66))
     last = Score(metric="auc", dataset="holdout", value="0.70", standard_error="0.0001")
@@ -224,7 +224,7 @@ def test_ordinary_drift_of_many_standard_errors_is_no_ground_for_suspicion() -> 
     assert (found.reason, found.suspect) == ("HoldoutSuspect", True)
 
 
-def test_a_log_loss_may_rise_by_a_share_of_its_last_score() -> None:
+def test_a_log_loss_may_rise_by_a_fraction_of_its_last_score() -> None:
     rule = Rule(name="ll", metric="log_loss", max_regression=Margin(absolute="0.05"))
     gate = Gate(rules=[FLOOR, rule])
     out = output(row("floor", 0.7, 0.7), row("ll", 0.60, 0.60))
@@ -233,7 +233,7 @@ def test_a_log_loss_may_rise_by_a_share_of_its_last_score() -> None:
     assert judged(out, gate=gate, scores=[near.model_copy(update={"value": "0.49"})]).suspect
 
 
-def test_a_floor_that_an_answer_without_a_model_meets_proves_nothing() -> None:
+def test_a_floor_that_a_trivial_baseline_meets_proves_nothing() -> None:
     floor = Rule(name="floor", metric="accuracy", min="0.90")
     gate = Gate(rules=[floor, NOT_WORSE])
     out = output(row("floor", 0.97, 0.97), row("not-worse", 0.7, 0.7), trivial_baseline=[0.93, 0.5])
@@ -255,7 +255,7 @@ def test_a_ceiling_above_the_loss_of_a_constant_proves_nothing() -> None:
     assert judged(out, gate=Gate(rules=[lower])).verdict == "Accepted"
 
 
-def test_a_floor_on_other_rows_than_the_holdouts_may_be_that_of_a_constant() -> None:
+def test_a_floor_on_other_rows_than_the_holdout_may_be_that_of_a_constant() -> None:
     evaluation = Evaluation(
         datasets=[
             Dataset(name="holdout", role="Holdout"),
@@ -268,7 +268,7 @@ def test_a_floor_on_other_rows_than_the_holdouts_may_be_that_of_a_constant() -> 
     assert found.verdict == "Accepted"
 
 
-def test_a_result_that_does_not_say_what_an_answer_without_a_model_scores_is_never_a_pass() -> None:
+def test_a_result_without_the_score_of_a_trivial_baseline_is_never_a_pass() -> None:
     found = judged(both(0.70, 0.68).model_copy(update={"trivial_baseline": []}))
     assert (found.verdict, found.reason) == ("Inconclusive", "MissingNumber")
     assert "the score of a trivial baseline is not known" in found.message
@@ -283,7 +283,7 @@ def test_a_rise_of_log_loss_is_a_fall() -> None:
     assert not judged(out, gate=gate, scores=[risen.model_copy(update={"value": "0.9"})]).suspect
 
 
-def test_too_few_entities_raise_no_suspicion() -> None:
+def test_too_few_entities_are_not_suspect() -> None:
     floor = FLOOR.model_copy(update={"min_entities": 1000})
     found = judged(both(0.5, 0.5), gate=Gate(rules=[floor, NOT_WORSE]))
     assert (found.reason, found.suspect) == ("TooFewEntities", False)
@@ -309,7 +309,7 @@ def test_counts_decide_an_extension_before_scoring() -> None:
     assert short(gate, 1000, 200) is None
 
 
-def test_counts_for_a_comparison_do_not_hold_up_the_first_generation() -> None:
+def test_counts_for_a_comparison_do_not_block_the_first_generation() -> None:
     gate = Gate(rules=[FLOOR, NOT_WORSE.model_copy(update={"min_entities": 3000})])
     assert short(gate, 900, 100, without_baseline=True) is None
     assert short(gate, 900, 100) == "not-worse: 900 entities < 3,000"
@@ -318,7 +318,7 @@ def test_counts_for_a_comparison_do_not_hold_up_the_first_generation() -> None:
     assert short(Gate(rules=[both_kinds]), 900, 100, without_baseline=True)
 
 
-def test_only_numbers_that_a_required_rule_was_judged_by_spend_a_look() -> None:
+def test_only_results_of_a_required_rule_use_an_interim_analysis() -> None:
     assert judged(both(0.7, 0.68)).interim_analyses == 1
     assert judged(both(0.675, 0.682)).interim_analyses == 1
     assert judged(both(0.501, 0.500)).interim_analyses == 0, "the holdout is suspect"
@@ -330,7 +330,7 @@ def test_only_numbers_that_a_required_rule_was_judged_by_spend_a_look() -> None:
     assert (found.message, found.interim_analyses) == ("no Required rule could be evaluated", 0)
 
 
-def test_sixteen_long_sentences_still_fit_a_status() -> None:
+def test_sixteen_long_messages_still_fit_a_status() -> None:
     names = [f"rule-{number:02}-" + "x" * 50 for number in range(16)]
     gate = Gate(rules=[Rule(name=name, metric="auc", min="0.55") for name in names])
     found = judged(output(*[row(name, 0.7, 0.7) for name in names]), gate=gate)
@@ -350,7 +350,7 @@ def test_an_accepted_candidate_stays_accepted_when_it_gets_better(own, live, wid
 
 
 @given(st.floats(-0.02, 0.02), st.floats(-0.02, 0.02), st.floats(0.001, 0.03))
-def test_labels_like_dice_never_bless(one, other, width) -> None:
+def test_random_labels_are_never_accepted(one, other, width) -> None:
     found = judged(both(0.5 + one, 0.5 + other, width=width))
     assert found.verdict in {"Inconclusive", "Rejected"}
 
@@ -359,7 +359,7 @@ numbers = st.one_of(st.none(), st.floats(allow_nan=True, allow_infinity=True))
 
 
 @given(st.lists(numbers, min_size=22, max_size=22), st.integers(0, 10**9), st.integers(0, 10**9))
-def test_no_numbers_whatever_make_it_fall_over(found, entities, positives) -> None:
+def test_no_numbers_cause_an_exception(found, entities, positives) -> None:
     rows = [
         ("floor", *found[:11], entities, positives),
         ("not-worse", *found[11:], entities, positives),

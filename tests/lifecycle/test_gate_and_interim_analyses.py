@@ -19,9 +19,9 @@ from lifecycle.world import World, with_generation_one
 )
 def test_a_foreign_result_uses_no_interim_analysis_and_holds_until_a_retry(lie: str) -> None:
     world = with_generation_one()
-    world.lie = lie
+    world.spoil_next_result = lie
     world.months.append("2025-03")
-    world.turns(6)
+    world.rounds(6)
     held = world.generation(2).status
 
     assert (held.verdict, held.reason) == ("Inconclusive", "ResultMismatch")
@@ -33,19 +33,21 @@ def test_a_foreign_result_uses_no_interim_analysis_and_holds_until_a_retry(lie: 
     assert world.update.status.phase == "OnHold"
 
     world.ask("retry@1")
-    world.turns(4)
+    world.rounds(4)
     judged = world.generation(2).status
     assert (judged.verdict, judged.evaluation.interim_analyses) == ("Accepted", 1)
     assert [look.partitions for look in judged.evaluation.holdouts] == [["2025-03"]] * 2
     assert len([name for name in world.job_names_ever if "-g2-train-" in name]) == 1
 
 
-def test_where_doubt_rejects_a_foreign_result_rejects_and_spends_no_look() -> None:
+def test_with_on_inconclusive_reject_a_foreign_result_rejects_and_uses_no_interim_analysis() -> (
+    None
+):
     world = World(spec=SPEC | {"gate": SPEC["gate"] | {"onInconclusive": {"type": "Reject"}}})
     world.settle()
-    world.lie = "another candidate"
+    world.spoil_next_result = "another candidate"
     world.months = ["2025-01", "2025-02"]
-    world.turns(6)
+    world.rounds(6)
     first = world.generation(1).status
 
     assert (first.verdict, first.reason) == ("Rejected", "ResultMismatch")
@@ -57,19 +59,17 @@ def test_the_first_generation_waits_for_no_entities_of_a_comparison() -> None:
     world = World(spec=SPEC | {"gate": {"rules": [floor, not_worse | {"minEntities": 300}]}})
     world.settle()
     world.months = ["2025-01", "2025-02"]
-    world.turns(8)
+    world.rounds(8)
     assert world.generation(1).status.verdict == "Accepted"
 
     world.months.append("2025-03")
-    world.turns(6)
+    world.rounds(6)
     second = world.generation(2).status
     assert second.reason == "TooFewEntities"
     assert second.message.startswith("not-worse: 200 entities < 300")
 
 
-def test_a_first_generation_with_rules_on_history_alone_is_held_at_once_and_spends_no_look() -> (
-    None
-):
+def test_a_first_generation_with_rules_on_history_alone_is_on_hold_at_once() -> None:
     """The API server refuses such a gate; one from before that rule may be stored."""
     floor, not_worse = SPEC["gate"]["rules"]
     datasets = [{"name": "holdout", "role": "Holdout"}, {"name": "memory", "role": "Historical"}]
@@ -77,9 +77,9 @@ def test_a_first_generation_with_rules_on_history_alone_is_held_at_once_and_spen
     world = World(spec=SPEC | {"evaluation": {"datasets": datasets}, "gate": {"rules": rules}})
     world.settle()
     world.months = ["2025-01", "2025-02"]
-    world.turns(6)
+    world.rounds(6)
     world.months.append("2025-03")
-    world.turns(4)
+    world.rounds(4)
     first = world.generation(1).status
 
     assert first.verdict == "Inconclusive"

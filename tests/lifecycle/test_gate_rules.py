@@ -60,7 +60,7 @@ def test_a_value_that_must_be_at_least_one_may_be_one() -> None:
     assert verdict(rule("accuracy", min="1.0"), measured((1.0, 1.0, 1.0))) == "Pass"
 
 
-def test_superiority_needs_a_low_bound_above_zero_and_is_refuted_by_a_high_bound_below() -> None:
+def test_superiority_needs_a_low_bound_above_zero_and_is_rejected_by_a_high_bound_below() -> None:
     better = rule(min_improvement=Margin(absolute="0"))
     assert verdict(better, measured(0.7, 0.68, 0.02)) == "Pass"
     assert verdict(better, measured(0.7, 0.69, 0.01)) == "Inconclusive"
@@ -76,7 +76,7 @@ def test_non_inferiority_compares_with_minus_the_margin() -> None:
     assert verdict(not_worse, measured(0.7, 0.74, -0.04)) == "Reject"
 
 
-def test_a_metric_that_is_better_when_lower_is_turned_round() -> None:
+def test_the_sign_of_a_metric_that_is_better_when_lower_is_inverted() -> None:
     better = rule("log_loss", min_improvement=Margin(absolute="0.005"))
     judged = judge_rule(better, measured(0.40, 0.43, -0.03), baseline=True)
     assert judged is not None
@@ -85,7 +85,7 @@ def test_a_metric_that_is_better_when_lower_is_turned_round() -> None:
     assert verdict(better, measured(0.43, 0.40, 0.03)) == "Reject"
 
 
-def test_a_relative_margin_is_a_share_of_the_live_value() -> None:
+def test_a_relative_margin_is_a_fraction_of_the_live_value() -> None:
     not_worse = rule(max_regression=Margin(relative="0.05"))
     assert verdict(not_worse, measured(0.79, 0.80, -0.02)) == "Pass"
     assert verdict(not_worse, measured(0.39, 0.40, -0.02)) == "Inconclusive"
@@ -98,7 +98,7 @@ def test_a_zero_baseline_under_a_relative_bound_decides_nothing() -> None:
     assert (judged.result.verdict, judged.reason) == ("Inconclusive", "ZeroBaseline")
 
 
-def test_a_cumulative_regression_is_held_against_the_reference() -> None:
+def test_a_cumulative_regression_is_compared_with_the_reference() -> None:
     allowed = rule(max_cumulative_regression=Margin(absolute="0.02"))
 
     def beside(delta: float) -> Numbers:
@@ -119,7 +119,7 @@ def test_a_cumulative_regression_is_held_against_the_reference() -> None:
     assert verdict(share, beside(-0.02)) == "Reject"
 
 
-def test_without_numbers_beside_the_reference_a_cumulative_regression_is_not_decided() -> None:
+def test_without_results_of_the_reference_a_cumulative_regression_is_not_decided() -> None:
     both = rule(min="0.6", max_cumulative_regression=Margin(absolute="0.02"))
     judged = judge_rule(both, measured(0.7, 0.7, 0.0), baseline=True)
     assert judged is not None
@@ -128,7 +128,7 @@ def test_without_numbers_beside_the_reference_a_cumulative_regression_is_not_dec
     assert verdict(both, measured(0.7), baseline=False) == "Pass", "the first has no reference"
 
 
-def test_a_result_says_whether_the_candidate_is_proven_better() -> None:
+def test_a_result_states_whether_the_candidate_is_proven_better() -> None:
     def superior(delta: float, metric: str = "auc", entities: int = 500) -> bool:
         numbers = measured(0.7, 0.7 - delta, delta, entities=entities)
         judged = judge_rule(rule(metric, min="0.1"), numbers, baseline=True)
@@ -197,7 +197,7 @@ def test_all_bounds_of_a_rule_must_pass_and_any_rejects() -> None:
     assert verdict(between, measured((0.03, 0.02, 0.04))) == "Pass"
 
 
-def test_an_undecided_rule_says_how_many_more_entities_would_decide_it() -> None:
+def test_an_undecided_rule_reports_how_many_more_entities_would_decide_it() -> None:
     judged = judge_rule(rule(min="0.600"), measured(0.605), baseline=True)
     assert judged is not None
     assert judged.more_entities == 1500  # half the width needs four times the entities

@@ -12,13 +12,11 @@ from lifecycle.world import World, with_generation_one
     "on hold as suspect, no interim analysis used; evaluated on the next clean partition "
     "without training again",
 )
-def test_a_suspect_holdout_holds_the_candidate_and_the_next_clean_month_judges_it_untrained() -> (
-    None
-):
+def test_a_suspect_holdout_holds_the_candidate_until_the_next_clean_month() -> None:
     world = with_generation_one()
     world.months.append("2025-03")
     world.aucs["2025-03"] = (0.50, 0.50)
-    world.turns(6)
+    world.rounds(6)
     second = world.generation(2)
 
     assert (second.status.verdict, second.status.reason) == ("Inconclusive", "HoldoutSuspect")
@@ -28,11 +26,11 @@ def test_a_suspect_holdout_holds_the_candidate_and_the_next_clean_month_judges_i
     assert world.update.status.live.name == "shop-g1"
 
     world.months.append("2025-04")
-    world.turns(4)
+    world.rounds(4)
     assert world.generation(2).status.verdict == "Inconclusive", "a hold ends only by a person"
 
     world.ask("quarantine@1")
-    world.turns(6)
+    world.rounds(6)
     trainings = [name for name in world.job_names_ever if "-g2-train-" in name]
     assert len(trainings) == 1
     assert world.generation(2).status.verdict == "Accepted"
@@ -49,8 +47,8 @@ def test_a_suspect_holdout_holds_the_candidate_and_the_next_clean_month_judges_i
 def test_quarantining_a_training_partition_retires_the_candidate() -> None:
     world = with_generation_one()
     world.months.append("2025-03")
-    world.turn()
-    world.turn()
+    world.round()
+    world.round()
     status = world.update.status
     quarantined = status.cursor.model_copy(update={"quarantined": ["2025-02"]})
     world.update = world.update.model_copy(
@@ -68,7 +66,7 @@ def test_an_inconclusive_candidate_waits_for_a_longer_holdout_and_no_other_run_s
     world.error = 0.02
     world.months.append("2025-03")
     world.aucs["2025-03"] = (0.61, 0.60)
-    world.turns(6)
+    world.rounds(6)
     second = world.generation(2)
     assert (second.status.verdict, second.status.reason) == ("Inconclusive", "ExtendHoldout")
     assert second.status.evaluation.interim_analyses == 1
@@ -77,21 +75,21 @@ def test_an_inconclusive_candidate_waits_for_a_longer_holdout_and_no_other_run_s
     world.error = 0.002
     world.months.append("2025-04")
     world.aucs["2025-04"] = (0.62, 0.60)
-    world.turns(6)
+    world.rounds(6)
     assert world.generation(2).status.evaluation.interim_analyses == 2
     assert world.generation(2).status.evaluation.holdouts[-1].partitions == ["2025-03", "2025-04"]
     assert world.generation(2).status.rollout.promoted_at is not None
 
 
-def test_no_look_for_data_begins_while_a_longer_holdout_is_being_judged() -> None:
+def test_no_probe_starts_while_a_longer_holdout_is_evaluated() -> None:
     world = with_generation_one()
     world.error = 0.02
     world.months.append("2025-03")
     world.aucs["2025-03"] = (0.61, 0.60)
-    world.turns(6)
+    world.rounds(6)
     world.months.append("2025-04")
     while not any("-g2-evaluate-2" in name for name in world.jobs):
-        world.turn()
+        world.round()
     world.ask("run@now")
     world.settle()
     assert world.update.status.last_request.result == "Refused"
@@ -104,25 +102,25 @@ def test_at_most_three_interim_analyses() -> None:
     for month in ("2025-03", "2025-04", "2025-05", "2025-06"):
         world.months.append(month)
         world.aucs[month] = (0.61, 0.60)
-        world.turns(5)
+        world.rounds(5)
     second = world.generation(2)
     assert second.status.evaluation.interim_analyses == 3
     assert second.status.reason == "InterimAnalysesUsedUp"
     world.ask("retry@1")
-    world.turns(3)
+    world.rounds(3)
     assert world.update.status.last_request.result == "Refused"
     world.ask("reject@2")
     world.settle()
     assert world.generation(2).status.verdict == "Rejected"
 
 
-def test_counts_that_cannot_decide_spend_no_look() -> None:
+def test_counts_that_cannot_decide_use_no_interim_analysis() -> None:
     world = World()
     rules = [{"name": "floor", "metric": "auc", "min": "0.52", "minEntities": 300}]
     world.edit(gate={"rules": rules})
     world.settle()
     world.months = ["2025-01", "2025-02"]
-    world.turns(6)
+    world.rounds(6)
     first = world.generation(1)
 
     assert (first.status.verdict, first.status.reason) == ("Inconclusive", "TooFewEntities")
@@ -130,7 +128,7 @@ def test_counts_that_cannot_decide_spend_no_look() -> None:
     assert not any("evaluate" in name for name in world.job_names_ever)
 
     world.months.append("2025-03")
-    world.turns(6)
+    world.rounds(6)
     assert world.generation(1).status.verdict == "Accepted"
 
 
@@ -147,12 +145,12 @@ def test_interim_analyses_of_a_holdout_are_counted_over_all_its_candidates() -> 
     world.months.append("2025-03")
     world.aucs["2025-03"] = (0.61, 0.60)
     world.ask("run@1")
-    world.turns(5)
+    world.rounds(5)
     for token in range(4):
         world.ask(f"reject@{token}")
         world.settle()
         world.ask(f"retry@{token}")
-        world.turns(6)
+        world.rounds(6)
     looks = [g.status.evaluation.holdouts for g in world.generations.values() if g.spec.number > 1]
     assert [sum(each.interim_analyses for each in holdouts) for holdouts in looks] == [1, 1, 1]
     assert len({holdouts[0].digest for holdouts in looks}) == 1
@@ -163,21 +161,21 @@ def test_interim_analyses_of_a_holdout_are_counted_over_all_its_candidates() -> 
 
     world.months.append("2025-04")
     world.ask("run@2")
-    world.turns(6)
+    world.rounds(6)
     assert world.generation(5).status.evaluation.holdouts[-1].partitions == ["2025-04"]
 
 
-def test_interim_analyses_of_earlier_candidates_leave_fewer_to_the_next() -> None:
+def test_interim_analyses_of_earlier_candidates_leave_fewer_for_the_next() -> None:
     world = with_generation_one()
     world.error = 0.02
     world.months.append("2025-03")
     world.aucs["2025-03"] = (0.61, 0.60)
-    world.turns(5)
+    world.rounds(5)
     assert "2 interim analyses left" in world.generation(2).status.message
     world.ask("reject@1")
     world.settle()
     world.ask("retry@1")
-    world.turns(6)
+    world.rounds(6)
     assert "1 interim analyses left" in world.generation(3).status.message
 
 
@@ -190,7 +188,7 @@ def test_a_candidate_waits_for_as_many_partitions_as_its_holdout_needs() -> None
     world.months = ["2025-01"]
     for month in range(2, 13):
         world.months.append(f"2025-{month:02}")
-        world.turns(4)
+        world.rounds(4)
         assert len(world.generation(1).status.evaluation.holdouts) <= 8
     first = world.generation(1)
     assert first.status.verdict == "Accepted"
@@ -198,7 +196,7 @@ def test_a_candidate_waits_for_as_many_partitions_as_its_holdout_needs() -> None
     assert len(first.status.evaluation.holdouts[-1].partitions) == 10
 
 
-def test_a_hold_over_a_suspect_holdout_stays_one_however_many_holdouts_came_before() -> None:
+def test_a_hold_for_a_suspect_holdout_stays_however_many_holdouts_came_before() -> None:
     world = with_generation_one()
     rules = [{**world.spec["gate"]["rules"][0], "minEntities": 1500}]
     world.edit(gate={**world.spec["gate"], "rules": rules})
@@ -210,13 +208,13 @@ def test_a_hold_over_a_suspect_holdout_stays_one_however_many_holdouts_came_befo
         name = f"2025-{month:02}" if month < 13 else "2026-01"
         world.months.append(name)
         world.aucs[name] = (0.50, 0.50)
-        world.turns(4)
+        world.rounds(4)
     second = world.generation(2)
     assert second.status.reason == "HoldoutSuspect"
     assert len(second.status.evaluation.holdouts) == 8
     assert world.update.status.phase == "OnHold"
     world.months.append("2026-02")
-    world.turns(4)
+    world.rounds(4)
     assert world.generation(2).status.verdict == "Inconclusive"
 
 
@@ -226,19 +224,19 @@ def test_a_hold_over_a_suspect_holdout_stays_one_however_many_holdouts_came_befo
     "the quarantine is known from the generation that it was accepted for: the partition is "
     "not used",
 )
-def test_a_quarantine_outlives_the_update_that_it_was_accepted_in() -> None:
+def test_a_quarantine_is_kept_after_its_update_is_deleted() -> None:
     world = with_generation_one()
     world.error = 0.001
     world.months.append("2025-03")
     world.aucs["2025-03"] = (0.50, 0.50)
-    world.turns(6)
+    world.rounds(6)
     world.ask("quarantine@1")
     world.settle()
     world.recreate()
     world.error = 0.02
     world.aucs["2025-04"] = (0.61, 0.60)
     world.months.append("2025-04")
-    world.turns(6)
+    world.rounds(6)
     assert world.update.status.cursor.quarantined == ["2025-03"]
     looks = world.generation(2).status.evaluation.holdouts
     assert [each.partitions for each in looks] == [["2025-03"], ["2025-04"]]

@@ -15,9 +15,9 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from lifecycle.answers import SPOILT
+from lifecycle.answers import SPOILED
 from lifecycle.declared import SPEC, TWO_TARGETS
-from lifecycle.laws import Laws
+from lifecycle.invariants import Invariants
 from lifecycle.world import MONTHS, World, digest
 
 from springtide_api.update_status import Cursor, UpdateStatus
@@ -55,10 +55,10 @@ class Life(RuleBasedStateMachine):
     ) -> None:
         spec = {**SPEC, **TWO_TARGETS} if two else dict(SPEC)
         self.world = World(spec=spec, seeded=seeded)
-        self.laws = Laws(self.world)
+        self.invariants = Invariants(self.world)
         for score in scores[:months]:
             self.a_month_arrives(score, 0.002)
-            self.world.turns(5)
+            self.world.rounds(5)
 
     # What happens by itself.
 
@@ -88,18 +88,18 @@ class Life(RuleBasedStateMachine):
     @rule(minutes=st.integers(1, 30))
     def time_passes_and_jobs_succeed(self, minutes: int) -> None:
         self.world.now += timedelta(minutes=minutes)
-        self.world.run_jobs()
+        self.world.complete_jobs()
         self.settle()
 
     @rule(rounds=st.integers(1, 6))
     def the_world_turns(self, rounds: int) -> None:
-        self.world.turns(rounds)
+        self.world.rounds(rounds)
         self.settle()
 
     def settle(self) -> None:
         self.world.settle()
-        if not self.world.late:
-            self.laws.at_rest()
+        if not self.world.stalled_watches:
+            self.invariants.check_at_rest()
 
     # The operator and its view of the world.
 
@@ -109,7 +109,7 @@ class Life(RuleBasedStateMachine):
 
     @rule(written=st.integers(0, 3))
     def the_operator_dies_in_the_middle_of_its_writes(self, written: int) -> None:
-        self.world.die(written)
+        self.world.crash_after(written)
 
     @rule()
     def the_last_plan_is_carried_out_again(self) -> None:
@@ -117,15 +117,15 @@ class Life(RuleBasedStateMachine):
 
     @rule()
     def an_operator_decides_on_what_was_before_the_last_writes(self) -> None:
-        self.world.be_late()
+        self.world.decide_on_old_observation()
 
     @rule(kind=KINDS)
     def a_watch_stalls(self, kind: str) -> None:
-        self.world.stall(kind)
+        self.world.stall_watch(kind)
 
     @rule()
     def the_watches_catch_up(self) -> None:
-        self.world.catch_up()
+        self.world.resume_watches()
 
     # Jobs and pods.
 
@@ -173,11 +173,11 @@ class Life(RuleBasedStateMachine):
         self.world.jobs[name] = told
         self.world.step()
         if name in self.world.jobs:
-            self.world.run_jobs()
+            self.world.complete_jobs()
 
-    @rule(how=st.sampled_from(SPOILT))
+    @rule(how=st.sampled_from(SPOILED))
     def the_next_evaluation_hands_back_what_it_should_not(self, how: str) -> None:
-        self.world.lie = how
+        self.world.spoil_next_result = how
 
     @precondition(lambda self: self.world.jobs)
     @rule(data=st.data())
@@ -194,12 +194,12 @@ class Life(RuleBasedStateMachine):
         if target.uid:
             self.world.targets[name] = ObservedTarget(target=target.target)
         else:
-            self.world.bring_target(name)
+            self.world.create_target(name)
 
     @rule(ready=st.booleans())
     def pods_get_ready_or_not(self, ready: bool) -> None:
         self.world.pods_ready = ready
-        self.world.roll_pods()
+        self.world.finish_rollouts()
 
     @rule(data=st.data(), kind=st.sampled_from(["wiped", "paused", "scaled", "theirs", "taken"]))
     def somebody_meddles_with_a_deployment(self, data: st.DataObject, kind: str) -> None:
@@ -260,24 +260,27 @@ class Life(RuleBasedStateMachine):
     @rule(data=st.data())
     def somebody_deletes_a_generation(self, data: st.DataObject) -> None:
         name = data.draw(st.sampled_from(sorted(self.world.generations)))
-        self.world.lose(name)
-        self.laws.lost(name)
+        self.world.delete_generation(name)
+        self.invariants.forget_generation(name)
 
     @rule(verb=VERBS)
     def a_person_asks(self, verb: str) -> None:
         self.tokens += 1
         last = self.world.update.status.last_request
         asked = self.world.update.metadata.annotations.get("springtide.dev/request", "")
-        self.laws.forgotten |= asked not in ("", f"{last.verb}@{last.token}" if last else "")
+        self.invariants.records_lost |= asked not in (
+            "",
+            f"{last.verb}@{last.token}" if last else "",
+        )
         self.world.ask(f"{verb}@{self.tokens}")
 
     @rule()
     def everything_is_put_in_order(self) -> None:
-        self.world.catch_up()
+        self.world.resume_watches()
         self.some_writes_are_refused(set(), False, False)
         for name, target in list(self.world.targets.items()):
             if not target.uid:
-                self.world.bring_target(name)
+                self.world.create_target(name)
             target = replace(self.world.targets[name], paused=False, desired=2, foreign_manager="")
             if target.digest == digest("theirs"):
                 target = replace(target, digest=None, number=None)
@@ -288,8 +291,8 @@ class Life(RuleBasedStateMachine):
                 self.world.suspend_by_another(name, suspend=False)
         if self.world.update.spec.suspend:
             self.world.edit(suspend=False)
-        self.world.turns(6)
-        self.laws.at_rest()
+        self.world.rounds(6)
+        self.invariants.check_at_rest()
 
     # Strangers.
 
@@ -304,10 +307,10 @@ class Life(RuleBasedStateMachine):
         recipe = copied.recipe.model_copy(update={"gate": gate})
         number = ahead + max(g.spec.number for g in self.world.generations.values())
         spec = copied.model_copy(update={"number": number, "recipe": recipe})
-        self.laws.strangers.add(self.world.forge(spec, labelled=labelled))
+        self.invariants.foreign.add(self.world.create_foreign_generation(spec, labelled=labelled))
 
     def made_before(self) -> list[str]:
-        return [g.metadata.name for g in self.laws.ours() if g.spec.origin == "Trained"]
+        return [g.metadata.name for g in self.invariants.ours() if g.spec.origin == "Trained"]
 
     @precondition(lambda self: self.world.generations)
     @rule(data=st.data(), field=st.sampled_from(["verdict", "outcome", "phase"]))
@@ -319,19 +322,19 @@ class Life(RuleBasedStateMachine):
         generation = self.world.generations[name]
         if unknown_value(generation):
             return
-        self.become(name, **{field: "Shadowed"})
+        self.set_status_values(name, **{field: "Shadowed"})
         changed = self.world.generations[name]
         self.world.settle()
-        self.world.turns(2)
+        self.world.rounds(2)
         there = self.world.generations.get(name)
         assert there is None or there.status == changed.status
-        self.become(name, **{field: getattr(generation.status, field)})
+        self.set_status_values(name, **{field: getattr(generation.status, field)})
 
-    def become(self, name: str, **words: str) -> None:
-        self.world.become(name, **words)
+    def set_status_values(self, name: str, **words: str) -> None:
+        self.world.set_status_values(name, **words)
         if name in self.world.generations:
             made = self.world.generations[name]
-            self.laws.known[made.metadata.uid] = made
+            self.invariants.known[made.metadata.uid] = made
 
     @rule()
     def a_stranger_writes_what_is_derived_into_a_status(self) -> None:

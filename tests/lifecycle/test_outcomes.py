@@ -20,9 +20,9 @@ def rolled_back() -> World:
     while not (
         "shop-g2" in world.generations and world.generation(2).status.rollout.rollback_reason
     ):
-        world.turn()
+        world.round()
     world.pods_ready = True
-    world.turns(2)
+    world.rounds(2)
     return world
 
 
@@ -36,7 +36,7 @@ def said(generation: ModelGeneration) -> dict[str, tuple[str, str]]:
     "outcome RolledBack in generation, last run and history, a counter, `RollbackStarted` and "
     "`RollbackCompleted` on generation and update; the verdict stays Accepted",
 )
-def test_a_rollback_is_told_everywhere_that_people_look() -> None:
+def test_a_rollback_is_reported_in_status_history_counters_and_events() -> None:
     world = rolled_back()
     second, status = world.generation(2).status, world.update.status
     assert (second.verdict, second.outcome) == ("Accepted", "RolledBack")
@@ -69,7 +69,7 @@ def test_a_promotion_makes_the_one_before_superseded_and_no_longer_live() -> Non
     world = with_generation_one()
     assert said(world.generation(1))["Live"] == ("True", "Promoted")
     world.months.append("2025-03")
-    world.turns(8)
+    world.rounds(8)
     assert [world.generation(n).status.outcome for n in (1, 2)] == ["Superseded", "Live"]
     assert said(world.generation(1))["Live"] == ("False", "Superseded")
     assert said(world.generation(2)) == {
@@ -84,7 +84,7 @@ def test_a_rejected_generation_is_evaluated_and_not_accepted() -> None:
     world = with_generation_one()
     world.months.append("2025-03")
     world.aucs["2025-03"] = (0.53, 0.66)
-    world.turns(8)
+    world.rounds(8)
     assert world.generation(2).status.outcome == "Rejected"
     assert said(world.generation(2)) == {
         "Trained": ("True", "Trained"),
@@ -95,14 +95,14 @@ def test_a_rejected_generation_is_evaluated_and_not_accepted() -> None:
     assert world.condition("ActionRequired").status == "False"
 
 
-def test_failures_in_a_row_are_counted_until_a_run_is_judged() -> None:
+def test_consecutive_failures_are_counted_until_a_run_is_evaluated() -> None:
     world = with_generation_one()
     for month in ("2025-03", "2025-04"):
         world.months.append(month)
         world.ask(f"retry@{month}")
         failed = f"shop-g{len(world.generations)}"
         while failed not in world.generations:
-            world.turn()
+            world.round()
         while world.generations[failed].status.verdict == "Pending":
             for name, job in list(world.jobs.items()):
                 if job.stage == "train" and not job.failed:
@@ -111,30 +111,30 @@ def test_failures_in_a_row_are_counted_until_a_run_is_judged() -> None:
         assert world.generations[failed].status.outcome == "Failed"
     assert world.update.status.consecutive_failures == 2
     world.ask("retry@3")
-    world.turns(8)
+    world.rounds(8)
     assert world.update.status.live.number == 4
     assert world.update.status.consecutive_failures == 0
 
 
-def test_a_hold_requires_an_action_and_names_what_may_be_asked_for() -> None:
+def test_a_hold_sets_action_required_and_names_the_possible_requests() -> None:
     world = with_generation_one()
     world.months.append("2025-03")
     world.aucs["2025-03"] = (0.50, 0.50)
-    world.turns(8)
+    world.rounds(8)
     found = world.condition("ActionRequired")
     assert (found.status, found.reason) == ("True", "HoldoutSuspect")
     assert "springtide.dev/request=quarantine@<token>" in found.message
     assert world.condition("Ready").status == "True"
     world.ask("quarantine@1")
-    world.turns(1)
+    world.rounds(1)
     assert world.condition("ActionRequired").status == "False"
 
 
-def test_a_transition_time_stays_while_its_status_does() -> None:
+def test_a_transition_time_stays_while_its_status_stays() -> None:
     world = with_generation_one()
     before = {c.type: c.last_transition_time for c in world.generation(1).status.conditions}
     world.months.append("2025-03")
-    world.turns(8)
+    world.rounds(8)
     after = {c.type: c.last_transition_time for c in world.generation(1).status.conditions}
     assert {kind for kind in before if before[kind] != after[kind]} == {"Live"}
 
@@ -153,7 +153,7 @@ def test_a_rollout_waits_for_the_owner_s_own_change_to_finish() -> None:
     )
     world.pods_ready = False
     world.months.append("2025-03")
-    world.turns(30)
+    world.rounds(30)
     assert world.generation(2).status.verdict == "Accepted"
     assert world.generation(2).status.rollout.step_started_at is None
     assert world.update.status.progress.summary == "TargetChanging"
@@ -161,25 +161,25 @@ def test_a_rollout_waits_for_the_owner_s_own_change_to_finish() -> None:
     assert world.condition("ActionRequired").reason == "TargetChanging"
     world.target = replace(world.target, complete=True, updated=2, available=2, old=0, stalled="")
     world.pods_ready = True
-    world.turns(3)
+    world.rounds(3)
     assert world.generation(2).status.outcome == "Live"
 
 
-def test_a_live_model_that_crashes_its_pods_does_not_hold_its_fix() -> None:
+def test_a_live_model_that_crashes_its_pods_does_not_block_the_next_generation() -> None:
     world = with_generation_one()
     world.target = replace(world.target, available=0)
     world.pods_ready = False
     world.months.append("2025-03")
-    world.turns(3)
+    world.rounds(3)
     assert world.target.number == 2
 
 
-def test_pods_that_were_never_ready_do_not_hold_the_first_generation() -> None:
+def test_pods_that_were_never_ready_do_not_block_the_first_generation() -> None:
     world = World()
     world.target = replace(
         world.target, complete=False, updated=2, available=0, stalled="ReplicaSet has timed out"
     )
     world.settle()
     world.months = ["2025-01", "2025-02"]
-    world.turns(8)
+    world.rounds(8)
     assert world.generation(1).status.outcome == "Live"

@@ -17,7 +17,7 @@ def trains() -> World:
     world = World()
     world.months = ["2025-01", "2025-02"]
     while not any(job.stage == "train" for job in world.jobs.values()):
-        world.turn()
+        world.round()
     return world
 
 
@@ -41,7 +41,7 @@ def conditions(world: World) -> dict:
         ("Pod Security refuses its pods: violates", "PodsForbidden", "level of the namespace"),
     ],
 )
-def test_what_a_person_must_mend_stalls_the_update_and_names_the_remedy(said, reason, remedy):
+def test_a_cause_that_a_user_must_fix_stalls_the_update_and_names_the_remedy(said, reason, remedy):
     world = trains()
     waits(world, said)
     status = world.update.status
@@ -52,24 +52,24 @@ def test_what_a_person_must_mend_stalls_the_update_and_names_the_remedy(said, re
     assert remedy in stalled.message
 
 
-def test_a_queue_for_a_gpu_is_no_fault():
+def test_waiting_for_a_gpu_is_not_a_stall():
     world = trains()
     waits(world, GPU)
     assert world.update.status.phase == "Queued"
     assert "Stalled" not in conditions(world)
 
 
-def test_a_probe_without_an_image_says_so_instead_of_looking_for_data():
+def test_a_probe_without_an_image_reports_that():
     world = World()
     while not any(job.stage == "probe" for job in world.jobs.values()):
-        world.run_jobs()
+        world.complete_jobs()
         world.settle()
     waits(world, IMAGE, "probe")
     assert conditions(world)["Stalled"].reason == "ImagePullFailed"
     assert world.update.status.progress.summary == "image pull failed"
 
 
-def test_a_text_of_the_kubelet_that_is_too_long_for_the_status_is_cut():
+def test_a_message_of_the_kubelet_that_is_too_long_for_the_status_is_cut():
     world = trains()
     waits(world, f"{IMAGE} {'x' * 4000}")
     status = world.update.status
@@ -83,12 +83,12 @@ def test_a_text_of_the_kubelet_that_is_too_long_for_the_status_is_cut():
     ("said", "training"),
     [(IMAGE, {"image": "trainer:8"}), (GPU, {"compute": {"gpusPerNode": 0}})],
 )
-def test_a_run_that_waits_for_what_the_spec_no_longer_asks_for_gives_way_to_another(said, training):
+def test_a_run_that_waits_for_pods_of_an_old_spec_is_replaced(said, training):
     world = World()
     world.edit(training={"compute": {"gpusPerNode": 1}})
     world.months = ["2025-01", "2025-02"]
     while not any(job.stage == "train" for job in world.jobs.values()):
-        world.turn()
+        world.round()
     waits(world, said)
     world.edit(training=training)
     world.settle()
@@ -96,13 +96,13 @@ def test_a_run_that_waits_for_what_the_spec_no_longer_asks_for_gives_way_to_anot
     assert (given_up.verdict, given_up.reason) == ("Failed", "SpecChanged")
     assert world.update.status.consecutive_failures == 0
     assert any(job.stage == "probe" for job in world.jobs.values()), "it looks again at once"
-    world.turns()
+    world.rounds()
     second = world.generation(2)
     assert second.spec.data == world.generation(1).spec.data
     assert second.status.rollout.promoted_at
 
 
-def test_an_edit_that_changes_no_pod_leaves_the_waiting_run_its_place():
+def test_an_edit_that_changes_no_pod_keeps_the_waiting_run():
     world = trains()
     waits(world, GPU)
     world.edit(training={"hyperparameters": {"epochs": 3}})
@@ -110,7 +110,7 @@ def test_an_edit_that_changes_no_pod_leaves_the_waiting_run_its_place():
     assert world.generation(1).status.verdict == "Pending"
 
 
-def test_an_edit_does_not_touch_a_run_whose_pod_runs():
+def test_an_edit_does_not_change_a_run_whose_pod_runs():
     world = trains()
     name = next(name for name, job in world.jobs.items() if job.stage == "train")
     pod = ObservedPod("pod", "uid", world.now, scheduled=True, running=True)
@@ -120,14 +120,14 @@ def test_an_edit_does_not_touch_a_run_whose_pod_runs():
     assert world.generation(1).status.verdict == "Pending"
 
 
-def test_an_import_without_its_image_begins_anew_once_the_spec_is_mended():
+def test_an_import_without_its_image_starts_again_once_the_spec_is_fixed():
     world = World()
     world.settle()
     waits(world, IMAGE, "import")
     assert conditions(world)["Stalled"].reason == "ImagePullFailed"
     world.edit(training={"image": "trainer:8"})
     world.settle()
-    world.turns(3)
+    world.rounds(3)
     assert world.generation(0).status.reason == "SpecChanged"
     assert world.generation(1).spec.origin == "Imported"
     assert world.generation(1).status.artifact
@@ -140,7 +140,7 @@ def waits_for_evaluation(said: str = GPU) -> World:
     world.edit(training={"compute": {"gpusPerNode": 1, "pendingTimeout": "2h"}})
     world.months.append("2025-03")
     while not any(job.stage == "evaluate" for job in world.jobs.values()):
-        world.run_jobs()
+        world.complete_jobs()
         world.now += timedelta(minutes=2)
         world.settle()
     waits(world, said, "evaluate")
@@ -159,7 +159,7 @@ def evaluation(world: World) -> str:
     "of its evaluation",
     "a new attempt with the new pods, not counted; the weights are kept and evaluated",
 )
-def test_a_trained_candidate_that_waits_for_evaluation_gets_the_pods_of_an_edit():
+def test_a_trained_candidate_that_waits_for_evaluation_gets_the_pods_of_an_edited_spec():
     world = waits_for_evaluation(IMAGE)
     before, weights = world.runs[evaluation(world)], world.generation(2).status.artifact
     mended = {"image": "trainer:8", "compute": {"resources": {"memory": "16Gi"}}}
@@ -172,11 +172,11 @@ def test_a_trained_candidate_that_waits_for_evaluation_gets_the_pods_of_an_edit(
     asked = start.run.recipe.training
     assert asked.compute.resources.memory == "16Gi"
     assert asked.hyperparameters == before.run.recipe.training.hyperparameters
-    world.turns()
+    world.rounds()
     assert world.generation(2).status.rollout.promoted_at
 
 
-def test_pods_of_an_edit_that_wait_as_well_give_way_to_those_of_the_next_edit_alone():
+def test_waiting_pods_of_an_edit_are_replaced_only_by_those_of_the_next_edit():
     world = waits_for_evaluation()
     first = world.spec["training"]
     world.edit(training={"compute": {"nodeSelector": {"zone": "a"}}})
@@ -192,7 +192,7 @@ def test_pods_of_an_edit_that_wait_as_well_give_way_to_those_of_the_next_edit_al
 
 
 @pytest.mark.parametrize("stage", ["train", "evaluate"])
-def test_more_patience_asks_for_no_other_pods(stage):
+def test_a_longer_pending_timeout_requires_no_other_pods(stage):
     world = waits_for_evaluation() if stage == "evaluate" else trains()
     waits(world, GPU, stage)
     names = {*world.jobs}
@@ -208,7 +208,7 @@ def by_number(generation):
 
 
 @pytest.mark.parametrize("ran", ["an attempt before", "before it was suspended"])
-def test_training_that_ran_before_is_not_thrown_away_for_other_pods(ran):
+def test_training_that_ran_before_is_kept_when_pods_change(ran):
     world = trains()
     name = next(name for name, job in world.jobs.items() if job.stage == "train")
     if ran == "an attempt before":
@@ -229,7 +229,7 @@ def resumed_at_a_full_quota(resumed: timedelta) -> World:
     world.edit(training={"compute": {"pendingTimeout": "10m"}})
     world.months = ["2025-01", "2025-02"]
     while not any(job.stage == "train" for job in world.jobs.values()):
-        world.turn()
+        world.round()
     name = next(name for name, job in world.jobs.items() if job.stage == "train")
     world.now += timedelta(hours=2)
     moment = world.now - resumed
@@ -243,7 +243,7 @@ def resumed_at_a_full_quota(resumed: timedelta) -> World:
     "an update with a `pendingTimeout` is suspended for longer than that",
     "the time counts from when its Job may run again",
 )
-def test_the_time_that_a_job_was_suspended_is_no_waiting():
+def test_the_time_that_a_job_was_suspended_is_not_waiting_time():
     world = resumed_at_a_full_quota(timedelta(minutes=9))
     assert world.generation(1).status.verdict == "Pending"
     world.now += timedelta(minutes=1)
@@ -251,7 +251,7 @@ def test_the_time_that_a_job_was_suspended_is_no_waiting():
     assert world.generation(1).status.reason == "PendingTimeout"
 
 
-def test_a_pod_from_before_a_suspension_says_nothing_of_a_job_that_is_to_go_on():
+def test_a_pod_from_before_a_suspension_does_not_count_for_a_resumed_job():
     world = resumed_at_a_full_quota(timedelta(minutes=9))
     name = next(name for name, job in world.jobs.items() if job.stage == "train")
     pod = ObservedPod("pod", "uid", world.now - timedelta(hours=1), waiting=GPU)

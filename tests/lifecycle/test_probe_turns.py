@@ -20,9 +20,9 @@ def due_world() -> World:
     world = World()
     world.edit(trigger={"onData": {"pollInterval": "1m"}})
     world.settle()
-    world.run_jobs()
+    world.complete_jobs()
     world.settle()
-    world.run_jobs()
+    world.complete_jobs()
     world.settle()
     world.now += timedelta(hours=1)
     return world
@@ -50,7 +50,7 @@ def test_namespaces_take_turns_the_one_with_the_fewest_probes_first() -> None:
     st.dictionaries(st.sampled_from("abcd"), st.lists(st.integers(0, 30), unique=True)),
     st.integers(1, 5),
 )
-def test_turns_fill_what_is_free_and_leave_no_namespace_more_than_one_behind(
+def test_turns_fill_all_slots_and_leave_no_namespace_more_than_one_behind(
     free: int, held: dict, waiting: dict, most: int
 ) -> None:
     names = {space: [str(each) for each in each_of] for space, each_of in waiting.items()}
@@ -85,7 +85,7 @@ def test_turns_fill_what_is_free_and_leave_no_namespace_more_than_one_behind(
         ),
     ],
 )
-def test_an_update_waits_for_its_turn_and_says_why(probes: ProbeCounts, said: str) -> None:
+def test_an_update_waits_for_its_turn_and_reports_why(probes: ProbeCounts, said: str) -> None:
     world = due_world()
     plan = decide(replace(world.seen(), probes=probes), world.now)
     assert plan.actions == ()
@@ -102,7 +102,7 @@ def test_an_update_whose_turn_it_is_starts_its_probe() -> None:
     assert not plan.waits_for_turn
 
 
-def test_a_probe_that_a_person_asked_for_waits_for_no_turn() -> None:
+def test_a_probe_by_request_waits_for_no_turn() -> None:
     world = due_world()
     world.ask("run@1")
     plan = decide(replace(world.seen(), probes=ProbeCounts(running=10, namespace=5)), world.now)
@@ -114,7 +114,7 @@ def test_a_probe_that_a_person_asked_for_waits_for_no_turn() -> None:
     "the claim of a probe is never bound",
     "the probe is given up after 15 minutes with the scheduler's message, and repeated later",
 )
-def test_a_probe_that_cannot_run_is_given_up_and_tried_again_later() -> None:
+def test_a_probe_that_cannot_run_fails_and_is_retried_later() -> None:
     world = due_world()
     world.settle()
     (name,) = world.jobs
@@ -134,7 +134,7 @@ def test_a_probe_that_cannot_run_is_given_up_and_tried_again_later() -> None:
     assert plan.wake_after < timedelta(minutes=5)
 
 
-def test_a_probe_that_starts_slowly_for_no_known_reason_is_given_an_hour() -> None:
+def test_a_probe_that_starts_slowly_for_an_unknown_reason_has_an_hour() -> None:
     world = due_world()
     world.settle()
     (name,) = world.jobs
@@ -147,7 +147,7 @@ def test_a_probe_that_starts_slowly_for_no_known_reason_is_given_an_hour() -> No
     assert name not in world.jobs
 
 
-def test_a_probe_that_runs_is_given_up_by_its_own_deadline_alone() -> None:
+def test_a_running_probe_fails_only_by_its_own_deadline() -> None:
     world = due_world()
     world.settle()
     (name,) = world.jobs

@@ -22,10 +22,10 @@ def quarantined_world() -> World:
     world = with_generation_one()
     world.months += ["2025-03", "2025-04"]
     world.aucs |= {"2025-03": SUSPECT, "2025-04": SUSPECT}
-    world.turns(6)
+    world.rounds(6)
     assert world.update.status.cursor.proposed_for_quarantine
     world.ask("quarantine@1")
-    world.turns(3)
+    world.rounds(3)
     assert quarantined(world)
     return world
 
@@ -53,7 +53,7 @@ def test_a_quarantine_is_recorded_with_its_time_on_the_newest_generation() -> No
     "an update is deleted and restored from Git after a quarantine",
     "exactly the same partitions are quarantined",
 )
-def test_a_restored_update_has_the_quarantine_that_it_had() -> None:
+def test_a_restored_update_has_its_earlier_quarantine() -> None:
     world = quarantined_world()
     before = quarantined(world)
     world.recreate()
@@ -86,7 +86,7 @@ def test_a_release_is_restored_although_another_version_wrote_the_newest_generat
     world.ask("reject@2")
     world.settle()
     newest = max(world.generations.values(), key=lambda g: g.spec.number)
-    world.become(newest.metadata.name, outcome="Shadowed")
+    world.set_status_values(newest.metadata.name, outcome="Shadowed")
     world.now += timedelta(minutes=1)
     world.ask("release@3")
     world.settle()
@@ -103,23 +103,23 @@ def test_a_release_is_restored_although_another_version_wrote_the_newest_generat
     "the quarantine is restored all the same",
 )
 @pytest.mark.parametrize("written", range(6))
-def test_a_quarantine_is_restored_although_the_operator_died_in_between(written: int) -> None:
+def test_a_quarantine_is_restored_although_the_operator_crashed_in_between(written: int) -> None:
     world = quarantined_world()
     before = quarantined(world)
     world.recreate()
-    world.die(written)
+    world.crash_after(written)
     world.settle()
     assert quarantined(world) == before
 
 
-def test_the_record_goes_on_when_its_generation_is_pruned() -> None:
+def test_the_record_is_copied_when_its_generation_is_pruned() -> None:
     world = quarantined_world()
     before = quarantined(world)
     world.ask("reject@2")
     world.edit(history={"generations": 2, "rejected": 0})
     for month in MONTHS[4:9]:
         world.months.append(month)
-        world.turns(6)
+        world.rounds(6)
     assert "shop-g2" not in world.generations
     assert quarantined(world) == before
     world.recreate()
@@ -131,7 +131,7 @@ def test_more_partitions_than_can_be_held_are_refused_and_none_is_dropped() -> N
     world = with_generation_one()
     world.months += ["2025-03", "2025-04"]
     world.aucs |= {"2025-03": SUSPECT, "2025-04": SUSPECT}
-    world.turns(6)
+    world.rounds(6)
     assert world.update.status.cursor.proposed_for_quarantine
     held = [f"2019-{number:02d}" for number in range(1, MAX_QUARANTINED + 1)]
     status = world.update.status.model_copy(update={"cursor": Cursor(quarantined=held)})
@@ -147,7 +147,7 @@ def test_more_partitions_than_can_be_held_are_refused_and_none_is_dropped() -> N
 def test_more_released_partitions_than_can_be_held_are_refused_and_none_is_dropped() -> None:
     world = with_generation_one()
     world.edit(trigger={})
-    world.turns(2)
+    world.rounds(2)
     held = [f"2019-{number:02d}" for number in range(1, MAX_QUARANTINED + 1)]
     cursor = Cursor(quarantined=held, released=["2018-01"])
     status = world.update.status.model_copy(update={"cursor": cursor})

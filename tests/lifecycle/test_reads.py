@@ -9,32 +9,32 @@ def counts(world: World) -> bool:
     return needs_replica_sets(world.update, list(world.generations.values()))
 
 
-def test_replica_sets_count_while_a_rollout_is_under_way_and_not_before_or_after() -> None:
+def test_replica_sets_are_read_during_a_rollout_and_not_before_or_after() -> None:
     world = World(seeded=False)
     world.settle()
     assert not counts(world)
-    world.run_jobs()
+    world.complete_jobs()
     world.settle()
     assert counts(world)
-    world.roll_pods()
+    world.finish_rollouts()
     world.settle()
     assert world.generation(0).status.rollout.promoted_at
     assert not counts(world)
 
 
-def test_replica_sets_count_before_the_weights_of_an_old_generation_are_deleted() -> None:
+def test_replica_sets_are_read_before_the_weights_of_an_old_generation_are_deleted() -> None:
     world = with_generation_one()
     world.edit(history={"generations": 2, "rejected": 0})
     assert not counts(world)
     deciding = []
 
-    def witness(seen, action):
+    def on_action(seen, action):
         if type(action).__name__ == "DeleteGeneration":
             deciding.append(needs_replica_sets(seen.update, seen.generations))
 
-    world.witness = witness
+    world.on_action = on_action
     for month in ("2025-03", "2025-04", "2025-05"):
         world.months.append(month)
-        world.turns(10)
+        world.rounds(10)
     assert deciding
     assert all(deciding)

@@ -30,7 +30,7 @@ def month(world: World, change: float) -> None:
     quality = world.qualities.get(digest, START)
     world.aucs[name] = (START if live is None else quality + change, quality)
     world.months.append(name)
-    world.turns(6)
+    world.rounds(6)
 
 
 def quality_of_live(world: World) -> float:
@@ -44,14 +44,14 @@ def begun(world: World) -> World:
     return world
 
 
-def test_without_a_rule_on_the_sum_twenty_small_losses_all_pass() -> None:
+def test_without_a_cumulative_rule_twenty_small_losses_all_pass() -> None:
     world = begun(declared())
     for _ in range(20):
         month(world, -STEP)
     assert quality_of_live(world) < START - 19 * STEP
 
 
-def test_twenty_generations_at_four_fifths_of_the_margin_do_not_pass_for_ever() -> None:
+def test_twenty_generations_at_four_fifths_of_the_margin_do_not_all_pass() -> None:
     world = begun(declared(LASTING))
     for _ in range(20):
         month(world, -STEP)
@@ -72,7 +72,7 @@ def test_the_reference_is_the_last_generation_that_was_proven_better() -> None:
     assert [names[number].name for number in (2, 3, 4)] == ["shop-g1", "shop-g2", "shop-g2"]
 
 
-def test_a_pinned_reference_stands_whatever_wins() -> None:
+def test_a_pinned_reference_stays_whatever_is_promoted() -> None:
     world = begun(declared(LASTING, evaluation={"reference": {"generation": 1}}))
     month(world, +0.05)
     month(world, -STEP)
@@ -99,6 +99,6 @@ def test_the_reference_is_kept_beyond_the_history() -> None:
 
 def test_a_result_of_another_reference_is_foreign() -> None:
     world = begun(declared(LASTING))
-    world.lie = "another reference"
+    world.spoil_next_result = "another reference"
     month(world, +0.05)
     assert world.generation(2).status.reason == "ResultMismatch"

@@ -24,14 +24,14 @@ RANKER, RERANKER = "Deployment ranker", "Deployment reranker"
     "refusal; the deadline does not run, is written twice, and the rollout continues once the "
     "apply is accepted",
 )
-def test_a_refused_apply_stops_the_clock_and_is_reported_until_it_is_accepted() -> None:
+def test_a_refused_apply_pauses_the_deadline_and_is_reported_until_it_is_accepted() -> None:
     world = two_targets_on_generation_one()
     world.months.append("2025-03")
     world.refusing = {RERANKER: "ApplyRefused"}
-    world.turns(4)
+    world.rounds(4)
     assert [t.number for t in world.targets.values()] == [2, 1]
     rollout = world.generation(2).status.rollout
-    world.turns(120)
+    world.rounds(120)
     assert world.generation(2).status.rollout == rollout
     assert rollout.held_since
     for kind, status in (("Stalled", "True"), ("ActionRequired", "True"), ("Ready", "False")):
@@ -42,7 +42,7 @@ def test_a_refused_apply_stops_the_clock_and_is_reported_until_it_is_accepted() 
     assert world.condition("TargetsInSync").reason == "ApplyRefused"
 
     world.refusing = {}
-    world.turns(3)
+    world.rounds(3)
     assert [t.number for t in world.targets.values()] == [2, 2]
     assert world.generation(2).status.outcome == "Live"
     assert world.condition("Stalled") is None
@@ -54,28 +54,28 @@ def test_a_refused_rollback_is_reported_and_done_once_it_is_accepted() -> None:
     world.months.append("2025-03")
     world.pods_ready = False
     while world.target.number != 2:
-        world.turn()
+        world.round()
     world.refusing = {RANKER: "ApplyRefused"}
-    world.turns(60)
+    world.rounds(60)
     assert world.target.number == 2
     assert world.update.status.phase == "RollingBack"
     assert world.condition("Stalled").reason == "ApplyRefused"
     world.refusing, world.pods_ready = {}, True
-    world.turns(3)
+    world.rounds(3)
     assert world.target.number == 1
     assert world.generation(2).status.outcome == "RolledBack"
     assert world.condition("Stalled") is None
 
 
-def test_no_rollout_begins_while_the_finalizer_is_refused() -> None:
+def test_no_rollout_starts_while_the_finalizer_is_refused() -> None:
     world = with_generation_one()
     world.months.append("2025-03")
     world.refusing = {"finalizer": "WriteRefused"}
-    world.turns(20)
+    world.rounds(20)
     assert world.target.number == 1
     assert world.condition("ActionRequired").reason == "WriteRefused"
     world.refusing = {}
-    world.turns(3)
+    world.rounds(3)
     assert world.target.number == 2
 
 
@@ -84,23 +84,23 @@ def test_no_rollout_begins_while_the_finalizer_is_refused() -> None:
     "an update is deleted during a rollout, and the apply of the rollback is refused permanently",
     "it is deleted after `rollout.deadline`; an Event names the Deployment and what stays on it",
 )
-def test_a_deleted_update_goes_although_its_rollback_is_refused_for_good() -> None:
+def test_a_deleted_update_is_gone_although_its_rollback_is_refused_permanently() -> None:
     world = with_generation_one()
     world.months.append("2025-03")
     world.pods_ready = False
     while world.target.number != 2:
-        world.turn()
+        world.round()
     world.refusing = {RANKER: "ApplyRefused"}
     world._meta(deletion_timestamp=world.now)
-    world.turns(4)
+    world.rounds(4)
     assert world.update.metadata.finalizers
     assert world.condition("Stalled").reason == "ApplyRefused"
-    world.turns(3)
+    world.rounds(3)
     assert world.update.metadata.finalizers == ()
     assert "RollbackIncomplete" in world.events
 
 
-def test_a_refused_job_is_not_tried_sooner_than_its_pause_and_at_once_after_an_edit() -> None:
+def test_a_refused_job_is_retried_after_its_pause_and_at_once_after_an_edit() -> None:
     world = with_generation_one()
     world.months.append("2025-03")
     tried: list[tuple] = []
@@ -120,22 +120,22 @@ def test_a_refused_job_is_not_tried_sooner_than_its_pause_and_at_once_after_an_e
     assert len(tried) == before + 1
 
 
-def test_a_deletion_that_is_refused_keeps_no_rollout_waiting() -> None:
+def test_a_refused_deletion_does_not_block_a_rollout() -> None:
     world = with_generation_one()
     world.months.append("2025-03")
     world.pods_ready = False
     while world.target.number != 2:
-        world.turn()
+        world.round()
     world.refuse_deletions = world.pods_ready = True
-    world.turns(4)
+    world.rounds(4)
     assert world.generation(2).status.outcome == "Live"
     assert world.condition("ActionRequired").reason == "WriteRefused"
     world.refuse_deletions = False
-    world.turns(2)
+    world.rounds(2)
     assert world.condition("ActionRequired").status == "False"
 
 
-def test_a_write_that_is_due_and_no_longer_wanted_is_not_reported() -> None:
+def test_a_refused_write_that_is_due_and_no_longer_needed_is_not_reported() -> None:
     world = with_generation_one()
     gone = Refusal("Job of yesterday", "JobRefused", "quota", world.now)
     seen = replace(world.seen(), refusals=(gone,))
@@ -143,7 +143,7 @@ def test_a_write_that_is_due_and_no_longer_wanted_is_not_reported() -> None:
     assert plan.status.conditions == world.update.status.conditions
 
 
-def test_labels_that_another_client_took_are_taken_back_by_force_for_the_version_seen() -> None:
+def test_labels_that_another_client_owns_are_applied_by_force_at_the_observed_version() -> None:
     world = with_generation_one()
     world.target = replace(world.target, digest=None, number=None, version="77")
     taken = Refusal(RANKER, OWN_KEYS_TAKEN, "conflict", world.now + timedelta(seconds=30))
@@ -156,7 +156,7 @@ def test_labels_that_another_client_took_are_taken_back_by_force_for_the_version
     assert any(c.reason == "FieldConflict" for c in plan.status.conditions)
 
 
-def test_an_update_that_does_not_fit_its_type_keeps_its_status_and_says_what_is_wrong() -> None:
+def test_an_invalid_update_keeps_its_status_and_reports_what_is_wrong() -> None:
     world = with_generation_one()
     update = world.update
     seen = InvalidUpdate(update.metadata, update.status, ("spec.gate: is missing",))
@@ -170,11 +170,11 @@ def test_an_update_that_does_not_fit_its_type_keeps_its_status_and_says_what_is_
     assert said["Serving"] == world.condition("Serving")
 
 
-def test_the_same_refusal_is_one_plan_without_any_write() -> None:
+def test_the_same_refusal_gives_the_same_plan_without_any_write() -> None:
     world = with_generation_one()
     world.months.append("2025-03")
     world.refusing = {RANKER: "ApplyRefused"}
-    world.turns(4)
+    world.rounds(4)
     plan = world.settle()
     assert not any(isinstance(a, StartJob | Serve) for a in plan.actions)
     assert plan.wake_after is not None
@@ -187,15 +187,15 @@ def rolling_out_on_two_targets() -> World:
     world.months.append("2025-03")
     world.pods_ready = False
     while [target.number for target in world.targets.values()] != [2, 2]:
-        world.turn()
+        world.round()
     return world
 
 
 @pytest.mark.parametrize("refused", [RANKER, RERANKER])
-def test_a_rollback_refused_on_one_target_is_done_on_the_other(refused: str) -> None:
+def test_a_rollback_refused_on_one_target_completes_on_the_other(refused: str) -> None:
     world = rolling_out_on_two_targets()
     world.refusing = {refused: "ApplyRefused"}
-    world.turns(10)
+    world.rounds(10)
     for name, target in world.targets.items():
         assert target.number == (2 if f"Deployment {name}" == refused else 1)
     assert world.condition("ActionRequired").reason == "ApplyRefused"
@@ -207,7 +207,7 @@ def test_a_deleted_update_rolls_back_every_target_whose_apply_is_accepted(refuse
     world.refusing = {refused: "ApplyRefused"}
     world._meta(deletion_timestamp=world.now)
     world.now += timedelta(hours=1)  # the operator was down until now
-    world.turns(2)
+    world.rounds(2)
     for name, target in world.targets.items():
         assert target.number == (2 if f"Deployment {name}" == refused else 1)
     assert world.update.metadata.finalizers == ()
@@ -219,7 +219,7 @@ def test_removed_fields_are_applied_again_on_the_target_that_accepts_it(refused:
     for name, target in world.targets.items():
         world.targets[name] = replace(target, digest=None, number=None, uri=None)
     world.refusing = {refused: "ApplyRefused"}
-    world.turns(3)
+    world.rounds(3)
     for name, target in world.targets.items():
         assert target.number == (None if f"Deployment {name}" == refused else 1)
 
@@ -229,7 +229,7 @@ def test_removed_fields_are_applied_again_on_the_target_that_accepts_it(refused:
     "a quota of Jobs refuses the probe that a request asks for, while another probe uses the quota",
     "`JobRefused` until the other probe is read and deleted; then the request is handled",
 )
-def test_a_request_whose_job_a_quota_refuses_does_not_hold_what_would_free_the_quota() -> None:
+def test_a_request_whose_job_a_quota_refuses_does_not_block_what_would_free_the_quota() -> None:
     world = with_generation_one()
     world.months.append("2025-03")
     while not any(job.stage == "probe" for job in world.jobs.values()):
@@ -239,7 +239,7 @@ def test_a_request_whose_job_a_quota_refuses_does_not_hold_what_would_free_the_q
     world.ask("run@1")
     world.settle()
     assert world.condition("ActionRequired").reason == "JobRefused"
-    world.turns(12)
+    world.rounds(12)
     assert world.update.status.live.number == 2
     assert world.update.status.last_request.token == "1"
 
@@ -250,7 +250,7 @@ def test_serving_does_not_wait_for_the_adoption_whose_deletion_is_refused() -> N
     while not any(job.stage == "train" for job in world.jobs.values()):
         world.now += timedelta(minutes=2)
         world.settle()
-        world.run_jobs()
+        world.complete_jobs()
         world.settle()
     world.refuse_deletions = True
     world.recreate(cascade=False)
@@ -266,14 +266,14 @@ def test_serving_does_not_wait_for_the_adoption_whose_deletion_is_refused() -> N
     "the API server's clock is set back by an hour while a refused apply holds a rollout",
     "the apply is repeated within two minutes, and the promotion is still the newest",
 )
-def test_a_clock_that_is_set_back_holds_no_refused_write_and_loses_no_promotion() -> None:
+def test_a_clock_that_is_set_back_blocks_no_refused_write_and_loses_no_promotion() -> None:
     world = with_generation_one()
     world.months.append("2025-03")
     world.refusing = {RANKER: "ApplyRefused"}
-    world.turns(4)
+    world.rounds(4)
     world.now -= timedelta(hours=1)
     world.refusing = {}
-    world.turn()
+    world.round()
     assert world.generation(2).status.outcome == "Live"
-    world.turns(2)
+    world.rounds(2)
     assert (world.target.number, world.update.status.live.number) == (2, 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from lifecycle.laws import Laws
+from lifecycle.invariants import Invariants
 from lifecycle.world import World, with_generation_one
 
 
@@ -17,7 +17,7 @@ def looked(world: World) -> int:
 def by_request_only() -> World:
     world = with_generation_one()
     world.edit(trigger={})
-    world.turns(2)
+    world.rounds(2)
     return world
 
 
@@ -26,26 +26,26 @@ def by_request_only() -> World:
     "a request is made with a token that another request had in between: run@1, reject@1, run@1",
     "it is handled again: a probe starts",
 )
-def test_a_request_that_was_made_before_is_run_again() -> None:
+def test_a_request_that_is_repeated_later_is_run_again() -> None:
     world = by_request_only()
     before = looked(world)
     world.ask("run@1")
-    world.turns(3)
+    world.rounds(3)
     world.ask("reject@1")
-    world.turns(1)
+    world.rounds(1)
     world.months.append("2025-03")
     world.ask("run@1")
-    world.turns(8)
+    world.rounds(8)
     assert looked(world) == before + 2
     assert world.update.status.live.number == 2
 
 
-def test_it_is_run_again_also_while_the_job_of_the_first_is_still_there() -> None:
+def test_a_repeated_request_runs_also_while_the_job_of_the_first_still_exists() -> None:
     world = by_request_only()
     before = looked(world)
     world.ask("run@1")
     world.settle()
-    world.run_jobs()
+    world.complete_jobs()
     while not world.step().facts:  # what was found is taken, its Job is not deleted yet
         pass
     assert any(job.stage == "probe" for job in world.jobs.values())
@@ -53,12 +53,12 @@ def test_it_is_run_again_also_while_the_job_of_the_first_is_still_there() -> Non
     world.step()
     world.ask("run@1")
     world.months.append("2025-03")
-    world.turns(8)
+    world.rounds(8)
     assert looked(world) == before + 2
     assert world.update.status.live.number == 2
 
 
-def test_a_request_made_again_while_it_is_looked_for_joins_that_look() -> None:
+def test_a_request_repeated_during_its_probe_shares_that_probe() -> None:
     world = by_request_only()
     before = looked(world)
     world.ask("run@1")
@@ -67,7 +67,7 @@ def test_a_request_made_again_while_it_is_looked_for_joins_that_look() -> None:
     world.settle()
     world.months.append("2025-03")
     world.ask("run@1")
-    world.turns(8)
+    world.rounds(8)
     assert looked(world) == before + 1
     assert world.update.status.live.number == 2
 
@@ -75,23 +75,23 @@ def test_a_request_made_again_while_it_is_looked_for_joins_that_look() -> None:
 def test_the_same_request_is_not_run_twice() -> None:
     world = by_request_only()
     world.ask("run@1")
-    world.turns(3)
+    world.rounds(3)
     before = looked(world)
     world.ask("run@1")
-    world.turns(3)
+    world.rounds(3)
     assert looked(world) == before
 
 
 def test_an_accepted_generation_that_is_rejected_by_request_keeps_its_verdict() -> None:
     world = with_generation_one()
-    Laws(world)
+    Invariants(world)
     world.months.append("2025-03")
     world.target = replace(world.target, complete=False, stalled="the owner's change is stuck")
     world.pods_ready = False
-    world.turns(6)
+    world.rounds(6)
     assert world.generation(2).status.phase == "Accepted"
     world.ask("reject@1")
-    world.turns(2)
+    world.rounds(2)
     status = world.generation(2).status
     assert (status.verdict, status.retired_reason, status.outcome) == (
         "Accepted",
@@ -100,5 +100,5 @@ def test_an_accepted_generation_that_is_rejected_by_request_keeps_its_verdict() 
     )
     world.pods_ready = True
     world.months.append("2025-04")
-    world.turns(8)
+    world.rounds(8)
     assert world.update.status.live.number == 3

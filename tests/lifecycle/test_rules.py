@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from lifecycle.laws import Laws
+from lifecycle.invariants import Invariants
 
 TESTS = Path(__file__).parents[1]
 
@@ -18,36 +18,39 @@ RULES = {
         "test_a_partition_is_complete_when_it_ended_longer_ago_than_the_delays",
         "test_a_partition_without_its_marker_is_not_complete",
     ),
-    "Windows 1: promotion moves the cursor to t1": ("a_promotion_follows_proof_and_pods", "of_one"),
+    "Windows 1: promotion moves the cursor to t1": (
+        "a_promotion_follows_verdict_and_available_pods",
+        "check_generation",
+    ),
     "Windows 1: no group straddles the cut; Tail cuts at a timestamp": (
         "test_no_group_is_in_both_training_rows_and_holdout",
         "test_tail_splits_at_a_timestamp_and_keeps_equal_ones_together",
     ),
     "Windows 2: the cursor is that of live; a rejection consumes nothing": (
-        "at_rest",
+        "check_at_rest",
         "a_window_begins_at_the_cursor",
     ),
     "Windows 2: quarantined partitions are kept in status and at promotion in live's": (
-        "a_promotion_follows_proof_and_pods",
+        "a_promotion_follows_verdict_and_available_pods",
         "quarantined_partitions_are_never_used",
     ),
     "Windows 2: quarantined partitions never count, a released one trains next and never judges": (
         "quarantined_partitions_are_never_used",
-        "of_analyses",
+        "check_analyses",
         "test_a_released_partition_is_trained_on_next_and_never_a_holdout",
     ),
     "Windows 2: a quarantined holdout keeps the candidate, untrained": (
-        "test_a_suspect_holdout_holds_the_candidate_and_the_next_clean_month_judges_it_untrained",
+        "test_a_suspect_holdout_holds_the_candidate_until_the_next_clean_month",
     ),
-    "Windows 2: quarantining a training partition retires the candidate": ("at_rest",),
-    "Windows 2: a hold ends only by a person": ("of_change",),
-    "Windows 3: nothing is judged twice but by retry": ("nothing_is_judged_twice",),
+    "Windows 2: quarantining a training partition retires the candidate": ("check_at_rest",),
+    "Windows 2: a hold ends only by a person": ("check_change",),
+    "Windows 3: nothing is judged twice but by retry": ("nothing_is_evaluated_twice",),
     "Windows 3: the manifest covers rows, holdout and quarantine": (
         "test_the_digest_covers_window_holdout_quarantine_and_rows",
     ),
     "Windows 3: two rejections that share a partition hold the third; the newest is proposed": (
         "no_third_run_on_rows_that_were_rejected_twice",
-        "at_rest",
+        "check_at_rest",
     ),
     "Windows 4: maxRows takes the oldest whole partitions": (
         "test_max_rows_takes_the_oldest_whole_partitions_and_the_rest_is_pending",
@@ -55,61 +58,64 @@ RULES = {
     ),
     "Windows 5: training and every holdout are disjoint; reserved entities never train": (
         "a_window_begins_at_the_cursor",
-        "of_one",
+        "check_generation",
         "test_reserved_entities_are_never_trained_on_but_are_in_holdouts",
     ),
     "Windows 1: a partition that was not delivered is never passed silently": (
-        "no_month_is_passed_that_was_not_delivered",
-        "test_a_partition_that_was_not_delivered_is_quarantined_by_name_before_a_run_passes_it",
+        "no_undelivered_month_is_passed",
+        "test_an_undelivered_partition_is_quarantined_by_name_before_a_run_passes_it",
     ),
     "Windows 5: historical shards are those of promoted ancestors": (
         "historical_shards_are_those_of_the_ancestors",
     ),
-    "Windows 5: the gate sees one artifact": ("of_change",),
-    "Verdicts 2: NaN, missing, stale and foreign numbers never pass": ("numbers_prove",),
-    "Verdicts 4: a suspect holdout uses no interim analysis": ("of_one", "of_analyses"),
+    "Windows 5: the gate sees one artifact": ("check_change",),
+    "Verdicts 2: NaN, missing, stale and foreign numbers never pass": ("results_pass_the_rules",),
+    "Verdicts 4: a suspect holdout uses no interim analysis": (
+        "check_generation",
+        "check_analyses",
+    ),
     "Verdicts 5: no other run starts while a candidate waits": ("one_run_at_a_time",),
     "Verdicts 5: counts decide before scoring where they suffice": (
         "an_interim_analysis_has_its_share_of_the_error",
-        "test_counts_that_cannot_decide_spend_no_look",
+        "test_counts_that_cannot_decide_use_no_interim_analysis",
     ),
     "Verdicts 5: at most 3 looks, each at its share of the error": (
-        "of_one",
+        "check_generation",
         "an_interim_analysis_has_its_share_of_the_error",
     ),
     "Verdicts 5: interim analyses are recorded per holdout and across retries": (
-        "looks_are_shared_by_all_that_are_judged_on_a_holdout",
+        "interim_analyses_are_shared_by_all_evaluations_of_a_holdout",
     ),
     "Verdicts 7: the first generation has no baseline": (
         "a_window_begins_at_the_cursor",
-        "numbers_prove",
+        "results_pass_the_rules",
     ),
-    "Verdicts 9: a verdict says why": ("of_one",),
-    "Verdicts 10: a run works on its snapshot": ("a_job_is_recorded_before_it_is_made",),
-    "Invariant: never two candidates": ("of_world", "one_run_at_a_time"),
+    "Verdicts 9: a verdict says why": ("check_generation",),
+    "Verdicts 10: a run works on its snapshot": ("a_job_is_recorded_before_it_is_created",),
+    "Invariant: never two candidates": ("check_world", "one_run_at_a_time"),
     "Invariant: only accepted digests are served, an aborted generation never again": (
         "only_an_accepted_generation_is_served",
-        "of_world",
+        "check_world",
     ),
-    "Invariant: a rejected generation is never a parent": ("of_one",),
+    "Invariant: a rejected generation is never a parent": ("check_generation",),
     "Invariant: a verdict is in status before Jobs go": (
-        "a_job_goes_after_what_it_did_is_in_status",
+        "a_job_is_deleted_after_its_result_is_in_status",
     ),
     "Invariant: one Job for each attempt, recorded before it is made": (
-        "a_job_is_recorded_before_it_is_made",
+        "a_job_is_recorded_before_it_is_created",
     ),
-    "Invariant: every wait ends": ("at_rest",),
+    "Invariant: every wait ends": ("check_at_rest",),
     "Promotion: verdict, start, apply, availability, then live; its parent still live": (
-        "a_promotion_follows_proof_and_pods",
+        "a_promotion_follows_verdict_and_available_pods",
     ),
-    "Collection: a report goes with its generation": ("a_report_goes_with_its_generation",),
-    "Collection: nothing goes that anything still names": ("nothing_is_collected_that_is_named",),
+    "Collection: a report goes with its generation": ("a_report_is_deleted_with_its_generation",),
+    "Collection: nothing goes that anything still names": ("nothing_referenced_is_deleted",),
 }
 """Rules of windows, cursor and looks and the invariants, by the laws and tests that hold them."""
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_a_rule_is_held_by_an_assertion_that_is_there(rule: str) -> None:
+def test_every_rule_has_an_existing_assertion(rule: str) -> None:
     there = "".join(file.read_text(encoding="utf-8") for file in TESTS.rglob("test_*.py"))
     for name in RULES[rule]:
-        assert hasattr(Laws, name) or f"def {name}(" in there, name
+        assert hasattr(Invariants, name) or f"def {name}(" in there, name

@@ -23,7 +23,7 @@ def trains(deadline: str = "2h", gpus: int = 2) -> tuple[World, str]:
     world.edit(training={"compute": compute, "limits": {"activeDeadline": deadline}})
     world.months.append("2025-03")
     while not any("-g2-train-" in name for name in world.jobs):
-        world.turn()
+        world.round()
     return world, train_job(world)
 
 
@@ -46,13 +46,13 @@ def passes(world: World, time: timedelta) -> None:
     "a pod waits for a GPU for longer than `activeDeadline`",
     "it keeps waiting, then trains: only running time counts",
 )
-def test_waiting_for_a_gpu_is_no_running_time() -> None:
+def test_waiting_for_a_gpu_is_not_running_time() -> None:
     world, name = trains()
     pod = ObservedPod("pod", "uid", world.now, waiting=GPU)
     world.jobs[name] = replace(world.jobs[name], pods=(pod,))
     passes(world, 50 * HOUR)
     assert world.generation(2).status.verdict == "Pending"
-    world.turns(8)
+    world.rounds(8)
     assert world.generation(2).status.rollout.promoted_at
 
 
@@ -102,7 +102,7 @@ def test_running_time_adds_up_over_suspensions_and_attempts() -> None:
     assert world.generation(2).status.reason == "DeadlineExceeded"
 
 
-def test_a_run_that_used_up_its_time_is_not_tried_again() -> None:
+def test_a_run_that_used_up_its_time_is_not_retried() -> None:
     world, name = trains()
     world.begin(name)
     world.settle()
@@ -143,7 +143,7 @@ def test_gpu_seconds_are_those_of_every_pod_disrupted_ones_included() -> None:
     world.begin(name)
     world.settle()
     world.now += HOUR
-    world.turns(4)
+    world.rounds(4)
     assert world.update.status.counters.gpu_seconds == 5 * 3600 + 120
 
 
@@ -163,7 +163,7 @@ def test_a_recorded_pod_that_is_gone_ran_until_its_job_ended() -> None:
     assert (training(world).attempt, training(world).running_seconds) == (2, 3600)
 
 
-def test_a_pod_is_recorded_once_when_it_begins_to_run() -> None:
+def test_a_pod_is_recorded_once_when_it_starts_to_run() -> None:
     world, name = trains()
     world.begin(name)
     world.settle()
@@ -173,7 +173,7 @@ def test_a_pod_is_recorded_once_when_it_begins_to_run() -> None:
     assert (pod.started_at, pod.ended_at, pod.gpus) == (began, None, 2)
 
 
-def test_the_pods_of_a_job_that_is_suspended_again_and_again_are_summed_up() -> None:
+def test_the_pods_of_a_job_that_is_suspended_repeatedly_are_summed_up() -> None:
     world, name = trains(deadline="48h")
     for _ in range(MAX_PODS + 3):
         world.begin(name)
@@ -187,7 +187,7 @@ def test_the_pods_of_a_job_that_is_suspended_again_and_again_are_summed_up() -> 
     assert close_attempt(training(world)).running_seconds == (MAX_PODS + 3) * 600
 
 
-def test_a_pod_of_another_job_of_that_name_counts_nothing() -> None:
+def test_a_pod_of_another_job_of_that_name_does_not_count() -> None:
     world, name = trains()
     world.begin(name)
     world.settle()
@@ -197,11 +197,11 @@ def test_a_pod_of_another_job_of_that_name_counts_nothing() -> None:
     assert [pod.ended_at for pod in measured.pods] == [world.now]
 
 
-def test_a_run_that_lost_its_update_has_no_pod_that_runs_for_ever() -> None:
+def test_an_orphaned_run_has_no_pod_without_an_end() -> None:
     world = with_generation_one()
     world.months.append("2025-03")
     while not any(job.stage == "train" for job in world.jobs.values()):
-        world.turn()
+        world.round()
     (name,) = (name for name, job in world.jobs.items() if job.stage == "train")
     world.begin(name)
     world.settle()

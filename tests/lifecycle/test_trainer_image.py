@@ -17,7 +17,7 @@ def rejected() -> World:
     world = with_generation_one()
     world.months.append("2025-03")
     world.aucs["2025-03"] = (0.55, 0.66)
-    world.turns(8)
+    world.rounds(8)
     assert world.generation(2).status.verdict == "Rejected"
     assert "shop-g3" not in world.generations
     return world
@@ -26,7 +26,7 @@ def rejected() -> World:
 def waits(world: World, stage: str) -> str:
     """Let the Job of a stage wait for its image; return its name."""
     while not any(job.stage == stage for job in world.jobs.values()):
-        world.turn()
+        world.round()
     (name,) = (name for name, job in world.jobs.items() if job.stage == stage)
     pod = ObservedPod("pod", "uid", world.now, waiting=IMAGE)
     world.jobs[name] = replace(world.jobs[name], pods=(pod,))
@@ -56,27 +56,27 @@ def test_a_generation_records_the_digest_of_the_image_that_trained_it() -> None:
 def test_another_default_image_is_another_recipe() -> None:
     world = rejected()
     world.image = "trainer:2"
-    world.turns(8)
+    world.rounds(8)
     assert world.generation(3).spec.data == world.generation(2).spec.data
     assert world.generation(3).spec.recipe.training.image == "trainer:2"
     assert world.generation(3).status.verdict == "Rejected"
-    world.turns(8)
+    world.rounds(8)
     assert "shop-g4" not in world.generations
 
 
 def test_another_image_under_the_same_name_is_another_recipe() -> None:
     world = rejected()
     world.tags["trainer:1"] = digest("built again")
-    world.turns(8)
+    world.rounds(8)
     assert world.generation(3).spec.image_digest == digest("built again")
-    world.turns(8)
+    world.rounds(8)
     assert "shop-g4" not in world.generations
 
 
 def test_naming_the_default_image_in_the_spec_changes_no_recipe() -> None:
     world = rejected()
     world.edit(training={"image": "trainer:1"})
-    world.turns(8)
+    world.rounds(8)
     assert "shop-g3" not in world.generations
 
 
@@ -88,20 +88,20 @@ def test_naming_the_default_image_in_the_spec_changes_no_recipe() -> None:
     ],
     ids=["the claim of the storage", "the default image"],
 )
-def test_a_run_that_failed_is_tried_again_once_claim_or_default_image_is_replaced(change) -> None:
+def test_a_failed_run_is_retried_once_claim_or_default_image_is_replaced(change) -> None:
     world = with_generation_one()
     world.months.append("2025-03")
     for _ in range(12):
         for name, job in list(world.jobs.items()):
             if job.stage == "train" and not job.finished:
                 world.fail(name, 137)
-        world.turn(10)
+        world.round(10)
     assert world.generation(2).status.verdict == "Failed"
     assert "shop-g3" not in world.generations
     world.image = change.pop("image", world.image)
     if change:
         world.edit(**change)
-    world.turns(8)
+    world.rounds(8)
     assert world.generation(3).status.rollout.promoted_at
 
 
@@ -110,14 +110,14 @@ def test_a_run_that_failed_is_tried_again_once_claim_or_default_image_is_replace
     "the installation's default trainer image is replaced while a run waits to pull the old one",
     "the run is replaced by one with the new image; a trained candidate keeps its weights",
 )
-def test_a_run_that_waits_for_the_default_image_gives_way_once_it_is_replaced() -> None:
+def test_a_run_that_waits_for_the_default_image_is_replaced_with_it() -> None:
     world = World()
     world.months = ["2025-01", "2025-02"]
     waits(world, "train")
     world.image = "trainer:2"
     world.settle()
     assert world.generation(1).status.reason == "SpecChanged"
-    world.turns()
+    world.rounds()
     assert world.generation(2).spec.recipe.training.image == "trainer:2"
     assert world.generation(2).status.rollout.promoted_at
 
@@ -132,19 +132,19 @@ def test_an_evaluation_that_waits_for_the_default_image_gets_the_new_one() -> No
     (again,) = (each for each, job in world.jobs.items() if job.stage == "evaluate")
     assert again != name
     assert world.runs[again].image == "trainer:2"
-    world.turns()
+    world.rounds()
     assert world.generation(1).status.rollout.promoted_at
 
 
-def test_what_a_pruned_generation_left_is_collected_by_an_image_that_is_there() -> None:
+def test_the_files_of_a_pruned_generation_are_deleted_with_an_existing_image() -> None:
     world = with_generation_one()
     world.edit(history={"generations": 2, "rejected": 0})
     world.months.append("2025-03")
     world.aucs["2025-03"] = (0.55, 0.66)
-    world.turns(8)
+    world.rounds(8)
     world.image = "trainer:2"
     world.months.append("2025-04")
-    world.turns(12)
+    world.rounds(12)
     collected = [start for start in world.runs.values() if start.run.stage == "collect"]
     assert [start.image for start in collected] == ["trainer:2"] * len(collected)
     assert collected

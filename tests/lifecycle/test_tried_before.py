@@ -27,7 +27,7 @@ def fail_training(world: World, code: int = 137, reason: str = "") -> None:
         for name, job in list(world.jobs.items()):
             if job.stage == "train" and not job.failed:
                 world.fail(name, code, reason=reason)
-        world.run_jobs()
+        world.complete_jobs()
         world.settle()
 
 
@@ -43,7 +43,7 @@ def judged(world: World) -> str | None:
     "memory runs out until a run is given up, and `training.compute` is raised",
     "the same rows are used again at the next probe, once for each edit",
 )
-def test_a_run_that_failed_for_want_of_memory_is_tried_again_once_it_has_more() -> None:
+def test_a_run_out_of_memory_is_retried_once_it_has_more() -> None:
     world = failed_in_training()
     assert "shop-g3" not in world.generations
     assert world.update.status.last_probe.reason == "AlreadyEvaluated"
@@ -53,7 +53,7 @@ def test_a_run_that_failed_for_want_of_memory_is_tried_again_once_it_has_more() 
     assert "shop-g4" not in world.generations, "nothing changed since"
     assert world.update.status.last_probe.reason == "AlreadyEvaluated"
     world.edit(training={"compute": {"resources": {"memory": "32Gi"}}})
-    world.turns(8)
+    world.rounds(8)
     assert world.generation(4).status.rollout.promoted_at
     assert world.generation(4).spec.data.digest == world.generation(2).spec.data.digest
 
@@ -61,28 +61,28 @@ def test_a_run_that_failed_for_want_of_memory_is_tried_again_once_it_has_more() 
 @pytest.mark.parametrize(
     "training", [{"limits": {"maxAttempts": 5}}, {"compute": {"pendingTimeout": "3h"}}]
 )
-def test_more_attempts_and_more_patience_may_mend_a_run_too(training: dict) -> None:
+def test_more_attempts_and_longer_limits_retry_a_run_too(training: dict) -> None:
     world = failed_in_training()
     world.edit(training=training)
     assert judged(world) is None
 
 
-def test_an_edit_that_mends_nothing_leaves_a_failed_run_tried() -> None:
+def test_an_edit_without_effect_on_the_failure_retries_nothing() -> None:
     world = failed_in_training(3, "MissingColumn")
     world.edit(history={"generations": 9}, trigger={"onData": {"pollInterval": "1m"}})
-    world.turns(5)
+    world.rounds(5)
     assert judged(world) == "shop-g2"
     assert "shop-g3" not in world.generations
 
 
-def test_what_was_rejected_on_evidence_is_not_tried_again_with_more_memory() -> None:
+def test_a_rejection_on_evidence_is_not_retried_with_more_memory() -> None:
     world = with_generation_one()
     world.months.append("2025-03")
     world.aucs["2025-03"] = (0.5, 0.8)
-    world.turns(8)
+    world.rounds(8)
     assert world.generation(2).status.verdict == "Rejected"
     world.edit(training=MORE_MEMORY)
-    world.turns(5)
+    world.rounds(5)
     assert judged(world) == "shop-g2"
 
 
@@ -90,7 +90,7 @@ def test_a_run_that_failed_after_an_interim_analysis_is_not_repeated() -> None:
     world = failed_in_training()
     trained = with_generation_one()
     trained.months.append("2025-03")
-    trained.turns(8)
+    trained.rounds(8)
     looked = trained.generation(2).status.evaluation
     name = "shop-g2"
     known = world.generations[name]
@@ -102,7 +102,7 @@ def test_a_run_that_failed_after_an_interim_analysis_is_not_repeated() -> None:
 
 
 @pytest.mark.parametrize(("verdict", "kept"), [("Pending", None), ("Rejected", "shop-g2")])
-def test_a_run_retired_for_a_quarantine_was_tried_only_if_it_was_judged(verdict, kept) -> None:
+def test_a_run_retired_for_a_quarantine_counts_only_if_it_was_evaluated(verdict, kept) -> None:
     world = failed_in_training()
     known = world.generation(2)
     status = known.status.model_copy(

@@ -12,7 +12,7 @@ def waiting_world(**trigger: object) -> World:
     world = World()
     world.edit(trigger=trigger)
     world.settle()
-    world.run_jobs()
+    world.complete_jobs()
     world.settle()
     return world
 
@@ -25,9 +25,9 @@ def waiting_world(**trigger: object) -> World:
 def test_a_schedule_follows_its_time_zone_through_summer_time() -> None:
     world = waiting_world(schedule="0 3 * * *", timeZone="Europe/Berlin")
     world.now = datetime(2026, 3, 28, 12, tzinfo=UTC)
-    world.run_jobs()
+    world.complete_jobs()
     world.settle()
-    world.run_jobs()
+    world.complete_jobs()
     world.settle()
 
     # The night of 29 March has summer time: 03:00 in Berlin is 01:00 UTC, not 02:00.
@@ -39,12 +39,12 @@ def test_a_schedule_follows_its_time_zone_through_summer_time() -> None:
     "down during several slots of a schedule",
     "one run afterwards, not one for each slot",
 )
-def test_a_missed_slot_is_made_up_for_once() -> None:
+def test_missed_slots_are_made_up_for_once() -> None:
     world = waiting_world(schedule="0 3 * * *")
     world.now += timedelta(days=5)
     world.settle()
     assert [job.stage for job in world.jobs.values()] == ["probe"]
-    world.run_jobs()
+    world.complete_jobs()
     plan = world.settle()
     assert plan.wake_after is not None
     assert plan.wake_after > timedelta(hours=1)
@@ -55,7 +55,7 @@ def test_a_missed_slot_is_made_up_for_once() -> None:
     "probes fail repeatedly",
     "the interval grows; it is as before after a success",
 )
-def test_an_interval_grows_while_looking_fails_and_recovers() -> None:
+def test_an_interval_grows_while_probes_fail_and_recovers() -> None:
     world = waiting_world(onData={"pollInterval": "1m"})
     pauses = []
     for _ in range(4):
@@ -68,25 +68,25 @@ def test_an_interval_grows_while_looking_fails_and_recovers() -> None:
     assert world.update.status.last_probe.failures == 4
 
     world.settle()
-    world.run_jobs()
+    world.complete_jobs()
     world.settle()
     assert world.update.status.last_probe.failures == 0
 
 
-def test_a_cooldown_waits_after_the_end_of_a_run_and_says_so() -> None:
+def test_a_cooldown_waits_after_the_end_of_a_run_and_is_reported() -> None:
     world = World()
     world.edit(trigger={"onData": {"pollInterval": "1m"}, "cooldown": "6h"})
     world.settle()
     world.months = ["2025-01", "2025-02"]
-    world.turns(8)
+    world.rounds(8)
     world.months.append("2025-03")
-    plan = world.turns(2)
+    plan = world.rounds(2)
 
     assert plan.status.progress.summary == "Cooldown"
     assert "cooldown of 6h" in plan.status.progress.waiting_for
     assert not world.jobs
     world.now += timedelta(hours=6)
-    world.turns(2)
+    world.rounds(2)
     assert "shop-g2" in world.generations
 
 
@@ -95,14 +95,14 @@ def test_no_more_runs_start_within_a_day_than_allowed() -> None:
     world.edit(trigger={"onData": {"pollInterval": "1m"}, "maxRunsPerDay": 1})
     world.settle()
     world.months = ["2025-01", "2025-02"]
-    world.turns(8)
+    world.rounds(8)
     world.months.append("2025-03")
-    plan = world.turns(3)
+    plan = world.rounds(3)
 
     assert "at most 1 (trigger.maxRunsPerDay)" in plan.status.progress.waiting_for
     assert "shop-g2" not in world.generations
     world.now += timedelta(days=1)
-    world.turns(2)
+    world.rounds(2)
     assert "shop-g2" in world.generations
 
 
@@ -150,16 +150,16 @@ def test_a_time_zone_that_does_not_exist_is_refused_with_its_path() -> None:
     "the spec is edited while a probe runs",
     "its result is discarded, and a new probe starts",
 )
-def test_a_spec_that_changed_during_a_look_makes_it_look_again() -> None:
+def test_a_spec_that_changed_during_a_probe_causes_another_probe() -> None:
     world = waiting_world(onData={"pollInterval": "1m"})
     world.months = ["2025-01", "2025-02"]
     world.now += timedelta(minutes=5)
     world.settle()
-    world.run_jobs()
+    world.complete_jobs()
     world.edit(model={**world.spec["model"], "maxLength": 64})
     world.step()
     assert "shop-g1" not in world.generations
-    world.turns(2)
+    world.rounds(2)
     assert world.generation(1).spec.recipe.model.max_length == 64
 
 
@@ -168,19 +168,19 @@ def test_a_spec_that_changed_during_a_look_makes_it_look_again() -> None:
     "a partition is quarantined while a probe runs",
     "its result is discarded, and a new probe starts without that partition",
 )
-def test_a_month_that_is_quarantined_during_a_look_is_trained_on_by_nobody() -> None:
+def test_a_month_that_is_quarantined_during_a_probe_is_not_trained_on() -> None:
     world = World()
     for month in ("2025-01", "2025-02", "2025-03"):
         world.months.append(month)
         world.aucs[month] = (0.5, 0.5)
-        world.turns(5)
+        world.rounds(5)
     assert world.update.status.cursor.proposed_for_quarantine == ["2025-01"]
     world.months.append("2025-04")
     world.now += timedelta(minutes=30)
     world.settle()
-    world.run_jobs()
+    world.complete_jobs()
     world.ask("quarantine@1")
-    world.turns(8)
+    world.rounds(8)
     newest = world.generation(3).spec.data
     assert newest is not None
     assert newest.quarantined == ["2025-01"]
@@ -191,17 +191,17 @@ def test_a_spec_that_changes_during_a_run_counts_for_the_next_one() -> None:
     world = World()
     world.settle()
     world.months = ["2025-01", "2025-02"]
-    world.turns(2)
+    world.rounds(2)
     world.edit(model={**world.spec["model"], "maxLength": 64})
-    world.turns(6)
+    world.rounds(6)
     assert world.generation(1).spec.recipe.model.max_length == 128
     assert world.generation(1).status.verdict == "Accepted"
     world.months.append("2025-03")
-    world.turns(6)
+    world.rounds(6)
     assert world.generation(2).spec.recipe.model.max_length == 64
 
 
-def test_an_edit_that_does_not_concern_a_running_probe_leaves_it_alone() -> None:
+def test_an_edit_that_does_not_affect_a_running_probe_keeps_it() -> None:
     world = with_generation_one()
     world.months.append("2025-03")
     world.ask("run@1")
@@ -210,11 +210,11 @@ def test_an_edit_that_does_not_concern_a_running_probe_leaves_it_alone() -> None
     world.edit(training={"hyperparameters": {"learningRate": "3e-5"}}, trigger={"onData": {}})
     world.settle()
     assert world.jobs[probe.name].uid == probe.uid
-    world.turns(1)
+    world.rounds(1)
     assert world.generation(2).spec.recipe.training.hyperparameters.learning_rate == "3e-5"
 
 
-def test_an_edit_of_what_a_probe_reads_makes_it_begin_again() -> None:
+def test_an_edit_of_what_a_probe_reads_starts_it_again() -> None:
     world = with_generation_one()
     world.months.append("2025-03")
     world.ask("run@1")

@@ -12,7 +12,7 @@ from lifecycle.world import World, with_generation_one
 def a_probe_of_an_earlier_version() -> tuple[World, str]:
     """A request looks for data; which part of the spec its probe depends on was not recorded."""
     world = with_generation_one()
-    world.turns(2)
+    world.rounds(2)
     world.months.append("2025-03")
     world.ask("run@1")
     world.step()
@@ -26,31 +26,31 @@ def a_probe_of_an_earlier_version() -> tuple[World, str]:
     "it is upgraded while a requested probe runs",
     "the result of the probe is used: no request is lost",
 )
-def test_a_probe_of_an_earlier_version_is_taken() -> None:
+def test_a_probe_of_an_earlier_version_is_consumed() -> None:
     world, name = a_probe_of_an_earlier_version()
     world.settle()
     assert name in world.jobs
     world.now += timedelta(minutes=1)
-    world.run_jobs()
+    world.complete_jobs()
     world.settle()
     assert world.update.status.last_probe.job == name
     assert world.generation(2).spec.trigger == "Request"
 
 
-def test_a_probe_of_an_earlier_version_is_dropped_after_an_edit() -> None:
+def test_a_probe_of_an_earlier_version_is_discarded_after_an_edit() -> None:
     world, name = a_probe_of_an_earlier_version()
     world.edit(suspend=False)
     world.settle()
     assert name not in world.jobs
 
 
-def test_a_probe_that_an_earlier_version_had_taken_is_not_taken_again() -> None:
+def test_a_probe_that_an_earlier_version_consumed_is_not_consumed_again() -> None:
     world = with_generation_one()
-    world.turns(2)
+    world.rounds(2)
     world.months.append("2025-03")
     while world.update.status.last_probe.reason != "WindowReady" or not world.jobs:
         world.now += timedelta(minutes=1)
-        world.run_jobs()
+        world.complete_jobs()
         world.step()
     last = world.update.status.last_probe
     assert last.job in world.jobs

@@ -1,0 +1,73 @@
+"""Facts about generations, derived independently of the operator's code."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from springtide_api import words
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from springtide_api.objects import ModelGeneration
+
+
+MAX_INTERIM_ANALYSES = 3
+WAITS_FOR_DATA = {"ExtendHoldout", "TooFewEntities"}
+ENDS_A_HOLD = {"quarantine", "retry", "reject"}
+NOT_EVALUATED = {"Orphaned", "SpecChanged"}
+
+
+def accepted(g: ModelGeneration) -> bool:
+    """Whether its weights may ever be served: Accepted, or imported with a head."""
+    if g.spec.origin == "Imported":
+        trained = g.status.artifact and g.status.artifact.head == "Trained"
+        return bool(trained) and g.status.verdict == "Imported"
+    return g.status.verdict == "Accepted"
+
+
+def in_progress(g: ModelGeneration) -> bool:
+    """Whether something may still happen to it by itself."""
+    status = g.status
+    if status.rollout.rollback_reason:
+        return status.rollout.rolled_back_at is None
+    if (
+        status.rollout.promoted_at
+        or status.retired_reason
+        or status.verdict in {"Rejected", "Failed"}
+    ):
+        return False
+    return not (status.artifact and status.artifact.head == "Seeded")
+
+
+def of_another_version(g: ModelGeneration) -> bool:
+    """Whether something may still happen to it, by an operator that knows its words."""
+    return in_progress(g) and not (
+        g.status.verdict in words.VERDICTS
+        and g.status.outcome in words.OUTCOMES
+        and g.status.phase in words.GENERATION_PHASES
+    )
+
+
+def held(g: ModelGeneration) -> bool:
+    """Whether it waits for a person."""
+    evaluation, status = g.status.evaluation, g.status
+    if status.verdict != "Inconclusive" or status.retired_reason or status.reason in WAITS_FOR_DATA:
+        return False
+    return evaluation is not None and evaluation.holdouts[-1].outcome != ""
+
+
+def live_of(generations: list[ModelGeneration]) -> ModelGeneration | None:
+    """The newest promotion."""
+    promoted = [g for g in generations if g.status.rollout.promoted_at]
+    return max(promoted, key=lambda g: (g.status.rollout.promoted_at, g.spec.number), default=None)
+
+
+def last_written(g: ModelGeneration) -> tuple[datetime, int]:
+    """When the record of the quarantine in a generation was written."""
+    times = (each.released_at or each.quarantined_at for each in g.status.quarantine_records)
+    return max(times), g.spec.number
+
+
+def through(current: ModelGeneration | None, initial: datetime | None) -> datetime | None:
+    return current.status.trainedthrough if current else initial

@@ -1,0 +1,112 @@
+"""The invariants of the architecture and the rules on windows, cursor and looks, as assertions.
+
+They are told of every action before it is carried out and look at the world after every write.
+Nothing of `lifecycle/` decides here: what a generation may do is spelled out anew from its status.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lifecycle.generation_facts import (
+    in_progress,
+    of_another_version,
+)
+from lifecycle.invariants_of_actions import ActionInvariants
+from lifecycle.invariants_of_state import StateInvariants
+
+from springtide_operator.lifecycle.state.plan import (
+    CreateGeneration,
+    DeleteGeneration,
+    DeleteJob,
+    Serve,
+    StartJob,
+    SuspendJob,
+    WriteGeneration,
+)
+
+if TYPE_CHECKING:
+    from lifecycle.world import World
+
+    from springtide_api.objects import ModelGeneration
+    from springtide_operator.lifecycle.state.observation import Observation
+    from springtide_operator.lifecycle.state.plan import Action
+
+
+class Invariants(ActionInvariants, StateInvariants):
+    """Watches a world."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.known: dict[str, ModelGeneration] = {}
+        """Every generation as it last was, by uid."""
+        self.accepted: set[str] = set()
+        """Digests that were accepted, of generations that are gone, too."""
+        self.foreign: set[str] = set()
+        """Names of generations that somebody else made."""
+        self.since: dict[str, int] = {}
+        """How much was asked when a generation was last judged or held, by uid."""
+        self.update_uid = ""
+        self.quarantined: set[str] = set()
+        self.released: set[str] = set()
+        """Partitions that were quarantined and no generation went live with since."""
+        self.there: set[str] = set()
+        self.records_lost = False
+        """A record may be gone, or a request was replaced before it was carried out in full."""
+        world.on_action, world.check = self.check_action, self.check_world
+
+    def check_action(self, seen: Observation, action: Action) -> None:
+        match action:
+            case CreateGeneration(name, spec) if name not in self.world.generations:
+                assert self.world.stalled_watches or not [
+                    g for g in self.ours() if of_another_version(g)
+                ]
+                if spec.origin == "Trained":
+                    self.one_run_at_a_time()
+                    self.a_window_begins_at_the_cursor(seen, spec)
+                    self.quarantined_partitions_are_never_used(seen, spec)
+                    self.no_undelivered_month_is_passed(spec)
+                    self.nothing_is_evaluated_twice(action)
+                    self.no_third_run_on_rows_that_were_rejected_twice(seen, action)
+            case StartJob() if action.run.job not in self.world.jobs:
+                self.a_job_is_recorded_before_it_is_created(action)
+            case DeleteJob() | DeleteGeneration():
+                self.check_deletion(seen, action)
+            case Serve():
+                self.only_an_accepted_generation_is_served(action)
+            case WriteGeneration():
+                self.a_promotion_follows_verdict_and_available_pods(seen, action)
+                self.only_running_pods_count_as_running_time(action)
+            case SuspendJob(suspend=False):
+                self.only_jobs_that_the_operator_suspended_are_resumed(action)
+
+    def forget_generation(self, name: str) -> None:
+        """Somebody deleted a generation: what only its status held is forgotten with it."""
+        self.foreign.discard(name)
+        self.released = set()
+        self.records_lost = True
+
+    def ours(self) -> list[ModelGeneration]:
+        there = self.world.generations.items()
+        return [g for name, g in there if name not in self.foreign]
+
+    def check_world(self) -> None:
+        world = self.world
+        self.track_the_quarantine()
+        changed = False
+        for name, g in world.generations.items():
+            before = self.known.get(g.metadata.uid)
+            if before is g or name in self.foreign:
+                continue
+            self.known[g.metadata.uid] = g
+            changed = True
+            self.check_generation(g)
+            self.check_change(before or g, g)
+        there = {g.metadata.uid for g in world.generations.values()}
+        if changed or there != self.there:
+            self.there = there
+            assert sum(in_progress(g) and g.spec.origin == "Trained" for g in self.ours()) <= 1
+            self.interim_analyses_are_shared_by_all_evaluations_of_a_holdout()
+        assert set(world.served) <= self.accepted
+
+    # Once nothing more is written, and nothing is seen late.

@@ -1,0 +1,156 @@
+"""Invariants that hold after each write, and when nothing more happens."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lifecycle.generation_facts import (
+    ENDS_A_HOLD,
+    MAX_INTERIM_ANALYSES,
+    accepted,
+    held,
+    in_progress,
+    last_written,
+    live_of,
+    through,
+)
+
+if TYPE_CHECKING:
+    from springtide_api.generation import EvaluationStatus
+    from springtide_api.objects import ModelGeneration
+
+
+class StateInvariants:
+    """Checks the world after each write."""
+
+    def track_the_quarantine(self) -> None:
+        world = self.world
+        quarantined = set(world.update.status.cursor.quarantined)
+        if world.update.metadata.uid != self.update_uid:
+            self.update_uid, self.released, self.quarantined = (
+                world.update.metadata.uid,
+                set(),
+                quarantined,
+            )
+        self.released = (self.released | self.quarantined) - quarantined
+        self.quarantined = quarantined
+
+    def check_generation(self, g: ModelGeneration) -> None:
+        status, evaluation, data = g.status, g.status.evaluation, g.spec.data
+        if accepted(g) and status.artifact:
+            self.accepted.add(status.artifact.served_digest)
+        if status.verdict != "Pending":
+            assert status.reason
+        if (parent := g.spec.parent) and (made_from := self.world.generations.get(parent.name)):
+            assert made_from.status.verdict not in {"Rejected", "Failed", "Inconclusive"}
+        if status.rollout.promoted_at and data:
+            assert status.trained_through == data.windows[-1].to
+        if evaluation is None:
+            return
+        assert evaluation.interim_analyses == sum(
+            look.interim_analyses for look in evaluation.holdouts
+        )
+        assert evaluation.interim_analyses <= MAX_INTERIM_ANALYSES
+        for look in evaluation.holdouts:
+            assert look.outcome in {"Decided", "Inconclusive"} or look.interim_analyses == 0
+            assert not data or not set(look.partitions) & set(data.partitions)
+            assert not data or look.range.from_ >= data.windows[-1].to
+
+    def check_change(self, old: ModelGeneration, new: ModelGeneration) -> None:
+        uid, before, after = new.metadata.uid, old.status, new.status
+        assert new.spec == old.spec
+        assert before.artifact in (None, after.artifact)
+        if before.rollout.rollback_reason:
+            assert after.rollout.rollback_reason
+            assert not after.rollout.promoted_at
+        if before.verdict in {"Rejected", "Failed", "Accepted"}:
+            assert after.verdict == before.verdict
+        if held(old) and not held(new):
+            assert ENDS_A_HOLD & set(self.world.asked[self.since.get(uid, 0) :])
+        if after.verdict != before.verdict or (held(new) and not held(old)):
+            self.since[uid] = len(self.world.asked)
+        if after.rollout.promoted_at and not before.rollout.promoted_at and new.spec.data:
+            self.released -= set(new.spec.data.partitions)
+        self.check_analyses(before.evaluation, after.evaluation)
+
+    def check_analyses(self, old: EvaluationStatus | None, new: EvaluationStatus | None) -> None:
+        if old is None or new is None or not old.holdouts:
+            return
+        assert old.interim_analyses <= new.interim_analyses <= old.interim_analyses + 1
+        if new.interim_analyses > old.interim_analyses:
+            assert new.holdouts[-1].outcome in {"Decided", "Inconclusive"}
+        judged = new.holdouts[-1].outcome and not old.holdouts[-1].outcome
+        if judged and new.holdouts[-1].outcome in {"Suspect", "TooFewEntities"}:
+            assert new.interim_analyses == old.interim_analyses
+        if new.holdouts[-1].digest != old.holdouts[-1].digest and not self.world.stalled_watches:
+            assert old.holdouts[-1].outcome
+            assert not self.quarantined & set(new.holdouts[-1].partitions)
+            assert not self.released & set(new.holdouts[-1].partitions)
+
+    def interim_analyses_are_shared_by_all_evaluations_of_a_holdout(self) -> None:
+        spent: dict[tuple[str, ...], int] = {}
+        for g in self.ours():
+            for look in g.status.evaluation.holdouts if g.status.evaluation else ():
+                rows = tuple(look.partitions)
+                spent[rows] = spent.get(rows, 0) + look.interim_analyses
+        assert max(spent.values(), default=0) <= MAX_INTERIM_ANALYSES, spent
+
+    def check_at_rest(self) -> None:
+        status, generations = self.world.update.status, self.ours()
+        current = live_of(generations)
+        assert (status.live.name if status.live else None) == (
+            current.metadata.name if current else None
+        )
+        initial = self.world.update.spec.model.initial.trained_through
+        assert status.cursor.trained_through == through(current, initial)
+        quarantined = set(status.cursor.quarantined)
+        open_ones = [g for g in generations if in_progress(g)]
+        for g in open_ones:
+            trained = set(g.spec.data.partitions) if g.spec.data else set()
+            assert not trained & quarantined or g.status.rollout.step_started_at
+        if not open_ones and (shared := self.rejected_twice(generations, quarantined)):
+            assert status.cursor.proposed_for_quarantine == [max(shared)]
+        self.the_quarantine_is_recorded(quarantined)
+        self.outcomes_are_reported(current)
+        self.action_required_where_a_user_must_act(open_ones)
+        plan = self.world.plan
+        if plan and not plan.requeue and plan.wake_after is None:
+            assert plan.status.progress.waiting_for
+
+    def the_quarantine_is_recorded(self, quarantined: set[str]) -> None:
+        """A restore from Git would lose no quarantine, and take back no release."""
+        holders = [g for g in self.world.generations.values() if g.status.quarantine_records]
+        if self.records_lost or not holders:
+            return
+        newest = max(holders, key=last_written)
+        kept = {r.partition for r in newest.status.quarantine_records if r.released_at is None}
+        assert quarantined <= kept
+        assert not kept & set(self.world.update.status.cursor.released)
+
+    def outcomes_are_reported(self, current: ModelGeneration | None) -> None:
+        for g in self.ours():
+            rollout, said = g.status.rollout, g.status.outcome
+            if rollout.rolled_back_at:
+                assert said == "RolledBack"
+            elif rollout.promoted_at:
+                assert said == ("Live" if g is current else "Superseded")
+            else:
+                assert said not in {"Live", "Superseded", "RolledBack"}
+            if g.status.conditions:
+                live = [c.status for c in g.status.conditions if c.type == "Live"]
+                assert live == ["True" if said == "Live" else "False"]
+
+    def action_required_where_a_user_must_act(self, open_ones: list[ModelGeneration]) -> None:
+        conditions = {c.type: c for c in self.world.update.status.conditions}
+        called = conditions["ActionRequired"].status == "True"
+        stands = any(held(g) and not self.request_handled(g) for g in open_ones)
+        if "Stalled" in conditions or self.world.refusals or stands:
+            assert called
+        if called and "Stalled" not in conditions:
+            sync = conditions["TargetsInSync"]
+            shared = self.world.update.status.cursor.proposed_for_quarantine
+            waits = self.world.update.status.progress.waiting_for
+            assert sync.status == "False" or open_ones or shared or waits
+
+    def request_handled(self, g: ModelGeneration) -> bool:
+        return bool(ENDS_A_HOLD & set(self.world.asked[self.since.get(g.metadata.uid, 0) :]))

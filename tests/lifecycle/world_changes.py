@@ -1,0 +1,167 @@
+"""What users, controllers and data do to the test world."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from lifecycle.answers import MONTHS, answer, digest, spoiled
+
+from springtide_api.contract import Failure, Result
+from springtide_api.names import LABEL_UPDATE_UID
+from springtide_api.objects import IncrementalUpdate, Meta, ModelGeneration
+from springtide_api.update_spec import UpdateSpec
+from springtide_operator.lifecycle.state.observed import (
+    ObservedPod,
+    ObservedTarget,
+)
+
+if TYPE_CHECKING:
+    from springtide_api.generation import GenerationSpec
+    from springtide_operator.lifecycle.state.plan import (
+        StartJob,
+    )
+
+
+class Changes:
+    """Changes of the world that are not the operator's."""
+
+    def create_target(self, name: str = "ranker") -> None:
+        """Make the Deployment, as its owner's manifest has it."""
+        targets = self.update.spec.rollout.targets
+        target = next(each for each in targets if each.target_ref.name == name)
+        self.targets[name] = ObservedTarget(
+            target=target, uid=self._uid(), has_container=True, desired=2, settled=True
+        )
+
+    def set_status_values(self, name: str, **words: str) -> None:
+        """Let another version of the operator write words into a generation's status."""
+        if known := self.generations.get(name):
+            status = known.status.model_copy(update=words)
+            self.generations[name] = known.model_copy(update={"status": status})
+
+    def delete_generation(self, name: str) -> None:
+        """Delete a generation by hand; one that was never served may give its number away."""
+        gone = self.generations.pop(name)
+        number = f"-g{gone.spec.number}-"
+        self.attempts_recorded = {job for job in self.attempts_recorded if number not in job}
+
+    def create_foreign_generation(self, spec: GenerationSpec, *, labelled: bool) -> str:
+        """Make a generation as a stranger may, with our label or without; return its name."""
+        name = f"shop-g{spec.number}"
+        labels = {LABEL_UPDATE_UID: self.update.metadata.uid} if labelled else {}
+        meta = {"name": name, "namespace": "search", "uid": self._uid(), "labels": labels}
+        metadata = Meta(**meta, creation_timestamp=self.now)
+        self.generations[name] = ModelGeneration(metadata=metadata, spec=spec)
+        return name
+
+    def finish_rollouts(self) -> None:
+        """Let the Deployments finish their roll, if their pods get ready at all."""
+        for name, target in self.targets.items():
+            if self.pods_ready and target.digest:
+                self.targets[name] = replace(target, updated=2, available=2, old=0, complete=True)
+
+    def complete_jobs(self) -> None:
+        """Let every Job succeed with the result that the data gives."""
+        for name, job in list(self.jobs.items()):
+            lost = job.stage == "evaluate" and f"shop-g{job.number}" not in self.generations
+            if job.result is None and not job.suspended and not job.failed and not lost:
+                result: Result | None = self._result(self.runs[name])
+                if job.stage == "evaluate" and self.spoil_next_result:
+                    result, self.spoil_next_result = spoiled(result, self.spoil_next_result), ""
+                self.succeed(name, result)
+
+    def begin(self, name: str) -> None:
+        """Let the pod of a Job run, from now on."""
+        job = self.jobs[name]
+        if any(pod.running for pod in job.pods) or job.suspended or job.finished:
+            return
+        pod = replace(self._pod(name), running=True)
+        self.ran[pod.uid] = (name, self.now, None)
+        self.jobs[name] = replace(job, pods=(pod,))
+
+    def suspend_by_another(self, name: str, *, suspend: bool = True) -> None:
+        """Another controller, such as Kueue, suspends a Job or resumes it."""
+        self._suspend(name, suspend=suspend, by_us=suspend and self.jobs[name].suspended_by_us)
+
+    def _suspend(self, name: str, *, suspend: bool, by_us: bool) -> None:
+        """Suspend a Job, which takes its pods away, or let it go on."""
+        since = self.now if suspend else None
+        if suspend:
+            self._end_pods(name)
+        pods = () if suspend else self.jobs[name].pods
+        changes = {"suspended": suspend, "suspended_at": since, "suspended_by_us": by_us}
+        self.jobs[name] = replace(self.jobs[name], pods=pods, **changes)
+
+    def _end_pods(self, name: str) -> None:
+        for uid, (job, began, ended) in self.ran.items():
+            if job == name and ended is None:
+                self.ran[uid] = (job, began, self.now)
+
+    def _pod(self, name: str) -> ObservedPod:
+        image = self.jobs[name].image
+        known = self.tags.get(image, digest(image))
+        times = {"created": self.now, "started": self.now}
+        return ObservedPod(f"{name}-x", self._uid(), **times, image_digest=known)
+
+    def _finished_pod(self, name: str, **says: object) -> ObservedPod:
+        """The pod of a Job at its end; one that was not seen to run ran for no time."""
+        runs = [pod for pod in self.jobs[name].pods if pod.running]
+        pod = runs[0] if runs else self._pod(name)
+        self._end_pods(name)
+        return replace(pod, running=False, waiting="", ended=self.now, **says)
+
+    def succeed(self, name: str, result: Result | None) -> None:
+        pod = self._finished_pod(name, exit_code=0)
+        self.jobs[name] = replace(
+            self.jobs[name], succeeded=True, finished=self.now, result=result, pods=(pod,)
+        )
+
+    def fail(self, name: str, code: int, *, disrupted: bool = False, reason: str = "") -> None:
+        job = self.jobs[name]
+        pod = self._finished_pod(name, exit_code=code, disrupted=disrupted)
+        result = None
+        if reason:
+            failure = Failure(reason=reason, message=f"because of {reason}")
+            result = Result(job=name, stage=job.stage, number=job.number, ok=False, failure=failure)
+        self.jobs[name] = replace(job, failed=True, finished=self.now, pods=(pod,), result=result)
+
+    def next_month(self) -> str:
+        """The month that is due next."""
+        return MONTHS[len(self.months) + len(self.undelivered)]
+
+    def deliver_late(self, month: str) -> None:
+        """Bring a month that was due before others that are there."""
+        self.undelivered = [m for m in self.undelivered if m != month]
+        self.months = sorted([*self.months, month])
+
+    def ask(self, request: str) -> None:
+        self.asked.append(request.partition("@")[0])
+        self._meta(annotations={"springtide.dev/request": request})
+
+    def edit(self, **spec: object) -> None:
+        self.spec = {**self.spec, **spec}
+        spec_after = UpdateSpec.model_validate(self.spec)
+        metadata = self.update.metadata.model_copy(
+            update={"generation": self.update.metadata.generation + 1}
+        )
+        self.update = self.update.model_copy(update={"spec": spec_after, "metadata": metadata})
+        self.refusals = {}
+
+    def recreate(self, *, cascade: bool = True) -> None:
+        """Delete the update and apply it again; without cascade its Jobs go on, of no owner."""
+        left = {} if cascade else self.jobs
+        self.jobs = {name: replace(job, owner_uid="") for name, job in left.items()}
+        self.update = IncrementalUpdate(
+            metadata=Meta(
+                name="shop",
+                namespace="search",
+                uid=self._uid(),
+                generation=1,
+                creation_timestamp=self.now,
+            ),
+            spec=UpdateSpec.model_validate(self.spec),
+        )
+
+    def _result(self, start: StartJob) -> Result:
+        return answer(self, start)
