@@ -1,1 +1,1 @@
-"""Training data: the source, the windows that are cut from it, and their frozen rows."""
+"""Training data: the source, its windows, and their frozen rows."""

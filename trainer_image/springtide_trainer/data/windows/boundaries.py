@@ -33,7 +33,7 @@ class WindowBounds:
 
 
 @dataclass(frozen=True)
-class NotEnoughToCut:
+class Shortage:
     """There is not enough data to place the boundary."""
 
     have: int
@@ -43,7 +43,7 @@ class NotEnoughToCut:
 
 def place_bounds(
     new_data: NewData, rows: StreamIndex, request: WindowRequest
-) -> WindowBounds | NotEnoughToCut:
+) -> WindowBounds | Shortage:
     """Place the boundary by the holdout strategy, or the holdout's end for a pending candidate."""
     latest = request.holdout.strategy.latest_partitions
     if request.holdout_from is not None:
@@ -58,13 +58,11 @@ def place_bounds(
 
 def _holdout_only(
     new_data: NewData, rows: StreamIndex, begin: int, need: int
-) -> WindowBounds | NotEnoughToCut:
+) -> WindowBounds | Shortage:
     """Take all complete partitions after a candidate's training rows as its holdout."""
     after = np.unique(new_data.partition_index[new_data.new & (rows.moment >= begin)])
     if len(after) < need:
-        return NotEnoughToCut(
-            len(after), need, "complete holdout partitions for the pending candidate"
-        )
+        return Shortage(len(after), need, "complete holdout partitions for the pending candidate")
     return WindowBounds(
         start=None,
         trained_through=None,
@@ -75,11 +73,11 @@ def _holdout_only(
 
 def _on_boundary(
     new_data: NewData, rows: StreamIndex, request: WindowRequest, holdout_partitions: int
-) -> WindowBounds | NotEnoughToCut:
+) -> WindowBounds | Shortage:
     """Take the newest partitions as holdout; with maxRows, those after the training partitions."""
     found = new_data.new_partitions
     if len(found) < holdout_partitions + 1:
-        return NotEnoughToCut(len(found), holdout_partitions + 1, "complete partitions")
+        return Shortage(len(found), holdout_partitions + 1, "complete partitions")
     counts = np.bincount(
         new_data.partition_index[new_data.new & ~rows.reserved], minlength=len(new_data.partitions)
     )
@@ -101,7 +99,7 @@ def _on_boundary(
 
 def _at_second(
     new_data: NewData, rows: StreamIndex, request: WindowRequest, share: Fraction
-) -> WindowBounds | NotEnoughToCut:
+) -> WindowBounds | Shortage:
     """Take the newest share of the rows as holdout. Rows of one second are not separated.
 
     The boundary is a whole second, like the times of the API.
@@ -109,21 +107,21 @@ def _at_second(
     seconds = rows.moment // SECOND
     order = np.sort(seconds[new_data.new])
     if len(order) == 0 or order[0] == order[-1]:
-        return NotEnoughToCut(len(np.unique(order)), 2, "distinct seconds with new rows")
+        return Shortage(len(np.unique(order)), 2, "distinct seconds with new rows")
     first = int(order[np.searchsorted(order, order[0], side="right")])
-    cut = max(first, int(order[len(order) - max(1, int(share * len(order)))]))
-    before = new_data.new & (seconds < cut) & ~rows.reserved
+    boundary = max(first, int(order[len(order) - max(1, int(share * len(order)))]))
+    before = new_data.new & (seconds < boundary) & ~rows.reserved
     released = _count(new_data.released & ~rows.reserved)
     trainable = _count(before) + released
     end = new_data.partitions[new_data.new_partitions[-1]].span.end
     if request.window.max_rows is not None and trainable > request.window.max_rows:
         trained = np.sort(seconds[before])
-        cut = _limited(trained, max(0, request.window.max_rows - released), default=cut)
-        rows_before = int(np.searchsorted(order, cut))
+        boundary = _limited(trained, max(0, request.window.max_rows - released), default=boundary)
+        rows_before = int(np.searchsorted(order, boundary))
         holdout_rows = max(1, int(share / (1 - share) * rows_before))
         if rows_before + holdout_rows < len(order):
             end = (int(order[rows_before + holdout_rows - 1]) + 1) * SECOND
-    at = cut * SECOND
+    at = boundary * SECOND
     return WindowBounds(
         start=request.cursor,
         trained_through=at,

@@ -144,7 +144,7 @@ def find_new_data(
     """Find the new rows.
 
     Args:
-        rows: All rows that were read; each lies in one of `partitions`.
+        rows: All rows that were read; each is in one of `partitions`.
         partitions: The partitions of the stream.
         request: The cursor, the clock and the quarantined partitions.
     """

@@ -65,13 +65,13 @@ def select_window(
     """Select training rows and holdout, or return what is missing.
 
     Args:
-        rows: All rows that were read, in any order; each lies in one of `partitions`.
+        rows: All rows that were read, in any order; each is in one of `partitions`.
         partitions: The partitions of the stream, including those without new rows.
         request: The cursor, the clock and the settings.
     """
     new_data = find_new_data(rows, partitions, request)
     bounds = boundaries.place_bounds(new_data, rows, request)
-    if isinstance(bounds, boundaries.NotEnoughToCut):
+    if isinstance(bounds, boundaries.Shortage):
         return _no_window(new_data, request, bounds)
     split = _split(new_data, rows, bounds)
     if short := _shortage(new_data, rows, request, split):
@@ -139,9 +139,7 @@ def _counted(count: int, minimum: int, what: str, field: str) -> str:
     return f"{count:,} of {minimum:,} {what} (data.{field})"
 
 
-def _no_window(
-    new_data: NewData, request: WindowRequest, short: boundaries.NotEnoughToCut
-) -> NoWindow:
+def _no_window(new_data: NewData, request: WindowRequest, short: boundaries.Shortage) -> NoWindow:
     """Describe why there is no window: an incomplete partition, or too few partitions."""
     message = f"{short.have:,} of {short.need:,} {short.what}"
     reason: Reason = "NotEnoughData"
