@@ -38,7 +38,7 @@ def set_up(*, parts: str) -> None:
     }
     if parts != "venv":
         _check_machine()
-    _check_disk(DISK_GB[parts])
+    _check_disk(parts)
     with alone(CACHE / "setup.lock"):
         run_lanes(lanes[parts])
 
@@ -64,9 +64,10 @@ def _check_machine() -> None:
         raise SetupError("the local cluster and the images need root; run the command as root")
 
 
-def _check_disk(needed: int) -> None:
+def _check_disk(parts: str) -> None:
     CACHE.mkdir(parents=True, exist_ok=True)
-    there = (CACHE / "images/store").exists() or virtual_environment.STAMP.exists()
-    free = shutil.disk_usage(CACHE).free / 1e9
-    if free < needed and not there:
+    environment, store = virtual_environment.STAMP, CACHE / "images/store"
+    results = {"images": [store], "all": [environment, store]}.get(parts, [environment])
+    free, needed = shutil.disk_usage(CACHE).free / 1e9, DISK_GB[parts]
+    if free < needed and not all(result.exists() for result in results):
         raise SetupError(f"{CACHE} has {free:.0f} GB free and {needed} GB are needed")
