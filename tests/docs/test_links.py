@@ -44,5 +44,20 @@ def test_every_page_can_be_reached_from_the_readme():
     assert set(PAGES) - known == set()
 
 
+def test_the_map_of_the_code_names_every_package():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    packages = [
+        file.parent.relative_to(ROOT)
+        for root in ("operator", "trainer_image")
+        for file in sorted((ROOT / root).rglob("__init__.py"))
+    ]
+    missing = [
+        str(package)
+        for package in packages
+        if f"`{package}`" not in text and f"`{package.name}`" not in text
+    ]
+    assert missing == []
+
+
 def test_the_readme_has_150_lines_at_most():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
