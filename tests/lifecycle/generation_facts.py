@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from springtide_api import words
+from springtide_api import status_values
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -43,9 +43,9 @@ def in_progress(g: ModelGeneration) -> bool:
 def of_another_version(g: ModelGeneration) -> bool:
     """Whether something may still happen to it, by an operator that knows its words."""
     return in_progress(g) and not (
-        g.status.verdict in words.VERDICTS
-        and g.status.outcome in words.OUTCOMES
-        and g.status.phase in words.GENERATION_PHASES
+        g.status.verdict in status_values.VERDICTS
+        and g.status.outcome in status_values.OUTCOMES
+        and g.status.phase in status_values.GENERATION_PHASES
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from springtide_api import words
+from springtide_api import status_values
 from springtide_api.generation import GenerationStatus
 from springtide_api.names import FINALIZER, LABEL_UPDATE_UID
 from springtide_api.objects import Meta, ModelGeneration
@@ -155,9 +155,9 @@ class ApiServer:
             raise Conflict
         if status not in (known.status, live.status):
             GenerationStatus.model_validate(status.plain())  # as the API server does
-            assert status.verdict in words.VERDICTS
-            assert status.phase in words.GENERATION_PHASES
-            assert status.outcome in words.OUTCOMES
+            assert status.verdict in status_values.VERDICTS
+            assert status.phase in status_values.GENERATION_PHASES
+            assert status.outcome in status_values.OUTCOMES
             if live.status != known.status:
                 self._observe_own_write("generations", name)
                 raise Conflict

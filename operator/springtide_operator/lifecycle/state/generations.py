@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from springtide_api import words
+from springtide_api import status_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -47,10 +47,10 @@ def unknown_value(generation: ModelGeneration) -> str:
     evaluation = status.evaluation
     holdouts = evaluation.holdouts if evaluation else []
     known = [
-        ("verdict", status.verdict, words.VERDICTS),
-        ("outcome", status.outcome, words.OUTCOMES),
-        ("phase", status.phase, words.GENERATION_PHASES),
-        *(("holdout's outcome", each.outcome, words.HOLDOUT_OUTCOMES) for each in holdouts),
+        ("verdict", status.verdict, status_values.VERDICTS),
+        ("outcome", status.outcome, status_values.OUTCOMES),
+        ("phase", status.phase, status_values.GENERATION_PHASES),
+        *(("holdout's outcome", each.outcome, status_values.HOLDOUT_OUTCOMES) for each in holdouts),
     ]
     return next((f"{field} {value!r}" for field, value, there in known if value not in there), "")
 

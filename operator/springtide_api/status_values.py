@@ -35,8 +35,3 @@ GENERATION_PHASES = frozenset(
 
 HOLDOUT_OUTCOMES = frozenset({"", "Decided", "Inconclusive", "Suspect", "TooFewEntities"})
 """Values of the outcome of a holdout; empty while it was not evaluated."""
-
-
-def listed(words: frozenset[str]) -> str:
-    """Return the values as a comma-separated list."""
-    return ", ".join(sorted(words - {""}))
