@@ -38,7 +38,7 @@ async def client(kinds):
 
 
 class Stage:
-    """One namespace with an operator that may be dropped and started anew."""
+    """One namespace with an operator that may be dropped and started again."""
 
     def __init__(self, kinds, client, namespace):
         self.kinds, self.client, self.namespace = kinds, client, namespace

@@ -57,7 +57,7 @@ class Edge:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        # Requests of a scan outlive the task that scans, and wait for a login for ever.
+        # Requests of a scan outlive the task that scans, and wait for a login without end.
         while left := {task for task in self._family if not task.done()}:
             for task in left:
                 task.cancel()

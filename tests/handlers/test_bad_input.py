@@ -1,4 +1,4 @@
-"""What a trainer refuses, and targets that cannot be: told by kubectl, and serving goes on."""
+"""Input that a trainer refuses, and impossible targets: shown by kubectl, and serving continues."""
 
 import asyncio
 
@@ -38,7 +38,7 @@ def condition(status, kind):
     return next((each for each in status.get("conditions", []) if each["type"] == kind), {})
 
 
-def told(stage, *arguments):
+def kubectl_get(stage, *arguments):
     return stage.kinds.kubectl("get", *arguments, "-n", stage.namespace)
 
 
@@ -56,7 +56,7 @@ async def template(stage):
 
 
 async def serving_generation_1(stage):
-    """A stage that serves generation 1 and looks for data only when asked."""
+    """A stage that serves generation 1 and probes for data only by request."""
     stage.stand_ins.world.months = ["2025-01", "2025-02"]
     await stage.declare()
     await stage.start()
@@ -88,8 +88,8 @@ async def test_refused_data_are_shown_by_kubectl_and_used_once_fixed(stage):
     assert condition(status, "Ready")["status"] == "True"
     assert condition(status, "Serving")["status"] == "True"
     assert (await events(stage, "UnknownLabel")) == {"IncrementalUpdate": said}
-    assert "UnknownLabel" in told(stage, "iu", "shop")
-    assert said in told(stage, "iu", "shop", "-o", "wide")
+    assert "UnknownLabel" in kubectl_get(stage, "iu", "shop")
+    assert said in kubectl_get(stage, "iu", "shop", "-o", "wide")
     assert status["live"]["number"] == 1
     assert await template(stage) == before
 
@@ -118,8 +118,8 @@ async def test_a_run_whose_input_is_refused_fails_at_once_and_serving_stays(stag
     assert condition(status, "LastRunSucceeded")["message"] == f"shop-g2: {FLIPPED.message}"
     said = await events(stage, "Failed")
     assert set(said.values()) == {f"shop-g2: DigestMismatch: {FLIPPED.message}"}
-    assert "Failed" in told(stage, "mg", "shop-g2")
-    assert "Failed" in told(stage, "iu", "shop")
+    assert "Failed" in kubectl_get(stage, "mg", "shop-g2")
+    assert "Failed" in kubectl_get(stage, "iu", "shop")
     attempts = [job["metadata"]["name"] for job in stage.stand_ins.jobs_ever]
     assert len([name for name in attempts if "-g2-train-" in name]) == 1
     assert await template(stage) == before
@@ -147,7 +147,7 @@ async def test_an_unsafe_initial_model_blocks_until_it_is_fixed(stage):
     assert condition(status, "Stalled")["reason"] == "ImportFailed"
     assert condition(status, "Ready")["message"] == said
     assert (await events(stage, "ImportFailed")) == {"IncrementalUpdate": said}
-    assert "False" in told(stage, "iu", "shop")
+    assert "False" in kubectl_get(stage, "iu", "shop")
     assert (await template(stage))["spec"] == before["spec"]
 
     del stage.stand_ins.refused["import"]

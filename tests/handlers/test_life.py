@@ -52,13 +52,13 @@ class DiesAt:
 
     async def before_write(self, number, verb, path):
         if self.died.is_set() or (self.before and number == self.number):
-            await self._die()
+            await self._crash()
 
     async def after_write(self, number, verb, path):
         if not self.before and number == self.number:
-            await self._die()
+            await self._crash()
 
-    async def _die(self):
+    async def _crash(self):
         self.died.set()
         await asyncio.Event().wait()
 

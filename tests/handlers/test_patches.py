@@ -1,4 +1,4 @@
-"""A JSON Patch whose test fails means that somebody else was faster: it is no refusal."""
+"""A JSON Patch whose test fails means a concurrent write: it is not a refusal."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The process itself: it starts by kopf, tells how it fares, and ends in order."""
+"""The process itself: it starts by kopf, reports its health, and ends in order."""
 
 import json
 import os

@@ -86,12 +86,12 @@ async def test_a_report_of_the_job_s_own_pod_is_shown_in_status(training):
     "401 or 403; the report is dropped",
 )
 async def test_reports_with_any_other_token_are_refused(training):
-    stranger = await training.client.create(
+    other_pod = await training.client.create(
         POD,
         {
             "metadata": {
                 "namespace": training.namespace,
-                "name": "stranger",
+                "name": "other-pod",
                 "labels": {"springtide.dev/stage": "train", "springtide.dev/update": "shop"},
             },
             "spec": {
@@ -100,13 +100,13 @@ async def test_reports_with_any_other_token_are_refused(training):
             },
         },
     )
-    await training.seen(POD, "stranger")
+    await training.seen(POD, "other-pod")
     cases = {
         "": 401,
         "no token at all": 401,
         token(training, training.pod, audience="https://kubernetes.default.svc"): 401,
         token(training, None): 401,
-        token(training, stranger["metadata"]["name"]): 403,
+        token(training, other_pod["metadata"]["name"]): 403,
     }
     for sent, expected in cases.items():
         async with training.post(sent, REPORT) as answer:

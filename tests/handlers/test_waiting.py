@@ -1,4 +1,4 @@
-"""Why it waits and what a person must do, told in status from what the cluster says."""
+"""Why an update waits and what a user must do, reported in status from the cluster's messages."""
 
 import pytest
 

@@ -72,13 +72,13 @@ SPOILED = (
 
 def spoiled(result: Result, how: str) -> Result | None:
     """Spoil the result of an evaluation."""
-    told = result.evaluate
-    assert told is not None
+    measured = result.evaluate
+    assert measured is not None
     other = digest("of another run")
     changes: dict[str, dict[str, object]] = {
-        "no number": {"rules": [(*row[:1], *(None,) * 11, *row[12:]) for row in told.rules]},
-        "no row": {"rules": told.rules[:-1]},
-        "a foreign row": {"rules": [*told.rules, ("of another gate", *told.rules[0][1:])]},
+        "no number": {"rules": [(*row[:1], *(None,) * 11, *row[12:]) for row in measured.rules]},
+        "no row": {"rules": measured.rules[:-1]},
+        "a foreign row": {"rules": [*measured.rules, ("of another gate", *measured.rules[0][1:])]},
         "another candidate": {"candidate_digest": other},
         "another baseline": {"baseline_digest": other},
         "another holdout": {"holdout_digest": other},
@@ -93,7 +93,7 @@ def spoiled(result: Result, how: str) -> Result | None:
             return result.model_copy(update={"evaluate": None})
         case "nothing":
             return None
-    return result.model_copy(update={"evaluate": told.model_copy(update=changes[how])})
+    return result.model_copy(update={"evaluate": measured.model_copy(update=changes[how])})
 
 
 def _artifact(text: str, head: str = "Trained") -> CommittedArtifact:
@@ -159,13 +159,13 @@ def _gaps(world: World, asked: ProbeInput) -> list[str]:
 def _numbers(world: World, start: StartJob) -> EvaluateOutput:
     asked = start.run.evaluate
     generation = world.generation(start.run.number)
-    look = (generation.status.evaluation or None) and generation.status.evaluation.holdouts[-1]
-    month = look.partitions[-1] if look else generation.spec.data.holdout_partitions[-1]
+    holdout = (generation.status.evaluation or None) and generation.status.evaluation.holdouts[-1]
+    month = holdout.partitions[-1] if holdout else generation.spec.data.holdout_partitions[-1]
     own, live = world.aucs.get(month, (0.70, 0.60))
     world.qualities[asked.candidate.digest] = own
     rows = []
     for rule in generation.spec.recipe.gate.rules:
-        entities = look.entities if look else generation.spec.data.holdout_entities
+        entities = holdout.entities if holdout else generation.spec.data.holdout_entities
         baseline = live if asked.baseline else None
         rows.append(_row(rule.name, own, baseline, world.error, entities))
     return EvaluateOutput(

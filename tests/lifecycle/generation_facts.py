@@ -50,7 +50,7 @@ def of_another_version(g: ModelGeneration) -> bool:
 
 
 def held(g: ModelGeneration) -> bool:
-    """Whether it waits for a person."""
+    """Whether it waits for a user."""
     evaluation, status = g.status.evaluation, g.status
     if status.verdict != "Inconclusive" or status.retired_reason or status.reason in WAITS_FOR_DATA:
         return False

@@ -1,7 +1,7 @@
-"""The invariants of the architecture and the rules on windows, cursor and looks, as assertions.
+"""The invariants of the architecture and the rules on windows, cursor and analyses, as assertions.
 
-They are told of every action before it is carried out and look at the world after every write.
-Nothing of `lifecycle/` decides here: what a generation may do is spelled out anew from its status.
+They check every action before it is executed, and the world after every write.
+They use no code of `lifecycle/`: what a generation may do is derived again from its status.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class Invariants(ActionInvariants, StateInvariants):
         self.accepted: set[str] = set()
         """Digests that were accepted, of generations that are gone, too."""
         self.foreign: set[str] = set()
-        """Names of generations that somebody else made."""
+        """Names of generations that another client created."""
         self.since: dict[str, int] = {}
-        """How much was asked when a generation was last judged or held, by uid."""
+        """The number of requests when a generation last got a verdict or a hold, by uid."""
         self.update_uid = ""
         self.quarantined: set[str] = set()
         self.released: set[str] = set()
@@ -81,7 +81,7 @@ class Invariants(ActionInvariants, StateInvariants):
                 self.only_jobs_that_the_operator_suspended_are_resumed(action)
 
     def forget_generation(self, name: str) -> None:
-        """Somebody deleted a generation: what only its status held is forgotten with it."""
+        """A user deleted a generation: what only its status recorded is lost with it."""
         self.foreign.discard(name)
         self.released = set()
         self.records_lost = True

@@ -149,10 +149,10 @@ class ActionInvariants:
         assert not shared or self._by_retry(made)
 
     def rejected_twice(self, generations: list[ModelGeneration], quarantined: set[str]) -> set[str]:
-        """Training partitions of the last two verdicts, both rejections that nobody answered."""
-        judged = [g for g in generations if g.status.verdict == "Accepted"]
-        judged += [g for g in generations if g.status.verdict == "Rejected"]
-        *_, before, last = [None, None, *sorted(judged, key=lambda g: g.spec.number)]
+        """Training partitions of the last two verdicts, both rejections without a request since."""
+        decided = [g for g in generations if g.status.verdict == "Accepted"]
+        decided += [g for g in generations if g.status.verdict == "Rejected"]
+        *_, before, last = [None, None, *sorted(decided, key=lambda g: g.spec.number)]
         for g in (before, last):
             if g is None or not g.spec.data or g.status.reason == "RejectedByRequest":
                 return set()
@@ -189,8 +189,8 @@ class ActionInvariants:
         for g in self.world.generations.values():
             if g.spec.number != number:
                 named |= {g.status.artifact.uri} if g.status.artifact else set()
-                looks = g.status.evaluation.holdouts if g.status.evaluation else []
-                named |= {look.manifest for look in looks}
+                holdouts = g.status.evaluation.holdouts if g.status.evaluation else []
+                named |= {holdout.manifest for holdout in holdouts}
                 named |= {g.status.evaluation.report} if g.status.evaluation else set()
                 named |= {g.spec.data.manifest, *g.spec.data.historical} if g.spec.data else set()
         assert not named & {f"file://{folder}" for folder in folders}
@@ -207,13 +207,13 @@ class ActionInvariants:
     def an_interim_analysis_has_its_share_of_the_error(
         self, start: StartJob, g: ModelGeneration, evaluation: EvaluationStatus
     ) -> None:
-        asked, look = start.run.evaluate, evaluation.holdouts[-1]
+        asked, holdout = start.run.evaluate, evaluation.holdouts[-1]
         assert evaluation.interim_analyses < MAX_INTERIM_ANALYSES
         assert asked.confidence >= 1 - 0.05 / MAX_INTERIM_ANALYSES - 1e-9
-        assert asked.holdout.digest == look.digest
+        assert asked.holdout.digest == holdout.digest
         assert asked.candidate.digest == g.status.artifact.served_digest
         for rule in g.spec.recipe.gate.rules:
-            assert look.entities >= rule.min_entities
+            assert holdout.entities >= rule.min_entities
 
     def a_job_is_deleted_after_its_result_is_in_status(
         self, seen: Observation, job: ObservedJob
@@ -263,9 +263,9 @@ class ActionInvariants:
         if new.verdict != old.verdict and new.verdict == "Accepted":
             reason = "RulesPassed" if before.spec.baseline else "NoBaseline"
             assert new.reason == reason
-            look = (new.evaluation or old.evaluation).holdouts[-1]
+            holdout = (new.evaluation or old.evaluation).holdouts[-1]
             (job,) = [job for job in seen.jobs if job.name == old.evaluation.job]
-            self.results_pass_the_rules(before, look, job)
+            self.results_pass_the_rules(before, holdout, job)
         if new.rollout.step_started_at and not old.rollout.step_started_at:
             assert accepted(before)
             current = live_of(list(seen.generations))
@@ -290,7 +290,7 @@ class ActionInvariants:
                 assert new.trained_through == data.windows[-1].to
 
     def results_pass_the_rules(
-        self, g: ModelGeneration, look: HoldoutStatus, job: ObservedJob
+        self, g: ModelGeneration, holdout: HoldoutStatus, job: ObservedJob
     ) -> None:
         """Nothing is accepted on missing, NaN, stale or foreign numbers."""
         result = job.result
@@ -298,7 +298,7 @@ class ActionInvariants:
         assert result.number in {g.spec.number, None}
         output: EvaluateOutput = result.evaluate
         assert output.candidate_digest == g.status.artifact.served_digest
-        assert output.holdout_digest == look.digest
+        assert output.holdout_digest == holdout.digest
         baseline = g.spec.baseline
         assert output.baseline_digest == (baseline.digest if baseline else None)
         rows = {row[0]: row for row in output.rules}

@@ -48,13 +48,13 @@ class StateInvariants:
         if evaluation is None:
             return
         assert evaluation.interim_analyses == sum(
-            look.interim_analyses for look in evaluation.holdouts
+            holdout.interim_analyses for holdout in evaluation.holdouts
         )
         assert evaluation.interim_analyses <= MAX_INTERIM_ANALYSES
-        for look in evaluation.holdouts:
-            assert look.outcome in {"Decided", "Inconclusive"} or look.interim_analyses == 0
-            assert not data or not set(look.partitions) & set(data.partitions)
-            assert not data or look.range.from_ >= data.windows[-1].to
+        for holdout in evaluation.holdouts:
+            assert holdout.outcome in {"Decided", "Inconclusive"} or holdout.interim_analyses == 0
+            assert not data or not set(holdout.partitions) & set(data.partitions)
+            assert not data or holdout.range.from_ >= data.windows[-1].to
 
     def check_change(self, old: ModelGeneration, new: ModelGeneration) -> None:
         uid, before, after = new.metadata.uid, old.status, new.status
@@ -79,8 +79,8 @@ class StateInvariants:
         assert old.interim_analyses <= new.interim_analyses <= old.interim_analyses + 1
         if new.interim_analyses > old.interim_analyses:
             assert new.holdouts[-1].outcome in {"Decided", "Inconclusive"}
-        judged = new.holdouts[-1].outcome and not old.holdouts[-1].outcome
-        if judged and new.holdouts[-1].outcome in {"Suspect", "TooFewEntities"}:
+        concluded = new.holdouts[-1].outcome and not old.holdouts[-1].outcome
+        if concluded and new.holdouts[-1].outcome in {"Suspect", "TooFewEntities"}:
             assert new.interim_analyses == old.interim_analyses
         if new.holdouts[-1].digest != old.holdouts[-1].digest and not self.world.stalled_watches:
             assert old.holdouts[-1].outcome
@@ -90,9 +90,9 @@ class StateInvariants:
     def interim_analyses_are_shared_by_all_evaluations_of_a_holdout(self) -> None:
         spent: dict[tuple[str, ...], int] = {}
         for g in self.ours():
-            for look in g.status.evaluation.holdouts if g.status.evaluation else ():
-                rows = tuple(look.partitions)
-                spent[rows] = spent.get(rows, 0) + look.interim_analyses
+            for holdout in g.status.evaluation.holdouts if g.status.evaluation else ():
+                rows = tuple(holdout.partitions)
+                spent[rows] = spent.get(rows, 0) + holdout.interim_analyses
         assert max(spent.values(), default=0) <= MAX_INTERIM_ANALYSES, spent
 
     def check_at_rest(self) -> None:
@@ -118,7 +118,7 @@ class StateInvariants:
             assert plan.status.progress.waiting_for
 
     def the_quarantine_is_recorded(self, quarantined: set[str]) -> None:
-        """A restore from Git would lose no quarantine, and take back no release."""
+        """A restore from Git would lose no quarantine, and revert no release."""
         holders = [g for g in self.world.generations.values() if g.status.quarantine_records]
         if self.records_lost or not holders:
             return

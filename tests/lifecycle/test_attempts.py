@@ -31,12 +31,12 @@ def test_repeated_disruptions_are_retried_with_a_growing_back_off() -> None:
     for _ in range(8):
         (job,) = world.jobs
         world.fail(job, 137, disrupted=True)
-        begun = world.now
+        started = world.now
         while job in world.jobs:
             plan = world.settle()
             if job in world.jobs:
                 world.now += plan.wake_after
-        pauses.append(int((world.now - begun).total_seconds()))
+        pauses.append(int((world.now - started).total_seconds()))
     assert pauses == [0, 10, 20, 40, 80, 160, 300, 300]
 
 

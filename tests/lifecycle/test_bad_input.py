@@ -1,4 +1,4 @@
-"""Input that a trainer refuses: told with its field, nothing lost, and gone on with once mended."""
+"""Input that a trainer refuses: reported with its field, nothing lost, used once it is fixed."""
 
 from __future__ import annotations
 
@@ -158,14 +158,14 @@ def test_a_probe_gets_every_folder_of_rows_that_a_generation_refers_to() -> None
     generations = world.generations.values()
     named = {g.spec.data.manifest for g in generations if g.spec.data}
     named |= {uri for g in generations if g.spec.data for uri in g.spec.data.historical}
-    looks = [g.status.evaluation.holdouts for g in generations if g.status.evaluation]
-    named |= {look.manifest for each in looks for look in each}
+    holdouts = [g.status.evaluation.holdouts for g in generations if g.status.evaluation]
+    named |= {holdout.manifest for each in holdouts for holdout in each}
     assert len(named) >= 3
     assert set(asked.referenced) == {uri.rsplit("/", 1)[1] for uri in named}
 
 
 def test_a_probe_gets_the_rows_of_a_result_that_is_not_consumed_yet() -> None:
-    """The operator was away; a person's request begins another look before it takes the answer."""
+    """The operator was down; a request starts another probe before the result is consumed."""
     world = with_generation_one()
     world.months.append("2025-03")
     world.ask("run@1")

@@ -1,4 +1,4 @@
-"""Whatever an image hands back: the operator goes on, and writes only what a status takes."""
+"""Whatever an image returns: the operator continues, and writes only valid statuses."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def writes_what_a_status_takes(world: World) -> None:
     "Results",
     "any field of a result is of another type, endless, negative, not finite, a path out of the "
     "storage or a terminal code",
-    "the attempt counts as failed or the numbers as missing; the operator goes on and the live "
+    "the attempt counts as failed or the numbers as missing; the operator continues and the live "
     "generation stays",
 )
 @pytest.mark.parametrize("stage", ["import", "probe", "train", "evaluate"])

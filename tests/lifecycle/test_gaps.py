@@ -1,4 +1,4 @@
-"""Partitions that were due and not delivered: quarantined by name, or a person must act."""
+"""Partitions that were due and not delivered: quarantined by name, or a user must act."""
 
 from __future__ import annotations
 

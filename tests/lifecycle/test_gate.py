@@ -46,7 +46,7 @@ def output(*rows, **digests) -> EvaluateOutput:
     return EvaluateOutput(rules=list(rows), report="file:///reports/x", **(asked | digests))
 
 
-def judged(
+def gate_result(
     out: EvaluateOutput, *, gate=GATE, without_baseline=False, scores=(), **more
 ) -> Judgement:
     return judge(
@@ -73,7 +73,7 @@ def short(gate: Gate, entities: int, positives: int, *, without_baseline=False) 
 
 
 def test_a_candidate_that_passes_all_required_rules_is_accepted_with_its_numbers() -> None:
-    found = judged(both(0.700, 0.680))
+    found = gate_result(both(0.700, 0.680))
 
     assert (found.verdict, found.reason, found.suspect) == ("Accepted", "RulesPassed", False)
     assert found.message == (
@@ -90,7 +90,7 @@ def test_a_candidate_that_passes_all_required_rules_is_accepted_with_its_numbers
 
 
 def test_one_failed_required_rule_rejects_and_is_reported_first() -> None:
-    found = judged(both(0.650, 0.680))
+    found = gate_result(both(0.650, 0.680))
     assert (found.verdict, found.reason) == ("Rejected", "RuleFailed")
     assert found.message.startswith(
         "not-worse: auc regressed by 0.0300 (bounds 0.0250 to 0.0350), allowed regression "
@@ -99,14 +99,14 @@ def test_one_failed_required_rule_rejects_and_is_reported_first() -> None:
 
 
 def test_an_undecided_rule_is_inconclusive_and_reports_how_many_entities_would_decide() -> None:
-    found = judged(both(0.675, 0.682))
+    found = gate_result(both(0.675, 0.682))
     assert (found.verdict, found.reason) == ("Inconclusive", "NotDecided")
     assert "more entities would decide it" in found.message
 
 
 def test_a_failed_rule_takes_precedence_over_undecided_ones() -> None:
     gate = Gate(rules=[FLOOR, Rule(name="ndcg", metric="ndcg@10", min="0.3")])
-    found = judged(output(row("floor", 0.40, 0.7), row("ndcg", 0.3, 0.3)), gate=gate)
+    found = gate_result(output(row("floor", 0.40, 0.7), row("ndcg", 0.3, 0.3)), gate=gate)
     assert found.verdict == "Rejected"
 
 
@@ -114,20 +114,20 @@ def test_a_warning_rule_is_reported_and_decides_nothing() -> None:
     warn = Rule(name="warn", metric="accuracy", min="0.99", severity="Warn")
     gate = Gate(rules=[FLOOR, NOT_WORSE, warn])
     out = output(row("floor", 0.7, 0.7), row("not-worse", 0.7, 0.7), row("warn", 0.5, 0.5))
-    found = judged(out, gate=gate)
+    found = gate_result(out, gate=gate)
     assert found.verdict == "Accepted"
     assert found.results[2].verdict == "Reject"
 
 
 def test_the_first_generation_is_accepted_by_absolute_rules_alone() -> None:
     out = output(row("floor", 0.7, None), row("not-worse", 0.7, None), baseline_digest=None)
-    found = judged(out, without_baseline=True)
+    found = gate_result(out, without_baseline=True)
     assert (found.verdict, found.reason) == ("Accepted", "NoBaseline")
     assert [result.rule for result in found.results] == ["floor"]
     assert found.live_scores_now == []
 
     low = output(row("floor", 0.5, None), baseline_digest=None)
-    assert judged(low, without_baseline=True).verdict == "Rejected"
+    assert gate_result(low, without_baseline=True).verdict == "Rejected"
 
 
 def test_rules_on_history_are_left_out_while_there_is_none() -> None:
@@ -137,8 +137,8 @@ def test_rules_on_history_are_left_out_while_there_is_none() -> None:
     kept = Rule(name="kept", metric="auc", dataset="old", min="0.55")
     gate = Gate(rules=[FLOOR, kept])
     out = output(row("floor", 0.7, 0.7), ("kept", *[None] * 11, 0, 0))
-    assert judged(out, gate=gate, evaluation=evaluation, history=False).verdict == "Accepted"
-    found = judged(out, gate=gate, evaluation=evaluation)
+    assert gate_result(out, gate=gate, evaluation=evaluation, history=False).verdict == "Accepted"
+    found = gate_result(out, gate=gate, evaluation=evaluation)
     assert (found.verdict, found.reason) == ("Inconclusive", "TooFewEntities")
 
 
@@ -147,25 +147,25 @@ def test_rules_on_history_are_left_out_while_there_is_none() -> None:
     [{"candidate_digest": LIVE}, {"baseline_digest": None}, {"holdout_digest": CANDIDATE}],
 )
 def test_the_result_of_another_evaluation_is_ignored(digests) -> None:
-    found = judged(both(0.7, 0.6).model_copy(update=digests))
+    found = gate_result(both(0.7, 0.6).model_copy(update=digests))
     assert (found.verdict, found.reason, found.results) == ("Inconclusive", "ResultMismatch", [])
 
 
 def test_rows_without_a_rule_or_duplicate_rows_are_a_result_mismatch() -> None:
-    assert judged(output(row("other", 0.7, 0.6))).reason == "ResultMismatch"
+    assert gate_result(output(row("other", 0.7, 0.6))).reason == "ResultMismatch"
     twice = output(row("floor", 0.7, 0.6), row("floor", 0.7, 0.6), row("not-worse", 0.7, 0.6))
-    assert judged(twice).reason == "ResultMismatch"
+    assert gate_result(twice).reason == "ResultMismatch"
 
 
 def test_a_missing_row_is_never_a_pass() -> None:
-    found = judged(output(row("floor", 0.7, 0.6)))
+    found = gate_result(output(row("floor", 0.7, 0.6)))
     assert (found.verdict, found.reason) == ("Inconclusive", "MissingNumber")
 
 
 def test_with_shuffled_labels_the_holdout_is_suspect_though_the_comparison_alone_would_pass() -> (
     None
 ):
-    found = judged(both(0.501, 0.500), gate=GATE)
+    found = gate_result(both(0.501, 0.500), gate=GATE)
     assert found.results[1].verdict == "Pass"
     assert (found.verdict, found.reason, found.suspect) == ("Inconclusive", "HoldoutSuspect", True)
     assert found.message.startswith(
@@ -176,14 +176,14 @@ def test_with_shuffled_labels_the_holdout_is_suspect_though_the_comparison_alone
 
 
 def test_with_mere_drift_the_candidate_passes_and_nothing_is_suspect() -> None:
-    cured = judged(both(0.620, 0.500))
-    assert (cured.verdict, cured.suspect) == ("Accepted", False)
-    better_but_low = judged(both(0.530, 0.500))
+    better = gate_result(both(0.620, 0.500))
+    assert (better.verdict, better.suspect) == ("Accepted", False)
+    better_but_low = gate_result(both(0.530, 0.500))
     assert (better_but_low.verdict, better_but_low.suspect) == ("Rejected", False)
 
 
 def test_live_below_a_rule_only_by_its_point_estimate_is_not_suspect() -> None:
-    found = judged(both(0.546, 0.546))
+    found = gate_result(both(0.546, 0.546))
     assert (found.verdict, found.suspect) == ("Inconclusive", False)
 
 
@@ -192,7 +192,7 @@ def test_live_far_below_its_own_last_score_makes_the_holdout_suspect() -> None:
     out = output(row("floor", 0.9, 0.9), row("not-worse", 0.60, 0.60))
     last = Score(metric="auc", dataset="holdout", value="0.70", standard_error="0.004")
 
-    found = judged(out, gate=gate, scores=[last])
+    found = gate_result(out, gate=gate, scores=[last])
     assert (found.verdict, found.reason, found.suspect) == ("Inconclusive", "HoldoutSuspect", True)
     assert found.message.startswith(
         "the holdout is suspect: auc of live is 0.6000 on holdout (900 contributing entities, "
@@ -201,26 +201,26 @@ def test_live_far_below_its_own_last_score_makes_the_holdout_suspect() -> None:
     )
 
     noisy = last.model_copy(update={"standard_error": "0.05"})
-    assert not judged(out, gate=gate, scores=[noisy]).suspect
+    assert not gate_result(out, gate=gate, scores=[noisy]).suspect
     elsewhere = last.model_copy(update={"dataset": "other"})
-    assert not judged(out, gate=gate, scores=[elsewhere]).suspect
+    assert not gate_result(out, gate=gate, scores=[elsewhere]).suspect
 
 
 def test_a_fall_of_live_is_not_suspect_where_the_candidate_passes_the_rule_or_is_superior() -> None:
     last = Score(metric="auc", dataset="holdout", value="0.75", standard_error="0.004")
-    assert not judged(both(0.600, 0.600), scores=[last]).suspect
-    assert judged(both(0.553, 0.553), scores=[last]).suspect
-    assert not judged(both(0.555, 0.540), scores=[last]).suspect
+    assert not gate_result(both(0.600, 0.600), scores=[last]).suspect
+    assert gate_result(both(0.553, 0.553), scores=[last]).suspect
+    assert not gate_result(both(0.555, 0.540), scores=[last]).suspect
 
 
 def test_ordinary_drift_of_many_standard_errors_is_not_suspect() -> None:
     gate = Gate(rules=[Rule(name="floor", metric="accuracy", min="0.6"), NOT_WORSE])
     out = output(row("floor", 0.9, 0.9), row("not-worse", 0.66, 0.66))
     last = Score(metric="auc", dataset="holdout", value="0.70", standard_error="0.0001")
-    assert judged(out, gate=gate, scores=[last]).verdict == "Accepted"
+    assert gate_result(out, gate=gate, scores=[last]).verdict == "Accepted"
 
     strict = gate.model_copy(update={"max_holdout_drop": HoldoutDrop(absolute="0.03")})
-    found = judged(out, gate=strict, scores=[last])
+    found = gate_result(out, gate=strict, scores=[last])
     assert (found.reason, found.suspect) == ("HoldoutSuspect", True)
 
 
@@ -229,8 +229,8 @@ def test_a_log_loss_may_rise_by_a_fraction_of_its_last_score() -> None:
     gate = Gate(rules=[FLOOR, rule])
     out = output(row("floor", 0.7, 0.7), row("ll", 0.60, 0.60))
     near = Score(metric="log_loss", dataset="holdout", value="0.51", standard_error="0.0001")
-    assert not judged(out, gate=gate, scores=[near]).suspect
-    assert judged(out, gate=gate, scores=[near.model_copy(update={"value": "0.49"})]).suspect
+    assert not gate_result(out, gate=gate, scores=[near]).suspect
+    assert gate_result(out, gate=gate, scores=[near.model_copy(update={"value": "0.49"})]).suspect
 
 
 def test_a_floor_that_a_trivial_baseline_meets_proves_nothing() -> None:
@@ -238,21 +238,21 @@ def test_a_floor_that_a_trivial_baseline_meets_proves_nothing() -> None:
     gate = Gate(rules=[floor, NOT_WORSE])
     out = output(row("floor", 0.97, 0.97), row("not-worse", 0.7, 0.7), trivial_baseline=[0.93, 0.5])
 
-    found = judged(out, gate=gate)
+    found = gate_result(out, gate=gate)
     assert (found.verdict, found.reason) == ("Inconclusive", "FloorProvesNothing")
     assert found.message.startswith(
         "floor: accuracy >= 0.90 proves nothing: a trivial baseline scores 0.9300 on holdout"
     )
     higher = Gate(rules=[floor.model_copy(update={"min": "0.95"}), NOT_WORSE])
-    assert judged(out, gate=higher).verdict == "Accepted"
+    assert gate_result(out, gate=higher).verdict == "Accepted"
 
 
 def test_a_ceiling_above_the_loss_of_a_constant_proves_nothing() -> None:
     ceiling = Rule(name="ll", metric="log_loss", max="0.70")
     out = output(row("ll", 0.30, 0.30), trivial_baseline=[0.65])
-    assert judged(out, gate=Gate(rules=[ceiling])).reason == "FloorProvesNothing"
+    assert gate_result(out, gate=Gate(rules=[ceiling])).reason == "FloorProvesNothing"
     lower = ceiling.model_copy(update={"max": "0.64"})
-    assert judged(out, gate=Gate(rules=[lower])).verdict == "Accepted"
+    assert gate_result(out, gate=Gate(rules=[lower])).verdict == "Accepted"
 
 
 def test_a_floor_on_other_rows_than_the_holdout_may_be_that_of_a_constant() -> None:
@@ -264,12 +264,12 @@ def test_a_floor_on_other_rows_than_the_holdout_may_be_that_of_a_constant() -> N
     )
     musts = Rule(name="musts", metric="accuracy", dataset="musts", min="0.9")
     out = output(row("floor", 0.7, 0.7), row("musts", 0.97, 0.97), trivial_baseline=[0.5, 1.0])
-    found = judged(out, gate=Gate(rules=[FLOOR, musts]), evaluation=evaluation)
+    found = gate_result(out, gate=Gate(rules=[FLOOR, musts]), evaluation=evaluation)
     assert found.verdict == "Accepted"
 
 
 def test_a_result_without_the_score_of_a_trivial_baseline_is_never_a_pass() -> None:
-    found = judged(both(0.70, 0.68).model_copy(update={"trivial_baseline": []}))
+    found = gate_result(both(0.70, 0.68).model_copy(update={"trivial_baseline": []}))
     assert (found.verdict, found.reason) == ("Inconclusive", "MissingNumber")
     assert "the score of a trivial baseline is not known" in found.message
 
@@ -279,13 +279,15 @@ def test_a_rise_of_log_loss_is_a_fall() -> None:
     gate = Gate(rules=[FLOOR, rule])
     out = output(row("floor", 0.7, 0.7), row("ll", 0.60, 0.60))
     risen = Score(metric="log_loss", dataset="holdout", value="0.40", standard_error="0.004")
-    assert judged(out, gate=gate, scores=[risen]).suspect
-    assert not judged(out, gate=gate, scores=[risen.model_copy(update={"value": "0.9"})]).suspect
+    assert gate_result(out, gate=gate, scores=[risen]).suspect
+    assert not gate_result(
+        out, gate=gate, scores=[risen.model_copy(update={"value": "0.9"})]
+    ).suspect
 
 
 def test_too_few_entities_are_not_suspect() -> None:
     floor = FLOOR.model_copy(update={"min_entities": 1000})
-    found = judged(both(0.5, 0.5), gate=Gate(rules=[floor, NOT_WORSE]))
+    found = gate_result(both(0.5, 0.5), gate=Gate(rules=[floor, NOT_WORSE]))
     assert (found.reason, found.suspect) == ("TooFewEntities", False)
 
 
@@ -319,21 +321,24 @@ def test_counts_for_a_comparison_do_not_block_the_first_generation() -> None:
 
 
 def test_only_results_of_a_required_rule_use_an_interim_analysis() -> None:
-    assert judged(both(0.7, 0.68)).interim_analyses == 1
-    assert judged(both(0.675, 0.682)).interim_analyses == 1
-    assert judged(both(0.501, 0.500)).interim_analyses == 0, "the holdout is suspect"
-    assert judged(both(0.7, 0.68).model_copy(update={"holdout_digest": LIVE})).interim_analyses == 0
+    assert gate_result(both(0.7, 0.68)).interim_analyses == 1
+    assert gate_result(both(0.675, 0.682)).interim_analyses == 1
+    assert gate_result(both(0.501, 0.500)).interim_analyses == 0, "the holdout is suspect"
+    assert (
+        gate_result(both(0.7, 0.68).model_copy(update={"holdout_digest": LIVE})).interim_analyses
+        == 0
+    )
 
     warn = FLOOR.model_copy(update={"severity": "Warn"})
     first = both(0.7, 0.68).model_copy(update={"baseline_digest": None})
-    found = judged(first, gate=Gate(rules=[warn, NOT_WORSE]), without_baseline=True)
+    found = gate_result(first, gate=Gate(rules=[warn, NOT_WORSE]), without_baseline=True)
     assert (found.message, found.interim_analyses) == ("no Required rule could be evaluated", 0)
 
 
 def test_sixteen_long_messages_still_fit_a_status() -> None:
     names = [f"rule-{number:02}-" + "x" * 50 for number in range(16)]
     gate = Gate(rules=[Rule(name=name, metric="auc", min="0.55") for name in names])
-    found = judged(output(*[row(name, 0.7, 0.7) for name in names]), gate=gate)
+    found = gate_result(output(*[row(name, 0.7, 0.7) for name in names]), gate=gate)
     assert found.verdict == "Accepted"
     assert len(found.message) <= 1024
     assert found.message.endswith("more in the report")
@@ -344,14 +349,14 @@ shares = st.floats(0.05, 0.95)
 
 @given(shares, shares, st.floats(0.0, 0.04), st.floats(0.0, 0.04))
 def test_an_accepted_candidate_stays_accepted_when_it_gets_better(own, live, width, gain) -> None:
-    if judged(both(own, live, width=width)).verdict == "Accepted":
-        better = judged(both(min(own + gain, 1 - width), live, width=width))
+    if gate_result(both(own, live, width=width)).verdict == "Accepted":
+        better = gate_result(both(min(own + gain, 1 - width), live, width=width))
         assert better.verdict == "Accepted" or own + gain > 1 - width
 
 
 @given(st.floats(-0.02, 0.02), st.floats(-0.02, 0.02), st.floats(0.001, 0.03))
 def test_random_labels_are_never_accepted(one, other, width) -> None:
-    found = judged(both(0.5 + one, 0.5 + other, width=width))
+    found = gate_result(both(0.5 + one, 0.5 + other, width=width))
     assert found.verdict in {"Inconclusive", "Rejected"}
 
 
@@ -364,7 +369,7 @@ def test_no_numbers_cause_an_exception(found, entities, positives) -> None:
         ("floor", *found[:11], entities, positives),
         ("not-worse", *found[11:], entities, positives),
     ]
-    verdict = judged(output(*rows))
+    verdict = gate_result(output(*rows))
     assert verdict.verdict in {"Accepted", "Rejected", "Inconclusive"}
     assert len(verdict.message) <= 1024
     if any(x is None or x != x for x in (*found[:3], *found[14:20])):

@@ -1,4 +1,4 @@
-"""Which verdicts spend a look, and what holds up the first generation."""
+"""Which verdicts use an interim analysis, and what blocks the first generation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lifecycle.world import World, with_generation_one
     "Results",
     "an evaluation returns numbers of other weights, another baseline or another holdout, or a "
     "row for a rule that does not exist",
-    "held as `ResultMismatch`, no interim analysis used; `retry` judges the same rows again "
+    "held as `ResultMismatch`, no interim analysis used; `retry` evaluates the same rows again "
     "without training",
 )
 @pytest.mark.parametrize(
@@ -34,9 +34,9 @@ def test_a_foreign_result_uses_no_interim_analysis_and_holds_until_a_retry(lie: 
 
     world.ask("retry@1")
     world.rounds(4)
-    judged = world.generation(2).status
-    assert (judged.verdict, judged.evaluation.interim_analyses) == ("Accepted", 1)
-    assert [look.partitions for look in judged.evaluation.holdouts] == [["2025-03"]] * 2
+    accepted = world.generation(2).status
+    assert (accepted.verdict, accepted.evaluation.interim_analyses) == ("Accepted", 1)
+    assert [holdout.partitions for holdout in accepted.evaluation.holdouts] == [["2025-03"]] * 2
     assert len([name for name in world.job_names_ever if "-g2-train-" in name]) == 1
 
 

@@ -1,4 +1,4 @@
-"""One rule, judged by its bounds: judging.md, Verdicts 1, 2, 7 and 9."""
+"""One rule, evaluated by its bounds: judging.md, Verdicts 1, 2, 7 and 9."""
 
 from math import inf, nan
 
@@ -36,9 +36,9 @@ def rule(metric: str = "auc", **bounds) -> Rule:
 
 
 def verdict(of: Rule, numbers: Numbers, *, baseline: bool = True) -> str:
-    judged = judge_rule(of, numbers, baseline=baseline)
-    assert judged is not None
-    return judged.result.verdict
+    evaluated = judge_rule(of, numbers, baseline=baseline)
+    assert evaluated is not None
+    return evaluated.result.verdict
 
 
 def test_an_absolute_rule_passes_rejects_or_decides_nothing_by_the_candidates_own_interval() -> (
@@ -78,10 +78,14 @@ def test_non_inferiority_compares_with_minus_the_margin() -> None:
 
 def test_the_sign_of_a_metric_that_is_better_when_lower_is_inverted() -> None:
     better = rule("log_loss", min_improvement=Margin(absolute="0.005"))
-    judged = judge_rule(better, measured(0.40, 0.43, -0.03), baseline=True)
-    assert judged is not None
-    assert judged.result.verdict == "Pass"
-    assert (judged.result.delta, judged.result.low, judged.result.high) == ("0.03", "0.02", "0.04")
+    evaluated = judge_rule(better, measured(0.40, 0.43, -0.03), baseline=True)
+    assert evaluated is not None
+    assert evaluated.result.verdict == "Pass"
+    assert (evaluated.result.delta, evaluated.result.low, evaluated.result.high) == (
+        "0.03",
+        "0.02",
+        "0.04",
+    )
     assert verdict(better, measured(0.43, 0.40, 0.03)) == "Reject"
 
 
@@ -93,9 +97,9 @@ def test_a_relative_margin_is_a_fraction_of_the_live_value() -> None:
 
 def test_a_zero_baseline_under_a_relative_bound_decides_nothing() -> None:
     not_worse = rule("pr_auc", max_regression=Margin(relative="0.05"))
-    judged = judge_rule(not_worse, measured(0.5, (0.0, 0.0, 0.0), 0.5), baseline=True)
-    assert judged is not None
-    assert (judged.result.verdict, judged.reason) == ("Inconclusive", "ZeroBaseline")
+    evaluated = judge_rule(not_worse, measured(0.5, (0.0, 0.0, 0.0), 0.5), baseline=True)
+    assert evaluated is not None
+    assert (evaluated.result.verdict, evaluated.reason) == ("Inconclusive", "ZeroBaseline")
 
 
 def test_a_cumulative_regression_is_compared_with_the_reference() -> None:
@@ -107,10 +111,10 @@ def test_a_cumulative_regression_is_compared_with_the_reference() -> None:
 
     assert verdict(allowed, beside(0.0)) == "Pass"
     assert verdict(allowed, beside(-0.017)) == "Inconclusive"
-    judged = judge_rule(allowed, beside(-0.03), baseline=True)
-    assert judged is not None
-    assert judged.result.verdict == "Reject"
-    assert judged.result.message == (
+    evaluated = judge_rule(allowed, beside(-0.03), baseline=True)
+    assert evaluated is not None
+    assert evaluated.result.verdict == "Reject"
+    assert evaluated.result.message == (
         "r: auc regressed by 0.0300 against the reference (bounds 0.0250 to 0.0350), allowed "
         "regression 0.02: failed on holdout (500 contributing entities, 120 positives)"
     )
@@ -121,19 +125,19 @@ def test_a_cumulative_regression_is_compared_with_the_reference() -> None:
 
 def test_without_results_of_the_reference_a_cumulative_regression_is_not_decided() -> None:
     both = rule(min="0.6", max_cumulative_regression=Margin(absolute="0.02"))
-    judged = judge_rule(both, measured(0.7, 0.7, 0.0), baseline=True)
-    assert judged is not None
-    assert (judged.result.verdict, judged.reason) == ("Inconclusive", "MissingNumber")
-    assert "no value of auc for the comparison with the reference" in judged.result.message
+    evaluated = judge_rule(both, measured(0.7, 0.7, 0.0), baseline=True)
+    assert evaluated is not None
+    assert (evaluated.result.verdict, evaluated.reason) == ("Inconclusive", "MissingNumber")
+    assert "no value of auc for the comparison with the reference" in evaluated.result.message
     assert verdict(both, measured(0.7), baseline=False) == "Pass", "the first has no reference"
 
 
 def test_a_result_states_whether_the_candidate_is_proven_better() -> None:
     def superior(delta: float, metric: str = "auc", entities: int = 500) -> bool:
         numbers = measured(0.7, 0.7 - delta, delta, entities=entities)
-        judged = judge_rule(rule(metric, min="0.1"), numbers, baseline=True)
-        assert judged is not None
-        return judged.result.superior
+        evaluated = judge_rule(rule(metric, min="0.1"), numbers, baseline=True)
+        assert evaluated is not None
+        return evaluated.result.superior
 
     assert [superior(0.02), superior(0.005), superior(-0.02)] == [True, False, False]
     assert [superior(-0.02, "log_loss"), superior(0.02, "log_loss")] == [True, False]
@@ -141,19 +145,19 @@ def test_a_result_states_whether_the_candidate_is_proven_better() -> None:
 
 
 def test_too_few_entities_or_positives_decide_nothing_however_good_the_numbers() -> None:
-    judged = judge_rule(rule(min="0.5", min_entities=600), measured(0.9), baseline=True)
-    assert judged is not None
-    assert (judged.result.verdict, judged.reason, judged.more_entities) == (
+    evaluated = judge_rule(rule(min="0.5", min_entities=600), measured(0.9), baseline=True)
+    assert evaluated is not None
+    assert (evaluated.result.verdict, evaluated.reason, evaluated.more_entities) == (
         "Inconclusive",
         "TooFewEntities",
         100,
     )
-    assert "500 contributing entities < 600" in judged.result.message
+    assert "500 contributing entities < 600" in evaluated.result.message
 
-    judged = judge_rule(rule(min="0.5", min_positives=240), measured(0.9), baseline=True)
-    assert judged is not None
-    assert (judged.reason, judged.more_entities) == ("TooFewPositives", 500)
-    assert "120 positives < 240" in judged.result.message
+    evaluated = judge_rule(rule(min="0.5", min_positives=240), measured(0.9), baseline=True)
+    assert evaluated is not None
+    assert (evaluated.reason, evaluated.more_entities) == ("TooFewPositives", 500)
+    assert "120 positives < 240" in evaluated.result.message
 
 
 def test_fewer_than_thirty_contributing_entities_decide_nothing_unless_a_rule_takes_fewer() -> None:
@@ -198,10 +202,10 @@ def test_all_bounds_of_a_rule_must_pass_and_any_rejects() -> None:
 
 
 def test_an_undecided_rule_reports_how_many_more_entities_would_decide_it() -> None:
-    judged = judge_rule(rule(min="0.600"), measured(0.605), baseline=True)
-    assert judged is not None
-    assert judged.more_entities == 1500  # half the width needs four times the entities
-    assert judged.result.message == (
+    evaluated = judge_rule(rule(min="0.600"), measured(0.605), baseline=True)
+    assert evaluated is not None
+    assert evaluated.more_entities == 1500  # half the width needs four times the entities
+    assert evaluated.result.message == (
         "r: auc 0.6050 (bounds 0.5950 to 0.6150), required >= 0.600: inconclusive on holdout "
         "(500 contributing entities, 120 positives); about 1,500 more entities would decide it"
     )
@@ -241,16 +245,16 @@ def test_nothing_passes_on_a_number_that_is_missing(
     of, candidate, live, delta, entities, baseline
 ) -> None:
     numbers = Numbers("r", candidate, live, delta, 0.1, 0.1, entities, 5)
-    judged = judge_rule(of, numbers, baseline=baseline)
-    if judged is None:
+    evaluated = judge_rule(of, numbers, baseline=baseline)
+    if evaluated is None:
         assert not baseline
         return
-    assert len(judged.result.message) <= TEXT_LIMIT
+    assert len(evaluated.result.message) <= TEXT_LIMIT
     used = [*candidate] if of.min or of.max else []
     if baseline and (of.min_improvement or of.max_regression):
         used += [*live, *delta]
     if any(x != x for x in used) or entities < of.min_entities:
-        assert judged.result.verdict == "Inconclusive"
+        assert evaluated.result.verdict == "Inconclusive"
 
 
 @given(rules(), st.floats(0.2, 0.8), st.floats(0.2, 0.8), st.floats(0, 0.2), st.floats(0, 0.2))
@@ -260,14 +264,14 @@ def test_a_better_candidate_never_gets_a_worse_verdict(of, own, live, width, gai
     if not any((of.min, of.max, of.min_improvement, of.max_regression)):
         return
 
-    def judged(value: float) -> str:
+    def evaluated(value: float) -> str:
         def wide(centre: float) -> Interval:
             return Interval(centre, centre - width, centre + width)
 
         numbers = Numbers("r", wide(value), wide(live), wide(value - live), 0.1, 0.1, 1000, 100)
         return verdict(of, numbers)
 
-    worse, better = judged(own), judged(own + sign * gain)
+    worse, better = evaluated(own), evaluated(own + sign * gain)
     order = ["Reject", "Inconclusive", "Pass"]
     sane = own - width >= 0 and own + gain + width <= 1 and own - gain - width >= 0
     if sane and live - width >= 0 and live + width <= 1:

@@ -143,8 +143,8 @@ def test_interim_analyses_count_however_few_generations_are_kept(kept: int) -> N
         world.rounds(2)
         world.ask(f"retry@{token}")
         world.rounds(5)
-    judged = [run for run in world.runs.values() if run.run.evaluate and run.run.number > 1]
-    assert len(judged) == 3
+    evaluated = [run for run in world.runs.values() if run.run.evaluate and run.run.number > 1]
+    assert len(evaluated) == 3
 
 
 @pytest.mark.parametrize("kept", [0, 5])

@@ -1,4 +1,4 @@
-"""Holds, looks and longer holdouts: what becomes of a candidate that is neither good nor bad."""
+"""Holds, interim analyses and longer holdouts: what follows an inconclusive verdict."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_a_suspect_holdout_holds_the_candidate_until_the_next_clean_month() -> N
 
     world.months.append("2025-04")
     world.rounds(4)
-    assert world.generation(2).status.verdict == "Inconclusive", "a hold ends only by a person"
+    assert world.generation(2).status.verdict == "Inconclusive", "a hold ends only by a user"
 
     world.ask("quarantine@1")
     world.rounds(6)
@@ -151,12 +151,18 @@ def test_interim_analyses_of_a_holdout_are_counted_over_all_its_candidates() -> 
         world.settle()
         world.ask(f"retry@{token}")
         world.rounds(6)
-    looks = [g.status.evaluation.holdouts for g in world.generations.values() if g.spec.number > 1]
-    assert [sum(each.interim_analyses for each in holdouts) for holdouts in looks] == [1, 1, 1]
-    assert len({holdouts[0].digest for holdouts in looks}) == 1
-    told = world.update.status.last_probe
-    assert told.reason == "InterimAnalysesUsedUp"
-    assert told.message.startswith("3 interim analyses of the holdout 2025-03 were used")
+    holdouts_by_run = [
+        g.status.evaluation.holdouts for g in world.generations.values() if g.spec.number > 1
+    ]
+    assert [sum(each.interim_analyses for each in holdouts) for holdouts in holdouts_by_run] == [
+        1,
+        1,
+        1,
+    ]
+    assert len({holdouts[0].digest for holdouts in holdouts_by_run}) == 1
+    last_probe = world.update.status.last_probe
+    assert last_probe.reason == "InterimAnalysesUsedUp"
+    assert last_probe.message.startswith("3 interim analyses of the holdout 2025-03 were used")
     assert world.events.count("InterimAnalysesUsedUp") == 2
 
     world.months.append("2025-04")
@@ -238,5 +244,5 @@ def test_a_quarantine_is_kept_after_its_update_is_deleted() -> None:
     world.months.append("2025-04")
     world.rounds(6)
     assert world.update.status.cursor.quarantined == ["2025-03"]
-    looks = world.generation(2).status.evaluation.holdouts
-    assert [each.partitions for each in looks] == [["2025-03"], ["2025-04"]]
+    holdouts_by_run = world.generation(2).status.evaluation.holdouts
+    assert [each.partitions for each in holdouts_by_run] == [["2025-03"], ["2025-04"]]

@@ -38,7 +38,7 @@ CODES = st.sampled_from([1, 3, 4, 5, 42, 137])
 
 
 class Life(RuleBasedStateMachine):
-    """An update, its data, its Jobs and its Deployments, with people, strangers and bad luck."""
+    """An update, its data, its Jobs and its Deployments, with users, other clients and failures."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -104,11 +104,11 @@ class Life(RuleBasedStateMachine):
     # The operator and its view of the world.
 
     @rule()
-    def the_operator_looks_once(self) -> None:
+    def the_operator_reconciles_once(self) -> None:
         self.world.step()
 
     @rule(written=st.integers(0, 3))
-    def the_operator_dies_in_the_middle_of_its_writes(self, written: int) -> None:
+    def the_operator_crashes_between_its_writes(self, written: int) -> None:
         self.world.crash_after(written)
 
     @rule()
@@ -155,7 +155,7 @@ class Life(RuleBasedStateMachine):
 
     @precondition(lambda self: self.world.jobs)
     @rule(data=st.data())
-    def somebody_deletes_a_pod(self, data: st.DataObject) -> None:
+    def a_user_deletes_a_pod(self, data: st.DataObject) -> None:
         """What it was to say is lost; a Job that was not complete fails."""
         name = data.draw(st.sampled_from(sorted(self.world.jobs)))
         job = replace(self.world.jobs[name], pods=(), result=None)
@@ -169,8 +169,8 @@ class Life(RuleBasedStateMachine):
         name = data.draw(st.sampled_from(sorted(self.world.jobs)))
         if self.world.jobs[name].finished or name not in self.world.runs:
             return
-        told = replace(self.world.jobs[name], succeeded=True, finished=self.world.now)
-        self.world.jobs[name] = told
+        finished = replace(self.world.jobs[name], succeeded=True, finished=self.world.now)
+        self.world.jobs[name] = finished
         self.world.step()
         if name in self.world.jobs:
             self.world.complete_jobs()
@@ -181,7 +181,7 @@ class Life(RuleBasedStateMachine):
 
     @precondition(lambda self: self.world.jobs)
     @rule(data=st.data())
-    def somebody_deletes_a_job(self, data: st.DataObject) -> None:
+    def a_user_deletes_a_job(self, data: st.DataObject) -> None:
         name = data.draw(st.sampled_from(sorted(self.world.jobs)))
         del self.world.jobs[name]
 
@@ -202,7 +202,7 @@ class Life(RuleBasedStateMachine):
         self.world.finish_rollouts()
 
     @rule(data=st.data(), kind=st.sampled_from(["wiped", "paused", "scaled", "theirs", "taken"]))
-    def somebody_meddles_with_a_deployment(self, data: st.DataObject, kind: str) -> None:
+    def another_client_changes_a_deployment(self, data: st.DataObject, kind: str) -> None:
         name = self.a_target(data)
         target = self.world.targets[name]
         changes: dict[str, dict[str, object]] = {
@@ -258,13 +258,13 @@ class Life(RuleBasedStateMachine):
 
     @precondition(lambda self: self.world.generations)
     @rule(data=st.data())
-    def somebody_deletes_a_generation(self, data: st.DataObject) -> None:
+    def a_user_deletes_a_generation(self, data: st.DataObject) -> None:
         name = data.draw(st.sampled_from(sorted(self.world.generations)))
         self.world.delete_generation(name)
         self.invariants.forget_generation(name)
 
     @rule(verb=VERBS)
-    def a_person_asks(self, verb: str) -> None:
+    def a_user_requests(self, verb: str) -> None:
         self.tokens += 1
         last = self.world.update.status.last_request
         asked = self.world.update.metadata.annotations.get("springtide.dev/request", "")
@@ -294,11 +294,11 @@ class Life(RuleBasedStateMachine):
         self.world.rounds(6)
         self.invariants.check_at_rest()
 
-    # Strangers.
+    # Other clients.
 
     @precondition(lambda self: self.made_before())
     @rule(data=st.data(), labelled=st.booleans(), ahead=st.integers(1, 3))
-    def a_stranger_makes_a_generation(
+    def another_client_creates_a_generation(
         self, data: st.DataObject, labelled: bool, ahead: int
     ) -> None:
         """As a copy with a gate of its own, which every candidate passes."""
@@ -314,7 +314,7 @@ class Life(RuleBasedStateMachine):
 
     @precondition(lambda self: self.world.generations)
     @rule(data=st.data(), field=st.sampled_from(["verdict", "outcome", "phase"]))
-    def a_newer_operator_writes_a_word_and_is_rolled_back(
+    def a_newer_operator_writes_a_value_and_is_rolled_back(
         self, data: st.DataObject, field: str
     ) -> None:
         """The word stays for a while: nothing is done to that generation, nothing begins."""
@@ -337,7 +337,7 @@ class Life(RuleBasedStateMachine):
             self.invariants.known[made.metadata.uid] = made
 
     @rule()
-    def a_stranger_writes_what_is_derived_into_a_status(self) -> None:
+    def another_client_writes_derived_fields_into_a_status(self) -> None:
         scribbled = UpdateStatus.model_validate(
             {"phase": "Invalid", "progress": {"waitingFor": "me"}, "live": None}
         )

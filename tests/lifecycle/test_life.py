@@ -1,4 +1,4 @@
-"""The life of an update, told as sentences over a world without a cluster."""
+"""The life of an update, one sentence a test, in a world without a cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What became of a generation, in the words that people and their alerts read."""
+"""The outcome of a generation, as users and alerts read it."""
 
 from __future__ import annotations
 

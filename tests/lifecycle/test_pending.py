@@ -1,4 +1,4 @@
-"""A pod that does not run yet: a queue is told, a refusal stalls, a mended spec begins anew."""
+"""A pod that does not run yet: a queue is reported, a refusal stalls, a fixed spec starts again."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -95,7 +95,7 @@ def test_a_run_that_waits_for_pods_of_an_old_spec_is_replaced(said, training):
     given_up = world.generation(1).status
     assert (given_up.verdict, given_up.reason) == ("Failed", "SpecChanged")
     assert world.update.status.consecutive_failures == 0
-    assert any(job.stage == "probe" for job in world.jobs.values()), "it looks again at once"
+    assert any(job.stage == "probe" for job in world.jobs.values()), "it probes again at once"
     world.rounds()
     second = world.generation(2)
     assert second.spec.data == world.generation(1).spec.data
@@ -162,8 +162,8 @@ def evaluation(world: World) -> str:
 def test_a_trained_candidate_that_waits_for_evaluation_gets_the_pods_of_an_edited_spec():
     world = waits_for_evaluation(IMAGE)
     before, weights = world.runs[evaluation(world)], world.generation(2).status.artifact
-    mended = {"image": "trainer:8", "compute": {"resources": {"memory": "16Gi"}}}
-    world.edit(training={**mended, "hyperparameters": {"epochs": 7}})
+    fixed = {"image": "trainer:8", "compute": {"resources": {"memory": "16Gi"}}}
+    world.edit(training={**fixed, "hyperparameters": {"epochs": 7}})
     world.settle()
     status, start = world.generation(2).status, world.runs[evaluation(world)]
     assert (status.verdict, status.artifact) == ("Pending", weights)
@@ -215,8 +215,8 @@ def test_training_that_ran_before_is_kept_when_pods_change(ran):
         world.fail(name, 137, disrupted=True)
         world.settle()
     else:
-        told = ObservedProgress(50, 60, (), world.now)
-        world.seen = lambda seen=world.seen: replace(seen(), progress={name: told})
+        report = ObservedProgress(50, 60, (), world.now)
+        world.seen = lambda seen=world.seen: replace(seen(), progress={name: report})
     waits(world, GPU)
     world.edit(training={"image": "trainer:8"})
     world.settle()
@@ -224,7 +224,7 @@ def test_training_that_ran_before_is_kept_when_pods_change(ran):
 
 
 def resumed_at_a_full_quota(resumed: timedelta) -> World:
-    """Training whose Job was made long before it was let go on, and finds no room."""
+    """Training whose Job was created long before it was resumed, and cannot be scheduled."""
     world = World()
     world.edit(training={"compute": {"pendingTimeout": "10m"}})
     world.months = ["2025-01", "2025-02"]

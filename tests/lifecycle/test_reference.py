@@ -23,7 +23,7 @@ def declared(*rules: dict, **more: object) -> World:
 
 
 def month(world: World, change: float) -> None:
-    """Let a month judge a candidate that is better than live by so much."""
+    """Add a month whose holdout shows a candidate better than live by this much."""
     name = MONTHS[len(world.months)]
     live = world.update.status.live
     digest = live.digest if live else None
@@ -37,7 +37,7 @@ def quality_of_live(world: World) -> float:
     return world.qualities[world.update.status.live.digest]
 
 
-def begun(world: World) -> World:
+def started(world: World) -> World:
     month(world, 0.0)
     month(world, 0.0)
     assert quality_of_live(world) == START
@@ -45,14 +45,14 @@ def begun(world: World) -> World:
 
 
 def test_without_a_cumulative_rule_twenty_small_losses_all_pass() -> None:
-    world = begun(declared())
+    world = started(declared())
     for _ in range(20):
         month(world, -STEP)
     assert quality_of_live(world) < START - 19 * STEP
 
 
 def test_twenty_generations_at_four_fifths_of_the_margin_do_not_all_pass() -> None:
-    world = begun(declared(LASTING))
+    world = started(declared(LASTING))
     for _ in range(20):
         month(world, -STEP)
         assert quality_of_live(world) > START - 0.03
@@ -63,7 +63,7 @@ def test_twenty_generations_at_four_fifths_of_the_margin_do_not_all_pass() -> No
 
 
 def test_the_reference_is_the_last_generation_that_was_proven_better() -> None:
-    world = begun(declared(LASTING))
+    world = started(declared(LASTING))
     month(world, +0.05)
     month(world, -STEP)
     month(world, -STEP)
@@ -73,14 +73,14 @@ def test_the_reference_is_the_last_generation_that_was_proven_better() -> None:
 
 
 def test_a_pinned_reference_stays_whatever_is_promoted() -> None:
-    world = begun(declared(LASTING, evaluation={"reference": {"generation": 1}}))
+    world = started(declared(LASTING, evaluation={"reference": {"generation": 1}}))
     month(world, +0.05)
     month(world, -STEP)
     assert world.generation(3).spec.reference.name == "shop-g1"
 
 
 def test_a_pinned_reference_that_was_never_promoted_decides_nothing() -> None:
-    world = begun(declared(LASTING, evaluation={"reference": {"generation": 77}}))
+    world = started(declared(LASTING, evaluation={"reference": {"generation": 77}}))
     month(world, +0.05)
     second = world.generation(2)
     assert second.spec.reference is None
@@ -89,7 +89,7 @@ def test_a_pinned_reference_that_was_never_promoted_decides_nothing() -> None:
 
 
 def test_the_reference_is_kept_beyond_the_history() -> None:
-    world = begun(declared(LASTING, history={"generations": 1}))
+    world = started(declared(LASTING, history={"generations": 1}))
     for _ in range(3):
         month(world, -0.001)
     assert world.update.status.live.number == 4
@@ -98,7 +98,7 @@ def test_the_reference_is_kept_beyond_the_history() -> None:
 
 
 def test_a_result_of_another_reference_is_foreign() -> None:
-    world = begun(declared(LASTING))
+    world = started(declared(LASTING))
     world.spoil_next_result = "another reference"
     month(world, +0.05)
     assert world.generation(2).status.reason == "ResultMismatch"

@@ -1,4 +1,4 @@
-"""Requests of people: a token that was used before is another request."""
+"""Requests of users: a token that was used before is another request."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from lifecycle.invariants import Invariants
 from lifecycle.world import World, with_generation_one
 
 
-def looked(world: World) -> int:
-    """How many looks for data were made so far."""
+def probes_so_far(world: World) -> int:
+    """How many probes were started so far."""
     return len([name for name in world.job_names_ever if "-probe-" in name])
 
 
@@ -28,7 +28,7 @@ def by_request_only() -> World:
 )
 def test_a_request_that_is_repeated_later_is_run_again() -> None:
     world = by_request_only()
-    before = looked(world)
+    before = probes_so_far(world)
     world.ask("run@1")
     world.rounds(3)
     world.ask("reject@1")
@@ -36,13 +36,13 @@ def test_a_request_that_is_repeated_later_is_run_again() -> None:
     world.months.append("2025-03")
     world.ask("run@1")
     world.rounds(8)
-    assert looked(world) == before + 2
+    assert probes_so_far(world) == before + 2
     assert world.update.status.live.number == 2
 
 
 def test_a_repeated_request_runs_also_while_the_job_of_the_first_still_exists() -> None:
     world = by_request_only()
-    before = looked(world)
+    before = probes_so_far(world)
     world.ask("run@1")
     world.settle()
     world.complete_jobs()
@@ -54,13 +54,13 @@ def test_a_repeated_request_runs_also_while_the_job_of_the_first_still_exists() 
     world.ask("run@1")
     world.months.append("2025-03")
     world.rounds(8)
-    assert looked(world) == before + 2
+    assert probes_so_far(world) == before + 2
     assert world.update.status.live.number == 2
 
 
 def test_a_request_repeated_during_its_probe_shares_that_probe() -> None:
     world = by_request_only()
-    before = looked(world)
+    before = probes_so_far(world)
     world.ask("run@1")
     world.settle()
     world.ask("reject@1")
@@ -68,7 +68,7 @@ def test_a_request_repeated_during_its_probe_shares_that_probe() -> None:
     world.months.append("2025-03")
     world.ask("run@1")
     world.rounds(8)
-    assert looked(world) == before + 1
+    assert probes_so_far(world) == before + 1
     assert world.update.status.live.number == 2
 
 
@@ -76,10 +76,10 @@ def test_the_same_request_is_not_run_twice() -> None:
     world = by_request_only()
     world.ask("run@1")
     world.rounds(3)
-    before = looked(world)
+    before = probes_so_far(world)
     world.ask("run@1")
     world.rounds(3)
-    assert looked(world) == before
+    assert probes_so_far(world) == before
 
 
 def test_an_accepted_generation_that_is_rejected_by_request_keeps_its_verdict() -> None:

@@ -117,10 +117,10 @@ def test_a_target_removed_from_the_spec_during_a_rollout_is_rolled_back_with_the
     assert [t.number for t in world.targets.values()] == [1, 1]
     assert world.generation(2).status.rollout.rolled_back_at
 
-    told = len(world.events)
+    events_before = len(world.events)
     world.edit(rollout=rollout)
     world.rounds(1)
-    assert "FieldConflict" not in world.events[told:]
+    assert "FieldConflict" not in world.events[events_before:]
     world.months.append("2025-04")
     world.rounds(6)
     assert [t.number for t in world.targets.values()] == [3, 3]

@@ -1,4 +1,4 @@
-"""Which assertion holds which rule: windows, cursor, looks and the invariants, line by line."""
+"""Which assertion checks which rule: windows, cursor, analyses and the invariants, line by line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lifecycle.invariants import Invariants
 TESTS = Path(__file__).parents[1]
 
 RULES = {
-    "Windows 1: trains on (cursor, t1], judged on (t1, t2], a partition on each side": (
+    "Windows 1: trains on (cursor, t1], evaluated on (t1, t2], a partition on each side": (
         "a_window_begins_at_the_cursor",
         "test_a_run_trains_up_to_the_boundary_and_is_evaluated_on_later_rows",
     ),
@@ -34,7 +34,7 @@ RULES = {
         "a_promotion_follows_verdict_and_available_pods",
         "quarantined_partitions_are_never_used",
     ),
-    "Windows 2: quarantined partitions never count, a released one trains next and never judges": (
+    "Windows 2: quarantined ones never count, a released one trains next, never a holdout": (
         "quarantined_partitions_are_never_used",
         "check_analyses",
         "test_a_released_partition_is_trained_on_next_and_never_a_holdout",
@@ -43,8 +43,8 @@ RULES = {
         "test_a_suspect_holdout_holds_the_candidate_until_the_next_clean_month",
     ),
     "Windows 2: quarantining a training partition retires the candidate": ("check_at_rest",),
-    "Windows 2: a hold ends only by a person": ("check_change",),
-    "Windows 3: nothing is judged twice but by retry": ("nothing_is_evaluated_twice",),
+    "Windows 2: a hold ends only by a user": ("check_change",),
+    "Windows 3: nothing is evaluated twice but by retry": ("nothing_is_evaluated_twice",),
     "Windows 3: the manifest covers rows, holdout and quarantine": (
         "test_the_digest_covers_window_holdout_quarantine_and_rows",
     ),
@@ -79,7 +79,7 @@ RULES = {
         "an_interim_analysis_has_its_share_of_the_error",
         "test_counts_that_cannot_decide_use_no_interim_analysis",
     ),
-    "Verdicts 5: at most 3 looks, each at its share of the error": (
+    "Verdicts 5: at most 3 interim analyses, each at its share of the error": (
         "check_generation",
         "an_interim_analysis_has_its_share_of_the_error",
     ),
@@ -111,7 +111,7 @@ RULES = {
     "Collection: a report goes with its generation": ("a_report_is_deleted_with_its_generation",),
     "Collection: nothing goes that anything still names": ("nothing_referenced_is_deleted",),
 }
-"""Rules of windows, cursor and looks and the invariants, by the laws and tests that hold them."""
+"""Rules of windows, cursor, analyses and the invariants, by the assertions that check them."""
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -1,4 +1,4 @@
-"""What counts as tried: evidence for ever, a run that broke until what broke it may be mended."""
+"""What counts as evaluated: evidence always, a failed run until its cause changes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def fail_training(world: World, code: int = 137, reason: str = "") -> None:
         world.settle()
 
 
-def judged(world: World) -> str | None:
+def evaluated_as(world: World) -> str | None:
     """Which generation keeps the rows of the second from being tried again."""
     spec = world.generation(2).spec
     before = evaluated_before(world.seen(), spec.data, spec.recipe_hash, spec.parent.digest)
@@ -64,14 +64,14 @@ def test_a_run_out_of_memory_is_retried_once_it_has_more() -> None:
 def test_more_attempts_and_longer_limits_retry_a_run_too(training: dict) -> None:
     world = failed_in_training()
     world.edit(training=training)
-    assert judged(world) is None
+    assert evaluated_as(world) is None
 
 
 def test_an_edit_without_effect_on_the_failure_retries_nothing() -> None:
     world = failed_in_training(3, "MissingColumn")
     world.edit(history={"generations": 9}, trigger={"onData": {"pollInterval": "1m"}})
     world.rounds(5)
-    assert judged(world) == "shop-g2"
+    assert evaluated_as(world) == "shop-g2"
     assert "shop-g3" not in world.generations
 
 
@@ -83,7 +83,7 @@ def test_a_rejection_on_evidence_is_not_retried_with_more_memory() -> None:
     assert world.generation(2).status.verdict == "Rejected"
     world.edit(training=MORE_MEMORY)
     world.rounds(5)
-    assert judged(world) == "shop-g2"
+    assert evaluated_as(world) == "shop-g2"
 
 
 def test_a_run_that_failed_after_an_interim_analysis_is_not_repeated() -> None:
@@ -91,14 +91,14 @@ def test_a_run_that_failed_after_an_interim_analysis_is_not_repeated() -> None:
     trained = with_generation_one()
     trained.months.append("2025-03")
     trained.rounds(8)
-    looked = trained.generation(2).status.evaluation
+    evaluation = trained.generation(2).status.evaluation
     name = "shop-g2"
     known = world.generations[name]
-    status = known.status.model_copy(update={"evaluation": looked})
+    status = known.status.model_copy(update={"evaluation": evaluation})
     world.generations[name] = known.model_copy(update={"status": status})
     world.edit(training=MORE_MEMORY)
-    assert looked.interim_analyses == 1
-    assert judged(world) == name
+    assert evaluation.interim_analyses == 1
+    assert evaluated_as(world) == name
 
 
 @pytest.mark.parametrize(("verdict", "kept"), [("Pending", None), ("Rejected", "shop-g2")])
@@ -109,4 +109,4 @@ def test_a_run_retired_for_a_quarantine_counts_only_if_it_was_evaluated(verdict,
         update={"verdict": verdict, "retired_reason": "PartitionQuarantined"}
     )
     world.generations["shop-g2"] = known.model_copy(update={"status": status})
-    assert judged(world) == kept
+    assert evaluated_as(world) == kept

@@ -15,7 +15,7 @@ WORDS = ["verdict", "outcome", "phase"]
 
 
 def trained() -> World:
-    """A world whose second generation is trained and not judged yet."""
+    """A world whose second generation is trained and not evaluated yet."""
     world = with_generation_one()
     world.months.append("2025-03")
     while not any(job.stage == "evaluate" for job in world.jobs.values()):

@@ -10,7 +10,7 @@ from lifecycle.world import World, with_generation_one
 
 
 def a_probe_of_an_earlier_version() -> tuple[World, str]:
-    """A request looks for data; which part of the spec its probe depends on was not recorded."""
+    """A probe by request; which part of the spec it depends on was not recorded."""
     world = with_generation_one()
     world.rounds(2)
     world.months.append("2025-03")

@@ -15,7 +15,7 @@ from springtide_operator.lifecycle.state.plan import StartJob
 @pytest.mark.survives(
     "Jobs and pods",
     "no node has room for a pod",
-    "the scheduler's words in status; it goes on by itself when there is room",
+    "the scheduler's message in status; it continues by itself when there is room",
 )
 def test_an_unschedulable_pod_is_reported_with_its_reason_and_continues_when_it_is_scheduled() -> (
     None

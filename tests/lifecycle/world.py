@@ -1,4 +1,4 @@
-"""A world without a cluster: it applies plans to facts, finishes Jobs as told, and has a clock.
+"""A world without a cluster: it applies plans to facts, finishes Jobs on demand, and has a clock.
 
 Tests drive it step by step. It is strict where the API server is: names are unique, uids must
 match, a status is written only over what was seen. Watches may stall; own writes are seen at once.
@@ -64,7 +64,7 @@ class World(ApiServer, Changes):
         self.aucs: dict[str, tuple[float, float]] = {}
         """Candidate's and live's AUC on a holdout that ends with this month."""
         self.qualities: dict[str, float] = {}
-        """AUC that a candidate's weights had when they were judged, by their digest."""
+        """AUC that a candidate's weights had at their evaluation, by their digest."""
         self.spoil_next_result = ""
         """How the next evaluation spoils its result, one of SPOILT."""
         self.error = 0.004
@@ -85,36 +85,36 @@ class World(ApiServer, Changes):
         self.ran: dict[str, tuple[str, datetime, datetime | None]] = {}
         """Every pod that ever ran, by uid: its Job, when it began, when it ended."""
         self.probes: dict[str, str] = {}
-        """What a person asked for with each probe that ever ran, by the uid of its Job."""
+        """The request of each probe that ever ran, by the uid of its Job."""
         self.job_names_ever: list[str] = []
         self.attempts_recorded: set[str] = set()
-        """Names of Jobs whose uid was written to a status: they must never be made again."""
+        """Names of Jobs whose uid was written to a status: they must never be created again."""
         self.targets: dict[str, ObservedTarget] = {}
         for target in self.update.spec.rollout.targets:
             self.create_target(target.target_ref.name)
         self.stalled_watches: dict[str, dict] = {}
-        """What is seen of a kind whose watch stalls: all of it as it was, own writes apart."""
+        """The observed state of kinds with a stalled watch: unchanged except for own writes."""
         self.on_action: Callable[[Observation, Action], None] = lambda seen, action: None
-        """Told of every action before it is carried out, with what it was decided on."""
+        """Called with every action before it is executed, and its observation."""
         self.check: Callable[[], None] = lambda: None
         """Called after every single write."""
         self.asked: list[str] = []
-        """Verbs of a person, in order."""
+        """Verbs of requests, in order."""
         self.served: list[str] = []
-        """Digests that the target was made to carry, in order."""
+        """Digests applied to the target, in order."""
         self.digests_elsewhere: frozenset[str] = frozenset()
-        """Digests that a Deployment serves which is a target no more."""
+        """Digests served by Deployments that are no longer targets."""
         self.image = "trainer:1"
         """The trainer image that the installation provides."""
         self.tags: dict[str, str] = {}
-        """What another digest than its name's an image stands for."""
+        """Digests of images that differ from the digest of their name."""
         self.pods_ready = True
         self.refusing: dict[str, str] = {}
         """Reason of the refusal by what is written (`plan.subject`): quota, admission, rights."""
         self.refuse_jobs: Callable[[RunFile], bool] = lambda run: False
         self.refuse_deletions = False
         self.refusals: dict[str, Refusal] = {}
-        """What was refused lately, as the operator remembers it."""
+        """Recent refusals, as the operator keeps them."""
         self.events: list[str] = []
         self.announced: list[str] = []
         """Reasons of Events of the update that follow from its status, in order."""
@@ -176,7 +176,7 @@ class World(ApiServer, Changes):
         return {run.job for pair in runs for run in pair if run and run.job_uid}
 
     def stall_watch(self, kind: str) -> None:
-        """Let the watch of a kind fall behind."""
+        """Stall the watch of a kind."""
         self.stalled_watches.setdefault(kind, dict(self._kinds()[kind]))
 
     def resume_watches(self) -> None:
@@ -192,7 +192,7 @@ class World(ApiServer, Changes):
         return plan
 
     def execute(self, seen: Observation, plan: Plan) -> bool:
-        """Carry a plan out up to the first write that is refused; tell whether none was."""
+        """Execute a plan up to the first refused write; return whether none was refused."""
         if plan.requeue:
             self.last = seen, plan
         try:
@@ -211,19 +211,19 @@ class World(ApiServer, Changes):
         return True
 
     def repeat(self) -> None:
-        """Carry the last plan out once more, whatever happened since."""
+        """Execute the last plan again, whatever happened since."""
         if self.last is not None:
             self.execute(*self.last)
 
     def decide_on_old_observation(self) -> None:
-        """Decide on what was seen before the last writes, as a second operator would."""
+        """Decide on the observation before the last writes, as a second operator would."""
         if self.last is not None:
             last = self.last
             self.execute(last[0], decide(last[0], self.now))
             self.last = last
 
     def crash_after(self, written: int) -> None:
-        """Decide once and end after so many of the plan's writes, the status never being one."""
+        """Decide once and stop after this many writes of the plan, before the status."""
         seen = self.seen()
         for action in decide(seen, self.now).actions[:written]:
             if self._refuses(action):

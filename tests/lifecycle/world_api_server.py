@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class Conflict(Exception):
-    """The API server refuses a write: what was seen is not what is there."""
+    """The API server refuses a write: the object was changed since the observation."""
 
 
 class ApiServer:
@@ -73,7 +73,7 @@ class ApiServer:
         self.check()
 
     def _observe_own_write(self, kind: str, name: str) -> None:
-        """Own writes, and what a refused one brought back, are seen though the watch stalls."""
+        """Own writes, and the result of a refused one, are observed although the watch stalls."""
         if kind not in self.stalled_watches:
             return
         there = self._kinds()[kind]

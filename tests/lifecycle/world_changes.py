@@ -27,7 +27,7 @@ class Changes:
     """Changes of the world that are not the operator's."""
 
     def create_target(self, name: str = "ranker") -> None:
-        """Make the Deployment, as its owner's manifest has it."""
+        """Create the Deployment from its owner's manifest."""
         targets = self.update.spec.rollout.targets
         target = next(each for each in targets if each.target_ref.name == name)
         self.targets[name] = ObservedTarget(
@@ -35,19 +35,19 @@ class Changes:
         )
 
     def set_status_values(self, name: str, **words: str) -> None:
-        """Let another version of the operator write words into a generation's status."""
+        """Let another version of the operator write values into a generation's status."""
         if known := self.generations.get(name):
             status = known.status.model_copy(update=words)
             self.generations[name] = known.model_copy(update={"status": status})
 
     def delete_generation(self, name: str) -> None:
-        """Delete a generation by hand; one that was never served may give its number away."""
+        """Delete a generation as a user; the number of one that was never served may be reused."""
         gone = self.generations.pop(name)
         number = f"-g{gone.spec.number}-"
         self.attempts_recorded = {job for job in self.attempts_recorded if number not in job}
 
     def create_foreign_generation(self, spec: GenerationSpec, *, labelled: bool) -> str:
-        """Make a generation as a stranger may, with our label or without; return its name."""
+        """Create a generation as another client, with our label or without; return its name."""
         name = f"shop-g{spec.number}"
         labels = {LABEL_UPDATE_UID: self.update.metadata.uid} if labelled else {}
         meta = {"name": name, "namespace": "search", "uid": self._uid(), "labels": labels}
@@ -56,7 +56,7 @@ class Changes:
         return name
 
     def finish_rollouts(self) -> None:
-        """Let the Deployments finish their roll, if their pods get ready at all."""
+        """Let the Deployments finish their rollout, if their pods get ready at all."""
         for name, target in self.targets.items():
             if self.pods_ready and target.digest:
                 self.targets[name] = replace(target, updated=2, available=2, old=0, complete=True)
@@ -85,7 +85,7 @@ class Changes:
         self._suspend(name, suspend=suspend, by_us=suspend and self.jobs[name].suspended_by_us)
 
     def _suspend(self, name: str, *, suspend: bool, by_us: bool) -> None:
-        """Suspend a Job, which takes its pods away, or let it go on."""
+        """Suspend a Job, which deletes its pods, or resume it."""
         since = self.now if suspend else None
         if suspend:
             self._end_pods(name)
@@ -149,7 +149,7 @@ class Changes:
         self.refusals = {}
 
     def recreate(self, *, cascade: bool = True) -> None:
-        """Delete the update and apply it again; without cascade its Jobs go on, of no owner."""
+        """Delete the update and apply it again; without cascade its Jobs continue unowned."""
         left = {} if cascade else self.jobs
         self.jobs = {name: replace(job, owner_uid="") for name, job in left.items()}
         self.update = IncrementalUpdate(
