@@ -55,7 +55,7 @@ class Life(RuleBasedStateMachine):
     ) -> None:
         spec = {**SPEC, **TWO_TARGETS} if two else dict(SPEC)
         self.world = World(spec=spec, seeded=seeded)
-        self.invariants = Invariants(self.world)
+        self.checks = Invariants(self.world)
         for score in scores[:months]:
             self.a_month_arrives(score, 0.002)
             self.world.rounds(5)
@@ -99,7 +99,7 @@ class Life(RuleBasedStateMachine):
     def settle(self) -> None:
         self.world.settle()
         if not self.world.stalled_watches:
-            self.invariants.check_at_rest()
+            self.checks.check_at_rest()
 
     # The operator and its view of the world.
 
@@ -261,14 +261,14 @@ class Life(RuleBasedStateMachine):
     def a_user_deletes_a_generation(self, data: st.DataObject) -> None:
         name = data.draw(st.sampled_from(sorted(self.world.generations)))
         self.world.delete_generation(name)
-        self.invariants.forget_generation(name)
+        self.checks.forget_generation(name)
 
     @rule(verb=VERBS)
     def a_user_requests(self, verb: str) -> None:
         self.tokens += 1
         last = self.world.update.status.last_request
         asked = self.world.update.metadata.annotations.get("springtide.dev/request", "")
-        self.invariants.records_lost |= asked not in (
+        self.checks.records_lost |= asked not in (
             "",
             f"{last.verb}@{last.token}" if last else "",
         )
@@ -292,7 +292,7 @@ class Life(RuleBasedStateMachine):
         if self.world.update.spec.suspend:
             self.world.edit(suspend=False)
         self.world.rounds(6)
-        self.invariants.check_at_rest()
+        self.checks.check_at_rest()
 
     # Other clients.
 
@@ -307,10 +307,10 @@ class Life(RuleBasedStateMachine):
         recipe = copied.recipe.model_copy(update={"gate": gate})
         number = ahead + max(g.spec.number for g in self.world.generations.values())
         spec = copied.model_copy(update={"number": number, "recipe": recipe})
-        self.invariants.foreign.add(self.world.create_foreign_generation(spec, labelled=labelled))
+        self.checks.foreign.add(self.world.create_foreign_generation(spec, labelled=labelled))
 
     def made_before(self) -> list[str]:
-        return [g.metadata.name for g in self.invariants.ours() if g.spec.origin == "Trained"]
+        return [g.metadata.name for g in self.checks.ours() if g.spec.origin == "Trained"]
 
     @precondition(lambda self: self.world.generations)
     @rule(data=st.data(), field=st.sampled_from(["verdict", "outcome", "phase"]))
@@ -334,7 +334,7 @@ class Life(RuleBasedStateMachine):
         self.world.set_status_values(name, **words)
         if name in self.world.generations:
             made = self.world.generations[name]
-            self.invariants.known[made.metadata.uid] = made
+            self.checks.known[made.metadata.uid] = made
 
     @rule()
     def another_client_writes_derived_fields_into_a_status(self) -> None:
