@@ -143,7 +143,7 @@ async def of_one_write_each(example, folder):
         deaths = OneWriteEach(process)
         proxy.rules.append(deaths)
         await process.start()
-        keeping = asyncio.create_task(process.keep())
+        keeping = asyncio.create_task(process.keep(longest=0))
         try:
             yield deaths
         finally:

@@ -65,16 +65,17 @@ class Process:
         self._running.terminate()
         return await self._running.wait()
 
-    async def keep(self):
+    async def keep(self, longest=300):
         """Start it whenever it ends, as the kubelet does, until cancelled.
 
-        The first time at once, then 10 s after the end, and twice as long each time.
+        The first time at once, then 10 s after the end, and twice as long each time, up to the
+        seconds `longest`.
         """
         wait = 0
         while True:
             await self._running.wait()
             await asyncio.sleep(wait)
-            wait = min(300, 2 * wait or 10)
+            wait = min(longest, 2 * wait or 10)
             self.restarts += 1
             await self.start()
 
