@@ -70,4 +70,4 @@ def last_written(g: ModelGeneration) -> tuple[datetime, int]:
 
 
 def through(current: ModelGeneration | None, initial: datetime | None) -> datetime | None:
-    return current.status.trainedthrough if current else initial
+    return current.status.trained_through if current else initial
