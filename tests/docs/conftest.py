@@ -98,9 +98,9 @@ def bare() -> Iterator[ApiServer]:
         server.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def shop(bare: ApiServer) -> Shop:
-    """The namespace with all objects, whatever the test before it left."""
+    """The namespace with all objects; a test that deletes some fills it again."""
     made = Shop(bare)
     made.fill()
     return made

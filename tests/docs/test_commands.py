@@ -64,6 +64,8 @@ def test_every_target_of_make_exists():
 @pytest.mark.parametrize("block", RUN_HERE, ids=str)
 def test_commands_run_against_the_api_server(shop, block, tmp_path):
     shop.run(block.text, tmp_path)
+    if " delete " in block.text:
+        shop.fill()
 
 
 @pytest.mark.parametrize("command", INSTALLS)
