@@ -191,7 +191,8 @@ async def test_changes_during_a_watch_gap_are_known_after_it_and_deleted_updates
     await delete(scene, POD, pods["gone"])
     await delete(scene, DEPLOYMENT, await ranker(scene, "gone"))
     await asyncio.sleep(2)
-    written = proxy.writes[before:]
+    # A status may be sent before the watch reports the deletion: the uid in it gets it refused.
+    written = [call for call in proxy.writes[before:] if call.status < 300]
     assert written
     said = [f"{call.verb} {call.url} {changes(call)}" for call in written]
     assert [each for each in said if any(word in each for word in dead)] == []

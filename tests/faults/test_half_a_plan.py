@@ -33,7 +33,7 @@ def with_generation_one():
 def step_until(world, kind):
     """Step up to the first plan with such an action; die in the middle of it, right after one."""
     for _ in range(60):
-        world.run_jobs()
+        world.complete_jobs()
         plan = decide(world.seen(), world.now)
         if any(isinstance(action, kind) for action in plan.actions):
             world._apply(plan.actions[0])
@@ -88,13 +88,13 @@ def test_the_scores_of_live_are_recorded_although_the_operator_ended_at_the_verd
     world.months.append("2025-03")
     world.aucs["2025-03"] = (0.55, 0.66)
     for _ in range(60):
-        world.run_jobs()
+        world.complete_jobs()
         plan = decide(world.seen(), world.now)
         written = [each for each in plan.actions if isinstance(each, WriteGeneration)]
         if any(each.status.verdict == "Rejected" for each in written):
             break
         world.step()
-        world.roll_pods()
+        world.finish_rollouts()
         world.now += PAUSE
     world._apply(plan.actions[0])
     world.rounds(4)
@@ -116,7 +116,7 @@ def test_the_result_is_waited_for_where_a_job_is_seen_to_end_before_its_pod(stag
         late = [name for name, job in world.jobs.items() if job.stage == stage]
         if late:
             break
-        world.run_jobs()
+        world.complete_jobs()
         world.step()
         world.now += PAUSE
     (name,) = late
