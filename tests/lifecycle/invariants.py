@@ -79,7 +79,7 @@ class Invariants(ActionInvariants, StateInvariants):
                 self.a_promotion_follows_verdict_and_available_pods(seen, action)
                 self.only_running_pods_count_as_running_time(action)
             case SuspendJob(suspend=False):
-                self.only_jobs_that_the_operator_suspended_are_resumed(action)
+                self.only_jobs_that_the_operator_suspended_are_resumed(seen, action)
 
     def forget_generation(self, name: str) -> None:
         """A user deleted a generation: what only its status recorded is lost with it."""

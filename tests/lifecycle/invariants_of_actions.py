@@ -45,11 +45,12 @@ class ActionInvariants:
         if job and job.uid == action.uid and job.owner_uid == self.world.update.metadata.uid:
             self.a_job_is_deleted_after_its_result_is_in_status(seen, job)
 
-    def only_jobs_that_the_operator_suspended_are_resumed(self, resumes: SuspendJob) -> None:
-        job = self.world.jobs.get(resumes.name)
-        assert (
-            self.world.stalled_watches or not job or job.uid != resumes.uid or job.suspended_by_us
-        )
+    def only_jobs_that_the_operator_suspended_are_resumed(
+        self, seen: Observation, resumes: SuspendJob
+    ) -> None:
+        job = seen.job(resumes.name)
+        assert job is not None
+        assert job.suspended_by_us
 
     def only_running_pods_count_as_running_time(self, write: WriteGeneration) -> None:
         """What is recorded is at most what pods ran, and it ends a run only at the deadline."""

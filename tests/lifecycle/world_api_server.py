@@ -97,8 +97,9 @@ class ApiServer:
             case StartJob():
                 self._start(seen, action)
             case SuspendJob(name, uid, suspend):
-                if name not in self.jobs or self.jobs[name].uid != uid:
-                    raise Conflict
+                held = self.jobs.get(name)
+                if held is None or held.uid != uid or not (suspend or held.suspended_by_us):
+                    raise Conflict  # a resume tests the operator's own mark
                 self._suspend(name, suspend=suspend, by_us=suspend)
                 self._observe_own_write("jobs", name)
             case DeleteJob(name, uid):
