@@ -108,7 +108,9 @@ class StateInvariants:
         for g in open_ones:
             trained = set(g.spec.data.partitions) if g.spec.data else set()
             assert not trained & quarantined or g.status.rollout.step_started_at
-        if not open_ones and (shared := self.rejected_twice(generations, quarantined)):
+        # One that another client created with the operator's labels is continued like its own.
+        idle = not any(in_progress(g) for g in self.world.generations.values())
+        if idle and (shared := self.rejected_twice(generations, quarantined)):
             assert status.cursor.proposed_for_quarantine == [max(shared)]
         self.the_quarantine_is_recorded(quarantined)
         self.outcomes_are_reported(current)
