@@ -57,7 +57,11 @@ async def carries_live(scene, seconds=BACK):
 
 
 def applies(recorder):
-    return [path for verb, path in recorder.writes if verb == "PATCH" and "/deployments/" in path]
+    """Applies to Deployments, from the moment at which they are sent.
+
+    A watch may show what an apply did before its own client has read the answer.
+    """
+    return [path for verb, path in recorder.sent if verb == "PATCH" and "/deployments/" in path]
 
 
 async def remember_revision(scene, number):

@@ -61,13 +61,14 @@ class Crash:
 
 
 class Recorder:
-    """Remembers every write that was answered well."""
+    """Remembers every write that was sent, and every one that was answered well."""
 
     def __init__(self):
+        self.sent = []
         self.writes = []
 
     async def before_write(self, number, verb, path):
-        pass
+        self.sent.append((verb, path.partition("?")[0]))
 
     async def after_write(self, number, verb, path):
         self.writes.append((verb, path.partition("?")[0]))
