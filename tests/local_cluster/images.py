@@ -6,15 +6,17 @@ pushes them to any registry.
 """
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from local_cluster import shared_files
 from local_cluster.node_config import PAUSE, REGISTRY
 from local_cluster.places import IMAGES, REPOSITORY, VENV, alone, uv_cache
 
@@ -85,8 +87,19 @@ def ensure(image: ProjectImage) -> str:
             _ensure_base()
             _drop_outdated(image)
             _build(image)
+            shared_files.share([VENV], _layers(), scratch=IMAGES / "tmp")
             _stamp(image).write_text(key)
     return image.reference
+
+
+def share_layers(of_node: Iterable[Path]) -> None:
+    """Let layers of a node use the disk space of equal files in the store.
+
+    Args:
+        of_node: folders of layers that no container writes to.
+    """
+    with alone(LOCK):
+        shared_files.share(_layers(), of_node, scratch=IMAGES / "tmp")
 
 
 def is_current(image: ProjectImage) -> bool:
@@ -146,6 +159,19 @@ def buildah(*arguments: str, enter: Sequence[str] = ()) -> str:
         end = "\n".join((ran.stdout + ran.stderr).splitlines()[-15:])
         raise RuntimeError(f"buildah {' '.join(arguments)}:\n{end}")
     return ran.stdout
+
+
+def _layers() -> list[Path]:
+    """Return the folders of all layers of images; those of containers are writable."""
+    store = IMAGES / "store"
+    layers = _entries(store / "overlay-layers/layers.json")
+    writable = {entry["layer"] for entry in _entries(store / "overlay-containers/containers.json")}
+    names = [layer["id"] for layer in layers if layer["id"] not in writable]
+    return [store / "overlay" / name / "diff" for name in names]
+
+
+def _entries(index: Path) -> list[dict]:
+    return json.loads(index.read_text()) if index.exists() else []
 
 
 def _stamp(image: ProjectImage) -> Path:

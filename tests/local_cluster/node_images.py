@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import subprocess
+import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from local_cluster import images
@@ -38,6 +40,7 @@ def pull(node: Node, reference: str) -> None:
     node.kubectl("-n", NAMESPACE, "wait", f"pod/{name}", done, seconds)
     node.kubectl("-n", NAMESPACE, "delete", "pod", name, "--now")
     _remove_others(node, repository, digest)
+    images.share_layers(_layers(node))
     stamp.parent.mkdir(exist_ok=True)
     stamp.write_text(digest)
 
@@ -62,6 +65,36 @@ def _remove_others(node: Node, repository: str, digest: str) -> None:
         name, _, found, *_ = line.split()
         if name.startswith((f"{repository}@", f"{repository}:")) and found != digest:
             _ctr(node, "images", "rm", name)
+
+
+def _layers(node: Node) -> set[Path]:
+    """Return the folders of all layers of images; those of containers are writable."""
+    rows = [line.split() for line in _ctr(node, "snapshots", "ls").splitlines()[1:]]
+    parents = {key: "".join(parent) for key, *parent, kind in rows if kind == "Committed"}
+    tops = parents.keys() - parents.values()
+    return {folder for top in tops for folder in _layers_below(node, top)}
+
+
+def _layers_below(node: Node, top: str) -> list[Path]:
+    """Return the folders of a layer and its parents; containerd prints them only for a view."""
+    view = f"springtide-{uuid.uuid4()}"
+    try:
+        mounts = json.loads(_ctr(node, "snapshots", "view", "--mounts", view, top))
+    except subprocess.CalledProcessError:
+        return []  # a layer of an image that was removed is deleted a little later
+    _ctr(node, "snapshots", "rm", view)
+    return layer_folders(mounts[0])
+
+
+def layer_folders(mount: dict) -> list[Path]:
+    """Return the folders that a read-only mount of an image shows.
+
+    Args:
+        mount: as containerd prints it: an overlay, or a bind mount of an only layer.
+    """
+    key = "lowerdir="
+    lower = [option.removeprefix(key) for option in mount["Options"] if option.startswith(key)]
+    return [Path(folder) for folder in (lower[0].split(":") if lower else [mount["Source"]])]
 
 
 def _ctr(node: Node, *arguments: str) -> str:

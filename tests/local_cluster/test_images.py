@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -66,3 +67,22 @@ def test_only_a_registry_on_this_machine_is_used_without_tls() -> None:
     assert images.is_local("127.0.0.1/springtide-operator:0.1.0")
     assert not images.is_local("registry.example/localhost/springtide-operator:0.1.0")
     assert not images.is_local("localhost.example/springtide-operator:0.1.0")
+
+
+def test_only_the_layers_of_images_are_shared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "IMAGES", tmp_path)
+    store = tmp_path / "store"
+    for name, entries in (
+        (
+            "overlay-layers/layers",
+            [{"id": "base"}, {"id": "top", "parent": "base"}, {"id": "work"}],
+        ),
+        ("overlay-containers/containers", [{"id": "container", "layer": "work"}]),
+    ):
+        file = store / f"{name}.json"
+        file.parent.mkdir(parents=True)
+        file.write_text(json.dumps(entries))
+
+    assert images._layers() == [store / "overlay/base/diff", store / "overlay/top/diff"]
