@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 import shutil
 import tarfile
 import tempfile
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from demo.cluster import EXAMPLES
 from demo.kubectl import DemoError
+from docs.pages import commands
 
 if TYPE_CHECKING:
     from demo.cluster import Cluster
@@ -24,7 +26,10 @@ UPDATE = "recommender"
 CLAIMS = ("models", "data")
 LABEL = {"app.kubernetes.io/part-of": "springtide-demo"}
 """Label of namespaces that the demo may delete."""
-STORAGE = "app.kubernetes.io/component=storage"
+DOCUMENTED_FILE = "2026-01.csv.gz"
+"""The file that the commands of the documentation copy."""
+WAIT_SECONDS = 330
+"""Longer than `kubectl wait` in the documentation."""
 EXAMPLE_IMAGE = "image: springtide-trainer"
 PACK = "import sys, tarfile; tarfile.open(fileobj=sys.stdout.buffer, mode='w|').add('{}', '.')"
 
@@ -69,21 +74,21 @@ class Example:
             self.kubectl.apply([self._volume(claim, self.cluster.volumes) for claim in CLAIMS])
         with (self.cluster.kustomization / "kustomization.yaml").open("a") as file:
             file.write(patches)
-        self._apply(f"--selector={STORAGE}")
+        self._run(commands("docs/how-to/install.md", "storage"))
         label = [f"{name}={value}" for name, value in LABEL.items()]
         self.kubectl("label", "namespace", self.namespace, *label)
-        self._in_shop("wait", "--for=condition=Ready", "pod/loader", "--timeout=180s")
-        self._in_shop("cp", str(model), "loader:/models/initial")
+        self._run(commands("docs/how-to/install.md", "model"), {"./my-model": str(model)})
         self.kubectl.apply(self._load_generator())
-        self._apply()
+        self._run(commands("docs/how-to/install.md", "example"))
 
     def deliver(self, file: str, content: bytes) -> None:
-        """Copy a month's file under a hidden name and rename it: it arrives whole or not at all."""
+        """Copy a month's file into the claim, with the commands of the documentation."""
+        documented = commands("docs/how-to/install.md", "data")
         with tempfile.TemporaryDirectory() as folder:
             source = Path(folder) / file
             source.write_bytes(content)
-            self._in_shop("cp", str(source), f"loader:/data/.{file}")
-        self._in_shop("exec", "loader", "--", "mv", f"/data/.{file}", f"/data/{file}")
+            named = [command.replace(DOCUMENTED_FILE, file) for command in documented]
+            self._run(named, {file: str(source)})
 
     def request(self, verb: str, token: str) -> None:
         """Set the annotation of a request, as `kubectl annotate` does."""
@@ -152,8 +157,13 @@ class Example:
     def _in_shop(self, *arguments: str, stdin: bytes | None = None) -> str:
         return self.kubectl(f"--namespace={self.namespace}", *arguments, stdin=stdin)
 
-    def _apply(self, *options: str) -> None:
-        self.kubectl("apply", f"--kustomize={self.cluster.kustomization}", *options)
+    def _run(self, documented: list[str], words: dict[str, str] | None = None) -> None:
+        """Run kubectl commands of the documentation, with some words replaced."""
+        folder = str(self.cluster.kustomization)
+        replaced = {"shop": self.namespace, "my-shop": folder, **(words or {})}
+        for command in documented:
+            _, *arguments = shlex.split(command)
+            self.kubectl(*(replaced.get(word, word) for word in arguments), seconds=WAIT_SECONDS)
 
     def _load_generator(self) -> list[dict[str, Any]]:
         text = self.kubectl("kustomize", str(EXAMPLES / "load-generator"))

@@ -3,7 +3,7 @@
 A block with a line of `make`, `kubectl` or `helm` has a marker on the line before it:
 
     <!-- name: NAME; run by tests/x/test_y.py::test_z -->   that test runs or contains its lines
-    <!-- run by PATH -->                                    that file contains its lines
+    <!-- run by PATH -->                                    that file contains or takes its lines
     <!-- example: REASON -->                                no test runs it
 
 A test takes the lines of a named block by `commands("docs/how-to/install.md", "NAME")`, and the

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 from demo.cluster import SYSTEM
+from docs.pages import script
+from local_cluster.node_config import REGISTRY
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
@@ -21,14 +23,21 @@ def condition(status, type_):
     return next(one for one in status["conditions"] if one["type"] == type_)
 
 
-def test_the_printed_commands_install_the_images_that_the_node_has(installed, printed):
+def test_the_printed_commands_are_documented_and_install_the_images(installed, printed):
+    install = script("docs/how-to/install.md", "install")
+    kustomization = script("docs/how-to/install.md", "kustomization")
+    documented = f"{install.strip()}\n\n{kustomization.strip()}\n"
+    used = {
+        "registry.example/team": REGISTRY,
+        "sha256:OPERATOR": installed.operator_image.partition("@")[2],
+        "sha256:TRAINER": installed.trainer_image.partition("@")[2],
+    }
+    for placeholder, value in used.items():
+        documented = documented.replace(placeholder, value)
+    assert printed == documented
     operator = installed.kubectl.get("deployment/springtide", f"--namespace={SYSTEM}")
     (container,) = operator["spec"]["template"]["spec"]["containers"]
     assert container["image"] == installed.operator_image
-    for image in (installed.operator_image, installed.trainer_image):
-        repository, digest = image.split("@")
-        assert repository in printed
-        assert digest in printed
 
 
 def test_the_example_runs_the_printed_image(demo_run, example):

@@ -6,12 +6,13 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from lifecycle.declared import SPEC, TWO_TARGETS
+from lifecycle.declared import TWO_TARGETS
 from lifecycle.world import (
     World,
     digest,
     end_of,
     stuck_in_a_rollout,
+    target_removed_during_a_rollout,
     two_targets_on_generation_one,
     with_generation_one,
 )
@@ -104,13 +105,7 @@ def test_a_rollout_whose_fields_are_removed_repeatedly_waits_and_is_not_rolled_b
     "includes it",
 )
 def test_a_target_removed_from_the_spec_during_a_rollout_is_rolled_back_with_the_others() -> None:
-    world = two_targets_on_generation_one()
-    rollout = world.spec["rollout"]
-    world.months.append("2025-03")
-    world.pods_ready = False
-    while world.targets["reranker"].number != 2:
-        world.round()
-    world.edit(rollout={**rollout, "targets": rollout["targets"][:1]})
+    world = target_removed_during_a_rollout()
     world.rounds(6)
     world.pods_ready = True
     world.rounds(2)
@@ -118,7 +113,7 @@ def test_a_target_removed_from_the_spec_during_a_rollout_is_rolled_back_with_the
     assert world.generation(2).status.rollout.rolled_back_at
 
     events_before = len(world.events)
-    world.edit(rollout=rollout)
+    world.edit(rollout=TWO_TARGETS["rollout"])
     world.rounds(1)
     assert "FieldConflict" not in world.events[events_before:]
     world.months.append("2025-04")
@@ -127,13 +122,7 @@ def test_a_target_removed_from_the_spec_during_a_rollout_is_rolled_back_with_the
 
 
 def test_a_deleted_update_rolls_back_a_target_removed_during_the_rollout() -> None:
-    world = two_targets_on_generation_one()
-    rollout = world.spec["rollout"]
-    world.months.append("2025-03")
-    world.pods_ready = False
-    while world.targets["reranker"].number != 2:
-        world.round()
-    world.edit(rollout={**rollout, "targets": rollout["targets"][:1]})
+    world = target_removed_during_a_rollout()
     world._meta(deletion_timestamp=world.now)
     world.rounds(3)
     assert [t.number for t in world.targets.values()] == [1, 1]
@@ -158,10 +147,7 @@ def test_a_rollback_changes_no_deployment_that_another_update_claims() -> None:
 
 @pytest.mark.parametrize("changed", ["ranker", "reranker"])
 def test_a_rollback_is_blocked_only_on_the_target_that_another_client_set(changed: str) -> None:
-    world = World(spec={**SPEC, **TWO_TARGETS})
-    world.settle()
-    world.months = ["2025-01", "2025-02"]
-    world.rounds(8)
+    world = two_targets_on_generation_one()
     world.months.append("2025-03")
     world.pods_ready = False
     while not any(g.status.rollout.rollback_reason for g in world.generations.values()):

@@ -9,6 +9,7 @@ from lifecycle.declared import SPEC, TWO_TARGETS
 from lifecycle.world import (
     World,
     digest,
+    target_removed_during_a_rollout,
     two_targets_on_generation_one,
     with_generation_one,
 )
@@ -96,13 +97,7 @@ def test_an_older_digest_of_ours_set_by_another_client_stays() -> None:
 
 
 def test_a_removed_target_that_another_client_changed_is_not_changed() -> None:
-    world = two_targets_on_generation_one()
-    rollout = world.spec["rollout"]
-    world.months.append("2025-03")
-    world.pods_ready = False
-    while world.targets["reranker"].number != 2:
-        world.round()
-    world.edit(rollout={**rollout, "targets": rollout["targets"][:1]})
+    world = target_removed_during_a_rollout()
     world.targets["reranker"] = replace(world.targets["reranker"], foreign_manager="helm")
     world.rounds(6)
     world.pods_ready = True
@@ -113,10 +108,7 @@ def test_a_removed_target_that_another_client_changed_is_not_changed() -> None:
 
 @pytest.mark.parametrize("waits_for", ["suspend", "the other target"])
 def test_removed_fields_are_restored_while_an_accepted_generation_waits(waits_for: str) -> None:
-    world = World(spec={**SPEC, **TWO_TARGETS})
-    world.settle()
-    world.months = ["2025-01", "2025-02"]
-    world.rounds(8)
+    world = two_targets_on_generation_one()
     world.months.append("2025-03")
     world.pods_ready = False
     world.targets["ranker"] = replace(world.targets["ranker"], complete=False)

@@ -285,6 +285,18 @@ def two_targets_on_generation_one() -> World:
     return world
 
 
+def target_removed_during_a_rollout() -> World:
+    """Generation 2 is on ranker and reranker, not ready; reranker was removed from the spec."""
+    world = two_targets_on_generation_one()
+    world.months.append("2025-03")
+    world.pods_ready = False
+    while world.targets["reranker"].number != 2:
+        world.round()
+    rollout = world.spec["rollout"]
+    world.edit(rollout={**rollout, "targets": rollout["targets"][:1]})
+    return world
+
+
 def after_promotions(count: int, **history: int) -> World:
     world = World()
     world.edit(history=history)
