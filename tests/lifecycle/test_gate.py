@@ -169,10 +169,10 @@ def test_with_shuffled_labels_the_holdout_is_suspect_though_the_comparison_alone
     assert found.results[1].verdict == "Pass"
     assert (found.verdict, found.reason, found.suspect) == ("Inconclusive", "HoldoutSuspect", True)
     assert found.message.startswith(
-        "the holdout is suspect: the live model fails floor: auc 0.5000 (bounds 0.4950 to "
+        "the holdout is suspect: for the live model, floor: auc 0.5000 (bounds 0.4950 to "
         "0.5050), required >= 0.55: failed"
     )
-    assert "delta 0.0010, -0.0040 to 0.0060" in found.message
+    assert "improvement 0.0010, bounds -0.0040 to 0.0060" in found.message
 
 
 def test_with_mere_drift_the_candidate_passes_and_nothing_is_suspect() -> None:

@@ -69,7 +69,7 @@ def _below(rule: Rule, row: Numbers) -> str | None:
     evaluated = judge_rule(rule, row._replace(candidate=row.live), baseline=False)
     if evaluated is None or evaluated.result.verdict != "Reject":
         return None
-    return f"the holdout is suspect: the live model fails {evaluated.result.message}"
+    return f"the holdout is suspect: for the live model, {evaluated.result.message}"
 
 
 def _fall(gate: Gate, rule: Rule, row: Numbers, scores: Sequence[Score]) -> str | None:
@@ -108,4 +108,4 @@ def _allowed(gate: Gate, rule: Rule, then: float) -> float:
 
 def _not_proven_better(row: Numbers, rule: Rule) -> str:
     value, low, high = (readable(x) for x in better(rule.metric, row.delta))
-    return f"the candidate is not proven better (delta {value}, {low} to {high})"
+    return f"the candidate is not proven better (improvement {value}, bounds {low} to {high})"
