@@ -129,7 +129,7 @@ def _beside_reference(measured: Numbers, most: float) -> bool:
 
 def _undecided(rule: Rule, measured: Numbers, bound: Bound, flaw: Flaw) -> Judged:
     reason, words, more = flaw
-    message = f"{rule.name}: {words} on {rule.dataset}; {bound.text}: inconclusive"
+    message = f"{rule.name}: {words} on {rule.dataset}, {bound.requirement}: inconclusive"
     result = _result(rule, measured, bound, ("Inconclusive", message))
     return Judged(result, reason, more)
 

@@ -45,7 +45,8 @@ def test_a_rollback_is_reported_in_status_history_counters_and_events() -> None:
     assert (status.history[0].outcome, status.history[0].reason) == ("RolledBack", "RolledBack")
     assert status.counters.rolled_back == 1
     assert status.live.number == 1
-    assert world.condition("LastRunSucceeded").status == "False"
+    last_run = world.condition("LastRunSucceeded")
+    assert (last_run.status, last_run.reason) == ("False", "RolledBack")
     assert [e for e in world.events if e.startswith("Rollback")] == [
         "RollbackStarted",
         "RollbackCompleted",
@@ -123,11 +124,35 @@ def test_a_hold_sets_action_required_and_names_the_possible_requests() -> None:
     world.rounds(8)
     found = world.condition("ActionRequired")
     assert (found.status, found.reason) == ("True", "HoldoutSuspect")
-    assert "springtide.dev/request=quarantine@<token>" in found.message
+    assert found.message.startswith(
+        "shop-g2 is on hold: annotate springtide.dev/request=quarantine@<token> to leave 2025-03 "
+        "out, or retry@<token> to evaluate again, or reject@<token>; the holdout is suspect: "
+    )
     assert world.condition("Ready").status == "True"
     world.ask("quarantine@1")
     world.rounds(1)
     assert world.condition("ActionRequired").status == "False"
+
+
+def test_a_hold_without_a_proposed_quarantine_names_retry_and_reject() -> None:
+    world = with_generation_one()
+    world.edit(gate={**world.spec["gate"], "onInconclusive": {"type": "Hold"}})
+    world.months.append("2025-03")
+    world.aucs["2025-03"] = (0.66, 0.665)
+    world.rounds(8)
+    found = world.condition("ActionRequired")
+    assert (found.status, found.reason) == ("True", "OnHold")
+    assert found.message.startswith(
+        "shop-g2 is on hold: annotate springtide.dev/request=retry@<token> to evaluate again, or "
+        "reject@<token>; "
+    )
+
+
+def test_an_import_is_a_phase_of_its_own() -> None:
+    world = World()
+    world.settle()
+    assert world.update.status.phase == "Importing"
+    assert world.generation(0).status.phase == "Importing"
 
 
 def test_a_transition_time_stays_while_its_status_stays() -> None:

@@ -31,7 +31,7 @@ def test_pods_that_never_get_ready_roll_back_every_target_to_live() -> None:
     world.rounds(10)
     second = world.generation(2)
 
-    assert "0 of 2 new pods available; after 10m" in second.status.rollout.rollback_reason
+    assert "0 of 2 new pods available after 10m" in second.status.rollout.rollback_reason
     assert world.served[-1] == live
     world.pods_ready = True
     world.rounds(2)

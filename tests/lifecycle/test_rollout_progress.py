@@ -19,7 +19,7 @@ def test_pods_are_not_new_before_the_controller_has_observed_the_new_template() 
     world = stuck_in_a_rollout()
     world.target = replace(world.target, updated=2, available=2, old=0, settled=False)
     world.rounds(10)
-    assert "0 of 2 new pods available; after" in world.generation(2).status.rollout.rollback_reason
+    assert "0 of 2 new pods available after" in world.generation(2).status.rollout.rollback_reason
 
 
 @pytest.mark.survives(
@@ -96,6 +96,18 @@ def test_a_stuck_rollout_of_the_owner_is_distinguished_from_serving_pods() -> No
     serving = next(c for c in world.update.status.conditions if c.type == "Serving")
     assert (serving.status, serving.reason) == ("True", "PartiallyAvailable")
     assert "2 of 2 pods available, 0 of them of its newest template" in serving.message
+
+
+def test_a_rollout_whose_target_has_available_pods_does_not_end_serving() -> None:
+    world = stuck_in_a_rollout()
+    assert world.condition("Serving").reason == "NotAvailable"
+    world.target = replace(world.target, available=2, old=2, ready=0)
+    world.settle()
+    serving = world.condition("Serving")
+    assert (serving.status, serving.reason) == ("True", "RollingOut")
+    assert serving.message == (
+        "Deployment ranker: 2 of 2 pods available; the rollout of shop-g2 is not finished"
+    )
 
 
 def until_start(world: World, number: int) -> None:

@@ -34,7 +34,7 @@ def test_removed_fields_are_reapplied_three_times_an_hour_then_reported() -> Non
     assert len(world.served) == 1 + 3
     sync = next(c for c in world.update.status.conditions if c.type == "TargetsInSync")
     assert (sync.status, sync.reason) == ("False", "FieldsRemoved")
-    assert "exclude MODEL_URI and MODEL_DIGEST there; they are applied again at 13:" in sync.message
+    assert "exclude both variables there; they are applied again at 13:" in sync.message
 
 
 def test_a_foreign_value_is_never_overwritten() -> None:

@@ -130,11 +130,11 @@ def _retry(seen: Observation, now: datetime) -> Response:
     if shared := seen.lineage.shared_rejection:
         return Response(
             True,
-            "the hold ends; looking for data now",
+            "the hold ends; a probe for data starts",
             facts=_acknowledge(seen, shared[0].metadata.name),
         )
     return Response(
-        True, "looking for data now; rows that were evaluated before may be evaluated again"
+        True, "a probe for data starts; rows that were evaluated before may be evaluated again"
     )
 
 

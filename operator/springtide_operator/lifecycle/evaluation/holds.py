@@ -54,13 +54,13 @@ def hold(seen: Observation) -> Waiting | None:
     waiting, probe = seen.lineage.candidate, seen.update.status.last_probe
     if waiting is not None and held(seen, waiting):
         status = waiting.status
-        message = f"{waiting.metadata.name}: {status.message}{_offer(seen)}"[:1024]
+        message = f"{waiting.metadata.name} is on hold: {_offer(seen)}; {status.message}"[:1024]
         short = f"held: {status.reason}"
         return Waiting(status.reason, message, "Evaluate", short=short, held=True)
     if waiting is None and (shared := seen.lineage.shared_rejection):
         message = (
             f"{shared[0].metadata.name} is the second rejection in a row that was trained on "
-            f"{shared[1]}; no third run starts{_offer(seen)}"
+            f"{shared[1]}; no third run starts: {_offer(seen)}"
         )
         return Waiting("RejectedTwice", message, short="held: RejectedTwice", held=True)
     if probe is not None and probe.reason == QUARANTINE_FULL:
@@ -69,10 +69,9 @@ def hold(seen: Observation) -> Waiting | None:
 
 
 def _offer(seen: Observation) -> str:
-    named = seen.lineage.proposed_for_quarantine
-    if not named:
-        return ""
-    return (
-        f"; annotate springtide.dev/request=quarantine@<token> to leave {', '.join(named)} out, "
-        "or retry@<token>, or reject@<token>"
-    )
+    """The requests that end a hold."""
+    others = "retry@<token> to evaluate again, or reject@<token>"
+    if named := seen.lineage.proposed_for_quarantine:
+        quarantine = f"quarantine@<token> to leave {', '.join(named)} out"
+        return f"annotate springtide.dev/request={quarantine}, or {others}"
+    return f"annotate springtide.dev/request={others}"

@@ -58,7 +58,7 @@ def consume_probe(seen: Observation, now: datetime) -> Step | None:
     why = job.problem or next((pod.waiting for pod in job.pods if not pod.running), "")
     if never_ran := _pod_never_ran(seen, job, why, now):
         return never_ran
-    looking = Waiting("Probing", "", "Probe", short="looking for data")
+    looking = Waiting("Probing", "", "Probe", short="probing for data")
     waiting = queued(why, "Probe") if why else looking
     return Step(waiting=waiting, wake_after=timedelta(seconds=30))
 
@@ -91,9 +91,7 @@ def _discard(job: ObservedJob, what: str, reason: str) -> Step:
     """Discard a probe after a change: its window is outdated."""
     events: tuple[Event, ...] = ()
     if job.request:
-        message = (
-            f"{what} changed while {job.request} looked for data; request it again with a new token"
-        )
+        message = f"{what} changed while {job.request} probed; request it again with a new token"
         events = (Event(reason, message, "Warning"),)
     return Step(actions=(DeleteJob(job.name, job.uid),), events=events)
 

@@ -92,9 +92,11 @@ def start_run(
         ancestor.status.artifact.weights_digest,
     )
     if before is not None and not retry:
+        rolled_back = before.status.rollout.rollback_reason
+        became = "RolledBack" if rolled_back else before.status.verdict
         message = (
             f"the same rows, recipe and weights were used by {before.metadata.name} "
-            f"({before.status.verdict}); springtide.dev/request=retry@<token> runs them again"
+            f"({became}); springtide.dev/request=retry@<token> runs them again"
         )
         return no_run(job, facts, "AlreadyEvaluated", message)
     spent = analyses_elsewhere(seen, holdout_status(window), None)

@@ -81,8 +81,8 @@ def _waiting(seen: Observation, otherwise: str) -> Waiting:
     probe = seen.update.status.last_probe
     if waiting is not None:
         status, name = waiting.status, waiting.metadata.name
-        message = f"{name}: {status.message}; {otherwise}"
-        return Waiting(status.reason, message[:1024], "Evaluate", short="more data")
+        message = f"{name} waits for more data; {otherwise}; {status.message}"
+        return Waiting(status.reason, message[:1024], "Evaluate", short="waiting for data")
     if probe and probe.reason != "WindowReady":
         return Waiting(probe.reason, f"{probe.message}; {otherwise}"[:1024], short=probe.reason)
-    return Waiting("NewData", otherwise, short="new data")
+    return Waiting("NewData", otherwise, short="waiting for data")

@@ -48,7 +48,7 @@ def apply_generation(
     allowed = not_refused(seen, allowed, now) or allowed
     names = {t.target.target_ref.name for t in allowed if removed(seen, t)}
     events = tuple(
-        Event("FieldsRestored", f"Deployment {name}: our fields were missing; applied again")
+        Event("FieldsRestored", f"Deployment {name}: removed fields are applied again")
         for name in sorted(names)
     )
     return Step(

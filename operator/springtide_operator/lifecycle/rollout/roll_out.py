@@ -148,8 +148,8 @@ def _abort_if_late(
     """Abort a rollout that reached its deadline, or that its Deployment reports as stuck."""
     if now < (generation.status.rollout.deadline or now) and not stalled:
         return None
-    limit = stalled or f"after {time_given(generation)} (rollout.deadline)"
-    reason = f"{state}; {limit}; see the events of its pods"[:1024]
+    limit = f"; {stalled}" if stalled else f" after {time_given(generation)} (rollout.deadline)"
+    reason = f"{state}{limit}; see the events of its pods"[:1024]
     name = generation.metadata.name
     event = Event("RollbackStarted", f"{name}: {reason}", "Warning", generation=name)
     return Step(actions=(with_rollout(generation, {"rollback_reason": reason}),), events=(event,))

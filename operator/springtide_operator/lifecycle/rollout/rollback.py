@@ -84,6 +84,10 @@ def removed_targets_serving(
 def rollback_completed(generation: ModelGeneration, current: ModelGeneration | None) -> Event:
     """The Event of a rollback that is done."""
     name = generation.metadata.name
-    serving = f"serve {current.metadata.name} again" if current else "no longer have our variables"
-    message = f"{name} is rolled back and will not be served again; the targets {serving}"
+    serving = (
+        f"the targets serve {current.metadata.name} again"
+        if current
+        else "Springtide's fields are removed from the targets"
+    )
+    message = f"{name} is rolled back and will not be served again; {serving}"
     return Event("RollbackCompleted", message, "Warning", generation=name)

@@ -141,9 +141,9 @@ def fields_removed(seen: Observation, target: ObservedTarget) -> Waiting:
     name, env = target.target.target_ref.name, target.target.env
     again = min(recently_reapplied(seen, target)) + HOUR
     message = (
-        f"{_name(target)}: our fields were removed again after {MAX_REAPPLIED} applies "
-        f"within an hour; find who replaces it (kubectl get deployment {name} --output=yaml "
-        f"--show-managed-fields) and exclude {env.uri} and {env.digest} there; they are "
+        f"{_name(target)}: {env.uri} and {env.digest} were removed again after {MAX_REAPPLIED} "
+        f"applies within an hour; find the client that replaces it (kubectl get deployment {name} "
+        "--output=yaml --show-managed-fields) and exclude both variables there; they are "
         f"applied again at {again:%H:%M} UTC"
     )
     return Waiting("FieldsRemoved", message, "Rollout", targets=True, held=True)

@@ -13,13 +13,16 @@ from springtide_operator.lifecycle.checks.spec_validation import invalid_spec
 from springtide_operator.lifecycle.evaluation.holds import hold
 from springtide_operator.lifecycle.rollout.availability import available, new_pods
 from springtide_operator.lifecycle.rollout.target_problems import targets_problem
+from springtide_operator.lifecycle.state.generations import rolling
 from springtide_operator.lifecycle.state.refusals import refusal_waiting, reported_refusal
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from springtide_api.objects import ModelGeneration
     from springtide_api.update_status import UpdateStatus
     from springtide_operator.lifecycle.state.observation import Observation
+    from springtide_operator.lifecycle.state.observed import ObservedTarget
     from springtide_operator.lifecycle.state.plan import Step, Waiting
 
 Tri = Literal["True", "False", "Unknown"]
@@ -98,20 +101,37 @@ def _serving(seen: Observation) -> Wanted:
     current = seen.lineage.live
     if current is None or current.status.artifact is None:
         return ("Serving", "False", "NoLiveGeneration", "nothing was promoted yet")
-    digest = current.status.artifact.served_digest
-    for target in seen.targets:
-        name = target.target.target_ref.name
-        if target.digest != digest:
-            message = f"Deployment {name} does not run {current.metadata.name}"
-            return ("Serving", "False", "GenerationMismatch", message)
-        if not target.available:
-            return ("Serving", "False", "NotAvailable", f"Deployment {name} has no available pod")
-        if not available(target):
-            message = f"Deployment {name}: {target.available} of {target.desired} pods available, "
-            message += f"{new_pods(target)} of them of its newest template"
-            return ("Serving", "True", "PartiallyAvailable", message)
-    name = current.metadata.name
-    return ("Serving", "True", "Available", f"every target serves {name}")
+    found = [each for each in (_limited(seen, current, target) for target in seen.targets) if each]
+    if found:
+        return next((each for each in found if each[1] == "False"), found[0])
+    return ("Serving", "True", "Available", f"every target serves {current.metadata.name}")
+
+
+def _limited(seen: Observation, current: ModelGeneration, target: ObservedTarget) -> Wanted | None:
+    """The condition Serving by one target; None where all its pods serve live."""
+    name, candidate = target.target.target_ref.name, seen.lineage.candidate
+    if _runs(current, target):
+        rolled = None
+    elif candidate and rolling(candidate) and _runs(candidate, target):
+        rolled = candidate
+    else:
+        message = f"Deployment {name} does not run {current.metadata.name}"
+        return ("Serving", "False", "GenerationMismatch", message)
+    if not target.available:
+        return ("Serving", "False", "NotAvailable", f"Deployment {name} has no available pod")
+    pods = f"Deployment {name}: {target.available} of {target.desired} pods available"
+    if rolled:
+        message = f"{pods}; the rollout of {rolled.metadata.name} is not finished"
+        return ("Serving", "True", "RollingOut", message)
+    if not available(target):
+        message = f"{pods}, {new_pods(target)} of them of its newest template"
+        return ("Serving", "True", "PartiallyAvailable", message)
+    return None
+
+
+def _runs(generation: ModelGeneration, target: ObservedTarget) -> bool:
+    artifact = generation.status.artifact
+    return artifact is not None and target.digest == artifact.served_digest
 
 
 def _data_ready(seen: Observation) -> Wanted:
@@ -135,7 +155,8 @@ def _accepted(seen: Observation) -> Wanted | None:
         accepted and not newest.status.rollout.rollback_reason and not newest.status.retired_reason
     )
     message = newest.status.rollout.rollback_reason or newest.status.message
-    reason = newest.status.retired_reason or newest.status.verdict
+    rolled_back = "RolledBack" if newest.status.rollout.rollback_reason else ""
+    reason = rolled_back or newest.status.retired_reason or newest.status.verdict
     name = newest.metadata.name
     return ("LastRunSucceeded", "True" if accepted else "False", reason, f"{name}: {message}")
 

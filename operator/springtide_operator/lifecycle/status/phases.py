@@ -18,6 +18,7 @@ Phase = Literal[
     "Idle",
     "Probing",
     "Queued",
+    "Importing",
     "Training",
     "Evaluating",
     "RollingOut",
@@ -57,4 +58,6 @@ def _candidate_phase(
         return "OnHold"
     if is_inconclusive(under_way):
         return "Probing" if waiting and waiting.reason == "Probing" else "Idle"
+    if under_way.spec.origin == "Imported":
+        return "Importing"
     return "Evaluating" if under_way.status.artifact else "Training"

@@ -78,6 +78,7 @@ def invalid_status(seen: InvalidUpdate, now: datetime) -> UpdateStatus:
         update={
             "observed_generation": generation,
             "phase": "Invalid",
+            "progress": Progress(waiting_for=message[:1024], summary="InvalidObject"),
             "conditions": [*(condition(old, each, generation, now) for each in changed), *kept],
         }
     )
