@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from springtide_api.generation import Recipe
+from springtide_api.generation.spec import Recipe
 from springtide_api.schema import Digest, Line, Model, Time, Uri, Word
 
 TERMINATION_MESSAGE = "/dev/termination-log"

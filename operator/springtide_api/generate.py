@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 
 from springtide_api import names
-from springtide_api.crd import KINDS
-from springtide_api.reference import reference
+from springtide_api.crd.definitions import KINDS
+from springtide_api.crd.reference import reference
 
 NOTICE = "# Generated from operator/springtide_api by `make generate`; edit the types instead.\n"
 ROOT = Path(__file__).parents[2]

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import Field, ValidationError
 
-from springtide_api.generation import GenerationSpec, GenerationStatus
+from springtide_api.generation.spec import GenerationSpec
+from springtide_api.generation.status import GenerationStatus
 from springtide_api.schema import Model, Time
-from springtide_api.update_spec import UpdateSpec
-from springtide_api.update_status import UpdateStatus
+from springtide_api.update.spec import UpdateSpec
+from springtide_api.update.status import UpdateStatus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

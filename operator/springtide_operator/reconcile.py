@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from springtide_api.update_status import UpdateStatus
+from springtide_api.update.status import UpdateStatus
 from springtide_operator.cluster.api import errors
 from springtide_operator.cluster.api.kinds import UPDATE
 from springtide_operator.cluster.writing.actuator import Refused

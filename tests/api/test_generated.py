@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from springtide_api.crd import KINDS, UPDATE
+from springtide_api.crd.definitions import KINDS, UPDATE
+from springtide_api.crd.openapi import nodes
 from springtide_api.generate import ROOT, files
-from springtide_api.openapi import nodes
 
 DEFINITIONS = [kind.definition() for kind in KINDS]
 SCHEMAS = [

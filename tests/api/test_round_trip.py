@@ -7,11 +7,12 @@ from api.example import changed
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from springtide_api.crd import UPDATE
-from springtide_api.generation import GenerationSpec, GenerationStatus
-from springtide_api.openapi import nodes
-from springtide_api.update_spec import UpdateSpec
-from springtide_api.update_status import UpdateStatus
+from springtide_api.crd.definitions import UPDATE
+from springtide_api.crd.openapi import nodes
+from springtide_api.generation.spec import GenerationSpec
+from springtide_api.generation.status import GenerationStatus
+from springtide_api.update.spec import UpdateSpec
+from springtide_api.update.status import UpdateStatus
 
 pytestmark = pytest.mark.apiserver
 

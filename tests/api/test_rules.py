@@ -10,8 +10,8 @@ from api.generation_examples import SPEC, STATUS
 from api.training_examples import TRAINING
 from api.update_examples import ROLLOUT, TRIGGER, WHOLE
 
-from springtide_api.crd import KINDS
-from springtide_api.openapi import nodes
+from springtide_api.crd.definitions import KINDS
+from springtide_api.crd.openapi import nodes
 
 pytestmark = pytest.mark.apiserver
 

@@ -3,8 +3,8 @@
 import pytest
 from api.example import changed
 
-from springtide_api.crd import UPDATE
-from springtide_api.openapi import nodes
+from springtide_api.crd.definitions import UPDATE
+from springtide_api.crd.openapi import nodes
 
 pytestmark = pytest.mark.apiserver
 

@@ -16,9 +16,9 @@ from math import sqrt
 
 import numpy as np
 
-from springtide_api.bounds import Interval, Numbers, better
-from springtide_api.gate_spec import Margin, Rule
-from springtide_api.judging import judge_rule
+from springtide_api.update.gate import Margin, Rule
+from springtide_judging.bounds import Interval, Numbers, better
+from springtide_judging.rules import judge_rule
 from springtide_trainer.evaluation.comparison import Scores, measure
 from springtide_trainer.evaluation.confidence_intervals import (
     MAX_SAMPLES,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from springtide_api.training_spec import Hyperparameters
+from springtide_api.update.training import Hyperparameters
 from springtide_trainer.artifact import head
 from springtide_trainer.artifact.models import load_tokenizer, move
 from springtide_trainer.artifact.tokens import Tokens, tokenize

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from springtide_api.generation import GenerationSpec, UpdateRef
+from springtide_api.generation.spec import GenerationSpec, UpdateRef
 from springtide_operator.cluster.api.kinds import (
     DEPLOYMENT,
     GENERATION,

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from lifecycle.world import SPEC
 
-from springtide_api.update_status import Counters, UpdateStatus
+from springtide_api.update.status import Counters, UpdateStatus
 from springtide_operator.cluster.api import errors
 from springtide_operator.cluster.api.kinds import UPDATE
 from springtide_operator.cluster.watching.watches import new_cache

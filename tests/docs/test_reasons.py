@@ -15,7 +15,7 @@ PAGE = ROOT / "docs/troubleshooting.md"
 CODE = {
     "operator/springtide_operator/lifecycle": "*.py",
     "operator/springtide_operator/cluster": "actuator.py",
-    "operator/springtide_api": "judging.py",
+    "operator/springtide_judging": "*.py",
     "trainer_image": "*.py",
 }
 """Folders with the files that write reasons."""

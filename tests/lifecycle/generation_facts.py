@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from springtide_api import status_values
+from springtide_api.generation import status_values
 
 if TYPE_CHECKING:
     from datetime import datetime

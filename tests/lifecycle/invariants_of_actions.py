@@ -28,7 +28,8 @@ from springtide_operator.lifecycle.state.plan import (
 
 if TYPE_CHECKING:
     from springtide_api.contract import EvaluateOutput
-    from springtide_api.generation import EvaluationStatus, GenerationSpec, HoldoutStatus
+    from springtide_api.generation.spec import GenerationSpec
+    from springtide_api.generation.status import EvaluationStatus, HoldoutStatus
     from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.state.observation import Observation
     from springtide_operator.lifecycle.state.observed import ObservedJob

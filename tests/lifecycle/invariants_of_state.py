@@ -16,7 +16,7 @@ from lifecycle.generation_facts import (
 )
 
 if TYPE_CHECKING:
-    from springtide_api.generation import EvaluationStatus
+    from springtide_api.generation.status import EvaluationStatus
     from springtide_api.objects import ModelGeneration
 
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lifecycle.world import World, with_generation_one
 
-from springtide_api.generation import GenerationStatus
-from springtide_api.update_status import UpdateStatus
+from springtide_api.generation.status import GenerationStatus
+from springtide_api.update.status import UpdateStatus
 from springtide_operator.cluster.reading.observed_jobs import _result
 from springtide_operator.lifecycle.state.observed import ObservedPod
 

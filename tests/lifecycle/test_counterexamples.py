@@ -8,7 +8,7 @@ import pytest
 from lifecycle.invariants import Invariants
 from lifecycle.world import World, end_of, with_generation_one
 
-from springtide_api.generation import Ancestor, Range
+from springtide_api.generation.spec import Ancestor, Range
 
 
 def watched(world: World) -> World:

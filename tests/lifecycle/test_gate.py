@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from springtide_api.contract import EvaluateOutput
-from springtide_api.gate_spec import (
+from springtide_api.generation.status import Score
+from springtide_api.update.gate import (
     Dataset,
     Evaluation,
     ExtendHoldout,
@@ -15,7 +16,6 @@ from springtide_api.gate_spec import (
     OnInconclusive,
     Rule,
 )
-from springtide_api.generation import Score
 from springtide_operator.lifecycle.evaluation.gate import Judgement, judge, missing_counts
 from springtide_operator.lifecycle.evaluation.interim_analyses import interim_confidence
 

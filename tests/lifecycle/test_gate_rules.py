@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from springtide_api.bounds import Interval, Numbers
-from springtide_api.gate_spec import Margin, Rule
-from springtide_api.judging import TEXT_LIMIT, judge_rule
+from springtide_api.update.gate import Margin, Rule
+from springtide_judging.bounds import Interval, Numbers
+from springtide_judging.rules import TEXT_LIMIT, judge_rule
 
 METRICS = ["auc", "pr_auc", "log_loss", "accuracy", "macro_f1", "ece", "ndcg@10"]
 

@@ -20,7 +20,7 @@ from lifecycle.declared import SPEC, TWO_TARGETS
 from lifecycle.invariants import Invariants
 from lifecycle.world import MONTHS, World, digest
 
-from springtide_api.update_status import Cursor, UpdateStatus
+from springtide_api.update.status import Cursor, UpdateStatus
 from springtide_operator.lifecycle.state.generations import unknown_value
 from springtide_operator.lifecycle.state.observed import ObservedTarget
 

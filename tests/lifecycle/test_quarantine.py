@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 from lifecycle.world import MONTHS, World, with_generation_one
 
-from springtide_api.update_status import Cursor
+from springtide_api.update.status import Cursor
 from springtide_operator.lifecycle.state.quarantine_records import MAX_QUARANTINED
 
 if TYPE_CHECKING:
-    from springtide_api.generation import QuarantineRecord
+    from springtide_api.generation.status import QuarantineRecord
 
 SUSPECT = (0.50, 0.50)
 

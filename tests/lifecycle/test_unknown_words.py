@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from lifecycle.world import World, with_generation_one
 
-from springtide_api.crd import GENERATION, UPDATE
-from springtide_api.openapi import nodes
+from springtide_api.crd.definitions import GENERATION, UPDATE
+from springtide_api.crd.openapi import nodes
 from springtide_operator.lifecycle.state.plan import Serve
 
 WORDS = ["verdict", "outcome", "phase"]

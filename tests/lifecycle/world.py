@@ -20,7 +20,7 @@ from lifecycle.world_api_server import ApiServer, Conflict
 from lifecycle.world_changes import Changes
 
 from springtide_api.objects import IncrementalUpdate, Meta, ModelGeneration
-from springtide_api.update_spec import UpdateSpec
+from springtide_api.update.spec import UpdateSpec
 from springtide_operator.lifecycle.decide import decide
 from springtide_operator.lifecycle.state.generations import rolling
 from springtide_operator.lifecycle.state.observation import Observation
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from springtide_api.contract import RunFile
-    from springtide_api.update_status import Condition
+    from springtide_api.update.status import Condition
     from springtide_operator.lifecycle.state.plan import Action
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -9,11 +9,11 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from springtide_api import status_values
-from springtide_api.generation import GenerationStatus
+from springtide_api.generation import status_values
+from springtide_api.generation.status import GenerationStatus
 from springtide_api.names import FINALIZER, LABEL_UPDATE_UID
 from springtide_api.objects import Meta, ModelGeneration
-from springtide_api.update_status import UpdateStatus
+from springtide_api.update.status import UpdateStatus
 from springtide_operator.lifecycle.state.observed import (
     ObservedJob,
     Refusal,

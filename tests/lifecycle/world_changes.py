@@ -10,14 +10,14 @@ from lifecycle.answers import MONTHS, answer, digest, spoiled
 from springtide_api.contract import Failure, Result
 from springtide_api.names import LABEL_UPDATE_UID
 from springtide_api.objects import IncrementalUpdate, Meta, ModelGeneration
-from springtide_api.update_spec import UpdateSpec
+from springtide_api.update.spec import UpdateSpec
 from springtide_operator.lifecycle.state.observed import (
     ObservedPod,
     ObservedTarget,
 )
 
 if TYPE_CHECKING:
-    from springtide_api.generation import GenerationSpec
+    from springtide_api.generation.spec import GenerationSpec
     from springtide_operator.lifecycle.state.plan import (
         StartJob,
     )

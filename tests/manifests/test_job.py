@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from springtide_api.contract import ProbeInput, RunFile
-from springtide_api.generation import Recipe
+from springtide_api.generation.spec import Recipe
 from springtide_api.objects import Meta
 from springtide_operator.lifecycle.state.plan import StartJob
 from springtide_operator.manifests.job import job

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from springtide_api.data_spec import Holdout, Window
+from springtide_api.update.data import Holdout, Window
 from springtide_trainer.data.partitions import SECOND, Span
 from springtide_trainer.data.windows.new_data import PartitionState, StreamIndex, WindowRequest
 from springtide_trainer.data.windows.window import NoWindow, WindowSplit, select_window

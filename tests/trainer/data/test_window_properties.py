@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from springtide_api.data_spec import Holdout, Window
+from springtide_api.update.data import Holdout, Window
 from springtide_trainer.data.partitions import SECOND, Span, within
 from springtide_trainer.data.windows.new_data import PartitionState, StreamIndex, WindowRequest
 from springtide_trainer.data.windows.window import WindowSplit, select_window

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from springtide_api.bounds import numbers
 from springtide_api.contract import TERMINATION_LIMIT, Result
+from springtide_judging.bounds import numbers
 from springtide_trainer.artifact.models import load
 from springtide_trainer.data.snapshots.frozen_rows import inputs, read_rows
 from springtide_trainer.errors import Refused

@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from springtide_api.contract import ExitCode
-from springtide_api.training_spec import EarlyStopping as Options
+from springtide_api.update.training import EarlyStopping as Options
 from springtide_trainer.errors import Refused
 from springtide_trainer.training import validation
 from springtide_trainer.training.early_stopping import EarlyStopping, validation_split

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from springtide_api.generation import Recipe
+    from springtide_api.generation.spec import Recipe
 
 PREPROCESS = "preprocess.json"
 _TEMPLATE_FIELD = "spec.data.source.columns.template"

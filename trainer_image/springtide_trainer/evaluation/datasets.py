@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from springtide_api.contract import EvaluateInput
-    from springtide_api.gate_spec import Dataset
-    from springtide_api.generation import Recipe
+    from springtide_api.generation.spec import Recipe
+    from springtide_api.update.gate import Dataset
 
 MAX_HISTORICAL_ROWS = 100_000
 """Maximum reserved rows to score: whole entities, sampled by hash, the same in every run."""

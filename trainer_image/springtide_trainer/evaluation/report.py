@@ -11,7 +11,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from springtide_api.bounds import (
+from springtide_api.update.gate import Gate
+from springtide_judging.bounds import (
     LOWER_IS_BETTER,
     Bound,
     Numbers,
@@ -21,8 +22,7 @@ from springtide_api.bounds import (
     readable,
     three_valued,
 )
-from springtide_api.gate_spec import Gate
-from springtide_api.judging import judge_rule, overall
+from springtide_judging.rules import judge_rule, overall
 
 WIDTH = 200
 """Width of the plot of an interval in pixels."""

@@ -6,14 +6,14 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from springtide_api.bounds import absolute, comparison, cumulative
+from springtide_judging.bounds import absolute, comparison, cumulative
 from springtide_trainer.evaluation.comparison import Measured
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from springtide_api.contract import ReferenceRow, RuleRow
-    from springtide_api.gate_spec import Rule
+    from springtide_api.update.gate import Rule
     from springtide_trainer.evaluation.comparison import Scores
     from springtide_trainer.evaluation.confidence_intervals import Estimate
     from springtide_trainer.evaluation.datasets import EvaluationDataset

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from springtide_api.bounds import cumulative
 from springtide_api.contract import EvaluateOutput
+from springtide_judging.bounds import cumulative
 from springtide_trainer.artifact.models import load
 from springtide_trainer.errors import Refused
 from springtide_trainer.evaluation import report
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from springtide_api.contract import ArtifactRef, EvaluateInput, RuleRow, RunFile
-    from springtide_api.generation import Recipe
+    from springtide_api.generation.spec import Recipe
     from springtide_trainer.artifact.models import Scorer
     from springtide_trainer.evaluation.comparison import Scores
     from springtide_trainer.evaluation.confidence_intervals import Estimate

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
     from springtide_api.contract import CommittedArtifact, RunFile
-    from springtide_api.generation import Recipe
+    from springtide_api.generation.spec import Recipe
     from springtide_trainer.storage import Home
 
 log = logging.getLogger(__name__)

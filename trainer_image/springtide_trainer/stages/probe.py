@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from springtide_api.contract import ProbeInput, ProbeOutput, RunFile
-    from springtide_api.data_spec import Data
-    from springtide_api.generation import Recipe
+    from springtide_api.generation.spec import Recipe
+    from springtide_api.update.data import Data
     from springtide_trainer.data.partitions import Span
     from springtide_trainer.data.source.files import FileSet
     from springtide_trainer.data.source.stream import Stream

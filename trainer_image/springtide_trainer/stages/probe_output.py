@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Sequence
 
-    from springtide_api.generation import Recipe
+    from springtide_api.generation.spec import Recipe
     from springtide_trainer.data.snapshots.freeze import Frozen
     from springtide_trainer.data.source.stream import Stream
     from springtide_trainer.data.windows.window import NoWindow, WindowSplit

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
-    from springtide_api.training_spec import EarlyStopping as Options
+    from springtide_api.update.training import EarlyStopping as Options
 
 LOWER_IS_BETTER = frozenset({"log_loss"})
 PATIENCE_EXHAUSTED = "patience exhausted"

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from springtide_api.contract import RunFile, TrainInput
-    from springtide_api.generation import Recipe
-    from springtide_api.training_spec import Hyperparameters
+    from springtide_api.generation.spec import Recipe
+    from springtide_api.update.training import Hyperparameters
     from springtide_trainer.training.training_rows import TrainingRows
 
 log = logging.getLogger(__name__)

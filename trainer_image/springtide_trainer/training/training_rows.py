@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from transformers import PreTrainedTokenizerBase
 
-    from springtide_api.generation import Recipe
+    from springtide_api.generation.spec import Recipe
 
 _WEIGHT = "spec.data.source.columns.weight"
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel
 
-    from springtide_api.training_spec import Freeze, Hyperparameters
+    from springtide_api.update.training import Freeze, Hyperparameters
 
 _FREEZE = "spec.training.hyperparameters.freeze.lowerLayers"
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from springtide_api.names import ANNOTATION_DIGEST, LABEL_GENERATION, generation_name
 from springtide_api.objects import InvalidObject, Meta, parse_generation, parse_update
-from springtide_api.update_status import UpdateStatus
+from springtide_api.update.status import UpdateStatus
 from springtide_operator.cluster.api.kinds import DEPLOYMENT, GENERATION, JOB, POD, UPDATE
 from springtide_operator.cluster.api.objects import controller_uid, owned_by, true_conditions, whole
 from springtide_operator.cluster.reading.observed_jobs import observed_job, observed_pod, why_no_pod
@@ -25,9 +25,9 @@ from springtide_operator.lifecycle.state.observation import InvalidUpdate, Obser
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from springtide_api.generation import StageRun
+    from springtide_api.generation.status import StageRun
     from springtide_api.objects import IncrementalUpdate, ModelGeneration
-    from springtide_api.update_spec import Target
+    from springtide_api.update.spec import Target
     from springtide_operator.cluster.api.kinds import Raw
     from springtide_operator.cluster.reading.live_reader import LiveReader
     from springtide_operator.cluster.watching.cache import Cache

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from springtide_api import names
-from springtide_api.generation import GenerationStatus
+from springtide_api.generation.status import GenerationStatus
 from springtide_operator.cluster.api import errors
 from springtide_operator.cluster.api.kinds import DEPLOYMENT, GENERATION, JOB, UPDATE
 from springtide_operator.cluster.api.objects import controller_uid

@@ -12,7 +12,7 @@ from springtide_operator.lifecycle.probing.schedule import MACROS
 from springtide_operator.lifecycle.state.plan import Waiting
 
 if TYPE_CHECKING:
-    from springtide_api.update_spec import UpdateSpec
+    from springtide_api.update.spec import UpdateSpec
 
 
 def invalid_spec(spec: UpdateSpec) -> Waiting | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from springtide_api.contract import ArtifactRef, EvaluateInput
-from springtide_api.generation import EvaluationStatus, HoldoutStatus
+from springtide_api.generation.status import EvaluationStatus, HoldoutStatus
 from springtide_operator.lifecycle.evaluation.gate import missing_counts
 from springtide_operator.lifecycle.evaluation.interim_analyses import interim_confidence
 from springtide_operator.lifecycle.evaluation.verdict import conclude, too_few_entities
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from springtide_api.contract import RunFile
-    from springtide_api.generation import StageRun
+    from springtide_api.generation.status import StageRun
     from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.state.observation import Observation
 

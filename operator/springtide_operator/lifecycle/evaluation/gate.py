@@ -9,19 +9,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from springtide_api.bounds import absolute, decimal, measured
-from springtide_api.generation import Score
-from springtide_api.judging import TEXT_LIMIT, judge_rule, overall
+from springtide_api.generation.status import Score
+from springtide_judging.bounds import absolute, decimal, measured
+from springtide_judging.rules import TEXT_LIMIT, judge_rule, overall
 from springtide_operator.lifecycle.evaluation.suspect_holdout import suspect_reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from springtide_api.bounds import Numbers
     from springtide_api.contract import EvaluateOutput
-    from springtide_api.gate_spec import Evaluation, Gate, Rule
-    from springtide_api.generation import RuleResult
-    from springtide_api.judging import Judged
+    from springtide_api.generation.status import RuleResult
+    from springtide_api.update.gate import Evaluation, Gate, Rule
+    from springtide_judging.bounds import Numbers
+    from springtide_judging.rules import Judged
 
 GateVerdict = Literal["Accepted", "Rejected", "Inconclusive"]
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from springtide_api.gate_spec import Evaluation, Gate
-    from springtide_api.generation import HoldoutStatus
+    from springtide_api.generation.status import HoldoutStatus
     from springtide_api.objects import ModelGeneration
+    from springtide_api.update.gate import Evaluation, Gate
     from springtide_operator.lifecycle.state.observation import Observation
 
 MAX_INTERIM_ANALYSES = 3

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from springtide_api.generation import Ancestor
+from springtide_api.generation.spec import Ancestor
 
 if TYPE_CHECKING:
-    from springtide_api.generation import Recipe
+    from springtide_api.generation.spec import Recipe
     from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.state.observation import Observation
 

@@ -10,15 +10,15 @@ from __future__ import annotations
 from math import hypot, isfinite
 from typing import TYPE_CHECKING
 
-from springtide_api.bounds import LOWER_IS_BETTER, absolute, better, readable
-from springtide_api.judging import judge_rule
+from springtide_judging.bounds import LOWER_IS_BETTER, absolute, better, readable
+from springtide_judging.rules import judge_rule
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from springtide_api.bounds import Numbers
-    from springtide_api.gate_spec import Gate, Rule
-    from springtide_api.generation import Score
+    from springtide_api.generation.status import Score
+    from springtide_api.update.gate import Gate, Rule
+    from springtide_judging.bounds import Numbers
 
 ERRORS = 3.0
 """Standard errors of the difference by which live may be below its own last score."""

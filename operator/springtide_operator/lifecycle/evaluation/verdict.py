@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from springtide_api.generation import EvaluationStatus
+from springtide_api.generation.status import EvaluationStatus
 from springtide_operator.lifecycle.evaluation.gate import judge
 from springtide_operator.lifecycle.evaluation.interim_analyses import (
     analyses_elsewhere,
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from springtide_api.contract import Result
-    from springtide_api.generation import GenerationStatus, Score
+    from springtide_api.generation.status import GenerationStatus, Score
     from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.evaluation.gate import Judgement
     from springtide_operator.lifecycle.state.observation import Observation

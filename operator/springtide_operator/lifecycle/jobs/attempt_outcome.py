@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from springtide_api.contract import Result
-    from springtide_api.generation import StageRun
+    from springtide_api.generation.status import StageRun
     from springtide_operator.lifecycle.state.observation import Observation
     from springtide_operator.lifecycle.state.observed import ObservedJob, ObservedPod
 

@@ -10,7 +10,7 @@ from springtide_operator.lifecycle.state.plan import Event, Step, WriteGeneratio
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from springtide_api.generation import StageRun
+    from springtide_api.generation.status import StageRun
     from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.jobs.attempt_outcome import RetryableFailure
 

@@ -8,7 +8,7 @@ from springtide_api.contract import ArtifactRef, RunFile
 
 if TYPE_CHECKING:
     from springtide_api.contract import Stage
-    from springtide_api.generation import Recipe
+    from springtide_api.generation.spec import Recipe
     from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.state.observation import Observation
 

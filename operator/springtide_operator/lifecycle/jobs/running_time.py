@@ -9,13 +9,14 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from springtide_api.generation import PodRun
+from springtide_api.generation.status import PodRun
 from springtide_api.schema import duration
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from springtide_api.generation import Recipe, StageRun
+    from springtide_api.generation.spec import Recipe
+    from springtide_api.generation.status import StageRun
     from springtide_operator.lifecycle.state.observed import ObservedJob
 
 MAX_PODS = 8

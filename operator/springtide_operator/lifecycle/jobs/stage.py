@@ -47,7 +47,8 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from springtide_api.contract import Result, RunFile
-    from springtide_api.generation import Recipe, StageRun
+    from springtide_api.generation.spec import Recipe
+    from springtide_api.generation.status import StageRun
     from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.state.observation import Observation
     from springtide_operator.lifecycle.state.plan import Action, WriteGeneration

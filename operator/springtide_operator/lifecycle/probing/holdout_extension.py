@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from springtide_api.generation import HoldoutStatus, Range
+from springtide_api.generation.spec import Range
+from springtide_api.generation.status import HoldoutStatus
 from springtide_operator.lifecycle.evaluation.holds import held
 from springtide_operator.lifecycle.evaluation.interim_analyses import (
     analyses_elsewhere,

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from springtide_api.names import ANNOTATION_PROBE
-from springtide_api.update_status import LastProbe
+from springtide_api.update.status import LastProbe
 from springtide_operator.lifecycle.jobs.attempt_outcome import (
     GRACE,
     format_failure,

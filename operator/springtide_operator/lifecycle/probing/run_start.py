@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from springtide_api.generation import Ancestor, GenerationData, GenerationSpec, Range, UpdateRef
+from springtide_api.generation.spec import (
+    Ancestor,
+    GenerationData,
+    GenerationSpec,
+    Range,
+    UpdateRef,
+)
 from springtide_operator.lifecycle.evaluation.interim_analyses import (
     analyses_elsewhere,
     max_interim_analyses,
@@ -24,7 +30,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from springtide_api.contract import WindowFound
-    from springtide_api.generation import Recipe
+    from springtide_api.generation.spec import Recipe
     from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.state.observation import Observation
     from springtide_operator.lifecycle.state.observed import ObservedJob

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from springtide_api.objects import ModelGeneration
-    from springtide_api.update_status import TargetStatus
+    from springtide_api.update.status import TargetStatus
     from springtide_operator.lifecycle.state.observation import Observation
     from springtide_operator.lifecycle.state.observed import ObservedTarget
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from springtide_api.update_status import TargetStatus
+from springtide_api.update.status import TargetStatus
 from springtide_operator.lifecycle.state.generations import finished, rolling
 
 if TYPE_CHECKING:

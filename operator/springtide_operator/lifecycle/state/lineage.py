@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from springtide_api.objects import IncrementalUpdate, ModelGeneration
-    from springtide_api.update_status import Cursor, HistoryEntry
+    from springtide_api.update.status import Cursor, HistoryEntry
     from springtide_operator.lifecycle.state.observed import ObservedTarget
 
 

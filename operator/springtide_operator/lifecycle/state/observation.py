@@ -16,7 +16,7 @@ from springtide_operator.lifecycle.state.observed import ProbeCounts
 
 if TYPE_CHECKING:
     from springtide_api.objects import IncrementalUpdate, Meta, ModelGeneration
-    from springtide_api.update_status import UpdateStatus
+    from springtide_api.update.status import UpdateStatus
     from springtide_operator.lifecycle.state.lineage import Lineage
     from springtide_operator.lifecycle.state.observed import (
         Defaults,

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from typing import Any, Literal
 
     from springtide_api.contract import RunFile
-    from springtide_api.generation import GenerationSpec, GenerationStatus
-    from springtide_api.update_spec import Target
-    from springtide_api.update_status import UpdateStatus
+    from springtide_api.generation.spec import GenerationSpec
+    from springtide_api.generation.status import GenerationStatus
+    from springtide_api.update.spec import Target
+    from springtide_api.update.status import UpdateStatus
 
 RECHECK = timedelta(seconds=30)
 """How soon to decide again on what no watch reports."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from springtide_api.generation import QuarantineRecord
+from springtide_api.generation.status import QuarantineRecord
 from springtide_operator.lifecycle.state.generations import unknown_value
 from springtide_operator.lifecycle.state.plan import WriteGeneration
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from springtide_api.objects import ModelGeneration
-    from springtide_api.update_status import Cursor
+    from springtide_api.update.status import Cursor
     from springtide_operator.lifecycle.state.observation import Observation
 
 MAX_QUARANTINED = 16

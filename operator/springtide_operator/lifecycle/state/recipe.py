@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
-from springtide_api.generation import Recipe
+from springtide_api.generation.spec import Recipe
 
 if TYPE_CHECKING:
     from springtide_operator.lifecycle.state.observation import Observation

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from springtide_api.objects import ModelGeneration
-    from springtide_api.update_status import Cursor, UpdateStatus
+    from springtide_api.update.status import Cursor, UpdateStatus
 
 JUDGED = frozenset({"Accepted", "Rejected", "Inconclusive", "Failed"})
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from springtide_api.update_status import Condition
+from springtide_api.update.status import Condition
 from springtide_operator.lifecycle.checks.spec_validation import invalid_spec
 from springtide_operator.lifecycle.evaluation.holds import hold
 from springtide_operator.lifecycle.rollout.availability import available, new_pods
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from springtide_api.objects import ModelGeneration
-    from springtide_api.update_status import UpdateStatus
+    from springtide_api.update.status import UpdateStatus
     from springtide_operator.lifecycle.state.observation import Observation
     from springtide_operator.lifecycle.state.observed import ObservedTarget
     from springtide_operator.lifecycle.state.plan import Step, Waiting

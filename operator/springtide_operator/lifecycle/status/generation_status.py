@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from springtide_api.names import LABEL_UPDATE_UID
-from springtide_api.update_status import Condition
+from springtide_api.update.status import Condition
 from springtide_operator.lifecycle.evaluation.holds import is_inconclusive
 from springtide_operator.lifecycle.state.generations import servable, unknown_value
 from springtide_operator.lifecycle.state.plan import DeleteGeneration, WriteGeneration
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from springtide_api.generation import GenerationStatus
+    from springtide_api.generation.status import GenerationStatus
     from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.state.observation import Observation
     from springtide_operator.lifecycle.state.plan import Action

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Literal
 
-    from springtide_api.update_status import UpdateStatus
+    from springtide_api.update.status import UpdateStatus
 
 VERDICTS: dict[str, Literal["Normal", "Warning"]] = {
     "Accepted": "Normal",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from springtide_api.schema import is_digest
-from springtide_api.update_status import (
+from springtide_api.update.status import (
     Freshness,
     GenerationRef,
     HistoryEntry,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from springtide_api.objects import ModelGeneration
-    from springtide_api.update_status import Cursor, UpdateStatus
+    from springtide_api.update.status import Cursor, UpdateStatus
     from springtide_operator.lifecycle.state.observation import InvalidUpdate, Observation
     from springtide_operator.lifecycle.state.observed import ObservedTarget
     from springtide_operator.lifecycle.state.plan import Step, Waiting

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from springtide_api.generation import GenerationSpec, UpdateRef
+from springtide_api.generation.spec import GenerationSpec, UpdateRef
 from springtide_operator.lifecycle.state.generations import ORPHANED, SPEC_CHANGED
 from springtide_operator.lifecycle.state.plan import CreateGeneration, Step, Waiting
 from springtide_operator.lifecycle.state.recipe import recipe, recipe_hash

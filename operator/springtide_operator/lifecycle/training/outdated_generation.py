@@ -10,7 +10,7 @@ from springtide_operator.lifecycle.state.recipe import recipe
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from springtide_api.generation import GenerationData
+    from springtide_api.generation.spec import GenerationData
     from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.state.observation import Observation
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from springtide_api.contract import ArtifactRef, ImportInput, TrainInput
-from springtide_api.generation import Artifact, TrainingStatus
+from springtide_api.generation.status import Artifact, TrainingStatus
 from springtide_operator.lifecycle.jobs.failures import fail_generation
 from springtide_operator.lifecycle.jobs.run_files import artifact_ref, home, result_name, run_file
 from springtide_operator.lifecycle.jobs.stage import (
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from springtide_api.contract import CommittedArtifact, Result, RunFile
-    from springtide_api.generation import StageRun
+    from springtide_api.generation.status import StageRun
     from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.state.observation import Observation
 

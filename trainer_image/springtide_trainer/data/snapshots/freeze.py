@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from springtide_api.generation import Recipe
+    from springtide_api.generation.spec import Recipe
     from springtide_trainer.data.partitions import Micros
     from springtide_trainer.data.source.stream import Stream
     from springtide_trainer.data.windows.new_data import Bools, WindowRequest

@@ -13,7 +13,7 @@ from springtide_trainer.data.source.stream import read_all
 from springtide_trainer.errors import Refused
 
 if TYPE_CHECKING:
-    from springtide_api.generation import Recipe
+    from springtide_api.generation.spec import Recipe
 
 
 def read_guardrail(recipe: Recipe, uri: str, name: str) -> pa.Table:

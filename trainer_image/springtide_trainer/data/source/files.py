@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from springtide_api.data_spec import Data, Partition
+    from springtide_api.update.data import Data, Partition
 
 URI = "data.source.uri"
 PATH = "data.source.partition.path"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from springtide_api.data_spec import Columns, Data
+    from springtide_api.update.data import Columns, Data
     from springtide_trainer.data.partitions import Micros
     from springtide_trainer.data.source.files import FileSet
     from springtide_trainer.data.source.formats import RowBatch

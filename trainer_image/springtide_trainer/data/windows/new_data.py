@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from springtide_api.data_spec import Holdout, Window
+    from springtide_api.update.data import Holdout, Window
     from springtide_trainer.data.partitions import Micros
 
     Bools = npt.NDArray[np.bool_]

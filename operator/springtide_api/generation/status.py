@@ -1,4 +1,4 @@
-"""The `ModelGeneration`: one version of the model, written by the operator."""
+"""The status of a `ModelGeneration`: its stages, its evaluation, its rollout."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from springtide_api.data_spec import Data
-from springtide_api.gate_spec import Evaluation, Gate
+from springtide_api.generation.spec import Range
 from springtide_api.schema import (
     Decimal,
     Digest,
@@ -18,136 +17,13 @@ from springtide_api.schema import (
     Time,
     Uri,
     Word,
-    cel,
 )
-from springtide_api.training_spec import Training
-from springtide_api.update_spec import (
-    InitialModel,
-    ModelSpec,
-    Storage,
+from springtide_api.update.spec import (
     Target,
     TargetEnv,
     TargetRef,
 )
-from springtide_api.update_status import Conditions
-
-
-class UpdateRef(Model):
-    """The update that this generation belongs to."""
-
-    name: Annotated[str, Field(min_length=1, max_length=32)]
-    """Name of the IncrementalUpdate in the same namespace; its uid is a label."""
-
-
-class Ancestor(Model):
-    """Another generation, by name and content."""
-
-    name: Word
-    """Name of the ModelGeneration."""
-    digest: Digest
-    """Digest of its weights."""
-
-
-class Range(Model):
-    """A time range: from is included, to is not."""
-
-    from_: Annotated[Time | None, Field(alias="from")] = None
-    """Start, included. Unset: from the first row."""
-    to: Time
-    """End, excluded."""
-
-
-class GenerationData(Model):
-    """The data of a run. It is frozen before training starts."""
-
-    windows: Annotated[list[Range], Field(max_length=17)] = []
-    """Time ranges of the training rows."""
-    partitions: Annotated[list[Word], Field(max_length=512)] = []
-    """Training partitions, named by the start of their period."""
-    quarantined: Annotated[list[Word], Field(max_length=16)] = []
-    """Partitions that were left out because they were quarantined."""
-    holdout: Range | None = None
-    """Time range of the first holdout; later holdouts are in status.evaluation."""
-    holdout_partitions: Annotated[list[Word], Field(max_length=366)] = []
-    """Partitions of the first holdout."""
-    manifest: Uri | None = None
-    """Folder of the frozen rows and their manifest."""
-    digest: Digest | None = None
-    """Digest of the manifest."""
-    rows: int = 0
-    """Training rows."""
-    holdout_rows: int = 0
-    """Rows of the holdout."""
-    holdout_entities: int = 0
-    """Entities of the holdout."""
-    holdout_positives: int = 0
-    """Holdout rows with the positive label (with more than two labels: the rarest label)."""
-    reserved_rows: int = 0
-    """Reserved rows of the training range; they become the historical shard of this generation."""
-    historical: Annotated[list[Uri], Field(max_length=64)] = []
-    """Historical shards of earlier generations, oldest first."""
-
-
-class Recipe(Model):
-    """A copy of the parts of the update's spec that this generation was made with.
-
-    training.image is the image that was used, also if it is the default of the installation.
-    """
-
-    model: ModelSpec
-    data: Data
-    training: Training
-    evaluation: Evaluation
-    gate: Gate
-    storage: Storage
-
-
-@cel(
-    "self == oldSelf",
-    "the spec of a generation is immutable; change the IncrementalUpdate, the next run follows it",
-)
-@cel(
-    "(self.origin == 'Imported') == has(self.initial)",
-    "set initial if and only if origin is Imported",
-)
-@cel(
-    "(self.origin == 'Trained') == has(self.data)",
-    "set data if and only if origin is Trained",
-)
-@cel(
-    "self.origin != 'Trained' || has(self.parent)",
-    "a generation with origin Trained needs parent: the weights that it continues from",
-)
-class GenerationSpec(Model):
-    """What the generation is made from. Immutable."""
-
-    update_ref: UpdateRef
-    """The update that this generation belongs to."""
-    number: Annotated[int, Field(ge=0, le=2_147_483_647)]
-    """Number, unique for the update and never reused. The imported initial model is 0."""
-    origin: Literal["Imported", "Trained"]
-    """Imported: from model.initial. Trained: from its parent."""
-    trigger: Literal["", "Schedule", "OnData", "Request"] = ""
-    """What started the run."""
-    parent: Ancestor | None = None
-    """The generation whose weights the training started from."""
-    baseline: Ancestor | None = None
-    """The live generation that it is compared with; unset for the first generation."""
-    reference: Ancestor | None = None
-    """The generation that rules with maxCumulativeRegression compare it with."""
-    data: GenerationData | None = None
-    """The data of the run; unset for an imported generation."""
-    initial: InitialModel | None = None
-    """Source of an imported generation."""
-    recipe: Recipe
-    """A copy of the parts of the update's spec that this generation was made with."""
-    image_digest: Digest | None = None
-    """Digest of the trainer image, as the node reported it for the probe that found the data; unset
-    if it is unknown. It is part of recipeHash, so another image under the same tag is another
-    recipe."""
-    recipe_hash: Digest
-    """Digest of everything that determines weights and verdict: model, data, training with its
-    image, evaluation and gate."""
+from springtide_api.update.status import Conditions
 
 
 class Artifact(Model):

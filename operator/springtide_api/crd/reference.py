@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from springtide_api import names
-from springtide_api.crd import KINDS
+from springtide_api.crd.definitions import KINDS
 from springtide_api.schema import VALIDATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from springtide_api.crd import Kind
-    from springtide_api.openapi import Schema
+    from springtide_api.crd.definitions import Kind
+    from springtide_api.crd.openapi import Schema
 
 HEAD = f"""# API reference
 

@@ -1,7 +1,6 @@
 """Decides one rule by confidence bounds: Pass, Reject or Inconclusive.
 
-No I/O. It is in the API package because the operator's gate and the trainer's report must use the
-same code. The verdict and the check for a suspect holdout are in the operator's gate.
+No I/O. The operator's gate and the trainer's report use the same code.
 """
 
 from __future__ import annotations
@@ -10,7 +9,8 @@ from dataclasses import dataclass
 from math import ceil, inf, isnan
 from typing import TYPE_CHECKING
 
-from springtide_api.bounds import (
+from springtide_api.generation.status import RuleResult
+from springtide_judging.bounds import (
     UNBOUNDED,
     Bound,
     Finding,
@@ -28,12 +28,11 @@ from springtide_api.bounds import (
     readable,
     three_valued,
 )
-from springtide_api.generation import RuleResult
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from springtide_api.gate_spec import Rule
+    from springtide_api.update.gate import Rule
 
 TEXT_LIMIT = 1024
 

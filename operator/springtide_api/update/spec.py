@@ -2,7 +2,7 @@
 
 The docstrings of the fields are the text of `kubectl explain`. Defaults are defined here only: the
 API server applies those of scalar fields, the operator those of whole blocks. The types of data,
-training and gate are in `data_spec`, `training_spec` and `gate_spec`.
+training and gate are in `data`, `training` and `gate`.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from springtide_api.data_spec import Data, VolumeClaim
-from springtide_api.gate_spec import Evaluation, Gate
 from springtide_api.schema import Digest, Duration, Label, Model, Name, ObjectName, Time, Uri, cel
-from springtide_api.training_spec import Training
+from springtide_api.update.data import Data, VolumeClaim
+from springtide_api.update.gate import Evaluation, Gate
+from springtide_api.update.training import Training
 
 
 class InitialModel(Model):

@@ -1,6 +1,6 @@
 """Measured numbers with confidence bounds, and the bounds that a rule requires.
 
-No I/O. Everything that depends on the direction and range of a metric is here; `judging` uses it.
+No I/O. Everything that depends on the direction and range of a metric is here; `rules` uses it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from springtide_api.contract import EvaluateOutput, ReferenceRow, RuleRow
-    from springtide_api.gate_spec import Margin, Rule
+    from springtide_api.update.gate import Margin, Rule
 
 Finding = Literal["Pass", "Reject", "Inconclusive"]
 

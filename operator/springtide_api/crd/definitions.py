@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from springtide_api import names
-from springtide_api.generation import GenerationSpec, GenerationStatus
-from springtide_api.openapi import structural, unwrapped
+from springtide_api.crd.openapi import structural, unwrapped
+from springtide_api.generation.spec import GenerationSpec
+from springtide_api.generation.status import GenerationStatus
 from springtide_api.schema import VALIDATIONS
-from springtide_api.update_spec import UpdateSpec
-from springtide_api.update_status import UpdateStatus
+from springtide_api.update.spec import UpdateSpec
+from springtide_api.update.status import UpdateStatus
 
 if TYPE_CHECKING:
     from springtide_api.schema import Model

@@ -1,0 +1,1 @@
+"""The CustomResourceDefinitions and the reference page, derived from the types."""

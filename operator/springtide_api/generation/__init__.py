@@ -1,0 +1,1 @@
+"""The `ModelGeneration`: its spec and its status, both written by the operator."""

@@ -1,0 +1,1 @@
+"""The `IncrementalUpdate`: its spec, part by part, and its status."""
