@@ -15,6 +15,8 @@ from lifecycle.generation_facts import (
     through,
 )
 
+from springtide_api.generation import status_values
+
 if TYPE_CHECKING:
     from springtide_api.generation.status import EvaluationStatus
     from springtide_api.objects import ModelGeneration
@@ -39,8 +41,8 @@ class StateInvariants:
         status, evaluation, data = g.status, g.status.evaluation, g.spec.data
         if accepted(g) and status.artifact:
             self.accepted.add(status.artifact.served_digest)
-        if status.verdict != "Pending":
-            assert status.reason
+        if status.verdict in status_values.VERDICTS - {"Pending"}:
+            assert status.reason  # of an unknown verdict, another version writes the reason
         if (parent := g.spec.parent) and (made_from := self.world.generations.get(parent.name)):
             assert made_from.status.verdict not in {"Rejected", "Failed", "Inconclusive"}
         if status.rollout.promoted_at and data:
