@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,7 +83,8 @@ def _layers_below(node: Node, top: str) -> list[Path]:
         mounts = json.loads(_ctr(node, "snapshots", "view", "--mounts", view, top))
     except subprocess.CalledProcessError:
         return []  # a layer of an image that was removed is deleted a little later
-    _ctr(node, "snapshots", "rm", view)
+    with suppress(subprocess.CalledProcessError):  # containerd's garbage collection was faster
+        _ctr(node, "snapshots", "rm", view)
     return layer_folders(mounts[0])
 
 
