@@ -33,6 +33,9 @@ HEAD = """# Faults and inputs
 Each row has a fault or an input, the result, and the test that shows it. Generated from the markers
 of the tests by `make generate`. Tests with ◦ take many minutes and run in `make test-faults`, all
 others in `make test`.
+
+"Our variables" are `MODEL_URI` and `MODEL_DIGEST`, "our fields" all that the operator applies to
+a Deployment ([list](../how-to/own-server.md#what-the-deployment-gets)).
 """
 
 

@@ -25,9 +25,10 @@ def test_a_foreign_result_uses_no_interim_analysis_and_holds_until_a_retry(lie: 
     held = world.generation(2).status
 
     assert (held.verdict, held.reason) == ("Inconclusive", "ResultMismatch")
-    assert held.message.endswith(
-        "no interim analysis used; on hold; annotate springtide.dev/request=retry@<token> or "
-        "reject@<token>"
+    assert held.message.endswith("no interim analysis used; on hold")
+    assert world.condition("ActionRequired").message == (
+        "shop-g2 is on hold: annotate springtide.dev/request=retry@<token> to evaluate again, or "
+        f"reject@<token>; {held.message}"
     )
     assert held.evaluation.interim_analyses == 0
     assert world.update.status.phase == "OnHold"

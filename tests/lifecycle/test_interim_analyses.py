@@ -106,6 +106,9 @@ def test_at_most_three_interim_analyses() -> None:
     second = world.generation(2)
     assert second.status.evaluation.interim_analyses == 3
     assert second.status.reason == "InterimAnalysesUsedUp"
+    assert world.condition("ActionRequired").message.startswith(
+        "shop-g2 is on hold: annotate springtide.dev/request=reject@<token>; "
+    )
     world.ask("retry@1")
     world.rounds(3)
     assert world.update.status.last_request.result == "Refused"

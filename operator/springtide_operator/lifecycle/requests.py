@@ -104,7 +104,7 @@ def _respond(seen: Observation, verb: str, token: str, now: datetime) -> Respons
 def _run(seen: Observation, now: datetime) -> Response:
     if why := _busy(seen):
         return Response(False, why)
-    return Response(True, "looking for new data now")
+    return Response(True, "a probe for new data starts")
 
 
 def _retry(seen: Observation, now: datetime) -> Response:

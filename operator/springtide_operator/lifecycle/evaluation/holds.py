@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from springtide_operator.lifecycle.evaluation.interim_analyses import max_interim_analyses
 from springtide_operator.lifecycle.state.plan import Waiting
 
 if TYPE_CHECKING:
@@ -54,13 +55,14 @@ def hold(seen: Observation) -> Waiting | None:
     waiting, probe = seen.lineage.candidate, seen.update.status.last_probe
     if waiting is not None and held(seen, waiting):
         status = waiting.status
-        message = f"{waiting.metadata.name} is on hold: {_offer(seen)}; {status.message}"[:1024]
+        name, requests = waiting.metadata.name, _requests(seen, waiting)
+        message = f"{name} is on hold: {requests}; {status.message}"[:1024]
         short = f"held: {status.reason}"
         return Waiting(status.reason, message, "Evaluate", short=short, held=True)
     if waiting is None and (shared := seen.lineage.shared_rejection):
         message = (
             f"{shared[0].metadata.name} is the second rejection in a row that was trained on "
-            f"{shared[1]}; no third run starts: {_offer(seen)}"
+            f"{shared[1]}; no third run starts: {_requests(seen)}"
         )
         return Waiting("RejectedTwice", message, short="held: RejectedTwice", held=True)
     if probe is not None and probe.reason == QUARANTINE_FULL:
@@ -68,10 +70,18 @@ def hold(seen: Observation) -> Waiting | None:
     return None
 
 
-def _offer(seen: Observation) -> str:
-    """The requests that end a hold."""
-    others = "retry@<token> to evaluate again, or reject@<token>"
+def _requests(seen: Observation, candidate: ModelGeneration | None = None) -> str:
+    """The requests that end a hold; a candidate without interim analyses left has no retry."""
+    others = "reject@<token>"
+    if candidate is None or not _used_up(candidate):
+        others = f"retry@<token> to {'evaluate' if candidate else 'train'} again, or {others}"
     if named := seen.lineage.proposed_for_quarantine:
         quarantine = f"quarantine@<token> to leave {', '.join(named)} out"
         return f"annotate springtide.dev/request={quarantine}, or {others}"
     return f"annotate springtide.dev/request={others}"
+
+
+def _used_up(candidate: ModelGeneration) -> bool:
+    status, most = candidate.status, max_interim_analyses(candidate.spec.recipe.gate)
+    spent = status.evaluation.interim_analyses if status.evaluation else 0
+    return status.reason == "InterimAnalysesUsedUp" or spent >= most

@@ -37,7 +37,7 @@ def too_few_entities(
     if gate.on_inconclusive.type == "Reject":
         changes |= {"verdict": "Rejected", "message": f"{short} (gate.onInconclusive is Reject)"}
     elif gate.on_inconclusive.type == "Hold":
-        changes |= {"reason": "OnHold", "message": f"{short}; {_available_requests(generation)}"}
+        changes |= {"reason": "OnHold", "message": f"{short}; on hold"}
     changes["message"] = str(changes["message"])[:1024]
     return _verdict(generation, generation.status.model_copy(update=changes))
 
@@ -115,15 +115,13 @@ def _status_after(
             case "Reject":
                 verdict, message = "Rejected", f"{message} (gate.onInconclusive is Reject)"
             case _ if not spent:
-                message = (
-                    f"{message}; no interim analysis used; {_available_requests(generation, left)}"
-                )
+                message = f"{message}; no interim analysis used; {_waits(left)}"
             case "ExtendHoldout" if left > 0:
                 reason = "ExtendHoldout"
                 message = f"{message}; {left} interim analyses left on a longer holdout"
             case _:
                 reason = "InterimAnalysesUsedUp" if left <= 0 else "OnHold"
-                message = f"{message}; {_available_requests(generation, left)}"
+                message = f"{message}; {_waits(left)}"
     return generation.status.model_copy(
         update={
             "verdict": verdict,
@@ -135,11 +133,9 @@ def _status_after(
     )
 
 
-def _available_requests(generation: ModelGeneration, left: int = 1) -> str:
-    request = "annotate springtide.dev/request"
-    if left <= 0:
-        return f"all interim analyses are used up; {request}=reject@<token>"
-    return f"on hold; {request}=retry@<token> or reject@<token>"
+def _waits(left: int) -> str:
+    """Why it waits; which requests end a hold is in the condition ActionRequired."""
+    return "on hold" if left > 0 else "all interim analyses are used up"
 
 
 def _verdict(generation: ModelGeneration, status: GenerationStatus) -> Step:
