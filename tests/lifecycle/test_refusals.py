@@ -163,6 +163,7 @@ def test_an_invalid_update_keeps_its_status_and_reports_what_is_wrong() -> None:
     plan = decide(seen, world.now)
     assert plan.actions == ()
     assert plan.status.phase == "Invalid"
+    assert plan.status.progress.waiting_for == "spec.gate: is missing; change it"
     assert plan.status.live == update.status.live
     said = {c.type: c for c in plan.status.conditions}
     assert said["Stalled"].message == "spec.gate: is missing; change it"
