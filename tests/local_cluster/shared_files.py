@@ -13,7 +13,7 @@ from pathlib import Path
 
 LARGE = 256 * 1024
 """One file in a hundred is this large; together they are nine tenths of the bytes."""
-CHUNK = 1024 * 1024
+CHUNK = 128 * 1024
 
 _Kind = tuple[str, int, int, int, int, int]
 
