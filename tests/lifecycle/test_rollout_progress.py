@@ -106,7 +106,7 @@ def test_a_rollout_whose_target_has_available_pods_does_not_end_serving() -> Non
     serving = world.condition("Serving")
     assert (serving.status, serving.reason) == ("True", "RollingOut")
     assert serving.message == (
-        "Deployment ranker: 2 of 2 pods available; the rollout of shop-g2 is not finished"
+        "Deployment ranker has available pods; the rollout of shop-g2 is not finished"
     )
 
 

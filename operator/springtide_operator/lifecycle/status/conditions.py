@@ -119,12 +119,13 @@ def _limited(seen: Observation, current: ModelGeneration, target: ObservedTarget
         return ("Serving", "False", "GenerationMismatch", message)
     if not target.available:
         return ("Serving", "False", "NotAvailable", f"Deployment {name} has no available pod")
-    pods = f"Deployment {name}: {target.available} of {target.desired} pods available"
-    if rolled:
-        message = f"{pods}; the rollout of {rolled.metadata.name} is not finished"
+    if rolled:  # no numbers: each change of them would be one more write of the status
+        message = f"Deployment {name} has available pods; the rollout of {rolled.metadata.name} "
+        message += "is not finished"
         return ("Serving", "True", "RollingOut", message)
     if not available(target):
-        message = f"{pods}, {new_pods(target)} of them of its newest template"
+        message = f"Deployment {name}: {target.available} of {target.desired} pods available, "
+        message += f"{new_pods(target)} of them of its newest template"
         return ("Serving", "True", "PartiallyAvailable", message)
     return None
 
