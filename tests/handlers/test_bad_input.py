@@ -142,8 +142,8 @@ async def test_an_unsafe_initial_model_blocks_until_it_is_fixed(stage):
 
     status = await stage.until(lambda status: condition(status, "Stalled"))
 
-    remedy = "fix it and annotate springtide.dev/request=retry@<token>"
-    said = f"shop-g0: {PICKLED.field}: {PICKLED.message}; {remedy}"
+    remedy = "fix the cause and annotate springtide.dev/request=retry@<token>"
+    said = f"shop-g0 failed; {remedy}; {PICKLED.field}: {PICKLED.message}"
     assert condition(status, "Stalled")["reason"] == "ImportFailed"
     assert condition(status, "Ready")["message"] == said
     assert (await events(stage, "ImportFailed")) == {"IncrementalUpdate": said}

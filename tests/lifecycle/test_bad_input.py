@@ -129,9 +129,9 @@ def test_an_unsafe_initial_model_blocks_with_its_field_until_it_is_fixed_and_ret
     stalled = next(c for c in world.update.status.conditions if c.type == "Stalled")
     assert stalled.reason == "ImportFailed"
     assert stalled.message == (
-        "shop-g0: spec.model.initial.uri: /models/minilm has its weights only in "
-        "pytorch_model.bin, a pickle; convert it; fix it and annotate "
-        "springtide.dev/request=retry@<token>"
+        "shop-g0 failed; fix the cause and annotate springtide.dev/request=retry@<token>; "
+        "spec.model.initial.uri: /models/minilm has its weights only in pytorch_model.bin, a "
+        "pickle; convert it"
     )
     assert world.served == []
     assert len([name for name in world.job_names_ever if "-import-" in name]) == 1

@@ -168,9 +168,10 @@ def _quarantine(seen: Observation, now: datetime) -> Response:
         )
     quarantined = sorted({*cursor.quarantined, *wanted})
     if len(quarantined) > MAX_QUARANTINED:
+        room = cursor.quarantined and len(wanted) <= MAX_QUARANTINED
         message = (
             f"{len(quarantined)} partitions would be quarantined ({len(cursor.quarantined)} are), "
-            f"and at most {MAX_QUARANTINED} can be; release some with release@<token> first"
+            f"and at most {MAX_QUARANTINED} can be; use {'release first' if room else 'reject'}"
         )
         return Response(False, message)
     facts = {"cursor": cursor.model_copy(update={"quarantined": quarantined})}
@@ -205,7 +206,12 @@ def _busy(seen: Observation) -> str:
     under_way = seen.lineage.candidate
     if under_way is None or is_inconclusive(under_way):
         return ""
-    return f"{under_way.metadata.name} is in progress; wait for its end or use reject"
+    name = under_way.metadata.name
+    if rolling(under_way):
+        return f"{name} is rolling out; wait for its end"
+    if under_way.spec.origin == "Imported":
+        return f"{name} is the initial model and in progress; wait for its end"
+    return f"{name} is in progress; wait for its end or use reject"
 
 
 def _acknowledge(seen: Observation, hold: str) -> dict[str, Any]:

@@ -37,6 +37,9 @@ FINALIZERS = "/metadata/finalizers"
 
 OWNERS = "/metadata/ownerReferences"
 
+MAX_CAUSE = 600
+"""Characters of the API server's message: a status keeps 1,024, the instruction included."""
+
 
 class Refused(Exception):
     """A write that the API server refuses until something else changes; `decide` gets it."""
@@ -78,7 +81,8 @@ class Actuator:
             if isinstance(action, plans.WriteGeneration):
                 raise  # the message of the refusal could not be written either
             what, reason = plans.subject(action), _refusal(action)
-            message = f"{what} is refused: {error}; change what refuses it, then it is retried"
+            cause = str(error)[:MAX_CAUSE]
+            message = f"{what} is refused: {cause}; change what refuses it, then it is retried"
             raise Refused(reason, message) from error
 
     async def _dispatch(self, update: Meta, action: plans.Action) -> None:  # noqa: C901

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from springtide_operator.lifecycle.evaluation.interim_analyses import max_interim_analyses
 from springtide_operator.lifecycle.state.plan import Waiting
+from springtide_operator.lifecycle.state.quarantine_records import MAX_QUARANTINED
 
 if TYPE_CHECKING:
     from springtide_api.objects import ModelGeneration
@@ -71,14 +72,18 @@ def hold(seen: Observation) -> Waiting | None:
 
 
 def _requests(seen: Observation, candidate: ModelGeneration | None = None) -> str:
-    """The requests that end a hold; a candidate without interim analyses left has no retry."""
-    others = "reject@<token>"
-    if candidate is None or not _used_up(candidate):
-        others = f"retry@<token> to {'evaluate' if candidate else 'train'} again, or {others}"
-    if named := seen.lineage.proposed_for_quarantine:
-        quarantine = f"quarantine@<token> to leave {', '.join(named)} out"
-        return f"annotate springtide.dev/request={quarantine}, or {others}"
-    return f"annotate springtide.dev/request={others}"
+    """The requests that end a hold, without those that would be refused."""
+    named, quarantined = seen.lineage.proposed_for_quarantine, seen.update.status.cursor.quarantined
+    retry = f"retry@<token> to {'evaluate' if candidate else 'train'} again"
+    requests, later = ["reject@<token>"], ""
+    left = candidate is None or not _used_up(candidate)
+    if left and seen.update.spec.suspend:
+        later = f"; {retry} once spec.suspend is false"
+    elif left:
+        requests.insert(0, retry)
+    if named and len({*named, *quarantined}) <= MAX_QUARANTINED:
+        requests.insert(0, f"quarantine@<token> to leave {', '.join(named)} out")
+    return f"annotate springtide.dev/request={', or '.join(requests)}{later}"
 
 
 def _used_up(candidate: ModelGeneration) -> bool:

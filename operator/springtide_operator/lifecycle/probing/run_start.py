@@ -78,6 +78,22 @@ def _released_message(names: list[str]) -> str:
     )
 
 
+def _already_evaluated(before: ModelGeneration, *, spent: int) -> str:
+    """What became of the same run, and what is possible: a retry needs an interim analysis."""
+    status = before.status
+    rolled_back = "RolledBack" if status.rollout.rollback_reason else ""
+    possible = "springtide.dev/request=retry@<token> runs them again"
+    if spent:
+        possible = (
+            f"{spent} interim analyses of their holdout were used, and none is left, so a run "
+            "waits for the next data"
+        )
+    return (
+        f"the same rows, recipe and weights were used by {before.metadata.name} "
+        f"({rolled_back or status.retired_reason or status.verdict}); {possible}"
+    )
+
+
 def start_run(
     seen: Observation, job: ObservedJob, window: WindowFound, facts: dict[str, Any]
 ) -> Step:
@@ -97,16 +113,12 @@ def start_run(
         spec.recipe_hash,
         ancestor.status.artifact.weights_digest,
     )
-    if before is not None and not retry:
-        rolled_back = before.status.rollout.rollback_reason
-        became = "RolledBack" if rolled_back else before.status.verdict
-        message = (
-            f"the same rows, recipe and weights were used by {before.metadata.name} "
-            f"({became}); springtide.dev/request=retry@<token> runs them again"
-        )
-        return no_run(job, facts, "AlreadyEvaluated", message)
     spent = analyses_elsewhere(seen, holdout_status(window), None)
-    if spent >= max_interim_analyses(spec.recipe.gate):
+    used_up = spent >= max_interim_analyses(spec.recipe.gate)
+    if before is not None and not retry:
+        message = _already_evaluated(before, spent=spent if used_up else 0)
+        return no_run(job, facts, "AlreadyEvaluated", message)
+    if used_up:
         return no_run(job, facts, "InterimAnalysesUsedUp", analyses_used_up(window, spent))
     name = seen.lineage.next_name
     owned = seen.update.spec.deletion_policy == "Delete"

@@ -8,7 +8,7 @@ from springtide_api.schema import duration
 from springtide_operator.lifecycle.rollout.apply import apply_generation, serve
 from springtide_operator.lifecycle.rollout.availability import available, not_serving
 from springtide_operator.lifecycle.rollout.rollout_status import with_rollout
-from springtide_operator.lifecycle.rollout.target_problems import conflict, idle
+from springtide_operator.lifecycle.rollout.target_problems import conflict, paused
 from springtide_operator.lifecycle.state.plan import RECHECK, Event, Step, Waiting
 from springtide_operator.lifecycle.state.refusals import not_refused
 
@@ -40,9 +40,11 @@ def roll_back(seen: Observation, generation: ModelGeneration, now: datetime) -> 
         return Step(actions=tuple(serve(seen, current, target) for target in open_now))
     if behind:
         return Step(waiting=conflict(seen, behind), wake_after=RECHECK)
-    waits = [t for t in present if not (available(t) or _stuck(seen, generation, t, now))]
-    if current and waits and not idle(seen):
-        waiting = Waiting(
+    waits = [
+        t for t in present if t.desired and not (available(t) or _stuck(seen, generation, t, now))
+    ]
+    if current and waits:
+        waiting = paused(waits) or Waiting(
             "RollingBack", generation.status.rollout.rollback_reason, "Rollout", "rolling back"
         )
         return Step(waiting=waiting, wake_after=RECHECK)

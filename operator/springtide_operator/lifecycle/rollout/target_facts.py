@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from springtide_api.update.status import TargetStatus
-from springtide_operator.lifecycle.state.generations import finished, rolling
+from springtide_operator.lifecycle.state.generations import finished
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -21,8 +21,7 @@ MAX_REAPPLIED = 3
 
 def allowed_digests(seen: Observation) -> set[str]:
     """Digests that a target may run now: of live, and of the rollout."""
-    under_way = seen.lineage.candidate
-    served = [seen.lineage.live, under_way if under_way and rolling(under_way) else None]
+    served = (seen.lineage.live, seen.lineage.rolls)
     return {g.status.artifact.served_digest for g in served if g and g.status.artifact}
 
 

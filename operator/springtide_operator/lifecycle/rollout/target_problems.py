@@ -20,7 +20,7 @@ from springtide_operator.lifecycle.state.generations import rolling
 from springtide_operator.lifecycle.state.plan import Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from springtide_operator.lifecycle.state.observation import Observation
     from springtide_operator.lifecycle.state.observed import ObservedTarget
@@ -58,13 +58,21 @@ def blocked(seen: Observation) -> Waiting | None:
 def idle(seen: Observation) -> Waiting | None:
     """Why a target cannot roll out now although it is valid: paused, or scaled to 0."""
     for target in seen.targets:
+        if why := paused([target]):
+            return why
+        if target.desired == 0:
+            message = f"{_name(target)} is scaled to 0; scale it up to roll out"
+            return Waiting("TargetScaledToZero", message, "Rollout", blocked=True, targets=True)
+    return None
+
+
+def paused(targets: Iterable[ObservedTarget]) -> Waiting | None:
+    """Which of these targets is paused: its pods are not replaced."""
+    for target in targets:
         if target.paused:
             name = target.target.target_ref.name
             message = f"{_name(target)} is paused; kubectl rollout resume deployment/{name}"
             return Waiting("TargetPaused", message, "Rollout", blocked=True, targets=True)
-        if target.desired == 0:
-            message = f"{_name(target)} is scaled to 0; scale it up to roll out"
-            return Waiting("TargetScaledToZero", message, "Rollout", blocked=True, targets=True)
     return None
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from springtide_api.names import generation_name
-from springtide_operator.lifecycle.state.generations import finished, unknown_value
+from springtide_operator.lifecycle.state.generations import finished, rolling, unknown_value
 from springtide_operator.lifecycle.state.rejections import proposed_quarantine, shared_rejection
 
 if TYPE_CHECKING:
@@ -63,6 +63,11 @@ class Lineage:
     def previous(self) -> ModelGeneration | None:
         """The generation that was live before."""
         return self.promoted[1] if len(self.promoted) > 1 else None
+
+    @property
+    def rolls(self) -> ModelGeneration | None:
+        """The generation whose rollout or rollback is in progress, of another version included."""
+        return next((g for g in (self.unknown, self.candidate) if g and rolling(g)), None)
 
     @property
     def parent(self) -> ModelGeneration | None:

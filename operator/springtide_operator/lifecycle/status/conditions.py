@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from springtide_api.generation import status_values
 from springtide_api.update.status import Condition
 from springtide_operator.lifecycle.checks.spec_validation import invalid_spec
 from springtide_operator.lifecycle.evaluation.holds import hold
 from springtide_operator.lifecycle.rollout.availability import available, new_pods
 from springtide_operator.lifecycle.rollout.target_problems import targets_problem
-from springtide_operator.lifecycle.state.generations import rolling
 from springtide_operator.lifecycle.state.refusals import refusal_waiting, reported_refusal
 
 if TYPE_CHECKING:
@@ -109,20 +109,18 @@ def _serving(seen: Observation) -> Wanted:
 
 def _limited(seen: Observation, current: ModelGeneration, target: ObservedTarget) -> Wanted | None:
     """The condition Serving by one target; None where all its pods serve live."""
-    name, candidate = target.target.target_ref.name, seen.lineage.candidate
-    if _runs(current, target):
-        rolled = None
-    elif candidate and rolling(candidate) and _runs(candidate, target):
-        rolled = candidate
-    else:
+    name, rolls, on_live = target.target.target_ref.name, seen.lineage.rolls, _runs(current, target)
+    if not (on_live or (rolls and _runs(rolls, target))):
         message = f"Deployment {name} does not run {current.metadata.name}"
         return ("Serving", "False", "GenerationMismatch", message)
     if not target.available:
         return ("Serving", "False", "NotAvailable", f"Deployment {name} has no available pod")
-    if rolled:  # no numbers: each change of them would be one more write of the status
-        message = f"Deployment {name} has available pods; the rollout of {rolled.metadata.name} "
-        message += "is not finished"
-        return ("Serving", "True", "RollingOut", message)
+    back = bool(rolls and rolls.status.rollout.rollback_reason)
+    if rolls and (not on_live or (back and not available(target))):
+        # No numbers: each change of them would be one more write of the status.
+        what, reason = ("rollback", "RollingBack") if back else ("rollout", "RollingOut")
+        message = f"Deployment {name} has available pods; the {what} of {rolls.metadata.name} "
+        return ("Serving", "True", reason, f"{message}is not finished")
     if not available(target):
         message = f"Deployment {name}: {target.available} of {target.desired} pods available, "
         message += f"{new_pods(target)} of them of its newest template"
@@ -150,16 +148,17 @@ def _accepted(seen: Observation) -> Wanted | None:
     decided = [g for g in trained if g.status.verdict != "Pending"]
     if not decided:
         return None
-    newest = decided[-1]
-    accepted = newest.status.verdict == "Accepted"
-    accepted = (
-        accepted and not newest.status.rollout.rollback_reason and not newest.status.retired_reason
-    )
-    message = newest.status.rollout.rollback_reason or newest.status.message
-    rolled_back = "RolledBack" if newest.status.rollout.rollback_reason else ""
-    reason = rolled_back or newest.status.retired_reason or newest.status.verdict
-    name = newest.metadata.name
-    return ("LastRunSucceeded", "True" if accepted else "False", reason, f"{name}: {message}")
+    status, name = decided[-1].status, decided[-1].metadata.name
+    if status.rollout.rollback_reason:
+        reason = "RolledBack" if status.rollout.rolled_back_at else "RollingBack"
+        return ("LastRunSucceeded", "False", reason, f"{name}: {status.rollout.rollback_reason}")
+    if status.verdict not in status_values.VERDICTS:
+        message = f"{name} has verdict {status.verdict!r}, which this version of the operator does "
+        return ("LastRunSucceeded", "Unknown", "UnknownStatusValue", f"{message}not know")
+    accepted = status.verdict == "Accepted" and not status.retired_reason
+    reason = status.retired_reason or status.verdict
+    truth: Tri = "True" if accepted else "False"
+    return ("LastRunSucceeded", truth, reason, f"{name}: {status.message}")
 
 
 def _in_sync(sync: Waiting | None) -> Wanted:

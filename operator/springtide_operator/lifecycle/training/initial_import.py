@@ -21,9 +21,10 @@ def import_initial(seen: Observation, now: datetime) -> Step | None:
     if seen.lineage.live or _has_weights(seen) or seen.lineage.candidate:
         return None
     if failed := failed_import(seen):
+        resume = ", set spec.suspend to false" if seen.update.spec.suspend else ""
         message = (
-            f"{failed.metadata.name}: {failed.status.message}; fix it and annotate "
-            "springtide.dev/request=retry@<token>"
+            f"{failed.metadata.name} failed; fix the cause{resume} and annotate "
+            f"springtide.dev/request=retry@<token>; {failed.status.message}"
         )
         return Step(waiting=Waiting("ImportFailed", message[:1024], "Import", blocked=True))
     if seen.update.spec.suspend:
