@@ -101,7 +101,7 @@ def test_validation_at_step_0_is_not_repeated_after_a_checkpoint():
     first = EarlyStopping(Options(), model, last=9, measure=lambda: next(values))
     first.begin()
     again = EarlyStopping(Options(), model, last=9, measure=lambda: next(values))
-    again.resume(first.numbers(), first.best)
+    again.load_state_dict(first.state_dict())
     again.begin()
     assert (again.best_value, again.best_step) == (0.3, 0)
 

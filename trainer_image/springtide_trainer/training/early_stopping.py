@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from springtide_api.bounds import LOWER_IS_BETTER
 from springtide_api.contract import ExitCode
 from springtide_trainer.errors import Refused
 from springtide_trainer.training.optimizer import trainable_parameters
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
     from springtide_api.update.training import EarlyStopping as Options
 
-LOWER_IS_BETTER = frozenset({"log_loss"})
 PATIENCE_EXHAUSTED = "patience exhausted"
+_WEIGHT = "weight/"
 
 
 def validation_split(
@@ -118,14 +119,19 @@ class EarlyStopping:
                 if name in self.best:
                     weight.copy_(self.best[name])
 
-    def numbers(self) -> dict[str, Any]:
-        """Return the state for `resume`, without the best weights."""
+    def state_dict(self) -> dict[str, Any]:
+        """Return best value, step and weights, and the validations without improvement."""
         known = None if math.isnan(self.best_value) else self.best_value
-        return {"best": known, "bestStep": self.best_step, "withoutGain": self._without_gain}
+        numbers = {"best": known, "bestStep": self.best_step, "withoutGain": self._without_gain}
+        return numbers | {f"{_WEIGHT}{name}": weight for name, weight in self.best.items()}
 
-    def resume(self, numbers: dict[str, Any], best: dict[str, Tensor]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from the state of a checkpoint."""
-        self.best_value = math.nan if numbers["best"] is None else float(numbers["best"])
-        self.best_step, self._without_gain = int(numbers["bestStep"]), int(numbers["withoutGain"])
+        self.best_value = math.nan if state["best"] is None else float(state["best"])
+        self.best_step, self._without_gain = int(state["bestStep"]), int(state["withoutGain"])
         device = next(self._model.parameters()).device
-        self.best = {name: tensor.to(device) for name, tensor in best.items()}
+        self.best = {
+            name.removeprefix(_WEIGHT): weight.to(device)
+            for name, weight in state.items()
+            if name.startswith(_WEIGHT)
+        }

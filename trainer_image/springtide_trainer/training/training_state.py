@@ -1,25 +1,85 @@
-"""Captures the state of a run as tensors and numbers, and restores it."""
+"""The parts of a run that change from step to step, captured for a checkpoint and restored."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 
+from springtide_trainer.errors import Refused
 from springtide_trainer.training.checkpoints import State
 from springtide_trainer.training.optimizer import trainable_parameters
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from torch import nn
 
     from springtide_trainer.training.early_stopping import EarlyStopping
     from springtide_trainer.training.precision import Precision
 
-FORMAT = 2
+FORMAT = 3
 """Version of checkpoint contents and row order: checkpoints of another version are not used."""
-_WEIGHT, _MOMENT, _BEST = "weight/", "optimizer/", "best/"
+
+
+class Stateful(Protocol):
+    """A part of a run that a checkpoint holds."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state: tensors, which are not copied, and JSON values, by name."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the state, bit-equal."""
+
+
+@dataclass(frozen=True)
+class TrainedWeights:
+    """The parameters that are not frozen, as a part of a run."""
+
+    model: nn.Module
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the parameters by name."""
+        return trainable_parameters(self.model)
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Copy the parameters into the model.
+
+        Raises:
+            Refused: the state has other parameters than the model.
+        """
+        weights = trainable_parameters(self.model)
+        _check_names("weights of the checkpoint", expected=weights, found=state)
+        with torch.no_grad():
+            for name, weight in weights.items():
+                weight.copy_(state[name])
+
+
+@dataclass(frozen=True)
+class OptimizerState:
+    """The moments of an optimizer, as a part of a run. Its groups are those of the recipe."""
+
+    optimizer: torch.optim.Optimizer
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return each moment of each parameter as `<number>/<name>`."""
+        moments = self.optimizer.state_dict()["state"]
+        return {
+            f"{number}/{name}": value
+            for number, values in moments.items()
+            for name, value in values.items()
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the moments."""
+        moments: dict[int, dict[str, Any]] = {}
+        for key, value in state.items():
+            number, _, name = key.partition("/")
+            moments.setdefault(int(number), {})[name] = value
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
 
 
 @dataclass(frozen=True)
@@ -34,23 +94,30 @@ class Run:
     precision: Precision
     early_stopping: EarlyStopping | None = None
 
+    @property
+    def parts(self) -> dict[str, Stateful]:
+        """The parts that a checkpoint holds, by name."""
+        parts: dict[str, Stateful] = {
+            "weights": TrainedWeights(self.model),
+            "optimizer": OptimizerState(self.optimizer),
+            "precision": self.precision,
+        }
+        if self.early_stopping is not None:
+            parts["earlyStopping"] = self.early_stopping
+        return parts
+
 
 def capture(run: Run, step: int) -> State:
     """Return the state after a step. The tensors are not copied."""
-    tensors = {
-        f"{_WEIGHT}{name}": weight for name, weight in trainable_parameters(run.model).items()
-    }
-    moments: dict[str, dict[str, Any]] = {}
-    for number, values in run.optimizer.state_dict()["state"].items():
-        for name, value in values.items():
+    tensors: dict[str, Tensor] = {}
+    numbers: dict[str, dict[str, Any]] = {}
+    for part, stateful in run.parts.items():
+        numbers[part] = {}
+        for name, value in stateful.state_dict().items():
             if isinstance(value, Tensor):
-                tensors[f"{_MOMENT}{number}/{name}"] = value
+                tensors[f"{part}/{name}"] = value
             else:
-                moments.setdefault(str(number), {})[name] = value
-    numbers: dict[str, Any] = {"moments": moments, "precision": run.precision.state_dict()}
-    if run.early_stopping is not None:
-        numbers["earlyStopping"] = run.early_stopping.numbers()
-        tensors |= {f"{_BEST}{name}": best for name, best in run.early_stopping.best.items()}
+                numbers[part][name] = value
     return State(step, tensors, numbers)
 
 
@@ -58,25 +125,33 @@ def restore(run: Run, state: State) -> None:
     """Restore a run to a state, bit-equal.
 
     Raises:
-        KeyError: the state lacks weights of this run.
+        Refused: the state has other parts than the run.
     """
-    with torch.no_grad():
-        for name, weight in trainable_parameters(run.model).items():
-            weight.copy_(state.tensors[f"{_WEIGHT}{name}"])
-    moments = {int(number): dict(values) for number, values in state.numbers["moments"].items()}
-    for name, tensor in _below(_MOMENT, state).items():
-        number, _, key = name.partition("/")
-        moments.setdefault(int(number), {})[key] = tensor
-    groups = run.optimizer.state_dict()["param_groups"]
-    run.optimizer.load_state_dict({"state": moments, "param_groups": groups})
-    run.precision.load_state_dict(state.numbers["precision"])
-    if run.early_stopping is not None:
-        run.early_stopping.resume(state.numbers["earlyStopping"], _below(_BEST, state))
+    held = {part: dict(values) for part, values in state.numbers.items()}
+    for key, tensor in state.tensors.items():
+        part, _, name = key.partition("/")
+        held.setdefault(part, {})[name] = tensor
+    parts = run.parts
+    _check_names(f"checkpoint of step {state.step:,}", expected=parts, found=held)
+    for part, stateful in parts.items():
+        stateful.load_state_dict(held[part])
 
 
-def _below(prefix: str, state: State) -> dict[str, Tensor]:
-    return {
-        name.removeprefix(prefix): tensor
-        for name, tensor in state.tensors.items()
-        if name.startswith(prefix)
-    }
+def _check_names(what: str, *, expected: Collection[str], found: Collection[str]) -> None:
+    """Refuse a state with a part missing or a part too many."""
+    missing, unknown = sorted({*expected} - {*found}), sorted({*found} - {*expected})
+    wrong = []
+    if missing:
+        wrong.append(f"{len(missing)} of {len(expected)} parts missing ({_few(missing)})")
+    if unknown:
+        wrong.append(f"{len(unknown)} unknown ({_few(unknown)})")
+    if wrong:
+        raise Refused(
+            "CheckpointMismatch",
+            f"{what}: {', '.join(wrong)}; use the trainer image that saved it, or delete the "
+            "checkpoints of this generation to train from the first step",
+        )
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
