@@ -47,7 +47,7 @@ class Scorers:
 
         scorer = self._loaded.get(number) or self._load(number)
         columns = {"text": [row[2] for row in rows], "text_pair": [row[3] for row in rows]}
-        scores = scorer.probabilities(scorer.preprocess.render(columns), 64)[:, 1]
+        scores = scorer.predict(scorer.preprocess.render(columns), 64)[:, 1]
         return float(roc_auc_score([int(row[4]) for row in rows], scores))
 
     def _load(self, number: int) -> Scorer:

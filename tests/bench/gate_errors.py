@@ -27,7 +27,9 @@ from springtide_trainer.evaluation.confidence_intervals import (
     expanded_tail,
     resample,
 )
-from springtide_trainer.evaluation.metrics import EncodedRows, statistic
+from springtide_trainer.tasks.classification import Classification
+from springtide_trainer.tasks.metrics.classification import statistic
+from springtide_trainer.tasks.metrics.statistic import EncodedRows
 
 SIZES = (2, 3, 5, 10, 30, 100, 1000)
 METRICS = ("log_loss", "accuracy", "auc", "ndcg@10")
@@ -103,7 +105,8 @@ def _holdout(
     if differing is not None:
         noise[1] = np.where(entity < differing, noise[1], noise[0])
     chances = [1 / (1 + np.exp(-(taste + each) / sqrt(3))) for each in noise]
-    models = [Scores(["no", "yes"], np.stack([1 - p, p], axis=1)) for p in chances]
+    task = Classification(["no", "yes"])
+    models = [Scores(task, np.stack([1 - p, p], axis=1)) for p in chances]
     return EncodedRows(label, entity, entity), models[0], models[1]
 
 
@@ -111,7 +114,7 @@ def _plain(metric: str, rows: EncodedRows, one: Scores, other: Scores, by: Resam
     """Return the lower bound of the gain by the plain percentile."""
     found = resample(
         {
-            name: statistic(metric, rows, model.probabilities)
+            name: statistic(metric, rows, model.predictions)
             for name, model in (("one", one), ("other", other))
         },
         entities=rows.entities,

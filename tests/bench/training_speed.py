@@ -20,9 +20,11 @@ import numpy as np
 import torch
 
 from springtide_api.update.training import Hyperparameters
-from springtide_trainer.artifact import head
 from springtide_trainer.artifact.models import load_tokenizer, move
 from springtide_trainer.artifact.tokens import Tokens, tokenize
+from springtide_trainer.methods.full import Full
+from springtide_trainer.tasks import sequence_head
+from springtide_trainer.tasks.classification import Classification
 from springtide_trainer.training import batches, loop, optimizer, precision, warm_start
 from springtide_trainer.training.optimizer import WarmupThen
 
@@ -96,7 +98,7 @@ def take(setting: Setting, examples: batches.Examples, count: int) -> Iterator[b
     if not setting.buckets:
         batches.BUCKET = 1
     try:
-        yield from batches.steps(examples, sampler, first=1, last=count)
+        yield from batches.steps(examples, sampler, collate=torch.from_numpy, first=1, last=count)
     finally:
         batches.BUCKET = 50
 
@@ -107,7 +109,8 @@ def examples_per_second(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     clock = time.perf_counter if device.type == "cuda" else time.process_time
     options = Hyperparameters.model_validate(setting.options)
-    model = warm_start.load(folder, head_labels(folder), options)
+    task = Classification(sequence_head.names(sequence_head.load(folder)))
+    model = warm_start.load(folder, options, task=task, method=Full())
     model = move(model, device)
     built = optimizer.build("AdamW", model, learning_rate=2e-5, weight_decay=0.01)
     deterministic_attention = (
@@ -120,7 +123,7 @@ def examples_per_second(
         loop.train(
             model,
             take(setting, examples, count),
-            loop.cross_entropy,
+            task.objective,
             built,
             schedule=WarmupThen("Linear", peak=2e-5, total=count, warmup=0.1),
             precision=precision.resolve(options.precision, device),
@@ -128,10 +131,6 @@ def examples_per_second(
         )
     warm = count // 5
     return BATCH * (count - warm) / (ends[-1] - ends[warm - 1])
-
-
-def head_labels(folder: Path) -> list[str]:
-    return head.names(warm_start.load_model(folder))
 
 
 def main() -> None:

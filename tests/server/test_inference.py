@@ -40,7 +40,7 @@ def probabilities(answer) -> np.ndarray:
 async def test_200_rows_scored_by_infer_equal_the_scores_of_the_evaluation(pairs, serve, ask):
     rows = {"text": sentences(200, 1), "text_pair": sentences(200, 2)}
     scorer = models.load(local_path(pairs.artifact.uri), pairs.artifact.digest)
-    expected = scorer.probabilities(scorer.preprocess.render(rows))
+    expected = scorer.predict(scorer.preprocess.render(rows))
 
     async with serve(pairs.settings) as client:
         answer = (await client.post("/v2/models/model/infer", json=ask(**rows))).json()
@@ -79,7 +79,7 @@ async def test_scores_do_not_depend_on_the_batch(texts, serve, ask):
 async def test_features_are_rendered_by_the_template_of_the_artifact(features, serve, ask):
     rows = {"title": ["red {price}", "lamp"], "price": ["3.50", "{title}"]}
     scorer = models.load(local_path(features.artifact.uri), features.artifact.digest)
-    expected = scorer.probabilities([("red {price} for 3.50", None), ("lamp for {title}", None)])
+    expected = scorer.predict([("red {price} for 3.50", None), ("lamp for {title}", None)])
 
     async with serve(features.settings) as client:
         answer = (await client.post("/v2/models/model/infer", json=ask(**rows))).json()

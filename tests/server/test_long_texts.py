@@ -83,7 +83,7 @@ async def test_a_text_of_100_000_characters_has_the_score_of_the_evaluation(
     texts, serve, ask, text
 ):
     scorer = models.load(local_path(texts.artifact.uri), texts.artifact.digest)
-    expected = scorer.probabilities([(text, None)])
+    expected = scorer.predict([(text, None)])
 
     async with serve(texts.settings) as client:
         answer = (await client.post("/v2/models/model/infer", json=ask(text=[text]))).json()
@@ -94,7 +94,7 @@ async def test_a_text_of_100_000_characters_has_the_score_of_the_evaluation(
 async def test_a_pair_with_one_long_text_has_the_score_of_the_evaluation(pairs, serve, ask):
     row = {"text": ["garden lamp for winter " * 3], "text_pair": ["red shoe, " * 10_000]}
     scorer = models.load(local_path(pairs.artifact.uri), pairs.artifact.digest)
-    expected = scorer.probabilities(scorer.preprocess.render(row))
+    expected = scorer.predict(scorer.preprocess.render(row))
 
     async with serve(pairs.settings) as client:
         answer = (await client.post("/v2/models/model/infer", json=ask(**row))).json()

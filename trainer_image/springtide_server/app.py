@@ -110,7 +110,7 @@ class Endpoints:
         model = serving.model
         try:
             parsed = tensors.parse(body)
-            requested = parsed.requested_outputs()
+            requested = parsed.requested_outputs(model.outputs)
             pairs = model.scorer.preprocess.render(tensors.columns(parsed.inputs, model.inputs))
         except tensors.Malformed as wrong:
             raise Rejected(400, str(wrong)) from None
@@ -123,7 +123,7 @@ class Endpoints:
             "model_version": model.version,
             **({} if parsed.id is None else {"id": parsed.id}),
             "parameters": {"digest": model.digest},
-            "outputs": tensors.outputs(scores, model.labels, requested),
+            "outputs": tensors.outputs(scores, requested),
         }
 
     def _check_name(self, request: Request) -> str:

@@ -69,7 +69,7 @@ class Batcher:
         """Score the rows of one request, at least one, batched with those of other requests.
 
         Returns:
-            float32 [rows, labels], in the order of `pairs`.
+            float32 [rows, outputs], in the order of `pairs`.
 
         Raises:
             QueueFull: too many rows are waiting.

@@ -6,13 +6,11 @@ little memory.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from springtide_server.tensors import LABEL, PROBABILITIES
 from springtide_trainer.errors import Refused
 from springtide_trainer.storage import local_path
 
@@ -22,6 +20,7 @@ if TYPE_CHECKING:
     from springtide_server.settings import Settings
     from springtide_trainer.artifact.models import Scorer
     from springtide_trainer.artifact.preprocess import Pair
+    from springtide_trainer.tasks.task import OutputTensor
 
 CPU_ROWS = 8
 """Rows of one forward pass on a CPU. Rows are sorted by length, so a small pass has little padding:
@@ -43,21 +42,21 @@ class Model:
         return self.scorer.preprocess.inputs
 
     @property
-    def labels(self) -> list[str]:
-        """Names of the columns of `probabilities`."""
-        return self.scorer.preprocess.labels
+    def outputs(self) -> Sequence[OutputTensor]:
+        """The output tensors."""
+        return self.scorer.task.tensors
 
     def score(self, pairs: Sequence[Pair]) -> np.ndarray:
         """Score rows as in the evaluation. Blocking.
 
         Returns:
-            float32 [rows, labels], finite.
+            float32 [rows, outputs], finite.
 
         Raises:
             ArithmeticError: a score is NaN or infinite.
         """
         batch_size = CPU_ROWS if self.scorer.model.device.type == "cpu" else max(1, len(pairs))
-        scores = self.scorer.probabilities(pairs, batch_size)
+        scores = self.scorer.predict(pairs, batch_size)
         if not np.isfinite(scores).all():
             raise ArithmeticError(f"{int((~np.isfinite(scores)).sum())} scores are not finite")
         return scores
@@ -84,18 +83,19 @@ class Model:
             "versions": [self.version],
             "platform": "pytorch_transformers",
             "inputs": [{"name": name, "datatype": "BYTES", "shape": [-1]} for name in self.inputs],
-            "outputs": [
-                {
-                    "name": PROBABILITIES,
-                    "datatype": "FP32",
-                    "shape": [-1, len(self.labels)],
-                    # Parameters of the protocol are scalars, so the labels are a JSON string.
-                    "parameters": {"labels": json.dumps(self.labels, ensure_ascii=False)},
-                },
-                {"name": LABEL, "datatype": "BYTES", "shape": [-1]},
-            ],
+            "outputs": [_metadata(tensor) for tensor in self.outputs],
             "parameters": {"digest": self.digest},
         }
+
+
+def _metadata(tensor: OutputTensor) -> dict[str, Any]:
+    described = {
+        "name": tensor.name,
+        "datatype": tensor.datatype,
+        "shape": [-1, *tensor.shape],
+        "parameters": tensor.parameters,
+    }
+    return {name: value for name, value in described.items() if value}
 
 
 def load(settings: Settings) -> Model:

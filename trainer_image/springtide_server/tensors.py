@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from springtide_trainer.tasks.task import OutputTensor
+
 MAX_ROWS = 4096
-PROBABILITIES, LABEL = "probabilities", "label"
 
 Name = Annotated[str, Field(max_length=128)]
 
@@ -57,16 +58,18 @@ class InferenceRequest(BaseModel):
     inputs: Annotated[list[Tensor], Field(min_length=1, max_length=64)]
     outputs: Annotated[list[RequestedOutput] | None, Field(max_length=64)] = None
 
-    def requested_outputs(self) -> list[str]:
-        """Return the names of the requested outputs, in order; by default all outputs."""
+    def requested_outputs(self, tensors: Sequence[OutputTensor]) -> list[OutputTensor]:
+        """Return the requested ones of the model's output tensors, in order; by default all."""
+        known = {tensor.name: tensor for tensor in tensors}
         requested = self.outputs or []
         for number, output in enumerate(requested):
-            if output.name not in {PROBABILITIES, LABEL}:
+            if output.name not in known:
                 raise Malformed(
                     f"outputs[{number}].name is {output.name!r}; "
-                    f"this model has {PROBABILITIES} and {LABEL}"
+                    f"this model has {' and '.join(known)}"
                 )
-        return list(dict.fromkeys(output.name for output in requested)) or [PROBABILITIES, LABEL]
+        names = dict.fromkeys(output.name for output in requested)
+        return [known[name] for name in names or known]
 
 
 def parse(body: bytes) -> InferenceRequest:
@@ -130,28 +133,25 @@ def _rows(tensor: Tensor, where: str) -> list[str]:
     return tensor.data
 
 
-def outputs(scores: np.ndarray, labels: Sequence[str], requested: Sequence[str]) -> list[Any]:
+def outputs(predictions: np.ndarray, requested: Sequence[OutputTensor]) -> list[Any]:
     """Return the output tensors.
 
     Args:
-        scores: float32 [rows, labels], finite.
-        labels: Names of the columns of `scores`.
-        requested: Names of the tensors.
+        predictions: float32 [rows, outputs], finite.
+        requested: The tensors to return.
     """
-    rows = len(scores)
-    tensors = {
-        PROBABILITIES: lambda: {
-            "shape": [rows, len(labels)],
-            "datatype": "FP32",
-            "data": scores.ravel().tolist(),
-        },
-        LABEL: lambda: {
-            "shape": [rows],
-            "datatype": "BYTES",
-            "data": [labels[best] for best in scores.argmax(axis=1)],
-        },
-    }
-    return [{"name": name, **tensors[name]()} for name in requested]
+    made = []
+    for tensor in requested:
+        values = tensor.values(predictions)
+        made.append(
+            {
+                "name": tensor.name,
+                "shape": list(values.shape),
+                "datatype": tensor.datatype,
+                "data": values.ravel().tolist(),
+            }
+        )
+    return made
 
 
 def _path(parts: Sequence[int | str]) -> str:

@@ -160,7 +160,7 @@ def rows_of(
     pairs = [
         (" ".join(random.choice(WORDS, 3)), " ".join(random.choice(WORDS, 4))) for _ in range(count)
     ]
-    scores = load(local_path(knowing.uri), knowing.digest).probabilities(pairs)
+    scores = load(local_path(knowing.uri), knowing.digest).predict(pairs)
     scores /= np.median(scores, axis=0)
     predicted = np.where(
         random.random(count) < 0.15, random.integers(0, len(labels), count), scores.argmax(axis=1)

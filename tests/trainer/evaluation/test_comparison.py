@@ -6,9 +6,15 @@ import pytest
 from springtide_trainer.errors import Refused
 from springtide_trainer.evaluation.comparison import Scores, measure
 from springtide_trainer.evaluation.confidence_intervals import Resampling
-from springtide_trainer.evaluation.metrics import EncodedRows, value
+from springtide_trainer.tasks.classification import Classification
+from springtide_trainer.tasks.metrics.classification import value
+from springtide_trainer.tasks.metrics.statistic import EncodedRows
 
 BY = Resampling(samples=200)
+
+
+def scores(labels: list[str], probabilities: np.ndarray) -> Scores:
+    return Scores(Classification(labels), probabilities)
 
 
 def shares(random: np.random.Generator, rows: int, labels: int) -> np.ndarray:
@@ -20,19 +26,19 @@ def test_the_comparison_uses_the_live_models_labels_and_rows() -> None:
     random = np.random.default_rng(1)
     label = random.integers(0, 3, 300)
     rows = EncodedRows(label, np.arange(300))
-    candidate = Scores(["no", "click", "buy"], shares(random, 300, 3))
-    live = Scores(["no", "click"], shares(random, 300, 2))
+    candidate = scores(["no", "click", "buy"], shares(random, 300, 3))
+    live = scores(["no", "click"], shares(random, 300, 2))
 
     found = measure(["log_loss", "auc"], rows, candidate=candidate, live=live, by=BY)
 
     old = label < 2
     fewer = EncodedRows(label[old], np.arange(old.sum()))
-    narrowed = candidate.probabilities[old, :2]
+    narrowed = candidate.predictions[old, :2]
     narrowed = narrowed / narrowed.sum(axis=1, keepdims=True)
     for metric, of in found.items():
-        assert of.candidate.value == pytest.approx(value(metric, rows, candidate.probabilities))
-        assert of.live.value == pytest.approx(value(metric, fewer, live.probabilities[old]))
-        delta = value(metric, fewer, narrowed) - value(metric, fewer, live.probabilities[old])
+        assert of.candidate.value == pytest.approx(value(metric, rows, candidate.predictions))
+        assert of.live.value == pytest.approx(value(metric, fewer, live.predictions[old]))
+        delta = value(metric, fewer, narrowed) - value(metric, fewer, live.predictions[old])
         assert of.delta.value == pytest.approx(delta)
 
 
@@ -43,8 +49,8 @@ def test_labels_are_matched_by_name() -> None:
     turned = measure(
         ["accuracy"],
         rows,
-        candidate=Scores(["no", "yes"], predicted),
-        live=Scores(["yes", "no"], predicted[:, ::-1]),
+        candidate=scores(["no", "yes"], predicted),
+        live=scores(["yes", "no"], predicted[:, ::-1]),
         by=BY,
     )["accuracy"]
     assert turned.live.value == turned.candidate.value
@@ -53,23 +59,23 @@ def test_labels_are_matched_by_name() -> None:
 
 def test_a_candidate_without_a_label_of_the_live_model_is_refused() -> None:
     rows = EncodedRows(np.array([0, 1]), np.arange(2))
-    one, two = Scores(["a", "b"], np.full((2, 2), 0.5)), Scores(["a", "c"], np.full((2, 2), 0.5))
+    one, two = scores(["a", "b"], np.full((2, 2), 0.5)), scores(["a", "c"], np.full((2, 2), 0.5))
     with pytest.raises(Refused, match="append-only"):
         measure(["auc"], rows, candidate=one, live=two, by=BY)
 
 
 def test_probability_1_for_a_new_label_becomes_uniform_over_the_old_ones() -> None:
     rows = EncodedRows(np.array([0, 1, 2]), np.arange(3))
-    candidate = Scores(["a", "b", "c"], np.tile([0.0, 0.0, 1.0], (3, 1)))
-    live = Scores(["a", "b"], np.full((3, 2), 0.5))
+    candidate = scores(["a", "b", "c"], np.tile([0.0, 0.0, 1.0], (3, 1)))
+    live = scores(["a", "b"], np.full((3, 2), 0.5))
     found = measure(["log_loss"], rows, candidate=candidate, live=live, by=BY)["log_loss"]
     assert found.delta.value == pytest.approx(0.0)
 
 
 def test_a_model_with_nan_scores_has_undefined_metrics() -> None:
     rows = EncodedRows(np.array([0, 1, 0, 1]), np.arange(4))
-    broken = Scores(["a", "b"], np.full((4, 2), np.nan))
-    fine = Scores(["a", "b"], np.full((4, 2), 0.5))
+    broken = scores(["a", "b"], np.full((4, 2), np.nan))
+    fine = scores(["a", "b"], np.full((4, 2), 0.5))
     found = measure(["auc", "ece"], rows, candidate=broken, live=fine, by=BY)
     assert all(np.isnan([of.candidate.value, of.delta.low]).all() for of in found.values())
     assert found["auc"].live.value == 0.5
@@ -79,6 +85,6 @@ def test_bounds_of_the_calibration_error_are_the_wider_of_two_kinds() -> None:
     random = np.random.default_rng(3)
     chance = random.random(500)
     rows = EncodedRows((random.random(500) < chance).astype(int), np.arange(500))
-    calibrated = Scores(["a", "b"], np.stack([1 - chance, chance], axis=1))
+    calibrated = scores(["a", "b"], np.stack([1 - chance, chance], axis=1))
     found = measure(["ece"], rows, candidate=calibrated, live=None, by=BY)["ece"].candidate
     assert found.low < found.value < found.high

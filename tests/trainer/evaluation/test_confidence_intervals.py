@@ -12,7 +12,9 @@ from springtide_trainer.evaluation.confidence_intervals import (
     expanded_tail,
     samples_for,
 )
-from springtide_trainer.evaluation.metrics import EncodedRows, statistic
+from springtide_trainer.tasks.classification import Classification
+from springtide_trainer.tasks.metrics.classification import statistic
+from springtide_trainer.tasks.metrics.statistic import EncodedRows
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
@@ -24,7 +26,7 @@ def two(chance: np.ndarray) -> np.ndarray:
 
 
 def compare(metric: str, rows: EncodedRows, one: np.ndarray, other: np.ndarray, by: Resampling):
-    models = (Scores(["no", "yes"], scores) for scores in (one, other))
+    models = (Scores(Classification(["no", "yes"]), scores) for scores in (one, other))
     found = measure([metric], rows, candidate=next(models), live=next(models), by=by)[metric]
     return found.candidate, found.live, found.delta
 

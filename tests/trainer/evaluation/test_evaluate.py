@@ -40,7 +40,7 @@ def test_candidate_and_live_are_measured_on_the_same_rows(shop) -> None:
     assert floor.candidate.value == pytest.approx(roc_auc_score(label, positive), abs=1e-5)
 
     scorer = load(local_path(shop.other.uri), shop.other.digest)
-    again = scorer.probabilities(scorer.preprocess.render(inputs(frozen)))
+    again = scorer.predict(scorer.preprocess.render(inputs(frozen)))
     np.testing.assert_allclose(again, np.array(scores["baseline"].to_pylist()), atol=1e-6)
 
 

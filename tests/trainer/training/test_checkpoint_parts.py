@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from springtide_api.training_spec import EarlyStopping as Options
+from springtide_api.update.training import EarlyStopping as Options
 from springtide_trainer.errors import Refused
 from springtide_trainer.training import optimizer
 from springtide_trainer.training.checkpoints import State

@@ -14,7 +14,9 @@ from torch import nn
 from springtide_api.contract import ExitCode
 from springtide_api.update.training import EarlyStopping as Options
 from springtide_trainer.errors import Refused
-from springtide_trainer.training import validation
+from springtide_trainer.tasks.classification import Classification
+from springtide_trainer.tasks.metrics.classification import value
+from springtide_trainer.tasks.metrics.statistic import EncodedRows
 from springtide_trainer.training.early_stopping import EarlyStopping, validation_split
 
 
@@ -135,15 +137,16 @@ def test_a_nan_metric_is_no_improvement():
 
 def test_auc_of_one_class_is_refused_with_what_to_change():
     with pytest.raises(Refused, match="choose log_loss"):
-        validation.check("auc", np.array([1, 1, 1]))
-    validation.check("log_loss", np.array([1, 1, 1]))
+        Classification(["no", "yes"]).check_validation("auc", np.array([1, 1, 1]))
+    Classification(["no", "yes"]).check_validation("log_loss", np.array([1, 1, 1]))
 
 
 def test_auc_of_many_classes_is_the_mean_over_those_that_occur():
     labels = np.array([0, 0, 2, 2])
     scores = np.array([[0.6, 0.1, 0.3], [0.2, 0.1, 0.7], [0.3, 0.2, 0.5], [0.1, 0.1, 0.8]], "f4")
     expected = np.mean([roc_auc_score(labels == c, scores[:, c]) for c in (0, 2)])
-    assert validation.value("auc", labels, scores) == pytest.approx(expected)
+    rows = EncodedRows(labels, np.arange(4))
+    assert value("auc", rows, scores) == pytest.approx(expected)
 
 
 def test_early_stopping_trains_only_on_entities_outside_the_validation_split(world):

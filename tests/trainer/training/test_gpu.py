@@ -35,7 +35,7 @@ def test_training_works_on_a_gpu_in_every_precision(world, number_format):
     hyperparameters = options(precision=number_format, **task)
     made = world.train(world.run_file("learns", hyperparameters=hyperparameters)).artifact
     scorer = load(local_path(made.uri), made.digest)
-    scores = scorer.probabilities([("the good shoe", None), ("a broken lamp", None)])
+    scores = scorer.predict([("the good shoe", None), ("a broken lamp", None)])
     assert scores[0, 1] > 0.9
     assert scores[1, 1] < 0.1
 

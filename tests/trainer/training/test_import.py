@@ -46,20 +46,20 @@ def test_the_encoder_is_imported_bit_equal(published, import_folder):
 def test_scores_of_an_artifact_are_probability_distributions(published, import_folder):
     made = import_folder(published)
     scorer = load(local_path(made.uri), made.digest)
-    scores = scorer.probabilities([("good shoe", None), ("bad", None), ("", None)])
+    scores = scorer.predict([("good shoe", None), ("bad", None), ("", None)])
     assert scores.shape == (3, 2)
     assert scores.dtype == "float32"
     assert scores.sum(axis=1) == pytest.approx(1, abs=1e-6)
-    assert scorer.probabilities([]).shape == (0, 2)
+    assert scorer.predict([]).shape == (0, 2)
 
 
 def test_a_score_does_not_depend_on_other_rows_of_the_batch(published, import_folder):
     made = import_folder(published)
     scorer = load(local_path(made.uri), made.digest)
     texts = [("good", None), ("bad lamp for the red dress", None), ("a very fine shoe", None)]
-    together = scorer.probabilities(texts)
+    together = scorer.predict(texts)
     for text, row in zip(texts, together, strict=True):
-        assert scorer.probabilities([text])[0] == pytest.approx(row, abs=1e-6)
+        assert scorer.predict([text])[0] == pytest.approx(row, abs=1e-6)
 
 
 def test_a_trained_head_is_kept_with_its_rows_in_the_order_of_the_labels(
@@ -305,8 +305,8 @@ def test_scores_of_a_decoder_do_not_depend_on_padding(published, import_folder):
     made = import_folder(decoder(published, 0))
     scorer = load(local_path(made.uri), made.digest)
     texts = [("good", None), ("bad lamp for the red dress", None), ("a very fine shoe", None)]
-    for text, row in zip(texts, scorer.probabilities(texts), strict=True):
-        assert scorer.probabilities([text])[0] == pytest.approx(row, abs=1e-6)
+    for text, row in zip(texts, scorer.predict(texts), strict=True):
+        assert scorer.predict([text])[0] == pytest.approx(row, abs=1e-6)
 
 
 def test_a_max_length_above_the_models_limit_is_refused(published, import_folder):

@@ -151,7 +151,7 @@ def test_appended_labels_extend_the_head_and_keep_its_rows(world, freeze_rows, r
     made = world.train(run).artifact
     scorer = load(local_path(made.uri), made.digest)
     assert scorer.preprocess.labels == ["no", "yes", "maybe"]
-    assert scorer.probabilities([("good", None)]).shape == (1, 3)
+    assert scorer.predict([("good", None)]).shape == (1, 3)
     torch.testing.assert_close(
         weights(made)["classifier.weight"][:2], weights(world.parent)["classifier.weight"]
     )
@@ -169,7 +169,7 @@ def test_row_weights_have_their_effect_for_any_number_of_rows_per_step(
         options |= {"optimizer": "SGD", "learningRate": "1e-3"}
     run = recipe_with(world.run_file(hyperparameters=options), None, freeze_rows(world.home, rows))
     made = world.train(run).artifact
-    scores = load(local_path(made.uri), made.digest).probabilities([("good", None)])
+    scores = load(local_path(made.uri), made.digest).predict([("good", None)])
     assert scores[0, 1] == pytest.approx(0.9, abs=0.08)
 
 
@@ -210,7 +210,7 @@ def test_training_learns_the_toy_task(world):
     }
     made = world.train(world.run_file(hyperparameters=options)).artifact
     scorer = load(local_path(made.uri), made.digest)
-    scores = scorer.probabilities([("the good shoe", None), ("a broken lamp", None)])
+    scores = scorer.predict([("the good shoe", None), ("a broken lamp", None)])
     assert scores[0, 1] > 0.9
     assert scores[1, 1] < 0.1
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import math
 import tracemalloc
+from functools import partial
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from springtide_trainer.artifact.tokens import Tokens
-from springtide_trainer.training.batches import Examples, StepSampler, steps
+from springtide_trainer.training import batches
+from springtide_trainer.training.batches import Examples, StepSampler
 from springtide_trainer.training.optimizer import WarmupThen
+
+steps = partial(batches.steps, collate=torch.from_numpy)
 
 
 def examples(lengths: list[int]) -> Examples:

@@ -37,6 +37,6 @@ def test_minilm_learns_a_small_relevance_task(world, freeze_rows, recipe_with):
     made = world.train(run)
 
     scorer = load(local_path(made.artifact.uri), made.artifact.digest)
-    scores = scorer.probabilities([(text, None) for text in UNSEEN])[:, 1]
+    scores = scorer.predict([(text, None) for text in UNSEEN])[:, 1]
     assert world.parent.head == "Seeded"
     assert min(scores[:2]) > max(scores[2:])

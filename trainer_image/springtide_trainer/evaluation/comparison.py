@@ -1,7 +1,7 @@
 """Compares candidate and live model on one dataset: metrics, optionally with confidence bounds.
 
-The metric of one model uses all its labels. The comparison uses the live model's labels: only rows
-with one of these, and the candidate's probabilities renormalized over these.
+The metric of one model uses all its outputs. The comparison uses the live model's outputs: the task
+says which rows count and what the candidate's predictions for these outputs are.
 """
 
 from __future__ import annotations
@@ -9,9 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from springtide_trainer.errors import Refused
 from springtide_trainer.evaluation.confidence_intervals import (
     Estimate,
     Resampling,
@@ -26,18 +23,19 @@ from springtide_trainer.evaluation.contributing_entities import (
     contributing_to_difference,
     discordant,
 )
-from springtide_trainer.evaluation.metrics import EncodedRows, statistic, value
+from springtide_trainer.tasks.metrics.statistic import whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
+
     from springtide_trainer.evaluation.confidence_intervals import Resampled
-    from springtide_trainer.evaluation.metrics import Statistic
+    from springtide_trainer.tasks.metrics.statistic import EncodedRows, Statistic
+    from springtide_trainer.tasks.task import Task
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
-BIASED = frozenset({"ece"})
-"""Metrics with a one-sided bias from noise."""
 NOTHING = Estimate()
 
 
@@ -45,9 +43,9 @@ NOTHING = Estimate()
 class Scores:
     """The predictions of one model."""
 
-    labels: Sequence[str]
-    probabilities: Array
-    """float [rows, labels]."""
+    task: Task
+    predictions: Array
+    """float [rows, outputs]."""
 
 
 @dataclass(frozen=True)
@@ -71,74 +69,49 @@ def measure(
 
     Args:
         metrics: Names as in rules.
-        rows: Labels (as indices into the candidate's), entities and groups.
+        rows: Labels (as encoded by the candidate's task), entities and groups.
         candidate: The candidate's scores.
         live: The live model's scores; None for the first generation.
         by: Bootstrap settings; None: values without bounds.
 
     Raises:
-        Refused: the candidate lacks a label of the live model.
+        Refused: the candidate lacks an output of the live model.
     """
+    task = candidate.task
     if live is None:
-        return _measure(metrics, rows, candidate.probabilities, None, by)
-    if list(candidate.labels) == list(live.labels):
-        return _measure(metrics, rows, candidate.probabilities, live.probabilities, by)
-    own = _measure(metrics, rows, candidate.probabilities, None, by)
-    compared = _measure(metrics, *over_incumbent(rows, candidate, live), by)
+        return _measure(task, metrics, rows, (candidate.predictions,), by)
+    if task.outputs == live.task.outputs:
+        return _measure(task, metrics, rows, (candidate.predictions, live.predictions), by)
+    own = _measure(task, metrics, rows, (candidate.predictions,), by)
+    kept, subset, reduced = task.over_incumbent(rows, candidate.predictions, live.task.outputs)
+    compared = _measure(live.task, metrics, subset, (reduced, live.predictions[kept]), by)
     return {
         name: Measured(own[name].candidate, compared[name].live, compared[name].delta)
         for name in metrics
     }
 
 
-def over_incumbent(
-    rows: EncodedRows, candidate: Scores, live: Scores
-) -> tuple[EncodedRows, Array, Array]:
-    """Keep the rows with a label of the live model, and renormalize the candidate's scores.
-
-    Returns:
-        Rows with labels as indices into the live model's, and both models' probabilities.
-    """
-    if missing := [label for label in live.labels if label not in candidate.labels]:
-        raise Refused(
-            "LabelRemoved",
-            f"the candidate lacks labels of the live model: {missing[:5]}; model.labels is "
-            "append-only",
-            "model.labels",
-        )
-    columns = [list(candidate.labels).index(label) for label in live.labels]
-    index = np.full(len(candidate.labels), -1)
-    index[columns] = np.arange(len(columns))
-    kept = index[rows.label] >= 0
-    shares = candidate.probabilities[kept][:, columns].astype(np.float64)
-    total = shares.sum(axis=1, keepdims=True)
-    renormalized = np.full_like(shares, 1 / len(columns))
-    np.divide(shares, total, out=renormalized, where=total > 0)
-    subset = rows.only(kept)
-    relabelled = EncodedRows(index[subset.label], subset.entity, subset.group)
-    return relabelled, renormalized, live.probabilities[kept]
-
-
 def _measure(
+    task: Task,
     metrics: Sequence[str],
     rows: EncodedRows,
-    one: Array,
-    other: Array | None,
+    models: Sequence[Array],
     by: Resampling | None,
 ) -> dict[str, Measured]:
+    """Compute metrics of the candidate and, if its predictions are given, of the live model."""
     if not rows.entities or not metrics:
         return {name: Measured() for name in metrics}
     if by is None:
-        return {name: _values(name, rows, one, other) for name in metrics}
-    models = {"candidate": one} | ({} if other is None else {"live": other})
+        return {name: _values(task, name, rows, models) for name in metrics}
+    named = dict(zip(("candidate", "live"), models, strict=False))
     statistics = {
-        name: {model: statistic(name, rows, scores) for model, scores in models.items()}
+        name: {model: task.statistic(name, rows, scores) for model, scores in named.items()}
         for name in metrics
     }
     differing = {
         name: discordant(of["candidate"], of["live"], rows.entities)
         for name, of in statistics.items()
-        if other is not None
+        if "live" in named
     }
     counts = [contributing(of) for each in statistics.values() for of in each.values()]
     counts += [
@@ -153,35 +126,33 @@ def _measure(
     )
     made = {}
     for name, each in statistics.items():
-        values = {model: drawn[f"{model} {name}"] for model in models}
-        parts = {model: _own(name, of, values[model], by) for model, of in each.items()}
-        if other is not None:
+        values = {model: drawn[f"{model} {name}"] for model in named}
+        parts = {model: _own(of, values[model], by) for model, of in each.items()}
+        if "live" in named:
             delta = values["candidate"].minus(values["live"])
-            parts["delta"] = _difference(name, each["candidate"], delta, differing[name], by)
+            parts["delta"] = _difference(each["candidate"], delta, differing[name], by)
         made[name] = Measured(**parts)
     return made
 
 
-def _values(metric: str, rows: EncodedRows, one: Array, other: Array | None) -> Measured:
-    """Compute a metric of both models without bounds, in one pass."""
-    own = Estimate(value(metric, rows, one))
-    if other is None:
+def _values(task: Task, metric: str, rows: EncodedRows, models: Sequence[Array]) -> Measured:
+    """Compute a metric of each model without bounds, in one pass."""
+    found = [whole(task.statistic(metric, rows, scores, once=True), rows) for scores in models]
+    own = Estimate(found[0])
+    if len(found) == 1:
         return Measured(own)
-    live = Estimate(value(metric, rows, other))
-    return Measured(own, live, Estimate(own.value - live.value))
+    return Measured(own, Estimate(found[1]), Estimate(found[0] - found[1]))
 
 
-def _own(metric: str, of: Statistic, values: Resampled, by: Resampling) -> Estimate:
+def _own(of: Statistic, values: Resampled, by: Resampling) -> Estimate:
     """Return the value of one model with its bounds."""
-    found = estimate(values, entities=contributing(of), by=by, biased=metric in BIASED)
-    return with_clopper_pearson(found, by) if metric == "accuracy" else found
+    found = estimate(values, entities=contributing(of), by=by, biased=of.biased)
+    return with_clopper_pearson(found, by) if of.proportion else found
 
 
-def _difference(
-    metric: str, of: Statistic, values: Resampled, differing: Array, by: Resampling
-) -> Estimate:
+def _difference(of: Statistic, values: Resampled, differing: Array, by: Resampling) -> Estimate:
     """Return a difference with its bounds, also if no entity is discordant."""
     if of.max_share is not None and values.value == 0.0 and not differing.any():
         return bound_without_discordance(contributing(of), max_share=of.max_share, by=by)
     count = contributing_to_difference(of, differing)
-    return estimate(values, entities=count, by=by, biased=metric in BIASED)
+    return estimate(values, entities=count, by=by, biased=of.biased)

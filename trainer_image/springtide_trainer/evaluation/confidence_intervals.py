@@ -18,7 +18,7 @@ from scipy.stats import beta, norm, t
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from springtide_trainer.evaluation.metrics import Statistic
+    from springtide_trainer.tasks.metrics.statistic import Statistic
 
     Array = np.ndarray[Any, np.dtype[Any]]
 

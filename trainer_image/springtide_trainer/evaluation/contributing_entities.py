@@ -13,7 +13,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from springtide_trainer.evaluation.metrics import Statistic
+    from springtide_trainer.tasks.metrics.statistic import Statistic
 
     Array = np.ndarray[Any, np.dtype[Any]]
 

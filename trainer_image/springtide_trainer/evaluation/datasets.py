@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,8 +21,8 @@ from springtide_trainer.data.snapshots.frozen_rows import (
 )
 from springtide_trainer.data.snapshots.guardrail import read_guardrail
 from springtide_trainer.errors import Refused
-from springtide_trainer.evaluation.metrics import EncodedRows
 from springtide_trainer.storage import local_path
+from springtide_trainer.tasks.metrics.statistic import EncodedRows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from springtide_api.contract import EvaluateInput
     from springtide_api.generation.spec import Recipe
     from springtide_api.update.gate import Dataset
+    from springtide_trainer.tasks.task import Labels
 
 MAX_HISTORICAL_ROWS = 100_000
 """Maximum reserved rows to score: whole entities, sampled by hash, the same in every run."""
@@ -46,23 +48,18 @@ class EvaluationDataset:
     table: pa.Table | None
     """As returned by `frozen_rows.read_rows`; None if there are no historical rows yet."""
 
-    def encoded(self, labels: Sequence[str]) -> EncodedRows:
-        """Encode labels as indices into the list, entities and groups by order of occurrence."""
+    def encoded(self, labels: Labels) -> EncodedRows:
+        """Encode labels by the task, entities and groups by order of occurrence."""
         if self.table is None:
             empty = np.empty(0, dtype=np.int64)
             return EncodedRows(empty, empty, empty)
-        found = pc.index_in(self.table["label"], pa.array(labels, pa.string()))
-        if found.null_count:
-            first = self.table["label"].filter(pc.is_null(found))[0].as_py()
-            raise Refused(
-                "UnknownLabel",
-                f"{found.null_count:,} of {len(found):,} rows of dataset {self.name!r} have a "
-                f"label that the candidate does not have, such as {first[:32]!r}; it has "
-                f"{', '.join(labels[:10])}",
-                "model.labels",
-            )
+        label = labels.encode(self.table["label"], f"rows of dataset {self.name!r}")
         group = _codes(self.table["group"]) if "group" in self.table.column_names else None
-        return EncodedRows(found.to_numpy().astype(np.int64), _codes(self.table["entity"]), group)
+        return EncodedRows(label, _codes(self.table["entity"]), group)
+
+    def counts(self, labels: Labels) -> Counter[str]:
+        """Count the rows of each label."""
+        return Counter() if self.table is None else labels.count(self.table["label"])
 
 
 def read_dataset(dataset: Dataset, given: EvaluateInput, recipe: Recipe) -> EvaluationDataset:

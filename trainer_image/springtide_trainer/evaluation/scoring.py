@@ -52,18 +52,18 @@ def score_all(
         row = []
         for model in by:
             row.append(_score(dataset.table, model, progress, done))
-            done += len(row[-1].probabilities)
+            done += len(row[-1].predictions)
         found.append(row)
     return found
 
 
 def _score(table: pa.Table | None, model: Scorer, progress: Progress, done: int) -> Scores:
-    parts = [np.empty((0, len(model.preprocess.labels)), dtype=np.float32)]
+    parts = [np.empty((0, len(model.task.outputs)), dtype=np.float32)]
     size = BATCH.get(model.model.device.type, 32)
     for start in range(0, len(table) if table is not None else 0, CHUNK):
         assert table is not None
         chunk = table.slice(start, CHUNK)
         pairs = model.preprocess.render(inputs(chunk))
-        parts.append(model.probabilities(pairs, batch_size=size))
+        parts.append(model.predict(pairs, batch_size=size))
         progress.observe(done + start + len(chunk), float("nan"))
-    return Scores(model.preprocess.labels, np.concatenate(parts))
+    return Scores(model.task, np.concatenate(parts))

@@ -10,6 +10,7 @@ import json
 import math
 import time
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -23,7 +24,6 @@ from springtide_trainer.evaluation import report
 from springtide_trainer.evaluation.comparison import Measured, measure
 from springtide_trainer.evaluation.confidence_intervals import Resampling
 from springtide_trainer.evaluation.datasets import read_dataset, read_manifest
-from springtide_trainer.evaluation.metrics import BUILT_IN, positives
 from springtide_trainer.evaluation.rule_rows import (
     DatasetResult,
     reference_rows,
@@ -31,7 +31,6 @@ from springtide_trainer.evaluation.rule_rows import (
     trivial_baseline_of,
 )
 from springtide_trainer.evaluation.scoring import score_all
-from springtide_trainer.evaluation.trivial_baseline import trivial_baseline
 from springtide_trainer.storage import commit_folder, local_path, uri_of
 
 if TYPE_CHECKING:
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
     from springtide_trainer.evaluation.confidence_intervals import Estimate
     from springtide_trainer.evaluation.datasets import EvaluationDataset
     from springtide_trainer.storage import Home
+    from springtide_trainer.tasks.task import Evaluation, Labels
 
 
 def evaluate(run: RunFile, home: Home, tmp: Path) -> EvaluateOutput:
@@ -113,18 +113,18 @@ def _measure(
     """Compute the metrics of one dataset. The digest of its rows is the seed of the bootstrap."""
     candidate, live = scores[0], scores[1] if given.baseline else None
     models = scores[: 2 if given.baseline else 1]
-    encoded = rows.encoded(candidate.labels)
+    task, encoded = candidate.task, rows.encoded(candidate.task)
     by = Resampling(
         samples=recipe.evaluation.bootstrap.samples,
         confidence=given.confidence,
         seed=int.from_bytes(hashlib.sha256(rows.digest.encode()).digest()[:8]),
     )
-    asked, others = _metrics(recipe, rows.name)
+    asked, others = _metrics(task, recipe, rows.name)
     found = measure(asked, encoded, candidate=candidate, live=live, by=by)
     found |= measure(others, encoded, candidate=candidate, live=live, by=None)
-    metrics = {name: found[name] for name in sorted(found, key=_position)}
-    counted = positives(encoded, len(candidate.labels))
-    floors = {name: trivial_baseline(name, encoded, len(candidate.labels)) for name in asked}
+    metrics = {name: found[name] for name in sorted(found, key=partial(_position, task))}
+    counted = task.positives(rows.counts(task))
+    floors = {name: task.trivial_baseline(name, encoded) for name in asked}
     referring = {
         rule.metric for rule in recipe.gate.rules if cumulative(rule) and rule.dataset == rows.name
     }
@@ -134,19 +134,20 @@ def _measure(
     return DatasetResult(rows, models, encoded.entities, counted, metrics, floors, compared)
 
 
-def _metrics(recipe: Recipe, dataset: str) -> tuple[list[str], list[str]]:
+def _metrics(task: Evaluation, recipe: Recipe, dataset: str) -> tuple[list[str], list[str]]:
     """List the metrics of rules on a dataset, and the other metrics of the report.
 
     Bounds cost thousands of times more than values, so they are only computed for rules.
     """
     asked = {rule.metric for rule in recipe.gate.rules if rule.dataset == dataset}
-    grouped = {"ndcg@10"} if recipe.data.source.columns.group else set()
-    return sorted(asked), sorted({*BUILT_IN, *grouped} - asked)
+    grouped = task.group_metrics if recipe.data.source.columns.group else ()
+    return sorted(asked), sorted({*task.metrics, *grouped} - asked)
 
 
-def _position(metric: str) -> tuple[int, str]:
-    """Order metrics as in the documentation, ranking metrics last."""
-    return (BUILT_IN.index(metric) if metric in BUILT_IN else len(BUILT_IN)), metric
+def _position(task: Evaluation, metric: str) -> tuple[int, str]:
+    """Order metrics as the task lists them, others last."""
+    known = list(task.metrics)
+    return (known.index(metric) if metric in known else len(known)), metric
 
 
 def _results(
@@ -163,14 +164,14 @@ def _results(
         "candidate": given.candidate.plain(),
         "baseline": given.baseline.plain() if given.baseline else None,
         "window": _window(given),
-        "labels": [list(scores.labels) for scores in found[0].scores],
+        "labels": [scores.task.outputs for scores in found[0].scores],
         "bootstrap": {"samples": bootstrap.samples, "confidence": given.confidence},
         "gate": run.recipe.gate.plain(),
         "rules": rules,
         "reference": given.reference.plain() if given.reference else None,
         "versus_reference": reference_rows(run.recipe.gate.rules, found),
         "trivial_baseline": [trivial_baseline_of(rule, found) for rule in run.recipe.gate.rules],
-        "datasets": [_dataset(each) for each in found],
+        "datasets": [_dataset(each, found[0].scores[0].task) for each in found],
     }
 
 
@@ -185,9 +186,8 @@ def _window(given: EvaluateInput) -> dict[str, str | None]:
     }
 
 
-def _dataset(found: DatasetResult) -> dict[str, Any]:
+def _dataset(found: DatasetResult, labels: Labels) -> dict[str, Any]:
     table = found.rows.table
-    counts = [] if table is None else table["label"].value_counts().to_pylist()
     times = [] if table is None else [_extreme(table, name) for name in ("min", "max")]
     return {
         "name": found.rows.name,
@@ -196,7 +196,7 @@ def _dataset(found: DatasetResult) -> dict[str, Any]:
         "rows": 0 if table is None else len(table),
         "entities": found.entities,
         "positives": found.positives,
-        "labels": {one["values"]: one["counts"] for one in counts},
+        "labels": dict(found.rows.counts(labels)),
         "times": times,
         "metrics": {
             name: {part: _plain(each) for part, each in _parts(of).items()}
@@ -223,7 +223,7 @@ def _scored(found: Sequence[DatasetResult]) -> pa.Table:
     tables = [_scored_rows(each) for each in found if each.rows.table is not None]
     models = ("candidate", "baseline")[: len(found[0].scores)]
     named = {
-        f"{model}_labels": json.dumps(list(scores.labels))
+        f"{model}_labels": json.dumps(scores.task.outputs)
         for model, scores in zip(models, found[0].scores, strict=True)
     }
     whole = pa.concat_tables(tables or [pa.table({})], promote_options="default")
@@ -241,5 +241,5 @@ def _scored_rows(found: DatasetResult) -> pa.Table:
         name: table[name] for name in ("entity", "group", "label") if name in table.schema.names
     }
     for model, scores in zip(("candidate", "baseline"), found.scores, strict=False):
-        columns[model] = pa.array(list(scores.probabilities), pa.list_(pa.float32()))
+        columns[model] = pa.array(list(scores.predictions), pa.list_(pa.float32()))
     return pa.table(columns)

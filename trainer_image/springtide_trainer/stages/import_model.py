@@ -8,9 +8,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers import AutoConfig
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL,
 )
@@ -21,12 +20,14 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES as CLASSIFIERS,
 )
 
-from springtide_trainer.artifact import head, manifest, saving
+from springtide_trainer.artifact import manifest, saving
 from springtide_trainer.artifact.huggingface_folder import inspect
 from springtide_trainer.artifact.models import load_tokenizer
 from springtide_trainer.artifact.preprocess import Preprocess
 from springtide_trainer.errors import Refused
 from springtide_trainer.storage import local_path
+from springtide_trainer.tasks import sequence_head
+from springtide_trainer.tasks.table import task_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from springtide_api.contract import CommittedArtifact, RunFile
     from springtide_api.generation.spec import Recipe
     from springtide_trainer.storage import Home
+    from springtide_trainer.tasks.task import Learning
 
 log = logging.getLogger(__name__)
 
@@ -72,31 +74,23 @@ def import_model(run: RunFile, home: Home, tmp: Path) -> CommittedArtifact:
 
 
 def _load(source: Path, recipe: Recipe) -> tuple[PreTrainedModel, Literal["Trained", "Seeded"]]:
-    labels = recipe.model.labels
-    config = _config(source)
+    task = task_of(recipe.model.labels)
+    _check_config(source, task)
     try:
-        model, report = _load_with_report(source, labels)
+        model, report = _load_with_report(source, task)
     except (SafetensorError, RuntimeError, OSError, ValueError) as wrong:
         message = f"{source} cannot be loaded: {wrong}; copy it again"
         raise Refused("InvalidModel", message, _URI) from wrong
     new = _new_parameters(model, report, source)
     if new:
-        head.seed(model, new, recipe.training.hyperparameters.seed)
-        head.name_labels(model, labels)
+        sequence_head.seed(model, new, recipe.training.hyperparameters.seed)
+        sequence_head.name_labels(model, task.outputs)
         return model, "Seeded"
-    names = [str(name) for name in (config.id2label or {}).values()]
-    if sorted(names) != sorted(labels):
-        raise Refused(
-            "LabelMismatch",
-            f"the head of {source} has labels {names}, but spec.model.labels is {labels}; change "
-            "spec.model.labels, or id2label in config.json",
-            "spec.model.labels",
-        )
-    head.reorder(model, labels)
+    task.adopt(model, source)
     return model, "Trained"
 
 
-def _config(source: Path) -> PreTrainedConfig:
+def _check_config(source: Path, task: Learning) -> None:
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(
             source, local_files_only=True, trust_remote_code=False
@@ -110,21 +104,16 @@ def _config(source: Path) -> PreTrainedConfig:
             "classification; use a model that does, such as a BERT"
         )
         raise Refused("UnsupportedModel", message, _URI)
-    if getattr(config, "problem_type", None) not in {None, "single_label_classification"}:
+    if getattr(config, "problem_type", None) not in {None, task.problem_type}:
         message = f"{source}: problem_type {config.problem_type!r}; remove it from config.json"
         raise Refused("UnsupportedModel", message, _URI)
-    return config
 
 
-def _load_with_report(source: Path, labels: list[str]) -> tuple[PreTrainedModel, dict[str, Any]]:
-    """Load with a head for these labels, and return transformers' report of missing weights."""
-    model, report = AutoModelForSequenceClassification.from_pretrained(
+def _load_with_report(source: Path, task: Learning) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """Load with a head for the task, and return transformers' report of missing weights."""
+    model, report = sequence_head.load(
         source,
-        local_files_only=True,
-        trust_remote_code=False,
-        use_safetensors=True,
-        dtype=torch.float32,
-        num_labels=len(labels),
+        num_labels=len(task.outputs),
         ignore_mismatched_sizes=True,
         output_loading_info=True,
     )
@@ -139,7 +128,7 @@ def _new_parameters(model: PreTrainedModel, report: dict[str, Any], source: Path
     """
     mismatched = {key if isinstance(key, str) else key[0] for key in report["mismatched_keys"]}
     absent = {*report["missing_keys"], *mismatched} & dict(model.named_parameters()).keys()
-    outside = head.outside_base(model)
+    outside = sequence_head.outside_base(model)
     lost = sorted(name for name in absent - outside if ".pooler." not in name)
     if lost:
         raise Refused(

@@ -21,6 +21,7 @@ from springtide_trainer.data.windows.window import NoWindow, select_window
 from springtide_trainer.errors import Refused
 from springtide_trainer.stages import probe_output
 from springtide_trainer.storage import uri_of
+from springtide_trainer.tasks.table import task_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -193,8 +194,15 @@ def _freeze(
     folder = tmp / "rows"
     folder.mkdir()
     frozen = freeze(stream, split, recipe=recipe, request=request, folder=folder)
-    labels = frozen.labels["train"]
-    if split.bounds.trained_through is not None and len(labels) < 2:
-        return probe_output.one_label(split, labels)
+    task = task_of(recipe.model.labels)
+    trains = split.bounds.trained_through is not None
+    if trains and (shortage := task.shortage(frozen.labels["train"])):
+        return probe_output.not_trainable(split, shortage)
     final = store.commit(folder, home, frozen.digest)
-    return probe_output.window_ready(stream, split, frozen, recipe, uri=uri_of(final))
+    return probe_output.window_ready(
+        stream,
+        split,
+        frozen,
+        positives=task.positives(frozen.labels["holdout"]),
+        uri=uri_of(final),
+    )

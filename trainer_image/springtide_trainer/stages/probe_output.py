@@ -10,7 +10,6 @@ from springtide_api.contract import ProbeOutput, WindowFound
 from springtide_trainer.data.partitions import moment
 
 if TYPE_CHECKING:
-    from collections import Counter
     from collections.abc import Sequence
 
     from springtide_api.generation.spec import Recipe
@@ -44,13 +43,8 @@ def no_window(found: NoWindow, recipe: Recipe, *, paths: int) -> ProbeOutput:
     )
 
 
-def one_label(split: WindowSplit, labels: Counter[str]) -> ProbeOutput:
-    """Report a window that cannot be trained on, because all its rows have the same label."""
-    label, count = labels.most_common(1)[0]
-    message = (
-        f"all {count:,} training rows have label {label!r}, at least 2 labels are needed "
-        "(data.source.columns.label); the next probe adds newer rows, or fix the column"
-    )
+def not_trainable(split: WindowSplit, message: str) -> ProbeOutput:
+    """Report a window that cannot be trained on, because of its labels."""
     return ProbeOutput(
         reason="NotEnoughData",
         message=message,
@@ -60,10 +54,10 @@ def one_label(split: WindowSplit, labels: Counter[str]) -> ProbeOutput:
 
 
 def window_ready(
-    stream: Stream, split: WindowSplit, frozen: Frozen, recipe: Recipe, *, uri: str
+    stream: Stream, split: WindowSplit, frozen: Frozen, *, positives: int, uri: str
 ) -> ProbeOutput:
     """Report a window whose rows are frozen."""
-    window = _window(stream, split, frozen, recipe, uri=uri)
+    window = _window(stream, split, frozen, positives=positives, uri=uri)
     return _shortened(
         ProbeOutput(
             reason="WindowReady",
@@ -82,10 +76,9 @@ def with_gaps(output: ProbeOutput, gaps: list[str]) -> ProbeOutput:
 
 
 def _window(
-    stream: Stream, split: WindowSplit, frozen: Frozen, recipe: Recipe, *, uri: str
+    stream: Stream, split: WindowSplit, frozen: Frozen, *, positives: int, uri: str
 ) -> WindowFound:
-    bounds, labels = split.bounds, recipe.model.labels
-    counts = frozen.labels["holdout"]
+    bounds = split.bounds
     return WindowFound(
         manifest=uri,
         digest=frozen.digest,
@@ -99,9 +92,7 @@ def _window(
         reserved_rows=int(np.count_nonzero(split.reserved)),
         holdout_rows=int(np.count_nonzero(split.holdout)),
         holdout_entities=len(np.unique(stream.rows.entity[split.holdout])),
-        holdout_positives=(
-            counts[labels[1]] if len(labels) == 2 else min(counts[label] for label in labels)
-        ),
+        holdout_positives=positives,
     )
 
 

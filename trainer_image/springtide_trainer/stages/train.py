@@ -16,6 +16,7 @@ from springtide_trainer.artifact import manifest, saving
 from springtide_trainer.artifact.models import load_tokenizer, move
 from springtide_trainer.artifact.preprocess import Preprocess
 from springtide_trainer.errors import Diverged, Refused
+from springtide_trainer.methods.table import METHODS
 from springtide_trainer.storage import local_path
 from springtide_trainer.training import session, warm_start
 from springtide_trainer.training.precision import deterministic_attention
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from springtide_api.contract import CommittedArtifact, RunFile
+    from springtide_api.generation.spec import Recipe
     from springtide_trainer.storage import Home
 
 log = logging.getLogger(__name__)
@@ -55,7 +57,7 @@ def train(run: RunFile, home: Home, tmp: Path) -> TrainOutput:
         ready.model,
         outcome.step,
         parent,
-        preprocess=Preprocess.of(run.recipe),
+        recipe=run.recipe,
         home=home,
         folder=tmp / "artifact",
     )
@@ -76,7 +78,7 @@ def _commit(
     step: int,
     parent: Path,
     *,
-    preprocess: Preprocess,
+    recipe: Recipe,
     home: Home,
     folder: Path,
 ) -> CommittedArtifact:
@@ -86,6 +88,6 @@ def _commit(
         raise Diverged(step, float("nan"))
     warm_start.restore_dropout(model, parent)
     saving.copy_tokenizer(parent, folder)
-    saving.save_model(model, folder)
-    preprocess.write(folder)
+    METHODS[recipe.training.method.type].export(model, folder)
+    Preprocess.of(recipe).write(folder)
     return manifest.commit(folder, home)

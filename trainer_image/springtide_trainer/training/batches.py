@@ -9,41 +9,26 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from springtide_trainer.tasks.task import Batch
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
     from torch import Tensor
 
     from springtide_trainer.artifact.tokens import Tokens
 
+    Collate = Callable[[NDArray[Any]], Tensor]
+    """From the encoded labels of rows to the labels of a batch."""
+
 BUCKET = 50
 """Steps whose rows are sorted by length together: little padding, still well shuffled."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Rows of one forward pass.
-
-    Attributes:
-        inputs: int64 [rows, tokens] of each input of the model.
-        labels: int64 [rows].
-        weights: float32 [rows], the factor of each row in the loss of its step.
-    """
-
-    inputs: dict[str, Tensor]
-    labels: Tensor
-    weights: Tensor
-
-    def to(self, device: torch.device) -> Batch:
-        """Return the batch on a device."""
-        inputs = {name: value.to(device, non_blocking=True) for name, value in self.inputs.items()}
-        return Batch(inputs, self.labels.to(device), self.weights.to(device))
 
 
 @dataclass(frozen=True)
@@ -61,12 +46,12 @@ class Examples:
 
     Attributes:
         tokens: The inputs.
-        labels: int64 [rows].
+        labels: [rows, ...], as encoded by the task.
         weights: float32 [rows], greater than 0.
     """
 
     tokens: Tokens
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
     weights: NDArray[np.float32]
 
 
@@ -120,7 +105,9 @@ class StepSampler:
         return [steps[index] for index in rng.permutation(len(steps))]
 
 
-def steps(examples: Examples, sampler: StepSampler, *, first: int, last: int) -> Iterator[Step]:
+def steps(
+    examples: Examples, sampler: StepSampler, *, collate: Collate, first: int, last: int
+) -> Iterator[Step]:
     """Yield the steps from `first` to `last`, counted from 1, both included."""
     lengths = examples.tokens.lengths
     size = math.ceil(sampler.batch_size / sampler.divisor)
@@ -130,11 +117,13 @@ def steps(examples: Examples, sampler: StepSampler, *, first: int, last: int) ->
         epoch, index = divmod(number - 1, sampler.steps_per_epoch)
         if epoch != current:
             current, order = epoch, sampler.epoch(epoch, lengths)
-        batches = _split(examples, order[index], size, mean)
+        batches = _split(examples, order[index], collate=collate, size=size, mean=mean)
         yield Step(number, _seed(sampler.seed, number), batches)
 
 
-def _split(examples: Examples, rows: NDArray[np.int64], size: int, mean: float) -> list[Batch]:
+def _split(
+    examples: Examples, rows: NDArray[np.int64], *, collate: Collate, size: int, mean: float
+) -> list[Batch]:
     """Split a step into forward passes.
 
     The factor of a row is its weight divided by the number of rows in the step times the mean
@@ -147,7 +136,7 @@ def _split(examples: Examples, rows: NDArray[np.int64], size: int, mean: float) 
         chosen = rows[start : start + size]
         batch = Batch(
             inputs=examples.tokens.batch(chosen),
-            labels=torch.from_numpy(examples.labels[chosen]),
+            labels=collate(examples.labels[chosen]),
             weights=torch.from_numpy(factors[start : start + size]),
         )
         batches.append(batch)

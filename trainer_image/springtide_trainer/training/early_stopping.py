@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from springtide_api.bounds import LOWER_IS_BETTER
 from springtide_api.contract import ExitCode
+from springtide_judging.bounds import LOWER_IS_BETTER
 from springtide_trainer.errors import Refused
 from springtide_trainer.training.optimizer import trainable_parameters
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import torch
-from torch.nn import functional
 
 from springtide_trainer.errors import Diverged
 
@@ -20,7 +19,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from springtide_trainer.training.batches import Batch, Step
+    from springtide_trainer.tasks.task import Batch
+    from springtide_trainer.training.batches import Step
     from springtide_trainer.training.precision import Precision
 
 
@@ -43,7 +43,7 @@ class Schedule(Protocol):
 
 
 class Observer(Protocol):
-    """A callback after each step."""
+    """A callback after each step, while its clipped gradients are still there."""
 
     def __call__(self, step: int, loss: float) -> None:
         """Process a finished step: progress, early stopping and checkpoints are observers."""
@@ -101,16 +101,9 @@ def train(
             raise Diverged(number, value)
         if not precision.step(optimizer, model.parameters(), max_grad_norm):
             raise Diverged(number, math.inf)
-        optimizer.zero_grad()
         for observe in observers:
             observe(number, value)
+        optimizer.zero_grad()
         if reason := stop(number):
             return Outcome(number, reason)
     return Outcome(number, ALL_SEEN)
-
-
-def cross_entropy(model: nn.Module, batch: Batch) -> Tensor:
-    """Negative log likelihood of the labels, each row multiplied by its weight."""
-    logits = model(**batch.inputs).logits.float()
-    losses = functional.cross_entropy(logits, batch.labels, reduction="none")
-    return (losses * batch.weights).sum()

@@ -8,15 +8,21 @@ import os
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from springtide_trainer.artifact.models import move, probabilities
+import numpy as np
+
+from springtide_trainer.artifact.models import move, predict
 from springtide_trainer.errors import Interrupted, NoStepTaken, Refused
 from springtide_trainer.interruption import INTERRUPTED, stop_on_sigterm
+from springtide_trainer.methods.table import METHODS
 from springtide_trainer.progress import Progress, Reporter
 from springtide_trainer.storage import local_path
-from springtide_trainer.training import loop, optimizer, precision, validation, warm_start
+from springtide_trainer.tasks.metrics.statistic import EncodedRows, whole
+from springtide_trainer.tasks.table import task_of
+from springtide_trainer.training import loop, optimizer, precision, warm_start
 from springtide_trainer.training.batches import StepSampler, steps
 from springtide_trainer.training.checkpoints import Checkpoints
 from springtide_trainer.training.early_stopping import EarlyStopping
@@ -32,6 +38,7 @@ if TYPE_CHECKING:
     from springtide_api.contract import RunFile, TrainInput
     from springtide_api.generation.spec import Recipe
     from springtide_api.update.training import Hyperparameters
+    from springtide_trainer.tasks.task import Task
     from springtide_trainer.training.training_rows import TrainingRows
 
 log = logging.getLogger(__name__)
@@ -45,6 +52,7 @@ class Session:
     """A run that is ready to be fitted.
 
     Attributes:
+        task: What is learnt.
         model: The parent's weights, prepared for training.
         run: The state that changes from step to step.
         rows: The training and validation rows.
@@ -56,6 +64,7 @@ class Session:
         measured: Metrics of the run for the result and the log.
     """
 
+    task: Task
     model: PreTrainedModel
     run: Run
     rows: TrainingRows
@@ -82,9 +91,11 @@ def prepare(
     Raises:
         Refused: the recipe does not fit the parent or the hardware.
     """
-    given, options = _given(run), run.recipe.training.hyperparameters
+    given, training = _given(run), run.recipe.training
+    options = training.hyperparameters
+    task, method = task_of(run.recipe.model.labels), METHODS[training.method.type]
     chosen = precision.resolve(options.precision, device)
-    model = move(warm_start.load(parent, run.recipe.model.labels, options), device)
+    model = move(warm_start.load(parent, options, task=task, method=method), device)
     sampler = StepSampler(
         rows=rows.training,
         manifest=given.data.digest,
@@ -100,23 +111,20 @@ def prepare(
         learning_rate=float(options.learning_rate),
         weight_decay=float(options.weight_decay),
     )
-    stopping = _early_stopping(run.recipe, model, rows, total)
-    checkpoints = Checkpoints(
-        folder=_folder(given.checkpoints),
-        scratch=scratch,
-        identity=_identity(run.recipe, given),
-        environment=precision.environment(chosen),
-        keep=run.recipe.training.checkpoint.keep,
-    )
+    stopping = None
+    if (wanted := training.early_stopping) is not None:
+        measure = partial(_validate, task, model, rows, options=options, metric=wanted.metric)
+        stopping = EarlyStopping(wanted, model, last=total, measure=measure)
     return Session(
+        task=task,
         model=model,
         run=Run(model, built, chosen, stopping),
         rows=rows,
         sampler=sampler,
         total=total,
         options=options,
-        checkpoints=checkpoints,
-        checkpoint_every=run.recipe.training.checkpoint.every_steps,
+        checkpoints=_checkpoints(run.recipe, given, chosen, scratch=scratch),
+        checkpoint_every=training.checkpoint.every_steps,
     )
 
 
@@ -160,8 +168,14 @@ def _take_steps(session: Session, done: int, stop: loop.Stop, losses: deque[floa
     progress = Progress(Reporter.of(os.environ), first=done, total=session.total)
     outcome = loop.train(
         session.model,
-        steps(session.rows.examples, session.sampler, first=done + 1, last=session.total),
-        loop.cross_entropy,
+        steps(
+            session.rows.examples,
+            session.sampler,
+            collate=session.task.collate,
+            first=done + 1,
+            last=session.total,
+        ),
+        session.task.objective,
         run.optimizer,
         schedule=WarmupThen(
             shape=options.schedule,
@@ -214,19 +228,31 @@ def _measure(session: Session, losses: deque[float], steps_per_second: float) ->
         session.measured["best_step"] = float(stopping.best_step)
 
 
-def _early_stopping(
-    recipe: Recipe, model: PreTrainedModel, rows: TrainingRows, total: int
-) -> EarlyStopping | None:
-    options = recipe.training.early_stopping
-    if options is None:
-        return None
-    batch_size = recipe.training.hyperparameters.batch_size
+def _validate(
+    task: Task,
+    model: PreTrainedModel,
+    rows: TrainingRows,
+    *,
+    options: Hyperparameters,
+    metric: str,
+) -> float:
+    """Return a metric on the validation split."""
+    split, size = rows.validation, options.batch_size
+    scores = predict(task, model, rows.examples.tokens, rows=split, batch_size=size)
+    encoded = EncodedRows(rows.examples.labels[split], np.arange(len(split)))
+    return whole(task.statistic(metric, encoded, scores, once=True), encoded)
 
-    def measure() -> float:
-        scores = probabilities(model, rows.examples.tokens, rows.validation, batch_size=batch_size)
-        return validation.value(options.metric, rows.examples.labels[rows.validation], scores)
 
-    return EarlyStopping(options, model, last=total, measure=measure)
+def _checkpoints(
+    recipe: Recipe, given: TrainInput, chosen: precision.Precision, *, scratch: Path
+) -> Checkpoints:
+    return Checkpoints(
+        folder=_folder(given.checkpoints),
+        scratch=scratch,
+        identity=_identity(recipe, given),
+        environment=precision.environment(chosen),
+        keep=recipe.training.checkpoint.keep,
+    )
 
 
 def _identity(recipe: Recipe, given: TrainInput) -> dict[str, Any]:

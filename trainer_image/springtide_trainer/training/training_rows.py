@@ -13,7 +13,7 @@ from springtide_trainer.artifact.preprocess import Preprocess
 from springtide_trainer.artifact.tokens import tokenize
 from springtide_trainer.data.snapshots.frozen_rows import inputs, read_rows, verify
 from springtide_trainer.errors import Refused
-from springtide_trainer.training import validation
+from springtide_trainer.tasks.table import task_of
 from springtide_trainer.training.batches import Examples
 from springtide_trainer.training.early_stopping import validation_split
 
@@ -59,11 +59,11 @@ def load(
     if len(weights) == 0:
         message = f"{folder} has 0 training rows with a weight greater than 0; at least 1 is needed"
         raise Refused("NotEnoughData", message, code=ExitCode.TOO_LITTLE_DATA)
-    preprocess = Preprocess.of(recipe)
+    preprocess, task = Preprocess.of(recipe), task_of(recipe.model.labels)
     pairs = preprocess.render(inputs(table))
     examples = Examples(
         tokens=tokenize(tokenizer, pairs, preprocess.max_length),
-        labels=_labels(table, preprocess.labels),
+        labels=task.encode(table["label"], "training rows"),
         weights=weights,
     )
     held_out = np.zeros(len(weights), dtype=bool)
@@ -71,17 +71,8 @@ def load(
         held_out = validation_split(
             table["entity"].to_pylist(), float(stopping.validation_fraction), manifest=digest
         )
-        validation.check(stopping.metric, examples.labels[held_out])
+        task.check_validation(stopping.metric, examples.labels[held_out])
     return TrainingRows(examples, np.flatnonzero(~held_out), np.flatnonzero(held_out))
-
-
-def _labels(table: pa.Table, known: list[str]) -> NDArray[np.int64]:
-    numbers = {label: number for number, label in enumerate(known)}
-    labels = table["label"].to_pylist()
-    if unknown := sorted({str(label) for label in labels if label not in numbers}):
-        message = f"labels {unknown[:5]} are not in spec.model.labels {known[:20]}; append them"
-        raise Refused("UnknownLabel", message, "spec.model.labels")
-    return np.fromiter((numbers[label] for label in labels), dtype=np.int64, count=len(labels))
 
 
 def _weights(table: pa.Table) -> NDArray[np.float32]:

@@ -21,6 +21,7 @@ from springtide_trainer.data.snapshots.frozen_rows import MANIFEST, partition_di
 from springtide_trainer.data.snapshots.row_checks import check_rows
 from springtide_trainer.data.source.stream import frozen_columns, read_parts
 from springtide_trainer.data.windows.window import PARTS
+from springtide_trainer.tasks.table import task_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from springtide_trainer.data.source.stream import Stream
     from springtide_trainer.data.windows.new_data import Bools, WindowRequest
     from springtide_trainer.data.windows.window import Part, WindowSplit
+    from springtide_trainer.tasks.task import Labels
 
 _TIMESTAMP = pa.timestamp("us", "UTC")
 
@@ -50,6 +52,7 @@ class _Writer:
 
     part: Part
     recipe: Recipe
+    task: Labels
     file: pq.ParquetWriter
     labels: Counter[str] = field(default_factory=Counter)
     contents: list[dict[str, object]] = field(default_factory=list)
@@ -69,11 +72,11 @@ class _Writer:
     def add(self, table: pa.Table, partition: str) -> None:
         """Check, sort and write rows that are later than those written before."""
         where = f"{self.part} rows" + (f" of {partition}" if partition else "")
-        rows = check_rows(table, self.recipe.model.labels, where)
+        rows = check_rows(table, self.task, where)
         sorted_rows = sort_rows(rows, self.recipe, self.part, first=self.rows)
         table = sorted_rows.table
         self.contents += partition_digests(table["partition"].to_pylist(), sorted_rows.hashes)
-        self.labels.update(table["label"].to_pylist())
+        self.labels.update(self.task.count(table["label"]))
         self.rows += len(sorted_rows.hashes)
         self.file.write_table(table)
 
@@ -128,9 +131,9 @@ def freeze(
         "holdout": split.holdout,
         "reserved": split.reserved,
     }
-    columns = schema(recipe)
+    columns, task = schema(recipe), task_of(recipe.model.labels)
     writers = {
-        part: _Writer(part, recipe, pq.ParquetWriter(folder / f"{part}.parquet", columns))
+        part: _Writer(part, recipe, task, pq.ParquetWriter(folder / f"{part}.parquet", columns))
         for part in PARTS
     }
     with writers["train"], writers["holdout"], writers["reserved"]:
@@ -180,4 +183,5 @@ def schema(recipe: Recipe) -> pa.Schema:
     names = list(frozen_columns(recipe.data.source.columns))
     kinds = {name: pa.float64() if name == "weight" else pa.string() for name in names}
     kinds |= {"timestamp": _TIMESTAMP, "entity": pa.string(), "partition": pa.string()}
+    kinds["label"] = task_of(recipe.model.labels).label_type
     return pa.schema(list(kinds.items()))

@@ -11,6 +11,7 @@ from springtide_trainer.data.snapshots.row_checks import check_rows
 from springtide_trainer.data.source.files import file_sets
 from springtide_trainer.data.source.stream import read_all
 from springtide_trainer.errors import Refused
+from springtide_trainer.tasks.table import task_of
 
 if TYPE_CHECKING:
     from springtide_api.generation.spec import Recipe
@@ -36,5 +37,6 @@ def read_guardrail(recipe: Recipe, uri: str, name: str) -> pa.Table:
     tables = [table for file_set in file_sets(guardrail) for table in read_all(file_set, guardrail)]
     if not tables or not sum(len(table) for table in tables):
         raise Refused("EmptyFile", f"dataset {name!r} has 0 rows at {uri}", "evaluation.datasets")
-    rows = check_rows(pa.concat_tables(tables), recipe.model.labels, f"rows of dataset {name!r}")
+    task = task_of(recipe.model.labels)
+    rows = check_rows(pa.concat_tables(tables), task, f"rows of dataset {name!r}")
     return sort_rows(rows, recipe, name).table

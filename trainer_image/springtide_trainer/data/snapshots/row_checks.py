@@ -1,4 +1,4 @@
-"""Checks rows before they are frozen: labels, entities, groups and weights.
+"""Checks rows before they are frozen: labels (by the task), entities, groups and weights.
 
 Runs before a GPU is requested, and only for the rows of the window.
 """
@@ -16,25 +16,22 @@ from springtide_trainer.data.source.stream import COLUMNS
 from springtide_trainer.errors import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-_SHOWN = 32
-"""Characters of a user's value that a message shows."""
+    from springtide_trainer.tasks.task import Labels
 
 
-def check_rows(table: pa.Table, labels: Sequence[str], where: str) -> pa.Table:
-    """Check the rows; return them with null texts as empty texts and weights as numbers.
+def check_rows(table: pa.Table, labels: Labels, where: str) -> pa.Table:
+    """Check the rows; return them with labels and weights in their types and no null texts.
 
     Args:
         table: Rows as strings, with the columns of frozen rows.
-        labels: model.labels.
+        labels: The task.
         where: Describes the rows, for messages.
 
     Raises:
         Refused: a label is missing or unknown, an entity or group is missing, or a weight is not
             a finite number >= 0.
     """
-    _check_labels(table["label"], labels, where)
+    table = _replaced(table, "label", labels.check(table["label"], where))
     for name in ("entity", "group"):
         if name in table.column_names:
             _check_named(table[name], name, where)
@@ -48,30 +45,6 @@ def check_rows(table: pa.Table, labels: Sequence[str], where: str) -> pa.Table:
 
 def _replaced(table: pa.Table, name: str, column: pa.ChunkedArray) -> pa.Table:
     return table.set_column(table.column_names.index(name), name, column)
-
-
-def _check_labels(column: pa.ChunkedArray, labels: Sequence[str], where: str) -> None:
-    field = f"{COLUMNS}.label"
-    missing = _count(pc.or_kleene(pc.is_null(column), pc.equal(column, "")))
-    if missing:
-        raise Refused(
-            "MissingLabel",
-            f"{missing:,} of {len(column):,} {where} have no label (null, NaN or empty); fix or "
-            "remove them",
-            field,
-        )
-    unknown = column.filter(pc.invert(pc.is_in(column, pa.array(labels, pa.string()))))
-    if len(unknown):
-        counts = sorted(unknown.value_counts().to_pylist(), key=lambda one: -one["counts"])
-        shown = ", ".join(f"{one['values'][:_SHOWN]!r} ({one['counts']:,})" for one in counts[:3])
-        known = ", ".join(repr(label[:_SHOWN]) for label in labels[:10])
-        raise Refused(
-            "UnknownLabel",
-            f"{len(unknown):,} of {len(column):,} {where} have a label that is not one of the "
-            f"{len(labels)} model.labels ({known}): {shown}; fix them or append the label to "
-            "model.labels",
-            field,
-        )
 
 
 def _check_named(column: pa.ChunkedArray, name: str, where: str) -> None:

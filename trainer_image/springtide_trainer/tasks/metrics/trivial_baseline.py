@@ -5,16 +5,15 @@ For ranking metrics it is the score of a random order, for others the best const
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from springtide_trainer.evaluation.ranking_metrics import ideal_gains, ratio
+from springtide_trainer.tasks.metrics.ranking import ideal_gains
+from springtide_trainer.tasks.metrics.statistic import ratio
 
 if TYPE_CHECKING:
-    from springtide_trainer.evaluation.metrics import EncodedRows
-
-    Array = np.ndarray[Any, np.dtype[Any]]
+    from springtide_trainer.tasks.metrics.statistic import EncodedRows
 
 
 def trivial_baseline(metric: str, rows: EncodedRows, labels: int) -> float:

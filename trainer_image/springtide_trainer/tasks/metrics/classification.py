@@ -1,75 +1,31 @@
-"""Metrics as functions of entity weights, so that values and bootstrap samples share their code.
-
-A resample of entities is a weight for each of them: the number of draws. Expensive steps (sorting
-scores, sums within an entity) are done once, before the first resample. A metric that is undefined
-is NaN, never an exception.
-"""
+"""Metrics of predicted probabilities: one label a row, one probability for each label."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
 
-from springtide_trainer.evaluation.ranking_metrics import average_precision, ndcg, ratio, roc_auc
+from springtide_trainer.tasks.metrics.ranking import average_precision, ndcg, roc_auc
+from springtide_trainer.tasks.metrics.statistic import (
+    UNDEFINED,
+    EncodedRows,
+    Statistic,
+    mean,
+    quotient,
+    ratio,
+    whole,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    Array = np.ndarray[Any, np.dtype[Any]]
-    Function = Callable[[Array], Array]
-    """From integer weights [samples, entities] to values [samples]."""
+    from springtide_trainer.tasks.metrics.statistic import Array, Function
 
 BINS = 15
 """Bins of the expected calibration error, each with the same number of rows."""
-
-
-@dataclass(frozen=True)
-class EncodedRows:
-    """Label, entity and group of each row, encoded as integers."""
-
-    label: Array
-    """int [rows]: index into the labels."""
-    entity: Array
-    """int [rows]: 0 to entities - 1, each at least once."""
-    group: Array | None = None
-    """int [rows]: the ranking list, 0 to groups - 1."""
-
-    @property
-    def entities(self) -> int:
-        """Number of entities."""
-        return int(self.entity.max()) + 1 if len(self.entity) else 0
-
-    def only(self, kept: Array) -> EncodedRows:
-        """Return the rows of a mask, with entities and groups renumbered from 0."""
-        group = None if self.group is None else _codes(self.group[kept])
-        return EncodedRows(self.label[kept], _codes(self.entity[kept]), group)
-
-
-EMPTY = np.empty(0)
-
-
-@dataclass(frozen=True)
-class Statistic:
-    """A metric of one model on some rows, as a function of entity weights."""
-
-    of: Function
-    outputs: Array = field(default_factory=lambda: EMPTY)
-    """[items, ...]: the outputs of the model that the metric uses. Two models do not differ in an
-    item if their outputs are equal there."""
-    output_entity: Array = field(default_factory=lambda: EMPTY)
-    """int [items]: the entity of an item."""
-    strata: tuple[Array, ...] = ()
-    """bool [entities] each: the subsets of entities whose averages the metric combines, such as
-    those with a positive row and those with a negative row."""
-    max_share: float | None = None
-    """Largest share of one entity in the metric, if this bounds the effect of one entity."""
-
-    def __call__(self, weights: Array) -> Array:
-        """Compute the metric, weights [samples, entities] to values [samples]."""
-        return self.of(weights)
 
 
 def statistic(
@@ -79,7 +35,7 @@ def statistic(
 
     Args:
         metric: auc, pr_auc, log_loss, accuracy, macro_f1, ece or ndcg@<k>.
-        rows: Labels, entities and groups.
+        rows: Labels as indices, entities and groups.
         probabilities: float [rows, labels]. With two labels the second one is the positive.
         once: The function is called once: the sorted rows of each label are not kept.
 
@@ -98,58 +54,18 @@ def statistic(
 
 def value(metric: str, rows: EncodedRows, probabilities: Array) -> float:
     """Compute a metric with every entity counted once; NaN if undefined."""
-    whole = np.ones((1, rows.entities), dtype=np.int32)
-    return float(statistic(metric, rows, probabilities, once=True)(whole)[0])
-
-
-def positives(rows: EncodedRows, labels: int) -> int:
-    """Count the rows of the positive label or, with more than two labels, of the rarest label."""
-    counts = np.bincount(rows.label, minlength=labels)
-    return int(counts[1] if labels == 2 else counts.min()) if len(rows.label) else 0
-
-
-def _undefined(weights: Array) -> Array:
-    return np.full(len(weights), np.nan)
-
-
-UNDEFINED = Statistic(_undefined)
-
-
-def _mean(rows: EncodedRows, amount: Array, *, within_one: bool) -> Statistic:
-    """Average a value over rows, from sum and count per entity."""
-    sums = np.bincount(rows.entity, weights=amount)
-    counts = np.bincount(rows.entity).astype(np.float64)
-    return _quotient(sums, counts, within_one=within_one)
-
-
-def _quotient(sums: Array, counts: Array, *, within_one: bool) -> Statistic:
-    """Divide the weighted sum of sums by that of counts.
-
-    Args:
-        sums: float [entities].
-        counts: float [entities].
-        within_one: The summed values are in [0, 1], so one entity changes the quotient by at most
-            its share of the counts.
-    """
-    terms = np.stack([sums, counts], axis=1)
-
-    def mean(weights: Array) -> Array:
-        above, below = (weights.astype(np.float64) @ terms).T
-        return ratio(above, below)
-
-    max_share = float(counts.max() / counts.sum()) if within_one else None
-    return Statistic(mean, sums, np.arange(len(sums)), (counts > 0,), max_share)
+    return whole(statistic(metric, rows, probabilities, once=True), rows)
 
 
 def _log_loss(rows: EncodedRows, scores: Array) -> Statistic:
     least = np.finfo(np.float64).eps
     own = scores[np.arange(len(scores)), rows.label]
-    return _mean(rows, -np.log(np.clip(own, least, 1.0)), within_one=False)
+    return mean(rows, -np.log(np.clip(own, least, 1.0)), within_one=False)
 
 
 def _accuracy(rows: EncodedRows, scores: Array) -> Statistic:
     hits = (scores.argmax(axis=1) == rows.label).astype(np.float64)
-    return _mean(rows, hits, within_one=True)
+    return replace(mean(rows, hits, within_one=True), proportion=True)
 
 
 def _sums(rows: EncodedRows, code: Array, amount: Array, codes: int) -> Any:
@@ -198,7 +114,8 @@ def _ece(rows: EncodedRows, scores: Array) -> Statistic:
         turned = weights.T.astype(np.float64)
         return ratio(np.abs(gaps @ turned).sum(axis=0), counts @ turned)
 
-    return Statistic(ece, np.stack([confidence, hit], axis=1), rows.entity, (counts > 0,))
+    outputs = np.stack([confidence, hit], axis=1)
+    return Statistic(ece, outputs, rows.entity, (counts > 0,), biased=True)
 
 
 def _by_label(
@@ -245,11 +162,7 @@ def _ndcg(rows: EncodedRows, scores: Array, k: int) -> Statistic:
     output_entity = rows.entity[first][kept]
     sums = np.bincount(output_entity, weights=found[kept], minlength=size)
     counts = np.bincount(output_entity, minlength=size).astype(np.float64)
-    return _quotient(sums, counts, within_one=True)
-
-
-def _codes(values: Array) -> Array:
-    return np.unique(values, return_inverse=True)[1]
+    return quotient(sums, counts, within_one=True)
 
 
 RANKING_METRICS = {"auc": roc_auc, "pr_auc": average_precision}
@@ -259,6 +172,3 @@ METRICS: dict[str, Callable[[EncodedRows, Array], Statistic]] = {
     "macro_f1": _macro_f1,
     "ece": _ece,
 }
-
-BUILT_IN = (*RANKING_METRICS, *METRICS)
-"""Metrics that only need labels and scores."""

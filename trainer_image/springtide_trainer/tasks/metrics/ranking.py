@@ -6,15 +6,14 @@ change the order of the rows but only the counts above a row.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from springtide_trainer.tasks.metrics.statistic import ratio
 
-    Array = np.ndarray[Any, np.dtype[Any]]
-    Function = Callable[[Array], Array]
+if TYPE_CHECKING:
+    from springtide_trainer.tasks.metrics.statistic import Array, Function
 
 
 class RankedScores:
@@ -118,10 +117,3 @@ def _running(weights: Array, entity: Array) -> Array:
     sums = np.zeros((len(weights), len(entity) + 1), dtype=np.int32)
     np.cumsum(weights[:, entity], axis=1, dtype=np.int32, out=sums[:, 1:])
     return sums
-
-
-def ratio(above: Array, below: Array) -> Array:
-    """Divide; NaN where the denominator is 0."""
-    made = np.full(above.shape, np.nan)
-    np.divide(above, below, out=made, where=below > 0)
-    return made

@@ -1,12 +1,16 @@
 """Every metric equals scikit-learn's or a manual calculation; undefined metrics are NaN."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn
 
-from springtide_trainer.evaluation.metrics import BINS, EncodedRows, positives, statistic, value
+from springtide_trainer.tasks.classification import Classification
+from springtide_trainer.tasks.metrics.classification import BINS, statistic, value
+from springtide_trainer.tasks.metrics.statistic import EncodedRows
 
 ALL = ["auc", "pr_auc", "log_loss", "accuracy", "macro_f1", "ece", "ndcg@10"]
 
@@ -143,9 +147,9 @@ def test_labels_that_do_not_occur_are_not_averaged() -> None:
 
 
 def test_positives_are_counted_for_the_second_or_the_rarest_label() -> None:
-    assert positives(EncodedRows(np.array([0, 1, 1, 1]), np.arange(4)), 2) == 3
-    assert positives(EncodedRows(np.array([0, 1, 1, 2, 2]), np.arange(5)), 3) == 1
-    assert positives(EncodedRows(np.array([0, 1]), np.arange(2)), 3) == 0
+    assert Classification(["no", "yes"]).positives(Counter(no=1, yes=3)) == 3
+    assert Classification(["a", "b", "c"]).positives(Counter(a=1, b=2, c=2)) == 1
+    assert Classification(["a", "b", "c"]).positives(Counter(a=1, b=1)) == 0
 
 
 @pytest.mark.parametrize("metric", ALL)

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from springtide_trainer.evaluation.metrics import EncodedRows, value
-from springtide_trainer.evaluation.trivial_baseline import trivial_baseline
+from springtide_trainer.tasks.metrics.classification import value
+from springtide_trainer.tasks.metrics.statistic import EncodedRows
+from springtide_trainer.tasks.metrics.trivial_baseline import trivial_baseline
 
 
 def rows(labels: int) -> EncodedRows:

@@ -1,16 +1,38 @@
-"""The classification head: seeded initialization, order of the labels, appended labels."""
+"""Models of sequences with a head of named outputs: loading, order and growth of the outputs."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from transformers import AutoModelForSequenceClassification
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     from transformers import PreTrainedModel
+
+
+def load(folder: Path, **options: Any) -> Any:
+    """Load a model in FP32 from safetensors, without custom code or network access.
+
+    Args:
+        folder: A Hugging Face folder that has been checked.
+        options: Arguments of `from_pretrained`, such as fields of the model's configuration.
+
+    Returns:
+        The model; with `output_loading_info=True` also the report of missing weights.
+    """
+    return AutoModelForSequenceClassification.from_pretrained(
+        folder,
+        local_files_only=True,
+        trust_remote_code=False,
+        use_safetensors=True,
+        dtype=torch.float32,
+        **options,
+    )
 
 
 def seed(model: PreTrainedModel, names: Iterable[str], seed: int) -> None:

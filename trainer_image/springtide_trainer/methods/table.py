@@ -1,0 +1,14 @@
+"""The methods by `training.method.type`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from springtide_trainer.methods.full import Full
+
+if TYPE_CHECKING:
+    from springtide_trainer.methods.method import Method
+
+METHODS: dict[str, Method] = {
+    "Full": Full(),
+}

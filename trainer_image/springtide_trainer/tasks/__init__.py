@@ -1,0 +1,1 @@
+"""What is learnt: labels, loss, predictions, metrics and served tensors of each task."""

@@ -1,0 +1,220 @@
+"""Classification: each row has one of several labels; predictions are their probabilities.
+
+PyTorch, transformers and SciPy are imported where they are used, because probes need none of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from springtide_trainer.errors import Refused
+from springtide_trainer.tasks.metrics.statistic import EncodedRows
+from springtide_trainer.tasks.task import OutputTensor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from torch import Tensor, nn
+    from transformers import PreTrainedModel
+
+    from springtide_trainer.tasks.metrics.statistic import Array, Statistic
+    from springtide_trainer.tasks.task import Batch
+
+_FIELD = "spec.model.labels"
+_COLUMN = "data.source.columns.label"
+_SHOWN = 32
+"""Characters of a user's value that a message shows."""
+
+
+@dataclass(frozen=True)
+class Classification:
+    """The task of predicting one of `outputs`; with two, the second is the positive label."""
+
+    outputs: list[str]
+    problem_type = "single_label_classification"
+    label_type = pa.string()
+    metrics = ("auc", "pr_auc", "log_loss", "accuracy", "macro_f1", "ece")
+    group_metrics = ("ndcg@10",)
+
+    def check(self, column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
+        """Check that each label is one of the outputs."""
+        missing = pc.sum(pc.or_kleene(pc.is_null(column), pc.equal(column, ""))).as_py()
+        if missing:
+            raise Refused(
+                "MissingLabel",
+                f"{missing:,} of {len(column):,} {where} have no label (null, NaN or empty); fix "
+                "or remove them",
+                _COLUMN,
+            )
+        unknown = column.filter(pc.invert(pc.is_in(column, pa.array(self.outputs, pa.string()))))
+        if len(unknown):
+            counts = sorted(unknown.value_counts().to_pylist(), key=lambda one: -one["counts"])
+            shown = ", ".join(
+                f"{one['values'][:_SHOWN]!r} ({one['counts']:,})" for one in counts[:3]
+            )
+            known = ", ".join(repr(label[:_SHOWN]) for label in self.outputs[:10])
+            raise Refused(
+                "UnknownLabel",
+                f"{len(unknown):,} of {len(column):,} {where} have a label that is not one of the "
+                f"{len(self.outputs)} model.labels ({known}): {shown}; fix them or append the "
+                "label to model.labels",
+                _COLUMN,
+            )
+        return column
+
+    def count(self, column: pa.ChunkedArray) -> Counter[str]:
+        """Count the rows of each label, in order of occurrence."""
+        return Counter({one["values"]: one["counts"] for one in column.value_counts().to_pylist()})
+
+    def shortage(self, counts: Counter[str]) -> str | None:
+        """Two labels are needed: rows of one label teach a model to ignore its inputs."""
+        if len(counts) >= 2:
+            return None
+        label, count = counts.most_common(1)[0]
+        return (
+            f"all {count:,} training rows have label {label!r}, at least 2 labels are needed "
+            f"({_COLUMN}); the next probe adds newer rows, or fix the column"
+        )
+
+    def positives(self, counts: Counter[str]) -> int:
+        """Count the rows of the positive label or, with more than two labels, of the rarest."""
+        if len(self.outputs) == 2:
+            return counts[self.outputs[1]]
+        return min(counts[label] for label in self.outputs)
+
+    def encode(self, column: pa.ChunkedArray, where: str) -> Array:
+        """Return the index of each label in the outputs: int64 [rows]."""
+        found = pc.index_in(column, pa.array(self.outputs, pa.string()))
+        if found.null_count:
+            first = str(column.filter(pc.is_null(found))[0].as_py())
+            raise Refused(
+                "UnknownLabel",
+                f"{found.null_count:,} of {len(found):,} {where} have a label that the model does "
+                f"not have, such as {first[:_SHOWN]!r}; it has {', '.join(self.outputs[:10])}; "
+                "append the label to model.labels",
+                _FIELD,
+            )
+        return np.asarray(found.to_numpy(), dtype=np.int64)
+
+    def load(self, folder: Path, **config: Any) -> PreTrainedModel:
+        """Load a sequence classifier."""
+        from springtide_trainer.tasks import sequence_head
+
+        model: PreTrainedModel = sequence_head.load(folder, **config)
+        return model
+
+    def adopt(self, model: PreTrainedModel, source: Path) -> None:
+        """Order the outputs as in the spec; the labels must be the same."""
+        from springtide_trainer.tasks import sequence_head
+
+        names = sequence_head.names(model)
+        if sorted(names) != sorted(self.outputs):
+            raise Refused(
+                "LabelMismatch",
+                f"the head of {source} has labels {names}, but spec.model.labels is "
+                f"{self.outputs}; change spec.model.labels, or id2label in config.json",
+                _FIELD,
+            )
+        sequence_head.reorder(model, self.outputs)
+
+    def extend(self, model: PreTrainedModel, seed: int) -> None:
+        """Add outputs for appended labels."""
+        from springtide_trainer.tasks import sequence_head
+
+        known = sequence_head.names(model)
+        if self.outputs[: len(known)] != known:
+            message = f"the parent has labels {known}, the recipe {self.outputs}; labels may only "
+            raise Refused("LabelMismatch", message + "be appended", _FIELD)
+        sequence_head.grow(model, self.outputs, seed)
+
+    def collate(self, labels: Array) -> Tensor:
+        """Return the index of each label: int64 [rows]."""
+        import torch
+
+        return torch.from_numpy(labels)
+
+    def objective(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Negative log likelihood of the labels, each row multiplied by its weight."""
+        from torch.nn import functional
+
+        logits = model(**batch.inputs).logits.float()
+        losses = functional.cross_entropy(logits, batch.labels, reduction="none")
+        return (losses * batch.weights).sum()
+
+    def predict(self, logits: Tensor) -> Tensor:
+        """Return the probability of each label; they sum to 1."""
+        return logits.float().softmax(dim=-1)
+
+    def statistic(
+        self, metric: str, rows: EncodedRows, predictions: Array, *, once: bool = False
+    ) -> Statistic:
+        """Prepare a metric of probabilities, or NDCG by the expected index of the label."""
+        from springtide_trainer.tasks.metrics import classification
+
+        return classification.statistic(metric, rows, predictions, once=once)
+
+    def trivial_baseline(self, metric: str, rows: EncodedRows) -> float:
+        """Return the score of a random order, or of the frequencies of the labels."""
+        from springtide_trainer.tasks.metrics.trivial_baseline import trivial_baseline
+
+        return trivial_baseline(metric, rows, len(self.outputs))
+
+    def check_validation(self, metric: str, labels: Array) -> None:
+        """AUC needs rows of two labels."""
+        if metric == "auc" and len(np.unique(labels)) < 2:
+            raise Refused(
+                "OneClass",
+                f"the {len(labels)} validation rows have 1 label and AUC needs 2; choose log_loss "
+                "or raise validationFraction",
+                "spec.training.earlyStopping.metric",
+            )
+
+    def over_incumbent(
+        self, rows: EncodedRows, predictions: Array, incumbent: Sequence[str]
+    ) -> tuple[Array, EncodedRows, Array]:
+        """Keep the rows with a label of the incumbent; renormalize over its labels."""
+        if missing := [label for label in incumbent if label not in self.outputs]:
+            raise Refused(
+                "LabelRemoved",
+                f"the candidate lacks labels of the live model: {missing[:5]}; model.labels is "
+                "append-only",
+                "model.labels",
+            )
+        columns = [self.outputs.index(label) for label in incumbent]
+        index = np.full(len(self.outputs), -1)
+        index[columns] = np.arange(len(columns))
+        kept = index[rows.label] >= 0
+        shares = predictions[kept][:, columns].astype(np.float64)
+        total = shares.sum(axis=1, keepdims=True)
+        renormalized = np.full_like(shares, 1 / len(columns))
+        np.divide(shares, total, out=renormalized, where=total > 0)
+        subset = rows.only(kept)
+        relabelled = EncodedRows(index[subset.label], subset.entity, subset.group)
+        return kept, relabelled, renormalized
+
+    @property
+    def tensors(self) -> list[OutputTensor]:
+        """The probability of each label, and the most probable label."""
+        return [
+            OutputTensor(
+                "probabilities",
+                "FP32",
+                lambda probabilities: probabilities,
+                (len(self.outputs),),
+                # Parameters of the protocol are scalars, so the labels are a JSON string.
+                {"labels": json.dumps(self.outputs, ensure_ascii=False)},
+            ),
+            OutputTensor(
+                "label",
+                "BYTES",
+                lambda scores: np.array(self.outputs, dtype=object)[scores.argmax(axis=1)],
+            ),
+        ]

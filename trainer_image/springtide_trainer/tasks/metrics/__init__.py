@@ -1,0 +1,1 @@
+"""Metrics as functions of entity weights, and the scores of trivial baselines."""

@@ -1,0 +1,190 @@
+"""What a task defines, as one protocol for each part of the trainer that uses it.
+
+A new task is a new file with one class, and a line in `table.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    import pyarrow as pa
+    import torch
+    from torch import Tensor, nn
+    from transformers import PreTrainedModel
+
+    from springtide_trainer.tasks.metrics.statistic import Array, EncodedRows, Statistic
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of one forward pass.
+
+    Attributes:
+        inputs: int64 [rows, tokens] of each input of the model.
+        labels: [rows, ...], as collated by the task.
+        weights: float32 [rows], the factor of each row in the loss of its step.
+    """
+
+    inputs: dict[str, Tensor]
+    labels: Tensor
+    weights: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch on a device."""
+        inputs = {name: value.to(device, non_blocking=True) for name, value in self.inputs.items()}
+        return Batch(inputs, self.labels.to(device), self.weights.to(device))
+
+
+@dataclass(frozen=True)
+class OutputTensor:
+    """A tensor in the responses of the server; its first dimension are the rows."""
+
+    name: str
+    datatype: Literal["FP32", "BYTES"]
+    values: Callable[[Array], Array]
+    """From predictions [rows, outputs] to the values [rows, *shape]."""
+    shape: tuple[int, ...] = ()
+    """Shape of one row."""
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    """Parameters in the metadata of the model."""
+
+
+class Labels(Protocol):
+    """The column of labels: checked when rows are frozen, encoded when they are used."""
+
+    @property
+    def label_type(self) -> pa.DataType:
+        """Type of the labels in frozen rows. The hash of a row covers the JSON of this value."""
+
+    def check(self, column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
+        """Check labels as read from the source, strings, and convert them to `label_type`.
+
+        Args:
+            column: The labels.
+            where: Describes the rows, for messages.
+
+        Raises:
+            Refused: a label is missing or not one of the task.
+        """
+
+    def count(self, column: pa.ChunkedArray) -> Counter[str]:
+        """Count the rows of each label."""
+
+    def shortage(self, counts: Counter[str]) -> str | None:
+        """Return why training rows with these labels are too few to train on, or None."""
+
+    def positives(self, counts: Counter[str]) -> int:
+        """Return how many rows are positive: with too few of these no rule decides."""
+
+    def encode(self, column: pa.ChunkedArray, where: str) -> Array:
+        """Encode labels as numbers [rows, ...]; `where` describes the rows.
+
+        Raises:
+            Refused: a label is not one of the task.
+        """
+
+
+class Learning(Protocol):
+    """The model with its head, the loss and the predictions."""
+
+    @property
+    def outputs(self) -> list[str]:
+        """Names of the outputs of the model, in order."""
+
+    @property
+    def problem_type(self) -> str:
+        """The only `problem_type` that the configuration of an imported model may have."""
+
+    def load(self, folder: Path, **config: Any) -> PreTrainedModel:
+        """Load the model of a verified artifact in FP32.
+
+        Args:
+            folder: Folder of the artifact.
+            config: Fields of the model's configuration that override the folder's.
+        """
+
+    def adopt(self, model: PreTrainedModel, source: Path) -> None:
+        """Order the outputs of an imported model with a trained head as those of the task.
+
+        Raises:
+            Refused: the model has other outputs.
+        """
+
+    def extend(self, model: PreTrainedModel, seed: int) -> None:
+        """Add the outputs that the model of an earlier generation lacks.
+
+        Raises:
+            Refused: the model has an output that the task does not have.
+        """
+
+    def collate(self, labels: Array) -> Tensor:
+        """Return the labels of a batch from its rows of encoded labels."""
+
+    def objective(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the loss of a batch: a scalar, the weighted sum over its rows."""
+
+    def predict(self, logits: Tensor) -> Tensor:
+        """Return predictions from logits: float32 [rows, outputs]."""
+
+
+class Evaluation(Protocol):
+    """Metrics of predictions. Direction and range of each are in `springtide_judging.bounds`."""
+
+    @property
+    def metrics(self) -> Sequence[str]:
+        """Metrics of every report, in order."""
+
+    @property
+    def group_metrics(self) -> Sequence[str]:
+        """Further metrics of the reports of rows with groups."""
+
+    def statistic(
+        self, metric: str, rows: EncodedRows, predictions: Array, *, once: bool = False
+    ) -> Statistic:
+        """Prepare a metric as a function of entity weights; `once`: it is called once."""
+
+    def trivial_baseline(self, metric: str, rows: EncodedRows) -> float:
+        """Return the best score of predictions that ignore the inputs; NaN if there is none."""
+
+    def check_validation(self, metric: str, labels: Array) -> None:
+        """Check that early stopping can use a metric on these encoded labels.
+
+        Raises:
+            Refused: the metric is undefined for them.
+        """
+
+    def over_incumbent(
+        self, rows: EncodedRows, predictions: Array, incumbent: Sequence[str]
+    ) -> tuple[Array, EncodedRows, Array]:
+        """Restrict rows and predictions to what a model with fewer outputs can be compared on.
+
+        Args:
+            rows: Labels as encoded by this task.
+            predictions: float [rows, outputs].
+            incumbent: Outputs of the other model.
+
+        Returns:
+            bool [rows], the rows that are compared; these rows, with labels as encoded by the
+            incumbent's task; and the predictions for its outputs.
+
+        Raises:
+            Refused: the task lacks an output of the incumbent.
+        """
+
+
+class Serving(Protocol):
+    """The responses of the server."""
+
+    @property
+    def tensors(self) -> Sequence[OutputTensor]:
+        """The tensors of a response, in their default order."""
+
+
+class Task(Labels, Learning, Evaluation, Serving, Protocol):
+    """What is learnt, and how it is evaluated and served."""
