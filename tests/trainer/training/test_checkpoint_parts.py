@@ -51,6 +51,11 @@ def test_a_restored_run_has_the_state_of_every_part():
     assert held == {"weights", "optimizer", "precision", "earlyStopping"}
 
 
+@pytest.mark.survives(
+    "Model",
+    "a checkpoint with a part of the training missing, or with one too many",
+    "refused with the names of the parts and what to do",
+)
 def test_a_checkpoint_with_a_part_missing_is_refused_with_its_name():
     state = capture(run(stopping=False), 7)
     with pytest.raises(Refused, match=r"step 7: 1 of 4 parts missing \(earlyStopping\)") as no:
