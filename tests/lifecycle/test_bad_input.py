@@ -79,7 +79,12 @@ def test_a_full_disk_is_retried_and_succeeds_once_there_is_room() -> None:
     refuse(world, the_job(world, "train"), FULL, 75)
     waiting = world.update.status.progress.waiting_for
     assert waiting.startswith("spec.storage.volume.claimName: no space left on the storage, 0 of")
-    assert waiting.endswith("; retrying in 11 s")
+    again = world.now + timedelta(seconds=10)
+    assert waiting.endswith(f"; the next attempt starts at {again:%H:%M:%S} UTC")
+    before = world.update.status
+    world.now += timedelta(seconds=2)
+    world.settle()
+    assert world.update.status == before  # the message counts no seconds down
 
     world.rounds(8)
     assert world.generation(2).status.training.attempt == 2

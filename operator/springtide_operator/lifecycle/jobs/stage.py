@@ -241,10 +241,12 @@ def _retry(
     if time_left(run, request.generation.spec.recipe, now) <= timedelta(0):
         return _out_of_time(request, run, now, failure.message)
     pause = backoff(counted if failure.counted else run.attempt - run.failed_attempts - 1)
-    left = (failure.at or now) + pause - now
-    if left > timedelta(0) and failure.at is not None:
-        message = f"{failure.message}; retrying in {int(left.total_seconds()) + 1} s"
-        return Step(waiting=Waiting(failure.reason, message, request.title), wake_after=left)
+    again = (failure.at or now) + pause
+    if again > now and failure.at is not None:
+        # A time, not the seconds left: each change of the message would be one more write.
+        message = f"{failure.message}; the next attempt starts at {again:%H:%M:%S} UTC"
+        waiting = Waiting(failure.reason, message, request.title)
+        return Step(waiting=waiting, wake_after=again - now)
     step = start_attempt(seen, request, record_failure(run, failure, counted), run.attempt + 1)
     event = Event(
         reason=failure.reason,
