@@ -33,7 +33,7 @@ BESIDE =
 COST = 'The first time these download and build, in ~/.cache/springtide:' \
 	'  test-fast, lint  1 minute     6 GB  the virtual environment, 3 GB of it CUDA' \
 	'  images           5 minutes    7 GB  a Debian base and both images' \
-	'  demo, test       15 minutes   12 GB  also Kubernetes, etcd, CoreDNS and Helm, compiled with Go'
+	'  demo, test       18 minutes   12 GB  also Kubernetes, etcd, CoreDNS and Helm, compiled with Go'
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lint test test-fast test-faults bench-idle \

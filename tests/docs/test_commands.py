@@ -104,11 +104,14 @@ def test_manifests_are_accepted_by_the_api_server(shop):
 @pytest.mark.apiserver
 def test_fragments_of_a_spec_are_accepted_by_the_api_server(shop):
     (readme,) = (block for block in YAML if block.name == "update")
+    placed = []
     for block in YAML:
         fragment = yaml.safe_load(block.text)
         place = next((path for path, keys in PLACES if {*fragment} <= keys), None)
-        if place is None:
-            continue
+        if place is not None:
+            placed.append((place, fragment))
+    assert {place for place, _ in placed} == {path for path, _ in PLACES}
+    for place, fragment in placed:
         update = yaml.safe_load(readme.text)
         update["metadata"]["name"] = "fragment"
         inner = update["spec"]
