@@ -14,7 +14,7 @@ from springtide_api.contract import ExitCode
 from springtide_trainer.artifact.models import load_tokenizer
 from springtide_trainer.errors import Diverged, NoStepTaken
 from springtide_trainer.storage import local_path
-from springtide_trainer.training import session
+from springtide_trainer.training import fit, session
 from springtide_trainer.training.precision import Precision
 from springtide_trainer.training.training_rows import load
 from springtide_trainer.training.training_state import capture, restore
@@ -35,14 +35,14 @@ def ready(world, tmp_path, *, steps: int, head: float) -> session.Session:
 
 def test_a_run_that_skipped_every_step_is_diverged(world, tmp_path):
     with pytest.raises(NoStepTaken, match="skipped every step up to step 3") as diverged:
-        session.fit(ready(world, tmp_path, steps=3, head=1e4))
+        fit.fit(ready(world, tmp_path, steps=3, head=1e4))
     assert diverged.value.code == ExitCode.DIVERGED
     assert diverged.value.failure.field == "spec.training.hyperparameters.precision"
 
 
 def test_a_run_continues_when_its_loss_scale_is_small_enough(world, tmp_path):
     run = ready(world, tmp_path, steps=20, head=1e4)
-    assert session.fit(run).step == 20
+    assert fit.fit(run).step == 20
     assert run.run.precision.stepped
     assert 1 < run.run.precision.scaler.get_scale() < 65536
 
@@ -54,7 +54,7 @@ def test_a_gradient_that_is_infinite_at_every_scale_is_diverged_before_the_last_
     weight = run.model.get_parameter("classifier.weight")
     weight.register_hook(lambda gradient: gradient * torch.inf)
     with pytest.raises(Diverged, match="at step 17"):
-        session.fit(run)
+        fit.fit(run)
 
 
 def test_a_checkpoint_stores_whether_a_step_was_taken(world, tmp_path):

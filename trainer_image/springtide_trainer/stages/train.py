@@ -18,7 +18,7 @@ from springtide_trainer.artifact.preprocess import Preprocess
 from springtide_trainer.errors import Diverged, Refused
 from springtide_trainer.methods.table import METHODS
 from springtide_trainer.storage import local_path
-from springtide_trainer.training import session, warm_start
+from springtide_trainer.training import fit, session, warm_start
 from springtide_trainer.training.precision import deterministic_attention
 from springtide_trainer.training.training_rows import load
 
@@ -52,7 +52,7 @@ def train(run: RunFile, home: Home, tmp: Path) -> TrainOutput:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with deterministic_attention(device, int(rows.examples.tokens.lengths.max())):
         ready = session.prepare(run, rows, parent, device=device, scratch=tmp)
-        outcome = session.fit(ready)
+        outcome = fit.fit(ready)
     made = _commit(
         ready.model,
         outcome.step,
