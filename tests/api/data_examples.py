@@ -8,6 +8,12 @@ STRATEGY = "data.holdout.strategy"
 MODEL = [
     Example(
         "model",
+        "task Classification needs labels",
+        {"model.labels": ["no", "yes"]},
+        {"model.labels": ABSENT},
+    ),
+    Example(
+        "model",
         "labels must be unique",
         {"model.labels": ["no", "yes", "Yes"]},
         {"model.labels": ["no", "yes", "no"]},

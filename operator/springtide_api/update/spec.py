@@ -35,7 +35,11 @@ class InitialModel(Model):
 
 
 @cel(
-    "self.labels.all(a, self.labels.exists_one(b, a == b))",
+    "self.task != 'Classification' || has(self.labels)",
+    "task Classification needs labels: the label names, spelled as in the data",
+)
+@cel(
+    "!has(self.labels) || self.labels.all(a, self.labels.exists_one(b, a == b))",
     "labels must be unique; remove the repeated one",
 )
 class ModelSpec(Model):
@@ -46,9 +50,9 @@ class ModelSpec(Model):
     or intent. Default Classification."""
     initial: InitialModel
     """The initial model: its folder, and the data that it was trained on. Immutable."""
-    labels: Annotated[list[Label], Field(min_length=2, max_length=256)]
-    """Label names, spelled as in the data. With two labels, the second is the positive one.
-    Append-only: labels can be added at the end, never removed or reordered."""
+    labels: Annotated[list[Label] | None, Field(min_length=2, max_length=256)] = None
+    """Label names, spelled as in the data; required for Classification. With two labels, the second
+    is the positive one. Append-only: labels can be added at the end, never removed or reordered."""
     max_length: Annotated[int, Field(ge=8, le=8192)] = 128
     """Maximum number of tokens of an example; longer examples are truncated. Default 128."""
 
@@ -200,7 +204,8 @@ class History(Model):
     "model.initial is immutable; create a new IncrementalUpdate for another initial model",
 )
 @cel(
-    "oldSelf.model.labels.all(l, self.model.labels.indexOf(l) == oldSelf.model.labels.indexOf(l))",
+    "!has(oldSelf.model.labels) || (has(self.model.labels) && oldSelf.model.labels.all(l,"
+    " self.model.labels.indexOf(l) == oldSelf.model.labels.indexOf(l)))",
     "model.labels is append-only; add labels at the end and remove or reorder none",
 )
 @cel(

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from springtide_trainer.artifact.preprocess import Preprocess
+from springtide_trainer.artifact.preprocess import PREPROCESS, Preprocess
 from springtide_trainer.errors import Refused
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 LABELS = ["no", "yes"]
 
@@ -34,6 +40,13 @@ def test_features_are_rendered_by_the_template_and_doubled_braces_are_literal():
 def test_without_a_template_features_are_rendered_with_their_names():
     made = features(None, ["title", "price"])
     assert made.render({"price": ["3"], "title": ["shoe"]}) == [("title: shoe; price: 3", None)]
+
+
+def test_classification_is_written_without_its_task_as_before_there_was_another(tmp_path: Path):
+    Preprocess(text="query", max_length=16, labels=LABELS).write(tmp_path)
+    written = {"features": [], "labels": LABELS, "maxLength": 16, "text": "query"}
+    assert json.loads((tmp_path / PREPROCESS).read_bytes()) == written
+    assert Preprocess.read(tmp_path).task == "Classification"
 
 
 @pytest.mark.survives(

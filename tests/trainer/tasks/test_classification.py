@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 from torch import nn
 
 from springtide_api.update.gate import Metric
+from springtide_trainer.artifact.preprocess import Preprocess
 from springtide_trainer.errors import Refused
 from springtide_trainer.tasks.classification import Classification
 from springtide_trainer.tasks.metrics.statistic import EncodedRows, whole
@@ -54,6 +55,17 @@ def test_rows_are_counted_by_label_in_order_of_occurrence():
     assert (list(counted.items()), counted) == ([("yes", 2), ("no", 1)], Counter(yes=2, no=1))
 
 
+def test_classification_without_label_names_is_refused():
+    with pytest.raises(Refused, match=r"needs at least 2 label names; set model.labels"):
+        task_of(Preprocess(max_length=8))
+
+
+def test_a_task_that_this_version_does_not_have_is_refused_by_name():
+    with pytest.raises(Refused, match=r"task 'Clustering' is not one of Classification") as refused:
+        task_of(Preprocess(max_length=8, task="Clustering"))
+    assert refused.value.failure.field == "spec.model.task"
+
+
 class Echo(nn.Module):
     """A model whose logits are its inputs."""
 
@@ -72,7 +84,7 @@ def test_the_loss_is_the_negative_log_likelihood_weighted_by_row():
 
 @pytest.mark.parametrize("name", TASKS)
 def test_every_metric_of_a_task_is_one_of_the_api_and_has_a_value(name):
-    task = TASKS[name](["no", "yes"])
+    task = TASKS[name](Preprocess(max_length=8, labels=["no", "yes"]))
     rows = EncodedRows(np.array([0, 1, 0, 1]), np.arange(4), np.array([0, 0, 1, 1]))
     scores = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.3, 0.7]])
     for metric in (*task.metrics, *task.group_metrics):
@@ -82,7 +94,7 @@ def test_every_metric_of_a_task_is_one_of_the_api_and_has_a_value(name):
 
 def test_the_served_tensors_are_the_probabilities_and_the_most_probable_label():
     scores = np.array([[0.2, 0.5, 0.3], [0.6, 0.1, 0.3]], dtype=np.float32)
-    probabilities, label = task_of(TASK.outputs).tensors
+    probabilities, label = task_of(Preprocess(max_length=8, labels=TASK.outputs)).tensors
     assert (probabilities.name, probabilities.datatype, probabilities.shape) == (
         "probabilities", "FP32", (3,),
     )  # fmt: skip

@@ -85,7 +85,7 @@ def load(folder: Path, digest: str, device: str | None = None) -> Scorer:
     verify(folder, digest)
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
     preprocess = Preprocess.read(folder)
-    task = task_of(preprocess.labels)
+    task = task_of(preprocess)
     model = move(task.load(folder), chosen)
     return Scorer(task, model, load_tokenizer(folder), preprocess)
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from springtide_api.generation.spec import Recipe
 
 PREPROCESS = "preprocess.json"
+CLASSIFICATION = "Classification"
 _TEMPLATE_FIELD = "spec.data.source.columns.template"
 _LABEL_FIELD = "spec.data.source.columns.label"
 _PIECE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
@@ -41,8 +42,10 @@ class Preprocess(Model):
     template: str | None = None
     max_length: int
     """Maximum number of tokens of an example."""
-    labels: list[str]
-    """Labels of the model's outputs, in order."""
+    task: str = CLASSIFICATION
+    """The task of the model. Not written for Classification."""
+    labels: list[str] | None = None
+    """Labels of the model's outputs, in order; None for a task without label names."""
 
     @staticmethod
     def of(recipe: Recipe) -> Preprocess:
@@ -65,6 +68,7 @@ class Preprocess(Model):
             features=columns.features,
             template=columns.template,
             max_length=recipe.model.max_length,
+            task=recipe.model.task,
             labels=recipe.model.labels,
         )
         made._writer()
@@ -77,7 +81,11 @@ class Preprocess(Model):
 
     def write(self, folder: Path) -> None:
         """Write `preprocess.json`; equal values give equal bytes."""
-        text = json.dumps(self.plain(), ensure_ascii=False, sort_keys=True, indent=1)
+        written = self.plain()
+        if self.task == CLASSIFICATION:
+            # Artifacts from before there was a second task have no such key, and keep their digest.
+            del written["task"]
+        text = json.dumps(written, ensure_ascii=False, sort_keys=True, indent=1)
         (folder / PREPROCESS).write_text(text + "\n", encoding="utf-8")
 
     @property

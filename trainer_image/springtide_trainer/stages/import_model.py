@@ -74,7 +74,7 @@ def import_model(run: RunFile, home: Home, tmp: Path) -> CommittedArtifact:
 
 
 def _load(source: Path, recipe: Recipe) -> tuple[PreTrainedModel, Literal["Trained", "Seeded"]]:
-    task = task_of(recipe.model.labels)
+    task = task_of(recipe.model)
     _check_config(source, task)
     try:
         model, report = _load_with_report(source, task)

@@ -194,7 +194,7 @@ def _freeze(
     folder = tmp / "rows"
     folder.mkdir()
     frozen = freeze(stream, split, recipe=recipe, request=request, folder=folder)
-    task = task_of(recipe.model.labels)
+    task = task_of(recipe.model)
     trains = split.bounds.trained_through is not None
     if trains and (shortage := task.shortage(frozen.labels["train"])):
         return probe_output.not_trainable(split, shortage)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from springtide_trainer.tasks.metrics.statistic import Array, Statistic
-    from springtide_trainer.tasks.task import Batch
+    from springtide_trainer.tasks.task import Batch, TaskSpec
 
 _FIELD = "spec.model.labels"
 _COLUMN = "data.source.columns.label"
@@ -43,6 +43,14 @@ class Classification:
     label_type = pa.string()
     metrics = ("auc", "pr_auc", "log_loss", "accuracy", "macro_f1", "ece")
     group_metrics = ("ndcg@10",)
+
+    @staticmethod
+    def of(spec: TaskSpec) -> Classification:
+        """Return the task of a spec."""
+        if not spec.labels:
+            message = "task Classification needs at least 2 label names; set model.labels"
+            raise Refused("MissingLabels", message, _FIELD)
+        return Classification(list(spec.labels))
 
     def check(self, column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
         """Check that each label is one of the outputs."""

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from springtide_trainer.errors import Refused
 from springtide_trainer.tasks.classification import Classification
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from springtide_trainer.tasks.task import Task
+    from springtide_trainer.tasks.task import Task, TaskSpec
 
-TASKS: dict[str, Callable[[list[str]], Task]] = {
-    "Classification": Classification,
+TASKS: dict[str, Callable[[TaskSpec], Task]] = {
+    "Classification": Classification.of,
 }
 
 
-def task_of(labels: Sequence[str]) -> Task:
-    """Return the task of a spec or an artifact. Neither names a type: there is only one."""
-    return TASKS["Classification"](list(labels))
+def task_of(spec: TaskSpec) -> Task:
+    """Return the task of a recipe's model or of an artifact.
+
+    Raises:
+        Refused: this version does not have the task, or its options are incomplete.
+    """
+    if spec.task not in TASKS:
+        raise Refused(
+            "UnsupportedTask",
+            f"task {spec.task[:32]!r} is not one of {', '.join(TASKS)}; use an image of the "
+            "version that wrote it",
+            "spec.model.task",
+        )
+    return TASKS[spec.task](spec)

@@ -55,6 +55,21 @@ class OutputTensor:
     """Parameters in the metadata of the model."""
 
 
+class TaskSpec(Protocol):
+    """The choice of a task and its options: `model` of a recipe, or an artifact's preprocessing.
+
+    A task with options adds the name of their block, which both types have.
+    """
+
+    @property
+    def task(self) -> str:
+        """The type of the task, a key of `table.TASKS`."""
+
+    @property
+    def labels(self) -> Sequence[str] | None:
+        """Names of the labels; None for a task without label names."""
+
+
 class Labels(Protocol):
     """The column of labels: checked when rows are frozen, encoded when they are used."""
 

@@ -78,7 +78,7 @@ def prepare(
     """
     given, training = _given(run), run.recipe.training
     options = training.hyperparameters
-    task, method = task_of(run.recipe.model.labels), METHODS[training.method.type]
+    task, method = task_of(run.recipe.model), METHODS[training.method.type]
     chosen = precision.resolve(options.precision, device)
     model = move(warm_start.load(parent, options, task=task, method=method), device)
     sampler = StepSampler(
@@ -145,11 +145,10 @@ def _identity(recipe: Recipe, given: TrainInput) -> dict[str, Any]:
 
     `batchDivisor` is not part of it, because the rows of a step do not depend on it.
     """
-    training = recipe.training
+    training, model = recipe.training, recipe.model.plain()
     return {
         "format": FORMAT,
-        "labels": recipe.model.labels,
-        "maxLength": recipe.model.max_length,
+        "model": {name: value for name, value in model.items() if name != "initial"},
         "columns": recipe.data.source.columns.plain(),
         "method": training.method.plain(),
         "hyperparameters": training.hyperparameters.plain(),

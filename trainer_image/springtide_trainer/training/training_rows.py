@@ -59,7 +59,7 @@ def load(
     if len(weights) == 0:
         message = f"{folder} has 0 training rows with a weight greater than 0; at least 1 is needed"
         raise Refused("NotEnoughData", message, code=ExitCode.TOO_LITTLE_DATA)
-    preprocess, task = Preprocess.of(recipe), task_of(recipe.model.labels)
+    preprocess, task = Preprocess.of(recipe), task_of(recipe.model)
     pairs = preprocess.render(inputs(table))
     examples = Examples(
         tokens=tokenize(tokenizer, pairs, preprocess.max_length),

@@ -131,7 +131,7 @@ def freeze(
         "holdout": split.holdout,
         "reserved": split.reserved,
     }
-    columns, task = schema(recipe), task_of(recipe.model.labels)
+    columns, task = schema(recipe), task_of(recipe.model)
     writers = {
         part: _Writer(part, recipe, task, pq.ParquetWriter(folder / f"{part}.parquet", columns))
         for part in PARTS
@@ -183,5 +183,5 @@ def schema(recipe: Recipe) -> pa.Schema:
     names = list(frozen_columns(recipe.data.source.columns))
     kinds = {name: pa.float64() if name == "weight" else pa.string() for name in names}
     kinds |= {"timestamp": _TIMESTAMP, "entity": pa.string(), "partition": pa.string()}
-    kinds["label"] = task_of(recipe.model.labels).label_type
+    kinds["label"] = task_of(recipe.model).label_type
     return pa.schema(list(kinds.items()))

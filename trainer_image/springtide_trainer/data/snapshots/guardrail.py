@@ -37,6 +37,6 @@ def read_guardrail(recipe: Recipe, uri: str, name: str) -> pa.Table:
     tables = [table for file_set in file_sets(guardrail) for table in read_all(file_set, guardrail)]
     if not tables or not sum(len(table) for table in tables):
         raise Refused("EmptyFile", f"dataset {name!r} has 0 rows at {uri}", "evaluation.datasets")
-    task = task_of(recipe.model.labels)
+    task = task_of(recipe.model)
     rows = check_rows(pa.concat_tables(tables), task, f"rows of dataset {name!r}")
     return sort_rows(rows, recipe, name).table
