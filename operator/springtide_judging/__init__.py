@@ -1,4 +1,4 @@
-"""Decides the rules of a gate by confidence bounds: one code for the operator and the trainer.
+"""The verdict from measured numbers: one code for the operator and the trainer.
 
-No I/O. The verdict over all rules and the check for a suspect holdout are in the operator.
+No I/O. What follows from a verdict, such as a rollout, is decided elsewhere.
 """

@@ -16,8 +16,8 @@ from springtide_api.update.gate import (
     OnInconclusive,
     Rule,
 )
-from springtide_operator.lifecycle.evaluation.gate import Judgement, judge, missing_counts
-from springtide_operator.lifecycle.evaluation.interim_analyses import interim_confidence
+from springtide_judging.gate import Judgement, judge, missing_counts
+from springtide_judging.interim_analyses import interim_confidence
 
 CANDIDATE, LIVE, HOLDOUT = ("sha256:" + letter * 64 for letter in "abc")
 FLOOR = Rule(name="floor", metric="auc", min="0.55")

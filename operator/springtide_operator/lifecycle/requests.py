@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from springtide_api.names import ANNOTATION_REQUEST
 from springtide_api.update.status import LastRequest
+from springtide_judging.interim_analyses import max_interim_analyses
 from springtide_operator.lifecycle.evaluation.holds import held, hold_name, is_inconclusive
-from springtide_operator.lifecycle.evaluation.interim_analyses import max_interim_analyses
 from springtide_operator.lifecycle.probing.probe_job import probe_name_taken, probe_now
 from springtide_operator.lifecycle.state.generations import (
     BY_REQUEST,

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from springtide_api.contract import ArtifactRef, EvaluateInput
 from springtide_api.generation.status import EvaluationStatus, HoldoutStatus
-from springtide_operator.lifecycle.evaluation.gate import missing_counts
-from springtide_operator.lifecycle.evaluation.interim_analyses import interim_confidence
+from springtide_judging.gate import missing_counts
+from springtide_judging.interim_analyses import interim_confidence
 from springtide_operator.lifecycle.evaluation.verdict import conclude, too_few_entities
 from springtide_operator.lifecycle.jobs.failures import fail_generation
 from springtide_operator.lifecycle.jobs.run_files import artifact_ref, home, result_name, run_file

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from springtide_operator.lifecycle.evaluation.interim_analyses import max_interim_analyses
+from springtide_judging.interim_analyses import max_interim_analyses
 from springtide_operator.lifecycle.state.plan import Waiting
 from springtide_operator.lifecycle.state.quarantine_records import MAX_QUARANTINED
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from springtide_api.generation.spec import Ancestor
+from springtide_judging.regression_reference import reference_number
 
 if TYPE_CHECKING:
     from springtide_api.generation.spec import Recipe
+    from springtide_api.generation.status import RuleResult
     from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.state.observation import Observation
 
@@ -28,15 +30,10 @@ def reference(seen: Observation, made_from: Recipe) -> ModelGeneration | None:
         such a rule; else the oldest that is known. None where no rule asks, nothing is live, or
         the pinned one was never promoted.
     """
-    rules = [rule for rule in made_from.gate.rules if rule.max_cumulative_regression]
-    promoted = [g for g in seen.lineage.promoted if g.status.artifact]
-    if not rules or not promoted:
-        return None
-    pinned = made_from.evaluation.reference and made_from.evaluation.reference.generation
-    if pinned is not None:
-        return next((g for g in promoted if g.spec.number == pinned), None)
-    asked = {(rule.metric, rule.dataset) for rule in rules}
-    return next((g for g in promoted if asked <= _won(g)), promoted[-1])
+    promoted = {g.spec.number: g for g in seen.lineage.promoted if g.status.artifact}
+    results = {number: _results(generation) for number, generation in promoted.items()}
+    number = reference_number(made_from.gate, made_from.evaluation, results)
+    return None if number is None else promoted[number]
 
 
 def as_ancestor(generation: ModelGeneration | None) -> Ancestor | None:
@@ -47,8 +44,6 @@ def as_ancestor(generation: ModelGeneration | None) -> Ancestor | None:
     return Ancestor(name=generation.metadata.name, digest=digest)
 
 
-def _won(generation: ModelGeneration) -> set[tuple[str, str]]:
-    """List metrics and datasets by which it was proven better than the live model then."""
+def _results(generation: ModelGeneration) -> list[RuleResult]:
     evaluation = generation.status.evaluation
-    results = evaluation.results if evaluation else []
-    return {(result.metric, result.dataset) for result in results if result.superior}
+    return list(evaluation.results) if evaluation else []

@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from springtide_api.generation.status import EvaluationStatus
-from springtide_operator.lifecycle.evaluation.gate import judge
-from springtide_operator.lifecycle.evaluation.interim_analyses import (
-    analyses_elsewhere,
-    max_interim_analyses,
-)
+from springtide_judging.gate import judge
+from springtide_judging.interim_analyses import max_interim_analyses
+from springtide_operator.lifecycle.evaluation.interim_analyses import analyses_elsewhere
 from springtide_operator.lifecycle.state.plan import Event, Step, WriteGeneration
 
 if TYPE_CHECKING:
@@ -18,7 +16,7 @@ if TYPE_CHECKING:
     from springtide_api.contract import Result
     from springtide_api.generation.status import GenerationStatus, Score
     from springtide_api.objects import ModelGeneration
-    from springtide_operator.lifecycle.evaluation.gate import Judgement
+    from springtide_judging.gate import Judgement
     from springtide_operator.lifecycle.state.observation import Observation
 
 

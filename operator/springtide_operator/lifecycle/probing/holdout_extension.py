@@ -6,11 +6,9 @@ from typing import TYPE_CHECKING
 
 from springtide_api.generation.spec import Range
 from springtide_api.generation.status import HoldoutStatus
+from springtide_judging.interim_analyses import max_interim_analyses
 from springtide_operator.lifecycle.evaluation.holds import held
-from springtide_operator.lifecycle.evaluation.interim_analyses import (
-    analyses_elsewhere,
-    max_interim_analyses,
-)
+from springtide_operator.lifecycle.evaluation.interim_analyses import analyses_elsewhere
 from springtide_operator.lifecycle.state.plan import Event, Step, WriteGeneration
 
 if TYPE_CHECKING:

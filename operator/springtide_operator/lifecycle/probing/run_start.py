@@ -12,10 +12,8 @@ from springtide_api.generation.spec import (
     Range,
     UpdateRef,
 )
-from springtide_operator.lifecycle.evaluation.interim_analyses import (
-    analyses_elsewhere,
-    max_interim_analyses,
-)
+from springtide_judging.interim_analyses import max_interim_analyses
+from springtide_operator.lifecycle.evaluation.interim_analyses import analyses_elsewhere
 from springtide_operator.lifecycle.evaluation.regression_reference import as_ancestor, reference
 from springtide_operator.lifecycle.probing.holdout_extension import (
     analyses_used_up,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from springtide_api.generation.status import Score
 from springtide_judging.bounds import absolute, decimal, measured
 from springtide_judging.rules import TEXT_LIMIT, judge_rule, overall
-from springtide_operator.lifecycle.evaluation.suspect_holdout import suspect_reason
+from springtide_judging.suspect_holdout import suspect_reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
