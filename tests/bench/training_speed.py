@@ -27,6 +27,7 @@ from springtide_trainer.tasks import sequence_head
 from springtide_trainer.tasks.classification import Classification
 from springtide_trainer.training import batches, loop, optimizer, precision, warm_start
 from springtide_trainer.training.optimizer import WarmupThen
+from springtide_trainer.training.units import Units
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,7 +92,14 @@ class Padded(Tokens):
 
 
 def take(setting: Setting, examples: batches.Examples, count: int) -> Iterator[batches.Step]:
-    sampler = batches.StepSampler(np.arange(ROWS), "bench", seed=1, batch_size=BATCH)
+    sampler = batches.StepSampler(
+        Units.of_rows(np.arange(ROWS)),
+        "bench",
+        seed=1,
+        batch_size=BATCH,
+        accumulation=1,
+        pass_rows=BATCH,
+    )
     if setting.pad_to:
         tokens = Padded(**vars(examples.tokens), width=setting.pad_to)
         examples = replace(examples, tokens=tokens)

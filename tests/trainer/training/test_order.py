@@ -16,6 +16,7 @@ from springtide_trainer.artifact.tokens import Tokens
 from springtide_trainer.training import batches
 from springtide_trainer.training.batches import Examples, StepSampler
 from springtide_trainer.training.optimizer import WarmupThen
+from springtide_trainer.training.units import Units
 
 steps = partial(batches.steps, collate=torch.from_numpy)
 
@@ -29,9 +30,16 @@ def examples(lengths: list[int]) -> Examples:
     return Examples(tokens, np.zeros(len(lengths), dtype=np.int64), weights)
 
 
-def sampler(count: int, **options) -> StepSampler:
-    defaults = {"manifest": "sha256:1", "seed": 17, "batch_size": 4}
-    return StepSampler(rows=np.arange(count), **{**defaults, **options})
+def sampler(
+    rows: int | np.ndarray, batch_size: int = 4, divisor: int = 1, accumulation: int = 1, **options
+) -> StepSampler:
+    return StepSampler(
+        units=Units.of_rows(np.arange(rows) if isinstance(rows, int) else rows),
+        **{"manifest": "sha256:1", "seed": 17, **options},
+        batch_size=batch_size,
+        accumulation=accumulation,
+        pass_rows=math.ceil(batch_size / divisor),
+    )
 
 
 def rows_of(step) -> list[int]:
@@ -69,7 +77,7 @@ def test_a_step_of_high_weights_has_a_larger_loss_than_one_of_low_weights(option
 def test_the_mean_weight_is_that_of_the_training_rows():
     rows = examples([5] * 8)
     rows.weights[:] = [100.0] * 4 + [2.0] * 4
-    cut = StepSampler(np.arange(4, 8), "sha256:1", seed=17, batch_size=2)
+    cut = sampler(np.arange(4, 8), batch_size=2)
     assert [weight_of(step) for step in steps(rows, cut, first=1, last=2)] == [1.0, 1.0]
 
 

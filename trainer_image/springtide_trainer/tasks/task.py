@@ -5,7 +5,7 @@ A new task is a new file with one class, and a line in `table.py`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -29,16 +29,20 @@ class Batch:
         inputs: int64 [rows, tokens] of each input of the model.
         labels: [rows, ...], as collated by the task.
         weights: float32 [rows], the factor of each row in the loss of its step.
+        groups: Rows of each group, one group after the other; empty if each row is a unit.
     """
 
     inputs: dict[str, Tensor]
     labels: Tensor
     weights: Tensor
+    groups: tuple[int, ...] = ()
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device."""
         inputs = {name: value.to(device, non_blocking=True) for name, value in self.inputs.items()}
-        return Batch(inputs, self.labels.to(device), self.weights.to(device))
+        return replace(
+            self, inputs=inputs, labels=self.labels.to(device), weights=self.weights.to(device)
+        )
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Splits the training rows into optimizer steps and padded batches.
 
-The order is a function of manifest digest, seed and epoch alone, so any step can be reproduced.
-The rows of a step do not depend on how many forward passes they are split into.
+A step is a number of units: rows, or whole groups for a task that ranks them. The order is a
+function of manifest digest, seed and epoch alone, so any step can be reproduced. The rows of a step
+do not depend on how many forward passes they are split into; a pass never splits a unit.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 
 from springtide_trainer.tasks.task import Batch
+from springtide_trainer.training.units import passes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,12 +25,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from springtide_trainer.artifact.tokens import Tokens
+    from springtide_trainer.training.units import Units
 
     Collate = Callable[[NDArray[Any]], Tensor]
     """From the encoded labels of rows to the labels of a batch."""
 
 BUCKET = 50
-"""Steps whose rows are sorted by length together: little padding, still well shuffled."""
+"""Steps whose units are sorted by length together: little padding, still well shuffled."""
 
 
 @dataclass(frozen=True)
@@ -57,50 +60,55 @@ class Examples:
 
 @dataclass(frozen=True)
 class StepSampler:
-    """Samples the rows of each step.
+    """Samples the units of each step.
 
     Attributes:
-        rows: int64 [n], indices of the examples to train on.
+        units: The rows to train on, divided into units.
         manifest: Digest of the frozen rows.
         seed: Seed of the recipe.
-        batch_size: Rows of one forward pass.
-        accumulation: Forward passes of one step.
-        divisor: Forward passes that each of those is split into, to save memory.
+        batch_size: Units of a step, for each forward pass that is accumulated.
+        accumulation: Number of those.
+        pass_rows: Rows of one forward pass.
     """
 
-    rows: NDArray[np.int64]
+    units: Units
     manifest: str
     seed: int
     batch_size: int
-    accumulation: int = 1
-    divisor: int = 1
+    accumulation: int
+    pass_rows: int
 
     @property
-    def step_rows(self) -> int:
-        """Rows of one step; the last of an epoch may have fewer."""
+    def step_units(self) -> int:
+        """Units of one step; the last of an epoch may have fewer."""
         return self.batch_size * self.accumulation
 
     @property
+    def step_rows(self) -> float:
+        """Rows of one step, on average."""
+        return min(self.step_units, len(self.units)) * (len(self.units.rows) / len(self.units))
+
+    @property
     def steps_per_epoch(self) -> int:
-        """Number of steps that use every row once."""
-        return math.ceil(len(self.rows) / self.step_rows)
+        """Number of steps that use every unit once."""
+        return math.ceil(len(self.units) / self.step_units)
 
     def epoch(self, number: int, lengths: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        """Return the rows of each step of an epoch. Rows of similar length are in one step.
+        """Return the units of each step of an epoch. Units of similar length are in one step.
 
         Args:
             number: The epoch, from 0.
-            lengths: int64 [all rows], tokens of each row.
+            lengths: int64 [units], tokens of the longest row of each unit.
         """
         rng = np.random.default_rng(_seed(self.manifest, self.seed, number))
-        shuffled = rng.permutation(self.rows)
+        shuffled = rng.permutation(len(self.units))
         steps: list[NDArray[np.int64]] = []
-        for start in range(0, len(shuffled), BUCKET * self.step_rows):
-            bucket = shuffled[start : start + BUCKET * self.step_rows]
+        for start in range(0, len(shuffled), BUCKET * self.step_units):
+            bucket = shuffled[start : start + BUCKET * self.step_units]
             bucket = bucket[np.argsort(lengths[bucket], kind="stable")]
             steps += [
-                bucket[first : first + self.step_rows]
-                for first in range(0, len(bucket), self.step_rows)
+                bucket[first : first + self.step_units]
+                for first in range(0, len(bucket), self.step_units)
             ]
         return [steps[index] for index in rng.permutation(len(steps))]
 
@@ -109,35 +117,47 @@ def steps(
     examples: Examples, sampler: StepSampler, *, collate: Collate, first: int, last: int
 ) -> Iterator[Step]:
     """Yield the steps from `first` to `last`, counted from 1, both included."""
-    lengths = examples.tokens.lengths
-    size = math.ceil(sampler.batch_size / sampler.divisor)
-    mean = float(examples.weights[sampler.rows].mean(dtype=np.float64))
-    current, order = -1, [sampler.rows]
+    units = sampler.units
+    lengths = units.longest(examples.tokens.lengths)
+    mean = float(units.mean(examples.weights).mean(dtype=np.float64))
+    current, order = -1, [np.empty(0, dtype=np.int64)]
     for number in range(first, last + 1):
         epoch, index = divmod(number - 1, sampler.steps_per_epoch)
         if epoch != current:
             current, order = epoch, sampler.epoch(epoch, lengths)
-        batches = _split(examples, order[index], collate=collate, size=size, mean=mean)
+        batches = _split(examples, sampler, order[index], collate=collate, mean=mean)
         yield Step(number, _seed(sampler.seed, number), batches)
 
 
 def _split(
-    examples: Examples, rows: NDArray[np.int64], *, collate: Collate, size: int, mean: float
+    examples: Examples,
+    sampler: StepSampler,
+    chosen: NDArray[np.int64],
+    *,
+    collate: Collate,
+    mean: float,
 ) -> list[Batch]:
     """Split a step into forward passes.
 
-    The factor of a row is its weight divided by the number of rows in the step times the mean
-    weight of the epoch. Dividing by the sum of weights of the step instead would give a step of
-    low weights the same influence as a step of high weights.
+    The factor of a row is its weight divided by the number of units in the step times the mean
+    weight of the units of the epoch, and by the rows of its unit, so that each group counts once.
+    Dividing by the sum of weights of the step instead would give a step of low weights the same
+    influence as a step of high weights.
     """
-    factors = (examples.weights[rows] / (len(rows) * mean)).astype(np.float32)
+    units = sampler.units
+    sizes, rows = units.sizes(chosen), units.rows_of(chosen)
+    factors = (examples.weights[rows] / (len(chosen) * mean)).astype(np.float32)
+    if units.grouped:
+        factors /= np.repeat(sizes, sizes).astype(np.float32)
+    ends = np.append(0, np.cumsum(sizes))
     batches = []
-    for start in range(0, len(rows), size):
-        chosen = rows[start : start + size]
+    for part in passes(sizes, sampler.pass_rows):
+        inside = slice(ends[part.start], ends[part.stop])
         batch = Batch(
-            inputs=examples.tokens.batch(chosen),
-            labels=collate(examples.labels[chosen]),
-            weights=torch.from_numpy(factors[start : start + size]),
+            inputs=examples.tokens.batch(rows[inside]),
+            labels=collate(examples.labels[rows[inside]]),
+            weights=torch.from_numpy(factors[inside]),
+            groups=tuple(sizes[part].tolist()) if units.grouped else (),
         )
         batches.append(batch)
     return batches

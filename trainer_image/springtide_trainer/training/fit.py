@@ -120,8 +120,7 @@ def _measure(session: Session, losses: deque[float], steps_per_second: float) ->
     """Record loss, throughput and validation metric of the steps that this pod took."""
     if losses:
         session.measured["loss"] = sum(losses) / len(losses)
-        rate = steps_per_second * min(session.sampler.step_rows, len(session.sampler.rows))
-        session.measured["examples_per_second"] = rate
+        session.measured["examples_per_second"] = steps_per_second * session.sampler.step_rows
     stopping = session.run.early_stopping
     if stopping is not None and not math.isnan(stopping.best_value):
         session.measured["validation"] = stopping.best_value

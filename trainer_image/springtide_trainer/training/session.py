@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from springtide_trainer.training.batches import StepSampler
 from springtide_trainer.training.checkpoints import Checkpoints
 from springtide_trainer.training.early_stopping import EarlyStopping
 from springtide_trainer.training.training_state import FORMAT, Run
+from springtide_trainer.training.units import Units
 
 if TYPE_CHECKING:
     import torch
@@ -82,12 +84,12 @@ def prepare(
     chosen = precision.resolve(options.precision, device)
     model = move(warm_start.load(parent, options, task=task, method=method), device)
     sampler = StepSampler(
-        rows=rows.training,
+        units=Units.of_rows(rows.training),
         manifest=given.data.digest,
         seed=options.seed,
         batch_size=options.batch_size,
         accumulation=options.gradient_accumulation,
-        divisor=given.batch_divisor,
+        pass_rows=math.ceil(options.batch_size / given.batch_divisor),
     )
     total = options.max_steps or (options.epochs or 1) * sampler.steps_per_epoch
     built = optimizer.build(

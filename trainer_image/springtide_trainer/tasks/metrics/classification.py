@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
-from springtide_trainer.tasks.metrics.ranking import average_precision, ndcg, roc_auc
+from springtide_trainer.tasks.metrics import ranked_groups
+from springtide_trainer.tasks.metrics.ranking import average_precision, roc_auc
 from springtide_trainer.tasks.metrics.statistic import (
     UNDEFINED,
     EncodedRows,
     Statistic,
     mean,
-    quotient,
     ratio,
     whole,
 )
@@ -46,7 +46,7 @@ def statistic(
     if not len(rows.label) or not np.isfinite(scores).all():
         return UNDEFINED
     if metric.startswith("ndcg@"):
-        return UNDEFINED if rows.group is None else _ndcg(rows, scores, int(metric[5:]))
+        return _ndcg(metric, rows, scores)
     if metric in RANKING_METRICS:
         return _by_label(rows, scores, RANKING_METRICS[metric], once=once)
     return METRICS[metric](rows, scores)
@@ -149,20 +149,10 @@ def _strata(rows: EncodedRows, labels: Sequence[int]) -> tuple[Array, ...]:
     return tuple(strata)
 
 
-def _ndcg(rows: EncodedRows, scores: Array, k: int) -> Statistic:
-    """Average NDCG over groups; a group belongs to the entity of its first row."""
-    assert rows.group is not None
-    rank_by = scores @ np.arange(scores.shape[1])
-    found = ndcg(rows.group, rows.label.astype(np.float64), rank_by, k=k)
-    first = np.unique(rows.group, return_index=True)[1]
-    kept = ~np.isnan(found)
-    if not kept.any():
-        return UNDEFINED
-    size = rows.entities
-    output_entity = rows.entity[first][kept]
-    sums = np.bincount(output_entity, weights=found[kept], minlength=size)
-    counts = np.bincount(output_entity, minlength=size).astype(np.float64)
-    return quotient(sums, counts, within_one=True)
+def _ndcg(metric: str, rows: EncodedRows, scores: Array) -> Statistic:
+    """Average NDCG over groups; the gain is the index of the label, the score its expectation."""
+    expected = scores @ np.arange(scores.shape[1])
+    return ranked_groups.statistic(metric, rows, rows.label.astype(np.float64), expected)
 
 
 RANKING_METRICS = {"auc": roc_auc, "pr_auc": average_precision}

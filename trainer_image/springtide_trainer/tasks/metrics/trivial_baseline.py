@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from springtide_trainer.tasks.metrics.ranking import ideal_gains
-from springtide_trainer.tasks.metrics.statistic import ratio
+from springtide_trainer.tasks.metrics.ranked_groups import random_order, random_order_precision
 
 if TYPE_CHECKING:
     from springtide_trainer.tasks.metrics.statistic import EncodedRows
@@ -32,14 +31,14 @@ def trivial_baseline(metric: str, rows: EncodedRows, labels: int) -> float:
     counts = np.bincount(rows.label, minlength=labels)
     shares = counts[counts > 0] / len(rows.label)
     if metric.startswith("ndcg@"):
-        return _random_order_ndcg(rows, int(metric[5:]))
+        return random_order(metric, rows.group, rows.label.astype(np.float64))
     match metric:
         case "auc":
             return 0.5
         case "pr_auc":
             own = counts[1:] if labels == 2 else counts
             return float(
-                np.mean([_random_order_precision(int(n), len(rows.label)) for n in own if n])
+                np.mean([random_order_precision(int(n), len(rows.label)) for n in own if n])
             )
         case "log_loss":
             return float(-(shares * np.log(shares)).sum())
@@ -50,25 +49,3 @@ def trivial_baseline(metric: str, rows: EncodedRows, labels: int) -> float:
             majority = 2 * shares.max() / (1 + shares.max()) / len(shares)
             return float(max(majority, 1 / len(shares)))
     return float("nan")
-
-
-def _random_order_precision(positives: int, rows: int) -> float:
-    """Return the expected average precision of a random order (Bestgen 2015)."""
-    if rows < 2:
-        return 1.0
-    harmonic = float((1 / np.arange(1, rows + 1)).sum())
-    others = (positives - 1) / (rows - 1)
-    return (harmonic + others * (rows - harmonic)) / rows
-
-
-def _random_order_ndcg(rows: EncodedRows, k: int) -> float:
-    """Return the expected NDCG of a random order: every position has the mean gain of its group."""
-    if rows.group is None:
-        return float("nan")
-    gain = rows.label.astype(np.float64)
-    length = np.bincount(rows.group)
-    mean = ratio(np.bincount(rows.group, weights=gain), length.astype(np.float64))
-    worth = np.append(0.0, np.cumsum(1 / np.log2(np.arange(2, k + 2))))
-    expected = ratio(mean * worth[np.minimum(length, k)], ideal_gains(rows.group, gain, k))
-    known = expected[~np.isnan(expected)]
-    return float(known.mean()) if len(known) else float("nan")
