@@ -13,6 +13,7 @@ from lifecycle.generation_facts import (
     of_another_version,
 )
 from lifecycle.invariants_of_actions import ActionInvariants
+from lifecycle.invariants_of_conditions import ConditionInvariants
 from lifecycle.invariants_of_state import StateInvariants
 
 from springtide_operator.lifecycle.state.generations import unknown_value
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from springtide_operator.lifecycle.state.plan import Action
 
 
-class Invariants(ActionInvariants, StateInvariants):
+class Invariants(ActionInvariants, StateInvariants, ConditionInvariants):
     """Watches a world."""
 
     def __init__(self, world: World) -> None:

@@ -117,6 +117,7 @@ class StateInvariants:
         self.the_quarantine_is_recorded(quarantined)
         self.outcomes_are_reported(current)
         self.action_required_where_a_user_must_act(open_ones)
+        self.check_conditions()
         plan = self.world.plan
         if plan and not plan.requeue and plan.wake_after is None:
             assert plan.status.progress.waiting_for
