@@ -187,8 +187,10 @@ class Reconciler:
         self.metrics.refused_writes.labels(error.reason).inc()
         pause = timedelta(seconds=random.uniform(*REFUSED_SECONDS))
         name = subject(action)
-        made = Refusal(name, error.reason, error.message, self.clock.now() + pause)
         known = self._refusals.setdefault(key, _Refusals(update.generation))
+        before, now = known.by_subject.get(name), self.clock.now()
+        since = before.since if before else now
+        made = Refusal(name, error.reason, error.message, now + pause, since)
         known.by_subject[name] = made
 
     async def _post_events(self, update: Meta, events: Iterable[Event]) -> None:

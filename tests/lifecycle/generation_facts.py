@@ -71,3 +71,13 @@ def last_written(g: ModelGeneration) -> tuple[datetime, int]:
 
 def through(current: ModelGeneration | None, initial: datetime | None) -> datetime | None:
     return current.status.trained_through if current else initial
+
+
+def failed_import(generations: list[ModelGeneration], acknowledged: list[str]) -> bool:
+    """Whether there are no weights to begin with, and a user must request another import."""
+    imports = [g for g in generations if g.spec.origin == "Imported"]
+    if live_of(generations) or not imports or any(g.status.artifact for g in imports):
+        return False
+    newest = max(imports, key=lambda g: g.spec.number)
+    failed = newest.status.verdict == "Failed" and newest.status.reason not in NOT_EVALUATED
+    return failed and newest.metadata.name not in acknowledged

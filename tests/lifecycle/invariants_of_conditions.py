@@ -10,16 +10,26 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from lifecycle.generation_facts import live_of
+from lifecycle.generation_facts import (
+    ENDS_A_HOLD,
+    failed_import,
+    held,
+    in_progress,
+    live_of,
+    of_another_version,
+)
 
 from springtide_operator.lifecycle.decide import decide
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.state.observation import Observation
     from springtide_operator.lifecycle.state.observed import ObservedTarget
 
-NAMED = re.compile(r"\b([a-z]+)@<token>")
+NAMED = re.compile(r"\b([a-z]+(?:\.g\d+)?)@<token>")
+SECOND = timedelta(seconds=1)
 
 
 class ConditionInvariants:
@@ -30,28 +40,35 @@ class ConditionInvariants:
         self.nothing_is_written_at_rest(seen)
         self.named_requests_are_accepted(seen)
         self.serving_is_true_where_every_target_serves()
+        self.action_is_required_exactly_while_a_user_must_act()
 
     def nothing_is_written_at_rest(self, seen: Observation) -> None:
-        plan = decide(seen, self.world.now + timedelta(seconds=1))
-        if not (plan.requeue or seen.refusals):
+        """A second later nothing is written, unless something is due by then."""
+        due = decide(seen, self.world.now).wake_after
+        if due is None or due > SECOND:
+            plan = decide(seen, self.world.now + SECOND)
+            assert not plan.requeue, plan.actions
             assert plan.status == seen.update.status
 
     def named_requests_are_accepted(self, seen: Observation) -> None:
         """A user who does what a message says is not refused."""
         status = seen.update.status
-        required = next(c.message for c in status.conditions if c.type == "ActionRequired")
-        text, spec = f"{required} {status.progress.waiting_for}", seen.update.spec
+        for text in {status.progress.waiting_for, *(each.message for each in status.conditions)}:
+            for request in NAMED.findall(text):
+                self.request_is_accepted(seen, request, text)
+
+    def request_is_accepted(self, seen: Observation, request: str, text: str) -> None:
+        spec = seen.update.spec
         if "spec.suspend" in text:  # it says to resume the update first
             spec = spec.model_copy(update={"suspend": False})
-        for verb in NAMED.findall(text):
-            annotations = {"springtide.dev/request": f"{verb}@as-named"}
-            metadata = seen.update.metadata.model_copy(update={"annotations": annotations})
-            update = seen.update.model_copy(update={"metadata": metadata, "spec": spec})
-            handled = decide(replace(seen, update=update), self.world.now).status.last_request
-            if handled and handled.token == "as-named":
-                assert handled.result == "Accepted", (verb, required, handled.message)
-            else:
-                assert self.world.refusals or self.world.update.status.last_request is None
+        annotations = {"springtide.dev/request": f"{request}@as-named"}
+        metadata = seen.update.metadata.model_copy(update={"annotations": annotations})
+        update = seen.update.model_copy(update={"metadata": metadata, "spec": spec})
+        handled = decide(replace(seen, update=update), self.world.now).status.last_request
+        if handled and handled.token == "as-named":
+            assert handled.result == "Accepted", (request, text, handled.message)
+        else:
+            assert self.world.refusals or seen.update.status.last_request is None
 
     def serving_is_true_where_every_target_serves(self) -> None:
         """Each runs live, or what was accepted and rolls out, and has an available pod."""
@@ -62,6 +79,67 @@ class ConditionInvariants:
         serves = current is not None and all(map(_available, self._targets(), [allowed] * 4))
         found = world.condition("Serving")
         assert (found.status == "True") == serves, found.message
+
+    def action_is_required_exactly_while_a_user_must_act(self) -> None:
+        found = self.world.condition("ActionRequired")
+        why = sorted(set(self.reasons_to_act()))
+        assert (found.status == "True") == bool(why), (why, found.reason, found.message)
+        stalled = self.world.condition("Stalled")
+        assert stalled is None or (stalled.reason, stalled.message) == (found.reason, found.message)
+
+    def reasons_to_act(self) -> Iterator[str]:
+        """Why a user must act, from the facts of the world."""
+        there = list(self.world.generations.values())
+        for refusal in self.world.refusals.values():
+            if self.world.now < refusal.again_at:
+                yield f"{refusal.subject} is refused"
+        for target in self._targets():
+            yield from self.reasons_of_target(target, there)
+        yield from self.reasons_of_generations(there)
+
+    def reasons_of_generations(self, there: list[ModelGeneration]) -> Iterator[str]:
+        """Why a user must decide on a generation, or on data."""
+        status = self.world.update.status
+        for g in there:
+            if of_another_version(g):
+                yield "another version"
+            elif held(g) and not self.answered(g):
+                yield "a hold"
+        idle = not any(in_progress(g) for g in there)
+        if idle and self.rejected_twice(there, set(status.cursor.quarantined)):
+            yield "rejected twice"
+        if failed_import(there, status.acknowledged_holds):
+            yield "a failed import"
+        if status.last_probe and status.last_probe.reason == "QuarantineFull":
+            yield "a full quarantine"
+
+    def reasons_of_target(
+        self, target: ObservedTarget, there: list[ModelGeneration]
+    ) -> Iterator[str]:
+        """Why a user must act on a Deployment."""
+        if not target.uid:
+            yield "no Deployment"
+            return
+        if target.foreign_manager:
+            yield "another field manager"
+        served = {g.status.artifact.served_digest for g in there if g.status.artifact}
+        if target.digest is not None and target.digest not in served:
+            yield "the value of another client"
+        recorded = {each.name: each for each in self.world.update.status.targets}
+        again = recorded[target.target.target_ref.name].reapplied_at
+        recent = [at for at in again if self.world.now - at < timedelta(hours=1)]
+        if target.digest is None and live_of(there) and len(recent) == 3:
+            yield "fields removed too often"
+        if target.paused:
+            yield "paused"
+        if target.desired == 0 and any(
+            _rolls(g) and not g.status.rollout.rollback_reason for g in there
+        ):
+            yield "no pods to roll out to"
+
+    def answered(self, g: ModelGeneration) -> bool:
+        """Whether a request ended the hold of a generation."""
+        return bool(ENDS_A_HOLD & set(self.world.asked[self.since.get(g.metadata.uid, 0) :]))
 
     def _targets(self) -> list[ObservedTarget]:
         named = self.world.update.spec.rollout.targets

@@ -116,7 +116,6 @@ class StateInvariants:
             assert status.cursor.proposed_for_quarantine == [max(shared)]
         self.the_quarantine_is_recorded(quarantined)
         self.outcomes_are_reported(current)
-        self.action_required_where_a_user_must_act(open_ones)
         self.check_conditions()
         plan = self.world.plan
         if plan and not plan.requeue and plan.wake_after is None:
@@ -144,18 +143,3 @@ class StateInvariants:
             if g.status.conditions:
                 live = [c.status for c in g.status.conditions if c.type == "Live"]
                 assert live == ["True" if said == "Live" else "False"]
-
-    def action_required_where_a_user_must_act(self, open_ones: list[ModelGeneration]) -> None:
-        conditions = {c.type: c for c in self.world.update.status.conditions}
-        called = conditions["ActionRequired"].status == "True"
-        stands = any(held(g) and not self.request_handled(g) for g in open_ones)
-        if "Stalled" in conditions or self.world.refusals or stands:
-            assert called
-        if called and "Stalled" not in conditions:
-            sync = conditions["TargetsInSync"]
-            shared = self.world.update.status.cursor.proposed_for_quarantine
-            waits = self.world.update.status.progress.waiting_for
-            assert sync.status == "False" or open_ones or shared or waits
-
-    def request_handled(self, g: ModelGeneration) -> bool:
-        return bool(ENDS_A_HOLD & set(self.world.asked[self.since.get(g.metadata.uid, 0) :]))

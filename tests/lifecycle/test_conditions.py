@@ -126,6 +126,34 @@ def test_many_invalid_fields_do_not_displace_what_to_do() -> None:
     assert status.progress.waiting_for == stalled.message
 
 
+def rejected_twice(**gate: object) -> World:
+    """A world after two rejections in a row that were trained on the same partition."""
+    world = with_generation_one()
+    world.edit(gate={**world.spec["gate"], **gate})
+    for month in ("2025-03", "2025-04"):
+        world.months.append(month)
+        world.aucs[month] = (0.55, 0.66)
+        world.rounds(8)
+    assert world.condition("ActionRequired").reason == "RejectedTwice"
+    return world
+
+
+def test_two_rejections_offer_retry_only_while_a_run_on_the_same_rows_can_start() -> None:
+    message = rejected_twice().condition("ActionRequired").message
+    assert "retry@<token> to train again, or reject@<token>" in message
+    world = rejected_twice(onInconclusive={"type": "Reject"})
+    assert world.condition("ActionRequired").message == (
+        "shop-g3 is the second rejection in a row that was trained on 2025-02; no third run "
+        "starts: annotate springtide.dev/request=quarantine@<token> to leave 2025-02 out, or "
+        "reject@<token> to train on the next data; 1 of 1 interim analyses of its holdout are "
+        "used up"
+    )
+    assert result_of(world, "reject") == "Accepted"
+    world.months.append("2025-05")
+    world.rounds(8)
+    assert world.generation(4).status.outcome == "Live"
+
+
 def test_a_run_that_was_evaluated_offers_no_retry_without_interim_analyses() -> None:
     world = with_generation_one()
     world.edit(gate={**world.spec["gate"], "onInconclusive": {"type": "Reject"}})
@@ -140,6 +168,21 @@ def test_a_run_that_was_evaluated_offers_no_retry_without_interim_analyses() -> 
     assert result_of(world, "retry") == "Accepted"
     world.rounds(4)
     assert "shop-g3" not in world.generations
+
+
+def test_a_run_that_was_evaluated_offers_retry_to_a_suspended_update_once_it_is_resumed() -> None:
+    world = with_generation_one()
+    world.months.append("2025-03")
+    world.aucs["2025-03"] = (0.55, 0.66)
+    world.rounds(8)
+    world.edit(suspend=True)
+    world.settle()
+    assert world.condition("DataReady").message.endswith(
+        "springtide.dev/request=retry@<token> runs them again once spec.suspend is false"
+    )
+    assert result_of(world, "retry") == "Refused"
+    world.edit(suspend=False)
+    assert result_of(world, "retry") == "Accepted"
 
 
 def test_a_request_during_an_import_does_not_name_reject_which_is_refused() -> None:
@@ -196,6 +239,32 @@ def test_a_rollback_waits_for_a_paused_target_whose_pods_are_not_replaced() -> N
     world.pods_ready = True
     world.rounds(2)
     assert world.generation(2).status.outcome == "RolledBack"
+
+
+def test_a_target_that_is_paused_at_rest_is_reported_and_training_goes_on() -> None:
+    world = with_generation_one()
+    world.target = replace(world.target, paused=True)
+    world.settle()
+    message = (
+        "Deployment ranker is paused; kubectl rollout resume deployment/ranker; no generation "
+        "rolls out meanwhile"
+    )
+    for kind, status in (("ActionRequired", "True"), ("TargetsInSync", "False")):
+        found = world.condition(kind)
+        assert (found.status, found.reason, found.message) == (status, "TargetPaused", message)
+    assert world.condition("Stalled") is None
+    assert world.condition("Serving").status == "True"
+    world.complete_jobs()  # the probe
+    world.settle()
+    assert world.update.status.progress.waiting_for == message
+    world.months.append("2025-03")
+    world.rounds(8)
+    assert world.generation(2).status.verdict == "Accepted"
+    assert world.condition("Stalled").reason == "TargetPaused"
+    world.target = replace(world.target, paused=False)
+    world.rounds(2)
+    assert world.generation(2).status.outcome == "Live"
+    assert world.condition("ActionRequired").status == "False"
 
 
 def test_a_rollback_does_not_wait_for_a_target_that_is_scaled_to_0() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lifecycle.world import MONTHS, after_promotions
+from lifecycle.world import MONTHS, World, after_promotions
 
 
 def test_promotions_are_counted_beyond_the_history() -> None:
@@ -25,6 +25,38 @@ def test_rollbacks_and_rejections_are_counted_beyond_the_history() -> None:
     assert counters.rejected == world.events.count("Rejected") > 1
     assert counters.promoted == world.events.count("Promoted") > 2
     assert len(world.generations) < counters.rolled_back + counters.rejected + counters.promoted
+
+
+def used_gpus(world: World, number: int, seconds: int) -> None:
+    generation = world.generation(number)
+    training = generation.status.training.model_copy(update={"gpu_seconds": seconds})
+    status = generation.status.model_copy(update={"training": training})
+    world.generations[f"shop-g{number}"] = generation.model_copy(update={"status": status})
+    world.settle()
+
+
+def test_gpu_seconds_are_counted_beyond_the_history() -> None:
+    world = after_promotions(1, generations=2)
+    for number in range(2, 6):
+        used_gpus(world, number - 1, 100)
+        world.months = MONTHS[: number + 1]
+        world.rounds(8)
+    assert "shop-g1" not in world.generations
+    assert world.update.status.counters.gpu_seconds == 400
+
+
+def test_gpu_seconds_that_an_earlier_version_counted_are_not_counted_again() -> None:
+    world = after_promotions(1, generations=2)
+    used_gpus(world, 1, 100)
+    earlier = world.update.status
+    history = [entry.model_copy(update={"gpu_seconds": None}) for entry in earlier.history]
+    counters = earlier.counters.model_copy(update={"gpu_seconds": 5000})
+    status = earlier.model_copy(update={"history": history, "counters": counters})
+    world.update = world.update.model_copy(update={"status": status})
+    world.settle()
+    assert world.update.status.counters.gpu_seconds == 5000
+    used_gpus(world, 1, 130)
+    assert world.update.status.counters.gpu_seconds == 5030
 
 
 def test_what_an_earlier_version_counted_is_not_counted_again() -> None:

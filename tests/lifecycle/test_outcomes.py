@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from lifecycle.world import World, with_generation_one
+from lifecycle.world import World, stuck_in_a_rollout, with_generation_one
 
 if TYPE_CHECKING:
     from springtide_api.objects import ModelGeneration
@@ -53,6 +54,25 @@ def test_a_rollback_is_reported_in_status_history_counters_and_events() -> None:
     ]
     assert said(world.generation(2))["Live"] == ("False", "RolledBack")
     assert said(world.generation(2))["Accepted"] == ("True", "RulesPassed")
+
+
+def test_a_rollback_is_announced_once_although_the_spec_is_invalid_meanwhile() -> None:
+    world = stuck_in_a_rollout()
+    while not world.generation(2).status.rollout.rollback_reason:
+        world.now += timedelta(minutes=1)
+        world.step()
+    world.settle()
+    trigger = world.spec["trigger"]
+    world.edit(trigger={"schedule": "99 * * * *"})
+    world.settle()
+    assert world.update.status.phase == "Invalid"
+    world.edit(trigger=trigger)
+    world.settle()
+    assert world.update.status.phase == "RollingBack"
+    world.pods_ready = True
+    world.rounds(2)
+    assert world.announced[-3:] == ["RollbackStarted", "InvalidSpec", "RollbackCompleted"]
+    assert world.announced.count("RollbackStarted") == 1
 
 
 def test_verdicts_promotions_and_rollbacks_are_events_of_the_update_too() -> None:

@@ -100,6 +100,30 @@ def test_a_deleted_update_is_gone_although_its_rollback_is_refused_permanently()
     assert "RollbackIncomplete" in world.events
 
 
+@pytest.mark.survives(
+    "People",
+    "an update is deleted during a rollout while the operator is away for hours, and the apply of "
+    "the rollback is refused for a few minutes",
+    "the apply is repeated until it is accepted: the refusal counts from the first attempt",
+)
+def test_a_rollback_after_a_deletion_hours_ago_is_not_given_up_at_its_first_refusal() -> None:
+    world = with_generation_one()
+    world.months.append("2025-03")
+    world.pods_ready = False
+    while world.target.number != 2:
+        world.round()
+    world.refusing = {RANKER: "ApplyRefused"}
+    world._meta(deletion_timestamp=world.now)
+    world.now += timedelta(hours=5)
+    world.rounds(3)
+    assert world.update.metadata.finalizers
+    world.refusing = {}
+    world.rounds(2)
+    assert world.target.number == 1
+    assert world.update.metadata.finalizers == ()
+    assert "RollbackIncomplete" not in world.events
+
+
 def test_a_refused_job_is_retried_after_its_pause_and_at_once_after_an_edit() -> None:
     world = with_generation_one()
     world.months.append("2025-03")
@@ -137,7 +161,7 @@ def test_a_refused_deletion_does_not_block_a_rollout() -> None:
 
 def test_a_refused_write_that_is_due_and_no_longer_needed_is_not_reported() -> None:
     world = with_generation_one()
-    gone = Refusal("Job of yesterday", "JobRefused", "quota", world.now)
+    gone = Refusal("Job of yesterday", "JobRefused", "quota", world.now, world.now)
     seen = replace(world.seen(), refusals=(gone,))
     plan = decide(seen, world.now)
     assert plan.status.conditions == world.update.status.conditions
@@ -146,7 +170,8 @@ def test_a_refused_write_that_is_due_and_no_longer_needed_is_not_reported() -> N
 def test_labels_that_another_client_owns_are_applied_by_force_at_the_observed_version() -> None:
     world = with_generation_one()
     world.target = replace(world.target, digest=None, number=None, version="77")
-    taken = Refusal(RANKER, OWN_KEYS_TAKEN, "conflict", world.now + timedelta(seconds=30))
+    again_at = world.now + timedelta(seconds=30)
+    taken = Refusal(RANKER, OWN_KEYS_TAKEN, "conflict", again_at, world.now)
     plan = decide(replace(world.seen(), refusals=(taken,)), world.now)
     (serve,) = (a for a in plan.actions if isinstance(a, Serve))
     assert serve.force_at_version == "77"
@@ -211,6 +236,7 @@ def test_a_deleted_update_rolls_back_every_target_whose_apply_is_accepted(refuse
     world.rounds(2)
     for name, target in world.targets.items():
         assert target.number == (2 if f"Deployment {name}" == refused else 1)
+    world.rounds(5)  # longer than rollout.deadline after the first refusal
     assert world.update.metadata.finalizers == ()
 
 

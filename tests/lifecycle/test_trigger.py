@@ -73,6 +73,25 @@ def test_an_interval_grows_while_probes_fail_and_recovers() -> None:
     assert world.update.status.last_probe.failures == 0
 
 
+@pytest.mark.survives(
+    "API server",
+    "the API server's clock is set back by a day during a cooldown, or after the last run of a day",
+    "times that are ahead of the clock delay neither a probe nor a run",
+)
+@pytest.mark.parametrize("limit", [{"cooldown": "6h"}, {"maxRunsPerDay": 1}], ids=str)
+def test_a_clock_that_is_set_back_prolongs_no_pause(limit: dict) -> None:
+    world = with_generation_one()
+    world.edit(trigger={"onData": {"pollInterval": "1m"}, **limit})
+    world.settle()
+    world.complete_jobs()
+    world.settle()
+    assert world.update.status.progress.summary in {"Cooldown", "MaxRunsPerDayReached"}
+    world.now -= timedelta(hours=25)
+    world.months.append("2025-03")
+    world.rounds(8)
+    assert world.generation(2).status.outcome == "Live"
+
+
 def test_a_cooldown_waits_after_the_end_of_a_run_and_is_reported() -> None:
     world = World()
     world.edit(trigger={"onData": {"pollInterval": "1m"}, "cooldown": "6h"})

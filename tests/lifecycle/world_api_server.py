@@ -54,8 +54,9 @@ class ApiServer:
         reason = self.refusing.get(name, reason)
         if not reason:
             return False
-        again_at = self.now + timedelta(seconds=35)
-        self.refusals[name] = Refusal(name, reason, f"{name} is refused: quota", again_at)
+        again_at, before = self.now + timedelta(seconds=35), self.refusals.get(name)
+        since = before.since if before else self.now
+        self.refusals[name] = Refusal(name, reason, f"{name} is refused: quota", again_at, since)
         return True
 
     def _write_update_status(self, seen: Observation, plan: Plan) -> None:

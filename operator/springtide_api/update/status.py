@@ -203,6 +203,8 @@ class HistoryEntry(Model):
     """End of its training data."""
     finished_at: Time | None = None
     """When it was promoted, else when its verdict was written."""
+    gpu_seconds: int | None = None
+    """GPU seconds of its pods that ended, as counted in counters.gpuSeconds."""
 
 
 class UpdateStatus(Model):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from springtide_judging.interim_analyses import max_interim_analyses
+from springtide_operator.lifecycle.evaluation.interim_analyses import analyses_elsewhere
 from springtide_operator.lifecycle.state.plan import Waiting
 from springtide_operator.lifecycle.state.quarantine_records import MAX_QUARANTINED
 
@@ -56,14 +57,15 @@ def hold(seen: Observation) -> Waiting | None:
     waiting, probe = seen.lineage.candidate, seen.update.status.last_probe
     if waiting is not None and held(seen, waiting):
         status = waiting.status
-        name, requests = waiting.metadata.name, _requests(seen, waiting)
+        retry = "" if _used_up(waiting) else "retry@<token> to evaluate again"
+        name, requests = waiting.metadata.name, _requests(seen, retry)
         message = f"{name} is on hold: {requests}; {status.message}"[:1024]
         short = f"held: {status.reason}"
         return Waiting(status.reason, message, "Evaluate", short=short, held=True)
     if waiting is None and (shared := seen.lineage.shared_rejection):
         message = (
             f"{shared[0].metadata.name} is the second rejection in a row that was trained on "
-            f"{shared[1]}; no third run starts: {_requests(seen)}"
+            f"{shared[1]}; no third run starts: {_requests_after(seen, shared[0])}"
         )
         return Waiting("RejectedTwice", message, short="held: RejectedTwice", held=True)
     if probe is not None and probe.reason == QUARANTINE_FULL:
@@ -71,15 +73,32 @@ def hold(seen: Observation) -> Waiting | None:
     return None
 
 
-def _requests(seen: Observation, candidate: ModelGeneration | None = None) -> str:
-    """The requests that end a hold, without those that would be refused."""
+def _requests_after(seen: Observation, rejected: ModelGeneration) -> str:
+    """The requests after two rejections; where no run could start on the same rows, no retry."""
+    evaluation = rejected.status.evaluation
+    spent = analyses_elsewhere(seen, evaluation.holdouts[-1], None) if evaluation else 0
+    most = max_interim_analyses(seen.update.spec.gate)
+    if spent < most:
+        return _requests(seen, "retry@<token> to train again")
+    return (
+        f"{_requests(seen, '', ' to train on the next data')}; {spent} of {most} interim analyses "
+        "of its holdout are used up"
+    )
+
+
+def _requests(seen: Observation, retry: str, for_what: str = "") -> str:
+    """The requests that end a hold, without those that would be refused.
+
+    Args:
+        seen: the update.
+        retry: the request for a retry; empty where it would have no effect.
+        for_what: what follows a `reject`.
+    """
     named, quarantined = seen.lineage.proposed_for_quarantine, seen.update.status.cursor.quarantined
-    retry = f"retry@<token> to {'evaluate' if candidate else 'train'} again"
-    requests, later = ["reject@<token>"], ""
-    left = candidate is None or not _used_up(candidate)
-    if left and seen.update.spec.suspend:
+    requests, later = [f"reject@<token>{for_what}"], ""
+    if retry and seen.update.spec.suspend:
         later = f"; {retry} once spec.suspend is false"
-    elif left:
+    elif retry:
         requests.insert(0, retry)
     if named and len({*named, *quarantined}) <= MAX_QUARANTINED:
         requests.insert(0, f"quarantine@<token> to leave {', '.join(named)} out")

@@ -40,6 +40,7 @@ from springtide_operator.lifecycle.state.plan import (
     Waiting,
 )
 from springtide_operator.lifecycle.state.recipe import recipe, trainer_image
+from springtide_operator.lifecycle.state.recorded_times import is_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -242,7 +243,7 @@ def _retry(
         return _out_of_time(request, run, now, failure.message)
     pause = backoff(counted if failure.counted else run.attempt - run.failed_attempts - 1)
     again = (failure.at or now) + pause
-    if again > now and failure.at is not None:
+    if again > now and failure.at is not None and not is_ahead(failure.at, now):
         # A time, not the seconds left: each change of the message would be one more write.
         message = f"{failure.message}; the next attempt starts at {again:%H:%M:%S} UTC"
         waiting = Waiting(failure.reason, message, request.title)

@@ -66,10 +66,13 @@ def _roll_back(seen: Observation, aborted: ModelGeneration, now: datetime) -> St
 
 
 def _given_up(seen: Observation, targets: Sequence[ObservedTarget], now: datetime) -> bool:
-    """Whether the apply of the rollback was refused for longer than a rollout may take."""
+    """Whether the apply of the rollback was refused for longer than a rollout may take.
+
+    The time before the first refusal does not count: the operator may have been away.
+    """
     asked = seen.update.metadata.deletion_timestamp or now
-    patience = duration(seen.update.spec.rollout.deadline)
-    return refused_apply(seen, targets) is not None and now - asked >= patience
+    refusal, patience = refused_apply(seen, targets), duration(seen.update.spec.rollout.deadline)
+    return refusal is not None and now - max(asked, refusal.since) >= patience
 
 
 def _left_in_place(aborted: ModelGeneration, targets: Iterable[ObservedTarget]) -> Event:

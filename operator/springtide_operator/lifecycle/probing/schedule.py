@@ -12,6 +12,7 @@ from cronsim import CronSim
 from springtide_api.names import probe_name
 from springtide_api.schema import duration
 from springtide_operator.lifecycle.state.generations import SPEC_CHANGED
+from springtide_operator.lifecycle.state.recorded_times import is_ahead
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -64,7 +65,7 @@ def _after_spec_change(seen: Observation) -> Due | None:
     slot = int(at.timestamp())
     if last and (last.finished_at > at or last.job == probe_name(meta.name, meta.uid, slot)):
         return None
-    return Due(at, newest.spec.trigger or "OnData", slot)
+    return Due(min(at, seen.now), newest.spec.trigger or "OnData", slot)
 
 
 def _by_schedule(seen: Observation) -> Due | None:
@@ -72,7 +73,7 @@ def _by_schedule(seen: Observation) -> Due | None:
     if trigger.schedule is None:
         return None
     zone = ZoneInfo(trigger.time_zone or "UTC")
-    since = last_probe_time(seen) or seen.update.metadata.creation_timestamp
+    since = min(last_probe_time(seen) or seen.update.metadata.creation_timestamp, seen.now)
     expression = MACROS.get(trigger.schedule, trigger.schedule)
     at = next(CronSim(expression, since.astimezone(zone))).astimezone(UTC)
     return Due(at, "Schedule", int(at.timestamp()))
@@ -91,7 +92,7 @@ def _by_interval(seen: Observation) -> Due | None:
     failures = probe.failures if probe else 0
     wait = min(interval * 2 ** min(failures, 10), max(MAX_INTERVAL, interval))
     at = last + wait + jitter
-    return Due(at, "OnData", int(at.timestamp()))
+    return Due(seen.now if is_ahead(last, seen.now) else at, "OnData", int(at.timestamp()))
 
 
 def probe_jitter(seen: Observation) -> float:

@@ -15,7 +15,9 @@ from springtide_operator.lifecycle.probing.schedule import (
     trained_generations,
 )
 from springtide_operator.lifecycle.state.generations import SPEC_CHANGED
+from springtide_operator.lifecycle.state.paused_targets import paused_at_rest
 from springtide_operator.lifecycle.state.plan import Step, Waiting
+from springtide_operator.lifecycle.state.recorded_times import is_ahead
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -52,14 +54,13 @@ def _pause(seen: Observation, now: datetime) -> Step | None:
     """Cooldown and runs per day; a request of a user ignores both."""
     trigger = seen.update.spec.trigger
     trained = [g for g in trained_generations(seen) if g.status.reason != SPEC_CHANGED]
-    ends = [end for g in trained if (end := _end(g)) is not None]
+    ends = [end for g in trained if (end := _end(g)) is not None and not is_ahead(end, now)]
     if ends and (left := max(ends) + duration(trigger.cooldown) - now) > timedelta(0):
         message = f"cooldown of {trigger.cooldown} until {now + left:%Y-%m-%d %H:%M:%S} UTC"
         return Step(waiting=Waiting("Cooldown", message), wake_after=left)
     most = trigger.max_runs_per_day
-    recent = sorted(
-        g.metadata.creation_timestamp for g in trained if now - g.metadata.creation_timestamp < DAY
-    )
+    made = [g.metadata.creation_timestamp for g in trained]
+    recent = sorted(at for at in made if now - at < DAY and not is_ahead(at, now))
     if most is not None and len(recent) >= most:
         left = recent[-most] + DAY - now
         message = f"{len(recent)} runs within 24 hours; at most {most} (trigger.maxRunsPerDay)"
@@ -75,7 +76,7 @@ def _end(generation: ModelGeneration) -> datetime | None:
 
 def _waiting(seen: Observation, otherwise: str) -> Waiting:
     """What the update waits for, the most important reason first."""
-    if held := hold(seen):
+    if held := hold(seen) or paused_at_rest(seen):
         return held
     waiting = seen.lineage.candidate
     probe = seen.update.status.last_probe

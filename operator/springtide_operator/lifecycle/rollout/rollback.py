@@ -8,7 +8,8 @@ from springtide_api.schema import duration
 from springtide_operator.lifecycle.rollout.apply import apply_generation, serve
 from springtide_operator.lifecycle.rollout.availability import available, not_serving
 from springtide_operator.lifecycle.rollout.rollout_status import with_rollout
-from springtide_operator.lifecycle.rollout.target_problems import conflict, paused
+from springtide_operator.lifecycle.rollout.target_problems import conflict
+from springtide_operator.lifecycle.state.paused_targets import paused
 from springtide_operator.lifecycle.state.plan import RECHECK, Event, Step, Waiting
 from springtide_operator.lifecycle.state.refusals import not_refused
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from springtide_api.update.status import TargetStatus
 from springtide_operator.lifecycle.state.generations import finished
+from springtide_operator.lifecycle.state.recorded_times import is_ahead
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -55,4 +56,5 @@ def recorded_status(seen: Observation, name: str) -> TargetStatus:
 def recently_reapplied(seen: Observation, target: ObservedTarget) -> list[datetime]:
     """When our fields were applied again within the last hour."""
     reapplied = recorded_status(seen, target.target.target_ref.name).reapplied_at
-    return [moment for moment in reapplied if seen.now - moment < HOUR]
+    recent = [moment for moment in reapplied if seen.now - moment < HOUR]
+    return [moment for moment in recent if not is_ahead(moment, seen.now)]

@@ -17,10 +17,11 @@ from springtide_operator.lifecycle.rollout.target_facts import (
     removed_too_often,
 )
 from springtide_operator.lifecycle.state.generations import rolling
+from springtide_operator.lifecycle.state.paused_targets import paused
 from springtide_operator.lifecycle.state.plan import Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from springtide_operator.lifecycle.state.observation import Observation
     from springtide_operator.lifecycle.state.observed import ObservedTarget
@@ -63,16 +64,6 @@ def idle(seen: Observation) -> Waiting | None:
         if target.desired == 0:
             message = f"{_name(target)} is scaled to 0; scale it up to roll out"
             return Waiting("TargetScaledToZero", message, "Rollout", blocked=True, targets=True)
-    return None
-
-
-def paused(targets: Iterable[ObservedTarget]) -> Waiting | None:
-    """Which of these targets is paused: its pods are not replaced."""
-    for target in targets:
-        if target.paused:
-            name = target.target.target_ref.name
-            message = f"{_name(target)} is paused; kubectl rollout resume deployment/{name}"
-            return Waiting("TargetPaused", message, "Rollout", blocked=True, targets=True)
     return None
 
 

@@ -178,6 +178,8 @@ class Refusal:
     """The message of the API server, and what to do."""
     again_at: datetime
     """When it is retried, if it is still needed."""
+    since: datetime
+    """When it was refused first, as far as this process knows."""
 
     def is_pending(self, now: datetime) -> bool:
         """Whether it is too early to retry. A clock that was set back causes no long wait."""

@@ -14,6 +14,7 @@ from springtide_operator.lifecycle.checks.spec_validation import invalid_spec
 from springtide_operator.lifecycle.evaluation.holds import hold
 from springtide_operator.lifecycle.rollout.availability import available, new_pods
 from springtide_operator.lifecycle.rollout.target_problems import targets_problem
+from springtide_operator.lifecycle.state.paused_targets import paused_at_rest
 from springtide_operator.lifecycle.state.refusals import refusal_waiting, reported_refusal
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ def conditions(seen: Observation, step: Step, now: datetime) -> list[Condition]:
     refusal = reported_refusal(seen, step.actions, now)
     refused = refusal_waiting(refusal) if refusal else None
     problem, waiting = targets_problem(seen), step.waiting
-    causes = (invalid_spec(seen.update.spec), refused, problem, waiting, hold(seen))
+    invalid, rest = invalid_spec(seen.update.spec), paused_at_rest(seen)
+    causes = (invalid, refused, problem, waiting, hold(seen), rest)
     found = [each for each in causes if each]
     stop = next((each for each in found if each.blocked), None)
     action_required = stop or next((each for each in found if each.held), None)
@@ -139,8 +141,10 @@ def _data_ready(seen: Observation) -> Wanted:
         return ("DataReady", "Unknown", "NotProbed", "no probe has finished yet")
     if probe.failures:
         return ("DataReady", "False", probe.reason, probe.message)
-    ready = probe.reason == "WindowReady"
-    return ("DataReady", "True" if ready else "False", probe.reason, probe.message)
+    ready, message = probe.reason == "WindowReady", probe.message
+    if seen.update.spec.suspend and probe.reason == "AlreadyEvaluated" and "@<token>" in message:
+        message = f"{message} once spec.suspend is false"
+    return ("DataReady", "True" if ready else "False", probe.reason, message)
 
 
 def _accepted(seen: Observation) -> Wanted | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from springtide_operator.lifecycle.status.generation_status import outcome
 
 if TYPE_CHECKING:
+    from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.state.observation import Observation
 
 PROMOTED = frozenset({"Live", "Superseded"})
@@ -19,17 +20,33 @@ def totals(seen: Observation) -> object:
     promoted, back, rejected, failed = _ended_since(seen)
     if counters.promoted and not any(entry.outcome for entry in seen.update.status.history):
         promoted = 0  # an earlier version counted them, and wrote no outcome
-    runs = [run for g in seen.generations for run in (g.status.training, g.status.evaluation)]
-    gpu = sum(run.gpu_seconds for run in runs if run)
     return counters.model_copy(
         update={
             "promoted": counters.promoted + promoted,
             "rolled_back": counters.rolled_back + back,
             "rejected": counters.rejected + rejected,
             "failed": counters.failed + failed,
-            "gpu_seconds": max(counters.gpu_seconds, gpu),
+            "gpu_seconds": counters.gpu_seconds + _gpu_seconds_since(seen),
         }
     )
+
+
+def gpu_seconds(generation: ModelGeneration) -> int:
+    """GPU seconds of all pods of a generation that ended."""
+    runs = (generation.status.training, generation.status.evaluation)
+    return sum(run.gpu_seconds for run in runs if run)
+
+
+def _gpu_seconds_since(seen: Observation) -> int:
+    """GPU seconds since the history was written, as `_ended_since` counts."""
+    status = seen.update.status
+    counted = {entry.number: entry.gpu_seconds for entry in status.history}
+    newest = max(counted, default=-1)
+    known = [g for g in seen.generations if g.spec.number in counted or g.spec.number > newest]
+    if counted and all(each is None for each in counted.values()):
+        # An earlier version counted the sum of those that are there, and did not record it.
+        return max(sum(map(gpu_seconds, known)) - status.counters.gpu_seconds, 0)
+    return sum(max(gpu_seconds(g) - (counted.get(g.spec.number) or 0), 0) for g in known)
 
 
 def _ended_since(seen: Observation) -> tuple[int, int, int, int]:

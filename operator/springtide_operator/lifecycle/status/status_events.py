@@ -57,6 +57,11 @@ def _verdicts(old: UpdateStatus, new: UpdateStatus) -> Iterator[Event]:
         yield Event(entry.verdict, message[:1024], kind)
 
 
+def _rollbacks(status: UpdateStatus) -> set[int]:
+    """Numbers of the generations whose rollback began; a phase says less, it may be Invalid."""
+    return {entry.number for entry in status.history if entry.reason == "RolledBack"}
+
+
 def _name(status: UpdateStatus, number: int) -> str:
     """Name of a generation, derived from the name of the newest run."""
     known = status.last_run.generation if status.last_run else ""
@@ -71,11 +76,10 @@ def _promotion(old: UpdateStatus, new: UpdateStatus) -> Iterator[Event]:
 
 
 def _rollback(old: UpdateStatus, new: UpdateStatus) -> Iterator[Event]:
-    run = new.last_run
-    done = new.counters.rolled_back > old.counters.rolled_back
-    if (new.phase == "RollingBack" or done) and old.phase != "RollingBack" and run:
+    run, before = new.last_run, _rollbacks(old)
+    if run and _rollbacks(new) - before:
         yield Event("RollbackStarted", f"{run.generation}: {run.message}", "Warning")
-    if done and run:
+    if run and new.counters.rolled_back > old.counters.rolled_back:
         live = f"the targets serve {new.live.name}" if new.live else "nothing was live before"
         message = f"{run.generation} is rolled back and will not be served again; {live}"
         yield Event("RollbackCompleted", message, "Warning")

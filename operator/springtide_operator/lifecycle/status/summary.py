@@ -20,7 +20,7 @@ from springtide_api.update.status import (
 from springtide_operator.lifecycle.rollout.availability import new_pods
 from springtide_operator.lifecycle.state.generations import SPEC_CHANGED
 from springtide_operator.lifecycle.status.conditions import condition, conditions
-from springtide_operator.lifecycle.status.counters import totals
+from springtide_operator.lifecycle.status.counters import gpu_seconds, totals
 from springtide_operator.lifecycle.status.generation_status import outcome
 from springtide_operator.lifecycle.status.phases import phase
 
@@ -209,4 +209,5 @@ def _entry(seen: Observation, generation: ModelGeneration) -> HistoryEntry:
         ),
         trained_through=data.windows[-1].to if data and data.windows else status.trained_through,
         finished_at=status.rollout.promoted_at or status.verdict_at,
+        gpu_seconds=gpu_seconds(generation),
     )
