@@ -6,7 +6,7 @@ No I/O. Everything that depends on the direction and range of a metric is here; 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil, isfinite, isnan, nan
+from math import ceil, inf, isfinite, isnan, nan
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
@@ -17,9 +17,13 @@ if TYPE_CHECKING:
 
 Finding = Literal["Pass", "Reject", "Inconclusive"]
 
-LOWER_IS_BETTER = frozenset({"log_loss", "ece"})
-UNBOUNDED = frozenset({"log_loss"})
-"""Metrics that may exceed 1; all others lie in [0, 1]."""
+ERRORS = frozenset({"rmse", "mae", "mape", "wape"})
+"""Errors of predicted numbers."""
+LOWER_IS_BETTER = frozenset({"log_loss", "ece"}) | ERRORS
+UNBOUNDED = frozenset({"log_loss"}) | ERRORS
+"""Metrics that may exceed 1; all others are at most 1."""
+WITHOUT_POSITIVES = ERRORS | {"r2"}
+"""Metrics of numbers: no label is the positive one."""
 UNFLOORED = frozenset({"ece"})
 """Metrics on which a trivial baseline can be perfect: a constant prediction is calibrated."""
 SLACK = 1e-6
@@ -127,6 +131,17 @@ def numbers(
         compared[0],
         Interval(*compared[1:4]),
     )
+
+
+def value_range(metric: str) -> tuple[float, float]:
+    """Return the least and the largest value that a metric can have."""
+    return -inf if metric == "r2" else 0.0, inf if metric in UNBOUNDED else 1.0
+
+
+def counted(metric: str, entities: int, positives: int) -> str:
+    """Format the counts behind a number: contributing entities, and positives if there are any."""
+    text = f"{entities:,} contributing entities"
+    return text if metric in WITHOUT_POSITIVES else f"{text}, {positives:,} positives"
 
 
 def better(metric: str, interval: Interval) -> Interval:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from springtide_api.generation.status import RuleResult
 from springtide_judging.bounds import (
-    UNBOUNDED,
     Bound,
     Finding,
     Interval,
@@ -21,12 +20,14 @@ from springtide_judging.bounds import (
     better,
     comparison,
     comparison_bounds,
+    counted,
     cumulative,
     decimal,
     more_entities,
     proves_nothing,
     readable,
     three_valued,
+    value_range,
 )
 
 if TYPE_CHECKING:
@@ -100,11 +101,12 @@ def _flaw(rule: Rule, measured: Numbers, *, baseline: bool) -> Flaw | None:
     if positives < (wanted := rule.min_positives or 0):
         more = ceil(entities * wanted / positives) - entities if positives > 0 else None
         return "TooFewPositives", f"{positives:,} positives < {wanted:,}", more
-    most = inf if rule.metric in UNBOUNDED else 1.0
-    if absolute(rule) and not measured.candidate.within(0.0, most):
+    lowest, most = value_range(rule.metric)
+    if absolute(rule) and not measured.candidate.within(lowest, most):
         return "MissingNumber", f"no value of {rule.metric} for the candidate", None
     if baseline and comparison(rule):
-        if not (measured.live.within(0.0, most) and measured.delta.within(-most, most)):
+        span = most - lowest
+        if not (measured.live.within(lowest, most) and measured.delta.within(-span, span)):
             return "MissingNumber", f"no value of {rule.metric} for the comparison with live", None
         if measured.live.value == 0.0 and _relative(rule):
             return (
@@ -112,7 +114,7 @@ def _flaw(rule: Rule, measured: Numbers, *, baseline: bool) -> Flaw | None:
                 "live is 0, so a relative margin is undefined; use an absolute one",
                 None,
             )
-    if baseline and cumulative(rule) and not _beside_reference(measured, most):
+    if baseline and cumulative(rule) and not _beside_reference(measured, lowest, most):
         return (
             "MissingNumber",
             f"no value of {rule.metric} for the comparison with the reference",
@@ -121,9 +123,9 @@ def _flaw(rule: Rule, measured: Numbers, *, baseline: bool) -> Flaw | None:
     return None
 
 
-def _beside_reference(measured: Numbers, most: float) -> bool:
-    own = Interval(measured.reference, measured.reference, measured.reference)
-    return own.within(0.0, most) and measured.versus_reference.within(-most, most)
+def _beside_reference(measured: Numbers, least: float, most: float) -> bool:
+    own, span = Interval(measured.reference, measured.reference, measured.reference), most - least
+    return own.within(least, most) and measured.versus_reference.within(-span, span)
 
 
 def _undecided(rule: Rule, measured: Numbers, bound: Bound, flaw: Flaw) -> Judged:
@@ -191,8 +193,7 @@ def _value(rule: Rule, bound: Bound) -> str:
 
 
 def _where(rule: Rule, measured: Numbers) -> str:
-    counts = f"{measured.entities:,} contributing entities, {measured.positives:,} positives"
-    return f"{rule.dataset} ({counts})"
+    return f"{rule.dataset} ({counted(rule.metric, measured.entities, measured.positives)})"
 
 
 def _needed(more: int | None) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from math import hypot, isfinite
 from typing import TYPE_CHECKING
 
-from springtide_judging.bounds import LOWER_IS_BETTER, absolute, better, readable
+from springtide_judging.bounds import LOWER_IS_BETTER, absolute, better, counted, readable
 from springtide_judging.rules import judge_rule
 
 if TYPE_CHECKING:
@@ -90,8 +90,8 @@ def _fall(gate: Gate, rule: Rule, row: Numbers, scores: Sequence[Score]) -> str 
         if isfinite(fallen) and isfinite(error) and fallen > max(ERRORS * error, allowed):
             return (
                 f"the holdout is suspect: {rule.metric} of live is {readable(row.live.value)} on "
-                f"{rule.dataset} ({row.entities:,} contributing entities, {row.positives:,} "
-                f"positives) and was {readable(then)}, worse by {readable(fallen)}: more than "
+                f"{rule.dataset} ({counted(rule.metric, row.entities, row.positives)}) and was "
+                f"{readable(then)}, worse by {readable(fallen)}: more than "
                 f"{ERRORS:g} standard errors of {readable(error)} and more than "
                 f"gate.maxHoldoutDrop, {readable(allowed)}"
             )

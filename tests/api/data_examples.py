@@ -1,11 +1,53 @@
 """Examples of the rules on model, data and storage."""
 
-from api.example import ABSENT, Example, inside, longest
+from api.example import ABSENT, Change, Example, inside, longest
 
 COLUMNS = "data.source.columns"
 STRATEGY = "data.holdout.strategy"
+CEILING = {"name": "ceiling", "metric": "mae", "max": "10"}
+REGRESSION: Change = {
+    "model.task": "Regression",
+    "model.labels": ABSENT,
+    "gate.rules": [CEILING],
+}
 
 MODEL = [
+    Example(
+        "model",
+        "task Regression has no labels",
+        REGRESSION,
+        REGRESSION | {"model.labels": ["no", "yes"]},
+    ),
+    Example(
+        "model",
+        "regression belongs to task Regression",
+        REGRESSION | {"model.regression.loss.type": "MSE"},
+        {"model.regression.loss.type": "MSE"},
+    ),
+    Example(
+        "model.regression",
+        "set location and spread, or neither",
+        REGRESSION | {"model.regression": {"location": "-3", "spread": "12.5"}},
+        REGRESSION | {"model.regression": {"spread": "12.5"}},
+    ),
+    Example(
+        "model.regression",
+        "spread must be greater than 0",
+        REGRESSION | {"model.regression": {"location": "0", "spread": "1e-9"}},
+        REGRESSION | {"model.regression": {"location": "0", "spread": "0"}},
+    ),
+    Example(
+        "model.regression.loss",
+        "set huber (it may be {}) if and only if",
+        REGRESSION | {"model.regression.loss": {"type": "Huber", "huber": {}}},
+        REGRESSION | {"model.regression.loss": {"type": "Huber"}},
+    ),
+    Example(
+        "model.regression.loss.huber",
+        "delta must be greater than 0",
+        REGRESSION | {"model.regression.loss": {"type": "Huber", "huber": {"delta": "0.1"}}},
+        REGRESSION | {"model.regression.loss": {"type": "Huber", "huber": {"delta": "0"}}},
+    ),
     Example(
         "model",
         "task Classification needs labels",

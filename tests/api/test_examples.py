@@ -7,9 +7,9 @@ pytestmark = pytest.mark.apiserver
 
 UPDATES = [
     pytest.param(document, id=file.name)
-    for file in sorted(ROOT.glob("examples/*.yaml"))
+    for file in sorted(ROOT.glob("examples/**/*.yaml"))
     for document in yaml.safe_load_all(file.read_text(encoding="utf-8"))
-    if document and document["kind"] == "IncrementalUpdate"
+    if document and document.get("kind") == "IncrementalUpdate"
 ]
 
 

@@ -1,6 +1,6 @@
 """Examples of the rules on trigger and rollout, and of those over the whole spec."""
 
-from api.data_examples import COLUMNS
+from api.data_examples import CEILING, COLUMNS, REGRESSION
 from api.example import Example, longest
 from api.gate_examples import FIRST, FLOOR, HOLDOUT, MEMORY
 
@@ -45,6 +45,8 @@ ROLLOUT = [
     longest("rollout.deadline"),
 ]
 
+SCALE = {"location": "10", "spread": "2"}
+
 HISTORY = {
     "evaluation.datasets": [HOLDOUT, MEMORY],
     "data.reserve": {},
@@ -65,6 +67,50 @@ WHOLE = [
         {"model.labels": ["no", "yes", "maybe"]},
         {"model.labels": ["no", "maybe", "yes"]},
         before={},
+    ),
+    Example(
+        "",
+        "model.task is immutable",
+        {"model.maxLength": 64},
+        REGRESSION,
+        before={},
+    ),
+    Example(
+        "",
+        "model.regression.location and spread are immutable",
+        REGRESSION | {"model.regression": SCALE | {"loss": {"type": "Huber", "huber": {}}}},
+        REGRESSION | {"model.regression": SCALE | {"spread": "3"}},
+        before=REGRESSION | {"model.regression": SCALE},
+    ),
+    Example(
+        "",
+        "gate.rules[].metric must be one of model.task",
+        REGRESSION,
+        REGRESSION | {"gate.rules": [CEILING, FLOOR]},
+    ),
+    Example(
+        "",
+        "gate.rules[].metric must be one of model.task",
+        {"gate.rules": [FLOOR]},
+        {"gate.rules": [FLOOR, CEILING]},
+    ),
+    Example(
+        "",
+        "a rule of Regression has no minPositives",
+        REGRESSION,
+        REGRESSION | {f"{FIRST}.minPositives": 5},
+    ),
+    Example(
+        "",
+        "training.earlyStopping.metric must be one of model.task",
+        REGRESSION | {"training.earlyStopping.metric": "mae"},
+        REGRESSION | {"training.earlyStopping.metric": "auc"},
+    ),
+    Example(
+        "",
+        "training.earlyStopping.metric must be one of model.task",
+        {"training.earlyStopping.metric": "auc"},
+        {"training.earlyStopping.metric": "rmse"},
     ),
     Example(
         "",
@@ -93,7 +139,7 @@ WHOLE = [
     ),
     Example(
         "",
-        "gate.rules needs a Required rule with min (log_loss: max) on a dataset",
+        "gate.rules needs a Required rule with min (log_loss and errors: max) on a dataset",
         HISTORY | {"gate.rules": [FLOOR, {**FLOOR, "name": "kept", "dataset": "memory"}]},
         HISTORY
         | {

@@ -31,7 +31,7 @@ NOT_REASONS = {
     *("Hold", "Delete", "Fail", "Required", "Holdout", "Historical", "Guardrail"),  # of the spec
     *("Schedule", "OnData", "Request", "Recorded", "Refused"),  # triggers, results of requests
     *("AdamW", "Adafactor", "Auto", "Constant", "Cosine", "Linear"),  # hyperparameters
-    *("Classification", "Full"),  # tasks and methods
+    *("Classification", "Regression", "Full"),  # tasks and methods
     *("Hour", "Day", "Week", "Month"),  # periods
     *("Job", "ModelGeneration", "DisruptionTarget", "ExitCode", "OwnKeysTaken"),  # kinds, internal
     *("Missing", "Authorization", "DefaultCPUAllocator", "OutOfMemoryError", "Vdj"),

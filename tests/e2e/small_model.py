@@ -4,6 +4,7 @@ Everything is generated from seeds, so two examples with the same months get the
 """
 
 import random
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -51,12 +52,33 @@ def publish(folder: Path, *, head: bool) -> None:
         file.chmod(0o644)  # pods read it as another user
 
 
-def month(name: str, rows: int = ROWS) -> bytes:
-    """Make the file of a month such as 2026-01."""
+def month(
+    name: str, rows: int = ROWS, *, label: Callable[[shop.Row, random.Random], object] | None = None
+) -> bytes:
+    """Make the file of a month such as 2026-01; `label` replaces the labels of its rows."""
     rng = random.Random(f"small {name}")
     first = datetime.fromisoformat(f"{name}-01T00:00:00+00:00")
     moments = sorted(rng.random() for _ in range(rows))
-    return shop.as_csv([_row(rng, first + timedelta(days=27 * moment)) for moment in moments])
+    made = [_row(rng, first + timedelta(days=27 * moment)) for moment in moments]
+    if label:
+        made = [(*row[:-1], label(row, rng)) for row in made]
+    return shop.as_csv(made)
+
+
+PRICING = {
+    "epochs": 12,
+    "learningRate": "3e-3",
+    "batchSize": 16,
+    "freeze": {"embeddings": False},
+}
+"""Hyperparameters that learn `price` in one month."""
+
+
+def price(row: shop.Row, rng: random.Random) -> float:
+    """The price of a row's item: by its two words, with noise."""
+    quality, thing = row[3].split()
+    words = 30 if quality in GOOD else 0
+    return round(40 + words + 5 * THINGS.index(thing) + rng.gauss(0, 2), 2)
 
 
 def _row(rng: random.Random, moment: datetime) -> shop.Row:

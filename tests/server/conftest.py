@@ -20,6 +20,7 @@ from local_cluster.ports import free_port
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
+from springtide_api.update.task import RegressionOptions
 from springtide_server.app import build_app
 from springtide_server.model import load
 from springtide_server.service import Service
@@ -67,7 +68,7 @@ def make_artifact(home: Path, preprocess: Preprocess) -> CommittedArtifact:
         num_attention_heads=2,
         intermediate_size=64,
         max_position_embeddings=64,
-        num_labels=len(preprocess.labels),
+        num_labels=len(preprocess.labels or ["value"]),
         initializer_range=0.3,
     )
     folder = home / "tmp" / "made"
@@ -118,6 +119,18 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> Made:
         labels=["no", "yes"],
     )
     return made(tmp_path_factory.mktemp("features"), preprocess)
+
+
+@pytest.fixture(scope="session")
+def prices(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """A model that predicts a price of `text`."""
+    preprocess = Preprocess(
+        text="item",
+        max_length=32,
+        task="Regression",
+        regression=RegressionOptions(location="100", spread="20"),
+    )
+    return made(tmp_path_factory.mktemp("prices"), preprocess)
 
 
 @asynccontextmanager

@@ -136,3 +136,19 @@ async def test_a_model_with_features_has_one_input_per_feature(features, serve):
         described = (await client.get("/v2/models/model")).json()
 
     assert [tensor["name"] for tensor in described["inputs"]] == ["title", "price"]
+
+
+async def test_a_predicted_price_is_served_as_one_value_for_each_row(prices, serve, ask):
+    scorer = models.load(local_path(prices.artifact.uri), prices.artifact.digest)
+    rows = {"text": sentences(20, 3)}
+    expected = scorer.predict(scorer.preprocess.render(rows))[:, 0]
+
+    async with serve(prices.settings) as client:
+        described = (await client.get("/v2/models/model")).json()
+        answer = (await client.post("/v2/models/model/infer", json=ask(**rows))).json()
+
+    (value,) = answer["outputs"]
+    assert (value["name"], value["datatype"], value["shape"]) == ("value", "FP32", [20])
+    np.testing.assert_allclose(value["data"], expected, rtol=1e-5)
+    assert described["outputs"] == [{"name": "value", "datatype": "FP32", "shape": [-1]}]
+    assert expected.std() > 1, "a model that answers the same to all proves nothing"

@@ -103,7 +103,8 @@ class Columns(Model):
     """Text of an example, with feature columns in braces: "{title} for {price} in {country}".
     Default: "name: value" of each feature, joined by "; "."""
     label: ColumnName
-    """Column with the label, one of model.labels. It cannot be a text or feature column."""
+    """Column with the label: one of model.labels, or for Regression a number. It cannot be a text
+    or feature column."""
     timestamp: ColumnName
     """Column with the time of the event: RFC 3339, "YYYY-MM-DD HH:MM:SS" or a Parquet timestamp.
     A time without a zone is UTC."""

@@ -12,10 +12,13 @@ Metric = Annotated[
     str,
     Field(
         max_length=16,
-        pattern=r"^(auc|pr_auc|log_loss|accuracy|macro_f1|ece|ndcg@[1-9][0-9]{0,2})$",
+        pattern=(
+            r"^(auc|pr_auc|log_loss|accuracy|macro_f1|ece|ndcg@[1-9][0-9]{0,2}"
+            r"|rmse|mae|mape|wape|r2)$"
+        ),
     ),
 ]
-"""A built-in metric. log_loss and ece are better when lower, the others when higher."""
+"""A built-in metric. log_loss, ece and errors are better when lower, the others when higher."""
 
 
 @cel(
@@ -131,7 +134,9 @@ class Rule(Model):
     name: Name
     """Name of the rule in status, events and report."""
     metric: Metric
-    """Metric: auc, pr_auc, log_loss, accuracy, macro_f1, ece or ndcg@<k>."""
+    """Metric. Classification: auc, pr_auc, log_loss, accuracy, macro_f1, ece or ndcg@<k>.
+    Regression: rmse, mae, mape, wape or r2. mape is the mean of |error| / |label| over the rows
+    whose label is not 0; wape is the sum of |error| divided by the sum of |label|."""
     dataset: Name = "holdout"
     """Name of one of evaluation.datasets. Default holdout."""
     min: Decimal | None = None
@@ -173,7 +178,8 @@ class HoldoutDrop(Model):
     absolute: Decimal = "0.05"
     """For metrics where higher is better, in units of the metric. Default "0.05"."""
     relative: Decimal = "0.2"
-    """For log_loss and ece: the increase as a fraction of the last score. Default "0.2"."""
+    """For metrics where lower is better (log_loss, ece, rmse, mae, mape, wape): the increase as a
+    fraction of the last score. Default "0.2"."""
 
 
 class ExtendHoldout(Model):
@@ -200,10 +206,10 @@ class OnInconclusive(Model):
 
 @cel(
     "self.rules.exists(r, r.severity == 'Required' && r.metric != 'ece'"
-    " && (r.metric == 'log_loss' ? has(r.max) : has(r.min)))",
-    "rules needs a Required rule with min (log_loss: max; ece does not count, because a constant"
-    " prediction is perfectly calibrated): a comparison alone passes two models that are equally"
-    " bad; add one such as {name: floor, metric: auc, min: '0.6'}",
+    " && (r.metric in ['log_loss', 'rmse', 'mae', 'mape', 'wape'] ? has(r.max) : has(r.min)))",
+    "rules needs a Required rule with min (log_loss and errors: max; ece does not count, because a"
+    " constant prediction is perfectly calibrated): a comparison alone passes two models that are"
+    " equally bad; add one such as {name: floor, metric: auc, min: '0.6'}",
 )
 @cel(
     "self.rules.all(a, self.rules.exists_one(b, a.name == b.name))",
@@ -222,12 +228,13 @@ class Gate(Model):
 
     rules: Annotated[list[Rule], Field(min_length=1, max_length=16)]
     """The rules, each decided by a one-sided confidence bound. At least one Required rule must have
-    min (log_loss: max) on a dataset whose role is not Historical. On the holdout, that bound must
-    be stricter than the score of a trivial baseline (random order, majority label)."""
+    min (log_loss and errors: max) on a dataset whose role is not Historical. On the holdout, that
+    bound must be stricter than the score of a trivial baseline (random order, majority label,
+    median)."""
     max_holdout_drop: HoldoutDrop = HoldoutDrop()
     """The holdout is suspect if the live model scores worse on it than on the last holdout by more
     than this and by more than three standard errors, and the candidate is not better either.
-    Default: 0.05; for log_loss and ece 20 %."""
+    Default: 0.05; for metrics where lower is better 20 %."""
     on_inconclusive: OnInconclusive = OnInconclusive(
         type="ExtendHoldout", extend_holdout=ExtendHoldout()
     )

@@ -14,6 +14,7 @@ from pydantic import Field
 from springtide_api.schema import Digest, Duration, Label, Model, Name, ObjectName, Time, Uri, cel
 from springtide_api.update.data import Data, VolumeClaim
 from springtide_api.update.gate import Evaluation, Gate
+from springtide_api.update.task import RegressionOptions
 from springtide_api.update.training import Training
 
 
@@ -39,20 +40,32 @@ class InitialModel(Model):
     "task Classification needs labels: the label names, spelled as in the data",
 )
 @cel(
+    "self.task != 'Regression' || !has(self.labels)",
+    "task Regression has no labels: the label column holds numbers; remove labels",
+)
+@cel(
+    "self.task == 'Regression' || !has(self.regression)",
+    "regression belongs to task Regression; remove it, or change task",
+)
+@cel(
     "!has(self.labels) || self.labels.all(a, self.labels.exists_one(b, a == b))",
     "labels must be unique; remove the repeated one",
 )
 class ModelSpec(Model):
     """The model that is updated."""
 
-    task: Literal["Classification"] = "Classification"
-    """Task of the model. Classification, for example clicks, recommendations, promotions, sentiment
-    or intent. Default Classification."""
+    task: Literal["Classification", "Regression"] = "Classification"
+    """Task of the model. Immutable. Classification: one of several labels, for example clicks,
+    recommendations, promotions, sentiment or intent. Regression: a number, for example a price.
+    Default Classification."""
     initial: InitialModel
     """The initial model: its folder, and the data that it was trained on. Immutable."""
     labels: Annotated[list[Label] | None, Field(min_length=2, max_length=256)] = None
-    """Label names, spelled as in the data; required for Classification. With two labels, the second
-    is the positive one. Append-only: labels can be added at the end, never removed or reordered."""
+    """Label names, spelled as in the data; for Classification, which requires them. With two
+    labels, the second is the positive one. Append-only: labels can be added at the end, never
+    removed or reordered."""
+    regression: RegressionOptions | None = None
+    """Options of Regression. Default: mean squared error."""
     max_length: Annotated[int, Field(ge=8, le=8192)] = 128
     """Maximum number of tokens of an example; longer examples are truncated. Default 128."""
 
@@ -204,6 +217,18 @@ class History(Model):
     "model.initial is immutable; create a new IncrementalUpdate for another initial model",
 )
 @cel(
+    "self.model.task == oldSelf.model.task",
+    "model.task is immutable; create a new IncrementalUpdate for another task",
+)
+@cel(
+    "(has(self.model.regression) && has(self.model.regression.spread)"
+    " ? self.model.regression.location + ' ' + self.model.regression.spread : '')"
+    " == (has(oldSelf.model.regression) && has(oldSelf.model.regression.spread)"
+    " ? oldSelf.model.regression.location + ' ' + oldSelf.model.regression.spread : '')",
+    "model.regression.location and spread are immutable: every generation is in their unit; create"
+    " a new IncrementalUpdate for others",
+)
+@cel(
     "!has(oldSelf.model.labels) || (has(self.model.labels) && oldSelf.model.labels.all(l,"
     " self.model.labels.indexOf(l) == oldSelf.model.labels.indexOf(l)))",
     "model.labels is append-only; add labels at the end and remove or reorder none",
@@ -213,6 +238,24 @@ class History(Model):
     " ? self.evaluation.datasets.exists(d, d.name == r.dataset) : r.dataset == 'holdout')",
     "gate.rules[].dataset must name one of evaluation.datasets; without datasets there is one,"
     " holdout",
+)
+@cel(
+    "self.gate.rules.all(r, (r.metric in ['rmse', 'mae', 'mape', 'wape', 'r2'])"
+    " == (self.model.task == 'Regression'))",
+    "gate.rules[].metric must be one of model.task: rmse, mae, mape, wape and r2 for Regression,"
+    " the others for Classification",
+)
+@cel(
+    "self.model.task != 'Regression' || !self.gate.rules.exists(r, has(r.minPositives))",
+    "a rule of Regression has no minPositives: no label is the positive one; remove it",
+)
+@cel(
+    "!has(self.training) || !has(self.training.earlyStopping)"
+    " || !has(self.training.earlyStopping.metric)"
+    " || (self.training.earlyStopping.metric in ['rmse', 'mae'])"
+    " == (self.model.task == 'Regression')",
+    "training.earlyStopping.metric must be one of model.task: rmse and mae for Regression, the"
+    " others for Classification",
 )
 @cel(
     "has(self.data.source.columns.group)"
@@ -228,10 +271,11 @@ class History(Model):
 @cel(
     "!has(self.evaluation) || !has(self.evaluation.datasets)"
     " || self.gate.rules.exists(r, r.severity == 'Required'"
-    " && r.metric != 'ece' && (r.metric == 'log_loss' ? has(r.max) : has(r.min))"
+    " && r.metric != 'ece' && (r.metric in ['log_loss', 'rmse', 'mae', 'mape', 'wape']"
+    " ? has(r.max) : has(r.min))"
     " && !self.evaluation.datasets.exists(d, d.name == r.dataset && d.role == 'Historical'))",
-    "gate.rules needs a Required rule with min (log_loss: max) on a dataset whose role is"
-    " not Historical: the first generation has no historical rows, so no other rule can"
+    "gate.rules needs a Required rule with min (log_loss and errors: max) on a dataset whose role"
+    " is not Historical: the first generation has no historical rows, so no other rule can"
     " decide on it; add one such as {name: floor, metric: auc, dataset: holdout, min: '0.6'}",
 )
 @cel(

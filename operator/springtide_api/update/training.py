@@ -115,8 +115,9 @@ class EarlyStopping(Model):
     weights are better, the candidate has the parent's weights.
     """
 
-    metric: Literal["log_loss", "auc", "accuracy", "macro_f1"] = "log_loss"
-    """Validation metric. Default log_loss."""
+    metric: Literal["log_loss", "auc", "accuracy", "macro_f1", "rmse", "mae"] | None = None
+    """Validation metric: log_loss, auc, accuracy or macro_f1 for Classification, rmse or mae for
+    Regression. Default: log_loss for Classification, rmse for Regression."""
     patience: Annotated[int, Field(ge=1, le=100)] = 2
     """Number of validations without improvement before training stops. Default 2."""
     min_delta: Decimal = "0"

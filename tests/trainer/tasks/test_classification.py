@@ -19,7 +19,7 @@ from springtide_trainer.artifact.preprocess import Preprocess
 from springtide_trainer.errors import Refused
 from springtide_trainer.tasks.classification import Classification
 from springtide_trainer.tasks.metrics.statistic import EncodedRows, whole
-from springtide_trainer.tasks.table import TASKS, task_of
+from springtide_trainer.tasks.table import task_of
 from springtide_trainer.tasks.task import Batch
 
 TASK = Classification(["no", "maybe", "yes"])
@@ -82,11 +82,10 @@ def test_the_loss_is_the_negative_log_likelihood_weighted_by_row():
     assert TASK.objective(Echo(), batch).item() == pytest.approx(expected.item())
 
 
-@pytest.mark.parametrize("name", TASKS)
-def test_every_metric_of_a_task_is_one_of_the_api_and_has_a_value(name):
-    task = TASKS[name](Preprocess(max_length=8, labels=["no", "yes"]))
+def test_every_metric_of_classification_is_one_of_the_api_and_has_a_value():
     rows = EncodedRows(np.array([0, 1, 0, 1]), np.arange(4), np.array([0, 0, 1, 1]))
     scores = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.3, 0.7]])
+    task = Classification(["no", "yes"])
     for metric in (*task.metrics, *task.group_metrics):
         TypeAdapter(Metric).validate_python(metric)
         assert np.isfinite(whole(task.statistic(metric, rows, scores), rows)), metric

@@ -132,7 +132,9 @@ def freeze(home: Home, rows: dict[str, list[Any]]) -> tuple[Path, str]:
 
 
 def recipe(
-    labels: Sequence[str] = LABELS, training: dict[str, Any] | None = None
+    labels: Sequence[str] = LABELS,
+    training: dict[str, Any] | None = None,
+    model: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return a recipe as written by the operator, with the given training options."""
     columns = {"text": "text", "label": "label", "timestamp": "at", "entity": "shopper"}
@@ -141,7 +143,7 @@ def recipe(
     return {
         "model": {
             "initial": {"uri": "file:///models/tiny"},
-            "labels": list(labels),
+            **(model or {"labels": list(labels)}),
             "maxLength": 16,
         },
         "data": {"source": source},
@@ -159,6 +161,8 @@ class World:
     home: Home
     parent: CommittedArtifact
     data: tuple[Path, str]
+    model: dict[str, Any] | None = None
+    """Fields of another task, in place of the labels."""
 
     def run_file(self, job: str = "g1-train-1", *, divisor: int = 1, **training: Any) -> RunFile:
         """Return the run file of a training, with the given training options."""
@@ -170,7 +174,7 @@ class World:
                 "number": 1,
                 "job": job,
                 "home": str(self.home.path),
-                "recipe": recipe(training=training),
+                "recipe": recipe(training=training, model=self.model),
                 "train": {
                     "parent": {"uri": self.parent.uri, "digest": self.parent.digest},
                     "data": {"uri": self.data[0].as_uri(), "digest": self.data[1]},
@@ -187,9 +191,14 @@ class World:
 
 
 def imported(
-    source: Path, home: Home, labels: Sequence[str] = LABELS, **block: Any
+    source: Path,
+    home: Home,
+    labels: Sequence[str] = LABELS,
+    *,
+    model: dict[str, Any] | None = None,
+    **block: Any,
 ) -> CommittedArtifact:
-    """Import a model's folder in this process."""
+    """Import a model's folder in this process; `model` replaces labels by another task."""
     run = RunFile.model_validate(
         {
             "stage": "import",
@@ -198,7 +207,7 @@ def imported(
             "number": 0,
             "job": "g0-import-1",
             "home": str(home.path),
-            "recipe": recipe(labels),
+            "recipe": recipe(labels, model=model),
             "import": {"uri": source.as_uri(), **block},
         }
     )

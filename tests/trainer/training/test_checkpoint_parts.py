@@ -24,7 +24,9 @@ def run(*, stopping: bool = True, seed: int = 0) -> Run:
         model,
         optimizer.build("AdamW", model, learning_rate=0.1, weight_decay=0.0),
         Precision("FP32", torch.device("cpu")),
-        EarlyStopping(Options(), model, last=9, measure=lambda: 0.5) if stopping else None,
+        EarlyStopping(Options(), model, metric="auc", last=9, measure=lambda: 0.5)
+        if stopping
+        else None,
     )
 
 

@@ -66,7 +66,11 @@ def fit_with_metrics(values: list[float], **options) -> tuple[EarlyStopping, nn.
     model = nn.Linear(1, 1, bias=False)
     left = iter(values)
     stopping = EarlyStopping(
-        Options(every_steps=1, **options), model, last=len(values) - 1, measure=lambda: next(left)
+        Options(every_steps=1, **options),
+        model,
+        metric=options.get("metric", "log_loss"),
+        last=len(values) - 1,
+        measure=lambda: next(left),
     )
     model.weight.data.fill_(0.0)
     stopping.begin()
@@ -100,9 +104,9 @@ def test_the_parents_weights_are_kept_if_no_step_improves():
 def test_validation_at_step_0_is_not_repeated_after_a_checkpoint():
     model = nn.Linear(1, 1, bias=False)
     values = iter([0.3])
-    first = EarlyStopping(Options(), model, last=9, measure=lambda: next(values))
+    first = EarlyStopping(Options(), model, metric="log_loss", last=9, measure=lambda: next(values))
     first.begin()
-    again = EarlyStopping(Options(), model, last=9, measure=lambda: next(values))
+    again = EarlyStopping(Options(), model, metric="log_loss", last=9, measure=lambda: next(values))
     again.load_state_dict(first.state_dict())
     again.begin()
     assert (again.best_value, again.best_step) == (0.3, 0)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from springtide_api.schema import Model
+from springtide_api.update.task import RegressionOptions
 from springtide_trainer.errors import Refused
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ class Preprocess(Model):
     """The task of the model. Not written for Classification."""
     labels: list[str] | None = None
     """Labels of the model's outputs, in order; None for a task without label names."""
+    regression: RegressionOptions | None = None
+    """Options of Regression, with location and spread once they are fixed."""
 
     @staticmethod
     def of(recipe: Recipe) -> Preprocess:
@@ -70,6 +73,7 @@ class Preprocess(Model):
             max_length=recipe.model.max_length,
             task=recipe.model.task,
             labels=recipe.model.labels,
+            regression=recipe.model.regression,
         )
         made._writer()
         return made

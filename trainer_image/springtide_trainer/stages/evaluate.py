@@ -164,6 +164,7 @@ def _results(
         "candidate": given.candidate.plain(),
         "baseline": given.baseline.plain() if given.baseline else None,
         "window": _window(given),
+        "task": run.recipe.model.task,
         "labels": [scores.task.outputs for scores in found[0].scores],
         "bootstrap": {"samples": bootstrap.samples, "confidence": given.confidence},
         "gate": run.recipe.gate.plain(),

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from springtide_api.contract import CommittedArtifact, RunFile
     from springtide_api.generation.spec import Recipe
     from springtide_trainer.storage import Home
-    from springtide_trainer.tasks.task import Learning
+    from springtide_trainer.tasks.task import Learning, Task
 
 log = logging.getLogger(__name__)
 
@@ -55,12 +55,12 @@ def import_model(run: RunFile, home: Home, tmp: Path) -> CommittedArtifact:
         raise Refused("InvalidRunFile", "stage import needs the block import in run.json")
     source = local_path(run.imported.uri, _URI)
     inspect(source, _URI)
-    model, made = _load(source, run.recipe)
+    model, task, made = _load(source, run.recipe)
     tokenizer = _tokenizer(source, model.config, run.recipe)
     folder = tmp / "artifact"
     saving.save_model(model, folder)
     saving.save_tokenizer(tokenizer, folder)
-    Preprocess.of(run.recipe).write(folder)
+    Preprocess.of(run.recipe).model_copy(update=task.kept).write(folder)
     digest = manifest.write_manifest(folder)
     if run.imported.digest not in {None, digest}:
         raise Refused(
@@ -73,7 +73,9 @@ def import_model(run: RunFile, home: Home, tmp: Path) -> CommittedArtifact:
     return manifest.commit(folder, home, made)
 
 
-def _load(source: Path, recipe: Recipe) -> tuple[PreTrainedModel, Literal["Trained", "Seeded"]]:
+def _load(
+    source: Path, recipe: Recipe
+) -> tuple[PreTrainedModel, Task, Literal["Trained", "Seeded"]]:
     task = task_of(recipe.model)
     _check_config(source, task)
     try:
@@ -85,9 +87,8 @@ def _load(source: Path, recipe: Recipe) -> tuple[PreTrainedModel, Literal["Train
     if new:
         sequence_head.seed(model, new, recipe.training.hyperparameters.seed)
         sequence_head.name_labels(model, task.outputs)
-        return model, "Seeded"
-    task.adopt(model, source)
-    return model, "Trained"
+        return model, task, "Seeded"
+    return model, task.adopt(model, source), "Trained"
 
 
 def _check_config(source: Path, task: Learning) -> None:

@@ -25,8 +25,6 @@ from springtide_trainer.training.training_rows import load
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from transformers import PreTrainedModel
-
     from springtide_api.contract import CommittedArtifact, RunFile
     from springtide_api.generation.spec import Recipe
     from springtide_trainer.storage import Home
@@ -54,7 +52,7 @@ def train(run: RunFile, home: Home, tmp: Path) -> TrainOutput:
         ready = session.prepare(run, rows, parent, device=device, scratch=tmp)
         outcome = fit.fit(ready)
     made = _commit(
-        ready.model,
+        ready,
         outcome.step,
         parent,
         recipe=run.recipe,
@@ -74,7 +72,7 @@ def train(run: RunFile, home: Home, tmp: Path) -> TrainOutput:
 
 
 def _commit(
-    model: PreTrainedModel,
+    ready: session.Session,
     step: int,
     parent: Path,
     *,
@@ -83,11 +81,11 @@ def _commit(
     folder: Path,
 ) -> CommittedArtifact:
     """Write the candidate, with the parent's tokenizer and configuration."""
-    move(model, "cpu")
+    model = move(ready.model, "cpu")
     if not all(bool(weight.isfinite().all()) for weight in model.parameters()):
         raise Diverged(step, float("nan"))
     warm_start.restore_dropout(model, parent)
     saving.copy_tokenizer(parent, folder)
     METHODS[recipe.training.method.type].export(model, folder)
-    Preprocess.of(recipe).write(folder)
+    Preprocess.of(recipe).model_copy(update=ready.task.kept).write(folder)
     return manifest.commit(folder, home)

@@ -119,7 +119,7 @@ class Classification:
         model: PreTrainedModel = sequence_head.load(folder, **config)
         return model
 
-    def adopt(self, model: PreTrainedModel, source: Path) -> None:
+    def adopt(self, model: PreTrainedModel, source: Path) -> Classification:
         """Order the outputs as in the spec; the labels must be the same."""
         from springtide_trainer.tasks import sequence_head
 
@@ -132,6 +132,16 @@ class Classification:
                 _FIELD,
             )
         sequence_head.reorder(model, self.outputs)
+        return self
+
+    def continued(self, parent: TaskSpec, labels: Array) -> Classification:
+        """Nothing is fixed by a parent or by rows."""
+        return self
+
+    @property
+    def kept(self) -> dict[str, Any]:
+        """Nothing beyond the labels of the recipe."""
+        return {}
 
     def extend(self, model: PreTrainedModel, seed: int) -> None:
         """Add outputs for appended labels."""

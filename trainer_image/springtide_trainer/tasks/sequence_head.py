@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from transformers import AutoModelForSequenceClassification
 
+from springtide_trainer.errors import Refused
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
@@ -98,6 +100,26 @@ def grow(model: PreTrainedModel, labels: Sequence[str], seed_: int) -> None:
             parameter[: len(kept)] = kept
     model.num_labels = len(labels)  # type: ignore[assignment]
     name_labels(model, labels)
+
+
+def rescale(model: PreTrainedModel, *, location: float, spread: float) -> None:
+    """Change the last layer so that its outputs are (output - location) / spread.
+
+    Raises:
+        Refused: the layer has no bias, and the location is not 0.
+    """
+    _, layer = output_layer(model)
+    if layer.bias is None and location:
+        raise Refused(
+            "UnsupportedModel",
+            f"the head has no bias, so its outputs cannot be shifted by {location:g}; set "
+            'location "0", or use a model without a head',
+            "spec.model.regression.location",
+        )
+    with torch.no_grad():
+        layer.weight.div_(spread)
+        if layer.bias is not None:
+            layer.bias.sub_(location).div_(spread)
 
 
 def names(model: PreTrainedModel) -> list[str]:

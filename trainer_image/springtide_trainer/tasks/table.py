@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from springtide_trainer.errors import Refused
 from springtide_trainer.tasks.classification import Classification
+from springtide_trainer.tasks.regression import Regression
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 TASKS: dict[str, Callable[[TaskSpec], Task]] = {
     "Classification": Classification.of,
+    "Regression": Regression.of,
 }
 
 

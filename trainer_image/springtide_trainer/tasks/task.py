@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedModel
 
+    from springtide_api.update.task import RegressionOptions
     from springtide_trainer.tasks.metrics.statistic import Array, EncodedRows, Statistic
 
 
@@ -72,6 +73,10 @@ class TaskSpec(Protocol):
     @property
     def labels(self) -> Sequence[str] | None:
         """Names of the labels; None for a task without label names."""
+
+    @property
+    def regression(self) -> RegressionOptions | None:
+        """Options of Regression."""
 
 
 class Labels(Protocol):
@@ -128,12 +133,30 @@ class Learning(Protocol):
             config: Fields of the model's configuration that override the folder's.
         """
 
-    def adopt(self, model: PreTrainedModel, source: Path) -> None:
-        """Order the outputs of an imported model with a trained head as those of the task.
+    def adopt(self, model: PreTrainedModel, source: Path) -> Task:
+        """Take over an imported model with a trained head, whose outputs are put in order.
+
+        Returns:
+            The task with what the head fixes.
 
         Raises:
             Refused: the model has other outputs.
         """
+
+    def continued(self, parent: TaskSpec, labels: Array) -> Task:
+        """Return the task with what a lineage fixes once: from its parent, or from the first rows.
+
+        Args:
+            parent: Preprocessing of the parent's artifact.
+            labels: Encoded labels of the training rows.
+
+        Raises:
+            Refused: the labels do not determine it.
+        """
+
+    @property
+    def kept(self) -> Mapping[str, Any]:
+        """What the artifact keeps of the task, by the names of its preprocessing."""
 
     def extend(self, model: PreTrainedModel, seed: int) -> None:
         """Add the outputs that the model of an earlier generation lacks.

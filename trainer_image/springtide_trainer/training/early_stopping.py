@@ -70,17 +70,24 @@ class EarlyStopping:
     Args:
         options: The recipe's settings.
         model: The model in training.
+        metric: The metric that is measured.
         last: Number of the last step, which is validated too.
         measure: Returns the metric on the validation split.
     """
 
     def __init__(
-        self, options: Options, model: nn.Module, *, last: int, measure: Callable[[], float]
+        self,
+        options: Options,
+        model: nn.Module,
+        *,
+        metric: str,
+        last: int,
+        measure: Callable[[], float],
     ) -> None:
         self._every = options.every_steps
         self._patience = options.patience
         self._min_delta = float(options.min_delta)
-        self._sign = -1.0 if options.metric in LOWER_IS_BETTER else 1.0
+        self._sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
         self._model = model
         self._last = last
         self._measure = measure

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from springtide_api.update.task import EARLY_STOPPING_METRIC
 from springtide_trainer.artifact.models import move, predict
+from springtide_trainer.artifact.preprocess import Preprocess
 from springtide_trainer.errors import Refused
 from springtide_trainer.methods.table import METHODS
 from springtide_trainer.storage import local_path
@@ -80,7 +82,9 @@ def prepare(
     """
     given, training = _given(run), run.recipe.training
     options = training.hyperparameters
-    task, method = task_of(run.recipe.model), METHODS[training.method.type]
+    labels = rows.examples.labels[rows.training]
+    task = task_of(run.recipe.model).continued(Preprocess.read(parent), labels)
+    method = METHODS[training.method.type]
     chosen = precision.resolve(options.precision, device)
     model = move(warm_start.load(parent, options, task=task, method=method), device)
     sampler = StepSampler(
@@ -100,8 +104,9 @@ def prepare(
     )
     stopping = None
     if (wanted := training.early_stopping) is not None:
-        measure = partial(_validate, task, model, rows, options=options, metric=wanted.metric)
-        stopping = EarlyStopping(wanted, model, last=total, measure=measure)
+        metric = wanted.metric or EARLY_STOPPING_METRIC[run.recipe.model.task]
+        measure = partial(_validate, task, model, rows, options=options, metric=metric)
+        stopping = EarlyStopping(wanted, model, metric=metric, last=total, measure=measure)
     return Session(
         task=task,
         model=model,

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from springtide_api.contract import ExitCode
+from springtide_api.update.task import EARLY_STOPPING_METRIC
 from springtide_trainer.artifact.preprocess import Preprocess
 from springtide_trainer.artifact.tokens import tokenize
 from springtide_trainer.data.snapshots.frozen_rows import inputs, read_rows, verify
@@ -71,7 +72,8 @@ def load(
         held_out = validation_split(
             table["entity"].to_pylist(), float(stopping.validation_fraction), manifest=digest
         )
-        task.check_validation(stopping.metric, examples.labels[held_out])
+        metric = stopping.metric or EARLY_STOPPING_METRIC[recipe.model.task]
+        task.check_validation(metric, examples.labels[held_out])
     return TrainingRows(examples, np.flatnonzero(~held_out), np.flatnonzero(held_out))
 
 

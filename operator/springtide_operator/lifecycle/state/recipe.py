@@ -7,8 +7,10 @@ import json
 from typing import TYPE_CHECKING
 
 from springtide_api.generation.spec import Recipe
+from springtide_api.update.task import EARLY_STOPPING_METRIC
 
 if TYPE_CHECKING:
+    from springtide_api.update.training import EarlyStopping
     from springtide_operator.lifecycle.state.observation import Observation
 
 
@@ -23,11 +25,23 @@ def recipe(seen: Observation) -> Recipe:
     return Recipe(
         model=spec.model,
         data=spec.data,
-        training=spec.training.model_copy(update={"image": trainer_image(seen)}),
+        training=spec.training.model_copy(
+            update={
+                "image": trainer_image(seen),
+                "early_stopping": _early_stopping(spec.training.early_stopping, spec.model.task),
+            }
+        ),
         evaluation=spec.evaluation,
         gate=spec.gate,
         storage=spec.storage,
     )
+
+
+def _early_stopping(wanted: EarlyStopping | None, task: str) -> EarlyStopping | None:
+    """Resolve the metric, whose default depends on the task."""
+    if wanted is None or wanted.metric:
+        return wanted
+    return wanted.model_copy(update={"metric": EARLY_STOPPING_METRIC[task]})
 
 
 def recipe_hash(made_from: Recipe, image_digest: str | None = None) -> str:

@@ -36,8 +36,8 @@ def read_rows(folder: Path, part: Part) -> pa.Table:
 
     Returns:
         Columns `text` and `text_pair` (if the source has it), or `feature:<name>` for each feature
-        (strings); `label` (string); `timestamp` (microseconds, UTC); `entity` (string); `group`
-        (string) and `weight` (float64) if the source has them; `partition` (string).
+        (strings); `label` (the task's type); `timestamp` (microseconds, UTC); `entity` (string);
+        `group` (string) and `weight` (float64) if the source has them; `partition` (string).
 
     Raises:
         Refused: the file is missing or damaged.

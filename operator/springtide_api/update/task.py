@@ -1,0 +1,61 @@
+"""Options of the tasks. Each block belongs to one task and is set only if that task is chosen."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from springtide_api.schema import Decimal, Model, cel
+
+
+@cel(
+    "double(self.delta) > 0.0",
+    "delta must be greater than 0; 1 is usual",
+    "delta",
+)
+class Huber(Model):
+    """The Huber loss: squared for small errors, absolute for large ones (Huber 1964)."""
+
+    delta: Decimal = "1"
+    """Error from which the loss is absolute, in units of the spread. Default "1"."""
+
+
+@cel(
+    "(self.type == 'Huber') == has(self.huber)",
+    "set huber (it may be {}) if and only if type is Huber",
+)
+class RegressionLoss(Model):
+    """The loss of Regression."""
+
+    type: Literal["MSE", "Huber"] = "MSE"
+    """MSE: the squared error, for the mean. Huber: less affected by outliers. Default MSE."""
+    huber: Huber | None = None
+    """Settings of Huber; present if and only if type is Huber."""
+
+
+@cel(
+    "has(self.location) == has(self.spread)",
+    "set location and spread, or neither",
+)
+@cel(
+    "!has(self.spread) || double(self.spread) > 0.0",
+    "spread must be greater than 0; the standard deviation of the labels is usual",
+)
+class RegressionOptions(Model):
+    """Options of Regression.
+
+    The model learns (label - location) / spread. Both are fixed once: they are part of the first
+    trained generation, and every later generation and the server use them.
+    """
+
+    loss: RegressionLoss = RegressionLoss()
+    """Loss of the scaled labels. Default: MSE."""
+    location: Decimal | None = None
+    """Location, in the unit of the labels. Immutable. Default: the mean label of the first training
+    rows; 0 for an initial model with a trained head, which is taken as it is."""
+    spread: Decimal | None = None
+    """Spread, in the unit of the labels. Immutable. Default: the standard deviation of the labels
+    of the first training rows; 1 for an initial model with a trained head."""
+
+
+EARLY_STOPPING_METRIC = {"Classification": "log_loss", "Regression": "rmse"}
+"""The validation metric of each task where the spec names none."""

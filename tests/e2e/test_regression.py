@@ -1,0 +1,87 @@
+"""Prices on a cluster: trained, judged by their errors, rolled out, and asked from the server."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from demo.cluster import EXAMPLES
+from demo.example import UPDATE
+from e2e import small_model
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+
+SCRIPT = Path(__file__).with_name("predicted_prices.py")
+MONTHS = ("2026-01", "2026-02")
+LATER = "2026-03"
+
+
+def pricing(spec):
+    """Take model and gate of the example of Regression, and train for a short time."""
+    example = yaml.safe_load((EXAMPLES / "tasks" / "pricing.yaml").read_text())["spec"]
+    kept = {name: spec["model"][name] for name in ("initial", "maxLength")}
+    spec["model"] = example["model"] | kept
+    spec["gate"] = example["gate"]
+    spec["gate"]["rules"][1]["maxRegression"] = {"relative": "0.5"}
+    spec["training"]["hyperparameters"] = small_model.PRICING
+    spec["training"]["earlyStopping"] = {"everySteps": 60, "patience": 9}
+
+
+@pytest.fixture(scope="module")
+def served(small):
+    """An update of prices whose first generation is trained, judged and live."""
+    example = small("pricing")
+
+    def deliver():
+        for month in MONTHS:
+            example.deliver(f"{month}.csv.gz", small_model.month(month, label=small_model.price))
+
+    example.begin(head=False, months=(), change=pricing, before=deliver)
+    example.goes_live(1, seconds=420)
+    return example
+
+
+def on_this_machine(example, uri):
+    """The path behind a location on the claim of the models."""
+    return example.folder("models") / uri.removeprefix("file:///models/")
+
+
+def test_the_first_prices_are_accepted_by_their_error_and_served_as_they_were_judged(served):
+    generation = served.generations()[1]
+    assert generation["status"]["verdict"] == "Accepted"
+    (useful, *_) = generation["status"]["evaluation"]["results"]
+    assert (useful["metric"], useful["verdict"]) == ("mae", "Pass")
+    assert "positives" not in useful["message"]
+
+    report = on_this_machine(served, generation["status"]["evaluation"]["report"])
+    manifest = on_this_machine(
+        served, generation["status"]["evaluation"]["holdouts"][-1]["manifest"]
+    )
+    host = served.get(f"service/{UPDATE}")["spec"]["clusterIP"]
+    program = [sys.executable, str(SCRIPT), host, str(report), str(manifest)]
+    done = subprocess.run(
+        served.node.in_namespace(program), check=True, stdout=subprocess.PIPE, text=True
+    )
+    found = json.loads(done.stdout)
+    assert found["tensor"] == ["value", "FP32", [found["rows"]]]
+    assert (found["rows"], found["version"]) == (100, "1")
+    assert found["difference"] < 1e-3
+
+
+def test_the_next_month_is_compared_with_live_in_the_scale_of_the_first(served):
+    served.deliver(f"{LATER}.csv.gz", small_model.month(LATER, label=small_model.price))
+    served.request("run", "march")
+    served.goes_live(2, seconds=420)
+    kept = [
+        json.loads(
+            (
+                on_this_machine(served, served.generations()[number]["status"]["artifact"]["uri"])
+                / "preprocess.json"
+            ).read_text()
+        )["regression"]
+        for number in (1, 2)
+    ]
+    assert kept[0] == kept[1]
+    assert float(kept[0]["spread"]) > 0
