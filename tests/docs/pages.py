@@ -1,6 +1,7 @@
 """Reads the documentation: headings, links, and code blocks with the tests that run them.
 
-A block with a line of `make`, `kubectl` or `helm` has a marker on the line before it:
+A block with a line of `make`, `kubectl`, `helm` or `springtide-trainer` has a marker on the line
+before it:
 
     <!-- name: NAME; run by tests/x/test_y.py::test_z -->   that test runs or contains its lines
     <!-- run by PATH -->                                    that file contains or takes its lines
@@ -28,7 +29,7 @@ PAGES = (
     *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md")),
 )
 SHELL = ("sh", "console", "")
-COMMAND = re.compile(r"(make|kubectl|helm)( |$)")
+COMMAND = re.compile(r"(make|kubectl|helm|springtide-trainer)( |$)")
 MARKER = re.compile(
     r"<!-- (?:name: (?P<name>[a-z-]+); )?(?:run by (?P<by>\S+)|example: (?P<example>.+)) -->"
 )
@@ -50,7 +51,7 @@ class Block:
 
     @property
     def commands(self) -> list[str]:
-        """Its lines of `make`, `kubectl` and `helm`, continued lines joined."""
+        """Its lines of the commands above, continued lines joined."""
         text = re.sub(r"\\\n\s*", "", self.text)
         lines = [line.removeprefix("$ ") for line in text.splitlines()]
         if self.language == "console":

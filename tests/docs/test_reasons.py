@@ -33,6 +33,7 @@ NOT_REASONS = {
     *("AdamW", "Adafactor", "Auto", "Constant", "Cosine", "Linear"),  # hyperparameters
     *("Classification", "Regression", "Full"),  # tasks and methods
     *("Hour", "Day", "Week", "Month"),  # periods
+    *("Parquet", "HalveBatch", "SequenceClassification"),  # formats, limits, architectures
     *("Job", "ModelGeneration", "DisruptionTarget", "ExitCode", "OwnKeysTaken"),  # kinds, internal
     *("Missing", "Authorization", "DefaultCPUAllocator", "OutOfMemoryError", "Vdj"),
 }

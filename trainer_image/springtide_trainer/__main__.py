@@ -1,4 +1,4 @@
-"""Entry point of the trainer's pods: `python -m springtide_trainer`."""
+"""Entry points: `python -m springtide_trainer` of the pods, and `springtide-trainer`."""
 
 from __future__ import annotations
 
@@ -7,15 +7,29 @@ import sys
 
 
 def main() -> int:
-    """Run the stage of the run file; return the exit code of the contract."""
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic cuBLAS
-    if threads := os.environ.get("OMP_NUM_THREADS"):
-        os.environ.setdefault("RAYON_NUM_THREADS", threads)  # the tokenizer's
+    """Run the stage of the run file, or the command of the arguments; return the exit code."""
+    if len(sys.argv) > 1:
+        return command_line()
+    _set_environment()
     # Imported here, because libraries read the environment when they are imported.
     from springtide_trainer.stages.runner import run_pod
 
     return run_pod(os.environ)
+
+
+def command_line() -> int:
+    """Run a command such as `springtide-trainer run`; return the exit code."""
+    _set_environment()
+    from springtide_trainer.local.commands import main as run_command
+
+    return run_command(sys.argv[1:] or ["--help"])
+
+
+def _set_environment() -> None:
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic cuBLAS
+    if threads := os.environ.get("OMP_NUM_THREADS"):
+        os.environ.setdefault("RAYON_NUM_THREADS", threads)  # the tokenizer's
 
 
 if __name__ == "__main__":

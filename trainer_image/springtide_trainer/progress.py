@@ -11,12 +11,14 @@ import ssl
 import threading
 import time
 import urllib.request
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +26,36 @@ INTERVAL = 5.0
 """Minimum seconds between two reports."""
 TIMEOUT = 3.0
 """Timeout of a report in seconds."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A completed step of training, or a number of scored rows.
+
+    Attributes:
+        step: Number of completed steps.
+        first: Number of steps completed before this process.
+        total: Number of steps of the whole run.
+        loss: Loss of the step; NaN where there is none.
+    """
+
+    step: int
+    first: int
+    total: int
+    loss: float
+
+
+_SHOW: ContextVar[Callable[[Step], None] | None] = ContextVar("show", default=None)
+
+
+@contextmanager
+def shown_by(show: Callable[[Step], None]) -> Iterator[None]:
+    """Call a function at each step of the stage that runs in this block, in this process."""
+    token = _SHOW.set(show)
+    try:
+        yield
+    finally:
+        _SHOW.reset(token)
 
 
 @dataclass(frozen=True)
@@ -94,6 +126,8 @@ class Progress:
 
     def observe(self, step: int, loss: float) -> None:
         """Report a step, unless the last report is too recent or still being sent."""
+        if show := _SHOW.get():
+            show(Step(step, self._first, self._total, loss))
         now = self._clock()
         busy = self._sending is not None and self._sending.is_alive()
         if self._reporter is None or busy or (now - self._reported < INTERVAL):

@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
+from typing import TextIO
 
 _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -24,9 +25,13 @@ class _OneLine(logging.Formatter):
         return json.dumps(line, default=str, ensure_ascii=True)
 
 
-def start() -> None:
-    """Log to standard error: info and above of this package, warnings of libraries."""
-    handler = logging.StreamHandler(sys.stderr)
+def start(stream: TextIO | None = None) -> None:
+    """Log to a stream: info and above of this package, warnings of libraries.
+
+    Args:
+        stream: Where lines go; default standard error.
+    """
+    handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(_OneLine())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("springtide_trainer").setLevel(logging.INFO)

@@ -62,7 +62,9 @@ def probe(run: RunFile, home: Home, tmp: Path) -> ProbeOutput:
     try:
         found = file_sets(recipe.data)
         partitions, request = _partitions(found, recipe.data, request)
+        request = request.holding_back(partitions)
         stream, partitions = _read(found, partitions, recipe.data, request, run.probe.now)
+        request = request.holding_back(partitions)
         log.info("index read", extra={"files": len(found), "rows": len(stream.rows.moment)})
         stream, selected = _select(stream, partitions, request, found, recipe.data)
     except PermissionError as wrong:
@@ -159,6 +161,8 @@ def _request(recipe: Recipe, given: ProbeInput) -> WindowRequest:
         holdout_from=micros(holdout_from) if holdout_from else None,
         quarantined=tuple(named(name) for name in given.quarantined),
         released=tuple(named(name) for name in given.released),
+        through=micros(given.through) if given.through else None,
+        held_back=given.held_back,
     )
 
 

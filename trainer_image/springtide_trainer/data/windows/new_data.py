@@ -6,7 +6,7 @@ incomplete one are not used, because the cursor must never pass rows that may st
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -68,10 +68,27 @@ class WindowRequest:
     """Set for a pending candidate: only a holdout is selected, starting here."""
     quarantined: tuple[Span, ...] = ()
     released: tuple[Span, ...] = ()
+    through: int | None = None
+    """Partitions that end after it are not read."""
+    held_back: int = 0
+    """Without `through`: how many of the newest complete partitions are not read."""
 
     def complete(self, known: PartitionState) -> bool:
-        """Return whether all rows and labels of a partition have arrived."""
-        return known.delivered and known.marked and known.span.end + self.delay <= self.now
+        """Return whether all rows and labels of a partition have arrived and may be read."""
+        arrived = known.delivered and known.marked and known.span.end + self.delay <= self.now
+        return arrived and not self._beyond(known)
+
+    def _beyond(self, known: PartitionState) -> bool:
+        return self.through is not None and known.span.end > self.through
+
+    def holding_back(self, partitions: Iterable[PartitionState]) -> WindowRequest:
+        """Return the request whose `through` leaves out the newest complete partitions."""
+        if self.through is not None or not self.held_back:
+            return self
+        complete = [one.span for one in partitions if self.complete(one) and not self.excluded(one)]
+        if not complete:
+            return self
+        return replace(self, through=sorted(complete)[-self.held_back :][0].start)
 
     def excluded(self, known: PartitionState) -> bool:
         """Return whether a partition is or was quarantined: then it is not counted as a partition.
@@ -92,6 +109,9 @@ class WindowRequest:
     def describe_missing(self, known: PartitionState) -> str:
         """Return why a partition is not complete, and what to do."""
         due = known.span.end + self.delay
+        if self.through is not None and known.span.end > self.through:
+            bound = moment(self.through).isoformat()
+            return f"{known.span.name} ends after {bound} and is not read"
         if due > self.now:
             return f"{known.span.name} is complete at {moment(due).isoformat()}"
         if not known.delivered:

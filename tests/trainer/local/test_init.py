@@ -1,0 +1,155 @@
+"""`springtide-trainer init`: manifests that the API server accepts."""
+
+from __future__ import annotations
+
+import gzip
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from springtide_trainer.local.commands import main
+from springtide_trainer.local.validation import problems
+
+
+@pytest.fixture
+def encoder(tmp_path):
+    """A model's folder with only what init reads."""
+    folder = tmp_path / "minilm"
+    folder.mkdir()
+    config = {"architectures": ["BertModel"], "max_position_embeddings": 64}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.fixture
+def clicks(tmp_path):
+    folder = tmp_path / "clicks" / "dt=2026-01-31"
+    folder.mkdir(parents=True)
+    with gzip.open(folder / "part-0.csv.gz", "wt") as out:
+        out.write("event_time,user_id,query,title,clicked,price\n")
+        for number in range(4):
+            out.write(f"2026-01-31 10:00:00,u{number},red shoe,a red shoe,{number % 2},1.5\n")
+    (folder / "_SUCCESS").touch()
+    return folder.parent
+
+
+def test_a_starter_names_what_it_found_in_model_and_data(encoder, clicks, capsys):
+    assert main(["init", "--model", str(encoder), "--data", str(clicks), "--name", "ranker"]) == 0
+
+    out = capsys.readouterr().out
+    spec = yaml.safe_load(out)["spec"]
+    assert spec["model"]["labels"] == ["0", "1"]
+    assert spec["model"]["maxLength"] == 64
+    partition = {"period": "Day", "path": "dt=%Y-%m-%d", "successMarker": True}
+    assert spec["data"]["source"]["partition"] == partition
+    assert spec["data"]["source"]["columns"] == {
+        "text": "query",
+        "textPair": "title",
+        "label": "clicked",
+        "timestamp": "event_time",
+        "entity": "user_id",
+    }
+    assert spec["training"]["hyperparameters"]["learningRate"] == "1e-4"
+    assert spec["rollout"]["targets"][0]["targetRef"]["name"] == "ranker"
+    assert "# guessed: rows of one customer or query depend on each other" in out
+    assert "# Other columns: price" in out
+    assert problems(yaml.safe_load(out)) == []
+
+
+def test_a_trained_head_keeps_its_labels_and_the_default_learning_rate(encoder, clicks, capsys):
+    config = {
+        "architectures": ["BertForSequenceClassification"],
+        "id2label": {"1": "1", "0": "0", "2": "2"},
+    }
+    (encoder / "config.json").write_text(json.dumps(config))
+
+    assert main(["init", "--model", str(encoder), "--data", str(clicks)]) == 0
+
+    spec = yaml.safe_load(capsys.readouterr().out)["spec"]
+    assert spec["model"]["labels"] == ["0", "1", "2"]
+    assert "learningRate" not in spec["training"]["hyperparameters"]
+    assert spec["gate"]["rules"][0]["metric"] == "accuracy"
+
+
+def test_parquet_of_one_file_is_divided_by_its_timestamp(encoder, tmp_path, capsys):
+    rows = {"sentence": ["a b", "c d"], "intent": ["buy", "return"], "at": ["2026-01-01"] * 2}
+    pq.write_table(pa.table(rows), tmp_path / "all.parquet")
+    data = str(tmp_path / "all.parquet")
+
+    assert main(["init", "--model", str(encoder), "--data", data]) == 0
+
+    source = yaml.safe_load(capsys.readouterr().out)["spec"]["data"]["source"]
+    assert (source["format"], source["uri"]) == ("Parquet", "file:///data/all.parquet")
+    assert source["partition"] == {"period": "Month"}
+
+
+def test_a_recipe_is_completed_with_its_comments(encoder, clicks, tmp_path, capsys):
+    whole, recipe = tmp_path / "whole.yaml", tmp_path / "recipe.yaml"
+    arguments = ["init", "--model", str(encoder), "--data", str(clicks)]
+    assert main([*arguments, "--output", str(whole)]) == 0
+    text = whole.read_text()
+    recipe.write_text(text[: text.index("  rollout:")])
+
+    assert main(["init", str(recipe), "--deployment", "shop", "--claim", "weights"]) == 0
+
+    out = capsys.readouterr().out
+    assert "# guessed: the text of an example" in out
+    spec = yaml.safe_load(out)["spec"]
+    assert spec["rollout"]["targets"][0]["targetRef"]["name"] == "shop"
+    assert spec["storage"]["volume"]["claimName"] == "weights"
+
+    assert main(["init", str(whole)]) == 3
+    assert "rollout and storage are set; the manifest is complete" in capsys.readouterr().err
+    assert main([*arguments, "--output", str(whole)]) == 75
+    assert "File exists" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, "has no file that ends in .csv"),
+        ({"a.csv": ""}, "a.csv has no rows"),
+        ({"a.parquet": "no"}, "a.parquet cannot be read as Parquet"),
+        ({"a.jsonl": "{"}, "a.jsonl cannot be read as JSONL"),
+        ({"a.jsonl": "[1]"}, "a.jsonl cannot be read as JSONL: a row is not an object"),
+    ],
+)
+def test_data_that_cannot_be_read_is_refused(encoder, tmp_path, files, message, capsys):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name, text in files.items():
+        (folder / name).write_text(text)
+
+    assert main(["init", "--model", str(encoder), "--data", str(folder)]) == 3
+    assert message in capsys.readouterr().err
+
+
+def test_what_was_not_found_is_marked_to_be_changed(encoder, tmp_path, capsys):
+    (tmp_path / "x.csv").write_text("a,b\n1,2\n")
+
+    assert main(["init", "--model", str(encoder), "--data", str(tmp_path / "x.csv")]) == 0
+
+    out = capsys.readouterr().out
+    assert "text: CHANGE-ME-text  # not found: the text of an example" in out
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["--model", "x"], ["r.yaml", "--data", "x", "--model", "y"]]
+)
+def test_init_needs_either_a_recipe_or_model_and_data(arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["init", *arguments])
+    assert ended.value.code == 2
+    assert "either a recipe, or --model and --data" in capsys.readouterr().err
+
+
+@pytest.mark.apiserver
+def test_the_api_server_accepts_what_init_writes(encoder, clicks, kinds, capsys):
+    assert main(["init", "--model", str(encoder), "--data", str(clicks)]) == 0
+
+    kinds.kubectl(
+        "create", "--dry-run=server", "--validate=strict", "-f", "-", input=capsys.readouterr().out
+    )

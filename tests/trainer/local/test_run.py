@@ -1,0 +1,113 @@
+"""`springtide-trainer run` on the real MiniLM: windows, verdicts, exit codes, output."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from trainer.local.conftest import deliver
+
+from springtide_api.contract import ExitCode
+from springtide_trainer.storage import local_path
+
+
+def test_an_accepted_run_moves_the_cursor_and_the_next_one_continues_from_it(laptop, capsys):
+    assert laptop.run("--through", "2026-03-01") == 0
+    first = capsys.readouterr().out
+    assert laptop.run() == 0
+    second = capsys.readouterr().out
+
+    imported, one, two = laptop.generations()
+    assert imported.artifact.head == "Seeded"
+    assert (one.verdict, one.reason, one.baseline) == ("Accepted", "NoBaseline", None)
+    assert (one.window.partitions, one.window.holdout_partitions) == (["2026-01"], ["2026-02"])
+    # The newest month, April, is not read: the next run of the cluster is evaluated on it.
+    assert (two.parent, two.baseline, two.window.from_) == (1, 1, one.window.to)
+    assert (two.window.partitions, two.window.holdout_partitions) == (["2026-02"], ["2026-03"])
+    assert two.reason == "RulesPassed"
+    assert one.scores
+    assert (local_path(two.report) / "report.html").exists()
+    assert "probe: 120 training rows (2026-01), 120 holdout rows of 40 entities (2026-02)" in first
+    assert "train: step 15 of 15, 100 %, loss " in first
+    assert (
+        "evaluate: row 120 of 120, 100 %\nevaluate: g1 on 120 rows of 40 entities, no baseline"
+        in first
+    )
+    assert "evaluate: row 240 of 240, 100 %\nevaluate: g2 on" in second
+    header = "rule             metric  candidate  baseline  delta"
+    assert header in second
+    assert "Accepted g2, RulesPassed" in second
+    assert "report.html\nthe next run continues from g2: rows from 2026-03-01 00:00 UTC" in second
+    assert "\x1b" not in first + second
+
+
+def test_a_rejected_candidate_has_exit_code_1_and_its_verdict_stands(laptop, capsys):
+    for month in (3, 4):
+        deliver(laptop.data, month, flipped=True)
+    assert laptop.run("--through", "2026-03-01") == 0
+    laptop.write(learningRate="1e-9")
+    capsys.readouterr()
+
+    assert laptop.run("--through", "2026-05-01") == 1
+    out = capsys.readouterr().out
+    rejected = laptop.generations()[-1]
+    assert rejected.verdict in {"Rejected", "Inconclusive"}
+    assert f"{rejected.verdict} g2, {rejected.reason}\n  " in out
+
+    assert laptop.run("--through", "2026-05-01") == 1
+    again = capsys.readouterr().out
+    assert "g2 had the same rows, recipe and weights; its verdict stands" in again
+    assert "train: started" not in again
+    assert len(laptop.generations()) == 3
+
+
+def test_a_refusal_has_the_exit_code_of_its_stage_and_names_the_field(laptop, capsys):
+    (laptop.data / "2026-01.csv").write_text("ts,customer,item,lable\n2026-01-01,c,x,1\n")
+    assert laptop.run("--through", "2026-03-01") == ExitCode.INVALID_INPUT
+    assert "error: probe: MissingColumn: " in capsys.readouterr().err
+
+    deliver(laptop.data, 1)
+    assert laptop.run("--through", "2026-02-01") == ExitCode.TOO_LITTLE_DATA
+    out = capsys.readouterr().out
+    assert "no run, NotComplete: 1 of 2 complete partitions" in out
+    assert "2026-02 ends after 2026-02-01T00:00:00+00:00 and is not read" in out
+
+    laptop.model = laptop.folder / "absent"
+    assert laptop.run() == ExitCode.INVALID_INPUT
+    refusal = f"error: MissingModel: {laptop.model} does not exist; name another"
+    assert f"{refusal} (spec.model.initial.uri)" in capsys.readouterr().err
+
+
+def test_ctrl_c_saves_a_checkpoint_and_the_same_command_continues(laptop):
+    laptop.write(epochs=4, batchSize=4)
+    command = [sys.executable, "-m", "springtide_trainer", *laptop.arguments()]
+    command += ["--through", "2026-03-01"]
+    environ = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ) as running:
+        for line in running.stdout:
+            if line.startswith("train: step"):
+                running.send_signal(signal.SIGINT)
+                break
+        out = running.stdout.read()
+    assert running.returncode == 128 + signal.SIGINT, out
+    assert "train: interrupted; the same command continues from here" in out
+    assert [*(laptop.home / "checkpoints" / "g1").iterdir()]
+
+    laptop.home.joinpath("run.log").write_text("")
+    done = subprocess.run(command, capture_output=True, text=True, env=environ, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "g1 continues; its window is that of its first start" in done.stdout
+    assert "probe: " not in done.stdout
+    assert '"message": "resumed"' in (laptop.home / "run.log").read_text()
+
+
+@pytest.mark.parametrize("flag", ["--through", "--quarantine", "--dataset"])
+def test_a_wrong_argument_has_exit_code_2(laptop, flag, capsys):
+    with pytest.raises(SystemExit) as ended:
+        laptop.run(flag, "someday")
+    assert ended.value.code == 2
+    assert "someday" in capsys.readouterr().err

@@ -1,0 +1,311 @@
+"""One local run: the stages of the pods in this process, then the verdict of the operator."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from springtide_api.contract import (
+    ArtifactRef,
+    EvaluateInput,
+    ExitCode,
+    ImportInput,
+    ProbeInput,
+    RunFile,
+    TrainInput,
+)
+from springtide_judging.interim_analyses import interim_confidence
+from springtide_trainer.errors import Refused
+from springtide_trainer.local.lineage import Generations, LocalGeneration
+from springtide_trainer.local.verdict import conclude, too_small
+from springtide_trainer.stages.runner import run_stage
+from springtide_trainer.storage import uri_of
+
+if TYPE_CHECKING:
+    from springtide_api.contract import Failure, ProbeOutput, Result, Stage
+    from springtide_trainer.local.display import Display
+    from springtide_trainer.local.manifest_file import LocalRecipe
+    from springtide_trainer.storage import Home
+
+MODEL = "spec.model.initial"
+
+
+class StageFailed(Exception):
+    """A stage ended without a result.
+
+    Args:
+        stage: The stage.
+        failure: Why.
+        code: Its exit code.
+    """
+
+    def __init__(self, stage: Stage, failure: Failure, code: int) -> None:
+        super().__init__(failure.message)
+        self.stage = stage
+        self.failure = failure
+        self.code = code
+
+
+class NoRun(Exception):
+    """There is no window to train on; the message says what is missing."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a run reads.
+
+    Attributes:
+        through: Partitions that end after this time are not read. None: all but the newest.
+        quarantined: Partitions that are left out.
+    """
+
+    through: datetime | None = None
+    quarantined: tuple[str, ...] = ()
+
+
+@dataclass
+class LocalRun:
+    """A recipe, the folder of its generations, and where its progress is shown."""
+
+    asked: LocalRecipe
+    home: Home
+    display: Display
+    request: Request
+    known: Generations
+
+    def run(self) -> tuple[LocalGeneration, bool]:
+        """Take the next window to a verdict; resume an interrupted run.
+
+        Returns:
+            The generation, and whether its verdict is from an earlier run.
+
+        Raises:
+            NoRun: there is no window.
+            StageFailed: a stage refused its input, or was interrupted.
+        """
+        self._import()
+        generation = self.known.pending(self.asked.digest)
+        if generation is None:
+            generation = self._probe()
+            if generation.verdict != "Pending":
+                return generation, True
+            self._keep(generation)
+        else:
+            self.display.line(f"{generation.name} continues; its window is that of its first start")
+        self._train(generation)
+        return self._evaluate(), False
+
+    def _import(self) -> None:
+        """Import the initial model, once."""
+        imported = self.known.imported
+        if imported is not None:
+            if imported.recipe != self.asked.model_digest:
+                message = (
+                    f"{self.home.path} has generations of another initial model, and the model of "
+                    "an update is immutable; use another --storage or metadata.name"
+                )
+                raise StageFailed("import", Refused("ModelChanged", message, MODEL).failure, 3)
+            return
+        uri, digest = self.asked.recipe.model.initial.uri, self.asked.recipe.model.initial.digest
+        run = self._run_file("import", 0)
+        result = self._stage(
+            run.model_copy(update={"imported": ImportInput(uri=uri, digest=digest)})
+        )
+        made = result.imported
+        assert made is not None
+        head = "trained head" if made.head == "Trained" else "new head, untrained"
+        self.display.done("import", f"g0, {made.bytes / 1e6:,.1f} MB, {head}")
+        self._keep(
+            LocalGeneration(
+                number=0, recipe=self.asked.model_digest, artifact=made, verdict="Imported"
+            )
+        )
+
+    def _probe(self) -> LocalGeneration:
+        """Find and freeze the next window; return its generation, or the one judged before."""
+        parent = self.known.parent
+        assert parent is not None
+        found = self._probe_output()
+        window = found.window
+        if window is None or window.to is None:
+            raise NoRun(found.reason, found.message)
+        self.display.done("probe", found.message)
+        before = self.known.judged(window, self.asked.digest, parent.number)
+        if before is not None:
+            return before
+        live = self.known.live
+        reference = self.known.reference(self.asked.recipe) if live else None
+        return LocalGeneration(
+            number=self.known.next_number,
+            recipe=self.asked.digest,
+            parent=parent.number,
+            baseline=live.number if live else None,
+            reference=reference.number if reference else None,
+            window=window,
+            historical=self.known.historical(),
+        )
+
+    def _probe_output(self) -> ProbeOutput:
+        """Probe up to the bound of this run."""
+        now = datetime.now(UTC)
+        strategy = self.asked.recipe.data.holdout.strategy
+        latest = strategy.latest_partitions
+        asked = ProbeInput(
+            now=now,
+            cursor=self.known.cursor(self.asked.recipe),
+            quarantined=list(self.request.quarantined),
+            through=self.request.through,
+            held_back=0 if self.request.through else (latest.partitions if latest else 1),
+        )
+        run = self._run_file("probe", None).model_copy(update={"probe": asked})
+        # A probe is repeated: its result must not be found again.
+        self.home.result(run.job).unlink(missing_ok=True)
+        result = self._stage(run)
+        assert result.probe is not None
+        return result.probe
+
+    def _train(self, generation: LocalGeneration) -> None:
+        """Train the candidate, with smaller passes where memory runs out."""
+        if generation.artifact is not None:
+            return None
+        window, parent = generation.window, self._artifact(generation.parent)
+        assert window is not None
+        assert parent is not None
+        run = self._run_file("train", generation.number)
+        asked = TrainInput(
+            parent=parent,
+            data=ArtifactRef(uri=window.manifest, digest=window.digest),
+            checkpoints=str(self.home.checkpoints(generation.number)),
+            batch_divisor=generation.batch_divisor,
+        )
+        try:
+            result = self._stage(run.model_copy(update={"train": asked}))
+        except StageFailed as failed:
+            smaller = self._after_failure(generation, failed)
+            self.display.line(f"out of memory; {smaller.name} continues with half the rows a pass")
+            return self._train(smaller)
+        made = result.train
+        assert made is not None
+        rate = f", {made.rows / made.seconds:,.0f} rows a second" if made.seconds > 0 else ""
+        self.display.done(
+            "train",
+            f"{generation.name}, {made.steps:,} steps on {made.rows:,} rows{rate}"
+            + "".join(
+                f", {name} {value:.4g}" for name, value in made.metrics.items() if name in SHOWN
+            ),
+        )
+        self._keep(generation.model_copy(update={"artifact": made.artifact}))
+        return None
+
+    def _after_failure(self, generation: LocalGeneration, failed: StageFailed) -> LocalGeneration:
+        """Return the generation with smaller passes, if memory ran out.
+
+        Raises:
+            StageFailed: something else happened, or the passes cannot be smaller.
+        """
+        training, divisor = self.asked.recipe.training, 2 * generation.batch_divisor
+        if (
+            failed.code == ExitCode.OUT_OF_MEMORY
+            and training.limits.on_out_of_memory == "HalveBatch"
+            and divisor <= training.hyperparameters.batch_size
+        ):
+            smaller = generation.model_copy(update={"batch_divisor": divisor})
+            self._keep(smaller)
+            return smaller
+        if failed.code in {ExitCode.INVALID_INPUT, ExitCode.DIVERGED}:
+            # Not interrupted: a later start would end in the same way, so nothing is resumed.
+            reason, message = failed.failure.reason, failed.failure.message
+            self._keep(
+                generation.model_copy(
+                    update={"verdict": "Failed", "reason": reason, "message": message}
+                )
+            )
+            shutil.rmtree(self.home.checkpoints(generation.number), ignore_errors=True)
+        raise failed
+
+    def _evaluate(self) -> LocalGeneration:
+        """Score the candidate, and write its verdict."""
+        generation = self.known.pending(self.asked.digest)
+        assert generation is not None
+        assert generation.artifact is not None
+        assert generation.window is not None
+        recipe = self.asked.recipe
+        judged = too_small(self.known, generation, recipe)
+        if judged is None:
+            candidate = self._artifact(generation.number)
+            assert candidate is not None
+            asked = EvaluateInput(
+                candidate=candidate,
+                baseline=self._artifact(generation.baseline),
+                reference=self._artifact(generation.reference),
+                holdout=ArtifactRef(
+                    uri=generation.window.manifest, digest=generation.window.digest
+                ),
+                historical=generation.historical,
+                confidence=interim_confidence(recipe.gate, recipe.evaluation),
+                parent_number=generation.parent,
+            )
+            run = self._run_file("evaluate", generation.number)
+            result = self._stage(run.model_copy(update={"evaluate": asked}))
+            assert result.evaluate is not None
+            beside = f" beside g{generation.baseline}" if asked.baseline else ", no baseline"
+            self.display.done(
+                "evaluate",
+                f"{generation.name} on {generation.window.holdout_rows:,} rows of "
+                f"{generation.window.holdout_entities:,} entities{beside}",
+            )
+            judged = conclude(self.known, generation, result.evaluate, recipe)
+        self.known = judged
+        self.known.write(self.home.path)
+        made = self.known.number(generation.number)
+        assert made is not None
+        return made
+
+    def _stage(self, run: RunFile) -> Result:
+        """Run a stage as its pod would.
+
+        Raises:
+            StageFailed: it ended with another code than 0.
+        """
+        with self.display.stage(run.stage):
+            outcome = run_stage(run, self.home, "local")
+        if outcome.code != ExitCode.DONE or not outcome.result.ok:
+            failure = outcome.result.failure
+            assert failure is not None
+            raise StageFailed(run.stage, failure, outcome.code)
+        return outcome.result
+
+    def _run_file(self, stage: Stage, number: int | None) -> RunFile:
+        """Return the part of a run file that all stages share."""
+        name = stage if number is None else f"g{number}-{stage}"
+        return RunFile(
+            stage=stage,
+            namespace=self.asked.namespace,
+            update=self.asked.name,
+            number=number,
+            job=f"{name}-1",
+            result="" if number is None else name,
+            home=str(self.home.path),
+            recipe=self.asked.recipe,
+        )
+
+    def _artifact(self, number: int | None) -> ArtifactRef | None:
+        generation = self.known.number(number)
+        if generation is None or generation.artifact is None:
+            return None
+        digest = generation.artifact.digest
+        return ArtifactRef(uri=uri_of(self.home.artifact(digest)), digest=digest)
+
+    def _keep(self, generation: LocalGeneration) -> None:
+        self.known = self.known.with_(generation)
+        self.known.write(self.home.path)
+
+
+SHOWN = ("loss", "validation")
+"""Metrics of a training that its line shows."""

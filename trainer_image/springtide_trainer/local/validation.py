@@ -1,0 +1,110 @@
+"""Checks a manifest like the API server does: unknown fields, types and bounds, CEL rules.
+
+The schema is the one of the CRD, so a manifest that passes is accepted by the cluster.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from springtide_api.crd.definitions import UPDATE
+from springtide_api.objects import InvalidObject, Problem, parse_update
+from springtide_api.schema import VALIDATIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    Schema = dict[str, Any]
+
+cel: Any = import_module("cel") if find_spec("cel") else None
+"""The CEL engine of the extra `cli`; without it rules are not checked."""
+OWN_RULES = ("metadata", "apiVersion", "kind", "status")
+"""Parts of the object that the API server checks by itself."""
+_UNITS = {"": 1.0, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+_UNITS |= {f"{letter}i": 1024.0**power for power, letter in enumerate("KMGT", 1)}
+
+
+def problems(manifest: dict[str, Any]) -> list[Problem]:
+    """List what is wrong with a manifest of an update; nothing if the API server accepts it."""
+    schema = UPDATE.schema()
+    found = list(_unknown_fields(schema, manifest, ""))
+    found += _type_errors(manifest)
+    if not found and cel is not None:
+        found += _broken_rules(schema, _with_defaults(schema, manifest), "")
+    return found
+
+
+def _type_errors(manifest: dict[str, Any]) -> tuple[Problem, ...]:
+    """Return the errors of the types; the API server fills in what metadata lacks here."""
+    filled = {"namespace": "default", "uid": "", "creationTimestamp": datetime.now(UTC)}
+    metadata = {**filled, **manifest.get("metadata", {})}
+    try:
+        parse_update({**manifest, "metadata": metadata})
+    except InvalidObject as invalid:
+        return invalid.problems
+    return ()
+
+
+def _unknown_fields(schema: Schema, value: Any, path: str) -> Iterator[Problem]:
+    properties = schema.get("properties")
+    if isinstance(value, dict) and properties is not None:
+        for name, part in value.items():
+            if name not in properties:
+                known = ", ".join(properties)
+                yield Problem(f"{path}.{name}".lstrip("."), f"unknown field; known are {known}")
+            elif path or name not in OWN_RULES:
+                yield from _unknown_fields(properties[name], part, f"{path}.{name}")
+    elif isinstance(value, list) and "items" in schema:
+        for index, part in enumerate(value):
+            yield from _unknown_fields(schema["items"], part, f"{path}[{index}]")
+
+
+def _with_defaults(schema: Schema, value: Any) -> Any:
+    """Return a value with the defaults that the API server sets before it checks rules."""
+    if isinstance(value, dict):
+        properties = schema.get("properties", {})
+        defaults = {name: part["default"] for name, part in properties.items() if "default" in part}
+        other = schema.get("additionalProperties", {})
+        return {
+            name: _with_defaults(properties.get(name, other), part)
+            for name, part in {**defaults, **value}.items()
+        }
+    if isinstance(value, list):
+        return [_with_defaults(schema.get("items", {}), part) for part in value]
+    return value
+
+
+def _broken_rules(schema: Schema, value: Any, path: str) -> Iterator[Problem]:
+    for rule in schema.get(VALIDATIONS, []):
+        if "oldSelf" not in rule["rule"] and not _evaluate(rule["rule"], value):
+            message = rule.get("messageExpression")
+            shown = _evaluate(message, value) if message else rule["message"]
+            yield Problem(path.lstrip("."), str(shown))
+    if isinstance(value, dict):
+        properties, other = schema.get("properties", {}), schema.get("additionalProperties", {})
+        for name, part in value.items():
+            yield from _broken_rules(properties.get(name, other), part, f"{path}.{name}")
+    elif isinstance(value, list):
+        for index, part in enumerate(value):
+            yield from _broken_rules(schema.get("items", {}), part, f"{path}[{index}]")
+
+
+def _evaluate(expression: str, value: Any) -> Any:
+    """Evaluate a CEL expression with Kubernetes' functions for quantities."""
+    context = cel.Context()
+    context.add_variable("self", value)
+    context.add_function("quantity", _quantity)
+    context.add_function("isLessThan", lambda one, other: one < other)
+    context.add_function("isGreaterThan", lambda one, other: one > other)
+    return cel.evaluate(expression, context)
+
+
+def _quantity(text: str) -> float:
+    match = re.fullmatch(r"([0-9.]+(?:[eE][-+]?[0-9]+)?)([A-Za-z]*)", text)
+    if match is None or match[2] not in _UNITS:
+        raise ValueError(f"{text!r} is not a quantity")
+    return float(match[1]) * _UNITS[match[2]]
