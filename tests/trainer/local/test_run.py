@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -79,6 +80,23 @@ def test_a_refusal_has_the_exit_code_of_its_stage_and_names_the_field(laptop, ca
     assert laptop.run() == ExitCode.INVALID_INPUT
     refusal = f"error: MissingModel: {laptop.model} does not exist; name another"
     assert f"{refusal} (spec.model.initial.uri)" in capsys.readouterr().err
+
+
+def test_a_storage_that_cannot_be_used_is_refused_before_anything_runs(laptop, capsys):
+    taken = laptop.folder / "taken"
+    taken.write_text("")
+    assert laptop.run("--storage", str(taken)) == ExitCode.ENVIRONMENT
+    assert "Not a directory; use another --storage" in capsys.readouterr().err
+
+    laptop.home.mkdir(parents=True)
+    with (laptop.home / "run.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert laptop.run() == ExitCode.ENVIRONMENT
+    assert "error: StorageInUse: another run uses" in capsys.readouterr().err
+
+    (laptop.home / "local.json").write_text("{")
+    assert laptop.run() == ExitCode.INVALID_INPUT
+    assert "local.json is damaged; restore it" in capsys.readouterr().err
 
 
 def test_ctrl_c_saves_a_checkpoint_and_the_same_command_continues(laptop):

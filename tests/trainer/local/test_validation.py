@@ -83,6 +83,17 @@ def test_a_file_that_is_no_manifest_is_named_with_the_reason(tmp_path, text, mes
     assert str(path) in str(refused.value)
 
 
+@pytest.mark.parametrize("name", ["../../x", "Shop", "a" * 64, "", 7])
+@pytest.mark.parametrize("field", ["name", "namespace"])
+def test_a_name_that_leads_out_of_the_storage_is_refused(field, name):
+    manifest = minimal()
+    manifest["metadata"][field] = name
+
+    found = [str(each) for each in problems(manifest)]
+
+    assert any(each.startswith(f"metadata.{field}: must be lower case") for each in found)
+
+
 def test_a_time_without_quotes_is_read_like_by_the_api_server(tmp_path):
     path = tmp_path / "update.yaml"
     path.write_text(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import logging
 import signal
 import sys
 from contextlib import contextmanager
@@ -106,7 +107,16 @@ def _run(given: argparse.Namespace) -> int:
     with _one_run(home), (home.path / LOG).open("a", encoding="utf-8") as log:
         logs.start(log)
         with _interruptible(shown) as interrupted:
-            code = _take_window(given, asked, home, shown)
+            try:
+                code = _take_window(given, asked, home, shown)
+            except KeyboardInterrupt:
+                return INTERRUPTED
+            except Exception as error:
+                if isinstance(error, Refused):
+                    raise
+                logging.getLogger(__name__).exception("unexpected error")
+                print(f"error: {error!r}; see {home.path / LOG}", file=sys.stderr)
+                return UNEXPECTED_ERROR
         return INTERRUPTED if interrupted and code == TERMINATED else code
 
 
@@ -156,16 +166,17 @@ def _one_run(home: Home) -> Iterator[None]:
     """
     try:
         home.path.mkdir(parents=True, exist_ok=True)
-        with (home.path / "run.lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as held:
-                message = f"another run uses {home.path}; wait for it, or use another --storage"
-                raise Refused("StorageInUse", message, code=ExitCode.ENVIRONMENT) from held
-            yield
-    except PermissionError as denied:
-        message = f"{denied.filename} cannot be written; use another --storage"
+        lock = (home.path / "run.lock").open("w")
+    except OSError as denied:
+        message = f"{home.path}: {denied.strerror}; use another --storage"
         raise Refused("NoAccess", message, code=ExitCode.ENVIRONMENT) from denied
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as held:
+            message = f"another run uses {home.path}; wait for it, or use another --storage"
+            raise Refused("StorageInUse", message, code=ExitCode.ENVIRONMENT) from held
+        yield
 
 
 @contextmanager

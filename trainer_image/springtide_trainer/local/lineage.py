@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from pydantic import ValidationError
+
 from springtide_api.contract import CommittedArtifact, WindowFound
 from springtide_api.generation.status import RuleResult, Score
 from springtide_api.schema import Model
 from springtide_judging.regression_reference import reference_number
+from springtide_trainer.errors import Refused
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -65,11 +68,18 @@ class Generations(Model):
 
     @staticmethod
     def read(home: Path) -> Generations:
-        """Read the generations of a folder; none if there was no run."""
+        """Read the generations of a folder; none if there was no run.
+
+        Raises:
+            Refused: the file is damaged.
+        """
         try:
             return Generations.model_validate_json((home / FILE).read_bytes())
         except FileNotFoundError:
             return Generations()
+        except ValidationError as wrong:
+            message = f"{home / FILE} is damaged; restore it, or use another --storage"
+            raise Refused("CorruptFile", message) from wrong
 
     def write(self, home: Path) -> None:
         """Write the file; an interrupted write leaves the former one."""

@@ -42,7 +42,7 @@ class InvalidManifest(Exception):
     """A manifest that the API server would refuse, with all its problems."""
 
     def __init__(self, path: Path, found: list[Problem]) -> None:
-        lines = [f"{path}: {each}" for each in found]
+        lines = [f"{path}: {each.field and each.field + ': '}{each.message}" for each in found]
         super().__init__("\n".join(lines))
 
 

@@ -24,6 +24,7 @@ cel: Any = import_module("cel") if find_spec("cel") else None
 """The CEL engine of the extra `cli`; without it rules are not checked."""
 OWN_RULES = ("metadata", "apiVersion", "kind", "status")
 """Parts of the object that the API server checks by itself."""
+_NAME = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 _UNITS = {"": 1.0, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 _UNITS |= {f"{letter}i": 1024.0**power for power, letter in enumerate("KMGT", 1)}
 
@@ -31,11 +32,21 @@ _UNITS |= {f"{letter}i": 1024.0**power for power, letter in enumerate("KMGT", 1)
 def problems(manifest: dict[str, Any]) -> list[Problem]:
     """List what is wrong with a manifest of an update; nothing if the API server accepts it."""
     schema = UPDATE.schema()
-    found = list(_unknown_fields(schema, manifest, ""))
+    found = list(_wrong_names(manifest.get("metadata", {})))
+    found += _unknown_fields(schema, manifest, "")
     found += _type_errors(manifest)
     if not found and cel is not None:
         found += _broken_rules(schema, _with_defaults(schema, manifest), "")
     return found
+
+
+def _wrong_names(metadata: dict[str, Any]) -> Iterator[Problem]:
+    """Yield names that are no labels; they are part of paths on this machine, too."""
+    for field in ("name", "namespace"):
+        name = metadata.get(field, "default")
+        if not isinstance(name, str) or not re.fullmatch(_NAME, name):
+            message = "must be lower case letters, digits and hyphens, at most 63"
+            yield Problem(f"metadata.{field}", f"{message} (is {str(name)[:64]!r})")
 
 
 def _type_errors(manifest: dict[str, Any]) -> tuple[Problem, ...]:
@@ -80,7 +91,7 @@ def _with_defaults(schema: Schema, value: Any) -> Any:
 
 def _broken_rules(schema: Schema, value: Any, path: str) -> Iterator[Problem]:
     for rule in schema.get(VALIDATIONS, []):
-        if "oldSelf" not in rule["rule"] and not _evaluate(rule["rule"], value):
+        if "oldSelf" not in rule["rule"] and not _holds(rule["rule"], value):
             message = rule.get("messageExpression")
             shown = _evaluate(message, value) if message else rule["message"]
             yield Problem(path.lstrip("."), str(shown))
@@ -91,6 +102,14 @@ def _broken_rules(schema: Schema, value: Any, path: str) -> Iterator[Problem]:
     elif isinstance(value, list):
         for index, part in enumerate(value):
             yield from _broken_rules(schema.get("items", {}), part, f"{path}[{index}]")
+
+
+def _holds(expression: str, value: Any) -> bool:
+    """Return whether a value fulfils a rule; not if the rule fails on it, as on the API server."""
+    try:
+        return bool(_evaluate(expression, value))
+    except (RuntimeError, TypeError, ValueError):
+        return False
 
 
 def _evaluate(expression: str, value: Any) -> Any:
