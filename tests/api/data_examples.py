@@ -14,6 +14,18 @@ REGRESSION: Change = {
 MODEL = [
     Example(
         "model",
+        "classification belongs to task Classification",
+        {"model.classification": {}},
+        REGRESSION | {"model.classification": {}},
+    ),
+    Example(
+        "model",
+        "no label may contain classification.separator",
+        {"model.classification": {"multiLabel": True, "separator": ","}},
+        {"model.classification": {"multiLabel": True}, "model.labels": ["no", "a|b"]},
+    ),
+    Example(
+        "model",
         "task Regression has no labels",
         REGRESSION,
         REGRESSION | {"model.labels": ["no", "yes"]},

@@ -45,6 +45,7 @@ ROLLOUT = [
     longest("rollout.deadline"),
 ]
 
+SEVERAL = {"model.classification": {"multiLabel": True}}
 SCALE = {"location": "10", "spread": "2"}
 
 HISTORY = {
@@ -74,6 +75,31 @@ WHOLE = [
         {"model.maxLength": 64},
         REGRESSION,
         before={},
+    ),
+    Example(
+        "",
+        "model.classification.multiLabel is immutable",
+        {"model.classification": {"multiLabel": False}},
+        {"model.classification": {"multiLabel": True}},
+        before={},
+    ),
+    Example(
+        "",
+        "metrics with classification.multiLabel are",
+        SEVERAL | {"gate.rules": [{**FLOOR, "metric": "micro_f1"}]},
+        SEVERAL | {"gate.rules": [{**FLOOR, "metric": "accuracy"}]},
+    ),
+    Example(
+        "",
+        "metrics with classification.multiLabel are",
+        SEVERAL | {"training.earlyStopping.metric": "macro_f1"},
+        SEVERAL | {"training.earlyStopping.metric": "accuracy"},
+    ),
+    Example(
+        "",
+        "metrics with classification.multiLabel are",
+        {"model.classification": {"multiLabel": False}},
+        {"gate.rules": [{**FLOOR, "metric": "micro_f1"}]},
     ),
     Example(
         "",

@@ -20,7 +20,7 @@ from local_cluster.ports import free_port
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
-from springtide_api.update.task import RegressionOptions
+from springtide_api.update.task import ClassificationOptions, RegressionOptions
 from springtide_server.app import build_app
 from springtide_server.model import load
 from springtide_server.service import Service
@@ -131,6 +131,18 @@ def prices(tmp_path_factory: pytest.TempPathFactory) -> Made:
         regression=RegressionOptions(location="100", spread="20"),
     )
     return made(tmp_path_factory.mktemp("prices"), preprocess)
+
+
+@pytest.fixture(scope="session")
+def topics(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """A model that predicts several labels of `text`."""
+    preprocess = Preprocess(
+        text="item",
+        max_length=32,
+        labels=["sport", "music", "travel"],
+        classification=ClassificationOptions(multi_label=True),
+    )
+    return made(tmp_path_factory.mktemp("topics"), preprocess)
 
 
 @asynccontextmanager

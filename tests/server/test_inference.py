@@ -1,5 +1,6 @@
 """The scores of /infer equal the scores of the evaluation."""
 
+import json
 import random
 
 import numpy as np
@@ -152,3 +153,18 @@ async def test_a_predicted_price_is_served_as_one_value_for_each_row(prices, ser
     np.testing.assert_allclose(value["data"], expected, rtol=1e-5)
     assert described["outputs"] == [{"name": "value", "datatype": "FP32", "shape": [-1]}]
     assert expected.std() > 1, "a model that answers the same to all proves nothing"
+
+
+async def test_several_labels_are_served_as_a_json_array_for_each_row(topics, serve, ask):
+    scorer = models.load(local_path(topics.artifact.uri), topics.artifact.digest)
+    rows = {"text": sentences(20, 3)}
+    expected = scorer.predict(scorer.preprocess.render(rows))
+
+    async with serve(topics.settings) as client:
+        answer = (await client.post("/v2/models/model/infer", json=ask(**rows))).json()
+
+    np.testing.assert_allclose(probabilities(answer), expected, atol=1e-5, rtol=0)
+    labels = next(output for output in answer["outputs"] if output["name"] == "labels")
+    counts = [len(json.loads(one)) for one in labels["data"]]
+    assert counts == (expected >= 0.5).sum(axis=1).tolist()
+    assert not np.allclose(expected.sum(axis=1), 1), "they are independent"

@@ -13,7 +13,7 @@ Metric = Annotated[
     Field(
         max_length=16,
         pattern=(
-            r"^(auc|pr_auc|log_loss|accuracy|macro_f1|ece|ndcg@[1-9][0-9]{0,2}"
+            r"^(auc|pr_auc|log_loss|accuracy|macro_f1|micro_f1|ece|ndcg@[1-9][0-9]{0,2}"
             r"|rmse|mae|mape|wape|r2)$"
         ),
     ),
@@ -134,7 +134,8 @@ class Rule(Model):
     name: Name
     """Name of the rule in status, events and report."""
     metric: Metric
-    """Metric. Classification: auc, pr_auc, log_loss, accuracy, macro_f1, ece or ndcg@<k>.
+    """Metric. Classification: auc, pr_auc, log_loss, accuracy, macro_f1, ece or ndcg@<k>; with
+    multiLabel: auc, pr_auc, log_loss, macro_f1 or micro_f1, averaged over the labels.
     Regression: rmse, mae, mape, wape or r2. mape is the mean of |error| / |label| over the rows
     whose label is not 0; wape is the sum of |error| divided by the sum of |label|."""
     dataset: Name = "holdout"

@@ -14,7 +14,7 @@ from pydantic import Field
 from springtide_api.schema import Digest, Duration, Label, Model, Name, ObjectName, Time, Uri, cel
 from springtide_api.update.data import Data, VolumeClaim
 from springtide_api.update.gate import Evaluation, Gate
-from springtide_api.update.task import RegressionOptions
+from springtide_api.update.task import ClassificationOptions, RegressionOptions
 from springtide_api.update.training import Training
 
 
@@ -44,6 +44,15 @@ class InitialModel(Model):
     "task Regression has no labels: the label column holds numbers; remove labels",
 )
 @cel(
+    "self.task == 'Classification' || !has(self.classification)",
+    "classification belongs to task Classification; remove it, or change task",
+)
+@cel(
+    "!has(self.classification) || !self.classification.multiLabel || !has(self.labels)"
+    " || !self.labels.exists(l, l.contains(self.classification.separator))",
+    "no label may contain classification.separator; choose another separator",
+)
+@cel(
     "self.task == 'Regression' || !has(self.regression)",
     "regression belongs to task Regression; remove it, or change task",
 )
@@ -64,6 +73,8 @@ class ModelSpec(Model):
     """Label names, spelled as in the data; for Classification, which requires them. With two
     labels, the second is the positive one. Append-only: labels can be added at the end, never
     removed or reordered."""
+    classification: ClassificationOptions | None = None
+    """Options of Classification. Default: a row has exactly one label."""
     regression: RegressionOptions | None = None
     """Options of Regression. Default: mean squared error."""
     max_length: Annotated[int, Field(ge=8, le=8192)] = 128
@@ -221,6 +232,11 @@ class History(Model):
     "model.task is immutable; create a new IncrementalUpdate for another task",
 )
 @cel(
+    "(has(self.model.classification) && self.model.classification.multiLabel)"
+    " == (has(oldSelf.model.classification) && oldSelf.model.classification.multiLabel)",
+    "model.classification.multiLabel is immutable; create a new IncrementalUpdate",
+)
+@cel(
     "(has(self.model.regression) && has(self.model.regression.spread)"
     " ? self.model.regression.location + ' ' + self.model.regression.spread : '')"
     " == (has(oldSelf.model.regression) && has(oldSelf.model.regression.spread)"
@@ -244,6 +260,16 @@ class History(Model):
     " == (self.model.task == 'Regression'))",
     "gate.rules[].metric must be one of model.task: rmse, mae, mape, wape and r2 for Regression,"
     " the others for Classification",
+)
+@cel(
+    "(has(self.model.classification) && self.model.classification.multiLabel)"
+    " ? self.gate.rules.all(r, r.metric in ['auc', 'pr_auc', 'log_loss', 'macro_f1', 'micro_f1'])"
+    " && !(has(self.training) && has(self.training.earlyStopping)"
+    " && has(self.training.earlyStopping.metric)"
+    " && self.training.earlyStopping.metric == 'accuracy')"
+    " : !self.gate.rules.exists(r, r.metric == 'micro_f1')",
+    "metrics with classification.multiLabel are auc, pr_auc, log_loss, macro_f1 and micro_f1;"
+    " micro_f1 needs multiLabel",
 )
 @cel(
     "self.model.task != 'Regression' || !self.gate.rules.exists(r, has(r.minPositives))",

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from springtide_api.schema import Decimal, Model, cel
+
+
+class ClassificationOptions(Model):
+    """Options of Classification."""
+
+    multi_label: bool = False
+    """A row has any number of the labels, each with its own probability. The label column has a
+    JSON array of labels, or labels joined by separator; an empty text is none of them. Immutable.
+    Default false: exactly one label."""
+    separator: Annotated[str, Field(min_length=1, max_length=8)] = "|"
+    """Text between two labels of a row, with multiLabel. Default "|"."""
 
 
 @cel(

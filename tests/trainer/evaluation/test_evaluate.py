@@ -215,3 +215,14 @@ def test_three_labels_are_evaluated(three_labels) -> None:
     assert floor.positives == three_labels.window.holdout_positives
     page = (three_labels.report(out) / "report.html").read_text()
     assert "With 3 labels" in page
+
+
+def test_the_report_has_precision_and_recall_of_each_label(shop) -> None:
+    out = shop.evaluate(shop.knowing, shop.other, job="by-label")
+    written = json.loads((shop.report(out) / "metrics.json").read_text())
+    (holdout,) = written["datasets"]
+    assert [one["label"] for one in holdout["by_label"]] == ["no", "yes"]
+    assert sum(one["rows"] for one in holdout["by_label"]) == holdout["rows"]
+    page = (shop.report(out) / "report.html").read_text()
+    assert "Precision and recall of the candidate" in page
+    assert "its most probable label" in page

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from springtide_api.schema import Model
-from springtide_api.update.task import RegressionOptions
+from springtide_api.update.task import ClassificationOptions, RegressionOptions
 from springtide_trainer.errors import Refused
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ class Preprocess(Model):
     """The task of the model. Not written for Classification."""
     labels: list[str] | None = None
     """Labels of the model's outputs, in order; None for a task without label names."""
+    classification: ClassificationOptions | None = None
+    """Options of Classification, if labels do not exclude each other."""
     regression: RegressionOptions | None = None
     """Options of Regression, with location and spread once they are fixed."""
 
@@ -57,7 +59,7 @@ class Preprocess(Model):
         Raises:
             Refused: the template names a column that is not a feature, or the label is an input.
         """
-        columns = recipe.data.source.columns
+        columns, options = recipe.data.source.columns, recipe.model.classification
         if columns.label in {columns.text, columns.text_pair, *columns.features}:
             raise Refused(
                 "LabelIsFeature",
@@ -73,6 +75,7 @@ class Preprocess(Model):
             max_length=recipe.model.max_length,
             task=recipe.model.task,
             labels=recipe.model.labels,
+            classification=options if options and options.multi_label else None,
             regression=recipe.model.regression,
         )
         made._writer()

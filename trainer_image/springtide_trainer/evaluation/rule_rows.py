@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from springtide_judging.bounds import absolute, comparison, cumulative
 from springtide_trainer.evaluation.comparison import Measured
@@ -36,6 +36,8 @@ class DatasetResult:
     """The score of the trivial baseline, for each metric of a rule."""
     versus_reference: dict[str, Measured]
     """Candidate compared with the reference, for each metric of a rule that needs it."""
+    by_label: list[dict[str, Any]] = field(default_factory=list)
+    """The candidate's precision and recall of each label."""
 
 
 def rule_row(rule: Rule, found: Sequence[DatasetResult]) -> RuleRow:

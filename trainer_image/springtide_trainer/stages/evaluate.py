@@ -131,7 +131,16 @@ def _measure(
     compared: dict[str, Measured] = {}
     if given.reference and referring:
         compared = measure(sorted(referring), encoded, candidate=candidate, live=scores[-1], by=by)
-    return DatasetResult(rows, models, encoded.entities, counted, metrics, floors, compared)
+    return DatasetResult(
+        rows,
+        models,
+        encoded.entities,
+        counted,
+        metrics,
+        floors,
+        compared,
+        task.by_label(encoded, candidate.predictions) if len(encoded.label) else [],
+    )
 
 
 def _metrics(task: Evaluation, recipe: Recipe, dataset: str) -> tuple[list[str], list[str]]:
@@ -165,6 +174,9 @@ def _results(
         "baseline": given.baseline.plain() if given.baseline else None,
         "window": _window(given),
         "task": run.recipe.model.task,
+        "multi_label": bool(
+            run.recipe.model.classification and run.recipe.model.classification.multi_label
+        ),
         "labels": [scores.task.outputs for scores in found[0].scores],
         "bootstrap": {"samples": bootstrap.samples, "confidence": given.confidence},
         "gate": run.recipe.gate.plain(),
@@ -198,6 +210,7 @@ def _dataset(found: DatasetResult, labels: Labels) -> dict[str, Any]:
         "entities": found.entities,
         "positives": found.positives,
         "labels": dict(found.rows.counts(labels)),
+        "by_label": found.by_label,
         "times": times,
         "metrics": {
             name: {part: _plain(each) for part, each in _parts(of).items()}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -41,8 +41,15 @@ class Classification:
     outputs: list[str]
     problem_type = "single_label_classification"
     label_type = pa.string()
-    metrics = ("auc", "pr_auc", "log_loss", "accuracy", "macro_f1", "ece")
-    group_metrics = ("ndcg@10",)
+    metrics: ClassVar[tuple[str, ...]] = (
+        "auc",
+        "pr_auc",
+        "log_loss",
+        "accuracy",
+        "macro_f1",
+        "ece",
+    )
+    group_metrics: ClassVar[tuple[str, ...]] = ("ndcg@10",)
 
     @staticmethod
     def of(spec: TaskSpec) -> Classification:
@@ -199,13 +206,7 @@ class Classification:
         self, rows: EncodedRows, predictions: Array, incumbent: Sequence[str]
     ) -> tuple[Array, EncodedRows, Array]:
         """Keep the rows with a label of the incumbent; renormalize over its labels."""
-        if missing := [label for label in incumbent if label not in self.outputs]:
-            raise Refused(
-                "LabelRemoved",
-                f"the candidate lacks labels of the live model: {missing[:5]}; model.labels is "
-                "append-only",
-                "model.labels",
-            )
+        self._refuse_removed(incumbent)
         columns = [self.outputs.index(label) for label in incumbent]
         index = np.full(len(self.outputs), -1)
         index[columns] = np.arange(len(columns))
@@ -217,6 +218,25 @@ class Classification:
         subset = rows.only(kept)
         relabelled = EncodedRows(index[subset.label], subset.entity, subset.group)
         return kept, relabelled, renormalized
+
+    def _refuse_removed(self, incumbent: Sequence[str]) -> None:
+        if missing := [label for label in incumbent if label not in self.outputs]:
+            raise Refused(
+                "LabelRemoved",
+                f"the candidate lacks labels of the live model: {missing[:5]}; model.labels is "
+                "append-only",
+                "model.labels",
+            )
+
+    def by_label(self, rows: EncodedRows, predictions: Array) -> list[dict[str, Any]]:
+        """Return precision and recall of each label; the predicted label is the most probable."""
+        from springtide_trainer.tasks.metrics.by_label import by_label, one_hot
+
+        count = len(self.outputs)
+        actual, predicted = (
+            one_hot(each, count) for each in (rows.label, predictions.argmax(axis=1))
+        )
+        return by_label(self.outputs, actual, predicted, np.ones_like(actual))
 
     @property
     def tensors(self) -> list[OutputTensor]:

@@ -214,6 +214,10 @@ class Regression:
     def check_validation(self, metric: str, labels: Array) -> None:
         """Every metric of early stopping has a value for any rows."""
 
+    def by_label(self, rows: EncodedRows, predictions: Array) -> list[dict[str, Any]]:
+        """There are no labels to predict one of."""
+        return []
+
     def over_incumbent(
         self, rows: EncodedRows, predictions: Array, incumbent: Sequence[str]
     ) -> tuple[Array, EncodedRows, Array]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from springtide_trainer.errors import Refused
 from springtide_trainer.tasks.classification import Classification
+from springtide_trainer.tasks.multi_label import MultiLabel
 from springtide_trainer.tasks.regression import Regression
 
 if TYPE_CHECKING:
@@ -13,8 +14,14 @@ if TYPE_CHECKING:
 
     from springtide_trainer.tasks.task import Task, TaskSpec
 
+
+def _classification(spec: TaskSpec) -> Task:
+    several = spec.classification is not None and spec.classification.multi_label
+    return MultiLabel.of(spec) if several else Classification.of(spec)
+
+
 TASKS: dict[str, Callable[[TaskSpec], Task]] = {
-    "Classification": Classification.of,
+    "Classification": _classification,
     "Regression": Regression.of,
 }
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedModel
 
-    from springtide_api.update.task import RegressionOptions
+    from springtide_api.update.task import ClassificationOptions, RegressionOptions
     from springtide_trainer.tasks.metrics.statistic import Array, EncodedRows, Statistic
 
 
@@ -73,6 +73,10 @@ class TaskSpec(Protocol):
     @property
     def labels(self) -> Sequence[str] | None:
         """Names of the labels; None for a task without label names."""
+
+    @property
+    def classification(self) -> ClassificationOptions | None:
+        """Options of Classification."""
 
     @property
     def regression(self) -> RegressionOptions | None:
@@ -200,6 +204,9 @@ class Evaluation(Protocol):
         Raises:
             Refused: the metric is undefined for them.
         """
+
+    def by_label(self, rows: EncodedRows, predictions: Array) -> list[dict[str, Any]]:
+        """Return label, rows, precision and recall of each label; an empty list without labels."""
 
     def over_incumbent(
         self, rows: EncodedRows, predictions: Array, incumbent: Sequence[str]

@@ -84,12 +84,12 @@ def _macro_f1(rows: EncodedRows, scores: Array) -> Statistic:
 
     def macro_f1(weights: Array) -> Array:
         turned = weights.T.astype(np.float64)
-        return np.asarray(_nan_mean(ratio(2 * (hits @ turned), both @ turned)))
+        return np.asarray(nan_mean(ratio(2 * (hits @ turned), both @ turned)))
 
     return Statistic(macro_f1, predicted, rows.entity, _strata(rows, range(labels)))
 
 
-def _nan_mean(by_label: Array) -> Array:
+def nan_mean(by_label: Array) -> Array:
     """Average over the first axis without NaN values; NaN if all are NaN."""
     known = ~np.isnan(by_label)
     return ratio(np.where(known, by_label, 0.0).sum(axis=0), known.sum(axis=0))
@@ -130,7 +130,7 @@ def _by_label(
     parts: Iterable[Function] = map(part, labels) if once else [part(label) for label in labels]
     outputs = scores[:, 1] if scores.shape[1] == 2 else scores
     return Statistic(
-        lambda weights: _nan_mean(np.stack([part(weights) for part in parts])),
+        lambda weights: nan_mean(np.stack([part(weights) for part in parts])),
         outputs,
         rows.entity,
         _strata(rows, labels),
