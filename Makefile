@@ -29,6 +29,9 @@ CONTEXT =
 # Another checkout, whose operator is measured as well.
 BESIDE =
 
+# Not empty: the benchmark of training writes docs/benchmarks.md.
+WRITE =
+
 # Measured on 2 cores.
 COST = 'The first time these download and build, in ~/.cache/springtide:' \
 	'  test-fast, lint  1 minute     6 GB  the virtual environment, 3 GB of it CUDA' \
@@ -37,7 +40,7 @@ COST = 'The first time these download and build, in ~/.cache/springtide:' \
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lint test test-fast test-faults bench-idle \
-	bench-control-plane images cluster-up cluster-down demo \
+	bench-control-plane bench-training images cluster-up cluster-down demo \
 	demo-down generate requirements
 
 help: ## Print these lines
@@ -76,6 +79,10 @@ bench-idle: ## Watch the operator at rest for 10 minutes: it must write nothing 
 bench-control-plane: ## Measure what 500, 2,000 and 5,000 updates cost; BESIDE=CHECKOUT for another
 	@$(CLUSTER) setup
 	PYTHONPATH=tests $(BIN)/python tests/bench/control_plane.py $(if $(BESIDE),--beside "$(BESIDE)")
+
+bench-training: ## Compare this trainer with a tutorial's loop and Hugging Face's; WRITE=1 writes the page
+	@$(CLUSTER) setup venv
+	PYTHONPATH=tests $(BIN)/python tests/bench/training_speed.py $(if $(WRITE),--write)
 
 images: ## Build the images; REGISTRY=... also pushes them and prints how to install them (root)
 	@$(CLUSTER) setup images

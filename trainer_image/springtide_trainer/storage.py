@@ -7,6 +7,7 @@ replaces anything: no partly written folder is ever at a final path, and the fir
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
 import time
@@ -129,6 +130,12 @@ def commit_file(tmp: Path, final: Path) -> bool:
     tmp.unlink()
     sync(final.parent)
     return True
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file as 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync(path: Path) -> None:

@@ -21,7 +21,11 @@ from transformers import (
 )
 
 from springtide_api.contract import CommittedArtifact, RunFile
-from springtide_trainer.data.snapshots.frozen_rows import partition_digests, row_hashes
+from springtide_trainer.data.snapshots.frozen_rows import (
+    partition_digests,
+    row_hashes,
+    write_file_digests,
+)
 from springtide_trainer.stages.import_model import import_model
 from springtide_trainer.stages.train import train
 from springtide_trainer.storage import Home
@@ -127,7 +131,8 @@ def freeze(home: Home, rows: dict[str, list[Any]]) -> tuple[Path, str]:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "manifest.json").write_bytes(manifest)
     for part, rows in parts.items():
-        pq.write_table(rows, folder / f"{part}.parquet")
+        pq.write_table(rows, folder / f"{part}.parquet", row_group_size=16_384)
+    write_file_digests(folder)
     return folder, digest
 
 

@@ -9,14 +9,16 @@ import hashlib
 import json
 import stat
 import uuid
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
 from springtide_api.contract import CommittedArtifact
 from springtide_trainer.errors import Refused
-from springtide_trainer.storage import commit_folder, uri_of
+from springtide_trainer.storage import commit_folder, file_digest, uri_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from springtide_trainer.storage import Home
 
 MANIFEST = "springtide-manifest.json"
@@ -25,12 +27,6 @@ MANIFEST_LIMIT = 1 << 20
 SAFE_SUFFIXES = frozenset({".safetensors", ".json", ".txt", ".model"})
 """Weights, configuration, vocabularies: no format that runs code when it is loaded."""
 _RESTORE = "restore the folder from a copy"
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file as 64 hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_manifest(folder: Path) -> str:

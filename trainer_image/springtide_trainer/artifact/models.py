@@ -16,7 +16,7 @@ from springtide_trainer.artifact.tokens import Tokens, tokenize
 from springtide_trainer.tasks.table import task_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -31,12 +31,13 @@ transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call
 
 @dataclass(frozen=True)
 class Scorer:
-    """A model with its task, tokenizer and preprocessing."""
+    """A model with its task, tokenizer and preprocessing, and the folder of its artifact."""
 
     task: Task
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     preprocess: Preprocess
+    folder: Path
 
     def predict(self, pairs: Sequence[Pair], batch_size: int = 32) -> NDArray[np.float32]:
         """Score rows in FP32, without dropout. Deterministic: equal rows give equal scores.
@@ -62,8 +63,13 @@ def predict(
     *,
     rows: NDArray[np.int64],
     batch_size: int,
+    observe: Callable[[int], None] = lambda done: None,
 ) -> NDArray[np.float32]:
-    """Score these rows in FP32: float32 [rows, outputs]. Sets the model to evaluation mode."""
+    """Score these rows in FP32: float32 [rows, outputs]. Sets the model to evaluation mode.
+
+    All rows are sorted by length, so the rows of a batch have about the same length. `observe` is
+    called with the number of rows that are scored after each batch.
+    """
     made = np.empty((len(rows), len(task.outputs)), dtype=np.float32)
     order = np.argsort(tokens.lengths[rows], kind="stable")
     model.train(mode=False)
@@ -73,6 +79,7 @@ def predict(
             batch = tokens.batch(rows[chosen])
             inputs = {name: value.to(model.device) for name, value in batch.items()}
             made[chosen] = task.predict(model(**inputs).logits).cpu().numpy()
+            observe(start + len(chosen))
     return made
 
 
@@ -87,7 +94,7 @@ def load(folder: Path, digest: str, device: str | None = None) -> Scorer:
     preprocess = Preprocess.read(folder)
     task = task_of(preprocess)
     model = move(task.load(folder), chosen)
-    return Scorer(task, model, load_tokenizer(folder), preprocess)
+    return Scorer(task, model, load_tokenizer(folder), preprocess, folder)
 
 
 def move(model: PreTrainedModel, device: str | torch.device) -> PreTrainedModel:

@@ -33,9 +33,17 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
 def copy_tokenizer(source: Path, folder: Path) -> None:
     """Copy the parent's tokenizer unchanged: all generations of an update have the same one."""
     folder.mkdir(parents=True, exist_ok=True)
-    for path in sorted(source.iterdir()):
-        if path.suffix != ".safetensors" and path.name not in _NOT_TOKENIZER:
-            shutil.copyfile(path, folder / path.name)
+    for path in tokenizer_files(source):
+        shutil.copyfile(path, folder / path.name)
+
+
+def tokenizer_files(folder: Path) -> list[Path]:
+    """List the files of an artifact that its tokenizer may read, by name."""
+    return [
+        path
+        for path in sorted(folder.iterdir())
+        if path.suffix != ".safetensors" and path.name not in _NOT_TOKENIZER
+    ]
 
 
 _NOT_TOKENIZER = frozenset(

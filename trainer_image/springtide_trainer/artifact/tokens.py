@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,13 +13,15 @@ import torch
 from springtide_trainer.artifact.long_texts import shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
     from springtide_trainer.artifact.preprocess import Pair
+
+    Integers = NDArray[np.integer[Any]]
 
 CHUNK = 4096
 """Rows encoded by one call of the tokenizer, which bounds the memory of its Python integers."""
@@ -29,13 +32,13 @@ class Tokens:
     """Tokens of rows of different length, concatenated.
 
     Attributes:
-        values: int32 [all tokens] for each model input that varies, such as `input_ids`.
+        values: Integers [all tokens] for each model input that varies, such as `input_ids`.
         starts: int64 [rows + 1], the start of each row and the end of the last one.
         padding: The padding value of each model input.
         pad_left: Whether padding goes to the left of a row.
     """
 
-    values: dict[str, NDArray[np.int32]]
+    values: dict[str, Integers]
     starts: NDArray[np.int64]
     padding: dict[str, int]
     pad_left: bool = False
@@ -69,24 +72,77 @@ class Tokens:
 
 def tokenize(tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair], max_length: int) -> Tokens:
     """Encode rows, truncated to `max_length` tokens, the longer text of a pair first."""
-    names = [name for name in tokenizer.model_input_names if name != "attention_mask"]
-    parts: dict[str, list[NDArray[np.int32]]] = {name: [np.empty(0, np.int32)] for name in names}
-    lengths: list[int] = []
+    chunks = (pairs[start : start + CHUNK] for start in range(0, len(pairs), CHUNK))
+    return collect(tokenizer, encode(tokenizer, chunks, max_length))
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Tokens of a chunk of rows, concatenated.
+
+    Attributes:
+        values: Integers [all tokens] for each model input that varies.
+        lengths: int64 [rows].
+    """
+
+    values: dict[str, Integers]
+    lengths: NDArray[np.int64]
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerBase, chunks: Iterable[Sequence[Pair]], max_length: int
+) -> Iterator[Encoded]:
+    """Encode chunks of rows one after the other, each to the smallest types that hold its tokens.
+
+    The types are a function of the tokenizer, so they are equal in all chunks.
+    """
+    types = input_types(tokenizer)
     cut = partial(shorten, max_length=max_length, count=partial(_count, tokenizer))
-    paired = any(second is not None for _, second in pairs)
-    for start in range(0, len(pairs), CHUNK):
-        chunk = pairs[start : start + CHUNK]
+    for chunk in chunks:
         texts = [cut(text) for text, _ in chunk]
+        paired = any(second is not None for _, second in chunk)
         seconds = [cut(second or "") for _, second in chunk] if paired else None
         encoded = tokenizer(texts, seconds, truncation=True, max_length=max_length, padding=False)
-        for name in names:
-            parts[name].append(np.concatenate([np.asarray(row, np.int32) for row in encoded[name]]))
-        lengths.extend(len(row) for row in encoded["input_ids"])
+        lengths = np.fromiter(map(len, encoded["input_ids"]), np.int64, len(chunk))
+        values = {
+            name: np.fromiter(chain.from_iterable(encoded[name]), kind, int(lengths.sum()))
+            for name, kind in types.items()
+        }
+        yield Encoded(values, lengths)
+
+
+def input_types(tokenizer: PreTrainedTokenizerBase) -> dict[str, np.dtype[Any]]:
+    """Return the type in which each model input that varies is stored."""
+    words = np.dtype(np.uint16 if len(tokenizer) <= 1 << 16 else np.int32)
+    known = {"input_ids": words, "token_type_ids": np.dtype(np.uint8)}
+    names = [name for name in tokenizer.model_input_names if name != "attention_mask"]
+    return {name: known.get(name, np.dtype(np.int32)) for name in names}
+
+
+def collect(tokenizer: PreTrainedTokenizerBase, encoded: Iterable[Encoded]) -> Tokens:
+    """Concatenate the chunks in memory."""
+    types = input_types(tokenizer)
+    parts: dict[str, list[Integers]] = {name: [np.empty(0, kind)] for name, kind in types.items()}
+    lengths = [np.empty(0, np.int64)]
+    for chunk in encoded:
+        lengths.append(chunk.lengths)
+        for name, part in chunk.values.items():
+            parts[name].append(part)
+    values = {name: np.concatenate(arrays) for name, arrays in parts.items()}
+    return tokens_of(tokenizer, values, np.concatenate(lengths))
+
+
+def tokens_of(
+    tokenizer: PreTrainedTokenizerBase, values: dict[str, Integers], lengths: NDArray[np.int64]
+) -> Tokens:
+    """Return concatenated tokens with the padding of their tokenizer."""
     padding = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
+    starts = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=starts[1:])
     return Tokens(
-        values={name: np.concatenate(arrays) for name, arrays in parts.items()},
-        starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        padding={name: int(padding.get(name) or 0) for name in names},
+        values=values,
+        starts=starts,
+        padding={name: int(padding.get(name) or 0) for name in values},
         pad_left=tokenizer.padding_side == "left",
     )
 

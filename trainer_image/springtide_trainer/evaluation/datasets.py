@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 from springtide_trainer.data.snapshots.frozen_rows import (
     FREEZE_AGAIN,
     MANIFEST,
-    partition_digests,
     read_rows,
     row_hashes,
+    verify_part,
 )
 from springtide_trainer.data.snapshots.guardrail import read_guardrail
 from springtide_trainer.errors import Refused
@@ -47,6 +47,8 @@ class EvaluationDataset:
     """Digest of the rows; empty if there are none."""
     table: pa.Table | None
     """As returned by `frozen_rows.read_rows`; None if there are no historical rows yet."""
+    folder: Path | None = None
+    """Folder of the frozen rows if the dataset is one whole part of them."""
 
     def encoded(self, labels: Labels) -> EncodedRows:
         """Encode labels by the task, entities and groups by order of occurrence."""
@@ -71,8 +73,9 @@ def read_dataset(dataset: Dataset, given: EvaluateInput, recipe: Recipe) -> Eval
     """
     match dataset.role:
         case "Holdout":
-            table = _verified(local_path(given.holdout.uri), given.holdout.digest, "holdout")
-            return EvaluationDataset(dataset.name, "Holdout", given.holdout.digest, table)
+            folder, digest = local_path(given.holdout.uri), given.holdout.digest
+            table = _verified(folder, digest, "holdout")
+            return EvaluationDataset(dataset.name, "Holdout", digest, table, folder)
         case "Historical":
             return _historical(dataset.name, [local_path(uri) for uri in given.historical])
         case "Guardrail":
@@ -133,13 +136,8 @@ def read_manifest(folder: Path, digest: str) -> dict[str, Any]:
 
 def _verified(folder: Path, digest: str, part: Literal["holdout", "reserved"]) -> pa.Table:
     """Read one part of frozen rows and verify only this part against the manifest."""
-    manifest = read_manifest(folder, digest)
-    table = read_rows(folder, part)
-    hashes = row_hashes(table, own_entity="entity" not in manifest["columns"])
-    if partition_digests(table["partition"].to_pylist(), hashes) != manifest["rows"][part]:
-        message = f"{folder / part}.parquet does not match its manifest; {FREEZE_AGAIN}"
-        raise Refused("DigestMismatch", message)
-    return table
+    verify_part(folder, part, read_manifest(folder, digest))
+    return read_rows(folder, part)
 
 
 def _codes(column: pa.ChunkedArray) -> Any:

@@ -1,4 +1,7 @@
-"""Scores datasets with all models, in FP32 and in chunks, and reports progress."""
+"""Scores datasets with all models, in FP32, and reports progress.
+
+Models with equal tokenizers and preprocessing share the tokens of a dataset.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from springtide_trainer.artifact.models import predict
+from springtide_trainer.artifact.token_cache import Key, cached
+from springtide_trainer.artifact.tokens import CHUNK, collect, encode
 from springtide_trainer.data.snapshots.frozen_rows import inputs
 from springtide_trainer.evaluation.comparison import Scores
 from springtide_trainer.progress import Progress, Reporter
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import pyarrow as pa
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from springtide_trainer.artifact.models import Scorer
+    from springtide_trainer.artifact.preprocess import Pair
+    from springtide_trainer.artifact.tokens import Tokens
     from springtide_trainer.evaluation.datasets import EvaluationDataset
 
-CHUNK = 1024
 BATCH = {"cpu": 32, "cuda": 128}
 
 
@@ -33,13 +39,14 @@ class RowsScored(Progress):
 
 
 def score_all(
-    datasets: Sequence[EvaluationDataset], models: Sequence[Sequence[Scorer]]
+    datasets: Sequence[EvaluationDataset], models: Sequence[Sequence[Scorer]], *, scratch: Path
 ) -> list[list[Scores]]:
     """Score every dataset with its models.
 
     Args:
         datasets: The rows.
         models: The models of each dataset.
+        scratch: A folder of this pod on the file system of the frozen rows.
 
     Returns:
         The scores of each model for each dataset, in the given order.
@@ -49,21 +56,39 @@ def score_all(
     progress = RowsScored(Reporter.of(os.environ), first=0, total=max(total, 1))
     done, found = 0, []
     for dataset, by in pairs:
+        tokens: dict[Key, Tokens] = {}
         row = []
         for model in by:
-            row.append(_score(dataset.table, model, progress, done))
-            done += len(row[-1].predictions)
+            key = Key.of(f"{dataset.digest}/{dataset.role}", model.preprocess, model.folder)
+            if key not in tokens:
+                tokens[key] = _tokens(dataset, model, key, scratch)
+            scores = _score(tokens[key], model, _reporting(progress, done))
+            row.append(Scores(model.task, scores))
+            done += len(scores)
         found.append(row)
     return found
 
 
-def _score(table: pa.Table | None, model: Scorer, progress: Progress, done: int) -> Scores:
-    parts = [np.empty((0, len(model.task.outputs)), dtype=np.float32)]
+def _reporting(progress: Progress, before: int) -> Callable[[int], None]:
+    return lambda rows: progress.observe(before + rows, float("nan"))
+
+
+def _tokens(dataset: EvaluationDataset, model: Scorer, key: Key, scratch: Path) -> Tokens:
+    """Tokenize the rows of a dataset; those of a frozen holdout once for all evaluations."""
+    table = dataset.table
+
+    def chunks() -> Iterator[list[Pair]]:
+        for start in range(0, len(table) if table is not None else 0, CHUNK):
+            assert table is not None
+            yield model.preprocess.render(inputs(table.slice(start, CHUNK)))
+
+    if dataset.folder is None:
+        return collect(model.tokenizer, encode(model.tokenizer, chunks(), key.max_length))
+    return cached(model.tokenizer, chunks, key=key, rows=dataset.folder, scratch=scratch)
+
+
+def _score(tokens: Tokens, model: Scorer, observe: Callable[[int], None]) -> Any:
+    """Score all rows: float32 [rows, outputs]."""
     size = BATCH.get(model.model.device.type, 32)
-    for start in range(0, len(table) if table is not None else 0, CHUNK):
-        assert table is not None
-        chunk = table.slice(start, CHUNK)
-        pairs = model.preprocess.render(inputs(chunk))
-        parts.append(model.predict(pairs, batch_size=size))
-        progress.observe(done + start + len(chunk), float("nan"))
-    return Scores(model.task, np.concatenate(parts))
+    rows = np.arange(len(tokens.lengths))
+    return predict(model.task, model.model, tokens, rows=rows, batch_size=size, observe=observe)

@@ -58,7 +58,7 @@ def evaluate(run: RunFile, home: Home, tmp: Path) -> EvaluateOutput:
         raise Refused("InvalidRunFile", "stage evaluate needs the block evaluate in run.json")
     began = time.monotonic()
     datasets = [read_dataset(each, given, run.recipe) for each in run.recipe.evaluation.datasets]
-    scores = _scores(datasets, given, run.recipe)
+    scores = _scores(datasets, given, run.recipe, scratch=tmp)
     found = [
         _measure(rows, each, run.recipe, given) for rows, each in zip(datasets, scores, strict=True)
     ]
@@ -84,7 +84,11 @@ def evaluate(run: RunFile, home: Home, tmp: Path) -> EvaluateOutput:
 
 
 def _scores(
-    datasets: Sequence[EvaluationDataset], given: EvaluateInput, recipe: Recipe
+    datasets: Sequence[EvaluationDataset],
+    given: EvaluateInput,
+    recipe: Recipe,
+    *,
+    scratch: Path,
 ) -> list[list[Scores]]:
     """Score all datasets with candidate and live model, and the reference if a rule needs it."""
     refs = [given.candidate, *([given.baseline] if given.baseline else [])]
@@ -93,14 +97,13 @@ def _scores(
     models = [_load(ref) for ref in refs]
     extra = given.reference
     if extra is None or extra.digest in known:
-        scores = score_all(datasets, [models] * len(datasets))
+        scores = score_all(datasets, [models] * len(datasets), scratch=scratch)
         same = [known.index(extra.digest)] if extra else []
         return [[*each, *(each[index] for index in same)] for each in scores]
     loaded = _load(extra)
     compared = {rule.dataset for rule in recipe.gate.rules if cumulative(rule)}
-    return score_all(
-        datasets, [[*models, loaded] if each.name in compared else models for each in datasets]
-    )
+    asked = [[*models, loaded] if each.name in compared else models for each in datasets]
+    return score_all(datasets, asked, scratch=scratch)
 
 
 def _load(ref: ArtifactRef) -> Scorer:

@@ -195,9 +195,10 @@ def _freeze(
     tmp: Path,
 ) -> ProbeOutput:
     """Freeze a window and commit it, unless equal rows are already stored."""
-    folder = tmp / "rows"
+    folder, scratch = tmp / "rows", tmp / "runs"
     folder.mkdir()
-    frozen = freeze(stream, split, recipe=recipe, request=request, folder=folder)
+    scratch.mkdir()
+    frozen = freeze(stream, split, recipe=recipe, request=request, folder=folder, scratch=scratch)
     task = task_of(recipe.model)
     trains = split.bounds.trained_through is not None
     if trains and (shortage := task.shortage(frozen.labels["train"])):

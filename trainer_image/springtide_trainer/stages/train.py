@@ -13,7 +13,7 @@ import torch
 
 from springtide_api.contract import TrainOutput
 from springtide_trainer.artifact import manifest, saving
-from springtide_trainer.artifact.models import load_tokenizer, move
+from springtide_trainer.artifact.models import move
 from springtide_trainer.artifact.preprocess import Preprocess
 from springtide_trainer.errors import Diverged, Refused
 from springtide_trainer.methods.table import METHODS
@@ -46,7 +46,7 @@ def train(run: RunFile, home: Home, tmp: Path) -> TrainOutput:
     parent = local_path(run.train.parent.uri)
     manifest.verify(parent, run.train.parent.digest)
     data = local_path(run.train.data.uri)
-    rows = load(data, run.train.data.digest, run.recipe, load_tokenizer(parent))
+    rows = load(data, run.train.data.digest, run.recipe, parent=parent, scratch=tmp)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with deterministic_attention(device, int(rows.examples.tokens.lengths.max())):
         ready = session.prepare(run, rows, parent, device=device, scratch=tmp)

@@ -12,6 +12,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from springtide_api.contract import ExitCode
@@ -29,10 +30,11 @@ if TYPE_CHECKING:
 
 PATIENCE_EXHAUSTED = "patience exhausted"
 _WEIGHT = "weight/"
+_CHUNK = 16_384
 
 
 def validation_split(
-    entities: Sequence[str], fraction: float, *, manifest: str
+    entities: Sequence[str] | pa.Array, fraction: float, *, manifest: str
 ) -> NDArray[np.bool_]:
     """Mark the rows of the validation split: those of the entities with the lowest hashes.
 
@@ -47,10 +49,11 @@ def validation_split(
     Raises:
         Refused: there are fewer than two entities.
     """
-    salt = f"springtide/validation/{manifest}/".encode()
-    known = sorted(
-        set(entities), key=lambda entity: hashlib.sha256(salt + entity.encode()).digest()
-    )
+    column = entities if isinstance(entities, pa.Array) else pa.array(entities, pa.string())
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    codes = column.indices.to_numpy()
+    known = np.unique(codes)
     if len(known) < 2:
         raise Refused(
             "NotEnoughData",
@@ -60,8 +63,21 @@ def validation_split(
             ExitCode.TOO_LITTLE_DATA,
         )
     count = min(max(1, math.ceil(fraction * len(known))), len(known) - 1)
-    held_out = set(known[:count])
-    return np.fromiter((entity in held_out for entity in entities), dtype=bool, count=len(entities))
+    hashes = _hashes(column.dictionary, f"springtide/validation/{manifest}/".encode())
+    chosen = known[np.argsort(hashes[known], kind="stable")[:count]]
+    held_out = np.zeros(len(hashes), dtype=bool)
+    held_out[chosen] = True
+    return np.asarray(held_out[codes])
+
+
+def _hashes(names: pa.Array, salt: bytes) -> NDArray[np.uint64]:
+    """Hash each name: the first 8 bytes of SHA-256, big-endian. Names are read in chunks."""
+    made = np.empty(len(names), np.uint64)
+    for start in range(0, len(names), _CHUNK):
+        chunk = names.slice(start, _CHUNK).to_pylist()
+        heads = (hashlib.sha256(salt + name.encode()).digest()[:8] for name in chunk)
+        made[start : start + len(chunk)] = np.frombuffer(b"".join(heads), ">u8")
+    return made
 
 
 class EarlyStopping:

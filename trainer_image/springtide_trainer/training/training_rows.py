@@ -1,4 +1,8 @@
-"""The frozen training rows as examples: tokenized, labelled, weighted, split for validation."""
+"""The frozen training rows as examples: tokenized, labelled, weighted, split for validation.
+
+No Python object for a row outlives its chunk, so memory hardly grows with the number of rows: the
+tokens are mapped files, labels and weights are arrays.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +14,32 @@ import pyarrow as pa
 
 from springtide_api.contract import ExitCode
 from springtide_api.update.task import EARLY_STOPPING_METRIC
+from springtide_trainer.artifact import token_cache
+from springtide_trainer.artifact.models import load_tokenizer
 from springtide_trainer.artifact.preprocess import Preprocess
-from springtide_trainer.artifact.tokens import tokenize
-from springtide_trainer.data.snapshots.frozen_rows import inputs, read_rows, verify
+from springtide_trainer.artifact.tokens import CHUNK
+from springtide_trainer.data.snapshots.frozen_rows import (
+    input_columns,
+    inputs,
+    read_chunks,
+    verify,
+)
 from springtide_trainer.errors import Refused
 from springtide_trainer.tasks.table import task_of
 from springtide_trainer.training.batches import Examples
 from springtide_trainer.training.early_stopping import validation_split
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
+    from typing import Any
 
     from numpy.typing import NDArray
-    from transformers import PreTrainedTokenizerBase
 
     from springtide_api.generation.spec import Recipe
+    from springtide_trainer.artifact.preprocess import Pair
+    from springtide_trainer.artifact.tokens import Tokens
+    from springtide_trainer.tasks.task import Labels
 
 _WEIGHT = "spec.data.source.columns.weight"
 
@@ -44,46 +59,88 @@ class TrainingRows:
     validation: NDArray[np.int64]
 
 
-def load(
-    folder: Path, digest: str, recipe: Recipe, tokenizer: PreTrainedTokenizerBase
-) -> TrainingRows:
+def load(folder: Path, digest: str, recipe: Recipe, *, parent: Path, scratch: Path) -> TrainingRows:
     """Read, check and tokenize the training rows of a frozen window. Skips rows of weight 0.
+
+    Args:
+        folder: Folder of the frozen rows, in which their tokens are kept.
+        digest: Digest of the frozen rows.
+        recipe: The recipe.
+        parent: Folder of the parent's artifact, with the tokenizer.
+        scratch: A folder of this pod on the same file system.
 
     Raises:
         Refused: the rows do not match the digest, a label or weight is not usable, or no row is
             left.
     """
     verify(folder, digest)
-    table = read_rows(folder, "train")
-    weights = _weights(table)
-    table, weights = table.filter(pa.array(weights > 0)), weights[weights > 0]
-    if len(weights) == 0:
+    weights = _weights(folder)
+    used = np.flatnonzero(weights > 0)
+    if len(used) == 0:
         message = f"{folder} has 0 training rows with a weight greater than 0; at least 1 is needed"
         raise Refused("NotEnoughData", message, code=ExitCode.TOO_LITTLE_DATA)
     preprocess, task = Preprocess.of(recipe), task_of(recipe.model)
-    pairs = preprocess.render(inputs(table))
-    examples = Examples(
-        tokens=tokenize(tokenizer, pairs, preprocess.max_length),
-        labels=task.encode(table["label"], "training rows"),
-        weights=weights,
-    )
-    held_out = np.zeros(len(weights), dtype=bool)
+    tokens = _tokens(folder, digest, preprocess, parent=parent, scratch=scratch)
+    examples = Examples(tokens, _labels(folder, task), weights)
+    held_out = np.zeros(len(used), dtype=bool)
     if stopping := recipe.training.early_stopping:
-        held_out = validation_split(
-            table["entity"].to_pylist(), float(stopping.validation_fraction), manifest=digest
-        )
+        entities = _entities(folder).take(pa.array(used))
+        fraction = float(stopping.validation_fraction)
+        held_out = validation_split(entities, fraction, manifest=digest)
         metric = stopping.metric or EARLY_STOPPING_METRIC[recipe.model.task]
-        task.check_validation(metric, examples.labels[held_out])
-    return TrainingRows(examples, np.flatnonzero(~held_out), np.flatnonzero(held_out))
+        task.check_validation(metric, examples.labels[used[held_out]])
+    return TrainingRows(examples, used[~held_out], used[held_out])
 
 
-def _weights(table: pa.Table) -> NDArray[np.float32]:
-    if "weight" not in table.column_names:
-        return np.ones(table.num_rows, dtype=np.float32)
-    weights = np.asarray(table["weight"].to_numpy(zero_copy_only=False), dtype=np.float32)
+def _tokens(
+    folder: Path, digest: str, preprocess: Preprocess, *, parent: Path, scratch: Path
+) -> Tokens:
+    def chunks() -> Iterator[list[Pair]]:
+        for batch in read_chunks(folder, "train", input_columns(preprocess.inputs), CHUNK):
+            yield preprocess.render(inputs(batch))
+
+    key = token_cache.Key.of(f"{digest}/train", preprocess, parent)
+    tokenizer = load_tokenizer(parent)
+    return token_cache.cached(tokenizer, chunks, key=key, rows=folder, scratch=scratch)
+
+
+def _labels(folder: Path, task: Labels) -> NDArray[Any]:
+    """Encode the labels: [rows, ...]."""
+    columns = (batch.column("label") for batch in read_chunks(folder, "train", ["label"]))
+    return _joined(task.encode(pa.chunked_array([each]), "training rows") for each in columns)
+
+
+def _entities(folder: Path) -> pa.DictionaryArray:
+    """Read the entity of each row as a code and the names of the codes."""
+    chunks = read_chunks(folder, "train", ["entity"])
+    encoded = pa.chunked_array([each.column("entity").dictionary_encode() for each in chunks])
+    return encoded.unify_dictionaries().combine_chunks()
+
+
+def _joined(arrays: Iterable[NDArray[Any]]) -> NDArray[Any]:
+    found = list(arrays)
+    return np.concatenate(found) if found else np.empty(0, np.float32)
+
+
+def _weights(folder: Path) -> NDArray[np.float32]:
+    """Read the weight of each row; without the column all are 1."""
+    made: list[NDArray[np.float32]] = []
+    first = 0
+    for batch in read_chunks(folder, "train", ["label", "weight"]):
+        made.append(_weights_of(batch, first))
+        first += len(batch)
+    return _joined(made)
+
+
+def _weights_of(batch: pa.RecordBatch, first: int) -> NDArray[np.float32]:
+    if "weight" not in batch.schema.names:
+        return np.ones(len(batch), dtype=np.float32)
+    weights = np.asarray(batch["weight"].to_numpy(zero_copy_only=False), dtype=np.float32)
     usable = np.isfinite(weights) & (weights >= 0)
     if not usable.all():
         row = int(np.flatnonzero(~usable)[0])
-        message = f"training row {row} has weight {weights[row]}; weights must be finite and >= 0"
+        message = (
+            f"training row {first + row} has weight {weights[row]}; weights must be finite and >= 0"
+        )
         raise Refused("InvalidWeight", message, _WEIGHT)
     return weights

@@ -17,7 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from springtide_trainer.data.partitions import moment, spans_of
-from springtide_trainer.data.snapshots.frozen_rows import MANIFEST, partition_digests, row_hashes
+from springtide_trainer.data.snapshots import sorting
+from springtide_trainer.data.snapshots.frozen_rows import (
+    MANIFEST,
+    PartitionDigests,
+    write_file_digests,
+)
 from springtide_trainer.data.snapshots.row_checks import check_rows
 from springtide_trainer.data.source.stream import frozen_columns, read_parts
 from springtide_trainer.data.windows.window import PARTS
@@ -29,11 +34,16 @@ if TYPE_CHECKING:
 
     from springtide_api.generation.spec import Recipe
     from springtide_trainer.data.partitions import Micros
+    from springtide_trainer.data.snapshots.sorting import SortedRows
     from springtide_trainer.data.source.stream import Stream
     from springtide_trainer.data.windows.new_data import Bools, WindowRequest
     from springtide_trainer.data.windows.window import Part, WindowSplit
     from springtide_trainer.tasks.task import Labels
 
+RUN = 1 << 18
+"""Rows that are sorted in memory."""
+ROW_GROUP = 1 << 16
+"""Rows of a row group of the Parquet files."""
 _TIMESTAMP = pa.timestamp("us", "UTC")
 
 
@@ -48,15 +58,23 @@ class Frozen:
 
 @dataclass
 class _Writer:
-    """Writes one part of the window to its file."""
+    """Writes one part of the window to its file, one file set after the other.
+
+    Rows wait in memory up to the size of a run. If a file set has more, its sorted runs are
+    written to a scratch folder and merged.
+    """
 
     part: Part
     recipe: Recipe
     task: Labels
     file: pq.ParquetWriter
+    scratch: Path
     labels: Counter[str] = field(default_factory=Counter)
     contents: list[dict[str, object]] = field(default_factory=list)
     rows: int = 0
+    _waiting: list[pa.Table] = field(default_factory=list)
+    _runs: list[SortedRows] = field(default_factory=list)
+    _sorted: list[pa.Table] = field(default_factory=list)
 
     def __enter__(self) -> _Writer:
         return self
@@ -67,49 +85,75 @@ class _Writer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if kind is None and self._sorted:
+            self._write(_size(self._sorted))
         self.file.close()
 
     def add(self, table: pa.Table, partition: str) -> None:
-        """Check, sort and write rows that are later than those written before."""
+        """Add rows of a file set, in any order."""
+        self._waiting.append(table)
+        if _size(self._waiting) >= RUN:
+            path = self.scratch / f"{self.part}-{len(self._runs)}.arrow"
+            self._runs.append(sorting.write_run(self._sort(partition), path))
+
+    def end(self, partition: str) -> None:
+        """Sort and write the rows of a file set, which are later than those written before."""
+        if self._waiting:
+            self._runs.append(self._sort(partition))
+        digests = PartitionDigests()
+        runs, self._runs = self._runs, []
+        for rows in sorting.merge(runs) if len(runs) > 1 else runs:
+            table = finish(rows, self.recipe, self.part, first=self.rows)
+            digests.add(table["partition"].to_pylist(), map(bytes, rows.hashes))
+            self.labels.update(self.task.count(table["label"]))
+            self.rows += len(rows)
+            self._sorted.append(table)
+            if (count := _size(self._sorted)) >= ROW_GROUP:
+                self._write(count // ROW_GROUP * ROW_GROUP)
+        self.contents += digests.plain()
+        for path in self.scratch.glob(f"{self.part}-*.arrow"):
+            path.unlink()
+
+    def _sort(self, partition: str) -> SortedRows:
+        """Check and sort the rows that wait."""
+        table = pa.concat_tables(self._waiting).combine_chunks()
+        self._waiting.clear()
         where = f"{self.part} rows" + (f" of {partition}" if partition else "")
-        rows = check_rows(table, self.task, where)
-        sorted_rows = sort_rows(rows, self.recipe, self.part, first=self.rows)
-        table = sorted_rows.table
-        self.contents += partition_digests(table["partition"].to_pylist(), sorted_rows.hashes)
-        self.labels.update(self.task.count(table["label"]))
-        self.rows += len(sorted_rows.hashes)
-        self.file.write_table(table)
+        if first := sum(map(len, self._runs)):
+            where += f", those after the first {first:,},"
+        return sorting.sort(check_rows(table, self.task, where))
+
+    def _write(self, count: int) -> None:
+        """Write the first sorted rows. Row groups depend on the rows alone, not on runs."""
+        table = pa.concat_tables(self._sorted)
+        self.file.write_table(table.slice(0, count), row_group_size=ROW_GROUP)
+        self._sorted = [table.slice(count)] if count < len(table) else []
 
 
-@dataclass(frozen=True)
-class SortedRows:
-    """Rows in their canonical order, with their hashes."""
-
-    table: pa.Table
-    hashes: list[bytes]
+def _size(tables: list[pa.Table]) -> int:
+    return sum(map(len, tables))
 
 
-def sort_rows(table: pa.Table, recipe: Recipe, part: str, *, first: int = 0) -> SortedRows:
-    """Sort rows by time, then by hash, and add their partitions.
+def sort_rows(table: pa.Table, recipe: Recipe, part: str) -> pa.Table:
+    """Return checked rows in the order and with the columns of frozen rows."""
+    return finish(sorting.sort(table), recipe, part)
+
+
+def finish(rows: SortedRows, recipe: Recipe, part: str, *, first: int = 0) -> pa.Table:
+    """Return sorted rows with the columns of frozen rows.
 
     Args:
-        table: Checked rows.
+        rows: Checked and sorted rows.
         recipe: Names the columns and the period of a partition.
         part: Prefix of the entity of a row, if the source has no entity column.
         first: Number of the first row, for such an entity.
     """
-    own = "entity" not in table.column_names
-    hashes = row_hashes(table, own_entity=own)
-    times = table["timestamp"].to_numpy()
-    words = np.frombuffer(b"".join(hashes), dtype=">u8").reshape(-1, 4)
-    order = np.lexsort((*words.T[::-1], times))
-    table = table.take(pa.array(order))
-    table = table.append_column("partition", _partitions(times[order], recipe))
-    if own:
-        names = [f"{part}-{number}" for number in range(first, first + len(order))]
+    table = rows.table.append_column("partition", _partitions(rows.times, recipe))
+    if "entity" not in table.column_names:
+        names = [f"{part}-{number}" for number in range(first, first + len(rows))]
         table = table.append_column("entity", pa.array(names, pa.string()))
     columns = schema(recipe)
-    return SortedRows(table.select(columns.names).cast(columns), [hashes[row] for row in order])
+    return table.select(columns.names).cast(columns)
 
 
 def _partitions(times: Micros, recipe: Recipe) -> pa.Array:
@@ -119,9 +163,23 @@ def _partitions(times: Micros, recipe: Recipe) -> pa.Array:
 
 
 def freeze(
-    stream: Stream, split: WindowSplit, *, recipe: Recipe, request: WindowRequest, folder: Path
+    stream: Stream,
+    split: WindowSplit,
+    *,
+    recipe: Recipe,
+    request: WindowRequest,
+    folder: Path,
+    scratch: Path,
 ) -> Frozen:
-    """Write the rows of a window and their manifest to an existing folder.
+    """Write the rows of a window and their manifest.
+
+    Args:
+        stream: The rows.
+        split: The window.
+        recipe: Names columns, labels and the period of a partition.
+        request: Settings of the window, for the manifest.
+        folder: An existing empty folder.
+        scratch: An existing folder for runs that do not fit in memory.
 
     Raises:
         Refused: a row is not valid, or the source changed meanwhile.
@@ -133,7 +191,9 @@ def freeze(
     }
     columns, task = schema(recipe), task_of(recipe.model)
     writers = {
-        part: _Writer(part, recipe, task, pq.ParquetWriter(folder / f"{part}.parquet", columns))
+        part: _Writer(
+            part, recipe, task, pq.ParquetWriter(folder / f"{part}.parquet", columns), scratch
+        )
         for part in PARTS
     }
     with writers["train"], writers["holdout"], writers["reserved"]:
@@ -143,14 +203,17 @@ def freeze(
             if not any(mask.any() for mask in selected.values()):
                 continue
             indexed = stream.rows.moment[rows]
-            parts = read_parts(file_set, recipe.data, indexed=indexed, masks=selected)
-            for part, table in parts.items():
-                writers[part].add(table, file_set.span.name if file_set.span else "")
+            name = file_set.span.name if file_set.span else ""
+            for part, table in read_parts(file_set, recipe.data, indexed=indexed, masks=selected):
+                writers[part].add(table, name)
+            for writer in writers.values():
+                writer.end(name)
     manifest = window_manifest(split, recipe, request) | {
         "rows": {part: writers[part].contents for part in PARTS}
     }
     text = json.dumps(manifest, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
     (folder / MANIFEST).write_bytes(text)
+    write_file_digests(folder)
     return Frozen(
         digest="sha256:" + hashlib.sha256(text).hexdigest(),
         labels={part: writers[part].labels for part in PARTS},

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections import Counter, defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from springtide_trainer.data.windows.window import PARTS
 from springtide_trainer.errors import Refused
+from springtide_trainer.storage import file_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from springtide_trainer.data.windows.window import Part
 
+log = logging.getLogger(__name__)
+
 MANIFEST = "manifest.json"
+FILES = "files.json"
+"""Digests of the Parquet files, whose bytes depend on pyarrow's version: not in the manifest."""
 FEATURE = "feature:"
 _CHUNK = 16_384
 FREEZE_AGAIN = (
@@ -45,15 +51,49 @@ def read_rows(folder: Path, part: Part) -> pa.Table:
     try:
         return pq.read_table(folder / f"{part}.parquet", partitioning=None)
     except (FileNotFoundError, pa.ArrowInvalid) as wrong:
-        message = f"{folder / part}.parquet is missing or damaged; {FREEZE_AGAIN}"
-        raise Refused("CorruptRows", message) from wrong
+        raise _corrupt(folder, part) from wrong
 
 
-def inputs(table: pa.Table) -> dict[str, list[str]]:
+def read_chunks(
+    folder: Path, part: Part, columns: Collection[str] | None = None, size: int = _CHUNK
+) -> Iterator[pa.RecordBatch]:
+    """Read columns of one part in chunks, in the order of the rows.
+
+    Memory does not grow with the number of rows.
+
+    Args:
+        folder: Folder of the frozen rows.
+        part: The part to read.
+        columns: Names of the columns; None: all. Those that the rows do not have are left out.
+        size: Maximum number of rows of a chunk.
+
+    Raises:
+        Refused: the file is missing or damaged.
+    """
+    try:
+        with pq.ParquetFile(folder / f"{part}.parquet", pre_buffer=False) as opened:
+            names = opened.schema_arrow.names
+            known = [name for name in names if columns is None or name in columns]
+            yield from opened.iter_batches(size, columns=known, use_threads=False)
+    except (FileNotFoundError, pa.ArrowInvalid) as wrong:
+        raise _corrupt(folder, part) from wrong
+
+
+def input_columns(names: Sequence[str]) -> list[str]:
+    """Return the columns of frozen rows for the input columns of the model."""
+    return [name for each in names for name in (each, f"{FEATURE}{each}")]
+
+
+def inputs(table: pa.Table | pa.RecordBatch) -> dict[str, list[str]]:
     """Return the input columns of the model, by the names that `Preprocess.render` uses."""
-    names = [name for name in table.column_names if name in {"text", "text_pair"}]
-    names += [name for name in table.column_names if name.startswith(FEATURE)]
+    names = [name for name in table.schema.names if name in {"text", "text_pair"}]
+    names += [name for name in table.schema.names if name.startswith(FEATURE)]
     return {name.removeprefix(FEATURE): table[name].to_pylist() for name in names}
+
+
+def _corrupt(folder: Path, part: Part) -> Refused:
+    message = f"{folder / part}.parquet is missing or damaged; {FREEZE_AGAIN}"
+    return Refused("CorruptRows", message)
 
 
 def verify(folder: Path, digest: str) -> None:
@@ -68,29 +108,83 @@ def verify(folder: Path, digest: str) -> None:
         message = f"{folder / MANIFEST} has digest {found}, expected {digest}; {FREEZE_AGAIN}"
         raise Refused("DigestMismatch", message)
     manifest = json.loads(text)
-    own = "entity" not in manifest["columns"]
     for part in PARTS:
-        table = read_rows(folder, part)
-        hashes = row_hashes(table, own_entity=own)
-        written = partition_digests(table["partition"].to_pylist(), hashes)
-        if written != manifest["rows"][part]:
-            message = f"{folder / part}.parquet does not match its manifest; {FREEZE_AGAIN}"
-            raise Refused("DigestMismatch", message)
+        verify_part(folder, part, manifest)
+
+
+def verify_part(folder: Path, part: Part, manifest: Mapping[str, Any]) -> None:
+    """Verify one part of frozen rows against their manifest, whose digest is verified.
+
+    The rows were hashed when they were frozen. A file that still has the digest of then is not
+    read again; otherwise, such as where the digests of files are missing, its rows are hashed.
+
+    Raises:
+        Refused: the rows are missing, damaged or not those of the manifest.
+    """
+    path = folder / f"{part}.parquet"
+    if path.is_file() and _file_digests(folder).get(path.name) == file_digest(path):
+        return
+    own, found = "entity" not in manifest["columns"], PartitionDigests()
+    for batch in read_chunks(folder, part):
+        table = pa.Table.from_batches([batch])
+        found.add(table["partition"].to_pylist(), row_hashes(table, own_entity=own))
+    if found.plain() != manifest["rows"][part]:
+        message = f"{path} does not match its manifest; {FREEZE_AGAIN}"
+        raise Refused("DigestMismatch", message)
+
+
+def write_file_digests(folder: Path) -> None:
+    """Write the digests of the files of all parts, bound to the manifest."""
+    files = {f"{part}.parquet": file_digest(folder / f"{part}.parquet") for part in PARTS}
+    written = {"manifest": file_digest(folder / MANIFEST), "files": files}
+    (folder / FILES).write_text(json.dumps(written, sort_keys=True), encoding="utf-8")
+
+
+def _file_digests(folder: Path) -> dict[str, str]:
+    """Return the digests of the files if they were written with this manifest."""
+    try:
+        written = json.loads((folder / FILES).read_bytes())
+        if written["manifest"] == file_digest(folder / MANIFEST):
+            return dict(written["files"])
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError) as wrong:
+        log.warning("digests of the files are damaged", extra={"error": str(wrong)})
+    return {}
+
+
+class PartitionDigests:
+    """Number of rows and digest of each partition, in the order of the rows."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._digests: defaultdict[str, hashlib._Hash] = defaultdict(hashlib.sha256)
+
+    def add(self, partitions: Iterable[str], hashes: Iterable[bytes]) -> None:
+        """Add rows by the names of their partitions and their hashes."""
+        for partition, row in zip(partitions, hashes, strict=True):
+            self._counts[partition] += 1
+            self._digests[partition].update(row)
+
+    def plain(self) -> list[dict[str, object]]:
+        """Return the entries of a manifest."""
+        return [
+            {
+                "partition": name,
+                "rows": count,
+                "digest": f"sha256:{self._digests[name].hexdigest()}",
+            }
+            for name, count in self._counts.items()
+        ]
 
 
 def partition_digests(
     partitions: Iterable[str], hashes: Iterable[bytes]
 ) -> list[dict[str, object]]:
     """Return the number of rows and the digest of each partition, in the order of the rows."""
-    counts: Counter[str] = Counter()
-    digests: defaultdict[str, hashlib._Hash] = defaultdict(hashlib.sha256)
-    for partition, row in zip(partitions, hashes, strict=True):
-        counts[partition] += 1
-        digests[partition].update(row)
-    return [
-        {"partition": name, "rows": count, "digest": "sha256:" + digests[name].hexdigest()}
-        for name, count in counts.items()
-    ]
+    digests = PartitionDigests()
+    digests.add(partitions, hashes)
+    return digests.plain()
 
 
 def row_hashes(table: pa.Table, *, own_entity: bool) -> list[bytes]:

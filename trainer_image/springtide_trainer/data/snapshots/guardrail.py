@@ -39,4 +39,4 @@ def read_guardrail(recipe: Recipe, uri: str, name: str) -> pa.Table:
         raise Refused("EmptyFile", f"dataset {name!r} has 0 rows at {uri}", "evaluation.datasets")
     task = task_of(recipe.model)
     rows = check_rows(pa.concat_tables(tables), task, f"rows of dataset {name!r}")
-    return sort_rows(rows, recipe, name).table
+    return sort_rows(rows, recipe, name)

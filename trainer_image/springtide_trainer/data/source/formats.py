@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from springtide_trainer.errors import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from springtide_trainer.data.source.files import DataFile
 
@@ -48,26 +48,33 @@ class RowBatch:
         return f"{self.file!r} {self.unit} {self.numbers[index]:,}"
 
 
-def read_batches(file: DataFile, form: str, wanted: Mapping[str, str]) -> Iterator[RowBatch]:
+def read_batches(
+    file: DataFile, form: str, wanted: Mapping[str, str], read: Collection[str] | None = None
+) -> Iterator[RowBatch]:
     """Read columns of a file.
 
     Args:
         file: The file.
         form: Parquet, CSV or JSONL.
-        wanted: Column names, each with the path of the field that names it.
+        wanted: Column names, each with the path of the field that names it. All must exist.
+        read: Names of those to read; None: all. JSONL has no columns that could be skipped.
 
     Raises:
         Refused: the file is damaged, or a column is missing.
     """
     match form:
         case "CSV":
-            rows = _csv(file, wanted)
-            yield from _batched(rows, list(wanted), file)
+            names = _chosen(wanted, read)
+            yield from _batched(_csv(file, wanted, names), names, file)
         case "JSONL":
             rows = _json(file, wanted)
             yield from _batched(rows, list(wanted), file)
         case _:
-            yield from _parquet(file, wanted)
+            yield from _parquet(file, wanted, _chosen(wanted, read))
+
+
+def _chosen(wanted: Mapping[str, str], read: Collection[str] | None) -> list[str]:
+    return [name for name in wanted if read is None or name in read]
 
 
 def _batched(
@@ -125,14 +132,17 @@ def _wrong(reason: str, file: DataFile, number: int, message: str) -> Refused:
     return Refused(reason, f"{file.name!r} line {number:,}: {message}", SOURCE)
 
 
-def _csv(file: DataFile, wanted: Mapping[str, str]) -> Iterator[tuple[int, list[Any]]]:
+def _csv(
+    file: DataFile, wanted: Mapping[str, str], names: Sequence[str]
+) -> Iterator[tuple[int, list[Any]]]:
     reader = csv.reader((line for _, line in _lines(file)), strict=True)
     try:
         header = next(reader, None)
         if not header:
             hint = "the file is empty (no header line); deliver it again"
             raise Refused("EmptyFile", f"{file.name!r}: {hint}", SOURCE)
-        positions = _positions(file, header, wanted)
+        _check_names(file, header, wanted)
+        positions = [header.index(name) for name in names]
         for row in reader:
             if len(row) == len(header):
                 yield reader.line_num, [row[position] for position in positions]
@@ -144,14 +154,13 @@ def _csv(file: DataFile, wanted: Mapping[str, str]) -> Iterator[tuple[int, list[
         raise _wrong("MalformedCsv", file, reader.line_num, hint) from wrong
 
 
-def _positions(file: DataFile, found: Sequence[str], wanted: Mapping[str, str]) -> list[int]:
+def _check_names(file: DataFile, found: Sequence[str], wanted: Mapping[str, str]) -> None:
     for name, field in wanted.items():
         if name not in found:
             raise missing_column(file.name, name, field, found)
         if found.count(name) > 1:
             hint = f"{file.name!r} has {found.count(name)} columns {name!r}; rename all but one"
             raise Refused("DuplicateColumn", hint, field)
-    return [found.index(name) for name in wanted]
 
 
 def missing_column(file: str, name: str, field: str, found: Iterable[str]) -> Refused:
@@ -204,15 +213,15 @@ def _plain(file: DataFile, number: int, name: str, value: Any) -> str | None:
     raise _wrong("UnsupportedType", file, number, hint)
 
 
-def _parquet(file: DataFile, wanted: Mapping[str, str]) -> Iterator[RowBatch]:
+def _parquet(file: DataFile, wanted: Mapping[str, str], names: Sequence[str]) -> Iterator[RowBatch]:
     if file.path.stat().st_size == 0:
         raise Refused("EmptyFile", f"{file.name!r} has 0 bytes; deliver it again", SOURCE)
     try:
         with pq.ParquetFile(file.path) as opened:
-            _positions(file, opened.schema_arrow.names, wanted)
+            _check_names(file, opened.schema_arrow.names, wanted)
             seen = 0
-            for batch in opened.iter_batches(_BATCH, columns=list(wanted)):
-                columns = {name: batch.column(name) for name in wanted}
+            for batch in opened.iter_batches(_BATCH, columns=list(names)):
+                columns = {name: batch.column(name) for name in names}
                 numbers = range(seen + 1, seen + 1 + batch.num_rows)
                 yield RowBatch(columns, file.name, "row", numbers)
                 seen += batch.num_rows

@@ -22,7 +22,7 @@ from springtide_trainer.data.windows.new_data import PartitionState, StreamIndex
 from springtide_trainer.errors import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from springtide_api.update.data import Columns, Data
@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 COLUMNS = "data.source.columns"
 FILTER = "data.holdout.filter.column"
+_CHUNK = 16_384
 CLOCK_SKEW = timedelta(days=1)
 """Timestamps further ahead of the API server's clock than this are refused."""
 
@@ -48,7 +49,7 @@ class Stream:
     ends: tuple[int, ...]
     """Number of rows up to the end of each file set."""
     rows: StreamIndex
-    groups: tuple[str, ...] = ()
+    groups: pa.Array | None = None
     """Names of the groups, by their codes in `rows`."""
 
     def rows_of(self, index: int) -> slice:
@@ -94,18 +95,21 @@ def read_index(file_sets: Sequence[FileSet], data: Data, now: datetime) -> Strea
     keys: dict[str, list[pa.Array]] = {name: [] for name in keep}
     for file_set in file_sets:
         read = 0
-        for batch in _batches(file_set, data):
+        for batch in _batches(file_set, data, _index_columns(data)):
             found = values.timestamps(batch, columns.timestamp, now + CLOCK_SKEW)
             _check_inside(file_set.span, found, batch)
             times.append(found)
             eligible.append(_eligible(batch, data))
             for name, (column, field) in keep.items():
-                keys[name].append(values.texts(batch, column, field))
+                keys[name].append(_encoded(values.texts(batch, column, field)))
             read += len(found)
         counts.append(read)
     timestamps = np.concatenate(times) if times else np.empty(0, dtype=np.int64)
-    group, groups = _codes(keys["group"]) if "group" in keys else (None, [])
-    entity, names = _codes(keys["entity"]) if "entity" in keys else (np.arange(len(timestamps)), [])
+    times.clear()
+    group, groups = _codes(keys["group"]) if "group" in keys else (None, None)
+    entity, names = _codes(keys["entity"]) if "entity" in keys else (None, None)
+    if entity is None:
+        entity = np.arange(len(timestamps))
     return Stream(
         file_sets=tuple(file_sets),
         ends=tuple(int(end) for end in np.cumsum(counts)),
@@ -116,7 +120,7 @@ def read_index(file_sets: Sequence[FileSet], data: Data, now: datetime) -> Strea
             entity=entity,
             group=group,
         ),
-        groups=tuple(groups),
+        groups=groups,
     )
 
 
@@ -137,11 +141,12 @@ def groups_seen_before(
         Refused: a file is damaged. A file without the column has no groups.
     """
     assert stream.rows.group is not None
+    assert stream.groups is not None
     column = data.source.columns.group
     assert column is not None
     field = f"{COLUMNS}.group"
     groups = np.unique(stream.rows.group[holdout])
-    names = pa.array([stream.groups[int(code)] for code in groups], pa.string())
+    names = stream.groups.take(pa.array(groups))
     found = np.zeros(len(groups), dtype=bool)
     for file in (file for file_set in earlier for file in file_set.files):
         try:
@@ -155,15 +160,26 @@ def groups_seen_before(
     return holdout & np.isin(stream.rows.group, groups[found])
 
 
-def _batches(file_set: FileSet, data: Data) -> Iterator[RowBatch]:
-    """Read all columns that the spec names, so a missing one is found at the first file."""
+def _index_columns(data: Data) -> set[str]:
+    """Return the columns of the index: texts are not read."""
+    columns = data.source.columns
+    names = {columns.timestamp, columns.entity, columns.group}
+    if data.holdout.filter:
+        names.add(data.holdout.filter.column)
+    return {name for name in names if name}
+
+
+def _batches(
+    file_set: FileSet, data: Data, read: Collection[str] | None = None
+) -> Iterator[RowBatch]:
+    """Read columns that the spec names. All must exist, so a missing one is found at once."""
     columns = data.source.columns
     wanted = {columns.timestamp: values.TIMESTAMP}
     wanted |= dict(frozen_columns(columns).values())
     if data.holdout.filter:
         wanted.setdefault(data.holdout.filter.column, FILTER)
     for file in file_set.files:
-        yield from read_batches(file, data.source.format, wanted)
+        yield from read_batches(file, data.source.format, wanted, read)
 
 
 def _check_inside(span: Span | None, timestamps: Micros, batch: RowBatch) -> None:
@@ -187,24 +203,35 @@ def _eligible(batch: RowBatch, data: Data) -> Bools:
     return np.asarray(pc.fill_null(found, False).to_numpy(zero_copy_only=False), dtype=bool)
 
 
-def _codes(chunks: list[pa.Array]) -> tuple[Codes, list[str]]:
-    """Encode the values of a column as integers; null is encoded as the empty text."""
-    whole = pc.fill_null(pa.chunked_array(chunks, pa.string()), "").combine_chunks()
-    encoded = whole.dictionary_encode()
-    codes = np.asarray(encoded.indices.to_numpy(zero_copy_only=False), dtype=np.int64)
-    return codes, encoded.dictionary.to_pylist()
+def _encoded(column: pa.Array) -> pa.DictionaryArray:
+    """Encode values as integers; null is encoded as the empty text."""
+    return pc.fill_null(column, "").dictionary_encode()
 
 
-def _reserved(data: Data, names: list[str], entity: Codes) -> Bools:
-    if data.reserve is None:
+def _codes(chunks: list[pa.DictionaryArray]) -> tuple[Codes, pa.Array]:
+    """Join the encoded chunks of a column; return its codes and the names of the codes."""
+    kind = pa.dictionary(pa.int32(), pa.string())
+    encoded = pa.chunked_array(chunks, kind).unify_dictionaries()
+    codes = [np.empty(0, dtype=np.int64)]
+    codes += [chunk.indices.to_numpy() for chunk in encoded.chunks]
+    names = encoded.chunk(0).dictionary if encoded.num_chunks else pa.array([], pa.string())
+    return np.concatenate(codes, dtype=np.int64), names
+
+
+def _reserved(data: Data, names: pa.Array | None, entity: Codes) -> Bools:
+    if data.reserve is None or names is None:
         return np.zeros(len(entity), dtype=bool)
-    return np.array(reserved(names, data.reserve.fraction), dtype=bool)[entity]
+    found = [np.empty(0, dtype=bool)]
+    for start in range(0, len(names), _CHUNK):
+        chunk = names.slice(start, _CHUNK).to_pylist()
+        found.append(np.array(reserved(chunk, data.reserve.fraction), dtype=bool))
+    return np.asarray(np.concatenate(found)[entity])
 
 
 def read_parts(
     file_set: FileSet, data: Data, *, indexed: Micros, masks: Mapping[Part, Bools]
-) -> dict[Part, pa.Table]:
-    """Read the rows of a file set that belong to a part of the window.
+) -> Iterator[tuple[Part, pa.Table]]:
+    """Read the rows of a file set that belong to a part of the window, in chunks.
 
     Args:
         file_set: The files.
@@ -212,14 +239,13 @@ def read_parts(
         indexed: The timestamps in the index of this file set.
         masks: Which of these rows belong to each part.
 
-    Returns:
-        The rows of each part, as strings except `timestamp` (microseconds since 1970), in
+    Yields:
+        A part and rows of it, as strings except `timestamp` (microseconds since 1970), in
         the order of the files.
 
     Raises:
         Refused: the files changed since the index was read.
     """
-    kept: dict[Part, list[pa.Table]] = {name: [] for name in masks}
     start = 0
     for batch in _batches(file_set, data):
         end = start + len(batch.numbers)
@@ -228,11 +254,10 @@ def read_parts(
             raise _changed(batch.file)
         for name, mask in masks.items():
             if mask[start:end].any():
-                kept[name].append(table.filter(pa.array(mask[start:end])))
+                yield name, table.filter(pa.array(mask[start:end]))
         start = end
     if start != len(indexed):
         raise _changed(file_set.files[0].name)
-    return {name: pa.concat_tables(tables) for name, tables in kept.items() if tables}
 
 
 def read_all(file_set: FileSet, data: Data) -> list[pa.Table]:

@@ -1,0 +1,191 @@
+"""Tokens on disk: rows are tokenized once, beside the frozen rows, and mapped into memory after.
+
+A cache is complete or absent. It is named by all that its tokens depend on, and its files are
+verified before they are used; a damaged one is made again. If it cannot be written, such as on a
+full disk, the rows are tokenized in memory. It is deleted with the folder of its rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+import uuid
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tokenizers
+import transformers
+
+from springtide_trainer.artifact.saving import tokenizer_files
+from springtide_trainer.artifact.tokens import collect, encode, input_types, tokens_of
+from springtide_trainer.storage import commit_folder, file_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from transformers import PreTrainedTokenizerBase
+
+    from springtide_trainer.artifact.preprocess import Pair, Preprocess
+    from springtide_trainer.artifact.tokens import Encoded, Integers, Tokens
+
+log = logging.getLogger(__name__)
+
+SIDECAR = "tokens.json"
+NOT_RENDERING = ("task", "labels", "regression")
+"""Fields of the preprocessing that say what is predicted, not what is read."""
+_LENGTHS = "lengths.bin"
+_LENGTH_TYPE = np.dtype("<i4")
+
+
+@dataclass(frozen=True)
+class Key:
+    """All that tokens depend on.
+
+    Attributes:
+        rows: Digest of the rows and the name of their part.
+        preprocess: Digest of the rendering of rows.
+        tokenizer: Digest of the tokenizer's files.
+        library: Versions of the libraries that tokenize.
+        max_length: Maximum number of tokens of a row.
+    """
+
+    rows: str
+    preprocess: str
+    tokenizer: str
+    library: str
+    max_length: int
+
+    @staticmethod
+    def of(rows: str, preprocess: Preprocess, artifact: Path) -> Key:
+        """Return the key of rows that the tokenizer of an artifact's folder encodes."""
+        rendering = preprocess.plain()
+        for name in NOT_RENDERING:
+            rendering.pop(name, None)
+        files = [(path.name, file_digest(path)) for path in tokenizer_files(artifact)]
+        return Key(
+            rows=rows,
+            preprocess=_digest(rendering),
+            tokenizer=_digest(files),
+            library=f"tokenizers {tokenizers.__version__}, transformers {transformers.__version__}",
+            max_length=preprocess.max_length,
+        )
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder of the cache."""
+        return f"tokens-{_digest(asdict(self))[:32]}"
+
+
+def cached(
+    tokenizer: PreTrainedTokenizerBase,
+    chunks: Callable[[], Iterable[Sequence[Pair]]],
+    *,
+    key: Key,
+    rows: Path,
+    scratch: Path,
+) -> Tokens:
+    """Return the tokens of rows from their cache; tokenize the rows if there is none.
+
+    Args:
+        tokenizer: The tokenizer.
+        chunks: Reads and renders the rows.
+        key: Identifies the tokens.
+        rows: Folder of the frozen rows.
+        scratch: A folder of this pod on the same file system, which exists as long as the tokens
+            are used.
+    """
+    final = rows / key.folder
+    if final.is_dir():
+        try:
+            return _open(final, key, tokenizer)
+        except (OSError, ValueError, KeyError) as damaged:
+            log.warning("damaged token cache is made again", extra={"error": str(damaged)})
+            _set_aside(final, scratch)
+    written = scratch / f"{key.folder}-{uuid.uuid4()}"
+    try:
+        _write(encode(tokenizer, chunks(), key.max_length), written, key, tokenizer)
+    except OSError as full:
+        shutil.rmtree(written, ignore_errors=True)
+        log.warning("no token cache: rows are tokenized in memory", extra={"error": str(full)})
+        return collect(tokenizer, encode(tokenizer, chunks(), key.max_length))
+    try:
+        if commit_folder(written, final):
+            log.info("token cache written", extra={"cache": final.name})
+            written = final
+    except OSError as failed:
+        log.warning("token cache is not kept", extra={"error": str(failed)})
+    return _open(written, key, tokenizer)
+
+
+def _write(
+    encoded: Iterable[Encoded], folder: Path, key: Key, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Write the tokens chunk by chunk, then the sidecar with the digest of each file.
+
+    Raises:
+        OSError: the disk is full, or has less space left than the tokens take: the space is for
+            checkpoints and the artifact.
+    """
+    folder.mkdir(parents=True)
+    types = input_types(tokenizer)
+    files = {name: (folder / f"{name}.bin").open("wb") for name in types}
+    with (folder / _LENGTHS).open("wb") as lengths:
+        try:
+            for chunk in encoded:
+                chunk.lengths.astype(_LENGTH_TYPE).tofile(lengths)
+                for name, file in files.items():
+                    chunk.values[name].astype(types[name].newbyteorder("<")).tofile(file)
+        finally:
+            for file in files.values():
+                file.close()
+    paths = sorted(folder.iterdir())
+    size = sum(path.stat().st_size for path in paths)
+    if (free := shutil.disk_usage(folder).free) < size:
+        raise OSError(f"the tokens take {size:,} bytes and only {free:,} bytes would stay free")
+    sidecar = {
+        "key": asdict(key),
+        "files": {path.name: file_digest(path) for path in paths},
+        "types": {name: kind.newbyteorder("<").str for name, kind in types.items()},
+    }
+    (folder / SIDECAR).write_text(json.dumps(sidecar, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _open(folder: Path, key: Key, tokenizer: PreTrainedTokenizerBase) -> Tokens:
+    """Verify a cache and map its files.
+
+    Raises:
+        OSError, ValueError, KeyError: the cache is damaged.
+    """
+    sidecar: dict[str, Any] = json.loads((folder / SIDECAR).read_bytes())
+    if sidecar["key"] != asdict(key):
+        raise ValueError(f"{folder.name} is the cache of other tokens")
+    for name, digest in sidecar["files"].items():
+        if file_digest(folder / name) != digest:
+            raise ValueError(f"{folder.name}/{name} does not match its digest")
+    lengths = np.fromfile(folder / _LENGTHS, _LENGTH_TYPE).astype(np.int64)
+    values = {name: _map(folder / f"{name}.bin", kind) for name, kind in sidecar["types"].items()}
+    return tokens_of(tokenizer, values, lengths)
+
+
+def _map(path: Path, kind: str) -> Integers:
+    """Map a file. Its pages are the page cache's, not memory of this process."""
+    if path.stat().st_size == 0:
+        return np.empty(0, kind)
+    return np.asarray(np.memmap(path, np.dtype(kind), mode="r"))
+
+
+def _set_aside(folder: Path, scratch: Path) -> None:
+    """Move a damaged cache to the pod's scratch folder, which is deleted at the end."""
+    try:
+        folder.rename(scratch / f"damaged-{uuid.uuid4()}")
+    except OSError as kept:
+        log.warning("damaged token cache is not removed", extra={"error": str(kept)})
+
+
+def _digest(value: object) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
