@@ -69,7 +69,8 @@ class GenerationData(Model):
     holdout_entities: int = 0
     """Entities of the holdout."""
     holdout_positives: int = 0
-    """Holdout rows with the positive label (with more than two labels: the rarest label)."""
+    """Holdout rows with the positive label (with more than two labels: the rarest label; for
+    Regression: all rows)."""
     reserved_rows: int = 0
     """Reserved rows of the training range; they become the historical shard of this generation."""
     historical: Annotated[list[Uri], Field(max_length=64)] = []

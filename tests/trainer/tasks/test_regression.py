@@ -64,6 +64,13 @@ def test_labels_that_are_no_number_are_refused_with_their_count():
     )
 
 
+def test_a_part_without_rows_is_frozen_empty():
+    for empty in (pa.chunked_array([], pa.string()), column()):
+        found = UNSCALED.check(empty, "rows")
+        assert (len(found), found.type) == (0, pa.float64())
+        assert UNSCALED.encode(found, "rows").tolist() == []
+
+
 @pytest.mark.parametrize("missing", [None, ""])
 def test_a_missing_label_is_refused(missing):
     with pytest.raises(Refused, match=r"1 of 2 rows have no label") as refused:

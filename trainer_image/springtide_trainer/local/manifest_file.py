@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from springtide_api.update.data import Data
+    from springtide_api.update.spec import ModelSpec
 
 DATA = "spec.data.source.uri"
 MODEL = "spec.model.initial.uri"
@@ -115,8 +116,19 @@ def read(path: Path, places: Places) -> LocalRecipe:
         name=metadata["name"],
         recipe=_local(made, places),
         digest=_digest(_decisive(made)),
-        model_digest=_digest(made.model.initial.plain()),
+        model_digest=_digest(_imported(made.model)),
     )
+
+
+def _imported(model: ModelSpec) -> dict[str, Any]:
+    """Return the immutable parts of a model: what the imported one was made from."""
+    several, scale = model.classification, model.regression
+    return {
+        "initial": model.initial.plain(),
+        "task": model.task,
+        "multiLabel": several is not None and several.multi_label,
+        "scale": [scale.location, scale.spread] if scale else None,
+    }
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -86,7 +86,7 @@ class Regression:
         written = pc.match_substring_regex(column, _NUMBER)
         numbers = pc.if_else(written, column, "inf").cast(pa.float64())
         usable = pc.less_equal(pc.abs(numbers), LARGEST)
-        if not pc.all(usable).as_py():
+        if pc.all(usable).as_py() is False:
             raise _not_numbers(column.filter(pc.invert(usable)), len(column), where)
         return pc.add(numbers, 0.0)
 
