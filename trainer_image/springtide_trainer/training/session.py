@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from springtide_trainer.training import optimizer, precision, warm_start
 from springtide_trainer.training.batches import StepSampler
 from springtide_trainer.training.checkpoints import Checkpoints
 from springtide_trainer.training.early_stopping import EarlyStopping
+from springtide_trainer.training.lower_outputs import Wanted, lower_part, store
 from springtide_trainer.training.training_state import FORMAT, Run
 from springtide_trainer.training.units import Units
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from springtide_api.contract import RunFile, TrainInput
     from springtide_api.generation.spec import Recipe
-    from springtide_api.update.training import Hyperparameters
+    from springtide_api.update.training import Hyperparameters, Training
     from springtide_trainer.tasks.task import Task
     from springtide_trainer.training.training_rows import TrainingRows
 
@@ -102,6 +103,10 @@ def prepare(
         learning_rate=float(options.learning_rate),
         weight_decay=float(options.weight_decay),
     )
+    epochs = total / sampler.steps_per_epoch
+    rows, stored = _store_lower_outputs(
+        rows, model, training, chosen=chosen, epochs=epochs, scratch=scratch
+    )
     stopping = None
     if (wanted := training.early_stopping) is not None:
         metric = wanted.metric or EARLY_STOPPING_METRIC[run.recipe.model.task]
@@ -115,9 +120,35 @@ def prepare(
         sampler=sampler,
         total=total,
         options=options,
-        checkpoints=_checkpoints(run.recipe, given, chosen, scratch=scratch),
+        checkpoints=_checkpoints(
+            run.recipe, given, precision.environment(chosen) | stored, scratch=scratch
+        ),
         checkpoint_every=training.checkpoint.every_steps,
     )
+
+
+def _store_lower_outputs(
+    rows: TrainingRows,
+    model: PreTrainedModel,
+    training: Training,
+    *,
+    chosen: precision.Precision,
+    epochs: float,
+    scratch: Path,
+) -> tuple[TrainingRows, dict[str, str | int]]:
+    """Store the outputs of frozen lower layers for the rows that are read more than once.
+
+    Validation is FP32. Returns the rows, and what bit-equal weights depend on because of this.
+    """
+    wanted = [Wanted("training", rows.training, chosen.forward)] if epochs > 1 else []
+    wanted.append(Wanted("validation", rows.validation))
+    layers = lower_part(model, training.hyperparameters)
+    if not layers or not any(len(each.rows) for each in wanted):
+        return rows, {}
+    tokens = store(model, layers, rows.examples.tokens, wanted=wanted, scratch=scratch)
+    if tokens is rows.examples.tokens:
+        return rows, {}
+    return replace(rows, examples=replace(rows.examples, tokens=tokens)), {"lowerOutputs": 1}
 
 
 def _validate(
@@ -136,13 +167,13 @@ def _validate(
 
 
 def _checkpoints(
-    recipe: Recipe, given: TrainInput, chosen: precision.Precision, *, scratch: Path
+    recipe: Recipe, given: TrainInput, environment: dict[str, str | int], *, scratch: Path
 ) -> Checkpoints:
     return Checkpoints(
         folder=_folder(given.checkpoints),
         scratch=scratch,
         identity=_identity(recipe, given),
-        environment=precision.environment(chosen),
+        environment=environment,
         keep=recipe.training.checkpoint.keep,
     )
 
