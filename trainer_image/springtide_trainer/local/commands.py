@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import fcntl
 import logging
+import shutil
 import signal
 import sys
 from contextlib import contextmanager
@@ -105,6 +106,9 @@ def _run(given: argparse.Namespace) -> int:
     if cel is None:
         shown.line("rules between fields are not checked: pip install 'springtide[trainer,cli]'")
     with _one_run(home), (home.path / LOG).open("a", encoding="utf-8") as log:
+        shutil.rmtree(
+            home.path / "tmp", ignore_errors=True
+        )  # of a killed run: this one has the lock
         logs.start(log)
         with _interruptible(shown) as interrupted:
             try:
@@ -128,7 +132,10 @@ def _take_window(given: argparse.Namespace, asked: LocalRecipe, home: Home, show
     try:
         generation, repeated = local.run()
     except NoRun as none:
-        held = "" if given.through else "; the newest partition is left to the cluster (--through)"
+        left = (
+            "; the newest partitions are left to the next run of the cluster (--through reads them)"
+        )
+        held = "" if given.through else left
         shown.line(f"no run, {none.reason}: {none}{held}")
         return ExitCode.TOO_LITTLE_DATA
     except StageFailed as failed:

@@ -118,10 +118,14 @@ class PlainDisplay:
 
 
 class TerminalDisplay:
-    """Bars and colours, for a terminal."""
+    """Bars and colours, for a terminal.
 
-    def __init__(self) -> None:
-        self._console = rich.console.Console(highlight=False)
+    Args:
+        console: The terminal.
+    """
+
+    def __init__(self, console: rich.console.Console) -> None:
+        self._console = console
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -177,7 +181,7 @@ class TerminalDisplay:
 def display() -> Display:
     """Return bars for a terminal, else plain lines."""
     if RICH_IS_INSTALLED and sys.stdout.isatty():
-        return TerminalDisplay()
+        return TerminalDisplay(rich.console.Console(highlight=False))
     return PlainDisplay(sys.stdout)
 
 

@@ -23,6 +23,9 @@ def show(generation: LocalGeneration, shown: Display, *, repeated: bool) -> None
     if generation.results:
         shown.table(HEADER, [_row(each) for each in generation.results])
     shown.line(f"{generation.verdict} {generation.name}, {generation.reason}{_rules(generation)}")
+    if generation.reason == "HoldoutSuspect" and generation.window:
+        options = (f"--quarantine {name}" for name in generation.window.holdout_partitions)
+        shown.line(f"to leave its partitions out: {' '.join(options)}")
     if generation.report:
         shown.line(f"report: {os.path.relpath(local_path(generation.report))}/report.html")
     if generation.verdict == "Accepted" and generation.window and generation.window.to:

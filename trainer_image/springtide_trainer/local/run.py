@@ -99,7 +99,18 @@ class LocalRun:
         else:
             self.display.line(f"{generation.name} continues; its window is that of its first start")
         self._train(generation)
-        return self._evaluate(), False
+        judged = self._evaluate()
+        if judged.verdict == "Accepted":
+            self._drop_outdated(judged)
+        return judged, False
+
+    def _drop_outdated(self, live: LocalGeneration) -> None:
+        """End interrupted runs of other recipes: they continue from weights that are not live."""
+        for each in self.known.generations:
+            if each.verdict == "Pending":
+                message = f"{live.name} is live since; this run continued from g{each.parent}"
+                self._keep(each.model_copy(update={"verdict": "Failed", "message": message}))
+                shutil.rmtree(self.home.checkpoints(each.number), ignore_errors=True)
 
     def _import(self) -> None:
         """Import the initial model, once."""
