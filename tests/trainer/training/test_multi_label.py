@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import logging
+import shutil
 from typing import Any
 
 import numpy as np
@@ -53,6 +56,8 @@ def test_each_label_is_learnt_and_a_label_is_appended_later(tmp_path):
         world.run_file(hyperparameters=FAST, earlyStopping={"metric": "macro_f1", "patience": 9})
     )
     assert hits(first.artifact, world.data).min() > 0.85
+    config = json.loads((local_path(first.artifact.uri) / "config.json").read_text())
+    assert config["problem_type"] == "multi_label_classification", "plain transformers reads it"
 
     world.parent = first.artifact
     world.model = SEVERAL | {"labels": ["kind", "coloured", "dressed"]}
@@ -63,3 +68,21 @@ def test_each_label_is_learnt_and_a_label_is_appended_later(tmp_path):
     dressed = truth[:, 2] == 1
     assert scores.shape == (240, 3)
     assert scores[dressed, 2].mean() > scores[~dressed, 2].mean()
+
+
+def test_a_training_resumed_from_a_checkpoint_gives_the_same_artifact(tmp_path, caplog):
+    home = Home(tmp_path / "models" / "shop" / "topics")
+    parent = imported(publish(tmp_path / "published"), home, model=SEVERAL)
+    world = World(home, parent, freeze(home, labelled(toy_rows(120), dressed=False)), SEVERAL)
+    options = {
+        "hyperparameters": {"maxSteps": 20, "batchSize": 16, "dropout": "0.1"},
+        "earlyStopping": {"everySteps": 7, "patience": 9},
+        "checkpoint": {"everySteps": 5, "keep": 10},
+    }
+    whole = world.train(world.run_file(**options))
+    caplog.set_level(logging.INFO, "springtide_trainer")
+    for newest in sorted(home.checkpoints(1).iterdir())[1:]:
+        shutil.rmtree(newest)
+    resumed = world.train(world.run_file("g1-train-2", **options))
+    assert "resumed" in caplog.messages
+    assert resumed.artifact.digest == whole.artifact.digest

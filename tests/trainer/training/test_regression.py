@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -139,3 +141,18 @@ def test_a_parent_with_two_outputs_is_refused(world):
     with pytest.raises(Refused, match=r"the parent has 2 outputs, Regression has 1") as refused:
         world.train(world.run_file(hyperparameters=FAST))
     assert refused.value.failure.field == "spec.model.task"
+
+
+def test_a_training_resumed_from_any_checkpoint_gives_the_same_artifact(pricing, caplog):
+    options = {
+        "hyperparameters": {"maxSteps": 40, "batchSize": 16, "dropout": "0.1"},
+        "earlyStopping": {"everySteps": 7, "patience": 9, "metric": "mae"},
+        "checkpoint": {"everySteps": 10, "keep": 10},
+    }
+    whole = pricing.train(pricing.run_file(**options))
+    caplog.set_level(logging.INFO, "springtide_trainer")
+    for newest in sorted(pricing.home.checkpoints(1).iterdir())[1:]:
+        shutil.rmtree(newest)
+    resumed = pricing.train(pricing.run_file("g1-train-2", **options))
+    assert "resumed" in caplog.messages
+    assert resumed.artifact.digest == whole.artifact.digest

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _URI = "spec.model.initial.uri"
+SINGLE_LABEL = "single_label_classification"
 
 
 def import_model(run: RunFile, home: Home, tmp: Path) -> CommittedArtifact:
@@ -57,6 +58,9 @@ def import_model(run: RunFile, home: Home, tmp: Path) -> CommittedArtifact:
     inspect(source, _URI)
     model, task, made = _load(source, run.recipe)
     tokenizer = _tokenizer(source, model.config, run.recipe)
+    if task.problem_type != SINGLE_LABEL:
+        # Tells plain transformers how to read the outputs; softmax of one label is its default.
+        model.config.problem_type = task.problem_type  # type: ignore[assignment]
     folder = tmp / "artifact"
     saving.save_model(model, folder)
     saving.save_tokenizer(tokenizer, folder)
