@@ -19,7 +19,7 @@ Finding = Literal["Pass", "Reject", "Inconclusive"]
 
 ERRORS = frozenset({"rmse", "mae", "mape", "wape"})
 """Errors of predicted numbers."""
-LOWER_IS_BETTER = frozenset({"log_loss", "ece"}) | ERRORS
+LOWER_IS_BETTER = frozenset({"log_loss", "ece", "loss"}) | ERRORS
 UNBOUNDED = frozenset({"log_loss"}) | ERRORS
 """Metrics that may exceed 1; all others are at most 1."""
 WITHOUT_POSITIVES = ERRORS | {"r2"}

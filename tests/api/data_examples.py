@@ -75,13 +75,56 @@ MODEL = [
     inside("model.initial.uri", "file:///models/"),
 ]
 
-DATA = [
+GAINS = {"no": "0", "maybe": "1", "yes": "3"}
+RANKING = {
+    "model.task": "Ranking",
+    "model.labels": ABSENT,
+    "model.ranking": {"gains": GAINS},
+    f"{COLUMNS}.group": "query",
+    "gate.rules[0].metric": "ndcg@10",
+}
+"""Makes the small spec one of task Ranking."""
+
+MODEL += [
     Example(
-        "data",
-        "reserve needs source.columns.entity",
-        {"data.reserve": {}, f"{COLUMNS}.entity": "shopper"},
-        {"data.reserve": {}},
+        "model",
+        "set ranking if and only if task is Ranking",
+        RANKING,
+        {"model.ranking": {"gains": GAINS}},
     ),
+    Example(
+        "model",
+        "set ranking if and only if task is Ranking",
+        RANKING,
+        {**RANKING, "model.ranking": ABSENT},
+    ),
+    Example(
+        "model",
+        "task Ranking has ranking.gains in place of labels",
+        RANKING,
+        {**RANKING, "model.labels": ["no", "yes"]},
+    ),
+    Example(
+        "model.ranking",
+        "gains must not be negative",
+        {**RANKING, "model.ranking.gains": {"no": "0.0", "yes": "1e-3"}},
+        {**RANKING, "model.ranking.gains": {"no": "0", "yes": "1", "spam": "-1"}},
+    ),
+    Example(
+        "model.ranking",
+        "gains needs a label with gain 0",
+        {**RANKING, "model.ranking.gains": {"no": "0.0", "yes": "0.5"}},
+        {**RANKING, "model.ranking.gains": {"no": "1", "yes": "2"}},
+    ),
+    Example(
+        "model.ranking",
+        "gains needs a label with gain 0",
+        RANKING,
+        {**RANKING, "model.ranking.gains": {"no": "0", "yes": "0"}},
+    ),
+]
+
+DATA = [
     Example(
         "data",
         "source.uri must begin with file:// and volume.mountPath",

@@ -165,7 +165,12 @@ def test_the_complete_example_names_every_field_but_the_other_sides_of_choices(c
     every = {path for path, _ in nodes(UPDATE.schema()["properties"]["spec"])}
 
     assert {path for path in every - set(given(complete["spec"])) if "{}" not in path} == {
-        *(path for path in every if path.startswith(("model.classification", "model.regression"))),
+        *(
+            path
+            for path in every
+            if path.startswith(("model.classification", "model.ranking", "model.regression"))
+            and "{}" not in path
+        ),
         "data.source.columns.features",
         "data.source.columns.features[]",
         "data.source.columns.template",

@@ -1,7 +1,7 @@
 """Examples of the rules on trigger and rollout, and of those over the whole spec."""
 
-from api.data_examples import CEILING, COLUMNS, REGRESSION
-from api.example import Example, longest
+from api.data_examples import CEILING, COLUMNS, RANKING, REGRESSION
+from api.example import ABSENT, Example, longest
 from api.gate_examples import FIRST, FLOOR, HOLDOUT, MEMORY
 
 TRIGGER = [
@@ -137,6 +137,68 @@ WHOLE = [
         "training.earlyStopping.metric must be one of model.task",
         {"training.earlyStopping.metric": "auc"},
         {"training.earlyStopping.metric": "rmse"},
+    ),
+    Example(
+        "",
+        "model.task is immutable",
+        RANKING | {"model.maxLength": 64},
+        {"model.maxLength": 64},
+        before=RANKING,
+    ),
+    Example(
+        "",
+        "model.ranking.gains must keep its labels",
+        {**RANKING, "model.ranking.gains": {"no": "0", "maybe": "2", "yes": "3", "best": "4"}},
+        {**RANKING, "model.ranking.gains": {"no": "0", "yes": "3"}},
+        before=RANKING,
+    ),
+    Example(
+        "",
+        "task Ranking needs data.source.columns.group",
+        RANKING,
+        {**RANKING, f"{COLUMNS}.group": ABSENT},
+    ),
+    Example(
+        "",
+        "data.reserve needs data.source.columns.entity",
+        {"data.reserve": {}, f"{COLUMNS}.entity": "shopper"},
+        {"data.reserve": {}},
+    ),
+    Example(
+        "",
+        "data.reserve needs data.source.columns.entity",
+        {**RANKING, "data.reserve": {}},
+        {"data.reserve": {}, f"{COLUMNS}.group": "query"},
+    ),
+    *(
+        Example(
+            "",
+            "gate.rules[].metric must be one of model.task",
+            {**RANKING, f"{FIRST}.metric": metric},
+            {**RANKING, f"{FIRST}.metric": "auc"},
+        )
+        for metric in ("ndcg@5", "mrr", "mrr@10", "map")
+    ),
+    Example(
+        "",
+        "gate.rules[].metric must be one of model.task",
+        {**RANKING, f"{FIRST}.metric": "map"},
+        {f"{FIRST}.metric": "mrr@10", f"{COLUMNS}.group": "query"},
+    ),
+    *(
+        Example(
+            "",
+            "training.earlyStopping.metric must be one of model.task",
+            {**RANKING, "training.earlyStopping": {"metric": metric}},
+            {**RANKING, "training.earlyStopping": {"metric": "rmse"}},
+        )
+        for metric in ("ndcg@10", "mrr", "loss")
+    ),
+    Example(
+        "",
+        "training.earlyStopping.metric must be one of model.task",
+        {"training.earlyStopping": {"metric": "auc"}},
+        {"training.earlyStopping": {"metric": "loss"}},
     ),
     Example(
         "",

@@ -32,6 +32,7 @@ NOT_REASONS = {
     *("Schedule", "OnData", "Request", "Recorded", "Refused"),  # triggers, results of requests
     *("AdamW", "Adafactor", "Auto", "Constant", "Cosine", "Linear"),  # hyperparameters
     *("Classification", "Regression", "Full"),  # tasks and methods
+    *("Ranking", "Listwise", "Pairwise", "Pointwise"),  # a task and its losses
     *("Hour", "Day", "Week", "Month"),  # periods
     *("Parquet", "HalveBatch", "SequenceClassification"),  # formats, limits, architectures
     *("Job", "ModelGeneration", "DisruptionTarget", "ExitCode", "OwnKeysTaken"),  # kinds, internal

@@ -103,20 +103,22 @@ class Columns(Model):
     """Text of an example, with feature columns in braces: "{title} for {price} in {country}".
     Default: "name: value" of each feature, joined by "; "."""
     label: ColumnName
-    """Column with the label: one of model.labels, or for Regression a number. It cannot be a text
-    or feature column."""
+    """Column with the label: one of model.labels, for Ranking of model.ranking.gains, for
+    Regression a number. It cannot be a text or feature column."""
     timestamp: ColumnName
     """Column with the time of the event: RFC 3339, "YYYY-MM-DD HH:MM:SS" or a Parquet timestamp.
     A time without a zone is UTC."""
     group: ColumnName | None = None
     """Column with the id of a ranking list or impression: rows that were shown together. NDCG is
-    computed per group, and a group is never split between training and holdout. Default: none."""
+    computed per group, and a group is never split between training and holdout. Required for task
+    Ranking, where all rows of a group must have one entity. Default: none."""
     entity: ColumnName | None = None
     """Column with the id of the shopper or query whose rows depend on each other. It is the cluster
-    of the bootstrap. Default: each row is its own entity."""
+    of the bootstrap. Default: each row is its own entity; for task Ranking, each group."""
     weight: ColumnName | None = None
     """Column with the training weight of a row, a number of at least 0. A row of weight 2 counts as
-    much as two rows of weight 1. Weights do not affect the evaluation. Default: equal weights."""
+    much as two rows of weight 1. For task Ranking, the weight of a group is the mean of those of
+    its rows. Weights do not affect the evaluation. Default: equal weights."""
 
 
 class Source(Model):
@@ -233,14 +235,10 @@ class Reserve(Model):
 
     fraction: Fraction = "0.05"
     """Fraction of the entities, at most 0.5, chosen by hash. At a promotion, their rows of the
-    training window become a historical shard. Requires source.columns.entity. Default 0.05."""
+    training window become a historical shard. Requires source.columns.entity (for task Ranking:
+    or group). Default 0.05."""
 
 
-@cel(
-    "!has(self.reserve) || has(self.source.columns.entity)",
-    "reserve needs source.columns.entity: entities are reserved, not rows; name the column with"
-    " the shopper or query",
-)
 @cel(
     "!has(self.volume) || self.source.uri == 'file://' + self.volume.mountPath"
     " || self.source.uri.startsWith('file://' + self.volume.mountPath + '/')",
@@ -260,3 +258,13 @@ class Data(Model):
     """Entities that are never trained on. Default: none."""
     volume: DataVolume | None = None
     """The claim with the data. Default: the data is on the claim of storage."""
+
+    def resolved(self, task: str) -> Data:
+        """Return the data with the entity column that is the default of the task."""
+        columns = self.source.columns
+        if task != "Ranking" or columns.entity is not None:
+            return self
+        entity = columns.model_copy(update={"entity": columns.group})
+        return self.model_copy(
+            update={"source": self.source.model_copy(update={"columns": entity})}
+        )

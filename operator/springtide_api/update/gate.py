@@ -13,7 +13,7 @@ Metric = Annotated[
     Field(
         max_length=16,
         pattern=(
-            r"^(auc|pr_auc|log_loss|accuracy|macro_f1|micro_f1|ece|ndcg@[1-9][0-9]{0,2}"
+            r"^(auc|pr_auc|log_loss|accuracy|macro_f1|micro_f1|ece|(ndcg|mrr)@[1-9][0-9]{0,2}|mrr|map"
             r"|rmse|mae|mape|wape|r2)$"
         ),
     ),
@@ -135,9 +135,10 @@ class Rule(Model):
     """Name of the rule in status, events and report."""
     metric: Metric
     """Metric. Classification: auc, pr_auc, log_loss, accuracy, macro_f1, ece or ndcg@<k>; with
-    multiLabel: auc, pr_auc, log_loss, macro_f1 or micro_f1, averaged over the labels.
-    Regression: rmse, mae, mape, wape or r2. mape is the mean of |error| / |label| over the rows
-    whose label is not 0; wape is the sum of |error| divided by the sum of |label|."""
+    multiLabel: auc, pr_auc, log_loss, macro_f1 or micro_f1, averaged over the labels. Ranking:
+    ndcg@<k>, mrr, mrr@<k> or map. Regression: rmse, mae, mape, wape or r2. mape is the mean of
+    |error| / |label| over the rows whose label is not 0; wape is the sum of |error| divided by the
+    sum of |label|."""
     dataset: Name = "holdout"
     """Name of one of evaluation.datasets. Default holdout."""
     min: Decimal | None = None

@@ -14,6 +14,7 @@ from pydantic import Field
 from springtide_api.schema import Digest, Duration, Label, Model, Name, ObjectName, Time, Uri, cel
 from springtide_api.update.data import Data, VolumeClaim
 from springtide_api.update.gate import Evaluation, Gate
+from springtide_api.update.ranking import RankingOptions
 from springtide_api.update.task import ClassificationOptions, RegressionOptions
 from springtide_api.update.training import Training
 
@@ -57,16 +58,25 @@ class InitialModel(Model):
     "regression belongs to task Regression; remove it, or change task",
 )
 @cel(
+    "(self.task == 'Ranking') == has(self.ranking)",
+    "set ranking if and only if task is Ranking; it has the gain of each label",
+)
+@cel(
+    "self.task != 'Ranking' || !has(self.labels)",
+    "task Ranking has ranking.gains in place of labels; remove labels",
+)
+@cel(
     "!has(self.labels) || self.labels.all(a, self.labels.exists_one(b, a == b))",
     "labels must be unique; remove the repeated one",
 )
 class ModelSpec(Model):
     """The model that is updated."""
 
-    task: Literal["Classification", "Regression"] = "Classification"
+    task: Literal["Classification", "Regression", "Ranking"] = "Classification"
     """Task of the model. Immutable. Classification: one of several labels, for example clicks,
     recommendations, promotions, sentiment or intent. Regression: a number, for example a price.
-    Default Classification."""
+    Ranking: the order of the rows of a group, for example the results of a query. Default
+    Classification."""
     initial: InitialModel
     """The initial model: its folder, and the data that it was trained on. Immutable."""
     labels: Annotated[list[Label] | None, Field(min_length=2, max_length=256)] = None
@@ -77,6 +87,8 @@ class ModelSpec(Model):
     """Options of Classification. Default: a row has exactly one label."""
     regression: RegressionOptions | None = None
     """Options of Regression. Default: mean squared error."""
+    ranking: RankingOptions | None = None
+    """Options of Ranking; present if and only if task is Ranking."""
     max_length: Annotated[int, Field(ge=8, le=8192)] = 128
     """Maximum number of tokens of an example; longer examples are truncated. Default 128."""
 
@@ -245,6 +257,12 @@ class History(Model):
     " a new IncrementalUpdate for others",
 )
 @cel(
+    "!has(oldSelf.model.ranking) || !has(self.model.ranking)"
+    " || oldSelf.model.ranking.gains.all(l, l in self.model.ranking.gains)",
+    "model.ranking.gains must keep its labels: reserved rows of earlier windows have them; put the"
+    " removed label back",
+)
+@cel(
     "!has(oldSelf.model.labels) || (has(self.model.labels) && oldSelf.model.labels.all(l,"
     " self.model.labels.indexOf(l) == oldSelf.model.labels.indexOf(l)))",
     "model.labels is append-only; add labels at the end and remove or reorder none",
@@ -256,10 +274,12 @@ class History(Model):
     " holdout",
 )
 @cel(
-    "self.gate.rules.all(r, (r.metric in ['rmse', 'mae', 'mape', 'wape', 'r2'])"
-    " == (self.model.task == 'Regression'))",
+    "self.gate.rules.all(r, r.metric in ['rmse', 'mae', 'mape', 'wape', 'r2']"
+    " ? self.model.task == 'Regression' : r.metric.matches('^(mrr|map)')"
+    " ? self.model.task == 'Ranking' : r.metric.startsWith('ndcg')"
+    " ? self.model.task != 'Regression' : self.model.task == 'Classification')",
     "gate.rules[].metric must be one of model.task: rmse, mae, mape, wape and r2 for Regression,"
-    " the others for Classification",
+    " ndcg@<k>, mrr, mrr@<k> and map for Ranking, the others and ndcg@<k> for Classification",
 )
 @cel(
     "(has(self.model.classification) && self.model.classification.multiLabel)"
@@ -278,10 +298,21 @@ class History(Model):
 @cel(
     "!has(self.training) || !has(self.training.earlyStopping)"
     " || !has(self.training.earlyStopping.metric)"
-    " || (self.training.earlyStopping.metric in ['rmse', 'mae'])"
-    " == (self.model.task == 'Regression')",
-    "training.earlyStopping.metric must be one of model.task: rmse and mae for Regression, the"
-    " others for Classification",
+    " || (self.training.earlyStopping.metric in ['rmse', 'mae'] ? 'Regression'"
+    " : self.training.earlyStopping.metric in ['ndcg@10', 'mrr', 'loss'] ? 'Ranking'"
+    " : 'Classification') == self.model.task",
+    "training.earlyStopping.metric must be one of model.task: rmse and mae for Regression, ndcg@10,"
+    " mrr and loss for Ranking, the others for Classification",
+)
+@cel(
+    "self.model.task != 'Ranking' || has(self.data.source.columns.group)",
+    "task Ranking needs data.source.columns.group; name the column with the query or ranking list",
+)
+@cel(
+    "!has(self.data.reserve) || has(self.data.source.columns.entity)"
+    " || (self.model.task == 'Ranking' && has(self.data.source.columns.group))",
+    "data.reserve needs data.source.columns.entity: entities are reserved, not rows; name the"
+    " column with the shopper or query",
 )
 @cel(
     "has(self.data.source.columns.group)"

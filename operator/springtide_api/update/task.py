@@ -70,5 +70,9 @@ class RegressionOptions(Model):
     of the first training rows; 1 for an initial model with a trained head."""
 
 
-EARLY_STOPPING_METRIC = {"Classification": "log_loss", "Regression": "rmse"}
+EARLY_STOPPING_METRIC = {
+    "Classification": "log_loss",
+    "Ranking": "ndcg@10",
+    "Regression": "rmse",
+}
 """The validation metric of each task where the spec names none."""

@@ -75,7 +75,8 @@ class Hyperparameters(Model):
     warmup: Fraction = "0.1"
     """Fraction of the steps used for warm-up. Default 0.1."""
     batch_size: Annotated[int, Field(ge=1, le=65536)] = 32
-    """Rows per forward pass. Default 32."""
+    """Rows per forward pass. For task Ranking, groups: a step has batchSize times
+    gradientAccumulation groups. Default 32."""
     gradient_accumulation: Annotated[int, Field(ge=1, le=1024)] = 1
     """Batches per optimizer step. Default 1."""
     precision: Literal["Auto", "FP32", "BF16", "FP16"] = "Auto"
@@ -115,9 +116,13 @@ class EarlyStopping(Model):
     weights are better, the candidate has the parent's weights.
     """
 
-    metric: Literal["log_loss", "auc", "accuracy", "macro_f1", "rmse", "mae"] | None = None
+    metric: (
+        Literal["log_loss", "auc", "accuracy", "macro_f1", "rmse", "mae", "ndcg@10", "mrr", "loss"]
+        | None
+    ) = None
     """Validation metric: log_loss, auc, accuracy or macro_f1 for Classification, rmse or mae for
-    Regression. Default: log_loss for Classification, rmse for Regression."""
+    Regression, ndcg@10, mrr or loss (the training loss) for Ranking. Default: log_loss for
+    Classification, rmse for Regression, ndcg@10 for Ranking."""
     patience: Annotated[int, Field(ge=1, le=100)] = 2
     """Number of validations without improvement before training stops. Default 2."""
     min_delta: Decimal = "0"

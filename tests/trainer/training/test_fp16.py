@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from springtide_api.contract import ExitCode
-from springtide_trainer.artifact.models import load_tokenizer
 from springtide_trainer.errors import Diverged, NoStepTaken
 from springtide_trainer.storage import local_path
 from springtide_trainer.training import fit, session
@@ -26,7 +25,7 @@ def ready(world, tmp_path, *, steps: int, head: float) -> session.Session:
     """An FP16 run with a head scaled up, so that its gradients overflow FP16."""
     run = world.run_file(hyperparameters={"maxSteps": steps, "batchSize": 16})
     parent = local_path(world.parent.uri)
-    rows = load(world.data[0], world.data[1], run.recipe, load_tokenizer(parent))
+    rows = load(*world.data, run.recipe, parent=parent, scratch=tmp_path)
     made = session.prepare(run, rows, parent, device=CPU, scratch=tmp_path / "scratch")
     with torch.no_grad():
         made.model.get_parameter("classifier.weight").mul_(head)

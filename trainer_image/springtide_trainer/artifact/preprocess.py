@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from springtide_api.schema import Model
+from springtide_api.update.ranking import RankingOptions
 from springtide_api.update.task import ClassificationOptions, RegressionOptions
 from springtide_trainer.errors import Refused
 
@@ -51,6 +52,8 @@ class Preprocess(Model):
     """Options of Classification, if labels do not exclude each other."""
     regression: RegressionOptions | None = None
     """Options of Regression, with location and spread once they are fixed."""
+    ranking: RankingOptions | None = None
+    """Options of task Ranking."""
 
     @staticmethod
     def of(recipe: Recipe) -> Preprocess:
@@ -77,6 +80,7 @@ class Preprocess(Model):
             labels=recipe.model.labels,
             classification=options if options and options.multi_label else None,
             regression=recipe.model.regression,
+            ranking=recipe.model.ranking,
         )
         made._writer()
         return made

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from springtide_trainer.data.snapshots.frozen_rows import (
     FREEZE_AGAIN,
     MANIFEST,
+    codes,
     read_rows,
     row_hashes,
     verify_part,
@@ -56,8 +57,8 @@ class EvaluationDataset:
             empty = np.empty(0, dtype=np.int64)
             return EncodedRows(empty, empty, empty)
         label = labels.encode(self.table["label"], f"rows of dataset {self.name!r}")
-        group = _codes(self.table["group"]) if "group" in self.table.column_names else None
-        return EncodedRows(label, _codes(self.table["entity"]), group)
+        group = codes(self.table["group"])[0] if "group" in self.table.column_names else None
+        return EncodedRows(label, codes(self.table["entity"])[0], group)
 
     def counts(self, labels: Labels) -> Counter[str]:
         """Count the rows of each label."""
@@ -138,8 +139,3 @@ def _verified(folder: Path, digest: str, part: Literal["holdout", "reserved"]) -
     """Read one part of frozen rows and verify only this part against the manifest."""
     verify_part(folder, part, read_manifest(folder, digest))
     return read_rows(folder, part)
-
-
-def _codes(column: pa.ChunkedArray) -> Any:
-    encoded = column.combine_chunks().dictionary_encode()
-    return encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)

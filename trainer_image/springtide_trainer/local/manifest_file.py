@@ -109,7 +109,8 @@ def read(path: Path, places: Places) -> LocalRecipe:
     spec = {**ABSENT, **manifest["spec"]}
     if found := problems({**manifest, "spec": spec}):
         raise InvalidManifest(path, found)
-    made = Recipe.model_validate({"training": {}, "evaluation": {}, **spec})
+    written = Recipe.model_validate({"training": {}, "evaluation": {}, **spec})
+    made = written.model_copy(update={"data": written.data.resolved(written.model.task)})
     metadata = manifest["metadata"]
     return LocalRecipe(
         namespace=metadata.get("namespace", "default"),

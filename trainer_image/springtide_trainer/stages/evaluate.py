@@ -177,6 +177,7 @@ def _results(
         "baseline": given.baseline.plain() if given.baseline else None,
         "window": _window(given),
         "task": run.recipe.model.task,
+        "gains": run.recipe.model.ranking.gains if run.recipe.model.ranking else {},
         "multi_label": bool(
             run.recipe.model.classification and run.recipe.model.classification.multi_label
         ),

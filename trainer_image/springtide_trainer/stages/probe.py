@@ -14,6 +14,7 @@ from springtide_trainer.artifact.preprocess import Preprocess
 from springtide_trainer.data.partitions import micros, missing_partitions, named
 from springtide_trainer.data.snapshots import store
 from springtide_trainer.data.snapshots.freeze import freeze
+from springtide_trainer.data.snapshots.group_checks import check_window
 from springtide_trainer.data.source.files import URI, file_sets
 from springtide_trainer.data.source.stream import groups_seen_before, read_index
 from springtide_trainer.data.windows.new_data import PartitionState, WindowRequest, complete_prefix
@@ -200,6 +201,8 @@ def _freeze(
     scratch.mkdir()
     frozen = freeze(stream, split, recipe=recipe, request=request, folder=folder, scratch=scratch)
     task = task_of(recipe.model)
+    if task.grouping is not None:
+        check_window(stream, split, task.grouping)
     trains = split.bounds.trained_through is not None
     if trains and (shortage := task.shortage(frozen.labels["train"])):
         return probe_output.not_trainable(split, shortage)

@@ -64,7 +64,7 @@ def train(run: RunFile, home: Home, tmp: Path) -> TrainOutput:
     return TrainOutput(
         artifact=made,
         steps=outcome.step,
-        rows=len(rows.training),
+        rows=len(rows.units.rows),
         seconds=seconds,
         metrics=ready.measured,
         stop_reason=outcome.reason,

@@ -50,6 +50,7 @@ class Classification:
         "ece",
     )
     group_metrics: ClassVar[tuple[str, ...]] = ("ndcg@10",)
+    grouping = None
 
     @staticmethod
     def of(spec: TaskSpec) -> Classification:

@@ -75,6 +75,11 @@ LOSSES: dict[str, Loss] = {"Pointwise": pointwise, "Pairwise": pairwise, "Listwi
 """The losses by `model.ranking.loss`."""
 
 
+def sums(values: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Sum a value of rows over each group: [groups]."""
+    return _padded(values, sizes, 0.0).sum(dim=1)
+
+
 def _padded(values: Tensor, sizes: Sequence[int], fill: float) -> Tensor:
     """Return the values of each group as a row: [groups, rows of the largest group]."""
     parts = list(torch.split(values, list(sizes)))

@@ -52,6 +52,7 @@ class Regression:
     label_type = pa.float64()
     metrics = ("rmse", "mae", "mape", "wape", "r2")
     group_metrics = ()
+    grouping = None
 
     @staticmethod
     def of(spec: TaskSpec) -> Regression:

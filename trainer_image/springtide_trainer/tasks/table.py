@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from springtide_trainer.errors import Refused
 from springtide_trainer.tasks.classification import Classification
 from springtide_trainer.tasks.multi_label import MultiLabel
+from springtide_trainer.tasks.ranking import Ranking
 from springtide_trainer.tasks.regression import Regression
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ def _classification(spec: TaskSpec) -> Task:
 TASKS: dict[str, Callable[[TaskSpec], Task]] = {
     "Classification": _classification,
     "Regression": Regression.of,
+    "Ranking": Ranking.of,
 }
 
 

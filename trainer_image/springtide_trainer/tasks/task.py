@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedModel
 
+    from springtide_api.update.ranking import RankingOptions
     from springtide_api.update.task import ClassificationOptions, RegressionOptions
     from springtide_trainer.tasks.metrics.statistic import Array, EncodedRows, Statistic
 
@@ -44,6 +45,19 @@ class Batch:
         return replace(
             self, inputs=inputs, labels=self.labels.to(device), weights=self.weights.to(device)
         )
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """The units of a step are groups of rows, which are never split.
+
+    Attributes:
+        max_rows: Rows of the largest group that is trained on, and of a forward pass.
+        compares: The loss compares the rows of a group, so a group of equal labels has none.
+    """
+
+    max_rows: int
+    compares: bool
 
 
 @dataclass(frozen=True)
@@ -81,6 +95,10 @@ class TaskSpec(Protocol):
     @property
     def regression(self) -> RegressionOptions | None:
         """Options of Regression."""
+
+    @property
+    def ranking(self) -> RankingOptions | None:
+        """Options of task Ranking."""
 
 
 class Labels(Protocol):
@@ -168,6 +186,10 @@ class Learning(Protocol):
         Raises:
             Refused: the model has an output that the task does not have.
         """
+
+    @property
+    def grouping(self) -> Grouping | None:
+        """How rows are grouped to the units of a step; None: each row is a unit."""
 
     def collate(self, labels: Array) -> Tensor:
         """Return the labels of a batch from its rows of encoded labels."""

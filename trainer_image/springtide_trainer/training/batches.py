@@ -50,12 +50,14 @@ class Examples:
     Attributes:
         tokens: The inputs.
         labels: [rows, ...], as encoded by the task.
-        weights: float32 [rows], greater than 0.
+        weights: float32 [rows], at least 0; greater than 0 where each row is a unit.
+        groups: int64 [rows], the group of each row; None if each row is a unit.
     """
 
     tokens: Tokens
     labels: NDArray[Any]
     weights: NDArray[np.float32]
+    groups: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)

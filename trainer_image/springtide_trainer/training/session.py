@@ -24,7 +24,6 @@ from springtide_trainer.training.checkpoints import Checkpoints
 from springtide_trainer.training.early_stopping import EarlyStopping
 from springtide_trainer.training.lower_outputs import Wanted, lower_part, store
 from springtide_trainer.training.training_state import FORMAT, Run
-from springtide_trainer.training.units import Units
 
 if TYPE_CHECKING:
     import torch
@@ -83,18 +82,19 @@ def prepare(
     """
     given, training = _given(run), run.recipe.training
     options = training.hyperparameters
-    labels = rows.examples.labels[rows.training]
+    labels = rows.examples.labels[rows.units.rows]
     task = task_of(run.recipe.model).continued(Preprocess.read(parent), labels)
     method = METHODS[training.method.type]
     chosen = precision.resolve(options.precision, device)
     model = move(warm_start.load(parent, options, task=task, method=method), device)
+    most = task.grouping.max_rows if task.grouping else options.batch_size
     sampler = StepSampler(
-        units=Units.of_rows(rows.training),
+        units=rows.units,
         manifest=given.data.digest,
         seed=options.seed,
         batch_size=options.batch_size,
         accumulation=options.gradient_accumulation,
-        pass_rows=math.ceil(options.batch_size / given.batch_divisor),
+        pass_rows=math.ceil(most / given.batch_divisor),
     )
     total = options.max_steps or (options.epochs or 1) * sampler.steps_per_epoch
     built = optimizer.build(
@@ -124,6 +124,7 @@ def prepare(
             run.recipe, given, precision.environment(chosen) | stored, scratch=scratch
         ),
         checkpoint_every=training.checkpoint.every_steps,
+        measured={"groups_without_loss": float(rows.without_loss)} if task.grouping else {},
     )
 
 
@@ -140,7 +141,7 @@ def _store_lower_outputs(
 
     Validation is FP32. Returns the rows, and what bit-equal weights depend on because of this.
     """
-    wanted = [Wanted("training", rows.training, chosen.forward)] if epochs > 1 else []
+    wanted = [Wanted("training", rows.units.rows, chosen.forward)] if epochs > 1 else []
     wanted.append(Wanted("validation", rows.validation))
     layers = lower_part(model, training.hyperparameters)
     if not layers or not any(len(each.rows) for each in wanted):
@@ -162,7 +163,12 @@ def _validate(
     """Return a metric on the validation split."""
     split, size = rows.validation, options.batch_size
     scores = predict(task, model, rows.examples.tokens, rows=split, batch_size=size)
-    encoded = EncodedRows(rows.examples.labels[split], np.arange(len(split)))
+    groups = rows.examples.groups
+    encoded = EncodedRows(
+        rows.examples.labels[split],
+        np.arange(len(split)),
+        None if groups is None else np.unique(groups[split], return_inverse=True)[1],
+    )
     return whole(task.statistic(metric, encoded, scores, once=True), encoded)
 
 

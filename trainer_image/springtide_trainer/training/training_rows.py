@@ -24,10 +24,12 @@ from springtide_trainer.data.snapshots.frozen_rows import (
     read_chunks,
     verify,
 )
+from springtide_trainer.data.snapshots.group_checks import check_sizes
 from springtide_trainer.errors import Refused
 from springtide_trainer.tasks.table import task_of
 from springtide_trainer.training.batches import Examples
 from springtide_trainer.training.early_stopping import validation_split
+from springtide_trainer.training.units import Units
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from springtide_api.generation.spec import Recipe
     from springtide_trainer.artifact.preprocess import Pair
     from springtide_trainer.artifact.tokens import Tokens
-    from springtide_trainer.tasks.task import Labels
+    from springtide_trainer.tasks.task import Grouping, Labels
 
 _WEIGHT = "spec.data.source.columns.weight"
 
@@ -50,17 +52,21 @@ class TrainingRows:
 
     Attributes:
         examples: All rows.
-        training: int64, indices of the rows to train on.
+        units: The rows to train on, divided into units: rows or groups.
         validation: int64, indices of the validation split; empty without early stopping.
+        without_loss: Training groups that were dropped, because all their rows have one label.
     """
 
     examples: Examples
-    training: NDArray[np.int64]
+    units: Units
     validation: NDArray[np.int64]
+    without_loss: int = 0
 
 
 def load(folder: Path, digest: str, recipe: Recipe, *, parent: Path, scratch: Path) -> TrainingRows:
-    """Read, check and tokenize the training rows of a frozen window. Skips rows of weight 0.
+    """Read, check and tokenize the training rows of a frozen window.
+
+    Skips rows of weight 0; for a task with groups, groups whose rows all have weight 0.
 
     Args:
         folder: Folder of the frozen rows, in which their tokens are kept.
@@ -75,21 +81,57 @@ def load(folder: Path, digest: str, recipe: Recipe, *, parent: Path, scratch: Pa
     """
     verify(folder, digest)
     weights = _weights(folder)
-    used = np.flatnonzero(weights > 0)
+    preprocess, task = Preprocess.of(recipe), task_of(recipe.model)
+    groups = _names(folder, "group") if task.grouping else None
+    used = np.flatnonzero(weights > 0 if groups is None else _weighted(groups, weights))
     if len(used) == 0:
         message = f"{folder} has 0 training rows with a weight greater than 0; at least 1 is needed"
         raise Refused("NotEnoughData", message, code=ExitCode.TOO_LITTLE_DATA)
-    preprocess, task = Preprocess.of(recipe), task_of(recipe.model)
     tokens = _tokens(folder, digest, preprocess, parent=parent, scratch=scratch)
-    examples = Examples(tokens, _labels(folder, task), weights)
+    examples = Examples(
+        tokens, _labels(folder, task), weights, None if groups is None else _codes(groups)
+    )
     held_out = np.zeros(len(used), dtype=bool)
     if stopping := recipe.training.early_stopping:
-        entities = _entities(folder).take(pa.array(used))
+        entities = _names(folder, "entity").take(pa.array(used))
         fraction = float(stopping.validation_fraction)
         held_out = validation_split(entities, fraction, manifest=digest)
         metric = stopping.metric or EARLY_STOPPING_METRIC[recipe.model.task]
         task.check_validation(metric, examples.labels[used[held_out]])
-    return TrainingRows(examples, used[~held_out], used[held_out])
+    if groups is None or task.grouping is None:
+        return TrainingRows(examples, Units.of_rows(used[~held_out]), used[held_out])
+    units, without_loss = _groups(examples, used[~held_out], groups, task.grouping)
+    return TrainingRows(examples, units, used[held_out], without_loss)
+
+
+def _groups(
+    examples: Examples, training: NDArray[np.int64], groups: pa.DictionaryArray, by: Grouping
+) -> tuple[Units, int]:
+    """Divide the training rows into groups; count those that are dropped: they have no loss."""
+    codes = _codes(groups)
+    check_sizes(np.bincount(codes[training]), groups.dictionary, by.max_rows)
+    found = Units.of_groups(training, codes)
+    units = found.with_order(examples.labels) if by.compares else found
+    if not len(units):
+        raise Refused(
+            "NotEnoughData",
+            f"0 of {len(found):,} training groups have rows of different gains, and this "
+            "model.ranking.loss compares the rows of a group; collect more data, or set it to "
+            "Pointwise",
+            code=ExitCode.TOO_LITTLE_DATA,
+        )
+    return units, len(found) - len(units)
+
+
+def _weighted(groups: pa.DictionaryArray, weights: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Mark the rows of the groups with at least one weight greater than 0."""
+    codes = _codes(groups)
+    found: NDArray[np.bool_] = (np.bincount(codes, weights=weights) > 0)[codes]
+    return found
+
+
+def _codes(names: pa.DictionaryArray) -> NDArray[np.int64]:
+    return np.asarray(names.indices.to_numpy(), dtype=np.int64)
 
 
 def _tokens(
@@ -110,10 +152,10 @@ def _labels(folder: Path, task: Labels) -> NDArray[Any]:
     return _joined(task.encode(pa.chunked_array([each]), "training rows") for each in columns)
 
 
-def _entities(folder: Path) -> pa.DictionaryArray:
-    """Read the entity of each row as a code and the names of the codes."""
-    chunks = read_chunks(folder, "train", ["entity"])
-    encoded = pa.chunked_array([each.column("entity").dictionary_encode() for each in chunks])
+def _names(folder: Path, column: str) -> pa.DictionaryArray:
+    """Read the entity or group of each row as a code and the names of the codes."""
+    chunks = read_chunks(folder, "train", [column])
+    encoded = pa.chunked_array([each.column(column).dictionary_encode() for each in chunks])
     return encoded.unify_dictionaries().combine_chunks()
 
 

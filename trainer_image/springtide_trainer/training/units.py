@@ -82,6 +82,16 @@ class Units:
         starts = np.concatenate([[0], np.cumsum(self.sizes(chosen))]).astype(np.int64)
         return Units(self.rows_of(chosen), starts, self.grouped)
 
+    def with_order(self, labels: NDArray[Any]) -> Units:
+        """Return the units whose rows have at least two different labels.
+
+        Args:
+            labels: [all examples].
+        """
+        own = labels[self.rows]
+        least = np.minimum.reduceat(own, self.starts[:-1])
+        return self.only(least < np.maximum.reduceat(own, self.starts[:-1]))
+
 
 def passes(sizes: NDArray[np.int64], most: int) -> Iterator[slice]:
     """Cut consecutive units into forward passes of at most `most` rows, but at least one unit.

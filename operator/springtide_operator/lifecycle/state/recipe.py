@@ -24,7 +24,7 @@ def recipe(seen: Observation) -> Recipe:
     spec = seen.update.spec
     return Recipe(
         model=spec.model,
-        data=spec.data,
+        data=spec.data.resolved(spec.model.task),
         training=spec.training.model_copy(
             update={
                 "image": trainer_image(seen),

@@ -8,6 +8,7 @@ import logging
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from springtide_trainer.data.windows.new_data import Codes
     from springtide_trainer.data.windows.window import Part
 
 log = logging.getLogger(__name__)
@@ -89,6 +91,13 @@ def inputs(table: pa.Table | pa.RecordBatch) -> dict[str, list[str]]:
     names = [name for name in table.schema.names if name in {"text", "text_pair"}]
     names += [name for name in table.schema.names if name.startswith(FEATURE)]
     return {name.removeprefix(FEATURE): table[name].to_pylist() for name in names}
+
+
+def codes(column: pa.ChunkedArray) -> tuple[Codes, pa.Array]:
+    """Number the values of a column by order of occurrence: int64 [rows], and their names."""
+    encoded = column.combine_chunks().dictionary_encode()
+    numbers = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    return numbers, encoded.dictionary
 
 
 def _corrupt(folder: Path, part: Part) -> Refused:

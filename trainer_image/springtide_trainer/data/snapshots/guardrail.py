@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from springtide_trainer.data.snapshots.freeze import sort_rows
+from springtide_trainer.data.snapshots.frozen_rows import codes
+from springtide_trainer.data.snapshots.group_checks import check_entities
 from springtide_trainer.data.snapshots.row_checks import check_rows
 from springtide_trainer.data.source.files import file_sets
 from springtide_trainer.data.source.stream import read_all
@@ -39,4 +41,7 @@ def read_guardrail(recipe: Recipe, uri: str, name: str) -> pa.Table:
         raise Refused("EmptyFile", f"dataset {name!r} has 0 rows at {uri}", "evaluation.datasets")
     task = task_of(recipe.model)
     rows = check_rows(pa.concat_tables(tables), task, f"rows of dataset {name!r}")
+    if task.grouping is not None:
+        group, names = codes(rows["group"])
+        check_entities(group, codes(rows["entity"])[0], names, f"dataset {name!r}")
     return sort_rows(rows, recipe, name)

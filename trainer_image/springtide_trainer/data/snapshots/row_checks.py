@@ -32,7 +32,7 @@ def check_rows(table: pa.Table, labels: Labels, where: str) -> pa.Table:
             a finite number >= 0.
     """
     table = _replaced(table, "label", labels.check(table["label"], where))
-    for name in ("entity", "group"):
+    for name in ("group", "entity"):
         if name in table.column_names:
             _check_named(table[name], name, where)
     for name in table.column_names:
