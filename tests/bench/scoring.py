@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,8 @@ def main() -> None:
         artifact = imported(weights(), home)
         parent = local_path(artifact.uri)
         scorer = load(parent, artifact.digest, "cpu")
+        preprocess = scorer.preprocess.model_copy(update={"max_length": MAX_LENGTH})
+        scorer = replace(scorer, preprocess=preprocess)
         some, _ = texts(scorer.tokenizer, given.rows, 1)
         dataset = EvaluationDataset("holdout", "Holdout", "sha256:1", pa.table({"text": some}))
         reader = pipeline(

@@ -29,6 +29,7 @@ from torch.utils.data import DataLoader
 from trainer.training.conftest import World, freeze, imported
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from springtide_api.contract import RunFile
 from springtide_trainer.artifact.models import predict
 from springtide_trainer.artifact.tokens import tokenize
 from springtide_trainer.storage import Home, local_path
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 BATCH, RATE, PAGE = 32, 1e-4, Path(__file__).parents[2] / "docs" / "benchmarks.md"
-HELD_OUT = 1000
 MARGIN = 0.005
 
 
@@ -132,10 +132,12 @@ def springtide(epochs: int, lower: int = 0) -> Callable[[Rows], tuple[float, Any
             "seed": rows.seed,
         }
         job = f"e{epochs}-l{lower}-train-{rows.seed}"
-        run = rows.world.run_file(job, hyperparameters=options)
-        run.recipe.model.max_length = MAX_LENGTH
-        assert run.train is not None
-        run.train.checkpoints = str(rows.world.home.path / "checkpoints" / job)
+        plain = rows.world.run_file(job, hyperparameters=options).model_dump(
+            mode="json", by_alias=True, exclude_none=True
+        )
+        plain["recipe"]["model"]["maxLength"] = MAX_LENGTH
+        plain["train"]["checkpoints"] = str(rows.world.home.path / "checkpoints" / job)
+        run = RunFile.model_validate(plain)
         began = time.process_time()
         made = rows.world.train(run)
         seconds = time.process_time() - began
@@ -200,6 +202,7 @@ def main() -> None:
     asked = argparse.ArgumentParser()
     asked.add_argument("--rows", type=int, default=1024)
     asked.add_argument("--rounds", type=int, default=2)
+    asked.add_argument("--held-out", type=int, default=1000)
     asked.add_argument("--write", action="store_true")
     given = asked.parse_args()
     measured = sides()
@@ -207,7 +210,7 @@ def main() -> None:
         home = Home(Path(folder))
         parent = imported(weights(), home)
         tokenizer = AutoTokenizer.from_pretrained(local_path(parent.uri))
-        held_out = texts(tokenizer, HELD_OUT, 0)
+        held_out = texts(tokenizer, given.held_out, 0)
         for number in range(1, given.rounds + 1):
             some, labels = texts(tokenizer, given.rows, number)
             table = {
