@@ -114,18 +114,21 @@ def _flaw(rule: Rule, measured: Numbers, *, baseline: bool) -> Flaw | None:
                 "live is 0, so a relative margin is undefined; use an absolute one",
                 None,
             )
-    if baseline and cumulative(rule) and not _beside_reference(measured, lowest, most):
-        return (
-            "MissingNumber",
-            f"no value of {rule.metric} for the comparison with the reference",
-            None,
-        )
-    return None
+    return _flaw_of_reference(rule, measured) if baseline and cumulative(rule) else None
 
 
-def _beside_reference(measured: Numbers, least: float, most: float) -> bool:
+def _flaw_of_reference(rule: Rule, measured: Numbers) -> Flaw | None:
+    """Return why the numbers do not compare with the reference, or None."""
+    least, most = value_range(rule.metric)
     own, span = Interval(measured.reference, measured.reference, measured.reference), most - least
-    return own.within(least, most) and measured.versus_reference.within(-span, span)
+    if not (own.within(least, most) and measured.versus_reference.within(-span, span)):
+        words = f"no value of {rule.metric} for the comparison with the reference"
+        return "MissingNumber", words, None
+    margin = rule.max_cumulative_regression
+    if measured.reference == 0.0 and margin and margin.relative is not None:
+        words = "the reference is 0, so a relative margin is undefined; use an absolute one"
+        return "ZeroBaseline", words, None
+    return None
 
 
 def _undecided(rule: Rule, measured: Numbers, bound: Bound, flaw: Flaw) -> Judged:

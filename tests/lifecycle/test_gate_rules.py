@@ -123,6 +123,18 @@ def test_a_cumulative_regression_is_compared_with_the_reference() -> None:
     assert verdict(share, beside(-0.02)) == "Reject"
 
 
+@pytest.mark.parametrize("metric", ["auc", "rmse", "r2"])
+def test_a_relative_cumulative_margin_is_undefined_where_the_reference_is_0(metric: str) -> None:
+    share = rule(metric, max_cumulative_regression=Margin(relative="0.01"))
+    numbers = measured(0.1, 0.1, 0.0)._replace(
+        reference=0.0, versus_reference=Interval(0.1, 0.09, 0.11)
+    )
+    evaluated = judge_rule(share, numbers, baseline=True)
+    assert evaluated is not None
+    assert (evaluated.result.verdict, evaluated.reason) == ("Inconclusive", "ZeroBaseline")
+    assert "the reference is 0, so a relative margin is undefined" in evaluated.result.message
+
+
 def test_without_results_of_the_reference_a_cumulative_regression_is_not_decided() -> None:
     both = rule(min="0.6", max_cumulative_regression=Margin(absolute="0.02"))
     evaluated = judge_rule(both, measured(0.7, 0.7, 0.0), baseline=True)
