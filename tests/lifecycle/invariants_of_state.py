@@ -34,6 +34,8 @@ class StateInvariants:
                 set(),
                 quarantined,
             )
+            # Which holds a request ended is lost with the update.
+            self.since = dict.fromkeys(self.since, len(world.asked))
         self.released = (self.released | self.quarantined) - quarantined
         self.quarantined = quarantined
 

@@ -185,6 +185,22 @@ def test_a_run_that_was_evaluated_offers_retry_to_a_suspended_update_once_it_is_
     assert result_of(world, "retry") == "Accepted"
 
 
+def test_a_run_that_was_evaluated_offers_no_retry_while_another_generation_is_in_progress() -> None:
+    world = World()
+    world.settle()
+    world.months = ["2025-01", "2025-02"]
+    world.aucs["2025-02"] = (0.3, 0.3)
+    world.rounds(8)
+    assert "retry@<token>" in world.condition("DataReady").message
+    world.delete_generation("shop-g0")
+    world.settle()
+    assert world.condition("DataReady").message == (
+        "the same rows, recipe and weights were used by shop-g1 (Rejected); another run is in "
+        "progress"
+    )
+    assert result_of(world, "retry") == "Refused"
+
+
 def test_a_request_during_an_import_does_not_name_reject_which_is_refused() -> None:
     world = World()
     world.settle()

@@ -34,6 +34,12 @@ SCORES = st.sampled_from(
 )
 VERBS = st.sampled_from(["run", "retry", "reject", "quarantine", "release", "promote"])
 KINDS = st.sampled_from(["update", "generations", "jobs", "targets"])
+TRIGGERS: list[dict[str, object]] = [
+    {"onData": {"pollInterval": "1m"}},
+    {"onData": {"pollInterval": "1m"}, "cooldown": "2h", "maxRunsPerDay": 2},
+    {"schedule": "@hourly"},
+    {"schedule": "99 * * * *"},  # the schema allows it
+]
 CODES = st.sampled_from([1, 3, 4, 5, 42, 137])
 
 
@@ -246,6 +252,11 @@ class Life(RuleBasedStateMachine):
         training = {"hyperparameters": {"learningRate": rate}}
         self.world.edit(training=training, gate={"rules": rules})
 
+    @rule(trigger=st.sampled_from(TRIGGERS))
+    def the_trigger_is_edited(self, trigger: dict[str, object]) -> None:
+        self.world.edit(trigger=trigger)
+        self.settle()
+
     @rule(suspend=st.booleans())
     def the_update_is_suspended_or_not(self, suspend: bool) -> None:
         self.world.edit(suspend=suspend)
@@ -289,8 +300,7 @@ class Life(RuleBasedStateMachine):
         for name, job in list(self.world.jobs.items()):
             if job.suspended and not job.suspended_by_us:
                 self.world.suspend_by_another(name, suspend=False)
-        if self.world.update.spec.suspend:
-            self.world.edit(suspend=False)
+        self.world.edit(suspend=False, trigger=TRIGGERS[0])
         self.world.rounds(6)
         self.checks.check_at_rest()
 

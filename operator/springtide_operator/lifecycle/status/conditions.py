@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from springtide_api.objects import ModelGeneration
-    from springtide_api.update.status import UpdateStatus
+    from springtide_api.update.status import LastProbe, UpdateStatus
     from springtide_operator.lifecycle.state.observation import Observation
     from springtide_operator.lifecycle.state.observed import ObservedTarget
     from springtide_operator.lifecycle.state.plan import Step, Waiting
@@ -141,10 +141,20 @@ def _data_ready(seen: Observation) -> Wanted:
         return ("DataReady", "Unknown", "NotProbed", "no probe has finished yet")
     if probe.failures:
         return ("DataReady", "False", probe.reason, probe.message)
-    ready, message = probe.reason == "WindowReady", probe.message
-    if seen.update.spec.suspend and probe.reason == "AlreadyEvaluated" and "@<token>" in message:
-        message = f"{message} once spec.suspend is false"
-    return ("DataReady", "True" if ready else "False", probe.reason, message)
+    ready = probe.reason == "WindowReady"
+    return ("DataReady", "True" if ready else "False", probe.reason, _acceptable(seen, probe))
+
+
+def _acceptable(seen: Observation, probe: LastProbe) -> str:
+    """The message of the last probe, without a request that would be refused now."""
+    message, request, _ = probe.message.partition("; springtide.dev/request=")
+    if not request:
+        return message
+    if seen.lineage.candidate or seen.lineage.unknown:
+        return f"{message}; another run is in progress"
+    if seen.update.spec.suspend:
+        return f"{probe.message} once spec.suspend is false"
+    return probe.message
 
 
 def _accepted(seen: Observation) -> Wanted | None:
