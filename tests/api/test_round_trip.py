@@ -108,7 +108,7 @@ def test_the_server_applies_the_defaults_of_the_types(objects, minimal):
 
     read = UpdateSpec.model_validate(stored["spec"])
     assert read == UpdateSpec.model_validate(minimal["spec"] | {"trigger": {"onData": {}}})
-    assert stored["spec"]["training"]["hyperparameters"]["learningRate"] == "2e-5"
+    assert stored["spec"]["training"]["hyperparameters"]["schedule"] == "Linear"
     assert stored["spec"]["trigger"]["onData"] == {"pollInterval": "30m"}
     assert "limits" not in stored["spec"]["training"]  # an absent block stays absent
 

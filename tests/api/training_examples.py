@@ -5,7 +5,27 @@ from api.example import Example, longest
 HYPER = "training.hyperparameters"
 EARLY = "training.earlyStopping"
 
+METHOD = "training.method"
+
 TRAINING = [
+    Example(
+        METHOD,
+        "set lora if and only if type is LoRA",
+        {METHOD: {"type": "LoRA", "lora": {}}},
+        {METHOD: {"type": "LoRA"}},
+    ),
+    Example(
+        f"{METHOD}.lora",
+        "dropout must be less than 1",
+        {METHOD: {"type": "LoRA", "lora": {"dropout": "0.9"}}},
+        {METHOD: {"type": "LoRA", "lora": {"dropout": "1"}}},
+    ),
+    Example(
+        "training",
+        "method LoRA does not train the word embeddings",
+        {METHOD: {"type": "LoRA", "lora": {}}, f"{HYPER}.freeze": {"lowerLayers": 1}},
+        {METHOD: {"type": "LoRA", "lora": {}}, f"{HYPER}.freeze": {"embeddings": False}},
+    ),
     Example(
         HYPER,
         "set epochs or maxSteps, not both",

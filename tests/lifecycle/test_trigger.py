@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from lifecycle.world import World, with_generation_one
 
+from springtide_operator.lifecycle.state.recipe import recipe, recipe_hash
+
 
 def waiting_world(**trigger: object) -> World:
     world = World()
@@ -243,3 +245,38 @@ def test_an_edit_of_what_a_probe_reads_starts_it_again() -> None:
     world.settle()
     assert probe.name not in world.jobs or world.jobs[probe.name].uid != probe.uid
     assert "SpecChanged" in world.events
+
+
+@pytest.mark.parametrize(
+    ("training", "rate"),
+    [
+        ({}, "2e-5"),
+        ({"hyperparameters": {"epochs": 2}}, "2e-5"),
+        ({"method": {"type": "LoRA", "lora": {}}}, "5e-4"),
+        ({"method": {"type": "LoRA", "lora": {}}, "hyperparameters": {"epochs": 2}}, "5e-4"),
+        (
+            {
+                "method": {"type": "LoRA", "lora": {}},
+                "hyperparameters": {"learningRate": "1e-4"},
+            },
+            "1e-4",
+        ),
+    ],
+)
+def test_a_recipe_records_the_learning_rate_of_its_method(training, rate) -> None:
+    world = with_generation_one()
+    world.months.append("2025-03")
+    world.edit(training=training)
+    world.rounds(6)
+    assert world.generation(2).spec.recipe.training.hyperparameters.learning_rate == rate
+    assert world.generation(2).status.verdict == "Accepted"
+
+
+def test_another_method_is_another_recipe_of_the_same_rows() -> None:
+    hashes = set()
+    lora, small = {"type": "LoRA", "lora": {}}, {"type": "LoRA", "lora": {"rank": 4}}
+    for method in ({"type": "Full"}, lora, small):
+        world = with_generation_one()
+        world.edit(training={"method": method, "hyperparameters": {"learningRate": "1e-4"}})
+        hashes.add(recipe_hash(recipe(world.seen())))
+    assert len(hashes) == 3

@@ -80,7 +80,9 @@ class GenerationData(Model):
 class Recipe(Model):
     """A copy of the parts of the update's spec that this generation was made with.
 
-    training.image is the image that was used, also if it is the default of the installation.
+    training.image is the image that was used, also if it is the default of the installation, and
+    training.hyperparameters.learningRate the number that was used, also if it is the default of the
+    method.
     """
 
     model: ModelSpec

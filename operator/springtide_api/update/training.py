@@ -24,11 +24,58 @@ Quantity = Annotated[
 """A Kubernetes quantity, such as "500m" or "8Gi"."""
 
 
+LEARNING_RATES = {"Full": "2e-5", "LoRA": "5e-4"}
+"""Default learning rate of each method."""
+
+ModuleName = Annotated[
+    str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*$")
+]
+
+
+@cel(
+    "double(self.dropout) < 1.0",
+    "dropout must be less than 1; 1 would drop everything",
+    "dropout",
+)
+class LoRA(Model):
+    """Low-rank adapters (LoRA, arXiv:2106.09685).
+
+    The weights of the encoder stay as they are; beside each target module, a product of two small
+    matrices is trained and added to its weights at the end. The head is trained as with Full. Each
+    generation has new adapters.
+    """
+
+    rank: Annotated[int, Field(ge=1, le=1024)] = 8
+    """Rank of the adapters: number of rows of the first matrix and of columns of the second.
+    Default 8."""
+    alpha: Annotated[int, Field(ge=1, le=65536)] = 16
+    """An adapter's output is multiplied by alpha / rank. Default 16."""
+    dropout: Fraction = "0"
+    """Dropout probability of the adapters' inputs during training. Default 0."""
+    target_modules: Annotated[list[ModuleName], Field(max_length=64)] = []
+    """Names of the linear layers that get adapters, such as query and value, or the end of their
+    path, such as attention.output.dense. Default: all linear layers of the encoder (attention, MLP
+    and pooler)."""
+    rs_lora: bool = False
+    """Multiply by alpha / sqrt(rank) instead of alpha / rank, so that a higher rank does not make
+    the adapters weaker (rsLoRA, arXiv:2312.03732). Default false."""
+    dora: bool = False
+    """Train the norm of each row of the target weights too (DoRA, arXiv:2402.09353): closer to
+    Full, with slower steps. Default false."""
+
+
+@cel(
+    "(self.type == 'LoRA') == has(self.lora)",
+    "set lora if and only if type is LoRA; {} has the defaults",
+)
 class Method(Model):
     """Which weights are trained."""
 
-    type: Literal["Full"] = "Full"
-    """Full: train all weights that are not frozen. Default Full."""
+    type: Literal["Full", "LoRA"] = "Full"
+    """Full: train all weights that are not frozen. LoRA: train low-rank adapters and the head, with
+    less memory; the model that is served has them merged into its weights. Default Full."""
+    lora: LoRA | None = None
+    """Options of type LoRA."""
 
 
 class Freeze(Model):
@@ -37,7 +84,8 @@ class Freeze(Model):
     embeddings: bool = True
     """Freeze the word embeddings. Set false for new scripts or languages. Default true."""
     lower_layers: Annotated[int, Field(ge=0, le=200)] = 0
-    """Number of layers to freeze, counted from the input. Default 0."""
+    """Number of layers to freeze, counted from the input. With method LoRA they get no adapters.
+    Default 0."""
 
 
 @cel(
@@ -45,8 +93,10 @@ class Freeze(Model):
     "set epochs or maxSteps, not both; remove one",
 )
 @cel(
-    "double(self.learningRate) > 0.0 && double(self.learningRate) <= 1.0",
-    "learningRate must be greater than 0 and at most 1; 2e-5 suits an incremental update",
+    "!has(self.learningRate)"
+    " || (double(self.learningRate) > 0.0 && double(self.learningRate) <= 1.0)",
+    "learningRate must be greater than 0 and at most 1; 2e-5 suits an incremental update, 5e-4"
+    " suits LoRA",
     "learningRate",
 )
 @cel(
@@ -68,8 +118,8 @@ class Hyperparameters(Model):
     """Number of optimizer steps. Set either maxSteps or epochs. Default: determined by epochs."""
     optimizer: Literal["AdamW", "SGD", "Adafactor"] = "AdamW"
     """Optimizer. Default AdamW."""
-    learning_rate: Decimal = "2e-5"
-    """Peak learning rate. Default 2e-5."""
+    learning_rate: Decimal | None = None
+    """Peak learning rate. Default: 2e-5 with method Full, 5e-4 with LoRA."""
     schedule: Literal["Linear", "Cosine", "Constant"] = "Linear"
     """Learning rate schedule after the warm-up. Default Linear."""
     warmup: Fraction = "0.1"
@@ -239,6 +289,12 @@ class Limits(Model):
     is Failed. Default HalveBatch."""
 
 
+@cel(
+    "!has(self.method) || self.method.type != 'LoRA' || !has(self.hyperparameters)"
+    " || !has(self.hyperparameters.freeze) || self.hyperparameters.freeze.embeddings",
+    "method LoRA does not train the word embeddings; remove hyperparameters.freeze.embeddings or"
+    " set method.type to Full",
+)
 class Training(Model):
     """How a candidate is trained from the live weights."""
 
@@ -256,3 +312,14 @@ class Training(Model):
     """Resources and placement of the training pods. Default: 1 core, 4Gi, no GPU."""
     limits: Limits = Limits()
     """Limits on running time and number of attempts. Default: 24h and 3 attempts."""
+
+    @property
+    def learning_rate(self) -> str:
+        """The peak learning rate: that of the hyperparameters, else the method's default."""
+        return self.hyperparameters.learning_rate or LEARNING_RATES[self.method.type]
+
+    def resolved(self) -> Training:
+        """Return the training with the defaults that depend on its method."""
+        chosen = {"learning_rate": self.learning_rate}
+        hyperparameters = self.hyperparameters.model_copy(update=chosen)
+        return self.model_copy(update={"hyperparameters": hyperparameters})

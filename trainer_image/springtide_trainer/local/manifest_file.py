@@ -110,7 +110,11 @@ def read(path: Path, places: Places) -> LocalRecipe:
     if found := problems({**manifest, "spec": spec}):
         raise InvalidManifest(path, found)
     written = Recipe.model_validate({"training": {}, "evaluation": {}, **spec})
-    made = written.model_copy(update={"data": written.data.resolved(written.model.task)})
+    resolved = {
+        "data": written.data.resolved(written.model.task),
+        "training": written.training.resolved(),
+    }
+    made = written.model_copy(update=resolved)
     metadata = manifest["metadata"]
     return LocalRecipe(
         namespace=metadata.get("namespace", "default"),

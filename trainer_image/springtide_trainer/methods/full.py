@@ -7,24 +7,22 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from springtide_trainer.artifact import saving
-from springtide_trainer.errors import Refused
+from springtide_trainer.methods.layers import lower_layers
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from transformers import PreTrainedModel
 
-    from springtide_api.update.training import Freeze, Hyperparameters
-
-_FREEZE = "spec.training.hyperparameters.freeze.lowerLayers"
+    from springtide_api.update.training import Freeze, Training
 
 
 class Full:
     """Trains the model itself; the artifact is the model."""
 
-    def prepare(self, model: PreTrainedModel, options: Hyperparameters) -> PreTrainedModel:
+    def prepare(self, model: PreTrainedModel, training: Training, *, seed: int) -> PreTrainedModel:
         """Freeze the parameters of `freeze`."""
-        freeze(model, options.freeze)
+        freeze(model, training.hyperparameters.freeze)
         return model
 
     def export(self, model: PreTrainedModel, folder: Path) -> None:
@@ -41,25 +39,11 @@ def freeze(model: PreTrainedModel, options: Freeze) -> None:
     Raises:
         Refused: the model has fewer layers.
     """
-    base = model.base_model
     if options.embeddings:
         model.get_input_embeddings().requires_grad_(requires_grad=False)
-    if options.lower_layers == 0:
-        return
-    layers = _layers(base, model.config.num_hidden_layers)
-    if options.lower_layers > len(layers):
-        message = (
-            f"lowerLayers is {options.lower_layers}, the model has {len(layers)} layers; lower it"
-        )
-        raise Refused("TooManyFrozenLayers", message, _FREEZE)
-    for layer in layers[: options.lower_layers]:
+    frozen = lower_layers(model, options.lower_layers)
+    for layer in frozen:
         layer.requires_grad_(requires_grad=False)
-    embeddings = getattr(base, "embeddings", None)
-    if options.embeddings and isinstance(embeddings, nn.Module):
+    embeddings = getattr(model.base_model, "embeddings", None)
+    if frozen and options.embeddings and isinstance(embeddings, nn.Module):
         embeddings.requires_grad_(requires_grad=False)
-
-
-def _layers(base: nn.Module, count: int) -> nn.ModuleList:
-    """Find the list of layers: the one with as many layers as the configuration says."""
-    lists = [module for module in base.modules() if isinstance(module, nn.ModuleList)]
-    return next((found for found in lists if len(found) == count), lists[0])

@@ -9,20 +9,31 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel
 
-    from springtide_api.update.training import Hyperparameters
+    from springtide_api.update.training import Training
 
 
 class Method(Protocol):
     """Which parameters are trained, and how the trained model is written."""
 
-    def prepare(self, model: PreTrainedModel, options: Hyperparameters) -> PreTrainedModel:
+    def prepare(self, model: PreTrainedModel, training: Training, *, seed: int) -> PreTrainedModel:
         """Return the model with `requires_grad` set for the parameters to train, and no others.
 
         The model has its final outputs: labels are appended before.
+
+        Args:
+            model: The parent's model, on the CPU.
+            training: The recipe's training.
+            seed: Seed of new parameters: the same run has the same seed.
 
         Raises:
             Refused: the options do not fit the model.
         """
 
     def export(self, model: PreTrainedModel, folder: Path) -> None:
-        """Write weights and configuration of a trained model, as the server loads them."""
+        """Write weights and configuration of a trained model, as plain transformers loads them.
+
+        The model is not used afterwards.
+
+        Raises:
+            Refused: a weight is not finite.
+        """

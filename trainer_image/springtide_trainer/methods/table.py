@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from springtide_trainer.methods.full import Full
+from springtide_trainer.methods.lora import LoRA
 
 if TYPE_CHECKING:
     from springtide_trainer.methods.method import Method
 
 METHODS: dict[str, Method] = {
     "Full": Full(),
+    "LoRA": LoRA(),
 }

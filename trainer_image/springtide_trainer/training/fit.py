@@ -79,7 +79,7 @@ def _take_steps(session: Session, done: int, stop: loop.Stop, losses: deque[floa
         run.optimizer,
         schedule=WarmupThen(
             shape=options.schedule,
-            peak=float(options.learning_rate),
+            peak=session.learning_rate,
             total=session.total,
             warmup=float(options.warmup),
         ),

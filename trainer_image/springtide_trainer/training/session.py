@@ -48,6 +48,7 @@ class Session:
         sampler: Which rows make up which step.
         total: Number of steps of the whole run.
         options: Optimizer settings.
+        learning_rate: Peak of the schedule.
         checkpoints: The store of its checkpoints.
         checkpoint_every: Steps between two checkpoints.
         measured: Metrics of the run for the result and the log.
@@ -60,6 +61,7 @@ class Session:
     sampler: StepSampler
     total: int
     options: Hyperparameters
+    learning_rate: float
     checkpoints: Checkpoints
     checkpoint_every: int
     measured: dict[str, float] = field(default_factory=dict)
@@ -81,12 +83,13 @@ def prepare(
         Refused: the recipe does not fit the parent or the hardware.
     """
     given, training = _given(run), run.recipe.training
-    options = training.hyperparameters
+    options, rate = training.hyperparameters, float(training.learning_rate)
     labels = rows.examples.labels[rows.units.rows]
     task = task_of(run.recipe.model).continued(Preprocess.read(parent), labels)
     method = METHODS[training.method.type]
     chosen = precision.resolve(options.precision, device)
-    model = move(warm_start.load(parent, options, task=task, method=method), device)
+    loaded = warm_start.load(parent, training, task=task, method=method, salt=given.data.digest)
+    model = move(loaded, device)
     most = task.grouping.max_rows if task.grouping else options.batch_size
     sampler = StepSampler(
         units=rows.units,
@@ -100,7 +103,7 @@ def prepare(
     built = optimizer.build(
         options.optimizer,
         model,
-        learning_rate=float(options.learning_rate),
+        learning_rate=rate,
         weight_decay=float(options.weight_decay),
     )
     epochs = total / sampler.steps_per_epoch
@@ -120,6 +123,7 @@ def prepare(
         sampler=sampler,
         total=total,
         options=options,
+        learning_rate=rate,
         checkpoints=_checkpoints(
             run.recipe, given, precision.environment(chosen) | stored, scratch=scratch
         ),
@@ -195,7 +199,7 @@ def _identity(recipe: Recipe, given: TrainInput) -> dict[str, Any]:
         "model": {name: value for name, value in model.items() if name != "initial"},
         "columns": recipe.data.source.columns.plain(),
         "method": training.method.plain(),
-        "hyperparameters": training.hyperparameters.plain(),
+        "hyperparameters": training.resolved().hyperparameters.plain(),
         "earlyStopping": training.early_stopping.plain() if training.early_stopping else None,
         "data": given.data.digest,
         "parent": given.parent.digest,

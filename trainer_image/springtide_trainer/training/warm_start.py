@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any
 
 from transformers import AutoConfig
@@ -13,24 +14,32 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel
 
-    from springtide_api.update.training import Hyperparameters
+    from springtide_api.update.training import Training
     from springtide_trainer.methods.method import Method
     from springtide_trainer.tasks.task import Learning
 
 
 def load(
-    folder: Path, options: Hyperparameters, *, task: Learning, method: Method
+    folder: Path, training: Training, *, task: Learning, method: Method, salt: str
 ) -> PreTrainedModel:
     """Load a verified parent for training.
+
+    Args:
+        folder: Folder of the parent's artifact.
+        training: The recipe's training.
+        task: What is learnt.
+        method: Which parameters are trained.
+        salt: Identifies the rows, so that new parameters of a method differ between generations.
 
     Raises:
         Refused: the parent does not fit the task or the method, or does not support gradient
             checkpointing.
     """
+    options = training.hyperparameters
     dropouts = dict.fromkeys(_dropouts(folder), float(options.dropout))
     model = task.load(folder, **dropouts)
     task.extend(model, options.seed)
-    model = method.prepare(model, options)
+    model = method.prepare(model, training, seed=_seed(options.seed, salt))
     if options.gradient_checkpointing:
         _checkpoint_activations(model)
     return model
@@ -40,6 +49,11 @@ def restore_dropout(model: PreTrainedModel, folder: Path) -> None:
     """Set the dropout of the configuration back to the parent's: training's is not saved."""
     for name, value in _dropouts(folder).items():
         setattr(model.config, name, value)
+
+
+def _seed(seed: int, salt: str) -> int:
+    """Return a seed of 63 bits."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{salt}".encode()).digest()[:8], "big") >> 1
 
 
 def _dropouts(folder: Path) -> dict[str, Any]:

@@ -20,12 +20,12 @@ def trainer_image(seen: Observation) -> str:
 
 
 def recipe(seen: Observation) -> Recipe:
-    """The snapshot of the spec that a run uses to its end, with its image."""
+    """The snapshot of the spec that a run uses to its end, with its image and learning rate."""
     spec = seen.update.spec
     return Recipe(
         model=spec.model,
         data=spec.data.resolved(spec.model.task),
-        training=spec.training.model_copy(
+        training=spec.training.resolved().model_copy(
             update={
                 "image": trainer_image(seen),
                 "early_stopping": _early_stopping(spec.training.early_stopping, spec.model.task),
