@@ -39,7 +39,7 @@ import sys
 from pathlib import Path
 from springtide_api.contract import RunFile
 from springtide_trainer.storage import local_path
-from springtide_trainer.training.training_rows import load
+from springtide_trainer.training.rows.training_rows import load
 run = RunFile.model_validate_json(Path(sys.argv[1]).read_bytes())
 data, parent = run.train.data, local_path(run.train.parent.uri)
 scratch = Path(run.home) / "tmp" / "tokenize"

@@ -25,9 +25,10 @@ from springtide_trainer.artifact.tokens import Tokens, tokenize
 from springtide_trainer.methods.full import Full
 from springtide_trainer.tasks import sequence_head
 from springtide_trainer.tasks.classification import Classification
-from springtide_trainer.training import batches, loop, optimizer, precision, warm_start
+from springtide_trainer.training import loop, optimizer, precision, warm_start
 from springtide_trainer.training.optimizer import WarmupThen
-from springtide_trainer.training.units import Units
+from springtide_trainer.training.rows import batches
+from springtide_trainer.training.rows.units import Units
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

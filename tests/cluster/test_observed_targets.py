@@ -1,6 +1,6 @@
 """What a user's Deployment and its newest pods show during a rollout."""
 
-from springtide_api.update.spec import Target
+from springtide_api.update.rollout import Target
 from springtide_operator.cluster.reading.observed_targets import observed_target
 from springtide_operator.lifecycle.rollout.availability import new_pods
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from springtide_api.objects import Meta
-from springtide_api.update.spec import Target
+from springtide_api.update.rollout import Target
 from springtide_operator.lifecycle.state.plan import Serve, Serving
 from springtide_operator.manifests.serving import deployment
 

@@ -16,7 +16,8 @@ from springtide_api.schema import (
 )
 from springtide_api.update.data import Data
 from springtide_api.update.gate import Evaluation, Gate
-from springtide_api.update.spec import InitialModel, ModelSpec, Storage
+from springtide_api.update.model import InitialModel, ModelSpec
+from springtide_api.update.spec import Storage
 from springtide_api.update.training import Training
 
 

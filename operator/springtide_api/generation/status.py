@@ -18,11 +18,7 @@ from springtide_api.schema import (
     Uri,
     Word,
 )
-from springtide_api.update.spec import (
-    Target,
-    TargetEnv,
-    TargetRef,
-)
+from springtide_api.update.rollout import Target, TargetEnv, TargetRef
 from springtide_api.update.status import Conditions
 
 

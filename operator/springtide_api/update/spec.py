@@ -1,8 +1,8 @@
 """The spec of an `IncrementalUpdate`.
 
 The docstrings of the fields are the text of `kubectl explain`. Defaults are defined here only: the
-API server applies those of scalar fields, the operator those of whole blocks. The types of data,
-training and gate are in `data`, `training` and `gate`.
+API server applies those of scalar fields, the operator those of whole blocks. The types of model,
+data, training, gate and rollout are in the modules of these names.
 """
 
 from __future__ import annotations
@@ -11,86 +11,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from springtide_api.schema import Digest, Duration, Label, Model, Name, ObjectName, Time, Uri, cel
+from springtide_api.schema import Duration, Model, Uri, cel
 from springtide_api.update.data import Data, VolumeClaim
 from springtide_api.update.gate import Evaluation, Gate
-from springtide_api.update.ranking import RankingOptions
-from springtide_api.update.task import ClassificationOptions, RegressionOptions
+from springtide_api.update.model import ModelSpec
+from springtide_api.update.rollout import Rollout
 from springtide_api.update.training import Training
-
-
-class InitialModel(Model):
-    """The initial model: any Hugging Face folder with safetensors weights.
-
-    An import Job validates it, computes its digest and makes it generation 0. A model without a
-    classification head gets a new, seeded head at import; such a generation 0 is never served.
-    """
-
-    uri: Uri
-    """Folder of the model, such as file:///models/minilm."""
-    digest: Digest | None = None
-    """Expected digest of the imported model; the import fails if it differs. Default: any
-    digest."""
-    trained_through: Time | None = None
-    """End of the data that the model was trained on. Rows from this time on are new. Default: all
-    rows are new."""
-
-
-@cel(
-    "self.task != 'Classification' || has(self.labels)",
-    "task Classification needs labels: the label names, spelled as in the data",
-)
-@cel(
-    "self.task != 'Regression' || !has(self.labels)",
-    "task Regression has no labels: the label column holds numbers; remove labels",
-)
-@cel(
-    "self.task == 'Classification' || !has(self.classification)",
-    "classification belongs to task Classification; remove it, or change task",
-)
-@cel(
-    "!has(self.classification) || !self.classification.multiLabel || !has(self.labels)"
-    " || !self.labels.exists(l, l.contains(self.classification.separator))",
-    "no label may contain classification.separator; choose another separator",
-)
-@cel(
-    "self.task == 'Regression' || !has(self.regression)",
-    "regression belongs to task Regression; remove it, or change task",
-)
-@cel(
-    "(self.task == 'Ranking') == has(self.ranking)",
-    "set ranking if and only if task is Ranking; it has the gain of each label",
-)
-@cel(
-    "self.task != 'Ranking' || !has(self.labels)",
-    "task Ranking has ranking.gains in place of labels; remove labels",
-)
-@cel(
-    "!has(self.labels) || self.labels.all(a, self.labels.exists_one(b, a == b))",
-    "labels must be unique; remove the repeated one",
-)
-class ModelSpec(Model):
-    """The model that is updated."""
-
-    task: Literal["Classification", "Regression", "Ranking"] = "Classification"
-    """Task of the model. Immutable. Classification: one of several labels, for example clicks,
-    recommendations, promotions, sentiment or intent. Regression: a number, for example a price.
-    Ranking: the order of the rows of a group, for example the results of a query. Default
-    Classification."""
-    initial: InitialModel
-    """The initial model: its folder, and the data that it was trained on. Immutable."""
-    labels: Annotated[list[Label] | None, Field(min_length=2, max_length=256)] = None
-    """Label names, spelled as in the data; for Classification, which requires them. With two
-    labels, the second is the positive one. Append-only: labels can be added at the end, never
-    removed or reordered."""
-    classification: ClassificationOptions | None = None
-    """Options of Classification. Default: a row has exactly one label."""
-    regression: RegressionOptions | None = None
-    """Options of Regression. Default: mean squared error."""
-    ranking: RankingOptions | None = None
-    """Options of Ranking; present if and only if task is Ranking."""
-    max_length: Annotated[int, Field(ge=8, le=8192)] = 128
-    """Maximum number of tokens of an example; longer examples are truncated. Default 128."""
 
 
 @cel(
@@ -135,76 +61,6 @@ class Trigger(Model):
     """Minimum time between the end of a run and the start of the next. Default 0s."""
     max_runs_per_day: Annotated[int | None, Field(ge=1, le=1000)] = None
     """Maximum number of runs started within 24 hours. Default: no limit."""
-
-
-class TargetRef(Model):
-    """A Deployment in the namespace of the update."""
-
-    kind: Literal["Deployment"] = "Deployment"
-    """Kind of the target. Default Deployment."""
-    name: ObjectName
-    """Name of the Deployment."""
-
-
-@cel(
-    "self.uri != self.digest",
-    "uri and digest must be different variables; rename one",
-    "uri",
-)
-class TargetEnv(Model):
-    """Names of the environment variables that tell the server which model to load."""
-
-    uri: Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = "MODEL_URI"
-    """Variable that is set to the folder of the model. Default MODEL_URI."""
-    digest: Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = (
-        "MODEL_DIGEST"
-    )
-    """Variable that is set to the expected digest of the model. Default MODEL_DIGEST."""
-
-
-class Target(Model):
-    """A container of a Deployment that serves the model.
-
-    Springtide owns two environment variables of the container, and three labels and three
-    annotations of the Deployment. It changes nothing else.
-    """
-
-    target_ref: TargetRef
-    """The Deployment. It can be the target of one update only."""
-    container: Name
-    """Name of the container that serves the model."""
-    env: TargetEnv = TargetEnv()
-    """Names of the environment variables. Default: MODEL_URI and MODEL_DIGEST."""
-
-
-class Strategy(Model):
-    """Strategy of the rollout."""
-
-    type: Literal["RollingUpdate"] = "RollingUpdate"
-    """RollingUpdate: the strategy of the Deployment itself applies. Default RollingUpdate."""
-
-
-@cel(
-    "self.targets.all(a, self.targets.exists_one(b, a.targetRef.name == b.targetRef.name))",
-    "targets must name different Deployments; remove the repeated one",
-)
-@cel(
-    "duration(self.deadline) >= duration('10s')",
-    "deadline must be at least 10s: new pods need time to become available; 10m is usual",
-    "deadline",
-)
-class Rollout(Model):
-    """How an accepted generation is rolled out to the serving pods."""
-
-    targets: Annotated[list[Target], Field(min_length=1, max_length=4)]
-    """Deployments that serve the model. Several targets are promoted or rolled back together. A
-    target that is removed from the list continues to serve its generation, whose weights are
-    kept until the label springtide.dev/update is removed from the Deployment."""
-    strategy: Strategy = Strategy()
-    """Strategy of the rollout. Default: RollingUpdate."""
-    deadline: Duration = "10m"
-    """Maximum time for the new pods to become available; after that all targets are rolled back.
-    Default 10m."""
 
 
 @cel(

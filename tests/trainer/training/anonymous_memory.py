@@ -13,9 +13,9 @@ import torch
 from springtide_api.contract import RunFile
 from springtide_trainer.artifact.models import load_tokenizer
 from springtide_trainer.storage import local_path
-from springtide_trainer.training.batches import StepSampler, steps
-from springtide_trainer.training.training_rows import load
-from springtide_trainer.training.units import Units
+from springtide_trainer.training.rows.batches import StepSampler, steps
+from springtide_trainer.training.rows.training_rows import load
+from springtide_trainer.training.rows.units import Units
 
 STEPS = 200
 

@@ -15,7 +15,7 @@ from springtide_trainer.errors import Diverged, NoStepTaken
 from springtide_trainer.storage import local_path
 from springtide_trainer.training import fit, session
 from springtide_trainer.training.precision import Precision
-from springtide_trainer.training.training_rows import load
+from springtide_trainer.training.rows.training_rows import load
 from springtide_trainer.training.training_state import capture, restore
 
 CPU = torch.device("cpu")

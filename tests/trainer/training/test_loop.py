@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from springtide_trainer.tasks.task import Batch
-from springtide_trainer.training.batches import Step
 from springtide_trainer.training.loop import train
 from springtide_trainer.training.precision import Precision
+from springtide_trainer.training.rows.batches import Step
 
 
 def gradient_of(factor: float) -> Step:

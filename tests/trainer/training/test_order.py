@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from springtide_trainer.artifact.tokens import Tokens
-from springtide_trainer.training import batches
-from springtide_trainer.training.batches import Examples, StepSampler
 from springtide_trainer.training.optimizer import WarmupThen
-from springtide_trainer.training.units import Units
+from springtide_trainer.training.rows import batches
+from springtide_trainer.training.rows.batches import Examples, StepSampler
+from springtide_trainer.training.rows.units import Units
 
 steps = partial(batches.steps, collate=torch.from_numpy)
 

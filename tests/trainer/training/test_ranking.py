@@ -17,7 +17,8 @@ from springtide_trainer.stages.import_model import import_model
 from springtide_trainer.storage import Home, local_path
 from springtide_trainer.tasks.metrics.statistic import EncodedRows, whole
 from springtide_trainer.tasks.ranking_losses import LOSSES
-from springtide_trainer.training import fit, training_rows
+from springtide_trainer.training import fit
+from springtide_trainer.training.rows import training_rows
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,8 +19,8 @@ from springtide_trainer.artifact import token_cache, tokens
 from springtide_trainer.artifact.models import load_tokenizer
 from springtide_trainer.artifact.preprocess import Preprocess
 from springtide_trainer.storage import local_path
-from springtide_trainer.training import training_rows
 from springtide_trainer.training.early_stopping import validation_split
+from springtide_trainer.training.rows import training_rows
 
 OPTIONS = {"epochs": 1, "batchSize": 16, "learningRate": "1e-3"}
 ANON = Path(__file__).with_name("anonymous_memory.py")

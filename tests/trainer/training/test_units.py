@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from springtide_trainer.artifact.tokens import Tokens
-from springtide_trainer.training.batches import Examples, StepSampler, steps
-from springtide_trainer.training.units import Units
+from springtide_trainer.training.rows.batches import Examples, StepSampler, steps
+from springtide_trainer.training.rows.units import Units
 
 
 def examples(lengths: list[int], weights: list[float] | None = None) -> Examples:

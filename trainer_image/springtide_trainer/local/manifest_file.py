@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from springtide_api.update.data import Data
-    from springtide_api.update.spec import ModelSpec
+    from springtide_api.update.model import ModelSpec
 
 DATA = "spec.data.source.uri"
 MODEL = "spec.model.initial.uri"

@@ -20,7 +20,7 @@ from springtide_trainer.methods.table import METHODS
 from springtide_trainer.storage import local_path
 from springtide_trainer.training import fit, session, warm_start
 from springtide_trainer.training.precision import deterministic_attention
-from springtide_trainer.training.training_rows import load
+from springtide_trainer.training.rows.training_rows import load
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,8 +13,8 @@ from springtide_trainer.errors import Interrupted, NoStepTaken
 from springtide_trainer.interruption import INTERRUPTED, stop_on_sigterm
 from springtide_trainer.progress import Progress, Reporter
 from springtide_trainer.training import loop
-from springtide_trainer.training.batches import steps
 from springtide_trainer.training.optimizer import WarmupThen
+from springtide_trainer.training.rows.batches import steps
 from springtide_trainer.training.training_state import capture, restore
 
 if TYPE_CHECKING:

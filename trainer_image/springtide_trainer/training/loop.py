@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from springtide_trainer.tasks.task import Batch
-    from springtide_trainer.training.batches import Step
     from springtide_trainer.training.precision import Precision
+    from springtide_trainer.training.rows.batches import Step
 
 
 ALL_SEEN = "all epochs completed"

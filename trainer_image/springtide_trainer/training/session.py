@@ -19,10 +19,10 @@ from springtide_trainer.storage import local_path
 from springtide_trainer.tasks.metrics.statistic import EncodedRows, whole
 from springtide_trainer.tasks.table import task_of
 from springtide_trainer.training import optimizer, precision, warm_start
-from springtide_trainer.training.batches import StepSampler
 from springtide_trainer.training.checkpoints import Checkpoints
 from springtide_trainer.training.early_stopping import EarlyStopping
 from springtide_trainer.training.lower_outputs import Wanted, lower_part, store
+from springtide_trainer.training.rows.batches import StepSampler
 from springtide_trainer.training.training_state import FORMAT, Run
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from springtide_api.generation.spec import Recipe
     from springtide_api.update.training import Hyperparameters, Training
     from springtide_trainer.tasks.task import Task
-    from springtide_trainer.training.training_rows import TrainingRows
+    from springtide_trainer.training.rows.training_rows import TrainingRows
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any
 
-    from springtide_api.update.spec import Target
+    from springtide_api.update.rollout import Target
     from springtide_operator.cluster.api.kinds import Raw
 
 MAX_MESSAGE = 512

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from springtide_api.generation.status import StageRun
     from springtide_api.objects import IncrementalUpdate, ModelGeneration
-    from springtide_api.update.spec import Target
+    from springtide_api.update.rollout import Target
     from springtide_operator.cluster.api.kinds import Raw
     from springtide_operator.cluster.reading.live_reader import LiveReader
     from springtide_operator.cluster.watching.cache import Cache

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from springtide_api.contract import Result
-    from springtide_api.update.spec import Target
+    from springtide_api.update.rollout import Target
 
 MAX_RETRY_DELAY = timedelta(minutes=1)
 """A refused write is retried after this time at the latest."""

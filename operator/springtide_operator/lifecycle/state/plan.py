@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from springtide_api.contract import RunFile
     from springtide_api.generation.spec import GenerationSpec
     from springtide_api.generation.status import GenerationStatus
-    from springtide_api.update.spec import Target
+    from springtide_api.update.rollout import Target
     from springtide_api.update.status import UpdateStatus
 
 RECHECK = timedelta(seconds=30)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from springtide_trainer.tasks.task import Batch
-from springtide_trainer.training.units import passes
+from springtide_trainer.training.rows.units import passes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from springtide_trainer.artifact.tokens import Tokens
-    from springtide_trainer.training.units import Units
+    from springtide_trainer.training.rows.units import Units
 
     Collate = Callable[[NDArray[Any]], Tensor]
     """From the encoded labels of rows to the labels of a batch."""

@@ -27,9 +27,9 @@ from springtide_trainer.data.snapshots.frozen_rows import (
 from springtide_trainer.data.snapshots.group_checks import check_sizes
 from springtide_trainer.errors import Refused
 from springtide_trainer.tasks.table import task_of
-from springtide_trainer.training.batches import Examples
 from springtide_trainer.training.early_stopping import validation_split
-from springtide_trainer.training.units import Units
+from springtide_trainer.training.rows.batches import Examples
+from springtide_trainer.training.rows.units import Units
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -1,0 +1,85 @@
+"""The model that is updated: its initial weights, its task and the options of the task."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from springtide_api.schema import Digest, Label, Model, Time, Uri, cel
+from springtide_api.update.ranking import RankingOptions
+from springtide_api.update.task import ClassificationOptions, RegressionOptions
+
+
+class InitialModel(Model):
+    """The initial model: any Hugging Face folder with safetensors weights.
+
+    An import Job validates it, computes its digest and makes it generation 0. A model without a
+    classification head gets a new, seeded head at import; such a generation 0 is never served.
+    """
+
+    uri: Uri
+    """Folder of the model, such as file:///models/minilm."""
+    digest: Digest | None = None
+    """Expected digest of the imported model; the import fails if it differs. Default: any
+    digest."""
+    trained_through: Time | None = None
+    """End of the data that the model was trained on. Rows from this time on are new. Default: all
+    rows are new."""
+
+
+@cel(
+    "self.task != 'Classification' || has(self.labels)",
+    "task Classification needs labels: the label names, spelled as in the data",
+)
+@cel(
+    "self.task != 'Regression' || !has(self.labels)",
+    "task Regression has no labels: the label column holds numbers; remove labels",
+)
+@cel(
+    "self.task == 'Classification' || !has(self.classification)",
+    "classification belongs to task Classification; remove it, or change task",
+)
+@cel(
+    "!has(self.classification) || !self.classification.multiLabel || !has(self.labels)"
+    " || !self.labels.exists(l, l.contains(self.classification.separator))",
+    "no label may contain classification.separator; choose another separator",
+)
+@cel(
+    "self.task == 'Regression' || !has(self.regression)",
+    "regression belongs to task Regression; remove it, or change task",
+)
+@cel(
+    "(self.task == 'Ranking') == has(self.ranking)",
+    "set ranking if and only if task is Ranking; it has the gain of each label",
+)
+@cel(
+    "self.task != 'Ranking' || !has(self.labels)",
+    "task Ranking has ranking.gains in place of labels; remove labels",
+)
+@cel(
+    "!has(self.labels) || self.labels.all(a, self.labels.exists_one(b, a == b))",
+    "labels must be unique; remove the repeated one",
+)
+class ModelSpec(Model):
+    """The model that is updated."""
+
+    task: Literal["Classification", "Regression", "Ranking"] = "Classification"
+    """Task of the model. Immutable. Classification: one of several labels, for example clicks,
+    recommendations, promotions, sentiment or intent. Regression: a number, for example a price.
+    Ranking: the order of the rows of a group, for example the results of a query. Default
+    Classification."""
+    initial: InitialModel
+    """The initial model: its folder, and the data that it was trained on. Immutable."""
+    labels: Annotated[list[Label] | None, Field(min_length=2, max_length=256)] = None
+    """Label names, spelled as in the data; for Classification, which requires them. With two
+    labels, the second is the positive one. Append-only: labels can be added at the end, never
+    removed or reordered."""
+    classification: ClassificationOptions | None = None
+    """Options of Classification. Default: a row has exactly one label."""
+    regression: RegressionOptions | None = None
+    """Options of Regression. Default: mean squared error."""
+    ranking: RankingOptions | None = None
+    """Options of Ranking; present if and only if task is Ranking."""
+    max_length: Annotated[int, Field(ge=8, le=8192)] = 128
+    """Maximum number of tokens of an example; longer examples are truncated. Default 128."""

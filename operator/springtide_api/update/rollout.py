@@ -1,0 +1,79 @@
+"""The Deployments that serve the model, and how an accepted generation reaches their pods."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from springtide_api.schema import Duration, Model, Name, ObjectName, cel
+
+
+class TargetRef(Model):
+    """A Deployment in the namespace of the update."""
+
+    kind: Literal["Deployment"] = "Deployment"
+    """Kind of the target. Default Deployment."""
+    name: ObjectName
+    """Name of the Deployment."""
+
+
+@cel(
+    "self.uri != self.digest",
+    "uri and digest must be different variables; rename one",
+    "uri",
+)
+class TargetEnv(Model):
+    """Names of the environment variables that tell the server which model to load."""
+
+    uri: Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = "MODEL_URI"
+    """Variable that is set to the folder of the model. Default MODEL_URI."""
+    digest: Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = (
+        "MODEL_DIGEST"
+    )
+    """Variable that is set to the expected digest of the model. Default MODEL_DIGEST."""
+
+
+class Target(Model):
+    """A container of a Deployment that serves the model.
+
+    Springtide owns two environment variables of the container, and three labels and three
+    annotations of the Deployment. It changes nothing else.
+    """
+
+    target_ref: TargetRef
+    """The Deployment. It can be the target of one update only."""
+    container: Name
+    """Name of the container that serves the model."""
+    env: TargetEnv = TargetEnv()
+    """Names of the environment variables. Default: MODEL_URI and MODEL_DIGEST."""
+
+
+class Strategy(Model):
+    """Strategy of the rollout."""
+
+    type: Literal["RollingUpdate"] = "RollingUpdate"
+    """RollingUpdate: the strategy of the Deployment itself applies. Default RollingUpdate."""
+
+
+@cel(
+    "self.targets.all(a, self.targets.exists_one(b, a.targetRef.name == b.targetRef.name))",
+    "targets must name different Deployments; remove the repeated one",
+)
+@cel(
+    "duration(self.deadline) >= duration('10s')",
+    "deadline must be at least 10s: new pods need time to become available; 10m is usual",
+    "deadline",
+)
+class Rollout(Model):
+    """How an accepted generation is rolled out to the serving pods."""
+
+    targets: Annotated[list[Target], Field(min_length=1, max_length=4)]
+    """Deployments that serve the model. Several targets are promoted or rolled back together. A
+    target that is removed from the list continues to serve its generation, whose weights are
+    kept until the label springtide.dev/update is removed from the Deployment."""
+    strategy: Strategy = Strategy()
+    """Strategy of the rollout. Default: RollingUpdate."""
+    deadline: Duration = "10m"
+    """Maximum time for the new pods to become available; after that all targets are rolled back.
+    Default 10m."""
