@@ -1,8 +1,13 @@
 """A model of two layers and months that it learns in seconds: one word of the item is the label.
 
+In `searches` a query has a list of items, and the word is the relevance.
+
 Everything is generated from seeds, so two examples with the same months get the same weights.
 """
 
+import csv
+import gzip
+import io
 import random
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -79,6 +84,30 @@ def price(row: shop.Row, rng: random.Random) -> float:
     quality, thing = row[3].split()
     words = 30 if quality in GOOD else 0
     return round(40 + words + 5 * THINGS.index(thing) + rng.gauss(0, 2), 2)
+
+
+RANKING = PRICING | {"epochs": 6, "batchSize": 8}
+"""Hyperparameters that learn the order of `searches` in one month."""
+JUDGEMENTS = {"irrelevant": BAD, "partial": ("old", "new"), "exact": GOOD}
+
+
+def searches(name: str, queries: int = 100) -> bytes:
+    """Make the file of a month whose rows are lists of 4 to 7 judged items of a query."""
+    rng = random.Random(f"searches {name}")
+    first = datetime.fromisoformat(f"{name}-01T00:00:00+00:00")
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(("ts", "query_id", "query", "title", "judgement"))
+    for number in range(queries):
+        moment = first + timedelta(days=27 * number / queries)
+        thing = rng.choice(THINGS)
+        for _ in range(rng.randint(4, 7)):
+            shown = rng.choices(tuple(JUDGEMENTS), weights=(5, 2, 2))[0]
+            title = f"{rng.choice(JUDGEMENTS[shown])} {thing}"
+            label = rng.choice(tuple(JUDGEMENTS)) if rng.random() < FLIPPED else shown
+            key = f"{name}-{number:03}"
+            table.writerow((f"{moment:%Y-%m-%d %H:%M:%S}", key, f"the {thing}", title, label))
+    return gzip.compress(text.getvalue().encode(), mtime=0)
 
 
 def _row(rng: random.Random, moment: datetime) -> shop.Row:

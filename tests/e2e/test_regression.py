@@ -13,7 +13,7 @@ from e2e import small_model
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
-SCRIPT = Path(__file__).with_name("predicted_prices.py")
+SCRIPT = Path(__file__).with_name("predicted_values.py")
 MONTHS = ("2026-01", "2026-02")
 LATER = "2026-03"
 

@@ -5,6 +5,11 @@ from lifecycle.world import with_generation_one
 
 from springtide_operator.lifecycle.state.recipe import recipe
 
+MODELS = {
+    "Classification": {},
+    "Ranking": {"task": "Ranking", "ranking": {"gains": {"0": "0", "1": "1"}}, "labels": None},
+}
+
 
 @pytest.mark.parametrize(
     ("task", "wanted", "resolved"),
@@ -13,6 +18,7 @@ from springtide_operator.lifecycle.state.recipe import recipe
         ("Classification", {"metric": "auc"}, "auc"),
         ("Regression", {}, "rmse"),
         ("Regression", {"metric": "mae"}, "mae"),
+        ("Ranking", {}, "ndcg@10"),
     ],
 )
 def test_the_metric_of_early_stopping_follows_the_task(task, wanted, resolved) -> None:
@@ -22,3 +28,21 @@ def test_the_metric_of_early_stopping_follows_the_task(task, wanted, resolved) -
     assert made.training.early_stopping.metric == resolved
     world.edit(training={"earlyStopping": None})
     assert recipe(world.seen()).training.early_stopping is None
+
+
+@pytest.mark.parametrize(
+    ("task", "columns", "resolved"),
+    [
+        ("Ranking", {"group": "query"}, "query"),
+        ("Ranking", {"group": "query", "entity": "customer"}, "customer"),
+        ("Classification", {"group": "query"}, None),
+    ],
+)
+def test_the_entity_of_a_ranking_is_its_group_unless_the_spec_names_one(task, columns, resolved):
+    world = with_generation_one()
+    data = world.spec["data"]
+    kept = {name: data["source"]["columns"][name] for name in ("text", "label", "timestamp")}
+    source = data["source"] | {"columns": kept | columns}
+    world.edit(data=data | {"source": source}, model=world.spec["model"] | MODELS[task])
+    made = recipe(world.seen()).data.source.columns
+    assert (made.entity, made.group) == (resolved, "query")

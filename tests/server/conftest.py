@@ -20,6 +20,7 @@ from local_cluster.ports import free_port
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
+from springtide_api.update.ranking import RankingOptions
 from springtide_api.update.task import ClassificationOptions, RegressionOptions
 from springtide_server.app import build_app
 from springtide_server.model import load
@@ -131,6 +132,19 @@ def prices(tmp_path_factory: pytest.TempPathFactory) -> Made:
         regression=RegressionOptions(location="100", spread="20"),
     )
     return made(tmp_path_factory.mktemp("prices"), preprocess)
+
+
+@pytest.fixture(scope="session")
+def ranker(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """A model that scores pairs of `text` and `text_pair`."""
+    preprocess = Preprocess(
+        text="query",
+        text_pair="item",
+        max_length=32,
+        task="Ranking",
+        ranking=RankingOptions(gains={"no": "0", "yes": "1"}),
+    )
+    return made(tmp_path_factory.mktemp("ranker"), preprocess)
 
 
 @pytest.fixture(scope="session")

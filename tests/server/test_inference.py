@@ -155,6 +155,22 @@ async def test_a_predicted_price_is_served_as_one_value_for_each_row(prices, ser
     assert expected.std() > 1, "a model that answers the same to all proves nothing"
 
 
+async def test_a_ranker_serves_the_score_of_the_evaluation_for_each_row(ranker, serve, ask):
+    scorer = models.load(local_path(ranker.artifact.uri), ranker.artifact.digest)
+    rows = {"text": sentences(60, 4), "text_pair": sentences(60, 5)}
+    expected = scorer.predict(scorer.preprocess.render(rows))[:, 0]
+
+    async with serve(ranker.settings) as client:
+        described = (await client.get("/v2/models/model")).json()
+        answer = (await client.post("/v2/models/model/infer", json=ask(**rows))).json()
+
+    (score,) = answer["outputs"]
+    assert (score["name"], score["datatype"], score["shape"]) == ("score", "FP32", [60])
+    np.testing.assert_allclose(score["data"], expected, atol=1e-5, rtol=0)
+    assert described["outputs"] == [{"name": "score", "datatype": "FP32", "shape": [-1]}]
+    assert expected.std() > 0.01, "a model that answers the same to all proves nothing"
+
+
 async def test_several_labels_are_served_as_a_json_array_for_each_row(topics, serve, ask):
     scorer = models.load(local_path(topics.artifact.uri), topics.artifact.digest)
     rows = {"text": sentences(20, 3)}

@@ -1,7 +1,6 @@
-"""Runs in the cluster's network: asks the server for prices of rows that the evaluator scored.
+"""Runs in the cluster's network: asks the server for values of rows that the evaluator scored.
 
-Prints JSON: rows compared, the model's version, the names of the tensors and the largest difference
-of a price.
+Prints JSON: rows compared, the model's version, the only tensor and the largest difference.
 """
 
 import http.client
@@ -26,7 +25,7 @@ def main(host: str, report: str, manifest: str) -> None:
                 "rows": len(scores),
                 "version": answer["model_version"],
                 "tensor": [value["name"], value["datatype"], value["shape"]],
-                "difference": max(abs(price - one["candidate"][0]) for price, one in pairs),
+                "difference": max(abs(found - one["candidate"][0]) for found, one in pairs),
             }
         )
     )
