@@ -241,3 +241,18 @@ def test_frozen_labels_are_the_names_and_their_hash_is_that_of_texts(ranker):
     world = ranker()
     table = pq.read_table(world.data[0] / "train.parquet")
     assert str(table["label"].type) == "string"
+
+
+def test_a_ranker_trained_with_adapters_is_served_by_its_artifact_alone(ranker):
+    world = ranker()
+    method = {"type": "LoRA", "lora": {"rank": 4}}
+    made = world.train(
+        world.run_file(method=method, hyperparameters=FAST | {"learningRate": "1e-2"})
+    )
+    found, by_chance = quality(made.artifact.uri, made.artifact.digest)
+    assert by_chance + 0.15 < found <= 1
+    files = [
+        {path.name for path in local_path(each.uri).iterdir()}
+        for each in (world.parent, made.artifact)
+    ]
+    assert files[0] == files[1]
