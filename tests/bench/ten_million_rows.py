@@ -45,7 +45,7 @@ data, parent = run.train.data, local_path(run.train.parent.uri)
 scratch = Path(run.home) / "tmp" / "tokenize"
 scratch.mkdir(parents=True)
 rows = load(local_path(data.uri), data.digest, run.recipe, parent=parent, scratch=scratch)
-print(f"{len(rows.training):,} rows, {rows.examples.tokens.lengths.mean():.1f} tokens a row")
+print(f"{len(rows.units.rows):,} rows, {rows.examples.tokens.lengths.mean():.1f} tokens a row")
 """
 
 

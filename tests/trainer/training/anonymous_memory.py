@@ -15,7 +15,6 @@ from springtide_trainer.artifact.models import load_tokenizer
 from springtide_trainer.storage import local_path
 from springtide_trainer.training.rows.batches import StepSampler, steps
 from springtide_trainer.training.rows.training_rows import load
-from springtide_trainer.training.rows.units import Units
 
 STEPS = 200
 
@@ -36,7 +35,7 @@ def main(run: RunFile, scratch: Path) -> None:
         rows = load(local_path(data.uri), data.digest, run.recipe, parent=parent, scratch=scratch)
         peak = max(peak, anonymous())
         sampler = StepSampler(
-            Units.of_rows(rows.training),
+            rows.units,
             data.digest,
             seed=1,
             batch_size=32,

@@ -164,7 +164,7 @@ def test_rows_of_weight_0_are_neither_trained_on_nor_validated(world, recipe_wit
     with world.home.tmp(run.job, "pod") as tmp:
         parent = local_path(world.parent.uri)
         found = training_rows.load(data[0], data[1], run.recipe, parent=parent, scratch=tmp)
-    used = sorted([*found.training, *found.validation])
+    used = sorted([*found.units.rows, *found.validation])
     assert used == [number for number in range(40) if number % 5]
     entities = [entity for number, entity in enumerate(rows["entity"]) if number % 5]
     held_out = validation_split(entities, 0.1, manifest=data[1])
