@@ -6,19 +6,19 @@ PyTorch, transformers and SciPy are imported where they are used, because probes
 from __future__ import annotations
 
 import json
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from springtide_trainer.errors import Refused
+from springtide_trainer.tasks import label_names
 from springtide_trainer.tasks.metrics.statistic import EncodedRows
 from springtide_trainer.tasks.task import OutputTensor
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Sequence
     from pathlib import Path
 
@@ -28,10 +28,8 @@ if TYPE_CHECKING:
     from springtide_trainer.tasks.metrics.statistic import Array, Statistic
     from springtide_trainer.tasks.task import Batch, TaskSpec
 
-_FIELD = "spec.model.labels"
-_COLUMN = "data.source.columns.label"
-_SHOWN = 32
-"""Characters of a user's value that a message shows."""
+_LABELS = "model.labels"
+_FIELD = f"spec.{_LABELS}"
 
 
 @dataclass(frozen=True)
@@ -62,33 +60,11 @@ class Classification:
 
     def check(self, column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
         """Check that each label is one of the outputs."""
-        missing = pc.sum(pc.or_kleene(pc.is_null(column), pc.equal(column, ""))).as_py()
-        if missing:
-            raise Refused(
-                "MissingLabel",
-                f"{missing:,} of {len(column):,} {where} have no label (null, NaN or empty); fix "
-                "or remove them",
-                _COLUMN,
-            )
-        unknown = column.filter(pc.invert(pc.is_in(column, pa.array(self.outputs, pa.string()))))
-        if len(unknown):
-            counts = sorted(unknown.value_counts().to_pylist(), key=lambda one: -one["counts"])
-            shown = ", ".join(
-                f"{one['values'][:_SHOWN]!r} ({one['counts']:,})" for one in counts[:3]
-            )
-            known = ", ".join(repr(label[:_SHOWN]) for label in self.outputs[:10])
-            raise Refused(
-                "UnknownLabel",
-                f"{len(unknown):,} of {len(column):,} {where} have a label that is not one of the "
-                f"{len(self.outputs)} model.labels ({known}): {shown}; fix them or append the "
-                "label to model.labels",
-                _COLUMN,
-            )
-        return column
+        return label_names.check_names(column, self.outputs, where, field=_LABELS)
 
     def count(self, column: pa.ChunkedArray) -> Counter[str]:
         """Count the rows of each label, in order of occurrence."""
-        return Counter({one["values"]: one["counts"] for one in column.value_counts().to_pylist()})
+        return label_names.count_names(column)
 
     def shortage(self, counts: Counter[str]) -> str | None:
         """Two labels are needed: rows of one label teach a model to ignore its inputs."""
@@ -97,7 +73,7 @@ class Classification:
         label, count = counts.most_common(1)[0]
         return (
             f"all {count:,} training rows have label {label!r}, at least 2 labels are needed "
-            f"({_COLUMN}); the next probe adds newer rows, or fix the column"
+            f"({label_names.COLUMN}); the next probe adds newer rows, or fix the column"
         )
 
     def positives(self, counts: Counter[str]) -> int:
@@ -108,17 +84,7 @@ class Classification:
 
     def encode(self, column: pa.ChunkedArray, where: str) -> Array:
         """Return the index of each label in the outputs: int64 [rows]."""
-        found = pc.index_in(column, pa.array(self.outputs, pa.string()))
-        if found.null_count:
-            first = str(column.filter(pc.is_null(found))[0].as_py())
-            raise Refused(
-                "UnknownLabel",
-                f"{found.null_count:,} of {len(found):,} {where} have a label that the model does "
-                f"not have, such as {first[:_SHOWN]!r}; it has {', '.join(self.outputs[:10])}; "
-                "append the label to model.labels",
-                _FIELD,
-            )
-        return np.asarray(found.to_numpy(), dtype=np.int64)
+        return label_names.index_names(column, self.outputs, where, field=_LABELS)
 
     def load(self, folder: Path, **config: Any) -> PreTrainedModel:
         """Load a sequence classifier."""
@@ -226,7 +192,7 @@ class Classification:
                 "LabelRemoved",
                 f"the candidate lacks labels of the live model: {missing[:5]}; model.labels is "
                 "append-only",
-                "model.labels",
+                _LABELS,
             )
 
     def by_label(self, rows: EncodedRows, predictions: Array) -> list[dict[str, Any]]:
