@@ -212,7 +212,18 @@ def test_reserved_lists_and_a_guardrail_are_evaluated_like_the_holdout(search, t
     numbers = measured(out)
     expected = mean_ndcg(scores, "old", 10)
     assert numbers["kept"].candidate.value == pytest.approx(expected, rel=1e-4)
-    assert numbers["musts"].candidate.value == 1
+
+
+def test_a_metric_that_is_1_in_every_list_has_no_bounds_and_decides_nothing(search, tmp_path):
+    head, *lines = search.source.read_text(encoding="utf-8").splitlines()
+    known = [line for line in lines if int(line.split(",")[1].removeprefix("l")) < 20]
+    numbers = measured(evaluated(search, "perfect", **guarded(tmp_path, [head, *known])))["musts"]
+    assert numbers.candidate.value == 1
+    assert np.isnan(numbers.candidate.low)
+    rule = {"name": "musts", "metric": "mrr", "min": "0.8", "minEntities": 10}
+    (judged,) = Gate.model_validate({"rules": [rule]}).rules
+    found = judge_rule(judged, numbers, baseline=True, on_holdout=False)
+    assert (found.result.verdict, found.reason) == ("Inconclusive", "MissingNumber")
 
 
 def test_a_guardrail_with_a_label_without_gain_is_refused(search, tmp_path):
