@@ -70,7 +70,10 @@ def test_the_first_prices_are_accepted_by_their_error_and_served_as_they_were_ju
     assert found["difference"] < 1e-3
 
 
-def test_the_next_month_is_compared_with_live_in_the_scale_of_the_first(served):
+def test_the_next_month_is_trained_by_adapters_and_compared_in_the_scale_of_the_first(served):
+    adapters = {"method": {"type": "LoRA", "lora": {"rank": 4}}}
+    frozen = {"hyperparameters": {"freeze": {"embeddings": True}}}
+    served.edit({"training": adapters | frozen})
     served.deliver(f"{LATER}.csv.gz", small_model.month(LATER, label=small_model.price))
     served.request("run", "march")
     served.goes_live(2, seconds=420)
@@ -84,4 +87,5 @@ def test_the_next_month_is_compared_with_live_in_the_scale_of_the_first(served):
         for number in (1, 2)
     ]
     assert kept[0] == kept[1]
+    assert served.generations()[2]["spec"]["recipe"]["training"]["method"]["type"] == "LoRA"
     assert float(kept[0]["spread"]) > 0
