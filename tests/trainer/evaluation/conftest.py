@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from string import ascii_lowercase
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +48,9 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=made, model_max_length=32, **special)
 
 
-def make_model(home: Home, seed: int, labels: list[str]) -> CommittedArtifact:
+def commit_bert(
+    home: Home, seed: int, *, outputs: int, preprocess: Preprocess
+) -> CommittedArtifact:
     """Commit a random BERT with large weights, so that scores of texts differ."""
     torch.manual_seed(seed)
     words = tokenizer()
@@ -59,15 +61,21 @@ def make_model(home: Home, seed: int, labels: list[str]) -> CommittedArtifact:
         num_attention_heads=2,
         intermediate_size=64,
         max_position_embeddings=32,
-        num_labels=len(labels),
+        num_labels=outputs,
         initializer_range=0.3,
     )
-    folder = home.path / "tmp" / f"model-{seed}-{len(labels)}"
+    folder = home.path / "tmp" / f"model-{seed}-{outputs}"
     folder.mkdir(parents=True)
     BertForSequenceClassification(config).save_pretrained(folder)
     words.save_pretrained(folder)
-    Preprocess(text="query", text_pair="item", max_length=32, labels=labels).write(folder)
+    preprocess.write(folder)
     return manifest.commit(folder, home)
+
+
+def make_model(home: Home, seed: int, labels: list[str]) -> CommittedArtifact:
+    """Commit a random classifier of query and item."""
+    preprocess = Preprocess(text="query", text_pair="item", max_length=32, labels=labels)
+    return commit_bert(home, seed, outputs=len(labels), preprocess=preprocess)
 
 
 @dataclass
@@ -201,19 +209,23 @@ def open_shop(folder: Path, labels: list[str]) -> Shop:
     knowing, other = (make_model(home, seed, labels) for seed in (1, 2))
     source = write_csv(folder / "clicks.csv", rows_of(home, knowing, labels, 1200))
     shop = Shop(home, source, None, knowing, other)  # type: ignore[arg-type]
+    return with_window(shop, "2026-06-01T00:00:00Z", labels=labels)
+
+
+def with_window(shop: Any, now: str, **asked: object) -> Any:
+    """Probe the source of a shop with a recipe, and return the shop with the window found."""
     run = RunFile.model_validate(
         {
             "stage": "probe",
             "namespace": "shop",
             "update": "ranker",
             "job": "ranker-probe-1",
-            "home": str(home.path),
-            "recipe": shop.recipe(labels=labels),
-            "probe": {"now": "2026-06-01T00:00:00Z"},
+            "home": str(shop.home.path),
+            "recipe": shop.recipe(**asked),
+            "probe": {"now": now},
         }
     )
-    with home.tmp(run.job, "pod") as tmp:
-        found = probe(run, home, tmp)
+    with shop.home.tmp(run.job, "pod") as tmp:
+        found = probe(run, shop.home, tmp)
     assert found.window is not None, found.message
-    shop.window = found.window
-    return shop
+    return replace(shop, window=found.window)

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import torch
 from sklearn.metrics import f1_score
-from trainer.evaluation.conftest import WORDS, Shop, tokenizer
-from transformers import BertConfig, BertForSequenceClassification
+from trainer.evaluation.conftest import WORDS, Shop, commit_bert, with_window
 
-from springtide_api.contract import CommittedArtifact, RunFile
 from springtide_api.update.task import ClassificationOptions
 from springtide_judging.bounds import measured
-from springtide_trainer.artifact import manifest
 from springtide_trainer.artifact.models import load
 from springtide_trainer.artifact.preprocess import Preprocess
 from springtide_trainer.data.snapshots.frozen_rows import inputs, read_rows
 from springtide_trainer.stages.evaluate import evaluate
-from springtide_trainer.stages.probe import probe
 from springtide_trainer.storage import Home, local_path
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from springtide_api.contract import CommittedArtifact
 
 LABELS = ["sport", "music", "travel"]
 RULES = [
@@ -37,25 +33,9 @@ SEVERAL = ClassificationOptions(multi_label=True)
 
 
 def make_model(home: Home, seed: int, labels: list[str]) -> CommittedArtifact:
-    """Commit a random BERT with large weights and an output for each label."""
-    torch.manual_seed(seed)
-    words = tokenizer()
-    config = BertConfig(
-        vocab_size=len(words),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=32,
-        num_labels=len(labels),
-        initializer_range=0.3,
-    )
-    folder = home.path / "tmp" / f"model-{seed}"
-    folder.mkdir(parents=True)
-    BertForSequenceClassification(config).save_pretrained(folder)
-    words.save_pretrained(folder)
-    Preprocess(text="item", max_length=32, labels=labels, classification=SEVERAL).write(folder)
-    return manifest.commit(folder, home)
+    """Commit a random model with an output for each label."""
+    preprocess = Preprocess(text="item", max_length=32, labels=labels, classification=SEVERAL)
+    return commit_bert(home, seed, outputs=len(labels), preprocess=preprocess)
 
 
 class Topics(Shop):
@@ -78,19 +58,7 @@ def topics(tmp_path_factory: pytest.TempPathFactory) -> Topics:
     source = home.path / "topics.csv"
     write(source, load(local_path(knowing.uri), knowing.digest))
     made = Topics(home, source, None, knowing, other)
-    run = RunFile.model_validate(
-        {
-            "stage": "probe",
-            "namespace": "shop",
-            "update": "ranker",
-            "job": "ranker-probe-1",
-            "home": str(home.path),
-            "recipe": made.recipe(rules=RULES),
-            "probe": {"now": "2026-03-02T00:00:00Z"},
-        }
-    )
-    with home.tmp(run.job, "pod") as tmp:
-        return replace(made, window=probe(run, home, tmp).window)
+    return with_window(made, "2026-03-02T00:00:00Z", rules=RULES)
 
 
 def write(path: Path, model) -> None:

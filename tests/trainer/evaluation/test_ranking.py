@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import torch
 from sklearn.metrics import ndcg_score
-from trainer.evaluation.conftest import WORDS, Shop, tokenizer, write_csv
-from transformers import BertConfig, BertForSequenceClassification
+from trainer.evaluation.conftest import WORDS, Shop, commit_bert, with_window, write_csv
 
-from springtide_api.contract import CommittedArtifact, RunFile
 from springtide_api.update.gate import Gate
 from springtide_api.update.ranking import RankingOptions
 from springtide_judging.bounds import measured
 from springtide_judging.rules import judge_rule
-from springtide_trainer.artifact import manifest
 from springtide_trainer.artifact.models import load
 from springtide_trainer.artifact.preprocess import Preprocess
 from springtide_trainer.errors import Refused
 from springtide_trainer.stages.evaluate import evaluate
-from springtide_trainer.stages.probe import probe
 from springtide_trainer.storage import Home, local_path
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from springtide_api.contract import CommittedArtifact
     from springtide_trainer.artifact.models import Scorer
 
 GAINS = {"irrelevant": "0", "partial": "1", "exact": "3"}
@@ -44,31 +39,15 @@ DATASETS = [{"name": "holdout", "role": "Holdout"}, {"name": "old", "role": "His
 
 
 def make_model(home: Home, seed: int) -> CommittedArtifact:
-    """Commit a random BERT with one output."""
-    torch.manual_seed(seed)
-    words = tokenizer()
-    config = BertConfig(
-        vocab_size=len(words),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=32,
-        num_labels=1,
-        initializer_range=0.3,
-    )
-    folder = home.path / "tmp" / f"model-{seed}"
-    folder.mkdir(parents=True)
-    BertForSequenceClassification(config).save_pretrained(folder)
-    words.save_pretrained(folder)
-    Preprocess(
+    """Commit a random ranker."""
+    preprocess = Preprocess(
         text="query",
         text_pair="item",
         max_length=32,
         task="Ranking",
         ranking=RankingOptions(gains=GAINS),
-    ).write(folder)
-    return manifest.commit(folder, home)
+    )
+    return commit_bert(home, seed, outputs=1, preprocess=preprocess)
 
 
 class Search(Shop):
@@ -110,20 +89,7 @@ def search(tmp_path_factory: pytest.TempPathFactory) -> Search:
         home.path / "lists.csv", lists(load(local_path(knowing.uri), knowing.digest))
     )
     made = Search(home, source, None, knowing, other)
-    run = RunFile.model_validate(
-        {
-            "stage": "probe",
-            "namespace": "shop",
-            "update": "ranker",
-            "job": "ranker-probe-1",
-            "home": str(home.path),
-            "recipe": made.recipe(rules=RULES),
-            "probe": {"now": "2026-06-01T00:00:00Z"},
-        }
-    )
-    with home.tmp(run.job, "pod") as tmp:
-        found = probe(run, home, tmp)
-    return replace(made, window=found.window)
+    return with_window(made, "2026-06-01T00:00:00Z", rules=RULES)
 
 
 def evaluated(search: Search, job: str, **asked: object):

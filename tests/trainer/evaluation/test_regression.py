@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import torch
 from sklearn import metrics as sklearn
-from trainer.evaluation.conftest import WORDS, Shop, tokenizer
-from transformers import BertConfig, BertForSequenceClassification
+from trainer.evaluation.conftest import WORDS, Shop, commit_bert, with_window
 
-from springtide_api.contract import CommittedArtifact, RunFile
 from springtide_api.update.gate import Gate
 from springtide_api.update.task import RegressionOptions
 from springtide_judging.bounds import measured
 from springtide_judging.rules import judge_rule
-from springtide_trainer.artifact import manifest
 from springtide_trainer.artifact.models import load
 from springtide_trainer.artifact.preprocess import Preprocess
 from springtide_trainer.data.snapshots.frozen_rows import read_rows
 from springtide_trainer.stages.evaluate import evaluate
-from springtide_trainer.stages.probe import probe
 from springtide_trainer.storage import Home, local_path
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from springtide_api.contract import CommittedArtifact
 
 RULES = [
     {"name": "ceiling", "metric": "mae", "max": "6"},
@@ -41,26 +37,10 @@ RULES = [
 
 
 def make_model(home: Home, seed: int, scale: tuple[str, str]) -> CommittedArtifact:
-    """Commit a random BERT with one output, in the unit of its scale."""
-    torch.manual_seed(seed)
-    words = tokenizer()
-    config = BertConfig(
-        vocab_size=len(words),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=32,
-        num_labels=1,
-        initializer_range=0.3,
-    )
-    folder = home.path / "tmp" / f"model-{seed}"
-    folder.mkdir(parents=True)
-    BertForSequenceClassification(config).save_pretrained(folder)
-    words.save_pretrained(folder)
+    """Commit a random model of one output, in the unit of its scale."""
     options = RegressionOptions(location=scale[0], spread=scale[1])
-    Preprocess(text="item", max_length=32, task="Regression", regression=options).write(folder)
-    return manifest.commit(folder, home)
+    preprocess = Preprocess(text="item", max_length=32, task="Regression", regression=options)
+    return commit_bert(home, seed, outputs=1, preprocess=preprocess)
 
 
 class Pricing(Shop):
@@ -83,21 +63,9 @@ def pricing(tmp_path_factory: pytest.TempPathFactory) -> Pricing:
     source = home.path / "prices.csv"
     write(source, load(local_path(knowing.uri), knowing.digest))
     made = Pricing(home, source, None, knowing, other)
-    run = RunFile.model_validate(
-        {
-            "stage": "probe",
-            "namespace": "shop",
-            "update": "ranker",
-            "job": "ranker-probe-1",
-            "home": str(home.path),
-            "recipe": made.recipe(rules=RULES),
-            "probe": {"now": "2026-03-02T00:00:00Z"},
-        }
-    )
-    with home.tmp(run.job, "pod") as tmp:
-        window = probe(run, home, tmp).window
-    assert window.holdout_positives == window.holdout_rows
-    return replace(made, window=window)
+    made = with_window(made, "2026-03-02T00:00:00Z", rules=RULES)
+    assert made.window.holdout_positives == made.window.holdout_rows
+    return made
 
 
 def write(path: Path, model) -> None:
