@@ -1,13 +1,15 @@
 """What many updates cost the operator and the API server.
 
     PYTHONPATH=tests python tests/bench/control_plane.py [--floods 500 2000] [--rest 5000]
-        [--beside CHECKOUT]
+        [--touches 1000] [--beside CHECKOUT]
 
 A flood: so many updates are there at once and each imports its model and rolls it out for the
-first time. At rest: so many updates with 3 generations each, a start, and a relist of everything
-after the API server restarted. The operator is a process of its own, the stand-ins for trainers
-and the Deployment controller are another one; seconds of CPU are the operator's alone. `--beside`
-measures the operator of another checkout, too.
+first time. At rest: so many updates with 3 generations each, a start, changes of the metadata of
+some updates, a minute without any change, and a relist of everything after the API server
+restarted. The operator is a process of its own, the stand-ins for trainers and the Deployment
+controller are another one; seconds of CPU are the operator's alone, but for the column of the API
+server, whose CPU is what bounds a flood on few cores. `--beside` measures the
+operator of another checkout, too.
 """
 
 from __future__ import annotations
@@ -20,22 +22,30 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench.idle import writes
-from bench.measured import Measured, StandInProcess
-from bench.population import at_rest, connected
+from bench.measured import Measured, StandInProcess, cpu_seconds
+from bench.population import at_rest, connected, placed
 from faults.crowd import open_server, populate
+from local_cluster import processes
 from local_cluster.apiserver import ApiServer
 from rich.console import Console
 from rich.table import Table
+
+from springtide_operator.cluster.api.kinds import UPDATE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HERE = Path(__file__).parents[2]
 NAMESPACES = 10
 SETTLED_SECONDS = 10.0
 """So long without a second of CPU means that the operator is at rest."""
+IDLE_SECONDS = 60
 MOST_SECONDS = 1800.0
 
-out = Console()
+out = Console(width=160)
 
 
 @dataclass
@@ -49,6 +59,7 @@ class Row:
     block: float
     many: int
     counted: dict[str, float] = field(default_factory=dict)
+    server_cpu: float = 0.0
 
 
 async def flood(server: ApiServer, checkout: Path, many: int) -> Row:
@@ -63,6 +74,7 @@ async def flood(server: ApiServer, checkout: Path, many: int) -> Row:
         before = writes(server)
         with Measured(server, checkout, folder) as operator:
             began, cpu = operator.ready()
+            server_cpu = cpu_of(server)
             while stand_ins.live() < many:
                 if time.monotonic() - began > MOST_SECONDS or operator.ended():
                     sys.exit(f"{stand_ins.live()} of {many} came to life; see {folder}")
@@ -71,37 +83,60 @@ async def flood(server: ApiServer, checkout: Path, many: int) -> Row:
             worst = operator.longest_block()
             after = writes(server)
             counted = {kind: after[kind] - before[kind] for kind in after}
-            return Row(
-                f"flood of {many}", seconds, used, operator.megabytes(), worst, many, counted
-            )
+            serving = cpu_of(server) - server_cpu
+            memory, what = operator.megabytes(), f"flood of {many}"
+            return Row(what, seconds, used, memory, worst, many, counted, serving)
 
 
-def rest(server: ApiServer, checkout: Path, many: int) -> list[Row]:
-    """Start an operator on existing updates, and let it list all of them again."""
+def rest(server: ApiServer, checkout: Path, many: int, *, touches: int) -> list[Row]:
+    """Start an operator on existing updates, wake it, leave it, and let it list all again."""
     folder = Path(tempfile.mkdtemp())
-    rows = []
-    before = writes(server)
     with Measured(server, checkout, folder) as operator:
-        began, cpu = operator.ready()
-        for what in ("start", "relist"):
-            if what == "relist":
-                cpu, began = operator.cpu(), time.monotonic()
-                server.restart()
-                before = writes(server)
+
+        def row(what: str, do: Callable[[], object], number: int) -> Row:
+            before, cpu, began = writes(server), operator.cpu(), time.monotonic()
+            server_cpu = cpu_of(server)
+            do()
             seconds = operator.wait_idle(began, SETTLED_SECONDS)
             used, block = operator.cpu() - cpu, operator.longest_block()
             after = writes(server)
+            if do == server.restart:  # a process of its own counts from 0
+                before, server_cpu = dict.fromkeys(after, 0.0), 0.0
+            serving = cpu_of(server) - server_cpu
             counted = {kind: after[kind] - before[kind] for kind in after}
-            said = f"{what} at {many}"
-            rows.append(Row(said, seconds, used, operator.megabytes(), block, many, counted))
-    return rows
+            memory = operator.megabytes()
+            return Row(what, seconds, used, memory, block, number, counted, serving)
+
+        return [
+            row(f"start at {many}", operator.ready, many),
+            row(f"{touches} changes", lambda: asyncio.run(touch(server, many, touches)), touches),
+            row(f"{IDLE_SECONDS} s idle", lambda: time.sleep(IDLE_SECONDS), many),
+            row(f"relist at {many}", server.restart, many),
+        ]
+
+
+def cpu_of(server: ApiServer) -> float:
+    """Return the seconds of CPU of kube-apiserver so far."""
+    pid = processes.running(server.plane.home, "kube-apiserver")
+    assert pid is not None
+    return cpu_seconds(pid)
+
+
+async def touch(server: ApiServer, many: int, touches: int) -> None:
+    """Change the metadata of so many updates of the population, one after the other."""
+    async with connected(server) as client:
+        for number in range(touches):
+            namespace, name = placed(number % many)
+            place = {"namespace": namespace, "name": name}
+            change = {"metadata": {**place, "annotations": {"example.com/touched": str(number)}}}
+            await client.apply(UPDATE, change, manager="person", force=True)
 
 
 def shown(rows: list[tuple[str, Row]]) -> Table:
     """Print the measurements, grouped by kind."""
     table = Table(title="What very many updates cost")
     columns = ("measured", "operator", "s", "CPU s", "CPU ms each", "each s", "MiB", "block s")
-    for column in (*columns, "writes each"):
+    for column in (*columns, "writes each", "API server CPU ms each"):
         table.add_column(column, justify="right" if column not in columns[:2] else "left")
     for name, row in rows:
         own = sum(count for kind, count in row.counted.items() if kind in OWN)
@@ -115,6 +150,7 @@ def shown(rows: list[tuple[str, Row]]) -> Table:
             f"{row.megabytes:.0f}",
             f"{row.block:.2f}",
             f"{own / row.many:.1f}",
+            f"{1000 * row.server_cpu / row.many:.1f}",
         )
     return table
 
@@ -127,6 +163,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--floods", type=int, nargs="*", default=[500, 2000])
     arguments.add_argument("--rest", type=int, default=5000)
+    arguments.add_argument("--touches", type=int, default=1000)
     arguments.add_argument("--beside", type=Path)
     chosen = arguments.parse_args()
     checkouts = {"this": HERE} | ({"beside": chosen.beside} if chosen.beside else {})
@@ -147,8 +184,9 @@ def main() -> None:
             out.print(f"making {chosen.rest} updates with 3 generations each ...")
             asyncio.run(at_rest(server, chosen.rest))
             for name, checkout in reversed(checkouts.items()):
-                rows += [(name, row) for row in rest(server, checkout, chosen.rest)]
-                out.print(shown(rows[-2:]))
+                found = rest(server, checkout, chosen.rest, touches=chosen.touches)
+                rows += [(name, row) for row in found]
+                out.print(shown(rows[-len(found) :]))
         finally:
             server.close()
     out.print(shown(rows))

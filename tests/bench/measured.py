@@ -28,6 +28,12 @@ QUIET_CPU = 0.1
 """Seconds of CPU in one second: an operator that uses less is at rest."""
 
 
+def cpu_seconds(pid: int) -> float:
+    """Return the seconds of CPU of a process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
 class _Process:
     def __init__(self, command: list[str], environment: dict[str, str], log: Path | None) -> None:
         self.running: subprocess.Popen[str] = subprocess.Popen(
@@ -117,8 +123,7 @@ class Measured(_Process):
 
     def cpu(self) -> float:
         """Return the seconds of CPU so far."""
-        fields = Path(f"/proc/{self.running.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
+        return cpu_seconds(self.running.pid)
 
     def megabytes(self) -> float:
         """Return the memory that it holds now."""

@@ -51,9 +51,14 @@ async def at_rest(server: ApiServer, many: int) -> None:
 
         async def one(number: int) -> None:
             async with waiting:
-                await _one(client, world, f"rest-{number % NAMESPACES}", f"u{number}")
+                await _one(client, world, *placed(number))
 
         await asyncio.gather(*map(one, range(many)))
+
+
+def placed(number: int) -> tuple[str, str]:
+    """Return namespace and name of one of the updates."""
+    return f"rest-{number % NAMESPACES}", f"u{number}"
 
 
 def lived() -> World:
@@ -66,6 +71,8 @@ def lived() -> World:
         world.now = world.now.replace(day=world.now.day + 2)
         world.rounds(8)
     assert len(world.generations) == 3, sorted(world.generations)
+    world.edit(trigger={})
+    world.settle()
     return world
 
 
@@ -128,9 +135,11 @@ async def _status(client: Client, kind: Any, place: dict[str, str], status: Any)
 
 
 def _renamed(value: Any, name: str) -> Any:
-    """Rename the update shop and the Deployment ranker in an object."""
+    """Rename the update shop and the Deployment ranker in an object of the first spec."""
     if isinstance(value, dict):
-        return {key: _renamed(each, name) for key, each in value.items()}
+        renamed = {key: _renamed(each, name) for key, each in value.items()}
+        # Its spec was never edited here: a start must find nothing to write.
+        return renamed | ({"observedGeneration": 1} if "observedGeneration" in value else {})
     if isinstance(value, list):
         return [_renamed(each, name) for each in value]
     if isinstance(value, str):
