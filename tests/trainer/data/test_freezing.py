@@ -185,3 +185,29 @@ def test_the_output_fits_a_termination_message_for_any_number_of_partitions(
     assert found.window.holdout_partitions[-1] == "2026-02-28T23"
     assert found.window.partitions[-1] == "2026-02-13T17"
     assert found.window.holdout_rows == 366 * 2
+
+
+@pytest.mark.survives(
+    "Data",
+    "a flipped bit anywhere in a file of frozen rows",
+    "refused as damaged or by its digest, or the rows that are read are the same",
+)
+def test_a_flipped_bit_in_a_file_of_rows_is_refused_or_changes_no_row(
+    run_probe: Look, clicks: Clicks, write_csv: Write, tmp_path: Path
+) -> None:
+    window = run_probe(write_csv(tmp_path / "a.csv", clicks(1, 2))).window
+    folder = local_path(window.manifest)
+    rows, file = read_rows(folder, "train"), folder / "train.parquet"
+    content = file.read_bytes()
+    refused = 0
+    for place in range(0, len(content), 3):
+        flipped = bytes([content[place] ^ 1 << place % 8])
+        file.write_bytes(content[:place] + flipped + content[place + 1 :])
+        try:
+            verify(folder, window.digest)
+        except Refused as damaged:
+            assert damaged.failure.reason in {"CorruptRows", "DigestMismatch"}  # noqa: PT017
+            refused += 1
+        else:
+            assert read_rows(folder, "train") == rows
+    assert refused > 100

@@ -20,7 +20,9 @@ from springtide_trainer.data.partitions import moment, spans_of
 from springtide_trainer.data.snapshots import sorting
 from springtide_trainer.data.snapshots.frozen_rows import (
     MANIFEST,
+    TIMESTAMP,
     PartitionDigests,
+    own_entities,
     write_file_digests,
 )
 from springtide_trainer.data.snapshots.row_checks import check_rows
@@ -44,7 +46,6 @@ RUN = 1 << 18
 """Rows that are sorted in memory."""
 ROW_GROUP = 1 << 16
 """Rows of a row group of the Parquet files."""
-_TIMESTAMP = pa.timestamp("us", "UTC")
 
 
 @dataclass(frozen=True)
@@ -150,8 +151,8 @@ def finish(rows: SortedRows, recipe: Recipe, part: str, *, first: int = 0) -> pa
     """
     table = rows.table.append_column("partition", _partitions(rows.times, recipe))
     if "entity" not in table.column_names:
-        names = [f"{part}-{number}" for number in range(first, first + len(rows))]
-        table = table.append_column("entity", pa.array(names, pa.string()))
+        names = pa.array(own_entities(part, first, len(rows)), pa.string())
+        table = table.append_column("entity", names)
     columns = schema(recipe)
     return table.select(columns.names).cast(columns)
 
@@ -245,6 +246,6 @@ def schema(recipe: Recipe) -> pa.Schema:
     """Return the columns of frozen rows."""
     names = list(frozen_columns(recipe.data.source.columns))
     kinds = {name: pa.float64() if name == "weight" else pa.string() for name in names}
-    kinds |= {"timestamp": _TIMESTAMP, "entity": pa.string(), "partition": pa.string()}
+    kinds |= {"timestamp": TIMESTAMP, "entity": pa.string(), "partition": pa.string()}
     kinds["label"] = task_of(recipe.model).label_type
     return pa.schema(list(kinds.items()))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
 from collections import Counter, defaultdict
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +31,7 @@ MANIFEST = "manifest.json"
 FILES = "files.json"
 """Digests of the Parquet files, whose bytes depend on pyarrow's version: not in the manifest."""
 FEATURE = "feature:"
+TIMESTAMP = pa.timestamp("us", "UTC")
 _CHUNK = 16_384
 FREEZE_AGAIN = (
     "restore the folder from a copy, or freeze a new window by springtide.dev/request=retry@<token>"
@@ -50,10 +53,8 @@ def read_rows(folder: Path, part: Part) -> pa.Table:
     Raises:
         Refused: the file is missing or damaged.
     """
-    try:
+    with _refused_if_damaged(folder, part):
         return pq.read_table(folder / f"{part}.parquet", partitioning=None)
-    except (FileNotFoundError, pa.ArrowInvalid) as wrong:
-        raise _corrupt(folder, part) from wrong
 
 
 def read_chunks(
@@ -72,13 +73,13 @@ def read_chunks(
     Raises:
         Refused: the file is missing or damaged.
     """
-    try:
-        with pq.ParquetFile(folder / f"{part}.parquet", pre_buffer=False) as opened:
-            names = opened.schema_arrow.names
-            known = [name for name in names if columns is None or name in columns]
-            yield from opened.iter_batches(size, columns=known, use_threads=False)
-    except (FileNotFoundError, pa.ArrowInvalid) as wrong:
-        raise _corrupt(folder, part) from wrong
+    with (
+        _refused_if_damaged(folder, part),
+        pq.ParquetFile(folder / f"{part}.parquet", pre_buffer=False) as opened,
+    ):
+        names = opened.schema_arrow.names
+        known = [name for name in names if columns is None or name in columns]
+        yield from opened.iter_batches(size, columns=known, use_threads=False)
 
 
 def input_columns(names: Sequence[str]) -> list[str]:
@@ -100,9 +101,16 @@ def codes(column: pa.ChunkedArray) -> tuple[Codes, pa.Array]:
     return numbers, encoded.dictionary
 
 
-def _corrupt(folder: Path, part: Part) -> Refused:
-    message = f"{folder / part}.parquet is missing or damaged; {FREEZE_AGAIN}"
-    return Refused("CorruptRows", message)
+@contextmanager
+def _refused_if_damaged(folder: Path, part: Part) -> Iterator[None]:
+    """Refuse a file that is missing or damaged. Errors of the disk have a number; they pass."""
+    try:
+        yield
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as wrong:
+        if isinstance(wrong, OSError) and wrong.errno not in {None, errno.ENOENT}:
+            raise
+        message = f"{folder / part}.parquet is missing or damaged; {FREEZE_AGAIN}"
+        raise Refused("CorruptRows", message) from wrong
 
 
 def verify(folder: Path, digest: str) -> None:
@@ -133,13 +141,34 @@ def verify_part(folder: Path, part: Part, manifest: Mapping[str, Any]) -> None:
     path = folder / f"{part}.parquet"
     if path.is_file() and _file_digests(folder).get(path.name) == file_digest(path):
         return
-    own, found = "entity" not in manifest["columns"], PartitionDigests()
-    for batch in read_chunks(folder, part):
-        table = pa.Table.from_batches([batch])
-        found.add(table["partition"].to_pylist(), row_hashes(table, own_entity=own))
-    if found.plain() != manifest["rows"][part]:
+    own, found, rows = "entity" not in manifest["columns"], PartitionDigests(), 0
+    same = True
+    with _refused_if_damaged(folder, part):
+        for batch in read_chunks(folder, part):
+            table = pa.Table.from_batches([batch])
+            found.add(table["partition"].to_pylist(), row_hashes(table, own_entity=own))
+            same &= _unhashed_as_frozen(table, part if own else None, first=rows)
+            rows += len(table)
+    if not same or found.plain() != manifest["rows"][part]:
         message = f"{path} does not match its manifest; {FREEZE_AGAIN}"
         raise Refused("DigestMismatch", message)
+
+
+def _unhashed_as_frozen(table: pa.Table, part: Part | None, *, first: int) -> bool:
+    """Check what the hashes of rows do not cover: the unit of time, and entities that are numbers.
+
+    Args:
+        table: Rows.
+        part: Prefix of the entities; None where the hashes cover them.
+        first: Number of the first row.
+    """
+    own = part is None or table["entity"].to_pylist() == own_entities(part, first, len(table))
+    return own and bool(table["timestamp"].type == TIMESTAMP)
+
+
+def own_entities(part: str, first: int, rows: int) -> list[str]:
+    """Return the entities of rows whose source has no entity column: their numbers."""
+    return [f"{part}-{number}" for number in range(first, first + rows)]
 
 
 def write_file_digests(folder: Path) -> None:
