@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from transformers.models.bert.modeling_bert import BertLayer
 from springtide_api.update.training import Hyperparameters
 from springtide_trainer.storage import local_path
 from springtide_trainer.training import lower_outputs, session
+from springtide_trainer.training.rows import training_rows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -150,3 +152,20 @@ def test_a_decoder_has_no_part_to_store():
         GPT2Config(vocab_size=50, n_embd=16, n_layer=2, n_head=2, pad_token_id=0)
     )
     assert lower_outputs.lower_part(model, Hyperparameters.model_validate(OPTIONS)) == []
+
+
+def test_a_file_of_outputs_that_could_not_be_written_whole_takes_no_space(world, tmp_path, caplog):
+    run = world.run_file(hyperparameters=OPTIONS)
+    parent = local_path(world.parent.uri)
+    rows = training_rows.load(
+        world.data[0], world.data[1], run.recipe, parent=parent, scratch=tmp_path
+    )
+    before, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        made = session.prepare(run, rows, parent, device=torch.device("cpu"), scratch=tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (before, hard))
+    assert "lower layers are computed in every step" in caplog.text
+    assert made.rows is rows
+    assert list(tmp_path.glob("lower-*")) == []

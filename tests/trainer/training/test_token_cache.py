@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,7 @@ def test_each_part_of_the_key_names_another_cache(world, tmp_path):
         token_cache.Key.of("sha256:1/train", plain, other),
     ]
     assert len({key.folder for key in keys}) == len(keys)
+    assert f"springtide {version('springtide')}" in keys[0].library
     more = plain.model_copy(update={"labels": [*plain.labels, "maybe"]})
     assert token_cache.Key.of("sha256:1/train", more, parent) == keys[0]
 
@@ -196,3 +198,24 @@ def test_anonymous_memory_hardly_grows_with_the_rows(world, freeze_rows, tmp_pat
         measured[times] = [int(line) for line in printed.split()]
     grown = [more - less for less, more in zip(*measured.values(), strict=True)]
     assert max(grown) < BYTES_A_ROW * 76 * 2_000, measured
+
+
+def test_no_flipped_bit_of_a_sidecar_gives_other_tokens(world, tmp_path):
+    tokenizer = load_tokenizer(local_path(world.parent.uri))
+    pairs = [("good red shoe", None), ("bad lamp", None)] * 3
+    key = token_cache.Key("sha256:1/train", "", "", "", 8)
+    (tmp_path / "scratch").mkdir()
+
+    def made() -> tokens.Tokens:
+        return token_cache.cached(
+            tokenizer, lambda: [pairs], key=key, rows=tmp_path, scratch=tmp_path / "scratch"
+        )
+
+    expected = {name: values.tolist() for name, values in made().values.items()}
+    sidecar = tmp_path / key.folder / token_cache.SIDECAR
+    content = sidecar.read_bytes()
+    for place, bit in ((place, 1 << place % 7) for place in range(len(content))):
+        sidecar.write_bytes(content[:place] + bytes([content[place] ^ bit]) + content[place + 1 :])
+        found = made()
+        assert {name: values.tolist() for name, values in found.values.items()} == expected
+        assert found.lengths.tolist() == [5, 4] * 3

@@ -13,6 +13,7 @@ import logging
 import shutil
 import uuid
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,7 +50,7 @@ class Key:
         rows: Digest of the rows and the name of their part.
         preprocess: Digest of the rendering of rows.
         tokenizer: Digest of the tokenizer's files.
-        library: Versions of the libraries that tokenize.
+        library: Versions of what renders and tokenizes: this package and its libraries.
         max_length: Maximum number of tokens of a row.
     """
 
@@ -70,7 +71,13 @@ class Key:
             rows=rows,
             preprocess=_digest(rendering),
             tokenizer=_digest(files),
-            library=f"tokenizers {tokenizers.__version__}, transformers {transformers.__version__}",
+            library=", ".join(
+                [
+                    f"springtide {version('springtide')}",
+                    f"tokenizers {tokenizers.__version__}",
+                    f"transformers {transformers.__version__}",
+                ]
+            ),
             max_length=preprocess.max_length,
         )
 
@@ -102,7 +109,7 @@ def cached(
     if final.is_dir():
         try:
             return _open(final, key, tokenizer)
-        except (OSError, ValueError, KeyError) as damaged:
+        except (OSError, ValueError, KeyError, TypeError) as damaged:
             log.warning("damaged token cache is made again", extra={"error": str(damaged)})
             _set_aside(final, scratch)
     written = scratch / f"{key.folder}-{uuid.uuid4()}"
@@ -131,14 +138,14 @@ def _write(
             checkpoints and the artifact.
     """
     folder.mkdir(parents=True)
-    types = input_types(tokenizer)
+    types = _stored_types(tokenizer)
     files = {name: (folder / f"{name}.bin").open("wb") for name in types}
     with (folder / _LENGTHS).open("wb") as lengths:
         try:
             for chunk in encoded:
                 chunk.lengths.astype(_LENGTH_TYPE).tofile(lengths)
                 for name, file in files.items():
-                    chunk.values[name].astype(types[name].newbyteorder("<")).tofile(file)
+                    chunk.values[name].astype(types[name]).tofile(file)
         finally:
             for file in files.values():
                 file.close()
@@ -149,7 +156,6 @@ def _write(
     sidecar = {
         "key": asdict(key),
         "files": {path.name: file_digest(path) for path in paths},
-        "types": {name: kind.newbyteorder("<").str for name, kind in types.items()},
     }
     (folder / SIDECAR).write_text(json.dumps(sidecar, sort_keys=True) + "\n", encoding="utf-8")
 
@@ -158,24 +164,31 @@ def _open(folder: Path, key: Key, tokenizer: PreTrainedTokenizerBase) -> Tokens:
     """Verify a cache and map its files.
 
     Raises:
-        OSError, ValueError, KeyError: the cache is damaged.
+        OSError, ValueError, KeyError, TypeError: the cache is damaged.
     """
     sidecar: dict[str, Any] = json.loads((folder / SIDECAR).read_bytes())
-    if sidecar["key"] != asdict(key):
+    types = _stored_types(tokenizer)
+    names = {_LENGTHS, *(f"{name}.bin" for name in types)}
+    if sidecar["key"] != asdict(key) or {*sidecar["files"]} != names:
         raise ValueError(f"{folder.name} is the cache of other tokens")
     for name, digest in sidecar["files"].items():
         if file_digest(folder / name) != digest:
             raise ValueError(f"{folder.name}/{name} does not match its digest")
     lengths = np.fromfile(folder / _LENGTHS, _LENGTH_TYPE).astype(np.int64)
-    values = {name: _map(folder / f"{name}.bin", kind) for name, kind in sidecar["types"].items()}
+    values = {name: _map(folder / f"{name}.bin", kind) for name, kind in types.items()}
     return tokens_of(tokenizer, values, lengths)
 
 
-def _map(path: Path, kind: str) -> Integers:
+def _stored_types(tokenizer: PreTrainedTokenizerBase) -> dict[str, np.dtype[Any]]:
+    """Return the type of each file of tokens: those of `input_types`, little-endian."""
+    return {name: kind.newbyteorder("<") for name, kind in input_types(tokenizer).items()}
+
+
+def _map(path: Path, kind: np.dtype[Any]) -> Integers:
     """Map a file. Its pages are the page cache's, not memory of this process."""
     if path.stat().st_size == 0:
         return np.empty(0, kind)
-    return np.asarray(np.memmap(path, np.dtype(kind), mode="r"))
+    return np.asarray(np.memmap(path, kind, mode="r"))
 
 
 def _set_aside(folder: Path, scratch: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -113,10 +113,16 @@ def encode(
 
 def input_types(tokenizer: PreTrainedTokenizerBase) -> dict[str, np.dtype[Any]]:
     """Return the type in which each model input that varies is stored."""
-    words = np.dtype(np.uint16 if len(tokenizer) <= 1 << 16 else np.int32)
+    words = np.dtype(np.uint16 if highest_id(tokenizer) < 1 << 16 else np.int32)
     known = {"input_ids": words, "token_type_ids": np.dtype(np.uint8)}
     names = [name for name in tokenizer.model_input_names if name != "attention_mask"]
     return {name: known.get(name, np.dtype(np.int32)) for name in names}
+
+
+@lru_cache(maxsize=8)
+def highest_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return the highest number of a token. Numbers may have gaps, so it can exceed their count."""
+    return max(tokenizer.get_vocab().values(), default=0)
 
 
 def collect(tokenizer: PreTrainedTokenizerBase, encoded: Iterable[Encoded]) -> Tokens:

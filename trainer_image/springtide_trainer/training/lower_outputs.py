@@ -206,6 +206,8 @@ def store(
         stored = [_stored(model, skippable, tokens, each, scratch) for each in wanted]
     except (OSError, TypeError, AttributeError, RuntimeError, ArithmeticError) as unable:
         skippable.remove()
+        for each in wanted:  # checkpoints need the space
+            _file(scratch, each).unlink(missing_ok=True)
         log.warning("lower layers are computed in every step", extra={"error": str(unable)})
         return tokens
     log.info("outputs of the lower layers stored", extra={"rows": sum(len(w.rows) for w in wanted)})
@@ -240,7 +242,7 @@ def _stored(
     rows = wanted.rows[np.argsort(lengths, kind="stable")]
     first = np.full(len(tokens.lengths), -1, np.int64)
     first[rows] = np.cumsum(tokens.lengths[rows]) - tokens.lengths[rows]
-    count, path = int(lengths.sum()), scratch / f"lower-{wanted.name}.bin"
+    count, path = int(lengths.sum()), _file(scratch, wanted)
     kind, width = np.dtype(np.float32), 0
     with path.open("wb") as file, torch.no_grad():
         for start in range(0, len(rows), BATCH):
@@ -254,6 +256,10 @@ def _stored(
                 _check_space(scratch, count * width * kind.itemsize)
             values.numpy().tofile(file)
     return Stored(np.asarray(np.memmap(path, kind, "r", shape=(count, width))), first)
+
+
+def _file(scratch: Path, wanted: Wanted) -> Path:
+    return scratch / f"lower-{wanted.name}.bin"
 
 
 def _check_space(folder: Path, size: int) -> None:
