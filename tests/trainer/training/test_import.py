@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoTokenizer, GPT2Config, GPT2Model
 
 from springtide_trainer.artifact.manifest import verify
 from springtide_trainer.artifact.models import load
@@ -220,6 +219,12 @@ def weights_cut_short(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(content[:-100])
 
 
+def a_weight_is_nan(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights["encoder.layer.1.output.dense.weight"][3, 4] = float("nan")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
 def invalid_json(folder: Path) -> None:
     (folder / "config.json").write_text("{")
 
@@ -254,6 +259,12 @@ def quantized(folder: Path) -> None:
             "bert.encoder.layer.1.output.dense.weight; copy the whole folder",
         ),
         (weights_cut_short, "InvalidModel", "; copy it again"),
+        (
+            a_weight_is_nan,
+            "InvalidModel",
+            ": 1 weights have NaN or infinite numbers, such as "
+            "bert.encoder.layer.1.output.dense.weight; use another copy",
+        ),
         (invalid_json, "InvalidModel", "/config.json is not valid JSON ("),
         (another_task, "UnsupportedModel", ": model_type 'whisper' does not support sequence"),
         (quantized, "UnsupportedModel", ": quantized weights cannot be trained; use the original"),
@@ -270,56 +281,3 @@ def test_a_model_that_cannot_be_trained_is_refused_with_the_reason(
     assert str(published) in refused.value.failure.message
     assert expected in refused.value.failure.message
     assert refused.value.failure.message.isprintable()
-
-
-def decoder(folder: Path, pad_token_id: int | None) -> Path:
-    """Write a decoder as a Hugging Face folder."""
-    words = AutoTokenizer.from_pretrained(folder)
-    torch.manual_seed(4)
-    config = GPT2Config(
-        vocab_size=len(words), n_embd=32, n_layer=2, n_head=2, n_positions=32, bos_token_id=2
-    )
-    config.eos_token_id, config.pad_token_id = 3, pad_token_id
-    shutil.rmtree(folder)
-    GPT2Model(config).save_pretrained(folder)
-    words.save_pretrained(folder)
-    return folder
-
-
-@pytest.mark.survives(
-    "Model",
-    "a decoder whose pad_token_id is missing or not its tokenizer's",
-    "refused at import with both numbers and what to write",
-)
-@pytest.mark.parametrize("pad_token_id", [None, 4])
-def test_a_decoder_without_the_right_padding_token_is_refused(
-    published, import_folder, pad_token_id
-):
-    with pytest.raises(Refused, match=f"pad_token_id is {pad_token_id}, .* is 0;") as refused:
-        import_folder(decoder(published, pad_token_id))
-    assert refused.value.failure.reason == "MissingPadToken"
-    assert '"pad_token_id": 0' in refused.value.failure.message
-
-
-def test_scores_of_a_decoder_do_not_depend_on_padding(published, import_folder):
-    made = import_folder(decoder(published, 0))
-    scorer = load(local_path(made.uri), made.digest)
-    texts = [("good", None), ("bad lamp for the red dress", None), ("a very fine shoe", None)]
-    for text, row in zip(texts, scorer.predict(texts), strict=True):
-        assert scorer.predict([text])[0] == pytest.approx(row, abs=1e-6)
-
-
-def test_a_max_length_above_the_models_limit_is_refused(published, import_folder):
-    edit(published / "config.json", max_position_embeddings=8)
-    edit(published / "tokenizer_config.json", model_max_length=8)
-    with pytest.raises(Refused):
-        import_folder(published)
-
-
-def test_a_max_length_above_the_tokenizers_limit_is_refused_with_both_numbers(
-    published, import_folder
-):
-    edit(published / "tokenizer_config.json", model_max_length=8)
-    with pytest.raises(Refused, match="maxLength is 16, the model's limit 8 tokens") as refused:
-        import_folder(published)
-    assert refused.value.failure.field == "spec.model.maxLength"

@@ -6,9 +6,11 @@ The user's folder is checked before anything loads it.
 from __future__ import annotations
 
 import logging
+import math
 from typing import TYPE_CHECKING, Any, Literal
 
 from safetensors import SafetensorError
+from torch import nn
 from transformers import AutoConfig
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL,
@@ -23,7 +25,9 @@ from transformers.models.auto.modeling_auto import (
 from springtide_trainer.artifact import manifest, saving
 from springtide_trainer.artifact.huggingface_folder import inspect
 from springtide_trainer.artifact.models import load_tokenizer
+from springtide_trainer.artifact.padding import choose_side
 from springtide_trainer.artifact.preprocess import Preprocess
+from springtide_trainer.artifact.tokens import highest_id
 from springtide_trainer.errors import Refused
 from springtide_trainer.storage import local_path
 from springtide_trainer.tasks import sequence_head
@@ -57,7 +61,7 @@ def import_model(run: RunFile, home: Home, tmp: Path) -> CommittedArtifact:
     source = local_path(run.imported.uri, _URI)
     inspect(source, _URI)
     model, task, made = _load(source, run.recipe)
-    tokenizer = _tokenizer(source, model.config, run.recipe)
+    tokenizer = _tokenizer(source, model, run.recipe)
     if task.problem_type != SINGLE_LABEL:
         # Tells plain transformers how to read the outputs; softmax of one label is its default.
         model.config.problem_type = task.problem_type  # type: ignore[assignment]
@@ -87,6 +91,7 @@ def _load(
     except (SafetensorError, RuntimeError, OSError, ValueError) as wrong:
         message = f"{source} cannot be loaded: {wrong}; copy it again"
         raise Refused("InvalidModel", message, _URI) from wrong
+    _check_finite(model, source)
     new = _new_parameters(model, report, source)
     if new:
         sequence_head.seed(model, new, recipe.training.hyperparameters.seed)
@@ -125,6 +130,13 @@ def _load_with_report(source: Path, task: Learning) -> tuple[PreTrainedModel, di
     return model.eval(), report
 
 
+def _check_finite(model: PreTrainedModel, source: Path) -> None:
+    wrong = [name for name, weight in model.named_parameters() if not weight.isfinite().all()]
+    if wrong:
+        message = f"{source}: {len(wrong)} weights have NaN or infinite numbers, such as {wrong[0]}"
+        raise Refused("InvalidModel", f"{message}; use another copy of the model", _URI)
+
+
 def _new_parameters(model: PreTrainedModel, report: dict[str, Any], source: Path) -> set[str]:
     """Return the parameters to initialize: the whole head and pooler, or none.
 
@@ -145,7 +157,8 @@ def _new_parameters(model: PreTrainedModel, report: dict[str, Any], source: Path
     return absent | outside if absent else set()
 
 
-def _tokenizer(source: Path, config: PreTrainedConfig, recipe: Recipe) -> PreTrainedTokenizerBase:
+def _tokenizer(source: Path, model: PreTrainedModel, recipe: Recipe) -> PreTrainedTokenizerBase:
+    config = model.config
     try:
         tokenizer = load_tokenizer(source)
     except Exception as wrong:  # each tokenizer raises its own errors
@@ -155,20 +168,33 @@ def _tokenizer(source: Path, config: PreTrainedConfig, recipe: Recipe) -> PreTra
         message = f"the tokenizer of {source} is not a fast one or has no padding token; add both"
         raise Refused("UnsupportedTokenizer", message, _URI)
     _check_padding(source, config, tokenizer)
-    if len(tokenizer) > config.vocab_size:
-        message = f"{source}: the tokenizer has {len(tokenizer):,} tokens, the model "
+    if (count := highest_id(tokenizer) + 1) > config.vocab_size:
+        message = f"{source}: the tokenizer numbers tokens up to {count:,}, the model has "
         message += f"{config.vocab_size:,}; use the tokenizer of this model"
         raise Refused("UnsupportedTokenizer", message, _URI)
-    positions = int(getattr(config, "max_position_embeddings", 0) or tokenizer.model_max_length)
-    limit = min(positions, int(tokenizer.model_max_length))
+    limit = min(_positions(model), int(tokenizer.model_max_length))
     if recipe.model.max_length > limit:
         raise Refused(
             "MaxLengthTooLong",
-            f"spec.model.maxLength is {recipe.model.max_length}, the model's limit {limit} tokens; "
+            f"spec.model.maxLength is {recipe.model.max_length}, the model's limit {limit:.0f} "
+            "tokens; "
             "lower it",
             "spec.model.maxLength",
         )
+    choose_side(model, tokenizer)
     return tokenizer
+
+
+def _positions(model: PreTrainedModel) -> float:
+    """Return the number of tokens that the model has positions for.
+
+    RoBERTa and its relatives count positions from the padding token's number plus 1.
+    """
+    known = getattr(model.config, "max_position_embeddings", None) or math.inf
+    table = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
+    if isinstance(table, nn.Embedding) and table.padding_idx is not None:
+        return min(known, table.num_embeddings - table.padding_idx - 1)
+    return float(known)
 
 
 def _check_padding(

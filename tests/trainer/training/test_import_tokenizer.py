@@ -1,0 +1,134 @@
+"""Importing tokenizers: padding, numbers of tokens, and the limit of positions."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from trainer.training.test_import import edit
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertModel,
+    GPT2Config,
+    GPT2Model,
+    RobertaConfig,
+    RobertaModel,
+)
+
+from springtide_trainer.artifact.models import load
+from springtide_trainer.errors import Refused
+from springtide_trainer.storage import local_path
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def decoder(folder: Path, pad_token_id: int | None) -> Path:
+    """Write a decoder as a Hugging Face folder."""
+    words = AutoTokenizer.from_pretrained(folder)
+    torch.manual_seed(4)
+    config = GPT2Config(
+        vocab_size=len(words), n_embd=32, n_layer=2, n_head=2, n_positions=32, bos_token_id=2
+    )
+    config.eos_token_id, config.pad_token_id = 3, pad_token_id
+    shutil.rmtree(folder)
+    GPT2Model(config).save_pretrained(folder)
+    words.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.survives(
+    "Model",
+    "a decoder whose pad_token_id is missing or not its tokenizer's",
+    "refused at import with both numbers and what to write",
+)
+@pytest.mark.parametrize("pad_token_id", [None, 4])
+def test_a_decoder_without_the_right_padding_token_is_refused(
+    published, import_folder, pad_token_id
+):
+    with pytest.raises(Refused, match=f"pad_token_id is {pad_token_id}, .* is 0;") as refused:
+        import_folder(decoder(published, pad_token_id))
+    assert refused.value.failure.reason == "MissingPadToken"
+    assert '"pad_token_id": 0' in refused.value.failure.message
+
+
+def test_scores_of_a_decoder_do_not_depend_on_padding(published, import_folder):
+    made = import_folder(decoder(published, 0))
+    scorer = load(local_path(made.uri), made.digest)
+    texts = [("good", None), ("bad lamp for the red dress", None), ("a very fine shoe", None)]
+    for text, row in zip(texts, scorer.predict(texts), strict=True):
+        assert scorer.predict([text])[0] == pytest.approx(row, abs=1e-6)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_decoder_with_a_position_for_each_column_is_padded_on_the_right(
+    published, import_folder, side
+):
+    edit(decoder(published, 0) / "tokenizer_config.json", padding_side=side)
+    made = import_folder(published)
+    scorer = load(local_path(made.uri), made.digest)
+    assert scorer.tokenizer.padding_side == "right"
+    texts = [("good", None), ("bad lamp for the red dress", None), ("a very fine shoe", None)]
+    for text, row in zip(texts, scorer.predict(texts), strict=True):
+        assert scorer.predict([text])[0] == pytest.approx(row, abs=1e-6)
+
+
+def test_a_max_length_above_the_models_limit_is_refused(published, import_folder):
+    edit(published / "config.json", max_position_embeddings=8)
+    edit(published / "tokenizer_config.json", model_max_length=8)
+    with pytest.raises(Refused):
+        import_folder(published)
+
+
+def test_a_max_length_above_the_tokenizers_limit_is_refused_with_both_numbers(
+    published, import_folder
+):
+    edit(published / "tokenizer_config.json", model_max_length=8)
+    with pytest.raises(Refused, match="maxLength is 16, the model's limit 8 tokens") as refused:
+        import_folder(published)
+    assert refused.value.failure.field == "spec.model.maxLength"
+
+
+def test_positions_of_roberta_start_after_the_padding_token(published, import_folder):
+    words = AutoTokenizer.from_pretrained(published)
+    config = RobertaConfig(
+        vocab_size=len(words),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=16,
+        pad_token_id=0,
+        bos_token_id=2,
+        eos_token_id=3,
+    )
+    shutil.rmtree(published)
+    words.save_pretrained(published)
+    RobertaModel(config).save_pretrained(published)
+    with pytest.raises(Refused, match="maxLength is 16, the model's limit 15 tokens"):
+        import_folder(published)
+    config.max_position_embeddings = 17
+    RobertaModel(config).save_pretrained(published)
+    made = import_folder(published)
+    longest = load(local_path(made.uri), made.digest).predict([("good " * 40, None)])
+    assert longest.shape == (1, 2)
+
+
+def test_token_numbers_with_gaps_are_stored_and_bounded_by_the_highest(published, import_folder):
+    words = json.loads((published / "tokenizer.json").read_text())
+    words["model"]["vocab"]["good"] = 70_000
+    (published / "tokenizer.json").write_text(json.dumps(words))
+    with pytest.raises(Refused, match="numbers tokens up to 70,001, the model has 23") as refused:
+        import_folder(published)
+    assert refused.value.failure.reason == "UnsupportedTokenizer"
+
+    config = BertConfig.from_pretrained(published)
+    config.vocab_size = 70_001
+    BertModel(config).save_pretrained(published)
+    made = import_folder(published)
+    scores = load(local_path(made.uri), made.digest).predict([("good", None), ("bad", None)])
+    assert scores.shape == (2, 2)

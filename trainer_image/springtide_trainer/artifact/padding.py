@@ -1,0 +1,34 @@
+"""Checks on two texts that padding changes no score, and chooses the side of the padding.
+
+A decoder with a position for each column of a batch, such as GPT-2, counts padding on the left as
+positions, so its scores would depend on the other rows of a batch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from springtide_trainer.artifact.tokens import tokenize
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+TEXTS = ("a", "a b c d e f")
+TOLERANCE = 1e-3
+"""Maximum difference of a logit with and without padding, in FP32."""
+
+
+def pads_alike(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Return whether a short text has the same logits beside a longer one, in evaluation mode."""
+    tokens = tokenize(tokenizer, [(text, None) for text in TEXTS], 8)
+    with torch.no_grad():
+        alone, beside = (model(**tokens.batch(rows)).logits[0] for rows in ([0], [0, 1]))
+    return float((alone - beside).abs().max()) <= TOLERANCE
+
+
+def choose_side(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Pad on the right where padding on the left changes scores."""
+    if tokenizer.padding_side == "left" and not pads_alike(model, tokenizer):
+        tokenizer.padding_side = "right"
