@@ -88,6 +88,21 @@ def test_rows_are_counted_by_lowest_and_highest_label_and_all_count_for_a_rule()
     assert "all 2 training rows have label 2, at least 2" in (UNSCALED.shortage(alike) or "")
 
 
+def test_labels_that_differ_after_the_sixth_digit_are_different():
+    counts = UNSCALED.count(pa.chunked_array([[1_000_000.1, 1_000_000.2, 1_000_000.1]]))
+    assert dict(counts) == {"1000000.1": 2, "1000000.2": 1}
+    assert UNSCALED.shortage(counts) is None
+
+
+@pytest.mark.parametrize("written", ["1e400", "-1e400", "1e31", "9" * 400, "1e-400", "1e99999999"])
+def test_a_number_beyond_the_range_is_refused_or_is_0(written):
+    if "-400" in written:
+        assert UNSCALED.check(column(written), "rows").to_pylist() == [0.0]
+        return
+    with pytest.raises(Refused, match="1 of 1 rows have a label that is not a number from -1e"):
+        UNSCALED.check(column(written), "rows")
+
+
 def test_rows_with_labels_of_another_task_are_refused():
     with pytest.raises(Refused, match=r"labels of type string, and Regression needs numbers"):
         UNSCALED.encode(column("1"), "training rows")

@@ -184,3 +184,9 @@ def test_validation_does_not_change_the_weights(world):
     often = {**stopping, "everySteps": 1}
     again = world.train(world.run_file("b", hyperparameters=plain, earlyStopping=often))
     assert rare.artifact.digest == again.artifact.digest
+
+
+def test_a_metric_without_a_value_before_the_first_step_is_refused():
+    with pytest.raises(Refused, match="auc has no value on the validation rows") as refused:
+        fit_with_metrics([math.nan, 0.5, 0.6], metric="auc")
+    assert refused.value.failure.field == "spec.training.earlyStopping.metric"

@@ -15,11 +15,12 @@ import pyarrow as pa
 from springtide_trainer.errors import Refused
 from springtide_trainer.tasks import label_names
 from springtide_trainer.tasks.metrics import ranked_groups
+from springtide_trainer.tasks.metrics.statistic import UNDEFINED
 from springtide_trainer.tasks.task import Grouping, OutputTensor
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from torch import Tensor, nn
@@ -33,7 +34,9 @@ SCORE = "score"
 LOSS = "loss"
 """The validation metric that is the training loss."""
 CHUNK = 256
-"""Groups whose validation loss is computed at a time."""
+"""Most groups whose validation loss is computed at a time."""
+PAIRS = 1 << 22
+"""Most pairs of rows of these groups, each counted as large as the largest of them."""
 
 
 @dataclass(frozen=True)
@@ -206,6 +209,8 @@ class Ranking:
         from springtide_trainer.tasks import ranking_losses
 
         assert rows.group is not None
+        if not np.isfinite(scores).all():
+            return UNDEFINED
         order = np.argsort(rows.group, kind="stable")
         sizes = np.bincount(rows.group)
         score, gain = torch.from_numpy(scores[order]), torch.from_numpy(rows.label[order])
@@ -216,8 +221,7 @@ class Ranking:
                 gain[ends[first] : ends[last]] / self._highest,
                 sizes[first:last].tolist(),
             )
-            for first in range(0, len(sizes), CHUNK)
-            for last in [min(first + CHUNK, len(sizes))]
+            for first, last in _chunks(sizes)
         ]
         found = torch.cat(losses).numpy()
         if self.grouping.compares:
@@ -225,3 +229,14 @@ class Ranking:
             most = np.maximum.reduceat(rows.label[order], ends[:-1])
             found = np.where(least < most, found, np.nan)
         return ranked_groups.over_groups(rows, found, within_one=False)
+
+
+def _chunks(sizes: Array) -> Iterator[tuple[int, int]]:
+    """Cut consecutive groups into chunks of bounded memory: the first group and the end of each."""
+    first = largest = 0
+    for number, size in enumerate(sizes.tolist()):
+        count, largest = number - first, max(largest, size)
+        if count and (count == CHUNK or (count + 1) * largest**2 > PAIRS):
+            yield first, number
+            first, largest = number, size
+    yield first, len(sizes)

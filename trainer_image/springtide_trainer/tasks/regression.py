@@ -98,10 +98,10 @@ class Regression:
         found = pc.min_max(column).as_py()
         lowest, highest = found["min"], found["max"]
         low, high = (int(pc.sum(pc.equal(column, x)).as_py()) for x in (lowest, highest))
+        first, last = (repr(float(x)).removesuffix(".0") for x in (lowest, highest))
         if lowest == highest:
-            return Counter({f"{lowest:g}": low})
-        between = len(column) - low - high
-        counts = {f"{lowest:g}": low, f"{lowest:g} to {highest:g}": between, f"{highest:g}": high}
+            return Counter({first: low})
+        counts = {first: low, f"{first} to {last}": len(column) - low - high, last: high}
         return Counter({name: count for name, count in counts.items() if count})
 
     def shortage(self, counts: Counter[str]) -> str | None:

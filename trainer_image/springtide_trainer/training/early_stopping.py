@@ -103,6 +103,7 @@ class EarlyStopping:
         self._every = options.every_steps
         self._patience = options.patience
         self._min_delta = float(options.min_delta)
+        self._metric = metric
         self._sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
         self._model = model
         self._last = last
@@ -113,9 +114,22 @@ class EarlyStopping:
         self.best_step = 0
 
     def begin(self) -> None:
-        """Validate the parent's weights, unless a checkpoint has restored their value."""
+        """Validate the parent's weights, unless a checkpoint has restored their value.
+
+        Raises:
+            Refused: the metric has no value, so no step could be compared with another.
+        """
+        if not math.isnan(self.best_value):
+            return
+        self.observe(0, math.nan)
         if math.isnan(self.best_value):
-            self.observe(0, math.nan)
+            raise Refused(
+                "OneClass",
+                f"{self._metric} has no value on the validation rows: no label, or no group, "
+                "decides it; choose another metric, raise validationFraction, or remove "
+                "training.earlyStopping",
+                "spec.training.earlyStopping.metric",
+            )
 
     def observe(self, step: int, loss: float) -> None:
         """Validate, and keep a copy of the weights if they are the best so far."""
