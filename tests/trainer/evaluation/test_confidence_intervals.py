@@ -88,6 +88,23 @@ def test_models_without_a_discordant_entity_have_bounds_for_unseen_entities() ->
     assert uneven.high == pytest.approx((1 - 0.05 ** (1 / 50)) * 50 * 3 / 90)
 
 
+@pytest.mark.parametrize(("gain", "value"), [(1, 1.0), (0, 0.0)])
+def test_a_list_metric_of_1_or_0_in_every_list_has_bounds_for_unseen_lists(gain, value) -> None:
+    group = np.repeat(np.arange(40), 2)
+    best = np.tile([1, 0], 40)
+    rows = EncodedRows(best, group, group)
+    scores = two(np.where(best == gain, 0.9, 0.1))
+    own, _, _ = compare("ndcg@1", rows, scores, scores, Resampling(300))
+    assert (own.value, own.error, own.entities) == (value, 0, 40)
+    bound = 1 - 0.05 ** (1 / 40)
+    assert abs(own.low - own.high) == pytest.approx(bound)
+    assert value in {own.low, own.high}
+
+    one_list, first = rows.only(group == 0), scores[group == 0]
+    own, _, _ = compare("ndcg@1", one_list, first, first, Resampling(300))
+    assert np.isnan([own.low, own.high]).all()
+
+
 @pytest.mark.parametrize("metric", ["auc", "pr_auc", "log_loss", "macro_f1", "ece"])
 def test_other_metrics_without_variation_have_no_bounds(metric) -> None:
     rows, taste = clustered(np.random.default_rng(1), 50, 3)

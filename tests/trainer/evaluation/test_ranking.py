@@ -180,16 +180,17 @@ def test_reserved_lists_and_a_guardrail_are_evaluated_like_the_holdout(search, t
     assert numbers["kept"].candidate.value == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_metric_that_is_1_in_every_list_has_no_bounds_and_decides_nothing(search, tmp_path):
+def test_a_metric_that_is_1_in_every_list_is_decided_by_the_number_of_lists(search, tmp_path):
     head, *lines = search.source.read_text(encoding="utf-8").splitlines()
     known = [line for line in lines if int(line.split(",")[1].removeprefix("l")) < 20]
     numbers = measured(evaluated(search, "perfect", **guarded(tmp_path, [head, *known])))["musts"]
-    assert numbers.candidate.value == 1
-    assert np.isnan(numbers.candidate.low)
-    rule = {"name": "musts", "metric": "mrr", "min": "0.8", "minEntities": 10}
-    (judged,) = Gate.model_validate({"rules": [rule]}).rules
-    found = judge_rule(judged, numbers, baseline=True, on_holdout=False)
-    assert (found.result.verdict, found.reason) == ("Inconclusive", "MissingNumber")
+    assert (numbers.candidate.value, numbers.candidate.high) == (1, 1)
+    assert numbers.candidate.low == pytest.approx(0.05 ** (1 / 20), rel=1e-4)
+    for least, verdict in (("0.8", "Pass"), ("0.9", "Inconclusive")):
+        rule = {"name": "musts", "metric": "mrr", "min": least, "minEntities": 10}
+        (judged,) = Gate.model_validate({"rules": [rule]}).rules
+        found = judge_rule(judged, numbers, baseline=True, on_holdout=False)
+        assert found.result.verdict == verdict
 
 
 def test_a_guardrail_with_a_label_without_gain_is_refused(search, tmp_path):

@@ -6,12 +6,14 @@ says which rows count and what the candidate's predictions for these outputs are
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from springtide_trainer.evaluation.confidence_intervals import (
     Estimate,
     Resampling,
+    bound_at_an_end,
     bound_without_discordance,
     estimate,
     resample,
@@ -147,7 +149,11 @@ def _values(task: Task, metric: str, rows: EncodedRows, models: Sequence[Array])
 def _own(of: Statistic, values: Resampled, by: Resampling) -> Estimate:
     """Return the value of one model with its bounds."""
     found = estimate(values, entities=contributing(of), by=by, biased=of.biased)
-    return with_clopper_pearson(found, by) if of.proportion else found
+    if of.proportion:
+        return with_clopper_pearson(found, by)
+    if of.max_share is not None and math.isnan(found.low):
+        return bound_at_an_end(found, max_share=of.max_share, by=by)
+    return found
 
 
 def _difference(of: Statistic, values: Resampled, differing: Array, by: Resampling) -> Estimate:

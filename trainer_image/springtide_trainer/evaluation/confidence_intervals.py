@@ -29,6 +29,8 @@ MIN_TAIL_SAMPLES = 20
 MIN_ENTITIES = 10
 """Below this number of contributing entities no additional samples are drawn, because no rule
 decides on so few."""
+SAME = 1e-12
+"""Difference of two values that is a rounding error."""
 MAX_SAMPLES = 20_000
 """A bound that needs more samples is undefined."""
 
@@ -143,7 +145,7 @@ def estimate(found: Resampled, *, entities: int, by: Resampling, biased: bool = 
         return Estimate(value, entities=entities)
     known = found.values[~undefined]
     tail = expanded_tail(1 - by.confidence, entities)
-    if np.ptp(known) <= 1e-12 * max(1.0, abs(value)) or len(found.values) * tail < MIN_TAIL_SAMPLES:
+    if np.ptp(known) <= SAME * max(1.0, abs(value)) or len(found.values) * tail < MIN_TAIL_SAMPLES:
         return Estimate(value, entities=entities)
     values = np.where(undefined, -np.inf, found.values)
     low = float(np.quantile(values, tail, method="lower"))
@@ -175,6 +177,24 @@ def with_clopper_pearson(found: Estimate, by: Resampling) -> Estimate:
         float(np.nan_to_num(found.error)),
         n,
     )
+
+
+def bound_at_an_end(found: Estimate, *, max_share: float, by: Resampling) -> Estimate:
+    """Return bounds for a metric from 0 to 1 that is 0, or 1, for every entity.
+
+    No resample differs, so the bootstrap has no bounds. As for two models without a discordant
+    entity, at most a fraction 1 - alpha^(1/n) of all entities has another value.
+
+    Args:
+        found: The value, without bounds.
+        max_share: Largest share of one entity in the metric.
+        by: Bootstrap settings.
+    """
+    if found.entities < 2 or not min(abs(found.value), abs(1 - found.value)) <= SAME:
+        return found
+    width = bound_without_discordance(found.entities, max_share=max_share, by=by).high
+    low, high = max(0.0, found.value - width), min(1.0, found.value + width)
+    return Estimate(found.value, low, high, 0.0, found.entities)
 
 
 def bound_without_discordance(entities: int, *, max_share: float, by: Resampling) -> Estimate:
