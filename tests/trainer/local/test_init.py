@@ -153,3 +153,95 @@ def test_the_api_server_accepts_what_init_writes(encoder, clicks, kinds, capsys)
     kinds.kubectl(
         "create", "--dry-run=server", "--validate=strict", "-f", "-", input=capsys.readouterr().out
     )
+
+
+def written(folder, name: str, content: bytes):
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def starter(encoder, data, capsys) -> dict:
+    assert main(["init", "--model", str(encoder), "--data", str(data)]) == 0
+    found = yaml.safe_load(capsys.readouterr().out)
+    assert problems(found) == []
+    return found["spec"]
+
+
+def test_labels_are_spelled_as_the_trainer_reads_them(encoder, tmp_path, capsys):
+    rows = {"text": ["a b", "c d"], "at": ["2026-01-01"] * 2}
+    for name, labels, expected in (
+        ("flags", [True, False], ["false", "true"]),
+        ("whole", [1.0, 0.0], ["0", "1"]),
+        ("parts", [0.5, 1.0], ["0.5", "1"]),
+    ):
+        path = tmp_path / f"{name}.parquet"
+        pq.write_table(pa.table(rows | {"label": labels}), path)
+        assert starter(encoder, path, capsys)["model"]["labels"] == expected
+        lines = [
+            json.dumps({"text": "a b", "label": label, "at": "2026-01-01"}) for label in labels
+        ]
+        path = written(tmp_path, f"{name}.jsonl", "\n\n".join(lines).encode())
+        assert starter(encoder, path, capsys)["model"]["labels"] == expected
+
+
+def test_a_mark_of_the_byte_order_is_no_part_of_a_column(encoder, tmp_path, capsys):
+    path = written(
+        tmp_path, "a.csv", b"\xef\xbb\xbftext,label,at\na b,x,2026-01-01\nc d,y,2026-01-01\n"
+    )
+    assert starter(encoder, path, capsys)["data"]["source"]["columns"]["text"] == "text"
+
+
+def test_files_of_which_no_pattern_names_all_are_divided_by_their_timestamps(
+    encoder, tmp_path, capsys
+):
+    rows = b"text,label,at\na b,x,2026-01-01\nc d,y,2026-01-01\n"
+    for name in ("2026-01-01-a.csv", "2026-01-01-b.csv"):
+        written(tmp_path / "data", name, rows)
+    partition = starter(encoder, tmp_path / "data", capsys)["data"]["source"]["partition"]
+    assert partition == {"period": "Day"}
+
+
+def test_many_different_numbers_are_learnt_by_regression(encoder, tmp_path, capsys):
+    lines = [f"a shoe,{number / 8},2026-01-01" for number in range(300)]
+    path = written(tmp_path, "prices.csv", "\n".join(["text,label,at", *lines]).encode())
+    spec = starter(encoder, path, capsys)
+    assert spec["model"]["task"] == "Regression"
+    assert "labels" not in spec["model"]
+    assert [rule["metric"] for rule in spec["gate"]["rules"]] == ["r2", "r2"]
+    assert "learningRate" in spec["training"]["hyperparameters"]
+
+
+def test_a_label_that_was_not_found_is_marked_to_be_changed(encoder, tmp_path, capsys):
+    path = written(tmp_path, "a.csv", b"text,label,at\na b,x,2026-01-01\nc d,x,2026-01-01\n")
+    assert starter(encoder, path, capsys)["model"]["labels"] == ["x", "CHANGE-ME-0"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", b"text,label\na,b,c\n", "a row has more or fewer fields than the header"),
+        ("a.csv", b'text,label\n"a,b\n', "a.csv cannot be read as CSV"),
+        ("a.csv.gz", gzip.compress(b"text,label\n" * 99)[:-9], "cannot be read as CSV"),
+        ("a.csv.gz", b"\x1f\x8b\x08" + b"\0" * 7 + b"\xff" * 99, "cannot be read as CSV"),
+        ("a.jsonl", b"[" * 100_000, "a.jsonl cannot be read as JSONL"),
+        (
+            "a.csv",
+            b"text,label\n" + b"".join(b"a b,id-%d\n" % number for number in range(300)),
+            "TooManyLabels: column 'label' has 300 different values in the first rows",
+        ),
+    ],
+)
+def test_damaged_data_and_labels_of_no_task_are_refused(
+    encoder, tmp_path, name, content, message, capsys
+):
+    path = written(tmp_path, name, content)
+    assert main(["init", "--model", str(encoder), "--data", str(path)]) == 3
+    assert message in capsys.readouterr().err
+
+
+def test_a_manifest_nested_too_deeply_is_refused(tmp_path, capsys):
+    path = written(tmp_path, "deep.yaml", b"[" * 100_000)
+    assert main(["init", str(path)]) == 3
+    assert "deep.yaml: YAML: " in capsys.readouterr().err

@@ -147,7 +147,7 @@ def load(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as unreadable:
         why = getattr(unreadable, "strerror", None) or str(unreadable)
         raise InvalidManifest(path, [Problem("file", why)]) from unreadable
-    except yaml.YAMLError as wrong:
+    except (yaml.YAMLError, RecursionError) as wrong:
         raise InvalidManifest(path, [Problem("YAML", " ".join(str(wrong).split()))]) from wrong
     updates = [each for each in found if isinstance(each, dict) and each.get("kind") == UPDATE_KIND]
     if len(updates) != 1:

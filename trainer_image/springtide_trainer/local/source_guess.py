@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import math
 import re
+import zlib
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -75,10 +77,10 @@ def guess(source: Path) -> Guess:
     rows = _rows(file, form)
     if not rows:
         raise Refused("EmptyFile", f"{file} has no rows", "--data")
-    path, period = (None, "Month") if source.is_file() else _partition(source, file)
+    path, period = (None, "Month") if source.is_file() else _partition(source, known)
     columns = _columns(rows)
     label = columns.get("label")
-    values = {str(row[label]) for row in rows if row.get(label) is not None} if label else set()
+    values = {_written(row.get(label)) for row in rows} - {None, ""} if label else set()
     return Guess(
         format=form,
         path=path,
@@ -86,7 +88,7 @@ def guess(source: Path) -> Guess:
         marked=bool(path) and any(source.rglob("_SUCCESS")),
         columns=columns,
         names=list(rows[0]),
-        labels=sorted(values),
+        labels=sorted(str(value) for value in values),
     )
 
 
@@ -110,15 +112,38 @@ def _rows(file: Path, form: str) -> list[dict[str, Any]]:
             batch = next(pq.ParquetFile(file).iter_batches(batch_size=ROWS), None)
             return [] if batch is None else list(batch.to_pylist())
         opened = gzip.open if file.suffix == ".gz" else open
-        with opened(file, "rt", encoding="utf-8", newline="") as lines:
+        with opened(file, "rt", encoding="utf-8-sig", newline="") as lines:
             read: Iterable[dict[str, Any]] = (
-                csv.DictReader(lines) if form == "CSV" else map(_object, lines)
+                map(_whole, csv.DictReader(lines, strict=True))
+                if form == "CSV"
+                else map(_object, filter(str.strip, lines))
             )
             return list(islice(read, ROWS))
-    except (OSError, ValueError, csv.Error) as wrong:
+    except (OSError, EOFError, ValueError, zlib.error, csv.Error, RecursionError) as wrong:
         raise Refused(
             "CorruptFile", f"{file} cannot be read as {form}: {wrong}", "--data"
         ) from wrong
+
+
+def _whole(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of CSV that has a field for each column of the header."""
+    if None in row or None in row.values():
+        raise ValueError(f"a row has more or fewer fields than the header: {str(row)[:40]}")
+    return row
+
+
+def _written(value: Any) -> str | None:
+    """Return a value as the trainer reads it; None for null and NaN."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case float():
+            if math.isnan(value):
+                return None
+            return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
+        case bytes():
+            return value.decode(errors="replace")
+    return None if value is None else str(value)
 
 
 def _object(line: str) -> dict[str, Any]:
@@ -128,12 +153,14 @@ def _object(line: str) -> dict[str, Any]:
     return row
 
 
-def _partition(source: Path, file: Path) -> tuple[str | None, str]:
-    """Return the pattern of a partition's path, and its period."""
-    first = file.relative_to(source).parts[0]
+def _partition(source: Path, files: Iterable[tuple[Path, str]]) -> tuple[str | None, str]:
+    """Return the pattern of a partition's path and its period; no pattern if files differ."""
+    names = {file.relative_to(source).parts[0].replace("%", "%%") for file, _ in files}
     for digits, pattern, period in PERIODS:
-        if re.search(rf"(?<!\d){digits}(?!\d)", first):
-            return re.sub(rf"(?<!\d){digits}(?!\d)", pattern, first, count=1), period
+        expression = re.compile(rf"(?<!\d){digits}(?!\d)")
+        if all(map(expression.search, names)):
+            patterns = {expression.sub(pattern, name, count=1) for name in names}
+            return patterns.pop() if len(patterns) == 1 else None, period
     return None, "Month"
 
 

@@ -17,6 +17,7 @@ from springtide_api.objects import Problem
 from springtide_trainer.errors import Refused
 from springtide_trainer.local import manifest_file
 from springtide_trainer.local.source_guess import guess
+from springtide_trainer.local.task_guess import UNKNOWN, guess_task
 from springtide_trainer.local.validation import problems
 
 if TYPE_CHECKING:
@@ -24,18 +25,16 @@ if TYPE_CHECKING:
 
     from springtide_trainer.local.source_guess import Guess
 
-MAX_LABELS = 256
 FIELDS = {
     "text": "the text of an example",
     "textPair": "its second text; remove it if there is none",
-    "label": "one of model.labels",
+    "label": "what is predicted",
     "timestamp": "the time of the event, UTC without a zone",
     "entity": "rows of one customer or query depend on each other",
     "group": "rows that were shown together, for ndcg@k",
 }
 MISSING = ("text", "label", "timestamp")
 """Columns that a manifest needs; `CHANGE-ME-<field>` stands for one that was not found."""
-UNKNOWN = "CHANGE-ME"
 
 TEMPLATE = """\
 # Try it without a cluster: springtide-trainer run FILE --data PATH --model PATH
@@ -49,8 +48,8 @@ spec:
     # {model_note}
     initial:
       uri: file:///models/{model}
-    # As written in the data{positive}.
-    labels: {labels}
+    # {task_note}
+    {task}
     maxLength: {max_length}
 
   data:
@@ -187,15 +186,13 @@ def _started(given: argparse.Namespace) -> str:
     if not given.data.exists():
         raise Refused("DataNotFound", f"{given.data} does not exist", "--data")
     config, found = _config(given.model), guess(given.data)
-    labels, trained = _labels(config, found)
-    binary = len(labels) == 2
+    task, trained = guess_task(config, found)
     text = TEMPLATE.format(
+        **task,
         name=given.name,
         namespace=given.namespace,
         model=given.model.resolve().name.replace(" ", "-"),
         model_note="It has a trained head." if trained else "It gets a new head at import.",
-        positive="; the second is the positive one" if binary else "",
-        labels=json.dumps(labels, ensure_ascii=False),
         max_length=min(128, int(config.get("max_position_embeddings") or 128)),
         data=given.data,
         data_claim=given.data_claim,
@@ -205,8 +202,6 @@ def _started(given: argparse.Namespace) -> str:
         path=_partition(found),
         columns=_columns(found),
         learning_rate=_learning_rate(trained=trained),
-        metric="auc" if binary else "accuracy",
-        floor="0.6" if binary else "0.5",
     )
     deployment = given.deployment or given.name
     text += CLUSTER.format(deployment=deployment, container=given.container)
@@ -219,22 +214,6 @@ def _config(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, TypeError) as wrong:
         message = f"{folder}/config.json cannot be read: {wrong}; give a Hugging Face folder"
         raise Refused("MissingModel", message, "--model") from wrong
-
-
-def _labels(config: dict[str, Any], found: Guess) -> tuple[list[str], bool]:
-    """Return the labels, and whether the model's head was trained for them."""
-    known = [str(label) for _, label in sorted(config.get("id2label", {}).items(), key=_position)]
-    kinds = config.get("architectures") or [""]
-    trained = any("SequenceClassification" in kind for kind in kinds)
-    if trained and known and {*found.labels} <= {*known}:
-        return known, True
-    if 2 <= len(found.labels) <= MAX_LABELS:
-        return found.labels, False
-    return ["0", "1"], False
-
-
-def _position(item: tuple[str, str]) -> int:
-    return int(item[0])
 
 
 def _partition(found: Guess) -> str:
