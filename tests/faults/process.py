@@ -40,6 +40,12 @@ class Process:
                 sys.executable, "-m", "springtide_operator", env=self._environment, stderr=written
             )
 
+    async def answering(self):
+        """Wait until it answers: on a loaded machine its imports alone take many seconds."""
+        while not (await self.get("HEALTH", "/healthz"))[0]:
+            assert self._running.returncode is None, "it ended before it answered"
+            await asyncio.sleep(0.1)
+
     def kill(self):
         """As the kernel does to it: it cannot see it come."""
         self._running.kill()
