@@ -243,8 +243,8 @@ def test_an_incomplete_surrogate_pair_in_json_is_refused(refuse: Refuse, tmp_pat
     assert refuse(written(tmp_path / "a.jsonl", line), format="JSONL") == (
         "NotUtf8",
         "data.source",
-        "'a.jsonl' lines 1 to 1: a \\u escape is an incomplete surrogate pair; write the text "
-        "in UTF-8",
+        "'a.jsonl' line 1: column 'query' has a \\u escape that is an incomplete surrogate pair; "
+        "write the text in UTF-8",
     )
 
 

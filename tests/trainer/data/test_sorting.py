@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from springtide_trainer.data.snapshots import freeze, sorting
+from springtide_trainer.data.source.readers.rows import batched
 from springtide_trainer.errors import Refused
 from springtide_trainer.storage import local_path
 
@@ -65,7 +66,7 @@ def test_a_partition_of_many_runs_gives_the_rows_and_the_digest_of_one(
     first = local_path(once.manifest)
     monkeypatch.setattr(freeze, "RUN", 9)
     monkeypatch.setattr(freeze, "ROW_GROUP", 8)
-    monkeypatch.setattr("springtide_trainer.data.source.formats._BATCH", 5)
+    monkeypatch.setattr(batched, "__defaults__", (5,))
     monkeypatch.setattr(sorting.merge, "__defaults__", (3,))
     again = run_probe(path, **asked).window
     second = local_path(again.manifest)
@@ -88,6 +89,6 @@ def test_a_bad_row_in_a_later_run_is_refused_with_the_rows_before_it(
     rows = clicks(1, 2)
     rows[8]["clicked"] = "maybe"
     monkeypatch.setattr(freeze, "RUN", 5)
-    monkeypatch.setattr("springtide_trainer.data.source.formats._BATCH", 5)
+    monkeypatch.setattr(batched, "__defaults__", (5,))
     with pytest.raises(Refused, match=r"1 of 5 train rows, those after the first 5, have a label"):
         run_probe(write_csv(tmp_path / "a.csv", rows))

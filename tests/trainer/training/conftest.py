@@ -122,7 +122,7 @@ def freeze(home: Home, rows: dict[str, list[Any]]) -> tuple[Path, str]:
     table = table.append_column("partition", pa.array(["2026-03"] * count, pa.string()))
     parts = {"train": table, "holdout": table.slice(0, 0), "reserved": table.slice(0, 0)}
     counted = {
-        part: partition_digests(rows["partition"].to_pylist(), row_hashes(rows, own_entity=False))
+        part: partition_digests(rows["partition"], row_hashes(rows, own_entity=False))
         for part, rows in parts.items()
     }
     manifest = json.dumps({"rows": counted, "columns": {"entity": "shopper"}}).encode()

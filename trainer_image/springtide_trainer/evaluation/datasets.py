@@ -82,8 +82,8 @@ def read_dataset(dataset: Dataset, given: EvaluateInput, recipe: Recipe) -> Eval
         case "Guardrail":
             table = read_guardrail(recipe, dataset.uri or "", dataset.name)
             own = recipe.data.source.columns.entity is None
-            hashes = b"".join(row_hashes(table, own_entity=own))
-            digest = f"sha256:{hashlib.sha256(hashes).hexdigest()}"
+            hashes = row_hashes(table, own_entity=own)
+            digest = f"sha256:{hashlib.sha256(hashes.tobytes()).hexdigest()}"
             return EvaluationDataset(dataset.name, "Guardrail", digest, table)
 
 

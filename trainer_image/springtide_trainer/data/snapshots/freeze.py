@@ -105,7 +105,7 @@ class _Writer:
         runs, self._runs = self._runs, []
         for rows in sorting.merge(runs) if len(runs) > 1 else runs:
             table = finish(rows, self.recipe, self.part, first=self.rows)
-            digests.add(table["partition"].to_pylist(), map(bytes, rows.hashes))
+            digests.add(table["partition"], rows.hashes)
             self.labels.update(self.task.count(table["label"]))
             self.rows += len(rows)
             self._sorted.append(table)
@@ -160,7 +160,7 @@ def finish(rows: SortedRows, recipe: Recipe, part: str, *, first: int = 0) -> pa
 def _partitions(times: Micros, recipe: Recipe) -> pa.Array:
     spans = spans_of(times, recipe.data.source.partition.period)
     indices = np.searchsorted([span.start for span in spans], times, side="right") - 1
-    return pa.array([spans[int(index)].name for index in indices], pa.string())
+    return pa.array([span.name for span in spans], pa.string()).take(pa.array(indices))
 
 
 def freeze(

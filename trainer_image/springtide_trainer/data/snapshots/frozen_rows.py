@@ -8,10 +8,12 @@ import json
 import logging
 from collections import Counter, defaultdict
 from contextlib import contextmanager
+from json.encoder import encode_basestring_ascii
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from springtide_trainer.data.windows.window import PARTS
@@ -21,6 +23,8 @@ from springtide_trainer.storage import file_digest
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from springtide_trainer.data.windows.new_data import Codes
     from springtide_trainer.data.windows.window import Part
@@ -33,6 +37,7 @@ FILES = "files.json"
 FEATURE = "feature:"
 TIMESTAMP = pa.timestamp("us", "UTC")
 _CHUNK = 16_384
+_WRITE = json.JSONEncoder(separators=(",", ":")).encode
 FREEZE_AGAIN = (
     "restore the folder from a copy, or freeze a new window by springtide.dev/request=retry@<token>"
 )
@@ -146,7 +151,7 @@ def verify_part(folder: Path, part: Part, manifest: Mapping[str, Any]) -> None:
     with _refused_if_damaged(folder, part):
         for batch in read_chunks(folder, part):
             table = pa.Table.from_batches([batch])
-            found.add(table["partition"].to_pylist(), row_hashes(table, own_entity=own))
+            found.add(table["partition"], row_hashes(table, own_entity=own))
             same &= _unhashed_as_frozen(table, part if own else None, first=rows)
             rows += len(table)
     if not same or found.plain() != manifest["rows"][part]:
@@ -198,11 +203,16 @@ class PartitionDigests:
         self._counts: Counter[str] = Counter()
         self._digests: defaultdict[str, hashlib._Hash] = defaultdict(hashlib.sha256)
 
-    def add(self, partitions: Iterable[str], hashes: Iterable[bytes]) -> None:
-        """Add rows by the names of their partitions and their hashes."""
-        for partition, row in zip(partitions, hashes, strict=True):
-            self._counts[partition] += 1
-            self._digests[partition].update(row)
+    def add(self, partitions: pa.ChunkedArray, hashes: NDArray[np.uint8]) -> None:
+        """Add rows by the names of their partitions and their hashes: uint8 [rows, 32]."""
+        numbers, names = codes(pc.fill_null(partitions, ""))
+        ends = np.append(np.flatnonzero(np.diff(numbers)) + 1, len(numbers))
+        start = 0
+        for end in ends if len(numbers) else ():
+            name = names[int(numbers[start])].as_py()
+            self._counts[name] += int(end - start)
+            self._digests[name].update(hashes[start:end].tobytes())
+            start = end
 
     def plain(self) -> list[dict[str, object]]:
         """Return the entries of a manifest."""
@@ -217,7 +227,7 @@ class PartitionDigests:
 
 
 def partition_digests(
-    partitions: Iterable[str], hashes: Iterable[bytes]
+    partitions: pa.ChunkedArray, hashes: NDArray[np.uint8]
 ) -> list[dict[str, object]]:
     """Return the number of rows and the digest of each partition, in the order of the rows."""
     digests = PartitionDigests()
@@ -225,27 +235,39 @@ def partition_digests(
     return digests.plain()
 
 
-def row_hashes(table: pa.Table, *, own_entity: bool) -> list[bytes]:
+def row_hashes(table: pa.Table, *, own_entity: bool) -> NDArray[np.uint8]:
     """Hash each row by its column names and values, independent of the order of columns.
+
+    A row is hashed as JSON: the array of its names, followed by the array of its values.
 
     Args:
         table: Frozen rows.
         own_entity: `entity` is the index of the row, which is not hashed.
+
+    Returns:
+        SHA-256 of each row: uint8 [rows, 32].
     """
     names = sorted(set(table.column_names) - {"partition"} - ({"entity"} if own_entity else set()))
-    write = json.JSONEncoder(separators=(",", ":")).encode
-    start = write(names).encode()
+    start = _WRITE(names).encode() + b"["
     hashes: list[bytes] = []
     for batch in table.select(names).to_batches(max_chunksize=_CHUNK):
-        columns = [_plain(column) for column in batch.columns]
+        columns = [_written(column) for column in batch.columns]
         hashes += [
-            hashlib.sha256(start + write(row).encode()).digest()
+            hashlib.sha256(start + ",".join(row).encode() + b"]").digest()
             for row in zip(*columns, strict=True)
         ]
-    return hashes
+    return np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, 32)
 
 
-def _plain(column: pa.Array) -> list[object]:
+def _written(column: pa.Array) -> Iterable[str]:
+    """Write each value as JSON."""
     if pa.types.is_timestamp(column.type):
         column = column.cast(pa.int64())
-    return column.to_pylist()  # type: ignore[no-any-return]
+    if column.null_count:
+        return map(_WRITE, column.to_pylist())
+    values = column.to_numpy(zero_copy_only=False)
+    if pa.types.is_string(column.type):
+        return map(encode_basestring_ascii, values.tolist())
+    if pa.types.is_integer(column.type) or (values.dtype == float and np.isfinite(values).all()):
+        return map(repr, values.tolist())
+    return map(_WRITE, values.tolist())

@@ -60,8 +60,7 @@ class SortedRows:
 
 def sort(table: pa.Table) -> SortedRows:
     """Hash and sort rows. Without a column `entity` it is not part of the hash."""
-    hashed = b"".join(row_hashes(table, own_entity="entity" not in table.column_names))
-    hashes = np.frombuffer(hashed, np.uint8).reshape(-1, 32)
+    hashes = row_hashes(table, own_entity="entity" not in table.column_names)
     return _ordered(table, table["timestamp"].to_numpy(), hashes)
 
 

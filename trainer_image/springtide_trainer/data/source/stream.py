@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from springtide_trainer.data.partitions import Span, moment, spans_of
 from springtide_trainer.data.source import values
-from springtide_trainer.data.source.formats import read_batches
+from springtide_trainer.data.source.readers.read import read_batches
 from springtide_trainer.data.source.reserved_entities import reserved
 from springtide_trainer.data.windows.new_data import PartitionState, StreamIndex
 from springtide_trainer.errors import Refused
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from springtide_api.update.data import Columns, Data
     from springtide_trainer.data.partitions import Micros
     from springtide_trainer.data.source.files import FileSet
-    from springtide_trainer.data.source.formats import RowBatch
+    from springtide_trainer.data.source.readers.rows import RowBatch
     from springtide_trainer.data.windows.new_data import Bools, Codes
     from springtide_trainer.data.windows.window import Part
 

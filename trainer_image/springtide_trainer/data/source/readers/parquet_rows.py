@@ -1,0 +1,49 @@
+"""Reads Parquet files: only the wanted columns, in batches."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from springtide_trainer.data.source.readers.rows import BATCH, SOURCE, RowBatch, check_names
+from springtide_trainer.errors import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from springtide_trainer.data.source.files import DataFile
+
+
+def read_parquet(
+    file: DataFile, wanted: Mapping[str, str], names: Sequence[str]
+) -> Iterator[RowBatch]:
+    """Read columns of a Parquet file.
+
+    Args:
+        file: The file.
+        wanted: Columns that must exist, each with the path of the field that names it.
+        names: Columns to read.
+
+    Raises:
+        Refused: the file is empty or damaged, or a column is missing.
+    """
+    if file.path.stat().st_size == 0:
+        raise Refused("EmptyFile", f"{file.name!r} has 0 bytes; deliver it again", SOURCE)
+    try:
+        with pq.ParquetFile(file.path) as opened:
+            check_names(file, opened.schema_arrow.names, wanted)
+            seen = 0
+            for batch in opened.iter_batches(BATCH, columns=list(names)):
+                columns = {name: batch.column(name) for name in names}
+                numbers = np.arange(seen + 1, seen + 1 + batch.num_rows)
+                yield RowBatch(columns, file.name, "row", numbers)
+                seen += batch.num_rows
+    except PermissionError:
+        raise
+    except (pa.ArrowInvalid, OSError) as wrong:
+        size = file.path.stat().st_size
+        hint = f"{size:,} bytes that are not a complete Parquet file; deliver it again"
+        raise Refused("CorruptFile", f"{file.name!r}: {hint}", SOURCE) from wrong
