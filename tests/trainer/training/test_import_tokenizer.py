@@ -17,6 +17,8 @@ from transformers import (
     GPT2Model,
     RobertaConfig,
     RobertaModel,
+    XLNetConfig,
+    XLNetModel,
 )
 
 from springtide_trainer.artifact.models import load
@@ -132,3 +134,23 @@ def test_token_numbers_with_gaps_are_stored_and_bounded_by_the_highest(published
     made = import_folder(published)
     scores = load(local_path(made.uri), made.digest).predict([("good", None), ("bad", None)])
     assert scores.shape == (2, 2)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_model_of_relative_positions_has_no_limit_and_is_padded_where_its_head_does_not_read(
+    published, import_folder, side
+):
+    words = AutoTokenizer.from_pretrained(published)
+    shutil.rmtree(published)
+    config = XLNetConfig(
+        vocab_size=len(words), d_model=32, n_layer=1, n_head=2, d_inner=64, pad_token_id=0
+    )
+    XLNetModel(config).save_pretrained(published)
+    words.save_pretrained(published)
+    edit(published / "tokenizer_config.json", padding_side=side)
+    made = import_folder(published)
+    scorer = load(local_path(made.uri), made.digest)
+    assert scorer.tokenizer.padding_side == "left"
+    texts = [("good", None), ("bad lamp for the red dress", None)]
+    for text, row in zip(texts, scorer.predict(texts), strict=True):
+        assert scorer.predict([text])[0] == pytest.approx(row, abs=1e-5)

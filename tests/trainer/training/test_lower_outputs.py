@@ -12,6 +12,8 @@ from safetensors.torch import load_file
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
+    DebertaV2Config,
+    DebertaV2ForSequenceClassification,
     DistilBertConfig,
     DistilBertForSequenceClassification,
     GPT2Config,
@@ -122,8 +124,11 @@ def test_a_resumed_training_with_stored_outputs_gives_the_same_weights(world):
                 vocab_size=50, dim=16, hidden_dim=32, n_layers=2, n_heads=2, dropout=0.0
             )
         ),
+        DebertaV2ForSequenceClassification(
+            DebertaV2Config(**SMALL, **WIDE, relative_attention=True, pos_att_type=["p2c", "c2p"])
+        ),
     ],
-    ids=["BERT", "RoBERTa", "DistilBERT"],
+    ids=["BERT", "RoBERTa", "DistilBERT", "DeBERTa"],
 )
 def test_a_pass_from_stored_outputs_gives_the_logits_of_a_whole_pass(model):
     model.eval()

@@ -1,7 +1,8 @@
 """Checks on two texts that padding changes no score, and chooses the side of the padding.
 
-A decoder with a position for each column of a batch, such as GPT-2, counts padding on the left as
-positions, so its scores would depend on the other rows of a batch.
+A model with a position for each column of a batch, such as GPT-2, counts padding on the left as
+positions, and the head of XLNet reads the last column: scores would depend on the other rows of a
+batch.
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ def pads_alike(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> bo
 
 
 def choose_side(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Pad on the right where padding on the left changes scores."""
-    if tokenizer.padding_side == "left" and not pads_alike(model, tokenizer):
-        tokenizer.padding_side = "right"
+    """Pad on the other side where that, and not the tokenizer's side, changes no score."""
+    if pads_alike(model, tokenizer):
+        return
+    given = tokenizer.padding_side
+    tokenizer.padding_side = "left" if given == "right" else "right"
+    if not pads_alike(model, tokenizer):
+        tokenizer.padding_side = given

@@ -181,7 +181,8 @@ def _tokenizer(source: Path, model: PreTrainedModel, recipe: Recipe) -> PreTrain
             "lower it",
             "spec.model.maxLength",
         )
-    choose_side(model, tokenizer)
+    if _is_decoder(config) or tokenizer.padding_side == "left":
+        choose_side(model, tokenizer)
     return tokenizer
 
 
@@ -190,11 +191,16 @@ def _positions(model: PreTrainedModel) -> float:
 
     RoBERTa and its relatives count positions from the padding token's number plus 1.
     """
-    known = getattr(model.config, "max_position_embeddings", None) or math.inf
+    known = getattr(model.config, "max_position_embeddings", None) or 0
+    known = known if known > 0 else math.inf  # XLNet has -1: any length
     table = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
     if isinstance(table, nn.Embedding) and table.padding_idx is not None:
         return min(known, table.num_embeddings - table.padding_idx - 1)
     return float(known)
+
+
+def _is_decoder(config: PreTrainedConfig) -> bool:
+    return config.model_type in CAUSAL and config.model_type not in MASKED
 
 
 def _check_padding(
@@ -204,9 +210,8 @@ def _check_padding(
 
     It classifies by the last token of a row that is not padding, so it must know the padding token.
     """
-    kind, known = config.model_type, getattr(config, "pad_token_id", None)
-    decoder = kind in CAUSAL and kind not in MASKED
-    if decoder and known != tokenizer.pad_token_id:
+    known = getattr(config, "pad_token_id", None)
+    if _is_decoder(config) and known != tokenizer.pad_token_id:
         raise Refused(
             "MissingPadToken",
             f"{source}/config.json: pad_token_id is {known}, but the tokenizer's is "

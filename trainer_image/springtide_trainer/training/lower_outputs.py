@@ -52,7 +52,7 @@ class Skippable:
         embeddings: Any = model.base_model.embeddings
         self._given: Tensor | None = None
         self._captured: Tensor | None = None
-        self._in_tuple = False
+        self._beside: tuple[None, ...] | None = None
         self._capturing = False
         self._last = layers[-1]
         self._patched: list[Any] = [embeddings, *layers]
@@ -86,11 +86,14 @@ class Skippable:
     def _skipping(self, module: nn.Module, original: Callable[..., Any]) -> Callable[..., Any]:
         def forward(*given: Any, **named: Any) -> Any:
             if self._given is not None:
-                return (self._given,) if self._in_tuple and module in self._layers else self._given
+                if self._beside is None or module not in self._layers:
+                    return self._given
+                return (self._given, *self._beside)
             made = original(*given, **named)
             if self._capturing and module is self._last:
-                self._in_tuple = isinstance(made, tuple)
-                self._captured = made[0] if self._in_tuple else made
+                # Beside its output, a layer may return attention weights, which nothing uses.
+                self._beside = (None,) * (len(made) - 1) if isinstance(made, tuple) else None
+                self._captured = made[0] if isinstance(made, tuple) else made
                 raise _Captured
             return made
 
@@ -106,6 +109,10 @@ class Skippable:
 
     def _after(self, *_: object) -> None:
         self._given = None
+
+
+_UNABLE = (TypeError, ValueError, LookupError, AttributeError, RuntimeError, ArithmeticError)
+"""Errors of a model's code that does not expect the outputs of the layers in their place."""
 
 
 class _Captured(Exception):
@@ -204,7 +211,7 @@ def store(
     try:
         _check(model, skippable, tokens, wanted[0].rows[:8])
         stored = [_stored(model, skippable, tokens, each, scratch) for each in wanted]
-    except (OSError, TypeError, AttributeError, RuntimeError, ArithmeticError) as unable:
+    except (OSError, *_UNABLE) as unable:
         skippable.remove()
         for each in wanted:  # checkpoints need the space
             _file(scratch, each).unlink(missing_ok=True)
