@@ -6,7 +6,7 @@ No I/O. The operator's gate and the trainer's report use the same code.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil, inf, isnan
+from math import ceil, inf, isfinite, isnan
 from typing import TYPE_CHECKING
 
 from springtide_api.generation.status import RuleResult
@@ -103,11 +103,13 @@ def _flaw(rule: Rule, measured: Numbers, *, baseline: bool) -> Flaw | None:
         return "TooFewPositives", f"{positives:,} positives < {wanted:,}", more
     lowest, most = value_range(rule.metric)
     if absolute(rule) and not measured.candidate.within(lowest, most):
-        return "MissingNumber", f"no value of {rule.metric} for the candidate", None
+        words = f"{_missing(measured.candidate)} of {rule.metric} for the candidate"
+        return "MissingNumber", words, None
     if baseline and comparison(rule):
         span = most - lowest
         if not (measured.live.within(lowest, most) and measured.delta.within(-span, span)):
-            return "MissingNumber", f"no value of {rule.metric} for the comparison with live", None
+            words = f"{_missing(measured.delta)} of {rule.metric} for the comparison with live"
+            return "MissingNumber", words, None
         if measured.live.value == 0.0 and _relative(rule):
             return (
                 "ZeroBaseline",
@@ -122,13 +124,20 @@ def _flaw_of_reference(rule: Rule, measured: Numbers) -> Flaw | None:
     least, most = value_range(rule.metric)
     own, span = Interval(measured.reference, measured.reference, measured.reference), most - least
     if not (own.within(least, most) and measured.versus_reference.within(-span, span)):
-        words = f"no value of {rule.metric} for the comparison with the reference"
+        missing = _missing(measured.versus_reference)
+        words = f"{missing} of {rule.metric} for the comparison with the reference"
         return "MissingNumber", words, None
     margin = rule.max_cumulative_regression
     if measured.reference == 0.0 and margin and margin.relative is not None:
         words = "the reference is 0, so a relative margin is undefined; use an absolute one"
         return "ZeroBaseline", words, None
     return None
+
+
+def _missing(found: Interval) -> str:
+    """Return what a number lacks: its value or, without variation between entities, its bounds."""
+    unbounded = isfinite(found.value) and isnan(found.low) and isnan(found.high)
+    return "no bounds" if unbounded else "no value"
 
 
 def _undecided(rule: Rule, measured: Numbers, bound: Bound, flaw: Flaw) -> Judged:

@@ -144,6 +144,14 @@ def test_without_results_of_the_reference_a_cumulative_regression_is_not_decided
     assert verdict(both, measured(0.7), baseline=False) == "Pass", "the first has no reference"
 
 
+def test_a_value_without_bounds_is_told_from_a_value_that_is_missing() -> None:
+    for value, words in (((0.5, nan, nan), "no bounds of auc"), ((nan,) * 3, "no value of auc")):
+        found = judge_rule(rule(min="0.6"), measured(value), baseline=False)
+        assert found is not None
+        assert (found.result.verdict, found.reason) == ("Inconclusive", "MissingNumber")
+        assert f"{words} for the candidate" in found.result.message
+
+
 def test_a_result_states_whether_the_candidate_is_proven_better() -> None:
     def superior(delta: float, metric: str = "auc", entities: int = 500) -> bool:
         numbers = measured(0.7, 0.7 - delta, delta, entities=entities)

@@ -21,6 +21,7 @@ from transformers import (
     XLNetModel,
 )
 
+from springtide_api.contract import RunFile
 from springtide_trainer.artifact.models import load
 from springtide_trainer.errors import Refused
 from springtide_trainer.storage import local_path
@@ -154,3 +155,11 @@ def test_a_model_of_relative_positions_has_no_limit_and_is_padded_where_its_head
     texts = [("good", None), ("bad lamp for the red dress", None)]
     for text, row in zip(texts, scorer.predict(texts), strict=True):
         assert scorer.predict([text])[0] == pytest.approx(row, abs=1e-5)
+
+
+def test_a_max_length_that_is_raised_above_the_models_limit_stops_the_training(world):
+    run = world.run_file().model_dump(mode="json", by_alias=True, exclude_none=True)
+    run["recipe"]["model"]["maxLength"] = 33
+    with pytest.raises(Refused, match="maxLength is 33, the model's limit 32 tokens") as refused:
+        world.train(RunFile.model_validate(run))
+    assert refused.value.failure.field == "spec.model.maxLength"

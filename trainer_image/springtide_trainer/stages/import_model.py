@@ -6,11 +6,9 @@ The user's folder is checked before anything loads it.
 from __future__ import annotations
 
 import logging
-import math
 from typing import TYPE_CHECKING, Any, Literal
 
 from safetensors import SafetensorError
-from torch import nn
 from transformers import AutoConfig
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL,
@@ -24,6 +22,7 @@ from transformers.models.auto.modeling_auto import (
 
 from springtide_trainer.artifact import manifest, saving
 from springtide_trainer.artifact.huggingface_folder import inspect
+from springtide_trainer.artifact.length_limit import check_max_length
 from springtide_trainer.artifact.models import load_tokenizer
 from springtide_trainer.artifact.padding import choose_side
 from springtide_trainer.artifact.preprocess import Preprocess
@@ -172,31 +171,10 @@ def _tokenizer(source: Path, model: PreTrainedModel, recipe: Recipe) -> PreTrain
         message = f"{source}: the tokenizer numbers tokens up to {count:,}, the model has "
         message += f"{config.vocab_size:,}; use the tokenizer of this model"
         raise Refused("UnsupportedTokenizer", message, _URI)
-    limit = min(_positions(model), int(tokenizer.model_max_length))
-    if recipe.model.max_length > limit:
-        raise Refused(
-            "MaxLengthTooLong",
-            f"spec.model.maxLength is {recipe.model.max_length}, the model's limit {limit:.0f} "
-            "tokens; "
-            "lower it",
-            "spec.model.maxLength",
-        )
+    check_max_length(model, recipe.model.max_length, int(tokenizer.model_max_length))
     if _is_decoder(config) or tokenizer.padding_side == "left":
         choose_side(model, tokenizer)
     return tokenizer
-
-
-def _positions(model: PreTrainedModel) -> float:
-    """Return the number of tokens that the model has positions for.
-
-    RoBERTa and its relatives count positions from the padding token's number plus 1.
-    """
-    known = getattr(model.config, "max_position_embeddings", None) or 0
-    known = known if known > 0 else math.inf  # XLNet has -1: any length
-    table = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
-    if isinstance(table, nn.Embedding) and table.padding_idx is not None:
-        return min(known, table.num_embeddings - table.padding_idx - 1)
-    return float(known)
 
 
 def _is_decoder(config: PreTrainedConfig) -> bool:

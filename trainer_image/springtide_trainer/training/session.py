@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from springtide_api.update.task import EARLY_STOPPING_METRIC
+from springtide_trainer.artifact.length_limit import check_max_length
 from springtide_trainer.artifact.models import move, predict
 from springtide_trainer.artifact.preprocess import Preprocess
 from springtide_trainer.errors import Refused
@@ -89,6 +90,7 @@ def prepare(
     method = METHODS[training.method.type]
     chosen = precision.resolve(options.precision, device)
     loaded = warm_start.load(parent, training, task=task, method=method, salt=given.data.digest)
+    check_max_length(loaded, run.recipe.model.max_length)
     model = move(loaded, device)
     most = task.grouping.max_rows if task.grouping else options.batch_size
     sampler = StepSampler(
