@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from springtide_trainer.data.snapshots.frozen_rows import read_rows, verify
-from springtide_trainer.data.source import stream
+from springtide_trainer.data.source import index
 from springtide_trainer.errors import Refused
 from springtide_trainer.storage import local_path
 
@@ -152,13 +152,13 @@ def test_data_that_changes_while_it_is_read_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     path = write_csv(tmp_path / "a.csv", clicks(1, 2))
-    reserved = stream.reserved
+    reserved = index.reserved
 
     def deliver_more(*asked: Any) -> list[bool]:
         write_csv(path, clicks(1, 2, 3))
         return reserved(*asked)
 
-    monkeypatch.setattr(stream, "reserved", deliver_more)
+    monkeypatch.setattr(index, "reserved", deliver_more)
     with pytest.raises(Refused, match="DataChanged"):
         run_probe(path, columns={"entity": "shopper"}, reserve="0.0001")
 

@@ -6,6 +6,7 @@ Probes run often and without a GPU, so they only read complete partitions after 
 from __future__ import annotations
 
 import logging
+import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,9 @@ from springtide_trainer.data.snapshots import store
 from springtide_trainer.data.snapshots.freeze import freeze
 from springtide_trainer.data.snapshots.group_checks import check_window
 from springtide_trainer.data.source.files import URI, file_sets
-from springtide_trainer.data.source.stream import groups_seen_before, read_index
+from springtide_trainer.data.source.index import read_index
+from springtide_trainer.data.source.index_cache import IndexCache
+from springtide_trainer.data.source.stream import groups_seen_before
 from springtide_trainer.data.windows.new_data import PartitionState, WindowRequest, complete_prefix
 from springtide_trainer.data.windows.window import NoWindow, select_window
 from springtide_trainer.errors import Refused
@@ -26,7 +29,6 @@ from springtide_trainer.tasks.table import task_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
     from pathlib import Path
 
     from springtide_api.contract import ProbeInput, ProbeOutput, RunFile
@@ -57,16 +59,35 @@ def probe(run: RunFile, home: Home, tmp: Path) -> ProbeOutput:
     """
     if run.probe is None:
         raise Refused("InvalidRunFile", "stage probe needs the block probe in run.json")
-    recipe = run.recipe
-    Preprocess.of(recipe)
-    request = _request(recipe, run.probe)
+    Preprocess.of(run.recipe)
+    cache = IndexCache(home.path, run.recipe.data, run.probe.now, tmp)
+    try:
+        return _probe(run.recipe, run.probe, home, tmp, cache=cache)
+    except Refused as refused:
+        if refused.failure.reason != "DataChanged" or not cache.found:
+            raise
+    log.warning("a file changed after its index was kept: every file is read again")
+    cache.collect(every=True)
+    for left in tmp.iterdir():
+        shutil.rmtree(left)
+    return _probe(run.recipe, run.probe, home, tmp)
+
+
+def _probe(
+    recipe: Recipe, given: ProbeInput, home: Home, tmp: Path, *, cache: IndexCache | None = None
+) -> ProbeOutput:
+    request = _request(recipe, given)
     try:
         found = file_sets(recipe.data)
         partitions, request = _partitions(found, recipe.data, request)
         request = request.holding_back(partitions)
-        stream, partitions = _read(found, partitions, recipe.data, request, run.probe.now)
+        read = _to_read(found, partitions, request) if recipe.data.source.partition.path else found
+        stream = read_index(read, recipe.data, given.now, cache)
+        if recipe.data.source.partition.path is None:
+            partitions = stream.partitions(recipe.data)
         request = request.holding_back(partitions)
-        log.info("index read", extra={"files": len(found), "rows": len(stream.rows.moment)})
+        extra = {"files": len(found), "rows": len(stream.rows.moment)}
+        log.info("index read", extra=extra | {"kept": cache.found if cache else 0})
         stream, selected = _select(stream, partitions, request, found, recipe.data)
     except PermissionError as wrong:
         hint = "the pods do not run as root; make it readable for all users, or for their group"
@@ -75,8 +96,8 @@ def probe(run: RunFile, home: Home, tmp: Path) -> ProbeOutput:
         output = probe_output.no_window(selected, recipe, paths=len(found))
     else:
         output = _freeze(stream, selected, recipe, request, home=home, tmp=tmp)
-    if run.probe.referenced is not None:
-        store.sweep(home, run.probe.referenced, tmp)
+    if given.referenced is not None:
+        store.sweep(home, given.referenced, tmp)
     gaps = [one.span.name for one in partitions if request.gap_expired(one)][:MAX_GAPS]
     return probe_output.with_gaps(output, gaps) if gaps else output
 
@@ -107,20 +128,6 @@ def _partitions(
         expired.append(span)
     partitions = sorted([*delivered, *missing], key=lambda each: each.span)
     return partitions, replace(request, quarantined=(*request.quarantined, *expired))
-
-
-def _read(
-    found: Sequence[FileSet],
-    partitions: list[PartitionState],
-    data: Data,
-    request: WindowRequest,
-    now: datetime,
-) -> tuple[Stream, list[PartitionState]]:
-    """Read the index of the rows, and list the partitions."""
-    if data.source.partition.path is None:
-        stream = read_index(found, data, now)
-        return stream, stream.partitions(data)
-    return read_index(_to_read(found, partitions, request), data, now), partitions
 
 
 def _select(

@@ -203,9 +203,15 @@ def freeze(
             selected = {part: masks[part][rows] for part in PARTS}
             if not any(mask.any() for mask in selected.values()):
                 continue
-            indexed = stream.rows.moment[rows]
             name = file_set.span.name if file_set.span else ""
-            for part, table in read_parts(file_set, recipe.data, indexed=indexed, masks=selected):
+            found = read_parts(
+                file_set,
+                recipe.data,
+                indexed=stream.rows.moment[rows],
+                digests=stream.digests[index],
+                masks=selected,
+            )
+            for part, table in found:
                 writers[part].add(table, name)
             for writer in writers.values():
                 writer.end(name)

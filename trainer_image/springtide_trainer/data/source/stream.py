@@ -1,11 +1,14 @@
-"""Reads the rows of the source: first an index to select the window, then the rows to freeze.
+"""Reads the rows of the source: the index of a file, and the rows of a window to freeze.
 
-The index is small: texts are only read for rows of the window.
+The index selects the window (`index.py`). It is small: texts are only read for rows of the window.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
+from collections import defaultdict
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -14,11 +17,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from springtide_trainer.data.partitions import Span, moment, spans_of
+from springtide_trainer.data.partitions import spans_of
 from springtide_trainer.data.source import values
 from springtide_trainer.data.source.readers.read import read_batches
-from springtide_trainer.data.source.reserved_entities import reserved
-from springtide_trainer.data.windows.new_data import PartitionState, StreamIndex
+from springtide_trainer.data.windows.new_data import PartitionState
 from springtide_trainer.errors import Refused
 
 if TYPE_CHECKING:
@@ -27,16 +29,15 @@ if TYPE_CHECKING:
 
     from springtide_api.update.data import Columns, Data
     from springtide_trainer.data.partitions import Micros
-    from springtide_trainer.data.source.files import FileSet
+    from springtide_trainer.data.source.files import DataFile, FileSet
     from springtide_trainer.data.source.readers.rows import RowBatch
-    from springtide_trainer.data.windows.new_data import Bools, Codes
+    from springtide_trainer.data.windows.new_data import Bools, StreamIndex
     from springtide_trainer.data.windows.window import Part
 
 log = logging.getLogger(__name__)
 
 COLUMNS = "data.source.columns"
 FILTER = "data.holdout.filter.column"
-_CHUNK = 16_384
 CLOCK_SKEW = timedelta(days=1)
 """Timestamps further ahead of the API server's clock than this are refused."""
 
@@ -48,6 +49,8 @@ class Stream:
     file_sets: tuple[FileSet, ...]
     ends: tuple[int, ...]
     """Number of rows up to the end of each file set."""
+    digests: tuple[tuple[str, ...], ...]
+    """Digest of the index of each file, by file set."""
     rows: StreamIndex
     groups: pa.Array | None = None
     """Names of the groups, by their codes in `rows`."""
@@ -79,49 +82,6 @@ def frozen_columns(columns: Columns) -> dict[str, tuple[str, str]]:
     return {
         name: (column, f"{COLUMNS}.{field}") for name, (column, field) in named.items() if column
     }
-
-
-def read_index(file_sets: Sequence[FileSet], data: Data, now: datetime) -> Stream:
-    """Read the index of the rows of these file sets.
-
-    Raises:
-        Refused: a file is damaged, a column missing, a timestamp unreadable, in the future or
-            outside its partition.
-    """
-    columns = data.source.columns
-    wanted = frozen_columns(columns)
-    keep = {name: wanted[name] for name in ("entity", "group") if name in wanted}
-    counts, times, eligible = [], [], []
-    keys: dict[str, list[pa.Array]] = {name: [] for name in keep}
-    for file_set in file_sets:
-        read = 0
-        for batch in _batches(file_set, data, _index_columns(data)):
-            found = values.timestamps(batch, columns.timestamp, now + CLOCK_SKEW)
-            _check_inside(file_set.span, found, batch)
-            times.append(found)
-            eligible.append(_eligible(batch, data))
-            for name, (column, field) in keep.items():
-                keys[name].append(_encoded(values.texts(batch, column, field)))
-            read += len(found)
-        counts.append(read)
-    timestamps = np.concatenate(times) if times else np.empty(0, dtype=np.int64)
-    times.clear()
-    group, groups = _codes(keys["group"]) if "group" in keys else (None, None)
-    entity, names = _codes(keys["entity"]) if "entity" in keys else (None, None)
-    if entity is None:
-        entity = np.arange(len(timestamps))
-    return Stream(
-        file_sets=tuple(file_sets),
-        ends=tuple(int(end) for end in np.cumsum(counts)),
-        rows=StreamIndex(
-            moment=timestamps,
-            reserved=_reserved(data, names, entity),
-            eligible=np.concatenate(eligible) if eligible else np.empty(0, dtype=bool),
-            entity=entity,
-            group=group,
-        ),
-        groups=groups,
-    )
 
 
 def groups_seen_before(
@@ -169,30 +129,39 @@ def _index_columns(data: Data) -> set[str]:
     return {name for name in names if name}
 
 
-def _batches(
-    file_set: FileSet, data: Data, read: Collection[str] | None = None
-) -> Iterator[RowBatch]:
+def _batches(file: DataFile, data: Data, read: Collection[str] | None = None) -> Iterator[RowBatch]:
     """Read columns that the spec names. All must exist, so a missing one is found at once."""
     columns = data.source.columns
     wanted = {columns.timestamp: values.TIMESTAMP}
     wanted |= dict(frozen_columns(columns).values())
     if data.holdout.filter:
         wanted.setdefault(data.holdout.filter.column, FILTER)
-    for file in file_set.files:
-        yield from read_batches(file, data.source.format, wanted, read)
+    yield from read_batches(file, data.source.format, wanted, read)
 
 
-def _check_inside(span: Span | None, timestamps: Micros, batch: RowBatch) -> None:
-    if span is None or (inside := span.covers(timestamps)).all():
-        return
-    index = int(np.argmin(inside))
-    time = moment(int(timestamps[index])).isoformat()
-    raise Refused(
-        "OutsidePartition",
-        f"{batch.location(index)}: its timestamp {time} is outside partition {span.name}; write "
-        "the row to its own partition, or change data.source.partition",
-        "data.source.partition",
-    )
+@dataclass(frozen=True)
+class IndexedRows:
+    """The index of some rows.
+
+    Attributes:
+        moment: int64 [rows], microseconds since 1970.
+        eligible: bool [rows], the row passes data.holdout.filter.
+        keys: The columns `entity` and `group` as strings, if the source has them.
+    """
+
+    moment: Micros
+    eligible: Bools
+    keys: Mapping[str, pa.Array]
+
+    @staticmethod
+    def of(
+        batch: RowBatch, data: Data, texts: Mapping[str, pa.Array], times: Micros
+    ) -> IndexedRows:
+        """Return the index of a batch, with its texts by the names of frozen columns."""
+        keys = {
+            name: pc.fill_null(texts[name], "") for name in ("entity", "group") if name in texts
+        }
+        return IndexedRows(times, _eligible(batch, data), keys)
 
 
 def _eligible(batch: RowBatch, data: Data) -> Bools:
@@ -203,33 +172,53 @@ def _eligible(batch: RowBatch, data: Data) -> Bools:
     return np.asarray(pc.fill_null(found, False).to_numpy(zero_copy_only=False), dtype=bool)
 
 
-def _encoded(column: pa.Array) -> pa.DictionaryArray:
-    """Encode values as integers; null is encoded as the empty text."""
-    return pc.fill_null(column, "").dictionary_encode()
+class IndexDigest:
+    """Digest of the index of a file, which does not depend on its batches."""
+
+    def __init__(self) -> None:
+        self._hashes: defaultdict[str, hashlib._Hash] = defaultdict(hashlib.sha256)
+
+    def add(self, rows: IndexedRows) -> None:
+        """Add rows, in the order of the file."""
+        self._hashes["moment"].update(rows.moment.tobytes())
+        self._hashes["eligible"].update(rows.eligible.tobytes())
+        for name, column in rows.keys.items():
+            lengths = pc.binary_length(column).to_numpy(zero_copy_only=False)
+            self._hashes[f"{name} lengths"].update(lengths.astype(np.int32).tobytes())
+            self._hashes[name].update(pc.binary_join(_one_list(column), "")[0].as_buffer())
+
+    def hexdigest(self) -> str:
+        """Return the digest."""
+        found = sorted((name, one.hexdigest()) for name, one in self._hashes.items())
+        return hashlib.sha256(json.dumps(found).encode()).hexdigest()
 
 
-def _codes(chunks: list[pa.DictionaryArray]) -> tuple[Codes, pa.Array]:
-    """Join the encoded chunks of a column; return its codes and the names of the codes."""
-    kind = pa.dictionary(pa.int32(), pa.string())
-    encoded = pa.chunked_array(chunks, kind).unify_dictionaries()
-    codes = [np.empty(0, dtype=np.int64)]
-    codes += [chunk.indices.to_numpy() for chunk in encoded.chunks]
-    names = encoded.chunk(0).dictionary if encoded.num_chunks else pa.array([], pa.string())
-    return np.concatenate(codes, dtype=np.int64), names
+def _one_list(column: pa.Array) -> pa.ListArray:
+    return pa.ListArray.from_arrays(pa.array([0, len(column)], pa.int32()), column)
 
 
-def _reserved(data: Data, names: pa.Array | None, entity: Codes) -> Bools:
-    if data.reserve is None or names is None:
-        return np.zeros(len(entity), dtype=bool)
-    found = [np.empty(0, dtype=bool)]
-    for start in range(0, len(names), _CHUNK):
-        chunk = names.slice(start, _CHUNK).to_pylist()
-        found.append(np.array(reserved(chunk, data.reserve.fraction), dtype=bool))
-    return np.asarray(np.concatenate(found)[entity])
+def index_batches(
+    file: DataFile, data: Data, newest: datetime
+) -> Iterator[tuple[RowBatch, IndexedRows]]:
+    """Read the index of a file, in batches. Texts are not read.
+
+    Raises:
+        Refused: the file is damaged, a column missing, a timestamp unreadable or after `newest`.
+    """
+    columns = data.source.columns
+    for batch in _batches(file, data, _index_columns(data)):
+        times = values.timestamps(batch, columns.timestamp, newest)
+        texts = _texts(batch, columns, ("entity", "group"))
+        yield batch, IndexedRows.of(batch, data, texts, times)
 
 
 def read_parts(
-    file_set: FileSet, data: Data, *, indexed: Micros, masks: Mapping[Part, Bools]
+    file_set: FileSet,
+    data: Data,
+    *,
+    indexed: Micros,
+    digests: Sequence[str],
+    masks: Mapping[Part, Bools],
 ) -> Iterator[tuple[Part, pa.Table]]:
     """Read the rows of a file set that belong to a part of the window, in chunks.
 
@@ -237,6 +226,7 @@ def read_parts(
         file_set: The files.
         data: The spec.
         indexed: The timestamps in the index of this file set.
+        digests: Digest of the index of each file.
         masks: Which of these rows belong to each part.
 
     Yields:
@@ -247,32 +237,45 @@ def read_parts(
         Refused: the files changed since the index was read.
     """
     start = 0
-    for batch in _batches(file_set, data):
-        end = start + len(batch.numbers)
-        table = table_of(batch, data)
-        if not np.array_equal(table["timestamp"].to_numpy(), indexed[start:end]):
-            raise _changed(batch.file)
-        for name, mask in masks.items():
-            if mask[start:end].any():
-                yield name, table.filter(pa.array(mask[start:end]))
-        start = end
-    if start != len(indexed):
-        raise _changed(file_set.files[0].name)
+    for file, digest in zip(file_set.files, digests, strict=True):
+        found = IndexDigest()
+        for batch in _batches(file, data):
+            end = start + len(batch.numbers)
+            texts, times = _texts(batch, data.source.columns), _times(batch, data)
+            if not np.array_equal(times, indexed[start:end]):
+                raise _changed(file.name)
+            found.add(IndexedRows.of(batch, data, texts, times))
+            table = pa.table(texts | {"timestamp": pa.array(times)})
+            for name, mask in masks.items():
+                if mask[start:end].any():
+                    yield name, table.filter(pa.array(mask[start:end]))
+            start = end
+        if found.hexdigest() != digest:
+            raise _changed(file.name)
 
 
 def read_all(file_set: FileSet, data: Data) -> list[pa.Table]:
     """Read all rows of a file set, as strings except `timestamp`."""
-    return [table_of(batch, data) for batch in _batches(file_set, data)]
+    return [
+        pa.table(_texts(batch, data.source.columns) | {"timestamp": pa.array(_times(batch, data))})
+        for file in file_set.files
+        for batch in _batches(file, data)
+    ]
 
 
-def table_of(batch: RowBatch, data: Data) -> pa.Table:
-    """Convert a batch to a table with the columns of frozen rows."""
-    columns = {
+def _texts(
+    batch: RowBatch, columns: Columns, names: Collection[str] | None = None
+) -> dict[str, pa.Array]:
+    """Return columns of a batch as strings, by the names of frozen columns."""
+    return {
         name: values.texts(batch, column, field)
-        for name, (column, field) in frozen_columns(data.source.columns).items()
+        for name, (column, field) in frozen_columns(columns).items()
+        if names is None or name in names
     }
-    times = values.timestamps(batch, data.source.columns.timestamp)
-    return pa.table(columns | {"timestamp": pa.array(times)})
+
+
+def _times(batch: RowBatch, data: Data) -> Micros:
+    return values.timestamps(batch, data.source.columns.timestamp)
 
 
 def _changed(name: str) -> Refused:
