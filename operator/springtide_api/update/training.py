@@ -130,8 +130,8 @@ class Hyperparameters(Model):
     gradient_accumulation: Annotated[int, Field(ge=1, le=1024)] = 1
     """Batches per optimizer step. Default 1."""
     precision: Literal["Auto", "FP32", "BF16", "FP16"] = "Auto"
-    """Precision of the forward pass. Auto: BF16 if the hardware supports it, else FP32. FP16
-    requires a GPU. The evaluation is always FP32. Default Auto."""
+    """Precision of the forward pass. Auto: BF16 if the hardware computes it faster than FP32, else
+    FP32. FP16 requires a GPU. The evaluation is always FP32. Default Auto."""
     weight_decay: Fraction = "0.01"
     """Weight decay. Default 0.01."""
     dropout: Fraction = "0"

@@ -135,12 +135,20 @@ def test_fp16_without_a_gpu_is_refused(world):
         precision.resolve("FP16", torch.device("cpu"))
 
 
-def test_auto_is_bf16_only_if_the_hardware_supports_it(monkeypatch):
-    cpu = torch.device("cpu")
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
-    assert precision.resolve("Auto", cpu).name == "BF16"
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False})
-    assert precision.resolve("Auto", cpu).name == "FP32"
+@pytest.mark.parametrize(
+    ("able", "expected"),
+    [
+        (["avx512_bf16"], "BF16"),
+        (["avx512_bf16", "avx512_fp16", "amx_bf16"], "BF16"),
+        (["avx512_bf16", "avx512_fp16"], "FP32"),
+        (["bf16"], "BF16"),
+        (["avx512_fp16"], "FP32"),
+        ([], "FP32"),
+    ],
+)
+def test_auto_is_bf16_only_if_the_hardware_computes_it_faster(monkeypatch, able, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(able, True))
+    assert precision.resolve("Auto", torch.device("cpu")).name == expected
 
 
 def test_appended_labels_extend_the_head_and_keep_its_rows(world, freeze_rows, recipe_with):
