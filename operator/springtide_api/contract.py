@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from springtide_api.generation.spec import Recipe
+from springtide_api.generation.spec import Recipe, ReplayBuffer
 from springtide_api.schema import Digest, Line, Model, Time, Uri, Word
 
 TERMINATION_MESSAGE = "/dev/termination-log"
@@ -82,6 +82,10 @@ class TrainInput(Model):
     checkpoints: str
     """Folder of the generation's checkpoints, shared by its attempts."""
     batch_divisor: int = 1
+    buffer: ReplayBuffer | None = None
+    """The parent's buffer, from which rows are replayed. None: it left none."""
+    quarantined: list[str] = []
+    """Partitions that are quarantined: their rows are not replayed."""
 
 
 class EvaluateInput(Model):
@@ -180,6 +184,19 @@ class CommittedArtifact(Model):
     head: Literal["Trained", "Seeded"] = "Trained"
 
 
+class Replayed(Model):
+    """Rows of the parent's buffer that were trained on again."""
+
+    rows: Count = 0
+    """Including those of the validation split."""
+    classes: Annotated[
+        dict[Annotated[str, Field(max_length=128)], Count], Field(max_length=256)
+    ] = {}
+    """Rows of each class, the fewest first."""
+    message: Line = ""
+    """Why there are fewer rows than asked for; empty if there are not."""
+
+
 class TrainOutput(Model):
     """Output of training."""
 
@@ -190,6 +207,10 @@ class TrainOutput(Model):
     metrics: dict[Annotated[str, Field(max_length=100)], float] = {}
     stop_reason: Line = ""
     """Why training stopped: all epochs completed, patience exhausted, or maxSteps."""
+    replay: Replayed | None = None
+    """What was replayed; None without training.retention.replay."""
+    buffer: ReplayBuffer | None = None
+    """What the next generation may replay; None without training.retention.replay."""
 
 
 RuleRow = tuple[

@@ -63,6 +63,24 @@ TRAINING = [
         {f"{EARLY}.validationFraction": "0.51"},
     ),
     Example(
+        "training.retention",
+        "retention needs replay",
+        {"training.retention": {"replay": {}}},
+        {"training.retention": {}},
+    ),
+    Example(
+        "training.retention.replay",
+        "replay needs ratio or rowsPerClass above 0",
+        {"training.retention.replay": {"ratio": "0", "rowsPerClass": 1}},
+        {"training.retention.replay": {"ratio": "0.0", "rowsPerClass": 0}},
+    ),
+    Example(
+        "",
+        "training.retention.replay.bufferRows must be at least rowsPerClass times the number",
+        {"training.retention.replay": {"rowsPerClass": 10, "bufferRows": 20}},
+        {"training.retention.replay": {"rowsPerClass": 10, "bufferRows": 19}},
+    ),
+    Example(
         "training.compute.resources",
         "cpu must be greater than 0",
         {"training.compute.resources.cpu": "1m"},

@@ -15,6 +15,7 @@ from springtide_api.contract import (
     TrainOutput,
     WindowFound,
 )
+from springtide_api.generation.spec import ReplayBuffer
 
 if TYPE_CHECKING:
     from lifecycle.world import World
@@ -47,7 +48,10 @@ def answer(world: World, start: StartJob) -> Result:
             return Result(**shared, probe=_probe(world, start))
         case "train":
             made = _artifact(f"{run.train.parent.digest}{run.train.data.digest}")
-            return Result(**shared, train=TrainOutput(artifact=made, steps=10, rows=100))
+            left = _buffer(start) if start.run.recipe.training.retention else None
+            return Result(
+                **shared, train=TrainOutput(artifact=made, steps=10, rows=100, buffer=left)
+            )
         case "evaluate":
             return Result(**shared, evaluate=_numbers(world, start))
         case _:
@@ -100,6 +104,14 @@ def _artifact(text: str, head: str = "Trained") -> CommittedArtifact:
     made = digest(text)
     uri = f"file:///models/search/shop/artifacts/{made.replace(':', '-')}"
     return CommittedArtifact(uri=uri, digest=made, bytes=1, head=head)
+
+
+def _buffer(start: StartJob) -> ReplayBuffer:
+    """A buffer of the parent's buffer and of the rows of this run."""
+    asked = start.run.train
+    made = digest(f"buffer {asked.buffer and asked.buffer.digest} {asked.data.digest}")
+    uri = f"file:///models/search/shop/buffers/{made.replace(':', '-')}"
+    return ReplayBuffer(uri=uri, digest=made, rows=100)
 
 
 def _probe(world: World, start: StartJob) -> ProbeOutput:

@@ -47,6 +47,8 @@ class StateInvariants:
             assert status.reason  # of an unknown verdict, another version writes the reason
         if (parent := g.spec.parent) and (made_from := self.world.generations.get(parent.name)):
             assert made_from.status.verdict not in {"Rejected", "Failed", "Inconclusive"}
+            left = made_from.status.artifact and made_from.status.artifact.buffer
+            assert not data or data.buffer in (None, left)
         if status.rollout.promoted_at and data:
             assert status.trained_through == data.windows[-1].to
         if evaluation is None:

@@ -37,6 +37,10 @@ class Home:
         name = folder_name(digest)
         return self.path / "data" / (name if copy == 1 else f"{name}.{copy}")
 
+    def buffer(self, digest: str) -> Path:
+        """Return the folder of the replay buffer with this digest."""
+        return self.path / "buffers" / folder_name(digest)
+
     def checkpoints(self, number: int) -> Path:
         """Return the folder of a generation's checkpoints, shared by its attempts."""
         return self.path / "checkpoints" / f"g{number}"

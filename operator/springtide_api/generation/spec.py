@@ -46,6 +46,17 @@ class Range(Model):
     """End, excluded."""
 
 
+class ReplayBuffer(Model):
+    """Rows that a generation leaves for the replay of the next one. Immutable."""
+
+    uri: Uri
+    """Folder of the rows."""
+    digest: Digest
+    """Digest of the rows."""
+    rows: Annotated[int, Field(ge=0, le=2**53)] = 0
+    """Number of rows."""
+
+
 class GenerationData(Model):
     """The data of a run. It is frozen before training starts."""
 
@@ -76,6 +87,9 @@ class GenerationData(Model):
     """Reserved rows of the training range; they become the historical shard of this generation."""
     historical: Annotated[list[Uri], Field(max_length=64)] = []
     """Historical shards of earlier generations, oldest first."""
+    buffer: ReplayBuffer | None = None
+    """Buffer of the parent, from which rows are replayed; unset without training.retention.replay,
+    or if the parent left none."""
 
 
 class Recipe(Model):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from springtide_api.generation.spec import Range
+from springtide_api.generation.spec import Range, ReplayBuffer
 from springtide_api.schema import (
     Decimal,
     Digest,
@@ -38,6 +38,9 @@ class Artifact(Model):
     head: Literal["Trained", "Seeded"] = "Trained"
     """Trained, or Seeded: the classification head was initialized at import and is untrained. A
     Seeded artifact is never served."""
+    buffer: ReplayBuffer | None = None
+    """Rows that the next generation replays while this one is its parent; unset without
+    training.retention.replay."""
 
 
 class PodRun(Model):
@@ -83,6 +86,17 @@ class StageRun(Model):
     """Running seconds times GPUs of all pods that ended, including disrupted ones."""
 
 
+class ReplayStatus(Model):
+    """Rows of the parent's buffer that were trained on again."""
+
+    rows: int = 0
+    """Number of replayed rows, including those of the validation split."""
+    by_class: Annotated[list[Word], Field(max_length=32)] = []
+    """Replayed rows of each class, as name=rows; the 32 classes with the fewest."""
+    message: Text = ""
+    """Classes with fewer than rowsPerClass rows, or a ratio that was not reached, and why."""
+
+
 class TrainingStatus(StageRun):
     """State of the training Job, or of the import Job of generation 0."""
 
@@ -98,6 +112,9 @@ class TrainingStatus(StageRun):
     """Estimated seconds until training ends."""
     metrics: Annotated[list[Word], Field(max_length=16)] = []
     """Metrics that the trainer reported, as name=value."""
+    replay: ReplayStatus | None = None
+    """Rows of earlier windows that were trained on again; unset without
+    training.retention.replay."""
     adjustments: Annotated[list[Text], Field(max_length=8)] = []
     """Adjustments after failed attempts, such as a halved batch."""
 

@@ -124,6 +124,25 @@ class History(Model):
     "model.labels is append-only; add labels at the end and remove or reorder none",
 )
 @cel(
+    "!has(self.training) || !has(self.training.retention)"
+    " || !has(self.training.retention.replay)"
+    " || (has(self.training.retention.replay.rowsPerClass)"
+    " ? self.training.retention.replay.rowsPerClass : 10)"
+    " * (has(self.model.labels) ? size(self.model.labels)"
+    " : has(self.model.ranking) ? size(self.model.ranking.gains) : 0)"
+    " <= self.training.retention.replay.bufferRows",
+    "training.retention.replay.bufferRows must be at least rowsPerClass (10 if not set) times the"
+    " number of labels; raise bufferRows, or lower rowsPerClass",
+)
+@cel(
+    "self.model.task != 'Regression' || !has(self.training) || !has(self.training.retention)"
+    " || !has(self.training.retention.replay)"
+    " || (!has(self.training.retention.replay.rowsPerClass)"
+    " && double(self.training.retention.replay.ratio) > 0.0)",
+    "training.retention.replay of Regression has only a ratio, above 0: numbers have no classes;"
+    " remove rowsPerClass",
+)
+@cel(
     "self.gate.rules.all(r, has(self.evaluation) && has(self.evaluation.datasets)"
     " ? self.evaluation.datasets.exists(d, d.name == r.dataset) : r.dataset == 'holdout')",
     "gate.rules[].dataset must name one of evaluation.datasets; without datasets there is one,"

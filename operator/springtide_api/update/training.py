@@ -17,6 +17,7 @@ from springtide_api.schema import (
     ObjectName,
     cel,
 )
+from springtide_api.update.retention import Retention
 
 Quantity = Annotated[
     str, Field(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$")
@@ -295,6 +296,11 @@ class Limits(Model):
     "method LoRA does not train the word embeddings; remove hyperparameters.freeze.embeddings or"
     " set method.type to Full",
 )
+@cel(
+    "!has(self.retention) || !has(self.retention.interpolation) || has(self.earlyStopping)",
+    "retention.interpolation needs earlyStopping: alphas are compared by its metric on its"
+    " validation split; set earlyStopping, or remove interpolation",
+)
 class Training(Model):
     """How a candidate is trained from the live weights."""
 
@@ -306,6 +312,9 @@ class Training(Model):
     """Optimizer settings. The defaults suit incremental updates of an encoder."""
     early_stopping: EarlyStopping | None = None
     """Early stopping. Default: disabled."""
+    retention: Retention | None = None
+    """How a candidate keeps what its parent has learnt. Default: only by continuing from its
+    weights."""
     checkpoint: Checkpoint = Checkpoint()
     """Checkpoints of the training state. Default: every 200 steps."""
     compute: Compute = Compute()

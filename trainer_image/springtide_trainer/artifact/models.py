@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 
 from springtide_trainer.artifact.manifest import verify
 from springtide_trainer.artifact.preprocess import Preprocess
-from springtide_trainer.artifact.tokens import Tokens, tokenize
+from springtide_trainer.artifact.tokens import tokenize
 from springtide_trainer.tasks.table import task_of
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from springtide_trainer.artifact.joined_tokens import TokenRows
     from springtide_trainer.artifact.preprocess import Pair
     from springtide_trainer.tasks.task import Task
 
@@ -59,7 +60,7 @@ class Scorer:
 def predict(
     task: Task,
     model: PreTrainedModel,
-    tokens: Tokens,
+    tokens: TokenRows,
     *,
     rows: NDArray[np.int64],
     batch_size: int,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import ValidationError
 
 from springtide_api.contract import CommittedArtifact, WindowFound
+from springtide_api.generation.spec import ReplayBuffer
 from springtide_api.generation.status import RuleResult, Score
 from springtide_api.schema import Model
 from springtide_judging.regression_reference import reference_number
@@ -37,6 +38,8 @@ class LocalGeneration(Model):
     window: WindowFound | None = None
     historical: list[str] = []
     artifact: CommittedArtifact | None = None
+    buffer: ReplayBuffer | None = None
+    """Rows that the next run may replay while this one is its parent."""
     batch_divisor: int = 1
     verdict: Literal["Imported", "Pending", "Accepted", "Rejected", "Inconclusive", "Failed"] = (
         "Pending"

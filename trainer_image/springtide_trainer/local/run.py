@@ -25,6 +25,7 @@ from springtide_trainer.storage import uri_of
 
 if TYPE_CHECKING:
     from springtide_api.contract import Failure, ProbeOutput, Result, Stage
+    from springtide_api.generation.spec import ReplayBuffer
     from springtide_trainer.local.display import Display
     from springtide_trainer.local.manifest_file import LocalRecipe
     from springtide_trainer.storage import Home
@@ -194,6 +195,8 @@ class LocalRun:
             data=ArtifactRef(uri=window.manifest, digest=window.digest),
             checkpoints=str(self.home.checkpoints(generation.number)),
             batch_divisor=generation.batch_divisor,
+            buffer=self._buffer(generation.parent),
+            quarantined=list(self.request.quarantined),
         )
         try:
             result = self._stage(run.model_copy(update={"train": asked}))
@@ -211,7 +214,8 @@ class LocalRun:
                 f", {name} {value:.4g}" for name, value in made.metrics.items() if name in SHOWN
             ),
         )
-        self._keep(generation.model_copy(update={"artifact": made.artifact}))
+        kept = {"artifact": made.artifact, "buffer": made.buffer}
+        self._keep(generation.model_copy(update=kept))
         return None
 
     def _after_failure(self, generation: LocalGeneration, failed: StageFailed) -> LocalGeneration:
@@ -312,6 +316,11 @@ class LocalRun:
             return None
         digest = generation.artifact.digest
         return ArtifactRef(uri=uri_of(self.home.artifact(digest)), digest=digest)
+
+    def _buffer(self, parent: int | None) -> ReplayBuffer | None:
+        """Return the buffer that a run with replay takes over from its parent."""
+        retention, known = self.asked.recipe.training.retention, self.known.number(parent)
+        return known.buffer if known and retention and retention.replay else None
 
     def _keep(self, generation: LocalGeneration) -> None:
         self.known = self.known.with_(generation)

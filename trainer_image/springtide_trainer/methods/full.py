@@ -25,6 +25,9 @@ class Full:
         freeze(model, training.hyperparameters.freeze)
         return model
 
+    def merge(self, model: PreTrainedModel) -> None:
+        """Nothing: there are no additional parameters."""
+
     def export(self, model: PreTrainedModel, folder: Path) -> None:
         """Write the model in the format of transformers."""
         saving.save_model(model, folder)

@@ -52,6 +52,10 @@ class LoRA:
         _inject(model.base_model, targets, options, seed=seed)
         return model
 
+    def merge(self, model: PreTrainedModel) -> None:
+        """Add the adapters to the weights beside them and remove them."""
+        merge(model)
+
     def export(self, model: PreTrainedModel, folder: Path) -> None:
         """Merge the adapters and write the model in the format of transformers."""
         merge(model)
@@ -105,6 +109,8 @@ def merge(model: PreTrainedModel) -> None:
     adapted: dict[str, Any] = {
         path: module for path, module in model.named_modules() if isinstance(module, BaseTunerLayer)
     }
+    if not adapted:  # merged before
+        return
     for path, module in adapted.items():
         module.merge()
         merged = module.get_base_layer()

@@ -29,6 +29,13 @@ class Method(Protocol):
             Refused: the options do not fit the model.
         """
 
+    def merge(self, model: PreTrainedModel) -> None:
+        """Leave a trained model only the parameters that it had before `prepare`, in place.
+
+        Raises:
+            Refused: a weight is not finite.
+        """
+
     def export(self, model: PreTrainedModel, folder: Path) -> None:
         """Write weights and configuration of a trained model, as plain transformers loads them.
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-COLLECTABLE = ("artifacts", "data", "checkpoints", "reports")
+COLLECTABLE = ("artifacts", "buffers", "data", "checkpoints", "reports")
 
 
 def collect(run: RunFile, home: Home) -> None:

@@ -84,6 +84,20 @@ def _without_metrics(value: Any) -> Any:
             return value
 
 
+def _few_classes(keep: int) -> Callable[[Any], Any]:
+    """Keep the classes with the fewest replayed rows: those that may be forgotten."""
+
+    def shortened(value: Any) -> Any:
+        match value:
+            case {"train": {"replay": {"classes": classes} as replay} as train}:
+                few = dict(sorted(classes.items(), key=lambda one: (one[1], one[0]))[:keep])
+                return value | {"train": train | {"replay": replay | {"classes": few}}}
+            case _:
+                return value
+
+    return shortened
+
+
 def _short_message(value: Any) -> Any:
     match value:
         case {"failure": {"message": str(text)} as failure}:
@@ -98,6 +112,9 @@ _REDUCTIONS = (
     _newest_partitions(200),
     _newest_partitions(60),
     _newest_partitions(12),
+    _few_classes(32),
+    _few_classes(8),
+    _few_classes(0),
     _without_metrics,
     _rounded(7),
     _rounded(6),

@@ -15,18 +15,20 @@ from springtide_api.contract import TrainOutput
 from springtide_trainer.artifact import manifest, saving
 from springtide_trainer.artifact.models import move
 from springtide_trainer.artifact.preprocess import Preprocess
+from springtide_trainer.data.snapshots import replay_buffer
 from springtide_trainer.errors import Diverged, Refused
 from springtide_trainer.methods.table import METHODS
 from springtide_trainer.storage import local_path
-from springtide_trainer.training import fit, session, warm_start
+from springtide_trainer.training import fit, interpolation, session, warm_start
 from springtide_trainer.training.precision import deterministic_attention
 from springtide_trainer.training.rows.training_rows import load
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from springtide_api.contract import CommittedArtifact, RunFile
-    from springtide_api.generation.spec import Recipe
+    from springtide_api.contract import CommittedArtifact, RunFile, TrainInput
+    from springtide_api.generation.spec import Recipe, ReplayBuffer
+    from springtide_trainer.data.snapshots.replay_buffer import Held
     from springtide_trainer.storage import Home
 
 log = logging.getLogger(__name__)
@@ -46,11 +48,14 @@ def train(run: RunFile, home: Home, tmp: Path) -> TrainOutput:
     parent = local_path(run.train.parent.uri)
     manifest.verify(parent, run.train.parent.digest)
     data = local_path(run.train.data.uri)
-    rows = load(data, run.train.data.digest, run.recipe, parent=parent, scratch=tmp)
+    held, digest = _held(run.recipe, run.train), run.train.data.digest
+    rows = load(data, digest, run.recipe, parent=parent, scratch=tmp, held=held)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with deterministic_attention(device, int(rows.examples.tokens.lengths.max())):
         ready = session.prepare(run, rows, parent, device=device, scratch=tmp)
         outcome = fit.fit(ready)
+        _interpolate(ready, parent, run.recipe)
+    buffer = _leave_buffer(held, run.recipe, run.train, home=home, folder=tmp / "buffer")
     made = _commit(
         ready,
         outcome.step,
@@ -68,7 +73,46 @@ def train(run: RunFile, home: Home, tmp: Path) -> TrainOutput:
         seconds=seconds,
         metrics=ready.measured,
         stop_reason=outcome.reason,
+        replay=rows.replayed,
+        buffer=buffer,
     )
+
+
+def _interpolate(ready: session.Session, parent: Path, recipe: Recipe) -> None:
+    """Take the best weights between parent and trained model, with retention.interpolation."""
+    retention, stopping = recipe.training.retention, ready.run.early_stopping
+    if retention is None or retention.interpolation is None or stopping is None:
+        return
+    METHODS[recipe.training.method.type].merge(ready.model)
+    alphas = [float(alpha) for alpha in retention.interpolation.alphas]
+    tried = interpolation.choose(ready.model, ready.task.load(parent), alphas, stopping=stopping)
+    alpha, value = next(iter(tried.items()))
+    of_each = {f"validation_alpha_{each:g}": found for each, found in tried.items()}
+    ready.measured.update(of_each | {"alpha": alpha, "validation": value})
+
+
+def _held(recipe: Recipe, given: TrainInput) -> Held | None:
+    """Return the rows that may be replayed; None without replay."""
+    if recipe.training.retention is None or recipe.training.retention.replay is None:
+        return None
+    return replay_buffer.read(given.buffer, recipe, given.quarantined)
+
+
+def _leave_buffer(
+    held: Held | None, recipe: Recipe, given: TrainInput, *, home: Home, folder: Path
+) -> ReplayBuffer | None:
+    """Commit what the next generation may replay; None without replay."""
+    retention = recipe.training.retention
+    if held is None or retention is None or retention.replay is None:
+        return None
+    table = replay_buffer.build(
+        held.table,
+        local_path(given.data.uri),
+        recipe,
+        replay=retention.replay,
+        quarantined=given.quarantined,
+    )
+    return replay_buffer.commit(table, recipe, home, folder)
 
 
 def _commit(

@@ -15,7 +15,7 @@ import pyarrow as pa
 from springtide_trainer.errors import Refused
 from springtide_trainer.tasks import label_names
 from springtide_trainer.tasks.metrics.statistic import EncodedRows
-from springtide_trainer.tasks.task import OutputTensor
+from springtide_trainer.tasks.task import Classes, OutputTensor
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -81,6 +81,10 @@ class Classification:
         if len(self.outputs) == 2:
             return counts[self.outputs[1]]
         return min(counts[label] for label in self.outputs)
+
+    def classes(self, column: pa.ChunkedArray) -> Classes:
+        """Return the label of each row."""
+        return Classes(self.outputs, np.arange(len(column)), self.encode(column, "rows"))
 
     def encode(self, column: pa.ChunkedArray, where: str) -> Array:
         """Return the index of each label in the outputs: int64 [rows]."""

@@ -19,7 +19,7 @@ from springtide_api.update.task import ClassificationOptions
 from springtide_trainer.errors import Refused
 from springtide_trainer.tasks.classification import Classification
 from springtide_trainer.tasks.metrics.statistic import EncodedRows
-from springtide_trainer.tasks.task import OutputTensor
+from springtide_trainer.tasks.task import Classes, OutputTensor
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -93,6 +93,16 @@ class MultiLabel(Classification):
     def positives(self, counts: Counter[str]) -> int:
         """Count the rows of the rarest label."""
         return min(counts[label] for label in self.outputs)
+
+    def classes(self, column: pa.ChunkedArray) -> Classes:
+        """Return the labels that each row has."""
+        rows, codes, first = [np.empty(0, np.int64)], [np.empty(0, np.int64)], 0
+        for chunk in column.chunks:
+            found = np.nonzero(self.encode(pa.chunked_array([chunk]), "rows") == 1)
+            rows.append(found[0] + first)
+            codes.append(found[1])
+            first += len(chunk)
+        return Classes(self.outputs, np.concatenate(rows), np.concatenate(codes))
 
     def encode(self, column: pa.ChunkedArray, where: str) -> Array:
         """Return which outputs each row has: int8 [rows, outputs], -1 where it is not known."""

@@ -16,7 +16,7 @@ from springtide_trainer.errors import Refused
 from springtide_trainer.tasks import label_names
 from springtide_trainer.tasks.metrics import ranked_groups
 from springtide_trainer.tasks.metrics.statistic import UNDEFINED
-from springtide_trainer.tasks.task import Grouping, OutputTensor
+from springtide_trainer.tasks.task import Classes, Grouping, OutputTensor
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -101,6 +101,12 @@ class Ranking:
     def positives(self, counts: Counter[str]) -> int:
         """Count the relevant rows: those with a gain greater than 0."""
         return sum(count for label, count in counts.items() if self.gains[label] > 0)
+
+    def classes(self, column: pa.ChunkedArray) -> Classes:
+        """Return the label of each row."""
+        names = list(self.gains)
+        index = label_names.index_names(column, names, "rows", field=GAINS)
+        return Classes(names, np.arange(len(column)), index)
 
     def encode(self, column: pa.ChunkedArray, where: str) -> Array:
         """Return the gain of each row: float64 [rows]."""

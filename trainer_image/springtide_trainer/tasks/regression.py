@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from springtide_api.contract import ExitCode
 from springtide_api.update.task import RegressionOptions
 from springtide_trainer.errors import Refused
-from springtide_trainer.tasks.task import OutputTensor
+from springtide_trainer.tasks.task import Classes, OutputTensor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,6 +117,10 @@ class Regression:
     def positives(self, counts: Counter[str]) -> int:
         """Count all rows: no label is the positive one."""
         return counts.total()
+
+    def classes(self, column: pa.ChunkedArray) -> Classes:
+        """A number is of no class."""
+        return Classes([], np.empty(0, np.int64), np.empty(0, np.int64))
 
     def encode(self, column: pa.ChunkedArray, where: str) -> Array:
         """Return the labels: float64 [rows]."""

@@ -61,6 +61,28 @@ class Grouping:
 
 
 @dataclass(frozen=True)
+class Classes:
+    """The classes of rows, as pairs of a row and a class. A row can be of several, or of none.
+
+    Attributes:
+        names: Names of the classes.
+        rows: int64 [pairs], indices of rows, ascending.
+        codes: int64 [pairs], indices of names.
+    """
+
+    names: Sequence[str]
+    rows: Array
+    codes: Array
+
+    def counts(self, chosen: Array) -> dict[str, int]:
+        """Count the chosen rows of each class: bool [rows]."""
+        import numpy as np
+
+        found = np.bincount(self.codes[chosen[self.rows]], minlength=len(self.names))
+        return dict(zip(self.names, found.tolist(), strict=True))
+
+
+@dataclass(frozen=True)
 class OutputTensor:
     """A tensor in the responses of the server; its first dimension are the rows."""
 
@@ -127,6 +149,13 @@ class Labels(Protocol):
 
     def positives(self, counts: Counter[str]) -> int:
         """Return how many rows are positive: with too few of these no rule decides."""
+
+    def classes(self, column: pa.ChunkedArray) -> Classes:
+        """Return the classes of rows, of each of which replay keeps a number of rows.
+
+        Raises:
+            Refused: a label is not one of the task.
+        """
 
     def encode(self, column: pa.ChunkedArray, where: str) -> Array:
         """Encode labels as numbers [rows, ...]; `where` describes the rows.

@@ -107,7 +107,7 @@ class EarlyStopping:
         self._sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
         self._model = model
         self._last = last
-        self._measure = measure
+        self.measure = measure
         self._without_gain = 0
         self.best: dict[str, Tensor] = {}
         self.best_value = math.nan
@@ -135,7 +135,7 @@ class EarlyStopping:
         """Validate, and keep a copy of the weights if they are the best so far."""
         if step % self._every and step != self._last:
             return
-        value = self._measure()
+        value = self.measure()
         gain = self._sign * (value - self.best_value)
         if math.isnan(self.best_value) or gain > self._min_delta:
             self.best = {
@@ -148,6 +148,10 @@ class EarlyStopping:
     def stop(self, step: int) -> str | None:
         """Return a reason to stop after `patience` validations without improvement."""
         return PATIENCE_EXHAUSTED if self._without_gain >= self._patience else None
+
+    def better(self, value: float, than: float) -> bool:
+        """Return whether a value of the metric is better than another."""
+        return self._sign * (value - than) > 0
 
     def restore_best(self) -> None:
         """Load the best weights into the model."""

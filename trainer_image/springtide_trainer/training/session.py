@@ -14,6 +14,7 @@ from springtide_api.update.task import EARLY_STOPPING_METRIC
 from springtide_trainer.artifact.length_limit import check_max_length
 from springtide_trainer.artifact.models import move, predict
 from springtide_trainer.artifact.preprocess import Preprocess
+from springtide_trainer.artifact.tokens import Tokens
 from springtide_trainer.errors import Refused
 from springtide_trainer.methods.table import METHODS
 from springtide_trainer.storage import local_path
@@ -24,6 +25,7 @@ from springtide_trainer.training.checkpoints import Checkpoints
 from springtide_trainer.training.early_stopping import EarlyStopping
 from springtide_trainer.training.lower_outputs import Wanted, lower_part, store
 from springtide_trainer.training.rows.batches import StepSampler
+from springtide_trainer.training.rows.mixture import Mixture
 from springtide_trainer.training.training_state import FORMAT, Run
 
 if TYPE_CHECKING:
@@ -100,6 +102,7 @@ def prepare(
         batch_size=options.batch_size,
         accumulation=options.gradient_accumulation,
         pass_rows=math.ceil(most / given.batch_divisor),
+        mixture=Mixture.of(rows.replayed_units),
     )
     total = options.max_steps or (options.epochs or 1) * sampler.steps_per_epoch
     built = optimizer.build(
@@ -146,7 +149,10 @@ def _store_lower_outputs(
     """Store the outputs of frozen lower layers for the rows that are read more than once.
 
     Validation is FP32. Returns the rows, and what bit-equal weights depend on because of this.
+    With replayed rows nothing is stored: their tokens are elsewhere than those of the new rows.
     """
+    if not isinstance(rows.examples.tokens, Tokens):
+        return rows, {}
     wanted = [Wanted("training", rows.units.rows, chosen.forward)] if epochs > 1 else []
     wanted.append(Wanted("validation", rows.validation))
     layers = lower_part(model, training.hyperparameters)
@@ -196,7 +202,13 @@ def _identity(recipe: Recipe, given: TrainInput) -> dict[str, Any]:
     `batchDivisor` is not part of it, because the rows of a step do not depend on it.
     """
     training, model = recipe.training, recipe.model.plain()
+    replaying: dict[str, Any] = {}
+    if training.retention and training.retention.replay:
+        replaying["replay"] = training.retention.replay.plain()
+        replaying["buffer"] = given.buffer.digest if given.buffer else None
+        replaying["quarantined"] = sorted(given.quarantined)
     return {
+        **replaying,
         "format": FORMAT,
         "model": {name: value for name, value in model.items() if name != "initial"},
         "columns": recipe.data.source.columns.plain(),

@@ -12,7 +12,12 @@ from springtide_api.contract import CollectInput
 from springtide_api.names import job_name
 from springtide_operator.lifecycle.evaluation.regression_reference import as_ancestor, reference
 from springtide_operator.lifecycle.jobs.run_files import home, run_file
-from springtide_operator.lifecycle.state.generations import finished, referenced_rows, unknown_value
+from springtide_operator.lifecycle.state.generations import (
+    finished,
+    referenced_buffers,
+    referenced_rows,
+    unknown_value,
+)
 from springtide_operator.lifecycle.state.plan import DeleteGeneration, StartJob, Step
 from springtide_operator.lifecycle.state.quarantine_records import preserve_record
 from springtide_operator.lifecycle.state.recipe import recipe, trainer_image
@@ -115,6 +120,9 @@ def _folders(seen: Observation, generation: ModelGeneration) -> list[str]:
     digests = {g.status.artifact.weights_digest for g in others if g.status.artifact}
     if artifact and artifact.weights_digest not in digests:
         own.append(artifact.uri.removeprefix("file://"))
+    if artifact and artifact.buffer and artifact.buffer.uri not in referenced_buffers(others):
+        buffer = artifact.buffer.uri.removeprefix("file://")
+        own += [buffer] if buffer.startswith(f"{folder}/buffers/") else []
     if data and data.manifest and data.manifest not in referenced_rows(others):
         rows = data.manifest.removeprefix("file://")
         own += [rows] if rows.startswith(f"{folder}/data/") else []

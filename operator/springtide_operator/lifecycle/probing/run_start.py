@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from springtide_api.contract import WindowFound
-    from springtide_api.generation.spec import Recipe
+    from springtide_api.generation.spec import Recipe, ReplayBuffer
     from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.state.observation import Observation
     from springtide_operator.lifecycle.state.observed import ObservedJob
@@ -176,7 +176,14 @@ def _data(seen: Observation, window: WindowFound, ancestor: ModelGeneration) -> 
         holdout_positives=window.holdout_positives,
         reserved_rows=window.reserved_rows,
         historical=_shards(ancestor),
+        buffer=_buffer(seen, ancestor),
     )
+
+
+def _buffer(seen: Observation, ancestor: ModelGeneration) -> ReplayBuffer | None:
+    """The parent's buffer: it follows the lineage, so a rollback restores that of its target."""
+    retention, artifact = seen.update.spec.training.retention, ancestor.status.artifact
+    return artifact.buffer if artifact and retention and retention.replay else None
 
 
 def _shards(ancestor: ModelGeneration) -> list[str]:

@@ -70,3 +70,15 @@ def referenced_rows(generations: Iterable[ModelGeneration]) -> set[str]:
         if evaluation := generation.status.evaluation:
             named |= {holdout.manifest for holdout in evaluation.holdouts}
     return named - {""}
+
+
+def referenced_buffers(generations: Iterable[ModelGeneration]) -> set[str]:
+    """Folders of the replay buffers that these generations left, or are being trained with."""
+    named: set[str] = set()
+    for generation in generations:
+        artifact, data = generation.status.artifact, generation.spec.data
+        if artifact and artifact.buffer:
+            named.add(artifact.buffer.uri)
+        if data and data.buffer and not finished(generation):
+            named.add(data.buffer.uri)
+    return named

@@ -10,6 +10,7 @@ from springtide_api.generation.spec import Recipe
 from springtide_api.update.task import EARLY_STOPPING_METRIC
 
 if TYPE_CHECKING:
+    from springtide_api.update.retention import Retention
     from springtide_api.update.training import EarlyStopping
     from springtide_operator.lifecycle.state.observation import Observation
 
@@ -29,6 +30,7 @@ def recipe(seen: Observation) -> Recipe:
             update={
                 "image": trainer_image(seen),
                 "early_stopping": _early_stopping(spec.training.early_stopping, spec.model.task),
+                "retention": _retention(spec.training.retention, spec.model.task),
             }
         ),
         evaluation=spec.evaluation,
@@ -42,6 +44,10 @@ def _early_stopping(wanted: EarlyStopping | None, task: str) -> EarlyStopping | 
     if wanted is None or wanted.metric:
         return wanted
     return wanted.model_copy(update={"metric": EARLY_STOPPING_METRIC[task]})
+
+
+def _retention(wanted: Retention | None, task: str) -> Retention | None:
+    return wanted.resolved(task) if wanted else None
 
 
 def recipe_hash(made_from: Recipe, image_digest: str | None = None) -> str:
@@ -66,6 +72,8 @@ def recipe_hash(made_from: Recipe, image_digest: str | None = None) -> str:
         "evaluation": made_from.evaluation.plain(),
         "gate": made_from.gate.plain(),
     }
+    if training.retention:
+        decisive["retention"] = training.retention.plain()
     text = json.dumps(decisive, sort_keys=True, separators=(",", ":"))
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from springtide_api.contract import ArtifactRef, ImportInput, TrainInput
-from springtide_api.generation.status import Artifact, TrainingStatus
+from springtide_api.contract import ArtifactRef, ImportInput, TrainInput, TrainOutput
+from springtide_api.generation.status import Artifact, ReplayStatus, TrainingStatus
 from springtide_operator.lifecycle.jobs.failures import fail_generation
 from springtide_operator.lifecycle.jobs.run_files import artifact_ref, home, result_name, run_file
 from springtide_operator.lifecycle.jobs.stage import (
@@ -20,9 +20,11 @@ from springtide_operator.lifecycle.state.plan import Event, Step, Waiting, Write
 from springtide_operator.lifecycle.training.outdated_generation import outdated_reason
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
-    from springtide_api.contract import CommittedArtifact, Result, RunFile
+    from springtide_api.contract import CommittedArtifact, Replayed, Result, RunFile
+    from springtide_api.generation.spec import ReplayBuffer
     from springtide_api.generation.status import StageRun
     from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.state.observation import Observation
@@ -104,6 +106,8 @@ def _train_file(seen: Observation, generation: ModelGeneration, record: StageRun
         data=ArtifactRef(uri=spec.data.manifest, digest=spec.data.digest),
         checkpoints=f"{folder}/checkpoints/g{spec.number}",
         batch_divisor=getattr(record, "batch_divisor", 1),
+        buffer=spec.data.buffer,
+        quarantined=spec.data.quarantined,
     )
     return shared.model_copy(update={"train": asked, "result": result_name(generation, "train")})
 
@@ -112,17 +116,21 @@ def _made(generation: ModelGeneration, run: StageRun, result: Result, now: datet
     made = result.imported or (result.train.artifact if result.train else None)
     if made is None:
         raise ValueError(f"Job {run.job} reports success without an artifact")
-    metrics = result.train.metrics if result.train else {}
+    trained = result.train or TrainOutput(artifact=made)
     training = run.model_copy(
         update={
             "percent": 100,
             "eta_seconds": 0,
             "step": result.train.steps if result.train else None,
             "total_steps": result.train.steps if result.train else None,
-            "metrics": [f"{name}={value:.6g}" for name, value in sorted(metrics.items())][:16],
+            "metrics": _named(trained.metrics),
+            "replay": _replayed(trained.replay),
         }
     )
-    changes: dict[str, object] = {"artifact": _artifact(made), "training": training}
+    changes: dict[str, object] = {
+        "artifact": _artifact(made, trained.buffer),
+        "training": training,
+    }
     if generation.spec.origin == "Imported":
         changes |= _imported(generation, made, now)
     status = generation.status.model_copy(update=changes)
@@ -150,11 +158,27 @@ def _imported(
     }
 
 
-def _artifact(made: CommittedArtifact) -> Artifact:
+def _named(metrics: Mapping[str, float]) -> list[str]:
+    return [f"{name}={value:.6g}" for name, value in sorted(metrics.items())][:16]
+
+
+def _replayed(replayed: Replayed | None) -> ReplayStatus | None:
+    if replayed is None:
+        return None
+    fewest = sorted(replayed.classes.items(), key=lambda one: (one[1], one[0]))[:32]
+    return ReplayStatus(
+        rows=replayed.rows,
+        by_class=[f"{name[:100]}={rows}" for name, rows in fewest],
+        message=replayed.message[:1024],
+    )
+
+
+def _artifact(made: CommittedArtifact, buffer: ReplayBuffer | None) -> Artifact:
     return Artifact(
         uri=made.uri,
         weights_digest=made.digest,
         served_digest=made.digest,
         bytes=made.bytes,
         head=made.head,
+        buffer=buffer,
     )

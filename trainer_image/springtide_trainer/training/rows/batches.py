@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from springtide_trainer.artifact.tokens import Tokens
+    from springtide_trainer.artifact.joined_tokens import TokenRows
+    from springtide_trainer.training.rows.mixture import Mixture
     from springtide_trainer.training.rows.units import Units
 
     Collate = Callable[[NDArray[Any]], Tensor]
@@ -54,7 +55,7 @@ class Examples:
         groups: int64 [rows], the group of each row; None if each row is a unit.
     """
 
-    tokens: Tokens
+    tokens: TokenRows
     labels: NDArray[Any]
     weights: NDArray[np.float32]
     groups: NDArray[np.int64] | None = None
@@ -71,6 +72,7 @@ class StepSampler:
         batch_size: Units of a step, for each forward pass that is accumulated.
         accumulation: Number of those.
         pass_rows: Rows of one forward pass.
+        mixture: The sources of the units. None: there is one.
     """
 
     units: Units
@@ -79,6 +81,7 @@ class StepSampler:
     batch_size: int
     accumulation: int
     pass_rows: int
+    mixture: Mixture | None = None
 
     @property
     def step_units(self) -> int:
@@ -103,7 +106,7 @@ class StepSampler:
             lengths: int64 [units], tokens of the longest row of each unit.
         """
         rng = np.random.default_rng(_seed(self.manifest, self.seed, number))
-        shuffled = rng.permutation(len(self.units))
+        shuffled = self.mixture.order(rng) if self.mixture else rng.permutation(len(self.units))
         steps: list[NDArray[np.int64]] = []
         for start in range(0, len(shuffled), BUCKET * self.step_units):
             bucket = shuffled[start : start + BUCKET * self.step_units]

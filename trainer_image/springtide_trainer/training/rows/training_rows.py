@@ -15,10 +15,12 @@ import pyarrow as pa
 from springtide_api.contract import ExitCode
 from springtide_api.update.task import EARLY_STOPPING_METRIC
 from springtide_trainer.artifact import token_cache
+from springtide_trainer.artifact.joined_tokens import JoinedTokens
 from springtide_trainer.artifact.models import load_tokenizer
 from springtide_trainer.artifact.preprocess import Preprocess
-from springtide_trainer.artifact.tokens import CHUNK
+from springtide_trainer.artifact.tokens import CHUNK, tokenize
 from springtide_trainer.data.snapshots.frozen_rows import (
+    codes,
     input_columns,
     inputs,
     read_chunks,
@@ -29,6 +31,7 @@ from springtide_trainer.errors import Refused
 from springtide_trainer.tasks.table import task_of
 from springtide_trainer.training.early_stopping import validation_split
 from springtide_trainer.training.rows.batches import Examples
+from springtide_trainer.training.rows.replay import draw
 from springtide_trainer.training.rows.units import Units
 
 if TYPE_CHECKING:
@@ -38,10 +41,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from springtide_api.contract import Replayed
     from springtide_api.generation.spec import Recipe
     from springtide_trainer.artifact.preprocess import Pair
     from springtide_trainer.artifact.tokens import Tokens
-    from springtide_trainer.tasks.task import Grouping, Labels
+    from springtide_trainer.data.snapshots.replay_buffer import Held
+    from springtide_trainer.tasks.task import Labels, Task
+    from springtide_trainer.training.rows.replay import Drawn
 
 _WEIGHT = "spec.data.source.columns.weight"
 
@@ -53,18 +59,47 @@ class TrainingRows:
     Attributes:
         examples: All rows.
         units: The rows to train on, divided into units: rows or groups.
-        validation: int64, indices of the validation split; empty without early stopping.
+        validation: int64, indices of the validation split; empty without early stopping. It is
+            cut by entity over new and replayed rows together.
+        first_replayed: Index of the first row that is replayed; all later ones are too.
         without_loss: Training groups that were dropped, because all their rows have one label.
+        replayed: What was replayed; None without replay.
     """
 
     examples: Examples
     units: Units
     validation: NDArray[np.int64]
+    first_replayed: int
     without_loss: int = 0
+    replayed: Replayed | None = None
+
+    @property
+    def replayed_units(self) -> NDArray[np.bool_]:
+        """Which units are replayed: bool [units]."""
+        found: NDArray[np.bool_] = self.units.rows[self.units.starts[:-1]] >= self.first_replayed
+        return found
 
 
-def load(folder: Path, digest: str, recipe: Recipe, *, parent: Path, scratch: Path) -> TrainingRows:
-    """Read, check and tokenize the training rows of a frozen window.
+@dataclass(frozen=True)
+class _Source:
+    """Rows that are used: indices of examples, and the names of all entities and groups."""
+
+    examples: Examples
+    used: NDArray[np.int64]
+    entities: pa.DictionaryArray | None
+    groups: pa.Array | None
+
+
+def load(
+    folder: Path,
+    digest: str,
+    recipe: Recipe,
+    *,
+    parent: Path,
+    scratch: Path,
+    held: Held | None = None,
+) -> TrainingRows:
+    """Read, check and tokenize the training rows of a frozen window, and replayed rows after them.
 
     Skips rows of weight 0; for a task with groups, groups whose rows all have weight 0.
 
@@ -74,12 +109,38 @@ def load(folder: Path, digest: str, recipe: Recipe, *, parent: Path, scratch: Pa
         recipe: The recipe.
         parent: Folder of the parent's artifact, with the tokenizer.
         scratch: A folder of this pod on the same file system.
+        held: Rows that may be replayed. None: nothing is replayed.
 
     Raises:
         Refused: the rows do not match the digest, a label or weight is not usable, or no row is
             left.
     """
     verify(folder, digest)
+    task = task_of(recipe.model)
+    new = _new(folder, digest, recipe, parent=parent, scratch=scratch)
+    drawn = _draw(held, recipe, new_rows=len(new.used), salt=digest)
+    both = _with_replayed(new, drawn.table, recipe, parent=parent) if drawn else new
+    examples, used = both.examples, both.used
+    held_out = np.zeros(len(used), dtype=bool)
+    if (stopping := recipe.training.early_stopping) and both.entities is not None:
+        entities = both.entities.take(pa.array(used))
+        fraction = float(stopping.validation_fraction)
+        held_out = validation_split(entities, fraction, manifest=digest)
+        metric = stopping.metric or EARLY_STOPPING_METRIC[recipe.model.task]
+        task.check_validation(metric, examples.labels[used[held_out]])
+    units, without_loss = _units(both, used[~held_out], task)
+    return TrainingRows(
+        examples,
+        units,
+        used[held_out],
+        first_replayed=len(new.examples.weights),
+        without_loss=without_loss,
+        replayed=drawn.report if drawn else None,
+    )
+
+
+def _new(folder: Path, digest: str, recipe: Recipe, *, parent: Path, scratch: Path) -> _Source:
+    """Read the rows of the window."""
     weights = _weights(folder)
     preprocess, task = Preprocess.of(recipe), task_of(recipe.model)
     groups = _names(folder, "group") if task.grouping else None
@@ -91,27 +152,66 @@ def load(folder: Path, digest: str, recipe: Recipe, *, parent: Path, scratch: Pa
     examples = Examples(
         tokens, _labels(folder, task), weights, None if groups is None else _codes(groups)
     )
-    held_out = np.zeros(len(used), dtype=bool)
-    if stopping := recipe.training.early_stopping:
-        entities = _names(folder, "entity").take(pa.array(used))
-        fraction = float(stopping.validation_fraction)
-        held_out = validation_split(entities, fraction, manifest=digest)
-        metric = stopping.metric or EARLY_STOPPING_METRIC[recipe.model.task]
-        task.check_validation(metric, examples.labels[used[held_out]])
-    if groups is None or task.grouping is None:
-        return TrainingRows(examples, Units.of_rows(used[~held_out]), used[held_out])
-    units, without_loss = _groups(examples, used[~held_out], groups, task.grouping)
-    return TrainingRows(examples, units, used[held_out], without_loss)
+    return _Source(
+        examples,
+        used,
+        _names(folder, "entity") if recipe.training.early_stopping else None,
+        None if groups is None else groups.dictionary,
+    )
 
 
-def _groups(
-    examples: Examples, training: NDArray[np.int64], groups: pa.DictionaryArray, by: Grouping
-) -> tuple[Units, int]:
-    """Divide the training rows into groups; count those that are dropped: they have no loss."""
-    codes = _codes(groups)
-    check_sizes(np.bincount(codes[training]), groups.dictionary, by.max_rows)
-    found = Units.of_groups(training, codes)
-    units = found.with_order(examples.labels) if by.compares else found
+def _draw(held: Held | None, recipe: Recipe, *, new_rows: int, salt: str) -> Drawn | None:
+    retention = recipe.training.retention
+    if held is None or retention is None or retention.replay is None:
+        return None
+    return draw(held, recipe, replay=retention.replay, new_rows=new_rows, salt=salt)
+
+
+def _with_replayed(new: _Source, table: pa.Table, recipe: Recipe, *, parent: Path) -> _Source:
+    """Append replayed rows, which all have the mean weight of the new units.
+
+    A replayed group is another group than a new one of the same name. The tokens of the new rows
+    stay where they are.
+    """
+    if not len(table):
+        return new
+    before, first = new.examples, len(new.examples.weights)
+    preprocess, task = Preprocess.of(recipe), task_of(recipe.model)
+    pairs = preprocess.render(inputs(table))
+    tokens = tokenize(load_tokenizer(parent), pairs, preprocess.max_length)
+    mean = _divided(before, new.used).mean(before.weights).mean(dtype=np.float64)
+    groups, names = before.groups, new.groups
+    if groups is not None and names is not None:
+        later, later_names = codes(table["group"])
+        groups = np.concatenate([groups, later + len(names)])
+        names = pa.concat_arrays([names, later_names])
+    examples = Examples(
+        JoinedTokens(before.tokens, tokens),
+        np.concatenate([before.labels, task.encode(table["label"], "replayed rows")]),
+        np.concatenate([before.weights, np.full(len(table), mean, np.float32)]),
+        groups,
+    )
+    entities = new.entities
+    if entities is not None:
+        added = table["entity"].combine_chunks().dictionary_encode()
+        entities = pa.chunked_array([entities, added]).unify_dictionaries().combine_chunks()
+    used = np.append(new.used, np.arange(first, len(examples.weights)))
+    return _Source(examples, used, entities, names)
+
+
+def _divided(examples: Examples, rows: NDArray[np.int64]) -> Units:
+    """Divide rows into units."""
+    groups = examples.groups
+    return Units.of_rows(rows) if groups is None else Units.of_groups(rows, groups)
+
+
+def _units(source: _Source, training: NDArray[np.int64], task: Task) -> tuple[Units, int]:
+    """Divide the training rows into units; count the groups that are dropped: they have no loss."""
+    found, by = _divided(source.examples, training), task.grouping
+    if source.examples.groups is None or by is None:
+        return found, 0
+    check_sizes(np.bincount(source.examples.groups[training]), source.groups, by.max_rows)
+    units = found.with_order(source.examples.labels) if by.compares else found
     if not len(units):
         raise Refused(
             "NotEnoughData",

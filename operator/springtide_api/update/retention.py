@@ -1,0 +1,84 @@
+"""How a candidate keeps what its parent has learnt."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from springtide_api.schema import Fraction, Model, cel
+
+ROWS_PER_CLASS = 10
+"""Default of `rowsPerClass`, but for Regression."""
+
+
+@cel(
+    "double(self.ratio) > 0.0 || !has(self.rowsPerClass) || self.rowsPerClass > 0",
+    "replay needs ratio or rowsPerClass above 0, else no row is replayed; raise one, or remove"
+    " replay",
+    "ratio",
+)
+class Replay(Model):
+    """Rows of earlier windows that a candidate is trained on again, beside its new rows.
+
+    Each generation leaves a buffer: a sample of all rows that its lineage was trained on. The next
+    run takes the buffer of its parent, so a rejected generation leaves nothing, and a rollback
+    restores the older buffer. Rows of reserved entities and of quarantined partitions are never
+    replayed. The first run with replay has no buffer yet, and replays nothing.
+    """
+
+    ratio: Fraction = "0.2"
+    """Replayed rows as a fraction of the new training rows. Default 0.2."""
+    rows_per_class: Annotated[int | None, Field(ge=0, le=10_000)] = None
+    """Replayed rows of each label, also if they are more than ratio. A row with several labels
+    counts for each. For task Ranking, whole groups with rows of each label of ranking.gains.
+    Regression has no classes. Default 10."""
+    buffer_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
+    """Maximum number of rows in the buffer, at least rowsPerClass for each label. Default 20000."""
+
+    @property
+    def floor(self) -> int:
+        """Replayed rows of each class, if there are classes."""
+        return ROWS_PER_CLASS if self.rows_per_class is None else self.rows_per_class
+
+
+@cel(
+    "self.alphas.all(a, double(a) > 0.0)",
+    "alphas must be greater than 0; 0 would be the parent, 1 is the candidate",
+    "alphas",
+)
+class Interpolation(Model):
+    """Interpolation between the weights of parent and candidate (WiSE-FT, arXiv:2109.01903).
+
+    After training, each alpha gives the weights parent + alpha * (candidate - parent). Those that
+    are best by the metric of earlyStopping on its validation split become the candidate; the gate
+    evaluates them as any other. Outputs that the parent does not have are the candidate's. With
+    method LoRA, the merged weights are interpolated.
+    """
+
+    alphas: Annotated[list[Fraction], Field(min_length=1, max_length=8)] = ["1", "0.7", "0.5"]
+    """Alphas to try, greater than 0 and at most 1, which is the candidate as it was trained. Of
+    equal ones, the highest is chosen. Default 1, 0.7 and 0.5."""
+
+
+@cel(
+    "has(self.replay) || has(self.interpolation)",
+    "retention needs replay or interpolation; set one, or remove retention",
+)
+class Retention(Model):
+    """How a candidate keeps what its parent has learnt."""
+
+    replay: Replay | None = None
+    """Rows of earlier windows that are trained on again. Default: none."""
+    interpolation: Interpolation | None = None
+    """Interpolation between the weights of parent and candidate, chosen on the validation split.
+    Needs earlyStopping. Default: the candidate as it was trained."""
+
+    def resolved(self, task: str) -> Retention:
+        """Return the options with the default that depends on the task."""
+        if self.replay is None:
+            return self
+        floor = 0 if task == "Regression" else self.replay.floor
+        return self.model_copy(
+            update={"replay": self.replay.model_copy(update={"rows_per_class": floor})}
+        )

@@ -1,0 +1,106 @@
+"""The replay buffer follows the lineage: taken over at promotion, restored by a rollback."""
+
+from __future__ import annotations
+
+from lifecycle.declared import SPEC
+from lifecycle.world import MONTHS, World
+
+REPLAYING = {**SPEC, "training": {"retention": {"replay": {}}}, "history": {"generations": 2}}
+
+
+def replaying(promotions: int) -> World:
+    world = World(spec=REPLAYING)
+    for number in range(promotions):
+        world.months = MONTHS[: number + 2]
+        world.rounds(10)
+    return world
+
+
+def left_by(world: World, number: int):
+    return world.generation(number).status.artifact.buffer
+
+
+def taken_by(world: World, number: int):
+    return world.generation(number).spec.data.buffer
+
+
+def test_a_promoted_generation_hands_its_buffer_to_the_next_run() -> None:
+    world = replaying(2)
+
+    assert taken_by(world, 1) is None  # the initial model has no rows to replay
+    assert left_by(world, 1) is not None
+    assert taken_by(world, 2) == left_by(world, 1)
+    (run,) = (s.run for s in world.runs.values() if s.run.stage == "train" and s.run.number == 2)
+    assert run.train.buffer == left_by(world, 1)
+
+
+def test_the_buffer_of_a_rejected_generation_is_not_used() -> None:
+    world = replaying(1)
+    world.aucs[MONTHS[2]] = (0.57, 0.60)
+    world.months = MONTHS[:3]
+    world.rounds(10)
+    assert world.generation(2).status.verdict == "Rejected"
+    world.months = MONTHS[:4]
+    world.rounds(10)
+
+    assert left_by(world, 2) not in (None, left_by(world, 1))
+    assert taken_by(world, 3) == left_by(world, 1)
+
+
+def test_a_rollback_restores_the_buffer_of_the_generation_that_is_live_again() -> None:
+    world = replaying(2)
+    world.pods_ready = False
+    world.months = MONTHS[:4]
+    world.rounds(10)
+    world.pods_ready = True
+    world.rounds(3)
+    assert world.generation(3).status.rollout.rolled_back_at
+    world.months = MONTHS[:5]
+    world.ask("retry@again")
+    world.rounds(10)
+
+    assert taken_by(world, 4) == left_by(world, 2) == taken_by(world, 3)
+
+
+def test_a_buffer_is_deleted_with_the_last_generation_that_left_it() -> None:
+    world = replaying(5)
+    deleted = [
+        path
+        for start in world.runs.values()
+        if start.run.collect
+        for path in start.run.collect.delete
+        if "/buffers/" in path
+    ]
+    kept = [left_by(world, number).uri for number in (4, 5)]
+
+    assert len(deleted) == len(set(deleted)) == 3
+    assert not {f"file://{path}" for path in deleted} & {*kept}
+
+
+def test_a_buffer_that_two_generations_left_is_kept_until_both_are_deleted() -> None:
+    world = replaying(2)
+    shared = left_by(world, 1)
+    second = world.generation(2)
+    artifact = second.status.artifact.model_copy(update={"buffer": shared})
+    status = second.status.model_copy(update={"artifact": artifact})
+    world.generations["shop-g2"] = second.model_copy(update={"status": status})
+    for count in (4, 5):
+        world.months = MONTHS[:count]
+        world.rounds(10)
+    gone = {s.run.number for s in world.runs.values() if s.run.collect}
+    deleted = [path for s in world.runs.values() if s.run.collect for path in s.run.collect.delete]
+
+    assert gone == {1, 2}
+    assert deleted.count(shared.uri.removeprefix("file://")) == 1
+
+
+def test_without_replay_nothing_about_it_is_in_spec_run_file_or_recipe_hash() -> None:
+    plain, replayed = World(), World(spec=REPLAYING)
+    for world in (plain, replayed):
+        world.months = MONTHS[:2]
+        world.rounds(10)
+    (run,) = (s.run for s in plain.runs.values() if s.run.stage == "train")
+
+    assert "buffer" not in plain.generation(1).spec.data.plain()
+    assert run.train.buffer is None
+    assert plain.generation(1).spec.recipe_hash != replayed.generation(1).spec.recipe_hash

@@ -1,0 +1,114 @@
+"""Sampling by hash: the floor of each class first, then up to a number of rows, groups whole."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+
+import numpy as np
+import pyarrow as pa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from springtide_trainer.data.snapshots.sampling import choose, draws, grouped, pool
+from springtide_trainer.tasks.task import Classes
+
+LABELS = st.lists(st.sampled_from("aaaaaabbbc"), min_size=1, max_size=80)
+
+
+def names(count: int, start: int = 0) -> list[bytes]:
+    return [hashlib.sha256(str(n).encode()).digest() for n in range(start, start + count)]
+
+
+def one_each(labels: list[str]) -> Classes:
+    known = sorted(set(labels))
+    codes = np.array([known.index(label) for label in labels], np.int64)
+    return Classes(known, np.arange(len(labels)), codes)
+
+
+def sampled(rows: list[tuple[bytes, str]], seed: str = "7", **limits: int) -> set[bytes]:
+    made = pool(draws((name for name, _ in rows), seed), one_each([label for _, label in rows]))
+    mask = choose(made, **limits)
+    return {name for (name, _), taken in zip(rows, mask, strict=True) if taken}
+
+
+@given(LABELS, st.integers(0, 6), st.integers(0, 60), st.integers(0, 60))
+def test_each_class_gets_its_floor_then_rows_up_to_the_number_wanted(labels, floor, wanted, limit):
+    rows = list(zip(names(len(labels)), labels, strict=True))
+    taken = sampled(rows, floor=floor, wanted=wanted, limit=limit)
+    floors = sum(min(floor, count) for count in Counter(labels).values())
+
+    assert len(taken) == min(limit, max(floors, min(wanted, len(rows))))
+    if floors <= limit:
+        counts = Counter(label for name, label in rows if name in taken)
+        assert all(counts[label] >= min(floor, n) for label, n in Counter(labels).items())
+
+
+@given(LABELS, st.integers(1, 6), st.integers(1, 15))
+def test_a_limit_below_the_floors_gives_all_classes_about_the_same_number(labels, floor, limit):
+    rows = list(zip(names(len(labels)), labels, strict=True))
+    taken = sampled(rows, floor=floor, wanted=0, limit=limit)
+    counts, there = Counter(label for name, label in rows if name in taken), Counter(labels)
+    most = max(counts.values())
+    assert all(counts[label] >= min(most - 1, there[label], floor) for label in there)
+
+
+@given(LABELS, st.integers(0, 6), st.integers(1, 40), st.randoms())
+def test_the_sample_does_not_depend_on_the_order_of_the_rows(labels, floor, wanted, random):
+    rows = list(zip(names(len(labels)), labels, strict=True))
+    limits = {"floor": floor, "wanted": wanted, "limit": 60}
+    taken = sampled(rows, **limits)
+    random.shuffle(rows)
+    assert sampled(rows, **limits) == taken
+
+
+@given(LABELS, LABELS, st.integers(0, 6), st.integers(30, 60))
+def test_a_sample_of_a_sample_and_new_rows_is_a_sample_of_all_rows(old, new, floor, limit):
+    before = list(zip(names(len(old)), old, strict=True))
+    later = list(zip(names(len(new), start=len(old)), new, strict=True))
+    limits = {"floor": floor, "wanted": limit, "limit": limit}
+    kept = sampled(before, **limits)
+    merged = sampled([*(row for row in before if row[0] in kept), *later], **limits)
+    assert merged == sampled([*before, *later], **limits)
+
+
+@given(st.lists(st.integers(0, 12), min_size=1, max_size=80), LABELS, st.integers(1, 40))
+def test_groups_are_taken_whole(groups, labels, limit):
+    count = min(len(groups), len(labels))
+    column = pa.chunked_array([pa.array([f"g{one}" for one in groups[:count]])])
+    rows = pool(None, one_each(labels[:count]), groups=grouped(column, "7"))
+    mask = choose(rows, floor=2, wanted=limit, limit=limit)
+
+    assert mask.sum() <= limit
+    for group in set(groups[:count]):
+        inside = np.array([one == group for one in groups[:count]])
+        assert mask[inside].all() or not mask[inside].any()
+
+
+def test_another_seed_gives_another_sample():
+    rows = [(name, "a") for name in names(200)]
+    limits = {"floor": 0, "wanted": 50, "limit": 50}
+    assert sampled(rows, "1", **limits) == sampled(rows, "1", **limits)
+    assert sampled(rows, "1", **limits) != sampled(rows, "2", **limits)
+
+
+def test_a_row_of_twice_the_weight_is_sampled_about_twice_as_often():
+    count = 20_000
+    weights = np.where(np.arange(count) % 2, 2.0, 1.0)
+    classes = one_each(["a"] * count)
+    mask = choose(
+        pool(draws(names(count), "7"), classes, weights=weights), floor=0, wanted=400, limit=400
+    )
+    heavy = int(mask[weights == 2].sum())
+    assert 240 <= heavy <= 294  # 2/3 of 400, plus and minus three standard errors
+
+
+def test_a_row_of_several_classes_counts_for_each_and_a_row_of_none_only_for_the_total():
+    classes = Classes(["a", "b"], np.array([0, 1, 1, 2, 3]), np.array([0, 0, 1, 0, 0]))
+    keys = np.array([0.1, 0.4, 0.2, 0.3, 0.05])
+    floor = choose(pool(keys, classes), floor=1, wanted=0, limit=9)
+    assert floor.tolist() == [False, True, True, False, False]  # row 1 is the only one of b
+    assert classes.counts(floor) == {"a": 2, "b": 1}
+    assert choose(pool(keys, classes), floor=1, wanted=3, limit=9)[4]
+    none = Classes([], np.empty(0, np.int64), np.empty(0, np.int64))
+    assert choose(pool(keys, none), floor=9, wanted=2, limit=9).tolist() == [1, 0, 0, 0, 1]
