@@ -1,11 +1,12 @@
 """Examples of the rules on training."""
 
-from api.example import Example, longest
+from api.example import ABSENT, Example, longest
 
 HYPER = "training.hyperparameters"
 EARLY = "training.earlyStopping"
 
 METHOD = "training.method"
+RETENTION = "training.retention"
 
 TRAINING = [
     Example(
@@ -63,22 +64,28 @@ TRAINING = [
         {f"{EARLY}.validationFraction": "0.51"},
     ),
     Example(
-        "training.retention",
-        "retention needs replay",
-        {"training.retention": {"replay": {}}},
-        {"training.retention": {}},
+        RETENTION,
+        "retention needs replay or interpolation",
+        {RETENTION: {"replay": {}}},
+        {RETENTION: {}},
     ),
     Example(
-        "training.retention.replay",
+        f"{RETENTION}.interpolation",
+        "alphas must be greater than 0",
+        {RETENTION: {"interpolation": {"alphas": ["1", "0.001"]}}, EARLY: {}},
+        {RETENTION: {"interpolation": {"alphas": ["1", "0.0"]}}, EARLY: {}},
+    ),
+    Example(
+        "training",
+        "retention.interpolation needs earlyStopping",
+        {RETENTION: {"interpolation": {}}, EARLY: {}},
+        {RETENTION: {"interpolation": {}}, EARLY: ABSENT},
+    ),
+    Example(
+        f"{RETENTION}.replay",
         "replay needs ratio or rowsPerClass above 0",
-        {"training.retention.replay": {"ratio": "0", "rowsPerClass": 1}},
-        {"training.retention.replay": {"ratio": "0.0", "rowsPerClass": 0}},
-    ),
-    Example(
-        "",
-        "training.retention.replay.bufferRows must be at least rowsPerClass times the number",
-        {"training.retention.replay": {"rowsPerClass": 10, "bufferRows": 20}},
-        {"training.retention.replay": {"rowsPerClass": 10, "bufferRows": 19}},
+        {f"{RETENTION}.replay": {"ratio": "0", "rowsPerClass": 1}},
+        {f"{RETENTION}.replay": {"ratio": "0.0", "rowsPerClass": 0}},
     ),
     Example(
         "training.compute.resources",

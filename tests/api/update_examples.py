@@ -54,7 +54,33 @@ HISTORY = {
     f"{COLUMNS}.entity": "shopper",
 }
 
+REPLAY = "training.retention.replay"
+
 WHOLE = [
+    Example(
+        "",
+        "training.retention.replay.bufferRows must be at least rowsPerClass",
+        {REPLAY: {"rowsPerClass": 15, "bufferRows": 30}},
+        {REPLAY: {"rowsPerClass": 15, "bufferRows": 29}},
+    ),
+    Example(
+        "",
+        "training.retention.replay.bufferRows must be at least rowsPerClass",
+        RANKING | {REPLAY: {"bufferRows": 30}},
+        RANKING | {REPLAY: {"bufferRows": 29}},
+    ),
+    Example(
+        "",
+        "training.retention.replay of Regression has only a ratio",
+        REGRESSION | {REPLAY: {"bufferRows": 1}},
+        REGRESSION | {REPLAY: {"rowsPerClass": 1}},
+    ),
+    Example(
+        "",
+        "training.retention.replay of Regression has only a ratio",
+        REGRESSION | {REPLAY: {"ratio": "0.01"}},
+        REGRESSION | {REPLAY: {"ratio": "0"}},
+    ),
     Example(
         "",
         "model.initial is immutable",

@@ -17,6 +17,8 @@ from patience import within
 
 pytestmark = pytest.mark.apiserver
 
+REPLAYING = {"training": {"retention": {"replay": {}}}}
+"""Generations hand a replay buffer to the next, which is among what is written."""
 SIDE_BY_SIDE = 24
 SAMPLE = 17
 """Every so many of the crashes are tried in each run of the tests; `make test-faults` tries all."""
@@ -43,7 +45,7 @@ async def undisturbed(ground):
 async def live(ground, *write_hooks, acts=LIFE):
     """Live once; return the world at the end."""
     scene = await ground.scene()
-    await scene.declare()
+    await scene.declare(**REPLAYING)
     await scene.start(*write_hooks)
     await play(scene, acts)
     world = await world_of(scene)
@@ -94,7 +96,7 @@ def slow(course, courses):
 async def disturbed(ground, wanted, crash, course):
     """Live with one crash; return what differs at the end."""
     scene = await ground.scene()
-    await scene.declare()
+    await scene.declare(**REPLAYING)
     living = asyncio.create_task(course.play(scene))
     ended = asyncio.create_task(crash.happened.wait())
     try:
@@ -178,7 +180,7 @@ async def test_a_crash_before_and_after_every_write_changes_nothing(ground):
 )
 async def test_operators_that_end_after_each_write_reach_the_same_result(ground):
     (_, wanted), scene = await asyncio.gather(undisturbed(ground), ground.scene())
-    await scene.declare()
+    await scene.declare(**REPLAYING)
     living = asyncio.create_task(play(scene, seconds=240))
     deaths = 0
     while not living.done():

@@ -11,6 +11,7 @@ from springtide_api.contract import (
     EvaluateOutput,
     ProbeInput,
     ProbeOutput,
+    Replayed,
     Result,
     TrainOutput,
     WindowFound,
@@ -48,10 +49,11 @@ def answer(world: World, start: StartJob) -> Result:
             return Result(**shared, probe=_probe(world, start))
         case "train":
             made = _artifact(f"{run.train.parent.digest}{run.train.data.digest}")
-            left = _buffer(start) if start.run.recipe.training.retention else None
-            return Result(
-                **shared, train=TrainOutput(artifact=made, steps=10, rows=100, buffer=left)
-            )
+            output = TrainOutput(artifact=made, steps=10, rows=100)
+            if start.run.recipe.training.retention:
+                left, again = _buffer(start), Replayed(rows=20, classes={"0": 8, "1": 12})
+                output = output.model_copy(update={"buffer": left, "replay": again})
+            return Result(**shared, train=output)
         case "evaluate":
             return Result(**shared, evaluate=_numbers(world, start))
         case _:

@@ -45,7 +45,6 @@ class Replay(Model):
 @cel(
     "self.alphas.all(a, double(a) > 0.0)",
     "alphas must be greater than 0; 0 would be the parent, 1 is the candidate",
-    "alphas",
 )
 class Interpolation(Model):
     """Interpolation between the weights of parent and candidate (WiSE-FT, arXiv:2109.01903).

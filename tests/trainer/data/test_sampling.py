@@ -107,7 +107,7 @@ def test_a_row_of_several_classes_counts_for_each_and_a_row_of_none_only_for_the
     classes = Classes(["a", "b"], np.array([0, 1, 1, 2, 3]), np.array([0, 0, 1, 0, 0]))
     keys = np.array([0.1, 0.4, 0.2, 0.3, 0.05])
     floor = choose(pool(keys, classes), floor=1, wanted=0, limit=9)
-    assert floor.tolist() == [False, True, True, False, False]  # row 1 is the only one of b
+    assert floor.tolist() == [True, True, False, False, False]  # row 1 is the only one of b
     assert classes.counts(floor) == {"a": 2, "b": 1}
     assert choose(pool(keys, classes), floor=1, wanted=3, limit=9)[4]
     none = Classes([], np.empty(0, np.int64), np.empty(0, np.int64))

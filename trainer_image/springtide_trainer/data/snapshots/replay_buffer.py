@@ -233,7 +233,7 @@ def _chunks(held: pa.Table, frozen: Path) -> Iterator[pa.Table]:
     """Yield the rows of the parent's buffer, then the training rows, never all at once."""
     yield held
     for batch in read_chunks(frozen, "train"):
-        yield pa.Table.from_batches([batch]).cast(held.schema)
+        yield pa.Table.from_batches([batch]).select(held.schema.names).cast(held.schema)
 
 
 def _verified(folder: Path, digest: str) -> tuple[pa.Table, dict[str, object]]:
