@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from springtide_api.generation.spec import Recipe, ReplayBuffer
+from springtide_api.retained import Replayed, Retained
 from springtide_api.schema import Digest, Line, Model, Time, Uri, Word
 
 TERMINATION_MESSAGE = "/dev/termination-log"
@@ -102,6 +103,8 @@ class EvaluateInput(Model):
     confidence: float = 0.95
     """One-sided confidence of each bound, corrected for the number of interim analyses."""
     parent_number: int | None = None
+    retained: Retained | None = None
+    """What the report says of training.retention."""
 
 
 class ImportInput(Model):
@@ -182,19 +185,6 @@ class CommittedArtifact(Model):
     digest: Digest
     bytes: Count
     head: Literal["Trained", "Seeded"] = "Trained"
-
-
-class Replayed(Model):
-    """Rows of the parent's buffer that were trained on again."""
-
-    rows: Count = 0
-    """Including those of the validation split."""
-    classes: Annotated[
-        dict[Annotated[str, Field(max_length=128)], Count], Field(max_length=256)
-    ] = {}
-    """Rows of each class, the fewest first."""
-    message: Line = ""
-    """Why there are fewer rows than asked for; empty if there are not."""
 
 
 class TrainOutput(Model):

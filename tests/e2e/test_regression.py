@@ -27,6 +27,8 @@ def pricing(spec):
     spec["gate"]["rules"][1]["maxRegression"] = {"relative": "0.5"}
     spec["training"]["hyperparameters"] = small_model.PRICING
     spec["training"]["earlyStopping"] = {"everySteps": 60, "patience": 9}
+    replay, interpolation = {"ratio": "0.25"}, {"alphas": ["1", "0.8"]}
+    spec["training"]["retention"] = {"replay": replay, "interpolation": interpolation}
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +91,26 @@ def test_the_next_month_is_trained_by_adapters_and_compared_in_the_scale_of_the_
     assert kept[0] == kept[1]
     assert served.generations()[2]["spec"]["recipe"]["training"]["method"]["type"] == "LoRA"
     assert float(kept[0]["spread"]) > 0
+
+
+def test_the_second_generation_replays_rows_of_the_first_window_and_reports_it(served):
+    first, second = (served.generations()[number] for number in (1, 2))
+    left = first["status"]["artifact"]["buffer"]
+    assert first["status"]["training"]["replay"]["message"] == "the parent left no buffer"
+    assert left["rows"] == small_model.ROWS
+    assert second["spec"]["data"]["buffer"] == left
+    assert second["spec"]["recipe"]["training"]["retention"]["replay"]["ratio"] == "0.25"
+
+    training, replayed = second["status"]["training"], small_model.ROWS // 4
+    assert training["replay"]["rows"] == replayed
+    assert second["status"]["artifact"]["buffer"]["rows"] == 2 * small_model.ROWS
+    metrics = dict(each.split("=") for each in training["metrics"])
+    tried = {alpha: float(metrics[f"validation_alpha_{alpha}"]) for alpha in ("1", "0.8")}
+    assert float(metrics["validation"]) == min(tried.values())
+    assert float(tried[metrics["alpha"]]) == min(tried.values())
+
+    report = on_this_machine(served, second["status"]["evaluation"]["report"]) / "report.html"
+    page = report.read_text()
+    assert "<h2>Retention</h2>" in page
+    assert f"{replayed} rows of earlier windows were trained on again" in page
+    assert page.count("<td>chosen</td>") == 1

@@ -11,12 +11,12 @@ from springtide_api.contract import (
     EvaluateOutput,
     ProbeInput,
     ProbeOutput,
-    Replayed,
     Result,
     TrainOutput,
     WindowFound,
 )
 from springtide_api.generation.spec import ReplayBuffer
+from springtide_api.retained import Replayed
 
 if TYPE_CHECKING:
     from lifecycle.world import World

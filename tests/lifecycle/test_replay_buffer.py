@@ -5,6 +5,9 @@ from __future__ import annotations
 from lifecycle.declared import SPEC
 from lifecycle.world import MONTHS, World
 
+from springtide_api.retained import Replayed
+from springtide_operator.lifecycle.jobs.training_facts import replay_message
+
 REPLAYING = {**SPEC, "training": {"retention": {"replay": {}}}, "history": {"generations": 2}}
 
 
@@ -32,6 +35,19 @@ def test_a_promoted_generation_hands_its_buffer_to_the_next_run() -> None:
     assert taken_by(world, 2) == left_by(world, 1)
     (run,) = (s.run for s in world.runs.values() if s.run.stage == "train" and s.run.number == 2)
     assert run.train.buffer == left_by(world, 1)
+
+
+def test_what_was_replayed_is_in_the_status_the_event_and_the_input_of_the_report() -> None:
+    world = replaying(2)
+    status = world.generation(2).status.training.replay
+    (run,) = (s.run for s in world.runs.values() if s.run.stage == "evaluate" and s.run.number == 2)
+
+    assert (status.rows, status.by_class) == (20, ["0=8", "1=12"])
+    assert run.evaluate.retained.replay.classes == {"0": 8, "1": 12}
+    assert replay_message(None) == ""
+    assert replay_message(Replayed(rows=1200)) == "; 1,200 rows of earlier windows replayed"
+    short = Replayed(message="the parent left no buffer")
+    assert replay_message(short).endswith("; 0 rows of earlier windows replayed: " + short.message)
 
 
 def test_the_buffer_of_a_rejected_generation_is_not_used() -> None:

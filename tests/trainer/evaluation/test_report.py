@@ -56,3 +56,26 @@ def test_undefined_numbers_are_dashes_and_inconclusive(described) -> None:
     assert page.count('class="tag Inconclusive"') == 3
     assert "<svg" not in page
     assert "no value of auc for the candidate" in page
+
+
+def test_retention_has_replayed_rows_by_label_shortfalls_and_the_alpha_that_was_chosen(
+    described,
+) -> None:
+    assert "Retention" not in render(described)
+    classes = {"b&b": 2, "yes": 12} | {f"label {number}": 20 + number for number in range(40)}
+    replay = {"rows": 1034, "classes": classes, "message": "1 of 2 classes have fewer than 5"}
+    alphas = {"0.5": 0.61, "0.7": 0.64, "1": 0.6}
+    page = render(
+        described
+        | {
+            "retained": {"replay": replay, "alpha": 0.7, "alphas": alphas},
+            "validated_by": "auc",
+        }
+    )
+    assert "<h2>Retention</h2>" in page
+    assert "1,034 rows of earlier windows were trained on again" in page
+    assert "included: 1 of 2 classes have fewer than 5.</p>" in page
+    assert page.index("b&amp;b") < page.index(">yes<") < page.index("label 0")
+    assert page.count("label 3") == 1  # of 42 labels the 32 with the fewest rows
+    assert page.count("<td>chosen</td>") == 1
+    assert page.index(">0.7<") < page.index("<td>chosen</td>") < page.index(">0.5<")

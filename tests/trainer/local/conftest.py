@@ -80,8 +80,8 @@ class Laptop:
     def home(self) -> Path:
         return self.folder / "springtide" / "shop" / "recommender"
 
-    def write(self, **training: Any) -> None:
-        """Write the manifest, with these hyperparameters."""
+    def write(self, options: dict[str, Any] | None = None, **hyperparameters: Any) -> None:
+        """Write the manifest, with these options of training and hyperparameters."""
         spec = {
             "model": {
                 "initial": {"uri": "file:///models/minilm"},
@@ -103,7 +103,8 @@ class Laptop:
                 "volume": {"claimName": "data"},
             },
             "training": {
-                "hyperparameters": {"learningRate": "2e-4", "batchSize": 8, **training},
+                "hyperparameters": {"learningRate": "2e-4", "batchSize": 8, **hyperparameters},
+                **(options or {}),
             },
             "gate": {
                 "rules": [

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,8 @@ from trainer.training.conftest import LABELS, World, freeze, toy_rows
 from springtide_api.contract import RunFile
 from springtide_trainer.artifact.joined_tokens import JoinedTokens
 from springtide_trainer.artifact.tokens import Tokens
-from springtide_trainer.data.snapshots import replay_buffer
+from springtide_trainer.data.snapshots import next_buffer, replay_buffer
+from springtide_trainer.data.snapshots.frozen_rows import read_chunks
 from springtide_trainer.data.source.reserved_entities import is_reserved
 from springtide_trainer.errors import Refused
 from springtide_trainer.storage import local_path
@@ -114,6 +116,37 @@ def test_equal_rows_leave_an_equal_buffer_and_another_parent_buffer_gives_other_
     assert without.buffer.digest != one.buffer.digest
 
 
+def built(world: World, run: RunFile) -> pa.Table:
+    return next_buffer.build(
+        replay_buffer.read(run.train.buffer, run.recipe, []).table,
+        local_path(run.train.data.uri),
+        run.recipe,
+        replay=run.recipe.training.retention.replay,
+        quarantined=[],
+    )
+
+
+def test_a_buffer_sampled_chunk_by_chunk_has_the_rows_of_one_sampled_at_once(world, monkeypatch):
+    few = {"replay": {"rowsPerClass": 4, "bufferRows": 20}}
+    first = trained(world, run_of(world, "g1-train-1", retention=few))
+    run = run_of(world, "g2-train-1", first.buffer, data=later(world), retention=few)
+    whole = built(world, run)
+    assert len(whole) == 20
+
+    monkeypatch.setattr(next_buffer, "WAITING", 1)
+    monkeypatch.setattr(next_buffer, "read_chunks", partial(read_chunks, size=7))
+    assert built(world, run).equals(whole)
+
+
+def test_the_buffer_does_not_depend_on_the_seed_so_old_rows_keep_their_chance(world):
+    first = trained(world, run_of(world, "g1-train-1"))
+    one, other = (
+        run_of(world, "g2-train-1", first.buffer, data=later(world), hyperparameters=options)
+        for options in (SHORT, {**SHORT, "seed": 7})
+    )
+    assert built(world, one).equals(built(world, other))
+
+
 def test_rows_of_quarantined_partitions_and_reserved_entities_are_neither_replayed_nor_kept(world):
     first = trained(world, run_of(world, "g1-train-1"))
     data = later(world)
@@ -149,7 +182,7 @@ def test_a_resumed_run_with_replay_has_equal_weights_and_an_equal_buffer(world, 
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(replay_buffer, "build", die)
+        patched.setattr(next_buffer, "build", die)
         with pytest.raises(KeyboardInterrupt):
             world.train(run_of(world, "g2-train-2", first.buffer, **options))
     assert any(world.home.checkpoints(1).iterdir())
@@ -179,14 +212,7 @@ def test_a_checkpoint_of_another_buffer_is_not_used(world, caplog):
 )
 def test_a_crash_at_any_write_of_a_buffer_never_leaves_a_part_of_it(world, monkeypatch, tmp_path):
     run = run_of(world, "g1-train-1")
-    held = replay_buffer.read(None, run.recipe, [])
-    table = replay_buffer.build(
-        held.table,
-        local_path(run.train.data.uri),
-        run.recipe,
-        replay=run.recipe.training.retention.replay,
-        quarantined=[],
-    )
+    table = built(world, run)
     calls, fatal = 0, -1
 
     def counted(function):

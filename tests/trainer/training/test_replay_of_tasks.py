@@ -16,7 +16,7 @@ from trainer.training.test_ranking import lists, ranking_run
 from trainer.training.test_regression import REGRESSION, priced
 
 from springtide_api.contract import RunFile
-from springtide_trainer.data.snapshots import replay_buffer
+from springtide_trainer.data.snapshots import next_buffer, replay_buffer
 from springtide_trainer.storage import Home, local_path
 from springtide_trainer.training.rows import training_rows
 
@@ -200,7 +200,7 @@ def test_a_resumed_ranking_with_replay_has_equal_weights(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(replay_buffer, "build", die)
+        patched.setattr(next_buffer, "build", die)
         with pytest.raises(KeyboardInterrupt):
             world.train(run_of(world, "g2-train-2", first.buffer, training=training))
     for newer in sorted(world.home.checkpoints(1).iterdir())[1:]:

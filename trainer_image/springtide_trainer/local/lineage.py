@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from springtide_api.contract import CommittedArtifact, WindowFound
 from springtide_api.generation.spec import ReplayBuffer
 from springtide_api.generation.status import RuleResult, Score
+from springtide_api.retained import Retained
 from springtide_api.schema import Model
 from springtide_judging.regression_reference import reference_number
 from springtide_trainer.errors import Refused
@@ -37,9 +38,12 @@ class LocalGeneration(Model):
     reference: int | None = None
     window: WindowFound | None = None
     historical: list[str] = []
+    quarantined: list[str] = []
+    """Partitions that were left out of its window."""
     artifact: CommittedArtifact | None = None
     buffer: ReplayBuffer | None = None
     """Rows that the next run may replay while this one is its parent."""
+    retained: Retained | None = None
     batch_divisor: int = 1
     verdict: Literal["Imported", "Pending", "Accepted", "Rejected", "Inconclusive", "Failed"] = (
         "Pending"

@@ -16,6 +16,7 @@ from springtide_api.contract import (
     RunFile,
     TrainInput,
 )
+from springtide_api.retained import Retained
 from springtide_judging.interim_analyses import interim_confidence
 from springtide_trainer.errors import Refused
 from springtide_trainer.local.lineage import Generations, LocalGeneration
@@ -161,6 +162,7 @@ class LocalRun:
             reference=reference.number if reference else None,
             window=window,
             historical=self.known.historical(),
+            quarantined=list(self.request.quarantined),
         )
 
     def _probe_output(self) -> ProbeOutput:
@@ -196,7 +198,7 @@ class LocalRun:
             checkpoints=str(self.home.checkpoints(generation.number)),
             batch_divisor=generation.batch_divisor,
             buffer=self._buffer(generation.parent),
-            quarantined=list(self.request.quarantined),
+            quarantined=generation.quarantined,
         )
         try:
             result = self._stage(run.model_copy(update={"train": asked}))
@@ -207,14 +209,16 @@ class LocalRun:
         made = result.train
         assert made is not None
         rate = f", {made.rows / made.seconds:,.0f} rows a second" if made.seconds > 0 else ""
+        again = f", {made.replay.rows:,} rows replayed" if made.replay else ""
         self.display.done(
             "train",
-            f"{generation.name}, {made.steps:,} steps on {made.rows:,} rows{rate}"
+            f"{generation.name}, {made.steps:,} steps on {made.rows:,} rows{again}{rate}"
             + "".join(
                 f", {name} {value:.4g}" for name, value in made.metrics.items() if name in SHOWN
             ),
         )
-        kept = {"artifact": made.artifact, "buffer": made.buffer}
+        retained = Retained.of(made.replay, made.metrics)
+        kept = {"artifact": made.artifact, "buffer": made.buffer, "retained": retained}
         self._keep(generation.model_copy(update=kept))
         return None
 
@@ -265,6 +269,7 @@ class LocalRun:
                 historical=generation.historical,
                 confidence=interim_confidence(recipe.gate, recipe.evaluation),
                 parent_number=generation.parent,
+                retained=generation.retained,
             )
             run = self._run_file("evaluate", generation.number)
             result = self._stage(run.model_copy(update={"evaluate": asked}))
@@ -320,7 +325,10 @@ class LocalRun:
     def _buffer(self, parent: int | None) -> ReplayBuffer | None:
         """Return the buffer that a run with replay takes over from its parent."""
         retention, known = self.asked.recipe.training.retention, self.known.number(parent)
-        return known.buffer if known and retention and retention.replay else None
+        if not (known and known.buffer and retention and retention.replay):
+            return None
+        place = uri_of(self.home.buffer(known.buffer.digest))
+        return known.buffer.model_copy(update={"uri": place})
 
     def _keep(self, generation: LocalGeneration) -> None:
         self.known = self.known.with_(generation)

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from springtide_api.contract import EvaluateOutput
+from springtide_api.update.task import EARLY_STOPPING_METRIC
 from springtide_judging.bounds import cumulative
 from springtide_trainer.artifact.models import load
 from springtide_trainer.errors import Refused
@@ -176,6 +177,8 @@ def _results(
         "candidate": given.candidate.plain(),
         "baseline": given.baseline.plain() if given.baseline else None,
         "window": _window(given),
+        "retained": given.retained.model_dump(mode="json") if given.retained else None,
+        "validated_by": _validated_by(run.recipe),
         "task": run.recipe.model.task,
         "gains": run.recipe.model.ranking.gains if run.recipe.model.ranking else {},
         "multi_label": bool(
@@ -190,6 +193,12 @@ def _results(
         "trivial_baseline": [trivial_baseline_of(rule, found) for rule in run.recipe.gate.rules],
         "datasets": [_dataset(each, found[0].scores[0].task) for each in found],
     }
+
+
+def _validated_by(recipe: Recipe) -> str | None:
+    """Return the metric of the validation split; None without early stopping."""
+    stopping = recipe.training.early_stopping
+    return (stopping.metric or EARLY_STOPPING_METRIC[recipe.model.task]) if stopping else None
 
 
 def _window(given: EvaluateInput) -> dict[str, str | None]:

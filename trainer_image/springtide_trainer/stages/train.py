@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from springtide_api.contract import TrainOutput
+from springtide_api.retained import ALPHA, VALIDATION_OF_ALPHA
 from springtide_trainer.artifact import manifest, saving
 from springtide_trainer.artifact.models import move
 from springtide_trainer.artifact.preprocess import Preprocess
-from springtide_trainer.data.snapshots import replay_buffer
+from springtide_trainer.data.snapshots import next_buffer, replay_buffer
 from springtide_trainer.errors import Diverged, Refused
 from springtide_trainer.methods.table import METHODS
 from springtide_trainer.storage import local_path
@@ -84,11 +85,14 @@ def _interpolate(ready: session.Session, parent: Path, recipe: Recipe) -> None:
     if retention is None or retention.interpolation is None or stopping is None:
         return
     METHODS[recipe.training.method.type].merge(ready.model)
+    # Twice the trained weights and once: the parent's and a copy take their place.
+    ready.run.optimizer.state.clear()
+    stopping.best.clear()
     alphas = [float(alpha) for alpha in retention.interpolation.alphas]
     tried = interpolation.choose(ready.model, ready.task.load(parent), alphas, stopping=stopping)
     alpha, value = next(iter(tried.items()))
-    of_each = {f"validation_alpha_{each:g}": found for each, found in tried.items()}
-    ready.measured.update(of_each | {"alpha": alpha, "validation": value})
+    of_each = {f"{VALIDATION_OF_ALPHA}{each:g}": found for each, found in tried.items()}
+    ready.measured.update(of_each | {ALPHA: alpha, "validation": value})
 
 
 def _held(recipe: Recipe, given: TrainInput) -> Held | None:
@@ -105,7 +109,7 @@ def _leave_buffer(
     retention = recipe.training.retention
     if held is None or retention is None or retention.replay is None:
         return None
-    table = replay_buffer.build(
+    table = next_buffer.build(
         held.table,
         local_path(given.data.uri),
         recipe,

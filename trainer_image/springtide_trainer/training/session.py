@@ -102,7 +102,7 @@ def prepare(
         batch_size=options.batch_size,
         accumulation=options.gradient_accumulation,
         pass_rows=math.ceil(most / given.batch_divisor),
-        mixture=Mixture.of(rows.replayed_units),
+        mixture=Mixture.of(rows.replayed_units) if rows.replayed else None,
     )
     total = options.max_steps or (options.epochs or 1) * sampler.steps_per_epoch
     built = optimizer.build(

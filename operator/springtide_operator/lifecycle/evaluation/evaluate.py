@@ -22,6 +22,7 @@ from springtide_operator.lifecycle.jobs.stage import (
     advance,
     start_attempt,
 )
+from springtide_operator.lifecycle.jobs.training_facts import retained
 from springtide_operator.lifecycle.state.plan import Step, WriteGeneration
 
 if TYPE_CHECKING:
@@ -129,6 +130,7 @@ def _run_file(
         historical=list(spec.data.historical) if spec.data else [],
         confidence=interim_confidence(spec.recipe.gate, spec.recipe.evaluation),
         parent_number=int(spec.parent.name.rsplit("-g", 1)[-1]) if spec.parent else None,
+        retained=retained(generation.status.training),
     )
     shared = run_file(
         seen, "evaluate", spec.recipe, number=spec.number, job=record.job, attempt=record.attempt

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from springtide_api.contract import ArtifactRef, ImportInput, TrainInput, TrainOutput
-from springtide_api.generation.status import Artifact, ReplayStatus, TrainingStatus
+from springtide_api.generation.status import Artifact, TrainingStatus
 from springtide_operator.lifecycle.jobs.failures import fail_generation
 from springtide_operator.lifecycle.jobs.run_files import artifact_ref, home, result_name, run_file
 from springtide_operator.lifecycle.jobs.stage import (
@@ -15,15 +15,19 @@ from springtide_operator.lifecycle.jobs.stage import (
     advance,
     start_attempt,
 )
+from springtide_operator.lifecycle.jobs.training_facts import (
+    named,
+    replay_message,
+    replay_status,
+)
 from springtide_operator.lifecycle.state.generations import SPEC_CHANGED
 from springtide_operator.lifecycle.state.plan import Event, Step, Waiting, WriteGeneration
 from springtide_operator.lifecycle.training.outdated_generation import outdated_reason
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from datetime import datetime
 
-    from springtide_api.contract import CommittedArtifact, Replayed, Result, RunFile
+    from springtide_api.contract import CommittedArtifact, Result, RunFile
     from springtide_api.generation.spec import ReplayBuffer
     from springtide_api.generation.status import StageRun
     from springtide_api.objects import ModelGeneration
@@ -123,8 +127,8 @@ def _made(generation: ModelGeneration, run: StageRun, result: Result, now: datet
             "eta_seconds": 0,
             "step": result.train.steps if result.train else None,
             "total_steps": result.train.steps if result.train else None,
-            "metrics": _named(trained.metrics),
-            "replay": _replayed(trained.replay),
+            "metrics": named(trained.metrics),
+            "replay": replay_status(trained.replay),
         }
     )
     changes: dict[str, object] = {
@@ -135,7 +139,8 @@ def _made(generation: ModelGeneration, run: StageRun, result: Result, now: datet
         changes |= _imported(generation, made, now)
     status = generation.status.model_copy(update=changes)
     name = generation.metadata.name
-    event = Event("Trained", f"{name} has weights {made.digest}", generation=name)
+    message = f"{name} has weights {made.digest}{replay_message(trained.replay)}"
+    event = Event("Trained", message[:1024], generation=name)
     return Step(actions=(WriteGeneration(name, status),), events=(event,))
 
 
@@ -156,21 +161,6 @@ def _imported(
         "verdict_at": now,
         "trained_through": generation.spec.initial and generation.spec.initial.trained_through,
     }
-
-
-def _named(metrics: Mapping[str, float]) -> list[str]:
-    return [f"{name}={value:.6g}" for name, value in sorted(metrics.items())][:16]
-
-
-def _replayed(replayed: Replayed | None) -> ReplayStatus | None:
-    if replayed is None:
-        return None
-    fewest = sorted(replayed.classes.items(), key=lambda one: (one[1], one[0]))[:32]
-    return ReplayStatus(
-        rows=replayed.rows,
-        by_class=[f"{name[:100]}={rows}" for name, rows in fewest],
-        message=replayed.message[:1024],
-    )
 
 
 def _artifact(made: CommittedArtifact, buffer: ReplayBuffer | None) -> Artifact:

@@ -1,7 +1,6 @@
-"""The replay buffer: a sample of all rows that a generation and its ancestors were trained on.
+"""Stores replay buffers: each is written once and addressed by the digest of its rows.
 
-The buffer of a generation is a function of its parent's buffer and its own training rows. It is
-written once and addressed by the digest of its rows.
+`next_buffer` samples the rows.
 """
 
 from __future__ import annotations
@@ -15,42 +14,34 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from springtide_api.generation.spec import ReplayBuffer
-from springtide_trainer.data.partitions import named, within
-from springtide_trainer.data.snapshots.freeze import schema, sort_rows
+from springtide_trainer.data.snapshots.freeze import schema
 from springtide_trainer.data.snapshots.frozen_rows import (
     MANIFEST,
     codes,
     partition_digests,
-    read_chunks,
     row_hashes,
 )
-from springtide_trainer.data.snapshots.sampling import choose, draws, grouped, pool
-from springtide_trainer.data.source.reserved_entities import reserved
+from springtide_trainer.data.snapshots.next_buffer import usable_rows, withheld
 from springtide_trainer.errors import Refused
 from springtide_trainer.storage import commit_folder, local_path, uri_of
 from springtide_trainer.tasks.table import task_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from springtide_api.generation.spec import Recipe
-    from springtide_api.update.retention import Replay
     from springtide_trainer.storage import Home
-    from springtide_trainer.tasks.task import Grouping
 
 log = logging.getLogger(__name__)
 
 ROWS = "rows.parquet"
 _FIELD = "spec.training.retention.replay"
-_SAMPLED = ("label", "weight", "group")
-"""Columns that the choice of a row depends on, beside its hash."""
 
 
 @dataclass(frozen=True)
@@ -95,54 +86,11 @@ def read(given: ReplayBuffer | None, recipe: Recipe, quarantined: Sequence[str])
         )
     task = task_of(recipe.model)
     task.encode(table["label"], f"rows of {folder}")
-    withheld = _withheld(table, recipe, quarantined)
-    usable = _usable(table, withheld, task.grouping)
+    kept_out = withheld(table, recipe, quarantined)
+    usable = usable_rows(table, kept_out, task.grouping)
     kept = table.filter(pa.array(usable))
-    cut = _cut(table, withheld) if task.grouping else 0
+    cut = _cut(table, kept_out) if task.grouping else 0
     return Held(kept, "" if len(kept) else "no row of the parent's buffer may be replayed", cut)
-
-
-def build(
-    held: pa.Table,
-    frozen: Path,
-    recipe: Recipe,
-    *,
-    replay: Replay,
-    quarantined: Sequence[str],
-) -> pa.Table:
-    """Sample the next buffer from the parent's and from the training rows of this run.
-
-    A group that arrives again replaces that of the parent's buffer.
-
-    Args:
-        held: The rows of the parent's buffer, as `read` returns them.
-        frozen: Folder of the frozen rows, verified.
-        recipe: Names the columns.
-        replay: Capacity, and the floor of each class.
-        quarantined: Partitions whose rows are left out.
-    """
-    seed, task = str(recipe.training.hyperparameters.seed), task_of(recipe.model)
-    own, grouping = recipe.data.source.columns.entity is None, task.grouping
-    withheld, drawn, sampled = [], [], []
-    for chunk in _chunks(held, frozen):
-        withheld.append(_withheld(chunk, recipe, quarantined))
-        if not grouping:
-            drawn.append(draws(row_hashes(chunk, own_entity=own), seed))
-        sampled.append(chunk.select([name for name in _SAMPLED if name in chunk.column_names]))
-    table = pa.concat_tables(sampled)
-    usable = _usable(table.slice(len(held)), np.concatenate(withheld)[len(held) :], grouping)
-    first = ~_again(table, len(held), usable) if grouping else np.ones(len(held), dtype=bool)
-    usable = np.concatenate([first, usable])
-    table = table.filter(pa.array(usable))
-    rows = pool(
-        None if grouping else np.concatenate(drawn)[usable],
-        task.classes(table["label"]),
-        weights=table["weight"].to_numpy() if "weight" in table.column_names else None,
-        groups=grouped(table["group"], seed) if grouping else None,
-    )
-    size = replay.buffer_rows
-    usable[usable] = choose(rows, floor=replay.floor, wanted=size, limit=size)
-    return _sorted(_taken(held, frozen, usable), recipe)
 
 
 def commit(table: pa.Table, recipe: Recipe, home: Home, folder: Path) -> ReplayBuffer:
@@ -169,71 +117,11 @@ def commit(table: pa.Table, recipe: Recipe, home: Home, folder: Path) -> ReplayB
     return ReplayBuffer(uri=uri_of(final), digest=digest, rows=len(table))
 
 
-def _withheld(table: pa.Table, recipe: Recipe, quarantined: Sequence[str]) -> NDArray[np.bool_]:
-    """Mark the rows of quarantined partitions and reserved entities."""
-    times = table["timestamp"].cast(pa.int64()).to_numpy()
-    found = within(times, [named(name) for name in quarantined])
-    if recipe.data.reserve:
-        found |= np.array(reserved(table["entity"].to_pylist(), recipe.data.reserve.fraction), bool)
-    return found
-
-
-def _usable(
-    table: pa.Table, withheld: NDArray[np.bool_], grouping: Grouping | None
-) -> NDArray[np.bool_]:
-    """Mark the rows that are not withheld and have a weight above 0.
-
-    Groups stay whole: one is left out with its first row that is withheld, if all its weights are
-    0, or if it has too many rows to be trained on.
-    """
-    weights = table["weight"].to_numpy() if "weight" in table.column_names else np.ones(len(table))
-    if grouping is None:
-        return ~withheld & (weights > 0)
-    group, _ = codes(table["group"])
-    kept = (np.bincount(group, withheld) == 0) & (np.bincount(group, weights) > 0)
-    kept &= np.bincount(group) <= grouping.max_rows
-    found: NDArray[np.bool_] = kept[group]
-    return found
-
-
-def _cut(table: pa.Table, withheld: NDArray[np.bool_]) -> int:
+def _cut(table: pa.Table, kept_out: NDArray[np.bool_]) -> int:
     """Count the groups with rows that are withheld and rows that are not."""
     group, _ = codes(table["group"])
-    parts = np.bincount(group, withheld)
+    parts = np.bincount(group, kept_out)
     return int(((parts > 0) & (parts < np.bincount(group))).sum())
-
-
-def _again(table: pa.Table, count: int, usable: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Mark the first `count` rows whose group is also one of the usable rows after them."""
-    groups = table["group"].combine_chunks()
-    new = groups.slice(count).filter(pa.array(usable)).unique()
-    found: NDArray[np.bool_] = pc.is_in(groups.slice(0, count), new).to_numpy(zero_copy_only=False)
-    return found
-
-
-def _taken(held: pa.Table, frozen: Path, taken: NDArray[np.bool_]) -> pa.Table:
-    kept, start = [], 0
-    for chunk in _chunks(held, frozen):
-        kept.append(chunk.filter(pa.array(taken[start : start + len(chunk)])))
-        start += len(chunk)
-    return pa.concat_tables(kept)
-
-
-def _sorted(chosen: pa.Table, recipe: Recipe) -> pa.Table:
-    if not len(chosen):
-        return chosen
-    own = recipe.data.source.columns.entity is None
-    chosen = chosen.drop_columns(["partition", *(["entity"] if own else [])])
-    place = chosen.column_names.index("timestamp")
-    counted = chosen.set_column(place, "timestamp", chosen["timestamp"].cast(pa.int64()))
-    return sort_rows(counted, recipe, "buffer")
-
-
-def _chunks(held: pa.Table, frozen: Path) -> Iterator[pa.Table]:
-    """Yield the rows of the parent's buffer, then the training rows, never all at once."""
-    yield held
-    for batch in read_chunks(frozen, "train"):
-        yield pa.Table.from_batches([batch]).select(held.schema.names).cast(held.schema)
 
 
 def _verified(folder: Path, digest: str) -> tuple[pa.Table, dict[str, object]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from springtide_api.contract import Replayed
+from springtide_api.retained import Replayed
 from springtide_trainer.data.snapshots.frozen_rows import row_hashes
 from springtide_trainer.data.snapshots.sampling import choose, draws, grouped, pool
 from springtide_trainer.tasks.table import task_of

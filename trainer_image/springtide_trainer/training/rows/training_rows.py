@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from springtide_api.contract import Replayed
     from springtide_api.generation.spec import Recipe
+    from springtide_api.retained import Replayed
     from springtide_trainer.artifact.preprocess import Pair
     from springtide_trainer.artifact.tokens import Tokens
     from springtide_trainer.data.snapshots.replay_buffer import Held

@@ -1,0 +1,52 @@
+"""What a training reports of `training.retention`: for the status, and for the report."""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from springtide_api.schema import Line, Model, Word
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ALPHA = "alpha"
+"""The metric with the alpha that was chosen."""
+VALIDATION_OF_ALPHA = "validation_alpha_"
+"""Prefix of the metrics with the value of each alpha on the validation split."""
+Rows = Annotated[int, Field(ge=0, le=2**53)]
+
+
+class Replayed(Model):
+    """Rows of the parent's buffer that were trained on again."""
+
+    rows: Rows = 0
+    """Including those of the validation split."""
+    classes: Annotated[dict[Word, Rows], Field(max_length=256)] = {}
+    """Rows of each class, the fewest first."""
+    message: Line = ""
+    """Why there are fewer rows than asked for; empty if there are not."""
+
+
+class Retained(Model):
+    """What the report says of retention."""
+
+    replay: Replayed | None = None
+    alpha: float | None = None
+    """The alpha that was chosen; None without interpolation."""
+    alphas: dict[Word, float] = {}
+    """Value of each alpha on the validation split."""
+
+    @staticmethod
+    def of(replay: Replayed | None, metrics: Mapping[str, float]) -> Retained | None:
+        """Collect it from the metrics of a training; None if nothing was retained."""
+        found = {
+            name.removeprefix(VALIDATION_OF_ALPHA): value
+            for name, value in metrics.items()
+            if name.startswith(VALIDATION_OF_ALPHA) and isfinite(value)
+        }
+        if replay is None and not found:
+            return None
+        return Retained(replay=replay, alpha=metrics.get(ALPHA), alphas=found)

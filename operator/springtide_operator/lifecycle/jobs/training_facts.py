@@ -1,0 +1,65 @@
+"""What a training reported, as facts in the status of its generation, and read from there again."""
+
+from __future__ import annotations
+
+from math import nan
+from typing import TYPE_CHECKING
+
+from springtide_api.generation.status import ReplayStatus
+from springtide_api.retained import Replayed, Retained
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from springtide_api.generation.status import TrainingStatus
+
+_CLASSES = 32
+
+
+def named(metrics: Mapping[str, float]) -> list[str]:
+    """Return metrics as name=value."""
+    return [f"{name}={value:.6g}" for name, value in sorted(metrics.items())][:16]
+
+
+def replay_status(replayed: Replayed | None) -> ReplayStatus | None:
+    """Return what the status has of replayed rows: the classes with the fewest."""
+    if replayed is None:
+        return None
+    fewest = sorted(replayed.classes.items(), key=lambda one: (one[1], one[0]))[:_CLASSES]
+    return ReplayStatus(
+        rows=replayed.rows,
+        by_class=[f"{name[:100]}={rows}" for name, rows in fewest],
+        message=replayed.message[:1024],
+    )
+
+
+def replay_message(replayed: Replayed | None) -> str:
+    """Return what an event says of replayed rows; empty without replay."""
+    if replayed is None:
+        return ""
+    why = f": {replayed.message}" if replayed.message else ""
+    return f"; {replayed.rows:,} rows of earlier windows replayed{why}"
+
+
+def retained(training: TrainingStatus | None) -> Retained | None:
+    """Return what the report says of retention."""
+    if training is None:
+        return None
+    pairs = [each.rpartition("=") for each in training.metrics]
+    metrics = {name: _number(value) for name, _, value in pairs}
+    return Retained.of(_replayed(training.replay), metrics)
+
+
+def _replayed(status: ReplayStatus | None) -> Replayed | None:
+    if status is None:
+        return None
+    pairs = [each.rpartition("=") for each in status.by_class]
+    classes = {name: int(rows) for name, _, rows in pairs if rows.isdecimal()}
+    return Replayed(rows=status.rows, classes=classes, message=status.message)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:  # the status was edited
+        return nan

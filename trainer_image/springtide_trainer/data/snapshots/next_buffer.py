@@ -1,0 +1,185 @@
+"""Samples the replay buffer that a generation leaves: rows that its lineage was trained on.
+
+It is a function of the parent's buffer and of the training rows of the generation. The seed of the
+recipe does not count: a row has the same key in each generation, so new rows have no advantage.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from springtide_trainer.data.partitions import named, within
+from springtide_trainer.data.snapshots.freeze import sort_rows
+from springtide_trainer.data.snapshots.frozen_rows import codes, read_chunks, row_hashes
+from springtide_trainer.data.snapshots.sampling import choose, draws, grouped, pool
+from springtide_trainer.data.source.reserved_entities import reserved
+from springtide_trainer.tasks.table import task_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from springtide_api.generation.spec import Recipe
+    from springtide_api.update.retention import Replay
+    from springtide_trainer.tasks.task import Grouping
+
+    Bools = NDArray[np.bool_]
+
+WAITING = 1 << 16
+"""Rows that are read at least before rows are dropped again."""
+_SALT = "buffer"
+_SAMPLED = ("label", "weight", "group")
+"""Columns that the choice of a group depends on."""
+
+
+def build(
+    held: pa.Table,
+    frozen: Path,
+    recipe: Recipe,
+    *,
+    replay: Replay,
+    quarantined: Sequence[str],
+) -> pa.Table:
+    """Sample the next buffer from the parent's and from the training rows of this run.
+
+    A group that arrives again replaces that of the parent's buffer.
+
+    Args:
+        held: The rows of the parent's buffer that may be replayed.
+        frozen: Folder of the frozen rows, verified.
+        recipe: Names the columns.
+        replay: Capacity, and the floor of each class.
+        quarantined: Partitions whose rows are left out.
+    """
+    sample = _groups if task_of(recipe.model).grouping else _rows
+    return _sorted(sample(held, frozen, recipe, replay=replay, quarantined=quarantined), recipe)
+
+
+def withheld(table: pa.Table, recipe: Recipe, quarantined: Sequence[str]) -> Bools:
+    """Mark the rows of quarantined partitions and reserved entities."""
+    times = table["timestamp"].cast(pa.int64()).to_numpy()
+    found = within(times, [named(name) for name in quarantined])
+    if recipe.data.reserve:
+        found |= np.array(reserved(table["entity"].to_pylist(), recipe.data.reserve.fraction), bool)
+    return found
+
+
+def usable_rows(table: pa.Table, kept_out: Bools, grouping: Grouping | None) -> Bools:
+    """Mark the rows that are not withheld and have a weight above 0.
+
+    Groups stay whole: one is left out with its first row that is withheld, if all its weights are
+    0, or if it has too many rows to be trained on.
+    """
+    weights = table["weight"].to_numpy() if "weight" in table.column_names else np.ones(len(table))
+    if grouping is None:
+        return ~kept_out & (weights > 0)
+    group, _ = codes(table["group"])
+    kept = (np.bincount(group, kept_out) == 0) & (np.bincount(group, weights) > 0)
+    kept &= np.bincount(group) <= grouping.max_rows
+    found: Bools = kept[group]
+    return found
+
+
+@dataclass
+class _Reservoir:
+    """Rows that are in the sample so far: memory depends on its size, not on the rows read."""
+
+    recipe: Recipe
+    replay: Replay
+    rows: pa.Table
+    drawn: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+
+    def add(self, table: pa.Table) -> None:
+        """Add rows, and drop others if too many wait."""
+        own = self.recipe.data.source.columns.entity is None
+        self.drawn = np.append(self.drawn, draws(row_hashes(table, own_entity=own), _SALT))
+        self.rows = pa.concat_tables([self.rows, table])
+        if len(self.rows) > self.replay.buffer_rows + max(self.replay.buffer_rows, WAITING):
+            self.drop()
+
+    def drop(self) -> None:
+        """Drop the rows that are not in the sample."""
+        weighted = "weight" in self.rows.column_names
+        rows = pool(
+            self.drawn,
+            task_of(self.recipe.model).classes(self.rows["label"]),
+            weights=self.rows["weight"].to_numpy() if weighted else None,
+        )
+        size = self.replay.buffer_rows
+        mask = choose(rows, floor=self.replay.floor, wanted=size, limit=size)
+        self.rows = self.rows.filter(pa.array(mask)).combine_chunks()
+        self.drawn = self.drawn[mask]
+
+
+def _rows(
+    held: pa.Table, frozen: Path, recipe: Recipe, *, replay: Replay, quarantined: Sequence[str]
+) -> pa.Table:
+    """Sample rows."""
+    sample = _Reservoir(recipe, replay, held.slice(0, 0))
+    sample.add(held)
+    for chunk in _chunks(frozen, held.schema):
+        usable = usable_rows(chunk, withheld(chunk, recipe, quarantined), None)
+        sample.add(chunk.filter(pa.array(usable)))
+    sample.drop()
+    return sample.rows
+
+
+def _groups(
+    held: pa.Table, frozen: Path, recipe: Recipe, *, replay: Replay, quarantined: Sequence[str]
+) -> pa.Table:
+    """Sample groups: they are chosen before texts are read."""
+    task, kept_out, sampled = task_of(recipe.model), [], []
+    for chunk in chain([held], _chunks(frozen, held.schema)):
+        kept_out.append(withheld(chunk, recipe, quarantined))
+        sampled.append(chunk.select([name for name in _SAMPLED if name in chunk.column_names]))
+    table = pa.concat_tables(sampled)
+    new = np.concatenate(kept_out)[len(held) :]
+    usable = usable_rows(table.slice(len(held)), new, task.grouping)
+    usable = np.concatenate([~_again(table, len(held), usable), usable])
+    table = table.filter(pa.array(usable))
+    groups = pool(
+        None,
+        task.classes(table["label"]),
+        weights=table["weight"].to_numpy() if "weight" in table.column_names else None,
+        groups=grouped(table["group"], _SALT),
+    )
+    size = replay.buffer_rows
+    usable[usable] = choose(groups, floor=replay.floor, wanted=size, limit=size)
+    kept, start = [], 0
+    for chunk in chain([held], _chunks(frozen, held.schema)):
+        kept.append(chunk.filter(pa.array(usable[start : start + len(chunk)])))
+        start += len(chunk)
+    return pa.concat_tables(kept)
+
+
+def _again(table: pa.Table, count: int, usable: Bools) -> Bools:
+    """Mark the first `count` rows whose group is also one of the usable rows after them."""
+    groups = table["group"].combine_chunks()
+    new = groups.slice(count).filter(pa.array(usable)).unique()
+    found: Bools = pc.is_in(groups.slice(0, count), new).to_numpy(zero_copy_only=False)
+    return found
+
+
+def _sorted(chosen: pa.Table, recipe: Recipe) -> pa.Table:
+    """Return rows in the order of frozen rows, with new names of entities that are positions."""
+    if not len(chosen):
+        return chosen
+    own = recipe.data.source.columns.entity is None
+    chosen = chosen.drop_columns(["partition", *(["entity"] if own else [])])
+    place = chosen.column_names.index("timestamp")
+    counted = chosen.set_column(place, "timestamp", chosen["timestamp"].cast(pa.int64()))
+    return sort_rows(counted, recipe, "buffer")
+
+
+def _chunks(frozen: Path, columns: pa.Schema) -> Iterator[pa.Table]:
+    """Yield the training rows in chunks, never all at once."""
+    for batch in read_chunks(frozen, "train"):
+        yield pa.Table.from_batches([batch]).select(columns.names).cast(columns)
