@@ -43,7 +43,7 @@ class Replay(Model):
 
 
 @cel(
-    "self.alphas.all(a, double(a) > 0.0)",
+    "!has(self.alphas) || self.alphas.all(a, double(a) > 0.0)",
     "alphas must be greater than 0; 0 would be the parent, 1 is the candidate",
 )
 class Interpolation(Model):
