@@ -100,7 +100,8 @@ class _Reservoir:
     def add(self, table: pa.Table) -> None:
         """Add rows, and drop others if too many wait."""
         own = self.recipe.data.source.columns.entity is None
-        self.drawn = np.append(self.drawn, draws(row_hashes(table, own_entity=own), _SALT))
+        hashes = map(bytes, row_hashes(table, own_entity=own))
+        self.drawn = np.append(self.drawn, draws(hashes, _SALT))
         self.rows = pa.concat_tables([self.rows, table])
         if len(self.rows) > self.replay.buffer_rows + max(self.replay.buffer_rows, WAITING):
             self.drop()

@@ -100,7 +100,7 @@ def commit(table: pa.Table, recipe: Recipe, home: Home, folder: Path) -> ReplayB
     manifest = {
         "columns": recipe.data.source.columns.plain(),
         "label": str(table.schema.field("label").type),
-        "rows": partition_digests(table["partition"].to_pylist(), hashes),
+        "rows": partition_digests(table["partition"], hashes),
     }
     text = json.dumps(manifest, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
     (folder / MANIFEST).write_bytes(text)
@@ -140,7 +140,7 @@ def _verified(folder: Path, digest: str) -> tuple[pa.Table, dict[str, object]]:
     except (FileNotFoundError, pa.ArrowInvalid) as wrong:
         raise _corrupt(f"{folder / ROWS} is missing or damaged") from wrong
     hashes = row_hashes(table, own_entity="entity" not in manifest["columns"])
-    if partition_digests(table["partition"].to_pylist(), hashes) != manifest["rows"]:
+    if partition_digests(table["partition"], hashes) != manifest["rows"]:
         raise _corrupt(f"{folder / ROWS} does not match its manifest")
     return table, manifest["columns"]
 

@@ -50,7 +50,7 @@ def draw(held: Held, recipe: Recipe, *, replay: Replay, new_rows: int, salt: str
     if task.grouping:
         rows = pool(None, classes, groups=grouped(table["group"], seed))
     else:
-        rows = pool(draws(row_hashes(table, own_entity=own), seed), classes)
+        rows = pool(draws(map(bytes, row_hashes(table, own_entity=own)), seed), classes)
     mask = choose(rows, floor=replay.floor, wanted=wanted, limit=replay.buffer_rows)
     found = classes.counts(mask)
     drawn = table.filter(pa.array(mask))
