@@ -85,6 +85,30 @@ async def test_an_unknown_output_is_refused_with_its_name(texts, serve, ask):
     }
 
 
+@pytest.mark.parametrize(
+    ("task", "outputs"),
+    [("prices", "value"), ("ranker", "score"), ("topics", "probabilities and labels")],
+)
+async def test_models_of_every_task_refuse_invalid_requests_alike(
+    request, serve, ask, task, outputs
+):
+    made = request.getfixturevalue(task)
+    rows = {"text": ["red shoe"]} | ({"text_pair": ["a lamp"]} if task == "ranker" else {})
+    whole = ask(**rows)
+    refused = [
+        (whole | {"outputs": [{"name": "label"}]}, f"this model has {outputs}"),
+        (ask(**{name: [] for name in rows}), "rows must be 1 to 4096"),
+        (ask(price=[1.5]), "inputs[0].name 'price' is unknown; this model reads text"),
+        (ask(**{name: [12.5] for name in rows}), "must be a string, not float"),
+        (whole | {"inputs": None}, "inputs: Input should be a valid list"),
+    ]
+    async with serve(made.settings) as client:
+        for body, reason in refused:
+            status, error = await answers(client, json.dumps(body).encode())
+            assert (status, reason in error) == (400, True), error
+        assert (await client.post(INFER, json=whole)).status_code == 200
+
+
 @pytest.mark.survives(
     "Requests",
     "a body that is not JSON, not UTF-8, truncated or nested without limit",
