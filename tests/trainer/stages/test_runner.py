@@ -122,6 +122,23 @@ def test_the_result_of_the_pod_that_commits_first_is_returned(pod, tmp_path):
     assert (code, result.job, result.imported) == (0, "job-1", MADE)
 
 
+@pytest.mark.survives(
+    "Results",
+    "two pods of one stage run at once, and the first to end removes the other's scratch folder",
+    "the other returns the committed result",
+)
+def test_a_pod_that_fails_after_another_committed_returns_the_committed_result(pod, tmp_path):
+    def overtaken() -> None:
+        results = tmp_path / "home" / "results"
+        results.mkdir(parents=True)
+        faster = Result(job="job-0", stage="import", number=0, ok=True, imported=MADE)
+        (results / "g0-import.json").write_text(faster.model_dump_json(by_alias=True))
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "tmp/job-1-pod-1/state")
+
+    code, result = pod(overtaken)
+    assert (code, result.job, result.imported) == (0, "job-1", MADE)
+
+
 class OutOfMemoryError(RuntimeError):
     """Has the name of PyTorch's error."""
 

@@ -72,11 +72,13 @@ def run_stage(run: RunFile, home: Home, pod_uid: str) -> StageOutcome:
             result = _commit(dispatch(run, home, tmp), final, tmp / "result.json")
         _clean_up(run, home)
         return StageOutcome(result, ExitCode.DONE)
-    except Refused as refused:
-        return _failed(run, refused.failure, refused.code)
     except Interrupted:
         return _failed(run, Failure(reason="Interrupted", message="SIGTERM"), SIGTERM_EXIT_CODE)
     except Exception as error:
+        if committed := _committed_meanwhile(final, run, error):
+            return StageOutcome(committed, ExitCode.DONE)
+        if isinstance(error, Refused):
+            return _failed(run, error.failure, error.code)
         return _unexpected(run, home, error)
 
 
@@ -118,6 +120,23 @@ def _committed(path: Path, run: RunFile) -> Result | None:
     except FileNotFoundError:
         return None
     return found.model_copy(update={"job": run.job})
+
+
+def _committed_meanwhile(path: Path, run: RunFile, error: Exception) -> Result | None:
+    """Read the result that another pod committed while this one worked, and then failed.
+
+    The pod that commits removes the scratch folders of the other attempts, which may still run.
+    """
+    try:
+        committed = _committed(path, run)
+    except (OSError, ValidationError):
+        return None
+    if committed is not None:
+        log.warning(
+            "failed after another pod committed the result",
+            extra={"job": run.job, "error": str(error)},
+        )
+    return committed
 
 
 def _commit(result: Result, final: Path, tmp: Path) -> Result:
