@@ -29,6 +29,9 @@ CONTEXT =
 # Another checkout, whose operator is measured as well.
 BESIDE =
 
+# Not empty: the benchmarks of training write their results and docs/benchmarks.md.
+WRITE =
+
 # Measured on 2 cores.
 COST = 'The first time these download and build, in ~/.cache/springtide:' \
 	'  test-fast, lint  1 minute     6 GB  the virtual environment, 3 GB of it CUDA' \
@@ -77,9 +80,9 @@ bench-control-plane: ## Measure what 500, 2,000 and 5,000 updates cost; BESIDE=C
 	@$(CLUSTER) setup
 	PYTHONPATH=tests $(BIN)/python tests/bench/control_plane.py $(if $(BESIDE),--beside "$(BESIDE)")
 
-bench-training: ## Compare this trainer with a tutorial's loop, Hugging Face's Trainer and peft
+bench-training: ## Compare this trainer with others, most of an hour; WRITE=1 writes docs/benchmarks.md
 	@$(CLUSTER) setup venv
-	PYTHONPATH=tests $(BIN)/python -m bench.training
+	PYTHONPATH=tests $(BIN)/python -m bench.training $(if $(WRITE),--write)
 
 images: ## Build the images; REGISTRY=... also pushes them and prints how to install them (root)
 	@$(CLUSTER) setup images

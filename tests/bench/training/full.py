@@ -8,6 +8,7 @@ from bench.training.rounds import Benchmark, Comparison, Side
 from bench.training.sides import (
     AUC,
     BATCH,
+    TRAINING_SIZES,
     hugging_face,
     model,
     springtide,
@@ -91,6 +92,7 @@ FULL = Benchmark(
         ),
     ],
     AUC,
+    TRAINING_SIZES,
 )
 
 FROZEN = Benchmark(
@@ -115,4 +117,5 @@ FROZEN = Benchmark(
         )
     ],
     AUC,
+    TRAINING_SIZES,
 )

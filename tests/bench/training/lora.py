@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from bench.training.full import DEFAULTS, STAGE
 from bench.training.rounds import Benchmark, Comparison, Side
-from bench.training.sides import AUC, BATCH, hugging_face, model, springtide
+from bench.training.sides import AUC, BATCH, TRAINING_SIZES, hugging_face, model, springtide
 from peft import LoraConfig, get_peft_model
 
 if TYPE_CHECKING:
@@ -51,4 +51,5 @@ LORA = Benchmark(
     ],
     [Comparison("LoRA", "Springtide", "peft and Hugging Face Trainer", least=2.0)],
     AUC,
+    TRAINING_SIZES,
 )

