@@ -14,8 +14,8 @@ class ClassificationOptions(Model):
 
     multi_label: bool = False
     """A row has any number of the labels, each with its own probability. The label column has a
-    JSON array of labels, or labels joined by separator; an empty text is none of them. Immutable.
-    Default false: exactly one label."""
+    list of labels (in Parquet and JSONL), its JSON text, or labels joined by separator; an empty
+    list or text is none of them. Immutable. Default false: exactly one label."""
     separator: Annotated[str, Field(min_length=1, max_length=8)] = "|"
     """Text between two labels of a row, with multiLabel. Default "|"."""
 

@@ -81,6 +81,7 @@ def run_file(path: Path, home: Path, **asked: Any) -> RunFile:
         "model": {
             "initial": {"uri": "file:///models/minilm"},
             "labels": asked.get("labels", ["0", "1"]),
+            **asked.get("model", {}),
         },
         "data": data,
         "training": {},

@@ -94,6 +94,17 @@ def test_a_missing_timestamp_is_refused_with_its_row(refuse: Refuse, tmp_path: P
     )
 
 
+def test_a_parquet_timestamp_that_is_not_utf8_is_refused(refuse: Refuse, tmp_path: Path) -> None:
+    table = two_months([0, 1, 0, 1])
+    stamps = pa.array([b"2026-01-01", b"2026-01-02", b"\xff", b"2026-02-02"]).view(pa.string())
+    pq.write_table(table.set_column(0, "at", stamps), tmp_path / "a.parquet")
+    assert refuse(tmp_path / "a.parquet", format="Parquet") == (
+        "NotUtf8",
+        "data.source.columns.timestamp",
+        "'a.parquet' rows 1 to 4: column 'at' is not valid UTF-8; write it in UTF-8",
+    )
+
+
 @pytest.mark.survives(
     "Data", "labels that model.labels does not name", "refused with the labels and their counts"
 )

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from springtide_trainer.data.source.readers.rows import RowBatch
 
-WANTED = {"a": "columns.a", "b": "columns.b"}
+WANTED = {"a": "data.source.columns.text", "b": "data.source.columns.label"}
 BOM = "\ufeff"
 TEXTS = st.one_of(
     st.sampled_from(["", "007", "NA", "null", "NULL", "nan", "N/A", "1.0", "true", "#N/A", " x "]),
@@ -132,6 +132,8 @@ COLUMN = st.one_of(
     st.just(st.one_of(st.none(), st.integers(-(2**63), 2**63 - 1))),
     st.just(st.one_of(st.none(), st.floats(0.001, 1e6))),
     st.just(st.booleans()),
+    st.just(st.one_of(st.none(), st.lists(st.one_of(TEXTS, st.none()), max_size=3))),
+    st.just(st.lists(TEXTS, max_size=3)),
 )
 
 

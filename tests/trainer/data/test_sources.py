@@ -54,6 +54,23 @@ def test_equal_rows_have_one_digest_whatever_files_they_came_from(
     assert found[0].window.holdout_partitions == ["2026-03"]
 
 
+def test_lists_of_labels_are_read_like_joined_labels(
+    run_probe: Look, clicks: Clicks, write_csv: Write, write_jsonl: Write, tmp_path: Path
+) -> None:
+    names = [["new", "a, b"], [], ["new"], ["größe"]]
+    lists = [{**row, "clicked": names[at % 4]} for at, row in enumerate(clicks(1, 2) * 20)]
+    joined = [{**row, "clicked": "|".join(row["clicked"])} for row in lists]
+    pq.write_table(pa.Table.from_pylist(lists), tmp_path / "a.parquet")
+    asked = {"labels": ["new", "a, b", "größe"], "model": {"classification": {"multiLabel": True}}}
+    found = [
+        run_probe(write_csv(tmp_path / "a.csv", joined), **asked),
+        run_probe(write_jsonl(tmp_path / "a.jsonl", lists), format="JSONL", **asked),
+        run_probe(tmp_path / "a.parquet", format="Parquet", **asked),
+    ]
+    assert len({each.window.digest for each in found}) == 1
+    assert read_rows(local_path(found[0].window.manifest), "train")["label"][0].as_py() == "110"
+
+
 def test_frozen_rows_have_the_columns_that_training_reads(
     run_probe: Look, clicks: Clicks, write_csv: Write, tmp_path: Path
 ) -> None:

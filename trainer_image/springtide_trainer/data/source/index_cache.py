@@ -84,7 +84,7 @@ class IndexCache:
             "columns": data.source.columns.plain(),
             "filter": data.holdout.filter.plain() if data.holdout.filter else None,
         }
-        self._paths = set(self._folder.glob("*.arrow"))
+        self._paths = _entries(self._folder)
         self._known = {path.name.split(".")[0]: path for path in sorted(self._paths)}
         self._used: set[Path] = set()
         self.found = 0
@@ -154,6 +154,13 @@ class IndexCache:
                 path.unlink(missing_ok=True)
             except OSError as kept:
                 log.warning("index is not removed", extra={"error": str(kept)})
+
+
+def _entries(folder: Path) -> set[Path]:
+    try:
+        return {path for path in folder.iterdir() if path.suffix == ".arrow"}
+    except OSError:
+        return set()
 
 
 def _write(index: FileIndex, path: Path) -> None:

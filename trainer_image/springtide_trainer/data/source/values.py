@@ -11,6 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from springtide_trainer.data.partitions import EPOCH
+from springtide_trainer.data.source.readers.label_lists import (
+    LABEL,
+    is_list_of_texts,
+    write_lists,
+)
 from springtide_trainer.errors import Refused
 
 if TYPE_CHECKING:
@@ -40,6 +45,8 @@ _SIMPLE = (
 def texts(batch: RowBatch, name: str, field: str) -> pa.Array:
     """Return a column as strings. Whole numbers are equal in every format, NaN is null.
 
+    A label column may have lists of strings: they are written as JSON.
+
     Raises:
         Refused: the bytes are not UTF-8, or the column has lists or structures.
     """
@@ -48,6 +55,9 @@ def texts(batch: RowBatch, name: str, field: str) -> pa.Array:
     try:
         if _any(_TEXTS, kind):
             column.validate(full=True)
+        elif field == LABEL and is_list_of_texts(kind):
+            column.validate(full=True)
+            return write_lists(column)
         elif pa.types.is_floating(kind):
             return _decimal(column.cast(pa.float64()))
         elif not (_any(_BYTES, kind) or _any(_SIMPLE, kind)):
@@ -87,7 +97,9 @@ def timestamps(batch: RowBatch, name: str, newest: datetime | None = None) -> Mi
         hint = f"{where} has no timestamp in {name!r} ({count}); fix or remove these rows"
         raise Refused("MissingTimestamp", hint, TIMESTAMP)
     written = _any(_TEXTS, column.type)
-    counts = _parsed(batch, column) if written else _native(batch, name, column)
+    counts = (
+        _parsed(batch, texts(batch, name, TIMESTAMP)) if written else _native(batch, name, column)
+    )
     if newest is None:
         return counts
     late = counts > (newest - EPOCH) // _MICROSECOND
@@ -115,7 +127,7 @@ def _native(batch: RowBatch, name: str, column: pa.Array) -> Micros:
 
 
 def _parsed(batch: RowBatch, column: pa.Array) -> Micros:
-    common = _common(column.cast(pa.string()))
+    common = _common(column)
     if common is not None:
         return common
     counts = np.empty(len(column), dtype=np.int64)

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from springtide_trainer.data.source.readers.label_lists import LISTS, write_lists
 from springtide_trainer.data.source.readers.lines import MAX_LINE_BYTES
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ def type_of(kinds: set[type]) -> pa.DataType:
     kinds = kinds - {type(None)}
     if kinds == {bool}:
         return pa.bool_()
+    if kinds == {list}:
+        return LISTS
     if kinds == {int}:
         return pa.int64()
     return pa.float64() if kinds and kinds <= {int, float} else pa.string()
@@ -95,8 +98,9 @@ def as_texts(column: pa.Array) -> pa.Array | None:
     Raises:
         pa.ArrowInvalid: a text is not UTF-8, because of an escape.
     """
-    if pa.types.is_string(column.type):
-        column.validate(full=True)
+    column.validate(full=True)
+    if pa.types.is_list(column.type):
+        return None if column.flatten().null_count else write_lists(column)
     if not pa.types.is_floating(column.type):
         return column.cast(pa.string())
     size = pc.abs(column)

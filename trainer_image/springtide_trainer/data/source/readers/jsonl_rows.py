@@ -24,6 +24,7 @@ from springtide_trainer.data.source.readers.jsonl_blocks import (
     certain_lines,
     type_of,
 )
+from springtide_trainer.data.source.readers.label_lists import LABEL, write_list
 from springtide_trainer.data.source.readers.lines import open_lines
 from springtide_trainer.data.source.readers.rows import BATCH, bad_line, chunk, missing_column
 from springtide_trainer.errors import Refused
@@ -137,8 +138,13 @@ class _Reader:
                     return None
                 whole = value.is_integer() and abs(value) < EXACT
                 return str(int(value)) if whole else repr(value)
+            case list() if self._is_label_list(name, value):
+                return self._encodable(name, write_list(value))
         hint = f"column {name!r} is a list or an object; write it as a string"
         raise bad_line("UnsupportedType", self.lines.file, self.lines.number, hint)
+
+    def _is_label_list(self, name: str, value: list[Any]) -> bool:
+        return self.wanted[name] == LABEL and all(isinstance(one, str) for one in value)
 
     def _encodable(self, name: str, value: str) -> str:
         if not value.isascii():
