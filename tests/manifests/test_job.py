@@ -24,7 +24,7 @@ UPDATE = Meta(
 )
 
 
-def a_recipe(**compute: object) -> Recipe:
+def a_recipe(hyperparameters: dict | None = None, **compute: object) -> Recipe:
     return Recipe.model_validate(
         {
             "model": {"initial": {"uri": "file:///models/x"}, "labels": ["0", "1"]},
@@ -36,7 +36,11 @@ def a_recipe(**compute: object) -> Recipe:
                 },
                 "volume": {"claimName": "data"},
             },
-            "training": {"compute": compute, "limits": {"activeDeadline": "90m"}},
+            "training": {
+                "compute": compute,
+                "limits": {"activeDeadline": "90m"},
+                "hyperparameters": hyperparameters or {},
+            },
             "evaluation": {},
             "gate": {"rules": [{"name": "floor", "metric": "auc", "min": "0.5"}]},
             "storage": {"uri": "file:///models", "volume": {"claimName": "models"}},
@@ -162,6 +166,19 @@ def test_threads_follow_the_processor_limit() -> None:
     env = {e["name"]: e for e in pod_of(a_job())["containers"][0]["env"]}
     source = env["OMP_NUM_THREADS"]["valueFrom"]["resourceFieldRef"]
     assert source == {"containerName": "trainer", "resource": "limits.cpu"}
+
+
+@pytest.mark.parametrize(
+    ("deterministic", "gpus", "expected"),
+    [(True, 1, ":4096:8"), (False, 1, None), (None, 1, None), (True, 0, None)],
+)
+def test_deterministic_training_on_a_gpu_fixes_the_workspace_of_cublas(
+    deterministic, gpus, expected
+) -> None:
+    options = {"hyperparameters": {"deterministic": deterministic}, "gpusPerNode": gpus}
+    environment = pod_of(a_job(gpus=gpus, **options))["containers"][0]["env"]
+    found = {each["name"]: each.get("value") for each in environment}
+    assert found.get("CUBLAS_WORKSPACE_CONFIG") == expected
 
 
 def test_a_probe_remembers_what_it_was_started_for() -> None:

@@ -32,12 +32,17 @@ class Refused(Exception):
 
 
 class Diverged(Refused):
-    """The loss or a weight is not finite; the weights are those of the last finite step."""
+    """The loss, a gradient or a weight is not finite: no weights of this run are kept.
 
-    def __init__(self, step: int, loss: float) -> None:
+    Args:
+        step: Number of the step.
+        found: What was found, such as `loss is nan`.
+    """
+
+    def __init__(self, step: int, found: str) -> None:
         super().__init__(
             "Diverged",
-            f"loss is {loss} at step {step}; lower training.hyperparameters.learningRate",
+            f"{found} at step {step:,}; lower training.hyperparameters.learningRate",
             "spec.training.hyperparameters.learningRate",
             ExitCode.DIVERGED,
         )

@@ -126,13 +126,20 @@ class Hyperparameters(Model):
     warmup: Fraction = "0.1"
     """Fraction of the steps used for warm-up. Default 0.1."""
     batch_size: Annotated[int, Field(ge=1, le=65536)] = 32
-    """Rows per forward pass. For task Ranking, groups: a step has batchSize times
-    gradientAccumulation groups. Default 32."""
+    """An optimizer step has batchSize times gradientAccumulation rows; for task Ranking, groups. A
+    forward pass has at most batchSize rows; on a GPU it has as many rows of the step as have
+    together, with padding, the tokens of batchSize rows of the longest length. How a step is cut
+    into passes changes its result by rounding only. Default 32."""
     gradient_accumulation: Annotated[int, Field(ge=1, le=1024)] = 1
     """Batches per optimizer step. Default 1."""
     precision: Literal["Auto", "FP32", "BF16", "FP16"] = "Auto"
     """Precision of the forward pass. Auto: BF16 if the hardware computes it faster than FP32, else
-    FP32. FP16 requires a GPU. The evaluation is always FP32. Default Auto."""
+    FP32. FP32: on a GPU matrix products of the training use TF32. FP16 requires a GPU. The
+    evaluation is always FP32. Default Auto."""
+    deterministic: bool | None = None
+    """Train on a GPU with deterministic kernels only, so that the same run gives bit-identical
+    weights, also when it is interrupted and resumed. They are slower, and a model without them is
+    refused. On a CPU training is always deterministic. Default false."""
     weight_decay: Fraction = "0.01"
     """Weight decay. Default 0.01."""
     dropout: Fraction = "0"
@@ -145,8 +152,7 @@ class Hyperparameters(Model):
     """Weights that are not trained. Default: the word embeddings."""
     seed: Annotated[int, Field(ge=0, le=2_147_483_647)] = 17
     """Seed of row order, dropout and a new head. The same seed, data, image and hardware give
-    bit-identical weights, on a CPU or on one GPU. A model without deterministic GPU kernels is
-    refused on a GPU. Default 17."""
+    bit-identical weights: on a CPU, and with deterministic on a GPU. Default 17."""
 
 
 @cel(
@@ -188,7 +194,7 @@ class Checkpoint(Model):
     """Checkpoints of the training state.
 
     An interrupted training resumes from the newest one, with the same result as without the
-    interruption.
+    interruption; on a GPU, see hyperparameters.deterministic.
     """
 
     every_steps: Annotated[int, Field(ge=1, le=1_000_000)] = 200
@@ -286,8 +292,8 @@ class Limits(Model):
     """Maximum number of attempts of a stage. Disruptions of a pod (eviction, preemption) do not
     count. Default 3."""
     on_out_of_memory: Literal["HalveBatch", "Fail"] = "HalveBatch"
-    """HalveBatch: retry with half the batch size and twice the gradient accumulation. Fail: the run
-    is Failed. Default HalveBatch."""
+    """HalveBatch: retry with half the tokens in a forward pass; the rows of a step stay the same.
+    Fail: the run is Failed. Default HalveBatch."""
 
 
 @cel(

@@ -42,6 +42,8 @@ NON_ROOT_UID = 65532
 LIGHT = {"cpu": "1", "memory": "2Gi"}
 """Limits of stages that hold no model: probe, collect."""
 TOKEN_SECONDS = 3600
+CUBLAS_WORKSPACE = ":4096:8"
+"""With this, equal products of matrices are bit-identical on a GPU."""
 GRACE_SECONDS = 60
 """Time for a checkpoint after SIGTERM."""
 DISRUPTIONS = {
@@ -148,7 +150,7 @@ def _pod(start: StartJob, progress_url: str) -> dict[str, Any]:
                 "name": CONTAINER,
                 "image": start.image,
                 "command": ["python", "-m", "springtide_trainer"],
-                "env": _environment(run, progress_url),
+                "env": _environment(start, progress_url),
                 "resources": _resources(start),
                 "volumeMounts": mounts,
                 "terminationMessagePath": "/dev/termination-log",
@@ -188,7 +190,8 @@ def _resources(start: StartJob) -> dict[str, Any]:
     return {"limits": limits, "requests": requests}
 
 
-def _environment(run: RunFile, progress_url: str) -> list[dict[str, Any]]:
+def _environment(start: StartJob, progress_url: str) -> list[dict[str, Any]]:
+    run = start.run
     progress = f"{progress_url}/progress/{run.namespace}/{run.job}"
     plain = {
         "SPRINGTIDE_RUN_FILE": RUN_FILE,
@@ -197,6 +200,8 @@ def _environment(run: RunFile, progress_url: str) -> list[dict[str, Any]]:
         "HF_HUB_OFFLINE": "1",
         "OMP_WAIT_POLICY": "PASSIVE",
     }
+    if start.gpus and run.recipe.training.hyperparameters.deterministic:
+        plain["CUBLAS_WORKSPACE_CONFIG"] = CUBLAS_WORKSPACE
     return [
         *({"name": name, "value": value} for name, value in plain.items()),
         {

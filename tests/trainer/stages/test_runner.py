@@ -153,7 +153,7 @@ class OutOfMemoryError(RuntimeError):
     [
         (Refused("MissingColumn", "no column x", "spec.x"), 3, "MissingColumn"),
         (Refused("NotEnoughData", "few", code=ExitCode.TOO_LITTLE_DATA), 4, "NotEnoughData"),
-        (Diverged(3, float("nan")), 5, "Diverged"),
+        (Diverged(3, "loss is nan"), 5, "Diverged"),
         (MemoryError(), 42, "OutOfMemory"),
         (OutOfMemoryError("CUDA out of memory"), 42, "OutOfMemory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 42, "OutOfMemory"),

@@ -22,17 +22,18 @@ def options(**changes: object) -> dict[str, object]:
 @pytest.mark.parametrize("number_format", FORMATS)
 def test_the_same_seed_gives_the_same_weights_on_a_gpu(world, number_format):
     def digest(job: str, seed: int) -> str:
-        hyperparameters = options(precision=number_format, seed=seed)
+        hyperparameters = options(precision=number_format, seed=seed, deterministic=True)
         return world.train(world.run_file(job, hyperparameters=hyperparameters)).artifact.digest
 
     assert digest("first", 17) == digest("second", 17)
     assert digest("third", 18) != digest("first", 17)
 
 
+@pytest.mark.parametrize("deterministic", [False, True])
 @pytest.mark.parametrize("number_format", FORMATS)
-def test_training_works_on_a_gpu_in_every_precision(world, number_format):
+def test_training_works_on_a_gpu_in_every_precision(world, number_format, deterministic):
     task = {"epochs": 6, "learningRate": "5e-3", "freeze": {"embeddings": False}}
-    hyperparameters = options(precision=number_format, **task)
+    hyperparameters = options(precision=number_format, deterministic=deterministic, **task)
     made = world.train(world.run_file("learns", hyperparameters=hyperparameters)).artifact
     scorer = load(local_path(made.uri), made.digest)
     scores = scorer.predict([("the good shoe", None), ("a broken lamp", None)])
@@ -43,7 +44,9 @@ def test_training_works_on_a_gpu_in_every_precision(world, number_format):
 def test_auto_is_bf16_if_the_gpu_supports_it(world):
     able = torch.cuda.is_bf16_supported(including_emulation=False)
     made = {
-        name: world.train(world.run_file(name, hyperparameters=options(precision=name)))
+        name: world.train(
+            world.run_file(name, hyperparameters=options(precision=name, deterministic=True))
+        )
         for name in ("Auto", "BF16" if able else "FP32")
     }
     assert len({each.artifact.digest for each in made.values()}) == 1

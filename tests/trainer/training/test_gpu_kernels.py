@@ -24,7 +24,7 @@ def options(**changes: object) -> dict[str, object]:
 
 @pytest.mark.parametrize("number_format", FORMATS)
 def test_a_resumed_training_gives_the_weights_of_an_uninterrupted_one(world, number_format):
-    hyperparameters = options(precision=number_format)
+    hyperparameters = options(precision=number_format, deterministic=True)
     whole = world.run_file("whole", hyperparameters=hyperparameters, checkpoint={"everySteps": 20})
     digest = world.train(whole).artifact.digest
     assert [path.name for path in world.home.checkpoints(1).iterdir()] == ["step-000000020"]

@@ -1,6 +1,7 @@
 """Trains a candidate: fine-tunes the live generation's weights on the rows of the window.
 
-Equal recipe, rows, parent and hardware give equal weights, even if the pod is killed and resumed.
+Equal recipe, rows, parent and hardware give equal weights, even if the pod is killed and resumed:
+on a CPU always, on a GPU with `deterministic: true`.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from springtide_trainer.artifact import manifest, saving
 from springtide_trainer.artifact.models import move
 from springtide_trainer.artifact.preprocess import Preprocess
 from springtide_trainer.data.snapshots import next_buffer, replay_buffer
-from springtide_trainer.errors import Diverged, Refused
+from springtide_trainer.errors import Refused
 from springtide_trainer.methods.table import METHODS
 from springtide_trainer.storage import local_path
 from springtide_trainer.training import fit, interpolation, session, warm_start
-from springtide_trainer.training.precision import deterministic_attention
+from springtide_trainer.training.engine.finite_checks import check_tensors
+from springtide_trainer.training.engine.kernels import training_kernels
 from springtide_trainer.training.rows.training_rows import load
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ def train(run: RunFile, home: Home, tmp: Path) -> TrainOutput:
 
     Raises:
         Refused: parent, rows and recipe do not match.
-        Diverged: loss or weights are no longer finite.
+        Diverged: loss, gradients or weights are no longer finite.
         Interrupted: SIGTERM was received; a checkpoint is saved.
     """
     if run.train is None:
@@ -52,7 +54,8 @@ def train(run: RunFile, home: Home, tmp: Path) -> TrainOutput:
     held, digest = _held(run.recipe, run.train), run.train.data.digest
     rows = load(data, digest, run.recipe, parent=parent, scratch=tmp, held=held)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    with deterministic_attention(device, int(rows.examples.tokens.lengths.max())):
+    options, longest = run.recipe.training.hyperparameters, int(rows.examples.tokens.lengths.max())
+    with training_kernels(device, longest, options):
         ready = session.prepare(run, rows, parent, device=device, scratch=tmp)
         outcome = fit.fit(ready)
         _interpolate(ready, parent, run.recipe)
@@ -130,8 +133,7 @@ def _commit(
 ) -> CommittedArtifact:
     """Write the candidate, with the parent's tokenizer and configuration."""
     model = move(ready.model, "cpu")
-    if not all(bool(weight.isfinite().all()) for weight in model.parameters()):
-        raise Diverged(step, float("nan"))
+    check_tensors(dict(model.named_parameters()), step)
     warm_start.restore_dropout(model, parent)
     saving.copy_tokenizer(parent, folder)
     METHODS[recipe.training.method.type].export(model, folder)

@@ -40,10 +40,17 @@ class Batch:
     groups: tuple[int, ...] = ()
 
     def to(self, device: torch.device) -> Batch:
-        """Return the batch on a device."""
-        inputs = {name: value.to(device, non_blocking=True) for name, value in self.inputs.items()}
+        """Return the batch on a device. From pinned memory, the copies do not wait."""
+        return self._converted(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pinned(self) -> Batch:
+        """Return the batch in pinned memory. Needs a GPU."""
+        return self._converted(lambda tensor: tensor.pin_memory())
+
+    def _converted(self, convert: Callable[[Tensor], Tensor]) -> Batch:
+        inputs = {name: convert(value) for name, value in self.inputs.items()}
         return replace(
-            self, inputs=inputs, labels=self.labels.to(device), weights=self.weights.to(device)
+            self, inputs=inputs, labels=convert(self.labels), weights=convert(self.weights)
         )
 
 

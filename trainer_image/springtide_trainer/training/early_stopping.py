@@ -131,9 +131,13 @@ class EarlyStopping:
                 "spec.training.earlyStopping.metric",
             )
 
+    def due(self, step: int) -> bool:
+        """Return whether a step is followed by a validation."""
+        return step % self._every == 0 or step == self._last
+
     def observe(self, step: int, loss: float) -> None:
         """Validate, and keep a copy of the weights if they are the best so far."""
-        if step % self._every and step != self._last:
+        if not self.due(step):
             return
         value = self.measure()
         gain = self._sign * (value - self.best_value)

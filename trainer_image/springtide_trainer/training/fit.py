@@ -6,37 +6,37 @@ import logging
 import math
 import os
 import time
-from collections import deque
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from springtide_trainer.errors import Interrupted, NoStepTaken
 from springtide_trainer.interruption import INTERRUPTED, stop_on_sigterm
 from springtide_trainer.progress import Progress, Reporter
 from springtide_trainer.training import loop
-from springtide_trainer.training.optimizer import WarmupThen
+from springtide_trainer.training.engine.finite_checks import FiniteChecks, check_tensors
+from springtide_trainer.training.engine.prefetch import feed
+from springtide_trainer.training.optimizer import WarmupThen, trainable_parameters
 from springtide_trainer.training.rows.batches import steps
 from springtide_trainer.training.training_state import capture, restore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
+    from springtide_trainer.training.rows.batches import Step
     from springtide_trainer.training.session import Session
 
 log = logging.getLogger(__name__)
-
-RECENT = 100
-"""The reported loss is the mean over this many last steps."""
 
 
 def fit(session: Session) -> loop.Outcome:
     """Train from the newest checkpoint to the end; the model then holds the final weights.
 
     Raises:
-        Diverged: the loss is no longer finite, or FP16 skipped every step.
+        Diverged: loss, gradients or weights are no longer finite, or FP16 skipped every step.
         Interrupted: SIGTERM was received; a checkpoint is saved.
     """
     run, done, began = session.run, _resume(session), time.monotonic()
-    losses: deque[float] = deque(maxlen=RECENT)
+    checks = FiniteChecks.on(run.precision.device)
     if run.early_stopping:
         run.early_stopping.begin()
     with stop_on_sigterm() as interrupted:
@@ -44,59 +44,93 @@ def fit(session: Session) -> loop.Outcome:
         if reason := stop(done):
             outcome = loop.Outcome(done, reason)
         else:
-            outcome = _take_steps(session, done, stop, losses)
+            outcome = _take_steps(session, done, stop, checks)
     if outcome.reason == INTERRUPTED:
-        session.checkpoints.save(capture(run, outcome.step))
+        _save(session, outcome.step, checks)
         raise Interrupted
+    _check(session, outcome.step, checks)
     if not run.precision.stepped:
         raise NoStepTaken(outcome.step)
     if run.early_stopping:
         run.early_stopping.restore_best()
-    _measure(session, losses, (outcome.step - done) / max(1e-9, time.monotonic() - began))
+    _measure(session, checks, (outcome.step - done) / max(1e-9, time.monotonic() - began))
     return outcome
 
 
-def _take_steps(session: Session, done: int, stop: loop.Stop, losses: deque[float]) -> loop.Outcome:
+def _take_steps(session: Session, done: int, stop: loop.Stop, checks: FiniteChecks) -> loop.Outcome:
     """Take the remaining steps."""
-    run, options = session.run, session.options
+    run, stopping = session.run, session.run.early_stopping
+
+    def validate(step: int, loss: float) -> None:
+        if stopping is not None and stopping.due(step):
+            _check(session, step, checks)
+            stopping.observe(step, loss)
 
     def save_checkpoint(step: int, loss: float) -> None:
         if step % session.checkpoint_every == 0:
-            session.checkpoints.save(capture(run, step))
+            _save(session, step, checks)
 
-    validate = [run.early_stopping.observe] if run.early_stopping else []
     progress = Progress(Reporter.of(os.environ), first=done, total=session.total)
-    outcome = loop.train(
-        session.model,
-        steps(
-            session.rows.examples,
-            session.sampler,
-            collate=session.task.collate,
-            first=done + 1,
-            last=session.total,
-        ),
-        session.task.objective,
-        run.optimizer,
-        schedule=WarmupThen(
-            shape=options.schedule,
-            peak=session.learning_rate,
-            total=session.total,
-            warmup=float(options.warmup),
-        ),
-        precision=run.precision,
-        max_grad_norm=float(options.max_grad_norm),
-        # A checkpoint contains the state of early stopping at its step, so validation runs first.
-        observers=[
-            *validate,
-            save_checkpoint,
-            progress.observe,
-            lambda _, loss: losses.append(loss),
-        ],
-        stop=stop,
-    )
+    with closing(feed(_steps(session, done + 1), run.precision.device)) as coming:
+        outcome = loop.train(
+            session.model,
+            coming,
+            session.task.objective,
+            run.optimizer,
+            schedule=_schedule(session),
+            precision=run.precision,
+            max_grad_norm=float(session.options.max_grad_norm),
+            checks=checks,
+            # A checkpoint has the state of early stopping at its step, so validation runs first.
+            observers=[validate, save_checkpoint, progress.observe],
+            stop=stop,
+        )
     if outcome.reason == loop.ALL_SEEN:
-        return loop.Outcome(session.total, "maxSteps" if options.max_steps else loop.ALL_SEEN)
+        by_steps = session.options.max_steps is not None
+        return loop.Outcome(session.total, "maxSteps" if by_steps else loop.ALL_SEEN)
     return outcome
+
+
+def _steps(session: Session, first: int) -> Generator[Step]:
+    """Return the remaining steps."""
+    return steps(
+        session.rows.examples,
+        session.sampler,
+        collate=session.task.collate,
+        first=first,
+        last=session.total,
+    )
+
+
+def _schedule(session: Session) -> WarmupThen:
+    return WarmupThen(
+        shape=session.options.schedule,
+        peak=session.learning_rate,
+        total=session.total,
+        warmup=float(session.options.warmup),
+    )
+
+
+def _check(session: Session, step: int, checks: FiniteChecks) -> None:
+    """Check that all steps so far and their weights are finite, before the weights are used.
+
+    Raises:
+        Diverged: they are not.
+    """
+    checks.read()
+    check_tensors(trainable_parameters(session.model), step)
+
+
+def _save(session: Session, step: int, checks: FiniteChecks) -> None:
+    """Save a checkpoint, if all of it is finite.
+
+    Raises:
+        Diverged: it is not; no checkpoint is saved.
+    """
+    checks.read()
+    state = capture(session.run, step)
+    check_tensors(state.tensors, step)
+    session.checkpoints.save(state)
 
 
 def _first_of(stops: list[loop.Stop], last: Callable[[int], str | None]) -> loop.Stop:
@@ -116,9 +150,9 @@ def _resume(session: Session) -> int:
     return state.step
 
 
-def _measure(session: Session, losses: deque[float], steps_per_second: float) -> None:
+def _measure(session: Session, checks: FiniteChecks, steps_per_second: float) -> None:
     """Record loss, throughput and validation metric of the steps that this pod took."""
-    if losses:
+    if losses := checks.recent:
         session.measured["loss"] = sum(losses) / len(losses)
         session.measured["examples_per_second"] = steps_per_second * session.sampler.step_rows
     stopping = session.run.early_stopping

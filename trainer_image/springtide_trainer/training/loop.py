@@ -6,13 +6,12 @@ condition (`stop`) are arguments, so a new training method is a new object and n
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import torch
 
-from springtide_trainer.errors import Diverged
+from springtide_trainer.training.engine.finite_checks import FiniteChecks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -46,7 +45,12 @@ class Observer(Protocol):
     """A callback after each step, while its clipped gradients are still there."""
 
     def __call__(self, step: int, loss: float) -> None:
-        """Process a finished step: progress, early stopping and checkpoints are observers."""
+        """Process a finished step: progress, early stopping and checkpoints are observers.
+
+        Args:
+            step: Number of the step.
+            loss: The last known loss; on a GPU that of an earlier step.
+        """
 
 
 class Stop(Protocol):
@@ -73,6 +77,7 @@ def train(
     schedule: Schedule,
     precision: Precision,
     max_grad_norm: float = 1.0,
+    checks: FiniteChecks | None = None,
     observers: Sequence[Observer] = (),
     stop: Stop = lambda step: None,
 ) -> Outcome:
@@ -81,9 +86,10 @@ def train(
     Random numbers (dropout) are seeded by the step alone, so a resumed run repeats them exactly.
 
     Raises:
-        Diverged: loss or gradient became NaN or infinite; the weights are as of the last step.
+        Diverged: loss or gradient became NaN or infinite, as the checks found. Without checks each
+            step is checked.
     """
-    number = 0
+    number, checks = 0, checks or FiniteChecks(every=1)
     for step in steps:
         number = step.number
         model.train()
@@ -97,12 +103,9 @@ def train(
                 loss = objective(model, on_device)
             precision.backward(loss)
             total += loss.detach()
-        if not math.isfinite(value := total.item()):
-            raise Diverged(number, value)
-        if not precision.step(optimizer, model.parameters(), max_grad_norm):
-            raise Diverged(number, math.inf)
+        checks.add(number, total, precision.step(optimizer, model.parameters(), max_grad_norm))
         for observe in observers:
-            observe(number, value)
+            observe(number, checks.loss)
         optimizer.zero_grad()
         if reason := stop(number):
             return Outcome(number, reason)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from transformers.optimization import Adafactor
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -38,6 +37,9 @@ def build(
         case "SGD":
             return torch.optim.SGD(groups, lr=learning_rate, momentum=MOMENTUM, fused=True)
         case "Adafactor":
+            # Imported here, because with it transformers imports its own training loop.
+            from transformers.optimization import Adafactor
+
             return Adafactor(  # type: ignore[no-untyped-call]
                 groups, lr=learning_rate, scale_parameter=False, relative_step=False
             )

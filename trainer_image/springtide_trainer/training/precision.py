@@ -23,6 +23,9 @@ _WORKSPACE = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 _NOT_DETERMINISTIC = " does not have a deterministic implementation"
 """Part of PyTorch's error message."""
 
+GPU_MATMUL = "high"
+"""Precision of FP32 matrix products while training on a GPU: TF32, with 10 bits of mantissa."""
+
 LEAST_SCALE = 1.0
 """Smallest loss scale of FP16. The scale is halved for every skipped step."""
 
@@ -39,37 +42,61 @@ class Precision:
         self.stepped = False
         """At least one step was taken and not skipped."""
 
-    def forward(self) -> AbstractContextManager[object]:
-        """Enter the number format of the forward pass."""
+    @contextmanager
+    def forward(self) -> Iterator[None]:
+        """Enter the number format of the forward pass; on a GPU FP32 matrix products are TF32."""
+        with self._matmul(), self._autocast():
+            yield
+
+    def backward(self, loss: Tensor) -> None:
+        """Accumulate the gradients of a loss."""
+        with self._matmul():
+            torch.autograd.backward(self.scaler.scale(loss))
+
+    def _autocast(self) -> AbstractContextManager[object]:
         if self.name == "FP32":
             return nullcontext()
         dtype = torch.bfloat16 if self.name == "BF16" else torch.float16
         return torch.autocast(self.device.type, dtype=dtype)
 
-    def backward(self, loss: Tensor) -> None:
-        """Accumulate the gradients of a loss."""
-        torch.autograd.backward(self.scaler.scale(loss))
+    @contextmanager
+    def _matmul(self) -> Iterator[None]:
+        """Use TF32 for FP32 matrix products on a GPU, in this block: validation is FP32."""
+        if self.device.type != "cuda":
+            yield
+            return
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision(GPU_MATMUL)
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(before)
 
     def step(
         self,
         optimizer: torch.optim.Optimizer,
         parameters: Iterable[nn.Parameter],
         max_grad_norm: float,
-    ) -> bool:
-        """Clip the gradients and step. Returns False, without a step, if they are not finite.
+    ) -> Tensor:
+        """Clip the gradients and step; return their norm before, a scalar on the device.
 
-        FP16 skips such a step and lowers its scale, and the result is True: this is how it finds
-        the scale. At the smallest scale the result is False.
+        The norm is not read, because that would wait for a GPU. FP16 alone reads it: it skips a
+        step whose norm is not finite and lowers its scale, and the result is 0. This is how it
+        finds the scale. At the smallest scale the norm is returned, without a step.
         """
         self.scaler.unscale_(optimizer)
         norm = torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm)
+        if self.name != "FP16":
+            optimizer.step()
+            self.stepped = True
+            return norm
         finite = bool(torch.isfinite(norm))
-        if not finite and (self.name != "FP16" or self.scaler.get_scale() <= LEAST_SCALE):
-            return False
+        if not finite and self.scaler.get_scale() <= LEAST_SCALE:
+            return norm
         self.scaler.step(optimizer)
         self.scaler.update()
         self.stepped |= finite
-        return True
+        return norm if finite else torch.zeros_like(norm)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what `load_state_dict` needs."""
@@ -126,12 +153,14 @@ def deterministic_attention(device: torch.device, longest: int) -> Iterator[None
     Raises:
         Refused: an operation of the model has no deterministic kernel on this device.
     """
-    before = torch.are_deterministic_algorithms_enabled()
-    warning = torch.is_deterministic_algorithms_warn_only_enabled()
+    before = torch.get_deterministic_debug_mode()
+    cudnn = torch.backends.cudnn.deterministic
     settings: Any = torch.utils.deterministic
     fill = settings.fill_uninitialized_memory
     os.environ.setdefault(*_WORKSPACE)  # read by cuBLAS when a process first multiplies on a GPU
-    torch.use_deterministic_algorithms(mode=True)
+    # The same as use_deterministic_algorithms, which imports the compiler of PyTorch: 1.4 CPU s.
+    torch.set_deterministic_debug_mode("error")
+    torch.backends.cudnn.deterministic = True
     settings.fill_uninitialized_memory = False  # costs time and changes no result
     try:
         with _attention(device, longest):
@@ -141,7 +170,8 @@ def deterministic_attention(device: torch.device, longest: int) -> Iterator[None
             raise
         raise _no_kernel(str(error)) from error
     finally:
-        torch.use_deterministic_algorithms(mode=before, warn_only=warning)
+        torch.set_deterministic_debug_mode(before)
+        torch.backends.cudnn.deterministic = cudnn
         settings.fill_uninitialized_memory = fill
 
 
@@ -158,10 +188,9 @@ def _no_kernel(error: str) -> Refused:
     operation = error.partition(_NOT_DETERMINISTIC)[0].strip()[:80]
     return Refused(
         "NotDeterministic",
-        f"{operation} of this model has no deterministic kernel on this GPU, and the same data and "
-        "seed must give the same weights; set training.compute.gpusPerNode to 0, or start from "
-        "another model",
-        "spec.training.compute.gpusPerNode",
+        f"{operation} of this model has no deterministic kernel on this GPU; remove "
+        "training.hyperparameters.deterministic, or set training.compute.gpusPerNode to 0",
+        "spec.training.hyperparameters.deterministic",
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +22,8 @@ from springtide_trainer.tasks.table import task_of
 from springtide_trainer.training import optimizer, precision, warm_start
 from springtide_trainer.training.checkpoints import Checkpoints
 from springtide_trainer.training.early_stopping import EarlyStopping
+from springtide_trainer.training.engine import kernels
+from springtide_trainer.training.engine.pass_limits import pass_limits
 from springtide_trainer.training.lower_outputs import Wanted, lower_part, store
 from springtide_trainer.training.rows.batches import StepSampler
 from springtide_trainer.training.rows.mixture import Mixture
@@ -94,14 +95,20 @@ def prepare(
     loaded = warm_start.load(parent, training, task=task, method=method, salt=given.data.digest)
     check_max_length(loaded, run.recipe.model.max_length)
     model = move(loaded, device)
-    most = task.grouping.max_rows if task.grouping else options.batch_size
+    limits = pass_limits(
+        task.grouping.max_rows if task.grouping else options.batch_size,
+        int(rows.units.longest(rows.examples.tokens.lengths).max()),
+        divisor=given.batch_divisor,
+        device=device,
+    )
     sampler = StepSampler(
         units=rows.units,
         manifest=given.data.digest,
         seed=options.seed,
         batch_size=options.batch_size,
         accumulation=options.gradient_accumulation,
-        pass_rows=math.ceil(most / given.batch_divisor),
+        pass_rows=limits.rows,
+        pass_tokens=limits.tokens,
         mixture=Mixture.of(rows.replayed_units) if rows.replayed else None,
     )
     total = options.max_steps or (options.epochs or 1) * sampler.steps_per_epoch
@@ -130,7 +137,7 @@ def prepare(
         options=options,
         learning_rate=rate,
         checkpoints=_checkpoints(
-            run.recipe, given, precision.environment(chosen) | stored, scratch=scratch
+            run.recipe, given, kernels.environment(chosen, options) | stored, scratch=scratch
         ),
         checkpoint_every=training.checkpoint.every_steps,
         measured={"groups_without_loss": float(rows.without_loss)} if task.grouping else {},

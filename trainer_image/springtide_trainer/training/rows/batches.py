@@ -2,13 +2,15 @@
 
 A step is a number of units: rows, or whole groups for a task that ranks them. The order is a
 function of manifest digest, seed and epoch alone, so any step can be reproduced. The rows of a step
-do not depend on how many forward passes they are split into; a pass never splits a unit.
+do not depend on how many forward passes they are split into: limits of rows and tokens only cut a
+step into passes, and a pass never splits a unit.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +21,7 @@ from springtide_trainer.tasks.task import Batch
 from springtide_trainer.training.rows.units import passes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterable
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -71,7 +73,8 @@ class StepSampler:
         seed: Seed of the recipe.
         batch_size: Units of a step, for each forward pass that is accumulated.
         accumulation: Number of those.
-        pass_rows: Rows of one forward pass.
+        pass_rows: Maximum rows of one forward pass.
+        pass_tokens: Maximum tokens of one forward pass, with padding. None: any number.
         mixture: The sources of the units. None: there is one.
     """
 
@@ -81,6 +84,7 @@ class StepSampler:
     batch_size: int
     accumulation: int
     pass_rows: int
+    pass_tokens: int | None = None
     mixture: Mixture | None = None
 
     @property
@@ -120,7 +124,7 @@ class StepSampler:
 
 def steps(
     examples: Examples, sampler: StepSampler, *, collate: Collate, first: int, last: int
-) -> Iterator[Step]:
+) -> Generator[Step]:
     """Yield the steps from `first` to `last`, counted from 1, both included."""
     units = sampler.units
     lengths = units.longest(examples.tokens.lengths)
@@ -130,33 +134,40 @@ def steps(
         epoch, index = divmod(number - 1, sampler.steps_per_epoch)
         if epoch != current:
             current, order = epoch, sampler.epoch(epoch, lengths)
-        batches = _split(examples, sampler, order[index], collate=collate, mean=mean)
+        chosen = order[index]
+        cut = passes(
+            units.sizes(chosen),
+            lengths[chosen],
+            rows=sampler.pass_rows,
+            tokens=sampler.pass_tokens or sys.maxsize,
+        )
+        batches = _batches(examples, units, chosen, cut=cut, collate=collate, mean=mean)
         yield Step(number, _seed(sampler.seed, number), batches)
 
 
-def _split(
+def _batches(
     examples: Examples,
-    sampler: StepSampler,
+    units: Units,
     chosen: NDArray[np.int64],
     *,
+    cut: Iterable[slice],
     collate: Collate,
     mean: float,
 ) -> list[Batch]:
-    """Split a step into forward passes.
+    """Return the forward passes of a step.
 
     The factor of a row is its weight divided by the number of units in the step times the mean
     weight of the units of the epoch, and by the rows of its unit, so that each group counts once.
     Dividing by the sum of weights of the step instead would give a step of low weights the same
     influence as a step of high weights.
     """
-    units = sampler.units
     sizes, rows = units.sizes(chosen), units.rows_of(chosen)
     factors = (examples.weights[rows] / (len(chosen) * mean)).astype(np.float32)
     if units.grouped:
         factors /= np.repeat(sizes, sizes).astype(np.float32)
     ends = np.append(0, np.cumsum(sizes))
     batches = []
-    for part in passes(sizes, sampler.pass_rows):
+    for part in cut:
         inside = slice(ends[part.start], ends[part.stop])
         batch = Batch(
             inputs=examples.tokens.batch(rows[inside]),

@@ -93,20 +93,25 @@ class Units:
         return self.only(least < np.maximum.reduceat(own, self.starts[:-1]))
 
 
-def passes(sizes: NDArray[np.int64], most: int) -> Iterator[slice]:
-    """Cut consecutive units into forward passes of at most `most` rows, but at least one unit.
+def passes(
+    sizes: NDArray[np.int64], lengths: NDArray[np.int64], *, rows: int, tokens: int
+) -> Iterator[slice]:
+    """Cut consecutive units into forward passes: each as large as allowed, but at least one unit.
 
     Args:
         sizes: int64 [units], rows of each unit.
-        most: Rows of a forward pass.
+        lengths: int64 [units], tokens of the longest row of each unit.
+        rows: Maximum rows of a pass.
+        tokens: Maximum tokens of a pass. Each row counts as long as the longest of its pass.
 
     Yields:
         The units of each pass.
     """
-    first = rows = 0
-    for number, size in enumerate(sizes.tolist()):
-        if number > first and rows + size > most:
+    first = held = longest = 0
+    for number, (size, length) in enumerate(zip(sizes.tolist(), lengths.tolist(), strict=True)):
+        longest = max(longest, length)
+        if number > first and (held + size > rows or (held + size) * longest > tokens):
             yield slice(first, number)
-            first, rows = number, 0
-        rows += size
+            first, held, longest = number, 0, length
+        held += size
     yield slice(first, len(sizes))

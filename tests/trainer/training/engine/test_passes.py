@@ -1,0 +1,75 @@
+"""A budget of tokens cuts a step into passes: it never sets the step, and never cuts a unit."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+
+from springtide_trainer.storage import local_path
+from springtide_trainer.training import session
+from springtide_trainer.training.engine.pass_limits import PassLimits, pass_limits
+from springtide_trainer.training.rows.units import passes
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+UNITS = st.lists(st.tuples(st.integers(1, 6), st.integers(1, 40)), min_size=1, max_size=40)
+
+
+@given(UNITS, st.integers(1, 30), st.integers(1, 200))
+def test_passes_hold_at_most_their_rows_and_tokens_unless_one_unit_is_larger(units, rows, tokens):
+    sizes, lengths = (np.array(each) for each in zip(*units, strict=True))
+    cut = list(passes(sizes, lengths, rows=rows, tokens=tokens))
+    assert [number for part in cut for number in range(len(sizes))[part]] == list(range(len(sizes)))
+    for part in cut:
+        held, padded = sizes[part].sum(), sizes[part].sum() * lengths[part].max()
+        assert (held <= rows and padded <= tokens) or len(sizes[part]) == 1
+
+
+def test_short_rows_share_a_pass_where_long_ones_have_one_each():
+    ones = np.ones(6, np.int64)
+    cut = passes(ones, np.array([4, 4, 4, 4, 16, 16]), rows=9, tokens=16)
+    assert list(cut) == [slice(0, 4), slice(4, 5), slice(5, 6)]
+
+
+def test_the_limits_are_rows_of_the_longest_length_and_out_of_memory_halves_the_tokens():
+    assert pass_limits(32, 128, divisor=1, device=CPU) == PassLimits(32, 4096)
+    assert pass_limits(32, 128, divisor=4, device=CPU) == PassLimits(32, 1024)
+    assert pass_limits(1, 3, divisor=8, device=CPU) == PassLimits(1, 1)
+
+
+def test_a_gpu_takes_all_rows_of_a_step_that_fit():
+    assert pass_limits(32, 128, divisor=1, device=GPU) == PassLimits(sys.maxsize, 4096)
+
+
+def weights(world, job: str, divisor: int = 1) -> torch.Tensor:
+    # AdamW would turn the rounding of a gradient near 0 into a whole step.
+    chosen = {"batchSize": 8, "gradientAccumulation": 4, "optimizer": "SGD", "learningRate": "0.1"}
+    chosen |= {"precision": "FP32"}
+    run = world.run_file(job, divisor=divisor, hyperparameters=chosen)
+    folder = local_path(world.train(run).artifact.uri)
+    values = load_file(folder / "model.safetensors").values()
+    return torch.cat([value.flatten() for value in values])
+
+
+@pytest.mark.parametrize("divisor", [2, 8, 64])
+def test_halved_passes_give_the_same_weights_within_rounding(world, divisor):
+    torch.testing.assert_close(
+        weights(world, "halved", divisor), weights(world, "whole"), atol=1e-5, rtol=0
+    )
+
+
+def test_passes_as_on_a_gpu_give_the_same_weights_within_rounding(world, monkeypatch):
+    on_cpu = weights(world, "cpu")
+
+    def as_on_gpu(rows: int, longest: int, *, divisor: int, device: torch.device) -> PassLimits:
+        return pass_limits(rows, longest, divisor=divisor, device=GPU)
+
+    monkeypatch.setattr(session, "pass_limits", as_on_gpu)
+    as_gpu = weights(world, "gpu")
+    torch.testing.assert_close(as_gpu, on_cpu, atol=1e-5, rtol=0)
+    assert not torch.equal(as_gpu, on_cpu)

@@ -1,0 +1,1 @@
+"""What a fast step needs of its device: checks without waiting, kernels, batches made ahead."""

@@ -1,0 +1,52 @@
+"""Which kernels a run uses, and what its weights depend on because of this.
+
+On a CPU all kernels are deterministic. On a GPU the deterministic ones are slower, and some models
+have none, so there they are a choice: `deterministic`.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
+
+from springtide_trainer.training import precision
+
+if TYPE_CHECKING:
+    import torch
+
+    from springtide_api.update.training import Hyperparameters
+
+
+def deterministic(device: torch.device, options: Hyperparameters) -> bool:
+    """Return whether equal runs give equal weights."""
+    return device.type == "cpu" or bool(options.deterministic)
+
+
+def training_kernels(
+    device: torch.device, longest: int, options: Hyperparameters
+) -> AbstractContextManager[None]:
+    """Select the kernels of a run.
+
+    Args:
+        device: The device of the run.
+        longest: Number of tokens of the longest row.
+        options: The recipe's hyperparameters.
+
+    Raises:
+        Refused: an operation of the model has no deterministic kernel on this device, and the
+            recipe asks for them.
+    """
+    if deterministic(device, options):
+        return precision.deterministic_attention(device, longest)
+    return nullcontext()
+
+
+def environment(chosen: precision.Precision, options: Hyperparameters) -> dict[str, str | int]:
+    """Describe what bit-equal weights depend on besides data, recipe and parent."""
+    known = precision.environment(chosen)
+    if chosen.device.type == "cpu":
+        return known
+    return known | {
+        "deterministic": int(deterministic(chosen.device, options)),
+        "matmul": precision.GPU_MATMUL,
+    }
