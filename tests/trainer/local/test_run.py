@@ -11,7 +11,12 @@ import sys
 import pytest
 from trainer.local.conftest import deliver
 
-from springtide_api.contract import ExitCode
+from springtide_api.contract import ExitCode, Failure, Result
+from springtide_api.update.ranking import RankingOptions
+from springtide_trainer.local import local_stages
+from springtide_trainer.local.manifest_file import Places, read
+from springtide_trainer.local.run import rows_of_a_pass
+from springtide_trainer.stages.runner import StageOutcome
 from springtide_trainer.storage import local_path
 
 
@@ -129,3 +134,32 @@ def test_a_wrong_argument_has_exit_code_2(laptop, flag, capsys):
         laptop.run(flag, "someday")
     assert ended.value.code == 2
     assert "someday" in capsys.readouterr().err
+
+
+def test_where_memory_runs_out_the_run_continues_with_smaller_passes(laptop, capsys, monkeypatch):
+    divisors = []
+    run_stage = local_stages.run_stage
+
+    def short_of_memory(run, home, pod_uid):
+        if run.stage != "train":
+            return run_stage(run, home, pod_uid)
+        divisors.append(run.train.batch_divisor)
+        if run.train.batch_divisor == 4:
+            return run_stage(run, home, pod_uid)
+        failure = Failure(reason="OutOfMemory", message="out of memory; lower batchSize")
+        result = Result(job=run.job, stage="train", number=run.number, ok=False, failure=failure)
+        return StageOutcome(result, ExitCode.OUT_OF_MEMORY)
+
+    monkeypatch.setattr(local_stages, "run_stage", short_of_memory)
+    assert laptop.run("--through", "2026-03-01") == 0
+    assert divisors == [1, 2, 4]
+    assert "out of memory; g1 continues with half the rows a pass" in capsys.readouterr().out
+    assert laptop.generations()[-1].batch_divisor == 4
+
+
+def test_the_passes_of_ranking_are_bounded_by_the_rows_of_a_group(laptop):
+    recipe = read(laptop.manifest, Places(laptop.data, laptop.model)).recipe
+    assert rows_of_a_pass(recipe) == 8
+    ranking = RankingOptions(gains={"0": "0", "1": "1"}, max_group_rows=64)
+    model = recipe.model.model_copy(update={"task": "Ranking", "ranking": ranking})
+    assert rows_of_a_pass(recipe.model_copy(update={"model": model})) == 64

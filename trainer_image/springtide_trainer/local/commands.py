@@ -125,7 +125,8 @@ def _run(given: argparse.Namespace) -> int:
 
 
 def _take_window(given: argparse.Namespace, asked: LocalRecipe, home: Home, shown: Display) -> int:
-    from springtide_trainer.local.run import LocalRun, NoRun, Request, StageFailed
+    from springtide_trainer.local.local_stages import StageFailed
+    from springtide_trainer.local.run import LocalRun, NoRun, Request
 
     request = Request(given.through, tuple(given.quarantine))
     local = LocalRun(asked, home, shown, request, Generations.read(home.path))
@@ -148,7 +149,7 @@ def _take_window(given: argparse.Namespace, asked: LocalRecipe, home: Home, show
 
 
 def _failed(failed: Exception, home: Home, shown: Display) -> int:
-    from springtide_trainer.local.run import StageFailed
+    from springtide_trainer.local.local_stages import StageFailed
 
     assert isinstance(failed, StageFailed)
     if failed.code == TERMINATED:

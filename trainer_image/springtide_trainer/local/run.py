@@ -13,41 +13,23 @@ from springtide_api.contract import (
     ExitCode,
     ImportInput,
     ProbeInput,
-    RunFile,
     TrainInput,
 )
 from springtide_api.retained import Retained
 from springtide_judging.interim_analyses import interim_confidence
 from springtide_trainer.errors import Refused
 from springtide_trainer.local.lineage import Generations, LocalGeneration
+from springtide_trainer.local.local_stages import LocalStages, StageFailed
 from springtide_trainer.local.verdict import conclude, too_small
-from springtide_trainer.stages.runner import run_stage
-from springtide_trainer.storage import uri_of
 
 if TYPE_CHECKING:
-    from springtide_api.contract import Failure, ProbeOutput, Result, Stage
-    from springtide_api.generation.spec import ReplayBuffer
+    from springtide_api.contract import ProbeOutput
+    from springtide_api.generation.spec import Recipe
     from springtide_trainer.local.display import Display
     from springtide_trainer.local.manifest_file import LocalRecipe
     from springtide_trainer.storage import Home
 
 MODEL = "spec.model.initial"
-
-
-class StageFailed(Exception):
-    """A stage ended without a result.
-
-    Args:
-        stage: The stage.
-        failure: Why.
-        code: Its exit code.
-    """
-
-    def __init__(self, stage: Stage, failure: Failure, code: int) -> None:
-        super().__init__(failure.message)
-        self.stage = stage
-        self.failure = failure
-        self.code = code
 
 
 class NoRun(Exception):
@@ -126,8 +108,8 @@ class LocalRun:
                 raise StageFailed("import", Refused("ModelChanged", message, MODEL).failure, 3)
             return
         uri, digest = self.asked.recipe.model.initial.uri, self.asked.recipe.model.initial.digest
-        run = self._run_file("import", 0)
-        result = self._stage(
+        run = self.stages.run_file("import", 0)
+        result = self.stages.run(
             run.model_copy(update={"imported": ImportInput(uri=uri, digest=digest)})
         )
         made = result.imported
@@ -177,10 +159,10 @@ class LocalRun:
             through=self.request.through,
             held_back=0 if self.request.through else (latest.partitions if latest else 1),
         )
-        run = self._run_file("probe", None).model_copy(update={"probe": asked})
+        run = self.stages.run_file("probe", None).model_copy(update={"probe": asked})
         # A probe is repeated: its result must not be found again.
         self.home.result(run.job).unlink(missing_ok=True)
-        result = self._stage(run)
+        result = self.stages.run(run)
         assert result.probe is not None
         return result.probe
 
@@ -191,17 +173,17 @@ class LocalRun:
         window, parent = generation.window, self._artifact(generation.parent)
         assert window is not None
         assert parent is not None
-        run = self._run_file("train", generation.number)
+        run = self.stages.run_file("train", generation.number)
         asked = TrainInput(
             parent=parent,
             data=ArtifactRef(uri=window.manifest, digest=window.digest),
             checkpoints=str(self.home.checkpoints(generation.number)),
             batch_divisor=generation.batch_divisor,
-            buffer=self._buffer(generation.parent),
+            buffer=self.stages.buffer(self.known.number(generation.parent)),
             quarantined=generation.quarantined,
         )
         try:
-            result = self._stage(run.model_copy(update={"train": asked}))
+            result = self.stages.run(run.model_copy(update={"train": asked}))
         except StageFailed as failed:
             smaller = self._after_failure(generation, failed)
             self.display.line(f"out of memory; {smaller.name} continues with half the rows a pass")
@@ -232,7 +214,7 @@ class LocalRun:
         if (
             failed.code == ExitCode.OUT_OF_MEMORY
             and training.limits.on_out_of_memory == "HalveBatch"
-            and divisor <= training.hyperparameters.batch_size
+            and divisor <= rows_of_a_pass(self.asked.recipe)
         ):
             smaller = generation.model_copy(update={"batch_divisor": divisor})
             self._keep(smaller)
@@ -271,8 +253,8 @@ class LocalRun:
                 parent_number=generation.parent,
                 retained=generation.retained,
             )
-            run = self._run_file("evaluate", generation.number)
-            result = self._stage(run.model_copy(update={"evaluate": asked}))
+            run = self.stages.run_file("evaluate", generation.number)
+            result = self.stages.run(run.model_copy(update={"evaluate": asked}))
             assert result.evaluate is not None
             beside = f" beside g{generation.baseline}" if asked.baseline else ", no baseline"
             self.display.done(
@@ -287,52 +269,23 @@ class LocalRun:
         assert made is not None
         return made
 
-    def _stage(self, run: RunFile) -> Result:
-        """Run a stage as its pod would.
-
-        Raises:
-            StageFailed: it ended with another code than 0.
-        """
-        with self.display.stage(run.stage):
-            outcome = run_stage(run, self.home, "local")
-        if outcome.code != ExitCode.DONE or not outcome.result.ok:
-            failure = outcome.result.failure
-            assert failure is not None
-            raise StageFailed(run.stage, failure, outcome.code)
-        return outcome.result
-
-    def _run_file(self, stage: Stage, number: int | None) -> RunFile:
-        """Return the part of a run file that all stages share."""
-        name = stage if number is None else f"g{number}-{stage}"
-        return RunFile(
-            stage=stage,
-            namespace=self.asked.namespace,
-            update=self.asked.name,
-            number=number,
-            job=f"{name}-1",
-            result="" if number is None else name,
-            home=str(self.home.path),
-            recipe=self.asked.recipe,
-        )
+    @property
+    def stages(self) -> LocalStages:
+        """The stages of this recipe."""
+        return LocalStages(self.asked, self.home, self.display)
 
     def _artifact(self, number: int | None) -> ArtifactRef | None:
-        generation = self.known.number(number)
-        if generation is None or generation.artifact is None:
-            return None
-        digest = generation.artifact.digest
-        return ArtifactRef(uri=uri_of(self.home.artifact(digest)), digest=digest)
-
-    def _buffer(self, parent: int | None) -> ReplayBuffer | None:
-        """Return the buffer that a run with replay takes over from its parent."""
-        retention, known = self.asked.recipe.training.retention, self.known.number(parent)
-        if not (known and known.buffer and retention and retention.replay):
-            return None
-        place = uri_of(self.home.buffer(known.buffer.digest))
-        return known.buffer.model_copy(update={"uri": place})
+        return self.stages.artifact(self.known.number(number))
 
     def _keep(self, generation: LocalGeneration) -> None:
         self.known = self.known.with_(generation)
         self.known.write(self.home.path)
+
+
+def rows_of_a_pass(recipe: Recipe) -> int:
+    """Return the rows of a forward pass: for Ranking, whole groups of at most these rows."""
+    ranking = recipe.model.ranking
+    return ranking.max_group_rows if ranking else recipe.training.hyperparameters.batch_size
 
 
 SHOWN = ("loss", "validation")

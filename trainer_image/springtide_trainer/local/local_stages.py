@@ -1,0 +1,86 @@
+"""Runs the stages of the pods in this process, on the folder of a local run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from springtide_api.contract import ArtifactRef, ExitCode, RunFile
+from springtide_trainer.stages.runner import run_stage
+from springtide_trainer.storage import uri_of
+
+if TYPE_CHECKING:
+    from springtide_api.contract import Failure, Result, Stage
+    from springtide_api.generation.spec import ReplayBuffer
+    from springtide_trainer.local.display import Display
+    from springtide_trainer.local.lineage import LocalGeneration
+    from springtide_trainer.local.manifest_file import LocalRecipe
+    from springtide_trainer.storage import Home
+
+
+class StageFailed(Exception):
+    """A stage ended without a result.
+
+    Args:
+        stage: The stage.
+        failure: Why.
+        code: Its exit code.
+    """
+
+    def __init__(self, stage: Stage, failure: Failure, code: int) -> None:
+        super().__init__(failure.message)
+        self.stage = stage
+        self.failure = failure
+        self.code = code
+
+
+@dataclass(frozen=True)
+class LocalStages:
+    """The stages of a recipe, the folder of its generations, and where progress is shown."""
+
+    asked: LocalRecipe
+    home: Home
+    display: Display
+
+    def run(self, run: RunFile) -> Result:
+        """Run a stage as its pod would.
+
+        Raises:
+            StageFailed: it ended with another code than 0.
+        """
+        with self.display.stage(run.stage):
+            outcome = run_stage(run, self.home, "local")
+        if outcome.code != ExitCode.DONE or not outcome.result.ok:
+            failure = outcome.result.failure
+            assert failure is not None
+            raise StageFailed(run.stage, failure, outcome.code)
+        return outcome.result
+
+    def run_file(self, stage: Stage, number: int | None) -> RunFile:
+        """Return the part of a run file that all stages share."""
+        name = stage if number is None else f"g{number}-{stage}"
+        return RunFile(
+            stage=stage,
+            namespace=self.asked.namespace,
+            update=self.asked.name,
+            number=number,
+            job=f"{name}-1",
+            result="" if number is None else name,
+            home=str(self.home.path),
+            recipe=self.asked.recipe,
+        )
+
+    def artifact(self, generation: LocalGeneration | None) -> ArtifactRef | None:
+        """Return the artifact of a generation, in the folder of this run."""
+        if generation is None or generation.artifact is None:
+            return None
+        digest = generation.artifact.digest
+        return ArtifactRef(uri=uri_of(self.home.artifact(digest)), digest=digest)
+
+    def buffer(self, parent: LocalGeneration | None) -> ReplayBuffer | None:
+        """Return the buffer that a run with replay takes over from its parent."""
+        retention = self.asked.recipe.training.retention
+        if not (parent and parent.buffer and retention and retention.replay):
+            return None
+        place = uri_of(self.home.buffer(parent.buffer.digest))
+        return parent.buffer.model_copy(update={"uri": place})
