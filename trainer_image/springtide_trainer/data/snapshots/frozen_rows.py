@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 from collections import Counter, defaultdict
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from json.encoder import encode_basestring_ascii
 from typing import TYPE_CHECKING, Any
 
@@ -106,16 +106,20 @@ def codes(column: pa.ChunkedArray) -> tuple[Codes, pa.Array]:
     return numbers, encoded.dictionary
 
 
+def _refused_if_damaged(folder: Path, part: Part) -> AbstractContextManager[None]:
+    message = f"{folder / part}.parquet is missing or damaged; {FREEZE_AGAIN}"
+    return refused_if_damaged(Refused("CorruptRows", message))
+
+
 @contextmanager
-def _refused_if_damaged(folder: Path, part: Part) -> Iterator[None]:
+def refused_if_damaged(refused: Refused) -> Iterator[None]:
     """Refuse a file that is missing or damaged. Errors of the disk have a number; they pass."""
     try:
         yield
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as wrong:
         if isinstance(wrong, OSError) and wrong.errno not in {None, errno.ENOENT}:
             raise
-        message = f"{folder / part}.parquet is missing or damaged; {FREEZE_AGAIN}"
-        raise Refused("CorruptRows", message) from wrong
+        raise refused from wrong
 
 
 def verify(folder: Path, digest: str) -> None:
@@ -152,14 +156,14 @@ def verify_part(folder: Path, part: Part, manifest: Mapping[str, Any]) -> None:
         for batch in read_chunks(folder, part):
             table = pa.Table.from_batches([batch])
             found.add(table["partition"], row_hashes(table, own_entity=own))
-            same &= _unhashed_as_frozen(table, part if own else None, first=rows)
+            same &= unhashed_as_written(table, part if own else None, first=rows)
             rows += len(table)
     if not same or found.plain() != manifest["rows"][part]:
         message = f"{path} does not match its manifest; {FREEZE_AGAIN}"
         raise Refused("DigestMismatch", message)
 
 
-def _unhashed_as_frozen(table: pa.Table, part: Part | None, *, first: int) -> bool:
+def unhashed_as_written(table: pa.Table, part: str | None, *, first: int = 0) -> bool:
     """Check what the hashes of rows do not cover: the unit of time, and entities that are numbers.
 
     Args:

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 WAITING = 1 << 16
 """Rows that are read at least before rows are dropped again."""
+PREFIX = "buffer"
+"""Of the entities of rows whose source has no entity column."""
 _SALT = "buffer"
 _SAMPLED = ("label", "weight", "group")
 """Columns that the choice of a group depends on."""
@@ -177,7 +179,7 @@ def _sorted(chosen: pa.Table, recipe: Recipe) -> pa.Table:
     chosen = chosen.drop_columns(["partition", *(["entity"] if own else [])])
     place = chosen.column_names.index("timestamp")
     counted = chosen.set_column(place, "timestamp", chosen["timestamp"].cast(pa.int64()))
-    return sort_rows(counted, recipe, "buffer")
+    return sort_rows(counted, recipe, PREFIX)
 
 
 def _chunks(frozen: Path, columns: pa.Schema) -> Iterator[pa.Table]:

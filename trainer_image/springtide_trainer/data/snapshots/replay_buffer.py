@@ -22,9 +22,11 @@ from springtide_trainer.data.snapshots.frozen_rows import (
     MANIFEST,
     codes,
     partition_digests,
+    refused_if_damaged,
     row_hashes,
+    unhashed_as_written,
 )
-from springtide_trainer.data.snapshots.next_buffer import usable_rows, withheld
+from springtide_trainer.data.snapshots.next_buffer import PREFIX, usable_rows, withheld
 from springtide_trainer.errors import Refused
 from springtide_trainer.storage import commit_folder, local_path, uri_of
 from springtide_trainer.tasks.table import task_of
@@ -135,12 +137,12 @@ def _verified(folder: Path, digest: str) -> tuple[pa.Table, dict[str, object]]:
     if found != digest:
         raise _corrupt(f"{folder / MANIFEST} has digest {found}, expected {digest}")
     manifest = json.loads(text)
-    try:
+    own = "entity" not in manifest["columns"]
+    with refused_if_damaged(_corrupt(f"{folder / ROWS} is missing or damaged")):
         table = pq.read_table(folder / ROWS, partitioning=None)
-    except (FileNotFoundError, pa.ArrowInvalid) as wrong:
-        raise _corrupt(f"{folder / ROWS} is missing or damaged") from wrong
-    hashes = row_hashes(table, own_entity="entity" not in manifest["columns"])
-    if partition_digests(table["partition"], hashes) != manifest["rows"]:
+        digests = partition_digests(table["partition"], row_hashes(table, own_entity=own))
+        same = unhashed_as_written(table, PREFIX if own else None)
+    if not same or digests != manifest["rows"]:
         raise _corrupt(f"{folder / ROWS} does not match its manifest")
     return table, manifest["columns"]
 

@@ -1,0 +1,37 @@
+"""A replay buffer that is damaged on the disk is refused, whichever library finds it."""
+
+from __future__ import annotations
+
+import pytest
+from trainer.training.test_replay import run_of, trained
+
+from springtide_trainer.data.snapshots import replay_buffer
+from springtide_trainer.errors import Refused
+from springtide_trainer.storage import local_path
+
+
+@pytest.mark.survives(
+    "Data",
+    "a flipped bit anywhere in the rows of a replay buffer",
+    "refused with the file and what to do, or the rows that are read are the same",
+)
+def test_a_flipped_bit_in_a_buffer_is_refused_or_changes_no_row(world):
+    run = run_of(world, "g1-train-1")
+    buffer = trained(world, run).buffer
+    rows, file = (
+        replay_buffer.read(buffer, run.recipe, []).table,
+        local_path(buffer.uri) / replay_buffer.ROWS,
+    )
+    content = file.read_bytes()
+    refused = 0
+    for place in range(0, len(content), 5):
+        flipped = bytes([content[place] ^ 1 << place % 8])
+        file.write_bytes(content[:place] + flipped + content[place + 1 :])
+        try:
+            found = replay_buffer.read(buffer, run.recipe, []).table
+        except Refused as damaged:
+            assert damaged.failure.reason == "DigestMismatch"  # noqa: PT017
+            refused += 1
+        else:
+            assert found == rows
+    assert refused > 100
