@@ -51,6 +51,13 @@ class ArtifactRef(Model):
     digest: Digest
 
 
+class AdapterInput(ArtifactRef):
+    """An adapter whose training continues."""
+
+    base: ArtifactRef
+    """The weights that it belongs to."""
+
+
 class ProbeInput(Model):
     """Input of a probe. Times are UTC; partitions are named by the start of their period."""
 
@@ -87,6 +94,8 @@ class TrainInput(Model):
     """The parent's buffer, from which rows are replayed. None: it left none."""
     quarantined: list[str] = []
     """Partitions that are quarantined: their rows are not replayed."""
+    adapter: AdapterInput | None = None
+    """The parent's adapter, whose training continues. None: method LoRA starts a new one."""
 
 
 class EvaluateInput(Model):
@@ -105,6 +114,8 @@ class EvaluateInput(Model):
     parent_number: int | None = None
     retained: Retained | None = None
     """What the report says of training.retention."""
+    continuation: Line = ""
+    """What the training did with the adapter of its parent, for the report."""
 
 
 class ImportInput(Model):
@@ -187,6 +198,18 @@ class CommittedArtifact(Model):
     head: Literal["Trained", "Seeded"] = "Trained"
 
 
+class CommittedAdapter(Model):
+    """An adapter that was committed to the storage, beside the weights that have it merged."""
+
+    uri: Uri
+    digest: Digest
+    bytes: Count = 0
+    base: Digest
+    """Digest of the weights that it belongs to."""
+    continued: bool = False
+    """Whether the training continued the adapter of the parent."""
+
+
 class TrainOutput(Model):
     """Output of training."""
 
@@ -201,6 +224,8 @@ class TrainOutput(Model):
     """What was replayed; None without training.retention.replay."""
     buffer: ReplayBuffer | None = None
     """What the next generation may replay; None without training.retention.replay."""
+    adapter: CommittedAdapter | None = None
+    """What the next generation may continue; None unless lora.continuation is Continue."""
 
 
 RuleRow = tuple[

@@ -4,6 +4,7 @@ from api.example import ABSENT, Example, inside
 
 DIGEST = "sha256:" + 64 * "a"
 DATA = {"manifest": "file:///models/data", "digest": DIGEST}
+ADAPTER = {"uri": "file:///models/adapter", "digest": DIGEST, "base": DIGEST}
 BUFFER = {"uri": "file:///models/buffer", "digest": DIGEST}
 PARENT = {"name": "ranker-g0", "digest": DIGEST}
 TRAINED = {"origin": "Trained", "initial": ABSENT, "parent": PARENT, "data": DATA}
@@ -37,6 +38,11 @@ SPEC = [
     inside("data.manifest", "file:///models/", TRAINED),
     inside("data.historical[]", "file:///models/", {**TRAINED, "data.historical": []}),
     inside("data.buffer.uri", "file:///models/", {**TRAINED, "data.buffer": BUFFER}),
+    inside(
+        "continuation.adapter.uri",
+        "file:///models/",
+        {**TRAINED, "continuation": {"adapter": ADAPTER}},
+    ),
     inside("initial.uri", "file:///models/"),
 ]
 
@@ -47,6 +53,9 @@ LOOK = {"digest": DIGEST, "range": {"to": "2026-02-01T00:00:00Z"}}
 STATUS = [
     inside("artifact.uri", "file:///models/", {"artifact": ARTIFACT}),
     inside("artifact.buffer.uri", "file:///models/", {"artifact": {**ARTIFACT, "buffer": BUFFER}}),
+    inside(
+        "artifact.adapter.uri", "file:///models/", {"artifact": {**ARTIFACT, "adapter": ADAPTER}}
+    ),
     inside("evaluation.report", "file:///models/", {"evaluation": {"job": "j"}}),
     inside(
         "evaluation.holdouts[].manifest",

@@ -177,6 +177,8 @@ def test_the_complete_example_names_every_field_but_the_other_sides_of_choices(c
         "data.holdout.strategy.latestPartitions",
         "data.holdout.strategy.latestPartitions.partitions",
         "training.hyperparameters.maxSteps",
+        "training.method.lora.rebaseEvery",
+        "training.method.lora.rebaseLearningRate",
         "gate.rules[].minImprovement.relative",
         "gate.rules[].maxRegression.absolute",
         "gate.rules[].maxCumulativeRegression.relative",

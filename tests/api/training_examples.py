@@ -7,6 +7,9 @@ EARLY = "training.earlyStopping"
 
 METHOD = "training.method"
 RETENTION = "training.retention"
+FRESH = {"type": "LoRA", "lora": {"continuation": "Fresh"}}
+CONTINUING = {"type": "LoRA", "lora": {"continuation": "Continue"}}
+REBASED = {"continuation": "Continue", "rebaseEvery": 4, "rebaseLearningRate": "1e-5"}
 
 TRAINING = [
     Example(
@@ -20,6 +23,30 @@ TRAINING = [
         "dropout must be less than 1",
         {METHOD: {"type": "LoRA", "lora": {"dropout": "0.9"}}},
         {METHOD: {"type": "LoRA", "lora": {"dropout": "1"}}},
+    ),
+    Example(
+        f"{METHOD}.lora",
+        "rebaseEvery counts the generations of one adapter",
+        {METHOD: {"type": "LoRA", "lora": {"continuation": "Continue", "rebaseEvery": 2}}},
+        {METHOD: {"type": "LoRA", "lora": {"rebaseEvery": 2}}},
+    ),
+    Example(
+        f"{METHOD}.lora",
+        "rebaseLearningRate is that of the Full update",
+        {METHOD: {"type": "LoRA", "lora": REBASED}},
+        {METHOD: {"type": "LoRA", "lora": REBASED}, f"{METHOD}.lora.rebaseEvery": ABSENT},
+    ),
+    Example(
+        f"{METHOD}.lora",
+        "rebaseLearningRate must be greater than 0 and at most 1",
+        {METHOD: {"type": "LoRA", "lora": {**REBASED, "rebaseLearningRate": "1"}}},
+        {METHOD: {"type": "LoRA", "lora": {**REBASED, "rebaseLearningRate": "0.0"}}},
+    ),
+    Example(
+        "training",
+        "retention.interpolation would change the merged weights",
+        {METHOD: FRESH, RETENTION: {"interpolation": {"alphas": ["0.5"]}}, EARLY: {}},
+        {METHOD: CONTINUING, RETENTION: {"interpolation": {"alphas": ["0.5"]}}, EARLY: {}},
     ),
     Example(
         "training",

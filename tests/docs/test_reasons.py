@@ -31,7 +31,7 @@ NOT_REASONS = {
     *("Hold", "Delete", "Fail", "Required", "Holdout", "Historical", "Guardrail"),  # of the spec
     *("Schedule", "OnData", "Request", "Recorded", "Refused"),  # triggers, results of requests
     *("AdamW", "Adafactor", "Auto", "Constant", "Cosine", "Linear"),  # hyperparameters
-    *("Classification", "Regression", "Full", "LoRA"),  # tasks and methods
+    *("Classification", "Regression", "Full", "LoRA", "Continue"),  # tasks and methods
     *("Ranking", "Listwise", "Pairwise", "Pointwise"),  # a task and its losses
     *("Hour", "Day", "Week", "Month"),  # periods
     *("Parquet", "HalveBatch", "SequenceClassification"),  # formats, limits, architectures

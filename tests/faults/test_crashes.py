@@ -17,8 +17,9 @@ from patience import within
 
 pytestmark = pytest.mark.apiserver
 
-REPLAYING = {"training": {"retention": {"replay": {}}}}
-"""Generations hand a replay buffer to the next, which is among what is written."""
+CONTINUING = {"type": "LoRA", "lora": {"continuation": "Continue"}}
+REPLAYING = {"training": {"retention": {"replay": {}}, "method": CONTINUING}}
+"""Generations hand a replay buffer and an adapter to the next, which are among what is written."""
 SIDE_BY_SIDE = 24
 SAMPLE = 17
 """Every so many of the crashes are tried in each run of the tests; `make test-faults` tries all."""

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from springtide_api.contract import (
+    CommittedAdapter,
     CommittedArtifact,
     EvaluateOutput,
     ProbeInput,
@@ -53,6 +54,9 @@ def answer(world: World, start: StartJob) -> Result:
             if start.run.recipe.training.retention:
                 left, again = _buffer(start), Replayed(rows=20, classes={"0": 8, "1": 12})
                 output = output.model_copy(update={"buffer": left, "replay": again})
+            lora = run.recipe.training.method.lora
+            if lora and lora.continuation == "Continue":
+                output = output.model_copy(update={"adapter": _adapter(start)})
             return Result(**shared, train=output)
         case "evaluate":
             return Result(**shared, evaluate=_numbers(world, start))
@@ -114,6 +118,16 @@ def _buffer(start: StartJob) -> ReplayBuffer:
     made = digest(f"buffer {asked.buffer and asked.buffer.digest} {asked.data.digest}")
     uri = f"file:///models/search/shop/buffers/{made.replace(':', '-')}"
     return ReplayBuffer(uri=uri, digest=made, rows=100)
+
+
+def _adapter(start: StartJob) -> CommittedAdapter:
+    """An adapter of the one that was continued and of the rows of this run."""
+    asked = start.run.train
+    before = asked.adapter
+    base = before.base.digest if before else asked.parent.digest
+    made = digest(f"adapter {before and before.digest} {base} {asked.data.digest}")
+    uri = f"file:///models/search/shop/artifacts/{made.replace(':', '-')}"
+    return CommittedAdapter(uri=uri, digest=made, base=base, continued=before is not None)
 
 
 def _probe(world: World, start: StartJob) -> ProbeOutput:

@@ -180,6 +180,11 @@ class ActionInvariants:
             return
         assert g.metadata.name not in self.foreign
         assert run.recipe == g.spec.recipe
+        if run.train:
+            continued = g.spec.continuation and g.spec.continuation.adapter
+            asked = run.train.adapter
+            assert (asked and asked.digest) == (continued and continued.digest)
+            assert (asked and asked.base.digest) == (continued and continued.base)
         if run.stage != "evaluate":
             assert g.status.training.job == run.job
             return
@@ -188,9 +193,14 @@ class ActionInvariants:
 
     def nothing_referenced_is_deleted(self, number: int, folders: list[str]) -> None:
         named: set[str] = set()
+        place = "file:///models/search/shop/artifacts/"
         for g in self.world.generations.values():
             if g.spec.number != number:
                 named |= {g.status.artifact.uri} if g.status.artifact else set()
+                left = g.status.artifact and g.status.artifact.adapter
+                taken = g.spec.continuation and in_progress(g) and g.spec.continuation.adapter
+                for adapter in filter(None, (left, taken)):
+                    named |= {adapter.uri, place + adapter.base.replace(":", "-")}
                 holdouts = g.status.evaluation.holdouts if g.status.evaluation else []
                 named |= {holdout.manifest for holdout in holdouts}
                 named |= {g.status.evaluation.report} if g.status.evaluation else set()

@@ -41,6 +41,15 @@ TRIGGERS: list[dict[str, object]] = [
     {"schedule": "99 * * * *"},  # the schema allows it
 ]
 CODES = st.sampled_from([1, 3, 4, 5, 42, 137])
+METHODS = st.sampled_from(
+    [
+        {"type": "Full"},
+        {"type": "LoRA", "lora": {}},
+        {"type": "LoRA", "lora": {"continuation": "Continue"}},
+        {"type": "LoRA", "lora": {"continuation": "Continue", "rank": 4}},
+        {"type": "LoRA", "lora": {"continuation": "Continue", "rebaseEvery": 2}},
+    ]
+)
 
 
 class Life(RuleBasedStateMachine):
@@ -55,11 +64,20 @@ class Life(RuleBasedStateMachine):
         seeded=st.booleans(),
         months=st.integers(0, 3),
         scores=st.lists(SCORES, min_size=3, max_size=3),
+        method=METHODS,
+        history=st.sampled_from([{}, {"generations": 2, "rejected": 1}]),
     )
     def some_history(
-        self, two: bool, seeded: bool, months: int, scores: list[tuple[float, float]]
+        self,
+        two: bool,
+        seeded: bool,
+        months: int,
+        scores: list[tuple[float, float]],
+        method: dict[str, object],
+        history: dict[str, int],
     ) -> None:
         spec = {**SPEC, **TWO_TARGETS} if two else dict(SPEC)
+        spec |= {"training": {"method": method}, "history": history}
         self.world = World(spec=spec, seeded=seeded)
         self.checks = Invariants(self.world)
         for score in scores[:months]:
@@ -243,13 +261,16 @@ class Life(RuleBasedStateMachine):
         rate=st.sampled_from(["1e-5", "2e-5"]),
         margin=st.sampled_from(["0.01", "0.05"]),
         least=st.sampled_from([None, 300]),
+        method=METHODS,
     )
-    def the_spec_is_edited(self, rate: str, margin: str, least: int | None) -> None:
+    def the_spec_is_edited(
+        self, rate: str, margin: str, least: int | None, method: dict[str, object]
+    ) -> None:
         floor, not_worse = self.world.spec["gate"]["rules"]
         floor = {key: each for key, each in floor.items() if key != "minEntities"}
         floor |= {"minEntities": least} if least else {}
         rules = [floor, {**not_worse, "maxRegression": {"absolute": margin}}]
-        training = {"hyperparameters": {"learningRate": rate}}
+        training = {"hyperparameters": {"learningRate": rate}, "method": method}
         self.world.edit(training=training, gate={"rules": rules})
 
     @rule(trigger=st.sampled_from(TRIGGERS))

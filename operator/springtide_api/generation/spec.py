@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from springtide_api.generation.continuation import Continuation
 from springtide_api.schema import (
     Digest,
     Model,
@@ -97,7 +98,7 @@ class Recipe(Model):
 
     training.image is the image that was used, also if it is the default of the installation, and
     training.hyperparameters.learningRate the number that was used, also if it is the default of the
-    method.
+    method. training.method is the method that was used: Full where lora.rebaseEvery was reached.
     """
 
     model: ModelSpec
@@ -143,6 +144,9 @@ class GenerationSpec(Model):
     """The generation that rules with maxCumulativeRegression compare it with."""
     data: GenerationData | None = None
     """The data of the run; unset for an imported generation."""
+    continuation: Continuation | None = None
+    """What the training does with the adapter of its parent; unset unless
+    training.method.lora.continuation is Continue."""
     initial: InitialModel | None = None
     """Source of an imported generation."""
     recipe: Recipe

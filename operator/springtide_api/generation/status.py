@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from springtide_api.generation.continuation import Adapter
 from springtide_api.generation.spec import Range, ReplayBuffer
 from springtide_api.schema import (
     Decimal,
@@ -41,6 +42,9 @@ class Artifact(Model):
     buffer: ReplayBuffer | None = None
     """Rows that the next generation replays while this one is its parent; unset without
     training.retention.replay."""
+    adapter: Adapter | None = None
+    """Adapter that the next generation continues while this one is its parent. The weights have it
+    merged. Unset unless training.method.lora.continuation is Continue."""
 
 
 class PodRun(Model):

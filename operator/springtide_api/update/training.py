@@ -17,66 +17,13 @@ from springtide_api.schema import (
     ObjectName,
     cel,
 )
+from springtide_api.update.method import LEARNING_RATES, Method
 from springtide_api.update.retention import Retention
 
 Quantity = Annotated[
     str, Field(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$")
 ]
 """A Kubernetes quantity, such as "500m" or "8Gi"."""
-
-
-LEARNING_RATES = {"Full": "2e-5", "LoRA": "5e-4"}
-"""Default learning rate of each method."""
-
-ModuleName = Annotated[
-    str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*$")
-]
-
-
-@cel(
-    "double(self.dropout) < 1.0",
-    "dropout must be less than 1; 1 would drop everything",
-    "dropout",
-)
-class LoRA(Model):
-    """Low-rank adapters (LoRA, arXiv:2106.09685).
-
-    The weights of the encoder stay as they are; beside each target module, a product of two small
-    matrices is trained and added to its weights at the end. The head is trained as with Full. Each
-    generation has new adapters.
-    """
-
-    rank: Annotated[int, Field(ge=1, le=1024)] = 8
-    """Rank of the adapters: number of rows of the first matrix and of columns of the second.
-    Default 8."""
-    alpha: Annotated[int, Field(ge=1, le=65536)] = 16
-    """An adapter's output is multiplied by alpha / rank. Default 16."""
-    dropout: Fraction = "0"
-    """Dropout probability of the adapters' inputs during training. Default 0."""
-    target_modules: Annotated[list[ModuleName], Field(max_length=64)] = []
-    """Names of the linear layers that get adapters, such as query and value, or the end of their
-    path, such as attention.output.dense. Default: all linear layers of the encoder (attention, MLP
-    and pooler)."""
-    rs_lora: bool = False
-    """Multiply by alpha / sqrt(rank) instead of alpha / rank, so that a higher rank does not make
-    the adapters weaker (rsLoRA, arXiv:2312.03732). Default false."""
-    dora: bool = False
-    """Train the norm of each row of the target weights too (DoRA, arXiv:2402.09353): closer to
-    Full, with slower steps. Default false."""
-
-
-@cel(
-    "(self.type == 'LoRA') == has(self.lora)",
-    "set lora if and only if type is LoRA; {} has the defaults",
-)
-class Method(Model):
-    """Which weights are trained."""
-
-    type: Literal["Full", "LoRA"] = "Full"
-    """Full: train all weights that are not frozen. LoRA: train low-rank adapters and the head, with
-    less memory; the model that is served has them merged into its weights. Default Full."""
-    lora: LoRA | None = None
-    """Options of type LoRA."""
 
 
 class Freeze(Model):
@@ -307,6 +254,12 @@ class Limits(Model):
     "retention.interpolation needs earlyStopping: alphas are compared by its metric on its"
     " validation split; set earlyStopping, or remove interpolation",
 )
+@cel(
+    "!has(self.retention) || !has(self.retention.interpolation) || !has(self.method)"
+    " || !has(self.method.lora) || self.method.lora.continuation != 'Continue'",
+    "retention.interpolation would change the merged weights, but not the adapter that the next"
+    " generation continues; remove interpolation, or set method.lora.continuation to Fresh",
+)
 class Training(Model):
     """How a candidate is trained from the live weights."""
 
@@ -338,3 +291,30 @@ class Training(Model):
         chosen = {"learning_rate": self.learning_rate}
         hyperparameters = self.hyperparameters.model_copy(update=chosen)
         return self.model_copy(update={"hyperparameters": hyperparameters})
+
+    def rebased(self, generations: int) -> Training:
+        """Return the training of a run whose parent's adapter has so many generations.
+
+        It is a Full update where lora.rebaseEvery is reached, and the same training elsewhere.
+        """
+        lora = self.method.lora
+        if lora is None or lora.rebase_every is None or generations < lora.rebase_every:
+            return self
+        chosen = {"learning_rate": lora.rebase_learning_rate or LEARNING_RATES["Full"]}
+        hyperparameters = self.hyperparameters.model_copy(update=chosen)
+        return self.model_copy(update={"method": Method(), "hyperparameters": hyperparameters})
+
+    @property
+    def adapter_options(self) -> dict[str, object]:
+        """What an adapter is made with: it can be continued only with the same. Empty for Full."""
+        lora = self.method.lora
+        if lora is None:
+            return {}
+        return {
+            "rank": lora.rank,
+            "alpha": lora.alpha,
+            "targetModules": sorted(lora.target_modules),
+            "rsLora": lora.rs_lora,
+            "dora": lora.dora,
+            "freeze.lowerLayers": self.hyperparameters.freeze.lower_layers,
+        }

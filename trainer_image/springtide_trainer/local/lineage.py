@@ -11,10 +11,17 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import ValidationError
 
 from springtide_api.contract import CommittedArtifact, WindowFound
+from springtide_api.generation.continuation import (
+    Adapter,
+    Continuation,
+    adapter_left,
+    continuation,
+)
 from springtide_api.generation.spec import ReplayBuffer
 from springtide_api.generation.status import RuleResult, Score
 from springtide_api.retained import Retained
 from springtide_api.schema import Model
+from springtide_api.update.training import Training
 from springtide_judging.regression_reference import reference_number
 from springtide_trainer.errors import Refused
 
@@ -22,6 +29,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from springtide_api.contract import TrainOutput
     from springtide_api.generation.spec import Recipe
 
 FILE = "local.json"
@@ -44,6 +52,10 @@ class LocalGeneration(Model):
     buffer: ReplayBuffer | None = None
     """Rows that the next run may replay while this one is its parent."""
     retained: Retained | None = None
+    adapter: Adapter | None = None
+    """Adapter that the next run may continue while this one is its parent."""
+    training: Training | None = None
+    """How it was trained, if it left an adapter."""
     batch_divisor: int = 1
     verdict: Literal["Imported", "Pending", "Accepted", "Rejected", "Inconclusive", "Failed"] = (
         "Pending"
@@ -131,6 +143,47 @@ class Generations(Model):
         if live is not None and live.window is not None:
             return live.window.to
         return recipe.model.initial.trained_through
+
+    def recipe(self, declared: Recipe, parent: int | None) -> Recipe:
+        """Return the recipe of a run: a Full update where lora.rebaseEvery is reached."""
+        known = self.number(parent)
+        trained = known.adapter.generations if known and known.adapter else 0
+        return declared.model_copy(update={"training": declared.training.rebased(trained)})
+
+    def continuation(self, declared: Recipe, parent: int | None) -> Continuation | None:
+        """Return what a run does with the adapter of its parent."""
+        known = self.number(parent)
+        if known is None:
+            return None
+        return continuation(
+            declared.training,
+            self.recipe(declared, parent).training,
+            parent=known.name,
+            left=known.adapter,
+            before=known.training,
+        )
+
+    def trained(
+        self, generation: LocalGeneration, made: TrainOutput, declared: Recipe
+    ) -> LocalGeneration:
+        """Return a generation with what its training left."""
+        changes: dict[str, object] = {
+            "artifact": made.artifact,
+            "buffer": made.buffer,
+            "retained": Retained.of(made.replay, made.metrics),
+        }
+        parent = self.number(generation.parent)
+        if made.adapter and parent and parent.artifact:
+            decided = self.continuation(declared, generation.parent)
+            changes["adapter"] = adapter_left(
+                made.adapter.uri,
+                made.adapter.digest,
+                made.adapter.base,
+                continued=decided.adapter if decided else None,
+                parent=parent.artifact.digest,
+            )
+            changes["training"] = self.recipe(declared, generation.parent).training
+        return generation.model_copy(update=changes)
 
     def pending(self, recipe: str) -> LocalGeneration | None:
         """Return the interrupted run of a recipe that still continues from live."""

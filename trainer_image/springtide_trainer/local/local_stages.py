@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from springtide_api.contract import ArtifactRef, ExitCode, RunFile
+from springtide_api.contract import AdapterInput, ArtifactRef, ExitCode, RunFile
 from springtide_trainer.stages.runner import run_stage
 from springtide_trainer.storage import uri_of
 
 if TYPE_CHECKING:
     from springtide_api.contract import Failure, Result, Stage
+    from springtide_api.generation.continuation import Continuation
     from springtide_api.generation.spec import ReplayBuffer
     from springtide_trainer.local.display import Display
     from springtide_trainer.local.lineage import LocalGeneration
@@ -84,3 +85,12 @@ class LocalStages:
             return None
         place = uri_of(self.home.buffer(parent.buffer.digest))
         return parent.buffer.model_copy(update={"uri": place})
+
+    def adapter(self, decided: Continuation | None) -> AdapterInput | None:
+        """Return the adapter that a run continues, and its base."""
+        found = decided.adapter if decided else None
+        if found is None:
+            return None
+        place, base = (uri_of(self.home.artifact(each)) for each in (found.digest, found.base))
+        of = ArtifactRef(uri=base, digest=found.base)
+        return AdapterInput(uri=place, digest=found.digest, base=of)

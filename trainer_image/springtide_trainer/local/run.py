@@ -15,7 +15,6 @@ from springtide_api.contract import (
     ProbeInput,
     TrainInput,
 )
-from springtide_api.retained import Retained
 from springtide_judging.interim_analyses import interim_confidence
 from springtide_trainer.errors import Refused
 from springtide_trainer.local.lineage import Generations, LocalGeneration
@@ -174,6 +173,8 @@ class LocalRun:
         assert window is not None
         assert parent is not None
         run = self.stages.run_file("train", generation.number)
+        recipe = self.known.recipe(self.asked.recipe, generation.parent)
+        continuing = self.known.continuation(self.asked.recipe, generation.parent)
         asked = TrainInput(
             parent=parent,
             data=ArtifactRef(uri=window.manifest, digest=window.digest),
@@ -181,9 +182,10 @@ class LocalRun:
             batch_divisor=generation.batch_divisor,
             buffer=self.stages.buffer(self.known.number(generation.parent)),
             quarantined=generation.quarantined,
+            adapter=self.stages.adapter(continuing),
         )
         try:
-            result = self.stages.run(run.model_copy(update={"train": asked}))
+            result = self.stages.run(run.model_copy(update={"train": asked, "recipe": recipe}))
         except StageFailed as failed:
             smaller = self._after_failure(generation, failed)
             self.display.line(f"out of memory; {smaller.name} continues with half the rows a pass")
@@ -197,11 +199,10 @@ class LocalRun:
             f"{generation.name}, {made.steps:,} steps on {made.rows:,} rows{again}{rate}"
             + "".join(
                 f", {name} {value:.4g}" for name, value in made.metrics.items() if name in SHOWN
-            ),
+            )
+            + (f"; it {continuing.message}" if continuing else ""),
         )
-        retained = Retained.of(made.replay, made.metrics)
-        kept = {"artifact": made.artifact, "buffer": made.buffer, "retained": retained}
-        self._keep(generation.model_copy(update=kept))
+        self._keep(self.known.trained(generation, made, self.asked.recipe))
         return None
 
     def _after_failure(self, generation: LocalGeneration, failed: StageFailed) -> LocalGeneration:
@@ -241,6 +242,7 @@ class LocalRun:
         if judged is None:
             candidate = self._artifact(generation.number)
             assert candidate is not None
+            continuing = self.known.continuation(recipe, generation.parent)
             asked = EvaluateInput(
                 candidate=candidate,
                 baseline=self._artifact(generation.baseline),
@@ -252,9 +254,11 @@ class LocalRun:
                 confidence=interim_confidence(recipe.gate, recipe.evaluation),
                 parent_number=generation.parent,
                 retained=generation.retained,
+                continuation=continuing.message if continuing else "",
             )
             run = self.stages.run_file("evaluate", generation.number)
-            result = self.stages.run(run.model_copy(update={"evaluate": asked}))
+            used = self.known.recipe(recipe, generation.parent)
+            result = self.stages.run(run.model_copy(update={"evaluate": asked, "recipe": used}))
             assert result.evaluate is not None
             beside = f" beside g{generation.baseline}" if asked.baseline else ", no baseline"
             self.display.done(

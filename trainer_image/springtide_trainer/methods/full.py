@@ -15,12 +15,20 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from springtide_api.update.training import Freeze, Training
+    from springtide_trainer.methods.adapter import Continued
 
 
 class Full:
     """Trains the model itself; the artifact is the model."""
 
-    def prepare(self, model: PreTrainedModel, training: Training, *, seed: int) -> PreTrainedModel:
+    def prepare(
+        self,
+        model: PreTrainedModel,
+        training: Training,
+        *,
+        seed: int,
+        continued: Continued | None = None,
+    ) -> PreTrainedModel:
         """Freeze the parameters of `freeze`."""
         freeze(model, training.hyperparameters.freeze)
         return model

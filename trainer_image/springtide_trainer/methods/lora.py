@@ -16,9 +16,10 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from springtide_api.contract import ExitCode
-from springtide_api.update.training import LoRA as Options
+from springtide_api.update.method import LoRA as Options
 from springtide_trainer.artifact import saving
 from springtide_trainer.errors import Refused
+from springtide_trainer.methods import adapter
 from springtide_trainer.methods.layers import lower_layers
 
 if TYPE_CHECKING:
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from springtide_api.update.training import Training
+    from springtide_trainer.methods.adapter import Continued
 
 _FIELD = "spec.training.method.lora"
-_ADAPTER = "default"
 _SHOWN = 12
 """Names that a message lists."""
 
@@ -38,18 +39,32 @@ _SHOWN = 12
 class LoRA:
     """Trains adapters and the head; the artifact is the model with the adapters merged."""
 
-    def prepare(self, model: PreTrainedModel, training: Training, *, seed: int) -> PreTrainedModel:
+    def prepare(
+        self,
+        model: PreTrainedModel,
+        training: Training,
+        *,
+        seed: int,
+        continued: Continued | None = None,
+    ) -> PreTrainedModel:
         """Freeze the base model and inject adapters into it; layers of `freeze` get none.
+
+        To continue an adapter, its target modules get the weights of its base again, without the
+        adapter that was merged into them. Everything else is as in the model.
 
         Raises:
             Refused: a target module does not exist or is no linear layer of the base model, or the
-                rank is larger than a side of its weights.
+                rank is larger than a side of its weights, or the continued adapter is another one.
         """
         options = training.method.lora or Options()
         frozen = lower_layers(model, training.hyperparameters.freeze.lower_layers)
         targets = choose_targets(model, options.target_modules, frozen)
         _check_rank(targets, options.rank)
+        if continued is not None:
+            continued.restore_base(targets)
         _inject(model.base_model, targets, options, seed=seed)
+        if continued is not None:
+            continued.load(model.base_model)
         return model
 
     def merge(self, model: PreTrainedModel) -> None:
@@ -145,7 +160,7 @@ def _inject(
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")  # peft corrects it
         torch.manual_seed(seed)
-        inject_adapter_in_model(config, base, _ADAPTER)
+        inject_adapter_in_model(config, base, adapter.NAME)
     for module in base.modules():
         if isinstance(module, BaseTunerLayer):
             # Under autocast the input would be converted to FP32 and back for each adapter.

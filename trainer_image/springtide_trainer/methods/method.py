@@ -10,12 +10,20 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from springtide_api.update.training import Training
+    from springtide_trainer.methods.adapter import Continued
 
 
 class Method(Protocol):
     """Which parameters are trained, and how the trained model is written."""
 
-    def prepare(self, model: PreTrainedModel, training: Training, *, seed: int) -> PreTrainedModel:
+    def prepare(
+        self,
+        model: PreTrainedModel,
+        training: Training,
+        *,
+        seed: int,
+        continued: Continued | None = None,
+    ) -> PreTrainedModel:
         """Return the model with `requires_grad` set for the parameters to train, and no others.
 
         The model has its final outputs: labels are appended before.
@@ -24,6 +32,7 @@ class Method(Protocol):
             model: The parent's model, on the CPU.
             training: The recipe's training.
             seed: Seed of new parameters: the same run has the same seed.
+            continued: The adapter whose training continues, for a method with adapters.
 
         Raises:
             Refused: the options do not fit the model.

@@ -174,6 +174,8 @@ def _results(
         "update": run.update,
         "generation": run.number,
         "parent": given.parent_number,
+        "method": run.recipe.training.method.type,
+        "continuation": given.continuation,
         "candidate": given.candidate.plain(),
         "baseline": given.baseline.plain() if given.baseline else None,
         "window": _window(given),

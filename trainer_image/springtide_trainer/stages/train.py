@@ -19,6 +19,7 @@ from springtide_trainer.artifact.models import move
 from springtide_trainer.artifact.preprocess import Preprocess
 from springtide_trainer.data.snapshots import next_buffer, replay_buffer
 from springtide_trainer.errors import Refused
+from springtide_trainer.methods import adapter
 from springtide_trainer.methods.table import METHODS
 from springtide_trainer.storage import local_path
 from springtide_trainer.training import fit, interpolation, session, warm_start
@@ -28,6 +29,8 @@ from springtide_trainer.training.rows.training_rows import load
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from transformers import PreTrainedModel
 
     from springtide_api.contract import CommittedArtifact, RunFile, TrainInput
     from springtide_api.generation.spec import Recipe, ReplayBuffer
@@ -60,14 +63,9 @@ def train(run: RunFile, home: Home, tmp: Path) -> TrainOutput:
         outcome = fit.fit(ready)
         _interpolate(ready, parent, run.recipe)
     buffer = _leave_buffer(held, run.recipe, run.train, home=home, folder=tmp / "buffer")
-    made = _commit(
-        ready,
-        outcome.step,
-        parent,
-        recipe=run.recipe,
-        home=home,
-        folder=tmp / "artifact",
-    )
+    model = _finite(ready, outcome.step)
+    written = _write_adapter(model, run.recipe, run.train, tmp / "adapter")
+    made = _commit(ready, model, parent, recipe=run.recipe, home=home, folder=tmp / "artifact")
     seconds = time.monotonic() - began
     log.info("trained", extra={"digest": made.digest, "steps": outcome.step, **ready.measured})
     return TrainOutput(
@@ -79,6 +77,7 @@ def train(run: RunFile, home: Home, tmp: Path) -> TrainOutput:
         stop_reason=outcome.reason,
         replay=rows.replayed,
         buffer=buffer,
+        adapter=written.commit(home) if written else None,
     )
 
 
@@ -122,9 +121,31 @@ def _leave_buffer(
     return replay_buffer.commit(table, recipe, home, folder)
 
 
+def _write_adapter(
+    model: PreTrainedModel, recipe: Recipe, given: TrainInput, folder: Path
+) -> adapter.Written | None:
+    """Write what the next generation may continue; None unless lora.continuation is Continue."""
+    lora = recipe.training.method.lora
+    if lora is None or lora.continuation != "Continue":
+        return None
+    base = given.adapter.base.digest if given.adapter else given.parent.digest
+    return adapter.write(model, folder, base=base, continued=given.adapter is not None)
+
+
+def _finite(ready: session.Session, step: int) -> PreTrainedModel:
+    """Return the trained model, on the CPU.
+
+    Raises:
+        Diverged: a weight is not finite.
+    """
+    model = move(ready.model, "cpu")
+    check_tensors(dict(model.named_parameters()), step)
+    return model
+
+
 def _commit(
     ready: session.Session,
-    step: int,
+    model: PreTrainedModel,
     parent: Path,
     *,
     recipe: Recipe,
@@ -132,8 +153,6 @@ def _commit(
     folder: Path,
 ) -> CommittedArtifact:
     """Write the candidate, with the parent's tokenizer and configuration."""
-    model = move(ready.model, "cpu")
-    check_tensors(dict(model.named_parameters()), step)
     warm_start.restore_dropout(model, parent)
     saving.copy_tokenizer(parent, folder)
     METHODS[recipe.training.method.type].export(model, folder)

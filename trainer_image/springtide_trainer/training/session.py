@@ -15,6 +15,7 @@ from springtide_trainer.artifact.models import move, predict
 from springtide_trainer.artifact.preprocess import Preprocess
 from springtide_trainer.artifact.tokens import Tokens
 from springtide_trainer.errors import Refused
+from springtide_trainer.methods.adapter import Continued
 from springtide_trainer.methods.table import METHODS
 from springtide_trainer.storage import local_path
 from springtide_trainer.tasks.metrics.statistic import EncodedRows, whole
@@ -92,7 +93,14 @@ def prepare(
     task = task_of(run.recipe.model).continued(Preprocess.read(parent), labels)
     method = METHODS[training.method.type]
     chosen = precision.resolve(options.precision, device)
-    loaded = warm_start.load(parent, training, task=task, method=method, salt=given.data.digest)
+    loaded = warm_start.load(
+        parent,
+        training,
+        task=task,
+        method=method,
+        salt=given.data.digest,
+        continued=Continued.of(given.adapter),
+    )
     check_max_length(loaded, run.recipe.model.max_length)
     model = move(loaded, device)
     limits = pass_limits(
@@ -209,17 +217,19 @@ def _identity(recipe: Recipe, given: TrainInput) -> dict[str, Any]:
     `batchDivisor` is not part of it, because the rows of a step do not depend on it.
     """
     training, model = recipe.training, recipe.model.plain()
-    replaying: dict[str, Any] = {}
+    optional: dict[str, Any] = {}
     if training.retention and training.retention.replay:
-        replaying["replay"] = training.retention.replay.plain()
-        replaying["buffer"] = given.buffer.digest if given.buffer else None
-        replaying["quarantined"] = sorted(given.quarantined)
+        optional["replay"] = training.retention.replay.plain()
+        optional["buffer"] = given.buffer.digest if given.buffer else None
+        optional["quarantined"] = sorted(given.quarantined)
+    if given.adapter:
+        optional["adapter"] = given.adapter.digest
     return {
-        **replaying,
+        **optional,
         "format": FORMAT,
         "model": {name: value for name, value in model.items() if name != "initial"},
         "columns": recipe.data.source.columns.plain(),
-        "method": training.method.plain(),
+        "method": training.method.decisive(),
         "hyperparameters": training.resolved().hyperparameters.plain(),
         "earlyStopping": training.early_stopping.plain() if training.early_stopping else None,
         "data": given.data.digest,

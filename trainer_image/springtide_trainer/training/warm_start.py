@@ -15,12 +15,19 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from springtide_api.update.training import Training
+    from springtide_trainer.methods.adapter import Continued
     from springtide_trainer.methods.method import Method
     from springtide_trainer.tasks.task import Learning
 
 
 def load(
-    folder: Path, training: Training, *, task: Learning, method: Method, salt: str
+    folder: Path,
+    training: Training,
+    *,
+    task: Learning,
+    method: Method,
+    salt: str,
+    continued: Continued | None = None,
 ) -> PreTrainedModel:
     """Load a verified parent for training.
 
@@ -30,6 +37,7 @@ def load(
         task: What is learnt.
         method: Which parameters are trained.
         salt: Identifies the rows, so that new parameters of a method differ between generations.
+        continued: The adapter whose training continues.
 
     Raises:
         Refused: the parent does not fit the task or the method, or does not support gradient
@@ -39,7 +47,8 @@ def load(
     dropouts = dict.fromkeys(_dropouts(folder), float(options.dropout))
     model = task.load(folder, **dropouts)
     task.extend(model, options.seed)
-    model = method.prepare(model, training, seed=_seed(options.seed, salt))
+    seed = _seed(options.seed, salt)
+    model = method.prepare(model, training, seed=seed, continued=continued)
     if options.gradient_checkpointing:
         _checkpoint_activations(model)
     return model

@@ -131,6 +131,7 @@ def _run_file(
         confidence=interim_confidence(spec.recipe.gate, spec.recipe.evaluation),
         parent_number=int(spec.parent.name.rsplit("-g", 1)[-1]) if spec.parent else None,
         retained=retained(generation.status.training),
+        continuation=spec.continuation.message if spec.continuation else "",
     )
     shared = run_file(
         seen, "evaluate", spec.recipe, number=spec.number, job=record.job, attempt=record.attempt

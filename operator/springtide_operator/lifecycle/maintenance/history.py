@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from springtide_api.contract import CollectInput
 from springtide_api.names import job_name
 from springtide_operator.lifecycle.evaluation.regression_reference import as_ancestor, reference
-from springtide_operator.lifecycle.jobs.run_files import home, run_file
+from springtide_operator.lifecycle.jobs.run_files import artifact_ref, home, run_file
 from springtide_operator.lifecycle.state.generations import (
     finished,
+    referenced_artifacts,
     referenced_buffers,
     referenced_rows,
     unknown_value,
@@ -74,8 +75,16 @@ def _prunable(seen: Observation, now: datetime) -> ModelGeneration | None:
             continue
         if (digest and digest in served) or unknown_value(generation):
             continue
+        if _own_artifacts(seen, generation) & served:
+            continue
         return generation
     return None
+
+
+def _own_artifacts(seen: Observation, generation: ModelGeneration) -> set[str]:
+    """Digests of weights, adapters and bases of adapters that only this generation names."""
+    others = (g for g in seen.generations if g.metadata.name != generation.metadata.name)
+    return referenced_artifacts([generation]) - referenced_artifacts(others)
 
 
 def _referred_to(seen: Observation) -> set[str]:
@@ -117,9 +126,10 @@ def _folders(seen: Observation, generation: ModelGeneration) -> list[str]:
     others = [g for g in seen.generations if g.metadata.name != generation.metadata.name]
     own: list[str] = []
     artifact, data = generation.status.artifact, generation.spec.data
-    digests = {g.status.artifact.weights_digest for g in others if g.status.artifact}
-    if artifact and artifact.weights_digest not in digests:
-        own.append(artifact.uri.removeprefix("file://"))
+    for digest in sorted(_own_artifacts(seen, generation)):
+        made = artifact is not None and digest == artifact.weights_digest
+        uri = artifact.uri if artifact and made else artifact_ref(folder, digest).uri
+        own.append(uri.removeprefix("file://"))
     if artifact and artifact.buffer and artifact.buffer.uri not in referenced_buffers(others):
         buffer = artifact.buffer.uri.removeprefix("file://")
         own += [buffer] if buffer.startswith(f"{folder}/buffers/") else []

@@ -147,7 +147,8 @@ def _probe_succeeded(
     for generation in seen.generations:
         if generation.metadata.annotations.get(ANNOTATION_PROBE) == job.uid:
             # The operator stopped between creating it and writing these facts, maybe long ago.
-            return run_started(seen, generation.metadata.name, found.window, facts)
+            name, decided = generation.metadata.name, generation.spec.continuation
+            return run_started(seen, name, found.window, facts, continuing=decided)
     if job.quarantined != frozenset(seen.update.status.cursor.quarantined):
         return _discard(job, "the quarantine", "QuarantineChanged")
     if job.cursor != seen.lineage.cursor:

@@ -22,12 +22,13 @@ from springtide_operator.lifecycle.probing.holdout_extension import (
 )
 from springtide_operator.lifecycle.state.generations import ORPHANED, SPEC_CHANGED
 from springtide_operator.lifecycle.state.plan import CreateGeneration, Event, Step
-from springtide_operator.lifecycle.state.recipe import recipe, recipe_hash
+from springtide_operator.lifecycle.state.recipe import continuation, recipe, recipe_hash
 
 if TYPE_CHECKING:
     from typing import Any
 
     from springtide_api.contract import WindowFound
+    from springtide_api.generation.continuation import Continuation
     from springtide_api.generation.spec import Recipe, ReplayBuffer
     from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.state.observation import Observation
@@ -121,10 +122,18 @@ def start_run(
     name = seen.lineage.next_name
     owned = seen.update.spec.deletion_policy == "Delete"
     made = CreateGeneration(name, spec, owned, probe_uid=job.uid)
-    return replace(run_started(seen, name, window, facts), actions=(made,))
+    started = run_started(seen, name, window, facts, continuing=spec.continuation)
+    return replace(started, actions=(made,))
 
 
-def run_started(seen: Observation, name: str, window: WindowFound, facts: dict[str, Any]) -> Step:
+def run_started(
+    seen: Observation,
+    name: str,
+    window: WindowFound,
+    facts: dict[str, Any],
+    *,
+    continuing: Continuation | None,
+) -> Step:
     """Count and report a run; in the same write as the probe's name, so once."""
     counters = seen.update.status.counters
     counted = counters.model_copy(update={"runs": counters.runs + 1})
@@ -132,6 +141,8 @@ def run_started(seen: Observation, name: str, window: WindowFound, facts: dict[s
         f"{name} trains on {window.rows:,} rows up to {window.to:%Y-%m-%d %H:%M} UTC and is "
         f"evaluated on {window.holdout_rows:,} rows after them"
     )
+    if continuing is not None:
+        message = f"{message}; it {continuing.message}"[:1024]
     event = Event("RunStarted", message, generation=name)
     return Step(facts={**facts, "counters": counted}, events=(event,))
 
@@ -154,6 +165,7 @@ def _generation_spec(
         baseline=origin if current else None,
         reference=as_ancestor(reference(seen, snapshot)) if current else None,
         data=_data(seen, window, ancestor),
+        continuation=continuation(seen, snapshot),
         recipe=snapshot,
         image_digest=image,
         recipe_hash=recipe_hash(snapshot, image),

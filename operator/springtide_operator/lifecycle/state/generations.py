@@ -72,6 +72,23 @@ def referenced_rows(generations: Iterable[ModelGeneration]) -> set[str]:
     return named - {""}
 
 
+def referenced_artifacts(generations: Iterable[ModelGeneration]) -> set[str]:
+    """Digests of weights and adapters that these generations made, and of the adapters' bases.
+
+    Of an unfinished generation, those that its training continues too.
+    """
+    named: set[str] = set()
+    for generation in generations:
+        artifact, continuation = generation.status.artifact, generation.spec.continuation
+        adapters = [artifact.adapter if artifact else None]
+        if continuation and not finished(generation):
+            adapters.append(continuation.adapter)
+        named |= {artifact.weights_digest} if artifact else set()
+        for adapter in filter(None, adapters):
+            named |= {adapter.digest, adapter.base}
+    return named
+
+
 def referenced_buffers(generations: Iterable[ModelGeneration]) -> set[str]:
     """Folders of the replay buffers that these generations left, or are being trained with."""
     named: set[str] = set()

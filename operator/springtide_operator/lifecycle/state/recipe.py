@@ -1,4 +1,4 @@
-"""The recipe of a run: its snapshot of the spec, its hash, and its trainer image."""
+"""The recipe of a run: its snapshot of the spec, its hash, its trainer image, and its adapter."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
+from springtide_api.generation import continuation as adapters
 from springtide_api.generation.spec import Recipe
 from springtide_api.update.task import EARLY_STOPPING_METRIC
 
 if TYPE_CHECKING:
+    from springtide_api.generation.continuation import Adapter, Continuation
     from springtide_api.update.retention import Retention
     from springtide_api.update.training import EarlyStopping
     from springtide_operator.lifecycle.state.observation import Observation
@@ -21,12 +23,17 @@ def trainer_image(seen: Observation) -> str:
 
 
 def recipe(seen: Observation) -> Recipe:
-    """The snapshot of the spec that a run uses to its end, with its image and learning rate."""
-    spec = seen.update.spec
+    """The snapshot of the spec that a run uses to its end, with image, method and learning rate.
+
+    The method is a Full update where the parent's adapter reached lora.rebaseEvery. The count is
+    that of the parent, so a rollback restores it.
+    """
+    spec, left = seen.update.spec, _adapter_of_parent(seen)
+    training = spec.training.rebased(left.generations if left else 0)
     return Recipe(
         model=spec.model,
         data=spec.data.resolved(spec.model.task),
-        training=spec.training.resolved().model_copy(
+        training=training.resolved().model_copy(
             update={
                 "image": trainer_image(seen),
                 "early_stopping": _early_stopping(spec.training.early_stopping, spec.model.task),
@@ -37,6 +44,26 @@ def recipe(seen: Observation) -> Recipe:
         gate=spec.gate,
         storage=spec.storage,
     )
+
+
+def continuation(seen: Observation, made_from: Recipe) -> Continuation | None:
+    """What a run of this recipe does with the adapter of its parent; None without continuation."""
+    parent = seen.lineage.parent
+    if parent is None:
+        return None
+    return adapters.continuation(
+        seen.update.spec.training,
+        made_from.training,
+        parent=parent.metadata.name,
+        left=_adapter_of_parent(seen),
+        before=parent.spec.recipe.training,
+    )
+
+
+def _adapter_of_parent(seen: Observation) -> Adapter | None:
+    parent = seen.lineage.parent
+    artifact = parent.status.artifact if parent else None
+    return artifact.adapter if artifact else None
 
 
 def _early_stopping(wanted: EarlyStopping | None, task: str) -> EarlyStopping | None:
@@ -66,7 +93,7 @@ def recipe_hash(made_from: Recipe, image_digest: str | None = None) -> str:
         "reserve": made_from.data.reserve.plain() if made_from.data.reserve else None,
         "image": training.image,
         "imageDigest": image_digest,
-        "method": training.method.plain(),
+        "method": training.method.decisive(),
         "hyperparameters": training.hyperparameters.plain(),
         "earlyStopping": training.early_stopping.plain() if training.early_stopping else None,
         "evaluation": made_from.evaluation.plain(),

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from springtide_operator.lifecycle.evaluation.regression_reference import as_ancestor, reference
-from springtide_operator.lifecycle.state.recipe import recipe
+from springtide_operator.lifecycle.state.recipe import continuation, recipe
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from springtide_api.generation.continuation import Adapter, Continuation
     from springtide_api.generation.spec import GenerationData
     from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.state.observation import Observation
@@ -33,7 +34,14 @@ def outdated_reason(seen: Observation, generation: ModelGeneration, now: datetim
     expected = as_ancestor(reference(seen, spec.recipe))
     if spec.origin == "Trained" and current is not None and spec.reference != expected:
         return f"its reference is not {expected.name if expected else 'empty'}"
+    continued = _adapter(continuation(seen, spec.recipe))
+    if spec.origin == "Trained" and _adapter(spec.continuation) != continued:
+        return f"its adapter is not {continued.digest if continued else 'a new one'}"
     return ""
+
+
+def _adapter(decided: Continuation | None) -> Adapter | None:
+    return decided.adapter if decided else None
 
 
 def _fits_the_cursor(seen: Observation, data: GenerationData, now: datetime) -> bool:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from springtide_api.contract import ArtifactRef, ImportInput, TrainInput, TrainOutput
+from springtide_api.contract import (
+    AdapterInput,
+    ArtifactRef,
+    ImportInput,
+    TrainInput,
+    TrainOutput,
+)
+from springtide_api.generation.continuation import adapter_left
 from springtide_api.generation.status import Artifact, TrainingStatus
 from springtide_operator.lifecycle.jobs.failures import fail_generation
 from springtide_operator.lifecycle.jobs.run_files import artifact_ref, home, result_name, run_file
@@ -28,7 +35,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from springtide_api.contract import CommittedArtifact, Result, RunFile
-    from springtide_api.generation.spec import ReplayBuffer
+    from springtide_api.generation.continuation import Adapter
+    from springtide_api.generation.spec import GenerationSpec
     from springtide_api.generation.status import StageRun
     from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.state.observation import Observation
@@ -112,8 +120,18 @@ def _train_file(seen: Observation, generation: ModelGeneration, record: StageRun
         batch_divisor=getattr(record, "batch_divisor", 1),
         buffer=spec.data.buffer,
         quarantined=spec.data.quarantined,
+        adapter=_continued(spec, folder),
     )
     return shared.model_copy(update={"train": asked, "result": result_name(generation, "train")})
+
+
+def _continued(spec: GenerationSpec, folder: str) -> AdapterInput | None:
+    """The parent's adapter and its base, by their digests."""
+    adapter = spec.continuation.adapter if spec.continuation else None
+    if adapter is None:
+        return None
+    found, base = artifact_ref(folder, adapter.digest), artifact_ref(folder, adapter.base)
+    return AdapterInput(uri=found.uri, digest=found.digest, base=base)
 
 
 def _made(generation: ModelGeneration, run: StageRun, result: Result, now: datetime) -> Step:
@@ -132,7 +150,7 @@ def _made(generation: ModelGeneration, run: StageRun, result: Result, now: datet
         }
     )
     changes: dict[str, object] = {
-        "artifact": _artifact(made, trained.buffer),
+        "artifact": _artifact(made, trained, generation.spec),
         "training": training,
     }
     if generation.spec.origin == "Imported":
@@ -163,12 +181,22 @@ def _imported(
     }
 
 
-def _artifact(made: CommittedArtifact, buffer: ReplayBuffer | None) -> Artifact:
+def _artifact(made: CommittedArtifact, trained: TrainOutput, spec: GenerationSpec) -> Artifact:
     return Artifact(
         uri=made.uri,
         weights_digest=made.digest,
         served_digest=made.digest,
         bytes=made.bytes,
         head=made.head,
-        buffer=buffer,
+        buffer=trained.buffer,
+        adapter=_adapter(trained, spec),
     )
+
+
+def _adapter(trained: TrainOutput, spec: GenerationSpec) -> Adapter | None:
+    """The adapter that the next generation may continue."""
+    left, before = trained.adapter, spec.continuation.adapter if spec.continuation else None
+    if left is None or spec.parent is None:
+        return None
+    parent = spec.parent.digest
+    return adapter_left(left.uri, left.digest, left.base, continued=before, parent=parent)

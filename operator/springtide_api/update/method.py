@@ -1,0 +1,99 @@
+"""Which weights are trained: all of them, or low-rank adapters."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from springtide_api.schema import Decimal, Fraction, Model, cel
+
+LEARNING_RATES = {"Full": "2e-5", "LoRA": "5e-4"}
+"""Default learning rate of each method."""
+
+ModuleName = Annotated[
+    str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*$")
+]
+
+
+@cel(
+    "double(self.dropout) < 1.0",
+    "dropout must be less than 1; 1 would drop everything",
+    "dropout",
+)
+@cel(
+    "!has(self.rebaseEvery) || self.continuation == 'Continue'",
+    "rebaseEvery counts the generations of one adapter, and with continuation Fresh each generation"
+    " has its own; set continuation to Continue, or remove rebaseEvery",
+)
+@cel(
+    "!has(self.rebaseLearningRate) || has(self.rebaseEvery)",
+    "rebaseLearningRate is that of the Full update of rebaseEvery; set rebaseEvery, or remove"
+    " rebaseLearningRate",
+)
+@cel(
+    "!has(self.rebaseLearningRate)"
+    " || (double(self.rebaseLearningRate) > 0.0 && double(self.rebaseLearningRate) <= 1.0)",
+    "rebaseLearningRate must be greater than 0 and at most 1; 2e-5 suits a Full update",
+    "rebaseLearningRate",
+)
+class LoRA(Model):
+    """Low-rank adapters (LoRA, arXiv:2106.09685).
+
+    The weights of the encoder stay as they are; beside each target module, a product of two small
+    matrices is trained and added to its weights at the end. The head is trained as with Full.
+    """
+
+    rank: Annotated[int, Field(ge=1, le=1024)] = 8
+    """Rank of the adapters: number of rows of the first matrix and of columns of the second.
+    Default 8."""
+    alpha: Annotated[int, Field(ge=1, le=65536)] = 16
+    """An adapter's output is multiplied by alpha / rank. Default 16."""
+    dropout: Fraction = "0"
+    """Dropout probability of the adapters' inputs during training. Default 0."""
+    target_modules: Annotated[list[ModuleName], Field(max_length=64)] = []
+    """Names of the linear layers that get adapters, such as query and value, or the end of their
+    path, such as attention.output.dense. Default: all linear layers of the encoder (attention, MLP
+    and pooler)."""
+    rs_lora: bool = False
+    """Multiply by alpha / sqrt(rank) instead of alpha / rank, so that a higher rank does not make
+    the adapters weaker (rsLoRA, arXiv:2312.03732). Default false."""
+    dora: bool = False
+    """Train the norm of each row of the target weights too (DoRA, arXiv:2402.09353): closer to
+    Full, with slower steps. Default false."""
+    continuation: Literal["Continue", "Fresh"] = "Fresh"
+    """Fresh: each generation starts new adapters on the live weights. Continue: a generation leaves
+    its adapter beside the merged weights, and the next one goes on training it; if the live
+    generation left none, or one with other options, a new one is started. Default Fresh."""
+    rebase_every: Annotated[int | None, Field(ge=2, le=100)] = None
+    """With Continue: after so many generations of one adapter, the next is trained with method Full
+    on the merged weights, and the one after it starts a new adapter. Default: never."""
+    rebase_learning_rate: Decimal | None = None
+    """Peak learning rate of that Full update; hyperparameters.learningRate is that of the adapters.
+    Default 2e-5."""
+
+
+@cel(
+    "(self.type == 'LoRA') == has(self.lora)",
+    "set lora if and only if type is LoRA; {} has the defaults",
+)
+class Method(Model):
+    """Which weights are trained."""
+
+    type: Literal["Full", "LoRA"] = "Full"
+    """Full: train all weights that are not frozen. LoRA: train low-rank adapters and the head, with
+    less memory; the model that is served has them merged into its weights. Default Full."""
+    lora: LoRA | None = None
+    """Options of type LoRA."""
+
+    def decisive(self) -> dict[str, Any]:
+        """Return what determines the weights of a run, as JSON.
+
+        When the next Full update is due is not part of it, nor is the default of continuation.
+        """
+        made = self.plain()
+        if self.lora is not None:
+            undecided = {"rebaseEvery", "rebaseLearningRate"}
+            undecided |= {"continuation"} if self.lora.continuation == "Fresh" else set()
+            made["lora"] = {name: x for name, x in made["lora"].items() if name not in undecided}
+        return made
