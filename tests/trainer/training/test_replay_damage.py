@@ -1,4 +1,4 @@
-"""A replay buffer that is damaged on the disk is refused, whichever library finds it."""
+"""A damaged replay buffer is refused, and none is left that nothing refers to."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import pytest
 from trainer.training.test_replay import run_of, trained
 
 from springtide_trainer.data.snapshots import replay_buffer
-from springtide_trainer.errors import Refused
+from springtide_trainer.errors import Diverged, Refused
+from springtide_trainer.stages import train as stage
 from springtide_trainer.storage import local_path
 
 
@@ -35,3 +36,13 @@ def test_a_flipped_bit_in_a_buffer_is_refused_or_changes_no_row(world):
         else:
             assert found == rows
     assert refused > 100
+
+
+def test_a_training_whose_weights_are_not_finite_leaves_no_buffer(world, monkeypatch):
+    def infinite(*_: object) -> None:
+        raise Diverged(6, float("nan"))
+
+    monkeypatch.setattr(stage, "_finite", infinite)
+    with pytest.raises(Diverged):
+        world.train(run_of(world, "g1-train-1"))
+    assert not (world.home.path / "buffers").exists()

@@ -62,10 +62,11 @@ def train(run: RunFile, home: Home, tmp: Path) -> TrainOutput:
         ready = session.prepare(run, rows, parent, device=device, scratch=tmp)
         outcome = fit.fit(ready)
         _interpolate(ready, parent, run.recipe)
-    buffer = _leave_buffer(held, run.recipe, run.train, home=home, folder=tmp / "buffer")
     model = _finite(ready, outcome.step)
     written = _write_adapter(model, run.recipe, run.train, tmp / "adapter")
     made = _commit(ready, model, parent, recipe=run.recipe, home=home, folder=tmp / "artifact")
+    # After the artifact: without one, nothing would ever refer to the buffer or delete it.
+    buffer = _leave_buffer(held, run.recipe, run.train, home=home, folder=tmp / "buffer")
     seconds = time.monotonic() - began
     log.info("trained", extra={"digest": made.digest, "steps": outcome.step, **ready.measured})
     return TrainOutput(
