@@ -189,6 +189,20 @@ def test_weights_that_do_not_fit_the_settings_are_refused(home, change):
         continued(model, rewritten(home, left, change), base)
 
 
+@pytest.mark.parametrize("content", [None, b"", b"not safetensors"])
+def test_weights_that_cannot_be_read_are_refused(home, content):
+    left, base, model = written(home)
+    merge(model)
+
+    def change(folder: Path) -> None:
+        (folder / adapter.WEIGHTS).unlink()
+        if content is not None:
+            (folder / adapter.WEIGHTS).write_bytes(content)
+
+    with pytest.raises(Refused, match=r"adapter_model\.safetensors cannot be read"):
+        continued(model, rewritten(home, left, change), base)
+
+
 @pytest.mark.parametrize("text", ["{", "[]", "{}"])
 def test_settings_that_cannot_be_read_are_refused(home, text):
     left, base, _ = written(home)

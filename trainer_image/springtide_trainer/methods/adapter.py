@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
@@ -130,7 +131,10 @@ class Continued:
                 raise _mismatch(
                     f"{self.folder}: {name} is {was.get(name)}, the recipe has {now[name]}"
                 )
-        held, weights = load_file(self.folder / WEIGHTS), _tensors(base)
+        try:
+            held, weights = load_file(self.folder / WEIGHTS), _tensors(base)
+        except (FileNotFoundError, SafetensorError) as wrong:
+            raise _mismatch(f"{self.folder / WEIGHTS} cannot be read: {wrong}") from wrong
         shapes = [{name: each.shape for name, each in of.items()} for of in (held, weights)]
         if shapes[0] != shapes[1]:
             raise _mismatch(f"{self.folder}: its weights are not those of its settings")
