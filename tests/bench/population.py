@@ -32,11 +32,11 @@ AT_ONCE = 20
 
 @contextlib.asynccontextmanager
 async def connected(server: ApiServer) -> AsyncIterator[Client]:
-    """Open a client without a rate limit."""
+    """Open a client without a rate limit that waits long for an answer."""
     connection = await Connection.open(server.kubeconfig)
     limits = Limits(per_second=5000, burst=5000, in_flight=AT_ONCE, monotonic=time.monotonic)
     try:
-        yield Client(connection, ServerClock(time.monotonic), limits)
+        yield Client(connection, ServerClock(time.monotonic), limits, timeout=60)
     finally:
         await connection.close()
 
