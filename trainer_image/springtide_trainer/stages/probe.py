@@ -68,8 +68,8 @@ def probe(run: RunFile, home: Home, tmp: Path) -> ProbeOutput:
             raise
     log.warning("a file changed after its index was kept: every file is read again")
     cache.collect(every=True)
-    for left in tmp.iterdir():
-        shutil.rmtree(left)
+    for left in (tmp / "rows", tmp / "runs"):
+        shutil.rmtree(left, ignore_errors=True)
     return _probe(run.recipe, run.probe, home, tmp)
 
 
