@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -101,6 +103,26 @@ def test_a_row_of_twice_the_weight_is_sampled_about_twice_as_often():
     )
     heavy = int(mask[weights == 2].sum())
     assert 240 <= heavy <= 294  # 2/3 of 400, plus and minus three standard errors
+
+
+@pytest.mark.parametrize("size", [600, 4000, 20_000])
+def test_a_sample_of_a_weighted_sample_is_in_proportion_to_the_weights(size):
+    count = 20_000
+    weights = np.where(np.arange(count) % 2, 4.0, 1.0)
+    classes = one_each(["a"] * count)
+    known = names(count)
+    first = pool(draws(known, "7"), classes, weights=weights)
+    buffer = np.flatnonzero(choose(first, floor=0, wanted=size, limit=size))
+    below = first.key[np.setdiff1d(np.arange(count), buffer)].min(initial=math.inf)
+    again = pool(
+        draws((known[row] for row in buffer), "8"),
+        one_each(["a"] * size),
+        weights=weights[buffer],
+        below=below,
+    )
+    taken = buffer[choose(again, floor=0, wanted=400, limit=400)]
+    heavy = int((weights[taken] == 4).sum())
+    assert 296 <= heavy <= 344  # 4/5 of 400, plus and minus three standard errors
 
 
 def test_a_row_of_several_classes_counts_for_each_and_a_row_of_none_only_for_the_total():

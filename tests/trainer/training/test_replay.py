@@ -116,9 +116,10 @@ def test_equal_rows_leave_an_equal_buffer_and_another_parent_buffer_gives_other_
     assert without.buffer.digest != one.buffer.digest
 
 
-def built(world: World, run: RunFile) -> pa.Table:
+def built(world: World, run: RunFile) -> next_buffer.Sample:
+    held = replay_buffer.read(run.train.buffer, run.recipe, [])
     return next_buffer.build(
-        replay_buffer.read(run.train.buffer, run.recipe, []).table,
+        next_buffer.Sample(held.table, held.below),
         local_path(run.train.data.uri),
         run.recipe,
         replay=run.recipe.training.retention.replay,
@@ -131,11 +132,13 @@ def test_a_buffer_sampled_chunk_by_chunk_has_the_rows_of_one_sampled_at_once(wor
     first = trained(world, run_of(world, "g1-train-1", retention=few))
     run = run_of(world, "g2-train-1", first.buffer, data=later(world), retention=few)
     whole = built(world, run)
-    assert len(whole) == 20
+    assert len(whole.table) == 20
 
     monkeypatch.setattr(next_buffer, "WAITING", 1)
     monkeypatch.setattr(next_buffer, "read_chunks", partial(read_chunks, size=7))
-    assert built(world, run).equals(whole)
+    again = built(world, run)
+    assert again.table.equals(whole.table)
+    assert 0 < again.below == whole.below < 1
 
 
 def test_the_buffer_does_not_depend_on_the_seed_so_old_rows_keep_their_chance(world):
@@ -144,7 +147,7 @@ def test_the_buffer_does_not_depend_on_the_seed_so_old_rows_keep_their_chance(wo
         run_of(world, "g2-train-1", first.buffer, data=later(world), hyperparameters=options)
         for options in (SHORT, {**SHORT, "seed": 7})
     )
-    assert built(world, one).equals(built(world, other))
+    assert built(world, one).table.equals(built(world, other).table)
 
 
 def test_rows_of_quarantined_partitions_and_reserved_entities_are_neither_replayed_nor_kept(world):
@@ -242,7 +245,7 @@ def test_a_crash_at_any_write_of_a_buffer_never_leaves_a_part_of_it(world, monke
         assert again == whole
 
 
-@pytest.mark.parametrize("damage", ["rows", "manifest", "missing"])
+@pytest.mark.parametrize("damage", ["rows", "bytes", "manifest", "missing"])
 def test_a_damaged_buffer_is_refused_and_written_again_by_the_run_that_leaves_it(world, damage):
     first = trained(world, run_of(world, "g1-train-1"))
     folder = local_path(first.buffer.uri)
@@ -250,6 +253,12 @@ def test_a_damaged_buffer_is_refused_and_written_again_by_the_run_that_leaves_it
         case "rows":
             rows = pq.read_table(folder / replay_buffer.ROWS)
             pq.write_table(rows.slice(1), folder / replay_buffer.ROWS)
+        case "bytes":
+            path = folder / replay_buffer.ROWS
+            content = bytearray(path.read_bytes())
+            for place in range(8, len(content) // 2, 3):
+                content[place] ^= 0x55
+            path.write_bytes(content)
         case "manifest":
             (folder / "manifest.json").write_text("{}")
         case _:

@@ -164,7 +164,9 @@ def test_a_group_with_a_row_of_a_quarantined_partition_is_left_out_whole_and_rep
         pa.array(times).cast(table.schema.field("timestamp").type),
     )
     with world.home.tmp("g1-train-2", "pod") as tmp:
-        left = replay_buffer.commit(changed, run.recipe, world.home, tmp / "buffer")
+        left = replay_buffer.commit(
+            next_buffer.Sample(changed), run.recipe, world.home, tmp / "buffer"
+        )
     held = replay_buffer.read(left, run.recipe, ["2026-04"])
     assert sizes(held.table["group"].to_pylist()) == {
         group: n for group, n in sizes(rows["group"]).items() if group != "q7"

@@ -112,14 +112,14 @@ def _leave_buffer(
     retention = recipe.training.retention
     if held is None or retention is None or retention.replay is None:
         return None
-    table = next_buffer.build(
-        held.table,
+    sample = next_buffer.build(
+        next_buffer.Sample(held.table, held.below),
         local_path(given.data.uri),
         recipe,
         replay=retention.replay,
         quarantined=given.quarantined,
     )
-    return replay_buffer.commit(table, recipe, home, folder)
+    return replay_buffer.commit(sample, recipe, home, folder)
 
 
 def _write_adapter(

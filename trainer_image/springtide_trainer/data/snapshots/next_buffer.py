@@ -6,6 +6,7 @@ recipe does not count: a row has the same key in each generation, so new rows ha
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -42,14 +43,27 @@ _SAMPLED = ("label", "weight", "group")
 """Columns that the choice of a group depends on."""
 
 
+@dataclass(frozen=True)
+class Sample:
+    """A sample of rows.
+
+    Attributes:
+        table: The rows, with the columns of frozen rows.
+        below: The lowest key that was left out; infinite if nothing was.
+    """
+
+    table: pa.Table
+    below: float = math.inf
+
+
 def build(
-    held: pa.Table,
+    held: Sample,
     frozen: Path,
     recipe: Recipe,
     *,
     replay: Replay,
     quarantined: Sequence[str],
-) -> pa.Table:
+) -> Sample:
     """Sample the next buffer from the parent's and from the training rows of this run.
 
     A group that arrives again replaces that of the parent's buffer.
@@ -62,7 +76,8 @@ def build(
         quarantined: Partitions whose rows are left out.
     """
     sample = _groups if task_of(recipe.model).grouping else _rows
-    return _sorted(sample(held, frozen, recipe, replay=replay, quarantined=quarantined), recipe)
+    found = sample(held, frozen, recipe, replay=replay, quarantined=quarantined)
+    return Sample(_sorted(found.table, recipe), found.below)
 
 
 def withheld(table: pa.Table, recipe: Recipe, quarantined: Sequence[str]) -> Bools:
@@ -97,6 +112,7 @@ class _Reservoir:
     recipe: Recipe
     replay: Replay
     rows: pa.Table
+    below: float = math.inf
     drawn: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
     def add(self, table: pa.Table) -> None:
@@ -118,28 +134,29 @@ class _Reservoir:
         )
         size = self.replay.buffer_rows
         mask = choose(rows, floor=self.replay.floor, wanted=size, limit=size)
+        self.below = min(self.below, rows.key[~mask].min(initial=math.inf))
         self.rows = self.rows.filter(pa.array(mask)).combine_chunks()
         self.drawn = self.drawn[mask]
 
 
 def _rows(
-    held: pa.Table, frozen: Path, recipe: Recipe, *, replay: Replay, quarantined: Sequence[str]
-) -> pa.Table:
+    held: Sample, frozen: Path, recipe: Recipe, *, replay: Replay, quarantined: Sequence[str]
+) -> Sample:
     """Sample rows."""
-    sample = _Reservoir(recipe, replay, held.slice(0, 0))
-    sample.add(held)
-    for chunk in _chunks(frozen, held.schema):
+    sample = _Reservoir(recipe, replay, held.table.slice(0, 0), held.below)
+    sample.add(held.table)
+    for chunk in _chunks(frozen, held.table.schema):
         usable = usable_rows(chunk, withheld(chunk, recipe, quarantined), None)
         sample.add(chunk.filter(pa.array(usable)))
     sample.drop()
-    return sample.rows
+    return Sample(sample.rows, sample.below)
 
 
 def _groups(
-    held: pa.Table, frozen: Path, recipe: Recipe, *, replay: Replay, quarantined: Sequence[str]
-) -> pa.Table:
+    parent: Sample, frozen: Path, recipe: Recipe, *, replay: Replay, quarantined: Sequence[str]
+) -> Sample:
     """Sample groups: they are chosen before texts are read."""
-    task, kept_out, sampled = task_of(recipe.model), [], []
+    task, kept_out, sampled, held = task_of(recipe.model), [], [], parent.table
     for chunk in chain([held], _chunks(frozen, held.schema)):
         kept_out.append(withheld(chunk, recipe, quarantined))
         sampled.append(chunk.select([name for name in _SAMPLED if name in chunk.column_names]))
@@ -155,12 +172,14 @@ def _groups(
         groups=grouped(table["group"], _SALT),
     )
     size = replay.buffer_rows
-    usable[usable] = choose(groups, floor=replay.floor, wanted=size, limit=size)
+    mask = choose(groups, floor=replay.floor, wanted=size, limit=size)
+    below = groups.key[groups.unit[~mask]].min(initial=parent.below)
+    usable[usable] = mask
     kept, start = [], 0
     for chunk in chain([held], _chunks(frozen, held.schema)):
         kept.append(chunk.filter(pa.array(usable[start : start + len(chunk)])))
         start += len(chunk)
-    return pa.concat_tables(kept)
+    return Sample(pa.concat_tables(kept), float(below))
 
 
 def _again(table: pa.Table, count: int, usable: Bools) -> Bools:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from springtide_api.generation.spec import Recipe
+    from springtide_trainer.data.snapshots.next_buffer import Sample
     from springtide_trainer.storage import Home
 
 log = logging.getLogger(__name__)
@@ -54,11 +56,13 @@ class Held:
         table: The rows, with the columns of frozen rows.
         message: Why there are none, if so.
         cut: Groups that are left out, because a part of them may not be replayed.
+        below: Rows with a key above this one were left out of the buffer.
     """
 
     table: pa.Table
     message: str = ""
     cut: int = 0
+    below: float = math.inf
 
 
 def read(given: ReplayBuffer | None, recipe: Recipe, quarantined: Sequence[str]) -> Held:
@@ -74,8 +78,8 @@ def read(given: ReplayBuffer | None, recipe: Recipe, quarantined: Sequence[str])
     if given is None:
         return Held(empty, "the parent left no buffer")
     folder = local_path(given.uri)
-    table, columns = _verified(folder, given.digest)
-    if columns != recipe.data.source.columns.plain():
+    table, manifest = _verified(folder, given.digest)
+    if manifest["columns"] != recipe.data.source.columns.plain():
         message = "the parent's buffer has other columns than data.source.columns; a new one begins"
         log.warning("buffer not used", extra={"buffer": folder.name, "why": message})
         return Held(empty, message)
@@ -92,14 +96,18 @@ def read(given: ReplayBuffer | None, recipe: Recipe, quarantined: Sequence[str])
     usable = usable_rows(table, kept_out, task.grouping)
     kept = table.filter(pa.array(usable))
     cut = _cut(table, kept_out) if task.grouping else 0
-    return Held(kept, "" if len(kept) else "no row of the parent's buffer may be replayed", cut)
+    message = "" if len(kept) else "no row of the parent's buffer may be replayed"
+    below = manifest["below"]
+    return Held(kept, message, cut, math.inf if below is None else below)
 
 
-def commit(table: pa.Table, recipe: Recipe, home: Home, folder: Path) -> ReplayBuffer:
+def commit(sample: Sample, recipe: Recipe, home: Home, folder: Path) -> ReplayBuffer:
     """Write a buffer to the storage; an existing one of the same rows is kept, unless damaged."""
     folder.mkdir()
+    table = sample.table
     hashes = row_hashes(table, own_entity=recipe.data.source.columns.entity is None)
     manifest = {
+        "below": sample.below if math.isfinite(sample.below) else None,
         "columns": recipe.data.source.columns.plain(),
         "label": str(table.schema.field("label").type),
         "rows": partition_digests(table["partition"], hashes),
@@ -126,8 +134,8 @@ def _cut(table: pa.Table, kept_out: NDArray[np.bool_]) -> int:
     return int(((parts > 0) & (parts < np.bincount(group))).sum())
 
 
-def _verified(folder: Path, digest: str) -> tuple[pa.Table, dict[str, object]]:
-    """Read the rows of a buffer and the columns that they were made with.
+def _verified(folder: Path, digest: str) -> tuple[pa.Table, dict[str, Any]]:
+    """Read the rows of a buffer and its manifest.
 
     Raises:
         Refused: they are missing, or do not match the digest.
@@ -144,7 +152,7 @@ def _verified(folder: Path, digest: str) -> tuple[pa.Table, dict[str, object]]:
         same = unhashed_as_written(table, PREFIX if own else None)
     if not same or digests != manifest["rows"]:
         raise _corrupt(f"{folder / ROWS} does not match its manifest")
-    return table, manifest["columns"]
+    return table, manifest
 
 
 def _corrupt(what: str) -> Refused:

@@ -8,6 +8,7 @@ a sample of all rows. Units are rows, or whole groups.
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +63,7 @@ def pool(
     *,
     weights: Floats | None = None,
     groups: Grouped | None = None,
+    below: float = math.inf,
 ) -> Pool:
     """Return the rows with the keys of their units.
 
@@ -71,6 +73,9 @@ def pool(
         weights: float64 [rows]; a unit is taken in proportion to the mean of its rows, above 0.
             None: all alike.
         groups: For units that are groups. None: each row is a unit.
+        below: The units are themselves a sample of those with a key below this one, by the same
+            weights. What has a high weight is in it more often, so it is taken less often here
+            (Horvitz and Thompson, 1952).
     """
     if groups is not None:
         unit, drawn = groups.codes, groups.drawn
@@ -80,7 +85,8 @@ def pool(
     key = -np.log1p(-drawn)
     if weights is not None:
         sizes = np.bincount(unit, minlength=len(key))
-        key = key / (np.bincount(unit, weights, minlength=len(key)) / sizes)
+        mean = np.bincount(unit, weights, minlength=len(key)) / sizes
+        key = key / mean * -np.expm1(-mean * below)
     return Pool(unit, key, classes)
 
 

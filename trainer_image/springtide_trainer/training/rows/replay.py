@@ -32,8 +32,8 @@ class Drawn:
 def draw(held: Held, recipe: Recipe, *, replay: Replay, new_rows: int, salt: str) -> Drawn:
     """Draw rows of a buffer: the floor of each class first, then up to the ratio of new rows.
 
-    The rows of the buffer were sampled by weight, so here all count alike. Another window draws
-    other rows.
+    With a weight column the chance of a row is in proportion to its weight, in the buffer and here
+    together; replayed rows then count alike. Another window draws other rows.
 
     Args:
         held: The rows that may be replayed.
@@ -46,11 +46,14 @@ def draw(held: Held, recipe: Recipe, *, replay: Replay, new_rows: int, salt: str
     wanted = int(Fraction(replay.ratio) * new_rows)
     classes = task.classes(table["label"])
     own = recipe.data.source.columns.entity is None
+    weights = table["weight"].to_numpy() if "weight" in table.column_names else None
     seed = f"draw/{recipe.training.hyperparameters.seed}/{salt}"
     if task.grouping:
-        rows = pool(None, classes, groups=grouped(table["group"], seed))
+        groups = grouped(table["group"], seed)
+        rows = pool(None, classes, weights=weights, groups=groups, below=held.below)
     else:
-        rows = pool(draws(map(bytes, row_hashes(table, own_entity=own)), seed), classes)
+        drawn = draws(map(bytes, row_hashes(table, own_entity=own)), seed)
+        rows = pool(drawn, classes, weights=weights, below=held.below)
     mask = choose(rows, floor=replay.floor, wanted=wanted, limit=replay.buffer_rows)
     found = classes.counts(mask)
     drawn = table.filter(pa.array(mask))
