@@ -32,6 +32,17 @@ def test_a_cpu_is_always_deterministic(options):
     assert flags() == (False, False)
 
 
+@pytest.mark.parametrize(
+    ("name", "longest", "flash"),
+    [("FP32", 8, True), ("FP32", 400, True), ("BF16", 128, False), ("BF16", 256, True)],
+)
+def test_a_cpu_uses_flash_attention_except_for_short_rows_in_bf16(name, longest, flash):
+    with kernels.training_kernels(CPU, longest, Hyperparameters(precision=name)):
+        assert torch.backends.cuda.flash_sdp_enabled() is flash  # the switch of all devices
+        assert torch.backends.cuda.math_sdp_enabled()
+    assert torch.backends.cuda.flash_sdp_enabled()
+
+
 def test_a_gpu_is_deterministic_where_the_recipe_asks_for_it():
     with kernels.training_kernels(GPU, 40, PLAIN):
         assert flags() == (False, False)

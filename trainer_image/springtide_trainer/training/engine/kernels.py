@@ -34,10 +34,11 @@ def training_kernels(
 
     Raises:
         Refused: an operation of the model has no deterministic kernel on this device, and the
-            recipe asks for them.
+            recipe asks for them; or FP16 without a GPU.
     """
     if deterministic(device, options):
-        return precision.deterministic_attention(device, longest)
+        name = precision.resolve(options.precision, device).name
+        return precision.deterministic_attention(device, longest, name)
     return nullcontext()
 
 
