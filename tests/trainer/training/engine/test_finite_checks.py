@@ -150,3 +150,13 @@ def test_how_often_losses_are_read_changes_no_weight(world, monkeypatch):
         return world.train(world.run_file(job, hyperparameters={"batchSize": 16})).artifact.digest
 
     assert digest("each", 1) == digest("few", 7)
+
+
+def test_a_learning_rate_of_1e3_is_diverged_with_its_step(world, every):
+    run = world.run_file(hyperparameters={"learningRate": "1e3", "batchSize": 16})
+    with pytest.raises(
+        Diverged, match=r" at step \d+; lower training.hyperparameters.learningRate"
+    ):
+        world.train(run)
+    kept = [path.name for path in (world.home.path / "artifacts").iterdir()]
+    assert kept == [folder_name(world.parent.digest)]
