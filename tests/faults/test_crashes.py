@@ -17,9 +17,6 @@ from patience import within
 
 pytestmark = pytest.mark.apiserver
 
-CONTINUING = {"type": "LoRA", "lora": {"continuation": "Continue"}}
-REPLAYING = {"training": {"retention": {"replay": {}}, "method": CONTINUING}}
-"""Generations hand a replay buffer and an adapter to the next, which are among what is written."""
 SIDE_BY_SIDE = 24
 SAMPLE = 17
 """Every so many of the crashes are tried in each run of the tests; `make test-faults` tries all."""
@@ -46,7 +43,7 @@ async def undisturbed(ground):
 async def live(ground, *write_hooks, acts=LIFE):
     """Live once; return the world at the end."""
     scene = await ground.scene()
-    await scene.declare(**REPLAYING)
+    await scene.declare()
     await scene.start(*write_hooks)
     await play(scene, acts)
     world = await world_of(scene)
@@ -97,7 +94,7 @@ def slow(course, courses):
 async def disturbed(ground, wanted, crash, course):
     """Live with one crash; return what differs at the end."""
     scene = await ground.scene()
-    await scene.declare(**REPLAYING)
+    await scene.declare()
     living = asyncio.create_task(course.play(scene))
     ended = asyncio.create_task(crash.happened.wait())
     try:
@@ -181,7 +178,7 @@ async def test_a_crash_before_and_after_every_write_changes_nothing(ground):
 )
 async def test_operators_that_end_after_each_write_reach_the_same_result(ground):
     (_, wanted), scene = await asyncio.gather(undisturbed(ground), ground.scene())
-    await scene.declare(**REPLAYING)
+    await scene.declare()
     living = asyncio.create_task(play(scene, seconds=240))
     deaths = 0
     while not living.done():
