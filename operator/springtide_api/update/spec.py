@@ -46,7 +46,8 @@ class Trigger(Model):
         str | None,
         Field(
             max_length=128,
-            pattern=r"^(@(hourly|daily|midnight|weekly|monthly|yearly|annually)|[!-~]+([ \t]+[!-~]+){4})$",
+            pattern=r"^(@(hourly|daily|midnight|weekly|monthly|yearly|annually)"
+            r"|[!-~]+([ \t]+[!-~]+){4})$",
         ),
     ] = None
     """Cron expression of five fields, such as "0 3 * * *", or @hourly, @daily (@midnight), @weekly,
