@@ -1,4 +1,4 @@
-"""Kernels and number formats of a device. What a GPU is told is visible without one."""
+"""Kernels and number formats of a device. The settings for a GPU are visible without one."""
 
 from __future__ import annotations
 
