@@ -150,9 +150,14 @@ def test_smaller_passes_give_the_same_loss_and_weights_within_tolerance(ranker):
         world.train(world.run_file(f"by-{divisor}", divisor=divisor, hyperparameters=FAST))
         for divisor in (1, 16)
     ]
-    whole_, parts = (load(local_path(each.artifact.uri), each.artifact.digest) for each in made)
-    pairs = [("red shoe", f"{word} lamp") for word in (*GOOD, *BAD)]
-    np.testing.assert_allclose(whole_.predict(pairs), parts.predict(pairs), atol=2e-3)
+    rows = lists(10, seed=7)
+    pairs = list(zip(rows["text"], rows["text_pair"], strict=True))
+    whole_, parts = (
+        load(local_path(each.artifact.uri), each.artifact.digest).predict(pairs) for each in made
+    )
+    # The loss of a list is the same after a shift of all scores: rounding decides the shift.
+    assert np.ptp(whole_) > 1
+    np.testing.assert_allclose(whole_ - whole_.mean(), parts - parts.mean(), rtol=0, atol=0.02)
     assert made[0].metrics["loss"] == pytest.approx(made[1].metrics["loss"], rel=1e-3)
 
 
