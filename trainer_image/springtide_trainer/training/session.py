@@ -91,25 +91,58 @@ def prepare(
     options, rate = training.hyperparameters, float(training.learning_rate)
     labels = rows.examples.labels[rows.units.rows]
     task = task_of(run.recipe.model).continued(Preprocess.read(parent), labels)
-    method = METHODS[training.method.type]
     chosen = precision.resolve(options.precision, device)
     loaded = warm_start.load(
         parent,
         training,
         task=task,
-        method=method,
+        method=METHODS[training.method.type],
         salt=given.data.digest,
         continued=Continued.of(given.adapter),
     )
     check_max_length(loaded, run.recipe.model.max_length)
     model = move(loaded, device)
+    sampler = _sampler(rows, task, options, given=given, device=device)
+    total = options.max_steps or (options.epochs or 1) * sampler.steps_per_epoch
+    built = optimizer.build(
+        options.optimizer, model, learning_rate=rate, weight_decay=float(options.weight_decay)
+    )
+    epochs = total / sampler.steps_per_epoch
+    rows, stored = _store_lower_outputs(
+        rows, model, training, chosen=chosen, epochs=epochs, scratch=scratch
+    )
+    environment = kernels.environment(chosen, options) | stored
+    return Session(
+        task=task,
+        model=model,
+        run=Run(model, built, chosen, _early_stopping(run.recipe, task, model, rows, last=total)),
+        rows=rows,
+        sampler=sampler,
+        total=total,
+        options=options,
+        learning_rate=rate,
+        checkpoints=_checkpoints(run.recipe, given, environment, scratch=scratch),
+        checkpoint_every=training.checkpoint.every_steps,
+        measured={"groups_without_loss": float(rows.without_loss)} if task.grouping else {},
+    )
+
+
+def _sampler(
+    rows: TrainingRows,
+    task: Task,
+    options: Hyperparameters,
+    *,
+    given: TrainInput,
+    device: torch.device,
+) -> StepSampler:
+    """Return which rows make up which step, and which of them a forward pass."""
     limits = pass_limits(
         task.grouping.max_rows if task.grouping else options.batch_size,
         int(rows.units.longest(rows.examples.tokens.lengths).max()),
         divisor=given.batch_divisor,
         device=device,
     )
-    sampler = StepSampler(
+    return StepSampler(
         units=rows.units,
         manifest=given.data.digest,
         seed=options.seed,
@@ -119,37 +152,19 @@ def prepare(
         pass_tokens=limits.tokens,
         mixture=Mixture.of(rows.replayed_units) if rows.replayed else None,
     )
-    total = options.max_steps or (options.epochs or 1) * sampler.steps_per_epoch
-    built = optimizer.build(
-        options.optimizer,
-        model,
-        learning_rate=rate,
-        weight_decay=float(options.weight_decay),
-    )
-    epochs = total / sampler.steps_per_epoch
-    rows, stored = _store_lower_outputs(
-        rows, model, training, chosen=chosen, epochs=epochs, scratch=scratch
-    )
-    stopping = None
-    if (wanted := training.early_stopping) is not None:
-        metric = wanted.metric or EARLY_STOPPING_METRIC[run.recipe.model.task]
-        measure = partial(_validate, task, model, rows, options=options, metric=metric)
-        stopping = EarlyStopping(wanted, model, metric=metric, last=total, measure=measure)
-    return Session(
-        task=task,
-        model=model,
-        run=Run(model, built, chosen, stopping),
-        rows=rows,
-        sampler=sampler,
-        total=total,
-        options=options,
-        learning_rate=rate,
-        checkpoints=_checkpoints(
-            run.recipe, given, kernels.environment(chosen, options) | stored, scratch=scratch
-        ),
-        checkpoint_every=training.checkpoint.every_steps,
-        measured={"groups_without_loss": float(rows.without_loss)} if task.grouping else {},
-    )
+
+
+def _early_stopping(
+    recipe: Recipe, task: Task, model: PreTrainedModel, rows: TrainingRows, *, last: int
+) -> EarlyStopping | None:
+    """Return the early stopping that the recipe asks for, by a metric on the validation split."""
+    wanted = recipe.training.early_stopping
+    if wanted is None:
+        return None
+    metric = wanted.metric or EARLY_STOPPING_METRIC[recipe.model.task]
+    options = recipe.training.hyperparameters
+    measure = partial(_validate, task, model, rows, options=options, metric=metric)
+    return EarlyStopping(wanted, model, metric=metric, last=last, measure=measure)
 
 
 def _store_lower_outputs(
