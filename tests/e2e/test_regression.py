@@ -16,6 +16,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 SCRIPT = Path(__file__).with_name("predicted_values.py")
 MONTHS = ("2026-01", "2026-02")
 LATER = "2026-03"
+NEXT = "2026-04"
+LAST = "2026-05"
 
 
 def pricing(spec):
@@ -27,6 +29,8 @@ def pricing(spec):
     spec["gate"]["rules"][1]["maxRegression"] = {"relative": "0.5"}
     spec["training"]["hyperparameters"] = small_model.PRICING
     spec["training"]["earlyStopping"] = {"everySteps": 60, "patience": 9}
+    replay, interpolation = {"ratio": "0.25"}, {"alphas": ["1", "0.8"]}
+    spec["training"]["retention"] = {"replay": replay, "interpolation": interpolation}
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +93,62 @@ def test_the_next_month_is_trained_by_adapters_and_compared_in_the_scale_of_the_
     assert kept[0] == kept[1]
     assert served.generations()[2]["spec"]["recipe"]["training"]["method"]["type"] == "LoRA"
     assert float(kept[0]["spread"]) > 0
+
+
+def test_the_second_generation_replays_rows_of_the_first_window_and_reports_it(served):
+    first, second = (served.generations()[number] for number in (1, 2))
+    left = first["status"]["artifact"]["buffer"]
+    assert first["status"]["training"]["replay"]["message"] == "the parent left no buffer"
+    assert left["rows"] == small_model.ROWS
+    assert second["spec"]["data"]["buffer"] == left
+    assert second["spec"]["recipe"]["training"]["retention"]["replay"]["ratio"] == "0.25"
+
+    training, replayed = second["status"]["training"], small_model.ROWS // 4
+    assert training["replay"]["rows"] == replayed
+    assert second["status"]["artifact"]["buffer"]["rows"] == 2 * small_model.ROWS
+    metrics = dict(each.split("=") for each in training["metrics"])
+    tried = {alpha: float(metrics[f"validation_alpha_{alpha}"]) for alpha in ("1", "0.8")}
+    assert float(metrics["validation"]) == min(tried.values())
+    assert float(tried[metrics["alpha"]]) == min(tried.values())
+
+    report = on_this_machine(served, second["status"]["evaluation"]["report"]) / "report.html"
+    page = report.read_text()
+    assert "<h2>Retention</h2>" in page
+    assert f"{replayed} rows of earlier windows were trained on again" in page
+    assert page.count("<td>chosen</td>") == 1
+
+
+def test_a_month_after_starts_an_adapter_that_is_to_be_continued(served):
+    lora, without = {"lora": {"continuation": "Continue"}}, {"interpolation": None}
+    served.edit({"training": {"method": lora, "retention": without}})
+    served.deliver(f"{NEXT}.csv.gz", small_model.month(NEXT, label=small_model.price))
+    served.request("run", "april")
+    served.goes_live(3, seconds=420)
+
+    second, third = (served.generations()[number] for number in (2, 3))
+    assert "adapter" not in second["status"]["artifact"]
+    assert third["spec"]["continuation"] == {
+        "message": f"starts a new adapter: {UPDATE}-g2 left none"
+    }
+    left = third["status"]["artifact"]["adapter"]
+    assert left["base"] == second["status"]["artifact"]["weightsDigest"]
+
+
+def test_the_last_month_is_trained_by_the_same_adapter_on_the_same_base(served):
+    served.deliver(f"{LAST}.csv.gz", small_model.month(LAST, label=small_model.price))
+    served.request("run", "may")
+    served.goes_live(4, seconds=420)
+
+    third, fourth = (served.generations()[number] for number in (3, 4))
+    taken = third["status"]["artifact"]["adapter"]
+    assert fourth["spec"]["continuation"]["adapter"] == taken
+    left = fourth["status"]["artifact"]["adapter"]
+    assert (left["base"], left["generations"]) == (taken["base"], 2)
+    files = {path.name for path in on_this_machine(served, left["uri"]).iterdir()}
+    assert files == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "springtide-manifest.json",
+    }
+    page = on_this_machine(served, fourth["status"]["evaluation"]["report"]) / "report.html"
+    assert fourth["spec"]["continuation"]["message"] in page.read_text()
