@@ -115,6 +115,12 @@ TRAINING = [
         {f"{RETENTION}.replay": {"ratio": "0.0", "rowsPerClass": 0}},
     ),
     Example(
+        f"{RETENTION}.replay",
+        "halfLife must be at least 1h",
+        {f"{RETENTION}.replay": {"halfLife": "1h"}},
+        {f"{RETENTION}.replay": {"halfLife": "59m"}},
+    ),
+    Example(
         "training.compute.resources",
         "cpu must be greater than 0",
         {"training.compute.resources.cpu": "1m"},
@@ -156,6 +162,7 @@ TRAINING = [
         {"training.compute.tolerations": [{"key": "gpu", "value": "l4"}]},
         {"training.compute.tolerations": [{"key": "gpu", "operator": "Exists", "value": "l4"}]},
     ),
+    longest("training.retention.replay.halfLife"),
     longest("training.compute.pendingTimeout"),
     Example(
         "training.limits",

@@ -120,3 +120,20 @@ def test_without_replay_nothing_about_it_is_in_spec_run_file_or_recipe_hash() ->
     assert "buffer" not in plain.generation(1).spec.data.plain()
     assert run.train.buffer is None
     assert plain.generation(1).spec.recipe_hash != replayed.generation(1).spec.recipe_hash
+
+
+def test_a_half_life_is_in_the_recipe_and_its_hash_and_none_leaves_both_as_they_were() -> None:
+    decaying = {**SPEC, "training": {"retention": {"replay": {"halfLife": "720h"}}}}
+    worlds = [World(spec=REPLAYING), World(spec=decaying)]
+    for world in worlds:
+        world.months = MONTHS[:2]
+        world.rounds(10)
+    plain, decayed = (world.generation(1).spec for world in worlds)
+
+    assert plain.recipe.training.retention.replay.plain() == {
+        "ratio": "0.2",
+        "rowsPerClass": 10,
+        "bufferRows": 20_000,
+    }
+    assert decayed.recipe.training.retention.replay.half_life == "720h"
+    assert plain.recipe_hash != decayed.recipe_hash

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from springtide_api.schema import Fraction, Model, cel
+from springtide_api.schema import Duration, Fraction, Model, cel
 
 ROWS_PER_CLASS = 10
 """Default of `rowsPerClass`, but for Regression."""
@@ -17,6 +17,11 @@ ROWS_PER_CLASS = 10
     "replay needs ratio or rowsPerClass above 0, else no row is replayed; raise one, or remove"
     " replay",
     "ratio",
+)
+@cel(
+    "!has(self.halfLife) || duration(self.halfLife) >= duration('1h')",
+    "halfLife must be at least 1h",
+    "halfLife",
 )
 class Replay(Model):
     """Rows of earlier windows that a candidate is trained on again, beside its new rows.
@@ -35,6 +40,11 @@ class Replay(Model):
     Regression has no classes. Default 10."""
     buffer_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
     """Maximum number of rows in the buffer, at least rowsPerClass for each label. Default 20000."""
+    half_life: Duration | None = None
+    """Time decay: a row is half as likely to be kept in the buffer and to be replayed as one whose
+    timestamp is this much later, such as 720h for 30 days; at least 1h. It is time of the events,
+    so nothing decays while no data arrives. A group counts by its newest row. rowsPerClass takes
+    precedence. Default: older rows are as likely as newer ones."""
 
     @property
     def floor(self) -> int:

@@ -115,10 +115,9 @@ def toy_rows(count: int, seed: int = 0) -> dict[str, list[Any]]:
 def freeze(home: Home, rows: dict[str, list[Any]]) -> tuple[Path, str]:
     """Write frozen rows like a probe; return folder and digest."""
     count = len(rows["text"])
-    moment = datetime(2026, 3, 1, tzinfo=UTC)
-    table = pa.table(rows).append_column(
-        "timestamp", pa.array([moment] * count, pa.timestamp("us", "UTC"))
-    )
+    times = rows.get("timestamp", [datetime(2026, 3, 1, tzinfo=UTC)] * count)
+    table = pa.table({name: values for name, values in rows.items() if name != "timestamp"})
+    table = table.append_column("timestamp", pa.array(times, pa.timestamp("us", "UTC")))
     table = table.append_column("partition", pa.array(["2026-03"] * count, pa.string()))
     parts = {"train": table, "holdout": table.slice(0, 0), "reserved": table.slice(0, 0)}
     counted = {

@@ -119,7 +119,7 @@ def test_equal_rows_leave_an_equal_buffer_and_another_parent_buffer_gives_other_
 def built(world: World, run: RunFile) -> next_buffer.Sample:
     held = replay_buffer.read(run.train.buffer, run.recipe, [])
     return next_buffer.build(
-        next_buffer.Sample(held.table, held.below),
+        next_buffer.Sample(held.table, held.limits),
         local_path(run.train.data.uri),
         run.recipe,
         replay=run.recipe.training.retention.replay,
@@ -138,7 +138,7 @@ def test_a_buffer_sampled_chunk_by_chunk_has_the_rows_of_one_sampled_at_once(wor
     monkeypatch.setattr(next_buffer, "read_chunks", partial(read_chunks, size=7))
     again = built(world, run)
     assert again.table.equals(whole.table)
-    assert 0 < again.below == whole.below < 1
+    assert 0 < again.limits.below == whole.limits.below < 1
 
 
 def test_the_buffer_does_not_depend_on_the_seed_so_old_rows_keep_their_chance(world):

@@ -113,7 +113,7 @@ def _leave_buffer(
     if held is None or retention is None or retention.replay is None:
         return None
     sample = next_buffer.build(
-        next_buffer.Sample(held.table, held.below),
+        next_buffer.Sample(held.table, held.limits),
         local_path(given.data.uri),
         recipe,
         replay=retention.replay,

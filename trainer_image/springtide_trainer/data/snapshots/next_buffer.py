@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from springtide_trainer.data.partitions import named, within
+from springtide_trainer.data.snapshots.decay import Limits, decay_of, half_life_of, times_of
 from springtide_trainer.data.snapshots.freeze import sort_rows
 from springtide_trainer.data.snapshots.frozen_rows import codes, read_chunks, row_hashes
 from springtide_trainer.data.snapshots.sampling import choose, draws, grouped, pool
@@ -39,7 +40,7 @@ WAITING = 1 << 16
 PREFIX = "buffer"
 """Of the entities of rows whose source has no entity column."""
 _SALT = "buffer"
-_SAMPLED = ("label", "weight", "group")
+_SAMPLED = ("label", "weight", "group", "timestamp")
 """Columns that the choice of a group depends on."""
 
 
@@ -49,11 +50,11 @@ class Sample:
 
     Attributes:
         table: The rows, with the columns of frozen rows.
-        below: The lowest key that was left out; infinite if nothing was.
+        limits: What it was cut off at.
     """
 
     table: pa.Table
-    below: float = math.inf
+    limits: Limits = field(default_factory=Limits)
 
 
 def build(
@@ -72,12 +73,13 @@ def build(
         held: The rows of the parent's buffer that may be replayed.
         frozen: Folder of the frozen rows, verified.
         recipe: Names the columns.
-        replay: Capacity, and the floor of each class.
+        replay: Capacity, the floor of each class, and decay.
         quarantined: Partitions whose rows are left out.
     """
     sample = _groups if task_of(recipe.model).grouping else _rows
-    found = sample(held, frozen, recipe, replay=replay, quarantined=quarantined)
-    return Sample(_sorted(found.table, recipe), found.below)
+    table, below = sample(held.table, frozen, recipe, replay=replay, quarantined=quarantined)
+    limits = held.limits.lowered(half_life_of(replay), below, times_of(table))
+    return Sample(_sorted(table, recipe), limits)
 
 
 def withheld(table: pa.Table, recipe: Recipe, quarantined: Sequence[str]) -> Bools:
@@ -131,6 +133,7 @@ class _Reservoir:
             self.drawn,
             task_of(self.recipe.model).classes(self.rows["label"]),
             weights=self.rows["weight"].to_numpy() if weighted else None,
+            decay=decay_of(self.rows, self.replay),
         )
         size = self.replay.buffer_rows
         mask = choose(rows, floor=self.replay.floor, wanted=size, limit=size)
@@ -140,23 +143,23 @@ class _Reservoir:
 
 
 def _rows(
-    held: Sample, frozen: Path, recipe: Recipe, *, replay: Replay, quarantined: Sequence[str]
-) -> Sample:
-    """Sample rows."""
-    sample = _Reservoir(recipe, replay, held.table.slice(0, 0), held.below)
-    sample.add(held.table)
-    for chunk in _chunks(frozen, held.table.schema):
+    held: pa.Table, frozen: Path, recipe: Recipe, *, replay: Replay, quarantined: Sequence[str]
+) -> tuple[pa.Table, float]:
+    """Sample rows; return them, and the lowest key that was left out."""
+    sample = _Reservoir(recipe, replay, held.slice(0, 0))
+    sample.add(held)
+    for chunk in _chunks(frozen, held.schema):
         usable = usable_rows(chunk, withheld(chunk, recipe, quarantined), None)
         sample.add(chunk.filter(pa.array(usable)))
     sample.drop()
-    return Sample(sample.rows, sample.below)
+    return sample.rows, sample.below
 
 
 def _groups(
-    parent: Sample, frozen: Path, recipe: Recipe, *, replay: Replay, quarantined: Sequence[str]
-) -> Sample:
-    """Sample groups: they are chosen before texts are read."""
-    task, kept_out, sampled, held = task_of(recipe.model), [], [], parent.table
+    held: pa.Table, frozen: Path, recipe: Recipe, *, replay: Replay, quarantined: Sequence[str]
+) -> tuple[pa.Table, float]:
+    """Sample groups, which are chosen before texts are read; as `_rows` does."""
+    task, kept_out, sampled = task_of(recipe.model), [], []
     for chunk in chain([held], _chunks(frozen, held.schema)):
         kept_out.append(withheld(chunk, recipe, quarantined))
         sampled.append(chunk.select([name for name in _SAMPLED if name in chunk.column_names]))
@@ -170,16 +173,17 @@ def _groups(
         task.classes(table["label"]),
         weights=table["weight"].to_numpy() if "weight" in table.column_names else None,
         groups=grouped(table["group"], _SALT),
+        decay=decay_of(table, replay),
     )
     size = replay.buffer_rows
     mask = choose(groups, floor=replay.floor, wanted=size, limit=size)
-    below = groups.key[groups.unit[~mask]].min(initial=parent.below)
+    below = groups.key[groups.unit[~mask]].min(initial=math.inf)
     usable[usable] = mask
     kept, start = [], 0
     for chunk in chain([held], _chunks(frozen, held.schema)):
         kept.append(chunk.filter(pa.array(usable[start : start + len(chunk)])))
         start += len(chunk)
-    return Sample(pa.concat_tables(kept), float(below))
+    return pa.concat_tables(kept), float(below)
 
 
 def _again(table: pa.Table, count: int, usable: Bools) -> Bools:

@@ -8,9 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import math
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from springtide_api.generation.spec import ReplayBuffer
+from springtide_trainer.data.snapshots.decay import Limits
 from springtide_trainer.data.snapshots.freeze import schema
 from springtide_trainer.data.snapshots.frozen_rows import (
     MANIFEST,
@@ -56,13 +56,13 @@ class Held:
         table: The rows, with the columns of frozen rows.
         message: Why there are none, if so.
         cut: Groups that are left out, because a part of them may not be replayed.
-        below: Rows with a key above this one were left out of the buffer.
+        limits: What the buffer was cut off at.
     """
 
     table: pa.Table
     message: str = ""
     cut: int = 0
-    below: float = math.inf
+    limits: Limits = field(default_factory=Limits)
 
 
 def read(given: ReplayBuffer | None, recipe: Recipe, quarantined: Sequence[str]) -> Held:
@@ -97,8 +97,7 @@ def read(given: ReplayBuffer | None, recipe: Recipe, quarantined: Sequence[str])
     kept = table.filter(pa.array(usable))
     cut = _cut(table, kept_out) if task.grouping else 0
     message = "" if len(kept) else "no row of the parent's buffer may be replayed"
-    below = manifest["below"]
-    return Held(kept, message, cut, math.inf if below is None else below)
+    return Held(kept, message, cut, Limits.of(manifest))
 
 
 def commit(sample: Sample, recipe: Recipe, home: Home, folder: Path) -> ReplayBuffer:
@@ -107,7 +106,7 @@ def commit(sample: Sample, recipe: Recipe, home: Home, folder: Path) -> ReplayBu
     table = sample.table
     hashes = row_hashes(table, own_entity=recipe.data.source.columns.entity is None)
     manifest = {
-        "below": sample.below if math.isfinite(sample.below) else None,
+        **sample.limits.plain(),
         "columns": recipe.data.source.columns.plain(),
         "label": str(table.schema.field("label").type),
         "rows": partition_digests(table["partition"], hashes),

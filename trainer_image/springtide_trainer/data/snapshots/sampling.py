@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
+    from springtide_trainer.data.snapshots.decay import Decay
     from springtide_trainer.tasks.task import Classes
 
     Integers = NDArray[np.int64]
@@ -64,6 +65,7 @@ def pool(
     weights: Floats | None = None,
     groups: Grouped | None = None,
     below: float = math.inf,
+    decay: Decay | None = None,
 ) -> Pool:
     """Return the rows with the keys of their units.
 
@@ -76,6 +78,7 @@ def pool(
         below: The units are themselves a sample of those with a key below this one, by the same
             weights. What has a high weight is in it more often, so it is taken less often here
             (Horvitz and Thompson, 1952).
+        decay: How keys decay with time; its limits are used instead of `below`.
     """
     if groups is not None:
         unit, drawn = groups.codes, groups.drawn
@@ -83,9 +86,13 @@ def pool(
         assert drawn is not None
         unit = np.arange(len(drawn))
     key = -np.log1p(-drawn)
+    mean = np.ones(len(key))
     if weights is not None:
         sizes = np.bincount(unit, minlength=len(key))
         mean = np.bincount(unit, weights, minlength=len(key)) / sizes
+    if decay is not None:
+        key = decay.keys(key, mean, unit)
+    elif weights is not None:
         key = key / mean * -np.expm1(-mean * below)
     return Pool(unit, key, classes)
 

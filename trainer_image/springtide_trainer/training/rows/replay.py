@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from springtide_api.retained import Replayed
+from springtide_trainer.data.snapshots.decay import decay_of
 from springtide_trainer.data.snapshots.frozen_rows import row_hashes
 from springtide_trainer.data.snapshots.sampling import choose, draws, grouped, pool
 from springtide_trainer.tasks.table import task_of
@@ -33,12 +34,12 @@ def draw(held: Held, recipe: Recipe, *, replay: Replay, new_rows: int, salt: str
     """Draw rows of a buffer: the floor of each class first, then up to the ratio of new rows.
 
     With a weight column the chance of a row is in proportion to its weight, in the buffer and here
-    together; replayed rows then count alike. Another window draws other rows.
+    together; replayed rows then count alike. So it is with decay. Another window draws other rows.
 
     Args:
         held: The rows that may be replayed.
         recipe: Names columns and labels.
-        replay: Ratio, floor and capacity.
+        replay: Ratio, floor, capacity and decay.
         new_rows: Number of new training rows.
         salt: Digest of the window.
     """
@@ -47,13 +48,14 @@ def draw(held: Held, recipe: Recipe, *, replay: Replay, new_rows: int, salt: str
     classes = task.classes(table["label"])
     own = recipe.data.source.columns.entity is None
     weights = table["weight"].to_numpy() if "weight" in table.column_names else None
+    below, decay = held.limits.below, decay_of(table, replay, held.limits)
     seed = f"draw/{recipe.training.hyperparameters.seed}/{salt}"
     if task.grouping:
         groups = grouped(table["group"], seed)
-        rows = pool(None, classes, weights=weights, groups=groups, below=held.below)
+        rows = pool(None, classes, weights=weights, groups=groups, below=below, decay=decay)
     else:
         drawn = draws(map(bytes, row_hashes(table, own_entity=own)), seed)
-        rows = pool(drawn, classes, weights=weights, below=held.below)
+        rows = pool(drawn, classes, weights=weights, below=below, decay=decay)
     mask = choose(rows, floor=replay.floor, wanted=wanted, limit=replay.buffer_rows)
     found = classes.counts(mask)
     drawn = table.filter(pa.array(mask))
