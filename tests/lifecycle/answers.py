@@ -16,7 +16,6 @@ from springtide_api.contract import (
     TrainOutput,
     WindowFound,
 )
-from springtide_api.generation.spec import ReplayBuffer
 from springtide_api.retained import Replayed
 
 if TYPE_CHECKING:
@@ -51,8 +50,10 @@ def answer(world: World, start: StartJob) -> Result:
         case "train":
             made = _artifact(f"{run.train.parent.digest}{run.train.data.digest}")
             output = TrainOutput(artifact=made, steps=10, rows=100)
-            if start.run.recipe.training.retention:
-                left, again = _buffer(start), Replayed(rows=20, classes={"0": 8, "1": 12})
+            retention = run.recipe.training.retention
+            if retention and retention.replay:
+                left = world.storage.leave_buffer(run.train)
+                again = Replayed(rows=20, classes={"0": 8, "1": 12})
                 output = output.model_copy(update={"buffer": left, "replay": again})
             lora = run.recipe.training.method.lora
             if lora and lora.continuation == "Continue":
@@ -112,14 +113,6 @@ def _artifact(text: str, head: str = "Trained") -> CommittedArtifact:
     return CommittedArtifact(uri=uri, digest=made, bytes=1, head=head)
 
 
-def _buffer(start: StartJob) -> ReplayBuffer:
-    """A buffer of the parent's buffer and of the rows of this run."""
-    asked = start.run.train
-    made = digest(f"buffer {asked.buffer and asked.buffer.digest} {asked.data.digest}")
-    uri = f"file:///models/search/shop/buffers/{made.replace(':', '-')}"
-    return ReplayBuffer(uri=uri, digest=made, rows=100)
-
-
 def _adapter(start: StartJob) -> CommittedAdapter:
     """An adapter of the one that was continued and of the rows of this run."""
     asked = start.run.train
@@ -149,6 +142,7 @@ def _probe(world: World, start: StartJob) -> ProbeOutput:
     to = None if asked.candidate_trained_through else end_of(training[-1])
     training = sorted([*joined, *training]) if training else []
     text = digest(f"{training}|{holdout}|{asked.quarantined}")
+    world.storage.freeze(text, training)
     found = WindowFound(
         manifest=f"file:///models/search/shop/data/{text.replace(':', '-')}",
         digest=text,

@@ -14,6 +14,7 @@ from lifecycle.generation_facts import (
 )
 from lifecycle.invariants_of_actions import ActionInvariants
 from lifecycle.invariants_of_conditions import ConditionInvariants
+from lifecycle.invariants_of_lineage import LineageInvariants
 from lifecycle.invariants_of_state import StateInvariants
 
 from springtide_operator.lifecycle.state.generations import unknown_value
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from springtide_operator.lifecycle.state.plan import Action
 
 
-class Invariants(ActionInvariants, StateInvariants, ConditionInvariants):
+class Invariants(ActionInvariants, StateInvariants, ConditionInvariants, LineageInvariants):
     """Watches a world."""
 
     def __init__(self, world: World) -> None:
@@ -55,6 +56,11 @@ class Invariants(ActionInvariants, StateInvariants, ConditionInvariants):
         self.there: set[str] = set()
         self.records_lost = False
         """A record may be gone, or a request was replaced before it was carried out in full."""
+        self.lineages: dict[str, frozenset[str]] = {}
+        """Partitions that weights and their ancestors were trained on, by digest."""
+        self.files_lost = False
+        """A user deleted a generation while files of others were deleted, or about to be."""
+        world.storage.on_deletion = self.nothing_referenced_is_deleted
         world.on_action, world.check = self.check_action, self.check_world
 
     def check_action(self, seen: Observation, action: Action) -> None:
@@ -85,6 +91,7 @@ class Invariants(ActionInvariants, StateInvariants, ConditionInvariants):
     def forget_generation(self, name: str) -> None:
         """A user deleted a generation: what only its status recorded is lost with it."""
         self.foreign.discard(name)
+        self.files_lost |= any(start.run.collect for start in self.world.runs.values())
         self.released = set()
         self.records_lost = True
 

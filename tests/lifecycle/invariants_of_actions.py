@@ -180,32 +180,14 @@ class ActionInvariants:
             return
         assert g.metadata.name not in self.foreign
         assert run.recipe == g.spec.recipe
+        self.what_a_job_reads_is_there(run)
         if run.train:
-            continued = g.spec.continuation and g.spec.continuation.adapter
-            asked = run.train.adapter
-            assert (asked and asked.digest) == (continued and continued.digest)
-            assert (asked and asked.base.digest) == (continued and continued.base)
+            self.a_training_is_given_what_its_generation_names(run, g)
         if run.stage != "evaluate":
             assert g.status.training.job == run.job
             return
         assert g.status.evaluation.job == run.job
         self.an_interim_analysis_has_its_share_of_the_error(start, g, g.status.evaluation)
-
-    def nothing_referenced_is_deleted(self, number: int, folders: list[str]) -> None:
-        named: set[str] = set()
-        place = "file:///models/search/shop/artifacts/"
-        for g in self.world.generations.values():
-            if g.spec.number != number:
-                named |= {g.status.artifact.uri} if g.status.artifact else set()
-                left = g.status.artifact and g.status.artifact.adapter
-                taken = g.spec.continuation and in_progress(g) and g.spec.continuation.adapter
-                for adapter in filter(None, (left, taken)):
-                    named |= {adapter.uri, place + adapter.base.replace(":", "-")}
-                holdouts = g.status.evaluation.holdouts if g.status.evaluation else []
-                named |= {holdout.manifest for holdout in holdouts}
-                named |= {g.status.evaluation.report} if g.status.evaluation else set()
-                named |= {g.spec.data.manifest, *g.spec.data.historical} if g.spec.data else set()
-        assert not named & {f"file://{folder}" for folder in folders}
 
     def a_report_is_deleted_with_its_generation(self, name: str) -> None:
         g = self.world.generations.get(name)

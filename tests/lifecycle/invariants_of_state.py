@@ -47,9 +47,7 @@ class StateInvariants:
             assert status.reason  # of an unknown verdict, another version writes the reason
         if (parent := g.spec.parent) and (made_from := self.world.generations.get(parent.name)):
             assert made_from.status.verdict not in {"Rejected", "Failed", "Inconclusive"}
-            left = made_from.status.artifact and made_from.status.artifact.buffer
-            assert not data or data.buffer in (None, left)
-            self.the_adapter_is_that_of_the_parent(g, made_from)
+        self.what_follows_the_lineage(g)
         if status.rollout.promoted_at and data:
             assert status.trained_through == data.windows[-1].to
         if evaluation is None:
@@ -62,24 +60,6 @@ class StateInvariants:
             assert holdout.outcome in {"Decided", "Inconclusive"} or holdout.interim_analyses == 0
             assert not data or not set(holdout.partitions) & set(data.partitions)
             assert not data or holdout.range.from_ >= data.windows[-1].to
-
-    def the_adapter_is_that_of_the_parent(
-        self, g: ModelGeneration, parent: ModelGeneration
-    ) -> None:
-        """Continued from the parent alone; a new one belongs to the parent's weights."""
-        before = parent.status.artifact and parent.status.artifact.adapter
-        taken = g.spec.continuation and g.spec.continuation.adapter
-        left = g.status.artifact and g.status.artifact.adapter
-        method = g.spec.recipe.training.method
-        assert taken in (None, before)
-        assert not (taken or left) or method.lora.continuation == "Continue"
-        if taken:
-            was = parent.spec.recipe.training.method.lora
-            assert (was.rank, was.alpha) == (method.lora.rank, method.lora.alpha)
-            assert taken.generations < (method.lora.rebase_every or taken.generations + 1)
-        if left:
-            expected = (taken.base, taken.generations + 1) if taken else (g.spec.parent.digest, 1)
-            assert (left.base, left.generations) == expected
 
     def check_change(self, old: ModelGeneration, new: ModelGeneration) -> None:
         uid, before, after = new.metadata.uid, old.status, new.status

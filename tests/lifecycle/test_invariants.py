@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -50,6 +51,18 @@ METHODS = st.sampled_from(
         {"type": "LoRA", "lora": {"continuation": "Continue", "rebaseEvery": 2}},
     ]
 )
+RETENTIONS = st.sampled_from(
+    [{}, {"replay": {}}, {"replay": {"ratio": "0.5"}}, {"interpolation": {}}]
+)
+
+
+def training(method: dict[str, Any], retention: dict[str, Any], **others: object) -> dict[str, Any]:
+    """A training that the API server accepts: Continue and interpolation exclude each other."""
+    continuing = method.get("lora", {}).get("continuation") == "Continue"
+    found = {"method": method, **others}
+    if retention and not (continuing and "interpolation" in retention):
+        found |= {"retention": retention, "earlyStopping": {}}
+    return found
 
 
 class Life(RuleBasedStateMachine):
@@ -65,6 +78,7 @@ class Life(RuleBasedStateMachine):
         months=st.integers(0, 3),
         scores=st.lists(SCORES, min_size=3, max_size=3),
         method=METHODS,
+        retention=RETENTIONS,
         history=st.sampled_from([{}, {"generations": 2, "rejected": 1}]),
     )
     def some_history(
@@ -73,11 +87,12 @@ class Life(RuleBasedStateMachine):
         seeded: bool,
         months: int,
         scores: list[tuple[float, float]],
-        method: dict[str, object],
+        method: dict[str, Any],
+        retention: dict[str, Any],
         history: dict[str, int],
     ) -> None:
         spec = {**SPEC, **TWO_TARGETS} if two else dict(SPEC)
-        spec |= {"training": {"method": method}, "history": history}
+        spec |= {"training": training(method, retention), "history": history}
         self.world = World(spec=spec, seeded=seeded)
         self.checks = Invariants(self.world)
         for score in scores[:months]:
@@ -262,16 +277,23 @@ class Life(RuleBasedStateMachine):
         margin=st.sampled_from(["0.01", "0.05"]),
         least=st.sampled_from([None, 300]),
         method=METHODS,
+        retention=RETENTIONS,
     )
     def the_spec_is_edited(
-        self, rate: str, margin: str, least: int | None, method: dict[str, object]
+        self,
+        rate: str,
+        margin: str,
+        least: int | None,
+        method: dict[str, Any],
+        retention: dict[str, Any],
     ) -> None:
         floor, not_worse = self.world.spec["gate"]["rules"]
         floor = {key: each for key, each in floor.items() if key != "minEntities"}
         floor |= {"minEntities": least} if least else {}
         rules = [floor, {**not_worse, "maxRegression": {"absolute": margin}}]
-        training = {"hyperparameters": {"learningRate": rate}, "method": method}
-        self.world.edit(training=training, gate={"rules": rules})
+        hyperparameters = {"learningRate": rate}
+        edited = training(method, retention, hyperparameters=hyperparameters)
+        self.world.edit(training=edited, gate={"rules": rules})
 
     @rule(trigger=st.sampled_from(TRIGGERS))
     def the_trigger_is_edited(self, trigger: dict[str, object]) -> None:

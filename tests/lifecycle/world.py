@@ -18,6 +18,7 @@ from lifecycle.answers import start_of as start_of
 from lifecycle.declared import SPEC, TWO_TARGETS
 from lifecycle.world_api_server import ApiServer, Conflict
 from lifecycle.world_changes import Changes
+from lifecycle.world_storage import Storage
 
 from springtide_api.objects import IncrementalUpdate, Meta, ModelGeneration
 from springtide_api.update.spec import UpdateSpec
@@ -67,6 +68,7 @@ class World(ApiServer, Changes):
         """AUC that a candidate's weights had at their evaluation, by their digest."""
         self.spoil_next_result = ""
         """How the next evaluation spoils its result, one of SPOILT."""
+        self.storage = Storage()
         self.error = 0.004
         """Half of an interval."""
         self.update = IncrementalUpdate(

@@ -1,0 +1,71 @@
+"""The storage of the world without a cluster: folders that Jobs wrote and did not delete yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from lifecycle.answers import digest
+
+from springtide_api.contract import ArtifactRef
+from springtide_api.generation.spec import ReplayBuffer
+
+if TYPE_CHECKING:
+    from springtide_api.contract import Result, RunFile, TrainInput
+
+
+@dataclass
+class Storage:
+    """Folders by their URI, and the partitions of the rows in them."""
+
+    folders: set[str] = field(default_factory=set)
+    partitions: dict[str, frozenset[str]] = field(default_factory=dict)
+    """Training partitions of frozen rows and of replay buffers, by digest."""
+    on_deletion: Callable[[int | None, list[str]], None] = lambda number, folders: None
+    """Called with the generation of a collect Job and its folders, before they are deleted."""
+
+    def freeze(self, rows: str, partitions: list[str]) -> None:
+        """Record of which training partitions frozen rows are."""
+        self.partitions[rows] = frozenset(partitions)
+
+    def leave_buffer(self, asked: TrainInput) -> ReplayBuffer:
+        """Make a buffer of the parent's buffer and of the rows of a run."""
+        before = asked.buffer.digest if asked.buffer else ""
+        known = self.partitions.get(before, frozenset()) | self.partitions.get(
+            asked.data.digest, frozenset()
+        )
+        made = digest(f"buffer {before} {asked.data.digest} {sorted(asked.quarantined)}")
+        self.partitions[made] = known - {*asked.quarantined}
+        uri = f"file:///models/search/shop/buffers/{made.replace(':', '-')}"
+        return ReplayBuffer(uri=uri, digest=made, rows=100)
+
+    def finish(self, run: RunFile, result: Result | None) -> None:
+        """Write or delete what a Job that succeeded wrote or deleted."""
+        if run.collect:
+            self.on_deletion(run.number, run.collect.delete)
+            self.folders -= {f"file://{folder}" for folder in run.collect.delete}
+        if result is None:
+            return
+        if result.imported:
+            self.folders.add(result.imported.uri)
+        if result.probe and result.probe.window:
+            self.folders.add(result.probe.window.manifest)
+        if made := result.train:
+            parts = (made.artifact, made.adapter, made.buffer)
+            self.folders |= {part.uri for part in parts if part}
+
+
+def read_by(run: RunFile) -> set[str]:
+    """Folders that a training or an evaluation reads."""
+    read: list[ArtifactRef | ReplayBuffer | None] = []
+    shards: list[str] = []
+    if asked := run.train:
+        read += [asked.parent, asked.data, asked.buffer]
+        if asked.adapter:
+            read += [ArtifactRef(uri=asked.adapter.uri, digest=asked.adapter.digest)]
+            read += [asked.adapter.base]
+    if scored := run.evaluate:
+        read += [scored.candidate, scored.baseline, scored.reference, scored.holdout]
+        shards = scored.historical
+    return {each.uri for each in read if each} | {*shards}
