@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,8 @@ from springtide_api.contract import ArtifactRef
 from springtide_api.generation.spec import ReplayBuffer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from springtide_api.contract import Result, RunFile, TrainInput
 
 
