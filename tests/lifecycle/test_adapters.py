@@ -8,9 +8,8 @@ import pytest
 from lifecycle.declared import SPEC
 from lifecycle.world import MONTHS, World, digest
 
-from springtide_api.generation.continuation import Continuation, adapter_left
+from springtide_api.generation.continuation import adapter_left
 from springtide_operator.lifecycle.state.recipe import recipe, recipe_hash
-from springtide_operator.lifecycle.training.outdated_generation import outdated_reason
 
 
 def lora(**options: object) -> dict[str, Any]:
@@ -281,31 +280,6 @@ def test_an_adapter_of_weights_that_a_generation_was_not_given_is_not_recorded()
     assert recorded(digest("foreign")) is None
     assert recorded(digest("parent")).generations == 1
     assert recorded(left.base).generations == 2
-
-
-@pytest.mark.survives(
-    "People",
-    "another client creates a generation that continues an adapter of its own choice",
-    "it fails as `SpecChanged` before anything is trained",
-)
-def test_a_generation_with_another_adapter_than_that_of_live_is_not_trained() -> None:
-    world = continuing(2)
-    copied = world.generation(2)
-    foreign = taken_by(world, 2).model_copy(update={"digest": digest("foreign")})
-    spec = copied.spec.model_copy(
-        update={"number": 3, "continuation": Continuation(adapter=foreign, message="continues")}
-    )
-    seen = world.seen()
-    data = spec.data.model_copy(
-        update={"windows": [spec.data.windows[0].model_copy(update={"from_": seen.lineage.cursor})]}
-    )
-    live = seen.lineage.live.status.artifact.weights_digest
-    baseline = spec.baseline.model_copy(update={"digest": live})
-    spec = spec.model_copy(update={"data": data, "baseline": baseline, "recipe": recipe(seen)})
-    made = copied.model_copy(update={"spec": spec})
-    assert outdated_reason(seen, made, world.now) == (
-        f"its adapter is not {left_by(world, 2).digest}"
-    )
 
 
 def test_the_hash_of_a_recipe_has_the_method_that_is_used_and_not_when_a_full_update_is_due():

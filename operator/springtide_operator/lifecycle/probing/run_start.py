@@ -22,14 +22,19 @@ from springtide_operator.lifecycle.probing.holdout_extension import (
 )
 from springtide_operator.lifecycle.state.generations import ORPHANED, SPEC_CHANGED
 from springtide_operator.lifecycle.state.plan import CreateGeneration, Event, Step
-from springtide_operator.lifecycle.state.recipe import continuation, recipe, recipe_hash
+from springtide_operator.lifecycle.state.recipe import (
+    continuation,
+    parent_buffer,
+    recipe,
+    recipe_hash,
+)
 
 if TYPE_CHECKING:
     from typing import Any
 
     from springtide_api.contract import WindowFound
     from springtide_api.generation.continuation import Continuation
-    from springtide_api.generation.spec import Recipe, ReplayBuffer
+    from springtide_api.generation.spec import Recipe
     from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.state.observation import Observation
     from springtide_operator.lifecycle.state.observed import ObservedJob
@@ -188,14 +193,8 @@ def _data(seen: Observation, window: WindowFound, ancestor: ModelGeneration) -> 
         holdout_positives=window.holdout_positives,
         reserved_rows=window.reserved_rows,
         historical=_shards(ancestor),
-        buffer=_buffer(seen, ancestor),
+        buffer=parent_buffer(seen),
     )
-
-
-def _buffer(seen: Observation, ancestor: ModelGeneration) -> ReplayBuffer | None:
-    """The parent's buffer: it follows the lineage, so a rollback restores that of its target."""
-    retention, artifact = seen.update.spec.training.retention, ancestor.status.artifact
-    return artifact.buffer if artifact and retention and retention.replay else None
 
 
 def _shards(ancestor: ModelGeneration) -> list[str]:

@@ -1,4 +1,4 @@
-"""The recipe of a run: its snapshot of the spec, its hash, its trainer image, and its adapter."""
+"""The recipe of a run: its snapshot of the spec, its hash, its image, and what its parent left."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from springtide_api.update.task import EARLY_STOPPING_METRIC
 
 if TYPE_CHECKING:
     from springtide_api.generation.continuation import Adapter, Continuation
+    from springtide_api.generation.spec import ReplayBuffer
     from springtide_api.update.retention import Retention
     from springtide_api.update.training import EarlyStopping
     from springtide_operator.lifecycle.state.observation import Observation
@@ -58,6 +59,13 @@ def continuation(seen: Observation, made_from: Recipe) -> Continuation | None:
         left=_adapter_of_parent(seen),
         before=parent.spec.recipe.training,
     )
+
+
+def parent_buffer(seen: Observation) -> ReplayBuffer | None:
+    """The parent's buffer: it follows the lineage, so a rollback restores that of its target."""
+    retention, parent = seen.update.spec.training.retention, seen.lineage.parent
+    artifact = parent.status.artifact if parent else None
+    return artifact.buffer if artifact and retention and retention.replay else None
 
 
 def _adapter_of_parent(seen: Observation) -> Adapter | None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from springtide_operator.lifecycle.evaluation.regression_reference import as_ancestor, reference
-from springtide_operator.lifecycle.state.recipe import continuation, recipe
+from springtide_operator.lifecycle.state.recipe import continuation, parent_buffer, recipe
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from springtide_api.generation.continuation import Adapter, Continuation
-    from springtide_api.generation.spec import GenerationData
+    from springtide_api.generation.spec import GenerationData, GenerationSpec
     from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.state.observation import Observation
 
@@ -21,22 +21,40 @@ def outdated_reason(seen: Observation, generation: ModelGeneration, now: datetim
 
     The spec may have changed since; or another client created it, with another gate.
     """
-    spec, current = generation.spec, seen.lineage.live
+    spec = generation.spec
     if spec.recipe != recipe(seen):
         return "its recipe differs from the current spec"
-    if spec.data is not None and not _fits_the_cursor(seen, spec.data, now):
+    if spec.data is None:
+        return ""
+    if not _fits_the_cursor(seen, spec.data, now):
         return "its rows do not follow the current cursor"
-    if spec.origin == "Trained" and current is not None:
-        baseline = spec.baseline.digest if spec.baseline else None
-        artifact = current.status.artifact
-        if artifact is None or baseline != artifact.weights_digest:
-            return f"its baseline is not {current.metadata.name}, which is live"
+    return _other_ancestor(seen, spec) or _other_remains(seen, spec, spec.data)
+
+
+def _other_ancestor(seen: Observation, spec: GenerationSpec) -> str:
+    """Why its parent, baseline or reference would be another one."""
+    parent, live = seen.lineage.parent, seen.lineage.live
+    weights = parent.status.artifact if parent else None
+    digest = weights.weights_digest if weights else None
+    if live is not None and (spec.baseline.digest if spec.baseline else None) != digest:
+        return f"its baseline is not {live.metadata.name}, which is live"
+    if parent is None or (spec.parent.digest if spec.parent else None) != digest:
+        name = parent.metadata.name if parent else "an imported model"
+        return f"its parent is not {name}"
     expected = as_ancestor(reference(seen, spec.recipe))
-    if spec.origin == "Trained" and current is not None and spec.reference != expected:
+    if live is not None and spec.reference != expected:
         return f"its reference is not {expected.name if expected else 'empty'}"
+    return ""
+
+
+def _other_remains(seen: Observation, spec: GenerationSpec, data: GenerationData) -> str:
+    """Why the adapter or the buffer that its parent left would be another one."""
     continued = _adapter(continuation(seen, spec.recipe))
-    if spec.origin == "Trained" and _adapter(spec.continuation) != continued:
+    if _adapter(spec.continuation) != continued:
         return f"its adapter is not {continued.digest if continued else 'a new one'}"
+    left = parent_buffer(seen)
+    if data.buffer != left:
+        return f"its replay buffer is not {left.digest if left else 'empty'}"
     return ""
 
 
