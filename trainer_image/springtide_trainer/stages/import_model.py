@@ -84,22 +84,25 @@ def _load(
     source: Path, recipe: Recipe
 ) -> tuple[PreTrainedModel, Task, Literal["Trained", "Seeded"]]:
     task = task_of(recipe.model)
-    _check_config(source, task)
+    size = _head_size(_checked_config(source, task), task)
     try:
-        model, report = _load_with_report(source, task)
+        model, report = _load_with_report(source, size)
     except (SafetensorError, RuntimeError, OSError, ValueError) as wrong:
         message = f"{source} cannot be loaded: {wrong}; copy it again"
         raise Refused("InvalidModel", message, _URI) from wrong
     _check_finite(model, source)
     new = _new_parameters(model, report, source)
     if new:
+        if size < len(task.outputs):  # the names of a head that is not there
+            model, report = _load_with_report(source, len(task.outputs))
+            new = _new_parameters(model, report, source)
         sequence_head.seed(model, new, recipe.training.hyperparameters.seed)
         sequence_head.name_labels(model, task.outputs)
         return model, task, "Seeded"
     return model, task.adopt(model, source), "Trained"
 
 
-def _check_config(source: Path, task: Learning) -> None:
+def _checked_config(source: Path, task: Learning) -> PreTrainedConfig:
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(
             source, local_files_only=True, trust_remote_code=False
@@ -116,13 +119,24 @@ def _check_config(source: Path, task: Learning) -> None:
     if getattr(config, "problem_type", None) not in {None, task.problem_type}:
         message = f"{source}: problem_type {config.problem_type!r}; remove it from config.json"
         raise Refused("UnsupportedModel", message, _URI)
+    return config
 
 
-def _load_with_report(source: Path, task: Learning) -> tuple[PreTrainedModel, dict[str, Any]]:
-    """Load with a head for the task, and return transformers' report of missing weights."""
+def _head_size(config: PreTrainedConfig, task: Learning) -> int:
+    """Return the number of outputs to load: fewer than the task's if labels were appended to it.
+
+    The first generation that is trained then grows the head.
+    """
+    known = {*(config.id2label or {}).values()}
+    grown = 1 < len(known) < len(task.outputs) and known == {*task.outputs[: len(known)]}
+    return len(known) if grown else len(task.outputs)
+
+
+def _load_with_report(source: Path, size: int) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """Load with a head of so many outputs, and return transformers' report of missing weights."""
     model, report = sequence_head.load(
         source,
-        num_labels=len(task.outputs),
+        num_labels=size,
         ignore_mismatched_sizes=True,
         output_loading_info=True,
     )

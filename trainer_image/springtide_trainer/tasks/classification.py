@@ -6,7 +6,7 @@ PyTorch, transformers and SciPy are imported where they are used, because probes
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -98,19 +98,23 @@ class Classification:
         return model
 
     def adopt(self, model: PreTrainedModel, source: Path) -> Classification:
-        """Order the outputs as in the spec; the labels must be the same."""
+        """Order the outputs as in the spec; the labels must be the same, or its first ones.
+
+        Labels that the head lacks are appended by the first training.
+        """
         from springtide_trainer.tasks import sequence_head
 
         names = sequence_head.names(model)
-        if sorted(names) != sorted(self.outputs):
+        outputs = self.outputs[: len(names)]
+        if sorted(names) != sorted(outputs):
             raise Refused(
                 "LabelMismatch",
                 f"the head of {source} has labels {names}, but spec.model.labels is "
                 f"{self.outputs}; change spec.model.labels, or id2label in config.json",
                 _FIELD,
             )
-        sequence_head.reorder(model, self.outputs)
-        return self
+        sequence_head.reorder(model, outputs)
+        return replace(self, outputs=outputs)
 
     def continued(self, parent: TaskSpec, labels: Array) -> Classification:
         """Nothing is fixed by a parent or by rows."""
@@ -118,8 +122,8 @@ class Classification:
 
     @property
     def kept(self) -> dict[str, Any]:
-        """Nothing beyond the labels of the recipe."""
-        return {}
+        """The labels, of which an imported head can have fewer than the recipe."""
+        return {"labels": self.outputs}
 
     def extend(self, model: PreTrainedModel, seed: int) -> None:
         """Add outputs for appended labels."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -121,9 +121,9 @@ class MultiLabel(Classification):
         return table[np.asarray(coded.indices)] if len(column) else table[:0]
 
     def adopt(self, model: Any, source: Any) -> MultiLabel:
-        """Order the outputs as in the spec; the labels must be the same."""
-        super().adopt(model, source)
-        return self
+        """Order the outputs as in the spec; the labels must be the same, or its first ones."""
+        adopted = super().adopt(model, source)
+        return replace(self, outputs=adopted.outputs)
 
     def continued(self, parent: TaskSpec, labels: Array) -> MultiLabel:
         """Nothing is fixed by a parent or by rows."""

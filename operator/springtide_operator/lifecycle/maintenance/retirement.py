@@ -1,4 +1,4 @@
-"""Retires a candidate whose training data was quarantined."""
+"""Retires a candidate that cannot come to a verdict: its rows or its labels are outdated."""
 
 from __future__ import annotations
 
@@ -10,25 +10,54 @@ from springtide_operator.lifecycle.state.plan import Event, Step, WriteGeneratio
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.state.observation import Observation
+
+LABELS_APPENDED = "LabelsAppended"
+_SHOWN = 5
+"""Labels that a message lists."""
 
 
 def retire(seen: Observation, now: datetime) -> Step | None:
-    """Retire a candidate whose training data was quarantined meanwhile."""
+    """Retire a candidate whose training data was quarantined, or that lacks labels of new rows."""
     under_way = seen.lineage.candidate
     if under_way is None or under_way.spec.data is None or rolling(under_way):
         return None
-    bad = sorted({*under_way.spec.data.partitions} & {*seen.update.status.cursor.quarantined})
-    if not bad:
-        return None
-    name = under_way.metadata.name
-    message = f"trained on {', '.join(bad)}, which is quarantined now"
-    status = under_way.status.model_copy(
-        update={
-            "retired_reason": "PartitionQuarantined",
-            "message": message[:1024],
-            "verdict_at": now,
-        }
+    if message := _quarantined(seen, under_way):
+        return _retired(under_way, "PartitionQuarantined", message, now)
+    if message := _lacks_labels(seen, under_way):
+        return _retired(under_way, LABELS_APPENDED, message, now)
+    return None
+
+
+def _quarantined(seen: Observation, under_way: ModelGeneration) -> str:
+    trained_on = under_way.spec.data.partitions if under_way.spec.data else []
+    bad = sorted({*trained_on} & {*seen.update.status.cursor.quarantined})
+    return f"trained on {', '.join(bad)}, which is quarantined now" if bad else ""
+
+
+def _lacks_labels(seen: Observation, under_way: ModelGeneration) -> str:
+    """Say which labels a waiting candidate lacks, if its longer holdout was refused for a label.
+
+    A probe for a waiting candidate uses the candidate's recipe, so no later one would succeed.
+    """
+    last = seen.update.status.last_probe
+    own, known = under_way.spec.recipe.model.labels or [], seen.update.spec.model.labels or []
+    appended = known[len(own) :]
+    waits = under_way.status.verdict == "Inconclusive"
+    if not (waits and appended and last and last.reason == "UnknownLabel"):
+        return ""
+    named = ", ".join(appended[:_SHOWN]) + (", ..." if len(appended) > _SHOWN else "")
+    return (
+        f"it has {len(own)} labels, and newer rows have others; model.labels was extended by "
+        f"{named}, so the next run trains on the same rows with all {len(known)} labels"
     )
-    event = Event("Retired", f"{name}: {message}", generation=name)
+
+
+def _retired(generation: ModelGeneration, reason: str, message: str, now: datetime) -> Step:
+    name = generation.metadata.name
+    status = generation.status.model_copy(
+        update={"retired_reason": reason, "message": message[:1024], "verdict_at": now}
+    )
+    event = Event("Retired", f"{name}: {message}"[:1024], generation=name)
     return Step(actions=(WriteGeneration(name, status),), events=(event,))

@@ -57,12 +57,15 @@ class Held:
         message: Why there are none, if so.
         cut: Groups that are left out, because a part of them may not be replayed.
         limits: What the buffer was cut off at.
+        labels: The labels of the generation that left the buffer; it can have no rows of labels
+            that were appended since. None for a task without labels.
     """
 
     table: pa.Table
     message: str = ""
     cut: int = 0
     limits: Limits = field(default_factory=Limits)
+    labels: Sequence[str] | None = None
 
 
 def read(given: ReplayBuffer | None, recipe: Recipe, quarantined: Sequence[str]) -> Held:
@@ -72,7 +75,8 @@ def read(given: ReplayBuffer | None, recipe: Recipe, quarantined: Sequence[str])
     used.
 
     Raises:
-        Refused: the rows do not match the digest, or have a label that the recipe does not have.
+        Refused: the rows do not match the digest, or were labelled with other labels than the first
+            of the recipe's.
     """
     empty = schema(recipe).empty_table()
     if given is None:
@@ -90,14 +94,34 @@ def read(given: ReplayBuffer | None, recipe: Recipe, quarantined: Sequence[str])
             f"{empty.schema.field('label').type}; remove training.retention.replay for one run",
             _FIELD,
         )
-    task = task_of(recipe.model)
+    task, labels = task_of(recipe.model), manifest.get("labels")
+    _check_labels(folder, labels, recipe.model.labels)
     task.encode(table["label"], f"rows of {folder}")
     kept_out = withheld(table, recipe, quarantined)
     usable = usable_rows(table, kept_out, task.grouping)
     kept = table.filter(pa.array(usable))
     cut = _cut(table, kept_out) if task.grouping else 0
     message = "" if len(kept) else "no row of the parent's buffer may be replayed"
-    return Held(kept, message, cut, Limits.of(manifest))
+    return Held(kept, message, cut, Limits.of(manifest), labels)
+
+
+def _check_labels(folder: Path, before: Sequence[str] | None, now: Sequence[str] | None) -> None:
+    """Refuse a buffer of other labels: the labels of a row would be read as others.
+
+    Raises:
+        Refused: the recipe's labels are not those of the buffer, with labels appended.
+    """
+    if before is None or now is None or list(now[: len(before)]) == list(before):
+        return
+    place = next(n for n, name in enumerate(before) if name not in now[n : n + 1])
+    given = repr(now[place]) if place < len(now) else "missing"
+    raise Refused(
+        "BufferMismatch",
+        f"{folder} has rows of {len(before)} labels, label {place + 1} is {before[place]!r}; in "
+        f"model.labels it is {given}; labels may only be appended: restore their order, or remove "
+        "training.retention.replay for one run",
+        _FIELD,
+    )
 
 
 def commit(sample: Sample, recipe: Recipe, home: Home, folder: Path) -> ReplayBuffer:
@@ -109,6 +133,7 @@ def commit(sample: Sample, recipe: Recipe, home: Home, folder: Path) -> ReplayBu
         **sample.limits.plain(),
         "columns": recipe.data.source.columns.plain(),
         "label": str(table.schema.field("label").type),
+        "labels": recipe.model.labels,
         "rows": partition_digests(table["partition"], hashes),
     }
     text = json.dumps(manifest, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
@@ -134,7 +159,7 @@ def _cut(table: pa.Table, kept_out: NDArray[np.bool_]) -> int:
 
 
 def _verified(folder: Path, digest: str) -> tuple[pa.Table, dict[str, Any]]:
-    """Read the rows of a buffer and its manifest.
+    """Read the rows of a buffer and its manifest, with the columns and labels of its recipe.
 
     Raises:
         Refused: they are missing, or do not match the digest.

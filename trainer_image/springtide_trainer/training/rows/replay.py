@@ -62,7 +62,8 @@ def draw(held: Held, recipe: Recipe, *, replay: Replay, new_rows: int, salt: str
     if own:  # names of rows without entities are their positions, in both sources
         names = pa.array([f"replayed-{number}" for number in range(len(drawn))], pa.string())
         drawn = drawn.set_column(drawn.column_names.index("entity"), "entity", names)
-    message = held.message or _shortfall(found, len(drawn), wanted=wanted, replay=replay)
+    expected = {name: n for name, n in found.items() if not held.labels or name in held.labels}
+    message = held.message or _shortfall(expected, len(drawn), wanted=wanted, replay=replay)
     if held.cut:
         reason = f"{held.cut:,} groups have rows of quarantined partitions or reserved entities"
         message = "; ".join([*([message] if message else []), f"{reason} and are left out"])
@@ -71,7 +72,14 @@ def draw(held: Held, recipe: Recipe, *, replay: Replay, new_rows: int, salt: str
 
 
 def _shortfall(found: dict[str, int], rows: int, *, wanted: int, replay: Replay) -> str:
-    """Describe what the buffer could not give; empty if nothing."""
+    """Describe what the buffer could not give; empty if nothing.
+
+    Args:
+        found: Drawn rows of each class; without labels that were appended after the buffer.
+        rows: Drawn rows.
+        wanted: Rows by the ratio.
+        replay: Ratio, floor and capacity.
+    """
     short = sorted(name for name, count in found.items() if count < replay.floor)
     parts = []
     if short:
