@@ -1,0 +1,280 @@
+"""A year of purchases, month by month with replay, against a model trained on all months at once.
+
+    SPRINGTIDE_ONLINE_RETAIL=FOLDER PYTHONPATH=tests python tests/bench/purchase_stream.py
+
+Each month continues from the weights of the month before, on its own rows and rows from the replay
+buffer. The joint model is trained once, on all months. Both are scored on the month after the last,
+which neither was trained on. The upper 95 % bound of the loss of AUC, over seeds and customers,
+must be at most 0.01, and the last month may train on at most a quarter of the joint rows.
+`--share` and `--held-out` take a part of the customers: of all months, and of the scored one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import mean
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from bench.lineage import Lineage, recipe, reference
+from bench.online_retail import rows, share_of
+from rich.console import Console
+from rich.table import Table
+
+from springtide_api.contract import ArtifactRef, EvaluateInput, ProbeInput
+from springtide_trainer.evaluation.confidence_intervals import Resampling, bootstrap_weights
+from springtide_trainer.storage import Home
+from springtide_trainer.tasks.metrics.classification import statistic
+from springtide_trainer.tasks.metrics.statistic import EncodedRows
+
+if TYPE_CHECKING:
+    from springtide_api.contract import TrainOutput, WindowFound
+    from springtide_api.generation.spec import Recipe
+
+NAME, LAST = "next_purchase_pairs.csv.gz", "2011-09"
+BOUND, SHARE_OF_ROWS = 0.01, 0.25
+NOW = datetime(2011, 12, 1, tzinfo=UTC)
+
+
+@dataclass
+class Side:
+    """One way to train, and what came out, each for every seed.
+
+    Attributes:
+        trained: Rows of the last training.
+        all_rows: Rows of all trainings.
+        scores: float [rows], the probability of a purchase on the last month.
+    """
+
+    name: str
+    trained: list[int] = field(default_factory=list)
+    all_rows: list[int] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    scores: list[Any] = field(default_factory=list)
+
+    def keep(self, made: list[TrainOutput], seconds: float, scores: Any) -> None:
+        """Keep the trainings of a seed and the scores of the last model."""
+        self.trained.append(made[-1].rows)
+        self.all_rows.append(sum(each.rows for each in made))
+        self.seconds.append(seconds)
+        self.scores.append(scores)
+
+
+def sample(path: Path, first: str, share: float, held_out: float) -> None:
+    """Write the purchases of a part of the customers, from the first month on."""
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer: csv.DictWriter[str] | None = None
+        for row in rows(NAME):
+            part = held_out if row["month"] == LAST else share
+            if writer is None:
+                writer = csv.DictWriter(stream, list(row))
+                writer.writeheader()
+            if row["month"] >= first and share_of(row["customer"], "customers") < part:
+                writer.writerow(row)
+
+
+def spec(seed: int, given: argparse.Namespace, replay: bool) -> dict[str, Any]:
+    stored = {"ratio": given.ratio, "bufferRows": 20_000}
+    rule = {
+        "name": "as-good-as-joint",
+        "metric": "auc",
+        "min": "0.5",
+        "maxRegression": {"absolute": str(BOUND)},
+    }
+    return {
+        "model": {
+            "initial": {"uri": "file:///models/minilm"},
+            "labels": ["0", "1"],
+            "maxLength": 64,
+        },
+        "data": {
+            "source": {
+                "uri": "file:///data/purchases.csv",
+                "format": "CSV",
+                "columns": {
+                    "text": "query",
+                    "textPair": "item",
+                    "label": "label",
+                    "timestamp": "ts",
+                    "entity": "customer",
+                },
+            },
+            "volume": {"claimName": "data"},
+        },
+        "training": {
+            "hyperparameters": {
+                "learningRate": given.rate,
+                "batchSize": 32,
+                "seed": seed,
+                "freeze": {"lowerLayers": given.lower},
+            },
+            **({"retention": {"replay": stored}} if replay else {}),
+        },
+        "gate": {"rules": [rule]},
+    }
+
+
+def windows(lineage: Lineage, made_from: Recipe, months: list[str]) -> list[WindowFound]:
+    """Freeze a window for each month but the last: it is trained on, the next one is scored."""
+    found: list[WindowFound] = []
+    for holdout in months[1:]:
+        asked = ProbeInput(now=NOW, cursor=found[-1].to if found else None, through=after(holdout))
+        found.append(window(lineage, made_from, asked))
+    return found
+
+
+def window(lineage: Lineage, made_from: Recipe, asked: ProbeInput) -> WindowFound:
+    output = lineage.run("probe", made_from, probe=asked).probe
+    assert output is not None
+    if output.window is None:
+        sys.exit(f"no window: {output.message}")
+    return output.window
+
+
+def after(month: str) -> datetime:
+    """Return the end of a month."""
+    year, number = map(int, month.split("-"))
+    return datetime(year + number // 12, number % 12 + 1, 1, tzinfo=UTC)
+
+
+def stream(
+    lineage: Lineage, made_from: Recipe, months: list[WindowFound]
+) -> tuple[list[TrainOutput], float]:
+    """Train on one window after the other; return the trainings and their CPU seconds."""
+    parent, buffer, seconds = lineage.imported(made_from), None, 0.0
+    made: list[TrainOutput] = []
+    for each in months:
+        rows = ArtifactRef(uri=each.manifest, digest=each.digest)
+        made.append(lineage.trained(made_from, parent, rows, buffer=buffer))
+        parent, buffer = made[-1].artifact, made[-1].buffer
+        seconds += lineage.seconds
+    return made, seconds
+
+
+def scores(
+    lineage: Lineage, made_from: Recipe, models: list[TrainOutput], holdout: WindowFound
+) -> tuple[EncodedRows, list[Any]]:
+    """Score the last month with both models by the stage of the evaluation."""
+    candidate, baseline = (reference(each.artifact) for each in models)
+    rows = ArtifactRef(uri=holdout.manifest, digest=holdout.digest)
+    given = EvaluateInput(candidate=candidate, baseline=baseline, holdout=rows)
+    result = lineage.run("evaluate", made_from, evaluate=given)
+    table = pq.read_table(lineage.home.report(result.job) / "scores.parquet")
+    _, entities = np.unique(table["entity"].to_pylist(), return_inverse=True)
+    label = np.array([int(each) for each in table["label"].to_pylist()])
+    found = [np.array(table[name].to_pylist()) for name in ("candidate", "baseline")]
+    return EncodedRows(label, entities), found
+
+
+def aucs(encoded: EncodedRows, side: Side, weights: Any) -> Any:
+    """Return the AUC of each seed for each draw of customers: float [seeds, draws]."""
+    return np.stack([statistic("auc", encoded, each)(weights) for each in side.scores])
+
+
+def interval(encoded: EncodedRows, joint: Side, stream_: Side) -> tuple[float, float, float]:
+    """Return the loss of AUC and its one-sided 95 % bounds: seeds and customers are drawn."""
+    by = Resampling()
+    drawn = [
+        aucs(encoded, joint, weights) - aucs(encoded, stream_, weights)
+        for weights in bootstrap_weights(encoded.entities, rows=len(encoded.label), by=by)
+    ]
+    differences = np.concatenate(drawn, axis=1)
+    seeds, draws = differences.shape
+    chosen = np.random.default_rng(0).integers(0, seeds, size=(seeds, draws))
+    low, high = np.quantile(
+        np.take_along_axis(differences, chosen, axis=0).mean(axis=0), [0.05, 0.95]
+    )
+    whole = np.ones((1, encoded.entities), dtype=np.int32)
+    value = (aucs(encoded, joint, whole) - aucs(encoded, stream_, whole)).mean()
+    return float(value), float(low), float(high)
+
+
+def table(encoded: EncodedRows, sides: list[Side]) -> Table:
+    made = Table(
+        title=f"AUC on {LAST}: {len(encoded.label):,} rows, {encoded.entities:,} customers"
+    )
+    for name in ("training", "AUC", "of each seed", "rows of the last", "rows of all", "CPU s"):
+        made.add_column(name, justify="left" if name == "training" else "right")
+    whole = np.ones((1, encoded.entities), dtype=np.int32)
+    for side in sides:
+        own = aucs(encoded, side, whole)[:, 0]
+        made.add_row(
+            side.name,
+            f"{own.mean():.4f}",
+            " ".join(f"{each:.4f}" for each in own),
+            f"{mean(side.trained):,.0f}",
+            f"{mean(side.all_rows):,.0f}",
+            f"{mean(side.seconds):,.0f}",
+        )
+    return made
+
+
+def parsed() -> argparse.Namespace:
+    asked = argparse.ArgumentParser()
+    asked.add_argument("--seeds", type=int, default=3)
+    asked.add_argument("--first", default="2010-12", help="first month")
+    asked.add_argument("--share", type=float, default=1.0)
+    asked.add_argument("--held-out", type=float, default=1.0)
+    asked.add_argument("--ratio", default="0.5", help="replayed rows of each new row")
+    asked.add_argument("--rate", default="1e-4")
+    asked.add_argument("--lower", type=int, default=0, help="layers that are not trained")
+    return asked.parse_args()
+
+
+def main() -> None:
+    given = parsed()
+    torch.set_num_threads(1)
+    known = ["2010-12", *(f"2011-{month:02}" for month in range(1, 10))]
+    months = [each for each in known if given.first <= each <= LAST]
+    replayed, joint = Side(f"month by month, replay {given.ratio}"), Side("all months (joint)")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        data = folder / "purchases.csv"
+        sample(data, given.first, given.share, given.held_out)
+        lineage = Lineage(Home(folder / "home"))
+        each_month = whole = None
+        for seed in range(1, given.seeds + 1):
+            keeping, plain = (recipe(folder, spec(seed, given, one), data) for one in (True, False))
+            each_month = each_month or windows(lineage, keeping, months)
+            whole = whole or window(lineage, plain, ProbeInput(now=NOW, through=after(LAST)))
+            by_month = stream(lineage, keeping, each_month)
+            at_once = stream(lineage, plain, [whole])
+            models = [by_month[0][-1], at_once[0][-1]]
+            encoded, found = scores(lineage, plain, models, each_month[-1])
+            replayed.keep(*by_month, found[0])
+            joint.keep(*at_once, found[1])
+            print(f"seed {seed}: {_line(encoded, [replayed, joint])}", flush=True)
+    _conclude(encoded, replayed, joint)
+
+
+def _line(encoded: EncodedRows, sides: list[Side]) -> str:
+    whole = np.ones((1, encoded.entities), dtype=np.int32)
+    parts = (f"{side.name} {aucs(encoded, side, whole)[-1, 0]:.4f}" for side in sides)
+    return ", ".join(parts)
+
+
+def _conclude(encoded: EncodedRows, replayed: Side, joint: Side) -> None:
+    """Print the table and the loss with its bounds; exit 1 if a bound does not hold."""
+    console = Console(width=120)
+    console.print(table(encoded, [replayed, joint]))
+    loss, low, high = interval(encoded, joint, replayed)
+    part = mean(replayed.trained) / mean(joint.trained)
+    held = high <= BOUND and part <= SHARE_OF_ROWS
+    console.print(
+        f"loss of AUC {loss:.4f}, 95 % bounds {low:.4f} to {high:.4f}, at most {BOUND} allowed; "
+        f"rows of the last month {part:.1%} of the joint ones, at most {SHARE_OF_ROWS:.0%} "
+        f"allowed: {'held' if held else 'NOT HELD'}"
+    )
+    sys.exit(0 if held else 1)
+
+
+if __name__ == "__main__":
+    main()
