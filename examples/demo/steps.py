@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import shop
+from demo import departments
 from demo.example import UPDATE
 from demo.kubectl import DemoError
 from demo.waiting import HELP, live, wait
@@ -45,6 +46,8 @@ class DemoRun:
     generations: dict[int, dict[str, Any]] = field(default_factory=dict)
     totals: dict[str, Any] = field(default_factory=dict)
     """Counts of the load generator."""
+    remembered: departments.Remembered | None = None
+    """What the models of departments know of the one that no longer arrives."""
 
 
 @dataclass(frozen=True)
@@ -166,12 +169,22 @@ def _quarantine(example: Example, seen: DemoRun, report: Callable[[str], None]) 
     return f"generation 3 is live: {_compared(example.generations()[3], 'generation 2')}"
 
 
+def _departed(example: Example, seen: DemoRun, report: Callable[[str], None]) -> str:
+    seen.remembered = found = departments.compare(initial_model(), report)
+    return (
+        f"of {found.items} {departments.DEPARTED} items, generation 1 sorts {found.before:.0%} "
+        f"right; after a month without any, generation 2 sorts {found.with_replay:.0%} right, and "
+        f"{found.without_replay:.0%} if it is trained without replay"
+    )
+
+
 STEPS: dict[str, Step] = {
     "MiniLM is imported as generation 0": _import,
     "January and February arrive: January for training, February for evaluation": _first,
     "March arrives: generation 2 is trained on February, both are evaluated on March": _second,
     "April arrives with shuffled labels, as after a wrong join": _shuffled,
     "April is quarantined and May arrives: the candidate is evaluated on May instead": _quarantine,
+    "Christmas items no longer arrive: a model of departments, with and without replay": _departed,
 }
 
 
