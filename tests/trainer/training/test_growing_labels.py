@@ -87,23 +87,28 @@ def test_each_appended_label_raises_the_floor_and_the_classes_before_it_are_kept
     assert load(local_path(third.artifact.uri), third.artifact.digest).task.outputs == ALL
 
 
-def test_without_replay_the_classes_that_no_longer_arrive_are_forgotten(world):
-    kept: dict[bool, int] = {}
-    parent, data = world.parent, world.data
-    for replayed in (True, False):
-        world.parent, world.data = parent, data
-        first = trained(world, run_of(world, f"g1-train-{replayed}", ALL[:2], **LEARNT))
-        world.data = freeze(world.home, of_label("later", 48))
-        buffer = first.buffer if replayed else None
-        second = trained(world, run_of(world, f"g2-train-{replayed}", ALL[:3], buffer, **LEARNT))
-        scorer = load(local_path(second.artifact.uri), second.artifact.digest)
-        rows = toy_rows(60, seed=9)
-        scores = scorer.predict([(text, None) for text in rows["text"]]).argmax(axis=1)
-        kept[replayed] = sum(
-            ALL[code] == label for code, label in zip(scores, rows["label"], strict=True)
-        )
-    assert kept[True] > 50
-    assert kept[False] < 40
+def worst_recall(made: TrainOutput) -> float:
+    """Return the lower of the recalls of the first two labels, which later rows do not have."""
+    scorer = load(local_path(made.artifact.uri), made.artifact.digest)
+    rows = toy_rows(60, seed=9)
+    scores = scorer.predict([(text, None) for text in rows["text"]]).argmax(axis=1)
+    found = [(label, ALL[code]) for label, code in zip(rows["label"], scores, strict=True)]
+    each = ([code == label for label, code in found if label == name] for name in ALL[:2])
+    return min(sum(right) / len(right) for right in each)
+
+
+def test_without_replay_a_class_that_no_longer_arrives_is_forgotten(world):
+    # With seeds 7, 8 and 9, and 120 or 240 steps: 1.0 with replay and 0.0 without it.
+    first = trained(world, run_of(world, "g1-train-1", ALL[:2], **LEARNT))
+    assert worst_recall(first) > 0.9
+    world.data = freeze(world.home, of_label("later", 48))
+    kept = {}
+    for buffer in (first.buffer, None):
+        world.parent = first.artifact
+        run = run_of(world, f"g2-train-{buffer is None}", ALL[:3], buffer, **LEARNT)
+        kept[buffer is not None] = worst_recall(trained(world, run))
+    assert kept[True] > 0.9
+    assert kept[False] < 0.1
 
 
 def test_a_label_without_rows_in_the_parents_buffer_is_not_reported_as_missing(world):
