@@ -50,6 +50,10 @@ def answer(world: World, start: StartJob) -> Result:
         case "train":
             made = _artifact(f"{run.train.parent.digest}{run.train.data.digest}")
             output = TrainOutput(artifact=made, steps=10, rows=100)
+            if world.without_gain:
+                kept = made.model_copy(update={"digest": run.train.parent.digest})
+                numbers = {"best_step": 0.0, "validation": 0.123456}
+                output = output.model_copy(update={"artifact": kept, "metrics": numbers})
             retention = run.recipe.training.retention
             if retention and retention.replay:
                 left = world.storage.leave_buffer(run.train)

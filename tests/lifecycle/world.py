@@ -69,6 +69,8 @@ class World(ApiServer, Changes):
         self.spoil_next_result = ""
         """How the next evaluation spoils its result, one of SPOILT."""
         self.storage = Storage()
+        self.without_gain = False
+        """Whether early stopping keeps the weights that a training starts from."""
         self.error = 0.004
         """Half of an interval."""
         self.update = IncrementalUpdate(
@@ -118,6 +120,7 @@ class World(ApiServer, Changes):
         self.refusals: dict[str, Refusal] = {}
         """Recent refusals, as the operator keeps them."""
         self.events: list[str] = []
+        self.event_messages: list[str] = []
         self.announced: list[str] = []
         """Reasons of Events of the update that follow from its status, in order."""
         self.plan: Plan | None = None
@@ -206,6 +209,7 @@ class World(ApiServer, Changes):
             waiting = {k: r for k, r in self.refusals.items() if r.is_pending(self.now)}
             self.refusals = {k: r for k, r in waiting.items() if k not in done}
             self.events += [event.reason for event in plan.events]
+            self.event_messages += [event.message for event in plan.events]
             if plan.facts or not plan.actions:
                 self._write_update_status(seen, plan)
         except Conflict:

@@ -10,8 +10,9 @@ import pytest
 from springtide_api.contract import CommittedArtifact, EvaluateOutput, WindowFound
 from springtide_api.generation.spec import Recipe
 from springtide_api.generation.status import Score
+from springtide_api.update.training import EarlyStopping
 from springtide_trainer.local.lineage import Generations, LocalGeneration
-from springtide_trainer.local.verdict import conclude, too_small
+from springtide_trainer.local.verdict import conclude, without_scores
 
 LIVE, CANDIDATE, ROWS = ("sha256:" + letter * 64 for letter in "abc")
 
@@ -136,9 +137,24 @@ def test_the_scores_of_live_are_kept_for_the_next_holdout():
 def test_a_holdout_with_too_few_entities_is_not_scored():
     candidate = generation(9, baseline=0, window=window("2026-03", holdout_entities=29))
 
-    found = too_small(Generations(generations=[candidate]), candidate, recipe())
+    found = without_scores(Generations(generations=[candidate]), candidate, recipe())
 
     assert found.number(9).reason == "TooFewEntities"
     assert "useful: 29 entities < 30" in found.number(9).message
     enough = candidate.model_copy(update={"window": window("2026-03")})
-    assert too_small(Generations(), enough, recipe()) is None
+    assert without_scores(Generations(), enough, recipe()) is None
+
+
+def test_weights_of_the_live_model_are_rejected_without_scores():
+    candidate = generation(9, baseline=0, window=window("2026-03"), metrics={"best_step": 0.0})
+    same = candidate.model_copy(update={"artifact": generation(0).artifact})
+    known = Generations(generations=[generation(0, verdict="Imported"), same])
+    early = recipe().training.model_copy(update={"early_stopping": EarlyStopping(metric="auc")})
+
+    plain = without_scores(known, same, recipe()).number(9)
+    found = without_scores(known, same, recipe().model_copy(update={"training": early})).number(9)
+
+    assert (found.verdict, found.reason) == ("Rejected", "SameWeights")
+    assert found.message.endswith("because no step improved auc on the validation split")
+    assert plain.message.endswith("so it was not evaluated: training did not change them")
+    assert without_scores(known, candidate, recipe()) is None

@@ -6,6 +6,7 @@ training rows end at the cursor; what is not accepted moves nothing.
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import ValidationError
@@ -52,6 +53,8 @@ class LocalGeneration(Model):
     buffer: ReplayBuffer | None = None
     """Rows that the next run may replay while this one is its parent."""
     retained: Retained | None = None
+    metrics: dict[str, float] = {}
+    """Metrics of its training."""
     adapter: Adapter | None = None
     """Adapter that the next run may continue while this one is its parent."""
     training: Training | None = None
@@ -171,6 +174,7 @@ class Generations(Model):
             "artifact": made.artifact,
             "buffer": made.buffer,
             "retained": Retained.of(made.replay, made.metrics),
+            "metrics": {name: value for name, value in made.metrics.items() if isfinite(value)},
         }
         parent = self.number(generation.parent)
         if made.adapter and parent and parent.artifact:

@@ -16,10 +16,11 @@ from springtide_api.contract import (
     TrainInput,
 )
 from springtide_judging.interim_analyses import interim_confidence
+from springtide_judging.same_weights import kept_start
 from springtide_trainer.errors import Refused
 from springtide_trainer.local.lineage import Generations, LocalGeneration
 from springtide_trainer.local.local_stages import LocalStages, StageFailed
-from springtide_trainer.local.verdict import conclude, too_small
+from springtide_trainer.local.verdict import conclude, without_scores
 
 if TYPE_CHECKING:
     from springtide_api.contract import ProbeOutput
@@ -200,7 +201,8 @@ class LocalRun:
             + "".join(
                 f", {name} {value:.4g}" for name, value in made.metrics.items() if name in SHOWN
             )
-            + (f"; it {continuing.message}" if continuing else ""),
+            + (f"; it {continuing.message}" if continuing else "")
+            + (f"; {kept}" if (kept := kept_start(recipe, made.metrics)) else ""),
         )
         self._keep(self.known.trained(generation, made, self.asked.recipe))
         return None
@@ -238,7 +240,7 @@ class LocalRun:
         assert generation.artifact is not None
         assert generation.window is not None
         recipe = self.asked.recipe
-        judged = too_small(self.known, generation, recipe)
+        judged = without_scores(self.known, generation, recipe)
         if judged is None:
             candidate = self._artifact(generation.number)
             assert candidate is not None

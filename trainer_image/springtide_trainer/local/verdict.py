@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from springtide_judging.gate import judge, missing_counts
 from springtide_judging.interim_analyses import max_interim_analyses
+from springtide_judging.same_weights import SAME_WEIGHTS, same_weights
 
 if TYPE_CHECKING:
     from springtide_api.contract import EvaluateOutput
@@ -13,12 +14,26 @@ if TYPE_CHECKING:
     from springtide_trainer.local.lineage import Generations, LocalGeneration
 
 
-def too_small(
+def without_scores(
     known: Generations, generation: LocalGeneration, recipe: Recipe
 ) -> Generations | None:
-    """Conclude before scoring, where counts show that the holdout cannot decide; else None."""
-    window = generation.window
+    """Conclude before scoring, where equal weights or counts decide; else None."""
+    window, artifact, live = (
+        generation.window,
+        generation.artifact,
+        known.number(generation.baseline),
+    )
     assert window is not None
+    assert artifact is not None
+    same = same_weights(
+        artifact.digest,
+        live.artifact.digest if live and live.artifact else None,
+        recipe=recipe,
+        metrics=generation.metrics,
+    )
+    if same is not None:
+        changes = {"verdict": "Rejected", "reason": SAME_WEIGHTS, "message": same}
+        return known.with_(generation.model_copy(update=changes))
     short = missing_counts(
         recipe.gate,
         recipe.evaluation,

@@ -12,7 +12,12 @@ from springtide_api.contract import ArtifactRef, EvaluateInput
 from springtide_api.generation.status import EvaluationStatus, HoldoutStatus
 from springtide_judging.gate import missing_counts
 from springtide_judging.interim_analyses import interim_confidence
-from springtide_operator.lifecycle.evaluation.verdict import conclude, too_few_entities
+from springtide_judging.same_weights import same_weights
+from springtide_operator.lifecycle.evaluation.verdict import (
+    conclude,
+    reject_same_weights,
+    too_few_entities,
+)
 from springtide_operator.lifecycle.jobs.failures import fail_generation
 from springtide_operator.lifecycle.jobs.run_files import artifact_ref, home, result_name, run_file
 from springtide_operator.lifecycle.jobs.stage import (
@@ -22,7 +27,7 @@ from springtide_operator.lifecycle.jobs.stage import (
     advance,
     start_attempt,
 )
-from springtide_operator.lifecycle.jobs.training_facts import retained
+from springtide_operator.lifecycle.jobs.training_facts import metrics_of, retained
 from springtide_operator.lifecycle.state.plan import Step, WriteGeneration
 
 if TYPE_CHECKING:
@@ -51,8 +56,10 @@ def evaluate(seen: Observation, now: datetime) -> Step | None:
 def _analyze(
     seen: Observation, generation: ModelGeneration, evaluation: EvaluationStatus, now: datetime
 ) -> Step:
-    """One interim analysis on the newest holdout, unless its counts show that it is too small."""
+    """One interim analysis on the newest holdout, unless none could decide."""
     recipe, holdout = generation.spec.recipe, evaluation.holdouts[-1]
+    if same := _same_weights(generation):
+        return reject_same_weights(generation, evaluation, same, now)
     if short := missing_counts(
         recipe.gate,
         recipe.evaluation,
@@ -72,6 +79,17 @@ def _analyze(
             return fail_generation(_with(generation, run), reason, message, now)
         case Step() as step:
             return step
+
+
+def _same_weights(generation: ModelGeneration) -> str | None:
+    spec, status = generation.spec, generation.status
+    assert status.artifact is not None
+    return same_weights(
+        status.artifact.served_digest,
+        spec.baseline.digest if spec.baseline else None,
+        recipe=spec.recipe,
+        metrics=metrics_of(status.training),
+    )
 
 
 def _first_holdout(generation: ModelGeneration) -> HoldoutStatus:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from springtide_api.generation.status import EvaluationStatus
 from springtide_judging.gate import judge
 from springtide_judging.interim_analyses import max_interim_analyses
+from springtide_judging.same_weights import SAME_WEIGHTS
 from springtide_operator.lifecycle.evaluation.interim_analyses import analyses_elsewhere
 from springtide_operator.lifecycle.state.plan import Event, Step, WriteGeneration
 
@@ -37,6 +38,20 @@ def too_few_entities(
     elif gate.on_inconclusive.type == "Hold":
         changes |= {"reason": "OnHold", "message": f"{short}; on hold"}
     changes["message"] = str(changes["message"])[:1024]
+    return _verdict(generation, generation.status.model_copy(update=changes))
+
+
+def reject_same_weights(
+    generation: ModelGeneration, evaluation: EvaluationStatus, message: str, now: datetime
+) -> Step:
+    """Conclude before scoring: the candidate has the weights of the live model."""
+    changes = {
+        "evaluation": _concluded(evaluation, outcome="Decided", spent=0),
+        "verdict": "Rejected",
+        "reason": SAME_WEIGHTS,
+        "message": message[:1024],
+        "verdict_at": now,
+    }
     return _verdict(generation, generation.status.model_copy(update=changes))
 
 

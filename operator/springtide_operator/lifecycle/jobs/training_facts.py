@@ -41,13 +41,17 @@ def replay_message(replayed: Replayed | None) -> str:
     return f"; {replayed.rows:,} rows of earlier windows replayed{why}"
 
 
+def metrics_of(training: TrainingStatus | None) -> dict[str, float]:
+    """Return the metrics by their names."""
+    pairs = [each.rpartition("=") for each in training.metrics] if training else []
+    return {name: _number(value) for name, _, value in pairs}
+
+
 def retained(training: TrainingStatus | None) -> Retained | None:
     """Return what the report says of retention."""
     if training is None:
         return None
-    pairs = [each.rpartition("=") for each in training.metrics]
-    metrics = {name: _number(value) for name, _, value in pairs}
-    return Retained.of(_replayed(training.replay), metrics)
+    return Retained.of(_replayed(training.replay), metrics_of(training))
 
 
 def _replayed(status: ReplayStatus | None) -> Replayed | None:

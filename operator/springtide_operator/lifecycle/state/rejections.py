@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from springtide_judging.same_weights import SAME_WEIGHTS
 from springtide_operator.lifecycle.state.generations import BY_REQUEST
 
 if TYPE_CHECKING:
@@ -12,15 +13,20 @@ if TYPE_CHECKING:
     from springtide_api.objects import ModelGeneration
     from springtide_api.update.status import Cursor, UpdateStatus
 
-JUDGED = frozenset({"Accepted", "Rejected", "Inconclusive", "Failed"})
-
 
 def shared_rejection(
     generations: Sequence[ModelGeneration], status: UpdateStatus
 ) -> tuple[ModelGeneration, str] | None:
-    """The second of two rejections in a row on a shared training partition, and that partition."""
+    """The second of two rejections in a row on a shared training partition, and that partition.
+
+    A candidate with the weights of the live model says nothing about its rows and is left out.
+    """
     trained = [g for g in reversed(generations) if g.spec.origin == "Trained"]
-    decided = [g for g in trained if g.status.verdict in JUDGED - {"Failed", "Inconclusive"}]
+    decided = [
+        g
+        for g in trained
+        if g.status.verdict in {"Accepted", "Rejected"} and g.status.reason != SAME_WEIGHTS
+    ]
     if len(decided) < 2:
         return None
     newest, before = decided[0], decided[1]

@@ -13,6 +13,7 @@ from springtide_api.contract import (
 )
 from springtide_api.generation.continuation import adapter_left
 from springtide_api.generation.status import Artifact, TrainingStatus
+from springtide_judging.same_weights import kept_start
 from springtide_operator.lifecycle.jobs.failures import fail_generation
 from springtide_operator.lifecycle.jobs.run_files import artifact_ref, home, result_name, run_file
 from springtide_operator.lifecycle.jobs.stage import (
@@ -157,7 +158,9 @@ def _made(generation: ModelGeneration, run: StageRun, result: Result, now: datet
         changes |= _imported(generation, made, now)
     status = generation.status.model_copy(update=changes)
     name = generation.metadata.name
+    kept = kept_start(generation.spec.recipe, trained.metrics)
     message = f"{name} has weights {made.digest}{replay_message(trained.replay)}"
+    message += f"; {kept}" if kept else ""
     event = Event("Trained", message[:1024], generation=name)
     return Step(actions=(WriteGeneration(name, status),), events=(event,))
 
