@@ -1,7 +1,9 @@
 """The lifecycle of an update as a list of steps, and the objects that it must end with.
 
 Import, first generation by absolute rules, a second one against the first, a rejection, a suspect
-holdout with its quarantine, a month that is not delivered, and a third promotion.
+holdout with its quarantine, a month that is not delivered, and a third promotion. Each generation
+replays rows that its parent left; the second continues the adapter of the first, and those after
+it are Full updates of its merged weights.
 """
 
 import re
@@ -61,6 +63,12 @@ def _answered(status) -> str:
     last = status.get("lastRequest") or {}
     return f"{last.get('verb')}@{last.get('token')}"
 
+
+TRAINING = {
+    "retention": {"replay": {}},
+    "method": {"type": "LoRA", "lora": {"continuation": "Continue", "rebaseEvery": 2}},
+}
+"""What every update of these tests declares: each life is comparable with the undisturbed one."""
 
 NO_BETTER = {"2025-04": (0.55, 0.66)}
 SHUFFLED = {"2025-05": (0.5, 0.5)}

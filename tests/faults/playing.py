@@ -11,6 +11,7 @@ import os
 import time
 from pathlib import Path
 
+from faults.life import TRAINING
 from handlers.edge import Edge
 from handlers.stand_ins import StandIns
 from lifecycle.world import SPEC
@@ -221,14 +222,15 @@ class Scene(StandIns):
         await self.client.create(DEPLOYMENT, {"metadata": metadata, "spec": spec})
 
     async def declare_update(self, name="shop", deployment="ranker", **changes):
-        """Create an update alone."""
+        """Create an update alone. Changes of its training are added to that of all these tests."""
         target = {"targetRef": {"name": deployment}, "container": "server"}
         rollout = {**SPEC["rollout"], "targets": [target]}
+        training = TRAINING | changes.get("training", {})
         body = {
             "apiVersion": UPDATE.api_version,
             "kind": UPDATE.name,
             "metadata": {"namespace": self.namespace, "name": name},
-            "spec": {**SPEC, "trigger": {}, "rollout": rollout, **changes},
+            "spec": {**SPEC, "trigger": {}, "rollout": rollout, **changes, "training": training},
         }
         await self.client.create(UPDATE, body)
 

@@ -148,6 +148,29 @@ def failures(ends, courses, outcomes, writes):
     return {end.where: wrong + after for end, wrong, after in found if wrong or after}
 
 
+async def test_the_worlds_that_are_compared_contain_buffers_and_adapters_handed_on(ground):
+    _, world = await undisturbed(ground)
+    specs, statuses = (
+        [world["generations"][f"shop-g{number}"][part] for number in range(5)]
+        for part in ("spec", "status")
+    )
+    buffers = [status["artifact"].get("buffer") for status in statuses]
+    adapters = [status["artifact"].get("adapter") for status in statuses]
+
+    assert [spec["data"].get("buffer") for spec in specs[1:]] == [None, *buffers[1:3], buffers[2]]
+    assert len({buffer["digest"] for buffer in buffers[1:]}) == 4
+    assert [spec["continuation"].get("adapter") for spec in specs[1:]] == [
+        None,
+        adapters[1],
+        None,
+        None,
+    ]
+    assert [adapter and adapter["generations"] for adapter in adapters] == [None, 1, 2, None, None]
+    methods = [spec["recipe"]["training"]["method"]["type"] for spec in specs[1:]]
+    assert methods == ["LoRA", "LoRA", "Full", "Full"]
+    assert [status["training"]["replay"]["rows"] for status in statuses[1:]] == [20] * 4
+
+
 @pytest.mark.survives(
     "Operator",
     "is ended before or after one of its writes; tested at some writes of a lifecycle",
