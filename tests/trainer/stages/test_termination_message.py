@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from springtide_api.contract import (
+    CommittedAdapter,
     CommittedArtifact,
     EvaluateOutput,
     Failure,
@@ -16,6 +17,8 @@ from springtide_api.contract import (
     TrainOutput,
     WindowFound,
 )
+from springtide_api.generation.spec import ReplayBuffer
+from springtide_api.retained import Replayed
 from springtide_trainer.stages.termination_message import compact, write
 
 DIGEST = "sha256:" + "a" * 64
@@ -73,6 +76,35 @@ def test_the_longest_result_of_an_evaluation_fits_with_three_digits():
     assert found is not None
     assert [row[0] for row in found.rules] == [row[0] for row in rules]
     assert found.rules[0][1] == pytest.approx(value, rel=5e-3)
+
+
+@pytest.mark.parametrize("length", [300, 1024])
+def test_a_training_with_weights_adapter_and_buffer_fits_whatever_the_length_of_its_paths(length):
+    place = "file:///" + "p" * (length - 8)
+    missing = ", ".join("漢" * 32 + " 9,999" for _ in range(5))
+    replayed = Replayed(
+        rows=10**6,
+        classes={"漢" * 100 + str(number): number for number in range(256)},
+        message=f"256 of 256 classes have fewer than 10,000 (rowsPerClass): {missing}, ...",
+    )
+    output = TrainOutput(
+        artifact=CommittedArtifact(uri=place, digest=DIGEST, bytes=10**12),
+        steps=10**8,
+        rows=10**9,
+        seconds=86400.123456,
+        metrics={f"validation_alpha_0.{number}23456": 0.123456789 for number in range(8)},
+        stop_reason="the metric ndcg@10 did not improve in 100 validations",
+        replay=replayed,
+        buffer=ReplayBuffer(uri=place, digest=DIGEST, rows=10**6),
+        adapter=CommittedAdapter(uri=place, digest=DIGEST, bytes=10**10, base=DIGEST),
+    )
+    found = shortened(Result(job="j" * 63, stage="train", number=10**6, ok=True, train=output))
+    assert found.train is not None
+    assert (found.train.artifact, found.train.buffer) == (output.artifact, output.buffer)
+    assert found.train.adapter == output.adapter
+    assert found.train.replay is not None
+    assert found.train.replay.rows == 10**6
+    assert found.train.replay.message.startswith("256 of 256 classes have fewer than 10,000")
 
 
 def test_a_long_list_of_partitions_keeps_the_newest():

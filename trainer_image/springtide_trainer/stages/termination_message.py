@@ -32,7 +32,7 @@ def compact(result: Result) -> bytes:
     """Write a result as JSON of at most 4096 bytes.
 
     Less important parts are shortened first: digits, the end of a failure's message, names of
-    partitions, training metrics. Rules are never removed, only rounded.
+    partitions, what was replayed, training metrics. Rules are never removed, only rounded.
 
     Raises:
         ValueError: the shortened result is still too long.
@@ -98,6 +98,20 @@ def _few_classes(keep: int) -> Callable[[Any], Any]:
     return shortened
 
 
+def _short_shortfall(keep: int) -> Callable[[Any], Any]:
+    """Cut what the replay buffer could not give."""
+
+    def shortened(value: Any) -> Any:
+        match value:
+            case {"train": {"replay": {"message": str(text)} as replay} as train}:
+                cut = text if len(text) <= keep else f"{text[:keep]}..."
+                return value | {"train": train | {"replay": replay | {"message": cut}}}
+            case _:
+                return value
+
+    return shortened
+
+
 def _short_message(value: Any) -> Any:
     match value:
         case {"failure": {"message": str(text)} as failure}:
@@ -114,8 +128,10 @@ _REDUCTIONS = (
     _newest_partitions(12),
     _few_classes(32),
     _few_classes(8),
+    _short_shortfall(200),
     _few_classes(0),
     _without_metrics,
+    _short_shortfall(80),
     _rounded(7),
     _rounded(6),
     _rounded(4),
