@@ -258,7 +258,8 @@ class Limits(Model):
     "!has(self.retention) || !has(self.retention.interpolation) || !has(self.method)"
     " || !has(self.method.lora) || self.method.lora.continuation != 'Continue'",
     "retention.interpolation would change the merged weights, but not the adapter that the next"
-    " generation continues; remove interpolation, or set method.lora.continuation to Fresh",
+    " generation continues; remove interpolation, or set method.lora.continuation to Fresh without"
+    " rebaseEvery",
 )
 class Training(Model):
     """How a candidate is trained from the live weights."""

@@ -131,7 +131,7 @@ def test_an_adapter_with_other_options_is_refused(home, case):
         continued(model, left, base, **options)
     assert refused.value.failure.reason == "AdapterMismatch"
     assert message in refused.value.failure.message
-    assert "continuation to Fresh for one run" in refused.value.failure.message
+    assert "continuation to Fresh, without rebaseEvery, until" in refused.value.failure.message
 
 
 def test_another_dropout_is_no_other_adapter(home):
@@ -212,14 +212,20 @@ def test_settings_that_cannot_be_read_are_refused(home, text):
     assert refused.value.failure.reason == "AdapterMismatch"
 
 
+@pytest.mark.parametrize("missing", [False, True])
 @pytest.mark.parametrize("damaged", ["adapter", "base"])
-def test_a_damaged_or_missing_folder_is_refused(home, damaged):
+def test_a_damaged_or_missing_folder_is_refused_with_the_way_to_go_on(home, damaged, missing):
     left, base, _ = written(home)
     folder = Path((left if damaged == "adapter" else base).uri.removeprefix("file://"))
     weights = next(folder.glob("*.safetensors"))
     weights.write_bytes(weights.read_bytes()[:-1])
-    with pytest.raises(Refused, match=r"does not match its manifest.*restore the folder"):
+    if missing:
+        folder.rename(folder.with_name("elsewhere"))
+    what = "is not a folder" if missing else "does not match its manifest"
+    wanted = rf"{what}.*restore the folder from a copy, or set .* Fresh, without rebaseEvery"
+    with pytest.raises(Refused, match=wanted) as refused:
         Continued.of(given(left, base))
+    assert refused.value.failure.reason == "DigestMismatch"
 
 
 def test_the_settings_name_no_version_and_no_path(home):

@@ -41,7 +41,11 @@ BASE = "base_model_name_or_path"
 OPTIONS = ("r", "lora_alpha", "use_rslora", "use_dora", "target_modules")
 """Settings of an adapter that cannot change while it is continued."""
 _KEPT = (*OPTIONS, "peft_type", "task_type", "lora_dropout", "bias", "fan_in_fan_out")
-_HINT = "set training.method.lora.continuation to Fresh for one run, or restore the folder"
+_FRESH = (
+    "set training.method.lora.continuation to Fresh, without rebaseEvery, until the next"
+    " generation is live"
+)
+_FIELD = "spec.training.method.lora.continuation"
 
 
 @dataclass(frozen=True)
@@ -67,13 +71,13 @@ class Continued:
         if given is None:
             return None
         made = Continued(local_path(given.uri), local_path(given.base.uri))
-        manifest.verify(made.folder, given.digest)
+        _verify(made.folder, given.digest)
         if (found := made.settings().get(BASE)) != given.base.digest:
             raise _mismatch(
                 f"{made.folder}: the adapter belongs to the weights {found}, not to "
                 f"{given.base.digest}"
             )
-        manifest.verify(made.base, given.base.digest)
+        _verify(made.base, given.base.digest)
         return made
 
     def settings(self) -> dict[str, Any]:
@@ -204,5 +208,14 @@ def _settings(base: Any) -> dict[str, Any]:
     return {name: known[name] for name in _KEPT}
 
 
+def _verify(folder: Path, digest: str) -> None:
+    """Verify files, and say what to do where there is no copy of them."""
+    try:
+        manifest.verify(folder, digest)
+    except Refused as damaged:
+        failure = damaged.failure
+        raise Refused(failure.reason, f"{failure.message}, or {_FRESH}", _FIELD) from damaged
+
+
 def _mismatch(what: str) -> Refused:
-    return Refused("AdapterMismatch", f"{what}; {_HINT}", "spec.training.method.lora.continuation")
+    return Refused("AdapterMismatch", f"{what}; {_FRESH}, or restore the folder", _FIELD)

@@ -46,6 +46,10 @@ log = logging.getLogger(__name__)
 
 ROWS = "rows.parquet"
 _FIELD = "spec.training.retention.replay"
+_REMOVE = (
+    "remove training.retention.replay (training.retention, if it has nothing else) until the next "
+    "generation is live"
+)
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ def read(given: ReplayBuffer | None, recipe: Recipe, quarantined: Sequence[str])
         raise Refused(
             "BufferMismatch",
             f"{folder} has labels of type {table.schema.field('label').type}, the task has "
-            f"{empty.schema.field('label').type}; remove training.retention.replay for one run",
+            f"{empty.schema.field('label').type}; {_REMOVE}",
             _FIELD,
         )
     task, labels = task_of(recipe.model), manifest.get("labels")
@@ -118,8 +122,8 @@ def _check_labels(folder: Path, before: Sequence[str] | None, now: Sequence[str]
     raise Refused(
         "BufferMismatch",
         f"{folder} has rows of {len(before)} labels, label {place + 1} is {before[place]!r}; in "
-        f"model.labels it is {given}; labels may only be appended: restore their order, or remove "
-        "training.retention.replay for one run",
+        f"model.labels it is {given}; labels may only be appended: restore their order, or "
+        f"{_REMOVE}",
         _FIELD,
     )
 
@@ -182,6 +186,6 @@ def _verified(folder: Path, digest: str) -> tuple[pa.Table, dict[str, Any]]:
 def _corrupt(what: str) -> Refused:
     return Refused(
         "DigestMismatch",
-        f"{what}; restore the folder from a copy, or remove training.retention.replay for one run",
+        f"{what}; restore the folder from a copy, or {_REMOVE}",
         _FIELD,
     )
