@@ -125,10 +125,28 @@ class ImportInput(Model):
     digest: Digest | None = None
 
 
+class Unreferenced(Model):
+    """Weights, adapters and replay buffers that no generation names are deleted too.
+
+    A training that fails after it wrote them leaves such folders, or a generation that is deleted
+    by a user.
+    """
+
+    kept: list[Digest]
+    """Digests of everything that is named."""
+    since: Time
+    """Only folders that were written after this time: older ones may be of an earlier update of
+    the same name, whose generations may still be restored."""
+    until: Time
+    """Only folders that were written before this time: newer ones may not be in status yet."""
+
+
 class CollectInput(Model):
     """Input of a collect Job: the folders to delete, as explicit paths below the home folder."""
 
     delete: list[str]
+    unreferenced: Unreferenced | None = None
+    """What else to delete. None: nothing."""
 
 
 class RunFile(Model):

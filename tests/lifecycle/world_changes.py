@@ -114,7 +114,7 @@ class Changes:
     def succeed(self, name: str, result: Result | None) -> None:
         pod = self._finished_pod(name, exit_code=0)
         if name in self.runs:
-            self.storage.finish(self.runs[name].run, result)
+            self.storage.finish(self.runs[name].run, result, self.now)
         self.jobs[name] = replace(
             self.jobs[name], succeeded=True, finished=self.now, result=result, pods=(pod,)
         )

@@ -12,8 +12,9 @@ from springtide_api.generation.spec import ReplayBuffer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
-    from springtide_api.contract import Result, RunFile, TrainInput
+    from springtide_api.contract import Result, RunFile, TrainInput, Unreferenced
 
 
 @dataclass
@@ -21,6 +22,8 @@ class Storage:
     """Folders by their URI, and the partitions of the rows in them."""
 
     folders: set[str] = field(default_factory=set)
+    written: dict[str, datetime] = field(default_factory=dict)
+    """When weights, adapters and buffers were written, or committed again."""
     partitions: dict[str, frozenset[str]] = field(default_factory=dict)
     """Training partitions of frozen rows and of replay buffers, by digest."""
     on_deletion: Callable[[int | None, list[str]], None] = lambda number, folders: None
@@ -41,20 +44,40 @@ class Storage:
         uri = f"file:///models/search/shop/buffers/{made.replace(':', '-')}"
         return ReplayBuffer(uri=uri, digest=made, rows=100)
 
-    def finish(self, run: RunFile, result: Result | None) -> None:
+    def finish(self, run: RunFile, result: Result | None, now: datetime) -> None:
         """Write or delete what a Job that succeeded wrote or deleted."""
         if run.collect:
-            self.on_deletion(run.number, run.collect.delete)
-            self.folders -= {f"file://{folder}" for folder in run.collect.delete}
+            self._delete(run.number, run.collect.delete)
+        if run.collect and run.collect.unreferenced:
+            self._delete(None, self._unreferenced(run.collect.unreferenced))
         if result is None:
             return
         if result.imported:
-            self.folders.add(result.imported.uri)
+            self.write(now, result.imported.uri)
         if result.probe and result.probe.window:
             self.folders.add(result.probe.window.manifest)
         if made := result.train:
             parts = (made.artifact, made.adapter, made.buffer)
-            self.folders |= {part.uri for part in parts if part}
+            self.write(now, *(part.uri for part in parts if part))
+
+    def write(self, now: datetime, *uris: str) -> None:
+        """Commit weights, adapters or buffers."""
+        self.folders |= {*uris}
+        self.written |= dict.fromkeys(uris, now)
+
+    def _delete(self, number: int | None, folders: list[str]) -> None:
+        self.on_deletion(number, folders)
+        self.folders -= {f"file://{folder}" for folder in folders}
+
+    def _unreferenced(self, asked: Unreferenced) -> list[str]:
+        """Folders that nothing names, as the stage finds them."""
+        return [
+            uri.removeprefix("file://")
+            for uri, moment in self.written.items()
+            if uri in self.folders
+            and uri.rpartition("/")[2].replace("-", ":", 1) not in asked.kept
+            and asked.since < moment < asked.until
+        ]
 
 
 def read_by(run: RunFile) -> set[str]:

@@ -11,7 +11,7 @@ import hashlib
 import os
 import shutil
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -20,6 +20,10 @@ from springtide_trainer.errors import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+LOCAL_RUNS = "local.json"
+"""Generations of `springtide-trainer run`, in the folder of an update."""
 
 
 class Home:
@@ -117,6 +121,18 @@ def commit_folder(tmp: Path, final: Path) -> bool:
             return False
         raise
     sync(final.parent)
+    return True
+
+
+def commit_content(tmp: Path, final: Path) -> bool:
+    """Commit a folder that is named by its content: an existing one is used again, so it is new.
+
+    The stage `collect` deletes only what is old.
+    """
+    while not commit_folder(tmp, final):
+        with suppress(FileNotFoundError):  # collected at this moment: commit it again
+            os.utime(final)
+            return False
     return True
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from springtide_api.contract import CommittedArtifact
 from springtide_trainer.errors import Refused
-from springtide_trainer.storage import commit_folder, file_digest, uri_of
+from springtide_trainer.storage import commit_content, file_digest, uri_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,12 +56,12 @@ def commit(
     digest = write_manifest(folder)
     size = sum(path.stat().st_size for path in _files(folder))
     final = home.artifact(digest)
-    if not commit_folder(folder, final):
+    if not commit_content(folder, final):
         try:
             verify(final, digest)
         except Refused:
             final.rename(folder.with_name(f"damaged-{uuid.uuid4()}"))
-            commit_folder(folder, final)
+            commit_content(folder, final)
             verify(final, digest)
     return CommittedArtifact(uri=uri_of(final), digest=digest, bytes=size, head=head)
 

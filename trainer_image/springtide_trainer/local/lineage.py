@@ -25,6 +25,7 @@ from springtide_api.schema import Model
 from springtide_api.update.training import Training
 from springtide_judging.regression_reference import reference_number
 from springtide_trainer.errors import Refused
+from springtide_trainer.storage import LOCAL_RUNS
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 
     from springtide_api.contract import TrainOutput
     from springtide_api.generation.spec import Recipe
-
-FILE = "local.json"
 
 
 class LocalGeneration(Model):
@@ -96,19 +95,19 @@ class Generations(Model):
             Refused: the file is damaged.
         """
         try:
-            return Generations.model_validate_json((home / FILE).read_bytes())
+            return Generations.model_validate_json((home / LOCAL_RUNS).read_bytes())
         except FileNotFoundError:
             return Generations()
         except ValidationError as wrong:
-            message = f"{home / FILE} is damaged; restore it, or use another --storage"
+            message = f"{home / LOCAL_RUNS} is damaged; restore it, or use another --storage"
             raise Refused("CorruptFile", message) from wrong
 
     def write(self, home: Path) -> None:
         """Write the file; an interrupted write leaves the former one."""
         home.mkdir(parents=True, exist_ok=True)
-        written = home / f"{FILE}.new"
+        written = home / f"{LOCAL_RUNS}.new"
         written.write_text(self.model_dump_json(by_alias=True, indent=1), encoding="utf-8")
-        written.replace(home / FILE)
+        written.replace(home / LOCAL_RUNS)
 
     def with_(self, changed: LocalGeneration) -> Generations:
         """Return the generations with one added or replaced."""

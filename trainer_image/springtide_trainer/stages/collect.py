@@ -1,22 +1,31 @@
-"""Deletes folders that are no longer needed: exactly those that the run file lists."""
+"""Deletes folders that are no longer needed: those that the run file lists, and unreferenced ones.
+
+The name of an unreferenced folder is a digest that nothing names; other folders are left alone.
+"""
 
 from __future__ import annotations
 
 import logging
+import re
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from springtide_trainer.errors import Refused
-from springtide_trainer.storage import local_path, sync
+from springtide_trainer.storage import LOCAL_RUNS, folder_name, local_path, sync
 
 if TYPE_CHECKING:
-    from springtide_api.contract import RunFile
+    from collections.abc import Iterator
+
+    from springtide_api.contract import RunFile, Unreferenced
     from springtide_trainer.storage import Home
 
 log = logging.getLogger(__name__)
 
 COLLECTABLE = ("artifacts", "buffers", "data", "checkpoints", "reports")
+_SEARCHED = ("artifacts", "buffers")
+_DIGEST = re.compile(r"sha256-[0-9a-f]{64}")
 
 
 def collect(run: RunFile, home: Home) -> None:
@@ -37,7 +46,43 @@ def collect(run: RunFile, home: Home) -> None:
             folder.rename(scratch / str(index))
             sync(folder.parent)
             log.info("deleted", extra={"folder": str(folder.relative_to(home.path))})
+    if run.collect and run.collect.unreferenced:
+        for folder in _unreferenced(run.collect.unreferenced, home):
+            _delete_unused(folder, scratch / f"{folder.parent.name}-{folder.name}", home)
     shutil.rmtree(scratch)
+
+
+def _unreferenced(asked: Unreferenced, home: Home) -> Iterator[Path]:
+    """Yield the folders of weights, adapters and buffers that nothing names.
+
+    None in a storage where `springtide-trainer run` has generations of its own.
+    """
+    kept = {folder_name(digest) for digest in asked.kept}
+    if (home.path / LOCAL_RUNS).exists():
+        return
+    for place in _SEARCHED:
+        room = home.path / place
+        if room.is_symlink() or not room.is_dir():
+            continue
+        for folder in sorted(room.iterdir()):
+            written = datetime.fromtimestamp(folder.lstat().st_mtime, UTC)
+            named = folder.name in kept or not _DIGEST.fullmatch(folder.name)
+            if named or folder.is_symlink() or not folder.is_dir():
+                continue
+            if asked.since < written < asked.until:
+                yield folder
+
+
+def _delete_unused(folder: Path, aside: Path, home: Home) -> None:
+    """Delete a folder, unless a training commits the same content at this moment."""
+    shutil.rmtree(aside, ignore_errors=True)
+    before = folder.lstat().st_mtime_ns
+    folder.rename(aside)
+    if aside.lstat().st_mtime_ns != before and not folder.exists():
+        aside.rename(folder)
+        return
+    sync(folder.parent)
+    log.info("deleted: nothing names it", extra={"folder": str(folder.relative_to(home.path))})
 
 
 def _checked(text: str, home: Home) -> Path:

@@ -12,6 +12,7 @@ from springtide_api.contract import CollectInput
 from springtide_api.names import job_name
 from springtide_operator.lifecycle.evaluation.regression_reference import as_ancestor, reference
 from springtide_operator.lifecycle.jobs.run_files import artifact_ref, home, run_file
+from springtide_operator.lifecycle.maintenance.unreferenced import unreferenced
 from springtide_operator.lifecycle.state.generations import (
     finished,
     referenced_artifacts,
@@ -49,7 +50,8 @@ def prune_history(seen: Observation, now: datetime) -> Step | None:
             return None  # in progress, or failed and retried soon
         recipe = generation.spec.recipe
         shared = run_file(seen, "collect", recipe, number=number, job=name, attempt=1)
-        asked = shared.model_copy(update={"collect": CollectInput(delete=folders)})
+        collect = CollectInput(delete=folders, unreferenced=unreferenced(seen, generation, now))
+        asked = shared.model_copy(update={"collect": collect})
         image = trainer_image(seen)  # the image of that time may no longer exist
         return Step(actions=(StartJob(run=asked, image=image),))
     return Step(actions=(DeleteGeneration(generation.metadata.name, generation.metadata.uid),))

@@ -29,7 +29,7 @@ from springtide_trainer.data.snapshots.frozen_rows import (
 )
 from springtide_trainer.data.snapshots.next_buffer import PREFIX, usable_rows, withheld
 from springtide_trainer.errors import Refused
-from springtide_trainer.storage import commit_folder, local_path, uri_of
+from springtide_trainer.storage import commit_content, local_path, uri_of
 from springtide_trainer.tasks.table import task_of
 
 if TYPE_CHECKING:
@@ -145,12 +145,12 @@ def commit(sample: Sample, recipe: Recipe, home: Home, folder: Path) -> ReplayBu
     pq.write_table(table, folder / ROWS)
     digest = "sha256:" + hashlib.sha256(text).hexdigest()
     final = home.buffer(digest)
-    if not commit_folder(folder, final):
+    if not commit_content(folder, final):
         try:
             _verified(final, digest)
         except Refused:
             final.rename(folder.with_name(f"damaged-{uuid.uuid4()}"))
-            commit_folder(folder, final)
+            commit_content(folder, final)
             _verified(final, digest)
     return ReplayBuffer(uri=uri_of(final), digest=digest, rows=len(table))
 
