@@ -124,6 +124,10 @@ def test_the_report_of_prices_speaks_of_errors_and_not_of_positives(pricing):
     assert "positives" not in page
     assert "MAPE is the mean of |error| / |label| over the rows whose label is not 0" in page
     written = json.loads((local_path(out.report) / "metrics.json").read_text(encoding="utf-8"))
+    lowest, *_, highest = written["datasets"][0]["labels"]
+    assert float(lowest) < float(highest)
+    assert f"Labels from {lowest} to {highest}." in page
+    assert "Rows by label" not in page
     assert written["task"] == "Regression"
     assert list(written["datasets"][0]["metrics"]) == ["rmse", "mae", "mape", "wape", "r2"]
 
