@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from trainer.training.test_replay import later, run_of, trained
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
@@ -79,6 +80,35 @@ def test_weights_are_equal_with_and_without_stored_outputs(
     computed = train(world, "computed", **more)
     assert few < 0.75 * sum(rows_of_layer)
     assert max(differences(stored, computed)) < 1e-5
+
+
+def test_outputs_of_frozen_lower_layers_are_stored_for_replayed_rows_and_change_no_weight(
+    world, monkeypatch, rows_of_layer
+):
+    first = trained(world, run_of(world, "g1-train-1"))
+    frozen = {"epochs": 3, "batchSize": 16, "precision": "FP32", "freeze": {"lowerLayers": 1}}
+    options = {
+        "hyperparameters": {**frozen, "learningRate": "1e-3"},
+        "earlyStopping": {"everySteps": 4, "patience": 90},
+        "checkpoint": {"everySteps": 10, "keep": 10},
+        "data": later(world),
+    }
+    rows_of_layer.clear()
+    stored = trained(world, run_of(world, "g2-train-1", first.buffer, **options))
+    few = sum(rows_of_layer)
+    world.train(run_of(world, "g2-train-2", first.buffer, **options))
+    for later_one in sorted(world.home.checkpoints(1).iterdir())[1:]:
+        shutil.rmtree(later_one)
+    resumed = trained(world, run_of(world, "g2-train-3", first.buffer, **options))
+    rows_of_layer.clear()
+    monkeypatch.setattr(session, "lower_part", lambda *_: [])
+    computed = trained(world, run_of(world, "g2-train-4", first.buffer, **options))
+
+    assert stored.replay.rows == computed.replay.rows == 30
+    assert stored.artifact.digest == resumed.artifact.digest
+    assert few < 0.75 * sum(rows_of_layer)
+    folders = [local_path(made.artifact.uri) for made in (stored, computed)]
+    assert max(differences(*folders)) < 1e-5
 
 
 def test_one_epoch_without_validation_stores_nothing(world, caplog):

@@ -293,17 +293,6 @@ def test_a_buffer_with_other_columns_is_not_used_and_a_new_one_begins(world):
     assert "other columns" in held.message
 
 
-def test_replay_with_frozen_lower_layers_and_several_epochs_trains_without_stored_outputs(world):
-    first = trained(world, run_of(world, "g1-train-1"))
-    options = {
-        "hyperparameters": {"epochs": 2, "batchSize": 16, "freeze": {"lowerLayers": 1}},
-        "earlyStopping": {"everySteps": 4},
-    }
-    made = trained(world, run_of(world, "g2-train-1", first.buffer, data=later(world), **options))
-    assert made.replay.rows == 30
-    assert made.artifact.digest != first.artifact.digest
-
-
 def test_the_mixture_of_one_source_is_a_permutation_and_two_are_spread_evenly():
     alone = Mixture.of(np.zeros(50, dtype=bool)).order(np.random.default_rng(3))
     assert alone.tolist() == np.random.default_rng(3).permutation(50).tolist()

@@ -10,14 +10,12 @@ from __future__ import annotations
 import logging
 import shutil
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import nn
-
-from springtide_trainer.artifact.tokens import Tokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +26,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from springtide_api.update.training import Hyperparameters
+    from springtide_trainer.artifact.joined_tokens import TokenRows
 
 log = logging.getLogger(__name__)
 
@@ -142,14 +141,20 @@ class Stored:
 
 
 @dataclass(frozen=True)
-class TokensWithOutputs(Tokens):
+class TokensWithOutputs:
     """Tokens whose batches also have the stored outputs, if all their rows have them."""
 
-    stored: list[Stored] = field(default_factory=list)
+    tokens: TokenRows
+    stored: list[Stored]
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each row: int64 [rows]."""
+        return self.tokens.lengths
 
     def batch(self, rows: Any) -> dict[str, Tensor]:
         """Pad these rows to the longest, and add their stored outputs."""
-        made, chosen = super().batch(rows), np.asarray(rows, dtype=np.int64)
+        made, chosen = self.tokens.batch(rows), np.asarray(rows, dtype=np.int64)
         for each in self.stored:
             if (each.first[chosen] >= 0).all():
                 inside = made["attention_mask"].numpy().astype(bool)
@@ -188,11 +193,11 @@ class Wanted:
 def store(
     model: PreTrainedModel,
     layers: list[nn.Module],
-    tokens: Tokens,
+    tokens: TokenRows,
     *,
     wanted: list[Wanted],
     scratch: Path,
-) -> Tokens:
+) -> TokenRows:
     """Compute the outputs of the lower layers; return tokens whose batches have them.
 
     Args:
@@ -218,12 +223,11 @@ def store(
         log.warning("lower layers are computed in every step", extra={"error": str(unable)})
         return tokens
     log.info("outputs of the lower layers stored", extra={"rows": sum(len(w.rows) for w in wanted)})
-    known = {each.name: getattr(tokens, each.name) for each in fields(tokens)}
-    return TokensWithOutputs(**known, stored=stored)
+    return TokensWithOutputs(tokens, stored)
 
 
 def _check(
-    model: PreTrainedModel, skippable: Skippable, tokens: Tokens, rows: NDArray[np.int64]
+    model: PreTrainedModel, skippable: Skippable, tokens: TokenRows, rows: NDArray[np.int64]
 ) -> None:
     """Check on a few rows that stored outputs do not change the logits.
 
@@ -242,7 +246,7 @@ def _check(
 
 
 def _stored(
-    model: PreTrainedModel, skippable: Skippable, tokens: Tokens, wanted: Wanted, scratch: Path
+    model: PreTrainedModel, skippable: Skippable, tokens: TokenRows, wanted: Wanted, scratch: Path
 ) -> Stored:
     """Write the outputs of rows, sorted by length, to a file and map it."""
     lengths = tokens.lengths[wanted.rows]

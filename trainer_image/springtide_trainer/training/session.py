@@ -13,7 +13,6 @@ from springtide_api.update.task import EARLY_STOPPING_METRIC
 from springtide_trainer.artifact.length_limit import check_max_length
 from springtide_trainer.artifact.models import move, predict
 from springtide_trainer.artifact.preprocess import Preprocess
-from springtide_trainer.artifact.tokens import Tokens
 from springtide_trainer.errors import Refused
 from springtide_trainer.methods.adapter import Continued
 from springtide_trainer.methods.table import METHODS
@@ -179,10 +178,7 @@ def _store_lower_outputs(
     """Store the outputs of frozen lower layers for the rows that are read more than once.
 
     Validation is FP32. Returns the rows, and what bit-equal weights depend on because of this.
-    With replayed rows nothing is stored: their tokens are elsewhere than those of the new rows.
     """
-    if not isinstance(rows.examples.tokens, Tokens):
-        return rows, {}
     wanted = [Wanted("training", rows.units.rows, chosen.forward)] if epochs > 1 else []
     wanted.append(Wanted("validation", rows.validation))
     layers = lower_part(model, training.hyperparameters)
