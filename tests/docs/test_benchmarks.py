@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from bench.retention import sections
 from bench.training import page
 from docs.pages import ROOT
 
@@ -33,10 +34,10 @@ def test_the_page_is_made_from_the_results():
 
 
 def test_every_result_has_its_section():
-    assert {file.stem for file in page.RESULTS.glob("*.json")} <= {*page.ORDER}
+    assert {file.stem for file in page.RESULTS.glob("*.json")} <= {*page.ORDER, *sections.NAMES}
     text = (ROOT / page.PAGE).read_text(encoding="utf-8")
     for file in page.RESULTS.glob("*.json"):
-        assert f"## {json.loads(file.read_text())['title']}\n" in text
+        assert f"# {json.loads(file.read_text())['title']}\n" in text
 
 
 def test_a_target_is_met_if_each_round_reaches_it():

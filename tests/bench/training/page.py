@@ -11,6 +11,8 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
+from bench.retention import sections as retention
+
 ROOT = Path(__file__).parents[3]
 RESULTS = ROOT / "tests" / "bench" / "results"
 PAGE = "docs/benchmarks.md"
@@ -124,7 +126,7 @@ def page(folder: Path = RESULTS) -> str:
     results = [json.loads(file.read_text("utf-8")) for file in files if file.exists()]
     without = [file.stem for file in files if not file.exists()]
     missing = f"Not measured yet: {', '.join(without)}.\n\n" if without else ""
-    sections = "\n".join(_section(result) for result in results)
+    sections = "\n".join(filter(None, [*map(_section, results), retention.sections(folder)]))
     first = f"{HEAD}\n{summary(results)}\n\n{missing}{table(results)}"
     start = folder / POD_START
     if start.exists():

@@ -1,12 +1,13 @@
-"""A year of purchases, month by month with replay, against a model trained on all months at once.
+"""Purchases of ten months, month by month with replay, against a training on all months at once.
 
-    SPRINGTIDE_ONLINE_RETAIL=FOLDER PYTHONPATH=tests python tests/bench/purchase_stream.py
+    SPRINGTIDE_ONLINE_RETAIL=FOLDER PYTHONPATH=tests python -m bench.retention.purchase_stream
 
 Each month continues from the weights of the month before, on its own rows and rows from the replay
 buffer. The joint model is trained once, on all months. Both are scored on the month after the last,
 which neither was trained on. The upper 95 % bound of the loss of AUC, over seeds and customers,
 must be at most 0.01, and the last month may train on at most a quarter of the joint rows.
 `--share` and `--held-out` take a part of the customers: of all months, and of the scored one.
+All customers and batches of 32 rows take two hours of one core; `--write` writes the result.
 """
 
 from __future__ import annotations
@@ -15,19 +16,17 @@ import argparse
 import csv
 import sys
 import tempfile
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import torch
-from bench.lineage import Lineage, recipe, reference
-from bench.online_retail import rows, share_of
-from rich.console import Console
-from rich.table import Table
+from bench.retention import sections
+from bench.retention.lineage import Lineage, recipe, reference
+from bench.retention.online_retail import rows, share_of
+from bench.retention.results import Benchmark, Side, Target, share_of_rows
 
 from springtide_api.contract import ArtifactRef, EvaluateInput, ProbeInput
 from springtide_trainer.evaluation.confidence_intervals import Resampling, bootstrap_weights
@@ -44,28 +43,14 @@ BOUND, SHARE_OF_ROWS = 0.01, 0.25
 NOW = datetime(2011, 12, 1, tzinfo=UTC)
 
 
-@dataclass
-class Side:
-    """One way to train, and what came out, each for every seed.
-
-    Attributes:
-        trained: Rows of the last training.
-        all_rows: Rows of all trainings.
-        scores: float [rows], the probability of a purchase on the last month.
-    """
-
-    name: str
-    trained: list[int] = field(default_factory=list)
-    all_rows: list[int] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    scores: list[Any] = field(default_factory=list)
-
-    def keep(self, made: list[TrainOutput], seconds: float, scores: Any) -> None:
-        """Keep the trainings of a seed and the scores of the last model."""
-        self.trained.append(made[-1].rows)
-        self.all_rows.append(sum(each.rows for each in made))
-        self.seconds.append(seconds)
-        self.scores.append(scores)
+BENCHMARK = Benchmark(
+    name="purchase_stream",
+    title="Purchases of a shop, month by month",
+    quality="AUC",
+    about="A row is what a customer bought before and one product, and whether it was bought next. "
+    f"Ten months up to {LAST}: the last one is scored, the others are trained on, each in one "
+    "epoch, month by month with a replay buffer or all at once.",
+)
 
 
 def sample(path: Path, first: str, share: float, held_out: float) -> None:
@@ -112,7 +97,7 @@ def spec(seed: int, given: argparse.Namespace, replay: bool) -> dict[str, Any]:
         "training": {
             "hyperparameters": {
                 "learningRate": given.rate,
-                "batchSize": 32,
+                "batchSize": given.batch,
                 "seed": seed,
                 "freeze": {"lowerLayers": given.lower},
             },
@@ -176,7 +161,7 @@ def scores(
 
 def aucs(encoded: EncodedRows, side: Side, weights: Any) -> Any:
     """Return the AUC of each seed for each draw of customers: float [seeds, draws]."""
-    return np.stack([statistic("auc", encoded, each)(weights) for each in side.scores])
+    return np.stack([statistic("auc", encoded, each)(weights) for each in side.found])
 
 
 def interval(encoded: EncodedRows, joint: Side, stream_: Side) -> tuple[float, float, float]:
@@ -197,26 +182,6 @@ def interval(encoded: EncodedRows, joint: Side, stream_: Side) -> tuple[float, f
     return float(value), float(low), float(high)
 
 
-def table(encoded: EncodedRows, sides: list[Side]) -> Table:
-    made = Table(
-        title=f"AUC on {LAST}: {len(encoded.label):,} rows, {encoded.entities:,} customers"
-    )
-    for name in ("training", "AUC", "of each seed", "rows of the last", "rows of all", "CPU s"):
-        made.add_column(name, justify="left" if name == "training" else "right")
-    whole = np.ones((1, encoded.entities), dtype=np.int32)
-    for side in sides:
-        own = aucs(encoded, side, whole)[:, 0]
-        made.add_row(
-            side.name,
-            f"{own.mean():.4f}",
-            " ".join(f"{each:.4f}" for each in own),
-            f"{mean(side.trained):,.0f}",
-            f"{mean(side.all_rows):,.0f}",
-            f"{mean(side.seconds):,.0f}",
-        )
-    return made
-
-
 def parsed() -> argparse.Namespace:
     asked = argparse.ArgumentParser()
     asked.add_argument("--seeds", type=int, default=3)
@@ -225,7 +190,9 @@ def parsed() -> argparse.Namespace:
     asked.add_argument("--held-out", type=float, default=1.0)
     asked.add_argument("--ratio", default="0.5", help="replayed rows of each new row")
     asked.add_argument("--rate", default="1e-4")
+    asked.add_argument("--batch", type=int, default=32)
     asked.add_argument("--lower", type=int, default=0, help="layers that are not trained")
+    asked.add_argument("--write", action="store_true", help="write the result and the page")
     return asked.parse_args()
 
 
@@ -234,46 +201,58 @@ def main() -> None:
     torch.set_num_threads(1)
     known = ["2010-12", *(f"2011-{month:02}" for month in range(1, 10))]
     months = [each for each in known if given.first <= each <= LAST]
-    replayed, joint = Side(f"month by month, replay {given.ratio}"), Side("all months (joint)")
+    sides = [
+        Side("all months", "Trained once, on the rows of all months (joint)."),
+        Side("month by month", f"Replays {given.ratio} stored rows for each new row."),
+    ]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        data = folder / "purchases.csv"
-        sample(data, given.first, given.share, given.held_out)
+        sample(folder / "purchases.csv", given.first, given.share, given.held_out)
         lineage = Lineage(Home(folder / "home"))
         each_month = whole = None
         for seed in range(1, given.seeds + 1):
-            keeping, plain = (recipe(folder, spec(seed, given, one), data) for one in (True, False))
+            keeping, plain = (
+                recipe(folder, spec(seed, given, one), folder / "purchases.csv")
+                for one in (True, False)
+            )
             each_month = each_month or windows(lineage, keeping, months)
             whole = whole or window(lineage, plain, ProbeInput(now=NOW, through=after(LAST)))
-            by_month = stream(lineage, keeping, each_month)
-            at_once = stream(lineage, plain, [whole])
-            models = [by_month[0][-1], at_once[0][-1]]
+            made = [stream(lineage, plain, [whole]), stream(lineage, keeping, each_month)]
+            models = [trainings[-1] for trainings, _ in made]
             encoded, found = scores(lineage, plain, models, each_month[-1])
-            replayed.keep(*by_month, found[0])
-            joint.keep(*at_once, found[1])
-            print(f"seed {seed}: {_line(encoded, [replayed, joint])}", flush=True)
-    _conclude(encoded, replayed, joint)
-
-
-def _line(encoded: EncodedRows, sides: list[Side]) -> str:
-    whole = np.ones((1, encoded.entities), dtype=np.int32)
-    parts = (f"{side.name} {aucs(encoded, side, whole)[-1, 0]:.4f}" for side in sides)
-    return ", ".join(parts)
-
-
-def _conclude(encoded: EncodedRows, replayed: Side, joint: Side) -> None:
-    """Print the table and the loss with its bounds; exit 1 if a bound does not hold."""
-    console = Console(width=120)
-    console.print(table(encoded, [replayed, joint]))
-    loss, low, high = interval(encoded, joint, replayed)
-    part = mean(replayed.trained) / mean(joint.trained)
-    held = high <= BOUND and part <= SHARE_OF_ROWS
-    console.print(
-        f"loss of AUC {loss:.4f}, 95 % bounds {low:.4f} to {high:.4f}, at most {BOUND} allowed; "
-        f"rows of the last month {part:.1%} of the joint ones, at most {SHARE_OF_ROWS:.0%} "
-        f"allowed: {'held' if held else 'NOT HELD'}"
-    )
+            for side, own, scored in zip(sides, made, found, strict=True):
+                side.keep(*own)
+                side.found.append(scored)
+            held = _conclude(encoded, sides, given)
     sys.exit(0 if held else 1)
+
+
+def _conclude(encoded: EncodedRows, sides: list[Side], given: argparse.Namespace) -> bool:
+    """Print and write what the seeds so far have; return whether the targets are met."""
+    joint, by_month = sides
+    whole = np.ones((1, encoded.entities), dtype=np.int32)
+    for side in sides:
+        side.quality = [float(each) for each in aucs(encoded, side, whole)[:, 0]]
+    by_month.loss = interval(encoded, joint, by_month)
+    targets = [
+        Target("upper bound of the loss of AUC", by_month.loss[2], BOUND),
+        Target(
+            "rows of the last month / rows of the joint training",
+            share_of_rows(by_month, joint),
+            SHARE_OF_ROWS,
+        ),
+    ]
+    result = BENCHMARK.result(
+        sides,
+        targets,
+        given,
+        held_out_rows=len(encoded.label),
+        held_out_customers=encoded.entities,
+    )
+    print(f"{len(joint.quality)} seeds:\n{sections.section(result)}", flush=True)
+    if given.write:
+        BENCHMARK.write(result)
+    return all(target.met for target in targets)
 
 
 if __name__ == "__main__":

@@ -40,16 +40,22 @@ def rows(name: str) -> Iterator[dict[str, str]]:
         yield from csv.DictReader(stream)
 
 
-def products() -> list[tuple[str, str]]:
+def products(*, hidden: bool) -> list[tuple[str, str]]:
     """Return the descriptions that name a kind of product, and the kind.
 
     A description can name several kinds ("box of 24 candles"): its own is the last one.
+
+    Args:
+        hidden: Whether the words for its own kind are removed from the description.
     """
     found = {}
     for text in sorted({row["Description"].strip() for row in rows("events.csv.gz")}):
-        words = [_singular(word) for word in re.findall(r"[^\W_]+", text.lower())]
-        if named := [word for word in words if word in KINDS]:
-            found[text] = named[-1]
+        words = [(word, _singular(word)) for word in re.findall(r"[^\W_]+", text.lower())]
+        if not (named := [word for _, word in words if word in KINDS]):
+            continue
+        kept = " ".join(word for word, singular in words if singular != named[-1])
+        if kept:
+            found[kept if hidden else text] = named[-1]
     return list(found.items())
 
 
