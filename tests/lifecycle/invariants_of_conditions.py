@@ -143,8 +143,14 @@ class ConditionInvariants:
             yield "no pods to roll out to"
 
     def answered(self, g: ModelGeneration) -> bool:
-        """Whether a request ended the hold of a generation."""
-        return bool(ENDS_A_HOLD & set(self.world.asked[self.since.get(g.metadata.uid, 0) :]))
+        """Whether a request ended the hold of a generation.
+
+        A quarantine of its suspect holdout does so too if it was restored with the update.
+        """
+        asked = self.world.asked[self.since.get(g.metadata.uid, 0) :]
+        suspect = g.status.evaluation.holdouts[-1]
+        left_out = suspect.outcome == "Suspect" and self.quarantined & {*suspect.partitions}
+        return bool(ENDS_A_HOLD & set(asked) or left_out)
 
     def _targets(self) -> list[ObservedTarget]:
         named = self.world.update.spec.rollout.targets

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lifecycle.generation_facts import (
-    ENDS_A_HOLD,
     MAX_INTERIM_ANALYSES,
     accepted,
     held,
@@ -71,7 +70,7 @@ class StateInvariants:
         if before.verdict in {"Rejected", "Failed", "Accepted"}:
             assert after.verdict == before.verdict
         if held(old) and not held(new):
-            assert ENDS_A_HOLD & set(self.world.asked[self.since.get(uid, 0) :])
+            assert self.answered(old)
         if after.verdict != before.verdict or (held(new) and not held(old)):
             self.since[uid] = len(self.world.asked)
         if after.rollout.promoted_at and not before.rollout.promoted_at and new.spec.data:

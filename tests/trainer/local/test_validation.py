@@ -119,3 +119,55 @@ def test_a_recipe_may_lack_rollout_and_storage_and_its_paths_are_replaced(tmp_pa
     assert found.recipe.data.source.uri == data.as_uri()
     assert found.recipe.model.initial.uri == model.as_uri()
     assert (found.namespace, found.name) == ("default", "ranker")
+
+
+NULL = [
+    {"retention": {"replay": None, "interpolation": {"alphas": None}}, "earlyStopping": {}},
+    {"retention": None, "earlyStopping": None, "method": {"type": "Full", "lora": None}},
+]
+
+
+@pytest.mark.parametrize("training", NULL, ids=["a part", "the whole"])
+def test_fields_that_are_null_are_absent_as_on_the_api_server(training, tmp_path):
+    pytest.importorskip("cel")
+    manifest = minimal()
+    manifest["spec"]["training"] = training
+    (tmp_path / "update.yaml").write_text(yaml.safe_dump(manifest))
+
+    assert problems(manifest) == []
+    assert None not in load(tmp_path / "update.yaml")["spec"]["training"].values()
+
+
+def test_a_retention_whose_parts_are_null_is_refused_by_its_rule():
+    pytest.importorskip("cel")
+    manifest = minimal()
+    manifest["spec"]["training"] = {"retention": {"replay": None}}
+    (found,) = problems(manifest)
+    assert "retention needs replay or interpolation" in found.message
+
+
+@pytest.mark.survives(
+    "Update",
+    "a number or a truth value that is written as text, in a manifest tried without a cluster",
+    "refused with path and value, as on the API server",
+)
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("training.retention.replay", {"rowsPerClass": "10"}, "of type integer (is '10')"),
+        ("training.method", {"type": "LoRA", "lora": {"rank": "4"}}, "of type integer (is '4')"),
+        (
+            "training.method",
+            {"type": "LoRA", "lora": {"dora": "yes"}},
+            "of type boolean (is 'yes')",
+        ),
+        ("suspend", 1, "of type boolean (is 1)"),
+        ("training.hyperparameters", {"seed": True}, "of type integer (is True)"),
+    ],
+)
+def test_numbers_and_truth_values_that_are_texts_are_refused(path, value, message):
+    pytest.importorskip("cel")
+    manifest = minimal()
+    (found,) = problems({**manifest, "spec": changed(manifest["spec"], {path: value})})
+    assert message in found.message
+    assert found.field.startswith(f"spec.{path}")

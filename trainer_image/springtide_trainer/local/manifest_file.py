@@ -19,7 +19,7 @@ from springtide_api.names import API_VERSION, UPDATE_KIND
 from springtide_api.objects import Problem
 from springtide_api.update.data import DataVolume
 from springtide_trainer.errors import Refused
-from springtide_trainer.local.validation import problems
+from springtide_trainer.local.validation import problems, without_nulls
 from springtide_trainer.storage import local_path
 
 if TYPE_CHECKING:
@@ -155,7 +155,8 @@ def load(path: Path) -> dict[str, Any]:
         raise InvalidManifest(path, [Problem("kind", message)])
     if found := _envelope(updates[0]):
         raise InvalidManifest(path, found)
-    return updates[0]
+    made: dict[str, Any] = without_nulls(updates[0])
+    return made
 
 
 def _envelope(manifest: dict[str, Any]) -> list[Problem]:

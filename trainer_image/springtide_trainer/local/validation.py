@@ -31,13 +31,22 @@ _UNITS |= {f"{letter}i": 1024.0**power for power, letter in enumerate("KMGT", 1)
 
 def problems(manifest: dict[str, Any]) -> list[Problem]:
     """List what is wrong with a manifest of an update; nothing if the API server accepts it."""
-    schema = UPDATE.schema()
+    schema, manifest = UPDATE.schema(), without_nulls(manifest)
     found = list(_wrong_names(manifest.get("metadata", {})))
     found += _unknown_fields(schema, manifest, "")
     found += _type_errors(manifest)
+    paths = {each.field for each in found}
+    found += (each for each in _other_types(schema, manifest, "") if each.field not in paths)
     if not found and cel is not None:
         found += _broken_rules(schema, _with_defaults(schema, manifest), "")
     return found
+
+
+def without_nulls(value: Any) -> Any:
+    """Return a value without the fields that are null: the API server removes them."""
+    if isinstance(value, dict):
+        return {name: without_nulls(part) for name, part in value.items() if part is not None}
+    return [without_nulls(part) for part in value] if isinstance(value, list) else value
 
 
 def _wrong_names(metadata: dict[str, Any]) -> Iterator[Problem]:
@@ -72,6 +81,20 @@ def _unknown_fields(schema: Schema, value: Any, path: str) -> Iterator[Problem]:
     elif isinstance(value, list) and "items" in schema:
         for index, part in enumerate(value):
             yield from _unknown_fields(schema["items"], part, f"{path}[{index}]")
+
+
+def _other_types(schema: Schema, value: Any, path: str) -> Iterator[Problem]:
+    """Yield texts, numbers and truth values that Python would convert and the API server not."""
+    expected = {"integer": int, "boolean": bool}.get(schema.get("type", ""))
+    if expected and isinstance(value, str | int) and type(value) is not expected:
+        yield Problem(path.lstrip("."), f"must be of type {schema['type']} (is {value!r})")
+    elif isinstance(value, dict):
+        properties, other = schema.get("properties", {}), schema.get("additionalProperties", {})
+        for name, part in value.items():
+            yield from _other_types(properties.get(name, other), part, f"{path}.{name}")
+    elif isinstance(value, list):
+        for index, part in enumerate(value):
+            yield from _other_types(schema.get("items", {}), part, f"{path}[{index}]")
 
 
 def _with_defaults(schema: Schema, value: Any) -> Any:
