@@ -51,7 +51,7 @@ def answer(world: World, start: StartJob) -> Result:
             made = _artifact(f"{run.train.parent.digest}{run.train.data.digest}")
             output = TrainOutput(artifact=made, steps=10, rows=100)
             if world.without_gain:
-                kept = made.model_copy(update={"digest": run.train.parent.digest})
+                kept = made.model_copy(update=run.train.parent.model_dump())
                 numbers = {"best_step": 0.0, "validation": 0.123456}
                 output = output.model_copy(update={"artifact": kept, "metrics": numbers})
             retention = run.recipe.training.retention

@@ -218,6 +218,10 @@ class Life(RuleBasedStateMachine):
     def the_next_evaluation_hands_back_what_it_should_not(self, how: str) -> None:
         self.world.spoil_next_result = how
 
+    @rule(without_gain=st.booleans())
+    def early_stopping_keeps_the_start_or_not(self, without_gain: bool) -> None:
+        self.world.without_gain = without_gain
+
     @precondition(lambda self: self.world.jobs)
     @rule(data=st.data())
     def a_user_deletes_a_job(self, data: st.DataObject) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
-from lifecycle.world import World, with_generation_one
+from lifecycle.world import MONTHS, World, with_generation_one
+
+from springtide_operator.lifecycle.maintenance.history import MAX_STILL_NEEDED
 
 EARLY = {"earlyStopping": {"metric": "log_loss"}}
 MESSAGE = (
@@ -74,3 +78,19 @@ def test_it_separates_two_rejections_in_a_row_on_the_same_rows_from_nothing() ->
     assert world.condition("ActionRequired").message.startswith(
         "shop-g4 is the second rejection in a row that was trained on 2025-0"
     )
+
+
+def test_such_candidates_are_deleted_although_their_weights_are_served_and_the_weights_stay() -> (
+    None
+):
+    world = with_generation_one()
+    world.edit(training=EARLY, history={"rejected": 1})
+    world.without_gain = True
+    served = world.generation(1).status.artifact
+    world.target = replace(world.target, named=frozenset({served.served_digest}))
+    for month in MONTHS[2:14]:
+        world.months.append(month)
+        world.rounds(6)
+    numbers = sorted(g.spec.number for g in world.generations.values())
+    assert numbers == [0, 1, *range(14 - MAX_STILL_NEEDED, 14)]
+    assert served.uri in world.storage.folders

@@ -72,10 +72,9 @@ def _prunable(seen: Observation, now: datetime) -> ModelGeneration | None:
     ]
     over += [g for g in others[history.rejected :] if g not in _still_needed(seen, others, now)]
     for generation in sorted(over, key=lambda g: g.spec.number):
-        digest = generation.status.artifact and generation.status.artifact.served_digest
         if generation.spec.number == highest or generation.metadata.name in kept:
             continue
-        if (digest and digest in served) or unknown_value(generation):
+        if unknown_value(generation):
             continue
         if _own_artifacts(seen, generation) & served:
             continue
