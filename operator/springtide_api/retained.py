@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from springtide_api.schema import Line, Model, Word
+from springtide_api.schema import Line, Model, Time, Word
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +26,8 @@ class Replayed(Model):
     """Including those of the validation split."""
     classes: Annotated[dict[Word, Rows], Field(max_length=256)] = {}
     """Rows of each class, the fewest first."""
+    median: Time | None = None
+    """Median of the timestamps; None without halfLife."""
     message: Line = ""
     """Why there are fewer rows than asked for; empty if there are not."""
 

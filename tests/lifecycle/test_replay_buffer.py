@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from lifecycle.declared import SPEC
 from lifecycle.world import MONTHS, World
 
 from springtide_api.retained import Replayed
-from springtide_operator.lifecycle.jobs.training_facts import replay_message
+from springtide_operator.lifecycle.jobs.training_facts import (
+    replay_message,
+    replay_status,
+    retained,
+)
 
 REPLAYING = {**SPEC, "training": {"retention": {"replay": {}}}, "history": {"generations": 2}}
 
@@ -44,6 +50,11 @@ def test_what_was_replayed_is_in_the_status_the_event_and_the_input_of_the_repor
 
     assert (status.rows, status.by_class) == (20, ["0=8", "1=12"])
     assert run.evaluate.retained.replay.classes == {"0": 8, "1": 12}
+    assert "median" not in world.generation(2).status.training.replay.plain()
+    median = datetime(2026, 2, 1, tzinfo=UTC)
+    replayed = replay_status(Replayed(rows=9, median=median))
+    decayed = world.generation(2).status.training.model_copy(update={"replay": replayed})
+    assert retained(decayed).replay == Replayed(rows=9, median=median)
     assert replay_message(None) == ""
     assert replay_message(Replayed(rows=1200)) == "; 1,200 rows of earlier windows replayed"
     short = Replayed(message="the parent left no buffer")

@@ -63,7 +63,8 @@ def test_retention_has_replayed_rows_by_label_shortfalls_and_the_alpha_that_was_
 ) -> None:
     assert "Retention" not in render(described)
     classes = {"b&b": 2, "yes": 12} | {f"label {number}": 20 + number for number in range(40)}
-    replay = {"rows": 1034, "classes": classes, "message": "1 of 2 classes have fewer than 5"}
+    short = "1 of 2 classes have fewer than 5"
+    replay = {"rows": 1034, "classes": classes, "median": None, "message": short}
     alphas = {"0.5": 0.61, "0.7": 0.64, "1": 0.6}
     page = render(
         described
@@ -75,6 +76,9 @@ def test_retention_has_replayed_rows_by_label_shortfalls_and_the_alpha_that_was_
     assert "<h2>Retention</h2>" in page
     assert "1,034 rows of earlier windows were trained on again" in page
     assert "included: 1 of 2 classes have fewer than 5.</p>" in page
+    replay["median"] = "2026-02-10T12:00:00Z"
+    decayed = render(described | {"retained": {"replay": replay, "alphas": {}}})
+    assert "have fewer than 5. Half of them are of 2026-02-10 (UTC) or later.</p>" in decayed
     assert page.index("b&amp;b") < page.index(">yes<") < page.index("label 0")
     assert page.count("label 3") == 1  # of 42 labels the 32 with the fewest rows
     assert page.count("<td>chosen</td>") == 1

@@ -93,6 +93,7 @@ def test_without_half_life_a_manifest_has_nothing_of_it_and_old_rows_keep_their_
     del plain["replay"]["halfLife"]
     made = chain(world, *((window(world, range(n, n + 3)), plain) for n in (0, 3, 6)))
     assert "decayed" not in manifest_of(made.buffer)
+    assert made.replay.median is None
     assert sum(ages(made.buffer)[day] for day in range(6, 9)) >= 10  # a third of 60 are 20
 
 
@@ -111,6 +112,7 @@ def test_the_floor_keeps_and_replays_rows_of_a_class_that_stopped_many_half_live
     classes = Counter(rows_of(second.buffer)["label"].to_pylist())
     assert (classes["yes"], classes["no"]) == (5, 55)
     assert second.replay.classes["yes"] >= 5
+    assert second.replay.median == FIRST + timedelta(days=2)  # 2^-1 and 2^-2 are less than half
     newest = rows_of(second.buffer).filter(
         [label == "no" for label in rows_of(second.buffer)["label"].to_pylist()]
     )

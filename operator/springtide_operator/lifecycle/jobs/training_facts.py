@@ -29,6 +29,7 @@ def replay_status(replayed: Replayed | None) -> ReplayStatus | None:
     return ReplayStatus(
         rows=replayed.rows,
         by_class=[f"{name[:100]}={rows}" for name, rows in fewest],
+        median=replayed.median,
         message=replayed.message[:1024],
     )
 
@@ -59,7 +60,7 @@ def _replayed(status: ReplayStatus | None) -> Replayed | None:
         return None
     pairs = [each.rpartition("=") for each in status.by_class]
     classes = {name: int(rows) for name, _, rows in pairs if rows.isdecimal()}
-    return Replayed(rows=status.rows, classes=classes, message=status.message)
+    return Replayed(rows=status.rows, classes=classes, median=status.median, message=status.message)
 
 
 def _number(text: str) -> float:

@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from springtide_api.retained import Replayed
 from springtide_trainer.data.snapshots.decay import decay_of
@@ -15,6 +16,8 @@ from springtide_trainer.data.snapshots.sampling import choose, draws, grouped, p
 from springtide_trainer.tasks.table import task_of
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from springtide_api.generation.spec import Recipe
     from springtide_api.update.retention import Replay
     from springtide_trainer.data.snapshots.replay_buffer import Held
@@ -68,7 +71,15 @@ def draw(held: Held, recipe: Recipe, *, replay: Replay, new_rows: int, salt: str
         reason = f"{held.cut:,} groups have rows of quarantined partitions or reserved entities"
         message = "; ".join([*([message] if message else []), f"{reason} and are left out"])
     fewest = dict(sorted(found.items(), key=lambda one: (one[1], one[0])))
-    return Drawn(drawn, Replayed(rows=len(drawn), classes=fewest, message=message))
+    median = _median(drawn) if replay.half_life and len(drawn) else None
+    return Drawn(drawn, Replayed(rows=len(drawn), classes=fewest, median=median, message=message))
+
+
+def _median(table: pa.Table) -> datetime:
+    """Return the median of the timestamps, to the second: half of the rows are not older."""
+    newest_first = pc.sort_indices(table["timestamp"], sort_keys=[("", "descending")])
+    found: datetime = table["timestamp"][newest_first[(len(table) - 1) // 2].as_py()].as_py()
+    return found.replace(microsecond=0)
 
 
 def _shortfall(found: dict[str, int], rows: int, *, wanted: int, replay: Replay) -> str:
