@@ -112,6 +112,7 @@ class Benchmark:
     ) -> dict[str, Any]:
         """Return all that the page says."""
         settings = {name: value for name, value in vars(given).items() if name != "write"}
+        settings["seeds"] = len(sides[0].quality)
         return {
             "title": self.title,
             "quality": self.quality,
