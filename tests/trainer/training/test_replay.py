@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -291,6 +292,27 @@ def test_a_buffer_with_other_columns_is_not_used_and_a_new_one_begins(world):
     held = replay_buffer.read(first.buffer, run.recipe.model_copy(update={"data": data}), [])
     assert len(held.table) == 0
     assert "other columns" in held.message
+
+
+def test_a_buffer_of_another_template_or_of_a_version_with_fewer_columns_is_used(world):
+    first = trained(world, run_of(world, "g1-train-1"))
+    run = run_of(world, "g2-train-1", first.buffer)
+    columns = run.recipe.data.source.columns.model_copy(update={"template": "{text}!"})
+    source = run.recipe.data.source.model_copy(update={"columns": columns})
+    data = run.recipe.data.model_copy(update={"source": source})
+    held = replay_buffer.read(first.buffer, run.recipe.model_copy(update={"data": data}), [])
+    assert len(held.table) == first.buffer.rows
+
+    folder = local_path(first.buffer.uri)
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    assert manifest["columns"].pop("features") == []
+    text = json.dumps(manifest)
+    older = folder.with_name("older")
+    shutil.copytree(folder, older)
+    (older / "manifest.json").write_text(text)
+    digest = f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+    given = first.buffer.model_copy(update={"uri": older.as_uri(), "digest": digest})
+    assert len(replay_buffer.read(given, run.recipe, []).table) == first.buffer.rows
 
 
 def test_the_mixture_of_one_source_is_a_permutation_and_two_are_spread_evenly():

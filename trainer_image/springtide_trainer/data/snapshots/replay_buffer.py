@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from springtide_api.generation.spec import ReplayBuffer
+from springtide_api.update.data import Columns
 from springtide_trainer.data.snapshots.decay import Limits
 from springtide_trainer.data.snapshots.freeze import schema
 from springtide_trainer.data.snapshots.frozen_rows import (
@@ -33,7 +34,7 @@ from springtide_trainer.storage import commit_content, local_path, uri_of
 from springtide_trainer.tasks.table import task_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -87,7 +88,7 @@ def read(given: ReplayBuffer | None, recipe: Recipe, quarantined: Sequence[str])
         return Held(empty, "the parent left no buffer")
     folder = local_path(given.uri)
     table, manifest = _verified(folder, given.digest)
-    if manifest["columns"] != recipe.data.source.columns.plain():
+    if not _same_columns(manifest["columns"], recipe.data.source.columns):
         message = "the parent's buffer has other columns than data.source.columns; a new one begins"
         log.warning("buffer not used", extra={"buffer": folder.name, "why": message})
         return Held(empty, message)
@@ -107,6 +108,16 @@ def read(given: ReplayBuffer | None, recipe: Recipe, quarantined: Sequence[str])
     cut = _cut(table, kept_out) if task.grouping else 0
     message = "" if len(kept) else "no row of the parent's buffer may be replayed"
     return Held(kept, message, cut, Limits.of(manifest), labels)
+
+
+def _same_columns(before: Mapping[str, Any], now: Columns) -> bool:
+    """Return whether rows have the columns that are needed now.
+
+    The template joins them after they are read, and a column that is new in this version has its
+    default.
+    """
+    plain = {**before, "template": None}
+    return Columns.model_validate(plain) == now.model_copy(update={"template": None})
 
 
 def _check_labels(folder: Path, before: Sequence[str] | None, now: Sequence[str] | None) -> None:
