@@ -207,6 +207,12 @@ def _conclude(sides: list[Side], given: argparse.Namespace, rows: int) -> bool:
     assert naive.loss
     targets = [
         Target(f"loss of accuracy with {first.name} of each kind", first.loss[0], BOUND),
+        Target(
+            "lowest loss of accuracy (lower: the joint training had too few steps)",
+            min(side.loss[0] for side in sides if side.loss),
+            -BOUND,
+            least=True,
+        ),
         Target("loss of accuracy without replay", naive.loss[0], BOUND, least=True),
     ]
     kind = benchmark(given)
