@@ -80,7 +80,10 @@ def train(setting: Setting, side: Side, stored: int, steps: list[int]) -> None:
     for before, known in zip([0, *steps], steps, strict=False):
         labels = setting.labels[:known]
         arriving = labels[before:]
-        made_from = recipe(setting.folder, spec(setting, labels, stored), setting.folder)
+        epochs = setting.given.epochs if len(steps) > 1 else setting.given.joint_epochs
+        made_from = recipe(
+            setting.folder, spec(setting, labels, stored, epochs=epochs), setting.folder
+        )
         parent = parent or setting.lineage.imported(made_from)
         rows = frozen(setting, arriving)
         made = setting.lineage.trained(made_from, parent, rows, buffer=buffer)
@@ -104,7 +107,7 @@ def frozen(setting: Setting, labels: list[str]) -> ArtifactRef:
     return ArtifactRef(uri=folder.as_uri(), digest=digest)
 
 
-def spec(setting: Setting, labels: list[str], stored: int) -> dict[str, Any]:
+def spec(setting: Setting, labels: list[str], stored: int, *, epochs: int) -> dict[str, Any]:
     """Return the spec of a step: labels are appended, and the floor of replay grows with them."""
     given = setting.given
     replay = {"ratio": "0", "rowsPerClass": stored, "bufferRows": stored * len(labels)}
@@ -124,7 +127,7 @@ def spec(setting: Setting, labels: list[str], stored: int) -> dict[str, Any]:
         },
         "training": {
             "hyperparameters": {
-                "epochs": given.epochs,
+                "epochs": epochs,
                 "learningRate": given.rate,
                 "batchSize": 16,
                 "seed": setting.seed,
@@ -162,6 +165,7 @@ def parsed() -> argparse.Namespace:
     asked.add_argument("--seeds", type=int, default=3)
     asked.add_argument("--classes", type=int, default=len(KINDS))
     asked.add_argument("--epochs", type=int, default=4)
+    asked.add_argument("--joint-epochs", type=int, default=12, help="of the training on all rows")
     asked.add_argument("--rate", default="1e-4")
     asked.add_argument("--lower", type=int, default=0, help="layers that are not trained")
     asked.add_argument("--stored", type=int, nargs="+", default=[10], help="rows of each class")
