@@ -124,7 +124,7 @@ class Reconciler:
         if not await self._execute_plan(key, metadata, plan):
             return ReconcileResult(0.0)
         self._drop_resolved_refusals(key, plan, now)
-        wait = 0.0
+        wait = None
         if plan.facts or not plan.requeue:
             wait = await self._write_status(key, metadata, plan)
         if plan.requeue:
@@ -132,7 +132,7 @@ class Reconciler:
         later = plan.wake_after.total_seconds() if plan.wake_after else self.resync_seconds
         if not isinstance(seen, InvalidUpdate) and any(_has_no_pod(job) for job in seen.jobs):
             later = min(later, NO_POD_SECONDS)
-        return ReconcileResult(min(later, wait or later))
+        return ReconcileResult(later if wait is None else min(later, wait))
 
     def _current_refusals(self, key: NamespacedName, update: Meta) -> tuple[Refusal, ...]:
         known = self._refusals.get(key)
@@ -205,27 +205,30 @@ class Reconciler:
             except errors.Forbidden as error:
                 log.warning("event not posted", reason=event.reason, error=str(error))
 
-    async def _write_status(self, key: NamespacedName, update: Meta, plan: Plan) -> float:
-        """Write the status; return the seconds until it may be, where it is too early."""
+    async def _write_status(self, key: NamespacedName, update: Meta, plan: Plan) -> float | None:
+        """Write the status; return in how many seconds to reconcile again because of it.
+
+        It may be too early, or another client has changed the update meanwhile.
+        """
         self._update_metrics(key, plan)
         status = plan.status.plain()
         differs = self.actuator.status_writer.differs(UPDATE, key, status, UpdateStatus)
         if not differs:
-            return 0.0
+            return None
         pause = PROGRESS_SECONDS if differs == {"progress"} else STATUS_SECONDS
         left = self._written.get(key, float("-inf")) + pause - time.monotonic()
         if left > 0 and not plan.facts:
             return left
         await self._post_events(update, plan.status_events)
         try:
-            await self.actuator.status_writer.write(UPDATE, key, status, UpdateStatus)
+            changed = await self.actuator.status_writer.write(UPDATE, key, status, UpdateStatus)
         except errors.Conflict as error:
             error.retry_after = (
                 STATUS_SECONDS  # a client that writes this often wakes the update as often
             )
             raise
         self._written[key] = time.monotonic()
-        return 0.0
+        return 0.0 if changed else None
 
     def _namespace_terminating(
         self, key: NamespacedName, error: errors.Terminating

@@ -6,6 +6,7 @@ import json
 import pytest
 from faults.directing import condition, directed
 from faults.life import LIFE, play
+from lifecycle.world import SPEC
 from patience import within
 
 from springtide_operator.cluster.api.kinds import GENERATION, JOB, UPDATE
@@ -14,6 +15,8 @@ pytestmark = pytest.mark.apiserver
 
 FOREIGN = "sha256:" + "0" * 64
 RECOMPUTED = 30
+SETTLED_SECONDS = 3
+"""After a life nothing else wakes its update."""
 
 
 async def edit(kinds, scene, spec):
@@ -240,3 +243,52 @@ async def test_a_generation_created_by_a_user_is_never_served(ground, forged):
     assert not scene.generation(7).get("artifact")
     assert not any("-g7-" in job["metadata"]["name"] for job in scene.started.values())
     assert len(scene.templates) == 2
+
+
+class AskJustBefore:
+    """Asks just before a status write of the update, once; its event comes after the answer."""
+
+    def __init__(self, scene):
+        self.scene = scene
+        self.operator = None
+        self.late = None
+
+    async def before_write(self, number, verb, path):
+        if self.operator and self.late is None and _of_status(path):
+            self.late = []
+            for auditor in self.operator.auditors:
+                auditor.handle = self.late.append
+            await self.scene.ask("run@1")
+
+    async def after_write(self, number, verb, path):
+        if self.late is not None and _of_status(path):
+            for auditor in self.operator.auditors:
+                auditor.__dict__.pop("handle", None)
+                for event in self.late:
+                    if event["object"]["kind"] == auditor.kind.name:
+                        auditor.handle(event)
+            self.late = []
+
+
+def _of_status(path):
+    return path.partition("?")[0].endswith("/incrementalupdates/shop/status")
+
+
+@pytest.mark.survives(
+    "People",
+    "a request is made between the observation and the status write that follows from it",
+    "answered at once, not after the next resync",
+)
+async def test_a_request_just_before_a_status_write_is_answered(ground):
+    scene = await directed(ground)
+    scene.world.months = ["2025-01", "2025-02"]
+    await scene.declare()
+    asking = AskJustBefore(scene)
+    operator = await scene.start(asking)
+    await scene.until(LIFE[0].over)
+    await asyncio.sleep(SETTLED_SECONDS)
+    asking.operator = operator
+    await scene.edit(rollout={**SPEC["rollout"], "deadline": "2h"})
+    await scene.until(lambda scene: scene.update_status["observedGeneration"] == 2)
+    assert asking.late is not None
+    await scene.until(lambda scene: scene.update_status.get("lastRequest"), 30)

@@ -44,8 +44,11 @@ class StatusWriter:
 
     async def write(
         self, kind: Kind, place: NamespacedName, status: Raw, model: type[Model]
-    ) -> None:
+    ) -> bool:
         """Write a status where it differs from the cached one.
+
+        Returns whether another client has changed the object since it was observed. The cache
+        holds that change then, so its event, if it comes later, does not wake anyone.
 
         Args:
             kind: of the object.
@@ -59,8 +62,8 @@ class StatusWriter:
         """
         raw = self.cache.get(kind, *place)
         if raw is None or not self.differs(kind, place, status, model):
-            return
-        version = raw["metadata"]["resourceVersion"]
+            return False
+        observed = version = raw["metadata"]["resourceVersion"]
         for _ in range(TRIES):
             try:
                 written = await self._apply(kind, raw, version, status)
@@ -76,7 +79,7 @@ class StatusWriter:
                 continue
             self.cache.insert(kind, written)
             self.count(kind.name)
-            return
+            return bool(version != observed)
         raise errors.Conflict(f"{kind.name} {'/'.join(place)}: changed too often by other clients")
 
     async def _apply(self, kind: Kind, raw: Raw, version: str, status: Raw) -> Raw:
