@@ -29,9 +29,9 @@ def arrived(folder: Path, month: str) -> Counter[str]:
 
 def test_all_departments_arrive_in_the_first_month_and_all_but_one_later(tmp_path):
     manifest = yaml.safe_load((EXAMPLES / "tasks" / "departments.yaml").read_text())
-    first, second, third = (arrived(tmp_path, month) for month in departments.MONTHS)
+    first, *later = (arrived(tmp_path, month) for month in departments.MONTHS)
     assert list(first) == manifest["spec"]["model"]["labels"]
-    assert set(second) == set(third) == set(first) - {departments.DEPARTED}
+    assert all(set(month) == set(first) - {departments.DEPARTED} for month in later)
     assert min(first.values()) > 20
 
 
@@ -44,11 +44,11 @@ def test_the_recipe_is_valid_with_and_without_replay(tmp_path):
 
 
 @pytest.mark.timeout(600)
-def test_a_department_that_no_longer_arrives_is_known_better_with_replay_than_without():
+def test_a_department_that_no_longer_arrives_is_known_with_replay_and_forgotten_without():
     if find_spec(PACKAGE) is None:
         pytest.skip(f"the package {PACKAGE} with the weights is not installed")
     found = departments.compare(steps.initial_model(), print)
     assert found.items > 20
-    assert found.before > 0.8
+    assert found.before > 0.7
     assert found.with_replay > 0.8
-    assert found.without_replay < found.with_replay - 0.1
+    assert found.without_replay < 0.5
