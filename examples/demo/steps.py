@@ -173,8 +173,8 @@ def _departed(example: Example, seen: DemoRun, report: Callable[[str], None]) ->
     seen.remembered = found = departments.compare(initial_model(), report)
     return (
         f"of {found.items} {departments.DEPARTED} items, generation 1 sorts {found.before:.0%} "
-        f"right; after two months without any, generation 3 sorts {found.with_replay:.0%} right, and "
-        f"{found.without_replay:.0%} if it is trained without replay"
+        f"right; after two months without any, generation 3 sorts {found.with_replay:.0%} right, "
+        f"and {found.without_replay:.0%} if it is trained without replay"
     )
 
 
