@@ -27,8 +27,8 @@ LOWER = 3
 STAGE = (
     "The training stage, from frozen rows to the committed artifact: digests of weights and rows "
     "verified, weights loaded, rows tokenized, all counted. Its defaults: BF16 where the processor "
-    "has it, rows of similar length in one batch, word embeddings frozen, no dropout, warm-up over "
-    "10 % of the steps."
+    "computes it faster than FP32, rows of similar length in one batch, word embeddings frozen, no "
+    "dropout, warm-up over 10 % of the steps."
 )
 DEFAULTS = (
     "Hugging Face's Trainer with `DataCollatorWithPadding`; rows tokenized in one call, which "

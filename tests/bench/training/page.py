@@ -18,7 +18,7 @@ RESULTS = ROOT / "tests" / "bench" / "results"
 PAGE = "docs/benchmarks.md"
 ORDER = ("full", "frozen", "lora", "scoring", "batch_assembly")
 """The benchmarks, in the order of the page."""
-POD_START = "pod_start.json"
+POD_START = "pod_start"
 MOST_SECONDS = 12.0
 """Of the start of a training pod to its first step, on 2 cores."""
 
@@ -128,7 +128,7 @@ def page(folder: Path = RESULTS) -> str:
     missing = f"Not measured yet: {', '.join(without)}.\n\n" if without else ""
     sections = "\n".join(filter(None, [*map(_section, results), retention.sections(folder)]))
     first = f"{HEAD}\n{summary(results)}\n\n{missing}{table(results)}"
-    start = folder / POD_START
+    start = folder / f"{POD_START}.json"
     if start.exists():
         sections += f"\n{pod_start(json.loads(start.read_text('utf-8')))}\n"
     return f"{first}\n\n{METHOD}\n{ELSEWHERE}\n{sections}"
@@ -138,7 +138,7 @@ def pod_start(result: dict[str, Any]) -> str:
     """Return how long a training pod takes to its first step, and where the time goes."""
     rounds = result["rounds"]
     lines = [
-        f"## Start of a training pod to its first step, {result['rows']:,} rows",
+        f"## {result['title']}",
         "",
         _machine(result["machine"]),
         "Processes of the stage `train`, on rows that are not tokenized yet; bytecode is compiled, "

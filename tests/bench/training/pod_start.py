@@ -95,10 +95,11 @@ def main() -> None:
             found.append(marks)
             print(f"round {number}: {marks[-1]['seconds']:.1f} s", flush=True)
     cores = len(os.sched_getaffinity(0))
-    result = {"machine": facts(cores), "rows": given.rows, "rounds": found}
+    title = f"Start of a training pod to its first step, {given.rows:,} rows"
+    result = {"title": title, "machine": facts(cores), "rows": given.rows, "rounds": found}
     if given.write:
         text = json.dumps(result, indent=1) + "\n"
-        (page.RESULTS / page.POD_START).write_text(text, encoding="utf-8")
+        (page.RESULTS / f"{page.POD_START}.json").write_text(text, encoding="utf-8")
         page.main()
     print(f"\n{page.pod_start(result)}")
 
