@@ -2,7 +2,7 @@
 
     PYTHONPATH=tests python -m bench.training.pod_start [--rows 20000] [--rounds 3] [--write]
 
-Each round starts the process of a pod on rows that nobody has tokenized. It uses all cores.
+Each round starts the process of a pod on rows that are not tokenized yet. It uses all cores.
 Bytecode is compiled before, as in the image; files are in the page cache.
 """
 

@@ -172,6 +172,27 @@ def test_classes_that_the_buffer_lacks_are_reported(world):
     assert "1 of 2 classes have fewer than 5 (rowsPerClass): yes 0" in second.replay.message
 
 
+def check_resume(world, monkeypatch, buffer, options):
+    """Train; train again, end before the buffer, and resume from the first checkpoint: equal."""
+    whole = trained(world, run_of(world, "g2-train-1", buffer, **options))
+
+    def die(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(next_buffer, "build", die)
+        with pytest.raises(KeyboardInterrupt):
+            world.train(run_of(world, "g2-train-2", buffer, **options))
+    kept, *later_ones = sorted(world.home.checkpoints(1).iterdir())
+    assert kept.is_dir()
+    for checkpoint in later_ones:
+        shutil.rmtree(checkpoint)
+    resumed = world.train(run_of(world, "g2-train-3", buffer, **options))
+    assert resumed.artifact.digest == whole.artifact.digest
+    assert resumed.buffer == whole.buffer
+    assert resumed.replay == whole.replay
+
+
 def test_a_resumed_run_with_replay_has_equal_weights_and_an_equal_buffer(world, monkeypatch):
     first = trained(world, run_of(world, "g1-train-1"))
     options = {
@@ -180,23 +201,7 @@ def test_a_resumed_run_with_replay_has_equal_weights_and_an_equal_buffer(world, 
         "checkpoint": {"everySteps": 5},
         "data": later(world),
     }
-    whole = trained(world, run_of(world, "g2-train-1", first.buffer, **options))
-
-    def die(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(next_buffer, "build", die)
-        with pytest.raises(KeyboardInterrupt):
-            world.train(run_of(world, "g2-train-2", first.buffer, **options))
-    assert any(world.home.checkpoints(1).iterdir())
-    for checkpoint in sorted(world.home.checkpoints(1).iterdir())[1:]:
-        shutil.rmtree(checkpoint)
-    resumed = world.train(run_of(world, "g2-train-3", first.buffer, **options))
-
-    assert resumed.artifact.digest == whole.artifact.digest
-    assert resumed.buffer == whole.buffer
-    assert resumed.replay == whole.replay
+    check_resume(world, monkeypatch, first.buffer, options)
 
 
 def test_a_checkpoint_of_another_buffer_is_not_used(world, caplog):

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from trainer.training.conftest import World, freeze, toy_rows
 from trainer.training.test_ranking import lists
-from trainer.training.test_replay import built, rows_of, run_of, trained
+from trainer.training.test_replay import built, check_resume, rows_of, run_of, trained
 from trainer.training.test_replay_of_tasks import RANKING, world_of
 from trainer.training.test_replay_of_tasks import run_of as ranked
 
@@ -160,20 +158,7 @@ def test_a_resumed_run_with_half_life_has_equal_weights_and_an_equal_buffer(worl
         "data": window(world, range(3, 6)),
         "retention": DECAYING,
     }
-    whole = trained(world, run_of(world, "g2-train-1", first.buffer, **options))
-
-    def die(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(next_buffer, "build", die)
-        with pytest.raises(KeyboardInterrupt):
-            world.train(run_of(world, "g2-train-2", first.buffer, **options))
-    for checkpoint in sorted(world.home.checkpoints(1).iterdir())[1:]:
-        shutil.rmtree(checkpoint)
-    resumed = world.train(run_of(world, "g2-train-3", first.buffer, **options))
-    assert resumed.artifact.digest == whole.artifact.digest
-    assert (resumed.buffer, resumed.replay) == (whole.buffer, whole.replay)
+    check_resume(world, monkeypatch, first.buffer, options)
 
 
 def test_a_checkpoint_of_another_half_life_belongs_to_another_run(world):

@@ -88,13 +88,8 @@ def _other_types(schema: Schema, value: Any, path: str) -> Iterator[Problem]:
     expected = {"integer": int, "boolean": bool}.get(schema.get("type", ""))
     if expected and isinstance(value, str | int) and type(value) is not expected:
         yield Problem(path.lstrip("."), f"must be of type {schema['type']} (is {value!r})")
-    elif isinstance(value, dict):
-        properties, other = schema.get("properties", {}), schema.get("additionalProperties", {})
-        for name, part in value.items():
-            yield from _other_types(properties.get(name, other), part, f"{path}.{name}")
-    elif isinstance(value, list):
-        for index, part in enumerate(value):
-            yield from _other_types(schema.get("items", {}), part, f"{path}[{index}]")
+    for part in _parts(schema, value, path):
+        yield from _other_types(*part)
 
 
 def _with_defaults(schema: Schema, value: Any) -> Any:
@@ -118,13 +113,19 @@ def _broken_rules(schema: Schema, value: Any, path: str) -> Iterator[Problem]:
             message = rule.get("messageExpression")
             shown = _evaluate(message, value) if message else rule["message"]
             yield Problem(path.lstrip("."), str(shown))
+    for part in _parts(schema, value, path):
+        yield from _broken_rules(*part)
+
+
+def _parts(schema: Schema, value: Any, path: str) -> Iterator[tuple[Schema, Any, str]]:
+    """Yield what an object or a list consists of: schema, value and path of each part."""
     if isinstance(value, dict):
         properties, other = schema.get("properties", {}), schema.get("additionalProperties", {})
         for name, part in value.items():
-            yield from _broken_rules(properties.get(name, other), part, f"{path}.{name}")
+            yield properties.get(name, other), part, f"{path}.{name}"
     elif isinstance(value, list):
         for index, part in enumerate(value):
-            yield from _broken_rules(schema.get("items", {}), part, f"{path}[{index}]")
+            yield schema.get("items", {}), part, f"{path}[{index}]"
 
 
 def _holds(expression: str, value: Any) -> bool:
