@@ -22,6 +22,11 @@ def pytest_configure(config):
     settings.load_profile("exploring" if config.option.markexpr == "faults" else "repeatable")
 
 
+def pytest_make_parametrize_id(val, argname):
+    """Name bytes by their parameter: compressed ones hold the time, and workers compare names."""
+    return argname if isinstance(val, bytes) else None
+
+
 @pytest.fixture(scope="session")
 def kinds(apiserver):
     """The API server with both kinds of ours."""
