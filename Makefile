@@ -64,7 +64,7 @@ test: ## Set up, lint and run every test, those on a real cluster included (root
 
 test-fast: ## Run the tests that need no cluster
 	@$(CLUSTER) setup venv
-	$(PYTEST) -m "not apiserver and not cluster and not faults"
+	$(PYTEST) -m "not apiserver and not prometheus and not cluster and not faults"
 
 # These tests compute more than they wait: one worker for the cluster, one for all others.
 test-faults: WORKERS = 2

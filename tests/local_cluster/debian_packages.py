@@ -3,10 +3,12 @@
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from local_cluster.places import CACHE, tool_folder
 from local_cluster.steps import SetupError, Step, execute
 
 PACKAGES = (
@@ -37,6 +39,16 @@ def step() -> Step:
     return Step("Debian packages", _missing_line, _install)
 
 
+def prometheus() -> Step:
+    """Take only the program: the package would add a service, a user and libraries of a page."""
+    program = tool_folder("prometheus") / "prometheus"
+
+    def missing() -> str:
+        return "" if program.exists() else "unpacks Debian's package"
+
+    return Step("Prometheus", missing, lambda: _unpack("prometheus", program))
+
+
 def _missing_line() -> str:
     return f"installs {' '.join(missing)}" if (missing := _missing()) else ""
 
@@ -54,22 +66,33 @@ def _missing() -> list[str]:
 
 
 def _install() -> None:
+    with _services_stay_off():
+        _apt_get("install", "--no-install-recommends", *_missing())
+
+
+def _unpack(package: str, program: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=CACHE) as name:
+        folder = Path(name)
+        _apt_get("download", package, cwd=folder)
+        (archive,) = folder.glob(f"{package}_*.deb")
+        execute(f"unpack {package}", ["dpkg-deb", "--extract", archive, folder])
+        program.parent.mkdir(parents=True, exist_ok=True)
+        (folder / "usr/bin" / program.name).rename(program)
+
+
+def _apt_get(command: str, *words: str, cwd: Path = CACHE) -> None:
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    missing = _missing()
-    # Another source of this machine may fail to update; only the install has to succeed.
+    # Another source of this machine may fail to update; only the command has to succeed.
     try:
         execute("apt-get update", [*APT, "update"], env=env)
     except SetupError as error:
         trouble = error
     else:
         trouble = None
-    with _services_stay_off():
-        try:
-            execute(
-                "apt-get install", [*APT, "install", "--no-install-recommends", *missing], env=env
-            )
-        except SetupError as error:
-            raise trouble or error from None
+    try:
+        execute(f"apt-get {command}", [*APT, command, *words], env=env, cwd=cwd)
+    except SetupError as error:
+        raise trouble or error from None
 
 
 @contextmanager

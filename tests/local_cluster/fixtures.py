@@ -4,8 +4,10 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from local_cluster import prometheus as monitoring
 from local_cluster.apiserver import ApiServer
 from local_cluster.node import Node
+from local_cluster.prometheus import Prometheus, Samples
 
 OWN_NAME = "test"
 
@@ -19,6 +21,23 @@ def apiserver() -> Iterator[ApiServer]:
         yield server
     finally:
         server.close()
+
+
+@pytest.fixture(scope="session")
+def samples() -> Iterator[Samples]:
+    """What `prometheus` scrapes; each test sets series of its own names or labels."""
+    page = Samples()
+    yield page
+    page.close()
+
+
+@pytest.fixture(scope="session")
+def prometheus(samples: Samples, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """A Prometheus on a loopback port, shared by all tests of the session; leave it running."""
+    home = tmp_path_factory.mktemp("prometheus")
+    server = monitoring.on_loopback(home, samples)
+    yield server
+    server.stop()
 
 
 @pytest.fixture(scope="session")

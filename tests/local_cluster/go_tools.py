@@ -19,6 +19,8 @@ PATHS = {
     "coredns": ".",
     "helm": "helm.sh/helm/v4/cmd/helm",
 }
+TOOLS = ("etcd", "kubernetes", "coredns", "helm")
+"""The API server first: most tests need no more than etcd and that."""
 OLDEST_GO = (1, 26)
 # Kubernetes takes its own version from here; a v0.0.0 would be refused by clients.
 KUBERNETES_VERSION = "k8s.io/component-base/version"
@@ -28,8 +30,8 @@ TRASH = CACHE / "trash"
 
 
 def steps() -> list[Step]:
-    """The API server first: most tests need no more than etcd and that."""
-    tools = [_step(tool) for tool in ("etcd", "kubernetes", "coredns", "helm")]
+    """Return Go, the tools and the removal of what only the builds need."""
+    tools = [_step(tool) for tool in TOOLS]
     return [Step("Go", _go_missing, _install_go), *tools, Step("Go caches", _kept, _drop)]
 
 
@@ -77,7 +79,7 @@ def _go() -> str:
 
 
 def _go_missing() -> str:
-    if not any(map(_unbuilt, PROGRAMS)):
+    if not any(map(_unbuilt, TOOLS)):
         return ""
     if go := _go():
         said = subprocess.run([go, "version"], capture_output=True, text=True, check=False).stdout
@@ -94,7 +96,7 @@ def _install_go() -> None:
 
 
 def _kept() -> str:
-    if any(map(_unbuilt, PROGRAMS)) or any(path.exists() for path in (*CACHES.values(), TRASH)):
+    if any(map(_unbuilt, TOOLS)) or any(path.exists() for path in (*CACHES.values(), TRASH)):
         return "removes them in the background"
     return ""
 

@@ -10,7 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-VERSIONS = {"kubernetes": "1.36.3", "etcd": "3.6.16", "coredns": "1.14.7", "helm": "4.3.1"}
+VERSIONS = {
+    "kubernetes": "1.36.3",
+    "etcd": "3.6.16",
+    "coredns": "1.14.7",
+    "helm": "4.3.1",
+    "prometheus": "debian",
+}
 PROGRAMS = {
     "kubernetes": (
         "kube-apiserver",
@@ -23,6 +29,7 @@ PROGRAMS = {
     "etcd": ("etcd",),
     "coredns": ("coredns",),
     "helm": ("helm",),
+    "prometheus": ("prometheus",),
 }
 
 CLIENTS = ("kubectl", "helm")

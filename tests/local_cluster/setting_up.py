@@ -22,19 +22,19 @@ def set_up(*, parts: str) -> None:
 
     Args:
         parts: `venv` the virtual environment; `images` the images; `tools` virtual environment,
-            Kubernetes, etcd and the other programs; `all` everything.
+            Kubernetes, etcd, Prometheus and the other programs; `all` everything.
 
     Raises:
         SetupError: something is missing that cannot be installed here.
     """
-    packages = debian_packages.step()
+    packages, prometheus = debian_packages.step(), debian_packages.prometheus()
     environment = virtual_environment.step()
     image_steps = [_image_step(image) for image in images.PROJECT]
     lanes = {
         "venv": [[environment]],
         "images": [[packages, *image_steps]],
-        "tools": [go_tools.steps(), [packages, environment]],
-        "all": [go_tools.steps(), [packages, environment, *image_steps]],
+        "tools": [go_tools.steps(), [packages, prometheus, environment]],
+        "all": [go_tools.steps(), [packages, prometheus, environment, *image_steps]],
     }
     if parts != "venv":
         _check_machine()
