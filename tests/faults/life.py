@@ -23,6 +23,8 @@ TIMES = frozenset(
         "deadline",
         "promotedAt",
         "rolledBackAt",
+        "rollbackStartedAt",
+        "filesDeletedAt",
         "reappliedAt",
         "endedAt",
         "runningSeconds",

@@ -58,9 +58,22 @@ def held(g: ModelGeneration) -> bool:
 
 
 def live_of(generations: list[ModelGeneration]) -> ModelGeneration | None:
-    """The newest promotion."""
-    promoted = [g for g in generations if g.status.rollout.promoted_at]
+    """The newest promotion that was not rolled back, and that may be served."""
+    back = {digest_of(g) for g in generations if g.status.rollout.rollback_reason}
+    promoted = [
+        g
+        for g in generations
+        if g.status.rollout.promoted_at
+        and not g.status.rollout.rollback_reason
+        and not g.status.files_deleted_at
+        and digest_of(g) not in back
+    ]
     return max(promoted, key=lambda g: (g.status.rollout.promoted_at, g.spec.number), default=None)
+
+
+def digest_of(g: ModelGeneration) -> str:
+    """The digest that is served; empty without an artifact."""
+    return g.status.artifact.served_digest if g.status.artifact else ""
 
 
 def last_written(g: ModelGeneration) -> tuple[datetime, int]:

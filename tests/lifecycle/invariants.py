@@ -56,6 +56,9 @@ class Invariants(ActionInvariants, StateInvariants, ConditionInvariants, Lineage
         self.there: set[str] = set()
         self.records_lost = False
         """A record may be gone, or a request was replaced before it was carried out in full."""
+        self.rolled_back: set[str] = set()
+        """Digests of generations that were rolled back: they are never served again."""
+        self.ever_quarantined: set[str] = set()
         self.lineages: dict[str, frozenset[str]] = {}
         """Partitions that weights and their ancestors were trained on, by digest."""
         self.files_lost = False
@@ -114,11 +117,17 @@ class Invariants(ActionInvariants, StateInvariants, ConditionInvariants, Lineage
         there = {g.metadata.uid for g in world.generations.values()}
         if changed or there != self.there:
             busy = [g for g in self.ours() if in_progress(g) and g.spec.origin == "Trained"]
+            busy = [g for g in busy if not self.retires_next(g)]
             # What a newer operator calls by a new word may be at an end or not: nothing new starts.
             assert len([g for g in busy if not unknown_value(g)]) <= 1
             assert len(busy) <= 1 or not any(g.metadata.uid in there - self.there for g in busy)
             self.there = there
             self.interim_analyses_are_shared_by_all_evaluations_of_a_holdout()
         assert set(world.served) <= self.accepted
+
+    def retires_next(self, g: ModelGeneration) -> bool:
+        """It was created on an older observation, when its parent was not rolled back."""
+        parent = self.world.generations.get(g.spec.parent.name) if g.spec.parent else None
+        return parent is not None and bool(parent.status.rollout.rollback_reason)
 
     # Once nothing more is written, and nothing is seen late.

@@ -9,6 +9,7 @@ from lifecycle.generation_facts import (
     MAX_INTERIM_ANALYSES,
     NOT_EVALUATED,
     accepted,
+    digest_of,
     in_progress,
     live_of,
 )
@@ -232,6 +233,8 @@ class ActionInvariants:
         if serve.serving is None:
             return
         number = serve.serving.number
+        assert serve.serving.digest not in self.rolled_back
+        assert self.files_lost or serve.serving.uri in self.world.storage.folders
         same = [g for g in self.world.generations.values() if g.spec.number == number]
         if not same:
             assert serve.serving.digest in self.accepted
@@ -266,6 +269,8 @@ class ActionInvariants:
             parent = before.spec.parent
             assert not (current and parent) or current.metadata.name == parent.name
             assert parent or not current, "an import takes the place of what was proven"
+        if new.rollout.rollback_reason and not old.rollout.rollback_reason:
+            self.a_rollback_leaves_something_to_serve(seen, before)
         if new.rollout.promoted_at and not old.rollout.promoted_at:
             assert old.rollout.step_started_at
             assert not old.rollout.rollback_reason
@@ -282,6 +287,12 @@ class ActionInvariants:
             assert set(new.quarantined) == quarantined
             if data:
                 assert new.trained_through == data.windows[-1].to
+
+    def a_rollback_leaves_something_to_serve(self, seen: Observation, g: ModelGeneration) -> None:
+        """After a promotion, another generation is live from then on, with other weights."""
+        if g.status.rollout.promoted_at:
+            others = [each for each in seen.generations if digest_of(each) != digest_of(g)]
+            assert live_of(others)
 
     def results_pass_the_rules(
         self, g: ModelGeneration, holdout: HoldoutStatus, job: ObservedJob

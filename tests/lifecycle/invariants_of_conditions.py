@@ -159,7 +159,9 @@ class ConditionInvariants:
 
 def _rolls(g: ModelGeneration) -> bool:
     rollout = g.status.rollout
-    return bool(rollout.step_started_at and not rollout.promoted_at and not rollout.rolled_back_at)
+    if not rollout.step_started_at or rollout.rolled_back_at:
+        return False
+    return bool(rollout.rollback_reason or not rollout.promoted_at)
 
 
 def _available(target: ObservedTarget, allowed: set[str]) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from lifecycle.generation_facts import (
     MAX_INTERIM_ANALYSES,
     accepted,
+    digest_of,
     held,
     in_progress,
     last_written,
@@ -36,6 +37,7 @@ class StateInvariants:
             # Which holds a request ended is lost with the update.
             self.since = dict.fromkeys(self.since, len(world.asked))
         self.released = (self.released | self.quarantined) - quarantined
+        self.ever_quarantined |= quarantined
         self.quarantined = quarantined
 
     def check_generation(self, g: ModelGeneration) -> None:
@@ -66,7 +68,9 @@ class StateInvariants:
         assert before.artifact in (None, after.artifact)
         if before.rollout.rollback_reason:
             assert after.rollout.rollback_reason
-            assert not after.rollout.promoted_at
+            assert after.rollout.promoted_at == before.rollout.promoted_at
+        elif after.rollout.rollback_reason:
+            self.a_rollback_is_decided(new)
         if before.verdict in {"Rejected", "Failed", "Accepted"}:
             assert after.verdict == before.verdict
         if held(old) and not held(new):
@@ -76,6 +80,15 @@ class StateInvariants:
         if after.rollout.promoted_at and not before.rollout.promoted_at and new.spec.data:
             self.released -= set(new.spec.data.partitions)
         self.check_analyses(before.evaluation, after.evaluation)
+
+    def a_rollback_is_decided(self, g: ModelGeneration) -> None:
+        """Its rows count as not trained on again; after a promotion another one is served."""
+        self.rolled_back.add(digest_of(g))
+        if not g.status.rollout.promoted_at:
+            return
+        assert self.world.stalled_watches or live_of(list(self.world.generations.values()))
+        trained = set(g.spec.data.partitions) if g.spec.data else set()
+        self.released |= trained & self.ever_quarantined - self.quarantined
 
     def check_analyses(self, old: EvaluationStatus | None, new: EvaluationStatus | None) -> None:
         if old is None or new is None or not old.holdouts:
@@ -138,7 +151,7 @@ class StateInvariants:
             rollout, said = g.status.rollout, g.status.outcome
             if rollout.rolled_back_at:
                 assert said == "RolledBack"
-            elif rollout.promoted_at:
+            elif rollout.promoted_at and not rollout.rollback_reason:
                 assert said == ("Live" if g is current else "Superseded")
             else:
                 assert said not in {"Live", "Superseded", "RolledBack"}

@@ -323,6 +323,14 @@ class Life(RuleBasedStateMachine):
 
     @rule(verb=VERBS)
     def a_user_requests(self, verb: str) -> None:
+        self.request(verb)
+
+    @rule(stale=st.sampled_from([-1, 0, 0, 1]))
+    def a_user_requests_a_rollback(self, stale: int) -> None:
+        live = self.world.update.status.live
+        self.request(f"rollback.g{max((live.number if live else 0) + stale, 0)}")
+
+    def request(self, verb: str) -> None:
         self.tokens += 1
         last = self.world.update.status.last_request
         asked = self.world.update.metadata.annotations.get("springtide.dev/request", "")

@@ -247,9 +247,12 @@ class RolloutStatus(Model):
     complete. Targets that were removed from the spec come last."""
     promoted_at: Time | None = None
     """When all targets were available with this generation. The generation with the newest
-    promotedAt that was not rolled back is live."""
+    promotedAt and without a rollbackReason is live."""
     rollback_reason: Text = ""
-    """Why it was rolled back. A generation that was rolled back is never served again."""
+    """Why it is or was rolled back. From then on it is neither live nor a parent, and neither it
+    nor another generation with its servedDigest is served again."""
+    rollback_started_at: Time | None = None
+    """When the rollback was decided."""
     rolled_back_at: Time | None = None
     """When all targets were back on the previous generation."""
 
@@ -300,6 +303,9 @@ class GenerationStatus(Model):
     """End of its training data. While the generation is live, this is the cursor of the update."""
     quarantined: Annotated[list[Word], Field(max_length=32)] = []
     """Partitions that were quarantined when its run started or when it was promoted."""
+    files_deleted_at: Time | None = None
+    """Since when its files are being deleted, as it is beyond spec.history. Nothing rolls back to
+    it from then on."""
     quarantine_records: Annotated[list[QuarantineRecord], Field(max_length=32)] = []
     """Quarantine of the update, recorded on the newest generation at each change. A restored update
     takes it over from the newest record."""

@@ -22,7 +22,7 @@ from springtide_operator.lifecycle.maintenance.history import prune_history
 from springtide_operator.lifecycle.maintenance.retirement import retire
 from springtide_operator.lifecycle.probing.probe_result import consume_probe
 from springtide_operator.lifecycle.probing.trigger import start_due_probe
-from springtide_operator.lifecycle.requests import handle_request, record_request
+from springtide_operator.lifecycle.requests.handling import handle_request, record_request
 from springtide_operator.lifecycle.rollout.restore import restore_targets
 from springtide_operator.lifecycle.rollout.roll_out import roll_out
 from springtide_operator.lifecycle.state.observation import InvalidUpdate
@@ -104,7 +104,7 @@ def decide(seen: Observation | InvalidUpdate, now: datetime) -> Plan:
         actions=describe_generations(seen, after, step.actions, now),
         events=step.events,
         status=status,
-        status_events=status_events(seen.update.status, status),
+        status_events=status_events(seen.update.status, status, after.generations),
         wake_after=_wake_after(seen, step, now),
         facts=bool(step.facts),
         waits_for_turn=step.waiting is not None and step.waiting.reason == TOO_MANY_PROBES,

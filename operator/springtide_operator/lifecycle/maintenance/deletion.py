@@ -17,6 +17,7 @@ from springtide_operator.lifecycle.rollout.rollback import (
     removed_targets_serving,
     rollback_completed,
 )
+from springtide_operator.lifecycle.rollout.rollback_decision import decide_rollback
 from springtide_operator.lifecycle.rollout.rollout_status import with_rollout
 from springtide_operator.lifecycle.state.generations import rolling
 from springtide_operator.lifecycle.state.plan import Event, SetFinalizer, Step
@@ -43,7 +44,7 @@ def finalize(seen: Observation, now: datetime) -> Step | None:
         return Step(actions=(SetFinalizer(present=False),))
     if not under_way.status.rollout.rollback_reason:
         why = "the IncrementalUpdate was deleted during the rollout"
-        return Step(actions=(with_rollout(under_way, {"rollback_reason": why}),))
+        return Step(actions=decide_rollback(seen, under_way, why, now).actions)
     return _roll_back(seen, under_way, now)
 
 

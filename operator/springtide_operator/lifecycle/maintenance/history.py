@@ -20,7 +20,12 @@ from springtide_operator.lifecycle.state.generations import (
     referenced_rows,
     unknown_value,
 )
-from springtide_operator.lifecycle.state.plan import DeleteGeneration, StartJob, Step
+from springtide_operator.lifecycle.state.plan import (
+    DeleteGeneration,
+    StartJob,
+    Step,
+    WriteGeneration,
+)
 from springtide_operator.lifecycle.state.quarantine_records import preserve_record
 from springtide_operator.lifecycle.state.recipe import recipe, trainer_image
 
@@ -53,8 +58,17 @@ def prune_history(seen: Observation, now: datetime) -> Step | None:
         collect = CollectInput(delete=folders, unreferenced=unreferenced(seen, generation, now))
         asked = shared.model_copy(update={"collect": collect})
         image = trainer_image(seen)  # the image of that time may no longer exist
-        return Step(actions=(StartJob(run=asked, image=image),))
+        mark = _mark(generation, now)  # first: a rollback must not return to it
+        return Step(actions=(*mark, StartJob(run=asked, image=image)))
     return Step(actions=(DeleteGeneration(generation.metadata.name, generation.metadata.uid),))
+
+
+def _mark(generation: ModelGeneration, now: datetime) -> tuple[WriteGeneration, ...]:
+    """Record that the files of a generation are being deleted."""
+    if generation.status.files_deleted_at:
+        return ()
+    status = generation.status.model_copy(update={"files_deleted_at": now})
+    return (WriteGeneration(generation.metadata.name, status),)
 
 
 def _prunable(seen: Observation, now: datetime) -> ModelGeneration | None:
@@ -63,8 +77,9 @@ def _prunable(seen: Observation, now: datetime) -> ModelGeneration | None:
     highest = max((g.spec.number for g in seen.generations), default=-1)
     kept = {g.metadata.name for g in promoted[:2]} | _referred_to(seen)
     served = seen.digests_elsewhere.union(*(target.named for target in seen.targets))
-    over = list(promoted[max(history.generations, 2) :])
-    names = {g.metadata.name for g in promoted}
+    over = [g for g in seen.generations if g.status.files_deleted_at]
+    over += promoted[max(history.generations, 2) :]
+    names = {g.metadata.name for g in (*promoted, *over)}
     others = [
         g
         for g in reversed(seen.generations)

@@ -1,17 +1,24 @@
-"""Retires a candidate that cannot come to a verdict: its rows or its labels are outdated."""
+"""Retires a candidate that must not be served, or that cannot come to a verdict.
+
+Its parent or its weights were rolled back, or its rows or its labels are outdated.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from springtide_operator.lifecycle.rollout.rollback_decision import (
+    retire_after_rollback,
+    retired_generation,
+)
 from springtide_operator.lifecycle.state.generations import rolling
-from springtide_operator.lifecycle.state.plan import Event, Step, WriteGeneration
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.state.observation import Observation
+    from springtide_operator.lifecycle.state.plan import Step
 
 LABELS_APPENDED = "LabelsAppended"
 _SHOWN = 5
@@ -19,14 +26,19 @@ _SHOWN = 5
 
 
 def retire(seen: Observation, now: datetime) -> Step | None:
+    """Retire a candidate that must not be served, or that cannot come to a verdict."""
+    return retire_after_rollback(seen, now) or _retire_outdated(seen, now)
+
+
+def _retire_outdated(seen: Observation, now: datetime) -> Step | None:
     """Retire a candidate whose training data was quarantined, or that lacks labels of new rows."""
     under_way = seen.lineage.candidate
     if under_way is None or under_way.spec.data is None or rolling(under_way):
         return None
     if message := _quarantined(seen, under_way):
-        return _retired(under_way, "PartitionQuarantined", message, now)
+        return retired_generation(under_way, "PartitionQuarantined", message, now)
     if message := _lacks_labels(seen, under_way):
-        return _retired(under_way, LABELS_APPENDED, message, now)
+        return retired_generation(under_way, LABELS_APPENDED, message, now)
     return None
 
 
@@ -52,12 +64,3 @@ def _lacks_labels(seen: Observation, under_way: ModelGeneration) -> str:
         f"it has {len(own)} labels, and newer rows have others; model.labels was extended by "
         f"{named}, so the next run trains on the same rows with all {len(known)} labels"
     )
-
-
-def _retired(generation: ModelGeneration, reason: str, message: str, now: datetime) -> Step:
-    name = generation.metadata.name
-    status = generation.status.model_copy(
-        update={"retired_reason": reason, "message": message[:1024], "verdict_at": now}
-    )
-    event = Event("Retired", f"{name}: {message}"[:1024], generation=name)
-    return Step(actions=(WriteGeneration(name, status),), events=(event,))

@@ -12,6 +12,7 @@ from springtide_operator.lifecycle.rollout.apply import apply_generation, ever_s
 from springtide_operator.lifecycle.rollout.availability import available, new_pods, not_serving
 from springtide_operator.lifecycle.rollout.restore import restore_targets
 from springtide_operator.lifecycle.rollout.rollback import roll_back
+from springtide_operator.lifecycle.rollout.rollback_decision import decide_rollback
 from springtide_operator.lifecycle.rollout.rollout_clock import (
     pause_clock,
     restart_clock,
@@ -149,7 +150,4 @@ def _abort_if_late(
     if now < (generation.status.rollout.deadline or now) and not stalled:
         return None
     limit = f"; {stalled}" if stalled else f" after {time_given(generation)} (rollout.deadline)"
-    reason = f"{state}{limit}; see the events of its pods"[:1024]
-    name = generation.metadata.name
-    event = Event("RollbackStarted", f"{name}: {reason}", "Warning", generation=name)
-    return Step(actions=(with_rollout(generation, {"rollback_reason": reason}),), events=(event,))
+    return decide_rollback(seen, generation, f"{state}{limit}; see the events of its pods", now)

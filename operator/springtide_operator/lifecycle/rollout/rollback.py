@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 from springtide_api.schema import duration
 from springtide_operator.lifecycle.rollout.apply import apply_generation, serve
 from springtide_operator.lifecycle.rollout.availability import available, not_serving
+from springtide_operator.lifecycle.rollout.rollout_clock import rollout_targets
 from springtide_operator.lifecycle.rollout.rollout_status import with_rollout
 from springtide_operator.lifecycle.rollout.target_problems import conflict
+from springtide_operator.lifecycle.state.generations import unknown_value
 from springtide_operator.lifecycle.state.paused_targets import paused
-from springtide_operator.lifecycle.state.plan import RECHECK, Event, Step, Waiting
+from springtide_operator.lifecycle.state.plan import RECHECK, Event, Step, Waiting, WriteGeneration
 from springtide_operator.lifecycle.state.refusals import not_refused
 
 if TYPE_CHECKING:
@@ -23,7 +25,9 @@ if TYPE_CHECKING:
 
 def roll_back(seen: Observation, generation: ModelGeneration, now: datetime) -> Step:
     """Return every target to live, or remove our fields where no generation was live."""
-    current = seen.lineage.live
+    current, promoted = seen.lineage.live, generation.status.rollout.promoted_at is not None
+    if promoted and current is None:
+        return Step(waiting=_nothing_left(generation), wake_after=RECHECK)
     name = seen.update.metadata.name
     present = [t for t in seen.targets if t.uid and t.has_container and t.claimed_by in {"", name}]
     left = removed_targets_serving(seen, generation)
@@ -49,10 +53,27 @@ def roll_back(seen: Observation, generation: ModelGeneration, now: datetime) -> 
             "RollingBack", generation.status.rollout.rollback_reason, "Rollout", "rolling back"
         )
         return Step(waiting=waiting, wake_after=RECHECK)
-    return Step(
-        actions=(with_rollout(generation, {"rolled_back_at": now}),),
-        events=(rollback_completed(generation, current),),
+    ended = with_rollout(generation, {"rolled_back_at": now})
+    began = _began_again(seen, current) if promoted and current else ()
+    return Step(actions=(*began, ended), events=(rollback_completed(generation, current),))
+
+
+def _nothing_left(generation: ModelGeneration) -> Waiting:
+    """Report that the generation to return to was deleted meanwhile: nothing is withdrawn."""
+    name = generation.metadata.name
+    message = (
+        f"{name} cannot be rolled back: no earlier generation is left; the targets keep serving "
+        f"it; to start over, delete ModelGeneration {name} and remove its variables from the "
+        "targets"
     )
+    return Waiting("NothingToReturnTo", message, "Rollout", short="rolling back", held=True)
+
+
+def _began_again(seen: Observation, current: ModelGeneration) -> tuple[WriteGeneration, ...]:
+    """Record the targets as live runs on them now: their owner may have changed them since."""
+    targets = rollout_targets(seen)
+    same = targets == current.status.rollout.targets
+    return () if same or unknown_value(current) else (with_rollout(current, {"targets": targets}),)
 
 
 def _stuck(
@@ -62,9 +83,10 @@ def _stuck(
 
     A Deployment may report its previous rollout for a while: it counts after the deadline.
     """
-    until = (generation.status.rollout.deadline or now) + duration(
-        seen.update.spec.rollout.deadline
-    )
+    rollout = generation.status.rollout
+    times = (rollout.deadline, rollout.rollback_started_at)
+    began = max((each for each in times if each), default=now)
+    until = began + duration(seen.update.spec.rollout.deadline)
     return bool(target.settled and target.stalled) and now >= until
 
 

@@ -34,10 +34,11 @@ def restart_clock(seen: Observation, generation: ModelGeneration, now: datetime)
 def start_facts(seen: Observation, now: datetime) -> dict[str, object]:
     """What a rollout that starts now writes to its status."""
     patience = duration(seen.update.spec.rollout.deadline)
-    return {"step_started_at": now, "deadline": now + patience, "targets": _rollout_targets(seen)}
+    return {"step_started_at": now, "deadline": now + patience, "targets": rollout_targets(seen)}
 
 
-def _rollout_targets(seen: Observation) -> list[RolloutTarget]:
+def rollout_targets(seen: Observation) -> list[RolloutTarget]:
+    """The targets of the spec as they are now."""
     return [
         RolloutTarget(
             name=target.target.target_ref.name,
@@ -54,7 +55,7 @@ def _recorded_targets(seen: Observation, rollout: RolloutStatus) -> list[Rollout
 
     Their templates are those of its start, until all pods of the current ones are available.
     """
-    known, now = {each.name: each for each in rollout.targets}, _rollout_targets(seen)
+    known, now = {each.name: each for each in rollout.targets}, rollout_targets(seen)
     if not all(available(target) for target in seen.targets):
         now = [
             each.model_copy(update={"template": known[each.name].template})

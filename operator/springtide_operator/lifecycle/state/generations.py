@@ -56,9 +56,34 @@ def unknown_value(generation: ModelGeneration) -> str:
 
 
 def rolling(generation: ModelGeneration) -> bool:
-    """Whether its rollout started and is neither promoted nor rolled back."""
+    """Whether it is rolling out or rolling back, after its promotion included."""
     rollout = generation.status.rollout
-    return bool(rollout.step_started_at and not rollout.promoted_at and not rollout.rolled_back_at)
+    if rollout.step_started_at is None or rollout.rolled_back_at is not None:
+        return False
+    return bool(rollout.rollback_reason) or rollout.promoted_at is None
+
+
+def promoted(generation: ModelGeneration) -> bool:
+    """Whether it was promoted and no rollback was decided since."""
+    rollout = generation.status.rollout
+    return rollout.promoted_at is not None and not rollout.rollback_reason
+
+
+def never_served_again(generations: Iterable[ModelGeneration]) -> frozenset[str]:
+    """Digests of the generations that were rolled back, or that are being rolled back."""
+    back = (g.status.artifact for g in generations if g.status.rollout.rollback_reason)
+    return frozenset(artifact.served_digest for artifact in back if artifact)
+
+
+def rolled_back_parent(
+    generation: ModelGeneration, generations: Iterable[ModelGeneration]
+) -> ModelGeneration | None:
+    """The parent of a generation, if that was rolled back since."""
+    parent = generation.spec.parent
+    if parent is None:
+        return None
+    found = (g for g in generations if g.metadata.name == parent.name)
+    return next((g for g in found if g.status.rollout.rollback_reason), None)
 
 
 def referenced_rows(generations: Iterable[ModelGeneration]) -> set[str]:

@@ -1,7 +1,7 @@
 """The lineage of an update: live, previous and candidate generation, parent and cursor.
 
 `Observation.lineage` derives it once from the generations: live and cursor are those of the newest
-promotedAt.
+promotedAt without a rollback. From the decision to roll live back on, the one before it is live.
 """
 
 from __future__ import annotations
@@ -10,7 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from springtide_api.names import generation_name
-from springtide_operator.lifecycle.state.generations import finished, rolling, unknown_value
+from springtide_operator.lifecycle.state.generations import (
+    finished,
+    never_served_again,
+    rolling,
+    unknown_value,
+)
+from springtide_operator.lifecycle.state.generations import promoted as is_promoted
 from springtide_operator.lifecycle.state.rejections import proposed_quarantine, shared_rejection
 
 if TYPE_CHECKING:
@@ -30,14 +36,18 @@ class Lineage:
     """
 
     promoted: tuple[ModelGeneration, ...]
-    """Generations that were promoted, the newest promotion first."""
+    """Generations that were promoted and may be served, the newest promotion first: none that was
+    rolled back, nor another with its weights, nor one whose files are being deleted."""
+    barred: frozenset[str]
+    """Digests that are never served again: those of generations that were rolled back."""
     initial: ModelGeneration | None
     """Generation 0; where its import failed and was retried, the newest."""
     unknown: ModelGeneration | None
     """An unfinished generation with a status value of another version: nothing starts beside
     it."""
     candidate: ModelGeneration | None
-    """The one generation in progress, the lowest unfinished number. There are never two."""
+    """The one generation in progress: the one that rolls out or back, else the lowest unfinished
+    number. There is a second one only until it retires because its parent was rolled back."""
     cursor: datetime | None
     """Rows from here on are new. None: from the first row."""
     released: tuple[str, ...]
@@ -56,12 +66,12 @@ class Lineage:
 
     @property
     def live(self) -> ModelGeneration | None:
-        """The generation that was promoted last."""
+        """The generation that was promoted last and not rolled back."""
         return self.promoted[0] if self.promoted else None
 
     @property
     def previous(self) -> ModelGeneration | None:
-        """The generation that was live before."""
+        """The generation that was live before, which a rollback returns to."""
         return self.promoted[1] if len(self.promoted) > 1 else None
 
     @property
@@ -84,21 +94,24 @@ def derive(
 ) -> Lineage:
     """Derive the lineage from the generations: no pointer is stored, so none can be stale."""
     status = update.status
-    promoted = tuple(sorted((g for g in generations if _promoted(g)), key=_promotion, reverse=True))
+    barred = never_served_again(generations)
+    promoted = _promoted(generations, barred)
     live = promoted[0] if promoted else None
     unfinished = [g for g in generations if not finished(g)]
-    under_way = next((g for g in unfinished if not unknown_value(g)), None)
+    known = [g for g in unfinished if not unknown_value(g)]
+    under_way = next((g for g in known if rolling(g)), next(iter(known), None))
     shared = shared_rejection(generations, status)
     number = _next_number(generations, targets, status.history)
     initial = update.spec.model.initial
     return Lineage(
         promoted=promoted,
+        barred=barred,
         initial=_initial(generations),
         unknown=next((g for g in unfinished if unknown_value(g)), None),
         candidate=under_way,
         cursor=live.status.trained_through if live else initial.trained_through,
         released=_released(live, status.cursor),
-        training_only=_training_only(promoted, status.cursor),
+        training_only=_training_only(generations, promoted, status.cursor),
         shared_rejection=shared,
         proposed_for_quarantine=tuple(proposed_quarantine(under_way, shared, status.cursor)),
         next_number=number,
@@ -106,8 +119,17 @@ def derive(
     )
 
 
-def _promoted(generation: ModelGeneration) -> bool:
-    return generation.status.rollout.promoted_at is not None
+def _promoted(
+    generations: Iterable[ModelGeneration], barred: frozenset[str]
+) -> tuple[ModelGeneration, ...]:
+    served = (
+        g
+        for g in generations
+        if is_promoted(g)
+        and not g.status.files_deleted_at
+        and not (g.status.artifact and g.status.artifact.served_digest in barred)
+    )
+    return tuple(sorted(served, key=_promotion, reverse=True))
 
 
 def _promotion(generation: ModelGeneration) -> tuple[datetime, int]:
@@ -138,6 +160,17 @@ def _released(live: ModelGeneration | None, cursor: Cursor) -> tuple[str, ...]:
     return tuple(p for p in live.status.quarantined if p not in cursor.quarantined)
 
 
-def _training_only(promoted: Iterable[ModelGeneration], cursor: Cursor) -> tuple[str, ...]:
-    trained = {name for g in promoted if g.spec.data for name in g.spec.data.partitions}
-    return tuple(sorted({*cursor.released} - {*cursor.quarantined} - trained))
+def _training_only(
+    generations: Iterable[ModelGeneration],
+    promoted: Iterable[ModelGeneration],
+    cursor: Cursor,
+) -> tuple[str, ...]:
+    """Those of the cursor, and those that only a generation was trained on that was rolled back."""
+    recorded = {r.partition for g in generations for r in g.status.quarantine_records}
+    back = [g for g in generations if g.status.rollout.promoted_at and not is_promoted(g)]
+    released = {*cursor.released} | (recorded & _trained_on(back))
+    return tuple(sorted(released - {*cursor.quarantined} - _trained_on(promoted)))
+
+
+def _trained_on(generations: Iterable[ModelGeneration]) -> set[str]:
+    return {name for g in generations if g.spec.data for name in g.spec.data.partitions}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from springtide_operator.lifecycle.state.generations import finished, rolling
+from springtide_operator.lifecycle.state.generations import finished, promoted, rolling
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,11 +28,9 @@ def needs_replica_sets(update: IncrementalUpdate, generations: Sequence[ModelGen
     if any(rolling(generation) for generation in generations):
         return True
     history = update.spec.history
-    promoted = [g for g in generations if g.status.rollout.promoted_at is not None]
+    kept = [g for g in generations if promoted(g)]
     others = [
-        g
-        for g in generations
-        if g.status.rollout.promoted_at is None and g.spec.origin == "Trained" and finished(g)
+        g for g in generations if not promoted(g) and g.spec.origin == "Trained" and finished(g)
     ]
     most = max(history.generations, LEAST_KEPT)
-    return len(promoted) > most or len(others) > history.rejected
+    return len(kept) > most or len(others) > history.rejected

@@ -64,7 +64,8 @@ def _ended_since(seen: Observation) -> tuple[int, int, int, int]:
             continue
         trained, current = generation.spec.origin == "Trained", outcome(seen, generation)
         verdict, earlier = (before.verdict, before.outcome) if before else ("", "")
-        promoted += trained and current in PROMOTED and earlier not in PROMOTED
+        counted = before is not None and (earlier in PROMOTED or before.reason == "RolledBack")
+        promoted += trained and status.rollout.promoted_at is not None and not counted
         back += current == "RolledBack" and earlier != "RolledBack"
         rejected += trained and status.verdict == "Rejected" and verdict != "Rejected"
         failed += trained and status.verdict == "Failed" and verdict != "Failed"

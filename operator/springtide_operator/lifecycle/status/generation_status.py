@@ -149,7 +149,9 @@ def _live(generation: ModelGeneration, outcome_: str) -> Fact:
     if outcome_ == "Live":
         return ("Live", "True", "Promoted", "")
     rollout = generation.status.rollout
-    return ("Live", "False", outcome_ or "NotPromoted", rollout.rollback_reason)
+    back = rollout.promoted_at is not None and rollout.rollback_reason
+    reason = outcome_ or ("RollingBack" if back else "NotPromoted")
+    return ("Live", "False", reason, rollout.rollback_reason)
 
 
 def _phase(generation: ModelGeneration) -> str:

@@ -6,15 +6,17 @@ Events of a generation come with the step that causes them.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from springtide_operator.lifecycle.state.plan import Event
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from typing import Literal
 
-    from springtide_api.update.status import UpdateStatus
+    from springtide_api.objects import ModelGeneration
+    from springtide_api.update.status import GenerationRef, UpdateStatus
 
 VERDICTS: dict[str, Literal["Normal", "Warning"]] = {
     "Accepted": "Normal",
@@ -24,11 +26,19 @@ VERDICTS: dict[str, Literal["Normal", "Warning"]] = {
 }
 
 
-def status_events(old: UpdateStatus, new: UpdateStatus) -> tuple[Event, ...]:
-    """Return the Events for the change from one status to the next."""
+def status_events(
+    old: UpdateStatus, new: UpdateStatus, generations: Iterable[ModelGeneration] = ()
+) -> tuple[Event, ...]:
+    """Return the Events for the change from one status to the next.
+
+    Args:
+        old: the status as it is.
+        new: the status that will be written.
+        generations: as the new status describes them; for the reasons of rollbacks.
+    """
     found = list(_stops(old, new))
     if old.observed_generation:  # else it was recreated, and nothing of this is new
-        found += [*_verdicts(old, new), *_promotion(old, new), *_rollback(old, new)]
+        found += [*_verdicts(old, new), *_promotion(old, new), *_rollback(old, new, generations)]
     return tuple(found)
 
 
@@ -69,17 +79,30 @@ def _name(status: UpdateStatus, number: int) -> str:
 
 
 def _promotion(old: UpdateStatus, new: UpdateStatus) -> Iterator[Event]:
-    if new.live is None or (old.live and old.live.name == new.live.name):
-        return
+    if new.live is None or (old.live and _since(new.live) <= _since(old.live)):
+        return  # unchanged, or live again after a rollback
     names = ", ".join(f"Deployment {target.name}" for target in new.targets)
     yield Event("Promoted", f"{new.live.name} is live on {names}")
 
 
-def _rollback(old: UpdateStatus, new: UpdateStatus) -> Iterator[Event]:
-    run, before = new.last_run, _rollbacks(old)
-    if run and _rollbacks(new) - before:
-        yield Event("RollbackStarted", f"{run.generation}: {run.message}", "Warning")
-    if run and new.counters.rolled_back > old.counters.rolled_back:
+def _since(ref: GenerationRef) -> tuple[datetime, int]:
+    """The order of promotions."""
+    return ref.since or datetime.min.replace(tzinfo=UTC), ref.number
+
+
+def _rollback(
+    old: UpdateStatus, new: UpdateStatus, generations: Iterable[ModelGeneration]
+) -> Iterator[Event]:
+    reasons = {g.spec.number: g.status.rollout.rollback_reason for g in generations}
+    for number in sorted(_rollbacks(new) - _rollbacks(old)):
+        yield Event("RollbackStarted", f"{_name(new, number)}: {reasons.get(number)}", "Warning")
+    before = _ended(old)
+    for number in sorted(_ended(new) - before):
         live = f"the targets serve {new.live.name}" if new.live else "nothing was live before"
-        message = f"{run.generation} is rolled back and will not be served again; {live}"
+        message = f"{_name(new, number)} is rolled back and will not be served again; {live}"
         yield Event("RollbackCompleted", message, "Warning")
+
+
+def _ended(status: UpdateStatus) -> set[int]:
+    """Numbers of the generations whose rollback is complete."""
+    return {entry.number for entry in status.history if entry.outcome == "RolledBack"}

@@ -1,0 +1,1 @@
+"""Requests of users: parsed and handled once each, one module for each subject."""

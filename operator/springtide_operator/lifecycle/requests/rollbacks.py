@@ -1,0 +1,79 @@
+"""The request `rollback.g<number>`: a generation is withdrawn from the targets, finally."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from springtide_operator.lifecycle.requests.request import Request, Response
+from springtide_operator.lifecycle.rollout.rollback_decision import (
+    decide_rollback,
+    rollback_target,
+)
+from springtide_operator.lifecycle.state.generations import rolling, unknown_value
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from springtide_api.objects import ModelGeneration
+    from springtide_operator.lifecycle.state.observation import Observation
+
+
+def rollback(seen: Observation, request: Request, now: datetime) -> Response:
+    """Roll back the live generation, or the one that rolls out.
+
+    Repeated after a crash it gives the same answer, and writes nothing twice.
+    """
+    named = next((g for g in seen.generations if g.spec.number == request.number), None)
+    if named is None or (why := _refused(seen, named, request.token)):
+        return Response(False, why if named else _which(seen, request))
+    back = rollback_target(seen, named)
+    name = named.metadata.name
+    to = f"to {back.metadata.name}" if back else "and removed from the targets"
+    message = f"{name} is rolled back {to}; it will not be served again"
+    if named.status.rollout.rollback_reason:
+        return Response(True, message)
+    decision = decide_rollback(seen, named, f"requested by {request}", now)
+    return Response(True, message, decision.actions, events=decision.events)
+
+
+def _which(seen: Observation, request: Request) -> str:
+    """Which generation a request without a known number may name."""
+    missing = "name the generation"
+    if request.number is not None:
+        missing = f"there is no generation g{request.number}"
+    return f"{missing}; {_possible(seen, request.token)}"
+
+
+def _possible(seen: Observation, token: str) -> str:
+    """The request that would be accepted now."""
+    rolls, live = seen.lineage.rolls, seen.lineage.live
+    possible = rolls or live
+    if possible is None:
+        return "nothing is live and nothing rolls out"
+    what = "rolls out" if rolls else "is live"
+    if rolls and rolls.status.rollout.rollback_reason:
+        what = "is being rolled back"
+    return f"{possible.metadata.name} {what}: rollback.g{possible.spec.number}@{token}"
+
+
+def _refused(seen: Observation, named: ModelGeneration, token: str) -> str:
+    """Why a generation cannot be rolled back; empty if it can, or if that has begun."""
+    name, rolls, rollout = named.metadata.name, seen.lineage.rolls, named.status.rollout
+    if unknown := unknown_value(named):
+        return f"{name} has {unknown}, a value of another version"
+    if rolling(named):
+        return ""
+    if rollout.rolled_back_at:
+        return f"{name} was rolled back already; {_possible(seen, token)}"
+    if rolls is not None:
+        return f"{name} does not roll out; {_possible(seen, token)}"
+    live = seen.lineage.live
+    if live is None or live.metadata.name != name:
+        state = "is no longer live" if rollout.promoted_at else "was not rolled out"
+        return f"{name} {state}; {_possible(seen, token)}"
+    if rollback_target(seen, named) is None:
+        return (
+            f"no earlier generation is there to return to, so {name} stays live; deliver data for "
+            "a better one, or set spec.suspend to true to keep it"
+        )
+    return ""
