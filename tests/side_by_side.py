@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from xdist.remote import Producer
     from xdist.scheduler import Scheduling
 
-ON_THE_CLUSTER = ("tests/e2e/", "tests/local_cluster/test_node.py")
+ON_THE_CLUSTER = (
+    "tests/e2e/",
+    *(f"tests/local_cluster/test_{name}.py" for name in ("monitoring", "node")),
+)
 EACH_BY_ITSELF = ("tests/cluster/", "tests/faults/", "tests/handlers/")
 GIVING_WAY = 10
 """Added to the niceness of tests that compute."""

@@ -1,5 +1,7 @@
 """etcd and kube-apiserver: the part that both levels of the local cluster have in common."""
 
+import http.client
+import json
 import ssl
 import subprocess
 import urllib.error
@@ -7,6 +9,7 @@ import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from local_cluster import certificates, processes
 from local_cluster.places import program
@@ -113,6 +116,16 @@ class ControlPlane:
             raise KubectlError(f"kubectl {' '.join(arguments)}: {ran.stderr.strip()}")
         return ran.stdout
 
+    def read(self, path: str) -> dict[str, Any]:
+        """Return what the API server answers to the administrator at a path, such as /api/v1/pods.
+
+        Raises:
+            OSError: it does not answer, or with an error.
+        """
+        with self._open(path, self._tls()) as answer:
+            found: dict[str, Any] = json.load(answer)
+        return found
+
     def _last_words(self) -> str:
         logs = [self.home / "log" / f"{name}.log" for name in ("etcd", "kube-apiserver")]
         return "\n".join(processes.last_lines(log, 5) for log in logs)
@@ -127,14 +140,18 @@ class ControlPlane:
         return context
 
     def _is_ready(self, context: ssl.SSLContext) -> bool:
-        # The machine's proxy, if it has one, knows nothing of this server.
-        direct = urllib.request.ProxyHandler({})
-        opener = urllib.request.build_opener(direct, urllib.request.HTTPSHandler(context=context))
         try:
-            with opener.open(f"{self.url}/readyz", timeout=5) as answer:
+            with self._open("/readyz", context) as answer:
                 return answer.status == 200
         except (OSError, urllib.error.URLError):
             return False
+
+    def _open(self, path: str, context: ssl.SSLContext) -> http.client.HTTPResponse:
+        # The machine's proxy, if it has one, knows nothing of this server.
+        direct = urllib.request.ProxyHandler({})
+        opener = urllib.request.build_opener(direct, urllib.request.HTTPSHandler(context=context))
+        answer: http.client.HTTPResponse = opener.open(f"{self.url}{path}", timeout=5)
+        return answer
 
     def _api_flags(self) -> list[str]:
         pki = self.pki

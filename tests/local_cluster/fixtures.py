@@ -4,8 +4,9 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from local_cluster import prometheus as monitoring
+from local_cluster import prometheus as loopback
 from local_cluster.apiserver import ApiServer
+from local_cluster.monitoring import monitored
 from local_cluster.node import Node
 from local_cluster.prometheus import Prometheus, Samples
 
@@ -35,7 +36,7 @@ def samples() -> Iterator[Samples]:
 def prometheus(samples: Samples, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """A Prometheus on a loopback port, shared by all tests of the session; leave it running."""
     home = tmp_path_factory.mktemp("prometheus")
-    server = monitoring.on_loopback(home, samples)
+    server = loopback.on_loopback(home, samples)
     yield server
     server.stop()
 
@@ -59,3 +60,10 @@ def node_cluster() -> Iterator[Node]:
         yield cluster
     finally:
         cluster.purge()
+
+
+@pytest.fixture(scope="session")
+def node_prometheus(node_cluster: Node) -> Iterator[Prometheus]:
+    """A Prometheus that scrapes every server of the cluster."""
+    with monitored(node_cluster) as server:
+        yield server

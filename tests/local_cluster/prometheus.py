@@ -1,14 +1,13 @@
 """A real Prometheus for tests: a process with a data folder of its own, ended by its pid.
 
-`Samples` is the page that it reads on the loopback address; inside a cluster it finds the pods of
-servers by itself (`monitoring`).
+On the loopback address it reads `Samples`, in a cluster the pods of servers (`monitoring`).
 """
 
 import json
 import threading
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -27,19 +26,27 @@ WITH_ITS_PARENT = ("setpriv", "--pdeathsig=KILL")
 ATTEMPTS = 3
 
 
-class Samples:
-    """A page of metrics on a loopback port; a test sets what it shows."""
+class Page:
+    """A page that Prometheus reads, made for each reader.
 
-    def __init__(self) -> None:
-        self._values: dict[str, float] = {}
-        self._lock = threading.Lock()
-        shown = self._text
+    Args:
+        content: returns it.
+        kind: its content type.
+        host: address on which it is served.
+    """
 
-        class Page(BaseHTTPRequestHandler):
+    def __init__(
+        self, content: Callable[[], str], *, kind: str = "text/plain", host: str = "127.0.0.1"
+    ) -> None:
+        class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                body = shown().encode()
+                try:
+                    body = content().encode()
+                except OSError as error:
+                    self.send_error(503, str(error))
+                    return
                 self.send_response(200)
-                self.send_header("Content-Type", "text/plain; version=0.0.4")
+                self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
@@ -47,9 +54,25 @@ class Samples:
             def log_message(self, *arguments: object) -> None:
                 """Log nothing."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Page)
-        self.address = f"127.0.0.1:{self._server.server_port}"
+        self._server = ThreadingHTTPServer((host, 0), Handler)
+        self.address = f"{host}:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        """End the server."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class Samples:
+    """A page of metrics on a loopback port; a test sets what it shows."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, float] = {}
+        self._lock = threading.Lock()
+        self._page = Page(self._text)
+        self.address = self._page.address
+        self.close = self._page.close
 
     def set(self, series: str, value: float) -> None:
         """Show a value from now on; `series` is a name with labels, such as `up{role="live"}`."""
@@ -60,11 +83,6 @@ class Samples:
         """Show it no longer: from the next scrape on it has no value."""
         with self._lock:
             self._values.pop(series, None)
-
-    def close(self) -> None:
-        """End the server."""
-        self._server.shutdown()
-        self._server.server_close()
 
     def _text(self) -> str:
         with self._lock:
