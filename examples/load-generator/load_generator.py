@@ -3,7 +3,8 @@
 Waits until a first generation is served, then sends RATE requests a second and never more, however
 long answers take, each over a connection of its own so that every pod gets its share. A request
 fails when it is not answered with 200 and a probability within PATIENCE; none is repeated.
-The totals are in the file TOTALS, rewritten every second. Only the standard library is needed.
+The totals are in the file TOTALS, rewritten every second: among them the number of answers of each
+generation and the time of its last one. Only the standard library is needed.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class Totals:
         self._lock = threading.Lock()
         self._failures: list[str] = []
         self._generations: Counter[str] = Counter()
+        self._last: dict[str, float] = {}
         self._seconds: list[float] = []
         self.sent = 0
 
@@ -43,6 +45,7 @@ class Totals:
         """Count an answer."""
         with self._lock:
             self._generations[generation] += 1
+            self._last[generation] = time.time()
             self._seconds.append(seconds)
 
     def failed(self, why: str) -> None:
@@ -60,6 +63,7 @@ class Totals:
                 "failed": len(self._failures),
                 "failures": self._failures[:KEPT_FAILURES],
                 "generations": dict(self._generations),
+                "last": dict(self._last),
                 "p50": latest[len(latest) // 2] if latest else None,
                 "p99": latest[int(len(latest) * 0.99)] if latest else None,
             }

@@ -41,32 +41,41 @@ class Client:
 
 
 @contextmanager
-def sending_requests(example: SmallExample) -> Iterator[Client]:
-    """Send requests to the server all the time, from its first ready pod on."""
-    address = example.get(f"service/{UPDATE}")["spec"]["clusterIP"]
+def sending_requests(example: SmallExample, rate: int = RATE) -> Iterator[Client]:
+    """Send so many requests a second to the server, from its first ready pod on."""
     with tempfile.TemporaryDirectory() as folder:
         client = Client(Path(folder) / "totals.json")
         settings = {
-            "HOST": address,
             "MODEL": UPDATE,
-            "RATE": str(RATE),
+            "RATE": str(rate),
             "PATIENCE": str(PATIENCE),
             "DATA": str(example.folder("data")),
             "TOTALS": str(client.file),
         }
-        given = [f"{name}={value}" for name, value in settings.items()]
-        program = [
-            "env",
-            *given,
-            sys.executable,
-            str(EXAMPLES / "load-generator" / "load_generator.py"),
-        ]
-        process = subprocess.Popen(example.node.in_namespace(program))
-        try:
+        with _running(example, EXAMPLES / "load-generator" / "load_generator.py", settings):
             yield client
-        finally:
-            process.terminate()
-            process.wait()
+
+
+@contextmanager
+def sending_refused_requests(example: SmallExample, rate: int) -> Iterator[None]:
+    """Send at most so many requests a second that the server refuses."""
+    script = Path(__file__).with_name("refused_requests.py")
+    with _running(example, script, {"RATE": str(rate)}):
+        yield
+
+
+@contextmanager
+def _running(example: SmallExample, script: Path, settings: dict[str, str]) -> Iterator[None]:
+    """Run a client in the cluster's network, with the server's address as HOST."""
+    settings["HOST"] = example.get(f"service/{UPDATE}")["spec"]["clusterIP"]
+    given = [f"{name}={value}" for name, value in settings.items()]
+    command = ["env", *given, sys.executable, str(script)]
+    process = subprocess.Popen(example.node.in_namespace(command))
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
 
 
 @contextmanager
