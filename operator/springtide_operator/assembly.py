@@ -31,6 +31,8 @@ from springtide_operator.health import Health, LoopMonitor
 from springtide_operator.lifecycle.state.observed import Defaults
 from springtide_operator.metrics import Metrics
 from springtide_operator.ports.progress import ProgressReports, ProgressServer, ReviewUnavailable
+from springtide_operator.ports.prometheus import Prometheus
+from springtide_operator.ports.sampling import Sampling
 from springtide_operator.reconcile import Reconciler
 from springtide_operator.work_queue import NamespacedName, RateLimitingQueue, WorkQueue
 
@@ -83,6 +85,7 @@ class Operator:
         self.client.guard = self.lease.guard
         self.cache = new_cache()
         self.reports = ProgressReports()
+        self.sampling = Sampling(Prometheus(settings.prometheus_hosts), self.clock.now, self._wake)
         self.loop_monitor = LoopMonitor()
         self._tasks: list[asyncio.Task[None]] = []
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -132,6 +135,7 @@ class Operator:
                 task.cancel()
         await self.work_queue.drain(DRAIN_SECONDS)
         await self._gather()
+        await self.sampling.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(RELEASE_SECONDS):
                 await self.lease.release()
@@ -140,6 +144,7 @@ class Operator:
         """End at once, as a crash would: nothing more is written, the Lease stays."""
         await self._gather()
         await self.work_queue.drain(0)
+        await self.sampling.close()
 
     def health(self) -> Health:
         """Return the health of the operator."""
@@ -178,8 +183,12 @@ class Operator:
             progress_url=settings.progress_url,
             pods=settings.job_pods,
         )
-        observer = Observer(self.cache, live_reader, self.reports, defaults, terminating=set())
-        return Reconciler(observer, actuator, self.clock, self.metrics, settings.resync_seconds)
+        observer = Observer(
+            self.cache, live_reader, self.reports, self.sampling, defaults, terminating=set()
+        )
+        return Reconciler(
+            observer, actuator, self.clock, self.metrics, self.sampling, settings.resync_seconds
+        )
 
     def _register(self) -> None:
         gauge = self.metrics.gauge

@@ -69,6 +69,20 @@ class Metrics:
             ["namespace", "update"],
             registry=self.registry,
         )
+        self.analysis_value = Gauge(
+            "springtide_analysis_value",
+            "Newest value of a metric of rollout.analysis; absent without a bake or a number.",
+            ["namespace", "update", "metric"],
+            registry=self.registry,
+        )
+        self.analysis_verdict = Gauge(
+            "springtide_analysis_verdict",
+            "1 for the newest verdict on a metric of rollout.analysis; absent without a bake.",
+            ["namespace", "update", "metric", "verdict"],
+            registry=self.registry,
+        )
+        self._analysed: dict[tuple[str, str], dict[str, str]] = {}
+        """Verdict by metric, of each update that has series."""
         self.refused_writes = Counter(
             "springtide_refused_writes",
             "Writes that quota, admission or missing rights refused, by reason.",
@@ -86,8 +100,25 @@ class Metrics:
         for kind, value in values.items():
             gauge.labels(kind).set_function(value)
 
+    def set_analysis(
+        self, namespace: str, update: str, *, values: Mapping[str, tuple[str, float | None]]
+    ) -> None:
+        """Show the newest verdict and value of each metric, and no other of this update."""
+        for metric, verdict in self._analysed.pop((namespace, update), {}).items():
+            self.analysis_verdict.remove(namespace, update, metric, verdict)
+            if (namespace, update, metric) in self.analysis_value._metrics:
+                self.analysis_value.remove(namespace, update, metric)
+        for metric, (verdict, value) in values.items():
+            self.analysis_verdict.labels(namespace, update, metric, verdict).set(1)
+            if value is not None:
+                self.analysis_value.labels(namespace, update, metric).set(value)
+        if values:
+            shown = {metric: verdict for metric, (verdict, _) in values.items()}
+            self._analysed[namespace, update] = shown
+
     def remove_update(self, namespace: str, update: str) -> None:
         """Drop the series of an update that is gone."""
+        self.set_analysis(namespace, update, values={})
         gauges = (self.live_generation, self.served_data, self.stalled)
         for gauge in (*gauges, self.action_required, self.rollbacks):
             if (namespace, update) in gauge._metrics:  # the library has no public method

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from springtide_operator.lifecycle.state.observed import ObservedJob
     from springtide_operator.lifecycle.state.plan import Action, Event, Plan
     from springtide_operator.metrics import Metrics
+    from springtide_operator.ports.sampling import Sampling
 
 PROGRESS_SECONDS = 10.0
 """A status in which only the progress differs is written at most this often."""
@@ -73,6 +74,7 @@ class Reconciler:
     actuator: Actuator
     clock: ServerClock
     metrics: Metrics
+    sampling: Sampling
     resync_seconds: float = 600.0
     _written: dict[NamespacedName, float] = field(default_factory=dict)
     _refusals: dict[NamespacedName, _Refusals] = field(default_factory=dict)
@@ -113,6 +115,7 @@ class Reconciler:
             self._written.pop(key, None)
             self._refusals.pop(key, None)
             self.metrics.remove_update(*key)
+            self.sampling.remove(*key)
             self.observer.terminating.discard(key.namespace)
             return ReconcileResult(None)
         now = self.clock.now()
@@ -120,6 +123,7 @@ class Reconciler:
             seen = replace(seen, refusals=self._current_refusals(key, seen.update.metadata))
         plan = decide(seen, now)
         self.observer.probe_slots.wait(*key, waits=plan.waits_for_turn)
+        self.sampling.start(*key, plan.queries)
         metadata = seen.metadata if isinstance(seen, InvalidUpdate) else seen.update.metadata
         if not await self._execute_plan(key, metadata, plan):
             return ReconcileResult(0.0)
@@ -248,6 +252,8 @@ class Reconciler:
         true = {each.type for each in status.conditions if each.status == "True"}
         self.metrics.stalled.labels(*key).set(1 if "Stalled" in true else 0)
         self.metrics.action_required.labels(*key).set(1 if "ActionRequired" in true else 0)
+        values = {s.metric: (s.verdict, float(s.value) if s.value else None) for s in plan.samples}
+        self.metrics.set_analysis(*key, values=values)
         self.metrics.rollbacks.labels(*key).set(status.counters.rolled_back)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -43,6 +44,8 @@ class Settings:
     health_port: int = 8081
     metrics_port: int = 9090
     log_level: str = "info"
+    prometheus_hosts: frozenset[str] = frozenset()
+    """Hosts that rollout.analysis may query, each as host:port, or as host for the default port."""
     job_pods: JobPods = PLAIN
     """What the installation adds to the pods of Jobs."""
 
@@ -73,6 +76,7 @@ def read(environment: Mapping[str, str]) -> Settings:
         health_port=int(_number(environment, "SPRINGTIDE_HEALTH_PORT", 8081, lowest=0)),
         metrics_port=int(_number(environment, "SPRINGTIDE_METRICS_PORT", 9090, lowest=0)),
         log_level=_level(environment),
+        prometheus_hosts=_hosts(environment),
         job_pods=_job_pods(environment),
     )
 
@@ -81,6 +85,15 @@ def _required(environment: Mapping[str, str], name: str) -> str:
     if value := environment.get(name):
         return value
     raise ValueError(f"{name} is not set; the chart sets it, without the chart set it yourself")
+
+
+def _hosts(environment: Mapping[str, str]) -> frozenset[str]:
+    name = "SPRINGTIDE_PROMETHEUS_HOSTS"
+    hosts = [each.strip() for each in environment.get(name, "").split(",") if each.strip()]
+    for host in hosts:
+        if re.fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?(:[0-9]{1,5})?", host) is None:
+            raise ValueError(f"{name} has {host!r}; write host:port, separated by commas")
+    return frozenset(hosts)
 
 
 def _job_pods(environment: Mapping[str, str]) -> JobPods:

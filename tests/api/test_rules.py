@@ -8,7 +8,7 @@ from api.example import Example, changed
 from api.gate_examples import EVALUATION, GATE
 from api.generation_examples import SPEC, STATUS
 from api.training_examples import TRAINING
-from api.update_examples import ROLLOUT, TRIGGER, WHOLE
+from api.update_examples import BAKE, ROLLOUT, TRIGGER, WHOLE
 
 from springtide_api.crd.definitions import KINDS
 from springtide_api.crd.openapi import nodes
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.apiserver
 
 IN_RECIPE = [*MODEL, *DATA, *TRAINING, *EVALUATION, *GATE, *STORAGE]
 """Of the blocks that a generation's recipe repeats, and with them their rules."""
-UPDATE = [*WHOLE, *TRIGGER, *ROLLOUT, *IN_RECIPE]
+UPDATE = [*WHOLE, *TRIGGER, *ROLLOUT, *BAKE, *IN_RECIPE]
 
 
 RULES = [

@@ -45,6 +45,65 @@ ROLLOUT = [
     longest("rollout.deadline"),
 ]
 
+VALUE = {"query": "up", "max": "1"}
+METRIC = {"name": "errors", "value": VALUE}
+ANALYSIS = {"prometheus": {"address": "http://prometheus:9090"}, "metrics": [METRIC]}
+BAKED = {"rollout.bake": {"duration": "1h"}, "rollout.analysis": ANALYSIS}
+AT = "rollout.analysis"
+QUERY = f"{AT}.metrics[0].value.query"
+
+BAKE = [
+    Example(
+        "rollout",
+        "analysis needs bake",
+        BAKED,
+        {AT: ANALYSIS},
+    ),
+    Example(
+        "rollout.bake",
+        "duration must be at least 10s",
+        {"rollout.bake": {"duration": "10s"}},
+        {"rollout.bake": {"duration": "9s"}},
+    ),
+    Example(
+        AT,
+        "metrics must have different names",
+        BAKED | {f"{AT}.metrics": [METRIC, {**METRIC, "name": "latency"}]},
+        BAKED | {f"{AT}.metrics": [METRIC, METRIC]},
+    ),
+    Example(
+        AT,
+        "failureLimit times the number of metrics must be at most 16",
+        BAKED | {f"{AT}.failureLimit": 16},
+        BAKED | {f"{AT}.metrics": [METRIC, {**METRIC, "name": "b"}], f"{AT}.failureLimit": 9},
+    ),
+    Example(
+        AT,
+        "interval must be at least 5s",
+        BAKED | {f"{AT}.interval": "5s"},
+        BAKED | {f"{AT}.interval": "4.9s"},
+    ),
+    Example(
+        f"{AT}.metrics[].value",
+        "value needs min or max, or both",
+        BAKED | {f"{AT}.metrics[0].value": {"query": "up", "min": "-1e3"}},
+        BAKED | {f"{AT}.metrics[0].value": {"query": "up"}},
+    ),
+    Example(
+        f"{AT}.metrics[].value.query",
+        "double braces must name one of {{namespace}}, {{target}}, {{generation}}, {{role}}",
+        BAKED | {QUERY: 'sum by (le) (x{a="{{namespace}}",\n b=~"{{target}}-.*"}) or up{}'},
+        BAKED | {QUERY: 'x{a="{{service}}"}'},
+    ),
+    longest("rollout.bake.duration"),
+    Example(
+        f"{AT}.interval",
+        "must be at most 87600h",
+        BAKED | {f"{AT}.interval": "87600h"},
+        BAKED | {f"{AT}.interval": "87601h"},
+    ),
+]
+
 SEVERAL = {"model.classification": {"multiLabel": True}}
 SCALE = {"location": "10", "spread": "2"}
 

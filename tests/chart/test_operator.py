@@ -74,6 +74,7 @@ def test_the_operator_reads_what_the_values_set(render):
             "operator.maxProbesPerNamespace=1",
             "operator.resyncSeconds=3600",
             "operator.logLevel=debug",
+            "operator.prometheusHosts={prometheus.monitoring:9090,thanos}",
             "operator.client.qps=20",
             "operator.client.burst=40",
             "watchNamespace=shop",
@@ -82,6 +83,7 @@ def test_the_operator_reads_what_the_values_set(render):
     known = settings.read(given)
     assert (known.workers, known.max_probes, known.namespace) == (2, 10_000, "shop")
     assert (known.resync_seconds, known.log_level) == (3600, "debug")
+    assert known.prometheus_hosts == {"prometheus.monitoring:9090", "thanos"}
     assert given["SPRINGTIDE_MAX_PROBES_PER_NAMESPACE"] == "1"
     assert (given["SPRINGTIDE_CLIENT_QPS"], given["SPRINGTIDE_CLIENT_BURST"]) == ("20", "40")
 

@@ -65,6 +65,7 @@ def test_every_value_is_in_the_readme_and_no_other_one():
         ("operator.maxProbesPerNamespace=0", "maxProbesPerNamespace"),
         ("operator.resyncSeconds=1", "resyncSeconds"),
         ("operator.logLevel=loud", "logLevel"),
+        ("operator.prometheusHosts[0]=http://prometheus", "prometheusHosts"),
         ("operator.client.qps=0", "qps"),
         ("operator.client.burst=null", "burst"),
         ("extraEnv[0].value=x", "name"),

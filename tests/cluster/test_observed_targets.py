@@ -52,6 +52,27 @@ def test_how_a_crashing_container_ended_is_told_rather_than_that_it_waits():
     assert seen(deployment(unavailableReplicas=1), new).trouble == "image pull failed: not found"
 
 
+def test_pods_whose_serving_container_started_and_is_not_ready_fail():
+    """A pod without a node or an image never started; of a lost node nothing is reported."""
+    ended = {"terminated": {"exitCode": 1}}
+    backing_off = {"waiting": {"reason": "CrashLoopBackOff"}}
+    failing = [
+        pod(ready=False, lastState=ended, state=backing_off),
+        pod(ready=False, state=ended),
+        pod(ready=False, state={"running": {}}),
+    ]
+    lost = pod(ready=True, state={"running": {}})
+    lost["status"]["conditions"] = [{"type": "Ready", "status": "False"}]
+    unscheduled = {"metadata": {"name": "p"}, "status": {}}
+    sidecar = pod(ready=True, state={"running": {}})
+    sidecar["status"]["containerStatuses"] += [{"name": "mesh", "ready": False, "state": ended}]
+    removed = pod(ready=False, state={"running": {}})
+    removed["metadata"]["deletionTimestamp"] = NOON
+    image = pod(ready=False, state={"waiting": {"reason": "ErrImagePull"}})
+    others = [lost, unscheduled, sidecar, removed, image, pod(ready=True)]
+    assert seen(deployment(unavailableReplicas=2), *failing, *others).failing == len(failing)
+
+
 def changed(raw, **container):
     template = raw["spec"]["template"]
     (server,) = template["spec"]["containers"]

@@ -38,6 +38,11 @@ class NobodyReports:
         return None
 
 
+class NothingIsMeasured:
+    def of(self, namespace, update):
+        return ()
+
+
 class Owner:
     """The Deployment controller, one step at a time."""
 
@@ -113,7 +118,8 @@ async def observer(client, kinds, namespace):
     update["metadata"]["namespace"] = namespace
     cache.insert(UPDATE, await client.create(UPDATE, update))
     defaults = Defaults("image", "http://progress")
-    return Observer(cache, LiveReader(client), NobodyReports(), defaults, set())
+    reports, samples = NobodyReports(), NothingIsMeasured()
+    return Observer(cache, LiveReader(client), reports, samples, defaults, set())
 
 
 async def test_pods_of_the_template_before_never_count_as_new_ones(client, observer, namespace):

@@ -69,6 +69,18 @@ def test_each_release_may_name_its_own_lease():
     assert read(SPRINGTIDE_LEASE_NAME="other").lease_name == "other"
 
 
+def test_hosts_of_prometheus_are_a_list_and_none_is_allowed_by_default():
+    assert read().prometheus_hosts == frozenset()
+    hosts = read(SPRINGTIDE_PROMETHEUS_HOSTS="prometheus.monitoring:9090, thanos").prometheus_hosts
+    assert hosts == {"prometheus.monitoring:9090", "thanos"}
+
+
+@pytest.mark.parametrize("host", ["http://prometheus", "a/b", "*", "prometheus:http", "user@host"])
+def test_a_host_of_prometheus_is_no_address(host):
+    with pytest.raises(ValueError, match="SPRINGTIDE_PROMETHEUS_HOSTS has"):
+        read(SPRINGTIDE_PROMETHEUS_HOSTS=host)
+
+
 def test_an_unknown_log_level_is_refused():
     assert read(SPRINGTIDE_LOG_LEVEL="DEBUG").log_level == "debug"
     with pytest.raises(ValueError, match="SPRINGTIDE_LOG_LEVEL is 'loud'"):

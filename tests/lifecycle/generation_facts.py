@@ -71,6 +71,12 @@ def live_of(generations: list[ModelGeneration]) -> ModelGeneration | None:
     return max(promoted, key=lambda g: (g.status.rollout.promoted_at, g.spec.number), default=None)
 
 
+def bakes(g: ModelGeneration | None) -> bool:
+    """Whether it is watched after its promotion, and that has not ended."""
+    rollout = g.status.rollout if g else None
+    return bool(rollout and rollout.bake_until and not rollout.baked_at)
+
+
 def digest_of(g: ModelGeneration) -> str:
     """The digest that is served; empty without an artifact."""
     return g.status.artifact.served_digest if g.status.artifact else ""

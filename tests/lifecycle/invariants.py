@@ -13,6 +13,7 @@ from lifecycle.generation_facts import (
     of_another_version,
 )
 from lifecycle.invariants_of_actions import ActionInvariants
+from lifecycle.invariants_of_bakes import BakeInvariants
 from lifecycle.invariants_of_conditions import ConditionInvariants
 from lifecycle.invariants_of_lineage import LineageInvariants
 from lifecycle.invariants_of_state import StateInvariants
@@ -36,7 +37,9 @@ if TYPE_CHECKING:
     from springtide_operator.lifecycle.state.plan import Action
 
 
-class Invariants(ActionInvariants, StateInvariants, ConditionInvariants, LineageInvariants):
+class Invariants(
+    ActionInvariants, StateInvariants, ConditionInvariants, LineageInvariants, BakeInvariants
+):
     """Watches a world."""
 
     def __init__(self, world: World) -> None:

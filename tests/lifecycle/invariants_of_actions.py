@@ -9,6 +9,7 @@ from lifecycle.generation_facts import (
     MAX_INTERIM_ANALYSES,
     NOT_EVALUATED,
     accepted,
+    bakes,
     digest_of,
     in_progress,
     live_of,
@@ -30,7 +31,11 @@ from springtide_operator.lifecycle.state.plan import (
 if TYPE_CHECKING:
     from springtide_api.contract import EvaluateOutput
     from springtide_api.generation.spec import GenerationSpec
-    from springtide_api.generation.status import EvaluationStatus, HoldoutStatus
+    from springtide_api.generation.status import (
+        EvaluationStatus,
+        GenerationStatus,
+        HoldoutStatus,
+    )
     from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.state.observation import Observation
     from springtide_operator.lifecycle.state.observed import ObservedJob
@@ -269,6 +274,7 @@ class ActionInvariants:
             parent = before.spec.parent
             assert not (current and parent) or current.metadata.name == parent.name
             assert parent or not current, "an import takes the place of what was proven"
+            assert not bakes(current), "what is live is not proven yet"
         if new.rollout.rollback_reason and not old.rollout.rollback_reason:
             self.a_rollback_leaves_something_to_serve(seen, before)
         if new.rollout.promoted_at and not old.rollout.promoted_at:
@@ -279,6 +285,7 @@ class ActionInvariants:
                 assert target.digest == old.artifact.served_digest
                 assert target.number == before.spec.number
                 assert target.available >= 1
+            self.a_bake_begins_with_the_promotion(seen, new)
             data = before.spec.data
             quarantined = {
                 *(data.quarantined if data else ()),
@@ -293,6 +300,11 @@ class ActionInvariants:
         if g.status.rollout.promoted_at:
             others = [each for each in seen.generations if digest_of(each) != digest_of(g)]
             assert live_of(others)
+
+    def a_bake_begins_with_the_promotion(self, seen: Observation, new: GenerationStatus) -> None:
+        bake, rollout = seen.update.spec.rollout.bake, new.rollout
+        expected = bake and rollout.promoted_at + duration(bake.duration)
+        assert (rollout.bake_until, rollout.baked_at, rollout.analysis) == (expected, None, [])
 
     def results_pass_the_rules(
         self, g: ModelGeneration, holdout: HoldoutStatus, job: ObservedJob

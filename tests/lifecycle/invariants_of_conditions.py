@@ -99,6 +99,7 @@ class ConditionInvariants:
         for target in self._targets():
             yield from self.reasons_of_target(target, there)
         yield from self.reasons_of_generations(there)
+        yield from self.reasons_of_bake(there)
 
     def reasons_of_generations(self, there: list[ModelGeneration]) -> Iterator[str]:
         """Why a user must decide on a generation, or on data."""

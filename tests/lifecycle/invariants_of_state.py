@@ -80,6 +80,7 @@ class StateInvariants:
         if after.rollout.promoted_at and not before.rollout.promoted_at and new.spec.data:
             self.released -= set(new.spec.data.partitions)
         self.check_analyses(before.evaluation, after.evaluation)
+        self.check_bake(old, new)
 
     def a_rollback_is_decided(self, g: ModelGeneration) -> None:
         """Its rows count as not trained on again; after a promotion another one is served."""

@@ -56,6 +56,21 @@ RETENTIONS = st.sampled_from(
 )
 
 
+BAKE: dict[str, Any] = {"bake": {"duration": "20m"}}
+VALUE = {"query": 'sum(errors{generation="{{generation}}"})', "max": "0.05"}
+ANALYSIS: dict[str, Any] = {
+    "prometheus": {"address": "http://prometheus:9090"},
+    "metrics": [{"name": "errors", "value": VALUE}],
+    "failureLimit": 2,
+}
+BAKES: list[dict[str, Any]] = [
+    {},
+    BAKE,
+    BAKE | {"rollback": {"automatic": False}},
+    *(BAKE | {"analysis": ANALYSIS | {"onNoData": word}} for word in ("Wait", "Hold", "Fail")),
+]
+
+
 def training(method: dict[str, Any], retention: dict[str, Any], **others: object) -> dict[str, Any]:
     """A training that the API server accepts: Continue and interpolation exclude each other."""
     continuing = method.get("lora", {}).get("continuation") == "Continue"
@@ -80,6 +95,7 @@ class Life(RuleBasedStateMachine):
         method=METHODS,
         retention=RETENTIONS,
         history=st.sampled_from([{}, {"generations": 2, "rejected": 1}]),
+        bake=st.sampled_from(BAKES),
     )
     def some_history(
         self,
@@ -90,10 +106,13 @@ class Life(RuleBasedStateMachine):
         method: dict[str, Any],
         retention: dict[str, Any],
         history: dict[str, int],
+        bake: dict[str, Any],
     ) -> None:
         spec = {**SPEC, **TWO_TARGETS} if two else dict(SPEC)
         spec |= {"training": training(method, retention), "history": history}
+        spec["rollout"] = {**spec["rollout"], **bake}
         self.world = World(spec=spec, seeded=seeded)
+        self.world.measured = {"errors": 0.01}
         self.checks = Invariants(self.world)
         for score in scores[:months]:
             self.a_month_arrives(score, 0.002)
@@ -259,6 +278,44 @@ class Life(RuleBasedStateMachine):
             self.world.targets[name] = replace(target, **changes[kind])
         self.settle()
 
+    @precondition(lambda self: self.world.served)
+    @rule(data=st.data(), minutes=st.sampled_from([1, 6, 11]))
+    def a_serving_pod_crashes(self, data: st.DataObject, minutes: int) -> None:
+        name = self.a_target(data)
+        if self.world.targets[name].uid:
+            self.world.crash_a_pod(name)
+        self.settle()
+        self.world.now += timedelta(minutes=minutes)
+        self.settle()
+
+    @rule(value=st.sampled_from([0.01, 0.2, None, "refused"]), minutes=st.integers(1, 4))
+    def live_traffic_changes(self, value: float | str | None, minutes: int) -> None:
+        self.world.measured = {"errors": value}
+        for _ in range(minutes):
+            self.world.now += timedelta(minutes=1)
+            self.settle()
+
+    @rule(answers=st.booleans())
+    def prometheus_answers_or_not(self, answers: bool) -> None:
+        self.world.prometheus_answers = answers
+
+    @rule()
+    def the_operator_restarts(self) -> None:
+        self.world.restart_operator()
+        self.settle()
+
+    @rule(bake=st.sampled_from(BAKES))
+    def the_bake_is_edited(self, bake: dict[str, Any]) -> None:
+        rollout = self.world.spec["rollout"]
+        kept = {key: rollout[key] for key in ("targets", "deadline")}
+        self.world.edit(rollout={**kept, **bake})
+        self.settle()
+
+    @rule(stale=st.sampled_from([0, 0, 1]))
+    def a_user_ends_the_bake(self, stale: int) -> None:
+        live = self.world.update.status.live
+        self.request(f"promote.g{(live.number if live else 0) + stale}")
+
     def a_target(self, data: st.DataObject) -> str:
         return data.draw(st.sampled_from(sorted(self.world.targets)))
 
@@ -351,7 +408,8 @@ class Life(RuleBasedStateMachine):
             if target.digest == digest("theirs"):
                 target = replace(target, digest=None, number=None)
             self.world.targets[name] = target
-        self.world.pods_ready = True
+        self.world.recover_pods()
+        self.world.measured, self.world.prometheus_answers = {"errors": 0.01}, True
         for name, job in list(self.world.jobs.items()):
             if job.suspended and not job.suspended_by_us:
                 self.world.suspend_by_another(name, suspend=False)

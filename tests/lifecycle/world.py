@@ -19,6 +19,7 @@ from lifecycle.declared import SPEC, TWO_TARGETS
 from lifecycle.world_api_server import ApiServer, Conflict
 from lifecycle.world_changes import Changes
 from lifecycle.world_storage import Storage
+from lifecycle.world_traffic import Traffic
 
 from springtide_api.objects import IncrementalUpdate, Meta, ModelGeneration
 from springtide_api.update.spec import UpdateSpec
@@ -28,6 +29,7 @@ from springtide_operator.lifecycle.state.observation import Observation
 from springtide_operator.lifecycle.state.observed import (
     Defaults,
     ObservedJob,
+    ObservedSample,
     ObservedTarget,
     Refusal,
 )
@@ -48,7 +50,7 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 @dataclass
-class World(ApiServer, Changes):
+class World(ApiServer, Changes, Traffic):
     """One update, its generations, Jobs and Deployments."""
 
     spec: dict = field(default_factory=lambda: dict(SPEC))
@@ -113,6 +115,12 @@ class World(ApiServer, Changes):
         self.tags: dict[str, str] = {}
         """Digests of images that differ from the digest of their name."""
         self.pods_ready = True
+        self.measured: dict[str, float | str | None] = {}
+        """What Prometheus has for each metric: a number, nothing, or a refusal of the query."""
+        self.prometheus_answers = True
+        self.samples: tuple[ObservedSample, ...] = ()
+        self.queried: list[str] = []
+        """Queries that were asked, in order."""
         self.refusing: dict[str, str] = {}
         """Reason of the refusal by what is written (`plan.subject`): quota, admission, rights."""
         self.refuse_jobs: Callable[[RunFile], bool] = lambda run: False
@@ -166,6 +174,7 @@ class World(ApiServer, Changes):
             digests_elsewhere=self.digests_elsewhere,
             defaults=Defaults(self.image, "http://progress"),
             refusals=tuple(self.refusals.values()),
+            samples=self.samples,
         )
 
     def _kinds(self) -> dict[str, dict]:
@@ -246,6 +255,8 @@ class World(ApiServer, Changes):
                 kind: dict(held) for kind, held in self._kinds().items()
             }
             plan = self.step()
+            if self.measure(plan):
+                continue
             if not plan.actions and not plan.facts:
                 return plan
             if before and self._kinds() == before:

@@ -219,7 +219,7 @@ class ApiServer:
             raise Conflict
         changes = {"claimed_by": "shop", "highest_number": serve.highest_number}
         if serve.serving:
-            changes |= {"complete": False, "stalled": ""}
+            changes |= {"complete": False, "stalled": "", "failing": 0, "trouble": ""}
             changes |= {"digest": serve.serving.digest, "number": serve.serving.number}
             changes |= {"uri": serve.serving.uri, "updated": 0, "available": 0, "old": 2}
             self.served.append(serve.serving.digest)

@@ -59,7 +59,9 @@ class Changes:
         """Let the Deployments finish their rollout, if their pods get ready at all."""
         for name, target in self.targets.items():
             if self.pods_ready and target.digest:
-                self.targets[name] = replace(target, updated=2, available=2, old=0, complete=True)
+                done = {"updated": 2, "available": 2, "old": 0, "complete": True}
+                well = {"failing": 0, "ready": None, "trouble": ""}
+                self.targets[name] = replace(target, **done, **well)
 
     def complete_jobs(self) -> None:
         """Let every Job succeed with the result that the data gives."""

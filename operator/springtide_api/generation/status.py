@@ -232,6 +232,24 @@ class RolloutTarget(Model):
         return Target(target_ref=reference, container=self.container, env=self.env)
 
 
+class AnalysisSample(Model):
+    """One sample of a metric of rollout.analysis."""
+
+    time: Time
+    """When Prometheus answered."""
+    metric: Name
+    """Name of the metric."""
+    value: Decimal | None = None
+    """Its value; unset without a number."""
+    bound: Word = ""
+    """The bounds that it is compared with, such as "max 0.25"."""
+    verdict: Word
+    """Pass, Fail, NoData (Prometheus has no number or is away) or Error (the query or the address
+    must be changed)."""
+    message: Word = ""
+    """Why there is no number."""
+
+
 class RolloutStatus(Model):
     """State of the rollout."""
 
@@ -248,6 +266,18 @@ class RolloutStatus(Model):
     promoted_at: Time | None = None
     """When all targets were available with this generation. The generation with the newest
     promotedAt and without a rollbackReason is live."""
+    bake_until: Time | None = None
+    """When the bake ends if the newest sample of each metric passes by then; unset without
+    rollout.bake."""
+    baked_at: Time | None = None
+    """When the bake ended."""
+    unavailable_since: Time | None = None
+    """Since when pods of this generation fail during the bake. It stays until all have been
+    available for the time of rollout.deadline."""
+    recovered_at: Time | None = None
+    """When all pods were available again after unavailableSince."""
+    analysis: Annotated[list[AnalysisSample], Field(max_length=16)] = []
+    """The newest samples of the metrics of rollout.analysis, oldest first."""
     rollback_reason: Text = ""
     """Why it is or was rolled back. From then on it is neither live nor a parent, and neither it
     nor another generation with its servedDigest is served again."""

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from springtide_api.schema import Duration, Model, Name, ObjectName, cel
+from springtide_api.update.analysis import Analysis, Bake
 
 
 class TargetRef(Model):
@@ -49,6 +50,14 @@ class Target(Model):
     """Names of the environment variables. Default: MODEL_URI and MODEL_DIGEST."""
 
 
+class Rollback(Model):
+    """What a rollback does, and when."""
+
+    automatic: bool = True
+    """Whether a promoted generation that fails its bake is rolled back at once. With false,
+    ActionRequired is set instead, and the request rollback or promote decides. Default true."""
+
+
 class Strategy(Model):
     """Strategy of the rollout."""
 
@@ -65,6 +74,11 @@ class Strategy(Model):
     "deadline must be at least 10s: new pods need time to become available; 10m is usual",
     "deadline",
 )
+@cel(
+    "!has(self.analysis) || has(self.bake)",
+    "analysis needs bake: its metrics are watched while a promoted generation bakes; add "
+    "bake.duration",
+)
 class Rollout(Model):
     """How an accepted generation is rolled out to the serving pods."""
 
@@ -77,3 +91,10 @@ class Rollout(Model):
     deadline: Duration = "10m"
     """Maximum time for the new pods to become available; after that all targets are rolled back.
     Default 10m."""
+    bake: Bake | None = None
+    """How long a promoted generation is watched. If its pods fail, or a metric of analysis does,
+    it is rolled back. Default: it is not watched."""
+    analysis: Analysis | None = None
+    """Metrics that are watched during the bake. Default: only the pods are watched."""
+    rollback: Rollback = Rollback()
+    """What a rollback does, and when."""

@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from springtide_operator.lifecycle.bake.queries import due_queries, newest_samples
+from springtide_operator.lifecycle.bake.report import bake_wake
+from springtide_operator.lifecycle.bake.watch import watch_bake
 from springtide_operator.lifecycle.checks.preconditions import check_preconditions
 from springtide_operator.lifecycle.checks.version_skew import (
     block_on_unknown_generation,
@@ -55,6 +58,7 @@ STAGES: tuple[Callable[[Observation, datetime], Step | None], ...] = (
     delete_finished_jobs,  # a result is in status by now
     block_on_unknown_rollout,
     ensure_finalizer,  # before the first apply of a rollout, and after its end
+    watch_bake,  # before the next rollout, which waits for its end
     roll_out,
     restore_targets,
     evaluate,
@@ -68,7 +72,9 @@ STAGES: tuple[Callable[[Observation, datetime], Step | None], ...] = (
 )
 
 
-SERVING = frozenset({block_on_unknown_rollout, ensure_finalizer, roll_out, restore_targets})
+SERVING = frozenset(
+    {block_on_unknown_rollout, ensure_finalizer, watch_bake, roll_out, restore_targets}
+)
 """Stages that do not wait for a refused deletion: they alone change what is served."""
 
 FINISHING = SERVING | {
@@ -105,7 +111,9 @@ def decide(seen: Observation | InvalidUpdate, now: datetime) -> Plan:
         events=step.events,
         status=status,
         status_events=status_events(seen.update.status, status, after.generations),
-        wake_after=_wake_after(seen, step, now),
+        wake_after=_wake_after(after, step, now),
+        queries=due_queries(after, now),
+        samples=newest_samples(after),
         facts=bool(step.facts),
         waits_for_turn=step.waiting is not None and step.waiting.reason == TOO_MANY_PROBES,
     )
@@ -133,9 +141,10 @@ def _next_step(seen: Observation, now: datetime) -> Step:
 
 
 def _wake_after(seen: Observation, step: Step, now: datetime) -> timedelta | None:
-    """When to decide again: as the step says, or when a refused write is due."""
+    """When to decide again: as the step or the bake says, or when a refused write is due."""
     due = [each.again_at - now for each in seen.refusals if each.is_pending(now)]
-    return min([*due, *([] if step.wake_after is None else [step.wake_after])], default=None)
+    own = [each for each in (step.wake_after, bake_wake(seen, now)) if each is not None]
+    return min([*due, *own], default=None)
 
 
 def _applied(seen: Observation, step: Step) -> Observation:

@@ -17,12 +17,11 @@ from springtide_api.names import (
     LABEL_ROLE,
     LABEL_UPDATE,
 )
+from springtide_operator.lifecycle.state.plan import LIVE_ROLE
 
 if TYPE_CHECKING:
     from springtide_api.objects import Meta
     from springtide_operator.lifecycle.state.plan import Serve
-
-LIVE = "live"
 
 OWN_KEYS = tuple(
     f".{template}metadata.{keys}.{GROUP}/"
@@ -59,7 +58,7 @@ def deployment(update: Meta, serve: Serve) -> dict[str, Any]:
         applied["spec"] = {
             "template": {
                 "metadata": {
-                    "labels": {LABEL_GENERATION: str(serving.number), LABEL_ROLE: LIVE},
+                    "labels": {LABEL_GENERATION: str(serving.number), LABEL_ROLE: LIVE_ROLE},
                     "annotations": {ANNOTATION_DIGEST: serving.digest},
                 },
                 "spec": {"containers": [{"name": target.container, "env": variables}]},

@@ -67,6 +67,7 @@ def observed_target(
         available=status.get("availableReplicas", 0),
         old=max(0, status.get("replicas", 0) - updated),
         ready=sum(map(_ready, pods)) if pods else None,
+        failing=sum(_failing(pod, target.container) for pod in pods),
         settled=status.get("observedGeneration", 0) >= metadata.get("generation", 0),
         stalled=_stalled(status),
         complete=_complete(status),
@@ -130,6 +131,20 @@ def _complete(status: Raw) -> bool:
 
 def _ready(pod: Raw) -> bool:
     return any(each["type"] == "Ready" for each in true_conditions(pod))
+
+
+def _failing(pod: Raw, container: str) -> bool:
+    """Whether the serving container started and is not ready, of a pod that is not being removed.
+
+    A pod without a node or an image never started; of a lost node the kubelet says nothing new.
+    """
+    if "deletionTimestamp" in pod["metadata"]:
+        return False
+    for each in (pod.get("status") or {}).get("containerStatuses") or []:
+        if each["name"] == container and not each.get("ready"):
+            state, last = each.get("state") or {}, each.get("lastState") or {}
+            return bool(state.keys() & {"running", "terminated"} or "terminated" in last)
+    return False
 
 
 def _unready_reason(pod: Raw) -> str:

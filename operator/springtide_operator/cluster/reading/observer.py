@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         Defaults,
         ObservedJob,
         ObservedProgress,
+        ObservedSample,
         ObservedTarget,
     )
 
@@ -46,6 +47,13 @@ class ProgressSource(Protocol):
         """Return the last report of a Job."""
 
 
+class SampleSource(Protocol):
+    """The samples of metrics."""
+
+    def of(self, namespace: str, update: str) -> tuple[ObservedSample, ...]:
+        """Return the newest samples of an update."""
+
+
 @dataclass
 class Observer:
     """Observes updates: from the cache where a watch covers an object, else by a live read."""
@@ -53,6 +61,7 @@ class Observer:
     cache: Cache
     live_reader: LiveReader
     progress: ProgressSource
+    samples: SampleSource
     defaults: Defaults
     terminating: set[str]
     """Namespaces that refused a write because they are being deleted."""
@@ -102,6 +111,7 @@ class Observer:
             defaults=self.defaults,
             removed_targets=tuple(left),
             progress={job: report for job, report in reports.items() if report is not None},
+            samples=self.samples.of(namespace, name),
             probes=self.probe_slots.seen(namespace, name),
             namespace_terminating=namespace in self.terminating,
         )

@@ -14,6 +14,7 @@ from springtide_api.names import ANNOTATION_REQUEST
 from springtide_api.update.status import LastRequest
 from springtide_operator.lifecycle.probing.probe_job import probe_name_taken, probe_now
 from springtide_operator.lifecycle.requests.partitions import quarantine, release
+from springtide_operator.lifecycle.requests.promotions import promote
 from springtide_operator.lifecycle.requests.request import Request, Response
 from springtide_operator.lifecycle.requests.rollbacks import rollback
 from springtide_operator.lifecycle.requests.runs import reject, retry, run
@@ -34,6 +35,7 @@ VERBS: dict[str, Callable[[Observation, datetime], Response]] = {
 }
 
 GENERATION_VERBS: dict[str, Callable[[Observation, Request, datetime], Response]] = {
+    "promote": promote,
     "rollback": rollback,
 }
 """Verbs that name a generation, as in `rollback.g6`: a stale or missing number is refused."""

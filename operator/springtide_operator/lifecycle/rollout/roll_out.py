@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from springtide_operator.lifecycle.rollout.apply import apply_generation, ever_served
 from springtide_operator.lifecycle.rollout.availability import available, new_pods, not_serving
+from springtide_operator.lifecycle.rollout.bake_start import bake_facts, waits_for_bake
 from springtide_operator.lifecycle.rollout.restore import restore_targets
 from springtide_operator.lifecycle.rollout.rollback import roll_back
 from springtide_operator.lifecycle.rollout.rollback_decision import decide_rollback
@@ -43,20 +44,20 @@ def roll_out(seen: Observation, now: datetime) -> Step | None:
         return None
     if rolling(generation):
         return _continue(seen, generation, now)
-    if why := _start_blocker(seen):
+    if why := _start_blocker(seen, now):
         # Live is served meanwhile: removed fields are restored.
         return restore_targets(seen, now) or Step(waiting=why, wake_after=RECHECK)
     return _start(seen, generation, now)
 
 
-def _start_blocker(seen: Observation) -> Waiting | None:
+def _start_blocker(seen: Observation, now: datetime) -> Waiting | None:
     """Why an accepted generation does not roll out yet."""
     if why := targets_problem(seen) or unfinished(seen):
         return why
     if seen.update.spec.suspend:
         message = "spec.suspend is true; set it to false to roll out"
         return Waiting("Suspended", message, "Rollout")
-    return None
+    return waits_for_bake(seen, now)
 
 
 def _continue(seen: Observation, generation: ModelGeneration, now: datetime) -> Step:
@@ -115,7 +116,8 @@ def _promote(seen: Observation, generation: ModelGeneration, now: datetime) -> S
     through = data.windows[-1].to if data and data.windows else generation.status.trained_through
     before = seen.lineage.live and seen.lineage.live.status.rollout.promoted_at
     at = max(now, before or now)  # a clock that was set back must not keep the older one live
-    rollout = generation.status.rollout.model_copy(update={"promoted_at": at})
+    changes = {"promoted_at": at, **bake_facts(seen, at)}
+    rollout = generation.status.rollout.model_copy(update=changes)
     status = generation.status.model_copy(
         update={"rollout": rollout, "trained_through": through, "quarantined": quarantined}
     )

@@ -50,7 +50,7 @@ def rollout_targets(seen: Observation) -> list[RolloutTarget]:
     ]
 
 
-def _recorded_targets(seen: Observation, rollout: RolloutStatus) -> list[RolloutTarget]:
+def recorded_targets(seen: Observation, rollout: RolloutStatus) -> list[RolloutTarget]:
     """The targets of a rollout, including those added to the spec or removed from it since.
 
     Their templates are those of its start, until all pods of the current ones are available.
@@ -88,7 +88,7 @@ def pause_clock(
         return Step(waiting=why, wake_after=RECHECK)
     if why:
         return Step(actions=(with_rollout(generation, {"held_since": now}),), waiting=why)
-    targets = _recorded_targets(seen, rollout)
+    targets = recorded_targets(seen, rollout)
     if rollout.held_since is None and rollout.targets == targets:
         return None
     since, deadline = rollout.held_since or now, rollout.deadline or now

@@ -86,6 +86,17 @@ def rolled_back_parent(
     return next((g for g in found if g.status.rollout.rollback_reason), None)
 
 
+def bakes(generation: ModelGeneration) -> bool:
+    """Whether it is watched after its promotion, and that has not ended."""
+    rollout = generation.status.rollout
+    return rollout.bake_until is not None and rollout.baked_at is None
+
+
+def baking(live: ModelGeneration | None) -> ModelGeneration | None:
+    """The live generation, if it bakes; one of another version is not watched."""
+    return live if live and bakes(live) and not unknown_value(live) else None
+
+
 def referenced_rows(generations: Iterable[ModelGeneration]) -> set[str]:
     """Folders of frozen rows that these generations are trained and evaluated on."""
     named: set[str] = set()

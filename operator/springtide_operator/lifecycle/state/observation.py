@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         Defaults,
         ObservedJob,
         ObservedProgress,
+        ObservedSample,
         ObservedTarget,
         Refusal,
     )
@@ -46,6 +47,8 @@ class Observation:
     """Digests on Deployments that are no longer targets and still have our label."""
     progress: dict[str, ObservedProgress] = field(default_factory=dict)
     """By the name of the Job."""
+    samples: tuple[ObservedSample, ...] = ()
+    """What was measured last for each metric of rollout.analysis."""
     probes: ProbeCounts = field(default_factory=ProbeCounts)
     namespace_terminating: bool = False
     refusals: tuple[Refusal, ...] = ()

@@ -115,6 +115,24 @@ class ObservedProgress:
 
 
 @dataclass(frozen=True)
+class ObservedSample:
+    """What Prometheus answered to one query."""
+
+    generation: str
+    """Name of the generation that it is about."""
+    metric: str
+    expression: str
+    """The query, with its placeholders replaced."""
+    at: datetime
+    value: float | None = None
+    """None: it has no number."""
+    problem: str = ""
+    """Why it has none."""
+    invalid: bool = False
+    """A user must change the query, the address or what the installation allows."""
+
+
+@dataclass(frozen=True)
 class ObservedTarget:
     """A user's Deployment: the fields that matter here."""
 
@@ -151,6 +169,8 @@ class ObservedTarget:
     """Pods of older templates that are still there."""
     ready: int | None = None
     """Ready pods of the newest template; None where they were not read, as all are available."""
+    failing: int = 0
+    """Pods of the newest template whose serving container started and is not ready."""
     settled: bool = False
     """status.observedGeneration has caught up with metadata.generation."""
     stalled: str = ""

@@ -16,12 +16,15 @@ if TYPE_CHECKING:
 
     from springtide_api.contract import RunFile
     from springtide_api.generation.spec import GenerationSpec
-    from springtide_api.generation.status import GenerationStatus
+    from springtide_api.generation.status import AnalysisSample, GenerationStatus
     from springtide_api.update.rollout import Target
     from springtide_api.update.status import UpdateStatus
 
 RECHECK = timedelta(seconds=30)
 """How soon to decide again on what no watch reports."""
+
+LIVE_ROLE = "live"
+"""Value of the label springtide.dev/role on pods that serve the live generation."""
 
 TOO_MANY_PROBES = "TooManyProbes"
 """Reason of a Waiting that ends when it is the update's turn to start a probe."""
@@ -146,6 +149,18 @@ def subject(action: Action) -> str:
 
 
 @dataclass(frozen=True)
+class Query:
+    """A query that is due; the reconciler asks Prometheus after the plan."""
+
+    generation: str
+    """Name of the generation that it is about."""
+    metric: str
+    address: str
+    expression: str
+    """PromQL, with its placeholders replaced."""
+
+
+@dataclass(frozen=True)
 class Event:
     """An Event on the update (or on a generation)."""
 
@@ -202,6 +217,10 @@ class Plan:
     facts: bool = False
     """The status holds new facts: it must be written before anything else is decided. Otherwise a
     plan with actions may leave the status to the next one, which follows at once."""
+    queries: tuple[Query, ...] = ()
+    """What to measure now."""
+    samples: tuple[AnalysisSample, ...] = ()
+    """The newest sample of each metric of rollout.analysis during a bake."""
     waits_for_turn: bool = False
     """A probe is due, and other updates are before it."""
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from springtide_api.generation import status_values
 from springtide_api.update.status import Condition
+from springtide_operator.lifecycle.bake.report import bake_hold
 from springtide_operator.lifecycle.checks.spec_validation import invalid_spec
 from springtide_operator.lifecycle.evaluation.holds import hold
 from springtide_operator.lifecycle.rollout.availability import available, new_pods
@@ -38,7 +39,7 @@ def conditions(seen: Observation, step: Step, now: datetime) -> list[Condition]:
     refused = refusal_waiting(refusal) if refusal else None
     problem, waiting = targets_problem(seen), step.waiting
     invalid, rest = invalid_spec(seen.update.spec), paused_at_rest(seen)
-    causes = (invalid, refused, problem, waiting, hold(seen), rest)
+    causes = (invalid, refused, problem, waiting, bake_hold(seen, now), hold(seen), rest)
     found = [each for each in causes if each]
     stop = next((each for each in found if each.blocked), None)
     action_required = stop or next((each for each in found if each.held), None)

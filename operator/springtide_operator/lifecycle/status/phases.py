@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from springtide_operator.lifecycle.checks.spec_validation import invalid_spec
 from springtide_operator.lifecycle.evaluation.holds import held, is_inconclusive
 from springtide_operator.lifecycle.jobs.pod_waiting import JOB_REFUSED, QUEUED
-from springtide_operator.lifecycle.state.generations import rolling, servable
+from springtide_operator.lifecycle.state.generations import baking, rolling, servable
 
 if TYPE_CHECKING:
     from springtide_api.objects import ModelGeneration
@@ -22,6 +22,7 @@ Phase = Literal[
     "Training",
     "Evaluating",
     "RollingOut",
+    "Baking",
     "RollingBack",
     "Suspended",
     "OnHold",
@@ -43,17 +44,23 @@ def phase(seen: Observation, waiting: Waiting | None) -> Phase:
     if waiting and waiting.reason in {*QUEUED, JOB_REFUSED}:
         return "Queued"
     if under_way is None:
-        if seen.lineage.shared_rejection:
-            return "OnHold"
-        return "Probing" if waiting and waiting.reason == "Probing" else "Idle"
+        return _phase_between_runs(seen, waiting)
     return _candidate_phase(seen, under_way, waiting)
+
+
+def _phase_between_runs(seen: Observation, waiting: Waiting | None) -> Phase:
+    if seen.lineage.shared_rejection:
+        return "OnHold"
+    if baking(seen.lineage.live):
+        return "Baking"
+    return "Probing" if waiting and waiting.reason == "Probing" else "Idle"
 
 
 def _candidate_phase(
     seen: Observation, under_way: ModelGeneration, waiting: Waiting | None
 ) -> Phase:
     if servable(under_way):
-        return "RollingOut"
+        return "Baking" if baking(seen.lineage.live) else "RollingOut"
     if held(seen, under_way):
         return "OnHold"
     if is_inconclusive(under_way):

@@ -17,6 +17,7 @@ from springtide_api.update.status import (
     Progress,
     TargetStatus,
 )
+from springtide_operator.lifecycle.bake.report import bake_progress
 from springtide_operator.lifecycle.rollout.availability import new_pods
 from springtide_operator.lifecycle.state.generations import SPEC_CHANGED
 from springtide_operator.lifecycle.status.conditions import condition, conditions
@@ -56,7 +57,7 @@ def summarise(seen: Observation, step: Step, now: datetime) -> UpdateStatus:
             ),
             "last_run": _last_run(seen),
             "consecutive_failures": _failures(seen),
-            "progress": _progress(seen, waiting),
+            "progress": _progress(seen, _shown(seen, waiting, now)),
             "targets": [_target(seen, target) for target in seen.targets],
             "counters": totals(seen),
             "history": [_entry(seen, g) for g in reversed(seen.generations)][:HISTORY],
@@ -163,6 +164,13 @@ def _progress(seen: Observation, waiting: Waiting | None) -> Progress:
         waiting_for=waiting.message[:1024] if waiting else "",
         summary=_short(waiting, percent, eta),
     )
+
+
+def _shown(seen: Observation, waiting: Waiting | None, now: datetime) -> Waiting | None:
+    """What the progress shows: while nothing else is in progress or wrong, the bake."""
+    if seen.lineage.candidate or (waiting and (waiting.blocked or waiting.held)):
+        return waiting
+    return bake_progress(seen, now) or waiting
 
 
 def _short(waiting: Waiting | None, percent: int | None, eta: int | None) -> str:

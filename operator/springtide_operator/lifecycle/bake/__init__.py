@@ -1,0 +1,1 @@
+"""Watches a promoted generation until its bake ends, or rolls it back."""

@@ -1,0 +1,88 @@
+"""What a bake shows to users: progress, what they must decide, and when to decide again."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from springtide_operator.lifecycle.bake.pods import pod_wake
+from springtide_operator.lifecycle.bake.queries import due_queries, next_query
+from springtide_operator.lifecycle.bake.samples import invalid_metric, missing_metric, unproven
+from springtide_operator.lifecycle.bake.watch import failure, may_roll_back
+from springtide_operator.lifecycle.rollout.rollback_decision import rollback_target
+from springtide_operator.lifecycle.state.generations import baking
+from springtide_operator.lifecycle.state.plan import RECHECK, Waiting
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from springtide_api.objects import ModelGeneration
+    from springtide_operator.lifecycle.state.observation import Observation
+
+BAKE_FAILED = "BakeFailed"
+
+_DAY = timedelta(days=1)
+
+
+def bake_wake(seen: Observation, now: datetime) -> timedelta | None:
+    """When the bake is due: its end, a query, or the deadline of pods that fail."""
+    generation = baking(seen.lineage.live)
+    if generation is None:
+        return None
+    if due_queries(seen, now):  # the reconciler wakes the update when it has the samples
+        return RECHECK
+    until, query = generation.status.rollout.bake_until, next_query(seen, generation, now)
+    due = [moment - now for moment in (until, query) if moment and moment > now]
+    if (pods := pod_wake(seen, generation, now)) is not None:
+        due.append(pods if pods > timedelta(0) else RECHECK)
+    return min(due, default=None)
+
+
+def bake_progress(seen: Observation, now: datetime) -> Waiting | None:
+    """What the bake waits for; None: there is none."""
+    generation = baking(seen.lineage.live)
+    if generation is None:
+        return None
+    until, name = generation.status.rollout.bake_until or now, generation.metadata.name
+    # A time, not a remaining time: each change of it would be one more write of the status.
+    moment = f"{until:%H:%M} UTC" if until - now < _DAY else f"{until:%Y-%m-%d %H:%M} UTC"
+    if now < until:
+        message, short = f"{name} bakes until {moment} (rollout.bake)", f"baking until {moment}"
+    else:
+        message = f"{name} bakes since its time ended at {moment} (rollout.bake)"
+        short = "baking"
+    if why := unproven(seen, generation):
+        message += f"; {why}"
+    return Waiting("Baking", message[:1024], "Rollout", short=short)
+
+
+def bake_hold(seen: Observation, now: datetime) -> Waiting | None:
+    """Why a user must decide about the generation that bakes, or about its queries."""
+    generation = baking(seen.lineage.live)
+    if generation is None:
+        return None
+    name = generation.metadata.name
+    if why := failure(seen, generation, now):
+        if may_roll_back(seen, generation):
+            return None
+        message = f"{name} fails its bake: {_requests(seen, generation)}; {why}"
+        return Waiting(BAKE_FAILED, message[:1024], "Rollout", held=True)
+    if why := invalid_metric(seen, generation):
+        return Waiting("QueryFailed", f"{name}: {why}"[:1024], "Rollout", held=True)
+    analysis = seen.update.spec.rollout.analysis
+    if analysis and analysis.on_no_data == "Hold" and (why := missing_metric(seen, generation)):
+        message = f"{name}: {why}; {_requests(seen, generation)}"
+        return Waiting("NoData", message[:1024], "Rollout", held=True)
+    return None
+
+
+def _requests(seen: Observation, generation: ModelGeneration) -> str:
+    """The requests that end it."""
+    number = generation.spec.number
+    promote = f"promote.g{number}@<token> to end the bake"
+    if rollback_target(seen, generation) is None:
+        return (
+            "there is no earlier generation to return to, so it keeps serving; annotate "
+            f"springtide.dev/request={promote}"
+        )
+    return f"annotate springtide.dev/request=rollback.g{number}@<token>, or {promote}"

@@ -1,0 +1,86 @@
+"""The bake of the live generation: samples are recorded, pods are watched, then it ends or fails.
+
+A step only where something is written: training and probing go on meanwhile.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from springtide_operator.lifecycle.bake.pods import pod_facts, pod_failure
+from springtide_operator.lifecycle.bake.queries import record_samples
+from springtide_operator.lifecycle.bake.samples import failed_metric, missing_metric, unproven
+from springtide_operator.lifecycle.rollout.rollback_decision import (
+    decide_rollback,
+    rollback_target,
+)
+from springtide_operator.lifecycle.rollout.rollout_status import with_rollout
+from springtide_operator.lifecycle.state.generations import baking
+from springtide_operator.lifecycle.state.plan import Event, Step
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from springtide_api.objects import ModelGeneration
+    from springtide_operator.lifecycle.state.observation import Observation
+
+
+def watch_bake(seen: Observation, now: datetime) -> Step | None:
+    """Write what the bake shows, and its end."""
+    generation = baking(seen.lineage.live)
+    if generation is None:
+        return None
+    if seen.update.spec.rollout.bake is None:
+        return _end(generation, "spec.rollout.bake was removed", now)
+    if recorded := record_samples(seen, generation, now):
+        return recorded
+    if facts := pod_facts(seen, generation, now):
+        return Step(actions=(with_rollout(generation, facts),))
+    why = failure(seen, generation, now)
+    if why and may_roll_back(seen, generation):
+        return decide_rollback(seen, generation, why, now)
+    return _end_if_due(seen, generation, why, now)
+
+
+def failure(seen: Observation, generation: ModelGeneration, now: datetime) -> str:
+    """Why the bake failed; empty while it did not."""
+    why = failed_metric(seen, generation) or pod_failure(seen, generation, now)
+    analysis = seen.update.spec.rollout.analysis
+    if not why and analysis and analysis.on_no_data == "Fail":
+        why = missing_metric(seen, generation)
+    return why
+
+
+def may_roll_back(seen: Observation, generation: ModelGeneration) -> bool:
+    """Whether a failure rolls back at once: it is not left to a user, and there is a target."""
+    automatic = seen.update.spec.rollout.rollback.automatic
+    return automatic and rollback_target(seen, generation) is not None
+
+
+def _end_if_due(
+    seen: Observation, generation: ModelGeneration, why: str, now: datetime
+) -> Step | None:
+    """End the bake when its time is over, unless a metric or a user has yet to decide.
+
+    Without an earlier generation nothing is withdrawn: the next generation is the fix.
+    """
+    until = generation.status.rollout.bake_until
+    if until is None or now < until:
+        return None
+    if why and rollback_target(seen, generation) is None:
+        return _end(generation, f"there is no earlier generation to return to; {why}", now)
+    if why or unproven(seen, generation) or generation.status.rollout.unavailable_since:
+        return None
+    return _end(generation, "", now)
+
+
+def end_bake(now: datetime) -> dict[str, object]:
+    """What the end of a bake writes to `status.rollout`."""
+    return {"baked_at": now, "unavailable_since": None, "recovered_at": None}
+
+
+def _end(generation: ModelGeneration, why: str, now: datetime) -> Step:
+    name = generation.metadata.name
+    message = f"{name}: the bake ended" + (f": {why}" if why else " without a failure")
+    event = Event("BakeEnded", message[:1024], "Warning" if why else "Normal", generation=name)
+    return Step(actions=(with_rollout(generation, end_bake(now)),), events=(event,))

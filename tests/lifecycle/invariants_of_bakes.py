@@ -1,0 +1,121 @@
+"""Invariants of the bake: what is recorded, what ends it, and what rolls it back."""
+
+from __future__ import annotations
+
+from itertools import pairwise, takewhile
+from typing import TYPE_CHECKING
+
+from lifecycle.generation_facts import bakes, digest_of, live_of
+
+from springtide_api.schema import duration
+from springtide_operator.lifecycle.state.generations import unknown_value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from springtide_api.generation.status import AnalysisSample
+    from springtide_api.objects import ModelGeneration
+
+
+class BakeInvariants:
+    """Checks the facts of a bake as they change."""
+
+    def check_bake(self, old: ModelGeneration, new: ModelGeneration) -> None:
+        before, after = old.status.rollout, new.status.rollout
+        if not before.promoted_at:
+            return
+        assert len(after.analysis) <= 16
+        if before.baked_at:
+            assert (before.baked_at, before.bake_until) == (after.baked_at, after.bake_until)
+            assert before.analysis == after.analysis, "a sample after the end"
+        if after.baked_at and not before.baked_at:
+            self.a_bake_ends_in_time_or_by_a_user(new)
+        if after.rollback_reason and not before.rollback_reason and bakes(old):
+            self.a_bake_is_rolled_back_for_a_cause(old, after.rollback_reason)
+
+    def a_bake_ends_in_time_or_by_a_user(self, g: ModelGeneration) -> None:
+        world, rollout = self.world, g.status.rollout
+        spec = world.update.spec.rollout
+        if f"promote.g{g.spec.number}" in world.asked or spec.bake is None or world.stalled_watches:
+            return
+        assert world.now >= rollout.bake_until
+        others = [x for x in self._earlier(g) if digest_of(x) != digest_of(g)]
+        if not others:
+            return  # a failure cannot be rolled back, and does not keep the next one waiting
+        for metric in spec.analysis.metrics if spec.analysis else ():
+            samples = _samples(rollout.analysis, metric.name)
+            assert samples
+            assert samples[-1].verdict == "Pass"
+
+    def a_bake_is_rolled_back_for_a_cause(self, g: ModelGeneration, reason: str) -> None:
+        world, spec = self.world, self.world.update.spec.rollout
+        if reason.startswith("requested by") or world.stalled_watches:
+            return
+        assert spec.rollback.automatic
+        rollout = g.status.rollout
+        if "rollout.deadline" in reason:
+            assert world.now - rollout.unavailable_since >= duration(spec.deadline)
+            return
+        wanted = {"Fail"} if "outside its bounds" in reason else {"NoData", "Error"}
+        assert wanted == {"Fail"} or spec.analysis.on_no_data == "Fail"
+        assert any(
+            _row(_samples(rollout.analysis, metric.name), wanted) >= spec.analysis.failure_limit
+            for metric in spec.analysis.metrics
+        )
+
+    def reasons_of_bake(self, there: list[ModelGeneration]) -> Iterator[str]:
+        """Why a user must decide on the generation that bakes."""
+        live, spec = live_of(there), self.world.update.spec.rollout
+        if not bakes(live) or unknown_value(live):
+            return
+        rollout, analysis = live.status.rollout, spec.analysis
+        for metric in analysis.metrics if analysis else ():
+            samples = _samples(rollout.analysis, metric.name)
+            if samples and samples[-1].verdict == "Error":
+                yield "a query to change"
+            if _row(samples, {"Fail"}) >= analysis.failure_limit:
+                yield "a metric fails"
+            missing = _row(samples, {"NoData", "Error"}) >= analysis.failure_limit
+            if missing and analysis.on_no_data in {"Hold", "Fail"}:
+                yield "a metric has no number"
+        since = rollout.unavailable_since
+        if since and self.world.now - since >= duration(spec.deadline) and self._pods_fail(live):
+            yield "pods fail"
+
+    def _pods_fail(self, live: ModelGeneration) -> bool:
+        recorded = {each.name: each.template for each in live.status.rollout.targets}
+        names = [t.target_ref.name for t in self.world.update.spec.rollout.targets]
+        targets = {name: self.world.targets[name] for name in names}
+        if any(t.paused or not t.desired for t in targets.values()):
+            return False
+        return any(
+            t.failing
+            and t.settled
+            and (t.digest, t.number) == (digest_of(live), live.spec.number)
+            and t.template == recorded.get(name, t.template)
+            for name, t in targets.items()
+        )
+
+    def _earlier(self, g: ModelGeneration) -> list[ModelGeneration]:
+        return [
+            x
+            for x in self.world.generations.values()
+            if x.metadata.name != g.metadata.name
+            and x.status.rollout.promoted_at
+            and not x.status.rollout.rollback_reason
+            and not x.status.files_deleted_at
+        ]
+
+
+def _samples(ring: list[AnalysisSample], metric: str) -> list[AnalysisSample]:
+    found = [sample for sample in ring if sample.metric == metric]
+    assert all(a.time < b.time for a, b in pairwise(found))
+    return found
+
+
+def _row(samples: list[AnalysisSample], verdicts: set[str]) -> int:
+    """How many of the newest samples in a row have one of these verdicts."""
+    counted = reversed(samples)
+    if verdicts == {"Fail"}:
+        counted = (sample for sample in counted if sample.value is not None)
+    return len(list(takewhile(lambda sample: sample.verdict in verdicts, counted)))
