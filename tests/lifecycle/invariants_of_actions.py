@@ -159,7 +159,11 @@ class ActionInvariants:
     def rejected_twice(self, generations: list[ModelGeneration], quarantined: set[str]) -> set[str]:
         """Training partitions of the last two verdicts, both rejections without a request since."""
         decided = [g for g in generations if g.status.verdict == "Accepted"]
-        decided += [g for g in generations if g.status.verdict == "Rejected"]
+        decided += [
+            g
+            for g in generations  # the weights of live say nothing about the rows
+            if g.status.verdict == "Rejected" and g.status.reason != "SameWeights"
+        ]
         *_, before, last = [None, None, *sorted(decided, key=lambda g: g.spec.number)]
         for g in (before, last):
             if g is None or not g.spec.data or g.status.reason == "RejectedByRequest":
