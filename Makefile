@@ -36,7 +36,8 @@ WRITE =
 COST = 'The first time these download and build, in ~/.cache/springtide:' \
 	'  test-fast, lint  1 minute     6 GB  the virtual environment, 3 GB of it CUDA' \
 	'  images           5 minutes    7 GB  a Debian base and both images' \
-	'  demo, test       18 minutes   12 GB  also Kubernetes, etcd, CoreDNS and Helm, compiled with Go'
+	'  demo             18 minutes   12 GB  also Kubernetes, etcd, CoreDNS and Helm, compiled with Go' \
+	'  test             24 minutes   12 GB  also Traefik, compiled with Go'
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lint test test-fast test-faults bench-idle \
@@ -99,7 +100,7 @@ cluster-down: ## Stop the local cluster; its data stays (root)
 	@$(CLUSTER) down
 
 demo: ## Show it all on a local cluster (root); DATA=FILE for your data, CONTEXT=NAME for your cluster
-	@$(CLUSTER) setup $(if $(CONTEXT),venv,all)
+	@$(CLUSTER) setup $(if $(CONTEXT),venv,demo)
 	@$(BIN)/python examples/demo $(if $(DATA),--data "$(DATA)") \
 		$(if $(PLOT),--plot "$(PLOT)") $(if $(CONTEXT),--context "$(CONTEXT)")
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 ON_THE_CLUSTER = (
     "tests/e2e/",
-    *(f"tests/local_cluster/test_{name}.py" for name in ("monitoring", "node")),
+    *(f"tests/local_cluster/test_{name}.py" for name in ("gateway", "monitoring", "node")),
 )
 EACH_BY_ITSELF = ("tests/cluster/", "tests/faults/", "tests/handlers/")
 GIVING_WAY = 10

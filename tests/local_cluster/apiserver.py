@@ -8,11 +8,10 @@ Job; a test does these parts itself. RBAC is on; the kubeconfig is the administr
 import itertools
 import os
 import shutil
-import time
 from pathlib import Path
 
 from local_cluster import processes
-from local_cluster.control_plane import ControlPlane, KubectlError, NotReadyError
+from local_cluster.control_plane import ControlPlane, NotReadyError
 from local_cluster.places import API_SERVERS
 from local_cluster.ports import free_ports
 
@@ -76,21 +75,8 @@ class ApiServer:
         return self.plane.kubectl(*arguments, input=input)
 
     def wait_for_crds(self, seconds: float = 60) -> None:
-        """Wait until every CustomResourceDefinition is served.
-
-        kubectl fails at once where one has no conditions yet, and is asked again.
-        """
-        deadline = time.monotonic() + seconds
-        arguments = ("wait", "--for=condition=Established", "crd", "--all", "--timeout=10s")
-        while True:
-            try:
-                self.kubectl(*arguments)
-            except KubectlError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.2)
-            else:
-                return
+        """Wait until every CustomResourceDefinition is served."""
+        self.plane.wait_for_crds(seconds)
 
     def close(self) -> None:
         """End both processes and remove all data."""

@@ -4,6 +4,7 @@ import http.client
 import json
 import ssl
 import subprocess
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
@@ -115,6 +116,23 @@ class ControlPlane:
         if ran.returncode:
             raise KubectlError(f"kubectl {' '.join(arguments)}: {ran.stderr.strip()}")
         return ran.stdout
+
+    def wait_for_crds(self, seconds: float = 60) -> None:
+        """Wait until every CustomResourceDefinition is served.
+
+        kubectl fails at once where one has no conditions yet, and is asked again.
+        """
+        deadline = time.monotonic() + seconds
+        arguments = ("wait", "--for=condition=Established", "crd", "--all", "--timeout=10s")
+        while True:
+            try:
+                self.kubectl(*arguments)
+            except KubectlError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+            else:
+                return
 
     def read(self, path: str) -> dict[str, Any]:
         """Return what the API server answers to the administrator at a path, such as /api/v1/pods.

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 from local_cluster import prometheus as loopback
 from local_cluster.apiserver import ApiServer
+from local_cluster.gateway import Traefik
 from local_cluster.monitoring import monitored
 from local_cluster.node import Node
 from local_cluster.prometheus import Prometheus, Samples
@@ -67,3 +68,12 @@ def node_prometheus(node_cluster: Node) -> Iterator[Prometheus]:
     """A Prometheus that scrapes every server of the cluster."""
     with monitored(node_cluster) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def node_gateway(node_cluster: Node) -> Iterator[Traefik]:
+    """The gateway of the cluster, with the kinds of the Gateway API."""
+    traefik = Traefik(node_cluster)
+    traefik.start()
+    yield traefik
+    traefik.stop()

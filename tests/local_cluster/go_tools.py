@@ -1,4 +1,4 @@
-"""Builds Kubernetes, etcd, CoreDNS and Helm from their Go modules, once for each version.
+"""Builds Kubernetes, etcd, CoreDNS, Helm and Traefik from their Go modules, once for each version.
 
 Each tool has a module of its own below `go/`: its go.mod names the version, its go.sum holds the
 hash of everything that is built.
@@ -9,18 +9,31 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
-from local_cluster.places import CACHE, HERE, PROGRAMS, REPOSITORY, VERSIONS, tool_folder
+from local_cluster.places import (
+    CACHE,
+    HERE,
+    PROGRAMS,
+    REPOSITORY,
+    VERSIONS,
+    manifests,
+    tool_folder,
+)
 from local_cluster.steps import Step, execute
 
 PATHS = {
     "etcd": "go.etcd.io/etcd/server/v3",
     "coredns": ".",
     "helm": "helm.sh/helm/v4/cmd/helm",
+    "traefik": "github.com/traefik/traefik/v3/cmd/traefik",
 }
-TOOLS = ("etcd", "kubernetes", "coredns", "helm")
+KINDS = {"traefik": ("sigs.k8s.io/gateway-api", "config/crd/standard")}
+"""The module and the folder in it that hold the kinds a tool needs in a cluster."""
+CLUSTER = ("etcd", "kubernetes", "coredns", "helm")
 """The API server first: most tests need no more than etcd and that."""
+WITH_GATEWAY = (*CLUSTER, "traefik")
 OLDEST_GO = (1, 26)
 # Kubernetes takes its own version from here; a v0.0.0 would be refused by clients.
 KUBERNETES_VERSION = "k8s.io/component-base/version"
@@ -29,10 +42,15 @@ CACHES = {"GOCACHE": CACHE / "go-build", "GOMODCACHE": CACHE / "go-modules"}
 TRASH = CACHE / "trash"
 
 
-def steps() -> list[Step]:
+def steps(tools: Sequence[str] = CLUSTER) -> list[Step]:
     """Return Go, the tools and the removal of what only the builds need."""
-    tools = [_step(tool) for tool in TOOLS]
-    return [Step("Go", _go_missing, _install_go), *tools, Step("Go caches", _kept, _drop)]
+
+    def unbuilt() -> bool:
+        return any(map(_unbuilt, tools))
+
+    go = Step("Go", lambda: _go_missing() if unbuilt() else "", _install_go)
+    caches = Step("Go caches", lambda: _kept(unbuilt()), _drop)
+    return [go, *map(_step, tools), caches]
 
 
 def _step(tool: str) -> Step:
@@ -54,14 +72,30 @@ def _build(tool: str) -> None:
         unfinished = folder / f".{name}"
         path = PATHS.get(tool, f"k8s.io/kubernetes/cmd/{name}")
         argv = [_go(), "build", "-trimpath", "-buildvcs=false", f"-ldflags={_flags(tool)}"]
-        execute(
-            f"go build {name}",
-            ["nice", *argv, "-o", unfinished, path],
-            env={**os.environ, **{key: str(path) for key, path in CACHES.items()}}
-            | {"CGO_ENABLED": "0", "GOFLAGS": "-modcacherw"},
-            cwd=HERE / "go" / tool,
-        )
+        command = ["nice", *argv, "-o", unfinished, path]
+        execute(f"go build {name}", command, env=_environment(), cwd=HERE / "go" / tool)
+        if tool in KINDS:
+            _copy_kinds(tool)
         unfinished.rename(folder / name)
+
+
+def _copy_kinds(tool: str) -> None:
+    module, folder = KINDS[tool]
+    found = subprocess.run(
+        [_go(), "list", "-m", "-f={{.Dir}}", module],
+        env=_environment(),
+        cwd=HERE / "go" / tool,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    shutil.rmtree(manifests(tool), ignore_errors=True)
+    shutil.copytree(Path(found.stdout.strip(), folder), manifests(tool))
+
+
+def _environment() -> dict[str, str]:
+    caches = {key: str(path) for key, path in CACHES.items()}
+    return {**os.environ, **caches, "CGO_ENABLED": "0", "GOFLAGS": "-modcacherw"}
 
 
 def _flags(tool: str) -> str:
@@ -79,8 +113,6 @@ def _go() -> str:
 
 
 def _go_missing() -> str:
-    if not any(map(_unbuilt, TOOLS)):
-        return ""
     if go := _go():
         said = subprocess.run([go, "version"], capture_output=True, text=True, check=False).stdout
         version = re.search(r"go(\d+)\.(\d+)", said)
@@ -95,8 +127,8 @@ def _install_go() -> None:
     execute("pip install go", [OWN_GO / "bin/pip", "install", "--require-hashes", "-r", pins])
 
 
-def _kept() -> str:
-    if any(map(_unbuilt, TOOLS)) or any(path.exists() for path in (*CACHES.values(), TRASH)):
+def _kept(unbuilt: bool) -> str:
+    if unbuilt or any(path.exists() for path in (*CACHES.values(), TRASH)):
         return "removes them in the background"
     return ""
 

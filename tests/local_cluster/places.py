@@ -15,6 +15,7 @@ VERSIONS = {
     "etcd": "3.6.16",
     "coredns": "1.14.7",
     "helm": "4.3.1",
+    "traefik": "3.6.12",
     "prometheus": "debian",
 }
 PROGRAMS = {
@@ -29,6 +30,7 @@ PROGRAMS = {
     "etcd": ("etcd",),
     "coredns": ("coredns",),
     "helm": ("helm",),
+    "traefik": ("traefik",),
     "prometheus": ("prometheus",),
 }
 
@@ -47,6 +49,11 @@ IMAGE_SLOTS = CACHE / "containerd"
 def tool_folder(tool: str) -> Path:
     """The folder of one tool's programs; the version in its name makes an upgrade a new build."""
     return CACHE / "bin" / f"{tool}-{VERSIONS[tool]}"
+
+
+def manifests(tool: str) -> Path:
+    """The folder of the kinds that a tool needs in a cluster."""
+    return tool_folder(tool) / "manifests"
 
 
 def program(name: str) -> str:

@@ -12,7 +12,7 @@ from local_cluster.images import ProjectImage
 from local_cluster.places import CACHE, alone
 from local_cluster.steps import SetupError, Step, run_lanes
 
-DISK_GB = {"venv": 8, "images": 16, "tools": 16, "all": 30}
+DISK_GB = {"venv": 8, "images": 16, "tools": 16, "demo": 30, "all": 30}
 """Free space that each part needs the first time."""
 PARTS = tuple(DISK_GB)
 
@@ -22,7 +22,8 @@ def set_up(*, parts: str) -> None:
 
     Args:
         parts: `venv` the virtual environment; `images` the images; `tools` virtual environment,
-            Kubernetes, etcd, Prometheus and the other programs; `all` everything.
+            Kubernetes, etcd, Prometheus and the other programs; `demo` all of these; `all` the
+            gateway too.
 
     Raises:
         SetupError: something is missing that cannot be installed here.
@@ -30,11 +31,13 @@ def set_up(*, parts: str) -> None:
     packages, prometheus = debian_packages.step(), debian_packages.prometheus()
     environment = virtual_environment.step()
     image_steps = [_image_step(image) for image in images.PROJECT]
+    programs = [packages, prometheus, environment]
     lanes = {
         "venv": [[environment]],
         "images": [[packages, *image_steps]],
-        "tools": [go_tools.steps(), [packages, prometheus, environment]],
-        "all": [go_tools.steps(), [packages, prometheus, environment, *image_steps]],
+        "tools": [go_tools.steps(), programs],
+        "demo": [go_tools.steps(), [*programs, *image_steps]],
+        "all": [go_tools.steps(go_tools.WITH_GATEWAY), [*programs, *image_steps]],
     }
     if parts != "venv":
         _check_machine()
@@ -67,7 +70,9 @@ def _check_machine() -> None:
 def _check_disk(parts: str) -> None:
     CACHE.mkdir(parents=True, exist_ok=True)
     environment, store = virtual_environment.STAMP, CACHE / "images/store"
-    results = {"images": [store], "all": [environment, store]}.get(parts, [environment])
+    everything = [environment, store]
+    kept = {"images": [store], "demo": everything, "all": everything}
+    results = kept.get(parts, [environment])
     free, needed = shutil.disk_usage(CACHE).free / 1e9, DISK_GB[parts]
     if free < needed and not all(result.exists() for result in results):
         raise SetupError(f"{CACHE} has {free:.0f} GB free and {needed} GB are needed")

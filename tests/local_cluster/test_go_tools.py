@@ -18,3 +18,10 @@ def test_the_caches_of_the_builds_are_gone_at_once_and_deleted_in_the_background
 
     assert not cache.exists()
     assert processes.waited(lambda: not (tmp_path / "trash").exists(), seconds=60)
+
+
+def test_the_gateway_is_built_for_its_tests_alone() -> None:
+    names = [step.name for step in go_tools.steps()]
+    with_gateway = [step.name for step in go_tools.steps(go_tools.WITH_GATEWAY)]
+
+    assert [name for name in with_gateway if name not in names] == ["traefik"]
