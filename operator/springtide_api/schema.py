@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pydantic.config import JsonDict
+    from pydantic.fields import FieldInfo
 
 VALIDATIONS = "x-kubernetes-validations"
 
@@ -206,6 +207,26 @@ def cel(expression: str, message: str, *shown: str) -> Callable[[M], M]:
         model.model_config["json_schema_extra"] = {**known, VALIDATIONS: rules}
         model.model_rebuild(force=True)
         return model
+
+    return attach
+
+
+def immutable_but(exempt: str, message: str) -> Callable[[M], M]:
+    """Attach a CEL rule that refuses a change of any field but one.
+
+    Every field of the type is compared, so one that is added later is immutable too.
+    """
+
+    def attach(model: M) -> M:
+        parts = []
+        fields: dict[str, FieldInfo] = model.model_fields  # type: ignore[call-overload]
+        for name, field in fields.items():
+            new, old = f"self.{field.alias}", f"oldSelf.{field.alias}"
+            if name != exempt and field.is_required():
+                parts.append(f"{new} == {old}")
+            elif name != exempt:
+                parts.append(f"(has({new}) ? has({old}) && {new} == {old} : !has({old}))")
+        return cel(" && ".join(parts), message)(model)
 
     return attach
 

@@ -59,7 +59,7 @@ class Metrics:
         )
         self.action_required = Gauge(
             "springtide_action_required",
-            "1 while a user must act: a stall, a hold or a conflict.",
+            "1 while a user must act: a stall, a hold, an approval or a conflict.",
             ["namespace", "update"],
             registry=self.registry,
         )

@@ -7,15 +7,37 @@ DATA = {"manifest": "file:///models/data", "digest": DIGEST}
 ADAPTER = {"uri": "file:///models/adapter", "digest": DIGEST, "base": DIGEST}
 BUFFER = {"uri": "file:///models/buffer", "digest": DIGEST}
 PARENT = {"name": "ranker-g0", "digest": DIGEST}
+APPROVED = {"approval": {"decision": "Approved", "reason": "checked"}}
 TRAINED = {"origin": "Trained", "initial": ABSENT, "parent": PARENT, "data": DATA}
 
 SPEC = [
     Example(
         "",
-        "the spec of a generation is immutable",
+        "the spec of a generation is immutable but for approval",
         {},
         {"recipe.model.maxLength": 64},
         before={},
+    ),
+    Example(
+        "",
+        "the spec of a generation is immutable but for approval",
+        {},
+        {"imageDigest": DIGEST},
+        before={},
+    ),
+    Example(
+        "",
+        "the spec of a generation is immutable but for approval",
+        {"imageDigest": DIGEST},
+        {"imageDigest": ABSENT},
+        before={"imageDigest": DIGEST},
+    ),
+    Example(
+        "",
+        "approval is final: it can be set once",
+        APPROVED,
+        {"approval": {"decision": "Rejected"}},
+        before=APPROVED,
     ),
     Example(
         "",

@@ -86,7 +86,7 @@ def test_each_rule_on_a_generation_accepts_and_refuses(objects, store, generatio
         accepted = objects.create({**generation, "spec": fits})
         refused = objects.create({**generation, "spec": fits_not})
     else:
-        existing = store(generation)
+        existing = store({**generation, "spec": changed(spec, example.before)})
         accepted, refused = objects.replace(existing, fits), objects.replace(existing, fits_not)
 
     assert isinstance(accepted, dict), accepted
@@ -130,6 +130,50 @@ def test_a_generation_is_named_after_its_update_and_number(objects, generation, 
     assert refused.code == 422
 
 
+ACCEPTED = {"verdict": "Accepted", "retiredReason": ""}
+STARTED = {"rollout": {"stepStartedAt": "2026-03-01T00:00:00Z"}}
+
+
+@pytest.mark.survives(
+    "People",
+    "a generation is approved or rejected that is not accepted, was retired or rolls out",
+    "refused; while it is accepted and nothing has started, it is decided once",
+)
+@pytest.mark.parametrize(
+    "status",
+    [
+        {},
+        {"verdict": "Pending"},
+        {"verdict": "Inconclusive"},
+        {**ACCEPTED, "retiredReason": "RejectedByRequest"},
+        {**ACCEPTED, **STARTED},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("decision", ["Approved", "Rejected"])
+def test_a_generation_is_decided_on_between_its_verdict_and_its_rollout(
+    objects, store, generation, status, decision
+):
+    stored = store(generation)
+    decided = {**generation["spec"], "approval": {"decision": decision}}
+
+    written = objects.write_status(stored, status, dry_run=False)
+    refused = objects.replace(written, decided)
+    message = "spec.approval can be set once status.verdict is Accepted and before the rollout"
+    the_refusal(refused, Example("", message, {}, {}), "<nil>")
+
+    written = objects.write_status(written, ACCEPTED, dry_run=False)
+    assert isinstance(objects.replace(written, decided), dict)
+
+
+def test_a_generation_is_restored_with_its_approval(objects, generation):
+    approval = {"approval": {"decision": "Approved", "reason": "before the restore"}}
+
+    made = objects.create({**generation, "spec": {**generation["spec"], **approval}})
+
+    assert isinstance(made, dict), made
+
+
 def test_no_rule_is_without_an_example():
     examples = [
         *(("iu", f"spec.{each.at}".rstrip("."), each.message) for each in UPDATE),
@@ -149,7 +193,10 @@ def test_no_rule_is_without_an_example():
 
     assert without == []
     assert len(set(examples)) == len(RULES)
-    assert [len(kind.rules) for kind in KINDS] == [2, 1]  # the rules over names, tested above
+    assert [len(kind.rules) for kind in KINDS] == [
+        2,
+        2,
+    ]  # those over names and approval, tested above
 
 
 def test_a_refusal_says_what_to_do_and_shows_the_value(objects, minimal):

@@ -88,13 +88,15 @@ def policies(documents: list[dict]) -> dict[str, dict]:
 
 def test_policies_are_on_by_default_and_each_has_its_binding(render):
     documents = render("trainer.repository=registry.example/trainer")
-    known = ("authors", "requests", "generations", "image-digests", "image-registries")
+    known = ("authors", "requests", "generations", "approvals")
+    known += ("image-digests", "image-registries")
     assert set(policies(documents)) == {f"springtide-{name}.tides" for name in known}
     bound = {name: one["validationActions"] for name, one in bindings(documents).items()}
     assert bound == {
         "springtide-authors.tides": ["Deny"],
         "springtide-requests.tides": ["Deny"],
         "springtide-generations.tides": ["Deny"],
+        "springtide-approvals.tides": ["Deny"],
         "springtide-image-digests.tides": ["Warn"],
         "springtide-image-registries.tides": ["Warn"],
     }
@@ -111,7 +113,8 @@ def test_policies_are_left_out_on_request(render):
     assert policies(render("policy.enabled=false")) == {}
     assert bindings(render("policy.enabled=false")) == {}
     named = set(policies(render("policy.imageDigests=Ignore")))
-    assert named == {f"springtide-{name}.tides" for name in ("authors", "requests", "generations")}
+    kept = ("authors", "requests", "generations", "approvals")
+    assert named == {f"springtide-{name}.tides" for name in kept}
 
 
 def test_each_expression_asks_the_authorizer_at_most_twice(render):
@@ -121,5 +124,5 @@ def test_each_expression_asks_the_authorizer_at_most_twice(render):
         for policy in policies(render()).values()
         for validation in policy["validations"]
     ]
-    assert len([one for one in checked if "authorizer" in one]) == 12
+    assert len([one for one in checked if "authorizer" in one]) == 14
     assert all(one.count(".check(") <= 2 for one in checked)

@@ -39,6 +39,18 @@ class Shop:
         status = json.dumps({**GENERATION, "status": STATUS})
         self.apply(status, "--subresource=status", "--field-manager=status")
 
+    def add_accepted(self, name: str) -> None:
+        """Create a generation that was accepted, and that nobody has decided on."""
+        stored = json.loads(
+            self.server.kubectl("-n", "shop", "get", "mg/recommender-g2", "-o=json")
+        )
+        number = int(name.rpartition("-g")[2])
+        object_ = {**GENERATION, "metadata": {"namespace": "shop", "name": name}}
+        self.apply(json.dumps({**object_, "spec": {**stored["spec"], "number": number}}))
+        status = {"phase": "AwaitingApproval", "verdict": "Accepted", "retiredReason": ""}
+        body = json.dumps({**object_, "status": status})
+        self.apply(body, "--subresource=status", "--field-manager=status")
+
     def apply(self, text: str, *options: str) -> str:
         """Apply manifests server-side, with strict validation."""
         options = ("--server-side", "--force-conflicts", "--validate=strict", *options)

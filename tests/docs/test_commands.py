@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 import yaml
-from docs.pages import ROOT, SHELL, blocks, commands
+from docs.pages import ROOT, SHELL, blocks, commands, script
 from local_cluster.places import program
 
 HERE = "tests/docs/test_commands.py"
@@ -135,6 +135,18 @@ def test_a_backup_is_restored_with_its_status(shop, tmp_path):
     (generation,) = yaml.safe_load(restored)["items"]
     assert generation["spec"]["number"] == 2
     assert generation["status"]["outcome"] == "Live"
+
+
+@pytest.mark.apiserver
+def test_a_generation_is_approved_or_rejected(shop, tmp_path):
+    page = "docs/how-to/approve.md"
+    for block, decision in (("approve", "Approved"), ("reject", "Rejected")):
+        shop.add_accepted("recommender-g3")
+        shop.run(script(page, "evidence"), tmp_path)
+        shop.run(script(page, block), tmp_path)
+        printed = shop.run("kubectl -n shop get mg/recommender-g3 -o json", tmp_path)
+        assert json.loads(printed)["spec"]["approval"]["decision"] == decision
+        shop.run("kubectl -n shop delete mg/recommender-g3", tmp_path)
 
 
 def _time(value):

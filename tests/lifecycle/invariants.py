@@ -16,6 +16,7 @@ from lifecycle.invariants_of_actions import ActionInvariants
 from lifecycle.invariants_of_bakes import BakeInvariants
 from lifecycle.invariants_of_conditions import ConditionInvariants
 from lifecycle.invariants_of_lineage import LineageInvariants
+from lifecycle.invariants_of_people import PeopleInvariants
 from lifecycle.invariants_of_state import StateInvariants
 
 from springtide_operator.lifecycle.state.generations import unknown_value
@@ -38,7 +39,12 @@ if TYPE_CHECKING:
 
 
 class Invariants(
-    ActionInvariants, StateInvariants, ConditionInvariants, LineageInvariants, BakeInvariants
+    ActionInvariants,
+    StateInvariants,
+    ConditionInvariants,
+    LineageInvariants,
+    BakeInvariants,
+    PeopleInvariants,
 ):
     """Watches a world."""
 
@@ -88,8 +94,10 @@ class Invariants(
                 self.check_deletion(seen, action)
             case Serve():
                 self.only_an_accepted_generation_is_served(action)
+                self.nothing_rejected_is_applied(seen, action)
             case WriteGeneration():
                 self.a_promotion_follows_verdict_and_available_pods(seen, action)
+                self.a_rollout_starts_only_once_it_is_approved(seen, action)
                 self.only_running_pods_count_as_running_time(action)
             case SuspendJob(suspend=False):
                 self.only_jobs_that_the_operator_suspended_are_resumed(seen, action)

@@ -18,6 +18,7 @@ from lifecycle.generation_facts import (
     live_of,
     of_another_version,
 )
+from lifecycle.invariants_of_people import awaits
 
 from springtide_operator.lifecycle.decide import decide
 
@@ -100,6 +101,8 @@ class ConditionInvariants:
             yield from self.reasons_of_target(target, there)
         yield from self.reasons_of_generations(there)
         yield from self.reasons_of_bake(there)
+        if any(awaits(self.world.update, g) for g in there):
+            yield "an approval"
 
     def reasons_of_generations(self, there: list[ModelGeneration]) -> Iterator[str]:
         """Why a user must decide on a generation, or on data."""

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from springtide_api.objects import ModelGeneration
 
 
+ENDS_WITHOUT_A_REQUEST = {"ParentRolledBack", "WeightsRolledBack", "RejectedByApprover"}
+"""Why a candidate on hold is retired although no request ended the hold."""
+
+
 class StateInvariants:
     """Checks the world after each write."""
 
@@ -64,7 +68,7 @@ class StateInvariants:
 
     def check_change(self, old: ModelGeneration, new: ModelGeneration) -> None:
         uid, before, after = new.metadata.uid, old.status, new.status
-        assert new.spec == old.spec
+        self.only_an_approval_is_added_to_a_spec(old, new)
         assert before.artifact in (None, after.artifact)
         if before.rollout.rollback_reason:
             assert after.rollout.rollback_reason
@@ -73,7 +77,7 @@ class StateInvariants:
             self.a_rollback_is_decided(new)
         if before.verdict in {"Rejected", "Failed", "Accepted"}:
             assert after.verdict == before.verdict
-        if held(old) and not held(new):
+        if held(old) and not held(new) and after.retired_reason not in ENDS_WITHOUT_A_REQUEST:
             assert self.answered(old)
         if after.verdict != before.verdict or (held(new) and not held(old)):
             self.since[uid] = len(self.world.asked)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from lifecycle.answers import MONTHS, answer, digest, spoiled
 
 from springtide_api.contract import Failure, Result
+from springtide_api.generation.spec import Approval
 from springtide_api.names import LABEL_UPDATE_UID
 from springtide_api.objects import IncrementalUpdate, Meta, ModelGeneration
 from springtide_api.update.spec import UpdateSpec
@@ -142,6 +143,23 @@ class Changes:
     def ask(self, request: str) -> None:
         self.asked.append(request.partition("@")[0])
         self._meta(annotations={"springtide.dev/request": request})
+
+    def decide_on_approval(self, name: str, decision: str, reason: str = "") -> bool:
+        """Set spec.approval as a person, where the API server accepts it; return whether it did."""
+        known = self.generations[name]
+        status, rollout = known.status, known.status.rollout
+        if known.spec.approval or status.verdict != "Accepted":
+            return False
+        if status.retired_reason or rollout.step_started_at:
+            return False
+        self.set_approval(name, decision, reason)
+        return True
+
+    def set_approval(self, name: str, decision: str, reason: str = "") -> None:
+        """Set spec.approval whatever the status is, as in a generation that is restored."""
+        known, approval = self.generations[name], Approval(decision=decision, reason=reason)
+        spec = known.spec.model_copy(update={"approval": approval})
+        self.generations[name] = known.model_copy(update={"spec": spec})
 
     def edit(self, **spec: object) -> None:
         self.spec = {**self.spec, **spec}

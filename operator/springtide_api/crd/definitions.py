@@ -174,6 +174,12 @@ GENERATION = Kind(
         Column("Phase", ".status.phase"),
         Column("Outcome", ".status.outcome", description="Outcome of the generation"),
         Column(
+            "Approval",
+            ".spec.approval.decision",
+            description="Decision of a person, where gate.approval is Manual",
+            always=False,
+        ),
+        Column(
             "Trained-To",
             ".status.trainedThrough",
             description="End of the data that it was trained on",
@@ -188,6 +194,16 @@ GENERATION = Kind(
             " && int(self.metadata.name.substring(size(self.spec.updateRef.name) + 2))"
             " == self.spec.number",
             "metadata.name must be <spec.updateRef.name>-g<spec.number>; rename it",
+        ),
+        (
+            # A transition: a generation that is restored with its approval has no status yet.
+            "!has(self.spec.approval) || has(oldSelf.spec.approval) || (has(self.status)"
+            " && has(self.status.verdict) && self.status.verdict == 'Accepted'"
+            " && (!has(self.status.retiredReason) || self.status.retiredReason == '')"
+            " && !(has(self.status.rollout) && has(self.status.rollout.stepStartedAt)))",
+            "spec.approval can be set once status.verdict is Accepted and before the rollout"
+            " starts; to stop a run earlier, annotate the IncrementalUpdate with"
+            " springtide.dev/request=reject@<token>",
         ),
     ),
 )

@@ -10,10 +10,12 @@ from springtide_api.generation.continuation import Continuation
 from springtide_api.schema import (
     Digest,
     Model,
+    Text,
     Time,
     Uri,
     Word,
     cel,
+    immutable_but,
 )
 from springtide_api.update.data import Data
 from springtide_api.update.gate import Evaluation, Gate
@@ -109,9 +111,25 @@ class Recipe(Model):
     storage: Storage
 
 
+class Approval(Model):
+    """The decision of a person on an accepted generation."""
+
+    decision: Literal["Approved", "Rejected"]
+    """Approved: it is rolled out. Rejected: it is retired, and the live generation stays."""
+    reason: Text = ""
+    """Why, for the Events and the message of the generation."""
+
+
+@immutable_but(
+    "approval",
+    "the spec of a generation is immutable but for approval; change the IncrementalUpdate, the next"
+    " run follows it",
+)
 @cel(
-    "self == oldSelf",
-    "the spec of a generation is immutable; change the IncrementalUpdate, the next run follows it",
+    "!has(oldSelf.approval) || (has(self.approval) && self.approval == oldSelf.approval)",
+    "approval is final: it can be set once, and neither changed nor removed; to withdraw a"
+    " generation that was approved, annotate the IncrementalUpdate with"
+    " springtide.dev/request=rollback.g<number>@<token>",
 )
 @cel(
     "(self.origin == 'Imported') == has(self.initial)",
@@ -126,7 +144,7 @@ class Recipe(Model):
     "a generation with origin Trained needs parent: the weights that it continues from",
 )
 class GenerationSpec(Model):
-    """What the generation is made from. Immutable."""
+    """What the generation is made from. Immutable but for approval."""
 
     update_ref: UpdateRef
     """The update that this generation belongs to."""
@@ -158,3 +176,7 @@ class GenerationSpec(Model):
     recipe_hash: Digest
     """Digest of everything that determines weights and verdict: model, data, training with its
     image, evaluation and gate."""
+    approval: Approval | None = None
+    """Decision of a person, where gate.approval of the update is Manual. It can be set once the
+    verdict is Accepted and before the rollout starts, once, by whoever has the verb approve on
+    modelgenerations."""

@@ -302,9 +302,9 @@ class GenerationStatus(Model):
     """Observed state of the generation. Written by the operator only."""
 
     phase: Word = "Pending"
-    """Pending, Importing, Imported, Training, Evaluating, Accepted, RollingOut, Promoted,
-    RollingBack, RolledBack, Rejected, Inconclusive, Failed or Retired. For display; the operator
-    never reads it."""
+    """Pending, Importing, Imported, Training, Evaluating, Accepted, AwaitingApproval, RollingOut,
+    Promoted, RollingBack, RolledBack, Rejected, Inconclusive, Failed or Retired. For display; the
+    operator never reads it."""
     verdict: Word = "Pending"
     """Pending, Imported, Accepted, Rejected, Inconclusive or Failed. An operator leaves a
     generation alone whose verdict it does not know."""
@@ -318,7 +318,8 @@ class GenerationStatus(Model):
     """What became of the generation: Live, Superseded, RolledBack, Rejected, Inconclusive, Failed
     or Retired. Empty while it is undecided. For display; the operator never reads it."""
     retired_reason: Word = ""
-    """Why the candidate was retired without a rejection, such as PartitionQuarantined."""
+    """Why the candidate was retired, although no rule rejected it, such as PartitionQuarantined or
+    RejectedByApprover."""
     conditions: Conditions = []
     """Trained, Evaluated, Accepted and Live."""
     artifact: Artifact | None = None

@@ -22,6 +22,7 @@ GENERATION_PHASES = frozenset(
         "Training",
         "Evaluating",
         "Accepted",
+        "AwaitingApproval",
         "RollingOut",
         "RollingBack",
         "RolledBack",

@@ -242,3 +242,20 @@ class Gate(Model):
     )
     """What happens with an inconclusive candidate. Default: ExtendHoldout with 3 interim
     analyses."""
+
+
+class UpdateGate(Gate):
+    """The rules that a candidate must pass before it is rolled out, and who approves it then.
+
+    Accepted: all Required rules pass. Rejected: at least one Required rule fails. Otherwise the
+    candidate is Inconclusive.
+    """
+
+    approval: Literal["Auto", "Manual"] = "Auto"
+    """Auto: an accepted generation is rolled out at once. Manual: it waits until spec.approval of
+    its ModelGeneration is set, by whoever has the verb approve on modelgenerations; no other run
+    starts meanwhile. A change applies to a generation that waits, too. Default Auto."""
+
+    def without_approval(self) -> Gate:
+        """Return the part that a recipe repeats: approval is no part of the evidence."""
+        return Gate.model_construct(**{name: getattr(self, name) for name in Gate.model_fields})

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from springtide_api.schema import Duration, Model, Uri, cel
 from springtide_api.update.data import Data, VolumeClaim
-from springtide_api.update.gate import Evaluation, Gate
+from springtide_api.update.gate import Evaluation, UpdateGate
 from springtide_api.update.model import ModelSpec
 from springtide_api.update.rollout import Rollout
 from springtide_api.update.training import Training
@@ -245,8 +245,8 @@ class UpdateSpec(Model):
     the word embeddings."""
     evaluation: Evaluation = Evaluation()
     """On which data candidate and live model are scored. Default: on the holdout."""
-    gate: Gate
-    """The rules that a candidate must pass before it is rolled out."""
+    gate: UpdateGate
+    """The rules that a candidate must pass before it is rolled out, and who approves it then."""
     rollout: Rollout
     """How an accepted generation is rolled out to the serving pods."""
     storage: Storage

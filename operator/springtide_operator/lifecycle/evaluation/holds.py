@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from springtide_judging.interim_analyses import max_interim_analyses
+from springtide_operator.lifecycle.evaluation.approval import approval_waiting, awaits_approval
 from springtide_operator.lifecycle.evaluation.interim_analyses import analyses_elsewhere
 from springtide_operator.lifecycle.state.plan import Waiting
 from springtide_operator.lifecycle.state.quarantine_records import MAX_QUARANTINED
@@ -52,9 +53,12 @@ def hold_name(generation: ModelGeneration) -> str:
 def hold(seen: Observation) -> Waiting | None:
     """Why nothing continues before a user decides.
 
-    A held candidate, two rejections in a row, or more partitions missing than can be quarantined.
+    A candidate that waits for approval or is held, two rejections in a row, or more partitions
+    missing than can be quarantined.
     """
     waiting, probe = seen.lineage.candidate, seen.update.status.last_probe
+    if waiting is not None and awaits_approval(seen, waiting):
+        return approval_waiting(seen, waiting)
     if waiting is not None and held(seen, waiting):
         status = waiting.status
         retry = "" if _used_up(waiting) else "retry@<token> to evaluate again"

@@ -1,12 +1,14 @@
 """Retires a candidate that must not be served, or that cannot come to a verdict.
 
-Its parent or its weights were rolled back, or its rows or its labels are outdated.
+Its parent or its weights were rolled back, an approver rejected it, or its rows or its labels are
+outdated. Its verdict is about the evidence, and stays.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from springtide_operator.lifecycle.evaluation.approval import BY_APPROVER, rejection
 from springtide_operator.lifecycle.rollout.rollback_decision import (
     retire_after_rollback,
     retired_generation,
@@ -31,10 +33,12 @@ def retire(seen: Observation, now: datetime) -> Step | None:
 
 
 def _retire_outdated(seen: Observation, now: datetime) -> Step | None:
-    """Retire a candidate whose training data was quarantined, or that lacks labels of new rows."""
+    """Retire a candidate that an approver rejected, or whose rows or labels are outdated."""
     under_way = seen.lineage.candidate
     if under_way is None or under_way.spec.data is None or rolling(under_way):
         return None
+    if message := rejection(under_way):
+        return retired_generation(under_way, BY_APPROVER, message, now)
     if message := _quarantined(seen, under_way):
         return retired_generation(under_way, "PartitionQuarantined", message, now)
     if message := _lacks_labels(seen, under_way):

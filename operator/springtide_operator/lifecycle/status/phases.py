@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from springtide_operator.lifecycle.checks.spec_validation import invalid_spec
+from springtide_operator.lifecycle.evaluation.approval import AWAITING, awaits_approval
 from springtide_operator.lifecycle.evaluation.holds import held, is_inconclusive
 from springtide_operator.lifecycle.jobs.pod_waiting import JOB_REFUSED, QUEUED
 from springtide_operator.lifecycle.state.generations import baking, rolling, servable
@@ -21,6 +22,7 @@ Phase = Literal[
     "Importing",
     "Training",
     "Evaluating",
+    "AwaitingApproval",
     "RollingOut",
     "Baking",
     "RollingBack",
@@ -60,6 +62,8 @@ def _candidate_phase(
     seen: Observation, under_way: ModelGeneration, waiting: Waiting | None
 ) -> Phase:
     if servable(under_way):
+        if awaits_approval(seen, under_way):
+            return AWAITING
         return "Baking" if baking(seen.lineage.live) else "RollingOut"
     if held(seen, under_way):
         return "OnHold"

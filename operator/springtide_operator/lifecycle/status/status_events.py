@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from springtide_operator.lifecycle.evaluation.approval import AWAITING, BY_APPROVER
 from springtide_operator.lifecycle.state.plan import Event
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def status_events(
         new: the status that will be written.
         generations: as the new status describes them; for the reasons of rollbacks.
     """
-    found = list(_stops(old, new))
+    found = [*_stops(old, new), *_approval(old, new)]
     if old.observed_generation:  # else it was recreated, and nothing of this is new
         found += [*_verdicts(old, new), *_promotion(old, new), *_rollback(old, new, generations)]
     return tuple(found)
@@ -65,6 +66,21 @@ def _verdicts(old: UpdateStatus, new: UpdateStatus) -> Iterator[Event]:
             continue
         message = f"{name}: {entry.reason}: {detail}" if detail else f"{name}: {entry.reason}"
         yield Event(entry.verdict, message[:1024], kind)
+
+
+def _approval(old: UpdateStatus, new: UpdateStatus) -> Iterator[Event]:
+    """A generation that waits for approval, or was rejected by an approver."""
+    before = {(c.type, c.status, c.reason, c.message) for c in old.conditions}
+    for c in new.conditions:
+        waits = (c.type, c.reason) == ("ActionRequired", AWAITING)
+        if waits and (c.type, c.status, c.reason, c.message) not in before:
+            yield Event(c.reason, c.message)
+    known = {entry.number: entry.reason for entry in old.history}
+    for entry in new.history:
+        if entry.reason == BY_APPROVER and known.get(entry.number, BY_APPROVER) != BY_APPROVER:
+            run, name = new.last_run, _name(new, entry.number)
+            detail = run.message if run and run.generation == name else ""
+            yield Event(BY_APPROVER, f"{name}: {detail}"[:1024], "Warning")
 
 
 def _rollbacks(status: UpdateStatus) -> set[int]:
