@@ -1,7 +1,10 @@
 """The client against a real Prometheus."""
 
 import pytest
+import yaml
+from docs.pages import ROOT
 
+from springtide_api.update.analysis import Analysis
 from springtide_operator.ports.prometheus import Answer, Prometheus
 
 pytestmark = pytest.mark.prometheus
@@ -54,3 +57,35 @@ async def test_series_that_do_not_match_are_an_error_of_the_query(asked):
     found = await asked("analysed * ignoring(generation) group_right() analysed")
     assert found.invalid
     assert "many-to-many" in found.problem or "duplicate series" in found.problem
+
+
+SERIES = "springtide_server_request_seconds"
+LABELS = 'namespace="shop",pod="ranker-7d-x",generation="6"'
+
+
+def traffic(samples, ok, errors):
+    """What the reference server shows after so many requests, each within 0.1 s."""
+    for outcome, count in (("ok", ok), ("error", errors)):
+        labels = f'{LABELS},outcome="{outcome}"'
+        samples.set(f"{SERIES}_count{{{labels}}}", count)
+        for limit, share in (("0.05", 0.5), ("0.1", 1), ("+Inf", 1)):
+            samples.set(f'{SERIES}_bucket{{{labels},le="{limit}"}}', count * share)
+
+
+async def test_the_queries_of_the_documentation_give_one_number_each(asked, prometheus, samples):
+    page = (ROOT / "docs/how-to/analysis.md").read_text(encoding="utf-8")
+    block = yaml.safe_load(page.partition("```yaml\n")[2].partition("```")[0])
+    analysis = Analysis.model_validate(block["rollout"]["analysis"])
+    traffic(samples, 100, 0)
+    prometheus.wait_for(f"{SERIES}_count{{{LABELS}}} == 100")
+    traffic(samples, 290, 10)
+    prometheus.wait_for(f'{SERIES}_count{{{LABELS},outcome="error"}} == 10')
+    replaced = {"namespace": "shop", "target": "ranker|ranker-eu", "generation": "6"}
+    found = {}
+    for metric in analysis.metrics:
+        query = metric.value.query
+        for name, value in replaced.items():
+            query = query.replace(f"{{{{{name}}}}}", value)
+        found[metric.name] = (await asked(query)).value
+    assert 0.01 < found["error-rate"] < 0.1  # 10 of 200; rates are extrapolated
+    assert 0.05 < found["latency-p99"] <= 0.1
