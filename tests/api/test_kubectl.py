@@ -37,6 +37,9 @@ def ago(**time):
         ("iu", "evaluated against the live model on the same rows"),
         ("iu.spec.gate", "Accepted: all Required rules pass."),
         ("iu.spec.gate", "Default: ExtendHoldout with 3 interim analyses."),
+        ("iu.spec.gate", "Manual: it waits until spec.approval of its ModelGeneration is set"),
+        ("iu.spec.mode", "Observe: train and evaluate, and report what would be rolled out;"),
+        ("mg.spec.approval", "Rejected: it is retired, and the live generation stays."),
         (
             "iu.spec.gate.rules",
             "Minimum number of contributing entities; with fewer, the rule is inconclusive.",
@@ -94,7 +97,7 @@ def test_the_columns_of_an_update_show_its_state(server, namespace, objects, sto
     assert (row["LIVE"], row["CANDIDATE"]) == ("3", "4")
     assert row["PROGRESS"] == "40 %, 12m left"
     assert (row["LAST-RUN"], row["DATA-AGE"]) == ("Live g3", "12d")
-    assert set(wide_names) - set(names) == {"WAITING-FOR", "PENDING-ROWS", "GPU-SECONDS"}
+    assert set(wide_names) - set(names) == {"MODE", "WAITING-FOR", "PENDING-ROWS", "GPU-SECONDS"}
     assert wide["WAITING-FOR"] == "more data"
     assert (wide["PENDING-ROWS"], wide["GPU-SECONDS"]) == ("2400", "61")
 

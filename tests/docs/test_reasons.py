@@ -29,7 +29,7 @@ NOT_REASONS = {
     *("Import", "Train", "Evaluate", "Probe", "Rollout", "Head", "Seeded"),  # stages
     *("Decided", "Suspect", "Pass", "Passed", "Reject"),  # of holdouts and rules
     *("Hold", "Delete", "Fail", "Required", "Holdout", "Historical", "Guardrail"),  # of the spec
-    *("Manual", "Approved"),  # approval
+    *("Manual", "Approved", "Enforce", "Observe", "TrainOnly"),  # approval, modes
     *("Schedule", "OnData", "Request", "Recorded", "Refused"),  # triggers, results of requests
     *("AdamW", "Adafactor", "Auto", "Constant", "Cosine", "Linear"),  # hyperparameters
     *("Classification", "Regression", "Full", "LoRA", "Continue"),  # tasks and methods

@@ -25,6 +25,7 @@ from springtide_operator.lifecycle.state.plan import (
     DeleteGeneration,
     DeleteJob,
     Serve,
+    SetFinalizer,
     StartJob,
     SuspendJob,
     WriteGeneration,
@@ -82,7 +83,7 @@ class Invariants(
                     g for g in self.ours() if of_another_version(g)
                 ]
                 if spec.origin == "Trained":
-                    self.one_run_at_a_time()
+                    self.one_run_at_a_time(seen)
                     self.a_window_begins_at_the_cursor(seen, spec)
                     self.quarantined_partitions_are_never_used(seen, spec)
                     self.no_undelivered_month_is_passed(spec)
@@ -90,17 +91,23 @@ class Invariants(
                     self.no_third_run_on_rows_that_were_rejected_twice(seen, action)
             case StartJob() if action.run.job not in self.world.jobs:
                 self.a_job_is_recorded_before_it_is_created(action)
+                self.nothing_is_evaluated_in_train_only(seen, action)
             case DeleteJob() | DeleteGeneration():
                 self.check_deletion(seen, action)
-            case Serve():
-                self.only_an_accepted_generation_is_served(action)
-                self.nothing_rejected_is_applied(seen, action)
+            case Serve() | SetFinalizer():
+                self.check_target_write(seen, action)
             case WriteGeneration():
                 self.a_promotion_follows_verdict_and_available_pods(seen, action)
                 self.a_rollout_starts_only_once_it_is_approved(seen, action)
                 self.only_running_pods_count_as_running_time(action)
             case SuspendJob(suspend=False):
                 self.only_jobs_that_the_operator_suspended_are_resumed(seen, action)
+
+    def check_target_write(self, seen: Observation, action: Serve | SetFinalizer) -> None:
+        self.no_target_is_written_unless_the_mode_says_so(seen, action)
+        if isinstance(action, Serve):
+            self.only_an_accepted_generation_is_served(action)
+            self.nothing_rejected_is_applied(seen, action)
 
     def forget_generation(self, name: str) -> None:
         """A user deleted a generation: what only its status recorded is lost with it."""

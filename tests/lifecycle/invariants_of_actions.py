@@ -14,6 +14,7 @@ from lifecycle.generation_facts import (
     in_progress,
     live_of,
 )
+from lifecycle.invariants_of_people import is_only_a_parent
 from lifecycle.world import start_of
 
 from springtide_api.schema import duration
@@ -81,8 +82,9 @@ class ActionInvariants:
             limit = duration(g.spec.recipe.training.limits.active_deadline).total_seconds()
             assert max(ran.values()) >= limit
 
-    def one_run_at_a_time(self) -> None:
-        assert not [g.metadata.name for g in self.ours() if in_progress(g)]
+    def one_run_at_a_time(self, seen: Observation) -> None:
+        ours = (g for g in self.ours() if not is_only_a_parent(seen.update, g))
+        assert not [g.metadata.name for g in ours if in_progress(g)]
 
     def a_window_begins_at_the_cursor(self, seen: Observation, spec: GenerationSpec) -> None:
         data, current = spec.data, live_of(list(seen.generations))
@@ -102,10 +104,12 @@ class ActionInvariants:
             assert spec.baseline == spec.parent
         else:
             assert parent.spec.origin == "Imported"
-            assert spec.baseline is None
+            head, started = parent.status.artifact.head, parent.status.rollout.step_started_at
+            compared = head == "Trained" and not started and not parent.status.retired_reason
+            assert spec.baseline == (spec.parent if compared else None)
         if spec.reference:
             referred = next(g for g in seen.generations if g.metadata.name == spec.reference.name)
-            assert referred.status.rollout.promoted_at
+            assert referred.status.rollout.promoted_at or (not current and referred is parent)
             assert referred.status.artifact.weights_digest == spec.reference.digest
         self.historical_shards_are_those_of_the_ancestors(data.historical, parent)
 

@@ -97,8 +97,9 @@ class ConditionInvariants:
         for refusal in self.world.refusals.values():
             if self.world.now < refusal.again_at:
                 yield f"{refusal.subject} is refused"
-        for target in self._targets():
-            yield from self.reasons_of_target(target, there)
+        if self.world.update.spec.mode == "Enforce" or any(map(_rolls, there)):
+            for target in self._targets():
+                yield from self.reasons_of_target(target, there)
         yield from self.reasons_of_generations(there)
         yield from self.reasons_of_bake(there)
         if any(awaits(self.world.update, g) for g in there):
@@ -114,7 +115,7 @@ class ConditionInvariants:
                 yield "another version"
             elif held(g) and not self.answered(g):
                 yield "a hold"
-        idle = not any(in_progress(g) for g in there)
+        idle = not any(in_progress(g) for g in there if self.counts(g))
         if idle and self.rejected_twice(there, set(status.cursor.quarantined)):
             yield "rejected twice"
         if failed_import(there, status.acknowledged_holds):

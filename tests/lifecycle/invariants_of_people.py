@@ -1,17 +1,19 @@
-"""Invariants of what people decide: nothing is served that a person must approve and did not."""
+"""Invariants of what people decide: what they must approve, and modes that change no target."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from springtide_operator.lifecycle.state.plan import SetFinalizer
+
 if TYPE_CHECKING:
     from springtide_api.objects import IncrementalUpdate, ModelGeneration
     from springtide_operator.lifecycle.state.observation import Observation
-    from springtide_operator.lifecycle.state.plan import Serve, WriteGeneration
+    from springtide_operator.lifecycle.state.plan import Serve, StartJob, WriteGeneration
 
 
 class PeopleInvariants:
-    """Checks approvals."""
+    """Checks approvals and modes."""
 
     def only_an_approval_is_added_to_a_spec(
         self, old: ModelGeneration, new: ModelGeneration
@@ -35,6 +37,34 @@ class PeopleInvariants:
         for g in seen.generations:
             assert g.spec.number != number or decision(g) != "Rejected"
 
+    def no_target_is_written_unless_the_mode_says_so(
+        self, seen: Observation, action: Serve | SetFinalizer
+    ) -> None:
+        finishes = isinstance(action, SetFinalizer) and not action.present
+        begun = any(rolls(g) for g in seen.generations)
+        assert seen.update.spec.mode == "Enforce" or begun or finishes
+
+    def counts(self, g: ModelGeneration) -> bool:
+        """Whether it keeps a run from starting while it is in progress."""
+        return not is_only_a_parent(self.world.update, g)
+
+    def nothing_is_evaluated_in_train_only(self, seen: Observation, start: StartJob) -> None:
+        assert start.run.stage != "evaluate" or seen.update.spec.mode != "TrainOnly"
+
+
+def rolls(g: ModelGeneration) -> bool:
+    """Whether it rolls out or back."""
+    rollout = g.status.rollout
+    if rollout.step_started_at is None or rollout.rolled_back_at:
+        return False
+    return bool(rollout.rollback_reason) or rollout.promoted_at is None
+
+
+def is_only_a_parent(update: IncrementalUpdate, g: ModelGeneration) -> bool:
+    """Whether it is the initial model, and not rolled out because of the mode."""
+    waits = g.spec.origin == "Imported" and g.status.artifact is not None and not rolls(g)
+    return waits and update.spec.mode != "Enforce"
+
 
 def decision(g: ModelGeneration) -> str:
     return g.spec.approval.decision if g.spec.approval else ""
@@ -44,5 +74,5 @@ def awaits(update: IncrementalUpdate, g: ModelGeneration) -> bool:
     """Whether a person must decide on a generation before it may be rolled out."""
     started = g.status.rollout.step_started_at is not None
     accepted = g.status.verdict == "Accepted" and not g.status.retired_reason
-    manual = update.spec.gate.approval == "Manual"
+    manual = update.spec.gate.approval == "Manual" and update.spec.mode == "Enforce"
     return manual and accepted and not started and not decision(g)

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from springtide_api.objects import ModelGeneration
 
 
-ENDS_WITHOUT_A_REQUEST = {"ParentRolledBack", "WeightsRolledBack", "RejectedByApprover"}
+ENDS_WITHOUT_A_REQUEST = {
+    *("ParentRolledBack", "WeightsRolledBack", "RejectedByApprover", "TrainOnlyMode")
+}
 """Why a candidate on hold is retired although no request ended the hold."""
 
 
@@ -131,7 +133,7 @@ class StateInvariants:
             trained = set(g.spec.data.partitions) if g.spec.data else set()
             assert not trained & quarantined or g.status.rollout.step_started_at
         # One that another client created with the operator's labels is continued like its own.
-        idle = not any(in_progress(g) for g in self.world.generations.values())
+        idle = not any(in_progress(g) for g in self.world.generations.values() if self.counts(g))
         if idle and (shared := self.rejected_twice(generations, quarantined)):
             assert status.cursor.proposed_for_quarantine == [max(shared)]
         self.the_quarantine_is_recorded(quarantined)

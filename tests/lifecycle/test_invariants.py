@@ -361,6 +361,11 @@ class Life(RuleBasedStateMachine):
         self.world.edit(gate={**self.world.spec["gate"], "approval": approval})
         self.settle()
 
+    @rule(mode=st.sampled_from(["Enforce", "Observe", "TrainOnly"]))
+    def the_mode_is_switched(self, mode: str) -> None:
+        self.world.edit(mode=mode)
+        self.settle()
+
     @precondition(lambda self: self.world.generations)
     @rule(data=st.data(), decision=st.sampled_from(["Approved", "Rejected"]), early=st.booleans())
     def a_person_decides_on_a_generation(
@@ -433,7 +438,7 @@ class Life(RuleBasedStateMachine):
         for name, job in list(self.world.jobs.items()):
             if job.suspended and not job.suspended_by_us:
                 self.world.suspend_by_another(name, suspend=False)
-        self.world.edit(suspend=False, trigger=TRIGGERS[0])
+        self.world.edit(suspend=False, trigger=TRIGGERS[0], mode="Enforce")
         self.world.rounds(6)
         self.checks.check_at_rest()
 

@@ -137,6 +137,7 @@ UPDATE = Kind(
             "date",
             "Age of the newest data that the served model was trained on",
         ),
+        Column("Mode", ".spec.mode", always=False),
         Column("Waiting-For", ".status.progress.waitingFor", always=False),
         Column("Pending-Rows", ".status.cursor.pendingRows", "integer", always=False),
         Column("GPU-Seconds", ".status.counters.gpuSeconds", "integer", always=False),

@@ -319,7 +319,7 @@ class GenerationStatus(Model):
     or Retired. Empty while it is undecided. For display; the operator never reads it."""
     retired_reason: Word = ""
     """Why the candidate was retired, although no rule rejected it, such as PartitionQuarantined or
-    RejectedByApprover."""
+    RejectedByApprover; ObserveMode: it was accepted, and spec.mode of the update is Observe."""
     conditions: Conditions = []
     """Trained, Evaluated, Accepted and Live."""
     artifact: Artifact | None = None

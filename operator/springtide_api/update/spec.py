@@ -229,8 +229,12 @@ class History(Model):
 class UpdateSpec(Model):
     """Which model to update, from which data, and how to train, evaluate and roll it out."""
 
-    mode: Literal["Enforce"] = "Enforce"
-    """Enforce: train, evaluate, and roll out what passes the gate. Default Enforce."""
+    mode: Literal["Enforce", "Observe", "TrainOnly"] = "Enforce"
+    """Enforce: train, evaluate, and roll out what passes the gate. Observe: train and evaluate, and
+    report what would be rolled out; no Deployment is changed, nothing waits for approval.
+    TrainOnly: train and store, without a verdict. In both the candidate is retired, and the next
+    window begins at the same row. A change applies to the run in progress, too; a rollout that has
+    started is completed or rolled back. Default Enforce."""
     suspend: bool = False
     """Suspend the update: no new run starts and a running Job is suspended. A rollout that has
     started is completed or rolled back. Default false."""

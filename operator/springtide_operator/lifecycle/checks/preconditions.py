@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from springtide_operator.lifecycle.checks.spec_validation import invalid_spec
+from springtide_operator.lifecycle.evaluation.modes import writes_targets
 from springtide_operator.lifecycle.rollout.target_problems import targets_problem
-from springtide_operator.lifecycle.state.plan import RECHECK, Step
+from springtide_operator.lifecycle.state.plan import RECHECK, Step, Waiting
 from springtide_operator.lifecycle.state.refusals import refusal_waiting, refused_apply
 
 if TYPE_CHECKING:
@@ -17,7 +18,13 @@ if TYPE_CHECKING:
 
 def check_preconditions(seen: Observation, now: datetime) -> Step | None:
     """Start nothing new while the spec is invalid or a target has a problem."""
-    refusal = refused_apply(seen, seen.targets)
-    refused = refusal_waiting(refusal) if refusal else None
-    why = invalid_spec(seen.update.spec) or targets_problem(seen) or refused
+    why = invalid_spec(seen.update.spec) or _targets_blocker(seen)
     return Step(waiting=why, wake_after=RECHECK) if why else None
+
+
+def _targets_blocker(seen: Observation) -> Waiting | None:
+    """Why the targets cannot take another generation; where spec.mode writes none, nothing."""
+    if not writes_targets(seen):
+        return None
+    refusal = refused_apply(seen, seen.targets)
+    return targets_problem(seen) or (refusal_waiting(refusal) if refusal else None)

@@ -25,7 +25,8 @@ def awaits_approval(seen: Observation, generation: ModelGeneration) -> bool:
 
     An imported one needs none. A rollout that has started continues, whatever is changed then.
     """
-    manual = seen.update.spec.gate.approval == "Manual"
+    spec = seen.update.spec
+    manual = spec.gate.approval == "Manual" and spec.mode == "Enforce"
     if not manual or generation.spec.origin == "Imported" or not servable(generation):
         return False
     started = generation.status.rollout.step_started_at is not None

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 def reference(seen: Observation, made_from: Recipe) -> ModelGeneration | None:
     """Return the promoted generation that a new candidate is compared with.
 
+    Where none was promoted, because of spec.mode, the baseline.
+
     Args:
         seen: The update.
         made_from: Says which rules ask for it, and whether it is pinned.
@@ -30,7 +32,9 @@ def reference(seen: Observation, made_from: Recipe) -> ModelGeneration | None:
         such a rule; else the oldest that is known. None where no rule asks, nothing is live, or
         the pinned one was never promoted.
     """
-    promoted = {g.spec.number: g for g in seen.lineage.promoted if g.status.artifact}
+    baseline = seen.lineage.baseline
+    known = seen.lineage.promoted or ((baseline,) if baseline else ())
+    promoted = {g.spec.number: g for g in known if g.status.artifact}
     results = {number: _results(generation) for number, generation in promoted.items()}
     number = reference_number(made_from.gate, made_from.evaluation, results)
     return None if number is None else promoted[number]

@@ -164,14 +164,14 @@ def _verdict(generation: ModelGeneration, status: GenerationStatus) -> Step:
 
 
 def _live_scores(seen: Observation) -> list[Score]:
-    current = seen.lineage.live
+    current = seen.lineage.baseline
     known = current.status.evaluation if current else None
     return list(known.scores) if known else []
 
 
 def _record_live_scores(seen: Observation, judgement: Judgement) -> tuple[WriteGeneration, ...]:
     """Record live's own scores on this holdout: the next holdout is compared with them."""
-    current = seen.lineage.live
+    current = seen.lineage.baseline
     if current is None or judgement.suspect or not judgement.live_scores_now:
         return ()
     known = current.status.evaluation or EvaluationStatus(job="")

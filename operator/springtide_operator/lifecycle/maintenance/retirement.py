@@ -1,7 +1,7 @@
 """Retires a candidate that must not be served, or that cannot come to a verdict.
 
-Its parent or its weights were rolled back, an approver rejected it, or its rows or its labels are
-outdated. Its verdict is about the evidence, and stays.
+Its parent or its weights were rolled back, an approver rejected it, its rows or its labels are
+outdated, or spec.mode ends it here. Its verdict is about the evidence, and stays.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from springtide_operator.lifecycle.evaluation.approval import BY_APPROVER, rejection
+from springtide_operator.lifecycle.evaluation.modes import ended_by_mode
 from springtide_operator.lifecycle.rollout.rollback_decision import (
     retire_after_rollback,
     retired_generation,
@@ -33,7 +34,7 @@ def retire(seen: Observation, now: datetime) -> Step | None:
 
 
 def _retire_outdated(seen: Observation, now: datetime) -> Step | None:
-    """Retire a candidate that an approver rejected, or whose rows or labels are outdated."""
+    """Retire a candidate that is rejected by an approver, outdated, or ended by spec.mode."""
     under_way = seen.lineage.candidate
     if under_way is None or under_way.spec.data is None or rolling(under_way):
         return None
@@ -43,6 +44,8 @@ def _retire_outdated(seen: Observation, now: datetime) -> Step | None:
         return retired_generation(under_way, "PartitionQuarantined", message, now)
     if message := _lacks_labels(seen, under_way):
         return retired_generation(under_way, LABELS_APPENDED, message, now)
+    if ended := ended_by_mode(seen, under_way):
+        return retired_generation(under_way, *ended, now)
     return None
 
 

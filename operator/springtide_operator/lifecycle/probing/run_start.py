@@ -14,6 +14,7 @@ from springtide_api.generation.spec import (
 )
 from springtide_judging.interim_analyses import max_interim_analyses
 from springtide_operator.lifecycle.evaluation.interim_analyses import analyses_elsewhere
+from springtide_operator.lifecycle.evaluation.modes import TRAINED_ONLY
 from springtide_operator.lifecycle.evaluation.regression_reference import as_ancestor, reference
 from springtide_operator.lifecycle.probing.holdout_extension import (
     analyses_used_up,
@@ -62,7 +63,9 @@ def _retry_may_differ(seen: Observation, generation: ModelGeneration) -> bool:
     if status.evaluation and status.evaluation.interim_analyses:
         return False
     if status.verdict == "Pending":
-        return status.retired_reason == "PartitionQuarantined"
+        trained_only = status.retired_reason == TRAINED_ONLY
+        now_judged = trained_only and seen.update.spec.mode != "TrainOnly"
+        return now_judged or status.retired_reason == "PartitionQuarantined"
     return status.verdict == "Failed" and _run_environment(made_from) != _run_environment(
         recipe(seen)
     )
@@ -158,7 +161,7 @@ def _generation_spec(
     snapshot, image = recipe(seen), None
     if job.image == snapshot.training.image:
         image = next((pod.image_digest for pod in job.pods if pod.image_digest), None)
-    current = seen.lineage.live
+    current = seen.lineage.baseline
     assert ancestor.status.artifact is not None
     origin = Ancestor(name=ancestor.metadata.name, digest=ancestor.status.artifact.weights_digest)
     return GenerationSpec(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from springtide_api.schema import duration
 from springtide_operator.lifecycle.evaluation.holds import hold
+from springtide_operator.lifecycle.evaluation.modes import writes_targets
 from springtide_operator.lifecycle.probing.probe_job import start_probe
 from springtide_operator.lifecycle.probing.probe_turns import wait_for_turn
 from springtide_operator.lifecycle.probing.schedule import (
@@ -76,7 +77,7 @@ def _end(generation: ModelGeneration) -> datetime | None:
 
 def _waiting(seen: Observation, otherwise: str) -> Waiting:
     """What the update waits for, the most important reason first."""
-    if held := hold(seen) or paused_at_rest(seen):
+    if held := hold(seen) or (paused_at_rest(seen) if writes_targets(seen) else None):
         return held
     waiting = seen.lineage.candidate
     probe = seen.update.status.last_probe

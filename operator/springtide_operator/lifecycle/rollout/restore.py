@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from springtide_operator.lifecycle.evaluation.modes import writes_targets
 from springtide_operator.lifecycle.rollout.apply import apply_generation, serve
 from springtide_operator.lifecycle.rollout.target_facts import finished_digests
 from springtide_operator.lifecycle.rollout.target_problems import blocked
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 def restore_targets(seen: Observation, now: datetime) -> Step | None:
     """Claim new targets, and apply live to those without our fields or with outdated ones."""
-    if blocked(seen):
+    if not writes_targets(seen) or blocked(seen):
         return None
     unclaimed = [t for t in seen.targets if not t.claimed_by and t.digest is None]
     current, under_way = seen.lineage.live, seen.lineage.candidate

@@ -14,6 +14,7 @@ from springtide_operator.lifecycle.evaluation.approval import (
     awaits_approval,
     rejection,
 )
+from springtide_operator.lifecycle.evaluation.modes import writes_targets
 from springtide_operator.lifecycle.rollout.apply import apply_generation, ever_served
 from springtide_operator.lifecycle.rollout.availability import available, new_pods, not_serving
 from springtide_operator.lifecycle.rollout.bake_start import bake_facts, waits_for_bake
@@ -46,7 +47,7 @@ def roll_out(seen: Observation, now: datetime) -> Step | None:
         return None
     if generation.status.rollout.rollback_reason:
         return roll_back(seen, generation, now)
-    if not servable(generation):
+    if not servable(generation) or not writes_targets(seen):
         return None
     if rolling(generation):
         # A person may reject it in the moment in which it starts.

@@ -14,6 +14,7 @@ from springtide_operator.lifecycle.state.generations import (
     finished,
     never_served_again,
     rolling,
+    servable,
     unknown_value,
 )
 from springtide_operator.lifecycle.state.generations import promoted as is_promoted
@@ -86,6 +87,17 @@ class Lineage:
             return self.live
         return self.initial if self.initial and self.initial.status.artifact else None
 
+    @property
+    def baseline(self) -> ModelGeneration | None:
+        """The generation that the next candidate is compared with: live, else generation 0.
+
+        Generation 0 only if it has a trained head and was not rolled out, because of spec.mode.
+        """
+        initial = self.initial
+        if self.live is not None or initial is None or not servable(initial):
+            return self.live
+        return initial if initial.status.rollout.step_started_at is None else None
+
 
 def derive(
     update: IncrementalUpdate,
@@ -99,7 +111,9 @@ def derive(
     live = promoted[0] if promoted else None
     unfinished = [g for g in generations if not finished(g)]
     known = [g for g in unfinished if not unknown_value(g)]
-    under_way = next((g for g in known if rolling(g)), next(iter(known), None))
+    under_way = next((g for g in known if rolling(g)), None) or next(
+        (g for g in known if not _initial_at_rest(update, g, known)), None
+    )
     shared = shared_rejection(generations, status)
     number = _next_number(generations, targets, status.history)
     initial = update.spec.model.initial
@@ -117,6 +131,21 @@ def derive(
         next_number=number,
         next_name=generation_name(update.metadata.name, number),
     )
+
+
+def _initial_at_rest(
+    update: IncrementalUpdate, generation: ModelGeneration, others: Iterable[ModelGeneration]
+) -> bool:
+    """Whether an imported model with a trained head is only a parent for now.
+
+    It is not rolled out while spec.mode writes no target, nor while a run goes on that was trained
+    from it meanwhile.
+    """
+    if generation.spec.origin != "Imported" or generation.status.artifact is None:
+        return False
+    name = generation.metadata.name
+    children = (g for g in others if g.spec.parent and g.spec.parent.name == name)
+    return update.spec.mode != "Enforce" or any(children)
 
 
 def _promoted(

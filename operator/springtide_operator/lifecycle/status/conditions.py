@@ -13,6 +13,7 @@ from springtide_api.update.status import Condition
 from springtide_operator.lifecycle.bake.report import bake_hold
 from springtide_operator.lifecycle.checks.spec_validation import invalid_spec
 from springtide_operator.lifecycle.evaluation.holds import hold
+from springtide_operator.lifecycle.evaluation.modes import REASONS, writes_targets
 from springtide_operator.lifecycle.rollout.availability import available, new_pods
 from springtide_operator.lifecycle.rollout.target_problems import targets_problem
 from springtide_operator.lifecycle.state.paused_targets import paused_at_rest
@@ -37,8 +38,9 @@ def conditions(seen: Observation, step: Step, now: datetime) -> list[Condition]:
     """The conditions after a step: they report what blocked it."""
     refusal = reported_refusal(seen, step.actions, now)
     refused = refusal_waiting(refusal) if refusal else None
-    problem, waiting = targets_problem(seen), step.waiting
-    invalid, rest = invalid_spec(seen.update.spec), paused_at_rest(seen)
+    written, waiting = writes_targets(seen), step.waiting
+    problem, rest = (targets_problem(seen), paused_at_rest(seen)) if written else (None, None)
+    invalid = invalid_spec(seen.update.spec)
     causes = (invalid, refused, problem, waiting, bake_hold(seen, now), hold(seen), rest)
     found = [each for each in causes if each]
     stop = next((each for each in found if each.blocked), None)
@@ -48,7 +50,9 @@ def conditions(seen: Observation, step: Step, now: datetime) -> list[Condition]:
         _serving(seen),
         _data_ready(seen),
         _accepted(seen),
-        _in_sync(next((each for each in found if each.targets), None)),
+        _in_sync(next((each for each in found if each.targets), None))
+        if written
+        else _not_written(seen),
         _action_required(action_required),
     ]
     if stop:
@@ -160,7 +164,7 @@ def _acceptable(seen: Observation, probe: LastProbe) -> str:
 
 def _accepted(seen: Observation) -> Wanted | None:
     trained = [g for g in seen.generations if g.spec.origin == "Trained"]
-    decided = [g for g in trained if g.status.verdict != "Pending"]
+    decided = [g for g in trained if g.status.verdict != "Pending" or _ended_by_mode(g)]
     if not decided:
         return None
     status, name = decided[-1].status, decided[-1].metadata.name
@@ -171,9 +175,25 @@ def _accepted(seen: Observation) -> Wanted | None:
         message = f"{name} has verdict {status.verdict!r}, which this version of the operator does "
         return ("LastRunSucceeded", "Unknown", "UnknownStatusValue", f"{message}not know")
     accepted = status.verdict == "Accepted" and not status.retired_reason
+    accepted |= _ended_by_mode(decided[-1])
     reason = status.retired_reason or status.verdict
     truth: Tri = "True" if accepted else "False"
     return ("LastRunSucceeded", truth, reason, f"{name}: {status.message}")
+
+
+def _ended_by_mode(generation: ModelGeneration) -> bool:
+    """Whether a run did all that spec.mode asks for, and ended without a rollout for this alone."""
+    status = generation.status
+    return status.retired_reason in REASONS.values() and status.verdict in {"Accepted", "Pending"}
+
+
+def _not_written(seen: Observation) -> Wanted:
+    """That spec.mode writes no target, and what would stand in the way of a rollout."""
+    mode, problem = seen.update.spec.mode, targets_problem(seen)
+    message = f"spec.mode is {mode}: no target is changed"
+    if problem:
+        message = f"{message}; with Enforce: {problem.message}"
+    return ("TargetsInSync", "Unknown", REASONS[mode], message)
 
 
 def _in_sync(sync: Waiting | None) -> Wanted:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from springtide_operator.lifecycle.evaluation.approval import AWAITING, BY_APPROVER
+from springtide_operator.lifecycle.evaluation.modes import OBSERVED, TRAINED_ONLY
 from springtide_operator.lifecycle.state.plan import Event
 
 if TYPE_CHECKING:
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
 
     from springtide_api.objects import ModelGeneration
     from springtide_api.update.status import GenerationRef, UpdateStatus
+
+ENDS: dict[str, Literal["Normal", "Warning"]] = {
+    BY_APPROVER: "Warning",
+    OBSERVED: "Normal",
+    TRAINED_ONLY: "Normal",
+}
+"""Reasons of retirements that are Events of the update."""
 
 VERDICTS: dict[str, Literal["Normal", "Warning"]] = {
     "Accepted": "Normal",
@@ -37,7 +45,7 @@ def status_events(
         new: the status that will be written.
         generations: as the new status describes them; for the reasons of rollbacks.
     """
-    found = [*_stops(old, new), *_approval(old, new)]
+    found = [*_stops(old, new), *_approval(old, new), *_ends(old, new)]
     if old.observed_generation:  # else it was recreated, and nothing of this is new
         found += [*_verdicts(old, new), *_promotion(old, new), *_rollback(old, new, generations)]
     return tuple(found)
@@ -69,18 +77,22 @@ def _verdicts(old: UpdateStatus, new: UpdateStatus) -> Iterator[Event]:
 
 
 def _approval(old: UpdateStatus, new: UpdateStatus) -> Iterator[Event]:
-    """A generation that waits for approval, or was rejected by an approver."""
+    """A generation that waits for approval."""
     before = {(c.type, c.status, c.reason, c.message) for c in old.conditions}
     for c in new.conditions:
         waits = (c.type, c.reason) == ("ActionRequired", AWAITING)
         if waits and (c.type, c.status, c.reason, c.message) not in before:
             yield Event(c.reason, c.message)
+
+
+def _ends(old: UpdateStatus, new: UpdateStatus) -> Iterator[Event]:
+    """A candidate that was retired because of a person, or of spec.mode."""
     known = {entry.number: entry.reason for entry in old.history}
     for entry in new.history:
-        if entry.reason == BY_APPROVER and known.get(entry.number, BY_APPROVER) != BY_APPROVER:
+        if entry.reason in ENDS and known.get(entry.number, entry.reason) != entry.reason:
             run, name = new.last_run, _name(new, entry.number)
             detail = run.message if run and run.generation == name else ""
-            yield Event(BY_APPROVER, f"{name}: {detail}"[:1024], "Warning")
+            yield Event(entry.reason, f"{name}: {detail}"[:1024], ENDS[entry.reason])
 
 
 def _rollbacks(status: UpdateStatus) -> set[int]:

@@ -18,6 +18,7 @@ from springtide_api.update.status import (
     TargetStatus,
 )
 from springtide_operator.lifecycle.bake.report import bake_progress
+from springtide_operator.lifecycle.evaluation.modes import REASONS
 from springtide_operator.lifecycle.rollout.availability import new_pods
 from springtide_operator.lifecycle.state.generations import SPEC_CHANGED
 from springtide_operator.lifecycle.status.conditions import condition, conditions
@@ -126,13 +127,24 @@ def _last_run(seen: Observation) -> LastRun | None:
         trigger=newest.spec.trigger,
         verdict=status.verdict,
         outcome=outcome(seen, newest),
-        summary=f"{outcome(seen, newest) or status.verdict} g{newest.spec.number}",
+        summary=f"{_result(seen, newest)} g{newest.spec.number}",
         reason="RolledBack"
         if status.rollout.rollback_reason
         else (status.retired_reason or status.reason),
         message=message,
         manifest_digest=newest.spec.data.digest if newest.spec.data else None,
     )
+
+
+def _result(seen: Observation, generation: ModelGeneration) -> str:
+    """The result of a run in one word: its outcome, else its verdict.
+
+    Where spec.mode ended it without a rollout, the verdict says more, or that it was trained.
+    """
+    status = generation.status
+    if status.retired_reason not in REASONS.values():
+        return outcome(seen, generation) or status.verdict
+    return "Trained" if status.verdict == "Pending" else status.verdict
 
 
 def _failures(seen: Observation) -> int:

@@ -33,16 +33,16 @@ def outdated_reason(seen: Observation, generation: ModelGeneration, now: datetim
 
 def _other_ancestor(seen: Observation, spec: GenerationSpec) -> str:
     """Why its parent, baseline or reference would be another one."""
-    parent, live = seen.lineage.parent, seen.lineage.live
+    parent, baseline = seen.lineage.parent, seen.lineage.baseline
     weights = parent.status.artifact if parent else None
     digest = weights.weights_digest if weights else None
-    if live is not None and (spec.baseline.digest if spec.baseline else None) != digest:
-        return f"its baseline is not {live.metadata.name}, which is live"
+    if baseline is not None and (spec.baseline.digest if spec.baseline else None) != digest:
+        return f"its baseline is not {baseline.metadata.name}"
     if parent is None or (spec.parent.digest if spec.parent else None) != digest:
         name = parent.metadata.name if parent else "an imported model"
         return f"its parent is not {name}"
     expected = as_ancestor(reference(seen, spec.recipe))
-    if live is not None and spec.reference != expected:
+    if baseline is not None and spec.reference != expected:
         return f"its reference is not {expected.name if expected else 'empty'}"
     return ""
 
