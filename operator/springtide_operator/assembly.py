@@ -172,6 +172,7 @@ class Operator:
             settings.progress_url,
             max_probes=settings.max_probes,
             max_probes_per_namespace=settings.max_probes_per_namespace,
+            prometheus_hosts=settings.prometheus_hosts,
         )
         status_writer = StatusWriter(self.client, self.cache, self._count_status)
         actuator = Actuator(

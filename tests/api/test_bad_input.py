@@ -132,6 +132,36 @@ def test_values_of_labels_and_names_are_validated(objects, minimal, path, value)
 
 @pytest.mark.survives(
     "Update",
+    "an address of Prometheus with a user, a query, another scheme or an impossible port",
+    "refused with the field's path",
+)
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://user:word@prometheus:9090",
+        "http://prometheus:9090?x=1",
+        "http://prometheus:9090/#x",
+        "ftp://prometheus",
+        "prometheus:9090",
+        "http://prometheus:65536",
+        "http://[::1]:9090",
+        "http://Prometheus",
+        "http://prometheus:9090/a b",
+    ],
+)
+def test_an_address_of_prometheus_is_a_plain_one(objects, minimal, address):
+    metric = {"name": "errors", "value": {"query": "up", "max": "1"}}
+    analysis = {"prometheus": {"address": address}, "metrics": [metric]}
+    change = {"rollout.bake": {"duration": "1h"}, "rollout.analysis": analysis}
+
+    refused = objects.create({**minimal, "spec": changed(minimal["spec"], change)})
+
+    assert not isinstance(refused, dict), f"{address} was accepted"
+    assert refused.causes[0][0] == "spec.rollout.analysis.prometheus.address"
+
+
+@pytest.mark.survives(
+    "Update",
     "no Required rule with an absolute bound, min greater than max",
     "refused by kubectl apply with path, numbers and an example to add; the stored object stays",
 )

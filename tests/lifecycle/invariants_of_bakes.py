@@ -52,6 +52,7 @@ class BakeInvariants:
         if reason.startswith("requested by") or world.stalled_watches:
             return
         assert spec.rollback.automatic
+        assert world.update.spec.mode == "Enforce"
         rollout = g.status.rollout
         if "rollout.deadline" in reason:
             assert world.now - rollout.unavailable_since >= duration(spec.deadline)

@@ -246,3 +246,19 @@ def test_a_slow_prometheus_delays_nothing_else() -> None:
     assert world.generation(3).status.verdict == "Accepted"
     assert world.plan.queries
     assert world.plan.wake_after <= timedelta(seconds=30)
+
+
+def test_a_host_that_the_installation_does_not_allow_is_named_before_anything_is_trained() -> None:
+    world = World()
+    world.prometheus_hosts = frozenset({"thanos.monitoring:10902"})
+    rollout = {**world.spec["rollout"], "bake": {"duration": "1h"}, "analysis": ANALYSIS}
+    world.edit(rollout=rollout)
+    world.settle()
+    required = world.condition("ActionRequired")
+    assert (required.status, required.reason) == ("True", "HostNotAllowed")
+    assert required.message == (
+        "spec.rollout.analysis.prometheus.address: host prometheus.monitoring:9090 is not "
+        "allowed, so a bake would have no numbers; change it, or add the host to "
+        "operator.prometheusHosts of the chart; allowed now: thanos.monitoring:10902"
+    )
+    assert world.condition("Ready").status == "True"

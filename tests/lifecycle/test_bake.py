@@ -186,6 +186,15 @@ def test_with_automatic_false_a_user_decides() -> None:
     assert world.condition("ActionRequired").status == "False"
 
 
+def test_in_mode_observe_a_user_decides_too() -> None:
+    world = baking()
+    world.edit(mode="Observe")
+    world.crash_a_pod()
+    later(world, 11)
+    assert not world.generation(2).status.rollout.rollback_reason
+    assert world.condition("ActionRequired").reason == "BakeFailed"
+
+
 def test_without_an_earlier_generation_nothing_is_withdrawn() -> None:
     world = baking(promotions=1)
     world.crash_a_pod()

@@ -118,6 +118,7 @@ class World(ApiServer, Changes, Traffic):
         self.measured: dict[str, float | str | None] = {}
         """What Prometheus has for each metric: a number, nothing, or a refusal of the query."""
         self.prometheus_answers = True
+        self.prometheus_hosts = frozenset({"prometheus:9090", "prometheus.monitoring:9090"})
         self.samples: tuple[ObservedSample, ...] = ()
         self.queried: list[str] = []
         """Queries that were asked, in order."""
@@ -172,7 +173,9 @@ class World(ApiServer, Changes, Traffic):
                 if each.name not in names
             ),
             digests_elsewhere=self.digests_elsewhere,
-            defaults=Defaults(self.image, "http://progress"),
+            defaults=Defaults(
+                self.image, "http://progress", prometheus_hosts=self.prometheus_hosts
+            ),
             refusals=tuple(self.refusals.values()),
             samples=self.samples,
         )

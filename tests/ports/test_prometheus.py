@@ -5,7 +5,8 @@ import asyncio
 import pytest
 from aiohttp import web
 
-from springtide_operator.ports.prometheus import MAX_BYTES, Answer, Prometheus, is_allowed
+from springtide_operator.lifecycle.checks.prometheus_host import is_allowed
+from springtide_operator.ports.prometheus import MAX_BYTES, Answer, Prometheus
 
 
 async def test_one_series_is_a_number_and_the_query_is_sent_as_it_is(server, client):

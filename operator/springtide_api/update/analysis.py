@@ -37,6 +37,10 @@ Query = Annotated[
 """PromQL with placeholders."""
 
 
+_HOST = r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?"
+_PORT = "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+
+
 class Prometheus(Model):
     """The Prometheus that answers the queries."""
 
@@ -44,7 +48,7 @@ class Prometheus(Model):
         str,
         Field(
             max_length=256,
-            pattern=r"^https?://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(:[0-9]{1,5})?(/[-a-zA-Z0-9._~/]*)?$",
+            pattern=f"^https?://{_HOST}(:{_PORT})?(/[-a-zA-Z0-9._~/]*)?$",
         ),
     ]
     """Its address, such as http://prometheus.monitoring:9090. Its host, with the port, must be one

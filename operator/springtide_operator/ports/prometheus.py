@@ -10,15 +10,13 @@ import asyncio
 import json
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import aiohttp
 from yarl import URL
 
 from springtide_api.schema import one_line
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
+from springtide_operator.lifecycle.checks.prometheus_host import host_and_port, is_allowed
 
 SECONDS = 10.0
 """Time for one answer."""
@@ -41,12 +39,6 @@ class Answer:
     """The query, the address or what the installation allows must be changed."""
 
 
-def is_allowed(address: str, hosts: Collection[str]) -> bool:
-    """Return whether an address is of an allowed host, each `host:port` or `host`."""
-    url = URL(address)
-    return f"{url.host}:{url.port}" in hosts or (url.is_default_port() and url.host in hosts)
-
-
 @dataclass
 class Prometheus:
     """A client of the HTTP API, for instant queries."""
@@ -57,13 +49,12 @@ class Prometheus:
 
     async def ask(self, address: str, expression: str) -> Answer:
         """Return the number that a query has now."""
-        url = URL(address)
         if not is_allowed(address, self.hosts):
-            host = f"{url.host}:{url.port}"
-            return _invalid(f"host {host} is not allowed (value operator.prometheusHosts)")
+            host, port = host_and_port(address)
+            return _invalid(f"host {host}:{port} is not allowed (value operator.prometheusHosts)")
         try:
             async with asyncio.timeout(self.seconds):
-                return await self._ask(url, expression)
+                return await self._ask(URL(address), expression)
         except TimeoutError:
             return Answer(problem=f"no answer within {self.seconds:g}s")
         except aiohttp.ClientError as error:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from springtide_operator.lifecycle.bake.pods import pod_facts, pod_failure
 from springtide_operator.lifecycle.bake.queries import record_samples
 from springtide_operator.lifecycle.bake.samples import failed_metric, missing_metric, unproven
+from springtide_operator.lifecycle.evaluation.modes import writes_targets
 from springtide_operator.lifecycle.rollout.rollback_decision import (
     decide_rollback,
     rollback_target,
@@ -53,7 +54,7 @@ def failure(seen: Observation, generation: ModelGeneration, now: datetime) -> st
 
 def may_roll_back(seen: Observation, generation: ModelGeneration) -> bool:
     """Whether a failure rolls back at once: it is not left to a user, and there is a target."""
-    automatic = seen.update.spec.rollout.rollback.automatic
+    automatic = seen.update.spec.rollout.rollback.automatic and writes_targets(seen)
     return automatic and rollback_target(seen, generation) is not None
 
 

@@ -216,6 +216,8 @@ class Defaults:
     """Probes that run or start at one time in the cluster."""
     max_probes_per_namespace: int = 5
     """Probes at one time in a namespace, those whose pods cannot run included."""
+    prometheus_hosts: frozenset[str] = frozenset()
+    """Hosts that rollout.analysis may query."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from springtide_api.generation import status_values
 from springtide_api.update.status import Condition
 from springtide_operator.lifecycle.bake.report import bake_hold
+from springtide_operator.lifecycle.checks.prometheus_host import host_not_allowed
 from springtide_operator.lifecycle.checks.spec_validation import invalid_spec
 from springtide_operator.lifecycle.evaluation.holds import hold
 from springtide_operator.lifecycle.evaluation.modes import REASONS, writes_targets
@@ -41,7 +42,8 @@ def conditions(seen: Observation, step: Step, now: datetime) -> list[Condition]:
     written, waiting = writes_targets(seen), step.waiting
     problem, rest = (targets_problem(seen), paused_at_rest(seen)) if written else (None, None)
     invalid = invalid_spec(seen.update.spec)
-    causes = (invalid, refused, problem, waiting, bake_hold(seen, now), hold(seen), rest)
+    holds = (bake_hold(seen, now), hold(seen), host_not_allowed(seen))
+    causes = (invalid, refused, problem, waiting, *holds, rest)
     found = [each for each in causes if each]
     stop = next((each for each in found if each.blocked), None)
     action_required = stop or next((each for each in found if each.held), None)
