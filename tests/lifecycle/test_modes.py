@@ -71,7 +71,9 @@ def test_without_a_live_generation_a_candidate_is_compared_with_an_initial_model
     assert trained.generation(1).spec.baseline == trained.generation(1).spec.parent
     assert trained.generation(1).spec.parent.name == "shop-g0"
     assert trained.generation(1).status.reason == "RulesPassed"
-    assert trained.generation(0).status.outcome == ""
+    initial = trained.generation(0).status
+    assert (initial.phase, initial.outcome) == ("Imported", "")
+    assert trained.condition("Serving").message == "nothing was promoted yet; spec.mode is Observe"
     assert untouched(trained)
 
 

@@ -26,6 +26,13 @@ def writes_targets(seen: Observation) -> bool:
     return seen.update.spec.mode == "Enforce" or seen.lineage.rolls is not None
 
 
+def is_parent_only(seen: Observation, generation: ModelGeneration) -> bool:
+    """Whether an initial model is not rolled out because of spec.mode, and has not been."""
+    started = generation.status.rollout.step_started_at is not None
+    imported = generation.spec.origin == "Imported" and servable(generation)
+    return imported and not started and seen.update.spec.mode != "Enforce"
+
+
 def ended_by_mode(seen: Observation, generation: ModelGeneration) -> tuple[str, str] | None:
     """Reason and message of a candidate that ends without a rollout; None: it goes on.
 

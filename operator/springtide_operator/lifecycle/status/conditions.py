@@ -109,7 +109,9 @@ def _ready(seen: Observation, stop: Waiting | None) -> Wanted:
 def _serving(seen: Observation) -> Wanted:
     current = seen.lineage.live
     if current is None or current.status.artifact is None:
-        return ("Serving", "False", "NoLiveGeneration", "nothing was promoted yet")
+        mode = seen.update.spec.mode
+        why = "" if mode == "Enforce" else f"; spec.mode is {mode}"
+        return ("Serving", "False", "NoLiveGeneration", f"nothing was promoted yet{why}")
     found = [each for each in (_limited(seen, current, target) for target in seen.targets) if each]
     if found:
         return next((each for each in found if each[1] == "False"), found[0])

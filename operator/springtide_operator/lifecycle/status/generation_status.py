@@ -12,6 +12,7 @@ from springtide_api.names import LABEL_UPDATE_UID
 from springtide_api.update.status import Condition
 from springtide_operator.lifecycle.evaluation.approval import AWAITING, awaits_approval
 from springtide_operator.lifecycle.evaluation.holds import is_inconclusive
+from springtide_operator.lifecycle.evaluation.modes import is_parent_only
 from springtide_operator.lifecycle.state.generations import servable, unknown_value
 from springtide_operator.lifecycle.state.plan import DeleteGeneration, WriteGeneration
 
@@ -159,6 +160,8 @@ def _phase(seen: Observation, generation: ModelGeneration) -> str:
     status = generation.status
     if awaits_approval(seen, generation):
         return AWAITING
+    if is_parent_only(seen, generation):
+        return "Imported"
     if status.retired_reason:
         return "Retired"
     if status.verdict in {"Rejected", "Failed", "Inconclusive"}:
