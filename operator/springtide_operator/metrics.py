@@ -45,9 +45,21 @@ class Metrics:
             ["namespace", "update"],
             registry=self.registry,
         )
+        self.served_generation = Gauge(
+            "springtide_served_generation",
+            "Number of the generation that is served: the pinned one, else the live one.",
+            ["namespace", "update"],
+            registry=self.registry,
+        )
+        self.pinned = Gauge(
+            "springtide_pinned",
+            "1 from the pin of a generation until the targets are back on the live one.",
+            ["namespace", "update"],
+            registry=self.registry,
+        )
         self.served_data = Gauge(
             "springtide_served_data_through_seconds",
-            "End of the training data of the live generation, Unix seconds.",
+            "End of the training data of the served generation, Unix seconds.",
             ["namespace", "update"],
             registry=self.registry,
         )
@@ -119,7 +131,7 @@ class Metrics:
     def remove_update(self, namespace: str, update: str) -> None:
         """Drop the series of an update that is gone."""
         self.set_analysis(namespace, update, values={})
-        gauges = (self.live_generation, self.served_data, self.stalled)
-        for gauge in (*gauges, self.action_required, self.rollbacks):
+        gauges = (self.live_generation, self.served_generation, self.pinned, self.served_data)
+        for gauge in (*gauges, self.stalled, self.action_required, self.rollbacks):
             if (namespace, update) in gauge._metrics:  # the library has no public method
                 gauge.remove(namespace, update)

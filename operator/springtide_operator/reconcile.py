@@ -247,6 +247,9 @@ class Reconciler:
         status = plan.status
         if status.live is not None:
             self.metrics.live_generation.labels(*key).set(status.live.number)
+            served = status.pinned or status.live
+            self.metrics.served_generation.labels(*key).set(served.number)
+        self.metrics.pinned.labels(*key).set(1 if status.pinned else 0)
         if through := status.freshness.served_data_through:
             self.metrics.served_data.labels(*key).set(through.timestamp())
         true = {each.type for each in status.conditions if each.status == "True"}

@@ -78,6 +78,7 @@ def test_the_columns_of_an_update_show_its_state(server, namespace, objects, sto
             "phase": "Training",
             "conditions": CONDITIONS,
             "live": {"name": "ranker-g3", "number": 3},
+            "pinned": {"name": "ranker-g2", "number": 2},
             "candidate": {"name": "ranker-g4", "number": 4},
             "progress": {"summary": "40 %, 12m left", "waitingFor": "more data"},
             "lastRun": {"generation": "ranker-g3", "verdict": "Accepted", "summary": "Live g3"},
@@ -97,7 +98,14 @@ def test_the_columns_of_an_update_show_its_state(server, namespace, objects, sto
     assert (row["LIVE"], row["CANDIDATE"]) == ("3", "4")
     assert row["PROGRESS"] == "40 %, 12m left"
     assert (row["LAST-RUN"], row["DATA-AGE"]) == ("Live g3", "12d")
-    assert set(wide_names) - set(names) == {"MODE", "WAITING-FOR", "PENDING-ROWS", "GPU-SECONDS"}
+    assert set(wide_names) - set(names) == {
+        "MODE",
+        "WAITING-FOR",
+        "PINNED",
+        "PENDING-ROWS",
+        "GPU-SECONDS",
+    }
+    assert wide["PINNED"] == "2"
     assert wide["WAITING-FOR"] == "more data"
     assert (wide["PENDING-ROWS"], wide["GPU-SECONDS"]) == ("2400", "61")
 

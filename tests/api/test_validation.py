@@ -82,6 +82,7 @@ FLOOR = {"metric": "auc", "min": "0.6"}
         ("evaluation.bootstrap.samples", 200, 199),
         ("gate.rules", *([{**FLOOR, "name": "r", "minEntities": least}] for least in (10, 9))),
         ("history.rejected", 0, -1),
+        ("rollout.pin", {"generation": 0}, {"generation": -1}),
         ("training.limits.maxAttempts", 10, 11),
         ("gate.onInconclusive", *(
             {"type": "ExtendHoldout", "extendHoldout": {"maxInterimAnalyses": n}} for n in (3, 4)

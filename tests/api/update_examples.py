@@ -118,6 +118,12 @@ REPLAY = "training.retention.replay"
 WHOLE = [
     Example(
         "",
+        "rollout.pin needs mode Enforce",
+        {"rollout.pin": {"generation": 2}, "mode": "Enforce"},
+        {"rollout.pin": {"generation": 2}, "mode": "Observe"},
+    ),
+    Example(
+        "",
         "training.retention.replay.bufferRows must be at least rowsPerClass",
         {REPLAY: {"rowsPerClass": 15, "bufferRows": 30}},
         {REPLAY: {"rowsPerClass": 15, "bufferRows": 29}},

@@ -28,7 +28,7 @@ PLACES = (
     ((), {"model", "data", "trigger", "training", "evaluation", "gate", "rollout", "storage"}),
     (("data",), {"source", "window", "holdout", "reserve", "volume"}),
     (("data", "source"), {"uri", "format", "partition", "columns"}),
-    (("rollout",), {"targets", "deadline", "strategy"}),
+    (("rollout",), {"targets", "deadline", "strategy", "pin"}),
 )
 """Where in a spec a fragment with these keys belongs."""
 

@@ -9,7 +9,7 @@ from springtide_api.generation import status_values
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from springtide_api.objects import ModelGeneration
+    from springtide_api.objects import IncrementalUpdate, ModelGeneration
 
 
 MAX_INTERIM_ANALYSES = 3
@@ -57,10 +57,10 @@ def held(g: ModelGeneration) -> bool:
     return evaluation is not None and evaluation.holdouts[-1].outcome != ""
 
 
-def live_of(generations: list[ModelGeneration]) -> ModelGeneration | None:
-    """The newest promotion that was not rolled back, and that may be served."""
+def promotions(generations: list[ModelGeneration]) -> list[ModelGeneration]:
+    """Those that were promoted and not rolled back, and that may be served."""
     back = {digest_of(g) for g in generations if g.status.rollout.rollback_reason}
-    promoted = [
+    return [
         g
         for g in generations
         if g.status.rollout.promoted_at
@@ -68,6 +68,11 @@ def live_of(generations: list[ModelGeneration]) -> ModelGeneration | None:
         and not g.status.files_deleted_at
         and digest_of(g) not in back
     ]
+
+
+def live_of(generations: list[ModelGeneration]) -> ModelGeneration | None:
+    """The newest promotion that was not rolled back, and that may be served."""
+    promoted = promotions(generations)
     return max(promoted, key=lambda g: (g.status.rollout.promoted_at, g.spec.number), default=None)
 
 
@@ -75,6 +80,18 @@ def bakes(g: ModelGeneration | None) -> bool:
     """Whether it is watched after its promotion, and that has not ended."""
     rollout = g.status.rollout if g else None
     return bool(rollout and rollout.bake_until and not rollout.baked_at)
+
+
+def pinned_of(
+    update: IncrementalUpdate, generations: list[ModelGeneration]
+) -> ModelGeneration | None:
+    """The generation that is pinned; while that is not possible, the one that was before."""
+    pin, before = update.spec.rollout.pin, update.status.pinned
+    if pin is None or update.spec.mode != "Enforce":
+        return None
+    wanted = [pin.generation, before.number if before else -1]
+    possible = {g.spec.number: g for g in promotions(generations)}
+    return next((possible[number] for number in wanted if number in possible), None)
 
 
 def digest_of(g: ModelGeneration) -> str:

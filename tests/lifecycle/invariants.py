@@ -17,6 +17,7 @@ from lifecycle.invariants_of_bakes import BakeInvariants
 from lifecycle.invariants_of_conditions import ConditionInvariants
 from lifecycle.invariants_of_lineage import LineageInvariants
 from lifecycle.invariants_of_people import PeopleInvariants
+from lifecycle.invariants_of_pins import PinInvariants
 from lifecycle.invariants_of_state import StateInvariants
 
 from springtide_operator.lifecycle.state.generations import unknown_value
@@ -46,6 +47,7 @@ class Invariants(
     LineageInvariants,
     BakeInvariants,
     PeopleInvariants,
+    PinInvariants,
 ):
     """Watches a world."""
 
@@ -90,6 +92,7 @@ class Invariants(
                     self.nothing_is_evaluated_twice(action)
                     self.no_third_run_on_rows_that_were_rejected_twice(seen, action)
             case StartJob() if action.run.job not in self.world.jobs:
+                self.no_job_starts_while_pinned(seen)
                 self.a_job_is_recorded_before_it_is_created(action)
                 self.nothing_is_evaluated_in_train_only(seen, action)
             case DeleteJob() | DeleteGeneration():
@@ -99,6 +102,7 @@ class Invariants(
             case WriteGeneration():
                 self.a_promotion_follows_verdict_and_available_pods(seen, action)
                 self.a_rollout_starts_only_once_it_is_approved(seen, action)
+                self.nothing_rolls_out_while_pinned(seen, action)
                 self.only_running_pods_count_as_running_time(action)
             case SuspendJob(suspend=False):
                 self.only_jobs_that_the_operator_suspended_are_resumed(seen, action)
@@ -108,6 +112,7 @@ class Invariants(
         if isinstance(action, Serve):
             self.only_an_accepted_generation_is_served(action)
             self.nothing_rejected_is_applied(seen, action)
+            self.nothing_else_is_served_while_pinned(seen, action)
 
     def forget_generation(self, name: str) -> None:
         """A user deleted a generation: what only its status recorded is lost with it."""

@@ -13,6 +13,7 @@ from lifecycle.generation_facts import (
     digest_of,
     in_progress,
     live_of,
+    pinned_of,
 )
 from lifecycle.invariants_of_people import is_only_a_parent
 from lifecycle.world import start_of
@@ -233,6 +234,7 @@ class ActionInvariants:
             pods = asked.training.image, asked.training.compute
             changed = (asked.model, asked.data, asked.storage) != (now.model, now.data, now.storage)
             changed |= pods != (now.training.image, now.training.compute) or now.suspend
+            changed |= pinned_of(seen.update, list(seen.generations)) is not None
             changed |= job.quarantined != frozenset(self.world.update.status.cursor.quarantined)
             assert changed or last.job_uid == job.uid
         elif g is None or job.stage == "collect" or not in_progress(g) or g.status.retired_reason:

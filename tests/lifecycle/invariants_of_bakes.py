@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise, takewhile
 from typing import TYPE_CHECKING
 
-from lifecycle.generation_facts import bakes, digest_of, live_of
+from lifecycle.generation_facts import bakes, digest_of, live_of, pinned_of
 
 from springtide_api.schema import duration
 from springtide_operator.lifecycle.state.generations import unknown_value
@@ -69,6 +69,8 @@ class BakeInvariants:
         live, spec = live_of(there), self.world.update.spec.rollout
         if not bakes(live) or unknown_value(live):
             return
+        if self.world.update.status.pinned or pinned_of(self.world.update, there):
+            return  # a pin stops the bake, until the targets are back on live
         rollout, analysis = live.status.rollout, spec.analysis
         for metric in analysis.metrics if analysis else ():
             samples = _samples(rollout.analysis, metric.name)

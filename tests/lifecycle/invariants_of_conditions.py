@@ -17,6 +17,8 @@ from lifecycle.generation_facts import (
     in_progress,
     live_of,
     of_another_version,
+    pinned_of,
+    promotions,
 )
 from lifecycle.invariants_of_people import awaits
 
@@ -62,6 +64,9 @@ class ConditionInvariants:
         spec = seen.update.spec
         if "spec.suspend" in text:  # it says to resume the update first
             spec = spec.model_copy(update={"suspend": False})
+        if "spec.rollout.pin" in text:
+            rollout = spec.rollout.model_copy(update={"pin": None})
+            spec = spec.model_copy(update={"rollout": rollout})
         annotations = {"springtide.dev/request": f"{request}@as-named"}
         metadata = seen.update.metadata.model_copy(update={"annotations": annotations})
         update = seen.update.model_copy(update={"metadata": metadata, "spec": spec})
@@ -72,10 +77,10 @@ class ConditionInvariants:
             assert self.world.refusals or seen.update.status.last_request is None
 
     def serving_is_true_where_every_target_serves(self) -> None:
-        """Each runs live, or what was accepted and rolls out, and has an available pod."""
+        """Each runs live or what is pinned, or what rolls out, and has an available pod."""
         world = self.world
         there = list(world.generations.values())
-        current = live_of(there)
+        current = pinned_of(world.update, there) or live_of(there)
         allowed = {g.status.artifact.served_digest for g in there if g is current or _rolls(g)}
         serves = current is not None and all(map(_available, self._targets(), [allowed] * 4))
         found = world.condition("Serving")
@@ -104,6 +109,10 @@ class ConditionInvariants:
         yield from self.reasons_of_bake(there)
         if any(awaits(self.world.update, g) for g in there):
             yield "an approval"
+        pin = self.world.update.spec.rollout.pin
+        possible = {g.spec.number for g in promotions(there)}
+        if pin and (pin.generation not in possible or self.world.update.spec.mode != "Enforce"):
+            yield "a pin that is not possible"
 
     def reasons_of_generations(self, there: list[ModelGeneration]) -> Iterator[str]:
         """Why a user must decide on a generation, or on data."""

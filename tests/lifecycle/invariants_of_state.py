@@ -138,6 +138,7 @@ class StateInvariants:
             assert status.cursor.proposed_for_quarantine == [max(shared)]
         self.the_quarantine_is_recorded(quarantined)
         self.outcomes_are_reported(current)
+        self.what_is_pinned_is_served(generations)
         self.check_conditions()
         plan = self.world.plan
         if plan and not plan.requeue and plan.wake_after is None:

@@ -391,6 +391,13 @@ class Life(RuleBasedStateMachine):
         self.world.edit(suspend=suspend)
         self.settle()
 
+    @rule(data=st.data())
+    def a_generation_is_pinned_or_none(self, data: st.DataObject) -> None:
+        there = self.world.generations.values()
+        known = sorted(g.spec.number for g in there if g.status.rollout.promoted_at)
+        self.world.pin(data.draw(st.sampled_from([None, *known, *known, 3, 99])))
+        self.settle()
+
     @rule(cascade=st.booleans())
     def the_update_is_restored_from_git(self, cascade: bool) -> None:
         self.world.recreate(cascade=cascade)
@@ -439,8 +446,10 @@ class Life(RuleBasedStateMachine):
             if job.suspended and not job.suspended_by_us:
                 self.world.suspend_by_another(name, suspend=False)
         self.world.edit(suspend=False, trigger=TRIGGERS[0], mode="Enforce")
+        self.world.pin(None)
         self.world.rounds(6)
         self.checks.check_at_rest()
+        self.checks.without_a_pin_the_targets_return_to_live()
 
     # Other clients.
 

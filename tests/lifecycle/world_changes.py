@@ -170,6 +170,11 @@ class Changes:
         self.update = self.update.model_copy(update={"spec": spec_after, "metadata": metadata})
         self.refusals = {}
 
+    def pin(self, number: int | None) -> None:
+        """Set `spec.rollout.pin`, or remove it."""
+        rollout = {k: v for k, v in self.spec["rollout"].items() if k != "pin"}
+        self.edit(rollout=rollout | ({} if number is None else {"pin": {"generation": number}}))
+
     def recreate(self, *, cascade: bool = True) -> None:
         """Delete the update and apply it again; without cascade its Jobs continue unowned."""
         left = {} if cascade else self.jobs

@@ -139,6 +139,13 @@ UPDATE = Kind(
         ),
         Column("Mode", ".spec.mode", always=False),
         Column("Waiting-For", ".status.progress.waitingFor", always=False),
+        Column(
+            "Pinned",
+            ".status.pinned.number",
+            "integer",
+            "Number of the generation that spec.rollout.pin makes the targets serve",
+            always=False,
+        ),
         Column("Pending-Rows", ".status.cursor.pendingRows", "integer", always=False),
         Column("GPU-Seconds", ".status.counters.gpuSeconds", "integer", always=False),
         AGE,

@@ -266,6 +266,8 @@ class RolloutStatus(Model):
     promoted_at: Time | None = None
     """When all targets were available with this generation. The generation with the newest
     promotedAt and without a rollbackReason is live."""
+    bake_started_at: Time | None = None
+    """When the bake started: at the promotion, or again once no other generation was pinned."""
     bake_until: Time | None = None
     """When the bake ends if the newest sample of each metric passes by then; unset without
     rollout.bake."""

@@ -65,6 +65,15 @@ class Strategy(Model):
     """RollingUpdate: the strategy of the Deployment itself applies. Default RollingUpdate."""
 
 
+class Pin(Model):
+    """A generation that the targets serve instead of the live one, until the pin is removed."""
+
+    generation: Annotated[int, Field(ge=0, le=2_147_483_647)]
+    """Number of the generation. It must have been promoted once and not rolled back, and its
+    weights must still exist; status.history lists the outcomes. The live generation may be pinned,
+    too: then nothing changes what is served."""
+
+
 @cel(
     "self.targets.all(a, self.targets.exists_one(b, a.targetRef.name == b.targetRef.name))",
     "targets must name different Deployments; remove the repeated one",
@@ -98,3 +107,8 @@ class Rollout(Model):
     """Metrics that are watched during the bake. Default: only the pods are watched."""
     rollback: Rollback = Rollback()
     """What a rollback does, and when."""
+    pin: Pin | None = None
+    """Serve one generation, whatever the gate accepts. All targets get it at once, without steps; a
+    rollout in progress is aborted and may start again later. No run, probe or rollout starts while
+    it is set, and a running Job is suspended. Once it is removed, the targets return to the live
+    generation. Default: no pin."""

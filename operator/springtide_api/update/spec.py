@@ -223,6 +223,11 @@ class History(Model):
     "data.volume.mountPath and storage.uri must be different folders; each is a mount of its own",
 )
 @cel(
+    "!has(self.rollout.pin) || !has(self.mode) || self.mode == 'Enforce'",
+    "rollout.pin needs mode Enforce: the other modes change no target; change the mode, or remove"
+    " the pin",
+)
+@cel(
     "self.storage.uri == oldSelf.storage.uri",
     "storage.uri is immutable; the generations already kept would be lost",
 )

@@ -1,8 +1,8 @@
 """The status of an `IncrementalUpdate`, written by the operator.
 
-`cursor.quarantined`, `cursor.released`, `lastRequest`, `lastProbe`, `acknowledgedHolds` and
-`counters` are stored only here. Everything else is derived from generations, Jobs and targets at
-each reconcile.
+`pinned`, `cursor.quarantined`, `cursor.released`, `lastRequest`, `lastProbe`, `acknowledgedHolds`
+and `counters` are stored only here. Everything else is derived from generations, Jobs and targets
+at each reconcile.
 """
 
 from __future__ import annotations
@@ -80,7 +80,8 @@ class Freshness(Model):
     """How recent the data of the served model is."""
 
     served_data_through: Time | None = None
-    """End of the data that the live model was trained on. The column Data-Age shows its age."""
+    """End of the data that the served model was trained on: the pinned one, else the live one. The
+    column Data-Age shows its age."""
 
 
 class LastRun(Model):
@@ -214,7 +215,7 @@ class UpdateStatus(Model):
     """metadata.generation of the spec that this status refers to."""
     phase: Word = "Idle"
     """Idle, Probing, Queued, Importing, Training, Evaluating, AwaitingApproval, RollingOut, Baking,
-    RollingBack, Suspended, OnHold or Invalid. For display; the operator never reads it."""
+    RollingBack, Pinned, Suspended, OnHold or Invalid. For display; the operator never reads it."""
     conditions: Conditions = []
     """Ready, Serving, DataReady, LastRunSucceeded, TargetsInSync and ActionRequired, which is True
     exactly while a user must act and says what to do. Stalled exists only while it is True."""
@@ -224,6 +225,9 @@ class UpdateStatus(Model):
     """The generation that was live before."""
     candidate: GenerationRef | None = None
     """The generation that is being trained, evaluated or rolled out."""
+    pinned: GenerationRef | None = None
+    """The generation that the targets serve because of spec.rollout.pin. After the pin is removed
+    it stays here until the targets serve the live generation again."""
     cursor: Cursor = Cursor()
     """Position in the stream of data."""
     freshness: Freshness = Freshness()

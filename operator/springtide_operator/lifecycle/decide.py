@@ -26,6 +26,7 @@ from springtide_operator.lifecycle.maintenance.retirement import retire
 from springtide_operator.lifecycle.probing.probe_result import consume_probe
 from springtide_operator.lifecycle.probing.trigger import start_due_probe
 from springtide_operator.lifecycle.requests.handling import handle_request, record_request
+from springtide_operator.lifecycle.rollout.pin import serve_pinned
 from springtide_operator.lifecycle.rollout.restore import restore_targets
 from springtide_operator.lifecycle.rollout.roll_out import roll_out
 from springtide_operator.lifecycle.state.observation import InvalidUpdate
@@ -57,6 +58,7 @@ STAGES: tuple[Callable[[Observation, datetime], Step | None], ...] = (
     retire,
     delete_finished_jobs,  # a result is in status by now
     block_on_unknown_rollout,
+    serve_pinned,  # without a finalizer: a deleted update leaves the targets on what is pinned
     ensure_finalizer,  # before the first apply of a rollout, and after its end
     watch_bake,  # before the next rollout, which waits for its end
     roll_out,
@@ -73,7 +75,14 @@ STAGES: tuple[Callable[[Observation, datetime], Step | None], ...] = (
 
 
 SERVING = frozenset(
-    {block_on_unknown_rollout, ensure_finalizer, watch_bake, roll_out, restore_targets}
+    {
+        block_on_unknown_rollout,
+        serve_pinned,
+        ensure_finalizer,
+        watch_bake,
+        roll_out,
+        restore_targets,
+    }
 )
 """Stages that do not wait for a refused deletion: they alone change what is served."""
 
@@ -92,7 +101,7 @@ free the quota that refuses it."""
 CONTINUE = {adopt: SERVING, delete_finished_jobs: SERVING, handle_request: FINISHING}
 """Stages whose refused writes do not block all later stages: which ones continue."""
 
-OPTIONAL = frozenset({restore_targets, prune_history})
+OPTIONAL = frozenset({serve_pinned, restore_targets, prune_history})
 """Stages that no other waits for: a refused write of them does not block the next stage."""
 
 

@@ -20,7 +20,6 @@ from springtide_operator.lifecycle.bake.samples import (
     samples_of,
 )
 from springtide_operator.lifecycle.rollout.rollout_status import with_rollout
-from springtide_operator.lifecycle.state.generations import baking
 from springtide_operator.lifecycle.state.plan import LIVE_ROLE, Event, Query, Step
 from springtide_operator.lifecycle.state.recorded_times import is_ahead
 
@@ -45,7 +44,7 @@ REASONS = {
 
 def due_queries(seen: Observation, now: datetime) -> tuple[Query, ...]:
     """The queries that are due: one interval after the promotion or the sample before."""
-    generation, analysis = baking(seen.lineage.live), seen.update.spec.rollout.analysis
+    generation, analysis = seen.lineage.baking, seen.update.spec.rollout.analysis
     if generation is None or analysis is None:
         return ()
     return tuple(
@@ -67,7 +66,7 @@ def next_query(seen: Observation, generation: ModelGeneration, now: datetime) ->
 
 def newest_samples(seen: Observation) -> tuple[AnalysisSample, ...]:
     """The newest sample of each metric during a bake."""
-    generation = baking(seen.lineage.live)
+    generation = seen.lineage.baking
     if generation is None:
         return ()
     known = (samples_of(generation, metric) for metric in metrics(seen))
@@ -98,6 +97,9 @@ def record_samples(seen: Observation, generation: ModelGeneration, now: datetime
         metric = by_name.get(measured.metric)
         if metric is None or not _answers(seen, generation, metric, measured):
             continue
+        began = generation.status.rollout.bake_started_at
+        if began and measured.at < began and not is_ahead(began, now):
+            continue  # of the bake that a pin ended
         newest = next((s for s in reversed(kept) if s.metric == metric.name), None)
         if newest and measured.at <= newest.time and not is_ahead(newest.time, now):
             continue
@@ -131,7 +133,8 @@ def _next_query(
     # A sample that is not written yet counts too: it must not be asked for again meanwhile.
     asked = [s.at for s in seen.samples if _answers(seen, generation, metric, s)]
     known = [*asked, *(s.time for s in samples_of(generation, metric)[:1])]
-    began = max(known, default=generation.status.rollout.promoted_at)
+    rollout = generation.status.rollout
+    began = max(known, default=rollout.bake_started_at or rollout.promoted_at)
     if analysis is None or began is None or is_ahead(began, now):
         return now
     return began + duration(analysis.interval)

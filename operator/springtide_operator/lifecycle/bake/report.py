@@ -10,7 +10,6 @@ from springtide_operator.lifecycle.bake.queries import due_queries, next_query
 from springtide_operator.lifecycle.bake.samples import invalid_metric, missing_metric, unproven
 from springtide_operator.lifecycle.bake.watch import failure, may_roll_back
 from springtide_operator.lifecycle.rollout.rollback_decision import rollback_target
-from springtide_operator.lifecycle.state.generations import baking
 from springtide_operator.lifecycle.state.plan import RECHECK, Waiting
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ _DAY = timedelta(days=1)
 
 def bake_wake(seen: Observation, now: datetime) -> timedelta | None:
     """When the bake is due: its end, a query, or the deadline of pods that fail."""
-    generation = baking(seen.lineage.live)
+    generation = seen.lineage.baking
     if generation is None:
         return None
     if due_queries(seen, now):  # the reconciler wakes the update when it has the samples
@@ -40,7 +39,7 @@ def bake_wake(seen: Observation, now: datetime) -> timedelta | None:
 
 def bake_progress(seen: Observation, now: datetime) -> Waiting | None:
     """What the bake waits for; None: there is none."""
-    generation = baking(seen.lineage.live)
+    generation = seen.lineage.baking
     if generation is None:
         return None
     until, name = generation.status.rollout.bake_until or now, generation.metadata.name
@@ -58,7 +57,7 @@ def bake_progress(seen: Observation, now: datetime) -> Waiting | None:
 
 def bake_hold(seen: Observation, now: datetime) -> Waiting | None:
     """Why a user must decide about the generation that bakes, or about its queries."""
-    generation = baking(seen.lineage.live)
+    generation = seen.lineage.baking
     if generation is None:
         return None
     name = generation.metadata.name

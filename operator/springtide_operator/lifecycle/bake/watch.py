@@ -16,7 +16,6 @@ from springtide_operator.lifecycle.rollout.rollback_decision import (
     rollback_target,
 )
 from springtide_operator.lifecycle.rollout.rollout_status import with_rollout
-from springtide_operator.lifecycle.state.generations import baking
 from springtide_operator.lifecycle.state.plan import Event, Step
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
 def watch_bake(seen: Observation, now: datetime) -> Step | None:
     """Write what the bake shows, and its end."""
-    generation = baking(seen.lineage.live)
+    generation = seen.lineage.baking
     if generation is None:
         return None
     if seen.update.spec.rollout.bake is None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from springtide_operator.lifecycle.checks.spec_validation import invalid_spec
 from springtide_operator.lifecycle.evaluation.modes import writes_targets
+from springtide_operator.lifecycle.rollout.pin import pin_not_possible
 from springtide_operator.lifecycle.rollout.target_problems import targets_problem
 from springtide_operator.lifecycle.state.plan import RECHECK, Step, Waiting
 from springtide_operator.lifecycle.state.refusals import refusal_waiting, refused_apply
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 def check_preconditions(seen: Observation, now: datetime) -> Step | None:
     """Start nothing new while the spec is invalid or a target has a problem."""
-    why = invalid_spec(seen.update.spec) or _targets_blocker(seen)
+    why = invalid_spec(seen.update.spec) or pin_not_possible(seen) or _targets_blocker(seen)
     return Step(waiting=why, wake_after=RECHECK) if why else None
 
 

@@ -27,6 +27,7 @@ from springtide_operator.lifecycle.jobs.stage import (
     advance,
     start_attempt,
 )
+from springtide_operator.lifecycle.jobs.suspension import suspension
 from springtide_operator.lifecycle.jobs.training_facts import metrics_of, retained
 from springtide_operator.lifecycle.state.plan import Step, WriteGeneration
 
@@ -70,6 +71,8 @@ def _analyze(
         return too_few_entities(generation, evaluation, short, now)
     request = _stage_request(seen, generation, evaluation)
     if not evaluation.job:
+        if suspended := suspension(seen, request.title):
+            return Step(waiting=suspended)
         earlier = len(evaluation.holdouts) > 1 and evaluation.started_at is not None
         return start_attempt(seen, request, evaluation, evaluation.attempt + (1 if earlier else 0))
     match advance(seen, request, evaluation, now):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from springtide_judging.interim_analyses import max_interim_analyses
 from springtide_operator.lifecycle.evaluation.approval import approval_waiting, awaits_approval
 from springtide_operator.lifecycle.evaluation.interim_analyses import analyses_elsewhere
+from springtide_operator.lifecycle.jobs.suspension import resumes_once
 from springtide_operator.lifecycle.state.plan import Waiting
 from springtide_operator.lifecycle.state.quarantine_records import MAX_QUARANTINED
 
@@ -100,8 +101,8 @@ def _requests(seen: Observation, retry: str, for_what: str = "") -> str:
     """
     named, quarantined = seen.lineage.proposed_for_quarantine, seen.update.status.cursor.quarantined
     requests, later = [f"reject@<token>{for_what}"], ""
-    if retry and seen.update.spec.suspend:
-        later = f"; {retry} once spec.suspend is false"
+    if retry and (condition := resumes_once(seen)):
+        later = f"; {retry} once {condition}"
     elif retry:
         requests.insert(0, retry)
     if named and len({*named, *quarantined}) <= MAX_QUARANTINED:

@@ -30,6 +30,7 @@ from springtide_operator.lifecycle.jobs.running_time import (
     must_record,
     time_left,
 )
+from springtide_operator.lifecycle.jobs.suspension import suspension
 from springtide_operator.lifecycle.state.generations import SPEC_CHANGED
 from springtide_operator.lifecycle.state.plan import (
     RECHECK,
@@ -128,8 +129,8 @@ def advance(
     measured = measure(run, job, now)
     if must_record(run, measured, job):
         return Step(actions=(request.write(measured),))
-    if seen.update.spec.suspend:
-        return _suspended(seen, request, run)
+    if why := suspension(seen, request.title):
+        return _suspended(seen, run, why)
     return _advance(seen, request, measured, now)
 
 
@@ -151,14 +152,13 @@ def _advance(
             return _retry(seen, request, run, failure, now)
 
 
-def _suspended(seen: Observation, request: StageRequest, run: StageRun) -> Step:
+def _suspended(seen: Observation, run: StageRun, why: Waiting) -> Step:
     job = seen.job(run.job)
     running = job is not None and not (job.suspended or job.succeeded or job.failed)
     actions: tuple[Action, ...] = ()
     if job is not None and running:
         actions = (SuspendJob(job.name, job.uid, suspend=True),)
-    message = "spec.suspend is true; set it to false to continue"
-    return Step(actions=actions, waiting=Waiting("Suspended", message, request.title))
+    return Step(actions=actions, waiting=why)
 
 
 def _running(

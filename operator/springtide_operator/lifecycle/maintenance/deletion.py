@@ -50,7 +50,7 @@ def finalize(seen: Observation, now: datetime) -> Step | None:
 
 def _roll_back(seen: Observation, aborted: ModelGeneration, now: datetime) -> Step:
     """Roll back what can be rolled back; the pods of live are left to their Deployment."""
-    current, artifact = seen.lineage.live, aborted.status.artifact
+    current, artifact = seen.lineage.served, aborted.status.artifact
     there = [target for target in seen.targets if target.uid and target.digest is not None]
     there += removed_targets_serving(seen, aborted)
     left = not_serving(current, there) if current else there

@@ -12,6 +12,7 @@ from springtide_api.contract import CollectInput
 from springtide_api.names import job_name
 from springtide_operator.lifecycle.evaluation.regression_reference import as_ancestor, reference
 from springtide_operator.lifecycle.jobs.run_files import artifact_ref, home, run_file
+from springtide_operator.lifecycle.jobs.suspension import pin_waiting
 from springtide_operator.lifecycle.maintenance.unreferenced import unreferenced
 from springtide_operator.lifecycle.state.generations import (
     finished,
@@ -42,7 +43,7 @@ MAX_STILL_NEEDED = 10
 def prune_history(seen: Observation, now: datetime) -> Step | None:
     """Delete the oldest generation beyond the history, its weights first."""
     generation = _prunable(seen, now)
-    if generation is None:
+    if generation is None or pin_waiting(seen):
         return None
     if carried := preserve_record(seen, generation, now):
         return Step(actions=carried)
@@ -75,7 +76,7 @@ def _prunable(seen: Observation, now: datetime) -> ModelGeneration | None:
     history = seen.update.spec.history
     promoted = seen.lineage.promoted
     highest = max((g.spec.number for g in seen.generations), default=-1)
-    kept = {g.metadata.name for g in promoted[:2]} | _referred_to(seen)
+    kept = {g.metadata.name for g in promoted[:2]} | _referred_to(seen) | _pinned(seen)
     served = seen.digests_elsewhere.union(*(target.named for target in seen.targets))
     over = [g for g in seen.generations if g.status.files_deleted_at]
     over += promoted[max(history.generations, 2) :]
@@ -109,6 +110,12 @@ def _referred_to(seen: Observation) -> set[str]:
     pinned = under_way.spec.reference if under_way else None
     known = [pinned, as_ancestor(reference(seen, recipe(seen)))]
     return {each.name for each in known if each}
+
+
+def _pinned(seen: Observation) -> set[str]:
+    """The generation that the targets serve because of a pin, and until they are back on live."""
+    before = seen.update.status.pinned
+    return {before.name} if before else set()
 
 
 def _still_needed(

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from springtide_operator.lifecycle.evaluation.holds import QUARANTINE_FULL
+from springtide_operator.lifecycle.jobs.suspension import suspension
 from springtide_operator.lifecycle.probing.probe_job import probe_again
 from springtide_operator.lifecycle.state.plan import Event, Step, WriteGeneration, subject
 from springtide_operator.lifecycle.state.quarantine_records import record_owner, write_record
@@ -73,7 +74,7 @@ def quarantine_gaps(
         status = status.model_copy(update={"quarantined": kept})
         if status != newest.status:
             actions.append(WriteGeneration(newest.metadata.name, status))
-    if not seen.update.spec.suspend:
+    if not suspension(seen):
         again = probe_again(_as_of(seen, after), job, now)
         refusal = seen.refusal(subject(again))
         if refusal is None or not refusal.is_pending(now):

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from springtide_api.contract import ProbeOutput
+    from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.state.observation import Observation
     from springtide_operator.lifecycle.state.observed import ObservedJob
 
@@ -47,7 +48,8 @@ def consume_probe(seen: Observation, now: datetime) -> Step | None:
         return None
     # Of two in one second the repeated one knows more of the quarantine.
     job = min(fresh, key=lambda each: (each.created, len(each.quarantined)))
-    if (seen.update.spec.suspend or _spec_changed(seen, job)) and seen.lineage.candidate is None:
+    outdated = seen.update.spec.suspend or _spec_changed(seen, job)
+    if (outdated and seen.lineage.candidate is None) or _must_not_count(seen, job):
         return _discard(job, "the spec", "SpecChanged")
     if job.result is not None and job.result.probe is not None and job.result.ok:
         return _probe_succeeded(seen, job, job.result.probe, now)
@@ -85,6 +87,17 @@ def _spec_changed(seen: Observation, job: ObservedJob) -> bool:
     if job.probed:
         return job.probed != probe_digest(recipe(seen))
     return job.spec_generation != seen.update.metadata.generation
+
+
+def _must_not_count(seen: Observation, job: ObservedJob) -> bool:
+    """Whether a generation is pinned, and the probe led to no run yet: none starts meanwhile."""
+    return seen.lineage.pinned is not None and _run_of(seen, job) is None
+
+
+def _run_of(seen: Observation, job: ObservedJob) -> ModelGeneration | None:
+    """The generation whose data this probe found."""
+    probed = ((g, g.metadata.annotations.get(ANNOTATION_PROBE)) for g in seen.generations)
+    return next((generation for generation, uid in probed if uid == job.uid), None)
 
 
 def _discard(job: ObservedJob, what: str, reason: str) -> Step:
@@ -144,11 +157,10 @@ def _probe_succeeded(
         return step
     if found.window is None:
         return Step(facts=facts)
-    for generation in seen.generations:
-        if generation.metadata.annotations.get(ANNOTATION_PROBE) == job.uid:
-            # The operator stopped between creating it and writing these facts, maybe long ago.
-            name, decided = generation.metadata.name, generation.spec.continuation
-            return run_started(seen, name, found.window, facts, continuing=decided)
+    if (run := _run_of(seen, job)) is not None:
+        # The operator stopped between creating it and writing these facts, maybe long ago.
+        name, decided = run.metadata.name, run.spec.continuation
+        return run_started(seen, name, found.window, facts, continuing=decided)
     if job.quarantined != frozenset(seen.update.status.cursor.quarantined):
         return _discard(job, "the quarantine", "QuarantineChanged")
     if job.cursor != seen.lineage.cursor:

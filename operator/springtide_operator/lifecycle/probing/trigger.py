@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from springtide_api.schema import duration
 from springtide_operator.lifecycle.evaluation.holds import hold
 from springtide_operator.lifecycle.evaluation.modes import writes_targets
+from springtide_operator.lifecycle.jobs.suspension import suspension
 from springtide_operator.lifecycle.probing.probe_job import start_probe
 from springtide_operator.lifecycle.probing.probe_turns import wait_for_turn
 from springtide_operator.lifecycle.probing.schedule import (
@@ -34,9 +35,8 @@ TURN_FALLBACK = timedelta(minutes=5)
 
 def start_due_probe(seen: Observation, now: datetime) -> Step | None:
     """Start a probe when one is due, or return what the update waits for."""
-    if seen.update.spec.suspend:
-        message = "spec.suspend is true; set it to false to continue"
-        return Step(waiting=Waiting("Suspended", message))
+    if suspended := suspension(seen):
+        return Step(waiting=suspended)
     if seen.lineage.candidate is None and (pause := _pause(seen, now)):
         return pause
     nearest = next_probe(seen)

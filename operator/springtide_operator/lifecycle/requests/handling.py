@@ -104,10 +104,20 @@ def _respond(seen: Observation, request: Request, now: datetime) -> Response:
 
 def _plain(seen: Observation, request: Request, now: datetime) -> Response:
     probes = request.word in PROBING_VERBS
-    if probes and seen.update.spec.suspend:
-        return Response(False, "spec.suspend is true; set it to false first")
+    if probes and (why := _suspended(seen)):
+        return Response(False, why)
     response = VERBS[request.word](seen, now)
     if probes and response.accepted:
         started = probe_now(seen, str(request), now)
         response = replace(response, actions=(*response.actions, *started))
     return response
+
+
+def _suspended(seen: Observation) -> str:
+    """Why no probe starts by request now."""
+    if seen.update.spec.suspend:
+        return "spec.suspend is true; set it to false first"
+    pin = seen.update.spec.rollout.pin
+    if pin is None:
+        return ""
+    return f"spec.rollout.pin is set (generation {pin.generation}); remove it first"

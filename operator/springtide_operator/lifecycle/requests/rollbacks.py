@@ -26,14 +26,24 @@ def rollback(seen: Observation, request: Request, now: datetime) -> Response:
     named = next((g for g in seen.generations if g.spec.number == request.number), None)
     if named is None or (why := _refused(seen, named, request.token)):
         return Response(False, why if named else _which(seen, request))
-    back = rollback_target(seen, named)
-    name = named.metadata.name
-    to = f"to {back.metadata.name}" if back else "and removed from the targets"
-    message = f"{name} is rolled back {to}; it will not be served again"
+    message = (
+        f"{named.metadata.name} is rolled back {_to(seen, named)}; it will not be served again"
+    )
     if named.status.rollout.rollback_reason:
         return Response(True, message)
     decision = decide_rollback(seen, named, f"requested by {request}", now)
     return Response(True, message, decision.actions, events=decision.events)
+
+
+def _to(seen: Observation, named: ModelGeneration) -> str:
+    """What is served, and live, after the rollback."""
+    back, pinned = rollback_target(seen, named), seen.lineage.pinned
+    if back is None:
+        return "and removed from the targets"
+    if pinned is None:
+        return f"to {back.metadata.name}"
+    live, serves = back.metadata.name, pinned.metadata.name
+    return f"(live is {live} then, and {serves}, which is pinned, is served)"
 
 
 def _which(seen: Observation, request: Request) -> str:
@@ -63,6 +73,8 @@ def _refused(seen: Observation, named: ModelGeneration, token: str) -> str:
         return f"{name} has {unknown}, a value of another version"
     if rolling(named):
         return ""
+    if why := _pinned_weights(seen, named):
+        return why
     if rollout.rolled_back_at:
         return f"{name} was rolled back already; {_possible(seen, token)}"
     if rolls is not None:
@@ -77,3 +89,17 @@ def _refused(seen: Observation, named: ModelGeneration, token: str) -> str:
             "a better one, or set spec.suspend to true to keep it"
         )
     return ""
+
+
+def _pinned_weights(seen: Observation, named: ModelGeneration) -> str:
+    """Why a generation with the weights of the pinned one cannot be withdrawn."""
+    pinned = seen.lineage.pinned
+    if pinned is None or pinned.status.artifact is None or named.status.artifact is None:
+        return ""
+    if pinned.status.artifact.served_digest != named.status.artifact.served_digest:
+        return ""
+    name, pinned_name = named.metadata.name, pinned.metadata.name
+    what = (
+        "is pinned" if name == pinned_name else f"has the weights of {pinned_name}, the pinned one"
+    )
+    return f"{name} {what}; remove spec.rollout.pin, or pin another generation first"

@@ -20,6 +20,7 @@ def bake_facts(seen: Observation, now: datetime) -> dict[str, object]:
     if bake is None:
         return {}
     return {
+        "bake_started_at": now,
         "bake_until": now + duration(bake.duration),
         "baked_at": None,
         "unavailable_since": None,

@@ -1,4 +1,7 @@
-"""Claims new targets and restores removed fields: every target runs the live generation."""
+"""Claims new targets and restores removed fields: every target runs the live generation.
+
+While a generation is pinned, `rollout/pin.py` does so with that one.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +24,14 @@ if TYPE_CHECKING:
 
 def restore_targets(seen: Observation, now: datetime) -> Step | None:
     """Claim new targets, and apply live to those without our fields or with outdated ones."""
-    if not writes_targets(seen) or blocked(seen):
+    if not writes_targets(seen) or blocked(seen) or seen.lineage.pinned is not None:
         return None
     unclaimed = [t for t in seen.targets if not t.claimed_by and t.digest is None]
     current, under_way = seen.lineage.live, seen.lineage.candidate
     if under_way and rolling(under_way):
         return None
-    outdated = [t for t in seen.targets if _carries_older_generation(seen, t)]
+    pin = seen.update.spec.rollout.pin  # a pin that is not possible changes nothing
+    outdated = [t for t in seen.targets if pin is None and _carries_older_generation(seen, t)]
     if current is None:
         wanted = [*unclaimed, *outdated]
         open_now = not_refused(seen, wanted, now) or wanted

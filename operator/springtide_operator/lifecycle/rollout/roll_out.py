@@ -18,6 +18,7 @@ from springtide_operator.lifecycle.evaluation.modes import writes_targets
 from springtide_operator.lifecycle.rollout.apply import apply_generation, ever_served
 from springtide_operator.lifecycle.rollout.availability import available, new_pods, not_serving
 from springtide_operator.lifecycle.rollout.bake_start import bake_facts, waits_for_bake
+from springtide_operator.lifecycle.rollout.pin import pin_not_possible, return_waiting
 from springtide_operator.lifecycle.rollout.restore import restore_targets
 from springtide_operator.lifecycle.rollout.rollback import roll_back
 from springtide_operator.lifecycle.rollout.rollback_decision import decide_rollback
@@ -47,7 +48,7 @@ def roll_out(seen: Observation, now: datetime) -> Step | None:
         return None
     if generation.status.rollout.rollback_reason:
         return roll_back(seen, generation, now)
-    if not servable(generation) or not writes_targets(seen):
+    if not servable(generation) or not writes_targets(seen) or seen.lineage.pinned is not None:
         return None
     if rolling(generation):
         # A person may reject it in the moment in which it starts.
@@ -62,9 +63,11 @@ def roll_out(seen: Observation, now: datetime) -> Step | None:
 
 def _start_blocker(seen: Observation, generation: ModelGeneration, now: datetime) -> Waiting | None:
     """Why an accepted generation does not roll out yet."""
+    if why := pin_not_possible(seen):
+        return why
     if awaits_approval(seen, generation):
         return approval_waiting(seen, generation)
-    if why := targets_problem(seen) or unfinished(seen):
+    if why := targets_problem(seen) or return_waiting(seen) or unfinished(seen):
         return why
     if seen.update.spec.suspend:
         message = "spec.suspend is true; set it to false to roll out"

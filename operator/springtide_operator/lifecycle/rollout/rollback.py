@@ -9,6 +9,7 @@ from springtide_operator.lifecycle.rollout.apply import apply_generation, serve
 from springtide_operator.lifecycle.rollout.availability import available, not_serving
 from springtide_operator.lifecycle.rollout.rollout_clock import rollout_targets
 from springtide_operator.lifecycle.rollout.rollout_status import with_rollout
+from springtide_operator.lifecycle.rollout.target_facts import usable_targets
 from springtide_operator.lifecycle.rollout.target_problems import conflict
 from springtide_operator.lifecycle.state.generations import unknown_value
 from springtide_operator.lifecycle.state.paused_targets import paused
@@ -24,12 +25,12 @@ if TYPE_CHECKING:
 
 
 def roll_back(seen: Observation, generation: ModelGeneration, now: datetime) -> Step:
-    """Return every target to live, or remove our fields where no generation was live."""
-    current, promoted = seen.lineage.live, generation.status.rollout.promoted_at is not None
+    """Return every target to live or to what is pinned; where none was live, remove our fields."""
+    current, live = seen.lineage.served, seen.lineage.live
+    promoted = generation.status.rollout.promoted_at is not None
     if promoted and current is None:
         return Step(waiting=_nothing_left(generation), wake_after=RECHECK)
-    name = seen.update.metadata.name
-    present = [t for t in seen.targets if t.uid and t.has_container and t.claimed_by in {"", name}]
+    present = usable_targets(seen)
     left = removed_targets_serving(seen, generation)
     behind = (
         not_serving(current, present)
@@ -54,7 +55,7 @@ def roll_back(seen: Observation, generation: ModelGeneration, now: datetime) -> 
         )
         return Step(waiting=waiting, wake_after=RECHECK)
     ended = with_rollout(generation, {"rolled_back_at": now})
-    began = _began_again(seen, current) if promoted and current else ()
+    began = _began_again(seen, current) if promoted and current and current is live else ()
     return Step(actions=(*began, ended), events=(rollback_completed(generation, current),))
 
 

@@ -32,6 +32,12 @@ def finished_digests(seen: Observation) -> set[str]:
     return {artifact.served_digest for artifact in artifacts if artifact}
 
 
+def usable_targets(seen: Observation) -> tuple[ObservedTarget, ...]:
+    """Targets that exist, have the container, and are not claimed by another update."""
+    own = {"", seen.update.metadata.name}
+    return tuple(t for t in seen.targets if t.uid and t.has_container and t.claimed_by in own)
+
+
 def removed(seen: Observation, target: ObservedTarget) -> bool:
     """Whether our fields were removed from a target."""
     carried = (

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from springtide_api.names import generation_name
 from springtide_operator.lifecycle.state.generations import (
+    baking,
     finished,
     never_served_again,
     rolling,
@@ -49,6 +50,11 @@ class Lineage:
     candidate: ModelGeneration | None
     """The one generation in progress: the one that rolls out or back, else the lowest unfinished
     number. There is a second one only until it retires because its parent was rolled back."""
+    pinned: ModelGeneration | None
+    """The generation that spec.rollout.pin makes the targets serve. Where it names one that cannot
+    be pinned, the one that was pinned before, if any."""
+    returning: bool
+    """The pin was removed, and a target may not serve live yet."""
     cursor: datetime | None
     """Rows from here on are new. None: from the first row."""
     released: tuple[str, ...]
@@ -74,6 +80,16 @@ class Lineage:
     def previous(self) -> ModelGeneration | None:
         """The generation that was live before, which a rollback returns to."""
         return self.promoted[1] if len(self.promoted) > 1 else None
+
+    @property
+    def served(self) -> ModelGeneration | None:
+        """The generation that targets serve outside a rollout: the pinned one, else live."""
+        return self.pinned or self.live
+
+    @property
+    def baking(self) -> ModelGeneration | None:
+        """The live generation, if it bakes and is served: a pin stops the bake."""
+        return None if self.pinned or self.returning else baking(self.live)
 
     @property
     def rolls(self) -> ModelGeneration | None:
@@ -123,6 +139,8 @@ def derive(
         initial=_initial(generations),
         unknown=next((g for g in unfinished if unknown_value(g)), None),
         candidate=under_way,
+        pinned=_pinned(update, promoted),
+        returning=status.pinned is not None and update.spec.rollout.pin is None,
         cursor=live.status.trained_through if live else initial.trained_through,
         released=_released(live, status.cursor),
         training_only=_training_only(generations, promoted, status.cursor),
@@ -146,6 +164,16 @@ def _initial_at_rest(
     name = generation.metadata.name
     children = (g for g in others if g.spec.parent and g.spec.parent.name == name)
     return update.spec.mode != "Enforce" or any(children)
+
+
+def _pinned(
+    update: IncrementalUpdate, promoted: Iterable[ModelGeneration]
+) -> ModelGeneration | None:
+    pin, before = update.spec.rollout.pin, update.status.pinned
+    if pin is None or update.spec.mode != "Enforce":
+        return None
+    possible = {g.spec.number: g for g in promoted}
+    return possible.get(pin.generation) or (possible.get(before.number) if before else None)
 
 
 def _promoted(

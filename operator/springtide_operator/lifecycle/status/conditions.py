@@ -15,7 +15,9 @@ from springtide_operator.lifecycle.checks.prometheus_host import host_not_allowe
 from springtide_operator.lifecycle.checks.spec_validation import invalid_spec
 from springtide_operator.lifecycle.evaluation.holds import hold
 from springtide_operator.lifecycle.evaluation.modes import REASONS, writes_targets
+from springtide_operator.lifecycle.jobs.suspension import resumes_once
 from springtide_operator.lifecycle.rollout.availability import available, new_pods
+from springtide_operator.lifecycle.rollout.pin import pin_not_possible
 from springtide_operator.lifecycle.rollout.target_problems import targets_problem
 from springtide_operator.lifecycle.state.paused_targets import paused_at_rest
 from springtide_operator.lifecycle.state.refusals import refusal_waiting, reported_refusal
@@ -41,9 +43,9 @@ def conditions(seen: Observation, step: Step, now: datetime) -> list[Condition]:
     refused = refusal_waiting(refusal) if refusal else None
     written, waiting = writes_targets(seen), step.waiting
     problem, rest = (targets_problem(seen), paused_at_rest(seen)) if written else (None, None)
-    invalid = invalid_spec(seen.update.spec)
+    invalid, pinned = invalid_spec(seen.update.spec), pin_not_possible(seen)
     holds = (bake_hold(seen, now), hold(seen), host_not_allowed(seen))
-    causes = (invalid, refused, problem, waiting, *holds, rest)
+    causes = (invalid, pinned, refused, problem, waiting, *holds, rest)
     found = [each for each in causes if each]
     stop = next((each for each in found if each.blocked), None)
     action_required = stop or next((each for each in found if each.held), None)
@@ -107,19 +109,23 @@ def _ready(seen: Observation, stop: Waiting | None) -> Wanted:
 
 
 def _serving(seen: Observation) -> Wanted:
-    current = seen.lineage.live
-    if current is None or current.status.artifact is None:
+    current, live = seen.lineage.served, seen.lineage.live
+    if current is None or live is None or current.status.artifact is None:
         mode = seen.update.spec.mode
         why = "" if mode == "Enforce" else f"; spec.mode is {mode}"
         return ("Serving", "False", "NoLiveGeneration", f"nothing was promoted yet{why}")
     found = [each for each in (_limited(seen, current, target) for target in seen.targets) if each]
     if found:
         return next((each for each in found if each[1] == "False"), found[0])
-    return ("Serving", "True", "Available", f"every target serves {current.metadata.name}")
+    message = f"every target serves {current.metadata.name}"
+    if seen.lineage.pinned is None:
+        return ("Serving", "True", "Available", message)
+    live_too = "the live generation" if current is live else f"live is {live.metadata.name}"
+    return ("Serving", "True", "Pinned", f"{message}, which is pinned; {live_too}")
 
 
 def _limited(seen: Observation, current: ModelGeneration, target: ObservedTarget) -> Wanted | None:
-    """The condition Serving by one target; None where all its pods serve live."""
+    """The condition Serving by one target; None where all its pods serve `current`."""
     name, rolls, on_live = target.target.target_ref.name, seen.lineage.rolls, _runs(current, target)
     if not (on_live or (rolls and _runs(rolls, target))):
         message = f"Deployment {name} does not run {current.metadata.name}"
@@ -161,8 +167,8 @@ def _acceptable(seen: Observation, probe: LastProbe) -> str:
         return message
     if seen.lineage.candidate or seen.lineage.unknown:
         return f"{message}; another run is in progress"
-    if seen.update.spec.suspend:
-        return f"{probe.message} once spec.suspend is false"
+    if condition := resumes_once(seen):
+        return f"{probe.message} once {condition}"
     return probe.message
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Literal
 from springtide_operator.lifecycle.checks.spec_validation import invalid_spec
 from springtide_operator.lifecycle.evaluation.approval import AWAITING, awaits_approval
 from springtide_operator.lifecycle.evaluation.holds import held, is_inconclusive
+from springtide_operator.lifecycle.evaluation.modes import writes_targets
 from springtide_operator.lifecycle.jobs.pod_waiting import JOB_REFUSED, QUEUED
-from springtide_operator.lifecycle.state.generations import baking, rolling, servable
+from springtide_operator.lifecycle.state.generations import rolling, servable
 
 if TYPE_CHECKING:
     from springtide_api.objects import ModelGeneration
@@ -26,6 +27,7 @@ Phase = Literal[
     "RollingOut",
     "Baking",
     "RollingBack",
+    "Pinned",
     "Suspended",
     "OnHold",
     "Invalid",
@@ -36,11 +38,24 @@ def phase(seen: Observation, waiting: Waiting | None) -> Phase:
     """One word for what an update does now."""
     if invalid_spec(seen.update.spec):
         return "Invalid"
+    return _serving_phase(seen) or _run_phase(seen, waiting)
+
+
+def _serving_phase(seen: Observation) -> Phase | None:
+    """The phase where a pin, a rollout or a rollback decides on what is served."""
     under_way = seen.lineage.candidate
+    if seen.lineage.pinned is not None:
+        return "Pinned"
     if under_way is not None and under_way.status.rollout.rollback_reason:
         return "RollingBack"
-    if under_way is not None and rolling(under_way):
+    returning = seen.lineage.returning and writes_targets(seen)
+    if returning or (under_way is not None and rolling(under_way)):
         return "RollingOut"
+    return None
+
+
+def _run_phase(seen: Observation, waiting: Waiting | None) -> Phase:
+    under_way = seen.lineage.candidate
     if seen.update.spec.suspend:
         return "Suspended"
     if waiting and waiting.reason in {*QUEUED, JOB_REFUSED}:
@@ -53,7 +68,7 @@ def phase(seen: Observation, waiting: Waiting | None) -> Phase:
 def _phase_between_runs(seen: Observation, waiting: Waiting | None) -> Phase:
     if seen.lineage.shared_rejection:
         return "OnHold"
-    if baking(seen.lineage.live):
+    if seen.lineage.baking:
         return "Baking"
     return "Probing" if waiting and waiting.reason == "Probing" else "Idle"
 
@@ -64,7 +79,7 @@ def _candidate_phase(
     if servable(under_way):
         if awaits_approval(seen, under_way):
             return AWAITING
-        return "Baking" if baking(seen.lineage.live) else "RollingOut"
+        return "Baking" if seen.lineage.baking else "RollingOut"
     if held(seen, under_way):
         return "OnHold"
     if is_inconclusive(under_way):

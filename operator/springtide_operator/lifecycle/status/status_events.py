@@ -45,7 +45,7 @@ def status_events(
         new: the status that will be written.
         generations: as the new status describes them; for the reasons of rollbacks.
     """
-    found = [*_stops(old, new), *_approval(old, new), *_ends(old, new)]
+    found = [*_stops(old, new), *_approval(old, new), *_ends(old, new), *_pin(old, new)]
     if old.observed_generation:  # else it was recreated, and nothing of this is new
         found += [*_verdicts(old, new), *_promotion(old, new), *_rollback(old, new, generations)]
     return tuple(found)
@@ -118,16 +118,26 @@ def _since(ref: GenerationRef) -> tuple[datetime, int]:
     return ref.since or datetime.min.replace(tzinfo=UTC), ref.number
 
 
+def _pin(old: UpdateStatus, new: UpdateStatus) -> Iterator[Event]:
+    before, now = old.pinned, new.pinned
+    live = new.live.name if new.live else ""
+    if now and (before is None or before.name != now.name):
+        message = f"{now.name} is pinned: every target gets it at once; live is {live}"
+        yield Event("Pinned", message)
+    if before and now is None:
+        yield Event("Unpinned", f"{before.name} is no longer pinned; the targets serve {live}")
+
+
 def _rollback(
     old: UpdateStatus, new: UpdateStatus, generations: Iterable[ModelGeneration]
 ) -> Iterator[Event]:
     reasons = {g.spec.number: g.status.rollout.rollback_reason for g in generations}
     for number in sorted(_rollbacks(new) - _rollbacks(old)):
         yield Event("RollbackStarted", f"{_name(new, number)}: {reasons.get(number)}", "Warning")
-    before = _ended(old)
+    before, served = _ended(old), new.pinned or new.live
     for number in sorted(_ended(new) - before):
-        live = f"the targets serve {new.live.name}" if new.live else "nothing was live before"
-        message = f"{_name(new, number)} is rolled back and will not be served again; {live}"
+        serves = f"the targets serve {served.name}" if served else "nothing was live before"
+        message = f"{_name(new, number)} is rolled back and will not be served again; {serves}"
         yield Event("RollbackCompleted", message, "Warning")
 
 

@@ -43,6 +43,7 @@ def summarise(seen: Observation, step: Step, now: datetime) -> UpdateStatus:
     """The update's status after this step."""
     old = seen.update.status
     under_way, current = seen.lineage.candidate, seen.lineage.live
+    served = _served(seen)
     waiting = step.waiting
     return old.model_copy(
         update={
@@ -54,7 +55,7 @@ def summarise(seen: Observation, step: Step, now: datetime) -> UpdateStatus:
             "candidate": _candidate(under_way),
             "cursor": _cursor(seen),
             "freshness": Freshness(
-                served_data_through=current.status.trained_through if current else None
+                served_data_through=served.status.trained_through if served else None
             ),
             "last_run": _last_run(seen),
             "consecutive_failures": _failures(seen),
@@ -96,6 +97,13 @@ def _ref(generation: ModelGeneration | None, since: str) -> GenerationRef | None
         digest=artifact.served_digest if artifact else None,
         since=getattr(generation.status.rollout, since),
     )
+
+
+def _served(seen: Observation) -> ModelGeneration | None:
+    """The generation that is served: the pinned one until the targets are back on live."""
+    before = seen.update.status.pinned
+    named = (g for g in seen.generations if before and g.metadata.name == before.name)
+    return next(named, None) or seen.lineage.served
 
 
 def _candidate(generation: ModelGeneration | None) -> GenerationRef | None:

@@ -23,13 +23,14 @@ from springtide_operator.lifecycle.jobs.stage import (
     advance,
     start_attempt,
 )
+from springtide_operator.lifecycle.jobs.suspension import suspension
 from springtide_operator.lifecycle.jobs.training_facts import (
     named,
     replay_message,
     replay_status,
 )
 from springtide_operator.lifecycle.state.generations import SPEC_CHANGED
-from springtide_operator.lifecycle.state.plan import Event, Step, Waiting, WriteGeneration
+from springtide_operator.lifecycle.state.plan import Event, Step, WriteGeneration
 from springtide_operator.lifecycle.training.outdated_generation import outdated_reason
 
 if TYPE_CHECKING:
@@ -53,9 +54,8 @@ def train(seen: Observation, now: datetime) -> Step | None:
     if run is None:
         if why := outdated_reason(seen, generation, now):
             return fail_generation(generation, SPEC_CHANGED, why, now)
-        if seen.update.spec.suspend:
-            message = "spec.suspend is true; set it to false to continue"
-            return Step(waiting=Waiting("Suspended", message, request.title))
+        if suspended := suspension(seen, request.title):
+            return Step(waiting=suspended)
         return start_attempt(seen, request, TrainingStatus(job="", started_at=now), 1)
     match advance(seen, request, run, now):
         case StageSucceeded(result, measured):
