@@ -22,11 +22,11 @@ def test_an_unknown_field_is_refused_under_strict_and_named(objects, minimal):
 
 
 def test_an_unknown_field_of_a_lax_client_is_pruned(objects, minimal):
-    spec = changed(minimal["spec"], {"rollout.bake.duration": "1h", "suspend": True})
+    spec = changed(minimal["spec"], {"rollout.retries.most": "1h", "suspend": True})
 
     stored = objects.create({**minimal, "spec": spec}, validation="Ignore")
 
-    assert "bake" not in stored["spec"]["rollout"]
+    assert "retries" not in stored["spec"]["rollout"]
     assert stored["spec"]["suspend"] is True
 
 
