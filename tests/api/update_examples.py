@@ -90,6 +90,12 @@ BAKE = [
         BAKED | {f"{AT}.metrics[0].value": {"query": "up"}},
     ),
     Example(
+        f"{AT}.metrics[].value",
+        "min must be at most max",
+        BAKED | {f"{AT}.metrics[0].value": {"query": "up", "min": "1e1", "max": "10"}},
+        BAKED | {f"{AT}.metrics[0].value": {"query": "up", "min": "0.2", "max": "0.19"}},
+    ),
+    Example(
         f"{AT}.metrics[].value.query",
         "double braces must name one of {{namespace}}, {{target}}, {{generation}}, {{role}}",
         BAKED | {QUERY: 'sum by (le) (x{a="{{namespace}}",\n b=~"{{target}}-.*"}) or up{}'},

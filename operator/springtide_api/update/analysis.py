@@ -59,6 +59,12 @@ class Prometheus(Model):
     "has(self.min) || has(self.max)",
     "value needs min or max, or both",
 )
+@cel(
+    "!(has(self.min) && has(self.max)) || double(self.min) <= double(self.max)",
+    "min must be at most max: no number would pass",
+    "min",
+    "max",
+)
 class Value(Model):
     """A number with fixed bounds."""
 
