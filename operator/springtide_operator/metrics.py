@@ -75,6 +75,12 @@ class Metrics:
             ["namespace", "update"],
             registry=self.registry,
         )
+        self.awaiting_approval = Gauge(
+            "springtide_awaiting_approval",
+            "1 while an accepted generation waits for approval.",
+            ["namespace", "update"],
+            registry=self.registry,
+        )
         self.rollbacks = Gauge(
             "springtide_rollbacks",
             "Generations whose rollout was rolled back, since the update was created.",
@@ -132,6 +138,7 @@ class Metrics:
         """Drop the series of an update that is gone."""
         self.set_analysis(namespace, update, values={})
         gauges = (self.live_generation, self.served_generation, self.pinned, self.served_data)
-        for gauge in (*gauges, self.stalled, self.action_required, self.rollbacks):
+        waits = (self.stalled, self.action_required, self.awaiting_approval)
+        for gauge in (*gauges, *waits, self.rollbacks):
             if (namespace, update) in gauge._metrics:  # the library has no public method
                 gauge.remove(namespace, update)

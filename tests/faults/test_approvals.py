@@ -62,6 +62,9 @@ async def test_an_approved_generation_goes_live_wherever_the_operator_ends(groun
     await scene.ask("run@1")
     await scene.until(awaits)
     assert scene.templates in ([], [""])
+    labels = {"namespace": scene.namespace, "update": "shop"}
+    registry = operator.metrics.registry
+    assert registry.get_sample_value("springtide_awaiting_approval", labels) == 1
     crash = CrashFromNow(number, before=before)
     operator.client.write_hooks += (crash,)
 

@@ -225,6 +225,22 @@ def test_a_rejection_in_the_moment_of_the_start_rolls_back(writes: int) -> None:
     assert world.target.number == 1
 
 
+@pytest.mark.survives(
+    "People",
+    "an update is deleted and restored from Git while a generation waits for approval",
+    "it waits on; an approval that was given meanwhile counts",
+)
+@pytest.mark.parametrize("meanwhile", [True, False])
+def test_a_restored_update_still_waits_for_approval(meanwhile: bool) -> None:
+    world = awaiting()
+    if meanwhile:
+        world.decide_on_approval("shop-g2", "Approved")
+    world.recreate()
+    world.rounds(3)
+    assert world.update.status.live.number == (2 if meanwhile else 1)
+    assert (world.update.status.phase == "AwaitingApproval") is not meanwhile
+
+
 def test_a_suspended_update_still_asks_for_approval() -> None:
     world = awaiting()
     world.edit(suspend=True)
