@@ -1,4 +1,4 @@
-"""A person approves or rejects a generation while the operator writes, and the operator ends."""
+"""Approvals and modes: a person decides while the operator writes, and the operator ends."""
 
 import asyncio
 
@@ -117,3 +117,34 @@ async def test_a_rejection_just_before_the_start_of_the_rollout_is_obeyed(ground
     deployment = await scene.client.get(DEPLOYMENT, scene.namespace, "ranker")
     assert "MODEL_DIGEST" not in str(deployment["spec"]["template"]["spec"])
     assert scene.update_status.get("live") is None
+
+
+@pytest.mark.survives(
+    "Operator",
+    "ends before or after one of its writes in mode Observe or TrainOnly",
+    "the next one continues: the candidate is retired by the mode, and the Deployment is as its "
+    "owner wrote it",
+)
+@pytest.mark.parametrize("number", [3, 9, 12, 14])
+@pytest.mark.parametrize("mode", ["Observe", "TrainOnly"])
+async def test_no_deployment_is_written_in_other_modes_wherever_the_operator_ends(
+    ground, mode, number
+):
+    scene = await ground.scene()
+    operator = await first_run(scene, mode=mode)
+    before = await scene.client.get(DEPLOYMENT, scene.namespace, "ranker")
+    crash = CrashFromNow(number, before=number % 2 == 0)
+    operator.client.write_hooks += (crash,)
+    await scene.ask("run@1")
+    await asyncio.wait_for(crash.happened.wait(), LATER_SECONDS)
+    await scene.drop()
+    await scene.start()
+
+    await scene.until(lambda scene: scene.generation(1).get("outcome") == "Retired")
+    assert scene.generation(1)["retiredReason"] == f"{mode}Mode"
+    await scene.until(lambda scene: not scene.jobs())
+    after = await scene.client.get(DEPLOYMENT, scene.namespace, "ranker")
+    for part in ("labels", "annotations", "generation"):
+        assert after["metadata"].get(part) == before["metadata"].get(part)
+    managers = {each["manager"] for each in after["metadata"]["managedFields"]}
+    assert not {each for each in managers if each.startswith("springtide:")}
