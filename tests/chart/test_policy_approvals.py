@@ -1,4 +1,4 @@
-"""What is served is decided by people with the verb approve; nobody else approves or rejects."""
+"""What is served is decided by people with the verb approve, and by no other user."""
 
 import pytest
 from chart.people import AUTHOR, OPERATOR, a_generation, an_update, grant

@@ -40,7 +40,7 @@ class Shop:
         self.apply(status, "--subresource=status", "--field-manager=status")
 
     def add_accepted(self, name: str) -> None:
-        """Create a generation that was accepted, and that nobody has decided on."""
+        """Create a generation that was accepted, and is not decided on."""
         stored = json.loads(
             self.server.kubectl("-n", "shop", "get", "mg/recommender-g2", "-o=json")
         )

@@ -34,7 +34,7 @@ def awaits_approval(seen: Observation, generation: ModelGeneration) -> bool:
 
 
 def rejection(generation: ModelGeneration) -> str:
-    """Why a person rejected a generation, as a message; empty: nobody did."""
+    """Why a person rejected a generation, as a message; empty without one."""
     approval = generation.spec.approval
     if approval is None or approval.decision != "Rejected":
         return ""
@@ -42,7 +42,7 @@ def rejection(generation: ModelGeneration) -> str:
 
 
 def approved(generation: ModelGeneration) -> str:
-    """That a person approved a generation, as the end of a message; empty: nobody did."""
+    """That a person approved a generation, as the end of a message; empty without one."""
     approval = generation.spec.approval
     if approval is None or approval.decision != "Approved":
         return ""
