@@ -4,8 +4,11 @@ import time
 from datetime import datetime
 
 import pytest
-from e2e import owner
-from e2e.monitors import sending_requests
+import yaml
+from demo import cluster
+from docs.pages import blocks, script
+from e2e import owner, small_model
+from e2e.monitors import sending_refused_requests, sending_requests
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
@@ -18,7 +21,16 @@ def one_pod(deployment):
 
 
 @pytest.fixture(scope="module")
-def served(small):
+def watching(installed, node_prometheus):
+    """The operator, which may ask the Prometheus of the documentation, and a Prometheus there."""
+    cluster.shell(script("docs/how-to/analysis.md", "hosts"), installed)
+    operator = ("deployment/springtide", f"--namespace={cluster.SYSTEM}")
+    installed.kubectl("rollout", "status", *operator, "--timeout=120s")
+    return node_prometheus
+
+
+@pytest.fixture(scope="module")
+def served(small, watching):
     """An update whose generation 1 is live, after the imported generation 0."""
     example = small("way-back")
     example.begin(server=one_pod)
@@ -75,3 +87,61 @@ def test_a_live_generation_is_rolled_back_on_request_and_no_request_fails(served
     decided = epoch(bad["rollout"]["rollbackStartedAt"])
     print(f"last answer of generation 1: {last - asked:.1f} s after the request")
     print(f"and {last - decided:.1f} s after the decision")
+
+
+def analysis_of_refusals():
+    """The bake of the documentation, of the share of requests that are refused, and in seconds."""
+    (example,) = (
+        block
+        for block in blocks()
+        if block.page == "docs/how-to/analysis.md" and block.language == "yaml"
+    )
+    text = example.text.replace("error|overloaded", "invalid").replace("[5m]", "[10s]")
+    rollout = yaml.safe_load(text)["rollout"]
+    errors, latency = rollout["analysis"]["metrics"]
+    errors["value"]["max"], latency["value"]["max"] = "0.2", "10"
+    rollout["analysis"] |= {"interval": "5s", "failureLimit": 2}
+    return rollout
+
+
+def samples(example, number):
+    return example.generations()[number]["status"]["rollout"].get("analysis", [])
+
+
+@pytest.mark.survives(
+    "Deployments",
+    "with traffic and a Prometheus: requests fail that did not fail before the promotion",
+    "the metric fails in the bake and the generation is rolled back automatically, with values and "
+    "bound as the reason; no other request fails",
+)
+def test_a_generation_whose_requests_fail_after_its_promotion_is_rolled_back_in_its_bake(
+    served, client
+):
+    before = served.served()["digest"]
+    served.edit({"rollout": analysis_of_refusals()})
+    served.deliver("2026-03.csv.gz", small_model.month("2026-03"))
+    served.request("run", "march")
+    served.goes_live(2)
+    owner.until(
+        lambda: (
+            {one["metric"] for one in samples(served, 2) if one["verdict"] == "Pass"}
+            == {"error-rate", "latency-p99"}
+        ),
+        "a sample of each metric",
+    )
+    serves_only(client, 2)
+
+    with sending_refused_requests(served, RATE):
+        served.wait(
+            lambda now: (
+                now["live"]["number"] == 0 and now["lastRun"].get("outcome") == "RolledBack"
+            ),
+            what="the rollback",
+        )
+    owner.wait_until_served(served, 0)
+    totals = serves_only(client, 0)
+
+    assert totals["failures"] == []
+    assert served.served()["digest"] == before
+    why = served.generations()[2]["status"]["rollout"]["rollbackReason"]
+    assert "metric error-rate is outside its bounds (max 0.2) in 2 samples in a row" in why

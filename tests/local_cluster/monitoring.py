@@ -13,7 +13,7 @@ from local_cluster.node import Node
 from local_cluster.prometheus import Page, Prometheus
 
 NAMESPACE, SERVICE, PORT = "monitoring", "prometheus", 9090
-ADDRESS = f"http://{SERVICE}.{NAMESPACE}.svc:{PORT}"
+ADDRESS = f"http://{SERVICE}.{NAMESPACE}:{PORT}"
 LABEL = "springtide.dev/{}"
 SERVERS = "/api/v1/pods?labelSelector=" + LABEL.format("generation")
 SCRAPED = "http"
