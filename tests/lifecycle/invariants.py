@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lifecycle.generation_facts import (
+    digest_of,
     in_progress,
     of_another_version,
 )
@@ -117,6 +118,10 @@ class Invariants(
     def forget_generation(self, name: str) -> None:
         """A user deleted a generation: what only its status recorded is lost with it."""
         self.foreign.discard(name)
+        gone = [g for g in self.known.values() if g.metadata.name == name]
+        self.rolled_back -= {digest_of(g) for g in gone}
+        left = (g for g in self.world.generations.values() if g.status.rollout.rollback_reason)
+        self.rolled_back |= set(map(digest_of, left))
         self.files_lost |= any(start.run.collect for start in self.world.runs.values())
         self.released = set()
         self.records_lost = True
