@@ -71,6 +71,8 @@ class Invariants(
         """A record may be gone, or a request was replaced before it was carried out in full."""
         self.rolled_back: set[str] = set()
         """Digests of generations that were rolled back: they are never served again."""
+        self.since_rollback: dict[str, int] = {}
+        """The number of requests when the rollback of a promoted generation was decided, by uid."""
         self.ever_quarantined: set[str] = set()
         self.lineages: dict[str, frozenset[str]] = {}
         """Partitions that weights and their ancestors were trained on, by digest."""
@@ -92,6 +94,7 @@ class Invariants(
                     self.no_undelivered_month_is_passed(spec)
                     self.nothing_is_evaluated_twice(action)
                     self.no_third_run_on_rows_that_were_rejected_twice(seen, action)
+                    self.no_run_on_rows_that_were_rolled_back(seen, action)
             case StartJob() if action.run.job not in self.world.jobs:
                 self.no_job_starts_while_pinned(seen)
                 self.a_job_is_recorded_before_it_is_created(action)

@@ -161,6 +161,22 @@ class ActionInvariants:
         )
         assert not shared or self._by_retry(made)
 
+    def no_run_on_rows_that_were_rolled_back(
+        self, seen: Observation, made: CreateGeneration
+    ) -> None:
+        """Unless a user decided on them since, or they are in quarantine."""
+        left = {*made.spec.data.partitions} if made.spec.data else set()
+        current = live_of(list(seen.generations))
+        for g in seen.generations:
+            rollout = g.status.rollout
+            if not (rollout.promoted_at and rollout.rollback_reason and g.spec.data):
+                continue
+            if current and current.status.rollout.promoted_at > rollout.promoted_at:
+                continue
+            asked = self.world.asked[self.since_rollback.get(g.metadata.uid, 0) :]
+            decided = {"retry", "quarantine", "release"} & {*asked}
+            assert decided or not left & {*g.spec.data.partitions}
+
     def rejected_twice(self, generations: list[ModelGeneration], quarantined: set[str]) -> set[str]:
         """Training partitions of the last two verdicts, both rejections without a request since."""
         decided = [g for g in generations if g.status.verdict == "Accepted"]

@@ -124,13 +124,33 @@ class ConditionInvariants:
                 yield "another version"
             elif held(g) and not self.answered(g):
                 yield "a hold"
-        idle = not any(in_progress(g) for g in there if self.counts(g))
-        if idle and self.rejected_twice(there, set(status.cursor.quarantined)):
-            yield "rejected twice"
+        yield from self.reasons_at_rest(there)
         if failed_import(there, status.acknowledged_holds):
             yield "a failed import"
         if status.last_probe and status.last_probe.reason == "QuarantineFull":
             yield "a full quarantine"
+
+    def reasons_at_rest(self, there: list[ModelGeneration]) -> Iterator[str]:
+        """Why a user must decide on rows before a run starts."""
+        if any(in_progress(g) for g in there if self.counts(g)):
+            return
+        if self.rejected_twice(there, {*self.world.update.status.cursor.quarantined}):
+            yield "rejected twice"
+        if self.rows_rolled_back(there):
+            yield "rows of a generation that was rolled back"
+
+    def rows_rolled_back(self, there: list[ModelGeneration]) -> bool:
+        """Whether rows of a generation that was live and is not any more are undecided on."""
+        current, status = live_of(there), self.world.update.status
+        quarantined = {*status.cursor.quarantined}
+        return any(
+            g.status.rollout.promoted_at
+            and g.status.rollout.rollback_reason
+            and (not current or g.status.rollout.promoted_at >= current.status.rollout.promoted_at)
+            and f"{g.metadata.name}/rolled-back" not in status.acknowledged_holds
+            and {*(g.spec.data.partitions if g.spec.data else ())} - quarantined
+            for g in there
+        )
 
     def reasons_of_target(
         self, target: ObservedTarget, there: list[ModelGeneration]

@@ -93,6 +93,7 @@ class StateInvariants:
         self.rolled_back.add(digest_of(g))
         if not g.status.rollout.promoted_at:
             return
+        self.since_rollback[g.metadata.uid] = len(self.world.asked)
         assert self.world.stalled_watches or live_of(list(self.world.generations.values()))
         trained = set(g.spec.data.partitions) if g.spec.data else set()
         self.released |= trained & self.ever_quarantined - self.quarantined

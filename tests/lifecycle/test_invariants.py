@@ -66,7 +66,8 @@ ANALYSIS: dict[str, Any] = {
 BAKES: list[dict[str, Any]] = [
     {},
     BAKE,
-    BAKE | {"rollback": {"automatic": False}},
+    {"rollback": {"quarantineWindow": True}},
+    BAKE | {"rollback": {"automatic": False, "quarantineWindow": True}},
     *(BAKE | {"analysis": ANALYSIS | {"onNoData": word}} for word in ("Wait", "Hold", "Fail")),
 ]
 

@@ -56,6 +56,10 @@ class Rollback(Model):
     automatic: bool = True
     """Whether a promoted generation that fails its bake is rolled back at once. With false,
     ActionRequired is set instead, and the request rollback or promote decides. Default true."""
+    quarantine_window: bool = False
+    """Quarantine the partitions that a generation was trained on as soon as it is rolled back after
+    its promotion. Otherwise no run starts before a request: quarantine leaves them out, retry
+    trains on them again. Default false."""
 
 
 class Strategy(Model):

@@ -18,6 +18,7 @@ from springtide_operator.lifecycle.checks.version_skew import (
     block_on_unknown_rollout,
 )
 from springtide_operator.lifecycle.evaluation.evaluate import evaluate
+from springtide_operator.lifecycle.evaluation.rollback_hold import quarantine_rolled_back
 from springtide_operator.lifecycle.maintenance.adoption import adopt
 from springtide_operator.lifecycle.maintenance.deletion import ensure_finalizer, finalize
 from springtide_operator.lifecycle.maintenance.finished_jobs import delete_finished_jobs
@@ -63,6 +64,7 @@ STAGES: tuple[Callable[[Observation, datetime], Step | None], ...] = (
     watch_bake,  # before the next rollout, which waits for its end
     roll_out,
     restore_targets,
+    quarantine_rolled_back,  # before a run could be trained on these rows again
     evaluate,
     train,
     block_on_unknown_generation,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from springtide_judging.interim_analyses import max_interim_analyses
 from springtide_operator.lifecycle.evaluation.approval import approval_waiting, awaits_approval
 from springtide_operator.lifecycle.evaluation.interim_analyses import analyses_elsewhere
+from springtide_operator.lifecycle.evaluation.rollback_hold import rollback_hold
 from springtide_operator.lifecycle.jobs.suspension import resumes_once
 from springtide_operator.lifecycle.state.plan import Waiting
 from springtide_operator.lifecycle.state.quarantine_records import MAX_QUARANTINED
@@ -54,8 +55,8 @@ def hold_name(generation: ModelGeneration) -> str:
 def hold(seen: Observation) -> Waiting | None:
     """Why nothing continues before a user decides.
 
-    A candidate that waits for approval or is held, two rejections in a row, or more partitions
-    missing than can be quarantined.
+    A candidate that waits for approval or is held, the rollback of a promoted generation, two
+    rejections in a row, or more partitions missing than can be quarantined.
     """
     waiting, probe = seen.lineage.candidate, seen.update.status.last_probe
     if waiting is not None and awaits_approval(seen, waiting):
@@ -67,6 +68,8 @@ def hold(seen: Observation) -> Waiting | None:
         message = f"{name} is on hold: {requests}; {status.message}"[:1024]
         short = f"held: {status.reason}"
         return Waiting(status.reason, message, "Evaluate", short=short, held=True)
+    if after_rollback := rollback_hold(seen):
+        return after_rollback
     if waiting is None and (shared := seen.lineage.shared_rejection):
         message = (
             f"{shared[0].metadata.name} is the second rejection in a row that was trained on "

@@ -90,6 +90,8 @@ def _already_evaluated(before: ModelGeneration, *, spent: int) -> str:
     status = before.status
     rolled_back = "RolledBack" if status.rollout.rollback_reason else ""
     possible = "springtide.dev/request=retry@<token> runs them again"
+    if rolled_back:
+        possible += ", and equal weights are not served again"
     if spent:
         possible = (
             f"{spent} interim analyses of their holdout were used, and none is left, so a run "
@@ -109,7 +111,7 @@ def start_run(
     retry = job.request.startswith("retry")
     if ancestor is None or ancestor.status.artifact is None or window.to is None:
         return Step(facts=facts)
-    if seen.lineage.shared_rejection and not retry:
+    if (seen.lineage.shared_rejection or seen.lineage.rolled_back) and not retry:
         return Step(facts=facts)
     if released := sorted({*seen.lineage.training_only} & {*window.holdout_partitions}):
         return no_run(job, facts, "ReleasedPartitionInHoldout", _released_message(released))

@@ -79,6 +79,7 @@ def busy(seen: Observation) -> str:
     return f"{name} is in progress; wait for its end or use reject"
 
 
-def acknowledge(seen: Observation, hold: str) -> dict[str, Any]:
-    """The fact that a user has ended a hold."""
-    return {"acknowledged_holds": [*seen.update.status.acknowledged_holds, hold][-16:]}
+def acknowledge(seen: Observation, *holds: str) -> dict[str, Any]:
+    """The fact that a user has ended holds."""
+    known = seen.update.status.acknowledged_holds
+    return {"acknowledged_holds": [*known, *holds][-16:]} if holds else {}

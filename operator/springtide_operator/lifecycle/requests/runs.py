@@ -9,6 +9,7 @@ from springtide_operator.lifecycle.evaluation.holds import held, hold_name, is_i
 from springtide_operator.lifecycle.requests.request import Response, acknowledge, busy
 from springtide_operator.lifecycle.state.generations import BY_REQUEST, rolling, servable
 from springtide_operator.lifecycle.state.plan import WriteGeneration
+from springtide_operator.lifecycle.state.rejections import rollback_hold_name
 from springtide_operator.lifecycle.training.initial_import import failed_import
 
 if TYPE_CHECKING:
@@ -45,6 +46,9 @@ def retry(seen: Observation, now: datetime) -> Response:
         return Response(False, why)
     if first := failed_import(seen):
         return Response(True, "importing again", facts=acknowledge(seen, first.metadata.name))
+    if back := seen.lineage.rolled_back:
+        facts = acknowledge(seen, *map(rollback_hold_name, back))
+        return Response(True, "the hold ends; a probe for data starts", facts=facts)
     if shared := seen.lineage.shared_rejection:
         return Response(
             True,

@@ -19,7 +19,11 @@ from springtide_operator.lifecycle.state.generations import (
     unknown_value,
 )
 from springtide_operator.lifecycle.state.generations import promoted as is_promoted
-from springtide_operator.lifecycle.state.rejections import proposed_quarantine, shared_rejection
+from springtide_operator.lifecycle.state.rejections import (
+    proposed_quarantine,
+    rolled_back_windows,
+    shared_rejection,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -64,8 +68,12 @@ class Lineage:
     shared_rejection: tuple[ModelGeneration, str] | None
     """The second of two rejections in a row that share a training partition, and the newest shared.
     A third such run does not start: it would fail on the same rows."""
+    rolled_back: tuple[ModelGeneration, ...]
+    """Generations rolled back after their promotion on whose rows no user decided: no run starts,
+    as it could be trained on the same rows."""
     proposed_for_quarantine: tuple[str, ...]
-    """Partitions proposed for quarantine: those of a suspect holdout, or of a shared rejection."""
+    """Partitions proposed for quarantine: those of a suspect holdout, of a generation that was
+    rolled back after its promotion, or of a shared rejection."""
     next_number: int
     """A number that was never used: above every generation, target and entry of the history."""
     next_name: str
@@ -131,6 +139,7 @@ def derive(
         (g for g in known if not _initial_at_rest(update, g, known)), None
     )
     shared = shared_rejection(generations, status)
+    back = rolled_back_windows(generations, live, status)
     number = _next_number(generations, targets, status.history)
     initial = update.spec.model.initial
     return Lineage(
@@ -145,7 +154,8 @@ def derive(
         released=_released(live, status.cursor),
         training_only=_training_only(generations, promoted, status.cursor),
         shared_rejection=shared,
-        proposed_for_quarantine=tuple(proposed_quarantine(under_way, shared, status.cursor)),
+        rolled_back=back,
+        proposed_for_quarantine=tuple(proposed_quarantine(under_way, shared, back, status.cursor)),
         next_number=number,
         next_name=generation_name(update.metadata.name, number),
     )

@@ -24,6 +24,17 @@ MAX_QUARANTINED = 16
 """Partitions that may be quarantined, and that may be released and not trained on yet."""
 
 
+def full_quarantine(cursor: Cursor, wanted: Collection[str]) -> str:
+    """Why no more partitions can be quarantined; empty if they can."""
+    count = len({*cursor.quarantined, *wanted})
+    if count <= MAX_QUARANTINED:
+        return ""
+    return (
+        f"{count} partitions would be quarantined ({len(cursor.quarantined)} are), and at most "
+        f"{MAX_QUARANTINED} can be"
+    )
+
+
 def latest_record(seen: Observation) -> ModelGeneration | None:
     """The generation that holds the newest record: not always the highest number.
 

@@ -1,4 +1,7 @@
-"""Consecutive rejections on the same training rows, and what they propose for quarantine."""
+"""Rows that are suspected and what is proposed for quarantine.
+
+Those of consecutive rejections, and those of a generation that was rolled back after its promotion.
+"""
 
 from __future__ import annotations
 
@@ -44,14 +47,58 @@ def _training_partitions(generation: ModelGeneration) -> set[str]:
     return set(generation.spec.data.partitions) if generation.spec.data else set()
 
 
+def rollback_hold_name(generation: ModelGeneration) -> str:
+    """The name of the hold after the rollback of a promoted generation."""
+    return f"{generation.metadata.name}/rolled-back"
+
+
+def rolled_back_windows(
+    generations: Sequence[ModelGeneration], live: ModelGeneration | None, status: UpdateStatus
+) -> tuple[ModelGeneration, ...]:
+    """Generations rolled back after their promotion on whose rows no user decided, newest last.
+
+    A later promotion ends the hold, and so does a quarantine of all their rows.
+    """
+    since = live.status.rollout.promoted_at if live else None
+    quarantined = set(status.cursor.quarantined)
+    found = []
+    for generation in generations:
+        rollout = generation.status.rollout
+        if rollout.promoted_at is None or not rollout.rollback_reason:
+            continue
+        if since is not None and rollout.promoted_at < since:
+            continue
+        if rollback_hold_name(generation) in status.acknowledged_holds:
+            continue
+        if _training_partitions(generation) - quarantined:
+            found.append(generation)
+    return tuple(found)
+
+
 def proposed_quarantine(
-    under_way: ModelGeneration | None, shared: tuple[ModelGeneration, str] | None, cursor: Cursor
+    under_way: ModelGeneration | None,
+    shared: tuple[ModelGeneration, str] | None,
+    rolled_back: Sequence[ModelGeneration],
+    cursor: Cursor,
 ) -> list[str]:
-    """Partitions to propose: those of a suspect holdout, else that of a shared rejection."""
+    """Partitions to propose.
+
+    Those of a suspect holdout, else of generations that were rolled back, else that of a shared
+    rejection.
+
+    Args:
+        under_way: the candidate.
+        shared: two rejections in a row, and the newest partition that they share.
+        rolled_back: generations rolled back after their promotion.
+        cursor: what is in quarantine.
+    """
     evaluation = under_way.status.evaluation if under_way else None
     if evaluation and evaluation.holdouts and evaluation.holdouts[-1].outcome == "Suspect":
         before = {p for holdout in evaluation.holdouts[:-1] for p in holdout.partitions}
         newest = [p for p in evaluation.holdouts[-1].partitions if p not in before]
         named = newest or evaluation.holdouts[-1].partitions
         return [p for p in named if p not in cursor.quarantined]
+    if rolled_back:
+        trained = {name for g in rolled_back for name in _training_partitions(g)}
+        return sorted(trained - {*cursor.quarantined})
     return [shared[1]] if under_way is None and shared else []

@@ -8,6 +8,7 @@ from springtide_operator.lifecycle.checks.spec_validation import invalid_spec
 from springtide_operator.lifecycle.evaluation.approval import AWAITING, awaits_approval
 from springtide_operator.lifecycle.evaluation.holds import held, is_inconclusive
 from springtide_operator.lifecycle.evaluation.modes import writes_targets
+from springtide_operator.lifecycle.evaluation.rollback_hold import rollback_hold
 from springtide_operator.lifecycle.jobs.pod_waiting import JOB_REFUSED, QUEUED
 from springtide_operator.lifecycle.state.generations import rolling, servable
 
@@ -66,7 +67,7 @@ def _run_phase(seen: Observation, waiting: Waiting | None) -> Phase:
 
 
 def _phase_between_runs(seen: Observation, waiting: Waiting | None) -> Phase:
-    if seen.lineage.shared_rejection:
+    if seen.lineage.shared_rejection or rollback_hold(seen):
         return "OnHold"
     if seen.lineage.baking:
         return "Baking"
