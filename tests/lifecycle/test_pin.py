@@ -475,3 +475,45 @@ def test_a_frozen_live_generation_is_not_rolled_back_by_its_bake() -> None:
     world.pin(None)
     world.rounds(20)
     assert world.generation(2).status.rollout.rollback_reason
+
+
+def test_a_target_that_is_added_while_a_generation_is_pinned_gets_it() -> None:
+    world = after_promotions(3)
+    world.pin(1)
+    world.rounds(1)
+    targets = [{"targetRef": {"name": n}, "container": "server"} for n in ("ranker", "reranker")]
+    world.edit(rollout={**world.spec["rollout"], "targets": targets})
+    world.create_target("reranker")
+    world.rounds(1)
+    assert numbers(world) == [1, 1]
+    assert world.condition("Serving").reason == "Pinned"
+
+
+@pytest.mark.survives(
+    "People",
+    "a user deletes the pinned generation",
+    "the targets keep serving it, and `PinNotPossible` lists what can be pinned; nothing starts",
+)
+def test_a_pinned_generation_that_a_user_deletes_stays_on_the_targets() -> None:
+    world = after_three()
+    world.pin(2)
+    world.rounds(1)
+    served = list(world.served)
+    world.delete_generation("shop-g2")
+    world.rounds(3)
+    assert (numbers(world), world.served) == ([2, 2], served)
+    assert "pin one of 3, 1, or remove" in world.condition("Stalled").message
+    world.pin(3)
+    world.rounds(1)
+    assert world.condition("TargetsInSync").reason == "FieldConflict"  # nothing says what it is
+
+
+def test_an_update_that_is_deleted_while_a_generation_is_pinned_leaves_it_on_the_targets() -> None:
+    world = after_three()
+    world.pin(1)
+    world.rounds(1)
+    served = list(world.served)
+    world._meta(deletion_timestamp=world.now)
+    world.rounds(2)
+    assert (numbers(world), world.served) == ([1, 1], served)
+    assert world.update.metadata.finalizers == ()
