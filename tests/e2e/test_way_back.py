@@ -63,6 +63,27 @@ def epoch(moment):
 
 @pytest.mark.survives(
     "People",
+    "with traffic: the generation before is pinned, and the pin removed",
+    "it is served until the pin is removed, then the live generation again; no request fails",
+)
+def test_a_pinned_generation_is_served_until_the_pin_is_removed_and_no_request_fails(
+    served, client
+):
+    served.edit({"rollout": {"pin": {"generation": 0}}})
+    owner.wait_until_served(served, 0)
+    serves_only(client, 0)
+    status = served.wait(lambda now: now["phase"] == "Pinned", what="the pin")
+    assert status["live"]["number"] == 1
+
+    served.edit({"rollout": {"pin": None}})
+    owner.wait_until_served(served, 1)
+    totals = serves_only(client, 1)
+    served.wait(lambda now: now["phase"] == "Idle", what="rest")
+    assert totals["failures"] == []
+
+
+@pytest.mark.survives(
+    "People",
     "with traffic: `rollback.gN` of the live generation",
     "the generation before it is served and live again, with its cursor; no request fails",
 )
@@ -87,6 +108,28 @@ def test_a_live_generation_is_rolled_back_on_request_and_no_request_fails(served
     decided = epoch(bad["rollout"]["rollbackStartedAt"])
     print(f"last answer of generation 1: {last - asked:.1f} s after the request")
     print(f"and {last - decided:.1f} s after the decision")
+
+
+def job_times(example, stage):
+    """When the newest Job of a stage was created, and when it completed, by its Events."""
+    times = {}
+    for event in example.events():
+        job, reason = event["involvedObject"], event["reason"]
+        if job["kind"] == "Job" and f"-{stage}" in job["name"]:
+            moment = event.get("firstTimestamp") or event["eventTime"]
+            times[reason] = max(times.get(reason, 0.0), epoch(moment))
+    return times["SuccessfulCreate"], times["Completed"]
+
+
+def print_overhead(example, number):
+    """Print the time from the end of the probe to the promotion that is spent outside of Jobs."""
+    times = {stage: job_times(example, stage) for stage in ("probe", "train", "evaluate")}
+    jobs = sum(times[stage][1] - times[stage][0] for stage in ("train", "evaluate"))
+    rollout = example.generations()[number]["status"]["rollout"]
+    promoted, started = epoch(rollout["promotedAt"]), epoch(rollout["stepStartedAt"])
+    overhead = promoted - times["probe"][1] - jobs
+    print(f"end of the probe to promotion, less Jobs: {overhead:.1f} s")
+    print(f"{promoted - started:.1f} s of them for the rollout")
 
 
 def analysis_of_refusals():
@@ -122,6 +165,7 @@ def test_a_generation_whose_requests_fail_after_its_promotion_is_rolled_back_in_
     served.deliver("2026-03.csv.gz", small_model.month("2026-03"))
     served.request("run", "march")
     served.goes_live(2)
+    print_overhead(served, 2)
     owner.until(
         lambda: (
             {one["metric"] for one in samples(served, 2) if one["verdict"] == "Pass"}
