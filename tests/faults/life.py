@@ -25,6 +25,7 @@ TIMES = frozenset(
         "rolledBackAt",
         "rollbackStartedAt",
         "filesDeletedAt",
+        "unfrozenAt",
         "reappliedAt",
         "endedAt",
         "runningSeconds",

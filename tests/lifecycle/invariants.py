@@ -95,6 +95,7 @@ class Invariants(
                     self.nothing_is_evaluated_twice(action)
                     self.no_third_run_on_rows_that_were_rejected_twice(seen, action)
                     self.no_run_on_rows_that_were_rolled_back(seen, action)
+                    self.nothing_starts_while_it_is_frozen(seen)
             case StartJob() if action.run.job not in self.world.jobs:
                 self.no_job_starts_while_pinned(seen)
                 self.a_job_is_recorded_before_it_is_created(action)

@@ -161,6 +161,9 @@ class ActionInvariants:
         )
         assert not shared or self._by_retry(made)
 
+    def nothing_starts_while_it_is_frozen(self, seen: Observation) -> None:
+        assert self.world.stalled_watches or not self.freeze_counts(list(seen.generations))
+
     def no_run_on_rows_that_were_rolled_back(
         self, seen: Observation, made: CreateGeneration
     ) -> None:
@@ -295,6 +298,7 @@ class ActionInvariants:
             (job,) = [job for job in seen.jobs if job.name == old.evaluation.job]
             self.results_pass_the_rules(before, holdout, job)
         if new.rollout.step_started_at and not old.rollout.step_started_at:
+            self.nothing_starts_while_it_is_frozen(seen)
             assert accepted(before)
             current = live_of(list(seen.generations))
             parent = before.spec.parent

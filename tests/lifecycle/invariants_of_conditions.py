@@ -124,6 +124,8 @@ class ConditionInvariants:
                 yield "another version"
             elif held(g) and not self.answered(g):
                 yield "a hold"
+        if self.freeze_counts(there):
+            yield "several rollbacks in a row"
         yield from self.reasons_at_rest(there)
         if failed_import(there, status.acknowledged_holds):
             yield "a failed import"
@@ -138,6 +140,19 @@ class ConditionInvariants:
             yield "rejected twice"
         if self.rows_rolled_back(there):
             yield "rows of a generation that was rolled back"
+
+    def freeze_counts(self, there: list[ModelGeneration]) -> bool:
+        """Whether as many rollbacks in a row were made as the spec allows."""
+        most, current = self.world.update.spec.rollout.rollback.freeze_after, live_of(there)
+        ends = [g.status.unfrozen_at for g in there if g.status.unfrozen_at]
+        ends += [current.status.rollout.promoted_at] if current else []
+        row = [
+            g
+            for g in there
+            if g.status.rollout.rolled_back_at
+            and all(g.status.rollout.rollback_started_at > end for end in ends)
+        ]
+        return most is not None and len(row) >= most
 
     def rows_rolled_back(self, there: list[ModelGeneration]) -> bool:
         """Whether rows of a generation that was live and is not any more are undecided on."""

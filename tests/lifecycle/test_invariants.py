@@ -33,7 +33,7 @@ SCORES = st.sampled_from(
         (0.50, 0.50),  # shuffled labels
     ]
 )
-VERBS = st.sampled_from(["run", "retry", "reject", "quarantine", "release", "promote"])
+VERBS = st.sampled_from(["run", "retry", "reject", "quarantine", "release", "unfreeze", "promote"])
 KINDS = st.sampled_from(["update", "generations", "jobs", "targets"])
 TRIGGERS: list[dict[str, object]] = [
     {"onData": {"pollInterval": "1m"}},
@@ -67,6 +67,8 @@ BAKES: list[dict[str, Any]] = [
     {},
     BAKE,
     {"rollback": {"quarantineWindow": True}},
+    {"rollback": {"freezeAfter": 1}},
+    {"rollback": {"freezeAfter": 2, "quarantineWindow": True}},
     BAKE | {"rollback": {"automatic": False, "quarantineWindow": True}},
     *(BAKE | {"analysis": ANALYSIS | {"onNoData": word}} for word in ("Wait", "Hold", "Fail")),
 ]

@@ -336,6 +336,9 @@ class GenerationStatus(Model):
     """End of its training data. While the generation is live, this is the cursor of the update."""
     quarantined: Annotated[list[Word], Field(max_length=32)] = []
     """Partitions that were quarantined when its run started or when it was promoted."""
+    unfrozen_at: Time | None = None
+    """When a user ended a freeze while this was the newest generation: earlier rollbacks do not
+    count for rollout.rollback.freezeAfter."""
     files_deleted_at: Time | None = None
     """Since when its files are being deleted, as it is beyond spec.history. Nothing rolls back to
     it from then on."""

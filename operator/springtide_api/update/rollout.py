@@ -56,6 +56,9 @@ class Rollback(Model):
     automatic: bool = True
     """Whether a promoted generation that fails its bake is rolled back at once. With false,
     ActionRequired is set instead, and the request rollback or promote decides. Default true."""
+    freeze_after: Annotated[int | None, Field(ge=1, le=10)] = None
+    """Number of generations rolled back in a row after which no run and no rollout starts before
+    the request unfreeze. A promotion that is not rolled back ends the row. Default: never."""
     quarantine_window: bool = False
     """Quarantine the partitions that a generation was trained on as soon as it is rolled back after
     its promotion. Otherwise no run starts before a request: quarantine leaves them out, retry

@@ -215,7 +215,8 @@ class UpdateStatus(Model):
     """metadata.generation of the spec that this status refers to."""
     phase: Word = "Idle"
     """Idle, Probing, Queued, Importing, Training, Evaluating, AwaitingApproval, RollingOut, Baking,
-    RollingBack, Pinned, Suspended, OnHold or Invalid. For display; the operator never reads it."""
+    RollingBack, Pinned, Suspended, OnHold, Frozen or Invalid. For display; the operator never reads
+    it."""
     conditions: Conditions = []
     """Ready, Serving, DataReady, LastRunSucceeded, TargetsInSync and ActionRequired, which is True
     exactly while a user must act and says what to do. Stalled exists only while it is True."""

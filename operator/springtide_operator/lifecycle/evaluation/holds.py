@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from springtide_judging.interim_analyses import max_interim_analyses
 from springtide_operator.lifecycle.evaluation.approval import approval_waiting, awaits_approval
+from springtide_operator.lifecycle.evaluation.freeze import freeze
 from springtide_operator.lifecycle.evaluation.interim_analyses import analyses_elsewhere
 from springtide_operator.lifecycle.evaluation.rollback_hold import rollback_hold
 from springtide_operator.lifecycle.jobs.suspension import resumes_once
@@ -59,6 +60,8 @@ def hold(seen: Observation) -> Waiting | None:
     rejections in a row, or more partitions missing than can be quarantined.
     """
     waiting, probe = seen.lineage.candidate, seen.update.status.last_probe
+    if stopped := freeze(seen):
+        return stopped
     if waiting is not None and awaits_approval(seen, waiting):
         return approval_waiting(seen, waiting)
     if waiting is not None and held(seen, waiting):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from springtide_api.contract import CollectInput
 from springtide_api.names import job_name
+from springtide_operator.lifecycle.evaluation.freeze import counted_rollbacks
 from springtide_operator.lifecycle.evaluation.regression_reference import as_ancestor, reference
 from springtide_operator.lifecycle.jobs.run_files import artifact_ref, home, run_file
 from springtide_operator.lifecycle.jobs.suspension import pin_waiting
@@ -77,6 +78,8 @@ def _prunable(seen: Observation, now: datetime) -> ModelGeneration | None:
     promoted = seen.lineage.promoted
     highest = max((g.spec.number for g in seen.generations), default=-1)
     kept = {g.metadata.name for g in promoted[:2]} | _referred_to(seen) | _pinned(seen)
+    if seen.update.spec.rollout.rollback.freeze_after is not None:
+        kept |= {g.metadata.name for g in counted_rollbacks(seen)}
     served = seen.digests_elsewhere.union(*(target.named for target in seen.targets))
     over = [g for g in seen.generations if g.status.files_deleted_at]
     over += promoted[max(history.generations, 2) :]

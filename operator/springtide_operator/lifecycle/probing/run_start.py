@@ -13,6 +13,7 @@ from springtide_api.generation.spec import (
     UpdateRef,
 )
 from springtide_judging.interim_analyses import max_interim_analyses
+from springtide_operator.lifecycle.evaluation.freeze import frozen
 from springtide_operator.lifecycle.evaluation.interim_analyses import analyses_elsewhere
 from springtide_operator.lifecycle.evaluation.modes import TRAINED_ONLY
 from springtide_operator.lifecycle.evaluation.regression_reference import as_ancestor, reference
@@ -111,7 +112,8 @@ def start_run(
     retry = job.request.startswith("retry")
     if ancestor is None or ancestor.status.artifact is None or window.to is None:
         return Step(facts=facts)
-    if (seen.lineage.shared_rejection or seen.lineage.rolled_back) and not retry:
+    held = seen.lineage.shared_rejection or seen.lineage.rolled_back
+    if frozen(seen) or (held and not retry):
         return Step(facts=facts)
     if released := sorted({*seen.lineage.training_only} & {*window.holdout_partitions}):
         return no_run(job, facts, "ReleasedPartitionInHoldout", _released_message(released))

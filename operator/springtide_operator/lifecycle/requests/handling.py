@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 from springtide_api.names import ANNOTATION_REQUEST
 from springtide_api.update.status import LastRequest
+from springtide_operator.lifecycle.evaluation.freeze import frozen
 from springtide_operator.lifecycle.probing.probe_job import probe_name_taken, probe_now
+from springtide_operator.lifecycle.requests.freezes import unfreeze
 from springtide_operator.lifecycle.requests.partitions import quarantine, release
 from springtide_operator.lifecycle.requests.promotions import promote
 from springtide_operator.lifecycle.requests.request import Request, Response
@@ -32,6 +34,7 @@ VERBS: dict[str, Callable[[Observation, datetime], Response]] = {
     "reject": reject,
     "quarantine": quarantine,
     "release": release,
+    "unfreeze": unfreeze,
 }
 
 GENERATION_VERBS: dict[str, Callable[[Observation, Request, datetime], Response]] = {
@@ -106,6 +109,8 @@ def _plain(seen: Observation, request: Request, now: datetime) -> Response:
     probes = request.word in PROBING_VERBS
     if probes and (why := _suspended(seen)):
         return Response(False, why)
+    if probes and frozen(seen):
+        return Response(False, "the update is frozen; request unfreeze first")
     response = VERBS[request.word](seen, now)
     if probes and response.accepted:
         started = probe_now(seen, str(request), now)

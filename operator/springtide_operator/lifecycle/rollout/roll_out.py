@@ -14,6 +14,7 @@ from springtide_operator.lifecycle.evaluation.approval import (
     awaits_approval,
     rejection,
 )
+from springtide_operator.lifecycle.evaluation.freeze import freeze
 from springtide_operator.lifecycle.evaluation.modes import writes_targets
 from springtide_operator.lifecycle.rollout.apply import apply_generation, ever_served
 from springtide_operator.lifecycle.rollout.availability import available, new_pods, not_serving
@@ -64,6 +65,8 @@ def roll_out(seen: Observation, now: datetime) -> Step | None:
 def _start_blocker(seen: Observation, generation: ModelGeneration, now: datetime) -> Waiting | None:
     """Why an accepted generation does not roll out yet."""
     if why := pin_not_possible(seen):
+        return why
+    if why := freeze(seen):
         return why
     if awaits_approval(seen, generation):
         return approval_waiting(seen, generation)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from springtide_operator.lifecycle.checks.spec_validation import invalid_spec
 from springtide_operator.lifecycle.evaluation.approval import AWAITING, awaits_approval
+from springtide_operator.lifecycle.evaluation.freeze import frozen
 from springtide_operator.lifecycle.evaluation.holds import held, is_inconclusive
 from springtide_operator.lifecycle.evaluation.modes import writes_targets
 from springtide_operator.lifecycle.evaluation.rollback_hold import rollback_hold
@@ -31,6 +32,7 @@ Phase = Literal[
     "Pinned",
     "Suspended",
     "OnHold",
+    "Frozen",
     "Invalid",
 ]
 
@@ -67,6 +69,8 @@ def _run_phase(seen: Observation, waiting: Waiting | None) -> Phase:
 
 
 def _phase_between_runs(seen: Observation, waiting: Waiting | None) -> Phase:
+    if frozen(seen):
+        return "Frozen"
     if seen.lineage.shared_rejection or rollback_hold(seen):
         return "OnHold"
     if seen.lineage.baking:

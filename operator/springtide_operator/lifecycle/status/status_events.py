@@ -52,11 +52,12 @@ def status_events(
 
 
 def _stops(old: UpdateStatus, new: UpdateStatus) -> Iterator[Event]:
-    """A new stall or conflict."""
+    """A new stall, conflict or freeze."""
     before = {(c.type, c.status, c.reason) for c in old.conditions}
     stalled = any(c.type == "Stalled" for c in new.conditions)
     for c in new.conditions:
         conflict = c.type == "TargetsInSync" and c.status == "False" and not stalled
+        conflict |= c.type == "ActionRequired" and c.reason == "Frozen"
         if (c.type == "Stalled" or conflict) and (c.type, c.status, c.reason) not in before:
             yield Event(c.reason, c.message, "Warning")
 

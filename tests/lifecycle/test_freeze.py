@@ -1,0 +1,113 @@
+"""Several rollbacks in a row freeze an update until a user decides."""
+
+from __future__ import annotations
+
+import pytest
+from lifecycle.invariants import Invariants
+from lifecycle.world import World, after_promotions
+
+
+def frozen(after: int = 2) -> World:
+    """Generation 1 is live; 2 was rolled back after its promotion, 3 missed its deadline."""
+    world = after_promotions(2)
+    world.edit(rollout={**world.spec["rollout"], "rollback": {"freezeAfter": after}})
+    Invariants(world)
+    world.ask("rollback.g2@1")
+    world.rounds(2)
+    world.months.append("2025-04")
+    world.pods_ready = False
+    world.ask("retry@2")
+    world.rounds(14)
+    world.pods_ready = True
+    world.rounds(2)
+    return world
+
+
+@pytest.mark.survives(
+    "Deployments",
+    "several generations in a row are rolled back",
+    "with `rollout.rollback.freezeAfter` no run and no rollout starts before `unfreeze`",
+)
+def test_two_rollbacks_in_a_row_freeze_the_update() -> None:
+    world = frozen()
+    assert world.generation(3).status.outcome == "RolledBack"
+    found = world.condition("ActionRequired")
+    assert (found.status, found.reason) == ("True", "Frozen")
+    assert found.message == (
+        "2 generations in a row were rolled back, the last shop-g2, shop-g3 "
+        "(rollout.rollback.freezeAfter is 2); no run and no rollout starts: annotate "
+        "springtide.dev/request=unfreeze@<token>"
+    )
+    assert world.update.status.phase == "Frozen"
+    assert "Frozen" in world.announced
+    world.months.append("2025-05")
+    world.rounds(6)
+    assert "shop-g4" not in world.generations
+    world.ask("retry@3")
+    world.rounds(4)
+    assert world.update.status.last_request.message == (
+        "the update is frozen; request unfreeze first"
+    )
+    assert world.update.status.live.number == 1
+
+
+def test_unfreeze_starts_runs_again_and_the_row_begins_anew() -> None:
+    world = frozen()
+    world.months.append("2025-05")
+    world.ask("unfreeze@3")
+    world.rounds(8)
+    assert world.update.status.live.number == 4
+    assert world.generation(3).status.unfrozen_at
+    world.ask("unfreeze@4")
+    world.rounds(1)
+    last = world.update.status.last_request
+    assert (last.result, last.message) == ("Refused", "the update is not frozen")
+
+
+def test_a_crash_between_the_writes_of_unfreeze_gives_the_same_answer() -> None:
+    world = frozen()
+    world.edit(trigger={})
+    world.ask("unfreeze@3")
+    world.crash_after(1)
+    at = world.generation(3).status.unfrozen_at
+    world.settle()
+    last = world.update.status.last_request
+    assert (last.result, last.message) == (
+        "Accepted",
+        "the 2 rollbacks so far no longer count; runs and rollouts start again",
+    )
+    assert world.generation(3).status.unfrozen_at == at
+
+
+def test_a_recreated_update_stays_frozen_and_stays_unfrozen() -> None:
+    world = frozen()
+    world.recreate()
+    world.rounds(3)
+    assert world.update.status.phase == "Frozen"
+    world.ask("unfreeze@3")
+    world.rounds(1)
+    world.recreate()
+    world.rounds(3)
+    assert world.update.status.phase != "Frozen"
+
+
+def test_a_promotion_that_holds_ends_the_row() -> None:
+    world = frozen(after=3)
+    assert world.condition("ActionRequired").status == "False"
+    world.months.append("2025-05")
+    world.rounds(8)
+    assert world.update.status.live.number == 4
+    world.months.append("2025-06")
+    world.pods_ready = False
+    world.rounds(14)
+    world.pods_ready = True
+    world.rounds(2)
+    assert world.generation(5).status.outcome == "RolledBack"
+    assert world.update.status.phase != "Frozen"
+
+
+def test_generations_that_count_are_not_pruned() -> None:
+    world = frozen(after=5)
+    world.edit(history={"generations": 2, "rejected": 0}, trigger={})
+    world.rounds(6)
+    assert {"shop-g2", "shop-g3"} <= world.generations.keys()
