@@ -18,6 +18,7 @@ from hypothesis.stateful import (
 )
 from lifecycle.answers import SPOILED
 from lifecycle.declared import SPEC, TWO_TARGETS
+from lifecycle.generation_facts import bakes, live_of
 from lifecycle.invariants import Invariants
 from lifecycle.world import MONTHS, World, digest
 
@@ -93,8 +94,8 @@ class Life(RuleBasedStateMachine):
     @initialize(
         two=st.booleans(),
         seeded=st.booleans(),
-        months=st.integers(0, 3),
-        scores=st.lists(SCORES, min_size=3, max_size=3),
+        months=st.sampled_from([0, 1, 2, 3, 3]),
+        scores=st.one_of(st.just([(0.70, 0.60)] * 3), st.lists(SCORES, min_size=3, max_size=3)),
         method=METHODS,
         retention=RETENTIONS,
         history=st.sampled_from([{}, {"generations": 2, "rejected": 1}]),
@@ -113,13 +114,16 @@ class Life(RuleBasedStateMachine):
     ) -> None:
         spec = {**SPEC, **TWO_TARGETS} if two else dict(SPEC)
         spec |= {"training": training(method, retention), "history": history}
-        spec["rollout"] = {**spec["rollout"], **bake}
         self.world = World(spec=spec, seeded=seeded)
         self.world.measured = {"errors": 0.01}
         self.checks = Invariants(self.world)
-        for score in scores[:months]:
+        for number, score in enumerate(scores[:months]):
+            if number == months - 1:  # with a generation to return to, if there are three months
+                self.world.edit(rollout={**spec["rollout"], **bake})
             self.a_month_arrives(score, 0.002)
             self.world.rounds(5)
+        if not months:
+            self.world.edit(rollout={**spec["rollout"], **bake})
 
     # What happens by itself.
 
@@ -295,6 +299,21 @@ class Life(RuleBasedStateMachine):
     def live_traffic_changes(self, value: float | str | None, minutes: int) -> None:
         self.world.measured = {"errors": value}
         for _ in range(minutes):
+            self.world.now += timedelta(minutes=1)
+            self.settle()
+
+    @precondition(lambda self: bakes(live_of(list(self.world.generations.values()))))
+    @rule(how=st.sampled_from(["metric", "pods", "data"]), data=st.data())
+    def the_live_generation_breaks_in_its_bake(self, how: str, data: st.DataObject) -> None:
+        """Nothing that lasts holds it: the watches report, and the pods fail for long enough."""
+        self.world.resume_watches()
+        if how == "pods":
+            name = self.a_target(data)
+            if self.world.targets[name].uid:
+                self.world.crash_a_pod(name)
+        else:
+            self.world.measured = {"errors": 0.2 if how == "metric" else None}
+        for _ in range(12 if how == "pods" else 3):
             self.world.now += timedelta(minutes=1)
             self.settle()
 
