@@ -24,6 +24,7 @@ AREAS = {
     "Model": "Invalid, unsafe or damaged models.",
     "Results": "Invalid results of Jobs.",
     "At rest": "The number of writes.",
+    "Notifications": "The sink of notifications is down, slow, or refuses them.",
     "Requests": "Requests to the reference server and to the progress endpoint.",
 }
 """The sections of the page, in order."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import structlog
@@ -30,6 +31,8 @@ from springtide_operator.cluster.writing.status_writer import StatusWriter
 from springtide_operator.health import Health, LoopMonitor
 from springtide_operator.lifecycle.state.observed import Defaults
 from springtide_operator.metrics import Metrics
+from springtide_operator.ports.notifier import Notifier
+from springtide_operator.ports.outbox import Outbox
 from springtide_operator.ports.progress import ProgressReports, ProgressServer, ReviewUnavailable
 from springtide_operator.ports.prometheus import Prometheus
 from springtide_operator.ports.sampling import Sampling
@@ -87,6 +90,7 @@ class Operator:
         self.reports = ProgressReports()
         self.sampling = Sampling(Prometheus(settings.prometheus_hosts), self.clock.now, self._wake)
         self.loop_monitor = LoopMonitor()
+        self.notifier = self._notifier()
         self._tasks: list[asyncio.Task[None]] = []
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.work_queue = WorkQueue(
@@ -115,6 +119,8 @@ class Operator:
             self._spawn(each.run(), f"{type(each).__name__} {each.kind.plural}")
         while not self.cache.listed:
             await asyncio.sleep(0.02)
+        if self.notifier is not None:
+            self._spawn(self.notifier.run(), "notifier")
         self._spawn(self.work_queue.run(), "work queue")
         self.working.set()
         log.info("working", namespace=self.settings.namespace or "all")
@@ -188,7 +194,31 @@ class Operator:
             self.cache, live_reader, self.reports, self.sampling, defaults, terminating=set()
         )
         return Reconciler(
-            observer, actuator, self.clock, self.metrics, self.sampling, settings.resync_seconds
+            observer,
+            actuator,
+            self.clock,
+            self.metrics,
+            self.sampling,
+            settings.resync_seconds,
+            self.notifier.outbox if self.notifier is not None else None,
+        )
+
+    def _notifier(self) -> Notifier | None:
+        """Return what sends notifications; None where the installation names no sink."""
+        sink, metrics = self.settings.sink, self.metrics
+        if not sink.url:
+            return None
+        outbox = Outbox(
+            timedelta(seconds=sink.repeat_seconds),
+            lambda reason: metrics.notifications_dropped.labels(reason).inc(),
+        )
+        text = "Notifications that wait to be delivered."
+        metrics.gauge("springtide_notifications_waiting", text, outbox.waiting)
+        return Notifier(
+            sink,
+            outbox,
+            count_delivered=metrics.notifications_delivered.inc,
+            count_failed=lambda reason: metrics.notification_failures.labels(reason).inc(),
         )
 
     def _register(self) -> None:

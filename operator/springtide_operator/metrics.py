@@ -107,6 +107,23 @@ class Metrics:
             ["reason"],
             registry=self.registry,
         )
+        self.notifications_delivered = Counter(
+            "springtide_notifications_delivered",
+            "Notifications that the sink accepted.",
+            registry=self.registry,
+        )
+        self.notification_failures = Counter(
+            "springtide_notification_failures",
+            "Failed attempts to deliver a notification, by status code or cause.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.notifications_dropped = Counter(
+            "springtide_notifications_dropped",
+            "Notifications that will not be delivered: full, refused or expired.",
+            ["reason"],
+            registry=self.registry,
+        )
 
     def gauge(self, name: str, text: str, value: Callable[[], float]) -> None:
         """Register a number that is read at each scrape."""

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from springtide_operator.lifecycle.state.observed import ObservedJob
     from springtide_operator.lifecycle.state.plan import Action, Event, Plan
     from springtide_operator.metrics import Metrics
+    from springtide_operator.ports.outbox import Outbox
     from springtide_operator.ports.sampling import Sampling
 
 PROGRESS_SECONDS = 10.0
@@ -77,6 +78,8 @@ class Reconciler:
     metrics: Metrics
     sampling: Sampling
     resync_seconds: float = 600.0
+    outbox: Outbox | None = None
+    """None: notifications are sent nowhere."""
     _written: dict[NamespacedName, float] = field(default_factory=dict)
     _refusals: dict[NamespacedName, _Refusals] = field(default_factory=dict)
 
@@ -117,6 +120,8 @@ class Reconciler:
             self._refusals.pop(key, None)
             self.metrics.remove_update(*key)
             self.sampling.remove(*key)
+            if self.outbox is not None:
+                self.outbox.forget(key)
             self.observer.terminating.discard(key.namespace)
             return ReconcileResult(None)
         now = self.clock.now()
@@ -219,6 +224,7 @@ class Reconciler:
         status = plan.status.plain()
         differs = self.actuator.status_writer.differs(UPDATE, key, status, UpdateStatus)
         if not differs:
+            self._notify(key, plan)
             return None
         pause = PROGRESS_SECONDS if differs == {"progress"} else STATUS_SECONDS
         left = self._written.get(key, float("-inf")) + pause - time.monotonic()
@@ -233,7 +239,13 @@ class Reconciler:
             )
             raise
         self._written[key] = time.monotonic()
+        self._notify(key, plan)
         return 0.0 if changed else None
+
+    def _notify(self, key: NamespacedName, plan: Plan) -> None:
+        """Queue notifications, once all that they follow from is written; it takes no time."""
+        if self.outbox is not None:
+            self.outbox.offer(key, plan.notifications, self.clock.now())
 
     def _namespace_terminating(
         self, key: NamespacedName, error: errors.Terminating

@@ -6,10 +6,12 @@ import re
 import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
 from springtide_operator.manifests.job_pods import PLAIN, JobPods
+from springtide_operator.ports.notifier import NOWHERE, Sink
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,6 +50,8 @@ class Settings:
     """Hosts that rollout.analysis may query, each as host:port, or as host for the default port."""
     job_pods: JobPods = PLAIN
     """What the installation adds to the pods of Jobs."""
+    sink: Sink = NOWHERE
+    """Where notifications are sent."""
 
 
 def read(environment: Mapping[str, str]) -> Settings:
@@ -78,6 +82,7 @@ def read(environment: Mapping[str, str]) -> Settings:
         log_level=_level(environment),
         prometheus_hosts=_hosts(environment),
         job_pods=_job_pods(environment),
+        sink=_sink(environment),
     )
 
 
@@ -104,6 +109,30 @@ def _job_pods(environment: Mapping[str, str]) -> JobPods:
         wrong = error.errors(include_url=False, include_context=False)[0]
         field = ".".join(str(part) for part in wrong["loc"])
         raise ValueError(f"{name}: {field}{': ' if field else ''}{wrong['msg']}") from None
+
+
+def _sink(environment: Mapping[str, str]) -> Sink:
+    name = "SPRINGTIDE_NOTIFICATIONS"
+    return Sink(
+        url=_url(f"{name}_URL", environment.get(f"{name}_URL", "")),
+        timeout_seconds=_number(environment, f"{name}_TIMEOUT_SECONDS", 10, lowest=1),
+        repeat_seconds=_number(environment, f"{name}_REPEAT_SECONDS", 3600, lowest=0),
+        directory=environment.get(f"{name}_DIRECTORY", ""),
+    )
+
+
+def _url(name: str, text: str) -> str:
+    """Check a URL; messages do not repeat it, since it may hold a secret."""
+    try:
+        parts = urlsplit(text)
+        known = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:
+        known = False
+    if text and not (known and text.isprintable() and " " not in text):
+        raise ValueError(f"{name} is not a URL; set it to http:// or https:// with a host")
+    if "@" in parts.netloc:
+        raise ValueError(f"{name} holds a user; use the file authorization for credentials")
+    return text
 
 
 def _level(environment: Mapping[str, str]) -> str:

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from springtide_operator import settings
+from springtide_operator.ports.notifier import Sink
 
 LEAST = {"SPRINGTIDE_TRAINER_IMAGE": "trainer:1", "SPRINGTIDE_PROGRESS_URL": "http://operator:8080"}
 
@@ -97,3 +98,43 @@ def test_the_limits_of_requests_have_defaults_and_are_read_from_the_environment(
 def test_a_limit_of_requests_below_one_is_refused_by_name(name):
     with pytest.raises(ValueError, match=f"{name} is 0; set it to 1 or more"):
         read(**{name: "0"})
+
+
+def test_without_a_url_notifications_are_sent_nowhere():
+    assert read().sink == Sink(url="", timeout_seconds=10, repeat_seconds=3600, directory="")
+
+
+def test_the_sink_of_notifications_is_read_from_the_environment():
+    name = "SPRINGTIDE_NOTIFICATIONS"
+    given = {
+        f"{name}_URL": "https://events.example:8443/springtide?key=a",
+        f"{name}_TIMEOUT_SECONDS": "3",
+        f"{name}_REPEAT_SECONDS": "0",
+        f"{name}_DIRECTORY": "/etc/springtide/notifications",
+    }
+    expected = Sink(
+        url="https://events.example:8443/springtide?key=a",
+        timeout_seconds=3,
+        repeat_seconds=0,
+        directory="/etc/springtide/notifications",
+    )
+    assert read(**given).sink == expected
+
+
+@pytest.mark.parametrize(
+    ("url", "named"),
+    [
+        ("events.example/k3y", "set it to http:// or https:// with a host"),
+        ("ftp://events.example/k3y", "set it to http:// or https:// with a host"),
+        ("https:///k3y", "set it to http:// or https:// with a host"),
+        ("https://events.example:port/k3y", "set it to http:// or https:// with a host"),
+        ("https://events.example/k3y\n", "set it to http:// or https:// with a host"),
+        ("https://events.example/a k3y", "set it to http:// or https:// with a host"),
+        ("https://user:k3y@events.example", "use the file authorization for credentials"),
+    ],
+)
+def test_a_url_that_is_none_is_refused_and_not_repeated_since_it_may_hold_a_secret(url, named):
+    with pytest.raises(ValueError, match="SPRINGTIDE_NOTIFICATIONS_URL") as refused:
+        read(SPRINGTIDE_NOTIFICATIONS_URL=url)
+    assert named in str(refused.value)
+    assert "k3y" not in str(refused.value)

@@ -17,6 +17,7 @@ from lifecycle.invariants_of_actions import ActionInvariants
 from lifecycle.invariants_of_bakes import BakeInvariants
 from lifecycle.invariants_of_conditions import ConditionInvariants
 from lifecycle.invariants_of_lineage import LineageInvariants
+from lifecycle.invariants_of_notifications import NotificationInvariants
 from lifecycle.invariants_of_people import PeopleInvariants
 from lifecycle.invariants_of_pins import PinInvariants
 from lifecycle.invariants_of_state import StateInvariants
@@ -34,6 +35,8 @@ from springtide_operator.lifecycle.state.plan import (
 )
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from lifecycle.world import World
 
     from springtide_api.objects import ModelGeneration
@@ -49,6 +52,7 @@ class Invariants(
     BakeInvariants,
     PeopleInvariants,
     PinInvariants,
+    NotificationInvariants,
 ):
     """Watches a world."""
 
@@ -76,6 +80,8 @@ class Invariants(
         self.ever_quarantined: set[str] = set()
         self.lineages: dict[str, frozenset[str]] = {}
         """Partitions that weights and their ancestors were trained on, by digest."""
+        self.notified: dict[str, tuple[str, str, datetime | None]] = {}
+        """What each notification was about, by its id."""
         self.files_lost = False
         """A user deleted a generation while files of others were deleted, or about to be."""
         world.storage.on_deletion = self.nothing_referenced_is_deleted

@@ -42,6 +42,7 @@ class ConditionInvariants:
         seen = self.world.seen()
         self.nothing_is_written_at_rest(seen)
         self.named_requests_are_accepted(seen)
+        self.check_notifications(seen)
         self.serving_is_true_where_every_target_serves()
         self.action_is_required_exactly_while_a_user_must_act()
 

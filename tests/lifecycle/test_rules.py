@@ -104,6 +104,7 @@ RULES = {
     "Invariant: one Job for each attempt, recorded before it is made": (
         "a_job_is_recorded_before_it_is_created",
     ),
+    "Invariant: every recorded fact has one notification, whose id stays": ("check_notifications",),
     "Invariant: every wait ends": ("check_at_rest",),
     "Promotion: verdict, start, apply, availability, then live; its parent still live": (
         "a_promotion_follows_verdict_and_available_pods",

@@ -1,5 +1,9 @@
+import asyncio
+
 import pytest
 from aiohttp import web
+from ports.sending import Sending
+from ports.sink import receiver
 
 from springtide_operator.ports.prometheus import Prometheus
 
@@ -47,3 +51,24 @@ async def client(server):
     made = Prometheus(frozenset({server.address.removeprefix("http://")}))
     yield made
     await made.close()
+
+
+@pytest.fixture
+async def sink():
+    async with receiver() as made:
+        yield made
+
+
+@pytest.fixture
+async def sending():
+    made = []
+
+    def start(url, **sink):
+        made.append(Sending(url, **sink))
+        return made[-1]
+
+    yield start
+    for each in made:
+        each.task.cancel()
+    ended = await asyncio.gather(*(each.task for each in made), return_exceptions=True)
+    assert all(isinstance(each, asyncio.CancelledError) for each in ended), ended

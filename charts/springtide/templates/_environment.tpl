@@ -29,6 +29,20 @@
   value: {{ .Values.operator.logLevel }}
 - name: SPRINGTIDE_JOB_PODS
   value: {{ include "springtide.jobPods" . | quote }}
+{{- with .Values.notifications }}
+{{- with .url }}
+- name: SPRINGTIDE_NOTIFICATIONS_URL
+  value: {{ . | quote }}
+{{- end }}
+{{- if .secretName }}
+- name: SPRINGTIDE_NOTIFICATIONS_DIRECTORY
+  value: /etc/springtide/notifications
+{{- end }}
+- name: SPRINGTIDE_NOTIFICATIONS_TIMEOUT_SECONDS
+  value: {{ .timeoutSeconds | int64 | quote }}
+- name: SPRINGTIDE_NOTIFICATIONS_REPEAT_SECONDS
+  value: {{ .repeatSeconds | int64 | quote }}
+{{- end }}
 # kopf names itself by this variable; the image's user has no name that it could use.
 - name: POD_ID
   valueFrom:

@@ -40,6 +40,7 @@ from springtide_operator.lifecycle.state.plan import (
 )
 from springtide_operator.lifecycle.state.refusals import blocking_refusal, refusal_waiting
 from springtide_operator.lifecycle.status.generation_status import describe_generations
+from springtide_operator.lifecycle.status.notifications import notifications
 from springtide_operator.lifecycle.status.status_events import status_events
 from springtide_operator.lifecycle.status.summary import invalid_status, summarise
 from springtide_operator.lifecycle.training.initial_import import import_initial
@@ -112,7 +113,8 @@ def decide(seen: Observation | InvalidUpdate, now: datetime) -> Plan:
     if isinstance(seen, InvalidUpdate):
         status = invalid_status(seen, now)
         events = status_events(seen.status, status)
-        return Plan((), (), status, RECHECK, status_events=events)
+        recorded = notifications(seen.metadata, (), status)
+        return Plan((), (), status, RECHECK, status_events=events, notifications=recorded)
     seen = replace(seen, now=now)
     step = _next_step(seen, now)
     after = _applied(seen, step)
@@ -122,6 +124,7 @@ def decide(seen: Observation | InvalidUpdate, now: datetime) -> Plan:
         events=step.events,
         status=status,
         status_events=status_events(seen.update.status, status, after.generations),
+        notifications=notifications(seen.update.metadata, after.generations, status),
         wake_after=_wake_after(after, step, now),
         queries=due_queries(after, now),
         samples=newest_samples(after),

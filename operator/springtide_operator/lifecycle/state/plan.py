@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
     from typing import Any, Literal
 
     from springtide_api.contract import RunFile
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from springtide_api.generation.status import AnalysisSample, GenerationStatus
     from springtide_api.update.rollout import Target
     from springtide_api.update.status import UpdateStatus
+
+    NotificationKind = Literal[
+        "verdict", "retired", "promoted", "rollbackstarted", "rolledback", "actionrequired"
+    ]
 
 RECHECK = timedelta(seconds=30)
 """How soon to decide again on what no watch reports."""
@@ -172,6 +177,39 @@ class Event:
 
 
 @dataclass(frozen=True)
+class Notification:
+    """What happened to an update, for receivers outside the cluster.
+
+    It follows from recorded facts alone: the same fact has the same id.
+    """
+
+    uid: str
+    """Of the generation that it is about, or of the update."""
+    fact: str
+    """What of this object, unique for each occurrence."""
+    kind: NotificationKind
+    namespace: str
+    update: str
+    at: datetime | None
+    """When it happened; None: no time of it is recorded."""
+    generation: str = ""
+    """Name of the ModelGeneration that it is about."""
+    verdict: str = ""
+    outcome: str = ""
+    reason: str = ""
+    message: str = ""
+    live: str = ""
+    """Name of the live generation."""
+    previous: str = ""
+    """Name of the generation that was live before."""
+
+    @property
+    def id(self) -> str:
+        """By which a receiver recognizes it when it comes again."""
+        return f"{self.uid}/{self.fact}"
+
+
+@dataclass(frozen=True)
 class Waiting:
     """Why the update waits."""
 
@@ -214,6 +252,8 @@ class Plan:
     """None: nothing to wait for but events."""
     status_events: tuple[Event, ...] = ()
     """Events of changes in the status: posted before it is written."""
+    notifications: tuple[Notification, ...] = ()
+    """Everything that is recorded once this plan is executed and its status is written."""
     facts: bool = False
     """The status holds new facts: it must be written before anything else is decided. Otherwise a
     plan with actions may leave the status to the next one, which follows at once."""
