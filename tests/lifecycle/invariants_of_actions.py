@@ -267,6 +267,8 @@ class ActionInvariants:
         if serve.serving is None:
             return
         number = serve.serving.number
+        if serve.force_at_version:
+            assert [verb for verb in self.world.asked if verb.startswith("rollback.")]
         assert serve.serving.digest not in self.rolled_back
         assert self.files_lost or serve.serving.uri in self.world.storage.folders
         same = [g for g in self.world.generations.values() if g.spec.number == number]

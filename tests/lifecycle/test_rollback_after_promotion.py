@@ -291,10 +291,12 @@ def test_the_generation_to_return_to_is_deleted_during_the_rollback() -> None:
     assert world.target.number == 2
 
 
-def test_a_value_of_another_client_blocks_the_rollback_of_that_target_alone() -> None:
+def test_a_value_that_another_client_sets_during_the_rollback_blocks_it() -> None:
     world = on_generation_two()
-    world.target = replace(world.target, digest=digest("theirs"))
+    world.pods_ready = False
     world.ask("rollback.g2@1")
+    world.settle()
+    world.target = replace(world.target, digest=digest("theirs"))
     world.rounds(2)
     assert world.update.status.phase == "RollingBack"
     assert world.condition("TargetsInSync").reason == "FieldConflict"

@@ -215,12 +215,14 @@ class ApiServer:
         foreign = target.digest is not None and target.digest not in self.served
         if target.uid != serve.target_uid:
             raise Conflict
-        if serve.serving and (target.foreign_manager or foreign):
+        forced = serve.force_at_version == target.version
+        if serve.serving and not forced and (target.foreign_manager or foreign):
             raise Conflict
         changes = {"claimed_by": "shop", "highest_number": serve.highest_number}
         if serve.serving:
             changes |= {"complete": False, "stalled": "", "failing": 0, "trouble": ""}
             changes |= {"digest": serve.serving.digest, "number": serve.serving.number}
+            changes |= {"foreign_manager": ""}
             changes |= {"uri": serve.serving.uri, "updated": 0, "available": 0, "old": 2}
             self.served.append(serve.serving.digest)
         else:

@@ -32,7 +32,7 @@ class Changes:
         targets = self.update.spec.rollout.targets
         target = next(each for each in targets if each.target_ref.name == name)
         self.targets[name] = ObservedTarget(
-            target=target, uid=self._uid(), has_container=True, desired=2, settled=True
+            target=target, uid=self._uid(), has_container=True, desired=2, settled=True, version="1"
         )
 
     def set_status_values(self, name: str, **words: str) -> None:

@@ -285,6 +285,9 @@ class RolloutStatus(Model):
     nor another generation with its servedDigest is served again."""
     rollback_started_at: Time | None = None
     """When the rollback was decided."""
+    take_back: Annotated[list[ObjectName], Field(max_length=8)] = []
+    """Deployments on which another field manager has set the two variables, and on which the
+    requested rollback takes them back by force, once."""
     rolled_back_at: Time | None = None
     """When all targets were back on the previous generation."""
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from springtide_operator.lifecycle.requests.request import Request, Response
+from springtide_operator.lifecycle.rollout.rollback import contested_targets
 from springtide_operator.lifecycle.rollout.rollback_decision import (
     decide_rollback,
     rollback_target,
 )
+from springtide_operator.lifecycle.rollout.rollout_status import with_rollout
 from springtide_operator.lifecycle.state.generations import rolling, unknown_value
 
 if TYPE_CHECKING:
@@ -29,9 +31,14 @@ def rollback(seen: Observation, request: Request, now: datetime) -> Response:
     message = (
         f"{named.metadata.name} is rolled back {_to(seen, named)}; it will not be served again"
     )
+    contested = [t.target.target_ref.name for t in contested_targets(seen)]
+    if contested and seen.lineage.live:
+        message += f"; both variables are taken back on Deployment {', '.join(contested)}"
+    taken = {"take_back": contested}
     if named.status.rollout.rollback_reason:
-        return Response(True, message)
-    decision = decide_rollback(seen, named, f"requested by {request}", now)
+        repeated = (with_rollout(named, taken),) if contested else ()
+        return Response(True, message, repeated)
+    decision = decide_rollback(seen, named, f"requested by {request}", now, taken)
     return Response(True, message, decision.actions, events=decision.events)
 
 

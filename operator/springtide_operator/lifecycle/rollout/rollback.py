@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from springtide_api.schema import duration
@@ -31,6 +32,8 @@ def roll_back(seen: Observation, generation: ModelGeneration, now: datetime) -> 
     if promoted and current is None:
         return Step(waiting=_nothing_left(generation), wake_after=RECHECK)
     present = usable_targets(seen)
+    if current and (taken := _take_back(seen, generation, current, now)):
+        return taken
     left = removed_targets_serving(seen, generation)
     behind = (
         not_serving(current, present)
@@ -57,6 +60,44 @@ def roll_back(seen: Observation, generation: ModelGeneration, now: datetime) -> 
     ended = with_rollout(generation, {"rolled_back_at": now})
     began = _began_again(seen, current) if promoted and current and current is live else ()
     return Step(actions=(*began, ended), events=(rollback_completed(generation, current),))
+
+
+def contested_targets(seen: Observation) -> list[ObservedTarget]:
+    """Targets whose two variables another client has set."""
+    return [t for t in usable_targets(seen) if conflict(seen, [t])]
+
+
+def _take_back(
+    seen: Observation, generation: ModelGeneration, current: ModelGeneration, now: datetime
+) -> Step | None:
+    """Take both variables back by force where a user asked for it, once for each target.
+
+    Args:
+        seen: the update.
+        generation: what is rolled back.
+        current: what the targets are to serve.
+        now: the moment.
+    """
+    asked = generation.status.rollout.take_back
+    there = [t for t in contested_targets(seen) if t.target.target_ref.name in asked]
+    open_now = not_refused(seen, there, now) or tuple(there)
+    names = [t.target.target_ref.name for t in open_now]
+    left = [name for name in asked if name in {t.target.target_ref.name for t in there}]
+    left = [name for name in left if name not in names]
+    if left == asked:
+        return None
+    forced = (replace(serve(seen, current, t), force_at_version=t.version) for t in open_now)
+    events = (
+        Event(
+            "FieldsTakenBack",
+            f"Deployment {t.target.target_ref.name}: {t.target.env.uri} and {t.target.env.digest} "
+            f"are taken back from {t.foreign_manager or 'another client'}, as requested",
+        )
+        for t in open_now
+    )
+    return Step(
+        actions=(*forced, with_rollout(generation, {"take_back": left})), events=tuple(events)
+    )
 
 
 def _nothing_left(generation: ModelGeneration) -> Waiting:

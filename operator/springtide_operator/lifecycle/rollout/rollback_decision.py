@@ -18,6 +18,7 @@ from springtide_operator.lifecycle.state.generations import (
 from springtide_operator.lifecycle.state.plan import Event, Step, WriteGeneration
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from springtide_api.objects import ModelGeneration
@@ -44,12 +45,24 @@ def rollback_target(seen: Observation, generation: ModelGeneration) -> ModelGene
 
 
 def decide_rollback(
-    seen: Observation, generation: ModelGeneration, reason: str, now: datetime
+    seen: Observation,
+    generation: ModelGeneration,
+    reason: str,
+    now: datetime,
+    facts: Mapping[str, object] | None = None,
 ) -> Step:
-    """Write the decision, with its reason; candidates trained from it retire first."""
+    """Write the decision, with its reason; candidates trained from it retire first.
+
+    Args:
+        seen: the update.
+        generation: what is rolled back.
+        reason: why.
+        now: the moment.
+        facts: other fields of its `status.rollout` that belong to the decision.
+    """
     name, why = generation.metadata.name, reason[:1024]
     retired = [retired_generation(g, *_after(generation), now) for g in _children(seen, generation)]
-    changes = {"rollback_reason": why, "rollback_started_at": now}
+    changes = {"rollback_reason": why, "rollback_started_at": now, **(facts or {})}
     event = Event("RollbackStarted", f"{name}: {why}"[:1024], "Warning", generation=name)
     return Step(
         actions=(*(a for s in retired for a in s.actions), with_rollout(generation, changes)),
