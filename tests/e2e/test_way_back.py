@@ -85,7 +85,8 @@ def test_a_pinned_generation_is_served_until_the_pin_is_removed_and_no_request_f
 @pytest.mark.survives(
     "People",
     "with traffic: `rollback.gN` of the live generation",
-    "the generation before it is served and live again, with its cursor; no request fails",
+    "the generation before it is served and live again, with its cursor; no request fails, and no "
+    "run starts until `quarantine` or `retry`",
 )
 def test_a_live_generation_is_rolled_back_on_request_and_no_request_fails(served, client):
     kept = served.generations()[0]["status"]["artifact"]["servedDigest"]
@@ -104,32 +105,15 @@ def test_a_live_generation_is_rolled_back_on_request_and_no_request_fails(served
     bad = served.generations()[1]["status"]
     assert (bad["outcome"], bad["verdict"]) == ("RolledBack", "Accepted")
     assert "rollback.g1@worse" in bad["rollout"]["rollbackReason"]
+    needed = served.wait(
+        lambda now: owner.condition(now, "ActionRequired")["status"] == "True", what="the hold"
+    )
+    asks = owner.condition(needed, "ActionRequired")["message"]
+    assert "quarantine@<token> to leave 2026-01 out, or retry@<token>" in asks
     last = totals["last"]["1"]
     decided = epoch(bad["rollout"]["rollbackStartedAt"])
     print(f"last answer of generation 1: {last - asked:.1f} s after the request")
     print(f"and {last - decided:.1f} s after the decision")
-
-
-def job_times(example, stage):
-    """When the newest Job of a stage was created, and when it completed, by its Events."""
-    times = {}
-    for event in example.events():
-        job, reason = event["involvedObject"], event["reason"]
-        if job["kind"] == "Job" and f"-{stage}" in job["name"]:
-            moment = event.get("firstTimestamp") or event["eventTime"]
-            times[reason] = max(times.get(reason, 0.0), epoch(moment))
-    return times["SuccessfulCreate"], times["Completed"]
-
-
-def print_overhead(example, number):
-    """Print the time from the end of the probe to the promotion that is spent outside of Jobs."""
-    times = {stage: job_times(example, stage) for stage in ("probe", "train", "evaluate")}
-    jobs = sum(times[stage][1] - times[stage][0] for stage in ("train", "evaluate"))
-    rollout = example.generations()[number]["status"]["rollout"]
-    promoted, started = epoch(rollout["promotedAt"]), epoch(rollout["stepStartedAt"])
-    overhead = promoted - times["probe"][1] - jobs
-    print(f"end of the probe to promotion, less Jobs: {overhead:.1f} s")
-    print(f"{promoted - started:.1f} s of them for the rollout")
 
 
 def analysis_of_refusals():
@@ -161,11 +145,12 @@ def test_a_generation_whose_requests_fail_after_its_promotion_is_rolled_back_in_
     served, client
 ):
     before = served.served()["digest"]
+    served.request("quarantine", "january")
+    served.wait(lambda now: now["cursor"].get("quarantined") == ["2026-01"], what="the quarantine")
     served.edit({"rollout": analysis_of_refusals()})
     served.deliver("2026-03.csv.gz", small_model.month("2026-03"))
     served.request("run", "march")
     served.goes_live(2)
-    print_overhead(served, 2)
     owner.until(
         lambda: (
             {one["metric"] for one in samples(served, 2) if one["verdict"] == "Pass"}
