@@ -59,7 +59,11 @@ def held(g: ModelGeneration) -> bool:
 
 def promotions(generations: list[ModelGeneration]) -> list[ModelGeneration]:
     """Those that were promoted and not rolled back, and that may be served."""
-    back = {digest_of(g) for g in generations if g.status.rollout.rollback_reason}
+    back = {
+        digest_of(g)
+        for g in generations
+        if g.status.rollout.rollback_reason and not g.status.rollout.failure
+    }
     return [
         g
         for g in generations

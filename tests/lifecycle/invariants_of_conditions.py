@@ -151,6 +151,7 @@ class ConditionInvariants:
             g
             for g in there
             if g.status.rollout.rolled_back_at
+            and not g.status.rollout.failure
             and all(g.status.rollout.rollback_started_at > end for end in ends)
         ]
         return most is not None and len(row) >= most

@@ -72,7 +72,10 @@ class StateInvariants:
         uid, before, after = new.metadata.uid, old.status, new.status
         self.only_an_approval_is_added_to_a_spec(old, new)
         assert before.artifact in (None, after.artifact)
-        if before.rollout.rollback_reason:
+        if before.rollout.failure and before.rollout.rolled_back_at:
+            asked = f"retry.g{new.spec.number}" in self.world.asked
+            assert asked or after.rollout == before.rollout
+        elif before.rollout.rollback_reason:
             assert after.rollout.rollback_reason
             assert after.rollout.promoted_at == before.rollout.promoted_at
         elif after.rollout.rollback_reason:
@@ -90,6 +93,9 @@ class StateInvariants:
 
     def a_rollback_is_decided(self, g: ModelGeneration) -> None:
         """Its rows count as not trained on again; after a promotion another one is served."""
+        if g.status.rollout.failure:
+            assert not g.status.rollout.promoted_at
+            return
         self.rolled_back.add(digest_of(g))
         if not g.status.rollout.promoted_at:
             return
@@ -159,7 +165,7 @@ class StateInvariants:
         for g in self.ours():
             rollout, said = g.status.rollout, g.status.outcome
             if rollout.rolled_back_at:
-                assert said == "RolledBack"
+                assert said == ("RolloutFailed" if rollout.failure else "RolledBack")
             elif rollout.promoted_at and not rollout.rollback_reason:
                 assert said == ("Live" if g is current else "Superseded")
             else:

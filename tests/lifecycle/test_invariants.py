@@ -270,7 +270,10 @@ class Life(RuleBasedStateMachine):
         self.world.pods_ready = ready
         self.world.finish_rollouts()
 
-    @rule(data=st.data(), kind=st.sampled_from(["wiped", "paused", "scaled", "theirs", "taken"]))
+    @rule(
+        data=st.data(),
+        kind=st.sampled_from(["wiped", "paused", "scaled", "theirs", "taken", "unpulled"]),
+    )
     def another_client_changes_a_deployment(self, data: st.DataObject, kind: str) -> None:
         name = self.a_target(data)
         target = self.world.targets[name]
@@ -279,6 +282,7 @@ class Life(RuleBasedStateMachine):
             "paused": {"paused": not target.paused},
             "scaled": {"desired": 0 if target.desired else 2},
             "theirs": {"digest": digest("theirs")},
+            "unpulled": {"trouble": "" if target.trouble else "image pull failed: not found"},
             "taken": {"foreign_manager": "" if target.foreign_manager else "helm"},
         }
         if target.uid:
@@ -440,6 +444,12 @@ class Life(RuleBasedStateMachine):
     def a_user_requests_a_rollback(self, stale: int) -> None:
         live = self.world.update.status.live
         self.request(f"rollback.g{max((live.number if live else 0) + stale, 0)}")
+
+    @precondition(lambda self: self.world.generations)
+    @rule(data=st.data())
+    def a_user_retries_a_rollout(self, data: st.DataObject) -> None:
+        numbers = sorted(g.spec.number for g in self.world.generations.values())
+        self.request(f"retry.g{data.draw(st.sampled_from(numbers))}")
 
     def request(self, verb: str) -> None:
         self.tokens += 1

@@ -250,6 +250,20 @@ class AnalysisSample(Model):
     """Why there is no number."""
 
 
+class RolloutAttempt(Model):
+    """An earlier rollout of the same generation."""
+
+    started_at: Time | None = None
+    """When it started."""
+    ended_at: Time
+    """When the targets were back."""
+    outcome: Word
+    """RolloutFailed: the cause was not the generation's own, such as an image that could not be
+    pulled."""
+    reason: Text = ""
+    """Why it ended."""
+
+
 class RolloutStatus(Model):
     """State of the rollout."""
 
@@ -285,6 +299,11 @@ class RolloutStatus(Model):
     nor another generation with its servedDigest is served again."""
     rollback_started_at: Time | None = None
     """When the rollback was decided."""
+    failure: Word = ""
+    """Cause of a failed rollout that is not the generation's own: ImagePullFailed or Unschedulable.
+    The request retry.g<number> rolls the generation out again."""
+    attempts: Annotated[list[RolloutAttempt], Field(max_length=8)] = []
+    """Earlier rollouts that failed, the newest last."""
     take_back: Annotated[list[ObjectName], Field(max_length=8)] = []
     """Deployments on which another field manager has set the two variables, and on which the
     requested rollback takes them back by force, once."""
@@ -320,8 +339,9 @@ class GenerationStatus(Model):
     verdict_at: Time | None = None
     """When the verdict was written."""
     outcome: Word = ""
-    """What became of the generation: Live, Superseded, RolledBack, Rejected, Inconclusive, Failed
-    or Retired. Empty while it is undecided. For display; the operator never reads it."""
+    """What became of the generation: Live, Superseded, RolledBack, RolloutFailed, Rejected,
+    Inconclusive, Failed or Retired. Empty while it is undecided. For display; the operator never
+    reads it."""
     retired_reason: Word = ""
     """Why the candidate was retired, although no rule rejected it, such as PartitionQuarantined or
     RejectedByApprover; ObserveMode: it was accepted, and spec.mode of the update is Observe."""

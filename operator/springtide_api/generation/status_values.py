@@ -10,7 +10,17 @@ VERDICTS = frozenset({"Pending", "Imported", "Accepted", "Rejected", "Inconclusi
 """Values of the verdict of a generation."""
 
 OUTCOMES = frozenset(
-    {"", "Live", "Superseded", "RolledBack", "Rejected", "Inconclusive", "Failed", "Retired"}
+    {
+        "",
+        "Live",
+        "Superseded",
+        "RolledBack",
+        "RolloutFailed",
+        "Rejected",
+        "Inconclusive",
+        "Failed",
+        "Retired",
+    }
 )
 """Values of the outcome of a generation; empty while it is undecided."""
 
@@ -26,6 +36,7 @@ GENERATION_PHASES = frozenset(
         "RollingOut",
         "RollingBack",
         "RolledBack",
+        "RolloutFailed",
         "Promoted",
         "Retired",
         "Rejected",

@@ -94,8 +94,8 @@ class LastRun(Model):
     verdict: Word = "Pending"
     """Verdict on the generation: Pending, Imported, Accepted, Rejected, Inconclusive or Failed."""
     outcome: Word = ""
-    """Outcome of the generation: Live, Superseded, RolledBack, Rejected, Inconclusive, Failed or
-    Retired. Empty while it is undecided."""
+    """Outcome of the generation: Live, Superseded, RolledBack, RolloutFailed, Rejected,
+    Inconclusive, Failed or Retired. Empty while it is undecided."""
     summary: Word = ""
     """Text of the column Last-Run: outcome (or verdict) and number, such as "RolledBack g4"."""
     reason: Word = ""

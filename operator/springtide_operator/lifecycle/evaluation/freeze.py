@@ -34,8 +34,13 @@ def counted_rollbacks(
     ends = [g.status.unfrozen_at for g in seen.generations if g.metadata.name != ignored]
     ends.append(live.status.rollout.promoted_at if live else None)
     since = max(filter(None, ends), default=_NEVER)
-    back = [g for g in seen.generations if g.status.rollout.rolled_back_at]
+    back = [g for g in seen.generations if _counts(g)]
     return sorted((g for g in back if _decided(g) > since), key=_decided)
+
+
+def _counts(generation: ModelGeneration) -> bool:
+    rollout = generation.status.rollout
+    return rollout.rolled_back_at is not None and not rollout.failure
 
 
 def _decided(generation: ModelGeneration) -> datetime:

@@ -22,7 +22,11 @@ from springtide_operator.lifecycle.probing.holdout_extension import (
     holdout_status,
     no_run,
 )
-from springtide_operator.lifecycle.state.generations import ORPHANED, SPEC_CHANGED
+from springtide_operator.lifecycle.state.generations import (
+    ORPHANED,
+    SPEC_CHANGED,
+    rollback_outcome,
+)
 from springtide_operator.lifecycle.state.plan import CreateGeneration, Event, Step
 from springtide_operator.lifecycle.state.recipe import (
     continuation,
@@ -89,9 +93,9 @@ def _released_message(names: list[str]) -> str:
 def _already_evaluated(before: ModelGeneration, *, spent: int) -> str:
     """What became of the same run, and what is possible: a retry needs an interim analysis."""
     status = before.status
-    rolled_back = "RolledBack" if status.rollout.rollback_reason else ""
+    rolled_back = rollback_outcome(before) if status.rollout.rollback_reason else ""
     possible = "springtide.dev/request=retry@<token> runs them again"
-    if rolled_back:
+    if rolled_back == "RolledBack":
         possible += ", and equal weights are not served again"
     if spent:
         possible = (

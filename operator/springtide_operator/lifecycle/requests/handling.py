@@ -19,6 +19,7 @@ from springtide_operator.lifecycle.requests.partitions import quarantine, releas
 from springtide_operator.lifecycle.requests.promotions import promote
 from springtide_operator.lifecycle.requests.request import Request, Response
 from springtide_operator.lifecycle.requests.rollbacks import rollback
+from springtide_operator.lifecycle.requests.rollout_retries import retry_rollout
 from springtide_operator.lifecycle.requests.runs import reject, retry, run
 from springtide_operator.lifecycle.state.plan import Event, Step
 
@@ -39,6 +40,7 @@ VERBS: dict[str, Callable[[Observation, datetime], Response]] = {
 
 GENERATION_VERBS: dict[str, Callable[[Observation, Request, datetime], Response]] = {
     "promote": promote,
+    "retry": retry_rollout,
     "rollback": rollback,
 }
 """Verbs that name a generation, as in `rollback.g6`: a stale or missing number is refused."""

@@ -164,11 +164,29 @@ def _wait_or_abort(seen: Observation, generation: ModelGeneration, now: datetime
     return Step(waiting=waiting, wake_after=min(deadline - now, RECHECK))
 
 
+NOT_ITS_OWN = {"image pull failed": "ImagePullFailed", "no node": "Unschedulable"}
+"""What the kubelet or the scheduler reports first, where the cause is not the generation's."""
+
+
+def _failure_of_others(seen: Observation, generation: ModelGeneration) -> str:
+    """The cause of a failed rollout where it is not the generation's own, on every target."""
+    late = [t for t in seen.targets if not available(t)]
+    causes = [_cause(t.trouble) for t in late]
+    return causes[0] if causes and all(causes) else ""
+
+
+def _cause(trouble: str) -> str:
+    return next((word for text, word in NOT_ITS_OWN.items() if trouble.startswith(text)), "")
+
+
 def _abort_if_late(
     seen: Observation, generation: ModelGeneration, state: str, now: datetime, *, stalled: str = ""
 ) -> Step | None:
     """Abort a rollout that reached its deadline, or that its Deployment reports as stuck."""
     if now < (generation.status.rollout.deadline or now) and not stalled:
         return None
+    facts = {"failure": _failure_of_others(seen, generation)}
     limit = f"; {stalled}" if stalled else f" after {time_given(generation)} (rollout.deadline)"
-    return decide_rollback(seen, generation, f"{state}{limit}; see the events of its pods", now)
+    return decide_rollback(
+        seen, generation, f"{state}{limit}; see the events of its pods", now, facts
+    )

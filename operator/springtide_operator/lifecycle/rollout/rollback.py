@@ -157,4 +157,9 @@ def rollback_completed(generation: ModelGeneration, current: ModelGeneration | N
         else "Springtide's fields are removed from the targets"
     )
     message = f"{name} is rolled back and will not be served again; {serving}"
+    if generation.status.rollout.failure:
+        message = (
+            f"the rollout of {name} failed, not for a cause of its own; {serving}; "
+            f"springtide.dev/request=retry.g{generation.spec.number}@<token> rolls it out again"
+        )
     return Event("RollbackCompleted", message, "Warning", generation=name)

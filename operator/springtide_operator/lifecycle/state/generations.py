@@ -70,9 +70,18 @@ def promoted(generation: ModelGeneration) -> bool:
 
 
 def never_served_again(generations: Iterable[ModelGeneration]) -> frozenset[str]:
-    """Digests of the generations that were rolled back, or that are being rolled back."""
-    back = (g.status.artifact for g in generations if g.status.rollout.rollback_reason)
+    """Digests of the generations that were rolled back, or that are being rolled back.
+
+    Not of those whose rollout failed for a cause that is not their own.
+    """
+    rollouts = ((g.status.rollout, g.status.artifact) for g in generations)
+    back = (made for rollout, made in rollouts if rollout.rollback_reason and not rollout.failure)
     return frozenset(artifact.served_digest for artifact in back if artifact)
+
+
+def rollback_outcome(generation: ModelGeneration) -> str:
+    """The outcome of a generation once its rollback is complete."""
+    return "RolloutFailed" if generation.status.rollout.failure else "RolledBack"
 
 
 def rolled_back_parent(

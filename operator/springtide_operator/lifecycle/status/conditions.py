@@ -19,6 +19,7 @@ from springtide_operator.lifecycle.jobs.suspension import resumes_once
 from springtide_operator.lifecycle.rollout.availability import available, new_pods
 from springtide_operator.lifecycle.rollout.pin import pin_not_possible
 from springtide_operator.lifecycle.rollout.target_problems import targets_problem
+from springtide_operator.lifecycle.state.generations import rollback_outcome
 from springtide_operator.lifecycle.state.paused_targets import paused_at_rest
 from springtide_operator.lifecycle.state.refusals import refusal_waiting, reported_refusal
 
@@ -179,7 +180,7 @@ def _accepted(seen: Observation) -> Wanted | None:
         return None
     status, name = decided[-1].status, decided[-1].metadata.name
     if status.rollout.rollback_reason:
-        reason = "RolledBack" if status.rollout.rolled_back_at else "RollingBack"
+        reason = rollback_outcome(decided[-1]) if status.rollout.rolled_back_at else "RollingBack"
         return ("LastRunSucceeded", "False", reason, f"{name}: {status.rollout.rollback_reason}")
     if status.verdict not in status_values.VERDICTS:
         message = f"{name} has verdict {status.verdict!r}, which this version of the operator does "

@@ -13,7 +13,11 @@ from springtide_api.update.status import Condition
 from springtide_operator.lifecycle.evaluation.approval import AWAITING, awaits_approval
 from springtide_operator.lifecycle.evaluation.holds import is_inconclusive
 from springtide_operator.lifecycle.evaluation.modes import is_parent_only
-from springtide_operator.lifecycle.state.generations import servable, unknown_value
+from springtide_operator.lifecycle.state.generations import (
+    rollback_outcome,
+    servable,
+    unknown_value,
+)
 from springtide_operator.lifecycle.state.plan import DeleteGeneration, WriteGeneration
 
 if TYPE_CHECKING:
@@ -70,7 +74,7 @@ def outcome(seen: Observation, generation: ModelGeneration) -> str:
     """The outcome of a generation, in one word; empty while it is open."""
     status = generation.status
     if status.rollout.rollback_reason:
-        return "RolledBack" if status.rollout.rolled_back_at else ""
+        return rollback_outcome(generation) if status.rollout.rolled_back_at else ""
     if status.rollout.promoted_at:
         current = seen.lineage.live
         is_live = current is not None and current.metadata.name == generation.metadata.name
@@ -178,7 +182,7 @@ def _phase(seen: Observation, generation: ModelGeneration) -> str:
 def _served_phase(generation: ModelGeneration) -> str:
     rollout = generation.status.rollout
     if rollout.rollback_reason:
-        return "RolledBack" if rollout.rolled_back_at else "RollingBack"
+        return rollback_outcome(generation) if rollout.rolled_back_at else "RollingBack"
     if rollout.promoted_at:
         return "Promoted"
     return "RollingOut" if rollout.step_started_at else "Accepted"

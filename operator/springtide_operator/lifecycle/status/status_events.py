@@ -27,6 +27,9 @@ ENDS: dict[str, Literal["Normal", "Warning"]] = {
 }
 """Reasons of retirements that are Events of the update."""
 
+ENDED = frozenset({"RolledBack", "RolloutFailed"})
+"""Outcomes of generations that were rolled back."""
+
 VERDICTS: dict[str, Literal["Normal", "Warning"]] = {
     "Accepted": "Normal",
     "Rejected": "Warning",
@@ -98,7 +101,7 @@ def _ends(old: UpdateStatus, new: UpdateStatus) -> Iterator[Event]:
 
 def _rollbacks(status: UpdateStatus) -> set[int]:
     """Numbers of the generations whose rollback began; a phase says less, it may be Invalid."""
-    return {entry.number for entry in status.history if entry.reason == "RolledBack"}
+    return {entry.number for entry in status.history if entry.reason in ENDED}
 
 
 def _name(status: UpdateStatus, number: int) -> str:
@@ -136,12 +139,16 @@ def _rollback(
     for number in sorted(_rollbacks(new) - _rollbacks(old)):
         yield Event("RollbackStarted", f"{_name(new, number)}: {reasons.get(number)}", "Warning")
     before, served = _ended(old), new.pinned or new.live
+    failed = {entry.number for entry in new.history if entry.outcome == "RolloutFailed"}
     for number in sorted(_ended(new) - before):
         serves = f"the targets serve {served.name}" if served else "nothing was live before"
-        message = f"{_name(new, number)} is rolled back and will not be served again; {serves}"
+        name = _name(new, number)
+        message = f"{name} is rolled back and will not be served again; {serves}"
+        if number in failed:
+            message = f"the rollout of {name} failed, not for a cause of its own; {serves}"
         yield Event("RollbackCompleted", message, "Warning")
 
 
 def _ended(status: UpdateStatus) -> set[int]:
     """Numbers of the generations whose rollback is complete."""
-    return {entry.number for entry in status.history if entry.outcome == "RolledBack"}
+    return {entry.number for entry in status.history if entry.outcome in ENDED}

@@ -20,7 +20,7 @@ from springtide_api.update.status import (
 from springtide_operator.lifecycle.bake.report import bake_progress
 from springtide_operator.lifecycle.evaluation.modes import REASONS
 from springtide_operator.lifecycle.rollout.availability import new_pods
-from springtide_operator.lifecycle.state.generations import SPEC_CHANGED
+from springtide_operator.lifecycle.state.generations import SPEC_CHANGED, rollback_outcome
 from springtide_operator.lifecycle.status.conditions import condition, conditions
 from springtide_operator.lifecycle.status.counters import gpu_seconds, totals
 from springtide_operator.lifecycle.status.generation_status import outcome
@@ -136,7 +136,7 @@ def _last_run(seen: Observation) -> LastRun | None:
         verdict=status.verdict,
         outcome=outcome(seen, newest),
         summary=f"{_result(seen, newest)} g{newest.spec.number}",
-        reason="RolledBack"
+        reason=rollback_outcome(newest)
         if status.rollout.rollback_reason
         else (status.retired_reason or status.reason),
         message=message,
@@ -231,7 +231,7 @@ def _entry(seen: Observation, generation: ModelGeneration) -> HistoryEntry:
         verdict=status.verdict,
         outcome=outcome(seen, generation),
         reason=(
-            "RolledBack"
+            rollback_outcome(generation)
             if status.rollout.rollback_reason
             else (status.retired_reason or status.reason)
         ),
