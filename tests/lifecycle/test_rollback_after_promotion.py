@@ -156,7 +156,8 @@ def test_a_second_request_for_the_same_generation_changes_nothing() -> None:
     result, message = answered(world, "rollback.g2@3")
     assert (result, message) == (
         "Refused",
-        "shop-g2 was rolled back already; shop-g1 is live: rollback.g1@3",
+        "shop-g2 was rolled back already; no earlier generation is there to return to, so shop-g1 "
+        "stays live; deliver data for a better one, or set spec.suspend to true to keep it",
     )
 
 

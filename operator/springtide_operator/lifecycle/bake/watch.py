@@ -11,12 +11,14 @@ from springtide_operator.lifecycle.bake.pods import pod_facts, pod_failure
 from springtide_operator.lifecycle.bake.queries import record_samples
 from springtide_operator.lifecycle.bake.samples import failed_metric, missing_metric, unproven
 from springtide_operator.lifecycle.evaluation.modes import writes_targets
+from springtide_operator.lifecycle.rollout.bake_start import bake_facts
 from springtide_operator.lifecycle.rollout.rollback_decision import (
     decide_rollback,
     rollback_target,
 )
 from springtide_operator.lifecycle.rollout.rollout_status import with_rollout
 from springtide_operator.lifecycle.state.plan import Event, Step
+from springtide_operator.lifecycle.state.recorded_times import is_ahead
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -32,6 +34,8 @@ def watch_bake(seen: Observation, now: datetime) -> Step | None:
         return None
     if seen.update.spec.rollout.bake is None:
         return _end(generation, "spec.rollout.bake was removed", now)
+    if _starts_ahead(generation, now):
+        return Step(actions=(with_rollout(generation, bake_facts(seen, now)),))
     if recorded := record_samples(seen, generation, now):
         return recorded
     if facts := pod_facts(seen, generation, now):
@@ -40,6 +44,12 @@ def watch_bake(seen: Observation, now: datetime) -> Step | None:
     if why and may_roll_back(seen, generation):
         return decide_rollback(seen, generation, why, now)
     return _end_if_due(seen, generation, why, now)
+
+
+def _starts_ahead(generation: ModelGeneration, now: datetime) -> bool:
+    """Whether the clock was set back since the start: the bake would last that much longer."""
+    began = generation.status.rollout.bake_started_at
+    return began is not None and is_ahead(began, now)
 
 
 def failure(seen: Observation, generation: ModelGeneration, now: datetime) -> str:

@@ -45,7 +45,20 @@ def finalize(seen: Observation, now: datetime) -> Step | None:
     if not under_way.status.rollout.rollback_reason:
         why = "the IncrementalUpdate was deleted during the rollout"
         return Step(actions=decide_rollback(seen, under_way, why, now).actions)
+    if under_way.status.rollout.promoted_at and seen.lineage.served is None:
+        return _keep_serving(under_way)
     return _roll_back(seen, under_way, now)
+
+
+def _keep_serving(generation: ModelGeneration) -> Step:
+    """Leave a promoted generation where nothing is left to return to: as without the deletion."""
+    name = generation.metadata.name
+    message = (
+        f"deleted during the rollback of {name}; no earlier generation is left, so the targets "
+        "keep serving it"
+    )
+    event = Event("RollbackIncomplete", message, "Warning")
+    return Step(actions=(SetFinalizer(present=False),), events=(event,))
 
 
 def _roll_back(seen: Observation, aborted: ModelGeneration, now: datetime) -> Step:

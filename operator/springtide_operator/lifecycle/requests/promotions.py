@@ -23,6 +23,8 @@ def promote(seen: Observation, request: Request, now: datetime) -> Response:
         return Response(False, "nothing is live, so nothing bakes")
     name, rollout = live.metadata.name, live.status.rollout
     if live.spec.number != request.number:
+        if baking(live) is None:
+            return Response(False, f"nothing bakes; {name} is live")
         return Response(False, f"name the live generation: promote.g{live.spec.number}@<token>")
     message = f"the bake of {name} has ended"
     if rollout.baked_at:

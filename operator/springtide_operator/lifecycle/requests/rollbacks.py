@@ -67,6 +67,8 @@ def _possible(seen: Observation, token: str) -> str:
     possible = rolls or live
     if possible is None:
         return "nothing is live and nothing rolls out"
+    if rolls is None and (why := _stays(seen, possible)):
+        return why
     what = "rolls out" if rolls else "is live"
     if rolls and rolls.status.rollout.rollback_reason:
         what = "is being rolled back"
@@ -90,10 +92,17 @@ def _refused(seen: Observation, named: ModelGeneration, token: str) -> str:
     if live is None or live.metadata.name != name:
         state = "is no longer live" if rollout.promoted_at else "was not rolled out"
         return f"{name} {state}; {_possible(seen, token)}"
-    if rollback_target(seen, named) is None:
+    return _stays(seen, named)
+
+
+def _stays(seen: Observation, live: ModelGeneration) -> str:
+    """Why the live generation cannot be rolled back; empty if it can."""
+    if why := _pinned_weights(seen, live):
+        return why
+    if rollback_target(seen, live) is None:
         return (
-            f"no earlier generation is there to return to, so {name} stays live; deliver data for "
-            "a better one, or set spec.suspend to true to keep it"
+            f"no earlier generation is there to return to, so {live.metadata.name} stays live; "
+            "deliver data for a better one, or set spec.suspend to true to keep it"
         )
     return ""
 

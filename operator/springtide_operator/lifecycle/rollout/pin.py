@@ -70,14 +70,14 @@ def _abort(
     left = removed_targets_serving(seen, aborted)
     behind = not_serving(pinned, usable_targets(seen))
     ours = [target for target in behind if conflict(seen, [target]) is None]
-    if ours or left:
-        step = apply_generation(seen, pinned, [*ours, *left], now)
-        if aborted.status.rollout.held_since or not step.actions:
+    if behind or left:
+        step = Step(waiting=conflict(seen, behind), wake_after=RECHECK)
+        if ours or left:
+            step = apply_generation(seen, pinned, [*ours, *left], now)
+        if aborted.status.rollout.held_since:
             return step
         paused = with_rollout(aborted, {"held_since": now})
         return replace(step, actions=(paused, *step.actions))
-    if behind:
-        return Step(waiting=conflict(seen, behind), wake_after=RECHECK)
     name = aborted.metadata.name
     message = (
         f"{name}: its rollout is aborted, since {pinned.metadata.name} is pinned; it may start "

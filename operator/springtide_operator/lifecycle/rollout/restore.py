@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from springtide_operator.lifecycle.evaluation.modes import writes_targets
 from springtide_operator.lifecycle.rollout.apply import apply_generation, serve
+from springtide_operator.lifecycle.rollout.availability import not_serving
 from springtide_operator.lifecycle.rollout.target_facts import finished_digests
 from springtide_operator.lifecycle.rollout.target_problems import blocked
 from springtide_operator.lifecycle.state.generations import rolling
@@ -49,4 +50,6 @@ def _carries_older_generation(seen: Observation, target: ObservedTarget) -> bool
     current = seen.lineage.live
     artifact = current.status.artifact if current else None
     is_live = artifact is not None and target.digest == artifact.served_digest
+    if current is not None and seen.lineage.returning:
+        is_live = not not_serving(current, [target])  # the pinned one may have its weights
     return not is_live and not target.foreign_manager and target.digest in finished_digests(seen)

@@ -59,6 +59,9 @@ class Lineage:
     be pinned, the one that was pinned before, if any."""
     returning: bool
     """The pin was removed, and a target may not serve live yet."""
+    bake_stopped: bool
+    """A generation was pinned, and the targets are not known to be back on live: they serve it,
+    even if the pin is not possible any more."""
     cursor: datetime | None
     """Rows from here on are new. None: from the first row."""
     released: tuple[str, ...]
@@ -97,7 +100,7 @@ class Lineage:
     @property
     def baking(self) -> ModelGeneration | None:
         """The live generation, if it bakes and is served: a pin stops the bake."""
-        return None if self.pinned or self.returning else baking(self.live)
+        return None if self.pinned or self.bake_stopped else baking(self.live)
 
     @property
     def rolls(self) -> ModelGeneration | None:
@@ -150,6 +153,7 @@ def derive(
         candidate=under_way,
         pinned=_pinned(update, promoted),
         returning=status.pinned is not None and update.spec.rollout.pin is None,
+        bake_stopped=status.pinned is not None,
         cursor=live.status.trained_through if live else initial.trained_through,
         released=_released(live, status.cursor),
         training_only=_training_only(generations, promoted, status.cursor),
