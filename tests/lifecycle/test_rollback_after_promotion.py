@@ -301,3 +301,12 @@ def test_a_value_that_another_client_sets_during_the_rollback_blocks_it() -> Non
     world.rounds(2)
     assert world.update.status.phase == "RollingBack"
     assert world.condition("TargetsInSync").reason == "FieldConflict"
+
+
+def test_a_refused_finalizer_does_not_hold_a_rollback_up() -> None:
+    world = on_generation_two()
+    world.refusing = {"finalizer": "WriteRefused"}
+    world.ask("rollback.g2@1")
+    world.rounds(3)
+    assert world.target.number == 1
+    assert world.generation(2).status.outcome == "RolledBack"

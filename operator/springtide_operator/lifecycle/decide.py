@@ -149,9 +149,20 @@ def _next_step(seen: Observation, now: datetime) -> Step:
             )
         if stage in CONTINUE:
             refusal_held, open_now = refusal_held or refusal, open_now & CONTINUE[stage]
-        elif stage not in OPTIONAL:
+        elif not _is_optional(seen, stage):
             return Step(waiting=refusal_waiting(refusal), wake_after=refusal.again_at - now)
     return Step(waiting=refusal_waiting(refusal_held)) if refusal_held else Step()
+
+
+def _is_optional(seen: Observation, stage: Callable[[Observation, datetime], Step | None]) -> bool:
+    """Whether a refused write of a stage does not block the next one.
+
+    A rollback does not wait for the finalizer.
+    """
+    under_way = seen.lineage.candidate
+    back = under_way is not None and bool(under_way.status.rollout.rollback_reason)
+    exempt = stage is ensure_finalizer and back
+    return stage in OPTIONAL or exempt
 
 
 def _wake_after(seen: Observation, step: Step, now: datetime) -> timedelta | None:
