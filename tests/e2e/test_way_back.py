@@ -128,7 +128,7 @@ def analysis_of_refusals():
     errors, latency = rollout["analysis"]["metrics"]
     errors["value"]["max"], latency["value"]["max"] = "0.2", "10"
     rollout["analysis"] |= {"interval": "5s", "failureLimit": 2}
-    return rollout
+    return rollout | {"rollback": {"freezeAfter": 2}}
 
 
 def samples(example, number):
@@ -139,7 +139,8 @@ def samples(example, number):
     "Deployments",
     "with traffic and a Prometheus: requests fail that did not fail before the promotion",
     "the metric fails in the bake and the generation is rolled back automatically, with values and "
-    "bound as the reason; no other request fails",
+    "bound as the reason; after `freezeAfter` of these in a row the update is frozen; no other "
+    "request fails",
 )
 def test_a_generation_whose_requests_fail_after_its_promotion_is_rolled_back_in_its_bake(
     served, client
@@ -174,3 +175,9 @@ def test_a_generation_whose_requests_fail_after_its_promotion_is_rolled_back_in_
     assert served.served()["digest"] == before
     why = served.generations()[2]["status"]["rollout"]["rollbackReason"]
     assert "metric error-rate is outside its bounds (max 0.2) in 2 samples in a row" in why
+    served.wait(lambda now: now["phase"] == "Frozen", what="the freeze after the second rollback")
+    needed = owner.condition(served.update(), "ActionRequired")
+    assert (needed["status"], needed["reason"]) == ("True", "Frozen")
+    assert "unfreeze@<token>" in needed["message"]
+    served.request("unfreeze", "repaired")
+    served.wait(lambda now: now["phase"] == "OnHold", what="the hold that is left")
