@@ -6,6 +6,8 @@ import pytest
 from lifecycle.invariants import Invariants
 from lifecycle.world import World, after_promotions
 
+from springtide_operator.lifecycle.maintenance import history
+
 
 def frozen(after: int = 2) -> World:
     """Generation 1 is live; 2 was rolled back after its promotion, 3 missed its deadline."""
@@ -111,3 +113,24 @@ def test_generations_that_count_are_not_pruned() -> None:
     world.edit(history={"generations": 2, "rejected": 0}, trigger={})
     world.rounds(6)
     assert {"shop-g2", "shop-g3"} <= world.generations.keys()
+
+
+def test_a_generation_that_records_the_end_of_a_freeze_is_not_pruned(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(history, "MAX_STILL_NEEDED", 0)
+    world = frozen()
+    world.ask("unfreeze@3")
+    world.months.append("2025-05")
+    world.aucs["2025-05"] = (0.55, 0.66)
+    world.rounds(6)
+    assert world.generation(4).status.verdict == "Rejected"
+    world.digests_elsewhere = frozenset({world.generation(2).status.artifact.served_digest})
+    world.edit(
+        history={"generations": 2, "rejected": 0},
+        trigger={},
+        rollout={**world.spec["rollout"], "rollback": {"freezeAfter": 1}},
+    )
+    world.rounds(6)
+    assert world.generation(3).status.unfrozen_at
+    assert world.update.status.phase != "Frozen"

@@ -89,3 +89,17 @@ def test_a_retry_is_refused_once_its_parent_is_no_longer_live() -> None:
     world.ask("retry.g2@1")
     world.rounds(1)
     assert world.update.status.last_request.message == "shop-g3 is live, which is not its parent"
+
+
+def test_a_retry_is_refused_in_a_mode_that_would_retire_it() -> None:
+    world = failed()
+    world.edit(mode="Observe")
+    world.ask("retry.g2@1")
+    world.rounds(2)
+    assert world.update.status.last_request.message == (
+        "spec.mode is Observe, which would retire shop-g2; change it first"
+    )
+    world.edit(mode="Enforce")
+    world.ask("retry.g2@2")
+    world.rounds(4)
+    assert world.update.status.live.number == 2

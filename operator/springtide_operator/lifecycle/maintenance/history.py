@@ -80,6 +80,9 @@ def _prunable(seen: Observation, now: datetime) -> ModelGeneration | None:
     kept = {g.metadata.name for g in promoted[:2]} | _referred_to(seen) | _pinned(seen)
     if seen.update.spec.rollout.rollback.freeze_after is not None:
         kept |= {g.metadata.name for g in counted_rollbacks(seen)}
+        unfrozen = [g for g in seen.generations if g.status.unfrozen_at]
+        # Without it, earlier rollbacks would count again.
+        kept |= {g.metadata.name for g in unfrozen[-1:]}
     served = seen.digests_elsewhere.union(*(target.named for target in seen.targets))
     over = [g for g in seen.generations if g.status.files_deleted_at]
     over += promoted[max(history.generations, 2) :]

@@ -52,8 +52,12 @@ def _refused(seen: Observation, named: ModelGeneration) -> str:
         return f"the rollout of {name} did not fail (status.outcome is {status.outcome or 'empty'})"
     if status.files_deleted_at:
         return f"the weights of {name} are being deleted (spec.history)"
+    if why := busy(seen):
+        return why
     if seen.lineage.candidate is not None:
-        return busy(seen) or f"{seen.lineage.candidate.metadata.name} waits for data; reject it"
+        return f"{seen.lineage.candidate.metadata.name} waits for data; reject it"
+    if seen.update.spec.mode != "Enforce":
+        return f"spec.mode is {seen.update.spec.mode}, which would retire {name}; change it first"
     parent = named.spec.parent
     if live is not None and (parent is None or parent.name != live.metadata.name):
         return f"{live.metadata.name} is live, which is not its parent"
