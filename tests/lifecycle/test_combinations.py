@@ -6,8 +6,15 @@ from dataclasses import replace
 from datetime import timedelta
 
 from lifecycle.test_bake import baking, later
+from lifecycle.test_invariants import ANALYSIS
 from lifecycle.test_pin import after_three, numbers
-from lifecycle.world import World, after_promotions, stuck_in_a_rollout, with_generation_one
+from lifecycle.world import (
+    World,
+    after_promotions,
+    digest,
+    stuck_in_a_rollout,
+    with_generation_one,
+)
 
 
 def pinned_while_helm_sets_the_variables() -> World:
@@ -58,6 +65,21 @@ def test_a_bake_starts_again_where_the_clock_was_set_back_before_its_start() -> 
     )
     later(world, 61)
     assert world.generation(2).status.rollout.baked_at
+
+
+def test_what_is_measured_while_another_client_sets_all_weights_is_no_evidence() -> None:
+    world = baking(analysis=ANALYSIS)
+    world.measured = {"errors": 0.5}
+    world.target = replace(world.target, digest=digest("theirs"))
+    later(world, 90)
+    rollout = world.generation(2).status.rollout
+    assert (rollout.analysis, rollout.rollback_reason, rollout.baked_at) == ([], "", None)
+    assert world.condition("ActionRequired").reason == "FieldConflict"
+
+    world.target = replace(world.target, digest=None, number=None)
+    world.settle()
+    later(world, 5)
+    assert "metric errors" in world.generation(2).status.rollout.rollback_reason
 
 
 def test_after_a_pin_a_target_without_our_number_returns_to_live_too() -> None:

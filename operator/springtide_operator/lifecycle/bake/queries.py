@@ -19,6 +19,7 @@ from springtide_operator.lifecycle.bake.samples import (
     metrics,
     samples_of,
 )
+from springtide_operator.lifecycle.rollout.availability import not_serving
 from springtide_operator.lifecycle.rollout.rollout_status import with_rollout
 from springtide_operator.lifecycle.state.plan import LIVE_ROLE, Event, Query, Step
 from springtide_operator.lifecycle.state.recorded_times import is_ahead
@@ -45,7 +46,7 @@ REASONS = {
 def due_queries(seen: Observation, now: datetime) -> tuple[Query, ...]:
     """The queries that are due: one interval after the promotion or the sample before."""
     generation, analysis = seen.lineage.baking, seen.update.spec.rollout.analysis
-    if generation is None or analysis is None:
+    if generation is None or analysis is None or is_unserved(seen, generation):
         return ()
     return tuple(
         Query(
@@ -57,6 +58,11 @@ def due_queries(seen: Observation, now: datetime) -> tuple[Query, ...]:
         for metric in analysis.metrics
         if _next_query(seen, generation, metric, now) <= now
     )
+
+
+def is_unserved(seen: Observation, generation: ModelGeneration) -> bool:
+    """Whether no target runs it, as another client set its variables: nothing is measured."""
+    return len(not_serving(generation, seen.targets)) == len(seen.targets)
 
 
 def next_query(seen: Observation, generation: ModelGeneration, now: datetime) -> datetime | None:

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from springtide_operator.lifecycle.bake.pods import pod_wake
-from springtide_operator.lifecycle.bake.queries import due_queries, next_query
+from springtide_operator.lifecycle.bake.queries import due_queries, is_unserved, next_query
 from springtide_operator.lifecycle.bake.samples import invalid_metric, missing_metric, unproven
 from springtide_operator.lifecycle.bake.watch import failure, may_roll_back
 from springtide_operator.lifecycle.rollout.rollback_decision import rollback_target
@@ -50,7 +50,10 @@ def bake_progress(seen: Observation, now: datetime) -> Waiting | None:
     else:
         message = f"{name} bakes since its time ended at {moment} (rollout.bake)"
         short = "baking"
-    if why := unproven(seen, generation):
+    why = unproven(seen, generation)
+    if is_unserved(seen, generation):
+        why = "no target runs it"
+    if why:
         message += f"; {why}"
     return Waiting("Baking", message[:1024], "Rollout", short=short)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from springtide_operator.lifecycle.bake.pods import pod_facts, pod_failure
-from springtide_operator.lifecycle.bake.queries import record_samples
+from springtide_operator.lifecycle.bake.queries import is_unserved, record_samples
 from springtide_operator.lifecycle.bake.samples import failed_metric, missing_metric, unproven
 from springtide_operator.lifecycle.evaluation.modes import writes_targets
 from springtide_operator.lifecycle.rollout.bake_start import bake_facts
@@ -75,7 +75,7 @@ def _end_if_due(
     Without an earlier generation nothing is withdrawn: the next generation is the fix.
     """
     until = generation.status.rollout.bake_until
-    if until is None or now < until:
+    if until is None or now < until or is_unserved(seen, generation):
         return None
     if why and rollback_target(seen, generation) is None:
         return _end(generation, f"there is no earlier generation to return to; {why}", now)
