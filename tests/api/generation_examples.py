@@ -35,9 +35,15 @@ SPEC = [
     Example(
         "",
         "approval is final: it can be set once",
-        APPROVED,
+        {**TRAINED, **APPROVED},
         {"approval": {"decision": "Rejected"}},
-        before=APPROVED,
+        before={**TRAINED, **APPROVED},
+    ),
+    Example(
+        "",
+        "an imported generation needs no approval",
+        {**TRAINED, **APPROVED},
+        APPROVED,
     ),
     Example(
         "",

@@ -4,9 +4,9 @@ import re
 
 import pytest
 from api.data_examples import DATA, MODEL, STORAGE
-from api.example import Example, changed
+from api.example import ABSENT, Example, changed
 from api.gate_examples import EVALUATION, GATE
-from api.generation_examples import SPEC, STATUS
+from api.generation_examples import SPEC, STATUS, TRAINED
 from api.training_examples import TRAINING
 from api.update_examples import BAKE, ROLLOUT, TRIGGER, WHOLE
 
@@ -154,8 +154,9 @@ STARTED = {"rollout": {"stepStartedAt": "2026-03-01T00:00:00Z"}}
 def test_a_generation_is_decided_on_between_its_verdict_and_its_rollout(
     objects, store, generation, status, decision
 ):
-    stored = store(generation)
-    decided = {**generation["spec"], "approval": {"decision": decision}}
+    spec = trained(generation["spec"])
+    stored = store({**generation, "spec": spec})
+    decided = {**spec, "approval": {"decision": decision}}
 
     written = objects.write_status(stored, status, dry_run=False)
     refused = objects.replace(written, decided)
@@ -166,10 +167,15 @@ def test_a_generation_is_decided_on_between_its_verdict_and_its_rollout(
     assert isinstance(objects.replace(written, decided), dict)
 
 
+def trained(imported):
+    """The spec of a generation that was trained, from that of one that was imported."""
+    return {key: value for key, value in {**imported, **TRAINED}.items() if value is not ABSENT}
+
+
 def test_a_generation_is_restored_with_its_approval(objects, generation):
     approval = {"approval": {"decision": "Approved", "reason": "before the restore"}}
 
-    made = objects.create({**generation, "spec": {**generation["spec"], **approval}})
+    made = objects.create({**generation, "spec": {**trained(generation["spec"]), **approval}})
 
     assert isinstance(made, dict), made
 

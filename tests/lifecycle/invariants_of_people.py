@@ -67,7 +67,8 @@ def is_only_a_parent(update: IncrementalUpdate, g: ModelGeneration) -> bool:
 
 
 def decision(g: ModelGeneration) -> str:
-    return g.spec.approval.decision if g.spec.approval else ""
+    """The decision of a person; an imported generation needs none."""
+    return g.spec.approval.decision if g.spec.approval and g.spec.origin == "Trained" else ""
 
 
 def awaits(update: IncrementalUpdate, g: ModelGeneration) -> bool:

@@ -118,6 +118,17 @@ def test_the_initial_model_needs_no_approval() -> None:
     assert world.update.status.live.number == 0
 
 
+def test_a_rejection_of_the_initial_model_that_the_api_server_did_not_see_has_no_effect() -> None:
+    world = World(seeded=False)
+    Invariants(world)
+    while "shop-g0" not in world.generations:
+        world.step()
+    world.set_approval("shop-g0", "Rejected")
+    world.settle()
+    world.rounds(2)
+    assert (world.update.status.live.number, world.target.number) == (0, 0)
+
+
 def test_approval_is_no_part_of_the_recipe_and_its_switch_fails_no_run() -> None:
     automatic, manual = World(), World(spec={**SPEC, "gate": MANUAL})
     for world in (automatic, manual):

@@ -136,6 +136,11 @@ class Approval(Model):
     "set initial if and only if origin is Imported",
 )
 @cel(
+    "!has(self.approval) || self.origin == 'Trained'",
+    "an imported generation needs no approval; remove approval",
+    "origin",
+)
+@cel(
     "(self.origin == 'Trained') == has(self.data)",
     "set data if and only if origin is Trained",
 )

@@ -34,9 +34,9 @@ def awaits_approval(seen: Observation, generation: ModelGeneration) -> bool:
 
 
 def rejection(generation: ModelGeneration) -> str:
-    """Why a person rejected a generation, as a message; empty without one."""
+    """Why a person rejected a generation, as a message; empty without one, or if imported."""
     approval = generation.spec.approval
-    if approval is None or approval.decision != "Rejected":
+    if approval is None or approval.decision != "Rejected" or generation.spec.origin != "Trained":
         return ""
     return f"rejected by an approver: {approval.reason or 'no reason given'}"
 
