@@ -6,6 +6,8 @@ labels and one annotation. With the uid a deleted Deployment is not created agai
 
 from __future__ import annotations
 
+import copy
+import json
 from typing import TYPE_CHECKING, Any
 
 from springtide_api.names import (
@@ -21,6 +23,7 @@ from springtide_operator.lifecycle.state.plan import LIVE_ROLE
 
 if TYPE_CHECKING:
     from springtide_api.objects import Meta
+    from springtide_api.update.rollout import Target
     from springtide_operator.lifecycle.state.plan import Serve
 
 OWN_KEYS = tuple(
@@ -29,6 +32,27 @@ OWN_KEYS = tuple(
     for keys in ("labels", "annotations")
 )
 """Paths of labels and annotations that only this operator uses."""
+
+
+def disowned(managed: list[dict[str, Any]], target: Target, ours: str) -> list[dict[str, Any]]:
+    """`managedFields` of a Deployment without other managers' ownership of both variables.
+
+    Args:
+        managed: the entries as they are.
+        target: the container and its variables.
+        ours: our field manager.
+    """
+    path = ("f:spec", "f:template", "f:spec", "f:containers")
+    container = f'k:{{"name":{json.dumps(target.container)}}}'
+    left = copy.deepcopy(managed)
+    for entry in left:
+        owned = entry.get("fieldsV1") or {}
+        for step in (*path, container, "f:env"):
+            owned = owned.get(step) or {}
+        if entry.get("manager") != ours:
+            for name in (target.env.uri, target.env.digest):
+                owned.pop(f'k:{{"name":{json.dumps(name)}}}', None)
+    return left
 
 
 def deployment(update: Meta, serve: Serve) -> dict[str, Any]:

@@ -6,7 +6,7 @@ deterministic, and a name that is taken is a success only where its owner is our
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from springtide_api import names
@@ -211,6 +211,8 @@ class Actuator:
     async def _serve(self, update: Meta, name: str, action: plans.Serve) -> None:
         """Apply; by force only at the resource version that `decide` has checked."""
         await self._check_unchanged(update)
+        if action.take_back:
+            action = await self._take_back(update, name, action)
         body, force = serving.deployment(update, action), bool(action.force_at_version)
         self.live_reader.invalidate_deployment(update.namespace, name)
         manager = names.field_manager(update.name)
@@ -226,6 +228,25 @@ class Actuator:
             raise Refused(OWN_KEYS_TAKEN, str(error)) from error
         if names.LABEL_UPDATE in (applied["metadata"].get("labels") or {}):
             self.cache.insert(DEPLOYMENT, applied)
+
+    async def _take_back(self, update: Meta, name: str, action: plans.Serve) -> plans.Serve:
+        """Remove other managers' ownership of both variables, at the version that was checked."""
+        live = await self.client.get(DEPLOYMENT, update.namespace, name)
+        if live["metadata"]["resourceVersion"] != action.force_at_version:
+            self.cache.insert(DEPLOYMENT, live)
+            raise errors.Conflict(f"Deployment {update.namespace}/{name} was changed meanwhile")
+        managed, ours = (
+            live["metadata"].get("managedFields") or [],
+            names.field_manager(update.name),
+        )
+        operations = [
+            _test("/metadata/resourceVersion", action.force_at_version),
+            _set("/metadata/managedFields", serving.disowned(managed, action.target, ours)),
+        ]
+        patched = await self.client.patch(
+            DEPLOYMENT, update.namespace, name, operations, manager=names.FIELD_MANAGER
+        )
+        return replace(action, force_at_version=patched["metadata"]["resourceVersion"])
 
     async def _patch(self, kind: Kind, namespace: str, name: str, operations: list[Raw]) -> None:
         """Patch; where the object was changed, read it for the next decision.

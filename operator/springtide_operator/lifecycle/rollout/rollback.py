@@ -14,7 +14,14 @@ from springtide_operator.lifecycle.rollout.target_facts import usable_targets
 from springtide_operator.lifecycle.rollout.target_problems import conflict
 from springtide_operator.lifecycle.state.generations import unknown_value
 from springtide_operator.lifecycle.state.paused_targets import paused
-from springtide_operator.lifecycle.state.plan import RECHECK, Event, Step, Waiting, WriteGeneration
+from springtide_operator.lifecycle.state.plan import (
+    RECHECK,
+    Event,
+    Serve,
+    Step,
+    Waiting,
+    WriteGeneration,
+)
 from springtide_operator.lifecycle.state.refusals import not_refused
 
 if TYPE_CHECKING:
@@ -86,7 +93,7 @@ def _take_back(
     left = [name for name in left if name not in names]
     if left == asked:
         return None
-    forced = (replace(serve(seen, current, t), force_at_version=t.version) for t in open_now)
+    forced = (_forced(serve(seen, current, t), t) for t in open_now)
     events = (
         Event(
             "FieldsTakenBack",
@@ -98,6 +105,10 @@ def _take_back(
     return Step(
         actions=(*forced, with_rollout(generation, {"take_back": left})), events=tuple(events)
     )
+
+
+def _forced(action: Serve, target: ObservedTarget) -> Serve:
+    return replace(action, force_at_version=target.version, take_back=True)
 
 
 def _nothing_left(generation: ModelGeneration) -> Waiting:

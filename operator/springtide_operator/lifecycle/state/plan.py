@@ -119,6 +119,9 @@ class Serve:
     force_at_version: str = ""
     """Apply by force, for exactly this resourceVersion: others own nothing but our labels and
     annotations. Empty: never by force."""
+    take_back: bool = False
+    """Remove the ownership of other field managers in both variables before: an apply of the value
+    that they have set would only share it."""
 
 
 @dataclass(frozen=True)

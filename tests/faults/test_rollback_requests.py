@@ -1,0 +1,127 @@
+"""A promoted generation is rolled back by request, with a real API server.
+
+An operator that ends before or after any write of it leaves the same objects. Another client had
+set both variables before: they are taken back by force, once.
+"""
+
+import asyncio
+
+import pytest
+from faults.directing import condition, directed
+from faults.life import LIFE, play
+from faults.playing import Crash, Recorder
+
+pytestmark = pytest.mark.apiserver
+
+SIDE_BY_SIDE = 12
+SAMPLE = 5
+"""Every so many of the crashes are tried in each run of the tests."""
+
+
+async def undone(ground, kinds, *hooks):
+    """Generation 2 is live; a person has set both variables to those of generation 1."""
+    scene = await directed(ground)
+    await scene.declare()
+    await scene.start(*hooks)
+    await play(scene, LIFE[:3])
+    made = scene.generation(1)["artifact"]
+    values = (f"MODEL_URI={made['uri']}", f"MODEL_DIGEST={made['servedDigest']}")
+    command = ("-n", scene.namespace, "set", "env", "deployment/ranker", *values)
+    await asyncio.to_thread(kinds.kubectl, *command)
+    await scene.until(
+        lambda _: condition(scene.update_status, "TargetsInSync")["reason"] == "FieldConflict"
+    )
+    return scene
+
+
+async def roll_back(scene):
+    await scene.ask("rollback.g2@9")
+    await scene.until(lambda _: is_over(scene))
+
+
+def is_over(scene):
+    rollout = scene.generation(2).get("rollout") or {}
+    status = scene.update_status
+    shown = (status["phase"], status["live"]["number"]) == ("OnHold", 1)
+    return "rolledBackAt" in rollout and shown
+
+
+async def problems(scene):
+    """What is not as it must be at the end."""
+    status, deployment = scene.update_status, await scene.deployment()
+    second = scene.generation(2)
+    fields = deployment["spec"]["template"]["metadata"]
+    entries = deployment["metadata"]["managedFields"]
+    owners = {e["manager"] for e in entries if "MODEL_DIGEST" in str(e.get("fieldsV1"))}
+    checks = {
+        "outcome": [scene.generation(n).get("outcome") for n in (1, 2)] == ["Live", "RolledBack"],
+        "label": fields["labels"]["springtide.dev/generation"] == "1",
+        "owner": len(owners) == 1 and "kubectl-set" not in owners,
+        "taken": not second["rollout"].get("takeBack"),
+        "reason": second["rollout"]["rollbackReason"] == "requested by rollback.g2@9",
+        "counters": (status["counters"]["promoted"], status["counters"]["rolledBack"]) == (2, 1),
+        "answer": status["lastRequest"]["result"] == "Accepted",
+        "hold": condition(status, "ActionRequired")["reason"] == "RolledBackAfterPromotion",
+        "cursor": status["cursor"]["trainedThrough"] == scene.generation(1)["trainedThrough"],
+    }
+    for reason in ("RollbackStarted", "RollbackCompleted"):
+        # One Event on the update, one on the generation.
+        checks[reason] = len(await scene.events(reason)) == 2
+    return [name for name, holds in checks.items() if not holds]
+
+
+async def test_a_rollback_by_request_takes_the_variables_back_from_kubectl(ground, kinds):
+    scene = await undone(ground, kinds)
+    await roll_back(scene)
+    assert await problems(scene) == []
+
+
+async def crash_at(ground, kinds, every):
+    recorder = Recorder()
+    scene = await undone(ground, kinds, recorder)
+    before = len(recorder.writes)
+    await roll_back(scene)
+    assert await problems(scene) == []
+    places = asyncio.Semaphore(SIDE_BY_SIDE)
+
+    async def one(crash):
+        async with places:
+            return await disturbed(ground, kinds, crash)
+
+    numbers = range(1, len(recorder.writes) - before + 1)
+    crashes = [Crash(number, before=first) for number in numbers for first in (True, False)]
+    crashes = crashes[::every]
+    found = await asyncio.gather(*map(one, crashes))
+    return {crash.where: wrong for crash, wrong in zip(crashes, found, strict=True) if wrong}
+
+
+async def disturbed(ground, kinds, crash):
+    """Let the operator end at one write of the rollback; return what is wrong at the end."""
+    scene = await undone(ground, kinds)
+    await scene.drop()
+    await scene.start(crash)
+    living = asyncio.create_task(roll_back(scene))
+    ended = asyncio.create_task(crash.happened.wait())
+    await asyncio.wait({living, ended}, return_when=asyncio.FIRST_COMPLETED)
+    ended.cancel()
+    await scene.drop()
+    await scene.start()
+    await living
+    return await problems(scene)
+
+
+@pytest.mark.survives(
+    "Operator",
+    "is ended before or after one of its writes while a promoted generation is rolled back by "
+    "request; tested at some writes",
+    "the next operator completes the rollback; cursor, counters and Events are the same",
+)
+@pytest.mark.timeout(900)
+async def test_a_crash_at_some_writes_of_a_rollback_changes_nothing(ground, kinds):
+    assert await crash_at(ground, kinds, SAMPLE) == {}
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(3600)
+async def test_a_crash_at_every_write_of_a_rollback_changes_nothing(ground, kinds):
+    assert await crash_at(ground, kinds, 1) == {}
