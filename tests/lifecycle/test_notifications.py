@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from lifecycle.test_approval import awaiting
+from lifecycle.test_freeze import frozen
 from lifecycle.world import World, stuck_in_a_rollout, with_generation_one
 
 from springtide_operator.lifecycle.decide import decide
@@ -115,3 +117,10 @@ def test_a_retired_candidate_is_notified_with_its_reason_and_no_verdict() -> Non
     retired = of(world)[-1]
     assert (retired.kind, retired.reason) == ("retired", "PartitionQuarantined")
     assert kinds(world).count("verdict shop-g2") == 0
+
+
+def test_an_update_that_freezes_or_waits_for_approval_requires_an_action() -> None:
+    for world, reason in ((frozen(), "Frozen"), (awaiting(), "AwaitingApproval")):
+        (action,) = (each for each in of(world) if each.kind == "actionrequired")
+        condition = world.condition("ActionRequired")
+        assert (action.reason, action.message) == (reason, condition.message)
