@@ -7,7 +7,6 @@ reader, with `strict`, reads the rows of another block; then the next block is t
 from __future__ import annotations
 
 import csv
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
-from springtide_trainer.data.source.readers.lines import MAX_LINE_BYTES
+from springtide_trainer.data.source.readers.lines import MAX_LINE_BYTES, is_text
 from springtide_trainer.data.source.readers.rows import (
     BATCH,
     SOURCE,
@@ -160,7 +159,8 @@ def _layout(block: bytes, last: bool) -> _Layout | None:
     if (
         np.diff(breaks, prepend=-1).max() > MAX_LINE_BYTES
         or (ends - starts).max() > _MAX_FIELD
-        or not _plain_text(block[:size])
+        or block.startswith(_BOM)
+        or not is_text(block[:size])
         or not _quoted(data[:size], quotes)
         or not _carriage_returns(data[:size], quotes)
     ):
@@ -168,18 +168,6 @@ def _layout(block: bytes, last: bool) -> _Layout | None:
     lengths = ends - starts
     blank = (lengths == 0) | ((lengths == 1) & (data[starts] == _CR))
     return _Layout(size, int(row_ends[-1]) + 1, row_ends[~blank] + 1)
-
-
-def _plain_text(block: bytes) -> bool:
-    """Return whether both readers accept the bytes, and none as the mark of a byte order."""
-    if b"\0" in block or block.startswith(_BOM):
-        return False
-    if block.isascii():
-        return True
-    with suppress(UnicodeDecodeError):
-        block.decode()
-        return True
-    return False
 
 
 def _quoted(data: NDArray[np.uint8], quotes: NDArray[np.int64]) -> bool:

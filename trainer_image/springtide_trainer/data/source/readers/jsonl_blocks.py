@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from springtide_trainer.data.source.readers.label_lists import LISTS, write_lists
-from springtide_trainer.data.source.readers.lines import MAX_LINE_BYTES
+from springtide_trainer.data.source.readers.lines import MAX_LINE_BYTES, is_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -63,23 +62,17 @@ def certain_lines(block: bytes, last: bool) -> NDArray[np.int64] | None:
         or (breaks - starts).max() >= MAX_LINE_BYTES
         or (data[starts] != _OPEN).any()
         or (data[ends - 1] != _CLOSE).any()
-        or not _plain_text(block[: breaks[-1]], int((breaks - starts).max()))
+        or not is_text(block[: breaks[-1]])
+        or not _short_numbers(block[: breaks[-1]], int((breaks - starts).max()))
         or not _shallow(data, breaks)
     ):
         return None
     return breaks
 
 
-def _plain_text(block: bytes, longest: int) -> bool:
-    """Return whether the bytes are UTF-8, and no number is too long for Python."""
-    if b"\0" in block or (longest >= _MAX_DIGITS and _DIGITS.search(block)):
-        return False
-    if block.isascii():
-        return True
-    with suppress(UnicodeDecodeError):
-        block.decode()
-        return True
-    return False
+def _short_numbers(block: bytes, longest: int) -> bool:
+    """Return whether no number is too long for Python; `longest` is the longest line."""
+    return longest < _MAX_DIGITS or not _DIGITS.search(block)
 
 
 def _shallow(data: NDArray[np.uint8], breaks: NDArray[np.int64]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from springtide_trainer.data.source.readers.rows import SOURCE, bad_line
@@ -127,3 +127,15 @@ def open_lines(file: DataFile, block: int = BLOCK) -> Iterator[Lines]:
     else:
         with file.path.open("rb") as stream:
             yield Lines(file, stream, block)
+
+
+def is_text(block: bytes) -> bool:
+    """Return whether bytes are UTF-8 without a NUL."""
+    if b"\0" in block:
+        return False
+    if block.isascii():
+        return True
+    with suppress(UnicodeDecodeError):
+        block.decode()
+        return True
+    return False
