@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lifecycle.test_approval import awaiting
 from lifecycle.test_freeze import frozen
+from lifecycle.test_rollout_retries import failed
 from lifecycle.world import World, stuck_in_a_rollout, with_generation_one
 
 from springtide_operator.lifecycle.decide import decide
@@ -124,3 +125,15 @@ def test_an_update_that_freezes_or_waits_for_approval_requires_an_action() -> No
         (action,) = (each for each in of(world) if each.kind == "actionrequired")
         condition = world.condition("ActionRequired")
         assert (action.reason, action.message) == (reason, condition.message)
+
+
+def test_a_rollout_that_fails_for_another_cause_names_it_and_may_fail_twice() -> None:
+    world = failed()
+    *_, started, back = (each for each in of(world) if each.generation == "shop-g2")
+    assert (started.kind, back.kind) == ("rollbackstarted", "rolledback")
+    assert {started.reason, back.reason} == {"ImagePullFailed"}
+    assert back.outcome == "RolloutFailed"
+
+    world.ask("retry.g2@1")
+    world.rounds(3)
+    assert kinds(world)[-2:] == ["verdict shop-g2", "promoted shop-g2"]

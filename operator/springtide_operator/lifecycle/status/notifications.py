@@ -56,12 +56,12 @@ def _of_generation(generation: ModelGeneration, common: dict[str, str]) -> Itera
         why = {"reason": "Promoted", "message": f"{name} was promoted"}
         yield Notification(uid, _fact("promoted", at), "promoted", at=at, **about, **why)
     if rollout.rollback_reason:
-        why = {"reason": "RolledBack", "message": rollout.rollback_reason}
+        why = {"reason": rollout.failure or "RolledBack", "message": rollout.rollback_reason}
         at = rollout.rollback_started_at  # an earlier version did not record it
         fact = _fact("rollbackstarted", at) if at else "rollbackstarted"
         yield Notification(uid, fact, "rollbackstarted", at=at, **about, **why)
     if at := rollout.rolled_back_at:
-        why = {"reason": "RolledBack", "message": rollout.rollback_reason}
+        why = {"reason": rollout.failure or "RolledBack", "message": rollout.rollback_reason}
         yield Notification(uid, _fact("rolledback", at), "rolledback", at=at, **about, **why)
 
 
