@@ -30,5 +30,6 @@ def notification(number: int = 1, **changes: object) -> Notification:
 
 def outbox(**changes: object) -> tuple[Outbox, list[str]]:
     dropped: list[str] = []
-    made = Outbox(timedelta(hours=1), dropped.append, **changes)  # type: ignore[arg-type]
+    repeat = changes.pop("repeat", timedelta(hours=1))
+    made = Outbox(repeat, dropped.append, **changes)  # type: ignore[arg-type]
     return made, dropped

@@ -34,6 +34,13 @@ async def test_at_the_start_only_facts_of_the_last_hour_are_queued_again() -> No
     assert await ids(queue) == [recent.id]
 
 
+async def test_with_repeat_of_zero_only_facts_since_the_start_are_queued() -> None:
+    queue, _ = outbox(repeat=timedelta(0))
+    before, since = notification(1, at=NOON - timedelta(seconds=1)), notification(2, at=NOON)
+    queue.offer(SHOP, [before, since], NOON)
+    assert await ids(queue) == [since.id]
+
+
 async def test_a_new_fact_of_a_known_object_is_queued_with_any_time_and_without_one() -> None:
     queue, _ = outbox()
     old = notification(1, at=NOON - 9 * HOUR)
