@@ -9,6 +9,7 @@ from lifecycle.test_bake import baking, later
 from lifecycle.test_invariants import ANALYSIS
 from lifecycle.test_pin import after_three, numbers
 from lifecycle.world import (
+    MONTHS,
     World,
     after_promotions,
     digest,
@@ -95,6 +96,26 @@ def test_after_a_pin_a_target_without_our_number_returns_to_live_too() -> None:
     world.rounds(2)
     assert numbers(world) == [3, 3]
     assert world.update.status.pinned is None
+
+
+def test_removed_fields_are_applied_again_in_time_while_a_candidate_is_suspended() -> None:
+    world = after_three()
+    world.months = MONTHS[:5]
+    while not any(job.stage == "train" for job in world.jobs.values()):
+        world.now += timedelta(minutes=1)
+        world.complete_jobs()
+        world.settle()
+    world.pin(1)
+    world.settle()
+    for _ in range(4):
+        for name, target in world.targets.items():
+            world.targets[name] = replace(target, digest=None, number=None)
+        world.settle()
+    assert numbers(world) == [None, None]
+    assert world.condition("ActionRequired").reason == "FieldsRemoved"
+    world.now += world.plan.wake_after
+    world.settle()
+    assert numbers(world) == [1, 1]
 
 
 def test_an_update_deleted_in_a_rollback_without_an_earlier_generation_withdraws_nothing() -> None:

@@ -18,6 +18,7 @@ from springtide_operator.lifecycle.checks.version_skew import (
     block_on_unknown_rollout,
 )
 from springtide_operator.lifecycle.evaluation.evaluate import evaluate
+from springtide_operator.lifecycle.evaluation.modes import writes_targets
 from springtide_operator.lifecycle.evaluation.rollback_hold import quarantine_rolled_back
 from springtide_operator.lifecycle.maintenance.adoption import adopt
 from springtide_operator.lifecycle.maintenance.deletion import ensure_finalizer, finalize
@@ -30,6 +31,7 @@ from springtide_operator.lifecycle.requests.handling import handle_request, reco
 from springtide_operator.lifecycle.rollout.pin import serve_pinned
 from springtide_operator.lifecycle.rollout.restore import restore_targets
 from springtide_operator.lifecycle.rollout.roll_out import roll_out
+from springtide_operator.lifecycle.rollout.target_facts import next_reapply
 from springtide_operator.lifecycle.state.observation import InvalidUpdate
 from springtide_operator.lifecycle.state.plan import (
     RECHECK,
@@ -166,9 +168,11 @@ def _is_optional(seen: Observation, stage: Callable[[Observation, datetime], Ste
 
 
 def _wake_after(seen: Observation, step: Step, now: datetime) -> timedelta | None:
-    """When to decide again: as the step or the bake says, or when a refused write is due."""
+    """When to decide again: as the step or the bake says, or when a write is due again."""
     due = [each.again_at - now for each in seen.refusals if each.is_pending(now)]
     own = [each for each in (step.wake_after, bake_wake(seen, now)) if each is not None]
+    if (again := next_reapply(seen)) and writes_targets(seen):
+        own.append(again - now)
     return min([*due, *own], default=None)
 
 

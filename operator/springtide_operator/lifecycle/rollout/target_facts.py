@@ -51,6 +51,12 @@ def removed_too_often(seen: Observation, target: ObservedTarget) -> bool:
     return removed(seen, target) and len(recently_reapplied(seen, target)) >= MAX_REAPPLIED
 
 
+def next_reapply(seen: Observation) -> datetime | None:
+    """When fields that were removed too often are applied again; None: there are none."""
+    often = (recently_reapplied(seen, t) for t in seen.targets if removed_too_often(seen, t))
+    return min((min(moments) + HOUR for moments in often), default=None)
+
+
 def recorded_status(seen: Observation, name: str) -> TargetStatus:
     """The status of a target in the update."""
     for status in seen.update.status.targets:
