@@ -272,3 +272,20 @@ def test_a_live_generation_keeps_its_cursor_while_the_update_observes() -> None:
     assert world.generation(3).spec.baseline.name == "shop-g1"
     assert world.generation(3).spec.data.partitions == ["2025-02", "2025-03"]
     assert world.condition("Serving").status == "True"
+
+
+def test_an_initial_model_that_was_deleted_in_observe_is_rolled_out_again_by_enforce() -> None:
+    world = World(seeded=False)
+    Invariants(world)
+    world.settle()
+    world.rounds(2)
+    world.edit(mode="Observe")
+    world.settle()
+    world.delete_generation("shop-g0")
+    world.rounds(3)
+    world.edit(mode="Enforce")
+    world.settle()
+    world.rounds(2)
+    assert world.update.status.live is not None
+    assert world.condition("TargetsInSync").status == "True"
+    assert world.target.number == world.update.status.live.number

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from springtide_api.update.status import TargetStatus
-from springtide_operator.lifecycle.state.generations import finished
+from springtide_operator.lifecycle.state.generations import finished, servable
 from springtide_operator.lifecycle.state.recorded_times import is_ahead
 
 if TYPE_CHECKING:
@@ -21,8 +21,14 @@ MAX_REAPPLIED = 3
 
 
 def allowed_digests(seen: Observation) -> set[str]:
-    """Digests that a target may run now: of live, and of the rollout."""
-    served = (seen.lineage.live, seen.lineage.rolls)
+    """Digests that a target may run now: of live, of the rollout, and of the one that starts next.
+
+    The next one's are there already where its weights are served from before: an initial model
+    whose generation was deleted is imported again.
+    """
+    next_one = seen.lineage.candidate
+    starts = next_one if next_one and servable(next_one) else None
+    served = (seen.lineage.live, seen.lineage.rolls, starts)
     return {g.status.artifact.served_digest for g in served if g and g.status.artifact}
 
 
