@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from lifecycle.invariants import Invariants
 from lifecycle.world import World, after_promotions
@@ -133,4 +135,17 @@ def test_a_generation_that_records_the_end_of_a_freeze_is_not_pruned(
     )
     world.rounds(6)
     assert world.generation(3).status.unfrozen_at
+    assert world.update.status.phase != "Frozen"
+
+
+def test_a_rollback_counts_where_the_clock_was_set_back_before_the_promotion() -> None:
+    world = after_promotions(2)
+    world.edit(rollout={**world.spec["rollout"], "rollback": {"freezeAfter": 1}})
+    world.now -= timedelta(days=3)
+    world.ask("rollback.g2@1")
+    world.rounds(2)
+    assert world.update.status.phase == "Frozen"
+    world.ask("unfreeze@2")
+    world.rounds(2)
+    assert world.update.status.last_request.result == "Accepted"
     assert world.update.status.phase != "Frozen"

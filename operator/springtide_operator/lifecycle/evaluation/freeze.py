@@ -35,7 +35,7 @@ def counted_rollbacks(
     ends.append(live.status.rollout.promoted_at if live else None)
     since = max(filter(None, ends), default=_NEVER)
     back = [g for g in seen.generations if _counts(g)]
-    return sorted((g for g in back if _decided(g) > since), key=_decided)
+    return sorted((g for g in back if decided_at(g) > since), key=decided_at)
 
 
 def _counts(generation: ModelGeneration) -> bool:
@@ -43,9 +43,11 @@ def _counts(generation: ModelGeneration) -> bool:
     return rollout.rolled_back_at is not None and not rollout.failure
 
 
-def _decided(generation: ModelGeneration) -> datetime:
+def decided_at(generation: ModelGeneration) -> datetime:
+    """When its rollback was decided: after its promotion, also where the clock was set back."""
     rollout = generation.status.rollout
-    return rollout.rollback_started_at or rollout.rolled_back_at or _NEVER
+    decided = rollout.rollback_started_at or rollout.rolled_back_at or _NEVER
+    return max(decided, rollout.promoted_at or _NEVER)
 
 
 def frozen(seen: Observation, rollbacks: Iterable[ModelGeneration] | None = None) -> bool:

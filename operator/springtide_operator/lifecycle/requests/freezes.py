@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from springtide_operator.lifecycle.evaluation.freeze import counted_rollbacks, frozen
+from springtide_operator.lifecycle.evaluation.freeze import counted_rollbacks, decided_at, frozen
 from springtide_operator.lifecycle.requests.request import Response
 from springtide_operator.lifecycle.state.plan import WriteGeneration
 from springtide_operator.lifecycle.state.quarantine_records import record_owner
@@ -27,6 +27,7 @@ def unfreeze(seen: Observation, now: datetime) -> Response:
     message = f"the {len(row)} rollbacks so far no longer count; runs and rollouts start again"
     if not frozen(seen):
         return Response(True, message)
-    latest = max(g.status.rollout.rolled_back_at for g in row if g.status.rollout.rolled_back_at)
+    ended = [g.status.rollout.rolled_back_at for g in row if g.status.rollout.rolled_back_at]
+    latest = max([*ended, *map(decided_at, row)])
     status = newest.status.model_copy(update={"unfrozen_at": max(now, latest)})
     return Response(True, message, (WriteGeneration(newest.metadata.name, status),))
