@@ -13,7 +13,7 @@ from springtide_operator.lifecycle.state.generations import unknown_value
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from springtide_api.generation.status import AnalysisSample
+    from springtide_api.generation.rollout import AnalysisSample
     from springtide_api.objects import ModelGeneration
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from springtide_api.generation.status import AnalysisSample
+    from springtide_api.generation.rollout import AnalysisSample
     from springtide_api.objects import ModelGeneration
     from springtide_api.update.analysis import Metric
     from springtide_operator.lifecycle.state.observation import Observation

@@ -8,7 +8,7 @@ from __future__ import annotations
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from springtide_api.generation.status import AnalysisSample
+from springtide_api.generation.rollout import AnalysisSample
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

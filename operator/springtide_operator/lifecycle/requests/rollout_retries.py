@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from springtide_api.generation.status import RolloutAttempt, RolloutStatus
+from springtide_api.generation.rollout import RolloutAttempt, RolloutStatus
 from springtide_operator.lifecycle.evaluation.freeze import frozen
 from springtide_operator.lifecycle.requests.request import Request, Response, busy
 from springtide_operator.lifecycle.rollout.rollout_status import with_rollout

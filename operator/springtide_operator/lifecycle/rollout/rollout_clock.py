@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from springtide_api.generation.status import RolloutTarget
+from springtide_api.generation.rollout import RolloutTarget
 from springtide_api.schema import duration
 from springtide_operator.lifecycle.rollout.availability import available
 from springtide_operator.lifecycle.rollout.rollout_status import with_rollout
@@ -13,7 +13,7 @@ from springtide_operator.lifecycle.state.plan import RECHECK, Step
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from springtide_api.generation.status import RolloutStatus
+    from springtide_api.generation.rollout import RolloutStatus
     from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.state.observation import Observation
     from springtide_operator.lifecycle.state.plan import Waiting

@@ -9,7 +9,7 @@ from springtide_operator.lifecycle.state.plan import WriteGeneration
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from springtide_api.generation.status import RolloutStatus
+    from springtide_api.generation.rollout import RolloutStatus
     from springtide_api.objects import ModelGeneration
 
 

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from typing import Any, Literal
 
     from springtide_api.contract import RunFile
+    from springtide_api.generation.rollout import AnalysisSample
     from springtide_api.generation.spec import GenerationSpec
-    from springtide_api.generation.status import AnalysisSample, GenerationStatus
+    from springtide_api.generation.status import GenerationStatus
     from springtide_api.update.rollout import Target
     from springtide_api.update.status import UpdateStatus
 

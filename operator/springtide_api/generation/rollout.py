@@ -1,0 +1,107 @@
+"""The status of a rollout: its targets, its attempts, its bake and its rollback."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from springtide_api.schema import Decimal, Digest, Model, Name, ObjectName, Text, Time, Word
+from springtide_api.update.rollout import Target, TargetEnv, TargetRef
+
+
+class RolloutTarget(Model):
+    """A target as it was when the rollout started. A rollback uses this, not the spec."""
+
+    name: ObjectName
+    """Name of the Deployment."""
+    container: Name
+    """Container that serves the model."""
+    env: TargetEnv = TargetEnv()
+    """Names of its environment variables."""
+    template: Digest | None = None
+    """Digest of its pod template without the fields that the operator owns."""
+
+    def declared(self) -> Target:
+        """Return it as a target of a spec."""
+        reference = TargetRef(name=self.name)
+        return Target(target_ref=reference, container=self.container, env=self.env)
+
+
+class AnalysisSample(Model):
+    """One sample of a metric of rollout.analysis."""
+
+    time: Time
+    """When Prometheus answered."""
+    metric: Name
+    """Name of the metric."""
+    value: Decimal | None = None
+    """Its value; unset without a number."""
+    bound: Word = ""
+    """The bounds that it is compared with, such as "max 0.25"."""
+    verdict: Word
+    """Pass, Fail, NoData (Prometheus has no number or is away) or Error (the query or the address
+    must be changed)."""
+    message: Word = ""
+    """Why there is no number."""
+
+
+class RolloutAttempt(Model):
+    """An earlier rollout of the same generation."""
+
+    started_at: Time | None = None
+    """When it started."""
+    ended_at: Time
+    """When the targets were back."""
+    outcome: Word
+    """RolloutFailed: the cause was not the generation's own, such as an image that could not be
+    pulled."""
+    reason: Text = ""
+    """Why it ended."""
+
+
+class RolloutStatus(Model):
+    """State of the rollout."""
+
+    step_started_at: Time | None = None
+    """When the rollout started."""
+    deadline: Time | None = None
+    """When the rollout is rolled back if the pods are not available by then."""
+    held_since: Time | None = None
+    """Since when the deadline does not run because a target is missing, paused, scaled to 0 or
+    being changed by another client."""
+    targets: Annotated[list[RolloutTarget], Field(max_length=8)] = []
+    """The targets as they were when the rollout started, or when a later change by their owner was
+    complete. Targets that were removed from the spec come last."""
+    promoted_at: Time | None = None
+    """When all targets were available with this generation. The generation with the newest
+    promotedAt and without a rollbackReason is live."""
+    bake_started_at: Time | None = None
+    """When the bake started: at the promotion, or again once no other generation was pinned."""
+    bake_until: Time | None = None
+    """When the bake ends if the newest sample of each metric passes by then; unset without
+    rollout.bake."""
+    baked_at: Time | None = None
+    """When the bake ended."""
+    unavailable_since: Time | None = None
+    """Since when pods of this generation fail during the bake. It stays until all have been
+    available for the time of rollout.deadline."""
+    recovered_at: Time | None = None
+    """When all pods were available again after unavailableSince."""
+    analysis: Annotated[list[AnalysisSample], Field(max_length=16)] = []
+    """The newest samples of the metrics of rollout.analysis, oldest first."""
+    rollback_reason: Text = ""
+    """Why it is or was rolled back. From then on it is neither live nor a parent, and neither it
+    nor another generation with its servedDigest is served again."""
+    rollback_started_at: Time | None = None
+    """When the rollback was decided."""
+    failure: Word = ""
+    """Cause of a failed rollout that is not the generation's own: ImagePullFailed or Unschedulable.
+    The request retry.g<number> rolls the generation out again."""
+    attempts: Annotated[list[RolloutAttempt], Field(max_length=8)] = []
+    """Earlier rollouts that failed, the newest last."""
+    take_back: Annotated[list[ObjectName], Field(max_length=8)] = []
+    """Deployments on which another field manager has set the two variables, and on which the
+    requested rollback takes them back by force, once."""
+    rolled_back_at: Time | None = None
+    """When all targets were back on the previous generation."""
