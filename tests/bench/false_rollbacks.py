@@ -7,7 +7,7 @@ every minute for a day, others until the canary has had 1,000 or 3,000 requests.
 that of the operator. `at the end` is a plain one-sided test of two binomials at 5 % that looks
 once, after the last request. `earlier` are requests that the stable generation had before.
 
-With 1,000 runs, equal generations are told apart on 0.7 to 3.4 % of the days. Errors doubled from 2
+With 1,000 runs, equal generations are rejected on 0.7 to 3.4 % of the days. Errors doubled from 2
 to 4 % are found within 1,000 canary requests in 86, 84 and 80 % of the runs (a look after every 10,
 50 and 100 of them), in 84 % with 100 and 9,000 earlier requests; the plain test that looks once
 finds 97 %. Where 0.5 or 1 point is allowed, 45 to 55 % and 16 to 23 % are found; within 3,000

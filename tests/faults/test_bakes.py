@@ -7,6 +7,7 @@ leaves the same objects: the next one continues from the samples in the status.
 import asyncio
 
 import pytest
+from faults.crashing import crash_during
 from faults.life import LIFE, play
 from faults.playing import Crash, Recorder
 from lifecycle.declared import SPEC
@@ -148,15 +149,7 @@ async def crash_at(ground, prometheus, samples, every):
 async def disturbed(ground, prometheus, samples, crash):
     """Let the operator of generation 2 end at one write; return what is wrong at the end."""
     scene, hosts = await baking(ground, prometheus, samples)
-    await scene.drop()
-    await scene.start(crash, prometheus_hosts=hosts)
-    breaking = asyncio.create_task(break_in_bake(scene))
-    ended = asyncio.create_task(crash.happened.wait())
-    await asyncio.wait({breaking, ended}, return_when=asyncio.FIRST_COMPLETED)
-    ended.cancel()
-    await scene.drop()
-    await scene.start(prometheus_hosts=hosts)
-    await breaking
+    await crash_during(scene, crash, break_in_bake(scene), prometheus_hosts=hosts)
     return problems(scene)
 
 

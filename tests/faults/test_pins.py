@@ -7,6 +7,7 @@ the same objects: what is pinned is served, the rollout is aborted once, and sta
 import asyncio
 
 import pytest
+from faults.crashing import crash_during
 from faults.directing import condition, directed
 from faults.life import LIFE, play
 from faults.playing import Crash, Recorder
@@ -158,15 +159,7 @@ async def crash_at(ground, every):
 async def disturbed(ground, crash):
     """Let the operator end at one write of pin and unpin; return what is wrong at the end."""
     scene = await in_a_rollout(ground)
-    await scene.drop()
-    await scene.start(crash)
-    living = asyncio.create_task(pin_and_unpin(scene))
-    ended = asyncio.create_task(crash.happened.wait())
-    await asyncio.wait({living, ended}, return_when=asyncio.FIRST_COMPLETED)
-    ended.cancel()
-    await scene.drop()
-    await scene.start()
-    await living
+    await crash_during(scene, crash, pin_and_unpin(scene))
     return await problems(scene)
 
 

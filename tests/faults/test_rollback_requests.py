@@ -7,6 +7,7 @@ set both variables before: they are taken back by force, once.
 import asyncio
 
 import pytest
+from faults.crashing import crash_during
 from faults.directing import condition, directed
 from faults.life import LIFE, play
 from faults.playing import Crash, Recorder
@@ -98,15 +99,7 @@ async def crash_at(ground, kinds, every):
 async def disturbed(ground, kinds, crash):
     """Let the operator end at one write of the rollback; return what is wrong at the end."""
     scene = await undone(ground, kinds)
-    await scene.drop()
-    await scene.start(crash)
-    living = asyncio.create_task(roll_back(scene))
-    ended = asyncio.create_task(crash.happened.wait())
-    await asyncio.wait({living, ended}, return_when=asyncio.FIRST_COMPLETED)
-    ended.cancel()
-    await scene.drop()
-    await scene.start()
-    await living
+    await crash_during(scene, crash, roll_back(scene))
     return await problems(scene)
 
 
