@@ -9,7 +9,7 @@ from hypothesis import settings
 # Before anything imports PyTorch: threads of several workers on few cores wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-pytest_plugins = ["local_cluster.fixtures", "side_by_side"]
+pytest_plugins = ["event_loop", "local_cluster.fixtures", "side_by_side"]
 
 CRDS = Path(__file__).parents[1] / "crds"
 
