@@ -15,6 +15,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._of_updates: list[Gauge] = []
         self.reconcile_seconds = Histogram(
             "springtide_reconcile_seconds",
             "Duration of one reconcile of one update.",
@@ -39,65 +40,48 @@ class Metrics:
             ["kind"],
             registry=self.registry,
         )
-        self.live_generation = Gauge(
+        self.live_generation = self._by_update(
             "springtide_live_generation",
             "Number of the generation that was promoted last; absent before the first.",
-            ["namespace", "update"],
-            registry=self.registry,
         )
-        self.served_generation = Gauge(
+        self.served_generation = self._by_update(
             "springtide_served_generation",
             "Number of the generation that is served: the pinned one, else the live one.",
-            ["namespace", "update"],
-            registry=self.registry,
         )
-        self.pinned = Gauge(
+        self.pinned = self._by_update(
             "springtide_pinned",
             "1 from the pin of a generation until the targets are back on the live one.",
-            ["namespace", "update"],
-            registry=self.registry,
         )
-        self.served_data = Gauge(
+        self.served_data = self._by_update(
             "springtide_served_data_through_seconds",
             "End of the training data of the served generation, Unix seconds.",
-            ["namespace", "update"],
-            registry=self.registry,
         )
-        self.stalled = Gauge(
+        self.stalled = self._by_update(
             "springtide_stalled",
             "1 while the spec or an object that it refers to is invalid or missing.",
-            ["namespace", "update"],
-            registry=self.registry,
         )
-        self.action_required = Gauge(
+        self.action_required = self._by_update(
             "springtide_action_required",
             "1 while a user must act: a stall, a hold, an approval or a conflict.",
-            ["namespace", "update"],
-            registry=self.registry,
         )
-        self.awaiting_approval = Gauge(
+        self.awaiting_approval = self._by_update(
             "springtide_awaiting_approval",
             "1 while an accepted generation waits for approval.",
-            ["namespace", "update"],
-            registry=self.registry,
         )
-        self.rollbacks = Gauge(
+        self.rollbacks = self._by_update(
             "springtide_rollbacks",
             "Generations whose rollout was rolled back, since the update was created.",
-            ["namespace", "update"],
-            registry=self.registry,
         )
-        self.analysis_value = Gauge(
+        self.analysis_value = self._by_update(
             "springtide_analysis_value",
             "Newest value of a metric of rollout.analysis; absent without a bake or a number.",
-            ["namespace", "update", "metric"],
-            registry=self.registry,
+            "metric",
         )
-        self.analysis_verdict = Gauge(
+        self.analysis_verdict = self._by_update(
             "springtide_analysis_verdict",
             "1 for the newest verdict on a metric of rollout.analysis; absent without a bake.",
-            ["namespace", "update", "metric", "verdict"],
-            registry=self.registry,
+            "metric",
+            "verdict",
         )
         self._analysed: dict[tuple[str, str], dict[str, str]] = {}
         """Verdict by metric, of each update that has series."""
@@ -135,6 +119,22 @@ class Metrics:
         for kind, value in values.items():
             gauge.labels(kind).set_function(value)
 
+    def _by_update(self, name: str, text: str, *labels: str) -> Gauge:
+        """Register a number that each update has, or each of its metrics."""
+        gauge = Gauge(name, text, ["namespace", "update", *labels], registry=self.registry)
+        if not labels:
+            self._of_updates.append(gauge)
+        return gauge
+
+    def set_or_remove(
+        self, gauge: Gauge, namespace: str, update: str, *, value: float | None
+    ) -> None:
+        """Show the number of an update; None: it has none now, and its series goes."""
+        if value is not None:
+            gauge.labels(namespace, update).set(value)
+        elif (namespace, update) in gauge._metrics:  # the library has no public method
+            gauge.remove(namespace, update)
+
     def set_analysis(
         self, namespace: str, update: str, *, values: Mapping[str, tuple[str, float | None]]
     ) -> None:
@@ -154,8 +154,5 @@ class Metrics:
     def remove_update(self, namespace: str, update: str) -> None:
         """Drop the series of an update that is gone."""
         self.set_analysis(namespace, update, values={})
-        gauges = (self.live_generation, self.served_generation, self.pinned, self.served_data)
-        waits = (self.stalled, self.action_required, self.awaiting_approval)
-        for gauge in (*gauges, *waits, self.rollbacks):
-            if (namespace, update) in gauge._metrics:  # the library has no public method
-                gauge.remove(namespace, update)
+        for gauge in self._of_updates:
+            self.set_or_remove(gauge, namespace, update, value=None)

@@ -257,19 +257,22 @@ class Reconciler:
         return ReconcileResult(TERMINATING_SECONDS if known else 0.0)
 
     def _update_metrics(self, key: NamespacedName, plan: Plan) -> None:
-        status = plan.status
-        if status.live is not None:
-            self.metrics.live_generation.labels(*key).set(status.live.number)
-            served = status.pinned or status.live
-            self.metrics.served_generation.labels(*key).set(served.number)
-        self.metrics.pinned.labels(*key).set(1 if status.pinned else 0)
-        if through := status.freshness.served_data_through:
-            self.metrics.served_data.labels(*key).set(through.timestamp())
+        status, metrics = plan.status, self.metrics
+        served = status.pinned or status.live
+        through = status.freshness.served_data_through
+        values = {
+            metrics.live_generation: status.live.number if status.live else None,
+            metrics.served_generation: served.number if served else None,
+            metrics.served_data: through.timestamp() if through else None,
+        }
+        for gauge, value in values.items():
+            metrics.set_or_remove(gauge, *key, value=value)
+        metrics.pinned.labels(*key).set(1 if status.pinned else 0)
         true = {each.type for each in status.conditions if each.status == "True"}
         self.metrics.stalled.labels(*key).set(1 if "Stalled" in true else 0)
         self.metrics.action_required.labels(*key).set(1 if "ActionRequired" in true else 0)
-        values = {s.metric: (s.verdict, float(s.value) if s.value else None) for s in plan.samples}
-        self.metrics.set_analysis(*key, values=values)
+        found = {s.metric: (s.verdict, float(s.value) if s.value else None) for s in plan.samples}
+        self.metrics.set_analysis(*key, values=found)
         waits = any(each.reason == AWAITING for each in status.conditions)
         self.metrics.awaiting_approval.labels(*key).set(1 if waits else 0)
         self.metrics.rollbacks.labels(*key).set(status.counters.rolled_back)

@@ -35,3 +35,16 @@ def test_after_a_bake_and_without_the_update_there_are_no_series():
     assert analysis(metrics) == {("verdict", "errors"): "Fail", ("value", "errors"): 1.0}
     metrics.remove_update("search", "other")
     assert analysis(metrics) == {}
+
+
+def test_a_number_that_an_update_has_no_longer_is_not_shown():
+    metrics = Metrics()
+    name = "springtide_live_generation"
+    metrics.set_or_remove(metrics.live_generation, **SHOP, value=3)
+    assert metrics.registry.get_sample_value(name, SHOP) == 3
+    metrics.set_or_remove(metrics.live_generation, **SHOP, value=None)
+    assert metrics.registry.get_sample_value(name, SHOP) is None
+    metrics.set_or_remove(metrics.live_generation, **SHOP, value=0)
+    assert metrics.registry.get_sample_value(name, SHOP) == 0
+    metrics.remove_update(**SHOP)
+    assert metrics.registry.get_sample_value(name, SHOP) is None

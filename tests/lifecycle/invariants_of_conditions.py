@@ -125,13 +125,19 @@ class ConditionInvariants:
                 yield "another version"
             elif held(g) and not self.answered(g):
                 yield "a hold"
-        if self.freeze_counts(there):
-            yield "several rollbacks in a row"
+        yield from self.reasons_of_rollbacks(there)
         yield from self.reasons_at_rest(there)
         if failed_import(there, status.acknowledged_holds):
             yield "a failed import"
         if status.last_probe and status.last_probe.reason == "QuarantineFull":
             yield "a full quarantine"
+
+    def reasons_of_rollbacks(self, there: list[ModelGeneration]) -> Iterator[str]:
+        """Why a user must act after rollbacks."""
+        if live_of(there) is None and any(_returns(g) for g in there):
+            yield "nothing to return to"
+        if self.freeze_counts(there):
+            yield "several rollbacks in a row"
 
     def reasons_at_rest(self, there: list[ModelGeneration]) -> Iterator[str]:
         """Why a user must decide on rows before a run starts."""
@@ -206,6 +212,13 @@ class ConditionInvariants:
     def _targets(self) -> list[ObservedTarget]:
         named = self.world.update.spec.rollout.targets
         return [self.world.targets[each.target_ref.name] for each in named]
+
+
+def _returns(generation: ModelGeneration) -> bool:
+    """Whether it was promoted, and the targets are to go back from it."""
+    rollout = generation.status.rollout
+    promoted, reason = rollout.promoted_at, rollout.rollback_reason
+    return bool(promoted and reason and not rollout.rolled_back_at)
 
 
 def _rolls(g: ModelGeneration) -> bool:

@@ -149,3 +149,19 @@ def test_a_rollback_counts_where_the_clock_was_set_back_before_the_promotion() -
     world.rounds(2)
     assert world.update.status.last_request.result == "Accepted"
     assert world.update.status.phase != "Frozen"
+
+
+def test_an_accepted_generation_that_waits_for_unfreeze_is_shown_as_frozen() -> None:
+    world = frozen(after=5)
+    world.edit(gate={**world.spec["gate"], "approval": "Manual"})
+    world.months.append("2025-05")
+    world.ask("retry@3")
+    world.rounds(14)
+    assert world.update.status.phase == "AwaitingApproval"
+    world.edit(rollout={**world.spec["rollout"], "rollback": {"freezeAfter": 2}})
+    world.rounds(2)
+    assert world.update.status.phase == "Frozen"
+    assert world.condition("ActionRequired").reason == "Frozen"
+    world.ask("unfreeze@4")
+    world.rounds(2)
+    assert world.update.status.phase == "AwaitingApproval"

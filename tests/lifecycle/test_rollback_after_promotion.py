@@ -290,6 +290,7 @@ def test_the_generation_to_return_to_is_deleted_during_the_rollback() -> None:
     found = world.condition("ActionRequired")
     assert (found.status, found.reason) == ("True", "NothingToReturnTo")
     assert world.target.number == 2
+    Invariants(world).check_at_rest()
 
 
 def test_a_value_that_another_client_sets_during_the_rollback_blocks_it() -> None:

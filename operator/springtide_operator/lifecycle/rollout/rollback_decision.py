@@ -51,7 +51,7 @@ def decide_rollback(
     now: datetime,
     facts: Mapping[str, object] | None = None,
 ) -> Step:
-    """Write the decision, with its reason; candidates trained from it retire first.
+    """Write the decision, with its reason, then retire the candidates trained from it.
 
     Args:
         seen: the update.
@@ -65,8 +65,8 @@ def decide_rollback(
     changes = {"rollback_reason": why, "rollback_started_at": now, **(facts or {})}
     event = Event("RollbackStarted", f"{name}: {why}"[:1024], "Warning", generation=name)
     return Step(
-        actions=(*(a for s in retired for a in s.actions), with_rollout(generation, changes)),
-        events=(*(e for s in retired for e in s.events), event),
+        actions=(with_rollout(generation, changes), *(a for s in retired for a in s.actions)),
+        events=(event, *(e for s in retired for e in s.events)),
     )
 
 

@@ -82,6 +82,8 @@ def _candidate_phase(
     seen: Observation, under_way: ModelGeneration, waiting: Waiting | None
 ) -> Phase:
     if servable(under_way):
+        if frozen(seen):
+            return "Frozen"
         if awaits_approval(seen, under_way):
             return AWAITING
         return "Baking" if seen.lineage.baking else "RollingOut"
