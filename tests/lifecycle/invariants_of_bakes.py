@@ -32,6 +32,8 @@ class BakeInvariants:
             self.a_bake_ends_in_time_or_by_a_user(new)
         if after.rollback_reason and not before.rollback_reason and bakes(old):
             self.a_bake_is_rolled_back_for_a_cause(old, after.rollback_reason)
+            missing = "has no number" in after.rollback_reason
+            assert after.failure == ("NoData" if missing else ""), "missing data is not its fault"
 
     def a_bake_ends_in_time_or_by_a_user(self, g: ModelGeneration) -> None:
         world, rollout = self.world, g.status.rollout

@@ -169,6 +169,7 @@ class ConditionInvariants:
         return any(
             g.status.rollout.promoted_at
             and g.status.rollout.rollback_reason
+            and not g.status.rollout.failure
             and (not current or g.status.rollout.promoted_at >= current.status.rollout.promoted_at)
             and f"{g.metadata.name}/rolled-back" not in status.acknowledged_holds
             and {*(g.spec.data.partitions if g.spec.data else ())} - quarantined

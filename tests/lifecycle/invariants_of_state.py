@@ -93,13 +93,15 @@ class StateInvariants:
 
     def a_rollback_is_decided(self, g: ModelGeneration) -> None:
         """Its rows count as not trained on again; after a promotion another one is served."""
-        if g.status.rollout.failure:
-            assert not g.status.rollout.promoted_at
-            return
-        self.rolled_back.add(digest_of(g))
+        failure = g.status.rollout.failure
+        if failure:
+            assert not g.status.rollout.promoted_at or failure == "NoData"
+        else:
+            self.rolled_back.add(digest_of(g))
         if not g.status.rollout.promoted_at:
             return
-        self.since_rollback[g.metadata.uid] = len(self.world.asked)
+        if not failure:
+            self.since_rollback[g.metadata.uid] = len(self.world.asked)
         assert self.world.stalled_watches or live_of(list(self.world.generations.values()))
         trained = set(g.spec.data.partitions) if g.spec.data else set()
         self.released |= trained & self.ever_quarantined - self.quarantined

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from lifecycle.invariants import Invariants
 from lifecycle.test_bake import baking, later
 from lifecycle.world import World
 from lifecycle.world_traffic import REFUSED
@@ -164,13 +165,32 @@ def test_with_hold_a_user_is_told_that_there_is_no_data() -> None:
     assert world.condition("ActionRequired").status == "False"
 
 
-def test_with_fail_a_generation_without_data_is_rolled_back() -> None:
+@pytest.mark.survives(
+    "Deployments",
+    "Prometheus has no number during a bake, and `onNoData` is `Fail`",
+    "the targets return to the generation before; outcome `RolloutFailed`: it does not count as "
+    "rolled back, its rows are not suspected, and `retry.g<number>` rolls it out again",
+)
+def test_with_fail_a_generation_without_data_returns_and_may_be_rolled_out_again() -> None:
     world = analysed(onNoData="Fail")
+    Invariants(world)
     world.measured = {}
     later(world, 3)
-    assert (
-        "has no number in 3 samples in a row" in world.generation(2).status.rollout.rollback_reason
-    )
+    rollout = world.generation(2).status.rollout
+    assert "has no number in 3 samples in a row" in rollout.rollback_reason
+    world.rounds(1)
+    second = world.generation(2).status
+    assert (second.outcome, second.rollout.failure) == ("RolloutFailed", "NoData")
+    assert world.update.status.live.number == 1
+    assert world.update.status.counters.rolled_back == 0
+    assert world.condition("ActionRequired").status == "False"
+    world.measured = {"errors": 0.01}
+    world.ask("retry.g2@1")
+    world.rounds(3)
+    second = world.generation(2).status
+    assert (second.outcome, len(second.rollout.attempts)) == ("Live", 1)
+    later(world, 61)
+    assert world.generation(2).status.rollout.baked_at
 
 
 def test_a_query_that_prometheus_refuses_must_be_changed_by_a_user() -> None:

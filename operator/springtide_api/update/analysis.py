@@ -115,7 +115,8 @@ class Analysis(Model):
     on_no_data: Literal["Wait", "Hold", "Fail"] = "Wait"
     """What happens when failureLimit samples of a metric in a row have no number: Prometheus is
     away, refuses the query, or has no data. Wait: the bake lasts until there is data. Hold: so too,
-    and ActionRequired is set. Fail: the generation is rolled back. Default Wait."""
+    and ActionRequired is set. Fail: the targets return to the generation before, with outcome
+    RolloutFailed: the request retry.g<number> may roll it out again. Default Wait."""
 
 
 @cel(

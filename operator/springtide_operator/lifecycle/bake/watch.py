@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.state.observation import Observation
 
+WITHOUT_DATA = "NoData"
+"""Cause of a failed rollout whose metrics had no number: not the generation's own."""
+
 
 def watch_bake(seen: Observation, now: datetime) -> Step | None:
     """Write what the bake shows, and its end."""
@@ -42,7 +45,9 @@ def watch_bake(seen: Observation, now: datetime) -> Step | None:
         return Step(actions=(with_rollout(generation, facts),))
     why = failure(seen, generation, now)
     if why and may_roll_back(seen, generation):
-        return decide_rollback(seen, generation, why, now)
+        own = own_failure(seen, generation, now)
+        facts = {} if own else {"failure": WITHOUT_DATA}
+        return decide_rollback(seen, generation, why, now, facts)
     return _end_if_due(seen, generation, why, now)
 
 
@@ -54,11 +59,16 @@ def _starts_ahead(generation: ModelGeneration, now: datetime) -> bool:
 
 def failure(seen: Observation, generation: ModelGeneration, now: datetime) -> str:
     """Why the bake failed; empty while it did not."""
-    why = failed_metric(seen, generation) or pod_failure(seen, generation, now)
+    why = own_failure(seen, generation, now)
     analysis = seen.update.spec.rollout.analysis
     if not why and analysis and analysis.on_no_data == "Fail":
         why = missing_metric(seen, generation)
     return why
+
+
+def own_failure(seen: Observation, generation: ModelGeneration, now: datetime) -> str:
+    """Why the generation itself failed its bake: by a metric or its pods, not for missing data."""
+    return failed_metric(seen, generation) or pod_failure(seen, generation, now)
 
 
 def may_roll_back(seen: Observation, generation: ModelGeneration) -> bool:

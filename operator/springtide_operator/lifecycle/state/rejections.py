@@ -57,14 +57,15 @@ def rolled_back_windows(
 ) -> tuple[ModelGeneration, ...]:
     """Generations rolled back after their promotion on whose rows no user decided, newest last.
 
-    A later promotion ends the hold, and so does a quarantine of all their rows.
+    A later promotion ends the hold, and so does a quarantine of all their rows. One whose metrics
+    had no number says nothing about its rows.
     """
     since = live.status.rollout.promoted_at if live else None
     quarantined = set(status.cursor.quarantined)
     found = []
     for generation in generations:
         rollout = generation.status.rollout
-        if rollout.promoted_at is None or not rollout.rollback_reason:
+        if rollout.promoted_at is None or not rollout.rollback_reason or rollout.failure:
             continue
         if since is not None and rollout.promoted_at < since:
             continue
