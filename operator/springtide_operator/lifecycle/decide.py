@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from springtide_operator.lifecycle.bake.queries import due_queries, newest_samples
+from springtide_operator.lifecycle.analysis.queries import due_queries
+from springtide_operator.lifecycle.analysis.recording import newest_samples
 from springtide_operator.lifecycle.bake.report import bake_wake
 from springtide_operator.lifecycle.bake.watch import watch_bake
 from springtide_operator.lifecycle.checks.preconditions import check_preconditions

@@ -5,9 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from springtide_operator.lifecycle.analysis.queries import due_queries, next_query
+from springtide_operator.lifecycle.analysis.samples import (
+    invalid_metric,
+    missing_metric,
+    unproven,
+)
+from springtide_operator.lifecycle.analysis.watched import is_unserved
 from springtide_operator.lifecycle.bake.pods import pod_wake
-from springtide_operator.lifecycle.bake.queries import due_queries, is_unserved, next_query
-from springtide_operator.lifecycle.bake.samples import invalid_metric, missing_metric, unproven
 from springtide_operator.lifecycle.bake.watch import failure, may_roll_back
 from springtide_operator.lifecycle.rollout.rollback_decision import rollback_target
 from springtide_operator.lifecycle.state.plan import RECHECK, Waiting
@@ -30,7 +35,7 @@ def bake_wake(seen: Observation, now: datetime) -> timedelta | None:
         return None
     if due_queries(seen, now):  # the reconciler wakes the update when it has the samples
         return RECHECK
-    until, query = generation.status.rollout.bake_until, next_query(seen, generation, now)
+    until, query = generation.status.rollout.bake_until, next_query(seen, now)
     due = [moment - now for moment in (until, query) if moment and moment > now]
     if (pods := pod_wake(seen, generation, now)) is not None:
         due.append(pods if pods > timedelta(0) else RECHECK)

@@ -7,9 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from springtide_operator.lifecycle.analysis.recording import record_samples
+from springtide_operator.lifecycle.analysis.samples import (
+    failed_metric,
+    missing_metric,
+    unproven,
+)
+from springtide_operator.lifecycle.analysis.watched import is_unserved, watched
 from springtide_operator.lifecycle.bake.pods import pod_facts, pod_failure
-from springtide_operator.lifecycle.bake.queries import is_unserved, record_samples
-from springtide_operator.lifecycle.bake.samples import failed_metric, missing_metric, unproven
 from springtide_operator.lifecycle.evaluation.modes import writes_targets
 from springtide_operator.lifecycle.rollout.bake_start import bake_facts
 from springtide_operator.lifecycle.rollout.rollback_decision import (
@@ -32,14 +37,15 @@ WITHOUT_DATA = "NoData"
 
 def watch_bake(seen: Observation, now: datetime) -> Step | None:
     """Write what the bake shows, and its end."""
-    generation = seen.lineage.baking
-    if generation is None:
+    about = watched(seen)
+    if about is None:
         return None
+    generation = about.generation
     if seen.update.spec.rollout.bake is None:
         return _end(generation, "spec.rollout.bake was removed", now)
     if _starts_ahead(generation, now):
         return Step(actions=(with_rollout(generation, bake_facts(seen, now)),))
-    if recorded := record_samples(seen, generation, now):
+    if recorded := record_samples(seen, about, now):
         return recorded
     if facts := pod_facts(seen, generation, now):
         return Step(actions=(with_rollout(generation, facts),))

@@ -1,0 +1,1 @@
+"""Metrics of live traffic: what is queried now, what is recorded, and what it shows."""
