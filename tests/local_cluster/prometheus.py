@@ -183,13 +183,30 @@ class Prometheus:
             return False
 
 
-def on_loopback(home: Path, samples: Samples) -> Prometheus:
+def on_loopback(
+    home: Path,
+    samples: Samples,
+    *,
+    labels: Mapping[str, str] | None = None,
+    relabel: Sequence[Mapping[str, Any]] = (),
+) -> Prometheus:
     """Start one that reads `samples` five times a second, on a free port of the loopback address.
+
+    Args:
+        home: folder of its configuration, data, log and pid.
+        samples: what it scrapes.
+        labels: of the target, as a discovery finds them.
+        relabel: entries of `relabel_configs`.
 
     Raises:
         NotReadyError: it did not start.
     """
-    scrape = {"job_name": "samples", "static_configs": [{"targets": [samples.address]}]}
+    target = {"targets": [samples.address], "labels": dict(labels or {})}
+    scrape = {
+        "job_name": "samples",
+        "static_configs": [target],
+        "relabel_configs": list(relabel),
+    }
     for attempt in range(1, ATTEMPTS + 1):
         made = Prometheus(home, [scrape], interval="200ms", port=free_port())
         try:

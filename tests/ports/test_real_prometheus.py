@@ -3,6 +3,7 @@
 import pytest
 import yaml
 from docs.pages import ROOT
+from local_cluster.prometheus import Samples, on_loopback
 
 from springtide_api.update.analysis import Analysis
 from springtide_operator.ports.prometheus import Answer, Prometheus
@@ -57,6 +58,31 @@ async def test_series_that_do_not_match_are_an_error_of_the_query(asked):
     found = await asked("analysed * ignoring(generation) group_right() analysed")
     assert found.invalid
     assert "many-to-many" in found.problem or "duplicate series" in found.problem
+
+
+async def test_the_scrape_configuration_of_the_documentation_copies_the_labels_of_pods(tmp_path):
+    page = (ROOT / "docs/how-to/analysis.md").read_text(encoding="utf-8")
+    text = page.partition("```yaml\nscrape_configs:")[2].partition("```")[0]
+    (declared,) = yaml.safe_load(text)
+    prefix = "__meta_kubernetes_pod_label_springtide_dev_"
+    pod = {
+        f"{prefix}generation": "6",
+        f"{prefix}role": "live",
+        "__meta_kubernetes_pod_container_port_name": "http",
+        "__meta_kubernetes_namespace": "shop",
+        "__meta_kubernetes_pod_name": "ranker-7d-x",
+    }
+    samples = Samples()
+    samples.set('copied{generation="of the server"}', 1)
+    own = on_loopback(tmp_path, samples, labels=pod, relabel=declared["relabel_configs"])
+    try:
+        (found,) = own.wait_for("copied")
+        wanted = {"namespace": "shop", "pod": "ranker-7d-x", "generation": "6", "role": "live"}
+        assert wanted.items() <= found["metric"].items()
+        assert found["metric"]["exported_generation"] == "of the server"
+    finally:
+        own.stop()
+        samples.close()
 
 
 SERIES = "springtide_server_request_seconds"

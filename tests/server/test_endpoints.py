@@ -2,10 +2,12 @@
 
 import asyncio
 import threading
+from typing import get_args
 
 import numpy as np
 import pytest
 
+from springtide_server.answers import Outcome
 from springtide_server.app import build_app
 from springtide_server.service import Service
 from springtide_server.settings import Settings
@@ -56,6 +58,15 @@ async def test_requests_are_counted_by_generation_and_outcome(texts, serve, ask)
     assert sample(seen, "springtide_server_ready") == 1
     info = f'digest="{texts.artifact.digest}",generation="3",model="model"'
     assert sample(seen, f"springtide_server_model_info{{{info}}}") == 1
+
+
+async def test_every_outcome_is_counted_from_0_on(serve):
+    async with serve(Settings(generation="3")) as client:
+        seen = (await client.get("/metrics")).text
+
+    for outcome in get_args(Outcome):
+        labels = f'{{generation="3",outcome="{outcome}"}}'
+        assert sample(seen, f"springtide_server_request_seconds_count{labels}") == 0
 
 
 async def test_a_newline_in_the_generation_is_escaped_in_the_metrics(serve):

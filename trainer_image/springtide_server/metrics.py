@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram, ProcessCollector
 
-if TYPE_CHECKING:
-    from springtide_server.answers import Outcome
+from springtide_server.answers import Outcome
 
 _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -33,6 +32,8 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
+        for outcome in get_args(Outcome):  # from 0 on, or Prometheus misses the first of each
+            self._seconds.labels(generation, outcome)
         self.batch_rows = Histogram(
             "springtide_server_batch_rows",
             "Rows per scored batch.",
