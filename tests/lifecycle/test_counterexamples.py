@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from lifecycle.invariants import Invariants
-from lifecycle.world import World, end_of, with_generation_one
+from lifecycle.world import World, after_promotions, end_of, with_generation_one
 
 from springtide_api.generation.spec import Ancestor, Range
 
@@ -111,3 +112,20 @@ def test_weights_of_live_are_not_deleted_as_rows_of_a_foreign_generation() -> No
     collected = [s.run.collect.delete for s in world.runs.values() if s.run.collect]
     folder = live.status.artifact.uri.removeprefix("file://")
     assert not any(folder in delete for delete in collected)
+
+
+def test_a_generation_that_retired_without_a_verdict_stays_so_when_its_update_is_restored() -> None:
+    world = watched(after_promotions(2))
+    world.months.append("2025-04")
+    while "shop-g3" not in world.generations:
+        world.rounds(1)
+    world.ask("rollback.g2@1")
+    world.rounds(2)
+    retired = world.generation(3).status
+    assert (retired.verdict, retired.retired_reason) == ("Pending", "ParentRolledBack")
+    world.now += timedelta(minutes=10)
+    world.recreate()
+    world.rounds(2)
+    now = world.generation(3).status
+    assert (now.verdict, now.message) == ("Pending", retired.message)
+    assert now.verdict_at == retired.verdict_at

@@ -44,23 +44,7 @@ def adopt(seen: Observation, now: datetime) -> Step | None:
         if unknown_value(generation):
             actions.append(AdoptGeneration(name, owned))
             continue
-        unjudged = status.verdict == "Pending" and not (
-            generation.spec.origin == "Imported" and status.artifact
-        )
-        if unjudged:
-            changes = {
-                "verdict": "Failed",
-                "reason": ORPHANED,
-                "message": "its update was deleted before it had a verdict",
-                "verdict_at": now,
-                **_without_pods(status),
-            }
-            actions.append(WriteGeneration(name, status.model_copy(update=changes)))
-        elif status.evaluation and status.evaluation.job:
-            # When its pods ended while no update existed is unknown: their time is not counted.
-            without = {"job": "", "job_uid": "", "pods": []}
-            forgotten = status.evaluation.model_copy(update=without)
-            changes = {"evaluation": forgotten}
+        if changes := _ended(generation, now):
             actions.append(WriteGeneration(name, status.model_copy(update=changes)))
         actions += _orphaned_jobs(seen, generation)
         actions.append(AdoptGeneration(name, owned))
@@ -71,6 +55,27 @@ def adopt(seen: Observation, now: datetime) -> Step | None:
         facts=facts,
         events=(Event("Adopted", message),),
     )
+
+
+def _ended(generation: ModelGeneration, now: datetime) -> dict[str, Any]:
+    """Fields of its status that change, as what ran without an update is not known."""
+    status = generation.status
+    imported = generation.spec.origin == "Imported" and status.artifact
+    if status.verdict != "Pending" or imported:
+        if status.evaluation is None or not status.evaluation.job:
+            return {}
+        # When its pods ended while no update existed is unknown: their time is not counted.
+        without = {"job": "", "job_uid": "", "pods": []}
+        return {"evaluation": status.evaluation.model_copy(update=without)}
+    if status.retired_reason:
+        return dict(_without_pods(status))
+    return {
+        "verdict": "Failed",
+        "reason": ORPHANED,
+        "message": "its update was deleted before it had a verdict",
+        "verdict_at": now,
+        **_without_pods(status),
+    }
 
 
 def _without_pods(status: GenerationStatus) -> dict[str, StageRun]:
