@@ -28,14 +28,21 @@ WORDS = ["red", "shoe", "garden", "lamp", "winter", "cheap", "small", "for", "ch
 LENGTHS = {"short": (3, 12), "mixed": (3, 60)}
 """Words of a text."""
 ROUNDS = 2
+JSON = {"Content-Type": "application/json"}
+
+
+def free_port() -> int:
+    """Return a port of the loopback that was free just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
 
 
 @contextmanager
 def server(uri: str, digest: str, **env: str) -> Iterator[str]:
     """Run a server with these settings; yields its address once it is ready."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "springtide_server"]
     given = {"MODEL_URI": uri, "MODEL_DIGEST": digest, "SPRINGTIDE_PORT": str(port)}
     threads = {"OMP_NUM_THREADS": "1"}
@@ -78,7 +85,7 @@ def bodies(inputs: list[str], many: int, words: tuple[int, int]) -> list[bytes]:
     return [json.dumps({"inputs": [tensor(n) for n in inputs]}).encode() for _ in range(many)]
 
 
-async def load(address: str, requests: list[bytes], clients: int) -> tuple[float, list[float]]:
+async def load(url: str, requests: list[bytes], clients: int) -> tuple[float, list[float]]:
     """Send the requests from so many clients at once; returns requests/s and sorted latencies."""
     left, seconds = iter(requests), []
 
@@ -87,7 +94,7 @@ async def load(address: str, requests: list[bytes], clients: int) -> tuple[float
         async with httpx.AsyncClient(timeout=60) as http:
             for body in left:
                 begun = time.perf_counter()
-                answer = await http.post(f"{address}/v2/models/model/infer", content=body)
+                answer = await http.post(url, content=body, headers=JSON)
                 answer.raise_for_status()
                 seconds.append(time.perf_counter() - begun)
 
@@ -113,7 +120,8 @@ def compare(texts: str, servers: dict[str, str], requests: list[bytes], clients:
     rates, costs = {}, {}
     for name, address in servers.items():
         before = cpu_seconds(address)
-        rates[name], seconds = asyncio.run(load(address, requests, clients))
+        url = f"{address}/v2/models/model/infer"
+        rates[name], seconds = asyncio.run(load(url, requests, clients))
         costs[name] = 1e3 * (cpu_seconds(address) - before) / len(requests)
         p50, p99 = (1e3 * seconds[int(share * len(seconds))] for share in (0.5, 0.99))
         row = f"{rates[name]:10.1f}  {p50:6.1f}  {p99:6.1f}  {costs[name]:14.2f}"
