@@ -6,6 +6,8 @@ restarts after a crash computes the same names and creates nothing twice.
 
 from __future__ import annotations
 
+import hashlib
+
 GROUP = "springtide.dev"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
@@ -48,6 +50,14 @@ ANNOTATION_GPUS = f"{GROUP}/gpus"
 ANNOTATION_IMAGE = f"{GROUP}/image"
 """On a Job: image name of its pod."""
 
+ANNOTATION_TARGET = f"{GROUP}/target"
+"""On the Deployment of a canary: name of the target that it was made from."""
+ANNOTATION_TEMPLATE = f"{GROUP}/template"
+"""On the Deployment of a canary: digest of the target's pod template that it was made from."""
+
+MAX_LABEL = 63
+"""Characters of a DNS label."""
+
 FINALIZER = f"{GROUP}/rollout"
 
 RUN_FOLDER = "/springtide"
@@ -60,6 +70,14 @@ PROGRESS_TOKEN_FILE = f"{PROGRESS_TOKEN_FOLDER}/token"
 def field_manager(update: str) -> str:
     """Return the field manager of an update, which owns its fields in the targets."""
     return f"springtide:{update}"
+
+
+def canary_name(target: str) -> str:
+    """Return the name of the Deployment of a target's canary; a long name is cut and hashed."""
+    name = f"{target}-canary"
+    if len(name) <= MAX_LABEL:
+        return name
+    return f"{target[:40].rstrip('-.')}-{hashlib.sha256(target.encode()).hexdigest()[:10]}-canary"
 
 
 def generation_name(update: str, number: int) -> str:

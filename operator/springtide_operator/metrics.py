@@ -72,6 +72,10 @@ class Metrics:
             "springtide_rollbacks",
             "Generations whose rollout was rolled back, since the update was created.",
         )
+        self.canary_weight = self._by_update(
+            "springtide_canary_weight",
+            "Percent that the canary has by its step in progress; 0 without a canary.",
+        )
         self.analysis_value = self._by_update(
             "springtide_analysis_value",
             "Newest value of a metric of rollout.analysis; absent without a bake or a number.",

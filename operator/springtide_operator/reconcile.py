@@ -18,7 +18,7 @@ import structlog
 from springtide_api.update.status import UpdateStatus
 from springtide_operator.cluster.api import errors
 from springtide_operator.cluster.api.kinds import UPDATE
-from springtide_operator.cluster.writing.actuator import Refused
+from springtide_operator.cluster.writing.refused import Refused
 from springtide_operator.lifecycle.decide import decide
 from springtide_operator.lifecycle.evaluation.approval import AWAITING
 from springtide_operator.lifecycle.state.observation import InvalidUpdate
@@ -273,6 +273,7 @@ class Reconciler:
         self.metrics.action_required.labels(*key).set(1 if "ActionRequired" in true else 0)
         found = {s.metric: (s.verdict, float(s.value) if s.value else None) for s in plan.samples}
         self.metrics.set_analysis(*key, values=found)
+        self.metrics.canary_weight.labels(*key).set(plan.canary_weight or 0)
         waits = any(each.reason == AWAITING for each in status.conditions)
         self.metrics.awaiting_approval.labels(*key).set(1 if waits else 0)
         self.metrics.rollbacks.labels(*key).set(status.counters.rolled_back)

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from api.canary_examples import CANARIES
 from api.data_examples import DATA, MODEL, STORAGE
 from api.example import ABSENT, Example, changed
 from api.gate_examples import EVALUATION, GATE
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.apiserver
 
 IN_RECIPE = [*MODEL, *DATA, *TRAINING, *EVALUATION, *GATE, *STORAGE]
 """Of the blocks that a generation's recipe repeats, and with them their rules."""
-UPDATE = [*WHOLE, *TRIGGER, *ROLLOUT, *BAKE, *IN_RECIPE]
+UPDATE = [*WHOLE, *TRIGGER, *ROLLOUT, *BAKE, *CANARIES, *IN_RECIPE]
 
 
 RULES = [

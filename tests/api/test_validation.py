@@ -1,6 +1,7 @@
 """Validation by the schema alone: unknown fields, bounds, numbers and names."""
 
 import pytest
+from api.canary_examples import canary
 from api.example import changed
 
 from springtide_api.crd.definitions import UPDATE
@@ -84,6 +85,9 @@ FLOOR = {"metric": "auc", "min": "0.6"}
         ("history.rejected", 0, -1),
         ("rollout.pin", {"generation": 0}, {"generation": -1}),
         ("training.limits.maxAttempts", 10, 11),
+        ("rollout.strategy", *(canary(*range(1, most + 1)) for most in (10, 11))),
+        ("rollout.strategy", canary(1, 99), canary(1, 100)),
+        ("rollout.strategy", canary(1), canary(0)),
         ("gate.onInconclusive", *(
             {"type": "ExtendHoldout", "extendHoldout": {"maxInterimAnalyses": n}} for n in (3, 4)
         )),

@@ -1,7 +1,11 @@
 """What a user's Deployment and its newest pods show during a rollout."""
 
 from springtide_api.update.rollout import Target
-from springtide_operator.cluster.reading.observed_targets import observed_target
+from springtide_operator.cluster.reading.observed_targets import (
+    claim_names,
+    not_copied,
+    observed_target,
+)
 from springtide_operator.lifecycle.rollout.availability import new_pods
 
 NOON = "2026-03-01T12:00:00Z"
@@ -114,3 +118,18 @@ def test_whoever_changed_the_template_last_is_named():
         entry("autoscaler", "2026-03-01T14:00:00Z", "f:replicas"),
     ]
     assert seen(raw).changed_by == "kubectl-set"
+
+
+def test_what_pods_of_one_node_alone_can_have_is_not_copied_to_a_canary():
+    claim = {"metadata": {"name": "cache"}, "spec": {"accessModes": ["ReadWriteOnce"]}}
+    shared = {"metadata": {"name": "models"}, "spec": {"accessModes": ["ReadOnlyMany"]}}
+    raw = deployment()
+    spec = raw["spec"]["template"]["spec"]
+    assert not_copied(raw, [shared]) == ""
+    assert "PersistentVolumeClaim cache is ReadWriteOnce" in not_copied(raw, [shared, claim])
+    spec["volumes"] = [{"persistentVolumeClaim": {"claimName": "cache"}}, {"emptyDir": {}}]
+    assert claim_names(raw) == ["cache"]
+    spec["containers"][0]["ports"] = [{"containerPort": 80}, {"hostPort": 8080}]
+    assert not_copied(raw, []) == "its container server uses hostPort 8080"
+    spec["hostNetwork"] = True
+    assert "hostNetwork" in not_copied(raw, [])

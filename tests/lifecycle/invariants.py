@@ -15,6 +15,7 @@ from lifecycle.generation_facts import (
 )
 from lifecycle.invariants_of_actions import ActionInvariants
 from lifecycle.invariants_of_bakes import BakeInvariants
+from lifecycle.invariants_of_canaries import CanaryInvariants
 from lifecycle.invariants_of_conditions import ConditionInvariants
 from lifecycle.invariants_of_lineage import LineageInvariants
 from lifecycle.invariants_of_notifications import NotificationInvariants
@@ -24,6 +25,7 @@ from lifecycle.invariants_of_state import StateInvariants
 
 from springtide_operator.lifecycle.state.generations import unknown_value
 from springtide_operator.lifecycle.state.plan import (
+    ApplyCanary,
     CreateGeneration,
     DeleteGeneration,
     DeleteJob,
@@ -53,6 +55,7 @@ class Invariants(
     PeopleInvariants,
     PinInvariants,
     NotificationInvariants,
+    CanaryInvariants,
 ):
     """Watches a world."""
 
@@ -108,22 +111,33 @@ class Invariants(
                 self.nothing_is_evaluated_in_train_only(seen, action)
             case DeleteJob() | DeleteGeneration():
                 self.check_deletion(seen, action)
-            case Serve() | SetFinalizer():
+            case Serve() | SetFinalizer() | ApplyCanary():
                 self.check_target_write(seen, action)
             case WriteGeneration():
-                self.a_promotion_follows_verdict_and_available_pods(seen, action)
-                self.a_rollout_starts_only_once_it_is_approved(seen, action)
-                self.nothing_rolls_out_while_pinned(seen, action)
-                self.only_running_pods_count_as_running_time(action)
+                self.check_status_write(seen, action)
             case SuspendJob(suspend=False):
                 self.only_jobs_that_the_operator_suspended_are_resumed(seen, action)
 
-    def check_target_write(self, seen: Observation, action: Serve | SetFinalizer) -> None:
+    def check_status_write(self, seen: Observation, write: WriteGeneration) -> None:
+        self.a_promotion_follows_verdict_and_available_pods(seen, write)
+        self.a_rollout_starts_only_once_it_is_approved(seen, write)
+        self.nothing_rolls_out_while_pinned(seen, write)
+        self.only_running_pods_count_as_running_time(seen, write)
+        self.steps_follow_each_other(seen, write)
+        self.no_canary_outlives_its_rollout(seen, write)
+
+    def check_target_write(
+        self, seen: Observation, action: Serve | SetFinalizer | ApplyCanary
+    ) -> None:
+        if isinstance(action, ApplyCanary):
+            self.a_canary_runs_the_candidate_in_its_steps_alone(seen, action)
+            return
         self.no_target_is_written_unless_the_mode_says_so(seen, action)
         if isinstance(action, Serve):
             self.only_an_accepted_generation_is_served(action)
             self.nothing_rejected_is_applied(seen, action)
             self.nothing_else_is_served_while_pinned(seen, action)
+            self.targets_serve_live_during_the_steps(seen, action)
 
     def forget_generation(self, name: str) -> None:
         """A user deleted a generation: what only its status recorded is lost with it."""
@@ -162,6 +176,7 @@ class Invariants(
             self.there = there
             self.interim_analyses_are_shared_by_all_evaluations_of_a_holdout()
         assert set(world.served) <= self.accepted
+        self.check_canaries()
 
     def retires_next(self, g: ModelGeneration) -> bool:
         """It was created on an older observation, when its parent was not rolled back."""

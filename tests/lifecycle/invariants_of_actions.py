@@ -61,10 +61,12 @@ class ActionInvariants:
         assert job is not None
         assert job.suspended_by_us
 
-    def only_running_pods_count_as_running_time(self, write: WriteGeneration) -> None:
+    def only_running_pods_count_as_running_time(
+        self, seen: Observation, write: WriteGeneration
+    ) -> None:
         """What is recorded is at most what pods ran, and it ends a run only at the deadline."""
         world, g = self.world, self.world.generations.get(write.name)
-        if g is None or write.name in self.foreign:
+        if g is None or write.name in self.foreign or not self.is_current(seen, g):
             return
         ran = {"train": 0.0, "evaluate": 0.0}
         for job, began, ended in world.ran.values():
@@ -82,6 +84,10 @@ class ActionInvariants:
         if write.status.reason == "DeadlineExceeded" and g.status.reason != "DeadlineExceeded":
             limit = duration(g.spec.recipe.training.limits.active_deadline).total_seconds()
             assert max(ran.values()) >= limit
+
+    def is_current(self, seen: Observation, g: ModelGeneration) -> bool:
+        """Whether its status was observed as it is; else the API server refuses the write."""
+        return g.status in [known.status for known in seen.generations]
 
     def one_run_at_a_time(self, seen: Observation) -> None:
         ours = (g for g in self.ours() if not is_only_a_parent(seen.update, g))

@@ -148,6 +148,7 @@ class StateInvariants:
         self.the_quarantine_is_recorded(quarantined)
         self.outcomes_are_reported(current)
         self.what_is_pinned_is_served(generations)
+        self.no_canary_is_left_at_rest(generations)
         self.check_conditions()
         plan = self.world.plan
         if plan and not plan.requeue and plan.wake_after is None:

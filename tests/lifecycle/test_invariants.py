@@ -35,7 +35,7 @@ SCORES = st.sampled_from(
     ]
 )
 VERBS = st.sampled_from(["run", "retry", "reject", "quarantine", "release", "unfreeze", "promote"])
-KINDS = st.sampled_from(["update", "generations", "jobs", "targets"])
+KINDS = st.sampled_from(["update", "generations", "jobs", "targets", "canaries"])
 TRIGGERS: list[dict[str, object]] = [
     {"onData": {"pollInterval": "1m"}},
     {"onData": {"pollInterval": "1m"}, "cooldown": "2h", "maxRunsPerDay": 2},
@@ -57,6 +57,11 @@ RETENTIONS = st.sampled_from(
 )
 
 
+REFUSABLE = [
+    *("Deployment ranker", "Deployment reranker", "finalizer", "Deployment ranker-canary"),
+    "deletion of Deployment ranker-canary",
+]
+
 BAKE: dict[str, Any] = {"bake": {"duration": "20m"}}
 VALUE = {"query": 'sum(errors{generation="{{generation}}"})', "max": "0.05"}
 ANALYSIS: dict[str, Any] = {
@@ -73,6 +78,17 @@ BAKES: list[dict[str, Any]] = [
     BAKE | {"rollback": {"automatic": False, "quarantineWindow": True}},
     *(BAKE | {"analysis": ANALYSIS | {"onNoData": word}} for word in ("Wait", "Hold", "Fail")),
 ]
+
+
+CANARY = {"weight": 33, "duration": "5m"}, {"weight": 50, "duration": "10m"}
+STRATEGIES: list[dict[str, Any]] = [
+    {},
+    *(
+        {"strategy": {"type": "Canary", "canary": {"steps": list(steps)}}}
+        for steps in (CANARY, CANARY[:1], CANARY[1:])
+    ),
+]
+"""Weights that two pods express."""
 
 
 def training(method: dict[str, Any], retention: dict[str, Any], **others: object) -> dict[str, Any]:
@@ -100,6 +116,7 @@ class Life(RuleBasedStateMachine):
         retention=RETENTIONS,
         history=st.sampled_from([{}, {"generations": 2, "rejected": 1}]),
         bake=st.sampled_from(BAKES),
+        strategy=st.sampled_from(STRATEGIES),
     )
     def some_history(
         self,
@@ -111,9 +128,11 @@ class Life(RuleBasedStateMachine):
         retention: dict[str, Any],
         history: dict[str, int],
         bake: dict[str, Any],
+        strategy: dict[str, Any],
     ) -> None:
         spec = {**SPEC, **TWO_TARGETS} if two else dict(SPEC)
         spec |= {"training": training(method, retention), "history": history}
+        spec["rollout"] = {**spec["rollout"], **strategy}
         self.world = World(spec=spec, seeded=seeded)
         self.world.measured = {"errors": 0.01}
         self.checks = Invariants(self.world)
@@ -333,9 +352,46 @@ class Life(RuleBasedStateMachine):
     @rule(bake=st.sampled_from(BAKES))
     def the_bake_is_edited(self, bake: dict[str, Any]) -> None:
         rollout = self.world.spec["rollout"]
-        kept = {key: rollout[key] for key in ("targets", "deadline")}
+        kept = {k: rollout[k] for k in ("targets", "deadline", "strategy") if k in rollout}
         self.world.edit(rollout={**kept, **bake})
         self.settle()
+
+    @rule(strategy=st.sampled_from(STRATEGIES))
+    def the_strategy_is_edited(self, strategy: dict[str, Any]) -> None:
+        rollout = {k: v for k, v in self.world.spec["rollout"].items() if k != "strategy"}
+        self.world.edit(rollout={**rollout, **strategy})
+        self.settle()
+
+    @precondition(lambda self: self.world.canaries)
+    @rule(
+        data=st.data(),
+        kind=st.sampled_from(["crashed", "recovered", "deleted", "edited", "scaled"]),
+        minutes=st.sampled_from([0, 1, 6, 11]),
+    )
+    def something_happens_to_a_canary(self, data: st.DataObject, kind: str, minutes: int) -> None:
+        name = data.draw(st.sampled_from(sorted(self.world.canaries)))
+        if kind == "crashed":
+            self.world.crash_canaries()
+        elif kind == "recovered":
+            self.world.canary_pods_ready = True
+            self.world.finish_canaries()
+        elif kind == "deleted":
+            del self.world.canaries[name]
+        elif kind == "edited":
+            self.world.edit_canary(name)
+        else:
+            self.world.change_canary(name, desired=3)
+        self.settle()
+        self.world.now += timedelta(minutes=minutes)
+        self.settle()
+
+    @precondition(lambda self: self.world.canaries)
+    @rule(minutes=st.integers(1, 12))
+    def a_canary_goes_on(self, minutes: int) -> None:
+        for _ in range(minutes):
+            self.world.now += timedelta(minutes=1)
+            self.world.finish_rollouts()
+            self.settle()
 
     @rule(stale=st.sampled_from([0, 0, 1]))
     def a_user_ends_the_bake(self, stale: int) -> None:
@@ -348,7 +404,7 @@ class Life(RuleBasedStateMachine):
     # Quota, admission and rights.
 
     @rule(
-        writes=st.sets(st.sampled_from(["Deployment ranker", "Deployment reranker", "finalizer"])),
+        writes=st.sets(st.sampled_from(REFUSABLE)),
         jobs=st.booleans(),
         deletions=st.booleans(),
     )
@@ -472,6 +528,7 @@ class Life(RuleBasedStateMachine):
             if target.digest == digest("theirs"):
                 target = replace(target, digest=None, number=None)
             self.world.targets[name] = target
+        self.world.canary_pods_ready = True
         self.world.recover_pods()
         self.world.measured, self.world.prometheus_answers = {"errors": 0.01}, True
         for name, job in list(self.world.jobs.items()):

@@ -17,6 +17,7 @@ from lifecycle.answers import end_of as end_of
 from lifecycle.answers import start_of as start_of
 from lifecycle.declared import SPEC, TWO_TARGETS
 from lifecycle.world_api_server import ApiServer, Conflict
+from lifecycle.world_canaries import Canaries
 from lifecycle.world_changes import Changes
 from lifecycle.world_storage import Storage
 from lifecycle.world_traffic import Traffic
@@ -28,6 +29,7 @@ from springtide_operator.lifecycle.state.generations import rolling
 from springtide_operator.lifecycle.state.observation import Observation
 from springtide_operator.lifecycle.state.observed import (
     Defaults,
+    ObservedCanary,
     ObservedJob,
     ObservedSample,
     ObservedTarget,
@@ -50,7 +52,7 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 @dataclass
-class World(ApiServer, Changes, Traffic):
+class World(ApiServer, Changes, Traffic, Canaries):
     """One update, its generations, Jobs and Deployments."""
 
     spec: dict = field(default_factory=lambda: dict(SPEC))
@@ -98,6 +100,9 @@ class World(ApiServer, Changes, Traffic):
         self.targets: dict[str, ObservedTarget] = {}
         for target in self.update.spec.rollout.targets:
             self.create_target(target.target_ref.name)
+        self.canaries: dict[str, ObservedCanary] = {}
+        """By the name of the Deployment."""
+        self.canary_pods_ready = True
         self.stalled_watches: dict[str, dict] = {}
         """The observed state of kinds with a stalled watch: unchanged except for own writes."""
         self.on_action: Callable[[Observation, Action], None] = lambda seen, action: None
@@ -172,6 +177,7 @@ class World(ApiServer, Changes, Traffic):
                 for each in g.status.rollout.targets
                 if each.name not in names
             ),
+            canaries=tuple(view["canaries"].values()),
             digests_elsewhere=self.digests_elsewhere,
             defaults=Defaults(
                 self.image, "http://progress", prometheus_hosts=self.prometheus_hosts
@@ -186,6 +192,7 @@ class World(ApiServer, Changes, Traffic):
             "generations": self.generations,
             "jobs": self.jobs,
             "targets": self.targets,
+            "canaries": self.canaries,
         }
 
     def _recorded(self, generations: list[ModelGeneration]) -> set[str]:

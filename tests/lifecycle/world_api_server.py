@@ -15,12 +15,15 @@ from springtide_api.names import FINALIZER, LABEL_UPDATE_UID
 from springtide_api.objects import Meta, ModelGeneration
 from springtide_api.update.status import UpdateStatus
 from springtide_operator.lifecycle.state.observed import (
+    ObservedCanary,
     ObservedJob,
     Refusal,
 )
 from springtide_operator.lifecycle.state.plan import (
     AdoptGeneration,
+    ApplyCanary,
     CreateGeneration,
+    DeleteCanary,
     DeleteGeneration,
     DeleteJob,
     Plan,
@@ -107,6 +110,11 @@ class ApiServer:
                 self._delete("jobs", name, uid)
             case Serve():
                 self._serve(seen, action)
+            case ApplyCanary():
+                if not self._apply_canary(action):
+                    raise Conflict
+            case DeleteCanary(name, uid):
+                self._delete("canaries", name, uid)
             case SetFinalizer(present):
                 if self.update.metadata.finalizers != seen.update.metadata.finalizers:
                     raise Conflict
@@ -231,5 +239,7 @@ class ApiServer:
         self._observe_own_write("targets", name)
 
 
-def _uid_of(held: ModelGeneration | ObservedJob) -> str:
+def _uid_of(held: ModelGeneration | ObservedJob | ObservedCanary) -> str:
+    if isinstance(held, ObservedCanary):
+        return held.deployment.uid
     return held.uid if isinstance(held, ObservedJob) else held.metadata.uid

@@ -11,6 +11,7 @@ from springtide_api.contract import Failure, Result
 from springtide_api.generation.spec import Approval
 from springtide_api.names import LABEL_UPDATE_UID
 from springtide_api.objects import IncrementalUpdate, Meta, ModelGeneration
+from springtide_api.update.rollout import Target
 from springtide_api.update.spec import UpdateSpec
 from springtide_operator.lifecycle.state.observed import (
     ObservedPod,
@@ -35,6 +36,12 @@ class Changes:
             target=target, uid=self._uid(), has_container=True, desired=2, settled=True, version="1"
         )
 
+    def create_target_of(self, declared: dict, *, desired: int = 2) -> None:
+        """Create a Deployment that is not a target yet."""
+        target, uid = Target.model_validate(declared), self._uid()
+        known = {"has_container": True, "desired": desired, "settled": True, "version": "1"}
+        self.targets[target.target_ref.name] = ObservedTarget(target=target, uid=uid, **known)
+
     def set_status_values(self, name: str, **words: str) -> None:
         """Let another version of the operator write values into a generation's status."""
         if known := self.generations.get(name):
@@ -58,9 +65,11 @@ class Changes:
 
     def finish_rollouts(self) -> None:
         """Let the Deployments finish their rollout, if their pods get ready at all."""
+        self.finish_canaries()
         for name, target in self.targets.items():
             if self.pods_ready and target.digest:
-                done = {"updated": 2, "available": 2, "old": 0, "complete": True}
+                pods = target.desired or 2
+                done = {"updated": pods, "available": pods, "old": 0, "complete": True}
                 well = {"failing": 0, "ready": None, "trouble": ""}
                 self.targets[name] = replace(target, **done, **well)
 

@@ -50,7 +50,7 @@ class RolloutAttempt(Model):
     """An earlier rollout of the same generation."""
 
     started_at: Time | None = None
-    """When it started."""
+    """When it started; of a canary, when its last step started."""
     ended_at: Time
     """When the targets were back."""
     outcome: Word
@@ -64,7 +64,8 @@ class RolloutStatus(Model):
     """State of the rollout."""
 
     step_started_at: Time | None = None
-    """When the rollout started."""
+    """When the rollout started; of a canary, when its step started, or the rollout to the targets
+    after the last step."""
     deadline: Time | None = None
     """When the rollout is rolled back if the pods are not available by then."""
     held_since: Time | None = None
@@ -73,6 +74,17 @@ class RolloutStatus(Model):
     targets: Annotated[list[RolloutTarget], Field(max_length=8)] = []
     """The targets as they were when the rollout started, or when a later change by their owner was
     complete. Targets that were removed from the spec come last."""
+    step: Annotated[int | None, Field(ge=1)] = None
+    """Number of the step of rollout.strategy.canary, from 1; unset with RollingUpdate. After the
+    rollout it is the last step that started."""
+    weight: Annotated[int | None, Field(ge=1, le=99)] = None
+    """Share of the canary in percent that this step asks for; unset with RollingUpdate."""
+    weight_seen_at: Time | None = None
+    """When the canary had this weight: all its pods were available. The duration of the step counts
+    from then."""
+    steps_ended_at: Time | None = None
+    """When the last step ended. From then on the targets get the generation, while the canary keeps
+    its weight until all their pods are available."""
     promoted_at: Time | None = None
     """When all targets were available with this generation. The generation with the newest
     promotedAt and without a rollbackReason is live."""
@@ -84,8 +96,8 @@ class RolloutStatus(Model):
     baked_at: Time | None = None
     """When the bake ended."""
     unavailable_since: Time | None = None
-    """Since when pods of this generation fail during the bake. It stays until all have been
-    available for the time of rollout.deadline."""
+    """Since when pods of this generation fail during the bake, or canary pods are not available
+    after weightSeenAt. It stays until all have been available for the time of rollout.deadline."""
     recovered_at: Time | None = None
     """When all pods were available again after unavailableSince."""
     analysis: Annotated[list[AnalysisSample], Field(max_length=16)] = []

@@ -65,11 +65,61 @@ class Rollback(Model):
     trains on them again. Default false."""
 
 
+@cel(
+    "duration(self.duration) >= duration('10s')",
+    "duration must be at least 10s; 10m is usual",
+    "duration",
+)
+class CanaryStep(Model):
+    """One step of a canary."""
+
+    weight: Annotated[int, Field(ge=1, le=99)]
+    """Share of the canary in percent, 1 to 99. With traffic Replicas it is the share of canary pods
+    among all pods: with 9 pods, one canary pod has 10 percent. A weight that whole pods do not
+    reach within 5 percentage points is refused before the first step."""
+    duration: Duration
+    """Time that the canary keeps this weight, from the moment in which all its pods are
+    available."""
+
+
+class Traffic(Model):
+    """How traffic reaches the canary."""
+
+    type: Literal["Replicas"] = "Replicas"
+    """Replicas: the canary pods have the labels of the target's pods, so that its Service selects
+    them, too; the share of pods is the share of traffic. Default Replicas."""
+
+
+@cel(
+    "self.steps.map(step, step.weight).isSorted() && "
+    "self.steps.all(a, self.steps.exists_one(b, a.weight == b.weight))",
+    "weights of steps must ascend, each higher than the one before",
+)
+class Canary(Model):
+    """Steps in which a few pods serve the new generation beside the live one."""
+
+    steps: Annotated[list[CanaryStep], Field(min_length=1, max_length=10)]
+    """Steps, in order. After the last one the targets get the generation while the canary keeps its
+    weight; then the canary is removed."""
+    traffic: Traffic = Traffic()
+    """How traffic reaches the canary. Default: Replicas."""
+
+
+@cel(
+    "(self.type == 'Canary') == has(self.canary)",
+    "canary goes with type Canary: set both or neither",
+    "type",
+)
 class Strategy(Model):
     """Strategy of the rollout."""
 
-    type: Literal["RollingUpdate"] = "RollingUpdate"
-    """RollingUpdate: the strategy of the Deployment itself applies. Default RollingUpdate."""
+    type: Literal["RollingUpdate", "Canary"] = "RollingUpdate"
+    """RollingUpdate: the strategy of the Deployment itself applies. Canary: first a Deployment
+    <target>-canary, made from the target's pod template, serves a share of the traffic, step by
+    step; the target keeps its pods. The first generation, a rollback and a pin use RollingUpdate.
+    Default RollingUpdate."""
+    canary: Canary | None = None
+    """Steps and traffic of a canary. Required with type Canary, forbidden otherwise."""
 
 
 class Pin(Model):

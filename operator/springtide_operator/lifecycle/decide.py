@@ -13,6 +13,7 @@ from springtide_operator.lifecycle.analysis.queries import due_queries
 from springtide_operator.lifecycle.analysis.recording import newest_samples
 from springtide_operator.lifecycle.bake.report import bake_wake
 from springtide_operator.lifecycle.bake.watch import watch_bake
+from springtide_operator.lifecycle.canary.report import canary_weight
 from springtide_operator.lifecycle.checks.preconditions import check_preconditions
 from springtide_operator.lifecycle.checks.version_skew import (
     block_on_unknown_generation,
@@ -46,6 +47,8 @@ from springtide_operator.lifecycle.status.generation_status import describe_gene
 from springtide_operator.lifecycle.status.notifications import notifications
 from springtide_operator.lifecycle.status.status_events import status_events
 from springtide_operator.lifecycle.status.summary import invalid_status, summarise
+from springtide_operator.lifecycle.steps.removal import remove_canaries
+from springtide_operator.lifecycle.steps.stages import continue_canary
 from springtide_operator.lifecycle.training.initial_import import import_initial
 from springtide_operator.lifecycle.training.train import train
 
@@ -62,10 +65,12 @@ STAGES: tuple[Callable[[Observation, datetime], Step | None], ...] = (
     handle_request,
     retire,
     delete_finished_jobs,  # a result is in status by now
+    remove_canaries,  # before targets go back, and before a promotion
     block_on_unknown_rollout,
     serve_pinned,  # without a finalizer: a deleted update leaves the targets on what is pinned
     ensure_finalizer,  # before the first apply of a rollout, and after its end
     watch_bake,  # before the next rollout, which waits for its end
+    continue_canary,
     roll_out,
     restore_targets,
     quarantine_rolled_back,  # before a run could be trained on these rows again
@@ -82,10 +87,12 @@ STAGES: tuple[Callable[[Observation, datetime], Step | None], ...] = (
 
 SERVING = frozenset(
     {
+        remove_canaries,
         block_on_unknown_rollout,
         serve_pinned,
         ensure_finalizer,
         watch_bake,
+        continue_canary,
         roll_out,
         restore_targets,
     }
@@ -107,7 +114,7 @@ free the quota that refuses it."""
 CONTINUE = {adopt: SERVING, delete_finished_jobs: SERVING, handle_request: FINISHING}
 """Stages whose refused writes do not block all later stages: which ones continue."""
 
-OPTIONAL = frozenset({serve_pinned, restore_targets, prune_history})
+OPTIONAL = frozenset({remove_canaries, serve_pinned, restore_targets, prune_history})
 """Stages that no other waits for: a refused write of them does not block the next stage."""
 
 
@@ -131,6 +138,7 @@ def decide(seen: Observation | InvalidUpdate, now: datetime) -> Plan:
         wake_after=_wake_after(after, step, now),
         queries=due_queries(after, now),
         samples=newest_samples(after),
+        canary_weight=canary_weight(after),
         facts=bool(step.facts),
         waits_for_turn=step.waiting is not None and step.waiting.reason == TOO_MANY_PROBES,
     )

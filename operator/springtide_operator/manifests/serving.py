@@ -24,7 +24,7 @@ from springtide_operator.lifecycle.state.plan import LIVE_ROLE
 if TYPE_CHECKING:
     from springtide_api.objects import Meta
     from springtide_api.update.rollout import Target
-    from springtide_operator.lifecycle.state.plan import Serve
+    from springtide_operator.lifecycle.state.plan import Serve, Serving
 
 OWN_KEYS = tuple(
     f".{template}metadata.{keys}.{GROUP}/"
@@ -55,6 +55,14 @@ def disowned(managed: list[dict[str, Any]], target: Target, ours: str) -> list[d
     return left
 
 
+def variables(target: Target, serving: Serving) -> list[dict[str, Any]]:
+    """Both environment variables, for a generation."""
+    return [
+        {"name": target.env.uri, "value": serving.uri},
+        {"name": target.env.digest, "value": serving.digest},
+    ]
+
+
 def deployment(update: Meta, serve: Serve) -> dict[str, Any]:
     """The apply that claims a target and, with `serve.serving`, points it to a generation."""
     annotations = {ANNOTATION_UPDATE_UID: update.uid}
@@ -75,17 +83,14 @@ def deployment(update: Meta, serve: Serve) -> dict[str, Any]:
         applied["metadata"]["resourceVersion"] = serve.force_at_version
     serving, target = serve.serving, serve.target
     if serving is not None:
-        variables = [
-            {"name": target.env.uri, "value": serving.uri},
-            {"name": target.env.digest, "value": serving.digest},
-        ]
+        env = variables(target, serving)
         applied["spec"] = {
             "template": {
                 "metadata": {
                     "labels": {LABEL_GENERATION: str(serving.number), LABEL_ROLE: LIVE_ROLE},
                     "annotations": {ANNOTATION_DIGEST: serving.digest},
                 },
-                "spec": {"containers": [{"name": target.container, "env": variables}]},
+                "spec": {"containers": [{"name": target.container, "env": env}]},
             }
         }
     return applied

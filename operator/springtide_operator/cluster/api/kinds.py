@@ -53,6 +53,9 @@ DEPLOYMENT = Kind("apps", "v1", "deployments", "Deployment")
 REPLICA_SET = Kind("apps", "v1", "replicasets", "ReplicaSet")
 
 
+CLAIM = Kind("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
+
+
 EVENT = Kind("", "v1", "events", "Event")
 
 

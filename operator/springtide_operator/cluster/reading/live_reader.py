@@ -14,6 +14,7 @@ from cachetools import TLRUCache
 
 from springtide_operator.cluster.api import errors
 from springtide_operator.cluster.api.kinds import (
+    CLAIM,
     DEPLOYMENT,
     EVENT,
     GENERATION,
@@ -83,6 +84,18 @@ class LiveReader:
         if found is None:
             # It may be created at any moment, and a new update may need it.
             self.invalidate_deployment(namespace, name)
+        return found
+
+    async def claim(self, namespace: str, name: str) -> Raw | None:
+        """Read a persistent volume claim; None: there is none, or it must not be read."""
+
+        async def read() -> Raw | None:
+            try:
+                return await self.client.get(CLAIM, namespace, name)
+            except (errors.NotFound, errors.Forbidden):
+                return None
+
+        found: Raw | None = await self._cached(("claim", namespace, name), TARGET_SECONDS, read)
         return found
 
     async def job(self, namespace: str, name: str) -> Raw | None:

@@ -10,7 +10,8 @@ from springtide_api import names
 from springtide_api.schema import one_line
 from springtide_operator.cluster.api.objects import true_conditions, whole
 from springtide_operator.cluster.reading.observed_jobs import why_waiting
-from springtide_operator.lifecycle.state.observed import ObservedTarget
+from springtide_operator.lifecycle.state.observed import ObservedCanary, ObservedTarget
+from springtide_operator.manifests.canary import is_canary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -58,7 +59,7 @@ def observed_target(
         highest_number=whole((metadata.get("annotations") or {}).get(names.ANNOTATION_NUMBER)),
         digest=_variable(container, target.env.digest),
         uri=_variable(container, target.env.uri),
-        template=_others_template(template, target),
+        template=others_template(template, target),
         changed_by=_changed_by(raw, names.field_manager(update)),
         foreign_manager=foreign_manager(raw, target, names.field_manager(update)),
         paused=bool(spec.get("paused")),
@@ -74,6 +75,25 @@ def observed_target(
         version=metadata.get("resourceVersion", ""),
         trouble=one_line(next(filter(None, map(_unready_reason, pods)), ""))[:MAX_MESSAGE],
         named=_named([template, *(each["spec"]["template"] for each in replica_sets)], target),
+    )
+
+
+def observed_canary(of: str, deployment: ObservedTarget, raw: Raw, update: str) -> ObservedCanary:
+    """Read the Deployment of a canary, or another one that has its name.
+
+    Args:
+        of: name of the target.
+        deployment: the same Deployment, read as a target.
+        raw: the Deployment.
+        update: name of the update.
+    """
+    annotations = raw["metadata"].get("annotations") or {}
+    return ObservedCanary(
+        of=annotations.get(names.ANNOTATION_TARGET) or of,
+        deployment=deployment,
+        ours=is_canary(raw, update),
+        made_from=annotations.get(names.ANNOTATION_TEMPLATE) or "",
+        edited_by=deployment.changed_by,
     )
 
 
@@ -157,7 +177,36 @@ def _unready_reason(pod: Raw) -> str:
     return why_waiting(pod)
 
 
-def _others_template(template: Raw, target: Target) -> str:
+def not_copied(raw: Raw, claims: Iterable[Raw]) -> str:
+    """Return why a second Deployment cannot run pods of this template; empty: it can.
+
+    Args:
+        raw: the Deployment.
+        claims: the persistent volume claims that its pods mount.
+    """
+    spec = raw["spec"]["template"]["spec"]
+    if spec.get("hostNetwork"):
+        return "its pods use the network of their node (hostNetwork)"
+    for container in spec["containers"]:
+        for port in container.get("ports") or []:
+            if port.get("hostPort"):
+                return f"its container {container['name']} uses hostPort {port['hostPort']}"
+    for claim in claims:
+        modes = (claim.get("spec") or {}).get("accessModes") or []
+        if modes and not {*modes} & {"ReadOnlyMany", "ReadWriteMany"}:
+            name = claim["metadata"]["name"]
+            return f"PersistentVolumeClaim {name} is {modes[0]}: pods of one node alone mount it"
+    return ""
+
+
+def claim_names(raw: Raw) -> list[str]:
+    """Return the names of the persistent volume claims that a Deployment's pods mount."""
+    volumes = raw["spec"]["template"]["spec"].get("volumes") or []
+    claims = (each.get("persistentVolumeClaim") for each in volumes)
+    return sorted({claim["claimName"] for claim in claims if claim})
+
+
+def others_template(template: Raw, target: Target) -> str:
     """Digest a pod template without what we own in it, so that only its owner changes it."""
     metadata, spec = dict(template["metadata"]), dict(template["spec"])
     for keys in ("labels", "annotations"):

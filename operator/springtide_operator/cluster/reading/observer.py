@@ -4,35 +4,43 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from pydantic import ValidationError
 
-from springtide_api.names import ANNOTATION_DIGEST, LABEL_GENERATION, generation_name
+from springtide_api.names import ANNOTATION_DIGEST, LABEL_GENERATION, canary_name, generation_name
 from springtide_api.objects import InvalidObject, Meta, parse_generation, parse_update
+from springtide_api.update.rollout import Target, TargetEnv, TargetRef
 from springtide_api.update.status import UpdateStatus
 from springtide_operator.cluster.api.kinds import DEPLOYMENT, GENERATION, JOB, POD, UPDATE
 from springtide_operator.cluster.api.objects import controller_uid, owned_by, true_conditions, whole
 from springtide_operator.cluster.reading.observed_jobs import observed_job, observed_pod, why_no_pod
-from springtide_operator.cluster.reading.observed_targets import observed_target, selector
+from springtide_operator.cluster.reading.observed_targets import (
+    claim_names,
+    not_copied,
+    observed_canary,
+    observed_target,
+    selector,
+)
 from springtide_operator.cluster.reading.probe_slots import ProbeSlots
 from springtide_operator.cluster.watching.watches import LABEL_JOB
 from springtide_operator.lifecycle.state.generations import rolling
-from springtide_operator.lifecycle.state.needed_reads import needs_replica_sets
+from springtide_operator.lifecycle.state.needed_reads import needs_canaries, needs_replica_sets
 from springtide_operator.lifecycle.state.observation import InvalidUpdate, Observation
+from springtide_operator.manifests.canary import is_canary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from springtide_api.generation.status import StageRun
     from springtide_api.objects import IncrementalUpdate, ModelGeneration
-    from springtide_api.update.rollout import Target
     from springtide_operator.cluster.api.kinds import Raw
     from springtide_operator.cluster.reading.live_reader import LiveReader
     from springtide_operator.cluster.watching.cache import Cache
     from springtide_operator.lifecycle.state.observed import (
         Defaults,
+        ObservedCanary,
         ObservedJob,
         ObservedProgress,
         ObservedSample,
@@ -95,6 +103,7 @@ class Observer:
         targets = await asyncio.gather(
             *(self._target(update, target, older=older) for target in update.spec.rollout.targets)
         )
+        canaries = await self._canaries(update, generations)
         left = await asyncio.gather(
             *(
                 self._target(update, each, older=older)
@@ -107,6 +116,7 @@ class Observer:
             generations=generations,
             jobs=jobs,
             targets=tuple(targets),
+            canaries=tuple(canaries),
             digests_elsewhere=await self._named_elsewhere(update, older=older),
             defaults=self.defaults,
             removed_targets=tuple(left),
@@ -180,9 +190,46 @@ class Observer:
             _, *replica_sets = await self._versions(raw)
             if _lags(raw):
                 pods = await self._newest_pods(namespace, selector(raw), replica_sets)
-        return observed_target(
+        found = observed_target(
             target, raw, update.metadata.name, replica_sets=replica_sets, pods=pods
         )
+        if raw is None or update.spec.rollout.strategy.canary is None:
+            return found
+        mounted = [await self.live_reader.claim(namespace, each) for each in claim_names(raw)]
+        return replace(found, not_copied=not_copied(raw, filter(None, mounted)))
+
+    async def _canaries(
+        self, update: IncrementalUpdate, generations: Sequence[ModelGeneration]
+    ) -> list[ObservedCanary]:
+        """Read our canaries, and where one is wanted what else has its name."""
+        namespace, own = update.metadata.namespace, update.metadata.name
+        by_name = {canary_name(t.target_ref.name): t for t in update.spec.rollout.targets}
+        held = {each["metadata"]["name"]: each for each in self._labelled_canaries(update)}
+        if needs_canaries(update, generations):
+            for name in by_name.keys() - held.keys():
+                raw = self.cache.get(DEPLOYMENT, namespace, name)
+                if raw is None:
+                    raw = await self.live_reader.deployment(namespace, name)
+                if raw is not None:
+                    held[name] = raw
+        found = []
+        for name, raw in sorted(held.items()):
+            of = by_name.get(name)
+            container = raw["spec"]["template"]["spec"]["containers"][0]["name"]
+            target = Target(
+                target_ref=TargetRef(name=name),
+                container=of.container if of else container,
+                env=of.env if of else TargetEnv(),
+            )
+            seen = await self._target(update, target, older=False)
+            if seen.uid:
+                found.append(observed_canary(of.target_ref.name if of else "", seen, raw, own))
+        return found
+
+    def _labelled_canaries(self, update: IncrementalUpdate) -> list[Raw]:
+        namespace, name = update.metadata.namespace, update.metadata.name
+        held = self.cache.of_update(DEPLOYMENT, namespace, name)
+        return [raw for raw in held if is_canary(raw, name)]
 
     async def _named_elsewhere(self, update: IncrementalUpdate, *, older: bool) -> frozenset[str]:
         namespace, name = update.metadata.namespace, update.metadata.name

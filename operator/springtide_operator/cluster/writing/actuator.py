@@ -14,6 +14,8 @@ from springtide_api.generation.status import GenerationStatus
 from springtide_operator.cluster.api import errors
 from springtide_operator.cluster.api.kinds import DEPLOYMENT, GENERATION, JOB, UPDATE
 from springtide_operator.cluster.api.objects import controller_uid
+from springtide_operator.cluster.writing.canaries import Canaries
+from springtide_operator.cluster.writing.refused import Refused
 from springtide_operator.lifecycle.state import plan as plans
 from springtide_operator.lifecycle.state.observed import OWN_KEYS_TAKEN
 from springtide_operator.manifests import identity, job, serving
@@ -39,15 +41,6 @@ OWNERS = "/metadata/ownerReferences"
 
 MAX_CAUSE = 600
 """Characters of the API server's message: a status keeps 1,024, the instruction included."""
-
-
-class Refused(Exception):
-    """A write that the API server refuses until something else changes; `decide` gets it."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(f"{reason}: {message}")
-        self.reason = reason
-        self.message = message
 
 
 @dataclass
@@ -103,6 +96,11 @@ class Actuator:
                 await self._suspend(update.namespace, name, uid, suspend=suspend)
             case plans.DeleteJob(name, uid):
                 await self._delete(JOB, update.namespace, name, uid)
+            case plans.ApplyCanary():
+                await self._check_unchanged(update)
+                await Canaries(self.client, self.cache, self.live_reader).apply(update, action)
+            case plans.DeleteCanary(name, uid):
+                await self._delete(DEPLOYMENT, update.namespace, name, uid)
             case plans.Serve():
                 await self._serve(update, action.target.target_ref.name, action)
             case plans.SetFinalizer(present):
@@ -278,7 +276,7 @@ def _refusal(action: plans.Action) -> str:
     match action:
         case plans.StartJob():
             return "JobRefused"
-        case plans.Serve():
+        case plans.Serve() | plans.ApplyCanary():
             return "ApplyRefused"
         case _:
             return "WriteRefused"

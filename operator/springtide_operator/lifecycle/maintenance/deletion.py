@@ -1,5 +1,7 @@
 """The deletion of an update: a rollout in progress is rolled back, then the finalizer goes.
 
+A canary is deleted first.
+
 Jobs and pods are deleted by their owner reference. The finalizer is present only during a rollout:
 without the operator nothing would roll back pods that never become available. It is removed once no
 target requests such pods; where another client's value prevents that, an Event says so.
@@ -11,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from springtide_api.names import FINALIZER
 from springtide_api.schema import duration
+from springtide_operator.lifecycle.canary.canaries import present
+from springtide_operator.lifecycle.canary.removal import delete_canaries, deletion_of
 from springtide_operator.lifecycle.rollout.apply import serve
 from springtide_operator.lifecycle.rollout.availability import not_serving
 from springtide_operator.lifecycle.rollout.rollback import (
@@ -29,7 +33,7 @@ if TYPE_CHECKING:
 
     from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.state.observation import Observation
-    from springtide_operator.lifecycle.state.observed import ObservedTarget
+    from springtide_operator.lifecycle.state.observed import ObservedTarget, Refusal
 
 
 def finalize(seen: Observation, now: datetime) -> Step | None:
@@ -40,14 +44,28 @@ def finalize(seen: Observation, now: datetime) -> Step | None:
     if FINALIZER not in meta.finalizers:
         return Step()
     under_way = seen.lineage.candidate
-    if seen.namespace_terminating or under_way is None or not rolling(under_way):
+    if seen.namespace_terminating:
         return Step(actions=(SetFinalizer(present=False),))
-    if not under_way.status.rollout.rollback_reason:
+    rolls = under_way if under_way and rolling(under_way) else None
+    if rolls and not rolls.status.rollout.rollback_reason:
         why = "the IncrementalUpdate was deleted during the rollout"
-        return Step(actions=decide_rollback(seen, under_way, why, now).actions)
+        return Step(actions=decide_rollback(seen, rolls, why, now).actions)
+    if step := _remove_canaries(seen, now):
+        return step
+    if under_way is None or rolls is None:
+        return Step(actions=(SetFinalizer(present=False),))
     if under_way.status.rollout.promoted_at and seen.lineage.served is None:
         return _keep_serving(under_way)
     return _roll_back(seen, under_way, now)
+
+
+def _remove_canaries(seen: Observation, now: datetime) -> Step | None:
+    """Delete the canaries; one whose deletion stays refused is left, and an Event names it."""
+    left = [each for each in present(seen) if not each.deployment.deleting]
+    refusals = [r for each in left if (r := seen.refusal(deletion_of(each)))]
+    if left and not _outlasted(seen, refusals, now):
+        return delete_canaries(seen, left, now)
+    return None
 
 
 def _keep_serving(generation: ModelGeneration) -> Step:
@@ -84,9 +102,15 @@ def _given_up(seen: Observation, targets: Sequence[ObservedTarget], now: datetim
 
     The time before the first refusal does not count: the operator may have been away.
     """
+    refusal = refused_apply(seen, targets)
+    return _outlasted(seen, [refusal] if refusal else [], now)
+
+
+def _outlasted(seen: Observation, refusals: Sequence[Refusal], now: datetime) -> bool:
+    """Whether a write of the deletion was refused for longer than a rollout may take."""
     asked = seen.update.metadata.deletion_timestamp or now
-    refusal, patience = refused_apply(seen, targets), duration(seen.update.spec.rollout.deadline)
-    return refusal is not None and now - max(asked, refusal.since) >= patience
+    patience = duration(seen.update.spec.rollout.deadline)
+    return any(now - max(asked, refusal.since) >= patience for refusal in refusals)
 
 
 def _left_in_place(aborted: ModelGeneration, targets: Iterable[ObservedTarget]) -> Event:

@@ -10,6 +10,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from springtide_api.update.status import GenerationRef
+from springtide_operator.lifecycle.canary.canaries import UNSTEPPED
+from springtide_operator.lifecycle.canary.removal import removal_waiting
 from springtide_operator.lifecycle.rollout.apply import apply_generation
 from springtide_operator.lifecycle.rollout.availability import available, not_serving
 from springtide_operator.lifecycle.rollout.bake_start import bake_facts
@@ -78,6 +80,8 @@ def _abort(
             return step
         paused = with_rollout(aborted, {"held_since": now})
         return replace(step, actions=(paused, *step.actions))
+    if why := removal_waiting(seen):
+        return Step(waiting=why, wake_after=RECHECK)
     name = aborted.metadata.name
     message = (
         f"{name}: its rollout is aborted, since {pinned.metadata.name} is pinned; it may start "
@@ -88,6 +92,7 @@ def _abort(
         "deadline": None,
         "held_since": None,
         "targets": [],
+        **UNSTEPPED,
     }
     return Step(
         actions=(with_rollout(aborted, unstarted),),

@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from springtide_operator.lifecycle.canary.canaries import first_step, spec_steps, uses_canary
+from springtide_operator.lifecycle.canary.removal import removal_waiting
+from springtide_operator.lifecycle.canary.report import step_event
+from springtide_operator.lifecycle.canary.start import not_possible
 from springtide_operator.lifecycle.evaluation.approval import (
     approval_waiting,
     approved,
@@ -24,10 +28,10 @@ from springtide_operator.lifecycle.rollout.restore import restore_targets
 from springtide_operator.lifecycle.rollout.rollback import roll_back
 from springtide_operator.lifecycle.rollout.rollback_decision import decide_rollback
 from springtide_operator.lifecycle.rollout.rollout_clock import (
+    abort_if_late,
     pause_clock,
     restart_clock,
     start_facts,
-    time_given,
 )
 from springtide_operator.lifecycle.rollout.rollout_status import with_rollout
 from springtide_operator.lifecycle.rollout.target_problems import idle, targets_problem, unfinished
@@ -75,6 +79,10 @@ def _start_blocker(seen: Observation, generation: ModelGeneration, now: datetime
     if seen.update.spec.suspend:
         message = "spec.suspend is true; set it to false to roll out"
         return Waiting("Suspended", message, "Rollout")
+    if uses_canary(seen, generation):
+        steps = range(len(spec_steps(seen)))
+        if why := not_possible(seen, steps):
+            return why
     return waits_for_bake(seen, now)
 
 
@@ -98,6 +106,8 @@ def _next_step(seen: Observation, generation: ModelGeneration, now: datetime) ->
             return aborted
         return apply_generation(seen, generation, behind, now)
     if all(available(target) for target in seen.targets):
+        if why := removal_waiting(seen):
+            return Step(waiting=why, wake_after=RECHECK)
         return _promote(seen, generation, now)
     return _wait_or_abort(seen, generation, now)
 
@@ -110,8 +120,11 @@ def _start(seen: Observation, generation: ModelGeneration, now: datetime) -> Ste
     if parent and current and current.metadata.name != parent.name:
         return _retire(generation, f"its parent {parent.name} is no longer live", now)
     message = f"{name} rolls out to {_names(seen)}{approved(generation)}"
-    event = Event("RollingOut", message[:1024], generation=name)
-    return Step(actions=(with_rollout(generation, start_facts(seen, now)),), events=(event,))
+    facts, events = start_facts(seen, now), [Event("RollingOut", message[:1024], generation=name)]
+    if uses_canary(seen, generation):
+        facts |= first_step(seen)
+        events.append(step_event(seen, generation, 1, ""))
+    return Step(actions=(with_rollout(generation, facts),), events=tuple(events))
 
 
 def _retire(generation: ModelGeneration, why: str, now: datetime) -> Step:
@@ -158,35 +171,8 @@ def _wait_or_abort(seen: Observation, generation: ModelGeneration, now: datetime
     if slowest.trouble:
         state += f" ({slowest.trouble})"
     stalled = next((t.stalled for t in seen.targets if t.stalled and t.settled), "")
-    if aborted := _abort_if_late(seen, generation, state, now, stalled=stalled):
+    late = [t for t in seen.targets if not available(t)]
+    if aborted := abort_if_late(seen, generation, state, now, late=late, stalled=stalled):
         return aborted
     waiting = Waiting("RollingOut", state, "Rollout", short=f"{ready}/{slowest.desired} pods")
     return Step(waiting=waiting, wake_after=min(deadline - now, RECHECK))
-
-
-NOT_ITS_OWN = {"image pull failed": "ImagePullFailed", "no node": "Unschedulable"}
-"""What the kubelet or the scheduler reports first, where the cause is not the generation's."""
-
-
-def _failure_of_others(seen: Observation, generation: ModelGeneration) -> str:
-    """The cause of a failed rollout where it is not the generation's own, on every target."""
-    late = [t for t in seen.targets if not available(t)]
-    causes = [_cause(t.trouble) for t in late]
-    return causes[0] if causes and all(causes) else ""
-
-
-def _cause(trouble: str) -> str:
-    return next((word for text, word in NOT_ITS_OWN.items() if trouble.startswith(text)), "")
-
-
-def _abort_if_late(
-    seen: Observation, generation: ModelGeneration, state: str, now: datetime, *, stalled: str = ""
-) -> Step | None:
-    """Abort a rollout that reached its deadline, or that its Deployment reports as stuck."""
-    if now < (generation.status.rollout.deadline or now) and not stalled:
-        return None
-    facts = {"failure": _failure_of_others(seen, generation)}
-    limit = f"; {stalled}" if stalled else f" after {time_given(generation)} (rollout.deadline)"
-    return decide_rollback(
-        seen, generation, f"{state}{limit}; see the events of its pods", now, facts
-    )

@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from springtide_api.schema import duration
+from springtide_operator.lifecycle.canary.canaries import in_steps
+from springtide_operator.lifecycle.canary.removal import removal_waiting
 from springtide_operator.lifecycle.rollout.apply import apply_generation, serve
 from springtide_operator.lifecycle.rollout.availability import available, not_serving
 from springtide_operator.lifecycle.rollout.rollout_clock import rollout_targets
@@ -25,6 +27,7 @@ from springtide_operator.lifecycle.state.plan import (
 from springtide_operator.lifecycle.state.refusals import not_refused
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
     from springtide_api.objects import ModelGeneration
@@ -56,17 +59,34 @@ def roll_back(seen: Observation, generation: ModelGeneration, now: datetime) -> 
         return Step(actions=tuple(serve(seen, current, target) for target in open_now))
     if behind:
         return Step(waiting=conflict(seen, behind), wake_after=RECHECK)
-    waits = [
-        t for t in present if t.desired and not (available(t) or _stuck(seen, generation, t, now))
-    ]
+    waits = _unavailable(seen, generation, present, now)
     if current and waits:
         waiting = paused(waits) or Waiting(
             "RollingBack", generation.status.rollout.rollback_reason, "Rollout", "rolling back"
         )
         return Step(waiting=waiting, wake_after=RECHECK)
+    if why := removal_waiting(seen):
+        return Step(waiting=why, wake_after=RECHECK)
     ended = with_rollout(generation, {"rolled_back_at": now})
     began = _began_again(seen, current) if promoted and current and current is live else ()
     return Step(actions=(*began, ended), events=(rollback_completed(generation, current),))
+
+
+def _unavailable(
+    seen: Observation, generation: ModelGeneration, present: Iterable[ObservedTarget], now: datetime
+) -> list[ObservedTarget]:
+    """Targets that a rollback waits for; none of a canary, whose steps change no target.
+
+    Args:
+        seen: the update.
+        generation: what is rolled back.
+        present: the targets that can be written.
+        now: the moment.
+    """
+    if in_steps(generation.status.rollout):
+        return []
+    scaled = (target for target in present if target.desired)
+    return [t for t in scaled if not (available(t) or _stuck(seen, generation, t, now))]
 
 
 def contested_targets(seen: Observation) -> list[ObservedTarget]:

@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING
 from springtide_api.generation.rollout import RolloutTarget
 from springtide_api.schema import duration
 from springtide_operator.lifecycle.rollout.availability import available
+from springtide_operator.lifecycle.rollout.rollback_decision import decide_rollback
 from springtide_operator.lifecycle.rollout.rollout_status import with_rollout
 from springtide_operator.lifecycle.state.plan import RECHECK, Step
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
     from springtide_api.generation.rollout import RolloutStatus
     from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.state.observation import Observation
+    from springtide_operator.lifecycle.state.observed import ObservedTarget
     from springtide_operator.lifecycle.state.plan import Waiting
 
 MAX_RECORDED = 8
@@ -98,3 +101,43 @@ def pause_clock(
         deadline = since + duration(seen.update.spec.rollout.deadline)
     resumed = {"held_since": None, "deadline": deadline + (now - since)}
     return Step(actions=(with_rollout(generation, {**resumed, "targets": targets}),))
+
+
+NOT_ITS_OWN = {"image pull failed": "ImagePullFailed", "no node": "Unschedulable"}
+"""What the kubelet or the scheduler reports first, where the cause is not the generation's."""
+
+
+def failure_of_others(late: Iterable[ObservedTarget]) -> str:
+    """The cause of a failed rollout where it is not the generation's own, on every late target."""
+    causes = [_cause(target.trouble) for target in late]
+    return causes[0] if causes and all(causes) else ""
+
+
+def _cause(trouble: str) -> str:
+    return next((word for text, word in NOT_ITS_OWN.items() if trouble.startswith(text)), "")
+
+
+def abort_if_late(
+    seen: Observation,
+    generation: ModelGeneration,
+    state: str,
+    now: datetime,
+    *,
+    late: Iterable[ObservedTarget],
+    stalled: str = "",
+) -> Step | None:
+    """Abort a rollout that reached its deadline, or that a Deployment reports as stuck.
+
+    Args:
+        seen: the update.
+        generation: the candidate.
+        state: how many pods are available, as a sentence.
+        now: the moment.
+        late: the Deployments whose pods are not available.
+        stalled: what a Deployment reports.
+    """
+    if now < (generation.status.rollout.deadline or now) and not stalled:
+        return None
+    limit = f"; {stalled}" if stalled else f" after {time_given(generation)} (rollout.deadline)"
+    why = f"{state}{limit}; see the events of its pods"
+    return decide_rollback(seen, generation, why, now, {"failure": failure_of_others(late)})

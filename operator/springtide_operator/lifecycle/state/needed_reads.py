@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from springtide_operator.lifecycle.state.generations import finished, promoted, rolling
+from springtide_operator.lifecycle.state.generations import finished, promoted, rolling, servable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 
 LEAST_KEPT = 2
 """Live and previous are never deleted."""
+
+
+def needs_canaries(update: IncrementalUpdate, generations: Sequence[ModelGeneration]) -> bool:
+    """Whether Deployments with the names of canaries are needed, also those without our labels."""
+    if update.spec.rollout.strategy.canary is None:
+        return False
+    return any(servable(g) and not finished(g) for g in generations)
 
 
 def needs_replica_sets(update: IncrementalUpdate, generations: Sequence[ModelGeneration]) -> bool:

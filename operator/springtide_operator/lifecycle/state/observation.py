@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from springtide_operator.lifecycle.state.lineage import Lineage
     from springtide_operator.lifecycle.state.observed import (
         Defaults,
+        ObservedCanary,
         ObservedJob,
         ObservedProgress,
         ObservedSample,
@@ -43,6 +44,8 @@ class Observation:
     defaults: Defaults
     removed_targets: tuple[ObservedTarget, ...] = ()
     """Targets of the rollout in progress that the spec no longer names."""
+    canaries: tuple[ObservedCanary, ...] = ()
+    """Deployments of canaries of this update, and those that have the name of one."""
     digests_elsewhere: frozenset[str] = frozenset()
     """Digests on Deployments that are no longer targets and still have our label."""
     progress: dict[str, ObservedProgress] = field(default_factory=dict)

@@ -184,6 +184,29 @@ class ObservedTarget:
     """Why its newest pods are not ready, as the kubelet reports it, if known."""
     named: frozenset[str] = frozenset()
     """Digests that its template and ReplicaSets with pods or history still name."""
+    not_copied: str = ""
+    """Why no second Deployment can run pods of its template, such as a hostPort; empty: it can."""
+
+
+@dataclass(frozen=True)
+class ObservedCanary:
+    """The Deployment of a canary, or another one that has its name."""
+
+    of: str
+    """Name of the target that it was made from."""
+    deployment: ObservedTarget
+    """Its pods and what they run; its own name is in `target`."""
+    ours: bool
+    """It has our labels: this update, role canary."""
+    made_from: str = ""
+    """Digest of the target's template that it was made from."""
+    edited_by: str = ""
+    """A field manager other than ours that wrote to its template."""
+
+    @property
+    def name(self) -> str:
+        """Name of the Deployment."""
+        return self.deployment.target.target_ref.name
 
 
 @dataclass(frozen=True)

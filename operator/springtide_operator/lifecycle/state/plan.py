@@ -32,6 +32,9 @@ RECHECK = timedelta(seconds=30)
 LIVE_ROLE = "live"
 """Value of the label springtide.dev/role on pods that serve the live generation."""
 
+CANARY_ROLE = "canary"
+"""Value of that label on canary pods, and on the Deployment of a canary."""
+
 TOO_MANY_PROBES = "TooManyProbes"
 """Reason of a Waiting that ends when it is the update's turn to start a probe."""
 
@@ -126,6 +129,29 @@ class Serve:
 
 
 @dataclass(frozen=True)
+class ApplyCanary:
+    """Create or change the Deployment of a canary: the target's pod template with another model."""
+
+    name: str
+    target: Target
+    target_uid: str
+    template: str
+    """Digest of the target's template that was observed: with another one nothing is written."""
+    serving: Serving
+    replicas: int
+    uid: str = ""
+    """Of the canary as observed; empty: there is none."""
+
+
+@dataclass(frozen=True)
+class DeleteCanary:
+    """Delete the Deployment of a canary and its pods."""
+
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True)
 class SetFinalizer:
     """Add our finalizer to the update, or remove it."""
 
@@ -141,6 +167,8 @@ Action = (
     | SuspendJob
     | DeleteJob
     | Serve
+    | ApplyCanary
+    | DeleteCanary
     | SetFinalizer
 )
 
@@ -149,6 +177,10 @@ def subject(action: Action) -> str:
     """Return what an action writes to: a retried write has the same subject."""
     if isinstance(action, Serve):
         return f"Deployment {action.target.target_ref.name}"
+    if isinstance(action, ApplyCanary):
+        return f"Deployment {action.name}"
+    if isinstance(action, DeleteCanary):
+        return f"deletion of Deployment {action.name}"
     if isinstance(action, SetFinalizer):
         return "finalizer"
     if isinstance(action, StartJob):
@@ -265,6 +297,8 @@ class Plan:
     """What to measure now."""
     samples: tuple[AnalysisSample, ...] = ()
     """The newest sample of each metric of rollout.analysis during a bake."""
+    canary_weight: int | None = None
+    """Share of the canary in percent; None: there is none."""
     waits_for_turn: bool = False
     """A probe is due, and other updates are before it."""
 

@@ -1,0 +1,1 @@
+"""A canary: a few pods serve the candidate beside the live generation, step by step."""

@@ -1,0 +1,68 @@
+"""Before the first step of a canary: weights and templates that are not possible are refused."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from springtide_operator.lifecycle.canary.canaries import canary_of, spec_steps
+from springtide_operator.lifecycle.canary.weights import is_expressible, nearest_weights
+from springtide_operator.lifecycle.state.plan import Waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from springtide_operator.lifecycle.state.observation import Observation
+    from springtide_operator.lifecycle.state.observed import ObservedTarget
+
+
+def not_possible(seen: Observation, steps: Iterable[int]) -> Waiting | None:
+    """Why a canary of the targets is not possible.
+
+    Args:
+        seen: the update.
+        steps: positions in the spec of the steps whose weights are checked.
+    """
+    positions = tuple(steps)
+    for target in seen.targets:
+        why = _name_taken(seen, target) or _not_copied(target)
+        if why is not None or (why := _weight(seen, target, positions)):
+            return why
+    return None
+
+
+def _name_taken(seen: Observation, target: ObservedTarget) -> Waiting | None:
+    """Whether another Deployment has the name of a target's canary."""
+    found = canary_of(seen, target)
+    if found is None or found.ours:
+        return None
+    message = (
+        f"Deployment {found.name} exists and is no canary of this update; the canary of "
+        f"Deployment {target.target.target_ref.name} needs this name: delete or rename it"
+    )
+    return Waiting("NameCollision", message, "Rollout", blocked=True, targets=True)
+
+
+def _not_copied(target: ObservedTarget) -> Waiting | None:
+    if not target.not_copied:
+        return None
+    message = (
+        f"Deployment {target.target.target_ref.name} can have no canary: {target.not_copied}; "
+        "change its template, or set spec.rollout.strategy.type to RollingUpdate"
+    )
+    return Waiting("CanaryNotPossible", message[:1024], "Rollout", blocked=True, targets=True)
+
+
+def _weight(seen: Observation, target: ObservedTarget, positions: Iterable[int]) -> Waiting | None:
+    name, pods = target.target.target_ref.name, target.desired
+    for position in positions:
+        weight = spec_steps(seen)[position].weight
+        if not pods or is_expressible(weight, pods):
+            continue  # without pods, the step waits for them first
+        nearest = ", ".join(f"{each} %" for each in nearest_weights(weight, pods))
+        message = (
+            f"spec.rollout.strategy.canary.steps[{position}].weight: {weight} % is not possible "
+            f"within 5 points beside the {pods} pods of Deployment {name}; the nearest are "
+            f"{nearest}: use one of them, or more pods"
+        )
+        return Waiting("WeightNotPossible", message, "Rollout", blocked=True)
+    return None

@@ -1,0 +1,1 @@
+"""The steps of a canary: its pods, its weight, and when the next step starts."""

@@ -1,0 +1,70 @@
+"""What holds the steps of a canary: its owner, another client, a refused write, spec.suspend."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from springtide_api.names import canary_name
+from springtide_operator.lifecycle.canary.start import not_possible
+from springtide_operator.lifecycle.rollout.availability import available, new_pods
+from springtide_operator.lifecycle.rollout.rollout_status import with_rollout
+from springtide_operator.lifecycle.rollout.target_problems import idle, targets_problem
+from springtide_operator.lifecycle.state.plan import Step, Waiting
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from springtide_api.generation.rollout import RolloutStatus
+    from springtide_api.objects import ModelGeneration
+    from springtide_operator.lifecycle.state.observation import Observation
+    from springtide_operator.lifecycle.state.observed import Refusal
+
+
+def hold(seen: Observation, generation: ModelGeneration) -> Waiting | None:
+    """Why nothing is written for a canary now, and its deadline does not run."""
+    return (
+        targets_problem(seen) or idle(seen) or _changing(seen, generation) or not_possible(seen, ())
+    )
+
+
+def hold_step(generation: ModelGeneration, why: Waiting, now: datetime) -> Step:
+    """Hold a step whose pods were unavailable: the time of the hold does not count for them."""
+    since = generation.status.rollout.held_since or now
+    facts = {"held_since": since, "unavailable_since": None, "recovered_at": None}
+    return Step(actions=(with_rollout(generation, facts),), waiting=why)
+
+
+def refused_write(seen: Observation) -> Refusal | None:
+    """The refusal of a write to a canary or its target."""
+    names = [target.target.target_ref.name for target in seen.targets]
+    both = (f"Deployment {each}" for name in names for each in (canary_name(name), name))
+    return next(filter(None, map(seen.refusal, both)), None)
+
+
+def suspended(rollout: RolloutStatus) -> Waiting:
+    """That the next step waits for spec.suspend."""
+    message = (
+        f"spec.suspend is true: the canary keeps {rollout.weight} %; set it to false for the next "
+        "step"
+    )
+    return Waiting("Suspended", message, "Rollout")
+
+
+def _changing(seen: Observation, generation: ModelGeneration) -> Waiting | None:
+    """Whether the owner's change of a target is not finished: its canary is made from it after."""
+    began = {each.name: each.template for each in generation.status.rollout.targets}
+    for target in seen.targets:
+        name = target.target.target_ref.name
+        if target.template == began.get(name, target.template) or available(target):
+            continue
+        who = f" by {target.changed_by}" if target.changed_by else ""
+        message = (
+            f"Deployment {name}: its pod template was changed{who} during the canary of "
+            f"{generation.metadata.name} ({new_pods(target)} of {target.desired} new pods "
+            "available); the canary is made again from it once all are"
+        )
+        if target.trouble:
+            message += f" ({target.trouble})"
+        held = bool(target.stalled)
+        return Waiting("TargetChanging", message[:1024], "Rollout", held=held)
+    return None

@@ -1,0 +1,114 @@
+"""Invariants of canaries: what they run, when a step may start, and that none is left."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lifecycle.generation_facts import accepted, digest_of, in_progress, live_of, pinned_of
+
+from springtide_api.schema import duration
+
+if TYPE_CHECKING:
+    from springtide_api.objects import ModelGeneration
+    from springtide_operator.lifecycle.state.observation import Observation
+    from springtide_operator.lifecycle.state.observed import ObservedCanary
+    from springtide_operator.lifecycle.state.plan import ApplyCanary, Serve, WriteGeneration
+
+
+class CanaryInvariants:
+    """Checks the writes of canaries, and the canaries that are there."""
+
+    def a_canary_runs_the_candidate_in_its_steps_alone(
+        self, seen: Observation, action: ApplyCanary
+    ) -> None:
+        number = action.serving.number
+        (g,) = [g for g in seen.generations if g.spec.number == number]
+        rollout, current = g.status.rollout, live_of(list(seen.generations))
+        assert accepted(g)
+        assert action.serving.digest == digest_of(g)
+        assert action.serving.digest not in self.rolled_back
+        assert rollout.step
+        assert (rollout.steps_ended_at, rollout.promoted_at) == (None, None)
+        assert not rollout.rollback_reason
+        assert current
+        assert current is not g
+        assert pinned_of(seen.update, list(seen.generations)) is None
+        share = 100 * action.replicas / (action.replicas + self._pods(seen, action))
+        others = (
+            100 * each / (each + self._pods(seen, action))
+            for each in (action.replicas - 1, action.replicas + 1)
+            if each
+        )
+        assert all(abs(share - rollout.weight) <= abs(each - rollout.weight) for each in others)
+
+    def _pods(self, seen: Observation, action: ApplyCanary) -> int:
+        (target,) = [t for t in seen.targets if t.target == action.target]
+        assert target.desired
+        return target.desired
+
+    def targets_serve_live_during_the_steps(self, seen: Observation, serve: Serve) -> None:
+        current = live_of(list(seen.generations))
+        for g in seen.generations:
+            rollout = g.status.rollout
+            stepping = rollout.step and not rollout.steps_ended_at and not rollout.promoted_at
+            if stepping and serve.serving and not seen.update.metadata.deletion_timestamp:
+                pinned = pinned_of(seen.update, list(seen.generations))
+                expected = pinned or current
+                assert serve.serving.number != g.spec.number
+                assert expected is None or serve.serving.number == expected.spec.number
+
+    def steps_follow_each_other(self, seen: Observation, write: WriteGeneration) -> None:
+        before = next((g for g in seen.generations if g.metadata.name == write.name), None)
+        if before is None:
+            return
+        old, new = before.status.rollout, write.status.rollout
+        if new.step_started_at is None or old.step_started_at is None:
+            return
+        assert (new.step is None) == (old.step is None)
+        if new.step is None or new.rollback_reason:
+            return
+        assert new.step in (old.step, old.step + 1)
+        if new.step > old.step:
+            self._a_step_took_its_time(seen, before)
+        if new.weight_seen_at and not old.weight_seen_at:
+            assert all(self._available(c) for c in self._canaries_of(seen, before))
+            assert len(self._canaries_of(seen, before)) == len(seen.targets)
+
+    def _a_step_took_its_time(self, seen: Observation, g: ModelGeneration) -> None:
+        rollout, canary = g.status.rollout, seen.update.spec.rollout.strategy.canary
+        assert rollout.weight_seen_at
+        step = canary.steps[rollout.step - 1]
+        assert self.world.now - rollout.weight_seen_at >= duration(step.duration)
+        assert rollout.unavailable_since is None
+        assert not seen.update.spec.suspend
+        assert all(map(self._available, self._canaries_of(seen, g)))
+
+    def _available(self, canary: ObservedCanary) -> bool:
+        pods = canary.deployment
+        return pods.available >= pods.desired > 0 and pods.updated >= pods.desired
+
+    def _canaries_of(self, seen: Observation, g: ModelGeneration) -> list[ObservedCanary]:
+        return [c for c in seen.canaries if c.ours and c.deployment.number == g.spec.number]
+
+    def no_canary_outlives_its_rollout(self, seen: Observation, write: WriteGeneration) -> None:
+        """Weight 0 before a promotion, and before a rollback is complete."""
+        before = next((g for g in seen.generations if g.metadata.name == write.name), None)
+        if before is None or seen.update.metadata.deletion_timestamp:
+            return
+        old, new = before.status.rollout, write.status.rollout
+        promoted = new.promoted_at and not old.promoted_at
+        if promoted or (new.rolled_back_at and not old.rolled_back_at):
+            assert not [c for c in seen.canaries if c.ours]
+
+    def check_canaries(self) -> None:
+        """After each write: of one generation alone, which was accepted."""
+        running = [c.deployment for c in self.world.canaries.values() if c.ours]
+        assert len({each.number for each in running}) <= 1
+        assert {each.digest for each in running} <= self.accepted
+
+    def no_canary_is_left_at_rest(self, generations: list[ModelGeneration]) -> None:
+        if self.world.refusals or self.world.update.metadata.deletion_timestamp:
+            return
+        stepping = [g for g in generations if in_progress(g) and g.status.rollout.step]
+        if not stepping:
+            assert not [c for c in self.world.canaries.values() if c.ours]
