@@ -2,7 +2,8 @@
 
 The test bets on the canary's regression at each look; its wealth stays below 20 with probability
 95 % where there is none, however often it is looked at. E-variables of two Bernoulli streams:
-Turner, Ly and Gruenwald 2024, "Generic E-variables for exact sequential k-sample tests".
+Turner, Ly and Gruenwald 2024, "Generic E-variables for exact sequential k-sample tests that allow
+for optional stopping".
 """
 
 from __future__ import annotations

@@ -78,12 +78,12 @@ class Metrics:
         )
         self.analysis_value = self._by_update(
             "springtide_analysis_value",
-            "Newest value of a metric of rollout.analysis; absent without a bake or a number.",
+            "Newest value of a metric of rollout.analysis; absent without canary, bake or number.",
             "metric",
         )
         self.analysis_verdict = self._by_update(
             "springtide_analysis_verdict",
-            "1 for the newest verdict on a metric of rollout.analysis; absent without a bake.",
+            "1 for the newest verdict of a metric of rollout.analysis, in a canary or a bake.",
             "metric",
             "verdict",
         )

@@ -4,7 +4,9 @@ import json
 
 import pytest
 import yaml
+from api.canary_examples import CANARY
 from api.example import changed
+from api.ratio_examples import COMPARED
 from local_cluster.control_plane import KubectlError
 
 pytestmark = pytest.mark.apiserver
@@ -158,6 +160,33 @@ def test_an_address_of_prometheus_is_a_plain_one(objects, minimal, address):
 
     assert not isinstance(refused, dict), f"{address} was accepted"
     assert refused.causes[0][0] == "spec.rollout.analysis.prometheus.address"
+
+
+@pytest.mark.survives(
+    "Update",
+    "a selector of a ratio metric with a function, a range, an operator or broken quotes; an "
+    "allowed regression above 1",
+    "refused with the field's path",
+)
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("bad", 'rate(x{role="{{role}}"}[5m])'),
+        ("total", 'x{role="{{role}}"}[5m]'),
+        ("bad", 'x{role="{{role}}"} or vector(0)'),
+        ("total", 'x{role="{{role}}}'),
+        ("bad", "x{role={{role}}}"),
+        ("maxRegression", "1.5"),
+        ("maxRegression", "5%"),
+    ],
+)
+def test_a_selector_of_counters_is_nothing_but_a_selector(objects, minimal, field, value):
+    change = CANARY | COMPARED | {f"rollout.analysis.metrics[0].ratio.{field}": value}
+
+    refused = objects.create({**minimal, "spec": changed(minimal["spec"], change)})
+
+    assert not isinstance(refused, dict), f"{value} was accepted"
+    assert refused.causes[0][0] == f"spec.rollout.analysis.metrics[0].ratio.{field}"
 
 
 @pytest.mark.survives(

@@ -55,7 +55,7 @@ QUERY = f"{AT}.metrics[0].value.query"
 BAKE = [
     Example(
         "rollout",
-        "analysis needs bake",
+        "analysis needs bake or a canary",
         BAKED,
         {AT: ANALYSIS},
     ),

@@ -14,6 +14,7 @@ from lifecycle.generation_facts import (
     of_another_version,
 )
 from lifecycle.invariants_of_actions import ActionInvariants
+from lifecycle.invariants_of_analyses import AnalysisInvariants
 from lifecycle.invariants_of_bakes import BakeInvariants
 from lifecycle.invariants_of_canaries import CanaryInvariants
 from lifecycle.invariants_of_conditions import ConditionInvariants
@@ -56,6 +57,7 @@ class Invariants(
     PinInvariants,
     NotificationInvariants,
     CanaryInvariants,
+    AnalysisInvariants,
 ):
     """Watches a world."""
 
@@ -125,6 +127,7 @@ class Invariants(
         self.only_running_pods_count_as_running_time(seen, write)
         self.steps_follow_each_other(seen, write)
         self.no_canary_outlives_its_rollout(seen, write)
+        self.check_analysis(seen, write)
 
     def check_target_write(
         self, seen: Observation, action: Serve | SetFinalizer | ApplyCanary

@@ -108,6 +108,7 @@ class ConditionInvariants:
                 yield from self.reasons_of_target(target, there)
         yield from self.reasons_of_generations(there)
         yield from self.reasons_of_bake(there)
+        yield from self.reasons_of_canary(there)
         if any(awaits(self.world.update, g) for g in there):
             yield "an approval"
         pin = self.world.update.spec.rollout.pin

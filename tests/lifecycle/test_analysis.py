@@ -278,7 +278,7 @@ def test_a_host_that_the_installation_does_not_allow_is_named_before_anything_is
     assert (required.status, required.reason) == ("True", "HostNotAllowed")
     assert required.message == (
         "spec.rollout.analysis.prometheus.address: host prometheus.monitoring:9090 is not "
-        "allowed, so a bake would have no numbers; change it, or add the host to "
+        "allowed, so the metrics would have no numbers; change it, or add the host to "
         "operator.prometheusHosts of the chart; allowed now: thanos.monitoring:10902"
     )
     assert world.condition("Ready").status == "True"

@@ -69,6 +69,11 @@ ANALYSIS: dict[str, Any] = {
     "metrics": [{"name": "errors", "value": VALUE}],
     "failureLimit": 2,
 }
+SELECTOR = 'requests{{generation="{{{{generation}}}}",outcome=~"{}"}}'
+RATIO = {"bad": SELECTOR.format("error"), "total": SELECTOR.format(".*"), "maxRegression": "0"}
+COMPARED = ANALYSIS | {"metrics": [*ANALYSIS["metrics"], {"name": "ratio", "ratio": RATIO}]}
+TRAFFIC = {"canary": (2, 100), "live": (18, 900)}
+"""Bad and all requests of each side in a minute."""
 BAKES: list[dict[str, Any]] = [
     {},
     BAKE,
@@ -77,6 +82,8 @@ BAKES: list[dict[str, Any]] = [
     {"rollback": {"freezeAfter": 2, "quarantineWindow": True}},
     BAKE | {"rollback": {"automatic": False, "quarantineWindow": True}},
     *(BAKE | {"analysis": ANALYSIS | {"onNoData": word}} for word in ("Wait", "Hold", "Fail")),
+    *({"analysis": COMPARED | {"onNoData": word}} for word in ("Wait", "Hold", "Fail")),
+    BAKE | {"analysis": COMPARED},
 ]
 
 
@@ -85,7 +92,7 @@ STRATEGIES: list[dict[str, Any]] = [
     {},
     *(
         {"strategy": {"type": "Canary", "canary": {"steps": list(steps)}}}
-        for steps in (CANARY, CANARY[:1], CANARY[1:])
+        for steps in (CANARY, CANARY[:1], [CANARY[1] | {"minRequests": 1200}])
     ),
 ]
 """Weights that two pods express."""
@@ -134,7 +141,7 @@ class Life(RuleBasedStateMachine):
         spec |= {"training": training(method, retention), "history": history}
         spec["rollout"] = {**spec["rollout"], **strategy}
         self.world = World(spec=spec, seeded=seeded)
-        self.world.measured = {"errors": 0.01}
+        self.world.measured, self.world.per_minute = {"errors": 0.01}, dict(TRAFFIC)
         self.checks = Invariants(self.world)
         for number, score in enumerate(scores[:months]):
             if number == months - 1:  # with a generation to return to, if there are three months
@@ -340,6 +347,22 @@ class Life(RuleBasedStateMachine):
             self.world.now += timedelta(minutes=1)
             self.settle()
 
+    @rule(
+        side=st.sampled_from(["canary", "live"]),
+        requests=st.sampled_from([(2, 100), (45, 100), (0, 0), (7, 3), "refused", None]),
+    )
+    def requests_are_answered_otherwise(
+        self, side: str, requests: tuple[int, int] | str | None
+    ) -> None:
+        """At other rates, by none, or with counters that are not there or cannot be asked for."""
+        self.world.per_minute.pop(side, None)
+        self.world.measured.pop("ratio", None)
+        if requests == "refused":
+            self.world.measured["ratio"] = requests
+        elif requests is not None:
+            self.world.per_minute[side] = requests
+        self.settle()
+
     @rule(answers=st.booleans())
     def prometheus_answers_or_not(self, answers: bool) -> None:
         self.world.prometheus_answers = answers
@@ -531,6 +554,7 @@ class Life(RuleBasedStateMachine):
         self.world.canary_pods_ready = True
         self.world.recover_pods()
         self.world.measured, self.world.prometheus_answers = {"errors": 0.01}, True
+        self.world.per_minute = dict(TRAFFIC)
         for name, job in list(self.world.jobs.items()):
             if job.suspended and not job.suspended_by_us:
                 self.world.suspend_by_another(name, suspend=False)

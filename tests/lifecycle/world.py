@@ -20,7 +20,7 @@ from lifecycle.world_api_server import ApiServer, Conflict
 from lifecycle.world_canaries import Canaries
 from lifecycle.world_changes import Changes
 from lifecycle.world_storage import Storage
-from lifecycle.world_traffic import Traffic
+from lifecycle.world_traffic import Answered, Traffic
 
 from springtide_api.objects import IncrementalUpdate, Meta, ModelGeneration
 from springtide_api.update.spec import UpdateSpec
@@ -122,6 +122,10 @@ class World(ApiServer, Changes, Traffic, Canaries):
         self.pods_ready = True
         self.measured: dict[str, float | str | None] = {}
         """What Prometheus has for each metric: a number, nothing, or a refusal of the query."""
+        self.answered: list[Answered] = []
+        """Requests that live traffic has made."""
+        self.per_minute: dict[str, tuple[int, int]] = {}
+        """Bad and all requests that a side, canary or live, answers in each minute besides."""
         self.prometheus_answers = True
         self.prometheus_hosts = frozenset({"prometheus:9090", "prometheus.monitoring:9090"})
         self.samples: tuple[ObservedSample, ...] = ()

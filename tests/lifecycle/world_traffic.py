@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import re
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from springtide_operator.lifecycle.state.observed import ObservedSample
+from springtide_operator.lifecycle.state.observed import NO_SERIES, ObservedSample
 
 if TYPE_CHECKING:
     from springtide_operator.lifecycle.state.plan import Plan, Query
 
 REFUSED = "refused"
 """Value of a metric whose query Prometheus refuses."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """Requests that one side has answered."""
+
+    at: datetime
+    side: str
+    bad: int
+    total: int
 
 
 class Traffic:
@@ -26,13 +38,31 @@ class Traffic:
         return False
 
     def _answer(self, query: Query) -> ObservedSample:
-        value = self.measured.get(query.metric)
-        asked = (query.generation, query.metric, query.expression, self.now)
+        value = self._counted(query) if query.part else self.measured.get(query.metric)
+        asked = (query.generation, query.metric, query.expression, query.at or self.now)
         if value == REFUSED:
-            return ObservedSample(*asked, problem="Prometheus: parse error", invalid=True)
+            problem = "Prometheus: parse error"
+            return ObservedSample(*asked, problem=problem, invalid=True, part=query.part)
         if value is None:
-            return ObservedSample(*asked, problem="no series")
-        return ObservedSample(*asked, value=value)
+            return ObservedSample(*asked, problem=NO_SERIES, part=query.part)
+        return ObservedSample(*asked, value=value, part=query.part)
+
+    def _counted(self, query: Query) -> float | str | None:
+        """What the counters of one side have counted in the time that a query asks about."""
+        if query.metric in self.measured:
+            return self.measured[query.metric]
+        side, _, number = query.part.partition(": ")
+        seconds = int(re.search(r"\[(\d+)s\]", query.expression)[1])
+        since = query.at - timedelta(seconds=seconds)
+        found = [a for a in self.answered if a.side == side and since < a.at <= query.at]
+        if side in self.per_minute:
+            bad, total = self.per_minute[side]
+            found.append(Answered(query.at, side, bad * (seconds // 60), total * (seconds // 60)))
+        return sum(getattr(each, number) for each in found) if found else None
+
+    def answer_requests(self, side: str, bad: int, total: int) -> None:
+        """Let one side, canary or live, answer requests now."""
+        self.answered.append(Answered(self.now, side, bad, total))
 
     def restart_operator(self) -> None:
         """What the operator has in memory is lost."""

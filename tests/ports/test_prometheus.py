@@ -1,6 +1,7 @@
 """The client of Prometheus' HTTP API, against a server that speaks it, well or badly."""
 
 import asyncio
+from datetime import UTC, datetime
 
 import pytest
 from aiohttp import web
@@ -16,6 +17,15 @@ async def test_one_series_is_a_number_and_the_query_is_sent_as_it_is(server, cli
     (asked,) = server.asked
     assert (asked.method, asked.path) == ("GET", "/select/0/api/v1/query")
     assert asked.query["query"] == expression
+
+
+async def test_a_query_about_a_moment_names_it(server, client):
+    server.has("1")
+    await client.ask(server.address, "x")
+    await client.ask(server.address, "x", datetime(2026, 3, 1, 12, 0, 0, 250000, tzinfo=UTC))
+    before, after = server.asked
+    assert "time" not in before.query
+    assert after.query["time"] == "1772366400.250"
 
 
 async def test_a_scalar_is_a_number(server, client):

@@ -6,6 +6,8 @@ from docs.pages import ROOT
 from local_cluster.prometheus import Samples, on_loopback
 
 from springtide_api.update.analysis import Analysis
+from springtide_api.update.rollout import Rollout
+from springtide_operator.lifecycle.analysis.queries import counted
 from springtide_operator.ports.prometheus import Answer, Prometheus
 
 pytestmark = pytest.mark.prometheus
@@ -115,3 +117,27 @@ async def test_the_queries_of_the_documentation_give_one_number_each(asked, prom
         found[metric.name] = (await asked(query)).value
     assert 0.01 < found["error-rate"] < 0.1  # 10 of 200; rates are extrapolated
     assert 0.05 < found["latency-p99"] <= 0.1
+
+
+async def test_the_ratio_of_the_documentation_counts_the_requests_of_a_generation(
+    asked, prometheus, samples
+):
+    page = (ROOT / "docs/how-to/analysis.md").read_text(encoding="utf-8")
+    _, _, section = page.partition("## Compare a canary")
+    block = yaml.safe_load(section.partition("```yaml\n")[2].partition("```")[0])
+    rollout = Rollout.model_validate(
+        {**block["rollout"], "targets": [{"targetRef": {"name": "ranker"}, "container": "server"}]}
+    )
+    assert rollout.strategy.canary.steps[0].min_requests == 1000
+    (metric,) = rollout.analysis.metrics
+    for ok, errors in ((1000, 10), (1300, 25)):
+        traffic(samples, ok, errors)
+        prometheus.wait_for(f'{SERIES}_count{{{LABELS},outcome="error"}} == {errors}')
+    found = {}
+    for name in ("bad", "total"):
+        selector = getattr(metric.ratio, name)
+        for placeholder, value in (("namespace", "shop"), ("generation", "6")):
+            selector = selector.replace(f"{{{{{placeholder}}}}}", value)
+        found[name] = (await asked(counted(selector, 600))).value
+    assert found["bad"] >= 15
+    assert found["total"] - found["bad"] >= 300

@@ -1,7 +1,8 @@
 """Queries run in the background; their samples stay until newer ones are there."""
 
 import asyncio
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 from springtide_operator.lifecycle.state.plan import Query
 from springtide_operator.ports.sampling import Sampling
@@ -35,6 +36,17 @@ async def test_samples_are_there_once_the_update_is_woken(server, client):
     assert second.expression == "rate(latency[1m])"
     found.remove("search", "shop")
     assert found.of("search", "shop") == ()
+
+
+async def test_the_numbers_of_a_moment_keep_it_and_their_part(server, client):
+    server.has("7")
+    found, awake = sampling(client)
+    moment = NOON - timedelta(seconds=3)
+    asked = replace(query(server), part="canary: bad", at=moment)
+    found.start("search", "shop", [asked])
+    await awake.wait()
+    (sample,) = found.of("search", "shop")
+    assert (sample.part, sample.at, sample.value) == ("canary: bad", moment, 7.0)
 
 
 async def test_queries_in_progress_are_not_asked_again(server, client):

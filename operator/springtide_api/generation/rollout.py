@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from springtide_api.generation.comparison import Comparison
 from springtide_api.schema import Decimal, Digest, Model, Name, ObjectName, Text, Time, Word
 from springtide_api.update.rollout import Target, TargetEnv, TargetRef
 
@@ -36,14 +37,15 @@ class AnalysisSample(Model):
     metric: Name
     """Name of the metric."""
     value: Decimal | None = None
-    """Its value; unset without a number."""
+    """Its value; of a ratio metric, how much higher the canary's share of bad requests is. Unset
+    without a number."""
     bound: Word = ""
-    """The bounds that it is compared with, such as "max 0.25"."""
+    """The bounds that it is compared with, such as "max 0.25" or "maxRegression 0.005"."""
     verdict: Word
     """Pass, Fail, NoData (Prometheus has no number or is away) or Error (the query or the address
     must be changed)."""
     message: Word = ""
-    """Why there is no number."""
+    """Why there is no number; of a ratio metric, the requests of both sides and the e-value."""
 
 
 class RolloutAttempt(Model):
@@ -102,6 +104,8 @@ class RolloutStatus(Model):
     """When all pods were available again after unavailableSince."""
     analysis: Annotated[list[AnalysisSample], Field(max_length=16)] = []
     """The newest samples of the metrics of rollout.analysis, oldest first."""
+    comparisons: Annotated[list[Comparison], Field(max_length=8)] = []
+    """What the ratio metrics of rollout.analysis have shown since the first step of the canary."""
     rollback_reason: Text = ""
     """Why it is or was rolled back. From then on it is neither live nor a parent, and neither it
     nor another generation with its servedDigest is served again."""

@@ -1,4 +1,4 @@
-"""What is watched after a promotion: metrics of Prometheus, compared with fixed bounds."""
+"""Metrics of live traffic that Prometheus has: fixed bounds, or a comparison with live."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from springtide_api.schema import Decimal, Duration, Model, Name, cel, rule
+from springtide_api.schema import (
+    VALIDATIONS,
+    Decimal,
+    Duration,
+    Fraction,
+    Model,
+    Name,
+    cel,
+    rule,
+)
 
 PLACEHOLDERS = ("namespace", "target", "generation", "role")
 """What a query may name in double braces."""
@@ -35,6 +44,40 @@ Query = Annotated[
     AfterValidator(_known_placeholders),
 ]
 """PromQL with placeholders."""
+
+
+_STRING = r"""("([^"\\\n]|\\.)*"|'([^'\\\n]|\\.)*'|`[^`]*`)"""
+_MATCHER = rf"\s*[a-zA-Z_][a-zA-Z0-9_]*\s*(=|!=|=~|!~)\s*{_STRING}\s*"
+_NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*\s*"
+_LABELS = rf"[{{]({_MATCHER}(,{_MATCHER})*,?)?\s*[}}]\s*"
+_SIDES = "a selector must contain {{generation}} or {{role}}: both sides would have the same counts"
+
+
+def _selects_a_side(selector: str) -> str:
+    if "{{generation}}" not in selector and "{{role}}" not in selector:
+        raise ValueError(_SIDES)
+    return selector
+
+
+_OF_A_SIDE = "self.contains('{{generation}}') || self.contains('{{role}}')"
+
+Selector = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=512,
+        pattern=rf"^\s*({_NAME}({_LABELS})?|{_LABELS})$",
+        json_schema_extra={
+            VALIDATIONS: [
+                {"rule": f"self.matches('(?s){_TEMPLATE}')", "message": _KNOWN},
+                {"rule": _OF_A_SIDE, "message": _SIDES},
+            ]
+        },
+    ),
+    AfterValidator(_known_placeholders),
+    AfterValidator(_selects_a_side),
+]
+"""A selector of counters in PromQL, with placeholders: a name, labels in braces, or both."""
 
 
 _HOST = r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?"
@@ -71,20 +114,42 @@ class Value(Model):
     query: Query
     """PromQL that returns one number. {{namespace}}, {{target}}, {{generation}} and {{role}} are
     replaced by the namespace, the name of the Deployment (of several targets: all names, joined by
-    |, for =~), the number of the generation and the role of its pods (live)."""
+    |, for =~), the number of the generation and the role of its pods (canary during the steps of a
+    canary, live in a bake)."""
     min: Decimal | None = None
     """The number must be at least this. Default: no lower bound."""
     max: Decimal | None = None
     """The number must be at most this. Default: no upper bound."""
 
 
+class Ratio(Model):
+    """Bad requests among all, of the canary compared with the live generation."""
+
+    bad: Selector
+    """Selector of the counters of bad requests, such as
+    http_requests_total{code=~"5..",generation="{{generation}}"}; no function, and no range in
+    brackets. It is asked for the canary and for the live generation, since the canary has had its
+    weight. The placeholders are those of value.query; {{generation}} and {{role}} are those of the
+    side."""
+    total: Selector
+    """Selector of the counters of all requests, the bad ones included."""
+    max_regression: Fraction
+    """The canary's share of bad requests may be higher by this much, from 0 to 1: 0.005 allows half
+    a percentage point. A test that holds for any number of looks decides: equal generations are
+    told apart with probability 5 percent at most."""
+
+
+@cel("has(self.value) != has(self.ratio)", "a metric is value or ratio: set exactly one of them")
 class Metric(Model):
-    """One metric of live traffic."""
+    """One metric of live traffic: value or ratio."""
 
     name: Name
     """Name of the metric. It appears in status and messages."""
-    value: Value
-    """A number with fixed bounds."""
+    value: Value | None = None
+    """A number with fixed bounds. It is queried during the steps of a canary and in a bake."""
+    ratio: Ratio | None = None
+    """A comparison of the canary with the live generation. It is queried during the steps of a
+    canary, and ends with the last one."""
 
 
 @cel(
@@ -102,7 +167,7 @@ class Metric(Model):
     "interval",
 )
 class Analysis(Model):
-    """Metrics that are queried at each interval while a promoted generation bakes."""
+    """Metrics that are queried at each interval, during the steps of a canary and in a bake."""
 
     interval: Duration = "1m"
     """Time between two queries of a metric. Default 1m."""
@@ -111,12 +176,14 @@ class Analysis(Model):
     metrics: Annotated[list[Metric], Field(min_length=1, max_length=8)]
     """Metrics, and their bounds. All are watched."""
     failure_limit: Annotated[int, Field(ge=1, le=RING)] = 3
-    """A metric fails when so many of its samples in a row are outside its bounds. Default 3."""
+    """A value metric fails when so many of its samples in a row are outside its bounds. A ratio
+    metric needs no such row. Default 3."""
     on_no_data: Literal["Wait", "Hold", "Fail"] = "Wait"
     """What happens when failureLimit samples of a metric in a row have no number: Prometheus is
-    away, refuses the query, or has no data. Wait: the bake lasts until there is data. Hold: so too,
-    and ActionRequired is set. Fail: the targets return to the generation before, with outcome
-    RolloutFailed: the request retry.g<number> may roll it out again. Default Wait."""
+    away, refuses the query, or has no data. Wait: the step of the canary, or the bake, lasts until
+    there is data. Hold: so too, and ActionRequired is set. Fail: the canary is removed, or the
+    targets return to the generation before, with outcome RolloutFailed: the request
+    retry.g<number> may roll it out again. Default Wait."""
 
 
 @cel(

@@ -55,7 +55,8 @@ class Rollback(Model):
 
     automatic: bool = True
     """Whether a promoted generation that fails its bake is rolled back at once. With false,
-    ActionRequired is set instead, and the request rollback or promote decides. Default true."""
+    ActionRequired is set instead, and the request rollback or promote decides. A canary that fails
+    is always removed. Default true."""
     freeze_after: Annotated[int | None, Field(ge=1, le=10)] = None
     """Number of generations rolled back in a row after which no run and no rollout starts before
     the request unfreeze. A promotion that is not rolled back ends the row. Default: never."""
@@ -79,7 +80,10 @@ class CanaryStep(Model):
     reach within 5 percentage points is refused before the first step."""
     duration: Duration
     """Time that the canary keeps this weight, from the moment in which all its pods are
-    available."""
+    available. It is kept longer while the newest sample of a metric of analysis does not pass."""
+    min_requests: Annotated[int | None, Field(ge=1, le=1_000_000_000)] = None
+    """The step also lasts until the canary has had so many requests at this weight, by total of the
+    first ratio metric of analysis. Default: its duration decides."""
 
 
 class Traffic(Model):
@@ -131,6 +135,9 @@ class Pin(Model):
     too: then nothing changes what is served."""
 
 
+_CANARY = "has(self.strategy) && has(self.strategy.canary)"
+
+
 @cel(
     "self.targets.all(a, self.targets.exists_one(b, a.targetRef.name == b.targetRef.name))",
     "targets must name different Deployments; remove the repeated one",
@@ -141,9 +148,19 @@ class Pin(Model):
     "deadline",
 )
 @cel(
-    "!has(self.analysis) || has(self.bake)",
-    "analysis needs bake: its metrics are watched while a promoted generation bakes; add "
-    "bake.duration",
+    f"!has(self.analysis) || has(self.bake) || {_CANARY}",
+    "analysis needs bake or a canary: its metrics are watched during the steps of a canary and "
+    "while a promoted generation bakes; add bake.duration, or strategy.type Canary",
+)
+@cel(
+    f"!has(self.analysis) || {_CANARY} || self.analysis.metrics.all(metric, !has(metric.ratio))",
+    "a ratio metric needs strategy.type Canary: it compares the canary with the live generation",
+)
+@cel(
+    f"!({_CANARY}) || "
+    "self.strategy.canary.steps.all(step, !has(step.minRequests)) || "
+    "has(self.analysis) && self.analysis.metrics.exists(metric, has(metric.ratio))",
+    "minRequests of a step needs a ratio metric in analysis: its total counts the requests",
 )
 class Rollout(Model):
     """How an accepted generation is rolled out to the serving pods."""
@@ -161,7 +178,8 @@ class Rollout(Model):
     """How long a promoted generation is watched. If its pods fail, or a metric of analysis does,
     it is rolled back. Default: it is not watched."""
     analysis: Analysis | None = None
-    """Metrics that are watched during the bake. Default: only the pods are watched."""
+    """Metrics that are watched during the steps of a canary and in the bake. Default: only the pods
+    are watched."""
     rollback: Rollback = Rollback()
     """What a rollback does, and when."""
     pin: Pin | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from springtide_operator.lifecycle.analysis.queries import due_queries
+from springtide_operator.lifecycle.analysis.queries import due_queries, query_wake
 from springtide_operator.lifecycle.analysis.recording import newest_samples
 from springtide_operator.lifecycle.bake.report import bake_wake
 from springtide_operator.lifecycle.bake.watch import watch_bake
@@ -47,6 +47,7 @@ from springtide_operator.lifecycle.status.generation_status import describe_gene
 from springtide_operator.lifecycle.status.notifications import notifications
 from springtide_operator.lifecycle.status.status_events import status_events
 from springtide_operator.lifecycle.status.summary import invalid_status, summarise
+from springtide_operator.lifecycle.steps.metrics import watch_canary
 from springtide_operator.lifecycle.steps.removal import remove_canaries
 from springtide_operator.lifecycle.steps.stages import continue_canary
 from springtide_operator.lifecycle.training.initial_import import import_initial
@@ -70,6 +71,7 @@ STAGES: tuple[Callable[[Observation, datetime], Step | None], ...] = (
     serve_pinned,  # without a finalizer: a deleted update leaves the targets on what is pinned
     ensure_finalizer,  # before the first apply of a rollout, and after its end
     watch_bake,  # before the next rollout, which waits for its end
+    watch_canary,
     continue_canary,
     roll_out,
     restore_targets,
@@ -92,6 +94,7 @@ SERVING = frozenset(
         serve_pinned,
         ensure_finalizer,
         watch_bake,
+        watch_canary,
         continue_canary,
         roll_out,
         restore_targets,
@@ -177,9 +180,10 @@ def _is_optional(seen: Observation, stage: Callable[[Observation, datetime], Ste
 
 
 def _wake_after(seen: Observation, step: Step, now: datetime) -> timedelta | None:
-    """When to decide again: as the step or the bake says, or when a write is due again."""
+    """When to decide again: as the step, the bake or a query says, or when a write is due again."""
     due = [each.again_at - now for each in seen.refusals if each.is_pending(now)]
-    own = [each for each in (step.wake_after, bake_wake(seen, now)) if each is not None]
+    wakes = (step.wake_after, bake_wake(seen, now), query_wake(seen, now))
+    own = [each for each in wakes if each is not None]
     if (again := next_reapply(seen)) and writes_targets(seen):
         own.append(again - now)
     return min([*due, *own], default=None)

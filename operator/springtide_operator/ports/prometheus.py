@@ -10,13 +10,17 @@ import asyncio
 import json
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 from yarl import URL
 
 from springtide_api.schema import one_line
 from springtide_operator.lifecycle.checks.prometheus_host import host_and_port, is_allowed
+from springtide_operator.lifecycle.state.observed import NO_SERIES
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 SECONDS = 10.0
 """Time for one answer."""
@@ -47,14 +51,14 @@ class Prometheus:
     seconds: float = SECONDS
     _session: aiohttp.ClientSession | None = field(default=None, init=False)
 
-    async def ask(self, address: str, expression: str) -> Answer:
-        """Return the number that a query has now."""
+    async def ask(self, address: str, expression: str, at: datetime | None = None) -> Answer:
+        """Return the number that a query has now, or at a moment."""
         if not is_allowed(address, self.hosts):
             host, port = host_and_port(address)
             return _invalid(f"host {host}:{port} is not allowed (value operator.prometheusHosts)")
         try:
             async with asyncio.timeout(self.seconds):
-                return await self._ask(URL(address), expression)
+                return await self._ask(URL(address), expression, at)
         except TimeoutError:
             return Answer(problem=f"no answer within {self.seconds:g}s")
         except aiohttp.ClientError as error:
@@ -66,11 +70,13 @@ class Prometheus:
             await self._session.close()
             self._session = None
 
-    async def _ask(self, url: URL, expression: str) -> Answer:
+    async def _ask(self, url: URL, expression: str, at: datetime | None) -> Answer:
         if self._session is None:
             jar = aiohttp.DummyCookieJar()
             self._session = aiohttp.ClientSession(cookie_jar=jar, auto_decompress=False)
         words = {"query": expression, "timeout": f"{self.seconds:g}s"}
+        if at is not None:
+            words["time"] = f"{at.timestamp():.3f}"
         request = self._session.get(
             url / "api/v1/query",
             params=words,
@@ -121,7 +127,7 @@ def _number(data: dict[str, Any]) -> Answer:
     if len(result) > 1:
         return _invalid(f"{len(result)} series; aggregate them, such as with sum()")
     if not result:
-        return Answer(problem="no series")
+        return Answer(problem=NO_SERIES)
     if "value" not in result[0]:
         return _invalid("a histogram; use histogram_quantile()")
     return _finite(result[0]["value"][1])

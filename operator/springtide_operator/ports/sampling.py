@@ -77,12 +77,13 @@ class Sampling:
 
     async def _ask(self, query: Query) -> ObservedSample:
         async with self._slots:
-            answer = await self.prometheus.ask(query.address, query.expression)
+            answer = await self.prometheus.ask(query.address, query.expression, query.at)
         return ObservedSample(
             generation=query.generation,
             metric=query.metric,
             expression=query.expression,
-            at=self.now(),
+            part=query.part,
+            at=query.at or self.now(),
             value=answer.value,
             problem=answer.problem,
             invalid=answer.invalid,

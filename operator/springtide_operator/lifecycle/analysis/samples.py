@@ -1,6 +1,7 @@
 """The samples in a status: which metric fails, which has no number, what each shows.
 
-Derived from the ring of samples alone, so that an operator that restarts continues from it.
+Derived from the ring of samples and the comparisons alone, so that an operator that restarts
+continues from them.
 """
 
 from __future__ import annotations
@@ -8,83 +9,69 @@ from __future__ import annotations
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from springtide_api.generation.rollout import AnalysisSample
+from springtide_operator.lifecycle.analysis.comparison import comparison_of, has_ended, regression
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+    from springtide_api.generation.rollout import AnalysisSample
     from springtide_api.objects import ModelGeneration
-    from springtide_api.update.analysis import Metric, Value
+    from springtide_api.update.analysis import Metric
+    from springtide_operator.lifecycle.analysis.watched import Watched
     from springtide_operator.lifecycle.state.observation import Observation
-    from springtide_operator.lifecycle.state.observed import ObservedSample
 
 PASS, FAIL, NO_DATA, ERROR = "Pass", "Fail", "NoData", "Error"
 
+LOOKS = 2
+"""The first look of a test only estimates the share of the live generation."""
 
-def metrics(seen: Observation) -> Sequence[Metric]:
-    """The metrics of the spec."""
-    analysis = seen.update.spec.rollout.analysis
-    return analysis.metrics if analysis else ()
+WITHOUT_DATA = "NoData"
+"""Cause of a failed rollout whose metrics had no number: not the generation's own."""
 
 
-def bound(value: Value) -> str:
+def bound(metric: Metric) -> str:
     """The bounds of a metric in short."""
-    return ", ".join(
-        f"{word} {limit}" for word, limit in (("min", value.min), ("max", value.max)) if limit
-    )
+    if metric.ratio is not None:
+        return f"maxRegression {metric.ratio.max_regression}"
+    limits = (("min", metric.value.min), ("max", metric.value.max)) if metric.value else ()
+    return ", ".join(f"{word} {limit}" for word, limit in limits if limit)
 
 
 def samples_of(generation: ModelGeneration, metric: Metric) -> list[AnalysisSample]:
     """Samples of a metric, newest first; without those that were compared with other bounds."""
-    wanted = metric.name, bound(metric.value)
+    wanted = metric.name, bound(metric)
     return [
         s for s in reversed(generation.status.rollout.analysis) if (s.metric, s.bound) == wanted
     ]
 
 
-def compare(metric: Metric, measured: ObservedSample) -> AnalysisSample:
-    """Compare a measured value with the bounds of its metric."""
-    value, number = metric.value, measured.value
-    if number is None:
-        verdict = ERROR if measured.invalid else NO_DATA
-    else:
-        inside = (value.min is None or number >= float(value.min)) and (
-            value.max is None or number <= float(value.max)
-        )
-        verdict = PASS if inside else FAIL
-    return AnalysisSample(
-        time=measured.at,
-        metric=metric.name,
-        value=None if number is None else f"{number:.6g}",
-        bound=bound(value),
-        verdict=verdict,
-        message=measured.problem[:128],
-    )
+def failed_metric(seen: Observation, about: Watched) -> str:
+    """Why a metric fails.
 
-
-def failed_metric(seen: Observation, generation: ModelGeneration) -> str:
-    """Why a metric fails: its value was outside the bounds failureLimit times in a row.
-
-    Samples without a number neither count nor end the row.
+    The test of a ratio has found a regression, or a value was outside the bounds failureLimit times
+    in a row: samples without a number neither count nor end the row.
     """
     analysis = seen.update.spec.rollout.analysis
-    for metric in metrics(seen):
-        known = [s for s in samples_of(generation, metric) if s.value is not None]
-        row = list(takewhile(lambda s: s.verdict == FAIL, known))
+    for metric in about.metrics:
+        if metric.ratio is not None:
+            known = comparison_of(about, metric)
+            if known and about.live and has_ended(about, metric):
+                return regression(known, metric, about.live.metadata.name)
+            continue
+        samples = [s for s in samples_of(about.generation, metric) if s.value is not None]
+        row = list(takewhile(lambda s: s.verdict == FAIL, samples))
         if analysis and len(row) >= analysis.failure_limit:
             values = ", ".join(str(s.value) for s in reversed(row[: analysis.failure_limit]))
             return (
-                f"metric {metric.name} is outside its bounds ({bound(metric.value)}) in "
+                f"metric {metric.name} is outside its bounds ({bound(metric)}) in "
                 f"{analysis.failure_limit} samples in a row: {values} (rollout.analysis)"
             )
     return ""
 
 
-def missing_metric(seen: Observation, generation: ModelGeneration) -> str:
+def missing_metric(seen: Observation, about: Watched) -> str:
     """Why a metric has no number: failureLimit samples in a row had none."""
     analysis = seen.update.spec.rollout.analysis
-    for metric in metrics(seen):
-        known = samples_of(generation, metric)
+    for metric in about.metrics:
+        known = samples_of(about.generation, metric)
         row = list(takewhile(lambda s: s.value is None, known))
         if analysis and len(row) >= analysis.failure_limit:
             return (
@@ -94,24 +81,33 @@ def missing_metric(seen: Observation, generation: ModelGeneration) -> str:
     return ""
 
 
-def invalid_metric(seen: Observation, generation: ModelGeneration) -> str:
+def invalid_metric(seen: Observation, about: Watched) -> str:
     """Why a query or the address must be changed: its newest sample says so."""
-    for index, metric in enumerate(metrics(seen)):
-        newest = next(iter(samples_of(generation, metric)), None)
+    analysis = seen.update.spec.rollout.analysis
+    names = [metric.name for metric in analysis.metrics] if analysis else []
+    for metric in about.metrics:
+        newest = next(iter(samples_of(about.generation, metric)), None)
         if newest is not None and newest.verdict == ERROR:
+            field = "ratio" if metric.ratio is not None else "value.query"
             return (
                 f"metric {metric.name} has no number: {newest.message}; change "
-                f"spec.rollout.analysis.metrics[{index}].value.query or prometheus.address"
+                f"spec.rollout.analysis.metrics[{names.index(metric.name)}].{field} or "
+                "prometheus.address"
             )
     return ""
 
 
-def unproven(seen: Observation, generation: ModelGeneration) -> str:
-    """The metric whose newest sample does not pass, which prolongs the bake; empty: none."""
-    for metric in metrics(seen):
-        newest = next(iter(samples_of(generation, metric)), None)
-        if newest is None:
+def unproven(about: Watched) -> str:
+    """The metric whose newest sample does not pass, which prolongs a bake or a step; empty: none.
+
+    A sample of an earlier step says nothing.
+    """
+    for metric in about.metrics:
+        newest = next(iter(samples_of(about.generation, metric)), None)
+        if newest is None or (about.began and newest.time < about.began):
             return f"metric {metric.name} has no sample yet"
+        if metric.ratio is not None and len(samples_of(about.generation, metric)) < LOOKS:
+            return f"metric {metric.name} has one sample, and its test compares from the second on"
         if newest.verdict != PASS:
             shown = newest.value or newest.message
             return f"metric {metric.name}: {newest.verdict} ({shown}; {newest.bound})"

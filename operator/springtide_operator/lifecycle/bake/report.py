@@ -5,13 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from springtide_operator.lifecycle.analysis.queries import due_queries, next_query
 from springtide_operator.lifecycle.analysis.samples import (
     invalid_metric,
     missing_metric,
     unproven,
 )
-from springtide_operator.lifecycle.analysis.watched import is_unserved
+from springtide_operator.lifecycle.analysis.watched import is_unserved, watched_in_bake
 from springtide_operator.lifecycle.bake.pods import pod_wake
 from springtide_operator.lifecycle.bake.watch import failure, may_roll_back
 from springtide_operator.lifecycle.rollout.rollback_decision import rollback_target
@@ -29,14 +28,12 @@ _DAY = timedelta(days=1)
 
 
 def bake_wake(seen: Observation, now: datetime) -> timedelta | None:
-    """When the bake is due: its end, a query, or the deadline of pods that fail."""
+    """When the bake is due: its end, or the deadline of pods that fail."""
     generation = seen.lineage.baking
     if generation is None:
         return None
-    if due_queries(seen, now):  # the reconciler wakes the update when it has the samples
-        return RECHECK
-    until, query = generation.status.rollout.bake_until, next_query(seen, now)
-    due = [moment - now for moment in (until, query) if moment and moment > now]
+    until = generation.status.rollout.bake_until
+    due = [until - now] if until and until > now else []
     if (pods := pod_wake(seen, generation, now)) is not None:
         due.append(pods if pods > timedelta(0) else RECHECK)
     return min(due, default=None)
@@ -44,9 +41,10 @@ def bake_wake(seen: Observation, now: datetime) -> timedelta | None:
 
 def bake_progress(seen: Observation, now: datetime) -> Waiting | None:
     """What the bake waits for; None: there is none."""
-    generation = seen.lineage.baking
-    if generation is None:
+    about = watched_in_bake(seen)
+    if about is None:
         return None
+    generation = about.generation
     until, name = generation.status.rollout.bake_until or now, generation.metadata.name
     # A time, not a remaining time: each change of it would be one more write of the status.
     moment = f"{until:%H:%M} UTC" if until - now < _DAY else f"{until:%Y-%m-%d %H:%M} UTC"
@@ -55,7 +53,7 @@ def bake_progress(seen: Observation, now: datetime) -> Waiting | None:
     else:
         message = f"{name} bakes since its time ended at {moment} (rollout.bake)"
         short = "baking"
-    why = unproven(seen, generation)
+    why = unproven(about)
     if is_unserved(seen, generation):
         why = "no target runs it"
     if why:
@@ -65,19 +63,20 @@ def bake_progress(seen: Observation, now: datetime) -> Waiting | None:
 
 def bake_hold(seen: Observation, now: datetime) -> Waiting | None:
     """Why a user must decide about the generation that bakes, or about its queries."""
-    generation = seen.lineage.baking
-    if generation is None:
+    about = watched_in_bake(seen)
+    if about is None:
         return None
+    generation = about.generation
     name = generation.metadata.name
-    if why := failure(seen, generation, now):
+    if why := failure(seen, about, now):
         if may_roll_back(seen, generation):
             return None
         message = f"{name} fails its bake: {_requests(seen, generation)}; {why}"
         return Waiting(BAKE_FAILED, message[:1024], "Rollout", held=True)
-    if why := invalid_metric(seen, generation):
+    if why := invalid_metric(seen, about):
         return Waiting("QueryFailed", f"{name}: {why}"[:1024], "Rollout", held=True)
     analysis = seen.update.spec.rollout.analysis
-    if analysis and analysis.on_no_data == "Hold" and (why := missing_metric(seen, generation)):
+    if analysis and analysis.on_no_data == "Hold" and (why := missing_metric(seen, about)):
         message = f"{name}: {why}; {_requests(seen, generation)}"
         return Waiting("NoData", message[:1024], "Rollout", held=True)
     return None

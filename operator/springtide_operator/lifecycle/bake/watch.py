@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 from springtide_operator.lifecycle.analysis.recording import record_samples
 from springtide_operator.lifecycle.analysis.samples import (
+    WITHOUT_DATA,
     failed_metric,
     missing_metric,
     unproven,
 )
-from springtide_operator.lifecycle.analysis.watched import is_unserved, watched
+from springtide_operator.lifecycle.analysis.watched import is_unserved, watched_in_bake
 from springtide_operator.lifecycle.bake.pods import pod_facts, pod_failure
 from springtide_operator.lifecycle.evaluation.modes import writes_targets
 from springtide_operator.lifecycle.rollout.bake_start import bake_facts
@@ -29,15 +30,13 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from springtide_api.objects import ModelGeneration
+    from springtide_operator.lifecycle.analysis.watched import Watched
     from springtide_operator.lifecycle.state.observation import Observation
-
-WITHOUT_DATA = "NoData"
-"""Cause of a failed rollout whose metrics had no number: not the generation's own."""
 
 
 def watch_bake(seen: Observation, now: datetime) -> Step | None:
     """Write what the bake shows, and its end."""
-    about = watched(seen)
+    about = watched_in_bake(seen)
     if about is None:
         return None
     generation = about.generation
@@ -49,12 +48,12 @@ def watch_bake(seen: Observation, now: datetime) -> Step | None:
         return recorded
     if facts := pod_facts(seen, generation, now):
         return Step(actions=(with_rollout(generation, facts),))
-    why = failure(seen, generation, now)
+    why = failure(seen, about, now)
     if why and may_roll_back(seen, generation):
-        own = own_failure(seen, generation, now)
+        own = own_failure(seen, about, now)
         facts = {} if own else {"failure": WITHOUT_DATA}
         return decide_rollback(seen, generation, why, now, facts)
-    return _end_if_due(seen, generation, why, now)
+    return _end_if_due(seen, about, why, now)
 
 
 def _starts_ahead(generation: ModelGeneration, now: datetime) -> bool:
@@ -63,18 +62,18 @@ def _starts_ahead(generation: ModelGeneration, now: datetime) -> bool:
     return began is not None and is_ahead(began, now)
 
 
-def failure(seen: Observation, generation: ModelGeneration, now: datetime) -> str:
+def failure(seen: Observation, about: Watched, now: datetime) -> str:
     """Why the bake failed; empty while it did not."""
-    why = own_failure(seen, generation, now)
+    why = own_failure(seen, about, now)
     analysis = seen.update.spec.rollout.analysis
     if not why and analysis and analysis.on_no_data == "Fail":
-        why = missing_metric(seen, generation)
+        why = missing_metric(seen, about)
     return why
 
 
-def own_failure(seen: Observation, generation: ModelGeneration, now: datetime) -> str:
+def own_failure(seen: Observation, about: Watched, now: datetime) -> str:
     """Why the generation itself failed its bake: by a metric or its pods, not for missing data."""
-    return failed_metric(seen, generation) or pod_failure(seen, generation, now)
+    return failed_metric(seen, about) or pod_failure(seen, about.generation, now)
 
 
 def may_roll_back(seen: Observation, generation: ModelGeneration) -> bool:
@@ -83,19 +82,18 @@ def may_roll_back(seen: Observation, generation: ModelGeneration) -> bool:
     return automatic and rollback_target(seen, generation) is not None
 
 
-def _end_if_due(
-    seen: Observation, generation: ModelGeneration, why: str, now: datetime
-) -> Step | None:
+def _end_if_due(seen: Observation, about: Watched, why: str, now: datetime) -> Step | None:
     """End the bake when its time is over, unless a metric or a user has yet to decide.
 
     Without an earlier generation nothing is withdrawn: the next generation is the fix.
     """
+    generation = about.generation
     until = generation.status.rollout.bake_until
     if until is None or now < until or is_unserved(seen, generation):
         return None
     if why and rollback_target(seen, generation) is None:
         return _end(generation, f"there is no earlier generation to return to; {why}", now)
-    if why or unproven(seen, generation) or generation.status.rollout.unavailable_since:
+    if why or unproven(about) or generation.status.rollout.unavailable_since:
         return None
     return _end(generation, "", now)
 

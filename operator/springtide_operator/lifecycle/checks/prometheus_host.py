@@ -39,8 +39,8 @@ def host_not_allowed(seen: Observation) -> Waiting | None:
     host, port = host_and_port(analysis.prometheus.address)
     allowed = ", ".join(sorted(seen.defaults.prometheus_hosts)) or "none"
     message = (
-        f"spec.rollout.analysis.prometheus.address: host {host}:{port} is not allowed, so a bake "
-        "would have no numbers; change it, or add the host to operator.prometheusHosts of the "
-        f"chart; allowed now: {allowed}"
+        f"spec.rollout.analysis.prometheus.address: host {host}:{port} is not allowed, so the "
+        "metrics would have no numbers; change it, or add the host to operator.prometheusHosts of "
+        f"the chart; allowed now: {allowed}"
     )
     return Waiting("HostNotAllowed", message[:1024], held=True)

@@ -40,7 +40,11 @@ def retry_rollout(seen: Observation, request: Request, now: datetime) -> Respons
         outcome="RolloutFailed",
         reason=rollout.rollback_reason,
     )
-    fresh = RolloutStatus(attempts=[*rollout.attempts, ended][-MAX_ATTEMPTS:])
+    # What both models were seen to do still holds: a test that began again would have its share of
+    # false alarms once more.
+    fresh = RolloutStatus(
+        attempts=[*rollout.attempts, ended][-MAX_ATTEMPTS:], comparisons=rollout.comparisons
+    )
     return Response(True, message, (with_rollout(named, dict(fresh)),))
 
 

@@ -22,6 +22,9 @@ OWN_KEYS_TAKEN = "OwnKeysTaken"
 """Reason of a refusal: another field manager owns our labels and annotations, and nothing else of
 ours; the next apply takes these back by force."""
 
+NO_SERIES = "no series"
+"""Problem of a sample whose query found nothing."""
+
 
 @dataclass(frozen=True)
 class ObservedPod:
@@ -130,6 +133,8 @@ class ObservedSample:
     """Why it has none."""
     invalid: bool = False
     """A user must change the query, the address or what the installation allows."""
+    part: str = ""
+    """Which number of the metric it is; empty: there is only one."""
 
 
 @dataclass(frozen=True)

@@ -199,6 +199,10 @@ class Query:
     address: str
     expression: str
     """PromQL, with its placeholders replaced."""
+    part: str = ""
+    """Which number of the metric it is; empty: there is only one."""
+    at: datetime | None = None
+    """The moment that it asks about; None: the moment of the answer."""
 
 
 @dataclass(frozen=True)
@@ -296,7 +300,7 @@ class Plan:
     queries: tuple[Query, ...] = ()
     """What to measure now."""
     samples: tuple[AnalysisSample, ...] = ()
-    """The newest sample of each metric of rollout.analysis during a bake."""
+    """The newest sample of each metric of rollout.analysis during a canary or a bake."""
     canary_weight: int | None = None
     """Share of the canary in percent; None: there is none."""
     waits_for_turn: bool = False

@@ -27,6 +27,7 @@ from springtide_operator.lifecycle.state.plan import RECHECK, Step
 from springtide_operator.lifecycle.state.recorded_times import is_ahead
 from springtide_operator.lifecycle.state.refusals import refusal_waiting
 from springtide_operator.lifecycle.steps.holds import hold, hold_step, refused_write, suspended
+from springtide_operator.lifecycle.steps.metrics import wait_for_metrics
 from springtide_operator.lifecycle.steps.pods import (
     abort_failed_pods,
     all_available,
@@ -150,6 +151,8 @@ def _end_of_step(seen: Observation, generation: ModelGeneration, now: datetime) 
     if now < until or rollout.unavailable_since:
         waiting = at_weight(seen, generation, until, now)
         return Step(waiting=waiting, wake_after=until - now if now < until else RECHECK)
+    if longer := wait_for_metrics(seen, now):
+        return longer
     if seen.update.spec.suspend:
         return Step(waiting=suspended(rollout))
     if number == len(steps):
