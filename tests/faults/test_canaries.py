@@ -1,0 +1,198 @@
+"""A canary from its start to its end, and aborted, with a real API server.
+
+An operator that ends before or after any write of a canary leaves the same objects: the target gets
+the generation after the last step, or never, and no canary is left.
+"""
+
+import asyncio
+
+import pytest
+from faults.crashing import crash_during
+from faults.directing import directed
+from faults.life import LIFE, play
+from faults.playing import Crash, Recorder
+from lifecycle.declared import SPEC
+
+from springtide_operator.cluster.api import errors
+from springtide_operator.cluster.api.kinds import DEPLOYMENT, UPDATE
+
+pytestmark = pytest.mark.apiserver
+
+SIDE_BY_SIDE = 12
+SAMPLE = 7
+"""Every so many of the crashes are tried in each run of the tests."""
+
+STEPS = [{"weight": 33, "duration": "10s"}, {"weight": 50, "duration": "10s"}]
+STRATEGY = {"type": "Canary", "canary": {"steps": STEPS}}
+
+
+async def on_generation_one(ground, *hooks):
+    """Generation 1 is live; the next one has steps."""
+    scene = await directed(ground)
+    await scene.declare(rollout=rollout(STRATEGY))
+    await scene.start(*hooks)
+    await play(scene, LIFE[:2])
+    scene.world.months.append("2025-03")
+    return scene
+
+
+def rollout(strategy):
+    target = {"targetRef": {"name": "ranker"}, "container": "server"}
+    return {**SPEC["rollout"], "targets": [target], "strategy": strategy}
+
+
+def state(scene, number=2):
+    return scene.generation(number).get("rollout") or {}
+
+
+def digest(scene, number):
+    return (scene.generation(number).get("artifact") or {}).get("servedDigest", "")
+
+
+def canary(scene):
+    """The canary's Deployment, as watched."""
+    return scene.ground.cache.get(DEPLOYMENT, scene.namespace, "ranker-canary")
+
+
+def finalizers(scene):
+    raw = scene.ground.cache.get(UPDATE, scene.namespace, "shop")
+    return raw["metadata"].get("finalizers") or []
+
+
+async def promoted(scene):
+    """The canary passes its steps."""
+    await scene.ask("run@2")
+    await scene.until(lambda _: is_over(scene, "Live", 2))
+
+
+async def aborted(scene):
+    """A user requests a rollback during the first step."""
+    await scene.ask("run@2")
+    await scene.until(lambda _: state(scene).get("weightSeenAt"))
+    await scene.ask("rollback.g2@3")
+    await scene.until(lambda _: is_over(scene, "RolledBack", 1))
+
+
+def is_over(scene, outcome, live):
+    """Whether generation 2 has this outcome, and status and finalizer show its end."""
+    ended = scene.generation(2).get("outcome") == outcome and not finalizers(scene)
+    return ended and (scene.update_status.get("live") or {}).get("number") == live
+
+
+async def problems(scene, *, live):
+    """What is not as it must be at the end."""
+    target = await scene.deployment()
+    served = target["spec"]["template"]["metadata"]["annotations"]["springtide.dev/digest"]
+    steps = await scene.events("CanaryStep")
+    checks = {
+        "served": served == digest(scene, live),
+        "canary": await gone(scene),
+        "replicas": target["spec"]["replicas"] == 2,
+        "steps": len({each for each in steps if "starts again" not in each})
+        == (2 if live == 2 else 1),
+        "status": scene.update_status["live"]["number"] == live,
+    }
+    return [name for name, holds in checks.items() if not holds]
+
+
+async def gone(scene):
+    try:
+        await scene.deployment("ranker-canary")
+    except errors.NotFound:
+        return True
+    return False
+
+
+@pytest.mark.survives(
+    "Deployments",
+    "a canary passes its steps on the API server",
+    "the Deployment of the canary is created, scaled and deleted; the target gets the generation "
+    "after the last step",
+)
+async def test_a_canary_passes_its_steps_and_is_removed(ground):
+    scene = await on_generation_one(ground)
+    await scene.ask("run@2")
+    await scene.until(lambda _: canary(scene) is not None)
+    labels = canary(scene)["spec"]["selector"]["matchLabels"]
+    assert labels == {"app": "ranker", "springtide.dev/role": "canary"}
+    await scene.until(lambda _: is_over(scene, "Live", 2))
+    assert await problems(scene, live=2) == []
+
+
+@pytest.mark.survives(
+    "Deployments",
+    "a rollback is requested during a step of a canary on the API server",
+    "the canary is deleted, and the target keeps what it serves",
+)
+async def test_a_rollback_during_a_step_changes_no_target(ground):
+    scene = await on_generation_one(ground)
+    before = list(scene.templates)
+    await aborted(scene)
+    assert await problems(scene, live=1) == []
+    assert scene.templates[: len(before)] == before
+
+
+@pytest.mark.survives(
+    "Deployments",
+    "an update is deleted during a canary",
+    "the canary is deleted before the finalizer of the update goes",
+)
+async def test_a_deleted_update_takes_its_canary_along(ground):
+    scene = await on_generation_one(ground)
+    await scene.ask("run@2")
+    await scene.until(lambda _: state(scene).get("weightSeenAt"))
+    update = await scene.update()
+    await scene.client.delete(UPDATE, scene.namespace, "shop", uid=update["metadata"]["uid"])
+    await scene.gone()
+    assert await gone(scene)
+    target = await scene.deployment()
+    template = target["spec"]["template"]["metadata"]
+    assert template["annotations"]["springtide.dev/digest"] == digest(scene, 1)
+
+
+GOING_ON = {"promoted": (promoted, 2), "aborted": (aborted, 1)}
+
+
+async def crash_at(ground, how, every):
+    going_on, live = GOING_ON[how]
+    recorder = Recorder()
+    scene = await on_generation_one(ground, recorder)
+    before = len(recorder.writes)
+    await going_on(scene)
+    assert await problems(scene, live=live) == []
+    places = asyncio.Semaphore(SIDE_BY_SIDE)
+
+    async def one(crash):
+        async with places:
+            scene = await on_generation_one(ground)
+            await crash_during(scene, crash, going_on(scene))
+            return await problems(scene, live=live)
+
+    numbers = range(1, len(recorder.writes) - before + 1)
+    crashes = [Crash(number, before=first) for number in numbers for first in (True, False)]
+    crashes = crashes[::every]
+    found = await asyncio.gather(*map(one, crashes))
+    return {crash.where: wrong for crash, wrong in zip(crashes, found, strict=True) if wrong}
+
+
+@pytest.mark.survives(
+    "Operator",
+    "is ended before or after one of its writes during a canary; tested at some writes",
+    "the next operator continues the step, or the removal; no canary is left",
+)
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("how", GOING_ON)
+async def test_a_crash_at_some_writes_of_a_canary_changes_nothing(ground, how):
+    assert await crash_at(ground, how, SAMPLE) == {}
+
+
+@pytest.mark.survives(
+    "Operator",
+    "is ended before or after one of its writes during a canary; tested at every write",
+    "the next operator continues the step, or the removal; no canary is left",
+)
+@pytest.mark.faults
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("how", GOING_ON)
+async def test_a_crash_at_every_write_of_a_canary_changes_nothing(ground, how):
+    assert await crash_at(ground, how, 1) == {}
