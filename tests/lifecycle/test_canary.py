@@ -161,6 +161,13 @@ def test_a_step_goes_on_once_its_pods_have_been_available_for_as_long_as_the_dea
     assert world.generation(2).status.rollout.step == 2
 
 
+def test_a_pod_that_is_not_available_during_a_long_step_wakes_the_update_before_its_end() -> None:
+    world = started(steps=[{"weight": 10, "duration": "5h"}])
+    world.crash_canaries()
+    plan = world.settle()
+    assert plan.wake_after == timedelta(seconds=30)
+
+
 def test_a_rollback_requested_during_a_step_removes_the_canary_first() -> None:
     world = started()
     world.ask("rollback.g2@1")

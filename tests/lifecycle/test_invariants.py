@@ -409,6 +409,24 @@ class Life(RuleBasedStateMachine):
         self.settle()
 
     @precondition(lambda self: self.world.canaries)
+    @rule(how=st.sampled_from(["pods", "request", "pin", "deletion of another"]))
+    def a_canary_is_aborted(self, how: str) -> None:
+        """By its pods for long enough, by a user, by a pin, or it is created once more."""
+        number = next(iter(self.world.canaries.values())).deployment.number
+        if how == "pods":
+            self.world.crash_canaries()
+            for _ in range(12):
+                self.world.now += timedelta(minutes=1)
+                self.settle()
+        elif how == "request":
+            self.request(f"rollback.g{number}")
+        elif how == "pin" and self.world.update.status.live:
+            self.world.pin(self.world.update.status.live.number)
+        else:
+            self.world.canaries.pop("reranker-canary", None)
+        self.settle()
+
+    @precondition(lambda self: self.world.canaries)
     @rule(minutes=st.integers(1, 12))
     def a_canary_goes_on(self, minutes: int) -> None:
         for _ in range(minutes):

@@ -41,8 +41,7 @@ class Canaries:
         self.live_reader.invalidate_deployment(update.namespace, action.name)
         before = await self._existing(update, action)
         if before is not None:
-            metadata = before["metadata"]
-            body["metadata"] |= {key: metadata[key] for key in ("uid", "resourceVersion")}
+            body["metadata"]["uid"] = before["metadata"]["uid"]
         applied = await self.client.apply(
             DEPLOYMENT, body, manager=manager, force=before is not None
         )

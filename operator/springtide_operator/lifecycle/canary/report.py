@@ -98,5 +98,5 @@ def _pods(seen: Observation) -> str:
         canary = canary_of(seen, target)
         count = canary.deployment.desired if canary else 0
         name = target.target.target_ref.name
-        each.append(f"{count} canary pods beside {target.desired} of Deployment {name}")
-    return ", ".join(each)
+        each.append(f"{count} beside {target.desired} of Deployment {name}")
+    return f"canary pods: {', '.join(each)}"

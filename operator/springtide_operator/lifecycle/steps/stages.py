@@ -150,7 +150,9 @@ def _end_of_step(seen: Observation, generation: ModelGeneration, now: datetime) 
     until = seen_at + duration(steps[number - 1].duration)
     if now < until or rollout.unavailable_since:
         waiting = at_weight(seen, generation, until, now)
-        return Step(waiting=waiting, wake_after=until - now if now < until else RECHECK)
+        return Step(
+            waiting=waiting, wake_after=RECHECK if rollout.unavailable_since else until - now
+        )
     if longer := wait_for_metrics(seen, now):
         return longer
     if seen.update.spec.suspend:
