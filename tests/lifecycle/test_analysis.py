@@ -10,6 +10,8 @@ from lifecycle.test_bake import baking, later
 from lifecycle.world import World
 from lifecycle.world_traffic import REFUSED
 
+from springtide_operator.lifecycle.state.plan import Query
+
 ERRORS = {
     "name": "errors",
     "value": {
@@ -282,3 +284,23 @@ def test_a_host_that_the_installation_does_not_allow_is_named_before_anything_is
         "operator.prometheusHosts of the chart; allowed now: thanos.monitoring:10902"
     )
     assert world.condition("Ready").status == "True"
+
+
+@pytest.mark.parametrize("word", ["Fail", "NoData"])
+def test_a_recorded_failure_counts_though_the_next_sample_after_a_restart_passes(word) -> None:
+    world = analysed(onNoData="Fail")
+    world.measured = {"errors": 0.2 if word == "Fail" else None}
+    later(world, 2)
+    world.now += timedelta(minutes=1)
+    world.measure(world.step())
+    world.crash_after(1)
+    known = ring(world)
+    assert [verdict for _, verdict in known] == [word] * 3
+    world.restart_operator()
+    world.measured = {"errors": 0.01}
+    world.now += timedelta(minutes=5)
+    address = ANALYSIS["prometheus"]["address"]
+    world.samples = (world._answer(Query("shop-g2", "errors", address, world.queried[-1])),)
+    world.settle()
+    assert ring(world) == known
+    assert world.generation(2).status.rollout.rollback_reason

@@ -149,6 +149,17 @@ def test_pods_that_crash_again_and_again_during_a_step_abort_it() -> None:
     assert not world.canaries
 
 
+def test_a_canary_whose_pods_crash_in_a_long_step_is_decided_on_in_time() -> None:
+    world = started(steps=[{"weight": 10, "duration": "3h"}])
+    world.crash_canaries()
+    world.settle()
+    crashed = world.now
+    while not world.generation(2).status.rollout.rollback_reason:
+        world.now += world.plan.wake_after
+        world.settle()
+    assert world.now - crashed <= timedelta(minutes=11)
+
+
 def test_a_step_goes_on_once_its_pods_have_been_available_for_as_long_as_the_deadline() -> None:
     world = started()
     world.crash_canaries()
@@ -197,6 +208,21 @@ def test_a_scaled_target_rescales_its_canary_and_the_step_goes_on() -> None:
     later(world, 1)
     rollout = world.generation(2).status.rollout
     assert (world.canary.desired, rollout.step, rollout.weight_seen_at) == (3, 1, seen_at)
+
+
+def test_a_target_that_is_scaled_up_again_and_again_does_not_abort_its_canary() -> None:
+    world = started(steps=[{"weight": 10, "duration": "3h"}])
+    for pods in (27, 45, 63, 81, 99):
+        world.target = replace(world.target, desired=pods)
+        world.settle()
+        later(world, 4)
+    rollout = world.generation(2).status.rollout
+    assert (rollout.rollback_reason, world.canary.desired) == ("", 11)
+    world.crash_canaries()
+    world.settle()
+    world.target = replace(world.target, desired=117)
+    later(world, 11)
+    assert world.generation(2).status.outcome == "RolledBack"
 
 
 def test_a_weight_that_whole_pods_do_not_reach_is_refused_with_the_nearest_ones() -> None:

@@ -10,6 +10,8 @@ import pytest
 from lifecycle.test_canary import set_strategy, started, summary
 from lifecycle.world_traffic import REFUSED
 
+from springtide_operator.lifecycle.state.plan import Query
+
 if TYPE_CHECKING:
     from lifecycle.world import World
 
@@ -300,3 +302,35 @@ def test_metrics_removed_from_the_spec_no_longer_hold_a_step() -> None:
     world.edit(rollout=spec)
     minutes(world, 1)
     assert rollout_of(world).step == 2
+
+
+@pytest.mark.parametrize("word", ["Fail", "NoData"])
+def test_a_recorded_failure_counts_though_the_next_sample_after_a_restart_passes(word) -> None:
+    world = analysed(LATENCY, onNoData="Fail")
+    world.measured = {"latency": 0.5 if word == "Fail" else None}
+    minutes(world, 2)
+    world.now += timedelta(minutes=1)
+    world.measure(world.step())
+    world.crash_after(1)
+    assert verdicts(world) == [word] * 3
+    world.restart_operator()
+    world.measured = {"latency": 0.1}
+    world.now += timedelta(minutes=5)
+    query = Query("shop-g2", "latency", PROMETHEUS["address"], world.queried[-1])
+    world.samples = (world._answer(query),)
+    world.settle()
+    assert verdicts(world) == [word] * 3
+    outcome = "RolledBack" if word == "Fail" else "RolloutFailed"
+    assert world.generation(2).status.outcome == outcome
+
+
+def test_samples_from_before_a_pin_do_not_count_in_the_canary_after_it() -> None:
+    world = analysed(LATENCY)
+    world.measured = {"latency": 0.5}
+    minutes(world, 2)
+    world.pin(1)
+    world.settle()
+    world.pin(None)
+    minutes(world, 3)
+    assert verdicts(world) == ["Fail"]
+    assert not rollout_of(world).rollback_reason

@@ -44,10 +44,12 @@ def watch_bake(seen: Observation, now: datetime) -> Step | None:
         return _end(generation, "spec.rollout.bake was removed", now)
     if _starts_ahead(generation, now):
         return Step(actions=(with_rollout(generation, bake_facts(seen, now)),))
-    if recorded := record_samples(seen, about, now):
-        return recorded
-    if facts := pod_facts(seen, generation, now):
-        return Step(actions=(with_rollout(generation, facts),))
+    # A failure that is recorded counts, whatever was measured since.
+    if not (metric_failure(seen, about) and may_roll_back(seen, generation)):
+        if recorded := record_samples(seen, about, now):
+            return recorded
+        if facts := pod_facts(seen, generation, now):
+            return Step(actions=(with_rollout(generation, facts),))
     why = failure(seen, about, now)
     if why and may_roll_back(seen, generation):
         own = own_failure(seen, about, now)
@@ -64,8 +66,12 @@ def _starts_ahead(generation: ModelGeneration, now: datetime) -> bool:
 
 def failure(seen: Observation, about: Watched, now: datetime) -> str:
     """Why the bake failed; empty while it did not."""
-    why = own_failure(seen, about, now)
-    analysis = seen.update.spec.rollout.analysis
+    return own_failure(seen, about, now) or metric_failure(seen, about)
+
+
+def metric_failure(seen: Observation, about: Watched) -> str:
+    """Why the recorded samples fail the bake; empty while they do not."""
+    why, analysis = failed_metric(seen, about), seen.update.spec.rollout.analysis
     if not why and analysis and analysis.on_no_data == "Fail":
         why = missing_metric(seen, about)
     return why

@@ -41,7 +41,8 @@ def spec_steps(seen: Observation) -> Sequence[CanaryStep]:
 
 def first_step(seen: Observation) -> dict[str, object]:
     """What the start of a rollout with a canary writes, beside its clock."""
-    return {**UNSTEPPED, "step": 1, "weight": spec_steps(seen)[0].weight}
+    # A pin ended the attempt before without a verdict: its samples are not of this one.
+    return {**UNSTEPPED, "step": 1, "weight": spec_steps(seen)[0].weight, "analysis": []}
 
 
 def in_steps(rollout: RolloutStatus) -> bool:

@@ -30,18 +30,17 @@ if TYPE_CHECKING:
 def watch_canary(seen: Observation, now: datetime) -> Step | None:
     """Record samples of a canary, and abort it where they say so.
 
-    Also while something holds its step: it has its share of the traffic meanwhile.
+    Also while something holds its step: it has its share of the traffic meanwhile. A failure that
+    is recorded counts, whatever was measured since.
     """
     about, analysis = watched_canary(seen), seen.update.spec.rollout.analysis
     if about is None or analysis is None:
         return None
-    if recorded := record_samples(seen, about, now):
-        return recorded
     if why := failed_metric(seen, about):
         return decide_rollback(seen, about.generation, why, now)
     if analysis.on_no_data == "Fail" and (why := missing_metric(seen, about)):
         return decide_rollback(seen, about.generation, why, now, {"failure": WITHOUT_DATA})
-    return None
+    return record_samples(seen, about, now)
 
 
 def wait_for_metrics(seen: Observation, now: datetime) -> Step | None:

@@ -10,6 +10,7 @@ from springtide_operator.lifecycle.canary.report import short
 from springtide_operator.lifecycle.rollout.availability import available, new_pods
 from springtide_operator.lifecycle.rollout.rollback_decision import decide_rollback
 from springtide_operator.lifecycle.rollout.rollout_clock import abort_if_late, failure_of_others
+from springtide_operator.lifecycle.rollout.rollout_status import with_rollout
 from springtide_operator.lifecycle.state.plan import RECHECK, Step, Waiting
 from springtide_operator.lifecycle.state.recorded_times import is_ahead
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.state.observation import Observation
     from springtide_operator.lifecycle.state.observed import ObservedTarget
+    from springtide_operator.lifecycle.state.plan import WriteGeneration
 
 
 def all_available(seen: Observation) -> bool:
@@ -57,6 +59,18 @@ def pod_facts(seen: Observation, rollout: RolloutStatus, now: datetime) -> dict[
     if now - recovered >= duration(seen.update.spec.rollout.deadline):
         return {"unavailable_since": None, "recovered_at": None}
     return {}
+
+
+def rescaling(seen: Observation, generation: ModelGeneration) -> tuple[WriteGeneration, ...]:
+    """What is written before the number of pods changes: new pods have a deadline of their own.
+
+    Where pods were seen to fail, their time goes on.
+    """
+    late, _, _ = _state(seen)
+    rollout = generation.status.rollout
+    if rollout.unavailable_since is None or any(each.trouble for each in late):
+        return ()
+    return (with_rollout(generation, {"unavailable_since": None, "recovered_at": None}),)
 
 
 def abort_failed_pods(seen: Observation, generation: ModelGeneration, now: datetime) -> Step | None:

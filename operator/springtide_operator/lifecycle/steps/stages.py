@@ -32,6 +32,7 @@ from springtide_operator.lifecycle.steps.pods import (
     abort_failed_pods,
     all_available,
     pod_facts,
+    rescaling,
     wait_for_pods,
 )
 from springtide_operator.lifecycle.steps.writes import canary_writes, is_replaced
@@ -126,7 +127,7 @@ def _next(seen: Observation, generation: ModelGeneration, now: datetime) -> Step
         if again := restart_clock(seen, generation, now):
             return again
     if writes := canary_writes(seen, generation):
-        return Step(actions=writes)
+        return Step(actions=(*rescaling(seen, generation), *writes))
     return _watch_pods(seen, generation, now)
 
 
