@@ -180,6 +180,9 @@ def test_with_fail_a_generation_without_data_returns_and_may_be_rolled_out_again
     later(world, 3)
     rollout = world.generation(2).status.rollout
     assert "has no number in 3 samples in a row" in rollout.rollback_reason
+    for _ in range(3):  # while the targets go back it is counted once
+        world.step()
+    assert world.update.status.counters.promoted == 2
     world.rounds(1)
     second = world.generation(2).status
     assert (second.outcome, second.rollout.failure) == ("RolloutFailed", "NoData")
@@ -191,6 +194,7 @@ def test_with_fail_a_generation_without_data_returns_and_may_be_rolled_out_again
     world.rounds(3)
     second = world.generation(2).status
     assert (second.outcome, len(second.rollout.attempts)) == ("Live", 1)
+    assert world.update.status.counters.promoted == 3
     later(world, 61)
     assert world.generation(2).status.rollout.baked_at
 

@@ -129,3 +129,16 @@ def test_a_generation_that_retired_without_a_verdict_stays_so_when_its_update_is
     now = world.generation(3).status
     assert (now.verdict, now.message) == ("Pending", retired.message)
     assert now.verdict_at == retired.verdict_at
+
+
+def test_a_refused_apply_that_was_done_meanwhile_blocks_nothing_once_it_is_due() -> None:
+    world = World(seeded=False)
+    checks = Invariants(world)
+    world.step()
+    world.refusing = {"Deployment ranker": "WriteRefused"}
+    world.decide_on_old_observation()
+    assert world.refusals
+    world.now += timedelta(minutes=1)
+    world.settle()
+    checks.check_at_rest()
+    assert world.update.status.phase == "Importing"

@@ -19,13 +19,18 @@ if TYPE_CHECKING:
 
 def check_preconditions(seen: Observation, now: datetime) -> Step | None:
     """Start nothing new while the spec is invalid or a target has a problem."""
-    why = invalid_spec(seen.update.spec) or pin_not_possible(seen) or _targets_blocker(seen)
+    why = invalid_spec(seen.update.spec) or pin_not_possible(seen) or _targets_blocker(seen, now)
     return Step(waiting=why, wake_after=RECHECK) if why else None
 
 
-def _targets_blocker(seen: Observation) -> Waiting | None:
-    """Why the targets cannot take another generation; where spec.mode writes none, nothing."""
+def _targets_blocker(seen: Observation, now: datetime) -> Waiting | None:
+    """Why the targets cannot take another generation; where spec.mode writes none, nothing.
+
+    A refused apply that is due was needed no longer, or an earlier stage would repeat it.
+    """
     if not writes_targets(seen):
         return None
+    if why := targets_problem(seen):
+        return why
     refusal = refused_apply(seen, seen.targets)
-    return targets_problem(seen) or (refusal_waiting(refusal) if refusal else None)
+    return refusal_waiting(refusal) if refusal and refusal.is_pending(now) else None

@@ -8,6 +8,7 @@ from springtide_operator.lifecycle.status.generation_status import outcome
 
 if TYPE_CHECKING:
     from springtide_api.objects import ModelGeneration
+    from springtide_api.update.status import HistoryEntry
     from springtide_operator.lifecycle.state.observation import Observation
 
 PROMOTED = frozenset({"Live", "Superseded"})
@@ -49,6 +50,16 @@ def _gpu_seconds_since(seen: Observation) -> int:
     return sum(max(gpu_seconds(g) - (counted.get(g.spec.number) or 0), 0) for g in known)
 
 
+def _counted(before: HistoryEntry | None, generation: ModelGeneration) -> bool:
+    """Whether its promotion was counted: the history has shown it live, or on its way back."""
+    if before is None:
+        return False
+    back = {"RolledBack"}
+    if generation.status.rollout.rollback_reason:
+        back.add("RolloutFailed")  # else it was rolled out again, and promoted once more
+    return before.outcome in PROMOTED or before.reason in back
+
+
 def _ended_since(seen: Observation) -> tuple[int, int, int, int]:
     """How many were promoted, rolled back, rejected or failed since the history was written.
 
@@ -64,8 +75,9 @@ def _ended_since(seen: Observation) -> tuple[int, int, int, int]:
             continue
         trained, current = generation.spec.origin == "Trained", outcome(seen, generation)
         verdict, earlier = (before.verdict, before.outcome) if before else ("", "")
-        counted = before is not None and (earlier in PROMOTED or before.reason == "RolledBack")
-        promoted += trained and status.rollout.promoted_at is not None and not counted
+        promoted += (
+            trained and status.rollout.promoted_at is not None and not _counted(before, generation)
+        )
         back += current == "RolledBack" and earlier != "RolledBack"
         rejected += trained and status.verdict == "Rejected" and verdict != "Rejected"
         failed += trained and status.verdict == "Failed" and verdict != "Failed"
