@@ -56,6 +56,15 @@ def test_how_a_crashing_container_ended_is_told_rather_than_that_it_waits():
     assert seen(deployment(unavailableReplicas=1), new).trouble == "image pull failed: not found"
 
 
+def test_a_quota_that_refuses_the_pods_is_read_from_the_deployment():
+    message = 'pods "ranker-5d4f-x" is forbidden: exceeded quota: team, requested: pods=1'
+    refused = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate"}
+    raw = deployment(unavailableReplicas=1, conditions=[{**refused, "message": message}])
+    assert seen(raw).trouble == "quota exceeded: exceeded quota: team, requested: pods=1"
+    crashed = {"terminated": {"exitCode": 1, "reason": "Error"}}
+    assert "ended with code 1" in seen(raw, pod(ready=False, lastState=crashed)).trouble
+
+
 def test_pods_whose_serving_container_started_and_is_not_ready_fail():
     """A pod without a node or an image never started; of a lost node nothing is reported."""
     ended = {"terminated": {"exitCode": 1}}

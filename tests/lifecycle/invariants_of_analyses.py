@@ -122,7 +122,8 @@ def _in_steps(rollout: RolloutStatus) -> bool:
 
 def _evidence(known: Comparison) -> float:
     wealth = [float(each) for each in known.evidence]
-    return sum(share * exp(each) for (_, share), each in zip(REGRESSIONS, wealth, strict=True))
+    bets = zip(REGRESSIONS, wealth, strict=True)
+    return sum(share * exp(min(each, 700.0)) for (_, share), each in bets)
 
 
 def _all(known: Comparison) -> list[Requests]:

@@ -27,7 +27,7 @@ def failed(trouble: str = "image pull failed: registry/server:2 not found") -> W
 
 @pytest.mark.survives(
     "Deployments",
-    "a rollout fails because an image cannot be pulled, or no node fits",
+    "a rollout fails because an image cannot be pulled, no node fits, or a quota refuses the pods",
     "outcome `RolloutFailed`: it does not count as rolled back, and `retry.g<number>` rolls it out "
     "again",
 )
@@ -37,6 +37,9 @@ def failed(trouble: str = "image pull failed: registry/server:2 not found") -> W
         ("image pull failed: registry/server:2 not found", "ImagePullFailed"),
         ("no node fits: 0/3 nodes are available", "Unschedulable"),
         ("no node has a free nvidia.com/gpu: 0/3 nodes", "Unschedulable"),
+        ("quota exceeded: exceeded quota: team, requested: pods=1", "QuotaExceeded"),
+        ("Pod Security refuses its pods: violates PodSecurity", "PodsForbidden"),
+        ("its pods are refused: denied by policy", "PodsForbidden"),
     ],
 )
 def test_a_failed_rollout_is_repeated_by_request(trouble: str, cause: str) -> None:

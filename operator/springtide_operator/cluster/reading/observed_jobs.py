@@ -136,7 +136,12 @@ def why_no_pod(events: Iterable[Raw]) -> str:
     if not refused:
         return ""
     newest = max(refused, key=lambda event: str(event.get("lastTimestamp") or ""))
-    text = _NAMED.sub("", str(newest.get("message") or "").removeprefix("Error creating: "))
+    return why_refused(str(newest.get("message") or "").removeprefix("Error creating: "))
+
+
+def why_refused(message: str) -> str:
+    """Return what refuses a pod, from the message of the API server."""
+    text = _NAMED.sub("", message)
     if "exceeded quota" in text:
         return f"quota exceeded: {text}"
     if "violates PodSecurity" in text:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from springtide_api import names
 from springtide_api.schema import one_line
 from springtide_operator.cluster.api.objects import true_conditions, whole
-from springtide_operator.cluster.reading.observed_jobs import why_waiting
+from springtide_operator.cluster.reading.observed_jobs import why_refused, why_waiting
 from springtide_operator.lifecycle.state.observed import ObservedCanary, ObservedTarget
 from springtide_operator.manifests.canary import is_canary
 
@@ -73,7 +73,7 @@ def observed_target(
         stalled=_stalled(status),
         complete=_complete(status),
         version=metadata.get("resourceVersion", ""),
-        trouble=one_line(next(filter(None, map(_unready_reason, pods)), ""))[:MAX_MESSAGE],
+        trouble=_trouble(status, pods),
         named=_named([template, *(each["spec"]["template"] for each in replica_sets)], target),
     )
 
@@ -165,6 +165,18 @@ def _failing(pod: Raw, container: str) -> bool:
             state, last = each.get("state") or {}, each.get("lastState") or {}
             return bool(state.keys() & {"running", "terminated"} or "terminated" in last)
     return False
+
+
+def _trouble(status: Raw, pods: Iterable[Raw]) -> str:
+    """Why the newest pods are not ready, or why there are none: a quota or admission refuses them.
+
+    The deployment controller keeps ReplicaFailure for as long as pods are refused.
+    """
+    found = next(filter(None, map(_unready_reason, pods)), "")
+    for condition in status.get("conditions") or []:
+        if not found and condition["type"] == "ReplicaFailure" and condition["status"] == "True":
+            found = why_refused(str(condition.get("message") or ""))
+    return one_line(found)[:MAX_MESSAGE]
 
 
 def _unready_reason(pod: Raw) -> str:

@@ -103,8 +103,15 @@ def pause_clock(
     return Step(actions=(with_rollout(generation, {**resumed, "targets": targets}),))
 
 
-NOT_ITS_OWN = {"image pull failed": "ImagePullFailed", "no node": "Unschedulable"}
-"""What the kubelet or the scheduler reports first, where the cause is not the generation's."""
+NOT_ITS_OWN = {
+    "image pull failed": "ImagePullFailed",
+    "no node": "Unschedulable",
+    "quota exceeded": "QuotaExceeded",
+    "Pod Security refuses": "PodsForbidden",
+    "its pods are refused": "PodsForbidden",
+}
+"""How the reports of kubelet, scheduler and API server begin, where the cause is not the
+generation's."""
 
 
 def failure_of_others(late: Iterable[ObservedTarget]) -> str:
