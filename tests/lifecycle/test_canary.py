@@ -364,6 +364,7 @@ def test_without_further_steps_in_the_spec_the_rollout_goes_on_to_the_targets() 
         assert world.generation(2).status.rollout.step == 2
         set_strategy(world, *steps)
         later(world, 3)
+        assert "CanaryEnded" in world.events
         assert world.generation(2).status.outcome == "Live"
         assert not world.canaries
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -334,3 +335,17 @@ def test_samples_from_before_a_pin_do_not_count_in_the_canary_after_it() -> None
     minutes(world, 3)
     assert verdicts(world) == ["Fail"]
     assert not rollout_of(world).rollback_reason
+
+
+def test_an_edited_weight_that_is_not_possible_leaves_the_canary_as_it_is_and_watched() -> None:
+    world = analysed(LATENCY)
+    world.target = replace(world.target, desired=1)
+    minutes(world, 1)
+    spec = world.spec["rollout"]["analysis"]
+    set_strategy(world, {"weight": 30, "duration": "10m"}, STEPS[1], analysis=spec)
+    minutes(world, 1)
+    rollout = rollout_of(world)
+    assert (rollout.weight, world.condition("Stalled").reason) == (10, "WeightNotPossible")
+    world.measured = {"latency": 0.5}
+    minutes(world, 3)
+    assert world.generation(2).status.outcome == "RolledBack"

@@ -77,10 +77,15 @@ def step_event(seen: Observation, generation: ModelGeneration, number: int, why:
 
 def steps_passed(seen: Observation, generation: ModelGeneration) -> Event:
     """The Event of the end of the steps."""
-    name = generation.metadata.name
+    name, number = generation.metadata.name, generation.status.rollout.step or 1
     names = ", ".join(f"Deployment {t.target.target_ref.name}" for t in seen.targets)
-    message = f"{name}: its canary passed, and it rolls out to {names}"
-    return Event("CanaryPassed", message[:1024], generation=name)
+    reason, how = "CanaryPassed", "its canary passed"
+    if number > len(spec_steps(seen)):
+        reason, how = "CanaryEnded", f"its canary ends, as the spec has no step {number} any more"
+    elif seen.lineage.live is None:
+        reason, how = "CanaryEnded", "its canary ends, as no generation is live any more"
+    message = f"{name}: {how}, and it rolls out to {names}"
+    return Event(reason, message[:1024], generation=name)
 
 
 def canary_weight(seen: Observation) -> int | None:

@@ -69,10 +69,11 @@ def _continue(seen: Observation, generation: ModelGeneration, now: datetime) -> 
     number = rollout.step or 1
     if number > len(steps) or seen.lineage.live is None:
         return end_steps(seen, generation, now)
-    if steps[number - 1].weight != rollout.weight:
+    edited = steps[number - 1].weight != rollout.weight
+    if edited and not_possible(seen, [number - 1]) is None:
         return begin_step(seen, generation, number, now)
     why, refusal = hold(seen, generation), refused_write(seen)
-    if why is None and rollout.weight_seen_at is None:
+    if why is None and (edited or rollout.weight_seen_at is None):
         why = not_possible(seen, [number - 1])
     if why is None and refusal is not None:
         if rollout.held_since and not refusal.is_pending(now):
