@@ -147,7 +147,8 @@ class Invariants(
         self.foreign.discard(name)
         gone = [g for g in self.known.values() if g.metadata.name == name]
         self.rolled_back -= {digest_of(g) for g in gone}
-        left = (g for g in self.world.generations.values() if g.status.rollout.rollback_reason)
+        rollouts = ((g, g.status.rollout) for g in self.world.generations.values())
+        left = (g for g, rollout in rollouts if rollout.rollback_reason and not rollout.failure)
         self.rolled_back |= set(map(digest_of, left))
         self.files_lost |= any(start.run.collect for start in self.world.runs.values())
         self.released = set()

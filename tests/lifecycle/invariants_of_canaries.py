@@ -50,7 +50,7 @@ class CanaryInvariants:
         current = live_of(list(seen.generations))
         for g in seen.generations:
             rollout = g.status.rollout
-            stepping = rollout.step and not rollout.steps_ended_at and not rollout.promoted_at
+            stepping = rollout.step and not rollout.steps_ended_at and in_progress(g)
             if stepping and serve.serving and not seen.update.metadata.deletion_timestamp:
                 pinned = pinned_of(seen.update, list(seen.generations))
                 expected = pinned or current

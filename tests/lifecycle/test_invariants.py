@@ -363,6 +363,24 @@ class Life(RuleBasedStateMachine):
             self.world.per_minute[side] = requests
         self.settle()
 
+    @precondition(lambda self: self.world.canaries)
+    @rule(how=st.sampled_from(["requests", "metric", "data"]))
+    def live_traffic_shows_that_a_canary_fails(self, how: str) -> None:
+        """Or shows nothing, for long enough to decide."""
+        self.world.resume_watches()
+        self.world.prometheus_answers = True
+        rollout = self.world.spec["rollout"]
+        self.world.edit(rollout={**rollout, "analysis": COMPARED | {"onNoData": "Fail"}})
+        self.settle()
+        if how == "requests":
+            self.world.per_minute["canary"] = (60, 100)
+        else:
+            self.world.measured = {"errors": 0.2 if how == "metric" else None}
+        for _ in range(4):
+            self.world.now += timedelta(minutes=1)
+            self.world.finish_rollouts()
+            self.settle()
+
     @rule(answers=st.booleans())
     def prometheus_answers_or_not(self, answers: bool) -> None:
         self.world.prometheus_answers = answers
