@@ -289,6 +289,5 @@ def _describe(action: object) -> str:
     target = getattr(action, "target", None)
     if run is not None:
         return str(run.job)
-    if target is not None:
-        return str(target.target_ref.name)
-    return str(getattr(action, "name", ""))
+    name = getattr(action, "name", "")
+    return str(target.target_ref.name if target is not None and not name else name)

@@ -78,8 +78,8 @@ class AnalysisInvariants:
         spec = seen.update.spec.rollout
         steps = spec.strategy.canary.steps if spec.strategy.canary else []
         metrics = spec.analysis.metrics if spec.analysis else []
-        if old.step > len(steps) or not metrics:
-            return  # the spec has no such step any more
+        if old.step > len(steps) or not metrics or live_of(list(seen.generations)) is None:
+            return  # the spec has no such step any more, or there is nothing to compare with
         for metric in metrics:
             found = [s for s in old.analysis if s.metric == metric.name]
             assert len(found) >= (2 if metric.ratio else 1)
