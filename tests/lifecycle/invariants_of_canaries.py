@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from lifecycle.generation_facts import accepted, digest_of, in_progress, live_of, pinned_of
+from lifecycle.generation_facts import (
+    accepted,
+    digest_of,
+    in_progress,
+    live_of,
+    of_another_version,
+    pinned_of,
+)
 
 from springtide_api.schema import duration
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.state.observation import Observation
     from springtide_operator.lifecycle.state.observed import ObservedCanary
@@ -112,3 +122,18 @@ class CanaryInvariants:
         stepping = [g for g in generations if in_progress(g) and g.status.rollout.step]
         if not stepping:
             assert not [c for c in self.world.canaries.values() if c.ours]
+
+    def reasons_of_canary_edits(self, there: list[ModelGeneration]) -> Iterator[str]:
+        """A canary that a client edits within 30 seconds of its creation."""
+        stepping = [
+            g
+            for g in there
+            if in_progress(g)
+            and g.status.rollout.step
+            and not (g.status.rollout.steps_ended_at or g.status.rollout.rollback_reason)
+            and not of_another_version(g)
+        ]
+        for canary in self.world.canaries.values():
+            young = canary.created and self.world.now - canary.created < timedelta(seconds=30)
+            if stepping and canary.edited_by and young:
+                yield "a canary that is edited at once"

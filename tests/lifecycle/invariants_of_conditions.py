@@ -106,6 +106,7 @@ class ConditionInvariants:
         if self.world.update.spec.mode == "Enforce" or any(map(_rolls, there)):
             for target in self._targets():
                 yield from self.reasons_of_target(target, there)
+            yield from self.reasons_of_canary_edits(there)
         yield from self.reasons_of_generations(there)
         yield from self.reasons_of_bake(there)
         yield from self.reasons_of_canary(there)

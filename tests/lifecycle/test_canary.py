@@ -282,6 +282,7 @@ def test_a_template_that_cannot_run_twice_is_refused_by_name() -> None:
 def test_a_canary_that_a_user_edits_or_deletes_is_made_again_and_its_step_starts_again() -> None:
     world = started()
     uid = world.canary.uid
+    world.now += timedelta(minutes=1)
     world.edit_canary("ranker-canary")
     later(world, 1)
     assert world.canary.uid != uid

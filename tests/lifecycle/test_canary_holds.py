@@ -56,6 +56,22 @@ def test_values_of_another_client_hold_the_step_and_its_canary_stays() -> None:
     assert world.generation(2).status.outcome == "RolledBack"
 
 
+def test_a_client_that_edits_every_canary_is_not_raced_and_is_reported() -> None:
+    world = started()
+    edited = []
+    for _ in range(12):
+        world.edit_canary("ranker-canary", by="policy-controller")
+        world.settle()
+        edited.append(world.canary.uid)
+        world.now += timedelta(seconds=10)
+    assert len({*edited}) <= 5
+    for _ in range(2):
+        world.edit_canary("ranker-canary", by="policy-controller")
+        world.settle()
+    found = world.condition("ActionRequired")
+    assert "policy-controller changed its pod template" in found.message
+
+
 def test_time_in_a_hold_does_not_count_for_pods_that_were_not_available() -> None:
     world = started()
     world.crash_canaries()

@@ -39,7 +39,10 @@ class Canaries:
         kept = min(before.available, action.replicas)
         after = replace(before, desired=action.replicas, available=kept, updated=kept)
         name = action.target.target_ref.name
-        self.canaries[action.name] = ObservedCanary(name, after, True, made_from=action.template)
+        made = there.created if there else self.now
+        self.canaries[action.name] = ObservedCanary(
+            name, after, ours=True, made_from=action.template, created=made
+        )
         self._observe_own_write("canaries", action.name)
         return True
 

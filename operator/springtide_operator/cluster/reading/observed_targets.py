@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from springtide_api import names
 from springtide_api.schema import one_line
-from springtide_operator.cluster.api.objects import true_conditions, whole
+from springtide_operator.cluster.api.objects import moment, true_conditions, whole
 from springtide_operator.cluster.reading.observed_jobs import why_refused, why_waiting
 from springtide_operator.lifecycle.state.observed import ObservedCanary, ObservedTarget
 from springtide_operator.manifests.canary import is_canary
@@ -88,12 +88,14 @@ def observed_canary(of: str, deployment: ObservedTarget, raw: Raw, update: str) 
         update: name of the update.
     """
     annotations = raw["metadata"].get("annotations") or {}
+    created = raw["metadata"].get("creationTimestamp")
     return ObservedCanary(
         of=annotations.get(names.ANNOTATION_TARGET) or of,
         deployment=deployment,
         ours=is_canary(raw, update),
         made_from=annotations.get(names.ANNOTATION_TEMPLATE) or "",
         edited_by=deployment.changed_by,
+        created=created and moment(created),
     )
 
 

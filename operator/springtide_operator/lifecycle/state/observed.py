@@ -207,6 +207,8 @@ class ObservedCanary:
     """Digest of the target's template that it was made from."""
     edited_by: str = ""
     """A field manager other than ours that wrote to its template."""
+    created: datetime | None = None
+    """Its creation, as far as it is known."""
 
     @property
     def name(self) -> str:

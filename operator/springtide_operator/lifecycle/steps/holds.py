@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from springtide_api.names import canary_name
+from springtide_operator.lifecycle.canary.canaries import present
 from springtide_operator.lifecycle.canary.start import not_possible
 from springtide_operator.lifecycle.rollout.availability import available, new_pods
 from springtide_operator.lifecycle.rollout.rollout_status import with_rollout
 from springtide_operator.lifecycle.rollout.target_problems import idle, targets_problem
-from springtide_operator.lifecycle.state.plan import Step, Waiting
+from springtide_operator.lifecycle.state.plan import RECHECK, Step, Waiting
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -23,7 +24,11 @@ if TYPE_CHECKING:
 def hold(seen: Observation, generation: ModelGeneration) -> Waiting | None:
     """Why nothing is written for a canary now, and its deadline does not run."""
     return (
-        targets_problem(seen) or idle(seen) or _changing(seen, generation) or not_possible(seen, ())
+        targets_problem(seen)
+        or idle(seen)
+        or _changing(seen, generation)
+        or not_possible(seen, ())
+        or _edited(seen)
     )
 
 
@@ -48,6 +53,18 @@ def suspended(rollout: RolloutStatus) -> Waiting:
         "step"
     )
     return Waiting("Suspended", message, "Rollout")
+
+
+def _edited(seen: Observation) -> Waiting | None:
+    """Whether a canary that was just created is edited: a client that always does is not raced."""
+    for canary in present(seen):
+        if canary.edited_by and canary.created and seen.now - canary.created < RECHECK:
+            message = (
+                f"Deployment {canary.name}: {canary.edited_by} changed its pod template; it is "
+                "created again as it was, at most every 30 seconds: let that client leave it alone"
+            )
+            return Waiting("FieldConflict", message, "Rollout", targets=True, held=True)
+    return None
 
 
 def _changing(seen: Observation, generation: ModelGeneration) -> Waiting | None:
