@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from bench.gpu import page as gpu
 from bench.retention import sections
 from bench.training import page
 from docs.pages import ROOT
@@ -34,7 +35,7 @@ def test_the_page_is_made_from_the_results():
 
 
 def test_every_result_has_its_section():
-    known = {*page.ORDER, *sections.NAMES, page.POD_START}
+    known = {*page.ORDER, *sections.NAMES, page.POD_START, gpu.NAME}
     assert {file.stem for file in page.RESULTS.glob("*.json")} <= known
     text = (ROOT / page.PAGE).read_text(encoding="utf-8")
     for file in page.RESULTS.glob("*.json"):
@@ -64,3 +65,52 @@ def test_the_target_depends_on_the_processor():
 def test_a_target_is_missed_if_the_model_is_worse(auc, missed):
     found = compared(ours=[(1, auc)], other=[(4, 0.9)])
     assert found.missed == (["AUC lower by more than 0.005"] if missed else [])
+
+
+def on_a_gpu(ours, tuned):
+    """Return the row of the tuned side; each side has the seconds of its steps and its AUC."""
+    sides = {gpu.OURS: ours, gpu.TUNED: tuned}
+    measured = [
+        {
+            "round": number,
+            "side": side,
+            "rows": 100,
+            "tokens": 4_000,
+            "seconds": seconds + 1,
+            "step_rows": 80.0,
+            "step_seconds": seconds,
+            "quality": auc,
+            "flops_per_token": 6e11,
+        }
+        for side, rounds in sides.items()
+        for number, (seconds, auc) in enumerate(rounds, 1)
+    ]
+    result = {
+        "machine": {
+            "date": "2026-01-01",
+            "gpu": "NVIDIA H100",
+            "processor": "CPU",
+            "cores": 1,
+            "python": "3.12",
+            "packages": {},
+        },
+        "note": "",
+        "not_measured": [],
+        "sides": dict.fromkeys(sides, ""),
+        "cases": [{"name": "A", "batch": 4, "rows": 100, "compared": True, "measured": measured}],
+    }
+    return next(row for row in gpu.section(result).splitlines() if row.startswith(f"| {gpu.TUNED}"))
+
+
+def test_on_a_gpu_the_rates_of_the_steps_decide():
+    assert on_a_gpu([(1, 0.9), (1, 0.9)], [(2, 0.9), (1.3, 0.9)]).endswith("| met |")
+    assert on_a_gpu([(1, 0.9), (1, 0.9)], [(2, 0.9), (1.2, 0.9)]).endswith("| **missed** |")
+
+
+def test_on_a_gpu_the_auc_decides_too():
+    assert on_a_gpu([(1, 0.89)], [(2, 0.9)]).endswith("| **missed** |")
+
+
+def test_the_mfu_is_the_flops_of_tokens_without_padding_by_the_peak():
+    """80 rows of 40 tokens in 2 s, 6e11 operations a token: 9.6e14 of 9.89e14 in a second."""
+    assert "| 97.1% (97.1% to 97.1%) |" in on_a_gpu([(1, 0.9)], [(2, 0.9)])

@@ -111,7 +111,9 @@ class Benchmark:
         self, sides: list[Side], targets: list[Target], given: argparse.Namespace, **sizes: int
     ) -> dict[str, Any]:
         """Return all that the page says."""
-        settings = {name: value for name, value in vars(given).items() if name != "write"}
+        settings = {
+            name: value for name, value in vars(given).items() if name not in {"write", "processes"}
+        }
         settings["seeds"] = len(sides[0].quality)
         return {
             "title": self.title,

@@ -82,4 +82,5 @@ def _setting(result: dict[str, Any]) -> str:
     machine = result["machine"]
     settings = ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in result["settings"].items())
     sizes = ", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in result["sizes"].items())
-    return f"{machine['date']}: {sizes}; {settings}; {machine['processor']}, 1 thread."
+    device = f"{machine['gpu']}, " if "gpu" in machine else ""
+    return f"{machine['date']}: {sizes}; {settings}; {device}{machine['processor']}, 1 thread."

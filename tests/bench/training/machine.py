@@ -1,4 +1,4 @@
-"""What a measurement depends on besides the code: processor, threads, versions, date."""
+"""What a measurement depends on besides the code: processor, GPU, threads, versions, date."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
 """Those that compute in BF16, as Linux names them."""
 PACKAGES = ("torch", "transformers", "tokenizers", "peft", "accelerate", "numpy")
@@ -20,9 +22,11 @@ def facts(threads: int) -> dict[str, Any]:
     text = Path("/proc/cpuinfo").read_text()
     flags = set(re.findall(r"\w+", text))
     name = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    gpu = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
     return {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "processor": name[1] if name else platform.machine(),
+        **gpu,
         "cores": len(os.sched_getaffinity(0)),
         "threads": threads,
         "instructions": {each: each in flags for each in INSTRUCTIONS},

@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
+from bench.gpu import page as gpu
 from bench.retention import sections as retention
 
 ROOT = Path(__file__).parents[3]
@@ -55,7 +56,6 @@ ELSEWHERE = """## Targets that this page does not show
 
 - 10 million rows: at most 1.5 GiB of anonymous memory in each stage
   (`tests/bench/ten_million_rows.py` asserts it).
-- 1.3 times a tuned Hugging Face Trainer on a GPU.
 """
 
 
@@ -126,7 +126,8 @@ def page(folder: Path = RESULTS) -> str:
     results = [json.loads(file.read_text("utf-8")) for file in files if file.exists()]
     without = [file.stem for file in files if not file.exists()]
     missing = f"Not measured yet: {', '.join(without)}.\n\n" if without else ""
-    sections = "\n".join(filter(None, [*map(_section, results), retention.sections(folder)]))
+    more = [gpu.sections(folder), retention.sections(folder)]
+    sections = "\n".join(filter(None, [*map(_section, results), *more]))
     first = f"{HEAD}\n{summary(results)}\n\n{missing}{table(results)}"
     start = folder / f"{POD_START}.json"
     if start.exists():

@@ -21,7 +21,7 @@ import torch
 
 from springtide_api.update.training import Hyperparameters
 from springtide_trainer.artifact.models import load_tokenizer, move
-from springtide_trainer.artifact.tokens import Tokens, tokenize
+from springtide_trainer.artifact.tokens import EXACT, Tokens, Widths, tokenize
 from springtide_trainer.methods.full import Full
 from springtide_trainer.tasks import sequence_head
 from springtide_trainer.tasks.classification import Classification
@@ -84,8 +84,8 @@ class Padded(Tokens):
 
     width: int = 0
 
-    def batch(self, rows: Any) -> dict[str, torch.Tensor]:
-        made = super().batch(rows)
+    def batch(self, rows: Any, widths: Widths = EXACT) -> dict[str, torch.Tensor]:
+        made = super().batch(rows, widths)
         return {
             name: torch.nn.functional.pad(value, (0, self.width - value.shape[1]))
             for name, value in made.items()

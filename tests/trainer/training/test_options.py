@@ -105,6 +105,20 @@ def test_weight_decay_applies_to_matrices_only(world):
         torch.testing.assert_close(weight.detach(), expected)
 
 
+def test_the_learning_rate_of_a_step_is_a_number_or_in_a_tensor_that_recorded_steps_read(world):
+    model = load(local_path(world.parent.uri), world.parent.digest).model
+    plain, recorded = (
+        optimizer.build("AdamW", model, learning_rate=0.1, weight_decay=0.5, recorded=each)
+        for each in (False, True)
+    )
+    held = [group["lr"] for group in recorded.param_groups]
+    for built in (plain, recorded):
+        optimizer.set_learning_rate(built, 0.25)
+    assert [group["lr"] for group in plain.param_groups] == [0.25, 0.25]
+    assert all(group["lr"] is kept for group, kept in zip(recorded.param_groups, held, strict=True))
+    assert [float(kept) for kept in held] == [0.25, 0.25]
+
+
 def test_max_steps_can_end_within_an_epoch_or_after_several(world):
     few = world.train(world.run_file(hyperparameters={"maxSteps": 3, "batchSize": 16}))
     many = world.train(world.run_file(hyperparameters={"maxSteps": 40, "batchSize": 16}))

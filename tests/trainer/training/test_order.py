@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from springtide_trainer.artifact.tokens import Tokens
+from springtide_trainer.artifact.tokens import Tokens, Widths
 from springtide_trainer.training.optimizer import WarmupThen
 from springtide_trainer.training.rows import batches
 from springtide_trainer.training.rows.batches import Examples, StepSampler
@@ -129,6 +129,31 @@ def test_rows_are_padded_on_the_tokenizers_side():
     batch = tokens.batch([0, 1])
     assert batch["input_ids"].tolist() == [[5, 6], [9, 7]]
     assert batch["attention_mask"].tolist() == [[1, 1], [0, 1]]
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_the_width_of_a_batch_is_a_multiple_but_at_most_the_longest_row(left):
+    starts = np.array([0, 2, 3, 14])
+    values = {"input_ids": np.arange(1, 15, dtype=np.int32)}
+    tokens = Tokens(values, starts, {"input_ids": 0}, left)
+    widths = Widths(multiple=8, most=11)
+    assert tokens.batch([0, 1], widths)["input_ids"].shape == (2, 8)
+    assert tokens.batch([0, 2], widths)["input_ids"].shape == (2, 11)
+    wide, exact = tokens.batch([0, 1], widths), tokens.batch([0, 1])
+    for name, value in wide.items():
+        own = value[:, -2:] if left else value[:, :2]
+        assert own.tolist() == exact[name].tolist()
+        assert int(value.sum()) == int(exact[name].sum())
+
+
+def test_steps_have_the_same_rows_whatever_the_multiple_of_their_widths():
+    lengths = np.random.default_rng(0).integers(3, 60, 200).tolist()
+    rows = examples(lengths)
+    exact = [*steps(rows, sampler(200), first=1, last=20)]
+    wide = [*steps(rows, sampler(200), first=1, last=20, multiple=8)]
+    assert [rows_of(step) for step in wide] == [rows_of(step) for step in exact]
+    shapes = {batch.inputs["input_ids"].shape[1] for step in wide for batch in step.batches}
+    assert all(width % 8 == 0 or width == max(lengths) for width in shapes)
 
 
 def test_the_memory_of_a_batch_does_not_depend_on_the_total_number_of_rows():

@@ -19,7 +19,7 @@ from trainer.training.conftest import LABELS, World, freeze, toy_rows
 
 from springtide_api.contract import RunFile
 from springtide_trainer.artifact.joined_tokens import JoinedTokens
-from springtide_trainer.artifact.tokens import Tokens
+from springtide_trainer.artifact.tokens import EXACT, Tokens, Widths
 from springtide_trainer.data.snapshots import next_buffer, replay_buffer
 from springtide_trainer.data.snapshots.frozen_rows import read_chunks
 from springtide_trainer.data.source.reserved_entities import is_reserved
@@ -343,5 +343,6 @@ def test_joined_tokens_are_padded_as_tokens_of_one_place(left):
 
     assert joined.lengths.tolist() == lengths
     for rows in ([0, 4, 2], [5, 1], [4, 5], [0, 1], [3, 5, 4, 0]):
-        found, wanted = joined.batch(rows), whole.batch(rows)
-        assert all(bool((found[name] == wanted[name]).all()) for name in wanted)
+        for widths in (EXACT, Widths(multiple=4, most=5)):
+            found, wanted = joined.batch(rows, widths), whole.batch(rows, widths)
+            assert all(found[name].tolist() == wanted[name].tolist() for name in wanted)

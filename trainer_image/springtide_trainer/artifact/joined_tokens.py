@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import torch
 
+from springtide_trainer.artifact.tokens import EXACT
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from springtide_trainer.artifact.tokens import Tokens
+    from springtide_trainer.artifact.tokens import Tokens, Widths
 
 
 class TokenRows(Protocol):
@@ -24,8 +26,10 @@ class TokenRows(Protocol):
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of each row: int64 [rows]."""
 
-    def batch(self, rows: Sequence[int] | NDArray[np.int64]) -> dict[str, Tensor]:
-        """Pad these rows to the longest: int64 [rows, tokens] for each model input."""
+    def batch(
+        self, rows: Sequence[int] | NDArray[np.int64], widths: Widths = EXACT
+    ) -> dict[str, Tensor]:
+        """Pad these rows to one width: int64 [rows, tokens] for each model input."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +44,15 @@ class JoinedTokens:
         """Tokens of each row: int64 [rows]."""
         return np.concatenate([self.first.lengths, self.second.lengths])
 
-    def batch(self, rows: Sequence[int] | NDArray[np.int64]) -> dict[str, Tensor]:
-        """Pad these rows to the longest: int64 [rows, tokens] for each model input."""
+    def batch(
+        self, rows: Sequence[int] | NDArray[np.int64], widths: Widths = EXACT
+    ) -> dict[str, Tensor]:
+        """Pad these rows to one width: int64 [rows, tokens] for each model input."""
         chosen = np.asarray(rows, dtype=np.int64)
         begin = len(self.first.lengths)
         later = chosen >= begin
         parts = [(self.first, ~later, chosen[~later]), (self.second, later, chosen[later] - begin)]
-        found = [(mask, each.batch(own)) for each, mask, own in parts if len(own)]
+        found = [(mask, each.batch(own, widths)) for each, mask, own in parts if len(own)]
         if len(found) == 1:
             return found[0][1]
         width = max(batch["attention_mask"].shape[1] for _, batch in found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import chain
@@ -28,6 +29,30 @@ CHUNK = 4096
 
 
 @dataclass(frozen=True)
+class Widths:
+    """To how many tokens the rows of a batch are padded.
+
+    Attributes:
+        multiple: The width is the next multiple of this, so that batches have few shapes.
+        most: The width is at most this; the longest row of all is a good choice, because a model
+            can have fewer positions than the next multiple.
+    """
+
+    multiple: int = 1
+    most: int = sys.maxsize
+
+    def of(self, longest: Any) -> Any:
+        """Return the width of a batch whose longest row has so many tokens; arrays work too."""
+        return np.maximum(
+            longest, np.minimum(-(-longest // self.multiple) * self.multiple, self.most)
+        )
+
+
+EXACT = Widths()
+"""To the longest row of the batch."""
+
+
+@dataclass(frozen=True)
 class Tokens:
     """Tokens of rows of different length, concatenated.
 
@@ -48,15 +73,17 @@ class Tokens:
         """Tokens of each row: int64 [rows]."""
         return np.diff(self.starts)
 
-    def batch(self, rows: Sequence[int] | NDArray[np.int64]) -> dict[str, Tensor]:
-        """Pad these rows to the longest: int64 [rows, tokens] for each model input.
+    def batch(
+        self, rows: Sequence[int] | NDArray[np.int64], widths: Widths = EXACT
+    ) -> dict[str, Tensor]:
+        """Pad these rows to one width: int64 [rows, tokens] for each model input.
 
         The cost depends on these rows only, not on the total number of rows.
         """
         chosen = np.asarray(rows, dtype=np.int64)
         begins = self.starts[chosen]
         lengths = self.starts[chosen + 1] - begins
-        width = int(lengths.max())
+        width = int(widths.of(lengths.max()))
         inside = np.arange(width) < lengths[:, None]
         if self.pad_left:
             inside = inside[:, ::-1]

@@ -7,14 +7,17 @@ import math
 import os
 import time
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING
 
 from springtide_trainer.errors import Interrupted, NoStepTaken
 from springtide_trainer.interruption import INTERRUPTED, stop_on_sigterm
 from springtide_trainer.progress import Progress, Reporter
 from springtide_trainer.training import loop
+from springtide_trainer.training.engine import kernels
 from springtide_trainer.training.engine.finite_checks import FiniteChecks, check_tensors
 from springtide_trainer.training.engine.prefetch import feed
+from springtide_trainer.training.engine.step_graphs import StepGraphs
 from springtide_trainer.training.optimizer import WarmupThen, trainable_parameters
 from springtide_trainer.training.rows.batches import steps
 from springtide_trainer.training.training_state import capture, restore
@@ -22,10 +25,14 @@ from springtide_trainer.training.training_state import capture, restore
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
+    from springtide_trainer.training.engine.step_graphs import Take
     from springtide_trainer.training.rows.batches import Step
     from springtide_trainer.training.session import Session
 
 log = logging.getLogger(__name__)
+
+WIDTHS_ON_GPU = 8
+"""Batches are as wide as the next multiple of this, so that many steps have the same shapes."""
 
 
 def fit(session: Session) -> loop.Outcome:
@@ -81,6 +88,7 @@ def _take_steps(session: Session, done: int, stop: loop.Stop, checks: FiniteChec
             precision=run.precision,
             max_grad_norm=float(session.options.max_grad_norm),
             checks=checks,
+            engine=_engine(session),
             # A checkpoint has the state of early stopping at its step, so validation runs first.
             observers=[validate, save_checkpoint, progress.observe],
             stop=stop,
@@ -99,7 +107,15 @@ def _steps(session: Session, first: int) -> Generator[Step]:
         collate=session.task.collate,
         first=first,
         last=session.total,
+        multiple=WIDTHS_ON_GPU if kernels.recorded(session.run.precision, session.options) else 1,
     )
+
+
+def _engine(session: Session) -> Callable[[Take], Take]:
+    """Return how steps are taken: kernel by kernel, or as graphs."""
+    if not kernels.recorded(session.run.precision, session.options):
+        return lambda take: take
+    return partial(StepGraphs, clear=session.run.optimizer.zero_grad)
 
 
 def _schedule(session: Session) -> WarmupThen:

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 from springtide_trainer.training.engine.finite_checks import FiniteChecks
+from springtide_trainer.training.optimizer import set_learning_rate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from torch import Tensor, nn
 
     from springtide_trainer.tasks.task import Batch
+    from springtide_trainer.training.engine.step_graphs import Take, Taken
     from springtide_trainer.training.precision import Precision
     from springtide_trainer.training.rows.batches import Step
 
@@ -42,7 +44,10 @@ class Schedule(Protocol):
 
 
 class Observer(Protocol):
-    """A callback after each step, while its clipped gradients are still there."""
+    """A callback after each step, while its clipped gradients are still there.
+
+    Not where the engine replays recorded steps: it keeps no gradients.
+    """
 
     def __call__(self, step: int, loss: float) -> None:
         """Process a finished step: progress, early stopping and checkpoints are observers.
@@ -78,32 +83,38 @@ def train(
     precision: Precision,
     max_grad_norm: float = 1.0,
     checks: FiniteChecks | None = None,
+    engine: Callable[[Take], Take] = lambda take: take,
     observers: Sequence[Observer] = (),
     stop: Stop = lambda step: None,
 ) -> Outcome:
     """Update `model` in place, once for each step.
 
     Random numbers (dropout) are seeded by the step alone, so a resumed run repeats them exactly.
+    `engine` returns what takes a step, from what takes it kernel by kernel.
 
     Raises:
         Diverged: loss or gradient became NaN or infinite, as the checks found. Without checks each
             step is checked.
     """
-    number, checks = 0, checks or FiniteChecks(every=1)
-    for step in steps:
-        number = step.number
-        model.train()
-        torch.manual_seed(step.seed)
-        for group in optimizer.param_groups:
-            group["lr"] = schedule(number)
+
+    def take(batches: list[Batch]) -> Taken:
         total = torch.zeros((), device=precision.device)
-        for batch in step.batches:
+        for batch in batches:
             on_device = batch.to(precision.device)
             with precision.forward():
                 loss = objective(model, on_device)
             precision.backward(loss)
             total += loss.detach()
-        checks.add(number, total, precision.step(optimizer, model.parameters(), max_grad_norm))
+        return total, precision.step(optimizer, model.parameters(), max_grad_norm)
+
+    number, checks, taking = 0, checks or FiniteChecks(every=1), engine(take)
+    for step in steps:
+        number = step.number
+        if not model.training:  # since the start, or a validation
+            model.train()
+        torch.manual_seed(step.seed)
+        set_learning_rate(optimizer, schedule(number))
+        checks.add(number, *taking(step.batches))
         for observe in observers:
             observe(number, checks.loss)
         optimizer.zero_grad()

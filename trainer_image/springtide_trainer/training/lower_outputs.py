@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from springtide_trainer.artifact.tokens import EXACT
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from springtide_api.update.training import Hyperparameters
     from springtide_trainer.artifact.joined_tokens import TokenRows
+    from springtide_trainer.artifact.tokens import Widths
 
 log = logging.getLogger(__name__)
 
@@ -152,9 +155,9 @@ class TokensWithOutputs:
         """Tokens of each row: int64 [rows]."""
         return self.tokens.lengths
 
-    def batch(self, rows: Any) -> dict[str, Tensor]:
-        """Pad these rows to the longest, and add their stored outputs."""
-        made, chosen = self.tokens.batch(rows), np.asarray(rows, dtype=np.int64)
+    def batch(self, rows: Any, widths: Widths = EXACT) -> dict[str, Tensor]:
+        """Pad these rows to one width, and add their stored outputs."""
+        made, chosen = self.tokens.batch(rows, widths), np.asarray(rows, dtype=np.int64)
         for each in self.stored:
             if (each.first[chosen] >= 0).all():
                 inside = made["attention_mask"].numpy().astype(bool)

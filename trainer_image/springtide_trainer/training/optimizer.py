@@ -24,16 +24,20 @@ def build(
     *,
     learning_rate: float,
     weight_decay: float,
+    recorded: bool = False,
 ) -> torch.optim.Optimizer:
     """Create an optimizer, with fused kernels where it has them.
 
     Weight decay applies to matrices only, not to biases and normalization weights.
-    Adafactor uses the given learning rate, without relative steps.
+    Adafactor uses the given learning rate, without relative steps. With `recorded`, AdamW reads the
+    learning rate from the GPU, so that its recorded steps have the rate of each step.
     """
     groups = _groups(model, weight_decay)
     match name:
         case "AdamW":
-            return torch.optim.AdamW(groups, lr=learning_rate, fused=True)
+            device = next(model.parameters()).device
+            rate = torch.tensor(learning_rate, device=device) if recorded else learning_rate
+            return torch.optim.AdamW(groups, lr=rate, fused=True, capturable=recorded)
         case "SGD":
             return torch.optim.SGD(groups, lr=learning_rate, momentum=MOMENTUM, fused=True)
         case "Adafactor":
@@ -43,6 +47,15 @@ def build(
             return Adafactor(  # type: ignore[no-untyped-call]
                 groups, lr=learning_rate, scale_parameter=False, relative_step=False
             )
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of the next step."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
 
 
 def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

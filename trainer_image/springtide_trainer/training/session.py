@@ -104,7 +104,11 @@ def prepare(
     sampler = _sampler(rows, task, options, given=given, device=device)
     total = options.max_steps or (options.epochs or 1) * sampler.steps_per_epoch
     built = optimizer.build(
-        options.optimizer, model, learning_rate=rate, weight_decay=float(options.weight_decay)
+        options.optimizer,
+        model,
+        learning_rate=rate,
+        weight_decay=float(options.weight_decay),
+        recorded=kernels.recorded(chosen, options),
     )
     epochs = total / sampler.steps_per_epoch
     rows, stored = _store_lower_outputs(

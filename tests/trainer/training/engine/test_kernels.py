@@ -97,3 +97,27 @@ def test_a_checkpoint_of_deterministic_training_is_not_continued_without(world, 
     assert "checkpoint belongs to another run" not in caplog.messages
     train("without")
     assert "checkpoint belongs to another run" in caplog.messages
+
+
+def test_a_gpu_does_without_cudnns_attention_for_short_rows():
+    for longest, enabled in ((255, False), (256, True)):
+        with kernels.training_kernels(GPU, longest, PLAIN):
+            assert torch.backends.cuda.cudnn_sdp_enabled() is enabled
+    assert torch.backends.cuda.cudnn_sdp_enabled()
+
+
+@pytest.mark.filterwarnings("ignore:torch.cuda.amp.GradScaler is enabled")
+@pytest.mark.parametrize(
+    ("device", "name", "options", "expected"),
+    [
+        (GPU, "BF16", PLAIN, True),
+        (GPU, "FP32", PLAIN, True),
+        (CPU, "BF16", PLAIN, False),
+        (GPU, "FP16", PLAIN, False),
+        (GPU, "BF16", DETERMINISTIC, False),
+        (GPU, "BF16", Hyperparameters(optimizer="SGD"), False),
+        (GPU, "BF16", Hyperparameters(gradient_checkpointing=True), False),
+    ],
+)
+def test_steps_are_recorded_on_a_gpu_where_nothing_forbids_it(device, name, options, expected):
+    assert kernels.recorded(Precision(name, device), options) is expected

@@ -6,12 +6,13 @@ have none, so there they are a choice: `deterministic`.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from springtide_trainer.training import precision
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     import torch
 
     from springtide_api.update.training import Hyperparameters
@@ -39,7 +40,22 @@ def training_kernels(
     if deterministic(device, options):
         name = precision.resolve(options.precision, device).name
         return precision.deterministic_attention(device, longest, name)
-    return nullcontext()
+    return precision.quick_attention(longest)
+
+
+def recorded(chosen: precision.Precision, options: Hyperparameters) -> bool:
+    """Return whether steps are recorded as graphs: on a GPU, where nothing forbids it.
+
+    FP16 reads the norm of each step; activations that are computed twice read the state of the
+    random numbers; only AdamW reads the learning rate from the GPU.
+    """
+    return (
+        chosen.device.type == "cuda"
+        and not deterministic(chosen.device, options)
+        and chosen.name != "FP16"
+        and options.optimizer == "AdamW"
+        and not options.gradient_checkpointing
+    )
 
 
 def environment(chosen: precision.Precision, options: Hyperparameters) -> dict[str, str | int]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from springtide_trainer.artifact.tokens import Widths
 from springtide_trainer.tasks.task import Batch
 from springtide_trainer.training.rows.units import passes
 
@@ -123,11 +124,21 @@ class StepSampler:
 
 
 def steps(
-    examples: Examples, sampler: StepSampler, *, collate: Collate, first: int, last: int
+    examples: Examples,
+    sampler: StepSampler,
+    *,
+    collate: Collate,
+    first: int,
+    last: int,
+    multiple: int = 1,
 ) -> Generator[Step]:
-    """Yield the steps from `first` to `last`, counted from 1, both included."""
+    """Yield the steps from `first` to `last`, counted from 1, both included.
+
+    Passes are as wide as their longest row, or the next multiple of `multiple`.
+    """
     units = sampler.units
     lengths = units.longest(examples.tokens.lengths)
+    widths = Widths(multiple, int(lengths.max(initial=0)))
     mean = float(units.mean(examples.weights).mean(dtype=np.float64))
     current, order = -1, [np.empty(0, dtype=np.int64)]
     for number in range(first, last + 1):
@@ -137,11 +148,13 @@ def steps(
         chosen = order[index]
         cut = passes(
             units.sizes(chosen),
-            lengths[chosen],
+            widths.of(lengths[chosen]),
             rows=sampler.pass_rows,
             tokens=sampler.pass_tokens or sys.maxsize,
         )
-        batches = _batches(examples, units, chosen, cut=cut, collate=collate, mean=mean)
+        batches = _batches(
+            examples, units, chosen, cut=cut, collate=collate, mean=mean, widths=widths
+        )
         yield Step(number, _seed(sampler.seed, number), batches)
 
 
@@ -153,6 +166,7 @@ def _batches(
     cut: Iterable[slice],
     collate: Collate,
     mean: float,
+    widths: Widths,
 ) -> list[Batch]:
     """Return the forward passes of a step.
 
@@ -170,7 +184,7 @@ def _batches(
     for part in cut:
         inside = slice(ends[part.start], ends[part.stop])
         batch = Batch(
-            inputs=examples.tokens.batch(rows[inside]),
+            inputs=examples.tokens.batch(rows[inside], widths),
             labels=collate(examples.labels[rows[inside]]),
             weights=torch.from_numpy(factors[inside]),
             groups=tuple(sizes[part].tolist()) if units.grouped else (),
