@@ -116,6 +116,19 @@ def test_pods_that_crash_again_and_again_are_rolled_back_though_they_recover_in_
     assert world.generation(2).status.rollout.rollback_reason
 
 
+def test_pods_that_an_autoscaler_adds_again_and_again_are_not_taken_for_crashing_ones() -> None:
+    world = baking()
+    for pods in (3, 4, 5, 6):
+        starting = {"desired": pods, "available": pods - 1, "ready": pods - 1, "failing": 1}
+        world.target = replace(world.target, **starting)
+        world.settle()
+        later(world, 2)
+        world.recover_pods()
+        world.settle()
+        later(world, 2)
+    assert not world.generation(2).status.rollout.rollback_reason
+
+
 def test_a_pod_that_crashes_once_and_stays_up_is_forgotten_after_the_deadline() -> None:
     world = baking()
     world.crash_a_pod()

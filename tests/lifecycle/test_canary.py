@@ -450,3 +450,30 @@ def test_fields_removed_during_a_step_are_restored_to_live() -> None:
     later(world, 1)
     assert world.target.number == 1
     assert world.generation(2).status.rollout.step == 1
+
+
+def test_a_pod_that_fails_while_the_deletion_of_the_canary_is_refused_has_its_time() -> None:
+    world = started()
+    later(world, 11)
+    world.refusing = {"deletion of Deployment ranker-canary": "WriteRefused"}
+    later(world, 40)
+    assert (world.target.number, world.condition("Stalled").reason) == (2, "WriteRefused")
+    world.crash_a_pod()
+    world.settle()
+    world.recover_pods()
+    world.refusing = {}
+    later(world, 2)
+    assert world.generation(2).status.outcome == "Live"
+
+
+def test_the_finalizer_stays_until_the_canary_of_a_generation_that_a_user_deleted_is_gone() -> None:
+    world = started()
+    world.refusing = {"deletion of Deployment ranker-canary": "WriteRefused"}
+    world.delete_generation("shop-g2")
+    later(world, 1)
+    assert world.canaries
+    assert world.update.metadata.finalizers
+    world.refusing = {}
+    later(world, 2)
+    assert not world.canaries
+    assert not world.update.metadata.finalizers

@@ -35,8 +35,10 @@ def pod_facts(seen: Observation, generation: ModelGeneration, now: datetime) -> 
     targets = recorded_targets(seen, rollout)
     if targets != rollout.targets:
         return {"targets": targets}
-    if failing_target(seen, generation):
-        if since is None or is_ahead(since, now):
+    if target := failing_target(seen, generation):
+        # Pods that start, as an autoscaler adds them, have a deadline of their own.
+        starting = recovered is not None and not target.trouble
+        if since is None or is_ahead(since, now) or starting:
             return {"unavailable_since": now, "recovered_at": None}
         return {"recovered_at": None} if recovered else {}
     if since is None:

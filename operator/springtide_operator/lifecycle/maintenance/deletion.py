@@ -127,10 +127,9 @@ def _left_in_place(aborted: ModelGeneration, targets: Iterable[ObservedTarget]) 
 
 
 def ensure_finalizer(seen: Observation, now: datetime) -> Step | None:
-    """Keep the finalizer exactly while a rollout is in progress."""
+    """Keep the finalizer exactly while a rollout is in progress, or a canary is left of one."""
     under_way = seen.lineage.candidate
-    wanted = under_way is not None and rolling(under_way)
-    present = FINALIZER in seen.update.metadata.finalizers
-    if wanted == present:
+    wanted = (under_way is not None and rolling(under_way)) or bool(present(seen))
+    if wanted == (FINALIZER in seen.update.metadata.finalizers):
         return None
     return Step(actions=(SetFinalizer(present=wanted),))

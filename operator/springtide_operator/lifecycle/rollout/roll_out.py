@@ -94,6 +94,8 @@ def _continue(seen: Observation, generation: ModelGeneration, now: datetime) -> 
         if generation.status.rollout.held_since and not refusal.is_pending(now):
             return apply_generation(seen, generation, behind, now)
         why = refusal_waiting(refusal)
+    if why is None and not behind and all(map(available, seen.targets)):
+        why = removal_waiting(seen)
     return pause_clock(seen, generation, why, now) or _next_step(seen, generation, now)
 
 
@@ -106,8 +108,6 @@ def _next_step(seen: Observation, generation: ModelGeneration, now: datetime) ->
             return aborted
         return apply_generation(seen, generation, behind, now)
     if all(available(target) for target in seen.targets):
-        if why := removal_waiting(seen):
-            return Step(waiting=why, wake_after=RECHECK)
         return _promote(seen, generation, now)
     return _wait_or_abort(seen, generation, now)
 
