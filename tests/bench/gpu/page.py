@@ -64,7 +64,7 @@ def _case(case: dict[str, Any], peak: float) -> str:
         f"### {case['name']}, batches of {case['batch']}",
         "",
         f"{parameters:.0f} million parameters without embeddings; {case['rows']:,} rows of "
-        f"{fmean(each['tokens'] / each['rows'] for each in measured):.0f} tokens; rounds 1 to "
+        f"{fmean(each['tokens'] / each['rows'] for each in measured):.0f} tokens; rounds: "
         f"{max(each['round'] for each in measured)}.",
         "",
         "| side | rows/s, whole training | rows/s, steps | MFU of the steps | AUC | Springtide, "
