@@ -56,7 +56,7 @@ class Scorers:
         artifact: dict[str, Any] = self._example.generations()[number]["status"]["artifact"]
         folder = self._folder / f"g{number}"
         self._example.fetch(artifact["uri"].removeprefix("file://"), folder)
-        self._loaded[number] = load(folder, artifact["weightsDigest"])
+        self._loaded[number] = load(folder, artifact["servedDigest"])
         return self._loaded[number]
 
 

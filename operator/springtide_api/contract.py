@@ -207,6 +207,17 @@ class ProbeOutput(Model):
     them out, and the operator quarantines them by name."""
 
 
+class ServedForm(Model):
+    """An optimized form of an artifact, committed beside it as the folder `sha256-<hex>`.
+
+    It has no uri of its own, because the result of a training must fit a termination message.
+    """
+
+    digest: Digest
+    bytes: Count
+    quantization: Literal["Int8Dynamic"]
+
+
 class CommittedArtifact(Model):
     """An artifact that was committed to the storage."""
 
@@ -214,6 +225,21 @@ class CommittedArtifact(Model):
     digest: Digest
     bytes: Count
     head: Literal["Trained", "Seeded"] = "Trained"
+    served: ServedForm | None = None
+    """What is evaluated and served in its place. None: the artifact itself, without
+    serving.optimise."""
+
+    @property
+    def served_digest(self) -> str:
+        """Digest of the files that are evaluated and served."""
+        return self.served.digest if self.served else self.digest
+
+    @property
+    def served_uri(self) -> str:
+        """Folder of the files that are evaluated and served."""
+        if self.served is None:
+            return self.uri
+        return f"{self.uri.rpartition('/')[0]}/{self.served.digest.replace(':', '-')}"
 
 
 class CommittedAdapter(Model):

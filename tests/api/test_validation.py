@@ -53,6 +53,23 @@ def test_a_floating_point_number_is_refused(objects, minimal, number):
     assert objects.create({**minimal, "spec": spec}).code in (400, 422)
 
 
+@pytest.mark.parametrize(
+    ("serving", "field"),
+    [
+        ({"optimise": {"quantization": "Int4"}}, "spec.serving.optimise.quantization"),
+        ({"optimise": {}}, "spec.serving.optimise.quantization"),
+    ],
+)
+def test_a_form_that_is_not_offered_is_refused_with_its_field(objects, minimal, serving, field):
+    accepted = {"optimise": {"quantization": "Int8Dynamic"}}
+    stored = objects.create({**minimal, "spec": {**minimal["spec"], "serving": accepted}})
+    refused = objects.create({**minimal, "spec": {**minimal["spec"], "serving": serving}})
+
+    assert stored["spec"]["serving"] == accepted
+    assert refused.code == 422
+    assert refused.causes[0][0] == field
+
+
 FLOOR = {"metric": "auc", "min": "0.6"}
 
 

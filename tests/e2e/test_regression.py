@@ -52,6 +52,21 @@ def on_this_machine(example, uri):
     return example.folder("models") / uri.removeprefix("file:///models/")
 
 
+def the_server_has_the_values_of_the_evaluation(example, number):
+    evaluation = example.generations()[number]["status"]["evaluation"]
+    report = on_this_machine(example, evaluation["report"])
+    manifest = on_this_machine(example, evaluation["holdouts"][-1]["manifest"])
+    host = example.get(f"service/{UPDATE}")["spec"]["clusterIP"]
+    program = [sys.executable, str(SCRIPT), host, str(report), str(manifest)]
+    done = subprocess.run(
+        example.node.in_namespace(program), check=True, stdout=subprocess.PIPE, text=True
+    )
+    found = json.loads(done.stdout)
+    assert found["tensor"] == ["value", "FP32", [found["rows"]]]
+    assert (found["rows"], found["version"]) == (100, str(number))
+    assert found["difference"] < 1e-3
+
+
 def test_the_first_prices_are_accepted_by_their_error_and_served_as_they_were_judged(served):
     generation = served.generations()[1]
     assert generation["status"]["verdict"] == "Accepted"
@@ -59,19 +74,7 @@ def test_the_first_prices_are_accepted_by_their_error_and_served_as_they_were_ju
     assert (useful["metric"], useful["verdict"]) == ("mae", "Pass")
     assert "positives" not in useful["message"]
 
-    report = on_this_machine(served, generation["status"]["evaluation"]["report"])
-    manifest = on_this_machine(
-        served, generation["status"]["evaluation"]["holdouts"][-1]["manifest"]
-    )
-    host = served.get(f"service/{UPDATE}")["spec"]["clusterIP"]
-    program = [sys.executable, str(SCRIPT), host, str(report), str(manifest)]
-    done = subprocess.run(
-        served.node.in_namespace(program), check=True, stdout=subprocess.PIPE, text=True
-    )
-    found = json.loads(done.stdout)
-    assert found["tensor"] == ["value", "FP32", [found["rows"]]]
-    assert (found["rows"], found["version"]) == (100, "1")
-    assert found["difference"] < 1e-3
+    the_server_has_the_values_of_the_evaluation(served, 1)
 
 
 def test_the_next_month_is_trained_by_adapters_and_compared_in_the_scale_of_the_first(served):
@@ -135,6 +138,7 @@ def test_a_month_after_starts_an_adapter_that_is_to_be_continued(served):
 
 
 def test_the_last_month_is_trained_by_the_same_adapter_on_the_same_base(served):
+    served.edit({"serving": {"optimise": {"quantization": "Int8Dynamic"}}})
     served.deliver(f"{LAST}.csv.gz", small_model.month(LAST, label=small_model.price))
     served.request("run", "may")
     served.goes_live(4, seconds=420)
@@ -152,3 +156,11 @@ def test_the_last_month_is_trained_by_the_same_adapter_on_the_same_base(served):
     }
     page = on_this_machine(served, fourth["status"]["evaluation"]["report"]) / "report.html"
     assert fourth["spec"]["continuation"]["message"] in page.read_text()
+
+
+def test_the_last_month_is_judged_and_served_in_8_bit_integers(served):
+    artifact = served.generations()[4]["status"]["artifact"]
+    assert artifact["format"] == "onnx"
+    assert artifact["servedDigest"] != artifact["weightsDigest"]
+    assert (on_this_machine(served, artifact["uri"]) / "model.onnx").is_file()
+    the_server_has_the_values_of_the_evaluation(served, 4)

@@ -13,6 +13,7 @@ from springtide_api.contract import (
     ProbeInput,
     ProbeOutput,
     Result,
+    ServedForm,
     TrainOutput,
     WindowFound,
 )
@@ -21,6 +22,7 @@ from springtide_api.retained import Replayed
 if TYPE_CHECKING:
     from lifecycle.world import World
 
+    from springtide_api.generation.spec import Recipe
     from springtide_operator.lifecycle.state.plan import StartJob
 
 MONTHS = [f"2025-{month:02d}" for month in range(1, 13)] + [f"2026-{m:02d}" for m in range(1, 13)]
@@ -44,14 +46,17 @@ def answer(world: World, start: StartJob) -> Result:
     match run.stage:
         case "import":
             head = "Seeded" if world.seeded else "Trained"
-            return Result(**shared, imported=_artifact("initial", head))
+            return Result(
+                **shared, imported=_as_served(world, run.recipe, _artifact("initial", head))
+            )
         case "probe":
             return Result(**shared, probe=_probe(world, start))
         case "train":
             made = _artifact(f"{run.train.parent.digest}{run.train.data.digest}")
-            output = TrainOutput(artifact=made, steps=10, rows=100)
+            output = TrainOutput(artifact=_as_served(world, run.recipe, made), steps=10, rows=100)
             if world.without_gain:
                 kept = made.model_copy(update=run.train.parent.model_dump())
+                kept = _as_served(world, run.recipe, kept)
                 numbers = {"best_step": 0.0, "validation": 0.123456}
                 output = output.model_copy(update={"artifact": kept, "metrics": numbers})
             retention = run.recipe.training.retention
@@ -115,6 +120,16 @@ def _artifact(text: str, head: str = "Trained") -> CommittedArtifact:
     made = digest(text)
     uri = f"file:///models/search/shop/artifacts/{made.replace(':', '-')}"
     return CommittedArtifact(uri=uri, digest=made, bytes=1, head=head)
+
+
+def _as_served(world: World, recipe: Recipe, made: CommittedArtifact) -> CommittedArtifact:
+    """The artifact with its optimized form, where the recipe asks for one."""
+    asked = recipe.serving.optimise if recipe.serving else None
+    if asked is None or not world.writes_forms:
+        return made
+    form = digest(f"int8 {made.digest}")
+    served = ServedForm(digest=form, bytes=1, quantization=asked.quantization)
+    return made.model_copy(update={"served": served})
 
 
 def _adapter(start: StartJob) -> CommittedAdapter:

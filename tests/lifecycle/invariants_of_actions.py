@@ -18,6 +18,7 @@ from lifecycle.generation_facts import (
 from lifecycle.invariants_of_people import is_only_a_parent
 from lifecycle.world import start_of
 
+from springtide_api.generation.spec import Ancestor
 from springtide_api.schema import duration
 from springtide_operator.lifecycle.state.generations import unknown_value
 from springtide_operator.lifecycle.state.plan import (
@@ -108,16 +109,17 @@ class ActionInvariants:
         assert parent.status.artifact.weights_digest == spec.parent.digest
         if current:
             assert parent is current
-            assert spec.baseline == spec.parent
+            compared = True
         else:
             assert parent.spec.origin == "Imported"
             head, started = parent.status.artifact.head, parent.status.rollout.step_started_at
             compared = head == "Trained" and not started and not parent.status.retired_reason
-            assert spec.baseline == (spec.parent if compared else None)
+        served = Ancestor(name=spec.parent.name, digest=parent.status.artifact.served_digest)
+        assert spec.baseline == (served if compared else None)
         if spec.reference:
             referred = next(g for g in seen.generations if g.metadata.name == spec.reference.name)
             assert referred.status.rollout.promoted_at or (not current and referred is parent)
-            assert referred.status.artifact.weights_digest == spec.reference.digest
+            assert referred.status.artifact.served_digest == spec.reference.digest
         self.historical_shards_are_those_of_the_ancestors(data.historical, parent)
 
     def historical_shards_are_those_of_the_ancestors(

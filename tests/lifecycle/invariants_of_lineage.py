@@ -89,7 +89,8 @@ class LineageInvariants:
 def _named_by(g: ModelGeneration) -> set[str]:
     artifact, evaluation, data = g.status.artifact, g.status.evaluation, g.spec.data
     place = "file:///models/search/shop/artifacts/"
-    named = {artifact.uri} if artifact else set()
+    weights = artifact and place + artifact.weights_digest.replace(":", "-")
+    named = {artifact.uri, weights} if artifact else set()
     taken = g.spec.continuation and in_progress(g) and g.spec.continuation.adapter
     for adapter in filter(None, (artifact and artifact.adapter, taken)):
         named |= {adapter.uri, place + adapter.base.replace(":", "-")}

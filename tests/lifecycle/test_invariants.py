@@ -55,6 +55,7 @@ METHODS = st.sampled_from(
 RETENTIONS = st.sampled_from(
     [{}, {"replay": {}}, {"replay": {"ratio": "0.5"}}, {"interpolation": {}}]
 )
+FORMS = st.sampled_from([{}, {"optimise": {"quantization": "Int8Dynamic"}}])
 
 
 REFUSABLE = [
@@ -122,6 +123,7 @@ class Life(RuleBasedStateMachine):
         method=METHODS,
         retention=RETENTIONS,
         history=st.sampled_from([{}, {"generations": 2, "rejected": 1}]),
+        serving=FORMS,
         bake=st.sampled_from(BAKES),
         strategy=st.sampled_from(STRATEGIES),
     )
@@ -134,11 +136,12 @@ class Life(RuleBasedStateMachine):
         method: dict[str, Any],
         retention: dict[str, Any],
         history: dict[str, int],
+        serving: dict[str, Any],
         bake: dict[str, Any],
         strategy: dict[str, Any],
     ) -> None:
         spec = {**SPEC, **TWO_TARGETS} if two else dict(SPEC)
-        spec |= {"training": training(method, retention), "history": history}
+        spec |= {"training": training(method, retention), "history": history, "serving": serving}
         spec["rollout"] = {**spec["rollout"], **strategy}
         self.world = World(spec=spec, seeded=seeded)
         self.world.measured, self.world.per_minute = {"errors": 0.01}, dict(TRAFFIC)
@@ -496,6 +499,11 @@ class Life(RuleBasedStateMachine):
         hyperparameters = {"learningRate": rate}
         edited = training(method, retention, hyperparameters=hyperparameters)
         self.world.edit(training=edited, gate={**self.world.spec["gate"], "rules": rules})
+
+    @rule(serving=FORMS)
+    def the_served_form_is_switched(self, serving: dict[str, Any]) -> None:
+        self.world.edit(serving=serving)
+        self.settle()
 
     @rule(approval=st.sampled_from(["Auto", "Manual"]))
     def approval_is_switched(self, approval: str) -> None:

@@ -75,6 +75,8 @@ class World(ApiServer, Changes, Traffic, Canaries):
         self.storage = Storage()
         self.without_gain = False
         """Whether early stopping keeps the weights that a training starts from."""
+        self.writes_forms = True
+        """Whether the trainer image knows spec.serving.optimise."""
         self.error = 0.004
         """Half of an interval."""
         self.update = IncrementalUpdate(

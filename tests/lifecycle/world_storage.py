@@ -52,13 +52,13 @@ class Storage:
             self._delete(None, self._unreferenced(run.collect.unreferenced))
         if result is None:
             return
-        if result.imported:
-            self.write(now, result.imported.uri)
+        if weights := result.imported:
+            self.write(now, weights.uri, weights.served_uri)
         if result.probe and result.probe.window:
             self.folders.add(result.probe.window.manifest)
         if made := result.train:
             parts = (made.artifact, made.adapter, made.buffer)
-            self.write(now, *(part.uri for part in parts if part))
+            self.write(now, made.artifact.served_uri, *(part.uri for part in parts if part))
 
     def write(self, now: datetime, *uris: str) -> None:
         """Commit weights, adapters or buffers."""

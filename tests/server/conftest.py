@@ -28,7 +28,8 @@ from springtide_server.service import Service
 from springtide_server.settings import Settings
 from springtide_trainer.artifact import manifest
 from springtide_trainer.artifact.preprocess import Preprocess
-from springtide_trainer.storage import Home
+from springtide_trainer.optimise import form
+from springtide_trainer.storage import Home, local_path
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -93,6 +94,15 @@ def made(home: Path, preprocess: Preprocess) -> Made:
     settings = Settings(
         model_uri=committed.uri, model_digest=committed.digest, generation="3", max_batch=16
     )
+    return Made(committed, settings)
+
+
+def optimized(home: Path, made: Made) -> Made:
+    """The quantized form of an artifact, and the settings that serve it."""
+    home.mkdir(parents=True, exist_ok=True)
+    form.write(local_path(made.artifact.uri), home / "form", home / "full.onnx")
+    committed = manifest.commit(home / "form", Home(home))
+    settings = replace(made.settings, model_uri=committed.uri, model_digest=committed.digest)
     return Made(committed, settings)
 
 

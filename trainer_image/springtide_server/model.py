@@ -81,7 +81,7 @@ class Model:
         return {
             "name": self.name,
             "versions": [self.version],
-            "platform": "pytorch_transformers",
+            "platform": self.scorer.platform,
             "inputs": [{"name": name, "datatype": "BYTES", "shape": [-1]} for name in self.inputs],
             "outputs": [_metadata(tensor) for tensor in self.outputs],
             "parameters": {"digest": self.digest},

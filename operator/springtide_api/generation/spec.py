@@ -19,7 +19,7 @@ from springtide_api.schema import (
 )
 from springtide_api.update.data import Data
 from springtide_api.update.gate import Evaluation, Gate
-from springtide_api.update.model import InitialModel, ModelSpec
+from springtide_api.update.model import InitialModel, ModelSpec, Serving
 from springtide_api.update.spec import Storage
 from springtide_api.update.training import Training
 
@@ -37,7 +37,7 @@ class Ancestor(Model):
     name: Word
     """Name of the ModelGeneration."""
     digest: Digest
-    """Digest of its weights."""
+    """Digest of its weights; as baseline and reference, of the form in which it is served."""
 
 
 class Range(Model):
@@ -109,6 +109,7 @@ class Recipe(Model):
     evaluation: Evaluation
     gate: Gate
     storage: Storage
+    serving: Serving | None = None
 
 
 class Approval(Model):
@@ -180,7 +181,7 @@ class GenerationSpec(Model):
     recipe."""
     recipe_hash: Digest
     """Digest of everything that determines weights and verdict: model, data, training with its
-    image, evaluation and gate."""
+    image, evaluation, gate and serving."""
     approval: Approval | None = None
     """Decision of a person, where gate.approval of the update is Manual. It can be set once the
     verdict is Accepted and before the rollout starts, once, by whoever has the verb approve on

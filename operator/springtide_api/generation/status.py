@@ -26,15 +26,16 @@ class Artifact(Model):
     """The model artifact."""
 
     uri: Uri
-    """Folder of the artifact."""
+    """Folder of the files that are served."""
     weights_digest: Digest
-    """Digest of weights, tokenizer and preprocess.json."""
+    """Digest of weights, tokenizer and preprocess.json. Training continues from these weights."""
     served_digest: Digest
-    """Digest of the files that are served."""
+    """Digest of the files that are served: with serving.optimise those of the optimized form, else
+    the same as weightsDigest."""
     format: Word = "safetensors"
-    """Format of the weights."""
+    """Format of the model that is served: safetensors, or onnx with serving.optimise."""
     bytes: int = 0
-    """Size in bytes."""
+    """Size of the files that are served, in bytes."""
     head: Literal["Trained", "Seeded"] = "Trained"
     """Trained, or Seeded: the classification head was initialized at import and is untrained. A
     Seeded artifact is never served."""

@@ -83,3 +83,20 @@ class ModelSpec(Model):
     """Options of Ranking; present if and only if task is Ranking."""
     max_length: Annotated[int, Field(ge=8, le=8192)] = 128
     """Maximum number of tokens of an example; longer examples are truncated. Default 128."""
+
+
+class Optimise(Model):
+    """An optimized form of the model, which is written beside the weights of each generation."""
+
+    quantization: Literal["Int8Dynamic"]
+    """Int8Dynamic: the weights of linear layers and embeddings are 8-bit integers, and activations
+    are quantized when a row is scored. ONNX Runtime scores the rows on the CPU, also in a pod with
+    a GPU. A model that cannot be converted is refused when it is imported."""
+
+
+class Serving(Model):
+    """The form in which generations are evaluated and served."""
+
+    optimise: Optimise | None = None
+    """The optimized form. Evaluation and gate score candidate and live model in the form in which
+    each is served; training continues from the weights as they were trained."""

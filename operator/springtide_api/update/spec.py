@@ -14,7 +14,7 @@ from pydantic import Field
 from springtide_api.schema import Duration, Model, Uri, cel
 from springtide_api.update.data import Data, VolumeClaim
 from springtide_api.update.gate import Evaluation, UpdateGate
-from springtide_api.update.model import ModelSpec
+from springtide_api.update.model import ModelSpec, Serving
 from springtide_api.update.rollout import Rollout
 from springtide_api.update.training import Training
 
@@ -258,6 +258,9 @@ class UpdateSpec(Model):
     """The rules that a candidate must pass before it is rolled out, and who approves it then."""
     rollout: Rollout
     """How an accepted generation is rolled out to the serving pods."""
+    serving: Serving | None = None
+    """The form in which generations are evaluated and served. Default: the weights as they were
+    trained. A change counts for the next generation."""
     storage: Storage
     """Where generations, manifests, checkpoints and reports are stored."""
     history: History = History()

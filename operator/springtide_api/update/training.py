@@ -210,7 +210,8 @@ class Compute(Model):
     """CPU and memory of the training and evaluation pods. Default: 1 core and 4Gi."""
     import_memory: Quantity = "2Gi"
     """Memory of the pod that imports model.initial, such as 16Gi. It loads the model in FP32 (4
-    bytes per parameter) and writes it; three times that size is enough. Default 2Gi."""
+    bytes per parameter) and writes it; three times that size is enough, with serving.optimise five
+    times. Default 2Gi."""
     node_selector: Labels = {}
     """Labels that the node must have. Default: any node."""
     tolerations: Annotated[list[Toleration], Field(max_length=16)] = []

@@ -118,6 +118,7 @@ class Shop:
             },
             "gate": {"rules": asked.get("rules", RULES)},
             "storage": {"uri": "file:///models", "volume": {"claimName": "models"}},
+            "serving": asked.get("serving"),
         }
 
     def run(

@@ -11,9 +11,11 @@ from sklearn.metrics import roc_auc_score
 
 from springtide_api.contract import TERMINATION_LIMIT, Result
 from springtide_judging.bounds import numbers
+from springtide_trainer.artifact import manifest
 from springtide_trainer.artifact.models import load
 from springtide_trainer.data.snapshots.frozen_rows import inputs, read_rows
 from springtide_trainer.errors import Refused
+from springtide_trainer.optimise import form
 from springtide_trainer.stages.termination_message import compact
 from springtide_trainer.storage import local_path
 
@@ -226,3 +228,30 @@ def test_the_report_has_precision_and_recall_of_each_label(shop) -> None:
     page = (shop.report(out) / "report.html").read_text()
     assert "Precision and recall of the candidate" in page
     assert "its most probable label" in page
+
+
+def test_each_model_is_scored_in_the_form_in_which_it_is_served(shop) -> None:
+    folder = shop.home.path / "tmp" / "form"
+    form.write(local_path(shop.other.uri), folder, folder.with_suffix(".onnx"))
+    quantized = manifest.commit(folder, shop.home)
+
+    asked = {"optimise": {"quantization": "Int8Dynamic"}}
+    out = shop.evaluate(shop.knowing, quantized, job="forms", serving=asked)
+    page = (shop.report(out) / "report.html").read_text()
+    assert "<dt>Scored and served as</dt><dd>Int8Dynamic, not as trained</dd>" in page
+
+    assert (out.candidate_digest, out.baseline_digest) == (shop.knowing.digest, quantized.digest)
+    scores = pq.read_table(shop.report(out) / "scores.parquet")
+    rows = inputs(read_rows(local_path(shop.window.manifest), "holdout"))
+    for column, made, same in (
+        ("candidate", shop.knowing, True),
+        ("baseline", quantized, True),
+        ("baseline", shop.other, False),
+    ):
+        scorer = load(local_path(made.uri), made.digest)
+        again = scorer.predict(scorer.preprocess.render(rows))
+        found = np.array(scores[column].to_pylist())
+        assert np.allclose(again, found, atol=1e-6) is same
+        np.testing.assert_allclose(again, found, atol=0.4)
+    folders = [path.name for path in local_path(shop.window.manifest).iterdir()]
+    assert sum(name.startswith("tokens-") for name in folders) == 1, "both forms share the tokens"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import signal
 import subprocess
 import sys
 
 import pytest
+import yaml
 from trainer.local.conftest import deliver
 
 from springtide_api.contract import ExitCode, Failure, Result
@@ -163,3 +165,19 @@ def test_the_passes_of_ranking_are_bounded_by_the_rows_of_a_group(laptop):
     ranking = RankingOptions(gains={"0": "0", "1": "1"}, max_group_rows=64)
     model = recipe.model.model_copy(update={"task": "Ranking", "ranking": ranking})
     assert rows_of_a_pass(recipe.model_copy(update={"model": model})) == 64
+
+
+def test_a_local_run_is_evaluated_in_the_optimized_form_and_continues_from_the_weights(laptop):
+    assert laptop.run("--through", "2026-03-01") == 0
+    manifest = yaml.safe_load(laptop.manifest.read_text())
+    manifest["spec"]["serving"] = {"optimise": {"quantization": "Int8Dynamic"}}
+    laptop.manifest.write_text(yaml.safe_dump(manifest))
+    assert laptop.run() == 0
+
+    _, one, two = laptop.generations()
+    assert one.artifact.served is None
+    assert two.reason == "RulesPassed"
+    assert two.artifact.served.bytes < one.artifact.bytes / 3.5
+    written = json.loads((local_path(two.report) / "metrics.json").read_text())
+    assert written["candidate"]["digest"] == two.artifact.served.digest
+    assert written["baseline"]["digest"] == one.artifact.digest

@@ -14,6 +14,7 @@ from springtide_api.contract import (
     Failure,
     ProbeOutput,
     Result,
+    ServedForm,
     TrainOutput,
     WindowFound,
 )
@@ -88,7 +89,12 @@ def test_a_training_with_weights_adapter_and_buffer_fits_whatever_the_length_of_
         message=f"256 of 256 classes have fewer than 10,000 (rowsPerClass): {missing}, ...",
     )
     output = TrainOutput(
-        artifact=CommittedArtifact(uri=place, digest=DIGEST, bytes=10**12),
+        artifact=CommittedArtifact(
+            uri=place,
+            digest=DIGEST,
+            bytes=10**12,
+            served=ServedForm(digest=DIGEST, bytes=10**12, quantization="Int8Dynamic"),
+        ),
         steps=10**8,
         rows=10**9,
         seconds=86400.123456,

@@ -200,6 +200,7 @@ def imported(
     labels: Sequence[str] = LABELS,
     *,
     model: dict[str, Any] | None = None,
+    serving: dict[str, Any] | None = None,
     **block: Any,
 ) -> CommittedArtifact:
     """Import a model's folder in this process; `model` replaces labels by another task."""
@@ -211,7 +212,7 @@ def imported(
             "number": 0,
             "job": "g0-import-1",
             "home": str(home.path),
-            "recipe": recipe(labels, model=model),
+            "recipe": recipe(labels, model=model) | {"serving": serving},
             "import": {"uri": source.as_uri(), **block},
         }
     )

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 MANIFEST = "springtide-manifest.json"
 MANIFEST_LIMIT = 1 << 20
 """Maximum bytes of a manifest, enough for about ten thousand files."""
-SAFE_SUFFIXES = frozenset({".safetensors", ".json", ".txt", ".model"})
-"""Weights, configuration, vocabularies: no format that runs code when it is loaded."""
+SAFE_SUFFIXES = frozenset({".safetensors", ".onnx", ".json", ".txt", ".model"})
+"""Weights, graphs, configuration, vocabularies: no format that runs code when it is loaded."""
 _RESTORE = "restore the folder from a copy"
 
 

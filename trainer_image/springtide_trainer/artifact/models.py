@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ import transformers
 from transformers import AutoTokenizer
 
 from springtide_trainer.artifact.manifest import verify
+from springtide_trainer.artifact.onnx_model import ONNX_MODEL, OnnxModel
 from springtide_trainer.artifact.preprocess import Preprocess
 from springtide_trainer.artifact.tokens import tokenize
 from springtide_trainer.tasks.table import task_of
@@ -30,18 +31,38 @@ transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-cal
 transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 
 
+class ForwardModel(Protocol):
+    """A model that computes logits: of the transformers library, or its optimized form."""
+
+    @property
+    def device(self) -> torch.device:
+        """The device of its inputs."""
+
+    def train(self, mode: bool = ...) -> Any:
+        """Set training or evaluation mode."""
+
+    def __call__(self, **inputs: torch.Tensor) -> Any:
+        """Return an output with `logits`, [rows, outputs]."""
+
+
 @dataclass(frozen=True)
 class Scorer:
     """A model with its task, tokenizer and preprocessing, and the folder of its artifact."""
 
     task: Task
-    model: PreTrainedModel
+    model: ForwardModel
     tokenizer: PreTrainedTokenizerBase
     preprocess: Preprocess
     folder: Path
 
+    @property
+    def platform(self) -> str:
+        """The platform in the metadata of the Open Inference Protocol."""
+        optimized = isinstance(self.model, OnnxModel)
+        return "onnxruntime_onnx" if optimized else "pytorch_transformers"
+
     def predict(self, pairs: Sequence[Pair], batch_size: int = 32) -> NDArray[np.float32]:
-        """Score rows in FP32, without dropout. Deterministic: equal rows give equal scores.
+        """Score rows without dropout. Deterministic: equal rows give equal scores.
 
         Args:
             pairs: Rows as returned by `preprocess.render`.
@@ -59,14 +80,14 @@ class Scorer:
 
 def predict(
     task: Task,
-    model: PreTrainedModel,
+    model: ForwardModel,
     tokens: TokenRows,
     *,
     rows: NDArray[np.int64],
     batch_size: int,
     observe: Callable[[int], None] = lambda done: None,
 ) -> NDArray[np.float32]:
-    """Score these rows in FP32: float32 [rows, outputs]. Sets the model to evaluation mode.
+    """Score these rows: float32 [rows, outputs]. Sets the model to evaluation mode.
 
     All rows are sorted by length, so the rows of a batch have about the same length. `observe` is
     called with the number of rows that are scored after each batch.
@@ -85,7 +106,9 @@ def predict(
 
 
 def load(folder: Path, digest: str, device: str | None = None) -> Scorer:
-    """Verify an artifact and load it in FP32, on the GPU if there is one.
+    """Verify an artifact and load it: in FP32, on the GPU if there is one.
+
+    An optimized form is loaded as it is, on the CPU.
 
     Raises:
         Refused: the folder does not match the digest, or is unsafe to load.
@@ -94,7 +117,10 @@ def load(folder: Path, digest: str, device: str | None = None) -> Scorer:
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
     preprocess = Preprocess.read(folder)
     task = task_of(preprocess)
-    model = move(task.load(folder), chosen)
+    optimized = folder / ONNX_MODEL
+    model: ForwardModel = (
+        OnnxModel(optimized) if optimized.exists() else move(task.load(folder), chosen)
+    )
     return Scorer(task, model, load_tokenizer(folder), preprocess, folder)
 
 

@@ -42,7 +42,7 @@ def tokenizer_files(folder: Path) -> list[Path]:
     return [
         path
         for path in sorted(folder.iterdir())
-        if path.suffix != ".safetensors" and path.name not in _NOT_TOKENIZER
+        if path.suffix not in {".safetensors", ".onnx"} and path.name not in _NOT_TOKENIZER
     ]
 
 

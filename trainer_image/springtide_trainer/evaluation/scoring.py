@@ -1,4 +1,4 @@
-"""Scores datasets with all models, in FP32, and reports progress.
+"""Scores datasets with all models, each in the form in which it is served, and reports progress.
 
 Models with equal tokenizers and preprocessing share the tokens of a dataset.
 """

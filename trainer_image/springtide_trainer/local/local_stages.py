@@ -72,10 +72,18 @@ class LocalStages:
         )
 
     def artifact(self, generation: LocalGeneration | None) -> ArtifactRef | None:
-        """Return the artifact of a generation, in the folder of this run."""
+        """Return the weights of a generation, in the folder of this run."""
         if generation is None or generation.artifact is None:
             return None
-        digest = generation.artifact.digest
+        return self._ref(generation.artifact.digest)
+
+    def served(self, generation: LocalGeneration | None) -> ArtifactRef | None:
+        """Return the form in which a generation is evaluated, in the folder of this run."""
+        if generation is None or generation.artifact is None:
+            return None
+        return self._ref(generation.artifact.served_digest)
+
+    def _ref(self, digest: str) -> ArtifactRef:
         return ArtifactRef(uri=uri_of(self.home.artifact(digest)), digest=digest)
 
     def buffer(self, parent: LocalGeneration | None) -> ReplayBuffer | None:

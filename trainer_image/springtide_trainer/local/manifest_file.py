@@ -223,7 +223,7 @@ def _decisive(made: Recipe) -> dict[str, Any]:
     training = {
         name: part for name, part in made.training.plain().items() if name not in NOT_DECISIVE
     }
-    return {
+    decisive = {
         "model": made.model.plain(),
         "columns": made.data.source.columns.plain(),
         "holdout": made.data.holdout.plain(),
@@ -232,6 +232,9 @@ def _decisive(made: Recipe) -> dict[str, Any]:
         "evaluation": made.evaluation.plain(),
         "gate": made.gate.plain(),
     }
+    if made.serving and made.serving.optimise:
+        decisive["optimise"] = made.serving.optimise.plain()
+    return decisive
 
 
 def _digest(value: dict[str, Any]) -> str:

@@ -242,13 +242,13 @@ class LocalRun:
         recipe = self.asked.recipe
         judged = without_scores(self.known, generation, recipe)
         if judged is None:
-            candidate = self._artifact(generation.number)
+            candidate = self._served(generation.number)
             assert candidate is not None
             continuing = self.known.continuation(recipe, generation.parent)
             asked = EvaluateInput(
                 candidate=candidate,
-                baseline=self._artifact(generation.baseline),
-                reference=self._artifact(generation.reference),
+                baseline=self._served(generation.baseline),
+                reference=self._served(generation.reference),
                 holdout=ArtifactRef(
                     uri=generation.window.manifest, digest=generation.window.digest
                 ),
@@ -282,6 +282,9 @@ class LocalRun:
 
     def _artifact(self, number: int | None) -> ArtifactRef | None:
         return self.stages.artifact(self.known.number(number))
+
+    def _served(self, number: int | None) -> ArtifactRef | None:
+        return self.stages.served(self.known.number(number))
 
     def _keep(self, generation: LocalGeneration) -> None:
         self.known = self.known.with_(generation)

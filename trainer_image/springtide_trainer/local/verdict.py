@@ -26,8 +26,8 @@ def without_scores(
     assert window is not None
     assert artifact is not None
     same = same_weights(
-        artifact.digest,
-        live.artifact.digest if live and live.artifact else None,
+        artifact.served_digest,
+        live.artifact.served_digest if live and live.artifact else None,
         recipe=recipe,
         metrics=generation.metrics,
     )
@@ -63,9 +63,11 @@ def conclude(
         output,
         without_baseline=live is None,
         live_scores=live.scores if live else [],
-        expected_candidate=artifact.digest,
-        expected_baseline=live.artifact.digest if live and live.artifact else None,
-        expected_reference=reference.artifact.digest if reference and reference.artifact else None,
+        expected_candidate=artifact.served_digest,
+        expected_baseline=live.artifact.served_digest if live and live.artifact else None,
+        expected_reference=reference.artifact.served_digest
+        if reference and reference.artifact
+        else None,
         expected_holdout=window.digest,
         history=bool(generation.historical),
     )

@@ -175,6 +175,7 @@ def _results(
         "generation": run.number,
         "parent": given.parent_number,
         "method": run.recipe.training.method.type,
+        "served_as": _served_as(run.recipe),
         "continuation": given.continuation,
         "candidate": given.candidate.plain(),
         "baseline": given.baseline.plain() if given.baseline else None,
@@ -195,6 +196,12 @@ def _results(
         "trivial_baseline": [trivial_baseline_of(rule, found) for rule in run.recipe.gate.rules],
         "datasets": [_dataset(each, found[0].scores[0].task) for each in found],
     }
+
+
+def _served_as(recipe: Recipe) -> str | None:
+    """Return the optimized form of the candidate; None for its weights."""
+    optimise = recipe.serving.optimise if recipe.serving else None
+    return optimise.quantization if optimise else None
 
 
 def _validated_by(recipe: Recipe) -> str | None:

@@ -28,6 +28,7 @@ from springtide_trainer.artifact.padding import choose_side
 from springtide_trainer.artifact.preprocess import Preprocess
 from springtide_trainer.artifact.tokens import highest_id
 from springtide_trainer.errors import Refused
+from springtide_trainer.optimise.form import commit_form
 from springtide_trainer.storage import local_path
 from springtide_trainer.tasks import sequence_head
 from springtide_trainer.tasks.table import task_of
@@ -68,6 +69,7 @@ def import_model(run: RunFile, home: Home, tmp: Path) -> CommittedArtifact:
     saving.save_model(model, folder)
     saving.save_tokenizer(tokenizer, folder)
     Preprocess.of(run.recipe).model_copy(update=task.kept).write(folder)
+    del model, tokenizer  # an optimized form needs memory for further copies of the weights
     digest = manifest.write_manifest(folder)
     if run.imported.digest not in {None, digest}:
         raise Refused(
@@ -77,7 +79,7 @@ def import_model(run: RunFile, home: Home, tmp: Path) -> CommittedArtifact:
             "spec.model.initial.digest",
         )
     log.info("model imported", extra={"digest": digest, "head": made})
-    return manifest.commit(folder, home, made)
+    return commit_form(manifest.commit(folder, home, made), run.recipe, home, tmp)
 
 
 def _load(

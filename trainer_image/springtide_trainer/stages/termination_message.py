@@ -132,6 +132,7 @@ _REDUCTIONS = (
     _few_classes(0),
     _without_metrics,
     _short_shortfall(80),
+    _short_shortfall(50),
     _rounded(7),
     _rounded(6),
     _rounded(4),

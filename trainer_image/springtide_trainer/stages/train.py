@@ -21,6 +21,7 @@ from springtide_trainer.data.snapshots import next_buffer, replay_buffer
 from springtide_trainer.errors import Refused
 from springtide_trainer.methods import adapter
 from springtide_trainer.methods.table import METHODS
+from springtide_trainer.optimise.form import commit_form
 from springtide_trainer.storage import local_path
 from springtide_trainer.training import fit, interpolation, session, warm_start
 from springtide_trainer.training.engine.finite_checks import check_tensors
@@ -65,16 +66,19 @@ def train(run: RunFile, home: Home, tmp: Path) -> TrainOutput:
     model = _finite(ready, outcome.step)
     written = _write_adapter(model, run.recipe, run.train, tmp / "adapter")
     made = _commit(ready, model, parent, recipe=run.recipe, home=home, folder=tmp / "artifact")
+    measured = ready.measured
+    del model, ready  # an optimized form needs memory for further copies of the weights
+    made = commit_form(made, run.recipe, home, tmp)
     # After the artifact: without one, nothing would ever refer to the buffer or delete it.
     buffer = _leave_buffer(held, run.recipe, run.train, home=home, folder=tmp / "buffer")
     seconds = time.monotonic() - began
-    log.info("trained", extra={"digest": made.digest, "steps": outcome.step, **ready.measured})
+    log.info("trained", extra={"digest": made.digest, "steps": outcome.step, **measured})
     return TrainOutput(
         artifact=made,
         steps=outcome.step,
         rows=len(rows.units.rows),
         seconds=seconds,
-        metrics=ready.measured,
+        metrics=measured,
         stop_reason=outcome.reason,
         replay=rows.replayed,
         buffer=buffer,

@@ -41,10 +41,10 @@ def reference(seen: Observation, made_from: Recipe) -> ModelGeneration | None:
 
 
 def as_ancestor(generation: ModelGeneration | None) -> Ancestor | None:
-    """Name a generation by its weights."""
+    """Name a generation by the form in which it is served, for a comparison with it."""
     if generation is None or generation.status.artifact is None:
         return None
-    digest = generation.status.artifact.weights_digest
+    digest = generation.status.artifact.served_digest
     return Ancestor(name=generation.metadata.name, digest=digest)
 
 

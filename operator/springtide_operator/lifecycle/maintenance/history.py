@@ -105,7 +105,7 @@ def _prunable(seen: Observation, now: datetime) -> ModelGeneration | None:
 
 
 def _own_artifacts(seen: Observation, generation: ModelGeneration) -> set[str]:
-    """Digests of weights, adapters and bases of adapters that only this generation names."""
+    """Digests of weights, their served form, adapters and their bases that only this one names."""
     others = (g for g in seen.generations if g.metadata.name != generation.metadata.name)
     return referenced_artifacts([generation]) - referenced_artifacts(others)
 
@@ -156,8 +156,8 @@ def _folders(seen: Observation, generation: ModelGeneration) -> list[str]:
     own: list[str] = []
     artifact, data = generation.status.artifact, generation.spec.data
     for digest in sorted(_own_artifacts(seen, generation)):
-        made = artifact is not None and digest == artifact.weights_digest
-        uri = artifact.uri if artifact and made else artifact_ref(folder, digest).uri
+        served = artifact is not None and digest == artifact.served_digest
+        uri = artifact.uri if artifact and served else artifact_ref(folder, digest).uri
         own.append(uri.removeprefix("file://"))
     if artifact and artifact.buffer and artifact.buffer.uri not in referenced_buffers(others):
         buffer = artifact.buffer.uri.removeprefix("file://")

@@ -47,12 +47,12 @@ def unreferenced(seen: Observation, without: ModelGeneration, now: datetime) -> 
 
 
 def _in_use(generations: Iterable[ModelGeneration]) -> set[str]:
-    """Digests of buffers, of optimised weights, and of what an unfinished generation reads."""
+    """Digests of buffers, and of what an unfinished generation reads."""
     named: set[str | None] = set()
     for generation in generations:
         artifact, data = generation.status.artifact, generation.spec.data
-        if artifact:
-            named |= {artifact.served_digest, artifact.buffer.digest if artifact.buffer else None}
+        if artifact and artifact.buffer:
+            named.add(artifact.buffer.digest)
         if finished(generation):
             continue
         spec = generation.spec

@@ -178,7 +178,7 @@ def _generation_spec(
         origin="Trained",
         trigger=job.trigger if job.trigger in {"Schedule", "OnData", "Request"} else "",
         parent=origin,
-        baseline=origin if current else None,
+        baseline=as_ancestor(current),
         reference=as_ancestor(reference(seen, snapshot)) if current else None,
         data=_data(seen, window, ancestor),
         continuation=continuation(seen, snapshot),

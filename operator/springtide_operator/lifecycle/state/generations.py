@@ -118,7 +118,7 @@ def referenced_rows(generations: Iterable[ModelGeneration]) -> set[str]:
 
 
 def referenced_artifacts(generations: Iterable[ModelGeneration]) -> set[str]:
-    """Digests of weights and adapters that these generations made, and of the adapters' bases.
+    """Digests of weights, served forms and adapters of these generations, and of adapters' bases.
 
     Of an unfinished generation, those that its training continues too.
     """
@@ -128,7 +128,7 @@ def referenced_artifacts(generations: Iterable[ModelGeneration]) -> set[str]:
         adapters = [artifact.adapter if artifact else None]
         if continuation and not finished(generation):
             adapters.append(continuation.adapter)
-        named |= {artifact.weights_digest} if artifact else set()
+        named |= {artifact.weights_digest, artifact.served_digest} if artifact else set()
         for adapter in filter(None, adapters):
             named |= {adapter.digest, adapter.base}
     return named

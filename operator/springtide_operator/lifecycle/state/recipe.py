@@ -44,6 +44,7 @@ def recipe(seen: Observation) -> Recipe:
         evaluation=spec.evaluation,
         gate=spec.gate.without_approval(),
         storage=spec.storage,
+        serving=spec.serving,
     )
 
 
@@ -109,6 +110,8 @@ def recipe_hash(made_from: Recipe, image_digest: str | None = None) -> str:
     }
     if training.retention:
         decisive["retention"] = training.retention.plain()
+    if made_from.serving and made_from.serving.optimise:
+        decisive["optimise"] = made_from.serving.optimise.plain()
     text = json.dumps(decisive, sort_keys=True, separators=(",", ":"))
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 

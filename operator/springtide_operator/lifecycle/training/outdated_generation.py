@@ -36,8 +36,9 @@ def _other_ancestor(seen: Observation, spec: GenerationSpec) -> str:
     parent, baseline = seen.lineage.parent, seen.lineage.baseline
     weights = parent.status.artifact if parent else None
     digest = weights.weights_digest if weights else None
-    if baseline is not None and (spec.baseline.digest if spec.baseline else None) != digest:
-        return f"its baseline is not {baseline.metadata.name}"
+    served = as_ancestor(baseline)
+    if served and (spec.baseline.digest if spec.baseline else None) != served.digest:
+        return f"its baseline is not {served.name}"
     if parent is None or (spec.parent.digest if spec.parent else None) != digest:
         name = parent.metadata.name if parent else "an imported model"
         return f"its parent is not {name}"

@@ -36,12 +36,14 @@ from springtide_operator.lifecycle.training.outdated_generation import outdated_
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from springtide_api.contract import CommittedArtifact, Result, RunFile
+    from springtide_api.contract import CommittedArtifact, Result, RunFile, ServedForm
     from springtide_api.generation.continuation import Adapter
-    from springtide_api.generation.spec import GenerationSpec
+    from springtide_api.generation.spec import GenerationSpec, Recipe
     from springtide_api.generation.status import StageRun
     from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.state.observation import Observation
+
+OPTIMISE_NOT_POSSIBLE = "OptimiseNotPossible"
 
 
 def train(seen: Observation, now: datetime) -> Step | None:
@@ -139,6 +141,8 @@ def _made(generation: ModelGeneration, run: StageRun, result: Result, now: datet
     made = result.imported or (result.train.artifact if result.train else None)
     if made is None:
         raise ValueError(f"Job {run.job} reports success without an artifact")
+    if wrong := _other_form(made, generation.spec.recipe):
+        return fail_generation(_with(generation, run), OPTIMISE_NOT_POSSIBLE, wrong, now)
     trained = result.train or TrainOutput(artifact=made)
     training = run.model_copy(
         update={
@@ -160,9 +164,28 @@ def _made(generation: ModelGeneration, run: StageRun, result: Result, now: datet
     name = generation.metadata.name
     kept = kept_start(generation.spec.recipe, trained.metrics)
     message = f"{name} has weights {made.digest}{replay_message(trained.replay)}"
+    message += f"; {_served_as(made.served)}" if made.served else ""
     message += f"; {kept}" if kept else ""
     event = Event("Trained", message[:1024], generation=name)
     return Step(actions=(WriteGeneration(name, status),), events=(event,))
+
+
+def _other_form(made: CommittedArtifact, recipe: Recipe) -> str:
+    """Why what was written is not in the form that the recipe asks for; empty if it is."""
+    asked = recipe.serving.optimise if recipe.serving else None
+    wanted = asked.quantization if asked else None
+    found = made.served.quantization if made.served else None
+    if found == wanted:
+        return ""
+    return (
+        f"spec.serving.optimise.quantization is {wanted or 'not set'}, but image "
+        f"{recipe.training.image} wrote {found or 'no optimized form'}; use a trainer image of "
+        "this version, or remove spec.serving.optimise"
+    )
+
+
+def _served_as(form: ServedForm) -> str:
+    return f"served as {form.quantization} {form.digest}, {form.bytes / 1e6:,.1f} MB"
 
 
 def _imported(
@@ -186,10 +209,11 @@ def _imported(
 
 def _artifact(made: CommittedArtifact, trained: TrainOutput, spec: GenerationSpec) -> Artifact:
     return Artifact(
-        uri=made.uri,
+        uri=made.served_uri,
         weights_digest=made.digest,
-        served_digest=made.digest,
-        bytes=made.bytes,
+        served_digest=made.served_digest,
+        format="onnx" if made.served else "safetensors",
+        bytes=(made.served or made).bytes,
         head=made.head,
         buffer=trained.buffer,
         adapter=_adapter(trained, spec),

@@ -1,0 +1,1 @@
+"""The optimized form of a model: converted to ONNX, checked, quantized."""
