@@ -22,6 +22,7 @@ from itertools import islice
 from pathlib import Path
 
 HOST = os.environ.get("HOST", "recommender.shop.svc")
+PORT = int(os.environ.get("PORT", "80"))
 MODEL = os.environ.get("MODEL", "recommender")
 RATE = float(os.environ.get("RATE", "20"))
 DATA = Path(os.environ.get("DATA", "/data"))
@@ -73,7 +74,7 @@ class Totals:
 
 
 def _ask(method: str, path: str, body: str | None = None) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection(HOST, 80, timeout=PATIENCE)
+    connection = http.client.HTTPConnection(HOST, PORT, timeout=PATIENCE)
     try:
         connection.request(method, path, body, {"Connection": "close"})
         answer = connection.getresponse()

@@ -20,6 +20,8 @@ LABEL_UPDATE = f"{GROUP}/update"
 LABEL_UPDATE_UID = f"{GROUP}/update-uid"
 LABEL_GENERATION = f"{GROUP}/generation"
 LABEL_ROLE = f"{GROUP}/role"
+LABEL_CANARY = f"{GROUP}/canary"
+"""On the pods of a canary with traffic Gateway: the name of its Deployment."""
 LABEL_STAGE = f"{GROUP}/stage"
 LABEL_ATTEMPT = f"{GROUP}/attempt"
 

@@ -7,6 +7,7 @@ from api.canary_examples import CANARIES
 from api.data_examples import DATA, MODEL, STORAGE
 from api.example import ABSENT, Example, changed
 from api.gate_examples import EVALUATION, GATE
+from api.gateway_examples import GATEWAYS
 from api.generation_examples import SPEC, STATUS, TRAINED
 from api.ratio_examples import RATIOS
 from api.training_examples import TRAINING
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.apiserver
 
 IN_RECIPE = [*MODEL, *DATA, *TRAINING, *EVALUATION, *GATE, *STORAGE]
 """Of the blocks that a generation's recipe repeats, and with them their rules."""
-UPDATE = [*WHOLE, *TRIGGER, *ROLLOUT, *BAKE, *CANARIES, *RATIOS, *IN_RECIPE]
+UPDATE = [*WHOLE, *TRIGGER, *ROLLOUT, *BAKE, *CANARIES, *GATEWAYS, *RATIOS, *IN_RECIPE]
 
 
 RULES = [

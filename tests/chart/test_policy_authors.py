@@ -79,6 +79,30 @@ def test_the_right_is_asked_for_each_target_by_its_name(user, index):
 
 @pytest.mark.survives(
     "Rights",
+    "an author who may not patch a target's HTTPRoute creates an update with traffic Gateway",
+    "403 that names user, verb and HTTPRoute",
+)
+@pytest.mark.parametrize("index", range(4))
+def test_the_right_is_asked_for_each_route_by_its_name(user, index):
+    names = ["a", "b", "c", "d"]
+    update = an_update("search", *names)
+    for each in update["spec"]["rollout"]["targets"]:
+        each |= {"service": "ranker", "httpRoute": f"route-{each['targetRef']['name']}"}
+    steps = [{"weight": 10, "duration": "10m"}]
+    canary = {"steps": steps, "traffic": {"type": "Gateway"}}
+    update["spec"]["rollout"]["strategy"] = {"type": "Canary", "canary": canary}
+    allowed = tuple(f"route-{name}" for name in names if name != names[index])
+    rule = grant("gateway.networking.k8s.io", "httproutes", "patch", names=allowed)
+    refused = user("search", *AUTHOR, rule).create("incrementalupdates", update, dryRun="All")
+    assert refused.status == 403
+    assert f"needs the verb patch on HTTPRoute route-{names[index]} in" in refused.message
+    every = grant("gateway.networking.k8s.io", "httproutes", "patch")
+    fine = user("search", *AUTHOR, every).create("incrementalupdates", update, dryRun="All")
+    assert fine.status == 201, fine.message
+
+
+@pytest.mark.survives(
+    "Rights",
     "an author who lost a right edits an update",
     "403 where the spec changed; labels may change, an unchanged manifest may be applied, "
     "and it may be deleted",

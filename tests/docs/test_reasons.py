@@ -37,6 +37,7 @@ NOT_REASONS = {
     *("Hour", "Day", "Week", "Month"),  # periods
     *("Parquet", "HalveBatch", "SequenceClassification"),  # formats, limits, architectures
     *("Job", "ModelGeneration", "DisruptionTarget", "ExitCode", "OwnKeysTaken"),  # kinds, internal
+    *("Service", "PodDisruptionBudget", "In", "NotIn", "Exists"),  # kinds, operators of selectors
     *("Missing", "Authorization", "DefaultCPUAllocator", "OutOfMemoryError", "Vdj"),
 }
 COMPOSED = {"RequestAccepted", "RequestRefused", "ExitCode1", "MissingEntity", "MissingGroup"}

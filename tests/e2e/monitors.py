@@ -41,8 +41,16 @@ class Client:
 
 
 @contextmanager
-def sending_requests(example: SmallExample, rate: int = RATE) -> Iterator[Client]:
-    """Send so many requests a second to the server, from its first ready pod on."""
+def sending_requests(
+    example: SmallExample, rate: int = RATE, through: tuple[str, int] | None = None
+) -> Iterator[Client]:
+    """Send so many requests a second to the server, from its first ready pod on.
+
+    Args:
+        example: whose server.
+        rate: requests a second.
+        through: address and port of a gateway; None: the Service.
+    """
     with tempfile.TemporaryDirectory() as folder:
         client = Client(Path(folder) / "totals.json")
         settings = {
@@ -52,6 +60,8 @@ def sending_requests(example: SmallExample, rate: int = RATE) -> Iterator[Client
             "DATA": str(example.folder("data")),
             "TOTALS": str(client.file),
         }
+        if through:
+            settings |= {"HOST": through[0], "PORT": str(through[1])}
         with _running(example, EXAMPLES / "load-generator" / "load_generator.py", settings):
             yield client
 
@@ -67,7 +77,8 @@ def sending_refused_requests(example: SmallExample, rate: int) -> Iterator[None]
 @contextmanager
 def _running(example: SmallExample, script: Path, settings: dict[str, str]) -> Iterator[None]:
     """Run a client in the cluster's network, with the server's address as HOST."""
-    settings["HOST"] = example.get(f"service/{UPDATE}")["spec"]["clusterIP"]
+    service = example.get(f"service/{UPDATE}")["spec"]["clusterIP"]
+    settings = {"HOST": service, **settings}
     given = [f"{name}={value}" for name, value in settings.items()]
     command = ["env", *given, sys.executable, str(script)]
     process = subprocess.Popen(example.node.in_namespace(command))

@@ -39,6 +39,7 @@ class SmallExample(Example):
         change: Callable[[Raw], None] | None = None,
         server: Callable[[Raw], None] | None = None,
         before: Callable[[], None] | None = None,
+        shared: bool = False,
     ) -> None:
         """Create everything, in place of what an earlier test left.
 
@@ -48,6 +49,7 @@ class SmallExample(Example):
             change: changes the update's spec in place.
             server: changes the spec of the Deployment in place.
             before: called when everything but server and update exists.
+            shared: pods of several nodes may mount the claims, which a canary needs.
         """
         self.clear()
         objects = self.objects()
@@ -57,7 +59,11 @@ class SmallExample(Example):
             self.deliver(f"{month}.csv.gz", small_model.month(month))
         if server:
             server(objects["Deployment"]["spec"])
-        self.kubectl.apply([*volumes, *self._examples_of("10-namespace", "20-claims")])
+        claims = self._examples_of("10-namespace", "20-claims")
+        for each in [*volumes, *claims] if shared else ():
+            if "accessModes" in each.get("spec", {}):
+                each["spec"]["accessModes"] = ["ReadWriteMany"]
+        self.kubectl.apply([*volumes, *claims])
         if before:
             before()
         if change:

@@ -22,12 +22,15 @@ from lifecycle.invariants_of_lineage import LineageInvariants
 from lifecycle.invariants_of_notifications import NotificationInvariants
 from lifecycle.invariants_of_people import PeopleInvariants
 from lifecycle.invariants_of_pins import PinInvariants
+from lifecycle.invariants_of_routes import RouteInvariants
 from lifecycle.invariants_of_state import StateInvariants
 
+from springtide_operator.lifecycle.routes.actions import SetRouteWeights
 from springtide_operator.lifecycle.state.generations import unknown_value
 from springtide_operator.lifecycle.state.plan import (
     ApplyCanary,
     CreateGeneration,
+    DeleteCanary,
     DeleteGeneration,
     DeleteJob,
     Serve,
@@ -58,6 +61,7 @@ class Invariants(
     NotificationInvariants,
     CanaryInvariants,
     AnalysisInvariants,
+    RouteInvariants,
 ):
     """Watches a world."""
 
@@ -113,7 +117,7 @@ class Invariants(
                 self.nothing_is_evaluated_in_train_only(seen, action)
             case DeleteJob() | DeleteGeneration():
                 self.check_deletion(seen, action)
-            case Serve() | SetFinalizer() | ApplyCanary():
+            case Serve() | SetFinalizer() | ApplyCanary() | SetRouteWeights() | DeleteCanary():
                 self.check_target_write(seen, action)
             case WriteGeneration():
                 self.check_status_write(seen, action)
@@ -130,8 +134,13 @@ class Invariants(
         self.check_analysis(seen, write)
 
     def check_target_write(
-        self, seen: Observation, action: Serve | SetFinalizer | ApplyCanary
+        self,
+        seen: Observation,
+        action: Serve | SetFinalizer | ApplyCanary | SetRouteWeights | DeleteCanary,
     ) -> None:
+        if isinstance(action, SetRouteWeights | DeleteCanary):
+            self.check_traffic(seen, action)
+            return
         if isinstance(action, ApplyCanary):
             self.a_canary_runs_the_candidate_in_its_steps_alone(seen, action)
             return

@@ -43,6 +43,9 @@ class CanaryInvariants:
         assert current
         assert current is not g
         assert pinned_of(seen.update, list(seen.generations)) is None
+        if action.selector:
+            self.pods_are_the_share_of_the_available_ones(seen, action, rollout)
+            return
         share = 100 * action.replicas / (action.replicas + self._pods(seen, action))
         others = (
             100 * each / (each + self._pods(seen, action))
@@ -122,6 +125,7 @@ class CanaryInvariants:
         stepping = [g for g in generations if in_progress(g) and g.status.rollout.step]
         if not stepping:
             assert not [c for c in self.world.canaries.values() if c.ours]
+        self.no_route_leads_to_a_canary_at_rest(bool(stepping))
 
     def reasons_of_canary_edits(self, there: list[ModelGeneration]) -> Iterator[str]:
         """A canary that a client edits within 30 seconds of its creation."""

@@ -19,6 +19,7 @@ from lifecycle.declared import SPEC, TWO_TARGETS
 from lifecycle.world_api_server import ApiServer, Conflict
 from lifecycle.world_canaries import Canaries
 from lifecycle.world_changes import Changes
+from lifecycle.world_routes import Routes
 from lifecycle.world_storage import Storage
 from lifecycle.world_traffic import Answered, Traffic
 
@@ -46,13 +47,18 @@ if TYPE_CHECKING:
 
     from springtide_api.contract import RunFile
     from springtide_api.update.status import Condition
+    from springtide_operator.lifecycle.routes.observed import (
+        ObservedBudget,
+        ObservedRoute,
+        ObservedService,
+    )
     from springtide_operator.lifecycle.state.plan import Action
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 @dataclass
-class World(ApiServer, Changes, Traffic, Canaries):
+class World(ApiServer, Changes, Traffic, Canaries, Routes):
     """One update, its generations, Jobs and Deployments."""
 
     spec: dict = field(default_factory=lambda: dict(SPEC))
@@ -105,6 +111,16 @@ class World(ApiServer, Changes, Traffic, Canaries):
         self.canaries: dict[str, ObservedCanary] = {}
         """By the name of the Deployment."""
         self.canary_pods_ready = True
+        self.routes: dict[str, ObservedRoute] = {}
+        """HTTPRoutes by name."""
+        self.routes_changed = False
+        """Whether another client changed weights since the operator restored them."""
+        self.route_problem = ""
+        """Why HTTPRoutes cannot be read."""
+        self.services: dict[str, ObservedService] = {}
+        self.budgets: tuple[ObservedBudget, ...] = ()
+        self.endpoints_follow = True
+        """EndpointSlices follow the pods at once."""
         self.stalled_watches: dict[str, dict] = {}
         """The observed state of kinds with a stalled watch: unchanged except for own writes."""
         self.on_action: Callable[[Observation, Action], None] = lambda seen, action: None
@@ -175,7 +191,10 @@ class World(ApiServer, Changes, Traffic, Canaries):
             update=update,
             generations=tuple(generations),
             jobs=tuple(jobs.values()),
-            targets=tuple(view["targets"][name] for name in names),
+            targets=tuple(
+                replace(view["targets"][each.target_ref.name], target=each)
+                for each in update.spec.rollout.targets
+            ),
             removed_targets=tuple(
                 view["targets"][each.name]
                 for g in generations
@@ -184,6 +203,7 @@ class World(ApiServer, Changes, Traffic, Canaries):
                 if each.name not in names
             ),
             canaries=tuple(view["canaries"].values()),
+            routings=self.routings(update, generations, view["routes"]),
             digests_elsewhere=self.digests_elsewhere,
             defaults=Defaults(
                 self.image, "http://progress", prometheus_hosts=self.prometheus_hosts
@@ -199,6 +219,7 @@ class World(ApiServer, Changes, Traffic, Canaries):
             "jobs": self.jobs,
             "targets": self.targets,
             "canaries": self.canaries,
+            "routes": self.routes,
         }
 
     def _recorded(self, generations: list[ModelGeneration]) -> set[str]:

@@ -14,6 +14,7 @@ from springtide_api.generation.status import GenerationStatus
 from springtide_api.names import FINALIZER, LABEL_UPDATE_UID
 from springtide_api.objects import Meta, ModelGeneration
 from springtide_api.update.status import UpdateStatus
+from springtide_operator.lifecycle.routes.actions import CreateCanaryService, SetRouteWeights
 from springtide_operator.lifecycle.state.observed import (
     ObservedCanary,
     ObservedJob,
@@ -115,6 +116,11 @@ class ApiServer:
                     raise Conflict
             case DeleteCanary(name, uid):
                 self._delete("canaries", name, uid)
+            case CreateCanaryService():
+                self._create_service(action)
+            case SetRouteWeights():
+                if not self._set_weights(action):
+                    raise Conflict
             case SetFinalizer(present):
                 if self.update.metadata.finalizers != seen.update.metadata.finalizers:
                     raise Conflict

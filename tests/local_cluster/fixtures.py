@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from local_cluster import prometheus as loopback
@@ -9,6 +10,7 @@ from local_cluster.apiserver import ApiServer
 from local_cluster.gateway import Traefik
 from local_cluster.monitoring import monitored
 from local_cluster.node import Node
+from local_cluster.places import manifests
 from local_cluster.prometheus import Prometheus, Samples
 
 OWN_NAME = "test"
@@ -68,6 +70,12 @@ def node_prometheus(node_cluster: Node) -> Iterator[Prometheus]:
     """A Prometheus that scrapes every server of the cluster."""
     with monitored(node_cluster) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def route_kind() -> Path:
+    """The CRD of HTTPRoute."""
+    return manifests("traefik") / "gateway.networking.k8s.io_httproutes.yaml"
 
 
 @pytest.fixture(scope="session")

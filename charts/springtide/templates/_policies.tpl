@@ -43,6 +43,17 @@ author of several updates cannot guess which of them it is.
     {{ $ | squote }} + ' changes the pods of its targets; ' + request.userInfo.username
     + ' needs the verb patch on Deployment ' + object.spec.rollout.targets[{{ $index }}].targetRef.name
     + ' in namespace ' + request.namespace
+# With traffic Gateway it changes weights of the route, too.
+- expression: >-
+    size(object.spec.rollout.targets) <= {{ $index }}
+    || !has(object.spec.rollout.targets[{{ $index }}].httpRoute)
+    || authorizer.group('gateway.networking.k8s.io').resource('httproutes').namespace(request.namespace).name(object.spec.rollout.targets[{{ $index }}].httpRoute).check('patch').allowed()
+  reason: Forbidden
+  message: {{ $ }} changes weights of its routes; you need the verb patch on the HTTPRoute of spec.rollout.targets[{{ $index }}]
+  messageExpression: >-
+    {{ $ | squote }} + ' changes weights of its routes; ' + request.userInfo.username
+    + ' needs the verb patch on HTTPRoute ' + object.spec.rollout.targets[{{ $index }}].httpRoute
+    + ' in namespace ' + request.namespace
 {{- end }}
 {{- end -}}
 

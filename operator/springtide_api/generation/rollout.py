@@ -11,6 +11,31 @@ from springtide_api.schema import Decimal, Digest, Model, Name, ObjectName, Text
 from springtide_api.update.rollout import Target, TargetEnv, TargetRef
 
 
+class RuleWeight(Model):
+    """The weight of a target's Service in one rule of its HTTPRoute before the rollout."""
+
+    rule: Annotated[int, Field(ge=0, le=15)]
+    """Index of the rule, from 0."""
+    weight: Annotated[int, Field(ge=0, le=1_000_000)]
+    """Weight of the Service. That of the canary was 0."""
+
+
+class RolloutRoute(Model):
+    """The HTTPRoute of a target as it was when its canary started. A rollback restores it."""
+
+    name: ObjectName
+    """Name of the HTTPRoute."""
+    service: ObjectName
+    """Service of the target. That of the canary is <service>-canary."""
+    weights: Annotated[list[RuleWeight], Field(max_length=16)] = []
+    """Weights of the Service, as the owner of the route wrote them."""
+    weight: Annotated[int, Field(ge=0, le=99)] = 0
+    """Share of the canary in percent that the route was last seen with; 0 from the decision on that
+    the canary gets no more requests."""
+    withdrawn_at: Time | None = None
+    """When the canary had weight 0 again at its end. Its pods are deleted 15 s later."""
+
+
 class RolloutTarget(Model):
     """A target as it was when the rollout started. A rollback uses this, not the spec."""
 
@@ -22,11 +47,19 @@ class RolloutTarget(Model):
     """Names of its environment variables."""
     template: Digest | None = None
     """Digest of its pod template without the fields that the operator owns."""
+    route: RolloutRoute | None = None
+    """Its HTTPRoute, in a canary with traffic Gateway."""
 
     def declared(self) -> Target:
         """Return it as a target of a spec."""
         reference = TargetRef(name=self.name)
-        return Target(target_ref=reference, container=self.container, env=self.env)
+        return Target(
+            target_ref=reference,
+            container=self.container,
+            env=self.env,
+            service=self.route.service if self.route else None,
+            http_route=self.route.name if self.route else None,
+        )
 
 
 class AnalysisSample(Model):
@@ -82,8 +115,8 @@ class RolloutStatus(Model):
     weight: Annotated[int | None, Field(ge=1, le=99)] = None
     """Share of the canary in percent that this step asks for; unset with RollingUpdate."""
     weight_seen_at: Time | None = None
-    """When the canary had this weight: all its pods were available. The duration of the step counts
-    from then."""
+    """When the canary had this weight: all its pods were available, and with traffic Gateway every
+    HTTPRoute had the weight. The duration of the step counts from then."""
     steps_ended_at: Time | None = None
     """When the last step ended. From then on the targets get the generation, while the canary keeps
     its weight until all their pods are available."""

@@ -35,6 +35,12 @@ class TargetEnv(Model):
     """Variable that is set to the expected digest of the model. Default MODEL_DIGEST."""
 
 
+ServiceName = Annotated[
+    str, Field(min_length=1, max_length=56, pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$")
+]
+"""Name of a Service that has room for -canary."""
+
+
 class Target(Model):
     """A container of a Deployment that serves the model.
 
@@ -48,6 +54,14 @@ class Target(Model):
     """Name of the container that serves the model."""
     env: TargetEnv = TargetEnv()
     """Names of the environment variables. Default: MODEL_URI and MODEL_DIGEST."""
+    service: ServiceName | None = None
+    """Service of the Deployment's pods, at most 56 characters, which httpRoute names as a backend.
+    For the canary, the operator creates a Service <service>-canary with the same ports, which
+    stays. Required with traffic Gateway, forbidden otherwise."""
+    http_route: ObjectName | None = None
+    """HTTPRoute of the Gateway API (gateway.networking.k8s.io/v1) in the same namespace. Its rules
+    name both Services: service with weight 100, service-canary with weight 0. The operator changes
+    only these weights. Required with traffic Gateway, forbidden otherwise."""
 
 
 class Rollback(Model):
@@ -89,9 +103,11 @@ class CanaryStep(Model):
 class Traffic(Model):
     """How traffic reaches the canary."""
 
-    type: Literal["Replicas"] = "Replicas"
+    type: Literal["Replicas", "Gateway"] = "Replicas"
     """Replicas: the canary pods have the labels of the target's pods, so that its Service selects
-    them, too; the share of pods is the share of traffic. Default Replicas."""
+    them, too; the share of pods is the share of traffic. Gateway: an HTTPRoute of the Gateway API
+    splits the requests between the target's Service and that of the canary; needs service and
+    httpRoute of each target. Default Replicas."""
 
 
 @cel(
@@ -161,6 +177,19 @@ _CANARY = "has(self.strategy) && has(self.strategy.canary)"
     "self.strategy.canary.steps.all(step, !has(step.minRequests)) || "
     "has(self.analysis) && self.analysis.metrics.exists(metric, has(metric.ratio))",
     "minRequests of a step needs a ratio metric in analysis: its total counts the requests",
+)
+@cel(
+    "!(has(self.strategy) && has(self.strategy.canary) && has(self.strategy.canary.traffic) && "
+    "self.strategy.canary.traffic.type == 'Gateway') || "
+    "self.targets.all(target, has(target.service) && has(target.httpRoute))",
+    "traffic type Gateway needs service and httpRoute of each target",
+)
+@cel(
+    "(has(self.strategy) && has(self.strategy.canary) && has(self.strategy.canary.traffic) && "
+    "self.strategy.canary.traffic.type == 'Gateway') || "
+    "self.targets.all(target, !has(target.service) && !has(target.httpRoute))",
+    "service and httpRoute of a target go with strategy.canary.traffic.type Gateway; set it, or "
+    "remove both",
 )
 class Rollout(Model):
     """How an accepted generation is rolled out to the serving pods."""

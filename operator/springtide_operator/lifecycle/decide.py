@@ -50,6 +50,7 @@ from springtide_operator.lifecycle.status.summary import invalid_status, summari
 from springtide_operator.lifecycle.steps.metrics import watch_canary
 from springtide_operator.lifecycle.steps.removal import remove_canaries
 from springtide_operator.lifecycle.steps.stages import continue_canary
+from springtide_operator.lifecycle.steps.withdrawal import drain_wake
 from springtide_operator.lifecycle.training.initial_import import import_initial
 from springtide_operator.lifecycle.training.train import train
 
@@ -182,7 +183,7 @@ def _is_optional(seen: Observation, stage: Callable[[Observation, datetime], Ste
 def _wake_after(seen: Observation, step: Step, now: datetime) -> timedelta | None:
     """When to decide again: as the step, the bake or a query says, or when a write is due again."""
     due = [each.again_at - now for each in seen.refusals if each.is_pending(now)]
-    wakes = (step.wake_after, bake_wake(seen, now), query_wake(seen, now))
+    wakes = (step.wake_after, bake_wake(seen, now), query_wake(seen, now), drain_wake(seen, now))
     own = [each for each in wakes if each is not None]
     if (again := next_reapply(seen)) and writes_targets(seen):
         own.append(again - now)

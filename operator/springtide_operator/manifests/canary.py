@@ -1,7 +1,8 @@
 """The Deployment of a canary: a copy of the target's pod template that runs another generation.
 
 Its pods keep the labels of the target's pods, so that the same Services select them. Its selector
-has one label more, so that neither Deployment selects pods or ReplicaSets of the other.
+has one label more, so that neither Deployment selects pods or ReplicaSets of the other. With
+traffic Gateway its pods do not have the labels by which the target's pods are selected.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ def canary(update: Meta, action: ApplyCanary, owner: dict[str, Any]) -> dict[str
     number = {LABEL_GENERATION: str(action.serving.number)}
     selector = copy.deepcopy(spec["selector"])
     selector["matchLabels"] = {**(selector.get("matchLabels") or {}), **role}
+    if action.selector:
+        selector = {"matchLabels": dict(action.selector)}
     metadata: dict[str, Any] = {
         "name": action.name,
         "namespace": update.namespace,
@@ -69,7 +72,9 @@ def canary(update: Meta, action: ApplyCanary, owner: dict[str, Any]) -> dict[str
             **{key: spec[key] for key in COPIED if key in spec},
             "replicas": action.replicas,
             "selector": selector,
-            "template": _template(action, spec["template"], {**role, **number}),
+            "template": _template(
+                action, spec["template"], {**role, **number, **dict(action.selector)}
+            ),
         },
     }
 
@@ -78,7 +83,9 @@ def _template(action: ApplyCanary, owned: dict[str, Any], labels: dict[str, str]
     template = copy.deepcopy(owned)
     metadata = template["metadata"]
     metadata.pop("creationTimestamp", None)
-    metadata["labels"] = {**(metadata.get("labels") or {}), **labels}
+    owners = metadata.get("labels") or {}
+    kept = {key: value for key, value in owners.items() if key not in action.dropped_labels}
+    metadata["labels"] = {**kept, **labels}
     digest = {ANNOTATION_DIGEST: action.serving.digest}
     metadata["annotations"] = {**(metadata.get("annotations") or {}), **digest}
     ours = {each["name"]: each for each in variables(action.target, action.serving)}

@@ -59,6 +59,19 @@ CLAIM = Kind("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
 EVENT = Kind("", "v1", "events", "Event")
 
 
+SERVICE = Kind("", "v1", "services", "Service")
+
+
+ENDPOINT_SLICE = Kind("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice")
+
+
+DISRUPTION_BUDGET = Kind("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
+
+
+HTTP_ROUTE = Kind("gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute")
+"""Its CRD may be missing: the Gateway API is not part of Kubernetes."""
+
+
 LEASE = Kind("coordination.k8s.io", "v1", "leases", "Lease")
 
 

@@ -16,11 +16,14 @@ from springtide_operator.cluster.api import errors
 from springtide_operator.cluster.api.kinds import (
     CLAIM,
     DEPLOYMENT,
+    DISRUPTION_BUDGET,
+    ENDPOINT_SLICE,
     EVENT,
     GENERATION,
     JOB,
     POD,
     REPLICA_SET,
+    SERVICE,
 )
 
 if TYPE_CHECKING:
@@ -37,6 +40,14 @@ EVENTS_SECONDS = 9.0
 PODS_SECONDS = 10.0
 
 REPLICA_SETS_SECONDS = 60.0
+
+SERVICES_SECONDS = 20.0
+
+ENDPOINTS_SECONDS = 1.0
+"""A step of a canary waits for them."""
+
+LABEL_SERVICE = "kubernetes.io/service-name"
+"""On an EndpointSlice: its Service."""
 
 MAX_CACHED_READS = 1_000
 """Cached reads. Beyond this number the least recently used one is dropped."""
@@ -143,6 +154,40 @@ class LiveReader:
         found: list[Raw] = await self._cached(key, REPLICA_SETS_SECONDS, read)
         return found
 
+    async def services(self, namespace: str) -> list[Raw]:
+        """Read the Services of a namespace."""
+
+        async def read() -> list[Raw]:
+            return list(map(_with_spec, (await self.client.list_all(SERVICE, namespace)).items))
+
+        found: list[Raw] = await self._cached(("services", namespace), SERVICES_SECONDS, read)
+        return found
+
+    async def disruption_budgets(self, namespace: str) -> list[Raw]:
+        """Read the PodDisruptionBudgets of a namespace."""
+
+        async def read() -> list[Raw]:
+            listed = await self.client.list_all(DISRUPTION_BUDGET, namespace)
+            return list(map(_with_spec, listed.items))
+
+        found: list[Raw] = await self._cached(("budgets", namespace), SERVICES_SECONDS, read)
+        return found
+
+    async def endpoint_slices(self, namespace: str, service: str) -> list[Raw]:
+        """Read the EndpointSlices of a Service."""
+
+        async def read() -> list[Raw]:
+            labels = f"{LABEL_SERVICE}={service}"
+            return (await self.client.list_all(ENDPOINT_SLICE, namespace, labels=labels)).items
+
+        key = ("endpoint slices", namespace, service)
+        found: list[Raw] = await self._cached(key, ENDPOINTS_SECONDS, read)
+        return found
+
+    def invalidate_services(self, namespace: str) -> None:
+        """Drop the cached Services: we have just created one."""
+        self._reads.pop(("services", namespace), None)
+
     def invalidate_deployment(self, namespace: str, name: str) -> None:
         """Drop the cached Deployment: we have just changed it."""
         self._reads.pop(("deployment", namespace, name), None)
@@ -159,6 +204,10 @@ class LiveReader:
 
 def _of_replica_set(raw: Raw) -> Raw:
     return {"metadata": _of_metadata(raw), "spec": {"template": raw["spec"]["template"]}}
+
+
+def _with_spec(raw: Raw) -> Raw:
+    return {"metadata": _of_metadata(raw), "spec": raw.get("spec") or {}}
 
 
 def _of_pod(raw: Raw) -> Raw:

@@ -24,9 +24,15 @@ from springtide_operator.cluster.reading.observed_targets import (
     selector,
 )
 from springtide_operator.cluster.reading.probe_slots import ProbeSlots
+from springtide_operator.cluster.reading.routing_reader import RoutingReader
 from springtide_operator.cluster.watching.watches import LABEL_JOB
 from springtide_operator.lifecycle.state.generations import rolling
-from springtide_operator.lifecycle.state.needed_reads import needs_canaries, needs_replica_sets
+from springtide_operator.lifecycle.state.needed_reads import (
+    needs_canaries,
+    needs_replica_sets,
+    needs_services,
+    routed_targets,
+)
 from springtide_operator.lifecycle.state.observation import InvalidUpdate, Observation
 from springtide_operator.manifests.canary import is_canary
 
@@ -38,6 +44,7 @@ if TYPE_CHECKING:
     from springtide_operator.cluster.api.kinds import Raw
     from springtide_operator.cluster.reading.live_reader import LiveReader
     from springtide_operator.cluster.watching.cache import Cache
+    from springtide_operator.lifecycle.routes.observed import ObservedRouting
     from springtide_operator.lifecycle.state.observed import (
         Defaults,
         ObservedCanary,
@@ -120,11 +127,26 @@ class Observer:
             digests_elsewhere=await self._named_elsewhere(update, older=older),
             defaults=self.defaults,
             removed_targets=tuple(left),
+            routings=await self._routings(update, generations),
             progress={job: report for job, report in reports.items() if report is not None},
             samples=self.samples.of(namespace, name),
             probes=self.probe_slots.seen(namespace, name),
             namespace_terminating=namespace in self.terminating,
         )
+
+    async def _routings(
+        self, update: IncrementalUpdate, generations: tuple[ModelGeneration, ...]
+    ) -> dict[str, ObservedRouting]:
+        namespace, needed = update.metadata.namespace, needs_services(generations)
+        read = RoutingReader(self.cache, self.live_reader).read
+        found = {}
+        for target in routed_targets(update, generations):
+            name = target.target_ref.name
+            deployment = self.cache.get(DEPLOYMENT, namespace, name)
+            if deployment is None:
+                deployment = await self.live_reader.deployment(namespace, name)
+            found[name] = await read(namespace, target, deployment, services=needed)
+        return found
 
     async def _read_unknown_generations(self, update: IncrementalUpdate) -> None:
         """Read the generation of a Job live where the watch reported none.

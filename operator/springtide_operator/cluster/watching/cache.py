@@ -49,6 +49,7 @@ class Store:
         owner: returns the name of the update that an object belongs to.
         trim: drops fields that are never read.
         index_keys: what else an object is found by; hashable.
+        required: whether nothing is decided before the first list.
     """
 
     def __init__(
@@ -56,8 +57,11 @@ class Store:
         owner: Owner,
         trim: Callable[[Raw], None],
         index_keys: Callable[[Raw], Iterable[Hashable]] = no_index_keys,
+        *,
+        required: bool = True,
     ) -> None:
         self.owner = owner
+        self.required = required
         self._trim = trim
         self._index_keys = index_keys
         self._objects: dict[NamespacedName, Raw] = {}
@@ -69,6 +73,10 @@ class Store:
         self.version = 0
         """Resource version up to which everything that happened is known."""
         self.listed = False
+        self.unavailable = ""
+        """Why nothing is known of the kind; empty: it was listed, or will be soon."""
+        self.served = True
+        """False: the API server has no such kind."""
 
     def get(self, namespace: str, name: str) -> Raw | None:
         """Return the object of that name."""
@@ -122,8 +130,16 @@ class Store:
             self._add_tombstone(identity(held), version(held))
         changed = [item for item in items if self._store(item)]
         self.version = at
-        self.listed = True
+        self.listed, self.unavailable, self.served = True, "", True
         return [*gone, *changed]
+
+    def clear(self, why: str, *, served: bool) -> list[Raw]:
+        """Drop all objects of a kind that cannot be listed; return them."""
+        self.unavailable, self.served, self.listed = why, served, False
+        gone = list(self._objects.values())
+        for held in gone:
+            self._drop(held)
+        return gone
 
     def update_from_watch(self, item: Raw) -> list[Raw]:
         """Handle ADDED or MODIFIED of a watch; return what changed, before and after.
@@ -210,8 +226,8 @@ class Cache:
 
     @property
     def listed(self) -> bool:
-        """Whether every kind was listed at least once."""
-        return all(store.listed for store in self.stores.values())
+        """Whether every required kind was listed at least once."""
+        return all(store.listed for store in self.stores.values() if store.required)
 
     def get(self, kind: Kind, namespace: str, name: str) -> Raw | None:
         """Return the object of that kind and name."""

@@ -68,9 +68,7 @@ class Reflector:
         self.watch_health.begin()
         while True:
             try:
-                if not self._listed:
-                    await self._list()
-                await self._watch()
+                await self._reflect()
             except errors.Gone:
                 log.info("watch is too old, listing again", kind=self.kind.name)
                 self._listed = False
@@ -81,7 +79,17 @@ class Reflector:
                 self._listed = False
                 await self._pause("")
             except errors.ApiError as error:
-                await self._pause(str(error), at_least=error.retry_after or 0.0)
+                await self._failed(error)
+
+    async def _reflect(self) -> None:
+        """List if necessary, then watch until the watch ends."""
+        if not self._listed:
+            await self._list()
+        await self._watch()
+
+    async def _failed(self, error: errors.ApiError) -> None:
+        """Wait after a request that failed."""
+        await self._pause(str(error), at_least=error.retry_after or 0.0)
 
     async def _list(self) -> None:
         listed = await self.client.list_all(self.kind, self.namespace, labels=self.labels)

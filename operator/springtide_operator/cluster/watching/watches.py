@@ -10,14 +10,22 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from springtide_api.names import LABEL_STAGE, LABEL_UPDATE
-from springtide_operator.cluster.api.kinds import DEPLOYMENT, GENERATION, JOB, POD, UPDATE
+from springtide_operator.cluster.api.kinds import (
+    DEPLOYMENT,
+    GENERATION,
+    HTTP_ROUTE,
+    JOB,
+    POD,
+    UPDATE,
+)
 from springtide_operator.cluster.api.objects import true_conditions
 from springtide_operator.cluster.watching.auditor import Auditor
 from springtide_operator.cluster.watching.cache import Cache, Store
+from springtide_operator.cluster.watching.optional_kind import OptionalReflector
 from springtide_operator.cluster.watching.reflector import Reflector
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Iterable
 
     from springtide_operator.cluster.api.client import Client
     from springtide_operator.cluster.api.kinds import Kind, Raw
@@ -28,8 +36,15 @@ LABELS = {UPDATE: "", GENERATION: "", JOB: LABEL_STAGE, POD: LABEL_STAGE, DEPLOY
 PROBE = "probe"
 """Index key of unfinished probes; with a namespace, of those in it."""
 
+CHANGED_BY = "changedBy"
+"""Of a route in the cache: the field manager that wrote to its spec last."""
+
 LABEL_JOB = "batch.kubernetes.io/job-name"
 """The Job controller sets it on its pods."""
+
+ROUTED = "routed"
+"""Index key of updates and generations that name an HTTPRoute; with its namespace and name, of
+those that name this one."""
 
 ENDS = frozenset({"Complete", "Failed", "SuccessCriteriaMet", "FailureTarget"})
 
@@ -60,10 +75,11 @@ def new_cache() -> Cache:
     return Cache(
         {
             UPDATE: Store(by_name, _trim, index_keys=target_index_keys),
-            GENERATION: Store(by_reference, _trim),
+            GENERATION: Store(by_reference, _trim, index_keys=_generation_index_keys),
             JOB: Store(by_label, _trim_job, index_keys=_job_index_keys),
             POD: Store(by_label, _trim_pod, index_keys=_pod_index_keys),
             DEPLOYMENT: Store(by_label, _keep),
+            HTTP_ROUTE: Store(by_label, _trim_route, required=False),
         }
     )
 
@@ -71,11 +87,20 @@ def new_cache() -> Cache:
 def reflectors(client: Client, cache: Cache, namespace: str, wake: Wake) -> list[Reflector]:
     """Create one reflector for each foreign kind; `wake` gets every update a change affects."""
     changed = partial(_changed, cache, wake)
-    return [
+    watched = [
         Reflector(client, kind, cache.stores[kind], changed, namespace=namespace, labels=labels)
         for kind, labels in LABELS.items()
         if kind not in OWN
     ]
+    routes = OptionalReflector(
+        client,
+        HTTP_ROUTE,
+        cache.stores[HTTP_ROUTE],
+        changed,
+        namespace=namespace,
+        needed=lambda: any(cache.stores[kind].count(ROUTED) for kind in OWN),
+    )
+    return [*watched, routes]
 
 
 def auditors(client: Client, cache: Cache, namespace: str, wake: Wake) -> list[Auditor]:
@@ -95,6 +120,8 @@ def affected_updates(cache: Cache, kind: Kind, raw: Raw) -> set[str]:
     names = {cache.stores[kind].owner(raw)} - {""}
     if kind == DEPLOYMENT:
         names |= set(_updates_targeting(cache, raw))
+    if kind == HTTP_ROUTE:
+        names |= _updates_routed(cache, raw)
     return names
 
 
@@ -105,11 +132,32 @@ def _updates_targeting(cache: Cache, deployment: Raw) -> list[str]:
     return [update["metadata"]["name"] for update in cache.stores[UPDATE].by_index(index_key)]
 
 
+def _updates_routed(cache: Cache, route: Raw) -> set[str]:
+    """Updates that name an HTTPRoute, in their spec or in a rollout that they have started."""
+    metadata = route["metadata"]
+    index_key = ROUTED, metadata["namespace"], metadata["name"]
+    stores = cache.stores
+    return {stores[kind].owner(raw) for kind in OWN for raw in stores[kind].by_index(index_key)}
+
+
+def _generation_index_keys(generation: Raw) -> set[Hashable]:
+    rollout = (generation.get("status") or {}).get("rollout") or {}
+    recorded = (each.get("route") or {} for each in rollout.get("targets") or ())
+    return _route_keys(generation, (each.get("name") for each in recorded))
+
+
+def _route_keys(raw: Raw, routes: Iterable[str | None]) -> set[Hashable]:
+    namespace = raw["metadata"]["namespace"]
+    keys: set[Hashable] = {(ROUTED, namespace, name) for name in routes if name}
+    return keys | {ROUTED} if keys else keys
+
+
 def target_index_keys(update: Raw) -> set[Hashable]:
-    """Index an update by namespace and name of each of its targets."""
+    """Index an update by namespace and name of each of its targets, and of their routes."""
     rollout = (update.get("spec") or {}).get("rollout") or {}
-    namespace = update["metadata"]["namespace"]
-    return {(namespace, str(each["targetRef"]["name"])) for each in rollout.get("targets") or []}
+    namespace, targets = update["metadata"]["namespace"], rollout.get("targets") or []
+    keys: set[Hashable] = {(namespace, str(each["targetRef"]["name"])) for each in targets}
+    return keys | _route_keys(update, (each.get("httpRoute") for each in targets))
 
 
 def pods_of_job(namespace: str, job: str) -> Hashable:
@@ -144,6 +192,15 @@ def _trim_pod(raw: Raw) -> None:
     """Keep metadata and status of a pod."""
     _trim(raw)
     raw.pop("spec", None)
+
+
+def _trim_route(raw: Raw) -> None:
+    """Keep the rules of a route, and of its managed fields who wrote to the spec last."""
+    raw.pop("status", None)
+    managed = raw["metadata"].pop("managedFields", None) or []
+    wrote = [each for each in managed if "f:spec" in (each.get("fieldsV1") or {})]
+    last: Raw = max(wrote, key=lambda each: str(each.get("time") or ""), default={})
+    raw["metadata"][CHANGED_BY] = str(last.get("manager") or raw["metadata"].get(CHANGED_BY) or "")
 
 
 def _keep(raw: Raw) -> None:

@@ -16,6 +16,8 @@ from springtide_operator.cluster.api.kinds import DEPLOYMENT, GENERATION, JOB, U
 from springtide_operator.cluster.api.objects import controller_uid
 from springtide_operator.cluster.writing.canaries import Canaries
 from springtide_operator.cluster.writing.refused import Refused
+from springtide_operator.cluster.writing.route_writer import RouteWriter, is_of
+from springtide_operator.lifecycle.routes.actions import CreateCanaryService, SetRouteWeights
 from springtide_operator.lifecycle.state import plan as plans
 from springtide_operator.lifecycle.state.observed import OWN_KEYS_TAKEN
 from springtide_operator.manifests import identity, job, serving
@@ -58,6 +60,9 @@ class Actuator:
     progress_url: str
     pods: JobPods = PLAIN
     """What the installation adds to the pods of Jobs."""
+
+    def __post_init__(self) -> None:
+        self._routes = RouteWriter(self.client, self.cache, self.live_reader)
 
     async def execute(self, update: Meta, action: plans.Action) -> None:
         """Carry out one action.
@@ -105,6 +110,13 @@ class Actuator:
                 await self._serve(update, action.target.target_ref.name, action)
             case plans.SetFinalizer(present):
                 await self._set_finalizer(update, present=present)
+            case CreateCanaryService():
+                await self._check_unchanged(update)
+                made = await self._routes.create_service(update, action)
+                self._check_owned("Service", made, ours=is_of(update, made))
+            case SetRouteWeights():
+                await self._check_unchanged(update)
+                await self._routes.set_weights(update, action)
 
     async def post_event(self, update: Meta, event: plans.Event) -> None:
         """Post an Event on the update, or on the generation that it is about."""
@@ -278,6 +290,8 @@ def _refusal(action: plans.Action) -> str:
             return "JobRefused"
         case plans.Serve() | plans.ApplyCanary():
             return "ApplyRefused"
+        case SetRouteWeights():
+            return "PatchRefused"
         case _:
             return "WriteRefused"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from springtide_operator.lifecycle.canary.canaries import present
+from springtide_operator.lifecycle.canary.gateway import still_routed
 from springtide_operator.lifecycle.state.plan import DeleteCanary, Event, Step, Waiting, subject
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ def _deletion(canary: ObservedCanary) -> DeleteCanary:
 
 def removal_waiting(seen: Observation) -> Waiting | None:
     """Why a rollout or a rollback is not over yet: a canary is still there."""
+    if routes := still_routed(seen):
+        message = f"HTTPRoute {', '.join(routes)} may still send requests to the canary"
+        return Waiting("CanaryRemains", message[:1024], "Rollout", short="removing the canary")
     names = ", ".join(each.name for each in present(seen))
     if not names:
         return None

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from springtide_operator.lifecycle.canary.canaries import canary_of, spec_steps
-from springtide_operator.lifecycle.canary.weights import canary_pods
+from springtide_operator.lifecycle.canary.gateway import pods_wanted
 from springtide_operator.lifecycle.state.plan import Event, Waiting
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def step_event(seen: Observation, generation: ModelGeneration, number: int, why:
     steps, name = spec_steps(seen), generation.metadata.name
     weight = steps[number - 1].weight
     shares = ", ".join(
-        f"{canary_pods(weight, t.desired)} beside {t.desired} of Deployment "
+        f"{pods_wanted(seen, t, weight)} beside {t.desired} of Deployment "
         f"{t.target.target_ref.name}"
         for t in seen.targets
     )

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from springtide_operator.lifecycle.canary.canaries import canary_of, spec_steps
+from springtide_operator.lifecycle.canary.gateway import gateway_problem, route_of
 from springtide_operator.lifecycle.canary.weights import is_expressible, nearest_weights
 from springtide_operator.lifecycle.state.plan import Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from springtide_operator.lifecycle.state.observation import Observation
     from springtide_operator.lifecycle.state.observed import ObservedTarget
@@ -25,7 +26,7 @@ def not_possible(seen: Observation, steps: Iterable[int]) -> Waiting | None:
     positions = tuple(steps)
     for target in seen.targets:
         why = _name_taken(seen, target) or _not_copied(target)
-        if why is not None or (why := _weight(seen, target, positions)):
+        if why is not None or (why := _traffic(seen, target, positions)):
             return why
     return None
 
@@ -50,6 +51,13 @@ def _not_copied(target: ObservedTarget) -> Waiting | None:
         "change its template, or set spec.rollout.strategy.type to RollingUpdate"
     )
     return Waiting("CanaryNotPossible", message[:1024], "Rollout", blocked=True, targets=True)
+
+
+def _traffic(seen: Observation, target: ObservedTarget, positions: Sequence[int]) -> Waiting | None:
+    if route_of(seen, target) is None:
+        return _weight(seen, target, positions)
+    steps = spec_steps(seen)
+    return gateway_problem(seen, target, [steps[position].weight for position in positions])
 
 
 def _weight(seen: Observation, target: ObservedTarget, positions: Iterable[int]) -> Waiting | None:

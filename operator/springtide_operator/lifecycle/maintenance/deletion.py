@@ -14,7 +14,11 @@ from typing import TYPE_CHECKING
 from springtide_api.names import FINALIZER
 from springtide_api.schema import duration
 from springtide_operator.lifecycle.canary.canaries import present
-from springtide_operator.lifecycle.canary.removal import delete_canaries, deletion_of
+from springtide_operator.lifecycle.canary.removal import (
+    delete_canaries,
+    deletion_of,
+    removal_waiting,
+)
 from springtide_operator.lifecycle.rollout.apply import serve
 from springtide_operator.lifecycle.rollout.availability import not_serving
 from springtide_operator.lifecycle.rollout.rollback import (
@@ -24,8 +28,14 @@ from springtide_operator.lifecycle.rollout.rollback import (
 from springtide_operator.lifecycle.rollout.rollback_decision import decide_rollback
 from springtide_operator.lifecycle.rollout.rollout_status import with_rollout
 from springtide_operator.lifecycle.state.generations import rolling
-from springtide_operator.lifecycle.state.plan import Event, SetFinalizer, Step
+from springtide_operator.lifecycle.state.plan import RECHECK, Event, SetFinalizer, Step
 from springtide_operator.lifecycle.state.refusals import not_refused, refused_apply
+from springtide_operator.lifecycle.steps.withdrawal import (
+    drain_wake,
+    is_drained,
+    routes_back,
+    withdraw_traffic,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -60,12 +70,28 @@ def finalize(seen: Observation, now: datetime) -> Step | None:
 
 
 def _remove_canaries(seen: Observation, now: datetime) -> Step | None:
-    """Delete the canaries; one whose deletion stays refused is left, and an Event names it."""
+    """Take the traffic from the canaries and delete them; what stays refused is left."""
     left = [each for each in present(seen) if not each.deployment.deleting]
-    refusals = [r for each in left if (r := seen.refusal(deletion_of(each)))]
-    if left and not _outlasted(seen, refusals, now):
-        return delete_canaries(seen, left, now)
-    return None
+    names = [deletion_of(each) for each in left]
+    names += [f"HTTPRoute {route.name}" for route in routes_back(seen).values()]
+    refused = list(filter(None, map(seen.refusal, names)))
+    given_up = seen.lineage.rolls is None and _is_late(seen, now)
+    if refused and (given_up or _outlasted(seen, refused, now)):
+        return None
+    if step := withdraw_traffic(seen, (), now):
+        return step
+    gone = [each for each in left if is_drained(seen, each, (), now)]
+    if gone:
+        return delete_canaries(seen, gone, now)
+    if not left or _is_late(seen, now):
+        return None
+    return Step(waiting=removal_waiting(seen), wake_after=drain_wake(seen, now) or RECHECK)
+
+
+def _is_late(seen: Observation, now: datetime) -> bool:
+    """Whether the deletion waits for longer than a rollout may take: routes cannot be read."""
+    asked = seen.update.metadata.deletion_timestamp or now
+    return now - asked >= duration(seen.update.spec.rollout.deadline)
 
 
 def _keep_serving(generation: ModelGeneration) -> Step:

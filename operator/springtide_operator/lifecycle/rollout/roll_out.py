@@ -31,7 +31,9 @@ from springtide_operator.lifecycle.rollout.rollout_clock import (
     abort_if_late,
     pause_clock,
     restart_clock,
+    rollout_targets,
     start_facts,
+    with_new_route,
 )
 from springtide_operator.lifecycle.rollout.rollout_status import with_rollout
 from springtide_operator.lifecycle.rollout.target_problems import idle, targets_problem, unfinished
@@ -122,7 +124,8 @@ def _start(seen: Observation, generation: ModelGeneration, now: datetime) -> Ste
     message = f"{name} rolls out to {_names(seen)}{approved(generation)}"
     facts, events = start_facts(seen, now), [Event("RollingOut", message[:1024], generation=name)]
     if uses_canary(seen, generation):
-        facts |= first_step(seen)
+        routed = [with_new_route(seen, each) for each in rollout_targets(seen)]
+        facts |= {**first_step(seen), "targets": routed}
         events.append(step_event(seen, generation, 1, ""))
     return Step(actions=(with_rollout(generation, facts),), events=tuple(events))
 

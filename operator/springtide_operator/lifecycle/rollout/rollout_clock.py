@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from springtide_api.generation.rollout import RolloutTarget
 from springtide_api.schema import duration
+from springtide_operator.lifecycle.canary.gateway import new_route
 from springtide_operator.lifecycle.rollout.availability import available
 from springtide_operator.lifecycle.rollout.rollback_decision import decide_rollback
 from springtide_operator.lifecycle.rollout.rollout_status import with_rollout
@@ -31,7 +32,10 @@ def restart_clock(seen: Observation, generation: ModelGeneration, now: datetime)
     left = (generation.status.rollout.deadline or now) - now
     if patience - left <= patience / 10:
         return None
-    return Step(actions=(with_rollout(generation, start_facts(seen, now)),))
+    facts = start_facts(seen, now)
+    if generation.status.rollout.step is not None:
+        facts["targets"] = recorded_targets(seen, generation.status.rollout)
+    return Step(actions=(with_rollout(generation, facts),))
 
 
 def start_facts(seen: Observation, now: datetime) -> dict[str, object]:
@@ -66,9 +70,27 @@ def recorded_targets(seen: Observation, rollout: RolloutStatus) -> list[RolloutT
             else each
             for each in now
         ]
+    if rollout.step is not None:
+        now = [
+            each.model_copy(update={"route": known[each.name].route})
+            if each.name in known and is_recorded(known[each.name])
+            else with_new_route(seen, each)
+            for each in now
+        ]
     names = {each.name for each in now}
     left = [each for each in rollout.targets if each.name not in names]
     return [*now, *left][:MAX_RECORDED]
+
+
+def is_recorded(target: RolloutTarget) -> bool:
+    """Whether the weights of a target's route are on record, where it has one."""
+    return target.route is None or bool(target.route.weights)
+
+
+def with_new_route(seen: Observation, recorded: RolloutTarget) -> RolloutTarget:
+    """A target whose canary starts, with its route as it is now; without one by Replicas."""
+    targets = {each.target.target_ref.name: each for each in seen.targets}
+    return recorded.model_copy(update={"route": new_route(seen, targets[recorded.name])})
 
 
 def time_given(generation: ModelGeneration) -> str:

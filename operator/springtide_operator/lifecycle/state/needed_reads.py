@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from springtide_api.objects import IncrementalUpdate, ModelGeneration
+    from springtide_api.update.rollout import Target
 
 LEAST_KEPT = 2
 """Live and previous are never deleted."""
@@ -41,3 +42,24 @@ def needs_replica_sets(update: IncrementalUpdate, generations: Sequence[ModelGen
     ]
     most = max(history.generations, LEAST_KEPT)
     return len(kept) > most or len(others) > history.rejected
+
+
+def routed_targets(
+    update: IncrementalUpdate, generations: Sequence[ModelGeneration]
+) -> tuple[Target, ...]:
+    """Targets with an HTTPRoute: those of the rollout in progress, then others of the spec."""
+    recorded = [
+        each.declared()
+        for generation in generations
+        if rolling(generation)
+        for each in generation.status.rollout.targets
+        if each.route
+    ]
+    named = {each.target_ref.name for each in recorded}
+    declared = (each for each in update.spec.rollout.targets if each.http_route)
+    return (*recorded, *(each for each in declared if each.target_ref.name not in named))
+
+
+def needs_services(generations: Sequence[ModelGeneration]) -> bool:
+    """Whether the Services beside a route are needed: a canary runs, or may begin now."""
+    return any(rolling(each) or (servable(each) and not finished(each)) for each in generations)

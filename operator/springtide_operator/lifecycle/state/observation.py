@@ -15,8 +15,11 @@ from springtide_operator.lifecycle.state.lineage import derive
 from springtide_operator.lifecycle.state.observed import ProbeCounts
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from springtide_api.objects import IncrementalUpdate, Meta, ModelGeneration
     from springtide_api.update.status import UpdateStatus
+    from springtide_operator.lifecycle.routes.observed import ObservedRouting
     from springtide_operator.lifecycle.state.lineage import Lineage
     from springtide_operator.lifecycle.state.observed import (
         Defaults,
@@ -46,6 +49,9 @@ class Observation:
     """Targets of the rollout in progress that the spec no longer names."""
     canaries: tuple[ObservedCanary, ...] = ()
     """Deployments of canaries of this update, and those that have the name of one."""
+    routings: Mapping[str, ObservedRouting] = field(default_factory=dict)
+    """With traffic Gateway: the way of the requests to each target, by its name. In a rollout, the
+    one that was recorded at its start."""
     digests_elsewhere: frozenset[str] = frozenset()
     """Digests on Deployments that are no longer targets and still have our label."""
     progress: dict[str, ObservedProgress] = field(default_factory=dict)

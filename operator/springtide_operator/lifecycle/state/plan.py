@@ -10,6 +10,13 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from springtide_operator.lifecycle.routes.actions import (
+    CreateCanaryService,
+    RouteAction,
+    SetRouteWeights,
+    route_subject,
+)
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
@@ -141,6 +148,11 @@ class ApplyCanary:
     replicas: int
     uid: str = ""
     """Of the canary as observed; empty: there is none."""
+    dropped_labels: frozenset[str] = frozenset()
+    """With traffic Gateway: keys of labels of the target's pods that canary pods do not have."""
+    selector: tuple[tuple[str, str], ...] = ()
+    """With traffic Gateway: the labels that select canary pods; empty: those of the target's pods
+    and the role."""
 
 
 @dataclass(frozen=True)
@@ -170,6 +182,7 @@ Action = (
     | ApplyCanary
     | DeleteCanary
     | SetFinalizer
+    | RouteAction
 )
 
 
@@ -185,6 +198,8 @@ def subject(action: Action) -> str:
         return "finalizer"
     if isinstance(action, StartJob):
         return f"Job {action.run.job}"
+    if isinstance(action, CreateCanaryService | SetRouteWeights):
+        return route_subject(action)
     kind = "Job" if isinstance(action, SuspendJob | DeleteJob) else "ModelGeneration"
     return f"{type(action).__name__} {kind} {action.name}"
 

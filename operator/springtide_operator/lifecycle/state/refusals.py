@@ -54,7 +54,7 @@ def reported_refusal(seen: Observation, actions: Iterable[Action], now: datetime
 
 def refusal_waiting(refusal: Refusal) -> Waiting:
     """Return that a refused write blocks the step."""
-    target = refusal.subject.startswith("Deployment ")
+    target = refusal.subject.startswith(("Deployment ", "HTTPRoute ", "Service "))
     return Waiting(
         refusal.reason,
         refusal.message[:1024],

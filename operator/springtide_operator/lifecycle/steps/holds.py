@@ -6,10 +6,15 @@ from typing import TYPE_CHECKING
 
 from springtide_api.names import canary_name
 from springtide_operator.lifecycle.canary.canaries import present
+from springtide_operator.lifecycle.canary.gateway import (
+    recorded_route,
+    weight_conflict,
+)
 from springtide_operator.lifecycle.canary.start import not_possible
 from springtide_operator.lifecycle.rollout.availability import available, new_pods
 from springtide_operator.lifecycle.rollout.rollout_status import with_rollout
 from springtide_operator.lifecycle.rollout.target_problems import idle, targets_problem
+from springtide_operator.lifecycle.routes.weights import canary_service
 from springtide_operator.lifecycle.state.plan import RECHECK, Step, Waiting
 
 if TYPE_CHECKING:
@@ -29,21 +34,41 @@ def hold(seen: Observation, generation: ModelGeneration) -> Waiting | None:
         or _changing(seen, generation)
         or not_possible(seen, ())
         or _edited(seen)
+        or weight_conflict(seen, generation.status.rollout)
     )
 
 
-def hold_step(generation: ModelGeneration, why: Waiting, now: datetime) -> Step:
-    """Hold a step whose pods were unavailable: the time of the hold does not count for them."""
-    since = generation.status.rollout.held_since or now
-    facts = {"held_since": since, "unavailable_since": None, "recovered_at": None}
+def is_unweighted(seen: Observation, rollout: RolloutStatus, why: Waiting) -> bool:
+    """Whether a step loses its weight by what holds it: its duration starts again."""
+    return rollout.weight_seen_at is not None and why == weight_conflict(seen, rollout)
+
+
+def hold_step(seen: Observation, generation: ModelGeneration, why: Waiting, now: datetime) -> Step:
+    """Hold a step whose pods were unavailable, or whose weight another client changed.
+
+    The time of the hold does not count for the pods, and the duration starts again without the
+    weight.
+    """
+    rollout = generation.status.rollout
+    since = rollout.held_since or now
+    facts: dict[str, object] = {
+        "held_since": since,
+        "unavailable_since": None,
+        "recovered_at": None,
+    }
+    if is_unweighted(seen, rollout, why):
+        facts["weight_seen_at"] = None
     return Step(actions=(with_rollout(generation, facts),), waiting=why)
 
 
-def refused_write(seen: Observation) -> Refusal | None:
-    """The refusal of a write to a canary or its target."""
+def refused_write(seen: Observation, rollout: RolloutStatus) -> Refusal | None:
+    """The refusal of a write to a canary, its target, its Service or its route."""
     names = [target.target.target_ref.name for target in seen.targets]
-    both = (f"Deployment {each}" for name in names for each in (canary_name(name), name))
-    return next(filter(None, map(seen.refusal, both)), None)
+    written = [f"Deployment {each}" for name in names for each in (canary_name(name), name)]
+    for name in names:
+        if route := recorded_route(rollout, name):
+            written += [f"Service {canary_service(route.service)}", f"HTTPRoute {route.name}"]
+    return next(filter(None, map(seen.refusal, written)), None)
 
 
 def suspended(rollout: RolloutStatus) -> Waiting:

@@ -8,8 +8,10 @@ from springtide_operator.lifecycle.canary.canaries import present
 from springtide_operator.lifecycle.canary.removal import delete_canaries
 from springtide_operator.lifecycle.rollout.availability import available, not_serving
 from springtide_operator.lifecycle.state.generations import unknown_value
+from springtide_operator.lifecycle.steps.withdrawal import is_drained, withdraw_traffic
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from datetime import datetime
 
     from springtide_api.objects import ModelGeneration
@@ -19,24 +21,39 @@ if TYPE_CHECKING:
 
 
 def remove_canaries(seen: Observation, now: datetime) -> Step | None:
-    """Delete every canary that no rollout wants: all outside a rollout, and those of others."""
+    """Delete every canary that no rollout wants: all outside a rollout, and those of others.
+
+    With traffic Gateway its weight is 0 before, and the gateway has followed.
+    """
+    kept = _kept_targets(seen)
+    if step := withdraw_traffic(seen, kept, now):
+        return step
     there = [each for each in present(seen) if not each.deployment.deleting]
-    left = [each for each in there if not _is_kept(seen, each)]
-    return delete_canaries(seen, left, now) if left else None
+    left = [each for each in there if not _is_kept(seen, each, kept)]
+    gone = [each for each in left if is_drained(seen, each, kept, now)]
+    return delete_canaries(seen, gone, now) if gone else None
 
 
-def _is_kept(seen: Observation, canary: ObservedCanary) -> bool:
+def _is_kept(seen: Observation, canary: ObservedCanary, kept: Collection[str]) -> bool:
+    rolls = seen.lineage.rolls
+    if rolls is None or not kept:
+        return False
+    return bool(unknown_value(rolls)) or (
+        canary.of in kept and canary.deployment.number == rolls.spec.number
+    )
+
+
+def _kept_targets(seen: Observation) -> frozenset[str]:
+    """Names of the targets whose canaries stay: those of the spec, while a rollout has steps."""
     rolls = seen.lineage.rolls
     if rolls is None or seen.lineage.pinned is not None:
-        return False
+        return frozenset()
     rollout = rolls.status.rollout
-    if unknown_value(rolls) and rollout.step is not None:
-        return True
-    if rollout.step is None or rollout.rollback_reason:
-        return False
-    names = {target.target.target_ref.name for target in seen.targets}
-    of_rollout = canary.of in names and canary.deployment.number == rolls.spec.number
-    return of_rollout and not (rollout.steps_ended_at and _is_complete(seen, rolls))
+    ended = rollout.steps_ended_at is not None and _is_complete(seen, rolls)
+    over = bool(rollout.rollback_reason) or ended
+    if rollout.step is None or (over and not unknown_value(rolls)):
+        return frozenset()
+    return frozenset(target.target.target_ref.name for target in seen.targets)
 
 
 def _is_complete(seen: Observation, generation: ModelGeneration) -> bool:

@@ -26,7 +26,13 @@ from springtide_operator.lifecycle.state.generations import rolling, servable
 from springtide_operator.lifecycle.state.plan import RECHECK, Step
 from springtide_operator.lifecycle.state.recorded_times import is_ahead
 from springtide_operator.lifecycle.state.refusals import refusal_waiting
-from springtide_operator.lifecycle.steps.holds import hold, hold_step, refused_write, suspended
+from springtide_operator.lifecycle.steps.holds import (
+    hold,
+    hold_step,
+    is_unweighted,
+    refused_write,
+    suspended,
+)
 from springtide_operator.lifecycle.steps.metrics import wait_for_metrics
 from springtide_operator.lifecycle.steps.pods import (
     abort_failed_pods,
@@ -35,7 +41,13 @@ from springtide_operator.lifecycle.steps.pods import (
     rescaling,
     wait_for_pods,
 )
-from springtide_operator.lifecycle.steps.writes import canary_writes, is_replaced
+from springtide_operator.lifecycle.steps.shift import (
+    is_shifted,
+    shift_traffic,
+    shifted_targets,
+)
+from springtide_operator.lifecycle.steps.withdrawal import park_traffic
+from springtide_operator.lifecycle.steps.writes import canary_writes, why_replaced
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -72,15 +84,15 @@ def _continue(seen: Observation, generation: ModelGeneration, now: datetime) -> 
     edited = steps[number - 1].weight != rollout.weight
     if edited and not_possible(seen, [number - 1]) is None:
         return begin_step(seen, generation, number, now)
-    why, refusal = hold(seen, generation), refused_write(seen)
+    why, refusal = hold(seen, generation), refused_write(seen, rollout)
     if why is None and (edited or rollout.weight_seen_at is None):
         why = not_possible(seen, [number - 1])
     if why is None and refusal is not None:
         if rollout.held_since and not refusal.is_pending(now):
             return _next(seen, generation, now)
         why = refusal_waiting(refusal)
-    if why is not None and rollout.unavailable_since:
-        return hold_step(generation, why, now)
+    if why is not None and (rollout.unavailable_since or is_unweighted(seen, rollout, why)):
+        return hold_step(seen, generation, why, now)
     return pause_clock(seen, generation, why, now) or _next(seen, generation, now)
 
 
@@ -122,9 +134,11 @@ def _next(seen: Observation, generation: ModelGeneration, now: datetime) -> Step
     assert live is not None
     if behind := not_serving(live, seen.targets):
         return apply_generation(seen, live, behind, now)
-    if why := is_replaced(seen, generation):
+    if why := why_replaced(seen, generation):
         if rollout.weight_seen_at:
             return begin_step(seen, generation, rollout.step or 1, now, why)
+        if parked := park_traffic(seen, generation, now):
+            return parked
         if again := restart_clock(seen, generation, now):
             return again
     if writes := canary_writes(seen, generation):
@@ -135,11 +149,14 @@ def _next(seen: Observation, generation: ModelGeneration, now: datetime) -> Step
 def _watch_pods(seen: Observation, generation: ModelGeneration, now: datetime) -> Step:
     """Wait for the pods, then for the end of the step."""
     rollout = generation.status.rollout
-    seen_at = rollout.weight_seen_at
+    seen_at = rollout.weight_seen_at if is_shifted(seen, rollout) else None
     if seen_at is None and not all_available(seen):
         return wait_for_pods(seen, generation, now)
+    if seen_at is None and (step := shift_traffic(seen, generation, now)):
+        return step
     if seen_at is None or is_ahead(seen_at, now):
-        return Step(actions=(with_rollout(generation, {"weight_seen_at": now}),))
+        facts = {"weight_seen_at": now, "targets": shifted_targets(seen, rollout)}
+        return Step(actions=(with_rollout(generation, facts),))
     if facts := pod_facts(seen, rollout, now):
         return Step(actions=(with_rollout(generation, facts),))
     return abort_failed_pods(seen, generation, now) or _end_of_step(seen, generation, now)

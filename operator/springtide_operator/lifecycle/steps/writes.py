@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING
 
 from springtide_api.names import canary_name
 from springtide_operator.lifecycle.canary.canaries import canary_of
-from springtide_operator.lifecycle.canary.weights import canary_pods
+from springtide_operator.lifecycle.canary.gateway import (
+    dropped_keys,
+    pods_wanted,
+    route_of,
+    selector_labels,
+    service_to_create,
+)
 from springtide_operator.lifecycle.rollout.availability import not_serving
 from springtide_operator.lifecycle.state.plan import ApplyCanary, DeleteCanary, Serving
 
@@ -17,7 +23,7 @@ if TYPE_CHECKING:
     from springtide_operator.lifecycle.state.plan import Action
 
 
-def is_replaced(seen: Observation, generation: ModelGeneration) -> str:
+def why_replaced(seen: Observation, generation: ModelGeneration) -> str:
     """Why canary pods are created or replaced, other than for a new number; empty: they are not."""
     for target in seen.targets:
         canary, name = canary_of(seen, target), target.target.target_ref.name
@@ -32,6 +38,15 @@ def is_replaced(seen: Observation, generation: ModelGeneration) -> str:
     return ""
 
 
+def is_replaced(
+    generation: ModelGeneration, target: ObservedTarget, canary: ObservedCanary | None
+) -> bool:
+    """Whether the pods of a canary are not there, or are replaced by the next write."""
+    if canary is None or canary.deployment.deleting or canary.edited_by:
+        return True
+    return _is_outdated(generation, target, canary)
+
+
 def canary_writes(seen: Observation, generation: ModelGeneration) -> tuple[Action, ...]:
     """What must be written now; a canary that a user edited is deleted and created again."""
     writes: list[Action] = []
@@ -42,7 +57,9 @@ def canary_writes(seen: Observation, generation: ModelGeneration) -> tuple[Actio
         if canary and canary.edited_by:
             writes.append(DeleteCanary(canary.name, canary.deployment.uid))
             continue
-        wanted = _apply(generation, target, canary)
+        if service := service_to_create(seen, target):
+            writes.append(service)
+        wanted = _apply(seen, generation, target, canary)
         as_wanted = canary is not None and canary.deployment.desired == wanted.replicas
         if canary is None or not as_wanted or _is_outdated(generation, target, canary):
             writes.append(wanted)
@@ -50,18 +67,24 @@ def canary_writes(seen: Observation, generation: ModelGeneration) -> tuple[Actio
 
 
 def _apply(
-    generation: ModelGeneration, target: ObservedTarget, canary: ObservedCanary | None
+    seen: Observation,
+    generation: ModelGeneration,
+    target: ObservedTarget,
+    canary: ObservedCanary | None,
 ) -> ApplyCanary:
-    artifact = generation.status.artifact
+    name, route = target.target.target_ref.name, route_of(seen, target)
+    routing, artifact = seen.routings.get(name), generation.status.artifact
     assert artifact is not None
     return ApplyCanary(
-        name=canary_name(target.target.target_ref.name),
+        name=canary_name(name),
         target=target.target,
         target_uid=target.uid,
         template=target.template or "",
         serving=Serving(generation.spec.number, artifact.served_digest, artifact.uri),
-        replicas=canary_pods(generation.status.rollout.weight or 1, target.desired),
+        replicas=pods_wanted(seen, target, generation.status.rollout.weight or 1),
         uid=canary.deployment.uid if canary else "",
+        dropped_labels=dropped_keys(routing, route.service) if route and routing else frozenset(),
+        selector=tuple(selector_labels(target).items()) if route else (),
     )
 
 

@@ -1,0 +1,177 @@
+"""Traffic Gateway: the route of a target, recorded when its canary starts, and its problems.
+
+The record counts until the end of the rollout, whatever the spec says meanwhile: what was changed
+must be restored.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from springtide_api.generation.rollout import RolloutRoute, RuleWeight
+from springtide_api.names import LABEL_CANARY, LABEL_ROLE, canary_name
+from springtide_operator.lifecycle.canary.weights import canary_pods
+from springtide_operator.lifecycle.routes.actions import CreateCanaryService
+from springtide_operator.lifecycle.routes.problems import (
+    coarse_problem,
+    route_problem,
+    start_problem,
+)
+from springtide_operator.lifecycle.routes.service_problems import (
+    canary_labels,
+    outdated_service,
+    selection_problem,
+    service_problem,
+)
+from springtide_operator.lifecycle.routes.weights import (
+    canary_service,
+    expected,
+    pairs,
+    unexpected,
+)
+from springtide_operator.lifecycle.state.plan import CANARY_ROLE, Waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from springtide_api.generation.rollout import RolloutStatus
+    from springtide_operator.lifecycle.routes.observed import ObservedRouting
+    from springtide_operator.lifecycle.routes.problems import RouteProblem
+    from springtide_operator.lifecycle.state.observation import Observation
+    from springtide_operator.lifecycle.state.observed import ObservedTarget
+
+
+def recorded_route(rollout: RolloutStatus, name: str) -> RolloutRoute | None:
+    """The route of a target in a canary; None: its traffic is Replicas."""
+    return next((each.route for each in rollout.targets if each.name == name), None)
+
+
+def new_route(seen: Observation, target: ObservedTarget) -> RolloutRoute | None:
+    """What is recorded of a target's route when its canary starts; None with traffic Replicas."""
+    declared, routing = target.target, seen.routings.get(target.target.target_ref.name)
+    if routing is None or declared.service is None or declared.http_route is None:
+        return None
+    weights = [
+        RuleWeight(rule=rule, weight=stable.weight)
+        for rule, (stable, _) in pairs(routing.route, declared.service).items()
+    ]
+    return RolloutRoute(name=declared.http_route, service=declared.service, weights=weights)
+
+
+def route_of(seen: Observation, target: ObservedTarget) -> RolloutRoute | None:
+    """The recorded route of a target in the canary that is in progress, else that of the spec."""
+    rolls = seen.lineage.rolls
+    if rolls is not None and rolls.status.rollout.step is not None:
+        return recorded_route(rolls.status.rollout, target.target.target_ref.name)
+    return new_route(seen, target)
+
+
+def totals(route: RolloutRoute) -> dict[int, int]:
+    """The weight of the Service in each rule before the canary."""
+    return {each.rule: each.weight for each in route.weights}
+
+
+def selector_labels(target: ObservedTarget) -> dict[str, str]:
+    """The label by which a canary's Deployment and Service select its pods, and nothing else."""
+    return {LABEL_CANARY: canary_name(target.target.target_ref.name)}
+
+
+def dropped_keys(routing: ObservedRouting, service: str) -> frozenset[str]:
+    """Keys of labels that canary pods do not have: those of the owner's two selectors."""
+    named = routing.service(service)
+    keys = named.selector.keys if named and named.selector else frozenset[str]()
+    return keys | routing.pod_selector.keys
+
+
+def service_to_create(seen: Observation, target: ObservedTarget) -> CreateCanaryService | None:
+    """The Service of the canary of a target, if it is needed and does not exist."""
+    route, routing = route_of(seen, target), seen.routings.get(target.target.target_ref.name)
+    if route is None or routing is None or routing.services is None:
+        return None
+    name = canary_service(route.service)
+    if routing.service(name) is not None:
+        return None
+    return CreateCanaryService(name, route.service, tuple(selector_labels(target).items()))
+
+
+def pods_wanted(seen: Observation, target: ObservedTarget, weight: int) -> int:
+    """How many canary pods a weight needs beside those of a target.
+
+    With traffic Gateway the share of its available pods, rounded up: the load of each stays the
+    same. A weight that falls is written to the route before its pods go.
+    """
+    route = route_of(seen, target)
+    if route is None:
+        return canary_pods(weight, target.desired)
+    return max(1, -(-max(weight, route.weight) * target.available // 100))
+
+
+def gateway_problem(
+    seen: Observation, target: ObservedTarget, percents: Sequence[int]
+) -> Waiting | None:
+    """Why no canary of a target is possible by its route; None with traffic Replicas, too.
+
+    Args:
+        seen: the update.
+        target: the target.
+        percents: weights of the steps that may start next; empty: only what holds a step.
+    """
+    route, name = route_of(seen, target), target.target.target_ref.name
+    routing = seen.routings.get(name)
+    if route is None or routing is None:
+        return None
+    path = f"spec.rollout.targets[{seen.targets.index(target)}]"
+    found = route_problem(routing.route, route.service, path)
+    if found is None and routing.services is not None:
+        found = service_problem(routing, route.service, path, seen.update.metadata.name)
+        found = found or _selected(routing, route.service, target)
+    if found is None and percents and seen.lineage.rolls is None:
+        found = outdated_service(routing, route.service)
+        found = found or start_problem(routing.route, route.service)
+    if found is None and percents:
+        found = coarse_problem(route.name, route.service, totals(route), percents)
+    return _waiting(found) if found else None
+
+
+def _selected(
+    routing: ObservedRouting, service: str, target: ObservedTarget
+) -> RouteProblem | None:
+    ours = {LABEL_ROLE: CANARY_ROLE, **selector_labels(target)}
+    labels = canary_labels(dict(routing.pod_labels), dropped_keys(routing, service), ours)
+    return selection_problem(routing, service, labels)
+
+
+def _waiting(problem: RouteProblem) -> Waiting:
+    return Waiting(problem.reason, problem.message[:1024], "Rollout", blocked=True, targets=True)
+
+
+def weight_conflict(seen: Observation, rollout: RolloutStatus) -> Waiting | None:
+    """Why a step is held: another client changed weights of a route."""
+    for target in seen.targets:
+        name = target.target.target_ref.name
+        route, routing = recorded_route(rollout, name), seen.routings.get(name)
+        if route is None or routing is None:
+            continue
+        shares = (route.weight, rollout.weight or route.weight)
+        shown = unexpected(routing.route, route.service, totals(route), shares)
+        if shown is None:
+            continue
+        stable, canary = shown
+        wanted = expected(shown, totals(route), route.weight)
+        by = f" by {routing.route.changed_by}" if routing.route.changed_by else ""
+        message = (
+            f"HTTPRoute {route.name}: rules[{stable.rule}] weighs {stable.name} {stable.weight} "
+            f"and {canary.name} {canary.weight}, changed{by}; the step continues once they are "
+            f"{wanted[0]} and {wanted[1]} again; let other clients ignore differences of weight"
+        )
+        return Waiting("FieldConflict", message[:1024], "Rollout", targets=True, held=True)
+    return None
+
+
+def still_routed(seen: Observation) -> list[str]:
+    """Routes that may send requests to a canary of the rollout in progress."""
+    rolls = seen.lineage.rolls
+    if rolls is None or rolls.status.rollout.step is None:
+        return []
+    routes = (each.route for each in rolls.status.rollout.targets)
+    return sorted({route.name for route in routes if route and route.withdrawn_at is None})

@@ -1,0 +1,183 @@
+"""Traffic Gateway: takes the requests from a canary before its pods go.
+
+The weights that the owner wrote are restored, whoever changed them meanwhile: a rollback never
+holds. Pods stay until the gateway has followed.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from springtide_api.generation.rollout import RolloutRoute
+from springtide_api.names import canary_name
+from springtide_operator.lifecycle.canary.canaries import canary_of, present
+from springtide_operator.lifecycle.canary.gateway import new_route
+from springtide_operator.lifecycle.rollout.rollout_status import with_rollout
+from springtide_operator.lifecycle.state.plan import Event, Step, Waiting, subject
+from springtide_operator.lifecycle.state.recorded_times import is_ahead
+from springtide_operator.lifecycle.steps.shift import weight_patch
+from springtide_operator.lifecycle.steps.writes import is_replaced
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from datetime import datetime
+
+    from springtide_api.objects import ModelGeneration
+    from springtide_operator.lifecycle.routes.actions import SetRouteWeights
+    from springtide_operator.lifecycle.state.observation import Observation
+    from springtide_operator.lifecycle.state.observed import ObservedCanary
+    from springtide_operator.lifecycle.state.plan import WriteGeneration
+
+DRAIN = timedelta(seconds=15)
+"""From weight 0 to the deletion of canary pods: gateways follow a route within seconds."""
+
+
+def withdraw_traffic(seen: Observation, kept: Collection[str], now: datetime) -> Step | None:
+    """Restore the weights of targets whose canaries go; None: that is done, or not possible now.
+
+    Args:
+        seen: the update.
+        kept: names of targets whose canaries stay.
+        now: the moment.
+    """
+    routes = {name: route for name, route in routes_back(seen).items() if name not in kept}
+    patches = {name: _patch(seen, name, route) for name, route in routes.items()}
+    actions = [each for each in patches.values() if each is not None]
+    if not actions:
+        return _record(seen, routes, now)
+    # Recorded before: the next decision must not take this for a change of another client.
+    new = [
+        name
+        for name, route in routes.items()
+        if patches[name] and (route.weight or route.withdrawn_at)
+    ]
+    open_now = [each for each in actions if not _is_refused(seen, each, now)]
+    events = (
+        Event("TrafficWithdrawn", f"HTTPRoute {each.route}: the canary gets weight 0")
+        for each in open_now
+    )
+    return Step(actions=(*_recorded(seen, new, None), *(open_now or actions)), events=tuple(events))
+
+
+def park_traffic(seen: Observation, generation: ModelGeneration, now: datetime) -> Step | None:
+    """Take the requests from canaries whose pods are replaced, until the new ones are available.
+
+    Where pods are still there, they stay until the gateway has followed.
+    """
+    lost, waits, routes = set(), False, routes_back(seen)
+    for target in seen.targets:
+        name, canary = target.target.target_ref.name, canary_of(seen, target)
+        if name not in routes or not is_replaced(generation, target, canary):
+            continue
+        route, there = routes[name], canary is not None and not canary.deployment.deleting
+        if route.weight or _patch(seen, name, route) or (there and not route.withdrawn_at):
+            lost.add(name)
+        elif canary is not None and there:
+            waits = waits or not is_drained(seen, canary, (), now)
+    if lost:
+        return withdraw_traffic(seen, routes.keys() - lost, now)
+    if not waits:
+        return None
+    why = "the pods of the canary are replaced once the gateway sends them no more requests"
+    waiting = Waiting("Canary", why, "Rollout", short="weight 0")
+    return Step(waiting=waiting, wake_after=drain_wake(seen, now) or DRAIN)
+
+
+def routes_back(seen: Observation) -> dict[str, RolloutRoute]:
+    """The recorded routes by target; where no canary is on record, those of canaries left over."""
+    rollout = seen.lineage.rolls and seen.lineage.rolls.status.rollout
+    if rollout and rollout.step is not None:
+        return {each.name: each.route for each in rollout.targets if each.route}
+    left = {each.name for each in present(seen)}
+    found = {}
+    for target in seen.targets:
+        name, route = target.target.target_ref.name, new_route(seen, target)
+        if route is not None and canary_name(name) in left:
+            found[name] = RolloutRoute(name=route.name, service=route.service)
+    return found
+
+
+def _patch(seen: Observation, name: str, route: RolloutRoute) -> SetRouteWeights | None:
+    routing = seen.routings.get(name)
+    if routing is None or not routing.route.uid:
+        return None
+    return weight_patch(route, routing, 0)
+
+
+def _is_refused(seen: Observation, action: SetRouteWeights, now: datetime) -> bool:
+    refusal = seen.refusal(subject(action))
+    return refusal is not None and refusal.is_pending(now)
+
+
+def _record(seen: Observation, routes: Mapping[str, RolloutRoute], now: datetime) -> Step | None:
+    """Write since when the canaries of these targets get no requests."""
+    new = [
+        name
+        for name, route in routes.items()
+        if not is_unknown(seen, name)
+        and (route.withdrawn_at is None or is_ahead(route.withdrawn_at, now))
+    ]
+    actions = _recorded(seen, new, now)
+    return Step(actions=actions) if actions else None
+
+
+def _recorded(
+    seen: Observation, names: Collection[str], at: datetime | None
+) -> tuple[WriteGeneration, ...]:
+    rolls = seen.lineage.rolls
+    if rolls is None or not names:
+        return ()
+    targets = [
+        each.model_copy(
+            update={"route": each.route.model_copy(update={"weight": 0, "withdrawn_at": at})}
+        )
+        if each.route and each.name in names
+        else each
+        for each in rolls.status.rollout.targets
+    ]
+    if targets == rolls.status.rollout.targets:
+        return ()
+    return (with_rollout(rolls, {"targets": targets}),)
+
+
+def is_unknown(seen: Observation, name: str) -> bool:
+    """Whether the route of a target cannot be read now: it may still lead to the canary."""
+    routing = seen.routings.get(name)
+    if routing is None:
+        return False
+    return bool(routing.route.unavailable) and routing.route.served
+
+
+def is_drained(
+    seen: Observation, canary: ObservedCanary, kept: Collection[str], now: datetime
+) -> bool:
+    """Whether the pods of a canary may be deleted: the gateway sends them nothing any more.
+
+    Args:
+        seen: the update.
+        canary: a canary that is not kept.
+        kept: names of targets whose canaries stay; there, it is one of an earlier generation.
+        now: the moment.
+    """
+    routes = {canary_name(name): (name, route) for name, route in routes_back(seen).items()}
+    if canary.name not in routes:
+        return True
+    name, route = routes[canary.name]
+    rolls = seen.lineage.rolls
+    if rolls is None or rolls.status.rollout.step is None:
+        return not is_unknown(seen, name)
+    if name in kept:
+        return route.weight == 0
+    return route.withdrawn_at is not None and now - route.withdrawn_at >= DRAIN
+
+
+def drain_wake(seen: Observation, now: datetime) -> timedelta | None:
+    """When the next canary pods may be deleted; None: none wait for that."""
+    there = {each.name for each in present(seen)}
+    left = [
+        route.withdrawn_at + DRAIN - now
+        for name, route in routes_back(seen).items()
+        if route.withdrawn_at and canary_name(name) in there
+    ]
+    return min((each for each in left if each > timedelta(0)), default=None)

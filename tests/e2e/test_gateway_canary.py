@@ -1,0 +1,167 @@
+"""A canary through a gateway, with clients that see no failure: its weights, its end, its abort."""
+
+import http.client
+import json
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+
+import pytest
+from demo.example import UPDATE
+from e2e import owner, small_model
+from e2e.monitors import sending_requests
+from local_cluster import gateway, processes
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+
+RATE = 20
+REQUESTS = 5000
+CLIENTS = 8
+NEWEST_MONTH = "2026-03"
+STEPS = [{"weight": weight, "duration": "10s"} for weight in (10, 33, 66)]
+API = "gateway.networking.k8s.io/v1"
+
+
+def one_pod(deployment):
+    """Run one pod, which a rollout replaces once the new one is ready."""
+    deployment["replicas"] = 1
+
+
+def by_gateway(spec):
+    """Let the route split the requests in three steps."""
+    (target,) = spec["rollout"]["targets"]
+    target |= {"service": UPDATE, "httpRoute": UPDATE}
+    canary = {"steps": STEPS, "traffic": {"type": "Gateway"}}
+    spec["rollout"]["strategy"] = {"type": "Canary", "canary": canary}
+
+
+def routing(namespace):
+    """A Gateway, and the route as the documentation has it in Git."""
+    listener = {"name": "web", "protocol": "HTTP", "port": gateway.PORT}
+    backends = [
+        {"name": name, "port": 80, "weight": weight}
+        for name, weight in ((UPDATE, 100), (f"{UPDATE}-canary", 0))
+    ]
+    specs = {
+        "Gateway": ("web", {"gatewayClassName": gateway.CLASS, "listeners": [listener]}),
+        "HTTPRoute": (
+            UPDATE,
+            {"parentRefs": [{"name": "web"}], "rules": [{"backendRefs": backends}]},
+        ),
+    }
+    return [
+        {
+            "apiVersion": API,
+            "kind": kind,
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": spec,
+        }
+        for kind, (name, spec) in specs.items()
+    ]
+
+
+@pytest.fixture(scope="module")
+def served(small, node_gateway):
+    """An update whose imported model is served through a route; generation 1 is trained next."""
+    example = small("gateway")
+    apply = example.kubectl.apply
+    routes = routing(example.namespace)
+    example.begin(change=by_gateway, server=one_pod, before=lambda: apply(routes), shared=True)
+    example.goes_live(0)
+    return example
+
+
+@pytest.fixture(scope="module")
+def client(served, node_gateway):
+    """A client behind the gateway, from the first generation to the last test."""
+    through = (node_gateway.address, gateway.PORT)
+    with sending_requests(served, RATE, through) as sends:
+        sends.wait_for(more=RATE)
+        yield sends
+
+
+def rollout(example, number):
+    return (example.generations().get(number, {}).get("status") or {}).get("rollout") or {}
+
+
+def wait_for_weight(example, number, step):
+    """Wait until the requests are split as a step asks for."""
+
+    def seen(_):
+        now = rollout(example, number)
+        return now.get("step") == step and now.get("weightSeenAt")
+
+    example.wait(seen, what=f"the weight of step {step}")
+
+
+def shares(traefik, count=REQUESTS):
+    """Ask for the generation so often; return its counts."""
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        each = pool.map(lambda _: asked(traefik, count // CLIENTS), range(CLIENTS))
+        return sum(each, Counter())
+
+
+def asked(traefik, count):
+    found = Counter()
+    connection = http.client.HTTPConnection(traefik.address, gateway.PORT, timeout=30)
+    for _ in range(count):
+        connection.request("GET", f"/v2/models/{UPDATE}")
+        answer = connection.getresponse()
+        body = answer.read()
+        found[json.loads(body)["versions"][0] if answer.status == 200 else answer.status] += 1
+    connection.close()
+    return found
+
+
+def weights(example):
+    route = example.get(f"httproute/{UPDATE}")
+    return [each["weight"] for each in route["spec"]["rules"][0]["backendRefs"]]
+
+
+@pytest.mark.survives(
+    "Routes",
+    "with traffic through Traefik: a generation passes three steps of a canary",
+    "5,000 requests are split within 1 point of the weight; no request fails; the owner's weights "
+    "are back",
+)
+def test_a_generation_passes_its_steps_and_no_request_fails(served, client, node_gateway):
+    wait_for_weight(served, 1, 1)
+    served.edit({"suspend": True})
+    time.sleep(1)
+    counted = shares(node_gateway)
+    print(f"{counted} of {REQUESTS} requests at weight 10")
+    assert counted.keys() == {"0", "1"}
+    assert counted["1"] / REQUESTS == pytest.approx(0.10, abs=0.01)
+    served.edit({"suspend": False})
+    served.goes_live(1)
+    assert weights(served) == [100, 0]
+    assert rollout(served, 1)["step"] == len(STEPS)
+    totals = client.wait_for(more=RATE)
+    assert totals["failures"] == []
+
+
+@pytest.mark.survives(
+    "Routes",
+    "with traffic through Traefik: a rollback is requested during a canary",
+    "no request fails, the canary gets none from then on, and its pods go after",
+)
+def test_a_canary_that_is_rolled_back_gets_no_more_requests_and_none_fails(served, client):
+    served.deliver(f"{NEWEST_MONTH}.csv.gz", small_model.month(NEWEST_MONTH))
+    served.request("run", "march")
+    wait_for_weight(served, 2, 1)
+    assert processes.waited(lambda: "2" in client.totals()["generations"], seconds=60)
+    asked_at = time.time()
+    served.request("rollback.g2", "worse")
+    status = served.wait(
+        lambda now: now["lastRun"].get("outcome") == "RolledBack", what="the rollback"
+    )
+    totals = client.wait_for(more=2 * RATE)
+    assert totals["failures"] == []
+    assert status["live"]["number"] == 1
+    assert weights(served) == [100, 0]
+    assert not served.get(f"deployment/{UPDATE}-canary")
+    owner.wait_until_served(served, 1)
+    last, began = totals["last"]["2"], rollout(served, 2)["rollbackStartedAt"]
+    print(f"last answer of the canary: {last - asked_at:.1f} s after the request")
+    print(f"and {last - datetime.fromisoformat(began).timestamp():.1f} s after the decision")

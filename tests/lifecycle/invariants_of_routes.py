@@ -1,0 +1,93 @@
+"""Invariants of canaries by Gateway: weights, who has them, and what is deleted when."""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import TYPE_CHECKING
+
+from lifecycle.generation_facts import in_progress
+
+from springtide_api.names import canary_name
+from springtide_operator.lifecycle.routes.actions import SetRouteWeights
+
+if TYPE_CHECKING:
+    from springtide_api.generation.rollout import RolloutRoute, RolloutStatus
+    from springtide_operator.lifecycle.state.observation import Observation
+    from springtide_operator.lifecycle.state.plan import ApplyCanary, DeleteCanary
+
+
+class RouteInvariants:
+    """Checks writes to routes, and deletions of what they lead to."""
+
+    def check_traffic(self, seen: Observation, action: SetRouteWeights | DeleteCanary) -> None:
+        if isinstance(action, SetRouteWeights):
+            self.weights_are_the_owners_or_a_share_of_them(seen, action)
+        else:
+            self.no_pods_are_deleted_that_get_requests(seen, action)
+
+    def weights_are_the_owners_or_a_share_of_them(
+        self, seen: Observation, action: SetRouteWeights
+    ) -> None:
+        """A canary gets requests in its steps alone, and once all its pods may get them."""
+        recorded = self.recorded_routes(seen)
+        for rule in {each.rule for each in action.changes}:
+            stable, canary = (each for each in action.changes if each.rule == rule)
+            assert (stable.service + "-canary", stable.after >= 0) == (canary.service, True)
+            target, route = recorded.get(stable.service, ("", None))
+            totals = {each.rule: each.weight for each in route.weights} if route else {}
+            total = totals.get(rule) or max(1, stable.before + canary.before)
+            assert stable.after + canary.after == total, "the sum is that of the owner"
+            if canary.after:
+                self.requests_go_to_available_pods_of_the_candidate(seen, target)
+
+    def requests_go_to_available_pods_of_the_candidate(
+        self, seen: Observation, target: str
+    ) -> None:
+        stepping = [g for g in seen.generations if in_progress(g) and g.status.rollout.step]
+        assert len(stepping) == 1
+        rollout = stepping[0].status.rollout
+        assert not rollout.rollback_reason
+        assert rollout.steps_ended_at is None
+        assert seen.lineage.pinned is None
+        canary = next(c for c in seen.canaries if c.name == canary_name(target))
+        deployment = canary.deployment
+        assert canary.ours
+        assert deployment.available >= deployment.desired > 0
+        assert deployment.number == stepping[0].spec.number
+        assert seen.routings[target].ready_endpoints >= deployment.desired
+
+    def pods_are_the_share_of_the_available_ones(
+        self, seen: Observation, action: ApplyCanary, rollout: RolloutStatus
+    ) -> None:
+        (target,) = [t for t in seen.targets if t.target == action.target]
+        name = target.target.target_ref.name
+        (route,) = [each.route for each in rollout.targets if each.name == name]
+        share = max(rollout.weight, route.weight) * target.available / 100
+        assert action.replicas == max(1, ceil(share))
+        assert not action.dropped_labels - {"app"}
+
+    def no_pods_are_deleted_that_get_requests(
+        self, seen: Observation, action: DeleteCanary
+    ) -> None:
+        for service, (target, route) in self.recorded_routes(seen).items():
+            if canary_name(target) != action.name or target not in seen.routings:
+                continue
+            assert not seen.routings[target].route.unavailable or (
+                route.withdrawn_at is not None
+            ), "it may still get requests"
+            backends = seen.routings[target].route.backends
+            assert [b for b in backends if b.name == f"{service}-canary" and b.weight] == []
+
+    def recorded_routes(self, seen: Observation) -> dict[str, tuple[str, RolloutRoute]]:
+        """Target and recorded route by Service, of the rollout in progress."""
+        rolls = seen.lineage.rolls
+        targets = rolls.status.rollout.targets if rolls else []
+        return {each.route.service: (each.name, each.route) for each in targets if each.route}
+
+    def no_route_leads_to_a_canary_at_rest(self, stepping: bool) -> None:
+        """Without steps, no weight that the operator wrote is left."""
+        if stepping or self.world.routes_changed or self.world.route_problem:
+            return
+        for route in self.world.routes.values():
+            canaries = [b for b in route.backends if b.name.endswith("-canary")]
+            assert [b.weight for b in canaries] == [0] * len(canaries)

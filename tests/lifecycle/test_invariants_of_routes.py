@@ -1,0 +1,210 @@
+"""Whatever happens to a canary by Gateway, in any order: its laws hold after every write."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from lifecycle.declared import SPEC, TWO_TARGETS
+from lifecycle.invariants import Invariants
+from lifecycle.world import MONTHS, World, digest
+
+STEPS = {"weight": 10, "duration": "5m"}, {"weight": 50, "duration": "10m"}
+STRATEGIES: list[dict[str, Any]] = [
+    *(
+        {"type": "Canary", "canary": {"steps": list(steps), "traffic": {"type": traffic}}}
+        for steps in (STEPS, STEPS[:1], STEPS[1:])
+        for traffic in ("Gateway", "Gateway", "Replicas")
+    ),
+    {"type": "RollingUpdate"},
+]
+REFUSABLE = [
+    *("Deployment ranker", "Deployment ranker-canary", "deletion of Deployment ranker-canary"),
+    *("HTTPRoute shop", "Service ranker-canary"),
+]
+
+
+def routed(rollout: dict[str, Any], strategy: dict[str, Any]) -> dict[str, Any]:
+    """A rollout whose targets name Service and route exactly where its strategy needs them."""
+    traffic = strategy.get("canary", {}).get("traffic", {})
+    targets = []
+    for each in rollout["targets"]:
+        kept = {key: value for key, value in each.items() if key not in {"service", "httpRoute"}}
+        named = {"service": each["targetRef"]["name"], "httpRoute": "shop"}
+        targets.append({**kept, **(named if traffic.get("type") == "Gateway" else {})})
+    return {**rollout, "targets": targets, "strategy": strategy}
+
+
+class RoutedLife(RuleBasedStateMachine):
+    """An update with generation 1 live and generation 2 accepted, behind a route of two rules."""
+
+    @initialize(two=st.booleans(), strategy=st.sampled_from(STRATEGIES[:6]))
+    def a_generation_is_live(self, two: bool, strategy: dict[str, Any]) -> None:
+        spec = {**SPEC, **TWO_TARGETS} if two else dict(SPEC)
+        self.world = World(spec={**spec, "rollout": routed(spec["rollout"], strategy)})
+        self.checks, self.tokens = Invariants(self.world), 0
+        for name, target in self.world.targets.items():
+            target = replace(target, desired=9, template=digest(name))
+            self.world.targets[name] = target
+        self.world.create_routes()
+        self.world.settle()
+        self.world.months = [*MONTHS[:2]]
+        self.world.rounds(8)
+        self.a_month_arrives()
+        self.world.rounds(3)
+
+    def settle(self) -> None:
+        self.world.settle()
+        if not self.world.stalled_watches:
+            self.checks.check_at_rest()
+
+    @precondition(lambda self: len(self.world.months) < len(MONTHS) - 1)
+    @rule()
+    def a_month_arrives(self) -> None:
+        self.world.months.append(self.world.next_month())
+
+    @rule(minutes=st.integers(1, 12))
+    def time_passes(self, minutes: int) -> None:
+        for _ in range(minutes):
+            self.world.now += timedelta(minutes=1)
+            self.world.complete_jobs()
+            self.world.finish_rollouts()
+            self.settle()
+
+    @rule(seconds=st.sampled_from([5, 16]))
+    def a_moment_passes(self, seconds: int) -> None:
+        self.world.now += timedelta(seconds=seconds)
+        self.settle()
+
+    # The route, its Services and its pods.
+
+    @rule(
+        kind=st.sampled_from(["weighed", "back", "deleted", "created", "unreadable", "unready"]),
+    )
+    def something_happens_to_the_route(self, kind: str) -> None:
+        world, there = self.world, "shop" in self.world.routes
+        if kind == "weighed" and there:
+            world.weigh(60, 40)
+        elif kind == "back" and there:
+            world.weigh(100, 0)
+        elif kind == "deleted" and there:
+            del world.routes["shop"]
+        elif kind == "created" and not there:
+            world.create_routes()
+        elif kind == "unreadable":
+            world.route_problem = "" if world.route_problem else "the operator may not list them"
+        elif kind == "unready":
+            world.endpoints_follow = not world.endpoints_follow
+        self.settle()
+
+    @precondition(lambda self: self.world.canaries)
+    @rule(
+        data=st.data(),
+        kind=st.sampled_from(["crashed", "recovered", "deleted", "edited", "scaled"]),
+    )
+    def something_happens_to_a_canary(self, data: st.DataObject, kind: str) -> None:
+        name = data.draw(st.sampled_from(sorted(self.world.canaries)))
+        if kind == "crashed":
+            self.world.crash_canaries()
+        elif kind == "recovered":
+            self.world.canary_pods_ready = True
+            self.world.finish_canaries()
+        elif kind == "deleted":
+            del self.world.canaries[name]
+        elif kind == "edited":
+            self.world.edit_canary(name)
+        else:
+            self.world.change_canary(name, desired=3)
+        self.settle()
+
+    @rule(desired=st.sampled_from([2, 9, 27]))
+    def the_target_is_scaled(self, desired: int) -> None:
+        self.world.target = replace(self.world.target, desired=desired)
+        self.settle()
+
+    @rule(writes=st.sets(st.sampled_from(REFUSABLE)))
+    def some_writes_are_refused(self, writes: set[str]) -> None:
+        self.world.refusing = dict.fromkeys(writes, "WriteRefused")
+
+    # Users.
+
+    @rule(strategy=st.sampled_from(STRATEGIES))
+    def the_strategy_is_edited(self, strategy: dict[str, Any]) -> None:
+        self.world.edit(rollout=routed(self.world.spec["rollout"], strategy))
+        self.settle()
+
+    @rule(verb=st.sampled_from(["rollback", "retry", "quarantine"]))
+    def a_user_requests(self, verb: str) -> None:
+        self.tokens += 1
+        newest = max(g.spec.number for g in self.world.generations.values())
+        named = verb if verb == "quarantine" else f"{verb}.g{newest}"
+        self.world.ask(f"{named}@{self.tokens}")
+        self.settle()
+
+    @rule(number=st.sampled_from([None, None, 1, 2]))
+    def a_user_pins(self, number: int | None) -> None:
+        self.world.pin(number)
+        self.settle()
+
+    @rule(suspend=st.booleans())
+    def a_user_suspends(self, suspend: bool) -> None:
+        self.world.edit(suspend=suspend)
+        self.settle()
+
+    # The operator.
+
+    @rule()
+    def the_operator_reconciles_once(self) -> None:
+        self.world.step()
+
+    @rule(written=st.integers(0, 3))
+    def the_operator_crashes_between_its_writes(self, written: int) -> None:
+        self.world.crash_after(written)
+
+    @rule()
+    def the_last_plan_is_carried_out_again(self) -> None:
+        self.world.repeat()
+
+    @rule()
+    def an_operator_decides_on_what_was_before_the_last_writes(self) -> None:
+        self.world.decide_on_old_observation()
+
+    @rule(kind=st.sampled_from(["targets", "canaries", "routes", "generations"]))
+    def a_watch_stalls(self, kind: str) -> None:
+        self.world.stall_watch(kind)
+
+    @rule()
+    def the_watches_catch_up(self) -> None:
+        self.world.resume_watches()
+
+    @rule()
+    def all_is_well_again(self) -> None:
+        """Whatever held it, the rollout ends, and no request is left to a canary."""
+        world = self.world
+        world.resume_watches()
+        world.refusing, world.route_problem, world.endpoints_follow = {}, "", True
+        world.canary_pods_ready = world.pods_ready = True
+        world.pin(None)
+        world.edit(suspend=False)
+        stepping = any(
+            g.status.rollout.step and not g.status.rollout.promoted_at
+            for g in world.generations.values()
+            if not g.status.rollout.rolled_back_at
+        )
+        if "shop" not in world.routes or (world.routes_changed and not stepping):
+            world.create_routes()
+        self.time_passes(40)
+
+
+FEW = settings(
+    max_examples=20,
+    stateful_step_count=30,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+RoutedLife.TestCase.settings = FEW
+TestWhateverHappensToARoute = RoutedLife.TestCase
