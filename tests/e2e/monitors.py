@@ -67,10 +67,13 @@ def sending_requests(
 
 
 @contextmanager
-def sending_refused_requests(example: SmallExample, rate: int) -> Iterator[None]:
-    """Send at most so many requests a second that the server refuses."""
+def sending_refused_requests(
+    example: SmallExample, rate: int, *, service: str = UPDATE
+) -> Iterator[None]:
+    """Send at most so many requests a second to a Service, which its servers refuse."""
     script = Path(__file__).with_name("refused_requests.py")
-    with _running(example, script, {"RATE": str(rate)}):
+    host = example.get(f"service/{service}")["spec"]["clusterIP"]
+    with _running(example, script, {"HOST": host, "RATE": str(rate)}):
         yield
 
 

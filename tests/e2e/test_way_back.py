@@ -1,11 +1,13 @@
-"""A generation is live and turns out to be bad: the ways back, with clients that see no failure."""
+"""A canary that passes and one that fails, and the ways back, with clients that see no failure."""
 
 import time
+from collections import Counter
 from datetime import datetime
 
 import pytest
 import yaml
 from demo import cluster
+from demo.example import UPDATE
 from docs.pages import blocks, script
 from e2e import owner, small_model
 from e2e.monitors import sending_refused_requests, sending_requests
@@ -15,9 +17,37 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 RATE = 20
 
 
-def one_pod(deployment):
-    """Run one pod, which a rollout replaces once the new one is ready."""
-    deployment["replicas"] = 1
+CANARY = f"{UPDATE}-canary"
+
+
+def documented(field):
+    """The rollout of docs/how-to/analysis.md that has a field, of the requests that are refused."""
+    texts = [
+        block.text.replace("error|overloaded", "invalid").replace("[5m]", "[10s]")
+        for block in blocks()
+        if block.page == "docs/how-to/analysis.md" and block.language == "yaml"
+    ]
+    found = [yaml.safe_load(text).get("rollout", {}) for text in texts]
+    (rollout,) = (each for each in found if field in each)
+    rollout["analysis"] |= {"interval": "5s", "failureLimit": 2}
+    return rollout
+
+
+def bake_of_refusals():
+    """A bake in seconds."""
+    rollout = documented("bake")
+    errors, latency = rollout["analysis"]["metrics"]
+    errors["value"]["max"], latency["value"]["max"] = "0.2", "10"
+    return rollout | {"rollback": {"freezeAfter": 3}}
+
+
+def canary_of(steps):
+    """A canary with these steps, the documented ratio metric, and one with a fixed bound."""
+    rollout = documented("strategy")
+    _, latency = bake_of_refusals()["analysis"]["metrics"]
+    rollout["strategy"]["canary"]["steps"] = steps
+    rollout["analysis"]["metrics"].append(latency)
+    return rollout
 
 
 @pytest.fixture(scope="module")
@@ -31,17 +61,18 @@ def watching(installed, node_prometheus):
 
 @pytest.fixture(scope="module")
 def served(small, watching):
-    """An update whose generation 1 is live, after the imported generation 0."""
+    """An update whose imported generation 0 is live; the next one has a canary of two steps."""
+    steps = [{"weight": weight, "duration": "10s"} for weight in (33, 50)]
     example = small("way-back")
-    example.begin(server=one_pod)
-    example.goes_live(1)
-    owner.wait_until_served(example, 1)
+    example.begin(change=lambda spec: spec["rollout"].update(canary_of(steps)))
+    example.goes_live(0)
+    owner.wait_until_served(example, 0)
     return example
 
 
 @pytest.fixture(scope="module")
 def client(served):
-    """A client from the moment generation 1 is live to the last test."""
+    """A client from the moment generation 0 is live to the last test."""
     with sending_requests(served, RATE) as sends:
         sends.wait_for(more=RATE)
         yield sends
@@ -59,6 +90,77 @@ def serves_only(client, number):
 
 def epoch(moment):
     return datetime.fromisoformat(moment).timestamp()
+
+
+def samples(example, number):
+    return example.generations()[number]["status"]["rollout"].get("analysis", [])
+
+
+def at_step(example, number, step):
+    """Wait until the pods of a step of a generation's canary are available."""
+
+    def reached():
+        generation = example.generations().get(number, {})
+        rollout = generation.get("status", {}).get("rollout", {})
+        return rollout.get("step") == step and rollout.get("weightSeenAt")
+
+    owner.until(reached, f"step {step} of generation {number}", seconds=180)
+
+
+def controllers(example):
+    """Count the pods of the Service by their role and the Deployment that controls them."""
+    pods = example.get("pods", f"--selector=app={UPDATE}")["items"]
+    sets = {one["metadata"]["name"]: one for one in example.get("replicasets")["items"]}
+
+    def controller(one):
+        return next(each["name"] for each in one["metadata"]["ownerReferences"])
+
+    return Counter(
+        (pod["metadata"]["labels"]["springtide.dev/role"], controller(sets[controller(pod)]))
+        for pod in pods
+        if "deletionTimestamp" not in pod["metadata"]
+    )
+
+
+def first_canary_ready(example):
+    """When the first canary pod was ready."""
+    pods = example.get("pods", "--selector=springtide.dev/role=canary")["items"]
+    ready = [owner.condition(pod["status"], "Ready")["lastTransitionTime"] for pod in pods]
+    return min(map(epoch, ready))
+
+
+@pytest.mark.survives(
+    "Deployments",
+    "with traffic and a Prometheus: a generation passes two steps of a canary",
+    "beside two pods one canary pod and then two answer their share of the requests, and the "
+    "ReplicaSets of the target control its own pods only; then the generation is live and the "
+    "canary is deleted; no request fails",
+)
+def test_a_generation_passes_the_steps_of_its_canary_and_no_request_fails(served, client):
+    for step, canaries in enumerate((1, 2), start=1):
+        at_step(served, 1, step)
+        before = client.totals()["generations"]
+        assert controllers(served) == {("live", UPDATE): 2, ("canary", CANARY): canaries}
+        if step == 1:
+            ready = first_canary_ready(served)
+        now = client.wait_for(more=5 * RATE)["generations"]
+        answers = {name: now[name] - before.get(name, 0) for name in now}
+        share, of_pods = answers["1"] / sum(answers.values()), canaries / (2 + canaries)
+        print(f"canary: {of_pods:.0%} of the pods, {share:.0%} of {sum(answers.values())} answers")
+        assert abs(share - of_pods) < 0.25
+
+    served.goes_live(1)
+    owner.wait_until_served(served, 1)
+    totals = serves_only(client, 1)
+
+    assert totals["failures"] == []
+    assert set(totals["generations"]) == {"0", "1"}
+    assert [one["metadata"]["name"] for one in served.get("deployments")["items"]] == [UPDATE]
+    passed = {one["metric"] for one in samples(served, 1) if one["verdict"] == "Pass"}
+    assert passed == {"failed-requests", "latency-p99"}
+    decided = epoch(served.generations()[1]["status"]["verdictAt"])
+    print(f"first canary pod ready: {ready - decided:.1f} s after the gate")
+    served.show("scale", owner.TARGET, "--replicas=1")  # the next rollouts need fewer pods
 
 
 @pytest.mark.survives(
@@ -116,23 +218,51 @@ def test_a_live_generation_is_rolled_back_on_request_and_no_request_fails(served
     print(f"and {last - decided:.1f} s after the decision")
 
 
-def analysis_of_refusals():
-    """The bake of the documentation, of the share of requests that are refused, and in seconds."""
-    (example,) = (
-        block
-        for block in blocks()
-        if block.page == "docs/how-to/analysis.md" and block.language == "yaml"
-    )
-    text = example.text.replace("error|overloaded", "invalid").replace("[5m]", "[10s]")
-    rollout = yaml.safe_load(text)["rollout"]
-    errors, latency = rollout["analysis"]["metrics"]
-    errors["value"]["max"], latency["value"]["max"] = "0.2", "10"
-    rollout["analysis"] |= {"interval": "5s", "failureLimit": 2}
-    return rollout | {"rollback": {"freezeAfter": 2}}
+@pytest.fixture
+def only_canary(served):
+    """A Service that selects canary pods only."""
+    service = served.objects()["Service"]
+    service["metadata"]["name"] = CANARY
+    service["spec"]["selector"] = {"springtide.dev/role": "canary"}
+    served.kubectl.apply([service])
+    return CANARY
 
 
-def samples(example, number):
-    return example.generations()[number]["status"]["rollout"].get("analysis", [])
+@pytest.mark.survives(
+    "Deployments",
+    "with traffic and a Prometheus: requests to a canary fail, and none of the live generation",
+    "a ratio metric finds it and the canary is removed, with the requests of both as the reason; "
+    "the pods of the target stay, no other request fails",
+)
+def test_a_generation_whose_requests_fail_only_as_a_canary_is_removed(served, client, only_canary):
+    before = served.served()
+    served.request("quarantine", "january")
+    served.wait(lambda now: now["cursor"].get("quarantined") == ["2026-01"], what="the quarantine")
+    served.edit({"rollout": canary_of([{"weight": 50, "duration": "5m"}])})
+    served.deliver("2026-03.csv.gz", small_model.month("2026-03"))
+    served.request("run", "march")
+    at_step(served, 2, 1)
+
+    with sending_refused_requests(served, RATE, service=only_canary):
+        served.wait(
+            lambda now: (
+                now["lastRun"]["generation"] == f"{UPDATE}-g2"
+                and now["lastRun"].get("outcome") == "RolledBack"
+            ),
+            what="the removal of the canary",
+        )
+    totals = serves_only(client, 0)
+    later = client.wait_for(more=5 * RATE)
+
+    assert later["failures"] == []
+    assert later["generations"]["2"] == totals["generations"]["2"]
+    assert served.served() == before
+    bad = served.generations()[2]["status"]
+    assert (bad["outcome"], bad["verdict"]) == ("RolledBack", "Accepted")
+    assert bad["rollout"]["rollbackReason"].startswith("metric failed-requests: ")
+    seconds = totals["last"]["2"] - epoch(bad["rollout"]["rollbackStartedAt"])
+    print(bad["rollout"]["rollbackReason"])
+    print(f"last answer of generation 2: {seconds:.1f} s after the decision")
 
 
 @pytest.mark.survives(
@@ -146,20 +276,21 @@ def test_a_generation_whose_requests_fail_after_its_promotion_is_rolled_back_in_
     served, client
 ):
     before = served.served()["digest"]
-    served.request("quarantine", "january")
-    served.wait(lambda now: now["cursor"].get("quarantined") == ["2026-01"], what="the quarantine")
-    served.edit({"rollout": analysis_of_refusals()})
-    served.deliver("2026-03.csv.gz", small_model.month("2026-03"))
-    served.request("run", "march")
-    served.goes_live(2)
+    served.request("quarantine", "february")
+    served.wait(lambda now: "2026-02" in now["cursor"]["quarantined"], what="the quarantine")
+    without = {"strategy": {"type": "RollingUpdate", "canary": None}}
+    served.edit({"rollout": bake_of_refusals() | without})
+    served.deliver("2026-04.csv.gz", small_model.month("2026-04"))
+    served.request("run", "april")
+    served.goes_live(3)
     owner.until(
         lambda: (
-            {one["metric"] for one in samples(served, 2) if one["verdict"] == "Pass"}
+            {one["metric"] for one in samples(served, 3) if one["verdict"] == "Pass"}
             == {"error-rate", "latency-p99"}
         ),
         "a sample of each metric",
     )
-    serves_only(client, 2)
+    serves_only(client, 3)
 
     with sending_refused_requests(served, RATE):
         served.wait(
@@ -173,9 +304,9 @@ def test_a_generation_whose_requests_fail_after_its_promotion_is_rolled_back_in_
 
     assert totals["failures"] == []
     assert served.served()["digest"] == before
-    why = served.generations()[2]["status"]["rollout"]["rollbackReason"]
+    why = served.generations()[3]["status"]["rollout"]["rollbackReason"]
     assert "metric error-rate is outside its bounds (max 0.2) in 2 samples in a row" in why
-    served.wait(lambda now: now["phase"] == "Frozen", what="the freeze after the second rollback")
+    served.wait(lambda now: now["phase"] == "Frozen", what="the freeze after the third rollback")
     needed = owner.condition(served.update(), "ActionRequired")
     assert (needed["status"], needed["reason"]) == ("True", "Frozen")
     assert "unfreeze@<token>" in needed["message"]
