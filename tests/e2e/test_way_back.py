@@ -64,7 +64,7 @@ def served(small, watching):
     """An update whose imported generation 0 is live; the next one has a canary of two steps."""
     steps = [{"weight": weight, "duration": "10s"} for weight in (33, 50)]
     example = small("way-back")
-    example.begin(change=lambda spec: spec["rollout"].update(canary_of(steps)))
+    example.begin(change=lambda spec: spec["rollout"].update(canary_of(steps)), shared=True)
     example.goes_live(0)
     owner.wait_until_served(example, 0)
     return example
