@@ -91,3 +91,18 @@ class RouteInvariants:
         for route in self.world.routes.values():
             canaries = [b for b in route.backends if b.name.endswith("-canary")]
             assert [b.weight for b in canaries] == [0] * len(canaries)
+
+    def a_route_may_need_its_owner(self) -> bool:
+        """Whether a user must act on a route as soon as a canary needs it."""
+        world = self.world
+        declared = [each.http_route for each in world.update.spec.rollout.targets]
+        recorded = [
+            each.route
+            for g in world.generations.values()
+            if in_progress(g)
+            for each in g.status.rollout.targets
+        ]
+        if not any([*declared, *recorded]):
+            return False
+        changed = world.routes_changed or "shop" not in world.routes
+        return changed or bool(world.route_problem) or not world.endpoints_follow
