@@ -95,6 +95,7 @@ class RoutedLife(RuleBasedStateMachine):
             del world.routes["shop"]
         elif kind == "created" and not there:
             world.create_routes()
+            world.routes_changed = True  # a canary in progress had other weights
         elif kind == "unreadable":
             world.route_problem = "" if world.route_problem else "the operator may not list them"
         elif kind == "unready":
@@ -197,6 +198,7 @@ class RoutedLife(RuleBasedStateMachine):
         )
         if "shop" not in world.routes or (world.routes_changed and not stepping):
             world.create_routes()
+            world.routes_changed = stepping
         self.time_passes(40)
 
 
