@@ -210,9 +210,9 @@ async def test_weights_that_git_sets_back_hold_the_step(routed):
     body = route(scene.namespace)
     del body["apiVersion"], body["kind"]
     await scene.client.apply(HTTP_ROUTE, body, manager="argocd", force=True)
-    await scene.until(lambda _: state(scene).get("heldSince"))
-    message = scene.update_status["progress"]["waitingFor"]
-    assert "changed by argocd; the step continues once they are 90 and 10 again" in message
+    message = "changed by argocd; the step continues once they are 90 and 10 again"
+    await scene.until(lambda _: message in scene.update_status["progress"]["waitingFor"])
+    assert state(scene).get("heldSince")
     assert await weights(scene.client, scene.namespace) == (100, 0)
     body["spec"]["rules"][0]["backendRefs"][0]["weight"] = 90
     body["spec"]["rules"][0]["backendRefs"][1]["weight"] = 10
