@@ -84,7 +84,7 @@ def false_alarms(
     scrape: float,
     runs: int,
 ) -> float:
-    """The share of runs in which equal generations are told apart."""
+    """The share of runs in which equal generations are distinguished."""
     random, found = np.random.default_rng(1), 0
     for _ in range(runs // AT_ONCE):
         live = per_second * LIVE_SHARE / LIVE_PODS

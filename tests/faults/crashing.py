@@ -2,6 +2,36 @@
 
 import asyncio
 
+from faults.playing import Crash
+
+HAPPENED = 0.8
+"""Lives differ by a few writes: at least this share of the crashes must have happened."""
+
+
+async def crash_at_writes(numbers, disturbed, *, every, side_by_side):
+    """Try every so many of the crashes before and after these writes.
+
+    Args:
+        numbers: of the writes, counted from 1.
+        disturbed: lives with one crash; returns what is wrong at the end.
+        every: one of so many is tried.
+        side_by_side: so many lives go on at a time.
+
+    Returns:
+        What was wrong, by the place of the crash.
+    """
+    crashes = [Crash(number, before=moment) for number in numbers for moment in (True, False)]
+    places = asyncio.Semaphore(side_by_side)
+
+    async def one(crash):
+        async with places:
+            return await disturbed(crash)
+
+    tried = crashes[::every]
+    found = await asyncio.gather(*map(one, tried))
+    assert len([crash for crash in tried if crash.where]) >= HAPPENED * len(tried)
+    return {crash.where: wrong for crash, wrong in zip(tried, found, strict=True) if wrong}
+
 
 async def crash_during(scene, crash, going_on, **start):
     """Play what goes on; once the operator has ended at its write, start the next.

@@ -7,9 +7,9 @@ leaves the same objects: the next one continues from the samples in the status.
 import asyncio
 
 import pytest
-from faults.crashing import crash_during
+from faults.crashing import crash_at_writes, crash_during
 from faults.life import LIFE, play
-from faults.playing import Crash, Recorder
+from faults.playing import Recorder
 from lifecycle.declared import SPEC
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.prometheus]
@@ -133,17 +133,11 @@ async def crash_at(ground, prometheus, samples, every):
     await breaking
     assert problems(scene) == []
     numbers = range(first, len(recorder.writes) - before + 1)
-    crashes = [Crash(number, before=moment) for number in numbers for moment in (True, False)]
-    places = asyncio.Semaphore(SIDE_BY_SIDE)
 
     async def one(crash):
-        async with places:
-            return await disturbed(ground, prometheus, samples, crash)
+        return await disturbed(ground, prometheus, samples, crash)
 
-    tried = crashes[::every]
-    found = await asyncio.gather(*map(one, tried))
-    assert len([crash for crash in tried if crash.where]) >= 0.8 * len(tried)  # lives differ a bit
-    return {crash.where: wrong for crash, wrong in zip(tried, found, strict=True) if wrong}
+    return await crash_at_writes(numbers, one, every=every, side_by_side=SIDE_BY_SIDE)
 
 
 async def disturbed(ground, prometheus, samples, crash):

@@ -9,10 +9,10 @@ import contextlib
 
 import pytest
 from cluster.routes import route, service
-from faults.crashing import crash_during
+from faults.crashing import crash_at_writes, crash_during
 from faults.directing import directed
 from faults.life import LIFE, play
-from faults.playing import Crash, Recorder
+from faults.playing import Recorder
 from lifecycle.declared import SPEC
 
 from springtide_operator.cluster.api import errors
@@ -231,19 +231,14 @@ async def crash_at(routed, how, every):
     before = len(recorder.writes)
     await going_on(scene)
     assert await problems(scene, live=live) == []
-    places = asyncio.Semaphore(SIDE_BY_SIDE)
 
-    async def one(crash):
-        async with places:
-            scene = await on_generation_one(routed)
-            await crash_during(scene, crash, going_on(scene))
-            return await problems(scene, live=live)
+    async def disturbed(crash):
+        scene = await on_generation_one(routed)
+        await crash_during(scene, crash, going_on(scene))
+        return await problems(scene, live=live)
 
     numbers = range(1, len(recorder.writes) - before + 1)
-    crashes = [Crash(number, before=first) for number in numbers for first in (True, False)]
-    crashes = crashes[::every]
-    found = await asyncio.gather(*map(one, crashes))
-    return {crash.where: wrong for crash, wrong in zip(crashes, found, strict=True) if wrong}
+    return await crash_at_writes(numbers, disturbed, every=every, side_by_side=SIDE_BY_SIDE)
 
 
 @pytest.mark.survives(

@@ -136,7 +136,7 @@ class Ratio(Model):
     max_regression: Fraction
     """The canary's share of bad requests may be higher by this much, from 0 to 1: 0.005 allows half
     a percentage point. A test that holds for any number of looks decides: equal generations are
-    told apart with probability 5 percent at most."""
+    distinguished with probability 5 percent at most."""
 
 
 @cel("has(self.value) != has(self.ratio)", "a metric is value or ratio: set exactly one of them")
