@@ -55,6 +55,24 @@ MODEL = [
         REGRESSION | {"model.regression.loss": {"type": "Huber"}},
     ),
     Example(
+        "model.classification.loss",
+        "set focal (it may be {}) if and only if type is Focal",
+        {"model.classification.loss": {"type": "Focal", "focal": {}}},
+        {"model.classification.loss": {"type": "CrossEntropy", "focal": {}}},
+    ),
+    Example(
+        "model.classification.loss.focal",
+        "gamma must be greater than 0 and at most 10",
+        {"model.classification.loss": {"type": "Focal", "focal": {"gamma": "0.5"}}},
+        {"model.classification.loss": {"type": "Focal", "focal": {"gamma": "0"}}},
+    ),
+    Example(
+        "model.classification",
+        "classWeights needs rows of exactly one label",
+        {"model.classification": {"classWeights": "Balanced"}},
+        {"model.classification": {"classWeights": "Balanced", "multiLabel": True}},
+    ),
+    Example(
         "model.regression.loss.huber",
         "delta must be greater than 0",
         REGRESSION | {"model.regression.loss": {"type": "Huber", "huber": {"delta": "0.1"}}},

@@ -9,6 +9,41 @@ from pydantic import Field
 from springtide_api.schema import Decimal, Model, cel
 
 
+@cel(
+    "double(self.gamma) > 0.0 && double(self.gamma) <= 10.0",
+    "gamma must be greater than 0 and at most 10; 2 is usual, and 0 would be CrossEntropy",
+    "gamma",
+)
+class Focal(Model):
+    """The focal loss (arXiv:1708.02002): the cross entropy, times (1 - probability) to the gamma.
+
+    The probability is that of the right label. Rows that the model already predicts well count
+    less, so many easy rows do not outweigh a few hard ones.
+    """
+
+    gamma: Decimal = "2"
+    """How much less they count: with 2 a row of probability 0.9 counts a hundredth of what it
+    counts in the cross entropy. Default "2"."""
+
+
+@cel(
+    "(self.type == 'Focal') == has(self.focal)",
+    "set focal (it may be {}) if and only if type is Focal",
+)
+class ClassificationLoss(Model):
+    """The loss of Classification. Metrics do not depend on it."""
+
+    type: Literal["CrossEntropy", "Focal"] = "CrossEntropy"
+    """CrossEntropy: the negative log likelihood of the labels; its probabilities are calibrated.
+    Focal: easy rows count less; its probabilities are less certain. Default CrossEntropy."""
+    focal: Focal | None = None
+    """Settings of Focal; present if and only if type is Focal."""
+
+
+@cel(
+    "!has(self.classWeights) || !self.multiLabel",
+    "classWeights needs rows of exactly one label; remove it, or set multiLabel to false",
+)
 class ClassificationOptions(Model):
     """Options of Classification."""
 
@@ -18,6 +53,12 @@ class ClassificationOptions(Model):
     list or text is none of them. Immutable. Default false: exactly one label."""
     separator: Annotated[str, Field(min_length=1, max_length=8)] = "|"
     """Text between two labels of a row, with multiLabel. Default "|"."""
+    loss: ClassificationLoss | None = None
+    """Loss of the training; with multiLabel, of each label by itself. Default: CrossEntropy."""
+    class_weights: Literal["Balanced"] | None = None
+    """Balanced: in the loss all labels of the training rows count the same, however many rows they
+    have: a row counts by rows / (labels * rows of its label), where rows are sums of weights, times
+    its weight. Metrics and gate do not use them. Default: a row counts by its weight."""
 
 
 @cel(

@@ -6,14 +6,14 @@ PyTorch, transformers and SciPy are imported where they are used, because probes
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
 from springtide_trainer.errors import Refused
-from springtide_trainer.tasks import label_names
+from springtide_trainer.tasks import classification_losses, label_names
 from springtide_trainer.tasks.metrics.statistic import EncodedRows
 from springtide_trainer.tasks.task import Classes, OutputTensor
 
@@ -34,9 +34,15 @@ _FIELD = f"spec.{_LABELS}"
 
 @dataclass(frozen=True)
 class Classification:
-    """The task of predicting one of `outputs`; with two, the second is the positive label."""
+    """The task of predicting one of `outputs`; with two, the second is the positive label.
+
+    Attributes:
+        outputs: The labels.
+        gamma: Of the focal loss; 0 is the cross entropy.
+    """
 
     outputs: list[str]
+    gamma: float = field(default=0.0, kw_only=True)
     problem_type = "single_label_classification"
     label_type = pa.string()
     metrics: ClassVar[tuple[str, ...]] = (
@@ -56,7 +62,8 @@ class Classification:
         if not spec.labels:
             message = "task Classification needs at least 2 label names; set model.labels"
             raise Refused("MissingLabels", message, _FIELD)
-        return Classification(list(spec.labels))
+        gamma = classification_losses.gamma_of(spec.classification)
+        return Classification(list(spec.labels), gamma=gamma)
 
     def check(self, column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
         """Check that each label is one of the outputs."""
@@ -142,12 +149,12 @@ class Classification:
         return torch.from_numpy(labels)
 
     def objective(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Negative log likelihood of the labels, each row multiplied by its weight."""
+        """The loss of the labels, each row multiplied by its weight."""
         from torch.nn import functional
 
         logits = model(**batch.inputs).logits.float()
         losses = functional.cross_entropy(logits, batch.labels, reduction="none")
-        return (losses * batch.weights).sum()
+        return (classification_losses.focal(losses, self.gamma) * batch.weights).sum()
 
     def predict(self, logits: Tensor) -> Tensor:
         """Return the probability of each label; they sum to 1."""

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from springtide_api.update.task import ClassificationOptions
 from springtide_trainer.errors import Refused
+from springtide_trainer.tasks import classification_losses
 from springtide_trainer.tasks.classification import Classification
 from springtide_trainer.tasks.metrics.statistic import EncodedRows
 from springtide_trainer.tasks.task import Classes, OutputTensor
@@ -50,7 +51,8 @@ class MultiLabel(Classification):
     def of(spec: TaskSpec) -> MultiLabel:
         """Return the task of a spec."""
         options = spec.classification or ClassificationOptions()
-        return MultiLabel(Classification.of(spec).outputs, options.separator)
+        single = Classification.of(spec)
+        return MultiLabel(single.outputs, options.separator, gamma=single.gamma)
 
     def check(self, column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
         """Read the labels of each row; return which of the outputs it has.
@@ -130,7 +132,7 @@ class MultiLabel(Classification):
         return self
 
     def objective(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Binary cross entropy, averaged over all outputs, each row multiplied by its weight.
+        """Binary loss, averaged over all outputs, each row multiplied by its weight.
 
         Unknown labels have no loss. The divisor is the number of outputs in every row, not of the
         known ones, so that a row does not count more for a label because others are unknown.
@@ -141,6 +143,7 @@ class MultiLabel(Classification):
         known = (batch.labels >= 0).float()
         truth = batch.labels.clamp(min=0).float()
         losses = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+        losses = classification_losses.focal(losses, self.gamma)
         return ((losses * known).mean(dim=1) * batch.weights).sum()
 
     def predict(self, logits: Tensor) -> Tensor:

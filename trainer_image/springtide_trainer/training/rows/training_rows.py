@@ -6,7 +6,7 @@ tokens are mapped files, labels and weights are arrays.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,6 +28,7 @@ from springtide_trainer.data.snapshots.frozen_rows import (
 )
 from springtide_trainer.data.snapshots.group_checks import check_sizes
 from springtide_trainer.errors import Refused
+from springtide_trainer.tasks.classification_losses import balanced
 from springtide_trainer.tasks.table import task_of
 from springtide_trainer.training.early_stopping import validation_split
 from springtide_trainer.training.rows.batches import Examples
@@ -130,7 +131,7 @@ def load(
         task.check_validation(metric, examples.labels[used[held_out]])
     units, without_loss = _units(both, used[~held_out], task)
     return TrainingRows(
-        examples,
+        _by_class(examples, units, recipe),
         units,
         used[held_out],
         first_replayed=len(new.examples.weights),
@@ -221,6 +222,14 @@ def _units(source: _Source, training: NDArray[np.int64], task: Task) -> tuple[Un
             code=ExitCode.TOO_LITTLE_DATA,
         )
     return units, len(found) - len(units)
+
+
+def _by_class(examples: Examples, units: Units, recipe: Recipe) -> Examples:
+    """Weigh the training rows by their class, with classification.classWeights."""
+    options = recipe.model.classification
+    if options is None or options.class_weights is None:
+        return examples
+    return replace(examples, weights=balanced(examples.labels, examples.weights, units.rows))
 
 
 def _weighted(groups: pa.DictionaryArray, weights: NDArray[np.float32]) -> NDArray[np.bool_]:
