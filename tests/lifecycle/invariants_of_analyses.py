@@ -78,8 +78,9 @@ class AnalysisInvariants:
         spec = seen.update.spec.rollout
         steps = spec.strategy.canary.steps if spec.strategy.canary else []
         metrics = spec.analysis.metrics if spec.analysis else []
-        if old.step > len(steps) or not metrics or live_of(list(seen.generations)) is None:
-            return  # the spec has no such step any more, or there is nothing to compare with
+        if old.step > len(steps):
+            return  # the spec has no such step any more
+        assert live_of(list(seen.generations)), "nothing to compare with, or to return to"
         for metric in metrics:
             found = [s for s in old.analysis if s.metric == metric.name]
             assert len(found) >= (2 if metric.ratio else 1)
@@ -91,24 +92,31 @@ class AnalysisInvariants:
         assert least is None or not counts or self._canary_requests(old, counts) >= least
 
     def reasons_of_canary(self, there: list[ModelGeneration]) -> Iterator[str]:
-        """Why a user must decide about the metrics of a canary."""
-        analysis = self.world.update.spec.rollout.analysis
-        if analysis is None or pinned_of(self.world.update, there) or live_of(there) is None:
+        """Why a user must decide about a canary, or about its metrics."""
+        canary = self.world.update.spec.rollout.strategy.canary
+        if pinned_of(self.world.update, there):
             return
         for g in there:
             rollout = g.status.rollout
-            if not (_in_steps(rollout) and rollout.weight_seen_at) or rollout.rollback_reason:
+            if not _in_steps(rollout) or rollout.rollback_reason:
                 continue
             if not in_progress(g) or of_another_version(g):
                 continue
-            for metric in analysis.metrics:
-                verdicts = [s.verdict for s in rollout.analysis if s.metric == metric.name]
-                if verdicts[-1:] == ["Error"]:
-                    yield "a query to change"
-                newest = verdicts[-analysis.failure_limit :]
-                missing = len(newest) == analysis.failure_limit and {*newest} <= {"NoData", "Error"}
-                if missing and analysis.on_no_data == "Hold":
-                    yield "a metric has no number"
+            if live_of(there) is None and canary and rollout.step <= len(canary.steps):
+                yield "the live generation was deleted"
+            if rollout.weight_seen_at:
+                yield from self._reasons_of_metrics(rollout)
+
+    def _reasons_of_metrics(self, rollout: RolloutStatus) -> Iterator[str]:
+        analysis = self.world.update.spec.rollout.analysis
+        for metric in analysis.metrics if analysis else ():
+            verdicts = [s.verdict for s in rollout.analysis if s.metric == metric.name]
+            if verdicts[-1:] == ["Error"]:
+                yield "a query to change"
+            newest = verdicts[-analysis.failure_limit :]
+            missing = len(newest) == analysis.failure_limit and {*newest} <= {"NoData", "Error"}
+            if missing and analysis.on_no_data == "Hold":
+                yield "a metric has no number"
 
     def _canary_requests(self, old: RolloutStatus, metrics: list[Metric]) -> int:
         (known,) = [each for each in old.comparisons if each.metric == metrics[0].name]

@@ -48,7 +48,7 @@ def due_queries(seen: Observation, now: datetime) -> tuple[Query, ...]:
     about, analysis = watched(seen), seen.update.spec.rollout.analysis
     if about is None or analysis is None:
         return ()
-    if about.live is None and is_unserved(seen, about.generation):
+    if about.role == LIVE_ROLE and is_unserved(seen, about.generation):
         return ()
     return tuple(
         Query(

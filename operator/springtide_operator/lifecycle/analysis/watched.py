@@ -31,7 +31,8 @@ class Watched:
     metrics: Sequence[Metric] = ()
     """The metrics of the spec that are about it."""
     live: ModelGeneration | None = None
-    """What a canary is compared with; None in a bake."""
+    """What a canary is compared with; None in a bake, and where its record was deleted: no ratio is
+    measured then."""
 
 
 def watched(seen: Observation) -> Watched | None:
@@ -42,7 +43,7 @@ def watched(seen: Observation) -> Watched | None:
 def watched_canary(seen: Observation) -> Watched | None:
     """The candidate in a step of its canary, once it has its weight; all metrics decide on it."""
     generation, live = seen.lineage.candidate, seen.lineage.live
-    if generation is None or live is None or seen.lineage.pinned is not None:
+    if generation is None or seen.lineage.pinned is not None:
         return None
     rollout, analysis = generation.status.rollout, seen.update.spec.rollout.analysis
     if not rolling(generation) or rollout.rollback_reason or not in_steps(rollout):

@@ -82,8 +82,6 @@ def steps_passed(seen: Observation, generation: ModelGeneration) -> Event:
     reason, how = "CanaryPassed", "its canary passed"
     if number > len(spec_steps(seen)):
         reason, how = "CanaryEnded", f"its canary ends, as the spec has no step {number} any more"
-    elif seen.lineage.live is None:
-        reason, how = "CanaryEnded", "its canary ends, as no generation is live any more"
     message = f"{name}: {how}, and it rolls out to {names}"
     return Event(reason, message[:1024], generation=name)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from springtide_operator.lifecycle.canary.canaries import in_steps
 from springtide_operator.lifecycle.requests.request import Request, Response
 from springtide_operator.lifecycle.rollout.rollback import contested_targets
 from springtide_operator.lifecycle.rollout.rollback_decision import (
@@ -45,6 +46,8 @@ def rollback(seen: Observation, request: Request, now: datetime) -> Response:
 def _to(seen: Observation, named: ModelGeneration) -> str:
     """What is served, and live, after the rollback."""
     back, pinned = rollback_target(seen, named), seen.lineage.pinned
+    if back is None and in_steps(named.status.rollout):
+        return "and its canary removed; the targets keep what they serve"
     if back is None:
         return "and removed from the targets"
     if pinned is None:

@@ -36,7 +36,10 @@ if TYPE_CHECKING:
 
 
 def roll_back(seen: Observation, generation: ModelGeneration, now: datetime) -> Step:
-    """Return every target to live or to what is pinned; where none was live, remove our fields."""
+    """Return every target to live or to what is pinned; where none was live, remove our fields.
+
+    Not after the steps of a canary alone: they changed no target.
+    """
     current, live = seen.lineage.served, seen.lineage.live
     promoted = generation.status.rollout.promoted_at is not None
     if promoted and current is None:
@@ -45,11 +48,7 @@ def roll_back(seen: Observation, generation: ModelGeneration, now: datetime) -> 
     if current and (taken := _take_back(seen, generation, current, now)):
         return taken
     left = removed_targets_serving(seen, generation)
-    behind = (
-        not_serving(current, present)
-        if current
-        else tuple(target for target in present if target.digest is not None)
-    )
+    behind = not_serving(current, present) if current else _withdrawn(generation, present)
     ours = tuple(target for target in behind if conflict(seen, [target]) is None)
     if ours or left:
         carrying = (*ours, *left)
@@ -70,6 +69,15 @@ def roll_back(seen: Observation, generation: ModelGeneration, now: datetime) -> 
     ended = with_rollout(generation, {"rolled_back_at": now})
     began = _began_again(seen, current) if promoted and current and current is live else ()
     return Step(actions=(*began, ended), events=(rollback_completed(generation, current),))
+
+
+def _withdrawn(
+    generation: ModelGeneration, present: Iterable[ObservedTarget]
+) -> tuple[ObservedTarget, ...]:
+    """Targets that lose our fields, as nothing is live."""
+    if in_steps(generation.status.rollout):
+        return ()
+    return tuple(target for target in present if target.digest is not None)
 
 
 def _unavailable(
@@ -187,6 +195,8 @@ def rollback_completed(generation: ModelGeneration, current: ModelGeneration | N
         if current
         else "Springtide's fields are removed from the targets"
     )
+    if current is None and in_steps(generation.status.rollout):
+        serving = "its canary is removed, and the targets keep what they serve"
     message = f"{name} is rolled back and will not be served again; {serving}"
     if generation.status.rollout.failure:
         message = (

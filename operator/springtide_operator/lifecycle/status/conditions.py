@@ -22,6 +22,7 @@ from springtide_operator.lifecycle.rollout.target_problems import targets_proble
 from springtide_operator.lifecycle.state.generations import rollback_outcome
 from springtide_operator.lifecycle.state.paused_targets import paused_at_rest
 from springtide_operator.lifecycle.state.refusals import refusal_waiting, reported_refusal
+from springtide_operator.lifecycle.steps.holds import live_deleted
 from springtide_operator.lifecycle.steps.metrics import canary_hold
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ def conditions(seen: Observation, step: Step, now: datetime) -> list[Condition]:
     problem, rest = (targets_problem(seen), paused_at_rest(seen)) if written else (None, None)
     invalid, pinned = invalid_spec(seen.update.spec), pin_not_possible(seen)
     holds = (bake_hold(seen, now), canary_hold(seen), hold(seen), host_not_allowed(seen))
-    causes = (invalid, pinned, refused, problem, waiting, *holds, rest)
+    lost = live_deleted(seen)
+    causes = (invalid, pinned, lost, refused, problem, waiting, *holds, rest)
     found = [each for each in causes if each]
     stop = next((each for each in found if each.blocked), None)
     action_required = stop or next((each for each in found if each.held), None)

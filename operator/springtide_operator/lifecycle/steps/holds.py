@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from springtide_api.names import canary_name
-from springtide_operator.lifecycle.canary.canaries import present
+from springtide_operator.lifecycle.canary.canaries import in_steps, present, spec_steps
 from springtide_operator.lifecycle.canary.gateway import (
     recorded_route,
     weight_conflict,
@@ -15,6 +15,7 @@ from springtide_operator.lifecycle.rollout.availability import available, new_po
 from springtide_operator.lifecycle.rollout.rollout_status import with_rollout
 from springtide_operator.lifecycle.rollout.target_problems import idle, targets_problem
 from springtide_operator.lifecycle.routes.weights import canary_service
+from springtide_operator.lifecycle.state.generations import rolling
 from springtide_operator.lifecycle.state.plan import RECHECK, Step, Waiting
 
 if TYPE_CHECKING:
@@ -36,6 +37,28 @@ def hold(seen: Observation, generation: ModelGeneration) -> Waiting | None:
         or _edited(seen)
         or weight_conflict(seen, generation.status.rollout)
     )
+
+
+def live_deleted(seen: Observation) -> Waiting | None:
+    """Whether the record of the live generation was deleted, and no earlier one is left.
+
+    Nothing is there to compare a canary with, or to return to: a user decides on it.
+    """
+    generation = seen.lineage.candidate
+    if generation is None or seen.lineage.live is not None or not rolling(generation):
+        return None
+    name, rollout = generation.metadata.name, generation.status.rollout
+    if rollout.rollback_reason or not in_steps(rollout):
+        return None
+    if (rollout.step or 1) > len(spec_steps(seen)):
+        return None
+    message = (
+        f"{name} serves {rollout.weight} %, and the ModelGeneration that was live beside it was "
+        "deleted: the steps hold, and the targets keep what they serve; restore it from a backup, "
+        f"annotate springtide.dev/request=rollback.g{generation.spec.number}@<token>, or remove "
+        f"spec.rollout.strategy to roll {name} out without steps"
+    )
+    return Waiting("LiveGenerationDeleted", message[:1024], "Rollout", targets=True, held=True)
 
 
 def is_unweighted(seen: Observation, rollout: RolloutStatus, why: Waiting) -> bool:

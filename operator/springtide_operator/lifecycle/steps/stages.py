@@ -30,6 +30,7 @@ from springtide_operator.lifecycle.steps.holds import (
     hold,
     hold_step,
     is_unweighted,
+    live_deleted,
     refused_write,
     suspended,
 )
@@ -79,12 +80,13 @@ def continue_canary(seen: Observation, now: datetime) -> Step | None:
 def _continue(seen: Observation, generation: ModelGeneration, now: datetime) -> Step:
     rollout, steps = generation.status.rollout, spec_steps(seen)
     number = rollout.step or 1
-    if number > len(steps) or seen.lineage.live is None:
+    if number > len(steps):
         return end_steps(seen, generation, now)
-    edited = steps[number - 1].weight != rollout.weight
+    lost = live_deleted(seen)
+    edited = lost is None and steps[number - 1].weight != rollout.weight
     if edited and not_possible(seen, [number - 1]) is None:
         return begin_step(seen, generation, number, now)
-    why, refusal = hold(seen, generation), refused_write(seen, rollout)
+    why, refusal = lost or hold(seen, generation), refused_write(seen, rollout)
     if why is None and (edited or rollout.weight_seen_at is None):
         why = not_possible(seen, [number - 1])
     if why is None and refusal is not None:
