@@ -183,9 +183,11 @@ class Invariants(
         if changed or there != self.there:
             busy = [g for g in self.ours() if in_progress(g) and g.spec.origin == "Trained"]
             busy = [g for g in busy if not self.retires_next(g)]
-            # What a newer operator calls by a new word may be at an end or not: nothing new starts.
             assert len([g for g in busy if not unknown_value(g)]) <= 1
-            assert len(busy) <= 1 or not any(g.metadata.uid in there - self.there for g in busy)
+            # What a newer operator calls by a new word may be at an end or not: nothing new starts
+            # once the word is observed.
+            new = [g for g in busy if g.metadata.uid in there - self.there]
+            assert len(busy) <= 1 or not new or self.world.stalled_watches
             self.there = there
             self.interim_analyses_are_shared_by_all_evaluations_of_a_holdout()
         assert set(world.served) <= self.accepted
