@@ -163,6 +163,27 @@ def test_a_recorded_pod_that_is_gone_ran_until_its_job_ended() -> None:
     assert (training(world).attempt, training(world).running_seconds) == (2, 3600)
 
 
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_pod_whose_suspension_nobody_saw_ran_at_most_until_its_job_was_resumed(
+    ended: bool,
+) -> None:
+    """Not until now: an operator that was away would end a run that waited in a queue."""
+    world, name = trains()
+    world.begin(name)
+    world.settle()
+    world.now += HOUR / 2
+    world.suspend_by_another(name)
+    world.now += HOUR
+    world.suspend_by_another(name, suspend=False)
+    world.now += 50 * HOUR
+    world.begin(name)
+    if ended:
+        world.fail(name, 137, disrupted=True)
+    world.settle()
+    assert world.generation(2).status.verdict == "Pending"
+    assert close_attempt(training(world)).running_seconds == 5400
+
+
 def test_a_pod_is_recorded_once_when_it_starts_to_run() -> None:
     world, name = trains()
     world.begin(name)

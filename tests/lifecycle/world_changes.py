@@ -103,7 +103,18 @@ class Changes:
             self._end_pods(name)
         pods = () if suspend else self.jobs[name].pods
         changes = {"suspended": suspend, "suspended_at": since, "suspended_by_us": by_us}
+        if not suspend:
+            self._extend_unseen_pods(name)
+            changes["resumed"] = self.now
         self.jobs[name] = replace(self.jobs[name], pods=pods, **changes)
+
+    def _extend_unseen_pods(self, name: str) -> None:
+        """A pod whose end was not recorded counts until its Job is resumed: that is all to see."""
+        stages = [(g.status.training, g.status.evaluation) for g in self.generations.values()]
+        recorded = (pod for pair in stages for run in filter(None, pair) for pod in run.pods)
+        for uid in (pod.uid for pod in recorded if pod.ended_at is None):
+            if uid in self.ran and self.ran[uid][0] == name:
+                self.ran[uid] = (*self.ran[uid][:2], self.now)
 
     def _end_pods(self, name: str) -> None:
         for uid, (job, began, ended) in self.ran.items():

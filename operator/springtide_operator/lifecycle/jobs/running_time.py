@@ -26,7 +26,8 @@ MAX_PODS = 8
 def measure(run: StageRun, job: ObservedJob | None, now: datetime) -> StageRun:
     """Add what is observed of the Job's pods to the record of the attempt.
 
-    A recorded pod that is gone ended when its Job did, at the latest now.
+    A recorded pod that is gone ended at the latest when its Job did or was suspended, when it was
+    resumed after that, or now.
     """
     if not run.job_uid:
         return run
@@ -40,17 +41,24 @@ def measure(run: StageRun, job: ObservedJob | None, now: datetime) -> StageRun:
                 uid=pod.uid, started_at=pod.started, ended_at=pod.ended, gpus=held
             )
     runs = {pod.uid for pod in seen if pod.exit_code is None and own and own.finished is None}
-    ended = min((own.finished or own.suspended_at if own else None) or now, now)
     pods = [
         pod
         if pod.ended_at or pod.uid in runs
-        else pod.model_copy(update={"ended_at": max(ended, pod.started_at)})
+        else pod.model_copy(update={"ended_at": _latest_end(pod, own, now)})
         for pod in sorted(known.values(), key=lambda pod: pod.started_at)
     ]
     gone = [pod for pod in pods if pod.uid not in {each.uid for each in seen}]
     images = [pod.image_digest for pod in seen if pod.image_digest]
     changes = {"pods": pods, "image_digest": images[-1] if images else run.image_digest}
     return _sum_up(run.model_copy(update=changes), gone[: max(len(pods) - MAX_PODS, 0)])
+
+
+def _latest_end(pod: PodRun, job: ObservedJob | None, now: datetime) -> datetime:
+    """When a pod that is gone ended at the latest; a resume may be all that is left to see."""
+    times = [job.finished or job.suspended_at] if job else []
+    if job and job.resumed and job.resumed > pod.started_at:
+        times.append(job.resumed)
+    return max(min([now, *filter(None, times)]), pod.started_at)
 
 
 def must_record(run: StageRun, measured: StageRun, job: ObservedJob | None) -> bool:
