@@ -107,7 +107,7 @@ class Invariants(
                     self.a_window_begins_at_the_cursor(seen, spec)
                     self.quarantined_partitions_are_never_used(seen, spec)
                     self.no_undelivered_month_is_passed(spec)
-                    self.nothing_is_evaluated_twice(action)
+                    self.nothing_is_evaluated_twice(seen, action)
                     self.no_third_run_on_rows_that_were_rejected_twice(seen, action)
                     self.no_run_on_rows_that_were_rolled_back(seen, action)
                     self.nothing_starts_while_it_is_frozen(seen)
@@ -146,7 +146,7 @@ class Invariants(
             return
         self.no_target_is_written_unless_the_mode_says_so(seen, action)
         if isinstance(action, Serve):
-            self.only_an_accepted_generation_is_served(action)
+            self.only_an_accepted_generation_is_served(seen, action)
             self.nothing_rejected_is_applied(seen, action)
             self.nothing_else_is_served_while_pinned(seen, action)
             self.targets_serve_live_during_the_steps(seen, action)

@@ -13,7 +13,6 @@ from lifecycle.generation_facts import (
     digest_of,
     in_progress,
     live_of,
-    of_another_version,
     pinned_of,
 )
 from lifecycle.invariants_of_people import is_only_a_parent
@@ -99,17 +98,12 @@ class ActionInvariants:
         return g.status in [known.status for known in seen.generations]
 
     def one_run_at_a_time(self, seen: Observation) -> None:
-        """A parent counts as it was observed: its rollout may begin by a mode that is not seen yet.
-
-        What another version has written counts in `check_action`: it may be seen late.
-        """
-        observed = {g.metadata.uid: g for g in seen.generations}
-        ours = (g for g in self.ours() if not of_another_version(g))
-        parents = (g for g in ours if in_progress(g))
+        """A parent counts as it was observed: its rollout may begin by a mode that is not seen."""
+        busy = (g for g in self.ours() if in_progress(as_observed(seen, g)))
         assert not [
             g.metadata.name
-            for g in parents
-            if not is_only_a_parent(seen.update, observed.get(g.metadata.uid, g))
+            for g in busy
+            if not is_only_a_parent(seen.update, observed_one(seen, g) or g)
         ]
 
     def a_window_begins_at_the_cursor(self, seen: Observation, spec: GenerationSpec) -> None:
@@ -168,12 +162,12 @@ class ActionInvariants:
             if begin <= start_of(month) < data.holdout.to:
                 assert month in data.quarantined
 
-    def nothing_is_evaluated_twice(self, made: CreateGeneration) -> None:
+    def nothing_is_evaluated_twice(self, seen: Observation, made: CreateGeneration) -> None:
         if self._by_retry(made):
             return
         data = made.spec.data
         key = data.digest, made.spec.recipe_hash, made.spec.parent.digest
-        for g in self.ours():
+        for g in (as_observed(seen, each) for each in self.ours()):
             unjudged = g.status.reason in NOT_EVALUATED
             unjudged |= bool(g.status.retired_reason) and g.status.verdict == "Pending"
             if g.spec.data and not unjudged:
@@ -272,7 +266,8 @@ class ActionInvariants:
     def a_job_is_deleted_after_its_result_is_in_status(
         self, seen: Observation, job: ObservedJob
     ) -> None:
-        g = next((g for g in self.ours() if g.spec.number == job.number), None)
+        of_job = (g for g in self.ours() if g.spec.number == job.number)
+        g = next((as_observed(seen, g) for g in of_job), None)
         if job.stage == "probe":
             last = seen.update.status.last_probe
             asked, now = self.world.runs[job.name].run.recipe, self.world.update.spec
@@ -289,7 +284,7 @@ class ActionInvariants:
         else:
             assert g.status.artifact or g.status.training.job != job.name
 
-    def only_an_accepted_generation_is_served(self, serve: Serve) -> None:
+    def only_an_accepted_generation_is_served(self, seen: Observation, serve: Serve) -> None:
         if serve.serving is None:
             return
         number = serve.serving.number
@@ -301,7 +296,7 @@ class ActionInvariants:
         if not same:
             assert serve.serving.digest in self.accepted
             return
-        (g,) = same
+        (g,) = (as_observed(seen, each) for each in same)
         assert g.metadata.name not in self.foreign
         if g.status.rollout.promoted_at and unknown_value(g):
             assert serve.serving.digest in self.accepted  # it stays live, whatever its words
@@ -393,6 +388,16 @@ class ActionInvariants:
                 assert output.reference_digest == g.spec.reference.digest
                 compared = output.versus_reference[rules.index(rule)]
                 assert compared[2] > -float(rule.max_cumulative_regression.absolute)
+
+
+def observed_one(seen: Observation, g: ModelGeneration) -> ModelGeneration | None:
+    """A generation as the operator observed it."""
+    return next((each for each in seen.generations if each.metadata.uid == g.metadata.uid), None)
+
+
+def as_observed(seen: Observation, g: ModelGeneration) -> ModelGeneration:
+    """A generation as it is, but for words of another version: the operator may see them late."""
+    return (observed_one(seen, g) if unknown_value(g) else None) or g
 
 
 def _end(world: World, pod: str) -> datetime:
