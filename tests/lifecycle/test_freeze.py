@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -53,6 +54,45 @@ def test_two_rollbacks_in_a_row_freeze_the_update() -> None:
         "the update is frozen; request unfreeze first"
     )
     assert world.update.status.live.number == 1
+
+
+def test_a_frozen_update_offers_no_request_that_it_refuses() -> None:
+    world = after_promotions(2)
+    world.ask("rollback.g2@1")
+    world.rounds(2)
+    world.months.append("2025-04")
+    world.aucs["2025-04"] = (0.55, 0.66)
+    world.ask("retry@2")
+    world.rounds(8)
+    assert "request=retry@<token>" in world.condition("DataReady").message
+    world.edit(rollout={**world.spec["rollout"], "rollback": {"freezeAfter": 1}})
+    world.settle()
+    assert world.condition("DataReady").message.endswith("(Rejected); the update is frozen")
+
+
+def test_a_failed_import_of_a_frozen_update_asks_to_unfreeze_it_first() -> None:
+    world = World(seeded=False)
+    world.edit(rollout={**world.spec["rollout"], "rollback": {"freezeAfter": 1}})
+    world.settle()
+    world.rounds(2)
+    world.months = ["2025-01", "2025-02"]
+    while "shop-g1" not in world.generations:
+        world.round()
+    world.pods_ready = False
+    world.rounds(14)
+    world.pods_ready = True
+    world.rounds(2)
+    assert world.generation(1).status.outcome == "RolledBack"
+    world.delete_generation("shop-g0")
+    world.target = replace(world.target, digest=None, number=None)
+    world.settle()
+    (job,) = (name for name, job in world.jobs.items() if job.stage == "import")
+    world.fail(job, 3, reason="InvalidInput")
+    world.settle()
+    assert world.update.status.progress.waiting_for.startswith(
+        "shop-g2 failed; fix the cause and annotate springtide.dev/request=unfreeze@<token>, then "
+        "retry; "
+    )
 
 
 def test_unfreeze_starts_runs_again_and_the_row_begins_anew() -> None:

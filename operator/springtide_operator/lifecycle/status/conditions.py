@@ -13,6 +13,7 @@ from springtide_api.update.status import Condition
 from springtide_operator.lifecycle.bake.report import bake_hold
 from springtide_operator.lifecycle.checks.prometheus_host import host_not_allowed
 from springtide_operator.lifecycle.checks.spec_validation import invalid_spec
+from springtide_operator.lifecycle.evaluation.freeze import frozen
 from springtide_operator.lifecycle.evaluation.holds import hold
 from springtide_operator.lifecycle.evaluation.modes import REASONS, writes_targets
 from springtide_operator.lifecycle.jobs.suspension import resumes_once
@@ -171,6 +172,8 @@ def _acceptable(seen: Observation, probe: LastProbe) -> str:
         return message
     if seen.lineage.candidate or seen.lineage.unknown:
         return f"{message}; another run is in progress"
+    if frozen(seen):
+        return f"{message}; the update is frozen"
     if condition := resumes_once(seen):
         return f"{probe.message} once {condition}"
     return probe.message

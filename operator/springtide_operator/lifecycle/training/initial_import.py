@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from springtide_api.generation.spec import GenerationSpec, UpdateRef
+from springtide_operator.lifecycle.evaluation.freeze import frozen
 from springtide_operator.lifecycle.state.generations import ORPHANED, SPEC_CHANGED
 from springtide_operator.lifecycle.state.plan import CreateGeneration, Step, Waiting
 from springtide_operator.lifecycle.state.recipe import recipe, recipe_hash
@@ -22,9 +23,10 @@ def import_initial(seen: Observation, now: datetime) -> Step | None:
         return None
     if failed := failed_import(seen):
         resume = ", set spec.suspend to false" if seen.update.spec.suspend else ""
+        request = "unfreeze@<token>, then retry" if frozen(seen) else "retry@<token>"
         message = (
             f"{failed.metadata.name} failed; fix the cause{resume} and annotate "
-            f"springtide.dev/request=retry@<token>; {failed.status.message}"
+            f"springtide.dev/request={request}; {failed.status.message}"
         )
         return Step(waiting=Waiting("ImportFailed", message[:1024], "Import", blocked=True))
     if seen.update.spec.suspend:
