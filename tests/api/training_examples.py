@@ -7,6 +7,7 @@ EARLY = "training.earlyStopping"
 
 METHOD = "training.method"
 RETENTION = "training.retention"
+ROBUSTNESS = "training.robustness"
 FRESH = {"type": "LoRA", "lora": {"continuation": "Fresh"}}
 CONTINUING = {"type": "LoRA", "lora": {"continuation": "Continue"}}
 REBASED = {"continuation": "Continue", "rebaseEvery": 4, "rebaseLearningRate": "1e-5"}
@@ -107,6 +108,30 @@ TRAINING = [
         "retention.interpolation needs earlyStopping",
         {RETENTION: {"interpolation": {}}, EARLY: {}},
         {RETENTION: {"interpolation": {}}, EARLY: ABSENT},
+    ),
+    Example(
+        ROBUSTNESS,
+        "robustness needs averaging",
+        {ROBUSTNESS: {"averaging": {"ema": "0.999"}}},
+        {ROBUSTNESS: {}},
+    ),
+    Example(
+        f"{ROBUSTNESS}.averaging",
+        "averaging needs either ema or lastK",
+        {ROBUSTNESS: {"averaging": {"lastK": 2}}},
+        {ROBUSTNESS: {"averaging": {"lastK": 2, "ema": "0.9"}}},
+    ),
+    Example(
+        f"{ROBUSTNESS}.averaging",
+        "ema must be greater than 0 and less than 1",
+        {ROBUSTNESS: {"averaging": {"ema": "0.0001"}}},
+        {ROBUSTNESS: {"averaging": {"ema": "1.0"}}},
+    ),
+    Example(
+        "training",
+        "robustness.averaging.lastK excludes earlyStopping",
+        {ROBUSTNESS: {"averaging": {"ema": "0.9"}}, EARLY: {}},
+        {ROBUSTNESS: {"averaging": {"lastK": 9}}, EARLY: {}},
     ),
     Example(
         f"{RETENTION}.replay",

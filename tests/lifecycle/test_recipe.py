@@ -3,7 +3,7 @@
 import pytest
 from lifecycle.world import with_generation_one
 
-from springtide_operator.lifecycle.state.recipe import recipe
+from springtide_operator.lifecycle.state.recipe import recipe, recipe_hash
 
 MODELS = {
     "Classification": {},
@@ -46,3 +46,16 @@ def test_the_entity_of_a_ranking_is_its_group_unless_the_spec_names_one(task, co
     world.edit(data=data | {"source": source}, model=world.spec["model"] | MODELS[task])
     made = recipe(world.seen()).data.source.columns
     assert (made.entity, made.group) == (resolved, "query")
+
+
+def test_robustness_and_the_loss_are_part_of_the_recipe_and_its_hash():
+    world = with_generation_one()
+    hashes = [recipe_hash(recipe(world.seen()))]
+    for ema in ("0.99", "0.999"):
+        world.edit(training={"robustness": {"averaging": {"ema": ema}}})
+        made = recipe(world.seen())
+        assert made.training.robustness.averaging.ema == ema
+        hashes.append(recipe_hash(made))
+    world.edit(model=world.spec["model"] | {"classification": {"classWeights": "Balanced"}})
+    hashes.append(recipe_hash(recipe(world.seen())))
+    assert len({*hashes}) == 4

@@ -20,8 +20,7 @@ from local_cluster.ports import free_port
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
-from springtide_api.update.ranking import RankingOptions
-from springtide_api.update.task import ClassificationOptions, RegressionOptions
+from springtide_api.update.task import ClassificationOptions, RankingOptions, RegressionOptions
 from springtide_server.app import build_app
 from springtide_server.model import load
 from springtide_server.service import Service

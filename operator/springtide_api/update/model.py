@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from springtide_api.schema import Digest, Label, Model, Time, Uri, cel
-from springtide_api.update.ranking import RankingOptions
-from springtide_api.update.task import ClassificationOptions, RegressionOptions
+from springtide_api.update.task import ClassificationOptions, RankingOptions, RegressionOptions
 
 
 class InitialModel(Model):

@@ -19,6 +19,7 @@ from springtide_api.schema import (
 )
 from springtide_api.update.method import LEARNING_RATES, Method
 from springtide_api.update.retention import Retention
+from springtide_api.update.robustness import Robustness
 
 Quantity = Annotated[
     str, Field(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$")
@@ -262,6 +263,12 @@ class Limits(Model):
     " generation continues; remove interpolation, or set method.lora.continuation to Fresh without"
     " rebaseEvery",
 )
+@cel(
+    "!has(self.robustness) || !has(self.robustness.averaging)"
+    " || !has(self.robustness.averaging.lastK) || !has(self.earlyStopping)",
+    "robustness.averaging.lastK excludes earlyStopping: which steps are the last ones is not known"
+    " before the run stops; set averaging.ema, or remove earlyStopping",
+)
 class Training(Model):
     """How a candidate is trained from the live weights."""
 
@@ -276,6 +283,9 @@ class Training(Model):
     retention: Retention | None = None
     """How a candidate keeps what its parent has learnt. Default: only by continuing from its
     weights."""
+    robustness: Robustness | None = None
+    """What makes the training robust, against noise of the rows and chance of the last steps.
+    Default: nothing."""
     checkpoint: Checkpoint = Checkpoint()
     """Checkpoints of the training state. Default: every 200 steps."""
     compute: Compute = Compute()

@@ -12,7 +12,7 @@ from sklearn.metrics import ndcg_score
 from trainer.evaluation.conftest import WORDS, Shop, commit_bert, with_window, write_csv
 
 from springtide_api.update.gate import Gate
-from springtide_api.update.ranking import RankingOptions
+from springtide_api.update.task import RankingOptions
 from springtide_judging.bounds import measured
 from springtide_judging.rules import judge_rule
 from springtide_trainer.artifact.models import load

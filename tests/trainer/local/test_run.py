@@ -14,7 +14,7 @@ import yaml
 from trainer.local.conftest import deliver
 
 from springtide_api.contract import ExitCode, Failure, Result
-from springtide_api.update.ranking import RankingOptions
+from springtide_api.update.task import RankingOptions
 from springtide_trainer.local import local_stages
 from springtide_trainer.local.manifest_file import Places, read
 from springtide_trainer.local.run import rows_of_a_pass

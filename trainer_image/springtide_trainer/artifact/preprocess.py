@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from springtide_api.schema import Model
-from springtide_api.update.ranking import RankingOptions
-from springtide_api.update.task import ClassificationOptions, RegressionOptions
+from springtide_api.update.task import ClassificationOptions, RankingOptions, RegressionOptions
 from springtide_trainer.errors import Refused
 
 if TYPE_CHECKING:

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedModel
 
-    from springtide_api.update.ranking import RankingOptions
-    from springtide_api.update.task import ClassificationOptions, RegressionOptions
+    from springtide_api.update.task import ClassificationOptions, RankingOptions, RegressionOptions
     from springtide_trainer.tasks.metrics.statistic import Array, EncodedRows, Statistic
 
 

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import time
-from contextlib import closing
+from contextlib import closing, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -58,6 +58,8 @@ def fit(session: Session) -> loop.Outcome:
     _check(session, outcome.step, checks)
     if not run.precision.stepped:
         raise NoStepTaken(outcome.step)
+    if run.averaging:
+        run.averaging.load()
     if run.early_stopping:
         run.early_stopping.restore_best()
     _measure(session, checks, (outcome.step - done) / max(1e-9, time.monotonic() - began))
@@ -66,12 +68,17 @@ def fit(session: Session) -> loop.Outcome:
 
 def _take_steps(session: Session, done: int, stop: loop.Stop, checks: FiniteChecks) -> loop.Outcome:
     """Take the remaining steps."""
-    run, stopping = session.run, session.run.early_stopping
+    run, stopping, averaging = session.run, session.run.early_stopping, session.run.averaging
+
+    def average(step: int, loss: float) -> None:
+        if averaging is not None:
+            averaging.observe(step, loss)
 
     def validate(step: int, loss: float) -> None:
         if stopping is not None and stopping.due(step):
             _check(session, step, checks)
-            stopping.observe(step, loss)
+            with averaging.in_place() if averaging else nullcontext():
+                stopping.observe(step, loss)
 
     def save_checkpoint(step: int, loss: float) -> None:
         if step % session.checkpoint_every == 0:
@@ -89,8 +96,8 @@ def _take_steps(session: Session, done: int, stop: loop.Stop, checks: FiniteChec
             max_grad_norm=float(session.options.max_grad_norm),
             checks=checks,
             engine=_engine(session),
-            # A checkpoint has the state of early stopping at its step, so validation runs first.
-            observers=[validate, save_checkpoint, progress.observe],
+            # The average of a step is validated, and a checkpoint has the state of both.
+            observers=[average, validate, save_checkpoint, progress.observe],
             stop=stop,
         )
     if outcome.reason == loop.ALL_SEEN:

@@ -25,6 +25,7 @@ from springtide_trainer.training.early_stopping import EarlyStopping
 from springtide_trainer.training.engine import kernels
 from springtide_trainer.training.engine.pass_limits import pass_limits
 from springtide_trainer.training.lower_outputs import Wanted, lower_part, store
+from springtide_trainer.training.robustness import averaging
 from springtide_trainer.training.rows.batches import StepSampler
 from springtide_trainer.training.rows.mixture import Mixture
 from springtide_trainer.training.training_state import FORMAT, Run
@@ -118,7 +119,13 @@ def prepare(
     return Session(
         task=task,
         model=model,
-        run=Run(model, built, chosen, _early_stopping(run.recipe, task, model, rows, last=total)),
+        run=Run(
+            model,
+            built,
+            chosen,
+            _early_stopping(run.recipe, task, model, rows, last=total),
+            averaging.of(training.robustness, model, total=total),
+        ),
         rows=rows,
         sampler=sampler,
         total=total,
@@ -237,6 +244,8 @@ def _identity(recipe: Recipe, given: TrainInput) -> dict[str, Any]:
         optional["replay"] = training.retention.replay.plain()
         optional["buffer"] = given.buffer.digest if given.buffer else None
         optional["quarantined"] = sorted(given.quarantined)
+    if training.robustness:
+        optional["robustness"] = training.robustness.plain()
     if given.adapter:
         optional["adapter"] = given.adapter.digest
     return {

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from springtide_trainer.training.early_stopping import EarlyStopping
     from springtide_trainer.training.precision import Precision
+    from springtide_trainer.training.robustness.averaging import Averaging
 
 FORMAT = 3
 """Version of checkpoint contents and row order: checkpoints of another version are not used."""
@@ -93,6 +94,7 @@ class Run:
     optimizer: torch.optim.Optimizer
     precision: Precision
     early_stopping: EarlyStopping | None = None
+    averaging: Averaging | None = None
 
     @property
     def parts(self) -> dict[str, Stateful]:
@@ -104,6 +106,8 @@ class Run:
         }
         if self.early_stopping is not None:
             parts["earlyStopping"] = self.early_stopping
+        if self.averaging is not None:
+            parts["averaging"] = self.averaging
         return parts
 
 
