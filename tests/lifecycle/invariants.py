@@ -92,7 +92,8 @@ class Invariants(
         self.notified: dict[str, tuple[str, str, datetime | None]] = {}
         """What each notification was about, by its id."""
         self.files_lost = False
-        """A user deleted a generation while files of others were deleted, or about to be."""
+        """A user deleted a generation, or a client copied one, while files of others were deleted,
+        or about to be."""
         world.storage.on_deletion = self.nothing_referenced_is_deleted
         world.on_action, world.check = self.check_action, self.check_world
 

@@ -615,7 +615,12 @@ class Life(RuleBasedStateMachine):
     def another_client_creates_a_generation(
         self, data: st.DataObject, labelled: bool, ahead: int
     ) -> None:
-        """As a copy with a gate of its own, which every candidate passes."""
+        """As a copy with a gate of its own, which every candidate passes.
+
+        It may name rows that are being deleted: no Job can be told of what is created after it.
+        """
+        running = (start for name, start in self.world.runs.items() if name in self.world.jobs)
+        self.checks.files_lost |= any(start.run.collect for start in running)
         copied = self.world.generations[data.draw(st.sampled_from(self.made_before()))].spec
         gate = copied.recipe.gate.model_copy(update={"rules": copied.recipe.gate.rules[:1]})
         recipe = copied.recipe.model_copy(update={"gate": gate})
