@@ -270,10 +270,13 @@ class ActionInvariants:
         g = next((as_observed(seen, g) for g in of_job), None)
         if job.stage == "probe":
             last = seen.update.status.last_probe
-            asked, now = self.world.runs[job.name].run.recipe, self.world.update.spec
+            asked = self.world.runs[job.name].run.recipe
             pods = asked.training.image, asked.training.compute
-            changed = (asked.model, asked.data, asked.storage) != (now.model, now.data, now.storage)
-            changed |= pods != (now.training.image, now.training.compute) or now.suspend
+            changed = False
+            for now in (self.world.update.spec, seen.update.spec):  # an edit may be seen late
+                known = now.model, now.data, now.storage
+                changed |= (asked.model, asked.data, asked.storage) != known
+                changed |= pods != (now.training.image, now.training.compute) or now.suspend
             changed |= pinned_of(seen.update, list(seen.generations)) is not None
             changed |= job.quarantined != frozenset(self.world.update.status.cursor.quarantined)
             assert changed or last.job_uid == job.uid
