@@ -76,7 +76,8 @@ class Totals:
 def _ask(method: str, path: str, body: str | None = None) -> tuple[int, bytes]:
     connection = http.client.HTTPConnection(HOST, PORT, timeout=PATIENCE)
     try:
-        connection.request(method, path, body, {"Connection": "close"})
+        headers = {"Connection": "close", "Content-Type": "application/json"}
+        connection.request(method, path, body, headers)
         answer = connection.getresponse()
         return answer.status, answer.read()
     finally:

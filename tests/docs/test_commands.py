@@ -24,6 +24,9 @@ INSTALLS = [
 ]
 YAML = [block for block in blocks() if block.language == "yaml"]
 
+KSERVE_SECONDS = 30
+"""`grace_period` of KServe's model server, in which it finishes requests."""
+
 PLACES = (
     ((), {"model", "data", "trigger", "training", "evaluation", "gate", "rollout", "storage"}),
     (("data",), {"source", "window", "holdout", "reserve", "volume"}),
@@ -122,6 +125,28 @@ def test_fragments_of_a_spec_are_accepted_by_the_api_server(shop):
         _merge(inner, fragment)
         text = json.dumps(update, default=_time).replace("sha256:...", f"sha256:{'a' * 64}")
         shop.apply(text, "--dry-run=server")
+
+
+@pytest.mark.apiserver
+def test_the_example_of_a_server_of_others_is_accepted(shop, tmp_path):
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    printed = shop.run(script("docs/how-to/own-server.md", "kserve"), tmp_path)
+    assert "incrementalupdate.springtide.dev/classifier" in printed
+    found = shop.run("kubectl -n shop get deployment/classifier -o json", tmp_path)
+    pod = json.loads(found)["spec"]["template"]["spec"]
+    (server,) = pod["containers"]
+    assert server["image"] == "registry.example/team/kserve-classifier:1"
+    (model,) = (each["value"] for each in server["env"] if each["name"] == "MODEL_NAME")
+    assert server["readinessProbe"]["httpGet"]["path"] == f"/v2/models/{model}/ready"
+    waits = server["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert pod["terminationGracePeriodSeconds"] > waits + KSERVE_SECONDS
+    update = json.loads(shop.run("kubectl -n shop get iu/classifier -o json", tmp_path))
+    (target,) = update["spec"]["rollout"]["targets"]
+    assert (target["targetRef"]["name"], target["container"]) == ("classifier", server["name"])
+    claims = [each["persistentVolumeClaim"] for each in pod["volumes"] if "emptyDir" not in each]
+    assert claims == [
+        {"claimName": update["spec"]["storage"]["volume"]["claimName"], "readOnly": True}
+    ]
 
 
 @pytest.mark.apiserver

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 
-from local_cluster import debian_packages, go_tools, images, virtual_environment
+from local_cluster import debian_packages, go_tools, images, kserve_environment, virtual_environment
 from local_cluster.images import ProjectImage
 from local_cluster.places import CACHE, alone
 from local_cluster.steps import SetupError, Step, run_lanes
@@ -23,7 +23,7 @@ def set_up(*, parts: str) -> None:
     Args:
         parts: `venv` the virtual environment; `images` the images; `tools` virtual environment,
             Kubernetes, etcd, Prometheus and the other programs; `demo` all of these; `all` the
-            gateway too.
+            gateway and KServe too.
 
     Raises:
         SetupError: something is missing that cannot be installed here.
@@ -37,7 +37,10 @@ def set_up(*, parts: str) -> None:
         "images": [[packages, *image_steps]],
         "tools": [go_tools.steps(), programs],
         "demo": [go_tools.steps(), [*programs, *image_steps]],
-        "all": [go_tools.steps(go_tools.WITH_GATEWAY), [*programs, *image_steps]],
+        "all": [
+            go_tools.steps(go_tools.WITH_GATEWAY),
+            [*programs, kserve_environment.step(), *image_steps],
+        ],
     }
     if parts != "venv":
         _check_machine()

