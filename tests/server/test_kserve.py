@@ -62,7 +62,7 @@ def start_kserve():
         return Process(popen, port, client)
 
     with httpx.Client(
-        verify=False, timeout=60, limits=httpx.Limits(max_keepalive_connections=0)
+        verify=False, timeout=300, limits=httpx.Limits(max_keepalive_connections=0)
     ) as client:
         yield starting
         for popen in started:
@@ -209,7 +209,7 @@ async def test_kserve_answers_as_the_reference_server_until_the_last_request_in_
     process.popen.terminate()
     assert not answers, "the request must be in flight"
     client.join()
-    output, _ = process.popen.communicate(timeout=60)
+    output, _ = process.popen.communicate(timeout=300)
 
     assert answers[0].status_code == 200
     assert len(answers[0].json()["outputs"][1]["data"]) == 2000
@@ -227,7 +227,7 @@ def test_kserve_does_not_start_with_a_changed_model(texts, tmp_path, start_kserv
     append_to(tmp_path / "copy" / "model.safetensors")
 
     process = start_kserve(MODEL_URI=uri_of(tmp_path / "copy"), MODEL_DIGEST=texts.artifact.digest)
-    output, _ = process.popen.communicate(timeout=120)
+    output, _ = process.popen.communicate(timeout=300)
 
     assert process.popen.returncode == 1
     assert output.splitlines()[-1].startswith("refused: model.safetensors in ")
