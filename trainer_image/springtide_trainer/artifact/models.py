@@ -108,7 +108,8 @@ def predict(
 def load(folder: Path, digest: str, device: str | None = None) -> Scorer:
     """Verify an artifact and load it: in FP32, on the GPU if there is one.
 
-    An optimized form is loaded as it is, on the CPU.
+    An optimized form is loaded as it is, on the CPU. The weights are copies in memory: what happens
+    to the folder later does not change them.
 
     Raises:
         Refused: the folder does not match the digest, or is unsafe to load.
@@ -119,7 +120,7 @@ def load(folder: Path, digest: str, device: str | None = None) -> Scorer:
     task = task_of(preprocess)
     optimized = folder / ONNX_MODEL
     model: ForwardModel = (
-        OnnxModel(optimized) if optimized.exists() else move(task.load(folder), chosen)
+        OnnxModel(optimized) if optimized.exists() else _unmapped(move(task.load(folder), chosen))
     )
     return Scorer(task, model, load_tokenizer(folder), preprocess, folder)
 
@@ -127,6 +128,18 @@ def load(folder: Path, digest: str, device: str | None = None) -> Scorer:
 def move(model: PreTrainedModel, device: str | torch.device) -> PreTrainedModel:
     """Move a model to a device, in place, and return it."""
     torch.nn.Module.to(model, device)
+    return model
+
+
+def _unmapped(model: PreTrainedModel) -> PreTrainedModel:
+    """Copy weights that safetensors has mapped from a file, in place, and return the model.
+
+    A page of a mapped file is read when it is used, and again after memory was short: by then the
+    file may have other bytes than those that were verified, or its storage may be down.
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.device.type == "cpu":
+            tensor.data = tensor.data.clone()
     return model
 
 
