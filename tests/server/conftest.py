@@ -252,17 +252,20 @@ class Process:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Process]]:
-    """Start servers with an environment; running ones are killed at the end of the test."""
+    """Start servers with an environment, by a command before it if there is one.
+
+    Running ones are killed at the end of the test.
+    """
     started: list[subprocess.Popen[str]] = []
     # One client without TLS verification takes a hundredth of the time of httpx.get.
     client = httpx.Client(
         verify=False, timeout=60, limits=httpx.Limits(max_keepalive_connections=0)
     )
 
-    def starting(**env: str) -> Process:
+    def starting(*before: str, **env: str) -> Process:
         port = free_port()
         popen = subprocess.Popen(
-            [sys.executable, "-m", "springtide_server"],
+            [*before, sys.executable, "-m", "springtide_server"],
             env={
                 **{name: value for name, value in os.environ.items() if name in PASSED_ON},
                 "OMP_NUM_THREADS": "1",

@@ -216,6 +216,7 @@ def test_the_documented_defaults_are_the_actual_ones():
 
     for name, value in {
         "MODEL_NAME": defaults.model_name,
+        "MODEL_CACHE_BYTES": defaults.model_cache_bytes,
         "SPRINGTIDE_PORT": defaults.port,
         "SPRINGTIDE_MAX_BATCH": defaults.max_batch,
         "SPRINGTIDE_MAX_DELAY_MS": f"{defaults.max_delay * 1000:g}",

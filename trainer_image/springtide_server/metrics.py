@@ -7,6 +7,7 @@ from typing import get_args
 from prometheus_client import CollectorRegistry, Gauge, Histogram, ProcessCollector
 
 from springtide_server.answers import Outcome
+from springtide_server.loading.scorer import Source
 
 _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -47,12 +48,24 @@ class Metrics:
         self.ready = Gauge(
             "springtide_server_ready", "1 if the server is ready, else 0.", registry=self.registry
         )
+        self._loaded_from = Gauge(
+            "springtide_server_loaded_from",
+            "1 for where the model was loaded from: storage, copied, cache or fallback.",
+            ["source"],
+            registry=self.registry,
+        )
+        for source in get_args(Source):
+            self._loaded_from.labels(source)
         Gauge(
             "springtide_server_model_info",
             "The configured model; always 1.",
             ["model", "generation", "digest"],
             registry=self.registry,
         ).labels(model, generation, digest).set(1)
+
+    def set_source(self, source: Source) -> None:
+        """Record where the model was loaded from."""
+        self._loaded_from.labels(source).set(1)
 
     def observe_request(self, seconds: float, outcome: Outcome) -> None:
         """Record a completed inference request."""

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from springtide_server.loading.scorer import load_scorer
 from springtide_trainer.errors import Refused
-from springtide_trainer.storage import local_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from springtide_server.loading.scorer import Source
     from springtide_server.settings import Settings
     from springtide_trainer.artifact.models import Scorer
     from springtide_trainer.artifact.preprocess import Pair
@@ -35,6 +36,8 @@ class Model:
     version: str
     digest: str
     scorer: Scorer
+    source: Source = "storage"
+    """Where it was loaded from."""
 
     @property
     def inputs(self) -> list[str]:
@@ -104,15 +107,7 @@ def load(settings: Settings) -> Model:
     Raises:
         Refused: the artifact does not match the digest, is unsafe, or its scores are not finite.
     """
-    folder = local_path(settings.model_uri, "MODEL_URI")
-    from transformers.utils import logging as transformers_logging
-
-    from springtide_trainer.artifact import models
-
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    transformers_logging.disable_default_handler()
-    transformers_logging.enable_propagation()
-    scorer = models.load(folder, settings.model_digest)
-    model = Model(settings.model_name, settings.version, settings.model_digest, scorer)
+    scorer, source = load_scorer(settings)
+    model = Model(settings.model_name, settings.version, settings.model_digest, scorer, source)
     model.warm_up(settings.max_batch)
     return model

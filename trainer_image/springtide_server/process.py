@@ -52,7 +52,12 @@ async def _load_and_score(service: Service) -> None:
         await asyncio.Event().wait()
     model = await asyncio.to_thread(load, service.settings)
     batcher = service.start(model)
-    fields = {"generation": model.version, "digest": model.digest, "inputs": model.inputs}
+    fields = {
+        "generation": model.version,
+        "digest": model.digest,
+        "inputs": model.inputs,
+        "loaded_from": model.source,
+    }
     log.info("ready", extra={"fields": fields})
     await batcher.run()
 

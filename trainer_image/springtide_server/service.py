@@ -58,6 +58,7 @@ class Service:
             max_waiting=self.settings.max_waiting,
             observe=self.metrics.batch_rows.observe,
         )
+        self.metrics.set_source(model.source)
         self.serving = Serving(model, batcher)
         return batcher
 

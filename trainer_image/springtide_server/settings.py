@@ -25,6 +25,10 @@ class Settings:
     """MODEL_URI: `file:///` URI of the artifact's folder. Empty: there is no model yet."""
     model_digest: str = ""
     """MODEL_DIGEST: expected digest of the artifact."""
+    model_cache: str = ""
+    """MODEL_CACHE: folder that the pods of a node share for artifacts. Empty: there is none."""
+    model_cache_bytes: int = 10 << 30
+    """MODEL_CACHE_BYTES: maximum bytes of the artifacts in MODEL_CACHE."""
     generation: str = ""
     """SPRINGTIDE_GENERATION, or the content of the file SPRINGTIDE_GENERATION_FILE."""
     host: str = "0.0.0.0"
@@ -59,6 +63,10 @@ def read_settings(env: Mapping[str, str]) -> Settings:
         model_name=env.get("MODEL_NAME") or Settings.model_name,
         model_uri=uri,
         model_digest=_digest(env.get("MODEL_DIGEST", "")) if uri else "",
+        model_cache=env.get("MODEL_CACHE", ""),
+        model_cache_bytes=int(
+            _number(env, "MODEL_CACHE_BYTES", Settings.model_cache_bytes, low=1, high=1 << 50)
+        ),
         generation=_generation(env),
         host=env.get("SPRINGTIDE_HOST") or Settings.host,
         port=int(_number(env, "SPRINGTIDE_PORT", Settings.port, low=0, high=65535)),

@@ -75,7 +75,7 @@ def verify(folder: Path, digest: str) -> None:
     """
     if not folder.is_dir() or folder.is_symlink():
         raise _digest_mismatch(f"{folder} is not a folder; expected artifact {digest}")
-    known = {str(file["path"]): file for file in _read_manifest(folder, digest)}
+    known = {str(file["path"]): file for file in read_manifest(folder, digest)}
     present = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
     present.pop(MANIFEST, None)
     if odd := sorted(set(known) ^ set(present)):
@@ -87,7 +87,16 @@ def verify(folder: Path, digest: str) -> None:
         _check(name, path, known[name])
 
 
-def _read_manifest(folder: Path, digest: str) -> list[dict[str, Any]]:
+def read_manifest(folder: Path, digest: str) -> list[dict[str, Any]]:
+    """Read the manifest with this digest.
+
+    Returns:
+        For each file of the artifact `path`, relative to the folder, `sha256` and `size` in bytes.
+
+    Raises:
+        Refused: DigestMismatch if it is missing or another one; UnsafeArtifact if it is too large,
+            cannot be read, or names files outside the folder.
+    """
     path = folder / MANIFEST
     if not path.is_file() or path.is_symlink():
         raise _digest_mismatch(f"{folder} has no {MANIFEST}; expected {digest}")
