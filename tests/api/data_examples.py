@@ -1,4 +1,4 @@
-"""Examples of the rules on model, data and storage."""
+"""Examples of the rules on model, data, serving and storage."""
 
 from api.example import ABSENT, Change, Example, inside, longest
 
@@ -267,5 +267,25 @@ STORAGE = [
         "must not contain '..'",
         {"storage.uri": "file:///mod..els", "data.source.uri": "file:///mod..els/clicks"},
         {"storage.uri": "file:///models/..", "data.source.uri": "file:///models/../clicks"},
+    ),
+]
+
+OPTIMISE = "serving.optimise"
+
+SERVING = [
+    Example(
+        OPTIMISE,
+        "set quantization, pruning or both, or leave optimise out",
+        {OPTIMISE: {"pruning": {"sparsity": "0.5"}}},
+        {OPTIMISE: {}},
+    ),
+    *(
+        Example(
+            f"{OPTIMISE}.pruning",
+            "sparsity must be at least 0.01 and at most 0.95",
+            {OPTIMISE: {"pruning": {"sparsity": within}}},
+            {OPTIMISE: {"pruning": {"sparsity": outside}}},
+        )
+        for within, outside in (("0.01", "0.009"), ("0.95", "0.951"))
     ),
 ]

@@ -54,20 +54,24 @@ def test_a_floating_point_number_is_refused(objects, minimal, number):
 
 
 @pytest.mark.parametrize(
-    ("serving", "field"),
+    ("optimise", "field"),
     [
-        ({"optimise": {"quantization": "Int4"}}, "spec.serving.optimise.quantization"),
-        ({"optimise": {}}, "spec.serving.optimise.quantization"),
+        ({"quantization": "Int4"}, "quantization"),
+        ({"pruning": {}}, "pruning.sparsity"),
+        ({"pruning": {"sparsity": "50%"}}, "pruning.sparsity"),
+        ({"pruning": {"sparsity": "-0.5"}}, "pruning.sparsity"),
+        ({"pruning": {"sparsity": 0.5}}, "pruning.sparsity"),
     ],
 )
-def test_a_form_that_is_not_offered_is_refused_with_its_field(objects, minimal, serving, field):
-    accepted = {"optimise": {"quantization": "Int8Dynamic"}}
+def test_a_form_that_is_not_offered_is_refused_with_its_field(objects, minimal, optimise, field):
+    accepted = {"optimise": {"quantization": "Int8Dynamic", "pruning": {"sparsity": "0.5"}}}
     stored = objects.create({**minimal, "spec": {**minimal["spec"], "serving": accepted}})
-    refused = objects.create({**minimal, "spec": {**minimal["spec"], "serving": serving}})
+    wrong = {"optimise": {**accepted["optimise"], **optimise}}
+    refused = objects.create({**minimal, "spec": {**minimal["spec"], "serving": wrong}})
 
     assert stored["spec"]["serving"] == accepted
     assert refused.code == 422
-    assert refused.causes[0][0] == field
+    assert refused.causes[0][0] == f"spec.serving.optimise.{field}"
 
 
 FLOOR = {"metric": "auc", "min": "0.6"}

@@ -36,12 +36,20 @@ if TYPE_CHECKING:
 HOLDOUT = "2011-09"
 SIZES = {"evaluation, 32 rows": 32, "server, 8 rows": 8, "one row": 1}
 """Rows of one forward pass."""
+TRAINING = {
+    "last": HOLDOUT,
+    "rate": "1e-4",
+    "batch": 32,
+    "joint_epochs": 1,
+    "lower": 0,
+    "ratio": "0",
+}
 
 
 def trained(folder: Path, given: argparse.Namespace) -> tuple[CommittedArtifact, WindowFound]:
     """Train on the months before the holdout; return weights with their form, and the window."""
     data = folder / "purchases.csv"
-    purchase_stream.sample(data, given.first, given.share, given.share)
+    purchase_stream.sample(data, given)
     serving = {"serving": {"optimise": {"quantization": "Int8Dynamic"}}}
     made_from = recipe(folder, purchase_stream.spec(0, given, replay=False) | serving, data)
     lineage = Lineage(Home(folder / "home"))
@@ -92,11 +100,11 @@ def quality(exact: Scorer, form: Scorer, table: Any) -> None:
 def main() -> None:
     asked = argparse.ArgumentParser()
     asked.add_argument("--first", default="2011-07", help="first month")
-    asked.add_argument("--share", type=float, default=1.0, help="share of the customers")
+    asked.add_argument("--share", type=float, default=0.3, help="share of the customers")
     asked.add_argument("--rows", type=int, default=500, help="rows that are timed")
     asked.add_argument("--rounds", type=int, default=5)
     given = asked.parse_args()
-    vars(given).update(rate="1e-4", batch=32, joint_epochs=1, lower=0, ratio="0")
+    vars(given).update(TRAINING | {"held_out": given.share})
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         made, window = trained(Path(folder), given)

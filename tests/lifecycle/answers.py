@@ -18,6 +18,7 @@ from springtide_api.contract import (
     WindowFound,
 )
 from springtide_api.retained import Replayed
+from springtide_api.update.model import Optimise
 
 if TYPE_CHECKING:
     from lifecycle.world import World
@@ -123,12 +124,17 @@ def _artifact(text: str, head: str = "Trained") -> CommittedArtifact:
 
 
 def _as_served(world: World, recipe: Recipe, made: CommittedArtifact) -> CommittedArtifact:
-    """The artifact with its optimized form, where the recipe asks for one."""
-    asked = recipe.serving.optimise if recipe.serving else None
-    if asked is None or not world.writes_forms:
+    """The artifact with its optimized form: what its image knows of the one that is asked for."""
+    asked = recipe.serving.optimise.plain() if recipe.serving and recipe.serving.optimise else {}
+    known = Optimise.model_validate({name: asked[name] for name in world.forms if name in asked})
+    if not known.describe():
         return made
-    form = digest(f"int8 {made.digest}")
-    served = ServedForm(digest=form, bytes=1, quantization=asked.quantization)
+    served = ServedForm(
+        digest=digest(f"{known.describe()} {made.digest}"),
+        bytes=1,
+        quantization=known.quantization,
+        sparsity=known.pruning.sparsity if known.pruning else None,
+    )
     return made.model_copy(update={"served": served})
 
 

@@ -55,7 +55,9 @@ METHODS = st.sampled_from(
 RETENTIONS = st.sampled_from(
     [{}, {"replay": {}}, {"replay": {"ratio": "0.5"}}, {"interpolation": {}}]
 )
-FORMS = st.sampled_from([{}, {"optimise": {"quantization": "Int8Dynamic"}}])
+INT8 = {"quantization": "Int8Dynamic"}
+PRUNED = [{"pruning": {"sparsity": share}} for share in ("0.3", "0.5")]
+FORMS = st.sampled_from([{}, *({"optimise": form} for form in (INT8, *PRUNED, INT8 | PRUNED[0]))])
 
 
 REFUSABLE = [

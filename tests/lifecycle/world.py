@@ -81,8 +81,8 @@ class World(ApiServer, Changes, Traffic, Canaries, Routes):
         self.storage = Storage()
         self.without_gain = False
         """Whether early stopping keeps the weights that a training starts from."""
-        self.writes_forms = True
-        """Whether the trainer image knows spec.serving.optimise."""
+        self.forms = ["quantization", "pruning"]
+        """The fields of spec.serving.optimise that the trainer image knows."""
         self.error = 0.004
         """Half of an interval."""
         self.update = IncrementalUpdate(

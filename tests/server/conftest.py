@@ -20,6 +20,7 @@ from local_cluster.ports import free_port
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
+from springtide_api.update.model import Optimise
 from springtide_api.update.task import ClassificationOptions, RankingOptions, RegressionOptions
 from springtide_server.app import build_app
 from springtide_server.model import load
@@ -96,10 +97,13 @@ def made(home: Path, preprocess: Preprocess) -> Made:
     return Made(committed, settings)
 
 
-def optimized(home: Path, made: Made) -> Made:
-    """The quantized form of an artifact, and the settings that serve it."""
+INT8 = Optimise(quantization="Int8Dynamic")
+
+
+def optimized(home: Path, made: Made, wanted: Optimise = INT8) -> Made:
+    """A form of an artifact, and the settings that serve it."""
     home.mkdir(parents=True, exist_ok=True)
-    form.write(local_path(made.artifact.uri), home / "form", home / "full.onnx")
+    form.write(local_path(made.artifact.uri), home / "form", wanted)
     committed = manifest.commit(home / "form", Home(home))
     settings = replace(made.settings, model_uri=committed.uri, model_digest=committed.digest)
     return Made(committed, settings)

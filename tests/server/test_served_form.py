@@ -1,4 +1,4 @@
-"""The server loads the quantized form of an artifact and scores it as the evaluation does."""
+"""The server loads the optimized form of an artifact and scores it as the evaluation does."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import json
 
 import numpy as np
 import pytest
-from server.conftest import optimized
+from server.conftest import INT8, optimized
 from server.test_inference import sentences
 
+from springtide_api.update.model import Optimise, Pruning
 from springtide_trainer.artifact import models
 from springtide_trainer.storage import local_path
 
@@ -21,12 +22,19 @@ VALUES = {
 }
 
 
-@pytest.mark.parametrize("name", sorted(VALUES))
+PRUNED = Optimise(pruning=Pruning(sparsity="0.05"))
+BOTH = PRUNED.model_copy(update={"quantization": "Int8Dynamic"})
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [*((name, INT8) for name in sorted(VALUES)), ("pairs", PRUNED), ("ranker", BOTH)],
+)
 async def test_200_rows_scored_by_infer_equal_the_scores_of_the_evaluation(
-    name, request, tmp_path, serve, ask
+    name, wanted, request, tmp_path, serve, ask
 ):
     plain = request.getfixturevalue(name)
-    made = optimized(tmp_path / "form", plain)
+    made = optimized(tmp_path / "form", plain, wanted)
     scorer = models.load(local_path(made.artifact.uri), made.artifact.digest)
     rows = {each: sentences(200, n) for n, each in enumerate(scorer.preprocess.inputs)}
     expected = scorer.predict(scorer.preprocess.render(rows), batch_size=32)
@@ -35,15 +43,16 @@ async def test_200_rows_scored_by_infer_equal_the_scores_of_the_evaluation(
         described = (await client.get("/v2/models/model")).json()
         answer = (await client.post("/v2/models/model/infer", json=ask(**rows))).json()
 
-    assert described["platform"] == "onnxruntime_onnx"
+    by = "onnxruntime_onnx" if wanted.quantization else "pytorch_transformers"
+    assert described["platform"] == by
     found = next(each for each in answer["outputs"] if each["name"] == VALUES[name])
     served = np.array(found["data"], dtype=np.float32).reshape(expected.shape)
     np.testing.assert_allclose(served, expected, rtol=1e-6)
 
-    unquantized = models.load(local_path(plain.artifact.uri), plain.artifact.digest)
-    exact = unquantized.predict(scorer.preprocess.render(rows))
+    weights = models.load(local_path(plain.artifact.uri), plain.artifact.digest)
+    exact = weights.predict(scorer.preprocess.render(rows))
     apart = np.abs(exact - expected) / exact.std()
-    assert apart.max() > 0, "these are the scores of the quantized form"
+    assert apart.max() > 0, "these are the scores of the form, not those of the weights"
     assert np.corrcoef(exact[:, -1], expected[:, -1])[0, 1] > 0.9
 
 

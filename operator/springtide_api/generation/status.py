@@ -33,7 +33,8 @@ class Artifact(Model):
     """Digest of the files that are served: with serving.optimise those of the optimized form, else
     the same as weightsDigest."""
     format: Word = "safetensors"
-    """Format of the model that is served: safetensors, or onnx with serving.optimise."""
+    """Format of the model that is served: safetensors, or onnx with serving.optimise and its
+    quantization."""
     bytes: int = 0
     """Size of the files that are served, in bytes."""
     head: Literal["Trained", "Seeded"] = "Trained"

@@ -10,6 +10,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from springtide_api.contract import TERMINATION_LIMIT, Result
+from springtide_api.update.model import Optimise
 from springtide_judging.bounds import numbers
 from springtide_trainer.artifact import manifest
 from springtide_trainer.artifact.models import load
@@ -230,22 +231,29 @@ def test_the_report_has_precision_and_recall_of_each_label(shop) -> None:
     assert "its most probable label" in page
 
 
-def test_each_model_is_scored_in_the_form_in_which_it_is_served(shop) -> None:
+@pytest.mark.parametrize(
+    ("optimise", "words"),
+    [
+        ({"quantization": "Int8Dynamic"}, "Int8Dynamic"),
+        ({"pruning": {"sparsity": "0.05"}}, "sparsity 0.05"),
+    ],
+)
+def test_each_model_is_scored_in_the_form_in_which_it_is_served(shop, optimise, words) -> None:
     folder = shop.home.path / "tmp" / "form"
-    form.write(local_path(shop.other.uri), folder, folder.with_suffix(".onnx"))
-    quantized = manifest.commit(folder, shop.home)
+    form.write(local_path(shop.other.uri), folder, Optimise.model_validate(optimise))
+    served = manifest.commit(folder, shop.home)
 
-    asked = {"optimise": {"quantization": "Int8Dynamic"}}
-    out = shop.evaluate(shop.knowing, quantized, job="forms", serving=asked)
+    asked = {"optimise": optimise}
+    out = shop.evaluate(shop.knowing, served, job=f"forms-{words[:4].lower()}", serving=asked)
     page = (shop.report(out) / "report.html").read_text()
-    assert "<dt>Scored and served as</dt><dd>Int8Dynamic, not as trained</dd>" in page
+    assert f"<dt>Scored and served as</dt><dd>{words}, not as trained</dd>" in page
 
-    assert (out.candidate_digest, out.baseline_digest) == (shop.knowing.digest, quantized.digest)
+    assert (out.candidate_digest, out.baseline_digest) == (shop.knowing.digest, served.digest)
     scores = pq.read_table(shop.report(out) / "scores.parquet")
     rows = inputs(read_rows(local_path(shop.window.manifest), "holdout"))
     for column, made, same in (
         ("candidate", shop.knowing, True),
-        ("baseline", quantized, True),
+        ("baseline", served, True),
         ("baseline", shop.other, False),
     ):
         scorer = load(local_path(made.uri), made.digest)

@@ -93,7 +93,12 @@ def test_a_training_with_weights_adapter_and_buffer_fits_whatever_the_length_of_
             uri=place,
             digest=DIGEST,
             bytes=10**12,
-            served=ServedForm(digest=DIGEST, bytes=10**12, quantization="Int8Dynamic"),
+            served=ServedForm(
+                digest=DIGEST,
+                bytes=10**12,
+                quantization="Int8Dynamic",
+                sparsity="0." + "5" * 30,
+            ),
         ),
         steps=10**8,
         rows=10**9,

@@ -1,7 +1,7 @@
 """Writes the optimized form of an artifact: a second folder, which evaluation and server load.
 
-It has tokenizer, configuration and preprocessing of the artifact, and the quantized model in place
-of the weights. Equal weights give equal bytes.
+It has tokenizer, configuration and preprocessing of the artifact, and in place of its weights the
+pruned ones, the quantized model, or both in one: pruned first. Equal weights give equal bytes.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from springtide_trainer.artifact.onnx_model import ONNX_MODEL
 from springtide_trainer.artifact.preprocess import PREPROCESS, Preprocess
 from springtide_trainer.artifact.tokens import input_types
 from springtide_trainer.optimise.export import export
+from springtide_trainer.optimise.pruning import prune
 from springtide_trainer.tasks.table import task_of
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from springtide_api.contract import CommittedArtifact
     from springtide_api.generation.spec import Recipe
+    from springtide_api.update.model import Optimise
     from springtide_trainer.storage import Home
 
 log = logging.getLogger(__name__)
@@ -47,41 +49,53 @@ def commit_form(
         The artifact with its form.
 
     Raises:
-        Refused: the model cannot be converted.
+        Refused: the model cannot be optimized.
     """
     optimise = recipe.serving.optimise if recipe.serving else None
-    if optimise is None:
+    if optimise is None or not optimise.describe():
         return made
     began, folder = time.monotonic(), scratch / "served"
-    write(home.artifact(made.digest), folder, scratch / "full.onnx")
+    write(home.artifact(made.digest), folder, optimise)
     form = manifest.commit(folder, home)
     seconds = round(time.monotonic() - began, 1)
     log.info("optimized", extra={"digest": form.digest, "bytes": form.bytes, "seconds": seconds})
-    served = ServedForm(digest=form.digest, bytes=form.bytes, quantization=optimise.quantization)
+    served = ServedForm(
+        digest=form.digest,
+        bytes=form.bytes,
+        quantization=optimise.quantization,
+        sparsity=optimise.pruning and optimise.pruning.sparsity,
+    )
     return made.model_copy(update={"served": served})
 
 
-def write(weights: Path, folder: Path, full: Path) -> None:
-    """Write the quantized form of a verified artifact to a new folder.
+def write(weights: Path, folder: Path, optimise: Optimise) -> None:
+    """Write the optimized form of a verified artifact to a new folder.
 
     Args:
         weights: The folder of the artifact.
-        folder: The new folder.
-        full: Path of the unquantized model, which is deleted again.
+        folder: The new folder. The unquantized ONNX model is written beside it and deleted again.
+        optimise: The form.
 
     Raises:
-        Refused: the model cannot be converted.
+        Refused: the model cannot be optimized.
     """
     preprocess = Preprocess.read(weights)
     names = list(input_types(load_tokenizer(weights)))
     model = task_of(preprocess).load(weights)
-    export(model, names, full, max_length=preprocess.max_length)
-    del model  # quantization needs memory for two further copies of the weights
+    if optimise.pruning:
+        zeros = prune(model, optimise.pruning.sparsity)
+        log.info("pruned", extra={"sparsity": optimise.pruning.sparsity, "zeros": zeros})
     saving.copy_tokenizer(weights, folder)
+    if optimise.quantization:
+        full = folder.with_suffix(".full")
+        export(model, names, full, max_length=preprocess.max_length)
+        del model  # quantization needs memory for two further copies of the weights
+        _quantize(full, folder / ONNX_MODEL)
+        full.unlink()
+    else:
+        saving.save_model(model, folder)
     for name in ("config.json", PREPROCESS):
         shutil.copyfile(weights / name, folder / name)
-    _quantize(full, folder / ONNX_MODEL)
-    full.unlink()
 
 
 def _quantize(full: Path, path: Path) -> None:

@@ -201,7 +201,7 @@ def _results(
 def _served_as(recipe: Recipe) -> str | None:
     """Return the optimized form of the candidate; None for its weights."""
     optimise = recipe.serving.optimise if recipe.serving else None
-    return optimise.quantization if optimise else None
+    return optimise.describe() or None if optimise else None
 
 
 def _validated_by(recipe: Recipe) -> str | None:

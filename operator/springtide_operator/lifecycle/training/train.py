@@ -173,19 +173,19 @@ def _made(generation: ModelGeneration, run: StageRun, result: Result, now: datet
 def _other_form(made: CommittedArtifact, recipe: Recipe) -> str:
     """Why what was written is not in the form that the recipe asks for; empty if it is."""
     asked = recipe.serving.optimise if recipe.serving else None
-    wanted = asked.quantization if asked else None
-    found = made.served.quantization if made.served else None
+    wanted = asked.describe() if asked else ""
+    found = made.served.describe() if made.served else ""
     if found == wanted:
         return ""
     return (
-        f"spec.serving.optimise.quantization is {wanted or 'not set'}, but image "
-        f"{recipe.training.image} wrote {found or 'no optimized form'}; use a trainer image of "
-        "this version, or remove spec.serving.optimise"
+        f"spec.serving.optimise asks for {wanted or 'no optimized form'}, but image "
+        f"{recipe.training.image} wrote {found or 'none'}; use a trainer image of this version, or "
+        "remove spec.serving.optimise"
     )
 
 
 def _served_as(form: ServedForm) -> str:
-    return f"served as {form.quantization} {form.digest}, {form.bytes / 1e6:,.1f} MB"
+    return f"served as {form.describe()} {form.digest}, {form.bytes / 1e6:,.1f} MB"
 
 
 def _imported(
@@ -212,7 +212,7 @@ def _artifact(made: CommittedArtifact, trained: TrainOutput, spec: GenerationSpe
         uri=made.served_uri,
         weights_digest=made.digest,
         served_digest=made.served_digest,
-        format="onnx" if made.served else "safetensors",
+        format="onnx" if made.served and made.served.quantization else "safetensors",
         bytes=(made.served or made).bytes,
         head=made.head,
         buffer=trained.buffer,

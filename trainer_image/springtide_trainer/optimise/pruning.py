@@ -1,0 +1,70 @@
+"""Sets the smallest weights of a model to zero: magnitude pruning, without training afterwards.
+
+Each linear layer loses the same fraction of its weights. Layers differ in the size of their
+weights, and one threshold for all would take most from those that are small as a whole. Biases,
+embeddings, normalization and the head stay as they are.
+
+Sources: Han et al. (2015), Learning both Weights and Connections for Efficient Neural Networks;
+Zhu and Gupta (2017), To prune, or not to prune. Both train on afterwards, which would change the
+weights that the next generation continues from.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from torch.nn.utils.prune import L1Unstructured
+from transformers.pytorch_utils import Conv1D
+
+from springtide_trainer.errors import Refused
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+LINEAR = (nn.Linear, Conv1D)
+"""Conv1D is the linear layer of GPT-2, with the weight transposed."""
+_FIELD = "spec.serving.optimise.pruning"
+
+
+def prune(model: PreTrainedModel, sparsity: str) -> int:
+    """Set weights of the linear layers below the head to zero, in place.
+
+    Args:
+        model: The model.
+        sparsity: The fraction of the weights of each layer, a decimal from 0 to 1; rounded down to
+            whole weights.
+
+    Returns:
+        The number of weights that are zero now.
+
+    Raises:
+        Refused: the model has no linear layer below its head.
+    """
+    found = linear_weights(model)
+    if not found:
+        message = f"{type(model).__name__} has no linear layer below its head that could be pruned"
+        raise Refused("OptimiseNotPossible", f"{message}; remove pruning", _FIELD)
+    for weight in found:
+        _prune(weight, int(Fraction(sparsity) * weight.numel()))
+    return sum(int((weight == 0).sum()) for weight in found)
+
+
+def linear_weights(model: PreTrainedModel) -> list[Tensor]:
+    """Return the weights of the linear layers below the head, in the order of the model."""
+    below = model.base_model.modules()
+    return [module.weight.detach() for module in below if isinstance(module, LINEAR)]
+
+
+def _prune(weight: Tensor, count: int) -> None:
+    """Set the `count` weights with the smallest absolute values to zero, in place.
+
+    They are masked, not multiplied by 0: the product of a negative weight is -0, and bytes of two
+    kinds of zero compress badly.
+    """
+    smallest = L1Unstructured(count)
+    kept = smallest.compute_mask(weight, torch.ones_like(weight))  # type: ignore[no-untyped-call]
+    weight.masked_fill_(kept == 0, 0.0)
