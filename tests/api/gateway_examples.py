@@ -14,6 +14,9 @@ def gateway(*targets: dict) -> dict:
     return {"rollout.targets": list(targets), "rollout.strategy": strategy}
 
 
+BAKE = {"rollout.bake": {"duration": "1h"}}
+WARM = BAKE | {"rollout.rollback": {"keepWarm": True}}
+
 OTHER = {**TARGET, "targetRef": {"name": "ranker-eu"}}
 
 GATEWAYS = [
@@ -40,5 +43,23 @@ GATEWAYS = [
         "service and httpRoute of a target go with strategy.canary.traffic.type Gateway",
         {"rollout.targets": [TARGET], "rollout.strategy": canary(10)},
         {"rollout.targets": [{**TARGET, "httpRoute": "shop"}], "rollout.strategy": canary(10)},
+    ),
+    Example(
+        "rollout",
+        "rollback.keepWarm needs strategy.canary.traffic.type Gateway",
+        gateway(ROUTED) | WARM,
+        {"rollout.strategy": canary(10)} | WARM,
+    ),
+    Example(
+        "rollout",
+        "rollback.keepWarm needs strategy.canary.traffic.type Gateway",
+        BAKE | {"rollout.rollback": {"keepWarm": False}},
+        WARM,
+    ),
+    Example(
+        "rollout",
+        "rollback.keepWarm needs bake",
+        gateway(ROUTED) | WARM,
+        gateway(ROUTED) | {"rollout.rollback": {"keepWarm": True}},
     ),
 ]

@@ -24,6 +24,7 @@ from lifecycle.invariants_of_people import PeopleInvariants
 from lifecycle.invariants_of_pins import PinInvariants
 from lifecycle.invariants_of_routes import RouteInvariants
 from lifecycle.invariants_of_state import StateInvariants
+from lifecycle.invariants_of_warm_pods import WarmPodInvariants
 
 from springtide_operator.lifecycle.routes.actions import SetRouteWeights
 from springtide_operator.lifecycle.state.generations import unknown_value
@@ -62,6 +63,7 @@ class Invariants(
     CanaryInvariants,
     AnalysisInvariants,
     RouteInvariants,
+    WarmPodInvariants,
 ):
     """Watches a world."""
 

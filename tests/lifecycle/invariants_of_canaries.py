@@ -13,6 +13,7 @@ from lifecycle.generation_facts import (
     of_another_version,
     pinned_of,
 )
+from lifecycle.invariants_of_warm_pods import kept_warm
 
 from springtide_api.schema import duration
 
@@ -33,6 +34,9 @@ class CanaryInvariants:
     ) -> None:
         number = action.serving.number
         (g,) = [g for g in seen.generations if g.spec.number == number]
+        if g.status.rollout.promoted_at:
+            self.warm_pods_run_previous_during_the_bake(seen, action)
+            return
         rollout, current = g.status.rollout, live_of(list(seen.generations))
         assert accepted(g)
         assert action.serving.digest == digest_of(g)
@@ -123,9 +127,24 @@ class CanaryInvariants:
         if self.world.refusals or self.world.update.metadata.deletion_timestamp:
             return
         stepping = [g for g in generations if in_progress(g) and g.status.rollout.step]
-        if not stepping:
+        self.warm_pods_are_there_at_rest(generations)
+        wanted = stepping or kept_warm(self.world.update, generations)
+        if not wanted and not self.world.route_problem:  # it may lead to them
             assert not [c for c in self.world.canaries.values() if c.ours]
         self.no_route_leads_to_a_canary_at_rest(bool(stepping))
+
+    def a_weight_may_not_be_possible(self) -> bool:
+        """Whether whole pods do not express a weight: a user must act once a candidate waits."""
+        canary = self.world.update.spec.rollout.strategy.canary
+        if canary is None or canary.traffic.type == "Gateway":
+            return False
+        pods = {target.desired for target in self._targets() if target.desired}
+        shares = {each: [100 * n / (n + each) for n in range(1, 100 * each)] for each in pods}
+        return any(
+            min(abs(share - step.weight) for share in each) > 5
+            for step in canary.steps
+            for each in shares.values()
+        )
 
     def reasons_of_canary_edits(self, there: list[ModelGeneration]) -> Iterator[str]:
         """A canary that a client edits within 30 seconds of its creation."""

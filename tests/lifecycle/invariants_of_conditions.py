@@ -83,7 +83,10 @@ class ConditionInvariants:
         there = list(world.generations.values())
         current = pinned_of(world.update, there) or live_of(there)
         allowed = {g.status.artifact.served_digest for g in there if g is current or _rolls(g)}
-        serves = current is not None and all(map(_available, self._targets(), [allowed] * 4))
+        serves = current is not None and all(
+            _available(target, allowed) or self.serves_by_warm_pods(target.target.target_ref.name)
+            for target in self._targets()
+        )
         found = world.condition("Serving")
         assert (found.status == "True") == serves, found.message
 
@@ -93,7 +96,7 @@ class ConditionInvariants:
         # A request that would end a hold may have been refused when it was made.
         open_ = found.reason == "RejectedTwice" or any(map(held, self.world.generations.values()))
         maybe = open_ and bool(ENDS_A_HOLD & set(self.world.asked))
-        maybe = maybe or self.a_route_may_need_its_owner()
+        maybe = maybe or self.a_route_may_need_its_owner() or self.a_weight_may_not_be_possible()
         assert (found.status == "True") == bool(why) or (maybe and not why), (why, found.message)
         stalled = self.world.condition("Stalled")
         assert stalled is None or (stalled.reason, stalled.message) == (found.reason, found.message)
@@ -108,6 +111,7 @@ class ConditionInvariants:
             for target in self._targets():
                 yield from self.reasons_of_target(target, there)
             yield from self.reasons_of_canary_edits(there)
+            yield from self.reasons_of_warm_pods(there)
         yield from self.reasons_of_generations(there)
         yield from self.reasons_of_bake(there)
         yield from self.reasons_of_canary(there)

@@ -24,6 +24,7 @@ class RouteInvariants:
             self.weights_are_the_owners_or_a_share_of_them(seen, action)
         else:
             self.no_pods_are_deleted_that_get_requests(seen, action)
+            self.wanted_warm_pods_are_not_deleted(seen, action)
 
     def weights_are_the_owners_or_a_share_of_them(
         self, seen: Observation, action: SetRouteWeights
@@ -37,8 +38,12 @@ class RouteInvariants:
             totals = {each.rule: each.weight for each in route.weights} if route else {}
             total = totals.get(rule) or max(1, stable.before + canary.before)
             assert stable.after + canary.after == total, "the sum is that of the owner"
-            if canary.after:
+            if canary.after == total and canary.after:
+                self.all_requests_go_to_ready_warm_pods(seen, target, stable)
+            elif canary.after:
                 self.requests_go_to_available_pods_of_the_candidate(seen, target)
+            elif route is not None:
+                self.requests_return_to_a_target_that_is_back(seen, target, route)
 
     def requests_go_to_available_pods_of_the_candidate(
         self, seen: Observation, target: str

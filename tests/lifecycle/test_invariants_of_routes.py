@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from lifecycle.declared import SPEC, TWO_TARGETS
+from lifecycle.generation_facts import bakes, live_of, promotions
 from lifecycle.invariants import Invariants
 from lifecycle.world import MONTHS, World, digest
 
@@ -22,21 +23,29 @@ STRATEGIES: list[dict[str, Any]] = [
     ),
     {"type": "RollingUpdate"},
 ]
+WARM: dict[str, Any] = {"bake": {"duration": "20m"}, "rollback": {"keepWarm": True}}
 REFUSABLE = [
     *("Deployment ranker", "Deployment ranker-canary", "deletion of Deployment ranker-canary"),
     *("HTTPRoute shop", "Service ranker-canary"),
 ]
 
 
-def routed(rollout: dict[str, Any], strategy: dict[str, Any]) -> dict[str, Any]:
-    """A rollout whose targets name Service and route exactly where its strategy needs them."""
+def routed(
+    rollout: dict[str, Any], strategy: dict[str, Any], *, warm: bool = True
+) -> dict[str, Any]:
+    """A rollout whose targets name Service and route exactly where its strategy needs them.
+
+    With traffic Gateway it bakes, and pods of the previous generation may be kept warm.
+    """
     traffic = strategy.get("canary", {}).get("traffic", {})
     targets = []
     for each in rollout["targets"]:
         kept = {key: value for key, value in each.items() if key not in {"service", "httpRoute"}}
         named = {"service": each["targetRef"]["name"], "httpRoute": "shop"}
         targets.append({**kept, **(named if traffic.get("type") == "Gateway" else {})})
-    return {**rollout, "targets": targets, "strategy": strategy}
+    kept = {key: value for key, value in rollout.items() if key not in WARM}
+    baking = WARM if traffic.get("type") == "Gateway" and warm else {}
+    return {**kept, "targets": targets, "strategy": strategy, **baking}
 
 
 class RoutedLife(RuleBasedStateMachine):
@@ -105,12 +114,15 @@ class RoutedLife(RuleBasedStateMachine):
     @precondition(lambda self: self.world.canaries)
     @rule(
         data=st.data(),
-        kind=st.sampled_from(["crashed", "recovered", "deleted", "edited", "scaled"]),
+        kind=st.sampled_from(["crashed", "one", "recovered", "deleted", "edited", "scaled"]),
     )
     def something_happens_to_a_canary(self, data: st.DataObject, kind: str) -> None:
         name = data.draw(st.sampled_from(sorted(self.world.canaries)))
         if kind == "crashed":
             self.world.crash_canaries()
+        elif kind == "one":
+            there = self.world.canaries[name].deployment
+            self.world.change_canary(name, available=max(0, there.available - 1))
         elif kind == "recovered":
             self.world.canary_pods_ready = True
             self.world.finish_canaries()
@@ -133,9 +145,38 @@ class RoutedLife(RuleBasedStateMachine):
 
     # Users.
 
-    @rule(strategy=st.sampled_from(STRATEGIES))
-    def the_strategy_is_edited(self, strategy: dict[str, Any]) -> None:
-        self.world.edit(rollout=routed(self.world.spec["rollout"], strategy))
+    @rule(strategy=st.sampled_from(STRATEGIES), warm=st.sampled_from([True, True, False]))
+    def the_strategy_is_edited(self, strategy: dict[str, Any], warm: bool) -> None:
+        self.world.edit(rollout=routed(self.world.spec["rollout"], strategy, warm=warm))
+        self.settle()
+
+    @precondition(lambda self: bakes(live_of(list(self.world.generations.values()))))
+    @rule(how=st.sampled_from(["request", "pods", "promoted"]), ready=st.booleans())
+    def the_bake_ends(self, how: str, ready: bool) -> None:
+        """By a rollback whose pods may not get ready yet, or by a user."""
+        world, live = self.world, live_of(list(self.world.generations.values()))
+        world.pods_ready, self.tokens = ready, self.tokens + 1
+        if how == "pods":
+            world.crash_a_pod()
+            self.time_passes(11)
+        else:
+            verb = "rollback" if how == "request" else "promote"
+            world.ask(f"{verb}.g{live.spec.number}@{self.tokens}")
+        self.settle()
+
+    @rule(ready=st.booleans())
+    def pods_of_the_targets_get_ready_or_not(self, ready: bool) -> None:
+        self.world.pods_ready = ready
+        self.world.finish_rollouts()
+        self.settle()
+
+    @rule()
+    def a_user_deletes_the_previous_generation(self) -> None:
+        there = promotions(list(self.world.generations.values()))
+        live = live_of(there)
+        for g in [g for g in there if g is not live][-1:]:
+            self.checks.forget_generation(g.metadata.name)
+            self.world.delete_generation(g.metadata.name)
         self.settle()
 
     @rule(verb=st.sampled_from(["rollback", "retry", "quarantine"]))

@@ -121,9 +121,9 @@ def test_weights_that_a_canary_cannot_begin_with_are_refused_with_the_right_ones
     problem = start_problem(route({"ranker": stable, "ranker-canary": canary}), "ranker")
     assert problem.reason == "RouteNotAtRest"
     assert problem.message == (
-        f"HTTPRoute shop: rules[0].backendRefs weighs ranker {stable} and ranker-canary {canary}, "
-        "and no canary runs; set weight: 100 on ranker and weight: 0 on ranker-canary in Git "
-        "(without a weight, each counts as 1)"
+        f"HTTPRoute shop: rules[0].backendRefs weighs ranker {stable} and ranker-canary {canary} "
+        "outside the steps of a canary; set weight: 100 on ranker and weight: 0 on ranker-canary "
+        "in Git (without a weight, each counts as 1)"
     )
 
 

@@ -59,7 +59,7 @@ class Routes:
             seen = routes.get(target.http_route or "", named)
             if self.route_problem:
                 seen = replace(named, unavailable=self.route_problem)
-            if not needs_services(generations):
+            if not needs_services(update, generations):
                 found[name] = ObservedRouting(seen)
                 continue
             found[name] = ObservedRouting(

@@ -29,9 +29,12 @@ class RolloutRoute(Model):
     """Service of the target. That of the canary is <service>-canary."""
     weights: Annotated[list[RuleWeight], Field(max_length=16)] = []
     """Weights of the Service, as the owner of the route wrote them."""
-    weight: Annotated[int, Field(ge=0, le=99)] = 0
+    weight: Annotated[int, Field(ge=0, le=100)] = 0
     """Share of the canary in percent that the route was last seen with; 0 from the decision on that
-    the canary gets no more requests."""
+    the canary gets no more requests. 100 in a rollback while pods of the previous generation, which
+    rollback.keepWarm had kept, get all requests."""
+    shifted_at: Time | None = None
+    """When the route was seen with all weight on these pods."""
     withdrawn_at: Time | None = None
     """When the canary had weight 0 again at its end. Its pods are deleted 15 s later."""
 

@@ -78,6 +78,12 @@ class Rollback(Model):
     """Quarantine the partitions that a generation was trained on as soon as it is rolled back after
     its promotion. Otherwise no run starts before a request: quarantine leaves them out, retry
     trains on them again. Default false."""
+    keep_warm: bool = False
+    """Keep as many pods of the previous generation as the target has while a promoted one bakes, in
+    the Deployment of the canary and without requests. A rollback in the bake is then one write of
+    the HTTPRoute: these pods get all requests until the target runs the previous generation again.
+    It takes twice the pods for the time of the bake. Needs traffic Gateway and bake. Default
+    false."""
 
 
 @cel(
@@ -153,6 +159,13 @@ class Pin(Model):
 
 _CANARY = "has(self.strategy) && has(self.strategy.canary)"
 
+_GATEWAY = (
+    f"{_CANARY} && has(self.strategy.canary.traffic) && "
+    "self.strategy.canary.traffic.type == 'Gateway'"
+)
+
+_KEEP_WARM = "has(self.rollback) && has(self.rollback.keepWarm) && self.rollback.keepWarm"
+
 
 @cel(
     "self.targets.all(a, self.targets.exists_one(b, a.targetRef.name == b.targetRef.name))",
@@ -179,17 +192,23 @@ _CANARY = "has(self.strategy) && has(self.strategy.canary)"
     "minRequests of a step needs a ratio metric in analysis: its total counts the requests",
 )
 @cel(
-    "!(has(self.strategy) && has(self.strategy.canary) && has(self.strategy.canary.traffic) && "
-    "self.strategy.canary.traffic.type == 'Gateway') || "
-    "self.targets.all(target, has(target.service) && has(target.httpRoute))",
+    f"!({_GATEWAY}) || self.targets.all(target, has(target.service) && has(target.httpRoute))",
     "traffic type Gateway needs service and httpRoute of each target",
 )
 @cel(
-    "(has(self.strategy) && has(self.strategy.canary) && has(self.strategy.canary.traffic) && "
-    "self.strategy.canary.traffic.type == 'Gateway') || "
-    "self.targets.all(target, !has(target.service) && !has(target.httpRoute))",
+    f"({_GATEWAY}) || self.targets.all(target, !has(target.service) && !has(target.httpRoute))",
     "service and httpRoute of a target go with strategy.canary.traffic.type Gateway; set it, or "
     "remove both",
+)
+@cel(
+    f"!({_KEEP_WARM}) || ({_GATEWAY})",
+    "rollback.keepWarm needs strategy.canary.traffic.type Gateway: an HTTPRoute returns the "
+    "requests; set it, or remove keepWarm",
+)
+@cel(
+    f"!({_KEEP_WARM}) || has(self.bake)",
+    "rollback.keepWarm needs bake: pods of the previous generation are kept while a promoted one "
+    "bakes; add bake.duration, or remove keepWarm",
 )
 class Rollout(Model):
     """How an accepted generation is rolled out to the serving pods."""

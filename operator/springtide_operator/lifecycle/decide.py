@@ -53,6 +53,10 @@ from springtide_operator.lifecycle.steps.stages import continue_canary
 from springtide_operator.lifecycle.steps.withdrawal import drain_wake
 from springtide_operator.lifecycle.training.initial_import import import_initial
 from springtide_operator.lifecycle.training.train import train
+from springtide_operator.lifecycle.warm.keep import keep_warm
+from springtide_operator.lifecycle.warm.shift import shift_to_warm
+from springtide_operator.lifecycle.warm.standby import standby
+from springtide_operator.lifecycle.warm.wake import warm_wake
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,6 +69,7 @@ STAGES: tuple[Callable[[Observation, datetime], Step | None], ...] = (
     record_request,  # before anything writes history
     adopt,  # before any import or run: live is the newest promotion of any update of this name
     handle_request,
+    shift_to_warm,  # a rollback of what bakes: before anything else is written
     retire,
     delete_finished_jobs,  # a result is in status by now
     remove_canaries,  # before targets go back, and before a promotion
@@ -72,6 +77,7 @@ STAGES: tuple[Callable[[Observation, datetime], Step | None], ...] = (
     serve_pinned,  # without a finalizer: a deleted update leaves the targets on what is pinned
     ensure_finalizer,  # before the first apply of a rollout, and after its end
     watch_bake,  # before the next rollout, which waits for its end
+    keep_warm,
     watch_canary,
     continue_canary,
     roll_out,
@@ -90,11 +96,13 @@ STAGES: tuple[Callable[[Observation, datetime], Step | None], ...] = (
 
 SERVING = frozenset(
     {
+        shift_to_warm,
         remove_canaries,
         block_on_unknown_rollout,
         serve_pinned,
         ensure_finalizer,
         watch_bake,
+        keep_warm,
         watch_canary,
         continue_canary,
         roll_out,
@@ -118,7 +126,9 @@ free the quota that refuses it."""
 CONTINUE = {adopt: SERVING, delete_finished_jobs: SERVING, handle_request: FINISHING}
 """Stages whose refused writes do not block all later stages: which ones continue."""
 
-OPTIONAL = frozenset({remove_canaries, serve_pinned, restore_targets, prune_history})
+OPTIONAL = frozenset(
+    {shift_to_warm, remove_canaries, serve_pinned, keep_warm, restore_targets, prune_history}
+)
 """Stages that no other waits for: a refused write of them does not block the next stage."""
 
 
@@ -172,18 +182,21 @@ def _next_step(seen: Observation, now: datetime) -> Step:
 def _is_optional(seen: Observation, stage: Callable[[Observation, datetime], Step | None]) -> bool:
     """Whether a refused write of a stage does not block the next one.
 
-    A rollback does not wait for the finalizer.
+    Neither a rollback nor a bake with warm pods waits for the finalizer.
     """
     under_way = seen.lineage.candidate
     back = under_way is not None and bool(under_way.status.rollout.rollback_reason)
-    exempt = stage is ensure_finalizer and back
+    exempt = stage is ensure_finalizer and (back or standby(seen) is not None)
     return stage in OPTIONAL or exempt
 
 
 def _wake_after(seen: Observation, step: Step, now: datetime) -> timedelta | None:
     """When to decide again: as the step, the bake or a query says, or when a write is due again."""
     due = [each.again_at - now for each in seen.refusals if each.is_pending(now)]
-    wakes = (step.wake_after, bake_wake(seen, now), query_wake(seen, now), drain_wake(seen, now))
+    wakes = (
+        *(step.wake_after, bake_wake(seen, now), query_wake(seen, now), drain_wake(seen, now)),
+        *(warm_wake(seen, now),),
+    )
     own = [each for each in wakes if each is not None]
     if (again := next_reapply(seen)) and writes_targets(seen):
         own.append(again - now)

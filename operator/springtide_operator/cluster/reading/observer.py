@@ -137,7 +137,7 @@ class Observer:
     async def _routings(
         self, update: IncrementalUpdate, generations: tuple[ModelGeneration, ...]
     ) -> dict[str, ObservedRouting]:
-        namespace, needed = update.metadata.namespace, needs_services(generations)
+        namespace, needed = update.metadata.namespace, needs_services(update, generations)
         read = RoutingReader(self.cache, self.live_reader).read
         found = {}
         for target in routed_targets(update, generations):

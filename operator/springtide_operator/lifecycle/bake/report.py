@@ -15,6 +15,7 @@ from springtide_operator.lifecycle.bake.pods import pod_wake
 from springtide_operator.lifecycle.bake.watch import failure, may_roll_back
 from springtide_operator.lifecycle.rollout.rollback_decision import rollback_target
 from springtide_operator.lifecycle.state.plan import RECHECK, Waiting
+from springtide_operator.lifecycle.warm.report import standby_words
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -56,8 +57,8 @@ def bake_progress(seen: Observation, now: datetime) -> Waiting | None:
     why = unproven(about)
     if is_unserved(seen, generation):
         why = "no target runs it"
-    if why:
-        message += f"; {why}"
+    for each in filter(None, (why, standby_words(seen))):
+        message += f"; {each}"
     return Waiting("Baking", message[:1024], "Rollout", short=short)
 
 

@@ -6,12 +6,13 @@ must be restored.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from springtide_api.generation.rollout import RolloutRoute, RuleWeight
 from springtide_api.names import LABEL_CANARY, LABEL_ROLE, canary_name
 from springtide_operator.lifecycle.canary.weights import canary_pods
-from springtide_operator.lifecycle.routes.actions import CreateCanaryService
+from springtide_operator.lifecycle.routes.actions import CreateCanaryService, SetRouteWeights
 from springtide_operator.lifecycle.routes.problems import (
     coarse_problem,
     route_problem,
@@ -25,6 +26,7 @@ from springtide_operator.lifecycle.routes.service_problems import (
 )
 from springtide_operator.lifecycle.routes.weights import (
     canary_service,
+    changes,
     expected,
     pairs,
     unexpected,
@@ -39,6 +41,13 @@ if TYPE_CHECKING:
     from springtide_operator.lifecycle.routes.problems import RouteProblem
     from springtide_operator.lifecycle.state.observation import Observation
     from springtide_operator.lifecycle.state.observed import ObservedTarget
+
+
+ENDPOINTS = timedelta(seconds=1)
+"""How soon to read EndpointSlices again: no watch reports them."""
+
+ALL = 100
+"""Share in percent of canary pods that get all requests."""
 
 
 def recorded_route(rollout: RolloutStatus, name: str) -> RolloutRoute | None:
@@ -69,6 +78,20 @@ def route_of(seen: Observation, target: ObservedTarget) -> RolloutRoute | None:
 def totals(route: RolloutRoute) -> dict[int, int]:
     """The weight of the Service in each rule before the canary."""
     return {each.rule: each.weight for each in route.weights}
+
+
+def weight_patch(
+    route: RolloutRoute, routing: ObservedRouting, percent: int
+) -> SetRouteWeights | None:
+    """The patch by which a canary gets a share of the requests; None: it has it."""
+    made = changes(routing.route, route.service, totals(route), percent)
+    return SetRouteWeights(route.name, routing.route.uid, made) if made else None
+
+
+def shifted(rollout: RolloutStatus, name: str) -> bool:
+    """Whether a target's requests go to warm pods of the previous generation, in a rollback."""
+    route = recorded_route(rollout, name)
+    return route is not None and route.weight == ALL
 
 
 def selector_labels(target: ObservedTarget) -> dict[str, str]:

@@ -24,11 +24,22 @@ def not_possible(seen: Observation, steps: Iterable[int]) -> Waiting | None:
         steps: positions in the spec of the steps whose weights are checked.
     """
     positions = tuple(steps)
-    for target in seen.targets:
-        why = _name_taken(seen, target) or _not_copied(target)
-        if why is not None or (why := _traffic(seen, target, positions)):
-            return why
-    return None
+    found = (target_problem(seen, target, positions) for target in seen.targets)
+    return next(filter(None, found), None)
+
+
+def target_problem(
+    seen: Observation, target: ObservedTarget, positions: Sequence[int] = ()
+) -> Waiting | None:
+    """Why a target can have no canary.
+
+    Args:
+        seen: the update.
+        target: the target.
+        positions: in the spec of the steps whose weights are checked.
+    """
+    why = _name_taken(seen, target) or _not_copied(target)
+    return why or _traffic(seen, target, positions)
 
 
 def _name_taken(seen: Observation, target: ObservedTarget) -> Waiting | None:

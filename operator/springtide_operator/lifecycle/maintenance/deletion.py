@@ -1,6 +1,6 @@
 """The deletion of an update: a rollout in progress is rolled back, then the finalizer goes.
 
-A canary is deleted first.
+A canary is deleted first, but where warm pods get the requests that targets are to serve again.
 
 Jobs and pods are deleted by their owner reference. The finalizer is present only during a rollout:
 without the operator nothing would roll back pods that never become available. It is removed once no
@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from springtide_api.names import FINALIZER
+from springtide_api.names import FINALIZER, canary_name
 from springtide_api.schema import duration
 from springtide_operator.lifecycle.canary.canaries import present
+from springtide_operator.lifecycle.canary.gateway import shifted
 from springtide_operator.lifecycle.canary.removal import (
     delete_canaries,
     deletion_of,
@@ -28,7 +29,13 @@ from springtide_operator.lifecycle.rollout.rollback import (
 from springtide_operator.lifecycle.rollout.rollback_decision import decide_rollback
 from springtide_operator.lifecycle.rollout.rollout_status import with_rollout
 from springtide_operator.lifecycle.state.generations import rolling
-from springtide_operator.lifecycle.state.plan import RECHECK, Event, SetFinalizer, Step
+from springtide_operator.lifecycle.state.plan import (
+    RECHECK,
+    Event,
+    SetFinalizer,
+    Step,
+    Waiting,
+)
 from springtide_operator.lifecycle.state.refusals import not_refused, refused_apply
 from springtide_operator.lifecycle.steps.withdrawal import (
     drain_wake,
@@ -36,6 +43,7 @@ from springtide_operator.lifecycle.steps.withdrawal import (
     routes_back,
     withdraw_traffic,
 )
+from springtide_operator.lifecycle.warm.standby import kept_warm, standby, standby_targets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -60,13 +68,29 @@ def finalize(seen: Observation, now: datetime) -> Step | None:
     if rolls and not rolls.status.rollout.rollback_reason:
         why = "the IncrementalUpdate was deleted during the rollout"
         return Step(actions=decide_rollback(seen, rolls, why, now).actions)
-    if step := _remove_canaries(seen, now):
+    if step := _wait_for_targets(seen, rolls, now) or _remove_canaries(seen, now):
         return step
     if under_way is None or rolls is None:
         return Step(actions=(SetFinalizer(present=False),))
     if under_way.status.rollout.promoted_at and seen.lineage.served is None:
         return _keep_serving(under_way)
     return _roll_back(seen, under_way, now)
+
+
+def _wait_for_targets(
+    seen: Observation, rolls: ModelGeneration | None, now: datetime
+) -> Step | None:
+    """Let the targets return while warm pods get their requests, until the deadline."""
+    if rolls is None:
+        return None
+    rollout = rolls.status.rollout
+    warm = [name for name in sorted(kept_warm(seen)) if shifted(rollout, name)]
+    if not warm or _is_late(seen, now):
+        return None
+    names = ", ".join(f"Deployment {canary_name(name)}" for name in warm)
+    waiting = Waiting("RollingBack", f"{names} serves the requests until the targets do", "Rollout")
+    applied = _apply_back(seen, _carrying(seen, rolls), now)
+    return applied or Step(waiting=waiting, wake_after=RECHECK)
 
 
 def _remove_canaries(seen: Observation, now: datetime) -> Step | None:
@@ -107,20 +131,42 @@ def _keep_serving(generation: ModelGeneration) -> Step:
 
 def _roll_back(seen: Observation, aborted: ModelGeneration, now: datetime) -> Step:
     """Roll back what can be rolled back; the pods of live are left to their Deployment."""
-    current, artifact = seen.lineage.served, aborted.status.artifact
-    there = [target for target in seen.targets if target.uid and target.digest is not None]
-    there += removed_targets_serving(seen, aborted)
-    left = not_serving(current, there) if current else there
-    carrying = [t for t in left if artifact and t.digest == artifact.served_digest]
-    ours = [target for target in carrying if not target.foreign_manager]
-    open_now = not_refused(seen, ours, now)
-    if open_now or (ours and not _given_up(seen, ours, now)):
-        return Step(actions=tuple(serve(seen, current, target) for target in open_now or ours))
+    current, left = seen.lineage.served, _outdated(seen, aborted)
+    carrying = _carrying(seen, aborted)
+    if step := _apply_back(seen, carrying, now):
+        return step
     events = (_left_in_place(aborted, left),) if left else ()
     if carrying:
         return Step(actions=(SetFinalizer(present=False),), events=events)
     back = rollback_completed(aborted, current)
     return Step(actions=(with_rollout(aborted, {"rolled_back_at": now}),), events=(*events, back))
+
+
+def _outdated(seen: Observation, aborted: ModelGeneration) -> Sequence[ObservedTarget]:
+    """Targets that run something else than they should after the rollback."""
+    current = seen.lineage.served
+    there = [target for target in seen.targets if target.uid and target.digest is not None]
+    there += removed_targets_serving(seen, aborted)
+    return not_serving(current, there) if current else there
+
+
+def _carrying(seen: Observation, aborted: ModelGeneration) -> list[ObservedTarget]:
+    """Targets that run what is rolled back."""
+    artifact = aborted.status.artifact
+    left = _outdated(seen, aborted)
+    return [t for t in left if artifact and t.digest == artifact.served_digest]
+
+
+def _apply_back(
+    seen: Observation, carrying: Iterable[ObservedTarget], now: datetime
+) -> Step | None:
+    """Apply what targets should run; None: nothing is left to do, or it is given up."""
+    ours = [target for target in carrying if not target.foreign_manager]
+    open_now = not_refused(seen, ours, now)
+    if not open_now and (not ours or _given_up(seen, ours, now)):
+        return None
+    served = seen.lineage.served
+    return Step(actions=tuple(serve(seen, served, target) for target in open_now or ours))
 
 
 def _given_up(seen: Observation, targets: Sequence[ObservedTarget], now: datetime) -> bool:
@@ -153,9 +199,10 @@ def _left_in_place(aborted: ModelGeneration, targets: Iterable[ObservedTarget]) 
 
 
 def ensure_finalizer(seen: Observation, now: datetime) -> Step | None:
-    """Keep the finalizer exactly while a rollout is in progress, or a canary is left of one."""
+    """Keep the finalizer exactly while a rollout is in progress, or a canary is there or wanted."""
     under_way = seen.lineage.candidate
     wanted = (under_way is not None and rolling(under_way)) or bool(present(seen))
+    wanted |= standby(seen) is not None and bool(standby_targets(seen))
     if wanted == (FINALIZER in seen.update.metadata.finalizers):
         return None
     return Step(actions=(SetFinalizer(present=wanted),))

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from springtide_api.objects import ModelGeneration
-    from springtide_operator.lifecycle.state.observed import ObservedTarget
+    from springtide_operator.lifecycle.state.observed import ObservedCanary, ObservedTarget
 
 
 def not_serving(
@@ -19,6 +19,14 @@ def not_serving(
     digest = artifact.served_digest if artifact else None
     number = generation.spec.number
     return tuple(t for t in targets if t.digest != digest or t.number != number)
+
+
+def is_outdated(
+    generation: ModelGeneration, target: ObservedTarget, canary: ObservedCanary
+) -> bool:
+    """Whether a canary runs something else than the target's template with this generation."""
+    behind = bool(not_serving(generation, [canary.deployment]))
+    return behind or canary.made_from != (target.template or "")
 
 
 def available(target: ObservedTarget) -> bool:

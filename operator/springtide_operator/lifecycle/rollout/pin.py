@@ -163,10 +163,14 @@ def _returned(seen: Observation, now: datetime) -> Step:
     current, rolls = seen.lineage.live, seen.lineage.rolls
     if current is None or rolls is not None or unknown_value(current):
         return Step(facts={"pinned": None})
-    changes: dict[str, object] = {"targets": rollout_targets(seen)}
+    rollout = current.status.rollout
+    routes = {each.name: each.route for each in rollout.targets}
+    targets = (
+        each.model_copy(update={"route": routes.get(each.name)}) for each in rollout_targets(seen)
+    )
+    changes: dict[str, object] = {"targets": list(targets)}
     if bakes(current):
         changes |= bake_facts(seen, now)
-    rollout = current.status.rollout
     same = all(getattr(rollout, name) == value for name, value in changes.items())
     actions = () if same else (with_rollout(current, changes),)
     return Step(actions=actions, facts={"pinned": None})

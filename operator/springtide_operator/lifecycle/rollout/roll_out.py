@@ -85,7 +85,7 @@ def _start_blocker(seen: Observation, generation: ModelGeneration, now: datetime
         steps = range(len(spec_steps(seen)))
         if why := not_possible(seen, steps):
             return why
-    return waits_for_bake(seen, now)
+    return waits_for_bake(seen, now) or removal_waiting(seen)
 
 
 def _continue(seen: Observation, generation: ModelGeneration, now: datetime) -> Step:

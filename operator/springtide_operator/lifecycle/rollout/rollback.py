@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from springtide_api.names import canary_name
 from springtide_api.schema import duration
 from springtide_operator.lifecycle.canary.canaries import in_steps
+from springtide_operator.lifecycle.canary.gateway import shifted
 from springtide_operator.lifecycle.canary.removal import removal_waiting
 from springtide_operator.lifecycle.rollout.apply import apply_generation, serve
 from springtide_operator.lifecycle.rollout.availability import available, not_serving
 from springtide_operator.lifecycle.rollout.rollout_clock import rollout_targets
 from springtide_operator.lifecycle.rollout.rollout_status import with_rollout
 from springtide_operator.lifecycle.rollout.target_facts import usable_targets
-from springtide_operator.lifecycle.rollout.target_problems import conflict
+from springtide_operator.lifecycle.rollout.target_problems import blocked, conflict, idle
 from springtide_operator.lifecycle.state.generations import unknown_value
 from springtide_operator.lifecycle.state.paused_targets import paused
 from springtide_operator.lifecycle.state.plan import (
@@ -60,10 +62,7 @@ def roll_back(seen: Observation, generation: ModelGeneration, now: datetime) -> 
         return Step(waiting=conflict(seen, behind), wake_after=RECHECK)
     waits = _unavailable(seen, generation, present, now)
     if current and waits:
-        waiting = paused(waits) or Waiting(
-            "RollingBack", generation.status.rollout.rollback_reason, "Rollout", "rolling back"
-        )
-        return Step(waiting=waiting, wake_after=RECHECK)
+        return Step(waiting=_waiting(seen, generation, waits, now), wake_after=RECHECK)
     if why := removal_waiting(seen):
         return Step(waiting=why, wake_after=RECHECK)
     ended = with_rollout(generation, {"rolled_back_at": now})
@@ -94,7 +93,41 @@ def _unavailable(
     if in_steps(generation.status.rollout):
         return []
     scaled = (target for target in present if target.desired)
-    return [t for t in scaled if not (available(t) or _stuck(seen, generation, t, now))]
+    waits = [t for t in scaled if not (available(t) or _stuck(seen, generation, t, now))]
+    return [*waits, *(t for t in _on_warm_pods(seen, generation) if t not in waits)]
+
+
+def _on_warm_pods(seen: Observation, generation: ModelGeneration) -> list[ObservedTarget]:
+    """Targets that are not available, while warm pods get their requests: these go on."""
+    rollout = generation.status.rollout
+    there = (t for t in seen.targets if shifted(rollout, t.target.target_ref.name))
+    return [target for target in there if not available(target)]
+
+
+def _waiting(
+    seen: Observation, generation: ModelGeneration, waits: Iterable[ObservedTarget], now: datetime
+) -> Waiting:
+    """What a rollback waits for.
+
+    Args:
+        seen: the update.
+        generation: what is rolled back.
+        waits: targets that are not back.
+        now: the moment.
+    """
+    reason = generation.status.rollout.rollback_reason
+    warm = _on_warm_pods(seen, generation)
+    if not warm:
+        return paused(waits) or Waiting("RollingBack", reason, "Rollout", "rolling back")
+    names = ", ".join(f"Deployment {canary_name(t.target.target_ref.name)}" for t in warm)
+    stuck = next((t for t in warm if _stuck(seen, generation, t, now)), None)
+    message = f"{names} serves the requests until the targets do again; {reason}"
+    if stuck is not None:
+        name = stuck.target.target_ref.name
+        message = f"Deployment {name} makes no progress ({stuck.stalled}); {message}"
+    held = stuck is not None
+    waiting = Waiting("RollingBack", message[:1024], "Rollout", "on warm pods", held=held)
+    return blocked(seen) or idle(seen) or waiting
 
 
 def contested_targets(seen: Observation) -> list[ObservedTarget]:

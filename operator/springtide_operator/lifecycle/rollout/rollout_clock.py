@@ -138,11 +138,12 @@ generation's."""
 
 def failure_of_others(late: Iterable[ObservedTarget]) -> str:
     """The cause of a failed rollout where it is not the generation's own, on every late target."""
-    causes = [_cause(target.trouble) for target in late]
+    causes = [cause_of_others(target.trouble) for target in late]
     return causes[0] if causes and all(causes) else ""
 
 
-def _cause(trouble: str) -> str:
+def cause_of_others(trouble: str) -> str:
+    """The cause of unready pods that is not the generation's own; empty: it may be."""
     return next((word for text, word in NOT_ITS_OWN.items() if trouble.startswith(text)), "")
 
 

@@ -109,7 +109,8 @@ def start_problem(route: ObservedRoute, service: str) -> RouteProblem | None:
         if other.weight or not stable.weight:
             message = (
                 f"HTTPRoute {route.name}: rules[{rule}].backendRefs weighs {service} "
-                f"{stable.weight} and {canary} {other.weight}, and no canary runs; {_fix(service)} "
+                f"{stable.weight} and {canary} {other.weight} outside the steps of a canary; "
+                f"{_fix(service)} "
                 "(without a weight, each counts as 1)"
             )
             return RouteProblem("RouteNotAtRest", message)

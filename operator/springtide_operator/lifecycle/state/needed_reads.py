@@ -8,7 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from springtide_operator.lifecycle.state.generations import finished, promoted, rolling, servable
+from springtide_operator.lifecycle.state.generations import (
+    bakes,
+    finished,
+    promoted,
+    rolling,
+    servable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +30,14 @@ def needs_canaries(update: IncrementalUpdate, generations: Sequence[ModelGenerat
     """Whether Deployments with the names of canaries are needed, also those without our labels."""
     if update.spec.rollout.strategy.canary is None:
         return False
+    if keeps_warm(update, generations):
+        return True
     return any(servable(g) and not finished(g) for g in generations)
+
+
+def keeps_warm(update: IncrementalUpdate, generations: Sequence[ModelGeneration]) -> bool:
+    """Whether pods of a previous generation are kept warm."""
+    return update.spec.rollout.rollback.keep_warm and any(map(bakes, generations))
 
 
 def needs_replica_sets(update: IncrementalUpdate, generations: Sequence[ModelGeneration]) -> bool:
@@ -60,6 +73,8 @@ def routed_targets(
     return (*recorded, *(each for each in declared if each.target_ref.name not in named))
 
 
-def needs_services(generations: Sequence[ModelGeneration]) -> bool:
+def needs_services(update: IncrementalUpdate, generations: Sequence[ModelGeneration]) -> bool:
     """Whether the Services beside a route are needed: a canary runs, or may begin now."""
+    if keeps_warm(update, generations):
+        return True
     return any(rolling(each) or (servable(each) and not finished(each)) for each in generations)

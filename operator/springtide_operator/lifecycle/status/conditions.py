@@ -9,8 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from springtide_api.generation import status_values
+from springtide_api.names import canary_name
 from springtide_api.update.status import Condition
 from springtide_operator.lifecycle.bake.report import bake_hold
+from springtide_operator.lifecycle.canary.gateway import shifted
 from springtide_operator.lifecycle.checks.prometheus_host import host_not_allowed
 from springtide_operator.lifecycle.checks.spec_validation import invalid_spec
 from springtide_operator.lifecycle.evaluation.freeze import frozen
@@ -25,6 +27,7 @@ from springtide_operator.lifecycle.state.paused_targets import paused_at_rest
 from springtide_operator.lifecycle.state.refusals import refusal_waiting, reported_refusal
 from springtide_operator.lifecycle.steps.holds import live_deleted
 from springtide_operator.lifecycle.steps.metrics import canary_hold
+from springtide_operator.lifecycle.warm.report import standby_hold
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -48,7 +51,10 @@ def conditions(seen: Observation, step: Step, now: datetime) -> list[Condition]:
     written, waiting = writes_targets(seen), step.waiting
     problem, rest = (targets_problem(seen), paused_at_rest(seen)) if written else (None, None)
     invalid, pinned = invalid_spec(seen.update.spec), pin_not_possible(seen)
-    holds = (bake_hold(seen, now), canary_hold(seen), hold(seen), host_not_allowed(seen))
+    holds = (
+        *(bake_hold(seen, now), canary_hold(seen), hold(seen), host_not_allowed(seen)),
+        standby_hold(seen),
+    )
     lost = live_deleted(seen)
     causes = (invalid, pinned, lost, refused, problem, waiting, *holds, rest)
     found = [each for each in causes if each]
@@ -132,6 +138,10 @@ def _serving(seen: Observation) -> Wanted:
 def _limited(seen: Observation, current: ModelGeneration, target: ObservedTarget) -> Wanted | None:
     """The condition Serving by one target; None where all its pods serve `current`."""
     name, rolls, on_live = target.target.target_ref.name, seen.lineage.rolls, _runs(current, target)
+    if rolls and shifted(rolls.status.rollout, name):
+        message = f"Deployment {canary_name(name)} serves the requests of Deployment {name}; the "
+        message += f"rollback of {rolls.metadata.name} is not finished"
+        return ("Serving", "True", "RollingBack", message)
     if not (on_live or (rolls and _runs(rolls, target))):
         message = f"Deployment {name} does not run {current.metadata.name}"
         return ("Serving", "False", "GenerationMismatch", message)

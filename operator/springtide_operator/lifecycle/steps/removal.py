@@ -9,6 +9,7 @@ from springtide_operator.lifecycle.canary.removal import delete_canaries
 from springtide_operator.lifecycle.rollout.availability import available, not_serving
 from springtide_operator.lifecycle.state.generations import unknown_value
 from springtide_operator.lifecycle.steps.withdrawal import is_drained, withdraw_traffic
+from springtide_operator.lifecycle.warm.standby import kept_warm
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -23,13 +24,14 @@ if TYPE_CHECKING:
 def remove_canaries(seen: Observation, now: datetime) -> Step | None:
     """Delete every canary that no rollout wants: all outside a rollout, and those of others.
 
-    With traffic Gateway its weight is 0 before, and the gateway has followed.
+    Warm pods stay during a bake, and in a rollback until their target is back. With traffic Gateway
+    the weight of a canary is 0 before, and the gateway has followed.
     """
-    kept = _kept_targets(seen)
-    if step := withdraw_traffic(seen, kept, now):
+    warm, kept = kept_warm(seen), _kept_targets(seen)
+    if step := withdraw_traffic(seen, kept | warm, now):
         return step
     there = [each for each in present(seen) if not each.deployment.deleting]
-    left = [each for each in there if not _is_kept(seen, each, kept)]
+    left = [each for each in there if each.of not in warm and not _is_kept(seen, each, kept)]
     gone = [each for each in left if is_drained(seen, each, kept, now)]
     return delete_canaries(seen, gone, now) if gone else None
 

@@ -5,14 +5,12 @@ Order: status; ready endpoints of every canary Service; one patch for each route
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from springtide_operator.lifecycle.canary.canaries import canary_of
-from springtide_operator.lifecycle.canary.gateway import recorded_route, totals
+from springtide_operator.lifecycle.canary.gateway import ENDPOINTS, recorded_route, weight_patch
 from springtide_operator.lifecycle.canary.report import short
-from springtide_operator.lifecycle.routes.actions import SetRouteWeights
-from springtide_operator.lifecycle.routes.weights import canary_service, changes
+from springtide_operator.lifecycle.routes.weights import canary_service
 from springtide_operator.lifecycle.state.plan import Step, Waiting
 
 if TYPE_CHECKING:
@@ -24,9 +22,6 @@ if TYPE_CHECKING:
     from springtide_operator.lifecycle.routes.observed import ObservedRouting
     from springtide_operator.lifecycle.state.observation import Observation
     from springtide_operator.lifecycle.state.observed import ObservedTarget
-
-ENDPOINTS = timedelta(seconds=1)
-"""How soon to read EndpointSlices again: no watch reports them."""
 
 
 def shift_traffic(seen: Observation, generation: ModelGeneration, now: datetime) -> Step | None:
@@ -40,14 +35,6 @@ def shift_traffic(seen: Observation, generation: ModelGeneration, now: datetime)
     made = (weight_patch(each.route, each.routing, percent) for each in routed)
     actions = tuple(action for action in made if action)
     return Step(actions=actions) if actions else None
-
-
-def weight_patch(
-    route: RolloutRoute, routing: ObservedRouting, percent: int
-) -> SetRouteWeights | None:
-    """The patch by which a canary gets a share of the requests; None: it has it."""
-    made = changes(routing.route, route.service, totals(route), percent)
-    return SetRouteWeights(route.name, routing.route.uid, made) if made else None
 
 
 def is_shifted(seen: Observation, rollout: RolloutStatus) -> bool:

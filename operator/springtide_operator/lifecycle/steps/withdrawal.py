@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING
 from springtide_api.generation.rollout import RolloutRoute
 from springtide_api.names import canary_name
 from springtide_operator.lifecycle.canary.canaries import canary_of, present
-from springtide_operator.lifecycle.canary.gateway import new_route
+from springtide_operator.lifecycle.canary.gateway import new_route, weight_patch
 from springtide_operator.lifecycle.rollout.rollout_status import with_rollout
 from springtide_operator.lifecycle.state.plan import Event, Step, Waiting, subject
 from springtide_operator.lifecycle.state.recorded_times import is_ahead
-from springtide_operator.lifecycle.steps.shift import weight_patch
 from springtide_operator.lifecycle.steps.writes import is_replaced
 
 if TYPE_CHECKING:

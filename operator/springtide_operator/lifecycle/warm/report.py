@@ -1,0 +1,83 @@
+"""What users read of warm pods: whether there are as many as wanted, and what refuses them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from springtide_operator.lifecycle.canary.canaries import canary_of
+from springtide_operator.lifecycle.canary.start import target_problem
+from springtide_operator.lifecycle.rollout.availability import available
+from springtide_operator.lifecycle.rollout.rollout_clock import cause_of_others
+from springtide_operator.lifecycle.routes.problems import start_problem
+from springtide_operator.lifecycle.routes.service_problems import outdated_service
+from springtide_operator.lifecycle.state.plan import Waiting
+from springtide_operator.lifecycle.warm.standby import standby, standby_targets
+
+if TYPE_CHECKING:
+    from springtide_api.objects import ModelGeneration
+    from springtide_operator.lifecycle.state.observation import Observation
+    from springtide_operator.lifecycle.state.observed import ObservedCanary, ObservedTarget
+
+REFUSED = frozenset({"QuotaExceeded", "PodsForbidden"})
+"""Causes for which pods are never created without a user."""
+
+
+def standby_problem(seen: Observation, target: ObservedTarget) -> Waiting | None:
+    """Why warm pods of a target are not created; None too where its Services were not read."""
+    routing, service = seen.routings.get(target.target.target_ref.name), target.target.service
+    if routing is None or routing.services is None or service is None:
+        return None
+    if why := target_problem(seen, target):
+        return _held(why.reason, why.message)
+    found = start_problem(routing.route, service) or outdated_service(routing, service)
+    return _held(found.reason, found.message) if found else None
+
+
+def standby_hold(seen: Observation) -> Waiting | None:
+    """Why a user must act before a rollback can be one write."""
+    generation = standby(seen)
+    if generation is None:
+        return None
+    for target in standby_targets(seen):
+        canary = canary_of(seen, target)
+        why = standby_problem(seen, target)
+        if why or (canary and (why := _pods_missing(seen, generation, canary))):
+            return why
+    return None
+
+
+def _pods_missing(
+    seen: Observation, generation: ModelGeneration, canary: ObservedCanary
+) -> Waiting | None:
+    """Why pods that are kept warm are not there, where nothing but a user changes that."""
+    pods, live = canary.deployment, seen.lineage.live
+    if canary.edited_by:
+        message = (
+            f"Deployment {canary.name}: {canary.edited_by} changed its pod template; it is created "
+            "again as it was, at most every 30 seconds: let that client leave it alone"
+        )
+        return _held("FieldConflict", message)
+    stalled = pods.stalled if pods.settled else ""
+    if available(pods) or not (stalled or cause_of_others(pods.trouble) in REFUSED):
+        return None
+    message = (
+        f"Deployment {canary.name}: not all of {pods.desired} pods of {generation.metadata.name} "
+        f"are available ({pods.trouble or stalled}); until they are, a rollback of "
+        f"{live.metadata.name if live else ''} replaces the pods of its targets"
+    )
+    return _held("NotKeptWarm", message)
+
+
+def _held(reason: str, message: str) -> Waiting:
+    return Waiting(reason, f"rollout.rollback.keepWarm: {message}"[:1024], "Rollout", held=True)
+
+
+def standby_words(seen: Observation) -> str:
+    """What the message of the bake says of warm pods; empty: none are kept."""
+    generation, targets = standby(seen), standby_targets(seen)
+    if generation is None or not targets:
+        return ""
+    found = [canary_of(seen, target) for target in targets]
+    all_there = all(c is not None and c.ours and available(c.deployment) for c in found)
+    name = generation.metadata.name
+    return f"pods of {name} are kept warm" if all_there else f"pods of {name} are not all warm yet"

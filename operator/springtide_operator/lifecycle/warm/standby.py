@@ -1,0 +1,114 @@
+"""Which warm pods there should be, and which of those that are there must stay.
+
+During the bake of live a canary runs the generation that a rollback returns to, with weight 0. In
+the rollback it gets all requests as soon as it can, until its target runs that generation again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from springtide_operator.lifecycle.canary.canaries import canary_of, present
+from springtide_operator.lifecycle.canary.gateway import ALL, recorded_route
+from springtide_operator.lifecycle.rollout.availability import available, not_serving
+from springtide_operator.lifecycle.rollout.rollback_decision import rollback_target
+from springtide_operator.lifecycle.state.generations import bakes, rolling, unknown_value
+from springtide_operator.lifecycle.state.plan import RECHECK
+
+if TYPE_CHECKING:
+    from springtide_api.generation.rollout import RolloutRoute
+    from springtide_api.objects import ModelGeneration
+    from springtide_operator.lifecycle.state.observation import Observation
+    from springtide_operator.lifecycle.state.observed import ObservedCanary, ObservedTarget
+
+
+def standby(seen: Observation) -> ModelGeneration | None:
+    """The generation whose pods are kept warm: that which a rollback of live would return to."""
+    live, spec = seen.lineage.baking, seen.update.spec
+    canary, rollout = spec.rollout.strategy.canary, spec.rollout
+    routed = canary is not None and canary.traffic.type == "Gateway"
+    wanted = rollout.rollback.keep_warm and rollout.bake and routed and spec.mode == "Enforce"
+    if live is None or not wanted or seen.lineage.rolls is not None:
+        return None
+    return rollback_target(seen, live)
+
+
+def standby_targets(seen: Observation) -> tuple[ObservedTarget, ...]:
+    """Targets with warm pods: their routes are on record, as the spec names them."""
+    live = seen.lineage.live
+    if live is None:
+        return ()
+    return tuple(target for target in seen.targets if _is_recorded(live, target))
+
+
+def _is_recorded(live: ModelGeneration, target: ObservedTarget) -> bool:
+    declared = target.target
+    route = recorded_route(live.status.rollout, declared.target_ref.name)
+    named = declared.http_route, declared.service
+    return route is not None and (route.name, route.service) == named
+
+
+def returning(seen: Observation) -> ModelGeneration | None:
+    """The generation that is rolled back after its promotion, if one is."""
+    rolls = seen.lineage.rolls
+    if rolls is None or unknown_value(rolls) or not rolling(rolls):
+        return None
+    return rolls if rolls.status.rollout.promoted_at else None
+
+
+def kept_warm(seen: Observation) -> frozenset[str]:
+    """Names of the targets whose canary, as it is, has warm pods that must stay."""
+    if (rolled_back := returning(seen)) is not None:
+        return frozenset(
+            target.target.target_ref.name
+            for target in seen.targets
+            if _stays(seen, rolled_back, target)
+        )
+    live, wanted = seen.lineage.live, seen.update.spec.rollout.rollback.keep_warm
+    if wanted and live and bakes(live) and unknown_value(live):
+        return frozenset(each.of for each in present(seen))  # those of another version
+    generation = standby(seen)
+    if generation is None:
+        return frozenset()
+    found = (canary_of(seen, target) for target in standby_targets(seen))
+    return frozenset(c.of for c in found if c and c.ours and is_standby(seen, generation, c))
+
+
+def is_standby(seen: Observation, generation: ModelGeneration, canary: ObservedCanary) -> bool:
+    """Whether a canary runs what is kept warm; one that a client edited is created again.
+
+    At most every 30 seconds: a client that always edits it is not raced.
+    """
+    young = canary.created is not None and seen.now - canary.created < RECHECK
+    return not not_serving(generation, [canary.deployment]) and (not canary.edited_by or young)
+
+
+def _stays(seen: Observation, rolled_back: ModelGeneration, target: ObservedTarget) -> bool:
+    """Whether the warm pods of a target stay in a rollback: they get its requests, or may soon."""
+    canary, served = canary_of(seen, target), seen.lineage.served
+    route = recorded_route(rolled_back.status.rollout, target.target.target_ref.name)
+    if canary is None or not canary.ours or canary.deployment.deleting or canary.edited_by:
+        return False
+    if route is None or served is None or is_back(served, target):
+        return False
+    if route.weight == ALL:
+        return ready_pods(seen, target, canary) > 0
+    return _may_serve(served, route, canary)
+
+
+def _may_serve(served: ModelGeneration, route: RolloutRoute, canary: ObservedCanary) -> bool:
+    """Whether pods without requests only start; others would take room from the target's."""
+    pods = canary.deployment
+    fails = bool(pods.trouble or (pods.settled and pods.stalled))
+    return route.shifted_at is None and not fails and not not_serving(served, [pods])
+
+
+def is_back(served: ModelGeneration, target: ObservedTarget) -> bool:
+    """Whether all pods of a target run what it should serve and are available."""
+    return not not_serving(served, [target]) and available(target)
+
+
+def ready_pods(seen: Observation, target: ObservedTarget, canary: ObservedCanary) -> int:
+    """How many pods of a canary may get requests: available ones that are endpoints."""
+    routing = seen.routings.get(target.target.target_ref.name)
+    return min(canary.deployment.available, routing.ready_endpoints) if routing else 0

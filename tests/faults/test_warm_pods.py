@@ -1,0 +1,149 @@
+"""Pods that are kept warm in a bake, with a real API server, and crashes at the writes of it.
+
+An operator that ends before or after any write leaves the same objects: the next one continues, and
+no request goes to pods that are not there.
+"""
+
+import asyncio
+
+import pytest
+from faults.crashing import crash_at_writes, crash_during
+from faults.playing import Recorder
+from faults.test_gateway_canaries import (
+    SIDE_BY_SIDE,
+    Witness,
+    is_over,
+    on_generation_one,
+    problems,
+    routed,
+    soon,
+    state,
+)
+
+from springtide_operator.cluster.api.kinds import DEPLOYMENT
+
+pytestmark = pytest.mark.apiserver
+
+fixtures = routed, soon
+
+SAMPLE = 7
+"""Every so many of the crashes are tried in each run of the tests."""
+
+WARM = {"bake": {"duration": "1h"}, "rollback": {"keepWarm": True}}
+
+
+async def with_warm_pods(routed, *hooks):
+    """Generation 1 is live; the next one bakes with pods of generation 1 beside it."""
+    scene = await on_generation_one(routed, *hooks)
+    await scene.merge({"rollout": WARM})
+    return scene
+
+
+def is_warm(scene):
+    """Whether as many pods of generation 1 as the target has are available."""
+    raw = scene.ground.cache.get(DEPLOYMENT, scene.namespace, "ranker-canary") or {}
+    labels = (raw.get("metadata") or {}).get("labels") or {}
+    pods = (raw.get("status") or {}).get("availableReplicas")
+    return labels.get("springtide.dev/generation") == "1" and pods == 2
+
+
+async def bake(scene):
+    await scene.ask("run@2")
+    await scene.until(is_warm)
+
+
+async def rolled_back(scene):
+    """Generation 2 bakes, then a user requests its rollback."""
+    await bake(scene)
+    await scene.ask("rollback.g2@3")
+    await scene.until(lambda _: is_over(scene, "RolledBack", 1))
+
+
+async def proven(scene):
+    """Generation 2 bakes, then a user ends its bake."""
+    await bake(scene)
+    await scene.ask("promote.g2@3")
+    await scene.until(lambda _: is_over(scene, "Live", 2))
+
+
+@pytest.mark.survives(
+    "Routes",
+    "a generation that bakes is rolled back on the API server, with pods that are kept warm",
+    "the first write after the decision gives them all requests; the weight is back before they go",
+)
+async def test_a_rollback_gives_warm_pods_all_requests_before_any_deployment_is_written(routed):
+    recorder = Recorder()
+    scene = await with_warm_pods(routed, recorder)
+    witness = Witness(scene.client, scene.namespace)
+    scene.operators[-1].client.write_hooks.append(witness)
+    await bake(scene)
+    before = len(recorder.writes)
+    await scene.ask("rollback.g2@3")
+    await scene.until(lambda _: is_over(scene, "RolledBack", 1))
+    assert witness.weights == [(90, 10), (50, 50), (100, 0), (0, 100), (100, 0)]
+    assert witness.at_deletion == [(100, 0), (100, 0)]
+    kinds = [path.split("/")[-2 if "status" not in path else -3] for _, path in recorder.writes]
+    changed = [kind for kind in kinds[before:] if kind in {"httproutes", "deployments"}]
+    assert changed == ["httproutes", "deployments", "httproutes", "deployments"]
+    assert await problems(scene, live=1) == []
+    (recorded,) = state(scene)["targets"]
+    assert recorded["route"]["shiftedAt"] < recorded["route"]["withdrawnAt"]
+
+
+async def test_warm_pods_go_with_the_end_of_the_bake(routed):
+    scene = await with_warm_pods(routed)
+    witness = Witness(scene.client, scene.namespace)
+    scene.operators[-1].client.write_hooks.append(witness)
+    await proven(scene)
+    assert witness.weights == [(90, 10), (50, 50), (100, 0)]
+    assert witness.at_deletion == [(100, 0), (100, 0)]
+    assert await problems(scene, live=2) == []
+
+
+GOING_ON = {"rolled back": (rolled_back, 1), "proven": (proven, 2)}
+
+
+async def crash_at(routed, how, every):
+    """Try every so many of the crashes from the promotion on; return what was wrong, by place."""
+    going_on, live = GOING_ON[how]
+    recorder = Recorder()
+    scene = await with_warm_pods(routed, recorder)
+    before = len(recorder.writes)
+    living = asyncio.create_task(going_on(scene))
+    await scene.until(lambda _: state(scene).get("promotedAt"))
+    first = len(recorder.writes) - before
+    await living
+    assert await problems(scene, live=live) == []
+
+    async def disturbed(crash):
+        scene = await with_warm_pods(routed)
+        await crash_during(scene, crash, going_on(scene))
+        return await problems(scene, live=live)
+
+    numbers = range(first, len(recorder.writes) - before + 1)
+    return await crash_at_writes(numbers, disturbed, every=every, side_by_side=SIDE_BY_SIDE)
+
+
+@pytest.mark.survives(
+    "Operator",
+    "is ended before or after one of its writes while pods are kept warm, or in the rollback to "
+    "them; tested at some writes",
+    "the next operator continues; the owner's weights are back before the pods go",
+)
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("how", GOING_ON)
+async def test_a_crash_at_some_writes_changes_nothing(routed, how):
+    assert await crash_at(routed, how, SAMPLE) == {}
+
+
+@pytest.mark.survives(
+    "Operator",
+    "is ended before or after one of its writes while pods are kept warm, or in the rollback to "
+    "them; tested at every write",
+    "the next operator continues; the owner's weights are back before the pods go",
+)
+@pytest.mark.faults
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("how", GOING_ON)
+async def test_a_crash_at_every_write_changes_nothing(routed, how):
+    assert await crash_at(routed, how, 1) == {}
