@@ -25,9 +25,8 @@ if TYPE_CHECKING:
 def standby(seen: Observation) -> ModelGeneration | None:
     """The generation whose pods are kept warm: that which a rollback of live would return to."""
     live, spec = seen.lineage.baking, seen.update.spec
-    canary, rollout = spec.rollout.strategy.canary, spec.rollout
-    routed = canary is not None and canary.traffic.type == "Gateway"
-    wanted = rollout.rollback.keep_warm and rollout.bake and routed and spec.mode == "Enforce"
+    rollout = spec.rollout
+    wanted = rollout.rollback.keep_warm and rollout.bake and spec.mode == "Enforce"
     if live is None or not wanted or seen.lineage.rolls is not None:
         return None
     return rollback_target(seen, live)
