@@ -525,6 +525,22 @@ def test_a_route_that_leads_to_warm_pods_is_reported_and_not_fought_over() -> No
     assert noted == [("weights", (100, 0)), ("deleted", (100, 0))], "its pods go after"
 
 
+def test_weights_that_another_client_sets_back_in_the_rollback_are_reported_and_left() -> None:
+    world = warm()
+    noted = notes(world)
+    ask_for_a_rollback(world)
+    world.weigh(100, 0)
+    later(world, 5)
+    assert noted == [("weights", (0, 100)), ("target", 1)]
+    found = world.condition("ActionRequired")
+    assert found.reason == "FieldConflict"
+    assert "changed by argocd; they were 0 and 100 for the rollback" in found.message
+    world.pods_ready = True
+    later(world, 2)
+    assert world.generation(2).status.outcome == "RolledBack"
+    assert (world.weights(), world.canaries) == ((100, 0), {})
+
+
 def test_an_edited_warm_canary_is_created_again_at_most_every_30_seconds() -> None:
     world = warm()
     noted = notes(world)

@@ -169,23 +169,29 @@ def _waiting(problem: RouteProblem) -> Waiting:
 
 
 def weight_conflict(seen: Observation, rollout: RolloutStatus) -> Waiting | None:
-    """Why a step is held: another client changed weights of a route."""
+    """What another client changed in the weights of a route: it holds a step, and no rollback."""
     for target in seen.targets:
         name = target.target.target_ref.name
         route, routing = recorded_route(rollout, name), seen.routings.get(name)
         if route is None or routing is None:
             continue
-        shares = (route.weight, rollout.weight or route.weight)
+        on_warm_pods = route.weight == ALL
+        shares = (ALL,) if on_warm_pods else (route.weight, rollout.weight or route.weight)
         shown = unexpected(routing.route, route.service, totals(route), shares)
         if shown is None:
             continue
         stable, canary = shown
         wanted = expected(shown, totals(route), route.weight)
         by = f" by {routing.route.changed_by}" if routing.route.changed_by else ""
+        then = f"the step continues once they are {wanted[0]} and {wanted[1]} again"
+        if on_warm_pods:
+            then = (
+                f"they were {wanted[0]} and {wanted[1]} for the rollback, and are left as they are"
+            )
         message = (
             f"HTTPRoute {route.name}: rules[{stable.rule}] weighs {stable.name} {stable.weight} "
-            f"and {canary.name} {canary.weight}, changed{by}; the step continues once they are "
-            f"{wanted[0]} and {wanted[1]} again; let other clients ignore differences of weight"
+            f"and {canary.name} {canary.weight}, changed{by}; {then}; let other clients ignore "
+            "differences of weight"
         )
         return Waiting("FieldConflict", message[:1024], "Rollout", targets=True, held=True)
     return None

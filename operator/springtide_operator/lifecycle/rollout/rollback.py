@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from springtide_api.names import canary_name
 from springtide_api.schema import duration
 from springtide_operator.lifecycle.canary.canaries import in_steps
-from springtide_operator.lifecycle.canary.gateway import shifted
+from springtide_operator.lifecycle.canary.gateway import shifted, weight_conflict
 from springtide_operator.lifecycle.canary.removal import removal_waiting
 from springtide_operator.lifecycle.rollout.apply import apply_generation, serve
 from springtide_operator.lifecycle.rollout.availability import available, not_serving
@@ -127,7 +127,8 @@ def _waiting(
         message = f"Deployment {name} makes no progress ({stuck.stalled}); {message}"
     held = stuck is not None
     waiting = Waiting("RollingBack", message[:1024], "Rollout", "on warm pods", held=held)
-    return blocked(seen) or idle(seen) or waiting
+    changed = weight_conflict(seen, generation.status.rollout)
+    return blocked(seen) or idle(seen) or changed or waiting
 
 
 def contested_targets(seen: Observation) -> list[ObservedTarget]:
