@@ -21,6 +21,7 @@ from faults.test_gateway_canaries import (
 )
 
 from springtide_operator.cluster.api.kinds import DEPLOYMENT
+from springtide_operator.cluster.reading.live_reader import ENDPOINTS_SECONDS
 
 pytestmark = pytest.mark.apiserver
 
@@ -50,13 +51,30 @@ def is_warm(scene):
 async def bake(scene):
     await scene.ask("run@2")
     await scene.until(is_warm)
+    await asyncio.sleep(2 * ENDPOINTS_SECONDS)
 
 
 async def rolled_back(scene):
-    """Generation 2 bakes, then a user requests its rollback."""
+    """Generation 2 bakes, then a user requests its rollback; the pods of the target take time."""
     await bake(scene)
+    scene.pods_ready = False
     await scene.ask("rollback.g2@3")
+    await scene.until(lambda _: route_of(scene).get("shiftedAt"))
+    await scene.until(lambda _: serves(scene, 1))
+    await scene.make_ready()
     await scene.until(lambda _: is_over(scene, "RolledBack", 1))
+
+
+def route_of(scene):
+    """The route of the target, as it is recorded of generation 2."""
+    (recorded,) = state(scene)["targets"]
+    return recorded["route"]
+
+
+def serves(scene, number):
+    raw = scene.ground.cache.get(DEPLOYMENT, scene.namespace, "ranker")
+    labels = raw["spec"]["template"]["metadata"]["labels"]
+    return labels.get("springtide.dev/generation") == str(number)
 
 
 async def proven(scene):
@@ -76,18 +94,20 @@ async def test_a_rollback_gives_warm_pods_all_requests_before_any_deployment_is_
     scene = await with_warm_pods(routed, recorder)
     witness = Witness(scene.client, scene.namespace)
     scene.operators[-1].client.write_hooks.append(witness)
-    await bake(scene)
-    before = len(recorder.writes)
-    await scene.ask("rollback.g2@3")
-    await scene.until(lambda _: is_over(scene, "RolledBack", 1))
+    await rolled_back(scene)
     assert witness.weights == [(90, 10), (50, 50), (100, 0), (0, 100), (100, 0)]
     assert witness.at_deletion == [(100, 0), (100, 0)]
-    kinds = [path.split("/")[-2 if "status" not in path else -3] for _, path in recorder.writes]
-    changed = [kind for kind in kinds[before:] if kind in {"httproutes", "deployments"}]
-    assert changed == ["httproutes", "deployments", "httproutes", "deployments"]
+    written = [path.rpartition(f"/{scene.namespace}/")[2] for _, path in recorder.writes]
+    changed = [path for path in written if path.partition("/")[0] in {"httproutes", "deployments"}]
+    assert changed[-5:] == [
+        "deployments/ranker-canary",
+        "httproutes/shop",
+        "deployments/ranker",
+        "httproutes/shop",
+        "deployments/ranker-canary",
+    ]
     assert await problems(scene, live=1) == []
-    (recorded,) = state(scene)["targets"]
-    assert recorded["route"]["shiftedAt"] < recorded["route"]["withdrawnAt"]
+    assert route_of(scene)["shiftedAt"] <= route_of(scene)["withdrawnAt"]
 
 
 async def test_warm_pods_go_with_the_end_of_the_bake(routed):

@@ -136,7 +136,9 @@ class CanaryInvariants:
     def a_weight_may_not_be_possible(self) -> bool:
         """Whether whole pods do not express a weight: a user must act once a candidate waits."""
         canary = self.world.update.spec.rollout.strategy.canary
-        if canary is None or canary.traffic.type == "Gateway":
+        rollouts = [g.status.rollout for g in self.world.generations.values() if in_progress(g)]
+        by_replicas = any(r.step and not any(t.route for t in r.targets) for r in rollouts)
+        if canary is None or not (by_replicas or canary.traffic.type == "Replicas"):
             return False
         pods = {target.desired for target in self._targets() if target.desired}
         shares = {each: [100 * n / (n + each) for n in range(1, 100 * each)] for each in pods}
