@@ -74,6 +74,19 @@ def test_a_form_that_is_not_offered_is_refused_with_its_field(objects, minimal, 
     assert refused.causes[0][0] == f"spec.serving.optimise.{field}"
 
 
+@pytest.mark.parametrize("queries", [-1, 257, "8"])
+def test_a_number_of_warm_up_queries_is_refused_outside_its_bounds(objects, minimal, queries):
+    def update(queries):
+        return {**minimal, "spec": {**minimal["spec"], "serving": {"warmUp": {"queries": queries}}}}
+
+    stored = objects.create(update(0))
+    refused = objects.create(update(queries))
+
+    assert stored["spec"]["serving"] == {"warmUp": {"queries": 0}}
+    assert refused.code == 422
+    assert refused.causes[0][0] == "spec.serving.warmUp.queries"
+
+
 FLOOR = {"metric": "auc", "min": "0.6"}
 
 

@@ -28,7 +28,20 @@ KSERVE_SECONDS = 30
 """`grace_period` of KServe's model server, in which it finishes requests."""
 
 PLACES = (
-    ((), {"model", "data", "trigger", "training", "evaluation", "gate", "rollout", "storage"}),
+    (
+        (),
+        {
+            "model",
+            "data",
+            "trigger",
+            "training",
+            "evaluation",
+            "gate",
+            "rollout",
+            "serving",
+            "storage",
+        },
+    ),
     (("data",), {"source", "window", "holdout", "reserve", "volume"}),
     (("data", "source"), {"uri", "format", "partition", "columns"}),
     (("rollout",), {"targets", "deadline", "strategy", "pin"}),
@@ -102,6 +115,16 @@ def test_manifests_are_accepted_by_the_api_server(shop):
             # Not the update that other tests create: its initial model is immutable.
             manifest["metadata"]["name"] = "manifest"
             shop.apply(json.dumps(manifest, default=_time), "--dry-run=server")
+
+
+@pytest.mark.apiserver
+def test_the_server_with_a_warm_up_sidecar_is_accepted_by_the_api_server(shop):
+    (deployment,) = (block for block in YAML if "kind: Deployment\n" in block.text)
+    (sidecar,) = (block for block in YAML if block.text.startswith("initContainers:"))
+    manifest = yaml.safe_load(deployment.text)
+    manifest["metadata"]["namespace"] = "shop"
+    manifest["spec"]["template"]["spec"] |= yaml.safe_load(sidecar.text)
+    shop.apply(json.dumps(manifest), "--dry-run=server")
 
 
 @pytest.mark.apiserver

@@ -99,6 +99,17 @@ def test_a_changed_form_counts_for_the_next_generation_and_live_is_compared_as_i
     )
 
 
+def test_the_number_of_warm_up_queries_reaches_the_evaluation_and_is_no_other_recipe():
+    world = with_generation_one()
+    before = recipe_hash(recipe(world.seen()))
+    world.edit(serving={"warmUp": {"queries": 5}})
+    assert recipe_hash(recipe(world.seen())) == before
+
+    asked = run_of_the_next_month(world)["evaluate"].recipe
+    assert asked.serving.warm_up.queries == 5
+    assert world.generation(2).status.artifact.format == "safetensors"
+
+
 def test_the_form_is_part_of_the_recipe_and_without_one_the_recipe_is_as_before():
     world = with_generation_one()
     before = recipe_hash(recipe(world.seen()))

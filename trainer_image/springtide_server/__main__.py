@@ -1,5 +1,7 @@
 """`python -m springtide_server`: serves one generation of a model over HTTP.
 
+With the argument `warm-up` it is the sidecar of another server (`warm_up/command.py`).
+
 Exits with 0 after draining, 3 if the artifact or a setting is refused, and 1 after another failure.
 The reason is in the log and in the pod's termination message.
 """
@@ -19,8 +21,6 @@ if threads := os.environ.get("OMP_NUM_THREADS"):
 
 from springtide_api.contract import TERMINATION_LIMIT, TERMINATION_MESSAGE, ExitCode
 from springtide_server import logs
-from springtide_server.process import serve
-from springtide_server.settings import read_settings
 from springtide_trainer.errors import Refused
 
 
@@ -28,7 +28,7 @@ def main() -> int:
     """Serve; return the exit code."""
     logs.configure()
     try:
-        asyncio.run(serve(read_settings(os.environ)))
+        _warm_up(sys.argv[1:]) if len(sys.argv) > 1 else _serve()
     except Refused as refused:
         logging.getLogger("springtide.server").error("refused: %s", refused)
         _write_termination_message(str(refused))
@@ -40,6 +40,20 @@ def main() -> int:
         _write_termination_message(message)
         return 1
     return ExitCode.DONE
+
+
+def _serve() -> None:
+    from springtide_server.process import serve
+    from springtide_server.settings import read_settings
+
+    asyncio.run(serve(read_settings(os.environ)))
+
+
+def _warm_up(arguments: list[str]) -> None:
+    # It imports less than the server, so that a sidecar needs little memory.
+    from springtide_server.warm_up.command import main as run
+
+    run(arguments)
 
 
 def _write_termination_message(message: str) -> None:

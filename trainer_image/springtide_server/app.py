@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     import numpy as np
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from springtide_server.service import Service
+    from springtide_server.service import Service, Serving
+
+WARM_UP_HEADER = "springtide-warm-up"
+"""Header of the server's queries to itself, with their key."""
 
 
 def build_app(service: Service) -> ASGIApp:
@@ -91,10 +94,13 @@ class Endpoints:
         """Score the rows of a request and record its outcome."""
         started = perf_counter()
         outcome: Outcome = "error"
+        key = request.headers.get(WARM_UP_HEADER, "")
+        warm_up = self._service.is_warm_up(key)
         try:
             self._check_name(request)
             async with self._service.admission.body(request) as body:
-                response = JSONResponse(await self._predict(request, body))
+                serving = self._service.serving_or_reject(key)
+                response = JSONResponse(await self._predict(request, body, serving))
             outcome = "ok"
         except Rejected as rejected:
             outcome, response = rejected.outcome, rejected.response()
@@ -102,11 +108,11 @@ class Endpoints:
             # The response is not read; 499 is the status that proxies log for this.
             outcome, response = "disconnected", JSONResponse({"error": "client disconnected"}, 499)
         finally:
-            self._service.metrics.observe_request(perf_counter() - started, outcome)
+            if not warm_up:
+                self._service.metrics.observe_request(perf_counter() - started, outcome)
         return response
 
-    async def _predict(self, request: Request, body: bytes) -> dict[str, Any]:
-        serving = self._service.serving_or_reject()
+    async def _predict(self, request: Request, body: bytes, serving: Serving) -> dict[str, Any]:
         model = serving.model
         try:
             parsed = tensors.parse(body)

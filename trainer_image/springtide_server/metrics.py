@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Gauge, Histogram, ProcessCollec
 
 from springtide_server.answers import Outcome
 from springtide_server.loading.scorer import Source
+from springtide_server.warm_up.metrics import WarmUpMetrics
 
 _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -66,6 +67,7 @@ class Metrics:
     def set_source(self, source: Source) -> None:
         """Record where the model was loaded from."""
         self._loaded_from.labels(source).set(1)
+        self.warm_up = WarmUpMetrics(self.registry)
 
     def observe_request(self, seconds: float, outcome: Outcome) -> None:
         """Record a completed inference request."""

@@ -1,4 +1,4 @@
-"""The lifecycle of the process: listen, load, become ready, drain on SIGTERM, exit.
+"""The lifecycle of the process: listen, load, warm up, become ready, drain on SIGTERM, exit.
 
 It listens before it loads, so that probes get a response with a reason from the first second.
 """
@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from typing import TYPE_CHECKING
 
 import uvicorn
 
-from springtide_server.app import build_app
+from springtide_server.app import WARM_UP_HEADER, build_app
 from springtide_server.model import load
 from springtide_server.service import Service
+from springtide_server.warm_up.asking import Target, warm_up
+from springtide_server.warm_up.http import Address
+from springtide_trainer.storage import local_path, warm_up_file
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
     from springtide_server.settings import Settings
@@ -36,30 +41,54 @@ async def serve(settings: Settings) -> None:
     """
     service = Service(settings)
     server = DrainingServer(service)
-    scoring = asyncio.create_task(_load_and_score(service))
+    scoring = asyncio.create_task(_load_and_score(service, server))
     scoring.add_done_callback(lambda _: server.stop())
+    server.give_up = scoring.cancel
     await server.serve()
-    if scoring.done():
+    if scoring.done() and not scoring.cancelled():
         scoring.result()
     scoring.cancel()
     await asyncio.wait({scoring})
     log.info("drained")
 
 
-async def _load_and_score(service: Service) -> None:
+async def _load_and_score(service: Service, server: DrainingServer) -> None:
     if not service.settings.model_uri:
         log.info("not ready: %s", service.not_ready)
         await asyncio.Event().wait()
     model = await asyncio.to_thread(load, service.settings)
-    batcher = service.start(model)
-    fields = {
-        "generation": model.version,
-        "digest": model.digest,
-        "inputs": model.inputs,
-        "loaded_from": model.source,
-    }
-    log.info("ready", extra={"fields": fields})
-    await batcher.run()
+    service.warm_up_key = secrets.token_hex() if service.settings.warm_up_seconds else ""
+    scoring = asyncio.create_task(service.start(model).run())
+    try:
+        if service.warm_up_key:
+            await _warm_up(service, server)
+        fields = {
+            "generation": model.version,
+            "digest": model.digest,
+            "inputs": model.inputs,
+            "loaded_from": model.source,
+        }
+        log.info("ready", extra={"fields": fields})
+        await scoring
+    finally:
+        scoring.cancel()
+        await asyncio.wait({scoring})
+
+
+async def _warm_up(service: Service, server: DrainingServer) -> None:
+    """Answer the warm-up queries by the way of every request; ready afterwards in any case."""
+    settings = service.settings
+
+    async def target() -> Target:
+        headers = {WARM_UP_HEADER: service.warm_up_key}
+        return Target(await server.address(), settings.model_name, headers=headers)
+
+    file = warm_up_file(local_path(settings.model_uri))
+    seconds = settings.warm_up_seconds
+    service.metrics.warm_up.observe(
+        await warm_up(file, settings.model_digest, target, seconds=seconds)
+    )
+    service.warm_up_key = ""
 
 
 class DrainingServer(uvicorn.Server):
@@ -85,6 +114,15 @@ class DrainingServer(uvicorn.Server):
         super().__init__(config)
         self._service = service
         self._loop = asyncio.get_running_loop()
+        self.give_up: Callable[[], object] = lambda: None
+        """Ends loading and warm-up, when the server is stopped before it is ready."""
+
+    async def address(self) -> Address:
+        """Return where it listens, from this machine, once it does."""
+        while not self.started:
+            await asyncio.sleep(0.01)
+        host, port = self.servers[0].sockets[0].getsockname()[:2]
+        return Address({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)
 
     def stop(self) -> None:
         """Close the listener and complete requests in flight."""
@@ -96,8 +134,10 @@ class DrainingServer(uvicorn.Server):
 
     def _drain(self) -> None:
         grace = self._service.settings.drain_seconds
-        if self._service.draining or self._service.serving is None:
+        if self._service.draining or not self._service.serves:
             grace = 0.0
+        if not self._service.serves:
+            self.give_up()
         self._service.draining = True
         log.info("draining", extra={"fields": {"seconds": grace}})
         self._loop.call_later(grace, self.stop)

@@ -43,6 +43,8 @@ class Settings:
     """SPRINGTIDE_MAX_WAITING: maximum waiting rows; further requests get 503."""
     max_body: int = 4 << 20
     """SPRINGTIDE_MAX_BODY: maximum bytes of a request; larger requests get 413."""
+    warm_up_seconds: float = 30.0
+    """SPRINGTIDE_WARM_UP_SECONDS: time limit of the warm-up queries; 0: none are sent."""
     drain_seconds: float = 5.0
     """DRAIN_SECONDS: grace period after SIGTERM, until the pod is removed from endpoints."""
 
@@ -78,6 +80,14 @@ def read_settings(env: Mapping[str, str]) -> Settings:
         ),
         max_body=int(
             _number(env, "SPRINGTIDE_MAX_BODY", Settings.max_body, low=1024, high=256 << 20)
+        ),
+        warm_up_seconds=_number(
+            env,
+            "SPRINGTIDE_WARM_UP_SECONDS",
+            Settings.warm_up_seconds,
+            low=0,
+            high=3600,
+            kind=float,
         ),
         drain_seconds=_number(
             env, "DRAIN_SECONDS", Settings.drain_seconds, low=0, high=3600, kind=float

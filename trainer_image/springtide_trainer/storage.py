@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from springtide_api.warm_up import SUFFIX as WARM_UP_SUFFIX
 from springtide_trainer.errors import Refused
 
 if TYPE_CHECKING:
@@ -84,6 +85,11 @@ class Home:
 def folder_name(digest: str) -> str:
     """Return the folder name of a digest: `sha256:<hex>` becomes `sha256-<hex>`."""
     return digest.replace(":", "-", 1)
+
+
+def warm_up_file(artifact: Path) -> Path:
+    """Return the file of the warm-up queries of the artifact in this folder, which is beside it."""
+    return artifact.with_name(artifact.name + WARM_UP_SUFFIX)
 
 
 def local_path(uri: str, field: str = "") -> Path:

@@ -126,9 +126,21 @@ class Optimise(Model):
         return form_in_words(self.quantization, self.pruning.sparsity if self.pruning else None)
 
 
+class WarmUp(Model):
+    """Queries that a server answers to itself before a pod of it gets requests."""
+
+    queries: Annotated[int, Field(ge=0, le=256)] = 32
+    """How many queries an evaluation writes beside the model, from rows of its holdout: texts or
+    features, without labels. 0: none, and a new evaluation deletes those of an earlier one.
+    Default 32."""
+
+
 class Serving(Model):
-    """The form in which generations are evaluated and served."""
+    """The form in which generations are evaluated and served, and how its servers warm up."""
 
     optimise: Optimise | None = None
     """The optimized form. Evaluation and gate score candidate and live model in the form in which
     each is served; training continues from the weights as they were trained."""
+    warm_up: WarmUp | None = None
+    """Queries of real rows, so that the first requests of a new pod are not slow. They do not
+    count for the verdict. Default: 32 queries."""

@@ -12,7 +12,7 @@ import pytest
 from springtide_api.contract import CollectInput, RunFile, Unreferenced
 from springtide_trainer.errors import Refused
 from springtide_trainer.stages.collect import collect
-from springtide_trainer.storage import LOCAL_RUNS, commit_content, folder_name
+from springtide_trainer.storage import LOCAL_RUNS, commit_content, folder_name, warm_up_file
 
 if TYPE_CHECKING:
     from springtide_trainer.storage import Home
@@ -182,3 +182,23 @@ def test_links_are_left_alone(home: Home, tmp_path: Path) -> None:
     collect(searched(home), home)
     assert (home.path / "artifacts" / folder_name(LEFT)).is_symlink()
     assert precious.exists()
+
+
+def test_the_warm_up_queries_of_a_model_are_deleted_with_it_and_others_are_kept(
+    home: Home,
+) -> None:
+    listed, unused = folder(home.path / "artifacts/sha256-aa"), written(home, "artifacts", LEFT)
+    kept = written(home, "artifacts", KEPT)
+    by_hand = home.path / "artifacts/sha256-bb"  # its folder was deleted by hand
+    for each in (listed, unused, kept, by_hand):
+        warm_up_file(each).write_text("{}")
+
+    collect(asked(home, str(listed), str(by_hand)), home)
+    assert not warm_up_file(listed).exists()
+    assert not warm_up_file(by_hand).exists()
+    assert warm_up_file(unused).exists()
+
+    collect(searched(home, KEPT), home)
+    assert not warm_up_file(unused).exists()
+    assert warm_up_file(kept).exists()
+    assert kept.exists()

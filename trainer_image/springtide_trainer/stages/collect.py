@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from springtide_trainer.errors import Refused
-from springtide_trainer.storage import LOCAL_RUNS, folder_name, local_path, sync
+from springtide_trainer.storage import LOCAL_RUNS, folder_name, local_path, sync, warm_up_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +41,7 @@ def collect(run: RunFile, home: Home) -> None:
     scratch = home.path / "tmp" / f"{run.job}-collected"
     scratch.mkdir(parents=True, exist_ok=True)
     for index, folder in enumerate(folders):
+        _delete_queries(folder)
         if folder.exists():
             shutil.rmtree(scratch / str(index), ignore_errors=True)
             folder.rename(scratch / str(index))
@@ -65,9 +66,10 @@ def _unreferenced(asked: Unreferenced, home: Home) -> Iterator[Path]:
         if room.is_symlink() or not room.is_dir():
             continue
         for folder in sorted(room.iterdir()):
+            if folder.name in kept or not _DIGEST.fullmatch(folder.name):
+                continue
             written = datetime.fromtimestamp(folder.lstat().st_mtime, UTC)
-            named = folder.name in kept or not _DIGEST.fullmatch(folder.name)
-            if named or folder.is_symlink() or not folder.is_dir():
+            if folder.is_symlink() or not folder.is_dir():
                 continue
             if asked.since < written < asked.until:
                 yield folder
@@ -77,12 +79,19 @@ def _delete_unused(folder: Path, aside: Path, home: Home) -> None:
     """Delete a folder, unless a training commits the same content at this moment."""
     shutil.rmtree(aside, ignore_errors=True)
     before = folder.lstat().st_mtime_ns
+    _delete_queries(folder)
     folder.rename(aside)
     if aside.lstat().st_mtime_ns != before and not folder.exists():
         aside.rename(folder)
         return
     sync(folder.parent)
     log.info("deleted: nothing names it", extra={"folder": str(folder.relative_to(home.path))})
+
+
+def _delete_queries(folder: Path) -> None:
+    """Delete the warm-up queries of a model, which are rows of data, before the model."""
+    if folder.parent.name == "artifacts":
+        warm_up_file(folder).unlink(missing_ok=True)
 
 
 def _checked(text: str, home: Home) -> Path:

@@ -21,7 +21,7 @@ from springtide_api.update.task import EARLY_STOPPING_METRIC
 from springtide_judging.bounds import cumulative
 from springtide_trainer.artifact.models import load
 from springtide_trainer.errors import Refused
-from springtide_trainer.evaluation import report
+from springtide_trainer.evaluation import report, warm_up
 from springtide_trainer.evaluation.comparison import Measured, measure
 from springtide_trainer.evaluation.confidence_intervals import Resampling
 from springtide_trainer.evaluation.datasets import read_dataset, read_manifest
@@ -71,6 +71,7 @@ def evaluate(run: RunFile, home: Home, tmp: Path) -> EvaluateOutput:
     (folder / "report.html").write_text(report.render(json.loads(written)), encoding="utf-8")
     pq.write_table(_scored(found), folder / "scores.parquet")
     commit_folder(folder, home.report(run.job))
+    warm_up.write(datasets, given.candidate, run.recipe, tmp)
     return EvaluateOutput(
         rules=rules,
         trivial_baseline=[trivial_baseline_of(rule, found) for rule in run.recipe.gate.rules],
