@@ -153,14 +153,18 @@ def test_fragments_of_a_spec_are_accepted_by_the_api_server(shop):
 @pytest.mark.apiserver
 def test_the_example_of_a_server_of_others_is_accepted(shop, tmp_path):
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    printed = shop.run(script("docs/how-to/own-server.md", "kserve"), tmp_path)
+    text = script("docs/how-to/own-server.md", "kserve")
+    printed = shop.run(DIGEST.sub(f"sha256:{'a' * 64}", text), tmp_path)
     assert "incrementalupdate.springtide.dev/classifier" in printed
     found = shop.run("kubectl -n shop get deployment/classifier -o json", tmp_path)
     pod = json.loads(found)["spec"]["template"]["spec"]
-    (server,) = pod["containers"]
+    (server,), (sidecar,) = pod["containers"], pod["initContainers"]
+    assert sidecar["image"] == f"registry.example/team/springtide-trainer@sha256:{'a' * 64}"
     assert server["image"] == "registry.example/team/kserve-classifier:1"
     (model,) = (each["value"] for each in server["env"] if each["name"] == "MODEL_NAME")
     assert server["readinessProbe"]["httpGet"]["path"] == f"/v2/models/{model}/ready"
+    uri = "/models/shop/classifier/artifacts"
+    assert sidecar["args"] == [f"--model={model}", f"--artifacts={uri}"]
     waits = server["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert pod["terminationGracePeriodSeconds"] > waits + KSERVE_SECONDS
     update = json.loads(shop.run("kubectl -n shop get iu/classifier -o json", tmp_path))
