@@ -14,8 +14,8 @@ from pydantic import Field
 
 from springtide_api.generation.spec import Recipe, ReplayBuffer
 from springtide_api.retained import Replayed, Retained
-from springtide_api.schema import Digest, Fraction, Line, Model, Time, Uri, Word
-from springtide_api.update.model import form_in_words
+from springtide_api.schema import Digest, Line, Model, Time, Uri, Word
+from springtide_api.update.model import Sparsity, form_in_words
 
 TERMINATION_MESSAGE = "/dev/termination-log"
 TERMINATION_LIMIT = 4096
@@ -218,7 +218,7 @@ class ServedForm(Model):
     bytes: Count
     quantization: Literal["Int8Dynamic"] | None = None
     """None: the weights are in FP32."""
-    sparsity: Fraction | None = None
+    sparsity: Sparsity | None = None
     """As in the recipe. None: no weight was set to zero."""
 
     def describe(self) -> str:

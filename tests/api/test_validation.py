@@ -60,6 +60,7 @@ def test_a_floating_point_number_is_refused(objects, minimal, number):
         ({"pruning": {}}, "pruning.sparsity"),
         ({"pruning": {"sparsity": "50%"}}, "pruning.sparsity"),
         ({"pruning": {"sparsity": "-0.5"}}, "pruning.sparsity"),
+        ({"pruning": {"sparsity": "0.12345"}}, "pruning.sparsity"),
         ({"pruning": {"sparsity": 0.5}}, "pruning.sparsity"),
     ],
 )

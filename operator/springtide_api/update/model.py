@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from springtide_api.schema import Digest, Fraction, Label, Model, Time, Uri, cel
+from springtide_api.schema import Digest, Label, Model, Time, Uri, cel
 from springtide_api.update.task import ClassificationOptions, RankingOptions, RegressionOptions
 
 
@@ -84,6 +84,11 @@ class ModelSpec(Model):
     """Maximum number of tokens of an example; longer examples are truncated. Default 128."""
 
 
+Sparsity = Annotated[str, Field(max_length=6, pattern=r"^0[.][0-9]+$")]
+"""A fraction of at most 4 digits: the result of a training, which repeats it, must fit a
+termination message."""
+
+
 def form_in_words(quantization: str | None, sparsity: str | None) -> str:
     """Return an optimized form in a few words, such as "Int8Dynamic, sparsity 0.5"."""
     words = [quantization or "", f"sparsity {sparsity}" if sparsity else ""]
@@ -98,7 +103,7 @@ def form_in_words(quantization: str | None, sparsity: str | None) -> str:
 class Pruning(Model):
     """Set the smallest weights of the linear layers to zero, in what is served."""
 
-    sparsity: Fraction
+    sparsity: Sparsity
     """Fraction of the weights of each linear layer below the head that are set to zero: those with
     the smallest absolute values. From 0.01 to 0.95. The model is not trained again afterwards, so
     the loss grows fast from 0.5 on; the gate sees it."""

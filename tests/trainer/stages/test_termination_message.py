@@ -97,7 +97,7 @@ def test_a_training_with_weights_adapter_and_buffer_fits_whatever_the_length_of_
                 digest=DIGEST,
                 bytes=10**12,
                 quantization="Int8Dynamic",
-                sparsity="0." + "5" * 30,
+                sparsity="0.5555",
             ),
         ),
         steps=10**8,
