@@ -111,7 +111,7 @@ TRAINING = [
     ),
     Example(
         ROBUSTNESS,
-        "robustness needs averaging",
+        "robustness needs adversarial, augmentation or averaging",
         {ROBUSTNESS: {"averaging": {"ema": "0.999"}}},
         {ROBUSTNESS: {}},
     ),
@@ -126,6 +126,39 @@ TRAINING = [
         "ema must be greater than 0 and less than 1",
         {ROBUSTNESS: {"averaging": {"ema": "0.0001"}}},
         {ROBUSTNESS: {"averaging": {"ema": "1.0"}}},
+    ),
+    Example(
+        f"{ROBUSTNESS}.adversarial",
+        "epsilon must be greater than 0",
+        {ROBUSTNESS: {"adversarial": {"epsilon": "1e-9"}}},
+        {ROBUSTNESS: {"adversarial": {"epsilon": "0"}}},
+    ),
+    Example(
+        f"{ROBUSTNESS}.augmentation",
+        "augmentation needs tokenDropout or wordSwap",
+        {ROBUSTNESS: {"augmentation": {"wordSwap": "0.001"}}},
+        {ROBUSTNESS: {"augmentation": {"wordSwap": "0.0"}}},
+    ),
+    Example(
+        f"{ROBUSTNESS}.augmentation",
+        "tokenDropout and wordSwap must be at most 0.5",
+        {ROBUSTNESS: {"augmentation": {"wordSwap": "0.5", "tokenDropout": "0.5"}}},
+        {ROBUSTNESS: {"augmentation": {"wordSwap": "0.5", "tokenDropout": "0.51"}}},
+    ),
+    Example(
+        "training",
+        "robustness.adversarial excludes hyperparameters.freeze.lowerLayers",
+        {ROBUSTNESS: {"adversarial": {}}, f"{HYPER}.freeze": {"embeddings": True}},
+        {ROBUSTNESS: {"adversarial": {}}, f"{HYPER}.freeze": {"lowerLayers": 1}},
+    ),
+    Example(
+        "training",
+        "robustness.augmentation excludes hyperparameters.freeze.lowerLayers",
+        {ROBUSTNESS: {"augmentation": {"wordSwap": "0.1"}}, f"{HYPER}.freeze": {}},
+        {
+            ROBUSTNESS: {"augmentation": {"wordSwap": "0.1"}},
+            f"{HYPER}.freeze": {"lowerLayers": 1},
+        },
     ),
     Example(
         "training",

@@ -269,6 +269,20 @@ class Limits(Model):
     "robustness.averaging.lastK excludes earlyStopping: which steps are the last ones is not known"
     " before the run stops; set averaging.ema, or remove earlyStopping",
 )
+@cel(
+    "!has(self.robustness) || !has(self.robustness.adversarial) || !has(self.hyperparameters)"
+    " || !has(self.hyperparameters.freeze) || self.hyperparameters.freeze.lowerLayers == 0",
+    "robustness.adversarial excludes hyperparameters.freeze.lowerLayers: the outputs of frozen"
+    " layers are stored, and from them no embedding is left to disturb; set lowerLayers to 0, or"
+    " remove adversarial",
+)
+@cel(
+    "!has(self.robustness) || !has(self.robustness.augmentation) || !has(self.hyperparameters)"
+    " || !has(self.hyperparameters.freeze) || self.hyperparameters.freeze.lowerLayers == 0",
+    "robustness.augmentation excludes hyperparameters.freeze.lowerLayers: the outputs of frozen"
+    " layers are stored once for each row, and an augmented row has others in each epoch; set"
+    " lowerLayers to 0, or remove augmentation",
+)
 class Training(Model):
     """How a candidate is trained from the live weights."""
 

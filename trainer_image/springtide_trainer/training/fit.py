@@ -14,7 +14,6 @@ from springtide_trainer.errors import Interrupted, NoStepTaken
 from springtide_trainer.interruption import INTERRUPTED, stop_on_sigterm
 from springtide_trainer.progress import Progress, Reporter
 from springtide_trainer.training import loop
-from springtide_trainer.training.engine import kernels
 from springtide_trainer.training.engine.finite_checks import FiniteChecks, check_tensors
 from springtide_trainer.training.engine.prefetch import feed
 from springtide_trainer.training.engine.step_graphs import StepGraphs
@@ -89,7 +88,7 @@ def _take_steps(session: Session, done: int, stop: loop.Stop, checks: FiniteChec
         outcome = loop.train(
             session.model,
             coming,
-            session.task.objective,
+            session.objective,
             run.optimizer,
             schedule=_schedule(session),
             precision=run.precision,
@@ -114,13 +113,14 @@ def _steps(session: Session, first: int) -> Generator[Step]:
         collate=session.task.collate,
         first=first,
         last=session.total,
-        multiple=WIDTHS_ON_GPU if kernels.recorded(session.run.precision, session.options) else 1,
+        multiple=WIDTHS_ON_GPU if session.recorded else 1,
+        augment=session.augmentation,
     )
 
 
 def _engine(session: Session) -> Callable[[Take], Take]:
     """Return how steps are taken: kernel by kernel, or as graphs."""
-    if not kernels.recorded(session.run.precision, session.options):
+    if not session.recorded:
         return lambda take: take
     return partial(StepGraphs, clear=session.run.optimizer.zero_grad)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from springtide_api.update.task import EARLY_STOPPING_METRIC
 from springtide_trainer.artifact.length_limit import check_max_length
-from springtide_trainer.artifact.models import move, predict
+from springtide_trainer.artifact.models import load_tokenizer, move, predict
 from springtide_trainer.artifact.preprocess import Preprocess
 from springtide_trainer.errors import Refused
 from springtide_trainer.methods.adapter import Continued
@@ -25,7 +25,7 @@ from springtide_trainer.training.early_stopping import EarlyStopping
 from springtide_trainer.training.engine import kernels
 from springtide_trainer.training.engine.pass_limits import pass_limits
 from springtide_trainer.training.lower_outputs import Wanted, lower_part, store
-from springtide_trainer.training.robustness import averaging
+from springtide_trainer.training.robustness import adversarial, augmentation, averaging
 from springtide_trainer.training.rows.batches import StepSampler
 from springtide_trainer.training.rows.mixture import Mixture
 from springtide_trainer.training.training_state import FORMAT, Run
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from springtide_api.generation.spec import Recipe
     from springtide_api.update.training import Hyperparameters, Training
     from springtide_trainer.tasks.task import Task
+    from springtide_trainer.training.loop import Objective
+    from springtide_trainer.training.robustness.augmentation import Augmentation
     from springtide_trainer.training.rows.training_rows import TrainingRows
 
 
@@ -52,6 +54,9 @@ class Session:
         rows: The training and validation rows.
         sampler: Which rows make up which step.
         total: Number of steps of the whole run.
+        objective: The loss of a batch.
+        augmentation: Changes the inputs of training rows; None: they are as they are.
+        recorded: Whether steps are recorded as graphs.
         options: Optimizer settings.
         learning_rate: Peak of the schedule.
         checkpoints: The store of its checkpoints.
@@ -65,6 +70,9 @@ class Session:
     rows: TrainingRows
     sampler: StepSampler
     total: int
+    objective: Objective
+    augmentation: Augmentation | None
+    recorded: bool
     options: Hyperparameters
     learning_rate: float
     checkpoints: Checkpoints
@@ -104,12 +112,13 @@ def prepare(
     model = move(loaded, device)
     sampler = _sampler(rows, task, options, given=given, device=device)
     total = options.max_steps or (options.epochs or 1) * sampler.steps_per_epoch
+    recorded = kernels.recorded(chosen, training)
     built = optimizer.build(
         options.optimizer,
         model,
         learning_rate=rate,
         weight_decay=float(options.weight_decay),
-        recorded=kernels.recorded(chosen, options),
+        recorded=recorded,
     )
     epochs = total / sampler.steps_per_epoch
     rows, stored = _store_lower_outputs(
@@ -129,6 +138,11 @@ def prepare(
         rows=rows,
         sampler=sampler,
         total=total,
+        objective=adversarial.of(training.robustness, task.objective, scale=chosen.scaler.scale),
+        augmentation=augmentation.of(
+            training.robustness, load_tokenizer(parent), seed=options.seed
+        ),
+        recorded=recorded,
         options=options,
         learning_rate=rate,
         checkpoints=_checkpoints(run.recipe, given, environment, scratch=scratch),

@@ -7,7 +7,7 @@ import os
 import pytest
 import torch
 
-from springtide_api.update.training import Hyperparameters
+from springtide_api.update.training import Hyperparameters, Training
 from springtide_trainer.training.engine import kernels
 from springtide_trainer.training.precision import Precision
 
@@ -108,16 +108,21 @@ def test_a_gpu_does_without_cudnns_attention_for_short_rows():
 
 @pytest.mark.filterwarnings("ignore:torch.cuda.amp.GradScaler is enabled")
 @pytest.mark.parametrize(
-    ("device", "name", "options", "expected"),
+    ("device", "name", "options", "robustness", "expected"),
     [
-        (GPU, "BF16", PLAIN, True),
-        (GPU, "FP32", PLAIN, True),
-        (CPU, "BF16", PLAIN, False),
-        (GPU, "FP16", PLAIN, False),
-        (GPU, "BF16", DETERMINISTIC, False),
-        (GPU, "BF16", Hyperparameters(optimizer="SGD"), False),
-        (GPU, "BF16", Hyperparameters(gradient_checkpointing=True), False),
+        (GPU, "BF16", PLAIN, {}, True),
+        (GPU, "FP32", PLAIN, {}, True),
+        (CPU, "BF16", PLAIN, {}, False),
+        (GPU, "FP16", PLAIN, {}, False),
+        (GPU, "BF16", DETERMINISTIC, {}, False),
+        (GPU, "BF16", Hyperparameters(optimizer="SGD"), {}, False),
+        (GPU, "BF16", Hyperparameters(gradient_checkpointing=True), {}, False),
+        (GPU, "BF16", PLAIN, {"averaging": {"ema": "0.9"}}, True),
+        (GPU, "BF16", PLAIN, {"adversarial": {}}, False),
     ],
 )
-def test_steps_are_recorded_on_a_gpu_where_nothing_forbids_it(device, name, options, expected):
-    assert kernels.recorded(Precision(name, device), options) is expected
+def test_steps_are_recorded_on_a_gpu_where_nothing_forbids_it(
+    device, name, options, robustness, expected
+):
+    training = Training.model_validate({"hyperparameters": options, "robustness": robustness})
+    assert kernels.recorded(Precision(name, device), training) is expected

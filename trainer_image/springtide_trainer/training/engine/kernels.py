@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from springtide_api.update.training import Hyperparameters
+    from springtide_api.update.training import Hyperparameters, Training
 
 
 def deterministic(device: torch.device, options: Hyperparameters) -> bool:
@@ -43,18 +43,21 @@ def training_kernels(
     return precision.quick_attention(longest)
 
 
-def recorded(chosen: precision.Precision, options: Hyperparameters) -> bool:
+def recorded(chosen: precision.Precision, training: Training) -> bool:
     """Return whether steps are recorded as graphs: on a GPU, where nothing forbids it.
 
     FP16 reads the norm of each step; activations that are computed twice read the state of the
-    random numbers; only AdamW reads the learning rate from the GPU.
+    random numbers; only AdamW reads the learning rate from the GPU. An adversarial step takes
+    gradients within a pass, which was never recorded.
     """
+    options, robustness = training.hyperparameters, training.robustness
     return (
         chosen.device.type == "cuda"
         and not deterministic(chosen.device, options)
         and chosen.name != "FP16"
         and options.optimizer == "AdamW"
         and not options.gradient_checkpointing
+        and (robustness is None or robustness.adversarial is None)
     )
 
 

@@ -12,6 +12,7 @@ import hashlib
 import math
 import sys
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
     Collate = Callable[[NDArray[Any]], Tensor]
     """From the encoded labels of rows to the labels of a batch."""
+    Augment = Callable[[dict[str, Tensor], NDArray[np.int64], int], dict[str, Tensor]]
+    """From the inputs of a batch, its rows and the epoch to the inputs that are learnt."""
 
 BUCKET = 50
 """Steps whose units are sorted by length together: little padding, still well shuffled."""
@@ -131,10 +134,12 @@ def steps(
     first: int,
     last: int,
     multiple: int = 1,
+    augment: Augment | None = None,
 ) -> Generator[Step]:
     """Yield the steps from `first` to `last`, counted from 1, both included.
 
-    Passes are as wide as their longest row, or the next multiple of `multiple`.
+    Passes are as wide as their longest row, or the next multiple of `multiple`. `augment` keeps
+    their shape.
     """
     units = sampler.units
     lengths = units.longest(examples.tokens.lengths)
@@ -152,8 +157,9 @@ def steps(
             rows=sampler.pass_rows,
             tokens=sampler.pass_tokens or sys.maxsize,
         )
+        inputs = partial(_inputs, examples.tokens, widths=widths, augment=augment, epoch=epoch)
         batches = _batches(
-            examples, units, chosen, cut=cut, collate=collate, mean=mean, widths=widths
+            examples, units, chosen, cut=cut, collate=collate, mean=mean, inputs=inputs
         )
         yield Step(number, _seed(sampler.seed, number), batches)
 
@@ -166,7 +172,7 @@ def _batches(
     cut: Iterable[slice],
     collate: Collate,
     mean: float,
-    widths: Widths,
+    inputs: Callable[[NDArray[np.int64]], dict[str, Tensor]],
 ) -> list[Batch]:
     """Return the forward passes of a step.
 
@@ -184,13 +190,26 @@ def _batches(
     for part in cut:
         inside = slice(ends[part.start], ends[part.stop])
         batch = Batch(
-            inputs=examples.tokens.batch(rows[inside], widths),
+            inputs=inputs(rows[inside]),
             labels=collate(examples.labels[rows[inside]]),
             weights=torch.from_numpy(factors[inside]),
             groups=tuple(sizes[part].tolist()) if units.grouped else (),
         )
         batches.append(batch)
     return batches
+
+
+def _inputs(
+    tokens: TokenRows,
+    rows: NDArray[np.int64],
+    *,
+    widths: Widths,
+    augment: Augment | None,
+    epoch: int,
+) -> dict[str, Tensor]:
+    """Return the inputs of a pass."""
+    made = tokens.batch(rows, widths)
+    return augment(made, rows, epoch) if augment else made
 
 
 def _seed(*parts: str | int) -> int:
