@@ -114,6 +114,11 @@ async def test_warm_pods_go_with_the_end_of_the_bake(routed):
     scene = await with_warm_pods(routed)
     witness = Witness(scene.client, scene.namespace)
     scene.operators[-1].client.write_hooks.append(witness)
+    await bake(scene)
+    canary = await scene.deployment("ranker-canary")
+    labels = canary["spec"]["template"]["metadata"]["labels"]
+    assert "app" not in labels, "no Service of the owner selects them"
+    assert labels["springtide.dev/canary"] == "ranker-canary"
     await proven(scene)
     assert witness.weights == [(90, 10), (50, 50), (100, 0)]
     assert witness.at_deletion == [(100, 0), (100, 0)]
