@@ -119,7 +119,7 @@ def _bodies() -> list[str]:
 
 def _served() -> bool:
     try:
-        return _ask("GET", "/v2/health/ready")[0] == 200
+        return _ask("GET", f"/v2/models/{MODEL}/ready")[0] == 200
     except (OSError, http.client.HTTPException):
         return False
 

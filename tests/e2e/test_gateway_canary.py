@@ -1,4 +1,7 @@
-"""A canary through a gateway, with clients that see no failure: its weights, its end, its abort."""
+"""A canary through a gateway, with clients that see no failure: its weights, its end, its abort.
+
+The server is not ours but that of `examples/kserve`.
+"""
 
 import http.client
 import json
@@ -8,10 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 import pytest
+import yaml
+from demo.cluster import EXAMPLES
 from demo.example import UPDATE
 from e2e import owner, small_model
 from e2e.monitors import sending_requests
 from local_cluster import gateway, processes
+from local_cluster.project_images import KSERVE
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
@@ -23,9 +29,22 @@ STEPS = [{"weight": weight, "duration": "10s"} for weight in (10, 33, 66)]
 API = "gateway.networking.k8s.io/v1"
 
 
-def one_pod(deployment):
-    """Run one pod, which a rollout replaces once the new one is ready."""
-    deployment["replicas"] = 1
+def by_kserve(example, image):
+    """Return what replaces the Deployment's spec by that of `examples/kserve`, with one pod."""
+    text = (EXAMPLES / "kserve" / "server.yaml").read_text().replace("classifier", UPDATE)
+    spec = next(yaml.safe_load_all(text))["spec"]
+    pod = spec["template"]["spec"]
+    (container,), (sidecar,) = pod["containers"], pod["initContainers"]
+    container["image"], sidecar["image"] = image, example.cluster.trainer_image
+    sidecar["args"] = [each.replace("/shop/", f"/{example.namespace}/") for each in sidecar["args"]]
+    container["resources"]["requests"] = {"cpu": "100m", "memory": "256Mi"}
+    container["readinessProbe"]["periodSeconds"] = container["startupProbe"]["periodSeconds"] = 1
+
+    def change(deployment):
+        deployment.clear()
+        deployment.update(spec, replicas=1)
+
+    return change
 
 
 def by_gateway(spec):
@@ -62,12 +81,14 @@ def routing(namespace):
 
 
 @pytest.fixture(scope="module")
-def served(small, node_gateway):
-    """An update whose imported model is served through a route; generation 1 is trained next."""
+def served(small, node_cluster, node_gateway):
+    """An update whose imported model KServe's server serves; generation 1 is trained next."""
     example = small("gateway")
     apply = example.kubectl.apply
     routes = routing(example.namespace)
-    example.begin(change=by_gateway, server=one_pod, before=lambda: apply(routes), shared=True)
+    (image,) = node_cluster.load(KSERVE)
+    server = by_kserve(example, image)
+    example.begin(change=by_gateway, server=server, before=lambda: apply(routes), shared=True)
     example.goes_live(0)
     return example
 
@@ -121,7 +142,7 @@ def weights(example):
 
 @pytest.mark.survives(
     "Routes",
-    "with traffic through Traefik: a generation passes three steps of a canary",
+    "with traffic through Traefik: a generation passes three steps of a canary on KServe's server",
     "5,000 requests are split within 1 point of the weight; no request fails; the owner's weights "
     "are back",
 )

@@ -5,7 +5,6 @@ code rebuilds one thin layer. `node_images` loads the images into the local clus
 pushes them to any registry.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -13,16 +12,15 @@ import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from local_cluster import shared_files
 from local_cluster.node_config import PAUSE, REGISTRY
 from local_cluster.places import IMAGES, REPOSITORY, VENV, alone, uv_cache
+from local_cluster.project_images import KSERVE, PACKAGES, PROJECT, ProjectImage
 
 BASE = f"{REGISTRY}/python:bookworm"
 AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
-SOURCES = ("pyproject.toml", "README.md", "LICENSE", "operator", "trainer_image")
 PAUSE_DOCKERFILE = """\
 FROM scratch
 COPY busybox /bin/busybox
@@ -35,36 +33,6 @@ TRANSIENT_ERROR = "sealing memfd copy"
 ATTEMPTS = 5
 LOCK = IMAGES / "lock"
 REGISTRY_STORAGE = IMAGES / "registry"
-
-
-@dataclass(frozen=True)
-class ProjectImage:
-    """An image of this repository: a Dockerfile, pinned dependencies, the project on top."""
-
-    name: str
-    dockerfile: str
-    requirements: str
-
-    @property
-    def reference(self) -> str:
-        return f"{REGISTRY}/springtide-{self.name}:dev"
-
-    def key(self) -> str:
-        """Return a hash of everything that the image is made of: same key, same image."""
-        files = [REPOSITORY / self.dockerfile, REPOSITORY / self.requirements]
-        files += [REPOSITORY / "requirements/build.txt"]
-        for source in SOURCES:
-            files += _files(REPOSITORY / source)
-        return _digest(files)
-
-    def dependencies_key(self) -> str:
-        """Return a hash of the pinned packages; when it changes the large layers are useless."""
-        return _digest([REPOSITORY / self.requirements])
-
-
-OPERATOR = ProjectImage("operator", "operator/Dockerfile", "requirements/operator.txt")
-TRAINER = ProjectImage("trainer", "trainer_image/Dockerfile", "requirements/trainer.txt")
-PROJECT = (OPERATOR, TRAINER)
 
 
 def ensure_pause() -> str:
@@ -81,6 +49,8 @@ def ensure_pause() -> str:
 
 def ensure(image: ProjectImage) -> str:
     """Build the image unless it was built from exactly these sources; returns its name."""
+    if image.base:
+        ensure(image.base)
     with alone(LOCK):
         if not is_current(image):
             key = image.key()
@@ -183,12 +153,13 @@ def _build(image: ProjectImage) -> None:
         buildah(
             "bud",
             "--layers",
-            f"--build-arg=BASE={BASE}",
+            f"--build-arg=BASE={image.base.reference if image.base else BASE}",
             "--build-arg=UV_CACHE_DIR=/uv-cache",
             f"--volume={cache}:/uv-cache",
             f"--file={REPOSITORY / image.dockerfile}",
             f"--tag={image.reference}",
-            str(REPOSITORY),
+            *([f"--target={image.stage}"] if image.stage else []),
+            str(REPOSITORY / image.context),
         )
 
 
@@ -249,11 +220,18 @@ def _bootstrap(tree: Path) -> None:
 def _drop_outdated(image: ProjectImage) -> None:
     stamp, key = IMAGES / f"{image.name}.dependencies", image.dependencies_key()
     if stamp.exists() and stamp.read_text() != key and _exists(image.reference):
-        buildah("rmi", "--force", image.reference)
+        # An image that has the same large layers would keep them.
+        for other in (*PROJECT, PACKAGES, KSERVE):
+            if image.requirements in _pins(other) and _exists(other.reference):
+                buildah("rmi", "--force", other.reference)
         buildah("rmi", "--prune")
         # The registry does not remove unused layers; what is needed is pushed again.
         shutil.rmtree(REGISTRY_STORAGE, ignore_errors=True)
     stamp.write_text(key)
+
+
+def _pins(image: ProjectImage) -> list[str]:
+    return [image.requirements, *(_pins(image.base) if image.base else [])]
 
 
 def _exists(reference: str) -> bool:
@@ -264,18 +242,3 @@ def _busybox() -> str:
     if path := shutil.which("busybox"):
         return path
     raise RuntimeError("busybox is missing; run `make setup`")
-
-
-def _files(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    files = (file for file in path.rglob("*") if file.is_file())
-    return sorted(file for file in files if "__pycache__" not in file.parts)
-
-
-def _digest(files: list[Path]) -> str:
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(f"{file.relative_to(REPOSITORY)}\0{file.stat().st_size}\0".encode())
-        digest.update(file.read_bytes())
-    return digest.hexdigest()

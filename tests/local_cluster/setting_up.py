@@ -39,7 +39,12 @@ def set_up(*, parts: str) -> None:
         "demo": [go_tools.steps(), [*programs, *image_steps]],
         "all": [
             go_tools.steps(go_tools.WITH_GATEWAY),
-            [*programs, kserve_environment.step(), *image_steps],
+            [
+                *programs,
+                kserve_environment.step(),
+                *image_steps,
+                _image_step(images.KSERVE),
+            ],
         ],
     }
     if parts != "venv":

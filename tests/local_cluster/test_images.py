@@ -2,19 +2,21 @@ import json
 from pathlib import Path
 
 import pytest
-from local_cluster import images
-from local_cluster.images import TRAINER
+from local_cluster import images, project_images
+from local_cluster.project_images import KSERVE, PACKAGES, TRAINER
 
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(images, "REPOSITORY", tmp_path)
-    for folder in ("operator", "trainer_image", "requirements"):
-        (tmp_path / folder).mkdir()
+    monkeypatch.setattr(project_images, "REPOSITORY", tmp_path)
+    for folder in ("operator", "trainer_image", "requirements", "examples/kserve"):
+        (tmp_path / folder).mkdir(parents=True)
     for file in ("pyproject.toml", "README.md", "LICENSE", "trainer_image/Dockerfile"):
         (tmp_path / file).write_text(file)
     for file in ("trainer.txt", "build.txt"):
         (tmp_path / "requirements" / file).write_text(file)
+    for file in ("Containerfile", "requirements.txt", "server.py"):
+        (tmp_path / "examples" / "kserve" / file).write_text(file)
     (tmp_path / "operator" / "decide.py").write_text("first")
     return tmp_path
 
@@ -43,6 +45,21 @@ def test_a_change_of_the_pins_replaces_the_layer_of_dependencies(checkout: Path)
     (checkout / "requirements" / "trainer.txt").write_text("torch==3")
 
     assert TRAINER.dependencies_key() != before
+
+
+def test_the_server_of_others_is_built_again_only_for_its_own_code_or_the_pins(
+    checkout: Path,
+) -> None:
+    before = KSERVE.key()
+
+    (checkout / "operator" / "decide.py").write_text("second")
+    assert KSERVE.key() == before
+    (checkout / "examples" / "kserve" / "server.py").write_text("second")
+    changed = KSERVE.key()
+    (checkout / "requirements" / "trainer.txt").write_text("torch==3")
+
+    assert len({before, changed, KSERVE.key()}) == 3
+    assert PACKAGES.dependencies_key() in KSERVE.dependencies_key()
 
 
 @pytest.mark.parametrize("with_environment", [True, False])
