@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from demo.kubectl import DemoError, Kubectl, run
-from local_cluster import images, publishing
+from local_cluster import project_images, publishing
 from local_cluster.places import CACHE, REPOSITORY, program
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def local(node: Node, report: Callable[[str], None], work: Path = WORK) -> Clust
     report("the local cluster starts")
     node.up()
     report("images are built and loaded (the first time this takes minutes)")
-    operator, trainer = node.load(images.OPERATOR, images.TRAINER)
+    operator, trainer = node.load(project_images.OPERATOR, project_images.TRAINER)
     config = f"--kubeconfig={node.kubeconfig}"
     return Cluster(
         kubectl=Kubectl((program("kubectl"), config)),
