@@ -143,7 +143,7 @@ class Unreferenced(Model):
 
 
 class CollectInput(Model):
-    """Input of a collect Job: the folders to delete, as explicit paths below the home folder."""
+    """Input of a collect Job: the folders to delete, as paths or URIs below the home folder."""
 
     delete: list[str]
     unreferenced: Unreferenced | None = None
@@ -164,7 +164,8 @@ class RunFile(Model):
     attempt finds the result that an earlier one committed and emits it again under its own Job
     name. Default: the Job's name."""
     home: str
-    """Folder of the update on the storage, as a path: `<storage>/<namespace>/<update>`."""
+    """Folder of the update on the storage: `<storage>/<namespace>/<update>`. A path on a claim, a
+    URI in an object store."""
     recipe: Recipe
     probe: ProbeInput | None = None
     train: TrainInput | None = None
@@ -177,7 +178,7 @@ class WindowFound(Model):
     """A window of frozen rows, with counts."""
 
     manifest: Uri
-    """Folder of the frozen rows, as file:// URI."""
+    """URI of the folder of the frozen rows."""
     digest: Digest
     from_: Annotated[Time | None, Field(alias="from")] = None
     to: Time | None = None
@@ -326,7 +327,7 @@ class EvaluateOutput(Model):
     reference_digest: Digest | None = None
     holdout_digest: Digest
     report: Uri
-    """Folder with report.html, metrics.json and the scores, as file:// URI."""
+    """URI of the folder with report.html, metrics.json and the scores."""
     seconds: Seconds = 0.0
 
 

@@ -143,8 +143,16 @@ Duration = Annotated[
 
 Digest = Annotated[str, Field(max_length=71, pattern=r"^sha256:[0-9a-f]{64}$")]
 
-Uri = Annotated[str, Field(max_length=1024, pattern=r"^file:///[^\s\\]*$"), *Inside]
-"""Location of a file or folder, as a `file:///` URI on a mounted claim."""
+Uri = Annotated[
+    str,
+    Field(
+        max_length=1024,
+        pattern=r"^(file:///[^\s\\]*|(s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]*(/[^\s\\?#]*)?)$",
+    ),
+    *Inside,
+]
+"""Location of a file or folder: on a mounted claim (`file:///`), or in a bucket of an object store
+(`s3://`, `gs://` or `az://`)."""
 
 Time = Annotated[
     AwareDatetime,

@@ -255,7 +255,26 @@ DATA = [
     ),
 ]
 
+BUCKET: Change = {
+    "storage": {"uri": "s3://models/springtide"},
+    "data.source.uri": "s3://clicks/2026",
+    "data.secretName": "object-store",
+    "model.initial.uri": "gs://models/minilm",
+}
+
 STORAGE = [
+    Example(
+        "storage",
+        "set volume if and only if uri begins with file://",
+        BUCKET,
+        BUCKET | {"storage": {"uri": "s3://models/x", "volume": {"claimName": "models"}}},
+    ),
+    Example(
+        "storage",
+        "set volume if and only if uri begins with file://",
+        BUCKET | {"storage": {"uri": "az://models"}},
+        {"storage": {"uri": "file:///models"}},
+    ),
     Example(
         "storage",
         "uri must name a folder, not in /springtide",

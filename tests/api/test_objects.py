@@ -54,7 +54,8 @@ def test_every_mismatch_is_reported_with_its_path_and_value(minimal):
     ("block", "field", "value"),
     [
         ("storage", "uri", "file:///models/../etc"),
-        ("storage", "uri", "s3://bucket/models"),
+        ("storage", "uri", "ftp://bucket/models"),
+        ("storage", "uri", "s3://key:secret@bucket/models"),
         ("rollout", "deadline", "999999h"),
         ("trigger", "timeZone", "../../etc/passwd"),
     ],

@@ -1,6 +1,6 @@
 """Examples of the rules on trigger and rollout, and of those over the whole spec."""
 
-from api.data_examples import CEILING, COLUMNS, RANKING, REGRESSION
+from api.data_examples import BUCKET, CEILING, COLUMNS, RANKING, REGRESSION
 from api.example import ABSENT, Example, longest
 from api.gate_examples import FIRST, FLOOR, HOLDOUT, MEMORY
 
@@ -339,6 +339,18 @@ WHOLE = [
         "data.source.uri must lie below storage.uri",
         {"data.source.uri": "file:///models/clicks", "storage.uri": "file:///models/"},
         {"data.source.uri": "file:///models2/clicks"},
+    ),
+    Example(
+        "",
+        "data.source.uri must lie below storage.uri",
+        {"data.source.uri": "s3://clicks/2026", "data.secretName": "object-store"},
+        BUCKET | {"data.source.uri": "file:///models/springtide/clicks"},
+    ),
+    Example(
+        "",
+        "model.initial.uri begins with file://, but neither",
+        BUCKET,
+        BUCKET | {"model.initial.uri": "file:///models/minilm"},
     ),
     Example(
         "",

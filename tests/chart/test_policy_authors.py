@@ -103,6 +103,23 @@ def test_the_right_is_asked_for_each_route_by_its_name(user, index):
 
 @pytest.mark.survives(
     "Rights",
+    "an author names a Secret that he may not read in data.secretName",
+    "403 that names user, verb and Secret",
+)
+def test_the_right_is_asked_for_the_secret_by_its_name(user):
+    update = an_update("search")
+    update["spec"]["data"]["secretName"] = "object-store"
+    other = grant("", "secrets", "get", names=("another",))
+    refused = user("search", *AUTHOR, other).create("incrementalupdates", update, dryRun="All")
+    assert refused.status == 403
+    assert "needs the verb get on Secret object-store in namespace search" in refused.message
+    own = grant("", "secrets", "get", names=("object-store",))
+    fine = user("search", *AUTHOR, own).create("incrementalupdates", update, dryRun="All")
+    assert fine.status == 201, fine.message
+
+
+@pytest.mark.survives(
+    "Rights",
     "an author who lost a right edits an update",
     "403 where the spec changed; labels may change, an unchanged manifest may be applied, "
     "and it may be deleted",

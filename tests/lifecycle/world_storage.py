@@ -67,7 +67,7 @@ class Storage:
 
     def _delete(self, number: int | None, folders: list[str]) -> None:
         self.on_deletion(number, folders)
-        self.folders -= {f"file://{folder}" for folder in folders}
+        self.folders -= {each if "://" in each else f"file://{each}" for each in folders}
 
     def _unreferenced(self, asked: Unreferenced) -> list[str]:
         """Folders that nothing names, as the stage finds them."""

@@ -5,11 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from local_cluster import object_store as s3
 from local_cluster import prometheus as loopback
 from local_cluster.apiserver import ApiServer
 from local_cluster.gateway import Traefik
 from local_cluster.monitoring import monitored
 from local_cluster.node import Node
+from local_cluster.object_store import ObjectStore
 from local_cluster.places import manifests
 from local_cluster.prometheus import Prometheus, Samples
 
@@ -40,6 +42,14 @@ def prometheus(samples: Samples, tmp_path_factory: pytest.TempPathFactory) -> It
     """A Prometheus on a loopback port, shared by all tests of the session; leave it running."""
     home = tmp_path_factory.mktemp("prometheus")
     server = loopback.on_loopback(home, samples)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    """An S3 server on a loopback port, shared by all tests of the session; leave it running."""
+    server = s3.on_loopback(tmp_path_factory.mktemp("s3"))
     yield server
     server.stop()
 

@@ -1,4 +1,4 @@
-"""Builds Kubernetes, etcd, CoreDNS, Helm and Traefik from their Go modules, once for each version.
+"""Builds the programs of the local cluster from their Go modules, once for each version.
 
 Each tool has a module of its own below `go/`: its go.mod names the version, its go.sum holds the
 hash of everything that is built.
@@ -28,12 +28,13 @@ PATHS = {
     "coredns": ".",
     "helm": "helm.sh/helm/v4/cmd/helm",
     "traefik": "github.com/traefik/traefik/v3/cmd/traefik",
+    "versitygw": "github.com/versity/versitygw/cmd/versitygw",
 }
 KINDS = {"traefik": ("sigs.k8s.io/gateway-api", "config/crd/standard")}
 """The module and the folder in it that hold the kinds a tool needs in a cluster."""
 CLUSTER = ("etcd", "kubernetes", "coredns", "helm")
 """The API server first: most tests need no more than etcd and that."""
-WITH_GATEWAY = (*CLUSTER, "traefik")
+FOR_ALL_TESTS = (*CLUSTER, "traefik", "versitygw")
 OLDEST_GO = (1, 26)
 # Kubernetes takes its own version from here; a v0.0.0 would be refused by clients.
 KUBERNETES_VERSION = "k8s.io/component-base/version"

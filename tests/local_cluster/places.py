@@ -16,6 +16,7 @@ VERSIONS = {
     "coredns": "1.14.7",
     "helm": "4.3.1",
     "traefik": "3.6.12",
+    "versitygw": "1.8.0",
     "prometheus": "debian",
 }
 PROGRAMS = {
@@ -31,6 +32,7 @@ PROGRAMS = {
     "coredns": ("coredns",),
     "helm": ("helm",),
     "traefik": ("traefik",),
+    "versitygw": ("versitygw",),
     "prometheus": ("prometheus",),
 }
 

@@ -23,7 +23,7 @@ def set_up(*, parts: str) -> None:
     Args:
         parts: `venv` the virtual environment; `images` the images; `tools` virtual environment,
             Kubernetes, etcd, Prometheus and the other programs; `demo` all of these; `all` the
-            gateway and KServe too.
+            gateway, KServe and the object store too.
 
     Raises:
         SetupError: something is missing that cannot be installed here.
@@ -38,7 +38,7 @@ def set_up(*, parts: str) -> None:
         "tools": [go_tools.steps(), programs],
         "demo": [go_tools.steps(), [*programs, *image_steps]],
         "all": [
-            go_tools.steps(go_tools.WITH_GATEWAY),
+            go_tools.steps(go_tools.FOR_ALL_TESTS),
             [
                 *programs,
                 kserve_environment.step(),

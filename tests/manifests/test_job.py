@@ -24,6 +24,17 @@ UPDATE = Meta(
 )
 
 
+def in_a_bucket(recipe: Recipe) -> Recipe:
+    """Put model, data and storage into an object store."""
+    plain = recipe.model_dump(mode="json", by_alias=True, exclude_none=True)
+    plain["storage"] = {"uri": "s3://models/springtide"}
+    plain["model"]["initial"]["uri"] = "gs://models/minilm"
+    del plain["data"]["volume"]
+    plain["data"] |= {"secretName": "object-store"}
+    plain["data"]["source"]["uri"] = "s3://clicks"
+    return Recipe.model_validate(plain)
+
+
 def a_recipe(hyperparameters: dict | None = None, **compute: object) -> Recipe:
     return Recipe.model_validate(
         {
@@ -49,8 +60,13 @@ def a_recipe(hyperparameters: dict | None = None, **compute: object) -> Recipe:
 
 
 def a_job(
-    stage: str = "train", gpus: int = 0, pods: JobPods | None = None, **compute: object
+    stage: str = "train",
+    gpus: int = 0,
+    pods: JobPods | None = None,
+    bucket: bool = False,
+    **compute: object,
 ) -> dict:
+    recipe = a_recipe(**compute)
     run = RunFile(
         stage=stage,
         namespace="search",
@@ -59,7 +75,7 @@ def a_job(
         attempt=10,
         job=f"{UPDATE.name}-01234-g99999-{stage}-10",
         home="/models/search/x",
-        recipe=a_recipe(**compute),
+        recipe=in_a_bucket(recipe) if bucket else recipe,
         probe=ProbeInput(now=NOON, cursor=NOON, quarantined=["2026-04", "2026-05"])
         if stage == "probe"
         else None,
@@ -160,6 +176,20 @@ def test_data_is_mounted_read_only_and_storage_where_its_uri_says() -> None:
     mounts = {m["name"]: m for m in pod_of(a_job())["containers"][0]["volumeMounts"]}
     assert mounts["data"] == {"name": "data", "mountPath": "/data", "readOnly": True}
     assert mounts["storage"]["mountPath"] == "/models"
+
+
+@pytest.mark.parametrize("stage", ["import", "probe", "train", "evaluate", "collect"])
+def test_with_an_object_store_a_pod_mounts_no_claim_and_names_the_secret_alone(stage: str) -> None:
+    made = a_job(stage, bucket=True)
+    pod = pod_of(made)
+    assert not [volume for volume in pod["volumes"] if "persistentVolumeClaim" in volume]
+    assert {mount["name"] for mount in pod["containers"][0]["volumeMounts"]} == {
+        volume["name"] for volume in pod["volumes"]
+    }
+    (source,) = pod["containers"][0]["envFrom"]
+    assert source == {"secretRef": {"name": "object-store"}}
+    assert "envFrom" not in pod_of(a_job(stage))["containers"][0]
+    assert json.dumps(made).count("object-store") == 1 + 1  # the variables, and the run file
 
 
 def test_threads_follow_the_processor_limit() -> None:

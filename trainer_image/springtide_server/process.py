@@ -57,7 +57,8 @@ async def _load_and_score(service: Service, server: DrainingServer) -> None:
         log.info("not ready: %s", service.not_ready)
         await asyncio.Event().wait()
     model = await asyncio.to_thread(load, service.settings)
-    service.warm_up_key = secrets.token_hex() if service.settings.warm_up_seconds else ""
+    if service.settings.has_warm_up:
+        service.warm_up_key = secrets.token_hex()
     scoring = asyncio.create_task(service.start(model).run())
     try:
         if service.warm_up_key:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from springtide_trainer.errors import Refused
+from springtide_trainer.objects.store import is_object_uri
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +23,8 @@ class Settings:
     model_name: str = "model"
     """MODEL_NAME: the name in `/v2/models/{name}`."""
     model_uri: str = ""
-    """MODEL_URI: `file:///` URI of the artifact's folder. Empty: there is no model yet."""
+    """MODEL_URI: URI of the artifact's folder, on a claim (`file:///`) or in an object store
+    (`s3://`, `gs://`, `az://`). Empty: there is no model yet."""
     model_digest: str = ""
     """MODEL_DIGEST: expected digest of the artifact."""
     model_cache: str = ""
@@ -47,6 +49,11 @@ class Settings:
     """SPRINGTIDE_WARM_UP_SECONDS: time limit of the warm-up queries; 0: none are sent."""
     drain_seconds: float = 5.0
     """DRAIN_SECONDS: grace period after SIGTERM, until the pod is removed from endpoints."""
+
+    @property
+    def has_warm_up(self) -> bool:
+        """Whether warm-up queries are sent. An object store has none."""
+        return self.warm_up_seconds > 0 and not is_object_uri(self.model_uri)
 
     @property
     def version(self) -> str:

@@ -2,6 +2,7 @@
 
 Writers fill a folder of their own below `tmp/`, then rename it to its final path. The rename never
 replaces anything: no partly written folder is ever at a final path, and the first writer wins.
+A storage in an object store is a `Remote`: paths are then those of copies on the pod's disk.
 """
 
 from __future__ import annotations
@@ -12,19 +13,83 @@ import os
 import shutil
 import time
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote, urlsplit
 
 from springtide_api.warm_up import SUFFIX as WARM_UP_SUFFIX
 from springtide_trainer.errors import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
+    from datetime import datetime
 
 
 LOCAL_RUNS = "local.json"
 """Generations of `springtide-trainer run`, in the folder of an update."""
+
+
+class Remote(Protocol):
+    """A storage in an object store (`objects.mirror.Mirror`): each path here is that of a copy."""
+
+    def keeps(self, path: Path) -> bool:
+        """Return whether a path stands for a folder or file of the store."""
+
+    def uri(self, path: Path) -> str | None:
+        """Return the URI of a path; None if it is not in the store."""
+
+    def local(self, uri: str, field: str = ...) -> Path:
+        """Return where the copy of a URI is, or would be."""
+
+    def fetch(self, uri: str, field: str = ..., only: Collection[str] = ...) -> Path:
+        """Return the copy of a folder, or of some files of it, after it was downloaded."""
+
+    def read(self, final: Path) -> bytes:
+        """Return the content of a committed file."""
+
+    def commit_folder(self, tmp: Path, final: Path) -> bool:
+        """Do what `commit_folder` does."""
+
+    def commit_content(self, tmp: Path, final: Path) -> bool:
+        """Do what `commit_content` does."""
+
+    def commit_file(self, tmp: Path, final: Path) -> bool:
+        """Do what `commit_file` does."""
+
+    def folders(self, room: Path) -> dict[Path, datetime]:
+        """Return the folders in a folder, and the time of the newest file of each."""
+
+    def committed(self, room: Path) -> list[Path]:
+        """Return the committed folders in a folder."""
+
+    def forget(self, folder: Path) -> None:
+        """Delete a folder."""
+
+    def sweep(self, attempts: str, spare: float) -> None:
+        """Delete what killed attempts left."""
+
+    def check(self) -> None:
+        """Check that the store can keep commits."""
+
+
+_REMOTE: ContextVar[Remote | None] = ContextVar("remote", default=None)
+
+
+@contextmanager
+def kept_by(remote: Remote) -> Iterator[None]:
+    """Read and commit through a remote storage in this block."""
+    token = _REMOTE.set(remote)
+    try:
+        yield
+    finally:
+        _REMOTE.reset(token)
+
+
+def remote_of(path: Path) -> Remote | None:
+    """Return the object store that a path of the storage is a copy of; None on a claim."""
+    remote = _REMOTE.get()
+    return remote if remote is not None and remote.uri(path) else None
 
 
 class Home:
@@ -58,10 +123,14 @@ class Home:
         """Return the folder of an evaluation's report."""
         return self.path / "reports" / job
 
+    def scratch(self, job: str, pod_uid: str) -> Path:
+        """Return the path of this pod's scratch folder."""
+        return self.path / "tmp" / f"{job}-{pod_uid}"
+
     @contextmanager
     def tmp(self, job: str, pod_uid: str) -> Iterator[Path]:
         """Create this pod's empty scratch folder, and remove it at the end of the block."""
-        folder = self.path / "tmp" / f"{job}-{pod_uid}"
+        folder = self.scratch(job, pod_uid)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         try:
@@ -77,6 +146,8 @@ class Home:
             spare: Keep folders younger than this many seconds: their pods may still run.
         """
         attempts = job.rpartition("-")[0]
+        if remote := remote_of(self.path):
+            remote.sweep(attempts, spare)
         for left in (self.path / "tmp").glob(f"{attempts}-*"):
             if not spare or time.time() - left.lstat().st_mtime > spare:
                 shutil.rmtree(left, ignore_errors=True)
@@ -92,22 +163,38 @@ def warm_up_file(artifact: Path) -> Path:
     return artifact.with_name(artifact.name + WARM_UP_SUFFIX)
 
 
-def local_path(uri: str, field: str = "") -> Path:
-    """Return the path of a `file://` URI.
+def local_path(uri: str, field: str = "", only: Collection[str] = ()) -> Path:
+    """Return the path of a `file://` URI, or of a copy of what is in an object store.
+
+    Args:
+        uri: The URI.
+        field: Field of the spec that has it, for messages.
+        only: Names of the files of a folder that are needed; others are not copied. Empty: all.
 
     Raises:
-        Refused: the URI has another scheme, a host or `..`.
+        Refused: the URI has another scheme, a host or `..`; or it cannot be copied.
     """
-    parts = urlsplit(uri)
+    parts, remote = urlsplit(uri), _REMOTE.get()
+    if remote is not None and parts.scheme not in {"file", ""}:
+        return remote.fetch(uri, field, only)
     path = Path(unquote(parts.path))
     if parts.scheme != "file" or parts.netloc or not path.is_absolute() or ".." in path.parts:
         raise Refused("InvalidUri", f"{uri!r} must be a file:/// URI without '..'", field)
     return path
 
 
+def local_place(uri: str, field: str = "") -> Path:
+    """Return the path of a URI as `local_path`, without making a copy."""
+    remote = _REMOTE.get()
+    if remote is None or urlsplit(uri).scheme in {"file", ""}:
+        return local_path(uri, field)
+    return remote.local(uri, field)
+
+
 def uri_of(path: Path) -> str:
-    """Return the `file://` URI of an absolute path."""
-    return path.as_uri()
+    """Return the URI of an absolute path."""
+    remote = _REMOTE.get()
+    return (remote and remote.uri(path)) or path.as_uri()
 
 
 def commit_folder(tmp: Path, final: Path) -> bool:
@@ -115,6 +202,8 @@ def commit_folder(tmp: Path, final: Path) -> bool:
 
     Both must be on one file system. Returns False, with `tmp` unchanged, if the path exists.
     """
+    if (remote := remote_of(final)) and remote.keeps(final):
+        return remote.commit_folder(tmp, final)
     final.parent.mkdir(parents=True, exist_ok=True)
     for folder, _, files in os.walk(tmp):
         for name in files:
@@ -135,6 +224,8 @@ def commit_content(tmp: Path, final: Path) -> bool:
 
     The stage `collect` deletes only what is old.
     """
+    if remote := remote_of(final):
+        return remote.commit_content(tmp, final)
     while not commit_folder(tmp, final):
         with suppress(FileNotFoundError):  # collected at this moment: commit it again
             os.utime(final)
@@ -147,6 +238,8 @@ def commit_file(tmp: Path, final: Path) -> bool:
 
     Returns False, with `tmp` unchanged, if the path exists.
     """
+    if remote := remote_of(final):
+        return remote.commit_file(tmp, final)
     final.parent.mkdir(parents=True, exist_ok=True)
     sync(tmp)
     try:
@@ -156,6 +249,39 @@ def commit_file(tmp: Path, final: Path) -> bool:
     tmp.unlink()
     sync(final.parent)
     return True
+
+
+def read_committed(final: Path) -> bytes:
+    """Return the content of a committed file.
+
+    Raises:
+        FileNotFoundError: it is not committed.
+    """
+    remote = remote_of(final)
+    return final.read_bytes() if remote is None else remote.read(final)
+
+
+def committed_folders(room: Path) -> list[Path]:
+    """Return the committed folders in a folder; none if it does not exist."""
+    if remote := remote_of(room):
+        return remote.committed(room)
+    return list(room.iterdir()) if room.is_dir() else []
+
+
+def forget(folder: Path) -> None:
+    """Delete a folder from the object store, if the storage is in one."""
+    if remote := remote_of(folder):
+        remote.forget(folder)
+
+
+def check_storage(home: Home) -> None:
+    """Check that commits are safe in the storage.
+
+    Raises:
+        Refused: an object store would let two writers commit the same result.
+    """
+    if remote := remote_of(home.path):
+        remote.check()
 
 
 def file_digest(path: Path) -> str:

@@ -31,6 +31,16 @@ author of several updates cannot guess which of them it is.
   messageExpression: >-
     {{ . | squote }} + ' starts Jobs in its namespace; ' + request.userInfo.username
     + ' needs the verb create on jobs.batch in namespace ' + request.namespace
+# Its Jobs have all keys of the Secret as variables, and their code may be the author's.
+- expression: >-
+    !has(object.spec.data.secretName)
+    || authorizer.group('').resource('secrets').namespace(request.namespace).name(object.spec.data.secretName).check('get').allowed()
+  reason: Forbidden
+  message: {{ . }} gives its Jobs the Secret of spec.data.secretName; you need the verb get on it
+  messageExpression: >-
+    {{ . | squote }} + ' gives its Jobs a Secret; ' + request.userInfo.username
+    + ' needs the verb get on Secret ' + object.spec.data.secretName
+    + ' in namespace ' + request.namespace
 # The operator changes the pods of each target: the right is asked for each one by its name, so that
 # a Role with resourceNames does.
 {{- range $index := until 4 }}

@@ -125,7 +125,8 @@ class Source(Model):
     """Location and format of the data."""
 
     uri: Uri
-    """A file or a folder. Files with the extension .gz are decompressed."""
+    """A file or a folder, such as file:///data/clicks or s3://bucket/clicks (also gs://, az://).
+    Files with the extension .gz are decompressed."""
     format: Literal["Parquet", "CSV", "JSONL"]
     """Format of the files. CSV files are UTF-8 and have a header line."""
     partition: Partition = Partition()
@@ -257,7 +258,14 @@ class Data(Model):
     reserve: Reserve | None = None
     """Entities that are never trained on. Default: none."""
     volume: DataVolume | None = None
-    """The claim with the data. Default: the data is on the claim of storage."""
+    """The claim with the data. Default: the data is on the claim of storage, or in an object
+    store."""
+    secret_name: ObjectName | None = None
+    """Secret in the namespace of the update, with endpoint and credentials of the object store of
+    data, model.initial and storage. Its keys become environment variables of the pods of
+    Springtide: for s3:// AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY;
+    for gs:// GOOGLE_SERVICE_ACCOUNT_KEY; for az:// AZURE_STORAGE_ACCOUNT_NAME,
+    AZURE_STORAGE_ACCOUNT_KEY. Default: none; the service account of the pods has access."""
 
     def resolved(self, task: str) -> Data:
         """Return the data with the entity column that is the default of the task."""

@@ -18,7 +18,7 @@ class InitialModel(Model):
     """
 
     uri: Uri
-    """Folder of the model, such as file:///models/minilm."""
+    """Folder of the model, such as file:///models/minilm or s3://models/minilm."""
     digest: Digest | None = None
     """Expected digest of the imported model; the import fails if it differs. Default: any
     digest."""

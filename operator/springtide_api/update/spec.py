@@ -70,14 +70,22 @@ class Trigger(Model):
     " Springtide use them; choose another such as file:///models",
     "uri",
 )
+@cel(
+    "self.uri.startsWith('file:') == has(self.volume)",
+    "set volume if and only if uri begins with file://: it is mounted there, and an object store"
+    " needs none",
+)
 class Storage(Model):
     """Where generations, manifests, checkpoints and reports are stored."""
 
     uri: Uri
-    """Folder, such as file:///models. The claim is mounted there in the pods of Springtide; the
-    serving Deployment must mount it at the same path. Immutable."""
-    volume: VolumeClaim
-    """The claim. It must be ReadWriteMany if pods run on several nodes."""
+    """Folder, such as file:///models or s3://bucket/models (also gs://, az://). A claim is mounted
+    there in the pods of Springtide; the serving Deployment must mount it at the same path. An
+    object store must support conditional writes, which the import checks; its endpoint and
+    credentials are in data.secretName. Immutable."""
+    volume: VolumeClaim | None = None
+    """The claim; present if and only if uri begins with file://. It must be ReadWriteMany if pods
+    run on several nodes."""
 
 
 class History(Model):
@@ -212,11 +220,18 @@ class History(Model):
     " decide on it; add one such as {name: floor, metric: auc, dataset: holdout, min: '0.6'}",
 )
 @cel(
-    "has(self.data.volume) || self.data.source.uri == self.storage.uri"
+    "has(self.data.volume) || !self.data.source.uri.startsWith('file:')"
+    " || self.data.source.uri == self.storage.uri"
     " || self.data.source.uri.startsWith(self.storage.uri"
     " + (self.storage.uri.endsWith('/') ? '' : '/'))",
     "data.source.uri must lie below storage.uri where data.volume is not set; set data.volume to"
     " the claim that holds the data",
+)
+@cel(
+    "has(self.data.volume) || has(self.storage.volume)"
+    " || !self.model.initial.uri.startsWith('file:')",
+    "model.initial.uri begins with file://, but neither data.volume nor storage.volume is set, so"
+    " the pods mount no claim; copy the model to an object store, or set data.volume",
 )
 @cel(
     "!has(self.data.volume) || 'file://' + self.data.volume.mountPath != self.storage.uri",

@@ -1,7 +1,8 @@
 """The Job of one attempt at one stage: one pod, restricted, without an API token.
 
 The run file travels in an annotation of the pod template and is mounted by the downward API, so it
-comes with the Job in one write. Storage is mounted where its URI says, data read-only.
+comes with the Job in one write. Claims are mounted where their URIs say, data read-only; the
+credentials of an object store stay in their Secret.
 """
 
 from __future__ import annotations
@@ -151,6 +152,7 @@ def _pod(start: StartJob, progress_url: str) -> dict[str, Any]:
                 "image": start.image,
                 "command": ["python", "-m", "springtide_trainer"],
                 "env": _environment(start, progress_url),
+                **_credentials(run),
                 "resources": _resources(start),
                 "volumeMounts": mounts,
                 "terminationMessagePath": "/dev/termination-log",
@@ -217,6 +219,12 @@ def _environment(start: StartJob, progress_url: str) -> list[dict[str, Any]]:
     ]
 
 
+def _credentials(run: RunFile) -> dict[str, Any]:
+    """Take all keys of the Secret as variables; ours win over those of the same name."""
+    name = run.recipe.data.secret_name
+    return {"envFrom": [{"secretRef": {"name": name}}]} if name else {}
+
+
 def _volumes(run: RunFile) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Volumes and their mounts; one claim that holds storage and data is mounted at both places."""
     storage, data = run.recipe.storage, run.recipe.data.volume
@@ -227,20 +235,23 @@ def _volumes(run: RunFile) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         {"name": "progress", "projected": {"sources": [{"serviceAccountToken": token}]}},
         {"name": "tmp", "emptyDir": {}},
         {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": _shared_memory(run)}},
-        {"name": "storage", "persistentVolumeClaim": {"claimName": storage.volume.claim_name}},
     ]
     mounts: list[dict[str, Any]] = [
         {"name": "run", "mountPath": RUN_FOLDER, "readOnly": True},
         {"name": "progress", "mountPath": PROGRESS_TOKEN_FOLDER, "readOnly": True},
         {"name": "tmp", "mountPath": "/tmp"},
         {"name": "shm", "mountPath": "/dev/shm"},
-        {"name": "storage", "mountPath": storage.uri.removeprefix("file://").rstrip("/")},
     ]
+    if storage.volume is not None:
+        claim = {"claimName": storage.volume.claim_name}
+        volumes.append({"name": "storage", "persistentVolumeClaim": claim})
+        path = storage.uri.removeprefix("file://").rstrip("/")
+        mounts.append({"name": "storage", "mountPath": path})
     if data is not None:
-        claim = {"claimName": data.claim_name, "readOnly": True}
-        if data.claim_name == storage.volume.claim_name:
-            claim.pop("readOnly")
-        volumes.append({"name": "data", "persistentVolumeClaim": claim})
+        shared = storage.volume is not None and data.claim_name == storage.volume.claim_name
+        read_only = {} if shared else {"readOnly": True}
+        source = {"claimName": data.claim_name, **read_only}
+        volumes.append({"name": "data", "persistentVolumeClaim": source})
         mounts.append({"name": "data", "mountPath": data.mount_path, "readOnly": True})
     return volumes, mounts
 

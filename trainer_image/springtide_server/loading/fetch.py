@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING
 
 from springtide_trainer.artifact import manifest
 from springtide_trainer.errors import Refused
+from springtide_trainer.objects import folders
+from springtide_trainer.objects.store import Store, is_object_uri, place_of
 from springtide_trainer.storage import local_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from springtide_trainer.objects.store import Place
 
 BLOCK = 4 << 20
 """Bytes of one read, one step of the SHA-256 and one write."""
@@ -25,7 +29,7 @@ def fetch(uri: str, digest: str, folder: Path, *, reserve: Callable[[int], None]
     """Copy the files that the manifest with this digest lists, and no other.
 
     Args:
-        uri: `file:///` URI of the artifact.
+        uri: URI of the artifact, on a claim or in an object store.
         digest: `sha256:` and 64 hex digits.
         folder: An empty folder.
         reserve: Called with the bytes of all files before the first one is written.
@@ -34,6 +38,9 @@ def fetch(uri: str, digest: str, folder: Path, *, reserve: Callable[[int], None]
         Refused: a file is missing, is a link, or is not the one of the manifest.
         OSError: a file cannot be read or written.
     """
+    if is_object_uri(uri):
+        _download(place_of(uri, "MODEL_URI"), digest, folder, reserve)
+        return
     source = local_path(uri, "MODEL_URI")
     files = manifest.read_manifest(source, digest)
     own = {"path": manifest.MANIFEST, "sha256": digest.removeprefix("sha256:")}
@@ -43,6 +50,16 @@ def fetch(uri: str, digest: str, folder: Path, *, reserve: Callable[[int], None]
         target = folder / file["path"]
         target.parent.mkdir(parents=True, exist_ok=True)
         _copy(source / file["path"], target, file["sha256"], size=file["size"])
+
+
+def _download(place: Place, digest: str, folder: Path, reserve: Callable[[int], None]) -> None:
+    store = Store(place.bucket)
+    found = folders.committed(store, place.key)
+    if found is None:
+        raise Refused("DigestMismatch", f"{place.uri} does not exist; expected artifact {digest}")
+    reserve(sum(size for size, _ in found.files.values()))
+    folders.download(store, place.key, found, folder)
+    manifest.read_manifest(folder, digest)
 
 
 def _copy(source: Path, target: Path, sha256: str, *, size: int) -> None:

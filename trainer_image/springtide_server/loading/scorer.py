@@ -9,10 +9,13 @@ from __future__ import annotations
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
 
+from springtide_server.loading.fetch import fetch
 from springtide_server.loading.node_cache import NodeCache
 from springtide_trainer.errors import Refused
+from springtide_trainer.objects.store import is_object_uri
 from springtide_trainer.storage import local_path
 
 if TYPE_CHECKING:
@@ -35,9 +38,8 @@ def load_scorer(settings: Settings) -> tuple[Scorer, Source]:
     Raises:
         Refused: the artifact does not match the digest, or is unsafe.
     """
-    folder, digest = local_path(settings.model_uri, "MODEL_URI"), settings.model_digest
     if not settings.model_cache:
-        return _load(folder, digest), "storage"
+        return _load_uri(settings), "storage"
     try:
         return _load_cached(settings)
     except Exception as failed:
@@ -46,7 +48,17 @@ def load_scorer(settings: Settings) -> tuple[Scorer, Source]:
             settings.model_cache,
             failed if isinstance(failed, Refused) else f"{type(failed).__name__}: {failed}",
         )
-    return _load(folder, digest), "fallback"
+    return _load_uri(settings), "fallback"
+
+
+def _load_uri(settings: Settings) -> Scorer:
+    """Load from a claim, or from a copy of what is in an object store, which is then deleted."""
+    uri, digest = settings.model_uri, settings.model_digest
+    if not is_object_uri(uri):
+        return _load(local_path(uri, "MODEL_URI"), digest)
+    with TemporaryDirectory(prefix="model-") as scratch:
+        fetch(uri, digest, Path(scratch), reserve=lambda size: None)
+        return _load(Path(scratch), digest)
 
 
 def _load_cached(settings: Settings) -> tuple[Scorer, Source]:

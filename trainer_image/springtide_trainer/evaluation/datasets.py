@@ -16,6 +16,7 @@ from springtide_trainer.data.snapshots.frozen_rows import (
     FREEZE_AGAIN,
     MANIFEST,
     codes,
+    part_files,
     read_rows,
     row_hashes,
     verify_part,
@@ -74,11 +75,13 @@ def read_dataset(dataset: Dataset, given: EvaluateInput, recipe: Recipe) -> Eval
     """
     match dataset.role:
         case "Holdout":
-            folder, digest = local_path(given.holdout.uri), given.holdout.digest
+            digest = given.holdout.digest
+            folder = local_path(given.holdout.uri, only=part_files("holdout"))
             table = _verified(folder, digest, "holdout")
             return EvaluationDataset(dataset.name, "Holdout", digest, table, folder)
         case "Historical":
-            return _historical(dataset.name, [local_path(uri) for uri in given.historical])
+            shards = [local_path(uri, only=part_files("reserved")) for uri in given.historical]
+            return _historical(dataset.name, shards)
         case "Guardrail":
             table = read_guardrail(recipe, dataset.uri or "", dataset.name)
             own = recipe.data.source.columns.entity is None

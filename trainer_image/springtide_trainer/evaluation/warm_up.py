@@ -17,7 +17,7 @@ from springtide_api.update.model import WarmUp
 from springtide_api.warm_up import MAX_BYTES
 from springtide_trainer.artifact.preprocess import Preprocess
 from springtide_trainer.data.snapshots.frozen_rows import codes, input_columns, inputs
-from springtide_trainer.storage import local_path, sync, warm_up_file
+from springtide_trainer.storage import local_path, remote_of, sync, warm_up_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,6 +47,8 @@ def write(
 ) -> None:
     """Replace the queries of a verified model, or delete them where the recipe asks for none.
 
+    None are kept in an object store.
+
     Args:
         datasets: The evaluated rows; queries are made of the first holdout.
         candidate: The model.
@@ -56,6 +58,8 @@ def write(
     asked = recipe.serving.warm_up if recipe.serving else None
     count = (asked or WarmUp()).queries
     folder = local_path(candidate.uri)
+    if remote_of(folder):
+        return
     model, final = Preprocess.read(folder), warm_up_file(folder)
     table = next((each.table for each in datasets if each.role == "Holdout"), None)
     try:

@@ -13,13 +13,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from springtide_trainer.errors import Refused
-from springtide_trainer.storage import LOCAL_RUNS, folder_name, local_path, sync, warm_up_file
+from springtide_trainer.storage import (
+    LOCAL_RUNS,
+    folder_name,
+    forget,
+    local_place,
+    remote_of,
+    sync,
+    warm_up_file,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from springtide_api.contract import RunFile, Unreferenced
-    from springtide_trainer.storage import Home
+    from springtide_trainer.storage import Home, Remote
 
 log = logging.getLogger(__name__)
 
@@ -42,12 +50,15 @@ def collect(run: RunFile, home: Home) -> None:
     scratch.mkdir(parents=True, exist_ok=True)
     for index, folder in enumerate(folders):
         _delete_queries(folder)
+        forget(folder)
         if folder.exists():
             shutil.rmtree(scratch / str(index), ignore_errors=True)
             folder.rename(scratch / str(index))
             sync(folder.parent)
             log.info("deleted", extra={"folder": str(folder.relative_to(home.path))})
-    if run.collect and run.collect.unreferenced:
+    if run.collect and run.collect.unreferenced and (remote := remote_of(home.path)):
+        _collect_objects(run.collect.unreferenced, home, remote)
+    elif run.collect and run.collect.unreferenced:
         for folder in _unreferenced(run.collect.unreferenced, home):
             _delete_unused(folder, scratch / f"{folder.parent.name}-{folder.name}", home)
     shutil.rmtree(scratch)
@@ -75,6 +86,20 @@ def _unreferenced(asked: Unreferenced, home: Home) -> Iterator[Path]:
                 yield folder
 
 
+def _collect_objects(asked: Unreferenced, home: Home, remote: Remote) -> None:
+    """Delete the folders that nothing names from an object store.
+
+    A training that commits the same content at this moment finds that it is gone, and repeats it.
+    """
+    kept = {folder_name(digest) for digest in asked.kept}
+    for place in _SEARCHED:
+        for folder, written in remote.folders(home.path / place).items():
+            unnamed = folder.name not in kept and _DIGEST.fullmatch(folder.name)
+            if unnamed and asked.since < written < asked.until:
+                remote.forget(folder)
+                log.info("deleted: nothing names it", extra={"folder": f"{place}/{folder.name}"})
+
+
 def _delete_unused(folder: Path, aside: Path, home: Home) -> None:
     """Delete a folder, unless a training commits the same content at this moment."""
     shutil.rmtree(aside, ignore_errors=True)
@@ -95,8 +120,8 @@ def _delete_queries(folder: Path) -> None:
 
 
 def _checked(text: str, home: Home) -> Path:
-    """Return the folder of a path or file:/// URI, if it may be deleted."""
-    path = local_path(text) if text.startswith("file:") else Path(text)
+    """Return the folder of a path or URI, if it may be deleted."""
+    path = local_place(text) if ":/" in text else Path(text)
     parts = path.relative_to(home.path).parts if path.is_relative_to(home.path) else ()
     if len(parts) < 2 or parts[0] not in COLLECTABLE or ".." in path.parts:
         allowed = ", ".join(COLLECTABLE)

@@ -20,6 +20,7 @@ from springtide_api.contract import EvaluateOutput
 from springtide_api.update.task import EARLY_STOPPING_METRIC
 from springtide_judging.bounds import cumulative
 from springtide_trainer.artifact.models import load
+from springtide_trainer.data.snapshots.frozen_rows import part_files
 from springtide_trainer.errors import Refused
 from springtide_trainer.evaluation import report, warm_up
 from springtide_trainer.evaluation.comparison import Measured, measure
@@ -213,7 +214,8 @@ def _validated_by(recipe: Recipe) -> str | None:
 
 def _window(given: EvaluateInput) -> dict[str, str | None]:
     """Return the window in the holdout's manifest; an extended holdout has no training rows."""
-    manifest = read_manifest(local_path(given.holdout.uri), given.holdout.digest)
+    folder = local_path(given.holdout.uri, only=part_files("holdout"))
+    manifest = read_manifest(folder, given.holdout.digest)
     return {
         "training_from": manifest.get("from"),
         "training_to": manifest.get("to"),

@@ -29,7 +29,7 @@ from springtide_trainer.artifact.preprocess import Preprocess
 from springtide_trainer.artifact.tokens import highest_id
 from springtide_trainer.errors import Refused
 from springtide_trainer.optimise.form import commit_form
-from springtide_trainer.storage import local_path
+from springtide_trainer.storage import check_storage, local_path
 from springtide_trainer.tasks import sequence_head
 from springtide_trainer.tasks.table import task_of
 
@@ -58,6 +58,7 @@ def import_model(run: RunFile, home: Home, tmp: Path) -> CommittedArtifact:
     """
     if run.imported is None:
         raise Refused("InvalidRunFile", "stage import needs the block import in run.json")
+    check_storage(home)
     source = local_path(run.imported.uri, _URI)
     inspect(source, _URI)
     model, task, made = _load(source, run.recipe)

@@ -11,8 +11,10 @@ import json
 import logging
 import shutil
 import signal
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
@@ -21,11 +23,21 @@ from springtide_api.contract import TERMINATION_MESSAGE, ExitCode, Failure, Resu
 from springtide_api.names import RUN_FILE
 from springtide_trainer.errors import Interrupted, Refused
 from springtide_trainer.interruption import raise_on_sigterm
+from springtide_trainer.objects.mirror import Mirror
+from springtide_trainer.objects.store import is_object_uri
 from springtide_trainer.stages import logs, termination_message
-from springtide_trainer.storage import Home, commit_file
+from springtide_trainer.storage import (
+    Home,
+    commit_file,
+    forget,
+    kept_by,
+    read_committed,
+    remote_of,
+    uri_of,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +65,12 @@ def run_pod(environ: Mapping[str, str]) -> int:
     except (OSError, ValidationError) as wrong:
         log.error("run file cannot be read", extra={"path": str(path), "error": str(wrong)})
         return ExitCode.INVALID_INPUT
-    outcome = run_stage(run, Home(Path(run.home)), environ.get("SPRINGTIDE_POD_UID", "pod"))
+    pod_uid = environ.get("SPRINGTIDE_POD_UID", "pod")
+    try:
+        with opened(run, pod_uid) as home:
+            outcome = _with_uris(run_stage(run, home, pod_uid), home)
+    except Refused as refused:
+        outcome = _failed(run, refused.failure, refused.code)
     if outcome.code != SIGTERM_EXIT_CODE:
         message = environ.get("SPRINGTIDE_TERMINATION_LOG", TERMINATION_MESSAGE)
         termination_message.write(outcome.result, message)
@@ -75,11 +92,42 @@ def run_stage(run: RunFile, home: Home, pod_uid: str) -> StageOutcome:
     except Interrupted:
         return _failed(run, Failure(reason="Interrupted", message="SIGTERM"), SIGTERM_EXIT_CODE)
     except Exception as error:
-        if committed := _committed_meanwhile(final, run, error):
+        away = isinstance(error, Refused) and error.code == ExitCode.ENVIRONMENT
+        if not away and (committed := _committed_meanwhile(final, run, error)):
             return StageOutcome(committed, ExitCode.DONE)
         if isinstance(error, Refused):
             return _failed(run, error.failure, error.code)
         return _unexpected(run, home, error)
+
+
+@contextmanager
+def opened(run: RunFile, pod_uid: str) -> Iterator[Home]:
+    """Return the storage of a run: its folder on a claim, or copies of it and an object store.
+
+    Raises:
+        Refused: the URI of the storage is not one.
+    """
+    writer = f"{run.job}-{pod_uid}"
+    if not is_object_uri(run.home):
+        home = Home(Path(run.home))
+        with kept_by(Mirror(home.scratch(run.job, pod_uid) / "copies", root=home.path)):
+            yield home
+        return
+    with TemporaryDirectory(prefix="springtide-") as scratch:
+        home = Home(Path(scratch, "home"))
+        copies = Path(scratch, "copies")
+        with kept_by(Mirror(copies, root=home.path, home=run.home, writer=writer)):
+            yield home
+
+
+def _with_uris(outcome: StageOutcome, home: Home) -> StageOutcome:
+    """Name what is in an object store by URI in the message of a failure, not by its copy."""
+    failure = outcome.result.failure
+    if failure is None or remote_of(home.path) is None:
+        return outcome
+    message = failure.message.replace(str(home.path), uri_of(home.path))
+    failure = failure.model_copy(update={"message": message})
+    return StageOutcome(outcome.result.model_copy(update={"failure": failure}), outcome.code)
 
 
 def dispatch(run: RunFile, home: Home, tmp: Path) -> Result:
@@ -116,7 +164,7 @@ def dispatch(run: RunFile, home: Home, tmp: Path) -> Result:
 def _committed(path: Path, run: RunFile) -> Result | None:
     """Read a committed result and set its Job to the current one."""
     try:
-        found = Result.model_validate_json(path.read_bytes())
+        found = Result.model_validate_json(read_committed(path))
     except FileNotFoundError:
         return None
     return found.model_copy(update={"job": run.job})
@@ -129,7 +177,7 @@ def _committed_meanwhile(path: Path, run: RunFile, error: Exception) -> Result |
     """
     try:
         committed = _committed(path, run)
-    except (OSError, ValidationError):
+    except (OSError, ValidationError, Refused):
         return None
     if committed is not None:
         log.warning(
@@ -144,7 +192,7 @@ def _commit(result: Result, final: Path, tmp: Path) -> Result:
     tmp.write_text(json.dumps(result.plain(), indent=1), encoding="utf-8")
     if commit_file(tmp, final):
         return result
-    first = Result.model_validate_json(final.read_bytes())
+    first = Result.model_validate_json(read_committed(final))
     return first.model_copy(update={"job": result.job})
 
 
@@ -152,6 +200,7 @@ def _clean_up(run: RunFile, home: Home) -> None:
     """Remove scratch folders of killed attempts, and checkpoints of a completed training."""
     home.sweep(run.job, spare=DAY if run.stage == "probe" else 0.0)
     if run.stage == "train" and run.number is not None:
+        forget(home.checkpoints(run.number))
         shutil.rmtree(home.checkpoints(run.number), ignore_errors=True)
 
 
@@ -173,9 +222,7 @@ def _unexpected(run: RunFile, home: Home, error: Exception) -> StageOutcome:
         failure = Failure(reason="OutOfMemory", message=f"out of memory; {hint}")
         return _failed(run, failure, ExitCode.OUT_OF_MEMORY)
     if _disk_full(error):
-        message = f"{_space(home)} ({error}); enlarge the claim or delete files in it"
-        failure = Failure(reason="DiskFull", message=message, field="storage.volume.claimName")
-        return _failed(run, failure, ExitCode.ENVIRONMENT)
+        return _failed(run, _full(home, error), ExitCode.ENVIRONMENT)
     if isinstance(error, PermissionError):
         message = (
             f"{error.filename}: permission denied; the pods run as user 65532: give it read access "
@@ -200,10 +247,18 @@ def _disk_full(error: BaseException) -> bool:
     return "No space left on device" in str(error)
 
 
-def _space(home: Home) -> str:
-    """Return the free space of the storage for a message. Quotas are not included."""
-    try:
+def _full(home: Home, error: Exception) -> Failure:
+    """Return the failure of a full disk, with its free space. Quotas are not included."""
+    copies = remote_of(home.path) is not None
+    text = "no space left on the disk of the pod" if copies else "no space left on the storage"
+    with suppress(OSError):
         disk = shutil.disk_usage(home.path)
-    except OSError:
-        return "no space left on the storage"
-    return f"no space left on the storage, {disk.free:,} of {disk.total:,} bytes are free"
+        text += f", {disk.free:,} of {disk.total:,} bytes are free"
+    if copies:
+        hint = "the pod copies model and rows to /tmp: use nodes with larger disks"
+        return Failure(reason="DiskFull", message=f"{text} ({error}); {hint}")
+    return Failure(
+        reason="DiskFull",
+        message=f"{text} ({error}); enlarge the claim or delete files in it",
+        field="storage.volume.claimName",
+    )

@@ -18,7 +18,13 @@ from safetensors.torch import load_file, save_file
 
 from springtide_trainer.artifact.manifest import MANIFEST, verify, write_manifest
 from springtide_trainer.errors import Refused
-from springtide_trainer.storage import commit_folder
+from springtide_trainer.storage import (
+    commit_folder,
+    committed_folders,
+    forget,
+    local_path,
+    uri_of,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,7 +106,8 @@ class Checkpoints:
                 self._remove(folder)
         return None
 
-    def _read(self, folder: Path) -> State | None:
+    def _read(self, committed: Path) -> State | None:
+        folder = local_path(uri_of(committed))
         verify(folder, f"sha256:{hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()}")
         metadata = json.loads((folder / "state.json").read_bytes())
         if metadata["identity"] != self.identity:
@@ -115,13 +122,13 @@ class Checkpoints:
         return State(int(metadata["step"]), tensors, metadata["numbers"])
 
     def _newest_first(self) -> list[Path]:
-        if not self.folder.is_dir():
-            return []
-        found = (path for path in self.folder.iterdir() if path.name.startswith(_PREFIX))
+        room = committed_folders(self.folder)
+        found = (path for path in room if path.name.startswith(_PREFIX))
         return sorted(found, key=lambda path: path.name, reverse=True)
 
     def _remove(self, folder: Path) -> None:
         """Rename a checkpoint before deleting it, so no reader sees a partly deleted one."""
+        forget(folder)
         scratch = self.scratch / f"old-{folder.name}"
         shutil.rmtree(scratch, ignore_errors=True)
         try:

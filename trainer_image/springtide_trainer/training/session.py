@@ -16,7 +16,7 @@ from springtide_trainer.artifact.preprocess import Preprocess
 from springtide_trainer.errors import Refused
 from springtide_trainer.methods.adapter import Continued
 from springtide_trainer.methods.table import METHODS
-from springtide_trainer.storage import local_path
+from springtide_trainer.storage import local_place
 from springtide_trainer.tasks.metrics.statistic import EncodedRows, whole
 from springtide_trainer.tasks.table import task_of
 from springtide_trainer.training import optimizer, precision, warm_start
@@ -282,5 +282,5 @@ def _given(run: RunFile) -> TrainInput:
 
 
 def _folder(location: str) -> Path:
-    """Return the folder of the checkpoints from a path or a file:// URI."""
-    return local_path(location) if "://" in location else Path(location)
+    """Return the folder of the checkpoints from a path or a URI."""
+    return local_place(location) if "://" in location else Path(location)

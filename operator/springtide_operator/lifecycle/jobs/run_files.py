@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def home(seen: Observation, recipe: Recipe) -> str:
-    """Folder of this update in the storage."""
+    """Folder of this update in the storage: a path on a claim, a URI in an object store."""
     meta = seen.update.metadata
     root = recipe.storage.uri.removeprefix("file://").rstrip("/")
     return f"{root}/{meta.namespace}/{meta.name}"
@@ -46,4 +46,10 @@ def result_name(generation: ModelGeneration, stage: str) -> str:
 
 def artifact_ref(folder: str, digest: str) -> ArtifactRef:
     """Weights by content: their folder is named by their digest."""
-    return ArtifactRef(uri=f"file://{folder}/artifacts/{digest.replace(':', '-')}", digest=digest)
+    uri = f"{uri_of(folder)}/artifacts/{digest.replace(':', '-')}"
+    return ArtifactRef(uri=uri, digest=digest)
+
+
+def uri_of(folder: str) -> str:
+    """The URI of a folder that is a path or a URI."""
+    return folder if "://" in folder else f"file://{folder}"

@@ -259,7 +259,7 @@ def _retry(
 
 
 def pods_outdated(now: Recipe, recipe: Recipe) -> bool:
-    """Whether the spec requires other pods now: another image, other hardware, other claims."""
+    """Whether the spec requires other pods now: image, hardware, claims or Secret changed."""
     asked, made = now.training.compute, recipe.training.compute
     patience = {"pending_timeout": made.pending_timeout}
     return (
@@ -267,4 +267,5 @@ def pods_outdated(now: Recipe, recipe: Recipe) -> bool:
         or asked.model_copy(update=patience) != made
         or now.storage.volume != recipe.storage.volume
         or now.data.volume != recipe.data.volume
+        or now.data.secret_name != recipe.data.secret_name
     )

@@ -12,7 +12,7 @@ from springtide_api.contract import CollectInput
 from springtide_api.names import job_name
 from springtide_operator.lifecycle.evaluation.freeze import counted_rollbacks
 from springtide_operator.lifecycle.evaluation.regression_reference import as_ancestor, reference
-from springtide_operator.lifecycle.jobs.run_files import artifact_ref, home, run_file
+from springtide_operator.lifecycle.jobs.run_files import artifact_ref, home, run_file, uri_of
 from springtide_operator.lifecycle.jobs.suspension import pin_waiting
 from springtide_operator.lifecycle.maintenance.unreferenced import unreferenced
 from springtide_operator.lifecycle.state.generations import (
@@ -183,6 +183,6 @@ def _reports(seen: Observation, generation: ModelGeneration, folder: str) -> lis
         for attempt in range(1, evaluation.attempt + 1)
     ]
     place, _, recorded = (evaluation.report or "").rpartition("/")
-    if recorded and place == f"file://{folder}/reports" and recorded not in jobs:
+    if recorded and place == f"{uri_of(folder)}/reports" and recorded not in jobs:
         jobs.append(recorded)
     return [f"{folder}/reports/{job}" for job in jobs]

@@ -77,10 +77,10 @@ def _retry_may_differ(seen: Observation, generation: ModelGeneration) -> bool:
 
 
 def _run_environment(made_from: Recipe) -> tuple[object, ...]:
-    """What may fail a run independently of its rows: hardware, limits, image, claims."""
-    training = made_from.training
-    claims = made_from.storage.volume, made_from.data.volume
-    return (training.compute, training.limits, training.image, *claims)
+    """What may fail a run independently of its rows: hardware, limits, image, claims, Secret."""
+    training, data = made_from.training, made_from.data
+    reached_by = made_from.storage.volume, data.volume, data.secret_name
+    return (training.compute, training.limits, training.image, *reached_by)
 
 
 def _released_message(names: list[str]) -> str:

@@ -87,6 +87,11 @@ def read_chunks(
         yield from opened.iter_batches(size, columns=known, use_threads=False)
 
 
+def part_files(part: Part) -> tuple[str, str, str]:
+    """Return the names of the files of which `verify_part` and `read_rows` read one part."""
+    return MANIFEST, FILES, f"{part}.parquet"
+
+
 def input_columns(names: Sequence[str]) -> list[str]:
     """Return the columns of frozen rows for the input columns of the model."""
     return [name for each in names for name in (each, f"{FEATURE}{each}")]

@@ -9,17 +9,23 @@ from __future__ import annotations
 import filecmp
 import logging
 import shutil
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import TYPE_CHECKING
 
-from springtide_trainer.storage import commit_folder, sync
+from springtide_trainer.storage import (
+    commit_folder,
+    local_path,
+    remote_of,
+    sync,
+    uri_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from pathlib import Path
 
-    from springtide_trainer.storage import Home
+    from springtide_trainer.storage import Home, Remote
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +45,7 @@ def commit(folder: Path, home: Home, digest: str) -> Path:
         if commit_folder(folder, final):
             log.info("frozen", extra={"rows": final.name})
             return final
+        final = local_path(uri_of(final))
         if age(final, folder) < REUSE_PERIOD and _same(folder, final):
             return final
     raise AssertionError  # pragma: no cover
@@ -52,6 +59,9 @@ def sweep(home: Home, referenced: Collection[str], tmp: Path) -> None:
         referenced: Names of all folders that generations refer to.
         tmp: A folder that this pod has just created: its time is the storage's current time.
     """
+    if remote := remote_of(home.path):
+        _sweep_objects(remote, home, referenced)
+        return
     for folder in _folders(home):
         if folder.name in referenced or age(folder, tmp) < RETENTION:
             continue
@@ -62,6 +72,14 @@ def sweep(home: Home, referenced: Collection[str], tmp: Path) -> None:
         except OSError as kept:
             log.warning("rows not removed", extra={"rows": folder.name, "error": str(kept)})
         else:
+            log.info("unreferenced rows removed", extra={"rows": folder.name})
+
+
+def _sweep_objects(remote: Remote, home: Home, referenced: Collection[str]) -> None:
+    """Remove old rows from an object store. Its clock and this pod's may differ by minutes."""
+    for folder, written in remote.folders(home.path / "data").items():
+        if folder.name not in referenced and datetime.now(UTC) - written >= RETENTION:
+            remote.forget(folder)
             log.info("unreferenced rows removed", extra={"rows": folder.name})
 
 

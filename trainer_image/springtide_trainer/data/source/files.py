@@ -1,7 +1,8 @@
 """Lists the files of the source and the partition of each.
 
 A source is a file or folder that is partitioned by timestamps, or a tree with partitions in its
-paths. Names that start with "_" or "." are ignored. A link to outside the source is refused.
+paths; on a disk, or in an object store. Names that start with "_" or "." are ignored. A link to
+outside the source is refused.
 """
 
 from __future__ import annotations
@@ -9,17 +10,21 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from springtide_trainer.data.partitions import Span, moment, span_at
+from springtide_trainer.data.partitions import Span, micros, moment, span_at
 from springtide_trainer.errors import Refused
+from springtide_trainer.objects.store import is_object_uri, place_of
+from springtide_trainer.objects.tree import tree
 from springtide_trainer.storage import local_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+    from io import BufferedReader
 
     from springtide_api.update.data import Data, Partition
+    from springtide_trainer.objects.tree import Node
 
 URI = "data.source.uri"
 PATH = "data.source.partition.path"
@@ -34,9 +39,39 @@ _FINE_ENOUGH = {"Month": "mdj", "Week": "Vdj", "Day": "dj", "Hour": "H"}
 class DataFile:
     """One file of the source."""
 
-    path: Path
+    path: Path | Node
     name: str
     """Its path below the source, for messages."""
+
+    def state(self) -> FileState:
+        """Return what changes when the file does."""
+        if isinstance(self.path, Path):
+            found = self.path.stat()
+            times = found.st_mtime_ns, found.st_ctime_ns
+            return FileState(found.st_size, [str(self.path), found.st_size, *times], max(times))
+        entry = self.path.entry
+        assert entry is not None
+        changed = micros(entry.modified) * 1_000
+        return FileState(entry.size, [str(self.path), entry.size, entry.etag], changed)
+
+    def open(self) -> BufferedReader:
+        """Open it for reading."""
+        return self.path.open("rb") if isinstance(self.path, Path) else self.path.open()
+
+
+@dataclass(frozen=True)
+class FileState:
+    """What is known of a file without reading it.
+
+    Attributes:
+        size: Its bytes.
+        identity: Equal to that of another time if the file has not changed in between.
+        changed: When it changed, nanoseconds since 1970.
+    """
+
+    size: int
+    identity: list[str | int]
+    changed: int
 
 
 @dataclass(frozen=True)
@@ -67,13 +102,16 @@ def file_sets(data: Data) -> list[FileSet]:
     return [FileSet((DataFile(root, root.name),))]
 
 
-def _root(data: Data) -> Path:
+def _root(data: Data) -> Path | Node:
     """Return the source's folder or file, and check that it is inside its volume."""
+    if is_object_uri(data.source.uri):
+        place = place_of(data.source.uri, URI)
+        if (found := tree(place)) is None:
+            raise _not_found(place.uri)
+        return found
     root = local_path(data.source.uri, URI)
     if not root.exists():
-        raise Refused(
-            "DataNotFound", f"{root} does not exist; deliver the data or change {URI}", URI
-        )
+        raise _not_found(str(root))
     if data.volume is not None:
         mount = local_path("file://" + data.volume.mount_path, "data.volume.mountPath")
         _inside(root, mount)
@@ -82,7 +120,14 @@ def _root(data: Data) -> Path:
     return root
 
 
-def _inside(path: Path, root: Path) -> None:
+def _not_found(where: str) -> Refused:
+    return Refused("DataNotFound", f"{where} does not exist; deliver the data or change {URI}", URI)
+
+
+def _inside(path: Path | Node, root: Path | Node) -> None:
+    """Refuse a link to outside the source. An object store has no links."""
+    if not isinstance(path, Path) or not isinstance(root, Path):
+        return
     if not path.resolve().is_relative_to(root.resolve()):
         raise Refused(
             "UnsafePath",
@@ -91,27 +136,35 @@ def _inside(path: Path, root: Path) -> None:
         )
 
 
-def _files(folder: Path, root: Path, depth: int = 0) -> Iterator[DataFile]:
+def _sorted(folder: Path | Node) -> list[Path | Node]:
+    return sorted(folder.iterdir(), key=lambda path: path.name)
+
+
+def _below(path: Path | Node, root: Path | Node) -> str:
+    return str(path)[len(str(root)) :].lstrip("/")
+
+
+def _files(folder: Path | Node, root: Path | Node, depth: int = 0) -> Iterator[DataFile]:
     if depth > _MAX_DEPTH:
         message = f"{str(folder)!r} is more than {_MAX_DEPTH} folders deep; use fewer levels"
         raise Refused("UnsafePath", message, URI)
-    for path in sorted(folder.iterdir()):
+    for path in _sorted(folder):
         if path.name.startswith(("_", ".")):
             continue
         _inside(path, root)
         if path.is_dir():
             yield from _files(path, root, depth + 1)
         elif path.is_file():
-            yield DataFile(path, str(path.relative_to(root)))
+            yield DataFile(path, _below(path, root))
 
 
-def _partitions(root: Path, partition: Partition) -> Iterator[FileSet]:
+def _partitions(root: Path | Node, partition: Partition) -> Iterator[FileSet]:
     pattern = partition.path or ""
     _check_pattern(pattern, partition)
     segments = [segment for segment in pattern.split("/") if segment]
-    for path, fields in _matching(root, segments, {}):
+    for path, folder, fields in _matching(root, segments, {}):
         _inside(path, root)
-        name = str(path.relative_to(root))
+        name = _below(path, root)
         span = span_at(_start(fields, name), partition.period)
         if moment(span.start) != _start(fields, name):
             raise Refused(
@@ -121,8 +174,8 @@ def _partitions(root: Path, partition: Partition) -> Iterator[FileSet]:
                 PATH,
             )
         files = tuple(_files(path, root)) if path.is_dir() else (DataFile(path, name),)
-        folder = path if path.is_dir() else path.parent
-        marked = not partition.success_marker or (folder / MARKER).is_file()
+        inside = path if path.is_dir() else folder
+        marked = not partition.success_marker or (inside / MARKER).is_file()
         yield FileSet(files, span, marked)
 
 
@@ -141,11 +194,11 @@ def _check_pattern(pattern: str, partition: Partition) -> None:
 
 
 def _matching(
-    folder: Path, segments: list[str], fields: dict[str, int]
-) -> Iterator[tuple[Path, dict[str, int]]]:
+    folder: Path | Node, segments: list[str], fields: dict[str, int]
+) -> Iterator[tuple[Path | Node, Path | Node, dict[str, int]]]:
     """Match paths against the pattern's segments; other paths are not part of the source."""
     expression, names = _expression(segments[0])
-    for path in sorted(folder.iterdir()):
+    for path in _sorted(folder):
         match = re.fullmatch(expression, path.name, re.ASCII)
         if match is None:
             continue
@@ -153,7 +206,7 @@ def _matching(
         if any(fields.get(name, value) != value for name, value in found.items()):
             continue
         if len(segments) == 1:
-            yield path, fields | found
+            yield path, folder, fields | found
         elif path.is_dir():
             yield from _matching(path, segments[1:], fields | found)
 

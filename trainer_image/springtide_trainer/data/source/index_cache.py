@@ -93,11 +93,10 @@ class IndexCache:
 
     def entry(self, file: DataFile) -> str | None:
         """Return the name of the entry of a file; None: the file has just changed."""
-        found = file.path.stat()
-        if max(found.st_mtime_ns, found.st_ctime_ns) > self._settled:
+        state = file.state()
+        if state.changed > self._settled:
             return None
-        state = [str(file.path), found.st_size, found.st_mtime_ns, found.st_ctime_ns]
-        text = json.dumps([self._settings, state], sort_keys=True)
+        text = json.dumps([self._settings, state.identity], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def find(self, entry: str | None) -> FileIndex | None:
@@ -129,7 +128,7 @@ class IndexCache:
 
         As many bytes as the files have that were read must stay free: the space is for the rows.
         """
-        self._bytes += file.path.stat().st_size
+        self._bytes += file.state().size
         if entry is None or self._full or self.entry(file) != entry:
             return
         written = self._scratch / f"index-{uuid.uuid4()}"

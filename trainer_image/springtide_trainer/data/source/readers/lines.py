@@ -122,10 +122,10 @@ class Lines:
 def open_lines(file: DataFile, block: int = BLOCK) -> Iterator[Lines]:
     """Open a file to read its lines."""
     if file.path.suffix == ".gz":
-        with gzip.open(file.path, "rb") as unzipped:
+        with file.open() as stream, gzip.GzipFile(fileobj=stream) as unzipped:
             yield Lines(file, unzipped, block)
     else:
-        with file.path.open("rb") as stream:
+        with file.open() as stream:
             yield Lines(file, stream, block)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,10 +31,11 @@ def read_parquet(
     Raises:
         Refused: the file is empty or damaged, or a column is missing.
     """
-    if file.path.stat().st_size == 0:
+    size = file.state().size
+    if size == 0:
         raise Refused("EmptyFile", f"{file.name!r} has 0 bytes; deliver it again", SOURCE)
     try:
-        with pq.ParquetFile(file.path) as opened:
+        with pq.ParquetFile(_source(file)) as opened:
             check_names(file, opened.schema_arrow.names, wanted)
             seen = 0
             for batch in opened.iter_batches(BATCH, columns=list(names)):
@@ -44,6 +46,10 @@ def read_parquet(
     except PermissionError:
         raise
     except (pa.ArrowInvalid, OSError) as wrong:
-        size = file.path.stat().st_size
         hint = f"{size:,} bytes that are not a complete Parquet file; deliver it again"
         raise Refused("CorruptFile", f"{file.name!r}: {hint}", SOURCE) from wrong
+
+
+def _source(file: DataFile) -> Path | pa.PythonFile:
+    """Return what pyarrow reads: a path, or a file of an object store."""
+    return file.path if isinstance(file.path, Path) else pa.PythonFile(file.open(), mode="r")

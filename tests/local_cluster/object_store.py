@@ -1,0 +1,100 @@
+"""A real S3 server for tests: versitygw on a loopback port, its objects in files of a folder."""
+
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from local_cluster import processes
+from local_cluster.control_plane import NotReadyError
+from local_cluster.places import program
+from local_cluster.ports import free_port
+from local_cluster.processes import Daemon
+from local_cluster.prometheus import DIRECT, WITH_ITS_PARENT
+
+NAME = "versitygw"
+ACCESS, SECRET = "springtide-test-access", "springtide-test-secret-7f3a9c"
+ATTEMPTS = 3
+
+
+class ObjectStore:
+    """One server; a restarted one has the same port and objects.
+
+    Args:
+        home: folder of its objects, log and pid.
+        port: on which it listens on the loopback address.
+    """
+
+    def __init__(self, home: Path, port: int) -> None:
+        self.home = home
+        self.files = home / "objects"
+        self.endpoint = f"http://127.0.0.1:{port}"
+        argv = [program(NAME), "--port", f"127.0.0.1:{port}", "--quiet"]
+        argv += ["--access", ACCESS, "--secret", SECRET, "posix", str(self.files)]
+        self._daemon = Daemon(NAME, argv, home, WITH_ITS_PARENT)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a client needs, as a Secret has it."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ALLOW_HTTP": "true",
+            "AWS_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": ACCESS,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+        }
+
+    def start(self) -> None:
+        """Start it and return when it answers.
+
+        Raises:
+            NotReadyError: it ended or did not answer within a minute.
+        """
+        self.files.mkdir(parents=True, exist_ok=True)
+        self._daemon.start()
+
+        def done() -> bool:
+            return self._answers() or not self._runs()
+
+        if not processes.waited(done, seconds=60) or not self._runs():
+            last = processes.last_lines(self._daemon.log, 5)
+            raise NotReadyError(f"versitygw is not ready:\n{last}")
+
+    def stop(self) -> None:
+        """End it as a crash would; its objects stay."""
+        processes.stop(self.home, [NAME])
+
+    def bucket(self, name: str) -> Path:
+        """Create a bucket; return the folder of its objects."""
+        folder = self.files / name
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def _runs(self) -> bool:
+        return processes.running(self.home, NAME) is not None
+
+    def _answers(self) -> bool:
+        try:
+            DIRECT.open(self.endpoint, timeout=5).close()
+        except urllib.error.HTTPError:
+            return True
+        except OSError:
+            return False
+        return True
+
+
+def on_loopback(home: Path) -> ObjectStore:
+    """Start one on a free port of the loopback address.
+
+    Raises:
+        NotReadyError: it did not start.
+    """
+    for attempt in range(1, ATTEMPTS + 1):
+        server = ObjectStore(home, free_port())
+        try:
+            server.start()
+            break
+        except NotReadyError:  # another process may have taken the port meanwhile
+            if attempt == ATTEMPTS:
+                raise
+            server.stop()
+    return server
