@@ -2,6 +2,7 @@
 
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 
 from local_cluster import processes
@@ -22,15 +23,16 @@ class ObjectStore:
     Args:
         home: folder of its objects, log and pid.
         port: on which it listens on the loopback address.
+        enter: prefix of the command.
     """
 
-    def __init__(self, home: Path, port: int) -> None:
+    def __init__(self, home: Path, port: int, *, enter: Sequence[str] = WITH_ITS_PARENT) -> None:
         self.home = home
         self.files = home / "objects"
         self.endpoint = f"http://127.0.0.1:{port}"
         argv = [program(NAME), "--port", f"127.0.0.1:{port}", "--quiet"]
         argv += ["--access", ACCESS, "--secret", SECRET, "posix", str(self.files)]
-        self._daemon = Daemon(NAME, argv, home, WITH_ITS_PARENT)
+        self._daemon = Daemon(NAME, argv, home, enter)
 
     @property
     def environment(self) -> dict[str, str]:
