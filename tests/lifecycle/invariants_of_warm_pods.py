@@ -77,7 +77,7 @@ class WarmPodInvariants:
     ) -> None:
         """Or where warm pods serve no more; or the target is none any more."""
         current = pinned_of(seen.update, list(seen.generations)) or live_of([*seen.generations])
-        own = [t for t in seen.targets if t.target.target_ref.name == target]
+        own = [t for t in seen.targets if t.target.target_ref.name == target and _is_ours(seen, t)]
         if route.weight != 100 or seen.update.metadata.deletion_timestamp or not own:
             return
         canary = next((c for c in seen.canaries if c.name == canary_name(target)), None)
@@ -100,7 +100,8 @@ class WarmPodInvariants:
         routes = {each.name: each.route for each in live.status.rollout.targets}
         route = routes.get(target.target_ref.name)
         named = target.http_route, target.service
-        return route is not None and (route.name, route.service) == named
+        (there,) = [t for t in seen.targets if t.target.target_ref.name == target.target_ref.name]
+        return _is_ours(seen, there) and route is not None and (route.name, route.service) == named
 
     def warm_pods_are_there_at_rest(self, there: list[ModelGeneration]) -> None:
         """Where nothing is in the way, as many as the target has."""
@@ -168,6 +169,10 @@ def _rolled_back(generations: list[ModelGeneration]) -> list[ModelGeneration]:
     """The generation that is being rolled back after its promotion."""
     rollouts = ((g, g.status.rollout) for g in generations)
     return [g for g, r in rollouts if r.promoted_at and r.rollback_reason and not r.rolled_back_at]
+
+
+def _is_ours(seen: Observation, target: ObservedTarget) -> bool:
+    return target.claimed_by in {"", seen.update.metadata.name}
 
 
 def _is_back(target: ObservedTarget, current: ModelGeneration) -> bool:

@@ -304,6 +304,51 @@ def test_a_rollback_with_a_refused_patch_is_the_rolling_update() -> None:
     assert not world.canaries
 
 
+def test_a_rollback_of_a_target_that_was_scaled_to_0_in_the_bake_is_over_without_requests() -> None:
+    world = warm()
+    world.target = replace(world.target, desired=0, available=0, updated=0)
+    world.settle()
+    assert world.canary.desired == 0
+    ask_for_a_rollback(world)
+    later(world, 1)
+    assert world.generation(2).status.outcome == "RolledBack"
+    assert (world.weights(), world.target.number, world.canaries) == ((100, 0), 1, {})
+
+
+def test_pods_that_cannot_get_the_requests_do_not_hold_a_rollback_that_makes_no_progress() -> None:
+    world = warm()
+    world.refusing = {"HTTPRoute shop": "PatchRefused"}
+    ask_for_a_rollback(world)
+    later(world, 8)
+    world.target = replace(world.target, stalled="its pods exceed the quota")
+    world.settle()
+    assert world.canaries, "the patch may be accepted until the deadline"
+    later(world, 14)
+    assert world.canaries == {}, "their room may be what the target lacks"
+    assert world.generation(2).status.outcome == "RolledBack"
+
+
+def test_the_requests_of_a_target_that_another_update_serves_meanwhile_are_left_alone() -> None:
+    world = warm()
+    world.target = replace(world.target, claimed_by="other")
+    later(world, 1)
+    assert world.canaries == {}
+    ask_for_a_rollback(world)
+    later(world, 1)
+    assert world.generation(2).status.outcome == "RolledBack"
+    assert (world.weights(), world.target.number) == ((100, 0), 2)
+
+
+def test_a_target_that_another_update_takes_in_the_rollback_gets_its_requests_back() -> None:
+    world = warm()
+    ask_for_a_rollback(world)
+    assert world.weights() == (0, 100)
+    world.target = replace(world.target, claimed_by="other", available=9)
+    later(world, 2)
+    assert (world.weights(), world.canaries) == ((100, 0), {})
+    assert world.generation(2).status.outcome == "RolledBack"
+
+
 def test_without_a_generation_to_return_to_nothing_is_kept() -> None:
     world = with_live(**WARM)
     assert world.update.status.phase == "Baking"

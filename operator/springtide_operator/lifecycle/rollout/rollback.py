@@ -93,7 +93,7 @@ def _unavailable(
     if in_steps(generation.status.rollout):
         return []
     scaled = (target for target in present if target.desired)
-    waits = [t for t in scaled if not (available(t) or _stuck(seen, generation, t, now))]
+    waits = [t for t in scaled if not (available(t) or is_stuck(seen, generation, t, now))]
     return [*waits, *(t for t in _on_warm_pods(seen, generation) if t not in waits)]
 
 
@@ -120,7 +120,7 @@ def _waiting(
     if not warm:
         return paused(waits) or Waiting("RollingBack", reason, "Rollout", "rolling back")
     names = ", ".join(f"Deployment {canary_name(t.target.target_ref.name)}" for t in warm)
-    stuck = next((t for t in warm if _stuck(seen, generation, t, now)), None)
+    stuck = next((t for t in warm if is_stuck(seen, generation, t, now)), None)
     message = f"{names} serves the requests until the targets do again; {reason}"
     if stuck is not None:
         name = stuck.target.target_ref.name
@@ -191,7 +191,7 @@ def _began_again(seen: Observation, current: ModelGeneration) -> tuple[WriteGene
     return () if same or unknown_value(current) else (with_rollout(current, {"targets": targets}),)
 
 
-def _stuck(
+def is_stuck(
     seen: Observation, generation: ModelGeneration, target: ObservedTarget, now: datetime
 ) -> bool:
     """Whether a target makes no progress with live either: the next generation must not wait.

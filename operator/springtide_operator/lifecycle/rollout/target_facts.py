@@ -40,8 +40,13 @@ def finished_digests(seen: Observation) -> set[str]:
 
 def usable_targets(seen: Observation) -> tuple[ObservedTarget, ...]:
     """Targets that exist, have the container, and are not claimed by another update."""
-    own = {"", seen.update.metadata.name}
-    return tuple(t for t in seen.targets if t.uid and t.has_container and t.claimed_by in own)
+    there = (t for t in seen.targets if t.uid and t.has_container)
+    return tuple(t for t in there if not claimed_by_another(seen, t))
+
+
+def claimed_by_another(seen: Observation, target: ObservedTarget) -> bool:
+    """Whether another update serves a target."""
+    return target.claimed_by not in {"", seen.update.metadata.name}
 
 
 def removed(seen: Observation, target: ObservedTarget) -> bool:

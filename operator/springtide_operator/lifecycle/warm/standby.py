@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 from springtide_operator.lifecycle.canary.canaries import canary_of, present
 from springtide_operator.lifecycle.canary.gateway import ALL, recorded_route
 from springtide_operator.lifecycle.rollout.availability import available, not_serving
+from springtide_operator.lifecycle.rollout.rollback import is_stuck
 from springtide_operator.lifecycle.rollout.rollback_decision import rollback_target
+from springtide_operator.lifecycle.rollout.target_facts import claimed_by_another
 from springtide_operator.lifecycle.state.generations import bakes, rolling, unknown_value
 from springtide_operator.lifecycle.state.plan import RECHECK
 
@@ -37,7 +39,8 @@ def standby_targets(seen: Observation) -> tuple[ObservedTarget, ...]:
     live = seen.lineage.live
     if live is None:
         return ()
-    return tuple(target for target in seen.targets if _is_recorded(live, target))
+    own = (target for target in seen.targets if not claimed_by_another(seen, target))
+    return tuple(target for target in own if _is_recorded(live, target))
 
 
 def _is_recorded(live: ModelGeneration, target: ObservedTarget) -> bool:
@@ -90,15 +93,18 @@ def _stays(seen: Observation, rolled_back: ModelGeneration, target: ObservedTarg
         return False
     if route is None or served is None or is_back(served, target):
         return False
+    if claimed_by_another(seen, target):
+        return False
     if route.weight == ALL:
         return ready_pods(seen, target, canary) > 0
-    return _may_serve(served, route, canary)
+    given_up = is_stuck(seen, rolled_back, target, seen.now)
+    return _may_serve(served, route, canary) and not given_up
 
 
 def _may_serve(served: ModelGeneration, route: RolloutRoute, canary: ObservedCanary) -> bool:
     """Whether pods without requests only start; others would take room from the target's."""
     pods = canary.deployment
-    fails = bool(pods.trouble or (pods.settled and pods.stalled))
+    fails = not pods.desired or bool(pods.trouble or (pods.settled and pods.stalled))
     return route.shifted_at is None and not fails and not not_serving(served, [pods])
 
 
