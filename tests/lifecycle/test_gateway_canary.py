@@ -439,6 +439,53 @@ def test_a_canary_that_another_client_edits_or_deletes_gets_no_requests_until_it
     assert (rollout_of(world).step, rollout_of(world).weight_seen_at) == (1, world.now)
 
 
+@pytest.mark.survives(
+    "Routes",
+    "a canary loses its pods while its step is held: by a paused target, or by the deleted record "
+    "of live",
+    "the weight returns at once; once nothing holds the step, it starts again",
+)
+@pytest.mark.parametrize("how", ["crashed", "deleted"])
+@pytest.mark.parametrize("held", ["paused", "live deleted"])
+def test_a_canary_without_a_ready_pod_gets_no_requests_while_its_step_is_held(
+    held: str, how: str
+) -> None:
+    world = started()
+    live = world.generation(1)
+    if held == "paused":
+        world.target = replace(world.target, paused=True)
+    else:
+        world.delete_generation("shop-g1")
+        world.check.__self__.forget_generation("shop-g1")
+    later(world, 1)
+    assert world.weights() == (90, 10), "a hold alone changes no weight"
+    if how == "crashed":
+        world.crash_canaries()
+    else:
+        del world.canaries["ranker-canary"]
+    world.settle()
+    assert (world.weights(), route_record(world).weight) == ((100, 0), 0)
+    assert rollout_of(world).weight_seen_at is None
+    later(world, 30)
+    assert rollout_of(world).rollback_reason == ""
+    world.canary_pods_ready = True
+    world.target = replace(world.target, paused=False)
+    world.generations["shop-g1"] = live
+    later(world, 3)
+    assert (world.weights(), rollout_of(world).step) == ((90, 10), 1)
+    assert rollout_of(world).weight_seen_at > world.now - timedelta(minutes=3)
+
+
+def test_weights_that_another_client_sets_in_a_hold_without_pods_are_left_alone() -> None:
+    world = started()
+    world.target = replace(world.target, paused=True)
+    world.crash_canaries()
+    world.settle()
+    world.weigh(40, 60)
+    later(world, 2)
+    assert world.weights() == (40, 60)
+
+
 def test_pods_of_a_changed_template_get_requests_only_once_they_are_available() -> None:
     world = started()
     applied = []

@@ -17,6 +17,7 @@ from springtide_operator.lifecycle.rollout.target_problems import idle, targets_
 from springtide_operator.lifecycle.routes.weights import canary_service
 from springtide_operator.lifecycle.state.generations import rolling
 from springtide_operator.lifecycle.state.plan import RECHECK, Step, Waiting
+from springtide_operator.lifecycle.steps.shift import is_shifted
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -62,8 +63,9 @@ def live_deleted(seen: Observation) -> Waiting | None:
 
 
 def is_unweighted(seen: Observation, rollout: RolloutStatus, why: Waiting) -> bool:
-    """Whether a step loses its weight by what holds it: its duration starts again."""
-    return rollout.weight_seen_at is not None and why == weight_conflict(seen, rollout)
+    """Whether a step loses its weight by what holds it, or meanwhile: its duration starts again."""
+    lost = why == weight_conflict(seen, rollout) or not is_shifted(seen, rollout)
+    return rollout.weight_seen_at is not None and lost
 
 
 def hold_step(seen: Observation, generation: ModelGeneration, why: Waiting, now: datetime) -> Step:

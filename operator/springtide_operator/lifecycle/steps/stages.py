@@ -6,10 +6,12 @@ duration; the next step. After the last one the targets get the generation as wi
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from springtide_api.schema import duration
 from springtide_operator.lifecycle.canary.canaries import in_steps, spec_steps
+from springtide_operator.lifecycle.canary.gateway import weight_conflict
 from springtide_operator.lifecycle.canary.report import at_weight, step_event, steps_passed
 from springtide_operator.lifecycle.canary.start import not_possible
 from springtide_operator.lifecycle.evaluation.approval import rejection
@@ -47,7 +49,7 @@ from springtide_operator.lifecycle.steps.shift import (
     shift_traffic,
     shifted_targets,
 )
-from springtide_operator.lifecycle.steps.withdrawal import park_traffic
+from springtide_operator.lifecycle.steps.withdrawal import park_lost_traffic, park_traffic
 from springtide_operator.lifecycle.steps.writes import canary_writes, why_replaced
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
 
     from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.state.observation import Observation
+    from springtide_operator.lifecycle.state.plan import Waiting
 
 UNSEEN: dict[str, object] = {
     "weight_seen_at": None,
@@ -93,9 +96,22 @@ def _continue(seen: Observation, generation: ModelGeneration, now: datetime) -> 
         if rollout.held_since and not refusal.is_pending(now):
             return _next(seen, generation, now)
         why = refusal_waiting(refusal)
-    if why is not None and (rollout.unavailable_since or is_unweighted(seen, rollout, why)):
+    return _pause(seen, generation, why, now) or _next(seen, generation, now)
+
+
+def _pause(
+    seen: Observation, generation: ModelGeneration, why: Waiting | None, now: datetime
+) -> Step | None:
+    """Hold the step for a cause, or go on after one; None: neither is to be written."""
+    rollout = generation.status.rollout
+    if why is None:
+        return pause_clock(seen, generation, None, now)
+    lost = park_lost_traffic(seen, now) if weight_conflict(seen, rollout) is None else None
+    if lost:
+        return replace(lost, waiting=why)
+    if rollout.unavailable_since or is_unweighted(seen, rollout, why):
         return hold_step(seen, generation, why, now)
-    return pause_clock(seen, generation, why, now) or _next(seen, generation, now)
+    return pause_clock(seen, generation, why, now)
 
 
 def begin_step(

@@ -83,6 +83,23 @@ def park_traffic(seen: Observation, generation: ModelGeneration, now: datetime) 
     return Step(waiting=waiting, wake_after=drain_wake(seen, now) or DRAIN)
 
 
+def park_lost_traffic(seen: Observation, now: datetime) -> Step | None:
+    """Take the requests from canaries without a ready pod, while something holds their step."""
+    lost = {
+        name
+        for name, route in routes_back(seen).items()
+        if (route.weight or _patch(seen, name, route)) and not _ready_pods(seen, name)
+    }
+    return withdraw_traffic(seen, routes_back(seen).keys() - lost, now) if lost else None
+
+
+def _ready_pods(seen: Observation, name: str) -> int:
+    """How many pods of a target's canary answer requests."""
+    routing = seen.routings.get(name)
+    canary = next((each for each in present(seen) if each.of == name), None)
+    return min(canary.deployment.available, routing.ready_endpoints) if canary and routing else 0
+
+
 def routes_back(seen: Observation) -> dict[str, RolloutRoute]:
     """The recorded routes by target; where no canary is on record, those of canaries left over."""
     rollout = seen.lineage.rolls and seen.lineage.rolls.status.rollout
