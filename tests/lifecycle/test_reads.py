@@ -1,8 +1,13 @@
-"""When ReplicaSets are read: in a rollout, and before weights are deleted."""
+"""When ReplicaSets are read: in a rollout, and before weights are deleted. When Services are."""
 
+from lifecycle.test_keep_warm import ask_for_a_rollback, later, warm
 from lifecycle.world import World, with_generation_one
 
-from springtide_operator.lifecycle.state.needed_reads import needs_replica_sets
+from springtide_operator.lifecycle.state.needed_reads import (
+    keeps_warm,
+    needs_replica_sets,
+    needs_services,
+)
 
 
 def counts(world: World) -> bool:
@@ -38,3 +43,13 @@ def test_replica_sets_are_read_before_the_weights_of_an_old_generation_are_delet
         world.rounds(10)
     assert deciding
     assert all(deciding)
+
+
+def test_services_are_not_read_any_more_once_a_bake_with_warm_pods_was_rolled_back() -> None:
+    world = warm()
+    assert keeps_warm(world.update, list(world.generations.values()))
+    ask_for_a_rollback(world, ready=True)
+    later(world, 3)
+    assert world.generation(2).status.outcome == "RolledBack"
+    assert not keeps_warm(world.update, list(world.generations.values()))
+    assert not needs_services(world.update, list(world.generations.values()))

@@ -36,8 +36,9 @@ def needs_canaries(update: IncrementalUpdate, generations: Sequence[ModelGenerat
 
 
 def keeps_warm(update: IncrementalUpdate, generations: Sequence[ModelGeneration]) -> bool:
-    """Whether pods of a previous generation are kept warm."""
-    return update.spec.rollout.rollback.keep_warm and any(map(bakes, generations))
+    """Whether pods of a previous generation are kept warm: a bake that was rolled back is over."""
+    wanted = update.spec.rollout.rollback.keep_warm
+    return wanted and any(promoted(each) and bakes(each) for each in generations)
 
 
 def needs_replica_sets(update: IncrementalUpdate, generations: Sequence[ModelGeneration]) -> bool:
