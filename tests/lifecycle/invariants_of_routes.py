@@ -84,9 +84,10 @@ class RouteInvariants:
             assert [b for b in backends if b.name == f"{service}-canary" and b.weight] == []
 
     def recorded_routes(self, seen: Observation) -> dict[str, tuple[str, RolloutRoute]]:
-        """Target and recorded route by Service, of the rollout in progress."""
-        rolls = seen.lineage.rolls
+        """Target and recorded route by Service, of the rollout in progress: as the spec has it."""
+        rolls, names = seen.lineage.rolls, [t.target.target_ref.name for t in seen.targets]
         targets = rolls.status.rollout.targets if rolls else []
+        targets = sorted(targets, key=lambda each: each.name in names)
         return {each.route.service: (each.name, each.route) for each in targets if each.route}
 
     def no_route_leads_to_a_canary_at_rest(self, stepping: bool) -> None:

@@ -349,6 +349,30 @@ def test_a_target_that_another_update_takes_in_the_rollback_gets_its_requests_ba
     assert world.generation(2).status.outcome == "RolledBack"
 
 
+def test_a_target_that_is_renamed_in_the_bake_needs_a_service_of_the_canary_that_selects_it() -> (
+    None
+):
+    world = warm()
+    declared = {**TARGET, "targetRef": {"name": "ranker2"}}
+    world.create_target_of({"targetRef": {"name": "ranker2"}, "container": "server"}, desired=3)
+    world.edit(rollout={**gateway(), **WARM, "targets": [declared]})
+    later(world, 2)
+    found = world.condition("ActionRequired")
+    assert found.reason == "ServiceOutdated"
+    assert "selects springtide.dev/canary=ranker-canary" in found.message
+    del world.services["ranker-canary"]
+    later(world, 2)
+    assert world.condition("ActionRequired").status == "False"
+    assert [*world.canaries] == ["ranker2-canary"]
+    ask_for_a_rollback(world)
+    later(world, 2)
+    assert world.weights() == (0, 100), "the name before does not take them back"
+    world.pods_ready = True
+    later(world, 2)
+    assert (world.weights(), world.canaries) == ((100, 0), {})
+    assert world.generation(2).status.outcome == "RolledBack"
+
+
 def test_without_a_generation_to_return_to_nothing_is_kept() -> None:
     world = with_live(**WARM)
     assert world.update.status.phase == "Baking"

@@ -182,13 +182,24 @@ def test_a_problem_of_a_service_is_named(services, reason, message):
 
 def test_a_service_of_the_canary_with_other_ports_than_the_owners_is_named():
     changed = routing(service(ports=("8080/TCP to 8000",)), CANARY)
-    problem = outdated_service(changed, "ranker")
+    problem = outdated_service(changed, "ranker", OURS)
     assert (problem.reason, problem.message) == (
         "ServiceOutdated",
         "Service ranker-canary has port 80/TCP to 8000, and Service ranker 8080/TCP to 8000; "
         "delete Service ranker-canary, and it is created again",
     )
-    assert outdated_service(routing(service(), CANARY), "ranker") is None
+    assert outdated_service(routing(service(), CANARY), "ranker", OURS) is None
+
+
+def test_a_service_of_the_canary_that_selects_pods_of_another_target_is_named():
+    problem = outdated_service(
+        routing(service(), CANARY), "ranker", {"springtide.dev/role": "other"}
+    )
+    assert (problem.reason, problem.message) == (
+        "ServiceOutdated",
+        "Service ranker-canary selects springtide.dev/role=canary, and not "
+        "springtide.dev/role=other; delete Service ranker-canary, and it is created again",
+    )
 
 
 def test_the_services_of_a_canary_of_this_update_have_no_problem():

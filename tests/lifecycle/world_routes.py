@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lifecycle.route_examples import AT_REST, route
 
-from springtide_api.names import canary_name
+from springtide_api.names import LABEL_CANARY, canary_name
 from springtide_operator.lifecycle.routes.observed import (
     ObservedRoute,
     ObservedRouting,
@@ -75,6 +75,9 @@ class Routes:
     def _endpoints(self, target: str, service: str) -> int:
         canary = self.canaries.get(canary_name(target))
         if canary is None or service not in self.services or not self.endpoints_follow:
+            return 0
+        selector = self.services[service].selector
+        if selector is None or not selector.matches({LABEL_CANARY: canary_name(target)}):
             return 0
         return canary.deployment.available
 

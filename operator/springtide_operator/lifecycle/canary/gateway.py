@@ -55,6 +55,18 @@ def recorded_route(rollout: RolloutStatus, name: str) -> RolloutRoute | None:
     return next((each.route for each in rollout.targets if each.name == name), None)
 
 
+def recorded_routes(seen: Observation, rollout: RolloutStatus) -> dict[str, RolloutRoute]:
+    """The recorded routes by target; a target that was renamed has none any more."""
+    found = {each.name: each.route for each in rollout.targets if each.route}
+    declared = {target.target.target_ref.name for target in seen.targets}
+    taken = {(route.name, route.service) for name, route in found.items() if name in declared}
+    return {
+        name: route
+        for name, route in found.items()
+        if name in declared or (route.name, route.service) not in taken
+    }
+
+
 def new_route(seen: Observation, target: ObservedTarget) -> RolloutRoute | None:
     """What is recorded of a target's route when its canary starts; None with traffic Replicas."""
     declared, routing = target.target, seen.routings.get(target.target.target_ref.name)
@@ -149,7 +161,7 @@ def gateway_problem(
         found = service_problem(routing, route.service, path, seen.update.metadata.name)
         found = found or _selected(routing, route.service, target)
     if found is None and percents and seen.lineage.rolls is None:
-        found = outdated_service(routing, route.service)
+        found = outdated_service(routing, route.service, selector_labels(target))
         found = found or start_problem(routing.route, route.service)
     if found is None and percents:
         found = coarse_problem(route.name, route.service, totals(route), percents)
@@ -202,5 +214,5 @@ def still_routed(seen: Observation) -> list[str]:
     rolls = seen.lineage.rolls
     if rolls is None or rolls.status.rollout.step is None:
         return []
-    routes = (each.route for each in rolls.status.rollout.targets)
-    return sorted({route.name for route in routes if route and route.withdrawn_at is None})
+    routes = recorded_routes(seen, rolls.status.rollout).values()
+    return sorted({route.name for route in routes if route.withdrawn_at is None})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from springtide_operator.lifecycle.routes.observed import Selector
 from springtide_operator.lifecycle.routes.problems import RouteProblem
 from springtide_operator.lifecycle.routes.weights import canary_service
 
@@ -59,15 +60,29 @@ def service_problem(
     return None
 
 
-def outdated_service(routing: ObservedRouting, service: str) -> RouteProblem | None:
-    """Whether the owner's Service got other ports since that of the canary was created."""
+def outdated_service(
+    routing: ObservedRouting, service: str, labels: Mapping[str, str]
+) -> RouteProblem | None:
+    """Whether the Service of the canary leads elsewhere than it would if it were created now.
+
+    Args:
+        routing: with the Services of the namespace.
+        service: the owner's Service, whose ports may have changed.
+        labels: by which the canary's pods are selected: the target may have another name now.
+    """
     named, held = routing.service(service), routing.service(canary_service(service))
-    if named is None or held is None or held.ports == named.ports:
+    if named is None or held is None:
         return None
-    message = (
-        f"Service {held.name} has port {', '.join(held.ports)}, and Service {named.name} "
-        f"{', '.join(named.ports)}; delete Service {held.name}, and it is created again"
-    )
+    what = ""
+    if held.ports != named.ports:
+        ports = f"Service {named.name} {', '.join(named.ports)}"
+        what = f"has port {', '.join(held.ports)}, and {ports}"
+    elif held.selector is None or not held.selector.matches(labels):
+        own = held.selector.describe() if held.selector else "no pods"
+        what = f"selects {own}, and not {Selector(tuple(labels.items())).describe()}"
+    if not what:
+        return None
+    message = f"Service {held.name} {what}; delete Service {held.name}, and it is created again"
     return RouteProblem("ServiceOutdated", message)
 
 

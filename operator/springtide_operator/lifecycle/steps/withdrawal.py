@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from springtide_api.generation.rollout import RolloutRoute
 from springtide_api.names import canary_name
 from springtide_operator.lifecycle.canary.canaries import canary_of, present
-from springtide_operator.lifecycle.canary.gateway import new_route, weight_patch
+from springtide_operator.lifecycle.canary.gateway import new_route, recorded_routes, weight_patch
 from springtide_operator.lifecycle.rollout.rollout_status import with_rollout
 from springtide_operator.lifecycle.state.plan import Event, Step, Waiting, subject
 from springtide_operator.lifecycle.state.recorded_times import is_ahead
@@ -104,7 +104,7 @@ def routes_back(seen: Observation) -> dict[str, RolloutRoute]:
     """The recorded routes by target; where no canary is on record, those of canaries left over."""
     rollout = seen.lineage.rolls and seen.lineage.rolls.status.rollout
     if rollout and rollout.step is not None:
-        return {each.name: each.route for each in rollout.targets if each.route}
+        return recorded_routes(seen, rollout)
     left = {each.name for each in present(seen)}
     found = {}
     for target in seen.targets:

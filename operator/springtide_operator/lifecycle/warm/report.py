@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from springtide_operator.lifecycle.canary.canaries import canary_of
+from springtide_operator.lifecycle.canary.gateway import selector_labels
 from springtide_operator.lifecycle.canary.start import target_problem
 from springtide_operator.lifecycle.rollout.availability import available
 from springtide_operator.lifecycle.rollout.rollout_clock import cause_of_others
@@ -29,7 +30,8 @@ def standby_problem(seen: Observation, target: ObservedTarget) -> Waiting | None
         return None
     if why := target_problem(seen, target):
         return _held(why.reason, why.message)
-    found = start_problem(routing.route, service) or outdated_service(routing, service)
+    labels = selector_labels(target)
+    found = start_problem(routing.route, service) or outdated_service(routing, service, labels)
     return _held(found.reason, found.message) if found else None
 
 

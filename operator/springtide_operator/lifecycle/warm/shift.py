@@ -13,6 +13,7 @@ from springtide_operator.lifecycle.canary.gateway import (
     ALL,
     ENDPOINTS,
     recorded_route,
+    selector_labels,
     weight_patch,
 )
 from springtide_operator.lifecycle.rollout.rollout_status import with_rollout
@@ -81,20 +82,20 @@ def _unshifted(seen: Observation, rolled_back: ModelGeneration) -> list[_Unshift
         routing = seen.routings.get(name)
         if name not in kept or canary is None or route is None or routing is None:
             continue
-        if route.weight != ALL and _problem(seen, route, routing) is None:
+        if route.weight != ALL and _problem(seen, target, route, routing) is None:
             found.append(_Unshifted(name, target, canary, route, routing))
     return found
 
 
 def _problem(
-    seen: Observation, route: RolloutRoute, routing: ObservedRouting
+    seen: Observation, target: ObservedTarget, route: RolloutRoute, routing: ObservedRouting
 ) -> RouteProblem | None:
     """Why a route cannot lead to warm pods."""
     path, update = "spec.rollout.targets", seen.update.metadata.name
     return (
         route_problem(routing.route, route.service, path)
         or service_problem(routing, route.service, path, update)
-        or outdated_service(routing, route.service)
+        or outdated_service(routing, route.service, selector_labels(target))
     )
 
 
