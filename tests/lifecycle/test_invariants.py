@@ -450,6 +450,15 @@ class Life(RuleBasedStateMachine):
         self.settle()
 
     @precondition(lambda self: self.world.canaries)
+    @rule()
+    def the_records_of_all_promotions_are_deleted(self) -> None:
+        for name, g in list(self.world.generations.items()):
+            if g.status.rollout.promoted_at:
+                self.world.delete_generation(name)
+                self.checks.forget_generation(name)
+        self.settle()
+
+    @precondition(lambda self: self.world.canaries)
     @rule(minutes=st.integers(1, 12))
     def a_canary_goes_on(self, minutes: int) -> None:
         for _ in range(minutes):

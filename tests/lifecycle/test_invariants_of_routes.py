@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from lifecycle.declared import SPEC, TWO_TARGETS
-from lifecycle.generation_facts import bakes, live_of, promotions
+from lifecycle.generation_facts import bakes, in_progress, live_of, promotions
 from lifecycle.invariants import Invariants
 from lifecycle.world import MONTHS, World, digest
 
@@ -144,6 +144,19 @@ class RoutedLife(RuleBasedStateMachine):
         self.world.refusing = dict.fromkeys(writes, "WriteRefused")
 
     # Users.
+
+    def steps(self) -> bool:
+        there = self.world.generations.values()
+        return any(in_progress(g) and g.status.rollout.step for g in there)
+
+    @precondition(lambda self: self.steps())
+    @rule()
+    def the_records_of_all_promotions_are_deleted(self) -> None:
+        for name, g in list(self.world.generations.items()):
+            if g.status.rollout.promoted_at:
+                self.world.delete_generation(name)
+                self.checks.forget_generation(name)
+        self.settle()
 
     @rule(strategy=st.sampled_from(STRATEGIES), warm=st.sampled_from([True, True, False]))
     def the_strategy_is_edited(self, strategy: dict[str, Any], warm: bool) -> None:
