@@ -687,7 +687,7 @@ class Life(RuleBasedStateMachine):
 
 
 FEW = settings(
-    max_examples=250,
+    max_examples=150,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
