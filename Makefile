@@ -37,7 +37,7 @@ COST = 'The first time these download and build, in ~/.cache/springtide:' \
 	'  test-fast, lint  1 minute     6 GB  the virtual environment, 3 GB of it CUDA' \
 	'  images           5 minutes    7 GB  a Debian base and both images' \
 	'  demo             18 minutes   12 GB  also Kubernetes, etcd, CoreDNS and Helm, compiled with Go' \
-	'  test             24 minutes   12 GB  also Traefik, compiled with Go, and KServe'
+	'  test             24 minutes   12 GB  also Traefik and an S3 server, compiled with Go, and KServe'
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lint test test-fast test-faults bench-idle \
@@ -65,7 +65,8 @@ test: ## Set up, lint and run every test, those on a real cluster included (root
 
 test-fast: ## Run the tests that need no cluster
 	@$(CLUSTER) setup venv
-	$(PYTEST) -m "not apiserver and not prometheus and not kserve and not cluster and not faults"
+	$(PYTEST) -m "not apiserver and not prometheus and not kserve and not object_store \
+		and not cluster and not faults"
 
 # These tests compute more than they wait: one worker for the cluster, one for all others.
 test-faults: WORKERS = 2

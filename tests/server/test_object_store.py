@@ -17,6 +17,8 @@ from springtide_trainer.objects.mirror import Mirror
 from springtide_trainer.objects.store import Store
 from springtide_trainer.storage import Home, kept_by
 
+pytestmark = pytest.mark.object_store
+
 
 @pytest.fixture
 def artifact(object_store, monkeypatch, tmp_path):

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.object_store
+
 HOME = "storage/shop/ranker"
 STEP = "checkpoints/g1/step-000000010"
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from springtide_api.update.data import Data
 
+pytestmark = pytest.mark.object_store
+
 ROWS = [
     {"at": f"2026-0{month}-{day:02} 12:00:00", "query": f"shoe {day}, \"red\"", "item": "x",
      "clicked": str(day % 2)}

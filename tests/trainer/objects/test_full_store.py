@@ -16,6 +16,8 @@ from springtide_trainer.objects import store
 from springtide_trainer.objects.mirror import Mirror
 from springtide_trainer.objects.store import Store
 
+pytestmark = pytest.mark.object_store
+
 SIZE = 4 << 20
 MOUNT = 'mount -t tmpfs -o "size=$1" tmpfs "$2" && mkdir "$2/models" && shift 2 && exec "$@"'
 

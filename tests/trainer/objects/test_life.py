@@ -17,6 +17,8 @@ from springtide_trainer.objects.store import is_object_uri
 from springtide_trainer.stages.runner import run_stage
 from springtide_trainer.storage import Home
 
+pytestmark = pytest.mark.object_store
+
 
 @pytest.fixture
 def pod(update, tmp_path):

@@ -17,6 +17,8 @@ from springtide_trainer.errors import Refused
 from springtide_trainer.objects import folders, store
 from springtide_trainer.objects.store import Changed, Store, place_of
 
+pytestmark = pytest.mark.object_store
+
 
 @pytest.fixture
 def proxy(bucket, object_store, monkeypatch):

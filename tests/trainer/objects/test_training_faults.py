@@ -21,6 +21,8 @@ from springtide_trainer.training.checkpoints import Checkpoints
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+pytestmark = pytest.mark.object_store
+
 CHECKPOINTS = "storage/shop/ranker/checkpoints/g1"
 
 
