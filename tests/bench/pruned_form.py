@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from springtide_api.contract import CommittedArtifact, WindowFound
     from springtide_trainer.artifact.models import Scorer
 
+HEADING = "| form | AUC | loss of AUC | model | compressed |\n|---|---|---|---|---|"
 SPARSITIES = ("0.3", "0.5", "0.7", "0.9")
-TIMED = "0.9"
 TOKENS, INNER, OUTER = 1024, 384, 1536
 """A product of MiniLM: the tokens of 32 rows, and the widths of its feed-forward layer."""
 
@@ -59,7 +59,8 @@ class Comparison:
         labels = np.array([int(each) for each in table["label"].to_pylist()])
         self.rows = EncodedRows(labels, entities)
         self.exact = self.dense.predict(self.pairs, 32)
-        print(f"AUC {self.auc(self.exact):.4f} of {len(labels):,} rows as trained", flush=True)
+        print(f"{len(labels):,} rows are scored\n\n{HEADING}")
+        print(f"| as trained | {self.auc(self.exact):.4f} | | {sizes(self.weights)} |", flush=True)
 
     def written(self, form: Optimise) -> tuple[Scorer, Path]:
         """Write a form and load it."""
@@ -152,8 +153,9 @@ def main() -> None:
     asked = argparse.ArgumentParser()
     asked.add_argument("--first", default="2011-07", help="first month")
     asked.add_argument("--share", type=float, default=1.0, help="share of the customers")
-    asked.add_argument("--held-out", type=float, default=0.4, help="the same for the scored month")
-    asked.add_argument("--rows", type=int, default=200, help="rows that are timed")
+    asked.add_argument("--held-out", type=float, default=0.25, help="the same for the scored month")
+    asked.add_argument("--seed", type=int, default=1)
+    asked.add_argument("--rows", type=int, default=96, help="rows that are timed")
     asked.add_argument("--rounds", type=int, default=5)
     given = asked.parse_args()
     vars(given).update(TRAINING)
@@ -161,12 +163,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         kernels(given.rounds)
-        made, window = trained(folder, given)
+        made, window = trained(folder, given, given.seed)
         compared = Comparison(made, window, folder)
         int8 = Optimise(quantization="Int8Dynamic")
         pruned = [Optimise(pruning=Pruning(sparsity=each)) for each in SPARSITIES]
         both = [each.model_copy(update={"quantization": "Int8Dynamic"}) for each in pruned]
-        print("| form | AUC | loss of AUC | model | compressed |\n|---|---|---|---|---|")
         for form in (*pruned, int8, *both):
             compared.line(form)
         for sparsity in SPARSITIES:

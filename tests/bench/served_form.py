@@ -46,12 +46,14 @@ TRAINING = {
 }
 
 
-def trained(folder: Path, given: argparse.Namespace) -> tuple[CommittedArtifact, WindowFound]:
+def trained(
+    folder: Path, given: argparse.Namespace, seed: int = 0
+) -> tuple[CommittedArtifact, WindowFound]:
     """Train on the months before the holdout; return weights with their form, and the window."""
     data = folder / "purchases.csv"
     purchase_stream.sample(data, given)
     serving = {"serving": {"optimise": {"quantization": "Int8Dynamic"}}}
-    made_from = recipe(folder, purchase_stream.spec(0, given, replay=False) | serving, data)
+    made_from = recipe(folder, purchase_stream.spec(seed, given, replay=False) | serving, data)
     lineage = Lineage(Home(folder / "home"))
     asked = ProbeInput(now=purchase_stream.NOW, through=purchase_stream.after(HOLDOUT))
     found = purchase_stream.window(lineage, made_from, asked)

@@ -1,8 +1,9 @@
 """Sets the smallest weights of a model to zero: magnitude pruning, without training afterwards.
 
 Each linear layer loses the same fraction of its weights. Layers differ in the size of their
-weights, and one threshold for all would take most from those that are small as a whole. Biases,
-embeddings, normalization and the head stay as they are.
+weights, and one threshold for all takes most from those that are small as a whole: MiniLM lost
+0.085 of AUC at 0.5, and 0.025 with the same fraction of each. Biases, embeddings, normalization
+and the head stay as they are.
 
 Sources: Han et al. (2015), Learning both Weights and Connections for Efficient Neural Networks;
 Zhu and Gupta (2017), To prune, or not to prune. Both train on afterwards, which would change the
