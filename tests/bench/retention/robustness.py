@@ -16,7 +16,6 @@ import argparse
 import multiprocessing
 import resource
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -104,6 +103,14 @@ def train(given: argparse.Namespace, job: tuple[str, int]) -> Trained:
     return Trained(encoded, scores, trained.rows, seconds, memory / 1024, served)
 
 
+def tried(given: argparse.Namespace, job: tuple[str, int]) -> Trained:
+    """Train, and end with an error where a stage ends its process: a pool would wait for it."""
+    try:
+        return train(given, job)
+    except SystemExit as ended:
+        raise RuntimeError(f"{job}: {ended}") from ended
+
+
 def table(found: dict[str, list[Trained]]) -> Iterable[str]:
     """Yield the lines of a table, one for each option."""
     yield "| option | AUC | gain (bounds) | rows | CPU s | MiB | bytes served |"
@@ -152,8 +159,8 @@ def main() -> None:
     jobs = [(option, seed) for option in given.options for seed in range(1, given.seeds + 1)]
     spawning = multiprocessing.get_context("spawn")
     # A process for each training, because memory is measured as the most that it ever had.
-    with ProcessPoolExecutor(given.processes, spawning, max_tasks_per_child=1) as processes:
-        made = list(processes.map(partial(train, given), jobs))
+    with spawning.Pool(given.processes, maxtasksperchild=1) as processes:
+        made = processes.map(partial(tried, given), jobs, chunksize=1)
     found: dict[str, list[Trained]] = {option: [] for option in given.options}
     for (option, _), each in zip(jobs, made, strict=True):
         found[option].append(each)
