@@ -25,6 +25,12 @@ RATE = 20
 REQUESTS = 5000
 CLIENTS = 8
 NEWEST_MONTH = "2026-03"
+MONTH_AFTER = "2026-04"
+WARM = {"bake": {"duration": "1h"}, "rollback": {"keepWarm": True}}
+MOST = 1.0
+"""Seconds from the decision to roll back to the last answer of the bad generation."""
+TRUNCATED = 1.0
+"""Seconds by which a time in a status may be too early: it has whole ones."""
 STEPS = [{"weight": weight, "duration": "10s"} for weight in (10, 33, 66)]
 API = "gateway.networking.k8s.io/v1"
 
@@ -135,6 +141,14 @@ def asked(traefik, count):
     return found
 
 
+def is_warm(example, number):
+    """Whether a pod of a generation is available beside the target's."""
+    canary = example.get(f"deployment/{UPDATE}-canary")
+    labels = canary.get("metadata", {}).get("labels", {})
+    available = canary.get("status", {}).get("availableReplicas", 0)
+    return labels.get("springtide.dev/generation") == str(number) and available == 1
+
+
 def weights(example):
     route = example.get(f"httproute/{UPDATE}")
     return [each["weight"] for each in route["spec"]["rules"][0]["backendRefs"]]
@@ -186,3 +200,40 @@ def test_a_canary_that_is_rolled_back_gets_no_more_requests_and_none_fails(serve
     last, began = totals["last"]["2"], rollout(served, 2)["rollbackStartedAt"]
     print(f"last answer of the canary: {last - asked_at:.1f} s after the request")
     print(f"and {last - datetime.fromisoformat(began).timestamp():.1f} s after the decision")
+
+
+@pytest.mark.survives(
+    "Routes",
+    "with traffic through Traefik: a generation that bakes is rolled back, with warm pods of the "
+    "previous one",
+    "its last answer comes at most 1 s after the decision, whole seconds of the status aside; no "
+    "request fails",
+)
+def test_a_rollback_to_warm_pods_is_over_within_a_second_and_no_request_fails(served, client):
+    served.edit({"rollout": WARM})
+    served.deliver(f"{MONTH_AFTER}.csv.gz", small_model.month(MONTH_AFTER))
+    served.request("run", "april")
+    served.goes_live(3)
+    owner.until(lambda: is_warm(served, 1), "a warm pod of generation 1", seconds=180)
+    assert weights(served) == [100, 0]
+    before = client.totals()["generations"]["3"]
+    assert processes.waited(lambda: client.totals()["generations"]["3"] > before + RATE, seconds=60)
+    asked_at = time.time()
+    served.request("rollback.g3", "worse")
+    status = served.wait(
+        lambda now: now["lastRun"].get("outcome") == "RolledBack", what="the rollback"
+    )
+    totals = client.wait_for(more=2 * RATE)
+    assert totals["failures"] == []
+    assert status["live"]["number"] == 1
+    assert weights(served) == [100, 0]
+    assert not served.get(f"deployment/{UPDATE}-canary")
+    owner.wait_until_served(served, 1)
+    ended = rollout(served, 3)
+    (target,) = ended["targets"]
+    decided = datetime.fromisoformat(ended["rollbackStartedAt"]).timestamp()
+    shifted = datetime.fromisoformat(target["route"]["shiftedAt"]).timestamp()
+    last = totals["last"]["3"]
+    print(f"last answer of generation 3: {last - asked_at:.2f} s after the request,")
+    print(f"{last - decided:.2f} s after the decision, {last - shifted:.2f} s after shiftedAt")
+    assert last - decided <= MOST + TRUNCATED
