@@ -628,7 +628,7 @@ class Life(RuleBasedStateMachine):
     ) -> None:
         """As a copy with a gate of its own, which every candidate passes.
 
-        It may name rows that are being deleted: no Job can be told of what is created after it.
+        It may name rows that are being deleted: no Job knows what is created after it.
         """
         running = (start for name, start in self.world.runs.items() if name in self.world.jobs)
         self.checks.files_lost |= any(start.run.collect for start in running)

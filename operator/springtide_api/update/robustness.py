@@ -44,8 +44,8 @@ class Adversarial(Model):
     """Adversarial training by the fast gradient method (Miyato et al. 2017, arXiv:1605.07725).
 
     Each row is also learnt with its word embeddings moved by a small distance in the direction in
-    which its loss grows. A pass takes 2.3 times as long and twice the memory. On a GPU, steps are
-    not recorded as CUDA graphs.
+    which its loss grows. A pass takes more than twice as long and twice the memory. On a GPU, steps
+    are not recorded as CUDA graphs.
     """
 
     epsilon: Decimal = "1"

@@ -1,4 +1,4 @@
-"""The whole life of a generation with model, data and storage in an S3 server, as processes."""
+"""A generation from import to evaluation, with all its files in an S3 server, as processes."""
 
 from __future__ import annotations
 
