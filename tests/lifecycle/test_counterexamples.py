@@ -6,10 +6,12 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from lifecycle.answers import MONTHS
 from lifecycle.invariants import Invariants
 from lifecycle.world import World, after_promotions, end_of, with_generation_one
 
 from springtide_api.generation.spec import Ancestor, Range
+from springtide_api.update.status import UpdateStatus
 
 
 def watched(world: World) -> World:
@@ -142,3 +144,20 @@ def test_a_refused_apply_that_was_done_meanwhile_blocks_nothing_once_it_is_due()
     world.settle()
     checks.check_at_rest()
     assert world.update.status.phase == "Importing"
+
+
+def test_numbers_and_attempts_begin_again_once_no_record_tells_of_earlier_ones() -> None:
+    world = watched(World(seeded=False))
+    world.edit(history={"generations": 2})
+    world.settle()
+    world.months = MONTHS[:2]
+    world.rounds(8)
+    world.months = MONTHS[:3]
+    world.rounds(8)
+    assert sorted(world.generations) == ["shop-g1", "shop-g2"], "the operator pruned generation 0"
+    for name in sorted(world.generations):
+        world.delete_generation(name)
+    world.target = replace(world.target, digest=None, number=None, highest_number=None)
+    world.update = world.update.model_copy(update={"status": UpdateStatus()})
+    world.rounds(4)
+    assert world.generation(0).status.artifact

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
     from springtide_operator.lifecycle.state.plan import (
         StartJob,
     )
+
+
+def _number_of(job: str) -> int:
+    found = re.search(r"-g(\d+)-", job)
+    assert found, job
+    return int(found[1])
 
 
 class Changes:
@@ -49,10 +56,12 @@ class Changes:
             self.generations[name] = known.model_copy(update={"status": status})
 
     def delete_generation(self, name: str) -> None:
-        """Delete a generation as a user; the number of one that was never served may be reused."""
-        gone = self.generations.pop(name)
-        number = f"-g{gone.spec.number}-"
-        self.attempts_recorded = {job for job in self.attempts_recorded if number not in job}
+        """Delete a generation as a user; numbers above those that remain may be used again."""
+        del self.generations[name]
+        highest = max((g.spec.number for g in self.generations.values()), default=-1)
+        self.attempts_recorded = {
+            job for job in self.attempts_recorded if _number_of(job) <= highest
+        }
 
     def create_foreign_generation(self, spec: GenerationSpec, *, labelled: bool) -> str:
         """Create a generation as another client, with our label or without; return its name."""
