@@ -14,7 +14,7 @@ from pydantic import Field
 
 from springtide_api.generation.spec import Recipe, ReplayBuffer
 from springtide_api.retained import Replayed, Retained
-from springtide_api.schema import Digest, Line, Model, Time, Uri, Word
+from springtide_api.schema import Commit, Digest, Line, Model, Time, Uri, Word
 from springtide_api.update.model import Sparsity, form_in_words
 
 TERMINATION_MESSAGE = "/dev/termination-log"
@@ -120,7 +120,11 @@ class EvaluateInput(Model):
 
 
 class ImportInput(Model):
-    """Input of the import of generation 0."""
+    """Input of the import of generation 0.
+
+    For a uri that begins with hf:// the environment has HF_ENDPOINT, the hub of the installation,
+    and HF_TOKEN, if a Secret of the update has this key.
+    """
 
     uri: str
     digest: Digest | None = None
@@ -234,6 +238,8 @@ class CommittedArtifact(Model):
     digest: Digest
     bytes: Count
     head: Literal["Trained", "Seeded"] = "Trained"
+    commit: Commit | None = None
+    """Commit of the repository of a hub that was imported. None: it is of no hub."""
     served: ServedForm | None = None
     """What is evaluated and served in its place. None: the artifact itself, without
     serving.optimise."""

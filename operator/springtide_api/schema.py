@@ -25,7 +25,12 @@ VALIDATIONS = "x-kubernetes-validations"
 
 def rule(expression: str, message: str) -> JsonDict:
     """Return the schema keyword that attaches a CEL rule to a field."""
-    return {VALIDATIONS: [{"rule": expression, "message": message}]}
+    return rules((expression, message))
+
+
+def rules(*given: tuple[str, str]) -> JsonDict:
+    """Return the schema keyword that attaches CEL rules, each with its message, to a field."""
+    return {VALIDATIONS: [{"rule": expression, "message": text} for expression, text in given]}
 
 
 def is_digest(text: str | None) -> bool:
@@ -75,9 +80,11 @@ def _inside(path: str) -> str:
     return path
 
 
+_IS_INSIDE = "!self.matches('(^|/)[.][.](/|$)')"
+
 Inside = (
     AfterValidator(_inside),
-    Field(json_schema_extra=rule("!self.matches('(^|/)[.][.](/|$)')", _INSIDE)),
+    Field(json_schema_extra=rule(_IS_INSIDE, _INSIDE)),
 )
 """Refuses a path with '..', so that it stays below its root."""
 
@@ -153,6 +160,49 @@ Uri = Annotated[
 ]
 """Location of a file or folder: on a mounted claim (`file:///`), or in a bucket of an object store
 (`s3://`, `gs://` or `az://`)."""
+
+_HUB = r"^hf://[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*@[A-Za-z0-9][A-Za-z0-9._-]*$"
+_REVISION = (
+    "hf:// needs repository and revision; write hf://organization/name@revision, where revision is"
+    " a branch, a tag or a commit"
+)
+
+
+def hub_repository(uri: str) -> tuple[str, str] | None:
+    """Return repository and revision of a model of a hub; None for another URI."""
+    found = re.fullmatch(_HUB, uri)
+    if found is None:
+        return None
+    repository, _, revision = uri.removeprefix("hf://").rpartition("@")
+    return repository, revision
+
+
+def _with_revision(uri: str) -> str:
+    if uri.startswith("hf:") and hub_repository(uri) is None:
+        raise ValueError(_REVISION)
+    return uri
+
+
+ModelUri = Annotated[
+    str,
+    Field(
+        max_length=1024,
+        pattern=r"^(file:///[^\s\\]*|(s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]*(/[^\s\\?#]*)?"
+        r"|hf://[^\s\\?#]*)$",
+    ),
+    AfterValidator(_inside),
+    AfterValidator(_with_revision),
+    Field(
+        json_schema_extra=rules(
+            (_IS_INSIDE, _INSIDE),
+            (f"!self.startsWith('hf:') || self.matches('{_HUB}')", _REVISION),
+        )
+    ),
+]
+"""Location of a model: as `Uri`, or a repository of a Hugging Face hub at a revision (`hf://`)."""
+
+Commit = Annotated[str, Field(max_length=40, pattern=r"^[0-9a-f]{40}$")]
+"""A Git commit."""
 
 Time = Annotated[
     AwareDatetime,

@@ -179,6 +179,7 @@ class Operator:
             max_probes=settings.max_probes,
             max_probes_per_namespace=settings.max_probes_per_namespace,
             prometheus_hosts=settings.prometheus_hosts,
+            hub_endpoint=settings.hub_endpoint,
         )
         status_writer = StatusWriter(self.client, self.cache, self._count_status)
         actuator = Actuator(
@@ -188,6 +189,7 @@ class Operator:
             events=Events(self.client, "springtide"),
             status_writer=status_writer,
             progress_url=settings.progress_url,
+            hub_endpoint=settings.hub_endpoint,
             pods=settings.job_pods,
         )
         observer = Observer(

@@ -16,6 +16,7 @@ from springtide_operator.ports.notifier import NOWHERE, Sink
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+HUB = "https://huggingface.co"
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -48,6 +49,8 @@ class Settings:
     log_level: str = "info"
     prometheus_hosts: frozenset[str] = frozenset()
     """Hosts that rollout.analysis may query, each as host:port, or as host for the default port."""
+    hub_endpoint: str = HUB
+    """The Hugging Face hub, or a mirror, that initial models may come from; empty: none."""
     job_pods: JobPods = PLAIN
     """What the installation adds to the pods of Jobs."""
     sink: Sink = NOWHERE
@@ -81,6 +84,7 @@ def read(environment: Mapping[str, str]) -> Settings:
         metrics_port=int(_number(environment, "SPRINGTIDE_METRICS_PORT", 9090, lowest=0)),
         log_level=_level(environment),
         prometheus_hosts=_hosts(environment),
+        hub_endpoint=_hub(environment),
         job_pods=_job_pods(environment),
         sink=_sink(environment),
     )
@@ -101,6 +105,14 @@ def _hosts(environment: Mapping[str, str]) -> frozenset[str]:
     return frozenset(hosts)
 
 
+def _hub(environment: Mapping[str, str]) -> str:
+    name = "SPRINGTIDE_HUB_ENDPOINT"
+    url = _url(name, environment.get(name, HUB), "its token is HF_TOKEN of the Secret of an update")
+    if any(mark in url for mark in "?#"):
+        raise ValueError(f"{name} has a query; set it to the URL that paths are added to")
+    return url.rstrip("/")
+
+
 def _job_pods(environment: Mapping[str, str]) -> JobPods:
     name = "SPRINGTIDE_JOB_PODS"
     try:
@@ -114,15 +126,25 @@ def _job_pods(environment: Mapping[str, str]) -> JobPods:
 def _sink(environment: Mapping[str, str]) -> Sink:
     name = "SPRINGTIDE_NOTIFICATIONS"
     return Sink(
-        url=_url(f"{name}_URL", environment.get(f"{name}_URL", "")),
+        url=_url(
+            f"{name}_URL",
+            environment.get(f"{name}_URL", ""),
+            "use the file authorization for credentials",
+        ),
         timeout_seconds=_number(environment, f"{name}_TIMEOUT_SECONDS", 10, lowest=1),
         repeat_seconds=_number(environment, f"{name}_REPEAT_SECONDS", 3600, lowest=0),
         directory=environment.get(f"{name}_DIRECTORY", ""),
     )
 
 
-def _url(name: str, text: str) -> str:
-    """Check a URL; messages do not repeat it, since it may hold a secret."""
+def _url(name: str, text: str, instead: str) -> str:
+    """Check a URL; messages do not repeat it, since it may hold a secret.
+
+    Args:
+        name: The variable.
+        text: The URL; empty: none.
+        instead: Where credentials belong.
+    """
     try:
         parts = urlsplit(text)
         known = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
@@ -131,7 +153,7 @@ def _url(name: str, text: str) -> str:
     if text and not (known and text.isprintable() and " " not in text):
         raise ValueError(f"{name} is not a URL; set it to http:// or https:// with a host")
     if "@" in parts.netloc:
-        raise ValueError(f"{name} holds a user; use the file authorization for credentials")
+        raise ValueError(f"{name} holds a user; {instead}")
     return text
 
 

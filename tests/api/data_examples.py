@@ -1,6 +1,6 @@
 """Examples of the rules on model, data, serving and storage."""
 
-from api.example import ABSENT, Change, Example, inside, longest
+from api.example import ABSENT, Change, Example, hub, inside, longest
 
 COLUMNS = "data.source.columns"
 STRATEGY = "data.holdout.strategy"
@@ -91,6 +91,7 @@ MODEL = [
         {"model.labels": ["no", "yes", "no"]},
     ),
     inside("model.initial.uri", "file:///models/"),
+    hub("model.initial.uri"),
 ]
 
 GAINS = {"no": "0", "maybe": "1", "yes": "3"}

@@ -41,6 +41,16 @@ def inside(at: str, root: str, needed: Change | None = None) -> Example:
     )
 
 
+def hub(at: str) -> Example:
+    """A model of a hub at a branch, and one without a revision."""
+    return Example(
+        at,
+        "hf:// needs repository and revision",
+        {at: "hf://shop/mini.LM-v2@release-1.0"},
+        {at: "hf://shop/mini.LM-v2"},
+    )
+
+
 def changed(spec: dict[str, Any], change: Change) -> dict[str, Any]:
     """Return a copy with the change made; blocks on the way are made."""
     result = copy.deepcopy(spec)

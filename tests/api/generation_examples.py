@@ -1,6 +1,6 @@
 """Examples of the rules on a generation: of its spec's own blocks, and of its status."""
 
-from api.example import ABSENT, Example, inside
+from api.example import ABSENT, Example, hub, inside
 
 DIGEST = "sha256:" + 64 * "a"
 DATA = {"manifest": "file:///models/data", "digest": DIGEST}
@@ -72,6 +72,7 @@ SPEC = [
         {**TRAINED, "continuation": {"adapter": ADAPTER}},
     ),
     inside("initial.uri", "file:///models/"),
+    hub("initial.uri"),
 ]
 
 ARTIFACT = {"uri": "file:///models/a", "weightsDigest": DIGEST, "servedDigest": DIGEST}

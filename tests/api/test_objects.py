@@ -1,6 +1,7 @@
 import pytest
 
 from springtide_api.objects import InvalidObject, parse_generation, parse_update
+from springtide_api.schema import hub_repository
 
 METADATA = {
     "name": "ranker",
@@ -58,6 +59,7 @@ def test_every_mismatch_is_reported_with_its_path_and_value(minimal):
         ("storage", "uri", "s3://key:secret@bucket/models"),
         ("rollout", "deadline", "999999h"),
         ("trigger", "timeZone", "../../etc/passwd"),
+        ("storage", "uri", "hf://shop/minilm@main"),
     ],
 )
 def test_what_the_server_refuses_the_operator_refuses_too(minimal, block, field, value):
@@ -67,6 +69,37 @@ def test_what_the_server_refuses_the_operator_refuses_too(minimal, block, field,
         parse_update({**minimal, "metadata": METADATA})
 
     assert [problem.field for problem in refusal.value.problems] == [f"spec.{block}.{field}"]
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "hf://shop/minilm",
+        "hf://shop/minilm@",
+        "hf://minilm@main",
+        "hf://shop/minilm@refs/pr/1",
+        "hf://shop/mini/lm@main",
+        "hf://shop/../etc@main",
+        "hf://hub.example:80/shop/minilm@main",
+        "hf://token@shop/minilm@main",
+    ],
+)
+def test_a_model_of_a_hub_is_a_repository_at_a_revision(minimal, uri):
+    minimal["spec"]["model"]["initial"]["uri"] = uri
+    with pytest.raises(InvalidObject) as refusal:
+        parse_update({**minimal, "metadata": METADATA})
+    assert [problem.field for problem in refusal.value.problems] == ["spec.model.initial.uri"]
+
+
+@pytest.mark.parametrize("revision", ["main", "v1.0", "0a1b" * 10])
+def test_only_the_initial_model_may_come_from_a_hub(minimal, revision):
+    uri = f"hf://Shop-1/mini.LM_v2@{revision}"
+    minimal["spec"]["model"]["initial"]["uri"] = uri
+    read = parse_update({**minimal, "metadata": METADATA}).spec
+    assert hub_repository(read.model.initial.uri) == ("Shop-1/mini.LM_v2", revision)
+    minimal["spec"]["data"]["source"]["uri"] = uri
+    with pytest.raises(InvalidObject):
+        parse_update({**minimal, "metadata": METADATA})
 
 
 def test_a_generation_is_read_with_its_recipe(generation):

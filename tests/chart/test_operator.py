@@ -75,6 +75,7 @@ def test_the_operator_reads_what_the_values_set(render):
             "operator.resyncSeconds=3600",
             "operator.logLevel=debug",
             "operator.prometheusHosts={prometheus.monitoring:9090,thanos}",
+            "operator.hubEndpoint=https://mirror.example/hub",
             "operator.client.qps=20",
             "operator.client.burst=40",
             "watchNamespace=shop",
@@ -84,8 +85,14 @@ def test_the_operator_reads_what_the_values_set(render):
     assert (known.workers, known.max_probes, known.namespace) == (2, 10_000, "shop")
     assert (known.resync_seconds, known.log_level) == (3600, "debug")
     assert known.prometheus_hosts == {"prometheus.monitoring:9090", "thanos"}
+    assert known.hub_endpoint == "https://mirror.example/hub"
     assert given["SPRINGTIDE_MAX_PROBES_PER_NAMESPACE"] == "1"
     assert (given["SPRINGTIDE_CLIENT_QPS"], given["SPRINGTIDE_CLIENT_BURST"]) == ("20", "40")
+
+
+def test_an_installation_may_use_no_hub(render):
+    assert settings.read(environment(render())).hub_endpoint == "https://huggingface.co"
+    assert settings.read(environment(render("operator.hubEndpoint="))).hub_endpoint == ""
 
 
 def test_what_all_jobs_get_is_read_by_the_operator(render):

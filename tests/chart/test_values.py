@@ -66,6 +66,8 @@ def test_every_value_is_in_the_readme_and_no_other_one():
         ("operator.resyncSeconds=1", "resyncSeconds"),
         ("operator.logLevel=loud", "logLevel"),
         ("operator.prometheusHosts[0]=http://prometheus", "prometheusHosts"),
+        ("operator.hubEndpoint=huggingface.co", "hubEndpoint"),
+        ("operator.hubEndpoint=https://user@mirror.example", "hubEndpoint"),
         ("operator.client.qps=0", "qps"),
         ("operator.client.burst=null", "burst"),
         ("notifications.url=ftp://sink", "url"),

@@ -82,6 +82,28 @@ def test_a_host_of_prometheus_is_no_address(host):
         read(SPRINGTIDE_PROMETHEUS_HOSTS=host)
 
 
+def test_initial_models_come_from_the_public_hub_by_default_or_from_none():
+    assert read().hub_endpoint == "https://huggingface.co"
+    mirror = read(SPRINGTIDE_HUB_ENDPOINT="http://mirror.example:8000/hub/").hub_endpoint
+    assert mirror == "http://mirror.example:8000/hub"
+    assert read(SPRINGTIDE_HUB_ENDPOINT="").hub_endpoint == ""
+
+
+@pytest.mark.parametrize(
+    ("url", "named"),
+    [
+        ("huggingface.co", "set it to http:// or https:// with a host"),
+        ("https://user:k3y@mirror.example", "its token is HF_TOKEN of the Secret of an update"),
+        ("https://mirror.example?token=k3y", "has a query"),
+    ],
+)
+def test_an_endpoint_of_a_hub_is_a_url_without_secrets(url, named):
+    with pytest.raises(ValueError, match="SPRINGTIDE_HUB_ENDPOINT") as refused:
+        read(SPRINGTIDE_HUB_ENDPOINT=url)
+    assert named in str(refused.value)
+    assert "k3y" not in str(refused.value)
+
+
 def test_an_unknown_log_level_is_refused():
     assert read(SPRINGTIDE_LOG_LEVEL="DEBUG").log_level == "debug"
     with pytest.raises(ValueError, match="SPRINGTIDE_LOG_LEVEL is 'loud'"):

@@ -18,11 +18,13 @@ from springtide_api.contract import (
     WindowFound,
 )
 from springtide_api.retained import Replayed
+from springtide_api.schema import hub_repository
 from springtide_api.update.model import Optimise
 
 if TYPE_CHECKING:
     from lifecycle.world import World
 
+    from springtide_api.contract import RunFile
     from springtide_api.generation.spec import Recipe
     from springtide_operator.lifecycle.state.plan import StartJob
 
@@ -58,10 +60,7 @@ def _answer(world: World, start: StartJob) -> Result:
     shared = {"job": run.job, "stage": run.stage, "number": run.number, "ok": True}
     match run.stage:
         case "import":
-            head = "Seeded" if world.seeded else "Trained"
-            return Result(
-                **shared, imported=_as_served(world, run.recipe, _artifact("initial", head))
-            )
+            return Result(**shared, imported=_initial(world, run))
         case "probe":
             return Result(**shared, probe=_probe(world, start))
         case "train":
@@ -127,6 +126,14 @@ def spoiled(result: Result, how: str) -> Result | None:
         case "nothing":
             return None
     return result.model_copy(update={"evaluate": measured.model_copy(update=changes[how])})
+
+
+def _initial(world: World, run: RunFile) -> CommittedArtifact:
+    made = _artifact("initial", "Seeded" if world.seeded else "Trained")
+    if repository := hub_repository(run.imported.uri):
+        commit = digest("".join(repository)).removeprefix("sha256:")[:40]
+        made = made.model_copy(update={"commit": commit})
+    return _as_served(world, run.recipe, made)
 
 
 def _artifact(text: str, head: str = "Trained") -> CommittedArtifact:

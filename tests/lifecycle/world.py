@@ -145,6 +145,8 @@ class World(ApiServer, Changes, Traffic, Canaries, Routes):
         self.per_minute: dict[str, tuple[int, int]] = {}
         """Bad and all requests that a side, canary or live, answers in each minute besides."""
         self.prometheus_answers = True
+        self.hub_endpoint = "https://huggingface.co"
+        """The hub that the installation provides."""
         self.prometheus_hosts = frozenset({"prometheus:9090", "prometheus.monitoring:9090"})
         self.samples: tuple[ObservedSample, ...] = ()
         self.queried: list[str] = []
@@ -206,7 +208,10 @@ class World(ApiServer, Changes, Traffic, Canaries, Routes):
             routings=self.routings(update, generations, view["routes"]),
             digests_elsewhere=self.digests_elsewhere,
             defaults=Defaults(
-                self.image, "http://progress", prometheus_hosts=self.prometheus_hosts
+                self.image,
+                "http://progress",
+                prometheus_hosts=self.prometheus_hosts,
+                hub_endpoint=self.hub_endpoint,
             ),
             refusals=tuple(self.refusals.values()),
             samples=self.samples,

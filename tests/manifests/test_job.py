@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from springtide_api.contract import ProbeInput, RunFile
+from springtide_api.contract import ImportInput, ProbeInput, RunFile
 from springtide_api.generation.spec import Recipe
 from springtide_api.objects import Meta
 from springtide_operator.lifecycle.state.plan import StartJob
@@ -242,3 +242,32 @@ def test_what_the_installation_adds_is_in_every_job(stage: str) -> None:
         assert (labels["team"], labels["springtide.dev/stage"]) == ("search", stage)
     # A service account that is named gives the pod no token all the same.
     assert pod["automountServiceAccountToken"] is False
+
+
+def variables(made: dict) -> dict[str, str]:
+    container = pod_of(made)["containers"][0]
+    return {each["name"]: each.get("value") for each in container["env"]}
+
+
+@pytest.mark.parametrize("endpoint", ["https://mirror.example/hub", ""])
+def test_only_the_import_of_a_model_of_a_hub_gets_its_endpoint(endpoint: str) -> None:
+    start = StartJob(run=an_import("hf://shop/minilm@main"), image="trainer:1")
+    made = job(UPDATE, start, "http://springtide:8080", hub_endpoint=endpoint)
+    assert variables(made)["HF_ENDPOINT"] == endpoint  # a key of the Secret cannot replace it
+    assert variables(made)["HF_HUB_OFFLINE"] == "1"
+    other = StartJob(run=an_import("file:///models/minilm"), image="trainer:1")
+    made = job(UPDATE, other, "http://springtide:8080", hub_endpoint=endpoint)
+    assert "HF_ENDPOINT" not in variables(made)
+
+
+def an_import(uri: str) -> RunFile:
+    return RunFile(
+        stage="import",
+        namespace="search",
+        update=UPDATE.name,
+        number=0,
+        job="g0-import-1",
+        home="/models/search/x",
+        recipe=a_recipe(),
+        imported=ImportInput(uri=uri),
+    )

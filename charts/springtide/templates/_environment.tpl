@@ -25,6 +25,8 @@
   value: {{ .Values.operator.client.burst | int64 | quote }}
 - name: SPRINGTIDE_PROMETHEUS_HOSTS
   value: {{ join "," .Values.operator.prometheusHosts | quote }}
+- name: SPRINGTIDE_HUB_ENDPOINT
+  value: {{ .Values.operator.hubEndpoint | quote }}
 - name: SPRINGTIDE_LOG_LEVEL
   value: {{ .Values.operator.logLevel }}
 - name: SPRINGTIDE_JOB_PODS

@@ -10,6 +10,7 @@ from springtide_api.generation.continuation import Adapter
 from springtide_api.generation.rollout import RolloutStatus
 from springtide_api.generation.spec import Range, ReplayBuffer
 from springtide_api.schema import (
+    Commit,
     Decimal,
     Digest,
     Model,
@@ -40,6 +41,9 @@ class Artifact(Model):
     head: Literal["Trained", "Seeded"] = "Trained"
     """Trained, or Seeded: the classification head was initialized at import and is untrained. A
     Seeded artifact is never served."""
+    commit: Commit | None = None
+    """Commit of the repository of a hub that was imported. With it in place of a branch or tag,
+    model.initial.uri names the same files for ever. Unset unless that begins with hf://."""
     buffer: ReplayBuffer | None = None
     """Rows that the next generation replays while this one is its parent; unset without
     training.retention.replay."""

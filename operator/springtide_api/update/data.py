@@ -265,7 +265,8 @@ class Data(Model):
     data, model.initial and storage. Its keys become environment variables of the pods of
     Springtide: for s3:// AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY;
     for gs:// GOOGLE_SERVICE_ACCOUNT_KEY; for az:// AZURE_STORAGE_ACCOUNT_NAME,
-    AZURE_STORAGE_ACCOUNT_KEY. Default: none; the service account of the pods has access."""
+    AZURE_STORAGE_ACCOUNT_KEY; for hf:// HF_TOKEN. Default: none; the service account of the pods
+    has access."""
 
     def resolved(self, task: str) -> Data:
         """Return the data with the entity column that is the default of the task."""

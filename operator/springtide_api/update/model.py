@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from springtide_api.schema import Digest, Label, Model, Time, Uri, cel
+from springtide_api.schema import Digest, Label, Model, ModelUri, Time, cel
 from springtide_api.update.task import ClassificationOptions, RankingOptions, RegressionOptions
 
 
@@ -17,8 +17,11 @@ class InitialModel(Model):
     classification head gets a new, seeded head at import; such a generation 0 is never served.
     """
 
-    uri: Uri
-    """Folder of the model, such as file:///models/minilm or s3://models/minilm."""
+    uri: ModelUri
+    """Folder of the model, such as file:///models/minilm or s3://models/minilm, or a repository of
+    the Hugging Face hub at a branch, tag or commit, such as hf://organization/name@main. The import
+    resolves it to a commit, which status.artifact.commit of generation 0 has. A token for the hub
+    is the key HF_TOKEN of the Secret in data.secretName."""
     digest: Digest | None = None
     """Expected digest of the imported model; the import fails if it differs. Default: any
     digest."""

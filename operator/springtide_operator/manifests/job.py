@@ -27,7 +27,7 @@ from springtide_api.names import (
     RUN_FILE,
     RUN_FOLDER,
 )
-from springtide_api.schema import duration
+from springtide_api.schema import duration, hub_repository
 from springtide_operator.lifecycle.state.recipe import probe_digest
 from springtide_operator.manifests.identity import labels, owner_reference
 from springtide_operator.manifests.job_pods import PLAIN, JobPods
@@ -59,9 +59,22 @@ DISRUPTIONS = {
 
 
 def job(
-    update: Meta, start: StartJob, progress_url: str, *, pods: JobPods = PLAIN
+    update: Meta,
+    start: StartJob,
+    progress_url: str,
+    *,
+    hub_endpoint: str = "",
+    pods: JobPods = PLAIN,
 ) -> dict[str, Any]:
-    """The Job that does `start.run`, with what the installation adds to all of them."""
+    """The Job that does `start.run`, with what the installation adds to all of them.
+
+    Args:
+        update: The update that owns it.
+        start: The attempt.
+        progress_url: Where the pod reports its progress.
+        hub_endpoint: The hub that initial models come from.
+        pods: What the installation adds to the pods.
+    """
     run = start.run
     known = {
         **pods.labels,
@@ -93,7 +106,7 @@ def job(
                         ANNOTATION_RUN: run.model_dump_json(by_alias=True, exclude_none=True)
                     },
                 },
-                "spec": {**_pod(start, progress_url), **pods.pod()},
+                "spec": {**_pod(start, progress_url, hub_endpoint), **pods.pod()},
             },
         },
     }
@@ -130,7 +143,7 @@ def _annotations(update: Meta, start: StartJob) -> dict[str, str]:
     return known
 
 
-def _pod(start: StartJob, progress_url: str) -> dict[str, Any]:
+def _pod(start: StartJob, progress_url: str, hub_endpoint: str) -> dict[str, Any]:
     run, compute = start.run, start.run.recipe.training.compute
     volumes, mounts = _volumes(run)
     pod: dict[str, Any] = {
@@ -151,7 +164,7 @@ def _pod(start: StartJob, progress_url: str) -> dict[str, Any]:
                 "name": CONTAINER,
                 "image": start.image,
                 "command": ["python", "-m", "springtide_trainer"],
-                "env": _environment(start, progress_url),
+                "env": _environment(start, progress_url, hub_endpoint),
                 **_credentials(run),
                 "resources": _resources(start),
                 "volumeMounts": mounts,
@@ -192,7 +205,7 @@ def _resources(start: StartJob) -> dict[str, Any]:
     return {"limits": limits, "requests": requests}
 
 
-def _environment(start: StartJob, progress_url: str) -> list[dict[str, Any]]:
+def _environment(start: StartJob, progress_url: str, hub_endpoint: str) -> list[dict[str, Any]]:
     run = start.run
     progress = f"{progress_url}/progress/{run.namespace}/{run.job}"
     plain = {
@@ -202,6 +215,8 @@ def _environment(start: StartJob, progress_url: str) -> list[dict[str, Any]]:
         "HF_HUB_OFFLINE": "1",
         "OMP_WAIT_POLICY": "PASSIVE",
     }
+    if run.imported and hub_repository(run.imported.uri):
+        plain["HF_ENDPOINT"] = hub_endpoint  # wins over a key of the Secret
     if start.gpus and run.recipe.training.hyperparameters.deterministic:
         plain["CUBLAS_WORKSPACE_CONFIG"] = CUBLAS_WORKSPACE
     return [

@@ -210,12 +210,13 @@ def _local_data(declared: Data, uri: str) -> Data:
 
 def _existing(uri: str, given: Path | None, option: str, field: str) -> str:
     path = given.expanduser() if given else Path(uri.removeprefix("file://"))
+    shown = path if given or uri.startswith("file:") else uri
     if path.exists():
         return path.resolve().as_uri()
     option += "" if option.endswith("=") else " "
     hint = "name another" if given else f"name its copy on this machine by {option}PATH"
     reason = "MissingModel" if field == MODEL else "DataNotFound"
-    raise Refused(reason, f"{path} does not exist; {hint}", field)
+    raise Refused(reason, f"{shown} does not exist; {hint}", field)
 
 
 def _decisive(made: Recipe) -> dict[str, Any]:

@@ -6,6 +6,7 @@ The user's folder is checked before anything loads it.
 from __future__ import annotations
 
 import logging
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 from safetensors import SafetensorError
@@ -28,12 +29,14 @@ from springtide_trainer.artifact.padding import choose_side
 from springtide_trainer.artifact.preprocess import Preprocess
 from springtide_trainer.artifact.tokens import highest_id
 from springtide_trainer.errors import Refused
+from springtide_trainer.hub.download import download
 from springtide_trainer.optimise.form import commit_form
 from springtide_trainer.storage import check_storage, local_path
 from springtide_trainer.tasks import sequence_head
 from springtide_trainer.tasks.table import task_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -59,10 +62,11 @@ def import_model(run: RunFile, home: Home, tmp: Path) -> CommittedArtifact:
     if run.imported is None:
         raise Refused("InvalidRunFile", "stage import needs the block import in run.json")
     check_storage(home)
-    source = local_path(run.imported.uri, _URI)
-    inspect(source, _URI)
-    model, task, made = _load(source, run.recipe)
-    tokenizer = _tokenizer(source, model, run.recipe)
+    source, commit = _source(run.imported.uri, tmp)
+    with _named(run.imported.uri if commit else "", source):
+        inspect(source, _URI)
+        model, task, made = _load(source, run.recipe)
+        tokenizer = _tokenizer(source, model, run.recipe)
     if task.problem_type != SINGLE_LABEL:
         # Tells plain transformers how to read the outputs; softmax of one label is its default.
         model.config.problem_type = task.problem_type  # type: ignore[assignment]
@@ -75,12 +79,34 @@ def import_model(run: RunFile, home: Home, tmp: Path) -> CommittedArtifact:
     if run.imported.digest not in {None, digest}:
         raise Refused(
             "DigestMismatch",
-            f"{run.imported.uri} has digest {digest}, expected {run.imported.digest}; "
-            "restore the folder, or remove model.initial.digest",
+            f"{run.imported.uri}{f', commit {commit},' if commit else ''} has digest {digest}, "
+            f"expected {run.imported.digest}; restore the folder, or remove model.initial.digest",
             "spec.model.initial.digest",
         )
-    log.info("model imported", extra={"digest": digest, "head": made})
-    return commit_form(manifest.commit(folder, home, made), run.recipe, home, tmp)
+    log.info("model imported", extra={"digest": digest, "head": made, "commit": commit})
+    imported = manifest.commit(folder, home, made).model_copy(update={"commit": commit})
+    return commit_form(imported, run.recipe, home, tmp)
+
+
+def _source(uri: str, tmp: Path) -> tuple[Path, str | None]:
+    """Return a folder with the model, and the commit of a hub that it is."""
+    if not uri.startswith("hf:"):
+        return local_path(uri, _URI), None
+    folder = tmp / "hub"
+    return folder, download(uri, folder, _URI)
+
+
+@contextmanager
+def _named(uri: str, folder: Path) -> Iterator[None]:
+    """Name what was downloaded by its URI in refusals, not by its copy; an empty URI does not."""
+    try:
+        yield
+    except Refused as refused:
+        if not uri:
+            raise
+        failure = refused.failure
+        message = failure.message.replace(str(folder), uri)
+        raise Refused(failure.reason, message, failure.field, refused.code) from refused
 
 
 def _load(

@@ -58,6 +58,8 @@ class Actuator:
     events: Events
     status_writer: StatusWriter
     progress_url: str
+    hub_endpoint: str = ""
+    """The hub that initial models come from."""
     pods: JobPods = PLAIN
     """What the installation adds to the pods of Jobs."""
 
@@ -138,7 +140,9 @@ class Actuator:
 
     async def _start(self, update: Meta, action: plans.StartJob) -> None:
         await self._check_unchanged(update)
-        body = job.job(update, action, self.progress_url, pods=self.pods)
+        body = job.job(
+            update, action, self.progress_url, hub_endpoint=self.hub_endpoint, pods=self.pods
+        )
         try:
             made = await self.client.create(JOB, body)
         except errors.AlreadyExists:

@@ -248,6 +248,8 @@ class Defaults:
     """Probes at one time in a namespace, those whose pods cannot run included."""
     prometheus_hosts: frozenset[str] = frozenset()
     """Hosts that rollout.analysis may query."""
+    hub_endpoint: str = ""
+    """The hub that initial models may come from; empty: none."""
 
 
 @dataclass(frozen=True)

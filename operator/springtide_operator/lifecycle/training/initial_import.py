@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from springtide_api.generation.spec import GenerationSpec, UpdateRef
+from springtide_api.schema import hub_repository
 from springtide_operator.lifecycle.evaluation.freeze import frozen
 from springtide_operator.lifecycle.state.generations import ORPHANED, SPEC_CHANGED
 from springtide_operator.lifecycle.state.plan import CreateGeneration, Step, Waiting
@@ -15,6 +16,12 @@ if TYPE_CHECKING:
 
     from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.state.observation import Observation
+
+NO_HUB = (
+    "spec.model.initial.uri names a model of a hub, but this installation uses none; set "
+    "operator.hubEndpoint of the chart, or copy the model to a claim or an object store and create "
+    "the update with its URI there"
+)
 
 
 def import_initial(seen: Observation, now: datetime) -> Step | None:
@@ -33,6 +40,8 @@ def import_initial(seen: Observation, now: datetime) -> Step | None:
         message = "spec.suspend is true; set it to false to start"
         return Step(waiting=Waiting("Suspended", message, "Import"))
     spec = seen.update.spec
+    if hub_repository(spec.model.initial.uri) and not seen.defaults.hub_endpoint:
+        return Step(waiting=Waiting("HubNotAllowed", NO_HUB, "Import", blocked=True))
     snapshot = recipe(seen)
     made = GenerationSpec(
         update_ref=UpdateRef(name=seen.update.metadata.name),

@@ -163,7 +163,8 @@ def _made(generation: ModelGeneration, run: StageRun, result: Result, now: datet
     status = generation.status.model_copy(update=changes)
     name = generation.metadata.name
     kept = kept_start(generation.spec.recipe, trained.metrics)
-    message = f"{name} has weights {made.digest}{replay_message(trained.replay)}"
+    message = f"{name} has weights {made.digest}{_source(generation.spec, made)}"
+    message += replay_message(trained.replay)
     message += f"; {_served_as(made.served)}" if made.served else ""
     message += f"; {kept}" if kept else ""
     event = Event("Trained", message[:1024], generation=name)
@@ -182,6 +183,10 @@ def _other_form(made: CommittedArtifact, recipe: Recipe) -> str:
         f"{recipe.training.image} wrote {found or 'none'}; use a trainer image of this version, or "
         "remove spec.serving.optimise"
     )
+
+
+def _source(spec: GenerationSpec, made: CommittedArtifact) -> str:
+    return f" of {spec.initial.uri}, commit {made.commit}" if spec.initial and made.commit else ""
 
 
 def _served_as(form: ServedForm) -> str:
@@ -215,6 +220,7 @@ def _artifact(made: CommittedArtifact, trained: TrainOutput, spec: GenerationSpe
         format="onnx" if made.served and made.served.quantization else "safetensors",
         bytes=(made.served or made).bytes,
         head=made.head,
+        commit=made.commit,
         buffer=trained.buffer,
         adapter=_adapter(trained, spec),
     )

@@ -1,0 +1,1 @@
+"""Initial models from a Hugging Face hub or a mirror of one."""
