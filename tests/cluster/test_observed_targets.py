@@ -56,6 +56,67 @@ def test_how_a_crashing_container_ended_is_told_rather_than_that_it_waits():
     assert seen(deployment(unavailableReplicas=1), new).trouble == "image pull failed: not found"
 
 
+def of_init_container(name, *, phase="Pending", **status):
+    """A pod whose server waits for an init container, as the kubelet reports it."""
+    waits = {"name": "server", "ready": False, "state": {"waiting": {"reason": "PodInitializing"}}}
+    conditions = [{"type": "Ready", "status": "False", "reason": "ContainersNotReady"}]
+    first = [{"name": name, "ready": False, **status}]
+    statuses = {"initContainerStatuses": first, "containerStatuses": [waits]}
+    status = {"phase": phase, "conditions": conditions, **statuses}
+    return {"metadata": {"name": "p"}, "status": status}
+
+
+def test_an_init_container_or_a_sidecar_that_ends_or_waits_is_named():
+    ended = {"terminated": {"exitCode": 2, "reason": "Error", "message": "no queries.jsonl"}}
+    waiting = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 40s restarting"}}
+    said = "init container warm-up ended with code 2: no queries.jsonl"
+    lagging = deployment(unavailableReplicas=1)
+    crashing = of_init_container("warm-up", lastState=ended, state=waiting)
+    assert seen(lagging, crashing).trouble == said
+    first = of_init_container("warm-up", state=ended)
+    assert seen(lagging, first).trouble == said, "before it is restarted for the first time"
+    missing = {"waiting": {"reason": "ErrImagePull", "message": "not found"}}
+    pulling = of_init_container("warm-up", state=missing)
+    assert seen(lagging, pulling).trouble == "image pull failed: not found"
+    config = {"waiting": {"reason": "CreateContainerConfigError", "message": "no secret x"}}
+    refused = of_init_container("warm-up", state=config)
+    assert seen(lagging, refused).trouble == "CreateContainerConfigError: no secret x"
+
+
+def test_an_init_container_that_is_done_or_a_server_that_ended_first_is_no_cause_of_its_own():
+    lagging = deployment(unavailableReplicas=1)
+    done = of_init_container("fetch", ready=True, state={"terminated": {"exitCode": 0}})
+    assert seen(lagging, done).trouble == ""
+    ended = {"terminated": {"exitCode": 3, "reason": "Error"}}
+    crashing = of_init_container("warm-up", lastState=ended)
+    crashing["status"]["containerStatuses"] = [
+        {"name": "server", "ready": False, "lastState": {"terminated": {"exitCode": 1}}}
+    ]
+    assert seen(lagging, crashing).trouble == "container server ended with code 1: no message"
+
+
+def test_containers_that_end_with_their_pod_are_no_crash():
+    ended = {"terminated": {"exitCode": 143, "reason": "Error"}}
+    lagging, evicted = deployment(unavailableReplicas=1), pod(ready=False, state=ended)
+    assert "ended with code 143" in seen(lagging, evicted).trouble
+    evicted["status"]["phase"] = "Failed"
+    assert seen(lagging, evicted).trouble == ""
+    deleted = pod(ready=False, state=ended)
+    deleted["metadata"]["deletionTimestamp"] = NOON
+    assert seen(lagging, deleted).trouble == ""
+
+
+def test_pods_of_a_lost_node_are_told_from_pods_that_are_not_ready():
+    """The node controller changes one condition of such a pod, and gives it no reason."""
+    lagging, lost = deployment(unavailableReplicas=1), pod(ready=True, state={"running": {}})
+    ready = {"type": "Ready", "status": "False"}
+    lost["status"]["conditions"] = [ready, {"type": "ContainersReady", "status": "True"}]
+    lost["status"]["hostIP"] = "10.0.0.3"
+    assert seen(lagging, lost).trouble == "node lost: node 10.0.0.3 reports nothing any more"
+    lost["status"]["conditions"][0] = {**ready, "reason": "ReadinessGatesNotReady"}
+    assert seen(lagging, lost).trouble == ""
+
+
 def test_a_quota_that_refuses_the_pods_is_read_from_the_deployment():
     message = 'pods "ranker-5d4f-x" is forbidden: exceeded quota: team, requested: pods=1'
     refused = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate"}

@@ -36,6 +36,7 @@ def failed(trouble: str = "image pull failed: registry/server:2 not found") -> W
     [
         ("image pull failed: registry/server:2 not found", "ImagePullFailed"),
         ("no node fits: 0/3 nodes are available", "Unschedulable"),
+        ("node lost: node 10.0.0.3 reports nothing any more", "NodeLost"),
         ("no node has a free nvidia.com/gpu: 0/3 nodes", "Unschedulable"),
         ("quota exceeded: exceeded quota: team, requested: pods=1", "QuotaExceeded"),
         ("Pod Security refuses its pods: violates PodSecurity", "PodsForbidden"),

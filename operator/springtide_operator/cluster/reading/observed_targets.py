@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from springtide_api.update.rollout import Target
     from springtide_operator.cluster.api.kinds import Raw
 
+INIT_CONTAINERS = "initContainerStatuses"
+"""Sidecars are init containers that restart always."""
+
 MAX_MESSAGE = 512
 """Characters of a crashed pod's message: a status has room for little more."""
 
@@ -182,13 +185,41 @@ def _trouble(status: Raw, pods: Iterable[Raw]) -> str:
 
 
 def _unready_reason(pod: Raw) -> str:
-    """Return why a serving pod is not ready: how its container ended before, or why it waits."""
-    for container in (pod.get("status") or {}).get("containerStatuses") or []:
-        ended = (container.get("lastState") or {}).get("terminated")
-        if ended and not container.get("ready"):
-            text = ended.get("message") or ended.get("reason") or "no message"
-            return f"container {container['name']} ended with code {ended['exitCode']}: {text}"
-    return why_waiting(pod)
+    """Return why a serving pod is not ready: how a container ended, or why it waits.
+
+    Init containers, sidecars among them, come last: they often end because the server does.
+    """
+    status = pod.get("status") or {}
+    for kind, field in (("container", "containerStatuses"), ("init container", INIT_CONTAINERS)):
+        for container in status.get(field) or []:
+            if (ended := _ended(pod, container)) and not container.get("ready"):
+                text = ended.get("message") or ended.get("reason") or "no message"
+                return f"{kind} {container['name']} ended with code {ended['exitCode']}: {text}"
+    return why_waiting(pod) or _lost_node(status)
+
+
+def _ended(pod: Raw, container: Raw) -> Raw | None:
+    """How a container ended; not at the end of its pod, which says nothing of the container."""
+    before: Raw | None = (container.get("lastState") or {}).get("terminated")
+    over = (pod.get("status") or {}).get("phase") in {"Failed", "Succeeded"}
+    if before or over or "deletionTimestamp" in pod["metadata"]:
+        return before
+    ended: Raw | None = (container.get("state") or {}).get("terminated")
+    return ended
+
+
+def _lost_node(status: Raw) -> str:
+    """Whether the node of a pod is lost; empty: nothing says so.
+
+    The node controller sets Ready to False and nothing else: what the kubelet reported last stays,
+    and that gives a reason with each Ready that is False (kubernetes, MarkPodsNotReady).
+    """
+    conditions = {each["type"]: each for each in status.get("conditions") or []}
+    ready, containers = conditions.get("Ready", {}), conditions.get("ContainersReady", {})
+    unready = ready.get("status") == "False" and not ready.get("reason")
+    if unready and containers.get("status") == "True":
+        return f"node lost: node {status.get('hostIP') or 'of a pod'} reports nothing any more"
+    return ""
 
 
 def not_copied(raw: Raw, claims: Iterable[Raw]) -> str:

@@ -128,6 +128,7 @@ def pause_clock(
 NOT_ITS_OWN = {
     "image pull failed": "ImagePullFailed",
     "no node": "Unschedulable",
+    "node lost": "NodeLost",
     "quota exceeded": "QuotaExceeded",
     "Pod Security refuses": "PodsForbidden",
     "its pods are refused": "PodsForbidden",
