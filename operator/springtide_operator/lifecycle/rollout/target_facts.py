@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from springtide_api.names import generation_name
 from springtide_api.update.status import TargetStatus
 from springtide_operator.lifecycle.state.generations import finished, servable
 from springtide_operator.lifecycle.state.recorded_times import is_ahead
@@ -47,6 +48,14 @@ def usable_targets(seen: Observation) -> tuple[ObservedTarget, ...]:
 def claimed_by_another(seen: Observation, target: ObservedTarget) -> bool:
     """Whether another update serves a target."""
     return target.claimed_by not in {"", seen.update.metadata.name}
+
+
+def deleted_generation(seen: Observation, target: ObservedTarget) -> str:
+    """The name of the generation that a target runs where its record was deleted; else empty."""
+    known = {generation.spec.number for generation in seen.generations}
+    if target.digest is None or target.number is None or target.number in known:
+        return ""
+    return generation_name(seen.update.metadata.name, target.number)
 
 
 def removed(seen: Observation, target: ObservedTarget) -> bool:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from springtide_operator.lifecycle.canary.canaries import in_steps
 from springtide_operator.lifecycle.rollout.availability import available, new_pods, not_serving
 from springtide_operator.lifecycle.rollout.target_facts import (
     HOUR,
     MAX_REAPPLIED,
     allowed_digests,
+    deleted_generation,
     finished_digests,
     recently_reapplied,
     removed_too_often,
@@ -23,6 +25,7 @@ from springtide_operator.lifecycle.state.plan import Waiting
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.state.observation import Observation
     from springtide_operator.lifecycle.state.observed import ObservedTarget
 
@@ -108,19 +111,53 @@ def conflict(seen: Observation, targets: Sequence[ObservedTarget] | None = None)
         if target.foreign_manager:
             message = (
                 f"{_name(target)}: {target.foreign_manager} sets {env.uri} or {env.digest}, and "
-                "nothing rolls out meanwhile; to hand them over, remove both there, or by kubectl "
-                f"set env deployment/{target.target.target_ref.name} --containers="
-                f"{target.target.container} {env.uri}- {env.digest}-, and they are applied again"
+                "nothing rolls out meanwhile; to hand them over, remove both there, or by "
+                f"{_removal(target)}, and {_after_removal(seen)}"
             )
-            return Waiting("FieldConflict", message, "Rollout", targets=True, held=True)
+            return Waiting("FieldConflict", message[:1024], "Rollout", targets=True, held=True)
         if target.digest is not None and target.digest not in allowed:
-            message = (
-                f"{_name(target)} runs {_brief(target.digest)}, which is not the live "
-                f"generation; undo the change of {env.digest}, or remove both variables and they "
-                "are applied again"
-            )
-            return Waiting("FieldConflict", message, "Rollout", targets=True, held=True)
+            message = _unknown_value(seen, target)
+            return Waiting("FieldConflict", message[:1024], "Rollout", targets=True, held=True)
     return None
+
+
+def _unknown_value(seen: Observation, target: ObservedTarget) -> str:
+    """What a target runs that is neither live nor anything that was, and what to do."""
+    then = f"remove both variables ({_removal(target)}), and {_after_removal(seen)}"
+    if gone := deleted_generation(seen, target):
+        what = f"runs {gone}, and that ModelGeneration was deleted; restore it from a backup, or"
+        return f"{_name(target)} {what} {then}"
+    what = f"{_name(target)} runs {_brief(target.digest or '')}, which is"
+    if _applied(seen) is None:
+        return f"{what} of no generation, and none is live; {then}"
+    return (
+        f"{what} not the live generation; undo the change of {target.target.env.digest}, or {then}"
+    )
+
+
+def _applied(seen: Observation) -> ModelGeneration | None:
+    """What is applied to a target without our variables; None: nothing is before a promotion."""
+    rolls = seen.lineage.candidate
+    if rolls is None or not rolling(rolls) or rolls.status.rollout.rollback_reason:
+        return seen.lineage.served
+    return seen.lineage.served if in_steps(rolls.status.rollout) else rolls
+
+
+def _after_removal(seen: Observation) -> str:
+    """What happens once both variables are removed from a target."""
+    if applied := _applied(seen):
+        return f"those of {applied.metadata.name} are applied again"
+    rolls = seen.lineage.candidate
+    back = rolls and rolling(rolls) and rolls.status.rollout.rollback_reason
+    ends = f"the rollback of {rolls.metadata.name} ends, and " if rolls and back else ""
+    return f"{ends}the next generation that rolls out sets them"
+
+
+def _removal(target: ObservedTarget) -> str:
+    """The command that removes both variables."""
+    name, env = target.target.target_ref.name, target.target.env
+    containers = f"--containers={target.target.container}"
+    return f"kubectl set env deployment/{name} {containers} {env.uri}- {env.digest}-"
 
 
 def _stop(reason: str, message: str) -> Waiting:

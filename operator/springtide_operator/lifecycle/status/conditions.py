@@ -21,8 +21,9 @@ from springtide_operator.lifecycle.evaluation.modes import REASONS, writes_targe
 from springtide_operator.lifecycle.jobs.suspension import resumes_once
 from springtide_operator.lifecycle.rollout.availability import available, new_pods
 from springtide_operator.lifecycle.rollout.pin import pin_not_possible
-from springtide_operator.lifecycle.rollout.target_problems import targets_problem
-from springtide_operator.lifecycle.state.generations import rollback_outcome
+from springtide_operator.lifecycle.rollout.target_facts import deleted_generation
+from springtide_operator.lifecycle.rollout.target_problems import conflict, targets_problem
+from springtide_operator.lifecycle.state.generations import rollback_outcome, rolling
 from springtide_operator.lifecycle.state.paused_targets import paused_at_rest
 from springtide_operator.lifecycle.state.refusals import refusal_waiting, reported_refusal
 from springtide_operator.lifecycle.steps.holds import live_deleted
@@ -39,6 +40,10 @@ if TYPE_CHECKING:
     from springtide_operator.lifecycle.state.plan import Step, Waiting
 
 Tri = Literal["True", "False", "Unknown"]
+
+NO_LIVE = "NoLiveGeneration"
+
+NEVER_PROMOTED = "nothing was promoted yet"
 
 Wanted = tuple[str, Tri, str, str]
 """Type, status, reason, message."""
@@ -109,8 +114,9 @@ def _ready(seen: Observation, stop: Waiting | None) -> Wanted:
     if stop:
         return ("Ready", "False", stop.reason, stop.message)
     if seen.lineage.live is None:
-        message = "the spec is valid; no generation was promoted yet"
-        return ("Ready", "True", "AwaitingFirstGeneration", message)
+        why = _why_none_is_live(seen)
+        reason = "AwaitingFirstGeneration" if why == NEVER_PROMOTED else NO_LIVE
+        return ("Ready", "True", reason, f"the spec is valid; {why}")
     return (
         "Ready",
         "True",
@@ -124,7 +130,7 @@ def _serving(seen: Observation) -> Wanted:
     if current is None or live is None or current.status.artifact is None:
         mode = seen.update.spec.mode
         why = "" if mode == "Enforce" else f"; spec.mode is {mode}"
-        return ("Serving", "False", "NoLiveGeneration", f"nothing was promoted yet{why}")
+        return ("Serving", "False", NO_LIVE, f"{_why_none_is_live(seen)}{why}")
     found = [each for each in (_limited(seen, current, target) for target in seen.targets) if each]
     if found:
         return next((each for each in found if each[1] == "False"), found[0])
@@ -133,6 +139,22 @@ def _serving(seen: Observation) -> Wanted:
         return ("Serving", "True", "Available", message)
     live_too = "the live generation" if current is live else f"live is {live.metadata.name}"
     return ("Serving", "True", "Pinned", f"{message}, which is pinned; {live_too}")
+
+
+def _why_none_is_live(seen: Observation) -> str:
+    """Why there is no live generation, and what to do where a user deleted its record."""
+    promoted = [g for g in seen.generations if g.status.rollout.promoted_at]
+    if back := next((g for g in promoted if rolling(g)), None):
+        name = back.metadata.name
+        return f"{name} is rolled back, and no earlier generation is left; the targets keep it"
+    gone = [target for target in seen.targets if deleted_generation(seen, target)]
+    if gone and (found := conflict(seen, gone)):
+        return found.message
+    if promoted or seen.update.status.counters.promoted:
+        return (
+            "no generation that was promoted is left; restore it from a backup, or wait for a run"
+        )
+    return NEVER_PROMOTED
 
 
 def _limited(seen: Observation, current: ModelGeneration, target: ObservedTarget) -> Wanted | None:
