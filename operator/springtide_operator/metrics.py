@@ -76,6 +76,14 @@ class Metrics:
             "springtide_canary_weight",
             "Percent that the canary has by its step in progress; 0 without a canary.",
         )
+        self.warm_pods = self._by_update(
+            "springtide_warm_pods",
+            "Available pods of the previous generation that rollback.keepWarm keeps.",
+        )
+        self.warm_pods_missing = self._by_update(
+            "springtide_warm_pods_missing",
+            "Pods that rollback.keepWarm lacks; more than 0: a rollback is a rolling update.",
+        )
         self.analysis_value = self._by_update(
             "springtide_analysis_value",
             "Newest value of a metric of rollout.analysis; absent without canary, bake or number.",

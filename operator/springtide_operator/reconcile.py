@@ -274,6 +274,8 @@ class Reconciler:
         found = {s.metric: (s.verdict, float(s.value) if s.value else None) for s in plan.samples}
         self.metrics.set_analysis(*key, values=found)
         self.metrics.canary_weight.labels(*key).set(plan.canary_weight or 0)
+        self.metrics.warm_pods.labels(*key).set(plan.warm_pods)
+        self.metrics.warm_pods_missing.labels(*key).set(plan.warm_pods_missing)
         waits = any(each.reason == AWAITING for each in status.conditions)
         self.metrics.awaiting_approval.labels(*key).set(1 if waits else 0)
         self.metrics.rollbacks.labels(*key).set(status.counters.rolled_back)

@@ -54,6 +54,7 @@ from springtide_operator.lifecycle.steps.withdrawal import drain_wake
 from springtide_operator.lifecycle.training.initial_import import import_initial
 from springtide_operator.lifecycle.training.train import train
 from springtide_operator.lifecycle.warm.keep import keep_warm
+from springtide_operator.lifecycle.warm.report import warm_pods, warm_pods_missing
 from springtide_operator.lifecycle.warm.shift import shift_to_warm
 from springtide_operator.lifecycle.warm.standby import standby
 from springtide_operator.lifecycle.warm.wake import warm_wake
@@ -153,6 +154,8 @@ def decide(seen: Observation | InvalidUpdate, now: datetime) -> Plan:
         queries=due_queries(after, now),
         samples=newest_samples(after),
         canary_weight=canary_weight(after),
+        warm_pods=warm_pods(after),
+        warm_pods_missing=warm_pods_missing(after),
         facts=bool(step.facts),
         waits_for_turn=step.waiting is not None and step.waiting.reason == TOO_MANY_PROBES,
     )

@@ -318,6 +318,10 @@ class Plan:
     """The newest sample of each metric of rollout.analysis during a canary or a bake."""
     canary_weight: int | None = None
     """Share of the canary in percent; None: there is none."""
+    warm_pods: int = 0
+    """Available pods of the previous generation that rollback.keepWarm keeps."""
+    warm_pods_missing: int = 0
+    """Pods that rollback.keepWarm lacks."""
     waits_for_turn: bool = False
     """A probe is due, and other updates are before it."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from springtide_operator.lifecycle.canary.canaries import canary_of
+from springtide_operator.lifecycle.canary.canaries import canary_of, present
 from springtide_operator.lifecycle.canary.gateway import selector_labels
 from springtide_operator.lifecycle.canary.start import target_problem
 from springtide_operator.lifecycle.rollout.availability import available
@@ -12,7 +12,7 @@ from springtide_operator.lifecycle.rollout.rollout_clock import cause_of_others
 from springtide_operator.lifecycle.routes.problems import start_problem
 from springtide_operator.lifecycle.routes.service_problems import outdated_service
 from springtide_operator.lifecycle.state.plan import Waiting
-from springtide_operator.lifecycle.warm.standby import standby, standby_targets
+from springtide_operator.lifecycle.warm.standby import kept_warm, standby, standby_targets
 
 if TYPE_CHECKING:
     from springtide_api.objects import ModelGeneration
@@ -83,3 +83,18 @@ def standby_words(seen: Observation) -> str:
     all_there = all(c is not None and c.ours and available(c.deployment) for c in found)
     name = generation.metadata.name
     return f"pods of {name} are kept warm" if all_there else f"pods of {name} are not all warm yet"
+
+
+def warm_pods(seen: Observation) -> int:
+    """How many pods are kept warm, or serve the requests of their target in a rollback."""
+    kept = kept_warm(seen)
+    return sum(each.deployment.available for each in present(seen) if each.of in kept)
+
+
+def warm_pods_missing(seen: Observation) -> int:
+    """How many more warm pods the targets need before a rollback is one write of the route."""
+    targets = standby_targets(seen) if standby(seen) else ()
+    kept = kept_warm(seen)
+    there = {each.of: each.deployment.available for each in present(seen) if each.of in kept}
+    lacks = (t.desired - there.get(t.target.target_ref.name, 0) for t in targets)
+    return sum(max(0, each) for each in lacks)
