@@ -4,129 +4,33 @@ An operator that ends before or after any write leaves the same route: no reques
 pods are gone, and the owner's weights at the end.
 """
 
-import asyncio
-import contextlib
-
 import pytest
-from cluster.routes import route, service
 from faults.crashing import crash_at_writes, crash_during
-from faults.directing import directed
-from faults.life import LIFE, play
 from faults.playing import Recorder
-from lifecycle.declared import SPEC
-
-from springtide_operator.cluster.api import errors
-from springtide_operator.cluster.api.kinds import (
-    DEPLOYMENT,
-    ENDPOINT_SLICE,
-    HTTP_ROUTE,
-    SERVICE,
-    UPDATE,
+from faults.routed_scenes import (
+    SIDE_BY_SIDE,
+    Witness,
+    is_over,
+    make_canary_pods,
+    on_generation_one,
+    pause,
+    problems,
+    routed,
+    soon,
+    state,
+    weigh,
+    weight_returned,
+    weights,
 )
-from springtide_operator.cluster.watching import optional_kind
-from springtide_operator.lifecycle.steps import withdrawal
+
+from springtide_operator.cluster.api.kinds import SERVICE
 
 pytestmark = pytest.mark.apiserver
 
-SIDE_BY_SIDE = 12
+fixtures = routed, soon
+
 SAMPLE = 9
 """Every so many of the crashes are tried in each run of the tests."""
-
-STEPS = [{"weight": 10, "duration": "10s"}, {"weight": 50, "duration": "10s"}]
-TARGET = {
-    "targetRef": {"name": "ranker"},
-    "container": "server",
-    "service": "ranker",
-    "httpRoute": "shop",
-}
-STRATEGY = {"type": "Canary", "canary": {"steps": STEPS, "traffic": {"type": "Gateway"}}}
-LABEL_SERVICE = "kubernetes.io/service-name"
-
-
-@pytest.fixture(autouse=True)
-def soon(monkeypatch):
-    """A drain of one second; a route is noticed at once."""
-    monkeypatch.setattr(withdrawal, "DRAIN", withdrawal.DRAIN / 15)
-    monkeypatch.setattr(optional_kind, "NEEDED_SECONDS", 0.1)
-
-
-@pytest.fixture
-async def routed(ground, kinds, route_kind):
-    """The API server with HTTPRoutes; what follows pods ends with the test."""
-    kinds.kubectl("apply", "--server-side", "-f", str(route_kind))
-    kinds.wait_for_crds()
-    following = []
-    yield ground, following
-    for task in following:
-        task.cancel()
-    await asyncio.gather(*following, return_exceptions=True)
-
-
-class Witness:
-    """Notes weights that are written, and the weight of the canary when its pods are deleted."""
-
-    def __init__(self, client, namespace):
-        self.client, self.namespace = client, namespace
-        self.weights, self.at_deletion = [], []
-
-    async def before_write(self, number, verb, path):
-        if verb == "DELETE" and path.endswith("/deployments/ranker-canary"):
-            self.at_deletion.append(await weights(self.client, self.namespace))
-
-    async def after_write(self, number, verb, path):
-        if "/httproutes/" in path:
-            self.weights.append(await weights(self.client, self.namespace))
-
-
-async def weights(client, namespace):
-    raw = await client.get(HTTP_ROUTE, namespace, "shop")
-    return tuple(each["weight"] for each in raw["spec"]["rules"][0]["backendRefs"])
-
-
-async def on_generation_one(routed, *hooks):
-    """Generation 1 is live behind a route; the next one has steps."""
-    ground, following = routed
-    scene = await directed(ground)
-    await scene.client.create(HTTP_ROUTE, route(scene.namespace))
-    await scene.client.create(SERVICE, service(scene.namespace))
-    await scene.declare(rollout={**SPEC["rollout"], "targets": [TARGET], "strategy": STRATEGY})
-    following.append(asyncio.create_task(follow(scene)))
-    await scene.start(*hooks)
-    await play(scene, LIFE[:2])
-    scene.world.months.append("2025-03")
-    return scene
-
-
-async def follow(scene):
-    """Report the available canary pods as endpoints of their Service, as a controller does."""
-    reported = -1
-    while True:
-        raw = scene.ground.cache.get(DEPLOYMENT, scene.namespace, "ranker-canary")
-        ready = ((raw or {}).get("status") or {}).get("availableReplicas", 0)
-        if ready != reported:
-            metadata = {"namespace": scene.namespace, "name": "ranker-canary"}
-            metadata["labels"] = {LABEL_SERVICE: "ranker-canary"}
-            endpoints = [
-                {"addresses": [f"10.0.0.{n + 1}"], "conditions": {"ready": True}}
-                for n in range(ready)
-            ]
-            body = {"metadata": metadata, "addressType": "IPv4", "endpoints": endpoints}
-            with contextlib.suppress(errors.ApiError):
-                await scene.client.apply(ENDPOINT_SLICE, body, manager="controller", force=True)
-                reported = ready
-        await asyncio.sleep(0.05)
-
-
-def state(scene, number=2):
-    return scene.generation(number).get("rollout") or {}
-
-
-def is_over(scene, outcome, live):
-    """Whether generation 2 has this outcome, and status and finalizer show its end."""
-    raw = scene.ground.cache.get(UPDATE, scene.namespace, "shop")
-    ended = scene.generation(2).get("outcome") == outcome
-    free = not raw["metadata"].get("finalizers")
-    return ended and free and (scene.update_status.get("live") or {}).get("number") == live
 
 
 async def promoted(scene):
@@ -143,26 +47,29 @@ async def aborted(scene):
     await scene.until(lambda _: is_over(scene, "RolledBack", 1))
 
 
-async def problems(scene, *, live):
-    """What is not as it must be at the end."""
-    target = await scene.deployment()
-    digest = scene.generation(live)["artifact"]["servedDigest"]
-    annotations = target["spec"]["template"]["metadata"]["annotations"]
-    checks = {
-        "served": annotations["springtide.dev/digest"] == digest,
-        "weights": await weights(scene.client, scene.namespace) == (100, 0),
-        "canary": await is_gone(scene),
-        "service": (await scene.client.get(SERVICE, scene.namespace, "ranker-canary")) is not None,
-    }
-    return [name for name, holds in checks.items() if not holds]
+async def returned_in_a_hold(scene):
+    """All canary pods crash while the target is paused; once both are over, the steps go on."""
+    await scene.ask("run@2")
+    await scene.until(lambda _: state(scene).get("weightSeenAt"))
+    await pause(scene, paused=True)
+    await scene.until(lambda _: state(scene).get("heldSince"))
+    await make_canary_pods(scene, ready=False)
+    await weight_returned(scene)
+    await pause(scene, paused=False)
+    await make_canary_pods(scene, ready=True)
+    await scene.until(lambda _: is_over(scene, "Live", 2))
 
 
-async def is_gone(scene):
-    try:
-        await scene.deployment("ranker-canary")
-    except errors.NotFound:
-        return True
-    return False
+async def returned_in_a_step(scene):
+    """All canary pods crash, are back with the weight of the step, and a user ends the canary."""
+    await scene.ask("run@2")
+    await scene.until(lambda _: state(scene).get("weightSeenAt"))
+    await make_canary_pods(scene, ready=False)
+    await weight_returned(scene)
+    await make_canary_pods(scene, ready=True)
+    await scene.until(lambda _: state(scene).get("weightSeenAt"))
+    await scene.ask("rollback.g2@3")
+    await scene.until(lambda _: is_over(scene, "RolledBack", 1))
 
 
 @pytest.mark.survives(
@@ -207,21 +114,42 @@ async def test_weights_that_git_sets_back_hold_the_step(routed):
     scene = await on_generation_one(routed)
     await scene.ask("run@2")
     await scene.until(lambda _: state(scene).get("weightSeenAt"))
-    body = route(scene.namespace)
-    del body["apiVersion"], body["kind"]
-    await scene.client.apply(HTTP_ROUTE, body, manager="argocd", force=True)
+    await weigh(scene, 100, 0)
     message = "changed by argocd; the step continues once they are 90 and 10 again"
     await scene.until(lambda _: message in scene.update_status["progress"]["waitingFor"])
     assert state(scene).get("heldSince")
     assert await weights(scene.client, scene.namespace) == (100, 0)
-    body["spec"]["rules"][0]["backendRefs"][0]["weight"] = 90
-    body["spec"]["rules"][0]["backendRefs"][1]["weight"] = 10
-    await scene.client.apply(HTTP_ROUTE, body, manager="argocd", force=True)
+    await weigh(scene, 90, 10)
     await scene.until(lambda _: is_over(scene, "Live", 2))
     assert await problems(scene, live=2) == []
 
 
-GOING_ON = {"promoted": (promoted, 2), "aborted": (aborted, 1)}
+@pytest.mark.survives(
+    "Routes",
+    "all pods of a canary crash on the API server, in a step or in a hold",
+    "the first write after it is the status, the next the weight; it is back with the pods",
+)
+@pytest.mark.parametrize("how", ["step", "hold"])
+async def test_a_canary_without_pods_loses_its_weight_and_gets_it_back_with_them(routed, how):
+    scene = await on_generation_one(routed)
+    witness = Witness(scene.client, scene.namespace)
+    scene.operators[-1].client.write_hooks.append(witness)
+    if how == "step":
+        await returned_in_a_step(scene)
+        assert witness.weights == [(90, 10), (100, 0), (90, 10), (100, 0)]
+    else:
+        await returned_in_a_hold(scene)
+        assert witness.weights == [(90, 10), (100, 0), (90, 10), (50, 50), (100, 0)]
+    assert witness.at_deletion == [(100, 0)]
+    assert await problems(scene, live=1 if how == "step" else 2) == []
+
+
+GOING_ON = {
+    "promoted": (promoted, 2),
+    "aborted": (aborted, 1),
+    "returned in a hold": (returned_in_a_hold, 2),
+    "returned in a step": (returned_in_a_step, 1),
+}
 
 
 async def crash_at(routed, how, every):

@@ -5,23 +5,28 @@ no request goes to pods that are not there.
 """
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 from faults.crashing import crash_at_writes, crash_during
+from faults.directing import condition
 from faults.playing import Recorder
-from faults.test_gateway_canaries import (
+from faults.routed_scenes import (
     SIDE_BY_SIDE,
     Witness,
     is_over,
     on_generation_one,
     problems,
+    route_of,
     routed,
     soon,
     state,
+    weigh,
 )
 
 from springtide_operator.cluster.api.kinds import DEPLOYMENT
 from springtide_operator.cluster.reading.live_reader import ENDPOINTS_SECONDS
+from springtide_operator.lifecycle.steps import withdrawal
 
 pytestmark = pytest.mark.apiserver
 
@@ -48,6 +53,14 @@ def is_warm(scene):
     return labels.get("springtide.dev/generation") == "1" and pods == 2
 
 
+def counted(scene):
+    """What the metrics say: pods that are kept warm, and how many are lacking."""
+    registry = scene.operators[-1].metrics.registry
+    names = ("springtide_warm_pods", "springtide_warm_pods_missing")
+    labels = {"namespace": scene.namespace, "update": "shop"}
+    return tuple(registry.get_sample_value(name, labels) for name in names)
+
+
 async def bake(scene):
     await scene.ask("run@2")
     await scene.until(is_warm)
@@ -65,12 +78,6 @@ async def rolled_back(scene):
     await scene.until(lambda _: is_over(scene, "RolledBack", 1))
 
 
-def route_of(scene):
-    """The route of the target, as it is recorded of generation 2."""
-    (recorded,) = state(scene)["targets"]
-    return recorded["route"]
-
-
 def serves(scene, number):
     raw = scene.ground.cache.get(DEPLOYMENT, scene.namespace, "ranker")
     labels = raw["spec"]["template"]["metadata"]["labels"]
@@ -80,6 +87,28 @@ def serves(scene, number):
 async def proven(scene):
     """Generation 2 bakes, then a user ends its bake."""
     await bake(scene)
+    await scene.ask("promote.g2@3")
+    await scene.until(lambda _: is_over(scene, "Live", 2))
+
+
+async def passed(scene):
+    """Generation 2 passes its bake by the time that it takes."""
+    await scene.merge({"rollout": {"bake": {"duration": "15s"}}})
+    await scene.ask("run@2")
+    await scene.until(lambda _: state(scene).get("bakedAt"))
+    await scene.until(lambda _: is_over(scene, "Live", 2))
+
+
+def needs(scene, reason):
+    """Whether a user must act for this reason."""
+    return condition(scene.update_status, "ActionRequired").get("reason") == reason
+
+
+async def weighed(scene):
+    """Another client gives warm pods weight, and a user ends the bake."""
+    await bake(scene)
+    await weigh(scene, 60, 40)
+    await scene.until(lambda _: needs(scene, "RouteNotAtRest"))
     await scene.ask("promote.g2@3")
     await scene.until(lambda _: is_over(scene, "Live", 2))
 
@@ -119,13 +148,34 @@ async def test_warm_pods_go_with_the_end_of_the_bake(routed):
     labels = canary["spec"]["template"]["metadata"]["labels"]
     assert "app" not in labels, "no Service of the owner selects them"
     assert labels["springtide.dev/canary"] == "ranker-canary"
+    await scene.until(lambda _: counted(scene) == (2, 0))
     await proven(scene)
+    await scene.until(lambda _: counted(scene) == (0, 0))
     assert witness.weights == [(90, 10), (50, 50), (100, 0)]
     assert witness.at_deletion == [(100, 0), (100, 0)]
     assert await problems(scene, live=2) == []
 
 
-GOING_ON = {"rolled back": (rolled_back, 1), "proven": (proven, 2)}
+async def test_warm_pods_that_another_client_gave_weight_are_drained_before_they_go(
+    routed, monkeypatch
+):
+    monkeypatch.setattr(withdrawal, "DRAIN", timedelta(seconds=4))
+    scene = await with_warm_pods(routed)
+    witness = Witness(scene.client, scene.namespace)
+    scene.operators[-1].client.write_hooks.append(witness)
+    await weighed(scene)
+    assert witness.weights == [(90, 10), (50, 50), (100, 0), (100, 0)]
+    assert witness.at_deletion == [(100, 0), (100, 0)]
+    assert witness.drained[-1] > 2
+    assert await problems(scene, live=2) == []
+
+
+GOING_ON = {
+    "rolled back": (rolled_back, 1),
+    "proven": (proven, 2),
+    "passed": (passed, 2),
+    "weighed": (weighed, 2),
+}
 
 
 async def crash_at(routed, how, every):
