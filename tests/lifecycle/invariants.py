@@ -134,6 +134,7 @@ class Invariants(
         self.only_running_pods_count_as_running_time(seen, write)
         self.steps_follow_each_other(seen, write)
         self.no_canary_outlives_its_rollout(seen, write)
+        self.a_route_is_recorded_as_withdrawn_once_it_is(seen, write)
         self.check_analysis(seen, write)
 
     def check_target_write(

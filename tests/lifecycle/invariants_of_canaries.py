@@ -132,6 +132,7 @@ class CanaryInvariants:
         if not wanted and not self.world.route_problem:  # it may lead to them
             assert not [c for c in self.world.canaries.values() if c.ours]
         self.no_route_leads_to_a_canary_at_rest(bool(stepping))
+        self.no_requests_go_to_a_canary_without_pods()
 
     def a_weight_may_not_be_possible(self) -> bool:
         """Whether whole pods do not express a weight: a user must act once a candidate waits."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from math import ceil
 from typing import TYPE_CHECKING
 
-from lifecycle.generation_facts import in_progress
+from lifecycle.generation_facts import in_progress, of_another_version
 
 from springtide_api.names import canary_name
 from springtide_operator.lifecycle.routes.actions import SetRouteWeights
@@ -13,7 +14,13 @@ from springtide_operator.lifecycle.routes.actions import SetRouteWeights
 if TYPE_CHECKING:
     from springtide_api.generation.rollout import RolloutRoute, RolloutStatus
     from springtide_operator.lifecycle.state.observation import Observation
-    from springtide_operator.lifecycle.state.plan import ApplyCanary, DeleteCanary
+    from springtide_operator.lifecycle.state.plan import (
+        ApplyCanary,
+        DeleteCanary,
+        WriteGeneration,
+    )
+
+DRAIN = timedelta(seconds=15)
 
 
 class RouteInvariants:
@@ -82,6 +89,45 @@ class RouteInvariants:
             ), "it may still get requests"
             backends = seen.routings[target].route.backends
             assert [b for b in backends if b.name == f"{service}-canary" and b.weight] == []
+            at = route.withdrawn_at
+            assert at or not route.weight
+            assert at is None or self.world.now - at >= DRAIN, "the gateway may not have followed"
+        self.warm_pods_are_deleted_after_the_gateway_has_followed(seen, action)
+
+    def no_requests_go_to_a_canary_without_pods(self) -> None:
+        """At rest, whatever holds its step: a gateway would fail them."""
+        world = self.world
+        if world.routes_changed or world.route_problem or world.refusals:
+            return
+        seen = world.seen()
+        for g in filter(in_progress, world.generations.values()):
+            for each in g.status.rollout.targets if not of_another_version(g) else ():
+                canary, routing = (
+                    world.canaries.get(canary_name(each.name)),
+                    seen.routings.get(each.name),
+                )
+                if not each.route or routing is None or each.name not in world.targets:
+                    continue
+                ready = min(canary.deployment.available, routing.ready_endpoints) if canary else 0
+                name = f"{each.route.service}-canary"
+                shares = [b.weight for b in routing.route.backends if b.name == name]
+                assert ready or not any(shares), each.name
+
+    def a_route_is_recorded_as_withdrawn_once_it_is(
+        self, seen: Observation, write: WriteGeneration
+    ) -> None:
+        """With weight 0 as it was seen: the drain counts from then."""
+        before = next((g for g in seen.generations if g.metadata.name == write.name), None)
+        known = {t.name: t.route for t in before.status.rollout.targets} if before else {}
+        for each in write.status.rollout.targets:
+            old = known.get(each.name)
+            if not each.route or not each.route.withdrawn_at or each.name not in seen.routings:
+                continue
+            if old is None or old.withdrawn_at == each.route.withdrawn_at:
+                continue
+            name = f"{each.route.service}-canary"
+            backends = seen.routings[each.name].route.backends
+            assert [b for b in backends if b.name == name and b.weight] == []
 
     def recorded_routes(self, seen: Observation) -> dict[str, tuple[str, RolloutRoute]]:
         """Target and recorded route by Service, of the rollout in progress: as the spec has it."""

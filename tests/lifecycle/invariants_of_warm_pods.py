@@ -77,13 +77,44 @@ class WarmPodInvariants:
     ) -> None:
         """Or where warm pods serve no more; or the target is none any more."""
         current = pinned_of(seen.update, list(seen.generations)) or live_of([*seen.generations])
-        own = [t for t in seen.targets if t.target.target_ref.name == target and _is_ours(seen, t)]
+        there = [t for t in seen.targets if _is_ours(seen, t)]
+        there += [t for t in seen.removed_targets if self._returns(seen, t, current)]
+        own = [t for t in there if t.target.target_ref.name == target]
         if route.weight != 100 or seen.update.metadata.deletion_timestamp or not own:
             return
         canary = next((c for c in seen.canaries if c.name == canary_name(target)), None)
         lost = canary is None or canary.edited_by or canary.deployment.deleting
         lost = lost or not (canary.deployment.available and seen.routings[target].ready_endpoints)
         assert lost or current is None or _is_back(own[0], current)
+
+    def _returns(
+        self, seen: Observation, removed: ObservedTarget, current: ModelGeneration | None
+    ) -> bool:
+        """Whether a target that was removed from the spec runs what is rolled back, or live."""
+        runs = {digest_of(g) for g in (*_rolled_back(list(seen.generations)), current) if g}
+        left = removed.foreign_manager or removed.deleting or not removed.desired
+        return (
+            removed.claimed_by == seen.update.metadata.name and removed.digest in runs and not left
+        )
+
+    def warm_pods_are_deleted_after_the_gateway_has_followed(
+        self, seen: Observation, action: DeleteCanary
+    ) -> None:
+        """Whoever gave them weight in the bake."""
+        live, rolls = live_of(list(seen.generations)), seen.lineage.rolls
+        if live is None or (rolls is not None and rolls.status.rollout.step is not None):
+            return
+        for each in live.status.rollout.targets:
+            declared = [t.target for t in seen.targets if t.target.target_ref.name == each.name]
+            if not each.route or canary_name(each.name) != action.name or not declared:
+                continue
+            if (each.route.name, each.route.service) == (
+                declared[0].http_route,
+                declared[0].service,
+            ):
+                at = each.route.withdrawn_at
+                assert at is not None
+                assert self.world.now - at >= timedelta(seconds=15)
 
     def wanted_warm_pods_are_not_deleted(self, seen: Observation, action: DeleteCanary) -> None:
         back = kept_warm(seen.update, list(seen.generations))

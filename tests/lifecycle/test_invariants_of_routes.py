@@ -158,6 +158,16 @@ class RoutedLife(RuleBasedStateMachine):
                 self.checks.forget_generation(name)
         self.settle()
 
+    @precondition(lambda self: "reranker" in self.world.targets)
+    @rule()
+    def a_target_is_removed_or_added_again(self) -> None:
+        rollout, both = self.world.spec["rollout"], TWO_TARGETS["rollout"]["targets"]
+        targets = both[:1] if len(rollout["targets"]) == 2 else both
+        warm = "rollback" in rollout
+        edited = routed({**rollout, "targets": targets}, rollout["strategy"], warm=warm)
+        self.world.edit(rollout=edited)
+        self.settle()
+
     @rule(strategy=st.sampled_from(STRATEGIES), warm=st.sampled_from([True, True, False]))
     def the_strategy_is_edited(self, strategy: dict[str, Any], warm: bool) -> None:
         self.world.edit(rollout=routed(self.world.spec["rollout"], strategy, warm=warm))

@@ -20,6 +20,7 @@ from lifecycle.world import World, digest
 
 from springtide_operator.lifecycle.routes.actions import SetRouteWeights
 from springtide_operator.lifecycle.state.plan import ApplyCanary, DeleteCanary, Serve
+from springtide_operator.lifecycle.steps.withdrawal import DRAIN
 
 WARM: dict[str, Any] = {"bake": {"duration": "1h"}, "rollback": {"keepWarm": True}}
 QUOTA = "quota exceeded: pods: 18"
@@ -127,6 +128,27 @@ def test_a_rollback_is_one_write_of_the_route_then_the_usual_one() -> None:
     ]
     assert world.generation(2).status.outcome == "RolledBack"
     assert world.update.status.live.number == 1
+
+
+def test_metrics_show_how_many_pods_are_kept_warm_and_how_many_are_lacking() -> None:
+    def counted(world: World) -> tuple[int, int]:
+        return world.plan.warm_pods, world.plan.warm_pods_missing
+
+    world = baking()
+    assert counted(world) == (0, 9)
+    world.change_canary("ranker-canary", available=4)
+    world.canary_pods_ready = False
+    world.settle()
+    assert counted(world) == (4, 5)
+    world.canary_pods_ready = True
+    world.finish_canaries()
+    world.settle()
+    assert counted(world) == (9, 0)
+    ask_for_a_rollback(world)
+    assert counted(world) == (9, 0), "they serve"
+    world.pods_ready = True
+    later(world, 2)
+    assert counted(world) == (0, 0)
 
 
 def test_pods_that_fail_the_bake_are_rolled_back_in_the_same_way() -> None:
@@ -591,7 +613,40 @@ def test_a_route_that_leads_to_warm_pods_is_reported_and_not_fought_over() -> No
     noted = notes(world)
     world.now = rollout_of(world).bake_until
     world.settle()
-    assert noted == [("weights", (100, 0)), ("deleted", (100, 0))], "its pods go after"
+    assert noted == [("weights", (100, 0))]
+    assert world.plan.wake_after <= DRAIN
+    later(world, 1)
+    assert noted == [("weights", (100, 0)), ("deleted", (100, 0))], "once the gateway has followed"
+
+
+@pytest.mark.survives(
+    "Routes",
+    "another client gives warm pods weight in the bake",
+    "at its end the weight goes back first, and the pods once the gateway has followed, 15 s later",
+)
+@pytest.mark.parametrize("how", ["the bake ends", "keepWarm is removed", "the update is deleted"])
+def test_warm_pods_that_another_client_gave_weight_are_deleted_after_the_gateway_has_followed(
+    how: str,
+) -> None:
+    world = warm()
+    world.weigh(60, 40)
+    later(world, 1)
+    noted, since = notes(world), world.now
+    if how == "the bake ends":
+        since = world.now = rollout_of(world).bake_until
+    elif how == "keepWarm is removed":
+        world.edit(rollout={**gateway(), **WARM, "rollback": {}})
+    else:
+        world._meta(deletion_timestamp=world.now)
+    world.settle()
+    assert (noted, [*world.canaries]) == ([("weights", (100, 0))], ["ranker-canary"])
+    world.now = since + DRAIN - timedelta(seconds=1)
+    world.settle()
+    assert world.canaries
+    world.now = since + DRAIN
+    world.settle()
+    assert noted == [("weights", (100, 0)), ("deleted", (100, 0))]
+    assert world.update.metadata.finalizers == ()
 
 
 def test_weights_that_another_client_sets_back_in_the_rollback_are_reported_and_left() -> None:

@@ -31,12 +31,14 @@ from springtide_operator.lifecycle.routes.weights import (
     pairs,
     unexpected,
 )
+from springtide_operator.lifecycle.state.generations import unknown_value
 from springtide_operator.lifecycle.state.plan import CANARY_ROLE, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from springtide_api.generation.rollout import RolloutStatus
+    from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.routes.observed import ObservedRouting
     from springtide_operator.lifecycle.routes.problems import RouteProblem
     from springtide_operator.lifecycle.state.observation import Observation
@@ -209,10 +211,23 @@ def weight_conflict(seen: Observation, rollout: RolloutStatus) -> Waiting | None
     return None
 
 
+def traffic_record(seen: Observation) -> ModelGeneration | None:
+    """The generation whose status records routes that were changed; None: there is none.
+
+    That of the rollout in progress, else live, whose bake may have given the previous one requests.
+    """
+    rolls, live = seen.lineage.rolls, seen.lineage.live
+    if rolls is not None:
+        return rolls if rolls.status.rollout.step is not None else None
+    if live is None or live.status.rollout.bake_started_at is None or unknown_value(live):
+        return None
+    return live if live.status.rollout.step is not None else None
+
+
 def still_routed(seen: Observation) -> list[str]:
-    """Routes that may send requests to a canary of the rollout in progress."""
-    rolls = seen.lineage.rolls
-    if rolls is None or rolls.status.rollout.step is None:
+    """Routes that may send requests to pods of a canary."""
+    record = traffic_record(seen)
+    if record is None:
         return []
-    routes = recorded_routes(seen, rolls.status.rollout).values()
+    routes = recorded_routes(seen, record.status.rollout).values()
     return sorted({route.name for route in routes if route.withdrawn_at is None})

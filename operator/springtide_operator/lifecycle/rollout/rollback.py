@@ -100,7 +100,8 @@ def _unavailable(
 def _on_warm_pods(seen: Observation, generation: ModelGeneration) -> list[ObservedTarget]:
     """Targets that are not available, while warm pods get their requests: these go on."""
     rollout = generation.status.rollout
-    there = (t for t in seen.targets if shifted(rollout, t.target.target_ref.name))
+    own = (*seen.targets, *removed_targets_returning(seen, generation))
+    there = (t for t in own if shifted(rollout, t.target.target_ref.name))
     return [target for target in there if not available(target)]
 
 
@@ -128,7 +129,7 @@ def _waiting(
     held = stuck is not None
     waiting = Waiting("RollingBack", message[:1024], "Rollout", "on warm pods", held=held)
     changed = weight_conflict(seen, generation.status.rollout)
-    return blocked(seen) or idle(seen) or changed or waiting
+    return blocked(seen) or idle(seen) or paused(warm) or changed or waiting
 
 
 def contested_targets(seen: Observation) -> list[ObservedTarget]:
@@ -219,6 +220,20 @@ def removed_targets_serving(
         and t.claimed_by == name
         and not t.foreign_manager
     )
+
+
+def removed_targets_returning(
+    seen: Observation, generation: ModelGeneration
+) -> tuple[ObservedTarget, ...]:
+    """Targets removed from the spec that run what is rolled back, or begin to run what follows.
+
+    One that its owner scaled to 0, or gave another value, is none of ours any more.
+    """
+    current, name = seen.lineage.served, seen.update.metadata.name
+    back = not_serving(current, seen.removed_targets) if current else seen.removed_targets
+    began = (t for t in seen.removed_targets if t not in back and t.claimed_by == name)
+    found = (*removed_targets_serving(seen, generation), *began)
+    return tuple(t for t in found if t.desired and not (t.deleting or t.foreign_manager))
 
 
 def rollback_completed(generation: ModelGeneration, current: ModelGeneration | None) -> Event:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 from springtide_operator.lifecycle.canary.canaries import present
 from springtide_operator.lifecycle.canary.removal import delete_canaries
 from springtide_operator.lifecycle.rollout.availability import available, not_serving
+from springtide_operator.lifecycle.rollout.rollback import removed_targets_serving
 from springtide_operator.lifecycle.state.generations import unknown_value
-from springtide_operator.lifecycle.steps.withdrawal import is_drained, withdraw_traffic
+from springtide_operator.lifecycle.steps.parking import unanswered
+from springtide_operator.lifecycle.steps.withdrawal import is_drained, routes_back, withdraw_traffic
 from springtide_operator.lifecycle.warm.standby import kept_warm
 
 if TYPE_CHECKING:
@@ -46,7 +48,11 @@ def _is_kept(seen: Observation, canary: ObservedCanary, kept: Collection[str]) -
 
 
 def _kept_targets(seen: Observation) -> frozenset[str]:
-    """Names of the targets whose canaries stay: those of the spec, while a rollout has steps."""
+    """Names of the targets whose canaries stay: those of the spec, while a rollout has steps.
+
+    After the steps also one that was removed from the spec, until its pods are available, and none
+    whose canary has no requests, or no ready pod that answers them: it is of no use any more.
+    """
     rolls = seen.lineage.rolls
     if rolls is None or seen.lineage.pinned is not None:
         return frozenset()
@@ -55,7 +61,12 @@ def _kept_targets(seen: Observation) -> frozenset[str]:
     over = bool(rollout.rollback_reason) or ended
     if rollout.step is None or (over and not unknown_value(rolls)):
         return frozenset()
-    return frozenset(target.target.target_ref.name for target in seen.targets)
+    kept = frozenset(target.target.target_ref.name for target in seen.targets)
+    if rollout.steps_ended_at is None or unknown_value(rolls):
+        return kept
+    rolling = (t for t in removed_targets_serving(seen, rolls) if not available(t))
+    useless = {name for name, route in routes_back(seen).items() if not route.weight}
+    return (kept | {t.target.target_ref.name for t in rolling}) - useless - unanswered(seen)
 
 
 def _is_complete(seen: Observation, generation: ModelGeneration) -> bool:

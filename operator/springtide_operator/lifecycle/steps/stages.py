@@ -37,6 +37,12 @@ from springtide_operator.lifecycle.steps.holds import (
     suspended,
 )
 from springtide_operator.lifecycle.steps.metrics import wait_for_metrics
+from springtide_operator.lifecycle.steps.parking import (
+    abort_unanswered,
+    park_traffic,
+    park_unanswered,
+    why_unanswered,
+)
 from springtide_operator.lifecycle.steps.pods import (
     abort_failed_pods,
     all_available,
@@ -49,7 +55,6 @@ from springtide_operator.lifecycle.steps.shift import (
     shift_traffic,
     shifted_targets,
 )
-from springtide_operator.lifecycle.steps.withdrawal import park_lost_traffic, park_traffic
 from springtide_operator.lifecycle.steps.writes import canary_writes, why_replaced
 
 if TYPE_CHECKING:
@@ -106,7 +111,7 @@ def _pause(
     rollout = generation.status.rollout
     if why is None:
         return pause_clock(seen, generation, None, now)
-    lost = park_lost_traffic(seen, now) if weight_conflict(seen, rollout) is None else None
+    lost = park_unanswered(seen, now) if weight_conflict(seen, rollout) is None else None
     if lost:
         return replace(lost, waiting=why)
     if rollout.unavailable_since or is_unweighted(seen, rollout, why):
@@ -115,7 +120,13 @@ def _pause(
 
 
 def begin_step(
-    seen: Observation, generation: ModelGeneration, number: int, now: datetime, why: str = ""
+    seen: Observation,
+    generation: ModelGeneration,
+    number: int,
+    now: datetime,
+    why: str = "",
+    *,
+    unavailable_since: datetime | None = None,
 ) -> Step:
     """Write that a step starts, or starts again.
 
@@ -125,9 +136,11 @@ def begin_step(
         number: of the step, from 1.
         now: the moment.
         why: why it starts again.
+        unavailable_since: since when its pods fail, where that is why.
     """
     weight = spec_steps(seen)[number - 1].weight
     facts = {**_clock(seen, generation, now), "step": number, "weight": weight, **UNSEEN}
+    facts["unavailable_since"] = unavailable_since
     event = step_event(seen, generation, number, why)
     return Step(actions=(with_rollout(generation, facts),), events=(event,))
 
@@ -159,9 +172,22 @@ def _next(seen: Observation, generation: ModelGeneration, now: datetime) -> Step
             return parked
         if again := restart_clock(seen, generation, now):
             return again
+    if lost := _without_pods(seen, generation, now):
+        return lost
     if writes := canary_writes(seen, generation):
         return Step(actions=(*rescaling(seen, generation), *writes))
     return _watch_pods(seen, generation, now)
+
+
+def _without_pods(seen: Observation, generation: ModelGeneration, now: datetime) -> Step | None:
+    """Where no pod answers the requests of a canary: they return, and the step starts again."""
+    rollout, why = generation.status.rollout, why_unanswered(seen)
+    if not why or rollout.weight_seen_at is None:
+        return park_unanswered(seen, now)
+    if aborted := abort_unanswered(seen, generation, now):
+        return aborted
+    since = rollout.unavailable_since or now
+    return begin_step(seen, generation, rollout.step or 1, now, why, unavailable_since=since)
 
 
 def _watch_pods(seen: Observation, generation: ModelGeneration, now: datetime) -> Step:

@@ -11,18 +11,21 @@ from typing import TYPE_CHECKING
 
 from springtide_api.generation.rollout import RolloutRoute
 from springtide_api.names import canary_name
-from springtide_operator.lifecycle.canary.canaries import canary_of, present
-from springtide_operator.lifecycle.canary.gateway import new_route, recorded_routes, weight_patch
+from springtide_operator.lifecycle.canary.canaries import present
+from springtide_operator.lifecycle.canary.gateway import (
+    new_route,
+    recorded_routes,
+    traffic_record,
+    weight_patch,
+)
 from springtide_operator.lifecycle.rollout.rollout_status import with_rollout
-from springtide_operator.lifecycle.state.plan import Event, Step, Waiting, subject
+from springtide_operator.lifecycle.state.plan import Event, Step, subject
 from springtide_operator.lifecycle.state.recorded_times import is_ahead
-from springtide_operator.lifecycle.steps.writes import is_replaced
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from datetime import datetime
 
-    from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.routes.actions import SetRouteWeights
     from springtide_operator.lifecycle.state.observation import Observation
     from springtide_operator.lifecycle.state.observed import ObservedCanary
@@ -41,7 +44,7 @@ def withdraw_traffic(seen: Observation, kept: Collection[str], now: datetime) ->
         now: the moment.
     """
     routes = {name: route for name, route in routes_back(seen).items() if name not in kept}
-    patches = {name: _patch(seen, name, route) for name, route in routes.items()}
+    patches = {name: patch_back(seen, name, route) for name, route in routes.items()}
     actions = [each for each in patches.values() if each is not None]
     if not actions:
         return _record(seen, routes, now)
@@ -59,62 +62,36 @@ def withdraw_traffic(seen: Observation, kept: Collection[str], now: datetime) ->
     return Step(actions=(*_recorded(seen, new, None), *(open_now or actions)), events=tuple(events))
 
 
-def park_traffic(seen: Observation, generation: ModelGeneration, now: datetime) -> Step | None:
-    """Take the requests from canaries whose pods are replaced, until the new ones are available.
-
-    Where pods are still there, they stay until the gateway has followed.
-    """
-    lost, waits, routes = set(), False, routes_back(seen)
-    for target in seen.targets:
-        name, canary = target.target.target_ref.name, canary_of(seen, target)
-        if name not in routes or not is_replaced(generation, target, canary):
-            continue
-        route, there = routes[name], canary is not None and not canary.deployment.deleting
-        if route.weight or _patch(seen, name, route) or (there and not route.withdrawn_at):
-            lost.add(name)
-        elif canary is not None and there:
-            waits = waits or not is_drained(seen, canary, (), now)
-    if lost:
-        return withdraw_traffic(seen, routes.keys() - lost, now)
-    if not waits:
-        return None
-    why = "the pods of the canary are replaced once the gateway sends them no more requests"
-    waiting = Waiting("Canary", why, "Rollout", short="weight 0")
-    return Step(waiting=waiting, wake_after=drain_wake(seen, now) or DRAIN)
-
-
-def park_lost_traffic(seen: Observation, now: datetime) -> Step | None:
-    """Take the requests from canaries without a ready pod, while something holds their step."""
-    lost = {
-        name
-        for name, route in routes_back(seen).items()
-        if (route.weight or _patch(seen, name, route)) and not _ready_pods(seen, name)
-    }
-    return withdraw_traffic(seen, routes_back(seen).keys() - lost, now) if lost else None
-
-
-def _ready_pods(seen: Observation, name: str) -> int:
-    """How many pods of a target's canary answer requests."""
-    routing = seen.routings.get(name)
-    canary = next((each for each in present(seen) if each.of == name), None)
-    return min(canary.deployment.available, routing.ready_endpoints) if canary and routing else 0
-
-
 def routes_back(seen: Observation) -> dict[str, RolloutRoute]:
-    """The recorded routes by target; where no canary is on record, those of canaries left over."""
-    rollout = seen.lineage.rolls and seen.lineage.rolls.status.rollout
-    if rollout and rollout.step is not None:
-        return recorded_routes(seen, rollout)
+    """The recorded routes by target; where no canary is on record, those of canaries left over.
+
+    Outside a rollout only those that lead to pods, or may: the owner's weights are left alone.
+    """
+    record = traffic_record(seen)
+    recorded = recorded_routes(seen, record.status.rollout) if record else {}
+    if record is not None and record is seen.lineage.rolls:
+        return recorded
     left = {each.name for each in present(seen)}
     found = {}
     for target in seen.targets:
         name, route = target.target.target_ref.name, new_route(seen, target)
         if route is not None and canary_name(name) in left:
             found[name] = RolloutRoute(name=route.name, service=route.service)
+    for name, route in recorded.items():
+        routing = seen.routings.get(name)
+        given = route.weight or route.withdrawn_at is None or canary_name(name) in left
+        if given and routing is not None and routing.route.name == route.name:
+            found[name] = route
     return found
 
 
-def _patch(seen: Observation, name: str, route: RolloutRoute) -> SetRouteWeights | None:
+def _is_left_over(seen: Observation, route: RolloutRoute) -> bool:
+    """Whether no record tells the weights of a route, nor since when its canary has none."""
+    return traffic_record(seen) is None or (seen.lineage.rolls is None and not route.weights)
+
+
+def patch_back(seen: Observation, name: str, route: RolloutRoute) -> SetRouteWeights | None:
+    """The patch that takes a canary's weight; None: it has none, or its route is not there."""
     routing = seen.routings.get(name)
     if routing is None or not routing.route.uid:
         return None
@@ -131,7 +108,7 @@ def _record(seen: Observation, routes: Mapping[str, RolloutRoute], now: datetime
     new = [
         name
         for name, route in routes.items()
-        if not is_unknown(seen, name)
+        if not (is_unknown(seen, name) or _is_left_over(seen, route))
         and (route.withdrawn_at is None or is_ahead(route.withdrawn_at, now))
     ]
     actions = _recorded(seen, new, now)
@@ -141,8 +118,8 @@ def _record(seen: Observation, routes: Mapping[str, RolloutRoute], now: datetime
 def _recorded(
     seen: Observation, names: Collection[str], at: datetime | None
 ) -> tuple[WriteGeneration, ...]:
-    rolls = seen.lineage.rolls
-    if rolls is None or not names:
+    record = traffic_record(seen)
+    if record is None or not names:
         return ()
     targets = [
         each.model_copy(
@@ -150,11 +127,11 @@ def _recorded(
         )
         if each.route and each.name in names
         else each
-        for each in rolls.status.rollout.targets
+        for each in record.status.rollout.targets
     ]
-    if targets == rolls.status.rollout.targets:
+    if targets == record.status.rollout.targets:
         return ()
-    return (with_rollout(rolls, {"targets": targets}),)
+    return (with_rollout(record, {"targets": targets}),)
 
 
 def is_unknown(seen: Observation, name: str) -> bool:
@@ -180,8 +157,7 @@ def is_drained(
     if canary.name not in routes:
         return True
     name, route = routes[canary.name]
-    rolls = seen.lineage.rolls
-    if rolls is None or rolls.status.rollout.step is None:
+    if _is_left_over(seen, route):
         return not is_unknown(seen, name)
     if name in kept:
         return route.weight == 0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from springtide_operator.lifecycle.canary.canaries import canary_of, present
 from springtide_operator.lifecycle.canary.gateway import ALL, recorded_route
 from springtide_operator.lifecycle.rollout.availability import available, not_serving
-from springtide_operator.lifecycle.rollout.rollback import is_stuck
+from springtide_operator.lifecycle.rollout.rollback import is_stuck, removed_targets_returning
 from springtide_operator.lifecycle.rollout.rollback_decision import rollback_target
 from springtide_operator.lifecycle.rollout.target_facts import claimed_by_another
 from springtide_operator.lifecycle.state.generations import bakes, rolling, unknown_value
@@ -61,11 +61,10 @@ def returning(seen: Observation) -> ModelGeneration | None:
 def kept_warm(seen: Observation) -> frozenset[str]:
     """Names of the targets whose canary, as it is, has warm pods that must stay."""
     if (rolled_back := returning(seen)) is not None:
-        return frozenset(
-            target.target.target_ref.name
-            for target in seen.targets
-            if _stays(seen, rolled_back, target)
-        )
+        removed = removed_targets_returning(seen, rolled_back)
+        stay = [t for t in seen.targets if _stays(seen, rolled_back, t)]
+        stay += [t for t in removed if _serves(seen, rolled_back, t)]
+        return frozenset(target.target.target_ref.name for target in stay)
     live, wanted = seen.lineage.live, seen.update.spec.rollout.rollback.keep_warm
     if wanted and live and bakes(live) and unknown_value(live):
         return frozenset(each.of for each in present(seen))  # those of another version
@@ -99,6 +98,12 @@ def _stays(seen: Observation, rolled_back: ModelGeneration, target: ObservedTarg
         return ready_pods(seen, target, canary) > 0
     given_up = is_stuck(seen, rolled_back, target, seen.now)
     return _may_serve(served, route, canary) and not given_up
+
+
+def _serves(seen: Observation, rolled_back: ModelGeneration, removed: ObservedTarget) -> bool:
+    """Whether warm pods have the requests of a removed target; others of it are not needed."""
+    route = recorded_route(rolled_back.status.rollout, removed.target.target_ref.name)
+    return bool(route and route.weight == ALL) and _stays(seen, rolled_back, removed)
 
 
 def _may_serve(served: ModelGeneration, route: RolloutRoute, canary: ObservedCanary) -> bool:
