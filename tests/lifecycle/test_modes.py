@@ -205,7 +205,7 @@ def test_train_only_ends_an_evaluation_in_progress_and_deletes_its_job() -> None
     [
         ({"uid": ""}, "Deployment ranker does not exist"),
         ({"foreign_manager": "helm"}, "Deployment ranker: helm sets MODEL_URI or MODEL_DIGEST"),
-        ({"digest": digest("theirs")}, "which is not the live generation"),
+        ({"digest": digest("theirs")}, "which is of no generation, and none is live"),
         ({"claimed_by": "other"}, "is served by IncrementalUpdate other"),
         ({"paused": True}, ""),
     ],
