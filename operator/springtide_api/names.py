@@ -49,6 +49,8 @@ ANNOTATION_SUSPENDED = f"{GROUP}/suspended"
 """On a Job: "true" if the operator suspended it. It resumes only Jobs that it suspended itself."""
 ANNOTATION_GPUS = f"{GROUP}/gpus"
 """On a Job: GPUs of its pod."""
+ANNOTATION_PLACEMENT = f"{GROUP}/placement"
+"""On a Job: digest of the placement that its update asked for; absent where it asked for none."""
 ANNOTATION_IMAGE = f"{GROUP}/image"
 """On a Job: image name of its pod."""
 

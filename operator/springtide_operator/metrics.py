@@ -5,9 +5,40 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+
+
+class StatusCounter(Collector):
+    """A counter that statuses hold: it goes on where it was when the operator starts again.
+
+    What is shown of an update is replaced as a whole.
+    """
+
+    def __init__(self, name: str, text: str, *labels: str, registry: CollectorRegistry) -> None:
+        self._described = name, text, ("namespace", "update", *labels)
+        self._values: dict[tuple[str, str], Mapping[tuple[str, ...], float]] = {}
+        registry.register(self)
+
+    def show(self, namespace: str, update: str, *, values: Mapping[tuple[str, ...], float]) -> None:
+        """Show these values of an update, by its further labels, and no others."""
+        self._values[namespace, update] = values
+
+    def remove(self, namespace: str, update: str) -> None:
+        """Drop the series of an update."""
+        self._values.pop((namespace, update), None)
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """Yield what a scrape reads."""
+        name, text, labels = self._described
+        family = CounterMetricFamily(name, text, labels=labels)
+        for update, values in self._values.items():
+            for further, value in values.items():
+                family.add_metric([*update, *further], value)
+        yield family
 
 
 class Metrics:
@@ -71,6 +102,17 @@ class Metrics:
         self.rollbacks = self._by_update(
             "springtide_rollbacks",
             "Generations whose rollout was rolled back, since the update was created.",
+        )
+        self.gpu_seconds = StatusCounter(
+            "springtide_gpu_seconds",
+            "Running seconds times GPUs of the pods that ended, since the update was created.",
+            registry=self.registry,
+        )
+        self.generation_gpu_seconds = StatusCounter(
+            "springtide_generation_gpu_seconds",
+            "The same by generation, of those in status.history that used a GPU.",
+            "generation",
+            registry=self.registry,
         )
         self.canary_weight = self._by_update(
             "springtide_canary_weight",
@@ -166,5 +208,7 @@ class Metrics:
     def remove_update(self, namespace: str, update: str) -> None:
         """Drop the series of an update that is gone."""
         self.set_analysis(namespace, update, values={})
+        self.gpu_seconds.remove(namespace, update)
+        self.generation_gpu_seconds.remove(namespace, update)
         for gauge in self._of_updates:
             self.set_or_remove(gauge, namespace, update, value=None)

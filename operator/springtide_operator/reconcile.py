@@ -279,6 +279,11 @@ class Reconciler:
         waits = any(each.reason == AWAITING for each in status.conditions)
         self.metrics.awaiting_approval.labels(*key).set(1 if waits else 0)
         self.metrics.rollbacks.labels(*key).set(status.counters.rolled_back)
+        metrics.gpu_seconds.show(*key, values={(): status.counters.gpu_seconds})
+        used: dict[tuple[str, ...], float] = {
+            (str(each.number),): each.gpu_seconds for each in status.history if each.gpu_seconds
+        }
+        metrics.generation_gpu_seconds.show(*key, values=used)
 
 
 def _has_no_pod(job: ObservedJob) -> bool:

@@ -85,6 +85,7 @@ def test_the_columns_of_an_update_show_its_state(server, namespace, objects, sto
             "freshness": {"servedDataThrough": ago(days=12)},
             "cursor": {"pendingRows": 2400},
             "counters": {"gpuSeconds": 61},
+            "gpuSecondsLastDay": 17,
         },
         dry_run=False,
     )
@@ -104,10 +105,12 @@ def test_the_columns_of_an_update_show_its_state(server, namespace, objects, sto
         "PINNED",
         "PENDING-ROWS",
         "GPU-SECONDS",
+        "GPU-LAST-DAY",
     }
     assert wide["PINNED"] == "2"
     assert wide["WAITING-FOR"] == "more data"
     assert (wide["PENDING-ROWS"], wide["GPU-SECONDS"]) == ("2400", "61")
+    assert wide["GPU-LAST-DAY"] == "17"
 
 
 def test_the_columns_of_a_generation_show_its_origin(server, namespace, objects, store, generation):

@@ -10,7 +10,7 @@ from api.gate_examples import EVALUATION, GATE
 from api.gateway_examples import GATEWAYS
 from api.generation_examples import SPEC, STATUS, TRAINED
 from api.ratio_examples import RATIOS
-from api.training_examples import TRAINING
+from api.training_examples import PLACEMENT, TRAINING
 from api.update_examples import BAKE, ROLLOUT, TRIGGER, WHOLE
 
 from springtide_api.crd.definitions import KINDS
@@ -20,7 +20,10 @@ pytestmark = pytest.mark.apiserver
 
 IN_RECIPE = [*MODEL, *DATA, *TRAINING, *EVALUATION, *GATE, *STORAGE, *SERVING]
 """Of the blocks that a generation's recipe repeats, and with them their rules."""
-UPDATE = [*WHOLE, *TRIGGER, *ROLLOUT, *BAKE, *CANARIES, *GATEWAYS, *RATIOS, *IN_RECIPE]
+UPDATE = [
+    *(*WHOLE, *TRIGGER, *ROLLOUT, *BAKE, *CANARIES, *GATEWAYS, *RATIOS, *PLACEMENT),
+    *IN_RECIPE,
+]
 
 
 RULES = [

@@ -197,6 +197,12 @@ TRAINING = [
         {"training.compute.gpusPerNode": 2},
     ),
     Example(
+        "training.compute.gpu",
+        "resourceName must be the extended resource of a device plugin",
+        {"training.compute.gpu.resourceName": "nvidia.com/mig-1g.10gb"},
+        {"training.compute.gpu.resourceName": "node.kubernetes.io/gpu"},
+    ),
+    Example(
         "training.compute",
         "importMemory must be at least 64Mi",
         {"training.compute.importMemory": "64Mi"},
@@ -230,3 +236,62 @@ TRAINING = [
     ),
     longest("training.limits.activeDeadline"),
 ]
+
+COMPUTE = "training.compute"
+NODES = f"{COMPUTE}.affinity.nodeAffinity"
+REQUIRED = f"{NODES}.requiredDuringSchedulingIgnoredDuringExecution"
+PREFERRED = f"{NODES}.preferredDuringSchedulingIgnoredDuringExecution"
+
+
+def _requirement(operator: str, *values: str) -> dict:
+    found = {"key": "nvidia.com/gpu.product", "operator": operator}
+    return {"matchExpressions": [{**found, "values": list(values)} if values else found]}
+
+
+PLACEMENT = [
+    Example(
+        NODES,
+        "nodeAffinity needs required or preferred nodes",
+        {REQUIRED: {"nodeSelectorTerms": [_requirement("In", "NVIDIA-L4")]}},
+        {NODES: {}},
+    ),
+    Example(
+        f"{REQUIRED}.nodeSelectorTerms[].matchExpressions[]",
+        "set values if and only if operator is In or NotIn",
+        {REQUIRED: {"nodeSelectorTerms": [_requirement("Exists")]}},
+        {REQUIRED: {"nodeSelectorTerms": [_requirement("Exists", "NVIDIA-L4")]}},
+    ),
+    Example(
+        f"{PREFERRED}[].preference.matchExpressions[]",
+        "set values if and only if operator is In or NotIn",
+        {PREFERRED: [{"weight": 100, "preference": _requirement("NotIn", "NVIDIA-T4")}]},
+        {PREFERRED: [{"weight": 100, "preference": _requirement("In")}]},
+    ),
+    Example(
+        f"{COMPUTE}.topologySpreadConstraints[].labelSelector.matchLabels",
+        "keys must be valid label keys",
+        {
+            f"{COMPUTE}.topologySpreadConstraints": [
+                {"topologyKey": "zone", "labelSelector": {"matchLabels": {"x.io/team": "a"}}}
+            ]
+        },
+        {
+            f"{COMPUTE}.topologySpreadConstraints": [
+                {"topologyKey": "zone", "labelSelector": {"matchLabels": {"my team": "a"}}}
+            ]
+        },
+    ),
+    Example(
+        f"{COMPUTE}.podLabels",
+        "keys must be valid label keys",
+        {f"{COMPUTE}.podLabels": {"example.com/cost-centre": "c7"}},
+        {f"{COMPUTE}.podLabels": {"cost centre": "c7"}},
+    ),
+    Example(
+        COMPUTE,
+        "podLabels must not begin with springtide.dev/",
+        {f"{COMPUTE}.podLabels": {"springtide.example/x": "y"}},
+        {f"{COMPUTE}.podLabels": {"kueue.x-k8s.io/queue-name": "gpus"}},
+    ),
+]
+"""Of the update alone: where pods run is no part of a recipe."""

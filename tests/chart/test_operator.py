@@ -107,6 +107,9 @@ def test_what_all_jobs_get_is_read_by_the_operator(render):
             f"jobs.affinity.{term}.weight=100",
             f"jobs.affinity.{match}.key=gpu",
             f"jobs.affinity.{match}.operator=Exists",
+            "jobs.topologySpreadConstraints[0].maxSkew=1",
+            "jobs.topologySpreadConstraints[0].topologyKey=zone",
+            "jobs.topologySpreadConstraints[0].whenUnsatisfiable=ScheduleAnyway",
             "jobs.runtimeClassName=gvisor",
         )
     )
@@ -123,6 +126,9 @@ def test_what_all_jobs_get_is_read_by_the_operator(render):
                 ]
             }
         },
+        "topologySpreadConstraints": [
+            {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}
+        ],
         "runtimeClassName": "gvisor",
     }
 

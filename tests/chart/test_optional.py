@@ -1,4 +1,7 @@
-"""What the chart adds on request: a disruption budget, a network policy, a ServiceMonitor."""
+"""What the chart adds on request: a disruption budget, a network policy, a ServiceMonitor, images
+that are kept on nodes."""
+
+import json
 
 SELECTOR = {"app.kubernetes.io/name": "springtide", "app.kubernetes.io/instance": "springtide"}
 
@@ -8,7 +11,7 @@ def of_kind(documents: list[dict], kind: str) -> list[dict]:
 
 
 def test_none_of_them_is_there_by_default(render):
-    optional = {"PodDisruptionBudget", "NetworkPolicy", "ServiceMonitor"}
+    optional = {"PodDisruptionBudget", "NetworkPolicy", "ServiceMonitor", "DaemonSet"}
     assert not optional & {document["kind"] for document in render()}
 
 
@@ -73,3 +76,51 @@ def test_a_service_monitor_finds_the_metrics_port_of_the_service(render):
     selected = monitor["spec"]["selector"]["matchLabels"]
     assert selected.items() <= service["metadata"]["labels"].items()
     assert "metrics" in {port["name"] for port in service["spec"]["ports"]}
+
+
+def test_the_trainer_image_is_kept_on_nodes_by_a_container_that_waits(render):
+    documents = render(
+        "imagePrefetch.enabled=true",
+        "imagePrefetch.images={registry.example/own@sha256:1,trainer:v7}",
+        "trainer.repository=trainer",
+        "trainer.tag=v7",
+        "imagePullSecrets={registry}",
+        "imagePrefetch.nodeSelector.nvidia\\.com/gpu\\.present=yes",
+        "imagePrefetch.tolerations[0].key=nvidia.com/gpu",
+        "imagePrefetch.tolerations[0].operator=Exists",
+    )
+    (made,) = of_kind(documents, "DaemonSet")
+    pod = made["spec"]["template"]["spec"]
+    images = [container["image"] for container in pod["containers"]]
+    assert images == ["trainer:v7", "registry.example/own@sha256:1"], "each once"
+    assert pod["nodeSelector"] == {"nvidia.com/gpu.present": "yes"}
+    assert pod["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists"}]
+    assert pod["imagePullSecrets"] == [{"name": "registry"}]
+    assert not any("nvidia.com/gpu" in str(each["resources"]) for each in pod["containers"])
+
+
+def test_pods_that_keep_images_are_restricted_and_not_the_operators(render):
+    documents = render("imagePrefetch.enabled=true", "podDisruptionBudget.enabled=true")
+    (made,) = of_kind(documents, "DaemonSet")
+    template = made["spec"]["template"]
+    labels, pod = template["metadata"]["labels"], template["spec"]
+    assert made["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    for document in documents:
+        selector = (document.get("spec") or {}).get("selector") or {}
+        own = selector.get("matchLabels") or selector
+        assert document["kind"] == "DaemonSet" or not own or not own.items() <= labels.items()
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    for container in pod["containers"]:
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+
+
+def test_the_api_server_accepts_what_keeps_images_on_nodes(render, installed):
+    (made,) = of_kind(render("imagePrefetch.enabled=true"), "DaemonSet")
+    command = ("create", "--dry-run=server", "--validate=strict", "-o", "name", "-f", "-")
+    assert "springtide-prefetch" in installed.kubectl(*command, input=json.dumps(made))

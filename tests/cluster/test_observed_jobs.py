@@ -155,3 +155,10 @@ def test_a_job_says_since_when_it_may_run():
     assert observed_job(again, [], "").resumed == moment(later)
     unseen = observed_job(job(conditions=[suspended("True", later)]), [], "")
     assert (unseen.suspended, unseen.resuming, unseen.resumed) == (False, True, None)
+
+
+def test_a_job_says_what_placement_its_update_asked_for():
+    raw = job()
+    assert observed_job(raw, [], "").placement == ""
+    raw["metadata"]["annotations"] = {"springtide.dev/placement": "sha256:1"}
+    assert observed_job(raw, [], "").placement == "sha256:1"

@@ -82,10 +82,12 @@ class Directed(Scene):
         every = (await self.client.list_all(EVENT, self.namespace)).items
         return [raw["message"] for raw in every if raw["reason"] == reason]
 
-    async def fail(self, job, code, message="", *, reason="Error", disrupted=False):
+    async def fail(self, job, code, message="", *, reason="Error", disrupted=False, began=""):
         """End a Job's one pod with an exit code, and with it the Job."""
-        pod = await self.pod(job, "Running", None, "")
+        pod = await self.pod(job, "Running", None, "", began=began)
         ended = {"exitCode": code, "reason": reason, "message": message}
+        if began:
+            ended |= {"startedAt": began, "finishedAt": self.now()}
         container = {"name": "trainer", "image": "trainer", "imageID": "", "ready": False}
         state = {**container, "restartCount": 0, "state": {"terminated": ended}}
         status = {"phase": "Failed", "containerStatuses": [state]}
@@ -111,8 +113,11 @@ class Directed(Scene):
         }
         return self.world._result(StartJob(run=run, image="trainer")).plain()
 
+    def now(self):
+        return self.client.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+
     async def finish(self, job, *conditions, reason=""):
-        now = self.client.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+        now = self.now()
         said = {"status": "True", "lastTransitionTime": now, "reason": reason, "message": reason}
         status = {"startTime": now, "conditions": [{"type": kind, **said} for kind in conditions]}
         if "Complete" in conditions:

@@ -48,3 +48,21 @@ def test_a_number_that_an_update_has_no_longer_is_not_shown():
     assert metrics.registry.get_sample_value(name, SHOP) == 0
     metrics.remove_update(**SHOP)
     assert metrics.registry.get_sample_value(name, SHOP) is None
+
+
+def test_a_counter_of_a_status_goes_on_where_it_was_and_is_read_as_a_counter():
+    metrics = Metrics()
+    total, each = "springtide_gpu_seconds_total", "springtide_generation_gpu_seconds_total"
+    metrics.gpu_seconds.show(**SHOP, values={(): 7200})
+    metrics.generation_gpu_seconds.show(**SHOP, values={("1",): 3600, ("2",): 3600})
+    metrics.gpu_seconds.show("search", "other", values={(): 0})
+    types = {family.name: family.type for family in metrics.registry.collect()}
+    assert types["springtide_gpu_seconds"] == "counter"
+    assert metrics.registry.get_sample_value(total, SHOP) == 7200
+    assert metrics.registry.get_sample_value(each, SHOP | {"generation": "2"}) == 3600
+    metrics.generation_gpu_seconds.show(**SHOP, values={("2",): 3600})
+    assert metrics.registry.get_sample_value(each, SHOP | {"generation": "1"}) is None
+    metrics.remove_update(**SHOP)
+    assert metrics.registry.get_sample_value(total, SHOP) is None
+    assert metrics.registry.get_sample_value(each, SHOP | {"generation": "2"}) is None
+    assert metrics.registry.get_sample_value(total, SHOP | {"update": "other"}) == 0

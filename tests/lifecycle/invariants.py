@@ -18,6 +18,7 @@ from lifecycle.invariants_of_analyses import AnalysisInvariants
 from lifecycle.invariants_of_bakes import BakeInvariants
 from lifecycle.invariants_of_canaries import CanaryInvariants
 from lifecycle.invariants_of_conditions import ConditionInvariants
+from lifecycle.invariants_of_gpus import GpuInvariants
 from lifecycle.invariants_of_lineage import LineageInvariants
 from lifecycle.invariants_of_notifications import NotificationInvariants
 from lifecycle.invariants_of_people import PeopleInvariants
@@ -64,6 +65,7 @@ class Invariants(
     AnalysisInvariants,
     RouteInvariants,
     WarmPodInvariants,
+    GpuInvariants,
 ):
     """Watches a world."""
 
@@ -93,6 +95,11 @@ class Invariants(
         """Partitions that weights and their ancestors were trained on, by digest."""
         self.notified: dict[str, tuple[str, str, datetime | None]] = {}
         """What each notification was about, by its id."""
+        self.gpu_seconds_counted: dict[str, int] = {}
+        """counters.gpuSeconds as it last was, by the uid of the update."""
+        self.gpu_pods: set[str] = set()
+        """Pods with a GPU that a status ever named, by uid."""
+        self.clock_was_set_back = False
         self.files_lost = False
         """A user deleted a generation, or a client copied one, while files of others were deleted,
         or about to be."""
@@ -118,6 +125,7 @@ class Invariants(
                 self.no_job_starts_while_pinned(seen)
                 self.a_job_is_recorded_before_it_is_created(action)
                 self.nothing_is_evaluated_in_train_only(seen, action)
+                self.nothing_begins_beyond_the_budget(seen, action.gpus)
             case DeleteJob() | DeleteGeneration():
                 self.check_deletion(seen, action)
             case Serve() | SetFinalizer() | ApplyCanary() | SetRouteWeights() | DeleteCanary():
@@ -126,6 +134,8 @@ class Invariants(
                 self.check_status_write(seen, action)
             case SuspendJob(suspend=False):
                 self.only_jobs_that_the_operator_suspended_are_resumed(seen, action)
+                job = seen.job(action.name)
+                self.nothing_begins_beyond_the_budget(seen, job.gpus if job else 0)
 
     def check_status_write(self, seen: Observation, write: WriteGeneration) -> None:
         self.a_promotion_follows_verdict_and_available_pods(seen, write)
@@ -174,6 +184,7 @@ class Invariants(
     def check_world(self) -> None:
         world = self.world
         self.track_the_quarantine()
+        self.gpu_seconds_are_at_most_what_pods_used()
         changed = False
         for name, g in world.generations.items():
             before = self.known.get(g.metadata.uid)

@@ -90,6 +90,7 @@ class StateInvariants:
             self.released -= set(new.spec.data.partitions)
         self.check_analyses(before.evaluation, after.evaluation)
         self.check_bake(old, new)
+        self.gpu_seconds_grow(old, new)
 
     def a_rollback_is_decided(self, g: ModelGeneration) -> None:
         """Its rows count as not trained on again; after a promotion another one is served."""
@@ -149,6 +150,7 @@ class StateInvariants:
         self.outcomes_are_reported(current)
         self.what_is_pinned_is_served(generations)
         self.no_canary_is_left_at_rest(generations)
+        self.no_gpu_second_is_lost()
         self.check_conditions()
         plan = self.world.plan
         if plan and not plan.requeue and plan.wake_after is None:

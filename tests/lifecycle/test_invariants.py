@@ -57,6 +57,15 @@ RETENTIONS = st.sampled_from(
 )
 INT8 = {"quantization": "Int8Dynamic"}
 PRUNED = [{"pruning": {"sparsity": share}} for share in ("0.3", "0.5")]
+COMPUTES = st.sampled_from(
+    [
+        {},
+        {"gpusPerNode": 1},
+        {"gpusPerNode": 1, "gpu": {"resourceName": "nvidia.com/gpu.shared"}},
+        {"gpusPerNode": 1, "runtimeClassName": "nvidia"},
+    ]
+)
+LIMITS = st.sampled_from([{}, {}, *({"maxGpuSecondsPerDay": most} for most in (1800, 90_000))])
 FORMS = st.sampled_from([{}, *({"optimise": form} for form in (INT8, *PRUNED, INT8 | PRUNED[0]))])
 
 
@@ -128,6 +137,8 @@ class Life(RuleBasedStateMachine):
         serving=FORMS,
         bake=st.sampled_from(BAKES),
         strategy=st.sampled_from(STRATEGIES),
+        compute=COMPUTES,
+        limits=LIMITS,
     )
     def some_history(
         self,
@@ -141,9 +152,12 @@ class Life(RuleBasedStateMachine):
         serving: dict[str, Any],
         bake: dict[str, Any],
         strategy: dict[str, Any],
+        compute: dict[str, Any],
+        limits: dict[str, int],
     ) -> None:
         spec = {**SPEC, **TWO_TARGETS} if two else dict(SPEC)
-        spec |= {"training": training(method, retention), "history": history, "serving": serving}
+        trained = training(method, retention, compute=compute, limits=limits)
+        spec |= {"training": trained, "history": history, "serving": serving}
         spec["rollout"] = {**spec["rollout"], **strategy}
         self.world = World(spec=spec, seeded=seeded)
         self.world.measured, self.world.per_minute = {"errors": 0.01}, dict(TRAFFIC)
@@ -494,6 +508,8 @@ class Life(RuleBasedStateMachine):
         least=st.sampled_from([None, 300]),
         method=METHODS,
         retention=RETENTIONS,
+        compute=COMPUTES,
+        limits=LIMITS,
     )
     def the_spec_is_edited(
         self,
@@ -502,14 +518,26 @@ class Life(RuleBasedStateMachine):
         least: int | None,
         method: dict[str, Any],
         retention: dict[str, Any],
+        compute: dict[str, Any],
+        limits: dict[str, int],
     ) -> None:
         floor, not_worse = self.world.spec["gate"]["rules"]
         floor = {key: each for key, each in floor.items() if key != "minEntities"}
         floor |= {"minEntities": least} if least else {}
         rules = [floor, {**not_worse, "maxRegression": {"absolute": margin}}]
         hyperparameters = {"learningRate": rate}
-        edited = training(method, retention, hyperparameters=hyperparameters)
+        asked = {"hyperparameters": hyperparameters, "compute": compute, "limits": limits}
+        edited = training(method, retention, **asked)
         self.world.edit(training=edited, gate={**self.world.spec["gate"], "rules": rules})
+
+    @rule(compute=COMPUTES, limits=LIMITS)
+    def gpus_and_their_budget_are_edited(
+        self, compute: dict[str, Any], limits: dict[str, int]
+    ) -> None:
+        self.world.edit(
+            training={**self.world.spec["training"], "compute": compute, "limits": limits}
+        )
+        self.settle()
 
     @rule(serving=FORMS)
     def the_served_form_is_switched(self, serving: dict[str, Any]) -> None:

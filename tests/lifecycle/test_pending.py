@@ -261,3 +261,87 @@ def test_a_pod_from_before_a_suspension_does_not_count_for_a_resumed_job():
     world.jobs[name] = replace(world.jobs[name], resuming=False, resumed=world.now)
     world.settle()
     assert world.generation(1).status.verdict == "Pending"
+
+
+PLACED = {
+    "affinity": {
+        "nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": {
+                "nodeSelectorTerms": [{"matchExpressions": [{"key": "gpu", "operator": "Exists"}]}]
+            }
+        }
+    },
+    "podLabels": {"team": "search"},
+    "runtimeClassName": "nvidia",
+    "topologySpreadConstraints": [{"topologyKey": "zone"}],
+}
+
+
+@pytest.mark.survives(
+    "People",
+    "affinity, topology spread, labels or runtime class of `training.compute` are edited while a "
+    "pod waits",
+    "a new attempt of the same generation with the new placement, not counted",
+)
+@pytest.mark.parametrize("stage", ["train", "evaluate"])
+@pytest.mark.parametrize("field", sorted(PLACED))
+def test_a_pod_that_waits_is_placed_anew_and_stays_the_same_run(stage, field):
+    world = waits_for_evaluation() if stage == "evaluate" else trains()
+    number = 2 if stage == "evaluate" else 1
+    before = world.generation(number)
+    waits(world, "no node fits: 0/1 nodes are available", stage)
+    (name,) = (name for name, job in world.jobs.items() if job.stage == stage)
+    training = world.spec.get("training", {})
+    compute = {**training.get("compute", {}), field: PLACED[field]}
+    world.edit(training={**training, "compute": compute})
+    world.settle()
+    (again,) = (name for name, job in world.jobs.items() if job.stage == stage)
+    assert again != name
+    start, status = world.runs[again], world.generation(number).status
+    assert start.placement == world.update.spec.training.compute.placement()
+    run = status.evaluation if stage == "evaluate" else status.training
+    assert (status.verdict, run.attempt, run.failed_attempts) == ("Pending", 2, 0)
+    assert world.generation(number).spec == before.spec
+    waits(world, "no node fits: 0/1 nodes are available", stage)
+    assert again in world.jobs, "once is enough"
+    world.rounds()
+    assert world.generation(number).status.rollout.promoted_at
+
+
+def test_a_training_that_ran_before_resumes_where_the_edited_placement_says():
+    world = trains()
+    name = next(name for name, job in world.jobs.items() if job.stage == "train")
+    world.fail(name, 137, disrupted=True)
+    world.settle()
+    waits(world, GPU)
+    world.edit(training={"image": "trainer:8", "compute": {"runtimeClassName": "nvidia"}})
+    world.settle()
+    (name,) = (name for name, job in world.jobs.items() if job.stage == "train")
+    assert world.runs[name].placement.runtime_class_name == "nvidia"
+    assert world.runs[name].image != "trainer:8", "its checkpoint belongs to the snapshot"
+    assert world.generation(1).status.training.attempt == 3
+
+
+def test_a_pod_that_runs_is_not_moved():
+    world = trains()
+    name = next(name for name, job in world.jobs.items() if job.stage == "train")
+    world.begin(name)
+    world.settle()
+    world.edit(training={"compute": PLACED})
+    world.settle()
+    assert name in world.jobs
+
+
+@pytest.mark.parametrize("stage", ["probe", "import"])
+def test_stages_without_a_model_to_train_or_evaluate_are_placed_by_the_installation(stage):
+    world = World()
+    world.edit(training={"compute": PLACED})
+    while not any(job.stage == stage for job in world.jobs.values()):
+        world.complete_jobs()
+        world.settle()
+    waits(world, GPU, stage)
+    (name,) = (name for name, job in world.jobs.items() if job.stage == stage)
+    assert world.runs[name].placement is None
+    world.edit(training={"compute": {"runtimeClassName": "gvisor"}})
+    world.settle()
+    assert name in world.jobs or stage == "probe"

@@ -59,3 +59,46 @@ def test_robustness_and_the_loss_are_part_of_the_recipe_and_its_hash():
     world.edit(model=world.spec["model"] | {"classification": {"classWeights": "Balanced"}})
     hashes.append(recipe_hash(recipe(world.seen())))
     assert len({*hashes}) == 4
+
+
+AFFINITY = {
+    "nodeAffinity": {
+        "preferredDuringSchedulingIgnoredDuringExecution": [
+            {
+                "weight": 1,
+                "preference": {"matchExpressions": [{"key": "gpu", "operator": "Exists"}]},
+            }
+        ]
+    }
+}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"compute": {"affinity": AFFINITY}},
+        {"compute": {"topologySpreadConstraints": [{"topologyKey": "zone"}]}},
+        {"compute": {"podLabels": {"team": "search"}}},
+        {"compute": {"runtimeClassName": "nvidia"}},
+        {"limits": {"maxGpuSecondsPerDay": 3600}},
+    ],
+    ids=lambda changed: str(next(iter(next(iter(changed.values()))))),
+)
+def test_where_pods_run_and_what_they_may_use_is_no_part_of_a_recipe(changed):
+    world = with_generation_one()
+    before = recipe(world.seen())
+    world.edit(training=changed)
+    assert recipe(world.seen()) == before
+    world.edit(training={**changed, "hyperparameters": {"epochs": 2}})
+    assert recipe(world.seen()) != before
+
+
+def test_another_gpu_is_another_environment_and_the_same_evidence():
+    world = with_generation_one()
+    world.edit(training={"compute": {"gpusPerNode": 1}})
+    before = recipe(world.seen())
+    mig = {"gpusPerNode": 1, "gpu": {"resourceName": "nvidia.com/mig-1g.10gb"}}
+    world.edit(training={"compute": mig})
+    after = recipe(world.seen())
+    assert after != before
+    assert recipe_hash(after) == recipe_hash(before)

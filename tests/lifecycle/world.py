@@ -100,6 +100,8 @@ class World(ApiServer, Changes, Traffic, Canaries, Routes):
         self.runs: dict[str, StartJob] = {}
         self.ran: dict[str, tuple[str, datetime, datetime | None]] = {}
         """Every pod that ever ran, by uid: its Job, when it began, when it ended."""
+        self.gpus: dict[str, int] = {}
+        """GPUs of each of them."""
         self.probes: dict[str, str] = {}
         """The request of each probe that ever ran, by the uid of its Job."""
         self.job_names_ever: list[str] = []
@@ -240,7 +242,7 @@ class World(ApiServer, Changes, Traffic, Canaries, Routes):
 
     def step(self) -> Plan:
         """Decide once and carry it out."""
-        seen = self.seen()
+        seen = replace(self.seen(), now=self.now)
         self.plan = plan = decide(seen, self.now)
         assert plan == decide(seen, self.now), "the same facts must give the same plan"
         if not self.execute(seen, plan):
@@ -276,12 +278,13 @@ class World(ApiServer, Changes, Traffic, Canaries, Routes):
         """Decide on the observation before the last writes, as a second operator would."""
         if self.last is not None:
             last = self.last
-            self.execute(last[0], decide(last[0], self.now))
+            old = replace(last[0], now=self.now)
+            self.execute(old, decide(old, self.now))
             self.last = last
 
     def crash_after(self, written: int) -> None:
         """Decide once and stop after this many writes of the plan, before the status."""
-        seen = self.seen()
+        seen = replace(self.seen(), now=self.now)
         for action in decide(seen, self.now).actions[:written]:
             if self._refuses(action):
                 return

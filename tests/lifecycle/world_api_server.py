@@ -218,6 +218,7 @@ class ApiServer:
             probed=probe_digest(run.recipe) if run.probe else "",
             spec_generation=owner.generation,
             gpus=start.gpus,
+            placement=start.placement.digest() if start.placement else "",
             image=start.image,
         )
         self.probes[self.jobs[run.job].uid] = start.request

@@ -99,6 +99,7 @@ class Changes:
             return
         pod = replace(self._pod(name), running=True)
         self.ran[pod.uid] = (name, self.now, None)
+        self.gpus[pod.uid] = job.gpus
         self.jobs[name] = replace(job, pods=(pod,))
 
     def suspend_by_another(self, name: str, *, suspend: bool = True) -> None:

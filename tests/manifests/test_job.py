@@ -10,6 +10,7 @@ import pytest
 from springtide_api.contract import ImportInput, ProbeInput, RunFile
 from springtide_api.generation.spec import Recipe
 from springtide_api.objects import Meta
+from springtide_api.placement import Placement
 from springtide_operator.lifecycle.state.plan import StartJob
 from springtide_operator.manifests.job import job
 from springtide_operator.manifests.job_pods import JobPods
@@ -64,6 +65,7 @@ def a_job(
     gpus: int = 0,
     pods: JobPods | None = None,
     bucket: bool = False,
+    placement: Placement | None = None,
     **compute: object,
 ) -> dict:
     recipe = a_recipe(**compute)
@@ -80,7 +82,14 @@ def a_job(
         if stage == "probe"
         else None,
     )
-    start = StartJob(run=run, image="trainer:1", gpus=gpus, trigger="Request", request="run@1")
+    start = StartJob(
+        run=run,
+        image="trainer:1",
+        gpus=gpus,
+        placement=placement,
+        trigger="Request",
+        request="run@1",
+    )
     return job(UPDATE, start, "http://springtide:8080", pods=pods or JobPods())
 
 
@@ -271,3 +280,78 @@ def an_import(uri: str) -> RunFile:
         recipe=a_recipe(),
         imported=ImportInput(uri=uri),
     )
+
+
+@pytest.mark.parametrize(
+    "resource", ["nvidia.com/gpu.shared", "nvidia.com/mig-1g.10gb", "amd.com/gpu"]
+)
+def test_the_gpu_is_requested_by_the_name_of_its_resource(resource: str) -> None:
+    made = a_job("evaluate", gpus=1, gpu={"resourceName": resource})
+    resources = pod_of(made)["containers"][0]["resources"]
+    assert resources["limits"][resource] == resources["requests"][resource] == "1"
+    assert "nvidia.com/gpu" not in resources["limits"]
+
+
+def nodes(key: str) -> dict:
+    term = {"matchExpressions": [{"key": key, "operator": "In", "values": ["a", "b"]}]}
+    return {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
+
+
+PLACED = Placement.model_validate(
+    {
+        "affinity": {"nodeAffinity": nodes("of-the-update")},
+        "topologySpreadConstraints": [{"topologyKey": "zone"}],
+        "podLabels": {"team": "search", "cost-centre": "c9"},
+        "runtimeClassName": "nvidia",
+    }
+)
+
+
+def test_an_update_says_where_its_pods_run() -> None:
+    made = a_job("train", placement=PLACED)
+    pod = pod_of(made)
+    assert pod["affinity"] == {"nodeAffinity": nodes("of-the-update")}
+    assert pod["topologySpreadConstraints"] == [
+        {
+            "maxSkew": 1,
+            "topologyKey": "zone",
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": {"matchLabels": {"springtide.dev/stage": "train"}},
+        }
+    ]
+    assert pod["runtimeClassName"] == "nvidia"
+    assert "podLabels" not in pod
+    for labelled in (made, made["spec"]["template"]):
+        labels = labelled["metadata"]["labels"]
+        assert (labels["team"], labels["springtide.dev/stage"]) == ("search", "train")
+    digest = made["metadata"]["annotations"]["springtide.dev/placement"]
+    assert digest == PLACED.digest()
+
+
+def test_what_an_update_says_replaces_what_the_installation_says_for_all_jobs() -> None:
+    podly = {"preferredDuringSchedulingIgnoredDuringExecution": []}
+    all_jobs = JobPods.model_validate(
+        {
+            "affinity": {"nodeAffinity": nodes("of-all"), "podAntiAffinity": podly},
+            "topologySpreadConstraints": [{"topologyKey": "host", "maxSkew": 2}],
+            "labels": {"team": "platform", "stage": "prod"},
+            "runtimeClassName": "gvisor",
+        }
+    )
+    pod = pod_of(made := a_job("train", pods=all_jobs, placement=PLACED))
+    assert pod["affinity"] == {"nodeAffinity": nodes("of-the-update"), "podAntiAffinity": podly}
+    assert [each["topologyKey"] for each in pod["topologySpreadConstraints"]] == ["zone"]
+    assert pod["runtimeClassName"] == "nvidia"
+    labels = made["metadata"]["labels"]
+    assert (labels["team"], labels["stage"], labels["cost-centre"]) == ("search", "prod", "c9")
+    other = pod_of(a_job("train", pods=all_jobs, placement=Placement()))
+    assert other["affinity"]["nodeAffinity"] == nodes("of-all")
+    assert other["topologySpreadConstraints"] == [{"topologyKey": "host", "maxSkew": 2}]
+    assert other["runtimeClassName"] == "gvisor"
+
+
+def test_a_job_without_a_placement_names_none() -> None:
+    for placement in (None, Placement()):
+        made = a_job("train", placement=placement)
+        assert "springtide.dev/placement" not in made["metadata"]["annotations"]
+        assert "affinity" not in pod_of(made)

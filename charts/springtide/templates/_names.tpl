@@ -22,6 +22,12 @@ app.kubernetes.io/name: springtide
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
+{{/* Not the operator's: its Service, its budget and its policy must not find these pods. */}}
+{{- define "springtide.prefetchSelector" -}}
+app.kubernetes.io/name: springtide-prefetch
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
 {{- define "springtide.labels" -}}
 {{ include "springtide.selector" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}

@@ -148,6 +148,13 @@ UPDATE = Kind(
         ),
         Column("Pending-Rows", ".status.cursor.pendingRows", "integer", always=False),
         Column("GPU-Seconds", ".status.counters.gpuSeconds", "integer", always=False),
+        Column(
+            "GPU-Last-Day",
+            ".status.gpuSecondsLastDay",
+            "integer",
+            "GPU seconds within 24 hours",
+            always=False,
+        ),
         AGE,
     ),
     rules=(
@@ -192,6 +199,7 @@ GENERATION = Kind(
             ".status.trainedThrough",
             description="End of the data that it was trained on",
         ),
+        Column("GPU-Seconds", ".status.gpuSeconds", "integer", always=False),
         AGE,
     ),
     rules=(

@@ -68,6 +68,19 @@ class PodRun(Model):
     """GPUs of the pod."""
 
 
+class GpuRun(Model):
+    """A pod with a GPU that ended."""
+
+    attempt: int
+    """Number of the attempt that it belonged to."""
+    started_at: Time
+    """When its container started."""
+    ended_at: Time
+    """When its container ended."""
+    gpu_seconds: int
+    """Seconds between both, times its GPUs."""
+
+
 class StageRun(Model):
     """The Job of one stage."""
 
@@ -93,6 +106,9 @@ class StageRun(Model):
     the running time of all its pods together."""
     gpu_seconds: int = 0
     """Running seconds times GPUs of all pods that ended, including disrupted ones."""
+    gpu_runs: Annotated[list[GpuRun], Field(max_length=16)] = []
+    """Pods with a GPU that ended and are no longer in pods, the oldest first. Of more than 16, the
+    two that are closest together become one, with the seconds of both."""
 
 
 class ReplayStatus(Model):
@@ -263,6 +279,9 @@ class GenerationStatus(Model):
     """State and results of the evaluation."""
     rollout: RolloutStatus = RolloutStatus()
     """State of the rollout."""
+    gpu_seconds: int = 0
+    """GPU seconds of its training and evaluation: running seconds times GPUs of all pods that
+    ended."""
     trained_through: Time | None = None
     """End of its training data. While the generation is live, this is the cursor of the update."""
     quarantined: Annotated[list[Word], Field(max_length=32)] = []

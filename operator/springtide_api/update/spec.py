@@ -7,16 +7,65 @@ data, training, gate and rollout are in the modules of these names.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from springtide_api.placement import RESERVED, Placement
 from springtide_api.schema import Duration, Model, Uri, cel
 from springtide_api.update.data import Data, VolumeClaim
 from springtide_api.update.gate import Evaluation, UpdateGate
 from springtide_api.update.model import ModelSpec, Serving
 from springtide_api.update.rollout import Rollout
-from springtide_api.update.training import Training
+from springtide_api.update.training import Compute, Limits, Training
+
+
+@cel(
+    "!has(self.podLabels) || !self.podLabels.exists(key, key.matches('^(springtide[.]dev/"
+    "|batch[.]kubernetes[.]io/|controller-uid|job-name|kueue[.]x-k8s[.]io/|jobset[.]sigs[.]k8s[.]io/)'))",
+    RESERVED,
+)
+class UpdateCompute(Placement, Compute):
+    """Resources and placement of the training pods."""
+
+    def placement(self) -> Placement:
+        """Return where pods run: it has no part in what they compute."""
+        return Placement.model_construct(
+            **{name: getattr(self, name) for name in Placement.model_fields}
+        )
+
+
+class UpdateLimits(Limits):
+    """Limits on running time and number of attempts, and on what all runs of a day use."""
+
+    max_gpu_seconds_per_day: Annotated[int | None, Field(ge=1, le=1_000_000_000)] = None
+    """Maximum GPU seconds (seconds that a pod runs, times its GPUs) of all training and evaluation
+    pods of the update within the last 24 hours. Once they are used, no Job with a GPU is created or
+    resumed, and no run starts by itself, until enough of them are older than that. A Job that runs
+    is not ended: the sum may exceed the limit by what it uses, which activeDeadline limits. A
+    change counts at once, also for a run in progress. Default: no limit."""
+
+
+class UpdateTraining(Training):
+    """How a candidate is trained from the live weights."""
+
+    compute: UpdateCompute = UpdateCompute()
+    """Resources and placement of the training pods. Default: 1 core, 4Gi, no GPU."""
+    limits: UpdateLimits = UpdateLimits()
+    """Limits on running time, number of attempts and GPU seconds. Default: 24h, 3 attempts and any
+    number of GPU seconds."""
+
+    def of_one_run(self) -> Training:
+        """Return the part that a recipe repeats: neither placement nor budget of the update."""
+        compute = {name: getattr(self.compute, name) for name in Compute.model_fields}
+        limits = {name: getattr(self.limits, name) for name in Limits.model_fields}
+        own: dict[str, Any] = {
+            "compute": Compute.model_construct(**compute),
+            "limits": Limits.model_construct(**limits),
+        }
+        return Training.model_construct(
+            **{name: own.get(name, getattr(self, name)) for name in Training.model_fields}
+        )
 
 
 @cel(
@@ -264,7 +313,7 @@ class UpdateSpec(Model):
     """The training data, and how it is cut into windows."""
     trigger: Trigger = Trigger()
     """When to probe for new data and start a run. Default: only by request."""
-    training: Training = Training()
+    training: UpdateTraining = UpdateTraining()
     """How a candidate is trained from the live weights. Default: one epoch over all weights except
     the word embeddings."""
     evaluation: Evaluation = Evaluation()

@@ -186,7 +186,7 @@ class Counters(Model):
     failed: int = 0
     """Generations with verdict Failed."""
     gpu_seconds: int = 0
-    """Running seconds times GPUs, over all training and evaluation pods."""
+    """Running seconds times GPUs, over all training and evaluation pods that ended."""
 
 
 class HistoryEntry(Model):
@@ -247,6 +247,10 @@ class UpdateStatus(Model):
     """Progress of the current stage."""
     targets: Annotated[list[TargetStatus], Field(max_length=4)] = []
     """Observed state of the targets."""
+    gpu_seconds_last_day: int = 0
+    """GPU seconds of all training and evaluation pods within 24 hours, as
+    training.limits.maxGpuSecondsPerDay counts them: up to the last full hour, or up to the last end
+    of a pod if that is later."""
     counters: Counters = Counters()
     """Totals since the update was created."""
     history: Annotated[list[HistoryEntry], Field(max_length=20)] = []

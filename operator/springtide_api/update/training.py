@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from springtide_api.placement import Gpu
 from springtide_api.schema import (
     Decimal,
     Duration,
@@ -205,8 +206,9 @@ class Compute(Model):
     """Resources and placement of the training pods."""
 
     gpus_per_node: Annotated[int, Field(ge=0, le=16)] = 0
-    """GPUs (nvidia.com/gpu) of the training pod: 0 or 1. The evaluation pod uses the same number.
-    Default 0."""
+    """GPUs of the training pod: 0 or 1. The evaluation pod uses the same number. Default 0."""
+    gpu: Gpu = Gpu()
+    """Which GPUs. Default: nvidia.com/gpu."""
     resources: Resources = Resources()
     """CPU and memory of the training and evaluation pods. Default: 1 core and 4Gi."""
     import_memory: Quantity = "2Gi"

@@ -13,6 +13,7 @@ from springtide_api.names import (
     ANNOTATION_CURSOR,
     ANNOTATION_GPUS,
     ANNOTATION_IMAGE,
+    ANNOTATION_PLACEMENT,
     ANNOTATION_QUARANTINED,
     ANNOTATION_REQUEST,
     ANNOTATION_RUN,
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from springtide_operator.lifecycle.state.plan import StartJob
 
 CONTAINER = "trainer"
-GPU = "nvidia.com/gpu"
 NON_ROOT_UID = 65532
 LIGHT = {"cpu": "1", "memory": "2Gi"}
 """Limits of stages that hold no model: probe, collect."""
@@ -78,6 +78,7 @@ def job(
     run = start.run
     known = {
         **pods.labels,
+        **(start.placement.pod_labels if start.placement else {}),
         **labels(update, run.number),
         LABEL_STAGE: run.stage,
         LABEL_ATTEMPT: str(run.attempt),
@@ -106,7 +107,10 @@ def job(
                         ANNOTATION_RUN: run.model_dump_json(by_alias=True, exclude_none=True)
                     },
                 },
-                "spec": {**_pod(start, progress_url, hub_endpoint), **pods.pod()},
+                "spec": {
+                    **_pod(start, progress_url, hub_endpoint),
+                    **pods.pod(start.placement),
+                },
             },
         },
     }
@@ -130,6 +134,8 @@ def _annotations(update: Meta, start: StartJob) -> dict[str, str]:
     }
     if start.gpus:
         known[ANNOTATION_GPUS] = str(start.gpus)
+    if start.placement and (placement := start.placement.digest()):
+        known[ANNOTATION_PLACEMENT] = placement
     if start.trigger:
         known[ANNOTATION_TRIGGER] = start.trigger
     if start.request:
@@ -201,7 +207,8 @@ def _resources(start: StartJob) -> dict[str, Any]:
         case _:
             limits, requests = dict(LIGHT), {"cpu": "100m", "memory": "512Mi"}
     if start.gpus:
-        limits[GPU] = requests[GPU] = str(start.gpus)
+        gpu = compute.gpu.resource_name
+        limits[gpu] = requests[gpu] = str(start.gpus)
     return {"limits": limits, "requests": requests}
 
 

@@ -1,16 +1,20 @@
 """What an installation adds to the pods of all its Jobs, as the chart's `jobs` values say it.
 
-Everything here is the cluster owner's to choose; what one update needs is in `training.compute`.
+Everything here is the cluster owner's to choose. What one update needs is in `training.compute`,
+and replaces it for training and evaluation.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, ConfigDict, Field
 
 from springtide_api.names import GROUP
 from springtide_api.schema import Labels, Model, ObjectName
+
+if TYPE_CHECKING:
+    from springtide_api.placement import Placement
 
 RESERVED_LABELS = (f"{GROUP}/", "batch.kubernetes.io/", "controller-uid", "job-name")
 """Keys that the operator finds its Jobs by, and those that the Job controller sets."""
@@ -47,15 +51,24 @@ class JobPods(Model):
     """Labels of Jobs and pods beside our own."""
     affinity: Affinity | None = None
     """Which nodes the pods prefer or need."""
+    topology_spread_constraints: Annotated[list[dict[str, Any]], Field(max_length=4)] = []
+    """How the pods are spread, as in a pod; the API server checks them."""
     runtime_class_name: ObjectName | None = None
     """RuntimeClass of the pods."""
 
-    def pod(self) -> dict[str, Any]:
-        """Return the fields of a pod's spec that these settings fill."""
+    def pod(self, placement: Placement | None = None) -> dict[str, Any]:
+        """Return the fields of a pod's spec that these settings fill, and those of an update.
+
+        What the update asks for replaces what is set here: of an affinity only its nodeAffinity.
+        """
         known = self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"labels"})
         secrets = known.pop("imagePullSecrets")
         if secrets:
             known["imagePullSecrets"] = [{"name": name} for name in secrets]
+        asked = placement.plain() if placement else {}
+        asked.pop("podLabels", None)
+        affinity = {**known.get("affinity", {}), **asked.pop("affinity", {})}
+        known |= {key: value for key, value in asked.items() if value} | {"affinity": affinity}
         return {key: value for key, value in known.items() if value}
 
 

@@ -71,6 +71,7 @@ def observed_job(raw: Raw, pods: Iterable[Raw], problem: str) -> ObservedJob:
         deleting="deletionTimestamp" in metadata,
         image=annotations.get(names.ANNOTATION_IMAGE, ""),
         gpus=whole(annotations.get(names.ANNOTATION_GPUS)) or 0,
+        placement=annotations.get(names.ANNOTATION_PLACEMENT, ""),
         request=annotations.get(names.ANNOTATION_REQUEST, ""),
         trigger=annotations.get(names.ANNOTATION_TRIGGER, ""),
         cursor=_cursor(annotations.get(names.ANNOTATION_CURSOR, "")),

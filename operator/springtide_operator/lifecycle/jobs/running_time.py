@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from springtide_api.generation.status import PodRun
 from springtide_api.schema import duration
+from springtide_operator.lifecycle.jobs.gpu_seconds import record, seconds
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from springtide_api.generation.spec import Recipe
     from springtide_api.generation.status import StageRun
     from springtide_operator.lifecycle.state.observed import ObservedJob
+
+MEASURED = ("pods", "image_digest", "running_seconds", "gpu_seconds", "gpu_runs")
+"""Fields of a stage's record that follow from its pods."""
 
 MAX_PODS = 8
 """Pods of one attempt that are recorded: a Job that is suspended and resumed has several."""
@@ -78,22 +82,24 @@ def close_attempt(run: StageRun) -> StageRun:
     return _sum_up(run, run.pods)
 
 
+def end_stage(run: StageRun, job: ObservedJob | None, now: datetime) -> StageRun:
+    """Sum up the pods of a stage that ends now, whatever its Job does: it is deleted next."""
+    return close_attempt(measure(measure(run, job, now), None, now))
+
+
 def time_left(run: StageRun, recipe: Recipe, now: datetime) -> timedelta:
     """Running time that is left of `limits.activeDeadline`; not above zero: it is used up."""
-    ran = run.running_seconds + sum(_seconds(pod, pod.ended_at or now) for pod in run.pods)
+    ran = run.running_seconds + sum(seconds(pod, pod.ended_at or now) for pod in run.pods)
     return duration(recipe.training.limits.active_deadline) - timedelta(seconds=ran)
 
 
-def _seconds(pod: PodRun, until: datetime) -> int:
-    return max(int((until - pod.started_at).total_seconds()), 0)
-
-
 def _sum_up(run: StageRun, over: list[PodRun]) -> StageRun:
-    seconds = [(_seconds(pod, pod.ended_at or pod.started_at), pod.gpus) for pod in over]
+    ran = [(seconds(pod, pod.ended_at or pod.started_at), pod.gpus) for pod in over]
     return run.model_copy(
         update={
             "pods": [pod for pod in run.pods if pod not in over],
-            "running_seconds": run.running_seconds + sum(each for each, _ in seconds),
-            "gpu_seconds": run.gpu_seconds + sum(each * gpus for each, gpus in seconds),
+            "running_seconds": run.running_seconds + sum(each for each, _ in ran),
+            "gpu_seconds": run.gpu_seconds + sum(each * gpus for each, gpus in ran),
+            "gpu_runs": record(run, over),
         }
     )

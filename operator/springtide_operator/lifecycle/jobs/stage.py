@@ -23,8 +23,10 @@ from springtide_operator.lifecycle.jobs.attempt_outcome import (
     attempt_outcome,
 )
 from springtide_operator.lifecycle.jobs.failures import backoff, record_failure
+from springtide_operator.lifecycle.jobs.gpu_budget import budget_used_up
 from springtide_operator.lifecycle.jobs.pod_waiting import queued
 from springtide_operator.lifecycle.jobs.running_time import (
+    MEASURED,
     close_attempt,
     measure,
     must_record,
@@ -56,6 +58,9 @@ if TYPE_CHECKING:
     from springtide_operator.lifecycle.state.plan import Action, WriteGeneration
 
 SOON = timedelta(seconds=5)
+
+PLACED = frozenset({"train", "evaluate"})
+"""Stages whose pods run where training.compute says."""
 
 
 @dataclass(frozen=True)
@@ -99,26 +104,38 @@ def attempt_job_name(seen: Observation, request: StageRequest, attempt: int) -> 
 
 
 def start_attempt(seen: Observation, request: StageRequest, run: StageRun, attempt: int) -> Step:
-    """Record an attempt, then create its Job."""
+    """Record an attempt, then create its Job, unless the GPU seconds of a day are used up."""
     recorded = close_attempt(run).model_copy(
         update={"job": attempt_job_name(seen, request, attempt), "attempt": attempt, "job_uid": ""}
     )
-    return Step(
-        actions=(request.write(recorded), _start_job(seen, request, recorded)), wake_after=SOON
-    )
+    start = _start_job(seen, request, recorded)
+    if start.gpus and (waits := budget_used_up(seen, seen.now, request.title)):
+        return _recorded_first(request, run, waits)
+    return Step(actions=(request.write(recorded), start), wake_after=SOON)
+
+
+def _recorded_first(request: StageRequest, run: StageRun, waits: Step) -> Step:
+    """Wait, once the ends of the pods are in status: until then their time would grow."""
+    status = request.generation.status
+    before = status.evaluation if request.stage == "evaluate" else status.training
+    if before is None or before.pods == run.pods:
+        return waits
+    measured = {name: getattr(run, name) for name in MEASURED}
+    return Step(actions=(request.write(before.model_copy(update=measured)),))
 
 
 def _start_job(seen: Observation, request: StageRequest, run: StageRun) -> StartJob:
     asked, gpus = request.run(run), request.gpus
     if request.stage == "evaluate" and run.attempt > 1:
         # The model is the snapshot's; a pod that never runs would delay its verdict forever.
-        now = seen.update.spec.training
-        pods = {"compute": now.compute, "image": trainer_image(seen)}
+        now = recipe(seen).training.compute
+        pods = {"compute": now, "image": trainer_image(seen)}
         training = asked.recipe.training.model_copy(update=pods)
-        recipe = asked.recipe.model_copy(update={"training": training})
-        asked, gpus = asked.model_copy(update={"recipe": recipe}), min(1, now.compute.gpus_per_node)
+        changed = asked.recipe.model_copy(update={"training": training})
+        asked, gpus = asked.model_copy(update={"recipe": changed}), min(1, now.gpus_per_node)
     image = asked.recipe.training.image or trainer_image(seen)
-    return StartJob(run=asked, image=image, gpus=gpus)
+    placement = seen.update.spec.training.compute.placement() if request.stage in PLACED else None
+    return StartJob(run=asked, image=image, gpus=gpus, placement=placement)
 
 
 def advance(
@@ -139,7 +156,9 @@ def _advance(
 ) -> Step | StageSucceeded | StageFailed:
     match attempt_outcome(seen, run, now):
         case JobNotCreated():
-            return Step(actions=(_start_job(seen, request, run),), wake_after=SOON)
+            start = _start_job(seen, request, run)
+            waits = budget_used_up(seen, now, request.title) if start.gpus else None
+            return waits or Step(actions=(start,), wake_after=SOON)
         case JobNotRecorded(job):
             return Step(actions=(request.write(run.model_copy(update={"job_uid": job.uid})),))
         case Running() as running:
@@ -170,7 +189,8 @@ def _running(
     if left <= timedelta(0) and not ended:
         return _out_of_time(request, run, now)
     if job.suspended and job.suspended_by_us:
-        return Step(actions=(SuspendJob(job.name, job.uid, suspend=False),))
+        waits = budget_used_up(seen, now, request.title) if job.gpus else None
+        return waits or Step(actions=(SuspendJob(job.name, job.uid, suspend=False),))
     if not waiting:
         pause = GRACE if ended else min(left, timedelta(minutes=1))
         return Step(waiting=Waiting("Running", "", request.title), wake_after=pause)
@@ -212,12 +232,17 @@ def _replace_outdated_pods(
         job = running.job
         edited = job.spec_generation != seen.update.metadata.generation
         edited = edited or job.image != trainer_image(seen)
-        if edited and (outdated or run.attempt > 1):
-            outdated_run = run.model_copy(update={"last_failure": message[:1024]})
-            return start_attempt(seen, request, outdated_run, run.attempt + 1)
-        return None
-    ran = request.stage == "train" and (run.attempt > 1 or running.job.name in seen.progress)
-    return StageFailed(SPEC_CHANGED, message, close_attempt(run)) if outdated and not ran else None
+        outdated = edited and (outdated or run.attempt > 1)
+    elif outdated:
+        ran = request.stage == "train" and (run.attempt > 1 or running.job.name in seen.progress)
+        if not ran:
+            return StageFailed(SPEC_CHANGED, message, close_attempt(run))
+        outdated = False
+    moved = request.stage in PLACED and running.job.placement != _placement(seen)
+    if outdated or moved:
+        outdated_run = run.model_copy(update={"last_failure": message[:1024]})
+        return start_attempt(seen, request, outdated_run, run.attempt + 1)
+    return None
 
 
 def _retry(
@@ -249,6 +274,8 @@ def _retry(
         waiting = Waiting(failure.reason, message, request.title)
         return Step(waiting=waiting, wake_after=again - now)
     step = start_attempt(seen, request, record_failure(run, failure, counted), run.attempt + 1)
+    if not any(isinstance(action, StartJob) for action in step.actions):
+        return step
     event = Event(
         reason=failure.reason,
         message=failure.message,
@@ -256,6 +283,11 @@ def _retry(
         generation=request.generation.metadata.name,
     )
     return Step(actions=step.actions, events=(event,), wake_after=step.wake_after)
+
+
+def _placement(seen: Observation) -> str:
+    """What the update says now on where pods run, as an annotation of Jobs keeps it."""
+    return seen.update.spec.training.compute.placement().digest()
 
 
 def pods_outdated(now: Recipe, recipe: Recipe) -> bool:

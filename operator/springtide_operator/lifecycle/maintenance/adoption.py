@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from springtide_api.names import LABEL_UPDATE_UID
+from springtide_operator.lifecycle.jobs.running_time import close_attempt, end_stage
 from springtide_operator.lifecycle.state.generations import ORPHANED, unknown_value
 from springtide_operator.lifecycle.state.plan import (
     AdoptGeneration,
@@ -44,7 +45,7 @@ def adopt(seen: Observation, now: datetime) -> Step | None:
         if unknown_value(generation):
             actions.append(AdoptGeneration(name, owned))
             continue
-        if changes := _ended(generation, now):
+        if changes := _ended(seen, generation, now):
             actions.append(WriteGeneration(name, status.model_copy(update=changes)))
         actions += _orphaned_jobs(seen, generation)
         actions.append(AdoptGeneration(name, owned))
@@ -57,33 +58,44 @@ def adopt(seen: Observation, now: datetime) -> Step | None:
     )
 
 
-def _ended(generation: ModelGeneration, now: datetime) -> dict[str, Any]:
+def _ended(seen: Observation, generation: ModelGeneration, now: datetime) -> dict[str, Any]:
     """Fields of its status that change, as what ran without an update is not known."""
     status = generation.status
     imported = generation.spec.origin == "Imported" and status.artifact
     if status.verdict != "Pending" or imported:
         if status.evaluation is None or not status.evaluation.job:
             return {}
-        # When its pods ended while no update existed is unknown: their time is not counted.
-        without = {"job": "", "job_uid": "", "pods": []}
-        return {"evaluation": status.evaluation.model_copy(update=without)}
+        evaluation = _without_pods(seen, status.evaluation, now)
+        return {"evaluation": evaluation.model_copy(update={"job": "", "job_uid": ""})}
     if status.retired_reason:
-        return dict(_without_pods(status))
+        return dict(_stages_without_pods(seen, status, now))
     return {
         "verdict": "Failed",
         "reason": ORPHANED,
         "message": "its update was deleted before it had a verdict",
         "verdict_at": now,
-        **_without_pods(status),
+        **_stages_without_pods(seen, status, now),
     }
 
 
-def _without_pods(status: GenerationStatus) -> dict[str, StageRun]:
-    """Its stages without the pods whose end was not observed: their time would never end."""
+def _stages_without_pods(
+    seen: Observation, status: GenerationStatus, now: datetime
+) -> dict[str, StageRun]:
     stages = {"training": status.training, "evaluation": status.evaluation}
-    return {
-        name: run.model_copy(update={"pods": []}) for name, run in stages.items() if run is not None
-    }
+    return {name: _without_pods(seen, run, now) for name, run in stages.items() if run is not None}
+
+
+def _without_pods(seen: Observation, run: StageRun, now: datetime) -> StageRun:
+    """A stage whose pods were summed up: their time would never end.
+
+    When a pod ended whose Job is gone, while no update existed, is unknown: it is not counted. The
+    Job continues after `--cascade=orphan`, and is deleted now.
+    """
+    job = next((job for job in seen.jobs if run.job_uid and job.uid == run.job_uid), None)
+    if job is not None:
+        return end_stage(run, job, now)
+    ended = run.model_copy(update={"pods": [pod for pod in run.pods if pod.ended_at]})
+    return close_attempt(ended)
 
 
 def _orphaned_jobs(seen: Observation, generation: ModelGeneration) -> list[DeleteJob]:

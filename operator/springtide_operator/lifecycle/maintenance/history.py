@@ -12,6 +12,7 @@ from springtide_api.contract import CollectInput
 from springtide_api.names import job_name
 from springtide_operator.lifecycle.evaluation.freeze import counted_rollbacks
 from springtide_operator.lifecycle.evaluation.regression_reference import as_ancestor, reference
+from springtide_operator.lifecycle.jobs.gpu_seconds import used_within_a_day
 from springtide_operator.lifecycle.jobs.run_files import artifact_ref, home, run_file, uri_of
 from springtide_operator.lifecycle.jobs.suspension import pin_waiting
 from springtide_operator.lifecycle.maintenance.unreferenced import unreferenced
@@ -98,10 +99,18 @@ def _prunable(seen: Observation, now: datetime) -> ModelGeneration | None:
             continue
         if unknown_value(generation):
             continue
-        if _own_artifacts(seen, generation) & served:
+        if _own_artifacts(seen, generation) & served or _counts_for_the_budget(
+            seen, generation, now
+        ):
             continue
         return generation
     return None
+
+
+def _counts_for_the_budget(seen: Observation, generation: ModelGeneration, now: datetime) -> bool:
+    """Whether its GPU seconds are part of those that limits.maxGpuSecondsPerDay allows."""
+    limited = seen.update.spec.training.limits.max_gpu_seconds_per_day is not None
+    return limited and used_within_a_day([generation], now) > 0
 
 
 def _own_artifacts(seen: Observation, generation: ModelGeneration) -> set[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from springtide_api.schema import duration
 from springtide_operator.lifecycle.evaluation.holds import hold
 from springtide_operator.lifecycle.evaluation.modes import writes_targets
+from springtide_operator.lifecycle.jobs.gpu_budget import budget_used_up
 from springtide_operator.lifecycle.jobs.suspension import suspension
 from springtide_operator.lifecycle.probing.probe_job import start_probe
 from springtide_operator.lifecycle.probing.probe_turns import wait_for_turn
@@ -52,7 +53,7 @@ def start_due_probe(seen: Observation, now: datetime) -> Step | None:
 
 
 def _pause(seen: Observation, now: datetime) -> Step | None:
-    """Cooldown and runs per day; a request of a user ignores both."""
+    """Cooldown, runs and GPU seconds per day; a probe by request of a user ignores them."""
     trigger = seen.update.spec.trigger
     trained = [g for g in trained_generations(seen) if g.status.reason != SPEC_CHANGED]
     ends = [end for g in trained if (end := _end(g)) is not None and not is_ahead(end, now)]
@@ -66,6 +67,8 @@ def _pause(seen: Observation, now: datetime) -> Step | None:
         left = recent[-most] + DAY - now
         message = f"{len(recent)} runs within 24 hours; at most {most} (trigger.maxRunsPerDay)"
         return Step(waiting=Waiting("MaxRunsPerDayReached", message), wake_after=left)
+    if seen.update.spec.training.compute.gpus_per_node:
+        return budget_used_up(seen, now)
     return None
 
 

@@ -85,6 +85,9 @@ class ObservedJob:
     deleting: bool = False
     gpus: int = 0
     """Annotation springtide.dev/gpus: GPUs of its pod."""
+    placement: str = ""
+    """Annotation springtide.dev/placement: digest of the placement that its update asked for;
+    empty: for none."""
     image: str = ""
     """Annotation springtide.dev/image: the image of its pod, by name."""
     request: str = ""

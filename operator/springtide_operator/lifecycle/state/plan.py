@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from springtide_api.generation.rollout import AnalysisSample
     from springtide_api.generation.spec import GenerationSpec
     from springtide_api.generation.status import GenerationStatus
+    from springtide_api.placement import Placement
     from springtide_api.update.rollout import Target
     from springtide_api.update.status import UpdateStatus
 
@@ -88,6 +89,8 @@ class StartJob:
     run: RunFile
     image: str
     gpus: int = 0
+    placement: Placement | None = None
+    """Where its pod runs; None: where the installation says."""
     trigger: str = ""
     request: str = ""
 

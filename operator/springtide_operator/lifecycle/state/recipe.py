@@ -30,7 +30,7 @@ def recipe(seen: Observation) -> Recipe:
     that of the parent, so a rollback restores it.
     """
     spec, left = seen.update.spec, _adapter_of_parent(seen)
-    training = spec.training.rebased(left.generations if left else 0)
+    training = spec.training.of_one_run().rebased(left.generations if left else 0)
     return Recipe(
         model=spec.model,
         data=spec.data.resolved(spec.model.task),
@@ -126,7 +126,9 @@ def probe_digest(made_from: Recipe) -> str:
         "data": made_from.data.plain(),
         "storage": made_from.storage.plain(),
         "image": training.image,
-        "compute": training.compute.plain(),
+        "compute": training.compute.model_dump(
+            mode="json", by_alias=True, exclude_none=True, exclude={"gpu"}
+        ),  # a probe has none
     }
     text = json.dumps(concerned, sort_keys=True, separators=(",", ":"))
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from springtide_operator.lifecycle.jobs.gpu_seconds import gpu_seconds
 from springtide_operator.lifecycle.status.generation_status import outcome
 
 if TYPE_CHECKING:
@@ -30,12 +31,6 @@ def totals(seen: Observation) -> object:
             "gpu_seconds": counters.gpu_seconds + _gpu_seconds_since(seen),
         }
     )
-
-
-def gpu_seconds(generation: ModelGeneration) -> int:
-    """GPU seconds of all pods of a generation that ended."""
-    runs = (generation.status.training, generation.status.evaluation)
-    return sum(run.gpu_seconds for run in runs if run)
 
 
 def _gpu_seconds_since(seen: Observation) -> int:

@@ -13,7 +13,10 @@ from springtide_api.update.status import Condition
 from springtide_operator.lifecycle.evaluation.approval import AWAITING, awaits_approval
 from springtide_operator.lifecycle.evaluation.holds import is_inconclusive
 from springtide_operator.lifecycle.evaluation.modes import is_parent_only
+from springtide_operator.lifecycle.jobs.gpu_seconds import gpu_seconds
+from springtide_operator.lifecycle.jobs.running_time import end_stage
 from springtide_operator.lifecycle.state.generations import (
+    finished,
     rollback_outcome,
     servable,
     unknown_value,
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from springtide_api.generation.status import GenerationStatus
+    from springtide_api.generation.status import GenerationStatus, StageRun
     from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.state.observation import Observation
     from springtide_operator.lifecycle.state.plan import Action
@@ -89,16 +92,36 @@ def outcome(seen: Observation, generation: ModelGeneration) -> str:
 def _described(seen: Observation, generation: ModelGeneration, now: datetime) -> GenerationStatus:
     status = generation.status
     outcome_ = outcome(seen, generation)
-    fields = {
+    fields: dict[str, object] = {
+        **_ended_stages(seen, generation, now),
         "phase": _phase(seen, generation),
         "outcome": outcome_,
         "conditions": [
             _condition(generation, fact, now) for fact in _facts(generation, outcome_) if fact
         ],
     }
-    if all(getattr(status, name) == word for name, word in fields.items()):
-        return status
-    return status.model_copy(update=fields)
+    if not all(getattr(status, name) == word for name, word in fields.items()):
+        status = status.model_copy(update=fields)
+    used = gpu_seconds(generation.model_copy(update={"status": status}))
+    return status if status.gpu_seconds == used else status.model_copy(update={"gpu_seconds": used})
+
+
+def _ended_stages(
+    seen: Observation, generation: ModelGeneration, now: datetime
+) -> dict[str, StageRun]:
+    """Stages that ended while pods were running: a person or a rollback ended the generation.
+
+    Their Jobs are deleted next, and with them what tells how long the pods ran.
+    """
+    status = generation.status
+    if not (finished(generation) or status.verdict in {"Rejected", "Failed"}):
+        return {}
+    stages = {"training": status.training, "evaluation": status.evaluation}
+    return {
+        name: end_stage(run, seen.job(run.job), now)
+        for name, run in stages.items()
+        if run is not None and run.pods
+    }
 
 
 def _condition(generation: ModelGeneration, fact: Fact, now: datetime) -> Condition:

@@ -10,6 +10,7 @@ from springtide_operator.lifecycle.evaluation.freeze import frozen
 from springtide_operator.lifecycle.evaluation.holds import held, is_inconclusive
 from springtide_operator.lifecycle.evaluation.modes import writes_targets
 from springtide_operator.lifecycle.evaluation.rollback_hold import rollback_hold
+from springtide_operator.lifecycle.jobs.gpu_budget import BUDGET_USED_UP
 from springtide_operator.lifecycle.jobs.pod_waiting import JOB_REFUSED, QUEUED
 from springtide_operator.lifecycle.state.generations import rolling, servable
 
@@ -62,6 +63,8 @@ def _run_phase(seen: Observation, waiting: Waiting | None) -> Phase:
     if seen.update.spec.suspend:
         return "Suspended"
     if waiting and waiting.reason in {*QUEUED, JOB_REFUSED}:
+        return "Queued"
+    if waiting and waiting.reason == BUDGET_USED_UP and waiting.stage:
         return "Queued"
     if under_way is None:
         return _phase_between_runs(seen, waiting)

@@ -19,10 +19,15 @@ from springtide_api.update.status import (
 )
 from springtide_operator.lifecycle.bake.report import bake_progress
 from springtide_operator.lifecycle.evaluation.modes import REASONS
+from springtide_operator.lifecycle.jobs.gpu_seconds import (
+    gpu_seconds,
+    shown_until,
+    used_within_a_day,
+)
 from springtide_operator.lifecycle.rollout.availability import new_pods
 from springtide_operator.lifecycle.state.generations import SPEC_CHANGED, rollback_outcome
 from springtide_operator.lifecycle.status.conditions import condition, conditions
-from springtide_operator.lifecycle.status.counters import gpu_seconds, totals
+from springtide_operator.lifecycle.status.counters import totals
 from springtide_operator.lifecycle.status.generation_status import outcome
 from springtide_operator.lifecycle.status.phases import phase
 
@@ -61,6 +66,7 @@ def summarise(seen: Observation, step: Step, now: datetime) -> UpdateStatus:
             "consecutive_failures": _failures(seen),
             "progress": _progress(seen, _shown(seen, waiting, now)),
             "targets": [_target(seen, target) for target in seen.targets],
+            "gpu_seconds_last_day": _gpu_seconds_last_day(seen, now),
             "counters": totals(seen),
             "history": [_entry(seen, g) for g in reversed(seen.generations)][:HISTORY],
         }
@@ -210,6 +216,10 @@ def _human(seconds: int) -> str:
     return f"{seconds // 60}m" if seconds < 7200 else f"{seconds // 3600}h"
 
 
+def _gpu_seconds_last_day(seen: Observation, now: datetime) -> int:
+    return int(used_within_a_day(seen.generations, shown_until(seen.generations, now)))
+
+
 def _target(seen: Observation, target: ObservedTarget) -> TargetStatus:
     name = target.target.target_ref.name
     known = next((t for t in seen.update.status.targets if t.name == name), None)
@@ -226,8 +236,10 @@ def _target(seen: Observation, target: ObservedTarget) -> TargetStatus:
 
 def _entry(seen: Observation, generation: ModelGeneration) -> HistoryEntry:
     status, data = generation.status, generation.spec.data
+    known, number = seen.update.status.history, generation.spec.number
+    before = next((entry for entry in known if entry.number == number), None)
     return HistoryEntry(
-        number=generation.spec.number,
+        number=number,
         verdict=status.verdict,
         outcome=outcome(seen, generation),
         reason=(
@@ -237,5 +249,5 @@ def _entry(seen: Observation, generation: ModelGeneration) -> HistoryEntry:
         ),
         trained_through=data.windows[-1].to if data and data.windows else status.trained_through,
         finished_at=status.rollout.promoted_at or status.verdict_at,
-        gpu_seconds=gpu_seconds(generation),
+        gpu_seconds=max(gpu_seconds(generation), (before and before.gpu_seconds) or 0),
     )
