@@ -113,6 +113,7 @@ class WarmPodInvariants:
                 declared[0].service,
             ):
                 at = each.route.withdrawn_at
+                assert not seen.routings[each.name].route.unavailable
                 assert at is not None
                 assert self.world.now - at >= timedelta(seconds=15)
 

@@ -649,6 +649,19 @@ def test_warm_pods_that_another_client_gave_weight_are_deleted_after_the_gateway
     assert world.update.metadata.finalizers == ()
 
 
+def test_warm_pods_stay_while_it_is_not_known_whether_they_have_requests() -> None:
+    """As after a restart, before the routes are listed: the record may be older than the weight."""
+    world = warm()
+    world.weigh(60, 40)
+    world.route_problem = "HTTPRoutes are not listed yet"
+    world.now = rollout_of(world).bake_until
+    later(world, 2)
+    assert [*world.canaries] == ["ranker-canary"]
+    world.route_problem = ""
+    later(world, 2)
+    assert (world.weights(), world.canaries) == ((100, 0), {})
+
+
 def test_weights_that_another_client_sets_back_in_the_rollback_are_reported_and_left() -> None:
     world = warm()
     noted = notes(world)

@@ -157,7 +157,8 @@ def is_drained(
     if canary.name not in routes:
         return True
     name, route = routes[canary.name]
-    if _is_left_over(seen, route):
+    if _is_left_over(seen, route) or (seen.lineage.rolls is None and is_unknown(seen, name)):
+        # Another client may have given it weight since the record was written.
         return not is_unknown(seen, name)
     if name in kept:
         return route.weight == 0
