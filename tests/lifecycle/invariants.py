@@ -24,6 +24,7 @@ from lifecycle.invariants_of_notifications import NotificationInvariants
 from lifecycle.invariants_of_people import PeopleInvariants
 from lifecycle.invariants_of_pins import PinInvariants
 from lifecycle.invariants_of_routes import RouteInvariants
+from lifecycle.invariants_of_runs import RunInvariants
 from lifecycle.invariants_of_state import StateInvariants
 from lifecycle.invariants_of_warm_pods import WarmPodInvariants
 
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 
 class Invariants(
     ActionInvariants,
+    RunInvariants,
     StateInvariants,
     ConditionInvariants,
     LineageInvariants,
@@ -113,14 +115,7 @@ class Invariants(
                     g for g in self.ours() if of_another_version(g)
                 ]
                 if spec.origin == "Trained":
-                    self.one_run_at_a_time(seen)
-                    self.a_window_begins_at_the_cursor(seen, spec)
-                    self.quarantined_partitions_are_never_used(seen, spec)
-                    self.no_undelivered_month_is_passed(spec)
-                    self.nothing_is_evaluated_twice(seen, action)
-                    self.no_third_run_on_rows_that_were_rejected_twice(seen, action)
-                    self.no_run_on_rows_that_were_rolled_back(seen, action)
-                    self.nothing_starts_while_it_is_frozen(seen)
+                    self.check_run(seen, action)
             case StartJob() if action.run.job not in self.world.jobs:
                 self.no_job_starts_while_pinned(seen)
                 self.a_job_is_recorded_before_it_is_created(action)

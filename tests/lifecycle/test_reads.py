@@ -1,6 +1,7 @@
 """When ReplicaSets are read: in a rollout, and before weights are deleted. When Services are."""
 
-from lifecycle.test_keep_warm import ask_for_a_rollback, later, warm
+from lifecycle.test_canary import later
+from lifecycle.warm_scenes import ask_for_a_rollback, warm
 from lifecycle.world import World, with_generation_one
 
 from springtide_operator.lifecycle.state.needed_reads import (

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from lifecycle.test_canary import STEPS, later
 from lifecycle.test_gateway_canary import TARGET, begin, gateway, rollout_of, with_live
-from lifecycle.test_keep_warm import WARM, ask_for_a_rollback, baking
+from lifecycle.warm_scenes import WARM, ask_for_a_rollback, baking
 
 if TYPE_CHECKING:
     from lifecycle.world import World
