@@ -120,6 +120,41 @@ def test_the_right_is_asked_for_the_secret_by_its_name(user):
 
 @pytest.mark.survives(
     "Rights",
+    "an author names a service account in data.serviceAccountName that he may not impersonate",
+    "403 that names user, verb and ServiceAccount",
+)
+@pytest.mark.parametrize("name", ["default", "trainer"])
+def test_the_right_is_asked_for_the_service_account_by_its_name(user, name):
+    update = an_update("search")
+    update["spec"]["data"]["serviceAccountName"] = name
+    other = grant("", "serviceaccounts", "impersonate", names=("another",))
+    refused = user("search", *AUTHOR, other).create("incrementalupdates", update, dryRun="All")
+    assert refused.status == 403
+    wanted = f"needs the verb impersonate on ServiceAccount {name} in namespace search"
+    assert wanted in refused.message
+    own = grant("", "serviceaccounts", "impersonate", names=(name,))
+    fine = user("search", *AUTHOR, own).create("incrementalupdates", update, dryRun="All")
+    assert fine.status == 201, fine.message
+
+
+@pytest.mark.survives(
+    "Rights",
+    "an update in the operator's namespace names the operator's service account",
+    "403 for everyone",
+)
+def test_no_update_runs_as_the_operator(user):
+    update = an_update("tides")
+    update["spec"]["data"]["serviceAccountName"] = OPERATOR.rpartition(":")[2]
+    author = user("tides", *AUTHOR, grant("", "serviceaccounts", "impersonate"))
+    refused = author.create("incrementalupdates", update, dryRun="All")
+    assert refused.status == 403
+    assert "is the operator's own account" in refused.message
+    update["spec"]["data"]["serviceAccountName"] = "trainer"
+    assert author.create("incrementalupdates", update, dryRun="All").status == 201
+
+
+@pytest.mark.survives(
+    "Rights",
     "an author who lost a right edits an update",
     "403 where the spec changed; labels may change, an unchanged manifest may be applied, "
     "and it may be deleted",

@@ -1,7 +1,7 @@
 """What is written for an update: a cache that lags behind must not mislead it."""
 
 import pytest
-from lifecycle.declared import SPEC
+from lifecycle.declared import SPEC, in_a_bucket
 from lifecycle.world import World, with_generation_one
 
 from springtide_api.objects import parse_update
@@ -13,6 +13,7 @@ from springtide_operator.cluster.writing.actuator import Actuator
 from springtide_operator.cluster.writing.events import Events
 from springtide_operator.cluster.writing.status_writer import StatusWriter
 from springtide_operator.lifecycle.state.plan import Serve
+from springtide_operator.manifests.job import job
 
 pytestmark = pytest.mark.apiserver
 
@@ -75,6 +76,28 @@ async def test_a_job_is_created_for_an_update_that_is_as_it_was_observed(actuato
     await actuator.execute(meta, start)
     made = await actuator.client.get(JOB, meta.namespace, start.run.job)
     assert made["metadata"]["ownerReferences"][0]["uid"] == meta.uid
+
+
+async def test_the_api_server_takes_every_field_of_a_job_in_an_object_store(client, namespace):
+    world = World(spec=in_a_bucket())
+    world.settle()
+    start = next(iter(world.runs.values()))
+    meta = world.update.metadata.model_copy(update={"namespace": namespace})
+    wanted = job(meta, start, "http://operator:8080")
+    made = await client.create(JOB, wanted)
+    pod = made["spec"]["template"]["spec"]
+    assert pod["serviceAccountName"] == "clicks-reader"
+    assert lost(wanted["spec"], made["spec"]) == []
+
+
+def lost(sent, stored, path="spec"):
+    """Name the fields of a manifest that the API server has not stored as they were sent."""
+    if isinstance(sent, dict):
+        return [each for key in sent for each in lost(sent[key], stored.get(key), f"{path}.{key}")]
+    if isinstance(sent, list):
+        pairs = enumerate(zip(sent, stored or [], strict=True))
+        return [each for at, pair in pairs for each in lost(*pair, f"{path}[{at}]")]
+    return [] if sent == stored else [path]
 
 
 @pytest.mark.survives(

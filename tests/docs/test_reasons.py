@@ -38,6 +38,7 @@ NOT_REASONS = {
     *("Parquet", "HalveBatch", "SequenceClassification"),  # formats, limits, architectures
     *("Job", "ModelGeneration", "DisruptionTarget", "ExitCode", "OwnKeysTaken"),  # kinds, internal
     *("Service", "PodDisruptionBudget", "In", "NotIn", "Exists"),  # kinds, operators of selectors
+    *("CreateContainerConfigError",),  # of the kubelet
     *("Missing", "Authorization", "DefaultCPUAllocator", "OutOfMemoryError", "Vdj"),
 }
 COMPOSED = {"RequestAccepted", "RequestRefused", "ExitCode1", "MissingEntity", "MissingGroup"}

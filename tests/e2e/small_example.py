@@ -53,17 +53,12 @@ class SmallExample(Example):
         """
         self.clear()
         objects = self.objects()
-        volumes = [self._volume(claim, self.node.storage_dir) for claim in CLAIMS]
-        small_model.publish(self.folder("models") / "tiny", head=head)
+        self._open_storage(shared=shared)
+        self._publish(head=head)
         for month in months:
             self.deliver(f"{month}.csv.gz", small_model.month(month))
         if server:
             server(objects["Deployment"]["spec"])
-        claims = self._examples_of("10-namespace", "20-claims")
-        for each in [*volumes, *claims] if shared else ():
-            if "accessModes" in each.get("spec", {}):
-                each["spec"]["accessModes"] = ["ReadWriteMany"]
-        self.kubectl.apply([*volumes, *claims])
         if before:
             before()
         if change:
@@ -154,6 +149,19 @@ class SmallExample(Example):
     def end(self) -> None:
         """Delete the namespace without waiting."""
         self.kubectl("delete", "namespace", self.namespace, "--wait=false", "--ignore-not-found")
+
+    def _open_storage(self, *, shared: bool) -> None:
+        """Create the namespace with the claims."""
+        volumes = [self._volume(claim, self.node.storage_dir) for claim in CLAIMS]
+        claims = self._examples_of("10-namespace", "20-claims")
+        for each in [*volumes, *claims] if shared else ():
+            if "accessModes" in each.get("spec", {}):
+                each["spec"]["accessModes"] = ["ReadWriteMany"]
+        self.kubectl.apply([*volumes, *claims])
+
+    def _publish(self, *, head: bool) -> None:
+        """Write the initial model."""
+        small_model.publish(self.folder("models") / "tiny", head=head)
 
     def _of_stage(self, kind: str, stage: str) -> list[Raw]:
         wanted = f"springtide.dev/stage={stage}" if stage else "springtide.dev/stage"

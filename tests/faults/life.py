@@ -72,6 +72,8 @@ TRAINING = {
     "method": {"type": "LoRA", "lora": {"continuation": "Continue", "rebaseEvery": 2}},
 }
 """What every update of these tests declares: each life is comparable with the undisturbed one."""
+IDENTITY = {"secretName": "object-store", "serviceAccountName": "trainer"}
+"""How the pods of all their Jobs reach the data."""
 
 NO_BETTER = {"2025-04": (0.55, 0.66)}
 SHUFFLED = {"2025-05": (0.5, 0.5)}
@@ -145,12 +147,21 @@ async def world_of(scene) -> dict[str, Any]:
         "templates": scene.templates,
         "jobs left": scene.jobs(),
         "jobs ever": sorted(plain(raw["metadata"]["name"]) for raw in scene.started.values()),
+        "identities": sorted({identity(raw) for raw in scene.started.values()}),
         "events": sorted(
             (raw["involvedObject"]["name"], raw["reason"], plain(raw["message"]))
             for raw in events
             if raw.get("source", {}).get("component") == "springtide"
         ),
     }
+
+
+def identity(job) -> tuple[str, ...]:
+    """The Secrets and the service account of a Job's pod."""
+    pod = job["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    secrets = [each["secretRef"]["name"] for each in container.get("envFrom", [])]
+    return (*secrets, pod.get("serviceAccountName", ""))
 
 
 def differences(wanted, found, path="") -> list[str]:

@@ -11,7 +11,7 @@ import os
 import time
 from pathlib import Path
 
-from faults.life import TRAINING
+from faults.life import IDENTITY, TRAINING
 from handlers.edge import Edge
 from handlers.stand_ins import StandIns
 from lifecycle.world import SPEC
@@ -226,11 +226,19 @@ class Scene(StandIns):
         target = {"targetRef": {"name": deployment}, "container": "server"}
         rollout = {**SPEC["rollout"], "targets": [target]}
         training = TRAINING | changes.get("training", {})
+        data = SPEC["data"] | IDENTITY
         body = {
             "apiVersion": UPDATE.api_version,
             "kind": UPDATE.name,
             "metadata": {"namespace": self.namespace, "name": name},
-            "spec": {**SPEC, "trigger": {}, "rollout": rollout, **changes, "training": training},
+            "spec": {
+                **SPEC,
+                "trigger": {},
+                "data": data,
+                "rollout": rollout,
+                **changes,
+                "training": training,
+            },
         }
         await self.client.create(UPDATE, body)
 

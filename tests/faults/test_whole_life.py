@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 
 import pytest
-from faults.life import LIFE, play, world_of
+from faults.life import IDENTITY, LIFE, play, world_of
 from faults.playing import Recorder
 
 pytestmark = pytest.mark.apiserver
@@ -53,6 +53,7 @@ async def test_an_update_runs_from_import_to_a_promoted_second_generation(ground
     assert max(of_generations.values()) <= MOST_OF_GENERATION
     ends_as_it_should(world)
     ran_and_reported_once(world)
+    assert world["identities"] == [tuple(IDENTITY.values())]
 
 
 def ends_as_it_should(world):

@@ -1,6 +1,8 @@
 """The spec of the update that the tests of the lifecycle, the operator and its faults declare."""
 
-SPEC = {
+from typing import Any
+
+SPEC: dict[str, Any] = {
     "model": {"initial": {"uri": "file:///models/minilm"}, "labels": ["0", "1"]},
     "data": {
         "source": {
@@ -38,3 +40,20 @@ TWO_TARGETS = {
         "deadline": "10m",
     }
 }
+
+
+def in_a_bucket(**history: int) -> dict[str, Any]:
+    """The spec with model, data and storage in an object store."""
+    data = {key: value for key, value in SPEC["data"].items() if key != "volume"}
+    return {
+        **SPEC,
+        "model": {**SPEC["model"], "initial": {"uri": "s3://models/minilm"}},
+        "data": {
+            **data,
+            "source": {**data["source"], "uri": "s3://clicks"},
+            "secretName": "object-store",
+            "serviceAccountName": "clicks-reader",
+        },
+        "storage": {"uri": "s3://models/springtide/"},
+        "history": history,
+    }

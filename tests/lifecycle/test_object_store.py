@@ -3,31 +3,15 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
 import pytest
-from lifecycle.declared import SPEC
+from lifecycle.declared import in_a_bucket
 from lifecycle.world import MONTHS, World
 
 from springtide_operator.lifecycle.jobs.stage import pods_outdated
 from springtide_operator.lifecycle.state.recipe import recipe_hash
 
 HOME = "s3://models/springtide/search/shop"
-
-
-def in_a_bucket(**history: int) -> dict[str, Any]:
-    data = {key: value for key, value in SPEC["data"].items() if key != "volume"}
-    return {
-        **SPEC,
-        "model": {**SPEC["model"], "initial": {"uri": "s3://models/minilm"}},
-        "data": {
-            **data,
-            "source": {**data["source"], "uri": "s3://clicks"},
-            "secretName": "object-store",
-        },
-        "storage": {"uri": "s3://models/springtide/"},
-        "history": history,
-    }
 
 
 @pytest.fixture(scope="module")
@@ -68,11 +52,12 @@ def test_what_is_deleted_is_named_by_uri(world: World) -> None:
     assert not {*deleted} & kept
 
 
-def test_another_secret_needs_other_pods_and_makes_no_other_recipe(world: World) -> None:
+@pytest.mark.parametrize("field", ["secret_name", "service_account_name"])
+def test_another_identity_needs_other_pods_and_makes_no_other_recipe(
+    world: World, field: str
+) -> None:
     made = world.generation(5).spec.recipe
-    changed = made.model_copy(
-        update={"data": made.data.model_copy(update={"secret_name": "rotated"})}
-    )
+    changed = made.model_copy(update={"data": made.data.model_copy(update={field: "rotated"})})
     assert pods_outdated(changed, made)
     assert not pods_outdated(made, made)
     assert recipe_hash(changed) == recipe_hash(made)

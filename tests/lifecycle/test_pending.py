@@ -10,6 +10,7 @@ from springtide_operator.lifecycle.state.observed import ObservedPod, ObservedPr
 
 IMAGE = 'image pull failed: failed to pull and unpack image "trainer:9": not found'
 QUOTA = "quota exceeded: exceeded quota: team, requested: requests.memory=4Gi"
+SECRET = 'CreateContainerConfigError: secret "object-store" not found'
 GPU = "no node has a free nvidia.com/gpu: 0/1 nodes are available"
 
 
@@ -37,6 +38,7 @@ def conditions(world: World) -> dict:
     [
         (IMAGE, "ImagePullFailed", "training.image"),
         (QUOTA, "QuotaExceeded", "raise the quota"),
+        (SECRET, "SecretNotFound", "create the Secret of data.secretName"),
         ("its pods are refused: maximum memory is 1Gi", "PodsForbidden", "refuses them"),
         ("Pod Security refuses its pods: violates", "PodsForbidden", "level of the namespace"),
     ],

@@ -83,6 +83,13 @@ def node_prometheus(node_cluster: Node) -> Iterator[Prometheus]:
 
 
 @pytest.fixture(scope="session")
+def node_object_store(node_cluster: Node) -> Iterator[ObjectStore]:
+    """An S3 server that the pods of the cluster reach."""
+    with s3.in_cluster(node_cluster) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def route_kind() -> Path:
     """The CRD of HTTPRoute."""
     return manifests("traefik") / "gateway.networking.k8s.io_httproutes.yaml"

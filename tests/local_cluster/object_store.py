@@ -1,12 +1,19 @@
-"""A real S3 server for tests: versitygw on a loopback port, its objects in files of a folder."""
+"""A real S3 server for tests: versitygw, its objects in files of a folder.
 
+It listens on the loopback address, or in the network of a cluster, where pods reach it.
+"""
+
+import json
+import shutil
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from local_cluster import processes
 from local_cluster.control_plane import NotReadyError
+from local_cluster.node import Node
 from local_cluster.places import program
 from local_cluster.ports import free_port
 from local_cluster.processes import Daemon
@@ -15,6 +22,8 @@ from local_cluster.prometheus import DIRECT, WITH_ITS_PARENT
 NAME = "versitygw"
 ACCESS, SECRET = "springtide-test-access", "springtide-test-secret-7f3a9c"
 ATTEMPTS = 3
+NODE_PORT = 7070
+"""On the address of a cluster's node."""
 
 
 class ObjectStore:
@@ -22,15 +31,23 @@ class ObjectStore:
 
     Args:
         home: folder of its objects, log and pid.
-        port: on which it listens on the loopback address.
+        port: on which it listens.
+        address: on which it listens.
         enter: prefix of the command.
     """
 
-    def __init__(self, home: Path, port: int, *, enter: Sequence[str] = WITH_ITS_PARENT) -> None:
+    def __init__(
+        self,
+        home: Path,
+        port: int,
+        *,
+        address: str = "127.0.0.1",
+        enter: Sequence[str] = WITH_ITS_PARENT,
+    ) -> None:
         self.home = home
         self.files = home / "objects"
-        self.endpoint = f"http://127.0.0.1:{port}"
-        argv = [program(NAME), "--port", f"127.0.0.1:{port}", "--quiet"]
+        self.endpoint = f"http://{address}:{port}"
+        argv = [program(NAME), "--port", f"{address}:{port}", "--quiet"]
         argv += ["--access", ACCESS, "--secret", SECRET, "posix", str(self.files)]
         self._daemon = Daemon(NAME, argv, home, enter)
 
@@ -71,6 +88,32 @@ class ObjectStore:
         folder.mkdir(exist_ok=True)
         return folder
 
+    def empty_bucket(self, name: str) -> None:
+        """Create a bucket, or delete all its objects."""
+        shutil.rmtree(self.files / name, ignore_errors=True)
+        self.bucket(name)
+
+    def put(self, uri: str, content: bytes | Path) -> None:
+        """Write an object or a file to a URI such as s3://bucket/key, as a client does."""
+        import obstore
+        from obstore.store import S3Store
+
+        bucket, _, key = uri.removeprefix("s3://").partition("/")
+        store = S3Store(
+            bucket,
+            endpoint=self.endpoint,
+            region="us-east-1",
+            access_key_id=ACCESS,
+            secret_access_key=SECRET,
+            client_options={"allow_http": True},
+        )
+        obstore.put(store, key, content)
+
+    def committed(self, uri: str) -> Path:
+        """Return the folder of this machine with the files of a committed folder."""
+        folder = self.files / uri.removeprefix("s3://")
+        return folder / str(json.loads((folder / "commit.json").read_bytes())["writer"])
+
     def _runs(self) -> bool:
         return processes.running(self.home, NAME) is not None
 
@@ -82,6 +125,18 @@ class ObjectStore:
         except OSError:
             return False
         return True
+
+
+@contextmanager
+def in_cluster(cluster: Node) -> Iterator[ObjectStore]:
+    """Run one for the pods of a cluster that is up."""
+    network = cluster.network
+    server = ObjectStore(cluster.home, NODE_PORT, address=network.node_address, enter=network.enter)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
 
 
 def on_loopback(home: Path) -> ObjectStore:

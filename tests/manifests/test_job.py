@@ -36,7 +36,9 @@ def in_a_bucket(recipe: Recipe) -> Recipe:
     return Recipe.model_validate(plain)
 
 
-def a_recipe(hyperparameters: dict | None = None, **compute: object) -> Recipe:
+def a_recipe(
+    hyperparameters: dict | None = None, data: dict | None = None, **compute: object
+) -> Recipe:
     return Recipe.model_validate(
         {
             "model": {"initial": {"uri": "file:///models/x"}, "labels": ["0", "1"]},
@@ -47,6 +49,7 @@ def a_recipe(hyperparameters: dict | None = None, **compute: object) -> Recipe:
                     "columns": {"text": "q", "label": "l", "timestamp": "t"},
                 },
                 "volume": {"claimName": "data"},
+                **(data or {}),
             },
             "training": {
                 "compute": compute,
@@ -66,9 +69,10 @@ def a_job(
     pods: JobPods | None = None,
     bucket: bool = False,
     placement: Placement | None = None,
+    data: dict | None = None,
     **compute: object,
 ) -> dict:
-    recipe = a_recipe(**compute)
+    recipe = a_recipe(data=data, **compute)
     run = RunFile(
         stage=stage,
         namespace="search",
@@ -199,6 +203,16 @@ def test_with_an_object_store_a_pod_mounts_no_claim_and_names_the_secret_alone(s
     assert source == {"secretRef": {"name": "object-store"}}
     assert "envFrom" not in pod_of(a_job(stage))["containers"][0]
     assert json.dumps(made).count("object-store") == 1 + 1  # the variables, and the run file
+
+
+@pytest.mark.parametrize("stage", ["import", "probe", "train", "evaluate", "collect"])
+def test_the_service_account_of_an_update_replaces_that_of_the_installation(stage: str) -> None:
+    pods = JobPods(service_account_name="trainer")
+    pod = pod_of(a_job(stage, pods=pods, data={"serviceAccountName": "clicks-reader"}))
+    assert pod["serviceAccountName"] == "clicks-reader"
+    assert pod["automountServiceAccountToken"] is False
+    assert pod_of(a_job(stage, pods=pods))["serviceAccountName"] == "trainer"
+    assert "serviceAccountName" not in pod_of(a_job(stage))
 
 
 def test_threads_follow_the_processor_limit() -> None:

@@ -97,7 +97,8 @@ def test_a_failure_to_load_is_one_line_in_the_log(texts, start, tmp_path):
         ({"MODEL_URI": "file:///m"}, "InvalidDigest: MODEL_DIGEST is ''; MODEL_URI is set, so"),
         (
             {"MODEL_URI": "ftp://b/m", "MODEL_DIGEST": f"sha256:{'0' * 64}"},
-            "InvalidUri: 'ftp://b/m' must be a file:/// URI without '..' (MODEL_URI)",
+            "InvalidUri: 'ftp://b/m' must be file:///path, s3://bucket/path, gs://bucket/path or "
+            "az://container/path, without '..' and '?' (MODEL_URI)",
         ),
         (
             {"MODEL_URI": "file:///absent", "MODEL_DIGEST": f"sha256:{'0' * 64}"},

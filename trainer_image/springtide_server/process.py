@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from springtide_server.app import WARM_UP_HEADER, build_app
+from springtide_server.loading.fetch import place
 from springtide_server.model import load
 from springtide_server.service import Service
 from springtide_server.warm_up.asking import Target, warm_up
 from springtide_server.warm_up.http import Address
-from springtide_trainer.storage import local_path, warm_up_file
+from springtide_server.warm_up.queries import beside
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,7 +85,7 @@ async def _warm_up(service: Service, server: DrainingServer) -> None:
         headers = {WARM_UP_HEADER: service.warm_up_key}
         return Target(await server.address(), settings.model_name, headers=headers)
 
-    file = warm_up_file(local_path(settings.model_uri))
+    file = beside(place(settings.model_uri))
     seconds = settings.warm_up_seconds
     service.metrics.warm_up.observe(
         await warm_up(file, settings.model_digest, target, seconds=seconds)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from springtide_trainer.errors import Refused
-from springtide_trainer.objects.store import is_object_uri
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,8 +51,8 @@ class Settings:
 
     @property
     def has_warm_up(self) -> bool:
-        """Whether warm-up queries are sent. An object store has none."""
-        return self.warm_up_seconds > 0 and not is_object_uri(self.model_uri)
+        """Whether warm-up queries are sent."""
+        return self.warm_up_seconds > 0
 
     @property
     def version(self) -> str:

@@ -15,62 +15,19 @@ import time
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from springtide_api.warm_up import SUFFIX as WARM_UP_SUFFIX
 from springtide_trainer.errors import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
-    from datetime import datetime
+    from collections.abc import Collection, Iterator, Mapping
 
+    from springtide_trainer.remote import Remote
 
 LOCAL_RUNS = "local.json"
 """Generations of `springtide-trainer run`, in the folder of an update."""
-
-
-class Remote(Protocol):
-    """A storage in an object store (`objects.mirror.Mirror`): each path here is that of a copy."""
-
-    def keeps(self, path: Path) -> bool:
-        """Return whether a path stands for a folder or file of the store."""
-
-    def uri(self, path: Path) -> str | None:
-        """Return the URI of a path; None if it is not in the store."""
-
-    def local(self, uri: str, field: str = ...) -> Path:
-        """Return where the copy of a URI is, or would be."""
-
-    def fetch(self, uri: str, field: str = ..., only: Collection[str] = ...) -> Path:
-        """Return the copy of a folder, or of some files of it, after it was downloaded."""
-
-    def read(self, final: Path) -> bytes:
-        """Return the content of a committed file."""
-
-    def commit_folder(self, tmp: Path, final: Path) -> bool:
-        """Do what `commit_folder` does."""
-
-    def commit_content(self, tmp: Path, final: Path) -> bool:
-        """Do what `commit_content` does."""
-
-    def commit_file(self, tmp: Path, final: Path) -> bool:
-        """Do what `commit_file` does."""
-
-    def folders(self, room: Path) -> dict[Path, datetime]:
-        """Return the folders in a folder, and the time of the newest file of each."""
-
-    def committed(self, room: Path) -> list[Path]:
-        """Return the committed folders in a folder."""
-
-    def forget(self, folder: Path) -> None:
-        """Delete a folder."""
-
-    def sweep(self, attempts: str, spare: float) -> None:
-        """Delete what killed attempts left."""
-
-    def check(self) -> None:
-        """Check that the store can keep commits."""
 
 
 _REMOTE: ContextVar[Remote | None] = ContextVar("remote", default=None)
@@ -219,13 +176,18 @@ def commit_folder(tmp: Path, final: Path) -> bool:
     return True
 
 
-def commit_content(tmp: Path, final: Path) -> bool:
+def commit_content(tmp: Path, final: Path, known: Mapping[str, str] | None = None) -> bool:
     """Commit a folder that is named by its content: an existing one is used again, so it is new.
 
     The stage `collect` deletes only what is old.
+
+    Args:
+        tmp: The folder.
+        final: Its path.
+        known: SHA-256 of files, by their path in the folder: 64 hex digits. Others are hashed.
     """
     if remote := remote_of(final):
-        return remote.commit_content(tmp, final)
+        return remote.commit_content(tmp, final, known or {})
     while not commit_folder(tmp, final):
         with suppress(FileNotFoundError):  # collected at this moment: commit it again
             os.utime(final)
@@ -249,6 +211,43 @@ def commit_file(tmp: Path, final: Path) -> bool:
     tmp.unlink()
     sync(final.parent)
     return True
+
+
+def replace_file(tmp: Path, final: Path, *, durable: bool = True) -> None:
+    """Move a complete file to its path; one that is there is replaced.
+
+    Args:
+        tmp: The file.
+        final: Its path.
+        durable: It must survive a crash of the machine.
+    """
+    if remote := remote_of(final):
+        remote.replace_file(tmp, final)
+        return
+    final.parent.mkdir(parents=True, exist_ok=True)
+    if durable:
+        sync(tmp)
+    tmp.replace(final)
+    if durable:
+        sync(final.parent)
+
+
+def remove_file(final: Path) -> None:
+    """Delete a file that `replace_file` wrote, if it is there."""
+    if remote := remote_of(final):
+        remote.remove_file(final)
+    final.unlink(missing_ok=True)
+
+
+def files_in(room: Path) -> list[Path]:
+    """Return the files in a folder of the storage that is not committed as a whole.
+
+    Raises:
+        FileNotFoundError: there is no such folder on a claim.
+    """
+    if remote := remote_of(room):
+        return remote.files(room)
+    return list(room.iterdir())
 
 
 def read_committed(final: Path) -> bytes:

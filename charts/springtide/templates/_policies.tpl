@@ -41,6 +41,16 @@ author of several updates cannot guess which of them it is.
     {{ . | squote }} + ' gives its Jobs a Secret; ' + request.userInfo.username
     + ' needs the verb get on Secret ' + object.spec.data.secretName
     + ' in namespace ' + request.namespace
+# Its Jobs run as the service account, with all that a cloud grants to it.
+- expression: >-
+    !has(object.spec.data.serviceAccountName)
+    || authorizer.group('').resource('serviceaccounts').namespace(request.namespace).name(object.spec.data.serviceAccountName).check('impersonate').allowed()
+  reason: Forbidden
+  message: {{ . }} runs its Jobs as the service account of spec.data.serviceAccountName; you need the verb impersonate on it
+  messageExpression: >-
+    {{ . | squote }} + ' runs its Jobs as a service account; ' + request.userInfo.username
+    + ' needs the verb impersonate on ServiceAccount ' + object.spec.data.serviceAccountName
+    + ' in namespace ' + request.namespace
 # The operator changes the pods of each target: the right is asked for each one by its name, so that
 # a Role with resourceNames does.
 {{- range $index := until 4 }}

@@ -267,6 +267,10 @@ class Data(Model):
     for gs:// GOOGLE_SERVICE_ACCOUNT_KEY; for az:// AZURE_STORAGE_ACCOUNT_NAME,
     AZURE_STORAGE_ACCOUNT_KEY; for hf:// HF_TOKEN. Default: none; the service account of the pods
     has access."""
+    service_account_name: ObjectName | None = None
+    """ServiceAccount in the namespace of the update, as which all pods of Springtide run: one to
+    which a cloud grants access to the object store. They get no token of it for the API server.
+    Default: that of the installation (jobs.serviceAccountName of the chart), else default."""
 
     def resolved(self, task: str) -> Data:
         """Return the data with the entity column that is the default of the task."""

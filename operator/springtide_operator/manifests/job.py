@@ -110,6 +110,7 @@ def job(
                 "spec": {
                     **_pod(start, progress_url, hub_endpoint),
                     **pods.pod(start.placement),
+                    **_account(run),
                 },
             },
         },
@@ -245,6 +246,12 @@ def _credentials(run: RunFile) -> dict[str, Any]:
     """Take all keys of the Secret as variables; ours win over those of the same name."""
     name = run.recipe.data.secret_name
     return {"envFrom": [{"secretRef": {"name": name}}]} if name else {}
+
+
+def _account(run: RunFile) -> dict[str, str]:
+    """Run as the update's own service account, if it names one, not as the installation's."""
+    name = run.recipe.data.service_account_name
+    return {"serviceAccountName": name} if name else {}
 
 
 def _volumes(run: RunFile) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

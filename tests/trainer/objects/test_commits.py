@@ -13,7 +13,7 @@ import pytest
 from springtide_api.contract import CollectInput, RunFile, Unreferenced
 from springtide_trainer.artifact import manifest
 from springtide_trainer.errors import Refused
-from springtide_trainer.objects import store
+from springtide_trainer.objects import folders, store
 from springtide_trainer.objects.mirror import Mirror
 from springtide_trainer.objects.store import Store
 from springtide_trainer.stages.collect import collect
@@ -22,6 +22,7 @@ from springtide_trainer.storage import (
     check_storage,
     commit_folder,
     committed_folders,
+    file_digest,
     kept_by,
     local_path,
     uri_of,
@@ -224,6 +225,22 @@ def test_an_artifact_of_the_same_content_is_used_again_and_new(pod, bucket, tmp_
     assert commit.stat().st_mtime_ns > old
     assert committed_folders(room) == [home.artifact(digest)]
     manifest.verify(home.artifact(digest), digest)
+
+
+def test_what_the_manifest_has_hashed_is_not_hashed_again_for_its_upload(
+    pod, tmp_path, monkeypatch
+):
+    hashed = []
+
+    def recorded(path: Path) -> str:
+        hashed.append(path.name)
+        return file_digest(path)
+
+    monkeypatch.setattr(folders, "file_digest", recorded)
+    digest = artifact(pod(), tmp_path / "a")
+    assert hashed == [manifest.MANIFEST]
+    home = pod(uid="reader")
+    manifest.verify(local_path(uri_of(home.artifact(digest))), digest)
 
 
 def collecting(home: Home, *delete: str, **unreferenced) -> RunFile:

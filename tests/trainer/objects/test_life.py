@@ -78,6 +78,8 @@ def test_a_generation_is_imported_trained_and_evaluated_without_a_claim(
     assert evaluated.report == f"{update.home}/reports/g1-evaluate-1"
     key = "storage/shop/ranker/reports/g1-evaluate-1/g1-evaluate-1-uid/metrics.json"
     assert json.loads(bucket.store.read(key))["candidate"]["uri"] == made.uri
+    queries = bucket.store.read(f"{made.uri.removeprefix(f'{bucket.uri}/')}.warm-up.json")
+    assert json.loads(queries)["digest"] == made.digest
     assert not bucket.keys("storage/shop/ranker/checkpoints")
     assert not list(tmp_path.glob("springtide-*"))
 

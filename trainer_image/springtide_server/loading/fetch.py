@@ -12,17 +12,30 @@ from typing import TYPE_CHECKING
 from springtide_trainer.artifact import manifest
 from springtide_trainer.errors import Refused
 from springtide_trainer.objects import folders
-from springtide_trainer.objects.store import Store, is_object_uri, place_of
+from springtide_trainer.objects.store import READABLE, Place, Store, is_object_uri, place_of
 from springtide_trainer.storage import local_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from springtide_trainer.objects.store import Place
-
 BLOCK = 4 << 20
 """Bytes of one read, one step of the SHA-256 and one write."""
+
+
+def place(uri: str) -> Path | Place:
+    """Return where an artifact is: a folder on a claim, or a place in an object store.
+
+    Raises:
+        Refused: InvalidUri, the URI is of neither.
+    """
+    if is_object_uri(uri):
+        return place_of(uri, "MODEL_URI")
+    try:
+        return local_path(uri, "MODEL_URI")
+    except Refused as refused:
+        what = f"{uri!r} must be {READABLE}, without '..' and '?'"
+        raise Refused("InvalidUri", what, "MODEL_URI") from refused
 
 
 def fetch(uri: str, digest: str, folder: Path, *, reserve: Callable[[int], None]) -> None:
@@ -38,10 +51,10 @@ def fetch(uri: str, digest: str, folder: Path, *, reserve: Callable[[int], None]
         Refused: a file is missing, is a link, or is not the one of the manifest.
         OSError: a file cannot be read or written.
     """
-    if is_object_uri(uri):
-        _download(place_of(uri, "MODEL_URI"), digest, folder, reserve)
+    source = place(uri)
+    if isinstance(source, Place):
+        _download(source, digest, folder, reserve)
         return
-    source = local_path(uri, "MODEL_URI")
     files = manifest.read_manifest(source, digest)
     own = {"path": manifest.MANIFEST, "sha256": digest.removeprefix("sha256:")}
     files = [*files, {**own, "size": (source / manifest.MANIFEST).stat().st_size}]
@@ -52,13 +65,13 @@ def fetch(uri: str, digest: str, folder: Path, *, reserve: Callable[[int], None]
         _copy(source / file["path"], target, file["sha256"], size=file["size"])
 
 
-def _download(place: Place, digest: str, folder: Path, reserve: Callable[[int], None]) -> None:
-    store = Store(place.bucket)
-    found = folders.committed(store, place.key)
+def _download(source: Place, digest: str, folder: Path, reserve: Callable[[int], None]) -> None:
+    store = Store(source.bucket)
+    found = folders.committed(store, source.key)
     if found is None:
-        raise Refused("DigestMismatch", f"{place.uri} does not exist; expected artifact {digest}")
+        raise Refused("DigestMismatch", f"{source} does not exist; expected artifact {digest}")
     reserve(sum(size for size, _ in found.files.values()))
-    folders.download(store, place.key, found, folder)
+    folders.download(store, source.key, found, folder)
     manifest.read_manifest(folder, digest)
 
 

@@ -12,11 +12,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
 
-from springtide_server.loading.fetch import fetch
+from springtide_server.loading.fetch import fetch, place
 from springtide_server.loading.node_cache import NodeCache
 from springtide_trainer.errors import Refused
-from springtide_trainer.objects.store import is_object_uri
-from springtide_trainer.storage import local_path
 
 if TYPE_CHECKING:
     from springtide_server.loading.node_cache import Entry
@@ -54,8 +52,9 @@ def load_scorer(settings: Settings) -> tuple[Scorer, Source]:
 def _load_uri(settings: Settings) -> Scorer:
     """Load from a claim, or from a copy of what is in an object store, which is then deleted."""
     uri, digest = settings.model_uri, settings.model_digest
-    if not is_object_uri(uri):
-        return _load(local_path(uri, "MODEL_URI"), digest)
+    source = place(uri)
+    if isinstance(source, Path):
+        return _load(source, digest)
     with TemporaryDirectory(prefix="model-") as scratch:
         fetch(uri, digest, Path(scratch), reserve=lambda size: None)
         return _load(Path(scratch), digest)

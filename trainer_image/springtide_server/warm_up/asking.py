@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from springtide_server.warm_up.http import Address
     from springtide_server.warm_up.queries import Query
+    from springtide_trainer.objects.store import Place
 
 log = logging.getLogger("springtide.warm-up")
 
@@ -65,12 +66,12 @@ class Target:
 
 
 async def warm_up(
-    file: Path, digest: str, target: Callable[[], Awaitable[Target]], *, seconds: float
+    file: Path | Place, digest: str, target: Callable[[], Awaitable[Target]], *, seconds: float
 ) -> Asked:
     """Read the queries of a model and send them all, or as many as the time allows.
 
     Args:
-        file: The file of the queries.
+        file: Where the queries are.
         digest: The digest of the model.
         target: Finds out how the server is asked; called if there are queries.
         seconds: Time limit of everything.

@@ -17,6 +17,7 @@ from starlette.routing import Route
 from springtide_server.warm_up.http import Address
 from springtide_server.warm_up.metrics import WarmUpMetrics
 from springtide_server.warm_up.sidecar import Options, Sidecar
+from springtide_trainer.objects.store import Place, is_object_uri, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str]) -> None:
     """Run until a signal is received.
 
     Raises:
-        Refused: --url is not valid.
+        Refused: --url or --artifacts is not valid.
     """
     given = _parser().parse_args(arguments)
     options = Options(
@@ -53,9 +54,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--model", default="model", help="name of the model in its paths")
     command.add_argument(
         "--artifacts",
-        type=Path,
+        type=_artifacts,
         required=True,
-        help="folder <storage>/<namespace>/<update>/artifacts, as it is mounted here",
+        help="folder <storage>/<namespace>/<update>/artifacts, as it is mounted here, or its URI "
+        "in an object store",
     )
     command.add_argument(
         "--seconds", type=_seconds, default=30.0, help="time limit of all queries (default 30)"
@@ -63,6 +65,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--host", default="0.0.0.0", help="address to listen on")
     command.add_argument("--port", type=int, default=8090, help="port to listen on (default 8090)")
     return parser
+
+
+def _artifacts(text: str) -> Path | Place:
+    return place_of(text, "--artifacts") if is_object_uri(text) else Path(text)
 
 
 def _seconds(text: str) -> float:

@@ -1,20 +1,26 @@
-"""Reads the warm-up queries that an evaluation left beside a model. Nothing in them is trusted."""
+"""Reads the warm-up queries that an evaluation left beside a model. Nothing in them is trusted.
+
+They are a file on a claim, or an object in an object store.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import stat
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from springtide_api.schema import is_digest
-from springtide_api.warm_up import MAX_BYTES, WarmUpQueries
+from springtide_api.warm_up import MAX_BYTES, SUFFIX, WarmUpQueries
+from springtide_trainer.errors import Refused
+from springtide_trainer.objects.store import CHECKING, Place, Store
+from springtide_trainer.storage import warm_up_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     Query = dict[str, Any]
 
@@ -23,7 +29,14 @@ class Unusable(Exception):
     """The file cannot be used; the message says why and never quotes its texts."""
 
 
-def read(file: Path, digest: str) -> list[Query]:
+def beside(artifact: Path | Place) -> Path | Place:
+    """Return where the queries of the model in a folder are."""
+    if isinstance(artifact, Path):
+        return warm_up_file(artifact)
+    return Place(artifact.bucket, artifact.key + SUFFIX)
+
+
+def read(file: Path | Place, digest: str) -> list[Query]:
     """Read the queries of a model. Blocking.
 
     Args:
@@ -34,18 +47,13 @@ def read(file: Path, digest: str) -> list[Query]:
         The queries; none if there is no file, as for an imported model.
 
     Raises:
-        Unusable: it is no file, too large, not valid, or of another model.
+        Unusable: it is no file, cannot be read, is too large, not valid, or of another model.
     """
     if not is_digest(digest):
         raise Unusable(f"the digest {digest[:80]!r} is not sha256: and 64 hex digits")
-    try:
-        content = _read(file)
-    except FileNotFoundError:
+    content = _content(file)
+    if content is None:
         return []
-    except OSError as failed:
-        raise Unusable(f"{file} cannot be read: {failed.strerror}") from None
-    if len(content) > MAX_BYTES:
-        raise Unusable(f"{file} is larger than {MAX_BYTES} bytes")
     try:
         found = WarmUpQueries.model_validate_json(content)
     except ValidationError as wrong:
@@ -62,6 +70,21 @@ def read(file: Path, digest: str) -> list[Query]:
     return found.requests
 
 
+def _content(file: Path | Place) -> bytes | None:
+    """Return the content; None if there is no file."""
+    try:
+        content = _read(file) if isinstance(file, Path) else _download(file)
+    except FileNotFoundError:
+        return None
+    except Refused as failed:
+        raise Unusable(f"{file} cannot be read: {failed.failure.message}") from None
+    except OSError as failed:
+        raise Unusable(f"{file} cannot be read: {failed.strerror or failed}") from None
+    if len(content) > MAX_BYTES:
+        raise Unusable(f"{file} is larger than {MAX_BYTES} bytes")
+    return content
+
+
 def _read(file: Path) -> bytes:
     """Read one byte more than is allowed; not from a link or a pipe, which could block."""
     handle = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -69,6 +92,14 @@ def _read(file: Path) -> bytes:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise OSError(0, "it is not a regular file")
         return opened.read(MAX_BYTES + 1)
+
+
+def _download(file: Place) -> bytes:
+    """Read one byte more than is allowed; a store that does not answer is given up early."""
+    store = Store(file.bucket, CHECKING)
+    entry = store.head(file.key)
+    size = min(entry.size, MAX_BYTES + 1)
+    return store.read_range(file.key, 0, size, entry.etag or None) if size else b""
 
 
 def encode(query: Query, columns: Sequence[str] = ()) -> bytes:

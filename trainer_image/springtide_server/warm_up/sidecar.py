@@ -16,13 +16,15 @@ from urllib.parse import quote
 
 from springtide_server.warm_up import http
 from springtide_server.warm_up.asking import Asked, Target, warm_up
-from springtide_trainer.storage import folder_name, warm_up_file
+from springtide_server.warm_up.queries import beside
+from springtide_trainer.storage import folder_name
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from springtide_server.warm_up.http import Address, Answer
     from springtide_server.warm_up.metrics import WarmUpMetrics
+    from springtide_trainer.objects.store import Place
 
 log = logging.getLogger("springtide.warm-up")
 
@@ -39,7 +41,7 @@ class Options:
 
     server: Address
     model: str
-    artifacts: Path
+    artifacts: Path | Place
     """The folder that has the folders of the generations."""
     digest: str
     """MODEL_DIGEST; empty: no generation has been rolled out yet."""
@@ -112,7 +114,7 @@ class Sidecar:
         if not options.digest:
             log.info("no generation has been rolled out yet: MODEL_DIGEST is empty")
             return Asked()
-        file = warm_up_file(options.artifacts / folder_name(options.digest))
+        file = beside(options.artifacts / folder_name(options.digest))
         return await warm_up(file, options.digest, self._target, seconds=options.seconds)
 
     async def _target(self) -> Target:

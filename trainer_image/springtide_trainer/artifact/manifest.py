@@ -56,7 +56,8 @@ def commit(
     digest = write_manifest(folder)
     size = sum(path.stat().st_size for path in _files(folder))
     final = home.artifact(digest)
-    if not commit_content(folder, final):
+    known = {str(file["path"]): str(file["sha256"]) for file in read_manifest(folder, digest)}
+    if not commit_content(folder, final, known):
         try:
             verify(final, digest)
         except Refused:

@@ -17,7 +17,8 @@ from springtide_api.update.model import WarmUp
 from springtide_api.warm_up import MAX_BYTES
 from springtide_trainer.artifact.preprocess import Preprocess
 from springtide_trainer.data.snapshots.frozen_rows import codes, input_columns, inputs
-from springtide_trainer.storage import local_path, remote_of, sync, warm_up_file
+from springtide_trainer.errors import Refused
+from springtide_trainer.storage import local_path, remove_file, replace_file, warm_up_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,8 +48,6 @@ def write(
 ) -> None:
     """Replace the queries of a verified model, or delete them where the recipe asks for none.
 
-    None are kept in an object store.
-
     Args:
         datasets: The evaluated rows; queries are made of the first holdout.
         candidate: The model.
@@ -58,23 +57,19 @@ def write(
     asked = recipe.serving.warm_up if recipe.serving else None
     count = (asked or WarmUp()).queries
     folder = local_path(candidate.uri)
-    if remote_of(folder):
-        return
     model, final = Preprocess.read(folder), warm_up_file(folder)
     table = next((each.table for each in datasets if each.role == "Holdout"), None)
     try:
         if not count or not table:
-            final.unlink(missing_ok=True)
+            remove_file(final)
             return
         group = table["group"] if model.task == "Ranking" else None
         seed = int(candidate.digest[-16:], 16)
         chosen = sample(lengths(table, model.inputs), group, count=count, seed=seed)
         made = scratch / final.name
         made.write_bytes(content(candidate.digest, requests(table, chosen, model.inputs)))
-        sync(made)
-        made.replace(final)
-        sync(final.parent)
-    except OSError as failed:
+        replace_file(made, final)
+    except (OSError, Refused) as failed:
         log.warning("no warm-up queries", extra={"file": str(final), "error": str(failed)})
 
 

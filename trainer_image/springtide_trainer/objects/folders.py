@@ -21,7 +21,7 @@ from springtide_trainer.objects.store import AT_ONCE, CHUNK, Changed, Unsupporte
 from springtide_trainer.storage import file_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from concurrent.futures import Future
     from datetime import datetime
     from pathlib import Path
@@ -88,14 +88,17 @@ def committed(store: Store, key: str) -> Committed | None:
         raise Refused("DigestMismatch", what) from wrong
 
 
-def upload(store: Store, folder: Path, key: str, writer: str) -> Committed:
-    """Upload the files of a folder, without committing it."""
+def upload(
+    store: Store, folder: Path, key: str, writer: str, known: Mapping[str, str] | None = None
+) -> Committed:
+    """Upload the files of a folder, without committing it; hash those whose digest is not known."""
     files = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             name = path.relative_to(folder).as_posix()
             store.put(f"{key}/{writer}/{name}", path)
-            files[name] = (path.stat().st_size, file_digest(path))
+            digest = (known or {}).get(name) or file_digest(path)
+            files[name] = (path.stat().st_size, digest)
     return Committed(writer, files)
 
 

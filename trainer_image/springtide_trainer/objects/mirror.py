@@ -20,7 +20,7 @@ from springtide_trainer.objects.folders import COMMIT
 from springtide_trainer.objects.store import CHECKING, Store, place_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Mapping
     from pathlib import Path
 
     from springtide_trainer.objects.folders import Committed
@@ -132,6 +132,15 @@ class Mirror:
         tmp.unlink()
         return True
 
+    def replace_file(self, tmp: Path, final: Path) -> None:
+        """Write a file, or replace it; `tmp` is deleted."""
+        self._store.put(self._place(final).key, tmp)
+        tmp.unlink()
+
+    def remove_file(self, final: Path) -> None:
+        """Delete a file, if it is there."""
+        self._store.delete([self._place(final).key])
+
     def commit_folder(self, tmp: Path, final: Path) -> bool:
         """Upload a folder and commit it, unless one is committed: then `tmp` is unchanged."""
         key = self._place(final).key
@@ -144,24 +153,28 @@ class Mirror:
         _keep(tmp, final)
         return True
 
-    def commit_content(self, tmp: Path, final: Path) -> bool:
+    def commit_content(
+        self, tmp: Path, final: Path, known: Mapping[str, str] | None = None
+    ) -> bool:
         """Commit a folder that is named by its content. A committed one is new again.
 
         A damaged one is replaced, so there always is one afterwards, and its copy is `final`.
         """
-        self._commit_content(tmp, self._place(final).key)
+        self._commit_content(tmp, self._place(final).key, known)
         _keep(tmp, final)
         self._kept.append(final)
         return True
 
-    def _commit_content(self, folder: Path, key: str) -> None:
+    def _commit_content(
+        self, folder: Path, key: str, known: Mapping[str, str] | None = None
+    ) -> None:
         store, commit = self._store, f"{key}/{COMMIT}"
         try:
             found = folders.committed(store, key)
         except Refused:
             found = folders.Committed("", {})
         if found is None:
-            made = folders.upload(store, folder, key, self._writer)
+            made = folders.upload(store, folder, key, self._writer, known)
             if store.create(commit, made.content()):
                 return
             self._delete(f"{key}/{made.writer}")
@@ -180,6 +193,10 @@ class Mirror:
             folder = room / name
             found[folder] = max(entry.modified, found.get(folder, entry.modified))
         return found
+
+    def files(self, room: Path) -> list[Path]:
+        """Return the files in a folder of the storage that is not committed as a whole."""
+        return [room / name for name, rest, _ in self._below(room) if not rest]
 
     def committed(self, room: Path) -> list[Path]:
         """Return the committed folders in a folder of the storage."""

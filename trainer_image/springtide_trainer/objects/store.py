@@ -27,14 +27,18 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 SCHEMES = ("s3", "gs", "az")
+READABLE = "file:///path, s3://bucket/path, gs://bucket/path or az://container/path"
+"""What a location may be, for messages."""
 PATIENCE = timedelta(minutes=4)
 """A request is repeated for so long while the store is down or overloaded."""
 CHECKING = timedelta(seconds=15)
 """The same for the check of a store, which may refuse requests for good."""
 TIMEOUT = timedelta(seconds=60)
-"""Of one request, which transfers at most CHUNK bytes."""
+"""Of one request, which mostly transfers CHUNK bytes."""
 CHUNK = 8 << 20
-"""Bytes of one request of an upload or a download."""
+"""Bytes of one request of an upload or a download, unless an upload then had too many parts."""
+MAX_PARTS = 10_000
+"""S3 takes no more parts of one upload."""
 AT_ONCE = 4
 """Requests of an upload or a download at the same time."""
 BROKEN = "HTTP error"
@@ -73,6 +77,14 @@ class Place:
     def __truediv__(self, name: str) -> Place:
         return Place(self.bucket, f"{self.key}/{name}" if self.key else name)
 
+    def __str__(self) -> str:
+        return self.uri
+
+
+def part_size(size: int) -> int:
+    """Return the bytes of one part of an upload of `size` bytes: at most MAX_PARTS of them."""
+    return max(CHUNK, -(-size // MAX_PARTS))
+
 
 def is_object_uri(text: str) -> bool:
     """Return whether a URI or path is in an object store."""
@@ -90,8 +102,7 @@ def place_of(uri: str, field: str = "") -> Place:
     known = parts.scheme in SCHEMES and re.fullmatch(r"[A-Za-z0-9][\w.-]*", parts.netloc)
     odd = parts.query or parts.fragment or any(name in {"", ".", ".."} for name in key.split("/"))
     if not known or (key and odd):
-        schemes = ", ".join(f"{scheme}://bucket/path" for scheme in SCHEMES)
-        raise Refused("InvalidUri", f"{uri!r} must be one of {schemes}, without '..' or '?'", field)
+        raise Refused("InvalidUri", f"{uri!r} must be {READABLE}, without '..' and '?'", field)
     return Place(f"{parts.scheme}://{parts.netloc}", key)
 
 
@@ -192,8 +203,11 @@ class Store:
         """Write an object, or replace it. A file is uploaded in parts, never held as a whole."""
         import obstore
 
+        size = len(content) if isinstance(content, bytes) else content.stat().st_size
+        part = part_size(size)
+
         def put() -> None:
-            obstore.put(self._store, key, content, chunk_size=CHUNK, max_concurrency=AT_ONCE)
+            obstore.put(self._store, key, content, chunk_size=part, max_concurrency=AT_ONCE)
 
         with self._explained(key):
             self._repeat(put)
@@ -244,7 +258,8 @@ def _open(bucket: str, patience: timedelta) -> ObjectStore:
     scheme, _, name = bucket.partition("://")
     options: Any = _Options(
         client_options={"timeout": TIMEOUT, "connect_timeout": timedelta(seconds=10)},
-        retry_config={"retry_timeout": patience, "max_retries": 100},
+        # The time alone decides: 100 refused connections take a minute.
+        retry_config={"retry_timeout": patience, "max_retries": 100_000},
     )
     if os.environ.get("AWS_ALLOW_HTTP", "").lower() == "true":
         options["client_options"]["allow_http"] = True

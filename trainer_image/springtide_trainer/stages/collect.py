@@ -19,6 +19,7 @@ from springtide_trainer.storage import (
     forget,
     local_place,
     remote_of,
+    remove_file,
     sync,
     warm_up_file,
 )
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from springtide_api.contract import RunFile, Unreferenced
-    from springtide_trainer.storage import Home, Remote
+    from springtide_trainer.remote import Remote
+    from springtide_trainer.storage import Home
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +98,7 @@ def _collect_objects(asked: Unreferenced, home: Home, remote: Remote) -> None:
         for folder, written in remote.folders(home.path / place).items():
             unnamed = folder.name not in kept and _DIGEST.fullmatch(folder.name)
             if unnamed and asked.since < written < asked.until:
+                _delete_queries(folder)
                 remote.forget(folder)
                 log.info("deleted: nothing names it", extra={"folder": f"{place}/{folder.name}"})
 
@@ -116,7 +119,7 @@ def _delete_unused(folder: Path, aside: Path, home: Home) -> None:
 def _delete_queries(folder: Path) -> None:
     """Delete the warm-up queries of a model, which are rows of data, before the model."""
     if folder.parent.name == "artifacts":
-        warm_up_file(folder).unlink(missing_ok=True)
+        remove_file(warm_up_file(folder))
 
 
 def _checked(text: str, home: Home) -> Path:

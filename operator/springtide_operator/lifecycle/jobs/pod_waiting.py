@@ -34,6 +34,10 @@ CAUSES = {
     "image pull failed": Cause(
         "ImagePullFailed", "change training.image, or put the image where the node can pull it"
     ),
+    # Of the pods of our Jobs, the environment is all that can be missing.
+    "CreateContainerConfigError": Cause(
+        "SecretNotFound", "create the Secret of data.secretName, or change the field"
+    ),
 }
 
 

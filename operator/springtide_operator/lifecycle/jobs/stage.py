@@ -291,7 +291,7 @@ def _placement(seen: Observation) -> str:
 
 
 def pods_outdated(now: Recipe, recipe: Recipe) -> bool:
-    """Whether the spec requires other pods now: image, hardware, claims or Secret changed."""
+    """Whether the spec requires other pods now: image, hardware, claims or identity changed."""
     asked, made = now.training.compute, recipe.training.compute
     patience = {"pending_timeout": made.pending_timeout}
     return (
@@ -300,4 +300,5 @@ def pods_outdated(now: Recipe, recipe: Recipe) -> bool:
         or now.storage.volume != recipe.storage.volume
         or now.data.volume != recipe.data.volume
         or now.data.secret_name != recipe.data.secret_name
+        or now.data.service_account_name != recipe.data.service_account_name
     )

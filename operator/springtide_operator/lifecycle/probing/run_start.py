@@ -77,9 +77,10 @@ def _retry_may_differ(seen: Observation, generation: ModelGeneration) -> bool:
 
 
 def _run_environment(made_from: Recipe) -> tuple[object, ...]:
-    """What may fail a run independently of its rows: hardware, limits, image, claims, Secret."""
+    """What may fail a run independently of its rows: hardware, limits, image, claims, identity."""
     training, data = made_from.training, made_from.data
-    reached_by = made_from.storage.volume, data.volume, data.secret_name
+    identity = data.secret_name, data.service_account_name
+    reached_by = made_from.storage.volume, data.volume, *identity
     return (training.compute, training.limits, training.image, *reached_by)
 
 

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from pathlib import Path
 
-    from springtide_trainer.storage import Home, Remote
+    from springtide_trainer.remote import Remote
+    from springtide_trainer.storage import Home
 
 log = logging.getLogger(__name__)
 

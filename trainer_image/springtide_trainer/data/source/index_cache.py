@@ -20,7 +20,14 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from springtide_trainer.data.partitions import micros
-from springtide_trainer.storage import file_digest
+from springtide_trainer.errors import Refused
+from springtide_trainer.storage import (
+    file_digest,
+    files_in,
+    read_committed,
+    remove_file,
+    replace_file,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -105,7 +112,7 @@ class IndexCache:
         if path is None:
             return None
         try:
-            content = path.read_bytes()
+            content = read_committed(path)
             if hashlib.sha256(content).hexdigest() != path.name.split(".")[1]:
                 raise ValueError(f"{path.name} does not match its digest")
             table = pa.ipc.open_file(pa.py_buffer(content)).read_all().combine_chunks()
@@ -116,7 +123,7 @@ class IndexCache:
                 keys=dict(zip(table.column_names[2:], keys, strict=True)),
                 digest=table.schema.metadata[_DIGEST].decode(),
             )
-        except (OSError, ValueError, KeyError) as damaged:
+        except (OSError, ValueError, KeyError, Refused) as damaged:
             log.warning("damaged index is read again", extra={"error": str(damaged)})
             return None
         self._used.add(path)
@@ -137,9 +144,8 @@ class IndexCache:
             if (free := shutil.disk_usage(self._scratch).free) < self._bytes:
                 raise OSError(f"{free:,} bytes would stay free for rows of {self._bytes:,} bytes")
             final = self._folder / f"{entry}.{file_digest(written)}.arrow"
-            self._folder.mkdir(exist_ok=True)
-            written.rename(final)
-        except OSError as full:
+            replace_file(written, final, durable=False)
+        except (OSError, Refused) as full:
             self._full = True
             written.unlink(missing_ok=True)
             log.warning("the index is not kept", extra={"error": str(full)})
@@ -150,15 +156,15 @@ class IndexCache:
         """Remove the entries that no file of this probe has, or every entry."""
         for path in (self._paths | self._used) if every else (self._paths - self._used):
             try:
-                path.unlink(missing_ok=True)
-            except OSError as kept:
+                remove_file(path)
+            except (OSError, Refused) as kept:
                 log.warning("index is not removed", extra={"error": str(kept)})
 
 
 def _entries(folder: Path) -> set[Path]:
     try:
-        return {path for path in folder.iterdir() if path.suffix == ".arrow"}
-    except OSError:
+        return {path for path in files_in(folder) if path.suffix == ".arrow"}
+    except (OSError, Refused):
         return set()
 
 
