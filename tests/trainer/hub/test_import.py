@@ -138,7 +138,7 @@ def test_a_pod_that_was_killed_in_a_download_leaves_nothing_behind(pods, hub, so
 
     hub.fault = hang
     process = pods.start(1)
-    assert reached.wait(120)
+    assert reached.wait(400)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     killed.set()
