@@ -20,7 +20,7 @@ class Refused(Exception):
         reason: str,
         message: str,
         field: str = "",
-        code: ExitCode = ExitCode.INVALID_INPUT,
+        code: int = ExitCode.INVALID_INPUT,
     ) -> None:
         super().__init__(message)
         self.code = code

@@ -14,7 +14,7 @@ from trainer.objects.conftest import NOW, training
 
 from springtide_api.contract import ExitCode, Result
 from springtide_trainer.objects.store import is_object_uri
-from springtide_trainer.stages.runner import run_stage
+from springtide_trainer.stages.runner import opened, run_stage
 from springtide_trainer.storage import Home
 
 pytestmark = pytest.mark.object_store
@@ -123,3 +123,23 @@ def test_a_generation_in_a_store_has_the_digests_of_one_on_a_claim(
         made = run("train", "g1-train-1", **steps).train.artifact
         found.append((parent.digest, window.digest, made.digest))
     assert found[0] == found[1]
+
+
+def test_several_processes_train_from_a_store_and_one_of_them_commits(
+    update, bucket, deliver, published_model
+):
+    deliver(1, 2, 3)
+    parent = update.run("import", "g0-import-1", **{"import": {"uri": published_model}})
+    window = update.run("probe", "probe-1", probe=NOW).result.probe.window
+    blocks = training(update, parent.result.imported, window)
+    asked = update.run_file("train", "g1-train-1", **blocks)
+    with opened(asked, "pod-1") as home:
+        outcome = run_stage(asked, home, "pod-1", processes=2)
+    assert outcome.code == ExitCode.DONE, outcome.result
+    made = outcome.result.train.artifact
+    folder = made.uri.removeprefix(f"{bucket.uri}/")
+    writers = {key.removeprefix(f"{folder}/").partition("/")[0] for key in bucket.keys(folder)}
+    assert len(writers) == 2  # of the one that uploaded, and the commit
+    committed = json.loads(bucket.store.read("storage/shop/ranker/results/g1-train-1.json"))
+    assert committed["train"]["artifact"]["digest"] == made.digest
+    assert not bucket.keys("storage/shop/ranker/checkpoints")

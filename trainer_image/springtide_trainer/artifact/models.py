@@ -14,6 +14,7 @@ from springtide_trainer.artifact.manifest import verify
 from springtide_trainer.artifact.onnx_model import ONNX_MODEL, OnnxModel
 from springtide_trainer.artifact.preprocess import Preprocess
 from springtide_trainer.artifact.tokens import tokenize
+from springtide_trainer.processes import ALONE
 from springtide_trainer.tasks.table import task_of
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from springtide_trainer.artifact.joined_tokens import TokenRows
     from springtide_trainer.artifact.preprocess import Pair
+    from springtide_trainer.processes import Processes
     from springtide_trainer.tasks.task import Task
 
 transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -86,22 +88,25 @@ def predict(
     rows: NDArray[np.int64],
     batch_size: int,
     observe: Callable[[int], None] = lambda done: None,
+    processes: Processes = ALONE,
 ) -> NDArray[np.float32]:
     """Score these rows: float32 [rows, outputs]. Sets the model to evaluation mode.
 
     All rows are sorted by length, so the rows of a batch have about the same length. `observe` is
-    called with the number of rows that are scored after each batch.
+    called with the number of rows that are scored after each batch. Several processes share the
+    batches, which are those of one, and all of them return all scores.
     """
-    made = np.empty((len(rows), len(task.outputs)), dtype=np.float32)
+    made = np.zeros((len(rows), len(task.outputs)), dtype=np.float32)
     order = np.argsort(tokens.lengths[rows], kind="stable")
     model.train(mode=False)
     with torch.inference_mode():
-        for start in range(0, len(order), batch_size):
+        for start in processes.share(np.arange(0, len(order), batch_size)).tolist():
             chosen = order[start : start + batch_size]
             batch = tokens.batch(rows[chosen])
             inputs = {name: value.to(model.device) for name, value in batch.items()}
             made[chosen] = task.predict(model(**inputs).logits).cpu().numpy()
             observe(start + len(chosen))
+    processes.merge(made)
     return made
 
 

@@ -101,7 +101,7 @@ class Mirror:
             elif self.uri(self.local(uri)) is None:
                 folders.download_plain(store, place, copy, field)
             if copy.exists():
-                copy.rename(path)
+                _move(copy, path)
                 _set_time(path, found)
         finally:
             shutil.rmtree(copy, ignore_errors=True)
@@ -266,6 +266,15 @@ def _keep(tmp: Path, final: Path) -> None:
     if not final.exists():
         final.parent.mkdir(parents=True, exist_ok=True)
         tmp.rename(final)
+
+
+def _move(copy: Path, path: Path) -> None:
+    """Move a copy to its place, unless another process of this pod was faster."""
+    try:
+        copy.rename(path)
+    except OSError:
+        if not path.exists():
+            raise
 
 
 def _set_time(path: Path, found: Committed | None) -> None:

@@ -25,7 +25,7 @@ from springtide_trainer.errors import Interrupted, Refused
 from springtide_trainer.interruption import raise_on_sigterm
 from springtide_trainer.objects.mirror import Mirror
 from springtide_trainer.objects.store import is_object_uri
-from springtide_trainer.stages import logs, termination_message
+from springtide_trainer.stages import launcher, logs, termination_message
 from springtide_trainer.storage import (
     Home,
     commit_file,
@@ -68,9 +68,10 @@ def run_pod(environ: Mapping[str, str]) -> int:
     pod_uid = environ.get("SPRINGTIDE_POD_UID", "pod")
     try:
         with opened(run, pod_uid) as home:
-            outcome = _with_uris(run_stage(run, home, pod_uid), home)
+            processes = launcher.processes_of(run, environ)
+            outcome = with_uris(run_stage(run, home, pod_uid, processes=processes), home)
     except Refused as refused:
-        outcome = _failed(run, refused.failure, refused.code)
+        outcome = failed(run, refused.failure, refused.code)
     if outcome.code != SIGTERM_EXIT_CODE:
         message = environ.get("SPRINGTIDE_TERMINATION_LOG", TERMINATION_MESSAGE)
         termination_message.write(outcome.result, message)
@@ -78,26 +79,44 @@ def run_pod(environ: Mapping[str, str]) -> int:
     return outcome.code
 
 
-def run_stage(run: RunFile, home: Home, pod_uid: str) -> StageOutcome:
-    """Run a stage, or return the result that another pod committed; handle every error."""
+def run_stage(run: RunFile, home: Home, pod_uid: str, *, processes: int = 1) -> StageOutcome:
+    """Run a stage, or return the result that another pod committed; handle every error.
+
+    Args:
+        run: The run file.
+        home: The storage.
+        pod_uid: Uid of the pod.
+        processes: Number of processes of a training.
+    """
     final = home.result(run.result or run.job)
     try:
         if committed := _committed(final, run):
             log.info("result is already committed", extra={"job": run.job})
             return StageOutcome(committed, ExitCode.DONE)
         with raise_on_sigterm(), home.tmp(run.job, pod_uid) as tmp:
-            result = _commit(dispatch(run, home, tmp), final, tmp / "result.json")
+            if processes > 1:
+                result = launcher.train(run, home, tmp, pod_uid=pod_uid, processes=processes)
+            else:
+                result = dispatch(run, home, tmp)
+            result = commit(result, final, tmp / "result.json")
         _clean_up(run, home)
         return StageOutcome(result, ExitCode.DONE)
-    except Interrupted:
-        return _failed(run, Failure(reason="Interrupted", message="SIGTERM"), SIGTERM_EXIT_CODE)
+    except Interrupted as interrupted:
+        return ended_by(interrupted, run, home)
     except Exception as error:
         away = isinstance(error, Refused) and error.code == ExitCode.ENVIRONMENT
         if not away and (committed := _committed_meanwhile(final, run, error)):
             return StageOutcome(committed, ExitCode.DONE)
-        if isinstance(error, Refused):
-            return _failed(run, error.failure, error.code)
-        return _unexpected(run, home, error)
+        return ended_by(error, run, home)
+
+
+def ended_by(error: Exception, run: RunFile, home: Home) -> StageOutcome:
+    """Return the outcome of a stage that an error ended."""
+    if isinstance(error, Interrupted):
+        return failed(run, Failure(reason="Interrupted", message="SIGTERM"), SIGTERM_EXIT_CODE)
+    if isinstance(error, Refused):
+        return failed(run, error.failure, error.code)
+    return _unexpected(run, home, error)
 
 
 @contextmanager
@@ -107,20 +126,26 @@ def opened(run: RunFile, pod_uid: str) -> Iterator[Home]:
     Raises:
         Refused: the URI of the storage is not one.
     """
-    writer = f"{run.job}-{pod_uid}"
     if not is_object_uri(run.home):
         home = Home(Path(run.home))
-        with kept_by(Mirror(home.scratch(run.job, pod_uid) / "copies", root=home.path)):
+        with kept_by(mirror(run, home, pod_uid)):
             yield home
         return
     with TemporaryDirectory(prefix="springtide-") as scratch:
         home = Home(Path(scratch, "home"))
-        copies = Path(scratch, "copies")
-        with kept_by(Mirror(copies, root=home.path, home=run.home, writer=writer)):
+        with kept_by(mirror(run, home, pod_uid)):
             yield home
 
 
-def _with_uris(outcome: StageOutcome, home: Home) -> StageOutcome:
+def mirror(run: RunFile, home: Home, pod_uid: str) -> Mirror:
+    """Return the copies of this pod: those of a storage in an object store are beside `home`."""
+    if not is_object_uri(run.home):
+        return Mirror(home.scratch(run.job, pod_uid) / "copies", root=home.path)
+    copies, writer = home.path.with_name("copies"), f"{run.job}-{pod_uid}"
+    return Mirror(copies, root=home.path, home=run.home, writer=writer)
+
+
+def with_uris(outcome: StageOutcome, home: Home) -> StageOutcome:
     """Name what is in an object store by URI in the message of a failure, not by its copy."""
     failure = outcome.result.failure
     if failure is None or remote_of(home.path) is None:
@@ -187,8 +212,8 @@ def _committed_meanwhile(path: Path, run: RunFile, error: Exception) -> Result |
     return committed
 
 
-def _commit(result: Result, final: Path, tmp: Path) -> Result:
-    """Commit a result, or return the one that another pod committed first."""
+def commit(result: Result, final: Path, tmp: Path) -> Result:
+    """Commit a result, or return the one that another process committed first."""
     tmp.write_text(json.dumps(result.plain(), indent=1), encoding="utf-8")
     if commit_file(tmp, final):
         return result
@@ -204,7 +229,8 @@ def _clean_up(run: RunFile, home: Home) -> None:
         shutil.rmtree(home.checkpoints(run.number), ignore_errors=True)
 
 
-def _failed(run: RunFile, failure: Failure, code: int) -> StageOutcome:
+def failed(run: RunFile, failure: Failure, code: int) -> StageOutcome:
+    """Return the outcome of a stage that failed."""
     log.error("stage failed", extra={"job": run.job, "failure": failure.plain()})
     result = Result(job=run.job, stage=run.stage, number=run.number, ok=False, failure=failure)
     return StageOutcome(result, code)
@@ -220,18 +246,18 @@ def _unexpected(run: RunFile, home: Home, error: Exception) -> StageOutcome:
             "training.compute.resources.memory"
         )
         failure = Failure(reason="OutOfMemory", message=f"out of memory; {hint}")
-        return _failed(run, failure, ExitCode.OUT_OF_MEMORY)
+        return failed(run, failure, ExitCode.OUT_OF_MEMORY)
     if _disk_full(error):
-        return _failed(run, _full(home, error), ExitCode.ENVIRONMENT)
+        return failed(run, _full(home, error), ExitCode.ENVIRONMENT)
     if isinstance(error, PermissionError):
         message = (
             f"{error.filename}: permission denied; the pods run as user 65532: give it read access "
             "to the models and write access to the storage"
         )
-        return _failed(run, Failure(reason="NoAccess", message=message), ExitCode.ENVIRONMENT)
+        return failed(run, Failure(reason="NoAccess", message=message), ExitCode.ENVIRONMENT)
     log.exception("unexpected error", extra={"job": run.job})
     message = f"{type(error).__name__}: unexpected error; see the traceback in the log of the pod"
-    return _failed(run, Failure(reason="Error", message=message), UNEXPECTED_ERROR)
+    return failed(run, Failure(reason="Error", message=message), UNEXPECTED_ERROR)
 
 
 def _out_of_memory(error: BaseException) -> bool:

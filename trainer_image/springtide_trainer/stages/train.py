@@ -22,6 +22,7 @@ from springtide_trainer.errors import Refused
 from springtide_trainer.methods import adapter
 from springtide_trainer.methods.table import METHODS
 from springtide_trainer.optimise.form import commit_form
+from springtide_trainer.processes import ALONE
 from springtide_trainer.storage import local_path
 from springtide_trainer.training import fit, interpolation, session, warm_start
 from springtide_trainer.training.engine.finite_checks import check_tensors
@@ -36,13 +37,24 @@ if TYPE_CHECKING:
     from springtide_api.contract import CommittedArtifact, RunFile, TrainInput
     from springtide_api.generation.spec import Recipe, ReplayBuffer
     from springtide_trainer.data.snapshots.replay_buffer import Held
+    from springtide_trainer.processes import Processes
     from springtide_trainer.storage import Home
 
 log = logging.getLogger(__name__)
 
 
 def train(run: RunFile, home: Home, tmp: Path) -> TrainOutput:
-    """Train from the parent's weights and commit the artifact.
+    """Train in one process; see `train_together`."""
+    made = train_together(ALONE, run, home, tmp)
+    assert made is not None
+    return made
+
+
+def train_together(processes: Processes, run: RunFile, home: Home, tmp: Path) -> TrainOutput | None:
+    """Train from the parent's weights; the first process commits the artifact.
+
+    Returns:
+        What was made; None in all processes but the first.
 
     Raises:
         Refused: parent, rows and recipe do not match.
@@ -52,17 +64,21 @@ def train(run: RunFile, home: Home, tmp: Path) -> TrainOutput:
     if run.train is None:
         raise Refused("InvalidRunFile", "stage train needs the block train in run.json")
     began = time.monotonic()
-    parent = local_path(run.train.parent.uri)
-    manifest.verify(parent, run.train.parent.digest)
-    data = local_path(run.train.data.uri)
-    held, digest = _held(run.recipe, run.train), run.train.data.digest
-    rows = load(data, digest, run.recipe, parent=parent, scratch=tmp, held=held)
+    with processes.first_alone():
+        parent = local_path(run.train.parent.uri)
+        manifest.verify(parent, run.train.parent.digest)
+        data = local_path(run.train.data.uri)
+        held, digest = _held(run.recipe, run.train), run.train.data.digest
+        rows = load(data, digest, run.recipe, parent=parent, scratch=tmp, held=held)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     options, longest = run.recipe.training.hyperparameters, int(rows.examples.tokens.lengths.max())
     with training_kernels(device, longest, options):
-        ready = session.prepare(run, rows, parent, device=device, scratch=tmp)
+        ready = session.prepare(run, rows, parent, device=device, scratch=tmp, processes=processes)
         outcome = fit.fit(ready)
         _interpolate(ready, parent, run.recipe)
+    processes.leave()
+    if not processes.leads:
+        return None
     model = _finite(ready, outcome.step)
     written = _write_adapter(model, run.recipe, run.train, tmp / "adapter")
     made = _commit(ready, model, parent, recipe=run.recipe, home=home, folder=tmp / "artifact")

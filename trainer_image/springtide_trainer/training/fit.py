@@ -10,7 +10,8 @@ from contextlib import closing, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
-from springtide_trainer.errors import Interrupted, NoStepTaken
+from springtide_api.contract import ExitCode
+from springtide_trainer.errors import Interrupted, NoStepTaken, Refused
 from springtide_trainer.interruption import INTERRUPTED, stop_on_sigterm
 from springtide_trainer.progress import Progress, Reporter
 from springtide_trainer.training import loop
@@ -42,18 +43,21 @@ def fit(session: Session) -> loop.Outcome:
         Interrupted: SIGTERM was received; a checkpoint is saved.
     """
     run, done, began = session.run, _resume(session), time.monotonic()
-    checks = FiniteChecks.on(run.precision.device)
+    checks = FiniteChecks.on(run.precision.device, session.processes.sum)
     if run.early_stopping:
         run.early_stopping.begin()
     with stop_on_sigterm() as interrupted:
-        stop = _first_of([run.early_stopping.stop] if run.early_stopping else [], interrupted)
+        stop = _first_of(
+            [run.early_stopping.stop] if run.early_stopping else [],
+            lambda step: INTERRUPTED if session.processes.any(bool(interrupted(step))) else None,
+        )
         if reason := stop(done):
             outcome = loop.Outcome(done, reason)
         else:
             outcome = _take_steps(session, done, stop, checks)
-    if outcome.reason == INTERRUPTED:
-        _save(session, outcome.step, checks)
-        raise Interrupted
+        if outcome.reason == INTERRUPTED:
+            _save(session, outcome.step, checks)
+            raise Interrupted
     _check(session, outcome.step, checks)
     if not run.precision.stepped:
         raise NoStepTaken(outcome.step)
@@ -83,7 +87,8 @@ def _take_steps(session: Session, done: int, stop: loop.Stop, checks: FiniteChec
         if step % session.checkpoint_every == 0:
             _save(session, step, checks)
 
-    progress = Progress(Reporter.of(os.environ), first=done, total=session.total)
+    reporter = Reporter.of(os.environ) if session.processes.leads else None
+    progress = Progress(reporter, first=done, total=session.total)
     with closing(feed(_steps(session, done + 1), run.precision.device)) as coming:
         outcome = loop.train(
             session.model,
@@ -94,6 +99,7 @@ def _take_steps(session: Session, done: int, stop: loop.Stop, checks: FiniteChec
             precision=run.precision,
             max_grad_norm=float(session.options.max_grad_norm),
             checks=checks,
+            passes=session.passes,
             engine=_engine(session),
             # The average of a step is validated, and a checkpoint has the state of both.
             observers=[average, validate, save_checkpoint, progress.observe],
@@ -115,6 +121,7 @@ def _steps(session: Session, first: int) -> Generator[Step]:
         last=session.total,
         multiple=WIDTHS_ON_GPU if session.recorded else 1,
         augment=session.augmentation,
+        processes=session.processes,
     )
 
 
@@ -153,7 +160,9 @@ def _save(session: Session, step: int, checks: FiniteChecks) -> None:
     checks.read()
     state = capture(session.run, step)
     check_tensors(state.tensors, step)
-    session.checkpoints.save(state)
+    if session.processes.leads:
+        session.checkpoints.save(state)
+    session.processes.wait()
 
 
 def _first_of(stops: list[loop.Stop], last: Callable[[int], str | None]) -> loop.Stop:
@@ -164,8 +173,18 @@ def _first_of(stops: list[loop.Stop], last: Callable[[int], str | None]) -> loop
 
 
 def _resume(session: Session) -> int:
-    """Restore the newest checkpoint of this run; return the number of completed steps."""
-    state = session.checkpoints.newest()
+    """Restore the newest checkpoint of this run; return the number of completed steps.
+
+    Raises:
+        Refused: the processes read different ones, because another pod still saves some.
+    """
+    processes = session.processes
+    with processes.first_alone():
+        state = session.checkpoints.newest()
+    step = state.step if state else 0
+    if processes.any(step != processes.from_first(step)):
+        message = f"process {processes.rank} read the checkpoint of step {step:,}, another did not"
+        raise Refused("CheckpointMismatch", message, code=ExitCode.ENVIRONMENT)
     if state is None:
         return 0
     restore(session.run, state)

@@ -83,6 +83,7 @@ def train(
     precision: Precision,
     max_grad_norm: float = 1.0,
     checks: FiniteChecks | None = None,
+    passes: Callable[[list[Batch]], Iterable[Batch]] = iter,
     engine: Callable[[Take], Take] = lambda take: take,
     observers: Sequence[Observer] = (),
     stop: Stop = lambda step: None,
@@ -90,7 +91,8 @@ def train(
     """Update `model` in place, once for each step.
 
     Random numbers (dropout) are seeded by the step alone, so a resumed run repeats them exactly.
-    `engine` returns what takes a step, from what takes it kernel by kernel.
+    `passes` iterates over the batches of a step: with several processes it says which pass is the
+    last. `engine` returns what takes a step, from what takes it kernel by kernel.
 
     Raises:
         Diverged: loss or gradient became NaN or infinite, as the checks found. Without checks each
@@ -99,7 +101,7 @@ def train(
 
     def take(batches: list[Batch]) -> Taken:
         total = torch.zeros((), device=precision.device)
-        for batch in batches:
+        for batch in passes(batches):
             on_device = batch.to(precision.device)
             with precision.forward():
                 loss = objective(model, on_device)

@@ -7,37 +7,40 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from springtide_api.update.task import EARLY_STOPPING_METRIC
 from springtide_trainer.artifact.length_limit import check_max_length
-from springtide_trainer.artifact.models import load_tokenizer, move, predict
+from springtide_trainer.artifact.models import load_tokenizer, move
 from springtide_trainer.artifact.preprocess import Preprocess
 from springtide_trainer.errors import Refused
 from springtide_trainer.methods.adapter import Continued
 from springtide_trainer.methods.table import METHODS
+from springtide_trainer.processes import ALONE
 from springtide_trainer.storage import local_place
-from springtide_trainer.tasks.metrics.statistic import EncodedRows, whole
 from springtide_trainer.tasks.table import task_of
 from springtide_trainer.training import optimizer, precision, warm_start
 from springtide_trainer.training.checkpoints import Checkpoints
 from springtide_trainer.training.early_stopping import EarlyStopping
 from springtide_trainer.training.engine import kernels
 from springtide_trainer.training.engine.pass_limits import pass_limits
+from springtide_trainer.training.engine.replicas import Replicas
 from springtide_trainer.training.lower_outputs import Wanted, lower_part, store
 from springtide_trainer.training.robustness import adversarial, augmentation, averaging
 from springtide_trainer.training.rows.batches import StepSampler
 from springtide_trainer.training.rows.mixture import Mixture
+from springtide_trainer.training.rows.validation import validate
 from springtide_trainer.training.training_state import FORMAT, Run
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     import torch
     from transformers import PreTrainedModel
 
     from springtide_api.contract import RunFile, TrainInput
     from springtide_api.generation.spec import Recipe
     from springtide_api.update.training import Hyperparameters, Training
-    from springtide_trainer.tasks.task import Task
+    from springtide_trainer.processes import Processes
+    from springtide_trainer.tasks.task import Batch, Task
     from springtide_trainer.training.loop import Objective
     from springtide_trainer.training.robustness.augmentation import Augmentation
     from springtide_trainer.training.rows.training_rows import TrainingRows
@@ -55,6 +58,8 @@ class Session:
         sampler: Which rows make up which step.
         total: Number of steps of the whole run.
         objective: The loss of a batch.
+        passes: Iterates over the batches of a step.
+        processes: This process among those of the run.
         augmentation: Changes the inputs of training rows; None: they are as they are.
         recorded: Whether steps are recorded as graphs.
         options: Optimizer settings.
@@ -71,6 +76,8 @@ class Session:
     sampler: StepSampler
     total: int
     objective: Objective
+    passes: Callable[[list[Batch]], Iterable[Batch]]
+    processes: Processes
     augmentation: Augmentation | None
     recorded: bool
     options: Hyperparameters
@@ -81,7 +88,13 @@ class Session:
 
 
 def prepare(
-    run: RunFile, rows: TrainingRows, parent: Path, *, device: torch.device, scratch: Path
+    run: RunFile,
+    rows: TrainingRows,
+    parent: Path,
+    *,
+    device: torch.device,
+    scratch: Path,
+    processes: Processes = ALONE,
 ) -> Session:
     """Build a run.
 
@@ -90,7 +103,8 @@ def prepare(
         rows: The training and validation rows.
         parent: Folder of the parent's artifact, verified.
         device: The device to train on.
-        scratch: A folder of this pod on the file system of the checkpoints.
+        scratch: A folder of this process on the file system of the checkpoints.
+        processes: This process among those of the run.
 
     Raises:
         Refused: the recipe does not fit the parent or the hardware.
@@ -112,7 +126,7 @@ def prepare(
     model = move(loaded, device)
     sampler = _sampler(rows, task, options, given=given, device=device)
     total = options.max_steps or (options.epochs or 1) * sampler.steps_per_epoch
-    recorded = kernels.recorded(chosen, training)
+    recorded = kernels.recorded(chosen, training, processes.count)
     built = optimizer.build(
         options.optimizer,
         model,
@@ -121,10 +135,14 @@ def prepare(
         recorded=recorded,
     )
     epochs = total / sampler.steps_per_epoch
-    rows, stored = _store_lower_outputs(
-        rows, model, training, chosen=chosen, epochs=epochs, scratch=scratch
-    )
-    environment = kernels.environment(chosen, options) | stored
+    stored: dict[str, str | int] = {}
+    if processes.count == 1:  # else each would compute and store those of all rows
+        rows, stored = _store_lower_outputs(
+            rows, model, training, chosen=chosen, epochs=epochs, scratch=scratch
+        )
+    environment = kernels.environment(chosen, options, processes.count) | stored
+    objective = adversarial.of(training.robustness, task.objective, scale=chosen.scaler.scale)
+    replicas = Replicas(model, objective) if processes.count > 1 else None
     return Session(
         task=task,
         model=model,
@@ -132,13 +150,15 @@ def prepare(
             model,
             built,
             chosen,
-            _early_stopping(run.recipe, task, model, rows, last=total),
+            _early_stopping(run.recipe, task, model, rows, last=total, processes=processes),
             averaging.of(training.robustness, model, total=total),
         ),
         rows=rows,
         sampler=sampler,
         total=total,
-        objective=adversarial.of(training.robustness, task.objective, scale=chosen.scaler.scale),
+        objective=replicas.objective if replicas else objective,
+        passes=replicas.passes if replicas else iter,
+        processes=processes,
         augmentation=augmentation.of(
             training.robustness, load_tokenizer(parent), seed=options.seed
         ),
@@ -179,7 +199,13 @@ def _sampler(
 
 
 def _early_stopping(
-    recipe: Recipe, task: Task, model: PreTrainedModel, rows: TrainingRows, *, last: int
+    recipe: Recipe,
+    task: Task,
+    model: PreTrainedModel,
+    rows: TrainingRows,
+    *,
+    last: int,
+    processes: Processes,
 ) -> EarlyStopping | None:
     """Return the early stopping that the recipe asks for, by a metric on the validation split."""
     wanted = recipe.training.early_stopping
@@ -187,7 +213,9 @@ def _early_stopping(
         return None
     metric = wanted.metric or EARLY_STOPPING_METRIC[recipe.model.task]
     options = recipe.training.hyperparameters
-    measure = partial(_validate, task, model, rows, options=options, metric=metric)
+    measure = partial(
+        validate, task, model, rows, options=options, metric=metric, processes=processes
+    )
     return EarlyStopping(wanted, model, metric=metric, last=last, measure=measure)
 
 
@@ -213,26 +241,6 @@ def _store_lower_outputs(
     if tokens is rows.examples.tokens:
         return rows, {}
     return replace(rows, examples=replace(rows.examples, tokens=tokens)), {"lowerOutputs": 1}
-
-
-def _validate(
-    task: Task,
-    model: PreTrainedModel,
-    rows: TrainingRows,
-    *,
-    options: Hyperparameters,
-    metric: str,
-) -> float:
-    """Return a metric on the validation split."""
-    split, size = rows.validation, options.batch_size
-    scores = predict(task, model, rows.examples.tokens, rows=split, batch_size=size)
-    groups = rows.examples.groups
-    encoded = EncodedRows(
-        rows.examples.labels[split],
-        np.arange(len(split)),
-        None if groups is None else np.unique(groups[split], return_inverse=True)[1],
-    )
-    return whole(task.statistic(metric, encoded, scores, once=True), encoded)
 
 
 def _checkpoints(

@@ -40,7 +40,7 @@ def added(checks: FiniteChecks, losses: list[float]) -> FiniteChecks:
 @pytest.fixture(params=[1, ON_GPU])
 def every(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """Read losses as often as on a CPU, and as often as on a GPU."""
-    monkeypatch.setattr(FiniteChecks, "on", lambda _: FiniteChecks(request.param))
+    monkeypatch.setattr(FiniteChecks, "on", lambda *_: FiniteChecks(request.param))
     return int(request.param)
 
 
@@ -146,7 +146,7 @@ def test_weights_that_overflow_in_the_last_step_are_diverged(world, every):
 
 def test_how_often_losses_are_read_changes_no_weight(world, monkeypatch):
     def digest(job: str, every: int) -> str:
-        monkeypatch.setattr(FiniteChecks, "on", lambda _: FiniteChecks(every))
+        monkeypatch.setattr(FiniteChecks, "on", lambda *_: FiniteChecks(every))
         return world.train(world.run_file(job, hyperparameters={"batchSize": 16})).artifact.digest
 
     assert digest("each", 1) == digest("few", 7)

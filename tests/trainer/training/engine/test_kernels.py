@@ -85,6 +85,7 @@ def test_the_environment_of_a_gpu_names_what_its_weights_depend_on(monkeypatch):
     # On a CPU nothing is added: checkpoints of earlier versions stay those of this environment.
     expected = {"device", "instructions", "precision", "threads", "torch"}
     assert kernels.environment(Precision("FP32", CPU), PLAIN).keys() == expected
+    assert kernels.environment(Precision("FP32", CPU), PLAIN, processes=2)["processes"] == 2
 
 
 def test_a_checkpoint_of_deterministic_training_is_not_continued_without(world, caplog):
@@ -126,3 +127,4 @@ def test_steps_are_recorded_on_a_gpu_where_nothing_forbids_it(
 ):
     training = Training.model_validate({"hyperparameters": options, "robustness": robustness})
     assert kernels.recorded(Precision(name, device), training) is expected
+    assert not kernels.recorded(Precision(name, device), training, processes=2)

@@ -15,7 +15,7 @@ import torch
 from springtide_trainer.errors import Diverged
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from torch import Tensor
 
@@ -30,19 +30,26 @@ class FiniteChecks:
 
     Args:
         every: Steps between two readings.
+        summed: Adds the losses of steps up over all processes, of which each has some of the rows;
+            the norms are those of all rows.
     """
 
-    def __init__(self, every: int) -> None:
+    def __init__(
+        self, every: int, summed: Callable[[Tensor], Tensor] = lambda losses: losses
+    ) -> None:
         self._every = every
+        self._summed = summed
         self._steps: list[int] = []
         self._unread: list[Tensor] = []
         self.recent: deque[float] = deque(maxlen=RECENT)
         """Losses of the last steps that were read, all of them finite."""
 
     @staticmethod
-    def on(device: torch.device) -> FiniteChecks:
+    def on(
+        device: torch.device, summed: Callable[[Tensor], Tensor] = lambda losses: losses
+    ) -> FiniteChecks:
         """Return the checks of a run on a device."""
-        return FiniteChecks(1 if device.type == "cpu" else ON_GPU)
+        return FiniteChecks(1 if device.type == "cpu" else ON_GPU, summed)
 
     @property
     def loss(self) -> float:
@@ -73,8 +80,9 @@ class FiniteChecks:
         """
         if not self._steps:
             return
-        steps, values = self._steps, torch.stack(self._unread).tolist()
+        steps, (losses, norms) = self._steps, torch.stack(self._unread, dim=1).cpu()
         self._steps, self._unread = [], []
+        values = zip(self._summed(losses).tolist(), norms.tolist(), strict=True)
         for step, (loss, norm) in zip(steps, values, strict=True):
             if not math.isfinite(loss):
                 raise Diverged(step, f"loss is {loss}")

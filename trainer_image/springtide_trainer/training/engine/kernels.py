@@ -43,16 +43,17 @@ def training_kernels(
     return precision.quick_attention(longest)
 
 
-def recorded(chosen: precision.Precision, training: Training) -> bool:
+def recorded(chosen: precision.Precision, training: Training, processes: int = 1) -> bool:
     """Return whether steps are recorded as graphs: on a GPU, where nothing forbids it.
 
     FP16 reads the norm of each step; activations that are computed twice read the state of the
     random numbers; only AdamW reads the learning rate from the GPU. An adversarial step takes
-    gradients within a pass, which was never recorded.
+    gradients within a pass, and several processes add theirs up, which was never recorded.
     """
     options, robustness = training.hyperparameters, training.robustness
     return (
         chosen.device.type == "cuda"
+        and processes == 1
         and not deterministic(chosen.device, options)
         and chosen.name != "FP16"
         and options.optimizer == "AdamW"
@@ -61,9 +62,13 @@ def recorded(chosen: precision.Precision, training: Training) -> bool:
     )
 
 
-def environment(chosen: precision.Precision, options: Hyperparameters) -> dict[str, str | int]:
+def environment(
+    chosen: precision.Precision, options: Hyperparameters, processes: int = 1
+) -> dict[str, str | int]:
     """Describe what bit-equal weights depend on besides data, recipe and parent."""
     known = precision.environment(chosen)
+    if processes > 1:  # one is not named: checkpoints of earlier versions stay those of it
+        known |= {"processes": processes}
     if chosen.device.type == "cpu":
         return known
     return known | {

@@ -3,7 +3,8 @@
 A step is a number of units: rows, or whole groups for a task that ranks them. The order is a
 function of manifest digest, seed and epoch alone, so any step can be reproduced. The rows of a step
 do not depend on how many forward passes they are split into: limits of rows and tokens only cut a
-step into passes, and a pass never splits a unit.
+step into passes, and a pass never splits a unit. With several processes each has a share of every
+step.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import math
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,16 +20,18 @@ import numpy as np
 import torch
 
 from springtide_trainer.artifact.tokens import Widths
+from springtide_trainer.processes import ALONE
 from springtide_trainer.tasks.task import Batch
 from springtide_trainer.training.rows.units import passes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
+    from collections.abc import Callable, Generator
 
     from numpy.typing import NDArray
     from torch import Tensor
 
     from springtide_trainer.artifact.joined_tokens import TokenRows
+    from springtide_trainer.processes import Processes
     from springtide_trainer.training.rows.mixture import Mixture
     from springtide_trainer.training.rows.units import Units
 
@@ -135,54 +138,85 @@ def steps(
     last: int,
     multiple: int = 1,
     augment: Augment | None = None,
+    processes: Processes = ALONE,
 ) -> Generator[Step]:
     """Yield the steps from `first` to `last`, counted from 1, both included.
 
     Passes are as wide as their longest row, or the next multiple of `multiple`. `augment` keeps
-    their shape.
+    their shape. With several processes, a step has the batches of this one; all have equally many
+    passes, and each has other random numbers.
     """
     units = sampler.units
     lengths = units.longest(examples.tokens.lengths)
     widths = Widths(multiple, int(lengths.max(initial=0)))
     mean = float(units.mean(examples.weights).mean(dtype=np.float64))
     current, order = -1, [np.empty(0, dtype=np.int64)]
+
+    def cut(chosen: NDArray[np.int64]) -> list[slice]:
+        if not len(chosen):
+            return []
+        limits = {"rows": sampler.pass_rows, "tokens": sampler.pass_tokens or sys.maxsize}
+        return [*passes(units.sizes(chosen), widths.of(lengths[chosen]), **limits)]
+
     for number in range(first, last + 1):
         epoch, index = divmod(number - 1, sampler.steps_per_epoch)
         if epoch != current:
             current, order = epoch, sampler.epoch(epoch, lengths)
-        chosen = order[index]
-        cut = passes(
-            units.sizes(chosen),
-            widths.of(lengths[chosen]),
-            rows=sampler.pass_rows,
-            tokens=sampler.pass_tokens or sys.maxsize,
-        )
         inputs = partial(_inputs, examples.tokens, widths=widths, augment=augment, epoch=epoch)
-        batches = _batches(
-            examples, units, chosen, cut=cut, collate=collate, mean=mean, inputs=inputs
+        batches = partial(
+            _batches, examples, units, of=order[index], mean=mean, collate=collate, inputs=inputs
         )
-        yield Step(number, _seed(sampler.seed, number), batches)
+        own = _of_process(order[index], cut, batches, processes)
+        chance = (number,) if processes.leads else (number, processes.rank)
+        yield Step(number, _seed(sampler.seed, *chance), own)
+
+
+def _of_process(
+    step: NDArray[np.int64],
+    cut: Callable[[NDArray[np.int64]], list[slice]],
+    batches: Callable[[NDArray[np.int64], list[slice]], list[Batch]],
+    processes: Processes,
+) -> list[Batch]:
+    """Return the passes of this process.
+
+    A process with fewer passes than another one, or without rows, computes the first unit of the
+    step with the factor 0, so that all of them have as many: none waits for a pass of another.
+
+    Args:
+        step: The units of the step.
+        cut: Cuts units into passes.
+        batches: Returns the passes of units.
+        processes: This process among all.
+    """
+    every = [cut(processes.share(step, rank)) for rank in range(processes.count)]
+    made = batches(processes.share(step), every[processes.rank])
+    missing = max(map(len, every)) - len(made)
+    if missing:
+        (idle,) = batches(step[:1], [slice(0, 1)])
+        made += [replace(idle, weights=torch.zeros_like(idle.weights))] * missing
+    return made
 
 
 def _batches(
     examples: Examples,
     units: Units,
     chosen: NDArray[np.int64],
+    cut: list[slice],
     *,
-    cut: Iterable[slice],
+    of: NDArray[np.int64],
     collate: Collate,
     mean: float,
     inputs: Callable[[NDArray[np.int64]], dict[str, Tensor]],
 ) -> list[Batch]:
-    """Return the forward passes of a step.
+    """Return the forward passes of some units of a step.
 
-    The factor of a row is its weight divided by the number of units in the step times the mean
-    weight of the units of the epoch, and by the rows of its unit, so that each group counts once.
-    Dividing by the sum of weights of the step instead would give a step of low weights the same
-    influence as a step of high weights.
+    The factor of a row is its weight divided by the number of units in the step (`of`) times the
+    mean weight of the units of the epoch, and by the rows of its unit, so that each group counts
+    once. Dividing by the sum of weights of the step instead would give a step of low weights the
+    same influence as a step of high weights.
     """
     sizes, rows = units.sizes(chosen), units.rows_of(chosen)
-    factors = (examples.weights[rows] / (len(chosen) * mean)).astype(np.float32)
+    factors = (examples.weights[rows] / (len(of) * mean)).astype(np.float32)
     if units.grouped:
         factors /= np.repeat(sizes, sizes).astype(np.float32)
     ends = np.append(0, np.cumsum(sizes))

@@ -1,0 +1,144 @@
+"""Several processes learn what one learns: the same gradients, and the same weights but rounding.
+
+AdamW would hide gradients of a wrong scale, so gradients are compared before they are clipped, and
+weights after plain SGD.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from trainer.training.conftest import World, freeze, imported, publish, toy_rows
+from trainer.training.processes.group import Case, Found, together, train
+
+from springtide_trainer.storage import Home
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from torch import Tensor
+
+UNCHANGED = {
+    "epochs": 1,
+    "batchSize": 79,  # 240 rows: 3 steps, and one of 3 rows, which 4 processes share
+    "optimizer": "SGD",
+    "learningRate": "1e-12",
+    "precision": "FP32",
+    "weightDecay": "0",
+}
+MOVED = {
+    "maxSteps": 50,
+    "batchSize": 16,
+    "optimizer": "SGD",
+    "learningRate": "0.1",
+    "schedule": "Constant",
+    "warmup": "0",
+    "precision": "FP32",
+    "weightDecay": "0",
+}
+LORA = {"type": "LoRA", "lora": {"rank": 4}}
+ADVERSARIAL = {"adversarial": {"epsilon": "0.5"}, "augmentation": {"tokenDropout": "0.2"}}
+STOPPING = {"everySteps": 20, "patience": 9}
+SAME = ["full", "lora", "robust", "checkpointed"]
+FIFTY_STEPS = ["full-50", "lora-50"]
+
+
+def cases(world: World) -> list[Case]:
+    def case(name: str, broken: str | None = None, **training: Any) -> Case:
+        # Few tokens of a pass, so that a process has several.
+        run = world.run_file(f"g1-{name}-1", divisor=6, **training)
+        assert run.train is not None
+        own = {"checkpoints": str(world.home.path / "checkpoints" / name)}
+        return Case(
+            name, run.model_copy(update={"train": run.train.model_copy(update=own)}), broken
+        )
+
+    saving = {**UNCHANGED, "gradientCheckpointing": True}
+    return [
+        case("full", hyperparameters=UNCHANGED),
+        case("lora", hyperparameters=UNCHANGED, method=LORA),
+        case("robust", hyperparameters=UNCHANGED, robustness=ADVERSARIAL),
+        case("checkpointed", hyperparameters=saving),
+        case("full-50", hyperparameters=MOVED, earlyStopping=STOPPING),
+        case(
+            "lora-50", hyperparameters=MOVED, method=LORA, robustness={"averaging": {"ema": "0.9"}}
+        ),
+        case("own", "own", hyperparameters=UNCHANGED),
+        case("mean", "mean", hyperparameters=UNCHANGED),
+    ]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    folder: Path = tmp_path_factory.mktemp("world")
+    rows = toy_rows(240)
+    rows["weight"] = [1.0 + number % 5 for number in range(240)]
+    home = Home(folder / "models" / "shop" / "ranker")
+    return World(home, imported(publish(folder / "published"), home), freeze(home, rows))
+
+
+@pytest.fixture(scope="module")
+def one(world: World, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Found]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    folder: Path = tmp_path_factory.mktemp("one")
+    made: dict[str, Found] = {}
+    for case in cases(world):
+        if case.broken is None:
+            (folder / case.name).mkdir()
+            made[case.name] = train(case, folder / case.name)
+    torch.set_num_threads(before)
+    return made
+
+
+def difference(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> float:
+    """Return the norm of the difference, as a share of the norm of what is expected."""
+    assert found.keys() == expected.keys()
+    apart = torch.stack([(found[name] - expected[name]).double().norm() for name in found])
+    whole = torch.stack([expected[name].double().norm() for name in found])
+    return float(apart.norm() / whole.norm())
+
+
+def by_step(gradients: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    made: dict[str, dict[str, Tensor]] = {}
+    for key, gradient in gradients.items():
+        number, _, name = key.partition("/")
+        made.setdefault(number, {})[name] = gradient
+    return made
+
+
+def differences(found: Found, expected: Found) -> dict[str, float]:
+    """Return the difference of the gradients of each step."""
+    ours, theirs = by_step(found.gradients), by_step(expected.gradients)
+    assert ours.keys() == theirs.keys()
+    return {number: difference(ours[number], theirs[number]) for number in theirs}
+
+
+def update(found: Found) -> dict[str, Tensor]:
+    return {key: found.after[key] - found.before[key] for key in found.before}
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_several_processes_learn_what_one_learns(world, one, count, tmp_path):
+    several = together(cases(world), count, tmp_path / "run")
+
+    for name in SAME:
+        found = differences(several[name], one[name])
+        assert len(found) == 4
+        assert max(found.values()) < 1e-5, name
+        assert several[name].measured["loss"] == pytest.approx(one[name].measured["loss"], rel=1e-5)
+
+    for name in FIFTY_STEPS:
+        assert difference(several[name].before, one[name].before) == 0.0
+        assert difference(update(several[name]), update(one[name])) < 1e-3, name
+
+    validated, expected = several["full-50"].measured, one["full-50"].measured
+    assert validated["best_step"] == expected["best_step"]
+    assert validated["validation"] == pytest.approx(expected["validation"], rel=1e-4)
+
+    for broken in ("own", "mean"):
+        found = differences(several[broken], one["full"])
+        assert min(found.values()) > 1e-2, broken  # a thousand times what is allowed

@@ -1,0 +1,191 @@
+"""Trains in several processes of this pod, one for each GPU, started by PyTorch's elastic launcher.
+
+The processes run `rank`. A process that fails ends all of them: nothing is restarted here, because
+the next attempt resumes from the last checkpoint. This process trains nothing; it reports the end
+of the one that failed first, under its exit code.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from springtide_api.contract import ExitCode, Failure, Result
+from springtide_trainer.errors import Interrupted, Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from springtide_api.contract import RunFile
+    from springtide_trainer.storage import Home
+
+PROCESSES = "SPRINGTIDE_PROCESSES"
+"""Variable that sets the number of processes, also without GPUs."""
+SHUTDOWN_SECONDS = 50
+"""Time for a checkpoint after SIGTERM: the grace period of a pod, less some seconds to end."""
+SECONDS_TO_END = 10
+"""A process that is killed later than the first one ended was killed because of it."""
+RANK = "springtide_trainer.stages.rank"
+
+_EXPLAINED = frozenset(ExitCode) - {ExitCode.DONE}
+"""Exit codes by which a process names its own failure. One that lost another ends differently."""
+
+
+def processes_of(run: RunFile, environ: Mapping[str, str]) -> int:
+    """Return the number of processes of a stage: for a training, one for each GPU.
+
+    Raises:
+        Refused: the variable `SPRINGTIDE_PROCESSES` is no number, or the pod has too few GPUs.
+    """
+    wanted = max(1, run.recipe.training.compute.gpus_per_node)
+    if run.stage != "train":
+        return 1
+    if given := environ.get(PROCESSES):
+        if not given.isdecimal() or int(given) < 1:
+            raise Refused("InvalidRunFile", f"{PROCESSES} is {given!r}; set a number from 1")
+        return int(given)
+    if wanted > 1 and (found := _gpus()) < wanted:
+        raise Refused(
+            "NoGpu",
+            f"training.compute.gpusPerNode is {wanted} and this pod sees {found}; look at the "
+            "device plugin and the driver of the node",
+            "spec.training.compute.gpusPerNode",
+            ExitCode.ENVIRONMENT,
+        )
+    return wanted
+
+
+def train(run: RunFile, home: Home, tmp: Path, *, pod_uid: str, processes: int) -> Result:
+    """Train in several processes and return the result, which the first of them has committed.
+
+    Args:
+        run: The run file; its stage is train.
+        home: The storage.
+        tmp: The scratch folder of this pod.
+        pod_uid: Uid of the pod.
+        processes: Their number.
+
+    Raises:
+        Refused: a process failed.
+        Interrupted: SIGTERM was received; a checkpoint is saved.
+    """
+    # Imported here, because a stage of one process does not need it.
+    from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    with TemporaryDirectory(prefix="springtide-") as made, _environment(processes):
+        ends = Path(made)
+        (ends / "run.json").write_text(
+            run.model_dump_json(by_alias=True, exclude_none=True), encoding="utf-8"
+        )
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=processes,
+            run_id=run.job,
+            rdzv_backend="c10d",
+            rdzv_endpoint="localhost:0",
+            local_addr="localhost",
+            max_restarts=0,
+            logs_specs=DefaultLogsSpecs(log_dir=made),
+            signals_to_handle="SIGTERM",
+            shutdown_timeout=SHUTDOWN_SECONDS,
+            virtual_local_rank=_gpus() >= processes,
+        )
+        try:
+            elastic_launch(config, sys.executable)("-m", RANK, made, home.path, tmp, pod_uid)
+        except ChildFailedError as failed:
+            times = {rank: each.timestamp for rank, each in failed.failures.items()}
+            codes = {rank: each.exitcode for rank, each in failed.failures.items()}
+            raise _cause(codes, times, ends, processes) from failed
+        except SignalException as received:
+            done = end_of(ends, 0)
+            if done is None or not done.ok:
+                raise Interrupted from received
+        done = end_of(ends, 0)
+        if done is None:
+            raise Refused("Error", "process 0 left no result", code=1)
+        return done
+
+
+def end_of(ends: Path, rank: int) -> Result | None:
+    """Read how a process says that it ended; None if it was killed."""
+    try:
+        return Result.model_validate_json((ends / f"{rank}.json").read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
+
+
+def _cause(
+    codes: Mapping[int, int], times: Mapping[int, int], ends: Path, processes: int
+) -> Refused:
+    """Return the failure of the process that failed first.
+
+    The others fail because of it: without it a sum of gradients fails, or they are ended, by
+    SIGTERM and after 30 seconds by SIGKILL. So a process that names its failure comes before them,
+    and one that was killed at once.
+    """
+    first = min(times.values())
+
+    def order(rank: int) -> tuple[bool, bool, bool, int, int]:
+        code, later = codes[rank], times[rank] - first
+        ended = code in {-signal.SIGTERM, 128 + signal.SIGTERM}
+        killed = code < 0 and not ended and later < SECONDS_TO_END
+        return code not in _EXPLAINED, not killed, ended, later, rank
+
+    rank = min(codes, key=order)
+    code = codes[rank] if codes[rank] > 0 else 128 - codes[rank]
+    end = end_of(ends, rank)
+    if end is not None and end.failure is not None:
+        failure = end.failure
+    else:
+        how = f"exit code {codes[rank]}" if codes[rank] > 0 else f"signal {-codes[rank]}"
+        failure = Failure(
+            reason="ProcessEnded",
+            message=f"process {rank} of {processes} was ended by {how}; see the log of the pod",
+        )
+    return Refused(failure.reason, failure.message, failure.field, code)
+
+
+@contextmanager
+def _environment(processes: int) -> Iterator[None]:
+    """Set what the processes read, and keep this one's handler of SIGTERM, in this block.
+
+    They share the cores of the pod. All connections are inside of it, so no network is needed.
+    """
+    changed = {
+        "GLOO_SOCKET_IFNAME": "lo",
+        "NCCL_SOCKET_IFNAME": "lo",
+        # Its warnings are not JSON, and one is that a model uses all its parameters.
+        "TORCH_CPP_LOG_LEVEL": os.environ.get("TORCH_CPP_LOG_LEVEL", "ERROR"),
+    }
+    if threads := os.environ.get("OMP_NUM_THREADS"):
+        changed["OMP_NUM_THREADS"] = str(max(1, int(threads) // processes))
+    if _gpus() < processes:
+        changed["CUDA_VISIBLE_DEVICES"] = ""
+    before = {name: os.environ.get(name) for name in changed}
+    handler = signal.getsignal(signal.SIGTERM)
+    os.environ.update(changed)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()
