@@ -191,10 +191,29 @@ TRAINING = [
         {"training.compute.resources.memory": "8"},
     ),
     Example(
+        "training",
+        "compute.gpusPerNode is larger than hyperparameters.batchSize times gradientAccumulation",
+        {
+            "training.compute.gpusPerNode": 16,
+            f"{HYPER}.batchSize": 4,
+            f"{HYPER}.gradientAccumulation": 4,
+        },
+        {
+            "training.compute.gpusPerNode": 8,
+            f"{HYPER}.batchSize": 7,
+            f"{HYPER}.gradientAccumulation": 1,
+        },
+    ),
+    Example(
         "training.compute",
-        "gpusPerNode must be 0 or 1",
-        {"training.compute.gpusPerNode": 1},
-        {"training.compute.gpusPerNode": 2},
+        "gpusPerNode must be 0 or 1 with slices of GPUs and with shared ones",
+        {"training.compute": {"gpusPerNode": 2, "gpu": {"resourceName": "amd.com/gpu"}}},
+        {
+            "training.compute": {
+                "gpusPerNode": 2,
+                "gpu": {"resourceName": "nvidia.com/mig-3g.40gb"},
+            }
+        },
     ),
     Example(
         "training.compute.gpu",

@@ -174,6 +174,18 @@ def test_gpus_and_placement_are_for_training_and_evaluation() -> None:
     assert "nvidia.com/gpu" not in probe["containers"][0]["resources"]["limits"]
 
 
+@pytest.mark.parametrize(
+    ("gpus", "compute", "expected"),
+    [(0, {}, "64Mi"), (1, {}, "64Mi"), (8, {}, "1Gi"), (8, {"sharedMemory": "4Gi"}, "4Gi")],
+)
+def test_several_gpus_get_shared_memory_to_exchange_gradients(gpus, compute, expected) -> None:
+    pod = pod_of(a_job("train", gpus=gpus, gpusPerNode=gpus, **compute))
+    (shared,) = (volume for volume in pod["volumes"] if volume["name"] == "shm")
+    assert shared["emptyDir"] == {"medium": "Memory", "sizeLimit": expected}
+    requested = pod["containers"][0]["resources"]["requests"].get("nvidia.com/gpu")
+    assert requested == (str(gpus) if gpus else None)
+
+
 def test_the_import_has_memory_of_its_own_and_other_light_stages_keep_theirs() -> None:
     def memory(stage: str) -> tuple[str, str]:
         wish = {"importMemory": "24Gi", "resources": {"memory": "16Gi"}}

@@ -193,20 +193,22 @@ class Toleration(Model):
 
 
 @cel(
-    "self.gpusPerNode <= 1",
-    "gpusPerNode must be 0 or 1: a run uses one GPU; for a larger batch set 1 and raise"
-    " training.hyperparameters.gradientAccumulation",
-)
-@cel(
     "!quantity(self.importMemory).isLessThan(quantity('64Mi'))",
     "importMemory must be at least 64Mi; give the unit, such as 8Gi",
     "importMemory",
+)
+@cel(
+    "self.gpusPerNode <= 1 || !has(self.gpu) || !has(self.gpu.resourceName)"
+    " || !(self.gpu.resourceName.contains('/mig-') || self.gpu.resourceName.endsWith('.shared'))",
+    "gpusPerNode must be 0 or 1 with slices of GPUs and with shared ones, which cannot exchange"
+    " gradients; set gpu.resourceName to whole GPUs, or gpusPerNode to 1",
 )
 class Compute(Model):
     """Resources and placement of the training pods."""
 
     gpus_per_node: Annotated[int, Field(ge=0, le=16)] = 0
-    """GPUs of the training pod: 0 or 1. The evaluation pod uses the same number. Default 0."""
+    """GPUs of the training pod. With several, one process trains on each, as training.parallelism
+    says. The evaluation pod has at most one. Default 0."""
     gpu: Gpu = Gpu()
     """Which GPUs. Default: nvidia.com/gpu."""
     resources: Resources = Resources()
@@ -219,12 +221,26 @@ class Compute(Model):
     """Labels that the node must have. Default: any node."""
     tolerations: Annotated[list[Toleration], Field(max_length=16)] = []
     """Node taints that the pods tolerate. Default: none."""
-    shared_memory: Quantity = "64Mi"
-    """Size of /dev/shm. Default 64Mi."""
+    shared_memory: Quantity | None = None
+    """Size of /dev/shm, through which GPUs exchange gradients where nothing faster connects them.
+    What is used of it counts as memory of the pod. Default 64Mi, with several GPUs 1Gi."""
     priority_class_name: ObjectName | None = None
     """PriorityClass of the pods. Default: the default of the cluster."""
     pending_timeout: Duration | None = None
     """An attempt fails if its pod is pending longer than this. Default: no limit."""
+
+
+class Parallelism(Model):
+    """How a training uses several GPUs of its pod.
+
+    Steps, rows of a step and learning rates are those of one GPU: each process has a share of the
+    rows of every step, of batchSize times gradientAccumulation, and the gradients of all are added
+    up. Weights differ by rounding from those of another number of GPUs.
+    """
+
+    type: Literal["DDP"] = "DDP"
+    """DDP: each GPU has a copy of the model and of the optimizer's state (PyTorch's
+    DistributedDataParallel). Default DDP."""
 
 
 @cel(
@@ -243,8 +259,8 @@ class Limits(Model):
     """Maximum number of attempts of a stage. Disruptions of a pod (eviction, preemption) do not
     count. Default 3."""
     on_out_of_memory: Literal["HalveBatch", "Fail"] = "HalveBatch"
-    """HalveBatch: retry with half the tokens in a forward pass; the rows of a step stay the same.
-    Fail: the run is Failed. Default HalveBatch."""
+    """HalveBatch: retry with half the tokens in a forward pass, on all GPUs; the rows of a step
+    stay the same. Fail: the run is Failed. Default HalveBatch."""
 
 
 @cel(
@@ -285,6 +301,12 @@ class Limits(Model):
     " layers are stored once for each row, and an augmented row has others in each epoch; set"
     " lowerLayers to 0, or remove augmentation",
 )
+@cel(
+    "!has(self.compute) || !has(self.hyperparameters) || self.compute.gpusPerNode"
+    " <= self.hyperparameters.batchSize * self.hyperparameters.gradientAccumulation",
+    "compute.gpusPerNode is larger than hyperparameters.batchSize times gradientAccumulation, the"
+    " rows of a step, so that some GPUs would have none; lower gpusPerNode, or raise batchSize",
+)
 class Training(Model):
     """How a candidate is trained from the live weights."""
 
@@ -304,6 +326,8 @@ class Training(Model):
     Default: nothing."""
     checkpoint: Checkpoint = Checkpoint()
     """Checkpoints of the training state. Default: every 200 steps."""
+    parallelism: Parallelism = Parallelism()
+    """How a training uses several GPUs. Default: DDP."""
     compute: Compute = Compute()
     """Resources and placement of the training pods. Default: 1 core, 4Gi, no GPU."""
     limits: Limits = Limits()

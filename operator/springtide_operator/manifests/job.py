@@ -152,7 +152,7 @@ def _annotations(update: Meta, start: StartJob) -> dict[str, str]:
 
 def _pod(start: StartJob, progress_url: str, hub_endpoint: str) -> dict[str, Any]:
     run, compute = start.run, start.run.recipe.training.compute
-    volumes, mounts = _volumes(run)
+    volumes, mounts = _volumes(start)
     pod: dict[str, Any] = {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
@@ -254,16 +254,16 @@ def _account(run: RunFile) -> dict[str, str]:
     return {"serviceAccountName": name} if name else {}
 
 
-def _volumes(run: RunFile) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _volumes(start: StartJob) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Volumes and their mounts; one claim that holds storage and data is mounted at both places."""
-    storage, data = run.recipe.storage, run.recipe.data.volume
+    storage, data = start.run.recipe.storage, start.run.recipe.data.volume
     run_file = {"path": RUN_FILE.rsplit("/", 1)[-1], "fieldRef": _template_annotation()}
     token = {"audience": PROGRESS_AUDIENCE, "expirationSeconds": TOKEN_SECONDS, "path": "token"}
     volumes: list[dict[str, Any]] = [
         {"name": "run", "downwardAPI": {"items": [run_file]}},
         {"name": "progress", "projected": {"sources": [{"serviceAccountToken": token}]}},
         {"name": "tmp", "emptyDir": {}},
-        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": _shared_memory(run)}},
+        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": _shared_memory(start)}},
     ]
     mounts: list[dict[str, Any]] = [
         {"name": "run", "mountPath": RUN_FOLDER, "readOnly": True},
@@ -289,5 +289,6 @@ def _template_annotation() -> dict[str, str]:
     return {"fieldPath": f"metadata.annotations['{ANNOTATION_RUN}']"}
 
 
-def _shared_memory(run: RunFile) -> str:
-    return run.recipe.training.compute.shared_memory
+def _shared_memory(start: StartJob) -> str:
+    given = start.run.recipe.training.compute.shared_memory
+    return given or ("1Gi" if start.gpus > 1 else "64Mi")
