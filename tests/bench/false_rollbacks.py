@@ -6,12 +6,18 @@ Requests fail independently; the canary gets one request in ten. Equal generatio
 every minute for a day, others until the canary has had 1,000 or 3,000 requests. The comparison is
 that of the operator. `at the end` is a plain one-sided test of two binomials at 5 % that looks
 once, after the last request. `earlier` are requests that the stable generation had before.
+In a bake with holdback 10 the sides are the other way round: nine requests in ten are compared with
+one of the previous generation, 600 in each minute.
 
 With 1,000 runs, equal generations are rejected on 0.7 to 3.4 % of the days. Errors doubled from 2
 to 4 % are found within 1,000 canary requests in 86, 84 and 80 % of the runs (a look after every 10,
 50 and 100 of them), in 84 % with 100 and 9,000 earlier requests; the plain test that looks once
 finds 97 %. Where 0.5 or 1 point is allowed, 45 to 55 % and 16 to 23 % are found; within 3,000
 requests 94 and 54 to 61 %.
+
+In the bake, with 400 runs, equal generations are rejected on 0.5 to 5.2 % of the days, with a
+standard error of 1.1 points. Errors doubled from 2 to 4 % are found within an hour in all runs but
+one, in the median after 10 minutes; 3 % in place of 2 % in 83 % of them.
 """
 
 from __future__ import annotations
@@ -26,6 +32,9 @@ from springtide_judging.two_binomials import Counts, Evidence, look
 
 STABLE_SHARE = 9
 """Requests of the stable generation for each of the canary."""
+
+HELD_BACK = 1 / 9
+"""Requests of the previous generation for each of the promoted one, with bake.holdback 10."""
 
 MINUTES = 24 * 60
 
@@ -43,6 +52,8 @@ class Traffic:
     max_regression: float = 0.0
     earlier: int = 0
     """Requests of the stable generation before the comparison."""
+    stable_share: float = STABLE_SHARE
+    """Requests of the stable generation for each of the canary."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +75,7 @@ def simulate(traffic: Traffic, *, runs: int, seed: int = 0) -> Found:
     """Compare both sides in every run, look by look."""
     random = np.random.default_rng(seed)
     at_look, at_end = [], 0
-    sizes = traffic.per_look, traffic.per_look * STABLE_SHARE
+    sizes = traffic.per_look, round(traffic.per_look * traffic.stable_share)
     for _ in range(runs):
         canary = random.binomial(sizes[0], traffic.canary, traffic.looks).cumsum().tolist()
         stable = random.binomial(sizes[1], traffic.stable, traffic.looks).cumsum().tolist()
@@ -108,6 +119,12 @@ def main(runs: int) -> None:
     print("".join(f"{head:>14}" for head in (*heads, "at the end")))
     for stable, per_look in ((0.02, 10), (0.02, 60), (0.001, 60), (0.3, 60)):
         _line(Traffic(stable, stable, per_look, MINUTES, earlier=540), runs)
+    print("in a bake with holdback 10:")
+    for stable in (0.02, 0.001, 0.3):
+        _line(Traffic(stable, stable, 540, MINUTES, stable_share=HELD_BACK), runs)
+    for canary in (0.04, 0.03):
+        _line(Traffic(canary, 0.02, 540, 60, stable_share=HELD_BACK), runs)
+    print("in the steps of a canary:")
     for requests in (1000, 3000):
         for canary, allowed in ((0.04, 0.0), (0.04, 0.005), (0.04, 0.01), (0.03, 0.0), (0.1, 0.01)):
             for per_look, earlier in ((10, 0), (50, 0), (100, 0), (100, 9000)):
