@@ -126,6 +126,10 @@ class Metrics:
             "springtide_warm_pods_missing",
             "Pods that rollback.keepWarm lacks; more than 0: a rollback is a rolling update.",
         )
+        self.holdback_weight = self._by_update(
+            "springtide_holdback_weight",
+            "Percent of the requests that the previous generation has in a bake; 0 without.",
+        )
         self.analysis_value = self._by_update(
             "springtide_analysis_value",
             "Newest value of a metric of rollout.analysis; absent without canary, bake or number.",

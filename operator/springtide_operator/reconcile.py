@@ -276,6 +276,7 @@ class Reconciler:
         self.metrics.canary_weight.labels(*key).set(plan.canary_weight or 0)
         self.metrics.warm_pods.labels(*key).set(plan.warm_pods)
         self.metrics.warm_pods_missing.labels(*key).set(plan.warm_pods_missing)
+        self.metrics.holdback_weight.labels(*key).set(plan.holdback_weight or 0)
         waits = any(each.reason == AWAITING for each in status.conditions)
         self.metrics.awaiting_approval.labels(*key).set(1 if waits else 0)
         self.metrics.rollbacks.labels(*key).set(status.counters.rolled_back)

@@ -1,8 +1,9 @@
 """Examples of the rules on the traffic of a canary."""
 
 from api.canary_examples import canary
-from api.example import Example
-from api.update_examples import TARGET
+from api.example import ABSENT, Example
+from api.ratio_examples import COMPARED
+from api.update_examples import ANALYSIS, METRIC, TARGET
 
 ROUTED = {**TARGET, "service": "ranker", "httpRoute": "shop"}
 
@@ -16,6 +17,7 @@ def gateway(*targets: dict) -> dict:
 
 BAKE = {"rollout.bake": {"duration": "1h"}}
 WARM = BAKE | {"rollout.rollback": {"keepWarm": True}}
+HELD_BACK = {"rollout.bake": {"duration": "1h", "holdback": 10}} | COMPARED
 
 OTHER = {**TARGET, "targetRef": {"name": "ranker-eu"}}
 
@@ -61,5 +63,23 @@ GATEWAYS = [
         "rollback.keepWarm needs bake",
         gateway(ROUTED) | WARM,
         gateway(ROUTED) | {"rollout.rollback": {"keepWarm": True}},
+    ),
+    Example(
+        "rollout",
+        "bake.holdback needs strategy.canary.traffic.type Gateway",
+        gateway(ROUTED) | HELD_BACK,
+        {"rollout.strategy": canary(10)} | HELD_BACK,
+    ),
+    Example(
+        "rollout",
+        "bake.holdback needs a ratio metric in analysis",
+        gateway(ROUTED) | HELD_BACK | {"rollout.rollback": {"keepWarm": True}},
+        gateway(ROUTED) | HELD_BACK | {"rollout.analysis": {**ANALYSIS, "metrics": [METRIC]}},
+    ),
+    Example(
+        "rollout",
+        "bake.holdback needs a ratio metric in analysis",
+        gateway(ROUTED) | BAKE,
+        gateway(ROUTED) | HELD_BACK | {"rollout.analysis": ABSENT},
     ),
 ]

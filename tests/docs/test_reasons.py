@@ -28,6 +28,7 @@ NOT_REASONS = {
     *("Idle", "Queued", "Training", "Importing", "Evaluating", "Invalid"),  # phases
     *("Import", "Train", "Evaluate", "Probe", "Rollout", "Head", "Seeded"),  # stages
     *("Decided", "Suspect", "Pass", "Passed", "Reject"),  # of holdouts and rules
+    "Bake",  # of comparisons
     *("Hold", "Delete", "Fail", "Required", "Holdout", "Historical", "Guardrail"),  # of the spec
     *("Manual", "Approved", "Enforce", "Observe", "TrainOnly"),  # approval, modes
     *("Schedule", "OnData", "Request", "Recorded", "Refused"),  # triggers, results of requests

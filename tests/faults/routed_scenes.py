@@ -20,7 +20,7 @@ from springtide_operator.cluster.api.kinds import (
     UPDATE,
 )
 from springtide_operator.cluster.watching import optional_kind
-from springtide_operator.lifecycle.steps import withdrawal
+from springtide_operator.lifecycle.traffic import withdrawal
 
 SIDE_BY_SIDE = 12
 

@@ -112,7 +112,7 @@ def problems(scene, requests):
         "reason": "requests of the canary are bad" in found["rollbackReason"],
         f"samples {samples}": [each["verdict"] for each in samples][-1:] == ["Fail"],
         "each sample once": len({each["time"] for each in samples}) == len(samples),
-        "no request twice": known["canary"]["total"] <= requests.counted[2][1],
+        "no request twice": known["watched"]["total"] <= requests.counted[2][1],
         "never promoted": "promotedAt" not in found,
         f"canary is gone: {[*deployments]}": [*deployments] == ["ranker"],
         "target": served_by_target(deployments) == digest_of(scene, 1),
@@ -149,7 +149,7 @@ async def test_a_canary_that_is_as_good_passes_once_it_has_had_its_requests(
         await try_generation_two(scene)
     (known,) = of(scene, 2)["comparisons"]
     assert scene.generation(2)["outcome"] == "Live"
-    assert known["canary"]["total"] >= 400
+    assert known["watched"]["total"] >= 400
 
 
 async def crash_at(ground, prometheus, samples, every):

@@ -26,7 +26,7 @@ from faults.routed_scenes import (
 
 from springtide_operator.cluster.api.kinds import DEPLOYMENT
 from springtide_operator.cluster.reading.live_reader import ENDPOINTS_SECONDS
-from springtide_operator.lifecycle.steps import withdrawal
+from springtide_operator.lifecycle.traffic import withdrawal
 
 pytestmark = pytest.mark.apiserver
 

@@ -19,6 +19,7 @@ from lifecycle.invariants_of_bakes import BakeInvariants
 from lifecycle.invariants_of_canaries import CanaryInvariants
 from lifecycle.invariants_of_conditions import ConditionInvariants
 from lifecycle.invariants_of_gpus import GpuInvariants
+from lifecycle.invariants_of_holdbacks import HoldbackInvariants
 from lifecycle.invariants_of_lineage import LineageInvariants
 from lifecycle.invariants_of_notifications import NotificationInvariants
 from lifecycle.invariants_of_people import PeopleInvariants
@@ -68,6 +69,7 @@ class Invariants(
     RouteInvariants,
     WarmPodInvariants,
     GpuInvariants,
+    HoldbackInvariants,
 ):
     """Watches a world."""
 

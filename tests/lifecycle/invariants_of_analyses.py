@@ -38,33 +38,39 @@ class AnalysisInvariants:
             self.a_step_ends_with_metrics_that_pass(seen, old)
 
     def evidence_comes_with_a_sample(self, old: RolloutStatus, new: RolloutStatus) -> None:
-        """In a step alone; counts never fall, and no request counts twice."""
-        assert _in_steps(old)
-        assert old.weight_seen_at == new.weight_seen_at
+        """In a step or a holdback alone; counts never fall, and no request counts twice."""
+        if old.promoted_at:
+            self.evidence_of_a_bake_counts_from_its_share(old, new)
+        else:
+            assert _in_steps(old)
+            assert old.weight_seen_at == new.weight_seen_at
         assert new.analysis != old.analysis
-        known = {each.metric: each for each in old.comparisons}
+        known = {(each.metric, each.phase): each for each in old.comparisons}
         for now in new.comparisons:
-            before = known.get(now.metric)
+            before = known.get((now.metric, now.phase))
+            if before == now:
+                continue
             if before is None or before.definition != now.definition:
                 continue
-            assert _evidence(before) < 20, "the test had ended"
+            assert evidence_of(before) < 20, "the test had ended"
             for one, other in zip(_all(before), _all(now), strict=True):
                 assert one.bad <= other.bad
                 assert one.total <= other.total
             if before.since == now.since:
-                assert (before.canary_before, before.live_before) == (
-                    now.canary_before,
-                    now.live_before,
+                assert (before.watched_before, before.baseline_before) == (
+                    now.watched_before,
+                    now.baseline_before,
                 )
             else:
-                assert now.since == new.weight_seen_at
+                began = new.holdback_seen_at if now.phase == "Bake" else new.weight_seen_at
+                assert now.since == began
 
     def a_canary_is_aborted_for_a_cause(
         self, seen: Observation, old: RolloutStatus, new: RolloutStatus
     ) -> None:
         why, analysis = new.rollback_reason, seen.update.spec.rollout.analysis
         if "requests of the canary are bad" in why:
-            assert any(_evidence(each) >= 20 for each in old.comparisons)
+            assert any(evidence_of(each) >= 20 for each in old.comparisons)
             assert new.failure == ""
         elif "outside its bounds" in why:
             values = [s.verdict for s in old.analysis if s.value is not None]
@@ -119,16 +125,17 @@ class AnalysisInvariants:
                 yield "a metric has no number"
 
     def _canary_requests(self, old: RolloutStatus, metrics: list[Metric]) -> int:
-        (known,) = [each for each in old.comparisons if each.metric == metrics[0].name]
+        wanted = metrics[0].name, "Canary"
+        (known,) = [each for each in old.comparisons if (each.metric, each.phase) == wanted]
         assert known.since == old.weight_seen_at
-        return known.canary.total
+        return known.watched.total
 
 
 def _in_steps(rollout: RolloutStatus) -> bool:
     return rollout.step is not None and not (rollout.steps_ended_at or rollout.promoted_at)
 
 
-def _evidence(known: Comparison) -> float:
+def evidence_of(known: Comparison) -> float:
     wealth = [float(each) for each in known.evidence]
     bets = zip(REGRESSIONS, wealth, strict=True)
     return sum(share * exp(min(each, 700.0)) for (_, share), each in bets)
@@ -139,7 +146,7 @@ def _all(known: Comparison) -> list[Requests]:
     return [
         before.model_copy(update={"bad": before.bad + now.bad, "total": before.total + now.total})
         for before, now in (
-            (known.canary_before, known.canary),
-            (known.live_before, known.live),
+            (known.watched_before, known.watched),
+            (known.baseline_before, known.baseline),
         )
     ]

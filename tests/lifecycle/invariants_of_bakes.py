@@ -6,6 +6,7 @@ from itertools import pairwise, takewhile
 from typing import TYPE_CHECKING
 
 from lifecycle.generation_facts import bakes, digest_of, live_of, pinned_of
+from lifecycle.invariants_of_analyses import evidence_of
 
 from springtide_api.schema import duration
 from springtide_operator.lifecycle.state.generations import unknown_value
@@ -45,11 +46,26 @@ class BakeInvariants:
         if not others:
             return  # a failure cannot be rolled back, and does not keep the next one waiting
         for metric in spec.analysis.metrics if spec.analysis else ():
-            if metric.ratio:
+            if metric.ratio and not self._is_compared(g):
                 continue  # it ended with the last step
             samples = _samples(rollout.analysis, metric.name)
             assert samples
             assert samples[-1].verdict == "Pass"
+            if metric.ratio:
+                assert len(samples) >= 2
+
+    def _is_compared(self, g: ModelGeneration) -> bool:
+        """Whether a share is kept on previous: some target's route is on record as it is named."""
+        bake, mode = self.world.update.spec.rollout.bake, self.world.update.spec.mode
+        if not (bake and bake.holdback and mode == "Enforce"):
+            return False
+        routes = {each.name: each.route for each in g.status.rollout.targets if each.route}
+        return any(
+            (found := routes.get(each.target_ref.name))
+            and (found.name, found.service) == (each.http_route, each.service)
+            and self.world.targets[each.target_ref.name].claimed_by in {"", "shop"}
+            for each in self.world.update.spec.rollout.targets
+        )
 
     def a_bake_is_rolled_back_for_a_cause(self, g: ModelGeneration, reason: str) -> None:
         world, spec = self.world, self.world.update.spec.rollout
@@ -60,6 +76,9 @@ class BakeInvariants:
         rollout = g.status.rollout
         if "rollout.deadline" in reason:
             assert world.now - rollout.unavailable_since >= duration(spec.deadline)
+            return
+        if "are bad" in reason:
+            assert any(x.phase == "Bake" and evidence_of(x) >= 20 for x in rollout.comparisons)
             return
         wanted = {"Fail"} if "outside its bounds" in reason else {"NoData", "Error"}
         assert wanted == {"Fail"} or spec.analysis.on_no_data == "Fail"
@@ -80,7 +99,8 @@ class BakeInvariants:
             samples = _samples(rollout.analysis, metric.name)
             if samples and samples[-1].verdict == "Error":
                 yield "a query to change"
-            if _row(samples, {"Fail"}) >= analysis.failure_limit:
+            failing = _row(samples, {"Fail"}) >= (1 if metric.ratio else analysis.failure_limit)
+            if failing and not (metric.ratio and self.records_lost):
                 yield "a metric fails"
             missing = _row(samples, {"NoData", "Error"}) >= analysis.failure_limit
             if missing and analysis.on_no_data in {"Hold", "Fail"}:

@@ -105,7 +105,10 @@ class CanaryInvariants:
         return pods.available >= pods.desired > 0 and pods.updated >= pods.desired
 
     def _canaries_of(self, seen: Observation, g: ModelGeneration) -> list[ObservedCanary]:
-        return [c for c in seen.canaries if c.ours and c.deployment.number == g.spec.number]
+        """Without those of targets that were removed, which are drained."""
+        names = {t.target.target_ref.name for t in seen.targets}
+        there = (c for c in seen.canaries if c.ours and c.of in names)
+        return [c for c in there if c.deployment.number == g.spec.number]
 
     def no_canary_outlives_its_rollout(self, seen: Observation, write: WriteGeneration) -> None:
         """Weight 0 before a promotion, and before a rollback is complete."""
@@ -127,6 +130,8 @@ class CanaryInvariants:
         if self.world.refusals or self.world.update.metadata.deletion_timestamp:
             return
         stepping = [g for g in generations if in_progress(g) and g.status.rollout.step]
+        if self.a_bake_drains(generations):
+            return
         self.warm_pods_are_there_at_rest(generations)
         wanted = stepping or kept_warm(self.world.update, generations)
         if not wanted and not self.world.route_problem:  # it may lead to them
@@ -150,7 +155,9 @@ class CanaryInvariants:
         )
 
     def reasons_of_canary_edits(self, there: list[ModelGeneration]) -> Iterator[str]:
-        """A canary that a client edits within 30 seconds of its creation."""
+        """A canary that a client edits within 30 seconds of its creation; a pin ends it."""
+        if pinned_of(self.world.update, there):
+            return
         stepping = [
             g
             for g in there

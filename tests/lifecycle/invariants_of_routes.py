@@ -6,7 +6,7 @@ from datetime import timedelta
 from math import ceil
 from typing import TYPE_CHECKING
 
-from lifecycle.generation_facts import in_progress, of_another_version
+from lifecycle.generation_facts import in_progress, live_of, of_another_version
 
 from springtide_api.names import canary_name
 from springtide_operator.lifecycle.routes.actions import SetRouteWeights
@@ -36,8 +36,12 @@ class RouteInvariants:
     def weights_are_the_owners_or_a_share_of_them(
         self, seen: Observation, action: SetRouteWeights
     ) -> None:
-        """A canary gets requests in its steps alone, and once all its pods may get them."""
-        recorded = self.recorded_routes(seen)
+        """A canary gets requests in its steps alone, and once all its pods may get them.
+
+        In a bake the previous generation gets a share.
+        """
+        recorded = self.recorded_routes(seen, action.route)
+        bakes = seen.lineage.rolls is None
         for rule in {each.rule for each in action.changes}:
             stable, canary = (each for each in action.changes if each.rule == rule)
             assert (stable.service + "-canary", stable.after >= 0) == (canary.service, True)
@@ -47,6 +51,10 @@ class RouteInvariants:
             assert stable.after + canary.after == total, "the sum is that of the owner"
             if canary.after == total and canary.after:
                 self.all_requests_go_to_ready_warm_pods(seen, target, stable)
+            elif canary.after and bakes:
+                self.a_share_is_the_declared_one_and_goes_to_ready_pods_of_previous(
+                    seen, target, canary, total
+                )
             elif canary.after:
                 self.requests_go_to_available_pods_of_the_candidate(seen, target)
             elif route is not None:
@@ -81,7 +89,9 @@ class RouteInvariants:
     def no_pods_are_deleted_that_get_requests(
         self, seen: Observation, action: DeleteCanary
     ) -> None:
-        for service, (target, route) in self.recorded_routes(seen).items():
+        there = (routing.route.name for routing in seen.routings.values())
+        recorded = [each for name in {*there} for each in self.recorded_routes(seen, name).items()]
+        for service, (target, route) in recorded:
             if canary_name(target) != action.name or target not in seen.routings:
                 continue
             assert not seen.routings[target].route.unavailable or (
@@ -129,20 +139,34 @@ class RouteInvariants:
             backends = seen.routings[each.name].route.backends
             assert [b for b in backends if b.name == name and b.weight] == []
 
-    def recorded_routes(self, seen: Observation) -> dict[str, tuple[str, RolloutRoute]]:
-        """Target and recorded route by Service, of the rollout in progress: as the spec has it."""
+    def recorded_routes(self, seen: Observation, name: str) -> dict[str, tuple[str, RolloutRoute]]:
+        """Target and recorded route of that name by Service, of a rollout or a bake in progress.
+
+        Of two targets with one Service, that of the spec.
+        """
         rolls, names = seen.lineage.rolls, [t.target.target_ref.name for t in seen.targets]
+        live = live_of(list(seen.generations))
+        if rolls is None and live and live.status.rollout.bake_started_at:
+            rolls = live
         targets = rolls.status.rollout.targets if rolls else []
         targets = sorted(targets, key=lambda each: each.name in names)
-        return {each.route.service: (each.name, each.route) for each in targets if each.route}
+        routed = [each for each in targets if each.route]
+        if rolls is live:
+            routed = [each for each in routed if each.route.name == name]
+        return {each.route.service: (each.name, each.route) for each in routed}
 
     def no_route_leads_to_a_canary_at_rest(self, stepping: bool) -> None:
         """Without steps, no weight that the operator wrote is left."""
         if stepping or self.world.routes_changed or self.world.route_problem:
             return
+        there = list(self.world.generations.values())
+        live = live_of(there)
         for route in self.world.routes.values():
             canaries = [b for b in route.backends if b.name.endswith("-canary")]
-            assert [b.weight for b in canaries] == [0] * len(canaries)
+            recorded = [each.route for each in live.status.rollout.targets] if live else []
+            given = any(each.weight for each in recorded if each)
+            assert given or [b.weight for b in canaries] == [0] * len(canaries)
+        self.a_share_at_rest_is_the_declared_one(there)
 
     def a_route_may_need_its_owner(self) -> bool:
         """Whether a user must act on a route as soon as a canary needs it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from math import ceil
 from typing import TYPE_CHECKING
 
 from lifecycle.generation_facts import (
@@ -34,7 +35,10 @@ class WarmPodInvariants:
     def warm_pods_run_previous_during_the_bake(
         self, seen: Observation, action: ApplyCanary
     ) -> None:
-        """With weight 0, as many as the target has, and of no other generation beside them."""
+        """As many as the target has, or its share needs, and of no other generation beside them.
+
+        With weight 0, but where their number alone changes.
+        """
         back = kept_warm(seen.update, list(seen.generations))
         assert back, "nothing is kept warm"
         assert (action.serving.number, action.serving.digest) == (
@@ -44,13 +48,20 @@ class WarmPodInvariants:
         assert not seen.update.metadata.deletion_timestamp
         assert FINALIZER in seen.update.metadata.finalizers
         (target,) = [t for t in seen.targets if t.target == action.target]
-        assert action.replicas == target.desired
+        assert action.replicas in standby_pods(seen, target)
+        assert action.serving.digest not in self.rolled_back
         assert action.selector
         assert action.dropped_labels == {"app"}
-        route = seen.routings[target.target.target_ref.name].route
-        assert [b for b in route.backends if b.name.endswith("-canary") and b.weight] == []
+        there = [c for c in seen.canaries if c.name == action.name and c.ours]
+        if not (there and there[0].made_from == action.template and share_of(seen.update)):
+            self._has_no_requests(seen, target)
         numbers = {c.deployment.number for c in seen.canaries if c.ours}
         assert numbers <= {back.spec.number}
+
+    def _has_no_requests(self, seen: Observation, target: ObservedTarget) -> None:
+        routing, named = seen.routings[target.target.target_ref.name], target.target.service
+        canary = f"{named}-canary"
+        assert [b for b in routing.route.backends if b.name == canary and b.weight] == []
 
     def all_requests_go_to_ready_warm_pods(
         self, seen: Observation, target: str, stable: WeightChange
@@ -70,6 +81,7 @@ class WarmPodInvariants:
         assert (pods.number, pods.digest) == (current.spec.number, digest_of(current))
         ready = min(pods.available, seen.routings[target].ready_endpoints)
         assert ready >= max(1, own.available)
+        assert pods.desired >= own.desired or ready >= own.desired, "they are only a share"
         assert not _is_back(own, current)
 
     def requests_return_to_a_target_that_is_back(
@@ -150,7 +162,9 @@ class WarmPodInvariants:
             if not self._is_recorded(seen, declared) or changing or not target.uid:
                 continue
             assert canary, name
-            assert canary.edited_by or canary.deployment.desired == target.desired
+            replaced = canary.made_from != (target.template or "")  # once it has no requests
+            wanted = standby_pods(seen, target)
+            assert canary.edited_by or replaced or canary.deployment.desired in wanted
             assert canary.deployment.number == back.spec.number
 
     def reasons_of_warm_pods(self, there: list[ModelGeneration]) -> Iterator[str]:
@@ -181,10 +195,11 @@ class WarmPodInvariants:
 def kept_warm(
     update: IncrementalUpdate, generations: list[ModelGeneration]
 ) -> ModelGeneration | None:
-    """The generation whose pods are kept warm by the spec as it is; None: none are."""
+    """The generation whose pods are kept by the spec as it is; None: none are."""
     live, rollout = live_of(generations), update.spec.rollout
     canary = rollout.strategy.canary
-    wanted = rollout.rollback.keep_warm and rollout.bake and update.spec.mode == "Enforce"
+    wanted = (rollout.rollback.keep_warm or share_of(update)) and update.spec.mode == "Enforce"
+    wanted = wanted and rollout.bake
     if not wanted or canary is None or canary.traffic.type != "Gateway":
         return None
     if not bakes(live) or unknown_value(live) or update.status.pinned:
@@ -195,6 +210,27 @@ def kept_warm(
         return None
     others = [g for g in promotions(generations) if digest_of(g) != digest_of(live)]
     return live_of(others)
+
+
+def share_of(update: IncrementalUpdate) -> int:
+    """The declared share of the previous generation in percent; 0: none."""
+    bake = update.spec.rollout.bake
+    return (bake.holdback or 0) if bake else 0
+
+
+def pods_of_share(percent: int, target: ObservedTarget) -> int:
+    return max(1, ceil(percent * target.desired / 100)) if target.desired else 0
+
+
+def standby_pods(seen: Observation, target: ObservedTarget) -> set[int]:
+    """How many pods of previous there may be: of a share, while a larger one ends, those of it."""
+    if seen.update.spec.rollout.rollback.keep_warm:
+        return {target.desired}
+    live = live_of(list(seen.generations))
+    name = target.target.target_ref.name
+    routes = [each.route for each in live.status.rollout.targets if each.name == name]
+    share = max([share_of(seen.update), *(route.weight for route in routes if route)])
+    return {pods_of_share(share, target)}
 
 
 def _rolled_back(generations: list[ModelGeneration]) -> list[ModelGeneration]:

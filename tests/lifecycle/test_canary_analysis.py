@@ -104,7 +104,7 @@ def test_a_good_generation_passes_its_steps_and_its_bake_asks_for_values_alone()
     minutes(world, 34)
     assert world.generation(2).status.outcome == "Live"
     kept = rollout_of(world).comparisons
-    assert [(each.metric, each.canary_before.total > 0) for each in kept] == [("errors", True)]
+    assert [(each.metric, each.watched_before.total > 0) for each in kept] == [("errors", True)]
     world.queried.clear()
     minutes(world, 3)
     assert set(world.queried) == {'p99{generation="2",role="live"}'}

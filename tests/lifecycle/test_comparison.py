@@ -20,15 +20,15 @@ from springtide_operator.lifecycle.analysis.comparison import (
     regression,
     requests_of_step,
 )
-from springtide_operator.lifecycle.analysis.queries import PARTS
 from springtide_operator.lifecycle.analysis.samples import unproven
 from springtide_operator.lifecycle.analysis.verdicts import MOST, measure
-from springtide_operator.lifecycle.analysis.watched import Watched
+from springtide_operator.lifecycle.analysis.watched import IN_STEPS, Baseline, Watched
 from springtide_operator.lifecycle.state.observed import ObservedSample
-from springtide_operator.lifecycle.state.plan import CANARY_ROLE
+from springtide_operator.lifecycle.state.plan import CANARY_ROLE, LIVE_ROLE
 
 SELECTOR = 'requests{{generation="{{{{generation}}}}",outcome=~"{}"}}'
 RATIO = {"bad": SELECTOR.format("error"), "total": SELECTOR.format(".*"), "maxRegression": "0"}
+PARTS = "canary: bad", "canary: total", "live: bad", "live: total"
 METRIC = Metric.model_validate({"name": "errors", "ratio": RATIO})
 
 
@@ -44,7 +44,8 @@ class Side:
 
     @property
     def about(self) -> Watched:
-        return Watched(self.generation, CANARY_ROLE, self.began, [self.metric], self.live)
+        live = Baseline(self.live, LIVE_ROLE, self.began, IN_STEPS, ("canary", "live"))
+        return Watched(self.generation, CANARY_ROLE, self.began, [self.metric], live)
 
     def sees(self, *counts: float | None, **changes: object):
         """Record what the counters show now, in the order of PARTS; None: no series."""
@@ -93,7 +94,7 @@ def test_a_canary_that_fails_more_often_is_found_and_the_reason_has_all_numbers(
     assert side.sees(2, 100, 18, 900).verdict == "Pass"
     sample = side.sees(45, 200, 36, 1800)
     assert (sample.verdict, has_ended(side.about, METRIC)) == ("Fail", True)
-    why = regression(side.known(), METRIC, "shop-g1")
+    why = regression(side.about, side.known(), METRIC)
     assert why.startswith(
         "metric errors: 45 of 200 requests of the canary are bad (22.50%), and 36 of 1,800 of "
         "shop-g1 (2.00%); maxRegression 0, e-value "
@@ -155,12 +156,12 @@ def test_counts_that_fall_are_ignored_and_the_sample_says_so(side) -> None:
     assert sample.message.endswith("; counts fell, ignored")
     assert side.known() == before
     side.sees(5, 300, 30, 2000)
-    assert side.known().canary == Requests(bad=5, total=300)
+    assert side.known().watched == Requests(bad=5, total=300)
 
 
 def test_what_increase_extrapolates_beyond_whole_requests_is_no_request(side) -> None:
     side.sees(2.999, 100.7, 17.99999999, 900.2)
-    assert (side.known().canary, side.known().live) == (
+    assert (side.known().watched, side.known().baseline) == (
         Requests(bad=2, total=100),
         Requests(bad=18, total=900),
     )

@@ -23,7 +23,19 @@ STRATEGIES: list[dict[str, Any]] = [
     ),
     {"type": "RollingUpdate"},
 ]
+SELECTOR = 'requests{{generation="{{{{generation}}}}",outcome=~"{}"}}'
+RATIO = {"bad": SELECTOR.format("error"), "total": SELECTOR.format(".*"), "maxRegression": "0"}
+ANALYSIS: dict[str, Any] = {
+    "prometheus": {"address": "http://prometheus:9090"},
+    "metrics": [{"name": "errors", "ratio": RATIO}],
+}
 WARM: dict[str, Any] = {"bake": {"duration": "20m"}, "rollback": {"keepWarm": True}}
+HELD: dict[str, Any] = {"bake": {"duration": "20m", "holdback": 10}, "analysis": ANALYSIS}
+MORE: dict[str, Any] = {**HELD, "bake": {"duration": "20m", "holdback": 30}}
+ASKED: dict[str, Any] = {**HELD, "rollback": {"automatic": False}}
+BAKES: list[dict[str, Any]] = [WARM, HELD, HELD | WARM | {"bake": HELD["bake"]}, MORE, ASKED, {}]
+TRAFFIC = {"canary": (2, 100), "live": (18, 900), "previous": (2, 100)}
+"""Bad and all requests of each side in a minute."""
 REFUSABLE = [
     *("Deployment ranker", "Deployment ranker-canary", "deletion of Deployment ranker-canary"),
     *("HTTPRoute shop", "Service ranker-canary"),
@@ -31,11 +43,12 @@ REFUSABLE = [
 
 
 def routed(
-    rollout: dict[str, Any], strategy: dict[str, Any], *, warm: bool = True
+    rollout: dict[str, Any], strategy: dict[str, Any], bake: dict[str, Any]
 ) -> dict[str, Any]:
     """A rollout whose targets name Service and route exactly where its strategy needs them.
 
-    With traffic Gateway it bakes, and pods of the previous generation may be kept warm.
+    With traffic Gateway it may bake, with pods of the previous generation that are kept warm or
+    have a share of the requests.
     """
     traffic = strategy.get("canary", {}).get("traffic", {})
     targets = []
@@ -43,18 +56,29 @@ def routed(
         kept = {key: value for key, value in each.items() if key not in {"service", "httpRoute"}}
         named = {"service": each["targetRef"]["name"], "httpRoute": "shop"}
         targets.append({**kept, **(named if traffic.get("type") == "Gateway" else {})})
-    kept = {key: value for key, value in rollout.items() if key not in WARM}
-    baking = WARM if traffic.get("type") == "Gateway" and warm else {}
+    kept = {k: v for k, v in rollout.items() if k not in {"bake", "rollback", "analysis"}}
+    baking = bake if traffic.get("type") == "Gateway" else {}
     return {**kept, "targets": targets, "strategy": strategy, **baking}
 
 
 class RoutedLife(RuleBasedStateMachine):
-    """An update with generation 1 live and generation 2 accepted, behind a route of two rules."""
+    """An update with generation 1 live and generation 2 accepted, behind a route of two rules.
 
-    @initialize(two=st.booleans(), strategy=st.sampled_from(STRATEGIES[:6]))
-    def a_generation_is_live(self, two: bool, strategy: dict[str, Any]) -> None:
+    In half of the histories generation 2 was promoted, too.
+    """
+
+    @initialize(
+        two=st.booleans(),
+        strategy=st.sampled_from(STRATEGIES[:6]),
+        bake=st.sampled_from(BAKES),
+        in_bake=st.booleans(),
+    )
+    def a_generation_is_live(
+        self, two: bool, strategy: dict[str, Any], bake: dict[str, Any], in_bake: bool
+    ) -> None:
         spec = {**SPEC, **TWO_TARGETS} if two else dict(SPEC)
-        self.world = World(spec={**spec, "rollout": routed(spec["rollout"], strategy)})
+        self.world = World(spec={**spec, "rollout": routed(spec["rollout"], strategy, bake)})
+        self.world.per_minute = dict(TRAFFIC)
         self.checks, self.tokens = Invariants(self.world), 0
         for name, target in self.world.targets.items():
             target = replace(target, desired=9, template=digest(name))
@@ -65,6 +89,10 @@ class RoutedLife(RuleBasedStateMachine):
         self.world.rounds(8)
         self.a_month_arrives()
         self.world.rounds(3)
+        for _ in range(45 if in_bake else 0):
+            if len(promotions(list(self.world.generations.values()))) > 1:
+                break
+            self.time_passes(1)
 
     def settle(self) -> None:
         self.world.settle()
@@ -163,15 +191,31 @@ class RoutedLife(RuleBasedStateMachine):
     def a_target_is_removed_or_added_again(self) -> None:
         rollout, both = self.world.spec["rollout"], TWO_TARGETS["rollout"]["targets"]
         targets = both[:1] if len(rollout["targets"]) == 2 else both
-        warm = "rollback" in rollout
-        edited = routed({**rollout, "targets": targets}, rollout["strategy"], warm=warm)
+        bake = {k: v for k, v in rollout.items() if k in {"bake", "rollback", "analysis"}}
+        edited = routed({**rollout, "targets": targets}, rollout["strategy"], bake)
         self.world.edit(rollout=edited)
         self.settle()
 
-    @rule(strategy=st.sampled_from(STRATEGIES), warm=st.sampled_from([True, True, False]))
-    def the_strategy_is_edited(self, strategy: dict[str, Any], warm: bool) -> None:
-        self.world.edit(rollout=routed(self.world.spec["rollout"], strategy, warm=warm))
+    @rule(strategy=st.sampled_from(STRATEGIES), bake=st.sampled_from(BAKES))
+    def the_strategy_is_edited(self, strategy: dict[str, Any], bake: dict[str, Any]) -> None:
+        self.world.edit(rollout=routed(self.world.spec["rollout"], strategy, bake))
         self.settle()
+
+    @precondition(lambda self: self.world.spec["rollout"].get("strategy"))
+    @rule(bake=st.sampled_from(BAKES))
+    def the_bake_is_edited(self, bake: dict[str, Any]) -> None:
+        rollout = self.world.spec["rollout"]
+        self.world.edit(rollout=routed(rollout, rollout["strategy"], bake))
+        self.settle()
+
+    @rule(kind=st.sampled_from(["good", "good", "live fails", "canary fails", "away"]))
+    def live_traffic_changes(self, kind: str) -> None:
+        self.world.per_minute = dict(TRAFFIC)
+        self.world.prometheus_answers = kind != "away"
+        if kind == "live fails":
+            self.world.per_minute["live"] = (450, 900)
+        elif kind == "canary fails":
+            self.world.per_minute["canary"] = (50, 100)
 
     @precondition(lambda self: bakes(live_of(list(self.world.generations.values()))))
     @rule(how=st.sampled_from(["request", "pods", "promoted"]), ready=st.booleans())
@@ -251,6 +295,7 @@ class RoutedLife(RuleBasedStateMachine):
         """Whatever held it, the rollout ends, and no request is left to a canary."""
         world = self.world
         world.resume_watches()
+        world.per_minute, world.prometheus_answers = dict(TRAFFIC), True
         world.refusing, world.route_problem, world.endpoints_follow = {}, "", True
         world.canary_pods_ready = world.pods_ready = True
         world.pin(None)

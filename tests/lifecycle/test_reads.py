@@ -5,7 +5,7 @@ from lifecycle.warm_scenes import ask_for_a_rollback, warm
 from lifecycle.world import World, with_generation_one
 
 from springtide_operator.lifecycle.state.needed_reads import (
-    keeps_warm,
+    keeps_previous,
     needs_replica_sets,
     needs_services,
 )
@@ -48,9 +48,9 @@ def test_replica_sets_are_read_before_the_weights_of_an_old_generation_are_delet
 
 def test_services_are_not_read_any_more_once_a_bake_with_warm_pods_was_rolled_back() -> None:
     world = warm()
-    assert keeps_warm(world.update, list(world.generations.values()))
+    assert keeps_previous(world.update, list(world.generations.values()))
     ask_for_a_rollback(world, ready=True)
     later(world, 3)
     assert world.generation(2).status.outcome == "RolledBack"
-    assert not keeps_warm(world.update, list(world.generations.values()))
+    assert not keeps_previous(world.update, list(world.generations.values()))
     assert not needs_services(world.update, list(world.generations.values()))

@@ -11,7 +11,7 @@ from lifecycle.test_gateway_canary import TARGET, gateway, rollout_of
 from lifecycle.warm_scenes import WARM, ask_for_a_rollback, baking, notes, warm
 from lifecycle.world import digest
 
-from springtide_operator.lifecycle.steps.withdrawal import DRAIN
+from springtide_operator.lifecycle.traffic.withdrawal import DRAIN
 
 
 def test_the_requests_of_a_target_that_another_update_serves_meanwhile_are_left_alone() -> None:

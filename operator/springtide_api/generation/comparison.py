@@ -1,4 +1,4 @@
-"""What the comparison of a canary with the live generation has seen, as facts of a status."""
+"""What the comparison of two generations by live traffic has seen, as facts of a status."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from springtide_api.schema import Decimal, Digest, Model, Name, Time
+from springtide_api.schema import Decimal, Digest, Model, Name, Time, Word
 
 
 class Requests(Model):
@@ -19,22 +19,26 @@ class Requests(Model):
 
 
 class Comparison(Model):
-    """What a ratio metric has shown since the first step; the next sample continues from it."""
+    """What a ratio metric has shown in one phase; the next sample continues from it."""
 
     metric: Name
     """Name of the metric."""
+    phase: Word = "Canary"
+    """Canary: the canary was compared with the live generation, since its first step. Bake: the
+    promoted generation was compared with the previous one, by rollout.bake.holdback."""
     definition: Digest
-    """Digest of its selectors, its maxRegression and the name of the live generation. After a
-    change of one of them the comparison starts again."""
+    """Digest of its selectors, its maxRegression and the name of the generation that it is compared
+    with. After a change of one of them the comparison starts again."""
     since: Time
-    """From when on the requests of this step count: status.rollout.weightSeenAt."""
-    canary: Requests = Requests()
-    """Requests of the canary in this step."""
-    live: Requests = Requests()
-    """Requests of the live generation in this step."""
-    canary_before: Requests = Requests()
-    """Requests of the canary in earlier steps."""
-    live_before: Requests = Requests()
-    """Requests of the live generation in earlier steps."""
+    """From when on the newest requests count: status.rollout.weightSeenAt, in a bake
+    holdbackSeenAt."""
+    watched: Requests = Requests()
+    """Requests of this generation since then."""
+    baseline: Requests = Requests()
+    """Requests of the generation that it is compared with since then."""
+    watched_before: Requests = Requests()
+    """Requests of this generation earlier in the phase, as in earlier steps."""
+    baseline_before: Requests = Requests()
+    """Requests of the other generation earlier in the phase."""
     evidence: Annotated[list[Decimal], Field(max_length=8)] = []
     """For each bet of the test, the logarithm of what it has made of its stake."""

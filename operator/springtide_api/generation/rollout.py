@@ -31,12 +31,14 @@ class RolloutRoute(Model):
     """Weights of the Service, as the owner of the route wrote them."""
     weight: Annotated[int, Field(ge=0, le=100)] = 0
     """Share of the canary in percent that the route was last seen with; 0 from the decision on that
-    the canary gets no more requests. 100 in a rollback while pods of the previous generation, which
+    the canary gets no more requests. During a bake, that of the previous generation by
+    rollout.bake.holdback. 100 in a rollback while pods of the previous generation, which
     rollback.keepWarm had kept, get all requests."""
     shifted_at: Time | None = None
     """When the route was seen with all weight on these pods."""
     withdrawn_at: Time | None = None
-    """When the canary had weight 0 again at its end. Its pods are deleted 15 s later."""
+    """When the canary had weight 0 again at its end. Its pods are deleted 15 s later. Unset while
+    they may get requests."""
 
 
 class RolloutTarget(Model):
@@ -73,8 +75,8 @@ class AnalysisSample(Model):
     metric: Name
     """Name of the metric."""
     value: Decimal | None = None
-    """Its value; of a ratio metric, how much higher the canary's share of bad requests is. Unset
-    without a number."""
+    """Its value; of a ratio metric, how much higher the share of bad requests is than that of the
+    generation that it is compared with. Unset without a number."""
     bound: Word = ""
     """The bounds that it is compared with, such as "max 0.25" or "maxRegression 0.005"."""
     verdict: Word
@@ -131,6 +133,9 @@ class RolloutStatus(Model):
     bake_until: Time | None = None
     """When the bake ends if the newest sample of each metric passes by then; unset without
     rollout.bake."""
+    holdback_seen_at: Time | None = None
+    """When every HTTPRoute was seen with the share of rollout.bake.holdback. The requests that the
+    ratio metrics of the bake compare count from then; unset while a route has another share."""
     baked_at: Time | None = None
     """When the bake ended."""
     unavailable_since: Time | None = None
@@ -140,8 +145,9 @@ class RolloutStatus(Model):
     """When all pods were available again after unavailableSince."""
     analysis: Annotated[list[AnalysisSample], Field(max_length=16)] = []
     """The newest samples of the metrics of rollout.analysis, oldest first."""
-    comparisons: Annotated[list[Comparison], Field(max_length=8)] = []
-    """What the ratio metrics of rollout.analysis have shown since the first step of the canary."""
+    comparisons: Annotated[list[Comparison], Field(max_length=16)] = []
+    """What the ratio metrics of rollout.analysis have shown since the first step of the canary, and
+    with rollout.bake.holdback in the bake."""
     rollback_reason: Text = ""
     """Why it is or was rolled back. From then on it is neither live nor a parent, and neither it
     nor another generation with its servedDigest is served again."""

@@ -123,20 +123,25 @@ class Value(Model):
 
 
 class Ratio(Model):
-    """Bad requests among all, of the canary compared with the live generation."""
+    """Bad requests among all, of the canary compared with the live generation.
+
+    In a bake with holdback, those of the promoted generation compared with the previous one.
+    """
 
     bad: Selector
     """Selector of the counters of bad requests, such as
     http_requests_total{code=~"5..",generation="{{generation}}"}; no function, and no range in
     brackets. It is asked for the canary and for the live generation, since the canary has had its
     weight. The placeholders are those of value.query; {{generation}} and {{role}} are those of the
-    side."""
+    side. In a bake with holdback the sides are the promoted generation, with role live, and the
+    previous one, with role canary: its pods are in the Deployment of the canary."""
     total: Selector
     """Selector of the counters of all requests, the bad ones included."""
     max_regression: Fraction
     """The canary's share of bad requests may be higher by this much, from 0 to 1: 0.005 allows half
     a percentage point. A test that holds for any number of looks decides: equal generations are
-    distinguished with probability 5 percent at most."""
+    distinguished with probability 5 percent at most in the steps, and at most so again in a bake
+    with holdback, where a new test begins."""
 
 
 @cel("has(self.value) != has(self.ratio)", "a metric is value or ratio: set exactly one of them")
@@ -148,8 +153,8 @@ class Metric(Model):
     value: Value | None = None
     """A number with fixed bounds. It is queried during the steps of a canary and in a bake."""
     ratio: Ratio | None = None
-    """A comparison of the canary with the live generation. It is queried during the steps of a
-    canary, and ends with the last one."""
+    """A comparison of the canary with the live generation, during the steps of a canary. With
+    rollout.bake.holdback a bake has one, too, of the promoted generation with the previous one."""
 
 
 @cel(
@@ -197,3 +202,9 @@ class Bake(Model):
     duration: Duration
     """Time after the promotion during which the generation may be rolled back automatically. The
     next generation rolls out after it; training goes on meanwhile."""
+    holdback: Annotated[int | None, Field(ge=1, le=50)] = None
+    """Share of the requests in percent, 1 to 50, that the previous generation keeps until the end
+    of the bake, so that the ratio metrics of analysis go on comparing the promoted generation with
+    it. Its pods are in the Deployment of the canary: that share of the target's number, rounded up.
+    The bake lasts until each ratio metric has passed. Needs traffic Gateway and a ratio metric.
+    Default: none; a ratio metric ends with the last step."""

@@ -82,8 +82,8 @@ class Rollback(Model):
     """Keep as many pods of the previous generation as the target has while a promoted one bakes, in
     the Deployment of the canary and without requests. A rollback in the bake is then one write of
     the HTTPRoute: these pods get all requests until the target runs the previous generation again.
-    It takes twice the pods for the time of the bake. Needs traffic Gateway and bake. Default
-    false."""
+    It takes twice the pods for the time of the bake. With bake.holdback these pods have its share
+    of the requests meanwhile. Needs traffic Gateway and bake. Default false."""
 
 
 @cel(
@@ -164,6 +164,8 @@ _GATEWAY = (
     "self.strategy.canary.traffic.type == 'Gateway'"
 )
 
+_HOLDBACK = "has(self.bake) && has(self.bake.holdback)"
+
 _KEEP_WARM = "has(self.rollback) && has(self.rollback.keepWarm) && self.rollback.keepWarm"
 
 
@@ -209,6 +211,17 @@ _KEEP_WARM = "has(self.rollback) && has(self.rollback.keepWarm) && self.rollback
     f"!({_KEEP_WARM}) || has(self.bake)",
     "rollback.keepWarm needs bake: pods of the previous generation are kept while a promoted one "
     "bakes; add bake.duration, or remove keepWarm",
+)
+@cel(
+    f"!({_HOLDBACK}) || ({_GATEWAY})",
+    "bake.holdback needs strategy.canary.traffic.type Gateway: an HTTPRoute gives the previous "
+    "generation its share of the requests; set it, or remove holdback",
+)
+@cel(
+    f"!({_HOLDBACK}) || "
+    "has(self.analysis) && self.analysis.metrics.exists(metric, has(metric.ratio))",
+    "bake.holdback needs a ratio metric in analysis: the share is kept so that it can compare the "
+    "promoted generation with the previous one; add one, or remove holdback",
 )
 class Rollout(Model):
     """How an accepted generation is rolled out to the serving pods."""

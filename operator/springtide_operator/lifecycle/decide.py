@@ -50,11 +50,12 @@ from springtide_operator.lifecycle.status.summary import invalid_status, summari
 from springtide_operator.lifecycle.steps.metrics import watch_canary
 from springtide_operator.lifecycle.steps.removal import remove_canaries
 from springtide_operator.lifecycle.steps.stages import continue_canary
-from springtide_operator.lifecycle.steps.withdrawal import drain_wake
+from springtide_operator.lifecycle.traffic.withdrawal import drain_wake
 from springtide_operator.lifecycle.training.initial_import import import_initial
 from springtide_operator.lifecycle.training.train import train
+from springtide_operator.lifecycle.warm.hold_back import hold_back
 from springtide_operator.lifecycle.warm.keep import keep_warm
-from springtide_operator.lifecycle.warm.report import warm_pods, warm_pods_missing
+from springtide_operator.lifecycle.warm.report import held_back, warm_pods, warm_pods_missing
 from springtide_operator.lifecycle.warm.shift import shift_to_warm
 from springtide_operator.lifecycle.warm.standby import standby
 from springtide_operator.lifecycle.warm.wake import warm_wake
@@ -78,6 +79,7 @@ STAGES: tuple[Callable[[Observation, datetime], Step | None], ...] = (
     serve_pinned,  # without a finalizer: a deleted update leaves the targets on what is pinned
     ensure_finalizer,  # before the first apply of a rollout, and after its end
     watch_bake,  # before the next rollout, which waits for its end
+    hold_back,  # before pods are replaced, which get no requests then
     keep_warm,
     watch_canary,
     continue_canary,
@@ -103,6 +105,7 @@ SERVING = frozenset(
         serve_pinned,
         ensure_finalizer,
         watch_bake,
+        hold_back,
         keep_warm,
         watch_canary,
         continue_canary,
@@ -128,7 +131,15 @@ CONTINUE = {adopt: SERVING, delete_finished_jobs: SERVING, handle_request: FINIS
 """Stages whose refused writes do not block all later stages: which ones continue."""
 
 OPTIONAL = frozenset(
-    {shift_to_warm, remove_canaries, serve_pinned, keep_warm, restore_targets, prune_history}
+    {
+        shift_to_warm,
+        remove_canaries,
+        serve_pinned,
+        hold_back,
+        keep_warm,
+        restore_targets,
+        prune_history,
+    }
 )
 """Stages that no other waits for: a refused write of them does not block the next stage."""
 
@@ -156,6 +167,7 @@ def decide(seen: Observation | InvalidUpdate, now: datetime) -> Plan:
         canary_weight=canary_weight(after),
         warm_pods=warm_pods(after),
         warm_pods_missing=warm_pods_missing(after),
+        holdback_weight=held_back(after),
         facts=bool(step.facts),
         waits_for_turn=step.waiting is not None and step.waiting.reason == TOO_MANY_PROBES,
     )
@@ -185,7 +197,7 @@ def _next_step(seen: Observation, now: datetime) -> Step:
 def _is_optional(seen: Observation, stage: Callable[[Observation, datetime], Step | None]) -> bool:
     """Whether a refused write of a stage does not block the next one.
 
-    Neither a rollback nor a bake with warm pods waits for the finalizer.
+    Neither a rollback nor a bake with pods of the previous generation waits for the finalizer.
     """
     under_way = seen.lineage.candidate
     back = under_way is not None and bool(under_way.status.rollout.rollback_reason)

@@ -1,7 +1,16 @@
-"""Bad requests of a canary, compared with those of the live generation sample by sample.
+"""Bad requests of a generation, compared with those of another one sample by sample.
 
 What the test has seen is a fact of the status, written together with its sample: the next sample
 continues from it, whichever operator takes it, so that a restart looks at no request twice.
+
+The steps of a canary and a bake with holdback have a test each. That of the bake starts anew, with
+a stake of 1 and requests since its share was seen: what the first one lost while nothing was wrong
+would have to be won back before a regression under the full load shows. Whatever made the first one
+stop, the second one reaches 20 with probability 5 % at most where there is no regression (Ville's
+inequality, given all that was seen before). So of equal generations at most 5 % are removed in the
+steps, and at most 5 % of those that are promoted are rolled back in the bake: 9.75 % in all. Steps,
+a share that is lost and given again, a retry and a pin interrupt a test and never restart it, since
+each start has its own 5 %.
 """
 
 from __future__ import annotations
@@ -12,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from springtide_api.generation.comparison import Comparison, Requests
 from springtide_judging.two_binomials import ERROR, REGRESSIONS, Counts, Evidence, look
+from springtide_operator.lifecycle.analysis.watched import IN_STEPS
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -21,20 +31,21 @@ if TYPE_CHECKING:
     from springtide_operator.lifecycle.analysis.watched import Watched
 
 BOUND = round(1 / ERROR)
-"""The e-value from which on the canary is worse."""
+"""The e-value from which on the watched generation is worse."""
 
 
 def comparison_of(about: Watched, metric: Metric) -> Comparison | None:
     """What a ratio metric has shown as it is declared now; None: nothing."""
-    if metric.ratio is None or about.live is None:
+    if metric.ratio is None or about.baseline is None:
         return None
-    wanted = metric.name, _definition(metric.ratio, about.live)
+    definition = _definition(metric.ratio, about.baseline.generation)
+    wanted = metric.name, about.baseline.phase, definition
     known = about.generation.status.rollout.comparisons
-    return next((each for each in known if (each.metric, each.definition) == wanted), None)
+    return next((c for c in known if (c.metric, c.phase, c.definition) == wanted), None)
 
 
 def has_ended(about: Watched, metric: Metric) -> bool:
-    """Whether the test of a metric has found the canary worse: it looks no further."""
+    """Whether the test of a metric has found the generation worse: it looks no further."""
     known = comparison_of(about, metric)
     return known is not None and evidence(known).regressed()
 
@@ -42,44 +53,48 @@ def has_ended(about: Watched, metric: Metric) -> bool:
 def requests_of_step(about: Watched, metric: Metric) -> int:
     """How many requests of the canary a ratio metric has counted in this step."""
     known = comparison_of(about, metric)
-    return known.canary.total if known and known.since == about.began else 0
+    return known.watched.total if known and known.since == about.began else 0
 
 
 def continued(
-    about: Watched, metric: Metric, canary: Counts, live: Counts, *, since: datetime
+    about: Watched, metric: Metric, watched: Counts, baseline: Counts, *, since: datetime
 ) -> Comparison:
-    """Add what was counted in this step so far.
+    """Add what was counted in this step, or in the bake, so far.
 
     Counts that fell add nothing until they are above what they were.
     """
     assert metric.ratio is not None
-    assert about.live is not None
-    definition = _definition(metric.ratio, about.live)
+    assert about.baseline is not None
     before = comparison_of(about, metric) or Comparison(
-        metric=metric.name, definition=definition, since=since
+        metric=metric.name,
+        phase=about.baseline.phase,
+        definition=_definition(metric.ratio, about.baseline.generation),
+        since=since,
     )
     if before.since != since:
         before = _next_step(before, since)
-    after = look(evidence(before), canary, live, max_regression=float(metric.ratio.max_regression))
+    allowed = float(metric.ratio.max_regression)
+    after = look(evidence(before), watched, baseline, max_regression=allowed)
     return before.model_copy(
         update={
-            "canary": _requests(after.canary),
-            "live": _requests(after.stable),
+            "watched": _requests(after.canary),
+            "baseline": _requests(after.stable),
             "evidence": [f"{each:.9f}" for each in after.wealth],
         }
     )
 
 
 def evidence(known: Comparison) -> Evidence:
-    """The state of the test; requests of the live generation in earlier steps tell its rate."""
+    """The state of the test; requests of the baseline in earlier steps tell its rate."""
     wealth = tuple(float(each) for each in known.evidence) or Evidence().wealth
-    canary, live = _counts(known.canary), _counts(known.live)
-    return Evidence(canary, live, earlier=_counts(known.live_before), wealth=wealth)
+    watched, baseline = _counts(known.watched), _counts(known.baseline)
+    return Evidence(watched, baseline, earlier=_counts(known.baseline_before), wealth=wealth)
 
 
 def in_all_steps(known: Comparison) -> tuple[Requests, Requests]:
-    """Requests of the canary and of the live generation since the first step."""
-    return _sum(known.canary_before, known.canary), _sum(known.live_before, known.live)
+    """Requests of the watched generation and of its baseline in the whole phase."""
+    watched = _sum(known.watched_before, known.watched)
+    return watched, _sum(known.baseline_before, known.baseline)
 
 
 def share(requests: Requests) -> float:
@@ -87,34 +102,36 @@ def share(requests: Requests) -> float:
     return requests.bad / requests.total if requests.total else 0.0
 
 
-def regression(known: Comparison, metric: Metric, live: str) -> str:
+def regression(about: Watched, known: Comparison, metric: Metric) -> str:
     """What the test has found, with its numbers."""
     assert metric.ratio is not None
-    canary, stable = in_all_steps(known)
+    watched, baseline = in_all_steps(known)
+    what = "the canary" if known.phase == IN_STEPS else about.generation.metadata.name
+    other = about.baseline.generation.metadata.name if about.baseline else ""
     return (
-        f"metric {metric.name}: {canary.bad:,} of {canary.total:,} requests of the canary are bad "
-        f"({share(canary):.2%}), and {stable.bad:,} of {stable.total:,} of {live} "
-        f"({share(stable):.2%}); maxRegression {metric.ratio.max_regression}, e-value "
+        f"metric {metric.name}: {watched.bad:,} of {watched.total:,} requests of {what} are bad "
+        f"({share(watched):.2%}), and {baseline.bad:,} of {baseline.total:,} of {other} "
+        f"({share(baseline):.2%}); maxRegression {metric.ratio.max_regression}, e-value "
         f"{evidence(known).e_value:.3g}, bound {BOUND} (rollout.analysis)"
     )
 
 
 def _next_step(before: Comparison, since: datetime) -> Comparison:
-    canary, live = in_all_steps(before)
+    watched, baseline = in_all_steps(before)
     return before.model_copy(
         update={
             "since": since,
-            "canary": Requests(),
-            "live": Requests(),
-            "canary_before": canary,
-            "live_before": live,
+            "watched": Requests(),
+            "baseline": Requests(),
+            "watched_before": watched,
+            "baseline_before": baseline,
         }
     )
 
 
-def _definition(ratio: Ratio, live: ModelGeneration) -> str:
+def _definition(ratio: Ratio, baseline: ModelGeneration) -> str:
     """Digest of all that the evidence depends on."""
-    parts = [ratio.bad, ratio.total, ratio.max_regression, live.metadata.name, *REGRESSIONS]
+    parts = [ratio.bad, ratio.total, ratio.max_regression, baseline.metadata.name, *REGRESSIONS]
     return "sha256:" + hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

@@ -26,10 +26,8 @@ if TYPE_CHECKING:
     from springtide_operator.lifecycle.state.observation import Observation
     from springtide_operator.lifecycle.state.observed import ObservedSample
 
-CANARY_BAD, CANARY_TOTAL = "canary: bad", "canary: total"
-LIVE_BAD, LIVE_TOTAL = "live: bad", "live: total"
-PARTS = (CANARY_BAD, CANARY_TOTAL, LIVE_BAD, LIVE_TOTAL)
-"""The numbers of a ratio metric."""
+BAD, TOTAL = "bad", "total"
+"""The two numbers of each side of a ratio metric."""
 
 
 @dataclass(frozen=True)
@@ -90,20 +88,26 @@ def answers(seen: Observation, about: Watched, metric: Metric, measured: Observe
 
 def _numbers(about: Watched, metric: Metric, at: datetime) -> Sequence[_Number]:
     """What is asked for a metric at a moment."""
-    generation, role, live = about.generation, about.role, about.live
+    generation, role, baseline = about.generation, about.role, about.baseline
     if metric.value is not None:
         return (_Number("", metric.value.query, generation, role),)
-    if metric.ratio is None or live is None or about.began is None:
+    if metric.ratio is None or baseline is None or baseline.since is None:
         return ()
-    seconds = max(1, int((at - about.began).total_seconds()))
+    seconds = max(1, int((at - baseline.since).total_seconds()))
     bad = counted(metric.ratio.bad, seconds)
     total = counted(metric.ratio.total, seconds)
+    one, other = baseline.sides
     return (
-        _Number(CANARY_BAD, bad, generation, role),
-        _Number(CANARY_TOTAL, total, generation, role),
-        _Number(LIVE_BAD, bad, live, LIVE_ROLE),
-        _Number(LIVE_TOTAL, total, live, LIVE_ROLE),
+        _Number(part(one, BAD), bad, generation, role),
+        _Number(part(one, TOTAL), total, generation, role),
+        _Number(part(other, BAD), bad, baseline.generation, baseline.role),
+        _Number(part(other, TOTAL), total, baseline.generation, baseline.role),
     )
+
+
+def part(side: str, number: str) -> str:
+    """The name of a number of a ratio metric, such as "canary: bad"."""
+    return f"{side}: {number}"
 
 
 def counted(selector: str, seconds: int) -> str:
@@ -137,7 +141,8 @@ def _next_query(seen: Observation, about: Watched, metric: Metric, now: datetime
     # A sample that is not written yet counts too: it must not be asked for again meanwhile.
     asked = [s.at for s in seen.samples if answers(seen, about, metric, s)]
     known = [*asked, *(s.time for s in samples_of(about.generation, metric)[:1])]
-    known += [about.began] if about.began else []
+    counts_from = about.counts_from(metric)
+    known += [counts_from] if counts_from else []
     began = max((moment for moment in known if not is_ahead(moment, now)), default=None)
     if analysis is None or began is None:
         return now

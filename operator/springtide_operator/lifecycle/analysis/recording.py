@@ -15,7 +15,7 @@ from springtide_operator.lifecycle.analysis.samples import (
     samples_of,
 )
 from springtide_operator.lifecycle.analysis.verdicts import measure
-from springtide_operator.lifecycle.analysis.watched import watched
+from springtide_operator.lifecycle.analysis.watched import IN_BAKE, IN_STEPS, watched
 from springtide_operator.lifecycle.rollout.rollout_status import with_rollout
 from springtide_operator.lifecycle.state.plan import Event, Step
 from springtide_operator.lifecycle.state.recorded_times import is_ahead
@@ -72,7 +72,7 @@ def record_samples(seen: Observation, about: Watched, now: datetime) -> Step | N
     changes: dict[str, object] = {
         "analysis": [*kept, *(each.sample for each in added)][-RING:],
     }
-    if about.live is not None:
+    if about.baseline is not None:
         changes["comparisons"] = _comparisons(about, added)
     return Step(actions=(with_rollout(generation, changes),), events=tuple(events))
 
@@ -96,20 +96,26 @@ def _new(
     if has_ended(about, metric):
         return None
     given = [each for each in seen.samples if answers(seen, about, metric, each)]
-    began = about.began
+    began = about.counts_from(metric)
     if not given or (began and given[0].at < began and not is_ahead(began, now)):
-        return None  # of the bake that a pin ended
+        return None  # of the bake that a pin ended, or before its share was seen
     if newest and given[0].at <= newest.time and not is_ahead(newest.time, now):
         return None
     return measure(about, metric, given)
 
 
 def _comparisons(about: Watched, added: Sequence[Measured]) -> list[Comparison]:
-    """The comparisons of the metrics of the spec, with those that went on."""
-    known = {each.metric: each for each in about.generation.status.rollout.comparisons}
-    known |= {each.comparison.metric: each.comparison for each in added if each.comparison}
+    """The comparisons of the metrics of the spec in each phase, with those that went on."""
+    written = [each.comparison for each in added if each.comparison]
+    there = [*about.generation.status.rollout.comparisons, *written]
+    known = {(each.metric, each.phase): each for each in there}
     names = [metric.name for metric in about.metrics if metric.ratio is not None]
-    return [known[name] for name in names if name in known]
+    return [
+        known[name, phase]
+        for phase in (IN_STEPS, IN_BAKE)
+        for name in names
+        if (name, phase) in known
+    ]
 
 
 def _changed_verdict(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PASS, FAIL, NO_DATA, ERROR = "Pass", "Fail", "NoData", "Error"
 
 LOOKS = 2
-"""The first look of a test only estimates the share of the live generation."""
+"""The first look of a test only estimates the share of the generation compared with."""
 
 WITHOUT_DATA = "NoData"
 """Cause of a failed rollout whose metrics had no number: not the generation's own."""
@@ -53,8 +53,8 @@ def failed_metric(seen: Observation, about: Watched) -> str:
     for metric in about.metrics:
         if metric.ratio is not None:
             known = comparison_of(about, metric)
-            if known and about.live and has_ended(about, metric):
-                return regression(known, metric, about.live.metadata.name)
+            if known and has_ended(about, metric):
+                return regression(about, known, metric)
             continue
         samples = [s for s in samples_of(about.generation, metric) if s.value is not None]
         row = list(takewhile(lambda s: s.verdict == FAIL, samples))
@@ -104,7 +104,11 @@ def unproven(about: Watched) -> str:
     """
     for metric in about.metrics:
         newest = next(iter(samples_of(about.generation, metric)), None)
-        if newest is None or (about.began and newest.time < about.began):
+        began = about.counts_from(metric)
+        if metric.ratio is not None and about.baseline and began is None:
+            name = about.baseline.generation.metadata.name
+            return f"metric {metric.name} waits until {name} has its share of the requests"
+        if newest is None or (began and newest.time < began):
             return f"metric {metric.name} has no sample yet"
         if metric.ratio is not None and len(samples_of(about.generation, metric)) < LOOKS:
             return f"metric {metric.name} has one sample, and its test compares from the second on"

@@ -15,13 +15,7 @@ from springtide_operator.lifecycle.analysis.comparison import (
     in_all_steps,
     share,
 )
-from springtide_operator.lifecycle.analysis.queries import (
-    CANARY_BAD,
-    CANARY_TOTAL,
-    LIVE_BAD,
-    LIVE_TOTAL,
-    PARTS,
-)
+from springtide_operator.lifecycle.analysis.queries import BAD, TOTAL, part
 from springtide_operator.lifecycle.analysis.samples import ERROR, FAIL, NO_DATA, PASS, bound
 from springtide_operator.lifecycle.state.observed import NO_SERIES
 
@@ -31,7 +25,7 @@ if TYPE_CHECKING:
 
     from springtide_api.generation.comparison import Comparison
     from springtide_api.update.analysis import Metric
-    from springtide_operator.lifecycle.analysis.watched import Watched
+    from springtide_operator.lifecycle.analysis.watched import Baseline, Watched
     from springtide_operator.lifecycle.state.observed import ObservedSample
 
 MOST = 10.0**15
@@ -56,10 +50,12 @@ def measure(about: Watched, metric: Metric, answers: Sequence[ObservedSample]) -
     """
     if metric.ratio is None:
         return Measured(_with_bounds(metric, answers[0])) if answers else None
-    by_part = {each.part: each for each in answers}
-    if set(by_part) != set(PARTS) or about.began is None:
+    if about.baseline is None or about.baseline.since is None:
         return None
-    return _with_live(about, metric, by_part, since=about.began)
+    by_part = {each.part: each for each in answers}
+    if set(by_part) != {part(s, n) for s in about.baseline.sides for n in (BAD, TOTAL)}:
+        return None
+    return _with_baseline(about, about.baseline, metric, by_part, since=about.baseline.since)
 
 
 def _with_bounds(metric: Metric, measured: ObservedSample) -> AnalysisSample:
@@ -81,40 +77,59 @@ def _with_bounds(metric: Metric, measured: ObservedSample) -> AnalysisSample:
     )
 
 
-def _with_live(
-    about: Watched, metric: Metric, by_part: Mapping[str, ObservedSample], *, since: datetime
+def _with_baseline(
+    about: Watched,
+    baseline: Baseline,
+    metric: Metric,
+    by_part: Mapping[str, ObservedSample],
+    *,
+    since: datetime,
 ) -> Measured:
-    """Compare the requests of the canary with those of the live generation."""
-    at = by_part[CANARY_TOTAL].at
-    for part in (CANARY_TOTAL, LIVE_TOTAL, CANARY_BAD, LIVE_BAD):
-        if problem := _problem(by_part[part]):
-            invalid = by_part[part].invalid
-            return Measured(_without_number(metric, at, f"{part}: {problem}", invalid=invalid))
-    canary = Counts(_count(by_part[CANARY_BAD]), _count(by_part[CANARY_TOTAL]))
-    live = Counts(_count(by_part[LIVE_BAD]), _count(by_part[LIVE_TOTAL]))
-    for side, counts in (("canary", canary), ("live", live)):
+    """Compare the requests of the watched generation with those of its baseline."""
+    one, other = baseline.sides
+    at = by_part[part(one, TOTAL)].at
+    for name in (part(side, number) for number in (TOTAL, BAD) for side in (one, other)):
+        if problem := _problem(by_part[name]):
+            invalid = by_part[name].invalid
+            return Measured(_without_number(metric, at, f"{name}: {problem}", invalid=invalid))
+    watched, compared = _both(baseline, by_part)
+    for side, counts in ((one, watched), (other, compared)):
         if why := _incomplete(counts):
             return Measured(_without_number(metric, at, f"{side}: {why}"))
     known = comparison_of(about, metric)
-    after = continued(about, metric, canary, live, since=since)
-    fell = known is not None and known.since == since and _fell(known, canary, live)
-    absent = all(by_part[part].value is None for part in (CANARY_BAD, LIVE_BAD))
-    return Measured(_sample(metric, at, after, fell=fell, absent=absent), after)
+    after = continued(about, metric, watched, compared, since=since)
+    notes = []
+    if known is not None and known.since == since and _fell(known, watched, compared):
+        notes.append("counts fell, ignored")
+    if all(by_part[part(side, BAD)].value is None for side in (one, other)):
+        notes.append(f"bad: {NO_SERIES}")
+    return Measured(_sample(baseline, metric, at, after, notes=notes), after)
+
+
+def _both(baseline: Baseline, by_part: Mapping[str, ObservedSample]) -> tuple[Counts, Counts]:
+    watched, compared = (
+        Counts(_count(by_part[part(side, BAD)]), _count(by_part[part(side, TOTAL)]))
+        for side in baseline.sides
+    )
+    return watched, compared
 
 
 def _sample(
-    metric: Metric, at: datetime, after: Comparison, *, fell: bool, absent: bool
+    baseline: Baseline,
+    metric: Metric,
+    at: datetime,
+    after: Comparison,
+    *,
+    notes: Sequence[str],
 ) -> AnalysisSample:
     one, other = in_all_steps(after)
     e_value = evidence(after).e_value
+    first, second = baseline.sides
     message = (
-        f"canary {one.bad} of {one.total}, live {other.bad} of {other.total}, "
+        f"{first} {one.bad} of {one.total}, {second} {other.bad} of {other.total}, "
         f"e-value {e_value:.3g} of {BOUND}"
     )
-    if fell:
-        message += "; counts fell, ignored"
-    if absent:
-        message += f"; bad: {NO_SERIES}"
+    message = "; ".join([message, *notes])
     return AnalysisSample(
         time=at,
         metric=metric.name,
@@ -137,7 +152,7 @@ def _without_number(
 def _problem(answer: ObservedSample) -> str:
     """Why an answer is no count. Counters that no bad request has made yet are 0."""
     if answer.value is None:
-        unborn = answer.part in (CANARY_BAD, LIVE_BAD) and answer.problem == NO_SERIES
+        unborn = answer.part.endswith(BAD) and answer.problem == NO_SERIES
         return "" if unborn else answer.problem
     if not 0 <= answer.value <= MOST:
         return f"{answer.value:g} is no number of requests"
@@ -157,6 +172,6 @@ def _incomplete(counts: Counts) -> str:
     return ""
 
 
-def _fell(known: Comparison, canary: Counts, live: Counts) -> bool:
-    pairs = ((known.canary, canary), (known.live, live))
+def _fell(known: Comparison, watched: Counts, baseline: Counts) -> bool:
+    pairs = ((known.watched, watched), (known.baseline, baseline))
     return any(now.total < before.total or now.bad < before.bad for before, now in pairs)

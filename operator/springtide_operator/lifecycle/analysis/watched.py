@@ -1,4 +1,4 @@
-"""The generation whose metrics are queried now."""
+"""The generation whose metrics are queried now, and what it is compared with."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from springtide_operator.lifecycle.canary.canaries import in_steps
 from springtide_operator.lifecycle.rollout.availability import not_serving
 from springtide_operator.lifecycle.state.generations import rolling
 from springtide_operator.lifecycle.state.plan import CANARY_ROLE, LIVE_ROLE
+from springtide_operator.lifecycle.warm.share import compared_in_bake
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +18,23 @@ if TYPE_CHECKING:
     from springtide_api.objects import ModelGeneration
     from springtide_api.update.analysis import Metric
     from springtide_operator.lifecycle.state.observation import Observation
+
+IN_STEPS, IN_BAKE = "Canary", "Bake"
+"""Phases of a comparison, as a status names them."""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What ratio metrics compare a generation with."""
+
+    generation: ModelGeneration
+    role: str
+    """Value of the label springtide.dev/role on its pods."""
+    since: datetime | None
+    """Requests of both sides count from then on; None: it has no requests now."""
+    phase: str
+    sides: tuple[str, str]
+    """What the two sides are called: that which is watched, and this one."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +45,15 @@ class Watched:
     role: str
     """Value of the label springtide.dev/role on its pods."""
     began: datetime | None
-    """Its samples count from then on."""
+    """Samples of fixed bounds count from then on."""
     metrics: Sequence[Metric] = ()
     """The metrics of the spec that are about it."""
-    live: ModelGeneration | None = None
-    """What a canary is compared with; None in a bake, and where its record was deleted: no ratio is
-    measured then."""
+    baseline: Baseline | None = None
+    """None: no ratio is measured, as in a bake without holdback, or as its record was deleted."""
+
+    def counts_from(self, metric: Metric) -> datetime | None:
+        """Since when samples of a metric count."""
+        return self.baseline.since if metric.ratio and self.baseline else self.began
 
 
 def watched(seen: Observation) -> Watched | None:
@@ -48,21 +69,28 @@ def watched_canary(seen: Observation) -> Watched | None:
     rollout, analysis = generation.status.rollout, seen.update.spec.rollout.analysis
     if not rolling(generation) or rollout.rollback_reason or not in_steps(rollout):
         return None
-    if rollout.weight_seen_at is None:
+    began = rollout.weight_seen_at
+    if began is None:
         return None
     metrics = analysis.metrics if analysis else ()
-    return Watched(generation, CANARY_ROLE, rollout.weight_seen_at, metrics, live)
+    baseline = Baseline(live, LIVE_ROLE, began, IN_STEPS, ("canary", "live")) if live else None
+    return Watched(generation, CANARY_ROLE, began, metrics, baseline)
 
 
 def watched_in_bake(seen: Observation) -> Watched | None:
-    """The generation that bakes; only fixed bounds decide on it."""
+    """The generation that bakes; ratios only while bake.holdback keeps a share on previous.
+
+    Roles are those of the pods: those of previous are in the Deployment of the canary.
+    """
     generation, analysis = seen.lineage.baking, seen.update.spec.rollout.analysis
     if generation is None:
         return None
-    rollout = generation.status.rollout
-    began = rollout.bake_started_at or rollout.promoted_at
-    values = [metric for metric in analysis.metrics if metric.value] if analysis else ()
-    return Watched(generation, LIVE_ROLE, began, values)
+    rollout, before = generation.status.rollout, compared_in_bake(seen)
+    began, since = rollout.bake_started_at or rollout.promoted_at, rollout.holdback_seen_at
+    sides = "live", "previous"
+    baseline = Baseline(before, CANARY_ROLE, since, IN_BAKE, sides) if before else None
+    metrics = [m for m in analysis.metrics if m.value or baseline] if analysis else ()
+    return Watched(generation, LIVE_ROLE, began, metrics, baseline)
 
 
 def is_unserved(seen: Observation, generation: ModelGeneration) -> bool:

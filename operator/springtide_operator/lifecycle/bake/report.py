@@ -15,7 +15,7 @@ from springtide_operator.lifecycle.bake.pods import pod_wake
 from springtide_operator.lifecycle.bake.watch import failure, may_roll_back
 from springtide_operator.lifecycle.rollout.rollback_decision import rollback_target
 from springtide_operator.lifecycle.state.plan import RECHECK, Waiting
-from springtide_operator.lifecycle.warm.report import standby_words
+from springtide_operator.lifecycle.warm.report import held_back, share_words, standby_words
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -54,10 +54,12 @@ def bake_progress(seen: Observation, now: datetime) -> Waiting | None:
     else:
         message = f"{name} bakes since its time ended at {moment} (rollout.bake)"
         short = "baking"
+    if about.baseline and (share := held_back(seen)):
+        short += f", {share} % on g{about.baseline.generation.spec.number}"
     why = unproven(about)
     if is_unserved(seen, generation):
         why = "no target runs it"
-    for each in filter(None, (why, standby_words(seen))):
+    for each in filter(None, (why, share_words(seen), standby_words(seen))):
         message += f"; {each}"
     return Waiting("Baking", message[:1024], "Rollout", short=short)
 

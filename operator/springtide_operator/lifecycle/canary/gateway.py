@@ -82,11 +82,18 @@ def new_route(seen: Observation, target: ObservedTarget) -> RolloutRoute | None:
 
 
 def route_of(seen: Observation, target: ObservedTarget) -> RolloutRoute | None:
-    """The recorded route of a target in the canary that is in progress, else that of the spec."""
-    rolls = seen.lineage.rolls
+    """The recorded route of a target in a canary or a share in progress, else that of the spec."""
+    rolls, name = seen.lineage.rolls, target.target.target_ref.name
     if rolls is not None and rolls.status.rollout.step is not None:
-        return recorded_route(rolls.status.rollout, target.target.target_ref.name)
-    return new_route(seen, target)
+        return recorded_route(rolls.status.rollout, name)
+    return given_route(seen, name) or new_route(seen, target)
+
+
+def given_route(seen: Observation, name: str) -> RolloutRoute | None:
+    """The recorded route of a target that may lead to pods of previous in a bake."""
+    record = traffic_record(seen) if seen.lineage.rolls is None else None
+    route = recorded_route(record.status.rollout, name) if record else None
+    return route if route and (route.weight or route.withdrawn_at is None) else None
 
 
 def totals(route: RolloutRoute) -> dict[int, int]:
@@ -164,7 +171,8 @@ def gateway_problem(
         found = found or _selected(routing, route.service, target)
     if found is None and percents and seen.lineage.rolls is None:
         found = outdated_service(routing, route.service, selector_labels(target))
-        found = found or start_problem(routing.route, route.service)
+        at_rest = given_route(seen, name) is None
+        found = found or (start_problem(routing.route, route.service) if at_rest else None)
     if found is None and percents:
         found = coarse_problem(route.name, route.service, totals(route), percents)
     return _waiting(found) if found else None

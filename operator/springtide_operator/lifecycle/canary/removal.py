@@ -39,7 +39,7 @@ def _deletion(canary: ObservedCanary) -> DeleteCanary:
 def removal_waiting(seen: Observation) -> Waiting | None:
     """Why a rollout or a rollback is not over yet: a canary is still there."""
     if routes := still_routed(seen):
-        message = f"HTTPRoute {', '.join(routes)} may still send requests to the canary"
+        message = f"HTTPRoute {', '.join(routes)} may still send requests to the canary's pods"
         return Waiting("CanaryRemains", message[:1024], "Rollout", short="removing the canary")
     names = ", ".join(each.name for each in present(seen))
     if not names:

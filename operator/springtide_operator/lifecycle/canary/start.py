@@ -67,8 +67,11 @@ def _not_copied(target: ObservedTarget) -> Waiting | None:
 def _traffic(seen: Observation, target: ObservedTarget, positions: Sequence[int]) -> Waiting | None:
     if route_of(seen, target) is None:
         return _weight(seen, target, positions)
-    steps = spec_steps(seen)
-    return gateway_problem(seen, target, [steps[position].weight for position in positions])
+    steps, bake = spec_steps(seen), seen.update.spec.rollout.bake
+    shares = [steps[position].weight for position in positions]
+    if shares and seen.lineage.rolls is None and bake and bake.holdback:
+        shares.append(bake.holdback)
+    return gateway_problem(seen, target, shares)
 
 
 def _weight(seen: Observation, target: ObservedTarget, positions: Iterable[int]) -> Waiting | None:

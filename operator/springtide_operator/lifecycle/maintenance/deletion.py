@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from springtide_api.names import FINALIZER, canary_name
 from springtide_api.schema import duration
 from springtide_operator.lifecycle.canary.canaries import present
-from springtide_operator.lifecycle.canary.gateway import shifted
+from springtide_operator.lifecycle.canary.gateway import shifted, still_routed
 from springtide_operator.lifecycle.canary.removal import (
     delete_canaries,
     deletion_of,
@@ -37,7 +37,7 @@ from springtide_operator.lifecycle.state.plan import (
     Waiting,
 )
 from springtide_operator.lifecycle.state.refusals import not_refused, refused_apply
-from springtide_operator.lifecycle.steps.withdrawal import (
+from springtide_operator.lifecycle.traffic.withdrawal import (
     drain_wake,
     is_drained,
     routes_back,
@@ -203,6 +203,7 @@ def ensure_finalizer(seen: Observation, now: datetime) -> Step | None:
     under_way = seen.lineage.candidate
     wanted = (under_way is not None and rolling(under_way)) or bool(present(seen))
     wanted |= standby(seen) is not None and bool(standby_targets(seen))
+    wanted |= bool(still_routed(seen))
     if wanted == (FINALIZER in seen.update.metadata.finalizers):
         return None
     return Step(actions=(SetFinalizer(present=wanted),))

@@ -25,6 +25,7 @@ def bake_facts(seen: Observation, now: datetime) -> dict[str, object]:
         "baked_at": None,
         "unavailable_since": None,
         "recovered_at": None,
+        "holdback_seen_at": None,
         "analysis": [],
     }
 

@@ -106,6 +106,13 @@ def baking(live: ModelGeneration | None) -> ModelGeneration | None:
     return live if live and bakes(live) and not unknown_value(live) else None
 
 
+def holds_back(generation: ModelGeneration) -> bool:
+    """Whether a route may give requests to the generation before, as this one bakes or baked."""
+    routes = (each.route for each in generation.status.rollout.targets)
+    given = any(route and (route.weight or route.withdrawn_at is None) for route in routes)
+    return given and promoted(generation)
+
+
 def referenced_rows(generations: Iterable[ModelGeneration]) -> set[str]:
     """Folders of frozen rows that these generations are trained and evaluated on."""
     named: set[str] = set()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from springtide_operator.lifecycle.state.generations import (
     bakes,
     finished,
+    holds_back,
     promoted,
     rolling,
     servable,
@@ -30,15 +31,16 @@ def needs_canaries(update: IncrementalUpdate, generations: Sequence[ModelGenerat
     """Whether Deployments with the names of canaries are needed, also those without our labels."""
     if update.spec.rollout.strategy.canary is None:
         return False
-    if keeps_warm(update, generations):
+    if keeps_previous(update, generations):
         return True
     return any(servable(g) and not finished(g) for g in generations)
 
 
-def keeps_warm(update: IncrementalUpdate, generations: Sequence[ModelGeneration]) -> bool:
-    """Whether pods of a previous generation are kept warm: a bake that was rolled back is over."""
-    wanted = update.spec.rollout.rollback.keep_warm
-    return wanted and any(promoted(each) and bakes(each) for each in generations)
+def keeps_previous(update: IncrementalUpdate, generations: Sequence[ModelGeneration]) -> bool:
+    """Whether pods of a previous generation are kept: a bake that was rolled back is over."""
+    rollout = update.spec.rollout
+    wanted = rollout.rollback.keep_warm or (rollout.bake and rollout.bake.holdback)
+    return bool(wanted) and any(promoted(each) and bakes(each) for each in generations)
 
 
 def needs_replica_sets(update: IncrementalUpdate, generations: Sequence[ModelGeneration]) -> bool:
@@ -61,11 +63,11 @@ def needs_replica_sets(update: IncrementalUpdate, generations: Sequence[ModelGen
 def routed_targets(
     update: IncrementalUpdate, generations: Sequence[ModelGeneration]
 ) -> tuple[Target, ...]:
-    """Targets with an HTTPRoute: those of the rollout in progress, then others of the spec."""
+    """Targets with an HTTPRoute: where a record may lead to a canary, then those of the spec."""
     recorded = [
         each.declared()
         for generation in generations
-        if rolling(generation)
+        if rolling(generation) or holds_back(generation)
         for each in generation.status.rollout.targets
         if each.route
     ]
@@ -76,6 +78,6 @@ def routed_targets(
 
 def needs_services(update: IncrementalUpdate, generations: Sequence[ModelGeneration]) -> bool:
     """Whether the Services beside a route are needed: a canary runs, or may begin now."""
-    if keeps_warm(update, generations):
+    if keeps_previous(update, generations):
         return True
     return any(rolling(each) or (servable(each) and not finished(each)) for each in generations)

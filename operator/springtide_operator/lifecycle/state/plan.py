@@ -325,6 +325,8 @@ class Plan:
     """Available pods of the previous generation that rollback.keepWarm keeps."""
     warm_pods_missing: int = 0
     """Pods that rollback.keepWarm lacks."""
+    holdback_weight: int | None = None
+    """Share of the previous generation in percent during a bake; None: it has none."""
     waits_for_turn: bool = False
     """A probe is due, and other updates are before it."""
 

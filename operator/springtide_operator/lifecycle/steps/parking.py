@@ -12,7 +12,8 @@ from springtide_operator.lifecycle.canary.canaries import canary_of, present
 from springtide_operator.lifecycle.rollout.rollback_decision import decide_rollback
 from springtide_operator.lifecycle.rollout.rollout_clock import cause_of_others
 from springtide_operator.lifecycle.state.plan import Step, Waiting
-from springtide_operator.lifecycle.steps.withdrawal import (
+from springtide_operator.lifecycle.steps.writes import is_replaced
+from springtide_operator.lifecycle.traffic.withdrawal import (
     DRAIN,
     drain_wake,
     is_drained,
@@ -20,7 +21,6 @@ from springtide_operator.lifecycle.steps.withdrawal import (
     routes_back,
     withdraw_traffic,
 )
-from springtide_operator.lifecycle.steps.writes import is_replaced
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -10,7 +10,11 @@ from springtide_operator.lifecycle.rollout.availability import available, not_se
 from springtide_operator.lifecycle.rollout.rollback import removed_targets_serving
 from springtide_operator.lifecycle.state.generations import unknown_value
 from springtide_operator.lifecycle.steps.parking import unanswered
-from springtide_operator.lifecycle.steps.withdrawal import is_drained, routes_back, withdraw_traffic
+from springtide_operator.lifecycle.traffic.withdrawal import (
+    is_drained,
+    routes_back,
+    withdraw_traffic,
+)
 from springtide_operator.lifecycle.warm.standby import kept_warm
 
 if TYPE_CHECKING:

@@ -1,1 +1,1 @@
-"""Pods of the previous generation, kept during a bake for a rollback by one write."""
+"""Pods of the previous generation beside live in a bake: for its rollback, and to compare it."""

@@ -61,7 +61,7 @@ def endpoints_wake(seen: Observation) -> timedelta | None:
     if rolled_back is None:
         return None
     waiting = _unshifted(seen, rolled_back)
-    available = (each.canary.deployment.available - _least(each.target) for each in waiting)
+    available = (each.canary.deployment.available - _least(each) for each in waiting)
     return ENDPOINTS if any(more >= 0 for more in available) else None
 
 
@@ -101,11 +101,13 @@ def _problem(
 
 def _missing(each: _Unshifted) -> int:
     """How many more warm pods must be ready: as many as pods of the target serve now."""
-    return _least(each.target) - min(each.canary.deployment.available, each.routing.ready_endpoints)
+    return _least(each) - min(each.canary.deployment.available, each.routing.ready_endpoints)
 
 
-def _least(target: ObservedTarget) -> int:
-    return max(1, target.available)
+def _least(each: _Unshifted) -> int:
+    """Pods that are only a share of the target's, as of a holdback, never get all requests."""
+    few = each.canary.deployment.desired < each.target.desired
+    return max(1, each.target.desired if few else each.target.available)
 
 
 def _recorded(

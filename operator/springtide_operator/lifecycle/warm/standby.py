@@ -1,7 +1,8 @@
-"""Which warm pods there should be, and which of those that are there must stay.
+"""Which pods of the previous generation there should be, and which of those there are must stay.
 
-During the bake of live a canary runs the generation that a rollback returns to, with weight 0. In
-the rollback it gets all requests as soon as it can, until its target runs that generation again.
+During the bake of live a canary runs the generation that a rollback returns to, with weight 0 or
+the share of rollout.bake.holdback. In the rollback pods that were kept warm, as many as the target
+has, get all requests as soon as they can, until it runs that generation again; others their share.
 """
 
 from __future__ import annotations
@@ -24,23 +25,51 @@ if TYPE_CHECKING:
     from springtide_operator.lifecycle.state.observed import ObservedCanary, ObservedTarget
 
 
+def holdback(seen: Observation) -> int:
+    """Share of the requests in percent that the previous generation keeps in a bake; 0: none."""
+    bake = seen.update.spec.rollout.bake
+    return (bake.holdback or 0) if bake else 0
+
+
 def standby(seen: Observation) -> ModelGeneration | None:
-    """The generation whose pods are kept warm: that which a rollback of live would return to."""
+    """The generation whose pods are kept: that which a rollback of live would return to."""
     live, spec = seen.lineage.baking, seen.update.spec
     rollout = spec.rollout
-    wanted = rollout.rollback.keep_warm and rollout.bake and spec.mode == "Enforce"
+    wanted = (rollout.rollback.keep_warm or holdback(seen)) and rollout.bake
+    if spec.mode != "Enforce":
+        return None
     if live is None or not wanted or seen.lineage.rolls is not None:
         return None
     return rollback_target(seen, live)
 
 
 def standby_targets(seen: Observation) -> tuple[ObservedTarget, ...]:
-    """Targets with warm pods: their routes are on record, as the spec names them."""
+    """Targets with such pods: their routes are on record, as the spec names them."""
     live = seen.lineage.live
     if live is None:
         return ()
     own = (target for target in seen.targets if not claimed_by_another(seen, target))
     return tuple(target for target in own if _is_recorded(live, target))
+
+
+def standby_pods(seen: Observation, target: ObservedTarget) -> int:
+    """How many pods: as many as the target has, if they are kept warm, else those of their share.
+
+    A share that falls is written to the route before its pods go.
+    """
+    live = seen.lineage.live
+    if live is None or seen.update.spec.rollout.rollback.keep_warm:
+        return target.desired
+    route = recorded_route(live.status.rollout, target.target.target_ref.name)
+    return pods_of_share(max(holdback(seen), route.weight if route else 0), target)
+
+
+def pods_of_share(percent: int, target: ObservedTarget) -> int:
+    """How many pods a share needs, so that each has the load of a pod of the target.
+
+    Not by its available pods: these run what is compared, and requests do not fall where they fail.
+    """
+    return max(1, -(-percent * target.desired // 100)) if target.desired else 0
 
 
 def _is_recorded(live: ModelGeneration, target: ObservedTarget) -> bool:
@@ -59,14 +88,14 @@ def returning(seen: Observation) -> ModelGeneration | None:
 
 
 def kept_warm(seen: Observation) -> frozenset[str]:
-    """Names of the targets whose canary, as it is, has warm pods that must stay."""
+    """Names of the targets whose canary, as it is, has pods of previous that must stay."""
     if (rolled_back := returning(seen)) is not None:
         removed = removed_targets_returning(seen, rolled_back)
         stay = [t for t in seen.targets if _stays(seen, rolled_back, t)]
         stay += [t for t in removed if _serves(seen, rolled_back, t)]
         return frozenset(target.target.target_ref.name for target in stay)
     live, wanted = seen.lineage.live, seen.update.spec.rollout.rollback.keep_warm
-    if wanted and live and bakes(live) and unknown_value(live):
+    if (wanted or holdback(seen)) and live and bakes(live) and unknown_value(live):
         return frozenset(each.of for each in present(seen))  # those of another version
     generation = standby(seen)
     if generation is None:
@@ -76,7 +105,7 @@ def kept_warm(seen: Observation) -> frozenset[str]:
 
 
 def is_standby(seen: Observation, generation: ModelGeneration, canary: ObservedCanary) -> bool:
-    """Whether a canary runs what is kept warm; one that a client edited is created again.
+    """Whether a canary runs what is kept; one that a client edited is created again.
 
     At most every 30 seconds: a client that always edits it is not raced.
     """
@@ -96,8 +125,14 @@ def _stays(seen: Observation, rolled_back: ModelGeneration, target: ObservedTarg
         return False
     if route.weight == ALL:
         return ready_pods(seen, target, canary) > 0
-    given_up = is_stuck(seen, rolled_back, target, seen.now)
-    return _may_serve(served, route, canary) and not given_up
+    if is_stuck(seen, rolled_back, target, seen.now):
+        return False
+    if route.weight:
+        there = bool(target.uid and target.desired)
+        return there and ready_pods(seen, target, canary) > 0
+    few = canary.deployment.desired < target.desired or not target.desired
+    warm = not few or seen.update.spec.rollout.rollback.keep_warm
+    return warm and _may_serve(served, route, canary)
 
 
 def _serves(seen: Observation, rolled_back: ModelGeneration, removed: ObservedTarget) -> bool:

@@ -79,8 +79,9 @@ def routes_back(seen: Observation) -> dict[str, RolloutRoute]:
             found[name] = RolloutRoute(name=route.name, service=route.service)
     for name, route in recorded.items():
         routing = seen.routings.get(name)
-        given = route.weight or route.withdrawn_at is None or canary_name(name) in left
-        if given and routing is not None and routing.route.name == route.name:
+        given = route.weight or route.withdrawn_at is None or seen.now - route.withdrawn_at < DRAIN
+        named = canary_name(name) in left and routing and routing.route.name == route.name
+        if given or named:
             found[name] = route
     return found
 
@@ -93,7 +94,7 @@ def _is_left_over(seen: Observation, route: RolloutRoute) -> bool:
 def patch_back(seen: Observation, name: str, route: RolloutRoute) -> SetRouteWeights | None:
     """The patch that takes a canary's weight; None: it has none, or its route is not there."""
     routing = seen.routings.get(name)
-    if routing is None or not routing.route.uid:
+    if routing is None or not routing.route.uid or routing.route.name != route.name:
         return None
     return weight_patch(route, routing, 0)
 
@@ -131,7 +132,7 @@ def _recorded(
     ]
     if targets == record.status.rollout.targets:
         return ()
-    return (with_rollout(record, {"targets": targets}),)
+    return (with_rollout(record, {"targets": targets, "holdback_seen_at": None}),)
 
 
 def is_unknown(seen: Observation, name: str) -> bool:
