@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
+from lifecycle.choices import ANALYSIS
 from lifecycle.test_bake import baking, later
-from lifecycle.test_invariants import ANALYSIS
 from lifecycle.test_pin import after_three, numbers
 from lifecycle.world import (
     MONTHS,

@@ -1,0 +1,99 @@
+"""What the histories of an update choose from: scores, specs, verbs, refusals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+SCORES = st.sampled_from(
+    [
+        (0.70, 0.60),  # a gain
+        (0.55, 0.66),  # a loss
+        (0.61, 0.60),  # undecided where the error is large
+        (0.50, 0.50),  # shuffled labels
+    ]
+)
+VERBS = st.sampled_from(["run", "retry", "reject", "quarantine", "release", "unfreeze", "promote"])
+KINDS = st.sampled_from(["update", "generations", "jobs", "targets", "canaries"])
+TRIGGERS: list[dict[str, object]] = [
+    {"onData": {"pollInterval": "1m"}},
+    {"onData": {"pollInterval": "1m"}, "cooldown": "2h", "maxRunsPerDay": 2},
+    {"schedule": "@hourly"},
+    {"schedule": "99 * * * *"},  # the schema allows it
+]
+CODES = st.sampled_from([1, 3, 4, 5, 42, 137])
+METHODS = st.sampled_from(
+    [
+        {"type": "Full"},
+        {"type": "LoRA", "lora": {}},
+        {"type": "LoRA", "lora": {"continuation": "Continue"}},
+        {"type": "LoRA", "lora": {"continuation": "Continue", "rank": 4}},
+        {"type": "LoRA", "lora": {"continuation": "Continue", "rebaseEvery": 2}},
+    ]
+)
+RETENTIONS = st.sampled_from(
+    [{}, {"replay": {}}, {"replay": {"ratio": "0.5"}}, {"interpolation": {}}]
+)
+INT8 = {"quantization": "Int8Dynamic"}
+PRUNED = [{"pruning": {"sparsity": share}} for share in ("0.3", "0.5")]
+COMPUTES = st.sampled_from(
+    [
+        {},
+        {"gpusPerNode": 1},
+        {"gpusPerNode": 1, "gpu": {"resourceName": "nvidia.com/gpu.shared"}},
+        {"gpusPerNode": 1, "runtimeClassName": "nvidia"},
+    ]
+)
+LIMITS = st.sampled_from([{}, {}, *({"maxGpuSecondsPerDay": most} for most in (1800, 90_000))])
+FORMS = st.sampled_from([{}, *({"optimise": form} for form in (INT8, *PRUNED, INT8 | PRUNED[0]))])
+
+
+REFUSABLE = [
+    *("Deployment ranker", "Deployment reranker", "finalizer", "Deployment ranker-canary"),
+    "deletion of Deployment ranker-canary",
+]
+
+BAKE: dict[str, Any] = {"bake": {"duration": "20m"}}
+VALUE = {"query": 'sum(errors{generation="{{generation}}"})', "max": "0.05"}
+ANALYSIS: dict[str, Any] = {
+    "prometheus": {"address": "http://prometheus:9090"},
+    "metrics": [{"name": "errors", "value": VALUE}],
+    "failureLimit": 2,
+}
+SELECTOR = 'requests{{generation="{{{{generation}}}}",outcome=~"{}"}}'
+RATIO = {"bad": SELECTOR.format("error"), "total": SELECTOR.format(".*"), "maxRegression": "0"}
+COMPARED = ANALYSIS | {"metrics": [*ANALYSIS["metrics"], {"name": "ratio", "ratio": RATIO}]}
+TRAFFIC = {"canary": (2, 100), "live": (18, 900)}
+"""Bad and all requests of each side in a minute."""
+BAKES: list[dict[str, Any]] = [
+    {},
+    BAKE,
+    {"rollback": {"quarantineWindow": True}},
+    {"rollback": {"freezeAfter": 1}},
+    {"rollback": {"freezeAfter": 2, "quarantineWindow": True}},
+    BAKE | {"rollback": {"automatic": False, "quarantineWindow": True}},
+    *(BAKE | {"analysis": ANALYSIS | {"onNoData": word}} for word in ("Wait", "Hold", "Fail")),
+    *({"analysis": COMPARED | {"onNoData": word}} for word in ("Wait", "Hold", "Fail")),
+    BAKE | {"analysis": COMPARED},
+]
+
+
+CANARY = {"weight": 33, "duration": "5m"}, {"weight": 50, "duration": "10m"}
+STRATEGIES: list[dict[str, Any]] = [
+    {},
+    *(
+        {"strategy": {"type": "Canary", "canary": {"steps": list(steps)}}}
+        for steps in (CANARY, CANARY[:1], [CANARY[1] | {"minRequests": 1200}])
+    ),
+]
+"""Weights that two pods express."""
+
+
+def training(method: dict[str, Any], retention: dict[str, Any], **others: object) -> dict[str, Any]:
+    """A training that the API server accepts: Continue and interpolation exclude each other."""
+    continuing = method.get("lora", {}).get("continuation") == "Continue"
+    found = {"method": method, **others}
+    if retention and not (continuing and "interpolation" in retention):
+        found |= {"retention": retention, "earlyStopping": {}}
+    return found

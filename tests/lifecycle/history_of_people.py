@@ -1,0 +1,134 @@
+"""Rules on what people edit, request, delete and restore."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.stateful import precondition, rule
+from lifecycle.choices import (
+    COMPUTES,
+    FORMS,
+    LIMITS,
+    METHODS,
+    RETENTIONS,
+    TRIGGERS,
+    VERBS,
+    training,
+)
+from lifecycle.history import History
+
+
+class PeopleHistory(History):
+    """What users do to an update and its generations."""
+
+    @rule(
+        rate=st.sampled_from(["1e-5", "2e-5"]),
+        margin=st.sampled_from(["0.01", "0.05"]),
+        least=st.sampled_from([None, 300]),
+        method=METHODS,
+        retention=RETENTIONS,
+        compute=COMPUTES,
+        limits=LIMITS,
+    )
+    def the_spec_is_edited(
+        self,
+        rate: str,
+        margin: str,
+        least: int | None,
+        method: dict[str, Any],
+        retention: dict[str, Any],
+        compute: dict[str, Any],
+        limits: dict[str, int],
+    ) -> None:
+        floor, not_worse = self.world.spec["gate"]["rules"]
+        floor = {key: each for key, each in floor.items() if key != "minEntities"}
+        floor |= {"minEntities": least} if least else {}
+        rules = [floor, {**not_worse, "maxRegression": {"absolute": margin}}]
+        hyperparameters = {"learningRate": rate}
+        asked = {"hyperparameters": hyperparameters, "compute": compute, "limits": limits}
+        edited = training(method, retention, **asked)
+        self.world.edit(training=edited, gate={**self.world.spec["gate"], "rules": rules})
+
+    @rule(compute=COMPUTES, limits=LIMITS)
+    def gpus_and_their_budget_are_edited(
+        self, compute: dict[str, Any], limits: dict[str, int]
+    ) -> None:
+        self.world.edit(
+            training={**self.world.spec["training"], "compute": compute, "limits": limits}
+        )
+        self.settle()
+
+    @rule(serving=FORMS)
+    def the_served_form_is_switched(self, serving: dict[str, Any]) -> None:
+        self.world.edit(serving=serving)
+        self.settle()
+
+    @rule(approval=st.sampled_from(["Auto", "Manual"]))
+    def approval_is_switched(self, approval: str) -> None:
+        self.world.edit(gate={**self.world.spec["gate"], "approval": approval})
+        self.settle()
+
+    @rule(mode=st.sampled_from(["Enforce", "Observe", "TrainOnly"]))
+    def the_mode_is_switched(self, mode: str) -> None:
+        self.world.edit(mode=mode)
+        self.settle()
+
+    @precondition(lambda self: self.world.generations)
+    @rule(data=st.data(), decision=st.sampled_from(["Approved", "Rejected"]), early=st.booleans())
+    def a_person_decides_on_a_generation(
+        self, data: st.DataObject, decision: str, early: bool
+    ) -> None:
+        """As the API server admits it, or in the moment in which something else is written."""
+        there = self.world.generations.items()
+        waiting = [name for name, g in there if g.status.verdict == "Accepted"]
+        name = data.draw(st.sampled_from(sorted(waiting or self.world.generations)))
+        free = self.world.generations[name].spec.approval is None
+        if early and free and not self.world.generations[name].status.rollout.promoted_at:
+            self.world.set_approval(name, decision)
+        else:
+            self.world.decide_on_approval(name, decision)
+
+    @rule(trigger=st.sampled_from(TRIGGERS))
+    def the_trigger_is_edited(self, trigger: dict[str, object]) -> None:
+        self.world.edit(trigger=trigger)
+        self.settle()
+
+    @rule(suspend=st.booleans())
+    def the_update_is_suspended_or_not(self, suspend: bool) -> None:
+        self.world.edit(suspend=suspend)
+        self.settle()
+
+    @rule(data=st.data())
+    def a_generation_is_pinned_or_none(self, data: st.DataObject) -> None:
+        there = self.world.generations.values()
+        known = sorted(g.spec.number for g in there if g.status.rollout.promoted_at)
+        self.world.pin(data.draw(st.sampled_from([None, *known, *known, 3, 99])))
+        self.settle()
+
+    @rule(cascade=st.booleans())
+    def the_update_is_restored_from_git(self, cascade: bool) -> None:
+        self.world.recreate(cascade=cascade)
+        self.settle()
+
+    @precondition(lambda self: self.world.generations)
+    @rule(data=st.data())
+    def a_user_deletes_a_generation(self, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(sorted(self.world.generations)))
+        self.world.delete_generation(name)
+        self.checks.forget_generation(name)
+
+    @rule(verb=VERBS)
+    def a_user_requests(self, verb: str) -> None:
+        self.request(verb)
+
+    @rule(stale=st.sampled_from([-1, 0, 0, 1]))
+    def a_user_requests_a_rollback(self, stale: int) -> None:
+        live = self.world.update.status.live
+        self.request(f"rollback.g{max((live.number if live else 0) + stale, 0)}")
+
+    @precondition(lambda self: self.world.generations)
+    @rule(data=st.data())
+    def a_user_retries_a_rollout(self, data: st.DataObject) -> None:
+        numbers = sorted(g.spec.number for g in self.world.generations.values())
+        self.request(f"retry.g{data.draw(st.sampled_from(numbers))}")
