@@ -34,7 +34,8 @@ KINDS = {"traefik": ("sigs.k8s.io/gateway-api", "config/crd/standard")}
 """The module and the folder in it that hold the kinds a tool needs in a cluster."""
 CLUSTER = ("etcd", "kubernetes", "coredns", "helm")
 """The API server first: most tests need no more than etcd and that."""
-FOR_ALL_TESTS = (*CLUSTER, "traefik", "versitygw")
+FOR_THE_DEMO = (*CLUSTER, "traefik")
+FOR_ALL_TESTS = (*FOR_THE_DEMO, "versitygw")
 OLDEST_GO = (1, 26)
 # Kubernetes takes its own version from here; a v0.0.0 would be refused by clients.
 KUBERNETES_VERSION = "k8s.io/component-base/version"

@@ -46,6 +46,7 @@ def monitored(cluster: Node) -> Iterator[Prometheus]:
         enter=network.enter,
     )
     try:
+        made.stop()  # one that was left behind reads a page that is gone
         made.start()
         yield made
     finally:

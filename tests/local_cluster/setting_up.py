@@ -22,8 +22,8 @@ def set_up(*, parts: str) -> None:
 
     Args:
         parts: `venv` the virtual environment; `images` the images; `tools` virtual environment,
-            Kubernetes, etcd, Prometheus and the other programs; `demo` all of these; `all` the
-            gateway, KServe and the object store too.
+            Kubernetes, etcd, Prometheus and the other programs; `demo` all of these and the
+            gateway; `all` KServe and the object store too.
 
     Raises:
         SetupError: something is missing that cannot be installed here.
@@ -36,7 +36,7 @@ def set_up(*, parts: str) -> None:
         "venv": [[environment]],
         "images": [[packages, *image_steps]],
         "tools": [go_tools.steps(), programs],
-        "demo": [go_tools.steps(), [*programs, *image_steps]],
+        "demo": [go_tools.steps(go_tools.FOR_THE_DEMO), [*programs, *image_steps]],
         "all": [
             go_tools.steps(go_tools.FOR_ALL_TESTS),
             [

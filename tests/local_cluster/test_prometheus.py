@@ -1,11 +1,14 @@
 import os
+import socket
+import struct
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from local_cluster import processes, prometheus
-from local_cluster.prometheus import Prometheus, Samples
+from local_cluster.prometheus import Page, Prometheus, Samples
 
 pytestmark = pytest.mark.prometheus
 
@@ -56,3 +59,26 @@ def test_it_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
     pid = int(ran.stdout)
 
     assert processes.waited(lambda: not processes.is_running(pid), seconds=60)
+
+
+def test_a_reader_that_waits_no_longer_is_no_error(capfd: pytest.CaptureFixture[str]) -> None:
+    asked, gone = threading.Event(), threading.Event()
+
+    def content() -> str:
+        asked.set()
+        assert gone.wait(30)
+        return "x" * 10_000_000
+
+    page = Page(content)
+    host, port = page.address.split(":")
+    reader = socket.create_connection((host, int(port)))
+    reader.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    reader.sendall(b"GET / HTTP/1.0\r\n\r\n")
+    assert asked.wait(30)
+    handler = next(one for one in threading.enumerate() if "process_request" in one.name)
+    reader.close()  # with a reset
+    gone.set()
+    handler.join(30)
+    page.close()
+
+    assert capfd.readouterr().err == ""
