@@ -4,7 +4,9 @@ Waits until a first generation is served, then sends RATE requests a second and 
 long answers take, each over a connection of its own so that every pod gets its share. A request
 fails when it is not answered with 200 and a probability within PATIENCE; none is repeated.
 The totals are in the file TOTALS, rewritten every second: among them the number of answers of each
-generation and the time of its last one. Only the standard library is needed.
+generation, the time of its last one and, for the last hour, the answers of every two seconds.
+A share LONG of the requests is from customers with a long history: the purchases of many visits,
+where a row of the data has those of one. Only the standard library is needed.
 """
 
 from __future__ import annotations
@@ -14,12 +16,14 @@ import gzip
 import http.client
 import json
 import os
+import random
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 HOST = os.environ.get("HOST", "recommender.shop.svc")
 PORT = int(os.environ.get("PORT", "80"))
@@ -28,7 +32,13 @@ RATE = float(os.environ.get("RATE", "20"))
 DATA = Path(os.environ.get("DATA", "/data"))
 TOTALS = Path(os.environ.get("TOTALS", "/tmp/totals.json"))
 PATIENCE = float(os.environ.get("PATIENCE", "10"))
+LONG = float(os.environ.get("LONG", "0"))
 KEPT_FAILURES = 20
+PERIOD = 2
+"""Seconds of one entry of the timeline."""
+KEPT_PERIODS = 1800
+VISITS = 30
+"""Visits in a long history: more than 512 tokens."""
 
 
 class Totals:
@@ -40,6 +50,7 @@ class Totals:
         self._generations: Counter[str] = Counter()
         self._last: dict[str, float] = {}
         self._seconds: list[float] = []
+        self._timeline: deque[dict[str, Any]] = deque(maxlen=KEPT_PERIODS)
         self.sent = 0
 
     def answered(self, generation: str, seconds: float) -> None:
@@ -48,11 +59,21 @@ class Totals:
             self._generations[generation] += 1
             self._last[generation] = time.time()
             self._seconds.append(seconds)
+            answers = self._period()["answers"]
+            answers[generation] = answers.get(generation, 0) + 1
 
     def failed(self, why: str) -> None:
         """Count a failure and keep the first ones with their time."""
         with self._lock:
             self._failures.append(f"{time.strftime('%H:%M:%S', time.gmtime())} {why}")
+            self._period()["failed"] += 1
+
+    def _period(self) -> dict[str, Any]:
+        """Return the entry of the timeline that counts now."""
+        at = int(time.time()) // PERIOD * PERIOD
+        if not self._timeline or self._timeline[-1]["at"] < at:
+            self._timeline.append({"at": at, "answers": {}, "failed": 0})
+        return self._timeline[-1]
 
     def write(self, file: Path) -> None:
         """Replace the file by the totals as they stand."""
@@ -65,6 +86,7 @@ class Totals:
                 "failures": self._failures[:KEPT_FAILURES],
                 "generations": dict(self._generations),
                 "last": dict(self._last),
+                "timeline": [one | {"answers": dict(one["answers"])} for one in self._timeline],
                 "p50": latest[len(latest) // 2] if latest else None,
                 "p99": latest[int(len(latest) * 0.99)] if latest else None,
             }
@@ -99,11 +121,14 @@ def _predict(body: str, tally: Totals) -> None:
     return tally.answered(answer.get("model_version", "?"), time.monotonic() - begun)
 
 
-def _bodies() -> list[str]:
-    """Return requests of one row each, from the first months that there are."""
+def _bodies(visits: int) -> list[str]:
+    """Return requests of one row each, from the first month, with the purchases of some visits."""
     file = min(DATA.glob("[0-9]*.csv.gz"))  # no hidden ones: those are still being copied
     with gzip.open(file, "rt", newline="", encoding="utf-8") as text:
         rows = list(islice(csv.DictReader(text), 400))
+    earlier = [row["query"] for row in rows]
+    for place, row in enumerate(rows):
+        row["query"] = "; ".join((earlier[place:] + earlier)[:visits])
     return [
         json.dumps(
             {
@@ -130,13 +155,15 @@ def main() -> None:
     while not _served():
         tally.write(TOTALS)
         time.sleep(0.5)
-    requests = _bodies()
+    usual, long = _bodies(1), _bodies(VISITS)
+    rng = random.Random(7)  # not every third: a gateway that takes turns could send all one way
     due = time.monotonic()
     with ThreadPoolExecutor(max_workers=256) as pool:
         while True:
             # Requests that a busy machine delayed are not sent later: that would be a burst.
             due = max(due + 1 / RATE, time.monotonic())
             time.sleep(max(0.0, due - time.monotonic()))
+            requests = long if rng.random() < LONG else usual
             pool.submit(_predict, requests[tally.sent % len(requests)], tally)
             tally.sent += 1
             if tally.sent % max(1, int(RATE)) == 0:
