@@ -1,4 +1,4 @@
-"""`make demo`: a recommendation model is kept fresh on a real Kubernetes, in about five minutes.
+"""`make demo`: a recommendation model is kept fresh on a real Kubernetes, in about ten minutes.
 
     python examples/demo [--data FILE_OR_FOLDER] [--plot FILE] [--context CONTEXT]
 
@@ -8,10 +8,11 @@ Without --context it runs on the local cluster of this machine, which keeps runn
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,12 +21,23 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / 
 from demo import cluster, monthly, own_data, plot, report, scoring, steps  # noqa: E402
 from demo.example import NAMESPACE, Example  # noqa: E402
 from demo.kubectl import DemoError  # noqa: E402
+from demo.traffic import picture, setting, shares  # noqa: E402
+from demo.traffic.scenes import SHOWN, scenes  # noqa: E402
 from local_cluster import node  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from demo.traffic.setting import Traffic
+
+MARGIN = 8
+"""Characters beside the columns of the plot."""
+MOST_COLUMNS = 100
+FINE_SECONDS = 4
+"""Time of a column of the picture."""
+BEFORE = 8
+"""Seconds before the first scene with traffic."""
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
 
@@ -35,9 +47,10 @@ def main() -> None:
     started = time.monotonic()
     try:
         own = own_data.months(options.data) if options.data else None
-        example = _installed(options.context)
-        scores, title = _own(example, own) if own else _steps(example)
-        _summary(example, scores, title, options.plot)
+        with ExitStack() as stack:
+            example, traffic = _installed(options.context, stack, watched=not own)
+            scores, title = _own(example, own) if own else _steps(example, traffic, options.shares)
+            _summary(example, scores, title, options.plot)
     except (DemoError, RuntimeError, OSError) as error:
         console.print(f"[red]demo:[/] {error}", soft_wrap=True)
         raise SystemExit(1) from None
@@ -53,26 +66,49 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--data", type=Path, help="CSV of ts, customer, query, item, label")
     parser.add_argument("--plot", type=Path, default=cluster.WORK / "auc.svg", help="SVG to write")
+    parser.add_argument(
+        "--shares", type=Path, default=cluster.WORK / "shares.svg", help="SVG of the requests"
+    )
     parser.add_argument("--context", help="of the kubeconfig: an existing cluster")
     return parser
 
 
-def _installed(context: str | None) -> Example:
+def _installed(
+    context: str | None, stack: ExitStack, *, watched: bool
+) -> tuple[Example, Traffic | None]:
+    """Return the example in a cluster where the chart is installed, and what watches its traffic.
+
+    Args:
+        context: of the kubeconfig; None: the local cluster.
+        stack: ends what runs for the time of the demo.
+        watched: whether there is a canary at all.
+    """
     started = time.monotonic()
+    traffic = None
     with _progress("the cluster") as progress:
         if context:
             where = cluster.existing(context)
+            traffic = setting.existing(where.kubectl) if watched else None
         else:
-            where = cluster.local(node.from_environment(), progress)
+            here = node.from_environment()
+            where = cluster.local(here, progress)
+            progress("the gateway and Prometheus start")
+            traffic = stack.enter_context(setting.local(here)) if watched else None
         progress("the chart is installed")
         cluster.install(where)
+        if traffic:
+            cluster.allow_prometheus(where, traffic.prometheus_host)
     console.print(
         f"Kubernetes runs and the chart is installed ({time.monotonic() - started:.0f} s)."
     )
-    return Example(where)
+    if watched and not traffic:
+        console.print(setting.ABSENT, soft_wrap=True)
+    return Example(where), traffic
 
 
-def _steps(example: Example) -> tuple[list[scoring.MonthScore], str]:
+def _steps(
+    example: Example, traffic: Traffic | None, file: Path
+) -> tuple[list[scoring.MonthScore], str]:
     started = time.monotonic()
 
     def title(text: str) -> None:
@@ -84,13 +120,34 @@ def _steps(example: Example) -> tuple[list[scoring.MonthScore], str]:
         console.print(f"  {text} ({time.monotonic() - started:.0f} s)", soft_wrap=True)
 
     with _progress("the example") as progress:
-        steps.run(example, steps.Output(title, progress, result))
+        output = steps.Output(title, progress, result)
+        seen = steps.run(example, output, scenes(traffic), traffic=traffic)
         progress("generations are scored on each month for the plot")
         with tempfile.TemporaryDirectory() as folder:
             rows = {month: steps.month_rows(month)[: scoring.ROWS] for month in scoring.SERVED}
             scorers = scoring.Scorers(example, Path(folder))
             scores = scoring.by_month(scorers, scoring.SERVED, rows)
+    _shares(seen, file)
     return scores, f"AUC of the served model in each month ({scoring.ROWS} rows)"
+
+
+def _shares(seen: steps.DemoRun, file: Path) -> None:
+    """Print which generation answered in the scenes with traffic, and draw it."""
+    marks = {name: seen.began[title] for title, name in SHOWN.items() if title in seen.began}
+    if seen.pinned_until is None:
+        return
+    since, until = min(marks.values()) - BEFORE, seen.pinned_until
+    most = min(console.width - MARGIN, MOST_COLUMNS)
+    wide = shares.PERIOD * math.ceil((until - since) / most / shares.PERIOD)
+    coarse, fine = (
+        shares.columns(seen.totals["timeline"], since=since, until=until, seconds=seconds)
+        for seconds in (wide, FINE_SECONDS)
+    )
+    console.print()
+    console.print(shares.plot(coarse, marks), soft_wrap=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(picture.svg(fine, marks, "Generation that answered, in % of the requests"))
+    console.print(f"Plot: {file}", soft_wrap=True, markup=False)
 
 
 def _own(

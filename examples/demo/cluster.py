@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from demo.kubectl import DemoError, Kubectl, run
+from docs.pages import script
 from local_cluster import project_images, publishing
 from local_cluster.places import CACHE, REPOSITORY, program
 
@@ -21,6 +22,8 @@ EXAMPLES = REPOSITORY / "examples"
 WORK = CACHE / "demo"
 SYSTEM = "springtide-system"
 INSTALL_SECONDS = 360
+DOCUMENTED_HOST = "prometheus.monitoring:9090"
+"""The Prometheus that the commands of the documentation allow."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,19 @@ def install(cluster: Cluster, commands: str | None = None) -> None:
         published = map(publishing.parse, (cluster.operator_image, cluster.trainer_image))
         commands = publishing.commands(*published)
     shell(commands, cluster)
+
+
+def allow_prometheus(cluster: Cluster, host: str) -> None:
+    """Let the operator ask a Prometheus, with the command of the documentation.
+
+    Args:
+        cluster: where the operator is installed.
+        host: its host and port.
+    """
+    command = script("docs/how-to/analysis.md", "hosts")
+    shell(command.replace(DOCUMENTED_HOST, host), cluster)
+    operator = ("deployment/springtide", f"--namespace={SYSTEM}")
+    cluster.kubectl("rollout", "status", *operator, "--timeout=120s")
 
 
 def prepare(work: Path) -> None:

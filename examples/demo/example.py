@@ -18,6 +18,8 @@ from demo.kubectl import DemoError
 from docs.pages import commands
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from demo.cluster import Cluster
     from demo.kubectl import Kubectl
 
@@ -63,12 +65,21 @@ class Example:
             self.kubectl("delete", "persistentvolume", *volumes, "--ignore-not-found")
             shutil.rmtree(self.cluster.volumes / name, ignore_errors=True)
 
-    def open(self, model: Path, *, patches: str = "") -> None:
+    def open(
+        self,
+        model: Path,
+        *,
+        patches: str = "",
+        objects: Sequence[dict[str, Any]] = (),
+        client: Mapping[str, str] | None = None,
+    ) -> None:
         """Apply `examples/` and copy the initial model, with the commands of the documentation.
 
         Args:
             model: folder of the Hugging Face model.
             patches: added to the kustomization, as a user would.
+            objects: applied before the update.
+            client: settings of the load generator.
         """
         if self.cluster.volumes:
             self.kubectl.apply([self._volume(claim, self.cluster.volumes) for claim in CLAIMS])
@@ -78,7 +89,7 @@ class Example:
         label = [f"{name}={value}" for name, value in LABEL.items()]
         self.kubectl("label", "namespace", self.namespace, *label)
         self._run(commands("docs/how-to/install.md", "model"), {"./my-model": str(model)})
-        self.kubectl.apply(self._load_generator())
+        self.kubectl.apply([*objects, *self._load_generator(client or {})])
         self._run(commands("docs/how-to/install.md", "example"))
 
     def deliver(self, file: str, content: bytes) -> None:
@@ -94,6 +105,15 @@ class Example:
         """Set the annotation of a request, as `kubectl annotate` does."""
         asked = f"springtide.dev/request={verb}@{token}"
         self._in_shop("annotate", "--overwrite", f"iu/{UPDATE}", asked)
+
+    def edit(self, spec: dict[str, Any]) -> None:
+        """Merge into the spec of the update, as `kubectl patch` does."""
+        change = json.dumps({"spec": spec})
+        self._in_shop("patch", f"iu/{UPDATE}", "--type=merge", f"--patch={change}")
+
+    def run_documented(self, page: str, name: str) -> None:
+        """Run the kubectl commands of a named block of the documentation."""
+        self._run(commands(page, name))
 
     def update(self) -> dict[str, Any]:
         """Return the status of the update."""
@@ -165,9 +185,13 @@ class Example:
             _, *arguments = shlex.split(command)
             self.kubectl(*(replaced.get(word, word) for word in arguments), seconds=WAIT_SECONDS)
 
-    def _load_generator(self) -> list[dict[str, Any]]:
+    def _load_generator(self, settings: Mapping[str, str]) -> list[dict[str, Any]]:
         text = self.kubectl("kustomize", str(EXAMPLES / "load-generator"))
-        return list(yaml.safe_load_all(with_image(text, self.cluster.trainer_image)))
+        objects = list(yaml.safe_load_all(with_image(text, self.cluster.trainer_image)))
+        (pod,) = (one for one in objects if one["kind"] == "Pod")
+        (container,) = pod["spec"]["containers"]
+        container["env"] = [{"name": name, "value": value} for name, value in settings.items()]
+        return objects
 
     def _volume(self, claim: str, root: Path) -> dict[str, Any]:
         folder = root / self.namespace / claim
@@ -179,7 +203,7 @@ class Example:
             "metadata": {"name": f"{self.namespace}-{claim}"},
             "spec": {
                 "capacity": {"storage": "20Gi"},
-                "accessModes": ["ReadWriteOnce"],
+                "accessModes": ["ReadWriteOnce", "ReadWriteMany"],
                 "persistentVolumeReclaimPolicy": "Retain",
                 "claimRef": {"namespace": self.namespace, "name": claim},
                 "hostPath": {"path": str(folder)},

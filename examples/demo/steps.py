@@ -13,12 +13,15 @@ import shop
 from demo import departments
 from demo.example import UPDATE
 from demo.kubectl import DemoError
+from demo.traffic import manifests
+from demo.traffic.setting import check_prometheus
 from demo.waiting import HELP, live, wait
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from demo.example import Example
+    from demo.traffic.setting import Traffic
 
     Step = Callable[["Example", "DemoRun", Callable[[str], None]], str]
 
@@ -30,6 +33,10 @@ STEP_SECONDS = 600.0
 class DemoRun:
     """Statuses and objects at the moments that the tests check."""
 
+    traffic: Traffic | None = None
+    """What a canary needs; None: generations roll out by the Deployment's rolling update."""
+    began: dict[str, float] = field(default_factory=dict)
+    """When each step began, in seconds since 1970."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Time of each step."""
     first_live: dict[str, Any] = field(default_factory=dict)
@@ -46,8 +53,12 @@ class DemoRun:
     generations: dict[int, dict[str, Any]] = field(default_factory=dict)
     totals: dict[str, Any] = field(default_factory=dict)
     """Counts of the load generator."""
+    ahead: departments.Ahead | None = None
+    """Compares departments in the background; None: it is done when its scene comes."""
     remembered: departments.Remembered | None = None
     """What the models of departments know of the one that no longer arrives."""
+    pinned_until: float | None = None
+    """When the last scene with traffic was over, in seconds since 1970."""
 
 
 @dataclass(frozen=True)
@@ -75,16 +86,29 @@ def month_rows(name: str, *, shuffled: bool = False) -> list[shop.Row]:
     return shop.month_rows(first_day, shuffled=shuffled)
 
 
-def run(example: Example, output: Output) -> DemoRun:
+def run(
+    example: Example,
+    output: Output,
+    scenes: Mapping[str, Step] | None = None,
+    *,
+    traffic: Traffic | None = None,
+) -> DemoRun:
     """Run all steps.
+
+    Args:
+        example: where.
+        output: receives what happens.
+        scenes: the steps by title; without any, STEPS.
+        traffic: what a canary needs; without it there is none.
 
     Raises:
         DemoError: a step did not end as it must.
     """
-    seen = DemoRun()
-    for title, step in STEPS.items():
+    seen = DemoRun(traffic)
+    for title, step in (STEPS if scenes is None else scenes).items():
         output.title(title)
         started = time.monotonic()
+        seen.began[title] = time.time()
         result = step(example, seen, output.progress)
         seen.seconds[title] = time.monotonic() - started
         output.result(result)
@@ -103,7 +127,13 @@ def auc(generation: dict[str, Any]) -> dict[str, str]:
 
 def _import(example: Example, seen: DemoRun, report: Callable[[str], None]) -> str:
     example.clear()
-    example.open(initial_model())
+    if traffic := seen.traffic:
+        routes = manifests.routing(example.namespace, traffic.gateway)
+        claims = manifests.claims(traffic.storage_class)
+        example.open(initial_model(), patches=claims, objects=routes, client=traffic.client)
+        check_prometheus(example, traffic)
+    else:
+        example.open(initial_model())
 
     def imported(_: dict[str, Any]) -> bool:
         return "artifact" in example.generations().get(0, {}).get("status", {})
@@ -126,7 +156,7 @@ def _second(example: Example, seen: DemoRun, report: Callable[[str], None]) -> s
     example.deliver(*month_file("2026-03"))
     example.request("run", "march")
     seen.second_live = _wait_until_live(example, 2, report)
-    return f"generation 2 is live: {_compared(example.generations()[2], 'generation 1')}"
+    return f"generation 2 is live: {compared(example.generations()[2], 'generation 1')}"
 
 
 def _shuffled(example: Example, seen: DemoRun, report: Callable[[str], None]) -> str:
@@ -135,7 +165,7 @@ def _shuffled(example: Example, seen: DemoRun, report: Callable[[str], None]) ->
     example.request("run", "april")
 
     def suspect(now: dict[str, Any]) -> bool:
-        _check_not_lost(now, 3)
+        check_not_lost(now, 3)
         if live(now) == 3:
             raise DemoError(f"generation 3 was promoted on shuffled labels; {HELP}")
         return bool(now.get("cursor", {}).get("proposedForQuarantine"))
@@ -150,7 +180,7 @@ def _shuffled(example: Example, seen: DemoRun, report: Callable[[str], None]) ->
     seen.suspect_generation = example.generations()[3]
     seen.served_after = example.served()
     reason = seen.suspect_generation["status"].get("reason")
-    evidence = _compared(seen.suspect_generation, "generation 2")
+    evidence = compared(seen.suspect_generation, "generation 2")
     return f"on hold, {reason}: {evidence}; generation 2 stays live"
 
 
@@ -163,14 +193,23 @@ def _quarantine(example: Example, seen: DemoRun, report: Callable[[str], None]) 
         seconds=60,
         report=report,
     )
+    if seen.traffic:
+        example.edit(manifests.rollout(seen.traffic))
+        seen.ahead = departments.Ahead(initial_model())
     example.deliver(*month_file("2026-05"))
     example.request("run", "may")
     seen.third_live = _wait_until_live(example, 3, report)
-    return f"generation 3 is live: {_compared(example.generations()[3], 'generation 2')}"
+    third = example.generations()[3]
+    after = _steps_of_canary(third, seen.traffic) if seen.traffic else ""
+    return f"generation 3 is live{after}: {compared(third, 'generation 2')}"
 
 
 def _departed(example: Example, seen: DemoRun, report: Callable[[str], None]) -> str:
-    seen.remembered = found = departments.compare(initial_model(), report)
+    if seen.ahead:
+        found = seen.ahead.result(report)
+    else:
+        found = departments.compare(initial_model(), report)
+    seen.remembered = found
     return (
         f"of {found.items} {departments.DEPARTED} items, generation 1 sorts {found.before:.0%} "
         f"right; after two months without any, generation 3 sorts {found.with_replay:.0%} right, "
@@ -178,27 +217,32 @@ def _departed(example: Example, seen: DemoRun, report: Callable[[str], None]) ->
     )
 
 
-STEPS: dict[str, Step] = {
+MONTHS: dict[str, Step] = {
     "MiniLM is imported as generation 0": _import,
     "January and February arrive: January for training, February for evaluation": _first,
     "March arrives: generation 2 is trained on February, both are evaluated on March": _second,
     "April arrives with shuffled labels, as after a wrong join": _shuffled,
     "April is quarantined and May arrives: the candidate is evaluated on May instead": _quarantine,
+}
+REPLAY: dict[str, Step] = {
     "Christmas items no longer arrive: a model of departments, with and without replay": _departed,
 }
+STEPS = MONTHS | REPLAY
+"""What needs neither a gateway nor a Prometheus; `demo.traffic.scenes` has the rest."""
 
 
 def _wait_until_live(
     example: Example, number: int, report: Callable[[str], None]
 ) -> dict[str, Any]:
     def reached(now: dict[str, Any]) -> bool:
-        _check_not_lost(now, number)
+        check_not_lost(now, number)
         return live(now) == number
 
     return wait(example, reached, what=f"generation {number}", seconds=STEP_SECONDS, report=report)
 
 
-def _check_not_lost(status: dict[str, Any], number: int) -> None:
+def check_not_lost(status: dict[str, Any], number: int) -> None:
+    """Raise DemoError where a generation was rejected or failed."""
     last = status.get("lastRun", {})
     if last.get("generation") != f"{UPDATE}-g{number}":
         return
@@ -206,12 +250,20 @@ def _check_not_lost(status: dict[str, Any], number: int) -> None:
         raise DemoError(f"generation {number} is {last['verdict']}: {last.get('message')}; {HELP}")
 
 
-def _compared(generation: dict[str, Any], baseline: str) -> str:
+def compared(generation: dict[str, Any], baseline: str) -> str:
+    """Return the AUC of a generation and of the one that it was compared with."""
     result = auc(generation)
     return (
         f"AUC {_short(result, 'candidate')}, {baseline} {_short(result, 'baseline')} "
         "on the same rows"
     )
+
+
+def _steps_of_canary(generation: dict[str, Any], traffic: Traffic) -> str:
+    step = generation["status"]["rollout"].get("step")
+    if step != len(traffic.steps):
+        raise DemoError(f"the canary of generation 3 ended at step {step}; {HELP}")
+    return f" after {traffic.weights} of the requests"
 
 
 def _short(result: dict[str, str], name: str) -> str:

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from demo import departments, steps
 from demo.cluster import EXAMPLES
+from demo.kubectl import DemoError
 
 from springtide_trainer.local.validation import problems
 
@@ -52,3 +53,22 @@ def test_a_department_that_no_longer_arrives_is_known_with_replay_and_forgotten_
     assert found.before > 0.7
     assert found.with_replay > 0.8
     assert found.without_replay < 0.5
+
+
+FOUND = departments.Remembered(30, 0.9, 0.2, 1.0)
+
+
+def test_a_comparison_ahead_of_its_scene_has_its_result(monkeypatch):
+    monkeypatch.setattr(departments, "compare", lambda model, report: FOUND)
+
+    assert departments.Ahead("model").result(print) == FOUND
+
+
+def test_an_error_of_a_comparison_ahead_is_that_of_its_scene(monkeypatch):
+    def refused(model, report):
+        raise DemoError("generation 2 was rejected")
+
+    monkeypatch.setattr(departments, "compare", refused)
+
+    with pytest.raises(DemoError, match="generation 2 was rejected"):
+        departments.Ahead("model").result(print)
