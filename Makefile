@@ -21,7 +21,7 @@ TOOLS := $(BIN)/uv pip compile -q --universal --generate-hashes --no-header --no
 REGISTRY =
 
 # The demo's data, the file of its plot and, instead of a cluster of its own, a context of your
-# kubeconfig.
+# kubeconfig; docs/tutorial.md has the variables that it needs then.
 DATA =
 PLOT =
 CONTEXT =
@@ -36,8 +36,8 @@ WRITE =
 COST = 'The first time these download and build, in ~/.cache/springtide:' \
 	'  test-fast, lint  1 minute     6 GB  the virtual environment, 3 GB of it CUDA' \
 	'  images           5 minutes    7 GB  a Debian base and both images' \
-	'  demo             18 minutes   12 GB  also Kubernetes, etcd, CoreDNS and Helm, compiled with Go' \
-	'  test             24 minutes   12 GB  also Traefik and an S3 server, compiled with Go, and KServe'
+	'  demo             20 minutes   12 GB  also Kubernetes, etcd, CoreDNS, Helm and Traefik, compiled with Go' \
+	'  test             24 minutes   12 GB  also an S3 server, compiled with Go, and KServe'
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lint test test-fast test-faults bench-idle \
