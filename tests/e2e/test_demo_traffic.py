@@ -2,17 +2,20 @@
 
 import itertools
 import json
+import shutil
 import time
 from dataclasses import replace
 
 import pytest
 import yaml
 from demo import steps
-from demo.cluster import EXAMPLES
-from demo.kubectl import DemoError
+from demo.cluster import EXAMPLES, Cluster
+from demo.example import Example
+from demo.kubectl import DemoError, Kubectl
 from demo.traffic import manifests, scenes, setting
 from demo.traffic.setting import Gateway, Traffic
 from local_cluster import processes
+from local_cluster.places import program
 
 from springtide_api.update.spec import UpdateSpec
 
@@ -103,6 +106,39 @@ def test_requests_go_through_the_gateway_and_some_are_long():
     common = {"LONG": setting.LONG, "PATIENCE": setting.PATIENCE}
     assert LOCAL.client == {**common, "HOST": "10.200.0.2", "PORT": "8000"}
     assert BY_PODS.client == common
+
+
+@pytest.fixture
+def kubectl():
+    """The program alone: what is asked here needs no cluster."""
+    return Kubectl((program("kubectl"),))
+
+
+@pytest.mark.apiserver
+@pytest.mark.parametrize("settings", [{}, BY_PODS.client, LOCAL.client])
+def test_the_load_generator_gets_its_settings(kubectl, settings):
+    where = Cluster(kubectl, (), {}, operator_image="", trainer_image="trainer@sha256:0")
+
+    objects = Example(where)._load_generator(settings)
+
+    (pod,) = [one for one in objects if one["kind"] == "Pod"]
+    (container,) = pod["spec"]["containers"]
+    assert {one["name"]: one["value"] for one in container["env"]} == settings
+
+
+@pytest.mark.apiserver
+@pytest.mark.parametrize("name", ["", "nfs"])
+def test_the_claims_of_the_example_are_changed_by_the_kustomization(kubectl, tmp_path, name):
+    shutil.copytree(EXAMPLES, tmp_path / "examples")
+    (tmp_path / "my-shop").mkdir()
+    text = "resources: [../examples]\n" + manifests.claims(name)
+    (tmp_path / "my-shop" / "kustomization.yaml").write_text(text)
+
+    made = list(yaml.safe_load_all(kubectl("kustomize", str(tmp_path / "my-shop"))))
+
+    claims = [one["spec"] for one in made if one["kind"] == "PersistentVolumeClaim"]
+    assert [claim["accessModes"] for claim in claims] == [["ReadWriteMany"]] * 2
+    assert {claim.get("storageClassName", "") for claim in claims} == {name}
 
 
 class StorageClasses:
