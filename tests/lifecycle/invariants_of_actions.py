@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
     from lifecycle.world import World
 
-    from springtide_api.contract import EvaluateOutput
+    from springtide_api.contract import EvaluateOutput, RunFile
+    from springtide_api.generation.spec import Recipe
     from springtide_api.generation.status import (
         EvaluationStatus,
         GenerationStatus,
@@ -103,7 +104,7 @@ class ActionInvariants:
         if g is None:
             return
         assert g.metadata.name not in self.foreign
-        assert run.recipe == g.spec.recipe
+        assert _evidence_of(run, g) == g.spec.recipe
         self.what_a_job_reads_is_there(run)
         if run.train:
             self.a_training_is_given_what_its_generation_names(run, g)
@@ -267,3 +268,13 @@ def _end(world: World, pod: str) -> datetime:
     """When a pod ended, or now; by its uid."""
     _, _, ended = world.ran.get(pod, ("", world.now, None))
     return ended or world.now
+
+
+def _evidence_of(run: RunFile, g: ModelGeneration) -> Recipe:
+    """The recipe of a Job; a repeated evaluation may have the pods that the spec requires now."""
+    if run.stage != "evaluate" or run.attempt == 1:
+        return run.recipe
+    snapshot = g.spec.recipe.training
+    pods = {"compute": snapshot.compute, "image": snapshot.image}
+    training = run.recipe.training.model_copy(update=pods)
+    return run.recipe.model_copy(update={"training": training})

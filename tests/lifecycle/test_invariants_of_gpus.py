@@ -13,7 +13,7 @@ from lifecycle.world import MONTHS, World
 
 MINUTES = st.sampled_from([1, 10, 50, 600, 1500])
 LIMITS = st.sampled_from([1800, 7200, 90_000])
-ENDS = ["succeeds", "fails", "is disrupted", "runs on", "is deleted", "is gone", "is rejected"]
+ENDS = ["succeeds", "fails", "is disrupted", "runs on", "is deleted", "is rejected"]
 
 
 class GpuLife(RuleBasedStateMachine):

@@ -103,7 +103,9 @@ class Changes:
         self.jobs[name] = replace(job, pods=(pod,))
 
     def suspend_by_another(self, name: str, *, suspend: bool = True) -> None:
-        """Another controller, such as Kueue, suspends a Job or resumes it."""
+        """Another controller, such as Kueue, suspends a Job or resumes it, unless it is so."""
+        if self.jobs[name].suspended == suspend:
+            return
         self._suspend(name, suspend=suspend, by_us=suspend and self.jobs[name].suspended_by_us)
 
     def _suspend(self, name: str, *, suspend: bool, by_us: bool) -> None:
