@@ -12,15 +12,23 @@ from lifecycle.invariants import Invariants
 from lifecycle.world import MONTHS, World
 
 MINUTES = st.sampled_from([1, 10, 50, 600, 1500])
-LIMITS = st.sampled_from([1800, 7200, 90_000])
+LIMITS = st.sampled_from([1800, 1800, 7200, 90_000])
 ENDS = ["succeeds", "fails", "is disrupted", "runs on", "is deleted", "is rejected"]
 
 
 class GpuLife(RuleBasedStateMachine):
-    """An update with a budget and generation 1 live; its Jobs run, end and are repeated."""
+    """An update with a budget and generation 1 live; its Jobs run, end and are repeated.
 
-    @initialize(gpus=st.integers(1, 2), most=LIMITS, kept=st.sampled_from([0, 5]))
-    def a_generation_is_live(self, gpus: int, most: int, kept: int) -> None:
+    Most histories begin with a budget that the training of generation 2 has used up.
+    """
+
+    @initialize(
+        gpus=st.integers(1, 2),
+        most=LIMITS,
+        kept=st.sampled_from([0, 5]),
+        disrupted=st.booleans(),
+    )
+    def a_generation_is_live(self, gpus: int, most: int, kept: int, disrupted: bool) -> None:
         self.world = World(spec={**SPEC, "history": {"generations": 2, "rejected": kept}})
         self.checks, self.tokens = Invariants(self.world), 0
         self.world.settle()
@@ -28,7 +36,17 @@ class GpuLife(RuleBasedStateMachine):
         self.world.rounds(8)
         self.the_budget_is_edited(most, gpus)
         self.a_month_arrives()
-        self.world.rounds(1)
+        for _ in range(5):
+            self.time_passes(1)
+        (name,) = self.with_a_gpu()
+        self.world.begin(name)
+        self.settle()
+        self.world.now += timedelta(hours=1)
+        if disrupted:
+            self.world.fail(name, 143, disrupted=True)
+        else:
+            self.world.succeed(name, self.world._result(self.world.runs[name]))
+        self.settle()
 
     def settle(self) -> None:
         self.world.settle()
@@ -90,7 +108,7 @@ class GpuLife(RuleBasedStateMachine):
         self.world.edit(suspend=suspend)
         self.settle()
 
-    @rule(most=st.one_of(st.none(), LIMITS), gpus=st.integers(0, 2))
+    @rule(most=st.one_of(LIMITS, LIMITS, st.none()), gpus=st.sampled_from([1, 2, 1, 0]))
     def the_budget_is_edited(self, most: int | None, gpus: int) -> None:
         limits = {"activeDeadline": "60h"} | ({"maxGpuSecondsPerDay": most} if most else {})
         self.world.edit(training={"compute": {"gpusPerNode": gpus}, "limits": limits})
