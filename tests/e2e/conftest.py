@@ -13,6 +13,7 @@ sys.path.insert(0, str(REPOSITORY / "examples"))
 
 from demo import cluster, steps
 from demo.example import Example
+from e2e import model_hub
 from e2e.small_example import SmallExample
 
 
@@ -28,9 +29,15 @@ def printed(node_cluster: Node) -> str:
 def installed(
     node_cluster: Node, printed: str, tmp_path_factory: pytest.TempPathFactory
 ) -> cluster.Cluster:
-    """The operator, installed with the printed commands into a namespace that is restricted."""
+    """The operator, installed with the printed commands into a namespace that is restricted.
+
+    Its hub is the one of `model_hub`, as the cluster reaches no other.
+    """
     where = cluster.local(node_cluster, print, tmp_path_factory.mktemp("checkout"))
-    cluster.install(where, printed)
+    install = "helm upgrade --install springtide charts/springtide"
+    assert install in printed
+    hub = f"--set operator.hubEndpoint={model_hub.endpoint(node_cluster)}"
+    cluster.install(where, printed.replace(install, f"{install} {hub}"))
     return where
 
 

@@ -1,4 +1,7 @@
-"""Prices on a cluster: trained, judged by their errors, rolled out, and asked from the server."""
+"""Prices on a cluster: trained, judged by their errors, rolled out, and asked from the server.
+
+The initial model comes from a hub.
+"""
 
 import json
 import subprocess
@@ -9,7 +12,9 @@ import pytest
 import yaml
 from demo.cluster import EXAMPLES
 from demo.example import UPDATE
-from e2e import small_model
+from e2e import model_hub, small_model
+from e2e.model_hub import ModelHub
+from trainer.hub.server import TOKEN
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -18,13 +23,15 @@ MONTHS = ("2026-01", "2026-02")
 LATER = "2026-03"
 NEXT = "2026-04"
 LAST = "2026-05"
+SECRET_NAME = "hub"
 
 
 def pricing(spec):
     """Take model and gate of the example of Regression, and train for a short time."""
     example = yaml.safe_load((EXAMPLES / "tasks" / "pricing.yaml").read_text())["spec"]
-    kept = {name: spec["model"][name] for name in ("initial", "maxLength")}
-    spec["model"] = example["model"] | kept
+    initial = {"initial": {"uri": f"hf://{model_hub.NAME}@main"}}
+    spec["model"] = example["model"] | initial | {"maxLength": spec["model"]["maxLength"]}
+    spec["data"]["secretName"] = SECRET_NAME
     spec["gate"] = example["gate"]
     spec["gate"]["rules"][1]["maxRegression"] = {"relative": "0.5"}
     spec["training"]["hyperparameters"] = small_model.PRICING
@@ -34,13 +41,24 @@ def pricing(spec):
 
 
 @pytest.fixture(scope="module")
-def served(small):
+def hub(node_cluster):
+    hub = ModelHub(node_cluster)
+    yield hub
+    hub.stop()
+
+
+@pytest.fixture(scope="module")
+def served(small, hub):
     """An update of prices whose first generation is trained, judged and live."""
     example = small("pricing")
 
     def deliver():
         for month in MONTHS:
             example.deliver(f"{month}.csv.gz", small_model.month(month, label=small_model.price))
+        metadata = {"name": SECRET_NAME, "namespace": example.namespace}
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata}
+        example.kubectl.apply([secret | {"stringData": {"HF_TOKEN": TOKEN}}])
+        hub.publish(example.folder("models") / "tiny")
 
     example.begin(head=False, months=(), change=pricing, before=deliver)
     example.goes_live(1, seconds=420)
@@ -65,6 +83,17 @@ def the_server_has_the_values_of_the_evaluation(example, number):
     assert found["tensor"] == ["value", "FP32", [found["rows"]]]
     assert (found["rows"], found["version"]) == (100, str(number))
     assert found["difference"] < 1e-3
+
+
+def test_the_initial_model_comes_from_the_hub_by_a_token_that_nothing_shows(served, hub):
+    imported = served.generations()[0]
+    assert imported["spec"]["initial"]["uri"] == f"hf://{model_hub.NAME}@main"
+    assert imported["status"]["artifact"]["commit"] == hub.commit
+    shown = served.show("get", "iu,mg,jobs,pods,events", "--output=json")
+    assert f"of hf://{model_hub.NAME}@main, commit {hub.commit}" in shown
+    assert TOKEN not in shown
+    written = served.folder("models").rglob("*")
+    assert not [path for path in written if path.is_file() and TOKEN.encode() in path.read_bytes()]
 
 
 def test_the_first_prices_are_accepted_by_their_error_and_served_as_they_were_judged(served):
