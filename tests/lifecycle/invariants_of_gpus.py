@@ -37,7 +37,7 @@ class GpuInvariants:
                 assert after.gpu_seconds >= before.gpu_seconds
 
     def gpu_seconds_are_at_most_what_pods_used(self) -> None:
-        """Of an update that counts anew as well: each of its generations once."""
+        """Of an update that counts again as well: each of its generations once."""
         counters, uid = self.world.update.status.counters, self.world.update.metadata.uid
         used = 0.0
         for pod, (_, began, ended) in self.world.ran.items():

@@ -18,7 +18,7 @@ from lifecycle.test_gateway_canary import (
     route_record,
     with_live,
 )
-from lifecycle.warm_scenes import notes
+from lifecycle.warm_scenes import notes, promoted
 from lifecycle.world import digest
 
 from springtide_judging.two_binomials import REGRESSIONS
@@ -38,17 +38,7 @@ def baking(**rollout: Any) -> World:
     """Generation 2 was promoted a moment ago; pods of generation 1 only start."""
     world = with_live(**{**HELD, **rollout})
     world.per_minute, world.measured = dict(GOOD), {"latency": 0.1}
-    world.now += timedelta(hours=1)
-    world.settle()
-    begin(world)
-    for _ in range(60):
-        if rollout_of(world).promoted_at:
-            break
-        world.now += timedelta(minutes=1)
-        world.finish_rollouts()
-        world.settle()
-    assert world.generation(2).status.outcome == "Live"
-    return world
+    return promoted(world)
 
 
 def held_back(**rollout: Any) -> World:

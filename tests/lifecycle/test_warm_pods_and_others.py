@@ -98,7 +98,7 @@ def test_a_route_that_leads_to_warm_pods_is_reported_and_not_fought_over() -> No
 @pytest.mark.survives(
     "Routes",
     "another client gives warm pods weight in the bake",
-    "at its end the weight goes back first, and the pods once the gateway has followed, 15 s later",
+    "at its end the weight becomes 0, and the pods are deleted 15 s later",
 )
 @pytest.mark.parametrize("how", ["the bake ends", "keepWarm is removed", "the update is deleted"])
 def test_warm_pods_that_another_client_gave_weight_are_deleted_after_the_gateway_has_followed(

@@ -18,9 +18,8 @@ WARM: dict[str, Any] = {"bake": {"duration": "1h"}, "rollback": {"keepWarm": Tru
 QUOTA = "quota exceeded: pods: 18"
 
 
-def baking(**rollout: Any) -> World:
-    """Generation 2 was promoted a moment ago and bakes; the canary is not applied again yet."""
-    world = with_live(**{**WARM, **rollout})
+def promoted(world: World) -> World:
+    """Roll generation 2 out by all steps, until it is promoted; return the world."""
     world.now += timedelta(hours=1)
     world.settle()
     begin(world)
@@ -32,6 +31,11 @@ def baking(**rollout: Any) -> World:
         world.settle()
     assert world.generation(2).status.outcome == "Live"
     return world
+
+
+def baking(**rollout: Any) -> World:
+    """Generation 2 was promoted a moment ago and bakes; the canary is not applied again yet."""
+    return promoted(with_live(**{**WARM, **rollout}))
 
 
 def warm(**rollout: Any) -> World:

@@ -132,7 +132,7 @@ def test_a_broken_connection_continues_where_it_broke(hub, get):
 
 
 def test_connections_that_always_break_end_the_download(hub, refusal):
-    """The hub ignores ranges, so each connection begins anew."""
+    """The hub ignores ranges, so each connection starts from the first byte."""
     hub.publish("shop/minilm", WANTED)
 
     def broken(request):

@@ -3,7 +3,7 @@
 What the test has seen is a fact of the status, written together with its sample: the next sample
 continues from it, whichever operator takes it, so that a restart looks at no request twice.
 
-The steps of a canary and a bake with holdback have a test each. That of the bake starts anew, with
+The steps of a canary and a bake with holdback have a test each. That of the bake is a new one, with
 a stake of 1 and requests since its share was seen: what the first one lost while nothing was wrong
 would have to be won back before a regression under the full load shows. Whatever made the first one
 stop, the second one reaches 20 with probability 5 % at most where there is no regression (Ville's

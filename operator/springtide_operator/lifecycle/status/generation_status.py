@@ -111,7 +111,7 @@ def _ended_stages(
 ) -> dict[str, StageRun]:
     """Stages that ended while pods were running: a person or a rollback ended the generation.
 
-    Their Jobs are deleted next, and with them what tells how long the pods ran.
+    Their Jobs are deleted next, and with them the record of how long the pods ran.
     """
     status = generation.status
     if not (finished(generation) or status.verdict in {"Rejected", "Failed"}):
