@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -83,7 +84,7 @@ class Ahead:
 
 
 def compare(model: Path, report: Callable[[str], None]) -> Remembered:
-    """Train three generations with replay and three without.
+    """Train three generations with replay, and the last two of them once more without.
 
     Args:
         model: Folder of the initial model.
@@ -94,7 +95,7 @@ def compare(model: Path, report: Callable[[str], None]) -> Remembered:
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        data = folder / "data"
+        data, first = folder / "data", folder / "first"
         data.mkdir()
         for month in MONTHS:
             _write(data / f"{month}.csv", month)
@@ -104,9 +105,15 @@ def compare(model: Path, report: Callable[[str], None]) -> Remembered:
             home = folder / ("with-replay" if replayed else "without-replay")
             manifest = _manifest(folder, replayed=replayed)
             for number, through in enumerate(MONTHS[1:], start=1):
+                if number == 1 and not replayed:
+                    # Nothing is older than the first month, so there was nothing to replay.
+                    shutil.copytree(first, home)
+                    continue
                 report(f"generation {number} {home.name.replace('-', ' ')}")
                 _run(manifest, data, model, storage=home, through=_end(through))
                 shares[replayed, number] = _share(home, asked)
+                if number == 1:
+                    shutil.copytree(home, first)
         last = len(MONTHS) - 1
         return Remembered(len(asked), shares[True, 1], shares[False, last], shares[True, last])
 

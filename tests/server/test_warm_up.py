@@ -177,7 +177,7 @@ async def test_a_file_that_is_not_usable_does_not_keep_it_from_serving(texts, tm
     "the server is ready at its end; the metric counts those that were not answered",
 )
 async def test_the_time_limit_ends_a_warm_up(texts, tmp_path):
-    settings = replace(copied(texts, tmp_path), max_delay=60.0, warm_up_seconds=0.5)
+    settings = replace(copied(texts, tmp_path), max_delay=60.0, warm_up_seconds=4)
     write(settings, queries(settings))
 
     async with running(settings) as (client, _):

@@ -184,7 +184,7 @@ async def test_a_model_that_is_registered_later_is_waited_for(artifacts):
 async def test_a_model_that_is_never_known_is_asked_after_the_limit(artifacts):
     server = Server()
     server.status[READY] = server.status[INFER] = 404
-    async with server.listening(), beside(server, artifacts, seconds=0.3) as (sidecar, metrics):
+    async with server.listening(), beside(server, artifacts, seconds=4) as (sidecar, metrics):
         await until(lambda: not sidecar.not_ready)
 
         assert metrics() == ({"refused": 3}, 1)
@@ -193,7 +193,7 @@ async def test_a_model_that_is_never_known_is_asked_after_the_limit(artifacts):
 async def test_a_server_that_never_answers_is_waited_for_within_the_limit(artifacts):
     server = Server()
     server.silent = True
-    async with server.listening(), beside(server, artifacts, seconds=0.3) as (sidecar, metrics):
+    async with server.listening(), beside(server, artifacts, seconds=4) as (sidecar, metrics):
         await until(lambda: not sidecar.not_ready)
 
         assert metrics() == ({"unanswered": 3}, 1)
