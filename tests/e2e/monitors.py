@@ -39,6 +39,22 @@ class Client:
             time.sleep(0.3)
         return seen
 
+    def answered_only_by(self, number: int, *, of: int, limit: float = 300.0) -> dict[str, Any]:
+        """Return the totals once so many answers in a row are of one generation.
+
+        Pods that were replaced answer until the node's rules follow, which takes its time on a
+        busy machine.
+        """
+        ends = time.monotonic() + limit
+        while True:
+            before = self.totals().get("generations", {})
+            totals = self.wait_for(more=of)
+            now = totals["generations"]
+            others = {name for name in now if now[name] != before.get(name, 0)} - {str(number)}
+            if not others:
+                return totals
+            assert time.monotonic() < ends, f"generations {others} answer after {limit:g} s"
+
 
 @contextmanager
 def sending_requests(

@@ -75,16 +75,6 @@ def client(served):
         yield sends
 
 
-def serves_only(client, number):
-    """Wait until a second of answers are of one generation; return the totals."""
-    while True:
-        before = client.totals()["generations"]
-        totals = client.wait_for(more=RATE)
-        now = totals["generations"]
-        if {name for name in now if now[name] != before.get(name, 0)} == {str(number)}:
-            return totals
-
-
 def epoch(moment):
     return datetime.fromisoformat(moment).timestamp()
 
@@ -115,7 +105,7 @@ def test_a_generation_passes_the_steps_of_its_canary_and_no_request_fails(served
 
     served.goes_live(1)
     owner.wait_until_served(served, 1)
-    totals = serves_only(client, 1)
+    totals = client.answered_only_by(1, of=RATE)
 
     assert totals["failures"] == []
     assert set(totals["generations"]) == {"0", "1"}
@@ -137,13 +127,13 @@ def test_a_pinned_generation_is_served_until_the_pin_is_removed_and_no_request_f
 ):
     served.edit({"rollout": {"pin": {"generation": 0}}})
     owner.wait_until_served(served, 0)
-    serves_only(client, 0)
+    client.answered_only_by(0, of=RATE)
     status = served.wait(lambda now: now["phase"] == "Pinned", what="the pin")
     assert status["live"]["number"] == 1
 
     served.edit({"rollout": {"pin": None}})
     owner.wait_until_served(served, 1)
-    totals = serves_only(client, 1)
+    totals = client.answered_only_by(1, of=RATE)
     served.wait(lambda now: now["phase"] == "Idle", what="rest")
     assert totals["failures"] == []
 
@@ -163,7 +153,7 @@ def test_a_live_generation_is_rolled_back_on_request_and_no_request_fails(served
         lambda now: now["lastRun"].get("outcome") == "RolledBack", what="the rollback"
     )
     owner.wait_until_served(served, 0)
-    totals = serves_only(client, 0)
+    totals = client.answered_only_by(0, of=RATE)
 
     assert totals["failures"] == []
     assert (status["live"]["number"], served.served()["digest"]) == (0, kept)
@@ -215,7 +205,7 @@ def test_a_generation_whose_requests_fail_only_as_a_canary_is_removed(served, cl
             ),
             what="the removal of the canary",
         )
-    totals = serves_only(client, 0)
+    totals = client.answered_only_by(0, of=RATE)
     later = client.wait_for(more=3 * RATE)
 
     assert later["failures"] == []
@@ -252,7 +242,7 @@ def test_a_generation_whose_requests_fail_after_its_promotion_is_rolled_back_in_
         ),
         "a sample of each metric",
     )
-    serves_only(client, 3)
+    client.answered_only_by(3, of=RATE)
 
     with sending_refused_requests(served, RATE):
         served.wait(
@@ -262,7 +252,7 @@ def test_a_generation_whose_requests_fail_after_its_promotion_is_rolled_back_in_
             what="the rollback",
         )
     owner.wait_until_served(served, 0)
-    totals = serves_only(client, 0)
+    totals = client.answered_only_by(0, of=RATE)
 
     assert totals["failures"] == []
     assert served.served()["digest"] == before
