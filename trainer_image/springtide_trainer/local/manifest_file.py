@@ -105,7 +105,21 @@ def read(path: Path, places: Places) -> LocalRecipe:
         InvalidManifest: the API server would refuse it.
         Refused: it names a file or folder that this machine does not have.
     """
-    manifest = load(path)
+    return made(load(path), path, places)
+
+
+def made(manifest: Mapping[str, Any], path: Path, places: Places) -> LocalRecipe:
+    """Return the recipe of a manifest.
+
+    Args:
+        manifest: The manifest, as `load` returns it.
+        path: Its file, for messages.
+        places: Where this machine has what it names.
+
+    Raises:
+        InvalidManifest: the API server would refuse it.
+        Refused: it names a file or folder that this machine does not have.
+    """
     spec = {**ABSENT, **manifest["spec"]}
     if found := problems({**manifest, "spec": spec}):
         raise InvalidManifest(path, found)
@@ -114,14 +128,14 @@ def read(path: Path, places: Places) -> LocalRecipe:
         "data": written.data.resolved(written.model.task),
         "training": written.training.resolved(),
     }
-    made = written.model_copy(update=resolved)
+    found = written.model_copy(update=resolved)
     metadata = manifest["metadata"]
     return LocalRecipe(
         namespace=metadata.get("namespace", "default"),
         name=metadata["name"],
-        recipe=_local(made, places),
-        digest=_digest(_decisive(made)),
-        model_digest=_digest(_imported(made.model)),
+        recipe=_local(found, places),
+        digest=_digest(_decisive(found)),
+        model_digest=_digest(_imported(found.model)),
     )
 
 

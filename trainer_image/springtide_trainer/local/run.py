@@ -23,7 +23,9 @@ from springtide_trainer.local.local_stages import LocalStages, StageFailed
 from springtide_trainer.local.verdict import conclude, without_scores
 
 if TYPE_CHECKING:
-    from springtide_api.contract import ProbeOutput
+    import argparse
+
+    from springtide_api.contract import ProbeOutput, RunFile
     from springtide_api.generation.spec import Recipe
     from springtide_trainer.local.display import Display
     from springtide_trainer.local.manifest_file import LocalRecipe
@@ -52,6 +54,11 @@ class Request:
     through: datetime | None = None
     quarantined: tuple[str, ...] = ()
 
+    @classmethod
+    def of(cls, given: argparse.Namespace) -> Request:
+        """Return what the options of a command ask for."""
+        return cls(given.through, tuple(given.quarantine))
+
 
 @dataclass
 class LocalRun:
@@ -73,10 +80,10 @@ class LocalRun:
             NoRun: there is no window.
             StageFailed: a stage refused its input, or was interrupted.
         """
-        self._import()
+        self.import_model()
         generation = self.known.pending(self.asked.digest)
         if generation is None:
-            generation = self._probe()
+            generation = self.next_window()
             if generation.verdict != "Pending":
                 return generation, True
             self._keep(generation)
@@ -96,7 +103,7 @@ class LocalRun:
                 self._keep(each.model_copy(update={"verdict": "Failed", "message": message}))
                 shutil.rmtree(self.home.checkpoints(each.number), ignore_errors=True)
 
-    def _import(self) -> None:
+    def import_model(self) -> None:
         """Import the initial model, once."""
         imported = self.known.imported
         if imported is not None:
@@ -122,8 +129,12 @@ class LocalRun:
             )
         )
 
-    def _probe(self) -> LocalGeneration:
-        """Find and freeze the next window; return its generation, or the one judged before."""
+    def next_window(self) -> LocalGeneration:
+        """Find and freeze the next window; return its generation, or the one judged before.
+
+        Raises:
+            NoRun: there is no window.
+        """
         parent = self.known.parent
         assert parent is not None
         found = self._probe_output()
@@ -170,23 +181,9 @@ class LocalRun:
         """Train the candidate, with smaller passes where memory runs out."""
         if generation.artifact is not None:
             return None
-        window, parent = generation.window, self._artifact(generation.parent)
-        assert window is not None
-        assert parent is not None
-        run = self.stages.run_file("train", generation.number)
-        recipe = self.known.recipe(self.asked.recipe, generation.parent)
-        continuing = self.known.continuation(self.asked.recipe, generation.parent)
-        asked = TrainInput(
-            parent=parent,
-            data=ArtifactRef(uri=window.manifest, digest=window.digest),
-            checkpoints=str(self.home.checkpoints(generation.number)),
-            batch_divisor=generation.batch_divisor,
-            buffer=self.stages.buffer(self.known.number(generation.parent)),
-            quarantined=generation.quarantined,
-            adapter=self.stages.adapter(continuing),
-        )
+        run = self.training(generation)
         try:
-            result = self.stages.run(run.model_copy(update={"train": asked, "recipe": recipe}))
+            result = self.stages.run(run)
         except StageFailed as failed:
             smaller = self._after_failure(generation, failed)
             self.display.line(f"out of memory; {smaller.name} continues with half the rows a pass")
@@ -194,6 +191,8 @@ class LocalRun:
         made = result.train
         assert made is not None
         rate = f", {made.rows / made.seconds:,.0f} rows a second" if made.seconds > 0 else ""
+        recipe = run.recipe
+        continuing = self.known.continuation(self.asked.recipe, generation.parent)
         again = f", {made.replay.rows:,} rows replayed" if made.replay else ""
         self.display.done(
             "train",
@@ -206,6 +205,25 @@ class LocalRun:
         )
         self._keep(self.known.trained(generation, made, self.asked.recipe))
         return None
+
+    def training(self, generation: LocalGeneration) -> RunFile:
+        """Return the run file of the training of a candidate."""
+        window, parent = generation.window, self._artifact(generation.parent)
+        assert window is not None
+        assert parent is not None
+        continuing = self.known.continuation(self.asked.recipe, generation.parent)
+        asked = TrainInput(
+            parent=parent,
+            data=ArtifactRef(uri=window.manifest, digest=window.digest),
+            checkpoints=str(self.home.checkpoints(generation.number)),
+            batch_divisor=generation.batch_divisor,
+            buffer=self.stages.buffer(self.known.number(generation.parent)),
+            quarantined=generation.quarantined,
+            adapter=self.stages.adapter(continuing),
+        )
+        recipe = self.known.recipe(self.asked.recipe, generation.parent)
+        run = self.stages.run_file("train", generation.number)
+        return run.model_copy(update={"train": asked, "recipe": recipe})
 
     def _after_failure(self, generation: LocalGeneration, failed: StageFailed) -> LocalGeneration:
         """Return the generation with smaller passes, if memory ran out.

@@ -68,7 +68,7 @@ def train_together(processes: Processes, run: RunFile, home: Home, tmp: Path) ->
         parent = local_path(run.train.parent.uri)
         manifest.verify(parent, run.train.parent.digest)
         data = local_path(run.train.data.uri)
-        held, digest = _held(run.recipe, run.train), run.train.data.digest
+        held, digest = held_rows(run.recipe, run.train), run.train.data.digest
         rows = load(data, digest, run.recipe, parent=parent, scratch=tmp, held=held)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     options, longest = run.recipe.training.hyperparameters, int(rows.examples.tokens.lengths.max())
@@ -118,7 +118,7 @@ def _interpolate(ready: session.Session, parent: Path, recipe: Recipe) -> None:
     ready.measured.update(of_each | {ALPHA: alpha, "validation": value})
 
 
-def _held(recipe: Recipe, given: TrainInput) -> Held | None:
+def held_rows(recipe: Recipe, given: TrainInput) -> Held | None:
     """Return the rows that may be replayed; None without replay."""
     if recipe.training.retention is None or recipe.training.retention.replay is None:
         return None
