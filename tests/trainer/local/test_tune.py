@@ -268,7 +268,7 @@ def test_without_a_validation_part_nothing_is_searched(laptop, capsys):
         ("epochs=1.5:2", "is not epochs=A,B or epochs=LOW:HIGH"),
         ("epochs=3:1", "3 is not below 1; swap them"),
         ("batchSize=8,8", "is not batchSize=A,B or batchSize=LOW:HIGH"),
-        ("learningRate=0:1e-3", "0 must be above 0"),
+        ("learningRate=0:1e-3", "0 must be greater than 0"),
         ("learningRate=nan:1", "is not learningRate=A,B"),
         ("learningRate=1e-5:inf", "is not learningRate=A,B"),
         ("schedule=", "is not schedule=A,B"),
