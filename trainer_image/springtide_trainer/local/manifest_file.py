@@ -128,14 +128,14 @@ def made(manifest: Mapping[str, Any], path: Path, places: Places) -> LocalRecipe
         "data": written.data.resolved(written.model.task),
         "training": written.training.resolved(),
     }
-    found = written.model_copy(update=resolved)
+    recipe = written.model_copy(update=resolved)
     metadata = manifest["metadata"]
     return LocalRecipe(
         namespace=metadata.get("namespace", "default"),
         name=metadata["name"],
-        recipe=_local(found, places),
-        digest=_digest(_decisive(found)),
-        model_digest=_digest(_imported(found.model)),
+        recipe=_local(recipe, places),
+        digest=_digest(_decisive(recipe)),
+        model_digest=_digest(_imported(recipe.model)),
     )
 
 

@@ -64,7 +64,8 @@ class Dimension:
     def suggest(self, trial: optuna.Trial) -> Value:
         """Return the value of a trial, as it will be written into the manifest."""
         if self.bounds is None:
-            chosen: Value = trial.suggest_categorical(self.name, self.choices)
+            chosen = trial.suggest_categorical(self.name, self.choices)
+            assert chosen is not None
             return chosen
         low, high = self.bounds
         if self.kind == "whole":

@@ -165,6 +165,7 @@ class Search:
             study.tell(trial, value)
 
     def _train(self, trial: Trial, run: RunFile, rows: TrainingRows, scratch: Path) -> float:
+        """Train a model that is not kept; return its best value on the validation part."""
         assert run.train is not None
         asked = run.train.model_copy(update={"checkpoints": str(scratch / "checkpoints")})
         run = run.model_copy(update={"train": asked})
@@ -172,7 +173,7 @@ class Search:
         options = run.recipe.training.hyperparameters
         longest = int(rows.examples.tokens.lengths.max())
         with training_kernels(device, longest, options):
-            parent = local_path(run.train.parent.uri)
+            parent = local_path(asked.parent.uri)
             ready = session.prepare(run, rows, parent, device=device, scratch=scratch)
             stopping = ready.run.early_stopping
             assert stopping is not None
