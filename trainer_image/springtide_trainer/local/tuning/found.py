@@ -31,8 +31,9 @@ def show(study: Study, search: Search) -> dict[str, Value] | None:
         search.display.line("no trial has a result; every one diverged or ran out of memory")
         return None
     names = [each.name for each in search.dimensions]
+    numbers = {each.number: index for index, each in enumerate(ended(study), start=1)}
     header = ["trial", *names, search.metric, "seconds", "result"]
-    search.display.table(header, [_row(each, search, done[0]) for each in done[:SHOWN]])
+    search.display.table(header, [_row(each, search, done[0], numbers) for each in done[:SHOWN]])
     search.display.line(cost(study))
     if done[0].number == 0 or done[0].value == _of_recipe(done):
         search.display.line("no values are better than those of the recipe; nothing is written")
@@ -86,10 +87,12 @@ def _of_recipe(done: list[FrozenTrial]) -> float | None:
     return next((each.value for each in done if each.number == 0), None)
 
 
-def _row(trial: FrozenTrial, search: Search, best: FrozenTrial) -> list[str]:
+def _row(
+    trial: FrozenTrial, search: Search, best: FrozenTrial, numbers: Mapping[int, int]
+) -> list[str]:
     tried = values(trial, search)
     return [
-        "recipe" if trial.number == 0 else str(trial.number),
+        "recipe" if trial.number == 0 else str(numbers[trial.number]),
         *(search_space.written(tried[each.name]) for each in search.dimensions),
         f"{trial.value:.4f}",
         f"{trial.user_attrs[SECONDS]:.0f}",
