@@ -46,13 +46,21 @@ ANNOTATION_SPEC_GENERATION = f"{GROUP}/spec-generation"
 """On a Job: metadata.generation of the update when the Job was created."""
 
 ANNOTATION_SUSPENDED = f"{GROUP}/suspended"
-"""On a Job: "true" if the operator suspended it. It resumes only Jobs that it suspended itself."""
+"""On a Job: "true" if the operator suspended it; on a Workload of Kueue: if it deactivated it. It
+resumes and activates only what has this annotation."""
+ANNOTATION_RESUMED = f"{GROUP}/resumed"
+"""On a Workload: when the operator activated it again. The time before is no waiting time."""
 ANNOTATION_GPUS = f"{GROUP}/gpus"
 """On a Job: GPUs of its pod."""
 ANNOTATION_PLACEMENT = f"{GROUP}/placement"
 """On a Job: digest of the placement that its update asked for; absent where it asked for none."""
 ANNOTATION_IMAGE = f"{GROUP}/image"
 """On a Job: image name of its pod."""
+
+LABEL_QUEUE = "kueue.x-k8s.io/queue-name"
+"""On a Job: the LocalQueue through which Kueue admits it. Kueue alone suspends and resumes it."""
+LABEL_JOB_UID = "kueue.x-k8s.io/job-uid"
+"""On a Workload: the uid of its Job. Workloads have no label of ours."""
 
 ANNOTATION_TARGET = f"{GROUP}/target"
 """On the Deployment of a canary: name of the target that it was made from."""

@@ -1,4 +1,4 @@
-"""Which GPUs and nodes the training and evaluation pods of an update get.
+"""Which GPUs, nodes and queue the training and evaluation pods of an update get.
 
 The fields have the names and the meaning that they have in a pod. What is needed by few has its
 place in the chart, for all Jobs: terms over other pods, and over fields of nodes.
@@ -45,6 +45,17 @@ ResourceName = Annotated[
     ),
 ]
 """Name of an extended resource, such as nvidia.com/gpu."""
+
+
+QueueName = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=63,
+        pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
+    ),
+]
+"""Name of a LocalQueue; it must fit into a label."""
 
 
 @cel(
@@ -149,7 +160,7 @@ class TopologySpread(Model):
 
 
 class Placement(Model):
-    """Where training and evaluation pods run.
+    """Where training and evaluation pods run, and the queue in which they wait for that.
 
     It is no part of a recipe, and of no run: a pod that is created gets what the update says then.
     """
@@ -166,6 +177,9 @@ class Placement(Model):
     runtime_class_name: ObjectName | None = None
     """RuntimeClass of training and evaluation pods, such as nvidia. It replaces the one that the
     installation sets for all Jobs. Default: as the installation says."""
+    queue_name: QueueName | None = None
+    """LocalQueue of Kueue in the namespace of the update. Training and evaluation Jobs are created
+    suspended and run while Kueue admits them. Default: no queue."""
 
     def digest(self) -> str:
         """Return a digest of what is set, as an annotation keeps it; empty: nothing is."""

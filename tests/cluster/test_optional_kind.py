@@ -41,7 +41,14 @@ def reflector(client, namespace, woken, needed=lambda: True):
     changed = lambda kind, raw: woken.append(raw["metadata"]["name"])  # noqa: E731
     store = cache.stores[HTTP_ROUTE]
     made = OptionalReflector(
-        client, HTTP_ROUTE, store, changed, namespace=namespace, backoff=0.5, needed=needed
+        client,
+        HTTP_ROUTE,
+        store,
+        changed,
+        namespace=namespace,
+        backoff=0.5,
+        needed=needed,
+        install="the CRDs of the Gateway API",
     )
     return cache, made
 

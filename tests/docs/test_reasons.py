@@ -38,6 +38,7 @@ NOT_REASONS = {
     *("Hour", "Day", "Week", "Month"),  # periods
     *("Parquet", "HalveBatch", "SequenceClassification"),  # formats, limits, architectures
     *("Job", "ModelGeneration", "DisruptionTarget", "ExitCode", "OwnKeysTaken"),  # kinds, internal
+    *("Admitted", "Deactivated", "Finished", "QuotaReserved"),  # conditions of Workloads
     *("Service", "PodDisruptionBudget", "In", "NotIn", "Exists"),  # kinds, operators of selectors
     *("CreateContainerConfigError",),  # of the kubelet
     *("Missing", "Authorization", "DefaultCPUAllocator", "OutOfMemoryError", "Vdj"),

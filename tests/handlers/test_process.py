@@ -87,8 +87,8 @@ def test_it_works_reports_its_health_and_releases_the_lease(start, apiserver):
     first = start(SPRINGTIDE_IDENTITY="first")
     until(works(first))
     health = json.loads(until(lambda: get(first, "HEALTH", "/healthz")))
-    # Another test may have installed the CRD of HTTPRoutes on this API server.
-    assert set(health["work"]["silence"]) - {"httproutes"} == {
+    # Another test may have installed the CRDs of these kinds on this API server.
+    assert set(health["work"]["silence"]) - {"httproutes", "workloads"} == {
         "incrementalupdates",
         "modelgenerations",
         "jobs",

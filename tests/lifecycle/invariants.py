@@ -24,11 +24,13 @@ from lifecycle.invariants_of_lineage import LineageInvariants
 from lifecycle.invariants_of_notifications import NotificationInvariants
 from lifecycle.invariants_of_people import PeopleInvariants
 from lifecycle.invariants_of_pins import PinInvariants
+from lifecycle.invariants_of_queues import QueueInvariants
 from lifecycle.invariants_of_routes import RouteInvariants
 from lifecycle.invariants_of_runs import RunInvariants
 from lifecycle.invariants_of_state import StateInvariants
 from lifecycle.invariants_of_warm_pods import WarmPodInvariants
 
+from springtide_operator.lifecycle.queues.actions import ActivateWorkload, DeactivateWorkload
 from springtide_operator.lifecycle.routes.actions import SetRouteWeights
 from springtide_operator.lifecycle.state.generations import unknown_value
 from springtide_operator.lifecycle.state.plan import (
@@ -70,6 +72,7 @@ class Invariants(
     WarmPodInvariants,
     GpuInvariants,
     HoldbackInvariants,
+    QueueInvariants,
 ):
     """Watches a world."""
 
@@ -123,16 +126,27 @@ class Invariants(
                 self.a_job_is_recorded_before_it_is_created(action)
                 self.nothing_is_evaluated_in_train_only(seen, action)
                 self.nothing_begins_beyond_the_budget(seen, action.gpus)
+                self.a_job_is_created_in_the_queue_of_the_spec(seen, action)
             case DeleteJob() | DeleteGeneration():
                 self.check_deletion(seen, action)
             case Serve() | SetFinalizer() | ApplyCanary() | SetRouteWeights() | DeleteCanary():
                 self.check_target_write(seen, action)
             case WriteGeneration():
                 self.check_status_write(seen, action)
-            case SuspendJob(suspend=False):
-                self.only_jobs_that_the_operator_suspended_are_resumed(seen, action)
-                job = seen.job(action.name)
-                self.nothing_begins_beyond_the_budget(seen, job.gpus if job else 0)
+            case SuspendJob() | ActivateWorkload() | DeactivateWorkload():
+                self.check_suspension(seen, action)
+
+    def check_suspension(
+        self, seen: Observation, action: SuspendJob | ActivateWorkload | DeactivateWorkload
+    ) -> None:
+        if not isinstance(action, SuspendJob):
+            self.only_what_the_operator_deactivated_is_activated(seen, action)
+            return
+        self.a_job_in_a_queue_is_kueues(seen, action)
+        if not action.suspend:
+            self.only_jobs_that_the_operator_suspended_are_resumed(seen, action)
+            job = seen.job(action.name)
+            self.nothing_begins_beyond_the_budget(seen, job.gpus if job else 0)
 
     def check_status_write(self, seen: Observation, write: WriteGeneration) -> None:
         self.a_promotion_follows_verdict_and_available_pods(seen, write)

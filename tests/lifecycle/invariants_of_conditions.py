@@ -113,6 +113,7 @@ class ConditionInvariants:
             yield from self.reasons_of_canary_edits(there)
             yield from self.reasons_of_warm_pods(there)
         yield from self.reasons_of_generations(there)
+        yield from self.reasons_of_queues()
         yield from self.reasons_of_bake(there)
         yield from self.reasons_of_canary(there)
         if any(awaits(self.world.update, g) for g in there):

@@ -151,6 +151,7 @@ class StateInvariants:
         self.what_is_pinned_is_served(generations)
         self.no_canary_is_left_at_rest(generations)
         self.no_gpu_second_is_lost()
+        self.workloads_follow_the_update_at_rest()
         self.check_conditions()
         plan = self.world.plan
         if plan and not plan.requeue and plan.wake_after is None:

@@ -19,6 +19,7 @@ from lifecycle.declared import SPEC, TWO_TARGETS
 from lifecycle.world_api_server import ApiServer, Conflict
 from lifecycle.world_canaries import Canaries
 from lifecycle.world_changes import Changes
+from lifecycle.world_queue import Queue
 from lifecycle.world_routes import Routes
 from lifecycle.world_storage import Storage
 from lifecycle.world_traffic import Answered, Traffic
@@ -58,7 +59,7 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 @dataclass
-class World(ApiServer, Changes, Traffic, Canaries, Routes):
+class World(ApiServer, Changes, Traffic, Canaries, Routes, Queue):
     """One update, its generations, Jobs and Deployments."""
 
     spec: dict = field(default_factory=lambda: dict(SPEC))
@@ -119,6 +120,7 @@ class World(ApiServer, Changes, Traffic, Canaries, Routes):
         """Whether another client changed weights since the operator restored them."""
         self.route_problem = ""
         """Why HTTPRoutes cannot be read."""
+        self.install_kueue()
         self.services: dict[str, ObservedService] = {}
         self.budgets: tuple[ObservedBudget, ...] = ()
         self.endpoints_follow = True
@@ -208,6 +210,8 @@ class World(ApiServer, Changes, Traffic, Canaries, Routes):
             ),
             canaries=tuple(view["canaries"].values()),
             routings=self.routings(update, generations, view["routes"]),
+            kueue=self.kueue,
+            workloads=() if self.kueue.unavailable else tuple(view["workloads"].values()),
             digests_elsewhere=self.digests_elsewhere,
             defaults=Defaults(
                 self.image,
@@ -227,6 +231,7 @@ class World(ApiServer, Changes, Traffic, Canaries, Routes):
             "targets": self.targets,
             "canaries": self.canaries,
             "routes": self.routes,
+            "workloads": self.workloads,
         }
 
     def _recorded(self, generations: list[ModelGeneration]) -> set[str]:

@@ -14,6 +14,7 @@ from springtide_api.generation.status import GenerationStatus
 from springtide_api.names import FINALIZER, LABEL_UPDATE_UID
 from springtide_api.objects import Meta, ModelGeneration
 from springtide_api.update.status import UpdateStatus
+from springtide_operator.lifecycle.queues.actions import ActivateWorkload, DeactivateWorkload
 from springtide_operator.lifecycle.routes.actions import CreateCanaryService, SetRouteWeights
 from springtide_operator.lifecycle.state.observed import (
     ObservedCanary,
@@ -121,6 +122,12 @@ class ApiServer:
             case SetRouteWeights():
                 if not self._set_weights(action):
                     raise Conflict
+            case DeactivateWorkload():
+                if not self._deactivate(action):
+                    raise Conflict
+            case ActivateWorkload():
+                if not self._activate(action):
+                    raise Conflict
             case SetFinalizer(present):
                 if self.update.metadata.finalizers != seen.update.metadata.finalizers:
                     raise Conflict
@@ -203,6 +210,7 @@ class ApiServer:
         assert run.job not in self.attempts_recorded, "one Job for each attempt"
         self.job_names_ever.append(run.job)
         self.runs[run.job] = start
+        queue = (start.placement.queue_name if start.placement else None) or ""
         self.jobs[run.job] = ObservedJob(
             name=run.job,
             uid=self._uid(),
@@ -220,6 +228,9 @@ class ApiServer:
             gpus=start.gpus,
             placement=start.placement.digest() if start.placement else "",
             image=start.image,
+            queue=queue,
+            suspended=bool(queue),
+            suspended_at=self.now if queue else None,
         )
         self.probes[self.jobs[run.job].uid] = start.request
         self._observe_own_write("jobs", run.job)

@@ -83,7 +83,8 @@ class Changes:
                 self.targets[name] = replace(target, **done, **well)
 
     def complete_jobs(self) -> None:
-        """Let every Job succeed with the result that the data gives."""
+        """Let every Job succeed with the result that the data gives; Kueue admits before."""
+        self.run_kueue()
         for name, job in list(self.jobs.items()):
             lost = job.stage == "evaluate" and f"shop-g{job.number}" not in self.generations
             if job.result is None and not job.suspended and not job.failed and not lost:

@@ -376,6 +376,30 @@ def test_what_an_update_says_replaces_what_the_installation_says_for_all_jobs() 
     assert other["runtimeClassName"] == "gvisor"
 
 
+@pytest.mark.parametrize("stage", ["train", "evaluate"])
+def test_a_job_in_a_queue_is_created_suspended_and_admitted_as_a_whole(stage: str) -> None:
+    made = a_job(stage, placement=Placement(queue_name="gpus"))
+    assert made["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "gpus"
+    assert made["spec"]["suspend"] is True
+    named = {*made["metadata"]["annotations"], *made["spec"]["template"]["metadata"]["labels"]}
+    assert not [key for key in named if "kueue" in key], "neither a partial admission nor a pod's"
+
+
+def test_a_job_without_a_queue_is_not_created_suspended() -> None:
+    made = a_job("train", placement=Placement())
+    assert "suspend" not in made["spec"]
+    assert "kueue.x-k8s.io/queue-name" not in made["metadata"]["labels"]
+
+
+def test_a_queue_of_the_installation_is_for_all_jobs_and_that_of_an_update_replaces_it() -> None:
+    pods = JobPods(labels={"kueue.x-k8s.io/queue-name": "cpus", "team": "search"})
+    for placement, queue in ((None, "cpus"), (Placement(queue_name="gpus"), "gpus")):
+        made = a_job("train" if placement else "probe", pods=pods, placement=placement)
+        assert made["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == queue
+        assert made["spec"]["suspend"] is True
+        assert "kueue.x-k8s.io/queue-name" not in made["spec"]["template"]["metadata"]["labels"]
+
+
 def test_a_job_without_a_placement_names_none() -> None:
     for placement in (None, Placement()):
         made = a_job("train", placement=placement)

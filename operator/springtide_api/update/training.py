@@ -227,7 +227,8 @@ class Compute(Model):
     priority_class_name: ObjectName | None = None
     """PriorityClass of the pods. Default: the default of the cluster."""
     pending_timeout: Duration | None = None
-    """An attempt fails if its pod is pending longer than this. Default: no limit."""
+    """An attempt fails if its pod is pending, or its Job in a queue, longer than this. Default: no
+    limit."""
 
 
 class Parallelism(Model):

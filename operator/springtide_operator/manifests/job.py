@@ -21,6 +21,7 @@ from springtide_api.names import (
     ANNOTATION_SPEC_GENERATION,
     ANNOTATION_TRIGGER,
     LABEL_ATTEMPT,
+    LABEL_QUEUE,
     LABEL_STAGE,
     PROGRESS_AUDIENCE,
     PROGRESS_TOKEN_FILE,
@@ -83,13 +84,15 @@ def job(
         LABEL_STAGE: run.stage,
         LABEL_ATTEMPT: str(run.attempt),
     }
+    of_installation = known.pop(LABEL_QUEUE, None)
+    queue = (start.placement and start.placement.queue_name) or of_installation
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
             "name": run.job,
             "namespace": update.namespace,
-            "labels": known,
+            "labels": known | ({LABEL_QUEUE: queue} if queue else {}),
             "annotations": _annotations(update, start),
             "ownerReferences": [owner_reference(update)],
         },
@@ -99,6 +102,7 @@ def job(
             "completions": 1,
             "parallelism": 1,
             "podReplacementPolicy": "Failed",
+            **({"suspend": True} if queue else {}),  # it runs once Kueue admits it
             **_bound(run),
             "template": {
                 "metadata": {

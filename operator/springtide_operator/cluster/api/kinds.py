@@ -72,6 +72,10 @@ HTTP_ROUTE = Kind("gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute")
 """Its CRD may be missing: the Gateway API is not part of Kubernetes."""
 
 
+WORKLOAD = Kind("kueue.x-k8s.io", "v1beta1", "workloads", "Workload")
+"""Of Kueue, for each Job in a queue. Its CRD may be missing."""
+
+
 LEASE = Kind("coordination.k8s.io", "v1", "leases", "Lease")
 
 

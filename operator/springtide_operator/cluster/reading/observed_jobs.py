@@ -65,6 +65,7 @@ def observed_job(raw: Raw, pods: Iterable[Raw], problem: str) -> ObservedJob:
         failure=_failure(ended.get("Failed")),
         suspended=bool(raw["spec"].get("suspend")),
         suspended_by_us=_suspended_by_us(raw["spec"], annotations),
+        queue=labels.get(names.LABEL_QUEUE, ""),
         suspended_at=_since(ended.get("Suspended")),
         resuming="Suspended" in ended and not raw["spec"].get("suspend"),
         resumed=_resumed(raw),

@@ -25,6 +25,7 @@ from springtide_operator.cluster.reading.observed_targets import (
 )
 from springtide_operator.cluster.reading.probe_slots import ProbeSlots
 from springtide_operator.cluster.reading.routing_reader import RoutingReader
+from springtide_operator.cluster.reading.workload_reader import WorkloadReader
 from springtide_operator.cluster.watching.watches import LABEL_JOB
 from springtide_operator.lifecycle.state.generations import rolling
 from springtide_operator.lifecycle.state.needed_reads import (
@@ -117,6 +118,7 @@ class Observer:
                 for each in _removed_targets(update, generations)
             )
         )
+        workloads = WorkloadReader(self.cache)
         reports = {job.name: self.progress.of(namespace, job.name) for job in jobs}
         return Observation(
             update=update,
@@ -124,6 +126,8 @@ class Observer:
             jobs=jobs,
             targets=tuple(targets),
             canaries=tuple(canaries),
+            kueue=workloads.kueue(),
+            workloads=workloads.of(jobs),
             digests_elsewhere=await self._named_elsewhere(update, older=older),
             defaults=self.defaults,
             removed_targets=tuple(left),

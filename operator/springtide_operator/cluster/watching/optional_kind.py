@@ -37,9 +37,11 @@ class OptionalReflector(Reflector):
 
     Args:
         needed: whether an update needs the kind; the watch starts with the first one.
+        install: what to install where the API server does not serve the kind.
     """
 
     needed: Callable[[], bool] = lambda: True
+    install: str = ""
     _missing: int = 0
     """Lists in a row that found no such kind."""
 
@@ -63,18 +65,18 @@ class OptionalReflector(Reflector):
         if self._missing < MISSING_LISTS:
             await asyncio.sleep(STARTING_SECONDS)
             return
-        why = _unavailable(self.kind.plural, self.kind.group, error)
+        why = self._unavailable(error)
         if self.store.unavailable != why:
             log.warning("kind is not available", kind=self.kind.name, error=str(error))
         served = not isinstance(error, errors.NotFound)
         self._notify(self.store.clear(why, served=served))
         await asyncio.sleep(UNAVAILABLE_SECONDS)
 
-
-def _unavailable(plural: str, group: str, error: errors.ApiError) -> str:
-    if isinstance(error, errors.Forbidden):
-        return (
-            f"the operator may not list {plural} of {group}; install the RBAC rules of its version "
-            "of the chart"
-        )
-    return f"the API server does not serve {plural} of {group}; install the CRDs of the Gateway API"
+    def _unavailable(self, error: errors.ApiError) -> str:
+        plural, group = self.kind.plural, self.kind.group
+        if isinstance(error, errors.Forbidden):
+            return (
+                f"the operator may not list {plural} of {group}; install the RBAC rules of its "
+                "version of the chart"
+            )
+        return f"the API server does not serve {plural} of {group}; install {self.install}"

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from springtide_api.names import LABEL_STAGE, LABEL_UPDATE
+from springtide_api.names import LABEL_JOB_UID, LABEL_QUEUE, LABEL_STAGE, LABEL_UPDATE
 from springtide_operator.cluster.api.kinds import (
     DEPLOYMENT,
     GENERATION,
@@ -17,6 +17,7 @@ from springtide_operator.cluster.api.kinds import (
     JOB,
     POD,
     UPDATE,
+    WORKLOAD,
 )
 from springtide_operator.cluster.api.objects import true_conditions
 from springtide_operator.cluster.watching.auditor import Auditor
@@ -45,6 +46,10 @@ LABEL_JOB = "batch.kubernetes.io/job-name"
 ROUTED = "routed"
 """Index key of updates and generations that name an HTTPRoute; with its namespace and name, of
 those that name this one."""
+
+QUEUED = "queued"
+"""Index key of updates and Jobs with a queue of Kueue; with the uid of a Job, of this Job and of
+its Workload."""
 
 ENDS = frozenset({"Complete", "Failed", "SuccessCriteriaMet", "FailureTarget"})
 
@@ -80,6 +85,9 @@ def new_cache() -> Cache:
             POD: Store(by_label, _trim_pod, index_keys=_pod_index_keys),
             DEPLOYMENT: Store(by_label, _keep),
             HTTP_ROUTE: Store(by_label, _trim_route, required=False),
+            WORKLOAD: Store(
+                by_label, _trim_workload, index_keys=_workload_index_keys, required=False
+            ),
         }
     )
 
@@ -99,8 +107,19 @@ def reflectors(client: Client, cache: Cache, namespace: str, wake: Wake) -> list
         changed,
         namespace=namespace,
         needed=lambda: any(cache.stores[kind].count(ROUTED) for kind in OWN),
+        install="the CRDs of the Gateway API",
     )
-    return [*watched, routes]
+    workloads = OptionalReflector(
+        client,
+        WORKLOAD,
+        cache.stores[WORKLOAD],
+        changed,
+        namespace=namespace,
+        labels=LABEL_JOB_UID,
+        needed=lambda: any(cache.stores[kind].count(QUEUED) for kind in (UPDATE, JOB)),
+        install=f"a version of Kueue that serves {WORKLOAD.version}, such as 0.14",
+    )
+    return [*watched, routes, workloads]
 
 
 def auditors(client: Client, cache: Cache, namespace: str, wake: Wake) -> list[Auditor]:
@@ -122,6 +141,9 @@ def affected_updates(cache: Cache, kind: Kind, raw: Raw) -> set[str]:
         names |= set(_updates_targeting(cache, raw))
     if kind == HTTP_ROUTE:
         names |= _updates_routed(cache, raw)
+    if kind == WORKLOAD:
+        jobs = cache.stores[JOB]
+        names |= {jobs.owner(job) for job in jobs.by_index((QUEUED, job_uid(raw)))} - {""}
     return names
 
 
@@ -153,10 +175,12 @@ def _route_keys(raw: Raw, routes: Iterable[str | None]) -> set[Hashable]:
 
 
 def target_index_keys(update: Raw) -> set[Hashable]:
-    """Index an update by namespace and name of each of its targets, and of their routes."""
+    """Index an update by namespace and name of each target, by their routes, and by its queue."""
     rollout = (update.get("spec") or {}).get("rollout") or {}
     namespace, targets = update["metadata"]["namespace"], rollout.get("targets") or []
     keys: set[Hashable] = {(namespace, str(each["targetRef"]["name"])) for each in targets}
+    compute = ((update.get("spec") or {}).get("training") or {}).get("compute") or {}
+    keys |= {QUEUED} if compute.get("queueName") else set()
     return keys | _route_keys(update, (each.get("httpRoute") for each in targets))
 
 
@@ -171,11 +195,23 @@ def _pod_index_keys(raw: Raw) -> list[Hashable]:
 
 
 def _job_index_keys(raw: Raw) -> list[Hashable]:
-    """Index an unfinished probe, for the cluster and for its namespace."""
+    """Index an unfinished probe, for the cluster and for its namespace, and a Job in a queue."""
     metadata = raw["metadata"]
-    stage = (metadata.get("labels") or {}).get(LABEL_STAGE)
+    labels = metadata.get("labels") or {}
     ended = any(each["type"] in ENDS for each in true_conditions(raw))
-    return [PROBE, (PROBE, metadata["namespace"])] if stage == "probe" and not ended else []
+    keys: list[Hashable] = [QUEUED, (QUEUED, metadata["uid"])] if labels.get(LABEL_QUEUE) else []
+    if labels.get(LABEL_STAGE) == "probe" and not ended:
+        keys += [PROBE, (PROBE, metadata["namespace"])]
+    return keys
+
+
+def job_uid(workload: Raw) -> str:
+    """Return the uid of the Job that a Workload was created for."""
+    return str((workload["metadata"].get("labels") or {}).get(LABEL_JOB_UID, ""))
+
+
+def _workload_index_keys(raw: Raw) -> list[Hashable]:
+    return [(QUEUED, job_uid(raw))]
 
 
 def _trim(raw: Raw) -> None:
@@ -201,6 +237,15 @@ def _trim_route(raw: Raw) -> None:
     wrote = [each for each in managed if "f:spec" in (each.get("fieldsV1") or {})]
     last: Raw = max(wrote, key=lambda each: str(each.get("time") or ""), default={})
     raw["metadata"][CHANGED_BY] = str(last.get("manager") or raw["metadata"].get(CHANGED_BY) or "")
+
+
+def _trim_workload(raw: Raw) -> None:
+    """Drop the pod templates, which are most of a Workload."""
+    _trim(raw)
+    raw["spec"] = {"active": (raw.get("spec") or {}).get("active", True)}
+    status = raw.get("status") or {}
+    kept = ("conditions", "admissionChecks", "requeueState")
+    raw["status"] = {key: status[key] for key in kept if status.get(key)}
 
 
 def _keep(raw: Raw) -> None:

@@ -17,6 +17,8 @@ from springtide_operator.cluster.api.objects import controller_uid
 from springtide_operator.cluster.writing.canaries import Canaries
 from springtide_operator.cluster.writing.refused import Refused
 from springtide_operator.cluster.writing.route_writer import RouteWriter, is_of
+from springtide_operator.cluster.writing.workload_writer import WorkloadWriter
+from springtide_operator.lifecycle.queues.actions import ActivateWorkload, DeactivateWorkload
 from springtide_operator.lifecycle.routes.actions import CreateCanaryService, SetRouteWeights
 from springtide_operator.lifecycle.state import plan as plans
 from springtide_operator.lifecycle.state.observed import OWN_KEYS_TAKEN
@@ -119,6 +121,8 @@ class Actuator:
             case SetRouteWeights():
                 await self._check_unchanged(update)
                 await self._routes.set_weights(update, action)
+            case DeactivateWorkload() | ActivateWorkload():
+                await WorkloadWriter(self.client, self.cache).write(update.namespace, action)
 
     async def post_event(self, update: Meta, event: plans.Event) -> None:
         """Post an Event on the update, or on the generation that it is about."""
@@ -180,11 +184,17 @@ class Actuator:
             raise Refused("NameCollision", message)
 
     async def _suspend(self, namespace: str, name: str, uid: str, *, suspend: bool) -> None:
-        """Suspend a Job and record that in the same write, or resume one that we suspended."""
+        """Suspend a Job and record that in the same write, or resume one that we suspended.
+
+        Refused for a Job in a queue: it is Kueue's, also where the label was added just now.
+        """
         held = self.cache.get(JOB, namespace, name)
-        annotations = held["metadata"].get("annotations") if held else None
+        metadata = held["metadata"] if held else {}
+        annotations, labels = metadata.get("annotations"), metadata.get("labels")
         mark = f"{ANNOTATIONS}/{_escaped(names.ANNOTATION_SUSPENDED)}"
         operations: list[Raw] = [_test_uid(uid)]
+        if labels:
+            operations.append(_test(f"{LABELS}/{_escaped(names.LABEL_QUEUE)}", None))
         if suspend and (annotations or held is None):
             operations.append(_set(mark, "true"))
         elif suspend:

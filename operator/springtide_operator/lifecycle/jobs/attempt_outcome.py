@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from springtide_api.contract import ExitCode, Failure
+from springtide_operator.lifecycle.jobs.queueing import waits_since, why_in_queue
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -108,10 +109,10 @@ def attempt_outcome(seen: Observation, run: StageRun, now: datetime) -> AttemptO
         return RetryableFailure(
             "JobReplaced", f"Job {run.job} was replaced by another client", counted=True
         )
-    return _of_job(job, run, now)
+    return _of_job(seen, job, run, now)
 
 
-def _of_job(job: ObservedJob, run: StageRun, now: datetime) -> AttemptOutcome:
+def _of_job(seen: Observation, job: ObservedJob, run: StageRun, now: datetime) -> AttemptOutcome:
     if (
         job.result is not None
         and _is_complete_result(job, job.result)
@@ -125,7 +126,7 @@ def _of_job(job: ObservedJob, run: StageRun, now: datetime) -> AttemptOutcome:
         return RetryableFailure("ResultMissing", message, counted=True, at=job.finished)
     if job.failed:
         return _failed(job, now)
-    return Running(job, *_waiting(job))
+    return Running(job, *_waiting(seen, job, run))
 
 
 def _is_complete_result(job: ObservedJob, result: Result) -> bool:
@@ -200,7 +201,10 @@ def _reported(job: ObservedJob, pod: ObservedPod) -> Failure:
     return Failure(reason=f"ExitCode{pod.exit_code}", message=message)
 
 
-def _waiting(job: ObservedJob) -> tuple[str, datetime | None]:
+def _waiting(seen: Observation, job: ObservedJob, run: StageRun) -> tuple[str, datetime | None]:
+    """Why no pod runs, and since when; empty: one runs or starts."""
+    if job.queue and job.suspended:
+        return why_in_queue(seen, job), waits_since(seen, job, run)
     if job.suspended_by_us:
         return "the Job is suspended", None
     if job.suspended:
@@ -214,4 +218,6 @@ def _waiting(job: ObservedJob) -> tuple[str, datetime | None]:
     if pod is not None and pod.running:
         return "", None
     detail, since = (pod.waiting, pod.created) if pod else (job.problem, job.created)
+    if job.queue:
+        return detail, waits_since(seen, job, run)
     return detail, max(since, job.resumed or since)

@@ -1,19 +1,30 @@
 """Why a Job's pod does not run yet: a reason for machines and a remedy for users.
 
-The text comes from scheduler, kubelet and admission (`cluster/reading/observed_jobs.py`); the part
-before the colon names the cause. A queue ends by itself; a refusal and a missing image need a user.
+The text comes from scheduler, kubelet and admission (`cluster/reading/observed_jobs.py`), or from
+Kueue (`queues/reasons.py`); the part before the colon names the cause. A queue ends by itself; a
+refusal and a missing image need a user.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+from springtide_operator.lifecycle.queues.reasons import (
+    DEACTIVATED,
+    FINISHED,
+    INADMISSIBLE,
+    MISSING,
+    UNREADABLE,
+)
 from springtide_operator.lifecycle.state.plan import Waiting
 
 PENDING = "Pending"
 
 JOB_REFUSED = "JobRefused"
 """Quota, admission or missing rights refuse a Job itself, not only its pods."""
+
+
+KUEUE_MISSING = "KueueMissing"
 
 
 class Cause(NamedTuple):
@@ -37,6 +48,20 @@ CAUSES = {
     # Of the pods of our Jobs, the environment is all that can be missing.
     "CreateContainerConfigError": Cause(
         "SecretNotFound", "create the Secret of data.secretName, or change the field"
+    ),
+    MISSING: Cause(KUEUE_MISSING, "or remove training.compute.queueName"),
+    UNREADABLE: Cause("KueueUnreadable", "or remove training.compute.queueName"),
+    INADMISSIBLE: Cause(
+        "Inadmissible", "correct what it names, or change training.compute.queueName"
+    ),
+    DEACTIVATED: Cause(
+        "WorkloadDeactivated",
+        "Kueue or another client did that: set its spec.active to true once the cause is gone",
+    ),
+    FINISHED: Cause(
+        "WorkloadFinished",
+        "Kueue runs this Job no more: correct training.compute or the ResourceFlavor, then delete "
+        "the Job, and the next attempt starts",
     ),
 }
 

@@ -25,6 +25,7 @@ from springtide_operator.lifecycle.jobs.attempt_outcome import (
 from springtide_operator.lifecycle.jobs.failures import backoff, record_failure
 from springtide_operator.lifecycle.jobs.gpu_budget import budget_used_up
 from springtide_operator.lifecycle.jobs.pod_waiting import queued
+from springtide_operator.lifecycle.jobs.queueing import cannot_queue, eviction
 from springtide_operator.lifecycle.jobs.running_time import (
     MEASURED,
     close_attempt,
@@ -32,14 +33,13 @@ from springtide_operator.lifecycle.jobs.running_time import (
     must_record,
     time_left,
 )
-from springtide_operator.lifecycle.jobs.suspension import suspension
+from springtide_operator.lifecycle.jobs.suspension import resuming, suspending, suspension
 from springtide_operator.lifecycle.state.generations import SPEC_CHANGED
 from springtide_operator.lifecycle.state.plan import (
     RECHECK,
     Event,
     StartJob,
     Step,
-    SuspendJob,
     Waiting,
 )
 from springtide_operator.lifecycle.state.recipe import recipe, trainer_image
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from springtide_api.generation.status import StageRun
     from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.state.observation import Observation
-    from springtide_operator.lifecycle.state.plan import Action, WriteGeneration
+    from springtide_operator.lifecycle.state.plan import WriteGeneration
 
 SOON = timedelta(seconds=5)
 
@@ -104,14 +104,20 @@ def attempt_job_name(seen: Observation, request: StageRequest, attempt: int) -> 
 
 
 def start_attempt(seen: Observation, request: StageRequest, run: StageRun, attempt: int) -> Step:
-    """Record an attempt, then create its Job, unless the GPU seconds of a day are used up."""
+    """Record an attempt, then create its Job, unless it must wait."""
     recorded = close_attempt(run).model_copy(
         update={"job": attempt_job_name(seen, request, attempt), "attempt": attempt, "job_uid": ""}
     )
     start = _start_job(seen, request, recorded)
-    if start.gpus and (waits := budget_used_up(seen, seen.now, request.title)):
+    if waits := _must_wait(seen, start, request.title, seen.now):
         return _recorded_first(request, run, waits)
     return Step(actions=(request.write(recorded), start), wake_after=SOON)
+
+
+def _must_wait(seen: Observation, start: StartJob, title: str, now: datetime) -> Step | None:
+    """Why a Job is not created now: without Kueue, or without GPU seconds."""
+    waits = cannot_queue(seen, start, title)
+    return waits or (budget_used_up(seen, now, title) if start.gpus else None)
 
 
 def _recorded_first(request: StageRequest, run: StageRun, waits: Step) -> Step:
@@ -145,7 +151,9 @@ def advance(
     job = seen.job(run.job)
     measured = measure(run, job, now)
     if must_record(run, measured, job):
-        return Step(actions=(request.write(measured),))
+        name = request.generation.metadata.name
+        events = eviction(seen, job, name) if job else ()
+        return Step(actions=(request.write(measured),), events=events)
     if why := suspension(seen, request.title):
         return _suspended(seen, run, why)
     return _advance(seen, request, measured, now)
@@ -157,7 +165,7 @@ def _advance(
     match attempt_outcome(seen, run, now):
         case JobNotCreated():
             start = _start_job(seen, request, run)
-            waits = budget_used_up(seen, now, request.title) if start.gpus else None
+            waits = _must_wait(seen, start, request.title, now)
             return waits or Step(actions=(start,), wake_after=SOON)
         case JobNotRecorded(job):
             return Step(actions=(request.write(run.model_copy(update={"job_uid": job.uid})),))
@@ -173,11 +181,8 @@ def _advance(
 
 def _suspended(seen: Observation, run: StageRun, why: Waiting) -> Step:
     job = seen.job(run.job)
-    running = job is not None and not (job.suspended or job.succeeded or job.failed)
-    actions: tuple[Action, ...] = ()
-    if job is not None and running:
-        actions = (SuspendJob(job.name, job.uid, suspend=True),)
-    return Step(actions=actions, waiting=why)
+    ended = job is None or job.succeeded or job.failed
+    return Step(actions=suspending(seen, job) if job and not ended else (), waiting=why)
 
 
 def _running(
@@ -188,9 +193,8 @@ def _running(
     left = time_left(run, recipe, now)
     if left <= timedelta(0) and not ended:
         return _out_of_time(request, run, now)
-    if job.suspended and job.suspended_by_us:
-        waits = budget_used_up(seen, now, request.title) if job.gpus else None
-        return waits or Step(actions=(SuspendJob(job.name, job.uid, suspend=False),))
+    if not ended and (step := resuming(seen, job, request.title, now)):
+        return step
     if not waiting:
         pause = GRACE if ended else min(left, timedelta(minutes=1))
         return Step(waiting=Waiting("Running", "", request.title), wake_after=pause)
@@ -234,8 +238,8 @@ def _replace_outdated_pods(
         edited = edited or job.image != trainer_image(seen)
         outdated = edited and (outdated or run.attempt > 1)
     elif outdated:
-        ran = request.stage == "train" and (run.attempt > 1 or running.job.name in seen.progress)
-        if not ran:
+        ran = run.attempt > 1 or running.job.name in seen.progress or bool(run.pods)
+        if request.stage != "train" or not ran:
             return StageFailed(SPEC_CHANGED, message, close_attempt(run))
         outdated = False
     moved = request.stage in PLACED and running.job.placement != _placement(seen)

@@ -1,13 +1,24 @@
-"""Why nothing new starts and a running Job is suspended: spec.rollout.pin, or spec.suspend."""
+"""Why nothing new starts and a running Job is suspended, and how that is done and undone.
+
+spec.rollout.pin and spec.suspend suspend a Job. One in a queue is Kueue's to suspend: the operator
+sets spec.active of its Workload, and activates only what it deactivated itself.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from springtide_operator.lifecycle.state.plan import Waiting
+from springtide_operator.lifecycle.jobs.gpu_budget import budget_used_up
+from springtide_operator.lifecycle.queues.actions import ActivateWorkload, DeactivateWorkload
+from springtide_operator.lifecycle.state.plan import Step, SuspendJob, Waiting
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from springtide_operator.lifecycle.state.observation import Observation
+    from springtide_operator.lifecycle.state.observed import ObservedJob
+    from springtide_operator.lifecycle.state.plan import Action
 
 
 def suspension(seen: Observation, stage: str = "", *, purpose: str = "continue") -> Waiting | None:
@@ -37,6 +48,39 @@ def pin_waiting(seen: Observation, stage: str = "") -> Waiting | None:
         f"{resumes_once(seen)}"
     )
     return Waiting("Pinned", message, stage, short=f"g{pinned.spec.number} is pinned")
+
+
+def suspending(seen: Observation, job: ObservedJob) -> tuple[Action, ...]:
+    """Return what suspends an unfinished Job; nothing where it is done."""
+    if not job.queue:
+        return () if job.suspended else (SuspendJob(job.name, job.uid, suspend=True),)
+    workload = seen.workload(job)
+    if workload is None or not workload.active:
+        return ()
+    return (DeactivateWorkload(workload.name, workload.uid),)
+
+
+def resuming(seen: Observation, job: ObservedJob, stage: str, now: datetime) -> Step | None:
+    """Resume a Job that the operator suspended, unless the GPU seconds of a day are used up."""
+    if job.queue:
+        return _activating(seen, job, stage, now)
+    if not (job.suspended and job.suspended_by_us):
+        return None
+    waits = budget_used_up(seen, now, stage) if job.gpus else None
+    return waits or Step(actions=(SuspendJob(job.name, job.uid, suspend=False),))
+
+
+def _activating(seen: Observation, job: ObservedJob, stage: str, now: datetime) -> Step | None:
+    """The same for a Job in a queue; Kueue must not admit one that has no budget either."""
+    workload = seen.workload(job)
+    if workload is None:
+        return None
+    waits = budget_used_up(seen, now, stage) if job.gpus else None
+    if workload.deactivated_by_us:
+        return waits or Step(actions=(ActivateWorkload(workload.name, workload.uid, now),))
+    if waits and job.suspended and workload.active and not workload.condition("Admitted"):
+        return replace(waits, actions=(DeactivateWorkload(workload.name, workload.uid),))
+    return None
 
 
 def resumes_once(seen: Observation) -> str:

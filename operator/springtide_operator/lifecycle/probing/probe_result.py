@@ -16,6 +16,7 @@ from springtide_operator.lifecycle.jobs.attempt_outcome import (
     result_may_arrive,
 )
 from springtide_operator.lifecycle.jobs.pod_waiting import queued
+from springtide_operator.lifecycle.jobs.queueing import why_in_queue
 from springtide_operator.lifecycle.probing.gaps import quarantine_gaps
 from springtide_operator.lifecycle.probing.holdout_extension import extend_holdout
 from springtide_operator.lifecycle.probing.probe_job import consumed
@@ -58,6 +59,8 @@ def consume_probe(seen: Observation, now: datetime) -> Step | None:
             return Step(waiting=Waiting("Probing", "", "Probe"), wake_after=GRACE)
         return _probe_failed(seen, job, now)
     why = job.problem or next((pod.waiting for pod in job.pods if not pod.running), "")
+    if job.queue and job.suspended:  # by a default queue of the namespace
+        why = why_in_queue(seen, job)
     if never_ran := _pod_never_ran(seen, job, why, now):
         return never_ran
     looking = Waiting("Probing", "", "Probe", short="probing for data")

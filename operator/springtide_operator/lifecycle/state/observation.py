@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from springtide_operator.lifecycle.queues.observed import ObservedKueue
 from springtide_operator.lifecycle.state.lineage import derive
 from springtide_operator.lifecycle.state.observed import ProbeCounts
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from springtide_api.objects import IncrementalUpdate, Meta, ModelGeneration
     from springtide_api.update.status import UpdateStatus
+    from springtide_operator.lifecycle.queues.observed import ObservedWorkload
     from springtide_operator.lifecycle.routes.observed import ObservedRouting
     from springtide_operator.lifecycle.state.lineage import Lineage
     from springtide_operator.lifecycle.state.observed import (
@@ -52,6 +54,10 @@ class Observation:
     routings: Mapping[str, ObservedRouting] = field(default_factory=dict)
     """With traffic Gateway: the way of the requests to each target, by its name. In a rollout, the
     one that was recorded at its start."""
+    kueue: ObservedKueue = field(default_factory=ObservedKueue)
+    """Whether Workloads of Kueue can be read."""
+    workloads: tuple[ObservedWorkload, ...] = ()
+    """Workloads of those Jobs that are in a queue."""
     digests_elsewhere: frozenset[str] = frozenset()
     """Digests on Deployments that are no longer targets and still have our label."""
     progress: dict[str, ObservedProgress] = field(default_factory=dict)
@@ -80,6 +86,11 @@ class Observation:
             if job.name == name and job.owner_uid == self.update.metadata.uid:
                 return job
         return None
+
+    def workload(self, job: ObservedJob) -> ObservedWorkload | None:
+        """The Workload of a Job; Kueue deletes all but one, of several it is the newest."""
+        own = [each for each in self.workloads if each.job_uid == job.uid]
+        return max(own, key=lambda each: each.created, default=None)
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,8 @@ class ObservedJob:
     suspended: bool = False
     suspended_by_us: bool = False
     """Annotation springtide.dev/suspended: only then is it ours to resume."""
+    queue: str = ""
+    """Label kueue.x-k8s.io/queue-name: Kueue suspends and resumes it, never we."""
     suspended_at: datetime | None = None
     resuming: bool = False
     """It may continue, and its controller has not observed that yet."""

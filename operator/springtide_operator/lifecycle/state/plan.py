@@ -10,6 +10,12 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from springtide_operator.lifecycle.queues.actions import (
+    ActivateWorkload,
+    DeactivateWorkload,
+    QueueAction,
+    queue_subject,
+)
 from springtide_operator.lifecycle.routes.actions import (
     CreateCanaryService,
     RouteAction,
@@ -97,7 +103,7 @@ class StartJob:
 
 @dataclass(frozen=True)
 class SuspendJob:
-    """Suspend a running Job, or resume it."""
+    """Suspend a running Job, or resume it; never one in a queue of Kueue."""
 
     name: str
     uid: str
@@ -186,6 +192,7 @@ Action = (
     | DeleteCanary
     | SetFinalizer
     | RouteAction
+    | QueueAction
 )
 
 
@@ -203,6 +210,8 @@ def subject(action: Action) -> str:
         return f"Job {action.run.job}"
     if isinstance(action, CreateCanaryService | SetRouteWeights):
         return route_subject(action)
+    if isinstance(action, DeactivateWorkload | ActivateWorkload):
+        return queue_subject(action)
     kind = "Job" if isinstance(action, SuspendJob | DeleteJob) else "ModelGeneration"
     return f"{type(action).__name__} {kind} {action.name}"
 

@@ -18,6 +18,7 @@ from springtide_operator.lifecycle.checks.spec_validation import invalid_spec
 from springtide_operator.lifecycle.evaluation.freeze import frozen
 from springtide_operator.lifecycle.evaluation.holds import hold
 from springtide_operator.lifecycle.evaluation.modes import REASONS, writes_targets
+from springtide_operator.lifecycle.jobs.queueing import kueue_problem
 from springtide_operator.lifecycle.jobs.suspension import resumes_once
 from springtide_operator.lifecycle.rollout.availability import available, new_pods
 from springtide_operator.lifecycle.rollout.pin import pin_not_possible
@@ -60,8 +61,8 @@ def conditions(seen: Observation, step: Step, now: datetime) -> list[Condition]:
         *(bake_hold(seen, now), canary_hold(seen), hold(seen), host_not_allowed(seen)),
         standby_hold(seen),
     )
-    lost = live_deleted(seen)
-    causes = (invalid, pinned, lost, refused, problem, waiting, *holds, rest)
+    lost, unqueued = live_deleted(seen), kueue_problem(seen)
+    causes = (invalid, pinned, lost, unqueued, refused, problem, waiting, *holds, rest)
     found = [each for each in causes if each]
     stop = next((each for each in found if each.blocked), None)
     action_required = stop or next((each for each in found if each.held), None)

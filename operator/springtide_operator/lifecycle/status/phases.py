@@ -62,9 +62,9 @@ def _run_phase(seen: Observation, waiting: Waiting | None) -> Phase:
     under_way = seen.lineage.candidate
     if seen.update.spec.suspend:
         return "Suspended"
-    if waiting and waiting.reason in {*QUEUED, JOB_REFUSED}:
+    if waiting and waiting.reason == JOB_REFUSED:
         return "Queued"
-    if waiting and waiting.reason == BUDGET_USED_UP and waiting.stage:
+    if waiting and waiting.reason in {*QUEUED, BUDGET_USED_UP} and waiting.stage:
         return "Queued"
     if under_way is None:
         return _phase_between_runs(seen, waiting)
