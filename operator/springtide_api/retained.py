@@ -26,6 +26,8 @@ class Replayed(Model):
     """Including those of the validation split."""
     classes: Annotated[dict[Word, Rows], Field(max_length=256)] = {}
     """Rows of each class, the fewest first."""
+    slices: Annotated[dict[Word, Rows], Field(max_length=256)] = {}
+    """Rows of each slice, the fewest first; of more than 256 slices, those with the fewest."""
     median: Time | None = None
     """Median of the timestamps; None without halfLife."""
     message: Line = ""

@@ -168,7 +168,7 @@ TRAINING = [
     ),
     Example(
         f"{RETENTION}.replay",
-        "replay needs ratio or rowsPerClass above 0",
+        "replay needs ratio, rowsPerClass or rowsPerSlice above 0",
         {f"{RETENTION}.replay": {"ratio": "0", "rowsPerClass": 1}},
         {f"{RETENTION}.replay": {"ratio": "0.0", "rowsPerClass": 0}},
     ),

@@ -120,6 +120,7 @@ HISTORY = {
 }
 
 REPLAY = "training.retention.replay"
+SLICES = {f"{COLUMNS}.slice": "country"}
 
 WHOLE = [
     Example(
@@ -142,15 +143,27 @@ WHOLE = [
     ),
     Example(
         "",
-        "training.retention.replay of Regression has only a ratio",
+        "training.retention.replay of Regression has no rowsPerClass",
         REGRESSION | {REPLAY: {"bufferRows": 1}},
         REGRESSION | {REPLAY: {"rowsPerClass": 1}},
     ),
     Example(
         "",
-        "training.retention.replay of Regression has only a ratio",
+        "training.retention.replay of Regression has no rowsPerClass",
         REGRESSION | {REPLAY: {"ratio": "0.01"}},
         REGRESSION | {REPLAY: {"ratio": "0"}},
+    ),
+    Example(
+        "",
+        "training.retention.replay of Regression has no rowsPerClass",
+        REGRESSION | SLICES | {REPLAY: {"ratio": "0", "rowsPerSlice": 1}},
+        REGRESSION | SLICES | {REPLAY: {"ratio": "0", "rowsPerSlice": 0}},
+    ),
+    Example(
+        "",
+        "training.retention.replay.rowsPerSlice needs data.source.columns.slice",
+        SLICES | {REPLAY: {"rowsPerSlice": 1}},
+        {REPLAY: {"rowsPerSlice": 1}},
     ),
     Example(
         "",

@@ -52,9 +52,11 @@ def test_what_was_replayed_is_in_the_status_the_event_and_the_input_of_the_repor
     assert run.evaluate.retained.replay.classes == {"0": 8, "1": 12}
     assert "median" not in world.generation(2).status.training.replay.plain()
     median = datetime(2026, 2, 1, tzinfo=UTC)
-    replayed = replay_status(Replayed(rows=9, median=median))
+    replayed = replay_status(Replayed(rows=9, median=median, slices={"de": 3, "fr": 6}))
+    assert replayed.by_slice == ["de=3", "fr=6"]
     decayed = world.generation(2).status.training.model_copy(update={"replay": replayed})
-    assert retained(decayed).replay == Replayed(rows=9, median=median)
+    assert retained(decayed).replay.slices == {"de": 3, "fr": 6}
+    assert retained(decayed).replay.median == median
     assert replay_message(None) == ""
     assert replay_message(Replayed(rows=1200)) == "; 1,200 rows of earlier windows replayed"
     short = Replayed(message="the parent left no buffer")
@@ -148,3 +150,21 @@ def test_a_half_life_is_in_the_recipe_and_its_hash_and_none_leaves_both_as_they_
     }
     assert decayed.recipe.training.retention.replay.half_life == "720h"
     assert plain.recipe_hash != decayed.recipe_hash
+
+
+def test_rows_of_slices_are_replayed_ten_of_each_and_another_number_is_another_recipe() -> None:
+    columns = SPEC["data"]["source"]["columns"] | {"slice": "country"}
+    data = {**SPEC["data"], "source": SPEC["data"]["source"] | {"columns": columns}}
+    replays = ({}, {"rowsPerSlice": 10}, {"rowsPerSlice": 11})
+    found = []
+    for replay in replays:
+        spec = {**SPEC, "data": data, "training": {"retention": {"replay": replay}}}
+        world = World(spec=spec)
+        world.months = MONTHS[:2]
+        world.rounds(10)
+        found.append(world.generation(1).spec)
+    default, ten, eleven = found
+
+    assert default.recipe.training.retention.replay.rows_per_slice == 10
+    assert default.recipe.data.source.columns.slice == "country"
+    assert default.recipe_hash == ten.recipe_hash != eleven.recipe_hash

@@ -118,10 +118,13 @@ class ReplayStatus(Model):
     """Number of replayed rows, including those of the validation split."""
     by_class: Annotated[list[Word], Field(max_length=32)] = []
     """Replayed rows of each class, as name=rows; the 32 classes with the fewest."""
+    by_slice: Annotated[list[Word], Field(max_length=32)] = []
+    """The same of each slice."""
     median: Time | None = None
     """Median of their timestamps: half of them are not older. Unset without halfLife."""
     message: Text = ""
-    """Classes with fewer than rowsPerClass rows, or a ratio that was not reached, and why."""
+    """Classes with fewer than rowsPerClass rows, slices with fewer than rowsPerSlice, or a ratio
+    that was not reached, and why."""
 
 
 class TrainingStatus(StageRun):

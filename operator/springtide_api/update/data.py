@@ -119,6 +119,9 @@ class Columns(Model):
     """Column with the training weight of a row, a number of at least 0. A row of weight 2 counts as
     much as two rows of weight 1. For task Ranking, the weight of a group is the mean of those of
     its rows. Weights do not affect the evaluation. Default: equal weights."""
+    slice: ColumnName | None = None
+    """Column with the slice of a row, such as its category or country, of which replay.rowsPerSlice
+    keeps rows; empty for none. Status and report show its values. Default: no slices."""
 
 
 class Source(Model):

@@ -10,12 +10,15 @@ from springtide_api.schema import Duration, Fraction, Model, cel
 
 ROWS_PER_CLASS = 10
 """Default of `rowsPerClass`, but for Regression."""
+ROWS_PER_SLICE = 10
+"""Default of `rowsPerSlice` where rows have slices."""
 
 
 @cel(
-    "double(self.ratio) > 0.0 || !has(self.rowsPerClass) || self.rowsPerClass > 0",
-    "replay needs ratio or rowsPerClass above 0, else no row is replayed; raise one, or remove"
-    " replay",
+    "double(self.ratio) > 0.0 || !has(self.rowsPerClass) || self.rowsPerClass > 0"
+    " || (has(self.rowsPerSlice) && self.rowsPerSlice > 0)",
+    "replay needs ratio, rowsPerClass or rowsPerSlice above 0, else no row is replayed; raise one,"
+    " or remove replay",
     "ratio",
 )
 @cel(
@@ -38,18 +41,26 @@ class Replay(Model):
     """Replayed rows of each label, also if they are more than ratio. A row with several labels
     counts for each. For task Ranking, whole groups with rows of each label of ranking.gains.
     Regression has no classes. Default 10."""
+    rows_per_slice: Annotated[int | None, Field(ge=0, le=10_000)] = None
+    """Replayed rows of each value of columns.slice, also if they are more than ratio; all together
+    at most bufferRows. For task Ranking, whole groups. Default 10 where rows have slices."""
     buffer_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
     """Maximum number of rows in the buffer, at least rowsPerClass for each label. Default 20000."""
     half_life: Duration | None = None
     """Time decay: a row is half as likely to be kept in the buffer and to be replayed as one whose
     timestamp is this much later, such as 720h for 30 days; at least 1h. It is time of the events,
-    so nothing decays while no data arrives. A group counts by its newest row. rowsPerClass takes
-    precedence. Default: older rows are as likely as newer ones."""
+    so nothing decays while no data arrives. A group counts by its newest row. rowsPerClass and
+    rowsPerSlice take precedence. Default: older rows are as likely as newer ones."""
 
     @property
     def floor(self) -> int:
         """Replayed rows of each class, if there are classes."""
         return ROWS_PER_CLASS if self.rows_per_class is None else self.rows_per_class
+
+    @property
+    def slice_floor(self) -> int:
+        """Replayed rows of each slice, if there are slices."""
+        return ROWS_PER_SLICE if self.rows_per_slice is None else self.rows_per_slice
 
 
 @cel(
@@ -83,11 +94,12 @@ class Retention(Model):
     """Interpolation between the weights of parent and candidate, chosen on the validation split.
     Needs earlyStopping. Default: the candidate as it was trained."""
 
-    def resolved(self, task: str) -> Retention:
-        """Return the options with the default that depends on the task."""
+    def resolved(self, task: str, *, slices: bool) -> Retention:
+        """Return the options with the defaults that depend on the task and on the columns."""
         if self.replay is None:
             return self
-        floor = 0 if task == "Regression" else self.replay.floor
-        return self.model_copy(
-            update={"replay": self.replay.model_copy(update={"rows_per_class": floor})}
-        )
+        floors = {
+            "rows_per_class": 0 if task == "Regression" else self.replay.floor,
+            "rows_per_slice": self.replay.slice_floor if slices else None,
+        }
+        return self.model_copy(update={"replay": self.replay.model_copy(update=floors)})

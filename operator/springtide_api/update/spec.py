@@ -196,9 +196,19 @@ class History(Model):
     "self.model.task != 'Regression' || !has(self.training) || !has(self.training.retention)"
     " || !has(self.training.retention.replay)"
     " || (!has(self.training.retention.replay.rowsPerClass)"
-    " && double(self.training.retention.replay.ratio) > 0.0)",
-    "training.retention.replay of Regression has only a ratio, above 0: numbers have no classes;"
-    " remove rowsPerClass",
+    " && (double(self.training.retention.replay.ratio) > 0.0"
+    " || (has(self.training.retention.replay.rowsPerSlice)"
+    " && self.training.retention.replay.rowsPerSlice > 0)))",
+    "training.retention.replay of Regression has no rowsPerClass, because numbers have no classes:"
+    " remove it, and set ratio or rowsPerSlice above 0",
+)
+@cel(
+    "!has(self.training) || !has(self.training.retention)"
+    " || !has(self.training.retention.replay)"
+    " || !has(self.training.retention.replay.rowsPerSlice)"
+    " || has(self.data.source.columns.slice)",
+    "training.retention.replay.rowsPerSlice needs data.source.columns.slice; name the column, or"
+    " remove rowsPerSlice",
 )
 @cel(
     "self.gate.rules.all(r, has(self.evaluation) && has(self.evaluation.datasets)"

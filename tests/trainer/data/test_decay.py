@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from springtide_trainer.data.snapshots.decay import Decay, Limits
-from springtide_trainer.data.snapshots.sampling import Grouped, choose, draws, pool
+from springtide_trainer.data.snapshots.sampling import Floor, Grouped, choose, draws, pool
 from springtide_trainer.tasks.task import Classes
 
 DAY = 24.0
@@ -38,8 +38,7 @@ def cut(key: np.ndarray, rows: np.ndarray) -> float:
 
 
 def keys(seed: str, known: list[bytes], decay: Decay, weights: np.ndarray | None = None):
-    classes = Classes([], np.empty(0, np.int64), np.empty(0, np.int64))
-    return pool(draws(known, seed), classes, weights=weights, decay=decay).key
+    return pool(draws(known, seed), weights=weights, decay=decay).key
 
 
 def assert_halves(counts: np.ndarray, factor: float = 0.5) -> None:
@@ -125,8 +124,8 @@ def test_a_sample_of_a_sample_and_new_rows_is_a_sample_of_all_rows_however_they_
     def sampled(rows: np.ndarray) -> np.ndarray:
         of_class = Classes(list("abc"), np.arange(len(rows)), classes[rows])
         decay = Decay(NOW - ages[rows], 7.0)
-        made = pool(draws((known[row] for row in rows), "7"), of_class, decay=decay)
-        return rows[choose(made, floor=floor, wanted=limit, limit=limit)]
+        made = pool(draws((known[row] for row in rows), "7"), decay=decay)
+        return rows[choose(made, [Floor(of_class, floor)], wanted=limit, limit=limit)]
 
     everything = np.arange(len(ages))
     first = sampled(everything[: len(old)])
@@ -136,7 +135,7 @@ def test_a_sample_of_a_sample_and_new_rows_is_a_sample_of_all_rows_however_they_
 def test_a_group_decays_by_its_newest_row():
     decay = Decay(np.array([NOW - 90 * DAY, NOW, NOW - DAY]), DAY)
     groups = Grouped(np.array([0, 0, 1]), np.array([0.5, 0.5]))
-    found = pool(None, NONE, groups=groups, decay=decay).key
+    found = pool(None, groups=groups, decay=decay).key
     assert found[1] - found[0] == pytest.approx(1)
 
 

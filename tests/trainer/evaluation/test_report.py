@@ -64,7 +64,7 @@ def test_retention_has_replayed_rows_by_label_shortfalls_and_the_alpha_that_was_
     assert "Retention" not in render(described)
     classes = {"b&b": 2, "yes": 12} | {f"label {number}": 20 + number for number in range(40)}
     short = "1 of 2 classes have fewer than 5"
-    replay = {"rows": 1034, "classes": classes, "median": None, "message": short}
+    replay = {"rows": 1034, "classes": classes, "median": None, "message": short, "slices": {}}
     alphas = {"0.5": 0.61, "0.7": 0.64, "1": 0.6}
     page = render(
         described
@@ -79,6 +79,11 @@ def test_retention_has_replayed_rows_by_label_shortfalls_and_the_alpha_that_was_
     replay["median"] = "2026-02-10T12:00:00Z"
     decayed = render(described | {"retained": {"replay": replay, "alphas": {}}})
     assert "have fewer than 5. Half of them are of 2026-02-10 (UTC) or later.</p>" in decayed
+    assert "Slice" not in page
+    replay["slices"] = {"<DE>": 3, "FR": 1_200}
+    by_slice = render(described | {"retained": {"replay": replay, "alphas": {}}})
+    table = by_slice[by_slice.index("<th>Slice, the fewest rows first</th>") :]
+    assert table.index("&lt;DE&gt;") < table.index('FR</td><td class="n">1,200</td>')
     assert page.index("b&amp;b") < page.index(">yes<") < page.index("label 0")
     assert page.count("label 3") == 1  # of 42 labels the 32 with the fewest rows
     assert page.count("<td>chosen</td>") == 1

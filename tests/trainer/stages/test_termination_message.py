@@ -86,6 +86,7 @@ def test_a_training_with_weights_adapter_and_buffer_fits_whatever_the_length_of_
     replayed = Replayed(
         rows=10**6,
         classes={"漢" * 100 + str(number): number for number in range(256)},
+        slices={"漢" * 97 + str(number): number for number in range(256)},
         message=f"256 of 256 classes have fewer than 10,000 (rowsPerClass): {missing}, ...",
     )
     output = TrainOutput(

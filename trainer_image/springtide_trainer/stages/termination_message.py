@@ -85,13 +85,16 @@ def _without_metrics(value: Any) -> Any:
 
 
 def _few_classes(keep: int) -> Callable[[Any], Any]:
-    """Keep the classes with the fewest replayed rows: those that may be forgotten."""
+    """Keep the classes and slices with the fewest replayed rows: those that may be forgotten."""
+
+    def fewest(rows: dict[str, int]) -> dict[str, int]:
+        return dict(sorted(rows.items(), key=lambda one: (one[1], one[0]))[:keep])
 
     def shortened(value: Any) -> Any:
         match value:
-            case {"train": {"replay": {"classes": classes} as replay} as train}:
-                few = dict(sorted(classes.items(), key=lambda one: (one[1], one[0]))[:keep])
-                return value | {"train": train | {"replay": replay | {"classes": few}}}
+            case {"train": {"replay": {"classes": classes, "slices": slices} as replay} as train}:
+                few = {"classes": fewest(classes), "slices": fewest(slices)}
+                return value | {"train": train | {"replay": replay | few}}
             case _:
                 return value
 

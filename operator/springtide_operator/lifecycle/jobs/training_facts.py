@@ -9,11 +9,11 @@ from springtide_api.generation.status import ReplayStatus
 from springtide_api.retained import Replayed, Retained
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from springtide_api.generation.status import TrainingStatus
 
-_CLASSES = 32
+_SHOWN = 32
 
 
 def named(metrics: Mapping[str, float]) -> list[str]:
@@ -22,16 +22,21 @@ def named(metrics: Mapping[str, float]) -> list[str]:
 
 
 def replay_status(replayed: Replayed | None) -> ReplayStatus | None:
-    """Return what the status has of replayed rows: the classes with the fewest."""
+    """Return what the status has of replayed rows: the classes and slices with the fewest."""
     if replayed is None:
         return None
-    fewest = sorted(replayed.classes.items(), key=lambda one: (one[1], one[0]))[:_CLASSES]
     return ReplayStatus(
         rows=replayed.rows,
-        by_class=[f"{name[:100]}={rows}" for name, rows in fewest],
+        by_class=_fewest(replayed.classes),
+        by_slice=_fewest(replayed.slices),
         median=replayed.median,
         message=replayed.message[:1024],
     )
+
+
+def _fewest(rows: Mapping[str, int]) -> list[str]:
+    fewest = sorted(rows.items(), key=lambda one: (one[1], one[0]))[:_SHOWN]
+    return [f"{name[:100]}={count}" for name, count in fewest]
 
 
 def replay_message(replayed: Replayed | None) -> str:
@@ -58,9 +63,18 @@ def retained(training: TrainingStatus | None) -> Retained | None:
 def _replayed(status: ReplayStatus | None) -> Replayed | None:
     if status is None:
         return None
-    pairs = [each.rpartition("=") for each in status.by_class]
-    classes = {name: int(rows) for name, _, rows in pairs if rows.isdecimal()}
-    return Replayed(rows=status.rows, classes=classes, median=status.median, message=status.message)
+    return Replayed(
+        rows=status.rows,
+        classes=_counts(status.by_class),
+        slices=_counts(status.by_slice),
+        median=status.median,
+        message=status.message,
+    )
+
+
+def _counts(shown: Sequence[str]) -> dict[str, int]:
+    pairs = [each.rpartition("=") for each in shown]
+    return {name: int(rows) for name, _, rows in pairs if rows.isdecimal()}
 
 
 def _number(text: str) -> float:

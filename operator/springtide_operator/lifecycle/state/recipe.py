@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from springtide_api.generation.continuation import Adapter, Continuation
     from springtide_api.generation.spec import ReplayBuffer
     from springtide_api.update.retention import Retention
+    from springtide_api.update.spec import UpdateSpec
     from springtide_api.update.training import EarlyStopping
     from springtide_operator.lifecycle.state.observation import Observation
 
@@ -38,7 +39,7 @@ def recipe(seen: Observation) -> Recipe:
             update={
                 "image": trainer_image(seen),
                 "early_stopping": _early_stopping(spec.training.early_stopping, spec.model.task),
-                "retention": _retention(spec.training.retention, spec.model.task),
+                "retention": _retention(spec),
             }
         ),
         evaluation=spec.evaluation,
@@ -82,8 +83,9 @@ def _early_stopping(wanted: EarlyStopping | None, task: str) -> EarlyStopping | 
     return wanted.model_copy(update={"metric": EARLY_STOPPING_METRIC[task]})
 
 
-def _retention(wanted: Retention | None, task: str) -> Retention | None:
-    return wanted.resolved(task) if wanted else None
+def _retention(spec: UpdateSpec) -> Retention | None:
+    wanted, slices = spec.training.retention, spec.data.source.columns.slice is not None
+    return wanted.resolved(spec.model.task, slices=slices) if wanted else None
 
 
 def recipe_hash(made_from: Recipe, image_digest: str | None = None) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def read_guardrail(recipe: Recipe, uri: str, name: str) -> pa.Table:
-    """Read all rows of a Guardrail dataset, with the columns of frozen rows.
+    """Read all rows of a Guardrail dataset, with the columns of frozen rows but without slices.
 
     Args:
         recipe: Names format, columns and labels.
@@ -32,7 +32,11 @@ def read_guardrail(recipe: Recipe, uri: str, name: str) -> pa.Table:
     """
     data = recipe.data
     source = data.source.model_copy(
-        update={"uri": uri, "partition": data.source.partition.model_copy(update={"path": None})}
+        update={
+            "uri": uri,
+            "partition": data.source.partition.model_copy(update={"path": None}),
+            "columns": data.source.columns.model_copy(update={"slice": None}),
+        }
     )
     unfiltered = data.holdout.model_copy(update={"filter": None})
     guardrail = data.model_copy(update={"source": source, "volume": None, "holdout": unfiltered})
@@ -44,4 +48,4 @@ def read_guardrail(recipe: Recipe, uri: str, name: str) -> pa.Table:
     if task.grouping is not None:
         group, names = codes(rows["group"])
         check_entities(group, codes(rows["entity"])[0], names, f"dataset {name!r}")
-    return sort_rows(rows, recipe, name)
+    return sort_rows(rows, recipe.model_copy(update={"data": guardrail}), name)

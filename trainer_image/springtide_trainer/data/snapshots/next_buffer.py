@@ -19,7 +19,7 @@ from springtide_trainer.data.partitions import named, within
 from springtide_trainer.data.snapshots.decay import Limits, decay_of, half_life_of, times_of
 from springtide_trainer.data.snapshots.freeze import sort_rows
 from springtide_trainer.data.snapshots.frozen_rows import codes, read_chunks, row_hashes
-from springtide_trainer.data.snapshots.sampling import choose, draws, grouped, pool
+from springtide_trainer.data.snapshots.sampling import choose, draws, floors, grouped, pool
 from springtide_trainer.data.source.reserved_entities import reserved
 from springtide_trainer.tasks.table import task_of
 
@@ -40,7 +40,7 @@ WAITING = 1 << 16
 PREFIX = "buffer"
 """Of the entities of rows whose source has no entity column."""
 _SALT = "buffer"
-_SAMPLED = ("label", "weight", "group", "timestamp")
+_SAMPLED = ("label", "weight", "group", "timestamp", "slice")
 """Columns that the choice of a group depends on."""
 
 
@@ -73,7 +73,7 @@ def build(
         held: The rows of the parent's buffer that may be replayed.
         frozen: Folder of the frozen rows, verified.
         recipe: Names the columns.
-        replay: Capacity, the floor of each class, and decay.
+        replay: Capacity, the floors of classes and slices, and decay.
         quarantined: Partitions whose rows are left out.
     """
     sample = _groups if task_of(recipe.model).grouping else _rows
@@ -120,7 +120,9 @@ class _Reservoir:
     def add(self, table: pa.Table) -> None:
         """Add rows, and drop others if too many wait."""
         own = self.recipe.data.source.columns.entity is None
-        hashes = map(bytes, row_hashes(table, own_entity=own))
+        # Without the slice: a row keeps its key when data.source.columns.slice is set or changed.
+        known = table.select([name for name in table.column_names if name != "slice"])
+        hashes = map(bytes, row_hashes(known, own_entity=own))
         self.drawn = np.append(self.drawn, draws(hashes, _SALT))
         self.rows = pa.concat_tables([self.rows, table])
         if len(self.rows) > self.replay.buffer_rows + max(self.replay.buffer_rows, WAITING):
@@ -131,12 +133,12 @@ class _Reservoir:
         weighted = "weight" in self.rows.column_names
         rows = pool(
             self.drawn,
-            task_of(self.recipe.model).classes(self.rows["label"]),
             weights=self.rows["weight"].to_numpy() if weighted else None,
             decay=decay_of(self.rows, self.replay),
         )
         size = self.replay.buffer_rows
-        mask = choose(rows, floor=self.replay.floor, wanted=size, limit=size)
+        first = floors(self.rows, task_of(self.recipe.model), self.replay)
+        mask = choose(rows, first, wanted=size, limit=size)
         self.below = min(self.below, rows.key[~mask].min(initial=math.inf))
         self.rows = self.rows.filter(pa.array(mask)).combine_chunks()
         self.drawn = self.drawn[mask]
@@ -170,13 +172,12 @@ def _groups(
     table = table.filter(pa.array(usable))
     groups = pool(
         None,
-        task.classes(table["label"]),
         weights=table["weight"].to_numpy() if "weight" in table.column_names else None,
         groups=grouped(table["group"], _SALT),
         decay=decay_of(table, replay),
     )
     size = replay.buffer_rows
-    mask = choose(groups, floor=replay.floor, wanted=size, limit=size)
+    mask = choose(groups, floors(table, task, replay), wanted=size, limit=size)
     below = groups.key[groups.unit[~mask]].min(initial=math.inf)
     usable[usable] = mask
     kept, start = [], 0

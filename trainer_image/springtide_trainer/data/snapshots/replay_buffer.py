@@ -77,7 +77,7 @@ def read(given: ReplayBuffer | None, recipe: Recipe, quarantined: Sequence[str])
     """Read a buffer, without the rows of quarantined partitions and reserved entities.
 
     A group with such a row is left out whole. Rows with other columns than the recipe's are not
-    used.
+    used; with another slice column, they are of no slice.
 
     Raises:
         Refused: the rows do not match the digest, or were labelled with other labels than the first
@@ -92,6 +92,8 @@ def read(given: ReplayBuffer | None, recipe: Recipe, quarantined: Sequence[str])
         message = "the parent's buffer has other columns than data.source.columns; a new one begins"
         log.warning("buffer not used", extra={"buffer": folder.name, "why": message})
         return Held(empty, message)
+    if manifest["columns"].get("slice") != recipe.data.source.columns.slice:
+        table = _without_slices(table, empty.schema)
     if table.schema != empty.schema:
         raise Refused(
             "BufferMismatch",
@@ -113,11 +115,21 @@ def read(given: ReplayBuffer | None, recipe: Recipe, quarantined: Sequence[str])
 def _same_columns(before: Mapping[str, Any], now: Columns) -> bool:
     """Return whether rows have the columns that are needed now.
 
-    The template joins them after they are read, and a column that is new in this version has its
-    default.
+    The template joins them after they are read, no input depends on the slice, and a column that
+    is new in this version has its default.
     """
-    plain = {**before, "template": None}
-    return Columns.model_validate(plain) == now.model_copy(update={"template": None})
+    other = {"template": None, "slice": None}
+    return Columns.model_validate({**before, **other}) == now.model_copy(update=other)
+
+
+def _without_slices(table: pa.Table, columns: pa.Schema) -> pa.Table:
+    """Return rows that are of no slice, in the columns of frozen rows."""
+    if "slice" in table.column_names:
+        table = table.drop_columns(["slice"])
+    if "slice" not in columns.names:
+        return table
+    none = pa.repeat(pa.scalar("", pa.string()), len(table))
+    return table.add_column(columns.names.index("slice"), columns.field("slice"), none)
 
 
 def _check_labels(folder: Path, before: Sequence[str] | None, now: Sequence[str] | None) -> None:

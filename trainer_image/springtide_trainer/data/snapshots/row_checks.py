@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def check_rows(table: pa.Table, labels: Labels, where: str) -> pa.Table:
-    """Check the rows; return them with labels and weights in their types and no null texts.
+    """Check the rows; return them with labels and weights in their types, no null text or slice.
 
     Args:
         table: Rows as strings, with the columns of frozen rows.
@@ -36,7 +36,7 @@ def check_rows(table: pa.Table, labels: Labels, where: str) -> pa.Table:
         if name in table.column_names:
             _check_named(table[name], name, where)
     for name in table.column_names:
-        if name in {"text", "text_pair"} or name.startswith(FEATURE):
+        if name in {"text", "text_pair", "slice"} or name.startswith(FEATURE):
             table = _replaced(table, name, pc.fill_null(table[name], ""))
     if "weight" in table.column_names:
         table = _replaced(table, "weight", _weights(table["weight"], where))

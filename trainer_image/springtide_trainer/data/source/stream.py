@@ -76,6 +76,7 @@ def frozen_columns(columns: Columns) -> dict[str, tuple[str, str]]:
         "entity": (columns.entity, "entity"),
         "group": (columns.group, "group"),
         "weight": (columns.weight, "weight"),
+        "slice": (columns.slice, "slice"),
     }
     for index, feature in enumerate(columns.features):
         named[f"feature:{feature}"] = (feature, f"features[{index}]")
