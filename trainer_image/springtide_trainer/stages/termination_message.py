@@ -92,9 +92,9 @@ def _few_classes(keep: int) -> Callable[[Any], Any]:
 
     def shortened(value: Any) -> Any:
         match value:
-            case {"train": {"replay": {"classes": classes, "slices": slices} as replay} as train}:
-                few = {"classes": fewest(classes), "slices": fewest(slices)}
-                return value | {"train": train | {"replay": replay | few}}
+            case {"train": {"replay": {"classes": classes, "slices": slices, **other}} as train}:
+                few = {"classes": fewest(classes), "slices": fewest(slices)} if keep else {}
+                return value | {"train": train | {"replay": other | few}}
             case _:
                 return value
 
