@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from springtide_api.contract import Result, RunFile
 from springtide_trainer.artifact import manifest
-from springtide_trainer.data.snapshots import frozen_rows
+from springtide_trainer.data.snapshots import frozen_rows, replay_buffer
 from springtide_trainer.stages.runner import run_stage
 from springtide_trainer.storage import Home
 
@@ -93,6 +93,7 @@ def whole(home: Home) -> list[Path]:
         kind: sorted(home.path.glob(pattern))
         for kind, pattern in {
             "artifacts": "artifacts/*",
+            "buffers": "buffers/*",
             "checkpoints": "checkpoints/*/*",
             "data": "data/*",
             "reports": "reports/*",
@@ -101,6 +102,8 @@ def whole(home: Home) -> list[Path]:
     }
     for folder in found["artifacts"]:
         manifest.verify(folder, folder.name.replace("-", ":", 1))
+    for folder in found["buffers"]:
+        replay_buffer._verified(folder, folder.name.replace("-", ":", 1))
     for folder in found["checkpoints"]:
         manifest.verify(folder, f"sha256:{manifest.file_digest(folder / manifest.MANIFEST)}")
     for folder in found["data"]:
@@ -122,7 +125,8 @@ def made(result: Result) -> object:
         case Result(probe=probe) if probe:
             return probe.window and probe.window.digest
         case Result(train=train) if train:
-            return train.artifact.digest
+            assert train.adapter
+            return train.artifact.digest, train.adapter.digest, train.buffer
         case Result(evaluate=evaluate) if evaluate:
             return evaluate.rules
     return None

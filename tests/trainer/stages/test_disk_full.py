@@ -67,8 +67,13 @@ def run_of(stage: str, given: Given, home: Path) -> dict[str, Any]:
         case "probe":
             run |= {"probe": {"now": "2026-06-01T00:00:00Z", "referenced": []}}
         case "train":
-            steps = {"hyperparameters": {"maxSteps": 8}, "checkpoint": {"everySteps": 3}}
-            run = given.world.run_file(**steps).model_dump(mode="json", by_alias=True)
+            training = {
+                "hyperparameters": {"maxSteps": 8},
+                "checkpoint": {"everySteps": 3},
+                "method": {"type": "LoRA", "lora": {"rank": 4, "continuation": "Continue"}},
+                "retention": {"replay": {}},
+            }
+            run = given.world.run_file(**training).model_dump(mode="json", by_alias=True)
             run["train"]["checkpoints"] = str(home / "checkpoints" / "g1")
         case "evaluate":
             run = shop.run(shop.knowing, shop.other).model_dump(mode="json", by_alias=True)

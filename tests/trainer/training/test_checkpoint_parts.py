@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
+import pkgutil
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
+from springtide_api.update.robustness import Averaging as Averages
 from springtide_api.update.training import EarlyStopping as Options
+from springtide_trainer import training
 from springtide_trainer.errors import Refused
 from springtide_trainer.training import optimizer
 from springtide_trainer.training.checkpoints import State
 from springtide_trainer.training.early_stopping import EarlyStopping
 from springtide_trainer.training.precision import Precision
-from springtide_trainer.training.training_state import Run, capture, restore
+from springtide_trainer.training.robustness.averaging import Averaging
+from springtide_trainer.training.training_state import Run, Stateful, capture, restore
 
 
-def run(*, stopping: bool = True, seed: int = 0) -> Run:
+def run(*, stopping: bool = True, averaged: bool = False, seed: int = 0) -> Run:
     torch.manual_seed(seed)
     model = nn.Linear(3, 2)
     return Run(
@@ -27,30 +33,48 @@ def run(*, stopping: bool = True, seed: int = 0) -> Run:
         EarlyStopping(Options(), model, metric="auc", last=9, measure=lambda: 0.5)
         if stopping
         else None,
+        Averaging(Averages(ema="0.8"), model, total=9) if averaged else None,
     )
 
 
-def after_two_steps() -> Run:
-    trained = run()
+def after_two_steps(*, averaged: bool = False) -> Run:
+    trained = run(averaged=averaged)
     assert trained.early_stopping is not None
     trained.early_stopping.begin()
-    for _ in range(2):
+    for step in (1, 2):
         torch.autograd.backward(trained.model(torch.ones(4, 3)).square().sum())
         trained.optimizer.step()
         trained.optimizer.zero_grad()
+        if trained.averaging is not None:
+            trained.averaging.observe(step, 0.0)
     trained.precision.stepped = True
     return trained
 
 
 def test_a_restored_run_has_the_state_of_every_part():
-    trained, again = after_two_steps(), run(seed=1)
+    trained, again = after_two_steps(averaged=True), run(averaged=True, seed=1)
     restore(again, capture(trained, 2))
     first, second = capture(trained, 2), capture(again, 2)
     assert first.numbers == second.numbers
     assert first.tensors.keys() == second.tensors.keys()
     assert all(torch.equal(first.tensors[name], second.tensors[name]) for name in first.tensors)
     held = {name.partition("/")[0] for name in first.tensors} | first.numbers.keys()
-    assert held == {"weights", "optimizer", "precision", "earlyStopping"}
+    assert held == {"weights", "optimizer", "precision", "earlyStopping", "averaging"}
+
+
+def test_every_class_of_the_training_that_has_a_state_is_a_part_of_a_run():
+    modules = [
+        importlib.import_module(each.name)
+        for each in pkgutil.walk_packages(training.__path__, f"{training.__name__}.")
+    ]
+    with_state = {
+        each
+        for module in modules
+        for each in vars(module).values()
+        if inspect.isclass(each) and "load_state_dict" in vars(each)
+    }
+    own = {each for each in with_state if each.__module__.startswith(training.__name__)}
+    assert own - {Stateful} == {type(part) for part in run(averaged=True).parts.values()}
 
 
 @pytest.mark.survives(

@@ -94,6 +94,14 @@ def test_training_stops_when_patience_is_exhausted():
     assert stopping.best_step == 1
 
 
+def test_every_few_steps_and_the_last_one_are_validated():
+    model = nn.Linear(1, 1)
+    stopping = EarlyStopping(
+        Options(every_steps=4), model, metric="log_loss", last=10, measure=lambda: 0.5
+    )
+    assert [step for step in range(1, 11) if stopping.due(step)] == [4, 8, 10]
+
+
 def test_the_parents_weights_are_kept_if_no_step_improves():
     stopping, model, reason = fit_with_metrics([0.3, 0.4, 0.5], patience=2)
     stopping.restore_best()

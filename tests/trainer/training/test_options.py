@@ -8,6 +8,7 @@ import re
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers.models.bert.modeling_bert import BertLayer
 
 from springtide_api.contract import CommittedArtifact, ExitCode
 from springtide_trainer.artifact.models import load
@@ -76,6 +77,24 @@ def test_gradient_checkpointing_gives_the_same_weights(world):
     saving = {**QUICK, "dropout": "0.1", "gradientCheckpointing": True}
     again = world.run_file("again", hyperparameters=saving)
     assert world.train(plain).artifact.digest == world.train(again).artifact.digest
+
+
+def test_gradient_checkpointing_computes_the_outputs_of_each_layer_again(world, monkeypatch):
+    calls, forward = [], BertLayer.forward
+
+    def counted(self: BertLayer, *given: object, **named: object) -> object:
+        calls.append(self)
+        return forward(self, *given, **named)
+
+    monkeypatch.setattr(BertLayer, "forward", counted)
+    found = []
+    for saving in (False, True):
+        calls.clear()
+        options = {"maxSteps": 1, "batchSize": 8, "gradientCheckpointing": saving}
+        world.train(world.run_file(f"saving-{saving}", hyperparameters=options))
+        found.append(len(calls))
+    plain, again = found
+    assert again == 2 * plain > 0
 
 
 def test_dropout_changes_the_weights_but_not_the_configuration(world):
