@@ -119,7 +119,7 @@ class ReplayStatus(Model):
     by_class: Annotated[list[Word], Field(max_length=32)] = []
     """Replayed rows of each class, as name=rows; the 32 classes with the fewest."""
     by_slice: Annotated[list[Word], Field(max_length=32)] = []
-    """The same of each slice."""
+    """Replayed rows of each slice, as name=rows; the 32 slices with the fewest."""
     median: Time | None = None
     """Median of their timestamps: half of them are not older. Unset without halfLife."""
     message: Text = ""

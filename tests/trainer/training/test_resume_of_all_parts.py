@@ -35,7 +35,7 @@ ALL: dict[str, Any] = {
     },
 }
 CONTINUED = {"type": "LoRA", "lora": {"rank": 4, "dropout": "0.1", "continuation": "Continue"}}
-BALANCED = {"labels": LABELS, "classification": {"loss": {"type": "Focal", "focal": {}}}}
+FOCAL = {"labels": LABELS, "classification": {"loss": {"type": "Focal", "focal": {}}}}
 
 
 @pytest.mark.survives(
@@ -49,7 +49,7 @@ def test_a_run_with_every_stateful_part_is_resumed_bit_equal(
 ):
     method = {"method": CONTINUED} if adapters else {}
     more = {} if adapters else {"interpolation": {"alphas": ["1", "0.6"]}}
-    world = world_of(tmp_path, BALANCED, in_seasons(toy_rows(120), "winter", "summer"))
+    world = world_of(tmp_path, FOCAL, in_seasons(toy_rows(120), "winter", "summer"))
     first = trained(world, sliced(run_of(world, "g1-train-1", **REPLAY)))
     world.data = freeze(world.home, later(in_seasons(toy_rows(100, 1), "summer"), 1))
 
