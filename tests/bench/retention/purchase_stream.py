@@ -8,8 +8,10 @@ which neither was trained on. The upper 95 % bound of the loss of AUC, over seed
 must be at most 0.01, and the last month may train on at most a quarter of the joint rows. A joint
 training that is worse than the months by more than 0.01 had too few steps to compare with.
 `--share` and `--held-out` take a part of the customers: of all months, and of the scored one.
-All customers and batches of 32 rows take two hours of one core, or minutes on a GPU, which several
-seeds can share: `--processes` trains so many seeds at once. `--write` writes the result.
+All customers and batches of 32 rows take two hours of one core for each seed, or minutes on a GPU,
+which several seeds can share: `--processes` trains so many seeds at once. `--write` writes the
+result. Choose options on an earlier month (`--last`) and with seeds that do not count
+(`--first-seed`): what is chosen on the scored month says nothing about another one.
 """
 
 from __future__ import annotations
@@ -78,6 +80,9 @@ def sample(path: Path, given: argparse.Namespace) -> None:
 def spec(seed: int, given: argparse.Namespace, replay: bool) -> dict[str, Any]:
     """Return the spec of a month, or of the joint training, which replays nothing."""
     stored = {"ratio": given.ratio, "bufferRows": 20_000}
+    if given.half_life:
+        stored["halfLife"] = given.half_life
+    robust = {"robustness": {"averaging": {"ema": given.ema}}} if given.ema else {}
     rule = {
         "name": "as-good-as-joint",
         "metric": "auc",
@@ -113,9 +118,18 @@ def spec(seed: int, given: argparse.Namespace, replay: bool) -> dict[str, Any]:
                 "freeze": {"lowerLayers": given.lower},
             },
             **({"retention": {"replay": stored}} if replay else {}),
+            **robust,
         },
         "gate": {"rules": [rule]},
     }
+
+
+def with_rate(made_from: Recipe, rate: str) -> Recipe:
+    """Return a recipe with another learning rate."""
+    training = made_from.training
+    options = training.hyperparameters.model_copy(update={"learning_rate": rate})
+    changed = training.model_copy(update={"hyperparameters": options})
+    return made_from.model_copy(update={"training": changed})
 
 
 def windows(lineage: Lineage, made_from: Recipe, months: list[str]) -> list[WindowFound]:
@@ -142,14 +156,22 @@ def after(month: str) -> datetime:
 
 
 def stream(
-    lineage: Lineage, made_from: Recipe, months: list[WindowFound]
+    lineage: Lineage, made_from: Recipe, months: list[WindowFound], later: Recipe | None = None
 ) -> tuple[list[TrainOutput], float]:
-    """Train on one window after the other; return the trainings and their CPU seconds."""
+    """Train on one window after the other; return the trainings and their CPU seconds.
+
+    Args:
+        lineage: The storage.
+        made_from: The recipe.
+        months: The windows.
+        later: The recipe of the windows after the first. None: the same.
+    """
     parent, buffer, seconds = lineage.imported(made_from), None, 0.0
     made: list[TrainOutput] = []
     for each in months:
         rows = ArtifactRef(uri=each.manifest, digest=each.digest)
-        made.append(lineage.trained(made_from, parent, rows, buffer=buffer))
+        using = later if later and made else made_from
+        made.append(lineage.trained(using, parent, rows, buffer=buffer))
         parent, buffer = made[-1].artifact, made[-1].buffer
         seconds += lineage.seconds
     return made, seconds
@@ -202,6 +224,10 @@ def parsed() -> argparse.Namespace:
     asked.add_argument("--held-out", type=float, default=1.0)
     asked.add_argument("--ratio", default="0.75", help="replayed rows of each new row")
     asked.add_argument("--rate", default="1e-4")
+    asked.add_argument("--later-rate", help="of the months after the first; default: --rate")
+    asked.add_argument("--ema", help="of both sides (robustness.averaging)")
+    asked.add_argument("--half-life", help="of stored rows, such as 720h")
+    asked.add_argument("--first-seed", type=int, default=1)
     asked.add_argument("--batch", type=int, default=32)
     asked.add_argument("--epochs", type=int, default=2, help="of each month")
     asked.add_argument("--joint-epochs", type=int, default=4)
@@ -228,7 +254,8 @@ def one_seed(
         )
         each_month = windows(lineage, keeping, months)
         whole = window(lineage, plain, ProbeInput(now=NOW, through=after(given.last)))
-        made = [stream(lineage, plain, [whole]), stream(lineage, keeping, each_month)]
+        later = with_rate(keeping, given.later_rate or given.rate)
+        made = [stream(lineage, plain, [whole]), stream(lineage, keeping, each_month, later)]
         models = [trainings[-1] for trainings, _ in made]
         encoded, found = scores(lineage, plain, models, each_month[-1])
     return encoded, [(*own, scored) for own, scored in zip(made, found, strict=True)]
@@ -240,7 +267,7 @@ def main() -> None:
         Side("all months", "Trained once, on the rows of all months (joint)."),
         Side("month by month", f"Replays {given.ratio} stored rows for each new row."),
     ]
-    seeds = range(1, given.seeds + 1)
+    seeds = range(given.first_seed, given.first_seed + given.seeds)
     spawning, held = multiprocessing.get_context("spawn"), False
     with ProcessPoolExecutor(given.processes, spawning) as processes:
         for encoded, made in processes.map(partial(one_seed, given), seeds):

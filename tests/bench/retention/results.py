@@ -112,7 +112,9 @@ class Benchmark:
     ) -> dict[str, Any]:
         """Return all that the page says."""
         settings = {
-            name: value for name, value in vars(given).items() if name not in {"write", "processes"}
+            name: value
+            for name, value in vars(given).items()
+            if name not in {"write", "processes"} and value is not None
         }
         settings["seeds"] = len(sides[0].quality)
         return {

@@ -150,6 +150,7 @@ def parsed() -> argparse.Namespace:
     asked.add_argument("--processes", type=int, default=1, help="trainings at once")
     given = asked.parse_args()
     given.joint_epochs, given.lower, given.ratio = given.epochs, 0, "0"
+    given.ema = given.half_life = None
     given.options = [PLAIN, *(each for each in given.options if each != PLAIN)]
     return given
 
