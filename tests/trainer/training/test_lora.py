@@ -77,16 +77,13 @@ def test_a_resumed_training_gives_the_weights_of_an_uninterrupted_one(world, met
     assert world.train(whole.model_copy(update={"job": "resumed"})).artifact.digest == digest
 
 
-def test_dropout_of_adapters_changes_what_they_learn_and_not_what_they_begin_with(world):
-    def adapters(dropout: str, **more: object) -> str:
-        method = {"type": "LoRA", "lora": {"rank": 4, "dropout": dropout}}
-        options = {**QUICK, "dropout": "0", **more}
-        run = world.run_file(f"{dropout}-{len(more)}", method=method, hyperparameters=options)
+def test_dropout_of_adapters_changes_what_they_learn(world):
+    def adapters(dropout: str) -> str:
+        options = {**QUICK, "dropout": "0"}
+        run = world.run_file(dropout, method=lora(dropout=dropout), hyperparameters=options)
         return world.train(run).artifact.digest
 
     assert adapters("0") != adapters("0.5")
-    least = {"learningRate": "1e-30", "weightDecay": "0"}
-    assert adapters("0", **least) == adapters("0.5", **least) == world.parent.digest
 
 
 def test_a_checkpoint_of_another_method_is_not_used(world, caplog):
