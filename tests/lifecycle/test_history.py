@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from lifecycle.world import MONTHS, World, after_promotions
@@ -164,6 +165,33 @@ def test_runs_per_day_count_however_few_generations_are_kept(kept: int) -> None:
         world.ask(f"quarantine@{month}")
         world.rounds(5)
     assert sum("-train-" in name for name in world.job_names_ever) == 3
+
+
+@pytest.mark.survives(
+    "Update",
+    "`maxRunsPerDay` allows more runs than `spec.history` keeps generations",
+    "those of a day are kept until they no longer count, and no further run starts",
+)
+@pytest.mark.parametrize(("promoted", "most"), [(True, 4), (False, 13)])
+def test_as_many_runs_count_as_a_day_may_have(promoted: bool, most: int) -> None:
+    world = World()
+    trigger = {"onData": {"pollInterval": "1m"}, "maxRunsPerDay": most}
+    world.edit(history={"generations": 1, "rejected": 0}, trigger=trigger)
+    world.settle()
+    world.months = MONTHS[:1]
+    for month in MONTHS[1 : most + 3]:
+        world.months = [*world.months, month]
+        for _ in range(7):
+            for name, job in list(world.jobs.items()):
+                if job.stage == "train" and not promoted and not job.failed:
+                    world.fail(name, 3, reason="InvalidInput")
+            world.round()
+    assert world.update.status.progress.summary == "MaxRunsPerDayReached"
+    assert sum("-train-" in name for name in world.job_names_ever) == most
+    world.now += timedelta(days=1)
+    world.rounds(6)
+    assert world.update.status.progress.summary != "MaxRunsPerDayReached"
+    assert "shop-g1" not in world.generations, "it counts no longer"
 
 
 @pytest.mark.survives(

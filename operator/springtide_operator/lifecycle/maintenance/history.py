@@ -5,7 +5,6 @@ Nothing is deleted that still counts for the next run, and no weights that anyth
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from springtide_api.contract import CollectInput
@@ -16,6 +15,7 @@ from springtide_operator.lifecycle.jobs.gpu_seconds import used_within_a_day
 from springtide_operator.lifecycle.jobs.run_files import artifact_ref, home, run_file, uri_of
 from springtide_operator.lifecycle.jobs.suspension import pin_waiting
 from springtide_operator.lifecycle.maintenance.unreferenced import unreferenced
+from springtide_operator.lifecycle.probing.schedule import runs_of_a_day
 from springtide_operator.lifecycle.state.generations import (
     finished,
     referenced_artifacts,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from springtide_operator.lifecycle.state.observation import Observation
 
 MAX_STILL_NEEDED = 10
-"""Runs that are kept beyond the history because they still count for the next one."""
+"""Runs that are kept beyond the history because of their holdouts."""
 
 
 def prune_history(seen: Observation, now: datetime) -> Step | None:
@@ -79,6 +79,8 @@ def _prunable(seen: Observation, now: datetime) -> ModelGeneration | None:
     promoted = seen.lineage.promoted
     highest = max((g.spec.number for g in seen.generations), default=-1)
     kept = {g.metadata.name for g in promoted[:2]} | _referred_to(seen) | _pinned(seen)
+    if most := seen.update.spec.trigger.max_runs_per_day:
+        kept |= {g.metadata.name for g in runs_of_a_day(seen, now)[-most:]}
     if seen.update.spec.rollout.rollback.freeze_after is not None:
         kept |= {g.metadata.name for g in counted_rollbacks(seen)}
         unfrozen = [g for g in seen.generations if g.status.unfrozen_at]
@@ -93,7 +95,7 @@ def _prunable(seen: Observation, now: datetime) -> ModelGeneration | None:
         for g in reversed(seen.generations)
         if g.metadata.name not in names and g.spec.origin == "Trained" and finished(g)
     ]
-    over += [g for g in others[history.rejected :] if g not in _still_needed(seen, others, now)]
+    over += [g for g in others[history.rejected :] if g not in _still_needed(seen, others)]
     for generation in sorted(over, key=lambda g: g.spec.number):
         if generation.spec.number == highest or generation.metadata.name in kept:
             continue
@@ -133,27 +135,20 @@ def _pinned(seen: Observation) -> set[str]:
     return {before.name} if before else set()
 
 
-def _still_needed(
-    seen: Observation, others: list[ModelGeneration], now: datetime
-) -> list[ModelGeneration]:
-    """Runs that still count for the next one: by interim analyses, rejections, or runs per day.
+def _still_needed(seen: Observation, others: list[ModelGeneration]) -> list[ModelGeneration]:
+    """Runs whose interim analyses or rejection still count for the next one.
 
     Args:
         seen: the update.
         others: finished runs that were never promoted, the newest first.
-        now: the moment.
     """
     trained_through = seen.lineage.cursor
     counting = []
     for generation in others:
         data = generation.spec.data
-        ahead = (
-            data is not None
-            and data.holdout is not None
-            and (trained_through is None or data.holdout.to > trained_through)
-        )
-        today = now - generation.metadata.creation_timestamp < timedelta(days=1)
-        if ahead or (today and seen.update.spec.trigger.max_runs_per_day is not None):
+        if data is None or data.holdout is None:
+            continue
+        if trained_through is None or data.holdout.to > trained_through:
             counting.append(generation)
     return counting[:MAX_STILL_NEEDED]
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.state.observation import Observation
 
+DAY = timedelta(days=1)
+
 MAX_INTERVAL = timedelta(hours=6)
 
 MACROS = {
@@ -52,6 +54,18 @@ def next_probe(seen: Observation) -> Due | None:
 def trained_generations(seen: Observation) -> list[ModelGeneration]:
     """Generations that were trained, not imported."""
     return [g for g in seen.generations if g.spec.origin == "Trained"]
+
+
+def runs_of_a_day(seen: Observation, now: datetime) -> list[ModelGeneration]:
+    """Runs within 24 hours, as trigger.maxRunsPerDay counts them, the oldest first."""
+    found = [
+        g
+        for g in trained_generations(seen)
+        if g.status.reason != SPEC_CHANGED
+        and now - g.metadata.creation_timestamp < DAY
+        and not is_ahead(g.metadata.creation_timestamp, now)
+    ]
+    return sorted(found, key=lambda g: g.metadata.creation_timestamp)
 
 
 def _after_spec_change(seen: Observation) -> Due | None:

@@ -13,8 +13,10 @@ from springtide_operator.lifecycle.jobs.suspension import suspension
 from springtide_operator.lifecycle.probing.probe_job import start_probe
 from springtide_operator.lifecycle.probing.probe_turns import wait_for_turn
 from springtide_operator.lifecycle.probing.schedule import (
+    DAY,
     next_probe,
     probe_jitter,
+    runs_of_a_day,
     trained_generations,
 )
 from springtide_operator.lifecycle.state.generations import SPEC_CHANGED
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
 
     from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.state.observation import Observation
-
-DAY = timedelta(days=1)
 
 TURN_FALLBACK = timedelta(minutes=5)
 """A waiting update is woken when its turn comes; this covers a lost wake-up."""
@@ -60,11 +60,9 @@ def _pause(seen: Observation, now: datetime) -> Step | None:
     if ends and (left := max(ends) + duration(trigger.cooldown) - now) > timedelta(0):
         message = f"cooldown of {trigger.cooldown} until {now + left:%Y-%m-%d %H:%M:%S} UTC"
         return Step(waiting=Waiting("Cooldown", message), wake_after=left)
-    most = trigger.max_runs_per_day
-    made = [g.metadata.creation_timestamp for g in trained]
-    recent = sorted(at for at in made if now - at < DAY and not is_ahead(at, now))
+    most, recent = trigger.max_runs_per_day, runs_of_a_day(seen, now)
     if most is not None and len(recent) >= most:
-        left = recent[-most] + DAY - now
+        left = recent[-most].metadata.creation_timestamp + DAY - now
         message = f"{len(recent)} runs within 24 hours; at most {most} (trigger.maxRunsPerDay)"
         return Step(waiting=Waiting("MaxRunsPerDayReached", message), wake_after=left)
     if seen.update.spec.training.compute.gpus_per_node:
