@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from springtide_api.update.task import EARLY_STOPPING_METRIC
 from springtide_trainer.artifact.length_limit import check_max_length
 from springtide_trainer.artifact.models import load_tokenizer, move
@@ -124,7 +126,7 @@ def prepare(
     )
     check_max_length(loaded, run.recipe.model.max_length)
     model = move(loaded, device)
-    sampler = _sampler(rows, task, options, given=given, device=device)
+    sampler = _sampler(rows, task, options, given=given, device=device, processes=processes)
     total = options.max_steps or (options.epochs or 1) * sampler.steps_per_epoch
     recorded = kernels.recorded(chosen, training, processes.count)
     built = optimizer.build(
@@ -178,13 +180,16 @@ def _sampler(
     *,
     given: TrainInput,
     device: torch.device,
+    processes: Processes,
 ) -> StepSampler:
     """Return which rows make up which step, and which of them a forward pass."""
+    step = min(options.batch_size * options.gradient_accumulation, len(rows.units))
     limits = pass_limits(
         task.grouping.max_rows if task.grouping else options.batch_size,
         int(rows.units.longest(rows.examples.tokens.lengths).max()),
         divisor=given.batch_divisor,
         device=device,
+        step=-(-step // processes.count) * int(np.diff(rows.units.starts).max()),
     )
     return StepSampler(
         units=rows.units,

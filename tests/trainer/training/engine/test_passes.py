@@ -10,10 +10,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
+from trainer.training.conftest import toy_rows
 
+from springtide_trainer.processes import Processes
 from springtide_trainer.storage import local_path
 from springtide_trainer.training import session
 from springtide_trainer.training.engine.pass_limits import PassLimits, pass_limits
+from springtide_trainer.training.rows.batches import steps
+from springtide_trainer.training.rows.training_rows import load
 from springtide_trainer.training.rows.units import passes
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -46,6 +50,39 @@ def test_a_gpu_takes_all_rows_of_a_step_that_fit():
     assert pass_limits(32, 128, divisor=1, device=GPU) == PassLimits(sys.maxsize, 4096)
 
 
+def test_out_of_memory_halves_what_a_process_has_of_a_step_and_no_larger_number():
+    assert pass_limits(32, 128, divisor=1, device=GPU, step=8).tokens == 8 * 128
+    assert pass_limits(32, 128, divisor=2, device=GPU, step=8).tokens == 4 * 128
+    assert pass_limits(32, 128, divisor=2, device=GPU, step=64).tokens == 16 * 128
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_each_halving_halves_the_passes_of_each_process(world, freeze_rows, tmp_path, count):
+    """Also the first one: an attempt with the same passes would run out of memory again."""
+    rows = toy_rows(240) | {"text": ["a very good lamp"] * 240}
+    world.data = freeze_rows(world.home, rows)
+    run = world.run_file(hyperparameters={"batchSize": 16, "gradientAccumulation": 2})
+    parent, data = local_path(run.train.parent.uri), local_path(run.train.data.uri)
+    found = load(data, run.train.data.digest, run.recipe, parent=parent, scratch=tmp_path)
+
+    def largest(divisor: int) -> int:
+        sampler = session._sampler(
+            found,
+            session.task_of(run.recipe.model),
+            run.recipe.training.hyperparameters,
+            given=run.train.model_copy(update={"batch_divisor": divisor}),
+            device=GPU,
+            processes=Processes(count - 1, count),
+        )
+        last = sampler.steps_per_epoch
+        asked = {"collate": torch.from_numpy, "first": 1, "last": last}
+        made = steps(found.examples, sampler, **asked, processes=Processes(count - 1, count))
+        return max(len(batch.labels) for step in made for batch in step.batches)
+
+    whole = min(16, 32 // count)
+    assert [largest(divisor) for divisor in (1, 2, 4)] == [whole, whole // 2, whole // 4]
+
+
 def weights(world, job: str, divisor: int = 1) -> torch.Tensor:
     # AdamW would turn the rounding of a gradient near 0 into a whole step.
     chosen = {"batchSize": 8, "gradientAccumulation": 4, "optimizer": "SGD", "learningRate": "0.1"}
@@ -66,8 +103,8 @@ def test_halved_passes_give_the_same_weights_within_rounding(world, divisor):
 def test_passes_as_on_a_gpu_give_the_same_weights_within_rounding(world, monkeypatch):
     on_cpu = weights(world, "cpu")
 
-    def as_on_gpu(rows: int, longest: int, *, divisor: int, device: torch.device) -> PassLimits:
-        return pass_limits(rows, longest, divisor=divisor, device=GPU)
+    def as_on_gpu(rows: int, longest: int, *, device: torch.device, **known: int) -> PassLimits:
+        return pass_limits(rows, longest, device=GPU, **known)
 
     monkeypatch.setattr(session, "pass_limits", as_on_gpu)
     as_gpu = weights(world, "gpu")

@@ -23,7 +23,9 @@ class PassLimits:
     tokens: int
 
 
-def pass_limits(rows: int, longest: int, *, divisor: int, device: torch.device) -> PassLimits:
+def pass_limits(
+    rows: int, longest: int, *, divisor: int, device: torch.device, step: int = sys.maxsize
+) -> PassLimits:
     """Limit the forward passes of a run.
 
     Memory grows with the tokens of a pass, so the limit is the tokens of `rows` rows of the longest
@@ -35,6 +37,8 @@ def pass_limits(rows: int, longest: int, *, divisor: int, device: torch.device) 
         longest: Tokens of the longest row.
         divisor: 1, doubled each time that memory ran out.
         device: The device to train on.
+        step: The most rows that this process has of a step. A pass never has more: to divide a
+            larger number would not make it smaller.
     """
     most = sys.maxsize if device.type == "cuda" else rows
-    return PassLimits(most, max(1, rows * longest // divisor))
+    return PassLimits(most, max(1, min(rows, step) * longest // divisor))
