@@ -1,5 +1,7 @@
 """What a user's Deployment and its newest pods show during a rollout."""
 
+import pytest
+
 from springtide_api.update.rollout import Target
 from springtide_operator.cluster.reading.observed_targets import (
     claim_names,
@@ -54,6 +56,28 @@ def test_how_a_crashing_container_ended_is_told_rather_than_that_it_waits():
     assert reported.startswith("container server ended with code 1: no library")
     new = pod(ready=False, state={"waiting": {"reason": "ErrImagePull", "message": "not found"}})
     assert seen(deployment(unavailableReplicas=1), new).trouble == "image pull failed: not found"
+
+
+@pytest.mark.parametrize(
+    ("reason", "begins"),
+    [
+        ("ImagePullBackOff", "image pull failed: "),
+        ("CreateContainerConfigError", "CreateContainerConfigError: "),
+        ("CreateContainerError", "CreateContainerError: "),
+    ],
+)
+def test_a_container_that_cannot_be_started_again_waits_for_others_and_does_not_fail(
+    reason, begins
+):
+    """As after a restart of its node, while a Secret or the registry is gone."""
+    ended = {"terminated": {"exitCode": 137, "reason": "Error"}}
+    waits = {"waiting": {"reason": reason, "message": "not found"}}
+    lagging, stopped = (
+        deployment(unavailableReplicas=1),
+        pod(ready=False, lastState=ended, state=waits),
+    )
+    assert seen(lagging, stopped).trouble == f"{begins}not found"
+    assert seen(lagging, stopped).failing == 0
 
 
 def of_init_container(name, *, phase="Pending", **status):

@@ -27,7 +27,8 @@ def failed(trouble: str = "image pull failed: registry/server:2 not found") -> W
 
 @pytest.mark.survives(
     "Deployments",
-    "a rollout fails because an image cannot be pulled, no node fits, or a quota refuses the pods",
+    "a rollout fails because an image cannot be pulled, no node fits, a quota refuses the pods, or "
+    "a Secret that their template names is missing",
     "outcome `RolloutFailed`: it does not count as rolled back, and `retry.g<number>` rolls it out "
     "again",
 )
@@ -41,6 +42,8 @@ def failed(trouble: str = "image pull failed: registry/server:2 not found") -> W
         ("quota exceeded: exceeded quota: team, requested: pods=1", "QuotaExceeded"),
         ("Pod Security refuses its pods: violates PodSecurity", "PodsForbidden"),
         ("its pods are refused: denied by policy", "PodsForbidden"),
+        ('CreateContainerConfigError: secret "keys" not found', "ContainerNotCreated"),
+        ("CreateContainerError: failed to prepare subPath", "ContainerNotCreated"),
     ],
 )
 def test_a_failed_rollout_is_repeated_by_request(trouble: str, cause: str) -> None:

@@ -155,8 +155,9 @@ class RolloutStatus(Model):
     """When the rollback was decided."""
     failure: Word = ""
     """Cause of a failed rollout that is not the generation's own: ImagePullFailed, Unschedulable,
-    NodeLost, QuotaExceeded, PodsForbidden or NoData (the metrics of rollout.analysis had no
-    number). The request retry.g<number> rolls the generation out again."""
+    NodeLost, QuotaExceeded, PodsForbidden, ContainerNotCreated (such as for want of a Secret that
+    the pod template names) or NoData (the metrics of rollout.analysis had no number). The request
+    retry.g<number> rolls the generation out again."""
     attempts: Annotated[list[RolloutAttempt], Field(max_length=8)] = []
     """Earlier rollouts that failed, the newest last."""
     take_back: Annotated[list[ObjectName], Field(max_length=8)] = []

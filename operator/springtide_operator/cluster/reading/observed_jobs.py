@@ -24,6 +24,9 @@ STARTING = frozenset({"", "ContainerCreating", "PodInitializing"})
 
 PULLING = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 
+NOT_CREATED = frozenset({"CreateContainerConfigError", "CreateContainerError"})
+"""Reasons of the kubelet while a container cannot be created, as for want of a Secret."""
+
 _NAMED = re.compile(r'^pods "[^"]*" is forbidden: ')
 """Each attempt names another pod: without the name the same refusal has the same text."""
 

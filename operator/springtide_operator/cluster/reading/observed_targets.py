@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING
 from springtide_api import names
 from springtide_api.schema import one_line
 from springtide_operator.cluster.api.objects import moment, true_conditions, whole
-from springtide_operator.cluster.reading.observed_jobs import why_refused, why_waiting
+from springtide_operator.cluster.reading.observed_jobs import (
+    NOT_CREATED,
+    PULLING,
+    why_refused,
+    why_waiting,
+)
 from springtide_operator.lifecycle.state.observed import ObservedCanary, ObservedTarget
 from springtide_operator.manifests.canary import is_canary
 
@@ -161,14 +166,16 @@ def _ready(pod: Raw) -> bool:
 def _failing(pod: Raw, container: str) -> bool:
     """Whether the serving container started and is not ready, of a pod that is not being removed.
 
-    A pod without a node or an image never started; of a lost node the kubelet says nothing new.
+    A pod without a node or an image never started; of a lost node the kubelet says nothing new. One
+    that cannot be started again has ended, and waits for others.
     """
     if "deletionTimestamp" in pod["metadata"]:
         return False
     for each in (pod.get("status") or {}).get("containerStatuses") or []:
         if each["name"] == container and not each.get("ready"):
             state, last = each.get("state") or {}, each.get("lastState") or {}
-            return bool(state.keys() & {"running", "terminated"} or "terminated" in last)
+            started = state.keys() & {"running", "terminated"} or "terminated" in last
+            return bool(started) and not _waits_for_others(each)
     return False
 
 
@@ -192,10 +199,18 @@ def _unready_reason(pod: Raw) -> str:
     status = pod.get("status") or {}
     for kind, field in (("container", "containerStatuses"), ("init container", INIT_CONTAINERS)):
         for container in status.get(field) or []:
+            if _waits_for_others(container):
+                return why_waiting(pod)
             if (ended := _ended(pod, container)) and not container.get("ready"):
                 text = ended.get("message") or ended.get("reason") or "no message"
                 return f"{kind} {container['name']} ended with code {ended['exitCode']}: {text}"
     return why_waiting(pod) or _lost_node(status)
+
+
+def _waits_for_others(container: Raw) -> bool:
+    """Whether a container cannot start for want of its image, or of what it is created with."""
+    waiting = (container.get("state") or {}).get("waiting") or {}
+    return waiting.get("reason") in PULLING | NOT_CREATED
 
 
 def _ended(pod: Raw, container: Raw) -> Raw | None:

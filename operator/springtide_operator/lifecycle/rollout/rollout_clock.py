@@ -132,6 +132,8 @@ NOT_ITS_OWN = {
     "quota exceeded": "QuotaExceeded",
     "Pod Security refuses": "PodsForbidden",
     "its pods are refused": "PodsForbidden",
+    "CreateContainerConfigError": "ContainerNotCreated",
+    "CreateContainerError": "ContainerNotCreated",
 }
 """How the reports of kubelet, scheduler and API server begin, where the cause is not the
 generation's."""
