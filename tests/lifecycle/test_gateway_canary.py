@@ -212,6 +212,26 @@ def test_a_crash_between_the_patch_and_the_status_is_no_change_of_another_client
     assert rollout_of(world).weight_seen_at == world.now
 
 
+@pytest.mark.survives(
+    "Operator",
+    "is ended between the patch of a weight and the record of it, and the step is edited meanwhile",
+    "the weight is its own: the step starts again with the edited one",
+)
+def test_a_weight_that_was_written_and_not_recorded_may_be_edited() -> None:
+    world = started(ready=False)
+    world.canary_pods_ready = True
+    world.finish_canaries()
+    for _ in range(9):
+        world.crash_after(1)
+        if world.weights() == (90, 10):
+            break
+    assert (world.weights(), route_record(world).weight) == ((90, 10), 0)
+    world.edit(rollout=gateway([{"weight": 20, "duration": "10m"}, STEPS[1]]))
+    later(world, 2)
+    assert (world.weights(), route_record(world).weight) == ((80, 20), 20)
+    assert world.condition("ActionRequired").status == "False"
+
+
 def test_a_refused_patch_stops_the_clock_and_is_retried() -> None:
     world = with_live()
     world.refusing = {"HTTPRoute shop": "PatchRefused"}

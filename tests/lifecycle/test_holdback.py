@@ -22,6 +22,7 @@ from lifecycle.warm_scenes import notes, promoted
 from lifecycle.world import digest
 
 from springtide_judging.two_binomials import REGRESSIONS
+from springtide_operator.lifecycle.routes.actions import SetRouteWeights
 
 if TYPE_CHECKING:
     from lifecycle.world import World
@@ -730,19 +731,60 @@ def test_a_crash_after_any_write_changes_nothing(verb: str) -> None:
     assert world.canaries == {}
 
 
-@pytest.mark.survives(
-    "Operator",
-    "is ended between the patch that gives a share and the record of it, and the bake ends",
-    "the weights are the owner's again, though no status says that they were changed",
-)
-def test_a_share_that_was_written_and_not_recorded_is_taken_back() -> None:
+def given_and_not_recorded() -> World:
+    """The operator ended after its patch of the route."""
     world = baking()
     world.finish_canaries()
     for _ in range(9):
         world.crash_after(1)
         if world.weights() == (90, 10):
             break
-    assert route_record(world).weight == 0
+    assert (world.weights(), route_record(world).weight) == ((90, 10), 0)
+    return world
+
+
+@pytest.mark.survives(
+    "Operator",
+    "is ended between the patch that gives a share and the record of it, and the bake ends",
+    "the weights are the owner's again, though no status says that they were changed",
+)
+def test_a_share_that_was_written_and_not_recorded_is_taken_back() -> None:
+    world = given_and_not_recorded()
     del world.canaries["ranker-canary"]
     edit(world, bake={"duration": "1h"})
     assert world.weights() == (100, 0)
+
+
+@pytest.mark.survives(
+    "Operator",
+    "is ended between the patch that gives a share and the record of it, and `holdback` is edited "
+    "meanwhile",
+    "the share is its own: the edited one follows",
+)
+@pytest.mark.parametrize("share", [5, 20])
+def test_a_share_that_was_written_and_not_recorded_may_be_edited(share: int) -> None:
+    world = given_and_not_recorded()
+    edit(world, bake={"duration": "1h", "holdback": share})
+    later(world, 2)
+    assert (world.weights(), route_record(world).weight) == ((100 - share, share), share)
+    assert rollout_of(world).holdback_seen_at is not None
+    assert world.condition("ActionRequired").status == "False"
+
+
+def test_a_changed_share_is_on_record_before_a_route_has_it() -> None:
+    world = held_back()
+    assert rollout_of(world).holdback == 10
+    noted: list[tuple[int | None, tuple[int, ...]]] = []
+    before = world.on_action
+
+    def note(seen: Any, action: Any) -> None:
+        before(seen, action)
+        if isinstance(action, SetRouteWeights):
+            share = rollout_of(world).holdback
+            noted.append((share, tuple(change.after for change in action.changes)))
+
+    world.on_action = note
+    edit(world, bake={"duration": "1h", "holdback": 5})
+    edit(world, bake={"duration": "1h", "holdback": 20})
+    later(world, 2)
+    assert noted == [(5, (95, 5)), (20, (80, 20))]

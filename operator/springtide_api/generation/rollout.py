@@ -133,6 +133,9 @@ class RolloutStatus(Model):
     bake_until: Time | None = None
     """When the bake ends if the newest sample of each metric passes by then; unset without
     rollout.bake."""
+    holdback: Annotated[int | None, Field(ge=1, le=50)] = None
+    """Share in percent that routes have by rollout.bake.holdback, or are about to get; unset before
+    the first one of a bake."""
     holdback_seen_at: Time | None = None
     """When every HTTPRoute was seen with the share of rollout.bake.holdback. The requests that the
     ratio metrics of the bake compare count from then; unset while a route has another share."""

@@ -109,6 +109,12 @@ def weight_patch(
     return SetRouteWeights(route.name, routing.route.uid, made) if made else None
 
 
+def is_shown(route: RolloutRoute, routing: ObservedRouting, percent: int) -> bool:
+    """Whether a route that can be read gives a canary this share."""
+    there = bool(pairs(routing.route, route.service))
+    return there and weight_patch(route, routing, percent) is None
+
+
 def shifted(rollout: RolloutStatus, name: str) -> bool:
     """Whether a target's requests go to warm pods of the previous generation, in a rollback."""
     route = recorded_route(rollout, name)

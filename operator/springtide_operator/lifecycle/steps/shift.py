@@ -8,7 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from springtide_operator.lifecycle.canary.canaries import canary_of
-from springtide_operator.lifecycle.canary.gateway import ENDPOINTS, recorded_route, weight_patch
+from springtide_operator.lifecycle.canary.gateway import (
+    ENDPOINTS,
+    is_shown,
+    recorded_route,
+    weight_patch,
+)
 from springtide_operator.lifecycle.canary.report import short
 from springtide_operator.lifecycle.routes.weights import canary_service
 from springtide_operator.lifecycle.state.plan import Step, Waiting
@@ -51,6 +56,27 @@ def shifted_targets(seen: Observation, rollout: RolloutStatus) -> list[RolloutTa
         if each.route and each.name in names
         else each
         for each in rollout.targets
+    ]
+
+
+def with_shown_weights(
+    seen: Observation, rollout: RolloutStatus, targets: list[RolloutTarget]
+) -> list[RolloutTarget]:
+    """Targets, with the weight of the step on routes that show it, recorded before or not.
+
+    An operator may have ended after it wrote a weight, and the step starts again with another one.
+    """
+    shown = {
+        each.target.target.target_ref.name
+        for each in _routed(seen, rollout)
+        if rollout.weight and is_shown(each.route, each.routing, rollout.weight)
+    }
+    update = {"weight": rollout.weight, "withdrawn_at": None}
+    return [
+        each.model_copy(update={"route": each.route.model_copy(update=update)})
+        if each.route and each.name in shown
+        else each
+        for each in targets
     ]
 
 

@@ -54,6 +54,7 @@ from springtide_operator.lifecycle.steps.shift import (
     is_shifted,
     shift_traffic,
     shifted_targets,
+    with_shown_weights,
 )
 from springtide_operator.lifecycle.steps.writes import canary_writes, why_replaced
 
@@ -155,7 +156,7 @@ def end_steps(seen: Observation, generation: ModelGeneration, now: datetime) -> 
 
 def _clock(seen: Observation, generation: ModelGeneration, now: datetime) -> dict[str, object]:
     rollout, patience = generation.status.rollout, duration(seen.update.spec.rollout.deadline)
-    targets = recorded_targets(seen, rollout)
+    targets = with_shown_weights(seen, rollout, recorded_targets(seen, rollout))
     return {"step_started_at": now, "deadline": now + patience, "targets": targets}
 
 

@@ -1,8 +1,8 @@
 """Gives pods of the previous generation their share of the requests in a bake, and takes it back.
 
-Order: status, from which on a route may lead to them; ready endpoints; one patch for each route;
-`holdbackSeenAt`, from which on the comparison counts. The end of the bake takes the share back by
-the rules of a canary: weight 0, the drain, then its pods.
+Order: ready endpoints; status, from which on a route may lead to them, with the share; one patch
+for each route; `holdbackSeenAt`, from which on the comparison counts. The end of the bake takes the
+share back by the rules of a canary: weight 0, the drain, then its pods.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from springtide_api.names import FINALIZER, canary_name
-from springtide_operator.lifecycle.canary.gateway import new_route, weight_patch
+from springtide_operator.lifecycle.canary.gateway import is_shown, new_route, weight_patch
 from springtide_operator.lifecycle.rollout.rollout_status import with_rollout
 from springtide_operator.lifecycle.state.plan import Event, Step, subject
 from springtide_operator.lifecycle.state.recorded_times import is_ahead
@@ -65,13 +65,15 @@ def hold_back(seen: Observation, now: datetime) -> Step | None:
     if live is None or standby(seen) is None or FINALIZER not in seen.update.metadata.finalizers:
         return None
     there = list(_shared(seen))
+    if step := _unrecorded(seen, live, there):
+        return step
     free = [each for each in there if changed_weights(seen, each.target) is None]
     lost = {each.name for each in free if not each.share and is_given(each.route)}
     if step := withdraw_traffic(seen, routes_back(seen).keys() - lost, now):
         return step
     given = [e for e in free if e.share and standby_problem(seen, e.target) is None]
-    if new := [each for each in given if not is_given(each.route)]:
-        return Step(actions=(with_rollout(live, {"targets": _intended(seen, live, new)}),))
+    if facts := _intended(seen, live, given):
+        return Step(actions=(with_rollout(live, facts),))
     return _patches(seen, given, now) or _seen(seen, live, there, given, now)
 
 
@@ -85,16 +87,35 @@ def _shared(seen: Observation) -> Sequence[_Shared]:
     return found
 
 
+def _unrecorded(seen: Observation, live: ModelGeneration, there: Sequence[_Shared]) -> Step | None:
+    """Record a share that the spec no longer has, and that an operator wrote before it ended."""
+    before = live.status.rollout.holdback
+    if before is None or before == holdback(seen):
+        return None
+    given = (e for e in there if is_given(e.route) and e.route.weight != before)
+    shown = {e.name: {"weight": before} for e in given if is_shown(e.route, e.routing, before)}
+    if not shown:
+        return None
+    return Step(actions=(with_rollout(live, {"targets": _with_routes(live, shown)}),))
+
+
 def _intended(
-    seen: Observation, live: ModelGeneration, new: Sequence[_Shared]
-) -> list[RolloutTarget]:
-    """From now on these routes may lead to pods of previous; their weights are the owner's now."""
+    seen: Observation, live: ModelGeneration, given: Sequence[_Shared]
+) -> dict[str, object]:
+    """What is written before routes get a share: which ones may lead to pods of previous, and it.
+
+    The weights of a route that gets its first one are the owner's now.
+    """
     changes: dict[str, dict[str, object]] = {}
-    for each in new:
-        route = new_route(seen, each.target)
-        weights = route.weights if route else each.route.weights
-        changes[each.name] = {"weights": weights, "withdrawn_at": None}
-    return _with_routes(live, changes)
+    for each in given:
+        if not is_given(each.route):
+            route = new_route(seen, each.target)
+            weights = route.weights if route else each.route.weights
+            changes[each.name] = {"weights": weights, "withdrawn_at": None}
+    share, written = holdback(seen), any(each.patch for each in given)
+    if not changes and (not written or share == live.status.rollout.holdback):
+        return {}
+    return {"targets": _with_routes(live, changes), "holdback": share}
 
 
 def _patches(seen: Observation, given: Sequence[_Shared], now: datetime) -> Step | None:

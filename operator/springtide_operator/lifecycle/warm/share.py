@@ -39,6 +39,13 @@ def route_in_bake(seen: Observation, target: ObservedTarget) -> RolloutRoute | N
     return recorded_route(live.status.rollout, target.target.target_ref.name) if live else None
 
 
+def share_on_record(seen: Observation) -> int:
+    """The share in percent that a route may have been given last, recorded or not."""
+    live = seen.lineage.live
+    recorded = live.status.rollout.holdback if live else None
+    return recorded or holdback(seen)
+
+
 def is_given(route: RolloutRoute) -> bool:
     """Whether a route may give pods of the previous generation requests."""
     return bool(route.weight) or route.withdrawn_at is None
@@ -81,7 +88,7 @@ def changed_weights(seen: Observation, target: ObservedTarget) -> RouteProblem |
     routing, route = seen.routings.get(target.target.target_ref.name), route_in_bake(seen, target)
     if routing is None or route is None or not is_given(route):
         return None
-    shares = (route.weight, holdback(seen))
+    shares = (route.weight, share_on_record(seen))
     shown = unexpected(routing.route, route.service, totals(route), shares)
     if shown is None:
         return None
