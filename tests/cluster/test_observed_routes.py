@@ -1,5 +1,7 @@
 """What an observation holds of routes, Services, budgets and endpoints."""
 
+from datetime import UTC, datetime
+
 from cluster.routes import route, service
 
 from springtide_operator.cluster.reading.observed_routes import (
@@ -47,7 +49,8 @@ def test_the_client_that_wrote_the_rules_last_is_named_and_nothing_else_of_it_is
     store = new_cache().stores[HTTP_ROUTE]
     store.replace([raw], 1)
     held = store.get("search", "shop")
-    assert observed_route("shop", held).changed_by == "argocd"
+    found = observed_route("shop", held)
+    assert (found.changed_by, found.changed_at) == ("argocd", datetime(2026, 1, 2, tzinfo=UTC))
     assert "managedFields" not in held["metadata"]
     assert "status" not in held
 

@@ -472,6 +472,20 @@ def test_a_record_that_is_deleted_ends_the_share(number: int) -> None:
         assert rollout_of(world).baked_at, "there is nothing to compare with"
 
 
+def test_pods_stay_until_the_gateway_has_followed_though_no_record_tells_since_when() -> None:
+    world = held_back()
+    world.delete_generation("shop-g2")
+    world.check.__self__.forget_generation("shop-g2")
+    world.settle()
+    assert world.weights() == (100, 0)
+    world.now += DRAIN - timedelta(seconds=1)
+    assert world.settle().wake_after == timedelta(seconds=1)
+    assert world.canaries
+    world.now += timedelta(seconds=1)
+    world.settle()
+    assert not world.canaries
+
+
 def test_a_target_that_is_scaled_to_0_has_no_share_to_give() -> None:
     world = held_back()
     world.target = replace(world.target, desired=0, updated=0, available=0)

@@ -105,7 +105,9 @@ class Routes:
                 self._observe_own_write("routes", action.route)
                 return False
             backends[place] = replace(held, weight=change.after)
-        self.routes[action.route] = replace(seen, backends=tuple(backends))
+        self.routes[action.route] = replace(
+            seen, backends=tuple(backends), changed_by="springtide", changed_at=self.now
+        )
         self._observe_own_write("routes", action.route)
         return True
 
@@ -115,7 +117,9 @@ class Routes:
         held = self.routes[name]
         weights = iter((stable, canary))
         changed = (replace(b, weight=next(weights)) if b.rule == 0 else b for b in held.backends)
-        self.routes[name] = replace(held, backends=tuple(changed), changed_by=by)
+        self.routes[name] = replace(
+            held, backends=tuple(changed), changed_by=by, changed_at=self.now
+        )
 
     def weights(self, name: str = "shop") -> tuple[int, ...]:
         """All weights of a route, in order."""

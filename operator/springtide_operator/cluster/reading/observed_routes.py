@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from springtide_api import names
-from springtide_operator.cluster.watching.watches import CHANGED_BY
+from springtide_operator.cluster.api.objects import moment
+from springtide_operator.cluster.watching.watches import CHANGED_AT, CHANGED_BY
 from springtide_operator.lifecycle.routes.observed import (
     Backend,
     ObservedBudget,
@@ -35,6 +36,7 @@ def observed_route(
     if raw is None or unavailable:
         return ObservedRoute(name, unavailable=unavailable, served=served)
     metadata = raw["metadata"]
+    changed = metadata.get(CHANGED_AT)
     return ObservedRoute(
         name=name,
         namespace=metadata["namespace"],
@@ -42,6 +44,7 @@ def observed_route(
         deleting="deletionTimestamp" in metadata,
         backends=tuple(_backends((raw.get("spec") or {}).get("rules") or [])),
         changed_by=str(metadata.get(CHANGED_BY) or ""),
+        changed_at=moment(changed) if changed else None,
     )
 
 

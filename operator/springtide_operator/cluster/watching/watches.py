@@ -40,6 +40,9 @@ PROBE = "probe"
 CHANGED_BY = "changedBy"
 """Of a route in the cache: the field manager that wrote to its spec last."""
 
+CHANGED_AT = "changedAt"
+"""Of a route in the cache: when that was."""
+
 LABEL_JOB = "batch.kubernetes.io/job-name"
 """The Job controller sets it on its pods."""
 
@@ -231,12 +234,13 @@ def _trim_pod(raw: Raw) -> None:
 
 
 def _trim_route(raw: Raw) -> None:
-    """Keep the rules of a route, and of its managed fields who wrote to the spec last."""
+    """Keep the rules of a route, and of its managed fields who wrote to the spec last, and when."""
     raw.pop("status", None)
     managed = raw["metadata"].pop("managedFields", None) or []
     wrote = [each for each in managed if "f:spec" in (each.get("fieldsV1") or {})]
     last: Raw = max(wrote, key=lambda each: str(each.get("time") or ""), default={})
-    raw["metadata"][CHANGED_BY] = str(last.get("manager") or raw["metadata"].get(CHANGED_BY) or "")
+    for key, field in ((CHANGED_BY, "manager"), (CHANGED_AT, "time")):
+        raw["metadata"][key] = str(last.get(field) or raw["metadata"].get(key) or "")
 
 
 def _trim_workload(raw: Raw) -> None:

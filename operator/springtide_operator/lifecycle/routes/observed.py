@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class ObservedRoute:
     backends: tuple[Backend, ...] = ()
     changed_by: str = ""
     """The field manager that wrote to its spec last."""
+    changed_at: datetime | None = None
+    """When that was, as far as it is known."""
     unavailable: str = ""
     """Why nothing is known of it."""
     served: bool = True

@@ -160,7 +160,8 @@ def is_drained(
     name, route = routes[canary.name]
     if _is_left_over(seen, route) or (seen.lineage.rolls is None and is_unknown(seen, name)):
         # Another client may have given it weight since the record was written.
-        return not is_unknown(seen, name)
+        left = _drains_until(seen, name, route)
+        return not is_unknown(seen, name) and (left is None or now >= left)
     if name in kept:
         return route.weight == 0
     return route.withdrawn_at is not None and now - route.withdrawn_at >= DRAIN
@@ -169,9 +170,23 @@ def is_drained(
 def drain_wake(seen: Observation, now: datetime) -> timedelta | None:
     """When the next canary pods may be deleted; None: none wait for that."""
     there = {each.name for each in present(seen)}
-    left = [
-        route.withdrawn_at + DRAIN - now
+    left = (
+        _drains_until(seen, name, route)
         for name, route in routes_back(seen).items()
-        if route.withdrawn_at and canary_name(name) in there
-    ]
-    return min((each for each in left if each > timedelta(0)), default=None)
+        if canary_name(name) in there
+    )
+    return min((each - now for each in left if each and each > now), default=None)
+
+
+def _drains_until(seen: Observation, name: str, route: RolloutRoute) -> datetime | None:
+    """When a gateway has followed a route; None: nothing tells.
+
+    Where no record tells since when its canary has no weight, as the record of a live generation
+    was deleted, it has none since the last write to the route at the latest.
+    """
+    since, routing = route.withdrawn_at, seen.routings.get(name)
+    if since is None and routing is not None and _is_left_over(seen, route):
+        since = routing.route.changed_at
+    if since is None or is_ahead(since, seen.now):
+        return None
+    return since + DRAIN
