@@ -187,6 +187,6 @@ def _drains_until(seen: Observation, name: str, route: RolloutRoute) -> datetime
     since, routing = route.withdrawn_at, seen.routings.get(name)
     if since is None and routing is not None and _is_left_over(seen, route):
         since = routing.route.changed_at
-    if since is None or is_ahead(since, seen.now):
-        return None
-    return since + DRAIN
+        if since and is_ahead(since, seen.now):
+            return None
+    return since + DRAIN if since else None
