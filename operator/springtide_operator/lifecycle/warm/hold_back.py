@@ -93,7 +93,8 @@ def _unrecorded(seen: Observation, live: ModelGeneration, there: Sequence[_Share
     if before is None or before == holdback(seen):
         return None
     given = (e for e in there if is_given(e.route) and e.route.weight != before)
-    shown = {e.name: {"weight": before} for e in given if is_shown(e.route, e.routing, before)}
+    weight: dict[str, object] = {"weight": before}
+    shown = {e.name: weight for e in given if is_shown(e.route, e.routing, before)}
     if not shown:
         return None
     return Step(actions=(with_rollout(live, {"targets": _with_routes(live, shown)}),))
