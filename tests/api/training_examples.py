@@ -8,6 +8,7 @@ EARLY = "training.earlyStopping"
 METHOD = "training.method"
 RETENTION = "training.retention"
 ROBUSTNESS = "training.robustness"
+SHARDED = "training.parallelism.type"
 FRESH = {"type": "LoRA", "lora": {"continuation": "Fresh"}}
 CONTINUING = {"type": "LoRA", "lora": {"continuation": "Continue"}}
 REBASED = {"continuation": "Continue", "rebaseEvery": 4, "rebaseLearningRate": "1e-5"}
@@ -203,6 +204,18 @@ TRAINING = [
             f"{HYPER}.batchSize": 7,
             f"{HYPER}.gradientAccumulation": 1,
         },
+    ),
+    Example(
+        "training",
+        "parallelism.type FSDP excludes optimizer Adafactor",
+        {SHARDED: "FSDP", f"{HYPER}.optimizer": "SGD"},
+        {SHARDED: "FSDP", f"{HYPER}.optimizer": "Adafactor"},
+    ),
+    Example(
+        "training",
+        "parallelism.type FSDP excludes retention.interpolation",
+        {SHARDED: "DDP", RETENTION: {"interpolation": {}}, EARLY: {}},
+        {SHARDED: "FSDP", RETENTION: {"interpolation": {}}, EARLY: {}},
     ),
     Example(
         "training.compute",

@@ -239,9 +239,10 @@ class Parallelism(Model):
     up. Weights differ by rounding from those of another number of GPUs.
     """
 
-    type: Literal["DDP"] = "DDP"
+    type: Literal["DDP", "FSDP"] = "DDP"
     """DDP: each GPU has a copy of the model and of the optimizer's state (PyTorch's
-    DistributedDataParallel). Default DDP."""
+    DistributedDataParallel). FSDP: each has a part of them (fully_shard), for a model that is too
+    large for DDP; slower. No effect with one GPU. Default DDP."""
 
 
 @cel(
@@ -301,6 +302,18 @@ class Limits(Model):
     "robustness.augmentation excludes hyperparameters.freeze.lowerLayers: the outputs of frozen"
     " layers are stored once for each row, and an augmented row has others in each epoch; set"
     " lowerLayers to 0, or remove augmentation",
+)
+@cel(
+    "!has(self.parallelism) || self.parallelism.type != 'FSDP' || !has(self.hyperparameters)"
+    " || self.hyperparameters.optimizer != 'Adafactor'",
+    "parallelism.type FSDP excludes optimizer Adafactor, whose state is means over whole matrices;"
+    " set hyperparameters.optimizer to AdamW or SGD, or type to DDP",
+)
+@cel(
+    "!has(self.parallelism) || self.parallelism.type != 'FSDP' || !has(self.retention)"
+    " || !has(self.retention.interpolation)",
+    "parallelism.type FSDP excludes retention.interpolation, which needs the whole model and its"
+    " parent on each GPU; remove interpolation, or set type to DDP",
 )
 @cel(
     "!has(self.compute) || !has(self.hyperparameters) || self.compute.gpusPerNode"

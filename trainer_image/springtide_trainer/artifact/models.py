@@ -94,18 +94,30 @@ def predict(
 
     All rows are sorted by length, so the rows of a batch have about the same length. `observe` is
     called with the number of rows that are scored after each batch. Several processes share the
-    batches, which are those of one, and all of them return all scores.
+    batches, which are those of one, and all of them return all scores. They run as many passes, as
+    a model in parts needs it: one that has no batch left scores the first one again.
     """
     made = np.zeros((len(rows), len(task.outputs)), dtype=np.float32)
     order = np.argsort(tokens.lengths[rows], kind="stable")
     model.train(mode=False)
-    with torch.inference_mode():
-        for start in processes.share(np.arange(0, len(order), batch_size)).tolist():
-            chosen = order[start : start + batch_size]
-            batch = tokens.batch(rows[chosen])
-            inputs = {name: value.to(model.device) for name, value in batch.items()}
-            made[chosen] = task.predict(model(**inputs).logits).cpu().numpy()
+    starts = np.arange(0, len(order), batch_size)
+    own = processes.share(starts).tolist()
+    idle = len(own) < len(processes.share(starts, 0))
+
+    def scored(start: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        chosen = order[start : start + batch_size]
+        batch = tokens.batch(rows[chosen])
+        inputs = {name: value.to(model.device) for name, value in batch.items()}
+        return chosen, task.predict(model(**inputs).logits).cpu().numpy()
+
+    # Parameters that processes gather for the first time must not become tensors of inference mode.
+    with torch.inference_mode(mode=processes.count == 1), torch.no_grad():
+        for start in own:
+            chosen, scores = scored(start)
+            made[chosen] = scores
             observe(start + len(chosen))
+        if idle:
+            scored(0)
     processes.merge(made)
     return made
 

@@ -1,4 +1,4 @@
-"""Finds the lower layers of a model, which `freeze.lowerLayers` counts from the input."""
+"""Finds the layers of a model, which `freeze.lowerLayers` counts from the input."""
 
 from __future__ import annotations
 
@@ -22,14 +22,18 @@ def lower_layers(model: PreTrainedModel, count: int) -> list[nn.Module]:
     """
     if count == 0:
         return []
-    layers = _layers(model.base_model, model.config.num_hidden_layers)
+    layers = all_layers(model)
     if count > len(layers):
         message = f"lowerLayers is {count}, the model has {len(layers)} layers; lower it"
         raise Refused("TooManyFrozenLayers", message, _FIELD)
-    return list(layers[:count])
+    return layers[:count]
 
 
-def _layers(base: nn.Module, count: int) -> nn.ModuleList:
-    """Find the list of layers: the one with as many layers as the configuration says."""
-    lists = [module for module in base.modules() if isinstance(module, nn.ModuleList)]
-    return next((found for found in lists if len(found) == count), lists[0])
+def all_layers(model: PreTrainedModel) -> list[nn.Module]:
+    """Return the layers of a model: the list with as many as its configuration says.
+
+    Without one it is the first list of modules, and of a model without lists none.
+    """
+    count = getattr(model.config, "num_hidden_layers", 0)
+    lists = [module for module in model.base_model.modules() if isinstance(module, nn.ModuleList)]
+    return list(next((found for found in lists if len(found) == count), next(iter(lists), [])))

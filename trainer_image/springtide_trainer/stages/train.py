@@ -15,7 +15,6 @@ import torch
 from springtide_api.contract import TrainOutput
 from springtide_api.retained import ALPHA, VALIDATION_OF_ALPHA
 from springtide_trainer.artifact import manifest, saving
-from springtide_trainer.artifact.models import move
 from springtide_trainer.artifact.preprocess import Preprocess
 from springtide_trainer.data.snapshots import next_buffer, replay_buffer
 from springtide_trainer.errors import Refused
@@ -76,10 +75,11 @@ def train_together(processes: Processes, run: RunFile, home: Home, tmp: Path) ->
         ready = session.prepare(run, rows, parent, device=device, scratch=tmp, processes=processes)
         outcome = fit.fit(ready)
         _interpolate(ready, parent, run.recipe)
+        model = ready.strategy.collect(ready.model, ready.load)
     processes.leave()
     if not processes.leads:
         return None
-    model = _finite(ready, outcome.step)
+    check_tensors(dict(model.named_parameters()), outcome.step)
     written = _write_adapter(model, run.recipe, run.train, tmp / "adapter")
     made = _commit(ready, model, parent, recipe=run.recipe, home=home, folder=tmp / "artifact")
     measured = ready.measured
@@ -151,17 +151,6 @@ def _write_adapter(
         return None
     base = given.adapter.base.digest if given.adapter else given.parent.digest
     return adapter.write(model, folder, base=base, continued=given.adapter is not None)
-
-
-def _finite(ready: session.Session, step: int) -> PreTrainedModel:
-    """Return the trained model, on the CPU.
-
-    Raises:
-        Diverged: a weight is not finite.
-    """
-    model = move(ready.model, "cpu")
-    check_tensors(dict(model.named_parameters()), step)
-    return model
 
 
 def _commit(

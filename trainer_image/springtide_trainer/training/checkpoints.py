@@ -10,14 +10,14 @@ import hashlib
 import json
 import logging
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from springtide_trainer.artifact.manifest import MANIFEST, verify, write_manifest
 from springtide_trainer.errors import Refused
+from springtide_trainer.processes import ALONE
 from springtide_trainer.storage import (
     commit_folder,
     committed_folders,
@@ -25,11 +25,15 @@ from springtide_trainer.storage import (
     local_path,
     uri_of,
 )
+from springtide_trainer.training.engine.state_files import OneFile
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor
+
+    from springtide_trainer.processes import Processes
+    from springtide_trainer.training.engine.state_files import StateFiles
 
 log = logging.getLogger(__name__)
 
@@ -57,10 +61,12 @@ class Checkpoints:
 
     Attributes:
         folder: The folder of the checkpoints.
-        scratch: A folder of this pod on the same file system.
+        scratch: A folder of this pod on the same file system, which all its processes share.
         identity: Identifies the run: recipe, digest of the rows, parent.
         environment: Threads, instruction set and precision, on which bit-equal results depend.
         keep: Number of checkpoints to keep.
+        files: How the tensors are written.
+        processes: The processes of the run, of which the first one alone commits.
     """
 
     folder: Path
@@ -68,17 +74,28 @@ class Checkpoints:
     identity: dict[str, Any]
     environment: dict[str, Any]
     keep: int
+    files: StateFiles = field(default_factory=OneFile)
+    processes: Processes = ALONE
 
     def save(self, state: State) -> None:
-        """Commit a state and remove the oldest beyond `keep`. An existing one of the step stays."""
+        """Commit a state and remove the oldest beyond `keep`. An existing one of the step stays.
+
+        All processes call this, and go on when it is committed.
+        """
         final = self.folder / f"{_PREFIX}{state.step:09d}"
-        if final.exists():
+        if self.processes.from_first(final.exists()):
             return
         scratch = self.scratch / "checkpoint"
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(parents=True)
-        tensors = {name: tensor.detach().contiguous() for name, tensor in state.tensors.items()}
-        save_file(tensors, scratch / "state.safetensors")
+        if self.processes.leads:
+            shutil.rmtree(scratch, ignore_errors=True)
+            scratch.mkdir(parents=True)
+        self.processes.wait()
+        self.files.write(state.tensors, scratch)
+        if self.processes.leads:
+            self._commit(state, scratch, final)
+        self.processes.wait()
+
+    def _commit(self, state: State, scratch: Path, final: Path) -> None:
         metadata = {
             "step": state.step,
             "numbers": state.numbers,
@@ -118,8 +135,7 @@ class Checkpoints:
                 "checkpoint was saved in another environment: weights will not be bit-equal",
                 extra={"saved": metadata["environment"], "now": self.environment},
             )
-        tensors = load_file(folder / "state.safetensors")
-        return State(int(metadata["step"]), tensors, metadata["numbers"])
+        return State(int(metadata["step"]), self.files.read(folder), metadata["numbers"])
 
     def _newest_first(self) -> list[Path]:
         room = committed_folders(self.folder)

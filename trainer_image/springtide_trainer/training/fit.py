@@ -160,9 +160,7 @@ def _save(session: Session, step: int, checks: FiniteChecks) -> None:
     checks.read()
     state = capture(session.run, step)
     check_tensors(state.tensors, step)
-    if session.processes.leads:
-        session.checkpoints.save(state)
-    session.processes.wait()
+    session.checkpoints.save(state)
 
 
 def _first_of(stops: list[loop.Stop], last: Callable[[int], str | None]) -> loop.Stop:

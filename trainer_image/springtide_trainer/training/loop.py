@@ -32,7 +32,7 @@ ALL_SEEN = "all epochs completed"
 class Objective(Protocol):
     """The loss function."""
 
-    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
+    def __call__(self, model: nn.Module, batch: Batch, /) -> Tensor:
         """Return the loss of one batch: a scalar, the weighted sum over its rows."""
 
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from torch import Tensor, nn
 
 MOMENTUM = 0.9
@@ -25,8 +27,11 @@ def build(
     learning_rate: float,
     weight_decay: float,
     recorded: bool = False,
+    fused: bool = True,
 ) -> torch.optim.Optimizer:
     """Create an optimizer, with fused kernels where it has them.
+
+    Not those of SGD without `fused`: they do not take parameters of which this process has a part.
 
     Weight decay applies to matrices only, not to biases and normalization weights.
     Adafactor uses the given learning rate, without relative steps. With `recorded`, AdamW reads the
@@ -39,7 +44,7 @@ def build(
             rate = torch.tensor(learning_rate, device=device) if recorded else learning_rate
             return torch.optim.AdamW(groups, lr=rate, fused=True, capturable=recorded)
         case "SGD":
-            return torch.optim.SGD(groups, lr=learning_rate, momentum=MOMENTUM, fused=True)
+            return torch.optim.SGD(groups, lr=learning_rate, momentum=MOMENTUM, fused=fused)
         case "Adafactor":
             # Imported here, because with it transformers imports its own training loop.
             from transformers.optimization import Adafactor
@@ -65,6 +70,29 @@ def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
+
+
+def clip(parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
+    """Clip the gradients, in place; return their norm before.
+
+    It is the norm of the whole gradients, also where each process has a part of them.
+    """
+    given = list(parameters)
+    gradients = [each.grad for each in given if each.grad is not None]
+    parts = [own_part(each) for each in gradients]
+    norm = torch.nn.utils.get_total_norm(parts)
+    if gradients and parts[0] is not gradients[0]:
+        squares = norm.square()
+        torch.distributed.all_reduce(squares)
+        norm = squares.sqrt()
+    torch.nn.utils.clip_grads_with_norm_(given, max_norm, norm)
+    return norm
+
+
+def own_part(tensor: Tensor) -> Tensor:
+    """Return the part of a tensor that this process holds; a whole tensor as it is."""
+    part: Callable[[], Tensor] | None = getattr(tensor, "to_local", None)
+    return part() if part else tensor
 
 
 def trainable_parameters(model: nn.Module) -> dict[str, Tensor]:

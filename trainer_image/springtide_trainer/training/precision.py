@@ -10,6 +10,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from springtide_trainer.errors import Refused
+from springtide_trainer.training.optimizer import clip
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -89,7 +90,7 @@ class Precision:
         finds the scale. At the smallest scale the norm is returned, without a step.
         """
         self.scaler.unscale_(optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm)
+        norm = clip(parameters, max_grad_norm)
         if self.name != "FP16":
             optimizer.step()
             self.stepped = True

@@ -11,7 +11,7 @@ import numpy as np
 
 from springtide_api.update.task import EARLY_STOPPING_METRIC
 from springtide_trainer.artifact.length_limit import check_max_length
-from springtide_trainer.artifact.models import load_tokenizer, move
+from springtide_trainer.artifact.models import load_tokenizer
 from springtide_trainer.artifact.preprocess import Preprocess
 from springtide_trainer.errors import Refused
 from springtide_trainer.methods.adapter import Continued
@@ -24,7 +24,7 @@ from springtide_trainer.training.checkpoints import Checkpoints
 from springtide_trainer.training.early_stopping import EarlyStopping
 from springtide_trainer.training.engine import kernels
 from springtide_trainer.training.engine.pass_limits import pass_limits
-from springtide_trainer.training.engine.replicas import Replicas
+from springtide_trainer.training.engine.strategies import strategy_of
 from springtide_trainer.training.lower_outputs import Wanted, lower_part, store
 from springtide_trainer.training.robustness import adversarial, augmentation, averaging
 from springtide_trainer.training.rows.batches import StepSampler
@@ -33,7 +33,7 @@ from springtide_trainer.training.rows.validation import validate
 from springtide_trainer.training.training_state import FORMAT, Run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     import torch
     from transformers import PreTrainedModel
@@ -42,8 +42,9 @@ if TYPE_CHECKING:
     from springtide_api.generation.spec import Recipe
     from springtide_api.update.training import Hyperparameters, Training
     from springtide_trainer.processes import Processes
-    from springtide_trainer.tasks.task import Batch, Task
-    from springtide_trainer.training.loop import Objective
+    from springtide_trainer.tasks.task import Task
+    from springtide_trainer.training.engine.replicas import Objective, Passes
+    from springtide_trainer.training.engine.strategies import Strategy
     from springtide_trainer.training.robustness.augmentation import Augmentation
     from springtide_trainer.training.rows.training_rows import TrainingRows
 
@@ -54,7 +55,8 @@ class Session:
 
     Attributes:
         task: What is learnt.
-        model: The parent's weights, prepared for training.
+        model: The parent's weights, prepared for training, as the strategy placed them.
+        load: Loads the model as it was before.
         run: The state that changes from step to step.
         rows: The training and validation rows.
         sampler: Which rows make up which step.
@@ -62,6 +64,7 @@ class Session:
         objective: The loss of a batch.
         passes: Iterates over the batches of a step.
         processes: This process among those of the run.
+        strategy: How they divide the work.
         augmentation: Changes the inputs of training rows; None: they are as they are.
         recorded: Whether steps are recorded as graphs.
         options: Optimizer settings.
@@ -73,13 +76,15 @@ class Session:
 
     task: Task
     model: PreTrainedModel
+    load: Callable[[], PreTrainedModel]
     run: Run
     rows: TrainingRows
     sampler: StepSampler
     total: int
     objective: Objective
-    passes: Callable[[list[Batch]], Iterable[Batch]]
+    passes: Passes
     processes: Processes
+    strategy: Strategy
     augmentation: Augmentation | None
     recorded: bool
     options: Hyperparameters
@@ -105,7 +110,8 @@ def prepare(
         rows: The training and validation rows.
         parent: Folder of the parent's artifact, verified.
         device: The device to train on.
-        scratch: A folder of this process on the file system of the checkpoints.
+        scratch: A folder of this process on the file system of the checkpoints; with several
+            processes, one beside those of the others.
         processes: This process among those of the run.
 
     Raises:
@@ -116,7 +122,8 @@ def prepare(
     labels = rows.examples.labels[rows.units.rows]
     task = task_of(run.recipe.model).continued(Preprocess.read(parent), labels)
     chosen = precision.resolve(options.precision, device)
-    loaded = warm_start.load(
+    load = partial(
+        warm_start.load,
         parent,
         training,
         task=task,
@@ -124,8 +131,9 @@ def prepare(
         salt=given.data.digest,
         continued=Continued.of(given.adapter),
     )
-    check_max_length(loaded, run.recipe.model.max_length)
-    model = move(loaded, device)
+    strategy = strategy_of(training.parallelism.type, processes, device)
+    model = strategy.place(load())
+    check_max_length(model, run.recipe.model.max_length)
     sampler = _sampler(rows, task, options, given=given, device=device, processes=processes)
     total = options.max_steps or (options.epochs or 1) * sampler.steps_per_epoch
     recorded = kernels.recorded(chosen, training, processes.count)
@@ -135,6 +143,7 @@ def prepare(
         learning_rate=rate,
         weight_decay=float(options.weight_decay),
         recorded=recorded,
+        fused=strategy.fused,
     )
     epochs = total / sampler.steps_per_epoch
     stored: dict[str, str | int] = {}
@@ -142,12 +151,21 @@ def prepare(
         rows, stored = _store_lower_outputs(
             rows, model, training, chosen=chosen, epochs=epochs, scratch=scratch
         )
-    environment = kernels.environment(chosen, options, processes.count) | stored
     objective = adversarial.of(training.robustness, task.objective, scale=chosen.scaler.scale)
-    replicas = Replicas(model, objective) if processes.count > 1 else None
+    objective, passes = strategy.learn(model, objective)
+    checkpoints = Checkpoints(
+        folder=_folder(given.checkpoints),
+        scratch=scratch if processes.count == 1 else scratch.parent,
+        identity=_identity(run.recipe, given),
+        environment=kernels.environment(chosen, options, processes.count) | stored,
+        keep=training.checkpoint.keep,
+        files=strategy.files,
+        processes=processes,
+    )
     return Session(
         task=task,
         model=model,
+        load=load,
         run=Run(
             model,
             built,
@@ -158,16 +176,17 @@ def prepare(
         rows=rows,
         sampler=sampler,
         total=total,
-        objective=replicas.objective if replicas else objective,
-        passes=replicas.passes if replicas else iter,
+        objective=objective,
+        passes=passes,
         processes=processes,
+        strategy=strategy,
         augmentation=augmentation.of(
             training.robustness, load_tokenizer(parent), seed=options.seed
         ),
         recorded=recorded,
         options=options,
         learning_rate=rate,
-        checkpoints=_checkpoints(run.recipe, given, environment, scratch=scratch),
+        checkpoints=checkpoints,
         checkpoint_every=training.checkpoint.every_steps,
         measured={"groups_without_loss": float(rows.without_loss)} if task.grouping else {},
     )
@@ -246,18 +265,6 @@ def _store_lower_outputs(
     if tokens is rows.examples.tokens:
         return rows, {}
     return replace(rows, examples=replace(rows.examples, tokens=tokens)), {"lowerOutputs": 1}
-
-
-def _checkpoints(
-    recipe: Recipe, given: TrainInput, environment: dict[str, str | int], *, scratch: Path
-) -> Checkpoints:
-    return Checkpoints(
-        folder=_folder(given.checkpoints),
-        scratch=scratch,
-        identity=_identity(recipe, given),
-        environment=environment,
-        keep=recipe.training.checkpoint.keep,
-    )
 
 
 def _identity(recipe: Recipe, given: TrainInput) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import traceback
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
@@ -12,22 +13,32 @@ from unittest.mock import patch
 import torch
 import torch.distributed as dist
 from safetensors.torch import load_file, save_file
+from torch.distributed.tensor import DTensor
 
+from springtide_trainer.errors import Interrupted
+from springtide_trainer.interruption import INTERRUPTED
 from springtide_trainer.processes import ALONE, Processes
 from springtide_trainer.storage import local_path
-from springtide_trainer.training import fit, session
-from springtide_trainer.training.engine import replicas
+from springtide_trainer.training import fit, precision, session
+from springtide_trainer.training.engine import replicas, shards
+from springtide_trainer.training.precision import Precision
 from springtide_trainer.training.rows.training_rows import load
+from springtide_trainer.training.training_state import capture
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from torch import Tensor
 
     from springtide_api.contract import RunFile
 
-PRELOADED = ["springtide_trainer.training.fit", "peft", "transformers.models.bert.modeling_bert"]
+PRELOADED = [
+    "springtide_trainer.training.fit",
+    "springtide_trainer.training.engine.shards",
+    "peft",
+    "transformers.models.bert.modeling_bert",
+]
 SECONDS = 240
 
 
@@ -39,11 +50,17 @@ class Case:
         name: Its name.
         run: The run file.
         broken: How gradients are added up instead; None: as they are.
+        momentum: SGD keeps its momentum.
+        until: The step after which SIGTERM comes; None: it does not.
+        half: It is FP16, which a run may be on a GPU alone.
     """
 
     name: str
     run: RunFile
     broken: str | None = None
+    momentum: bool = False
+    until: int | None = None
+    half: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,7 +71,8 @@ class Found:
         gradients: Unclipped gradients of the trained parameters, as `<step>/<name>`.
         before: Trained parameters before.
         after: Trained parameters after.
-        measured: Loss of the last steps, validation metric.
+        measured: Loss of the last steps, validation metric; and `share`, the part of the tensors of
+            a checkpoint that the process holds.
     """
 
     gradients: dict[str, Tensor]
@@ -64,7 +82,7 @@ class Found:
 
 
 def train(case: Case, scratch: Path, processes: Processes = ALONE) -> Found:
-    """Train in this process, from its parent to the last step; SGD has no momentum."""
+    """Train in this process, from its parent or a checkpoint to the last step."""
     asked = case.run.train
     assert asked is not None
     parent, recipe = local_path(asked.parent.uri), case.run.recipe
@@ -72,20 +90,22 @@ def train(case: Case, scratch: Path, processes: Processes = ALONE) -> Found:
         rows = load(
             local_path(asked.data.uri), asked.data.digest, recipe, parent=parent, scratch=scratch
         )
-    ready = session.prepare(
-        case.run,
-        rows,
-        parent,
-        device=torch.device("cpu"),
-        scratch=scratch / case.name,
-        processes=processes,
-    )
+    resolve = precision.resolve if not case.half else lambda _, device: Precision("FP16", device)
+    with patch.object(precision, "resolve", resolve):
+        ready = session.prepare(
+            case.run,
+            rows,
+            parent,
+            device=torch.device("cpu"),
+            scratch=scratch,
+            processes=processes,
+        )
     for group in ready.run.optimizer.param_groups:
-        if "momentum" in group:
+        if "momentum" in group and not case.momentum:
             group["momentum"] = 0.0
     gradients: dict[str, Tensor] = {}
     trained = {n: p for n, p in ready.model.named_parameters() if p.requires_grad}
-    before = {name: weight.detach().clone() for name, weight in trained.items()}
+    before = {name: whole(weight) for name, weight in trained.items()}
     take_step, taken = ready.run.precision.step, 0
 
     def recorded(*given: Any) -> Tensor:
@@ -93,22 +113,65 @@ def train(case: Case, scratch: Path, processes: Processes = ALONE) -> Found:
         taken += 1
         for name, weight in trained.items():
             if weight.grad is not None:
-                gradients[f"{taken}/{name}"] = weight.grad.clone()
+                gradients[f"{taken}/{name}"] = whole(weight.grad)
         return take_step(*given)
 
-    with patch.object(ready.run.precision, "step", recorded):
+    with patch.object(ready.run.precision, "step", recorded), interrupted(case.until):
         fit.fit(ready)
-    after = {name: weight.detach().clone() for name, weight in trained.items()}
-    return Found(gradients, before, after, dict(ready.measured))
+    after = {name: whole(weight) for name, weight in trained.items()}
+    held = {"share": share(capture(ready.run, 0).tensors.values())}
+    return Found(gradients, before, after, dict(ready.measured) | held)
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """Copy a tensor, with the parts of all processes."""
+    own = tensor.detach()
+    return (own.full_tensor() if isinstance(own, DTensor) else own).clone()
+
+
+def share(tensors: Iterable[Tensor]) -> float:
+    """Return which part of some tensors is in this process; numbers do not count."""
+    given = [tensor for tensor in tensors if tensor.ndim]
+    own = [each.to_local() if isinstance(each, DTensor) else each for each in given]
+    return sum(each.numel() for each in own) / sum(each.numel() for each in given)
+
+
+@contextmanager
+def interrupted(until: int | None) -> Iterator[None]:
+    """Let SIGTERM come after a step, and go on when the checkpoint is saved."""
+    if until is None:
+        yield
+        return
+
+    @contextmanager
+    def stop_on_sigterm() -> Iterator[Callable[[int], str | None]]:
+        yield lambda step: INTERRUPTED if step >= until else None
+
+    with patch.object(fit, "stop_on_sigterm", stop_on_sigterm), suppress(Interrupted):
+        yield
 
 
 def together(cases: list[Case], count: int, folder: Path) -> dict[str, Found]:
     """Train each case in so many processes; return what their first one found."""
+    folder.mkdir()
+    spawn(count, folder, _train_all, cases, folder)
+    return {case.name: _read(folder, case.name) for case in cases}
+
+
+def spawn(count: int, folder: Path, work: Callable[..., None], *given: Any) -> None:
+    """Run a function of a module in so many processes, which all must succeed.
+
+    Args:
+        count: Number of processes.
+        folder: A folder for their first meeting.
+        work: Called with the process among all, and what is given.
+        given: Its arguments.
+    """
     starting = multiprocessing.get_context("forkserver")
     starting.set_forkserver_preload(PRELOADED)
-    folder.mkdir()
+    store = str(folder / f"store-of-{count}")
     started = [
-        starting.Process(target=_run, args=(rank, count, cases, folder), daemon=True)
+        starting.Process(target=_run, args=(rank, count, store, work, given), daemon=True)
         for rank in range(count)
     ]
     for process in started:
@@ -119,27 +182,40 @@ def together(cases: list[Case], count: int, folder: Path) -> dict[str, Found]:
     for process in started:
         process.kill()
     assert ended == [0] * count, f"exit codes {ended}, see what the processes printed"
-    return {case.name: _read(folder, case.name) for case in cases}
 
 
-def _run(rank: int, count: int, cases: list[Case], folder: Path) -> None:
+def _run(rank: int, count: int, store: str, work: Callable[..., None], given: Any) -> None:
     try:
         os.environ["GLOO_SOCKET_IFNAME"] = "lo"
         torch.set_num_threads(1)
-        store = dist.FileStore(str(folder / "store"), count)
-        dist.init_process_group("gloo", store=store, rank=rank, world_size=count)
+        known = dist.FileStore(store, count)
+        dist.init_process_group("gloo", store=known, rank=rank, world_size=count)
         processes = Processes(rank, count)
-        for case in cases:
-            scratch = folder / f"{case.name}-{rank}"
-            scratch.mkdir()
-            with patch.object(replicas, "add_up", BROKEN[case.broken]):
-                found = train(case, scratch, processes)
-            if processes.leads:
-                _write(folder, case.name, found)
+        work(processes, *given)
         processes.leave()
     except BaseException:
         traceback.print_exc()
         raise
+
+
+def _train_all(processes: Processes, cases: list[Case], folder: Path) -> None:
+    for case in cases:
+        scratch = folder / f"{case.name}-{processes.rank}"
+        scratch.mkdir()
+        with broken(case.broken):
+            found = train(case, scratch, processes)
+        if processes.leads:
+            _write(folder, case.name, found)
+
+
+@contextmanager
+def broken(how: str | None) -> Iterator[None]:
+    """Let gradients be added up in a wrong way."""
+    with ExitStack() as patches:
+        if how is not None:
+            patches.enter_context(patch.object(replicas, "add_up", OF_REPLICAS[how]))
+            patches.enter_context(patch.object(shards, "add_up", OF_SHARDS[how]))
+        yield
 
 
 def _own_gradients(bucket: dist.GradBucket) -> Any:
@@ -154,12 +230,30 @@ def _mean(bucket: dist.GradBucket) -> Any:
     return replicas_add_up(bucket).then(lambda done: done.value() / dist.get_world_size())
 
 
-replicas_add_up = replicas.add_up
-BROKEN: dict[str | None, Callable[..., Any]] = {
-    None: replicas.add_up,
-    "own": _own_gradients,
-    "mean": _mean,
-}
+class _OwnRows:
+    """Scatters the rows of the gradients, and adds nothing up."""
+
+    def allocate(self, size: Any, *, dtype: torch.dtype, device: torch.device) -> Tensor:
+        return torch.empty(*size, dtype=dtype, device=device)
+
+    def __call__(self, output_tensor: Tensor, input_tensor: Tensor, group: Any, **_: Any) -> None:
+        output_tensor.copy_(input_tensor.view(group.size(), -1)[group.rank()])
+
+
+def _own_rows(part: Any) -> None:
+    shards_add_up(part)
+    part.set_custom_reduce_scatter(_OwnRows())
+
+
+def _mean_of_rows(part: Any) -> None:
+    """Average over the processes, as FSDP does by itself."""
+    shards_add_up(part)
+    part.set_gradient_divide_factor(float(dist.get_world_size()))
+
+
+replicas_add_up, shards_add_up = replicas.add_up, shards.add_up
+OF_REPLICAS: dict[str, Callable[..., Any]] = {"own": _own_gradients, "mean": _mean}
+OF_SHARDS: dict[str, Callable[..., Any]] = {"own": _own_rows, "mean": _mean_of_rows}
 
 
 def _write(folder: Path, name: str, found: Found) -> None:

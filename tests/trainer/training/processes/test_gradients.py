@@ -39,33 +39,40 @@ MOVED = {
     "precision": "FP32",
     "weightDecay": "0",
 }
+SLOW = {"optimizer": "AdamW", "learningRate": "1e-4"}
 LORA = {"type": "LoRA", "lora": {"rank": 4}}
 ADVERSARIAL = {"adversarial": {"epsilon": "0.5"}, "augmentation": {"tokenDropout": "0.2"}}
 STOPPING = {"everySteps": 20, "patience": 9}
+EMA = {"averaging": {"ema": "0.9"}}
 SAME = ["full", "lora", "robust", "checkpointed"]
 FIFTY_STEPS = ["full-50", "lora-50"]
+HALF = ["fp16-sgd", "fp16-adam"]
 
 
-def cases(world: World) -> list[Case]:
+def cases(world: World, kind: str = "DDP") -> list[Case]:
     def case(name: str, broken: str | None = None, **training: Any) -> Case:
         # Few tokens of a pass, so that a process has several.
+        training["parallelism"] = {"type": kind}
         run = world.run_file(f"g1-{name}-1", divisor=6, **training)
         assert run.train is not None
         own = {"checkpoints": str(world.home.path / "checkpoints" / name)}
-        return Case(
-            name, run.model_copy(update={"train": run.train.model_copy(update=own)}), broken
-        )
+        run = run.model_copy(update={"train": run.train.model_copy(update=own)})
+        return Case(name, run, broken, half=name in HALF)
 
     saving = {**UNCHANGED, "gradientCheckpointing": True}
+    rounded = {**UNCHANGED, "precision": "BF16"}
+    adam = {**UNCHANGED, "optimizer": "AdamW"}
     return [
         case("full", hyperparameters=UNCHANGED),
         case("lora", hyperparameters=UNCHANGED, method=LORA),
         case("robust", hyperparameters=UNCHANGED, robustness=ADVERSARIAL),
         case("checkpointed", hyperparameters=saving),
         case("full-50", hyperparameters=MOVED, earlyStopping=STOPPING),
-        case(
-            "lora-50", hyperparameters=MOVED, method=LORA, robustness={"averaging": {"ema": "0.9"}}
-        ),
+        case("lora-50", hyperparameters=MOVED, method=LORA, robustness=EMA),
+        case("bf16", hyperparameters=rounded),
+        case("fp16-sgd", hyperparameters={**MOVED, "maxSteps": 20}),
+        case("fp16-adam", hyperparameters={**MOVED, **SLOW, "maxSteps": 20}),
+        case("state", hyperparameters=adam, robustness=EMA, earlyStopping=STOPPING),
         case("own", "own", hyperparameters=UNCHANGED),
         case("mean", "mean", hyperparameters=UNCHANGED),
     ]
@@ -121,15 +128,19 @@ def update(found: Found) -> dict[str, Tensor]:
     return {key: found.after[key] - found.before[key] for key in found.before}
 
 
-@pytest.mark.parametrize("count", [2, 4])
-def test_several_processes_learn_what_one_learns(world, one, count, tmp_path):
-    several = together(cases(world), count, tmp_path / "run")
+@pytest.mark.parametrize(("kind", "count"), [("DDP", 2), ("DDP", 4), ("FSDP", 2), ("FSDP", 4)])
+def test_several_processes_learn_what_one_learns(world, one, kind, count, tmp_path):
+    several = together(cases(world, kind), count, tmp_path / "run")
 
     for name in SAME:
         found = differences(several[name], one[name])
         assert len(found) == 4
         assert max(found.values()) < 1e-5, name
         assert several[name].measured["loss"] == pytest.approx(one[name].measured["loss"], rel=1e-5)
+    assert max(differences(several["bf16"], one["bf16"]).values()) < 2e-2
+
+    for name in HALF:  # the first steps are skipped by all processes alike
+        assert difference(update(several[name]), update(one[name])) < 5e-2, name
 
     for name in FIFTY_STEPS:
         assert difference(several[name].before, one[name].before) == 0.0
@@ -142,3 +153,42 @@ def test_several_processes_learn_what_one_learns(world, one, count, tmp_path):
     for broken in ("own", "mean"):
         found = differences(several[broken], one["full"])
         assert min(found.values()) > 1e-2, broken  # a thousand times what is allowed
+
+    # Weights, both moments, average and best weights: of parts no process has more than its share.
+    share = 1 / count + 0.04 if kind == "FSDP" else 1.0
+    assert several["state"].measured["share"] <= share
+
+
+def test_a_run_in_parts_is_resumed_by_fewer_processes(world, tmp_path):
+    """By 4 to step 5, by 2 to step 11, and by 1 to the last; SGD has a momentum."""
+    training = {
+        "hyperparameters": {**MOVED, "maxSteps": 16, "schedule": "Linear"},
+        "earlyStopping": {"everySteps": 4, "patience": 9},
+        "robustness": EMA,
+        "parallelism": {"type": "FSDP"},
+    }
+
+    def case(name: str, until: int | None = None) -> Case:
+        run = world.run_file(f"g1-{name}-1", divisor=6, **training)
+        assert run.train is not None
+        own = {"checkpoints": str(tmp_path / "checkpoints" / name)}
+        run = run.model_copy(update={"train": run.train.model_copy(update=own)})
+        return Case(name, run, momentum=True, until=until)
+
+    (tmp_path / "alone").mkdir()
+    (tmp_path / "last").mkdir()
+    expected = train(case("alone"), tmp_path / "alone")
+    first = together([case("many", until=5)], 4, tmp_path / "four")["many"]
+    second = together([case("many", until=11)], 2, tmp_path / "two")["many"]
+    last = train(case("many"), tmp_path / "last")
+
+    assert [len(by_step(each.gradients)) for each in (first, second, last)] == [5, 6, 5]
+    moved = {key: last.after[key] - first.before[key] for key in first.before}
+    assert difference(moved, update(expected)) < 1e-3
+    assert last.measured["best_step"] == expected.measured["best_step"]
+    saved = tmp_path / "checkpoints" / "many"
+    parts = {path.name: sorted(each.name for each in path.iterdir()) for path in saved.iterdir()}
+    beside = ["springtide-manifest.json", "state.json"]
+    assert parts["step-000000011"] == sorted(
+        [f"shard-0000{number}-model-00001-of-00001.safetensors" for number in (1, 2)] + beside
+    )

@@ -37,6 +37,7 @@ SHORT = {
     },
     "checkpoint": {"everySteps": 6},
 }
+KINDS = ["DDP", "FSDP"]
 LONG = {
     "hyperparameters": {
         "maxSteps": 240,
@@ -102,6 +103,15 @@ def weights(made: CommittedArtifact) -> torch.Tensor:
     return torch.cat([tensor.double().flatten() for _, tensor in sorted(tensors.items())])
 
 
+def files_of(made: CommittedArtifact) -> dict[str, list[str]]:
+    """Return the files of an artifact, with the names of the tensors in those of weights."""
+    folder = local_path(made.uri)
+    return {
+        path.name: sorted(load_file(path)) if path.suffix == ".safetensors" else []
+        for path in folder.iterdir()
+    }
+
+
 def apart(
     found: CommittedArtifact, expected: CommittedArtifact, parent: CommittedArtifact
 ) -> float:
@@ -121,13 +131,14 @@ def wait_for_a_checkpoint(folder: Path, pod: Pod, step: int = 1) -> None:
         time.sleep(0.001)
 
 
-def test_two_processes_make_the_artifact_of_one_but_rounding(world, tmp_path, start_pod):
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_processes_make_the_artifact_of_one_but_rounding(world, tmp_path, start_pod, kind):
     one = world.train(world.run_file("g1-train-1", **SHORT)).artifact
     newest = world.home.checkpoints(1) / "step-000000012"
     assert "processes" not in environment_of(newest)
     world.home.checkpoints(1).rename(tmp_path / "of-one")
 
-    pod = start_pod(world.run_file("g1-train-2", **SHORT), 2)
+    pod = start_pod(world.run_file("g1-train-2", **SHORT | {"parallelism": {"type": kind}}), 2)
     assert pod.wait() == 0
 
     result = message(tmp_path, "g1-train-2")
@@ -135,6 +146,7 @@ def test_two_processes_make_the_artifact_of_one_but_rounding(world, tmp_path, st
     assert result.train.steps == 12
     assert result.train.rows == 240
     assert apart(result.train.artifact, one, world.parent) < 1e-3
+    assert files_of(result.train.artifact) == files_of(one)
     assert world.home.result("g1-train-2").exists()
     assert not list((world.home.path / "tmp").iterdir())
 
@@ -145,12 +157,15 @@ def test_two_processes_make_the_artifact_of_one_but_rounding(world, tmp_path, st
     "one of several processes of a training is killed at any step",
     "the next attempt resumes from the last checkpoint, with the weights of an undisturbed run",
 )
-@pytest.mark.parametrize(("rank", "seed"), [(0, 1), (1, 2), (1, 3)])
+@pytest.mark.parametrize(
+    ("kind", "rank", "seed"),
+    [("DDP", 0, 1), ("DDP", 1, 2), ("DDP", 1, 3), ("FSDP", 0, 4), ("FSDP", 1, 5), ("FSDP", 1, 6)],
+)
 def test_a_killed_process_ends_its_pod_and_the_next_attempt_resumes(
-    world, tmp_path, start_pod, rank, seed
+    world, tmp_path, start_pod, kind, rank, seed
 ):
-    chance = random.Random(seed)
-    pod = start_pod(world.run_file("g1-train-1", **LONG), 2)
+    chance, long = random.Random(seed), {**LONG, "parallelism": {"type": kind}}
+    pod = start_pod(world.run_file("g1-train-1", **long), 2)
     wait_for_a_checkpoint(world.home.checkpoints(1), pod, chance.randrange(10, 200, 10))
     time.sleep(chance.random() / 10)
     os.kill(processes_of(pod)[rank], signal.SIGKILL)
@@ -162,9 +177,9 @@ def test_a_killed_process_ends_its_pod_and_the_next_attempt_resumes(
     environment = environment_of(world.home.checkpoints(1) / saved[-1])
     assert (environment["processes"], environment["threads"]) == (2, 1)
 
-    resumed = start_pod(world.run_file("g1-train-2", **LONG), 2)
+    resumed = start_pod(world.run_file("g1-train-2", **long), 2)
     assert resumed.wait() == 0
-    undisturbed = start_pod(world.run_file("g1-train-3", **LONG), 2)
+    undisturbed = start_pod(world.run_file("g1-train-3", **long), 2)
     assert undisturbed.wait() == 0
     results = [message(tmp_path, f"g1-train-{attempt}").train for attempt in (2, 3)]
     assert results[0].artifact.digest == results[1].artifact.digest
@@ -172,10 +187,11 @@ def test_a_killed_process_ends_its_pod_and_the_next_attempt_resumes(
 
 
 @pytest.mark.faults
+@pytest.mark.parametrize("kind", KINDS)
 def test_sigterm_saves_one_checkpoint_of_one_step_and_the_next_attempt_resumes(
-    world, tmp_path, start_pod
+    world, tmp_path, start_pod, kind
 ):
-    rare = {**LONG, "checkpoint": {"everySteps": 100}}
+    rare = {**LONG, "checkpoint": {"everySteps": 100}, "parallelism": {"type": kind}}
     pod = start_pod(world.run_file("g1-train-1", **rare), 4)
     wait_for_a_checkpoint(world.home.checkpoints(1), pod)
     pod.terminate()
@@ -193,10 +209,12 @@ def test_sigterm_saves_one_checkpoint_of_one_step_and_the_next_attempt_resumes(
 
 
 @pytest.mark.faults
-def test_a_run_of_four_processes_is_resumed_by_two(world, tmp_path, start_pod, capfd):
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_of_four_processes_is_resumed_by_two(world, tmp_path, start_pod, capfd, kind):
     plain = {
         "hyperparameters": {**SHORT["hyperparameters"], "maxSteps": 240},
         "checkpoint": {"everySteps": 20},
+        "parallelism": {"type": kind},
     }
     one = world.train(world.run_file("g1-train-1", **plain)).artifact
     world.home.checkpoints(1).rename(tmp_path / "of-one")
@@ -214,13 +232,13 @@ def test_a_run_of_four_processes_is_resumed_by_two(world, tmp_path, start_pod, c
 HUNGRY = """
 import os, sys
 from springtide_trainer.stages import launcher, rank
-from springtide_trainer.training.engine import replicas
+from springtide_trainer.tasks.classification import Classification
 if __name__ == "__main__":
     if "RANK" in os.environ:
         if os.environ["RANK"] == "1":
-            def forward(self, batch):
+            def objective(self, model, batch):
                 raise MemoryError
-            replicas._Loss.forward = forward
+            Classification.objective = objective
         code = rank.main(sys.argv[1:])
         os._exit(code)
     launcher.RANK = "hungry"
@@ -231,12 +249,18 @@ if __name__ == "__main__":
 
 
 @pytest.mark.faults
+@pytest.mark.parametrize("kind", KINDS)
 def test_memory_that_runs_out_in_one_process_ends_the_pod_with_its_exit_code(
-    world, tmp_path, start_pod, monkeypatch
+    world, tmp_path, start_pod, monkeypatch, kind
 ):
     (tmp_path / "hungry.py").write_text(HUNGRY)
     known = os.environ.get("PYTHONPATH", "")
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{known}")
-    pod = start_pod(world.run_file("g1-train-1", **SHORT), 2, module="hungry")
+    short = SHORT | {"parallelism": {"type": kind}}
+    pod = start_pod(world.run_file("g1-train-1", **short), 2, module="hungry")
     assert pod.wait() == 42
     assert message(tmp_path, "g1-train-1").failure.reason == "OutOfMemory"
+
+    halved = start_pod(world.run_file("g1-train-2", divisor=2, **short), 2)
+    assert halved.wait() == 0
+    assert message(tmp_path, "g1-train-2").train.steps == 12

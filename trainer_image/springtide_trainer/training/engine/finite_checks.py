@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from springtide_trainer.errors import Diverged
+from springtide_trainer.training.optimizer import own_part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -94,6 +95,8 @@ class FiniteChecks:
 def check_tensors(tensors: Mapping[str, Tensor], step: int) -> None:
     """Check that all values are finite, with one transfer from each device.
 
+    Of a tensor in parts each process checks its own: one that fails ends the others.
+
     Args:
         tensors: Weights and optimizer state after a step, by name. Integers are skipped.
         step: Number of the step.
@@ -104,7 +107,7 @@ def check_tensors(tensors: Mapping[str, Tensor], step: int) -> None:
     found: dict[torch.device, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if tensor.is_floating_point():
-            found.setdefault(tensor.device, {})[name] = tensor.isfinite().all()
+            found.setdefault(tensor.device, {})[name] = own_part(tensor).isfinite().all()
     for finite in found.values():
         if not bool(torch.stack([*finite.values()]).all()):
             name = next(name for name, each in finite.items() if not bool(each))

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from torch import Tensor
     from torch.futures import Future
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     Objective = Callable[[nn.Module, Batch], Tensor]
     """The loss of a batch: a scalar, the weighted sum over its rows."""
+    Passes = Callable[[list[Batch]], Iterable[Batch]]
+    """Iterates over the batches of a step; the backward pass of the last one completes it."""
 
 
 class Replicas:
