@@ -64,6 +64,8 @@ class PinInvariants:
             runs = (g.status.training, g.status.evaluation)
             jobs = [self.world.jobs.get(run.job) for run in runs if run]
             own = [job for job in jobs if job and job.owner_uid == self.world.update.metadata.uid]
+            # One in a queue is suspended by Kueue, which may not act now.
+            own = [job for job in own if not (job.queue and self.may_not_be_admitted(job))]
             assert all(job.suspended or job.succeeded or job.failed for job in own)
 
     def is_free(self, target: ObservedTarget) -> bool:

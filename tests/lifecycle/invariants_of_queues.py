@@ -72,6 +72,11 @@ class QueueInvariants:
                 elif not limited:
                     assert not workload.deactivated_by_us
 
+    def may_not_be_admitted(self, job: ObservedJob) -> bool:
+        """Whether no Workload of a Job is active, as far as the operator can reach them."""
+        own = [each for each in self.world.workloads.values() if each.job_uid == job.uid]
+        return bool(self.world.kueue.unavailable) or not any(each.active for each in own)
+
     def reasons_of_queues(self) -> Iterator[str]:
         """Why a user must act for a queue."""
         world = self.world
