@@ -43,7 +43,7 @@ def with_several_labels(laptop: Laptop, month: int, *, gifts: bool) -> None:
 
 def declare_several_labels(laptop: Laptop) -> None:
     """Write the manifest of such rows, with a floor for each label and season."""
-    laptop.write({"retention": {"replay": FLOORS}}, epochs=2)
+    laptop.write({"retention": {"replay": FLOORS}}, epochs=1)
     manifest = yaml.safe_load(laptop.manifest.read_text())
     spec: dict[str, Any] = manifest["spec"]
     spec["model"]["classification"] = {"multiLabel": True}
