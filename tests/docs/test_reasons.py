@@ -40,7 +40,7 @@ NOT_REASONS = {
     *("Job", "ModelGeneration", "DisruptionTarget", "ExitCode", "OwnKeysTaken"),  # kinds, internal
     *("Admitted", "Deactivated", "Finished", "QuotaReserved"),  # conditions of Workloads
     *("Service", "PodDisruptionBudget", "In", "NotIn", "Exists"),  # kinds, operators of selectors
-    *("CreateContainerConfigError",),  # of the kubelet
+    *("CreateContainerConfigError", "CreateContainerError"),  # of the kubelet
     *("Missing", "Authorization", "DefaultCPUAllocator", "OutOfMemoryError", "Vdj"),
 }
 COMPOSED = {"RequestAccepted", "RequestRefused", "ExitCode1", "MissingEntity", "MissingGroup"}
