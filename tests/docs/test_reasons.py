@@ -35,6 +35,7 @@ NOT_REASONS = {
     *("AdamW", "Adafactor", "Auto", "Constant", "Cosine", "Linear"),  # hyperparameters
     *("Classification", "Regression", "Full", "LoRA", "Continue"),  # tasks and methods
     *("Ranking", "Listwise", "Pairwise", "Pointwise"),  # a task and its losses
+    *("Embedding", "Mean", "First", "Both"),  # a task, its pooling and its towers
     *("Hour", "Day", "Week", "Month"),  # periods
     *("Parquet", "HalveBatch", "SequenceClassification"),  # formats, limits, architectures
     *("Job", "ModelGeneration", "DisruptionTarget", "ExitCode", "OwnKeysTaken"),  # kinds, internal

@@ -113,6 +113,35 @@ def searches(name: str, queries: int = 100) -> bytes:
     return gzip.compress(text.getvalue().encode(), mtime=0)
 
 
+RETRIEVAL = PRICING | {"epochs": 8, "learningRate": "5e-3", "batchSize": 32}
+"""Hyperparameters that learn to find the products of `purchases` in one month."""
+
+
+def purchases(name: str, rows: int = ROWS) -> bytes:
+    """Make the file of a month whose rows are a search and the product that was bought after it.
+
+    Searches name the two words of a product by the words after them, so that a model that was not
+    trained finds nothing.
+    """
+    rng = random.Random(f"purchases {name}")
+    first = datetime.fromisoformat(f"{name}-01T00:00:00+00:00")
+    qualities, text = GOOD + BAD, io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(("ts", "customer", "query", "title", "product"))
+    for number in range(rows):
+        moment = first + timedelta(days=27 * number / rows)
+        quality, thing = rng.randrange(len(qualities)), rng.randrange(len(THINGS))
+        asked = qualities[(quality + 1) % len(qualities)], THINGS[(thing + 1) % len(THINGS)]
+        if rng.random() < FLIPPED:
+            quality = rng.randrange(len(qualities))
+        title, customer = f"{qualities[quality]} {THINGS[thing]}", f"c{rng.randrange(CUSTOMERS):03}"
+        key = f"p{quality}{thing}"
+        table.writerow(
+            (f"{moment:%Y-%m-%d %H:%M:%S}", customer, f"the {' '.join(asked)}", title, key)
+        )
+    return gzip.compress(text.getvalue().encode(), mtime=0)
+
+
 def _row(rng: random.Random, moment: datetime) -> shop.Row:
     good = rng.random() < 0.5
     item = f"{rng.choice(GOOD if good else BAD)} {rng.choice(THINGS)}"

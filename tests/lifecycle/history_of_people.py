@@ -69,6 +69,11 @@ class PeopleHistory(History):
         self.world.edit(gate={**self.world.spec["gate"], "approval": approval})
         self.settle()
 
+    @rule(embedding=st.sampled_from([None, {"trainTower": "Query"}, {"trainTower": "Both"}]))
+    def the_trained_tower_is_switched(self, embedding: dict[str, str] | None) -> None:
+        self.world.edit(model={**self.world.spec["model"], "embedding": embedding})
+        self.settle()
+
     @rule(mode=st.sampled_from(["Enforce", "Observe", "TrainOnly"]))
     def the_mode_is_switched(self, mode: str) -> None:
         self.world.edit(mode=mode)

@@ -77,5 +77,8 @@ def awaits(update: IncrementalUpdate, g: ModelGeneration) -> bool:
     """Whether a person must decide on a generation before it may be rolled out."""
     started = g.status.rollout.step_started_at is not None
     accepted = g.status.verdict == "Accepted" and not g.status.retired_reason
-    manual = update.spec.gate.approval == "Manual" and update.spec.mode == "Enforce"
-    return manual and accepted and not started and not decision(g)
+    embedding = g.spec.recipe.model.embedding if g.spec.origin == "Trained" else None
+    both = embedding is not None and embedding.train_tower == "Both"
+    asked = update.spec.gate.approval == "Manual" or both
+    enforced = asked and update.spec.mode == "Enforce"
+    return enforced and accepted and not started and not decision(g)

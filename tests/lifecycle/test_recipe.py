@@ -19,6 +19,7 @@ MODELS = {
         ("Regression", {}, "rmse"),
         ("Regression", {"metric": "mae"}, "mae"),
         ("Ranking", {}, "ndcg@10"),
+        ("Embedding", {}, "mrr"),
     ],
 )
 def test_the_metric_of_early_stopping_follows_the_task(task, wanted, resolved) -> None:

@@ -117,18 +117,18 @@ class Endpoints:
         try:
             parsed = tensors.parse(body)
             requested = parsed.requested_outputs(model.outputs)
-            pairs = model.scorer.preprocess.render(tensors.columns(parsed.inputs, model.inputs))
+            rows = model.rows(parsed.inputs)
         except tensors.Malformed as wrong:
             raise Rejected(400, str(wrong)) from None
         try:
-            scores = await _unless_disconnected(request, serving.batcher.score(pairs))
+            scores = await _unless_disconnected(request, serving.batcher.score(rows))
         except QueueFull as full:
             raise Rejected(503, str(full), "overloaded") from None
         return {
             "model_name": model.name,
             "model_version": model.version,
             **({} if parsed.id is None else {"id": parsed.id}),
-            "parameters": {"digest": model.digest},
+            "parameters": model.parameters,
             "outputs": tensors.outputs(scores, requested),
         }
 

@@ -17,9 +17,9 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from springtide_trainer.artifact.preprocess import Pair
+    from springtide_server.model import Row
 
-    Score = Callable[[Sequence[Pair]], np.ndarray]
+    Score = Callable[[Sequence[Row]], np.ndarray]
 
 
 class QueueFull(Exception):
@@ -30,7 +30,7 @@ class QueueFull(Exception):
 class _Part:
     """Rows of one request in one batch."""
 
-    pairs: Sequence[Pair]
+    rows: Sequence[Row]
     since: float
     result: asyncio.Future[np.ndarray]
 
@@ -65,37 +65,37 @@ class Batcher:
         self._arrived = asyncio.Event()
         self.rows_waiting = 0
 
-    async def score(self, pairs: Sequence[Pair]) -> np.ndarray:
+    async def score(self, rows: Sequence[Row]) -> np.ndarray:
         """Score the rows of one request, at least one, batched with those of other requests.
 
         Returns:
-            float32 [rows, outputs], in the order of `pairs`.
+            float32 [rows, outputs], in the order of `rows`.
 
         Raises:
             QueueFull: too many rows are waiting.
             Exception: the exception that `score` raised for these rows.
         """
-        coming = min(len(pairs), self._max_rows)
+        coming = min(len(rows), self._max_rows)
         if self.rows_waiting and self.rows_waiting + coming > self._max_waiting:
             raise QueueFull(
                 f"{self.rows_waiting} of at most {self._max_waiting} rows are waiting; retry later"
             )
-        starts = range(0, len(pairs), self._max_rows)
-        return np.concatenate([await self._queue(pairs[at : at + self._max_rows]) for at in starts])
+        starts = range(0, len(rows), self._max_rows)
+        return np.concatenate([await self._queue(rows[at : at + self._max_rows]) for at in starts])
 
     async def run(self) -> None:
         """Score batches until cancelled."""
         with ThreadPoolExecutor(1, thread_name_prefix="scoring") as worker:
             while True:
                 if batch := await self._next():
-                    self._observe(sum(len(part.pairs) for part in batch))
+                    self._observe(sum(len(part.rows) for part in batch))
                     await self._score_batch(batch, worker)
 
-    async def _queue(self, pairs: Sequence[Pair]) -> np.ndarray:
+    async def _queue(self, rows: Sequence[Row]) -> np.ndarray:
         loop = asyncio.get_running_loop()
-        part = _Part(pairs, loop.time(), loop.create_future())
+        part = _Part(rows, loop.time(), loop.create_future())
         self._waiting[part] = None
-        self.rows_waiting += len(pairs)
+        self.rows_waiting += len(rows)
         self._arrived.set()
         try:
             return await part.result
@@ -117,10 +117,10 @@ class Batcher:
 
     def _take(self) -> list[_Part]:
         batch: list[_Part] = []
-        rows = 0
+        taken = 0
         for part in self._waiting:
-            rows += len(part.pairs)
-            if batch and rows > self._max_rows:
+            taken += len(part.rows)
+            if batch and taken > self._max_rows:
                 break
             batch.append(part)
         for part in batch:
@@ -130,13 +130,13 @@ class Batcher:
     def _remove(self, part: _Part) -> None:
         if part in self._waiting:
             del self._waiting[part]
-            self.rows_waiting -= len(part.pairs)
+            self.rows_waiting -= len(part.rows)
 
     async def _score_batch(self, batch: Sequence[_Part], worker: ThreadPoolExecutor) -> None:
-        pairs = [pair for part in batch for pair in part.pairs]
+        all_rows = [row for part in batch for row in part.rows]
         loop = asyncio.get_running_loop()
         try:
-            scores = await loop.run_in_executor(worker, self._score, pairs)
+            scores = await loop.run_in_executor(worker, self._score, all_rows)
         except Exception as failed:
             if len(batch) == 1:
                 _set(batch[0], failed)
@@ -147,8 +147,8 @@ class Batcher:
             return
         start = 0
         for part in batch:
-            _set(part, scores[start : start + len(part.pairs)])
-            start += len(part.pairs)
+            _set(part, scores[start : start + len(part.rows)])
+            start += len(part.rows)
 
 
 def _set(part: _Part, result: np.ndarray | Exception) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from springtide_server import tensors
 from springtide_server.loading.scorer import load_scorer
 from springtide_trainer.errors import Refused
 
@@ -19,13 +20,24 @@ if TYPE_CHECKING:
 
     from springtide_server.loading.scorer import Source
     from springtide_server.settings import Settings
+    from springtide_server.tensors import Tensor
     from springtide_trainer.artifact.models import Scorer
     from springtide_trainer.artifact.preprocess import Pair
     from springtide_trainer.tasks.task import OutputTensor
 
+DOCUMENT = "text_pair"
+"""The input tensor with documents, for a bi-encoder."""
 CPU_ROWS = 8
 """Rows of one forward pass on a CPU. Rows are sorted by length, so a small pass has little padding:
 11 ms of CPU per row for MiniLM on texts of 3 to 60 words; 16 ms with 32 rows and 15 ms with 1."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A rendered row, and whether the model of documents of a bi-encoder reads it."""
+
+    pair: Pair
+    document: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,15 +53,42 @@ class Model:
 
     @property
     def inputs(self) -> list[str]:
-        """Names of the input tensors."""
+        """Names of the input tensors of a request."""
         return self.scorer.preprocess.inputs
+
+    @property
+    def alternative(self) -> list[str]:
+        """Names of the input tensors of another kind of request: documents, for a bi-encoder."""
+        return [DOCUMENT] if self.scorer.documents else []
 
     @property
     def outputs(self) -> Sequence[OutputTensor]:
         """The output tensors."""
         return self.scorer.task.tensors
 
-    def score(self, pairs: Sequence[Pair]) -> np.ndarray:
+    @property
+    def parameters(self) -> dict[str, str]:
+        """What identifies the model in its metadata and responses."""
+        known = {"digest": self.digest}
+        tower = self.scorer.documents
+        return known | {"documents": tower.digest} if tower else known
+
+    def rows(self, inputs: Sequence[Tensor]) -> list[Row]:
+        """Return the rows of a request.
+
+        Raises:
+            Malformed: a tensor is missing, unknown, duplicated or invalid.
+        """
+        preprocess = self.scorer.preprocess
+        if self.alternative and inputs[0].name in self.alternative:
+            texts = tensors.columns(inputs, self.alternative, self.inputs)
+            return [
+                Row(pair, document=True) for pair in preprocess.render_documents(texts[DOCUMENT])
+            ]
+        columns = tensors.columns(inputs, self.inputs, self.alternative)
+        return [Row(pair) for pair in preprocess.render(columns)]
+
+    def score(self, rows: Sequence[Row]) -> np.ndarray:
         """Score rows as in the evaluation. Blocking.
 
         Returns:
@@ -58,22 +97,35 @@ class Model:
         Raises:
             ArithmeticError: a score is NaN or infinite.
         """
-        batch_size = CPU_ROWS if self.scorer.model.device.type == "cpu" else max(1, len(pairs))
-        scores = self.scorer.predict(pairs, batch_size)
+        batch_size = CPU_ROWS if self.scorer.model.device.type == "cpu" else max(1, len(rows))
+        document = np.fromiter((row.document for row in rows), bool, len(rows))
+        scores = np.empty((len(rows), self.scorer.task.width), np.float32)
+        for chosen, predict in (
+            (~document, self.scorer.predict),
+            (document, self.scorer.predict_documents),
+        ):
+            if chosen.any():
+                pairs = [rows[at].pair for at in np.flatnonzero(chosen).tolist()]
+                scores[chosen] = predict(pairs, batch_size)
         if not np.isfinite(scores).all():
             raise ArithmeticError(f"{int((~np.isfinite(scores)).sum())} scores are not finite")
         return scores
 
-    def warm_up(self, rows: int) -> None:
-        """Score artificial texts: short ones in a batch of 1, long ones in batches of `rows`.
+    def warm_up(self, most: int) -> None:
+        """Score artificial texts: short ones in a batch of 1, long ones in batches of `most`.
 
         Raises:
             Refused: the scores are not finite.
         """
-        for words, count in ((1, 1), (8, rows), (self.scorer.preprocess.max_length, rows)):
-            columns = {name: ["word " * words] * count for name in self.inputs}
+        for words, count in ((1, 1), (8, most), (self.scorer.preprocess.max_length, most)):
+            text = ["word " * words] * count
+            rendered = self.scorer.preprocess.render(dict.fromkeys(self.inputs, text))
+            rows = [Row(pair) for pair in rendered]
+            if self.alternative:
+                documents = self.scorer.preprocess.render_documents(text)
+                rows += [Row(pair, document=True) for pair in documents]
             try:
-                self.score(self.scorer.preprocess.render(columns))
+                self.score(rows)
             except ArithmeticError as wrong:
                 raise Refused(
                     "NotFinite", f"model {self.digest} is not usable: {wrong} in the warm-up"
@@ -85,9 +137,12 @@ class Model:
             "name": self.name,
             "versions": [self.version],
             "platform": self.scorer.platform,
-            "inputs": [{"name": name, "datatype": "BYTES", "shape": [-1]} for name in self.inputs],
+            "inputs": [
+                {"name": name, "datatype": "BYTES", "shape": [-1]}
+                for name in (*self.inputs, *self.alternative)
+            ],
             "outputs": [_metadata(tensor) for tensor in self.outputs],
-            "parameters": {"digest": self.digest},
+            "parameters": self.parameters,
         }
 
 

@@ -89,8 +89,15 @@ def parse(body: bytes) -> InferenceRequest:
         raise Malformed(f"{_path(first['loc'])}: {first['msg']}") from None
 
 
-def columns(inputs: Sequence[Tensor], required: Sequence[str]) -> dict[str, list[str]]:
+def columns(
+    inputs: Sequence[Tensor], required: Sequence[str], alternative: Sequence[str] = ()
+) -> dict[str, list[str]]:
     """Return the model's input columns from the input tensors.
+
+    Args:
+        inputs: The tensors of the request.
+        required: Names of the columns.
+        alternative: Names of those that another request could have in their place, for messages.
 
     Returns:
         The rows of each required name; all have the same number of rows, 1 to 4096.
@@ -98,16 +105,19 @@ def columns(inputs: Sequence[Tensor], required: Sequence[str]) -> dict[str, list
     Raises:
         Malformed: a tensor is missing, unknown, duplicated or invalid.
     """
+    reads = _list(required)
+    if alternative:
+        reads += f", or {_list(alternative)} in another request"
     found: dict[str, list[str]] = {}
     for number, tensor in enumerate(inputs):
         if tensor.name not in required or tensor.name in found:
             what = "is duplicated" if tensor.name in found else "is unknown"
             raise Malformed(
-                f"inputs[{number}].name {tensor.name!r} {what}; this model reads {_list(required)}"
+                f"inputs[{number}].name {tensor.name!r} {what}; this model reads {reads}"
             )
         found[tensor.name] = _rows(tensor, f"inputs[{number}]")
     if missing := [name for name in required if name not in found]:
-        raise Malformed(f"inputs lacks {_list(missing)}; this model reads {_list(required)}")
+        raise Malformed(f"inputs lacks {_list(missing)}; this model reads {reads}")
     if len({len(rows) for rows in found.values()}) > 1:
         counts = ", ".join(f"{name} has {len(rows)}" for name, rows in found.items())
         raise Malformed(f"inputs differ in their number of rows: {counts}")

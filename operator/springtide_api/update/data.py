@@ -96,7 +96,8 @@ class Columns(Model):
     text: ColumnName | None = None
     """Column with the text of an example, such as the query. Set either text or features."""
     text_pair: ColumnName | None = None
-    """Column with the second text of an example, such as the item. Default: none."""
+    """Column with the second text of an example, such as the item. For Embedding, which requires
+    it, the document. Default: none."""
     features: Annotated[list[ColumnName], Field(max_length=64)] = []
     """Columns that the template combines into one text. Set either features or text."""
     template: Annotated[str | None, Field(max_length=4096)] = None
@@ -104,7 +105,8 @@ class Columns(Model):
     Default: "name: value" of each feature, joined by "; "."""
     label: ColumnName
     """Column with the label: one of model.labels, for Ranking of model.ranking.gains, for
-    Regression a number. It cannot be a text or feature column."""
+    Regression a number, for Embedding the id of the document. It cannot be a text or feature
+    column."""
     timestamp: ColumnName
     """Column with the time of the event: RFC 3339, "YYYY-MM-DD HH:MM:SS" or a Parquet timestamp.
     A time without a zone is UTC."""

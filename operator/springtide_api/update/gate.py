@@ -13,7 +13,7 @@ Metric = Annotated[
     Field(
         max_length=16,
         pattern=(
-            r"^(auc|pr_auc|log_loss|accuracy|macro_f1|micro_f1|ece|(ndcg|mrr)@[1-9][0-9]{0,2}|mrr|map"
+            r"^(auc|pr_auc|log_loss|accuracy|macro_f1|micro_f1|ece|(ndcg|mrr|recall)@[1-9][0-9]{0,2}|mrr|map"
             r"|rmse|mae|mape|wape|r2)$"
         ),
     ),
@@ -136,9 +136,9 @@ class Rule(Model):
     metric: Metric
     """Metric. Classification: auc, pr_auc, log_loss, accuracy, macro_f1, ece or ndcg@<k>; with
     multiLabel: auc, pr_auc, log_loss, macro_f1 or micro_f1, averaged over the labels. Ranking:
-    ndcg@<k>, mrr, mrr@<k> or map. Regression: rmse, mae, mape, wape or r2. mape is the mean of
-    |error| / |label| over the rows whose label is not 0; wape is the sum of |error| divided by the
-    sum of |label|."""
+    ndcg@<k>, mrr, mrr@<k> or map. Embedding: recall@<k>, mrr or mrr@<k>, among the documents of the
+    dataset. Regression: rmse, mae, mape, wape or r2. mape is the mean of |error| / |label| over the
+    rows whose label is not 0; wape is the sum of |error| divided by the sum of |label|."""
     dataset: Name = "holdout"
     """Name of one of evaluation.datasets. Default holdout."""
     min: Decimal | None = None
@@ -254,7 +254,8 @@ class UpdateGate(Gate):
     approval: Literal["Auto", "Manual"] = "Auto"
     """Auto: an accepted generation is rolled out at once. Manual: it waits until spec.approval of
     its ModelGeneration is set, by whoever has the verb approve on modelgenerations; no other run
-    starts meanwhile. A change applies to a generation that waits, too. Default Auto."""
+    starts meanwhile. A change applies to a generation that waits, too. With
+    model.embedding.trainTower Both each generation waits. Default Auto."""
 
     def without_approval(self) -> Gate:
         """Return the part that a recipe repeats: approval is no part of the evidence."""

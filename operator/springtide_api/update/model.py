@@ -7,7 +7,12 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from springtide_api.schema import Digest, Label, Model, ModelUri, Time, cel
-from springtide_api.update.task import ClassificationOptions, RankingOptions, RegressionOptions
+from springtide_api.update.task import (
+    ClassificationOptions,
+    EmbeddingOptions,
+    RankingOptions,
+    RegressionOptions,
+)
 
 
 class InitialModel(Model):
@@ -60,17 +65,25 @@ class InitialModel(Model):
     "task Ranking has ranking.gains in place of labels; remove labels",
 )
 @cel(
+    "self.task == 'Embedding' || !has(self.embedding)",
+    "embedding belongs to task Embedding; remove it, or change task",
+)
+@cel(
+    "self.task != 'Embedding' || !has(self.labels)",
+    "task Embedding has no labels: the label column has the id of a document; remove labels",
+)
+@cel(
     "!has(self.labels) || self.labels.all(a, self.labels.exists_one(b, a == b))",
     "labels must be unique; remove the repeated one",
 )
 class ModelSpec(Model):
     """The model that is updated."""
 
-    task: Literal["Classification", "Regression", "Ranking"] = "Classification"
+    task: Literal["Classification", "Regression", "Ranking", "Embedding"] = "Classification"
     """Task of the model. Immutable. Classification: one of several labels, for example clicks,
     recommendations, promotions, sentiment or intent. Regression: a number, for example a price.
-    Ranking: the order of the rows of a group, for example the results of a query. Default
-    Classification."""
+    Ranking: the order of the rows of a group, for example the results of a query. Embedding:
+    vectors of queries and documents, for retrieval. Default Classification."""
     initial: InitialModel
     """The initial model: its folder, and the data that it was trained on. Immutable."""
     labels: Annotated[list[Label] | None, Field(min_length=2, max_length=256)] = None
@@ -83,6 +96,8 @@ class ModelSpec(Model):
     """Options of Regression. Default: mean squared error."""
     ranking: RankingOptions | None = None
     """Options of Ranking; present if and only if task is Ranking."""
+    embedding: EmbeddingOptions | None = None
+    """Options of Embedding. Default: the mean of the outputs, normalized."""
     max_length: Annotated[int, Field(ge=8, le=8192)] = 128
     """Maximum number of tokens of an example; longer examples are truncated. Default 128."""
 

@@ -171,6 +171,14 @@ class History(Model):
     " a new IncrementalUpdate for others",
 )
 @cel(
+    "(has(self.model.embedding) && has(self.model.embedding.vectors))"
+    " == (has(oldSelf.model.embedding) && has(oldSelf.model.embedding.vectors))"
+    " && (!has(self.model.embedding) || !has(self.model.embedding.vectors)"
+    " || self.model.embedding.vectors == oldSelf.model.embedding.vectors)",
+    "model.embedding.vectors is immutable: the vectors of a live index are of its kind; create a"
+    " new IncrementalUpdate for others",
+)
+@cel(
     "!has(oldSelf.model.ranking) || !has(self.model.ranking)"
     " || oldSelf.model.ranking.gains.all(l, l in self.model.ranking.gains)",
     "model.ranking.gains must keep its labels: reserved rows of earlier windows have them; put the"
@@ -193,14 +201,14 @@ class History(Model):
     " number of labels; raise bufferRows, or lower rowsPerClass",
 )
 @cel(
-    "self.model.task != 'Regression' || !has(self.training) || !has(self.training.retention)"
-    " || !has(self.training.retention.replay)"
+    "!(self.model.task in ['Regression', 'Embedding']) || !has(self.training)"
+    " || !has(self.training.retention) || !has(self.training.retention.replay)"
     " || (!has(self.training.retention.replay.rowsPerClass)"
     " && (double(self.training.retention.replay.ratio) > 0.0"
     " || (has(self.training.retention.replay.rowsPerSlice)"
     " && self.training.retention.replay.rowsPerSlice > 0)))",
-    "training.retention.replay of Regression has no rowsPerClass, because numbers have no classes:"
-    " remove it, and set ratio or rowsPerSlice above 0",
+    "training.retention.replay of Regression and Embedding has no rowsPerClass, because numbers and"
+    " documents have no classes: remove it, and set ratio or rowsPerSlice above 0",
 )
 @cel(
     "!has(self.training) || !has(self.training.retention)"
@@ -218,11 +226,14 @@ class History(Model):
 )
 @cel(
     "self.gate.rules.all(r, r.metric in ['rmse', 'mae', 'mape', 'wape', 'r2']"
-    " ? self.model.task == 'Regression' : r.metric.matches('^(mrr|map)')"
+    " ? self.model.task == 'Regression' : r.metric.startsWith('recall')"
+    " ? self.model.task == 'Embedding' : r.metric.startsWith('mrr')"
+    " ? self.model.task in ['Ranking', 'Embedding'] : r.metric == 'map'"
     " ? self.model.task == 'Ranking' : r.metric.startsWith('ndcg')"
-    " ? self.model.task != 'Regression' : self.model.task == 'Classification')",
+    " ? self.model.task in ['Ranking', 'Classification'] : self.model.task == 'Classification')",
     "gate.rules[].metric must be one of model.task: rmse, mae, mape, wape and r2 for Regression,"
-    " ndcg@<k>, mrr, mrr@<k> and map for Ranking, the others and ndcg@<k> for Classification",
+    " ndcg@<k>, mrr, mrr@<k> and map for Ranking, recall@<k>, mrr and mrr@<k> for Embedding, the"
+    " others and ndcg@<k> for Classification",
 )
 @cel(
     "(has(self.model.classification) && self.model.classification.multiLabel)"
@@ -235,17 +246,57 @@ class History(Model):
     " micro_f1 needs multiLabel",
 )
 @cel(
-    "self.model.task != 'Regression' || !self.gate.rules.exists(r, has(r.minPositives))",
-    "a rule of Regression has no minPositives: no label is the positive one; remove it",
+    "!(self.model.task in ['Regression', 'Embedding'])"
+    " || !self.gate.rules.exists(r, has(r.minPositives))",
+    "a rule of Regression or Embedding has no minPositives: no label is the positive one; remove"
+    " it",
 )
 @cel(
     "!has(self.training) || !has(self.training.earlyStopping)"
     " || !has(self.training.earlyStopping.metric)"
-    " || (self.training.earlyStopping.metric in ['rmse', 'mae'] ? 'Regression'"
-    " : self.training.earlyStopping.metric in ['ndcg@10', 'mrr', 'loss'] ? 'Ranking'"
-    " : 'Classification') == self.model.task",
+    " || (self.training.earlyStopping.metric in ['rmse', 'mae'] ? ['Regression']"
+    " : self.training.earlyStopping.metric == 'mrr' ? ['Ranking', 'Embedding']"
+    " : self.training.earlyStopping.metric == 'recall@10' ? ['Embedding']"
+    " : self.training.earlyStopping.metric in ['ndcg@10', 'loss'] ? ['Ranking']"
+    " : ['Classification']).exists(t, t == self.model.task)",
     "training.earlyStopping.metric must be one of model.task: rmse and mae for Regression, ndcg@10,"
-    " mrr and loss for Ranking, the others for Classification",
+    " mrr and loss for Ranking, mrr and recall@10 for Embedding, the others for Classification",
+)
+@cel(
+    "self.model.task != 'Embedding' || has(self.data.source.columns.textPair)",
+    "task Embedding needs data.source.columns.text and textPair: the query and the document; name"
+    " both columns",
+)
+@cel(
+    "!has(self.model.embedding) || self.model.embedding.trainTower != 'Both'"
+    " || !has(self.training) || !has(self.training.compute)"
+    " || self.training.compute.gpusPerNode <= 1",
+    "model.embedding.trainTower Both is trained on one GPU: each query is compared with the"
+    " documents of all rows of a step; set training.compute.gpusPerNode to 0 or 1",
+)
+@cel(
+    "!has(self.model.embedding) || self.model.embedding.trainTower != 'Both'"
+    " || !has(self.training) || !has(self.training.robustness)"
+    " || !has(self.training.robustness.adversarial)",
+    "training.robustness.adversarial excludes model.embedding.trainTower Both: a disturbed query"
+    " would need the gradients of all documents of its step a second time; remove adversarial",
+)
+@cel(
+    "!has(self.model.embedding) || self.model.embedding.trainTower != 'Both'"
+    " || (has(oldSelf.model.embedding) && oldSelf.model.embedding.trainTower == 'Both')",
+    "model.embedding.trainTower cannot become Both: the queries were trained alone, and Both needs"
+    " one model for queries and documents; create a new IncrementalUpdate",
+)
+@cel(
+    "self.model.task != 'Embedding' || !has(self.training) || !has(self.training.parallelism)"
+    " || self.training.parallelism.type != 'FSDP'",
+    "training.parallelism.type FSDP is not available for task Embedding, whose encoders fit one"
+    " GPU; set it to DDP",
+)
+@cel(
+    "self.model.task != 'Embedding' || !has(self.serving) || !has(self.serving.optimise)",
+    "serving.optimise has no form for task Embedding: the vectors of a live index are those of the"
+    " weights as they were trained; remove optimise",
 )
 @cel(
     "self.model.task != 'Ranking' || has(self.data.source.columns.group)",

@@ -139,8 +139,56 @@ class RankingOptions(Model):
     rows together, so lower it to use less memory. Default 128."""
 
 
+class Vectors(Model):
+    """How a text becomes a vector. A live index has vectors of this kind, so they are immutable."""
+
+    pooling: Literal["Mean", "First"] = "Mean"
+    """Mean: the mean of the outputs of all tokens. First: the output of the first token, [CLS].
+    Default Mean."""
+    normalized: bool = True
+    """Divide a vector by its length, so that an inner product is a cosine. Default true."""
+    query_prefix: Annotated[str, Field(max_length=128)] = ""
+    """Text before each query, such as "query: " for E5. Default: none."""
+    document_prefix: Annotated[str, Field(max_length=128)] = ""
+    """Text before each document, such as "passage: ". Default: none."""
+    dimensions: Annotated[int | None, Field(ge=1, le=65536)] = None
+    """Expected length of the vectors; the import fails if the model has another. Default: any."""
+
+
+@cel(
+    "!has(self.temperature)"
+    " || (double(self.temperature) > 0.0 && double(self.temperature) <= 100.0)",
+    "temperature must be greater than 0 and at most 100; 0.05 is usual for normalized vectors",
+    "temperature",
+)
+class EmbeddingOptions(Model):
+    """Options of Embedding: how vectors are made, and how they are learnt.
+
+    The loss is the cross-entropy of the document of a row among all documents of the rows of its
+    step. A document that any training row has for the same query is no negative of it.
+    """
+
+    vectors: Vectors = Vectors()
+    """How a text becomes a vector. Immutable. Default: the mean of the outputs, normalized."""
+    train_tower: Literal["Query", "Both"] = "Query"
+    """Query: train the model of the queries. That of the documents stays as it is, so the vectors
+    of a live index stay valid. Both: train one model for queries and documents. Each generation
+    then waits for spec.approval until an index has its vectors. Default Query."""
+    temperature: Decimal | None = None
+    """Inner products are divided by it. Default "0.05", and "1" if not normalized."""
+    log_q: bool = True
+    """Subtract the logarithm of the chance that a document is in a step, so that frequent documents
+    are not learnt to be irrelevant (logQ correction). Default true."""
+
+    @property
+    def scale(self) -> float:
+        """What inner products are divided by."""
+        return float(self.temperature or ("0.05" if self.vectors.normalized else "1"))
+
+
 EARLY_STOPPING_METRIC = {
     "Classification": "log_loss",
+    "Embedding": "mrr",
     "Ranking": "ndcg@10",
     "Regression": "rmse",
 }

@@ -10,12 +10,14 @@ import torch
 import transformers
 from transformers import AutoTokenizer
 
-from springtide_trainer.artifact.manifest import verify
+from springtide_trainer.artifact.manifest import read_manifest, verify
 from springtide_trainer.artifact.onnx_model import ONNX_MODEL, OnnxModel
 from springtide_trainer.artifact.preprocess import Preprocess
 from springtide_trainer.artifact.tokens import tokenize
 from springtide_trainer.processes import ALONE
+from springtide_trainer.tasks.embedding import Embedding
 from springtide_trainer.tasks.table import task_of
+from springtide_trainer.tasks.towers import DOCUMENT_WEIGHTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,6 +50,19 @@ class ForwardModel(Protocol):
 
 
 @dataclass(frozen=True)
+class DocumentTower:
+    """The model of documents of a bi-encoder.
+
+    Attributes:
+        model: The model.
+        digest: SHA-256 of its weights: models with the same one give a document the same vector.
+    """
+
+    model: ForwardModel
+    digest: str
+
+
+@dataclass(frozen=True)
 class Scorer:
     """A model with its task, tokenizer and preprocessing, and the folder of its artifact."""
 
@@ -56,6 +71,7 @@ class Scorer:
     tokenizer: PreTrainedTokenizerBase
     preprocess: Preprocess
     folder: Path
+    documents: DocumentTower | None = None
 
     @property
     def platform(self) -> str:
@@ -73,11 +89,21 @@ class Scorer:
         Returns:
             float32 [rows, outputs], the predictions of the task.
         """
+        return self._predict(self.model, pairs, batch_size)
+
+    def predict_documents(self, pairs: Sequence[Pair], batch_size: int = 32) -> NDArray[np.float32]:
+        """Return the vectors of documents, as returned by `preprocess.render_documents`."""
+        assert self.documents is not None
+        return self._predict(self.documents.model, pairs, batch_size)
+
+    def _predict(
+        self, model: ForwardModel, pairs: Sequence[Pair], batch_size: int
+    ) -> NDArray[np.float32]:
         if not pairs:
-            return np.empty((0, len(self.task.outputs)), dtype=np.float32)
+            return np.empty((0, self.task.width), dtype=np.float32)
         tokens = tokenize(self.tokenizer, pairs, self.preprocess.max_length)
         rows = np.arange(len(pairs))
-        return predict(self.task, self.model, tokens, rows=rows, batch_size=batch_size)
+        return predict(self.task, model, tokens, rows=rows, batch_size=batch_size)
 
 
 def predict(
@@ -97,7 +123,7 @@ def predict(
     batches, which are those of one, and all of them return all scores. They run as many passes, as
     a model in parts needs it: one that has no batch left scores the first one again.
     """
-    made = np.zeros((len(rows), len(task.outputs)), dtype=np.float32)
+    made = np.zeros((len(rows), task.width), dtype=np.float32)
     order = np.argsort(tokens.lengths[rows], kind="stable")
     model.train(mode=False)
     starts = np.arange(0, len(order), batch_size)
@@ -139,7 +165,17 @@ def load(folder: Path, digest: str, device: str | None = None) -> Scorer:
     model: ForwardModel = (
         OnnxModel(optimized) if optimized.exists() else _unmapped(move(task.load(folder), chosen))
     )
-    return Scorer(task, model, load_tokenizer(folder), preprocess, folder)
+    documents = _document_tower(task, folder, digest, chosen)
+    return Scorer(task, model, load_tokenizer(folder), preprocess, folder, documents)
+
+
+def _document_tower(task: Task, folder: Path, digest: str, device: str) -> DocumentTower | None:
+    """Load the model of documents of a verified artifact; None for a task without documents."""
+    if not isinstance(task, Embedding):
+        return None
+    model = _unmapped(move(task.load_documents(folder), device))
+    files = {file["path"]: file["sha256"] for file in read_manifest(folder, digest)}
+    return DocumentTower(model, f"sha256:{files[DOCUMENT_WEIGHTS]}")
 
 
 def move(model: PreTrainedModel, device: str | torch.device) -> PreTrainedModel:

@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from springtide_api.schema import Model
-from springtide_api.update.task import ClassificationOptions, RankingOptions, RegressionOptions
+from springtide_api.update.task import (
+    ClassificationOptions,
+    EmbeddingOptions,
+    RankingOptions,
+    RegressionOptions,
+)
 from springtide_trainer.errors import Refused
 
 if TYPE_CHECKING:
@@ -23,8 +28,10 @@ if TYPE_CHECKING:
 
 PREPROCESS = "preprocess.json"
 CLASSIFICATION = "Classification"
-_TEMPLATE_FIELD = "spec.data.source.columns.template"
-_LABEL_FIELD = "spec.data.source.columns.label"
+EMBEDDING = "Embedding"
+_COLUMNS = "spec.data.source.columns"
+_TEMPLATE_FIELD = f"{_COLUMNS}.template"
+_LABEL_FIELD = f"{_COLUMNS}.label"
 _PIECE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 Pair = tuple[str, str | None]
@@ -53,6 +60,8 @@ class Preprocess(Model):
     """Options of Regression, with location and spread once they are fixed."""
     ranking: RankingOptions | None = None
     """Options of task Ranking."""
+    embedding: EmbeddingOptions | None = None
+    """Options of Embedding, with the length of vectors once it is fixed."""
 
     @staticmethod
     def of(recipe: Recipe) -> Preprocess:
@@ -80,6 +89,7 @@ class Preprocess(Model):
             classification=options if options and options.multi_label else None,
             regression=recipe.model.regression,
             ranking=recipe.model.ranking,
+            embedding=_embedding(recipe),
         )
         made._writer()
         return made
@@ -100,9 +110,14 @@ class Preprocess(Model):
 
     @property
     def inputs(self) -> list[str]:
-        """Names of the columns that `render` needs: `text` and `text_pair`, or the features."""
+        """Names of the columns that `render` needs: `text` and `text_pair`, or the features.
+
+        Of Embedding, `text`: the queries.
+        """
         if self.features:
             return list(self.features)
+        if self.embedding:
+            return ["text"]
         return ["text", "text_pair"] if self.text_pair else ["text"]
 
     def render(self, columns: Mapping[str, Sequence[str]]) -> list[Pair]:
@@ -123,9 +138,16 @@ class Preprocess(Model):
         if self.features:
             write = self._writer()
             return [(write(row), None) for row in zip(*values, strict=True)]
+        if self.embedding:
+            return [(self.embedding.vectors.query_prefix + text, None) for text in values[0]]
         if self.text_pair:
             return list(zip(*values, strict=True))
         return [(text, None) for text in values[0]]
+
+    def render_documents(self, texts: Sequence[str]) -> list[Pair]:
+        """Render the documents of Embedding, for the model of documents."""
+        assert self.embedding is not None
+        return [(self.embedding.vectors.document_prefix + text, None) for text in texts]
 
     def _writer(self) -> Callable[[Sequence[str]], str]:
         """Compile the template to literal texts and positions of features."""
@@ -137,6 +159,21 @@ class Preprocess(Model):
         return lambda row: "".join(
             row[piece] if isinstance(piece, int) else piece for piece in pieces
         )
+
+
+def _embedding(recipe: Recipe) -> EmbeddingOptions | None:
+    """Return the options of Embedding; None for another task."""
+    if recipe.model.task != EMBEDDING:
+        return None
+    columns = recipe.data.source.columns
+    if columns.text is None or columns.text_pair is None:
+        raise Refused(
+            "MissingColumn",
+            "task Embedding needs the columns of the query and of the document; name "
+            f"{_COLUMNS}.text and textPair",
+            f"{_COLUMNS}.textPair",
+        )
+    return recipe.model.embedding or EmbeddingOptions()
 
 
 def _pieces(template: str, features: list[str]) -> list[str | int]:

@@ -6,6 +6,9 @@ import json
 import shutil
 from typing import TYPE_CHECKING, Any
 
+from springtide_trainer.errors import Refused
+from springtide_trainer.tasks.towers import DOCUMENT_WEIGHTS, QUERY_WEIGHTS
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -20,6 +23,28 @@ def save_model(model: PreTrainedModel, folder: Path) -> None:
     """Write weights and configuration."""
     model.save_pretrained(folder)
     _rewrite(folder / "config.json", _VOLATILE)
+
+
+def write_documents(source: Path, folder: Path) -> None:
+    """Write the model of documents of a bi-encoder.
+
+    Args:
+        source: The parent, whose model of documents stays as it is; or the artifact, which has one
+            model for both.
+        folder: The artifact, with its weights.
+
+    Raises:
+        Refused: the weights are in several files.
+    """
+    name = QUERY_WEIGHTS if source == folder else DOCUMENT_WEIGHTS
+    if not (source / name).is_file():
+        raise Refused(
+            "UnsupportedModel",
+            "the weights are too large for one file, and task Embedding needs them in one; use a "
+            "smaller model",
+            "spec.model.initial.uri",
+        )
+    shutil.copyfile(source / name, folder / DOCUMENT_WEIGHTS)
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

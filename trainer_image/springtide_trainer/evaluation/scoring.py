@@ -15,6 +15,7 @@ from springtide_trainer.artifact.token_cache import Key, cached
 from springtide_trainer.artifact.tokens import CHUNK, collect, encode
 from springtide_trainer.data.snapshots.frozen_rows import inputs
 from springtide_trainer.evaluation.comparison import Scores
+from springtide_trainer.evaluation.search import Search
 from springtide_trainer.progress import Progress, Reporter
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ def score_all(
         scratch: A folder of this pod on the file system of the frozen rows.
 
     Returns:
-        The scores of each model for each dataset, in the given order.
+        The scores of each model for each dataset, in the given order; of a bi-encoder, the rank at
+        which each query finds its document.
     """
     pairs = list(zip(datasets, models, strict=True))
     total = sum(len(by) * len(each.table) for each, by in pairs if each.table is not None)
@@ -57,12 +59,15 @@ def score_all(
     done, found = 0, []
     for dataset, by in pairs:
         tokens: dict[Key, Tokens] = {}
+        search = Search(dataset)
         row = []
         for model in by:
             key = Key.of(f"{dataset.digest}/{dataset.role}", model.preprocess, model.folder)
             if key not in tokens:
                 tokens[key] = _tokens(dataset, model, key, scratch)
             scores = _score(tokens[key], model, _reporting(progress, done))
+            if model.documents is not None:
+                scores = search.ranks(model, scores, BATCH.get(model.model.device.type, 32))
             row.append(Scores(model.task, scores))
             done += len(scores)
         found.append(row)

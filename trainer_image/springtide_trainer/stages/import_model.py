@@ -20,6 +20,7 @@ from transformers.models.auto.modeling_auto import (
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES as CLASSIFIERS,
 )
+from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES as ENCODERS
 
 from springtide_trainer.artifact import manifest, saving
 from springtide_trainer.artifact.huggingface_folder import inspect
@@ -32,11 +33,12 @@ from springtide_trainer.errors import Refused
 from springtide_trainer.hub.download import download
 from springtide_trainer.optimise.form import commit_form
 from springtide_trainer.storage import check_storage, local_path
-from springtide_trainer.tasks import sequence_head
+from springtide_trainer.tasks import sequence_head, towers
+from springtide_trainer.tasks.embedding import Embedding
 from springtide_trainer.tasks.table import task_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -67,11 +69,13 @@ def import_model(run: RunFile, home: Home, tmp: Path) -> CommittedArtifact:
         inspect(source, _URI)
         model, task, made = _load(source, run.recipe)
         tokenizer = _tokenizer(source, model, run.recipe)
-    if task.problem_type != SINGLE_LABEL:
+    if task.problem_type not in {None, SINGLE_LABEL}:
         # Tells plain transformers how to read the outputs; softmax of one label is its default.
         model.config.problem_type = task.problem_type  # type: ignore[assignment]
     folder = tmp / "artifact"
     saving.save_model(model, folder)
+    if isinstance(task, Embedding):
+        saving.write_documents(folder, folder)
     saving.save_tokenizer(tokenizer, folder)
     Preprocess.of(run.recipe).model_copy(update=task.kept).write(folder)
     del model, tokenizer  # an optimized form needs memory for further copies of the weights
@@ -113,12 +117,13 @@ def _load(
     source: Path, recipe: Recipe
 ) -> tuple[PreTrainedModel, Task, Literal["Trained", "Seeded"]]:
     task = task_of(recipe.model)
-    size = _head_size(_checked_config(source, task), task)
-    try:
+    config = _checked_config(source, task)
+    if isinstance(task, Embedding):
+        model, task = _load_encoder(source, task)
+        return model, task, "Trained"
+    size = _head_size(config, task)
+    with _loading(source):
         model, report = _load_with_report(source, size)
-    except (SafetensorError, RuntimeError, OSError, ValueError) as wrong:
-        message = f"{source} cannot be loaded: {wrong}; copy it again"
-        raise Refused("InvalidModel", message, _URI) from wrong
     _check_finite(model, source)
     new = _new_parameters(model, report, source)
     if new:
@@ -131,6 +136,39 @@ def _load(
     return model, task.adopt(model, source), "Trained"
 
 
+def _load_encoder(source: Path, task: Embedding) -> tuple[PreTrainedModel, Embedding]:
+    """Load an encoder without a head: it is trained, and its vectors are those of a live index."""
+    towers.check_pooling(source, task.options.vectors.pooling)
+    pooling = task.options.vectors.pooling
+    with _loading(source):
+        model, report = towers.load(source, pooling, output_loading_info=True)
+    _check_finite(model.eval(), source)
+    known = dict(model.named_parameters()).keys()
+    mismatched = {key if isinstance(key, str) else key[0] for key in report["mismatched_keys"]}
+    if lost := sorted({*report["missing_keys"], *mismatched} & known):
+        raise _lost(lost, source)
+    return model, task.adopt(model, source)
+
+
+@contextmanager
+def _loading(source: Path) -> Iterator[None]:
+    """Refuse a model that cannot be loaded."""
+    try:
+        yield
+    except (SafetensorError, RuntimeError, OSError, ValueError) as wrong:
+        message = f"{source} cannot be loaded: {wrong}; copy it again"
+        raise Refused("InvalidModel", message, _URI) from wrong
+
+
+def _lost(lost: Sequence[str], source: Path) -> Refused:
+    return Refused(
+        "InvalidModel",
+        f"{source}: {len(lost)} weights of the encoder are missing, such as {lost[0]}; copy "
+        "the whole folder",
+        _URI,
+    )
+
+
 def _checked_config(source: Path, task: Learning) -> PreTrainedConfig:
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(
@@ -139,6 +177,14 @@ def _checked_config(source: Path, task: Learning) -> PreTrainedConfig:
     except (ValueError, KeyError, TypeError, OSError) as wrong:
         message = f"{source}/config.json: {wrong}; use another model"
         raise Refused("InvalidModel", message, _URI) from wrong
+    if isinstance(task, Embedding):
+        if config.model_type not in ENCODERS or config.is_encoder_decoder or _is_decoder(config):
+            message = (
+                f"{source}: model_type {config.model_type!r} is no encoder, and task Embedding "
+                "needs one; use a model such as a BERT"
+            )
+            raise Refused("UnsupportedModel", message, _URI)
+        return config
     if config.model_type not in CLASSIFIERS or config.is_encoder_decoder:
         message = (
             f"{source}: model_type {config.model_type!r} does not support sequence "
@@ -190,12 +236,7 @@ def _new_parameters(model: PreTrainedModel, report: dict[str, Any], source: Path
     outside = sequence_head.outside_base(model)
     lost = sorted(name for name in absent - outside if ".pooler." not in name)
     if lost:
-        raise Refused(
-            "InvalidModel",
-            f"{source}: {len(lost)} weights of the encoder are missing, such as {lost[0]}; copy "
-            "the whole folder",
-            _URI,
-        )
+        raise _lost(lost, source)
     return absent | outside if absent else set()
 
 

@@ -23,6 +23,7 @@ from springtide_trainer.methods.table import METHODS
 from springtide_trainer.optimise.form import commit_form
 from springtide_trainer.processes import ALONE
 from springtide_trainer.storage import local_path
+from springtide_trainer.tasks.embedding import Embedding
 from springtide_trainer.training import fit, interpolation, session, warm_start
 from springtide_trainer.training.engine.finite_checks import check_tensors
 from springtide_trainer.training.engine.kernels import training_kernels
@@ -166,5 +167,8 @@ def _commit(
     warm_start.restore_dropout(model, parent)
     saving.copy_tokenizer(parent, folder)
     METHODS[recipe.training.method.type].export(model, folder)
+    if isinstance(ready.task, Embedding):
+        own = ready.task.trains_documents
+        saving.write_documents(folder if own else parent, folder)
     Preprocess.of(recipe).model_copy(update=ready.task.kept).write(folder)
     return manifest.commit(folder, home)

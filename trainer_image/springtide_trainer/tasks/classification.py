@@ -56,6 +56,11 @@ class Classification:
     group_metrics: ClassVar[tuple[str, ...]] = ("ndcg@10",)
     grouping = None
 
+    @property
+    def width(self) -> int:
+        """One for each label."""
+        return len(self.outputs)
+
     @staticmethod
     def of(spec: TaskSpec) -> Classification:
         """Return the task of a spec."""

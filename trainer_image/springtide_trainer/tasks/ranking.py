@@ -63,6 +63,11 @@ class Ranking:
         return [SCORE]
 
     @property
+    def width(self) -> int:
+        """One."""
+        return 1
+
+    @property
     def grouping(self) -> Grouping:
         """A unit is a group; without two gains it has no order for a loss that compares rows."""
         return Grouping(self.max_group_rows, compares=self.loss != "Pointwise")

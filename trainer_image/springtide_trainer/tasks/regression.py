@@ -65,6 +65,11 @@ class Regression:
         return ["value"]
 
     @property
+    def width(self) -> int:
+        """One."""
+        return 1
+
+    @property
     def location(self) -> float:
         """What is subtracted from a label before it is learnt."""
         return float(self.options.location or 0.0)

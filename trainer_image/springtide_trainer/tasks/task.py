@@ -18,8 +18,47 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedModel
 
-    from springtide_api.update.task import ClassificationOptions, RankingOptions, RegressionOptions
+    from springtide_api.update.task import (
+        ClassificationOptions,
+        EmbeddingOptions,
+        RankingOptions,
+        RegressionOptions,
+    )
     from springtide_trainer.tasks.metrics.statistic import Array, EncodedRows, Statistic
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The documents among which the queries of a pass are to find their own: those of a whole step.
+
+    Attributes:
+        vectors: float32 [documents, dimensions].
+        log_q: float32 [documents], what is subtracted from the score of each document.
+        own: int64 [rows], the document of each row.
+        excluded: bool [rows, documents], other documents that are relevant to the query of a row.
+    """
+
+    vectors: Tensor
+    log_q: Tensor
+    own: Tensor
+    excluded: Tensor
+
+    def converted(self, convert: Callable[[Tensor], Tensor]) -> Candidates:
+        """Return the candidates with every tensor converted."""
+        return Candidates(*map(convert, (self.vectors, self.log_q, self.own, self.excluded)))
+
+
+@dataclass(frozen=True)
+class CachedGradient:
+    """What is known of a pass before it is computed with gradients.
+
+    Attributes:
+        gradient: float32 [rows, outputs], of the loss of the step for the outputs of the pass.
+        loss: Its part of the loss of the step, a scalar.
+    """
+
+    gradient: Tensor
+    loss: Tensor
 
 
 @dataclass(frozen=True)
@@ -31,12 +70,16 @@ class Batch:
         labels: [rows, ...], as collated by the task.
         weights: float32 [rows], the factor of each row in the loss of its step.
         groups: Rows of each group, one group after the other; empty if each row is a unit.
+        candidates: The documents of the step; None for a task without documents.
+        cached: The gradient of the outputs of the pass, where it was computed before.
     """
 
     inputs: dict[str, Tensor]
     labels: Tensor
     weights: Tensor
     groups: tuple[int, ...] = ()
+    candidates: Candidates | None = None
+    cached: CachedGradient | None = None
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device. From pinned memory, the copies do not wait."""
@@ -49,7 +92,11 @@ class Batch:
     def _converted(self, convert: Callable[[Tensor], Tensor]) -> Batch:
         inputs = {name: convert(value) for name, value in self.inputs.items()}
         return replace(
-            self, inputs=inputs, labels=convert(self.labels), weights=convert(self.weights)
+            self,
+            inputs=inputs,
+            labels=convert(self.labels),
+            weights=convert(self.weights),
+            candidates=self.candidates and self.candidates.converted(convert),
         )
 
 
@@ -128,6 +175,10 @@ class TaskSpec(Protocol):
     def ranking(self) -> RankingOptions | None:
         """Options of task Ranking."""
 
+    @property
+    def embedding(self) -> EmbeddingOptions | None:
+        """Options of Embedding."""
+
 
 class Labels(Protocol):
     """The column of labels: checked when rows are frozen, encoded when they are used."""
@@ -179,7 +230,11 @@ class Learning(Protocol):
         """Names of the outputs of the model, in order."""
 
     @property
-    def problem_type(self) -> str:
+    def width(self) -> int:
+        """Number of predictions of a row."""
+
+    @property
+    def problem_type(self) -> str | None:
         """The only `problem_type` that the configuration of an imported model may have."""
 
     def load(self, folder: Path, **config: Any) -> PreTrainedModel:

@@ -18,8 +18,10 @@ from springtide_trainer.methods.adapter import Continued
 from springtide_trainer.methods.table import METHODS
 from springtide_trainer.processes import ALONE
 from springtide_trainer.storage import local_place
+from springtide_trainer.tasks.embedding import Embedding
 from springtide_trainer.tasks.table import task_of
 from springtide_trainer.training import optimizer, precision, warm_start
+from springtide_trainer.training.cached_gradients import CachedGradients
 from springtide_trainer.training.checkpoints import Checkpoints
 from springtide_trainer.training.early_stopping import EarlyStopping
 from springtide_trainer.training.engine import kernels
@@ -28,6 +30,7 @@ from springtide_trainer.training.engine.strategies import strategy_of
 from springtide_trainer.training.lower_outputs import Wanted, lower_part, store
 from springtide_trainer.training.robustness import adversarial, augmentation, averaging
 from springtide_trainer.training.rows.batches import StepSampler
+from springtide_trainer.training.rows.document_vectors import with_vectors
 from springtide_trainer.training.rows.mixture import Mixture
 from springtide_trainer.training.rows.validation import validate
 from springtide_trainer.training.training_state import FORMAT, Run
@@ -121,6 +124,7 @@ def prepare(
     options, rate = training.hyperparameters, float(training.learning_rate)
     labels = rows.examples.labels[rows.units.rows]
     task = task_of(run.recipe.model).continued(Preprocess.read(parent), labels)
+    _check_embedding(task, training, processes)
     chosen = precision.resolve(options.precision, device)
     load = partial(
         warm_start.load,
@@ -136,7 +140,7 @@ def prepare(
     check_max_length(model, run.recipe.model.max_length)
     sampler = _sampler(rows, task, options, given=given, device=device, processes=processes)
     total = options.max_steps or (options.epochs or 1) * sampler.steps_per_epoch
-    recorded = kernels.recorded(chosen, training, processes.count)
+    recorded = rows.documents is None and kernels.recorded(chosen, training, processes.count)
     built = optimizer.build(
         options.optimizer,
         model,
@@ -145,14 +149,22 @@ def prepare(
         recorded=recorded,
         fused=strategy.fused,
     )
+    rows = with_vectors(
+        rows,
+        task,
+        parent,
+        step_rows=sampler.step_units,
+        batch_size=options.batch_size,
+        device=device,
+        processes=processes,
+    )
     epochs = total / sampler.steps_per_epoch
     stored: dict[str, str | int] = {}
     if processes.count == 1:  # else each would compute and store those of all rows
         rows, stored = _store_lower_outputs(
             rows, model, training, chosen=chosen, epochs=epochs, scratch=scratch
         )
-    objective = adversarial.of(training.robustness, task.objective, scale=chosen.scaler.scale)
-    objective, passes = strategy.learn(model, objective)
+    objective, passes = _objective(task, model, training, chosen=chosen, strategy=strategy)
     checkpoints = Checkpoints(
         folder=_folder(given.checkpoints),
         scratch=scratch if processes.count == 1 else scratch.parent,
@@ -190,6 +202,36 @@ def prepare(
         checkpoint_every=training.checkpoint.every_steps,
         measured={"groups_without_loss": float(rows.without_loss)} if task.grouping else {},
     )
+
+
+def _objective(
+    task: Task,
+    model: PreTrainedModel,
+    training: Training,
+    *,
+    chosen: precision.Precision,
+    strategy: Strategy,
+) -> tuple[Objective, Passes]:
+    """Return the loss of a batch, and what iterates over the batches of a step."""
+    if isinstance(task, Embedding) and task.trains_documents:
+        both = CachedGradients(model, task, chosen)
+        return both.objective, both.passes
+    objective = adversarial.of(training.robustness, task.objective, scale=chosen.scaler.scale)
+    return strategy.learn(model, objective)
+
+
+def _check_embedding(task: Task, training: Training, processes: Processes) -> None:
+    """Refuse what task Embedding is not trained with."""
+    if not isinstance(task, Embedding):
+        return
+    wrong = "parallelism.type FSDP" if training.parallelism.type == "FSDP" else ""
+    if task.trains_documents and processes.count > 1:
+        wrong = "trainTower Both on several GPUs"
+    if task.trains_documents and training.robustness and training.robustness.adversarial:
+        wrong = "trainTower Both with robustness.adversarial"
+    if wrong:
+        message = f"task Embedding is not trained with {wrong}; change one of them"
+        raise Refused("UnsupportedOption", message, "spec.model.embedding.trainTower")
 
 
 def _sampler(

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from springtide_trainer.artifact.joined_tokens import TokenRows
     from springtide_trainer.processes import Processes
+    from springtide_trainer.training.rows.documents import Documents
     from springtide_trainer.training.rows.mixture import Mixture
     from springtide_trainer.training.rows.units import Units
 
@@ -62,12 +63,14 @@ class Examples:
         labels: [rows, ...], as encoded by the task.
         weights: float32 [rows], at least 0; greater than 0 where each row is a unit.
         groups: int64 [rows], the group of each row; None if each row is a unit.
+        documents: The documents of the rows; None for a task without documents.
     """
 
     tokens: TokenRows
     labels: NDArray[Any]
     weights: NDArray[np.float32]
     groups: NDArray[np.int64] | None = None
+    documents: Documents | None = None
 
 
 @dataclass(frozen=True)
@@ -150,13 +153,16 @@ def steps(
     lengths = units.longest(examples.tokens.lengths)
     widths = Widths(multiple, int(lengths.max(initial=0)))
     mean = float(units.mean(examples.weights).mean(dtype=np.float64))
+    limited = partial(passes, rows=sampler.pass_rows, tokens=sampler.pass_tokens or sys.maxsize)
     current, order = -1, [np.empty(0, dtype=np.int64)]
 
     def cut(chosen: NDArray[np.int64]) -> list[slice]:
         if not len(chosen):
             return []
-        limits = {"rows": sampler.pass_rows, "tokens": sampler.pass_tokens or sys.maxsize}
-        return [*passes(units.sizes(chosen), widths.of(lengths[chosen]), **limits)]
+        return [*limited(units.sizes(chosen), widths.of(lengths[chosen]))]
+
+    def texts(of_length: NDArray[np.int64]) -> list[slice]:
+        return [*limited(np.ones_like(of_length), of_length)]
 
     for number in range(first, last + 1):
         epoch, index = divmod(number - 1, sampler.steps_per_epoch)
@@ -167,6 +173,8 @@ def steps(
             _batches, examples, units, of=order[index], mean=mean, collate=collate, inputs=inputs
         )
         own = _of_process(order[index], cut, batches, processes)
+        if examples.documents is not None:
+            own += examples.documents.passes(units.rows_of(order[index]), texts)
         chance = (number,) if processes.leads else (number, processes.rank)
         yield Step(number, _seed(sampler.seed, *chance), own)
 
@@ -220,6 +228,7 @@ def _batches(
     if units.grouped:
         factors /= np.repeat(sizes, sizes).astype(np.float32)
     ends = np.append(0, np.cumsum(sizes))
+    step, documents = units.rows_of(of), examples.documents
     batches = []
     for part in cut:
         inside = slice(ends[part.start], ends[part.stop])
@@ -228,6 +237,7 @@ def _batches(
             labels=collate(examples.labels[rows[inside]]),
             weights=torch.from_numpy(factors[inside]),
             groups=tuple(sizes[part].tolist()) if units.grouped else (),
+            candidates=documents.candidates(step, rows[inside]) if documents else None,
         )
         batches.append(batch)
     return batches

@@ -29,9 +29,12 @@ from springtide_trainer.data.snapshots.frozen_rows import (
 from springtide_trainer.data.snapshots.group_checks import check_sizes
 from springtide_trainer.errors import Refused
 from springtide_trainer.tasks.classification_losses import balanced
+from springtide_trainer.tasks.embedding import Embedding
 from springtide_trainer.tasks.table import task_of
 from springtide_trainer.training.early_stopping import validation_split
 from springtide_trainer.training.rows.batches import Examples
+from springtide_trainer.training.rows.documents import DocumentRows
+from springtide_trainer.training.rows.documents import read as read_documents
 from springtide_trainer.training.rows.replay import draw
 from springtide_trainer.training.rows.units import Units
 
@@ -65,6 +68,7 @@ class TrainingRows:
         first_replayed: Index of the first row that is replayed; all later ones are too.
         without_loss: Training groups that were dropped, because all their rows have one label.
         replayed: What was replayed; None without replay.
+        documents: Query and document of each row; None for a task without documents.
     """
 
     examples: Examples
@@ -73,6 +77,7 @@ class TrainingRows:
     first_replayed: int
     without_loss: int = 0
     replayed: Replayed | None = None
+    documents: DocumentRows | None = None
 
     @property
     def replayed_units(self) -> NDArray[np.bool_]:
@@ -130,6 +135,15 @@ def load(
         metric = stopping.metric or EARLY_STOPPING_METRIC[recipe.model.task]
         task.check_validation(metric, examples.labels[used[held_out]])
     units, without_loss = _units(both, used[~held_out], task)
+    documents = None
+    if isinstance(task, Embedding):
+        documents = read_documents(
+            folder,
+            Preprocess.of(recipe),
+            identity=examples.labels,
+            replayed=drawn.table if drawn else None,
+            parent=parent,
+        )
     return TrainingRows(
         _by_class(examples, units, recipe),
         units,
@@ -137,6 +151,7 @@ def load(
         first_replayed=len(new.examples.weights),
         without_loss=without_loss,
         replayed=drawn.report if drawn else None,
+        documents=documents,
     )
 
 

@@ -10,9 +10,11 @@ from springtide_trainer.artifact.models import predict
 from springtide_trainer.tasks.metrics.statistic import EncodedRows, whole
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from transformers import PreTrainedModel
 
     from springtide_api.update.training import Hyperparameters
+    from springtide_trainer.artifact.joined_tokens import TokenRows
     from springtide_trainer.processes import Processes
     from springtide_trainer.tasks.task import Task
     from springtide_trainer.training.rows.training_rows import TrainingRows
@@ -28,8 +30,15 @@ def validate(
     processes: Processes,
 ) -> float:
     """Return a metric on the validation split, which several processes score together."""
-    split, size, tokens = rows.validation, options.batch_size, rows.examples.tokens
-    scores = predict(task, model, tokens, rows=split, batch_size=size, processes=processes)
+    split = rows.validation
+
+    def scored(tokens: TokenRows, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
+        size = options.batch_size
+        return predict(task, model, tokens, rows=chosen, batch_size=size, processes=processes)
+
+    scores = scored(rows.examples.tokens, split)
+    if (documents := rows.examples.documents) is not None:
+        scores = documents.ranks(scores, split, scored)
     groups = rows.examples.groups
     encoded = EncodedRows(
         rows.examples.labels[split],
