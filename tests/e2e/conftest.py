@@ -1,5 +1,6 @@
 """The operator on the full cluster, one run of the demo, and small examples for fault tests."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -68,3 +69,16 @@ def small(
     yield example_of
     for example in made.values():
         example.end()
+
+
+@pytest.fixture
+def gpus(node_cluster: Node) -> Iterator[Callable[[int], None]]:
+    """Report GPUs of the node that do not exist, as a device plugin would; none at the end."""
+
+    def patch(change: dict[str, str]) -> None:
+        patch = json.dumps([{**change, "path": "/status/capacity/nvidia.com~1gpu"}])
+        whole = ("--subresource=status", "--type=json", f"--patch={patch}")
+        node_cluster.kubectl("patch", "node", "node", *whole)
+
+    yield lambda count: patch({"op": "add", "value": str(count)})
+    patch({"op": "remove"})

@@ -1,6 +1,5 @@
 """Pods that do not start: refused, without a node or an image; reported, then corrected."""
 
-import json
 import time
 from datetime import datetime
 
@@ -26,19 +25,6 @@ def begun(small):
     begin("limits", before=lambda: small("limits").kubectl.apply([limits_in("small-limits")]))
     begin("sidecar", before=lambda: small("sidecar").kubectl.apply(sidecar_in("small-sidecar")))
     begin("image", change=names_a_wrong_image)
-
-
-@pytest.fixture
-def gpus(node_cluster):
-    """Report GPUs of the node that do not exist, as a device plugin would; none at the end."""
-
-    def patch(change):
-        patch = json.dumps([{**change, "path": "/status/capacity/nvidia.com~1gpu"}])
-        whole = ("--subresource=status", "--type=json", f"--patch={patch}")
-        node_cluster.kubectl("patch", "node", "node", *whole)
-
-    yield lambda count: patch({"op": "add", "value": str(count)})
-    patch({"op": "remove"})
 
 
 def without_pods(deployment):

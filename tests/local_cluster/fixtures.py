@@ -9,6 +9,7 @@ from local_cluster import object_store as s3
 from local_cluster import prometheus as loopback
 from local_cluster.apiserver import ApiServer
 from local_cluster.gateway import Traefik
+from local_cluster.kueue import Kueue
 from local_cluster.monitoring import monitored
 from local_cluster.node import Node
 from local_cluster.object_store import ObjectStore
@@ -102,3 +103,12 @@ def node_gateway(node_cluster: Node) -> Iterator[Traefik]:
     traefik.start()
     yield traefik
     traefik.stop()
+
+
+@pytest.fixture(scope="module")
+def node_kueue(node_cluster: Node) -> Iterator[Kueue]:
+    """Kueue in the cluster."""
+    kueue = Kueue(node_cluster)
+    kueue.start()
+    yield kueue
+    kueue.stop()

@@ -38,7 +38,7 @@ REGISTRY_STORAGE = IMAGES / "registry"
 def ensure_pause() -> str:
     """Build the pause image of pods, which contains busybox for tests; returns its name."""
     with alone(LOCK):
-        if not _exists(PAUSE):
+        if not exists(PAUSE):
             context = IMAGES / "pause"
             context.mkdir(exist_ok=True)
             shutil.copy(_busybox(), context / "busybox")
@@ -75,7 +75,7 @@ def share_layers(of_node: Iterable[Path]) -> None:
 def is_current(image: ProjectImage) -> bool:
     """Return whether the store has the image of exactly these sources."""
     stamp = _stamp(image)
-    return stamp.exists() and stamp.read_text() == image.key() and _exists(image.reference)
+    return stamp.exists() and stamp.read_text() == image.key() and exists(image.reference)
 
 
 def push(reference: str, to: str, *, enter: Sequence[str] = ()) -> str:
@@ -181,7 +181,7 @@ def _wheels() -> Iterator[Path]:
 
 
 def _ensure_base() -> None:
-    if _exists(BASE):
+    if exists(BASE):
         return
     tree = IMAGES / "rootfs"
     if not (tree / "complete").exists():
@@ -219,10 +219,10 @@ def _bootstrap(tree: Path) -> None:
 
 def _drop_outdated(image: ProjectImage) -> None:
     stamp, key = IMAGES / f"{image.name}.dependencies", image.dependencies_key()
-    if stamp.exists() and stamp.read_text() != key and _exists(image.reference):
+    if stamp.exists() and stamp.read_text() != key and exists(image.reference):
         # An image that has the same large layers would keep them.
         for other in (*PROJECT, PACKAGES, KSERVE):
-            if image.requirements in _pins(other) and _exists(other.reference):
+            if image.requirements in _pins(other) and exists(other.reference):
                 buildah("rmi", "--force", other.reference)
         buildah("rmi", "--prune")
         # The registry does not remove unused layers; what is needed is pushed again.
@@ -234,7 +234,7 @@ def _pins(image: ProjectImage) -> list[str]:
     return [image.requirements, *(_pins(image.base) if image.base else [])]
 
 
-def _exists(reference: str) -> bool:
+def exists(reference: str) -> bool:
     return bool(buildah("images", "--quiet", "--filter", f"reference={reference}").strip())
 
 

@@ -17,6 +17,7 @@ VERSIONS = {
     "helm": "4.3.1",
     "traefik": "3.6.12",
     "versitygw": "1.8.0",
+    "kueue": "0.14.0",
     "prometheus": "debian",
 }
 PROGRAMS = {
@@ -33,6 +34,7 @@ PROGRAMS = {
     "helm": ("helm",),
     "traefik": ("traefik",),
     "versitygw": ("versitygw",),
+    "kueue": ("kueue",),
     "prometheus": ("prometheus",),
 }
 
