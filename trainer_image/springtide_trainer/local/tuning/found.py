@@ -96,5 +96,5 @@ def _row(
         *(search_space.written(tried[each.name]) for each in search.dimensions),
         f"{trial.value:.4f}",
         f"{trial.user_attrs[SECONDS]:.0f}",
-        "Best" if trial is best else "Done",
+        "best" if trial is best else "-",
     ]
