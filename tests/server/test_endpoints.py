@@ -197,7 +197,7 @@ async def test_a_model_that_returns_nan_gives_500_and_the_next_request_is_served
 ):
     async with hosted(texts.settings) as (client, service):
         model = service.serving.model
-        service.serving.batcher._score = lambda pairs: broken(model, pairs)
+        service.serving.batcher._score = lambda rows: broken(model, rows)
         failed = await client.post(INFER, json=ask(text=["nan"]))
         answered = await client.post(INFER, json=ask(text=["red"]))
 
@@ -206,10 +206,10 @@ async def test_a_model_that_returns_nan_gives_500_and_the_next_request_is_served
     assert answered.status_code == 200
 
 
-def broken(model, pairs) -> np.ndarray:
-    if ("nan", None) in pairs:
+def broken(model, rows) -> np.ndarray:
+    if any(row.pair == ("nan", None) for row in rows):
         raise ArithmeticError("3 scores are not finite for: nan")
-    return model.score(pairs)
+    return model.score(rows)
 
 
 async def test_responses_of_a_draining_server_close_the_connection(texts, hosted, ask):

@@ -12,7 +12,7 @@ from trainer.training.conftest import imported, publish
 
 from springtide_api.warm_up import MAX_BYTES
 from springtide_server.loading.fetch import place
-from springtide_server.model import load
+from springtide_server.model import Row, load
 from springtide_server.settings import Settings
 from springtide_server.warm_up import queries
 from springtide_server.warm_up.command import _parser
@@ -48,8 +48,9 @@ def test_it_scores_as_the_artifact_on_a_claim_and_leaves_no_copy(artifact, tmp_p
     assert made.uri.startswith("s3://served/shop/artifacts/sha256-")
     model = load(Settings(model_uri=made.uri, model_digest=made.digest, max_batch=2))
     pairs = [("red shoe", None), ("a very good lamp", None)]
+    rows = [Row(pair) for pair in pairs]
     expected = models.load(folder, made.digest).predict(pairs, batch_size=8)
-    assert np.array_equal(model.score(pairs), expected)
+    assert np.array_equal(model.score(rows), expected)
     assert list((tmp_path / "tmp").iterdir()) == []
     (tmp_path / "cache").mkdir()
     for source in ("copied", "cache"):
@@ -61,7 +62,7 @@ def test_it_scores_as_the_artifact_on_a_claim_and_leaves_no_copy(artifact, tmp_p
         )
         cached = load(settings)
         assert cached.source == source
-        assert np.array_equal(cached.score(pairs), expected)
+        assert np.array_equal(cached.score(rows), expected)
 
 
 def test_a_damaged_or_missing_artifact_is_refused_without_credentials(artifact):

@@ -14,7 +14,7 @@ import pytest
 from server.conftest import optimized
 
 from springtide_server.loading import locks, node_cache
-from springtide_server.model import load
+from springtide_server.model import Row, load
 from springtide_trainer.artifact import manifest, models
 from springtide_trainer.errors import Refused
 from springtide_trainer.storage import folder_name, local_path, uri_of
@@ -63,7 +63,7 @@ def test_the_first_load_copies_and_the_next_one_needs_no_storage(texts, cache, t
     second = load(settings)
 
     assert (first.source, second.source) == ("copied", "cache")
-    rows = first.scorer.preprocess.render({"text": ["red shoe"]})
+    rows = [Row(pair) for pair in first.scorer.preprocess.render({"text": ["red shoe"]})]
     assert (second.score(rows) == load(made.settings).score(rows)).all()
 
 
