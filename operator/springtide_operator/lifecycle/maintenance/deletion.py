@@ -107,9 +107,10 @@ def _remove_canaries(seen: Observation, now: datetime) -> Step | None:
     gone = [each for each in left if is_drained(seen, each, (), now)]
     if gone:
         return delete_canaries(seen, gone, now)
-    if not left or _is_late(seen, now):
+    drains = drain_wake(seen, now)
+    if not left or (drains is None and _is_late(seen, now)):
         return None
-    return Step(waiting=removal_waiting(seen), wake_after=drain_wake(seen, now) or RECHECK)
+    return Step(waiting=removal_waiting(seen), wake_after=drains or RECHECK)
 
 
 def _is_late(seen: Observation, now: datetime) -> bool:
