@@ -139,7 +139,7 @@ def test_a_resumed_run_that_continues_an_adapter_gives_equal_weights(world, monk
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(stage, "_finite", die)
+        patched.setattr(stage, "check_tensors", die)
         with pytest.raises(KeyboardInterrupt):
             world.train(run_of(world, 2, first, attempt=2, **training))
     for checkpoint in sorted(world.home.checkpoints(2).iterdir())[1:]:

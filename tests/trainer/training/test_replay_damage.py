@@ -42,7 +42,7 @@ def test_a_training_whose_weights_are_not_finite_leaves_no_buffer(world, monkeyp
     def infinite(*_: object) -> None:
         raise Diverged(6, float("nan"))
 
-    monkeypatch.setattr(stage, "_finite", infinite)
+    monkeypatch.setattr(stage, "check_tensors", infinite)
     with pytest.raises(Diverged):
         world.train(run_of(world, "g1-train-1"))
     assert not (world.home.path / "buffers").exists()
