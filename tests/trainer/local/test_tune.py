@@ -41,13 +41,13 @@ def tried(laptop):
 
 
 @pytest.fixture
-def told(monkeypatch):
+def recorded(monkeypatch):
     """The rows and the hyperparameters of each trial; their values on the validation part."""
     seen, values = [], {}
 
     def train(self, trial, run, rows, scratch):
         seen.append((run, rows))
-        trials._record(trial, {trials.STEPS: 15, trials.BEST_STEP: 5})
+        trials._record(trial, {trials.BEST_STEP: 5})
         found = values.get(len(seen) - 1, 0.5)
         if isinstance(found, Exception):
             raise found
@@ -83,31 +83,31 @@ def test_a_search_writes_the_recipe_that_is_better_on_the_validation_part(laptop
     assert laptop.run("--through", "2026-03-01") in {0, 1}
 
 
-def test_no_row_of_the_holdout_is_read_and_no_generation_is_made(laptop, told):
+def test_no_row_of_the_holdout_is_read_and_no_generation_is_made(laptop, recorded):
     laptop.write(STOPPING)
-    told[1][1] = 0.75
+    recorded[1][1] = 0.75
 
     assert tune(laptop, "--search", RATES, "--trials", "3", "--through", "2026-03-01") == 0
 
-    _, rows = told[0][0]
+    _, rows = recorded[0][0]
     assert len(rows.validation)
     assert len(rows.validation) + len(rows.units.rows) == 120  # January alone
-    assert all(each is rows for _, each in told[0])
+    assert all(each is rows for _, each in recorded[0])
     (imported,) = laptop.generations()
     assert imported.verdict == "Imported"
-    for run, _ in told[0]:
-        assert run.train.data.digest == told[0][0][0].train.data.digest
+    for run, _ in recorded[0]:
+        assert run.train.data.digest == recorded[0][0][0].train.data.digest
 
 
 def test_the_first_trial_is_the_recipe_and_a_search_that_beats_it_nowhere_writes_nothing(
-    laptop, told, capsys
+    laptop, recorded, capsys
 ):
     laptop.write(STOPPING, learningRate="3e-5", epochs=2)
-    told[1][0] = 0.9
+    recorded[1][0] = 0.9
 
     assert tune(laptop, "--trials", "3") == 1
 
-    hyperparameters = told[0][0][0].recipe.training.hyperparameters
+    hyperparameters = recorded[0][0][0].recipe.training.hyperparameters
     assert (hyperparameters.learning_rate, hyperparameters.epochs) == ("3e-05", 2)
     assert (hyperparameters.warmup, hyperparameters.weight_decay) == ("0.1", "0.01")
     assert not (laptop.folder / "found.yaml").exists()
@@ -116,9 +116,9 @@ def test_the_first_trial_is_the_recipe_and_a_search_that_beats_it_nowhere_writes
     )
 
 
-def test_a_metric_of_which_less_is_better_is_minimized(laptop, told):
+def test_a_metric_of_which_less_is_better_is_minimized(laptop, recorded):
     laptop.write({"earlyStopping": {"metric": "log_loss"}})
-    told[1].update({0: 0.6, 1: 0.7, 2: 0.4})
+    recorded[1].update({0: 0.6, 1: 0.7, 2: 0.4})
 
     assert tune(laptop, "--search", RATES, "--trials", "3") == 0
 
@@ -127,28 +127,28 @@ def test_a_metric_of_which_less_is_better_is_minimized(laptop, told):
     assert float(rate) == float(f"{best:.3g}")
 
 
-def test_the_same_command_continues_where_an_earlier_one_ended(laptop, told):
+def test_the_same_command_continues_where_an_earlier_one_ended(laptop, recorded):
     laptop.write(STOPPING)
-    told[1][1] = 0.75
+    recorded[1][1] = 0.75
 
     assert tune(laptop, "--search", RATES, "--trials", "2") == 0
     assert tune(laptop, "--search", RATES, "--trials", "5") == 0
-    assert len(told[0]) == 5
+    assert len(recorded[0]) == 5
     assert len({each.params["learningRate"] for each in tried(laptop)}) == 5
 
     # Other rows and other bounds are another search.
     assert tune(laptop, "--search", "learningRate=1e-6:1e-3", "--trials", "1") == 1
     assert tune(laptop, "--search", RATES, "--trials", "1", "--through", "2026-05-01") == 1
-    assert len(told[0]) == 7
+    assert len(recorded[0]) == 7
 
 
-def test_an_interrupted_trial_is_repeated(laptop, monkeypatch, told, capsys):
+def test_an_interrupted_trial_is_repeated(laptop, monkeypatch, recorded, capsys):
     laptop.write(STOPPING)
-    told[1][1] = 0.75
+    recorded[1][1] = 0.75
     counted = trials.Search._train
 
     def interrupted(self, trial, run, rows, scratch):
-        if len(told[0]) == 2:
+        if len(recorded[0]) == 2:
             os.kill(os.getpid(), signal.SIGTERM)
         return counted(self, trial, run, rows, scratch)
 
@@ -165,9 +165,41 @@ def test_an_interrupted_trial_is_repeated(laptop, monkeypatch, told, capsys):
     assert not (laptop.home / "tune" / "trial-2").exists()
 
 
-def test_a_trial_that_diverges_is_passed_over(laptop, told, capsys):
+def test_a_recipe_whose_trial_was_interrupted_is_still_what_others_are_compared_with(
+    laptop, monkeypatch, recorded, capsys
+):
     laptop.write(STOPPING)
-    told[1].update({1: Diverged(3, "loss is nan"), 2: 0.75})
+    recorded[1][0] = 0.9
+
+    def interrupted(self, trial, run, rows, scratch):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(trials.Search, "_train", interrupted)
+        assert tune(laptop, "--search", RATES, "--trials", "3") == 128 + signal.SIGTERM
+    assert tune(laptop, "--search", RATES, "--trials", "3") == 1
+
+    assert len(recorded[0]) == 3
+    assert recorded[0][0][0].recipe.training.learning_rate == "0.0002"
+    assert "recipe" in capsys.readouterr().out
+    assert not (laptop.folder / "found.yaml").exists()
+
+
+@pytest.mark.parametrize("written", ["missing/found.yaml", "data"])
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_trained(
+    laptop, recorded, capsys, written
+):
+    laptop.write(STOPPING)
+
+    assert tune(laptop, written=written) == ExitCode.ENVIRONMENT
+
+    assert "cannot be written; name a file in a folder of yours" in capsys.readouterr().err
+    assert not recorded[0]
+
+
+def test_a_trial_that_diverges_is_passed_over(laptop, recorded, capsys):
+    laptop.write(STOPPING)
+    recorded[1].update({1: Diverged(3, "loss is nan"), 2: 0.75})
 
     assert tune(laptop, "--search", RATES, "--trials", "3") == 0
 
@@ -176,13 +208,13 @@ def test_a_trial_that_diverges_is_passed_over(laptop, told, capsys):
     assert "3 trials, 1 failed" in out
 
 
-def test_trials_are_validated_after_as_many_rows_each(laptop, told):
+def test_trials_are_validated_after_as_many_rows_each(laptop, recorded):
     laptop.write({"earlyStopping": {"metric": "auc", "everySteps": 8}}, batchSize=8)
-    told[1].update({0: 0.1, 1: 0.2, 2: 0.3, 3: 0.4})
+    recorded[1].update({0: 0.1, 1: 0.2, 2: 0.3, 3: 0.4})
 
     assert tune(laptop, "--search", "batchSize=4,8,16", "--trials", "4") == 0
 
-    for run, _ in told[0]:
+    for run, _ in recorded[0]:
         training = run.recipe.training
         assert training.hyperparameters.batch_size * training.early_stopping.every_steps == 64
     written = found(laptop)["spec"]["training"]
@@ -216,9 +248,9 @@ def test_a_trial_that_is_worse_than_the_others_were_ends_early():
         runs(0.5, 0.4, 0.9)
 
 
-def test_the_page_can_be_followed(laptop, monkeypatch, told):
+def test_the_page_can_be_followed(laptop, monkeypatch, recorded):
     laptop.write(STOPPING)
-    told[1][3] = 0.75
+    recorded[1][3] = 0.75
     monkeypatch.chdir(laptop.folder)
     (laptop.folder / "minilm").symlink_to(laptop.model)
     line = script("docs/how-to/try-a-recipe.md", "tune").replace("\\\n", " ")
@@ -227,7 +259,7 @@ def test_the_page_can_be_followed(laptop, monkeypatch, told):
     assert (program, command) == ("springtide-trainer", "tune")
     assert main([command, *asked]) == 0
 
-    assert len(told[0]) == 6
+    assert len(recorded[0]) == 6
     assert found(laptop)["kind"] == "IncrementalUpdate"
 
 
@@ -242,14 +274,14 @@ def test_the_page_can_be_followed(laptop, monkeypatch, told):
     ],
 )
 def test_a_search_that_cannot_work_is_refused_before_anything_is_trained(
-    laptop, told, capsys, asked, message
+    laptop, recorded, capsys, asked, message
 ):
     laptop.write(STOPPING)
 
     assert tune(laptop, *asked) == ExitCode.INVALID_INPUT
 
     assert message in capsys.readouterr().err
-    assert not told[0]
+    assert not recorded[0]
     assert not laptop.home.exists()
 
 
@@ -274,7 +306,7 @@ def test_without_a_validation_part_nothing_is_searched(laptop, capsys):
         ("schedule=", "is not schedule=A,B"),
     ],
 )
-def test_a_search_that_cannot_be_read_is_told_in_words(text, message):
+def test_a_search_that_cannot_be_read_is_refused_in_words(text, message):
     with pytest.raises(argparse.ArgumentTypeError) as refused:
         parse(text)
     assert message in str(refused.value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -106,9 +107,12 @@ def _check(
 
     Raises:
         InvalidManifest: the API server would refuse a value that would be tried.
-        Refused: nothing holds out a validation part, or the recipe as it is would not be tried.
+        Refused: the recipe as it is would not be tried, or what is found could not be written.
     """
-    training = asked.recipe.training
+    training, folder = asked.recipe.training, given.write.absolute().parent
+    if given.write.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        message = f"--write {given.write} cannot be written; name a file in a folder of yours"
+        raise Refused("NoAccess", message, code=ExitCode.ENVIRONMENT)
     if training.early_stopping is None:
         message = (
             "is missing; it holds out the validation part on which the trials are compared: "

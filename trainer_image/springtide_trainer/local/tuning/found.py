@@ -8,7 +8,7 @@ import yaml
 from optuna.trial import TrialState
 
 from springtide_trainer.local.tuning import search_space
-from springtide_trainer.local.tuning.trials import SECONDS, ended, result
+from springtide_trainer.local.tuning.trials import SECONDS, ended, is_recipe, result
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +35,7 @@ def show(study: Study, search: Search) -> dict[str, Value] | None:
     header = ["trial", *names, search.metric, "seconds", "result"]
     search.display.table(header, [_row(each, search, done[0], numbers) for each in done[:SHOWN]])
     search.display.line(cost(study))
-    if done[0].number == 0 or done[0].value == _of_recipe(done):
+    if done[0].value == _of_recipe(done):
         search.display.line("no values are better than those of the recipe; nothing is written")
         return None
     return values(done[0], search)
@@ -83,8 +83,8 @@ def _by_value(study: Study) -> list[FrozenTrial]:
 
 
 def _of_recipe(done: list[FrozenTrial]) -> float | None:
-    """Return the value of the recipe as it was: that of the first trial."""
-    return next((each.value for each in done if each.number == 0), None)
+    """Return the value of the recipe as it was; None: its trial failed."""
+    return next((each.value for each in done if is_recipe(each)), None)
 
 
 def _row(
@@ -92,7 +92,7 @@ def _row(
 ) -> list[str]:
     tried = values(trial, search)
     return [
-        "recipe" if trial.number == 0 else str(numbers[trial.number]),
+        "recipe" if is_recipe(trial) else str(numbers[trial.number]),
         *(search_space.written(tried[each.name]) for each in search.dimensions),
         f"{trial.value:.4f}",
         f"{trial.user_attrs[SECONDS]:.0f}",

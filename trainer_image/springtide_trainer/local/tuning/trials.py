@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from springtide_trainer.training.rows.training_rows import TrainingRows
 
 FOLDER = "tune"
-STEPS, BEST_STEP, SECONDS, WHY = "steps", "bestStep", "seconds", "why"
+BEST_STEP, SECONDS, WHY, RECIPE = "bestStep", "seconds", "why", "recipe"
 RANDOM_TRIALS = 5
 """Trials before the sampler learns from them, and before any is ended early."""
 
@@ -97,8 +97,8 @@ class Search:
                 values = {each.name: each.suggest(trial) for each in self.dimensions}
                 with self.display.stage(f"trial {number + 1}/{trials}"):
                     self._try(study, trial, self.of(values), rows)
-                told = study.trials[trial.number]
-                self.display.done(f"trial {number + 1}", self._line(told, values))
+                done = study.trials[trial.number]
+                self.display.done(f"trial {number + 1}", self._line(done, values))
         return study
 
     def _study(self) -> Study:
@@ -121,17 +121,23 @@ class Search:
         seed = self.base.recipe.training.hyperparameters.seed + len(study.trials)
         study.sampler = optuna.samplers.TPESampler(n_startup_trials=RANDOM_TRIALS, seed=seed)
         if not study.trials:
-            training = self.base.recipe.training
-            study.enqueue_trial(
-                {each.name: search_space.current(each, training) for each in self.dimensions}
-            )
+            self._enqueue_recipe(study)
         return study
 
-    @staticmethod
-    def _repeat_interrupted(study: Study) -> None:
+    def _enqueue_recipe(self, study: Study) -> None:
+        training = self.base.recipe.training
+        values = {each.name: search_space.current(each, training) for each in self.dimensions}
+        study.enqueue_trial(values, user_attrs={RECIPE: True})
+
+    def _repeat_interrupted(self, study: Study) -> None:
+        """Give up the trials that were interrupted, and try their values once more."""
         for each in study.trials:
-            if each.state == TrialState.RUNNING:
-                study.tell(each.number, state=TrialState.FAIL)
+            if each.state != TrialState.RUNNING:
+                continue
+            study.tell(each.number, state=TrialState.FAIL)
+            if is_recipe(each):
+                self._enqueue_recipe(study)
+            elif WHY not in each.user_attrs:
                 study.enqueue_trial(each.params)
 
     def _rows(self, scratch: Path) -> TrainingRows:
@@ -178,8 +184,8 @@ class Search:
             stopping = ready.run.early_stopping
             assert stopping is not None
             _report(stopping, trial)
-            outcome = fit.fit(ready)
-        _record(trial, {STEPS: outcome.step, BEST_STEP: stopping.best_step})
+            fit.fit(ready)
+        _record(trial, {BEST_STEP: stopping.best_step})
         return stopping.best_value
 
     @contextmanager
@@ -234,8 +240,14 @@ def _ended(study: Study) -> int:
 def ended(study: Study) -> Iterator[FrozenTrial]:
     """Yield the trials that have a result."""
     for each in study.trials:
-        if each.state.is_finished() and SECONDS in each.user_attrs:
+        failed = each.state == TrialState.FAIL and WHY in each.user_attrs
+        if failed or each.state in {TrialState.COMPLETE, TrialState.PRUNED}:
             yield each
+
+
+def is_recipe(trial: FrozenTrial) -> bool:
+    """Return whether a trial is the recipe as it is: the first one, or its repetition."""
+    return RECIPE in trial.user_attrs
 
 
 def result(trial: FrozenTrial, metric: str) -> str:
