@@ -1,23 +1,15 @@
 """Writes to objects that others write, too: what was not seen is never overwritten."""
 
-from pathlib import Path
-
 import pytest
-import yaml
+from cluster.actuators import actuator_of
 
 from springtide_api.objects import parse_update
 from springtide_operator.cluster.api import errors
 from springtide_operator.cluster.api.kinds import GENERATION, JOB, UPDATE
-from springtide_operator.cluster.reading.live_reader import LiveReader
-from springtide_operator.cluster.watching.watches import new_cache
-from springtide_operator.cluster.writing.actuator import Actuator
-from springtide_operator.cluster.writing.events import Events
-from springtide_operator.cluster.writing.status_writer import StatusWriter
 from springtide_operator.lifecycle.state.plan import AdoptGeneration, SetFinalizer, SuspendJob
 
 pytestmark = pytest.mark.apiserver
 
-MINIMAL = Path(__file__).parents[1] / "api" / "minimal.yaml"
 OURS, THEIRS = "springtide.dev/rollout", "example.com/theirs"
 UID_LABEL = "springtide.dev/update-uid"
 
@@ -25,18 +17,7 @@ UID_LABEL = "springtide.dev/update-uid"
 @pytest.fixture
 async def actuator(client, kinds, namespace):
     """An actuator with an update that is observed as it was created."""
-    cache = new_cache()
-    update = yaml.safe_load(MINIMAL.read_text())
-    update["metadata"]["namespace"] = namespace
-    cache.insert(UPDATE, await client.create(UPDATE, update))
-    return Actuator(
-        client=client,
-        cache=cache,
-        live_reader=LiveReader(client),
-        events=Events(client, "springtide"),
-        status_writer=StatusWriter(client, cache),
-        progress_url="http://progress",
-    )
+    return await actuator_of(client, namespace)
 
 
 def seen(actuator, namespace):

@@ -1,25 +1,18 @@
 """Weights of a route and the Service of a canary: what was not seen is never overwritten."""
 
-from pathlib import Path
-
 import pytest
-import yaml
+from cluster.actuators import actuator_of
 from cluster.routes import route, service
 
 from springtide_operator.cluster.api import errors
 from springtide_operator.cluster.api.kinds import HTTP_ROUTE, SERVICE, UPDATE
-from springtide_operator.cluster.reading.live_reader import LiveReader
 from springtide_operator.cluster.reading.observed_routes import observed_route, observed_service
-from springtide_operator.cluster.watching.watches import new_cache
-from springtide_operator.cluster.writing.actuator import Actuator, Refused
-from springtide_operator.cluster.writing.events import Events
-from springtide_operator.cluster.writing.status_writer import StatusWriter
+from springtide_operator.cluster.writing.actuator import Refused
 from springtide_operator.lifecycle.routes.actions import CreateCanaryService, SetRouteWeights
 from springtide_operator.lifecycle.routes.weights import WeightChange, changes
 
 pytestmark = pytest.mark.apiserver
 
-MINIMAL = Path(__file__).parents[1] / "api" / "minimal.yaml"
 SELECTOR = (("springtide.dev/role", "canary"),)
 CREATE = CreateCanaryService("ranker-canary", "ranker", SELECTOR)
 
@@ -28,18 +21,7 @@ CREATE = CreateCanaryService("ranker-canary", "ranker", SELECTOR)
 async def actuator(client, kinds, route_kind, namespace):
     kinds.kubectl("apply", "--server-side", "-f", str(route_kind))
     kinds.wait_for_crds()
-    cache = new_cache()
-    update = yaml.safe_load(MINIMAL.read_text())
-    update["metadata"]["namespace"] = namespace
-    cache.insert(UPDATE, await client.create(UPDATE, update))
-    return Actuator(
-        client=client,
-        cache=cache,
-        live_reader=LiveReader(client),
-        events=Events(client, "springtide"),
-        status_writer=StatusWriter(client, cache),
-        progress_url="http://progress",
-    )
+    return await actuator_of(client, namespace)
 
 
 def meta(actuator, namespace):

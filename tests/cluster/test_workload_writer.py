@@ -1,28 +1,21 @@
 """spec.active of a Workload: the operator undoes only what it did, and Kueue's Jobs are Kueue's."""
 
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
-import yaml
 from cluster import workloads
+from cluster.actuators import actuator_of
 from cluster.workloads import workload
 
 from springtide_api.objects import parse_update
 from springtide_operator.cluster.api import errors
 from springtide_operator.cluster.api.kinds import JOB, UPDATE, WORKLOAD
-from springtide_operator.cluster.reading.live_reader import LiveReader
 from springtide_operator.cluster.reading.workload_reader import observed_workload
-from springtide_operator.cluster.watching.watches import new_cache
-from springtide_operator.cluster.writing.actuator import Actuator
-from springtide_operator.cluster.writing.events import Events
-from springtide_operator.cluster.writing.status_writer import StatusWriter
 from springtide_operator.lifecycle.queues.actions import ActivateWorkload, DeactivateWorkload
 from springtide_operator.lifecycle.state.plan import SuspendJob
 
 pytestmark = pytest.mark.apiserver
 
-MINIMAL = Path(__file__).parents[1] / "api" / "minimal.yaml"
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SUSPENDED, RESUMED = "springtide.dev/suspended", "springtide.dev/resumed"
 
@@ -30,18 +23,7 @@ SUSPENDED, RESUMED = "springtide.dev/suspended", "springtide.dev/resumed"
 @pytest.fixture
 async def actuator(client, kinds, namespace):
     workloads.install(kinds)
-    cache = new_cache()
-    update = yaml.safe_load(MINIMAL.read_text())
-    update["metadata"]["namespace"] = namespace
-    cache.insert(UPDATE, await client.create(UPDATE, update))
-    return Actuator(
-        client=client,
-        cache=cache,
-        live_reader=LiveReader(client),
-        events=Events(client, "springtide"),
-        status_writer=StatusWriter(client, cache),
-        progress_url="http://progress",
-    )
+    return await actuator_of(client, namespace)
 
 
 class Scene:

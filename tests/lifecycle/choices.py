@@ -15,7 +15,6 @@ SCORES = st.sampled_from(
     ]
 )
 VERBS = st.sampled_from(["run", "retry", "reject", "quarantine", "release", "unfreeze", "promote"])
-KINDS = st.sampled_from(["update", "generations", "jobs", "targets", "canaries"])
 TRIGGERS: list[dict[str, object]] = [
     {"onData": {"pollInterval": "1m"}},
     {"onData": {"pollInterval": "1m"}, "cooldown": "2h", "maxRunsPerDay": 2},

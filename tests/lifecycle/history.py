@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine
+from hypothesis.stateful import RuleBasedStateMachine, rule
 
 if TYPE_CHECKING:
     from lifecycle.invariants import Invariants
@@ -39,3 +39,30 @@ class History(RuleBasedStateMachine):
             f"{last.verb}@{last.token}" if last else "",
         )
         self.world.ask(f"{verb}@{self.tokens}")
+
+
+class OperatorHistory(History):
+    """The operator and its view of the world."""
+
+    watches: ClassVar[tuple[str, ...]]
+    """The kinds whose watches may stall."""
+
+    @rule(written=st.integers(0, 3))
+    def the_operator_crashes_between_its_writes(self, written: int) -> None:
+        self.world.crash_after(written)
+
+    @rule()
+    def the_last_plan_is_carried_out_again(self) -> None:
+        self.world.repeat()
+
+    @rule()
+    def an_operator_decides_on_what_was_before_the_last_writes(self) -> None:
+        self.world.decide_on_old_observation()
+
+    @rule(data=st.data())
+    def a_watch_stalls(self, data: st.DataObject) -> None:
+        self.world.stall_watch(data.draw(st.sampled_from(self.watches)))
+
+    @rule()
+    def the_watches_catch_up(self) -> None:
+        self.world.resume_watches()

@@ -14,7 +14,6 @@ from lifecycle.choices import (
     BAKES,
     COMPUTES,
     FORMS,
-    KINDS,
     LIMITS,
     METHODS,
     REFUSABLE,
@@ -26,6 +25,7 @@ from lifecycle.choices import (
     training,
 )
 from lifecycle.declared import SPEC, TWO_TARGETS
+from lifecycle.history import OperatorHistory
 from lifecycle.history_of_jobs import JobHistory
 from lifecycle.history_of_others import OtherHistory
 from lifecycle.history_of_people import PeopleHistory
@@ -35,8 +35,10 @@ from lifecycle.invariants import Invariants
 from lifecycle.world import MONTHS, World, digest
 
 
-class Life(JobHistory, TargetHistory, TrafficHistory, PeopleHistory, OtherHistory):
+class Life(JobHistory, TargetHistory, TrafficHistory, PeopleHistory, OtherHistory, OperatorHistory):
     """An update, its data, its Jobs and its Deployments, with users, other clients and failures."""
+
+    watches = ("update", "generations", "jobs", "targets", "canaries")
 
     @initialize(
         two=st.booleans(),
@@ -123,26 +125,6 @@ class Life(JobHistory, TargetHistory, TrafficHistory, PeopleHistory, OtherHistor
     @rule()
     def the_operator_reconciles_once(self) -> None:
         self.world.step()
-
-    @rule(written=st.integers(0, 3))
-    def the_operator_crashes_between_its_writes(self, written: int) -> None:
-        self.world.crash_after(written)
-
-    @rule()
-    def the_last_plan_is_carried_out_again(self) -> None:
-        self.world.repeat()
-
-    @rule()
-    def an_operator_decides_on_what_was_before_the_last_writes(self) -> None:
-        self.world.decide_on_old_observation()
-
-    @rule(kind=KINDS)
-    def a_watch_stalls(self, kind: str) -> None:
-        self.world.stall_watch(kind)
-
-    @rule()
-    def the_watches_catch_up(self) -> None:
-        self.world.resume_watches()
 
     # Quota, admission and rights.
 

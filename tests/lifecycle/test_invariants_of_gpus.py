@@ -6,8 +6,9 @@ from datetime import timedelta
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import initialize, precondition, rule
 from lifecycle.declared import SPEC
+from lifecycle.history import OperatorHistory
 from lifecycle.invariants import Invariants
 from lifecycle.world import MONTHS, World
 
@@ -16,11 +17,13 @@ LIMITS = st.sampled_from([1800, 1800, 7200, 90_000])
 ENDS = ["succeeds", "fails", "is disrupted", "runs on", "is deleted", "is rejected"]
 
 
-class GpuLife(RuleBasedStateMachine):
+class GpuLife(OperatorHistory):
     """An update with a budget and generation 1 live; its Jobs run, end and are repeated.
 
     Most histories begin with a budget that the training of generation 2 has used up.
     """
+
+    watches = ("update", "generations", "jobs")
 
     @initialize(
         gpus=st.integers(1, 2),
@@ -30,7 +33,7 @@ class GpuLife(RuleBasedStateMachine):
     )
     def a_generation_is_live(self, gpus: int, most: int, kept: int, disrupted: bool) -> None:
         self.world = World(spec={**SPEC, "history": {"generations": 2, "rejected": kept}})
-        self.checks, self.tokens = Invariants(self.world), 0
+        self.checks = Invariants(self.world)
         self.world.settle()
         self.world.months = [*MONTHS[:2]]
         self.world.rounds(8)
@@ -47,11 +50,6 @@ class GpuLife(RuleBasedStateMachine):
         else:
             self.world.succeed(name, self.world._result(self.world.runs[name]))
         self.settle()
-
-    def settle(self) -> None:
-        self.world.settle()
-        if not self.world.stalled_watches:
-            self.checks.check_at_rest()
 
     @precondition(lambda self: len(self.world.months) < len(MONTHS) - 1)
     @rule()
@@ -119,10 +117,6 @@ class GpuLife(RuleBasedStateMachine):
         self.request(verb)
         self.settle()
 
-    def request(self, verb: str) -> None:
-        self.tokens += 1
-        self.world.ask(f"{verb}@{self.tokens}")
-
     @rule(cascade=st.booleans())
     def the_update_is_restored_from_git(self, cascade: bool) -> None:
         self.world.recreate(cascade=cascade)
@@ -135,29 +129,6 @@ class GpuLife(RuleBasedStateMachine):
             self.world.now -= timedelta(hours=back)
             self.checks.clock_was_set_back = True
             self.settle()
-
-    # The operator and its view of the world.
-
-    @rule(written=st.integers(0, 3))
-    def the_operator_crashes_between_its_writes(self, written: int) -> None:
-        self.world.crash_after(written)
-
-    @rule()
-    def the_last_plan_is_carried_out_again(self) -> None:
-        self.world.repeat()
-
-    @rule()
-    def an_operator_decides_on_what_was_before_the_last_writes(self) -> None:
-        self.world.decide_on_old_observation()
-
-    @rule(kind=st.sampled_from(["update", "generations", "jobs"]))
-    def a_watch_stalls(self, kind: str) -> None:
-        self.world.stall_watch(kind)
-
-    @rule()
-    def the_watches_catch_up(self) -> None:
-        self.world.resume_watches()
-        self.settle()
 
 
 FEW = settings(

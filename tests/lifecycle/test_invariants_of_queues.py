@@ -6,8 +6,9 @@ from datetime import timedelta
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import initialize, precondition, rule
 from lifecycle.declared import SPEC
+from lifecycle.history import OperatorHistory
 from lifecycle.invariants import Invariants
 from lifecycle.world import MONTHS, World
 from lifecycle.world_queue import MISSING
@@ -21,13 +22,15 @@ LIMITS = st.sampled_from([None, None, 1800, 7200])
 TIMEOUTS = st.sampled_from([None, None, "2h"])
 
 
-class QueueLife(RuleBasedStateMachine):
+class QueueLife(OperatorHistory):
     """An update in a queue with generation 1 live; Kueue admits, preempts and deactivates."""
+
+    watches = ("update", "generations", "jobs", "workloads")
 
     @initialize(most=LIMITS, timeout=TIMEOUTS, admits=PLACES)
     def a_generation_is_live(self, most: int | None, timeout: str | None, admits: int) -> None:
         self.world = World(spec={**SPEC, "history": {"generations": 2, "rejected": 3}})
-        self.checks, self.tokens, self.failures = Invariants(self.world), 0, 0
+        self.checks, self.failures = Invariants(self.world), 0
         self.world.settle()
         self.world.months = [*MONTHS[:2]]
         self.world.rounds(8)
@@ -173,29 +176,6 @@ class QueueLife(RuleBasedStateMachine):
     def a_user_requests(self, verb: str) -> None:
         self.tokens += 1
         self.world.ask(f"{verb}@{self.tokens}")
-        self.settle()
-
-    # The operator and its view of the world.
-
-    @rule(written=st.integers(0, 3))
-    def the_operator_crashes_between_its_writes(self, written: int) -> None:
-        self.world.crash_after(written)
-
-    @rule()
-    def the_last_plan_is_carried_out_again(self) -> None:
-        self.world.repeat()
-
-    @rule()
-    def an_operator_decides_on_what_was_before_the_last_writes(self) -> None:
-        self.world.decide_on_old_observation()
-
-    @rule(kind=st.sampled_from(["update", "generations", "jobs", "workloads"]))
-    def a_watch_stalls(self, kind: str) -> None:
-        self.world.stall_watch(kind)
-
-    @rule()
-    def the_watches_catch_up(self) -> None:
-        self.world.resume_watches()
         self.settle()
 
     @rule()

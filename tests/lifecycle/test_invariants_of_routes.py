@@ -8,9 +8,10 @@ from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import initialize, precondition, rule
 from lifecycle.declared import SPEC, TWO_TARGETS
 from lifecycle.generation_facts import bakes, in_progress, live_of, promotions
+from lifecycle.history import OperatorHistory
 from lifecycle.invariants import Invariants
 from lifecycle.world import MONTHS, World, digest
 
@@ -61,11 +62,13 @@ def routed(
     return {**kept, "targets": targets, "strategy": strategy, **baking}
 
 
-class RoutedLife(RuleBasedStateMachine):
+class RoutedLife(OperatorHistory):
     """An update with generation 1 live and generation 2 accepted, behind a route of two rules.
 
     In half of the histories generation 2 was promoted, too.
     """
+
+    watches = ("targets", "canaries", "routes", "generations")
 
     @initialize(
         two=st.booleans(),
@@ -79,7 +82,7 @@ class RoutedLife(RuleBasedStateMachine):
         spec = {**SPEC, **TWO_TARGETS} if two else dict(SPEC)
         self.world = World(spec={**spec, "rollout": routed(spec["rollout"], strategy, bake)})
         self.world.per_minute = dict(TRAFFIC)
-        self.checks, self.tokens = Invariants(self.world), 0
+        self.checks = Invariants(self.world)
         for name, target in self.world.targets.items():
             target = replace(target, desired=9, template=digest(name))
             self.world.targets[name] = target
@@ -93,11 +96,6 @@ class RoutedLife(RuleBasedStateMachine):
             if len(promotions(list(self.world.generations.values()))) > 1:
                 break
             self.time_passes(1)
-
-    def settle(self) -> None:
-        self.world.settle()
-        if not self.world.stalled_watches:
-            self.checks.check_at_rest()
 
     @precondition(lambda self: len(self.world.months) < len(MONTHS) - 1)
     @rule()
@@ -269,26 +267,6 @@ class RoutedLife(RuleBasedStateMachine):
     @rule()
     def the_operator_reconciles_once(self) -> None:
         self.world.step()
-
-    @rule(written=st.integers(0, 3))
-    def the_operator_crashes_between_its_writes(self, written: int) -> None:
-        self.world.crash_after(written)
-
-    @rule()
-    def the_last_plan_is_carried_out_again(self) -> None:
-        self.world.repeat()
-
-    @rule()
-    def an_operator_decides_on_what_was_before_the_last_writes(self) -> None:
-        self.world.decide_on_old_observation()
-
-    @rule(kind=st.sampled_from(["targets", "canaries", "routes", "generations"]))
-    def a_watch_stalls(self, kind: str) -> None:
-        self.world.stall_watch(kind)
-
-    @rule()
-    def the_watches_catch_up(self) -> None:
-        self.world.resume_watches()
 
     @rule()
     def all_is_well_again(self) -> None:
