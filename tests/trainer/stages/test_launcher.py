@@ -34,6 +34,8 @@ if plan.get("until") == "SIGTERM":
     while not ended:
         time.sleep(0.01)
 time.sleep(plan.get("after", 0.0))
+while "follows" in plan and not (ends / f"{plan['follows']}.json").exists():
+    time.sleep(0.01)
 if "end" in plan:
     (ends / f"{rank}.json").write_text(json.dumps(plan["end"]))
 if "signal" in plan:
@@ -123,7 +125,8 @@ def test_the_exit_code_of_a_process_is_that_of_the_pod(act, code):
 
 
 def test_a_process_that_names_its_failure_comes_before_one_that_lost_it(act):
-    plans = [failed("Error", 1), failed("OutOfMemory", 42), failed("Error", 1)]
+    lost = failed("Error", 1) | {"follows": 1}  # else it may end the others before they failed
+    plans = [lost, failed("OutOfMemory", 42), lost]
     with pytest.raises(Refused) as refused:
         act(*plans)
     assert (refused.value.code, refused.value.failure.reason) == (42, "OutOfMemory")
