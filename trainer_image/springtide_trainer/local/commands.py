@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from springtide_api.contract import ExitCode
 from springtide_trainer.errors import Interrupted, Refused
-from springtide_trainer.local import gate_table, starter, tuning
+from springtide_trainer.local import gate_table, starting, tuning
 from springtide_trainer.local.display import display
 from springtide_trainer.local.lineage import Generations
 from springtide_trainer.local.manifest_file import InvalidManifest, read
@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(command=_run)
     add_places(run)
     tuning.add_command(commands)
-    starter.add_command(commands)
+    starting.add_command(commands)
     return parser
 
 

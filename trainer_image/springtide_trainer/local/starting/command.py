@@ -16,14 +16,14 @@ from springtide_api.contract import ExitCode
 from springtide_api.objects import Problem
 from springtide_trainer.errors import Refused
 from springtide_trainer.local import manifest_file
-from springtide_trainer.local.source_guess import guess
-from springtide_trainer.local.task_guess import UNKNOWN, guess_task
+from springtide_trainer.local.starting.source_guess import guess
+from springtide_trainer.local.starting.task_guess import UNKNOWN, guess_task
 from springtide_trainer.local.validation import problems
 
 if TYPE_CHECKING:
     import argparse
 
-    from springtide_trainer.local.source_guess import Guess
+    from springtide_trainer.local.starting.source_guess import Guess
 
 FIELDS = {
     "text": "the text of an example",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from springtide_trainer.errors import Refused
 
 if TYPE_CHECKING:
-    from springtide_trainer.local.source_guess import Guess
+    from springtide_trainer.local.starting.source_guess import Guess
 
 MAX_LABELS = 256
 NUMBER = r"-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?"
