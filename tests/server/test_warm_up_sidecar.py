@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -59,7 +59,7 @@ class Server:
         self.asked = []
         self.port = 0
         self.silent = False
-        self.seen_ready = 0
+        self._answering = set()
 
     @property
     def infers(self):
@@ -74,8 +74,22 @@ class Server:
         finally:
             server.close()
             await server.wait_closed()
+            for task in self._answering:
+                task.cancel()
+            await asyncio.gather(*self._answering, return_exceptions=True)
 
     async def _serve(self, reader, writer):
+        task = asyncio.current_task()
+        self._answering.add(task)
+        task.add_done_callback(self._answering.discard)
+        try:
+            await self._answer(reader, writer)
+        finally:
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+
+    async def _answer(self, reader, writer):
         head = (await reader.read(1 << 16)).decode()
         if head:
             head, _, body = head.partition("\r\n\r\n")
@@ -89,7 +103,6 @@ class Server:
             status = self.status[path]
             writer.write(b"HTTP/1.1 %d x\r\ncontent-length: %d\r\n\r\n" % (status, len(answer)))
             writer.write(answer)
-        writer.close()
 
 
 @asynccontextmanager

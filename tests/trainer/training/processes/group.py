@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import os
+import time
 import traceback
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -39,12 +41,13 @@ PRELOADED = [
     "peft",
     "transformers.models.bert.modeling_bert",
 ]
-SECONDS = 240
+SECONDS = 500
+"""Until the processes are ended; a little before, each prints where it is."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A training whose gradients are recorded.
+    """A training of which gradients and weights are recorded.
 
     Attributes:
         name: Its name.
@@ -53,6 +56,7 @@ class Case:
         momentum: SGD keeps its momentum.
         until: The step after which SIGTERM comes; None: it does not.
         half: It is FP16, which a run may be on a GPU alone.
+        recorded: The gradients of each step are recorded: with FSDP that takes longer than the step.
     """
 
     name: str
@@ -61,6 +65,7 @@ class Case:
     momentum: bool = False
     until: int | None = None
     half: bool = False
+    recorded: bool = True
 
 
 @dataclass(frozen=True)
@@ -112,7 +117,7 @@ def train(case: Case, scratch: Path, processes: Processes = ALONE) -> Found:
         nonlocal taken
         taken += 1
         for name, weight in trained.items():
-            if weight.grad is not None:
+            if case.recorded and weight.grad is not None:
                 gradients[f"{taken}/{name}"] = whole(weight.grad)
         return take_step(*given)
 
@@ -176,8 +181,9 @@ def spawn(count: int, folder: Path, work: Callable[..., None], *given: Any) -> N
     ]
     for process in started:
         process.start()
+    until = time.monotonic() + SECONDS
     for process in started:
-        process.join(SECONDS)
+        process.join(max(0.0, until - time.monotonic()))
     ended = [process.exitcode for process in started]
     for process in started:
         process.kill()
@@ -186,6 +192,7 @@ def spawn(count: int, folder: Path, work: Callable[..., None], *given: Any) -> N
 
 def _run(rank: int, count: int, store: str, work: Callable[..., None], given: Any) -> None:
     try:
+        faulthandler.dump_traceback_later(SECONDS - 10)
         os.environ["GLOO_SOCKET_IFNAME"] = "lo"
         torch.set_num_threads(1)
         known = dist.FileStore(store, count)
