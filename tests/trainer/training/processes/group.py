@@ -56,7 +56,7 @@ class Case:
         momentum: SGD keeps its momentum.
         until: The step after which SIGTERM comes; None: it does not.
         half: It is FP16, which a run may be on a GPU alone.
-        recorded: The gradients of each step are recorded: with FSDP that takes longer than the step.
+        recorded: The gradients of each step are, which takes longer than an FSDP step itself.
     """
 
     name: str
