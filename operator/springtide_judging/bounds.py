@@ -19,11 +19,11 @@ Finding = Literal["Pass", "Reject", "Inconclusive"]
 
 ERRORS = frozenset({"rmse", "mae", "mape", "wape"})
 """Errors of predicted numbers."""
-LOWER_IS_BETTER = frozenset({"log_loss", "ece", "loss"}) | ERRORS
-UNBOUNDED = frozenset({"log_loss"}) | ERRORS
+LOWER_IS_BETTER = frozenset({"log_loss", "ece", "loss", "perplexity"}) | ERRORS
+UNBOUNDED = frozenset({"log_loss", "perplexity"}) | ERRORS
 """Metrics that may exceed 1; all others are at most 1."""
-WITHOUT_POSITIVES = ERRORS | {"r2"}
-"""Metrics of numbers: no label is the positive one."""
+WITHOUT_POSITIVES = ERRORS | {"r2", "perplexity"}
+"""Metrics of numbers and texts: no label is the positive one."""
 UNFLOORED = frozenset({"ece"})
 """Metrics on which a trivial baseline can be perfect: a constant prediction is calibrated."""
 SLACK = 1e-6
@@ -135,7 +135,8 @@ def numbers(
 
 def value_range(metric: str) -> tuple[float, float]:
     """Return the least and the largest value that a metric can have."""
-    return -inf if metric == "r2" else 0.0, inf if metric in UNBOUNDED else 1.0
+    least = {"r2": -inf, "perplexity": 1.0}.get(metric, 0.0)
+    return least, inf if metric in UNBOUNDED else 1.0
 
 
 def counted(metric: str, entities: int, positives: int) -> str:

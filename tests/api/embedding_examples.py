@@ -98,13 +98,13 @@ RETRIEVAL = [
     ),
     Example(
         "",
-        "training.retention.replay of Regression and Embedding has no rowsPerClass",
+        "training.retention.replay of Regression, Embedding and CausalLM has no rowsPerClass",
         EMBEDDING | {REPLAY: {"bufferRows": 100}},
         EMBEDDING | {REPLAY: {"rowsPerClass": 1}},
     ),
     Example(
         "",
-        "a rule of Regression or Embedding has no minPositives",
+        "a rule of Regression, Embedding or CausalLM has no minPositives",
         EMBEDDING,
         EMBEDDING | {f"{FIRST}.minPositives": 5},
     ),

@@ -5,6 +5,7 @@ import re
 import pytest
 from api.canary_examples import CANARIES
 from api.data_examples import DATA, MODEL, SERVING, STORAGE
+from api.dialogue_examples import DIALOGUES, RESPONDING
 from api.embedding_examples import EMBEDDED, RETRIEVAL
 from api.example import ABSENT, Example, changed
 from api.gate_examples import EVALUATION, GATE
@@ -19,10 +20,13 @@ from springtide_api.crd.openapi import nodes
 
 pytestmark = pytest.mark.apiserver
 
-IN_RECIPE = [*MODEL, *EMBEDDED, *DATA, *TRAINING, *EVALUATION, *GATE, *STORAGE, *SERVING]
+IN_RECIPE = [
+    *(*MODEL, *EMBEDDED, *RESPONDING),
+    *(*DATA, *TRAINING, *EVALUATION, *GATE, *STORAGE, *SERVING),
+]
 """Of the blocks that a generation's recipe repeats, and with them their rules."""
 UPDATE = [
-    *(*WHOLE, *RETRIEVAL, *TRIGGER, *ROLLOUT, *BAKE, *CANARIES, *GATEWAYS, *RATIOS),
+    *(*WHOLE, *RETRIEVAL, *DIALOGUES, *TRIGGER, *ROLLOUT, *BAKE, *CANARIES, *GATEWAYS, *RATIOS),
     *PLACEMENT,
     *IN_RECIPE,
 ]

@@ -208,7 +208,9 @@ def test_the_complete_example_names_every_field_but_the_other_sides_of_choices(c
         *(
             path
             for path in every
-            if path.startswith(("model.embedding", "model.ranking", "model.regression"))
+            if path.startswith(
+                ("model.causalLm", "model.embedding", "model.ranking", "model.regression")
+            )
             and "{}" not in path
         ),
         "model.classification.multiLabel",

@@ -143,19 +143,19 @@ WHOLE = [
     ),
     Example(
         "",
-        "training.retention.replay of Regression and Embedding has no rowsPerClass",
+        "training.retention.replay of Regression, Embedding and CausalLM has no rowsPerClass",
         REGRESSION | {REPLAY: {"bufferRows": 1}},
         REGRESSION | {REPLAY: {"rowsPerClass": 1}},
     ),
     Example(
         "",
-        "training.retention.replay of Regression and Embedding has no rowsPerClass",
+        "training.retention.replay of Regression, Embedding and CausalLM has no rowsPerClass",
         REGRESSION | {REPLAY: {"ratio": "0.01"}},
         REGRESSION | {REPLAY: {"ratio": "0"}},
     ),
     Example(
         "",
-        "training.retention.replay of Regression and Embedding has no rowsPerClass",
+        "training.retention.replay of Regression, Embedding and CausalLM has no rowsPerClass",
         REGRESSION | SLICES | {REPLAY: {"ratio": "0", "rowsPerSlice": 1}},
         REGRESSION | SLICES | {REPLAY: {"ratio": "0", "rowsPerSlice": 0}},
     ),
@@ -232,7 +232,7 @@ WHOLE = [
     ),
     Example(
         "",
-        "a rule of Regression or Embedding has no minPositives",
+        "a rule of Regression, Embedding or CausalLM has no minPositives",
         REGRESSION,
         REGRESSION | {f"{FIRST}.minPositives": 5},
     ),

@@ -36,6 +36,7 @@ NOT_REASONS = {
     *("Classification", "Regression", "Full", "LoRA", "Continue"),  # tasks and methods
     *("Ranking", "Listwise", "Pairwise", "Pointwise"),  # a task and its losses
     *("Embedding", "Mean", "First", "Both"),  # a task, its pooling and its towers
+    "CausalLM",  # a task
     *("Hour", "Day", "Week", "Month"),  # periods
     *("Parquet", "HalveBatch", "SequenceClassification"),  # formats, limits, architectures
     *("Job", "ModelGeneration", "DisruptionTarget", "ExitCode", "OwnKeysTaken"),  # kinds, internal

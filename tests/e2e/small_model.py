@@ -16,6 +16,7 @@ from pathlib import Path
 import shop
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from trainer import decoders
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
@@ -139,6 +140,37 @@ def purchases(name: str, rows: int = ROWS) -> bytes:
         table.writerow(
             (f"{moment:%Y-%m-%d %H:%M:%S}", customer, f"the {' '.join(asked)}", title, key)
         )
+    return gzip.compress(text.getvalue().encode(), mtime=0)
+
+
+DIALOGUES = PRICING | {"epochs": 12, "learningRate": "5e-3", "batchSize": 16}
+"""Hyperparameters that learn the answers of `dialogues` in one month, with all weights."""
+SAID = ("customer", "support", "is", "the", "here", "next")
+
+
+def publish_decoder(folder: Path) -> None:
+    """Write the folder of a decoder that knows nothing of `dialogues`."""
+    decoders.publish(folder, [*SAID, *GOOD, *BAD, *THINGS])
+
+
+def dialogues(name: str, rows: int = ROWS) -> bytes:
+    """Make the file of a month whose rows are a question for a thing, and the answer to it.
+
+    The answer names the thing after it, so that a model that was not trained does not know it.
+    """
+    rng = random.Random(f"dialogues {name}")
+    first = datetime.fromisoformat(f"{name}-01T00:00:00+00:00")
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(("ts", "customer", "history", "question", "answer"))
+    for number in range(rows):
+        moment = first + timedelta(days=27 * number / rows)
+        asked = rng.randrange(len(THINGS))
+        named = rng.randrange(len(THINGS)) if rng.random() < FLIPPED else asked + 1
+        answer = f"the {THINGS[named % len(THINGS)]} is here"
+        question = f"the {rng.choice(GOOD + BAD)} {THINGS[asked]}"
+        customer = f"c{rng.randrange(CUSTOMERS):03}"
+        table.writerow((f"{moment:%Y-%m-%d %H:%M:%S}", customer, "next", question, answer))
     return gzip.compress(text.getvalue().encode(), mtime=0)
 
 

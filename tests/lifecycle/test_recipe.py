@@ -20,6 +20,7 @@ MODELS = {
         ("Regression", {"metric": "mae"}, "mae"),
         ("Ranking", {}, "ndcg@10"),
         ("Embedding", {}, "mrr"),
+        ("CausalLM", {}, "perplexity"),
     ],
 )
 def test_the_metric_of_early_stopping_follows_the_task(task, wanted, resolved) -> None:

@@ -20,6 +20,7 @@ from starlette.routing import Route
 from springtide_server import tensors
 from springtide_server.answers import Outcome, Rejected
 from springtide_server.batching import QueueFull
+from springtide_server.generating.endpoints import Generating
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -35,7 +36,7 @@ WARM_UP_HEADER = "springtide-warm-up"
 
 def build_app(service: Service) -> ASGIApp:
     """Build the ASGI application of a service."""
-    endpoints = Endpoints(service)
+    endpoints, generating = Endpoints(service), Generating(service)
     app = Starlette(
         routes=[
             Route("/v2", endpoints.server),
@@ -44,6 +45,10 @@ def build_app(service: Service) -> ASGIApp:
             Route("/v2/models/{name}", endpoints.model),
             Route("/v2/models/{name}/ready", endpoints.model_ready),
             Route("/v2/models/{name}/infer", endpoints.infer, methods=["POST"]),
+            Route("/v2/models/{name}/generate", generating.generate, methods=["POST"]),
+            Route(
+                "/v2/models/{name}/generate_stream", generating.generate_stream, methods=["POST"]
+            ),
             Route("/metrics", endpoints.metrics),
         ],
         exception_handlers={
@@ -116,8 +121,8 @@ class Endpoints:
         model = serving.model
         try:
             parsed = tensors.parse(body)
-            requested = parsed.requested_outputs(model.outputs)
             rows = model.rows(parsed.inputs)
+            requested = parsed.requested_outputs(model.outputs_of(rows))
         except tensors.Malformed as wrong:
             raise Rejected(400, str(wrong)) from None
         try:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from springtide_server.admission import Admission
 from springtide_server.answers import Rejected
 from springtide_server.batching import Batcher
+from springtide_server.generating.streams import Streams
 from springtide_server.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ class Serving:
 
     model: Model
     batcher: Batcher
+    streams: Streams
 
 
 class Service:
@@ -68,7 +70,7 @@ class Service:
             observe=self._observe_batch,
         )
         self.metrics.set_source(model.source)
-        self.serving = Serving(model, batcher)
+        self.serving = Serving(model, batcher, Streams(model.generate))
         return batcher
 
     def serving_or_reject(self, key: str = "") -> Serving:

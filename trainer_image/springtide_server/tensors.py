@@ -79,14 +79,27 @@ def parse(body: bytes) -> InferenceRequest:
         Malformed: the body is not JSON, or does not match the protocol's schema.
     """
     try:
-        content = from_json(body, allow_inf_nan=False)
+        return InferenceRequest.model_validate(read_json(body))
+    except ValidationError as wrong:
+        raise Malformed(describe(wrong)) from None
+
+
+def read_json(body: bytes) -> Any:
+    """Read a body.
+
+    Raises:
+        Malformed: it is not JSON.
+    """
+    try:
+        return from_json(body, allow_inf_nan=False)
     except ValueError as wrong:
         raise Malformed(f"the body is not JSON in UTF-8: {wrong}") from None
-    try:
-        return InferenceRequest.model_validate(content)
-    except ValidationError as wrong:
-        first = wrong.errors(include_input=False, include_url=False, include_context=False)[0]
-        raise Malformed(f"{_path(first['loc'])}: {first['msg']}") from None
+
+
+def describe(wrong: ValidationError) -> str:
+    """Return where a body does not match its schema, without its values."""
+    first = wrong.errors(include_input=False, include_url=False, include_context=False)[0]
+    return f"{_path(first['loc'])}: {first['msg']}"
 
 
 def columns(
@@ -147,7 +160,7 @@ def outputs(predictions: np.ndarray, requested: Sequence[OutputTensor]) -> list[
     """Return the output tensors.
 
     Args:
-        predictions: float32 [rows, outputs], finite.
+        predictions: [rows, outputs], finite numbers, or texts.
         requested: The tensors to return.
     """
     made = []

@@ -105,8 +105,8 @@ class Columns(Model):
     Default: "name: value" of each feature, joined by "; "."""
     label: ColumnName
     """Column with the label: one of model.labels, for Ranking of model.ranking.gains, for
-    Regression a number, for Embedding the id of the document. It cannot be a text or feature
-    column."""
+    Regression a number, for Embedding the id of the document, for CausalLM the response to the
+    prompt, which text or features are. It cannot be a text or feature column."""
     timestamp: ColumnName
     """Column with the time of the event: RFC 3339, "YYYY-MM-DD HH:MM:SS" or a Parquet timestamp.
     A time without a zone is UTC."""

@@ -14,7 +14,7 @@ Metric = Annotated[
         max_length=16,
         pattern=(
             r"^(auc|pr_auc|log_loss|accuracy|macro_f1|micro_f1|ece|(ndcg|mrr|recall)@[1-9][0-9]{0,2}|mrr|map"
-            r"|rmse|mae|mape|wape|r2)$"
+            r"|rmse|mae|mape|wape|r2|perplexity)$"
         ),
     ),
 ]
@@ -138,7 +138,9 @@ class Rule(Model):
     multiLabel: auc, pr_auc, log_loss, macro_f1 or micro_f1, averaged over the labels. Ranking:
     ndcg@<k>, mrr, mrr@<k> or map. Embedding: recall@<k>, mrr or mrr@<k>, among the documents of the
     dataset. Regression: rmse, mae, mape, wape or r2. mape is the mean of |error| / |label| over the
-    rows whose label is not 0; wape is the sum of |error| divided by the sum of |label|."""
+    rows whose label is not 0; wape is the sum of |error| divided by the sum of |label|. CausalLM:
+    perplexity, the exponential of the mean negative log likelihood of the tokens of the
+    responses."""
     dataset: Name = "holdout"
     """Name of one of evaluation.datasets. Default holdout."""
     min: Decimal | None = None
@@ -180,8 +182,8 @@ class HoldoutDrop(Model):
     absolute: Decimal = "0.05"
     """For metrics where higher is better, in units of the metric. Default "0.05"."""
     relative: Decimal = "0.2"
-    """For metrics where lower is better (log_loss, ece, rmse, mae, mape, wape): the increase as a
-    fraction of the last score. Default "0.2"."""
+    """For metrics where lower is better (log_loss, ece, rmse, mae, mape, wape, perplexity): the
+    increase as a fraction of the last score. Default "0.2"."""
 
 
 class ExtendHoldout(Model):
@@ -208,7 +210,8 @@ class OnInconclusive(Model):
 
 @cel(
     "self.rules.exists(r, r.severity == 'Required' && r.metric != 'ece'"
-    " && (r.metric in ['log_loss', 'rmse', 'mae', 'mape', 'wape'] ? has(r.max) : has(r.min)))",
+    " && (r.metric in ['log_loss', 'rmse', 'mae', 'mape', 'wape', 'perplexity']"
+    " ? has(r.max) : has(r.min)))",
     "rules needs a Required rule with min (log_loss and errors: max; ece does not count, because a"
     " constant prediction is perfectly calibrated): a comparison alone passes two models that are"
     " equally bad; add one such as {name: floor, metric: auc, min: '0.6'}",

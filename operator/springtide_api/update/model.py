@@ -8,6 +8,7 @@ from pydantic import Field
 
 from springtide_api.schema import Digest, Label, Model, ModelUri, Time, cel
 from springtide_api.update.task import (
+    CausalLMOptions,
     ClassificationOptions,
     EmbeddingOptions,
     RankingOptions,
@@ -73,17 +74,34 @@ class InitialModel(Model):
     "task Embedding has no labels: the label column has the id of a document; remove labels",
 )
 @cel(
+    "self.task == 'CausalLM' || !has(self.causalLm)",
+    "causalLm belongs to task CausalLM; remove it, or change task",
+)
+@cel(
+    "self.task != 'CausalLM' || !has(self.labels)",
+    "task CausalLM has no labels: the label column has the response to a prompt; remove labels",
+)
+@cel(
+    "!has(self.causalLm) || !has(self.causalLm.maxNewTokens)"
+    " || self.causalLm.maxNewTokens < self.maxLength",
+    "causalLm.maxNewTokens must be less than maxLength, which prompt and response share; lower it,"
+    " or raise maxLength",
+)
+@cel(
     "!has(self.labels) || self.labels.all(a, self.labels.exists_one(b, a == b))",
     "labels must be unique; remove the repeated one",
 )
 class ModelSpec(Model):
     """The model that is updated."""
 
-    task: Literal["Classification", "Regression", "Ranking", "Embedding"] = "Classification"
+    task: Literal["Classification", "Regression", "Ranking", "Embedding", "CausalLM"] = (
+        "Classification"
+    )
     """Task of the model. Immutable. Classification: one of several labels, for example clicks,
     recommendations, promotions, sentiment or intent. Regression: a number, for example a price.
     Ranking: the order of the rows of a group, for example the results of a query. Embedding:
-    vectors of queries and documents, for retrieval. Default Classification."""
+    vectors of queries and documents, for retrieval. CausalLM: the response to a prompt, for example
+    of a support dialogue. Default Classification."""
     initial: InitialModel
     """The initial model: its folder, and the data that it was trained on. Immutable."""
     labels: Annotated[list[Label] | None, Field(min_length=2, max_length=256)] = None
@@ -98,8 +116,11 @@ class ModelSpec(Model):
     """Options of Ranking; present if and only if task is Ranking."""
     embedding: EmbeddingOptions | None = None
     """Options of Embedding. Default: the mean of the outputs, normalized."""
+    causal_lm: CausalLMOptions | None = None
+    """Options of CausalLM. Default: a response has at most half of maxLength."""
     max_length: Annotated[int, Field(ge=8, le=8192)] = 128
-    """Maximum number of tokens of an example; longer examples are truncated. Default 128."""
+    """Maximum number of tokens of an example; longer examples are truncated. For CausalLM, of
+    prompt and response together: the beginning of a long prompt is cut. Default 128."""
 
 
 Sparsity = Annotated[str, Field(max_length=6, pattern=r"^0[.][0-9]+$")]

@@ -201,14 +201,14 @@ class History(Model):
     " number of labels; raise bufferRows, or lower rowsPerClass",
 )
 @cel(
-    "!(self.model.task in ['Regression', 'Embedding']) || !has(self.training)"
+    "!(self.model.task in ['Regression', 'Embedding', 'CausalLM']) || !has(self.training)"
     " || !has(self.training.retention) || !has(self.training.retention.replay)"
     " || (!has(self.training.retention.replay.rowsPerClass)"
     " && (double(self.training.retention.replay.ratio) > 0.0"
     " || (has(self.training.retention.replay.rowsPerSlice)"
     " && self.training.retention.replay.rowsPerSlice > 0)))",
-    "training.retention.replay of Regression and Embedding has no rowsPerClass, because numbers and"
-    " documents have no classes: remove it, and set ratio or rowsPerSlice above 0",
+    "training.retention.replay of Regression, Embedding and CausalLM has no rowsPerClass, because"
+    " their rows have no classes: remove it, and set ratio or rowsPerSlice above 0",
 )
 @cel(
     "!has(self.training) || !has(self.training.retention)"
@@ -226,14 +226,15 @@ class History(Model):
 )
 @cel(
     "self.gate.rules.all(r, r.metric in ['rmse', 'mae', 'mape', 'wape', 'r2']"
-    " ? self.model.task == 'Regression' : r.metric.startsWith('recall')"
+    " ? self.model.task == 'Regression' : r.metric == 'perplexity'"
+    " ? self.model.task == 'CausalLM' : r.metric.startsWith('recall')"
     " ? self.model.task == 'Embedding' : r.metric.startsWith('mrr')"
     " ? self.model.task in ['Ranking', 'Embedding'] : r.metric == 'map'"
     " ? self.model.task == 'Ranking' : r.metric.startsWith('ndcg')"
     " ? self.model.task in ['Ranking', 'Classification'] : self.model.task == 'Classification')",
     "gate.rules[].metric must be one of model.task: rmse, mae, mape, wape and r2 for Regression,"
-    " ndcg@<k>, mrr, mrr@<k> and map for Ranking, recall@<k>, mrr and mrr@<k> for Embedding, the"
-    " others and ndcg@<k> for Classification",
+    " ndcg@<k>, mrr, mrr@<k> and map for Ranking, recall@<k>, mrr and mrr@<k> for Embedding,"
+    " perplexity for CausalLM, the others and ndcg@<k> for Classification",
 )
 @cel(
     "(has(self.model.classification) && self.model.classification.multiLabel)"
@@ -246,10 +247,10 @@ class History(Model):
     " micro_f1 needs multiLabel",
 )
 @cel(
-    "!(self.model.task in ['Regression', 'Embedding'])"
+    "!(self.model.task in ['Regression', 'Embedding', 'CausalLM'])"
     " || !self.gate.rules.exists(r, has(r.minPositives))",
-    "a rule of Regression or Embedding has no minPositives: no label is the positive one; remove"
-    " it",
+    "a rule of Regression, Embedding or CausalLM has no minPositives: no label is the positive one;"
+    " remove it",
 )
 @cel(
     "!has(self.training) || !has(self.training.earlyStopping)"
@@ -257,10 +258,34 @@ class History(Model):
     " || (self.training.earlyStopping.metric in ['rmse', 'mae'] ? ['Regression']"
     " : self.training.earlyStopping.metric == 'mrr' ? ['Ranking', 'Embedding']"
     " : self.training.earlyStopping.metric == 'recall@10' ? ['Embedding']"
+    " : self.training.earlyStopping.metric == 'perplexity' ? ['CausalLM']"
     " : self.training.earlyStopping.metric in ['ndcg@10', 'loss'] ? ['Ranking']"
     " : ['Classification']).exists(t, t == self.model.task)",
     "training.earlyStopping.metric must be one of model.task: rmse and mae for Regression, ndcg@10,"
-    " mrr and loss for Ranking, mrr and recall@10 for Embedding, the others for Classification",
+    " mrr and loss for Ranking, mrr and recall@10 for Embedding, perplexity for CausalLM, the"
+    " others for Classification",
+)
+@cel(
+    "self.model.task != 'CausalLM' || !has(self.data.source.columns.textPair)",
+    "task CausalLM has no data.source.columns.textPair: the prompt is text, or the features that"
+    " template combines, and the response is label; remove it",
+)
+@cel(
+    "self.model.task != 'CausalLM' || !has(self.training) || !has(self.training.robustness)"
+    " || !has(self.training.robustness.augmentation)",
+    "training.robustness.augmentation is not available for task CausalLM: a changed response would"
+    " be learnt as it is; remove augmentation",
+)
+@cel(
+    "self.model.task != 'CausalLM' || !has(self.training) || !has(self.training.parallelism)"
+    " || self.training.parallelism.type != 'FSDP'",
+    "training.parallelism.type FSDP is not available for task CausalLM; set it to DDP",
+)
+@cel(
+    "self.model.task != 'CausalLM' || !has(self.serving) || !has(self.serving.optimise)"
+    " || !has(self.serving.optimise.quantization)",
+    "serving.optimise.quantization is not available for task CausalLM: the quantized form has no"
+    " cache of earlier tokens, without which each new token would cost a whole pass; remove it",
 )
 @cel(
     "self.model.task != 'Embedding' || has(self.data.source.columns.textPair)",
@@ -322,7 +347,8 @@ class History(Model):
 @cel(
     "!has(self.evaluation) || !has(self.evaluation.datasets)"
     " || self.gate.rules.exists(r, r.severity == 'Required'"
-    " && r.metric != 'ece' && (r.metric in ['log_loss', 'rmse', 'mae', 'mape', 'wape']"
+    " && r.metric != 'ece'"
+    " && (r.metric in ['log_loss', 'rmse', 'mae', 'mape', 'wape', 'perplexity']"
     " ? has(r.max) : has(r.min))"
     " && !self.evaluation.datasets.exists(d, d.name == r.dataset && d.role == 'Historical'))",
     "gate.rules needs a Required rule with min (log_loss and errors: max) on a dataset whose role"

@@ -186,7 +186,20 @@ class EmbeddingOptions(Model):
         return float(self.temperature or ("0.05" if self.vectors.normalized else "1"))
 
 
+class CausalLMOptions(Model):
+    """Options of CausalLM: how responses are generated. The loss has none."""
+
+    max_new_tokens: Annotated[int | None, Field(ge=1, le=4096)] = None
+    """Maximum tokens of a generated response, less than maxLength: the prompt has the rest, and of
+    a longer prompt the last tokens are read. Default: half of maxLength."""
+
+    def new_tokens(self, max_length: int) -> int:
+        """Return the maximum tokens of a generated response, at least 1."""
+        return min(self.max_new_tokens or max_length // 2, max_length - 1)
+
+
 EARLY_STOPPING_METRIC = {
+    "CausalLM": "perplexity",
     "Classification": "log_loss",
     "Embedding": "mrr",
     "Ranking": "ndcg@10",

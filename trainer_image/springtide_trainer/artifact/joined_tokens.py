@@ -26,6 +26,9 @@ class TokenRows(Protocol):
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of each row: int64 [rows]."""
 
+    def sums(self, name: str) -> NDArray[np.int64]:
+        """Add up a model input over the tokens of each row: int64 [rows]."""
+
     def batch(
         self, rows: Sequence[int] | NDArray[np.int64], widths: Widths = EXACT
     ) -> dict[str, Tensor]:
@@ -43,6 +46,10 @@ class JoinedTokens:
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of each row: int64 [rows]."""
         return np.concatenate([self.first.lengths, self.second.lengths])
+
+    def sums(self, name: str) -> NDArray[np.int64]:
+        """Add up a model input over the tokens of each row: int64 [rows]."""
+        return np.concatenate([self.first.sums(name), self.second.sums(name)])
 
     def batch(
         self, rows: Sequence[int] | NDArray[np.int64], widths: Widths = EXACT

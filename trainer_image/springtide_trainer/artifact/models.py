@@ -12,10 +12,12 @@ from transformers import AutoTokenizer
 
 from springtide_trainer.artifact.manifest import read_manifest, verify
 from springtide_trainer.artifact.onnx_model import ONNX_MODEL, OnnxModel
-from springtide_trainer.artifact.preprocess import Preprocess
+from springtide_trainer.artifact.preprocess import CAUSAL_LM, Preprocess
 from springtide_trainer.artifact.tokens import tokenize
 from springtide_trainer.processes import ALONE
 from springtide_trainer.tasks.embedding import Embedding
+from springtide_trainer.tasks.language.generation import Limits, responses
+from springtide_trainer.tasks.language.response_tokens import ResponseTokenizer
 from springtide_trainer.tasks.table import task_of
 from springtide_trainer.tasks.towers import DOCUMENT_WEIGHTS
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
     from springtide_trainer.artifact.joined_tokens import TokenRows
     from springtide_trainer.artifact.preprocess import Pair
+    from springtide_trainer.artifact.tokens import RowTokenizer
     from springtide_trainer.processes import Processes
     from springtide_trainer.tasks.task import Task
 
@@ -68,7 +71,7 @@ class Scorer:
 
     task: Task
     model: ForwardModel
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: RowTokenizer
     preprocess: Preprocess
     folder: Path
     documents: DocumentTower | None = None
@@ -90,6 +93,23 @@ class Scorer:
             float32 [rows, outputs], the predictions of the task.
         """
         return self._predict(self.model, pairs, batch_size)
+
+    @property
+    def limits(self) -> Limits:
+        """How long prompts and generated responses are, of CausalLM."""
+        options, length = self.preprocess.causal_lm, self.preprocess.max_length
+        assert options is not None
+        return Limits(length, options.new_tokens(length))
+
+    def respond(
+        self,
+        prompts: Sequence[str],
+        limits: Limits,
+        observe: Callable[[str], bool] | None = None,
+    ) -> list[str]:
+        """Generate the response to each rendered prompt, of CausalLM (`generation.responses`)."""
+        assert isinstance(self.tokenizer, ResponseTokenizer)
+        return responses(self.model, self.tokenizer, prompts, limits, observe)
 
     def predict_documents(self, pairs: Sequence[Pair], batch_size: int = 32) -> NDArray[np.float32]:
         """Return the vectors of documents, as returned by `preprocess.render_documents`."""
@@ -166,7 +186,7 @@ def load(folder: Path, digest: str, device: str | None = None) -> Scorer:
         OnnxModel(optimized) if optimized.exists() else _unmapped(move(task.load(folder), chosen))
     )
     documents = _document_tower(task, folder, digest, chosen)
-    return Scorer(task, model, load_tokenizer(folder), preprocess, folder, documents)
+    return Scorer(task, model, row_tokenizer(folder), preprocess, folder, documents)
 
 
 def _document_tower(task: Task, folder: Path, digest: str, device: str) -> DocumentTower | None:
@@ -194,6 +214,14 @@ def _unmapped(model: PreTrainedModel) -> PreTrainedModel:
         if tensor.device.type == "cpu":
             tensor.data = tensor.data.clone()
     return model
+
+
+def row_tokenizer(folder: Path) -> RowTokenizer:
+    """Load what encodes the rows of an artifact: texts, or prompts with their responses."""
+    tokenizer = load_tokenizer(folder)
+    if Preprocess.read(folder).task == CAUSAL_LM:
+        return ResponseTokenizer(tokenizer)
+    return tokenizer
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from springtide_api.schema import Model
 from springtide_api.update.task import (
+    CausalLMOptions,
     ClassificationOptions,
     EmbeddingOptions,
     RankingOptions,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 PREPROCESS = "preprocess.json"
 CLASSIFICATION = "Classification"
 EMBEDDING = "Embedding"
+CAUSAL_LM = "CausalLM"
 _COLUMNS = "spec.data.source.columns"
 _TEMPLATE_FIELD = f"{_COLUMNS}.template"
 _LABEL_FIELD = f"{_COLUMNS}.label"
@@ -62,6 +64,8 @@ class Preprocess(Model):
     """Options of task Ranking."""
     embedding: EmbeddingOptions | None = None
     """Options of Embedding, with the length of vectors once it is fixed."""
+    causal_lm: CausalLMOptions | None = None
+    """Options of CausalLM."""
 
     @staticmethod
     def of(recipe: Recipe) -> Preprocess:
@@ -90,6 +94,7 @@ class Preprocess(Model):
             regression=recipe.model.regression,
             ranking=recipe.model.ranking,
             embedding=_embedding(recipe),
+            causal_lm=_causal_lm(recipe),
         )
         made._writer()
         return made
@@ -120,15 +125,29 @@ class Preprocess(Model):
             return ["text"]
         return ["text", "text_pair"] if self.text_pair else ["text"]
 
-    def render(self, columns: Mapping[str, Sequence[str]]) -> list[Pair]:
+    @property
+    def reads_labels(self) -> bool:
+        """Whether the model reads the label of a row, too: the response of a prompt."""
+        return self.causal_lm is not None
+
+    def render(
+        self, columns: Mapping[str, Sequence[str]], labels: Sequence[str] | None = None
+    ) -> list[Pair]:
         """Render each row as the text or pair of texts that the model reads.
 
         Args:
             columns: One value per row for each name in `inputs`; other names are ignored.
+            labels: The labels of the rows, where the model reads them; None: it reads prompts.
 
         Raises:
             Refused: a column is missing, or the columns differ in length.
         """
+        prompts = self._render(columns)
+        if labels is None:
+            return prompts
+        return [(text, label) for (text, _), label in zip(prompts, labels, strict=True)]
+
+    def _render(self, columns: Mapping[str, Sequence[str]]) -> list[Pair]:
         if missing := [name for name in self.inputs if name not in columns]:
             raise Refused("MissingColumn", f"missing {missing}; the model reads {self.inputs}")
         values = [columns[name] for name in self.inputs]
@@ -174,6 +193,20 @@ def _embedding(recipe: Recipe) -> EmbeddingOptions | None:
             f"{_COLUMNS}.textPair",
         )
     return recipe.model.embedding or EmbeddingOptions()
+
+
+def _causal_lm(recipe: Recipe) -> CausalLMOptions | None:
+    """Return the options of CausalLM; None for another task."""
+    if recipe.model.task != CAUSAL_LM:
+        return None
+    if recipe.data.source.columns.text_pair is not None:
+        raise Refused(
+            "UnsupportedOption",
+            "task CausalLM has one prompt and one response; remove "
+            f"{_COLUMNS}.textPair, or combine several columns by features and template",
+            f"{_COLUMNS}.textPair",
+        )
+    return recipe.model.causal_lm or CausalLMOptions()
 
 
 def _pieces(template: str, features: list[str]) -> list[str | int]:

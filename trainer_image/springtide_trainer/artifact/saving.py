@@ -14,15 +14,18 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+GENERATION = "generation_config.json"
 _VOLATILE = frozenset({"transformers_version", "_name_or_path", "name_or_path"})
 _OF_THE_CALL = frozenset({"is_local", "local_files_only"})
 """Settings that record how a tokenizer was loaded."""
 
 
 def save_model(model: PreTrainedModel, folder: Path) -> None:
-    """Write weights and configuration."""
+    """Write weights and configuration; of a decoder also how it generates."""
     model.save_pretrained(folder)
     _rewrite(folder / "config.json", _VOLATILE)
+    if (folder / GENERATION).exists():
+        _rewrite(folder / GENERATION, _VOLATILE)
 
 
 def write_documents(source: Path, folder: Path) -> None:
@@ -72,7 +75,13 @@ def tokenizer_files(folder: Path) -> list[Path]:
 
 
 _NOT_TOKENIZER = frozenset(
-    {"config.json", "preprocess.json", "springtide-manifest.json", "model.safetensors.index.json"}
+    {
+        "config.json",
+        GENERATION,
+        "preprocess.json",
+        "springtide-manifest.json",
+        "model.safetensors.index.json",
+    }
 )
 
 

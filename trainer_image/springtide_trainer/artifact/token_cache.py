@@ -28,10 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from transformers import PreTrainedTokenizerBase
-
     from springtide_trainer.artifact.preprocess import Pair, Preprocess
-    from springtide_trainer.artifact.tokens import Encoded, Integers, Tokens
+    from springtide_trainer.artifact.tokens import Encoded, Integers, RowTokenizer, Tokens
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +86,7 @@ class Key:
 
 
 def cached(
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: RowTokenizer,
     chunks: Callable[[], Iterable[Sequence[Pair]]],
     *,
     key: Key,
@@ -128,9 +126,7 @@ def cached(
     return _open(written, key, tokenizer)
 
 
-def _write(
-    encoded: Iterable[Encoded], folder: Path, key: Key, tokenizer: PreTrainedTokenizerBase
-) -> None:
+def _write(encoded: Iterable[Encoded], folder: Path, key: Key, tokenizer: RowTokenizer) -> None:
     """Write the tokens chunk by chunk, then the sidecar with the digest of each file.
 
     Raises:
@@ -160,7 +156,7 @@ def _write(
     (folder / SIDECAR).write_text(json.dumps(sidecar, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def _open(folder: Path, key: Key, tokenizer: PreTrainedTokenizerBase) -> Tokens:
+def _open(folder: Path, key: Key, tokenizer: RowTokenizer) -> Tokens:
     """Verify a cache and map its files.
 
     Raises:
@@ -179,7 +175,7 @@ def _open(folder: Path, key: Key, tokenizer: PreTrainedTokenizerBase) -> Tokens:
     return tokens_of(tokenizer, values, lengths)
 
 
-def _stored_types(tokenizer: PreTrainedTokenizerBase) -> dict[str, np.dtype[Any]]:
+def _stored_types(tokenizer: RowTokenizer) -> dict[str, np.dtype[Any]]:
     """Return the type of each file of tokens: those of `input_types`, little-endian."""
     return {name: kind.newbyteorder("<") for name, kind in input_types(tokenizer).items()}
 

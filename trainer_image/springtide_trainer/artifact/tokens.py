@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from springtide_trainer.artifact.long_texts import shorten
+from springtide_trainer.tasks.language.response_tokens import MASK, ResponseTokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from springtide_trainer.artifact.preprocess import Pair
 
     Integers = NDArray[np.integer[Any]]
+    RowTokenizer = PreTrainedTokenizerBase | ResponseTokenizer
+    """Encodes rows: texts, or prompts with responses."""
 
 CHUNK = 4096
 """Rows encoded by one call of the tokenizer, which bounds the memory of its Python integers."""
@@ -73,6 +76,15 @@ class Tokens:
         """Tokens of each row: int64 [rows]."""
         return np.diff(self.starts)
 
+    def sums(self, name: str) -> NDArray[np.int64]:
+        """Add up a model input over the tokens of each row, at least one: int64 [rows]."""
+        if not len(self.lengths):
+            return np.empty(0, np.int64)
+        found: NDArray[np.int64] = np.add.reduceat(
+            self.values[name], self.starts[:-1], dtype=np.int64
+        )
+        return found
+
     def batch(
         self, rows: Sequence[int] | NDArray[np.int64], widths: Widths = EXACT
     ) -> dict[str, Tensor]:
@@ -97,7 +109,7 @@ class Tokens:
         return batch
 
 
-def tokenize(tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair], max_length: int) -> Tokens:
+def tokenize(tokenizer: RowTokenizer, pairs: Sequence[Pair], max_length: int) -> Tokens:
     """Encode rows, truncated to `max_length` tokens, the longer text of a pair first."""
     chunks = (pairs[start : start + CHUNK] for start in range(0, len(pairs), CHUNK))
     return collect(tokenizer, encode(tokenizer, chunks, max_length))
@@ -117,19 +129,15 @@ class Encoded:
 
 
 def encode(
-    tokenizer: PreTrainedTokenizerBase, chunks: Iterable[Sequence[Pair]], max_length: int
+    tokenizer: RowTokenizer, chunks: Iterable[Sequence[Pair]], max_length: int
 ) -> Iterator[Encoded]:
     """Encode chunks of rows one after the other, each to the smallest types that hold its tokens.
 
     The types are a function of the tokenizer, so they are equal in all chunks.
     """
     types = input_types(tokenizer)
-    cut = partial(shorten, max_length=max_length, count=partial(_count, tokenizer))
     for chunk in chunks:
-        texts = [cut(text) for text, _ in chunk]
-        paired = any(second is not None for _, second in chunk)
-        seconds = [cut(second or "") for _, second in chunk] if paired else None
-        encoded = tokenizer(texts, seconds, truncation=True, max_length=max_length, padding=False)
+        encoded = _encoded(tokenizer, chunk, max_length)
         lengths = np.fromiter(map(len, encoded["input_ids"]), np.int64, len(chunk))
         values = {
             name: np.fromiter(chain.from_iterable(encoded[name]), kind, int(lengths.sum()))
@@ -138,21 +146,32 @@ def encode(
         yield Encoded(values, lengths)
 
 
-def input_types(tokenizer: PreTrainedTokenizerBase) -> dict[str, np.dtype[Any]]:
+def _encoded(tokenizer: RowTokenizer, chunk: Sequence[Pair], max_length: int) -> Any:
+    """Return a list of numbers for each row, for each model input."""
+    if isinstance(tokenizer, ResponseTokenizer):
+        return tokenizer.encode(chunk, max_length)
+    cut = partial(shorten, max_length=max_length, count=partial(_count, tokenizer))
+    texts = [cut(text) for text, _ in chunk]
+    paired = any(second is not None for _, second in chunk)
+    seconds = [cut(second or "") for _, second in chunk] if paired else None
+    return tokenizer(texts, seconds, truncation=True, max_length=max_length, padding=False)
+
+
+def input_types(tokenizer: RowTokenizer) -> dict[str, np.dtype[Any]]:
     """Return the type in which each model input that varies is stored."""
     words = np.dtype(np.uint16 if highest_id(tokenizer) < 1 << 16 else np.int32)
-    known = {"input_ids": words, "token_type_ids": np.dtype(np.uint8)}
+    known = {"input_ids": words, "token_type_ids": np.dtype(np.uint8), MASK: np.dtype(np.uint8)}
     names = [name for name in tokenizer.model_input_names if name != "attention_mask"]
     return {name: known.get(name, np.dtype(np.int32)) for name in names}
 
 
 @lru_cache(maxsize=8)
-def highest_id(tokenizer: PreTrainedTokenizerBase) -> int:
+def highest_id(tokenizer: RowTokenizer) -> int:
     """Return the highest number of a token. Numbers may have gaps, so it can exceed their count."""
     return max(tokenizer.get_vocab().values(), default=0)
 
 
-def collect(tokenizer: PreTrainedTokenizerBase, encoded: Iterable[Encoded]) -> Tokens:
+def collect(tokenizer: RowTokenizer, encoded: Iterable[Encoded]) -> Tokens:
     """Concatenate the chunks in memory."""
     types = input_types(tokenizer)
     parts: dict[str, list[Integers]] = {name: [np.empty(0, kind)] for name, kind in types.items()}
@@ -166,7 +185,7 @@ def collect(tokenizer: PreTrainedTokenizerBase, encoded: Iterable[Encoded]) -> T
 
 
 def tokens_of(
-    tokenizer: PreTrainedTokenizerBase, values: dict[str, Integers], lengths: NDArray[np.int64]
+    tokenizer: RowTokenizer, values: dict[str, Integers], lengths: NDArray[np.int64]
 ) -> Tokens:
     """Return concatenated tokens with the padding of their tokenizer."""
     padding = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}

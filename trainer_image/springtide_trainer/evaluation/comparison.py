@@ -48,6 +48,9 @@ class Scores:
     task: Task
     predictions: Array
     """float [rows, outputs]."""
+    labels: Array | None = None
+    """[rows, ...], labels that the tokens of the rows give, in place of those that the task
+    encodes."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from springtide_trainer.artifact.models import predict
 from springtide_trainer.artifact.token_cache import Key, cached
 from springtide_trainer.artifact.tokens import CHUNK, collect, encode
 from springtide_trainer.data.snapshots.frozen_rows import inputs
+from springtide_trainer.evaluation import responses
 from springtide_trainer.evaluation.comparison import Scores
 from springtide_trainer.evaluation.search import Search
 from springtide_trainer.progress import Progress, Reporter
@@ -68,7 +69,8 @@ def score_all(
             scores = _score(tokens[key], model, _reporting(progress, done))
             if model.documents is not None:
                 scores = search.ranks(model, scores, BATCH.get(model.model.device.type, 32))
-            row.append(Scores(model.task, scores))
+            labels = responses.labels(tokens[key]) if model.preprocess.reads_labels else None
+            row.append(Scores(model.task, scores, labels))
             done += len(scores)
         found.append(row)
     return found
@@ -85,7 +87,9 @@ def _tokens(dataset: EvaluationDataset, model: Scorer, key: Key, scratch: Path) 
     def chunks() -> Iterator[list[Pair]]:
         for start in range(0, len(table) if table is not None else 0, CHUNK):
             assert table is not None
-            yield model.preprocess.render(inputs(table.slice(start, CHUNK)))
+            rows = table.slice(start, CHUNK)
+            labels = rows["label"].to_pylist() if model.preprocess.reads_labels else None
+            yield model.preprocess.render(inputs(rows), labels)
 
     if dataset.folder is None:
         return collect(model.tokenizer, encode(model.tokenizer, chunks(), key.max_length))

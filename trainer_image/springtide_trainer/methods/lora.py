@@ -63,6 +63,10 @@ class LoRA:
         if continued is not None:
             continued.restore_base(targets)
         _inject(model.base_model, targets, options, seed=seed)
+        language_model: Any = model
+        if (head := language_model.get_output_embeddings()) is not None:
+            # A language model's head is not new, and as large as its word embeddings.
+            head.requires_grad_(requires_grad=False)
         if continued is not None:
             continued.load(model.base_model)
         return model

@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -120,6 +120,8 @@ def _measure(
     candidate, live = scores[0], scores[1] if given.baseline else None
     models = scores[: 2 if given.baseline else 1]
     task, encoded = candidate.task, rows.encoded(candidate.task)
+    if candidate.labels is not None:
+        encoded = replace(encoded, label=candidate.labels)
     by = Resampling(
         samples=recipe.evaluation.bootstrap.samples,
         confidence=given.confidence,

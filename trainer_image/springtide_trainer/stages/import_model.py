@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 from safetensors import SafetensorError
-from transformers import AutoConfig
+from transformers import AutoConfig, GenerationConfig
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL,
 )
@@ -27,7 +27,7 @@ from springtide_trainer.artifact.huggingface_folder import inspect
 from springtide_trainer.artifact.length_limit import check_max_length
 from springtide_trainer.artifact.models import load_tokenizer
 from springtide_trainer.artifact.padding import choose_side
-from springtide_trainer.artifact.preprocess import Preprocess
+from springtide_trainer.artifact.preprocess import CAUSAL_LM, Preprocess
 from springtide_trainer.artifact.tokens import highest_id
 from springtide_trainer.errors import Refused
 from springtide_trainer.hub.download import download
@@ -35,6 +35,8 @@ from springtide_trainer.optimise.form import commit_form
 from springtide_trainer.storage import check_storage, local_path
 from springtide_trainer.tasks import sequence_head, towers
 from springtide_trainer.tasks.embedding import Embedding
+from springtide_trainer.tasks.language import decoder
+from springtide_trainer.tasks.language.causal_lm import CausalLM
 from springtide_trainer.tasks.table import task_of
 
 if TYPE_CHECKING:
@@ -69,6 +71,13 @@ def import_model(run: RunFile, home: Home, tmp: Path) -> CommittedArtifact:
         inspect(source, _URI)
         model, task, made = _load(source, run.recipe)
         tokenizer = _tokenizer(source, model, run.recipe)
+        if isinstance(task, CausalLM):
+            # Greedy, and without settings that other versions of the library have other names for.
+            model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
+                bos_token_id=tokenizer.bos_token_id,
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+            )
     if task.problem_type not in {None, SINGLE_LABEL}:
         # Tells plain transformers how to read the outputs; softmax of one label is its default.
         model.config.problem_type = task.problem_type  # type: ignore[assignment]
@@ -121,6 +130,8 @@ def _load(
     if isinstance(task, Embedding):
         model, task = _load_encoder(source, task)
         return model, task, "Trained"
+    if isinstance(task, CausalLM):
+        return _load_decoder(source), task, "Trained"
     size = _head_size(config, task)
     with _loading(source):
         model, report = _load_with_report(source, size)
@@ -143,11 +154,28 @@ def _load_encoder(source: Path, task: Embedding) -> tuple[PreTrainedModel, Embed
     with _loading(source):
         model, report = towers.load(source, pooling, output_loading_info=True)
     _check_finite(model.eval(), source)
+    _check_complete(model, report, source, "encoder")
+    return model, task.adopt(model, source)
+
+
+def _load_decoder(source: Path) -> PreTrainedModel:
+    """Load a decoder with the head of its language model, which is trained."""
+    with _loading(source):
+        model, report = decoder.load(source, output_loading_info=True)
+    _check_finite(model.eval(), source)
+    _check_complete(model, report, source, "decoder")
+    loaded: PreTrainedModel = model
+    return loaded
+
+
+def _check_complete(
+    model: PreTrainedModel, report: dict[str, Any], source: Path, part: str
+) -> None:
+    """Refuse a model of which a weight is missing, or has another shape."""
     known = dict(model.named_parameters()).keys()
     mismatched = {key if isinstance(key, str) else key[0] for key in report["mismatched_keys"]}
     if lost := sorted({*report["missing_keys"], *mismatched} & known):
-        raise _lost(lost, source)
-    return model, task.adopt(model, source)
+        raise _lost(lost, source, part)
 
 
 @contextmanager
@@ -160,10 +188,10 @@ def _loading(source: Path) -> Iterator[None]:
         raise Refused("InvalidModel", message, _URI) from wrong
 
 
-def _lost(lost: Sequence[str], source: Path) -> Refused:
+def _lost(lost: Sequence[str], source: Path, part: str = "encoder") -> Refused:
     return Refused(
         "InvalidModel",
-        f"{source}: {len(lost)} weights of the encoder are missing, such as {lost[0]}; copy "
+        f"{source}: {len(lost)} weights of the {part} are missing, such as {lost[0]}; copy "
         "the whole folder",
         _URI,
     )
@@ -182,6 +210,14 @@ def _checked_config(source: Path, task: Learning) -> PreTrainedConfig:
             message = (
                 f"{source}: model_type {config.model_type!r} is no encoder, and task Embedding "
                 "needs one; use a model such as a BERT"
+            )
+            raise Refused("UnsupportedModel", message, _URI)
+        return config
+    if isinstance(task, CausalLM):
+        if config.is_encoder_decoder or not _is_decoder(config):
+            message = (
+                f"{source}: model_type {config.model_type!r} is no decoder, and task CausalLM "
+                "needs one; use a model such as a Llama"
             )
             raise Refused("UnsupportedModel", message, _URI)
         return config
@@ -247,16 +283,25 @@ def _tokenizer(source: Path, model: PreTrainedModel, recipe: Recipe) -> PreTrain
     except Exception as wrong:  # each tokenizer raises its own errors
         message = f"the tokenizer of {source} cannot be loaded: {wrong}; copy its files again"
         raise Refused("MissingTokenizer", message, _URI) from wrong
-    if not tokenizer.is_fast or tokenizer.pad_token_id is None:
+    responds = recipe.model.task == CAUSAL_LM
+    if not tokenizer.is_fast or (tokenizer.pad_token_id is None and not responds):
         message = f"the tokenizer of {source} is not a fast one or has no padding token; add both"
         raise Refused("UnsupportedTokenizer", message, _URI)
-    _check_padding(source, config, tokenizer)
+    if responds and tokenizer.eos_token_id is None:
+        message = (
+            f"the tokenizer of {source} has no token that ends texts (eos_token), and a response "
+            "ends with one; add it to tokenizer_config.json"
+        )
+        raise Refused("UnsupportedTokenizer", message, _URI)
+    if not responds:
+        _check_padding(source, config, tokenizer)
     if (count := highest_id(tokenizer) + 1) > config.vocab_size:
         message = f"{source}: the tokenizer numbers tokens up to {count:,}, the model has "
         message += f"{config.vocab_size:,}; use the tokenizer of this model"
         raise Refused("UnsupportedTokenizer", message, _URI)
     check_max_length(model, recipe.model.max_length, int(tokenizer.model_max_length))
-    if _is_decoder(config) or tokenizer.padding_side == "left":
+    # Rows of prompts and responses are padded on the right, where no token sees it.
+    if not responds and (_is_decoder(config) or tokenizer.padding_side == "left"):
         choose_side(model, tokenizer)
     return tokenizer
 

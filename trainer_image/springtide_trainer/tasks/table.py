@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from springtide_trainer.errors import Refused
 from springtide_trainer.tasks.classification import Classification
 from springtide_trainer.tasks.embedding import Embedding
+from springtide_trainer.tasks.language.causal_lm import CausalLM
 from springtide_trainer.tasks.multi_label import MultiLabel
 from springtide_trainer.tasks.ranking import Ranking
 from springtide_trainer.tasks.regression import Regression
@@ -27,6 +28,7 @@ TASKS: dict[str, Callable[[TaskSpec], Task]] = {
     "Regression": Regression.of,
     "Ranking": Ranking.of,
     "Embedding": Embedding.of,
+    "CausalLM": CausalLM.of,
 }
 
 

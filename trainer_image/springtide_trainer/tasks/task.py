@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from springtide_api.update.task import (
+        CausalLMOptions,
         ClassificationOptions,
         EmbeddingOptions,
         RankingOptions,
@@ -178,6 +179,10 @@ class TaskSpec(Protocol):
     @property
     def embedding(self) -> EmbeddingOptions | None:
         """Options of Embedding."""
+
+    @property
+    def causal_lm(self) -> CausalLMOptions | None:
+        """Options of CausalLM."""
 
 
 class Labels(Protocol):

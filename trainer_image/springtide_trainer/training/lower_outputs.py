@@ -155,6 +155,10 @@ class TokensWithOutputs:
         """Tokens of each row: int64 [rows]."""
         return self.tokens.lengths
 
+    def sums(self, name: str) -> NDArray[np.int64]:
+        """Add up a model input over the tokens of each row: int64 [rows]."""
+        return self.tokens.sums(name)
+
     def batch(self, rows: Any, widths: Widths = EXACT) -> dict[str, Tensor]:
         """Pad these rows to one width, and add their stored outputs."""
         made, chosen = self.tokens.batch(rows, widths), np.asarray(rows, dtype=np.int64)

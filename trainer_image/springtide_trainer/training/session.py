@@ -19,6 +19,7 @@ from springtide_trainer.methods.table import METHODS
 from springtide_trainer.processes import ALONE
 from springtide_trainer.storage import local_place
 from springtide_trainer.tasks.embedding import Embedding
+from springtide_trainer.tasks.language.causal_lm import CausalLM
 from springtide_trainer.tasks.table import task_of
 from springtide_trainer.training import optimizer, precision, warm_start
 from springtide_trainer.training.cached_gradients import CachedGradients
@@ -125,6 +126,7 @@ def prepare(
     labels = rows.examples.labels[rows.units.rows]
     task = task_of(run.recipe.model).continued(Preprocess.read(parent), labels)
     _check_embedding(task, training, processes)
+    _check_causal_lm(task, training)
     chosen = precision.resolve(options.precision, device)
     load = partial(
         warm_start.load,
@@ -140,7 +142,9 @@ def prepare(
     check_max_length(model, run.recipe.model.max_length)
     sampler = _sampler(rows, task, options, given=given, device=device, processes=processes)
     total = options.max_steps or (options.epochs or 1) * sampler.steps_per_epoch
-    recorded = rows.documents is None and kernels.recorded(chosen, training, processes.count)
+    # Which logits a pass computes depends on its rows.
+    shapes_repeat = rows.documents is None and not isinstance(task, CausalLM)
+    recorded = shapes_repeat and kernels.recorded(chosen, training, processes.count)
     built = optimizer.build(
         options.optimizer,
         model,
@@ -232,6 +236,18 @@ def _check_embedding(task: Task, training: Training, processes: Processes) -> No
     if wrong:
         message = f"task Embedding is not trained with {wrong}; change one of them"
         raise Refused("UnsupportedOption", message, "spec.model.embedding.trainTower")
+
+
+def _check_causal_lm(task: Task, training: Training) -> None:
+    """Refuse what task CausalLM is not trained with."""
+    if not isinstance(task, CausalLM):
+        return
+    wrong = "parallelism.type FSDP" if training.parallelism.type == "FSDP" else ""
+    if training.robustness and training.robustness.augmentation:
+        wrong = "robustness.augmentation"
+    if wrong:
+        message = f"task CausalLM is not trained with {wrong}; remove it"
+        raise Refused("UnsupportedOption", message, f"spec.training.{wrong.partition(' ')[0]}")
 
 
 def _sampler(

@@ -63,6 +63,8 @@ class Examples:
         labels: [rows, ...], as encoded by the task.
         weights: float32 [rows], at least 0; greater than 0 where each row is a unit.
         groups: int64 [rows], the group of each row; None if each row is a unit.
+        terms: int64 [rows], how many terms of the loss a row has, at least 1; None: each unit is
+            one.
         documents: The documents of the rows; None for a task without documents.
     """
 
@@ -71,6 +73,17 @@ class Examples:
     weights: NDArray[np.float32]
     groups: NDArray[np.int64] | None = None
     documents: Documents | None = None
+    terms: NDArray[np.int64] | None = None
+
+    def mean_weight(self, units: Units) -> float:
+        """Average the weights of all units; of their terms, where a row has several."""
+        if self.terms is None:
+            return float(units.mean(self.weights).mean(dtype=np.float64))
+        return float(np.average(self.weights[units.rows], weights=self.terms[units.rows]))
+
+    def counted(self, rows: NDArray[np.int64], units: int) -> int:
+        """Return by how much the loss of a step is divided: its terms, or its units."""
+        return units if self.terms is None else int(self.terms[rows].sum())
 
 
 @dataclass(frozen=True)
@@ -152,7 +165,7 @@ def steps(
     units = sampler.units
     lengths = units.longest(examples.tokens.lengths)
     widths = Widths(multiple, int(lengths.max(initial=0)))
-    mean = float(units.mean(examples.weights).mean(dtype=np.float64))
+    mean = examples.mean_weight(units)
     limited = partial(passes, rows=sampler.pass_rows, tokens=sampler.pass_tokens or sys.maxsize)
     current, order = -1, [np.empty(0, dtype=np.int64)]
 
@@ -220,15 +233,16 @@ def _batches(
 
     The factor of a row is its weight divided by the number of units in the step (`of`) times the
     mean weight of the units of the epoch, and by the rows of its unit, so that each group counts
-    once. Dividing by the sum of weights of the step instead would give a step of low weights the
-    same influence as a step of high weights.
+    once. Where a row has several terms, such as the tokens of a response, each term of the step
+    counts once, and the factor multiplies their sum. Dividing by the sum of weights of the step
+    instead would give a step of low weights the same influence as a step of high weights.
     """
     sizes, rows = units.sizes(chosen), units.rows_of(chosen)
-    factors = (examples.weights[rows] / (len(of) * mean)).astype(np.float32)
+    step, documents = units.rows_of(of), examples.documents
+    factors = (examples.weights[rows] / (examples.counted(step, len(of)) * mean)).astype(np.float32)
     if units.grouped:
         factors /= np.repeat(sizes, sizes).astype(np.float32)
     ends = np.append(0, np.cumsum(sizes))
-    step, documents = units.rows_of(of), examples.documents
     batches = []
     for part in cut:
         inside = slice(ends[part.start], ends[part.stop])

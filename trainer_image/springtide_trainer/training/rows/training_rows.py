@@ -16,7 +16,7 @@ from springtide_api.contract import ExitCode
 from springtide_api.update.task import EARLY_STOPPING_METRIC
 from springtide_trainer.artifact import token_cache
 from springtide_trainer.artifact.joined_tokens import JoinedTokens
-from springtide_trainer.artifact.models import load_tokenizer
+from springtide_trainer.artifact.models import row_tokenizer
 from springtide_trainer.artifact.preprocess import Preprocess
 from springtide_trainer.artifact.tokens import CHUNK, tokenize
 from springtide_trainer.data.snapshots.frozen_rows import (
@@ -30,6 +30,8 @@ from springtide_trainer.data.snapshots.group_checks import check_sizes
 from springtide_trainer.errors import Refused
 from springtide_trainer.tasks.classification_losses import balanced
 from springtide_trainer.tasks.embedding import Embedding
+from springtide_trainer.tasks.language.causal_lm import CausalLM
+from springtide_trainer.tasks.language.response_tokens import MASK
 from springtide_trainer.tasks.table import task_of
 from springtide_trainer.training.early_stopping import validation_split
 from springtide_trainer.training.rows.batches import Examples
@@ -126,6 +128,7 @@ def load(
     new = _new(folder, digest, recipe, parent=parent, scratch=scratch)
     drawn = _draw(held, recipe, new_rows=len(new.used), salt=digest)
     both = _with_replayed(new, drawn.table, recipe, parent=parent) if drawn else new
+    both = _by_token(both, task)
     examples, used = both.examples, both.used
     held_out = np.zeros(len(used), dtype=bool)
     if (stopping := recipe.training.early_stopping) and both.entities is not None:
@@ -193,8 +196,7 @@ def _with_replayed(new: _Source, table: pa.Table, recipe: Recipe, *, parent: Pat
         return new
     before, first = new.examples, len(new.examples.weights)
     preprocess, task = Preprocess.of(recipe), task_of(recipe.model)
-    pairs = preprocess.render(inputs(table))
-    tokens = tokenize(load_tokenizer(parent), pairs, preprocess.max_length)
+    tokens = tokenize(row_tokenizer(parent), _render(preprocess, table), preprocess.max_length)
     mean = _divided(before, new.used).mean(before.weights).mean(dtype=np.float64)
     groups, names = before.groups, new.groups
     if groups is not None and names is not None:
@@ -213,6 +215,15 @@ def _with_replayed(new: _Source, table: pa.Table, recipe: Recipe, *, parent: Pat
         entities = pa.chunked_array([entities, added]).unify_dictionaries().combine_chunks()
     used = np.append(new.used, np.arange(first, len(examples.weights)))
     return _Source(examples, used, entities, names)
+
+
+def _by_token(source: _Source, task: Task) -> _Source:
+    """Count the tokens of each response: its part in the loss, and its label."""
+    if not isinstance(task, CausalLM):
+        return source
+    counts = source.examples.tokens.sums(MASK)
+    examples = replace(source.examples, labels=counts[:, None], terms=np.maximum(counts, 1))
+    return replace(source, examples=examples)
 
 
 def _divided(examples: Examples, rows: NDArray[np.int64]) -> Units:
@@ -262,12 +273,18 @@ def _tokens(
     folder: Path, digest: str, preprocess: Preprocess, *, parent: Path, scratch: Path
 ) -> Tokens:
     def chunks() -> Iterator[list[Pair]]:
-        for batch in read_chunks(folder, "train", input_columns(preprocess.inputs), CHUNK):
-            yield preprocess.render(inputs(batch))
+        columns = input_columns(preprocess.inputs) + ["label"] * preprocess.reads_labels
+        for batch in read_chunks(folder, "train", columns, CHUNK):
+            yield _render(preprocess, batch)
 
     key = token_cache.Key.of(f"{digest}/train", preprocess, parent)
-    tokenizer = load_tokenizer(parent)
+    tokenizer = row_tokenizer(parent)
     return token_cache.cached(tokenizer, chunks, key=key, rows=folder, scratch=scratch)
+
+
+def _render(preprocess: Preprocess, rows: pa.Table | pa.RecordBatch) -> list[Pair]:
+    labels = rows["label"].to_pylist() if preprocess.reads_labels else None
+    return preprocess.render(inputs(rows), labels)
 
 
 def _labels(folder: Path, task: Labels) -> NDArray[Any]:

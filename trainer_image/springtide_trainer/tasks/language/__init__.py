@@ -1,0 +1,1 @@
+"""Tasks of language models: what a decoder learns, and what it generates."""
