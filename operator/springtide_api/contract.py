@@ -97,6 +97,8 @@ class TrainInput(Model):
     """Partitions that are quarantined: their rows are not replayed."""
     adapter: AdapterInput | None = None
     """The parent's adapter, whose training continues. None: method LoRA starts a new one."""
+    seeded_head: bool = False
+    """The parent's head is untrained, so that its outputs teach nothing."""
 
 
 class EvaluateInput(Model):

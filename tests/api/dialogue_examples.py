@@ -74,6 +74,12 @@ DIALOGUES = [
     ),
     Example(
         "",
+        "training.retention.distillation is not available for tasks Embedding and CausalLM",
+        DIALOGUE | {"training.retention": {"interpolation": {}}, STOPPING: {}},
+        DIALOGUE | {"training.retention": {"distillation": {}}},
+    ),
+    Example(
+        "",
         "a rule of Regression, Embedding or CausalLM has no minPositives",
         DIALOGUE,
         DIALOGUE | {f"{FIRST}.minPositives": 5},

@@ -104,6 +104,12 @@ RETRIEVAL = [
     ),
     Example(
         "",
+        "training.retention.distillation is not available for tasks Embedding",
+        EMBEDDING | {"training.retention": {"interpolation": {}}, STOPPING: {}},
+        EMBEDDING | {"training.retention": {"distillation": {}}},
+    ),
+    Example(
+        "",
         "a rule of Regression, Embedding or CausalLM has no minPositives",
         EMBEDDING,
         EMBEDDING | {f"{FIRST}.minPositives": 5},

@@ -94,9 +94,21 @@ TRAINING = [
     ),
     Example(
         RETENTION,
-        "retention needs replay or interpolation",
-        {RETENTION: {"replay": {}}},
+        "retention needs replay, interpolation or distillation",
+        {RETENTION: {"distillation": {}}},
         {RETENTION: {}},
+    ),
+    Example(
+        f"{RETENTION}.distillation",
+        "weight must be greater than 0",
+        {RETENTION: {"distillation": {"weight": "0.001"}}},
+        {RETENTION: {"distillation": {"weight": "0"}}},
+    ),
+    Example(
+        f"{RETENTION}.distillation",
+        "temperature must be at least 1",
+        {RETENTION: {"distillation": {"temperature": "1"}}},
+        {RETENTION: {"distillation": {"temperature": "0.9"}}},
     ),
     Example(
         f"{RETENTION}.interpolation",

@@ -155,6 +155,12 @@ WHOLE = [
     ),
     Example(
         "",
+        "training.retention.distillation of Regression has no temperature",
+        REGRESSION | {"training.retention": {"distillation": {"weight": "3"}}},
+        REGRESSION | {"training.retention": {"distillation": {"temperature": "3"}}},
+    ),
+    Example(
+        "",
         "training.retention.replay of Regression, Embedding and CausalLM has no rowsPerClass",
         REGRESSION | SLICES | {REPLAY: {"ratio": "0", "rowsPerSlice": 1}},
         REGRESSION | SLICES | {REPLAY: {"ratio": "0", "rowsPerSlice": 0}},

@@ -32,7 +32,13 @@ METHODS = st.sampled_from(
     ]
 )
 RETENTIONS = st.sampled_from(
-    [{}, {"replay": {}}, {"replay": {"ratio": "0.5"}}, {"interpolation": {}}]
+    [
+        {},
+        {"replay": {}},
+        {"replay": {"ratio": "0.5"}},
+        {"interpolation": {}},
+        {"distillation": {}},
+    ]
 )
 INT8 = {"quantization": "Int8Dynamic"}
 PRUNED = [{"pruning": {"sparsity": share}} for share in ("0.3", "0.5")]

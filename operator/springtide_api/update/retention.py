@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from springtide_api.schema import Duration, Fraction, Model, cel
+from springtide_api.schema import Decimal, Duration, Fraction, Model, cel
 
 ROWS_PER_CLASS = 10
 """Default of `rowsPerClass`, but for tasks without classes."""
@@ -14,6 +14,8 @@ WITHOUT_CLASSES = frozenset({"Regression", "Embedding", "CausalLM"})
 """Tasks whose rows have no classes."""
 ROWS_PER_SLICE = 10
 """Default of `rowsPerSlice` where rows have slices."""
+TEMPERATURE = "2"
+"""Default of `temperature`, but for Regression."""
 
 
 @cel(
@@ -84,8 +86,34 @@ class Interpolation(Model):
 
 
 @cel(
-    "has(self.replay) || has(self.interpolation)",
-    "retention needs replay or interpolation; set one, or remove retention",
+    "double(self.weight) > 0.0",
+    "weight must be greater than 0; 1 is usual, and with 0 nothing would be distilled",
+    "weight",
+)
+@cel(
+    "!has(self.temperature) || double(self.temperature) >= 1.0",
+    "temperature must be at least 1; 2 is usual",
+    "temperature",
+)
+class Distillation(Model):
+    """Distillation from the live model (Learning without Forgetting, arXiv:1606.09282).
+
+    The candidate also learns the outputs that its parent has for the training rows: weight times
+    their divergence is added to the loss. They are computed once, before the first step: a forward
+    pass in FP32 over the rows, and 4 bytes for each row and output. Labels that the parent does not
+    have are left out.
+    """
+
+    weight: Decimal = "1"
+    """Weight of the divergence; the loss has weight 1. Default 1."""
+    temperature: Decimal | None = None
+    """Divides the logits of both models before their probabilities are compared, at least 1
+    (arXiv:1503.02531). Regression has none: it compares numbers. Default 2."""
+
+
+@cel(
+    "has(self.replay) || has(self.interpolation) || has(self.distillation)",
+    "retention needs replay, interpolation or distillation; set one, or remove retention",
 )
 class Retention(Model):
     """How a candidate keeps what its parent has learnt."""
@@ -95,13 +123,20 @@ class Retention(Model):
     interpolation: Interpolation | None = None
     """Interpolation between the weights of parent and candidate, chosen on the validation split.
     Needs earlyStopping. Default: the candidate as it was trained."""
+    distillation: Distillation | None = None
+    """Outputs of the live model that are learnt too. No effect where the parent's head is
+    untrained. Default: none."""
 
     def resolved(self, task: str, *, slices: bool) -> Retention:
         """Return the options with the defaults that depend on the task and on the columns."""
-        if self.replay is None:
-            return self
-        floors = {
-            "rows_per_class": 0 if task in WITHOUT_CLASSES else self.replay.floor,
-            "rows_per_slice": self.replay.slice_floor if slices else None,
-        }
-        return self.model_copy(update={"replay": self.replay.model_copy(update=floors)})
+        changes: dict[str, object] = {}
+        if self.replay is not None:
+            floors = {
+                "rows_per_class": 0 if task in WITHOUT_CLASSES else self.replay.floor,
+                "rows_per_slice": self.replay.slice_floor if slices else None,
+            }
+            changes["replay"] = self.replay.model_copy(update=floors)
+        if self.distillation is not None and task != "Regression":
+            chosen = {"temperature": self.distillation.temperature or TEMPERATURE}
+            changes["distillation"] = self.distillation.model_copy(update=chosen)
+        return self.model_copy(update=changes)

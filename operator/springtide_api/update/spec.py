@@ -219,6 +219,19 @@ class History(Model):
     " remove rowsPerSlice",
 )
 @cel(
+    "self.model.task != 'Regression' || !has(self.training) || !has(self.training.retention)"
+    " || !has(self.training.retention.distillation)"
+    " || !has(self.training.retention.distillation.temperature)",
+    "training.retention.distillation of Regression has no temperature: it compares numbers, not"
+    " probabilities; remove it",
+)
+@cel(
+    "!(self.model.task in ['Embedding', 'CausalLM']) || !has(self.training)"
+    " || !has(self.training.retention) || !has(self.training.retention.distillation)",
+    "training.retention.distillation is not available for tasks Embedding and CausalLM, whose"
+    " outputs are vectors and tokens; remove it",
+)
+@cel(
     "self.gate.rules.all(r, has(self.evaluation) && has(self.evaluation.datasets)"
     " ? self.evaluation.datasets.exists(d, d.name == r.dataset) : r.dataset == 'holdout')",
     "gate.rules[].dataset must name one of evaluation.datasets; without datasets there is one,"

@@ -17,7 +17,7 @@ from trainer.training.test_replay_of_tasks import run_of as ranked
 from springtide_trainer.data.snapshots import next_buffer, replay_buffer
 from springtide_trainer.data.snapshots.frozen_rows import read_chunks
 from springtide_trainer.storage import local_path
-from springtide_trainer.training import session
+from springtide_trainer.training.training_state import identity
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -164,7 +164,7 @@ def test_a_resumed_run_with_half_life_has_equal_weights_and_an_equal_buffer(worl
 def test_a_checkpoint_of_another_half_life_belongs_to_another_run(world):
     slow = {"replay": {**DECAYING["replay"], "halfLife": "96h"}}
     runs = [run_of(world, "g1-train-1", retention=each) for each in (DECAYING, slow)]
-    one, other = (session._identity(run.recipe, run.train) for run in runs)
+    one, other = (identity(run.recipe, run.train) for run in runs)
     assert {name for name in one if one[name] != other[name]} == {"replay"}
 
 

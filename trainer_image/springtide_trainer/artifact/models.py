@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from springtide_trainer.artifact.preprocess import Pair
     from springtide_trainer.artifact.tokens import RowTokenizer
     from springtide_trainer.processes import Processes
-    from springtide_trainer.tasks.task import Task
+    from springtide_trainer.tasks.task import Predictions, Task
 
 transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
@@ -127,7 +127,7 @@ class Scorer:
 
 
 def predict(
-    task: Task,
+    task: Predictions,
     model: ForwardModel,
     tokens: TokenRows,
     *,

@@ -134,6 +134,11 @@ class Generations(Model):
         """Return the generation whose weights the next one continues from."""
         return self.live or self.imported
 
+    def seeded(self, number: int | None) -> bool:
+        """Return whether the head of a generation is untrained."""
+        known = self.number(number)
+        return bool(known and known.artifact and known.artifact.head == "Seeded")
+
     @property
     def next_number(self) -> int:
         """Return a number that was never used."""

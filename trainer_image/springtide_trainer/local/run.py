@@ -220,6 +220,7 @@ class LocalRun:
             buffer=self.stages.buffer(self.known.number(generation.parent)),
             quarantined=generation.quarantined,
             adapter=self.stages.adapter(continuing),
+            seeded_head=self.known.seeded(generation.parent),
         )
         recipe = self.known.recipe(self.asked.recipe, generation.parent)
         run = self.stages.run_file("train", generation.number)

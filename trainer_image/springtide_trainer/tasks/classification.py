@@ -154,11 +154,14 @@ class Classification:
         return torch.from_numpy(labels)
 
     def objective(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The loss of a batch."""
+        return self.loss_of(model(**batch.inputs).logits, batch)
+
+    def loss_of(self, logits: Tensor, batch: Batch) -> Tensor:
         """The loss of the labels, each row multiplied by its weight."""
         from torch.nn import functional
 
-        logits = model(**batch.inputs).logits.float()
-        losses = functional.cross_entropy(logits, batch.labels, reduction="none")
+        losses = functional.cross_entropy(logits.float(), batch.labels, reduction="none")
         return (classification_losses.focal(losses, self.gamma) * batch.weights).sum()
 
     def predict(self, logits: Tensor) -> Tensor:

@@ -164,11 +164,15 @@ class Embedding:
         return torch.from_numpy(labels)
 
     def objective(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The loss of a batch."""
+        return self.loss_of(model(**batch.inputs).logits, batch)
+
+    def loss_of(self, logits: Tensor, batch: Batch) -> Tensor:
         """The loss of each row among the documents of its step, multiplied by its weight."""
         from springtide_trainer.tasks import towers
 
         assert batch.candidates is not None
-        queries = self.predict(model(**batch.inputs).logits)
+        queries = self.predict(logits)
         losses = towers.in_batch(queries, batch.candidates, scale=self.options.scale)
         return (losses * batch.weights).sum()
 

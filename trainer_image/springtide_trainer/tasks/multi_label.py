@@ -25,7 +25,7 @@ from springtide_trainer.tasks.task import Classes, OutputTensor
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from springtide_trainer.tasks.metrics.statistic import Array, Statistic
     from springtide_trainer.tasks.task import Batch, TaskSpec
@@ -131,7 +131,7 @@ class MultiLabel(Classification):
         """Nothing is fixed by a parent or by rows."""
         return self
 
-    def objective(self, model: nn.Module, batch: Batch) -> Tensor:
+    def loss_of(self, logits: Tensor, batch: Batch) -> Tensor:
         """Binary loss, averaged over all outputs, each row multiplied by its weight.
 
         Unknown labels have no loss. The divisor is the number of outputs in every row, not of the
@@ -139,7 +139,7 @@ class MultiLabel(Classification):
         """
         from torch.nn import functional
 
-        logits = model(**batch.inputs).logits.float()
+        logits = logits.float()
         known = (batch.labels >= 0).float()
         truth = batch.labels.clamp(min=0).float()
         losses = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")

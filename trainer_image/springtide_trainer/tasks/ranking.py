@@ -160,10 +160,14 @@ class Ranking:
         return torch.from_numpy((labels / self._highest).astype(np.float32))
 
     def objective(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The loss of a batch."""
+        return self.loss_of(model(**batch.inputs).logits, batch)
+
+    def loss_of(self, logits: Tensor, batch: Batch) -> Tensor:
         """The loss of each group, multiplied by the sum of the factors of its rows."""
         from springtide_trainer.tasks import ranking_losses
 
-        scores = model(**batch.inputs).logits.float().squeeze(-1)
+        scores = logits.float().squeeze(-1)
         losses = ranking_losses.LOSSES[self.loss](scores, batch.labels, batch.groups)
         return (losses * ranking_losses.sums(batch.weights, batch.groups)).sum()
 

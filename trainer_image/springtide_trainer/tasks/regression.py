@@ -192,10 +192,14 @@ class Regression:
         return torch.from_numpy(((labels - self.location) / self.spread).astype(np.float32))
 
     def objective(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The loss of a batch."""
+        return self.loss_of(model(**batch.inputs).logits, batch)
+
+    def loss_of(self, logits: Tensor, batch: Batch) -> Tensor:
         """Squared or Huber loss of the scaled labels, each row multiplied by its weight."""
         from torch.nn import functional
 
-        found = model(**batch.inputs).logits.float().squeeze(-1)
+        found = logits.float().squeeze(-1)
         if (huber := self.options.loss.huber) is not None:
             delta = float(huber.delta)
             losses = functional.huber_loss(found, batch.labels, reduction="none", delta=delta)

@@ -72,6 +72,7 @@ class Batch:
         weights: float32 [rows], the factor of each row in the loss of its step.
         groups: Rows of each group, one group after the other; empty if each row is a unit.
         candidates: The documents of the step; None for a task without documents.
+        taught: float32 [rows, outputs], the parent's logits; None without distillation.
         cached: The gradient of the outputs of the pass, where it was computed before.
     """
 
@@ -80,6 +81,7 @@ class Batch:
     weights: Tensor
     groups: tuple[int, ...] = ()
     candidates: Candidates | None = None
+    taught: Tensor | None = None
     cached: CachedGradient | None = None
 
     def to(self, device: torch.device) -> Batch:
@@ -98,6 +100,7 @@ class Batch:
             labels=convert(self.labels),
             weights=convert(self.weights),
             candidates=self.candidates and self.candidates.converted(convert),
+            taught=None if self.taught is None else convert(self.taught),
         )
 
 
@@ -227,6 +230,17 @@ class Labels(Protocol):
         """
 
 
+class Predictions(Protocol):
+    """What scores are made from the outputs of a model."""
+
+    @property
+    def width(self) -> int:
+        """Number of predictions of a row."""
+
+    def predict(self, logits: Tensor) -> Tensor:
+        """Return predictions from logits: float32 [rows, outputs]."""
+
+
 class Learning(Protocol):
     """The model with its head, the loss and the predictions."""
 
@@ -291,6 +305,9 @@ class Learning(Protocol):
 
     def objective(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the loss of a batch: a scalar, the weighted sum over its rows."""
+
+    def loss_of(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Return the same from the model's outputs for the batch."""
 
     def predict(self, logits: Tensor) -> Tensor:
         """Return predictions from logits: float32 [rows, outputs]."""

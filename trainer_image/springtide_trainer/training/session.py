@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,12 +29,13 @@ from springtide_trainer.training.engine import kernels
 from springtide_trainer.training.engine.pass_limits import pass_limits
 from springtide_trainer.training.engine.strategies import strategy_of
 from springtide_trainer.training.lower_outputs import Wanted, lower_part, store
+from springtide_trainer.training.retention import distillation
 from springtide_trainer.training.robustness import adversarial, augmentation, averaging
 from springtide_trainer.training.rows.batches import StepSampler
 from springtide_trainer.training.rows.document_vectors import with_vectors
 from springtide_trainer.training.rows.mixture import Mixture
 from springtide_trainer.training.rows.validation import validate
-from springtide_trainer.training.training_state import FORMAT, Run
+from springtide_trainer.training.training_state import Run, identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
     from springtide_api.contract import RunFile, TrainInput
     from springtide_api.generation.spec import Recipe
+    from springtide_api.update.retention import Distillation
     from springtide_api.update.training import Hyperparameters, Training
     from springtide_trainer.processes import Processes
     from springtide_trainer.tasks.task import Task
@@ -123,8 +125,8 @@ def prepare(
     """
     given, training = _given(run), run.recipe.training
     options, rate = training.hyperparameters, float(training.learning_rate)
-    labels = rows.examples.labels[rows.units.rows]
-    task = task_of(run.recipe.model).continued(Preprocess.read(parent), labels)
+    labels, before = rows.examples.labels[rows.units.rows], Preprocess.read(parent)
+    task = task_of(run.recipe.model).continued(before, labels)
     _check_embedding(task, training, processes)
     _check_causal_lm(task, training)
     chosen = precision.resolve(options.precision, device)
@@ -162,17 +164,29 @@ def prepare(
         device=device,
         processes=processes,
     )
+    distilled = distillation.wanted(training.retention, seeded=given.seeded_head)
+    if distilled is not None:
+        rows = distillation.taught(
+            rows,
+            task,
+            model,
+            outputs=task_of(before).width,
+            batch_size=options.batch_size,
+            processes=processes,
+        )
     epochs = total / sampler.steps_per_epoch
     stored: dict[str, str | int] = {}
     if processes.count == 1:  # else each would compute and store those of all rows
         rows, stored = _store_lower_outputs(
             rows, model, training, chosen=chosen, epochs=epochs, scratch=scratch
         )
-    objective, passes = _objective(task, model, training, chosen=chosen, strategy=strategy)
+    objective, passes = _objective(
+        task, model, training, distilled=distilled, chosen=chosen, strategy=strategy
+    )
     checkpoints = Checkpoints(
         folder=_folder(given.checkpoints),
         scratch=scratch if processes.count == 1 else scratch.parent,
-        identity=_identity(run.recipe, given),
+        identity=identity(run.recipe, given),
         environment=kernels.environment(chosen, options, processes.count) | stored,
         keep=training.checkpoint.keep,
         files=strategy.files,
@@ -213,6 +227,7 @@ def _objective(
     model: PreTrainedModel,
     training: Training,
     *,
+    distilled: Distillation | None,
     chosen: precision.Precision,
     strategy: Strategy,
 ) -> tuple[Objective, Passes]:
@@ -220,7 +235,8 @@ def _objective(
     if isinstance(task, Embedding) and task.trains_documents:
         both = CachedGradients(model, task, chosen)
         return both.objective, both.passes
-    objective = adversarial.of(training.robustness, task.objective, scale=chosen.scaler.scale)
+    own = distillation.of(distilled, task)
+    objective = adversarial.of(training.robustness, own, scale=chosen.scaler.scale)
     return strategy.learn(model, objective)
 
 
@@ -233,6 +249,8 @@ def _check_embedding(task: Task, training: Training, processes: Processes) -> No
         wrong = "trainTower Both on several GPUs"
     if task.trains_documents and training.robustness and training.robustness.adversarial:
         wrong = "trainTower Both with robustness.adversarial"
+    if training.retention and training.retention.distillation:
+        wrong = "retention.distillation"
     if wrong:
         message = f"task Embedding is not trained with {wrong}; change one of them"
         raise Refused("UnsupportedOption", message, "spec.model.embedding.trainTower")
@@ -323,34 +341,6 @@ def _store_lower_outputs(
     if tokens is rows.examples.tokens:
         return rows, {}
     return replace(rows, examples=replace(rows.examples, tokens=tokens)), {"lowerOutputs": 1}
-
-
-def _identity(recipe: Recipe, given: TrainInput) -> dict[str, Any]:
-    """Return what identifies a run: checkpoints of another identity are not used.
-
-    `batchDivisor` is not part of it, because the rows of a step do not depend on it.
-    """
-    training, model = recipe.training, recipe.model.plain()
-    optional: dict[str, Any] = {}
-    if training.retention and training.retention.replay:
-        optional["replay"] = training.retention.replay.plain()
-        optional["buffer"] = given.buffer.digest if given.buffer else None
-        optional["quarantined"] = sorted(given.quarantined)
-    if training.robustness:
-        optional["robustness"] = training.robustness.plain()
-    if given.adapter:
-        optional["adapter"] = given.adapter.digest
-    return {
-        **optional,
-        "format": FORMAT,
-        "model": {name: value for name, value in model.items() if name != "initial"},
-        "columns": recipe.data.source.columns.plain(),
-        "method": training.method.decisive(),
-        "hyperparameters": training.resolved().hyperparameters.plain(),
-        "earlyStopping": training.early_stopping.plain() if training.early_stopping else None,
-        "data": given.data.digest,
-        "parent": given.parent.digest,
-    }
 
 
 def _given(run: RunFile) -> TrainInput:

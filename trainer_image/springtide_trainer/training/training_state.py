@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from springtide_api.contract import TrainInput
+    from springtide_api.generation.spec import Recipe
     from springtide_trainer.training.early_stopping import EarlyStopping
     from springtide_trainer.training.precision import Precision
     from springtide_trainer.training.robustness.averaging import Averaging
@@ -109,6 +111,37 @@ class Run:
         if self.averaging is not None:
             parts["averaging"] = self.averaging
         return parts
+
+
+def identity(recipe: Recipe, given: TrainInput) -> dict[str, Any]:
+    """Return what identifies a run: checkpoints of another identity are not used.
+
+    `batchDivisor` is not part of it, because the rows of a step do not depend on it.
+    """
+    training, model = recipe.training, recipe.model.plain()
+    optional: dict[str, Any] = {}
+    if training.retention and training.retention.replay:
+        optional["replay"] = training.retention.replay.plain()
+        optional["buffer"] = given.buffer.digest if given.buffer else None
+        optional["quarantined"] = sorted(given.quarantined)
+    if training.retention and training.retention.distillation:
+        optional["distillation"] = training.retention.distillation.plain()
+        optional["seededHead"] = given.seeded_head
+    if training.robustness:
+        optional["robustness"] = training.robustness.plain()
+    if given.adapter:
+        optional["adapter"] = given.adapter.digest
+    return {
+        **optional,
+        "format": FORMAT,
+        "model": {name: value for name, value in model.items() if name != "initial"},
+        "columns": recipe.data.source.columns.plain(),
+        "method": training.method.decisive(),
+        "hyperparameters": training.resolved().hyperparameters.plain(),
+        "earlyStopping": training.early_stopping.plain() if training.early_stopping else None,
+        "data": given.data.digest,
+        "parent": given.parent.digest,
+    }
 
 
 def capture(run: Run, step: int) -> State:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from springtide_api.contract import CommittedArtifact, Result, RunFile, ServedForm
     from springtide_api.generation.continuation import Adapter
-    from springtide_api.generation.spec import GenerationSpec, Recipe
+    from springtide_api.generation.spec import Ancestor, GenerationSpec, Recipe
     from springtide_api.generation.status import StageRun
     from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.state.observation import Observation
@@ -124,8 +124,16 @@ def _train_file(seen: Observation, generation: ModelGeneration, record: StageRun
         buffer=spec.data.buffer,
         quarantined=spec.data.quarantined,
         adapter=_continued(spec, folder),
+        seeded_head=_seeded(seen, spec.parent),
     )
     return shared.model_copy(update={"train": asked, "result": result_name(generation, "train")})
+
+
+def _seeded(seen: Observation, parent: Ancestor) -> bool:
+    """Whether the head of the parent is untrained."""
+    known = {g.metadata.name: g.status.artifact for g in seen.generations}
+    artifact = known.get(parent.name)
+    return artifact is not None and artifact.head == "Seeded"
 
 
 def _continued(spec: GenerationSpec, folder: str) -> AdapterInput | None:

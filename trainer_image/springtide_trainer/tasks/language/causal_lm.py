@@ -130,9 +130,12 @@ class CausalLM:
         return torch.from_numpy(labels)
 
     def objective(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The loss of a batch."""
+        return self.loss_of(model(**batch.inputs).logits, batch)
+
+    def loss_of(self, logits: Tensor, batch: Batch) -> Tensor:
         """The loss of each token of the responses, multiplied by the weight of its row."""
-        sums: Tensor = model(**batch.inputs).logits[:, 0]
-        return (sums * batch.weights).sum()
+        return (logits[:, 0] * batch.weights).sum()
 
     def predict(self, logits: Tensor) -> Tensor:
         """Return the mean negative log likelihood of the tokens of each response: [rows, 1].

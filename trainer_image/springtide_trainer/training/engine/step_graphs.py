@@ -111,7 +111,8 @@ def _check_memory(device: torch.device) -> None:
 
 
 def _tensors(batch: Batch) -> list[Tensor]:
-    return [*batch.inputs.values(), batch.labels, batch.weights]
+    taught = [] if batch.taught is None else [batch.taught]
+    return [*batch.inputs.values(), batch.labels, batch.weights, *taught]
 
 
 def _shapes(batch: Batch) -> Any:

@@ -66,6 +66,7 @@ class Examples:
         terms: int64 [rows], how many terms of the loss a row has, at least 1; None: each unit is
             one.
         documents: The documents of the rows; None for a task without documents.
+        taught: float32 [rows, outputs], the parent's logits; None without distillation.
     """
 
     tokens: TokenRows
@@ -74,6 +75,7 @@ class Examples:
     groups: NDArray[np.int64] | None = None
     documents: Documents | None = None
     terms: NDArray[np.int64] | None = None
+    taught: NDArray[np.float32] | None = None
 
     def mean_weight(self, units: Units) -> float:
         """Average the weights of all units; of their terms, where a row has several."""
@@ -238,7 +240,7 @@ def _batches(
     instead would give a step of low weights the same influence as a step of high weights.
     """
     sizes, rows = units.sizes(chosen), units.rows_of(chosen)
-    step, documents = units.rows_of(of), examples.documents
+    step, documents, taught = units.rows_of(of), examples.documents, examples.taught
     factors = (examples.weights[rows] / (examples.counted(step, len(of)) * mean)).astype(np.float32)
     if units.grouped:
         factors /= np.repeat(sizes, sizes).astype(np.float32)
@@ -252,6 +254,7 @@ def _batches(
             weights=torch.from_numpy(factors[inside]),
             groups=tuple(sizes[part].tolist()) if units.grouped else (),
             candidates=documents.candidates(step, rows[inside]) if documents else None,
+            taught=None if taught is None else torch.from_numpy(taught[rows[inside]]),
         )
         batches.append(batch)
     return batches

@@ -1,0 +1,1 @@
+"""What keeps a candidate near the model that it continues from: its outputs, or its weights."""
