@@ -97,6 +97,8 @@ class TrainInput(Model):
     """Partitions that are quarantined: their rows are not replayed."""
     adapter: AdapterInput | None = None
     """The parent's adapter, whose training continues. None: method LoRA starts a new one."""
+    fisher: ArtifactRef | None = None
+    """The parent's Fisher information, for training.retention.ewc. None: it left none."""
     seeded_head: bool = False
     """The parent's head is untrained, so that its outputs teach nothing."""
 
@@ -133,7 +135,7 @@ class ImportInput(Model):
 
 
 class Unreferenced(Model):
-    """Weights, adapters and replay buffers that no generation names are deleted too.
+    """Weights, adapters, Fisher information and buffers that no generation names are deleted too.
 
     A training that fails after it wrote them leaves such folders, or a generation that is deleted
     by a user.
@@ -287,6 +289,9 @@ class TrainOutput(Model):
     """What the next generation may replay; None without training.retention.replay."""
     adapter: CommittedAdapter | None = None
     """What the next generation may continue; None unless lora.continuation is Continue."""
+    fisher: Digest | None = None
+    """Fisher information for the next generation, committed beside the artifact as the folder
+    `sha256-<hex>`; None without training.retention.ewc."""
 
 
 RuleRow = tuple[

@@ -74,7 +74,7 @@ DIALOGUES = [
     ),
     Example(
         "",
-        "training.retention.distillation is not available for tasks Embedding and CausalLM",
+        "training.retention.distillation and ewc are not available for tasks Embedding",
         DIALOGUE | {"training.retention": {"interpolation": {}}, STOPPING: {}},
         DIALOGUE | {"training.retention": {"distillation": {}}},
     ),

@@ -104,9 +104,15 @@ RETRIEVAL = [
     ),
     Example(
         "",
-        "training.retention.distillation is not available for tasks Embedding",
+        "training.retention.distillation and ewc are not available for tasks Embedding",
         EMBEDDING | {"training.retention": {"interpolation": {}}, STOPPING: {}},
         EMBEDDING | {"training.retention": {"distillation": {}}},
+    ),
+    Example(
+        "",
+        "training.retention.distillation and ewc are not available for tasks Embedding",
+        EMBEDDING | {"training.retention": {"replay": {}}},
+        EMBEDDING | {"training.retention": {"ewc": {"strength": "1"}}},
     ),
     Example(
         "",

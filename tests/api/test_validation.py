@@ -209,7 +209,13 @@ def test_the_complete_example_names_every_field_but_the_other_sides_of_choices(c
             path
             for path in every
             if path.startswith(
-                ("model.causalLm", "model.embedding", "model.ranking", "model.regression")
+                (
+                    "model.causalLm",
+                    "model.embedding",
+                    "model.ranking",
+                    "model.regression",
+                    "training.retention.ewc",
+                )
             )
             and "{}" not in path
         ),

@@ -94,9 +94,27 @@ TRAINING = [
     ),
     Example(
         RETENTION,
-        "retention needs replay, interpolation or distillation",
+        "retention needs replay, interpolation, distillation or ewc",
         {RETENTION: {"distillation": {}}},
         {RETENTION: {}},
+    ),
+    Example(
+        f"{RETENTION}.ewc",
+        "strength must be greater than 0",
+        {METHOD: {"type": "Full"}, RETENTION: {"ewc": {"strength": "0.1"}}},
+        {METHOD: {"type": "Full"}, RETENTION: {"ewc": {"strength": "0.0"}}},
+    ),
+    Example(
+        "training",
+        "retention.ewc needs method Full",
+        {METHOD: {"type": "Full"}, RETENTION: {"ewc": {"strength": "100"}}},
+        {METHOD: FRESH, RETENTION: {"ewc": {"strength": "100"}}},
+    ),
+    Example(
+        "training",
+        "parallelism.type FSDP excludes retention.ewc",
+        {SHARDED: "FSDP", RETENTION: {"distillation": {}}},
+        {SHARDED: "FSDP", RETENTION: {"ewc": {"strength": "100"}}},
     ),
     Example(
         f"{RETENTION}.distillation",

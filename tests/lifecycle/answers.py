@@ -64,26 +64,33 @@ def _answer(world: World, start: StartJob) -> Result:
         case "probe":
             return Result(**shared, probe=_probe(world, start))
         case "train":
-            made = _artifact(f"{run.train.parent.digest}{run.train.data.digest}")
-            output = TrainOutput(artifact=_as_served(world, run.recipe, made), steps=10, rows=100)
-            if world.without_gain:
-                kept = made.model_copy(update=run.train.parent.model_dump())
-                kept = _as_served(world, run.recipe, kept)
-                numbers = {"best_step": 0.0, "validation": 0.123456}
-                output = output.model_copy(update={"artifact": kept, "metrics": numbers})
-            retention = run.recipe.training.retention
-            if retention and retention.replay:
-                left = world.storage.leave_buffer(run.train)
-                again = Replayed(rows=20, classes={"0": 8, "1": 12})
-                output = output.model_copy(update={"buffer": left, "replay": again})
-            lora = run.recipe.training.method.lora
-            if lora and lora.continuation == "Continue":
-                output = output.model_copy(update={"adapter": _adapter(start)})
-            return Result(**shared, train=output)
+            return Result(**shared, train=_trained(world, start))
         case "evaluate":
             return Result(**shared, evaluate=_numbers(world, start))
         case _:
             return Result(**shared)
+
+
+def _trained(world: World, start: StartJob) -> TrainOutput:
+    run = start.run
+    made = _artifact(f"{run.train.parent.digest}{run.train.data.digest}")
+    output = TrainOutput(artifact=_as_served(world, run.recipe, made), steps=10, rows=100)
+    if world.without_gain:
+        kept = made.model_copy(update=run.train.parent.model_dump())
+        kept = _as_served(world, run.recipe, kept)
+        numbers = {"best_step": 0.0, "validation": 0.123456}
+        output = output.model_copy(update={"artifact": kept, "metrics": numbers})
+    retention = run.recipe.training.retention
+    if retention and retention.replay:
+        left = world.storage.leave_buffer(run.train)
+        again = Replayed(rows=20, classes={"0": 8, "1": 12})
+        output = output.model_copy(update={"buffer": left, "replay": again})
+    if retention and retention.ewc:
+        output = output.model_copy(update={"fisher": world.storage.leave_fisher(run.train)})
+    lora = run.recipe.training.method.lora
+    if lora and lora.continuation == "Continue":
+        output = output.model_copy(update={"adapter": _adapter(start)})
+    return output
 
 
 SPOILED = (

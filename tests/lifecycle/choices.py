@@ -38,6 +38,8 @@ RETENTIONS = st.sampled_from(
         {"replay": {"ratio": "0.5"}},
         {"interpolation": {}},
         {"distillation": {}},
+        {"ewc": {"strength": "100"}},
+        {"ewc": {"strength": "100"}, "replay": {}},
     ]
 )
 INT8 = {"quantization": "Int8Dynamic"}
@@ -96,9 +98,10 @@ STRATEGIES: list[dict[str, Any]] = [
 
 
 def training(method: dict[str, Any], retention: dict[str, Any], **others: object) -> dict[str, Any]:
-    """A training that the API server accepts: Continue and interpolation exclude each other."""
+    """A training that the API server accepts: some methods and retentions exclude each other."""
     continuing = method.get("lora", {}).get("continuation") == "Continue"
     found = {"method": method, **others}
-    if retention and not (continuing and "interpolation" in retention):
+    excluded = "ewc" in retention and method["type"] != "Full"
+    if retention and not excluded and not (continuing and "interpolation" in retention):
         found |= {"retention": retention, "earlyStopping": {}}
     return found

@@ -1,4 +1,4 @@
-"""Invariants of what follows the lineage: replay buffers, adapters, and the folders of both."""
+"""Invariants of what follows the lineage: buffers, adapters, Fisher information, their folders."""
 
 from __future__ import annotations
 
@@ -21,14 +21,22 @@ class LineageInvariants:
         if parent:
             self.the_buffer_is_that_of_the_parent(g, parent)
             self.the_adapter_is_that_of_the_parent(g, parent)
-        self.a_buffer_has_rows_of_its_lineage_alone(g)
+            self.the_fisher_information_is_that_of_the_parent(g, parent)
+        self.what_is_left_is_of_the_lineage_alone(g)
 
     def the_buffer_is_that_of_the_parent(self, g: ModelGeneration, parent: ModelGeneration) -> None:
         retention = g.spec.recipe.training.retention
         left = parent.status.artifact and parent.status.artifact.buffer
         assert g.spec.data.buffer == (left if retention and retention.replay else None)
 
-    def a_buffer_has_rows_of_its_lineage_alone(self, g: ModelGeneration) -> None:
+    def the_fisher_information_is_that_of_the_parent(
+        self, g: ModelGeneration, parent: ModelGeneration
+    ) -> None:
+        retention = g.spec.recipe.training.retention
+        left = parent.status.artifact and parent.status.artifact.fisher
+        assert g.spec.data.fisher == (left if retention and retention.ewc else None)
+
+    def what_is_left_is_of_the_lineage_alone(self, g: ModelGeneration) -> None:
         """Nothing of a rejected or rolled back generation, and nothing quarantined."""
         artifact, data = g.status.artifact, g.spec.data
         if artifact is None:
@@ -41,6 +49,9 @@ class LineageInvariants:
             held = self.world.storage.partitions[artifact.buffer.digest]
             assert held <= lineage
             assert not held & {*data.quarantined}
+        if artifact.fisher:
+            assert g.spec.recipe.training.retention.ewc
+            assert self.world.storage.partitions[artifact.fisher] <= lineage
 
     def the_adapter_is_that_of_the_parent(
         self, g: ModelGeneration, parent: ModelGeneration
@@ -68,6 +79,7 @@ class LineageInvariants:
         assert (asked.adapter and asked.adapter.digest) == (continued and continued.digest)
         assert (asked.adapter and asked.adapter.base.digest) == (continued and continued.base)
         assert asked.buffer == data.buffer
+        assert (asked.fisher and asked.fisher.digest) == data.fisher
         assert asked.quarantined == data.quarantined
         held = asked.buffer and self.world.storage.partitions[asked.buffer.digest]
         quarantined = {*self.world.update.status.cursor.quarantined}
@@ -94,6 +106,8 @@ def _named_by(g: ModelGeneration) -> set[str]:
     taken = g.spec.continuation and in_progress(g) and g.spec.continuation.adapter
     for adapter in filter(None, (artifact and artifact.adapter, taken)):
         named |= {adapter.uri, place + adapter.base.replace(":", "-")}
+    known = [artifact and artifact.fisher, data and in_progress(g) and data.fisher]
+    named |= {place + each.replace(":", "-") for each in known if each}
     given = data and in_progress(g) and data.buffer
     named |= {buffer.uri for buffer in (artifact and artifact.buffer, given) if buffer}
     if evaluation:

@@ -21,8 +21,11 @@ TRAINING = {
 }
 
 
-def after_two_generations() -> World:
-    world = World(spec={**SPEC, "training": TRAINING})
+HELD = {"retention": {"ewc": {"strength": "100"}}}
+
+
+def after_two_generations(training: dict[str, Any] = TRAINING) -> World:
+    world = World(spec={**SPEC, "training": training})
     for count in (2, 3):
         world.months = MONTHS[:count]
         world.rounds(10)
@@ -38,12 +41,13 @@ def of_the_next_run(world: World) -> GenerationSpec:
         update={"name": live.metadata.name, "digest": left.weights_digest}
     )
     window = copied.data.windows[0].model_copy(update={"from_": seen.lineage.cursor})
+    taken = {"windows": [window], "buffer": left.buffer, "fisher": left.fisher}
     changes = {
         "number": 3,
         "parent": origin,
         "baseline": origin,
         "continuation": Continuation(adapter=left.adapter, message="continues"),
-        "data": copied.data.model_copy(update={"windows": [window], "buffer": left.buffer}),
+        "data": copied.data.model_copy(update=taken),
         "recipe": recipe(seen),
     }
     return copied.model_copy(update=changes)
@@ -54,8 +58,9 @@ def refusal_of(world: World, spec: GenerationSpec, **changes: Any) -> str:
     return outdated_reason(world.seen(), made, world.now)
 
 
-def test_a_generation_as_the_operator_would_create_it_is_trained() -> None:
-    world = after_two_generations()
+@pytest.mark.parametrize("training", [TRAINING, HELD])
+def test_a_generation_as_the_operator_would_create_it_is_trained(training) -> None:
+    world = after_two_generations(training)
     assert refusal_of(world, of_the_next_run(world)) == ""
 
 
@@ -84,6 +89,19 @@ def test_a_generation_with_other_weights_adapter_or_buffer_than_those_of_live_is
     assert refusal_of(world, spec, data=without) == (
         f"its replay buffer is not {left.buffer.digest}"
     )
+
+
+@pytest.mark.survives(
+    "People",
+    "another client creates a generation that takes Fisher information of its own choice",
+    "it fails as `SpecChanged` before anything is trained",
+)
+def test_a_generation_with_other_fisher_information_than_that_of_live_is_not_trained():
+    world = after_two_generations(HELD)
+    spec, left = of_the_next_run(world), world.generation(2).status.artifact.fisher
+    for other in (digest("foreign"), None):
+        data = spec.data.model_copy(update={"fisher": other})
+        assert refusal_of(world, spec, data=data) == f"its Fisher information is not {left}"
 
 
 def test_a_first_generation_that_continues_other_weights_than_the_import_is_not_trained() -> None:

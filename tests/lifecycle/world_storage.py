@@ -44,6 +44,15 @@ class Storage:
         uri = f"file:///models/search/shop/buffers/{made.replace(':', '-')}"
         return ReplayBuffer(uri=uri, digest=made, rows=100)
 
+    def leave_fisher(self, asked: TrainInput) -> str:
+        """Make the Fisher information of the parent's and of the rows of a run."""
+        before = asked.fisher.digest if asked.fisher else ""
+        made = digest(f"fisher {before} {asked.data.digest}")
+        self.partitions[made] = self.partitions.get(before, frozenset()) | self.partitions.get(
+            asked.data.digest, frozenset()
+        )
+        return made
+
     def finish(self, run: RunFile, result: Result | None, now: datetime) -> None:
         """Write or delete what a Job that succeeded wrote or deleted."""
         if run.collect:
@@ -59,6 +68,9 @@ class Storage:
         if made := result.train:
             parts = (made.artifact, made.adapter, made.buffer)
             self.write(now, made.artifact.served_uri, *(part.uri for part in parts if part))
+            if made.fisher:
+                room = made.artifact.uri.rpartition("/")[0]
+                self.write(now, f"{room}/{made.fisher.replace(':', '-')}")
 
     def write(self, now: datetime, *uris: str) -> None:
         """Commit weights, adapters or buffers."""
@@ -85,7 +97,7 @@ def read_by(run: RunFile) -> set[str]:
     read: list[ArtifactRef | ReplayBuffer | None] = []
     shards: list[str] = []
     if asked := run.train:
-        read += [asked.parent, asked.data, asked.buffer]
+        read += [asked.parent, asked.data, asked.buffer, asked.fisher]
         if asked.adapter:
             read += [ArtifactRef(uri=asked.adapter.uri, digest=asked.adapter.digest)]
             read += [asked.adapter.base]

@@ -93,6 +93,9 @@ class GenerationData(Model):
     buffer: ReplayBuffer | None = None
     """Buffer of the parent, from which rows are replayed; unset without training.retention.replay,
     or if the parent left none."""
+    fisher: Digest | None = None
+    """Digest of the parent's Fisher information; unset without training.retention.ewc, or if the
+    parent left none."""
 
 
 class Recipe(Model):

@@ -47,6 +47,9 @@ class Artifact(Model):
     buffer: ReplayBuffer | None = None
     """Rows that the next generation replays while this one is its parent; unset without
     training.retention.replay."""
+    fisher: Digest | None = None
+    """Digest of the Fisher information that the next generation takes while this one is its parent;
+    unset without training.retention.ewc."""
     adapter: Adapter | None = None
     """Adapter that the next generation continues while this one is its parent. The weights have it
     merged. Unset unless training.method.lora.continuation is Continue."""

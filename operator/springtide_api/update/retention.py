@@ -112,8 +112,34 @@ class Distillation(Model):
 
 
 @cel(
-    "has(self.replay) || has(self.interpolation) || has(self.distillation)",
-    "retention needs replay, interpolation or distillation; set one, or remove retention",
+    "double(self.strength) > 0.0",
+    "strength must be greater than 0; with 0 no weight would be held",
+    "strength",
+)
+class EWC(Model):
+    """Elastic weight consolidation (arXiv:1612.00796), online (arXiv:1805.06370).
+
+    The more the predictions for earlier rows depend on a weight, the less it moves: strength / 2
+    times its Fisher information times the square of its distance from the parent's is added to the
+    loss. Each generation leaves the diagonal of its Fisher information, 4 bytes for each trained
+    weight and no row. The next run takes that of its parent, as with replay; the first run has
+    none. Needs a second and a third copy of the trained weights in memory. Needs method Full.
+    """
+
+    strength: Decimal
+    """Weight of the penalty; the loss has weight 1. It depends on model and data: try 10, 100, 1000
+    and 10000."""
+    gamma: Fraction = "0.9"
+    """What the Fisher information of the parent counts in that of the next generation, to which the
+    own is added. 1 forgets nothing, 0 all but the last window. Default 0.9."""
+    rows: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    """Training rows (for task Ranking: groups) of which the Fisher information is computed after
+    training, at most: a forward and a backward pass of each by itself. Default 1000."""
+
+
+@cel(
+    "has(self.replay) || has(self.interpolation) || has(self.distillation) || has(self.ewc)",
+    "retention needs replay, interpolation, distillation or ewc; set one, or remove retention",
 )
 class Retention(Model):
     """How a candidate keeps what its parent has learnt."""
@@ -126,6 +152,8 @@ class Retention(Model):
     distillation: Distillation | None = None
     """Outputs of the live model that are learnt too. No effect where the parent's head is
     untrained. Default: none."""
+    ewc: EWC | None = None
+    """Penalty on moving the weights that earlier rows depend on. Default: none."""
 
     def resolved(self, task: str, *, slices: bool) -> Retention:
         """Return the options with the defaults that depend on the task and on the columns."""

@@ -227,9 +227,10 @@ class History(Model):
 )
 @cel(
     "!(self.model.task in ['Embedding', 'CausalLM']) || !has(self.training)"
-    " || !has(self.training.retention) || !has(self.training.retention.distillation)",
-    "training.retention.distillation is not available for tasks Embedding and CausalLM, whose"
-    " outputs are vectors and tokens; remove it",
+    " || !has(self.training.retention)"
+    " || (!has(self.training.retention.distillation) && !has(self.training.retention.ewc))",
+    "training.retention.distillation and ewc are not available for tasks Embedding and CausalLM,"
+    " whose outputs are vectors and tokens; remove them",
 )
 @cel(
     "self.gate.rules.all(r, has(self.evaluation) && has(self.evaluation.datasets)"

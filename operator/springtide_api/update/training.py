@@ -318,6 +318,18 @@ class Limits(Model):
     " lowerLayers to 0, or remove augmentation",
 )
 @cel(
+    "!has(self.retention) || !has(self.retention.ewc) || !has(self.method)"
+    " || self.method.type == 'Full'",
+    "retention.ewc needs method Full: adapters are new weights, for which no Fisher information was"
+    " left; remove ewc, or set method.type to Full",
+)
+@cel(
+    "!has(self.retention) || !has(self.retention.ewc) || !has(self.parallelism)"
+    " || self.parallelism.type != 'FSDP'",
+    "parallelism.type FSDP excludes retention.ewc, whose Fisher information is computed with the"
+    " whole model on one GPU; remove ewc, or set type to DDP",
+)
+@cel(
     "!has(self.parallelism) || self.parallelism.type != 'FSDP' || !has(self.hyperparameters)"
     " || self.hyperparameters.optimizer != 'Adafactor'",
     "parallelism.type FSDP excludes optimizer Adafactor, whose state is means over whole matrices;"

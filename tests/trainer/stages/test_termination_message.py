@@ -80,7 +80,9 @@ def test_the_longest_result_of_an_evaluation_fits_with_three_digits():
 
 
 @pytest.mark.parametrize("length", [300, 1024])
-def test_a_training_with_weights_adapter_and_buffer_fits_whatever_the_length_of_its_paths(length):
+@pytest.mark.parametrize("method", ["LoRA", "Full"])
+def test_a_training_with_all_that_it_leaves_fits_whatever_the_length_of_its_paths(length, method):
+    """An adapter and Fisher information are of different methods."""
     place = "file:///" + "p" * (length - 8)
     missing = ", ".join("漢" * 32 + " 9,999" for _ in range(5))
     replayed = Replayed(
@@ -108,12 +110,14 @@ def test_a_training_with_weights_adapter_and_buffer_fits_whatever_the_length_of_
         stop_reason="the metric ndcg@10 did not improve in 100 validations",
         replay=replayed,
         buffer=ReplayBuffer(uri=place, digest=DIGEST, rows=10**6),
-        adapter=CommittedAdapter(uri=place, digest=DIGEST, bytes=10**10, base=DIGEST),
     )
+    adapter = CommittedAdapter(uri=place, digest=DIGEST, bytes=10**10, base=DIGEST)
+    left = {"adapter": adapter} if method == "LoRA" else {"fisher": DIGEST}
+    output = output.model_copy(update=left)
     found = shortened(Result(job="j" * 63, stage="train", number=10**6, ok=True, train=output))
     assert found.train is not None
     assert (found.train.artifact, found.train.buffer) == (output.artifact, output.buffer)
-    assert found.train.adapter == output.adapter
+    assert (found.train.adapter, found.train.fisher) == (output.adapter, output.fisher)
     assert found.train.replay is not None
     assert found.train.replay.rows == 10**6
     assert found.train.replay.message.startswith("256 of 256 classes have fewer than 10,000")

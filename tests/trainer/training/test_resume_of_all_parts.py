@@ -56,7 +56,7 @@ def test_a_run_with_every_stateful_part_is_resumed_bit_equal(
     def run(job: str) -> RunFile:
         made = sliced(run_of(world, job, first.buffer, training={**ALL, **method}, **REPLAY))
         plain = made.model_dump(mode="json", by_alias=True, exclude_none=True)
-        plain["recipe"]["training"]["retention"] |= more
+        plain["recipe"]["training"]["retention"] |= {"distillation": {}} | more
         return type(made).model_validate(plain)
 
     whole = trained(world, run("g2-train-1"))

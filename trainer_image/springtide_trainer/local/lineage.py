@@ -51,6 +51,8 @@ class LocalGeneration(Model):
     artifact: CommittedArtifact | None = None
     buffer: ReplayBuffer | None = None
     """Rows that the next run may replay while this one is its parent."""
+    fisher: str | None = None
+    """Digest of the Fisher information that the next run may take while this one is its parent."""
     retained: Retained | None = None
     metrics: dict[str, float] = {}
     """Metrics of its training."""
@@ -177,6 +179,7 @@ class Generations(Model):
         changes: dict[str, object] = {
             "artifact": made.artifact,
             "buffer": made.buffer,
+            "fisher": made.fisher,
             "retained": Retained.of(made.replay, made.metrics),
             "metrics": {name: value for name, value in made.metrics.items() if isfinite(value)},
         }

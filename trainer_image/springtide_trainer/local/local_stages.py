@@ -94,6 +94,13 @@ class LocalStages:
         place = uri_of(self.home.buffer(parent.buffer.digest))
         return parent.buffer.model_copy(update={"uri": place})
 
+    def fisher(self, parent: LocalGeneration | None) -> ArtifactRef | None:
+        """Return the Fisher information that a run with ewc takes over from its parent."""
+        retention = self.asked.recipe.training.retention
+        if not (parent and parent.fisher and retention and retention.ewc):
+            return None
+        return self._ref(parent.fisher)
+
     def adapter(self, decided: Continuation | None) -> AdapterInput | None:
         """Return the adapter that a run continues, and its base."""
         found = decided.adapter if decided else None

@@ -220,6 +220,7 @@ class LocalRun:
             buffer=self.stages.buffer(self.known.number(generation.parent)),
             quarantined=generation.quarantined,
             adapter=self.stages.adapter(continuing),
+            fisher=self.stages.fisher(self.known.number(generation.parent)),
             seeded_head=self.known.seeded(generation.parent),
         )
         recipe = self.known.recipe(self.asked.recipe, generation.parent)

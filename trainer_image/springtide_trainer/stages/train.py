@@ -27,6 +27,7 @@ from springtide_trainer.tasks.embedding import Embedding
 from springtide_trainer.training import fit, interpolation, session, warm_start
 from springtide_trainer.training.engine.finite_checks import check_tensors
 from springtide_trainer.training.engine.kernels import training_kernels
+from springtide_trainer.training.retention import fisher_information
 from springtide_trainer.training.rows.training_rows import load
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from springtide_trainer.data.snapshots.replay_buffer import Held
     from springtide_trainer.processes import Processes
     from springtide_trainer.storage import Home
+    from springtide_trainer.tasks.task import Task
+    from springtide_trainer.training.rows.training_rows import TrainingRows
 
 log = logging.getLogger(__name__)
 
@@ -83,8 +86,9 @@ def train_together(processes: Processes, run: RunFile, home: Home, tmp: Path) ->
     check_tensors(dict(model.named_parameters()), outcome.step)
     written = _write_adapter(model, run.recipe, run.train, tmp / "adapter")
     made = _commit(ready, model, parent, recipe=run.recipe, home=home, folder=tmp / "artifact")
-    measured = ready.measured
+    measured, task = ready.measured, ready.task
     del model, ready  # an optimized form needs memory for further copies of the weights
+    fisher = _leave_fisher(made, rows, task, run=run, home=home, folder=tmp / "fisher")
     made = commit_form(made, run.recipe, home, tmp)
     # After the artifact: without one, nothing would ever refer to the buffer or delete it.
     buffer = _leave_buffer(held, run.recipe, run.train, home=home, folder=tmp / "buffer")
@@ -100,6 +104,7 @@ def train_together(processes: Processes, run: RunFile, home: Home, tmp: Path) ->
         replay=rows.replayed,
         buffer=buffer,
         adapter=written.commit(home) if written else None,
+        fisher=fisher,
     )
 
 
@@ -117,6 +122,8 @@ def _interpolate(ready: session.Session, parent: Path, recipe: Recipe) -> None:
     alpha, value = next(iter(tried.items()))
     of_each = {f"{VALIDATION_OF_ALPHA}{each:g}": found for each, found in tried.items()}
     ready.measured.update(of_each | {ALPHA: alpha, "validation": value})
+    if ready.penalty is not None:
+        ready.measured["ewc_penalty"] = float(ready.penalty.value())
 
 
 def held_rows(recipe: Recipe, given: TrainInput) -> Held | None:
@@ -141,6 +148,28 @@ def _leave_buffer(
         quarantined=given.quarantined,
     )
     return replay_buffer.commit(sample, recipe, home, folder)
+
+
+def _leave_fisher(
+    made: CommittedArtifact,
+    rows: TrainingRows,
+    task: Task,
+    *,
+    run: RunFile,
+    home: Home,
+    folder: Path,
+) -> str | None:
+    """Commit the Fisher information of an artifact for the next generation; None without ewc."""
+    retention, given = run.recipe.training.retention, run.train
+    if retention is None or retention.ewc is None or given is None:
+        return None
+    found = fisher_information.measure(
+        local_path(made.uri), rows, task, run.recipe.training, salt=given.data.digest
+    )
+    if given.fisher is not None:
+        before = fisher_information.read(given.fisher, of=given.parent.digest)
+        found = fisher_information.carried(before, found, gamma=float(retention.ewc.gamma))
+    return fisher_information.commit(found, of=made.digest, home=home, folder=folder)
 
 
 def _write_adapter(

@@ -100,6 +100,7 @@ def _take_steps(session: Session, done: int, stop: loop.Stop, checks: FiniteChec
             max_grad_norm=float(session.options.max_grad_norm),
             checks=checks,
             passes=session.passes,
+            penalize=session.penalty or (lambda: 0.0),
             engine=_engine(session),
             # The average of a step is validated, and a checkpoint has the state of both.
             observers=[average, validate, save_checkpoint, progress.observe],
@@ -191,10 +192,12 @@ def _resume(session: Session) -> int:
 
 
 def _measure(session: Session, checks: FiniteChecks, steps_per_second: float) -> None:
-    """Record loss, throughput and validation metric of the steps that this pod took."""
+    """Record loss, throughput, penalty and validation metric of the steps that this pod took."""
     if losses := checks.recent:
         session.measured["loss"] = sum(losses) / len(losses)
         session.measured["examples_per_second"] = steps_per_second * session.sampler.step_rows
+    if session.penalty is not None:
+        session.measured["ewc_penalty"] = float(session.penalty.value())
     stopping = session.run.early_stopping
     if stopping is not None and not math.isnan(stopping.best_value):
         session.measured["validation"] = stopping.best_value

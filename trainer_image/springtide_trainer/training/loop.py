@@ -84,6 +84,7 @@ def train(
     max_grad_norm: float = 1.0,
     checks: FiniteChecks | None = None,
     passes: Callable[[list[Batch]], Iterable[Batch]] = iter,
+    penalize: Callable[[], Tensor | float] = lambda: 0.0,
     engine: Callable[[Take], Take] = lambda take: take,
     observers: Sequence[Observer] = (),
     stop: Stop = lambda step: None,
@@ -92,7 +93,8 @@ def train(
 
     Random numbers (dropout) are seeded by the step alone, so a resumed run repeats them exactly.
     `passes` iterates over the batches of a step: with several processes it says which pass is the
-    last. `engine` returns what takes a step, from what takes it kernel by kernel.
+    last. `penalize` adds the gradients of a term of the weights alone, once for a step, and returns
+    the term. `engine` returns what takes a step, from what takes it kernel by kernel.
 
     Raises:
         Diverged: loss or gradient became NaN or infinite, as the checks found. Without checks each
@@ -107,6 +109,7 @@ def train(
                 loss = objective(model, on_device)
             precision.backward(loss)
             total += loss.detach()
+        total += penalize()
         return total, precision.step(optimizer, model.parameters(), max_grad_norm)
 
     number, checks, taking = 0, checks or FiniteChecks(every=1), engine(take)

@@ -29,7 +29,7 @@ from springtide_trainer.training.engine import kernels
 from springtide_trainer.training.engine.pass_limits import pass_limits
 from springtide_trainer.training.engine.strategies import strategy_of
 from springtide_trainer.training.lower_outputs import Wanted, lower_part, store
-from springtide_trainer.training.retention import distillation
+from springtide_trainer.training.retention import distillation, penalty
 from springtide_trainer.training.robustness import adversarial, augmentation, averaging
 from springtide_trainer.training.rows.batches import StepSampler
 from springtide_trainer.training.rows.document_vectors import with_vectors
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from springtide_trainer.tasks.task import Task
     from springtide_trainer.training.engine.replicas import Objective, Passes
     from springtide_trainer.training.engine.strategies import Strategy
+    from springtide_trainer.training.retention.penalty import Penalty
     from springtide_trainer.training.robustness.augmentation import Augmentation
     from springtide_trainer.training.rows.training_rows import TrainingRows
 
@@ -69,6 +70,7 @@ class Session:
         total: Number of steps of the whole run.
         objective: The loss of a batch.
         passes: Iterates over the batches of a step.
+        penalty: What a move of the weights costs; None without.
         processes: This process among those of the run.
         strategy: How they divide the work.
         augmentation: Changes the inputs of training rows; None: they are as they are.
@@ -89,6 +91,7 @@ class Session:
     total: int
     objective: Objective
     passes: Passes
+    penalty: Penalty | None
     processes: Processes
     strategy: Strategy
     augmentation: Augmentation | None
@@ -208,6 +211,7 @@ def prepare(
         total=total,
         objective=objective,
         passes=passes,
+        penalty=penalty.of(training.retention, given, model, chosen, leads=processes.leads),
         processes=processes,
         strategy=strategy,
         augmentation=augmentation.of(
@@ -249,8 +253,8 @@ def _check_embedding(task: Task, training: Training, processes: Processes) -> No
         wrong = "trainTower Both on several GPUs"
     if task.trains_documents and training.robustness and training.robustness.adversarial:
         wrong = "trainTower Both with robustness.adversarial"
-    if training.retention and training.retention.distillation:
-        wrong = "retention.distillation"
+    if (kept := training.retention) and (kept.distillation or kept.ewc):
+        wrong = f"retention.{'distillation' if kept.distillation else 'ewc'}"
     if wrong:
         message = f"task Embedding is not trained with {wrong}; change one of them"
         raise Refused("UnsupportedOption", message, "spec.model.embedding.trainTower")

@@ -127,6 +127,9 @@ def identity(recipe: Recipe, given: TrainInput) -> dict[str, Any]:
     if training.retention and training.retention.distillation:
         optional["distillation"] = training.retention.distillation.plain()
         optional["seededHead"] = given.seeded_head
+    if training.retention and training.retention.ewc:
+        optional["ewc"] = training.retention.ewc.plain()
+        optional["fisher"] = given.fisher.digest if given.fisher else None
     if training.robustness:
         optional["robustness"] = training.robustness.plain()
     if given.adapter:

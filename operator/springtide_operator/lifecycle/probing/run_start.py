@@ -31,6 +31,7 @@ from springtide_operator.lifecycle.state.plan import CreateGeneration, Event, St
 from springtide_operator.lifecycle.state.recipe import (
     continuation,
     parent_buffer,
+    parent_fisher,
     recipe,
     recipe_hash,
 )
@@ -206,6 +207,7 @@ def _data(seen: Observation, window: WindowFound, ancestor: ModelGeneration) -> 
         reserved_rows=window.reserved_rows,
         historical=_shards(ancestor),
         buffer=parent_buffer(seen),
+        fisher=parent_fisher(seen),
     )
 
 

@@ -125,9 +125,9 @@ def referenced_rows(generations: Iterable[ModelGeneration]) -> set[str]:
 
 
 def referenced_artifacts(generations: Iterable[ModelGeneration]) -> set[str]:
-    """Digests of weights, served forms and adapters of these generations, and of adapters' bases.
+    """Digests of weights, served forms, adapters, their bases and Fisher information.
 
-    Of an unfinished generation, those that its training continues too.
+    Of an unfinished generation, those that its training takes over too.
     """
     named: set[str] = set()
     for generation in generations:
@@ -136,6 +136,9 @@ def referenced_artifacts(generations: Iterable[ModelGeneration]) -> set[str]:
         if continuation and not finished(generation):
             adapters.append(continuation.adapter)
         named |= {artifact.weights_digest, artifact.served_digest} if artifact else set()
+        named |= {artifact.fisher} if artifact and artifact.fisher else set()
+        if (data := generation.spec.data) and data.fisher and not finished(generation):
+            named.add(data.fisher)
         for adapter in filter(None, adapters):
             named |= {adapter.digest, adapter.base}
     return named

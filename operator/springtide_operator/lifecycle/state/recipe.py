@@ -70,6 +70,13 @@ def parent_buffer(seen: Observation) -> ReplayBuffer | None:
     return artifact.buffer if artifact and retention and retention.replay else None
 
 
+def parent_fisher(seen: Observation) -> str | None:
+    """The digest of the parent's Fisher information, which follows the lineage as the buffer."""
+    retention, parent = seen.update.spec.training.retention, seen.lineage.parent
+    artifact = parent.status.artifact if parent else None
+    return artifact.fisher if artifact and retention and retention.ewc else None
+
+
 def _adapter_of_parent(seen: Observation) -> Adapter | None:
     parent = seen.lineage.parent
     artifact = parent.status.artifact if parent else None

@@ -5,7 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from springtide_operator.lifecycle.evaluation.regression_reference import as_ancestor, reference
-from springtide_operator.lifecycle.state.recipe import continuation, parent_buffer, recipe
+from springtide_operator.lifecycle.state.recipe import (
+    continuation,
+    parent_buffer,
+    parent_fisher,
+    recipe,
+)
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -49,13 +54,15 @@ def _other_ancestor(seen: Observation, spec: GenerationSpec) -> str:
 
 
 def _other_remains(seen: Observation, spec: GenerationSpec, data: GenerationData) -> str:
-    """Why the adapter or the buffer that its parent left would be another one."""
+    """Why the adapter, buffer or Fisher information that its parent left would be another one."""
     continued = _adapter(continuation(seen, spec.recipe))
     if _adapter(spec.continuation) != continued:
         return f"its adapter is not {continued.digest if continued else 'a new one'}"
     left = parent_buffer(seen)
     if data.buffer != left:
         return f"its replay buffer is not {left.digest if left else 'empty'}"
+    if data.fisher != (known := parent_fisher(seen)):
+        return f"its Fisher information is not {known or 'empty'}"
     return ""
 
 

@@ -124,6 +124,7 @@ def _train_file(seen: Observation, generation: ModelGeneration, record: StageRun
         buffer=spec.data.buffer,
         quarantined=spec.data.quarantined,
         adapter=_continued(spec, folder),
+        fisher=artifact_ref(folder, spec.data.fisher) if spec.data.fisher else None,
         seeded_head=_seeded(seen, spec.parent),
     )
     return shared.model_copy(update={"train": asked, "result": result_name(generation, "train")})
@@ -230,6 +231,7 @@ def _artifact(made: CommittedArtifact, trained: TrainOutput, spec: GenerationSpe
         head=made.head,
         commit=made.commit,
         buffer=trained.buffer,
+        fisher=trained.fisher,
         adapter=_adapter(trained, spec),
     )
 
