@@ -46,6 +46,12 @@ RETRIEVAL = [
     ),
     Example(
         "",
+        "method Adapter is for tasks Classification, Ranking and Regression",
+        EMBEDDING | {"training.method": {"type": "LoRA", "lora": {}}},
+        EMBEDDING | {"training.method": {"type": "Adapter", "adapter": {}}},
+    ),
+    Example(
+        "",
         "serving.optimise has no form for task Embedding",
         EMBEDDING | {"serving.warmUp.queries": 8},
         EMBEDDING | {"serving.optimise.quantization": "Int8Dynamic"},

@@ -11,6 +11,8 @@ ROBUSTNESS = "training.robustness"
 SHARDED = "training.parallelism.type"
 FRESH = {"type": "LoRA", "lora": {"continuation": "Fresh"}}
 CONTINUING = {"type": "LoRA", "lora": {"continuation": "Continue"}}
+ADALORA = {"type": "AdaLoRA", "adaLora": {}}
+ADAPTER = {"type": "Adapter", "adapter": {}}
 REBASED = {"continuation": "Continue", "rebaseEvery": 4, "rebaseLearningRate": "1e-5"}
 
 TRAINING = [
@@ -51,8 +53,56 @@ TRAINING = [
         {METHOD: CONTINUING, RETENTION: {"interpolation": {"alphas": ["0.5"]}}, EARLY: {}},
     ),
     Example(
+        METHOD,
+        "set adaLora if and only if type is AdaLoRA",
+        {METHOD: ADALORA},
+        {METHOD: {"type": "LoRA", "lora": {}, "adaLora": {}}},
+    ),
+    Example(
+        f"{METHOD}.adaLora",
+        "dropout must be less than 1",
+        {METHOD: {"type": "AdaLoRA", "adaLora": {"dropout": "0.9"}}},
+        {METHOD: {"type": "AdaLoRA", "adaLora": {"dropout": "1.0"}}},
+    ),
+    Example(
+        f"{METHOD}.adaLora",
+        "initialRank must be larger than rank",
+        {METHOD: {"type": "AdaLoRA", "adaLora": {"rank": 11}}},
+        {METHOD: {"type": "AdaLoRA", "adaLora": {"rank": 12}}},
+    ),
+    Example(
+        f"{METHOD}.adaLora",
+        "allocateFrom must be less than allocateUntil",
+        {METHOD: {"type": "AdaLoRA", "adaLora": {"allocateFrom": "0", "allocateUntil": "1"}}},
+        {METHOD: {"type": "AdaLoRA", "adaLora": {"allocateFrom": "0.7"}}},
+    ),
+    Example(
+        METHOD,
+        "set adapter if and only if type is Adapter",
+        {METHOD: {"type": "Adapter", "adapter": {"width": 8, "targetModules": ["output.dense"]}}},
+        {METHOD: {"type": "Adapter"}},
+    ),
+    Example(
         "training",
-        "method LoRA does not train the word embeddings",
+        "method Adapter excludes retention.interpolation",
+        {METHOD: ADAPTER, RETENTION: {"replay": {}}},
+        {METHOD: ADAPTER, RETENTION: {"interpolation": {"alphas": ["0.5"]}}, EARLY: {}},
+    ),
+    Example(
+        "training",
+        "method AdaLoRA excludes precision FP16",
+        {METHOD: ADALORA, f"{HYPER}.precision": "BF16"},
+        {METHOD: ADALORA, f"{HYPER}.precision": "FP16"},
+    ),
+    Example(
+        "training",
+        "method AdaLoRA excludes parallelism.type FSDP",
+        {METHOD: ADALORA, SHARDED: "DDP"},
+        {METHOD: ADALORA, SHARDED: "FSDP"},
+    ),
+    Example(
+        "training",
+        "only method Full trains the word embeddings",
         {METHOD: {"type": "LoRA", "lora": {}}, f"{HYPER}.freeze": {"lowerLayers": 1}},
         {METHOD: {"type": "LoRA", "lora": {}}, f"{HYPER}.freeze": {"embeddings": False}},
     ),

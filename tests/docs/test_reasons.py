@@ -33,7 +33,15 @@ NOT_REASONS = {
     *("Manual", "Approved", "Enforce", "Observe", "TrainOnly"),  # approval, modes
     *("Schedule", "OnData", "Request", "Recorded", "Refused"),  # triggers, results of requests
     *("AdamW", "Adafactor", "Auto", "Constant", "Cosine", "Linear"),  # hyperparameters
-    *("Classification", "Regression", "Full", "LoRA", "Continue"),  # tasks and methods
+    *(
+        "Classification",
+        "Regression",
+        "Full",
+        "LoRA",
+        "AdaLoRA",
+        "Adapter",
+        "Continue",
+    ),  # tasks and methods
     *("Ranking", "Listwise", "Pairwise", "Pointwise"),  # a task and its losses
     *("Embedding", "Mean", "First", "Both"),  # a task, its pooling and its towers
     "CausalLM",  # a task

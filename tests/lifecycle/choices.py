@@ -29,6 +29,8 @@ METHODS = st.sampled_from(
         {"type": "LoRA", "lora": {"continuation": "Continue"}},
         {"type": "LoRA", "lora": {"continuation": "Continue", "rank": 4}},
         {"type": "LoRA", "lora": {"continuation": "Continue", "rebaseEvery": 2}},
+        {"type": "AdaLoRA", "adaLora": {}},
+        {"type": "Adapter", "adapter": {"width": 8}},
     ]
 )
 RETENTIONS = st.sampled_from(
@@ -99,7 +101,7 @@ STRATEGIES: list[dict[str, Any]] = [
 
 def training(method: dict[str, Any], retention: dict[str, Any], **others: object) -> dict[str, Any]:
     """A training that the API server accepts: some methods and retentions exclude each other."""
-    continuing = method.get("lora", {}).get("continuation") == "Continue"
+    continuing = "adapter" in method or method.get("lora", {}).get("continuation") == "Continue"
     found = {"method": method, **others}
     excluded = "ewc" in retention and method["type"] != "Full"
     if retention and not excluded and not (continuing and "interpolation" in retention):

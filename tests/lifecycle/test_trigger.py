@@ -253,6 +253,8 @@ def test_an_edit_of_what_a_probe_reads_starts_it_again() -> None:
         ({}, "2e-5"),
         ({"hyperparameters": {"epochs": 2}}, "2e-5"),
         ({"method": {"type": "LoRA", "lora": {}}}, "5e-4"),
+        ({"method": {"type": "AdaLoRA", "adaLora": {}}}, "1e-3"),
+        ({"method": {"type": "Adapter", "adapter": {}}}, "5e-4"),
         ({"method": {"type": "LoRA", "lora": {}}, "hyperparameters": {"epochs": 2}}, "5e-4"),
         (
             {
@@ -275,8 +277,9 @@ def test_a_recipe_records_the_learning_rate_of_its_method(training, rate) -> Non
 def test_another_method_is_another_recipe_of_the_same_rows() -> None:
     hashes = set()
     lora, small = {"type": "LoRA", "lora": {}}, {"type": "LoRA", "lora": {"rank": 4}}
-    for method in ({"type": "Full"}, lora, small):
+    ada, less = ({"type": "AdaLoRA", "adaLora": {"rank": rank}} for rank in (8, 4))
+    for method in ({"type": "Full"}, lora, small, ada, less):
         world = with_generation_one()
         world.edit(training={"method": method, "hyperparameters": {"learningRate": "1e-4"}})
         hashes.add(recipe_hash(recipe(world.seen())))
-    assert len(hashes) == 3
+    assert len(hashes) == 5

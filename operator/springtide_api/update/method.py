@@ -8,7 +8,7 @@ from pydantic import Field
 
 from springtide_api.schema import Decimal, Fraction, Model, cel
 
-LEARNING_RATES = {"Full": "2e-5", "LoRA": "5e-4"}
+LEARNING_RATES = {"Full": "2e-5", "LoRA": "5e-4", "AdaLoRA": "1e-3", "Adapter": "5e-4"}
 """Default learning rate of each method."""
 
 ModuleName = Annotated[
@@ -74,17 +74,89 @@ class LoRA(Model):
 
 
 @cel(
+    "double(self.dropout) < 1.0",
+    "dropout must be less than 1; 1 would drop everything",
+    "dropout",
+)
+@cel(
+    "self.rank < self.initialRank",
+    "initialRank must be larger than rank: the training removes what is above it; raise it, or use"
+    " method LoRA",
+)
+@cel(
+    "double(self.allocateFrom) < double(self.allocateUntil)",
+    "allocateFrom must be less than allocateUntil; ranks are removed between them",
+    "allocateFrom",
+)
+class AdaLoRA(Model):
+    """Low-rank adapters that share a budget of ranks (AdaLoRA, arXiv:2303.10512).
+
+    Each adapter starts with initialRank directions. During the training those that matter least for
+    the loss are removed, from any adapter, until rank of them are left on average. Each generation
+    starts new adapters; at the end they are merged as with LoRA.
+    """
+
+    rank: Annotated[int, Field(ge=1, le=1024)] = 8
+    """Mean rank of the adapters at the end. Default 8."""
+    initial_rank: Annotated[int, Field(ge=2, le=1024)] = 12
+    """Rank of each adapter at the start. Default 12."""
+    alpha: Annotated[int, Field(ge=1, le=65536)] = 24
+    """An adapter's output is multiplied by alpha / initialRank. Default 24."""
+    dropout: Fraction = "0"
+    """Dropout probability of the adapters' inputs during training. Default 0."""
+    target_modules: Annotated[list[ModuleName], Field(max_length=64)] = []
+    """Names of the linear layers that get adapters, as with LoRA. Default: all of the encoder."""
+    allocate_from: Fraction = "0.1"
+    """Fraction of the steps after which the first direction is removed. Default 0.1."""
+    allocate_until: Fraction = "0.7"
+    """Fraction of the steps after which no more is removed. Default 0.7."""
+    allocate_every: Annotated[int, Field(ge=1, le=1_000_000)] = 10
+    """Steps between two removals. Default 10."""
+    orthogonality: Fraction = "0.5"
+    """Weight of the penalty in the loss that keeps the directions of an adapter orthogonal.
+    Default 0.5."""
+
+
+class Adapter(Model):
+    """Bottleneck adapters (arXiv:1902.00751): small layers behind linear layers of the encoder.
+
+    They and the head are trained, everything else stays. They cannot be merged: they become a part
+    of the model, which later generations go on training, and only the reference server loads it.
+    """
+
+    width: Annotated[int, Field(ge=1, le=4096)] = 64
+    """Units of an adapter. It cannot change while the live model has adapters. Default 64."""
+    target_modules: Annotated[list[ModuleName], Field(max_length=64)] = []
+    """Names of the linear layers that an adapter is put behind. Default: the last one of each layer
+    of the encoder, as in AdapterFusion (arXiv:2005.00247)."""
+
+
+@cel(
     "(self.type == 'LoRA') == has(self.lora)",
     "set lora if and only if type is LoRA; {} has the defaults",
+)
+@cel(
+    "(self.type == 'AdaLoRA') == has(self.adaLora)",
+    "set adaLora if and only if type is AdaLoRA; {} has the defaults",
+)
+@cel(
+    "(self.type == 'Adapter') == has(self.adapter)",
+    "set adapter if and only if type is Adapter; {} has the defaults",
 )
 class Method(Model):
     """Which weights are trained."""
 
-    type: Literal["Full", "LoRA"] = "Full"
+    type: Literal["Full", "LoRA", "AdaLoRA", "Adapter"] = "Full"
     """Full: train all weights that are not frozen. LoRA: train low-rank adapters and the head, with
-    less memory; the model that is served has them merged into its weights. Default Full."""
+    less memory; the model that is served has them merged into its weights. AdaLoRA: LoRA with more
+    rank where it matters more for the loss. Adapter: small layers in the encoder, which stay in it,
+    and the head. Default Full."""
     lora: LoRA | None = None
     """Options of type LoRA."""
+    ada_lora: AdaLoRA | None = None
+    """Options of type AdaLoRA."""
+    adapter: Adapter | None = None
+    """Options of type Adapter."""
 
     def decisive(self) -> dict[str, Any]:
         """Return what determines the weights of a run, as JSON.

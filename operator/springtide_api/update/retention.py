@@ -77,7 +77,7 @@ class Interpolation(Model):
     After training, each alpha gives the weights parent + alpha * (candidate - parent). Those that
     are best by the metric of earlyStopping on its validation split become the candidate; the gate
     evaluates them as any other. Outputs that the parent does not have are the candidate's. With
-    method LoRA, the merged weights are interpolated.
+    adapters, the merged weights are interpolated.
     """
 
     alphas: Annotated[list[Fraction], Field(min_length=1, max_length=8)] = ["1", "0.7", "0.5"]

@@ -22,8 +22,8 @@ class Averaging(Model):
     """Averages the trained weights over the steps.
 
     The average is validated, evaluated and served, in place of the weights of the last step. It
-    needs a second copy of the trained weights in memory and in each checkpoint. With method LoRA
-    the weights of adapters and head are averaged.
+    needs a second copy of the trained weights in memory and in each checkpoint. With adapters,
+    these and the head are averaged.
     """
 
     ema: Fraction | None = None

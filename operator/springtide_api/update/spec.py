@@ -302,6 +302,12 @@ class History(Model):
     " cache of earlier tokens, without which each new token would cost a whole pass; remove it",
 )
 @cel(
+    "self.model.task in ['Classification', 'Ranking', 'Regression'] || !has(self.training)"
+    " || !has(self.training.method) || self.training.method.type != 'Adapter'",
+    "method Adapter is for tasks Classification, Ranking and Regression; set training.method.type"
+    " to LoRA or Full",
+)
+@cel(
     "self.model.task != 'Embedding' || has(self.data.source.columns.textPair)",
     "task Embedding needs data.source.columns.text and textPair: the query and the document; name"
     " both columns",

@@ -34,8 +34,8 @@ class Freeze(Model):
     embeddings: bool = True
     """Freeze the word embeddings. Set false for new scripts or languages. Default true."""
     lower_layers: Annotated[int, Field(ge=0, le=200)] = 0
-    """Number of layers to freeze, counted from the input. With method LoRA they get no adapters.
-    Default 0."""
+    """Number of layers to freeze, counted from the input. With LoRA, AdaLoRA and Adapter they
+    get no adapters. Default 0."""
 
 
 @cel(
@@ -69,7 +69,8 @@ class Hyperparameters(Model):
     optimizer: Literal["AdamW", "SGD", "Adafactor"] = "AdamW"
     """Optimizer. Default AdamW."""
     learning_rate: Decimal | None = None
-    """Peak learning rate. Default: 2e-5 with method Full, 5e-4 with LoRA."""
+    """Peak learning rate. Default: 2e-5 with method Full, 5e-4 with LoRA and Adapter, 1e-3 with
+    AdaLoRA."""
     schedule: Literal["Linear", "Cosine", "Constant"] = "Linear"
     """Learning rate schedule after the warm-up. Default Linear."""
     warmup: Fraction = "0.1"
@@ -280,10 +281,28 @@ class Limits(Model):
 
 
 @cel(
-    "!has(self.method) || self.method.type != 'LoRA' || !has(self.hyperparameters)"
+    "!has(self.method) || self.method.type == 'Full' || !has(self.hyperparameters)"
     " || !has(self.hyperparameters.freeze) || self.hyperparameters.freeze.embeddings",
-    "method LoRA does not train the word embeddings; remove hyperparameters.freeze.embeddings or"
-    " set method.type to Full",
+    "only method Full trains the word embeddings; remove hyperparameters.freeze.embeddings or set"
+    " method.type to Full",
+)
+@cel(
+    "!has(self.method) || self.method.type != 'Adapter' || !has(self.retention)"
+    " || !has(self.retention.interpolation)",
+    "method Adapter excludes retention.interpolation: its parent may lack the adapters that are"
+    " trained; remove interpolation, or set method.type to Full or LoRA",
+)
+@cel(
+    "!has(self.method) || self.method.type != 'AdaLoRA' || !has(self.hyperparameters)"
+    " || self.hyperparameters.precision != 'FP16'",
+    "method AdaLoRA excludes precision FP16, which skips steps whose gradients are not finite: they"
+    " cannot be ranked; set hyperparameters.precision to Auto, BF16 or FP32",
+)
+@cel(
+    "!has(self.method) || self.method.type != 'AdaLoRA' || !has(self.parallelism)"
+    " || self.parallelism.type != 'FSDP'",
+    "method AdaLoRA excludes parallelism.type FSDP: ranks are compared over whole adapters, and"
+    " each GPU has a part of them; set parallelism.type to DDP, or method.type to LoRA",
 )
 @cel(
     "!has(self.retention) || !has(self.retention.interpolation) || has(self.earlyStopping)",

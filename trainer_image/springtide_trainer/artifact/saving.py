@@ -7,6 +7,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from springtide_trainer.errors import Refused
+from springtide_trainer.tasks import bottleneck
 from springtide_trainer.tasks.towers import DOCUMENT_WEIGHTS, QUERY_WEIGHTS
 
 if TYPE_CHECKING:
@@ -22,7 +23,10 @@ _OF_THE_CALL = frozenset({"is_local", "local_files_only"})
 
 def save_model(model: PreTrainedModel, folder: Path) -> None:
     """Write weights and configuration; of a decoder also how it generates."""
-    model.save_pretrained(folder)
+    if bottleneck.bottlenecks(model):
+        bottleneck.save(model, folder)
+    else:
+        model.save_pretrained(folder)
     _rewrite(folder / "config.json", _VOLATILE)
     if (folder / GENERATION).exists():
         _rewrite(folder / GENERATION, _VOLATILE)
@@ -76,11 +80,9 @@ def tokenizer_files(folder: Path) -> list[Path]:
 
 _NOT_TOKENIZER = frozenset(
     {
-        "config.json",
-        GENERATION,
-        "preprocess.json",
-        "springtide-manifest.json",
-        "model.safetensors.index.json",
+        *("config.json", GENERATION, "preprocess.json", "springtide-manifest.json"),
+        *("model.safetensors.index.json", f"model.safetensors.index.{bottleneck.VARIANT}.json"),
+        bottleneck.SETTINGS,
     }
 )
 

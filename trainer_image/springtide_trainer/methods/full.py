@@ -33,6 +33,9 @@ class Full:
         freeze(model, training.hyperparameters.freeze)
         return model
 
+    def each_step(self, model: PreTrainedModel, training: Training, *, total: int) -> None:
+        """Nothing."""
+
     def merge(self, model: PreTrainedModel) -> None:
         """Nothing: there are no additional parameters."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from springtide_trainer.methods.adalora import AdaLoRA
+from springtide_trainer.methods.bottlenecks import Adapter
 from springtide_trainer.methods.full import Full
 from springtide_trainer.methods.lora import LoRA
 
@@ -13,4 +15,6 @@ if TYPE_CHECKING:
 METHODS: dict[str, Method] = {
     "Full": Full(),
     "LoRA": LoRA(),
+    "AdaLoRA": AdaLoRA(),
+    "Adapter": Adapter(),
 }

@@ -25,6 +25,8 @@ from springtide_trainer.training.training_state import capture, restore
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
+    from torch import Tensor
+
     from springtide_trainer.training.engine.step_graphs import Take
     from springtide_trainer.training.rows.batches import Step
     from springtide_trainer.training.session import Session
@@ -73,10 +75,6 @@ def _take_steps(session: Session, done: int, stop: loop.Stop, checks: FiniteChec
     """Take the remaining steps."""
     run, stopping, averaging = session.run, session.run.early_stopping, session.run.averaging
 
-    def average(step: int, loss: float) -> None:
-        if averaging is not None:
-            averaging.observe(step, loss)
-
     def validate(step: int, loss: float) -> None:
         if stopping is not None and stopping.due(step):
             _check(session, step, checks)
@@ -100,10 +98,10 @@ def _take_steps(session: Session, done: int, stop: loop.Stop, checks: FiniteChec
             max_grad_norm=float(session.options.max_grad_norm),
             checks=checks,
             passes=session.passes,
-            penalize=session.penalty or (lambda: 0.0),
+            penalize=_penalize(session),
             engine=_engine(session),
             # The average of a step is validated, and a checkpoint has the state of both.
-            observers=[average, validate, save_checkpoint, progress.observe],
+            observers=[run.observe, validate, save_checkpoint, progress.observe],
             stop=stop,
         )
     if outcome.reason == loop.ALL_SEEN:
@@ -124,6 +122,18 @@ def _steps(session: Session, first: int) -> Generator[Step]:
         augment=session.augmentation,
         processes=session.processes,
     )
+
+
+def _penalize(session: Session) -> Callable[[], Tensor | float]:
+    """Return what adds the gradients of the terms that depend on the weights alone.
+
+    All processes add the same, and the first one alone reports it.
+    """
+    method = session.run.method
+    if method is None:
+        return session.penalty or (lambda: 0.0)
+    own = method.penalize
+    return own if session.processes.leads else lambda: 0.0 * own()
 
 
 def _engine(session: Session) -> Callable[[Take], Take]:

@@ -127,6 +127,7 @@ def prepare(
         Refused: the recipe does not fit the parent or the hardware.
     """
     given, training = _given(run), run.recipe.training
+    method = METHODS[training.method.type]
     options, rate = training.hyperparameters, float(training.learning_rate)
     labels, before = rows.examples.labels[rows.units.rows], Preprocess.read(parent)
     task = task_of(run.recipe.model).continued(before, labels)
@@ -138,7 +139,7 @@ def prepare(
         parent,
         training,
         task=task,
-        method=METHODS[training.method.type],
+        method=method,
         salt=given.data.digest,
         continued=Continued.of(given.adapter),
     )
@@ -205,6 +206,7 @@ def prepare(
             chosen,
             _early_stopping(run.recipe, task, model, rows, last=total, processes=processes),
             averaging.of(training.robustness, model, total=total),
+            method.each_step(model, training, total=total),
         ),
         rows=rows,
         sampler=sampler,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from springtide_api.contract import TrainInput
     from springtide_api.generation.spec import Recipe
+    from springtide_trainer.methods.method import EachStep
     from springtide_trainer.training.early_stopping import EarlyStopping
     from springtide_trainer.training.precision import Precision
     from springtide_trainer.training.robustness.averaging import Averaging
@@ -97,6 +98,7 @@ class Run:
     precision: Precision
     early_stopping: EarlyStopping | None = None
     averaging: Averaging | None = None
+    method: EachStep | None = None
 
     @property
     def parts(self) -> dict[str, Stateful]:
@@ -110,7 +112,16 @@ class Run:
             parts["earlyStopping"] = self.early_stopping
         if self.averaging is not None:
             parts["averaging"] = self.averaging
+        if self.method is not None:
+            parts["method"] = self.method
         return parts
+
+    def observe(self, step: int, loss: float) -> None:
+        """Let the method change the weights after a step, then average them."""
+        if self.method is not None:
+            self.method.observe(step, loss)
+        if self.averaging is not None:
+            self.averaging.observe(step, loss)
 
 
 def identity(recipe: Recipe, given: TrainInput) -> dict[str, Any]:

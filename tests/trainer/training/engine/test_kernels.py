@@ -128,3 +128,12 @@ def test_steps_are_recorded_on_a_gpu_where_nothing_forbids_it(
     training = Training.model_validate({"hyperparameters": options, "robustness": robustness})
     assert kernels.recorded(Precision(name, device), training) is expected
     assert not kernels.recorded(Precision(name, device), training, processes=2)
+
+
+def test_steps_whose_gradients_rank_adapters_are_not_recorded():
+    methods = ({"type": "LoRA", "lora": {}}, {"type": "AdaLoRA", "adaLora": {}})
+    found = [
+        kernels.recorded(Precision("BF16", GPU), Training.model_validate({"method": method}))
+        for method in methods
+    ]
+    assert found == [True, False]

@@ -41,10 +41,12 @@ MOVED = {
 }
 SLOW = {"optimizer": "AdamW", "learningRate": "1e-4"}
 LORA = {"type": "LoRA", "lora": {"rank": 4}}
+ADALORA = {"type": "AdaLoRA", "adaLora": {"rank": 2, "initialRank": 4}}
+ADAPTER = {"type": "Adapter", "adapter": {"width": 4}}
 ADVERSARIAL = {"adversarial": {"epsilon": "0.5"}, "augmentation": {"tokenDropout": "0.2"}}
 STOPPING = {"everySteps": 20, "patience": 9}
 EMA = {"averaging": {"ema": "0.9"}}
-SAME = ["full", "lora", "robust", "checkpointed"]
+SAME = ["full", "lora", "adapter", "robust", "checkpointed"]
 FIFTY_STEPS = ["full-50", "lora-50"]
 HALF = ["fp16-sgd", "fp16-adam"]
 
@@ -63,9 +65,12 @@ def cases(world: World, kind: str = "DDP") -> list[Case]:
     saving = {**UNCHANGED, "gradientCheckpointing": True}
     rounded = {**UNCHANGED, "precision": "BF16"}
     adam = {**UNCHANGED, "optimizer": "AdamW"}
+    whole = [case("adalora", hyperparameters=UNCHANGED, method=ADALORA)] if kind == "DDP" else []
     return [
+        *whole,
         case("full", hyperparameters=UNCHANGED),
         case("lora", hyperparameters=UNCHANGED, method=LORA),
+        case("adapter", hyperparameters=UNCHANGED, method=ADAPTER),
         case("robust", hyperparameters=UNCHANGED, robustness=ADVERSARIAL),
         case("checkpointed", hyperparameters=saving),
         case("full-50", hyperparameters=MOVED, earlyStopping=STOPPING),
@@ -133,7 +138,7 @@ def update(found: Found) -> dict[str, Tensor]:
 def test_several_processes_learn_what_one_learns(world, one, kind, count, tmp_path):
     several = together(cases(world, kind), count, tmp_path / "run")
 
-    for name in SAME:
+    for name in SAME + (["adalora"] if kind == "DDP" else []):
         found = differences(several[name], one[name])
         assert len(found) == 4
         assert max(found.values()) < 1e-5, name

@@ -48,7 +48,8 @@ def recorded(chosen: precision.Precision, training: Training, processes: int = 1
 
     FP16 reads the norm of each step; activations that are computed twice read the state of the
     random numbers; only AdamW reads the learning rate from the GPU. An adversarial step takes
-    gradients within a pass, and several processes add theirs up, which was never recorded.
+    gradients within a pass, and several processes add theirs up, which was never recorded. AdaLoRA
+    reads the gradients of each step, and a recorded one keeps none.
     """
     options, robustness = training.hyperparameters, training.robustness
     return (
@@ -58,6 +59,7 @@ def recorded(chosen: precision.Precision, training: Training, processes: int = 1
         and chosen.name != "FP16"
         and options.optimizer == "AdamW"
         and not options.gradient_checkpointing
+        and training.method.type != "AdaLoRA"
         and (robustness is None or robustness.adversarial is None)
     )
 
