@@ -1,12 +1,12 @@
 """Compares the server with a transformers pipeline behind FastAPI, on the same cores.
 
-    PYTHONPATH=tests python tests/bench/server_against_fastapi.py [--requests 1200] [--rounds 3]
+    PYTHONPATH=tests python tests/bench/server_against_fastapi.py [--requests 1200] [--rounds 5]
 
 MiniLM-L6 in FP32 on both sides, one text of 44 tokens on average in each request, 32 clients, each
 with a connection of its own. The pipeline is served as its documentation does it: one process, one
 call for each request, in the threads of FastAPI; and once more in as many processes of one thread
-as there are cores. The sides take turns, so only the ratios mean something: each round must be
-4 times as fast as the plain side, at no higher 99th percentile.
+as there are cores. The sides take turns, so only the ratios mean something: the median of
+the rounds must be 4 times that of the plain side, at no higher 99th percentile.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 AT_LEAST = 4.0
+PLAIN = "pipeline behind FastAPI"
 CORES = len(os.sched_getaffinity(0))
 
 APPLICATION = f"""
@@ -118,7 +119,7 @@ def sides(folder: Path, some: list[str]) -> Iterator[list[Side]]:
         tuned = open_now.enter_context(pipeline(parent, application, workers=CORES, threads=1))
         yield [
             Side("Springtide", f"{address}/v2/models/model/infer", ours),
-            Side("pipeline behind FastAPI", f"{plain}/predict", theirs),
+            Side(PLAIN, f"{plain}/predict", theirs),
             Side(f"the same, {CORES} processes", f"{tuned}/predict", theirs),
         ]
 
@@ -128,17 +129,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--requests", type=int, default=1200)
     parser.add_argument("--clients", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     chosen = parser.parse_args()
     some = texts(load_tokenizer(weights()), chosen.requests, 7)[0]
     ratios: dict[str, list[tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory() as folder, sides(Path(folder), some) as all_sides:
-        for side in all_sides:
-            asyncio.run(load(side.url, side.bodies[:64], chosen.clients))  # warm
         print(f"{'':28}  requests/s  p50 ms  p99 ms")
         for number in range(chosen.rounds):
             measured = {}
             for side in all_sides[:: 1 if number % 2 else -1]:
+                asyncio.run(load(side.url, side.bodies[:64], chosen.clients))  # it idled: warm up
                 rate, seconds = asyncio.run(load(side.url, side.bodies, chosen.clients))
                 p50, p99 = (1e3 * seconds[int(share * len(seconds))] for share in (0.5, 0.99))
                 measured[side.name] = rate, p99
@@ -152,9 +152,9 @@ def main() -> None:
             f"against {name}: {median(faster):.2f} times the requests ({min(faster):.2f} to "
             f"{max(faster):.2f}), {median(slower):.2f} times the p99"
         )
-    first = next(iter(ratios.values()))
-    if any(faster < AT_LEAST or slower > 1 for faster, slower in first):
-        sys.exit(f"a round is below {AT_LEAST} times the plain side, or has a higher p99")
+    faster, slower = (median(each) for each in zip(*ratios[PLAIN], strict=True))
+    if faster < AT_LEAST or slower > 1:
+        sys.exit(f"the median is below {AT_LEAST} times the plain side, or has a higher p99")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from springtide_server.loading.scorer import Source
     from springtide_server.settings import Settings
     from springtide_server.tensors import Tensor
-    from springtide_trainer.artifact.models import Scorer
+    from springtide_trainer.artifact.models import Predict, Scorer
     from springtide_trainer.artifact.preprocess import Pair
     from springtide_trainer.tasks.language.causal_lm import CausalLM
     from springtide_trainer.tasks.task import OutputTensor
@@ -30,9 +30,8 @@ RESPONSE = "response"
 """The input tensor with responses that are scored, for a decoder."""
 DOCUMENT = "text_pair"
 """The input tensor with documents, for a bi-encoder."""
-CPU_ROWS = 8
-"""Rows of one forward pass on a CPU. Rows are sorted by length, so a small pass has little padding:
-11 ms of CPU per row for MiniLM on texts of 3 to 60 words; 16 ms with 32 rows and 15 ms with 1."""
+CPU_ROWS = 16
+"""Maximum rows of one forward pass on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +59,8 @@ class Model:
     scorer: Scorer
     source: Source = "storage"
     """Where it was loaded from."""
+    passes: Predict | None = None
+    """What computes its forward passes."""
 
     @property
     def inputs(self) -> list[str]:
@@ -155,7 +156,7 @@ class Model:
         ):
             if chosen.any():
                 pairs = [rows[at].pair for at in np.flatnonzero(chosen).tolist()]
-                scores[chosen] = predict(pairs, batch_size)
+                scores[chosen] = predict(pairs, batch_size, self.passes)
         return _finite(scores)
 
     def _respond(self, rows: Sequence[Row]) -> np.ndarray:
@@ -234,6 +235,15 @@ def _metadata(tensor: OutputTensor) -> dict[str, Any]:
     return {name: value for name, value in described.items() if value}
 
 
+def passes_of(scorer: Scorer) -> Predict | None:
+    """Return what computes the forward passes of a model: None, unless PyTorch does on the CPU."""
+    if scorer.platform != "pytorch_transformers" or scorer.model.device.type != "cpu":
+        return None
+    from springtide_server.cpu_passes import CpuPasses
+
+    return CpuPasses().predict
+
+
 def load(settings: Settings) -> Model:
     """Verify, load and warm up the model of the settings. Blocking, takes seconds.
 
@@ -241,6 +251,7 @@ def load(settings: Settings) -> Model:
         Refused: the artifact does not match the digest, is unsafe, or its scores are not finite.
     """
     scorer, source = load_scorer(settings)
-    model = Model(settings.model_name, settings.version, settings.model_digest, scorer, source)
+    known = settings.model_name, settings.version, settings.model_digest
+    model = Model(*known, scorer, source, passes_of(scorer))
     model.warm_up(settings.max_batch)
     return model

@@ -52,6 +52,21 @@ class ForwardModel(Protocol):
         """Return an output with `logits`, [rows, outputs]."""
 
 
+class Predict(Protocol):
+    """Computes predictions, as `predict` of this module does."""
+
+    def __call__(
+        self,
+        task: Task,
+        model: ForwardModel,
+        tokens: TokenRows,
+        *,
+        rows: NDArray[np.int64],
+        batch_size: int,
+    ) -> NDArray[np.float32]:
+        """Score these rows: float32 [rows, outputs]."""
+
+
 @dataclass(frozen=True)
 class DocumentTower:
     """The model of documents of a bi-encoder.
@@ -82,17 +97,20 @@ class Scorer:
         optimized = isinstance(self.model, OnnxModel)
         return "onnxruntime_onnx" if optimized else "pytorch_transformers"
 
-    def predict(self, pairs: Sequence[Pair], batch_size: int = 32) -> NDArray[np.float32]:
+    def predict(
+        self, pairs: Sequence[Pair], batch_size: int = 32, by: Predict | None = None
+    ) -> NDArray[np.float32]:
         """Score rows without dropout. Deterministic: equal rows give equal scores.
 
         Args:
             pairs: Rows as returned by `preprocess.render`.
             batch_size: Rows of one forward pass; rows of similar length are batched together.
+            by: What computes the forward passes; None: `predict` of this module.
 
         Returns:
             float32 [rows, outputs], the predictions of the task.
         """
-        return self._predict(self.model, pairs, batch_size)
+        return self._predict(self.model, pairs, batch_size, by)
 
     @property
     def limits(self) -> Limits:
@@ -111,19 +129,21 @@ class Scorer:
         assert isinstance(self.tokenizer, ResponseTokenizer)
         return responses(self.model, self.tokenizer, prompts, limits, observe)
 
-    def predict_documents(self, pairs: Sequence[Pair], batch_size: int = 32) -> NDArray[np.float32]:
+    def predict_documents(
+        self, pairs: Sequence[Pair], batch_size: int = 32, by: Predict | None = None
+    ) -> NDArray[np.float32]:
         """Return the vectors of documents, as returned by `preprocess.render_documents`."""
         assert self.documents is not None
-        return self._predict(self.documents.model, pairs, batch_size)
+        return self._predict(self.documents.model, pairs, batch_size, by)
 
     def _predict(
-        self, model: ForwardModel, pairs: Sequence[Pair], batch_size: int
+        self, model: ForwardModel, pairs: Sequence[Pair], batch_size: int, by: Predict | None
     ) -> NDArray[np.float32]:
         if not pairs:
             return np.empty((0, self.task.width), dtype=np.float32)
         tokens = tokenize(self.tokenizer, pairs, self.preprocess.max_length)
         rows = np.arange(len(pairs))
-        return predict(self.task, model, tokens, rows=rows, batch_size=batch_size)
+        return (by or predict)(self.task, model, tokens, rows=rows, batch_size=batch_size)
 
 
 def predict(
