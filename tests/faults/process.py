@@ -6,19 +6,23 @@ import signal
 import sys
 
 import aiohttp
+from faults.forked import Forked
 from local_cluster.ports import free_ports
 
 
 class Process:
     """One pod with the operator of a scene; the log is that of all its containers.
 
-    More settings are named as their variables are: `lease_seconds=15`.
+    More settings are named as their variables are: `lease_seconds=15`. A `forked` process has its
+    imports from another one, which many starts need to be quick.
     """
 
-    def __init__(self, scene, log, kubeconfig=None, trainer="trainer", **settings):
+    def __init__(
+        self, scene, log, kubeconfig=None, trainer="trainer", *, forked=False, **settings
+    ):
         names = ("PROGRESS", "HEALTH", "METRICS")
         self.ports = dict(zip(names, free_ports(len(names)), strict=True))
-        self.log = log
+        self.log, self._forked = log, forked
         self.restarts = 0
         self._running = None
         self._environment = {
@@ -35,6 +39,9 @@ class Process:
         }
 
     async def start(self):
+        if self._forked:
+            self._running = Forked(self._environment, self.log)
+            return
         with self.log.open("ab") as written:
             self._running = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "springtide_operator", env=self._environment, stderr=written

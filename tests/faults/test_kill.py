@@ -19,6 +19,7 @@ pytestmark = pytest.mark.apiserver
 
 PROCESSES_AT_ONCE = 4
 """Each costs about two seconds of a core to start."""
+FORKS_AT_ONCE = 10
 SAMPLE = 67
 """Every so many of the moments are tried in each run; `make test-faults` tries all."""
 EXIT_SECONDS = 10
@@ -52,13 +53,15 @@ class Death:
         raise Cut
 
 
-async def died(ground, wanted, death, course, folder):
+async def died(ground, wanted, death, course, folder, forked):
     """Live with one death of the process; return what differs at the end."""
     scene = await ground.scene()
     folder = folder / scene.namespace
     folder.mkdir()
     async with Proxy(ground.kubeconfig, folder) as proxy:
-        death.process = process = Process(scene, folder / "log", proxy.kubeconfig)
+        death.process = process = Process(
+            scene, folder / "log", proxy.kubeconfig, forked=forked
+        )
         proxy.rules.append(death)
         await scene.declare()
         living = asyncio.create_task(course.play(scene, seconds=240))
@@ -81,17 +84,17 @@ async def died(ground, wanted, death, course, folder):
             await scene.close()
 
 
-async def die_at(ground, every, folder):
+async def die_at(ground, every, folder, *, forked=False):
     """Kill at every so many of all moments; return what differed, by the moment."""
     writes, wanted = await undisturbed(ground)
     moments = [(number, before) for number in range(1, writes + 1) for before in (True, False)]
     deaths = [Death(number, before=before) for number, before in moments[::every]]
     courses = [Course() for _ in deaths]
-    places = asyncio.Semaphore(PROCESSES_AT_ONCE)
+    places = asyncio.Semaphore(FORKS_AT_ONCE if forked else PROCESSES_AT_ONCE)
 
     async def one(death, course):
         async with places:
-            return await died(ground, wanted, death, course, folder)
+            return await died(ground, wanted, death, course, folder, forked)
 
     outcomes = await asyncio.gather(*map(one, deaths, courses))
     return failures(deaths, courses, outcomes, writes)
@@ -118,7 +121,7 @@ async def test_the_next_process_continues_after_a_kill_at_some_writes(ground, tm
 @pytest.mark.faults
 @pytest.mark.timeout(7200)
 async def test_the_next_process_continues_after_a_kill_at_every_write(ground, tmp_path):
-    assert await die_at(ground, 1, tmp_path) == {}
+    assert await die_at(ground, 1, tmp_path, forked=True) == {}
 
 
 @pytest.mark.survives(
