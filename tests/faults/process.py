@@ -17,9 +17,7 @@ class Process:
     imports from another one, which many starts need to be quick.
     """
 
-    def __init__(
-        self, scene, log, kubeconfig=None, trainer="trainer", *, forked=False, **settings
-    ):
+    def __init__(self, scene, log, kubeconfig=None, trainer="trainer", *, forked=False, **settings):
         names = ("PROGRESS", "HEALTH", "METRICS")
         self.ports = dict(zip(names, free_ports(len(names)), strict=True))
         self.log, self._forked = log, forked

@@ -59,9 +59,7 @@ async def died(ground, wanted, death, course, folder, forked):
     folder = folder / scene.namespace
     folder.mkdir()
     async with Proxy(ground.kubeconfig, folder) as proxy:
-        death.process = process = Process(
-            scene, folder / "log", proxy.kubeconfig, forked=forked
-        )
+        death.process = process = Process(scene, folder / "log", proxy.kubeconfig, forked=forked)
         proxy.rules.append(death)
         await scene.declare()
         living = asyncio.create_task(course.play(scene, seconds=240))
