@@ -205,10 +205,10 @@ async def test_a_query_that_breaks_the_model_does_not_keep_it_from_serving(
         model = load(settings)
         predict = model.scorer.predict
 
-        def fail_for_the_longest(pairs, batch_size):
+        def fail_for_the_longest(pairs, *given):
             if len(pairs) == 1 and len(pairs[0][0]) > 9 * (ROWS - 1):
                 raise MemoryError
-            return predict(pairs, batch_size)
+            return predict(pairs, *given)
 
         object.__setattr__(model.scorer, "predict", fail_for_the_longest)
         return model
