@@ -143,7 +143,7 @@ def test_a_retention_whose_parts_are_null_is_refused_by_its_rule():
     manifest = minimal()
     manifest["spec"]["training"] = {"retention": {"replay": None}}
     (found,) = problems(manifest)
-    assert "retention needs replay or interpolation" in found.message
+    assert "retention needs replay, interpolation, distillation or ewc" in found.message
 
 
 @pytest.mark.survives(
