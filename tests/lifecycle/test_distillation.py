@@ -1,4 +1,4 @@
-"""What a training is told of the model whose outputs it learns."""
+"""What a training knows of the model whose outputs it learns."""
 
 from __future__ import annotations
 

@@ -159,7 +159,9 @@ def test_both_cannot_be_trained_after_the_queries_alone(retriever):
 
 def test_both_have_no_adversarial_steps(retriever):
     world = retriever(trainTower="Both")
-    with pytest.raises(Refused, match=r"trainTower Both with robustness\.adversarial"):
+    with pytest.raises(
+        Refused, match=r"trainTower Both is not trained with .*\(spec\.training\.robustness"
+    ):
         world.train(world.run_file(robustness={"adversarial": {}}))
 
 

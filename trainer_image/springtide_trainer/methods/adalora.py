@@ -151,7 +151,7 @@ class RankAllocation:
             if f"{_IMPORTANCE}{name}" in state:
                 allocator.exp_avg_ipt[name] = state[f"{_IMPORTANCE}{name}"].to(weight.device)
                 allocator.exp_avg_unc[name] = state[f"{_UNCERTAINTY}{name}"].to(weight.device)
-                allocator.ipt[name] = torch.zeros_like(weight)  # else the averages start anew
+                allocator.ipt[name] = torch.zeros_like(weight)  # else the averages start again
 
 
 @contextmanager

@@ -131,8 +131,7 @@ def prepare(
     options, rate = training.hyperparameters, float(training.learning_rate)
     labels, before = rows.examples.labels[rows.units.rows], Preprocess.read(parent)
     task = task_of(run.recipe.model).continued(before, labels)
-    _check_embedding(task, training, processes)
-    _check_causal_lm(task, training)
+    _check_options(task, training, processes)
     chosen = precision.resolve(options.precision, device)
     load = partial(
         warm_start.load,
@@ -246,32 +245,25 @@ def _objective(
     return strategy.learn(model, objective)
 
 
-def _check_embedding(task: Task, training: Training, processes: Processes) -> None:
-    """Refuse what task Embedding is not trained with."""
-    if not isinstance(task, Embedding):
-        return
-    wrong = "parallelism.type FSDP" if training.parallelism.type == "FSDP" else ""
-    if task.trains_documents and processes.count > 1:
-        wrong = "trainTower Both on several GPUs"
-    if task.trains_documents and training.robustness and training.robustness.adversarial:
-        wrong = "trainTower Both with robustness.adversarial"
-    if (kept := training.retention) and (kept.distillation or kept.ewc):
-        wrong = f"retention.{'distillation' if kept.distillation else 'ewc'}"
-    if wrong:
-        message = f"task Embedding is not trained with {wrong}; change one of them"
-        raise Refused("UnsupportedOption", message, "spec.model.embedding.trainTower")
-
-
-def _check_causal_lm(task: Task, training: Training) -> None:
-    """Refuse what task CausalLM is not trained with."""
-    if not isinstance(task, CausalLM):
-        return
-    wrong = "parallelism.type FSDP" if training.parallelism.type == "FSDP" else ""
-    if training.robustness and training.robustness.augmentation:
+def _check_options(task: Task, training: Training, processes: Processes) -> None:
+    """Refuse what a task is not trained with."""
+    robust, kept, wrong = training.robustness, training.retention, ""
+    both = isinstance(task, Embedding) and task.trains_documents
+    if isinstance(task, Embedding | CausalLM) and training.parallelism.type == "FSDP":
+        wrong = "parallelism.type"
+    if isinstance(task, CausalLM) and robust and robust.augmentation:
         wrong = "robustness.augmentation"
+    if both and robust and robust.adversarial:
+        wrong = "robustness.adversarial"
+    if isinstance(task, Embedding) and kept and (kept.distillation or kept.ewc):
+        wrong = f"retention.{'distillation' if kept.distillation else 'ewc'}"
+    if both and processes.count > 1:
+        wrong = "compute.gpusPerNode"
     if wrong:
-        message = f"task CausalLM is not trained with {wrong}; remove it"
-        raise Refused("UnsupportedOption", message, f"spec.training.{wrong.partition(' ')[0]}")
+        name = type(task).__name__ + (" with trainTower Both" if both else "")
+        value = {"parallelism.type": " FSDP", "compute.gpusPerNode": " above 1"}.get(wrong, "")
+        message = f"task {name} is not trained with {wrong}{value}; change one of them"
+        raise Refused("UnsupportedOption", message, f"spec.training.{wrong}")
 
 
 def _sampler(

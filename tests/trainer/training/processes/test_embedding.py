@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING
 
-import pytest
-import torch
 from trainer.training.conftest import freeze, publish
-from trainer.training.processes.group import Case, together, train
-from trainer.training.processes.test_gradients import UNCHANGED, differences
+from trainer.training.processes.against_one import assert_two_learn_as_one
 from trainer.training.test_embedding import Retriever, imported, searches
 
 from springtide_trainer.storage import Home
@@ -23,18 +19,4 @@ def test_two_processes_learn_from_the_negatives_that_one_learns_from(tmp_path: P
     parent = imported(publish(tmp_path / "published"), home, {})
     world = Retriever(home, parent, freeze(home, searches(100)))
     world.options = {}
-    stopping = {"everySteps": 2, "patience": 9}
-    hyperparameters = UNCHANGED | {"batchSize": 33}
-    run = world.run_file(divisor=6, hyperparameters=hyperparameters, earlyStopping=stopping)
-    case = Case("queries", run)
-    (tmp_path / case.name).mkdir()
-    torch.set_num_threads(1)
-    one = train(case, tmp_path / case.name)
-    shutil.rmtree(home.checkpoints(1), ignore_errors=True)
-
-    several = together([case], 2, tmp_path / "run")[case.name]
-
-    found = differences(several, one)
-    assert len(found) >= 3
-    assert max(found.values()) < 1e-5
-    assert several.measured["validation"] == pytest.approx(one.measured["validation"], rel=1e-4)
+    assert_two_learn_as_one(world, "queries", tmp_path)

@@ -81,7 +81,7 @@ def responses(
 
 
 class _Observer(StoppingCriteria):
-    """Shows the text of the first row as it grows, and stops all rows when it is told to."""
+    """Shows the text of the first row as it grows, and stops all rows on request."""
 
     def __init__(
         self, tokenizer: ResponseTokenizer, width: int, observe: Callable[[str], bool]
