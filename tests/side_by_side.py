@@ -9,7 +9,10 @@ server mostly wait; each is given to whichever worker is free.
 from __future__ import annotations
 
 import os
+import re
 from contextlib import contextmanager, nullcontext
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,10 +24,7 @@ if TYPE_CHECKING:
     from xdist.remote import Producer
     from xdist.scheduler import Scheduling
 
-ON_THE_CLUSTER = (
-    "tests/e2e/",
-    *(f"tests/local_cluster/test_{name}.py" for name in ("gateway", "monitoring", "node")),
-)
+ROOT = Path(__file__).parents[1]
 EACH_BY_ITSELF = ("tests/cluster/", "tests/faults/", "tests/handlers/")
 GIVING_WAY = 10
 """Added to the niceness of tests that compute."""
@@ -33,9 +33,16 @@ GIVING_WAY = 10
 def group_of(nodeid: str) -> str:
     """Name what one worker runs without a break: the tests of a name go to one worker."""
     path = nodeid.partition("::")[0]
-    if path.startswith(ON_THE_CLUSTER):
+    if _on_the_cluster(path):
         return "cluster"
     return nodeid if path.startswith(EACH_BY_ITSELF) else path.rpartition("/")[0]
+
+
+@cache
+def _on_the_cluster(path: str) -> bool:
+    """Whether the tests of a file need the full cluster; the others of its folder run beside it."""
+    text = (ROOT / path).read_text(encoding="utf-8")
+    return bool(re.search(r"^pytestmark = .*\bmark\.cluster\b", text, re.MULTILINE))
 
 
 class InGroups(LoadScopeScheduling):

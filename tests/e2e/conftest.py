@@ -50,8 +50,11 @@ def example(installed: cluster.Cluster) -> Example:
 
 @pytest.fixture(scope="module")
 def demo_run(example: Example) -> steps.DemoRun:
-    """Generations 0, 1, 2, the month with shuffled labels and generation 3."""
-    return steps.run(example, steps.Output(print, print, print))
+    """Generations 0, 1, 2, the month with shuffled labels and generation 3.
+
+    The scene of replay needs no cluster: `test_demo_departments` runs it beside this one.
+    """
+    return steps.run(example, steps.Output(print, print, print), steps.MONTHS)
 
 
 @pytest.fixture(scope="module")

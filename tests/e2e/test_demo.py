@@ -104,13 +104,6 @@ def test_the_waiting_candidate_is_evaluated_on_the_next_month_without_training_a
     assert demo_run.third_live["cursor"]["trainedThrough"] == "2026-04-01T00:00:00Z"
 
 
-def test_a_department_that_no_longer_arrives_is_known_with_replay_and_forgotten_without(demo_run):
-    found = demo_run.remembered
-    assert found.before > 0.7
-    assert found.with_replay > 0.8
-    assert found.without_replay < 0.5
-
-
 def test_no_request_fails_from_the_moment_generation_1_is_available(demo_run):
     assert demo_run.totals["failures"] == []
     assert demo_run.totals["failed"] == 0
