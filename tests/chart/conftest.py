@@ -1,5 +1,6 @@
 """Renders the chart as `helm template` does, and installs it into an API server."""
 
+import functools
 import itertools
 import subprocess
 from collections.abc import Callable, Iterator
@@ -29,6 +30,9 @@ def flags(settings: tuple[str, ...]) -> list[str]:
 
 @pytest.fixture(scope="session")
 def render() -> Render:
+    """Render the chart; documents of the same values are made once, and no test changes them."""
+
+    @functools.cache
     def rendered(*settings: str, release: str = "springtide", namespace: str = "tides"):
         chart = ("template", release, str(CHART), "--namespace", namespace)
         done = helm(*chart, *flags(settings))
