@@ -16,6 +16,7 @@ from springtide_api.generation.spec import Recipe, ReplayBuffer
 from springtide_api.retained import Replayed, Retained
 from springtide_api.schema import Commit, Digest, Line, Model, Time, Uri, Word
 from springtide_api.update.model import Sparsity, form_in_words
+from springtide_api.update.tracking import Tracking
 
 TERMINATION_MESSAGE = "/dev/termination-log"
 TERMINATION_LIMIT = 4096
@@ -26,6 +27,9 @@ Stage = Literal["import", "probe", "train", "evaluate", "collect"]
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Seconds = Annotated[float, Field(ge=0, le=2**53, allow_inf_nan=False)]
 """Bounded, because any image may write a result and the numbers go into a status."""
+
+Warnings = Annotated[list[Line], Field(max_length=8)]
+"""What went wrong without failing the stage, in a sentence each."""
 
 Reason = Annotated[str, Field(pattern=r"^[A-Z][A-Za-z0-9]{0,63}$")]
 """Machine-readable reason in CamelCase."""
@@ -175,6 +179,8 @@ class RunFile(Model):
     """Folder of the update on the storage: `<storage>/<namespace>/<update>`. A path on a claim, a
     URI in an object store."""
     recipe: Recipe
+    tracking: Tracking | None = None
+    """Where training and evaluation report to, besides their result. None: nowhere."""
     probe: ProbeInput | None = None
     train: TrainInput | None = None
     evaluate: EvaluateInput | None = None
@@ -292,6 +298,7 @@ class TrainOutput(Model):
     fisher: Digest | None = None
     """Fisher information for the next generation, committed beside the artifact as the folder
     `sha256-<hex>`; None without training.retention.ewc."""
+    warnings: Warnings = []
 
 
 RuleRow = tuple[
@@ -342,6 +349,7 @@ class EvaluateOutput(Model):
     report: Uri
     """URI of the folder with report.html, metrics.json and the scores."""
     seconds: Seconds = 0.0
+    warnings: Warnings = []
 
 
 class Failure(Model):

@@ -13,7 +13,7 @@ from api.gateway_examples import GATEWAYS
 from api.generation_examples import SPEC, STATUS, TRAINED
 from api.ratio_examples import RATIOS
 from api.training_examples import PLACEMENT, TRAINING
-from api.update_examples import BAKE, ROLLOUT, TRIGGER, WHOLE
+from api.update_examples import BAKE, ROLLOUT, TRACKING, TRIGGER, WHOLE
 
 from springtide_api.crd.definitions import KINDS
 from springtide_api.crd.openapi import nodes
@@ -28,6 +28,7 @@ IN_RECIPE = [
 UPDATE = [
     *(*WHOLE, *RETRIEVAL, *DIALOGUES, *TRIGGER, *ROLLOUT, *BAKE, *CANARIES, *GATEWAYS, *RATIOS),
     *PLACEMENT,
+    *TRACKING,
     *IN_RECIPE,
 ]
 

@@ -122,6 +122,15 @@ HISTORY = {
 REPLAY = "training.retention.replay"
 SLICES = {f"{COLUMNS}.slice": "country"}
 
+TRACKING = [
+    Example(
+        "tracking",
+        "reportTo must be unique",
+        {"tracking": {"reportTo": ["TensorBoard", "MLflow"], "secretName": "trackers"}},
+        {"tracking": {"reportTo": ["MLflow", "MLflow"]}},
+    ),
+]
+
 WHOLE = [
     Example(
         "",

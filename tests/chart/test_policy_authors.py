@@ -103,12 +103,14 @@ def test_the_right_is_asked_for_each_route_by_its_name(user, index):
 
 @pytest.mark.survives(
     "Rights",
-    "an author names a Secret that he may not read in data.secretName",
+    "an author names a Secret that he may not read in data.secretName or tracking.secretName",
     "403 that names user, verb and Secret",
 )
-def test_the_right_is_asked_for_the_secret_by_its_name(user):
+@pytest.mark.parametrize("block", ["data", "tracking"])
+def test_the_right_is_asked_for_the_secret_by_its_name(user, block):
     update = an_update("search")
-    update["spec"]["data"]["secretName"] = "object-store"
+    update["spec"]["tracking"] = {"reportTo": ["MLflow"]}
+    update["spec"][block]["secretName"] = "object-store"
     other = grant("", "secrets", "get", names=("another",))
     refused = user("search", *AUTHOR, other).create("incrementalupdates", update, dryRun="All")
     assert refused.status == 403

@@ -43,6 +43,7 @@ NOT_REASONS = {
         "Continue",
     ),  # tasks and methods
     *("Ranking", "Listwise", "Pairwise", "Pointwise"),  # a task and its losses
+    *("TensorBoard", "WandB"),  # trackers
     *("Embedding", "Mean", "First", "Both"),  # a task, its pooling and its towers
     "CausalLM",  # a task
     *("Hour", "Day", "Week", "Month"),  # periods

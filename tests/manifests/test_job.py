@@ -11,6 +11,7 @@ from springtide_api.contract import ImportInput, ProbeInput, RunFile
 from springtide_api.generation.spec import Recipe
 from springtide_api.objects import Meta
 from springtide_api.placement import Placement
+from springtide_api.update.tracking import Tracking
 from springtide_operator.lifecycle.state.plan import StartJob
 from springtide_operator.manifests.job import job
 from springtide_operator.manifests.job_pods import JobPods
@@ -215,6 +216,21 @@ def test_with_an_object_store_a_pod_mounts_no_claim_and_names_the_secret_alone(s
     assert source == {"secretRef": {"name": "object-store"}}
     assert "envFrom" not in pod_of(a_job(stage))["containers"][0]
     assert json.dumps(made).count("object-store") == 1 + 1  # the variables, and the run file
+
+
+@pytest.mark.parametrize("secret", ["object-store", None])
+def test_the_secret_of_trackers_may_be_missing_and_loses_against_that_of_the_data(secret) -> None:
+    run = an_import("file:///models/minilm").model_copy(
+        update={
+            "stage": "train",
+            "tracking": Tracking(report_to=["MLflow"], secret_name="trackers"),
+            "recipe": a_recipe(data={"secretName": secret}),
+        }
+    )
+    made = job(UPDATE, StartJob(run=run, image="trainer:1"), "http://springtide:8080")
+    optional, *required = pod_of(made)["containers"][0]["envFrom"]
+    assert optional == {"secretRef": {"name": "trackers", "optional": True}}
+    assert required == ([{"secretRef": {"name": secret}}] if secret else [])
 
 
 @pytest.mark.parametrize("stage", ["import", "probe", "train", "evaluate", "collect"])

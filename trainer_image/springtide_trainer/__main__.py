@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 
@@ -14,7 +15,7 @@ def main() -> int:
     # Imported here, because libraries read the environment when they are imported.
     from springtide_trainer.stages.runner import run_pod
 
-    return run_pod(os.environ)
+    return _ended(run_pod(os.environ))
 
 
 def command_line() -> int:
@@ -22,7 +23,19 @@ def command_line() -> int:
     _set_environment()
     from springtide_trainer.local.commands import main as run_command
 
-    return run_command(sys.argv[1:] or ["--help"])
+    return _ended(run_command(sys.argv[1:] or ["--help"]))
+
+
+def _ended(code: int) -> int:
+    """Return the exit code; where a tracker hangs, end here, because its package would wait."""
+    from springtide_trainer.tracking.sending import hangs
+
+    if hangs():
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 def _set_environment() -> None:

@@ -41,6 +41,15 @@ author of several updates cannot guess which of them it is.
     {{ . | squote }} + ' gives its Jobs a Secret; ' + request.userInfo.username
     + ' needs the verb get on Secret ' + object.spec.data.secretName
     + ' in namespace ' + request.namespace
+- expression: >-
+    !has(object.spec.tracking) || !has(object.spec.tracking.secretName)
+    || authorizer.group('').resource('secrets').namespace(request.namespace).name(object.spec.tracking.secretName).check('get').allowed()
+  reason: Forbidden
+  message: {{ . }} gives its Jobs the Secret of spec.tracking.secretName; you need the verb get on it
+  messageExpression: >-
+    {{ . | squote }} + ' gives its Jobs a Secret; ' + request.userInfo.username
+    + ' needs the verb get on Secret ' + object.spec.tracking.secretName
+    + ' in namespace ' + request.namespace
 # Its Jobs run as the service account, with all that a cloud grants to it.
 - expression: >-
     !has(object.spec.data.serviceAccountName)

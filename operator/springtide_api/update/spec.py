@@ -17,6 +17,7 @@ from springtide_api.update.data import Data, VolumeClaim
 from springtide_api.update.gate import Evaluation, UpdateGate
 from springtide_api.update.model import ModelSpec, Serving
 from springtide_api.update.rollout import Rollout
+from springtide_api.update.tracking import Tracking
 from springtide_api.update.training import Compute, Limits, Training
 
 
@@ -432,6 +433,9 @@ class UpdateSpec(Model):
     serving: Serving | None = None
     """The form in which generations are evaluated and served. Default: the weights as they were
     trained. A change counts for the next generation."""
+    tracking: Tracking | None = None
+    """Experiment trackers that training and evaluation report to; a change counts for the next pod.
+    Default: none."""
     storage: Storage
     """Where generations, manifests, checkpoints and reports are stored."""
     history: History = History()

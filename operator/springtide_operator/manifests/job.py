@@ -247,9 +247,14 @@ def _environment(start: StartJob, progress_url: str, hub_endpoint: str) -> list[
 
 
 def _credentials(run: RunFile) -> dict[str, Any]:
-    """Take all keys of the Secret as variables; ours win over those of the same name."""
-    name = run.recipe.data.secret_name
-    return {"envFrom": [{"secretRef": {"name": name}}]} if name else {}
+    """Take all keys of the Secrets as variables; ours win over those of the same name.
+
+    A key of the data wins over one of the tracking, whose Secret may be absent.
+    """
+    tracking, data = run.tracking and run.tracking.secret_name, run.recipe.data.secret_name
+    refs: list[dict[str, Any]] = [{"name": tracking, "optional": True}] if tracking else []
+    refs += [{"name": data}] if data else []
+    return {"envFrom": [{"secretRef": each} for each in refs]} if refs else {}
 
 
 def _account(run: RunFile) -> dict[str, str]:

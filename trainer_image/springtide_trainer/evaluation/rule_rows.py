@@ -56,6 +56,21 @@ def rule_row(rule: Rule, found: Sequence[DatasetResult]) -> RuleRow:
     )
 
 
+def by_name(rule: Rule, row: RuleRow) -> dict[str, float]:
+    """Return the defined numbers of a rule by name, such as gate/floor/candidate."""
+    names = [
+        f"{of}{bound}"
+        for of in ("candidate", "live", "delta")
+        for bound in ("", "_lower", "_upper")
+    ]
+    numbers = zip(names, row[1 : 1 + len(names)], strict=True)
+    return {
+        f"gate/{rule.name}/{name}": float(value)
+        for name, value in numbers
+        if isinstance(value, int | float)
+    }
+
+
 def _entities(rule: Rule, measured: Measured, versus_reference: Measured | None) -> int:
     """Return the number of contributing entities; of several numbers the smallest."""
     compared = comparison(rule) and math.isfinite(measured.live.value)

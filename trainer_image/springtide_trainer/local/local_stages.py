@@ -69,6 +69,7 @@ class LocalStages:
             result="" if number is None else name,
             home=str(self.home.path),
             recipe=self.asked.recipe,
+            tracking=self.asked.tracking,
         )
 
     def artifact(self, generation: LocalGeneration | None) -> ArtifactRef | None:

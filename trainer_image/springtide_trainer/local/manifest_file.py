@@ -18,6 +18,7 @@ from springtide_api.generation.spec import Recipe
 from springtide_api.names import API_VERSION, UPDATE_KIND
 from springtide_api.objects import Problem
 from springtide_api.update.data import DataVolume
+from springtide_api.update.tracking import Tracking
 from springtide_trainer.errors import Refused
 from springtide_trainer.local.validation import problems, without_nulls
 from springtide_trainer.storage import local_path
@@ -89,6 +90,7 @@ class LocalRecipe:
         recipe: What a generation is made from.
         digest: Digest of what determines weights and verdict.
         model_digest: Digest of what determines the imported model.
+        tracking: Where training and evaluation report to.
     """
 
     namespace: str
@@ -96,6 +98,7 @@ class LocalRecipe:
     recipe: Recipe
     digest: str
     model_digest: str
+    tracking: Tracking | None = None
 
 
 def read(path: Path, places: Places) -> LocalRecipe:
@@ -136,6 +139,7 @@ def made(manifest: Mapping[str, Any], path: Path, places: Places) -> LocalRecipe
         recipe=_local(recipe, places),
         digest=_digest(_decisive(recipe)),
         model_digest=_digest(_imported(recipe.model)),
+        tracking=Tracking.model_validate(spec["tracking"]) if "tracking" in spec else None,
     )
 
 

@@ -24,6 +24,7 @@ from springtide_trainer.local.verdict import conclude, without_scores
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
     from springtide_api.contract import ProbeOutput, RunFile
     from springtide_api.generation.spec import Recipe
@@ -203,8 +204,13 @@ class LocalRun:
             + (f"; it {continuing.message}" if continuing else "")
             + (f"; {kept}" if (kept := kept_start(recipe, made.metrics)) else ""),
         )
+        self._warn(made.warnings)
         self._keep(self.known.trained(generation, made, self.asked.recipe))
         return None
+
+    def _warn(self, warnings: Sequence[str]) -> None:
+        for each in warnings:
+            self.display.line(f"warning: {each}")
 
     def training(self, generation: LocalGeneration) -> RunFile:
         """Return the run file of the training of a candidate."""
@@ -288,6 +294,7 @@ class LocalRun:
                 f"{generation.name} on {generation.window.holdout_rows:,} rows of "
                 f"{generation.window.holdout_entities:,} entities{beside}",
             )
+            self._warn(result.evaluate.warnings)
             judged = conclude(self.known, generation, result.evaluate, recipe)
         self.known = judged
         self.known.write(self.home.path)

@@ -28,12 +28,14 @@ from springtide_trainer.evaluation.confidence_intervals import Resampling
 from springtide_trainer.evaluation.datasets import read_dataset, read_manifest
 from springtide_trainer.evaluation.rule_rows import (
     DatasetResult,
+    by_name,
     reference_rows,
     rule_row,
     trivial_baseline_of,
 )
 from springtide_trainer.evaluation.scoring import score_all
 from springtide_trainer.storage import commit_folder, local_path, uri_of
+from springtide_trainer.tracking.report import reporting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,6 +75,10 @@ def evaluate(run: RunFile, home: Home, tmp: Path) -> EvaluateOutput:
     pq.write_table(_scored(found), folder / "scores.parquet")
     commit_folder(folder, home.report(run.job))
     warm_up.write(datasets, given.candidate, run.recipe, tmp)
+    with reporting(run, home, tmp) as tracked:
+        tracked.begin()
+        for rule, row in zip(run.recipe.gate.rules, rules, strict=True):
+            tracked.add(run.attempt, by_name(rule, row))
     return EvaluateOutput(
         rules=rules,
         trivial_baseline=[trivial_baseline_of(rule, found) for rule in run.recipe.gate.rules],
@@ -83,6 +89,7 @@ def evaluate(run: RunFile, home: Home, tmp: Path) -> EvaluateOutput:
         holdout_digest=given.holdout.digest,
         report=uri_of(home.report(run.job)),
         seconds=round(time.monotonic() - began, 1),
+        warnings=tracked.warnings,
     )
 
 

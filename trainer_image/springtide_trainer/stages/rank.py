@@ -21,6 +21,7 @@ from springtide_trainer.stages import logs
 from springtide_trainer.stages.runner import StageOutcome, commit, ended_by, mirror, with_uris
 from springtide_trainer.stages.train import train_together
 from springtide_trainer.storage import Home, kept_by
+from springtide_trainer.tracking.sending import hangs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,6 +67,7 @@ if __name__ == "__main__":
     code = main(sys.argv[1:])
     logging.shutdown()
     sys.stdout.flush()
-    if code:
+    if code or hangs():
         # Connections to processes that ended are not closed: on a GPU this can wait for them.
+        # A tracker's package may wait as well.
         os._exit(code)

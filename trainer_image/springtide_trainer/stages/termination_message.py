@@ -84,6 +84,20 @@ def _without_metrics(value: Any) -> Any:
             return value
 
 
+def _short_warnings(keep: int) -> Callable[[Any], Any]:
+    """Cut each warning; with 0 none is kept, because the log has them."""
+
+    def shortened(value: Any) -> Any:
+        found = next((name for name in ("train", "evaluate") if name in value), "")
+        stage = value.get(found) or {}
+        if not stage.get("warnings"):
+            return value
+        cut = [text[:keep] for text in stage["warnings"]] if keep else []
+        return value | {found: stage | {"warnings": cut}}
+
+    return shortened
+
+
 def _few_classes(keep: int) -> Callable[[Any], Any]:
     """Keep the classes and slices with the fewest replayed rows: those that may be forgotten."""
 
@@ -129,10 +143,12 @@ _REDUCTIONS = (
     _newest_partitions(200),
     _newest_partitions(60),
     _newest_partitions(12),
+    _short_warnings(80),
     _few_classes(32),
     _few_classes(8),
     _short_shortfall(200),
     _few_classes(0),
+    _short_warnings(0),
     _without_metrics,
     _short_shortfall(80),
     _short_shortfall(50),

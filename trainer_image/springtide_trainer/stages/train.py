@@ -24,6 +24,7 @@ from springtide_trainer.optimise.form import commit_form
 from springtide_trainer.processes import ALONE
 from springtide_trainer.storage import local_path
 from springtide_trainer.tasks.embedding import Embedding
+from springtide_trainer.tracking.report import reporting
 from springtide_trainer.training import fit, interpolation, session, warm_start
 from springtide_trainer.training.engine.finite_checks import check_tensors
 from springtide_trainer.training.engine.kernels import training_kernels
@@ -75,10 +76,14 @@ def train_together(processes: Processes, run: RunFile, home: Home, tmp: Path) ->
         rows = load(data, digest, run.recipe, parent=parent, scratch=tmp, held=held)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     options, longest = run.recipe.training.hyperparameters, int(rows.examples.tokens.lengths.max())
-    with training_kernels(device, longest, options):
+    with (
+        reporting(run, home, tmp, leads=processes.leads) as report,
+        training_kernels(device, longest, options),
+    ):
         ready = session.prepare(run, rows, parent, device=device, scratch=tmp, processes=processes)
-        outcome = fit.fit(ready)
+        outcome = fit.fit(ready, report)
         _interpolate(ready, parent, run.recipe)
+        report.add(outcome.step, {f"result/{name}": of for name, of in ready.measured.items()})
         model = ready.strategy.collect(ready.model, ready.load)
     processes.leave()
     if not processes.leads:
@@ -105,6 +110,7 @@ def train_together(processes: Processes, run: RunFile, home: Home, tmp: Path) ->
         buffer=buffer,
         adapter=written.commit(home) if written else None,
         fisher=fisher,
+        warnings=report.warnings,
     )
 
 

@@ -103,7 +103,7 @@ class EarlyStopping:
         self._every = options.every_steps
         self._patience = options.patience
         self._min_delta = float(options.min_delta)
-        self._metric = metric
+        self.metric = metric
         self._sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
         self._model = model
         self._last = last
@@ -112,6 +112,7 @@ class EarlyStopping:
         self.best: dict[str, Tensor] = {}
         self.best_value = math.nan
         self.best_step = 0
+        self.newest_value = math.nan
 
     def begin(self) -> None:
         """Validate the parent's weights, unless a checkpoint has restored their value.
@@ -125,7 +126,7 @@ class EarlyStopping:
         if math.isnan(self.best_value):
             raise Refused(
                 "OneClass",
-                f"{self._metric} has no value on the validation rows: no label, or no group, "
+                f"{self.metric} has no value on the validation rows: no label, or no group, "
                 "decides it; choose another metric, raise validationFraction, or remove "
                 "training.earlyStopping",
                 "spec.training.earlyStopping.metric",
@@ -139,7 +140,7 @@ class EarlyStopping:
         """Validate, and keep a copy of the weights if they are the best so far."""
         if not self.due(step):
             return
-        value = self.measure()
+        self.newest_value = value = self.measure()
         gain = self._sign * (value - self.best_value)
         if math.isnan(self.best_value) or gain > self._min_delta:
             self.best = {

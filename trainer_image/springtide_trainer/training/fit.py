@@ -14,6 +14,7 @@ from springtide_api.contract import ExitCode
 from springtide_trainer.errors import Interrupted, NoStepTaken, Refused
 from springtide_trainer.interruption import INTERRUPTED, stop_on_sigterm
 from springtide_trainer.progress import Progress, Reporter
+from springtide_trainer.tracking.report import Report
 from springtide_trainer.training import loop
 from springtide_trainer.training.engine.finite_checks import FiniteChecks, check_tensors
 from springtide_trainer.training.engine.prefetch import feed
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from springtide_trainer.training.early_stopping import EarlyStopping
     from springtide_trainer.training.engine.step_graphs import Take
     from springtide_trainer.training.rows.batches import Step
     from springtide_trainer.training.session import Session
@@ -37,17 +39,24 @@ WIDTHS_ON_GPU = 8
 """Batches are as wide as the next multiple of this, so that many steps have the same shapes."""
 
 
-def fit(session: Session) -> loop.Outcome:
+def fit(session: Session, report: Report | None = None) -> loop.Outcome:
     """Train from the newest checkpoint to the end; the model then holds the final weights.
+
+    Args:
+        session: The run.
+        report: Gets loss, learning rate and validation metric by step.
 
     Raises:
         Diverged: loss, gradients or weights are no longer finite, or FP16 skipped every step.
         Interrupted: SIGTERM was received; a checkpoint is saved.
     """
     run, done, began = session.run, _resume(session), time.monotonic()
+    report = report or Report()
+    report.begin(done, session.total)
     checks = FiniteChecks.on(run.precision.device, session.processes.sum)
     if run.early_stopping:
         run.early_stopping.begin()
+        _report_validation(report, run.early_stopping, done)
     with stop_on_sigterm() as interrupted:
         stop = _first_of(
             [run.early_stopping.stop] if run.early_stopping else [],
@@ -56,7 +65,7 @@ def fit(session: Session) -> loop.Outcome:
         if reason := stop(done):
             outcome = loop.Outcome(done, reason)
         else:
-            outcome = _take_steps(session, done, stop, checks)
+            outcome = _take_steps(session, done, stop, checks=checks, report=report)
         if outcome.reason == INTERRUPTED:
             _save(session, outcome.step, checks)
             raise Interrupted
@@ -71,15 +80,20 @@ def fit(session: Session) -> loop.Outcome:
     return outcome
 
 
-def _take_steps(session: Session, done: int, stop: loop.Stop, checks: FiniteChecks) -> loop.Outcome:
+def _take_steps(
+    session: Session, done: int, stop: loop.Stop, *, checks: FiniteChecks, report: Report
+) -> loop.Outcome:
     """Take the remaining steps."""
     run, stopping, averaging = session.run, session.run.early_stopping, session.run.averaging
+    schedule = _schedule(session)
+    curves = partial(_report_step, report, schedule)
 
     def validate(step: int, loss: float) -> None:
         if stopping is not None and stopping.due(step):
             _check(session, step, checks)
             with averaging.in_place() if averaging else nullcontext():
                 stopping.observe(step, loss)
+            _report_validation(report, stopping, step)
 
     def save_checkpoint(step: int, loss: float) -> None:
         if step % session.checkpoint_every == 0:
@@ -93,7 +107,7 @@ def _take_steps(session: Session, done: int, stop: loop.Stop, checks: FiniteChec
             coming,
             session.objective,
             run.optimizer,
-            schedule=_schedule(session),
+            schedule=schedule,
             precision=run.precision,
             max_grad_norm=float(session.options.max_grad_norm),
             checks=checks,
@@ -101,13 +115,22 @@ def _take_steps(session: Session, done: int, stop: loop.Stop, checks: FiniteChec
             penalize=_penalize(session),
             engine=_engine(session),
             # The average of a step is validated, and a checkpoint has the state of both.
-            observers=[run.observe, validate, save_checkpoint, progress.observe],
+            observers=[run.observe, validate, save_checkpoint, curves, progress.observe],
             stop=stop,
         )
     if outcome.reason == loop.ALL_SEEN:
         by_steps = session.options.max_steps is not None
         return loop.Outcome(session.total, "maxSteps" if by_steps else loop.ALL_SEEN)
     return outcome
+
+
+def _report_step(report: Report, schedule: WarmupThen, step: int, loss: float) -> None:
+    if report.due(step):
+        report.add(step, {"train/loss": loss, "train/learning_rate": schedule(step)})
+
+
+def _report_validation(report: Report, stopping: EarlyStopping, step: int) -> None:
+    report.add(step, {f"validation/{stopping.metric}": stopping.newest_value})
 
 
 def _steps(session: Session, first: int) -> Generator[Step]:

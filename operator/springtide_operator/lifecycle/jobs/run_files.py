@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from springtide_operator.lifecycle.state.observation import Observation
 
 
+TRACKED = frozenset({"train", "evaluate"})
+"""Stages that report to experiment trackers, as the spec says when their pod is created."""
+
+
 def home(seen: Observation, recipe: Recipe) -> str:
     """Folder of this update in the storage: a path on a claim, a URI in an object store."""
     meta = seen.update.metadata
@@ -33,6 +37,7 @@ def run_file(
         job=job,
         home=home(seen, recipe),
         recipe=recipe,
+        tracking=seen.update.spec.tracking if stage in TRACKED else None,
     )
 
 

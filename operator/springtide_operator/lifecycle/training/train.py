@@ -176,8 +176,11 @@ def _made(generation: ModelGeneration, run: StageRun, result: Result, now: datet
     message += replay_message(trained.replay)
     message += f"; {_served_as(made.served)}" if made.served else ""
     message += f"; {kept}" if kept else ""
-    event = Event("Trained", message[:1024], generation=name)
-    return Step(actions=(WriteGeneration(name, status),), events=(event,))
+    events = [Event("Trained", message[:1024], generation=name)]
+    if trained.warnings:
+        lost = "; ".join(trained.warnings)[:1024]
+        events.append(Event("TrackingFailed", lost, type="Warning", generation=name))
+    return Step(actions=(WriteGeneration(name, status),), events=tuple(events))
 
 
 def _other_form(made: CommittedArtifact, recipe: Recipe) -> str:
