@@ -44,6 +44,7 @@ NOT_REASONS = {
     ),  # tasks and methods
     *("Ranking", "Listwise", "Pairwise", "Pointwise"),  # a task and its losses
     *("TensorBoard", "WandB"),  # trackers
+    *("Entropy", "Margin", "Diverse"),  # strategies of picks
     *("Embedding", "Mean", "First", "Both"),  # a task, its pooling and its towers
     "CausalLM",  # a task
     *("Hour", "Day", "Week", "Month"),  # periods

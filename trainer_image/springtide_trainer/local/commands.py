@@ -1,4 +1,4 @@
-"""The command line `springtide-trainer`: `run` tries a recipe, `tune` searches, `init` writes one.
+"""The command line `springtide-trainer`: `run`, `tune`, `pick` and `init`.
 
 Exit codes: 0 accepted or found, 1 rejected, inconclusive or nothing found, 2 wrong arguments, 3 to
 75 as the pods of the stages (`ExitCode`), 70 an unexpected error, 130 and 143 interrupted.
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from springtide_api.contract import ExitCode
 from springtide_trainer.errors import Interrupted, Refused
-from springtide_trainer.local import gate_table, starting, tuning
+from springtide_trainer.local import gate_table, picking, starting, tuning
 from springtide_trainer.local.display import display
 from springtide_trainer.local.lineage import Generations
 from springtide_trainer.local.manifest_file import InvalidManifest, read
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="springtide-trainer",
-        description="Try the recipe of an IncrementalUpdate, or write one.",
+        description="Try the recipe of an IncrementalUpdate, write one, or pick rows to label.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = commands.add_parser(
@@ -61,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     add_places(run)
     tuning.add_command(commands)
     starting.add_command(commands)
+    picking.add_command(commands)
     return parser
 
 

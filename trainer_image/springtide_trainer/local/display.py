@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 INTERVAL = 5.0
 """Seconds between two plain lines of progress."""
-UNITS = {"train": "step", "evaluate": "row"}
+UNITS = {"train": "step", "evaluate": "row", "pick": "row"}
 COLOURS = {
     "Pass": "green",
     "Accepted": "bold green",

@@ -69,7 +69,7 @@ def guess(source: Path) -> Guess:
         Refused: there is no file of a known format, or it has no rows.
     """
     files = [source] if source.is_file() else sorted(filter(_is_data, source.rglob("*")))
-    known = [(each, form) for each in files if (form := _format(each))]
+    known = [(each, form) for each in files if (form := format_of(each))]
     if not known:
         message = f"{source} has no file that ends in {', '.join(FORMATS)} or these with .gz"
         raise Refused("DataNotFound", message, "--data")
@@ -96,7 +96,8 @@ def _is_data(path: Path) -> bool:
     return path.is_file() and not path.name.startswith(("_", "."))
 
 
-def _format(path: Path) -> str | None:
+def format_of(path: Path) -> str | None:
+    """Return the format that the name of a file says; None if it says none."""
     suffixes = [each for each in path.suffixes if each != ".gz"]
     return FORMATS.get(suffixes[-1]) if suffixes else None
 
