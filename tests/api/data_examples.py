@@ -14,6 +14,12 @@ REGRESSION: Change = {
 MODEL = [
     Example(
         "model",
+        "keepLayers must be unique",
+        {"model.keepLayers": [2, 0]},
+        {"model.keepLayers": [0, 2, 0]},
+    ),
+    Example(
+        "model",
         "classification belongs to task Classification",
         {"model.classification": {}},
         REGRESSION | {"model.classification": {}},

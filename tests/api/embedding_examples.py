@@ -19,6 +19,12 @@ STOPPING = "training.earlyStopping"
 EMBEDDED = [
     Example(
         "model",
+        "task Embedding has no keepLayers",
+        {"model.keepLayers": [0]},
+        EMBEDDING | {"model.keepLayers": [0]},
+    ),
+    Example(
+        "model",
         "embedding belongs to task Embedding",
         EMBEDDING,
         {"model.embedding": {}},

@@ -340,6 +340,26 @@ WHOLE = [
     ),
     Example(
         "",
+        "model.keepLayers is immutable",
+        {"model.keepLayers": [0, 2], "model.maxLength": 64},
+        {"model.keepLayers": [0, 1]},
+        before={"model.keepLayers": [0, 2]},
+    ),
+    Example(
+        "",
+        "model.keepLayers is immutable",
+        {},
+        {"model.keepLayers": [0]},
+        before={},
+    ),
+    Example(
+        "",
+        "training.hyperparameters.freeze.lowerLayers must be at most the number of",
+        {"model.keepLayers": [0, 2], "training.hyperparameters.freeze.lowerLayers": 2},
+        {"model.keepLayers": [0, 2], "training.hyperparameters.freeze.lowerLayers": 3},
+    ),
+    Example(
+        "",
         "a rule on ndcg needs data.source.columns.group",
         {f"{FIRST}.metric": "ndcg@10", f"{COLUMNS}.group": "impression"},
         {f"{FIRST}.metric": "ndcg@10"},

@@ -39,7 +39,7 @@ class Artifact(Model):
     bytes: int = 0
     """Size of the files that are served, in bytes."""
     head: Literal["Trained", "Seeded"] = "Trained"
-    """Trained, or Seeded: the classification head was initialized at import and is untrained. A
+    """Trained, or Seeded: the head was initialized, or layers were removed, at import. A
     Seeded artifact is never served."""
     commit: Commit | None = None
     """Commit of the repository of a hub that was imported. With it in place of a branch or tag,

@@ -91,6 +91,15 @@ class InitialModel(Model):
     "!has(self.labels) || self.labels.all(a, self.labels.exists_one(b, a == b))",
     "labels must be unique; remove the repeated one",
 )
+@cel(
+    "!has(self.keepLayers) || self.keepLayers.all(a, self.keepLayers.exists_one(b, a == b))",
+    "keepLayers must be unique: a layer is kept once; remove the repeated one",
+)
+@cel(
+    "!has(self.keepLayers) || self.task != 'Embedding'",
+    "task Embedding has no keepLayers: the vectors of a live index are those of all layers; remove"
+    " it",
+)
 class ModelSpec(Model):
     """The model that is updated."""
 
@@ -118,6 +127,12 @@ class ModelSpec(Model):
     """Options of Embedding. Default: the mean of the outputs, normalized."""
     causal_lm: CausalLMOptions | None = None
     """Options of CausalLM. Default: a response has at most half of maxLength."""
+    keep_layers: Annotated[
+        list[Annotated[int, Field(ge=0, le=199)]] | None, Field(min_length=1, max_length=100)
+    ] = None
+    """Layers of the initial model to keep, counted from 0 at the input, such as [0, 2, 4]. The
+    import removes the others, as DistilBERT was initialized (arXiv:1910.01108). Generation 0 is
+    then never served: the first training trains what is left. Immutable. Default: all layers."""
     max_length: Annotated[int, Field(ge=8, le=8192)] = 128
     """Maximum number of tokens of an example; longer examples are truncated. For CausalLM, of
     prompt and response together: the beginning of a long prompt is cut. Default 128."""

@@ -180,6 +180,19 @@ class History(Model):
     " new IncrementalUpdate for others",
 )
 @cel(
+    "has(self.model.keepLayers) == has(oldSelf.model.keepLayers)"
+    " && (!has(self.model.keepLayers) || self.model.keepLayers == oldSelf.model.keepLayers)",
+    "model.keepLayers is immutable: the import removes layers once; create a new"
+    " IncrementalUpdate for other layers",
+)
+@cel(
+    "!has(self.model.keepLayers) || !has(self.training)"
+    " || !has(self.training.hyperparameters) || !has(self.training.hyperparameters.freeze)"
+    " || self.training.hyperparameters.freeze.lowerLayers <= size(self.model.keepLayers)",
+    "training.hyperparameters.freeze.lowerLayers must be at most the number of model.keepLayers;"
+    " lower it",
+)
+@cel(
     "!has(oldSelf.model.ranking) || !has(self.model.ranking)"
     " || oldSelf.model.ranking.gains.all(l, l in self.model.ranking.gains)",
     "model.ranking.gains must keep its labels: reserved rows of earlier windows have them; put the"

@@ -146,7 +146,9 @@ def made(manifest: Mapping[str, Any], path: Path, places: Places) -> LocalRecipe
 def _imported(model: ModelSpec) -> dict[str, Any]:
     """Return the immutable parts of a model: what the imported one was made from."""
     several, scale = model.classification, model.regression
+    kept = {"keepLayers": sorted(model.keep_layers)} if model.keep_layers else {}
     return {
+        **kept,
         "initial": model.initial.plain(),
         "task": model.task,
         "multiLabel": several is not None and several.multi_label,

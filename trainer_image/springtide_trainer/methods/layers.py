@@ -1,4 +1,4 @@
-"""Finds the layers of a model, which `freeze.lowerLayers` counts from the input."""
+"""Finds the layers of a model, counted from the input."""
 
 from __future__ import annotations
 
@@ -34,6 +34,11 @@ def all_layers(model: PreTrainedModel) -> list[nn.Module]:
 
     Without one it is the first list of modules, and of a model without lists none.
     """
+    return list(layer_list(model) or [])
+
+
+def layer_list(model: PreTrainedModel) -> nn.ModuleList | None:
+    """Return the list that `all_layers` reads; None for a model without lists."""
     count = getattr(model.config, "num_hidden_layers", 0)
     lists = [module for module in model.base_model.modules() if isinstance(module, nn.ModuleList)]
-    return list(next((found for found in lists if len(found) == count), next(iter(lists), [])))
+    return next((found for found in lists if len(found) == count), next(iter(lists), None))

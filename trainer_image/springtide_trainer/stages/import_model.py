@@ -31,6 +31,7 @@ from springtide_trainer.artifact.preprocess import CAUSAL_LM, Preprocess
 from springtide_trainer.artifact.tokens import highest_id
 from springtide_trainer.errors import Refused
 from springtide_trainer.hub.download import download
+from springtide_trainer.methods.kept_layers import check_loaded, keep_layers
 from springtide_trainer.optimise.form import commit_form
 from springtide_trainer.storage import check_storage, local_path
 from springtide_trainer.tasks import sequence_head, towers
@@ -70,6 +71,8 @@ def import_model(run: RunFile, home: Home, tmp: Path) -> CommittedArtifact:
     with _named(run.imported.uri if commit else "", source):
         inspect(source, _URI)
         model, task, made = _load(source, run.recipe)
+        kept = run.recipe.model.keep_layers
+        shortened = kept is not None and keep_layers(model, kept)
         tokenizer = _tokenizer(source, model, run.recipe)
         if isinstance(task, CausalLM):
             # Greedy, and without settings that other versions of the library have other names for.
@@ -87,6 +90,9 @@ def import_model(run: RunFile, home: Home, tmp: Path) -> CommittedArtifact:
         saving.write_documents(folder, folder)
     saving.save_tokenizer(tokenizer, folder)
     Preprocess.of(run.recipe).model_copy(update=task.kept).write(folder)
+    if shortened:
+        made = "Seeded"
+        check_loaded(model, task, folder)
     del model, tokenizer  # an optimized form needs memory for further copies of the weights
     digest = manifest.write_manifest(folder)
     if run.imported.digest not in {None, digest}:

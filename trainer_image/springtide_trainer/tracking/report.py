@@ -148,6 +148,7 @@ def parameters(recipe: Recipe) -> dict[str, str]:
     blocks: dict[str, Any] = {
         "task": model.task,
         "maxLength": model.max_length,
+        "keepLayers": model.keep_layers,
         "classification": model.classification,
         "regression": model.regression,
         "ranking": model.ranking,

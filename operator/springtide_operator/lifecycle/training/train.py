@@ -210,8 +210,10 @@ def _imported(
 ) -> dict[str, object]:
     """The status of an import instead of a verdict: there is nothing to compare it with."""
     seeded = made.head == "Seeded"
+    removed = generation.spec.recipe.model.keep_layers is not None
+    why = "layers were removed" if removed else "its head was initialized"
     message = (
-        "its head was initialized at import and is untrained: parent of the first run, never served"
+        f"{why} at import and it is untrained since: parent of the first run, never served"
         if seeded
         else "the initial model, served until a generation is proven better"
     )
