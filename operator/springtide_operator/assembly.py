@@ -15,6 +15,7 @@ import structlog
 from prometheus_client.aiohttp import make_aiohttp_handler
 
 from springtide_operator.cluster.api import errors
+from springtide_operator.cluster.api.claims import Claims
 from springtide_operator.cluster.api.client import Client
 from springtide_operator.cluster.api.clock import ServerClock
 from springtide_operator.cluster.api.kinds import JOB, UPDATE
@@ -24,6 +25,7 @@ from springtide_operator.cluster.reading.live_reader import LiveReader
 from springtide_operator.cluster.reading.observer import Observer
 from springtide_operator.cluster.reading.token_reviews import TokenReviews
 from springtide_operator.cluster.watching.sessions import Sessions
+from springtide_operator.cluster.watching.shard import Shard
 from springtide_operator.cluster.watching.watches import auditors, by_label, new_cache, reflectors
 from springtide_operator.cluster.writing.actuator import Actuator
 from springtide_operator.cluster.writing.events import Events
@@ -51,6 +53,9 @@ if TYPE_CHECKING:
 
 DRAIN_SECONDS = 4.0
 RELEASE_SECONDS = 2.0
+
+MARGIN_SECONDS = 2.0
+"""After the timeout of a write, until the API server has dropped it."""
 
 TOGETHER_SECONDS = 0.05
 """Changes within this time, such as those of a Job and its pod, cause one reconcile."""
@@ -85,8 +90,9 @@ class Operator:
             settings.identity,
             seconds=settings.lease_seconds,
         )
-        self.client.guard = self.lease.guard
+        self.client.guard = self._guard
         self.cache = new_cache()
+        self.shard = self._shard(connection) if settings.namespace_selector else None
         self.reports = ProgressReports()
         self.sampling = Sampling(Prometheus(settings.prometheus_hosts), self.clock.now, self._wake)
         self.loop_monitor = LoopMonitor()
@@ -115,15 +121,20 @@ class Operator:
         self._spawn(self.loop_monitor.run(), "loop monitor")
         await self.lease.acquire()
         self._spawn(self.lease.keep(), "lease")
+        if self.shard is not None:
+            self._spawn(self.shard.reflector.run(), "Reflector namespaces")
+            await self.shard.begin()
         for each in self._sources():
             self._spawn(each.run(), f"{type(each).__name__} {each.kind.plural}")
         while not self.cache.listed:
             await asyncio.sleep(0.02)
+        if self.shard is not None:
+            self._spawn(self.shard.run(), "shard")
         if self.notifier is not None:
             self._spawn(self.notifier.run(), "notifier")
         self._spawn(self.work_queue.run(), "work queue")
         self.working.set()
-        log.info("working", namespace=self.settings.namespace or "all")
+        log.info("working", **self.scope())
 
     async def discoverable(self) -> None:
         """Wait until discovery lists our kinds: it lags behind, and kopf asks it only once."""
@@ -162,9 +173,38 @@ class Operator:
             lag=self.loop_monitor.lag(),
         )
 
+    def scope(self) -> dict[str, Any]:
+        """Return what is watched: a namespace, those of a selector, or all."""
+        if self.shard is None:
+            return {"watched": self.settings.namespace or "all"}
+        return self.shard.scope()
+
     def metrics_handler(self) -> Any:
         """Return the web handler of /metrics."""
         return make_aiohttp_handler(registry=self.metrics.registry)
+
+    def _guard(self, path: str) -> None:
+        """Refuse a write without a fresh Lease, or in a namespace that is not served."""
+        self.lease.guard()
+        if self.shard is not None:
+            self.shard.guard(path)
+
+    def _serves(self, namespace: str) -> bool:
+        return self.shard is None or self.shard.serves(namespace)
+
+    def _shard(self, connection: Connection) -> Shard:
+        claiming = self._client(
+            connection, self.settings.client_qps, self.settings.client_burst, in_flight=10
+        )
+        claiming.guard = lambda path: self.lease.guard()
+        return Shard(
+            self.client,
+            Claims(claiming, self.lease),
+            self.settings.namespace_selector,
+            self.cache,
+            self._wake,
+            drain_seconds=self.client.timeout + MARGIN_SECONDS,
+        )
 
     def _client(self, connection: Connection, qps: float, burst: int, *, in_flight: int) -> Client:
         limits = Limits(per_second=qps, burst=burst, in_flight=in_flight, monotonic=time.monotonic)
@@ -193,7 +233,13 @@ class Operator:
             pods=settings.job_pods,
         )
         observer = Observer(
-            self.cache, live_reader, self.reports, self.sampling, defaults, terminating=set()
+            self.cache,
+            live_reader,
+            self.reports,
+            self.sampling,
+            defaults,
+            terminating=set(),
+            serves=self._serves,
         )
         return Reconciler(
             observer,
@@ -238,6 +284,12 @@ class Operator:
         )
         text = "1 while the API server refuses or does not answer reads of a kind or the Lease."
         gauge("springtide_degraded", text, self._degraded)
+        self.metrics.watched(self.settings.namespace, self.settings.namespace_selector)
+        if (shard := self.shard) is not None:
+            text = "Namespaces that match the selector and are served."
+            gauge("springtide_namespaces_served", text, lambda: shard.served)
+            text = "Namespaces that match the selector and that another release holds."
+            gauge("springtide_namespaces_held_elsewhere", text, lambda: len(shard.elsewhere))
         ages = {kind: each.age for kind, each in self._watch_healths().items()}
         text = "Seconds since the API server last answered about a kind."
         self.metrics.gauges("springtide_watch_age_seconds", text, ages)
@@ -249,8 +301,12 @@ class Operator:
     def _sources(self) -> list[Auditor | Reflector]:
         return [*self.auditors, *self.reflectors]
 
+    def _all_sources(self) -> list[Auditor | Reflector]:
+        namespaces = [self.shard.reflector] if self.shard is not None else []
+        return [*self._sources(), *namespaces]
+
     def _watch_healths(self) -> dict[str, WatchHealth]:
-        return {each.kind.plural: each.watch_health for each in self._sources()}
+        return {each.kind.plural: each.watch_health for each in self._all_sources()}
 
     def _counted(self, verb: str, status: int) -> None:
         self.metrics.requests.labels(verb, str(status)).inc()

@@ -228,4 +228,9 @@ def run_with(known: kopf.OperatorRegistry, operator: Operator, stopped: asyncio.
         health = operator.health()
         if problems := health.problems():
             raise kopf.PermanentError("; ".join(problems))
-        return {"silence": dict(health.silence), "depth": health.depth, "lag": health.lag}
+        return {
+            "silence": dict(health.silence),
+            "depth": health.depth,
+            "lag": health.lag,
+            "scope": operator.scope(),
+        }

@@ -177,6 +177,16 @@ class Metrics:
         for kind, value in values.items():
             gauge.labels(kind).set_function(value)
 
+    def watched(self, namespace: str, selector: str) -> None:
+        """Show what is watched: one namespace, those of a label selector, or all."""
+        gauge = Gauge(
+            "springtide_watch_scope",
+            "1; the labels are the namespace, or the selector of namespaces, that is watched.",
+            ["namespace", "selector"],
+            registry=self.registry,
+        )
+        gauge.labels(namespace, selector).set(1)
+
     def _by_update(self, name: str, text: str, *labels: str) -> Gauge:
         """Register a number that each update has, or each of its metrics."""
         gauge = Gauge(name, text, ["namespace", "update", *labels], registry=self.registry)

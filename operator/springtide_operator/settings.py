@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 HUB = "https://huggingface.co"
+REQUIREMENT = (
+    r"(![-a-zA-Z0-9_./]+|[-a-zA-Z0-9_./]+((=|==|!=)[-a-zA-Z0-9_.]*"
+    r"| (in|notin) \([-a-zA-Z0-9_.,]*\))?)"
+)
+"""One part of a label selector, as the chart writes it."""
+
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -28,6 +34,8 @@ class Settings:
     progress_url: str
     namespace: str = ""
     """The one namespace to watch; empty: all."""
+    namespace_selector: str = ""
+    """Label selector of the namespaces to serve; empty: all that are watched."""
     lease_namespace: str = "default"
     lease_name: str = "springtide-operator"
     identity: str = ""
@@ -67,6 +75,7 @@ def read(environment: Mapping[str, str]) -> Settings:
         trainer_image=_required(environment, "SPRINGTIDE_TRAINER_IMAGE"),
         progress_url=_required(environment, "SPRINGTIDE_PROGRESS_URL"),
         namespace=environment.get("SPRINGTIDE_NAMESPACE", ""),
+        namespace_selector=_selector(environment),
         lease_namespace=environment.get("SPRINGTIDE_LEASE_NAMESPACE") or "default",
         lease_name=environment.get("SPRINGTIDE_LEASE_NAME") or Settings.lease_name,
         identity=environment.get("SPRINGTIDE_IDENTITY") or socket.gethostname(),
@@ -94,6 +103,17 @@ def _required(environment: Mapping[str, str], name: str) -> str:
     if value := environment.get(name):
         return value
     raise ValueError(f"{name} is not set; the chart sets it, without the chart set it yourself")
+
+
+def _selector(environment: Mapping[str, str]) -> str:
+    """Check the form of a label selector; the API server checks the rest."""
+    name = "SPRINGTIDE_NAMESPACE_SELECTOR"
+    text = environment.get(name, "").strip()
+    if text and environment.get("SPRINGTIDE_NAMESPACE"):
+        raise ValueError(f"{name} and SPRINGTIDE_NAMESPACE are both set; set one of them")
+    if text and re.fullmatch(rf"{REQUIREMENT}(,{REQUIREMENT})*", text) is None:
+        raise ValueError(f"{name} is {text!r}; write it like team=search,stage in (live,test)")
+    return text
 
 
 def _hosts(environment: Mapping[str, str]) -> frozenset[str]:

@@ -90,6 +90,30 @@ def test_the_operator_reads_what_the_values_set(render):
     assert (given["SPRINGTIDE_CLIENT_QPS"], given["SPRINGTIDE_CLIENT_BURST"]) == ("20", "40")
 
 
+def test_a_shard_reads_its_selector_as_one_line(render):
+    shard = "watchNamespaceSelector"
+    given = environment(
+        render(
+            f"{shard}.matchLabels.example\\.com/shard=a",
+            f"{shard}.matchLabels.stage=",
+            f"{shard}.matchExpressions[0].key=team",
+            f"{shard}.matchExpressions[0].operator=In",
+            f"{shard}.matchExpressions[0].values={{search,shop}}",
+            f"{shard}.matchExpressions[1].key=team",
+            f"{shard}.matchExpressions[1].operator=NotIn",
+            f"{shard}.matchExpressions[1].values={{shop}}",
+            f"{shard}.matchExpressions[2].key=live",
+            f"{shard}.matchExpressions[2].operator=Exists",
+            f"{shard}.matchExpressions[3].key=example.com/own",
+            f"{shard}.matchExpressions[3].operator=DoesNotExist",
+        )
+    )
+    assert settings.read(given).namespace_selector == (
+        "example.com/shard=a,stage=,team in (search,shop),team notin (shop),live,!example.com/own"
+    )
+    assert settings.read(environment(render())).namespace_selector == ""
+
+
 def test_an_installation_may_use_no_hub(render):
     assert settings.read(environment(render())).hub_endpoint == "https://huggingface.co"
     assert settings.read(environment(render("operator.hubEndpoint="))).hub_endpoint == ""

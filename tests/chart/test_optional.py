@@ -49,6 +49,17 @@ def test_training_pods_report_from_the_watched_namespace_alone(render):
     assert peer["namespaceSelector"] == named
 
 
+def test_training_pods_report_from_the_namespaces_of_a_shard(render):
+    shard = "watchNamespaceSelector.matchExpressions[0]"
+    documents = render(
+        "networkPolicy.enabled=true", f"{shard}.key=shard", f"{shard}.operator=Exists"
+    )
+    (policy,) = of_kind(documents, "NetworkPolicy")
+    (peer,) = policy["spec"]["ingress"][0]["from"]
+    named = {"matchExpressions": [{"key": "shard", "operator": "Exists"}]}
+    assert peer["namespaceSelector"] == named
+
+
 def test_the_metrics_port_is_open_for_those_named_or_for_none(render):
     chosen = "networkPolicy.metricsFrom[0].podSelector.matchLabels.app=prometheus"
     (policy,) = of_kind(render("networkPolicy.enabled=true", chosen), "NetworkPolicy")

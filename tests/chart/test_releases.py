@@ -29,6 +29,8 @@ def test_releases_of_different_names_or_namespaces_share_no_object(render):
             ("springtide", "shop-system", ("watchNamespace=shop",)),
             ("springtide", "search-system", ("watchNamespace=shop",)),
             ("second", "tides", ("watchNamespace=search",)),
+            ("springtide-a", "tides", ("watchNamespaceSelector.matchLabels.shard=a",)),
+            ("springtide-b", "tides", ("watchNamespaceSelector.matchLabels.shard=b",)),
             ("springtide-tides", "a", ()),
             ("springtide", "tides-a", ()),
         )

@@ -2,6 +2,10 @@
 
 from local_cluster.places import REPOSITORY
 
+from springtide_operator.cluster.api.claims import CLAIM
+
+LEASES = "coordination.k8s.io"
+
 
 def rules(documents: list[dict]) -> list[dict]:
     return [
@@ -37,10 +41,13 @@ def reasons() -> set[tuple[str, str, str]]:
     return found
 
 
+SHARD = "watchNamespaceSelector.matchLabels.shard=a"
+
+
 def test_every_right_has_its_reason_in_the_readme_and_no_other_has_one(render):
     given = {
         (group, resource, verb)
-        for rule in rules(render())
+        for rule in rules(render(SHARD))
         for group in rule["apiGroups"]
         for resource in rule["resources"]
         for verb in rule["verbs"]
@@ -67,6 +74,21 @@ def test_leases_may_be_written_only_where_the_operator_lives(render):
         and any("leases" in rule["resources"] for rule in document["rules"])
     ]
     assert [(one["kind"], one["metadata"]["namespace"]) for one in holders] == [("Role", "tides")]
+
+
+def test_namespaces_and_claims_are_in_reach_of_a_shard_alone(render):
+    wide = [each for each in render(SHARD) if each["kind"] == "ClusterRole"]
+    further = [rule for rule in rules(wide) if rule not in rules(render())]
+    assert further == [
+        {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["list", "watch"]},
+        {"apiGroups": [LEASES], "resources": ["leases"], "verbs": ["get", "create"]},
+        {
+            "apiGroups": [LEASES],
+            "resources": ["leases"],
+            "resourceNames": [CLAIM],
+            "verbs": ["update"],
+        },
+    ]
 
 
 def test_the_operator_may_approve_nothing(render):
@@ -107,6 +129,11 @@ def test_policies_hold_in_the_watched_namespace_alone(render):
     for one in bindings(render("watchNamespace=shop")).values():
         selected = one["matchResources"]["namespaceSelector"]["matchLabels"]
         assert selected == {"kubernetes.io/metadata.name": "shop"}
+
+
+def test_policies_of_a_shard_hold_in_its_namespaces(render):
+    for one in bindings(render(SHARD)).values():
+        assert one["matchResources"]["namespaceSelector"] == {"matchLabels": {"shard": "a"}}
 
 
 def test_policies_are_left_out_on_request(render):

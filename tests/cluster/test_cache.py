@@ -144,3 +144,41 @@ def test_only_so_many_objects_are_kept_in_their_type(monkeypatch):
             held.parsed(raw, lambda raw, before: raw["metadata"]["name"]) == raw["metadata"]["name"]
         )
     assert len(held._parsed) == 2
+
+
+def elsewhere(name, version, namespace):
+    made = thing(name, version)
+    made["metadata"]["namespace"] = namespace
+    return made
+
+
+def test_objects_of_namespaces_that_are_not_kept_are_dropped_at_once():
+    held = store()
+    held.namespaces = frozenset({"n"})
+    assert held.update_from_watch(elsewhere("a", 3, "other")) == []
+    assert held.replace([elsewhere("a", 3, "other"), thing("b", 4)], 5) == [thing("b", 4)]
+    held.insert(elsewhere("c", 6, "other"))
+    assert held.delete_from_watch(elsewhere("a", 7, "other")) == []
+    held.namespaces = frozenset({"n", "other"})
+    assert names(held.all()) == ["b"]
+    assert held.update_from_watch(elsewhere("a", 3, "other"))  # its deletion was not noted either
+
+
+def test_a_list_that_began_earlier_says_nothing_of_a_namespace_that_came_meanwhile():
+    held = store()
+    held.namespaces = before = frozenset({"n"})
+    held.update_from_watch(thing("b", 2))
+    held.namespaces = frozenset({"n", "other"})
+    held.update_from_watch(elsewhere("a", 3, "other"))
+    held.replace([], 5, within=before)
+    assert names(held.all()) == ["a"]
+
+
+def test_a_namespace_that_was_dropped_can_come_back_unchanged():
+    held = store()
+    held.replace([thing("a", 1), elsewhere("b", 2, "other")], 5)
+    assert names(held.drop_namespace("n")) == ["a"]
+    assert held.of_update("n", "u") == []
+    assert held.update_from_watch(thing("a", 1))
+    assert names(held.of_update("n", "u")) == ["a"]
+    assert names(held.of_update("other", "u")) == ["b"]

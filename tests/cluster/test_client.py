@@ -117,7 +117,8 @@ async def test_observers_count_writes_and_may_end_them(client, namespace):
 
 
 async def test_nothing_is_written_while_the_guard_refuses(client, namespace):
-    def guard():
+    def guard(path):
+        assert f"/namespaces/{namespace}/" in path
         raise errors.NotLeading("Lease is not fresh")
 
     client.guard = guard

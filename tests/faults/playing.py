@@ -183,10 +183,9 @@ class Scene(StandIns):
         settings = Settings(
             trainer_image="trainer",
             progress_url="http://operator:8080",
-            namespace=self.namespace,
             lease_namespace=self.leases,
             identity=identity,
-            **changes,
+            **({"namespace": self.namespace} | changes),
         )
         operator = Operator(settings, through or self.ground.connection)
         operator.ended.add_done_callback(lambda ended: ended.exception())

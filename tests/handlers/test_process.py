@@ -95,6 +95,7 @@ def test_it_works_reports_its_health_and_releases_the_lease(start, apiserver):
         "pods",
         "deployments",
     }
+    assert health["work"]["scope"] == {"watched": "all"}
     assert "springtide_api_requests_total" in get(first, "METRICS", "/metrics")
 
     second = start(SPRINGTIDE_IDENTITY="second")

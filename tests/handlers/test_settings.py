@@ -160,3 +160,22 @@ def test_a_url_that_is_none_is_refused_and_not_repeated_since_it_may_hold_a_secr
         read(SPRINGTIDE_NOTIFICATIONS_URL=url)
     assert named in str(refused.value)
     assert "k3y" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "selector",
+    ["", "shard=a", "example.com/shard==a,stage!=test", "team in (a,b),!own", "x notin (a),live"],
+)
+def test_a_label_selector_names_the_namespaces_of_a_shard(selector):
+    assert read(SPRINGTIDE_NAMESPACE_SELECTOR=selector).namespace_selector == selector
+
+
+@pytest.mark.parametrize("selector", ["a b", "=a", "team in a", "x=1;y=2", "x=a,"])
+def test_what_is_no_label_selector_is_refused(selector):
+    with pytest.raises(ValueError, match="SPRINGTIDE_NAMESPACE_SELECTOR is"):
+        read(SPRINGTIDE_NAMESPACE_SELECTOR=selector)
+
+
+def test_one_namespace_and_a_selector_exclude_each_other():
+    with pytest.raises(ValueError, match="both set"):
+        read(SPRINGTIDE_NAMESPACE_SELECTOR="shard=a", SPRINGTIDE_NAMESPACE="shop")

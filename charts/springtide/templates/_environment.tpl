@@ -2,6 +2,8 @@
 {{- define "springtide.environment" -}}
 - name: SPRINGTIDE_NAMESPACE
   value: {{ .Values.watchNamespace | quote }}
+- name: SPRINGTIDE_NAMESPACE_SELECTOR
+  value: {{ include "springtide.namespaceSelector" . | quote }}
 - name: SPRINGTIDE_TRAINER_IMAGE
   value: {{ include "springtide.image" (list .Values.trainer .Chart.AppVersion) }}
 - name: SPRINGTIDE_PROGRESS_URL

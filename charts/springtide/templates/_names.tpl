@@ -17,6 +17,39 @@ that two releases of one name in two namespaces have different ones. Takes (list
 {{- printf "%s%s.%s" (include "springtide.name" $root) (index . 1) $root.Release.Namespace -}}
 {{- end -}}
 
+{{/* The label selector of the namespaces that this release handles, as YAML; empty: all of them. */}}
+{{- define "springtide.namespaces" -}}
+{{- $selector := .Values.watchNamespaceSelector | default dict -}}
+{{- $given := dict -}}
+{{- range $key := list "matchLabels" "matchExpressions" -}}
+{{- with get $selector $key -}}{{- $_ := set $given $key . -}}{{- end -}}
+{{- end -}}
+{{- if and $given .Values.watchNamespace -}}
+{{- fail "watchNamespace and watchNamespaceSelector are both set; set one of them" -}}
+{{- end -}}
+{{- with .Values.watchNamespace -}}
+{{- $_ := set $given "matchLabels" (dict "kubernetes.io/metadata.name" .) -}}
+{{- end -}}
+{{- with $given -}}{{- toYaml . -}}{{- end -}}
+{{- end -}}
+
+{{/* The same selector as one line, as kubectl and the API server read it; empty without one. */}}
+{{- define "springtide.namespaceSelector" -}}
+{{- $parts := list -}}
+{{- with .Values.watchNamespaceSelector -}}
+{{- range $key, $value := .matchLabels -}}
+{{- $parts = append $parts (printf "%s=%s" $key $value) -}}
+{{- end -}}
+{{- range .matchExpressions -}}
+{{- if eq .operator "Exists" -}}{{- $parts = append $parts .key -}}
+{{- else if eq .operator "DoesNotExist" -}}{{- $parts = append $parts (printf "!%s" .key) -}}
+{{- else -}}{{- $parts = append $parts (printf "%s %s (%s)" .key (lower .operator) (join "," .values)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- join "," $parts -}}
+{{- end -}}
+
 {{- define "springtide.selector" -}}
 app.kubernetes.io/name: springtide
 app.kubernetes.io/instance: {{ .Release.Name }}

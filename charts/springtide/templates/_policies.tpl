@@ -9,11 +9,9 @@ metadata:
 spec:
   policyName: {{ include "springtide.outsideName" (list $root (index . 1)) }}
   validationActions: [{{ index . 2 }}]
-  {{- with $root.Values.watchNamespace }}
+  {{- with include "springtide.namespaces" $root }}
   matchResources:
-    namespaceSelector:
-      matchLabels:
-        kubernetes.io/metadata.name: {{ . }}
+    namespaceSelector: {{- . | nindent 6 }}
   {{- end }}
 {{- end -}}
 

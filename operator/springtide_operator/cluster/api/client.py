@@ -15,10 +15,11 @@ import aiohttp
 from pydantic_core import from_json
 
 from springtide_operator.cluster.api import errors
+from springtide_operator.cluster.api.kinds import identity
 from springtide_operator.cluster.api.responses import failure_of, lines, translated_errors
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Mapping
+    from collections.abc import AsyncGenerator, Callable, Container, Mapping
     from typing import Any
 
     from springtide_operator.cluster.api.clock import ServerClock
@@ -62,7 +63,7 @@ class Client:
         connection: address, credentials and transport.
         clock: learns the server's time from every answer.
         limits: shared by all clients that should share a limit.
-        guard: raises `NotLeading` where nothing may be written now.
+        guard: called with the path of a write; raises `NotLeading` where it may not be sent now.
         write_hooks: called for every write.
         count: called with verb and status of every answer, 0 where none came.
         timeout: seconds for each request; watches have their own.
@@ -71,7 +72,7 @@ class Client:
     connection: Connection
     clock: ServerClock
     limits: Limits
-    guard: Callable[[], None] | None = None
+    guard: Callable[[str], None] | None = None
     write_hooks: list[WriteHook] = field(default_factory=list)
     count: Callable[[str, int], None] = lambda verb, status: None
     timeout: float = 10.0
@@ -93,9 +94,17 @@ class Client:
         return {each["name"] for each in listed.get("resources") or []}
 
     async def list_all(
-        self, kind: Kind, namespace: str = "", *, labels: str = "", fields: str = ""
+        self,
+        kind: Kind,
+        namespace: str = "",
+        *,
+        labels: str = "",
+        fields: str = "",
+        within: Container[str] | None = None,
     ) -> Listed:
         """List consistently, in pages. Items carry kind and apiVersion like single objects.
+
+        Objects of namespaces other than those of `within` are dropped page by page.
 
         Raises:
             Gone: the list took so long that its pages expired; list again.
@@ -105,7 +114,8 @@ class Client:
         token = ""
         while True:
             answer = await self._ask("GET", kind.path(namespace), {**query, "continue": token})
-            items += answer.get("items") or []
+            page = answer.get("items") or []
+            items += (each for each in page if within is None or identity(each)[0] in within)
             metadata = answer["metadata"]
             token = metadata.get("continue") or ""
             if not token:
@@ -223,7 +233,7 @@ class Client:
         self._writes += 1
         number = self._writes
         if self.guard is not None:
-            self.guard()
+            self.guard(path)
         for hook in self.write_hooks:
             await hook.before_write(number, verb, path)
         answer = await self._ask(verb, path, body=body, content_type=content_type, write=True)
@@ -246,7 +256,7 @@ class Client:
         with translated_errors(verb, url):
             async with self.limits.slot():
                 if write and self.guard is not None:
-                    self.guard()  # once more: the wait for a slot may have been long
+                    self.guard(path)  # once more: the wait for a slot may have been long
                 response = await self._send(verb, url, body, content_type, timeout=timeout)
                 async with response:
                     # Equal strings share memory: an object is mostly names and keys.

@@ -98,7 +98,7 @@ class Timeout(Unavailable):
 
 
 class NotLeading(ApiError):
-    """The Lease is not fresh: nothing was sent."""
+    """The Lease is not fresh, or the namespace is not ours: nothing was sent."""
 
     max_backoff = 15.0
 

@@ -107,6 +107,17 @@ class Lease:
         except errors.ApiError as error:
             log.warning("lease not released", error=str(error))
 
+    async def end(self, seen: Raw) -> bool:
+        """Empty the Lease of another, as it was read, where it has expired; return whether it had.
+
+        Its holder cannot renew it afterwards, however late.
+        """
+        if not self._free(seen):
+            return False
+        spec = {**seen["spec"], "holderIdentity": "", "leaseDurationSeconds": 1}
+        await self.client.replace(LEASE, {**seen, "spec": spec})
+        return True
+
     async def _try(self) -> bool:
         """Take or renew. False: another holds it. Failures to reach the server change nothing."""
         try:

@@ -38,7 +38,7 @@ from springtide_operator.lifecycle.state.observation import InvalidUpdate, Obser
 from springtide_operator.manifests.canary import is_canary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from springtide_api.generation.status import StageRun
     from springtide_api.objects import IncrementalUpdate, ModelGeneration
@@ -81,19 +81,21 @@ class Observer:
     defaults: Defaults
     terminating: set[str]
     """Namespaces that refused a write because they are being deleted."""
+    serves: Callable[[str], bool] = lambda namespace: True
+    """Whether a namespace is ours and was listed completely."""
     probe_slots: ProbeSlots = field(init=False)
 
     def __post_init__(self) -> None:
         self.probe_slots = ProbeSlots(self.cache, self.defaults, self.live_reader.client.clock.now)
 
     async def observe(self, namespace: str, name: str) -> Observation | InvalidUpdate | None:
-        """Observe one update. None: it does not exist.
+        """Observe one update. None: it does not exist, or is not ours.
 
         Raises:
             ApiError: a live read failed.
         """
         raw = self.cache.get(UPDATE, namespace, name)
-        if raw is None:
+        if raw is None or not self.serves(namespace):
             return None
         try:
             return await self._observe(raw, namespace, name)

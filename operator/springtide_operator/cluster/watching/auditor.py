@@ -91,8 +91,9 @@ class Auditor:
         self._requested = time.monotonic() + delay
 
     async def _list(self) -> None:
-        listed = await self.client.list_all(self.kind, self.namespace)
-        self._notify(self.store.replace(listed.items, listed.version))
+        within = self.store.namespaces
+        listed = await self.client.list_all(self.kind, self.namespace, within=within)
+        self._notify(self.store.replace(listed.items, listed.version, within=within))
         self.watch_health.succeeded()
 
     async def _wait(self) -> None:

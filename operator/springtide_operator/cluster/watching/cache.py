@@ -62,6 +62,8 @@ class Store:
     ) -> None:
         self.owner = owner
         self.required = required
+        self.namespaces: frozenset[str] | None = None
+        """Namespaces whose objects are kept; None: all. Those of others are dropped at once."""
         self._trim = trim
         self._index_keys = index_keys
         self._objects: dict[NamespacedName, Raw] = {}
@@ -114,16 +116,21 @@ class Store:
             self._parsed[place] = raw, made
         return made
 
-    def replace(self, items: list[Raw], at: int) -> list[Raw]:
+    def replace(
+        self, items: list[Raw], at: int, *, within: frozenset[str] | None = None
+    ) -> list[Raw]:
         """Replace the content by a list at resource version `at`; return what changed or is gone.
 
-        Own writes that came after the list stay.
+        Own writes that came after the list stay. A list of the namespaces `within` says nothing of
+        others, which were added while it was read.
         """
         listed = {identity(item): item for item in items}
         gone = [
             held
             for place, held in list(self._objects.items())
-            if place not in listed and version(held) <= at
+            if place not in listed
+            and version(held) <= at
+            and (within is None or place[0] in within)
         ]
         for held in gone:
             self._drop(held)
@@ -141,6 +148,13 @@ class Store:
             self._drop(held)
         return gone
 
+    def drop_namespace(self, namespace: str) -> list[Raw]:
+        """Drop all objects of a namespace; return them."""
+        gone = [held for place, held in self._objects.items() if place[0] == namespace]
+        for held in gone:
+            self._drop(held)
+        return gone
+
     def update_from_watch(self, item: Raw) -> list[Raw]:
         """Handle ADDED or MODIFIED of a watch; return what changed, before and after.
 
@@ -152,6 +166,8 @@ class Store:
 
     def delete_from_watch(self, item: Raw) -> list[Raw]:
         """Handle DELETED of a watch; return the object that was removed, if it was still there."""
+        if not self._keeps(identity(item)):
+            return []
         self._add_tombstone(identity(item), version(item))
         held = self._objects.get(identity(item))
         if held is None or version(held) > version(item):
@@ -180,8 +196,13 @@ class Store:
         if len(self._tombstones) > MAX_TOMBSTONES:
             del self._tombstones[next(iter(self._tombstones))]
 
+    def _keeps(self, place: NamespacedName) -> bool:
+        return self.namespaces is None or place[0] in self.namespaces
+
     def _store(self, item: Raw) -> bool:
         place = identity(item)
+        if not self._keeps(place):
+            return False
         self._trim(item)
         if version(item) <= self._tombstones.get(place, -1):
             return False
@@ -228,6 +249,16 @@ class Cache:
     def listed(self) -> bool:
         """Whether every required kind was listed at least once."""
         return all(store.listed for store in self.stores.values() if store.required)
+
+    def keep(self, namespaces: frozenset[str]) -> None:
+        """Keep objects of these namespaces alone, from now on."""
+        for store in self.stores.values():
+            store.namespaces = namespaces
+
+    def drop_namespace(self, namespace: str) -> set[str]:
+        """Drop all objects of a namespace; return the names of the updates that they belong to."""
+        dropped = ((store, store.drop_namespace(namespace)) for store in self.stores.values())
+        return {store.owner(raw) for store, gone in dropped for raw in gone} - {""}
 
     def get(self, kind: Kind, namespace: str, name: str) -> Raw | None:
         """Return the object of that kind and name."""

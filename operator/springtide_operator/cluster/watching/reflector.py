@@ -92,8 +92,11 @@ class Reflector:
         await self._pause(str(error), at_least=error.retry_after or 0.0)
 
     async def _list(self) -> None:
-        listed = await self.client.list_all(self.kind, self.namespace, labels=self.labels)
-        self._notify(self.store.replace(listed.items, listed.version))
+        within = self.store.namespaces
+        listed = await self.client.list_all(
+            self.kind, self.namespace, labels=self.labels, within=within
+        )
+        self._notify(self.store.replace(listed.items, listed.version, within=within))
         self._listed = True
         self.watch_health.succeeded()
 

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 LABELS = {UPDATE: "", GENERATION: "", JOB: LABEL_STAGE, POD: LABEL_STAGE, DEPLOYMENT: LABEL_UPDATE}
 """Kinds that are watched, with their label selectors."""
 
+OPTIONAL_LABELS = {HTTP_ROUTE: "", WORKLOAD: LABEL_JOB_UID}
+"""The same of kinds that may not be served."""
+
 PROBE = "probe"
 """Index key of unfinished probes; with a namespace, of those in it."""
 
@@ -118,7 +121,7 @@ def reflectors(client: Client, cache: Cache, namespace: str, wake: Wake) -> list
         cache.stores[WORKLOAD],
         changed,
         namespace=namespace,
-        labels=LABEL_JOB_UID,
+        labels=OPTIONAL_LABELS[WORKLOAD],
         needed=lambda: any(cache.stores[kind].count(QUEUED) for kind in (UPDATE, JOB)),
         install=f"a version of Kueue that serves {WORKLOAD.version}, such as 0.14",
     )

@@ -1,0 +1,224 @@
+"""The namespaces that a release with a selector serves.
+
+A namespace is served once its labels match, its claim is ours, so that no other release writes in
+it, and each kind was listed in it. One that no longer matches is left at once: nothing more is
+written in it, and its claim is released when the last write that was sent has ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import structlog
+
+from springtide_operator.cluster.api import errors
+from springtide_operator.cluster.api.kinds import NAMESPACE, UPDATE
+from springtide_operator.cluster.watching.cache import Store
+from springtide_operator.cluster.watching.reflector import Reflector
+from springtide_operator.cluster.watching.watches import LABELS, OPTIONAL_LABELS
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from typing import Any
+
+    from springtide_operator.cluster.api.claims import Claims
+    from springtide_operator.cluster.api.client import Client
+    from springtide_operator.cluster.api.kinds import Kind, Raw
+    from springtide_operator.cluster.watching.cache import Cache
+    from springtide_operator.cluster.watching.watches import Wake
+
+RETRY_SECONDS = 2.0
+"""Between two attempts to claim a namespace that another release holds."""
+
+NAMED = 16
+"""Namespaces of other releases that are named at once."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass
+class Shard:
+    """Follows the labels of namespaces.
+
+    Args:
+        client: reads only.
+        claims: of this process.
+        selector: a label selector, which the API server evaluates.
+        cache: keeps the objects of these namespaces alone.
+        wake: called with every update whose namespace came or went.
+        drain_seconds: a write that was sent has ended after this time.
+    """
+
+    client: Client
+    claims: Claims
+    selector: str
+    cache: Cache
+    wake: Wake
+    drain_seconds: float
+    reflector: Reflector = field(init=False)
+    elsewhere: dict[str, str] = field(default_factory=dict)
+    """Namespaces that match and that another release holds, with the release."""
+    _uids: dict[str, str] = field(default_factory=dict)
+    """Uid of each namespace that is served."""
+    _kept: frozenset[str] = frozenset()
+    """Namespaces whose claim is ours: their objects are in the cache."""
+    _claimed: set[str] = field(default_factory=set)
+    """Namespaces whose claim is ours, or may be: a write without an answer may have happened."""
+    _released_at: dict[str, float] = field(default_factory=dict)
+    """Monotonic seconds from which the claim of a namespace that was left can be released."""
+    _changes: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self._namespaces = Store(lambda raw: "", _trim)
+        self.reflector = Reflector(
+            self.client, NAMESPACE, self._namespaces, self._changed, labels=self.selector
+        )
+        self.cache.keep(self._kept)
+
+    def serves(self, namespace: str) -> bool:
+        """Whether the namespace is ours, and completely listed."""
+        return namespace in self._uids
+
+    @property
+    def served(self) -> int:
+        """How many namespaces are served."""
+        return len(self._uids)
+
+    def scope(self) -> dict[str, Any]:
+        """Return what is served, for health and log."""
+        return {
+            "selector": self.selector,
+            "served": self.served,
+            "elsewhere": dict(sorted(self.elsewhere.items())[:NAMED]),
+        }
+
+    def guard(self, path: str) -> None:
+        """Refuse a write in a namespace that is not served.
+
+        Raises:
+            NotLeading: it may not be sent.
+        """
+        namespace = path.partition("/namespaces/")[2].partition("/")[0]
+        if not self.serves(namespace):
+            raise errors.NotLeading(f"namespace {namespace} is not served by this release now")
+
+    async def begin(self) -> None:
+        """Claim what matches before any kind is listed: the first lists then cover it."""
+        while not self._namespaces.listed:
+            await asyncio.sleep(0.02)
+        names = self._matching()
+        await asyncio.gather(*(self._persistently(self._claim(name), name) for name in names))
+        for name in self._kept:
+            self._uids[name] = self._uid(name)
+
+    async def run(self) -> None:
+        """Claim, list and release namespaces as their labels change, until cancelled."""
+        while True:
+            self._changes.clear()
+            due = [name for name, at in self._released_at.items() if at <= time.monotonic()]
+            await asyncio.gather(*(self._persistently(self._release(n), n) for n in due))
+            missing = [name for name in self._matching() if not self.serves(name)]
+            await asyncio.gather(*(self._persistently(self._enter(n), n) for n in missing))
+            waits = self._released_at or not all(map(self.serves, self._matching()))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(RETRY_SECONDS if waits else None):
+                    await self._changes.wait()
+
+    def _matching(self) -> list[str]:
+        return [raw["metadata"]["name"] for raw in self._namespaces.all()]
+
+    def _uid(self, name: str) -> str:
+        raw = self._namespaces.get("", name)
+        return str(raw["metadata"]["uid"]) if raw is not None else ""
+
+    def _changed(self, _: Kind, raw: Raw) -> None:
+        """Leave a namespace that no longer matches, or that is another one of the same name."""
+        name = raw["metadata"]["name"]
+        uid = self._uid(name)
+        if not uid or uid != self._uids.get(name, uid):
+            self._leave(name)
+        self._changes.set()
+
+    def _leave(self, name: str) -> None:
+        self.elsewhere.pop(name, None)
+        if name not in self._claimed:
+            return
+        log.info("namespace left", name=name)
+        self._uids.pop(name, None)
+        self._keep(self._kept - {name})
+        self._released_at[name] = time.monotonic() + self.drain_seconds
+        for update in self.cache.drop_namespace(name):
+            self.wake(name, update)
+
+    async def _claim(self, name: str) -> None:
+        """Claim a namespace, and keep its objects from then on."""
+        self._claimed.add(name)
+        holder = await self.claims.take(name)
+        if holder:
+            self._claimed.discard(name)
+            if not self._uid(name):
+                return
+            if self.elsewhere.get(name) != holder:
+                log.warning("namespace is held by another release", name=name, holder=holder)
+            self.elsewhere[name] = holder
+            return
+        self.elsewhere.pop(name, None)
+        if self._uid(name):  # else it stopped matching meanwhile, and is released
+            self._released_at.pop(name, None)
+            self._keep(self._kept | {name})
+
+    async def _enter(self, name: str) -> None:
+        """Serve a namespace whose labels match now."""
+        if name not in self._kept:
+            await self._claim(name)
+        if name not in self._kept:
+            return
+        uid = self._uid(name)
+        await asyncio.gather(*(self._list(kind, name) for kind in self.cache.stores))
+        if uid != self._uid(name):
+            self._leave(name)  # another one of the same name: its claim is not ours
+        if name not in self._kept:
+            return
+        log.info("namespace served", name=name)
+        self._uids[name] = uid
+        for raw in self.cache.stores[UPDATE].all():
+            if raw["metadata"]["namespace"] == name:
+                self.wake(name, raw["metadata"]["name"])
+
+    async def _list(self, kind: Kind, name: str) -> None:
+        """Add what the watch of all namespaces reported before this one was ours."""
+        store = self.cache.stores[kind]
+        labels = LABELS.get(kind) or OPTIONAL_LABELS.get(kind, "")
+        try:
+            listed = await self.client.list_all(kind, name, labels=labels)
+        except (errors.NotFound, errors.Forbidden):
+            if store.required:
+                raise
+            return
+        for item in listed.items:
+            store.update_from_watch(item)
+
+    async def _release(self, name: str) -> None:
+        await self.claims.release(name)
+        del self._released_at[name]
+        self._claimed.discard(name)
+        log.info("claim released", name=name)
+
+    async def _persistently(self, attempt: Coroutine[Any, Any, None], name: str) -> None:
+        """Carry out one step; one that fails is repeated by the next round."""
+        try:
+            await attempt
+        except errors.ApiError as error:
+            log.warning("namespace is tried again", name=name, error=str(error))
+
+    def _keep(self, names: frozenset[str]) -> None:
+        self._kept = names
+        self.cache.keep(names)
+
+
+def _trim(raw: Raw) -> None:
+    raw["metadata"].pop("managedFields", None)
