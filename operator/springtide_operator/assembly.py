@@ -130,6 +130,7 @@ class Operator:
             await asyncio.sleep(0.02)
         if self.shard is not None:
             self._spawn(self.shard.run(), "shard")
+            self._spawn(self.shard.audit(), "claims")
         if self.notifier is not None:
             self._spawn(self.notifier.run(), "notifier")
         self._spawn(self.work_queue.run(), "work queue")
@@ -282,7 +283,7 @@ class Operator:
             "Delay of the event loop in seconds.",
             self.loop_monitor.lag,
         )
-        text = "1 while the API server refuses or does not answer reads of a kind or the Lease."
+        text = "1 while the API server refuses or does not answer reads of a kind or a Lease."
         gauge("springtide_degraded", text, self._degraded)
         self.metrics.watched(self.settings.namespace, self.settings.namespace_selector)
         if (shard := self.shard) is not None:
@@ -296,7 +297,9 @@ class Operator:
 
     def _degraded(self) -> float:
         contacts = self._watch_healths().values()
-        return 1.0 if self.lease.last_error or any(each.last_error for each in contacts) else 0.0
+        claims = self.shard is not None and self.shard.failing
+        unread = any(each.last_error for each in contacts)
+        return 1.0 if self.lease.last_error or unread or claims else 0.0
 
     def _sources(self) -> list[Auditor | Reflector]:
         return [*self.auditors, *self.reflectors]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 HUB = "https://huggingface.co"
 REQUIREMENT = (
     r"(![-a-zA-Z0-9_./]+|[-a-zA-Z0-9_./]+((=|==|!=)[-a-zA-Z0-9_.]*"
-    r"| (in|notin) \([-a-zA-Z0-9_.,]*\))?)"
+    r"| (in|notin) \([-a-zA-Z0-9_.]+(,[-a-zA-Z0-9_.]+)*\))?)"
 )
 """One part of a label selector, as the chart writes it."""
 

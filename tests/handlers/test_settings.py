@@ -170,7 +170,7 @@ def test_a_label_selector_names_the_namespaces_of_a_shard(selector):
     assert read(SPRINGTIDE_NAMESPACE_SELECTOR=selector).namespace_selector == selector
 
 
-@pytest.mark.parametrize("selector", ["a b", "=a", "team in a", "x=1;y=2", "x=a,"])
+@pytest.mark.parametrize("selector", ["a b", "=a", "team in a", "team in ()", "x=1;y=2", "x=a,"])
 def test_what_is_no_label_selector_is_refused(selector):
     with pytest.raises(ValueError, match="SPRINGTIDE_NAMESPACE_SELECTOR is"):
         read(SPRINGTIDE_NAMESPACE_SELECTOR=selector)

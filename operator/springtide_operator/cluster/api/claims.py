@@ -8,8 +8,9 @@ by us. The last one makes a renewal that comes late fail.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from springtide_api.names import GROUP
 from springtide_operator.cluster.api import errors
@@ -25,6 +26,26 @@ CLAIM = GROUP
 
 NOBODY = "/"
 """Identity of no pod."""
+
+_HOLDER = re.compile(
+    r"([a-z0-9](?:[-a-z0-9]*[a-z0-9])?)/([a-z0-9](?:[-a-z0-9.]*[a-z0-9])?)/([0-9a-f]{12})"
+)
+
+
+class Holder(NamedTuple):
+    """What a claim names: the Lease of a release, and the process that held it."""
+
+    namespace: str
+    name: str
+    process: str
+
+    @property
+    def release(self) -> str:
+        """The release alone."""
+        return f"{self.namespace}/{self.name}"
+
+    def __str__(self) -> str:
+        return "/".join(self)
 
 
 @dataclass
@@ -44,7 +65,7 @@ class Claims:
     @property
     def holder(self) -> str:
         """What our claims name."""
-        return f"{self.lease.namespace}/{self.lease.name}/{self.lease.process}"
+        return str(Holder(self.lease.namespace, self.lease.name, self.lease.process))
 
     async def take(self, namespace: str) -> str:
         """Claim a namespace; return the release that holds it, empty where it is ours now.
@@ -59,14 +80,29 @@ class Claims:
             seen = await self.client.get(LEASE, namespace, CLAIM)
         except errors.NotFound:
             return await self._create(namespace)
-        holder = str(seen["spec"].get("holderIdentity") or "")
-        if holder == self.holder:
+        text = _held_by(seen)
+        if text == self.holder:
             return ""
-        if holder and not await self._is_over(holder):
-            return holder.rpartition("/")[0] or holder
+        if text:
+            holder = _parsed(text)
+            if holder is None:  # written by someone else: only its removal says that it is over
+                return text
+            if not await self._is_over(holder):
+                return holder.release
         transitions = int(seen["spec"].get("leaseTransitions") or 0) + 1
         await self.client.replace(LEASE, {**seen, "spec": self._spec(transitions)})
         return ""
+
+    async def holds(self, namespace: str) -> bool:
+        """Whether the claim is ours now.
+
+        Raises:
+            ApiError: not known.
+        """
+        try:
+            return _held_by(await self.client.get(LEASE, namespace, CLAIM)) == self.holder
+        except errors.NotFound:
+            return False
 
     async def release(self, namespace: str) -> None:
         """Release a namespace if we hold it.
@@ -76,7 +112,7 @@ class Claims:
         """
         try:
             seen = await self.client.get(LEASE, namespace, CLAIM)
-            if seen["spec"].get("holderIdentity") == self.holder:
+            if _held_by(seen) == self.holder:
                 spec = {**seen["spec"], "holderIdentity": ""}
                 await self.client.replace(LEASE, {**seen, "spec": spec})
         except errors.NotFound:
@@ -90,22 +126,22 @@ class Claims:
             return ""
         return ""
 
-    async def _is_over(self, holder: str) -> bool:
+    async def _is_over(self, holder: Holder) -> bool:
         """Whether the process that a claim names cannot write any more."""
-        try:
-            namespace, name, process = holder.split("/")
-        except ValueError:
-            return False  # written by someone else: only its removal says that it is over
+        namespace, name, process = holder
         try:
             seen = await self.client.get(LEASE, namespace, name)
         except errors.NotFound:
             return True
-        if not str(seen["spec"].get("holderIdentity") or "").endswith(f"_{process}"):
+        if not _held_by(seen).endswith(f"_{process}"):
             return True
         other = self._others.setdefault(
             (namespace, name), Lease(self.client, namespace, name, NOBODY)
         )
-        return await other.end(seen)
+        try:
+            return await other.end(seen)
+        except errors.Forbidden:
+            return False  # in a namespace of another release: a person deletes the claim
 
     def _spec(self, transitions: int) -> Raw:
         now = self.client.clock.now().strftime("%Y-%m-%dT%H:%M:%S.000000Z")
@@ -114,3 +150,13 @@ class Claims:
             "acquireTime": now,
             "leaseTransitions": transitions,
         }
+
+
+def _held_by(lease: Raw) -> str:
+    return str((lease.get("spec") or {}).get("holderIdentity") or "")
+
+
+def _parsed(text: str) -> Holder | None:
+    """Parse what a claim names; a user of the namespace may have written it."""
+    found = _HOLDER.fullmatch(text)
+    return Holder(*found.groups()) if found else None

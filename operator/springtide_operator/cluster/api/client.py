@@ -19,7 +19,7 @@ from springtide_operator.cluster.api.kinds import identity
 from springtide_operator.cluster.api.responses import failure_of, lines, translated_errors
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Container, Mapping
+    from collections.abc import AsyncGenerator, Callable, Mapping
     from typing import Any
 
     from springtide_operator.cluster.api.clock import ServerClock
@@ -53,6 +53,8 @@ class Listed:
 
     items: list[Raw]
     version: int
+    within: frozenset[str] | None = None
+    """Namespaces that the list says something of; None: all."""
 
 
 @dataclass
@@ -100,29 +102,32 @@ class Client:
         *,
         labels: str = "",
         fields: str = "",
-        within: Container[str] | None = None,
+        within: Callable[[], frozenset[str] | None] = lambda: None,
     ) -> Listed:
         """List consistently, in pages. Items carry kind and apiVersion like single objects.
 
-        Objects of namespaces other than those of `within` are dropped page by page.
+        `within` names the namespaces whose objects are kept; others are dropped page by page. It is
+        asked when the first page has arrived: a namespace that comes later is newer than the list.
 
         Raises:
             Gone: the list took so long that its pages expired; list again.
         """
         query = {"limit": str(PAGE), "labelSelector": labels, "fieldSelector": fields}
         items: list[Raw] = []
+        kept: frozenset[str] | None = None
         token = ""
         while True:
             answer = await self._ask("GET", kind.path(namespace), {**query, "continue": token})
+            kept = kept if token else within()
             page = answer.get("items") or []
-            items += (each for each in page if within is None or identity(each)[0] in within)
+            items += (each for each in page if kept is None or identity(each)[0] in kept)
             metadata = answer["metadata"]
             token = metadata.get("continue") or ""
             if not token:
                 break
         for item in items:
             item["kind"], item["apiVersion"] = kind.name, kind.api_version
-        return Listed(items, int(metadata["resourceVersion"]))
+        return Listed(items, int(metadata["resourceVersion"]), kept)
 
     async def watch(
         self, kind: Kind, namespace: str = "", *, labels: str, version: int, seconds: int

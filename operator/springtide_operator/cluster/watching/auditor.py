@@ -91,9 +91,10 @@ class Auditor:
         self._requested = time.monotonic() + delay
 
     async def _list(self) -> None:
-        within = self.store.namespaces
-        listed = await self.client.list_all(self.kind, self.namespace, within=within)
-        self._notify(self.store.replace(listed.items, listed.version, within=within))
+        listed = await self.client.list_all(
+            self.kind, self.namespace, within=lambda: self.store.namespaces
+        )
+        self._notify(self.store.replace(listed.items, listed.version, within=listed.within))
         self.watch_health.succeeded()
 
     async def _wait(self) -> None:

@@ -92,11 +92,10 @@ class Reflector:
         await self._pause(str(error), at_least=error.retry_after or 0.0)
 
     async def _list(self) -> None:
-        within = self.store.namespaces
         listed = await self.client.list_all(
-            self.kind, self.namespace, labels=self.labels, within=within
+            self.kind, self.namespace, labels=self.labels, within=lambda: self.store.namespaces
         )
-        self._notify(self.store.replace(listed.items, listed.version, within=within))
+        self._notify(self.store.replace(listed.items, listed.version, within=listed.within))
         self._listed = True
         self.watch_health.succeeded()
 

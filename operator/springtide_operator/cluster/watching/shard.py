@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
 RETRY_SECONDS = 2.0
 """Between two attempts to claim a namespace that another release holds."""
+
+AUDIT_SECONDS = 300.0
+"""Between two audits of our claims, plus or minus a tenth: a user may have deleted one."""
 
 NAMED = 16
 """Namespaces of other releases that are named at once."""
@@ -62,10 +66,12 @@ class Shard:
     reflector: Reflector = field(init=False)
     elsewhere: dict[str, str] = field(default_factory=dict)
     """Namespaces that match and that another release holds, with the release."""
-    _uids: dict[str, str] = field(default_factory=dict)
-    """Uid of each namespace that is served."""
-    _kept: frozenset[str] = frozenset()
-    """Namespaces whose claim is ours: their objects are in the cache."""
+    failing: dict[str, str] = field(default_factory=dict)
+    """Namespaces whose last step failed, with the error."""
+    _served: set[str] = field(default_factory=set)
+    """Namespaces that are ours, and completely listed."""
+    _kept: dict[str, str] = field(default_factory=dict)
+    """Namespaces whose claim is ours, with their uids: their objects are in the cache."""
     _claimed: set[str] = field(default_factory=set)
     """Namespaces whose claim is ours, or may be: a write without an answer may have happened."""
     _released_at: dict[str, float] = field(default_factory=dict)
@@ -77,16 +83,16 @@ class Shard:
         self.reflector = Reflector(
             self.client, NAMESPACE, self._namespaces, self._changed, labels=self.selector
         )
-        self.cache.keep(self._kept)
+        self._keep()
 
     def serves(self, namespace: str) -> bool:
         """Whether the namespace is ours, and completely listed."""
-        return namespace in self._uids
+        return namespace in self._served
 
     @property
     def served(self) -> int:
         """How many namespaces are served."""
-        return len(self._uids)
+        return len(self._served)
 
     def scope(self) -> dict[str, Any]:
         """Return what is served, for health and log."""
@@ -94,6 +100,7 @@ class Shard:
             "selector": self.selector,
             "served": self.served,
             "elsewhere": dict(sorted(self.elsewhere.items())[:NAMED]),
+            "failing": dict(sorted(self.failing.items())[:NAMED]),
         }
 
     def guard(self, path: str) -> None:
@@ -112,8 +119,7 @@ class Shard:
             await asyncio.sleep(0.02)
         names = self._matching()
         await asyncio.gather(*(self._persistently(self._claim(name), name) for name in names))
-        for name in self._kept:
-            self._uids[name] = self._uid(name)
+        self._served.update(self._kept)
 
     async def run(self) -> None:
         """Claim, list and release namespaces as their labels change, until cancelled."""
@@ -128,6 +134,13 @@ class Shard:
                 async with asyncio.timeout(RETRY_SECONDS if waits else None):
                     await self._changes.wait()
 
+    async def audit(self) -> None:
+        """Leave namespaces whose claim is no longer ours, until cancelled."""
+        while True:
+            await asyncio.sleep(AUDIT_SECONDS * random.uniform(0.9, 1.1))
+            for name in list(self._kept):
+                await self._persistently(self._audit(name), name)
+
     def _matching(self) -> list[str]:
         return [raw["metadata"]["name"] for raw in self._namespaces.all()]
 
@@ -139,37 +152,43 @@ class Shard:
         """Leave a namespace that no longer matches, or that is another one of the same name."""
         name = raw["metadata"]["name"]
         uid = self._uid(name)
-        if not uid or uid != self._uids.get(name, uid):
+        if not uid or uid != self._kept.get(name, uid):
             self._leave(name)
         self._changes.set()
 
     def _leave(self, name: str) -> None:
         self.elsewhere.pop(name, None)
+        self.failing.pop(name, None)
         if name not in self._claimed:
             return
         log.info("namespace left", name=name)
-        self._uids.pop(name, None)
-        self._keep(self._kept - {name})
+        self._served.discard(name)
+        self._kept.pop(name, None)
+        self._keep()
         self._released_at[name] = time.monotonic() + self.drain_seconds
         for update in self.cache.drop_namespace(name):
             self.wake(name, update)
 
     async def _claim(self, name: str) -> None:
         """Claim a namespace, and keep its objects from then on."""
+        uid = self._uid(name)
+        if not uid:
+            return
         self._claimed.add(name)
         holder = await self.claims.take(name)
         if holder:
             self._claimed.discard(name)
-            if not self._uid(name):
+            if not self._uid(name):  # it stopped matching meanwhile
                 return
             if self.elsewhere.get(name) != holder:
                 log.warning("namespace is held by another release", name=name, holder=holder)
             self.elsewhere[name] = holder
             return
         self.elsewhere.pop(name, None)
-        if self._uid(name):  # else it stopped matching meanwhile, and is released
+        if uid == self._uid(name):  # else it went meanwhile, perhaps with its claim
             self._released_at.pop(name, None)
-            self._keep(self._kept | {name})
+            self._kept[name] = uid
+            self._keep()
 
     async def _enter(self, name: str) -> None:
         """Serve a namespace whose labels match now."""
@@ -177,14 +196,12 @@ class Shard:
             await self._claim(name)
         if name not in self._kept:
             return
-        uid = self._uid(name)
-        await asyncio.gather(*(self._list(kind, name) for kind in self.cache.stores))
-        if uid != self._uid(name):
-            self._leave(name)  # another one of the same name: its claim is not ours
+        for kind in self.cache.stores:  # in turn: after a failure no list is under way
+            await self._list(kind, name)
         if name not in self._kept:
             return
         log.info("namespace served", name=name)
-        self._uids[name] = uid
+        self._served.add(name)
         for raw in self.cache.stores[UPDATE].all():
             if raw["metadata"]["namespace"] == name:
                 self.wake(name, raw["metadata"]["name"])
@@ -208,16 +225,27 @@ class Shard:
         self._claimed.discard(name)
         log.info("claim released", name=name)
 
+    async def _audit(self, name: str) -> None:
+        """Leave a namespace whose claim is no longer ours; the next round claims it again."""
+        uid = self._kept.get(name)
+        if uid is not None and not await self.claims.holds(name) and self._kept.get(name) == uid:
+            log.warning("claim is not ours any more", name=name)
+            self._leave(name)
+            self._changes.set()
+
     async def _persistently(self, attempt: Coroutine[Any, Any, None], name: str) -> None:
         """Carry out one step; one that fails is repeated by the next round."""
         try:
             await attempt
         except errors.ApiError as error:
-            log.warning("namespace is tried again", name=name, error=str(error))
+            if self.failing.get(name) != str(error):
+                log.warning("namespace is tried again", name=name, error=str(error))
+            self.failing[name] = str(error)
+        else:
+            self.failing.pop(name, None)
 
-    def _keep(self, names: frozenset[str]) -> None:
-        self._kept = names
-        self.cache.keep(names)
+    def _keep(self) -> None:
+        self.cache.keep(frozenset(self._kept))
 
 
 def _trim(raw: Raw) -> None:
