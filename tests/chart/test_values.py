@@ -9,6 +9,7 @@ from local_cluster.places import REPOSITORY
 
 CHART = REPOSITORY / "charts" / "springtide"
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
+EXPRESSION = "watchNamespaceSelector.matchExpressions[0]"
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 
 
@@ -64,6 +65,7 @@ def test_every_value_is_in_the_readme_and_no_other_one():
         (f"{EXPRESSION}.key=x,{EXPRESSION}.operator=In", "values"),
         (f"{EXPRESSION}.key=x,{EXPRESSION}.operator=In,{EXPRESSION}.values[0]=", "values"),
         (f"{EXPRESSION}.key=x,{EXPRESSION}.operator=Exists,{EXPRESSION}.values[0]=a", "values"),
+        ("watchNamespace=shop,watchNamespaceSelector.matchLabels.x=y", "both set"),
         ("image.digest=md5:1", "digest"),
         ("fullnameOverride=a.b", "fullnameOverride"),
         ("operator.workers=0", "workers"),

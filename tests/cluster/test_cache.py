@@ -1,5 +1,7 @@
 """The cache after lists, watch events and own writes, in any order: what it holds, and finds."""
 
+from springtide_operator.cluster.api.client import Client
+from springtide_operator.cluster.api.kinds import UPDATE
 from springtide_operator.cluster.watching.cache import Store
 
 
@@ -172,6 +174,24 @@ def test_a_list_that_began_earlier_says_nothing_of_a_namespace_that_came_meanwhi
     held.update_from_watch(elsewhere("a", 3, "other"))
     held.replace([], 5, within=before)
     assert names(held.all()) == ["a"]
+
+
+async def test_a_list_names_the_namespaces_that_were_kept_when_its_version_was_known(monkeypatch):
+    """One kept before the answer is in it; one kept later is listed by itself, and newer."""
+    kept = {"n"}
+    client = Client(None, None, None)
+
+    async def ask(verb, path, query):
+        page = 2 if query["continue"] else 1
+        kept.add("late" if page == 2 else "early")
+        items = [elsewhere(f"{name}-{page}", page, name) for name in ("n", "early", "late")]
+        more = "" if page == 2 else "more"
+        return {"items": items, "metadata": {"resourceVersion": "7", "continue": more}}
+
+    monkeypatch.setattr(client, "_ask", ask)
+    listed = await client.list_all(UPDATE, within=lambda: frozenset(kept))
+    assert listed.within == {"n", "early"}
+    assert sorted(names(listed.items)) == ["early-1", "early-2", "n-1", "n-2"]
 
 
 def test_a_namespace_that_was_dropped_can_come_back_unchanged():

@@ -85,11 +85,39 @@ async def test_of_two_that_take_at_the_same_time_one_is_refused(client, namespac
         await client.replace(LEASE, seen)
 
 
-async def test_a_claim_that_names_no_release_is_not_taken(client, namespace):
+async def test_a_claim_that_names_no_release_is_not_taken(client, namespace, monkeypatch):
+    """A user of the namespace may have written it: nothing that it names is asked for."""
     one = await release(client, namespace, "one")
     metadata = {"namespace": namespace, "name": CLAIM}
-    await client.create(LEASE, {"metadata": metadata, "spec": {"holderIdentity": "somebody"}})
-    assert await one.take(namespace) == "somebody"
+    held = await client.create(LEASE, {"metadata": metadata, "spec": {"holderIdentity": "some"}})
+    monkeypatch.setattr(Claims, "_is_over", None)
+    process = one.lease.process
+    for text in (
+        "somebody",
+        "a/b/c",
+        *(f"{each}/{process}" for each in ("../..", "a/b?c", "a/b%2f")),
+    ):
+        held = await client.replace(LEASE, {**held, "spec": {"holderIdentity": text}})
+        assert await one.take(namespace) == text
+
+
+async def test_an_expired_lease_that_we_may_not_change_keeps_its_claims(
+    client, namespace, monkeypatch
+):
+    """It lies in the namespace of another release: a person deletes the claim."""
+
+    async def refused(lease, seen):
+        raise errors.Forbidden("leases is forbidden")
+
+    one, other = [await release(client, namespace, name) for name in ("one", "other")]
+    await one.take(namespace)
+    monkeypatch.setattr(Lease, "end", refused)
+    assert await other.take(namespace) == f"{namespace}/one"
+    claim = await client.get(LEASE, namespace, CLAIM)
+    await client.delete(LEASE, namespace, CLAIM, uid=claim["metadata"]["uid"])
+    assert not await one.holds(namespace)
+    assert await other.take(namespace) == ""
+    assert await other.holds(namespace)
 
 
 @pytest.mark.survives(

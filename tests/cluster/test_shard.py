@@ -58,6 +58,10 @@ class Claims:
         self.held.add(namespace)
         return ""
 
+    async def holds(self, namespace):
+        await asyncio.sleep(0)
+        return namespace in self.held
+
     async def release(self, namespace):
         await asyncio.sleep(0)
         self.held.discard(namespace)
@@ -163,10 +167,11 @@ async def test_one_that_another_release_holds_is_named_and_taken_when_that_lets_
         "selector": "shard=a",
         "served": 0,
         "elsewhere": {"shop": "tides/b"},
+        "failing": {},
     }
     stage.claims.taken = {}
     await stage.until(stage.writes)
-    assert stage.shard.scope() == {"selector": "shard=a", "served": 1, "elsewhere": {}}
+    assert (stage.shard.served, stage.shard.elsewhere) == (1, {})
 
 
 async def test_one_that_left_while_it_was_claimed_is_released(stage):
@@ -207,6 +212,72 @@ async def test_another_namespace_of_the_same_name_is_claimed_anew(stage):
     assert not stage.writes()
     await stage.until(stage.writes)
     assert stage.claims.held == {"shop"}
+
+
+async def test_one_that_was_replaced_while_it_was_claimed_is_claimed_anew(stage):
+    taking, take, asked = asyncio.Event(), stage.claims.take, []
+
+    async def slow(namespace):
+        asked.append(namespace)
+        await taking.wait()
+        return await take(namespace)
+
+    stage.claims.take = slow
+    stage.event("ADDED", "shop")
+    await stage.until(lambda: asked)
+    stage.event("MODIFIED", "shop", uid="another")  # the claim that is asked for goes with the old
+    taking.set()
+    await stage.until(stage.writes)
+    assert len(asked) == 2
+
+
+async def test_one_that_left_before_it_was_claimed_is_not_claimed(stage):
+    taking, asked = asyncio.Event(), []
+
+    async def slow(namespace):
+        asked.append(namespace)
+        await taking.wait()
+        return "tides/b"
+
+    stage.claims.take = slow
+    stage.event("ADDED", "shop")
+    entering = stage.shard._enter("shop")
+    stage.event("DELETED", "shop")
+    await entering
+    assert asked == []
+    assert stage.shard._claimed == set()
+
+
+async def test_a_claim_that_was_deleted_is_noticed(stage, monkeypatch):
+    """A user of the namespace may delete it, and another release take it."""
+    monkeypatch.setattr("springtide_operator.cluster.watching.shard.AUDIT_SECONDS", 0.05)
+    auditing = asyncio.create_task(stage.shard.audit())
+    stage.event("ADDED", "shop")
+    await stage.until(stage.writes)
+    await asyncio.sleep(0.2)
+    assert stage.writes()
+    stage.claims.held.clear()
+    await stage.until(lambda: stage.claims.held == {"shop"} and stage.writes())
+    stage.claims.held.clear()
+    stage.claims.taken = {"shop": "tides/b"}
+    await stage.until(lambda: stage.shard.elsewhere == {"shop": "tides/b"})
+    assert not stage.writes()
+    assert stage.holds() == []
+    auditing.cancel()
+
+
+async def test_one_that_cannot_be_claimed_is_shown_with_the_error_until_it_can(stage):
+    take = stage.claims.take
+
+    async def refused(namespace):
+        raise errors.Forbidden("exceeded quota")
+
+    stage.claims.take = refused
+    stage.event("ADDED", "shop")
+    await stage.until(lambda: stage.shard.scope()["failing"] == {"shop": "exceeded quota"})
+    stage.claims.take = take
+    await stage.until(stage.writes)
+    assert stage.shard.failing == {}
 
 
 async def test_what_matches_at_the_start_is_claimed_before_any_kind_is_listed():

@@ -174,11 +174,18 @@ class Scene(StandIns):
         task.add_done_callback(self._playing.discard)
 
     async def start(
-        self, *write_hooks, identity="operator", through=None, watching=None, **changes
+        self,
+        *write_hooks,
+        identity="operator",
+        through=None,
+        watching=None,
+        prepare=lambda operator: None,
+        **changes,
     ):
         """Start an operator; it works when this returns, unless it waits for the Lease.
 
-        `through` is a connection other than the controllers', `watching` are settings of kopf's.
+        `through` is a connection other than the controllers', `watching` are settings of kopf's,
+        `prepare` changes the operator before it is started.
         """
         settings = Settings(
             trainer_image="trainer",
@@ -190,6 +197,7 @@ class Scene(StandIns):
         operator = Operator(settings, through or self.ground.connection)
         operator.ended.add_done_callback(lambda ended: ended.exception())
         operator.client.write_hooks += write_hooks
+        prepare(operator)
         self.operators.append(operator)
         self.edges.append(Edge(operator, **(watching or {})))
         await self.edges[-1].start()

@@ -1,12 +1,20 @@
-"""Two releases share a cluster by labels of namespaces: one writes, before and after a move."""
+"""Two releases share a cluster by labels of namespaces: one writes, before and after a move.
+
+Claims are writes too: an operator that ends before or after any of them leaves a namespace that the
+next process, or the other release, serves.
+"""
 
 import asyncio
 import time
 
 import pytest
+from faults.directing import directed
 from faults.life import LIFE, play
+from faults.playing import Crash
+from faults.test_canaries import is_over, problems, rollout, state
 from faults.test_crashes import lasting, live
 
+from springtide_operator.cluster.api import errors
 from springtide_operator.cluster.api.claims import CLAIM
 from springtide_operator.cluster.api.kinds import LEASE, NAMESPACE, UPDATE
 
@@ -14,6 +22,9 @@ pytestmark = pytest.mark.apiserver
 
 ACTS = LIFE[:3]
 LEASE_SECONDS = 15
+DRAIN_SECONDS = 1.0
+"""No request of these tests takes longer, where a test does not look at single writes."""
+LONG_STEP = {"type": "Canary", "canary": {"steps": [{"weight": 33, "duration": "10m"}]}}
 LABEL = "example.com/shard"
 _wanted = []
 
@@ -39,6 +50,11 @@ def serves(verb, path):
     return verb == "PATCH" and "/deployments/ranker" in path
 
 
+def trains(verb, path):
+    """Whether a write creates the Job of a training."""
+    return verb == "POST" and path.endswith("/jobs")
+
+
 class Fleet:
     """A namespace, and the operators of two releases."""
 
@@ -53,15 +69,21 @@ class Fleet:
     def value(self, shard):
         return f"{self.scene.namespace}-{shard}"
 
-    async def start(self, shard, *write_hooks, selector=""):
-        return await self.scene.start(
-            *write_hooks,
-            namespace="",
-            namespace_selector=selector or f"{LABEL}={self.value(shard)}",
-            lease_name=shard,
-            identity=f"pod-{shard}",
-            lease_seconds=LEASE_SECONDS,
-        )
+    async def start(self, shard, *write_hooks, selector="", claiming=(), drain=None):
+        """Start the operator of a release; `claiming` are hooks of the writes of its claims."""
+        settings = {
+            "namespace": "",
+            "namespace_selector": selector or f"{LABEL}={self.value(shard)}",
+            "lease_name": shard,
+            "identity": f"pod-{shard}",
+            "lease_seconds": LEASE_SECONDS,
+        }
+
+        def prepare(operator):
+            operator.shard.claims.client.write_hooks += claiming
+            operator.shard.drain_seconds = drain or operator.shard.drain_seconds
+
+        return await self.scene.start(*write_hooks, prepare=prepare, **settings)
 
     async def claim(self):
         return await self.scene.client.get(LEASE, self.scene.namespace, CLAIM)
@@ -74,14 +96,14 @@ async def wanted(ground):
     return _wanted[0]
 
 
-async def moved(ground, crash):
-    """Move a namespace at the first write of a rollout; return what is wrong.
+async def moved(ground, crash, at):
+    """Move a namespace at the first write that `at` picks; return what is wrong.
 
     `crash` names whose operator ends at this moment: none, that of the old release, or that of the
     new one, as soon as it has written.
     """
     scene = await ground.scene()
-    fleet, old, new = Fleet(scene), Times(serves), Times(serves)
+    fleet, old, new = Fleet(scene), Times(at), Times(at)
     living = None
     try:
         await fleet.label("a")
@@ -116,16 +138,109 @@ async def moved(ground, crash):
 
 @pytest.mark.survives(
     "Operator",
-    "the label of a namespace moves it to another release during a rollout; the operator of the "
-    "old or of the new release is ended at this moment",
+    "the label of a namespace moves it to another release while a Job is created or during a "
+    "rollout; the operator of the old or of the new release is ended at this moment",
     "the old release writes nothing after the first write of the new one; the result is the same",
 )
 @pytest.mark.timeout(300)
-async def test_a_namespace_moves_during_a_rollout_and_one_release_writes_at_a_time(ground):
+async def test_a_namespace_moves_during_a_run_and_one_release_writes_at_a_time(ground):
     await wanted(ground)
-    crashes = ("none", "old", "new")
-    found = await asyncio.gather(*(moved(ground, crash) for crash in crashes))
+    crashes = {"none": serves, "old": trains, "new": serves}
+    found = await asyncio.gather(*(moved(ground, crash, at) for crash, at in crashes.items()))
     wrong = {crash: each for crash, each in zip(crashes, found, strict=True) if each}
+    assert wrong == {}
+
+
+@pytest.mark.survives(
+    "Operator",
+    "the label of a namespace moves it to another release during a step of a canary, and back "
+    "during the rollback of it",
+    "the other release continues the step, and the first one the rollback; no canary is left",
+)
+@pytest.mark.timeout(300)
+async def test_a_namespace_moves_during_a_canary_and_back_during_its_rollback(ground):
+    scene = await directed(ground)
+    rolls_back = Times(lambda verb, path: "/modelgenerations/shop-g2" in path)
+    fleet = Fleet(scene)
+    await fleet.label("a")
+    await scene.declare(rollout=rollout(LONG_STEP))
+    await fleet.start("a", drain=DRAIN_SECONDS)
+    second = await fleet.start("b", rolls_back, drain=DRAIN_SECONDS)
+    await play(scene, LIFE[:2])
+    scene.world.months.append("2025-03")
+    await scene.ask("run@2")
+    await scene.until(lambda _: state(scene).get("weightSeenAt"))
+    began = state(scene)["stepStartedAt"]
+    await fleet.label("b")
+    await scene.until(lambda _: second.shard.served)
+    await scene.touch()
+    await asyncio.sleep(1)
+    assert state(scene)["stepStartedAt"] == began
+    rolls_back.happened.clear()
+    await scene.ask("rollback.g2@3")
+    await asyncio.wait_for(rolls_back.happened.wait(), 60)
+    await fleet.label("a")
+    await scene.until(lambda _: is_over(scene, "RolledBack", 1))
+    await scene.until(lambda _: not second.shard.served)
+    assert await problems(scene, live=1) == []
+
+
+async def claimed(ground, shard, crash):
+    """Move a namespace while the release `shard` ends at a write of its claim; return its end."""
+    scene = await ground.scene()
+    fleet = Fleet(scene)
+    hooks = {each: (crash,) if each == shard else () for each in "ab"}
+    try:
+        await fleet.label("a")
+        await scene.declare()
+        # A start waits for its claims, and an operator that has ended waits for ever.
+        starts = {
+            each: asyncio.create_task(fleet.start(each, claiming=hooks[each], drain=DRAIN_SECONDS))
+            for each in "ab"
+        }
+        if not await _ended(crash, starts["a"]):
+            await play(scene, ACTS[:1])
+            await fleet.label("b")
+            await asyncio.wait_for(crash.happened.wait(), 60)
+        for task in starts.values():
+            task.cancel()
+        await asyncio.gather(*starts.values(), return_exceptions=True)
+        await scene.drop()
+        await fleet.label("b")
+        await fleet.start("a", drain=DRAIN_SECONDS)
+        second = await fleet.start("b", drain=DRAIN_SECONDS)
+        await scene.until(lambda _: second.shard.served, seconds=60)
+        await play(scene, ACTS[:1])
+        return [] if "/b/" in (await fleet.claim())["spec"]["holderIdentity"] else ["not held by b"]
+    except (AssertionError, TimeoutError) as error:
+        return [repr(error)]
+    finally:
+        await scene.close()
+
+
+async def _ended(crash, start):
+    """Whether an operator ended at its start."""
+    ended = asyncio.create_task(crash.happened.wait())
+    await asyncio.wait({ended, start}, return_when=asyncio.FIRST_COMPLETED)
+    ended.cancel()
+    return crash.happened.is_set()
+
+
+@pytest.mark.survives(
+    "Operator",
+    "of a shard is ended before or after the write that takes or releases a claim",
+    "the next process or the other release takes the claim, and serves the namespace",
+)
+@pytest.mark.timeout(300)
+async def test_a_crash_at_each_write_of_a_claim_leaves_a_namespace_that_is_served(ground):
+    crashes = [
+        (shard, Crash(number, before=before))
+        for shard, number in (("a", 1), ("a", 2), ("b", 1))
+        for before in (True, False)
+    ]
+    found = await asyncio.gather(*(claimed(ground, *each) for each in crashes))
+    assert [crash.where for _, crash in crashes if not crash.where] == []
+    wrong = {crash.where: each for (_, crash), each in zip(crashes, found, strict=True) if each}
     assert wrong == {}
 
 
@@ -151,6 +266,18 @@ async def test_of_overlapping_selectors_one_serves_and_the_other_reports(ground)
     assert text("springtide_namespaces_held_elsewhere") == 1
     labels = {"namespace": "", "selector": both}
     assert text("springtide_watch_scope", labels) == 1
+
+
+async def test_a_release_without_a_selector_claims_nothing(ground):
+    scene = await ground.scene()
+    fleet = Fleet(scene)
+    await scene.declare()
+    operator = await scene.start()
+    await play(scene, ACTS[:1])
+    assert operator.shard is None
+    assert "namespaces" not in operator.health().silence
+    with pytest.raises(errors.NotFound):
+        await fleet.claim()
 
 
 async def test_a_namespace_without_the_label_is_left_alone(ground):
