@@ -24,8 +24,12 @@ MARGIN = 2.0
 """After its timeout a write may still be carried out for so long."""
 SILENT_SECONDS = 75.0
 """A watch may be late by so much."""
-DELAYS = (0.01,) * 12 + (0.05, 0.5, 6.0, 11.5)
+DELAYS = (0.01,) * 40 + (0.05, 0.5, 9.4, 11.5)
 """Seconds of a request on its way there, and back; one of them is drawn."""
+WRITE_DELAYS = (0.01,) * 6 + (9.4, 11.5)
+"""The same of a write of an object."""
+HEARD = (0.0,) * 6 + (0.05, 1.0, 20.0, SILENT_SECONDS)
+"""Seconds until a change of a label is heard; one of them is drawn."""
 MATCHES = {"a": {"a", "ab"}, "b": {"b", "ab"}}
 """Labels that the selector of each release matches."""
 
@@ -130,13 +134,13 @@ class Client:
         sent = self.server.loop.time()
         body = {"metadata": {"namespace": namespace}}
         act = lambda: self.server.write(namespace, self.process, sent)  # noqa: E731
-        return await self._carry(act, namespace=body)
+        return await self._carry(act, namespace=body, delays=WRITE_DELAYS)
 
-    async def _carry(self, act, *, namespace=None):
+    async def _carry(self, act, *, namespace=None, delays=DELAYS):
         if namespace is not None and self.guard is not None:
             self.guard(f"/apis/x/v1/namespaces/{namespace['metadata']['namespace']}/xs/x")
         chance, cut = self.server.chance, self.process.release.is_cut()
-        delays = (0.01,) if self.server.calm else DELAYS
+        delays = (0.01,) if self.server.calm else delays
         there, back = (chance.choice(delays) for _ in range(2))
         if cut and chance.random() < 0.7:
             there = 2 * TIMEOUT
@@ -269,7 +273,7 @@ class Release:
 
     def hear(self, name, space, version):
         """Deliver an event to the process that runs now, in order, at times late."""
-        late = self.server.chance.choice((0.0, 0.05, 1.0, 20.0, SILENT_SECONDS))
+        late = self.server.chance.choice(HEARD)
         due = max(self.server.loop.time(), self._cut_until) + late
         self._heard_at = max(self._heard_at + 0.001, due)  # in order
         event = name, space, version

@@ -201,7 +201,7 @@ async def claimed(ground, shard, crash):
         if not await _ended(crash, starts["a"]):
             await play(scene, ACTS[:1])
             await fleet.label("b")
-            await asyncio.wait_for(crash.happened.wait(), 60)
+            await scene.until(lambda _: crash.happened.is_set(), seconds=60)
         for task in starts.values():
             task.cancel()
         await asyncio.gather(*starts.values(), return_exceptions=True)
@@ -239,9 +239,9 @@ async def test_a_crash_at_each_write_of_a_claim_leaves_a_namespace_that_is_serve
         for before in (True, False)
     ]
     found = await asyncio.gather(*(claimed(ground, *each) for each in crashes))
-    assert [crash.where for _, crash in crashes if not crash.where] == []
-    wrong = {crash.where: each for (_, crash), each in zip(crashes, found, strict=True) if each}
-    assert wrong == {}
+    ends = [f"{shard} {crash.where}" for shard, crash in crashes]
+    assert {end: each for end, each in zip(ends, found, strict=True) if each} == {}
+    assert all(crash.where for _, crash in crashes)
 
 
 @pytest.mark.survives(
