@@ -151,5 +151,5 @@ def test_each_expression_asks_the_authorizer_at_most_twice(render):
         for policy in policies(render()).values()
         for validation in policy["validations"]
     ]
-    assert len([one for one in checked if "authorizer" in one]) == 26
+    assert len([one for one in checked if "authorizer" in one]) == 28
     assert all(one.count(".check(") <= 2 for one in checked)
