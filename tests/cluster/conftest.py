@@ -24,5 +24,5 @@ async def client(apiserver):
 @pytest.fixture
 def namespace(apiserver):
     name = f"cluster-{os.getpid()}-{next(_numbers)}"
-    apiserver.kubectl("create", "namespace", name)
+    apiserver.create_namespace(name)
     return name

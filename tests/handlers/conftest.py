@@ -26,7 +26,7 @@ _numbers = itertools.count(1)
 @pytest.fixture
 def namespace(kinds):
     name = f"handlers-{os.getpid()}-{next(_numbers)}"
-    kinds.kubectl("create", "namespace", name)
+    kinds.create_namespace(name)
     return name
 
 

@@ -74,6 +74,10 @@ class ApiServer:
         """Run kubectl as the administrator and return what it printed."""
         return self.plane.kubectl(*arguments, input=input)
 
+    def create_namespace(self, name: str) -> None:
+        """Create a namespace, as many tests do."""
+        self.plane.create_namespace(name)
+
     def wait_for_crds(self, seconds: float = 60) -> None:
         """Wait until every CustomResourceDefinition is served."""
         self.plane.wait_for_crds(seconds)

@@ -144,6 +144,15 @@ class ControlPlane:
             found: dict[str, Any] = json.load(answer)
         return found
 
+    def create_namespace(self, name: str) -> None:
+        """Create a namespace by one request; kubectl takes ten times as much of a core.
+
+        Raises:
+            OSError: the API server does not answer, or with an error.
+        """
+        body = json.dumps({"metadata": {"name": name}}).encode()
+        self._open("/api/v1/namespaces", self._tls(), body).close()
+
     def _last_words(self) -> str:
         logs = [self.home / "log" / f"{name}.log" for name in ("etcd", "kube-apiserver")]
         return "\n".join(processes.last_lines(log, 5) for log in logs)
@@ -164,11 +173,15 @@ class ControlPlane:
         except (OSError, urllib.error.URLError):
             return False
 
-    def _open(self, path: str, context: ssl.SSLContext) -> http.client.HTTPResponse:
+    def _open(
+        self, path: str, context: ssl.SSLContext, body: bytes | None = None
+    ) -> http.client.HTTPResponse:
         # The machine's proxy, if it has one, knows nothing of this server.
         direct = urllib.request.ProxyHandler({})
         opener = urllib.request.build_opener(direct, urllib.request.HTTPSHandler(context=context))
-        answer: http.client.HTTPResponse = opener.open(f"{self.url}{path}", timeout=5)
+        headers = {"Content-Type": "application/json"} if body else {}
+        request = urllib.request.Request(f"{self.url}{path}", body, headers)
+        answer: http.client.HTTPResponse = opener.open(request, timeout=5 if body is None else 60)
         return answer
 
     def _api_flags(self) -> list[str]:
