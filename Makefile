@@ -58,7 +58,7 @@ lint: ## Check style, types and the layers of the code
 	@$(CLUSTER) setup venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy --cache-dir $(CACHE)/mypy
 	$(BIN)/lint-imports
 
 test: ## Set up, lint and run every test, those on a real cluster included (root)
