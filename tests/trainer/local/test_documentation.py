@@ -11,10 +11,10 @@ from docs.pages import commands
 from trainer.local.conftest import deliver
 
 
-def test_the_page_can_be_followed(tmp_path, model):
+def test_the_page_can_be_followed(tmp_path, minilm):
     for month in (1, 2, 3):
         deliver(tmp_path / "data", month, rows=220)
-    shutil.copytree(model, tmp_path / "minilm")
+    shutil.copytree(minilm, tmp_path / "minilm")
     lines = [
         *commands("docs/how-to/try-a-recipe.md", "init"),
         *commands("docs/how-to/try-a-recipe.md", "run"),

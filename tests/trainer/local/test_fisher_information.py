@@ -6,7 +6,7 @@ import yaml
 
 
 def test_a_run_takes_what_the_live_generation_left(laptop, capsys):
-    laptop.write(learningRate="2e-3")
+    laptop.write()
     manifest = yaml.safe_load(laptop.manifest.read_text())
     manifest["spec"]["training"]["retention"] = {
         "ewc": {"strength": "1", "rows": 20},

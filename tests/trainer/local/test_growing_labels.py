@@ -7,14 +7,13 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from trainer.local.small_encoder import TOYS
 
 from springtide_api.contract import ExitCode
 from springtide_trainer.storage import local_path
 
 if TYPE_CHECKING:
     from trainer.local.conftest import Laptop
-
-TOYS = ["toy robot", "wooden train", "teddy bear", "building blocks", "spinning top"]
 
 
 def edit(laptop: Laptop, labels: list[str]) -> None:

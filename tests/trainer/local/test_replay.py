@@ -8,6 +8,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from trainer.local.small_encoder import GIFTS
 
 from springtide_trainer.data.snapshots import next_buffer
 from springtide_trainer.local.lineage import Generations
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from trainer.local.conftest import Laptop
 
 REPLAYING = {"retention": {"replay": {}}, "checkpoint": {"everySteps": 5}}
-GIFTS = ["gift card", "wrapping paper", "greeting card", "gift box", "scented candle"]
 WARM = {"wool coat", "winter boots", "thermal socks"}
 FLOORS = {"ratio": "0.1", "rowsPerClass": 12, "rowsPerSlice": 15}
 
@@ -43,7 +43,7 @@ def with_several_labels(laptop: Laptop, month: int, *, gifts: bool) -> None:
 
 def declare_several_labels(laptop: Laptop) -> None:
     """Write the manifest of such rows, with a floor for each label and season."""
-    laptop.write({"retention": {"replay": FLOORS}}, epochs=1)
+    laptop.write({"retention": {"replay": FLOORS}}, epochs=4)
     manifest = yaml.safe_load(laptop.manifest.read_text())
     spec: dict[str, Any] = manifest["spec"]
     spec["model"]["classification"] = {"multiLabel": True}

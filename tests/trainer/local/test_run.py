@@ -1,4 +1,4 @@
-"""`springtide-trainer run` on the real MiniLM: windows, verdicts, exit codes, output."""
+"""`springtide-trainer run`: windows, verdicts, exit codes, output."""
 
 from __future__ import annotations
 
@@ -106,8 +106,9 @@ def test_a_storage_that_cannot_be_used_is_refused_before_anything_runs(laptop, c
     assert "local.json is damaged; restore it" in capsys.readouterr().err
 
 
-def test_ctrl_c_saves_a_checkpoint_and_the_same_command_continues(laptop):
-    laptop.write(epochs=4, batchSize=4)
+def test_ctrl_c_saves_a_checkpoint_and_the_same_command_continues(laptop, minilm):
+    laptop.model = minilm  # it trains for seconds, in which the signal comes
+    laptop.write(learningRate="2e-4", epochs=4, batchSize=4)
     command = [sys.executable, "-m", "springtide_trainer", *laptop.arguments()]
     command += ["--through", "2026-03-01"]
     environ = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -167,7 +168,11 @@ def test_the_passes_of_ranking_are_bounded_by_the_rows_of_a_group(laptop):
     assert rows_of_a_pass(recipe.model_copy(update={"model": model})) == 64
 
 
-def test_a_local_run_is_evaluated_in_the_optimized_form_and_continues_from_the_weights(laptop):
+def test_a_local_run_is_evaluated_in_the_optimized_form_and_continues_from_the_weights(
+    laptop, minilm
+):
+    laptop.model = minilm  # whose weights are most of its form
+    laptop.write(learningRate="2e-4")
     assert laptop.run("--through", "2026-03-01") == 0
     manifest = yaml.safe_load(laptop.manifest.read_text())
     manifest["spec"]["serving"] = {"optimise": {"quantization": "Int8Dynamic"}}
