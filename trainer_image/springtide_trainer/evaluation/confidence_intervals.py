@@ -13,7 +13,9 @@ from math import ceil, nan, sqrt
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.stats import beta, norm, t
+
+# The quantiles of scipy.stats, whose import takes 0.6 s of each evaluation.
+from scipy.special import betaincinv, ndtr, stdtrit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -114,8 +116,8 @@ def expanded_tail(alpha: float, entities: int) -> float:
         alpha: One-sided error.
         entities: Contributing entities, at least 2.
     """
-    quantile = t.ppf(1 - alpha, entities - 1)
-    return float(norm.cdf(-sqrt(entities / (entities - 1)) * quantile))
+    quantile = stdtrit(entities - 1, 1 - alpha)
+    return float(ndtr(-sqrt(entities / (entities - 1)) * quantile))
 
 
 def samples_for(entities: int, by: Resampling) -> int:
@@ -168,8 +170,8 @@ def with_clopper_pearson(found: Estimate, by: Resampling) -> Estimate:
     if not np.isfinite(found.value) or n < 2:
         return found
     hits = found.value * n
-    low = float(beta.ppf(alpha, hits, n - hits + 1)) if hits > 0 else 0.0
-    high = float(beta.ppf(1 - alpha, hits + 1, n - hits)) if hits < n else 1.0
+    low = float(betaincinv(hits, n - hits + 1, alpha)) if hits > 0 else 0.0
+    high = float(betaincinv(hits + 1, n - hits, 1 - alpha)) if hits < n else 1.0
     return Estimate(
         found.value,
         float(np.fmin(found.low, low)),
