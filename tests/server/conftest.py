@@ -10,12 +10,14 @@ import sys
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from itertools import count
 from string import ascii_lowercase, digits
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 import torch
+from forks import Fork
 from local_cluster.ports import free_port
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
@@ -222,7 +224,7 @@ def ask() -> Callable[..., dict[str, Any]]:
 class Process:
     """A server process on a loopback port; each request has a new connection."""
 
-    popen: subprocess.Popen[str]
+    popen: subprocess.Popen[str] | Fork
     port: int
     client: httpx.Client
 
@@ -256,11 +258,34 @@ class Process:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Process]]:
-    """Start servers with an environment, by a command before it if there is one.
+    """Start servers with an environment, as forks: they are spared the imports.
 
     Running ones are killed at the end of the test.
     """
-    started: list[subprocess.Popen[str]] = []
+    numbers = count(1)
+
+    def forked(env: dict[str, str]) -> Fork:
+        log = tmp_path / f"server-{next(numbers)}.log"
+        return Fork("springtide_server.__main__", env, log)
+
+    yield from _started(tmp_path, forked)
+
+
+@pytest.fixture
+def start_program(tmp_path: Path) -> Iterator[Callable[..., Process]]:
+    """Like `start`, but `python -m springtide_server`, by a command before it if there is one."""
+
+    def opened(env: dict[str, str], *before: str) -> subprocess.Popen[str]:
+        command = [*before, sys.executable, "-m", "springtide_server"]
+        return subprocess.Popen(
+            command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    yield from _started(tmp_path, opened)
+
+
+def _started(tmp_path: Path, begin: Callable[..., Any]) -> Iterator[Callable[..., Process]]:
+    started: list[Process] = []
     # One client without TLS verification takes a hundredth of the time of httpx.get.
     client = httpx.Client(
         verify=False, timeout=60, limits=httpx.Limits(max_keepalive_connections=0)
@@ -268,25 +293,19 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Process]]:
 
     def starting(*before: str, **env: str) -> Process:
         port = free_port()
-        popen = subprocess.Popen(
-            [*before, sys.executable, "-m", "springtide_server"],
-            env={
-                **{name: value for name, value in os.environ.items() if name in PASSED_ON},
-                "OMP_NUM_THREADS": "1",
-                "SPRINGTIDE_HOST": "127.0.0.1",
-                "SPRINGTIDE_PORT": str(port),
-                "SPRINGTIDE_TERMINATION_LOG": str(tmp_path / "termination-log"),
-                **env,
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        started.append(popen)
-        return Process(popen, port, client)
+        known = {
+            **{name: value for name, value in os.environ.items() if name in PASSED_ON},
+            "OMP_NUM_THREADS": "1",
+            "SPRINGTIDE_HOST": "127.0.0.1",
+            "SPRINGTIDE_PORT": str(port),
+            "SPRINGTIDE_TERMINATION_LOG": str(tmp_path / "termination-log"),
+            **env,
+        }
+        started.append(Process(begin(known, *before), port, client))
+        return started[-1]
 
     yield starting
-    for popen in started:
-        popen.kill()
-        popen.communicate()
+    for server in started:
+        server.popen.kill()
+        server.popen.communicate()
     client.close()

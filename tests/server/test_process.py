@@ -32,7 +32,7 @@ def model_env(made, **more: str) -> dict[str, str]:
     "one flipped bit in the artifact that a server is to load",
     "the server does not start and reports why; pods of the old generation keep serving",
 )
-def test_a_flipped_bit_is_refused_with_exit_code_3(texts, start, tmp_path):
+def test_a_flipped_bit_is_refused_with_exit_code_3(texts, start_program, tmp_path):
     folder = tmp_path / "copy"
     copytree(local_path(texts.artifact.uri), folder)
     weights = folder / "model.safetensors"
@@ -42,7 +42,7 @@ def test_a_flipped_bit_is_refused_with_exit_code_3(texts, start, tmp_path):
     termination_log = tmp_path / "termination-log"
     termination_log.touch()
 
-    server = start(MODEL_URI=uri_of(folder), MODEL_DIGEST=texts.artifact.digest)
+    server = start_program(MODEL_URI=uri_of(folder), MODEL_DIGEST=texts.artifact.digest)
     log = server.output()
 
     assert server.popen.returncode == 3
@@ -142,8 +142,8 @@ def test_the_generation_can_be_read_from_a_file_of_the_downward_api(start, tmp_p
     assert 'generation="12"' in server.get("/metrics").text
 
 
-def test_after_sigterm_the_server_is_not_ready_and_no_request_fails(texts, start, ask):
-    server = start(**model_env(texts, DRAIN_SECONDS="10"))
+def test_after_sigterm_the_server_is_not_ready_and_no_request_fails(texts, start_program, ask):
+    server = start_program(**model_env(texts, DRAIN_SECONDS="10"))
     server.wait_for(200)
     stop, statuses = threading.Event(), []
 

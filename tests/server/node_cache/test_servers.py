@@ -63,11 +63,11 @@ def test_of_the_servers_of_a_node_one_copies_and_all_answer_the_same(env, start,
     "the folder of the node's cache is read-only",
     "what is in it is used; else the model is loaded from the storage, log and metric say so",
 )
-def test_a_read_only_cache_is_used_but_not_filled(env, start, cache):
+def test_a_read_only_cache_is_used_but_not_filled(env, start, start_program, cache):
     # As in a pod: root without capabilities may not write to what is read-only.
     before = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
     cache.chmod(0o555)
-    server = start(*before, **env)
+    server = start_program(*before, **env)
     server.wait_for(200)
     source, warnings = sources(server)
     assert source == "fallback"
@@ -80,7 +80,7 @@ def test_a_read_only_cache_is_used_but_not_filled(env, start, cache):
     assert sources(filling)[0] == "copied"
 
     cache.chmod(0o555)
-    server = start(*before, **env)
+    server = start_program(*before, **env)
     server.wait_for(200)
     assert sources(server) == ("cache", [])
     cache.chmod(0o755)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import subprocess
-import sys
 import time
 from typing import TYPE_CHECKING
 
 import pytest
+from forks import Fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,11 +31,11 @@ LONG = {
 
 
 @pytest.fixture
-def start_pod(tmp_path: Path) -> Iterator[Callable[[RunFile], subprocess.Popen[bytes]]]:
-    """Start trainer processes like pods; running ones are killed at the end of the test."""
-    started: list[subprocess.Popen[bytes]] = []
+def start_pod(tmp_path: Path) -> Iterator[Callable[[RunFile], Fork]]:
+    """Start trainers like pods, as forks; running ones are killed at the end of the test."""
+    started: list[Fork] = []
 
-    def start(run: RunFile) -> subprocess.Popen[bytes]:
+    def start(run: RunFile) -> Fork:
         path = tmp_path / f"{run.job}.json"
         path.write_text(run.model_dump_json(by_alias=True, exclude_none=True))
         environ = {
@@ -45,8 +44,8 @@ def start_pod(tmp_path: Path) -> Iterator[Callable[[RunFile], subprocess.Popen[b
             "SPRINGTIDE_TERMINATION_LOG": str(tmp_path / f"{run.job}.termination"),
             "OMP_NUM_THREADS": "1",
         }
-        command = [sys.executable, "-m", "springtide_trainer"]
-        started.append(subprocess.Popen(command, env=environ))
+        log = tmp_path / f"{run.job}.log"
+        started.append(Fork("springtide_trainer.__main__", environ, log))
         return started[-1]
 
     yield start
@@ -55,7 +54,7 @@ def start_pod(tmp_path: Path) -> Iterator[Callable[[RunFile], subprocess.Popen[b
         process.wait()
 
 
-def wait_for_a_checkpoint(folder: Path, process: subprocess.Popen[bytes]) -> None:
+def wait_for_a_checkpoint(folder: Path, process: Fork) -> None:
     while not (folder.is_dir() and any(folder.iterdir())):
         assert process.poll() is None, "the trainer ended before its first checkpoint"
         time.sleep(0.001)
