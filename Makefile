@@ -9,6 +9,8 @@ CLUSTER := $(PYTHON) tests/local_cluster
 # transformers compiles them again, 8 s of CPU time each.
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CACHE)/bytecode
+# So are the constants of our files, which each worker of Hypothesis looks for: 3 s of CPU time.
+export HYPOTHESIS_STORAGE_DIRECTORY := $(CACHE)/hypothesis
 
 # Most tests wait most of the time, so there are more workers than cores.
 WORKERS = 4
