@@ -185,6 +185,27 @@ def test_a_recipe_whose_trial_was_interrupted_is_still_what_others_are_compared_
     assert not (laptop.folder / "found.yaml").exists()
 
 
+@pytest.mark.parametrize(
+    ("method", "search"),
+    [
+        ({"type": "LoRA", "lora": {"rank": 4}}, "rank=4,6"),
+        ({"type": "AdaLoRA", "adaLora": {"rank": 4}}, "rank=4,6"),
+        ({"type": "Adapter", "adapter": {"width": 4}}, "width=4,6"),
+    ],
+    ids=["LoRA", "AdaLoRA", "Adapter"],
+)
+def test_the_size_of_adapters_is_searched_with_each_method(laptop, recorded, method, search):
+    laptop.write(STOPPING | {"method": method})
+    recorded[1].update({0: 0.5, 1: 0.75})
+
+    assert tune(laptop, "--search", search, "--trials", "2") == 0
+
+    name, (option,) = next((key, value) for key, value in method.items() if key != "type")
+    tried = [run.recipe.training.method.plain()[name][option] for run, _ in recorded[0]]
+    assert tried == [4, 6]
+    assert found(laptop)["spec"]["training"]["method"][name][option] == 6
+
+
 @pytest.mark.parametrize("written", ["missing/found.yaml", "data"])
 def test_a_file_that_cannot_be_written_is_refused_before_anything_is_trained(
     laptop, recorded, capsys, written
@@ -271,6 +292,7 @@ def test_the_page_can_be_followed(laptop, monkeypatch, recorded):
         (["--search", "batchSize=8,70000"], "spec.training.hyperparameters.batchSize"),
         (["--search", "warmup=0:1.5"], "spec.training.hyperparameters.warmup"),
         (["--search", "rank=4,8"], "does not contain 0"),
+        (["--search", "width=4,8"], "does not contain 0"),
     ],
 )
 def test_a_search_that_cannot_work_is_refused_before_anything_is_trained(

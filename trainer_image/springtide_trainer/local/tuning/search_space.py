@@ -29,8 +29,11 @@ PLACES: Mapping[str, tuple[Kind, tuple[str, ...]]] = {
     "schedule": ("word", ("hyperparameters", "schedule")),
     "optimizer": ("word", ("hyperparameters", "optimizer")),
     "rank": ("whole", ("method", "lora", "rank")),
+    "width": ("whole", ("method", "adapter", "width")),
 }
 """Kind of each, and its path in `spec.training`."""
+RANK_OF_ADALORA = ("method", "adaLora", "rank")
+"""The path of `rank` with method AdaLoRA."""
 AROUND = 10.0
 """By default learning rates from a tenth to ten times that of the recipe are tried."""
 
@@ -156,7 +159,8 @@ def default(training: Training) -> tuple[Dimension, ...]:
 
 def current(dimension: Dimension, training: Training) -> Value:
     """Return the value of a recipe."""
-    options, lora = training.hyperparameters, training.method.lora
+    options, method = training.hyperparameters, training.method
+    ranked, adapter = method.lora or method.ada_lora, method.adapter
     found: dict[str, Any] = {
         "learningRate": float(training.learning_rate),
         "weightDecay": float(options.weight_decay),
@@ -168,7 +172,8 @@ def current(dimension: Dimension, training: Training) -> Value:
         "gradientAccumulation": options.gradient_accumulation,
         "schedule": options.schedule,
         "optimizer": options.optimizer,
-        "rank": lora.rank if lora else 0,
+        "rank": ranked.rank if ranked else 0,
+        "width": adapter.width if adapter else 0,
     }
     value: Value = found[dimension.name]
     return value
@@ -179,13 +184,19 @@ def changed(manifest: Mapping[str, Any], values: Mapping[str, Value]) -> dict[st
     spec = dict(manifest["spec"])
     training = dict(spec.get("training", {}))
     for name, value in values.items():
-        *path, last = PLACES[name][1]
+        *path, last = _place(name, training)
         inner = training
         for key in path:
             inner[key] = dict(inner.get(key, {}))
             inner = inner[key]
         inner[last] = written(value) if isinstance(value, float) else value
     return {**manifest, "spec": {**spec, "training": training}}
+
+
+def _place(name: str, training: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the path of a hyperparameter in `spec.training`."""
+    adalora = training.get("method", {}).get("type") == "AdaLoRA"
+    return RANK_OF_ADALORA if name == "rank" and adalora else PLACES[name][1]
 
 
 def written(value: Value) -> str:
