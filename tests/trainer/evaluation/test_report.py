@@ -3,8 +3,11 @@
 import json
 
 import pytest
+from trainer.training.conftest import recipe as a_recipe
 
+from springtide_api.generation.spec import Recipe
 from springtide_trainer.evaluation.report import render
+from springtide_trainer.stages import evaluate
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +51,28 @@ def test_names_of_users_are_escaped_in_the_report(described) -> None:
     )
     assert "<script" not in page
     assert "&lt;script&gt;" in page
+
+
+def test_the_settings_that_made_the_model_are_shown(described) -> None:
+    assert described["settings"] == {}
+    assert "distillation" not in render(described)
+    plain = a_recipe()
+    plain["model"] |= {"keepLayers": [2, 0]}
+    plain["training"] = {
+        "retention": {
+            "distillation": {"weight": "0.5", "temperature": "2"},
+            "ewc": {"strength": "100", "rows": 2000},
+        }
+    }
+    settings = evaluate._settings(Recipe.model_validate(plain))
+    assert settings == {
+        "model.keepLayers": "0, 2 of the initial model",
+        "retention.distillation": "weight 0.5, temperature 2",
+        "retention.ewc": "strength 100, gamma 0.9, Fisher information of at most 2,000 rows",
+    }
+    page = render(described | {"settings": settings})
+    for name, text in settings.items():
+        assert f"<dt>{name}</dt><dd>{text}</dd>" in page
 
 
 def test_undefined_numbers_are_dashes_and_inconclusive(described) -> None:

@@ -187,6 +187,7 @@ def _results(
         "parent": given.parent_number,
         "method": run.recipe.training.method.type,
         "served_as": _served_as(run.recipe),
+        "settings": _settings(run.recipe),
         "continuation": given.continuation,
         "candidate": given.candidate.plain(),
         "baseline": given.baseline.plain() if given.baseline else None,
@@ -207,6 +208,21 @@ def _results(
         "trivial_baseline": [trivial_baseline_of(rule, found) for rule in run.recipe.gate.rules],
         "datasets": [_dataset(each, found[0].scores[0].task) for each in found],
     }
+
+
+def _settings(recipe: Recipe) -> dict[str, str]:
+    """Return what the model was made with besides its method, for the report."""
+    kept, retention = recipe.model.keep_layers, recipe.training.retention
+    found = {}
+    if kept:
+        found["model.keepLayers"] = f"{', '.join(map(str, sorted(kept)))} of the initial model"
+    if retention and (distilled := retention.distillation):
+        warmth = f", temperature {distilled.temperature}" if distilled.temperature else ""
+        found["retention.distillation"] = f"weight {distilled.weight}{warmth}"
+    if retention and (ewc := retention.ewc):
+        rows = f"Fisher information of at most {ewc.rows:,} rows"
+        found["retention.ewc"] = f"strength {ewc.strength}, gamma {ewc.gamma}, {rows}"
+    return found
 
 
 def _served_as(recipe: Recipe) -> str | None:
