@@ -27,7 +27,7 @@ from bench.retention.online_retail import KINDS, products, share_of
 from bench.retention.results import Benchmark, Side, Target
 from trainer.training.conftest import freeze
 
-from springtide_api.contract import ArtifactRef
+from springtide_api.contract import ArtifactRef, CommittedArtifact, TrainOutput
 from springtide_trainer.artifact.models import load
 from springtide_trainer.storage import Home, local_path
 
@@ -75,7 +75,7 @@ def train(setting: Setting, side: Side, stored: int, steps: list[int]) -> None:
         stored: Rows of each class in the replay buffer; 0: no replay.
         steps: Number of known classes after each step.
     """
-    parent = buffer = None
+    parent: CommittedArtifact | TrainOutput | None = None
     total, accuracies, trainings = 0.0, [], []
     for before, known in zip([0, *steps], steps, strict=False):
         labels = setting.labels[:known]
@@ -85,12 +85,10 @@ def train(setting: Setting, side: Side, stored: int, steps: list[int]) -> None:
             setting.folder, spec(setting, labels, stored, epochs=epochs), setting.folder
         )
         parent = parent or setting.lineage.imported(made_from)
-        rows = frozen(setting, arriving)
-        made = setting.lineage.trained(made_from, parent, rows, buffer=buffer)
-        parent, buffer = made.artifact, made.buffer
+        parent = made = setting.lineage.trained(made_from, parent, frozen(setting, arriving))
         trainings.append(made)
         total += setting.lineage.seconds
-        hits = score(parent.uri, parent.digest, setting.held_out, labels)
+        hits = score(made.artifact.uri, made.artifact.digest, setting.held_out, labels)
         accuracies.append(float(hits.mean()))
     side.found.append(hits)
     side.quality.append(accuracies[-1])

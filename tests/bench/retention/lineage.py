@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from bench.relevance import weights
 
-from springtide_api.contract import ArtifactRef, ImportInput, RunFile, TrainInput
+from springtide_api.contract import ArtifactRef, ImportInput, RunFile, TrainInput, TrainOutput
 from springtide_api.names import API_VERSION, UPDATE_KIND
 from springtide_trainer.local.manifest_file import Places, read
 from springtide_trainer.stages.runner import run_stage
@@ -18,8 +18,8 @@ from springtide_trainer.stages.runner import run_stage
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from springtide_api.contract import CommittedArtifact, Result, Stage, TrainOutput
-    from springtide_api.generation.spec import Recipe, ReplayBuffer
+    from springtide_api.contract import CommittedArtifact, Result, Stage
+    from springtide_api.generation.spec import Recipe
     from springtide_trainer.storage import Home
 
 
@@ -75,21 +75,29 @@ class Lineage:
     def trained(
         self,
         made_from: Recipe,
-        parent: CommittedArtifact,
+        parent: CommittedArtifact | TrainOutput,
         rows: ArtifactRef,
-        *,
-        buffer: ReplayBuffer | None = None,
     ) -> TrainOutput:
-        """Train a generation from its parent's weights."""
+        """Train a generation from its parent: the imported model, or an earlier generation.
+
+        That leaves its buffer and its Fisher information, as in a cluster.
+        """
+        before = parent if isinstance(parent, TrainOutput) else None
+        weights = before.artifact if before else parent
         given = TrainInput(
-            parent=reference(parent),
+            parent=reference(weights),
             data=rows,
             checkpoints=str(self.home.checkpoints(self._numbers + 1)),
-            buffer=buffer,
+            buffer=before and before.buffer,
+            fisher=self._fisher(before.fisher) if before and before.fisher else None,
+            seeded_head=weights.head == "Seeded",
         )
         made = self.run("train", made_from, train=given).train
         assert made is not None
         return made
+
+    def _fisher(self, digest: str) -> ArtifactRef:
+        return ArtifactRef(uri=self.home.artifact(digest).as_uri(), digest=digest)
 
 
 def reference(artifact: CommittedArtifact) -> ArtifactRef:

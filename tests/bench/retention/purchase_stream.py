@@ -166,13 +166,13 @@ def stream(
         months: The windows.
         later: The recipe of the windows after the first. None: the same.
     """
-    parent, buffer, seconds = lineage.imported(made_from), None, 0.0
+    seconds = 0.0
+    initial = lineage.imported(made_from)
     made: list[TrainOutput] = []
     for each in months:
         rows = ArtifactRef(uri=each.manifest, digest=each.digest)
         using = later if later and made else made_from
-        made.append(lineage.trained(using, parent, rows, buffer=buffer))
-        parent, buffer = made[-1].artifact, made[-1].buffer
+        made.append(lineage.trained(using, made[-1] if made else initial, rows))
         seconds += lineage.seconds
     return made, seconds
 
