@@ -73,6 +73,9 @@ class ProbeInput(Model):
     quarantined: list[str] = []
     released: list[str] = []
     """Partitions released from quarantine: used for training, never in a holdout."""
+    excluded_generations: list[int] = []
+    """Generations that were rolled back: rows with one of these numbers in the column
+    servedGeneration are left out. Empty without that column."""
     through: Time | None = None
     """Partitions that end after it are not read. None: all complete partitions are. The operator
     never sets it; a run without a cluster must not see the holdout of the next generation."""
@@ -207,6 +210,9 @@ class WindowFound(Model):
     holdout_rows: Count = 0
     holdout_entities: Count = 0
     holdout_positives: Count = 0
+    excluded_rows: Count | None = None
+    """Rows that were left out because a generation of excludedGenerations served them. None: the
+    image does not know the column servedGeneration, and left out none."""
 
 
 class ProbeOutput(Model):

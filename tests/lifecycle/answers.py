@@ -192,8 +192,12 @@ def _probe(world: World, start: StartJob) -> ProbeOutput:
     joined = [m for m in asked.released if m in world.months and start_of(m) < before]
     to = None if asked.candidate_trained_through else end_of(training[-1])
     training = sorted([*joined, *training]) if training else []
-    text = digest(f"{training}|{holdout}|{asked.quarantined}")
-    world.storage.freeze(text, training)
+    served = {m: world.served_in(m) for m in (*training, *holdout)}
+    left_out = {m: by & {*asked.excluded_generations} for m, by in served.items()}
+    months = [f"{m} without {sorted(by)}" for m, by in left_out.items() if by]
+    text = digest("|".join(map(str, (training, holdout, asked.quarantined, *months))))
+    kept = set().union(*served.values()) - {*asked.excluded_generations}
+    world.storage.freeze(text, training, kept)
     found = WindowFound(
         manifest=f"file:///models/search/shop/data/{text.replace(':', '-')}",
         digest=text,
@@ -208,6 +212,7 @@ def _probe(world: World, start: StartJob) -> ProbeOutput:
         holdout_rows=1000 * len(holdout),
         holdout_entities=200 * len(holdout),
         holdout_positives=400 * len(holdout),
+        excluded_rows=100 * len(months) if world.image_knows_served_generation else None,
     )
     pending = 1000 * len(fresh)
     return ProbeOutput(

@@ -42,6 +42,13 @@ TWO_TARGETS = {
 }
 
 
+def with_columns(spec: dict[str, Any], **columns: str) -> dict[str, Any]:
+    """The spec with these columns of data.source too."""
+    source = spec["data"]["source"]
+    known = {**source, "columns": {**source["columns"], **columns}}
+    return {**spec, "data": {**spec["data"], "source": known}}
+
+
 def in_a_bucket(**history: int) -> dict[str, Any]:
     """The spec with model, data and storage in an object store."""
     data = {key: value for key, value in SPEC["data"].items() if key != "volume"}

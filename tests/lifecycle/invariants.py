@@ -95,6 +95,10 @@ class Invariants(
         """A record may be gone, or a request was replaced before it was carried out in full."""
         self.rolled_back: set[str] = set()
         """Digests of generations that were rolled back: they are never served again."""
+        self.ever_rolled_back: set[int] = set()
+        """Numbers of generations that were rolled back, of those that are gone, too."""
+        self.excluded: set[int] = set()
+        """Generations whose rows a run left out: so does every later one."""
         self.since_rollback: dict[str, int] = {}
         """The number of requests when the rollback of a promoted generation was decided, by uid."""
         self.ever_quarantined: set[str] = set()
@@ -186,6 +190,7 @@ class Invariants(
         self.rolled_back |= set(map(digest_of, left))
         self.files_lost |= any(start.run.collect for start in self.world.runs.values())
         self.released = set()
+        self.excluded = set()
         self.records_lost = True
 
     def ours(self) -> list[ModelGeneration]:

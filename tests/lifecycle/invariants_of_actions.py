@@ -150,6 +150,7 @@ class ActionInvariants:
                 changed |= pods != (now.training.image, now.training.compute) or now.suspend
             changed |= pinned_of(seen.update, list(seen.generations)) is not None
             changed |= job.quarantined != frozenset(self.world.update.status.cursor.quarantined)
+            changed |= job.excluded != frozenset(seen.lineage.excluded)
             assert changed or last.job_uid == job.uid
         elif g is None or job.stage == "collect" or not in_progress(g) or g.status.retired_reason:
             return

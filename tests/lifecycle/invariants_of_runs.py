@@ -29,6 +29,7 @@ class RunInvariants:
         self.one_run_at_a_time(seen)
         self.a_window_begins_at_the_cursor(seen, made.spec)
         self.quarantined_partitions_are_never_used(seen, made.spec)
+        self.rows_of_a_rolled_back_generation_are_left_out(seen, made.spec)
         self.no_undelivered_month_is_passed(made.spec)
         self.nothing_is_evaluated_twice(seen, made)
         self.no_third_run_on_rows_that_were_rejected_twice(seen, made)
@@ -92,6 +93,22 @@ class RunInvariants:
             assert not self.released & set(data.holdout_partitions)
             before = {m for m in self.released if start_of(m) < data.holdout.from_}
             assert before & set(self.world.months) <= set(data.partitions)
+
+    def rows_of_a_rolled_back_generation_are_left_out(
+        self, seen: Observation, spec: GenerationSpec
+    ) -> None:
+        """Also of one that is deleted since, if a column says who served a row."""
+        if spec.recipe.data.source.columns.served_generation is None:
+            assert spec.data.excluded_generations == []
+            return
+        excluded = {*spec.data.excluded_generations}
+        rollouts = {g.spec.number: g.status.rollout for g in seen.generations}
+        back = {n for n, r in rollouts.items() if r.rollback_reason and not r.failure}
+        assert back <= excluded
+        assert excluded <= back | self.ever_rolled_back
+        assert self.world.stalled_watches or self.excluded <= excluded
+        assert not excluded & self.world.storage.served[spec.data.digest]
+        self.excluded |= excluded
 
     def no_undelivered_month_is_passed(self, spec: GenerationSpec) -> None:
         data = spec.data

@@ -99,6 +99,7 @@ class StateInvariants:
             assert not g.status.rollout.promoted_at or failure == "NoData"
         else:
             self.rolled_back.add(digest_of(g))
+            self.ever_rolled_back.add(g.spec.number)
         if not g.status.rollout.promoted_at:
             return
         if not failure:

@@ -24,7 +24,7 @@ from lifecycle.choices import (
     TRIGGERS,
     training,
 )
-from lifecycle.declared import SPEC, TWO_TARGETS
+from lifecycle.declared import SPEC, TWO_TARGETS, with_columns
 from lifecycle.history import OperatorHistory
 from lifecycle.history_of_jobs import JobHistory
 from lifecycle.history_of_others import OtherHistory
@@ -43,6 +43,7 @@ class Life(JobHistory, TargetHistory, TrafficHistory, PeopleHistory, OtherHistor
     @initialize(
         two=st.booleans(),
         seeded=st.booleans(),
+        columns=st.sampled_from([{}, {"servedGeneration": "served_by"}]),
         months=st.sampled_from([0, 1, 2, 3, 3]),
         scores=st.one_of(st.just([(0.70, 0.60)] * 3), st.lists(SCORES, min_size=3, max_size=3)),
         method=METHODS,
@@ -58,6 +59,7 @@ class Life(JobHistory, TargetHistory, TrafficHistory, PeopleHistory, OtherHistor
         self,
         two: bool,
         seeded: bool,
+        columns: dict[str, str],
         months: int,
         scores: list[tuple[float, float]],
         method: dict[str, Any],
@@ -69,7 +71,7 @@ class Life(JobHistory, TargetHistory, TrafficHistory, PeopleHistory, OtherHistor
         compute: dict[str, Any],
         limits: dict[str, int],
     ) -> None:
-        spec = {**SPEC, **TWO_TARGETS} if two else dict(SPEC)
+        spec = with_columns({**SPEC, **TWO_TARGETS} if two else SPEC, **columns)
         trained = training(method, retention, compute=compute, limits=limits)
         spec |= {"training": trained, "history": history, "serving": serving}
         spec["rollout"] = {**spec["rollout"], **strategy}

@@ -73,6 +73,9 @@ class World(ApiServer, Changes, Traffic, Canaries, Routes, Queue):
         """Months of data that are there."""
         self.undelivered: list[str] = []
         """Months that were due and did not come."""
+        self.exposed: dict[str, set[int]] = {}
+        """Generations that served rows of a month."""
+        self.image_knows_served_generation = True
         self.aucs: dict[str, tuple[float, float]] = {}
         """Candidate's and live's AUC on a holdout that ends with this month."""
         self.qualities: dict[str, float] = {}

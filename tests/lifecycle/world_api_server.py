@@ -223,6 +223,7 @@ class ApiServer:
             trigger=start.trigger,
             cursor=run.probe.cursor if run.probe else None,
             quarantined=frozenset(run.probe.quarantined if run.probe else ()),
+            excluded=frozenset(run.probe.excluded_generations if run.probe else ()),
             probed=probe_digest(run.recipe) if run.probe else "",
             spec_generation=owner.generation,
             gpus=start.gpus,

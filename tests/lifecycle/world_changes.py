@@ -168,6 +168,12 @@ class Changes:
         """The month that is due next."""
         return MONTHS[len(self.months) + len(self.undelivered)]
 
+    def served_in(self, month: str) -> set[int]:
+        """Return the generations that served rows of a month: what ran when it was first read."""
+        run = [*self.targets.values(), *(each.deployment for each in self.canaries.values())]
+        numbers = {each.number for each in run if each.number is not None}
+        return self.exposed.setdefault(month, numbers)
+
     def deliver_late(self, month: str) -> None:
         """Bring a month that was due before others that are there."""
         self.undelivered = [m for m in self.undelivered if m != month]

@@ -26,12 +26,14 @@ class Storage:
     """When weights, adapters and buffers were written, or committed again."""
     partitions: dict[str, frozenset[str]] = field(default_factory=dict)
     """Training partitions of frozen rows and of replay buffers, by digest."""
+    served: dict[str, frozenset[int]] = field(default_factory=dict)
+    """Generations that served any of the frozen rows, by digest."""
     on_deletion: Callable[[int | None, list[str]], None] = lambda number, folders: None
     """Called with the generation of a collect Job and its folders, before they are deleted."""
 
-    def freeze(self, rows: str, partitions: list[str]) -> None:
-        """Record of which training partitions frozen rows are."""
-        self.partitions[rows] = frozenset(partitions)
+    def freeze(self, rows: str, partitions: list[str], served: set[int]) -> None:
+        """Record of which training partitions frozen rows are, and which generations served any."""
+        self.partitions[rows], self.served[rows] = frozenset(partitions), frozenset(served)
 
     def leave_buffer(self, asked: TrainInput) -> ReplayBuffer:
         """Make a buffer of the parent's buffer and of the rows of a run."""

@@ -23,6 +23,12 @@ from springtide_api.update.model import InitialModel, ModelSpec, Serving
 from springtide_api.update.spec import Storage
 from springtide_api.update.training import Training
 
+Number = Annotated[int, Field(ge=0, le=2_147_483_647)]
+"""Number of a generation."""
+
+MAX_EXCLUDED = 256
+"""Generations whose rows a run leaves out, at most."""
+
 
 class UpdateRef(Model):
     """The update that this generation belongs to."""
@@ -69,6 +75,12 @@ class GenerationData(Model):
     """Training partitions, named by the start of their period."""
     quarantined: Annotated[list[Word], Field(max_length=16)] = []
     """Partitions that were left out because they were quarantined."""
+    excluded_generations: Annotated[list[Number], Field(max_length=MAX_EXCLUDED)] = []
+    """Generations that were rolled back: the rows that they served were left out. Empty without
+    data.source.columns.servedGeneration. Of more than 256, the newest."""
+    excluded_rows: int = 0
+    """Rows that were left out of training rows and holdout because such a generation served
+    them."""
     holdout: Range | None = None
     """Time range of the first holdout; later holdouts are in status.evaluation."""
     holdout_partitions: Annotated[list[Word], Field(max_length=366)] = []
@@ -157,7 +169,7 @@ class GenerationSpec(Model):
 
     update_ref: UpdateRef
     """The update that this generation belongs to."""
-    number: Annotated[int, Field(ge=0, le=2_147_483_647)]
+    number: Number
     """Number, unique for the update and never reused. The imported initial model is 0."""
     origin: Literal["Imported", "Trained"]
     """Imported: from model.initial. Trained: from its parent."""

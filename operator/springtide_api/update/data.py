@@ -90,6 +90,16 @@ class Partition(Model):
     " remove the label's column from them, or name another label",
     "label",
 )
+@cel(
+    "!has(self.servedGeneration) || (self.servedGeneration != self.label"
+    " && self.servedGeneration != self.timestamp"
+    " && (!has(self.text) || self.servedGeneration != self.text)"
+    " && (!has(self.textPair) || self.servedGeneration != self.textPair)"
+    " && (!has(self.features) || !(self.servedGeneration in self.features)))",
+    "servedGeneration must not be label, timestamp, text, textPair or one of features: it holds the"
+    " number of the generation that served the row; name a column of its own",
+    "servedGeneration",
+)
 class Columns(Model):
     """The columns of the data."""
 
@@ -124,6 +134,10 @@ class Columns(Model):
     slice: ColumnName | None = None
     """Column with the slice of a row, such as its category or country, of which replay.rowsPerSlice
     keeps rows; empty for none. Status and report show its values. Default: no slices."""
+    served_generation: ColumnName | None = None
+    """Column with the number of the generation that served what the row was logged for: the pod's
+    label springtide.dev/generation, such as 6; empty for none. Rows of a generation that was rolled
+    back are neither trained on nor in a holdout. Default: rows of all generations are used."""
 
 
 class Source(Model):

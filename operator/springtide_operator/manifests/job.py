@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from springtide_api.names import (
     ANNOTATION_CURSOR,
+    ANNOTATION_EXCLUDED,
     ANNOTATION_GPUS,
     ANNOTATION_IMAGE,
     ANNOTATION_PLACEMENT,
@@ -35,7 +36,7 @@ from springtide_operator.manifests.identity import labels, owner_reference
 from springtide_operator.manifests.job_pods import PLAIN, JobPods
 
 if TYPE_CHECKING:
-    from springtide_api.contract import RunFile
+    from springtide_api.contract import ProbeInput, RunFile
     from springtide_api.objects import Meta
     from springtide_operator.lifecycle.state.plan import StartJob
 
@@ -147,10 +148,19 @@ def _annotations(update: Meta, start: StartJob) -> dict[str, str]:
         known[ANNOTATION_REQUEST] = start.request
     if start.run.probe:
         known[ANNOTATION_SPEC_DIGEST] = probe_digest(start.run.recipe)
-    if start.run.probe and start.run.probe.cursor:
-        known[ANNOTATION_CURSOR] = start.run.probe.cursor.isoformat()
-    if start.run.probe and start.run.probe.quarantined:
-        known[ANNOTATION_QUARANTINED] = ",".join(start.run.probe.quarantined)
+        known |= _asked(start.run.probe)
+    return known
+
+
+def _asked(probe: ProbeInput) -> dict[str, str]:
+    """What a probe began with: its result is discarded once it differs."""
+    known: dict[str, str] = {}
+    if probe.cursor:
+        known[ANNOTATION_CURSOR] = probe.cursor.isoformat()
+    if probe.quarantined:
+        known[ANNOTATION_QUARANTINED] = ",".join(probe.quarantined)
+    if probe.excluded_generations:
+        known[ANNOTATION_EXCLUDED] = ",".join(map(str, probe.excluded_generations))
     return known
 
 

@@ -65,6 +65,15 @@ def add_places(command: argparse.ArgumentParser) -> None:
         metavar="PARTITION",
         help="leave this partition out, such as 2026-04; may be repeated",
     )
+    command.add_argument(
+        "--exclude-generation",
+        action="append",
+        default=[],
+        type=_number,
+        metavar="NUMBER",
+        help="leave rows out that this generation of the update in a cluster served before it was "
+        "rolled back, such as 6; may be repeated",
+    )
 
 
 def on_folder(
@@ -178,6 +187,12 @@ def _dataset(text: str) -> tuple[str, Path]:
     if not (name and separator and path):
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=PATH, such as musts=./musts.csv")
     return name, Path(path)
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not the number of a generation, such as 6")
+    return int(text)
 
 
 def _partition(text: str) -> str:

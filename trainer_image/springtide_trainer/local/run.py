@@ -50,15 +50,17 @@ class Request:
     Attributes:
         through: Partitions that end after this time are not read. None: all but the newest.
         quarantined: Partitions that are left out.
+        excluded: Generations of the update in a cluster: rows that they served are left out.
     """
 
     through: datetime | None = None
     quarantined: tuple[str, ...] = ()
+    excluded: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, given: argparse.Namespace) -> Request:
         """Return what the options of a command ask for."""
-        return cls(given.through, tuple(given.quarantine))
+        return cls(given.through, tuple(given.quarantine), tuple(given.exclude_generation))
 
 
 @dataclass
@@ -169,6 +171,7 @@ class LocalRun:
             now=now,
             cursor=self.known.cursor(self.asked.recipe),
             quarantined=list(self.request.quarantined),
+            excluded_generations=list(self.request.excluded),
             through=self.request.through,
             held_back=0 if self.request.through else (latest.partitions if latest else 1),
         )

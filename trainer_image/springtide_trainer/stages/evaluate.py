@@ -237,7 +237,7 @@ def _validated_by(recipe: Recipe) -> str | None:
     return (stopping.metric or EARLY_STOPPING_METRIC[recipe.model.task]) if stopping else None
 
 
-def _window(given: EvaluateInput) -> dict[str, str | None]:
+def _window(given: EvaluateInput) -> dict[str, Any]:
     """Return the window in the holdout's manifest; an extended holdout has no training rows."""
     folder = local_path(given.holdout.uri, only=part_files("holdout"))
     manifest = read_manifest(folder, given.holdout.digest)
@@ -246,6 +246,8 @@ def _window(given: EvaluateInput) -> dict[str, str | None]:
         "training_to": manifest.get("to"),
         "holdout_from": manifest.get("holdout", {}).get("from"),
         "holdout_to": manifest.get("holdout", {}).get("to"),
+        "excluded_generations": manifest.get("excludedGenerations", []),
+        "excluded_rows": manifest.get("excludedRows", 0),
     }
 
 

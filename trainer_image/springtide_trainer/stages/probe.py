@@ -20,6 +20,7 @@ from springtide_trainer.data.source.files import URI, file_sets
 from springtide_trainer.data.source.index import read_index
 from springtide_trainer.data.source.index_cache import IndexCache
 from springtide_trainer.data.source.stream import groups_seen_before
+from springtide_trainer.data.source.values import SERVED
 from springtide_trainer.data.windows.new_data import PartitionState, WindowRequest, complete_prefix
 from springtide_trainer.data.windows.window import NoWindow, select_window
 from springtide_trainer.errors import Refused
@@ -158,6 +159,9 @@ def _select(
 def _request(recipe: Recipe, given: ProbeInput) -> WindowRequest:
     """Return the cursor, the clock and the settings that select the window."""
     window = recipe.data.window
+    if given.excluded_generations and not recipe.data.source.columns.served_generation:
+        message = "no column says which generation served a row, so its rows cannot be left out"
+        raise Refused("MissingColumn", message, SERVED)
     cursor = given.cursor or recipe.model.initial.trained_through
     holdout_from = given.candidate_trained_through
     return WindowRequest(
@@ -169,6 +173,7 @@ def _request(recipe: Recipe, given: ProbeInput) -> WindowRequest:
         holdout_from=micros(holdout_from) if holdout_from else None,
         quarantined=tuple(named(name) for name in given.quarantined),
         released=tuple(named(name) for name in given.released),
+        excluded_generations=tuple(given.excluded_generations),
         through=micros(given.through) if given.through else None,
         held_back=given.held_back,
     )

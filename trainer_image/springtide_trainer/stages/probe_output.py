@@ -10,7 +10,7 @@ from springtide_api.contract import ProbeOutput, WindowFound
 from springtide_trainer.data.partitions import moment
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from springtide_api.generation.spec import Recipe
     from springtide_trainer.data.snapshots.freeze import Frozen
@@ -21,6 +21,7 @@ _MAX_BYTES = 3000
 """Maximum bytes of an output, so that the result fits a termination message of 4096 bytes."""
 _MAX_NAMES = 200
 _MAX_MESSAGE = 1000
+_FEW = 5
 
 
 def no_window(found: NoWindow, recipe: Recipe, *, paths: int) -> ProbeOutput:
@@ -61,7 +62,7 @@ def window_ready(
     return _shortened(
         ProbeOutput(
             reason="WindowReady",
-            message=_summary(window),
+            message=_summary(window) + _left_out(split.excluded),
             pending_rows=split.pending,
             newest_partition=split.newest,
             window=window,
@@ -93,6 +94,7 @@ def _window(
         holdout_rows=int(np.count_nonzero(split.holdout)),
         holdout_entities=len(np.unique(stream.rows.entity[split.holdout])),
         holdout_positives=positives,
+        excluded_rows=sum(split.excluded.values()),
     )
 
 
@@ -104,6 +106,14 @@ def _summary(window: WindowFound) -> str:
     if window.to is None:
         return holdout
     return f"{window.rows:,} training rows ({_range(window.partitions)}), {holdout}"
+
+
+def _left_out(excluded: Mapping[int, int]) -> str:
+    """Describe the rows that were left out, by the generation that served them."""
+    if not excluded:
+        return ""
+    served = ", ".join(f"{rows:,} of g{number}" for number, rows in list(excluded.items())[-_FEW:])
+    return f"; left out, as served before a rollback: {served}"
 
 
 def _range(names: Sequence[str]) -> str:

@@ -80,6 +80,7 @@ def observed_job(raw: Raw, pods: Iterable[Raw], problem: str) -> ObservedJob:
         trigger=annotations.get(names.ANNOTATION_TRIGGER, ""),
         cursor=_cursor(annotations.get(names.ANNOTATION_CURSOR, "")),
         quarantined=frozenset(annotations.get(names.ANNOTATION_QUARANTINED, "").split(",")) - {""},
+        excluded=_numbers(annotations.get(names.ANNOTATION_EXCLUDED, "")),
         probed=annotations.get(names.ANNOTATION_SPEC_DIGEST, ""),
         spec_generation=whole(annotations.get(names.ANNOTATION_SPEC_GENERATION)) or 0,
         pods=tuple(map(observed_pod, own)),
@@ -181,6 +182,10 @@ def _cursor(text: str) -> datetime | None:
     except ValueError:
         return None
     return read if read.tzinfo else None
+
+
+def _numbers(text: str) -> frozenset[int]:
+    return frozenset(int(each) for each in text.split(",") if each.isdecimal())
 
 
 def _failure(condition: dict[str, Any] | None) -> str:

@@ -10,11 +10,16 @@ from springtide_api.names import probe_name
 from springtide_operator.lifecycle.jobs.run_files import run_file
 from springtide_operator.lifecycle.state.generations import referenced_rows
 from springtide_operator.lifecycle.state.plan import StartJob
-from springtide_operator.lifecycle.state.recipe import recipe, trainer_image
+from springtide_operator.lifecycle.state.recipe import (
+    excluded_generations,
+    recipe,
+    trainer_image,
+)
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from springtide_api.generation.spec import Recipe
     from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.state.observation import Observation
     from springtide_operator.lifecycle.state.observed import ObservedJob
@@ -62,8 +67,7 @@ def start_probe(
 ) -> StartJob:
     """The Job of a probe, for the waiting candidate or for the spec as it is."""
     meta = seen.update.metadata
-    waiting = seen.lineage.candidate
-    snapshot = waiting.spec.recipe if waiting else recipe(seen)
+    waiting, snapshot = seen.lineage.candidate, probed_recipe(seen)
     name = probe_name(meta.name, meta.uid, slot)
     shared = run_file(seen, "probe", snapshot, number=None, job=name, attempt=1)
     asked = ProbeInput(
@@ -71,6 +75,7 @@ def start_probe(
         cursor=seen.lineage.cursor,
         quarantined=seen.update.status.cursor.quarantined,
         released=[*seen.lineage.released, *(seen.lineage.training_only if waiting else [])],
+        excluded_generations=list(excluded_generations(seen, snapshot)),
         candidate_trained_through=_trained_through(waiting),
         referenced=_referenced_folders(seen),
     )
@@ -80,6 +85,12 @@ def start_probe(
         trigger=trigger,
         request=request,
     )
+
+
+def probed_recipe(seen: Observation) -> Recipe:
+    """The recipe of a probe: that of the waiting candidate, else that of the spec."""
+    waiting = seen.lineage.candidate
+    return waiting.spec.recipe if waiting else recipe(seen)
 
 
 def _referenced_folders(seen: Observation) -> list[str]:

@@ -18,11 +18,15 @@ from springtide_operator.lifecycle.jobs.attempt_outcome import (
 from springtide_operator.lifecycle.jobs.pod_waiting import queued
 from springtide_operator.lifecycle.jobs.queueing import why_in_queue
 from springtide_operator.lifecycle.probing.gaps import quarantine_gaps
-from springtide_operator.lifecycle.probing.holdout_extension import extend_holdout
-from springtide_operator.lifecycle.probing.probe_job import consumed
+from springtide_operator.lifecycle.probing.holdout_extension import extend_holdout, no_run
+from springtide_operator.lifecycle.probing.probe_job import consumed, probed_recipe
 from springtide_operator.lifecycle.probing.run_start import run_started, start_run
 from springtide_operator.lifecycle.state.plan import DeleteJob, Event, Step, Waiting
-from springtide_operator.lifecycle.state.recipe import probe_digest, recipe
+from springtide_operator.lifecycle.state.recipe import (
+    excluded_generations,
+    probe_digest,
+    recipe,
+)
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -164,11 +168,31 @@ def _probe_succeeded(
         # The operator stopped between creating it and writing these facts, maybe long ago.
         name, decided = run.metadata.name, run.spec.continuation
         return run_started(seen, name, found.window, facts, continuing=decided)
-    if job.quarantined != frozenset(seen.update.status.cursor.quarantined):
-        return _discard(job, "the quarantine", "QuarantineChanged")
+    if (discarded := _other_rows_now(seen, job)) is not None:
+        return discarded
     if job.cursor != seen.lineage.cursor:
         return Step(facts=facts)
+    if job.excluded and found.window.excluded_rows is None:
+        return no_run(job, facts, "RowsNotExcluded", _rows_not_excluded(job))
     waiting = seen.lineage.candidate
     if waiting is None:
         return start_run(seen, job, found.window, facts)
     return extend_holdout(seen, waiting, job, found.window, facts)
+
+
+def _other_rows_now(seen: Observation, job: ObservedJob) -> Step | None:
+    """Discard a probe that began before a quarantine, a release or a rollback."""
+    if job.quarantined != frozenset(seen.update.status.cursor.quarantined):
+        return _discard(job, "the quarantine", "QuarantineChanged")
+    if job.excluded != frozenset(excluded_generations(seen, probed_recipe(seen))):
+        what = "the set of generations that were rolled back"
+        return _discard(job, what, "ExcludedGenerationsChanged")
+    return None
+
+
+def _rows_not_excluded(job: ObservedJob) -> str:
+    served = ", ".join(f"g{number}" for number in sorted(job.excluded))
+    return (
+        f"image {job.image} does not know data.source.columns.servedGeneration, so the window may "
+        f"have rows that {served} served before the rollback; use a trainer image of this version"
+    )

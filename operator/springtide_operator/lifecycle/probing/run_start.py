@@ -30,6 +30,7 @@ from springtide_operator.lifecycle.state.generations import (
 from springtide_operator.lifecycle.state.plan import CreateGeneration, Event, Step
 from springtide_operator.lifecycle.state.recipe import (
     continuation,
+    excluded_generations,
     parent_buffer,
     parent_fisher,
     recipe,
@@ -159,6 +160,8 @@ def run_started(
         f"{name} trains on {window.rows:,} rows up to {window.to:%Y-%m-%d %H:%M} UTC and is "
         f"evaluated on {window.holdout_rows:,} rows after them"
     )
+    if window.excluded_rows:
+        message += f"; left out: {window.excluded_rows:,} rows served before a rollback"
     if continuing is not None:
         message = f"{message}; it {continuing.message}"[:1024]
     event = Event("RunStarted", message, generation=name)
@@ -182,7 +185,7 @@ def _generation_spec(
         parent=origin,
         baseline=as_ancestor(current),
         reference=as_ancestor(reference(seen, snapshot)) if current else None,
-        data=_data(seen, window, ancestor),
+        data=_data(seen, snapshot, window, ancestor),
         continuation=continuation(seen, snapshot),
         recipe=snapshot,
         image_digest=image,
@@ -190,12 +193,16 @@ def _generation_spec(
     )
 
 
-def _data(seen: Observation, window: WindowFound, ancestor: ModelGeneration) -> GenerationData:
+def _data(
+    seen: Observation, made_from: Recipe, window: WindowFound, ancestor: ModelGeneration
+) -> GenerationData:
     assert window.to is not None
     return GenerationData(
         windows=[Range(from_=window.from_, to=window.to)],
         partitions=window.partitions[-512:],
         quarantined=seen.update.status.cursor.quarantined,
+        excluded_generations=list(excluded_generations(seen, made_from)),
+        excluded_rows=window.excluded_rows or 0,
         holdout=Range(from_=window.holdout_from, to=window.holdout_to),
         holdout_partitions=window.holdout_partitions[-366:],
         manifest=window.manifest,

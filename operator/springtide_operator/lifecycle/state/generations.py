@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from springtide_api.generation import status_values
+from springtide_api.generation.spec import MAX_EXCLUDED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -77,6 +78,20 @@ def never_served_again(generations: Iterable[ModelGeneration]) -> frozenset[str]
     rollouts = ((g.status.rollout, g.status.artifact) for g in generations)
     back = (made for rollout, made in rollouts if rollout.rollback_reason and not rollout.failure)
     return frozenset(artifact.served_digest for artifact in back if artifact)
+
+
+def excluded_generations(generations: Iterable[ModelGeneration]) -> tuple[int, ...]:
+    """Numbers of the generations that were rolled back, or that are being rolled back.
+
+    Rows that they served are no training rows. A later run recorded those that are deleted.
+    """
+    found: set[int] = set()
+    for generation in generations:
+        rollout, data = generation.status.rollout, generation.spec.data
+        if rollout.rollback_reason and not rollout.failure:
+            found.add(generation.spec.number)
+        found |= {*data.excluded_generations} if data else set()
+    return tuple(sorted(found)[-MAX_EXCLUDED:])
 
 
 def rollback_outcome(generation: ModelGeneration) -> str:

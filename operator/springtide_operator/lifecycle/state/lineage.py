@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from springtide_api.names import generation_name
 from springtide_operator.lifecycle.state.generations import (
     baking,
+    excluded_generations,
     finished,
     never_served_again,
     rolling,
@@ -46,6 +47,8 @@ class Lineage:
     rolled back, nor another with its weights, nor one whose files are being deleted."""
     barred: frozenset[str]
     """Digests that are never served again: those of generations that were rolled back."""
+    excluded: tuple[int, ...]
+    """Numbers of generations that were rolled back: rows that they served are left out."""
     initial: ModelGeneration | None
     """Generation 0; where its import failed and was retried, the newest."""
     unknown: ModelGeneration | None
@@ -148,6 +151,7 @@ def derive(
     return Lineage(
         promoted=promoted,
         barred=barred,
+        excluded=excluded_generations(generations),
         initial=_initial(generations),
         unknown=next((g for g in unfinished if unknown_value(g)), None),
         candidate=under_way,

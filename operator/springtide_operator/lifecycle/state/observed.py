@@ -100,6 +100,8 @@ class ObservedJob:
     """Annotation springtide.dev/cursor: where the window of this probe begins."""
     quarantined: frozenset[str] = frozenset()
     """Annotation springtide.dev/quarantined: quarantined partitions that this probe excludes."""
+    excluded: frozenset[int] = frozenset()
+    """Annotation springtide.dev/excluded-generations: those whose rows this probe leaves out."""
     probed: str = ""
     """Annotation springtide.dev/spec-digest: digest of the part of the spec that it depends on."""
     spec_generation: int = 0

@@ -77,6 +77,14 @@ def parent_fisher(seen: Observation) -> str | None:
     return artifact.fisher if artifact and retention and retention.ewc else None
 
 
+def excluded_generations(seen: Observation, made_from: Recipe) -> tuple[int, ...]:
+    """The generations whose rows a run of this recipe leaves out.
+
+    None without the column that says which generation served a row.
+    """
+    return seen.lineage.excluded if made_from.data.source.columns.served_generation else ()
+
+
 def _adapter_of_parent(seen: Observation) -> Adapter | None:
     parent = seen.lineage.parent
     artifact = parent.status.artifact if parent else None

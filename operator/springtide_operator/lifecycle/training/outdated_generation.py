@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from springtide_operator.lifecycle.evaluation.regression_reference import as_ancestor, reference
 from springtide_operator.lifecycle.state.recipe import (
     continuation,
+    excluded_generations,
     parent_buffer,
     parent_fisher,
     recipe,
@@ -33,6 +34,9 @@ def outdated_reason(seen: Observation, generation: ModelGeneration, now: datetim
         return ""
     if not _fits_the_cursor(seen, spec.data, now):
         return "its rows do not follow the current cursor"
+    if since := {*excluded_generations(seen, spec.recipe)} - {*spec.data.excluded_generations}:
+        served = ", ".join(f"g{number}" for number in sorted(since))
+        return f"rows that {served} served before the rollback may be among its rows"
     return _other_ancestor(seen, spec) or _other_remains(seen, spec, spec.data)
 
 

@@ -230,7 +230,13 @@ def freeze(
 def window_manifest(split: WindowSplit, recipe: Recipe, request: WindowRequest) -> dict[str, Any]:
     """Return the manifest without the rows: the settings that identify the window."""
     bounds, data = split.bounds, recipe.data
+    excluded = {
+        # Only those that served rows here: the same rows have the same digest after a rollback.
+        "excludedGenerations": sorted(split.excluded),
+        "excludedRows": sum(split.excluded.values()),
+    }
     return {
+        **(excluded if data.source.columns.served_generation else {}),
         "from": _text(bounds.start),
         "to": _text(bounds.trained_through),
         "holdout": {

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 def read_guardrail(recipe: Recipe, uri: str, name: str) -> pa.Table:
     """Read all rows of a Guardrail dataset, with the columns of frozen rows but without slices.
 
+    Nor does it need to say which generation served a row.
+
     Args:
         recipe: Names format, columns and labels.
         uri: The file, or a folder of files.
@@ -35,7 +37,9 @@ def read_guardrail(recipe: Recipe, uri: str, name: str) -> pa.Table:
         update={
             "uri": uri,
             "partition": data.source.partition.model_copy(update={"path": None}),
-            "columns": data.source.columns.model_copy(update={"slice": None}),
+            "columns": data.source.columns.model_copy(
+                update={"slice": None, "served_generation": None}
+            ),
         }
     )
     unfiltered = data.holdout.model_copy(update={"filter": None})

@@ -65,6 +65,7 @@ def read_index(
         is_reserved = _reserved(data, names)[entity]
     else:
         entity, is_reserved = np.arange(len(timestamps)), np.zeros(len(timestamps), dtype=bool)
+    served = _served(*_codes(every, "served")) if data.source.columns.served_generation else None
     counts = [sum(len(index.moment) for index in indices) for indices in read]
     return Stream(
         file_sets=tuple(file_sets),
@@ -76,6 +77,7 @@ def read_index(
             eligible=eligible,
             entity=entity,
             group=group,
+            served=served,
         ),
         groups=groups,
     )
@@ -146,6 +148,12 @@ def _codes(every: Sequence[FileIndex], name: str) -> tuple[Codes, pa.Array]:
     """Join the values of a column; return their codes and the names of the codes."""
     joined = _joined([index.keys[name] for index in every if name in index.keys])
     return joined.indices.to_numpy().astype(np.int64), joined.dictionary
+
+
+def _served(codes: Codes, names: pa.Array) -> Codes:
+    """Return the number of the generation that served each row; -1 for none."""
+    numbers = np.array([int(name or -1) for name in names.to_pylist()], dtype=np.int64)
+    return numbers[codes]
 
 
 def _reserved(data: Data, names: pa.Array) -> Bools:

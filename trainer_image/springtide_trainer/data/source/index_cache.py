@@ -57,7 +57,7 @@ class FileIndex:
     Attributes:
         moment: int64 [rows], microseconds since 1970.
         eligible: bool [rows], the row passes data.holdout.filter.
-        keys: Values of the columns `entity` and `group`, if the source has them.
+        keys: Values of the columns `entity`, `group` and `served`, if the source has them.
         digest: Digest of all of these.
     """
 

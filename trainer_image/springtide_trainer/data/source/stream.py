@@ -124,7 +124,7 @@ def groups_seen_before(
 def _index_columns(data: Data) -> set[str]:
     """Return the columns of the index: texts are not read."""
     columns = data.source.columns
-    names = {columns.timestamp, columns.entity, columns.group}
+    names = {columns.timestamp, columns.entity, columns.group, columns.served_generation}
     if data.holdout.filter:
         names.add(data.holdout.filter.column)
     return {name for name in names if name}
@@ -137,6 +137,8 @@ def _batches(file: DataFile, data: Data, read: Collection[str] | None = None) ->
     wanted |= dict(frozen_columns(columns).values())
     if data.holdout.filter:
         wanted.setdefault(data.holdout.filter.column, FILTER)
+    if columns.served_generation:
+        wanted.setdefault(columns.served_generation, values.SERVED)
     yield from read_batches(file, data.source.format, wanted, read)
 
 
@@ -147,7 +149,8 @@ class IndexedRows:
     Attributes:
         moment: int64 [rows], microseconds since 1970.
         eligible: bool [rows], the row passes data.holdout.filter.
-        keys: The columns `entity` and `group` as strings, if the source has them.
+        keys: The columns `entity`, `group` and `served` (by which generation) as strings, if the
+            source has them.
     """
 
     moment: Micros
@@ -162,6 +165,8 @@ class IndexedRows:
         keys = {
             name: pc.fill_null(texts[name], "") for name in ("entity", "group") if name in texts
         }
+        if column := data.source.columns.served_generation:
+            keys["served"] = values.generations(batch, column)
         return IndexedRows(times, _eligible(batch, data), keys)
 
 

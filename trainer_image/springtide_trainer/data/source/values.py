@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from springtide_trainer.data.source.readers.rows import RowBatch
 
 TIMESTAMP = "data.source.columns.timestamp"
+SERVED = "data.source.columns.servedGeneration"
 _WRITTEN = re.compile(
     r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?)?", re.ASCII
 )
@@ -76,6 +77,26 @@ def _decimal(column: pa.Array) -> pa.Array:
     whole = pc.and_(pc.equal(pc.floor(column), column), pc.less(pc.abs(column), 2.0**53))
     counts = column.cast(pa.int64(), safe=False).cast(pa.string())
     return pc.if_else(whole, counts, column.cast(pa.string()))
+
+
+def generations(batch: RowBatch, name: str) -> pa.Array:
+    """Return a column with numbers of generations as strings such as "6"; empty for none.
+
+    Raises:
+        Refused: a value is neither empty nor a number, such as the name of a generation.
+    """
+    column = pc.utf8_trim_whitespace(pc.fill_null(texts(batch, name, SERVED), ""))
+    readable = pc.match_substring_regex(column, r"^(0*[0-9]{1,10}(\.0+)?)?$")
+    if not pc.all(readable, min_count=0).as_py():
+        wrong = np.flatnonzero(~readable.to_numpy(zero_copy_only=False))
+        index, count = int(wrong[0]), f"at least {len(wrong):,} such rows"
+        hint = (
+            f"{batch.location(index)}: a value like {_shape(column[index].as_py())!r} in {name!r} "
+            f"is no number of a generation ({count}); write the number, such as 6, and nothing in "
+            "rows that no generation served"
+        )
+        raise Refused("InvalidServedGeneration", hint, SERVED)
+    return pc.replace_substring_regex(column, r"^0*([0-9]+?)(\.0+)?$", r"\1")
 
 
 def timestamps(batch: RowBatch, name: str, newest: datetime | None = None) -> Micros:

@@ -51,6 +51,8 @@ class StreamIndex:
     group: Codes | None = None
     group_seen_before: Bools | None = None
     """The group has a row in a partition before the cursor, which was not read."""
+    served: Codes | None = None
+    """Number of the generation that served the row; -1 for none."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ class WindowRequest:
     """Set for a pending candidate: only a holdout is selected, starting here."""
     quarantined: tuple[Span, ...] = ()
     released: tuple[Span, ...] = ()
+    excluded_generations: tuple[int, ...] = ()
+    """Rows that one of these generations served are left out."""
     through: int | None = None
     """Partitions that end after it are not read."""
     held_back: int = 0
@@ -140,6 +144,8 @@ class NewData:
     """Rows at or after the cursor in complete partitions that are not quarantined."""
     released: Bools
     """Rows of partitions that were released from quarantine."""
+    excluded: Bools
+    """Rows that would be new or released, and that an excluded generation served."""
     new_partitions: list[int]
     """Indices of the partitions with at least one new row, oldest first."""
     first_incomplete: PartitionState | None
@@ -151,6 +157,12 @@ class NewData:
     def pending(self) -> int:
         """Number of new rows, which the live model was not trained on."""
         return int(np.count_nonzero(self.new))
+
+    @property
+    def left_out(self) -> str:
+        """How many rows are left out because of who served them, for messages."""
+        count = int(np.count_nonzero(self.excluded))
+        return f"; {count:,} rows that were served before a rollback are left out" if count else ""
 
     def names(self, rows: Bools) -> tuple[str, ...]:
         """Return the names of the partitions with any of these rows, oldest first."""
@@ -178,16 +190,26 @@ def find_new_data(
     )
     if request.cursor is not None:
         new &= rows.moment >= request.cursor
+    served = _served_by(request.excluded_generations, rows)
+    excluded = (new | released) & served
+    new, released = new & ~served, released & ~served
     found = [int(at) for at in np.unique(index[new])]
     return NewData(
         partitions=ordered,
         partition_index=index,
         new=new,
         released=released,
+        excluded=excluded,
         new_partitions=found,
         first_incomplete=first_incomplete,
         newest=ordered[found[-1]].span.name if found else _newest_before_cursor(ordered, request),
     )
+
+
+def _served_by(generations: tuple[int, ...], rows: StreamIndex) -> Bools:
+    if rows.served is None:
+        return np.zeros(len(rows.moment), dtype=bool)
+    return np.isin(rows.served, generations)
 
 
 def _newest_before_cursor(

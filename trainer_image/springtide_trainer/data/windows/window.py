@@ -57,6 +57,9 @@ class WindowSplit:
     newest: str | None
     straddling: int
     """Rows excluded from the holdout because their group began before the boundary."""
+    excluded: dict[int, int]
+    """Rows that were left out between the first and the last row of the window, by the number of
+    the generation that served them."""
 
 
 def select_window(
@@ -75,6 +78,7 @@ def select_window(
         return _no_window(new_data, request, bounds)
     split = _split(new_data, rows, bounds)
     if short := _shortage(new_data, rows, request, split):
+        short += new_data.left_out
         return NoWindow("NotEnoughData", short, pending=new_data.pending, newest=new_data.newest)
     return split
 
@@ -95,7 +99,19 @@ def _split(new_data: NewData, rows: StreamIndex, bounds: WindowBounds) -> Window
         pending=new_data.pending,
         newest=new_data.newest,
         straddling=int(np.count_nonzero(straddling & rows.eligible)),
+        excluded=_excluded(new_data, rows, bounds),
     )
+
+
+def _excluded(new_data: NewData, rows: StreamIndex, bounds: WindowBounds) -> dict[int, int]:
+    """Count the rows that were left out, by the generation that served them."""
+    if rows.served is None:
+        return {}
+    inside = new_data.excluded & (rows.moment < bounds.holdout_to)
+    if bounds.trained_through is None:
+        inside &= rows.moment >= bounds.holdout_from
+    numbers, counts = np.unique(rows.served[inside], return_counts=True)
+    return dict(zip(numbers.tolist(), counts.tolist(), strict=True))
 
 
 def _began_before(rows: StreamIndex, before: Bools) -> Bools:
@@ -150,6 +166,7 @@ def _no_window(new_data: NewData, request: WindowRequest, short: boundaries.Shor
         reason = "NoNewData"
         since = "" if request.cursor is None else f" since {moment(request.cursor).isoformat()}"
         message = f"no new rows{since}"
+    message += new_data.left_out
     if request.quarantined:
         message += f"; {len(request.quarantined)} quarantined"
     return NoWindow(reason, message, pending=new_data.pending, newest=new_data.newest)
