@@ -202,6 +202,18 @@ DATA = [
         {f"{COLUMNS}.text": ABSENT, f"{COLUMNS}.features": ["title", "price"]},
         {f"{COLUMNS}.text": ABSENT, f"{COLUMNS}.features": ["title", "clicked"]},
     ),
+    *(
+        Example(
+            COLUMNS,
+            "servedGeneration must not be label, timestamp, text, textPair or one of features",
+            other | {f"{COLUMNS}.servedGeneration": "served_by"},
+            other | {f"{COLUMNS}.servedGeneration": wrong},
+        )
+        for other, wrong in (
+            ({}, "clicked"),
+            ({f"{COLUMNS}.text": ABSENT, f"{COLUMNS}.features": ["title", "price"]}, "price"),
+        )
+    ),
     Example(
         "data.window",
         "minRows must not be greater than maxRows",

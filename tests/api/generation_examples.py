@@ -3,7 +3,8 @@
 from api.example import ABSENT, Example, hub, inside
 
 DIGEST = "sha256:" + 64 * "a"
-DATA = {"manifest": "file:///models/data", "digest": DIGEST}
+EXCLUDED = {"excludedGenerations": [4, 6], "excludedRows": 1200}
+DATA = {"manifest": "file:///models/data", "digest": DIGEST, **EXCLUDED}
 ADAPTER = {"uri": "file:///models/adapter", "digest": DIGEST, "base": DIGEST}
 BUFFER = {"uri": "file:///models/buffer", "digest": DIGEST}
 PARENT = {"name": "ranker-g0", "digest": DIGEST}

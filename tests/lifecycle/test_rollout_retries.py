@@ -52,6 +52,7 @@ def test_a_failed_rollout_is_repeated_by_request(trouble: str, cause: str) -> No
     assert (second.outcome, second.phase) == ("RolloutFailed", "RolloutFailed")
     assert second.rollout.failure == cause
     assert world.update.status.counters.rolled_back == 0
+    assert world.seen().lineage.excluded == ()
     assert world.update.status.last_run.summary == "RolloutFailed g2"
     assert world.condition("LastRunSucceeded").reason == "RolloutFailed"
     assert world.update.status.phase != "Frozen"

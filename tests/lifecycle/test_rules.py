@@ -65,6 +65,10 @@ RULES = {
         "no_undelivered_month_is_passed",
         "test_an_undelivered_partition_is_quarantined_by_name_before_a_run_passes_it",
     ),
+    "Windows 6: rows exposed under a rolled-back generation are left out by a row filter": (
+        "rows_of_a_rolled_back_generation_are_left_out",
+        "test_rows_of_an_excluded_generation_are_neither_trained_on_nor_in_the_holdout",
+    ),
     "Windows 5: historical shards are those of promoted ancestors": (
         "historical_shards_are_those_of_the_ancestors",
     ),

@@ -83,7 +83,12 @@ def a_job(
         job=f"{UPDATE.name}-01234-g99999-{stage}-10",
         home="/models/search/x",
         recipe=in_a_bucket(recipe) if bucket else recipe,
-        probe=ProbeInput(now=NOON, cursor=NOON, quarantined=["2026-04", "2026-05"])
+        probe=ProbeInput(
+            now=NOON,
+            cursor=NOON,
+            quarantined=["2026-04", "2026-05"],
+            excluded_generations=[4, 6],
+        )
         if stage == "probe"
         else None,
     )
@@ -269,6 +274,7 @@ def test_a_probe_remembers_what_it_was_started_for() -> None:
     assert annotations["springtide.dev/spec-generation"] == "7"
     assert datetime.fromisoformat(annotations["springtide.dev/cursor"]) == NOON
     assert annotations["springtide.dev/quarantined"] == "2026-04,2026-05"
+    assert annotations["springtide.dev/excluded-generations"] == "4,6"
 
 
 @pytest.mark.parametrize("stage", ["import", "probe", "train", "evaluate", "collect"])

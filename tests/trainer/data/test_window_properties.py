@@ -44,6 +44,7 @@ def streams(draw: st.DrawFn) -> tuple[StreamIndex, list[PartitionState]]:
         eligible=column(st.integers(0, 3)) > 0,
         entity=entity,
         group=column(st.integers(0, 20)) if draw(st.booleans()) else None,
+        served=column(st.integers(-1, 3)) if draw(st.booleans()) else None,
     )
     unmarked = draw(few_parts) if draw(st.integers(0, 3)) == 0 else []
     empty = set(range(PARTS + 1)) - set((rows.moment // SECOND // LENGTH).tolist())
@@ -72,7 +73,14 @@ def asks(draw: st.DrawFn) -> WindowRequest:
         cursor=draw(st.one_of(st.none(), st.sampled_from([5, 10, 20, 41])).map(micros_or_none)),
         quarantined=tuple(map(span, quarantined)),
         released=tuple(span(at) for at in draw(few_parts) if at not in quarantined),
+        excluded_generations=draw(st.sampled_from([(), (2,), (0, 3, 9)])),
     )
+
+
+def served_by_excluded(rows: StreamIndex, asked: WindowRequest) -> np.ndarray:
+    if rows.served is None:
+        return np.zeros(len(rows.moment), dtype=bool)
+    return np.array([number in asked.excluded_generations for number in rows.served], dtype=bool)
 
 
 @given(streams(), asks())
@@ -103,6 +111,9 @@ def test_the_parts_of_a_window_are_disjoint_and_within_its_bounds(
     assert not rows.reserved[made.train].any()
     assert not (quarantined & (made.train | made.holdout | made.reserved)).any()
     assert not (released & made.holdout).any()
+    left_out = served_by_excluded(rows, asked)
+    assert not (left_out & (made.train | made.holdout | made.reserved)).any()
+    assert sum(made.excluded.values()) <= np.count_nonzero(left_out)
     assert rows.eligible[made.holdout].all()
     if asked.cursor is not None:
         assert (rows.moment[made.train & ~released] >= asked.cursor).all()
@@ -127,6 +138,7 @@ def test_the_cursor_passes_no_row_that_was_not_trained_on(
     begin = asked.cursor if asked.cursor is not None else 0
     passed = (rows.moment >= begin) & (rows.moment < cut)
     passed &= ~within(rows.moment, asked.quarantined) & ~rows.reserved
+    passed &= ~served_by_excluded(rows, asked)
     assert (made.train[passed]).all()
     for one in known:
         if begin < one.span.end and one.span.start < made.bounds.holdout_to:
@@ -170,6 +182,7 @@ def test_the_order_of_the_rows_does_not_matter(
         eligible=rows.eligible[order],
         entity=rows.entity[order],
         group=None if rows.group is None else rows.group[order],
+        served=None if rows.served is None else rows.served[order],
     )
     made, again = select_window(rows, known, asked), select_window(shuffled, known[::-1], asked)
     if isinstance(made, WindowSplit):
@@ -198,7 +211,7 @@ def test_a_chain_of_promotions_trains_on_every_row_once(
         made = select_window(rows, known, with_cursor(asked, cursor))
     begin = asked.cursor or 0
     wanted = (rows.moment >= begin) & (rows.moment < cursor) & ~rows.reserved
-    wanted &= ~within(rows.moment, asked.quarantined)
+    wanted &= ~within(rows.moment, asked.quarantined) & ~served_by_excluded(rows, asked)
     assert trained.tolist() == wanted.astype(int).tolist()
 
 
@@ -210,6 +223,7 @@ def with_cursor(asked: WindowRequest, cursor: int | None) -> WindowRequest:
         delay=asked.delay,
         cursor=cursor,
         quarantined=asked.quarantined,
+        excluded_generations=asked.excluded_generations,
     )
 
 
@@ -226,6 +240,7 @@ def test_a_pending_candidate_is_evaluated_on_all_later_rows_and_no_others(
         delay=asked.delay,
         holdout_from=begin,
         quarantined=asked.quarantined,
+        excluded_generations=asked.excluded_generations,
     )
     made = select_window(rows, known, waiting)
     event(type(made).__name__)
@@ -234,7 +249,7 @@ def test_a_pending_candidate_is_evaluated_on_all_later_rows_and_no_others(
     assert not made.train.any()
     assert not made.reserved.any()
     after = (rows.moment >= begin) & (rows.moment < made.bounds.holdout_to) & rows.eligible
-    after &= ~within(rows.moment, asked.quarantined)
+    after &= ~within(rows.moment, asked.quarantined) & ~served_by_excluded(rows, asked)
     if rows.group is not None:
         after &= ~np.isin(rows.group, rows.group[rows.moment < begin])
     assert made.holdout.tolist() == after.tolist()

@@ -80,8 +80,13 @@ class Laptop:
     def home(self) -> Path:
         return self.folder / "springtide" / "shop" / "recommender"
 
-    def write(self, options: dict[str, Any] | None = None, **hyperparameters: Any) -> None:
-        """Write the manifest, with these options of training and hyperparameters."""
+    def write(
+        self,
+        options: dict[str, Any] | None = None,
+        columns: dict[str, str] | None = None,
+        **hyperparameters: Any,
+    ) -> None:
+        """Write the manifest, with these options of training, columns and hyperparameters."""
         spec = {
             "model": {
                 "initial": {"uri": "file:///models/minilm"},
@@ -98,6 +103,7 @@ class Laptop:
                         "label": "label",
                         "timestamp": "ts",
                         "entity": "customer",
+                        **(columns or {}),
                     },
                 },
                 "volume": {"claimName": "data"},

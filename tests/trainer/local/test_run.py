@@ -83,6 +83,17 @@ def test_a_refusal_has_the_exit_code_of_its_stage_and_names_the_field(laptop, ca
     assert "no run, NotComplete: 1 of 2 complete partitions" in out
     assert "2026-02 ends after 2026-02-01T00:00:00+00:00 and is not read" in out
 
+    exclude = ("--through", "2026-03-01", "--exclude-generation", "6")
+    assert laptop.run(*exclude) == ExitCode.INVALID_INPUT
+    assert "no column says which generation served a row" in capsys.readouterr().err
+    laptop.write(columns={"servedGeneration": "served_by"})
+    for path in laptop.data.iterdir():
+        header, *rows = path.read_text().splitlines()
+        by = [f"{row},{6 if path.name == '2026-01.csv' else 5}" for row in rows]
+        path.write_text("\n".join([f"{header},served_by", *by, ""]))
+    assert laptop.run(*exclude) == ExitCode.TOO_LITTLE_DATA
+    assert "; 120 rows that were served before a rollback are left out" in capsys.readouterr().out
+
     laptop.model = laptop.folder / "absent"
     assert laptop.run() == ExitCode.INVALID_INPUT
     refusal = f"error: MissingModel: {laptop.model} does not exist; name another"
@@ -131,7 +142,7 @@ def test_ctrl_c_saves_a_checkpoint_and_the_same_command_continues(laptop, minilm
     assert '"message": "resumed"' in (laptop.home / "run.log").read_text()
 
 
-@pytest.mark.parametrize("flag", ["--through", "--quarantine", "--dataset"])
+@pytest.mark.parametrize("flag", ["--through", "--quarantine", "--exclude-generation", "--dataset"])
 def test_a_wrong_argument_has_exit_code_2(laptop, flag, capsys):
     with pytest.raises(SystemExit) as ended:
         laptop.run(flag, "someday")
