@@ -141,6 +141,7 @@ def test_labels_and_annotations_that_anybody_may_write_break_nothing():
     raw["metadata"]["annotations"] = {"springtide.dev/cursor": "yesterday", **numbers}
     seen = observed_job(raw, [], "")
     assert (seen.number, seen.attempt, seen.cursor, seen.failed) == (None, 1, None, True)
+    assert seen.excluded == frozenset({4, 6})
 
 
 def test_a_job_says_since_when_it_may_run():

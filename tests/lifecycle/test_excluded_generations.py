@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -69,17 +70,18 @@ def test_without_a_column_of_generations_nothing_is_left_out() -> None:
     "its result is discarded, and a new probe leaves out the rows that the generation served",
 )
 def test_a_window_frozen_before_a_rollback_is_not_trained_on() -> None:
-    world = on_generation_two(servedGeneration="served_by")
-    world.now += timedelta(minutes=30)
+    world = rolled_back(servedGeneration="served_by")
+    world.ask("retry@2")
     world.settle()
-    (probe,) = (j for j in world.jobs.values() if j.stage == "probe" and not j.succeeded)
-    assert probe.excluded == frozenset()
-    world.ask("rollback.g2@1")
-    world.settle()
+    (probe,) = (job for job in world.jobs.values() if job.request == "retry@2")
+    assert probe.excluded == frozenset({2})
+    world.jobs[probe.name] = replace(probe, excluded=frozenset())  # begun before, with this cursor
     world.complete_jobs()
     world.settle()
-    assert probe.uid not in {job.uid for job in world.jobs.values()}
-    world.ask("retry@2")
+    assert probe.name not in world.jobs
+    assert "shop-g3" not in world.generations
+    assert world.events[-1] == "ExcludedGenerationsChanged"
+    world.ask("retry@3")
     world.rounds(8)
     assert world.generation(3).spec.data.excluded_generations == [2]
 
