@@ -1,5 +1,5 @@
 """The tiny model and frozen rows of the tests of training."""
 
-from trainer.training.conftest import one_thread, published, world
+from trainer.training.conftest import one_thread, prepared, published, world
 
-__all__ = ["one_thread", "published", "world"]
+__all__ = ["one_thread", "prepared", "published", "world"]
