@@ -33,21 +33,22 @@ async def crash_at_writes(numbers, disturbed, *, every, side_by_side):
     return {crash.where: wrong for crash, wrong in zip(tried, found, strict=True) if wrong}
 
 
-async def crash_during(scene, crash, going_on, **start):
+async def crash_during(scene, crash, going_on, *hooks, **start):
     """Play what goes on; once the operator has ended at its write, start the next.
 
     Args:
         scene: where it goes on; its operator is replaced by one that is to end.
         crash: where that one ends.
         going_on: what is to come about, as a coroutine.
+        hooks: called for the writes that both operators send.
         start: settings of both operators.
     """
     await scene.drop()
-    await scene.start(crash, **start)
+    await scene.start(crash, *hooks, **start)
     living = asyncio.create_task(going_on)
     ended = asyncio.create_task(crash.happened.wait())
     await asyncio.wait({living, ended}, return_when=asyncio.FIRST_COMPLETED)
     ended.cancel()
     await scene.drop()
-    await scene.start(**start)
+    await scene.start(*hooks, **start)
     await living

@@ -74,6 +74,11 @@ class Witness:
             self._written = time.monotonic()
             self.weights.append(await weights(self.client, self.namespace))
 
+    def problems(self):
+        """What is not as it must be at the end: no pods may go that requests are sent to."""
+        fine = set(self.at_deletion) == {(100, 0)}
+        return [] if fine else [f"weights when canary pods were deleted: {self.at_deletion}"]
+
 
 async def weights(client, namespace):
     raw = await client.get(HTTP_ROUTE, namespace, "shop")

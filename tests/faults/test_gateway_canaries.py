@@ -162,8 +162,9 @@ async def crash_at(routed, how, every):
 
     async def disturbed(crash):
         scene = await on_generation_one(routed)
-        await crash_during(scene, crash, going_on(scene))
-        return await problems(scene, live=live)
+        witness = Witness(scene.client, scene.namespace)
+        await crash_during(scene, crash, going_on(scene), witness)
+        return [*await problems(scene, live=live), *witness.problems()]
 
     numbers = range(1, len(recorder.writes) - before + 1)
     return await crash_at_writes(numbers, disturbed, every=every, side_by_side=SIDE_BY_SIDE)

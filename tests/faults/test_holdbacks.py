@@ -125,8 +125,9 @@ async def crash_at(routed, prometheus, samples, how, every):
     async def disturbed(crash):
         async with with_holdback(routed, prometheus, samples) as (scene, requests):
             living = going_on(scene, requests)
-            await crash_during(scene, crash, living, prometheus_hosts=hosts)
-            return await problems(scene, requests, how)
+            witness = Witness(scene.client, scene.namespace)
+            await crash_during(scene, crash, living, witness, prometheus_hosts=hosts)
+            return [*await problems(scene, requests, how), *witness.problems()]
 
     return await crash_at_writes(numbers, disturbed, every=every, side_by_side=SIDE_BY_SIDE)
 

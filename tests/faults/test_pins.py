@@ -7,10 +7,10 @@ the same objects: what is pinned is served, the rollout is aborted once, and sta
 import asyncio
 
 import pytest
-from faults.crashing import crash_during
+from faults.crashing import crash_at_writes, crash_during
 from faults.directing import condition, directed
 from faults.life import LIFE, play
-from faults.playing import Crash, Recorder
+from faults.playing import Recorder
 from lifecycle.declared import SPEC
 
 from springtide_operator.cluster.api.kinds import DEPLOYMENT, JOB, UPDATE
@@ -143,17 +143,12 @@ async def crash_at(ground, every):
     before = len(recorder.writes)
     await pin_and_unpin(scene)
     assert await problems(scene) == []
-    places = asyncio.Semaphore(SIDE_BY_SIDE)
 
     async def one(crash):
-        async with places:
-            return await disturbed(ground, crash)
+        return await disturbed(ground, crash)
 
     numbers = range(1, len(recorder.writes) - before + 1)
-    crashes = [Crash(number, before=first) for number in numbers for first in (True, False)]
-    crashes = crashes[::every]
-    found = await asyncio.gather(*map(one, crashes))
-    return {crash.where: wrong for crash, wrong in zip(crashes, found, strict=True) if wrong}
+    return await crash_at_writes(numbers, one, every=every, side_by_side=SIDE_BY_SIDE)
 
 
 async def disturbed(ground, crash):

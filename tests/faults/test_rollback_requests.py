@@ -7,10 +7,10 @@ set both variables before: they are taken back by force, once.
 import asyncio
 
 import pytest
-from faults.crashing import crash_during
+from faults.crashing import crash_at_writes, crash_during
 from faults.directing import condition, directed
 from faults.life import LIFE, play
-from faults.playing import Crash, Recorder
+from faults.playing import Recorder
 
 pytestmark = pytest.mark.apiserver
 
@@ -83,17 +83,12 @@ async def crash_at(ground, kinds, every):
     before = len(recorder.writes)
     await roll_back(scene)
     assert await problems(scene) == []
-    places = asyncio.Semaphore(SIDE_BY_SIDE)
 
     async def one(crash):
-        async with places:
-            return await disturbed(ground, kinds, crash)
+        return await disturbed(ground, kinds, crash)
 
     numbers = range(1, len(recorder.writes) - before + 1)
-    crashes = [Crash(number, before=first) for number in numbers for first in (True, False)]
-    crashes = crashes[::every]
-    found = await asyncio.gather(*map(one, crashes))
-    return {crash.where: wrong for crash, wrong in zip(crashes, found, strict=True) if wrong}
+    return await crash_at_writes(numbers, one, every=every, side_by_side=SIDE_BY_SIDE)
 
 
 async def disturbed(ground, kinds, crash):

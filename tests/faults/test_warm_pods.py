@@ -192,8 +192,9 @@ async def crash_at(routed, how, every):
 
     async def disturbed(crash):
         scene = await with_warm_pods(routed)
-        await crash_during(scene, crash, going_on(scene))
-        return await problems(scene, live=live)
+        witness = Witness(scene.client, scene.namespace)
+        await crash_during(scene, crash, going_on(scene), witness)
+        return [*await problems(scene, live=live), *witness.problems()]
 
     numbers = range(first, len(recorder.writes) - before + 1)
     return await crash_at_writes(numbers, disturbed, every=every, side_by_side=SIDE_BY_SIDE)

@@ -6,9 +6,10 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import initialize, precondition, rule
+from hypothesis.stateful import initialize, precondition, rule, run_state_machine_as_test
 from lifecycle.declared import SPEC, TWO_TARGETS
 from lifecycle.generation_facts import bakes, in_progress, live_of, promotions
 from lifecycle.history import OperatorHistory
@@ -297,3 +298,9 @@ FEW = settings(
 )
 RoutedLife.TestCase.settings = FEW
 TestWhateverHappensToARoute = RoutedLife.TestCase
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(7200)
+def test_whatever_happens_to_a_route_in_thousands_of_histories() -> None:
+    run_state_machine_as_test(RoutedLife, settings=settings(FEW, max_examples=2000))

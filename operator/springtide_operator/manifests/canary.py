@@ -1,7 +1,8 @@
 """The Deployment of a canary: a copy of the target's pod template that runs another generation.
 
-Its pods keep the labels of the target's pods, so that the same Services select them. Its selector
-has one label more, so that neither Deployment selects pods or ReplicaSets of the other. With
+With traffic Replicas its pods keep the labels of the target's pods, so that the same Services
+select them, and so does the target's selector; its own has one label more, which the target's pods
+lack. Each Deployment still counts its own pods alone: they belong to it by owner reference. With
 traffic Gateway its pods do not have the labels by which the target's pods are selected.
 """
 
