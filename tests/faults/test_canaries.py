@@ -4,10 +4,15 @@ An operator that ends before or after any write of a canary leaves the same obje
 the generation after the last step, or never, and no canary is left.
 """
 
+import asyncio
+import contextlib
+import json
+
 import pytest
 from faults.crashing import crash_at_writes, crash_during
-from faults.directing import directed
+from faults.directing import condition, directed
 from faults.life import LIFE, play
+from faults.owner import ranker, run, variables
 from faults.playing import Recorder
 from lifecycle.declared import SPEC
 
@@ -146,6 +151,79 @@ async def test_a_deleted_update_takes_its_canary_along(ground):
     target = await scene.deployment()
     template = target["spec"]["template"]["metadata"]
     assert template["annotations"]["springtide.dev/digest"] == digest(scene, 1)
+
+
+@contextlib.asynccontextmanager
+async def kept_in_sync(scene, body):
+    """A GitOps client applies the owner's manifest every second."""
+
+    async def sync():
+        while True:
+            await scene.client.apply(DEPLOYMENT, body, manager="argocd-controller", force=True)
+            await asyncio.sleep(1)
+
+    syncing = asyncio.create_task(sync())
+    yield
+    syncing.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await syncing
+
+
+def as_the_owner_wants(deployment):
+    """Whether image, replicas and a variable are those of the owner."""
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    level = variables(deployment).get("LOG_LEVEL")
+    return (container["image"], level) == ("server:2", "info")
+
+
+@pytest.mark.survives(
+    "Deployments",
+    "during a step the owner scales the target and sets its image, a GitOps tool applies the "
+    "manifest every second, and the target is deleted and created again",
+    "the canary follows, and its step starts again; a missing target holds it with "
+    "`TargetNotFound`; the target gets the generation, and no field of the owner is overwritten",
+)
+async def test_a_canary_follows_all_that_its_owner_does_to_the_target(ground, kinds):
+    scene = await on_generation_one(ground)
+    first, second = STEPS
+    long = {"type": "Canary", "canary": {"steps": [{**first, "duration": "1h"}, second]}}
+    await scene.merge({"rollout": {"strategy": long}})
+    await scene.ask("run@2")
+    await scene.until(lambda _: state(scene).get("weightSeenAt"))
+    named = ("deployment/ranker", "-n", scene.namespace)
+    await run(kinds, "scale", *named, "--replicas=4")
+    await scene.until(lambda _: canary(scene)["spec"]["replicas"] == 2)
+    await run(kinds, "set", "image", *named, "server=server:2")
+    theirs = json.loads(ranker(scene, {"name": "LOG_LEVEL", "value": "info"}, replicas=4))
+    theirs["spec"]["template"]["spec"]["containers"][0]["image"] = "server:2"
+    async with kept_in_sync(scene, theirs):
+        await scene.until(lambda _: canary(scene) and as_the_owner_wants(canary(scene)))
+        await scene.until(lambda _: state(scene).get("weightSeenAt"))
+    await run(kinds, "delete", *named)
+    stalled = "TargetNotFound"
+    await scene.until(lambda _: condition(scene.update_status, "Stalled").get("reason") == stalled)
+    assert not await gone(scene)
+    async with kept_in_sync(scene, theirs):
+        await scene.until(lambda _: serves(scene, 1))
+        assert as_the_owner_wants(await scene.deployment("ranker-canary"))
+        await scene.merge({"rollout": {"strategy": STRATEGY}})
+        await scene.until(lambda _: is_over(scene, "Live", 2))
+    target = await scene.deployment()
+    assert (serves(scene, 2), await gone(scene)) == (True, True)
+    assert (as_the_owner_wants(target), target["spec"]["replicas"]) == (True, 4)
+    owned = {}
+    for each in target["metadata"]["managedFields"]:
+        owned[each["manager"]] = owned.get(each["manager"], "") + str(each["fieldsV1"])
+    for field in ("f:image", "f:replicas", "LOG_LEVEL"):
+        assert field in owned["argocd-controller"]
+        assert field not in owned["springtide:shop"].partition("f:spec")[2]
+
+
+def serves(scene, number):
+    """Whether the target's template has this generation, as watched."""
+    raw = scene.ground.cache.get(DEPLOYMENT, scene.namespace, "ranker") or {"spec": None}
+    wanted = {"MODEL_DIGEST": digest(scene, number)}
+    return bool(raw["spec"]) and wanted.items() <= variables(raw).items()
 
 
 GOING_ON = {"promoted": (promoted, 2), "aborted": (aborted, 1)}

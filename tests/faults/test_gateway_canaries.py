@@ -4,12 +4,17 @@ An operator that ends before or after any write leaves the same route: no reques
 pods are gone, and the owner's weights at the end.
 """
 
+import asyncio
+import contextlib
+
 import pytest
+from cluster.routes import route
 from faults.crashing import crash_at_writes, crash_during
 from faults.playing import Recorder
 from faults.routed_scenes import (
     SIDE_BY_SIDE,
     Witness,
+    is_gone,
     is_over,
     make_canary_pods,
     on_generation_one,
@@ -23,7 +28,8 @@ from faults.routed_scenes import (
     weights,
 )
 
-from springtide_operator.cluster.api.kinds import SERVICE
+from springtide_operator.cluster.api.kinds import HTTP_ROUTE, SERVICE
+from springtide_operator.cluster.watching import optional_kind
 
 pytestmark = pytest.mark.apiserver
 
@@ -106,22 +112,76 @@ async def test_a_rollback_during_a_step_restores_the_weights_before_the_pods_go(
 
 @pytest.mark.survives(
     "Routes",
-    "a GitOps tool sets the weights of an HTTPRoute back during a step",
+    "a GitOps tool sets the weights of an HTTPRoute back during a step, and again every second",
     "the step holds with FieldConflict, nothing is overwritten, and it continues with the weights "
     "of the message",
 )
 async def test_weights_that_git_sets_back_hold_the_step(routed):
     scene = await on_generation_one(routed)
+    witness = Witness(scene.client, scene.namespace)
+    scene.operators[-1].client.write_hooks.append(witness)
     await scene.ask("run@2")
     await scene.until(lambda _: state(scene).get("weightSeenAt"))
-    await weigh(scene, 100, 0)
-    message = "changed by argocd; the step continues once they are 90 and 10 again"
-    await scene.until(lambda _: message in scene.update_status["progress"]["waitingFor"])
-    assert state(scene).get("heldSince")
-    assert await weights(scene.client, scene.namespace) == (100, 0)
+    async with kept_at_rest(scene):
+        message = "changed by argocd; the step continues once they are 90 and 10 again"
+        await scene.until(lambda _: message in scene.update_status["progress"]["waitingFor"])
+        assert state(scene).get("heldSince")
+        await asyncio.sleep(4)
+        assert await weights(scene.client, scene.namespace) == (100, 0)
+        assert witness.weights == [(90, 10)]
     await weigh(scene, 90, 10)
     await scene.until(lambda _: is_over(scene, "Live", 2))
     assert await problems(scene, live=2) == []
+
+
+@contextlib.asynccontextmanager
+async def kept_at_rest(scene):
+    """A GitOps client applies the weights of Git every second."""
+
+    async def sync():
+        while True:
+            await weigh(scene, 100, 0)
+            await asyncio.sleep(1)
+
+    syncing = asyncio.create_task(sync())
+    yield
+    syncing.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await syncing
+
+
+@pytest.mark.survives(
+    "Routes",
+    "the CRD of HTTPRoutes, and with it the route, is deleted during a step, and both are "
+    "created again",
+    "the step holds with the reason and its pods stay; it continues with the weights of the "
+    "message, without a restart of the operator",
+)
+async def test_a_step_holds_while_the_kind_of_its_route_is_not_installed(
+    routed, kinds, route_kind, monkeypatch
+):
+    monkeypatch.setattr(optional_kind, "STARTING_SECONDS", 0.2)
+    monkeypatch.setattr(optional_kind, "UNAVAILABLE_SECONDS", 1.0)
+    scene = await on_generation_one(routed)
+    await scene.ask("run@2")
+    await scene.until(lambda _: state(scene).get("weightSeenAt"))
+    crd = f"{HTTP_ROUTE.plural}.{HTTP_ROUTE.group}"
+    await asyncio.to_thread(kinds.kubectl, "delete", "crd", crd)
+    await scene.until(lambda _: "does not serve httproutes" in waiting_for(scene))
+    assert state(scene).get("heldSince")
+    assert not await is_gone(scene)
+    await asyncio.to_thread(kinds.kubectl, "apply", "--server-side", "-f", str(route_kind))
+    await asyncio.to_thread(kinds.wait_for_crds)
+    await scene.until(lambda _: "HTTPRoute shop does not exist" in waiting_for(scene))
+    await scene.client.create(HTTP_ROUTE, route(scene.namespace))
+    await scene.until(lambda _: "90 and 10" in waiting_for(scene))
+    await weigh(scene, 90, 10)
+    await scene.until(lambda _: is_over(scene, "Live", 2))
+    assert await problems(scene, live=2) == []
+
+
+def waiting_for(scene):
+    return (scene.update_status.get("progress") or {}).get("waitingFor", "")
 
 
 @pytest.mark.survives(

@@ -1,15 +1,15 @@
 """A promoted generation is rolled back by request, with a real API server.
 
-An operator that ends before or after any write of it leaves the same objects. Another client had
-set both variables before: they are taken back by force, once.
+An operator that ends before or after any write of it leaves the same objects. `kubectl rollout
+undo` had set both variables before, and with them the label and annotation of the pods: they are
+taken back by force, once.
 """
-
-import asyncio
 
 import pytest
 from faults.crashing import crash_at_writes, crash_during
 from faults.directing import condition, directed
 from faults.life import LIFE, play
+from faults.owner import remember_revision, run
 from faults.playing import Recorder
 
 pytestmark = pytest.mark.apiserver
@@ -20,19 +20,29 @@ SAMPLE = 5
 
 
 async def undone(ground, kinds, *hooks):
-    """Generation 2 is live; a person has set both variables to those of generation 1."""
+    """Generation 2 is live; a person has returned the Deployment to generation 1."""
     scene = await directed(ground)
     await scene.declare()
     await scene.start(*hooks)
-    await play(scene, LIFE[:3])
-    made = scene.generation(1)["artifact"]
-    values = (f"MODEL_URI={made['uri']}", f"MODEL_DIGEST={made['servedDigest']}")
-    command = ("-n", scene.namespace, "set", "env", "deployment/ranker", *values)
-    await asyncio.to_thread(kinds.kubectl, *command)
+    await play(scene, LIFE[:2])
+    await remember_revision(scene, 1)
+    await play(scene, LIFE[2:3])
+    await remember_revision(scene, 2)
+    await run(kinds, "rollout", "undo", "deployment/ranker", "-n", scene.namespace)
     await scene.until(
         lambda _: condition(scene.update_status, "TargetsInSync")["reason"] == "FieldConflict"
     )
     return scene
+
+
+OURS = ("MODEL_URI", "MODEL_DIGEST", "springtide.dev/generation", "springtide.dev/digest")
+
+
+def managers(deployment):
+    """Who owns each of our fields of the pod template."""
+    entries = deployment["metadata"]["managedFields"]
+    fields = [(e["manager"], e["fieldsV1"].get("f:spec", {}).get("f:template")) for e in entries]
+    return {key: {manager for manager, owned in fields if key in str(owned)} for key in OURS}
 
 
 async def roll_back(scene):
@@ -52,12 +62,12 @@ async def problems(scene):
     status, deployment = scene.update_status, await scene.deployment()
     second = scene.generation(2)
     fields = deployment["spec"]["template"]["metadata"]
-    entries = deployment["metadata"]["managedFields"]
-    owners = {e["manager"] for e in entries if "MODEL_DIGEST" in str(e.get("fieldsV1"))}
+    owners = managers(deployment)
     checks = {
         "outcome": [scene.generation(n).get("outcome") for n in (1, 2)] == ["Live", "RolledBack"],
         "label": fields["labels"]["springtide.dev/generation"] == "1",
-        "owner": len(owners) == 1 and "kubectl-set" not in owners,
+        "variables": owners["MODEL_URI"] == owners["MODEL_DIGEST"] == {"springtide:shop"},
+        "label and annotation": all("springtide:shop" in owners[key] for key in OURS),
         "taken": not second["rollout"].get("takeBack"),
         "reason": second["rollout"]["rollbackReason"] == "requested by rollback.g2@9",
         "counters": (status["counters"]["promoted"], status["counters"]["rolledBack"]) == (2, 1),
@@ -71,10 +81,23 @@ async def problems(scene):
     return [name for name, holds in checks.items() if not holds]
 
 
+@pytest.mark.survives(
+    "People",
+    "`kubectl rollout undo` on the API server, then the request `rollback.g<number>`",
+    "both variables are taken back once; the next generation rolls out, label and annotation too",
+)
 async def test_a_rollback_by_request_takes_the_variables_back_from_kubectl(ground, kinds):
     scene = await undone(ground, kinds)
+    before = managers(await scene.deployment())
+    assert all("kubectl" in owners for owners in before.values())
+    assert before["springtide.dev/generation"] == before["springtide.dev/digest"] == {"kubectl"}
     await roll_back(scene)
     assert await problems(scene) == []
+    scene.world.months.append("2025-04")
+    await scene.ask("retry@10")
+    await scene.until(lambda _: (scene.update_status.get("live") or {}).get("number") == 3)
+    owners = managers(await scene.deployment())
+    assert owners == {key: {"springtide:shop"} for key in OURS}
 
 
 async def crash_at(ground, kinds, every):

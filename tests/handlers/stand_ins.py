@@ -36,6 +36,8 @@ class StandIns:
         """Stages whose trainers refuse their input: exit code and Failure."""
         self.pods_ready = True
         """Whether the pods of Deployments become available."""
+        self.unready = set()
+        """Deployments whose pods do not become available all the same."""
 
     @property
     def jobs_ever(self):
@@ -145,7 +147,7 @@ class StandIns:
         generation = deployment["metadata"]["generation"]
         if (deployment.get("status") or {}).get("observedGeneration") == generation:
             return
-        if not self.pods_ready:
+        if not self.pods_ready or deployment["metadata"]["name"] in self.unready:
             return
         wanted = deployment["spec"]["replicas"]
         counted = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")

@@ -64,13 +64,19 @@ class HoldbackInvariants:
             assert [g for g in generations if in_progress(g) and _rolls(g)] == []
 
     def a_bake_drains(self, generations: list[ModelGeneration]) -> bool:
-        """Whether pods of previous have lost their share a moment ago: they stay for 15 s."""
+        """Whether pods of previous have lost their share a moment ago: they stay for 15 s.
+
+        Where no record of a live generation is left, the last write of a route tells since when.
+        """
         live = live_of(generations)
-        if live is None or live.status.rollout.bake_started_at is None:
+        if live is None:
+            times = [each.changed_at for each in self.world.routes.values()]
+        elif live.status.rollout.bake_started_at is None:
             return False
-        routes = [each.route for each in live.status.rollout.targets if each.route]
-        times = [each.withdrawn_at for each in routes if each.withdrawn_at]
-        return any(self.world.now - each < DRAIN for each in times)
+        else:
+            routes = [each.route for each in live.status.rollout.targets if each.route]
+            times = [each.withdrawn_at for each in routes]
+        return any(self.world.now - each < DRAIN for each in times if each)
 
     def evidence_of_a_bake_counts_from_its_share(
         self, old: RolloutStatus, new: RolloutStatus
