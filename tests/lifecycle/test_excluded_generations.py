@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from lifecycle.declared import SPEC, with_columns
@@ -127,3 +128,27 @@ def test_no_run_starts_if_the_trainer_image_cannot_leave_rows_out() -> None:
     assert last.reason == "RowsNotExcluded"
     assert "image trainer:1 does not know" in last.message
     assert "shop-g3" not in world.generations
+
+
+def test_what_was_rolled_back_in_a_long_life_is_left_out_to_its_end() -> None:
+    """Also once the history has deleted the generation; the invariants check each run."""
+    rng, left_out = random.Random(1), 0
+    spec = with_columns(SPEC, servedGeneration="served_by")
+    spec["history"] = {"generations": 2, "rejected": 0}
+    world = World(spec=spec, now=datetime(2027, 1, 1, 12, tzinfo=UTC))
+    checks = Invariants(world)
+    world.settle()
+    for month in MONTHS[:9]:
+        world.months.append(month)
+        served = world.served_in(month)
+        if world.update.status.previous and rng.random() < 0.6:
+            (bad,) = served
+            world.ask(f"rollback.g{bad}@{month}")
+            world.rounds(3)
+            world.ask(f"retry@{month}")
+        world.rounds(5)
+        checks.check_at_rest()
+        left_out += any(g.spec.data and g.spec.data.excluded_rows for g in world.seen().generations)
+    gone = {n for n in checks.excluded if f"shop-g{n}" not in world.generations}
+    assert len(gone) > 1
+    assert left_out
