@@ -46,7 +46,7 @@ COST = 'The first time these download and build, in ~/.cache/springtide:' \
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lint test test-fast test-faults bench-idle \
-	bench-control-plane bench-training bench-server images cluster-up cluster-down demo \
+	bench-control-plane bench-training bench-methods bench-server images cluster-up cluster-down demo \
 	demo-down generate requirements
 
 help: ## Print these lines
@@ -91,6 +91,10 @@ bench-control-plane: ## Measure what 500, 2,000 and 5,000 updates cost; BESIDE=C
 bench-training: ## Compare this trainer with others, most of an hour; WRITE=1 writes docs/benchmarks.md
 	@$(CLUSTER) setup venv
 	PYTHONPATH=tests $(BIN)/python -m bench.training $(if $(WRITE),--write)
+
+bench-methods: ## Compare the ways of updating on real rows, an hour; WRITE=1 writes docs/benchmarks.md
+	@$(CLUSTER) setup venv
+	PYTHONPATH=tests $(BIN)/python -m bench.methods $(if $(WRITE),--write)
 
 bench-server: ## Compare the server with a pipeline behind FastAPI, a few minutes on an idle machine
 	@$(CLUSTER) setup venv

@@ -30,6 +30,17 @@ class Client:
         """Return the newest totals; they are written every second."""
         return json.loads(self.file.read_text()) if self.file.exists() else {}
 
+    def summary(self) -> str:
+        """Return how many requests were answered, in which time, and how many failed."""
+        totals = self.totals()
+        if not (timeline := totals.get("timeline")):
+            return "no request was answered"
+        seconds = timeline[-1]["at"] - timeline[0]["at"] or 1
+        return (
+            f"{totals['answered']} requests answered in {seconds} s, {totals['failed']} failed: "
+            f"{totals['answered'] / seconds:.1f} a second"
+        )
+
     def wait_for(self, *, more: int, seconds: float = 60.0) -> dict[str, Any]:
         """Return the totals once so many more requests were answered."""
         wanted = self.totals().get("answered", 0) + more
@@ -80,6 +91,7 @@ def sending_requests(
             settings |= {"HOST": through[0], "PORT": str(through[1])}
         with _running(example, EXAMPLES / "load-generator" / "load_generator.py", settings):
             yield client
+        print(client.summary())
 
 
 @contextmanager

@@ -168,8 +168,7 @@ def test_a_generation_passes_its_steps_and_no_request_fails(served, client, node
     served.goes_live(1)
     assert weights(served) == [100, 0]
     assert rollout(served, 1)["step"] == len(STEPS)
-    totals = client.wait_for(more=RATE)
-    assert totals["failures"] == []
+    assert client.answered_only_by(1, of=RATE)["failures"] == []
 
 
 @pytest.mark.survives(
@@ -187,7 +186,7 @@ def test_a_canary_that_is_rolled_back_gets_no_more_requests_and_none_fails(serve
     status = served.wait(
         lambda now: now["lastRun"].get("outcome") == "RolledBack", what="the rollback"
     )
-    totals = client.wait_for(more=2 * RATE)
+    totals = client.answered_only_by(1, of=2 * RATE)
     assert totals["failures"] == []
     assert status["live"]["number"] == 1
     assert weights(served) == [100, 0]
@@ -200,15 +199,36 @@ def test_a_canary_that_is_rolled_back_gets_no_more_requests_and_none_fails(serve
 
 @pytest.mark.survives(
     "Routes",
+    "with traffic through Traefik: the generation two promotions back is pinned while live bakes, "
+    "and the pin removed",
+    "it is served until the pin is removed, then live again, whose bake starts again; no request "
+    "fails",
+)
+def test_two_generations_back_is_pinned_and_unpinned_and_no_request_fails(served, client):
+    served.edit({"rollout": WARM})
+    served.deliver(f"{MONTH_AFTER}.csv.gz", small_model.month(MONTH_AFTER))
+    served.request("run", "april")
+    served.goes_live(3)
+    served.edit({"rollout": {"pin": {"generation": 0}}})
+    owner.wait_until_served(served, 0)
+    status = served.wait(lambda now: now["phase"] == "Pinned", what="the pin")
+    assert status["live"]["number"] == 3
+    client.answered_only_by(0, of=RATE)
+
+    served.edit({"rollout": {"pin": None}})
+    owner.wait_until_served(served, 3)
+    served.wait(lambda now: now["phase"] == "Baking", what="the bake")
+    assert client.answered_only_by(3, of=RATE)["failures"] == []
+    assert weights(served) == [100, 0]
+
+
+@pytest.mark.survives(
+    "Routes",
     "with traffic through Traefik: a generation that bakes is rolled back, with warm pods of the "
     "previous one",
     "the warm pods get its requests before the target is back; no request fails",
 )
 def test_a_rollback_to_warm_pods_moves_the_requests_first_and_none_fails(served, client):
-    served.edit({"rollout": WARM})
-    served.deliver(f"{MONTH_AFTER}.csv.gz", small_model.month(MONTH_AFTER))
-    served.request("run", "april")
-    served.goes_live(3)
     owner.until(lambda: is_warm(served, 1), "a warm pod of generation 1", seconds=180)
     assert weights(served) == [100, 0]
     before = client.totals()["generations"]["3"]
@@ -218,7 +238,7 @@ def test_a_rollback_to_warm_pods_moves_the_requests_first_and_none_fails(served,
     status = served.wait(
         lambda now: now["lastRun"].get("outcome") == "RolledBack", what="the rollback"
     )
-    totals = client.wait_for(more=2 * RATE)
+    totals = client.answered_only_by(1, of=2 * RATE)
     assert totals["failures"] == []
     assert status["live"]["number"] == 1
     assert weights(served) == [100, 0]

@@ -9,6 +9,7 @@ from demo import cluster
 from demo.example import UPDATE
 from docs.pages import blocks, script
 from e2e import owner, small_model
+from e2e.approvers import approve
 from e2e.canary_pods import CANARY, at_step, controllers, first_ready
 from e2e.monitors import sending_refused_requests, sending_requests
 
@@ -231,9 +232,10 @@ def test_a_generation_whose_requests_fail_after_its_promotion_is_rolled_back_in_
 ):
     before = served.served()["digest"]
     without = {"strategy": {"type": "RollingUpdate", "canary": None}}
-    served.edit({"rollout": bake_of_refusals() | without})
+    served.edit({"rollout": bake_of_refusals() | without, "gate": {"approval": "Manual"}})
     served.deliver("2026-04.csv.gz", small_model.month("2026-04"))
     served.request("run", "april")
+    approve(served, f"{UPDATE}-g3")
     served.goes_live(3)
     owner.until(
         lambda: (
@@ -263,4 +265,8 @@ def test_a_generation_whose_requests_fail_after_its_promotion_is_rolled_back_in_
     assert (needed["status"], needed["reason"]) == ("True", "Frozen")
     assert "unfreeze@<token>" in needed["message"]
     served.request("unfreeze", "repaired")
-    served.wait(lambda now: now["phase"] == "OnHold", what="the hold that is left")
+    held = served.wait(lambda now: now["phase"] == "OnHold", what="the hold that is left")
+    assert "trainedThrough" not in held["cursor"]
+    trained = served.generations()[3]["spec"]["data"]["partitions"]
+    print(trained, owner.condition(held, "ActionRequired")["message"], held["cursor"])
+    served.request("quarantine", "april")

@@ -88,9 +88,9 @@ def train(setting: Setting, side: Side, stored: int, steps: list[int]) -> None:
         parent = made = setting.lineage.trained(made_from, parent, frozen(setting, arriving))
         trainings.append(made)
         total += setting.lineage.seconds
-        hits = score(made.artifact.uri, made.artifact.digest, setting.held_out, labels)
-        accuracies.append(float(hits.mean()))
-    side.found.append(hits)
+        found = hits(made.artifact.uri, made.artifact.digest, setting.held_out, labels)
+        accuracies.append(float(found.mean()))
+    side.found.append(found)
     side.quality.append(accuracies[-1])
     side.steps.append(accuracies)
     side.keep(trainings, total)
@@ -137,7 +137,7 @@ def spec(setting: Setting, labels: list[str], stored: int, *, epochs: int) -> di
     }
 
 
-def score(uri: str, digest: str, rows: list[tuple[str, str]], labels: list[str]) -> Any:
+def hits(uri: str, digest: str, rows: list[tuple[str, str]], labels: list[str]) -> Any:
     """Return which held-out rows of these labels are predicted right: bool [rows]."""
     scorer = load(local_path(uri), digest, "cpu")
     asked = [(text, kind) for text, kind in rows if kind in labels]
@@ -145,9 +145,14 @@ def score(uri: str, digest: str, rows: list[tuple[str, str]], labels: list[str])
     return np.array([scorer.task.outputs[code] for code in predicted]) == [k for _, k in asked]
 
 
-def interval(joint: Side, other: Side) -> tuple[float, float, float]:
-    """Return the loss of accuracy and its one-sided 95 % bounds: seeds and products are drawn."""
-    difference = np.stack(joint.found).astype(float) - np.stack(other.found)
+def interval(ours: Any, theirs: Any) -> tuple[float, float, float]:
+    """Return the gain of accuracy and its one-sided 95 % bounds: seeds and products are drawn.
+
+    Args:
+        ours: Which products are predicted right: bool [seeds, products].
+        theirs: The same of the other side, with the same seeds and products.
+    """
+    difference = ours.astype(float) - theirs
     seeds, rows = difference.shape
     rng = np.random.default_rng(0)
     drawn = [
@@ -204,7 +209,7 @@ def _conclude(sides: list[Side], given: argparse.Namespace, rows: int) -> bool:
     """Print and write what the seeds so far have; return whether the targets are met."""
     joint, first, *_, naive = sides
     for side in sides[1:]:
-        side.loss = interval(joint, side)
+        side.loss = interval(np.stack(joint.found), np.stack(side.found))
     assert first.loss
     assert naive.loss
     targets = [

@@ -12,6 +12,7 @@ from statistics import fmean, median
 from typing import Any
 
 from bench.gpu import page as gpu
+from bench.methods import page as methods
 from bench.retention import sections as retention
 
 ROOT = Path(__file__).parents[3]
@@ -126,7 +127,7 @@ def page(folder: Path = RESULTS) -> str:
     results = [json.loads(file.read_text("utf-8")) for file in files if file.exists()]
     without = [file.stem for file in files if not file.exists()]
     missing = f"Not measured yet: {', '.join(without)}.\n\n" if without else ""
-    more = [gpu.sections(folder), retention.sections(folder)]
+    more = [gpu.sections(folder), retention.sections(folder), methods.sections(folder)]
     sections = "\n".join(filter(None, [*map(_section, results), *more]))
     first = f"{HEAD}\n{summary(results)}\n\n{missing}{table(results)}"
     start = folder / f"{POD_START}.json"
