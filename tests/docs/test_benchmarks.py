@@ -4,6 +4,8 @@ import json
 
 import pytest
 from bench.gpu import page as gpu
+from bench.methods import page as methods
+from bench.methods.options import OPTIONS, Option, with_option
 from bench.retention import sections
 from bench.training import page
 from docs.pages import ROOT
@@ -35,7 +37,7 @@ def test_the_page_is_made_from_the_results():
 
 
 def test_every_result_has_its_section():
-    known = {*page.ORDER, *sections.NAMES, page.POD_START, gpu.NAME}
+    known = {*page.ORDER, *sections.NAMES, page.POD_START, gpu.NAME, methods.NAME}
     assert {file.stem for file in page.RESULTS.glob("*.json")} <= known
     text = (ROOT / page.PAGE).read_text(encoding="utf-8")
     for file in page.RESULTS.glob("*.json"):
@@ -114,3 +116,32 @@ def test_on_a_gpu_the_auc_decides_too():
 def test_the_mfu_is_the_flops_of_tokens_without_padding_by_the_peak():
     """80 rows of 40 tokens in 2 s, 6e11 operations a token: 9.6e14 of 9.89e14 in a second."""
     assert "| 97.1% (97.1% to 97.1%) |" in on_a_gpu([(1, 0.9)], [(2, 0.9)])
+
+
+def test_an_option_changes_what_it_names_and_the_rate_of_a_method():
+    shared = {"model": {}, "training": {"hyperparameters": {"epochs": 4, "freeze": {}}}}
+    option = Option("x", {"hyperparameters": {"freeze": {"lowerLayers": 3}}}, {"loss": {}})
+    made = with_option(shared, option, "1e-4")
+    settings = {"epochs": 4, "freeze": {"lowerLayers": 3}, "learningRate": "1e-4"}
+    assert made["training"] == {"hyperparameters": settings}
+    assert made["model"] == {"classification": {"loss": {}}}
+    assert shared["training"] == {"hyperparameters": {"epochs": 4, "freeze": {}}}
+    own = with_option(shared, OPTIONS["LoRA, 5e-4"], "1e-4")["training"]
+    assert own["method"]["type"] == "LoRA"
+    assert own["hyperparameters"]["learningRate"] == "5e-4"
+
+
+def test_the_table_of_methods_has_the_gain_of_each_option_over_the_one_it_names():
+    numbers = {"first": 0.5, "last": 0.75, "rows": 90, "steps": 6, "memory": 800, "served": 90e6}
+    made = [{"seed": 1, "hits": hits, "seconds": 9.0, **numbers} for hits in ("1100", "1110")]
+    result = {
+        "machine": {"date": "2026-01-31", "processor": "one"},
+        "settings": {"seeds": 2, "classes": 15, "epochs": 4, "rate": "1e-4"},
+        "options": {"Full": made, "EWC 100": made},
+        "gains": {"EWC 100": [0.01, -0.02, 0.04]},
+    }
+    text = methods.section(result)
+    numbers = "0.500 | 0.750 | 90 | 6 | 9 | 800 | 90.0 |"
+    assert f"| Full | 0.625 |  |  | {numbers}" in text
+    assert f"| EWC 100 | 0.625 | +0.010 (-0.020 to +0.040) | Full | {numbers}" in text
+    assert all(each.against in OPTIONS for each in OPTIONS.values())

@@ -1,4 +1,4 @@
-"""Two users of a namespace: one who may approve its generations, and one who may only patch them."""
+"""Two users of a namespace: one who may approve its generations, one who may only patch them."""
 
 import pytest
 from demo.kubectl import DemoError

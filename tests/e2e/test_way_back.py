@@ -8,7 +8,7 @@ import yaml
 from demo import cluster
 from demo.example import UPDATE
 from docs.pages import blocks, script
-from e2e import owner, small_model
+from e2e import node_cache, owner, small_model
 from e2e.approvers import approve
 from e2e.canary_pods import CANARY, at_step, controllers, first_ready
 from e2e.monitors import sending_refused_requests, sending_requests
@@ -62,7 +62,12 @@ def served(small, watching):
     """An update whose imported generation 0 is live; the next one has a canary of two steps."""
     steps = [{"weight": weight, "duration": "10s"} for weight in (33, 50)]
     example = small("way-back")
-    example.begin(change=lambda spec: spec["rollout"].update(canary_of(steps)), shared=True)
+    example.begin(
+        change=lambda spec: spec["rollout"].update(canary_of(steps)),
+        server=node_cache.with_cache,
+        before=lambda: node_cache.make_cache(example),
+        shared=True,
+    )
     example.goes_live(0)
     owner.wait_until_served(example, 0)
     return example
@@ -110,6 +115,7 @@ def test_a_generation_passes_the_steps_of_its_canary_and_no_request_fails(served
 
     assert totals["failures"] == []
     assert set(totals["generations"]) == {"0", "1"}
+    assert node_cache.sources(served) == {"cache": 2}  # a canary pod had copied it to the node
     assert [one["metadata"]["name"] for one in served.get("deployments")["items"]] == [UPDATE]
     passed = {one["metric"] for one in samples(served, 1) if one["verdict"] == "Pass"}
     assert passed == {"failed-requests", "latency-p99"}
@@ -227,6 +233,12 @@ def test_a_generation_whose_requests_fail_only_as_a_canary_is_removed(served, cl
     "bound as the reason; after `freezeAfter` of these in a row the update is frozen; no other "
     "request fails",
 )
+@pytest.mark.survives(
+    "Rights",
+    "a user without the verb approve approves a generation that waits, on a whole cluster",
+    "403 that names user and verb, and the generation waits on; it goes live once an approver has "
+    "approved it",
+)
 def test_a_generation_whose_requests_fail_after_its_promotion_is_rolled_back_in_its_bake(
     served, client
 ):
@@ -268,5 +280,7 @@ def test_a_generation_whose_requests_fail_after_its_promotion_is_rolled_back_in_
     held = served.wait(lambda now: now["phase"] == "OnHold", what="the hold that is left")
     assert "trainedThrough" not in held["cursor"]
     trained = served.generations()[3]["spec"]["data"]["partitions"]
-    print(trained, owner.condition(held, "ActionRequired")["message"], held["cursor"])
+    assert held["cursor"]["proposedForQuarantine"] == trained == ["2026-02", "2026-03"]
     served.request("quarantine", "april")
+    left_out = ["2026-01", *trained]
+    served.wait(lambda now: now["cursor"]["quarantined"] == left_out, what="the quarantine")
