@@ -8,7 +8,7 @@ import pytest
 from demo.cluster import SYSTEM
 from demo.example import UPDATE
 from e2e import small_model
-from e2e.monitors import sending_requests
+from e2e.monitors import RATE, sending_requests
 from faults.process import Process
 from faults.proxy import Cut, Proxy
 
@@ -46,7 +46,13 @@ def deleted_repeatedly(kubectl):
         thread.join()
 
 
-def two_updates(example):
+def by_canary(spec):
+    """Let each generation pass two steps of a canary."""
+    steps = [{"weight": weight, "duration": "5s"} for weight in (33, 50)]
+    spec["rollout"]["strategy"] = {"type": "Canary", "canary": {"steps": steps}}
+
+
+def two_updates(example, rate=RATE):
     """Serve generations 0, 1 and 2; return their Jobs and the counts of the client."""
     seen = {}
 
@@ -67,7 +73,7 @@ def two_updates(example):
         return reached
 
     example.wait(live(0), what="generation 0", seconds=400)
-    with sending_requests(example) as client:
+    with sending_requests(example, rate) as client:
         example.wait(live(1), what="generation 1", seconds=600)
         example.deliver("2026-03.csv.gz", small_model.month("2026-03"))
         example.wait(live(2), what="generation 2", seconds=900)
@@ -154,14 +160,15 @@ async def of_one_write_each(example, folder):
 
 @pytest.mark.survives(
     "Operator",
-    "on a real cluster, each process is killed after its first write or before its second",
+    "on a real cluster, each process is killed after its first write or before its second, while "
+    "generations pass the steps of a canary at 50 requests/s",
     "the lifecycle ends with the Jobs and Deployment revisions of an undisturbed one; no "
     "request to the server fails",
 )
 async def test_operators_killed_after_one_write_each_bring_two_generations_live(small, tmp_path):
     example = small("deaths")
     async with of_one_write_each(example, tmp_path) as killed:
-        await asyncio.to_thread(example.begin)
-        jobs, totals = await asyncio.to_thread(two_updates, example)
+        await asyncio.to_thread(example.begin, change=by_canary, shared=True)
+        jobs, totals = await asyncio.to_thread(two_updates, example, 50)
         assert killed.deaths > 40
         assert_undisturbed(example, jobs, totals)
