@@ -16,6 +16,7 @@ from e2e.monitors import sending_refused_requests, sending_requests
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 RATE = 20
+STEP_SECONDS = 10
 
 
 def documented(field):
@@ -60,7 +61,7 @@ def watching(installed, node_prometheus):
 @pytest.fixture(scope="module")
 def served(small, watching):
     """An update whose imported generation 0 is live; the next one has a canary of two steps."""
-    steps = [{"weight": weight, "duration": "10s"} for weight in (33, 50)]
+    steps = [{"weight": weight, "duration": f"{STEP_SECONDS}s"} for weight in (33, 50)]
     example = small("way-back")
     example.begin(
         change=lambda spec: spec["rollout"].update(canary_of(steps)),
@@ -83,6 +84,14 @@ def client(served):
 
 def epoch(moment):
     return datetime.fromisoformat(moment).timestamp()
+
+
+def served_after(generation):
+    """Seconds from the end of the probe to the promotion, but those of its pods and steps."""
+    created, status = generation["metadata"]["creationTimestamp"], generation["status"]
+    pods = [pod for stage in ("training", "evaluation") for pod in status[stage].get("pods", [])]
+    working = sum(epoch(pod["endedAt"]) - epoch(pod["startedAt"]) for pod in pods)
+    return epoch(status["rollout"]["promotedAt"]) - epoch(created) - working - 2 * STEP_SECONDS
 
 
 def samples(example, number):
@@ -121,6 +130,7 @@ def test_a_generation_passes_the_steps_of_its_canary_and_no_request_fails(served
     assert passed == {"failed-requests", "latency-p99"}
     decided = epoch(served.generations()[1]["status"]["verdictAt"])
     print(f"first canary pod ready: {ready - decided:.1f} s after the gate")
+    print(f"probe -> served, less Jobs and steps: {served_after(served.generations()[1]):.1f} s")
     served.show("scale", owner.TARGET, "--replicas=1")  # the next rollouts need fewer pods
 
 
