@@ -43,7 +43,7 @@ def parsed() -> argparse.Namespace:
     asked.add_argument("--options", nargs="+", default=[*OPTIONS], choices=[*OPTIONS])
     asked.add_argument("--seeds", type=int, default=5)
     asked.add_argument("--classes", type=int, default=15)
-    asked.add_argument("--epochs", type=int, default=4)
+    asked.add_argument("--epochs", type=int, default=3)
     asked.add_argument("--rate", default="1e-4", help="of options that have none of their own")
     asked.add_argument("--processes", type=int, default=1, help="trainings at once")
     asked.add_argument("--write", action="store_true", help="write the results and the page")
