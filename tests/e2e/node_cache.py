@@ -1,7 +1,6 @@
 """The cache of models on each node of `examples/node-cache`, for a small example and its server."""
 
 import json
-from collections import Counter
 
 import yaml
 from demo.cluster import EXAMPLES
@@ -39,9 +38,9 @@ def make_cache(example: SmallExample) -> None:
     example.kubectl.apply([volume, claim])
 
 
-def sources(example: SmallExample) -> Counter[str]:
-    """Count the pods of the target by where they loaded their model from."""
+def sources(example: SmallExample, generation: int) -> set[str]:
+    """Return from where the target's pods of a generation loaded it."""
     selector = f"--selector=app={UPDATE},springtide.dev/role=live"
     lines = example.show("logs", selector, "--container=server", "--tail=-1").splitlines()
     ready = (json.loads(line) for line in lines if '"loaded_from"' in line)
-    return Counter(each["loaded_from"] for each in ready)
+    return {each["loaded_from"] for each in ready if each["generation"] == str(generation)}
