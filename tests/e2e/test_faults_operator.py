@@ -48,7 +48,7 @@ def deleted_repeatedly(kubectl):
 
 def by_canary(spec):
     """Let each generation pass two steps of a canary."""
-    steps = [{"weight": weight, "duration": "5s"} for weight in (33, 50)]
+    steps = [{"weight": weight, "duration": "10s"} for weight in (33, 50)]
     spec["rollout"]["strategy"] = {"type": "Canary", "canary": {"steps": steps}}
 
 
