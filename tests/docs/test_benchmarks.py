@@ -120,11 +120,11 @@ def test_the_mfu_is_the_flops_of_tokens_without_padding_by_the_peak():
 
 def test_an_option_changes_what_it_names_and_the_rate_of_a_method():
     shared = {"model": {}, "training": {"hyperparameters": {"epochs": 4, "freeze": {}}}}
-    option = Option("x", {"hyperparameters": {"freeze": {"lowerLayers": 3}}}, {"loss": {}})
+    option = Option("x", {"hyperparameters": {"freeze": {"lowerLayers": 3}}}, {"a": {}})
     made = with_option(shared, option, "1e-4")
     settings = {"epochs": 4, "freeze": {"lowerLayers": 3}, "learningRate": "1e-4"}
     assert made["training"] == {"hyperparameters": settings}
-    assert made["model"] == {"classification": {"loss": {}}}
+    assert made["model"] == {"a": {}}
     assert shared["training"] == {"hyperparameters": {"epochs": 4, "freeze": {}}}
     own = with_option(shared, OPTIONS["LoRA, 5e-4"], "1e-4")["training"]
     assert own["method"]["type"] == "LoRA"

@@ -15,7 +15,7 @@ class Option:
 
     Attributes:
         training: What it has in spec.training, in addition to what all have.
-        classification: What it has in spec.model.classification.
+        model: What it has in spec.model.
         stored: Rows of each class in the replay buffer; 0: no replay.
         rate: Learning rate; empty: that of the run.
         against: The option that it is compared with.
@@ -23,7 +23,7 @@ class Option:
 
     name: str
     training: dict[str, Any] = field(default_factory=dict)
-    classification: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
     stored: int = STORED
     rate: str = ""
     against: str = "Full"
@@ -56,6 +56,7 @@ OPTIONS = {
         _method("Adapter", "5e-4"),
         _method("Adapter", "2e-3"),
         Option("lower half frozen", {"hyperparameters": {"freeze": {"lowerLayers": 3}}}),
+        Option("layers 0, 2 and 4 of 6", model={"keepLayers": [0, 2, 4]}),
         Option("no replay", stored=0),
         Option("30 rows replayed", stored=30),
         _kept("distillation, no replay", **DISTILLED),
@@ -63,8 +64,8 @@ OPTIONS = {
         _kept("EWC 100, no replay", ewc={"strength": "100"}),
         _kept("EWC 10000, no replay", ewc={"strength": "10000"}),
         _kept("EWC 100", STORED, ewc={"strength": "100"}),
-        Option("class weights", classification={"classWeights": "Balanced"}),
-        Option("focal loss", classification={"loss": {"type": "Focal", "focal": {}}}),
+        Option("class weights", model={"classification": {"classWeights": "Balanced"}}),
+        Option("focal loss", model={"classification": {"loss": {"type": "Focal", "focal": {}}}}),
         _robust("ema 0.99", averaging={"ema": "0.99"}),
         _robust("last 20 steps", averaging={"lastK": 20}),
         _robust("adversarial 1", adversarial={"epsilon": "1"}),
@@ -83,11 +84,9 @@ def with_option(spec: dict[str, Any], option: Option, rate: str) -> dict[str, An
         option: The option.
         rate: Learning rate of options that have none.
     """
-    changed = _merged(spec, {"training": option.training})
-    changed["training"]["hyperparameters"]["learningRate"] = option.rate or rate
-    if option.classification:
-        changed["model"]["classification"] = option.classification
-    return changed
+    rates = {"training": {"hyperparameters": {"learningRate": option.rate or rate}}}
+    changed = {"training": option.training, "model": option.model}
+    return _merged(_merged(spec, changed), rates)
 
 
 def _merged(whole: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
