@@ -46,8 +46,8 @@ COST = 'The first time these download and build, in ~/.cache/springtide:' \
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lint test test-fast test-faults bench-idle \
-	bench-control-plane bench-training bench-methods bench-server images cluster-up cluster-down demo \
-	demo-down generate requirements
+	bench-control-plane bench-fleet bench-training bench-methods bench-server images cluster-up cluster-down \
+	demo demo-down generate requirements
 
 help: ## Print these lines
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 21
@@ -87,6 +87,11 @@ bench-idle: ## Watch the operator at rest for 10 minutes: it must write nothing 
 bench-control-plane: ## Measure what 500, 2,000 and 5,000 updates cost; BESIDE=CHECKOUT for another
 	@$(CLUSTER) setup
 	PYTHONPATH=tests $(BIN)/python tests/bench/control_plane.py $(if $(BESIDE),--beside "$(BESIDE)")
+
+bench-fleet: ## Measure what docs/scaling.md computes with, and write the page; ten minutes
+	@$(CLUSTER) setup
+	PYTHONPATH=tests $(BIN)/python -m bench.fleet.measure
+	PYTHONPATH=tests $(BIN)/python -m bench.fleet.page
 
 bench-training: ## Compare this trainer with others, most of an hour; WRITE=1 writes docs/benchmarks.md
 	@$(CLUSTER) setup venv

@@ -88,10 +88,22 @@ async def flood(server: ApiServer, checkout: Path, many: int) -> Row:
             return Row(what, seconds, used, memory, worst, many, counted, serving)
 
 
-def rest(server: ApiServer, checkout: Path, many: int, *, touches: int) -> list[Row]:
-    """Start an operator on existing updates, wake it, leave it, and let it list all again."""
+def rest(
+    server: ApiServer,
+    checkout: Path,
+    many: int,
+    *,
+    touches: int,
+    selector: str = "",
+    steps: int = 4,
+) -> list[Row]:
+    """Start an operator on existing updates, wake it, leave it, and let it list all again.
+
+    With a selector that matches no namespace all of them are those of other releases. Of these
+    four measurements the first `steps` are made.
+    """
     folder = Path(tempfile.mkdtemp())
-    with Measured(server, checkout, folder) as operator:
+    with Measured(server, checkout, folder, selector=selector) as operator:
 
         def row(what: str, do: Callable[[], object], number: int) -> Row:
             before, cpu, began = writes(server), operator.cpu(), time.monotonic()
@@ -107,12 +119,13 @@ def rest(server: ApiServer, checkout: Path, many: int, *, touches: int) -> list[
             memory = operator.megabytes()
             return Row(what, seconds, used, memory, block, number, counted, serving)
 
-        return [
-            row(f"start at {many}", operator.ready, many),
-            row(f"{touches} changes", lambda: asyncio.run(touch(server, many, touches)), touches),
-            row(f"{IDLE_SECONDS} s idle", lambda: time.sleep(IDLE_SECONDS), many),
-            row(f"relist at {many}", server.restart, many),
+        every: list[tuple[str, Callable[[], object], int]] = [
+            (f"start at {many}", operator.ready, many),
+            (f"{touches} changes", lambda: asyncio.run(touch(server, many, touches)), touches),
+            (f"{IDLE_SECONDS} s idle", lambda: time.sleep(IDLE_SECONDS), many),
+            (f"relist at {many}", server.restart, many),
         ]
+        return [row(*each) for each in every[:steps]]
 
 
 def cpu_of(server: ApiServer) -> float:
@@ -123,12 +136,20 @@ def cpu_of(server: ApiServer) -> float:
 
 
 async def touch(server: ApiServer, many: int, touches: int) -> None:
-    """Change the metadata of so many updates of the population, one after the other."""
+    """Change the metadata of so many updates of the population, one after the other.
+
+    To what they never had: a change to what is there already is none.
+    """
     async with connected(server) as client:
         for number in range(touches):
             namespace, name = placed(number % many)
             place = {"namespace": namespace, "name": name}
-            change = {"metadata": {**place, "annotations": {"example.com/touched": str(number)}}}
+            change = {
+                "metadata": {
+                    **place,
+                    "annotations": {"example.com/touched": f"{number}-{time.time_ns()}"},
+                }
+            }
             await client.apply(UPDATE, change, manager="person", force=True)
 
 

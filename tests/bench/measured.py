@@ -26,6 +26,8 @@ PORTS = ("PROGRESS", "HEALTH", "METRICS")
 TICKS = os.sysconf("SC_CLK_TCK")
 QUIET_CPU = 0.1
 """Seconds of CPU in one second: an operator that uses less is at rest."""
+ALWAYS = 0.9
+"""Seconds used or waited for in one second: one that wants a core all the time is not at rest."""
 
 
 def cpu_seconds(pid: int) -> float:
@@ -86,7 +88,9 @@ class StandInProcess(_Process):
 class Measured(_Process):
     """The operator of a checkout."""
 
-    def __init__(self, server: ApiServer, checkout: Path, folder: Path) -> None:
+    def __init__(
+        self, server: ApiServer, checkout: Path, folder: Path, *, selector: str = ""
+    ) -> None:
         self._report = folder / "blocks.jsonl"
         ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
         self._metrics = ports["METRICS"]
@@ -96,6 +100,7 @@ class Measured(_Process):
             "KUBECONFIG": str(server.kubeconfig),
             "SPRINGTIDE_TRAINER_IMAGE": "trainer",
             "SPRINGTIDE_PROGRESS_URL": "http://operator:8080",
+            "SPRINGTIDE_NAMESPACE_SELECTOR": selector,
         }
         command = [str(HERE / "operator_process.py"), str(self._report)]
         super().__init__(command, settings, folder / "log")
@@ -112,18 +117,26 @@ class Measured(_Process):
 
     def wait_idle(self, began: float, quiet: float) -> float:
         """Wait until it has been at rest for so long; return the seconds until the rest started."""
-        since, used = time.monotonic(), self.cpu()
+        since, used, wanted = time.monotonic(), self.cpu(), self._wanted()
         while time.monotonic() - since < quiet:
             time.sleep(1)
-            now = self.cpu()
-            if now - used > QUIET_CPU:
+            now, more = self.cpu(), self._wanted()
+            if now - used > QUIET_CPU or more - wanted > ALWAYS:
                 since = time.monotonic()
-            used = now
+            used, wanted = now, more
         return since - began
 
     def cpu(self) -> float:
         """Return the seconds of CPU so far."""
         return cpu_seconds(self.running.pid)
+
+    def _wanted(self) -> float:
+        """Return the seconds of CPU so far, and those that its main thread waited for a core.
+
+        On a machine that others use, too, an operator that gets no CPU is not at rest.
+        """
+        waited = Path(f"/proc/{self.running.pid}/schedstat").read_text().split()[1]
+        return self.cpu() + int(waited) / 1e9
 
     def megabytes(self) -> float:
         """Return the memory that it holds now."""
