@@ -7,6 +7,7 @@ restarts after a crash computes the same names and creates nothing twice.
 from __future__ import annotations
 
 import hashlib
+import re
 
 GROUP = "springtide.dev"
 VERSION = "v1alpha1"
@@ -53,7 +54,9 @@ resumes and activates only what has this annotation."""
 ANNOTATION_RESUMED = f"{GROUP}/resumed"
 """On a Workload: when the operator activated it again. The time before is no waiting time."""
 ANNOTATION_GPUS = f"{GROUP}/gpus"
-"""On a Job: GPUs of its pod."""
+"""On a Job: GPUs of its pod; on a JobSet: of each pod."""
+ANNOTATION_NODES = f"{GROUP}/nodes"
+"""On a JobSet: its pods, one for each node."""
 ANNOTATION_PLACEMENT = f"{GROUP}/placement"
 """On a Job: digest of the placement that its update asked for; absent where it asked for none."""
 ANNOTATION_IMAGE = f"{GROUP}/image"
@@ -63,6 +66,15 @@ LABEL_QUEUE = "kueue.x-k8s.io/queue-name"
 """On a Job: the LocalQueue through which Kueue admits it. Kueue alone suspends and resumes it."""
 LABEL_JOB_UID = "kueue.x-k8s.io/job-uid"
 """On a Workload: the uid of its Job. Workloads have no label of ours."""
+
+LABEL_JOB_SET_UID = "jobset.sigs.k8s.io/jobset-uid"
+"""On the pods of a JobSet: its uid."""
+LABEL_INDEX = "batch.kubernetes.io/job-completion-index"
+"""On a pod of an Indexed Job: its number, from 0."""
+REPLICATED_JOB = "node"
+"""Name of the one Job of a JobSet, a part of the names of its pods."""
+RENDEZVOUS_PORT = 29500
+"""Of the first pod of a JobSet: where the processes of all pods find each other."""
 
 ANNOTATION_TARGET = f"{GROUP}/target"
 """On the Deployment of a canary: name of the target that it was made from."""
@@ -102,6 +114,25 @@ def generation_name(update: str, number: int) -> str:
 def job_name(update: str, uid: str, number: int, stage: str, attempt: int) -> str:
     """Return the name of the Job of an attempt; at most 63 characters for an update name of 32."""
     return f"{update}-{uid[:5]}-g{number}-{stage}-{attempt}"
+
+
+def job_set_name(update: str, uid: str, number: int, attempt: int) -> str:
+    """Return the name of the JobSet of an attempt at a training.
+
+    The names of its pods are 16 characters longer; they, and that of its Service, must be labels
+    that begin with a letter. Of an update whose name does not allow that, the name is hashed.
+    """
+    name = job_name(update, uid, number, "train", attempt)
+    longest = MAX_LABEL - len(f"-{REPLICATED_JOB}-0-99-abcde")
+    if len(name) <= longest and re.fullmatch(r"[a-z][-a-z0-9]*", name):
+        return name
+    hashed = f"t{hashlib.sha256(update.encode()).hexdigest()[:10]}"
+    return job_name(hashed, uid, number, "train", attempt)
+
+
+def first_pod_host(job_set: str) -> str:
+    """Return the stable host name of the first pod of a JobSet, within its namespace."""
+    return f"{job_set}-{REPLICATED_JOB}-0-0.{job_set}"
 
 
 def probe_name(update: str, uid: str, slot: int) -> str:

@@ -18,7 +18,7 @@ from springtide_operator.cluster.api import errors
 from springtide_operator.cluster.api.claims import Claims
 from springtide_operator.cluster.api.client import Client
 from springtide_operator.cluster.api.clock import ServerClock
-from springtide_operator.cluster.api.kinds import JOB, UPDATE
+from springtide_operator.cluster.api.kinds import JOB, JOB_SET, UPDATE
 from springtide_operator.cluster.api.lease import Lease
 from springtide_operator.cluster.api.limits import Limits
 from springtide_operator.cluster.reading.live_reader import LiveReader
@@ -321,7 +321,7 @@ class Operator:
         self.work_queue.add(NamespacedName(namespace, name), after=TOGETHER_SECONDS)
 
     def _wake_of_job(self, namespace: str, job: str) -> None:
-        raw = self.cache.get(JOB, namespace, job)
+        raw = self.cache.get(JOB, namespace, job) or self.cache.get(JOB_SET, namespace, job)
         if raw is not None:
             self._wake(namespace, by_label(raw))
 

@@ -8,7 +8,7 @@ from springtide_operator.cluster.api.kinds import JOB, WORKLOAD
 from springtide_operator.cluster.reading.observed_jobs import observed_job
 from springtide_operator.cluster.reading.workload_reader import WorkloadReader
 from springtide_operator.cluster.watching.watches import new_cache
-from springtide_operator.lifecycle.queues.observed import ObservedKueue
+from springtide_operator.lifecycle.queues.observed import ObservedKind
 from springtide_operator.lifecycle.queues.reasons import why_queued
 
 NOON = "2026-03-01T12:00:00Z"
@@ -46,7 +46,7 @@ def read(*workloads, queue="gpus"):
 
 def why(*conditions, **fields):
     (found,) = read(workload(*conditions, **fields))
-    return why_queued(ObservedKueue(), found, "j")
+    return why_queued(ObservedKind(), found, "j")
 
 
 def test_the_workload_of_a_job_is_found_by_its_uid_alone():

@@ -13,7 +13,7 @@ from lifecycle.invariants import Invariants
 from lifecycle.world import MONTHS, World
 from lifecycle.world_queue import MISSING
 
-from springtide_operator.lifecycle.queues.observed import ObservedKueue
+from springtide_operator.lifecycle.queues.observed import ObservedKind
 
 MINUTES = st.sampled_from([1, 10, 50, 600])
 QUEUES = st.sampled_from(["gpus", "gpus", "gpus", "other", None])
@@ -85,7 +85,7 @@ class QueueLife(OperatorHistory):
 
     @rule(installed=st.sampled_from([True, True, False]))
     def kueue_is_removed_or_installed(self, installed: bool) -> None:
-        self.world.kueue = ObservedKueue() if installed else MISSING
+        self.world.kueue = ObservedKind() if installed else MISSING
         self.settle()
 
     @precondition(lambda self: self.in_a_queue())
@@ -183,7 +183,7 @@ class QueueLife(OperatorHistory):
         """A run goes on to its end, whatever Kueue and users did before."""
         world = self.world
         world.resume_watches()
-        world.kueue, world.kueue_runs, world.queue_admits = ObservedKueue(), True, 9
+        world.kueue, world.kueue_runs, world.queue_admits = ObservedKind(), True, 9
         self.compute_is_edited("gpus", None, None)
         self.the_update_is_suspended_or_not(False)
         self.a_generation_is_pinned_or_not(None)

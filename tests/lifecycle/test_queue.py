@@ -10,7 +10,7 @@ from lifecycle.invariants import Invariants
 from lifecycle.world import World, with_generation_one
 from lifecycle.world_queue import MISSING, NO_QUOTA, PREEMPTED, REQUEUES_USED_UP
 
-from springtide_operator.lifecycle.queues.observed import ObservedKueue, WorkloadCondition
+from springtide_operator.lifecycle.queues.observed import ObservedKind, WorkloadCondition
 from springtide_operator.lifecycle.state.observed import ObservedPod
 from springtide_operator.lifecycle.state.plan import SuspendJob
 
@@ -287,7 +287,7 @@ def test_without_kueue_the_update_is_stalled_and_goes_on_by_itself(edited) -> No
     )
     assert world.plan.wake_after <= timedelta(seconds=30)
     assert not [name for name in world.jobs if "-train-" in name]
-    world.kueue = ObservedKueue()
+    world.kueue = ObservedKind()
     world.rounds(12)
     assert world.condition("Stalled") is None
     assert max(g.spec.number for g in world.generations.values()) >= 1
@@ -305,7 +305,7 @@ def test_a_generation_whose_kueue_goes_away_before_its_job_waits_for_it() -> Non
         "Queued",
         "KueueMissing",
     )
-    world.kueue = ObservedKueue()
+    world.kueue = ObservedKind()
     world.queue_admits = 9
     world.rounds()
     assert world.generation(2).status.rollout.promoted_at
@@ -333,11 +333,11 @@ def test_after_a_restart_nothing_is_decided_before_the_workloads_are_listed() ->
     passes(world, 9 * HOUR)
     hold(world, "spec.suspend", False)
     known, world.workloads = world.workloads, {}
-    world.kueue = ObservedKueue(listed=False)
+    world.kueue = ObservedKind(listed=False)
     world.settle()
     assert world.generation(2).status.verdict == "Pending"
     assert progress(world)[2] == "Workloads of Kueue are not listed yet"
-    world.workloads, world.kueue = known, ObservedKueue()
+    world.workloads, world.kueue = known, ObservedKind()
     world.settle()
     assert world.generation(2).status.verdict == "Pending"
     assert world.jobs[name].queue

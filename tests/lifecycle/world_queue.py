@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from springtide_operator.lifecycle.queues.observed import (
-    ObservedKueue,
+    ObservedKind,
     ObservedWorkload,
     WorkloadCondition,
 )
@@ -18,7 +18,7 @@ from springtide_operator.lifecycle.queues.observed import (
 if TYPE_CHECKING:
     from springtide_operator.lifecycle.queues.actions import ActivateWorkload, DeactivateWorkload
 
-MISSING = ObservedKueue(
+MISSING = ObservedKind(
     listed=False,
     unavailable="the API server does not serve workloads of kueue.x-k8s.io; install a version of "
     "Kueue that serves v1beta1, such as 0.14",
@@ -41,7 +41,7 @@ class Queue:
 
     def install_kueue(self) -> None:
         """Kueue runs, with a place for every Job."""
-        self.kueue = ObservedKueue()
+        self.kueue = ObservedKind()
         """Whether the operator can read Workloads."""
         self.workloads: dict[str, ObservedWorkload] = {}
         """By name."""

@@ -1,4 +1,4 @@
-"""The processes of one training: one, or one for each GPU of the pod.
+"""The processes of one training: one, or one for each GPU of its pods.
 
 What they agree on goes through the memory of the CPU (gloo), so that no GPU is waited for. With one
 process nothing is sent.
@@ -6,6 +6,7 @@ process nothing is sent.
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -26,13 +27,14 @@ that ended is noticed at once, and one that hangs is ended by training.limits.ac
 
 @dataclass(frozen=True)
 class Processes:
-    """The number of this process, from 0, and how many there are.
+    """The number of this process, from 0, how many there are, and in how many pods.
 
     Each method but `share` is called by all of them, in the same order.
     """
 
     rank: int = 0
     count: int = 1
+    pods: int = 1
 
     @property
     def leads(self) -> bool:
@@ -89,11 +91,18 @@ class Processes:
 
     @contextmanager
     def first_alone(self) -> Iterator[None]:
-        """Run this block in the first process, and then in all others: they find what it left."""
-        if not self.leads:
+        """Run this block in the first process, and then in all others: they find what it left.
+
+        On several nodes the first process of each other pod comes in between: what is left on the
+        disk of a pod is not on that of another.
+        """
+        turns = 2 if self.pods == 1 else 3
+        begins_pod = self.rank % (self.count // self.pods) == 0
+        turn = 0 if self.leads else 1 if begins_pod or self.pods == 1 else 2
+        for _ in range(turn):
             self.wait()
         yield
-        if self.leads:
+        for _ in range(turn, turns - 1):
             self.wait()
 
     def leave(self) -> None:
@@ -119,4 +128,5 @@ def join() -> Processes:
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     settings: dict[str, Any] = {"timeout": LONGEST_WAIT}
     dist.init_process_group(backend, **settings)
-    return Processes(dist.get_rank(), dist.get_world_size())
+    count = dist.get_world_size()
+    return Processes(dist.get_rank(), count, count // int(os.environ["LOCAL_WORLD_SIZE"]))

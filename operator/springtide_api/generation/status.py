@@ -102,11 +102,11 @@ class StageRun(Model):
     """Why the last attempt failed."""
     image_digest: Digest | None = None
     """Digest of the image of the newest pod, as the node reports it."""
-    pods: Annotated[list[PodRun], Field(max_length=8)] = []
+    pods: Annotated[list[PodRun], Field(max_length=24)] = []
     """Pods of the newest attempt. Earlier pods are included in runningSeconds."""
     running_seconds: int = 0
-    """Running time of earlier pods of this stage in seconds. training.limits.activeDeadline limits
-    the running time of all its pods together."""
+    """Running time of earlier pods of this stage in seconds; of pods that ran at the same time, it
+    counts once. training.limits.activeDeadline limits the running time of the stage."""
     gpu_seconds: int = 0
     """Running seconds times GPUs of all pods that ended, including disrupted ones."""
     gpu_runs: Annotated[list[GpuRun], Field(max_length=16)] = []

@@ -329,9 +329,17 @@ class History(Model):
 @cel(
     "!has(self.model.embedding) || self.model.embedding.trainTower != 'Both'"
     " || !has(self.training) || !has(self.training.compute)"
-    " || self.training.compute.gpusPerNode <= 1",
+    " || (self.training.compute.gpusPerNode <= 1 && self.training.compute.nodes == 1)",
     "model.embedding.trainTower Both is trained on one GPU: each query is compared with the"
-    " documents of all rows of a step; set training.compute.gpusPerNode to 0 or 1",
+    " documents of all rows of a step; set training.compute.gpusPerNode to 0 or 1, and nodes to 1",
+)
+@cel(
+    "has(self.storage.volume) || !has(self.training) || !has(self.training.compute)"
+    " || self.training.compute.nodes == 1 || !has(self.training.parallelism)"
+    " || self.training.parallelism.type != 'FSDP'",
+    "training.parallelism.type FSDP on several nodes needs storage.volume: each pod writes its part"
+    " of a checkpoint into a folder that all of them mount; set type to DDP, or"
+    " training.compute.nodes to 1",
 )
 @cel(
     "!has(self.model.embedding) || self.model.embedding.trainTower != 'Both'"

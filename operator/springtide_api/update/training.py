@@ -221,8 +221,12 @@ class Toleration(Model):
 class Compute(Model):
     """Resources and placement of the training pods."""
 
+    nodes: Annotated[int, Field(ge=1, le=16)] = 1
+    """Pods that train together, each with gpusPerNode and resources. With several, a training is a
+    JobSet (jobset.x-k8s.io), whose controller must be installed; a pod that fails ends the attempt
+    of all. Evaluation has one pod. Default 1."""
     gpus_per_node: Annotated[int, Field(ge=0, le=16)] = 0
-    """GPUs of the training pod. With several, one process trains on each, as training.parallelism
+    """GPUs of each training pod. With several, one process trains on each, as training.parallelism
     says. The evaluation pod has at most one. Default 0."""
     gpu: Gpu = Gpu()
     """Which GPUs. Default: nvidia.com/gpu."""
@@ -247,7 +251,7 @@ class Compute(Model):
 
 
 class Parallelism(Model):
-    """How a training uses several GPUs of its pod.
+    """How a training uses several GPUs, of its pod or of several.
 
     Steps, rows of a step and learning rates are those of one GPU: each process has a share of the
     rows of every step, of batchSize times gradientAccumulation, and the gradients of all are added
@@ -361,10 +365,12 @@ class Limits(Model):
     " parent on each GPU; remove interpolation, or set type to DDP",
 )
 @cel(
-    "!has(self.compute) || !has(self.hyperparameters) || self.compute.gpusPerNode"
+    "!has(self.compute) || !has(self.hyperparameters)"
+    " || self.compute.nodes * (self.compute.gpusPerNode > 0 ? self.compute.gpusPerNode : 1)"
     " <= self.hyperparameters.batchSize * self.hyperparameters.gradientAccumulation",
-    "compute.gpusPerNode is larger than hyperparameters.batchSize times gradientAccumulation, the"
-    " rows of a step, so that some GPUs would have none; lower gpusPerNode, or raise batchSize",
+    "compute.gpusPerNode times nodes is larger than hyperparameters.batchSize times"
+    " gradientAccumulation, the rows of a step, so that some GPUs would have none; lower"
+    " gpusPerNode or nodes, or raise batchSize",
 )
 class Training(Model):
     """How a candidate is trained from the live weights."""
@@ -386,7 +392,7 @@ class Training(Model):
     checkpoint: Checkpoint = Checkpoint()
     """Checkpoints of the training state. Default: every 200 steps."""
     parallelism: Parallelism = Parallelism()
-    """How a training uses several GPUs. Default: DDP."""
+    """How a training uses several GPUs, of one node or of several. Default: DDP."""
     compute: Compute = Compute()
     """Resources and placement of the training pods. Default: 1 core, 4Gi, no GPU."""
     limits: Limits = Limits()

@@ -27,8 +27,10 @@ from springtide_api.names import (
     PROGRESS_AUDIENCE,
     PROGRESS_TOKEN_FILE,
     PROGRESS_TOKEN_FOLDER,
+    RENDEZVOUS_PORT,
     RUN_FILE,
     RUN_FOLDER,
+    first_pod_host,
 )
 from springtide_api.schema import duration, hub_repository
 from springtide_operator.lifecycle.state.recipe import probe_digest
@@ -78,15 +80,13 @@ def job(
         pods: What the installation adds to the pods.
     """
     run = start.run
-    known = {
-        **pods.labels,
-        **(start.placement.pod_labels if start.placement else {}),
-        **labels(update, run.number),
-        LABEL_STAGE: run.stage,
-        LABEL_ATTEMPT: str(run.attempt),
+    known, queue = _labels_of(update, start, pods)
+    pod = {
+        **_pod(start, progress_url, hub_endpoint),
+        **pods.pod(start.placement),
+        **_account(run),
     }
-    of_installation = known.pop(LABEL_QUEUE, None)
-    queue = (start.placement and start.placement.queue_name) or of_installation
+    file = {ANNOTATION_RUN: run.model_dump_json(by_alias=True, exclude_none=True)}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -100,26 +100,27 @@ def job(
         "spec": {
             "backoffLimit": 0,
             "podFailurePolicy": DISRUPTIONS,
-            "completions": 1,
-            "parallelism": 1,
+            "completions": start.nodes,
+            "parallelism": start.nodes,
             "podReplacementPolicy": "Failed",
             **({"suspend": True} if queue else {}),  # it runs once Kueue admits it
             **_bound(run),
-            "template": {
-                "metadata": {
-                    "labels": known,
-                    "annotations": {
-                        ANNOTATION_RUN: run.model_dump_json(by_alias=True, exclude_none=True)
-                    },
-                },
-                "spec": {
-                    **_pod(start, progress_url, hub_endpoint),
-                    **pods.pod(start.placement),
-                    **_account(run),
-                },
-            },
+            "template": {"metadata": {"labels": known, "annotations": file}, "spec": pod},
         },
     }
+
+
+def _labels_of(update: Meta, start: StartJob, pods: JobPods) -> tuple[dict[str, str], str | None]:
+    """Return the labels of an attempt's Job and pods, and its queue, a label of the Job alone."""
+    known = {
+        **pods.labels,
+        **(start.placement.pod_labels if start.placement else {}),
+        **labels(update, start.run.number),
+        LABEL_STAGE: start.run.stage,
+        LABEL_ATTEMPT: str(start.run.attempt),
+    }
+    of_installation = known.pop(LABEL_QUEUE, None)
+    return known, (start.placement and start.placement.queue_name) or of_installation
 
 
 def _bound(run: RunFile) -> dict[str, int]:
@@ -241,6 +242,9 @@ def _environment(start: StartJob, progress_url: str, hub_endpoint: str) -> list[
         plain["HF_ENDPOINT"] = hub_endpoint  # wins over a key of the Secret
     if start.gpus and run.recipe.training.hyperparameters.deterministic:
         plain["CUBLAS_WORKSPACE_CONFIG"] = CUBLAS_WORKSPACE
+    if start.nodes > 1:
+        plain["SPRINGTIDE_NODES"] = str(start.nodes)
+        plain["SPRINGTIDE_RENDEZVOUS"] = f"{first_pod_host(run.job)}:{RENDEZVOUS_PORT}"
     return [
         *({"name": name, "value": value} for name, value in plain.items()),
         {

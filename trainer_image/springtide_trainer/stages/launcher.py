@@ -1,8 +1,9 @@
-"""Trains in several processes of this pod, one for each GPU, started by PyTorch's elastic launcher.
+"""Trains in several processes, one for each GPU, started by PyTorch's elastic launcher.
 
-The processes run `rank`. A process that fails ends all of them: nothing is restarted here, because
-the next attempt resumes from the last checkpoint. This process trains nothing; it reports the end
-of the one that failed first, under its exit code.
+They are all in this pod, or in those of several nodes, each of which starts its own. The processes
+run `rank`. A process that fails ends all of them: nothing is restarted here, because the next
+attempt resumes from the last checkpoint. This process trains nothing; it reports the end of the one
+that failed first, under its exit code.
 """
 
 from __future__ import annotations
@@ -11,14 +12,16 @@ import os
 import signal
 import sys
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from springtide_api.contract import ExitCode, Failure, Result
 from springtide_trainer.errors import Interrupted, Refused
+from springtide_trainer.processes import LONGEST_WAIT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -26,8 +29,10 @@ if TYPE_CHECKING:
     from springtide_api.contract import RunFile
     from springtide_trainer.storage import Home
 
+NODES, RENDEZVOUS, INDEX = "SPRINGTIDE_NODES", "SPRINGTIDE_RENDEZVOUS", "JOB_COMPLETION_INDEX"
+"""Variables of a pod among several: their number, host and port of the first, which this one is."""
 PROCESSES = "SPRINGTIDE_PROCESSES"
-"""Variable that sets the number of processes, also without GPUs."""
+"""Variable that sets the number of processes of a pod, also without GPUs."""
 SHUTDOWN_SECONDS = 50
 """Time for a checkpoint after SIGTERM: the grace period of a pod, less some seconds to end."""
 SECONDS_TO_END = 10
@@ -36,6 +41,42 @@ RANK = "springtide_trainer.stages.rank"
 
 _EXPLAINED = frozenset(ExitCode) - {ExitCode.DONE}
 """Exit codes by which a process names its own failure. One that lost another ends differently."""
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """The pods that train together, one on each node: the number of this one, and all."""
+
+    rank: int = 0
+    count: int = 1
+    rendezvous: str = ""
+    """Host and port of the first pod."""
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the first pod, the only one that commits a result."""
+        return self.rank == 0
+
+
+ONE_NODE = Nodes()
+"""A pod that trains alone."""
+
+
+def nodes_of(environ: Mapping[str, str]) -> Nodes:
+    """Return the place of this pod among those that train together.
+
+    Raises:
+        Refused: the variables are not those of a pod of a JobSet.
+    """
+    count = environ.get(NODES)
+    if not count:
+        return ONE_NODE
+    rank, rendezvous = environ.get(INDEX, ""), environ.get(RENDEZVOUS, "")
+    if not (count.isdecimal() and rank.isdecimal() and int(rank) < int(count) and rendezvous):
+        found = ", ".join(f"{name}={environ.get(name)}" for name in (NODES, INDEX, RENDEZVOUS))
+        message = f"the variables of a pod on several nodes do not fit together: {found}"
+        raise Refused("InvalidRunFile", message)
+    return Nodes(int(rank), int(count), rendezvous)
 
 
 def processes_of(run: RunFile, environ: Mapping[str, str]) -> int:
@@ -62,38 +103,48 @@ def processes_of(run: RunFile, environ: Mapping[str, str]) -> int:
     return wanted
 
 
-def train(run: RunFile, home: Home, tmp: Path, *, pod_uid: str, processes: int) -> Result:
+def train(
+    run: RunFile,
+    home: Home,
+    tmp: Path,
+    *,
+    pod_uid: str,
+    processes: int,
+    nodes: Nodes = ONE_NODE,
+) -> Result:
     """Train in several processes and return the result, which the first of them has committed.
+
+    In another pod than the first one it says only that all went well.
 
     Args:
         run: The run file; its stage is train.
         home: The storage.
         tmp: The scratch folder of this pod.
         pod_uid: Uid of the pod.
-        processes: Their number.
+        processes: Their number in this pod.
+        nodes: This pod among those that train together.
 
     Raises:
-        Refused: a process failed.
+        Refused: a process failed, or another pod ended.
         Interrupted: SIGTERM was received; a checkpoint is saved.
     """
     # Imported here, because a stage of one process does not need it.
+    from torch.distributed import DistError
     from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    with TemporaryDirectory(prefix="springtide-") as made, _environment(processes):
-        ends = Path(made)
+    with TemporaryDirectory(prefix="springtide-") as made, _environment(processes, nodes):
+        ends, first = Path(made), nodes.rank * processes
         (ends / "run.json").write_text(
             run.model_dump_json(by_alias=True, exclude_none=True), encoding="utf-8"
         )
         config = LaunchConfig(
-            min_nodes=1,
-            max_nodes=1,
+            min_nodes=nodes.count,
+            max_nodes=nodes.count,
             nproc_per_node=processes,
             run_id=run.job,
-            rdzv_backend="c10d",
-            rdzv_endpoint="localhost:0",
-            local_addr="localhost",
+            **_rendezvous(nodes),
             max_restarts=0,
             logs_specs=DefaultLogsSpecs(log_dir=made),
             signals_to_handle="SIGTERM",
@@ -105,15 +156,35 @@ def train(run: RunFile, home: Home, tmp: Path, *, pod_uid: str, processes: int) 
         except ChildFailedError as failed:
             times = {rank: each.timestamp for rank, each in failed.failures.items()}
             codes = {rank: each.exitcode for rank, each in failed.failures.items()}
-            raise _cause(codes, times, ends, processes) from failed
+            raise _cause(codes, times, ends, processes * nodes.count) from failed
         except SignalException as received:
-            done = end_of(ends, 0)
+            done = end_of(ends, first)
             if done is None or not done.ok:
                 raise Interrupted from received
-        done = end_of(ends, 0)
+        except DistError as lost:
+            message = f"pod {nodes.rank} of {nodes.count} lost the others: {lost}"
+            raise Refused("OtherPodLost", message[:900], code=1) from lost
+        done = end_of(ends, first)
         if done is None:
-            raise Refused("Error", "process 0 left no result", code=1)
+            raise Refused("Error", f"process {first} left no result", code=1)
         return done
+
+
+def _rendezvous(nodes: Nodes) -> dict[str, Any]:
+    """Return how the launchers find each other; the first pod is the first node by its number."""
+    if nodes.count == 1:
+        return {
+            "rdzv_backend": "c10d",
+            "rdzv_endpoint": "localhost:0",
+            "local_addr": "localhost",
+        }
+    # The others may wait long for a node; then the limits of the operator end them.
+    waits = {"rank": nodes.rank, "timeout": int(LONGEST_WAIT.total_seconds())}
+    return {
+        "rdzv_backend": "static",
+        "rdzv_endpoint": nodes.rendezvous,
+        "rdzv_configs": waits,
+    }
 
 
 def end_of(ends: Path, rank: int) -> Result | None:
@@ -156,14 +227,15 @@ def _cause(
 
 
 @contextmanager
-def _environment(processes: int) -> Iterator[None]:
+def _environment(processes: int, nodes: Nodes) -> Iterator[None]:
     """Set what the processes read, and keep this one's handler of SIGTERM, in this block.
 
-    They share the cores of the pod. All connections are inside of it, so no network is needed.
+    They share the cores of the pod. On one node all connections are inside of it, so no network is
+    needed; between several, gloo and NCCL choose the interface of the pod.
     """
+    inside = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
     changed = {
-        "GLOO_SOCKET_IFNAME": "lo",
-        "NCCL_SOCKET_IFNAME": "lo",
+        **(inside if nodes.count == 1 else {}),
         # Its warnings are not JSON, and one is that a model uses all its parameters.
         "TORCH_CPP_LOG_LEVEL": os.environ.get("TORCH_CPP_LOG_LEVEL", "ERROR"),
     }

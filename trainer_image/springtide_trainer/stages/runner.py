@@ -68,8 +68,9 @@ def run_pod(environ: Mapping[str, str]) -> int:
     pod_uid = environ.get("SPRINGTIDE_POD_UID", "pod")
     try:
         with opened(run, pod_uid) as home:
-            processes = launcher.processes_of(run, environ)
-            outcome = with_uris(run_stage(run, home, pod_uid, processes=processes), home)
+            processes, nodes = launcher.processes_of(run, environ), launcher.nodes_of(environ)
+            outcome = run_stage(run, home, pod_uid, processes=processes, nodes=nodes)
+            outcome = with_uris(outcome, home)
     except Refused as refused:
         outcome = failed(run, refused.failure, refused.code)
     if outcome.code != SIGTERM_EXIT_CODE:
@@ -79,14 +80,22 @@ def run_pod(environ: Mapping[str, str]) -> int:
     return outcome.code
 
 
-def run_stage(run: RunFile, home: Home, pod_uid: str, *, processes: int = 1) -> StageOutcome:
+def run_stage(
+    run: RunFile,
+    home: Home,
+    pod_uid: str,
+    *,
+    processes: int = 1,
+    nodes: launcher.Nodes = launcher.ONE_NODE,
+) -> StageOutcome:
     """Run a stage, or return the result that another pod committed; handle every error.
 
     Args:
         run: The run file.
         home: The storage.
         pod_uid: Uid of the pod.
-        processes: Number of processes of a training.
+        processes: Number of processes of a training in this pod.
+        nodes: This pod among those that train together; the first one alone commits.
     """
     final = home.result(run.result or run.job)
     try:
@@ -94,10 +103,14 @@ def run_stage(run: RunFile, home: Home, pod_uid: str, *, processes: int = 1) -> 
             log.info("result is already committed", extra={"job": run.job})
             return StageOutcome(committed, ExitCode.DONE)
         with raise_on_sigterm(), home.tmp(run.job, pod_uid) as tmp:
-            if processes > 1:
-                result = launcher.train(run, home, tmp, pod_uid=pod_uid, processes=processes)
+            if processes > 1 or nodes.count > 1:
+                result = launcher.train(
+                    run, home, tmp, pod_uid=pod_uid, processes=processes, nodes=nodes
+                )
             else:
                 result = dispatch(run, home, tmp)
+            if not nodes.leads:
+                return StageOutcome(result, ExitCode.DONE)
             result = commit(result, final, tmp / "result.json")
         _clean_up(run, home)
         return StageOutcome(result, ExitCode.DONE)

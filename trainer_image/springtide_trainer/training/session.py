@@ -188,7 +188,7 @@ def prepare(
     )
     checkpoints = Checkpoints(
         folder=_folder(given.checkpoints),
-        scratch=scratch if processes.count == 1 else scratch.parent,
+        scratch=_checkpoint_scratch(run, scratch, processes),
         identity=identity(run.recipe, given),
         environment=kernels.environment(chosen, options, processes.count) | stored,
         keep=training.checkpoint.keep,
@@ -294,6 +294,14 @@ def _sampler(
         pass_tokens=limits.tokens,
         mixture=Mixture.of(rows.replayed_units) if rows.replayed else None,
     )
+
+
+def _checkpoint_scratch(run: RunFile, scratch: Path, processes: Processes) -> Path:
+    """Return where a checkpoint is written before it is committed, by all processes together."""
+    if processes.count == 1:
+        return scratch
+    of_pod = scratch.parent
+    return of_pod if processes.pods == 1 else of_pod.with_name(f"{run.job}-parts")
 
 
 def _early_stopping(

@@ -72,6 +72,10 @@ HTTP_ROUTE = Kind("gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute")
 """Its CRD may be missing: the Gateway API is not part of Kubernetes."""
 
 
+JOB_SET = Kind("jobset.x-k8s.io", "v1alpha2", "jobsets", "JobSet")
+"""Of the JobSet project, for a training on several nodes. Its CRD may be missing."""
+
+
 WORKLOAD = Kind("kueue.x-k8s.io", "v1beta1", "workloads", "Workload")
 """Of Kueue, for each Job in a queue. Its CRD may be missing."""
 

@@ -21,6 +21,7 @@ from springtide_operator.cluster.api.kinds import (
     EVENT,
     GENERATION,
     JOB,
+    JOB_SET,
     POD,
     REPLICA_SET,
     SERVICE,
@@ -113,6 +114,13 @@ class LiveReader:
         """Read a Job now; None: there is none."""
         try:
             return await self.client.get(JOB, namespace, name)
+        except errors.NotFound:
+            return None
+
+    async def job_set(self, namespace: str, name: str) -> Raw | None:
+        """Read a JobSet now; None: there is none."""
+        try:
+            return await self.client.get(JOB_SET, namespace, name)
         except errors.NotFound:
             return None
 

@@ -85,7 +85,7 @@ def observed_job(raw: Raw, pods: Iterable[Raw], problem: str) -> ObservedJob:
         spec_generation=whole(annotations.get(names.ANNOTATION_SPEC_GENERATION)) or 0,
         pods=tuple(map(observed_pod, own)),
         problem=problem,
-        result=_result(metadata["name"], own),
+        result=read_result(metadata["name"], own),
     )
 
 
@@ -101,6 +101,7 @@ def observed_pod(raw: Raw) -> ObservedPod:
         name=metadata["name"],
         uid=metadata["uid"],
         created=moment(metadata["creationTimestamp"]),
+        index=whole((metadata.get("labels") or {}).get(names.LABEL_INDEX)) or 0,
         scheduled=conditions.get("PodScheduled", {}).get("status") == "True",
         running=status.get("phase") == "Running",
         started=moment(started) if started else None,
@@ -211,7 +212,7 @@ def _state(raw: Raw, name: str) -> dict[str, Any] | None:
     return None
 
 
-def _result(job: str, pods: Sequence[Raw]) -> Result | None:
+def read_result(job: str, pods: Sequence[Raw]) -> Result | None:
     """Read the newest pod's termination message: bounded, well-formed and of exactly this Job."""
     for pod in reversed(pods):
         message = str((_state(pod, "terminated") or {}).get("message") or "")

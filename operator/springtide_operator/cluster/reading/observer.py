@@ -15,6 +15,7 @@ from springtide_api.update.rollout import Target, TargetEnv, TargetRef
 from springtide_api.update.status import UpdateStatus
 from springtide_operator.cluster.api.kinds import DEPLOYMENT, GENERATION, JOB, POD, UPDATE
 from springtide_operator.cluster.api.objects import controller_uid, owned_by, true_conditions, whole
+from springtide_operator.cluster.reading.job_set_reader import JobSetReader, is_of_job_set
 from springtide_operator.cluster.reading.observed_jobs import observed_job, observed_pod, why_no_pod
 from springtide_operator.cluster.reading.observed_targets import (
     claim_names,
@@ -129,6 +130,7 @@ class Observer:
             targets=tuple(targets),
             canaries=tuple(canaries),
             kueue=workloads.kueue(),
+            job_sets=JobSetReader(self.cache, self.live_reader).kind(),
             workloads=workloads.of(jobs),
             digests_elsewhere=await self._named_elsewhere(update, older=older),
             defaults=self.defaults,
@@ -175,8 +177,9 @@ class Observer:
         self, update: IncrementalUpdate, generations: Iterable[ModelGeneration]
     ) -> tuple[ObservedJob, ...]:
         namespace, name = update.metadata.namespace, update.metadata.name
-        held = self.cache.of_update(JOB, namespace, name)
-        missing = _recorded(generations) - {raw["metadata"]["name"] for raw in held}
+        held = [raw for raw in self.cache.of_update(JOB, namespace, name) if not is_of_job_set(raw)]
+        recorded, in_sets = _recorded(generations)
+        missing = recorded - {raw["metadata"]["name"] for raw in held}
         # The watch of generations may be ahead of that of Jobs: a recorded Job counts as gone only
         # where the API server itself says so.
         live = await asyncio.gather(
@@ -187,7 +190,9 @@ class Observer:
         for pod in self.cache.of_update(POD, namespace, name):
             labels = pod["metadata"].get("labels") or {}
             pods[labels.get(LABEL_JOB, "")].append(pod)
-        return tuple([await self._job(raw, pods[raw["metadata"]["name"]]) for raw in held + found])
+        own = [await self._job(raw, pods[raw["metadata"]["name"]]) for raw in held + found]
+        job_sets = JobSetReader(self.cache, self.live_reader)
+        return (*own, *await job_sets.of_update(namespace, name, in_sets))
 
     async def _job(self, raw: Raw, pods: list[Raw]) -> ObservedJob:
         metadata = raw["metadata"]
@@ -307,13 +312,21 @@ def _removed_targets(
     return [each.declared() for each in recorded if each.name not in named]
 
 
-def _recorded(generations: Iterable[ModelGeneration]) -> set[str]:
-    """Names of the Jobs that were created and whose outcome still counts."""
+def _recorded(generations: Iterable[ModelGeneration]) -> tuple[set[str], set[str]]:
+    """Names of the Jobs, and of the JobSets, that were created and whose outcome still counts."""
     runs: list[StageRun | None] = []
+    on_nodes: list[StageRun | None] = []
     for generation in generations:
-        status = generation.status
+        status, spec = generation.status, generation.spec
         if status.verdict in {"Pending", "Inconclusive"} and not status.retired_reason:
-            runs += [status.training if status.artifact is None else None, status.evaluation]
+            runs.append(status.evaluation)
+            several = spec.origin == "Trained" and spec.recipe.training.compute.nodes > 1
+            if status.artifact is None:
+                (on_nodes if several else runs).append(status.training)
+    return _created(runs), _created(on_nodes)
+
+
+def _created(runs: Iterable[StageRun | None]) -> set[str]:
     return {run.job for run in runs if run is not None and run.job_uid}
 
 

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from springtide_api.names import PROGRESS_AUDIENCE
-from springtide_operator.cluster.api.kinds import JOB, POD, TOKEN_REVIEW
+from springtide_operator.cluster.api.kinds import JOB, JOB_SET, POD, TOKEN_REVIEW
 from springtide_operator.cluster.api.objects import controller_uid
+from springtide_operator.cluster.watching.watches import LABEL_JOB
 
 if TYPE_CHECKING:
     from springtide_operator.cluster.api.client import Client
+    from springtide_operator.cluster.api.kinds import Raw
     from springtide_operator.cluster.watching.cache import Cache
 
 POD_NAME = "authentication.kubernetes.io/pod-name"
@@ -53,6 +55,18 @@ class TokenReviews:
         """Whether exactly that pod belongs to that Job."""
         namespace, pod, uid = bearer
         held, owner = self.cache.get(POD, namespace, pod), self.cache.get(JOB, namespace, job)
-        if held is None or owner is None or held["metadata"]["uid"] != uid:
+        if held is None or held["metadata"]["uid"] != uid:
             return False
+        if owner is None:
+            return self._is_of_job_set(held, job)
         return controller_uid(held) == str(owner["metadata"]["uid"])
+
+    def _is_of_job_set(self, pod: Raw, name: str) -> bool:
+        """Whether a pod belongs to the Job of that JobSet."""
+        metadata = pod["metadata"]
+        of_pod = (metadata.get("labels") or {}).get(LABEL_JOB, "")
+        owner = self.cache.get(JOB_SET, metadata["namespace"], name)
+        child = self.cache.get(JOB, metadata["namespace"], of_pod)
+        if owner is None or child is None or controller_uid(pod) != str(child["metadata"]["uid"]):
+            return False
+        return controller_uid(child) == str(owner["metadata"]["uid"])

@@ -11,7 +11,7 @@ from springtide_operator.cluster.api.kinds import WORKLOAD
 from springtide_operator.cluster.api.objects import moment
 from springtide_operator.cluster.watching.watches import QUEUED, job_uid
 from springtide_operator.lifecycle.queues.observed import (
-    ObservedKueue,
+    ObservedKind,
     ObservedWorkload,
     WorkloadCondition,
 )
@@ -32,10 +32,10 @@ class WorkloadReader:
 
     cache: Cache
 
-    def kueue(self) -> ObservedKueue:
+    def kueue(self) -> ObservedKind:
         """Return whether Workloads can be read; without an update that needs them, it is so."""
         store = self.cache.stores[WORKLOAD]
-        return ObservedKueue(store.listed, store.unavailable, store.served)
+        return ObservedKind(store.listed, store.unavailable, store.served)
 
     def of(self, jobs: Iterable[ObservedJob]) -> tuple[ObservedWorkload, ...]:
         """Return the Workloads of those Jobs that are in a queue."""

@@ -15,6 +15,7 @@ from springtide_operator.cluster.api.kinds import (
     GENERATION,
     HTTP_ROUTE,
     JOB,
+    JOB_SET,
     POD,
     UPDATE,
     WORKLOAD,
@@ -54,8 +55,11 @@ ROUTED = "routed"
 those that name this one."""
 
 QUEUED = "queued"
-"""Index key of updates and Jobs with a queue of Kueue; with the uid of a Job, of this Job and of
-its Workload."""
+"""Index key of updates, Jobs and JobSets with a queue of Kueue; with the uid of a Job or JobSet, of
+this one and of its Workload."""
+
+SEVERAL_NODES = "several nodes"
+"""Index key of updates and generations that are trained on several nodes."""
 
 ENDS = frozenset({"Complete", "Failed", "SuccessCriteriaMet", "FailureTarget"})
 
@@ -91,6 +95,7 @@ def new_cache() -> Cache:
             POD: Store(by_label, _trim_pod, index_keys=_pod_index_keys),
             DEPLOYMENT: Store(by_label, _keep),
             HTTP_ROUTE: Store(by_label, _trim_route, required=False),
+            JOB_SET: Store(by_label, _trim_job_set, index_keys=_job_set_index_keys, required=False),
             WORKLOAD: Store(
                 by_label, _trim_workload, index_keys=_workload_index_keys, required=False
             ),
@@ -115,6 +120,16 @@ def reflectors(client: Client, cache: Cache, namespace: str, wake: Wake) -> list
         needed=lambda: any(cache.stores[kind].count(ROUTED) for kind in OWN),
         install="the CRDs of the Gateway API",
     )
+    job_sets = OptionalReflector(
+        client,
+        JOB_SET,
+        cache.stores[JOB_SET],
+        changed,
+        namespace=namespace,
+        labels=LABEL_STAGE,
+        needed=lambda: any(cache.stores[kind].count(SEVERAL_NODES) for kind in OWN),
+        install=f"a version of JobSet that serves {JOB_SET.version}, such as 0.10",
+    )
     workloads = OptionalReflector(
         client,
         WORKLOAD,
@@ -122,10 +137,10 @@ def reflectors(client: Client, cache: Cache, namespace: str, wake: Wake) -> list
         changed,
         namespace=namespace,
         labels=OPTIONAL_LABELS[WORKLOAD],
-        needed=lambda: any(cache.stores[kind].count(QUEUED) for kind in (UPDATE, JOB)),
+        needed=lambda: any(cache.stores[kind].count(QUEUED) for kind in (UPDATE, JOB, JOB_SET)),
         install=f"a version of Kueue that serves {WORKLOAD.version}, such as 0.14",
     )
-    return [*watched, routes, workloads]
+    return [*watched, routes, job_sets, workloads]
 
 
 def auditors(client: Client, cache: Cache, namespace: str, wake: Wake) -> list[Auditor]:
@@ -148,8 +163,8 @@ def affected_updates(cache: Cache, kind: Kind, raw: Raw) -> set[str]:
     if kind == HTTP_ROUTE:
         names |= _updates_routed(cache, raw)
     if kind == WORKLOAD:
-        jobs = cache.stores[JOB]
-        names |= {jobs.owner(job) for job in jobs.by_index((QUEUED, job_uid(raw)))} - {""}
+        stores, key = [cache.stores[each] for each in (JOB, JOB_SET)], (QUEUED, job_uid(raw))
+        names |= {store.owner(job) for store in stores for job in store.by_index(key)} - {""}
     return names
 
 
@@ -171,7 +186,15 @@ def _updates_routed(cache: Cache, route: Raw) -> set[str]:
 def _generation_index_keys(generation: Raw) -> set[Hashable]:
     rollout = (generation.get("status") or {}).get("rollout") or {}
     recorded = (each.get("route") or {} for each in rollout.get("targets") or ())
-    return _route_keys(generation, (each.get("name") for each in recorded))
+    recipe = (generation.get("spec") or {}).get("recipe") or {}
+    keys = _route_keys(generation, (each.get("name") for each in recorded))
+    return keys | _node_keys(recipe)
+
+
+def _node_keys(declares: Raw) -> set[Hashable]:
+    """Index what a spec or a recipe trains on several nodes."""
+    compute = (declares.get("training") or {}).get("compute") or {}
+    return {SEVERAL_NODES} if (compute.get("nodes") or 1) > 1 else set()
 
 
 def _route_keys(raw: Raw, routes: Iterable[str | None]) -> set[Hashable]:
@@ -181,12 +204,13 @@ def _route_keys(raw: Raw, routes: Iterable[str | None]) -> set[Hashable]:
 
 
 def target_index_keys(update: Raw) -> set[Hashable]:
-    """Index an update by namespace and name of each target, by their routes, and by its queue."""
+    """Index an update by namespace and name of each target, by its routes, queue and nodes."""
     rollout = (update.get("spec") or {}).get("rollout") or {}
     namespace, targets = update["metadata"]["namespace"], rollout.get("targets") or []
     keys: set[Hashable] = {(namespace, str(each["targetRef"]["name"])) for each in targets}
     compute = ((update.get("spec") or {}).get("training") or {}).get("compute") or {}
     keys |= {QUEUED} if compute.get("queueName") else set()
+    keys |= _node_keys(update.get("spec") or {})
     return keys | _route_keys(update, (each.get("httpRoute") for each in targets))
 
 
@@ -205,14 +229,21 @@ def _job_index_keys(raw: Raw) -> list[Hashable]:
     metadata = raw["metadata"]
     labels = metadata.get("labels") or {}
     ended = any(each["type"] in ENDS for each in true_conditions(raw))
-    keys: list[Hashable] = [QUEUED, (QUEUED, metadata["uid"])] if labels.get(LABEL_QUEUE) else []
+    keys = _job_set_index_keys(raw)
     if labels.get(LABEL_STAGE) == "probe" and not ended:
         keys += [PROBE, (PROBE, metadata["namespace"])]
     return keys
 
 
+def _job_set_index_keys(raw: Raw) -> list[Hashable]:
+    """Index what is in a queue."""
+    metadata = raw["metadata"]
+    in_a_queue = (metadata.get("labels") or {}).get(LABEL_QUEUE)
+    return [QUEUED, (QUEUED, metadata["uid"])] if in_a_queue else []
+
+
 def job_uid(workload: Raw) -> str:
-    """Return the uid of the Job that a Workload was created for."""
+    """Return the uid of the Job, or of the JobSet, that a Workload was created for."""
     return str((workload["metadata"].get("labels") or {}).get(LABEL_JOB_UID, ""))
 
 
@@ -228,6 +259,12 @@ def _trim_job(raw: Raw) -> None:
     """Drop the pod template, which is most of a Job: labels and annotations are enough."""
     _trim(raw)
     (raw.get("spec") or {}).pop("template", None)
+
+
+def _trim_job_set(raw: Raw) -> None:
+    """Drop the templates, which are most of a JobSet."""
+    _trim(raw)
+    (raw.get("spec") or {}).pop("replicatedJobs", None)
 
 
 def _trim_pod(raw: Raw) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from springtide_api import names
 from springtide_api.generation.status import GenerationStatus
 from springtide_operator.cluster.api import errors
-from springtide_operator.cluster.api.kinds import DEPLOYMENT, GENERATION, JOB, UPDATE
+from springtide_operator.cluster.api.kinds import DEPLOYMENT, GENERATION, JOB, JOB_SET, UPDATE
 from springtide_operator.cluster.api.objects import controller_uid
 from springtide_operator.cluster.writing.canaries import Canaries
 from springtide_operator.cluster.writing.refused import Refused
@@ -22,8 +22,10 @@ from springtide_operator.lifecycle.queues.actions import ActivateWorkload, Deact
 from springtide_operator.lifecycle.routes.actions import CreateCanaryService, SetRouteWeights
 from springtide_operator.lifecycle.state import plan as plans
 from springtide_operator.lifecycle.state.observed import OWN_KEYS_TAKEN
-from springtide_operator.manifests import identity, job, serving
+from springtide_operator.manifests import identity, serving
+from springtide_operator.manifests.job import job
 from springtide_operator.manifests.job_pods import PLAIN
+from springtide_operator.manifests.job_set import job_set
 
 if TYPE_CHECKING:
     from springtide_api.objects import Meta
@@ -101,10 +103,11 @@ class Actuator:
                 await self._delete(GENERATION, update.namespace, name, uid)
             case plans.StartJob():
                 await self._start(update, action)
-            case plans.SuspendJob(name, uid, suspend):
-                await self._suspend(update.namespace, name, uid, suspend=suspend)
-            case plans.DeleteJob(name, uid):
-                await self._delete(JOB, update.namespace, name, uid)
+            case plans.SuspendJob():
+                await self._suspend(update.namespace, action)
+            case plans.DeleteJob(name, uid, is_job_set):
+                kind = JOB_SET if is_job_set else JOB
+                await self._delete(kind, update.namespace, name, uid)
             case plans.ApplyCanary():
                 await self._check_unchanged(update)
                 await Canaries(self.client, self.cache, self.live_reader).apply(update, action)
@@ -144,15 +147,16 @@ class Actuator:
 
     async def _start(self, update: Meta, action: plans.StartJob) -> None:
         await self._check_unchanged(update)
-        body = job.job(
+        kind, manifest = (JOB_SET, job_set) if action.nodes > 1 else (JOB, job)
+        body = manifest(
             update, action, self.progress_url, hub_endpoint=self.hub_endpoint, pods=self.pods
         )
         try:
-            made = await self.client.create(JOB, body)
+            made = await self.client.create(kind, body)
         except errors.AlreadyExists:
-            made = await self.client.get(JOB, update.namespace, action.run.job)
-            self._check_owned("Job", made, ours=controller_uid(made) == update.uid)
-        self.cache.insert(JOB, made)
+            made = await self.client.get(kind, update.namespace, action.run.job)
+            self._check_owned(kind.name, made, ours=controller_uid(made) == update.uid)
+        self.cache.insert(kind, made)
 
     async def _check_unchanged(self, update: Meta) -> None:
         """Read the update live before a Job or a Deployment is written for it.
@@ -183,16 +187,17 @@ class Actuator:
             )
             raise Refused("NameCollision", message)
 
-    async def _suspend(self, namespace: str, name: str, uid: str, *, suspend: bool) -> None:
+    async def _suspend(self, namespace: str, action: plans.SuspendJob) -> None:
         """Suspend a Job and record that in the same write, or resume one that we suspended.
 
         Refused for a Job in a queue: it is Kueue's, also where the label was added just now.
         """
-        held = self.cache.get(JOB, namespace, name)
+        kind, name, suspend = JOB_SET if action.is_job_set else JOB, action.name, action.suspend
+        held = self.cache.get(kind, namespace, name)
         metadata = held["metadata"] if held else {}
         annotations, labels = metadata.get("annotations"), metadata.get("labels")
         mark = f"{ANNOTATIONS}/{_escaped(names.ANNOTATION_SUSPENDED)}"
-        operations: list[Raw] = [_test_uid(uid)]
+        operations: list[Raw] = [_test_uid(action.uid)]
         if labels:
             operations.append(_test(f"{LABELS}/{_escaped(names.LABEL_QUEUE)}", None))
         if suspend and (annotations or held is None):
@@ -204,7 +209,7 @@ class Actuator:
             *(annotations or ())
         }:  # else an earlier version created it, which recorded nothing
             operations += [_test(mark, "true"), {"op": "remove", "path": mark}]
-        await self._patch(JOB, namespace, name, [*operations, _set("/spec/suspend", suspend)])
+        await self._patch(kind, namespace, name, [*operations, _set("/spec/suspend", suspend)])
 
     async def _adopt(self, update: Meta, name: str, *, owned: bool) -> None:
         """Change our label and our owner reference if they are unchanged; nothing else."""

@@ -1,4 +1,4 @@
-"""Starts nothing new while the spec, its queue, a target or a refused apply needs a user."""
+"""Starts nothing new while the spec, Kueue, JobSet, a target or a refused apply needs a user."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from springtide_operator.lifecycle.checks.spec_validation import invalid_spec
 from springtide_operator.lifecycle.evaluation.modes import writes_targets
-from springtide_operator.lifecycle.jobs.queueing import kueue_problem
+from springtide_operator.lifecycle.jobs.queueing import job_sets_problem, kueue_problem
 from springtide_operator.lifecycle.rollout.pin import pin_not_possible
 from springtide_operator.lifecycle.rollout.target_problems import targets_problem
 from springtide_operator.lifecycle.state.plan import RECHECK, Step, Waiting
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 def check_preconditions(seen: Observation, now: datetime) -> Step | None:
-    """Start nothing new while the spec is invalid, Kueue is missing or a target has a problem."""
-    own = invalid_spec(seen.update.spec) or pin_not_possible(seen) or kueue_problem(seen)
-    why = own or _targets_blocker(seen, now)
+    """Start nothing new while the spec is invalid, a kind is missing or a target has a problem."""
+    own = invalid_spec(seen.update.spec) or pin_not_possible(seen)
+    why = own or kueue_problem(seen) or job_sets_problem(seen) or _targets_blocker(seen, now)
     return Step(waiting=why, wake_after=RECHECK) if why else None
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from springtide_api.contract import ExitCode, Failure
 from springtide_operator.lifecycle.jobs.queueing import waits_since, why_in_queue
+from springtide_operator.lifecycle.nodes.pods import failed_first, first_pod, newest_pods
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -116,7 +117,7 @@ def _of_job(seen: Observation, job: ObservedJob, run: StageRun, now: datetime) -
     if (
         job.result is not None
         and _is_complete_result(job, job.result)
-        and (job.succeeded or _exited(job, 0))
+        and (job.succeeded or _exited_well(job))
     ):
         return Succeeded(job, job.result)
     if job.succeeded:
@@ -136,18 +137,19 @@ def _is_complete_result(job: ObservedJob, result: Result) -> bool:
     return result.ok and own and outputs.get(job.stage, result) is not None
 
 
-def _exited(job: ObservedJob, code: int) -> bool:
-    return any(pod.exit_code == code for pod in job.pods)
+def _exited_well(job: ObservedJob) -> bool:
+    return any(pod.exit_code == 0 and pod.index == 0 for pod in job.pods)
 
 
 def result_may_arrive(job: ObservedJob, now: datetime) -> bool:
     """Whether the end of a finished Job's pod may still be observed: watches are not in step."""
-    ended = any(pod.exit_code is not None for pod in job.pods)
+    known = [first_pod(job.pods)] if job.succeeded else job.pods
+    ended = any(pod is not None and pod.exit_code is not None for pod in known)
     return job.finished is not None and now - job.finished < GRACE and not ended
 
 
 def _failed(job: ObservedJob, now: datetime) -> AttemptOutcome:
-    pod = max(job.pods, key=lambda each: each.created, default=None)
+    pod = failed_first(job.pods)
     if _disrupted(job, pod):
         whose = f"pod {pod.name}" if pod else f"the pod of Job {job.name}"
         message = f"{whose} was disrupted (evicted or preempted)"
@@ -202,7 +204,7 @@ def _reported(job: ObservedJob, pod: ObservedPod) -> Failure:
 
 
 def _waiting(seen: Observation, job: ObservedJob, run: StageRun) -> tuple[str, datetime | None]:
-    """Why no pod runs, and since when; empty: one runs or starts."""
+    """Why not all of its pods run, and since when; empty: they run or start."""
     if job.queue and job.suspended:
         return why_in_queue(seen, job), waits_since(seen, job, run)
     if job.suspended_by_us:
@@ -214,9 +216,11 @@ def _waiting(seen: Observation, job: ObservedJob, run: StageRun) -> tuple[str, d
         return detail, max(job.suspended_at or job.created, job.created)
     if job.resuming:
         return "", None  # its pods and their messages are from before
-    pod = max(job.pods, key=lambda each: each.created, default=None)
-    if pod is not None and pod.running:
+    pods = newest_pods(job.pods)
+    late = [pod for pod in pods if not pod.running]
+    if not late and len(pods) >= job.nodes:
         return "", None
+    pod = next((each for each in late if each.waiting), late[0] if late else None)
     detail, since = (pod.waiting, pod.created) if pod else (job.problem, job.created)
     if job.queue:
         return detail, waits_since(seen, job, run)

@@ -1,14 +1,15 @@
 """Why a Job's pod does not run yet: a reason for machines and a remedy for users.
 
-The text comes from scheduler, kubelet and admission (`cluster/reading/observed_jobs.py`), or from
-Kueue (`queues/reasons.py`); the part before the colon names the cause. A queue ends by itself; a
-refusal and a missing image need a user.
+The text comes from scheduler, kubelet and admission (`cluster/reading/observed_jobs.py`), or says
+what Kueue and JobSet do (`queues/reasons.py`, `nodes/reasons.py`); the part before the colon names
+the cause. A queue ends by itself; a refusal and a missing image need a user.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+from springtide_operator.lifecycle.nodes import reasons as of_nodes
 from springtide_operator.lifecycle.queues.reasons import (
     DEACTIVATED,
     FINISHED,
@@ -25,6 +26,8 @@ JOB_REFUSED = "JobRefused"
 
 
 KUEUE_MISSING = "KueueMissing"
+
+JOB_SET_MISSING = "JobSetMissing"
 
 
 class Cause(NamedTuple):
@@ -51,6 +54,8 @@ CAUSES = {
     ),
     MISSING: Cause(KUEUE_MISSING, "or remove training.compute.queueName"),
     UNREADABLE: Cause("KueueUnreadable", "or remove training.compute.queueName"),
+    of_nodes.MISSING: Cause(JOB_SET_MISSING, "or set training.compute.nodes to 1"),
+    of_nodes.UNREADABLE: Cause("JobSetUnreadable", "or set training.compute.nodes to 1"),
     INADMISSIBLE: Cause(
         "Inadmissible", "correct what it names, or change training.compute.queueName"
     ),

@@ -1,8 +1,8 @@
-"""A Job in a queue of Kueue: whether it can be queued, why it waits, and since when.
+"""What a Job needs beside Kubernetes, JobSet and Kueue; why it waits in a queue, and since when.
 
-Kueue alone suspends and resumes such a Job. Waiting counts from the Job's creation, from the end of
-its last pod or from when the operator activated it again; an admission without a running pod does
-not end it.
+Kueue alone suspends and resumes a Job in a queue. Waiting counts from the Job's creation, from the
+end of its last pod or from when the operator activated it again; an admission without a running pod
+does not end it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from springtide_operator.lifecycle.jobs.pod_waiting import queued
+from springtide_operator.lifecycle.nodes import reasons as of_nodes
 from springtide_operator.lifecycle.queues.reasons import NOT_LISTED, why_queued, why_unavailable
 from springtide_operator.lifecycle.state.plan import RECHECK, Event, Step
 
@@ -36,6 +37,30 @@ def kueue_problem(seen: Observation) -> Waiting | None:
     in_a_queue = any(job.queue and not (job.succeeded or job.failed) for job in own)
     named = seen.update.spec.training.compute.queue_name
     return queued(why, "") if named or in_a_queue else None
+
+
+def job_sets_problem(seen: Observation) -> Waiting | None:
+    """Return why the spec, or a training, cannot have several nodes: JobSet must be installed."""
+    why = of_nodes.why_unavailable(seen.job_sets)
+    needed = seen.update.spec.training.compute.nodes > 1
+    return queued(why, "") if why and needed else None
+
+
+def cannot_read(seen: Observation, nodes: int, stage: str) -> Step | None:
+    """Return that a training on several nodes waits: nothing is known of its JobSet.
+
+    Args:
+        seen: the update.
+        nodes: pods that train together.
+        stage: the stage that waits, for the column.
+    """
+    if nodes == 1:
+        return None
+    if why := of_nodes.why_unavailable(seen.job_sets):
+        return Step(waiting=queued(why, stage), wake_after=RECHECK)
+    if not seen.job_sets.listed:
+        return Step(waiting=queued(of_nodes.NOT_LISTED, stage), wake_after=LISTED_SOON)
+    return None
 
 
 def cannot_queue(seen: Observation, start: StartJob, stage: str) -> Step | None:

@@ -14,6 +14,7 @@ from springtide_api.schema import duration
 from springtide_operator.lifecycle.jobs.gpu_seconds import record, seconds
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
     from springtide_api.generation.spec import Recipe
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
 MEASURED = ("pods", "image_digest", "running_seconds", "gpu_seconds", "gpu_runs")
 """Fields of a stage's record that follow from its pods."""
 
-MAX_PODS = 8
-"""Pods of one attempt that are recorded: a Job that is suspended and resumed has several."""
+MAX_PODS, MAX_ON_NODES = 8, 24
+"""Pods of one attempt that are recorded: a Job that is suspended and resumed has several, and one
+on several nodes has some at one time."""
 
 
 def measure(run: StageRun, job: ObservedJob | None, now: datetime) -> StageRun:
@@ -54,7 +56,10 @@ def measure(run: StageRun, job: ObservedJob | None, now: datetime) -> StageRun:
     gone = [pod for pod in pods if pod.uid not in {each.uid for each in seen}]
     images = [pod.image_digest for pod in seen if pod.image_digest]
     changes = {"pods": pods, "image_digest": images[-1] if images else run.image_digest}
-    return _sum_up(run.model_copy(update=changes), gone[: max(len(pods) - MAX_PODS, 0)])
+    most = MAX_ON_NODES if own and own.nodes > 1 else MAX_PODS
+    if own is None:
+        most = max(most, len(run.pods))
+    return _sum_up(run.model_copy(update=changes), gone[: max(len(pods) - most, 0)])
 
 
 def _latest_end(pod: PodRun, job: ObservedJob | None, now: datetime) -> datetime:
@@ -89,16 +94,31 @@ def end_stage(run: StageRun, job: ObservedJob | None, now: datetime) -> StageRun
 
 def time_left(run: StageRun, recipe: Recipe, now: datetime) -> timedelta:
     """Running time that is left of `limits.activeDeadline`; not above zero: it is used up."""
-    ran = run.running_seconds + sum(seconds(pod, pod.ended_at or now) for pod in run.pods)
+    ran = run.running_seconds + _together(run.pods, now)
     return duration(recipe.training.limits.active_deadline) - timedelta(seconds=ran)
+
+
+def _together(pods: Iterable[PodRun], now: datetime) -> int:
+    """Seconds in which any of the pods ran: time of several at once counts once."""
+    total, until = 0, None
+    for pod in sorted(pods, key=lambda pod: pod.started_at):
+        end = pod.ended_at or now
+        if until is None or end > until:
+            start = pod.started_at if until is None else max(pod.started_at, until)
+            total += max(int((end - start).total_seconds()), 0)
+            until = max(end, start)
+    return total
 
 
 def _sum_up(run: StageRun, over: list[PodRun]) -> StageRun:
     ran = [(seconds(pod, pod.ended_at or pod.started_at), pod.gpus) for pod in over]
+    kept = [pod for pod in run.pods if pod not in over]
+    last = max((pod.ended_at or pod.started_at for pod in over), default=None)
+    alone = _together([*over, *kept], last) - _together(kept, last) if last else 0
     return run.model_copy(
         update={
-            "pods": [pod for pod in run.pods if pod not in over],
-            "running_seconds": run.running_seconds + sum(each for each, _ in ran),
+            "pods": kept,
+            "running_seconds": run.running_seconds + alone,
             "gpu_seconds": run.gpu_seconds + sum(each * gpus for each, gpus in ran),
             "gpu_runs": record(run, over),
         }

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from springtide_api.names import job_name
+from springtide_api.names import job_name, job_set_name
 from springtide_api.schema import duration
 from springtide_operator.lifecycle.jobs.attempt_outcome import (
     GRACE,
@@ -25,7 +25,7 @@ from springtide_operator.lifecycle.jobs.attempt_outcome import (
 from springtide_operator.lifecycle.jobs.failures import backoff, record_failure
 from springtide_operator.lifecycle.jobs.gpu_budget import budget_used_up
 from springtide_operator.lifecycle.jobs.pod_waiting import queued
-from springtide_operator.lifecycle.jobs.queueing import cannot_queue, eviction
+from springtide_operator.lifecycle.jobs.queueing import cannot_queue, cannot_read, eviction
 from springtide_operator.lifecycle.jobs.running_time import (
     MEASURED,
     close_attempt,
@@ -94,12 +94,17 @@ class StageRequest:
     """The run file of an attempt."""
     write: Callable[[StageRun], WriteGeneration]
     """The generation's status with that attempt recorded."""
+    nodes: int = 1
+    """Pods that run it together."""
     gpus: int = 0
+    """Of each pod."""
 
 
 def attempt_job_name(seen: Observation, request: StageRequest, attempt: int) -> str:
-    """Name of the Job of one attempt."""
+    """Name of the Job, or of the JobSet, of one attempt."""
     meta = seen.update.metadata
+    if request.nodes > 1:
+        return job_set_name(meta.name, meta.uid, request.generation.spec.number, attempt)
     return job_name(meta.name, meta.uid, request.generation.spec.number, request.stage, attempt)
 
 
@@ -115,8 +120,8 @@ def start_attempt(seen: Observation, request: StageRequest, run: StageRun, attem
 
 
 def _must_wait(seen: Observation, start: StartJob, title: str, now: datetime) -> Step | None:
-    """Why a Job is not created now: without Kueue, or without GPU seconds."""
-    waits = cannot_queue(seen, start, title)
+    """Why a Job is not created now: without JobSet, Kueue or GPU seconds."""
+    waits = cannot_read(seen, start.nodes, title) or cannot_queue(seen, start, title)
     return waits or (budget_used_up(seen, now, title) if start.gpus else None)
 
 
@@ -141,7 +146,7 @@ def _start_job(seen: Observation, request: StageRequest, run: StageRun) -> Start
         asked, gpus = asked.model_copy(update={"recipe": changed}), min(1, now.gpus_per_node)
     image = asked.recipe.training.image or trainer_image(seen)
     placement = seen.update.spec.training.compute.placement() if request.stage in PLACED else None
-    return StartJob(run=asked, image=image, gpus=gpus, placement=placement)
+    return StartJob(run=asked, image=image, nodes=request.nodes, gpus=gpus, placement=placement)
 
 
 def advance(
@@ -149,6 +154,8 @@ def advance(
 ) -> Step | StageSucceeded | StageFailed:
     """Advance the recorded attempt by one step."""
     job = seen.job(run.job)
+    if job is None and (waits := cannot_read(seen, request.nodes, request.title)):
+        return _other_nodes(seen, request, run, waits)  # that it is missing means nothing
     measured = measure(run, job, now)
     if must_record(run, measured, job):
         name = request.generation.metadata.name
@@ -157,6 +164,17 @@ def advance(
     if why := suspension(seen, request.title):
         return _suspended(seen, run, why)
     return _advance(seen, request, measured, now)
+
+
+def _other_nodes(
+    seen: Observation, request: StageRequest, run: StageRun, waits: Step
+) -> Step | StageFailed:
+    """Wait for JobSet, unless the spec requires other pods now: it may need none."""
+    blocked = waits.waiting is not None and waits.waiting.blocked
+    if not blocked or not pods_outdated(recipe(seen), request.generation.spec.recipe):
+        return waits
+    message = f"{waits.waiting.message if waits.waiting else ''}; the spec now requires other pods"
+    return StageFailed(SPEC_CHANGED, message, close_attempt(measure(run, None, seen.now)))
 
 
 def _advance(
@@ -238,7 +256,8 @@ def _replace_outdated_pods(
         edited = edited or job.image != trainer_image(seen)
         outdated = edited and (outdated or run.attempt > 1)
     elif outdated:
-        ran = run.attempt > 1 or running.job.name in seen.progress or bool(run.pods)
+        together = len(run.pods) >= running.job.nodes
+        ran = run.attempt > 1 or running.job.name in seen.progress or together
         if request.stage != "train" or not ran:
             return StageFailed(SPEC_CHANGED, message, close_attempt(run))
         outdated = False

@@ -53,11 +53,15 @@ def pin_waiting(seen: Observation, stage: str = "") -> Waiting | None:
 def suspending(seen: Observation, job: ObservedJob) -> tuple[Action, ...]:
     """Return what suspends an unfinished Job; nothing where it is done."""
     if not job.queue:
-        return () if job.suspended else (SuspendJob(job.name, job.uid, suspend=True),)
+        return () if job.suspended else (_suspend(job, suspend=True),)
     workload = seen.workload(job)
     if workload is None or not workload.active:
         return ()
     return (DeactivateWorkload(workload.name, workload.uid),)
+
+
+def _suspend(job: ObservedJob, *, suspend: bool) -> SuspendJob:
+    return SuspendJob(job.name, job.uid, suspend=suspend, is_job_set=job.is_job_set)
 
 
 def resuming(seen: Observation, job: ObservedJob, stage: str, now: datetime) -> Step | None:
@@ -67,7 +71,7 @@ def resuming(seen: Observation, job: ObservedJob, stage: str, now: datetime) -> 
     if not (job.suspended and job.suspended_by_us):
         return None
     waits = budget_used_up(seen, now, stage) if job.gpus else None
-    return waits or Step(actions=(SuspendJob(job.name, job.uid, suspend=False),))
+    return waits or Step(actions=(_suspend(job, suspend=False),))
 
 
 def _activating(seen: Observation, job: ObservedJob, stage: str, now: datetime) -> Step | None:

@@ -106,4 +106,4 @@ def _orphaned_jobs(seen: Observation, generation: ModelGeneration) -> list[Delet
     runs = (generation.status.training, generation.status.evaluation)
     recorded = {run.job_uid for run in runs if run and run.job_uid}
     left = [job for job in seen.jobs if job.uid in recorded and not job.deleting]
-    return [DeleteJob(job.name, job.uid) for job in left]
+    return [DeleteJob(job.name, job.uid, job.is_job_set) for job in left]

@@ -26,7 +26,7 @@ def delete_finished_jobs(seen: Observation, now: datetime) -> Step | None:
     if not useless:
         return None
     return Step(
-        actions=tuple(DeleteJob(job.name, job.uid) for job in useless),
+        actions=tuple(DeleteJob(job.name, job.uid, job.is_job_set) for job in useless),
         events=tuple(
             _not_collected(job) for job in useless if job.stage == "collect" and job.failed
         ),

@@ -52,11 +52,11 @@ class ObservedWorkload:
 
 
 @dataclass(frozen=True)
-class ObservedKueue:
-    """Whether Workloads can be read."""
+class ObservedKind:
+    """Whether objects of a kind that may be missing, such as Workloads, can be read."""
 
     listed: bool = True
-    """False: nothing is known of any Workload yet."""
+    """False: nothing is known of any of them yet."""
     unavailable: str = ""
     """Why they cannot be read, and what to install."""
     served: bool = True

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from springtide_operator.lifecycle.queues.observed import ObservedKueue, ObservedWorkload
+    from springtide_operator.lifecycle.queues.observed import ObservedKind, ObservedWorkload
 
 NOT_LISTED = "Workloads of Kueue are not listed yet"
 
@@ -24,14 +24,14 @@ FINISHED = "Finished in Kueue"
 NOT_CONSIDERED = "it was not considered for admission yet"
 
 
-def why_unavailable(kueue: ObservedKueue) -> str:
+def why_unavailable(kueue: ObservedKind) -> str:
     """Return why Workloads cannot be read; empty: they can."""
     if not kueue.unavailable:
         return ""
     return f"{UNREADABLE if kueue.served else MISSING}: {kueue.unavailable}"
 
 
-def why_queued(kueue: ObservedKueue, workload: ObservedWorkload | None, job: str) -> str:
+def why_queued(kueue: ObservedKind, workload: ObservedWorkload | None, job: str) -> str:
     """Return why Kueue keeps a Job suspended.
 
     Args:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from springtide_operator.lifecycle.queues.observed import ObservedKueue
+from springtide_operator.lifecycle.queues.observed import ObservedKind
 from springtide_operator.lifecycle.state.lineage import derive
 from springtide_operator.lifecycle.state.observed import ProbeCounts
 
@@ -54,8 +54,10 @@ class Observation:
     routings: Mapping[str, ObservedRouting] = field(default_factory=dict)
     """With traffic Gateway: the way of the requests to each target, by its name. In a rollout, the
     one that was recorded at its start."""
-    kueue: ObservedKueue = field(default_factory=ObservedKueue)
+    kueue: ObservedKind = field(default_factory=ObservedKind)
     """Whether Workloads of Kueue can be read."""
+    job_sets: ObservedKind = field(default_factory=ObservedKind)
+    """Whether JobSets can be read."""
     workloads: tuple[ObservedWorkload, ...] = ()
     """Workloads of those Jobs that are in a queue."""
     digests_elsewhere: frozenset[str] = frozenset()

@@ -33,6 +33,8 @@ class ObservedPod:
     name: str
     uid: str
     created: datetime
+    index: int = 0
+    """On several nodes: which of them it is; the pod of the first one has the result."""
     scheduled: bool = False
     running: bool = False
     started: datetime | None = None
@@ -59,7 +61,7 @@ class ObservedPod:
 
 @dataclass(frozen=True)
 class ObservedJob:
-    """A Job with our labels."""
+    """A Job with our labels, or a JobSet: a training on several nodes."""
 
     name: str
     uid: str
@@ -85,8 +87,10 @@ class ObservedJob:
     resumed: datetime | None = None
     """Since when its controller runs it: since its start or the last resume."""
     deleting: bool = False
+    nodes: int = 1
+    """Annotation springtide.dev/nodes: pods that run at one time; above 1 it is a JobSet."""
     gpus: int = 0
-    """Annotation springtide.dev/gpus: GPUs of its pod."""
+    """Annotation springtide.dev/gpus: GPUs of each pod."""
     placement: str = ""
     """Annotation springtide.dev/placement: digest of the placement that its update asked for;
     empty: for none."""
@@ -111,7 +115,12 @@ class ObservedJob:
     """Why it has no pod, from its events: quota exceeded, Pod Security, admission."""
     result: Result | None = None
     """What its pod's termination message says; None where it is missing, not JSON, too long or of
-    another job."""
+    another job. On several nodes: that of the first pod, or of the one that failed."""
+
+    @property
+    def is_job_set(self) -> bool:
+        """Whether it is a JobSet."""
+        return self.nodes > 1
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,10 @@ class StartJob:
 
     run: RunFile
     image: str
+    nodes: int = 1
+    """Pods that run it together; with several it is a JobSet."""
     gpus: int = 0
+    """Of each pod."""
     placement: Placement | None = None
     """Where its pod runs; None: where the installation says."""
     trigger: str = ""
@@ -108,6 +111,7 @@ class SuspendJob:
     name: str
     uid: str
     suspend: bool
+    is_job_set: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,7 @@ class DeleteJob:
 
     name: str
     uid: str
+    is_job_set: bool = False
 
 
 @dataclass(frozen=True)
@@ -207,13 +212,18 @@ def subject(action: Action) -> str:
     if isinstance(action, SetFinalizer):
         return "finalizer"
     if isinstance(action, StartJob):
-        return f"Job {action.run.job}"
+        return f"{'JobSet' if action.nodes > 1 else 'Job'} {action.run.job}"
     if isinstance(action, CreateCanaryService | SetRouteWeights):
         return route_subject(action)
     if isinstance(action, DeactivateWorkload | ActivateWorkload):
         return queue_subject(action)
-    kind = "Job" if isinstance(action, SuspendJob | DeleteJob) else "ModelGeneration"
-    return f"{type(action).__name__} {kind} {action.name}"
+    return f"{type(action).__name__} {_kind(action)} {action.name}"
+
+
+def _kind(action: Action) -> str:
+    if isinstance(action, SuspendJob | DeleteJob):
+        return "JobSet" if action.is_job_set else "Job"
+    return "ModelGeneration"
 
 
 @dataclass(frozen=True)

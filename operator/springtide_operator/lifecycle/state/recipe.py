@@ -144,8 +144,8 @@ def probe_digest(made_from: Recipe) -> str:
         "storage": made_from.storage.plain(),
         "image": training.image,
         "compute": training.compute.model_dump(
-            mode="json", by_alias=True, exclude_none=True, exclude={"gpu"}
-        ),  # a probe has none
+            mode="json", by_alias=True, exclude_none=True, exclude={"gpu", "nodes"}
+        ),  # a probe has no GPU and one pod
     }
     text = json.dumps(concerned, sort_keys=True, separators=(",", ":"))
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()

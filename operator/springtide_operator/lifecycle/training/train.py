@@ -73,6 +73,7 @@ def _stage_request(seen: Observation, generation: ModelGeneration) -> StageReque
         return WriteGeneration(generation.metadata.name, _with(generation, run).status)
 
     imported = generation.spec.origin == "Imported"
+    compute = generation.spec.recipe.training.compute
 
     def run(record: StageRun) -> RunFile:
         return (
@@ -87,7 +88,8 @@ def _stage_request(seen: Observation, generation: ModelGeneration) -> StageReque
         generation=generation,
         run=run,
         write=write,
-        gpus=0 if imported else generation.spec.recipe.training.compute.gpus_per_node,
+        nodes=1 if imported else compute.nodes,
+        gpus=0 if imported else compute.gpus_per_node,
     )
 
 

@@ -1,0 +1,1 @@
+"""A training on several nodes: its JobSet may be missing, and it has several pods at one time."""

@@ -1,0 +1,55 @@
+"""Which of the pods of a Job counts: of several that end together, most end because of one.
+
+A Job of one node has one pod at a time, so the newest counts. On several nodes the pods of one
+attempt lose each other when one of them fails.
+"""
+
+from __future__ import annotations
+
+import signal
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from springtide_api.contract import ExitCode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from springtide_operator.lifecycle.state.observed import ObservedPod
+
+LATER = datetime.max.replace(tzinfo=UTC)
+
+KILLED, TERMINATED = 128 + signal.SIGKILL, 128 + signal.SIGTERM
+
+_EXPLAINED = frozenset(ExitCode) - {ExitCode.DONE}
+"""Exit codes by which a trainer names its failure. One that lost another ends differently."""
+
+
+def newest_pods(pods: Iterable[ObservedPod]) -> list[ObservedPod]:
+    """Return the newest pod of each node, by their numbers."""
+    newest: dict[int, ObservedPod] = {}
+    for pod in sorted(pods, key=lambda each: each.created):
+        newest[pod.index] = pod
+    return [newest[index] for index in sorted(newest)]
+
+
+def first_pod(pods: Iterable[ObservedPod]) -> ObservedPod | None:
+    """Return the newest pod of the first node, which alone commits a result."""
+    return next((pod for pod in newest_pods(pods) if pod.index == 0), None)
+
+
+def failed_first(pods: Iterable[ObservedPod]) -> ObservedPod | None:
+    """Return the pod that a failed Job failed for; None: none is left.
+
+    A disruption comes before all, then what the kubelet or the trainer names, then what ended
+    first; one that was terminated because another had failed comes last.
+    """
+
+    def order(pod: ObservedPod) -> tuple[bool, bool, bool, bool, datetime, bool, int]:
+        code = pod.exit_code
+        named = code in _EXPLAINED or pod.out_of_memory
+        ended = pod.ended or LATER
+        other = code is None or code in {ExitCode.DONE, TERMINATED}
+        return not pod.disrupted, not pod.reason, not named, other, ended, code != KILLED, pod.index
+
+    return min(newest_pods(pods), key=order, default=None)
