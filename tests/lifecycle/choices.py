@@ -52,6 +52,7 @@ COMPUTES = st.sampled_from(
         {"gpusPerNode": 1},
         {"gpusPerNode": 1, "gpu": {"resourceName": "nvidia.com/gpu.shared"}},
         {"gpusPerNode": 1, "runtimeClassName": "nvidia"},
+        {"gpusPerNode": 1, "nodes": 2},
     ]
 )
 LIMITS = st.sampled_from([{}, {}, *({"maxGpuSecondsPerDay": most} for most in (1800, 90_000))])

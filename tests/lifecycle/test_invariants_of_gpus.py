@@ -13,6 +13,8 @@ from lifecycle.invariants import Invariants
 from lifecycle.world import MONTHS, World
 
 MINUTES = st.sampled_from([1, 10, 50, 600, 1500])
+GPUS = st.sampled_from([1, 2, 1, 0])
+NODES = st.sampled_from([1, 1, 2])
 LIMITS = st.sampled_from([1800, 1800, 7200, 90_000])
 ENDS = ["succeeds", "fails", "is disrupted", "runs on", "is deleted", "is rejected"]
 
@@ -27,17 +29,20 @@ class GpuLife(OperatorHistory):
 
     @initialize(
         gpus=st.integers(1, 2),
+        nodes=NODES,
         most=LIMITS,
         kept=st.sampled_from([0, 5]),
         disrupted=st.booleans(),
     )
-    def a_generation_is_live(self, gpus: int, most: int, kept: int, disrupted: bool) -> None:
+    def a_generation_is_live(
+        self, gpus: int, nodes: int, most: int, kept: int, disrupted: bool
+    ) -> None:
         self.world = World(spec={**SPEC, "history": {"generations": 2, "rejected": kept}})
         self.checks = Invariants(self.world)
         self.world.settle()
         self.world.months = [*MONTHS[:2]]
         self.world.rounds(8)
-        self.the_budget_is_edited(most, gpus)
+        self.the_budget_is_edited(most, gpus, nodes)
         self.a_month_arrives()
         for _ in range(5):
             self.time_passes(1)
@@ -106,10 +111,13 @@ class GpuLife(OperatorHistory):
         self.world.edit(suspend=suspend)
         self.settle()
 
-    @rule(most=st.one_of(LIMITS, LIMITS, st.none()), gpus=st.sampled_from([1, 2, 1, 0]))
-    def the_budget_is_edited(self, most: int | None, gpus: int) -> None:
+    @rule(
+        most=st.one_of(LIMITS, LIMITS, st.none()), gpus=st.sampled_from([1, 2, 1, 0]), nodes=NODES
+    )
+    def the_budget_is_edited(self, most: int | None, gpus: int, nodes: int) -> None:
         limits = {"activeDeadline": "60h"} | ({"maxGpuSecondsPerDay": most} if most else {})
-        self.world.edit(training={"compute": {"gpusPerNode": gpus}, "limits": limits})
+        compute = {"gpusPerNode": gpus, "nodes": nodes}
+        self.world.edit(training={"compute": compute, "limits": limits})
         self.settle()
 
     @rule(verb=st.sampled_from(["run", "retry", "reject"]))

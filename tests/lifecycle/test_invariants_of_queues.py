@@ -19,6 +19,7 @@ MINUTES = st.sampled_from([1, 10, 50, 600])
 QUEUES = st.sampled_from(["gpus", "gpus", "gpus", "other", None])
 PLACES = st.sampled_from([0, 0, 1, 2])
 LIMITS = st.sampled_from([None, None, 1800, 7200])
+NODES = st.sampled_from([1, 2])
 TIMEOUTS = st.sampled_from([None, None, "2h"])
 
 
@@ -27,14 +28,16 @@ class QueueLife(OperatorHistory):
 
     watches = ("update", "generations", "jobs", "workloads")
 
-    @initialize(most=LIMITS, timeout=TIMEOUTS, admits=PLACES)
-    def a_generation_is_live(self, most: int | None, timeout: str | None, admits: int) -> None:
+    @initialize(most=LIMITS, timeout=TIMEOUTS, admits=PLACES, nodes=NODES)
+    def a_generation_is_live(
+        self, most: int | None, timeout: str | None, admits: int, nodes: int
+    ) -> None:
         self.world = World(spec={**SPEC, "history": {"generations": 2, "rejected": 3}})
         self.checks, self.failures = Invariants(self.world), 0
         self.world.settle()
         self.world.months = [*MONTHS[:2]]
         self.world.rounds(8)
-        self.compute_is_edited("gpus", most, timeout)
+        self.compute_is_edited("gpus", most, timeout, nodes)
         self.world.queue_admits = admits
         self.a_run_begins()
 
@@ -163,10 +166,12 @@ class QueueLife(OperatorHistory):
         self.world.pin(number)
         self.settle()
 
-    @rule(queue=QUEUES, most=LIMITS, timeout=TIMEOUTS)
-    def compute_is_edited(self, queue: str | None, most: int | None, timeout: str | None) -> None:
+    @rule(queue=QUEUES, most=LIMITS, timeout=TIMEOUTS, nodes=NODES)
+    def compute_is_edited(
+        self, queue: str | None, most: int | None, timeout: str | None, nodes: int
+    ) -> None:
         limits = {"activeDeadline": "60h"} | ({"maxGpuSecondsPerDay": most} if most else {})
-        compute: dict[str, object] = {"gpusPerNode": 1}
+        compute: dict[str, object] = {"gpusPerNode": 1, "nodes": nodes}
         compute |= {"queueName": queue} if queue else {}
         compute |= {"pendingTimeout": timeout} if timeout else {}
         self.world.edit(training={"compute": compute, "limits": limits})
@@ -184,7 +189,7 @@ class QueueLife(OperatorHistory):
         world = self.world
         world.resume_watches()
         world.kueue, world.kueue_runs, world.queue_admits = ObservedKind(), True, 9
-        self.compute_is_edited("gpus", None, None)
+        self.compute_is_edited("gpus", None, None, 1)
         self.the_update_is_suspended_or_not(False)
         self.a_generation_is_pinned_or_not(None)
         for name in self.in_a_queue():

@@ -27,6 +27,7 @@ from lifecycle.world_traffic import Answered, Traffic
 from springtide_api.objects import IncrementalUpdate, Meta, ModelGeneration
 from springtide_api.update.spec import UpdateSpec
 from springtide_operator.lifecycle.decide import decide
+from springtide_operator.lifecycle.queues.observed import ObservedKind
 from springtide_operator.lifecycle.state.generations import rolling
 from springtide_operator.lifecycle.state.observation import Observation
 from springtide_operator.lifecycle.state.observed import (
@@ -124,6 +125,8 @@ class World(ApiServer, Changes, Traffic, Canaries, Routes, Queue):
         self.route_problem = ""
         """Why HTTPRoutes cannot be read."""
         self.install_kueue()
+        self.job_sets = ObservedKind()
+        """Whether the operator can read JobSets."""
         self.services: dict[str, ObservedService] = {}
         self.budgets: tuple[ObservedBudget, ...] = ()
         self.endpoints_follow = True
@@ -196,10 +199,13 @@ class World(ApiServer, Changes, Traffic, Canaries, Routes, Queue):
             jobs.setdefault(name, self.jobs[name])  # read live, as the real one does
         update = view["update"]["shop"]
         names = [target.target_ref.name for target in update.spec.rollout.targets]
+        readable = [
+            job for job in jobs.values() if not (job.is_job_set and self.job_sets.unavailable)
+        ]
         return Observation(
             update=update,
             generations=tuple(generations),
-            jobs=tuple(jobs.values()),
+            jobs=tuple(readable),
             targets=tuple(
                 replace(view["targets"][each.target_ref.name], target=each)
                 for each in update.spec.rollout.targets
@@ -214,6 +220,7 @@ class World(ApiServer, Changes, Traffic, Canaries, Routes, Queue):
             canaries=tuple(view["canaries"].values()),
             routings=self.routings(update, generations, view["routes"]),
             kueue=self.kueue,
+            job_sets=self.job_sets,
             workloads=() if self.kueue.unavailable else tuple(view["workloads"].values()),
             digests_elsewhere=self.digests_elsewhere,
             defaults=Defaults(

@@ -103,12 +103,13 @@ class ApiServer:
             case StartJob():
                 self._start(seen, action)
             case SuspendJob(name, uid, suspend):
-                held = self.jobs.get(name)
+                held = self._of_kind(action)
                 if held is None or held.uid != uid or not (suspend or held.suspended_by_us):
                     raise Conflict  # a resume tests the operator's own mark
                 self._suspend(name, suspend=suspend, by_us=suspend)
                 self._observe_own_write("jobs", name)
             case DeleteJob(name, uid):
+                self._of_kind(action)
                 self._delete("jobs", name, uid)
             case Serve():
                 self._serve(seen, action)
@@ -134,6 +135,13 @@ class ApiServer:
                 self._meta(finalizers=(FINALIZER,) if present else ())
                 self._observe_own_write("update", "shop")
         self.check()
+
+    def _of_kind(self, action: SuspendJob | DeleteJob) -> ObservedJob | None:
+        """The Job or JobSet of an action; one of the other kind would not be found."""
+        held = self.jobs.get(action.name)
+        assert held is None or held.is_job_set == action.is_job_set
+        assert not (action.is_job_set and self.job_sets.unavailable)
+        return held
 
     def _delete(self, kind: str, name: str, uid: str) -> None:
         there = self._kinds()[kind]
@@ -208,6 +216,8 @@ class ApiServer:
             self._observe_own_write("jobs", run.job)
             return
         assert run.job not in self.attempts_recorded, "one Job for each attempt"
+        assert start.nodes == 1 or run.stage == "train", "one pod scores"
+        assert start.nodes == 1 or not self.job_sets.unavailable
         self.job_names_ever.append(run.job)
         self.runs[run.job] = start
         queue = (start.placement.queue_name if start.placement else None) or ""
@@ -226,6 +236,7 @@ class ApiServer:
             excluded=frozenset(run.probe.excluded_generations if run.probe else ()),
             probed=probe_digest(run.recipe) if run.probe else "",
             spec_generation=owner.generation,
+            nodes=start.nodes,
             gpus=start.gpus,
             placement=start.placement.digest() if start.placement else "",
             image=start.image,

@@ -94,14 +94,15 @@ class Changes:
                 self.succeed(name, result)
 
     def begin(self, name: str) -> None:
-        """Let the pod of a Job run, from now on."""
+        """Let the pods of a Job run, from now on."""
         job = self.jobs[name]
         if any(pod.running for pod in job.pods) or job.suspended or job.finished:
             return
-        pod = replace(self._pod(name), running=True)
-        self.ran[pod.uid] = (name, self.now, None)
-        self.gpus[pod.uid] = job.gpus
-        self.jobs[name] = replace(job, pods=(pod,))
+        pods = [replace(self._pod(name, node), running=True) for node in range(job.nodes)]
+        for pod in pods:
+            self.ran[pod.uid] = (name, self.now, None)
+            self.gpus[pod.uid] = job.gpus
+        self.jobs[name] = replace(job, pods=tuple(pods))
 
     def suspend_by_another(self, name: str, *, suspend: bool = True) -> None:
         """Another controller, such as Kueue, suspends a Job or resumes it, unless it is so."""
@@ -134,35 +135,45 @@ class Changes:
             if job == name and ended is None:
                 self.ran[uid] = (job, began, self.now)
 
-    def _pod(self, name: str) -> ObservedPod:
+    def _pod(self, name: str, node: int = 0) -> ObservedPod:
         image = self.jobs[name].image
         known = self.tags.get(image, digest(image))
         times = {"created": self.now, "started": self.now}
-        return ObservedPod(f"{name}-x", self._uid(), **times, image_digest=known)
+        return ObservedPod(
+            f"{name}-x{node or ''}", self._uid(), **times, index=node, image_digest=known
+        )
 
-    def _finished_pod(self, name: str, **says: object) -> ObservedPod:
-        """The pod of a Job at its end; one that was not seen to run ran for no time."""
-        runs = [pod for pod in self.jobs[name].pods if pod.running]
-        pod = runs[0] if runs else self._pod(name)
+    def _finished_pods(self, name: str, **says: object) -> tuple[ObservedPod, ...]:
+        """The pods of a Job at its end; one that was not seen to run ran for no time."""
+        job = self.jobs[name]
+        runs = [pod for pod in job.pods if pod.running]
+        pods = runs or [self._pod(name, node) for node in range(job.nodes)]
         self._end_pods(name)
-        return replace(pod, running=False, waiting="", ended=self.now, **says)
+        end = {"running": False, "waiting": "", "ended": self.now}
+        return tuple(replace(pod, **end, **says) for pod in pods)
 
     def succeed(self, name: str, result: Result | None) -> None:
-        pod = self._finished_pod(name, exit_code=0)
+        pods = self._finished_pods(name, exit_code=0)
         if name in self.runs:
             self.storage.finish(self.runs[name].run, result, self.now)
         self.jobs[name] = replace(
-            self.jobs[name], succeeded=True, finished=self.now, result=result, pods=(pod,)
+            self.jobs[name], succeeded=True, finished=self.now, result=result, pods=pods
         )
 
-    def fail(self, name: str, code: int, *, disrupted: bool = False, reason: str = "") -> None:
+    def fail(
+        self, name: str, code: int, *, disrupted: bool = False, reason: str = "", node: int = 0
+    ) -> None:
+        """The pod of a node fails; those of the others lose it."""
         job = self.jobs[name]
-        pod = self._finished_pod(name, exit_code=code, disrupted=disrupted)
+        pods = tuple(
+            replace(pod, exit_code=code, disrupted=disrupted) if pod.index == node else pod
+            for pod in self._finished_pods(name, exit_code=1)
+        )
         result = None
         if reason:
             failure = Failure(reason=reason, message=f"because of {reason}")
             result = Result(job=name, stage=job.stage, number=job.number, ok=False, failure=failure)
-        self.jobs[name] = replace(job, failed=True, finished=self.now, pods=(pod,), result=result)
+        self.jobs[name] = replace(job, failed=True, finished=self.now, pods=pods, result=result)
 
     def next_month(self) -> str:
         """The month that is due next."""

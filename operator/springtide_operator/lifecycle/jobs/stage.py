@@ -169,12 +169,18 @@ def advance(
 def _other_nodes(
     seen: Observation, request: StageRequest, run: StageRun, waits: Step
 ) -> Step | StageFailed:
-    """Wait for JobSet, unless the spec requires other pods now: it may need none."""
+    """Wait for JobSet, unless the spec requires other pods now: it may need none.
+
+    Where the API server does not serve the kind, its objects and their pods are gone.
+    """
+    measured = measure(run, None, seen.now)
+    if not seen.job_sets.served and measured.pods != run.pods:
+        return Step(actions=(request.write(measured),))
     blocked = waits.waiting is not None and waits.waiting.blocked
     if not blocked or not pods_outdated(recipe(seen), request.generation.spec.recipe):
         return waits
     message = f"{waits.waiting.message if waits.waiting else ''}; the spec now requires other pods"
-    return StageFailed(SPEC_CHANGED, message, close_attempt(measure(run, None, seen.now)))
+    return StageFailed(SPEC_CHANGED, message, close_attempt(measured))
 
 
 def _advance(
