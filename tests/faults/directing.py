@@ -103,6 +103,11 @@ class Directed(Scene):
         await self.pod(job, "Succeeded", 0, message)
         await self.finish(job, "SuccessCriteriaMet", "Complete")
 
+    async def node_pod(self, job, index, phase, code, message):
+        """Make the pod of a node of an Indexed Job."""
+        pod = await self._pod(job, **{"batch.kubernetes.io/job-completion-index": str(index)})
+        return await self.end_pod(pod, phase, code, message)
+
     async def result(self, job):
         """What the trainer of a Job would say, as JSON."""
         template = job["spec"]["template"]

@@ -98,6 +98,10 @@ class StandIns:
     async def pod(self, job, phase, code, message, *, began=""):
         """Make the pod of a Job, or bring the one that runs to its end."""
         made = self.running.pop(job["metadata"]["uid"], None) or await self._pod(job)
+        return await self.end_pod(made, phase, code, message, began=began)
+
+    async def end_pod(self, made, phase, code, message, *, began=""):
+        """Let a pod run, or end with an exit code."""
         now = self.client.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
         times = {"startedAt": began or now, "finishedAt": now}
         ended = {"terminated": {"exitCode": code, "message": message, **times}}
@@ -113,7 +117,7 @@ class StandIns:
         await self.status(POD, made, {"phase": phase, "containerStatuses": [container]})
         return made
 
-    async def _pod(self, job):
+    async def _pod(self, job, **labels):
         metadata = job["metadata"]
         return await self.client.create(
             POD,
@@ -124,6 +128,7 @@ class StandIns:
                     "labels": {
                         **job["spec"]["template"]["metadata"]["labels"],
                         "batch.kubernetes.io/job-name": metadata["name"],
+                        **labels,
                     },
                     "ownerReferences": [
                         {
