@@ -17,6 +17,7 @@ AREAS = {
     "API server": "The API server is down or slow, refuses requests, or its watches fail.",
     "Jobs and pods": "Training and evaluation are interrupted, get no resources, or are refused.",
     "Queues": "Kueue makes Jobs wait, preempts them, gives them up, or is missing.",
+    "Several nodes": "Training on several nodes loses a pod, or the kind JobSet is missing.",
     "Deployments": "Pods do not become ready, and other clients change a target.",
     "Routes": "Other clients change, remove or refuse what splits the requests of a canary.",
     "People": "Objects are edited, deleted and restored during a run.",
