@@ -273,16 +273,27 @@ TRAINING = [
     ),
     Example(
         "training",
-        "compute.gpusPerNode is larger than hyperparameters.batchSize times gradientAccumulation",
+        "compute.gpusPerNode times nodes is larger than hyperparameters.batchSize times",
         {
             "training.compute.gpusPerNode": 16,
             f"{HYPER}.batchSize": 4,
             f"{HYPER}.gradientAccumulation": 4,
         },
         {
-            "training.compute.gpusPerNode": 8,
+            "training.compute.gpusPerNode": 4,
+            "training.compute.nodes": 2,
             f"{HYPER}.batchSize": 7,
             f"{HYPER}.gradientAccumulation": 1,
+        },
+    ),
+    Example(
+        "",
+        "training.parallelism.type FSDP on several nodes needs storage.volume",
+        {SHARDED: "FSDP", "training.compute.nodes": 2},
+        {
+            SHARDED: "FSDP",
+            "training.compute.nodes": 2,
+            "storage": {"uri": "s3://models/springtide"},
         },
     ),
     Example(
