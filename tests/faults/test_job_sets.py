@@ -17,8 +17,8 @@ from springtide_operator.cluster.watching import optional_kind
 
 pytestmark = pytest.mark.apiserver
 
-SIDE_BY_SIDE = 8
-SAMPLE = 7
+SIDE_BY_SIDE = 6
+SAMPLE = 12
 """Every so many of the crashes are tried in each run of the tests."""
 
 
