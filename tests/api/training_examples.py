@@ -287,16 +287,6 @@ TRAINING = [
         },
     ),
     Example(
-        "",
-        "training.parallelism.type FSDP on several nodes needs storage.volume",
-        {SHARDED: "FSDP", "training.compute.nodes": 2},
-        {
-            SHARDED: "FSDP",
-            "training.compute.nodes": 2,
-            "storage": {"uri": "s3://models/springtide"},
-        },
-    ),
-    Example(
         "training",
         "parallelism.type FSDP excludes optimizer Adafactor",
         {SHARDED: "FSDP", f"{HYPER}.optimizer": "SGD"},
@@ -372,6 +362,16 @@ def _requirement(operator: str, *values: str) -> dict:
 
 
 PLACEMENT = [
+    Example(
+        "",
+        "training.parallelism.type FSDP on several nodes needs storage.volume",
+        {SHARDED: "FSDP", "training.compute.nodes": 2},
+        {
+            SHARDED: "FSDP",
+            "training.compute.nodes": 2,
+            "storage": {"uri": "s3://models/springtide"},
+        },
+    ),
     Example(
         NODES,
         "nodeAffinity needs required or preferred nodes",

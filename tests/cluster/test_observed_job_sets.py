@@ -5,8 +5,11 @@ import json
 import pytest
 from cluster.test_observed_jobs import NOON, pod, result
 
+from springtide_operator.cluster.api.kinds import JOB, JOB_SET, POD
 from springtide_operator.cluster.api.objects import moment
 from springtide_operator.cluster.reading.job_set_reader import is_of_job_set, observed_job_set
+from springtide_operator.cluster.reading.token_reviews import TokenReviews
+from springtide_operator.cluster.watching.watches import new_cache
 
 INDEX = "batch.kubernetes.io/job-completion-index"
 
@@ -89,3 +92,21 @@ def test_a_suspended_set_and_one_that_is_about_to_continue():
     held = observed_job_set(job_set(condition("Suspended"), suspend=True), None, [], "")
     assert (held.suspended, held.suspended_at, held.resuming) == (True, moment(NOON), False)
     assert observed_job_set(job_set(condition("Suspended")), None, [], "").resuming
+
+
+def test_progress_of_a_set_is_accepted_from_the_pods_of_its_job_alone():
+    def kept(raw):
+        return {**raw, "metadata": {**raw["metadata"], "namespace": "search", "resourceVersion": 1}}
+
+    own, other = of_node(0), of_node(1)
+    labels = {"batch.kubernetes.io/job-name": "j-node-0"}
+    for each, uid in ((own, "c"), (other, "another")):
+        owner = {"kind": "Job", "name": "j-node-0", "uid": uid, "controller": True}
+        each["metadata"] |= {"labels": labels, "ownerReferences": [owner]}
+    cache = new_cache()
+    for kind, raw in ((JOB_SET, job_set()), (JOB, job()), (POD, own), (POD, other)):
+        cache.insert(kind, kept(raw))
+    reviews = TokenReviews(None, cache)
+    assert reviews.is_of_job(("search", "p0", "p0"), "j")
+    assert not reviews.is_of_job(("search", "p1", "p1"), "j"), "the name of a Job is not enough"
+    assert not reviews.is_of_job(("search", "p0", "p0"), "another")
