@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 LABELS = {UPDATE: "", GENERATION: "", JOB: LABEL_STAGE, POD: LABEL_STAGE, DEPLOYMENT: LABEL_UPDATE}
 """Kinds that are watched, with their label selectors."""
 
-OPTIONAL_LABELS = {HTTP_ROUTE: "", WORKLOAD: LABEL_JOB_UID}
+OPTIONAL_LABELS = {HTTP_ROUTE: "", JOB_SET: LABEL_STAGE, WORKLOAD: LABEL_JOB_UID}
 """The same of kinds that may not be served."""
 
 PROBE = "probe"
@@ -126,7 +126,7 @@ def reflectors(client: Client, cache: Cache, namespace: str, wake: Wake) -> list
         cache.stores[JOB_SET],
         changed,
         namespace=namespace,
-        labels=LABEL_STAGE,
+        labels=OPTIONAL_LABELS[JOB_SET],
         needed=lambda: any(cache.stores[kind].count(SEVERAL_NODES) for kind in OWN),
         install=f"a version of JobSet that serves {JOB_SET.version}, such as 0.10",
     )
