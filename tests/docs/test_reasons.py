@@ -49,7 +49,8 @@ NOT_REASONS = {
     "CausalLM",  # a task
     *("Hour", "Day", "Week", "Month"),  # periods
     *("Parquet", "HalveBatch", "SequenceClassification"),  # formats, limits, architectures
-    *("Job", "ModelGeneration", "DisruptionTarget", "ExitCode", "OwnKeysTaken"),  # kinds, internal
+    *("Job", "JobSet", "ModelGeneration", "DisruptionTarget"),  # kinds, a condition of pods
+    *("ExitCode", "OwnKeysTaken"),  # internal
     *("Admitted", "Deactivated", "Finished", "QuotaReserved"),  # conditions of Workloads
     *("Service", "PodDisruptionBudget", "In", "NotIn", "Exists"),  # kinds, operators of selectors
     *("CreateContainerConfigError", "CreateContainerError"),  # of the kubelet
