@@ -10,6 +10,7 @@ from springtide_operator.cluster.api.objects import moment
 from springtide_operator.cluster.reading.job_set_reader import is_of_job_set, observed_job_set
 from springtide_operator.cluster.reading.token_reviews import TokenReviews
 from springtide_operator.cluster.watching.watches import new_cache
+from springtide_operator.lifecycle.queues.observed import ObservedKind
 
 INDEX = "batch.kubernetes.io/job-completion-index"
 
@@ -110,3 +111,10 @@ def test_progress_of_a_set_is_accepted_from_the_pods_of_its_job_alone():
     assert reviews.is_of_job(("search", "p0", "p0"), "j")
     assert not reviews.is_of_job(("search", "p1", "p1"), "j"), "the name of a Job is not enough"
     assert not reviews.is_of_job(("search", "p0", "p0"), "another")
+
+
+@pytest.mark.parametrize("listed", [(False, True), (True, False), (True, True)])
+def test_a_set_is_gone_only_where_sets_were_listed_all_the_time(listed):
+    """An operator that starts lists them while it reads other things."""
+    before, after = (ObservedKind(listed=each) for each in listed)
+    assert before.throughout(after).listed is all(listed)

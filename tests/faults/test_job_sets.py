@@ -18,8 +18,6 @@ from springtide_operator.cluster.watching import optional_kind
 pytestmark = pytest.mark.apiserver
 
 SIDE_BY_SIDE = 6
-SAMPLE = 12
-"""Every so many of the crashes are tried in each run of the tests."""
 
 
 @pytest.fixture(autouse=True)
@@ -146,17 +144,6 @@ async def crash_at(on_nodes, every):
 
     numbers = range(1, len(recorder.writes) - before + 1)
     return await crash_at_writes(numbers, disturbed, every=every, side_by_side=SIDE_BY_SIDE)
-
-
-@pytest.mark.survives(
-    "Several nodes",
-    "the operator is ended before or after one of its writes while a training on two nodes runs, "
-    "is suspended and resumed, fails and is repeated; tested at some writes",
-    "one JobSet for each attempt; the second attempt goes on to the promotion",
-)
-@pytest.mark.timeout(900)
-async def test_a_crash_at_some_writes_of_a_training_on_two_nodes_changes_nothing(on_nodes):
-    assert await crash_at(on_nodes, SAMPLE) == {}
 
 
 @pytest.mark.faults

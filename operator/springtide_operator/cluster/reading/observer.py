@@ -109,7 +109,10 @@ class Observer:
         held = self.cache.of_update(GENERATION, namespace, name)
         parsed = (self.cache.parsed(GENERATION, each, parse_generation) for each in held)
         generations = tuple(sorted(parsed, key=lambda generation: generation.spec.number))
+        job_sets = JobSetReader(self.cache, self.live_reader)
+        before = job_sets.kind()
         jobs = await self._jobs(update, generations)
+        readable = before.throughout(job_sets.kind())
         older = needs_replica_sets(update, generations)
         targets = await asyncio.gather(
             *(self._target(update, target, older=older) for target in update.spec.rollout.targets)
@@ -130,7 +133,7 @@ class Observer:
             targets=tuple(targets),
             canaries=tuple(canaries),
             kueue=workloads.kueue(),
-            job_sets=JobSetReader(self.cache, self.live_reader).kind(),
+            job_sets=readable,
             workloads=workloads.of(jobs),
             digests_elsewhere=await self._named_elsewhere(update, older=older),
             defaults=self.defaults,

@@ -61,3 +61,11 @@ class ObservedKind:
     """Why they cannot be read, and what to install."""
     served: bool = True
     """False: the API server has no such kind."""
+
+    def throughout(self, after: ObservedKind) -> ObservedKind:
+        """Return whether they could be read all the time: only then a missing one is gone."""
+        return ObservedKind(
+            self.listed and after.listed,
+            after.unavailable or self.unavailable,
+            self.served and after.served,
+        )
