@@ -14,7 +14,7 @@ from lifecycle.world import World, with_generation_one
 
 from springtide_api.generation.status import GenerationStatus
 from springtide_api.update.status import UpdateStatus
-from springtide_operator.cluster.reading.observed_jobs import _result
+from springtide_operator.cluster.reading.observed_jobs import read_result
 from springtide_operator.lifecycle.state.observed import ObservedPod
 
 NASTY = st.sampled_from(
@@ -83,7 +83,7 @@ def hand_back(world: World, name: str, message: str, code: int) -> None:
     """Let a Job's pod end with this message, as it would be read from the API server."""
     ended = {"terminated": {"exitCode": code, "message": message}}
     raw = {"status": {"containerStatuses": [{"name": "trainer", "state": ended}]}}
-    result = _result(name, [raw])
+    result = read_result(name, [raw])
     pod = ObservedPod(f"{name}-x", world._uid(), world.now, exit_code=code)
     world.jobs[name] = replace(
         world.jobs[name],
