@@ -44,6 +44,7 @@ class OtherHistory(History):
         generation = self.world.generations[name]
         if unknown_value(generation):
             return
+        self.checks.unseen.add(name)
         self.set_status_values(name, **{field: "Shadowed"})
         changed = self.world.generations[name]
         self.world.settle()

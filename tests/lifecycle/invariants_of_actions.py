@@ -67,7 +67,8 @@ class ActionInvariants:
     ) -> None:
         """What is recorded is at most what pods ran, and it ends a run only at the deadline.
 
-        A pod without a recorded end counts until it ended: that may be observed later.
+        A pod without a recorded end counts until it ended: that may be observed later, and where
+        its Job was deleted meanwhile, it counts until then.
         """
         world, g = self.world, self.world.generations.get(write.name)
         if g is None or write.name in self.foreign or not self.is_current(seen, g):
@@ -77,7 +78,8 @@ class ActionInvariants:
             for stage in ran:
                 of_stage = f"-{stage}-" in job or (stage == "train" and "-import-" in job)
                 if of_stage and f"-g{g.spec.number}-" in job:
-                    ran[stage] += ((ended or world.now) - began).total_seconds()
+                    late = ended is None or write.name in self.unseen
+                    ran[stage] += ((world.now if late else ended) - began).total_seconds()
         for stage, run in (("train", write.status.training), ("evaluate", write.status.evaluation)):
             if run is not None:
                 recorded = run.running_seconds + sum(
