@@ -253,7 +253,12 @@ class Scene(StandIns):
         """Set the annotation springtide.dev/request."""
         metadata = {"namespace": self.namespace, "name": "shop"}
         metadata["annotations"] = {"springtide.dev/request": request}
-        await self.client.apply(UPDATE, {"metadata": metadata}, manager="person", force=True)
+        while True:
+            try:
+                body = {"metadata": metadata}
+                return await self.client.apply(UPDATE, body, manager="person", force=True)
+            except errors.Unavailable:  # on a busy machine; the same annotation again is the same
+                await asyncio.sleep(0.2)
 
     async def edit(self, name="shop", **changes):
         """Change fields of an update's spec, as a person would."""
