@@ -232,7 +232,7 @@ class Process:
 
 
 class Release:
-    """A Deployment of one replica: its process is started anew where it ends."""
+    """A Deployment of one replica: its process is started again where it ends."""
 
     def __init__(self, server, name):
         self.server, self.name = server, name

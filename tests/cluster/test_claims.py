@@ -93,7 +93,7 @@ async def test_a_claim_that_names_no_release_is_not_taken(client, namespace, mon
     monkeypatch.setattr(Claims, "_is_over", None)
     process = one.lease.process
     for text in (
-        "somebody",
+        "a-user",
         "a/b/c",
         *(f"{each}/{process}" for each in ("../..", "a/b?c", "a/b%2f")),
     ):

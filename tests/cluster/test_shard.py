@@ -25,7 +25,7 @@ def space(name, version, uid=""):
 
 
 class Server:
-    """Lists what it has, and fails where it is told to."""
+    """Lists what it has, and fails where a test asks for it."""
 
     def __init__(self):
         self.objects = {UPDATE: [thing("shop", "ranker")]}

@@ -18,7 +18,7 @@ def point(step: int) -> Point:
 
 
 class Notebook:
-    """A tracker that fails as often as it is told."""
+    """A tracker that fails as often as a test asks for."""
 
     def __init__(self, *failures: BaseException) -> None:
         self.failures = list(failures)

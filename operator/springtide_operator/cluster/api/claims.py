@@ -8,6 +8,7 @@ by us. The last one makes a renewal that comes late fail.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 CLAIM = GROUP
 """Name of the Lease: with a dot, which the name of a release's own Lease cannot have."""
 
-NOBODY = "/"
+NO_POD = "/"
 """Identity of no pod."""
 
 _HOLDER = re.compile(
@@ -120,10 +121,8 @@ class Claims:
 
     async def _create(self, namespace: str) -> str:
         metadata = {"namespace": namespace, "name": CLAIM}
-        try:
+        with contextlib.suppress(errors.Terminating):
             await self.client.create(LEASE, {"metadata": metadata, "spec": self._spec(0)})
-        except errors.Terminating:
-            return ""
         return ""
 
     async def _is_over(self, holder: Holder) -> bool:
@@ -136,7 +135,7 @@ class Claims:
         if not _held_by(seen).endswith(f"_{process}"):
             return True
         other = self._others.setdefault(
-            (namespace, name), Lease(self.client, namespace, name, NOBODY)
+            (namespace, name), Lease(self.client, namespace, name, NO_POD)
         )
         try:
             return await other.end(seen)
