@@ -88,7 +88,7 @@ def test_it_works_reports_its_health_and_releases_the_lease(start, apiserver):
     until(works(first))
     health = json.loads(until(lambda: get(first, "HEALTH", "/healthz")))
     # Another test may have installed the CRDs of these kinds on this API server.
-    assert set(health["work"]["silence"]) - {"httproutes", "workloads"} == {
+    assert set(health["work"]["silence"]) - {"httproutes", "jobsets", "workloads"} == {
         "incrementalupdates",
         "modelgenerations",
         "jobs",
