@@ -1,5 +1,6 @@
 """What all tests share: the local cluster's fixtures, our kinds, and how they run side by side."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -20,6 +21,17 @@ settings.register_profile("exploring", deadline=None, print_blob=True)
 def pytest_configure(config):
     """Try the same examples in each run; `make test-faults` looks for new ones."""
     settings.load_profile("exploring" if config.option.markexpr == "faults" else "repeatable")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session):
+    """Import all tests without garbage collection: what they make lives as long as the worker."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_make_parametrize_id(val, argname):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from springtide_server.loading.fetch import fetch, place
 from springtide_server.loading.node_cache import NodeCache
 from springtide_trainer.errors import Refused
+from springtide_trainer.libraries import import_libraries
 
 if TYPE_CHECKING:
     from springtide_server.loading.node_cache import Entry
@@ -107,6 +108,7 @@ def _load(folder: Path, digest: str) -> Scorer:
 
 def _import_libraries() -> None:
     """Import PyTorch and transformers, and let only our log have what transformers logs."""
+    import_libraries()
     from transformers.utils import logging as transformers_logging
 
     import springtide_trainer.artifact.models  # noqa: F401

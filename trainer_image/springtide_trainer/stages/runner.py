@@ -23,6 +23,7 @@ from springtide_api.contract import TERMINATION_MESSAGE, ExitCode, Failure, Resu
 from springtide_api.names import RUN_FILE
 from springtide_trainer.errors import Interrupted, Refused
 from springtide_trainer.interruption import raise_on_sigterm
+from springtide_trainer.libraries import import_libraries
 from springtide_trainer.objects.mirror import Mirror
 from springtide_trainer.objects.store import is_object_uri
 from springtide_trainer.stages import launcher, logs, termination_message
@@ -177,6 +178,7 @@ def dispatch(run: RunFile, home: Home, tmp: Path) -> Result:
     done = Result(job=run.job, stage=run.stage, number=run.number, ok=True)
     match run.stage:
         case "import":
+            import_libraries()
             from springtide_trainer.stages.import_model import import_model
 
             return done.model_copy(update={"imported": import_model(run, home, tmp)})
@@ -185,10 +187,12 @@ def dispatch(run: RunFile, home: Home, tmp: Path) -> Result:
 
             return done.model_copy(update={"probe": probe(run, home, tmp)})
         case "train":
+            import_libraries()
             from springtide_trainer.stages.train import train
 
             return done.model_copy(update={"train": train(run, home, tmp)})
         case "evaluate":
+            import_libraries()
             from springtide_trainer.stages.evaluate import evaluate
 
             return done.model_copy(update={"evaluate": evaluate(run, home, tmp)})
