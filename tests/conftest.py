@@ -34,6 +34,11 @@ def pytest_collection(session):
         gc.enable()
 
 
+def pytest_unconfigure():
+    """Let extension modules free what they made, or they print at exit what is left."""
+    gc.unfreeze()
+
+
 def pytest_make_parametrize_id(val, argname):
     """Name bytes by their parameter: compressed ones hold the time, and workers compare names."""
     return argname if isinstance(val, bytes) else None

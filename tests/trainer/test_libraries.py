@@ -1,6 +1,7 @@
 """Garbage collection is suspended while libraries are imported, and for no longer."""
 
 import gc
+import subprocess
 import sys
 
 import pytest
@@ -47,3 +48,9 @@ def test_what_a_process_made_since_its_imports_is_still_collected():
     import_libraries()
     assert gc.get_freeze_count() == before
     assert any(each is made for each in gc.get_objects())
+
+
+def test_a_process_that_has_imported_them_ends_without_a_word():
+    program = "from springtide_trainer.libraries import import_libraries as run; run()"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert (ran.stdout, ran.stderr) == (b"", b"")

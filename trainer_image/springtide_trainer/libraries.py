@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import sys
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ def lasting_objects() -> Iterator[None]:
         yield
     finally:
         gc.freeze()
+        atexit.register(gc.unfreeze)  # or extension modules print at exit what is left of theirs
         if was_enabled:
             gc.enable()
 
