@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from lifecycle.test_canary import STEPS, later, set_strategy, started, strategy, with_live
@@ -172,3 +172,37 @@ def test_the_strategy_is_no_part_of_the_recipe() -> None:
     world.months.append("2025-03")
     world.rounds(2)
     assert world.generation(2).spec.recipe_hash == before
+
+
+def deadlines(world: World, minutes: int) -> list[datetime | None]:
+    """Return the deadlines that a step had, minute by minute."""
+    found = []
+    for _ in range(minutes):
+        later(world, 1)
+        found.append(world.generation(2).status.rollout.deadline)
+    return found
+
+
+def test_a_refused_deletion_of_an_edited_canary_holds_the_step_and_its_deadline() -> None:
+    world = started()
+    world.refusing = {"deletion of Deployment ranker-canary": "WriteRefused"}
+    world.edit_canary("ranker-canary", by="helm")
+    later(world, 2)
+    assert len({*deadlines(world, 60)}) == 1
+    assert world.generation(2).status.rollout.held_since is not None
+    assert world.condition("Stalled").reason == "WriteRefused"
+    world.refusing = {}
+    later(world, 3)
+    assert world.generation(2).status.rollout.weight_seen_at is not None
+
+
+def test_pods_have_no_more_time_after_a_long_hold_than_without_one() -> None:
+    world = with_live()
+    world.refusing = {"Deployment ranker-canary": "ApplyRefused"}
+    world.months.append("2025-03")
+    world.rounds(10)
+    later(world, 240)
+    assert world.generation(2).status.rollout.held_since is not None
+    world.canary_pods_ready, world.refusing = False, {}
+    later(world, 12)
+    assert "rollout.deadline" in world.generation(2).status.rollout.rollback_reason

@@ -90,6 +90,7 @@ def refused_write(seen: Observation, rollout: RolloutStatus) -> Refusal | None:
     """The refusal of a write to a canary, its target, its Service or its route."""
     names = [target.target.target_ref.name for target in seen.targets]
     written = [f"Deployment {each}" for name in names for each in (canary_name(name), name)]
+    written += [f"deletion of Deployment {canary_name(name)}" for name in names]
     for name in names:
         if route := recorded_route(rollout, name):
             written += [f"Service {canary_service(route.service)}", f"HTTPRoute {route.name}"]

@@ -171,7 +171,9 @@ def _next(seen: Observation, generation: ModelGeneration, now: datetime) -> Step
             return begin_step(seen, generation, rollout.step or 1, now, why)
         if parked := park_traffic(seen, generation, now):
             return parked
-        if again := restart_clock(seen, generation, now):
+        # A step that is held for a refused write gets the time of the hold when that ends.
+        again = None if rollout.held_since else restart_clock(seen, generation, now)
+        if again:
             return again
     if lost := _without_pods(seen, generation, now):
         return lost
