@@ -1,9 +1,9 @@
 """Which tests run side by side: `make test` starts several workers (pytest-xdist).
 
 Each worker is a process with an API server of its own. There is one full cluster, so one worker
-runs all tests on it, and begins with them as they take longest. Tests that compute come next, a
-folder on one worker because of their fixtures; they give way to all others. Tests with an API
-server mostly wait; each is given to whichever worker is free.
+runs all tests on it, and begins with them as they take longest. Tests that compute are given out a
+folder at a time because of their fixtures, to as many workers as there are cores; they give way to
+all others. Tests with an API server mostly wait; each is given to whichever worker is left.
 """
 
 from __future__ import annotations
@@ -19,22 +19,26 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterable, Iterator
 
     from xdist.remote import Producer
     from xdist.scheduler import Scheduling
+    from xdist.workermanage import WorkerController
 
 ROOT = Path(__file__).parents[1]
 EACH_BY_ITSELF = ("tests/cluster/", "tests/faults/", "tests/handlers/")
 GIVING_WAY = 10
 """Added to the niceness of tests that compute."""
+CLUSTER = "cluster"
+COMPUTING = 3
+"""So many workers at most run the cluster's tests or folders: those on the cluster wait, too."""
 
 
 def group_of(nodeid: str) -> str:
     """Name what one worker runs without a break: the tests of a name go to one worker."""
     path = nodeid.partition("::")[0]
     if _on_the_cluster(path):
-        return "cluster"
+        return CLUSTER
     return nodeid if path.startswith(EACH_BY_ITSELF) else path.rpartition("/")[0]
 
 
@@ -45,11 +49,37 @@ def _on_the_cluster(path: str) -> bool:
     return bool(re.search(r"^pytestmark = .*\bmark\.cluster\b", text, re.MULTILINE))
 
 
+def next_of(waiting: Iterable[str], given: Iterable[Iterable[str]]) -> str:
+    """Choose the group that a worker gets.
+
+    Args:
+        waiting: Groups that no worker has, in order.
+        given: The groups that each other worker has and has not ended.
+    """
+    groups = list(waiting)
+    computing = sum(any(map(_computes, each)) for each in given)
+    wanted = [each for each in groups if _computes(each) == (computing < COMPUTING)]
+    return next(iter(wanted or groups))
+
+
+def _computes(group: str) -> bool:
+    """Whether it is the cluster's or a folder; tests that are given out one by one mostly wait."""
+    return "::" not in group
+
+
 class InGroups(LoadScopeScheduling):
-    """Hands groups to workers in the order in which the tests were collected."""
+    """Hands groups to workers in the order in which the tests were collected, of two kinds."""
 
     def _split_scope(self, nodeid: str) -> str:
         return group_of(nodeid)
+
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        others = [work for other, work in self.assigned_work.items() if other != node]
+        given = [
+            [group for group, tests in work.items() if not all(tests.values())] for work in others
+        ]
+        self.workqueue.move_to_end(next_of(self.workqueue, given), last=False)
+        super()._assign_work_unit(node)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -4,7 +4,7 @@ import gzip
 import os
 
 import pytest
-from side_by_side import ROOT, group_of
+from side_by_side import CLUSTER, COMPUTING, ROOT, group_of, next_of
 
 
 @pytest.mark.parametrize("content", [gzip.compress(b"", mtime=os.getpid())])
@@ -29,3 +29,20 @@ def test_tests_that_wait_for_an_api_server_are_given_out_one_by_one(folder):
     nodeid = f"tests/{folder}/{name.name}::test_it"
 
     assert group_of(nodeid) == nodeid
+
+
+WAITS = "tests/faults/test_kill.py::test_it"
+
+
+@pytest.mark.parametrize(
+    ("computing", "expected"), [(0, "cluster"), (COMPUTING - 1, "cluster"), (COMPUTING, WAITS)]
+)
+def test_more_workers_than_compute_get_what_waits(computing, expected):
+    given = [["tests/api"]] * computing + [[WAITS]] * 2
+
+    assert next_of([CLUSTER, "tests/server", WAITS], given) == expected
+
+
+def test_what_is_left_is_given_to_whichever_worker_is_free():
+    assert next_of(["tests/api", "tests/server"], [["tests/docs"]] * COMPUTING) == "tests/api"
+    assert next_of([WAITS], []) == WAITS
