@@ -1,6 +1,7 @@
 """Pods that do not start: refused, without a node or an image; reported, then corrected."""
 
 import time
+from contextlib import ExitStack
 from datetime import datetime
 
 import pytest
@@ -11,6 +12,10 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 NO_SUCH_IMAGE = "localhost:5000/springtide-trainer:no-such-tag"
 REPORTED_WITHIN = 30.0
+REFUSED = {"quota": "QuotaExceeded", "limits": "PodsForbidden", "sidecar": "PodsForbidden"}
+"""Why the pods of an example are refused, by its name."""
+QUIET = 12.0
+"""Seconds in which an update whose pods are refused is watched."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -110,12 +115,21 @@ def reported(example, reason):
     return said["message"]
 
 
-def writes_nothing(example, seconds):
+@pytest.fixture(scope="module")
+def refused(small):
+    """What each update says whose pods are refused, and its versions in 12 s after that."""
+    messages = {name: reported(small(name), reason) for name, reason in REFUSED.items()}
+    with ExitStack() as all_at_once:
+        what = (f"iu/{UPDATE}", ".metadata.resourceVersion")
+        seen = {name: all_at_once.enter_context(recording(small(name), *what)) for name in REFUSED}
+        time.sleep(QUIET)
+        return {name: (messages[name], versions()) for name, versions in seen.items()}
+
+
+def writes_nothing(example, reason, versions):
     """While nothing changes nothing is written, and the event is reported once."""
-    with recording(example, f"iu/{UPDATE}", ".metadata.resourceVersion") as versions:
-        time.sleep(seconds)
-        assert len(versions()) == 1, "the status is written again and again"
-    reason = stalled(example.update())["reason"]
+    assert len(versions) == 1, "the status is written again and again"
+    assert stalled(example.update())["reason"] == reason
     (event,) = [one for one in example.events() if one["reason"] == reason]
     assert event["count"] == 1
     assert len(example.jobs()) == 1
@@ -140,13 +154,13 @@ def imported(example):
     "reported as QuotaExceeded with the quota's numbers within 30 s; nothing is written and no "
     "other Job is created meanwhile; continues when the quota is raised",
 )
-def test_an_exceeded_quota_is_reported_with_its_numbers_and_waited_for(small):
+def test_an_exceeded_quota_is_reported_with_its_numbers_and_waited_for(small, refused):
     example = small("quota")
-    message = reported(example, "QuotaExceeded")
+    message, versions = refused["quota"]
     assert "exceeded quota: team, requested: requests.memory=2Gi" in message
     assert "raise the quota" in message
     assert example.column("PROGRESS") == "quota exceeded"
-    writes_nothing(example, 12)
+    writes_nothing(example, REFUSED["quota"], versions)
     example.patch("resourcequota/team", {"spec": {"hard": {"requests.memory": "4Gi"}}})
     assert imported(example)["status"]["training"]["attempt"] == 1
     assert stalled(example.update()) == {}
@@ -159,12 +173,12 @@ def test_an_exceeded_quota_is_reported_with_its_numbers_and_waited_for(small):
     "reported as PodsForbidden with the message of the admission within 30 s; nothing is "
     "written meanwhile; continues when the pods are accepted",
 )
-def test_pods_refused_by_admission_are_reported_with_its_message(small):
+def test_pods_refused_by_admission_are_reported_with_its_message(small, refused):
     example = small("limits")
-    message = reported(example, "PodsForbidden")
+    message, versions = refused["limits"]
     assert "maximum memory usage per Container is 1Gi, but limit is 2Gi" in message
     assert example.column("PROGRESS") == "its pods are refused"
-    writes_nothing(example, 12)
+    writes_nothing(example, REFUSED["limits"], versions)
     example.show("delete", "limitrange/team")
     assert imported(example)["status"]["training"]["attempt"] == 1
     example.end()
@@ -176,15 +190,15 @@ def test_pods_refused_by_admission_are_reported_with_its_message(small):
     "reported as PodsForbidden within 30 s, with the violated standard and the container; "
     "nothing is written meanwhile; continues when the pods are accepted",
 )
-def test_pods_refused_by_pod_security_are_reported_with_their_violation(small):
+def test_pods_refused_by_pod_security_are_reported_with_their_violation(small, refused):
     example = small("sidecar")
-    message = reported(example, "PodsForbidden")
+    message, versions = refused["sidecar"]
     assert 'violates PodSecurity "restricted:' in message
     assert 'container "mesh"' in message
     assert "NET_ADMIN" in message
     assert "disable what adds to them" in message
     assert example.column("PROGRESS") == "Pod Security refuses its pods"
-    writes_nothing(example, 12)
+    writes_nothing(example, REFUSED["sidecar"], versions)
     example.show("delete", "mutatingadmissionpolicy/small-sidecar")
     example.show("delete", "mutatingadmissionpolicybinding/small-sidecar")
     assert imported(example)["status"]["training"]["attempt"] == 1
