@@ -54,8 +54,19 @@ class CrashFromNow(Crash):
     "ends before or after one of the writes that follow an approval",
     "the next one continues: the generation is live, and the pods were replaced once",
 )
-@pytest.mark.parametrize("before", [True, False])
-@pytest.mark.parametrize("number", [1, 2, 3, 4, 6])
+@pytest.mark.parametrize(
+    ("number", "before"),
+    [
+        (1, True),
+        (2, False),
+        (3, True),
+        (4, False),
+        *(
+            pytest.param(*each, marks=pytest.mark.faults)
+            for each in [(1, False), (2, True), (3, False), (4, True), (6, True), (6, False)]
+        ),
+    ],
+)
 async def test_an_approved_generation_goes_live_wherever_the_operator_ends(ground, number, before):
     scene = await ground.scene()
     operator = await first_run(scene, gate=MANUAL)
@@ -125,8 +136,19 @@ async def test_a_rejection_just_before_the_start_of_the_rollout_is_obeyed(ground
     "the next one continues: the candidate is retired by the mode, and the Deployment is as its "
     "owner wrote it",
 )
-@pytest.mark.parametrize("number", [3, 9, 12, 14])
-@pytest.mark.parametrize("mode", ["Observe", "TrainOnly"])
+@pytest.mark.parametrize(
+    ("mode", "number"),
+    [
+        ("Observe", 3),
+        ("Observe", 12),
+        ("TrainOnly", 9),
+        ("TrainOnly", 14),
+        *(
+            pytest.param(*each, marks=pytest.mark.faults)
+            for each in [("Observe", 9), ("Observe", 14), ("TrainOnly", 3), ("TrainOnly", 12)]
+        ),
+    ],
+)
 async def test_no_deployment_is_written_in_other_modes_wherever_the_operator_ends(
     ground, mode, number
 ):

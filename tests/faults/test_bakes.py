@@ -15,7 +15,7 @@ from lifecycle.declared import SPEC
 pytestmark = [pytest.mark.apiserver, pytest.mark.prometheus]
 
 SIDE_BY_SIDE = 12
-SAMPLE = 5
+SAMPLE = 11
 """Every so many of the crashes are tried in each run of the tests."""
 QUERY = 'error_rate{namespace="{{namespace}}",generation="{{generation}}",role="{{role}}"}'
 

@@ -22,7 +22,7 @@ from springtide_operator.cluster.api.kinds import DEPLOYMENT, UPDATE
 pytestmark = pytest.mark.apiserver
 
 SIDE_BY_SIDE = 12
-SAMPLE = 7
+SAMPLE = 15
 """Every so many of the crashes are tried in each run of the tests."""
 
 STEPS = [{"weight": 33, "duration": "10s"}, {"weight": 50, "duration": "10s"}]

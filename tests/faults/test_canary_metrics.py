@@ -18,7 +18,7 @@ from springtide_operator.cluster.api.kinds import DEPLOYMENT
 pytestmark = [pytest.mark.apiserver, pytest.mark.prometheus]
 
 SIDE_BY_SIDE = 12
-SAMPLE = 6
+SAMPLE = 13
 """Every so many of the crashes are tried in each run of the tests."""
 SELECTOR = 'requests{{namespace="{{{{namespace}}}}",generation="{{{{generation}}}}"{}}}'
 RATIO = {

@@ -11,6 +11,7 @@ import statistics
 import time
 
 import pytest
+from faults.crashing import spread
 from faults.life import LIFE, differences, play, world_of
 from faults.playing import Crash, Recorder
 from patience import within
@@ -18,7 +19,7 @@ from patience import within
 pytestmark = pytest.mark.apiserver
 
 SIDE_BY_SIDE = 24
-SAMPLE = 17
+SAMPLE = 37
 """Every so many of the crashes are tried in each run of the tests; `make test-faults` tries all."""
 SETTLING_SECONDS = 15
 """The status of what only the progress says may be so old."""
@@ -125,9 +126,10 @@ async def lasting(scene, wanted):
 async def crash_at(ground, every):
     """Try every so many of all crashes; return what differed, by the place of the crash."""
     writes, wanted = await undisturbed(ground)
-    crashes = [
+    every_one = [
         Crash(number, before=before) for number in range(1, writes + 1) for before in (True, False)
-    ][::every]
+    ]
+    crashes = spread(every_one, every)
     courses = [Course() for _ in crashes]
     places = asyncio.Semaphore(SIDE_BY_SIDE)
 

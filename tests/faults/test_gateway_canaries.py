@@ -35,7 +35,7 @@ pytestmark = pytest.mark.apiserver
 
 fixtures = routed, soon
 
-SAMPLE = 9
+SAMPLE = 21
 """Every so many of the crashes are tried in each run of the tests."""
 
 

@@ -16,7 +16,7 @@ from faults.playing import Crash, Recorder
 pytestmark = pytest.mark.apiserver
 
 SIDE_BY_SIDE = 12
-SAMPLE = 3
+SAMPLE = 7
 """Every so many of the crashes are tried in each run of the tests."""
 
 LIMITED = {"limits": {"maxGpuSecondsPerDay": 3600}, "compute": {"gpusPerNode": 1}}

@@ -18,7 +18,7 @@ from springtide_operator.cluster.api.kinds import DEPLOYMENT, JOB, UPDATE
 pytestmark = pytest.mark.apiserver
 
 SIDE_BY_SIDE = 12
-SAMPLE = 7
+SAMPLE = 15
 """Every so many of the crashes are tried in each run of the tests."""
 
 

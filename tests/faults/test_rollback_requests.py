@@ -15,7 +15,7 @@ from faults.playing import Recorder
 pytestmark = pytest.mark.apiserver
 
 SIDE_BY_SIDE = 12
-SAMPLE = 5
+SAMPLE = 11
 """Every so many of the crashes are tried in each run of the tests."""
 
 

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.apiserver
 
 fixtures = routed, soon
 
-SAMPLE = 7
+SAMPLE = 17
 """Every so many of the crashes are tried in each run of the tests."""
 
 WARM = {"bake": {"duration": "1h"}, "rollback": {"keepWarm": True}}
