@@ -210,6 +210,8 @@ GOING_ON = {
     "returned in a hold": (returned_in_a_hold, 2),
     "returned in a step": (returned_in_a_step, 1),
 }
+IN_EACH_RUN = ("returned in a hold", "returned in a step")
+"""They pass all steps, or end in one: the others write nothing that these do not."""
 
 
 async def crash_at(routed, how, every):
@@ -236,7 +238,7 @@ async def crash_at(routed, how, every):
     "the next operator continues; the owner's weights are back before canary pods go",
 )
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("how", GOING_ON)
+@pytest.mark.parametrize("how", IN_EACH_RUN)
 async def test_a_crash_at_some_writes_changes_nothing(routed, how):
     assert await crash_at(routed, how, SAMPLE) == {}
 
