@@ -1,4 +1,4 @@
-"""What a training reports of `training.retention`: for the status, and for the report."""
+"""What a training reports of its rows and weights: for the status, and for the report."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ ALPHA = "alpha"
 """The metric with the alpha that was chosen."""
 VALIDATION_OF_ALPHA = "validation_alpha_"
 """Prefix of the metrics with the value of each alpha on the validation split."""
+SPARSITY = "sparsity"
+"""The metric with the fraction of pruned weights that was reached."""
 Rows = Annotated[int, Field(ge=0, le=2**53)]
 
 
@@ -35,22 +37,27 @@ class Replayed(Model):
 
 
 class Retained(Model):
-    """What the report says of retention."""
+    """What the report says of retention, pruning and pseudo-labels."""
 
     replay: Replayed | None = None
     alpha: float | None = None
     """The alpha that was chosen; None without interpolation."""
     alphas: dict[Word, float] = {}
     """Value of each alpha on the validation split."""
+    sparsity: float | None = None
+    """The fraction of the weights of linear layers that is zero; None without pruning."""
 
     @staticmethod
     def of(replay: Replayed | None, metrics: Mapping[str, float]) -> Retained | None:
-        """Collect it from the metrics of a training; None if nothing was retained."""
+        """Collect it from the metrics of a training; None if there is nothing to say."""
         found = {
             name.removeprefix(VALIDATION_OF_ALPHA): value
             for name, value in metrics.items()
             if name.startswith(VALIDATION_OF_ALPHA) and isfinite(value)
         }
-        if replay is None and not found:
+        sparsity = metrics.get(SPARSITY)
+        if sparsity is not None and not isfinite(sparsity):
+            sparsity = None
+        if replay is None and not found and sparsity is None:
             return None
-        return Retained(replay=replay, alpha=metrics.get(ALPHA), alphas=found)
+        return Retained(replay=replay, alpha=metrics.get(ALPHA), alphas=found, sparsity=sparsity)

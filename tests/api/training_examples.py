@@ -8,6 +8,7 @@ EARLY = "training.earlyStopping"
 METHOD = "training.method"
 RETENTION = "training.retention"
 ROBUSTNESS = "training.robustness"
+PRUNING = "training.pruning"
 SHARDED = "training.parallelism.type"
 FRESH = {"type": "LoRA", "lora": {"continuation": "Fresh"}}
 CONTINUING = {"type": "LoRA", "lora": {"continuation": "Continue"}}
@@ -246,6 +247,42 @@ TRAINING = [
         "robustness.averaging.lastK excludes earlyStopping",
         {ROBUSTNESS: {"averaging": {"ema": "0.9"}}, EARLY: {}},
         {ROBUSTNESS: {"averaging": {"lastK": 9}}, EARLY: {}},
+    ),
+    Example(
+        PRUNING,
+        "sparsity must be at least 0.01 and at most 0.95",
+        {PRUNING: {"sparsity": "0.95"}},
+        {PRUNING: {"sparsity": "0.951"}},
+    ),
+    Example(
+        PRUNING,
+        "pruneFrom must be less than pruneUntil",
+        {PRUNING: {"sparsity": "0.5", "pruneFrom": "0", "pruneUntil": "1"}},
+        {PRUNING: {"sparsity": "0.5", "pruneFrom": "0.7"}},
+    ),
+    Example(
+        "training",
+        "pruning needs method Full",
+        {PRUNING: {"sparsity": "0.5"}, METHOD: {"type": "Full"}},
+        {PRUNING: {"sparsity": "0.5"}, METHOD: FRESH},
+    ),
+    Example(
+        "training",
+        "pruning excludes hyperparameters.freeze.lowerLayers",
+        {PRUNING: {"sparsity": "0.5"}, f"{HYPER}.freeze": {"embeddings": True}},
+        {PRUNING: {"sparsity": "0.5"}, f"{HYPER}.freeze": {"lowerLayers": 1}},
+    ),
+    Example(
+        "training",
+        "pruning excludes earlyStopping",
+        {PRUNING: {"sparsity": "0.5"}, EARLY: ABSENT},
+        {PRUNING: {"sparsity": "0.5"}, EARLY: {}},
+    ),
+    Example(
+        "training",
+        "pruning excludes parallelism.type FSDP",
+        {PRUNING: {"sparsity": "0.5"}, SHARDED: "DDP"},
+        {PRUNING: {"sparsity": "0.5"}, SHARDED: "FSDP"},
     ),
     Example(
         f"{RETENTION}.replay",

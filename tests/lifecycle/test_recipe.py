@@ -60,7 +60,9 @@ def test_robustness_and_the_loss_are_part_of_the_recipe_and_its_hash():
         hashes.append(recipe_hash(made))
     world.edit(model=world.spec["model"] | {"classification": {"classWeights": "Balanced"}})
     hashes.append(recipe_hash(recipe(world.seen())))
-    assert len({*hashes}) == 4
+    world.edit(training={"pruning": {"sparsity": "0.5"}})
+    hashes.append(recipe_hash(recipe(world.seen())))
+    assert len({*hashes}) == 5
 
 
 AFFINITY = {

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from springtide_api.schema import Digest, Label, Model, ModelUri, Time, cel
+from springtide_api.schema import Digest, Fraction, Label, Model, ModelUri, Time, cel
 from springtide_api.update.task import (
     CausalLMOptions,
     ClassificationOptions,
@@ -161,6 +161,33 @@ class Pruning(Model):
     """Fraction of the weights of each linear layer below the head that are set to zero: those with
     the smallest absolute values. From 0.01 to 0.95. The model is not trained again afterwards, so
     the loss grows fast from 0.5 on; the gate sees it."""
+
+
+@cel(
+    "double(self.sparsity) >= 0.01 && double(self.sparsity) <= 0.95",
+    "sparsity must be at least 0.01 and at most 0.95",
+    "sparsity",
+)
+@cel(
+    "double(self.pruneFrom) < double(self.pruneUntil)",
+    "pruneFrom must be less than pruneUntil; weights are set to zero between them",
+    "pruneFrom",
+)
+class GradualPruning(Model):
+    """Set the smallest weights of the linear layers to zero while a candidate is trained.
+
+    More and more weights are zero, by a cubic schedule (Zhu and Gupta 2017, arXiv:1710.01878): most
+    of them early, when many are left that make up for them. The others are trained to the end. A
+    weight that is zero stays zero, also from generation to generation while the field is set.
+    """
+
+    sparsity: Sparsity
+    """Fraction of the weights of each linear layer below the head that are zero at the end: those
+    with the smallest absolute values. From 0.01 to 0.95. A parent with more zeros keeps them."""
+    prune_from: Fraction = "0.1"
+    """Fraction of the steps after which the first weights are set to zero. Default 0.1."""
+    prune_until: Fraction = "0.7"
+    """Fraction of the steps after which no further weights are. Default 0.7."""
 
 
 @cel(

@@ -19,6 +19,7 @@ from springtide_api.schema import (
     cel,
 )
 from springtide_api.update.method import LEARNING_RATES, Method
+from springtide_api.update.model import GradualPruning
 from springtide_api.update.retention import Retention
 from springtide_api.update.robustness import Robustness
 
@@ -353,6 +354,27 @@ class Limits(Model):
     " whole model on one GPU; remove ewc, or set type to DDP",
 )
 @cel(
+    "!has(self.pruning) || !has(self.method) || self.method.type == 'Full'",
+    "pruning needs method Full: what adapters add to a weight that is zero would make it another"
+    " number; remove pruning, or set method.type to Full",
+)
+@cel(
+    "!has(self.pruning) || !has(self.hyperparameters) || !has(self.hyperparameters.freeze)"
+    " || self.hyperparameters.freeze.lowerLayers == 0",
+    "pruning excludes hyperparameters.freeze.lowerLayers: a frozen layer is not trained, so it"
+    " cannot make up for the weights that it loses; set lowerLayers to 0, or remove pruning",
+)
+@cel(
+    "!has(self.pruning) || !has(self.earlyStopping)",
+    "pruning excludes earlyStopping, whose best weights may be those of a step before all are"
+    " pruned; remove one of them",
+)
+@cel(
+    "!has(self.pruning) || !has(self.parallelism) || self.parallelism.type != 'FSDP'",
+    "pruning excludes parallelism.type FSDP: the smallest weights are those of a whole layer, and"
+    " each GPU has a part of it; set parallelism.type to DDP, or remove pruning",
+)
+@cel(
     "!has(self.parallelism) || self.parallelism.type != 'FSDP' || !has(self.hyperparameters)"
     " || self.hyperparameters.optimizer != 'Adafactor'",
     "parallelism.type FSDP excludes optimizer Adafactor, whose state is means over whole matrices;"
@@ -389,6 +411,9 @@ class Training(Model):
     robustness: Robustness | None = None
     """What makes the training robust, against noise of the rows and chance of the last steps.
     Default: nothing."""
+    pruning: GradualPruning | None = None
+    """Smallest weights that become zero during the training, in the weights themselves: they are
+    what is evaluated, served and trained on. Default: none."""
     checkpoint: Checkpoint = Checkpoint()
     """Checkpoints of the training state. Default: every 200 steps."""
     parallelism: Parallelism = Parallelism()

@@ -71,6 +71,7 @@ OPTIONS = {
         _robust("adversarial 1", adversarial={"epsilon": "1"}),
         _robust("token dropout 0.1", augmentation={"tokenDropout": "0.1"}),
         _robust("word swap 0.1", augmentation={"wordSwap": "0.1"}),
+        Option("half pruned", {"pruning": {"sparsity": "0.5"}}),
     )
 }
 """By name. The first one is what most are compared with."""

@@ -6,6 +6,7 @@ import pytest
 from trainer.training.conftest import recipe as a_recipe
 
 from springtide_api.generation.spec import Recipe
+from springtide_api.retained import Retained
 from springtide_trainer.evaluation.report import render
 from springtide_trainer.stages import evaluate
 
@@ -66,15 +67,19 @@ def test_the_settings_that_made_the_model_are_shown(described) -> None:
         "retention": {
             "distillation": {"weight": "0.5", "temperature": "2"},
             "ewc": {"strength": "100", "rows": 2000},
-        }
+        },
+        "pruning": {"sparsity": "0.5"},
     }
-    settings = evaluate._settings(Recipe.model_validate(plain))
+    reached = Retained.of(None, {"sparsity": 0.49987})
+    settings = evaluate._settings(Recipe.model_validate(plain), reached)
     assert settings == {
         "model.keepLayers": "0, 2 of the initial model",
         "retention.distillation": "weight 0.5, temperature 2",
         "retention.ewc": "strength 100, gamma 0.9, Fisher information of at most 2,000 rows",
+        "pruning": "sparsity 0.5; 0.4999 of the weights of linear layers are zero",
     }
-    page = render(described | {"settings": settings})
+    page = render(described | {"settings": settings, "retained": reached.model_dump()})
+    assert "<h2>Retention</h2>" not in page
     for name, text in settings.items():
         assert f"<dt>{name}</dt><dd>{text}</dd>" in page
 

@@ -7,7 +7,7 @@ and the head stay as they are.
 
 Sources: Han et al. (2015), Learning both Weights and Connections for Efficient Neural Networks;
 Zhu and Gupta (2017), To prune, or not to prune. Both train on afterwards, which would change the
-weights that the next generation continues from.
+weights that the next generation continues from; `gradual_pruning` does it.
 """
 
 from __future__ import annotations
@@ -60,12 +60,17 @@ def linear_weights(model: PreTrainedModel) -> list[Tensor]:
     return [module.weight.detach() for module in below if isinstance(module, LINEAR)]
 
 
+def smallest(weight: Tensor, count: int) -> Tensor:
+    """Mark the `count` weights with the smallest absolute values: bool, of the same shape."""
+    method = L1Unstructured(count)
+    kept: Tensor = method.compute_mask(weight, torch.ones_like(weight))  # type: ignore[no-untyped-call]
+    return kept == 0
+
+
 def _prune(weight: Tensor, count: int) -> None:
     """Set the `count` weights with the smallest absolute values to zero, in place.
 
     They are masked, not multiplied by 0: the product of a negative weight is -0, and bytes of two
     kinds of zero compress badly.
     """
-    smallest = L1Unstructured(count)
-    kept = smallest.compute_mask(weight, torch.ones_like(weight))  # type: ignore[no-untyped-call]
-    weight.masked_fill_(kept == 0, 0.0)
+    weight.masked_fill_(smallest(weight, count), 0.0)

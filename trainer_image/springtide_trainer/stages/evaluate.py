@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from springtide_api.contract import ArtifactRef, EvaluateInput, RuleRow, RunFile
     from springtide_api.generation.spec import Recipe
+    from springtide_api.retained import Retained
     from springtide_trainer.artifact.models import Scorer
     from springtide_trainer.evaluation.comparison import Scores
     from springtide_trainer.evaluation.confidence_intervals import Estimate
@@ -187,7 +188,7 @@ def _results(
         "parent": given.parent_number,
         "method": run.recipe.training.method.type,
         "served_as": _served_as(run.recipe),
-        "settings": _settings(run.recipe),
+        "settings": _settings(run.recipe, given.retained),
         "continuation": given.continuation,
         "candidate": given.candidate.plain(),
         "baseline": given.baseline.plain() if given.baseline else None,
@@ -210,7 +211,7 @@ def _results(
     }
 
 
-def _settings(recipe: Recipe) -> dict[str, str]:
+def _settings(recipe: Recipe, reached: Retained | None = None) -> dict[str, str]:
     """Return what the model was made with besides its method, for the report."""
     kept, retention = recipe.model.keep_layers, recipe.training.retention
     found = {}
@@ -222,6 +223,10 @@ def _settings(recipe: Recipe) -> dict[str, str]:
     if retention and (ewc := retention.ewc):
         rows = f"Fisher information of at most {ewc.rows:,} rows"
         found["retention.ewc"] = f"strength {ewc.strength}, gamma {ewc.gamma}, {rows}"
+    if pruning := recipe.training.pruning:
+        found["pruning"] = f"sparsity {pruning.sparsity}"
+        if reached and reached.sparsity is not None:
+            found["pruning"] += f"; {reached.sparsity:.4g} of the weights of linear layers are zero"
     return found
 
 

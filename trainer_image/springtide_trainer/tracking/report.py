@@ -159,6 +159,7 @@ def parameters(recipe: Recipe) -> dict[str, str]:
         "earlyStopping": training.early_stopping,
         "retention": training.retention,
         "robustness": training.robustness,
+        "pruning": training.pruning,
     }
     plain = {name: _plain(block) for name, block in blocks.items() if block is not None}
     return dict(_flat(plain))

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from springtide_api.contract import ExitCode
+from springtide_api.retained import SPARSITY
 from springtide_trainer.errors import Interrupted, NoStepTaken, Refused
 from springtide_trainer.interruption import INTERRUPTED, stop_on_sigterm
 from springtide_trainer.progress import Progress, Reporter
@@ -54,6 +55,7 @@ def fit(session: Session, report: Report | None = None) -> loop.Outcome:
     report = report or Report()
     report.begin(done, session.total)
     checks = FiniteChecks.on(run.precision.device, session.processes.sum)
+    run.begin()
     if run.early_stopping:
         run.early_stopping.begin()
         _report_validation(report, run.early_stopping, done)
@@ -72,10 +74,7 @@ def fit(session: Session, report: Report | None = None) -> loop.Outcome:
     _check(session, outcome.step, checks)
     if not run.precision.stepped:
         raise NoStepTaken(outcome.step)
-    if run.averaging:
-        run.averaging.load()
-    if run.early_stopping:
-        run.early_stopping.restore_best()
+    run.finish()
     _measure(session, checks, (outcome.step - done) / max(1e-9, time.monotonic() - began))
     return outcome
 
@@ -231,6 +230,8 @@ def _measure(session: Session, checks: FiniteChecks, steps_per_second: float) ->
         session.measured["examples_per_second"] = steps_per_second * session.sampler.step_rows
     if session.penalty is not None:
         session.measured["ewc_penalty"] = float(session.penalty.value())
+    if session.run.pruning is not None:
+        session.measured[SPARSITY] = session.run.pruning.sparsity
     stopping = session.run.early_stopping
     if stopping is not None and not math.isnan(stopping.best_value):
         session.measured["validation"] = stopping.best_value

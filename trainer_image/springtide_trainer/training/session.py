@@ -16,6 +16,7 @@ from springtide_trainer.artifact.preprocess import Preprocess
 from springtide_trainer.errors import Refused
 from springtide_trainer.methods.adapter import Continued
 from springtide_trainer.methods.table import METHODS
+from springtide_trainer.optimise import gradual_pruning
 from springtide_trainer.processes import ALONE
 from springtide_trainer.storage import local_place
 from springtide_trainer.tasks.embedding import Embedding
@@ -206,6 +207,7 @@ def prepare(
             _early_stopping(run.recipe, task, model, rows, last=total, processes=processes),
             averaging.of(training.robustness, model, total=total),
             method.each_step(model, training, total=total),
+            gradual_pruning.of(training.pruning, model, total=total),
         ),
         rows=rows,
         sampler=sampler,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from springtide_api.contract import TrainInput
     from springtide_api.generation.spec import Recipe
     from springtide_trainer.methods.method import EachStep
+    from springtide_trainer.optimise.gradual_pruning import GradualPruning
     from springtide_trainer.training.early_stopping import EarlyStopping
     from springtide_trainer.training.precision import Precision
     from springtide_trainer.training.robustness.averaging import Averaging
@@ -99,6 +100,8 @@ class Run:
     early_stopping: EarlyStopping | None = None
     averaging: Averaging | None = None
     method: EachStep | None = None
+    pruning: GradualPruning | None = None
+    """Its state are the zeros among the weights."""
 
     @property
     def parts(self) -> dict[str, Stateful]:
@@ -116,12 +119,28 @@ class Run:
             parts["method"] = self.method
         return parts
 
+    def begin(self) -> None:
+        """Read what follows from the weights, once they are those of a checkpoint or parent."""
+        if self.pruning is not None:
+            self.pruning.begin()
+
     def observe(self, step: int, loss: float) -> None:
-        """Let the method change the weights after a step, then average them."""
+        """Let method and pruning change the weights after a step, then average them."""
         if self.method is not None:
             self.method.observe(step, loss)
+        if self.pruning is not None:
+            self.pruning.observe(step, loss)
         if self.averaging is not None:
             self.averaging.observe(step, loss)
+
+    def finish(self) -> None:
+        """Load the weights that the run is for: the average, the pruned, or the best ones."""
+        if self.averaging is not None:
+            self.averaging.load()
+        if self.pruning is not None:
+            self.pruning.mask()  # an average has a part of what was zero only later
+        if self.early_stopping is not None:
+            self.early_stopping.restore_best()
 
 
 def identity(recipe: Recipe, given: TrainInput) -> dict[str, Any]:
@@ -143,6 +162,8 @@ def identity(recipe: Recipe, given: TrainInput) -> dict[str, Any]:
         optional["fisher"] = given.fisher.digest if given.fisher else None
     if training.robustness:
         optional["robustness"] = training.robustness.plain()
+    if training.pruning:
+        optional["pruning"] = training.pruning.plain()
     if given.adapter:
         optional["adapter"] = given.adapter.digest
     return {

@@ -129,6 +129,8 @@ def recipe_hash(made_from: Recipe, image_digest: str | None = None) -> str:
         decisive["retention"] = training.retention.plain()
     if training.robustness:
         decisive["robustness"] = training.robustness.plain()
+    if training.pruning:
+        decisive["pruning"] = training.pruning.plain()
     if made_from.serving and made_from.serving.optimise:
         decisive["optimise"] = made_from.serving.optimise.plain()
     text = json.dumps(decisive, sort_keys=True, separators=(",", ":"))
