@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from springtide_api.generation.spec import Recipe, ReplayBuffer
-from springtide_api.retained import Replayed, Retained
+from springtide_api.retained import PseudoLabelled, Replayed, Retained
 from springtide_api.schema import Commit, Digest, Line, Model, Time, Uri, Word
 from springtide_api.update.model import Sparsity, form_in_words
 from springtide_api.update.tracking import Tracking
@@ -125,7 +125,7 @@ class EvaluateInput(Model):
     """One-sided confidence of each bound, corrected for the number of interim analyses."""
     parent_number: int | None = None
     retained: Retained | None = None
-    """What the report says of training.retention."""
+    """What the report says of retention, pruning and pseudo-labels."""
     continuation: Line = ""
     """What the training did with the adapter of its parent, for the report."""
 
@@ -297,6 +297,8 @@ class TrainOutput(Model):
     """Why training stopped: all epochs completed, patience exhausted, or maxSteps."""
     replay: Replayed | None = None
     """What was replayed; None without training.retention.replay."""
+    pseudo_labels: PseudoLabelled | None = None
+    """What was labelled; None without training.unlabelled.pseudoLabels."""
     buffer: ReplayBuffer | None = None
     """What the next generation may replay; None without training.retention.replay."""
     adapter: CommittedAdapter | None = None

@@ -36,6 +36,19 @@ class Replayed(Model):
     """Why there are fewer rows than asked for; empty if there are not."""
 
 
+class PseudoLabelled(Model):
+    """Training rows without a label that the parent labelled."""
+
+    offered: Rows = 0
+    """Training rows without a label, but for those of entities in the validation split."""
+    used: Rows = 0
+    """Those that were trained on."""
+    classes: Annotated[dict[Word, Rows], Field(max_length=256)] = {}
+    """Used rows of each label that the parent knows."""
+    message: Line = ""
+    """Why no row was labelled; empty if some could be."""
+
+
 class Retained(Model):
     """What the report says of retention, pruning and pseudo-labels."""
 
@@ -46,9 +59,14 @@ class Retained(Model):
     """Value of each alpha on the validation split."""
     sparsity: float | None = None
     """The fraction of the weights of linear layers that is zero; None without pruning."""
+    pseudo_labels: PseudoLabelled | None = None
 
     @staticmethod
-    def of(replay: Replayed | None, metrics: Mapping[str, float]) -> Retained | None:
+    def of(
+        replay: Replayed | None,
+        metrics: Mapping[str, float],
+        pseudo_labels: PseudoLabelled | None = None,
+    ) -> Retained | None:
         """Collect it from the metrics of a training; None if there is nothing to say."""
         found = {
             name.removeprefix(VALIDATION_OF_ALPHA): value
@@ -58,6 +76,12 @@ class Retained(Model):
         sparsity = metrics.get(SPARSITY)
         if sparsity is not None and not isfinite(sparsity):
             sparsity = None
-        if replay is None and not found and sparsity is None:
+        if not found and all(each is None for each in (replay, sparsity, pseudo_labels)):
             return None
-        return Retained(replay=replay, alpha=metrics.get(ALPHA), alphas=found, sparsity=sparsity)
+        return Retained(
+            replay=replay,
+            alpha=metrics.get(ALPHA),
+            alphas=found,
+            sparsity=sparsity,
+            pseudo_labels=pseudo_labels,
+        )

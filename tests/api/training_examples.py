@@ -9,6 +9,7 @@ METHOD = "training.method"
 RETENTION = "training.retention"
 ROBUSTNESS = "training.robustness"
 PRUNING = "training.pruning"
+UNLABELLED = "training.unlabelled"
 SHARDED = "training.parallelism.type"
 FRESH = {"type": "LoRA", "lora": {"continuation": "Fresh"}}
 CONTINUING = {"type": "LoRA", "lora": {"continuation": "Continue"}}
@@ -247,6 +248,30 @@ TRAINING = [
         "robustness.averaging.lastK excludes earlyStopping",
         {ROBUSTNESS: {"averaging": {"ema": "0.9"}}, EARLY: {}},
         {ROBUSTNESS: {"averaging": {"lastK": 9}}, EARLY: {}},
+    ),
+    Example(
+        UNLABELLED,
+        "unlabelled needs pseudoLabels",
+        {UNLABELLED: {"pseudoLabels": {}}},
+        {UNLABELLED: {}},
+    ),
+    Example(
+        f"{UNLABELLED}.pseudoLabels",
+        "threshold must be greater than 0",
+        {UNLABELLED: {"pseudoLabels": {"threshold": "0.001"}}},
+        {UNLABELLED: {"pseudoLabels": {"threshold": "0.0"}}},
+    ),
+    Example(
+        f"{UNLABELLED}.pseudoLabels",
+        "weight must be greater than 0",
+        {UNLABELLED: {"pseudoLabels": {"weight": "0.001"}}},
+        {UNLABELLED: {"pseudoLabels": {"weight": "0"}}},
+    ),
+    Example(
+        "training",
+        "unlabelled excludes parallelism.type FSDP",
+        {UNLABELLED: {"pseudoLabels": {}}, SHARDED: "DDP"},
+        {UNLABELLED: {"pseudoLabels": {}}, SHARDED: "FSDP"},
     ),
     Example(
         PRUNING,

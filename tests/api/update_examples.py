@@ -134,6 +134,15 @@ TRACKING = [
 WHOLE = [
     Example(
         "",
+        "training.unlabelled needs task Classification with one label for each row",
+        {
+            "training.unlabelled": {"pseudoLabels": {}},
+            "model.classification": {"classWeights": "Balanced"},
+        },
+        {"training.unlabelled": {"pseudoLabels": {}}, "model.classification": {"multiLabel": True}},
+    ),
+    Example(
+        "",
         "rollout.pin needs mode Enforce",
         {"rollout.pin": {"generation": 2}, "mode": "Enforce"},
         {"rollout.pin": {"generation": 2}, "mode": "Observe"},

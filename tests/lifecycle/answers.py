@@ -17,7 +17,7 @@ from springtide_api.contract import (
     TrainOutput,
     WindowFound,
 )
-from springtide_api.retained import Replayed
+from springtide_api.retained import PseudoLabelled, Replayed
 from springtide_api.schema import hub_repository
 from springtide_api.update.model import Optimise
 
@@ -71,6 +71,9 @@ def _answer(world: World, start: StartJob) -> Result:
             return Result(**shared)
 
 
+LABELLED = PseudoLabelled(offered=50, used=30, classes={"0": 10, "1": 20})
+
+
 def _trained(world: World, start: StartJob) -> TrainOutput:
     run = start.run
     made = _artifact(f"{run.train.parent.digest}{run.train.data.digest}")
@@ -87,6 +90,8 @@ def _trained(world: World, start: StartJob) -> TrainOutput:
         output = output.model_copy(update={"buffer": left, "replay": again})
     if retention and retention.ewc:
         output = output.model_copy(update={"fisher": world.storage.leave_fisher(run.train)})
+    if run.recipe.training.pseudo_labels:
+        output = output.model_copy(update={"pseudo_labels": LABELLED})
     lora = run.recipe.training.method.lora
     if lora and lora.continuation == "Continue":
         output = output.model_copy(update={"adapter": _adapter(start)})

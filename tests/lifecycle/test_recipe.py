@@ -3,7 +3,7 @@
 import pytest
 from lifecycle.world import with_generation_one
 
-from springtide_operator.lifecycle.state.recipe import recipe, recipe_hash
+from springtide_operator.lifecycle.state.recipe import probe_digest, recipe, recipe_hash
 
 MODELS = {
     "Classification": {},
@@ -62,7 +62,11 @@ def test_robustness_and_the_loss_are_part_of_the_recipe_and_its_hash():
     hashes.append(recipe_hash(recipe(world.seen())))
     world.edit(training={"pruning": {"sparsity": "0.5"}})
     hashes.append(recipe_hash(recipe(world.seen())))
-    assert len({*hashes}) == 5
+    probes = {probe_digest(recipe(world.seen()))}
+    world.edit(training={"unlabelled": {"pseudoLabels": {}}})
+    hashes.append(recipe_hash(recipe(world.seen())))
+    assert len({*hashes}) == 6
+    assert probe_digest(recipe(world.seen())) not in probes, "a probe refuses rows without a label"
 
 
 AFFINITY = {

@@ -130,6 +130,19 @@ class ReplayStatus(Model):
     that was not reached, and why."""
 
 
+class PseudoLabelStatus(Model):
+    """Training rows without a label that the parent labelled."""
+
+    offered: int = 0
+    """Number of training rows without a label."""
+    used: int = 0
+    """Number of those that were trained on, with the parent's label."""
+    by_class: Annotated[list[Word], Field(max_length=32)] = []
+    """Used rows of each label, as name=rows; the 32 labels with the fewest."""
+    message: Text = ""
+    """Why no row was labelled."""
+
+
 class TrainingStatus(StageRun):
     """State of the training Job, or of the import Job of generation 0."""
 
@@ -148,6 +161,9 @@ class TrainingStatus(StageRun):
     replay: ReplayStatus | None = None
     """Rows of earlier windows that were trained on again; unset without
     training.retention.replay."""
+    pseudo_labels: PseudoLabelStatus | None = None
+    """Rows without a label that the parent labelled; unset without
+    training.unlabelled.pseudoLabels."""
     adjustments: Annotated[list[Text], Field(max_length=8)] = []
     """Adjustments after failed attempts, such as a halved batch."""
 

@@ -116,7 +116,8 @@ class Columns(Model):
     label: ColumnName
     """Column with the label: one of model.labels, for Ranking of model.ranking.gains, for
     Regression a number, for Embedding the id of the document, for CausalLM the response to the
-    prompt, which text or features are. It cannot be a text or feature column."""
+    prompt, which text or features are. It cannot be a text or feature column. Empty only with
+    training.unlabelled."""
     timestamp: ColumnName
     """Column with the time of the event: RFC 3339, "YYYY-MM-DD HH:MM:SS" or a Parquet timestamp.
     A time without a zone is UTC."""
@@ -162,7 +163,8 @@ class Window(Model):
     """How much new data a run uses."""
 
     min_rows: Annotated[int, Field(ge=1, le=1_000_000_000)] = 1
-    """Minimum number of training rows of a run. With fewer rows, no run starts. Default 1."""
+    """Minimum number of training rows of a run, of those with a label. With fewer rows, no run
+    starts. Default 1."""
     max_rows: Annotated[int | None, Field(ge=1, le=1_000_000_000)] = None
     """Maximum number of training rows of a run. The oldest whole partitions are used first, at
     least one; the rest is used by later runs. Default: no limit."""

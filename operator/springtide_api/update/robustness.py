@@ -1,4 +1,4 @@
-"""What makes a training robust: against noise of the rows, and against chance of the last steps."""
+"""What helps with noisy rows, with chance of the last steps, and with few labels."""
 
 from __future__ import annotations
 
@@ -92,3 +92,41 @@ class Robustness(Model):
     averaging: Averaging | None = None
     """Average of the weights over the steps. Default: the weights of the last step or, with
     earlyStopping, of the best one."""
+
+
+@cel(
+    "double(self.threshold) > 0.0",
+    "threshold must be greater than 0; 0.95 is usual, and with 0 every row would be labelled",
+    "threshold",
+)
+@cel(
+    "double(self.weight) > 0.0",
+    "weight must be greater than 0; with 0 no labelled row would count",
+    "weight",
+)
+class PseudoLabels(Model):
+    """Rows without a label that the parent labels for the training (Lee 2013).
+
+    A row whose label is empty or null is used if the probability of the label that the parent finds
+    most probable is at least threshold; others are left out. Only training rows: a row without a
+    label is never in a holdout, in the validation split, in the reserved rows or in the replay
+    buffer. The labels are made again by each generation, and none is kept. If the parent's head is
+    untrained, no row is labelled.
+    """
+
+    threshold: Fraction = "0.95"
+    """Probability from which the parent's label is used. Default "0.95"."""
+    weight: Fraction = "0.5"
+    """What such a row counts in the loss, of the weight that it has: greater than 0, at most 1.
+    Default "0.5"."""
+
+
+@cel(
+    "has(self.pseudoLabels)",
+    "unlabelled needs pseudoLabels, {} for its defaults; set it, or remove unlabelled",
+)
+class Unlabelled(Model):
+    """What becomes of training rows without a label. Without this block, they are refused."""
+
+    pseudo_labels: PseudoLabels | None = None
+    """Labels that the parent gives to rows that it is sure of."""

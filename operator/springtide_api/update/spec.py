@@ -294,6 +294,13 @@ class History(Model):
     " others for Classification",
 )
 @cel(
+    "!has(self.training) || !has(self.training.unlabelled)"
+    " || (self.model.task == 'Classification' && (!has(self.model.classification)"
+    " || !self.model.classification.multiLabel))",
+    "training.unlabelled needs task Classification with one label for each row: only there a row"
+    " has a probability to compare with the threshold; remove it",
+)
+@cel(
     "self.model.task != 'CausalLM' || !has(self.data.source.columns.textPair)",
     "task CausalLM has no data.source.columns.textPair: the prompt is text, or the features that"
     " template combines, and the response is label; remove it",

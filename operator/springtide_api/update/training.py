@@ -21,7 +21,7 @@ from springtide_api.schema import (
 from springtide_api.update.method import LEARNING_RATES, Method
 from springtide_api.update.model import GradualPruning
 from springtide_api.update.retention import Retention
-from springtide_api.update.robustness import Robustness
+from springtide_api.update.robustness import PseudoLabels, Robustness, Unlabelled
 
 Quantity = Annotated[
     str, Field(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$")
@@ -375,6 +375,11 @@ class Limits(Model):
     " each GPU has a part of it; set parallelism.type to DDP, or remove pruning",
 )
 @cel(
+    "!has(self.unlabelled) || !has(self.parallelism) || self.parallelism.type != 'FSDP'",
+    "unlabelled excludes parallelism.type FSDP: rows are labelled with the whole parent on one GPU;"
+    " set parallelism.type to DDP, or remove unlabelled",
+)
+@cel(
     "!has(self.parallelism) || self.parallelism.type != 'FSDP' || !has(self.hyperparameters)"
     " || self.hyperparameters.optimizer != 'Adafactor'",
     "parallelism.type FSDP excludes optimizer Adafactor, whose state is means over whole matrices;"
@@ -411,6 +416,8 @@ class Training(Model):
     robustness: Robustness | None = None
     """What makes the training robust, against noise of the rows and chance of the last steps.
     Default: nothing."""
+    unlabelled: Unlabelled | None = None
+    """What becomes of training rows without a label. Default: the probe refuses them."""
     pruning: GradualPruning | None = None
     """Smallest weights that become zero during the training, in the weights themselves: they are
     what is evaluated, served and trained on. Default: none."""
@@ -427,6 +434,11 @@ class Training(Model):
     def learning_rate(self) -> str:
         """The peak learning rate: that of the hyperparameters, else the method's default."""
         return self.hyperparameters.learning_rate or LEARNING_RATES[self.method.type]
+
+    @property
+    def pseudo_labels(self) -> PseudoLabels | None:
+        """How rows without a label are labelled; None: they are refused."""
+        return self.unlabelled.pseudo_labels if self.unlabelled else None
 
     def resolved(self) -> Training:
         """Return the training with the defaults that depend on its method."""

@@ -17,6 +17,7 @@ class Option:
         training: What it has in spec.training, in addition to what all have.
         model: What it has in spec.model.
         stored: Rows of each class in the replay buffer; 0: no replay.
+        hidden: Share of the rows whose labels are hidden.
         rate: Learning rate; empty: that of the run.
         against: The option that it is compared with.
     """
@@ -25,6 +26,7 @@ class Option:
     training: dict[str, Any] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=dict)
     stored: int = STORED
+    hidden: float = 0.0
     rate: str = ""
     against: str = "Full"
 
@@ -72,6 +74,13 @@ OPTIONS = {
         _robust("token dropout 0.1", augmentation={"tokenDropout": "0.1"}),
         _robust("word swap 0.1", augmentation={"wordSwap": "0.1"}),
         Option("half pruned", {"pruning": {"sparsity": "0.5"}}),
+        Option("half labelled", hidden=0.5),
+        Option(
+            "half labelled, pseudo-labels",
+            {"unlabelled": {"pseudoLabels": {}}},
+            hidden=0.5,
+            against="half labelled",
+        ),
     )
 }
 """By name. The first one is what most are compared with."""

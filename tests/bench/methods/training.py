@@ -41,7 +41,9 @@ def train(given: argparse.Namespace, job: tuple[str, int]) -> dict[str, Any]:
             labels = order[:end]
             plain = spec(setting, labels, option.stored, epochs=given.epochs)
             made_from = recipe(folder, with_option(plain, option, given.rate), folder)
-            arrived = frozen(setting, labels[-STEP:])
+            left_out = "unlabelled" not in option.training
+            new = labels[-STEP:]
+            arrived = frozen(setting, new, hidden=option.hidden, left_out=left_out)
             parent = made[-1] if made else lineage.imported(made_from)
             made.append(lineage.trained(made_from, parent, arrived))
             seconds += lineage.seconds

@@ -96,9 +96,20 @@ def train(setting: Setting, side: Side, stored: int, steps: list[int]) -> None:
     side.keep(trainings, total)
 
 
-def frozen(setting: Setting, labels: list[str]) -> ArtifactRef:
-    """Freeze the training rows of some classes; each product is an entity."""
-    chosen = [row for row in setting.rows if row[1] in labels]
+def frozen(
+    setting: Setting, labels: list[str], *, hidden: float = 0.0, left_out: bool = True
+) -> ArtifactRef:
+    """Freeze the training rows of some classes; each product is an entity.
+
+    Args:
+        setting: Has the rows.
+        labels: The classes.
+        hidden: Share of the rows whose labels are hidden.
+        left_out: Leave these rows out, else they have no label.
+    """
+    known = [row for row in setting.rows if row[1] in labels]
+    chosen = [(text, "" if share_of(text, "hidden") < hidden else kind) for text, kind in known]
+    chosen = [row for row in chosen if row[1] or not left_out]
     texts, kinds = zip(*chosen, strict=True)
     table = {"text": list(texts), "label": list(kinds), "entity": list(texts)}
     folder, digest = freeze(setting.lineage.home, table)

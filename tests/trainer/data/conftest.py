@@ -84,7 +84,7 @@ def run_file(path: Path, home: Path, **asked: Any) -> RunFile:
             **asked.get("model", {}),
         },
         "data": data,
-        "training": {},
+        "training": asked.get("training", {}),
         "evaluation": {},
         "gate": {"rules": [{"name": "auc", "metric": "auc", "min": "0.5"}]},
         "storage": {"uri": "file:///models", "volume": {"claimName": "models"}},

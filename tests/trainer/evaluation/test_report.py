@@ -10,6 +10,8 @@ from springtide_api.retained import Retained
 from springtide_trainer.evaluation.report import render
 from springtide_trainer.stages import evaluate
 
+RETAINED = Retained().model_dump(mode="json")
+
 
 @pytest.fixture(scope="module")
 def described(shop) -> dict:
@@ -69,6 +71,7 @@ def test_the_settings_that_made_the_model_are_shown(described) -> None:
             "ewc": {"strength": "100", "rows": 2000},
         },
         "pruning": {"sparsity": "0.5"},
+        "unlabelled": {"pseudoLabels": {"threshold": "0.9"}},
     }
     reached = Retained.of(None, {"sparsity": 0.49987})
     settings = evaluate._settings(Recipe.model_validate(plain), reached)
@@ -77,11 +80,22 @@ def test_the_settings_that_made_the_model_are_shown(described) -> None:
         "retention.distillation": "weight 0.5, temperature 2",
         "retention.ewc": "strength 100, gamma 0.9, Fisher information of at most 2,000 rows",
         "pruning": "sparsity 0.5; 0.4999 of the weights of linear layers are zero",
+        "unlabelled.pseudoLabels": "threshold 0.9, weight 0.5",
     }
     page = render(described | {"settings": settings, "retained": reached.model_dump()})
     assert "<h2>Retention</h2>" not in page
     for name, text in settings.items():
         assert f"<dt>{name}</dt><dd>{text}</dd>" in page
+
+
+def test_rows_that_the_parent_labelled_are_counted_by_label(described) -> None:
+    made = {"offered": 1_300, "used": 1_204, "classes": {"no": 1_200, "<yes>": 4}, "message": ""}
+    page = render(described | {"retained": {**RETAINED, "pseudo_labels": made}})
+    assert "Of 1,300 training rows without a label, 1,204 were trained on" in page
+    assert page.index("&lt;yes&gt;") < page.index('no</td><td class="n">1,200</td>')
+    untrained = {**made, "used": 0, "classes": {}, "message": "the head is untrained"}
+    page = render(described | {"retained": {**RETAINED, "pseudo_labels": untrained}})
+    assert "label of the parent: the head is untrained." in page
 
 
 def test_undefined_numbers_are_dashes_and_inconclusive(described) -> None:
@@ -103,7 +117,7 @@ def test_retention_has_replayed_rows_by_label_shortfalls_and_the_alpha_that_was_
     page = render(
         described
         | {
-            "retained": {"replay": replay, "alpha": 0.7, "alphas": alphas},
+            "retained": {**RETAINED, "replay": replay, "alpha": 0.7, "alphas": alphas},
             "validated_by": "auc",
         }
     )
@@ -111,11 +125,11 @@ def test_retention_has_replayed_rows_by_label_shortfalls_and_the_alpha_that_was_
     assert "1,034 rows of earlier windows were trained on again" in page
     assert "included: 1 of 2 classes have fewer than 5.</p>" in page
     replay["median"] = "2026-02-10T12:00:00Z"
-    decayed = render(described | {"retained": {"replay": replay, "alphas": {}}})
+    decayed = render(described | {"retained": {**RETAINED, "replay": replay}})
     assert "have fewer than 5. Half of them are of 2026-02-10 (UTC) or later.</p>" in decayed
     assert "Slice" not in page
     replay["slices"] = {"<DE>": 3, "FR": 1_200}
-    by_slice = render(described | {"retained": {"replay": replay, "alphas": {}}})
+    by_slice = render(described | {"retained": {**RETAINED, "replay": replay}})
     table = by_slice[by_slice.index("<th>Slice, the fewest rows first</th>") :]
     assert table.index("&lt;DE&gt;") < table.index('FR</td><td class="n">1,200</td>')
     assert page.index("b&amp;b") < page.index(">yes<") < page.index("label 0")

@@ -19,7 +19,7 @@ from springtide_api.contract import (
     WindowFound,
 )
 from springtide_api.generation.spec import ReplayBuffer
-from springtide_api.retained import Replayed
+from springtide_api.retained import PseudoLabelled, Replayed
 from springtide_trainer.stages.termination_message import compact, write
 
 DIGEST = "sha256:" + "a" * 64
@@ -109,6 +109,11 @@ def test_a_training_with_all_that_it_leaves_fits_whatever_the_length_of_its_path
         metrics={f"validation_alpha_0.{number}23456": 0.123456789 for number in range(8)},
         stop_reason="the metric ndcg@10 did not improve in 100 validations",
         replay=replayed,
+        pseudo_labels=PseudoLabelled(
+            offered=10**9,
+            used=10**9,
+            classes={"漢" * 100 + str(number): 10**6 for number in range(256)},
+        ),
         buffer=ReplayBuffer(uri=place, digest=DIGEST, rows=10**6),
     )
     adapter = CommittedAdapter(uri=place, digest=DIGEST, bytes=10**10, base=DIGEST)
@@ -120,6 +125,8 @@ def test_a_training_with_all_that_it_leaves_fits_whatever_the_length_of_its_path
     assert (found.train.adapter, found.train.fisher) == (output.adapter, output.fisher)
     assert found.train.replay is not None
     assert found.train.replay.rows == 10**6
+    assert found.train.pseudo_labels is not None
+    assert found.train.pseudo_labels.used == 10**9
     assert found.train.replay.message.startswith("256 of 256 classes have fewer than 10,000")
 
 

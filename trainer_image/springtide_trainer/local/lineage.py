@@ -180,7 +180,7 @@ class Generations(Model):
             "artifact": made.artifact,
             "buffer": made.buffer,
             "fisher": made.fisher,
-            "retained": Retained.of(made.replay, made.metrics),
+            "retained": Retained.of(made.replay, made.metrics, made.pseudo_labels),
             "metrics": {name: value for name, value in made.metrics.items() if isfinite(value)},
         }
         parent = self.number(generation.parent)

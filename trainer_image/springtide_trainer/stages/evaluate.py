@@ -223,6 +223,9 @@ def _settings(recipe: Recipe, reached: Retained | None = None) -> dict[str, str]
     if retention and (ewc := retention.ewc):
         rows = f"Fisher information of at most {ewc.rows:,} rows"
         found["retention.ewc"] = f"strength {ewc.strength}, gamma {ewc.gamma}, {rows}"
+    if labelling := recipe.training.pseudo_labels:
+        settings = f"threshold {labelling.threshold}, weight {labelling.weight}"
+        found["unlabelled.pseudoLabels"] = settings
     if pruning := recipe.training.pruning:
         found["pruning"] = f"sparsity {pruning.sparsity}"
         if reached and reached.sparsity is not None:

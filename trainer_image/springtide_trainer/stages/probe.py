@@ -61,7 +61,8 @@ def probe(run: RunFile, home: Home, tmp: Path) -> ProbeOutput:
     if run.probe is None:
         raise Refused("InvalidRunFile", "stage probe needs the block probe in run.json")
     Preprocess.of(run.recipe)
-    cache = IndexCache(home.path, run.recipe.data, run.probe.now, tmp)
+    unlabelled = run.recipe.training.pseudo_labels is not None
+    cache = IndexCache(home.path, run.recipe.data, run.probe.now, tmp, unlabelled=unlabelled)
     try:
         return _probe(run.recipe, run.probe, home, tmp, cache=cache)
     except Refused as refused:
@@ -83,7 +84,8 @@ def _probe(
         partitions, request = _partitions(found, recipe.data, request)
         request = request.holding_back(partitions)
         read = _to_read(found, partitions, request) if recipe.data.source.partition.path else found
-        stream = read_index(read, recipe.data, given.now, cache)
+        unlabelled = recipe.training.pseudo_labels is not None
+        stream = read_index(read, recipe.data, given.now, cache, unlabelled=unlabelled)
         if recipe.data.source.partition.path is None:
             partitions = stream.partitions(recipe.data)
         request = request.holding_back(partitions)

@@ -62,7 +62,7 @@ def window_ready(
     return _shortened(
         ProbeOutput(
             reason="WindowReady",
-            message=_summary(window) + _left_out(split.excluded),
+            message=_summary(window) + _unlabelled(split) + _left_out(split.excluded),
             pending_rows=split.pending,
             newest_partition=split.newest,
             window=window,
@@ -106,6 +106,13 @@ def _summary(window: WindowFound) -> str:
     if window.to is None:
         return holdout
     return f"{window.rows:,} training rows ({_range(window.partitions)}), {holdout}"
+
+
+def _unlabelled(split: WindowSplit) -> str:
+    """Describe the training rows without a label."""
+    if not split.unlabelled:
+        return ""
+    return f"; {split.unlabelled:,} training rows have no label"
 
 
 def _left_out(excluded: Mapping[int, int]) -> str:

@@ -84,6 +84,15 @@ def _without_metrics(value: Any) -> Any:
             return value
 
 
+def _without_stop_reason(value: Any) -> Any:
+    """Drop why training stopped, which the log and the result in the storage have."""
+    match value:
+        case {"train": {"stopReason": _, **others}}:
+            return value | {"train": others}
+        case _:
+            return value
+
+
 def _short_warnings(keep: int) -> Callable[[Any], Any]:
     """Cut each warning; with 0 none is kept, because the log has them."""
 
@@ -99,18 +108,20 @@ def _short_warnings(keep: int) -> Callable[[Any], Any]:
 
 
 def _few_classes(keep: int) -> Callable[[Any], Any]:
-    """Keep the classes and slices with the fewest replayed rows: those that may be forgotten."""
+    """Keep the classes and slices with the fewest rows: those that may be forgotten."""
 
     def fewest(rows: dict[str, int]) -> dict[str, int]:
         return dict(sorted(rows.items(), key=lambda one: (one[1], one[0]))[:keep])
 
+    def few(counted: dict[str, Any]) -> dict[str, Any]:
+        known = {name: counted[name] for name in ("classes", "slices") if name in counted}
+        other = {name: part for name, part in counted.items() if name not in known}
+        return other | {name: fewest(rows) for name, rows in known.items() if keep}
+
     def shortened(value: Any) -> Any:
-        match value:
-            case {"train": {"replay": {"classes": classes, "slices": slices, **other}} as train}:
-                few = {"classes": fewest(classes), "slices": fewest(slices)} if keep else {}
-                return value | {"train": train | {"replay": other | few}}
-            case _:
-                return value
+        train = value.get("train") or {}
+        cut = {name: few(train[name]) for name in ("replay", "pseudoLabels") if train.get(name)}
+        return value | {"train": train | cut} if cut else value
 
     return shortened
 
@@ -149,6 +160,7 @@ _REDUCTIONS = (
     _short_shortfall(200),
     _few_classes(0),
     _short_warnings(0),
+    _without_stop_reason,
     _without_metrics,
     _short_shortfall(80),
     _short_shortfall(50),

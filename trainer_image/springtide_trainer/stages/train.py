@@ -29,6 +29,7 @@ from springtide_trainer.training import fit, interpolation, session, warm_start
 from springtide_trainer.training.engine.finite_checks import check_tensors
 from springtide_trainer.training.engine.kernels import training_kernels
 from springtide_trainer.training.retention import fisher_information
+from springtide_trainer.training.rows import pseudo_labels
 from springtide_trainer.training.rows.training_rows import load
 
 if TYPE_CHECKING:
@@ -75,6 +76,14 @@ def train_together(processes: Processes, run: RunFile, home: Home, tmp: Path) ->
         held, digest = held_rows(run.recipe, run.train), run.train.data.digest
         rows = load(data, digest, run.recipe, parent=parent, scratch=tmp, held=held)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    rows = pseudo_labels.labelled(
+        rows,
+        run.recipe,
+        parent,
+        seeded=run.train.seeded_head,
+        device=device,
+        processes=processes,
+    )
     options, longest = run.recipe.training.hyperparameters, int(rows.examples.tokens.lengths.max())
     with (
         reporting(run, home, tmp, leads=processes.leads) as report,
@@ -107,6 +116,7 @@ def train_together(processes: Processes, run: RunFile, home: Home, tmp: Path) ->
         metrics=measured,
         stop_reason=outcome.reason,
         replay=rows.replayed,
+        pseudo_labels=rows.pseudo_labels,
         buffer=buffer,
         adapter=written.commit(home) if written else None,
         fisher=fisher,

@@ -160,6 +160,7 @@ def parameters(recipe: Recipe) -> dict[str, str]:
         "retention": training.retention,
         "robustness": training.robustness,
         "pruning": training.pruning,
+        "unlabelled": training.unlabelled,
     }
     plain = {name: _plain(block) for name, block in blocks.items() if block is not None}
     return dict(_flat(plain))

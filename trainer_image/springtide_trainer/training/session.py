@@ -19,6 +19,7 @@ from springtide_trainer.methods.table import METHODS
 from springtide_trainer.optimise import gradual_pruning
 from springtide_trainer.processes import ALONE
 from springtide_trainer.storage import local_place
+from springtide_trainer.tasks.classification import Classification
 from springtide_trainer.tasks.embedding import Embedding
 from springtide_trainer.tasks.language.causal_lm import CausalLM
 from springtide_trainer.tasks.table import task_of
@@ -32,6 +33,7 @@ from springtide_trainer.training.engine.strategies import strategy_of
 from springtide_trainer.training.lower_outputs import Wanted, lower_part, store
 from springtide_trainer.training.retention import distillation, penalty
 from springtide_trainer.training.robustness import adversarial, augmentation, averaging
+from springtide_trainer.training.rows import pseudo_labels
 from springtide_trainer.training.rows.batches import StepSampler
 from springtide_trainer.training.rows.document_vectors import with_vectors
 from springtide_trainer.training.rows.mixture import Mixture
@@ -184,6 +186,8 @@ def prepare(
         rows, stored = _store_lower_outputs(
             rows, model, training, chosen=chosen, epochs=epochs, scratch=scratch
         )
+    if labelled := pseudo_labels.digest(rows):
+        stored["pseudoLabels"] = labelled
     objective, passes = _objective(
         task, model, training, distilled=distilled, chosen=chosen, strategy=strategy
     )
@@ -251,6 +255,8 @@ def _check_options(task: Task, training: Training, processes: Processes) -> None
     """Refuse what a task is not trained with."""
     robust, kept, wrong = training.robustness, training.retention, ""
     both = isinstance(task, Embedding) and task.trains_documents
+    if training.unlabelled and type(task) is not Classification:
+        wrong = "unlabelled"
     if isinstance(task, Embedding | CausalLM) and training.parallelism.type == "FSDP":
         wrong = "parallelism.type"
     if isinstance(task, CausalLM) and robust and robust.augmentation:

@@ -164,6 +164,9 @@ def identity(recipe: Recipe, given: TrainInput) -> dict[str, Any]:
         optional["robustness"] = training.robustness.plain()
     if training.pruning:
         optional["pruning"] = training.pruning.plain()
+    if training.unlabelled:
+        optional["unlabelled"] = training.unlabelled.plain()
+        optional["seededHead"] = given.seeded_head
     if given.adapter:
         optional["adapter"] = given.adapter.digest
     return {

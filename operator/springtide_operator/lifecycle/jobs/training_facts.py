@@ -5,8 +5,8 @@ from __future__ import annotations
 from math import nan
 from typing import TYPE_CHECKING
 
-from springtide_api.generation.status import ReplayStatus
-from springtide_api.retained import Replayed, Retained
+from springtide_api.generation.status import PseudoLabelStatus, ReplayStatus
+from springtide_api.retained import PseudoLabelled, Replayed, Retained
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,6 +47,26 @@ def replay_message(replayed: Replayed | None) -> str:
     return f"; {replayed.rows:,} rows of earlier windows replayed{why}"
 
 
+def pseudo_label_status(made: PseudoLabelled | None) -> PseudoLabelStatus | None:
+    """Return what the status has of pseudo-labels: the labels with the fewest rows."""
+    if made is None:
+        return None
+    return PseudoLabelStatus(
+        offered=made.offered,
+        used=made.used,
+        by_class=_fewest(made.classes),
+        message=made.message[:1024],
+    )
+
+
+def pseudo_label_message(made: PseudoLabelled | None) -> str:
+    """Return what an event says of pseudo-labels; empty without them."""
+    if made is None:
+        return ""
+    why = f": {made.message}" if made.message else ""
+    return f"; {made.used:,} of {made.offered:,} rows without a label labelled by the parent{why}"
+
+
 def metrics_of(training: TrainingStatus | None) -> dict[str, float]:
     """Return the metrics by their names."""
     pairs = [each.rpartition("=") for each in training.metrics] if training else []
@@ -54,10 +74,22 @@ def metrics_of(training: TrainingStatus | None) -> dict[str, float]:
 
 
 def retained(training: TrainingStatus | None) -> Retained | None:
-    """Return what the report says of retention."""
+    """Return what the report says of retention, pruning and pseudo-labels."""
     if training is None:
         return None
-    return Retained.of(_replayed(training.replay), metrics_of(training))
+    labelled = _pseudo_labelled(training.pseudo_labels)
+    return Retained.of(_replayed(training.replay), metrics_of(training), labelled)
+
+
+def _pseudo_labelled(status: PseudoLabelStatus | None) -> PseudoLabelled | None:
+    if status is None:
+        return None
+    return PseudoLabelled(
+        offered=status.offered,
+        used=status.used,
+        classes=_counts(status.by_class),
+        message=status.message,
+    )
 
 
 def _replayed(status: ReplayStatus | None) -> Replayed | None:

@@ -131,6 +131,8 @@ def recipe_hash(made_from: Recipe, image_digest: str | None = None) -> str:
         decisive["robustness"] = training.robustness.plain()
     if training.pruning:
         decisive["pruning"] = training.pruning.plain()
+    if training.unlabelled:
+        decisive["unlabelled"] = training.unlabelled.plain()
     if made_from.serving and made_from.serving.optimise:
         decisive["optimise"] = made_from.serving.optimise.plain()
     text = json.dumps(decisive, sort_keys=True, separators=(",", ":"))
@@ -149,5 +151,7 @@ def probe_digest(made_from: Recipe) -> str:
             mode="json", by_alias=True, exclude_none=True, exclude={"gpu", "nodes"}
         ),  # a probe has no GPU and one pod
     }
+    if training.pseudo_labels:
+        concerned["unlabelled"] = "allowed"
     text = json.dumps(concerned, sort_keys=True, separators=(",", ":"))
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()

@@ -26,6 +26,8 @@ from springtide_operator.lifecycle.jobs.stage import (
 from springtide_operator.lifecycle.jobs.suspension import suspension
 from springtide_operator.lifecycle.jobs.training_facts import (
     named,
+    pseudo_label_message,
+    pseudo_label_status,
     replay_message,
     replay_status,
 )
@@ -163,6 +165,7 @@ def _made(generation: ModelGeneration, run: StageRun, result: Result, now: datet
             "total_steps": result.train.steps if result.train else None,
             "metrics": named(trained.metrics),
             "replay": replay_status(trained.replay),
+            "pseudo_labels": pseudo_label_status(trained.pseudo_labels),
         }
     )
     changes: dict[str, object] = {
@@ -176,6 +179,7 @@ def _made(generation: ModelGeneration, run: StageRun, result: Result, now: datet
     kept = kept_start(generation.spec.recipe, trained.metrics)
     message = f"{name} has weights {made.digest}{_source(generation.spec, made)}"
     message += replay_message(trained.replay)
+    message += pseudo_label_message(trained.pseudo_labels)
     message += f"; {_served_as(made.served)}" if made.served else ""
     message += f"; {kept}" if kept else ""
     events = [Event("Trained", message[:1024], generation=name)]

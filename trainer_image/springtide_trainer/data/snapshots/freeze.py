@@ -25,7 +25,7 @@ from springtide_trainer.data.snapshots.frozen_rows import (
     own_entities,
     write_file_digests,
 )
-from springtide_trainer.data.snapshots.row_checks import check_rows
+from springtide_trainer.data.snapshots.row_checks import NO_LABEL, check_rows
 from springtide_trainer.data.source.stream import frozen_columns, read_parts
 from springtide_trainer.data.windows.window import PARTS
 from springtide_trainer.tasks.table import task_of
@@ -107,6 +107,8 @@ class _Writer:
             table = finish(rows, self.recipe, self.part, first=self.rows)
             digests.add(table["partition"], rows.hashes)
             self.labels.update(self.task.count(table["label"]))
+            if self.unlabelled:
+                del self.labels[NO_LABEL]
             self.rows += len(rows)
             self._sorted.append(table)
             if (count := _size(self._sorted)) >= ROW_GROUP:
@@ -122,7 +124,12 @@ class _Writer:
         where = f"{self.part} rows" + (f" of {partition}" if partition else "")
         if first := sum(map(len, self._runs)):
             where += f", those after the first {first:,},"
-        return sorting.sort(check_rows(table, self.task, where))
+        return sorting.sort(check_rows(table, self.task, where, unlabelled=self.unlabelled))
+
+    @property
+    def unlabelled(self) -> bool:
+        """Whether rows may have no label: only training rows, for pseudo-labels."""
+        return self.part == "train" and self.recipe.training.pseudo_labels is not None
 
     def _write(self, count: int) -> None:
         """Write the first sorted rows. Row groups depend on the rows alone, not on runs."""
@@ -210,6 +217,7 @@ def freeze(
                 indexed=stream.rows.moment[rows],
                 digests=stream.digests[index],
                 masks=selected,
+                unlabelled=recipe.training.pseudo_labels is not None,
             )
             for part, table in found:
                 writers[part].add(table, name)

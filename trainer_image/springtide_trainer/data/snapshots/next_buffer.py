@@ -19,6 +19,7 @@ from springtide_trainer.data.partitions import named, within
 from springtide_trainer.data.snapshots.decay import Limits, decay_of, half_life_of, times_of
 from springtide_trainer.data.snapshots.freeze import sort_rows
 from springtide_trainer.data.snapshots.frozen_rows import codes, read_chunks, row_hashes
+from springtide_trainer.data.snapshots.row_checks import NO_LABEL
 from springtide_trainer.data.snapshots.sampling import choose, draws, floors, grouped, pool
 from springtide_trainer.data.source.reserved_entities import reserved
 from springtide_trainer.tasks.table import task_of
@@ -152,6 +153,8 @@ def _rows(
     sample.add(held)
     for chunk in _chunks(frozen, held.schema):
         usable = usable_rows(chunk, withheld(chunk, recipe, quarantined), None)
+        if recipe.training.pseudo_labels:
+            usable &= pc.not_equal(chunk["label"], NO_LABEL).to_numpy()
         sample.add(chunk.filter(pa.array(usable)))
     sample.drop()
     return sample.rows, sample.below

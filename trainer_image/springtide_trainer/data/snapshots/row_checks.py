@@ -19,19 +19,31 @@ if TYPE_CHECKING:
     from springtide_trainer.tasks.task import Labels
 
 
-def check_rows(table: pa.Table, labels: Labels, where: str) -> pa.Table:
+NO_LABEL = ""
+"""The label of a frozen row without one."""
+
+
+def check_rows(
+    table: pa.Table, labels: Labels, where: str, *, unlabelled: bool = False
+) -> pa.Table:
     """Check the rows; return them with labels and weights in their types, no null text or slice.
 
     Args:
         table: Rows as strings, with the columns of frozen rows.
         labels: The task.
         where: Describes the rows, for messages.
+        unlabelled: Whether rows may have no label, of a task whose labels are strings.
 
     Raises:
         Refused: a label is missing or unknown, an entity or group is missing, or a weight is not
             a finite number >= 0.
     """
-    table = _replaced(table, "label", labels.check(table["label"], where))
+    if unlabelled:
+        names = pc.fill_null(table["label"], NO_LABEL)
+        labels.check(names.filter(pc.not_equal(names, NO_LABEL)), where)
+    else:
+        names = labels.check(table["label"], where)
+    table = _replaced(table, "label", names)
     for name in ("group", "entity"):
         if name in table.column_names:
             _check_named(table[name], name, where)

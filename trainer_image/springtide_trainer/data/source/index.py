@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,7 +36,12 @@ _DICTIONARY = pa.dictionary(pa.int32(), pa.string())
 
 
 def read_index(
-    file_sets: Sequence[FileSet], data: Data, now: datetime, cache: IndexCache | None = None
+    file_sets: Sequence[FileSet],
+    data: Data,
+    now: datetime,
+    cache: IndexCache | None = None,
+    *,
+    unlabelled: bool = False,
 ) -> Stream:
     """Read the index of the rows of these file sets.
 
@@ -44,6 +50,7 @@ def read_index(
         data: The spec.
         now: The clock.
         cache: Keeps the index of each file from one probe to the next.
+        unlabelled: Whether rows may have no label.
 
     Raises:
         Refused: a file is damaged, a column missing, a timestamp unreadable, in the future or
@@ -51,8 +58,9 @@ def read_index(
     """
     newest = now + CLOCK_SKEW
     read = [
-        [_file_index(file, file_set.span, data, newest, cache=cache) for file in file_set.files]
+        [_file_index(file, reader, cache) for file in file_set.files]
         for file_set in file_sets
+        for reader in [_Reader(file_set.span, data, newest, unlabelled)]
     ]
     if cache is not None:
         cache.collect()
@@ -66,6 +74,7 @@ def read_index(
     else:
         entity, is_reserved = np.arange(len(timestamps)), np.zeros(len(timestamps), dtype=bool)
     served = _served(*_codes(every, "served")) if data.source.columns.served_generation else None
+    labelled = _present(*_codes(every, "labelled")) if unlabelled else None
     counts = [sum(len(index.moment) for index in indices) for indices in read]
     return Stream(
         file_sets=tuple(file_sets),
@@ -78,49 +87,58 @@ def read_index(
             entity=entity,
             group=group,
             served=served,
+            labelled=labelled,
         ),
         groups=groups,
     )
 
 
-def _file_index(
-    file: DataFile, span: Span | None, data: Data, newest: datetime, *, cache: IndexCache | None
-) -> FileIndex:
+@dataclass(frozen=True)
+class _Reader:
+    """Reads the index of the files of one file set."""
+
+    span: Span | None
+    data: Data
+    newest: datetime
+    unlabelled: bool
+
+    def fits(self, timestamps: Micros) -> bool:
+        """Return whether the rows of a kept index fit the clock and the partition."""
+        late = len(timestamps) > 0 and timestamps.max() > micros(self.newest)
+        return not late and (self.span is None or bool(self.span.covers(timestamps).all()))
+
+    def read(self, file: DataFile) -> FileIndex:
+        """Read a file."""
+        times: list[Micros] = [np.empty(0, np.int64)]
+        eligible: list[Bools] = [np.empty(0, dtype=bool)]
+        keys: dict[str, list[pa.Array]] = {}
+        digest = IndexDigest()
+        for batch, rows in index_batches(file, self.data, self.newest, unlabelled=self.unlabelled):
+            _check_inside(self.span, rows.moment, batch)
+            digest.add(rows)
+            times.append(rows.moment)
+            eligible.append(rows.eligible)
+            for name, column in rows.keys.items():
+                keys.setdefault(name, []).append(column.dictionary_encode())
+        return FileIndex(
+            moment=np.concatenate(times),
+            eligible=np.concatenate(eligible),
+            keys={name: _joined(chunks) for name, chunks in keys.items()},
+            digest=digest.hexdigest(),
+        )
+
+
+def _file_index(file: DataFile, reader: _Reader, cache: IndexCache | None) -> FileIndex:
     """Return the index of a file, from the cache if it fits the clock and the partition."""
     if cache is None:
-        return _read(file, span, data, newest)
+        return reader.read(file)
     entry = cache.entry(file)
     found = cache.find(entry)
-    if found is not None and _fits(found.moment, span, newest):
+    if found is not None and reader.fits(found.moment):
         return found
-    read = _read(file, span, data, newest)
+    read = reader.read(file)
     cache.keep(entry, file, read)
     return read
-
-
-def _fits(timestamps: Micros, span: Span | None, newest: datetime) -> bool:
-    late = len(timestamps) > 0 and timestamps.max() > micros(newest)
-    return not late and (span is None or bool(span.covers(timestamps).all()))
-
-
-def _read(file: DataFile, span: Span | None, data: Data, newest: datetime) -> FileIndex:
-    times: list[Micros] = [np.empty(0, np.int64)]
-    eligible: list[Bools] = [np.empty(0, dtype=bool)]
-    keys: dict[str, list[pa.Array]] = {}
-    digest = IndexDigest()
-    for batch, rows in index_batches(file, data, newest):
-        _check_inside(span, rows.moment, batch)
-        digest.add(rows)
-        times.append(rows.moment)
-        eligible.append(rows.eligible)
-        for name, column in rows.keys.items():
-            keys.setdefault(name, []).append(column.dictionary_encode())
-    return FileIndex(
-        moment=np.concatenate(times),
-        eligible=np.concatenate(eligible),
-        keys={name: _joined(chunks) for name, chunks in keys.items()},
-        digest=digest.hexdigest(),
-    )
 
 
 def _check_inside(span: Span | None, timestamps: Micros, batch: RowBatch) -> None:
@@ -154,6 +172,12 @@ def _served(codes: Codes, names: pa.Array) -> Codes:
     """Return the number of the generation that served each row; -1 for none."""
     numbers = np.array([int(name or -1) for name in names.to_pylist()], dtype=np.int64)
     return numbers[codes]
+
+
+def _present(codes: Codes, names: pa.Array) -> Bools:
+    """Return which values of a column are not empty."""
+    known = np.array([name != "" for name in names.to_pylist()], dtype=bool)
+    return known[codes]
 
 
 def _reserved(data: Data, names: pa.Array) -> Bools:

@@ -57,7 +57,7 @@ class FileIndex:
     Attributes:
         moment: int64 [rows], microseconds since 1970.
         eligible: bool [rows], the row passes data.holdout.filter.
-        keys: Values of the columns `entity`, `group` and `served`, if the source has them.
+        keys: Values of the columns `entity`, `group`, `served` and `labelled`, if they are read.
         digest: Digest of all of these.
     """
 
@@ -75,12 +75,15 @@ class IndexCache:
         data: The spec: columns, format and filter are part of an entry's name.
         now: The clock.
         scratch: A folder of this pod on the same file system.
+        unlabelled: Whether rows may have no label.
 
     Attributes:
         found: Number of files whose index was kept.
     """
 
-    def __init__(self, home: Path, data: Data, now: datetime, scratch: Path) -> None:
+    def __init__(
+        self, home: Path, data: Data, now: datetime, scratch: Path, *, unlabelled: bool = False
+    ) -> None:
         self._folder = home / FOLDER
         self._scratch = scratch
         self._settled = micros(now - SETTLED) * 1_000
@@ -90,6 +93,7 @@ class IndexCache:
             "source": data.source.format,
             "columns": data.source.columns.plain(),
             "filter": data.holdout.filter.plain() if data.holdout.filter else None,
+            **({"unlabelled": True} if unlabelled else {}),
         }
         self._paths = _entries(self._folder)
         self._known = {path.name.split(".")[0]: path for path in sorted(self._paths)}

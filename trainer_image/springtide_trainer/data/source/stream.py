@@ -121,10 +121,12 @@ def groups_seen_before(
     return holdout & np.isin(stream.rows.group, groups[found])
 
 
-def _index_columns(data: Data) -> set[str]:
+def _index_columns(data: Data, *, unlabelled: bool) -> set[str]:
     """Return the columns of the index: texts are not read."""
     columns = data.source.columns
     names = {columns.timestamp, columns.entity, columns.group, columns.served_generation}
+    if unlabelled:
+        names.add(columns.label)
     if data.holdout.filter:
         names.add(data.holdout.filter.column)
     return {name for name in names if name}
@@ -150,7 +152,7 @@ class IndexedRows:
         moment: int64 [rows], microseconds since 1970.
         eligible: bool [rows], the row passes data.holdout.filter.
         keys: The columns `entity`, `group` and `served` (by which generation) as strings, if the
-            source has them.
+            source has them; `labelled`, which is empty in rows without a label, if they may be.
     """
 
     moment: Micros
@@ -159,7 +161,12 @@ class IndexedRows:
 
     @staticmethod
     def of(
-        batch: RowBatch, data: Data, texts: Mapping[str, pa.Array], times: Micros
+        batch: RowBatch,
+        data: Data,
+        texts: Mapping[str, pa.Array],
+        times: Micros,
+        *,
+        unlabelled: bool,
     ) -> IndexedRows:
         """Return the index of a batch, with its texts by the names of frozen columns."""
         keys = {
@@ -167,6 +174,9 @@ class IndexedRows:
         }
         if column := data.source.columns.served_generation:
             keys["served"] = values.generations(batch, column)
+        if unlabelled:
+            known = pc.not_equal(pc.fill_null(texts["label"], ""), "")
+            keys["labelled"] = pc.if_else(known, "1", "")
         return IndexedRows(times, _eligible(batch, data), keys)
 
 
@@ -204,18 +214,25 @@ def _one_list(column: pa.Array) -> pa.ListArray:
 
 
 def index_batches(
-    file: DataFile, data: Data, newest: datetime
+    file: DataFile, data: Data, newest: datetime, *, unlabelled: bool
 ) -> Iterator[tuple[RowBatch, IndexedRows]]:
     """Read the index of a file, in batches. Texts are not read.
+
+    Args:
+        file: The file.
+        data: The spec.
+        newest: Later timestamps are refused.
+        unlabelled: Whether rows may have no label: the index then says which have one.
 
     Raises:
         Refused: the file is damaged, a column missing, a timestamp unreadable or after `newest`.
     """
     columns = data.source.columns
-    for batch in _batches(file, data, _index_columns(data)):
+    names = ("entity", "group", "label") if unlabelled else ("entity", "group")
+    for batch in _batches(file, data, _index_columns(data, unlabelled=unlabelled)):
         times = values.timestamps(batch, columns.timestamp, newest)
-        texts = _texts(batch, columns, ("entity", "group"))
-        yield batch, IndexedRows.of(batch, data, texts, times)
+        texts = _texts(batch, columns, names)
+        yield batch, IndexedRows.of(batch, data, texts, times, unlabelled=unlabelled)
 
 
 def read_parts(
@@ -225,6 +242,7 @@ def read_parts(
     indexed: Micros,
     digests: Sequence[str],
     masks: Mapping[Part, Bools],
+    unlabelled: bool = False,
 ) -> Iterator[tuple[Part, pa.Table]]:
     """Read the rows of a file set that belong to a part of the window, in chunks.
 
@@ -234,6 +252,7 @@ def read_parts(
         indexed: The timestamps in the index of this file set.
         digests: Digest of the index of each file.
         masks: Which of these rows belong to each part.
+        unlabelled: Whether rows may have no label, as when the index was read.
 
     Yields:
         A part and rows of it, as strings except `timestamp` (microseconds since 1970), in
@@ -250,7 +269,7 @@ def read_parts(
             texts, times = _texts(batch, data.source.columns), _times(batch, data)
             if not np.array_equal(times, indexed[start:end]):
                 raise _changed(file.name)
-            found.add(IndexedRows.of(batch, data, texts, times))
+            found.add(IndexedRows.of(batch, data, texts, times, unlabelled=unlabelled))
             table = pa.table(texts | {"timestamp": pa.array(times)})
             for name, mask in masks.items():
                 if mask[start:end].any():

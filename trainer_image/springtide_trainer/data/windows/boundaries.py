@@ -29,7 +29,7 @@ class WindowBounds:
     holdout_to: int
     """t2, exclusive."""
     trainable: int = 0
-    """Training rows before maxRows is applied: compared with minRows."""
+    """Training rows with a label before maxRows is applied: compared with minRows."""
 
 
 @dataclass(frozen=True)
@@ -88,12 +88,13 @@ def _on_boundary(
     if request.window.max_rows is not None:
         count = max(1, int(np.searchsorted(sums, request.window.max_rows, side="right")))
     end = new_data.partitions[found[count - 1]].span.end
+    inside = (np.isin(new_data.partition_index, training) & new_data.new) | new_data.released
     return WindowBounds(
         start=request.cursor,
         trained_through=end,
         holdout_from=end,
         holdout_to=new_data.partitions[found[count + holdout_partitions - 1]].span.end,
-        trainable=int(sums[-1]),
+        trainable=int(sums[-1]) - _count(inside & ~rows.reserved & rows.unlabelled),
     )
 
 
@@ -112,7 +113,7 @@ def _at_second(
     boundary = max(first, int(order[len(order) - max(1, int(share * len(order)))]))
     before = new_data.new & (seconds < boundary) & ~rows.reserved
     released = _count(new_data.released & ~rows.reserved)
-    trainable = _count(before) + released
+    trainable, inside = _count(before) + released, before | new_data.released
     end = new_data.partitions[new_data.new_partitions[-1]].span.end
     if request.window.max_rows is not None and trainable > request.window.max_rows:
         trained = np.sort(seconds[before])
@@ -127,7 +128,7 @@ def _at_second(
         trained_through=at,
         holdout_from=at,
         holdout_to=end,
-        trainable=trainable,
+        trainable=trainable - _count(inside & ~rows.reserved & rows.unlabelled),
     )
 
 

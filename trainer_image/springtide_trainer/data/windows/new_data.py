@@ -53,6 +53,15 @@ class StreamIndex:
     """The group has a row in a partition before the cursor, which was not read."""
     served: Codes | None = None
     """Number of the generation that served the row; -1 for none."""
+    labelled: Bools | None = None
+    """The row has a label. None: each has one."""
+
+    @property
+    def unlabelled(self) -> Bools:
+        """The row has no label: it may be trained on, and nothing else."""
+        if self.labelled is None:
+            return np.zeros(len(self.moment), dtype=bool)
+        return ~self.labelled
 
 
 @dataclass(frozen=True)

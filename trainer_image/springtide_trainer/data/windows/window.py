@@ -60,6 +60,8 @@ class WindowSplit:
     excluded: dict[int, int]
     """Rows that were left out between the first and the last row of the window, by the number of
     the generation that served them."""
+    unlabelled: int = 0
+    """Training rows without a label. Reserved rows and holdout rows all have one."""
 
 
 def select_window(
@@ -92,14 +94,15 @@ def _split(new_data: NewData, rows: StreamIndex, bounds: WindowBounds) -> Window
     return WindowSplit(
         bounds=bounds,
         train=training & ~rows.reserved,
-        reserved=training & rows.reserved,
-        holdout=holdout & rows.eligible & ~straddling,
+        reserved=training & rows.reserved & ~rows.unlabelled,
+        holdout=holdout & rows.eligible & ~straddling & ~rows.unlabelled,
         partitions=new_data.names(training),
         holdout_partitions=new_data.names(holdout),
         pending=new_data.pending,
         newest=new_data.newest,
         straddling=int(np.count_nonzero(straddling & rows.eligible)),
         excluded=_excluded(new_data, rows, bounds),
+        unlabelled=int(np.count_nonzero(training & ~rows.reserved & rows.unlabelled)),
     )
 
 
@@ -132,6 +135,8 @@ def _shortage(
             return _counted(trainable, minimum, "training rows", "window.minRows")
         if not split.train.any():
             return "0 training rows: all new rows before the holdout are reserved (data.reserve)"
+        if not (split.train & ~rows.unlabelled).any():
+            return "0 training rows have a label: pseudo-labels need some that have one"
     excluded = f"; {split.straddling:,} excluded because their group began before the holdout"
     excluded = excluded if split.straddling else ""
     holdout, minimum = int(np.count_nonzero(split.holdout)), request.holdout.min_rows

@@ -28,6 +28,7 @@ from springtide_trainer.stages.train import held_rows
 from springtide_trainer.storage import local_path
 from springtide_trainer.training import fit, session
 from springtide_trainer.training.engine.kernels import training_kernels
+from springtide_trainer.training.rows import pseudo_labels
 from springtide_trainer.training.rows.training_rows import load
 
 if TYPE_CHECKING:
@@ -144,14 +145,18 @@ class Search:
         """Read the training rows once: no hyperparameter that is searched changes them."""
         run = self.base
         assert run.train is not None
-        return load(
+        parent = local_path(run.train.parent.uri)
+        rows = load(
             local_path(run.train.data.uri),
             run.train.data.digest,
             run.recipe,
-            parent=local_path(run.train.parent.uri),
+            parent=parent,
             scratch=scratch,
             held=held_rows(run.recipe, run.train),
         )
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        seeded = run.train.seeded_head
+        return pseudo_labels.labelled(rows, run.recipe, parent, seeded=seeded, device=device)
 
     def _try(self, study: Study, trial: Trial, run: RunFile, rows: TrainingRows) -> None:
         """Train, and record the best value on the validation part."""

@@ -6,11 +6,12 @@ tokens are mapped files, labels and weights are arrays.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from springtide_api.contract import ExitCode
 from springtide_api.update.task import EARLY_STOPPING_METRIC
@@ -27,6 +28,7 @@ from springtide_trainer.data.snapshots.frozen_rows import (
     verify,
 )
 from springtide_trainer.data.snapshots.group_checks import check_sizes
+from springtide_trainer.data.snapshots.row_checks import NO_LABEL
 from springtide_trainer.errors import Refused
 from springtide_trainer.tasks.classification_losses import balanced
 from springtide_trainer.tasks.embedding import Embedding
@@ -48,7 +50,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from springtide_api.generation.spec import Recipe
-    from springtide_api.retained import Replayed
+    from springtide_api.retained import PseudoLabelled, Replayed
     from springtide_trainer.artifact.preprocess import Pair
     from springtide_trainer.artifact.tokens import Tokens
     from springtide_trainer.data.snapshots.replay_buffer import Held
@@ -56,6 +58,12 @@ if TYPE_CHECKING:
     from springtide_trainer.training.rows.replay import Drawn
 
 _WEIGHT = "spec.data.source.columns.weight"
+UNKNOWN = -1
+"""The encoded label of a row without one."""
+
+
+def _none() -> NDArray[np.int64]:
+    return np.empty(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -71,6 +79,9 @@ class TrainingRows:
         without_loss: Training groups that were dropped, because all their rows have one label.
         replayed: What was replayed; None without replay.
         documents: Query and document of each row; None for a task without documents.
+        unlabelled: int64, indices of the rows without a label that may be trained on once they
+            have one; no row of an entity in the validation split.
+        pseudo_labels: What the parent labelled; None without pseudo-labels.
     """
 
     examples: Examples
@@ -80,6 +91,8 @@ class TrainingRows:
     without_loss: int = 0
     replayed: Replayed | None = None
     documents: DocumentRows | None = None
+    unlabelled: NDArray[np.int64] = field(default_factory=_none)
+    pseudo_labels: PseudoLabelled | None = None
 
     @property
     def replayed_units(self) -> NDArray[np.bool_]:
@@ -90,12 +103,16 @@ class TrainingRows:
 
 @dataclass(frozen=True)
 class _Source:
-    """Rows that are used: indices of examples, and the names of all entities and groups."""
+    """Rows that are used: indices of examples, and the names of all entities and groups.
+
+    Rows without a label are counted apart.
+    """
 
     examples: Examples
     used: NDArray[np.int64]
     entities: pa.DictionaryArray | None
     groups: pa.Array | None
+    unlabelled: NDArray[np.int64] = field(default_factory=_none)
 
 
 def load(
@@ -109,7 +126,8 @@ def load(
 ) -> TrainingRows:
     """Read, check and tokenize the training rows of a frozen window, and replayed rows after them.
 
-    Skips rows of weight 0; for a task with groups, groups whose rows all have weight 0.
+    Skips rows of weight 0; for a task with groups, groups whose rows all have weight 0. Rows
+    without a label are not among those to train on: `pseudo_labels` adds some of them.
 
     Args:
         folder: Folder of the frozen rows, in which their tokens are kept.
@@ -129,7 +147,7 @@ def load(
     drawn = _draw(held, recipe, new_rows=len(new.used), salt=digest)
     both = _with_replayed(new, drawn.table, recipe, parent=parent) if drawn else new
     both = _by_token(both, task)
-    examples, used = both.examples, both.used
+    examples, used, unlabelled = both.examples, both.used, both.unlabelled
     held_out = np.zeros(len(used), dtype=bool)
     if (stopping := recipe.training.early_stopping) and both.entities is not None:
         entities = both.entities.take(pa.array(used))
@@ -137,6 +155,8 @@ def load(
         held_out = validation_split(entities, fraction, manifest=digest)
         metric = stopping.metric or EARLY_STOPPING_METRIC[recipe.model.task]
         task.check_validation(metric, examples.labels[used[held_out]])
+        entity = both.entities.indices.to_numpy()
+        unlabelled = unlabelled[~np.isin(entity[unlabelled], entity[used[held_out]])]
     units, without_loss = _units(both, used[~held_out], task)
     documents = None
     if isinstance(task, Embedding):
@@ -147,15 +167,18 @@ def load(
             replayed=drawn.table if drawn else None,
             parent=parent,
         )
-    return TrainingRows(
-        _by_class(examples, units, recipe),
+    rows = TrainingRows(
+        examples,
         units,
         used[held_out],
         first_replayed=len(new.examples.weights),
         without_loss=without_loss,
         replayed=drawn.report if drawn else None,
         documents=documents,
+        unlabelled=unlabelled,
     )
+    # With pseudo-labels the rows of a class are not known yet.
+    return rows if recipe.training.pseudo_labels else by_class(rows, recipe)
 
 
 def _new(folder: Path, digest: str, recipe: Recipe, *, parent: Path, scratch: Path) -> _Source:
@@ -164,18 +187,21 @@ def _new(folder: Path, digest: str, recipe: Recipe, *, parent: Path, scratch: Pa
     preprocess, task = Preprocess.of(recipe), task_of(recipe.model)
     groups = _names(folder, "group") if task.grouping else None
     used = np.flatnonzero(weights > 0 if groups is None else _weighted(groups, weights))
+    labels = _labels(folder, task, unlabelled=recipe.training.pseudo_labels is not None)
+    unlabelled = _none()
+    if recipe.training.pseudo_labels:
+        unlabelled, used = used[labels[used] == UNKNOWN], used[labels[used] != UNKNOWN]
     if len(used) == 0:
         message = f"{folder} has 0 training rows with a weight greater than 0; at least 1 is needed"
         raise Refused("NotEnoughData", message, code=ExitCode.TOO_LITTLE_DATA)
     tokens = _tokens(folder, digest, preprocess, parent=parent, scratch=scratch)
-    examples = Examples(
-        tokens, _labels(folder, task), weights, None if groups is None else _codes(groups)
-    )
+    examples = Examples(tokens, labels, weights, None if groups is None else _codes(groups))
     return _Source(
         examples,
         used,
         _names(folder, "entity") if recipe.training.early_stopping else None,
         None if groups is None else groups.dictionary,
+        unlabelled,
     )
 
 
@@ -214,7 +240,7 @@ def _with_replayed(new: _Source, table: pa.Table, recipe: Recipe, *, parent: Pat
         added = table["entity"].combine_chunks().dictionary_encode()
         entities = pa.chunked_array([entities, added]).unify_dictionaries().combine_chunks()
     used = np.append(new.used, np.arange(first, len(examples.weights)))
-    return _Source(examples, used, entities, names)
+    return _Source(examples, used, entities, names, new.unlabelled)
 
 
 def _by_token(source: _Source, task: Task) -> _Source:
@@ -250,12 +276,13 @@ def _units(source: _Source, training: NDArray[np.int64], task: Task) -> tuple[Un
     return units, len(found) - len(units)
 
 
-def _by_class(examples: Examples, units: Units, recipe: Recipe) -> Examples:
+def by_class(rows: TrainingRows, recipe: Recipe) -> TrainingRows:
     """Weigh the training rows by their class, with classification.classWeights."""
-    options = recipe.model.classification
+    options, examples = recipe.model.classification, rows.examples
     if options is None or options.class_weights is None:
-        return examples
-    return replace(examples, weights=balanced(examples.labels, examples.weights, units.rows))
+        return rows
+    weights = balanced(examples.labels, examples.weights, rows.units.rows)
+    return replace(rows, examples=replace(examples, weights=weights))
 
 
 def _weighted(groups: pa.DictionaryArray, weights: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -287,10 +314,22 @@ def _render(preprocess: Preprocess, rows: pa.Table | pa.RecordBatch) -> list[Pai
     return preprocess.render(inputs(rows), labels)
 
 
-def _labels(folder: Path, task: Labels) -> NDArray[Any]:
-    """Encode the labels: [rows, ...]."""
+def _labels(folder: Path, task: Labels, *, unlabelled: bool) -> NDArray[Any]:
+    """Encode the labels: [rows, ...]; UNKNOWN for a row without one, if there may be such rows."""
     columns = (batch.column("label") for batch in read_chunks(folder, "train", ["label"]))
-    return _joined(task.encode(pa.chunked_array([each]), "training rows") for each in columns)
+    encode = _encoded if unlabelled else _all_encoded
+    return _joined(encode(pa.chunked_array([each]), task) for each in columns)
+
+
+def _all_encoded(column: pa.ChunkedArray, task: Labels) -> NDArray[Any]:
+    return task.encode(column, "training rows")
+
+
+def _encoded(column: pa.ChunkedArray, task: Labels) -> NDArray[Any]:
+    known = pc.not_equal(column, NO_LABEL)
+    made = np.full(len(column), UNKNOWN, np.int64)
+    made[known.to_numpy()] = _all_encoded(column.filter(known), task)
+    return made
 
 
 def _names(folder: Path, column: str) -> pa.DictionaryArray:
