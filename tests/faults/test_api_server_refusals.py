@@ -6,6 +6,7 @@ import itertools
 import time
 
 import pytest
+from faults.crashing import spread
 from faults.life import LIFE, play
 from faults.rules import Nth, everything, refuse, within
 from faults.test_crashes import lasting, undisturbed
@@ -13,7 +14,7 @@ from faults.test_crashes import lasting, undisturbed
 pytestmark = pytest.mark.apiserver
 
 SIDE_BY_SIDE = 16
-SAMPLE = 41
+SAMPLE = 71
 RETRIED_SECONDS = 5
 CODES = (400, 403, 404, 409, 422, 500)
 
@@ -90,7 +91,8 @@ async def lived_through(ground, proxy, wanted, number, *, done):
 async def one_refusal_each(ground, proxy, every):
     """Refuse every so many of the writes of a life; return what differed, by the write."""
     count, wanted = await undisturbed(ground)
-    cases = [(n, done) for n in range(1, count + 1) for done in (False, True)][::every]
+    every_one = [(n, done) for n in range(1, count + 1) for done in (False, True)]
+    cases = spread(every_one, every)
     places = asyncio.Semaphore(SIDE_BY_SIDE)
 
     async def one(number, done):
