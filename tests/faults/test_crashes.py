@@ -19,7 +19,7 @@ from patience import within
 pytestmark = pytest.mark.apiserver
 
 SIDE_BY_SIDE = 24
-SAMPLE = 37
+SAMPLE = 53
 """Every so many of the crashes are tried in each run of the tests; `make test-faults` tries all."""
 SETTLING_SECONDS = 15
 """The status of what only the progress says may be so old."""

@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.apiserver, pytest.mark.prometheus]
 
 fixtures = routed, soon
 
-SAMPLE = 17
+SAMPLE = 25
 """Every so many of the crashes are tried in each run of the tests."""
 
 WORSE = 20, 40

@@ -19,7 +19,7 @@ from springtide_operator.cluster.watching import optional_kind
 pytestmark = pytest.mark.apiserver
 
 SIDE_BY_SIDE = 12
-SAMPLE = 9
+SAMPLE = 17
 """Every so many of the crashes are tried in each run of the tests."""
 
 
