@@ -5,7 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +16,6 @@ from springtide_trainer.tracking.tracker import Point, TrackedRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from springtide_trainer.tracking.tracker import Tracker
 
@@ -117,11 +118,23 @@ def test_mlflow_goes_on_in_the_same_run_and_keeps_each_step_once(run):
     assert not hidden, found.data.tags
 
 
+def processes_of_wandb() -> list[int]:
+    """Return the pids of its processes below this one, without those that have ended."""
+    found = []
+    for task in Path("/proc/self/task").glob("*/children"):
+        for pid in map(int, task.read_text().split()):
+            with suppress(FileNotFoundError):
+                if "wandb-core" in Path(f"/proc/{pid}/cmdline").read_text():
+                    found.append(pid)
+    return found
+
+
 def test_wandb_writes_offline_runs_of_one_id_without_a_key(run):
     pytest.importorskip("wandb")
     from springtide_trainer.tracking.wandb import WandB
 
     interrupted_and_resumed(WandB, run, pause=1.1)  # its folders are named by the second
+    assert not processes_of_wandb()  # one that lives may still have to write
     folders = sorted((run.folder / "wandb").glob("offline-run-*"))
     assert len(folders) == 3
     assert len({folder.name.rpartition("-")[2] for folder in folders}) == 1

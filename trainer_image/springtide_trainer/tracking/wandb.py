@@ -70,5 +70,11 @@ class WandB:
             self._run.log({**values, "step": step})
 
     def close(self, ending: Ending) -> None:
-        """End the run with an exit code, as its pod does."""
+        """End the run with an exit code, as its pod does, and the process that writes its file.
+
+        The package only asks that process to write, and a pod may end before it has.
+        """
+        import wandb
+
         self._run.finish(exit_code=EXIT_CODES[ending])
+        wandb.teardown()
