@@ -6,6 +6,7 @@ process nothing is sent.
 
 from __future__ import annotations
 
+import logging
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,15 +15,32 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from springtide_api.contract import ExitCode
+from springtide_trainer.errors import Refused
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
     from torch import Tensor
 
+log = logging.getLogger(__name__)
+
 LONGEST_WAIT = timedelta(days=7)
-"""Of one process for another, such as for the first one to tokenize all rows. It is no limit: one
-that ended is noticed at once, and one that hangs is ended by training.limits.activeDeadline."""
+"""For what one process does while the others wait, such as to tokenize all rows or to commit a
+checkpoint. It is no limit: one that ended is noticed at once, and training.limits.activeDeadline
+ends one that hangs, as where it trains alone."""
+STEP_WAIT = timedelta(minutes=30)
+"""For what all processes do at once: to add gradients up, to gather parameters, to agree after a
+step. Who waits for longer ends the attempt, because another process hangs."""
+
+_IN_VAIN = (
+    "Timed out waiting",
+    "Application timeout caused pair closure",  # another sum of this process waited
+    "Timed out after",
+    "wait timeout after",
+)
+"""Parts of the messages of gloo, and of the store at which processes meet."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +48,19 @@ class Processes:
     """The number of this process, from 0, how many there are, and in how many pods.
 
     Each method but `share` is called by all of them, in the same order.
+
+    Attributes:
+        rank: The number of this process.
+        count: How many there are.
+        pods: In how many pods.
+        patient: The group of connections that wait for what one process does alone; None: those of
+            a step do.
     """
 
     rank: int = 0
     count: int = 1
     pods: int = 1
+    patient: Any = None
 
     @property
     def leads(self) -> bool:
@@ -83,11 +109,15 @@ class Processes:
         import torch.distributed as dist
 
         # As integers: the bits stay those of the process that filled a row.
-        dist.all_reduce(torch.from_numpy(rows.view(np.int32)))
+        dist.all_reduce(torch.from_numpy(rows.view(np.int32)), group=self.patient)
 
     def wait(self) -> None:
-        """Wait until all processes are here."""
-        self.from_sum(0.0)
+        """Wait until all processes are here, however long one of them works alone."""
+        if self.count > 1:
+            import torch
+            import torch.distributed as dist
+
+            dist.all_reduce(torch.zeros(1), group=self.patient)
 
     @contextmanager
     def first_alone(self) -> Iterator[None]:
@@ -126,7 +156,33 @@ def join() -> Processes:
     import torch.distributed as dist
 
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    settings: dict[str, Any] = {"timeout": LONGEST_WAIT}
+    settings: dict[str, Any] = {"timeout": STEP_WAIT}
     dist.init_process_group(backend, **settings)
+    patient = dist.new_group(backend="gloo", timeout=LONGEST_WAIT)
     count = dist.get_world_size()
-    return Processes(dist.get_rank(), count, count // int(os.environ["LOCAL_WORLD_SIZE"]))
+    pods = count // int(os.environ["LOCAL_WORLD_SIZE"])
+    return Processes(dist.get_rank(), count, pods, patient)
+
+
+@contextmanager
+def naming_a_hang() -> Iterator[None]:
+    """Say that another process hangs, where this one waited for it in vain in this block.
+
+    On a GPU NCCL ends the process itself, by SIGABRT.
+
+    Raises:
+        Refused: this process waited for `STEP_WAIT`.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not any(each in str(error) for each in _IN_VAIN):
+            raise
+        log.exception("another process hangs")
+        raise Refused(
+            "ProcessHangs",
+            f"process {os.environ['RANK']} of {os.environ['WORLD_SIZE']} waited "
+            f"{STEP_WAIT.total_seconds() / 60:g} minutes for another one, which hangs; see the "
+            "logs of all pods of the training",
+            code=ExitCode.ENVIRONMENT,
+        ) from error

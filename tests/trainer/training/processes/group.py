@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import faulthandler
-import multiprocessing
-import os
-import time
-import traceback
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +11,7 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch.distributed.tensor import DTensor
+from trainer.training.processes.spawning import spawn
 
 from springtide_trainer.errors import Interrupted
 from springtide_trainer.interruption import INTERRUPTED
@@ -23,6 +19,7 @@ from springtide_trainer.processes import ALONE, Processes
 from springtide_trainer.storage import local_path
 from springtide_trainer.training import fit, precision, session
 from springtide_trainer.training.engine import replicas, shards
+from springtide_trainer.training.optimizer import own_part
 from springtide_trainer.training.precision import Precision
 from springtide_trainer.training.rows.training_rows import load
 from springtide_trainer.training.training_state import capture
@@ -34,15 +31,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from springtide_api.contract import RunFile
-
-PRELOADED = [
-    "springtide_trainer.training.fit",
-    "springtide_trainer.training.engine.shards",
-    "peft",
-    "transformers.models.bert.modeling_bert",
-]
-SECONDS = 500
-"""Until the processes are ended; a little before, each prints where it is."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +44,7 @@ class Case:
         momentum: SGD keeps its momentum.
         until: The step after which SIGTERM comes; None: it does not.
         half: It is FP16, which a run may be on a GPU alone.
-        recorded: The gradients of each step are, which takes longer than an FSDP step itself.
+        recorded: The gradients of each step are.
     """
 
     name: str
@@ -70,7 +58,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Found:
-    """What a training did.
+    """What a training did. In a process that has a part of each tensor, these are the parts.
 
     Attributes:
         gradients: Unclipped gradients of the trained parameters, as `<step>/<name>`.
@@ -110,7 +98,7 @@ def train(case: Case, scratch: Path, processes: Processes = ALONE) -> Found:
             group["momentum"] = 0.0
     gradients: dict[str, Tensor] = {}
     trained = {n: p for n, p in ready.model.named_parameters() if p.requires_grad}
-    before = {name: whole(weight) for name, weight in trained.items()}
+    before = {name: own_part(weight).detach().clone() for name, weight in trained.items()}
     take_step, taken = ready.run.precision.step, 0
 
     def recorded(*given: Any) -> Tensor:
@@ -118,20 +106,14 @@ def train(case: Case, scratch: Path, processes: Processes = ALONE) -> Found:
         taken += 1
         for name, weight in trained.items():
             if case.recorded and weight.grad is not None:
-                gradients[f"{taken}/{name}"] = whole(weight.grad)
+                gradients[f"{taken}/{name}"] = own_part(weight.grad).clone()
         return take_step(*given)
 
     with patch.object(ready.run.precision, "step", recorded), interrupted(case.until):
         fit.fit(ready)
-    after = {name: whole(weight) for name, weight in trained.items()}
+    after = {name: own_part(weight).detach().clone() for name, weight in trained.items()}
     held = {"share": share(capture(ready.run, 0).tensors.values())}
     return Found(gradients, before, after, dict(ready.measured) | held)
-
-
-def whole(tensor: Tensor) -> Tensor:
-    """Copy a tensor, with the parts of all processes."""
-    own = tensor.detach()
-    return (own.full_tensor() if isinstance(own, DTensor) else own).clone()
 
 
 def share(tensors: Iterable[Tensor]) -> float:
@@ -157,52 +139,10 @@ def interrupted(until: int | None) -> Iterator[None]:
 
 
 def together(cases: list[Case], count: int, folder: Path) -> dict[str, Found]:
-    """Train each case in so many processes; return what their first one found."""
+    """Train each case in so many processes; return what their first one found, of whole tensors."""
     folder.mkdir()
     spawn(count, folder, _train_all, cases, folder)
     return {case.name: _read(folder, case.name) for case in cases}
-
-
-def spawn(count: int, folder: Path, work: Callable[..., None], *given: Any) -> None:
-    """Run a function of a module in so many processes, which all must succeed.
-
-    Args:
-        count: Number of processes.
-        folder: A folder for their first meeting.
-        work: Called with the process among all, and what is given.
-        given: Its arguments.
-    """
-    starting = multiprocessing.get_context("forkserver")
-    starting.set_forkserver_preload(PRELOADED)
-    store = str(folder / f"store-of-{count}")
-    started = [
-        starting.Process(target=_run, args=(rank, count, store, work, given), daemon=True)
-        for rank in range(count)
-    ]
-    for process in started:
-        process.start()
-    until = time.monotonic() + SECONDS
-    for process in started:
-        process.join(max(0.0, until - time.monotonic()))
-    ended = [process.exitcode for process in started]
-    for process in started:
-        process.kill()
-    assert ended == [0] * count, f"exit codes {ended}, see what the processes printed"
-
-
-def _run(rank: int, count: int, store: str, work: Callable[..., None], given: Any) -> None:
-    try:
-        faulthandler.dump_traceback_later(SECONDS - 10)
-        os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-        torch.set_num_threads(1)
-        known = dist.FileStore(store, count)
-        dist.init_process_group("gloo", store=known, rank=rank, world_size=count)
-        processes = Processes(rank, count)
-        work(processes, *given)
-        processes.leave()
-    except BaseException:
-        traceback.print_exc()
-        raise
 
 
 def _train_all(processes: Processes, cases: list[Case], folder: Path) -> None:
@@ -211,8 +151,8 @@ def _train_all(processes: Processes, cases: list[Case], folder: Path) -> None:
         scratch.mkdir()
         with broken(case.broken):
             found = train(case, scratch, processes)
-        if processes.leads:
-            _write(folder, case.name, found)
+        if processes.leads or case.run.recipe.training.parallelism.type == "FSDP":
+            _write(folder, f"{case.name}-{processes.rank}", found)
 
 
 @contextmanager
@@ -274,9 +214,14 @@ def _write(folder: Path, name: str, found: Found) -> None:
 
 
 def _read(folder: Path, name: str) -> Found:
-    parts = [
-        load_file(folder / f"{name}-{part}.safetensors")
-        for part in ("gradients", "before", "after", "measured")
-    ]
-    *tensors, measured = parts
-    return Found(*tensors, measured={key: float(value) for key, value in measured.items()})
+    """Read what the processes wrote, and put their parts together."""
+
+    def read(part: str) -> dict[str, Tensor]:
+        found = [load_file(path) for path in sorted(folder.glob(f"{name}-?-{part}.safetensors"))]
+        return {key: torch.cat([each[key] for each in found]) for key in found[0]}
+
+    measured = load_file(folder / f"{name}-0-measured.safetensors")
+    return Found(
+        *(read(part) for part in ("gradients", "before", "after")),
+        measured={key: float(value) for key, value in measured.items()},
+    )

@@ -8,7 +8,6 @@ import torch
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 from trainer.architectures import ARCHITECTURES
-from trainer.training.processes.group import whole
 from transformers import AutoModelForSequenceClassification
 
 from springtide_trainer.tasks.task import Batch
@@ -37,6 +36,12 @@ def tensors() -> dict[str, Tensor]:
         "optimizer/0/odd": odd,
         "optimizer/0/step": torch.tensor(7.0),
     }
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """Gather the parts of all processes."""
+    own = tensor.detach()
+    return own.full_tensor() if isinstance(own, DTensor) else own
 
 
 def write_parts(processes: Processes, folder: Path) -> None:

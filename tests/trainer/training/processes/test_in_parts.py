@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
-from trainer.training.processes.group import spawn
 from trainer.training.processes.in_parts import (
     compare_architectures,
     read_parts,
     tensors,
     write_parts,
 )
+from trainer.training.processes.spawning import spawn
 
 from springtide_trainer.training.engine.state_files import OneFile
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from springtide_api.contract import Result
+from springtide_api.contract import ExitCode, Result
 from springtide_trainer.stages.launcher import PROCESSES
 from springtide_trainer.storage import local_path
 
@@ -229,38 +229,67 @@ def test_a_run_of_four_processes_is_resumed_by_two(world, tmp_path, start_pod, c
     assert apart(message(tmp_path, "g1-train-3").train.artifact, one, world.parent) < 1e-2
 
 
-HUNGRY = """
-import os, sys
+ODD = """
+import os, signal, sys
+from datetime import timedelta
+from springtide_trainer import processes
 from springtide_trainer.stages import launcher, rank
 from springtide_trainer.tasks.classification import Classification
 if __name__ == "__main__":
     if "RANK" in os.environ:
+        {setting}
+        def objective(self, model, batch):
+            {does}
         if os.environ["RANK"] == "1":
-            def objective(self, model, batch):
-                raise MemoryError
             Classification.objective = objective
         code = rank.main(sys.argv[1:])
         os._exit(code)
-    launcher.RANK = "hungry"
+    launcher.RANK = "odd"
     from springtide_trainer.__main__ import main
     sys.exit(main())
 """
-"""A trainer whose second process has no memory for a pass."""
+"""A trainer whose second process does something else in a pass."""
+
+
+@pytest.fixture
+def start_odd_pod(tmp_path, monkeypatch, start_pod) -> Callable[..., Pod]:
+    """Start a pod of two processes, of which the second one does something else."""
+
+    def start(run: RunFile, does: str, setting: str = "pass") -> Pod:
+        (tmp_path / "odd.py").write_text(ODD.format(does=does, setting=setting))
+        known = os.environ.get("PYTHONPATH", "")
+        monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{known}")
+        return start_pod(run, 2, module="odd")
+
+    return start
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("kind", KINDS)
 def test_memory_that_runs_out_in_one_process_ends_the_pod_with_its_exit_code(
-    world, tmp_path, start_pod, monkeypatch, kind
+    world, tmp_path, start_pod, start_odd_pod, kind
 ):
-    (tmp_path / "hungry.py").write_text(HUNGRY)
-    known = os.environ.get("PYTHONPATH", "")
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{known}")
     short = SHORT | {"parallelism": {"type": kind}}
-    pod = start_pod(world.run_file("g1-train-1", **short), 2, module="hungry")
+    pod = start_odd_pod(world.run_file("g1-train-1", **short), "raise MemoryError")
     assert pod.wait() == 42
     assert message(tmp_path, "g1-train-1").failure.reason == "OutOfMemory"
 
     halved = start_pod(world.run_file("g1-train-2", divisor=2, **short), 2)
     assert halved.wait() == 0
     assert message(tmp_path, "g1-train-2").train.steps == 12
+
+
+@pytest.mark.survives(
+    "Jobs and pods",
+    "one of several processes of a training hangs",
+    "the others wait for it for 30 minutes and end; the attempt fails with ProcessHangs, and the "
+    "next one resumes from the last checkpoint",
+)
+def test_a_process_that_hangs_ends_the_attempt(world, tmp_path, start_odd_pod):
+    run = world.run_file("g1-train-1", **SHORT)
+    hangs = "signal.signal(signal.SIGTERM, signal.SIG_DFL); signal.pause()"
+    pod = start_odd_pod(run, hangs, "processes.STEP_WAIT = timedelta(seconds=3)")
+    assert pod.wait() == ExitCode.ENVIRONMENT
+    failure = message(tmp_path, "g1-train-1").failure
+    assert failure.reason == "ProcessHangs"
+    assert "waited 0.05 minutes for another one" in failure.message

@@ -51,7 +51,7 @@ class Shards:
     def __init__(self, processes: Processes, device: torch.device) -> None:
         self._leads = processes.leads
         self._mesh = init_device_mesh(device.type, (processes.count,))
-        self.files: StateFiles = PartFiles(self._mesh)
+        self.files: StateFiles = PartFiles(self._mesh, processes.patient)
 
     def place(self, model: PreTrainedModel) -> PreTrainedModel:
         """Divide the parameters, in place: layer by layer, so that a GPU never holds all layers.

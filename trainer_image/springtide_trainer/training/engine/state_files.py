@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -71,9 +71,11 @@ class PartFiles:
 
     Attributes:
         mesh: The processes.
+        patient: The group in which they wait for the files of each other; None: that of the mesh.
     """
 
     mesh: DeviceMesh
+    patient: Any = None
 
     def write(self, tensors: Mapping[str, Tensor], folder: Path) -> None:
         """Write a file in each process: its rows, and in its header where they begin.
@@ -84,7 +86,7 @@ class PartFiles:
         from torch.distributed.checkpoint.state_dict_saver import save
 
         writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
-        save(dict(tensors), storage_writer=writer)
+        save(dict(tensors), storage_writer=writer, process_group=self.patient)
 
     def read(self, folder: Path) -> dict[str, Tensor]:
         """Read the rows of this process."""
