@@ -21,7 +21,6 @@ from springtide_operator.cluster.api.kinds import LEASE, NAMESPACE, UPDATE
 pytestmark = pytest.mark.apiserver
 
 ACTS = LIFE[:3]
-LEASE_SECONDS = 15
 DRAIN_SECONDS = 1.0
 """No request of these tests takes longer, where a test does not look at single writes."""
 LONG_STEP = {"type": "Canary", "canary": {"steps": [{"weight": 33, "duration": "10m"}]}}
@@ -76,7 +75,6 @@ class Fleet:
             "namespace_selector": selector or f"{LABEL}={self.value(shard)}",
             "lease_name": shard,
             "identity": f"pod-{shard}",
-            "lease_seconds": LEASE_SECONDS,
         }
 
         def prepare(operator):

@@ -66,7 +66,12 @@ class Lease:
     def fresh(self) -> bool:
         """Whether a write sent now ends before another operator may take the Lease."""
         left = self._renewed + self.seconds - time.monotonic()
-        return self._held is not None and left > self.client.timeout + 2.0
+        return self._held is not None and left > self._write_seconds
+
+    @property
+    def _write_seconds(self) -> float:
+        """How long a write takes at most, until the API server has dropped it."""
+        return self.client.timeout + 2.0
 
     def guard(self) -> None:
         """Refuse a write where the Lease is not fresh.
@@ -84,13 +89,14 @@ class Lease:
         log.info("lease acquired", holder=self.holder)
 
     async def keep(self) -> None:
-        """Renew until it is lost.
+        """Renew until it is lost, so often that slow answers do not keep it from being fresh.
 
         Raises:
             LeaseLost: stop writing and exit.
         """
+        pause = min(self.seconds / 6, max(0.5, (self.seconds - self._write_seconds) / 3))
         while True:
-            await asyncio.sleep(self.seconds / 6)
+            await asyncio.sleep(pause)
             if not await self._try():
                 raise LeaseLost(f"Lease {self.namespace}/{self.name} is held by another operator")
             if time.monotonic() - self._renewed > self.seconds:
