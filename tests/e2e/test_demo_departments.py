@@ -44,6 +44,7 @@ def test_the_recipe_is_valid_with_and_without_replay(tmp_path):
         assert problems(manifest) == []
 
 
+@pytest.mark.faults
 @pytest.mark.timeout(1500)
 def test_a_department_that_no_longer_arrives_is_known_with_replay_and_forgotten_without():
     if find_spec(PACKAGE) is None:

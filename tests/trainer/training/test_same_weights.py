@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 LONG = {
     "hyperparameters": {
-        "maxSteps": 240,
+        "maxSteps": 100,
         "batchSize": 16,
         "learningRate": "1e-3",
         "dropout": "0.1",
@@ -81,7 +81,7 @@ def test_a_killed_and_resumed_training_gives_the_weights_of_an_uninterrupted_one
     assert pod.wait() == (-signal.SIGKILL if end == signal.SIGKILL else 143)
     assert not world.home.result(run.job).exists()
     saved = sorted(path.name for path in world.home.checkpoints(1).iterdir())
-    assert saved[-1] < "step-000000240"
+    assert saved[-1] < "step-000000100"
 
     caplog.set_level(logging.INFO, "springtide_trainer")
     resumed = world.train(world.run_file("g1-train-2", **LONG))
@@ -91,7 +91,7 @@ def test_a_killed_and_resumed_training_gives_the_weights_of_an_uninterrupted_one
         path.rename(tmp_path / path.name)
     undisturbed = world.train(world.run_file("g1-train-3", **LONG))
     assert resumed.artifact.digest == undisturbed.artifact.digest
-    assert resumed.steps == undisturbed.steps == 240
+    assert resumed.steps == undisturbed.steps == 100
 
 
 def test_halving_the_batches_does_not_change_the_rows_of_a_step(world):
