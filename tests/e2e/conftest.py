@@ -52,7 +52,7 @@ def example(installed: cluster.Cluster) -> Example:
 def demo_run(example: Example) -> steps.DemoRun:
     """Generations 0, 1, 2, the month with shuffled labels and generation 3.
 
-    The scene of replay needs no cluster: `test_demo_departments` runs it beside this one.
+    The scene of replay needs no cluster: `test_demo_departments` runs it with the fault tests.
     """
     return steps.run(example, steps.Output(print, print, print), steps.MONTHS)
 
