@@ -30,6 +30,8 @@ class StandIns:
         self._ever = {}
         self.running = {}
         """Pods that run, by the uid of their Job."""
+        self._began = {}
+        """When each pod that runs began to, by its uid."""
         self.held = set()
         """Stages whose Jobs do not end."""
         self.refused = {}
@@ -103,9 +105,11 @@ class StandIns:
     async def end_pod(self, made, phase, code, message, *, began=""):
         """Let a pod run, or end with an exit code."""
         now = self.client.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
-        times = {"startedAt": began or now, "finishedAt": now}
+        uid = made["metadata"]["uid"]
+        began = self._began[uid] = began or self._began.get(uid, now)
+        times = {"startedAt": began, "finishedAt": now}
         ended = {"terminated": {"exitCode": code, "message": message, **times}}
-        state = ended if code is not None else {"running": {"startedAt": began or now}}
+        state = ended if code is not None else {"running": {"startedAt": began}}
         container = {
             "name": "trainer",
             "image": "trainer",

@@ -16,7 +16,10 @@ MINUTES = st.sampled_from([1, 10, 50, 600, 1500])
 GPUS = st.sampled_from([1, 2, 1, 0])
 NODES = st.sampled_from([1, 1, 2])
 LIMITS = st.sampled_from([1800, 1800, 7200, 90_000])
-ENDS = ["succeeds", "fails", "is disrupted", "runs on", "is deleted", "is rejected"]
+ENDS = [
+    *("succeeds", "succeeds before those of other nodes", "fails", "is disrupted", "runs on"),
+    *("is deleted", "is rejected"),
+]
 
 
 class GpuLife(OperatorHistory):
@@ -84,6 +87,8 @@ class GpuLife(OperatorHistory):
             return
         if end == "succeeds" and not world.jobs[name].suspended:
             world.succeed(name, world._result(world.runs[name]))
+        elif end == "succeeds before those of other nodes":
+            world.end_first_pod(name)
         elif end in {"fails", "is disrupted"}:
             world.fail(name, 137, disrupted=end == "is disrupted")
         elif end == "is deleted":

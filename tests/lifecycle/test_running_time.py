@@ -181,7 +181,7 @@ def test_a_pod_whose_suspension_nobody_saw_ran_at_most_until_its_job_was_resumed
         world.fail(name, 137, disrupted=True)
     world.settle()
     assert world.generation(2).status.verdict == "Pending"
-    assert close_attempt(training(world)).running_seconds == 5400
+    assert close_attempt(training(world), world.now).running_seconds == 5400
 
 
 def test_a_pod_is_recorded_once_when_it_starts_to_run() -> None:
@@ -205,7 +205,7 @@ def test_the_pods_of_a_job_that_is_suspended_repeatedly_are_summed_up() -> None:
         world.edit(suspend=False)
         world.settle()
     assert len(training(world).pods) == MAX_PODS
-    assert close_attempt(training(world)).running_seconds == (MAX_PODS + 3) * 600
+    assert close_attempt(training(world), world.now).running_seconds == (MAX_PODS + 3) * 600
 
 
 def test_a_pod_of_another_job_of_that_name_does_not_count() -> None:

@@ -72,6 +72,41 @@ def test_time_of_pods_that_run_together_counts_once_and_gpus_of_each() -> None:
     assert (training.running_seconds, training.gpu_seconds) == (3600, 4 * 3600)
 
 
+@pytest.mark.survives(
+    "Several nodes",
+    "the first pod of a training on several nodes ends with the result while another, which began "
+    "earlier, is still reported as running",
+    "the GPU seconds of both count, up to when the result is recorded",
+)
+def test_a_pod_that_runs_on_when_the_first_has_the_result_has_used_its_gpu() -> None:
+    world, name = on_two_nodes(gpusPerNode=1)
+    world.begin(name)
+    first, second = world.jobs[name].pods
+    late = replace(first, running=False, started=None)
+    world.jobs[name] = replace(world.jobs[name], pods=(late, second))
+    passes(world, HOUR / 2)
+    begun = replace(first, started=world.now)
+    world.jobs[name] = replace(world.jobs[name], pods=(begun, second))
+    passes(world, HOUR)
+    world.end_first_pod(name)
+    world.settle()
+    training = world.generation(2).status.training
+    assert (training.running_seconds, training.gpu_seconds) == (5400, 5400 + 3600)
+    assert name not in world.jobs
+
+
+def test_a_pod_that_waited_for_another_in_vain_has_used_its_gpus() -> None:
+    world, name = on_two_nodes(pendingTimeout="1h")
+    world.begin(name)
+    first, second = world.jobs[name].pods
+    late = replace(second, running=False, started=None, waiting="no node fits")
+    world.jobs[name] = replace(world.jobs[name], pods=(first, late))
+    world.settle()
+    passes(world, HOUR)
+    status = world.generation(2).status
+    assert (status.reason, status.gpu_seconds) == ("PendingTimeout", 2 * 3600)
+
+
 def test_the_active_deadline_counts_the_time_of_both_pods_once() -> None:
     world, name = on_two_nodes()
     runs(world, name, 1.9 * HOUR)

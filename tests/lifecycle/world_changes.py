@@ -98,11 +98,13 @@ class Changes:
         job = self.jobs[name]
         if any(pod.running for pod in job.pods) or job.suspended or job.finished:
             return
-        pods = [replace(self._pod(name, node), running=True) for node in range(job.nodes)]
+        over = [pod for pod in job.pods if pod.exit_code == 0]
+        nodes = set(range(job.nodes)) - {pod.index for pod in over}
+        pods = [replace(self._pod(name, node), running=True) for node in sorted(nodes)]
         for pod in pods:
             self.ran[pod.uid] = (name, self.now, None)
             self.gpus[pod.uid] = job.gpus
-        self.jobs[name] = replace(job, pods=tuple(pods))
+        self.jobs[name] = replace(job, pods=(*over, *pods))
 
     def suspend_by_another(self, name: str, *, suspend: bool = True) -> None:
         """Another controller, such as Kueue, suspends a Job or resumes it, unless it is so."""
@@ -111,11 +113,11 @@ class Changes:
         self._suspend(name, suspend=suspend, by_us=suspend and self.jobs[name].suspended_by_us)
 
     def _suspend(self, name: str, *, suspend: bool, by_us: bool) -> None:
-        """Suspend a Job, which deletes its pods, or resume it."""
-        since = self.now if suspend else None
+        """Suspend a Job, which deletes its pods that have not ended well, or resume it."""
+        since, pods = self.now if suspend else None, self.jobs[name].pods
         if suspend:
             self._end_pods(name)
-        pods = () if suspend else self.jobs[name].pods
+            pods = tuple(pod for pod in pods if pod.exit_code == 0)
         changes = {"suspended": suspend, "suspended_at": since, "suspended_by_us": by_us}
         if not suspend:
             self._extend_unseen_pods(name)
@@ -147,10 +149,22 @@ class Changes:
         """The pods of a Job at its end; one that was not seen to run ran for no time."""
         job = self.jobs[name]
         runs = [pod for pod in job.pods if pod.running]
+        over = [pod for pod in job.pods if pod.ended and runs]
         pods = runs or [self._pod(name, node) for node in range(job.nodes)]
         self._end_pods(name)
         end = {"running": False, "waiting": "", "ended": self.now}
-        return tuple(replace(pod, **end, **says) for pod in pods)
+        return (*over, *(replace(pod, **end, **says) for pod in pods))
+
+    def end_first_pod(self, name: str) -> None:
+        """The pod of the first node ends with the result, if it runs; the others run on."""
+        job, result = self.jobs[name], self._result(self.runs[name])
+        first, *others = job.pods or [self._pod(name)]
+        if not first.running or first.index:
+            return
+        self.ran[first.uid] = (*self.ran[first.uid][:2], self.now)
+        self.storage.finish(self.runs[name].run, result, self.now)
+        ended = replace(first, running=False, ended=self.now, exit_code=0)
+        self.jobs[name] = replace(job, pods=(ended, *others), result=result)
 
     def succeed(self, name: str, result: Result | None) -> None:
         pods = self._finished_pods(name, exit_code=0)

@@ -82,14 +82,21 @@ def must_record(run: StageRun, measured: StageRun, job: ObservedJob | None) -> b
     return began or job.suspended
 
 
-def close_attempt(run: StageRun) -> StageRun:
-    """Sum up the pods of an attempt that is over."""
-    return _sum_up(run, run.pods)
+def close_attempt(run: StageRun, now: datetime) -> StageRun:
+    """Sum up the pods of an attempt that is over.
+
+    A pod of another node may run on when the first one has the result: its Job is deleted next.
+    """
+    over = [
+        pod if pod.ended_at else pod.model_copy(update={"ended_at": max(now, pod.started_at)})
+        for pod in run.pods
+    ]
+    return _sum_up(run.model_copy(update={"pods": over}), over)
 
 
 def end_stage(run: StageRun, job: ObservedJob | None, now: datetime) -> StageRun:
     """Sum up the pods of a stage that ends now, whatever its Job does: it is deleted next."""
-    return close_attempt(measure(measure(run, job, now), None, now))
+    return close_attempt(measure(run, job, now), now)
 
 
 def time_left(run: StageRun, recipe: Recipe, now: datetime) -> timedelta:
@@ -111,9 +118,10 @@ def _together(pods: Iterable[PodRun], now: datetime) -> int:
 
 
 def _sum_up(run: StageRun, over: list[PodRun]) -> StageRun:
-    ran = [(seconds(pod, pod.ended_at or pod.started_at), pod.gpus) for pod in over]
+    """Add up pods that ended, and drop them from the record."""
+    ran = [(seconds(pod, pod.ended_at), pod.gpus) for pod in over if pod.ended_at]
     kept = [pod for pod in run.pods if pod not in over]
-    last = max((pod.ended_at or pod.started_at for pod in over), default=None)
+    last = max((pod.ended_at for pod in over if pod.ended_at), default=None)
     alone = _together([*over, *kept], last) - _together(kept, last) if last else 0
     return run.model_copy(
         update={

@@ -110,7 +110,7 @@ def attempt_job_name(seen: Observation, request: StageRequest, attempt: int) -> 
 
 def start_attempt(seen: Observation, request: StageRequest, run: StageRun, attempt: int) -> Step:
     """Record an attempt, then create its Job, unless it must wait."""
-    recorded = close_attempt(run).model_copy(
+    recorded = close_attempt(run, seen.now).model_copy(
         update={"job": attempt_job_name(seen, request, attempt), "attempt": attempt, "job_uid": ""}
     )
     start = _start_job(seen, request, recorded)
@@ -180,7 +180,7 @@ def _other_nodes(
     if not blocked or not pods_outdated(recipe(seen), request.generation.spec.recipe):
         return waits
     message = f"{waits.waiting.message if waits.waiting else ''}; the spec now requires other pods"
-    return StageFailed(SPEC_CHANGED, message, close_attempt(measured))
+    return StageFailed(SPEC_CHANGED, message, close_attempt(measured, seen.now))
 
 
 def _advance(
@@ -196,9 +196,9 @@ def _advance(
         case Running() as running:
             return _running(seen, request, run, running, now)
         case Succeeded(_, result):
-            return StageSucceeded(result, close_attempt(run))
+            return StageSucceeded(result, close_attempt(run, now))
         case PermanentFailure(reason, message):
-            return StageFailed(reason, message, close_attempt(run))
+            return StageFailed(reason, message, close_attempt(run, now))
         case RetryableFailure() as failure:
             return _retry(seen, request, run, failure, now)
 
@@ -229,7 +229,7 @@ def _running(
         left = running.since + duration(patience) - now
         if left <= timedelta(0):
             message = f"{waiting}; it waited for {patience} (training.compute.pendingTimeout)"
-            return StageFailed("PendingTimeout", message, close_attempt(run))
+            return StageFailed("PendingTimeout", message, close_attempt(run, now))
         pause = min(left, RECHECK)
     return Step(waiting=queued(waiting, request.title), wake_after=pause)
 
@@ -244,7 +244,7 @@ def _out_of_time(
         f"{why}the pods of stage {request.stage} ran for {limit} (training.limits.activeDeadline); "
         "raise it, or reduce the work of the stage"
     )
-    return StageFailed("DeadlineExceeded", message, close_attempt(measure(run, None, now)))
+    return StageFailed("DeadlineExceeded", message, close_attempt(run, now))
 
 
 def _replace_outdated_pods(
@@ -265,7 +265,7 @@ def _replace_outdated_pods(
         together = len(run.pods) >= running.job.nodes
         ran = run.attempt > 1 or running.job.name in seen.progress or together
         if request.stage != "train" or not ran:
-            return StageFailed(SPEC_CHANGED, message, close_attempt(run))
+            return StageFailed(SPEC_CHANGED, message, close_attempt(run, seen.now))
         outdated = False
     moved = request.stage in PLACED and running.job.placement != _placement(seen)
     if outdated or moved:
@@ -283,16 +283,15 @@ def _retry(
 ) -> Step | StageFailed:
     limits = request.generation.spec.recipe.training.limits
     counted = run.failed_attempts + (1 if failure.counted else 0)
+    over = close_attempt(run, now)
     if failure.out_of_memory and request.stage == "import":
-        return StageFailed(failure.reason, failure.message, close_attempt(run))  # no batch to halve
+        return StageFailed(failure.reason, failure.message, over)  # no batch to halve
     if failure.out_of_memory and limits.on_out_of_memory == "Fail":
         message = f"{failure.message} (training.limits.onOutOfMemory is Fail)"
-        return StageFailed(failure.reason, message, close_attempt(run))
+        return StageFailed(failure.reason, message, over)
     if counted >= limits.max_attempts:
-        message = f"{failure.message}; {counted} of {limits.max_attempts} attempts used"
-        return StageFailed(
-            failure.reason, f"{message} (training.limits.maxAttempts)", close_attempt(run)
-        )
+        used = f"{counted} of {limits.max_attempts} attempts used (training.limits.maxAttempts)"
+        return StageFailed(failure.reason, f"{failure.message}; {used}", over)
     if time_left(run, request.generation.spec.recipe, now) <= timedelta(0):
         return _out_of_time(request, run, now, failure.message)
     pause = backoff(counted if failure.counted else run.attempt - run.failed_attempts - 1)

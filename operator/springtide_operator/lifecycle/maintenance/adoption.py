@@ -95,7 +95,7 @@ def _without_pods(seen: Observation, run: StageRun, now: datetime) -> StageRun:
     if job is not None:
         return end_stage(run, job, now)
     ended = run.model_copy(update={"pods": [pod for pod in run.pods if pod.ended_at]})
-    return close_attempt(ended)
+    return close_attempt(ended, now)
 
 
 def _orphaned_jobs(seen: Observation, generation: ModelGeneration) -> list[DeleteJob]:
