@@ -7,23 +7,20 @@ them; any other field is refused or pruned.
 import json
 from typing import Any
 
-GROUP, PLURAL = "jobset.x-k8s.io", "jobsets"
-CRD = f"{PLURAL}.{GROUP}"
+from cluster import custom_kinds
+from cluster.custom_kinds import ANY, fields
+
+from springtide_operator.cluster.api.kinds import JOB_SET
+
+CRD = custom_kinds.crd(JOB_SET)
 JOB_SET_NAME, JOB_SET_UID = "jobset.sigs.k8s.io/jobset-name", "jobset.sigs.k8s.io/jobset-uid"
 REPLICATED = "jobset.sigs.k8s.io/replicatedjob-name"
 
-_ANY: dict[str, Any] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 _IMMUTABLE = [{"rule": "self == oldSelf", "message": "Value is immutable"}]
-
-
-def _fields(**properties: Any) -> dict[str, Any]:
-    return {"type": "object", "properties": properties}
-
-
 _FLAG, _COUNT, _TEXT = {"type": "boolean"}, {"type": "integer"}, {"type": "string"}
-_JOB = _fields(name=_TEXT, replicas=_COUNT | {"default": 1}, template=_ANY)
-_NETWORK = _fields(enableDNSHostnames=_FLAG, publishNotReadyAddresses=_FLAG)
-_SPEC = _fields(
+_JOB = fields(name=_TEXT, replicas=_COUNT | {"default": 1}, template=ANY)
+_NETWORK = fields(enableDNSHostnames=_FLAG, publishNotReadyAddresses=_FLAG)
+_SPEC = fields(
     replicatedJobs={
         "type": "array",
         "x-kubernetes-list-type": "map",
@@ -31,29 +28,14 @@ _SPEC = _fields(
         "items": _JOB | {"required": ["name", "template"]},
     },
     network=_NETWORK | {"x-kubernetes-validations": _IMMUTABLE},
-    failurePolicy=_fields(maxRestarts=_COUNT) | {"x-kubernetes-validations": _IMMUTABLE},
+    failurePolicy=fields(maxRestarts=_COUNT) | {"x-kubernetes-validations": _IMMUTABLE},
     suspend=_FLAG,
 )
 
 
 def install(apiserver) -> None:
     """Install the kind."""
-    version = {"name": "v1alpha2", "served": True, "storage": True, "subresources": {"status": {}}}
-    body = {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": CRD},
-        "spec": {
-            "group": GROUP,
-            "scope": "Namespaced",
-            "names": {"plural": PLURAL, "singular": "jobset", "kind": "JobSet"},
-            "versions": [
-                {**version, "schema": {"openAPIV3Schema": _fields(spec=_SPEC, status=_ANY)}}
-            ],
-        },
-    }
-    apiserver.kubectl("apply", "--server-side", "-f", "-", input=json.dumps(body))
-    apiserver.wait_for_crds()
+    custom_kinds.install(apiserver, JOB_SET, _SPEC)
 
 
 def job_of(job_set: dict[str, Any]) -> dict[str, Any]:
@@ -63,7 +45,7 @@ def job_of(job_set: dict[str, Any]) -> dict[str, Any]:
     spec = json.loads(json.dumps(entry["template"]["spec"]))
     spec["template"]["metadata"]["labels"] |= own
     spec["template"]["spec"]["subdomain"] = metadata["name"]
-    owner = {"apiVersion": f"{GROUP}/v1alpha2", "kind": "JobSet", "name": metadata["name"]}
+    owner = {"apiVersion": JOB_SET.api_version, "kind": JOB_SET.name, "name": metadata["name"]}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",

@@ -1,44 +1,34 @@
 """Workloads as Kueue creates them, and as much of their CRD as the operator relies on."""
 
-import json
 from typing import Any
 
-GROUP, PLURAL = "kueue.x-k8s.io", "workloads"
-CRD = f"{PLURAL}.{GROUP}"
+from cluster import custom_kinds
+from cluster.custom_kinds import ANY
 
-_ANY: dict[str, Any] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-_SPEC = {**_ANY, "properties": {"active": {"type": "boolean", "default": True}}}
+from springtide_operator.cluster.api.kinds import JOB, WORKLOAD, Kind
+
+CRD = custom_kinds.crd(WORKLOAD)
+
+_SPEC = {**ANY, "properties": {"active": {"type": "boolean", "default": True}}}
 
 
 def install(apiserver) -> None:
     """Install the kind."""
-    schema = {"type": "object", "properties": {"spec": _SPEC, "status": _ANY}}
-    version = {"name": "v1beta1", "served": True, "storage": True, "subresources": {"status": {}}}
-    body = {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": CRD},
-        "spec": {
-            "group": GROUP,
-            "scope": "Namespaced",
-            "names": {"plural": PLURAL, "singular": "workload", "kind": "Workload"},
-            "versions": [{**version, "schema": {"openAPIV3Schema": schema}}],
-        },
-    }
-    apiserver.kubectl("apply", "--server-side", "-f", "-", input=json.dumps(body))
-    apiserver.wait_for_crds()
+    custom_kinds.install(apiserver, WORKLOAD, _SPEC)
 
 
-def workload(namespace: str, job: str, job_uid: str, **spec: object) -> dict[str, Any]:
-    """The Workload of a Job."""
-    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": job, "uid": job_uid}
+def workload(
+    namespace: str, job: str, job_uid: str, kind: Kind = JOB, **spec: object
+) -> dict[str, Any]:
+    """The Workload of a Job, or of a JobSet."""
+    owner = {"apiVersion": kind.api_version, "kind": kind.name, "name": job, "uid": job_uid}
     return {
-        "apiVersion": f"{GROUP}/v1beta1",
-        "kind": "Workload",
+        "apiVersion": WORKLOAD.api_version,
+        "kind": WORKLOAD.name,
         "metadata": {
             "namespace": namespace,
-            "name": f"job-{job}-{job_uid[:5]}"[:63],
-            "labels": {f"{GROUP}/job-uid": job_uid},
+            "name": f"{kind.name.lower()}-{job}-{job_uid[:5]}"[:63],
+            "labels": {f"{WORKLOAD.group}/job-uid": job_uid},
             "ownerReferences": [{**owner, "controller": True}],
         },
         "spec": {"queueName": "gpus", "podSets": [{"name": "main", "count": 1}], **spec},

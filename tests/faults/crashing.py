@@ -3,7 +3,7 @@
 import asyncio
 import math
 
-from faults.playing import Crash
+from faults.playing import Crash, Recorder
 
 HAPPENED = 0.8
 """Lives differ by a few writes: at least this share of the crashes must have happened."""
@@ -38,6 +38,34 @@ def spread(crashes, every):
     """Choose one of so many, none of them at an end: the last write of a life may not come."""
     count = math.ceil(len(crashes) / every)
     return [crashes[int((place + 0.5) * len(crashes) / count)] for place in range(count)]
+
+
+async def crash_at_writes_of(begin, going_on, problems, *, every, side_by_side):
+    """Try every so many of the crashes at the writes of what goes on in a scene.
+
+    Args:
+        begin: makes a scene; called with a hook for the writes of its operator, or without.
+        going_on: what is to come about in a scene.
+        problems: what is wrong with a scene at the end.
+        every: one of so many is tried.
+        side_by_side: so many lives go on at a time.
+
+    Returns:
+        What was wrong, by the place of the crash.
+    """
+    recorder = Recorder()
+    scene = await begin(recorder)
+    before = len(recorder.writes)
+    await going_on(scene)
+    assert problems(scene) == []
+
+    async def disturbed(crash):
+        scene = await begin()
+        await crash_during(scene, crash, going_on(scene))
+        return problems(scene)
+
+    numbers = range(1, len(recorder.writes) - before + 1)
+    return await crash_at_writes(numbers, disturbed, every=every, side_by_side=side_by_side)
 
 
 async def crash_during(scene, crash, going_on, *hooks, **start):

@@ -103,10 +103,10 @@ class Directed(Scene):
         await self.pod(job, "Succeeded", 0, message)
         await self.finish(job, "SuccessCriteriaMet", "Complete")
 
-    async def node_pod(self, job, index, phase, code, message):
-        """Make the pod of a node of an Indexed Job."""
+    async def node_pod(self, job, index, *, began=""):
+        """Let the pod of a node of an Indexed Job run."""
         pod = await self._pod(job, **{"batch.kubernetes.io/job-completion-index": str(index)})
-        return await self.end_pod(pod, phase, code, message)
+        return await self.end_pod(pod, "Running", None, "", began=began)
 
     async def result(self, job):
         """What the trainer of a Job would say, as JSON."""

@@ -7,12 +7,19 @@ set that is gone leaves, it deletes, as the garbage collector would.
 import asyncio
 import contextlib
 import json
+from datetime import timedelta
 
 from cluster.job_sets import JOB_SET_UID, job_of
 from faults.directing import unless_gone
 
 from springtide_operator.cluster.api import errors
 from springtide_operator.cluster.api.kinds import JOB, JOB_SET, POD
+
+RAN = timedelta(hours=1)
+"""How long each pod ran when it is first seen: what is lost of that is more than a test takes."""
+
+APART_SECONDS = 0.3
+"""Nodes report the ends of their pods at different times."""
 
 ENDS = {"Complete": ("Completed", "AllJobsCompleted"), "Failed": ("Failed", "FailedJobs")}
 DISRUPTED = {
@@ -91,11 +98,9 @@ class JobSets:
         return (await self.client.list_all(kind, self.scene.namespace)).items
 
     async def _pods(self, job):
-        own = job["metadata"]["name"]
-        every = await self._all(POD)
-        return [
-            p for p in every if p["metadata"]["labels"].get("batch.kubernetes.io/job-name") == own
-        ]
+        """Those of a Job, the first node's first."""
+        own = [pod for pod in await self._all(POD) if _label(pod, "job-name") == _name(job)]
+        return sorted(own, key=lambda pod: _label(pod, "job-completion-index"))
 
     async def _delete(self, kind, raw):
         metadata = raw["metadata"]
@@ -104,15 +109,31 @@ class JobSets:
 
     # What a test lets happen.
 
-    async def begin(self, job):
-        """Let the pods of all nodes run."""
-        for index in range(job["spec"]["completions"]):
-            await self.scene.node_pod(job, index, "Running", None, "")
+    async def run_pods(self, attempt, admission):
+        """Let the pods of an attempt at generation 2 run, until all are in status.
+
+        Args:
+            attempt: its number.
+            admission: how often it was resumed, its start included.
+
+        Returns:
+            Their Job.
+        """
+        scene = self.scene
+        job = await scene.job("train", attempt, since=2)
+        uid, nodes = job["metadata"]["uid"], job["spec"]["completions"]
+        await scene.until(lambda _: not scene.started[uid]["spec"].get("suspend"))
+        began = f"{self.client.clock.now() - RAN:%Y-%m-%dT%H:%M:%SZ}"
+        for index in range(nodes):
+            await scene.node_pod(job, index, began=began)
+        recorded = nodes * admission
+        await scene.until(lambda _: len(scene.generation(2)["training"]["pods"]) == recorded)
+        return scene.started[uid]
 
     async def lose(self, job, index):
         """Evict the pod of a node: it is gone, and its Job fails."""
         for pod in await self._pods(job):
-            if pod["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"] == str(index):
+            if _label(pod, "job-completion-index") == str(index):
                 await self._delete(POD, pod)
             else:
                 await self.scene.end_pod(pod, "Failed", 1, "")
@@ -122,12 +143,24 @@ class JobSets:
         await self.scene.status(JOB, job, status)
 
     async def succeed(self, job):
-        """Let all pods end well; the one of the first node says what was made."""
+        """Let all pods end well; the one of the first node says what was made.
+
+        The set may be deleted before the others have ended.
+        """
         message = json.dumps(await self.scene.result(job))
         for pod in await self._pods(job):
-            first = pod["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"] == "0"
-            await self.scene.end_pod(pod, "Succeeded", 0, message if first else "")
-        await self.scene.finish(job, "SuccessCriteriaMet", "Complete")
+            await unless_gone(self.scene.end_pod(pod, "Succeeded", 0, message))
+            message = ""
+            await asyncio.sleep(APART_SECONDS)
+        await unless_gone(self.scene.finish(job, "SuccessCriteriaMet", "Complete"))
+
+
+def _name(raw):
+    return raw["metadata"]["name"]
+
+
+def _label(pod, name):
+    return pod["metadata"]["labels"].get(f"batch.kubernetes.io/{name}")
 
 
 def _conditions(raw):
