@@ -42,7 +42,7 @@ COST = 'The first time these download and build, in ~/.cache/springtide:' \
 	'  test-fast, lint  1 minute     6 GB  the virtual environment, 3 GB of it CUDA' \
 	'  images           5 minutes    7 GB  a Debian base and both images' \
 	'  demo             20 minutes   12 GB  also Kubernetes, etcd, CoreDNS, Helm and Traefik, compiled with Go' \
-	'  test             24 minutes   12 GB  also an S3 server and Kueue, compiled with Go, and KServe'
+	'  test             24 minutes   12 GB  also an S3 server, Kueue and JobSet, compiled with Go, and KServe'
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lint test test-fast test-faults bench-idle \

@@ -74,7 +74,7 @@ def small(
         example.end()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def gpus(node_cluster: Node) -> Iterator[Callable[[int], None]]:
     """Report GPUs of the node that do not exist, as a device plugin would; none at the end."""
 

@@ -99,9 +99,9 @@ class SmallExample(Example):
         """Return the pods of one stage, the oldest first."""
         return self._of_stage("pods", stage)
 
-    def jobs(self, stage: str = "") -> list[Raw]:
-        """Return the Jobs of one stage, or of all, the oldest first."""
-        return self._of_stage("jobs", stage)
+    def jobs(self, stage: str = "", *, kind: str = "Job") -> list[Raw]:
+        """Return the Jobs or the JobSets of one stage, or of all, the oldest first."""
+        return self._of_stage(kind, stage)
 
     def checkpoints(self, number: int) -> list[int]:
         """Return the steps whose state is kept for a generation."""

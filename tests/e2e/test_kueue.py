@@ -1,16 +1,25 @@
-"""A training in a queue of Kueue, with one GPU for all: it waits, is preempted, and goes on.
+"""Trainings in a queue of Kueue, with two GPUs for all: they wait, are preempted, and go on.
 
-Kueue is the real one, with its webhooks; the GPU is one that the node reports and does not have.
+Kueue and JobSet are the real ones, with their webhooks; the GPUs are reported by the node, which
+does not have them.
 """
 
 import pytest
 from demo.waiting import stalled
+from e2e import small_model
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 STEPS = 3000
+ON_TWO_NODES = {
+    "hyperparameters": {"maxSteps": 600},
+    "checkpoint": {"everySteps": 20},
+    "compute": {"nodes": 2, "resources": {"cpu": "600m", "memory": "1Gi"}},
+}
+GPUS = 2
 API = "kueue.x-k8s.io/v1beta1"
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+NO_QUOTA = "insufficient unused quota for nvidia.com/gpu"
 OPERATOR = "springtide-operator"
 URGENT = "springtide-test-urgent"
 
@@ -29,8 +38,8 @@ def alone(deployment):
 
 
 def queues(namespace):
-    """A quota of one GPU, as docs/how-to/kueue.md has it for more."""
-    quota = {"cpu": 8, "memory": "64Gi", "nvidia.com/gpu": 1}
+    """A quota of few GPUs, as docs/how-to/kueue.md has it for more."""
+    quota = {"cpu": 8, "memory": "64Gi", "nvidia.com/gpu": GPUS}
     flavor = {
         "name": "fake",
         "resources": [{"name": name, "nominalQuota": most} for name, most in quota.items()],
@@ -56,9 +65,9 @@ def queues(namespace):
     ]
 
 
-def other_job(example, name, priority=""):
-    """A Job of another team with the GPU."""
-    gpu = {"nvidia.com/gpu": "1"}
+def other_job(example, name, priority="", *, gpus=GPUS):
+    """A Job of another team with GPUs, by default with all."""
+    gpu = {"nvidia.com/gpu": str(gpus)}
     container = {
         "name": "wait",
         "image": example.cluster.trainer_image,
@@ -100,15 +109,15 @@ def urgent():
     }
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def example(small, node_kueue, gpus):
-    """An update behind a Job that has the GPU; generation 0 is live."""
-    gpus(1)
+    """An update behind a Job that has the GPUs; generation 0 is live."""
+    gpus(GPUS)
     example = small("kueue")
     objects = [*queues(example.namespace), urgent(), other_job(example, "first")]
     example.begin(change=in_the_queue, server=alone, before=lambda: example.kubectl.apply(objects))
     yield example
-    example.show("delete", "jobs", "--all", "--now")
+    example.show("delete", "jobs,jobsets", "--all", "--now")
     example.show("delete", f"priorityclass/{URGENT}", "clusterqueue/springtide-test")
 
 
@@ -127,21 +136,37 @@ def workload(example, job):
     return found
 
 
-def training(example, job):
-    """Wait until the pod of a training runs, and has a checkpoint that is newer than before."""
-    before = example.checkpoints(1)[-1:]
+def training(example, job, number):
+    """Wait until the pods of a training run, and have a checkpoint that is newer than before."""
+    before = example.checkpoints(number)[-1:]
     example.wait(
-        lambda _: example.checkpoints(1)[-1:] > before, what="the next checkpoint", seconds=300
+        lambda _: example.checkpoints(number)[-1:] > before, what="the next checkpoint", seconds=300
     )
-    (now,) = example.jobs("train")
+    (now,) = example.jobs("train", kind=job["kind"])
     assert now["metadata"]["uid"] == job["metadata"]["uid"]
-    return now
 
 
-def preemptions(example):
-    """Messages of the Events of preemptions."""
-    found = [one["message"] for one in example.events() if one["reason"] == "SuspendedByKueue"]
-    return [message for message in found if ": Preempted: " in message]
+def preempted(example, job, by):
+    """Let another Job preempt a training, wait until its pods have ended, and end that Job."""
+    name = job["metadata"]["name"]
+    example.kubectl.apply([by])
+    status = progress(example, "Preempted in Kueue")
+    assert "Preempted to accommodate a workload" in status["progress"]["waitingFor"]
+
+    def reported(_):
+        events = [one for one in example.events() if one["reason"] == "SuspendedByKueue"]
+        return [one for one in events if f"Job {name}: Preempted: " in one["message"]]
+
+    example.wait(reported, what="the Event, once the pods have ended")
+    example.show("delete", f"job/{by['metadata']['name']}", "--now")
+
+
+def only_created_by_the_operator(example, job):
+    """Whether the operator has not written to a Job or JobSet since it created it."""
+    name = f"{job['kind']}/{job['metadata']['name']}"
+    metadata = example.get(name, "--show-managed-fields")["metadata"]
+    wrote = [one["time"] for one in metadata["managedFields"] if one["manager"] == OPERATOR]
+    return wrote == [metadata["creationTimestamp"]]
 
 
 @pytest.mark.survives(
@@ -153,7 +178,7 @@ def preemptions(example):
 )
 def test_a_training_is_queued_held_preempted_requeued_and_promoted(example):
     status = progress(example, "Pending in Kueue")
-    assert "insufficient unused quota for nvidia.com/gpu" in status["progress"]["waitingFor"]
+    assert NO_QUOTA in status["progress"]["waitingFor"]
     assert status["phase"] == "Queued"
     assert not stalled(status)
     (job,) = example.jobs("train")
@@ -164,17 +189,11 @@ def test_a_training_is_queued_held_preempted_requeued_and_promoted(example):
     example.show("delete", "job/first", "--now")
     example.edit({"suspend": False})
     example.wait(lambda _: workload(example, job)["spec"]["active"], what="the activation")
-    training(example, job)
+    training(example, job, 1)
 
-    example.kubectl.apply([other_job(example, "urgent", URGENT)])
-    status = progress(example, "Preempted in Kueue")
-    assert "Preempted to accommodate a workload" in status["progress"]["waitingFor"]
-    example.wait(lambda _: preemptions(example), what="the Event, once the pod has ended")
-    example.show("delete", "job/urgent", "--now")
-    name = training(example, job)["metadata"]["name"]
-    metadata = example.get(f"job/{name}", "--show-managed-fields")["metadata"]
-    wrote = [one["time"] for one in metadata["managedFields"] if one["manager"] == OPERATOR]
-    assert wrote == [metadata["creationTimestamp"]], "nothing since it was created"
+    preempted(example, job, other_job(example, "urgent", URGENT))
+    training(example, job, 1)
+    assert only_created_by_the_operator(example, job)
 
     example.goes_live(1, seconds=400)
     record = example.generations()[1]["status"]
@@ -182,3 +201,38 @@ def test_a_training_is_queued_held_preempted_requeued_and_promoted(example):
     assert (record["evaluation"]["attempt"], record["evaluation"]["failedAttempts"]) == (1, 0)
     ran = record["training"]["runningSeconds"]
     assert record["training"]["gpuSeconds"] == ran > 0
+
+
+@pytest.mark.survives(
+    "Queues",
+    "a training on two nodes, by a real JobSet and Kueue, finds one of its two GPUs free, and is "
+    "then preempted by a Job of a higher priority",
+    "it waits without a pod until both are free; the same JobSet goes on from its checkpoint, in "
+    "the same attempt, up to the promotion; the operator never writes to it",
+)
+def test_a_training_on_two_nodes_is_admitted_as_a_whole_preempted_and_promoted(example):
+    number = example.update()["live"]["number"] + 1
+    example.kubectl.apply([other_job(example, "second", gpus=1)])
+    example.wait(lambda _: not example.get("job/second")["spec"]["suspend"], what="its admission")
+    example.edit({"training": ON_TWO_NODES})
+    example.deliver("2026-03.csv.gz", small_model.month("2026-03"))
+    example.request("run", "2026-03")
+    status = progress(example, "Pending in Kueue")
+    assert NO_QUOTA in status["progress"]["waitingFor"]
+    assert status["phase"] == "Queued"
+    assert not stalled(status)
+    assert example.column("PROGRESS").startswith("Pending in Kueue")
+    (job_set,) = example.jobs("train", kind="JobSet")
+    assert (job_set["spec"]["suspend"], example.pods("train")) == (True, [])
+
+    example.show("delete", "job/second", "--now")
+    training(example, job_set, number)
+    assert len(example.pods("train")) == 2
+    preempted(example, job_set, other_job(example, "more-urgent", URGENT, gpus=1))
+    training(example, job_set, number)
+    assert only_created_by_the_operator(example, job_set)
+
+    example.goes_live(number, seconds=400)
+    record = example.generations()[number]["status"]["training"]
+    assert (record["attempt"], record["failedAttempts"]) == (1, 0)
+    assert record["gpuSeconds"] > 1.5 * record["runningSeconds"] > 0, "of both pods"

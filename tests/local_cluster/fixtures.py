@@ -8,8 +8,8 @@ import pytest
 from local_cluster import object_store as s3
 from local_cluster import prometheus as loopback
 from local_cluster.apiserver import ApiServer
+from local_cluster.controllers import JOB_SET, KUEUE, running
 from local_cluster.gateway import Traefik
-from local_cluster.kueue import Kueue
 from local_cluster.monitoring import monitored
 from local_cluster.node import Node
 from local_cluster.object_store import ObjectStore
@@ -106,9 +106,7 @@ def node_gateway(node_cluster: Node) -> Iterator[Traefik]:
 
 
 @pytest.fixture(scope="module")
-def node_kueue(node_cluster: Node) -> Iterator[Kueue]:
-    """Kueue in the cluster."""
-    kueue = Kueue(node_cluster)
-    kueue.start()
-    yield kueue
-    kueue.stop()
+def node_kueue(node_cluster: Node) -> Iterator[None]:
+    """Kueue in the cluster, and JobSet, whose kind it manages too."""
+    with running(node_cluster, JOB_SET, KUEUE):
+        yield

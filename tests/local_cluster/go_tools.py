@@ -30,16 +30,18 @@ PATHS = {
     "traefik": "github.com/traefik/traefik/v3/cmd/traefik",
     "versitygw": "github.com/versity/versitygw/cmd/versitygw",
     "kueue": "sigs.k8s.io/kueue/cmd/kueue",
+    "jobset": "sigs.k8s.io/jobset",
 }
 KINDS = {
     "traefik": ("sigs.k8s.io/gateway-api", "config/crd/standard"),
     "kueue": ("sigs.k8s.io/kueue", "charts/kueue"),
+    "jobset": ("sigs.k8s.io/jobset", "charts/jobset"),
 }
 """The module and the folder in it that hold the kinds a tool needs in a cluster, or its chart."""
 CLUSTER = ("etcd", "kubernetes", "coredns", "helm")
 """The API server first: most tests need no more than etcd and that."""
 FOR_THE_DEMO = (*CLUSTER, "traefik")
-FOR_ALL_TESTS = (*FOR_THE_DEMO, "versitygw", "kueue")
+FOR_ALL_TESTS = (*FOR_THE_DEMO, "versitygw", "kueue", "jobset")
 OLDEST_GO = (1, 26)
 # Kubernetes takes its own version from here; a v0.0.0 would be refused by clients.
 KUBERNETES_VERSION = "k8s.io/component-base/version"

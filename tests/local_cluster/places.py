@@ -18,6 +18,7 @@ VERSIONS = {
     "traefik": "3.6.12",
     "versitygw": "1.8.0",
     "kueue": "0.14.0",
+    "jobset": "0.10.1",
     "prometheus": "debian",
 }
 PROGRAMS = {
@@ -35,6 +36,7 @@ PROGRAMS = {
     "traefik": ("traefik",),
     "versitygw": ("versitygw",),
     "kueue": ("kueue",),
+    "jobset": ("jobset",),
     "prometheus": ("prometheus",),
 }
 

@@ -23,7 +23,7 @@ def set_up(*, parts: str) -> None:
     Args:
         parts: `venv` the virtual environment; `images` the images; `tools` virtual environment,
             Kubernetes, etcd, Prometheus and the other programs; `demo` all of these and the
-            gateway; `all` KServe, Kueue and the object store too.
+            gateway; `all` KServe, Kueue, JobSet and the object store too.
 
     Raises:
         SetupError: something is missing that cannot be installed here.
