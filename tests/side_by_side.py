@@ -29,6 +29,13 @@ ROOT = Path(__file__).parents[1]
 EACH_BY_ITSELF = ("tests/cluster/", "tests/faults/", "tests/handlers/")
 GIVING_WAY = 10
 """Added to the niceness of tests that compute."""
+LONGEST = (
+    "tests/trainer/training/processes",
+    "tests/trainer/training",
+    "tests/lifecycle",
+    "tests/server",
+)
+"""Folders whose tests take minutes of a core: given out first, so that none is the last."""
 CLUSTER = "cluster"
 COMPUTING = 3
 """So many workers at most run the cluster's tests or folders: those on the cluster wait, too."""
@@ -47,6 +54,12 @@ def _on_the_cluster(path: str) -> bool:
     """Whether the tests of a file need the full cluster; the others of its folder run beside it."""
     text = (ROOT / path).read_text(encoding="utf-8")
     return bool(re.search(r"^pytestmark = .*\bmark\.cluster\b", text, re.MULTILINE))
+
+
+def place_of(nodeid: str) -> int:
+    """Return the place of a test among those that compute: the longest folders come first."""
+    group = group_of(nodeid)
+    return LONGEST.index(group) if group in LONGEST else len(LONGEST)
 
 
 def next_of(waiting: Iterable[str], given: Iterable[Iterable[str]]) -> str:
@@ -92,7 +105,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Schedul
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Let each worker list what takes long first, so that no worker is the last by much."""
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: (_turn(item), -_time_allowed(item)))
+        items.sort(key=lambda item: (_turn(item), place_of(item.nodeid), -_time_allowed(item)))
 
 
 @pytest.hookimpl(wrapper=True)

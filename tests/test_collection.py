@@ -4,7 +4,7 @@ import gzip
 import os
 
 import pytest
-from side_by_side import CLUSTER, COMPUTING, ROOT, group_of, next_of
+from side_by_side import CLUSTER, COMPUTING, LONGEST, ROOT, group_of, next_of, place_of
 
 
 @pytest.mark.parametrize("content", [gzip.compress(b"", mtime=os.getpid())])
@@ -29,6 +29,13 @@ def test_tests_that_wait_for_an_api_server_are_given_out_one_by_one(folder):
     nodeid = f"tests/{folder}/{name.name}::test_it"
 
     assert group_of(nodeid) == nodeid
+
+
+def test_the_longest_folders_come_first():
+    files = [next((ROOT / folder).glob("test_*.py")).relative_to(ROOT) for folder in LONGEST]
+
+    assert [place_of(f"{file}::test_it") for file in files] == [0, 1, 2, 3]
+    assert place_of("tests/api/test_rules.py::test_it") == len(LONGEST)
 
 
 WAITS = "tests/faults/test_kill.py::test_it"
