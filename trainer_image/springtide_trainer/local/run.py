@@ -199,6 +199,8 @@ class LocalRun:
         recipe = run.recipe
         continuing = self.known.continuation(self.asked.recipe, generation.parent)
         again = f", {made.replay.rows:,} rows replayed" if made.replay else ""
+        if labelled := made.pseudo_labels:
+            again += f", {labelled.used:,} of {labelled.offered:,} rows without a label labelled"
         self.display.done(
             "train",
             f"{generation.name}, {made.steps:,} steps on {made.rows:,} rows{again}{rate}"
