@@ -19,9 +19,9 @@ from springtide_trainer.errors import Refused
 from springtide_trainer.processes import ALONE
 from springtide_trainer.storage import Home, local_path, uri_of
 from springtide_trainer.tasks.table import task_of
+from springtide_trainer.training.plan import _check_options
 from springtide_trainer.training.rows import pseudo_labels
 from springtide_trainer.training.rows.training_rows import UNKNOWN, TrainingRows, load
-from springtide_trainer.training.session import _check_options
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -2,7 +2,7 @@
 
 A row is a query and a document that is relevant to it; its label is the id of the document. Each
 document of the rows of a step is a negative for the other queries of the step. The model of
-documents does not change, or one model of both is trained (`training.cached_gradients`).
+documents does not change, or one model of both is trained (`training.engine.cached_gradients`).
 
 PyTorch and transformers are imported where they are used, because probes need neither.
 """

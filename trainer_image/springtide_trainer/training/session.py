@@ -12,25 +12,21 @@ import numpy as np
 from springtide_api.update.task import EARLY_STOPPING_METRIC
 from springtide_trainer.artifact.length_limit import check_max_length
 from springtide_trainer.artifact.models import load_tokenizer
-from springtide_trainer.artifact.preprocess import Preprocess
-from springtide_trainer.errors import Refused
-from springtide_trainer.methods.adapter import Continued
-from springtide_trainer.methods.table import METHODS
 from springtide_trainer.optimise import gradual_pruning
 from springtide_trainer.processes import ALONE
 from springtide_trainer.storage import local_place
-from springtide_trainer.tasks.classification import Classification
 from springtide_trainer.tasks.embedding import Embedding
 from springtide_trainer.tasks.language.causal_lm import CausalLM
 from springtide_trainer.tasks.table import task_of
-from springtide_trainer.training import optimizer, precision, warm_start
-from springtide_trainer.training.cached_gradients import CachedGradients
+from springtide_trainer.training import optimizer
 from springtide_trainer.training.checkpoints import Checkpoints
 from springtide_trainer.training.early_stopping import EarlyStopping
 from springtide_trainer.training.engine import kernels
+from springtide_trainer.training.engine.cached_gradients import CachedGradients
 from springtide_trainer.training.engine.pass_limits import pass_limits
 from springtide_trainer.training.engine.strategies import strategy_of
 from springtide_trainer.training.lower_outputs import Wanted, lower_part, store
+from springtide_trainer.training.plan import Plan
 from springtide_trainer.training.retention import distillation, penalty
 from springtide_trainer.training.robustness import adversarial, augmentation, averaging
 from springtide_trainer.training.rows import pseudo_labels
@@ -46,10 +42,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-    from springtide_api.contract import RunFile, TrainInput
-    from springtide_api.generation.spec import Recipe
-    from springtide_api.update.retention import Distillation
-    from springtide_api.update.training import Hyperparameters, Training
+    from springtide_api.contract import RunFile
+    from springtide_api.update.training import Hyperparameters
     from springtide_trainer.processes import Processes
     from springtide_trainer.tasks.task import Task
     from springtide_trainer.training.engine.replicas import Objective, Passes
@@ -129,96 +123,31 @@ def prepare(
     Raises:
         Refused: the recipe does not fit the parent or the hardware.
     """
-    given, training = _given(run), run.recipe.training
-    method = METHODS[training.method.type]
-    options, rate = training.hyperparameters, float(training.learning_rate)
-    labels, before = rows.examples.labels[rows.units.rows], Preprocess.read(parent)
-    task = task_of(run.recipe.model).continued(before, labels)
-    _check_options(task, training, processes)
-    chosen = precision.resolve(options.precision, device)
-    load = partial(
-        warm_start.load,
-        parent,
-        training,
-        task=task,
-        method=method,
-        salt=given.data.digest,
-        continued=Continued.of(given.adapter),
-    )
+    plan = Plan.of(run, rows, parent, device=device, scratch=scratch, processes=processes)
+    training, options = plan.training, plan.options
     strategy = strategy_of(training.parallelism.type, processes, device)
-    model = strategy.place(load())
+    model = strategy.place(plan.load())
     check_max_length(model, run.recipe.model.max_length)
-    sampler = _sampler(rows, task, options, given=given, device=device, processes=processes)
+    sampler, recorded = _sampler(plan, rows), _recorded(plan, rows)
     total = options.max_steps or (options.epochs or 1) * sampler.steps_per_epoch
-    # Which logits a pass computes depends on its rows.
-    shapes_repeat = rows.documents is None and not isinstance(task, CausalLM)
-    recorded = shapes_repeat and kernels.recorded(chosen, training, processes.count)
-    built = optimizer.build(
-        options.optimizer,
-        model,
-        learning_rate=rate,
-        weight_decay=float(options.weight_decay),
-        recorded=recorded,
-        fused=strategy.fused,
-    )
-    rows = with_vectors(
-        rows,
-        task,
-        parent,
-        step_rows=sampler.step_units,
-        batch_size=options.batch_size,
-        device=device,
-        processes=processes,
-    )
-    distilled = distillation.wanted(training.retention, seeded=given.seeded_head)
-    if distilled is not None:
-        rows = distillation.taught(
-            rows,
-            task,
-            model,
-            outputs=task_of(before).width,
-            batch_size=options.batch_size,
-            processes=processes,
-        )
-    epochs = total / sampler.steps_per_epoch
-    stored: dict[str, str | int] = {}
-    if processes.count == 1:  # else each would compute and store those of all rows
-        rows, stored = _store_lower_outputs(
-            rows, model, training, chosen=chosen, epochs=epochs, scratch=scratch
-        )
+    rows = _with_known_outputs(plan, rows, model, step_rows=sampler.step_units)
+    rows, stored = _store_lower_outputs(plan, rows, model, epochs=total / sampler.steps_per_epoch)
     if labelled := pseudo_labels.digest(rows):
         stored["pseudoLabels"] = labelled
-    objective, passes = _objective(
-        task, model, training, distilled=distilled, chosen=chosen, strategy=strategy
-    )
-    checkpoints = Checkpoints(
-        folder=_folder(given.checkpoints),
-        scratch=_checkpoint_scratch(run, scratch, processes),
-        identity=identity(run.recipe, given),
-        environment=kernels.environment(chosen, options, processes.count) | stored,
-        keep=training.checkpoint.keep,
-        files=strategy.files,
-        processes=processes,
-    )
+    objective, passes = _objective(plan, model, strategy)
     return Session(
-        task=task,
+        task=plan.task,
         model=model,
-        load=load,
-        run=Run(
-            model,
-            built,
-            chosen,
-            _early_stopping(run.recipe, task, model, rows, last=total, processes=processes),
-            averaging.of(training.robustness, model, total=total),
-            method.each_step(model, training, total=total),
-            gradual_pruning.of(training.pruning, model, total=total),
-        ),
+        load=plan.load,
+        run=_state(plan, model, rows, total=total, recorded=recorded, fused=strategy.fused),
         rows=rows,
         sampler=sampler,
         total=total,
         objective=objective,
         passes=passes,
-        penalty=penalty.of(training.retention, given, model, chosen, leads=processes.leads),
+        penalty=penalty.of(
+            training.retention, plan.given, model, plan.chosen, leads=processes.leads
+        ),
         processes=processes,
         strategy=strategy,
         augmentation=augmentation.of(
@@ -226,75 +155,114 @@ def prepare(
         ),
         recorded=recorded,
         options=options,
-        learning_rate=rate,
-        checkpoints=checkpoints,
+        learning_rate=float(training.learning_rate),
+        checkpoints=_checkpoints(plan, strategy, stored),
         checkpoint_every=training.checkpoint.every_steps,
-        measured={"groups_without_loss": float(rows.without_loss)} if task.grouping else {},
+        measured={"groups_without_loss": float(rows.without_loss)} if plan.task.grouping else {},
     )
 
 
-def _objective(
-    task: Task,
-    model: PreTrainedModel,
-    training: Training,
-    *,
-    distilled: Distillation | None,
-    chosen: precision.Precision,
-    strategy: Strategy,
-) -> tuple[Objective, Passes]:
+def _recorded(plan: Plan, rows: TrainingRows) -> bool:
+    """Return whether steps are recorded as graphs."""
+    # Which logits a pass computes depends on its rows.
+    shapes_repeat = rows.documents is None and not isinstance(plan.task, CausalLM)
+    return shapes_repeat and kernels.recorded(plan.chosen, plan.training, plan.processes.count)
+
+
+def _with_known_outputs(
+    plan: Plan, rows: TrainingRows, model: PreTrainedModel, *, step_rows: int
+) -> TrainingRows:
+    """Compute what no step changes: the vectors of documents, and what the parent taught."""
+    batch_size = plan.options.batch_size
+    rows = with_vectors(
+        rows,
+        plan.task,
+        plan.parent,
+        step_rows=step_rows,
+        batch_size=batch_size,
+        device=plan.device,
+        processes=plan.processes,
+    )
+    if plan.distilled is None:
+        return rows
+    return distillation.taught(
+        rows,
+        plan.task,
+        model,
+        outputs=task_of(plan.before).width,
+        batch_size=batch_size,
+        processes=plan.processes,
+    )
+
+
+def _objective(plan: Plan, model: PreTrainedModel, strategy: Strategy) -> tuple[Objective, Passes]:
     """Return the loss of a batch, and what iterates over the batches of a step."""
+    task, scale = plan.task, plan.chosen.scaler.scale
     if isinstance(task, Embedding) and task.trains_documents:
-        both = CachedGradients(model, task, chosen)
+        both = CachedGradients(model, task, plan.chosen)
         return both.objective, both.passes
-    own = distillation.of(distilled, task)
-    objective = adversarial.of(training.robustness, own, scale=chosen.scaler.scale)
-    return strategy.learn(model, objective)
+    own = distillation.of(plan.distilled, task)
+    return strategy.learn(model, adversarial.of(plan.training.robustness, own, scale=scale))
 
 
-def _check_options(task: Task, training: Training, processes: Processes) -> None:
-    """Refuse what a task is not trained with."""
-    robust, kept, wrong = training.robustness, training.retention, ""
-    both = isinstance(task, Embedding) and task.trains_documents
-    if training.unlabelled and type(task) is not Classification:
-        wrong = "unlabelled"
-    if isinstance(task, Embedding | CausalLM) and training.parallelism.type == "FSDP":
-        wrong = "parallelism.type"
-    if isinstance(task, CausalLM) and robust and robust.augmentation:
-        wrong = "robustness.augmentation"
-    if both and robust and robust.adversarial:
-        wrong = "robustness.adversarial"
-    if isinstance(task, Embedding) and kept and (kept.distillation or kept.ewc):
-        wrong = f"retention.{'distillation' if kept.distillation else 'ewc'}"
-    if both and processes.count > 1:
-        wrong = "compute.gpusPerNode"
-    if wrong:
-        name = type(task).__name__ + (" with trainTower Both" if both else "")
-        value = {"parallelism.type": " FSDP", "compute.gpusPerNode": " above 1"}.get(wrong, "")
-        message = f"task {name} is not trained with {wrong}{value}; change one of them"
-        raise Refused("UnsupportedOption", message, f"spec.training.{wrong}")
-
-
-def _sampler(
+def _state(
+    plan: Plan,
+    model: PreTrainedModel,
     rows: TrainingRows,
-    task: Task,
-    options: Hyperparameters,
     *,
-    given: TrainInput,
-    device: torch.device,
-    processes: Processes,
-) -> StepSampler:
+    total: int,
+    recorded: bool,
+    fused: bool,
+) -> Run:
+    """Return what changes from step to step, before the first one."""
+    training, options = plan.training, plan.options
+    built = optimizer.build(
+        options.optimizer,
+        model,
+        learning_rate=float(training.learning_rate),
+        weight_decay=float(options.weight_decay),
+        recorded=recorded,
+        fused=fused,
+    )
+    return Run(
+        model,
+        built,
+        plan.chosen,
+        _early_stopping(plan, model, rows, last=total),
+        averaging.of(training.robustness, model, total=total),
+        plan.method.each_step(model, training, total=total),
+        gradual_pruning.of(training.pruning, model, total=total),
+    )
+
+
+def _checkpoints(plan: Plan, strategy: Strategy, stored: dict[str, str | int]) -> Checkpoints:
+    """Return the store of the checkpoints; weights depend on what is `stored`."""
+    environment = kernels.environment(plan.chosen, plan.options, plan.processes.count)
+    return Checkpoints(
+        folder=_folder(plan.given.checkpoints),
+        scratch=_checkpoint_scratch(plan.run, plan.scratch, plan.processes),
+        identity=identity(plan.run.recipe, plan.given),
+        environment=environment | stored,
+        keep=plan.training.checkpoint.keep,
+        files=strategy.files,
+        processes=plan.processes,
+    )
+
+
+def _sampler(plan: Plan, rows: TrainingRows) -> StepSampler:
     """Return which rows make up which step, and which of them a forward pass."""
+    options, grouping = plan.options, plan.task.grouping
     step = min(options.batch_size * options.gradient_accumulation, len(rows.units))
     limits = pass_limits(
-        task.grouping.max_rows if task.grouping else options.batch_size,
+        grouping.max_rows if grouping else options.batch_size,
         int(rows.units.longest(rows.examples.tokens.lengths).max()),
-        divisor=given.batch_divisor,
-        device=device,
-        step=-(-step // processes.count) * int(np.diff(rows.units.starts).max()),
+        divisor=plan.given.batch_divisor,
+        device=plan.device,
+        step=-(-step // plan.processes.count) * int(np.diff(rows.units.starts).max()),
     )
     return StepSampler(
         units=rows.units,
-        manifest=given.data.digest,
+        manifest=plan.given.data.digest,
         seed=options.seed,
         batch_size=options.batch_size,
         accumulation=options.gradient_accumulation,
@@ -313,54 +281,43 @@ def _checkpoint_scratch(run: RunFile, scratch: Path, processes: Processes) -> Pa
 
 
 def _early_stopping(
-    recipe: Recipe,
-    task: Task,
-    model: PreTrainedModel,
-    rows: TrainingRows,
-    *,
-    last: int,
-    processes: Processes,
+    plan: Plan, model: PreTrainedModel, rows: TrainingRows, *, last: int
 ) -> EarlyStopping | None:
     """Return the early stopping that the recipe asks for, by a metric on the validation split."""
-    wanted = recipe.training.early_stopping
+    wanted = plan.training.early_stopping
     if wanted is None:
         return None
-    metric = wanted.metric or EARLY_STOPPING_METRIC[recipe.model.task]
-    options = recipe.training.hyperparameters
+    metric = wanted.metric or EARLY_STOPPING_METRIC[plan.run.recipe.model.task]
     measure = partial(
-        validate, task, model, rows, options=options, metric=metric, processes=processes
+        validate,
+        plan.task,
+        model,
+        rows,
+        options=plan.options,
+        metric=metric,
+        processes=plan.processes,
     )
     return EarlyStopping(wanted, model, metric=metric, last=last, measure=measure)
 
 
 def _store_lower_outputs(
-    rows: TrainingRows,
-    model: PreTrainedModel,
-    training: Training,
-    *,
-    chosen: precision.Precision,
-    epochs: float,
-    scratch: Path,
+    plan: Plan, rows: TrainingRows, model: PreTrainedModel, *, epochs: float
 ) -> tuple[TrainingRows, dict[str, str | int]]:
     """Store the outputs of frozen lower layers for the rows that are read more than once.
 
     Validation is FP32. Returns the rows, and what bit-equal weights depend on because of this.
     """
-    wanted = [Wanted("training", rows.units.rows, chosen.forward)] if epochs > 1 else []
+    if plan.processes.count > 1:  # each would compute and store those of all rows
+        return rows, {}
+    wanted = [Wanted("training", rows.units.rows, plan.chosen.forward)] if epochs > 1 else []
     wanted.append(Wanted("validation", rows.validation))
-    layers = lower_part(model, training.hyperparameters)
+    layers = lower_part(model, plan.options)
     if not layers or not any(len(each.rows) for each in wanted):
         return rows, {}
-    tokens = store(model, layers, rows.examples.tokens, wanted=wanted, scratch=scratch)
+    tokens = store(model, layers, rows.examples.tokens, wanted=wanted, scratch=plan.scratch)
     if tokens is rows.examples.tokens:
         return rows, {}
     return replace(rows, examples=replace(rows.examples, tokens=tokens)), {"lowerOutputs": 1}
-
-
-def _given(run: RunFile) -> TrainInput:
-    if run.train is None:
-        raise Refused("InvalidRunFile", "stage train needs the block train in run.json")
-    return run.train
 
 
 def _folder(location: str) -> Path:

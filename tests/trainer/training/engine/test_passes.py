@@ -66,14 +66,16 @@ def test_each_halving_halves_the_passes_of_each_process(world, freeze_rows, tmp_
     found = load(data, run.train.data.digest, run.recipe, parent=parent, scratch=tmp_path)
 
     def largest(divisor: int) -> int:
-        sampler = session._sampler(
+        given = run.train.model_copy(update={"batch_divisor": divisor})
+        plan = session.Plan.of(
+            run.model_copy(update={"train": given}),
             found,
-            session.task_of(run.recipe.model),
-            run.recipe.training.hyperparameters,
-            given=run.train.model_copy(update={"batch_divisor": divisor}),
+            parent,
             device=GPU,
+            scratch=tmp_path,
             processes=Processes(count - 1, count),
         )
+        sampler = session._sampler(plan, found)
         last = sampler.steps_per_epoch
         asked = {"collate": torch.from_numpy, "first": 1, "last": last}
         made = steps(found.examples, sampler, **asked, processes=Processes(count - 1, count))

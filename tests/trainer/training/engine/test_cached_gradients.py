@@ -13,7 +13,7 @@ from springtide_trainer.tasks.embedding import Embedding
 from springtide_trainer.tasks.task import Batch, Candidates
 from springtide_trainer.tasks.towers import in_batch
 from springtide_trainer.training import loop
-from springtide_trainer.training.cached_gradients import CachedGradients
+from springtide_trainer.training.engine.cached_gradients import CachedGradients
 from springtide_trainer.training.precision import resolve
 from springtide_trainer.training.rows.batches import Step
 
