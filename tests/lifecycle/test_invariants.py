@@ -166,7 +166,7 @@ class Life(JobHistory, TargetHistory, TrafficHistory, PeopleHistory, OtherHistor
 
 
 FEW = settings(
-    max_examples=150,
+    max_examples=100,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],

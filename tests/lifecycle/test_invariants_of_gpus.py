@@ -145,7 +145,7 @@ class GpuLife(OperatorHistory):
 
 
 FEW = settings(
-    max_examples=60,
+    max_examples=40,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
