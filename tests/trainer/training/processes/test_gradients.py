@@ -51,6 +51,9 @@ EMA = {"averaging": {"ema": "0.9"}}
 SAME = ["full", "lora", "adapter", "robust", "checkpointed"]
 FIFTY_STEPS = ["full-50", "lora-50"]
 HALF = ["fp16-sgd", "fp16-adam"]
+FEW = {"full", "lora", "bf16", "state", "own", "mean"}
+"""How gradients are added up, and what each process holds: each step of FSDP waits for all four."""
+ALL = {*SAME, *FIFTY_STEPS, *HALF, *FEW, "adalora"}
 
 
 def cases(world: World, kind: str = "DDP") -> list[Case]:
@@ -137,27 +140,28 @@ def update(found: Found) -> dict[str, Tensor]:
     return {key: found.after[key] - found.before[key] for key in found.before}
 
 
-@pytest.mark.parametrize(("kind", "count"), [("DDP", 2), ("DDP", 4), ("FSDP", 2), ("FSDP", 4)])
-def test_several_processes_learn_what_one_learns(world, one, kind, count, tmp_path):
-    several = together(cases(world, kind), count, tmp_path / "run")
+@pytest.mark.parametrize(
+    ("kind", "count", "names"),
+    [
+        ("DDP", 4, ALL),
+        ("FSDP", 2, ALL),
+        ("FSDP", 4, FEW),
+        pytest.param("DDP", 2, ALL, marks=pytest.mark.faults),
+        pytest.param("FSDP", 4, ALL, marks=pytest.mark.faults),
+    ],
+)
+def test_several_processes_learn_what_one_learns(world, one, kind, count, names, tmp_path):
+    several = together(
+        [case for case in cases(world, kind) if case.name in names], count, tmp_path / "run"
+    )
+    assert several.keys() == names - ({"adalora"} if kind == "FSDP" else set())
 
-    for name in SAME + (["adalora"] if kind == "DDP" else []):
+    for name in several.keys() & {*SAME, "adalora"}:
         found = differences(several[name], one[name])
         assert len(found) == 4
         assert max(found.values()) < 1e-5, name
         assert several[name].measured["loss"] == pytest.approx(one[name].measured["loss"], rel=1e-5)
     assert max(differences(several["bf16"], one["bf16"]).values()) < 2e-2
-
-    for name in HALF:  # the first steps are skipped by all processes alike
-        assert difference(update(several[name]), update(one[name])) < 5e-2, name
-
-    for name in FIFTY_STEPS:
-        assert difference(several[name].before, one[name].before) == 0.0
-        assert difference(update(several[name]), update(one[name])) < 1e-3, name
-
-    validated, expected = several["full-50"].measured, one["full-50"].measured
-    assert validated["best_step"] == expected["best_step"]
-    assert validated["validation"] == pytest.approx(expected["validation"], rel=1e-4)
 
     for broken in ("own", "mean"):
         found = differences(several[broken], one["full"])
@@ -166,6 +170,18 @@ def test_several_processes_learn_what_one_learns(world, one, kind, count, tmp_pa
     # Weights, both moments, average and best weights: of parts no process has more than its share.
     share = 1 / count + 0.04 if kind == "FSDP" else 1.0
     assert several["state"].measured["share"] <= share
+
+    for name in several.keys() & HALF:  # the first steps are skipped by all processes alike
+        assert difference(update(several[name]), update(one[name])) < 5e-2, name
+
+    for name in several.keys() & FIFTY_STEPS:
+        assert difference(several[name].before, one[name].before) == 0.0
+        assert difference(update(several[name]), update(one[name])) < 1e-3, name
+
+    if "full-50" in several:
+        validated, expected = several["full-50"].measured, one["full-50"].measured
+        assert validated["best_step"] == expected["best_step"]
+        assert validated["validation"] == pytest.approx(expected["validation"], rel=1e-4)
 
 
 def test_a_run_in_parts_is_resumed_by_fewer_processes(world, tmp_path):
