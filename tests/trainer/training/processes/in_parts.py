@@ -1,7 +1,8 @@
-"""What processes do together in the tests of models and tensors in parts."""
+"""What processes do together in the tests: functions that a process finds by the module's name."""
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import torch
@@ -125,3 +126,10 @@ def loss(model: nn.Module, rows: Batch) -> Tensor:
     logits = model(**rows.inputs).logits
     each = torch.nn.functional.cross_entropy(logits, rows.labels, reduction="none")
     return (each * rows.weights).sum()
+
+
+def hang_in_the_first(processes: Processes) -> None:
+    """Let the others wait for one that does not come."""
+    if processes.leads:
+        time.sleep(600)
+    processes.wait()

@@ -2,20 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING
-
 import pytest
 from trainer.training.processes import spawning
-
-if TYPE_CHECKING:
-    from springtide_trainer.processes import Processes
-
-
-def hang_in_the_first(processes: Processes) -> None:
-    if processes.leads:
-        time.sleep(600)
-    processes.wait()
+from trainer.training.processes.in_parts import hang_in_the_first
 
 
 def test_of_processes_of_which_one_hangs_each_says_where_it_is(tmp_path, monkeypatch):
