@@ -53,7 +53,8 @@ class WarmPodInvariants:
         assert action.selector
         assert action.dropped_labels == {"app"}
         there = [c for c in seen.canaries if c.name == action.name and c.ours]
-        if not (there and there[0].made_from == action.template and share_of(seen.update)):
+        served = action.serving.digest, action.template
+        if not any((c.deployment.digest, c.made_from) == served for c in there):
             self._has_no_requests(seen, target)
         numbers = {c.deployment.number for c in seen.canaries if c.ours}
         assert numbers <= {back.spec.number}

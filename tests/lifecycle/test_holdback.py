@@ -630,6 +630,21 @@ def test_a_refused_patch_holds_nothing_else_up() -> None:
     assert world.weights() == (90, 10)
 
 
+@pytest.mark.parametrize("again", [20, 30])
+def test_a_share_whose_end_is_refused_is_not_taken_for_another_clients(again: int) -> None:
+    world = baking(bake={"duration": "1h", "holdback": 30})
+    later(world, 1)
+    world.refusing = {"HTTPRoute shop": "WriteRefused"}
+    edit(world, bake={"duration": "1h", "holdback": 10})
+    edit(world, bake={"duration": "1h"}, **WARM)
+    edit(world, bake={"duration": "1h", "holdback": again})
+    assert world.weights() == (70, 30)
+    world.refusing = {}
+    later(world, 2)
+    assert world.weights() == (100 - again, again)
+    assert world.condition("ActionRequired").status == "False"
+
+
 def test_a_route_that_cannot_be_read_as_after_a_restart_interrupts_no_comparison() -> None:
     world = held_back()
     since, noted = rollout_of(world).holdback_seen_at, notes(world)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from datetime import datetime
 
+    from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.routes.actions import SetRouteWeights
     from springtide_operator.lifecycle.state.observation import Observation
     from springtide_operator.lifecycle.state.observed import ObservedCanary
@@ -132,7 +133,22 @@ def _recorded(
     ]
     if targets == record.status.rollout.targets:
         return ()
-    return (with_rollout(record, {"targets": targets, "holdback_seen_at": None}),)
+    facts = {"targets": targets, "holdback_seen_at": None, **_shown_until_then(seen, record, names)}
+    return (with_rollout(record, facts),)
+
+
+def _shown_until_then(
+    seen: Observation, record: ModelGeneration, names: Collection[str]
+) -> dict[str, object]:
+    """The share that routes of a bake have until it is taken back, which may be refused for long.
+
+    Without it the share would be taken for another client's, once the spec has one again.
+    """
+    if seen.lineage.rolls is not None:
+        return {}
+    routes = [each.route for each in record.status.rollout.targets if each.name in names]
+    shares = [route.weight for route in routes if route and route.weight]
+    return {"holdback": max(shares)} if shares else {}
 
 
 def is_unknown(seen: Observation, name: str) -> bool:
