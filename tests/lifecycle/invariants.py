@@ -85,8 +85,8 @@ class Invariants(
         self.foreign: set[str] = set()
         """Names of generations that another client created."""
         self.unseen: set[str] = set()
-        """Names of generations that no operator could continue for a while: what ended and was
-        deleted meanwhile is observed late."""
+        """Names of generations that no operator could continue for a while, or whose Jobs it could
+        not see: what ended and was deleted meanwhile is observed late."""
         self.since: dict[str, int] = {}
         """The number of requests when a generation last got a verdict or a hold, by uid."""
         self.update_uid = ""

@@ -140,6 +140,9 @@ class QueueLife(OperatorHistory):
     def a_user_deletes_a_job(self, data: st.DataObject) -> None:
         name = data.draw(st.sampled_from(self.in_a_queue()))
         self.failures += 1
+        if "jobs" in self.world.stalled_watches:
+            there = self.world.generations.values()
+            self.checks.unseen |= {g.metadata.name for g in there if f"-g{g.spec.number}-" in name}
         self.world._end_pods(name)
         del self.world.jobs[name]
         self.settle()
