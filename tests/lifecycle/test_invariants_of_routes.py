@@ -287,7 +287,17 @@ class RoutedLife(OperatorHistory):
         if "shop" not in world.routes or (world.routes_changed and not stepping):
             world.create_routes()
             world.routes_changed = stepping
+            self.the_share_of_a_bake_is_given_again()
         self.time_passes(40)
+
+    def the_share_of_a_bake_is_given_again(self) -> None:
+        """A route that its owner made again gives previous what the operator asks for."""
+        live = live_of(list(self.world.generations.values()))
+        targets = live.status.rollout.targets if live and bakes(live) else []
+        shares = [each.route.weight for each in targets if each.route]
+        if any(shares):
+            self.world.weigh(100 - shares[0], shares[0])
+            self.world.routes_changed = len(shares) > 1
 
 
 FEW = settings(
