@@ -46,7 +46,7 @@ def read(*workloads, queue="gpus"):
 
 def why(*conditions, **fields):
     (found,) = read(workload(*conditions, **fields))
-    return why_queued(ObservedKind(), found, "j")
+    return why_queued(ObservedKind(), found, "Job j")
 
 
 def test_the_workload_of_a_job_is_found_by_its_uid_alone():
@@ -106,7 +106,7 @@ CHECK = {"name": "prov", "state": "Pending", "message": "waits for a node"}
         (
             [RESERVED, condition("Admitted", True, "Admitted", "The workload is admitted")],
             {},
-            "Admitted in Kueue: The workload is admitted; its Job is resumed next",
+            "Admitted in Kueue: The workload is admitted; Job j is resumed next",
         ),
         ([RESERVED, EVICTED], {}, f"Preempted in Kueue: {PREEMPTED}"),
         (
@@ -160,12 +160,12 @@ def test_why_a_job_waits_has_the_words_of_the_condition_that_counts(conditions, 
 def test_without_workloads_the_reason_is_that_they_cannot_be_read():
     cache = new_cache()
     reader, store = WorkloadReader(cache), cache.stores[WORKLOAD]
-    assert why_queued(reader.kueue(), None, "j") == "Workloads of Kueue are not listed yet"
+    assert why_queued(reader.kueue(), None, "Job j") == "Workloads of Kueue are not listed yet"
     store.clear("install it", served=False)
-    assert why_queued(reader.kueue(), None, "j") == "Kueue is missing: install it"
+    assert why_queued(reader.kueue(), None, "Job j") == "Kueue is missing: install it"
     store.clear("install the rules", served=True)
-    assert why_queued(reader.kueue(), None, "j") == "Kueue cannot be read: install the rules"
+    assert why_queued(reader.kueue(), None, "Job j") == "Kueue cannot be read: install the rules"
     store.replace([], 1)
-    assert why_queued(reader.kueue(), None, "j").startswith("No Workload in Kueue: ")
+    assert why_queued(reader.kueue(), None, "Job j").startswith("No Workload in Kueue: ")
     assert cache.stores[WORKLOAD].required is False
     assert cache.stores[JOB].required

@@ -158,6 +158,13 @@ def test_an_attempt_waits_while_one_of_its_pods_does() -> None:
     assert world.update.status.progress.waiting_for == why
 
 
+def test_a_message_names_the_kind_that_a_user_finds_by_it() -> None:
+    world, name = on_two_nodes()
+    world.suspend_by_another(name)
+    world.settle()
+    assert world.update.status.progress.waiting_for.startswith(f"JobSet {name} was suspended")
+
+
 def test_a_suspended_update_suspends_the_job_set_and_resumes_the_same() -> None:
     world, name = on_two_nodes()
     runs(world, name, HOUR)

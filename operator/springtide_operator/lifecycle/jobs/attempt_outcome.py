@@ -103,12 +103,12 @@ def attempt_outcome(seen: Observation, run: StageRun, now: datetime) -> AttemptO
             "JobDeleted", f"Job {run.job} was deleted by another client", counted=True
         )
     if job.deleting:
-        return Running(job, waiting=f"Job {job.name} is being deleted")
+        return Running(job, waiting=f"{job.named} is being deleted")
     if not run.job_uid:
         return JobNotRecorded(job)
     if job.uid != run.job_uid:
         return RetryableFailure(
-            "JobReplaced", f"Job {run.job} was replaced by another client", counted=True
+            "JobReplaced", f"{job.named} was replaced by another client", counted=True
         )
     return _of_job(seen, job, run, now)
 
@@ -123,7 +123,7 @@ def _of_job(seen: Observation, job: ObservedJob, run: StageRun, now: datetime) -
     if job.succeeded:
         if result_may_arrive(job, now):
             return Running(job)
-        message = f"Job {run.job} is complete but its result is missing or belongs to another Job"
+        message = f"{job.named} is complete but its result is missing or belongs to another Job"
         return RetryableFailure("ResultMissing", message, counted=True, at=job.finished)
     if job.failed:
         return _failed(job, now)
@@ -151,7 +151,7 @@ def result_may_arrive(job: ObservedJob, now: datetime) -> bool:
 def _failed(job: ObservedJob, now: datetime) -> AttemptOutcome:
     pod = failed_first(job.pods)
     if _disrupted(job, pod):
-        whose = f"pod {pod.name}" if pod else f"the pod of Job {job.name}"
+        whose = f"pod {pod.name}" if pod else f"the pod of {job.named}"
         message = f"{whose} was disrupted (evicted or preempted)"
         return RetryableFailure("Disrupted", message, counted=False, at=job.finished)
     if pod is not None and pod.reason:
@@ -159,7 +159,7 @@ def _failed(job: ObservedJob, now: datetime) -> AttemptOutcome:
     if pod is None or pod.exit_code is None:
         if result_may_arrive(job, now):
             return Running(job)
-        message = job.failure or f"Job {job.name} failed and its pod is gone"
+        message = job.failure or f"{job.named} failed and its pod is gone"
         return RetryableFailure("JobFailed", message, counted=True, at=job.finished)
     if pod.out_of_memory or pod.exit_code == ExitCode.OUT_OF_MEMORY:
         hint = _MORE_MEMORY_TO_IMPORT if job.stage == "import" else _MORE_MEMORY
@@ -210,9 +210,7 @@ def _waiting(seen: Observation, job: ObservedJob, run: StageRun) -> tuple[str, d
     if job.suspended_by_us:
         return "the Job is suspended", None
     if job.suspended:
-        detail = (
-            f"Job {job.name} was suspended by another client; it continues once that resumes it"
-        )
+        detail = f"{job.named} was suspended by another client; it continues once that resumes it"
         return detail, max(job.suspended_at or job.created, job.created)
     if job.resuming:
         return "", None  # its pods and their messages are from before

@@ -82,7 +82,7 @@ def cannot_queue(seen: Observation, start: StartJob, stage: str) -> Step | None:
 
 def why_in_queue(seen: Observation, job: ObservedJob) -> str:
     """Return why a suspended Job in a queue does not run."""
-    return why_queued(seen.kueue, seen.workload(job), job.name)
+    return why_queued(seen.kueue, seen.workload(job), job.named)
 
 
 def waits_since(seen: Observation, job: ObservedJob, run: StageRun) -> datetime | None:
@@ -104,5 +104,5 @@ def eviction(seen: Observation, job: ObservedJob, generation: str) -> tuple[Even
     evicted = workload.condition("Evicted") if workload else None
     if workload is None or evicted is None or workload.deactivated_by_us or not job.suspended:
         return ()
-    message = f"Job {job.name}: {evicted.reason}: {evicted.message}"
+    message = f"{job.named}: {evicted.reason}: {evicted.message}"
     return (Event("SuspendedByKueue", message[:1024], generation=generation),)

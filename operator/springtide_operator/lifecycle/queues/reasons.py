@@ -37,7 +37,7 @@ def why_queued(kueue: ObservedKind, workload: ObservedWorkload | None, job: str)
     Args:
         kueue: whether Workloads can be read.
         workload: that of the Job; None: there is none.
-        job: name of the Job.
+        job: kind and name of what waits.
     """
     if why := why_unavailable(kueue):
         return why
@@ -45,7 +45,7 @@ def why_queued(kueue: ObservedKind, workload: ObservedWorkload | None, job: str)
         return NOT_LISTED
     if workload is None:
         return (
-            f"No Workload in Kueue: it has created none for Job {job} yet; it must run, and manage "
+            f"No Workload in Kueue: it has created none for {job} yet; it must run, and manage "
             "Jobs of this namespace"
         )
     if finished := workload.condition("Finished"):
@@ -55,7 +55,7 @@ def why_queued(kueue: ObservedKind, workload: ObservedWorkload | None, job: str)
     if workload.condition("Evicted"):
         return _evicted(workload)
     if admitted := workload.condition("Admitted"):
-        return f"Admitted in Kueue: {admitted.message}; its Job is resumed next"
+        return f"Admitted in Kueue: {admitted.message}; {job} is resumed next"
     return _reserving(workload)
 
 

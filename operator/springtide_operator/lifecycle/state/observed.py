@@ -122,6 +122,11 @@ class ObservedJob:
         """Whether it is a JobSet."""
         return self.nodes > 1
 
+    @property
+    def named(self) -> str:
+        """Its kind and name, for messages."""
+        return f"{'JobSet' if self.is_job_set else 'Job'} {self.name}"
+
 
 @dataclass(frozen=True)
 class ObservedProgress:
