@@ -77,6 +77,26 @@ def test_after_each_step_the_smallest_weights_are_zero_and_zeros_stay_zero():
     assert made.sparsity == pytest.approx(0.6, abs=1e-3)
 
 
+def test_a_weight_that_a_step_makes_zero_stays_zero_whether_or_not_the_run_is_resumed_there():
+    """A resumed run finds it among the zeros, and so must one that was not interrupted."""
+    model = a_model("bert")
+    weight = linear_weights(model)[0]
+
+    def begun() -> GradualPruning:
+        options = Options(sparsity="0.5", prune_from="0.5", prune_until="0.9")
+        made = GradualPruning(options, model, total=20)
+        made.begin()
+        return made
+
+    whole = begun()
+    weight[0, 0] = 0.0
+    whole.observe(3, 0.0)
+    for each in (whole, begun()):
+        weight[0, 0] = 1.0
+        each.observe(4, 0.0)
+        assert weight[0, 0] == 0
+
+
 def test_a_model_without_linear_layers_below_its_head_is_refused():
     with pytest.raises(Refused, match="NoLayers has no linear layer below its head") as refused:
         GradualPruning(Options(sparsity="0.5"), NoLayers(ARCHITECTURES["bert"]), total=3)

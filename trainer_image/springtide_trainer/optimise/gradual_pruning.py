@@ -93,12 +93,13 @@ class GradualPruning:
         self._zeros: list[Tensor] = []
 
     def begin(self) -> None:
-        """Read which weights are zero: those of the parent, or of a checkpoint."""
+        """Read which weights are zero, of a parent, a checkpoint or a step: they stay zero."""
         self._zeros = [weight == 0 for weight in self._weights]
 
     def observe(self, step: int, loss: float) -> None:
         """Set the zeros again that the step has changed, and further ones where that is due."""
         self.mask()
+        self.begin()  # a resumed run would also keep one that the step made zero by chance
         if not self._schedule.due(step):
             return
         for number, (weight, zeros) in enumerate(zip(self._weights, self._zeros, strict=True)):
