@@ -131,6 +131,17 @@ def test_an_untrained_head_labels_no_row(world, tmp_path):
     assert rows_of(world, run, tmp_path).pseudo_labels.used == 120
 
 
+def test_rows_longer_than_the_parent_can_read_are_refused_before_it_labels_them(world, tmp_path):
+    """As without the option: not an error of an index, which would be tried again."""
+    rows = scarce()
+    rows["text"][1] = " ".join(["good"] * 50)
+    world.data, run = freeze(world.home, rows), run_of(world)
+    model = run.recipe.model.model_copy(update={"max_length": 40})
+    run = run.model_copy(update={"recipe": run.recipe.model_copy(update={"model": model})})
+    with pytest.raises(Refused, match="maxLength is 40, the model's limit 32 tokens"):
+        rows_of(world, run, tmp_path)
+
+
 def test_no_such_row_is_in_the_validation_split_nor_of_an_entity_in_it(taught, tmp_path):
     shoppers = np.array(scarce()["entity"])
     run = run_of(taught, earlyStopping={"validationFraction": "0.3", "everySteps": 4})

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from springtide_api.retained import PseudoLabelled
+from springtide_trainer.artifact.length_limit import check_max_length
 from springtide_trainer.artifact.models import move, predict
 from springtide_trainer.artifact.preprocess import Preprocess
 from springtide_trainer.processes import ALONE
@@ -55,6 +56,9 @@ def labelled(
         seeded: The parent's head is untrained: no row is labelled.
         device: The device to score on.
         processes: They share the rows.
+
+    Raises:
+        Refused: the parent cannot read rows of model.maxLength.
     """
     options = recipe.training.pseudo_labels
     if options is None:
@@ -100,9 +104,11 @@ def _scores(
 ) -> NDArray[np.float32]:
     """Score the rows without a label with the parent, in FP32: [rows, labels of the parent]."""
     task = task_of(Preprocess.read(parent))
+    model = task.load(parent)
+    check_max_length(model, recipe.model.max_length)
     return predict(
         task,
-        move(task.load(parent), device),
+        move(model, device),
         rows.examples.tokens,
         rows=rows.unlabelled,
         batch_size=recipe.training.hyperparameters.batch_size,
