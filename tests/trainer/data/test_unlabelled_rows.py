@@ -97,8 +97,8 @@ def test_only_rows_with_a_label_count_for_the_minima(
     assert ready.reason == "WindowReady"
     assert ready.message.endswith("; 7 training rows have no label")
     assert ready.window.rows == 20
-    assert probed(14).message == "13 of 14 training rows (data.window.minRows)"
-    assert probed(13, 14).message == "13 of 14 holdout rows (data.holdout.minRows)"
+    assert probed(14).message == "13 of 14 training rows with a label (data.window.minRows)"
+    assert probed(13, 14).message == "13 of 14 holdout rows with a label (data.holdout.minRows)"
 
 
 def test_without_one_labelled_training_row_nothing_is_trained(
@@ -113,6 +113,22 @@ def test_without_one_labelled_training_row_nothing_is_trained(
     one = months(lambda number: "" if 0 < number < 20 else "1")
     found = run_probe(write_csv(tmp_path / "b.csv", one), **asked)
     assert found.message.startswith("all 1 training rows have label '1'")
+
+
+def test_a_window_that_max_rows_ends_before_the_first_label_says_how_to_go_on(
+    run_probe: Look, write_csv: Look, tmp_path: Path, asked
+) -> None:
+    """No later data helps: the window is the oldest partition, whatever follows it."""
+    rows = months(lambda number: "" if number < 20 else str(number % 2))
+    rows += [{**row, "at": row["at"].replace("2026-02", "2026-03")} for row in rows[20:]]
+    asked["window"] = {"minRows": 1, "maxRows": 20}
+    found = run_probe(write_csv(tmp_path / "a.csv", rows), **asked)
+    assert (found.reason, found.window) == ("NotEnoughData", None)
+    assert found.message == (
+        "0 training rows have a label: pseudo-labels need some that have one; 20 later rows have "
+        "one, and a window that ends at data.window.maxRows does not grow: raise maxRows, or "
+        "quarantine the partitions without labels"
+    )
 
 
 def test_without_the_option_and_with_another_wrong_label_rows_are_refused(

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 Reason = Literal["NoNewData", "NotEnoughData", "NotComplete"]
 Part = Literal["train", "holdout", "reserved"]
 PARTS: tuple[Part, ...] = ("train", "holdout", "reserved")
+_BEYOND = (
+    "; {:,} later rows have one, and a window that ends at data.window.maxRows does not grow: "
+    "raise maxRows, or quarantine the partitions without labels"
+)
 
 
 @dataclass(frozen=True)
@@ -130,18 +134,20 @@ def _shortage(
 ) -> str:
     """Return the message of the first minimum that is not reached, or an empty string."""
     trainable, minimum = split.bounds.trainable, request.window.min_rows
+    counted = "" if rows.labelled is None else " with a label"
     if split.bounds.trained_through is not None:
         if trainable < minimum and not _max_wait_passed(new_data, request):
-            return _counted(trainable, minimum, "training rows", "window.minRows")
+            return _counted(trainable, minimum, f"training rows{counted}", "window.minRows")
         if not split.train.any():
             return "0 training rows: all new rows before the holdout are reserved (data.reserve)"
         if not (split.train & ~rows.unlabelled).any():
-            return "0 training rows have a label: pseudo-labels need some that have one"
+            short = "0 training rows have a label: pseudo-labels need some that have one"
+            return short + (_BEYOND.format(trainable) if trainable else "")
     excluded = f"; {split.straddling:,} excluded because their group began before the holdout"
     excluded = excluded if split.straddling else ""
     holdout, minimum = int(np.count_nonzero(split.holdout)), request.holdout.min_rows
     if holdout < minimum:
-        return _counted(holdout, minimum, "holdout rows", "holdout.minRows") + excluded
+        return _counted(holdout, minimum, f"holdout rows{counted}", "holdout.minRows") + excluded
     entities = len(np.unique(rows.entity[split.holdout]))
     if entities < (minimum := request.holdout.min_entities):
         return _counted(entities, minimum, "holdout entities", "holdout.minEntities") + excluded
