@@ -115,6 +115,23 @@ def test_without_one_labelled_training_row_nothing_is_trained(
     assert found.message.startswith("all 1 training rows have label '1'")
 
 
+def test_a_partition_without_labels_does_not_make_the_holdout_of_a_candidate_longer(
+    run_probe: Look, write_csv: Look, tmp_path: Path, asked
+) -> None:
+    """Equal partitions and rows: the operator does not have it judged on equal rows again."""
+    rows = months(third)
+    later = [{**row, "at": row["at"].replace("2026-02", "2026-03")} for row in rows[20:]]
+    asked["probe"] = {"candidateTrainedThrough": "2026-02-01T00:00:00Z"}
+
+    def found(name: str, label: str) -> Any:
+        new = [{**row, "clicked": label} for row in later]
+        window = run_probe(write_csv(tmp_path / name, rows + new), **asked).window
+        return window.to, window.holdout_partitions, window.holdout_rows
+
+    assert found("a.csv", "") == (None, ["2026-02"], 13)
+    assert found("b.csv", "1") == (None, ["2026-02", "2026-03"], 33)
+
+
 def test_a_window_that_max_rows_ends_before_the_first_label_says_how_to_go_on(
     run_probe: Look, write_csv: Look, tmp_path: Path, asked
 ) -> None:

@@ -101,7 +101,8 @@ def _split(new_data: NewData, rows: StreamIndex, bounds: WindowBounds) -> Window
         reserved=training & rows.reserved & ~rows.unlabelled,
         holdout=holdout & rows.eligible & ~straddling & ~rows.unlabelled,
         partitions=new_data.names(training),
-        holdout_partitions=new_data.names(holdout),
+        # One without labels makes no holdout longer: a candidate that waits would be judged again.
+        holdout_partitions=new_data.names(holdout & ~rows.unlabelled),
         pending=new_data.pending,
         newest=new_data.newest,
         straddling=int(np.count_nonzero(straddling & rows.eligible)),
