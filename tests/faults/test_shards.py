@@ -197,9 +197,9 @@ async def claimed(ground, shard, crash):
             for each in "ab"
         }
         if not await _ended(crash, starts["a"]):
-            await play(scene, ACTS[:1])
+            await play(scene, ACTS[:1], seconds=400)
             await fleet.label("b")
-            await scene.until(lambda _: crash.happened.is_set(), seconds=60)
+            await scene.until(lambda _: crash.happened.is_set(), seconds=180)
         for task in starts.values():
             task.cancel()
         await asyncio.gather(*starts.values(), return_exceptions=True)
@@ -207,8 +207,8 @@ async def claimed(ground, shard, crash):
         await fleet.label("b")
         await fleet.start("a", drain=DRAIN_SECONDS)
         second = await fleet.start("b", drain=DRAIN_SECONDS)
-        await scene.until(lambda _: second.shard.served, seconds=60)
-        await play(scene, ACTS[:1])
+        await scene.until(lambda _: second.shard.served, seconds=180)
+        await play(scene, ACTS[:1], seconds=400)
         return [] if "/b/" in (await fleet.claim())["spec"]["holderIdentity"] else ["not held by b"]
     except (AssertionError, TimeoutError) as error:
         return [repr(error)]
@@ -229,7 +229,7 @@ async def _ended(crash, start):
     "of a shard is ended before or after the write that takes or releases a claim",
     "the next process or the other release takes the claim, and serves the namespace",
 )
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_a_crash_at_each_write_of_a_claim_leaves_a_namespace_that_is_served(ground):
     crashes = [
         (shard, Crash(number, before=before))
