@@ -148,14 +148,14 @@ def training(example, job, number):
 
 def preempted(example, job, by):
     """Let another Job preempt a training, wait until its pods have ended, and end that Job."""
-    name = job["metadata"]["name"]
+    named = f"{job['kind']} {job['metadata']['name']}"
     example.kubectl.apply([by])
     status = progress(example, "Preempted in Kueue")
     assert "Preempted to accommodate a workload" in status["progress"]["waitingFor"]
 
     def reported(_):
         events = [one for one in example.events() if one["reason"] == "SuspendedByKueue"]
-        return [one for one in events if f"Job {name}: Preempted: " in one["message"]]
+        return [one for one in events if f"{named}: Preempted: " in one["message"]]
 
     example.wait(reported, what="the Event, once the pods have ended")
     example.show("delete", f"job/{by['metadata']['name']}", "--now")
