@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,21 @@ def pytest_unconfigure():
 def pytest_make_parametrize_id(val, argname):
     """Name bytes by their parameter: compressed ones hold the time, and workers compare names."""
     return argname if isinstance(val, bytes) else None
+
+
+@pytest.fixture(autouse=True)
+def threads_stay():
+    """Fail a test that leaves PyTorch with other threads: the next one has other last bits."""
+    before = _threads()
+    yield
+    after = _threads()
+    if before and after != before:
+        sys.modules["torch"].set_num_threads(before)
+        pytest.fail(f"the test leaves PyTorch with {after} threads; it found {before}")
+
+
+def _threads():
+    return torch.get_num_threads() if (torch := sys.modules.get("torch")) else None
 
 
 @pytest.fixture(scope="session")

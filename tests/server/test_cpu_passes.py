@@ -46,23 +46,22 @@ def test_rows_of_one_length_share_a_pass_and_a_long_one_has_its_own():
     assert cut(np.array([8, 8, 8, 8, 120]), 16) == [slice(0, 4), slice(4, 5)]
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3, 64])
+@pytest.mark.parametrize("threads", [1, 2, 3, 64], indirect=True)
 @pytest.mark.parametrize("count", [1, 2, 3, len(TEXTS)])
-def test_scores_are_those_of_the_evaluation_in_the_order_of_the_rows(
-    scorer, monkeypatch, threads, count
-):
-    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+def test_scores_are_those_of_the_evaluation_in_the_order_of_the_rows(scorer, threads, count):
     pairs = [(text, None) for text in TEXTS[:count]]
     passes = CpuPasses()
 
-    before = torch.get_num_threads()
     found = scorer.predict(pairs, 16, passes.predict)
 
     np.testing.assert_allclose(found, scorer.predict(pairs, 1), atol=1e-6)
-    assert torch.get_num_threads() == before
+    assert torch.get_num_threads() == threads
 
 
-def test_passes_of_many_rows_are_side_by_side_and_a_single_row_has_all_threads(scorer, monkeypatch):
+@pytest.mark.parametrize("threads", [2], indirect=True)
+def test_passes_of_many_rows_are_side_by_side_and_a_single_row_has_all_threads(
+    scorer, monkeypatch, threads
+):
     both, seen = threading.Barrier(2, timeout=60), []
     predict = models.predict
 
@@ -73,16 +72,19 @@ def test_passes_of_many_rows_are_side_by_side_and_a_single_row_has_all_threads(s
         return predict(*given, rows=rows, batch_size=batch_size)
 
     monkeypatch.setattr(cpu_passes.models, "predict", observed)
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        passes = CpuPasses()
-        scorer.predict([("red shoe", None)] * 8, 16, passes.predict)
-        scorer.predict([("red shoe", None)], 16, passes.predict)
-    finally:
-        torch.set_num_threads(before)
+    passes = CpuPasses()
+    scorer.predict([("red shoe", None)] * 8, 16, passes.predict)
+    scorer.predict([("red shoe", None)], 16, passes.predict)
 
-    assert seen == [(4, 1), (4, 1), (1, 2)]
+    assert seen == [(4, 1), (4, 1), (1, threads)]
+
+
+@pytest.fixture
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
