@@ -63,6 +63,15 @@ def test_a_training_on_two_nodes_is_a_job_set_and_is_promoted() -> None:
     assert name not in world.jobs, "deleted once its result is in status"
 
 
+def test_a_deleted_job_set_is_called_one_and_the_next_attempt_starts() -> None:
+    world, name = on_two_nodes()
+    del world.jobs[name]
+    world.settle()
+    training = world.generation(2).status.training
+    assert training.last_failure == f"JobSet {name} was deleted by another client"
+    assert trainings(world)[1:] == [training.job]
+
+
 def test_time_of_pods_that_run_together_counts_once_and_gpus_of_each() -> None:
     world, name = on_two_nodes()
     runs(world, name, HOUR)

@@ -93,14 +93,17 @@ AttemptOutcome = (
 )
 
 
-def attempt_outcome(seen: Observation, run: StageRun, now: datetime) -> AttemptOutcome:
-    """Return the outcome of the recorded attempt."""
+def attempt_outcome(
+    seen: Observation, run: StageRun, now: datetime, nodes: int = 1
+) -> AttemptOutcome:
+    """Return the outcome of the recorded attempt, which runs on so many nodes."""
     job = seen.job(run.job)
     if job is None:
         if not run.job_uid:
             return JobNotCreated()
+        named = f"{'JobSet' if nodes > 1 else 'Job'} {run.job}"
         return RetryableFailure(
-            "JobDeleted", f"Job {run.job} was deleted by another client", counted=True
+            "JobDeleted", f"{named} was deleted by another client", counted=True
         )
     if job.deleting:
         return Running(job, waiting=f"{job.named} is being deleted")

@@ -186,7 +186,7 @@ def _other_nodes(
 def _advance(
     seen: Observation, request: StageRequest, run: StageRun, now: datetime
 ) -> Step | StageSucceeded | StageFailed:
-    match attempt_outcome(seen, run, now):
+    match attempt_outcome(seen, run, now, request.nodes):
         case JobNotCreated():
             start = _start_job(seen, request, run)
             waits = _must_wait(seen, start, request.title, now)
