@@ -60,9 +60,12 @@ class WarmPodInvariants:
         assert numbers <= {back.spec.number}
 
     def _has_no_requests(self, seen: Observation, target: ObservedTarget) -> None:
+        """Or these cannot be taken back: without pods each of them would fail."""
         routing, named = seen.routings[target.target.target_ref.name], target.target.service
         canary = f"{named}-canary"
-        assert [b for b in routing.route.backends if b.name == canary and b.weight] == []
+        weights = [b.weight for b in routing.route.backends if b.name == canary and b.weight]
+        refused = seen.refusal(f"HTTPRoute {routing.route.name}")
+        assert weights == [] or (refused and refused.is_pending(seen.now))
 
     def all_requests_go_to_ready_warm_pods(
         self, seen: Observation, target: str, stable: WeightChange

@@ -630,6 +630,14 @@ def test_a_refused_patch_holds_nothing_else_up() -> None:
     assert world.weights() == (90, 10)
 
 
+def test_pods_are_there_again_though_their_share_cannot_be_taken_back_meanwhile() -> None:
+    world = held_back()
+    world.refusing = {"HTTPRoute shop": "WriteRefused"}
+    del world.canaries["ranker-canary"]
+    world.settle()
+    assert (world.weights(), world.canary.number) == ((90, 10), 1)
+
+
 @pytest.mark.parametrize("again", [20, 30])
 def test_a_share_whose_end_is_refused_is_not_taken_for_another_clients(again: int) -> None:
     world = baking(bake={"duration": "1h", "holdback": 30})
