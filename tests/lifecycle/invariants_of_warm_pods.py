@@ -70,9 +70,12 @@ class WarmPodInvariants:
     def all_requests_go_to_ready_warm_pods(
         self, seen: Observation, target: str, stable: WeightChange
     ) -> None:
-        """Once, in the rollback of a generation that baked, and as many as the target has."""
+        """Once, in a rollback after a promotion, and as many as the target has.
+
+        After the bake there are such pods where their deletion was refused.
+        """
         (g,) = _rolled_back(list(seen.generations))
-        assert bakes(g)
+        assert g.status.rollout.promoted_at
         assert stable.after == 0
         (recorded,) = [each.route for each in g.status.rollout.targets if each.name == target]
         assert recorded.shifted_at is None
