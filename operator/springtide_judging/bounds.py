@@ -22,7 +22,7 @@ ERRORS = frozenset({"rmse", "mae", "mape", "wape"})
 LOWER_IS_BETTER = frozenset({"log_loss", "ece", "loss", "perplexity"}) | ERRORS
 UNBOUNDED = frozenset({"log_loss", "perplexity"}) | ERRORS
 """Metrics that may exceed 1; all others are at most 1."""
-WITHOUT_POSITIVES = ERRORS | {"r2", "perplexity"}
+WITHOUT_POSITIVES = ERRORS | {"r2", "perplexity", "masked_accuracy"}
 """Metrics of numbers and texts: no label is the positive one."""
 UNFLOORED = frozenset({"ece"})
 """Metrics on which a trivial baseline can be perfect: a constant prediction is calibrated."""

@@ -56,7 +56,7 @@ DIALOGUES = [
     ),
     Example(
         "",
-        "training.parallelism.type FSDP is not available for task CausalLM",
+        "training.parallelism.type FSDP is not available for tasks CausalLM and MaskedLM",
         DIALOGUE | {"training.parallelism": {"type": "DDP"}},
         DIALOGUE | {"training.parallelism": {"type": "FSDP"}},
     ),
@@ -68,7 +68,7 @@ DIALOGUES = [
     ),
     Example(
         "",
-        "training.retention.replay of Regression, Embedding and CausalLM has no rowsPerClass",
+        "training.retention.replay of Regression, Embedding, CausalLM and MaskedLM has no",
         DIALOGUE | {REPLAY: {"bufferRows": 100}},
         DIALOGUE | {REPLAY: {"rowsPerClass": 1}},
     ),
@@ -80,7 +80,7 @@ DIALOGUES = [
     ),
     Example(
         "",
-        "a rule of Regression, Embedding or CausalLM has no minPositives",
+        "a rule of Regression, Embedding, CausalLM or MaskedLM has no minPositives",
         DIALOGUE,
         DIALOGUE | {f"{FIRST}.minPositives": 5},
     ),

@@ -110,7 +110,7 @@ RETRIEVAL = [
     ),
     Example(
         "",
-        "training.retention.replay of Regression, Embedding and CausalLM has no rowsPerClass",
+        "training.retention.replay of Regression, Embedding, CausalLM and MaskedLM has no",
         EMBEDDING | {REPLAY: {"bufferRows": 100}},
         EMBEDDING | {REPLAY: {"rowsPerClass": 1}},
     ),
@@ -128,7 +128,7 @@ RETRIEVAL = [
     ),
     Example(
         "",
-        "a rule of Regression, Embedding or CausalLM has no minPositives",
+        "a rule of Regression, Embedding, CausalLM or MaskedLM has no minPositives",
         EMBEDDING,
         EMBEDDING | {f"{FIRST}.minPositives": 5},
     ),

@@ -11,6 +11,7 @@ from api.example import ABSENT, Example, changed
 from api.gate_examples import EVALUATION, GATE
 from api.gateway_examples import GATEWAYS
 from api.generation_examples import SPEC, STATUS, TRAINED
+from api.masking_examples import ENCODED, MASKING
 from api.ratio_examples import RATIOS
 from api.training_examples import PLACEMENT, TRAINING
 from api.update_examples import BAKE, ROLLOUT, TRACKING, TRIGGER, WHOLE
@@ -21,12 +22,13 @@ from springtide_api.crd.openapi import nodes
 pytestmark = pytest.mark.apiserver
 
 IN_RECIPE = [
-    *(*MODEL, *EMBEDDED, *RESPONDING),
+    *(*MODEL, *EMBEDDED, *RESPONDING, *ENCODED),
     *(*DATA, *TRAINING, *EVALUATION, *GATE, *STORAGE, *SERVING),
 ]
 """Of the blocks that a generation's recipe repeats, and with them their rules."""
 UPDATE = [
-    *(*WHOLE, *RETRIEVAL, *DIALOGUES, *TRIGGER, *ROLLOUT, *BAKE, *CANARIES, *GATEWAYS, *RATIOS),
+    *(*WHOLE, *RETRIEVAL, *DIALOGUES, *MASKING, *TRIGGER, *ROLLOUT, *BAKE),
+    *(*CANARIES, *GATEWAYS, *RATIOS),
     *PLACEMENT,
     *TRACKING,
     *IN_RECIPE,

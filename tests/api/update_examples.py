@@ -161,13 +161,13 @@ WHOLE = [
     ),
     Example(
         "",
-        "training.retention.replay of Regression, Embedding and CausalLM has no rowsPerClass",
+        "training.retention.replay of Regression, Embedding, CausalLM and MaskedLM has no",
         REGRESSION | {REPLAY: {"bufferRows": 1}},
         REGRESSION | {REPLAY: {"rowsPerClass": 1}},
     ),
     Example(
         "",
-        "training.retention.replay of Regression, Embedding and CausalLM has no rowsPerClass",
+        "training.retention.replay of Regression, Embedding, CausalLM and MaskedLM has no",
         REGRESSION | {REPLAY: {"ratio": "0.01"}},
         REGRESSION | {REPLAY: {"ratio": "0"}},
     ),
@@ -179,7 +179,7 @@ WHOLE = [
     ),
     Example(
         "",
-        "training.retention.replay of Regression, Embedding and CausalLM has no rowsPerClass",
+        "training.retention.replay of Regression, Embedding, CausalLM and MaskedLM has no",
         REGRESSION | SLICES | {REPLAY: {"ratio": "0", "rowsPerSlice": 1}},
         REGRESSION | SLICES | {REPLAY: {"ratio": "0", "rowsPerSlice": 0}},
     ),
@@ -256,7 +256,7 @@ WHOLE = [
     ),
     Example(
         "",
-        "a rule of Regression, Embedding or CausalLM has no minPositives",
+        "a rule of Regression, Embedding, CausalLM or MaskedLM has no minPositives",
         REGRESSION,
         REGRESSION | {f"{FIRST}.minPositives": 5},
     ),

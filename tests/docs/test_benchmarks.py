@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from bench.adaptation import page as adaptation
 from bench.gpu import page as gpu
 from bench.methods import page as methods
 from bench.methods.options import OPTIONS, Option, with_option
@@ -38,6 +39,7 @@ def test_the_page_is_made_from_the_results():
 
 def test_every_result_has_its_section():
     known = {*page.ORDER, *sections.NAMES, page.POD_START, gpu.NAME, methods.NAME}
+    known.add(adaptation.NAME)
     assert {file.stem for file in page.RESULTS.glob("*.json")} <= known
     text = (ROOT / page.PAGE).read_text(encoding="utf-8")
     for file in page.RESULTS.glob("*.json"):
@@ -129,6 +131,26 @@ def test_an_option_changes_what_it_names_and_the_rate_of_a_method():
     own = with_option(shared, OPTIONS["LoRA, 5e-4"], "1e-4")["training"]
     assert own["method"]["type"] == "LoRA"
     assert own["hyperparameters"]["learningRate"] == "5e-4"
+
+
+def test_the_section_on_adaptation_has_the_gain_and_its_bounds():
+    seed = {"seed": 1, "seconds": 3.0, "masked_accuracy": 0.0}
+    result = {
+        "title": adaptation.TITLE,
+        "machine": {"date": "2026-11-28", "processor": "a processor"},
+        "settings": {"labelled": 10, "epochs": 8},
+        "sizes": {"texts": 3000, "labelled": 250},
+        "alone": [{**seed, "hits": "1100"}, {**seed, "hits": "0000"}],
+        "adapted": [{**seed, "hits": "1110", "masked_accuracy": 0.5}, {**seed, "hits": "1110"}],
+        "gain": [0.5, 0.25, 0.75],
+    }
+    text = adaptation.section(result)
+    assert "| Classification alone | 0.2500 | | 0.500, 0.000 | 3 |" in text
+    assert (
+        "| MaskedLM, then Classification | 0.7500 | +0.5000 (+0.2500 to +0.7500) "
+        "| 0.750, 0.750 | 3 |"
+    ) in text
+    assert "4 products scored" in text
 
 
 def test_the_table_of_methods_has_the_gain_of_each_option_over_the_one_it_names():

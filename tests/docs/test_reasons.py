@@ -47,6 +47,7 @@ NOT_REASONS = {
     *("Entropy", "Margin", "Diverse"),  # strategies of picks
     *("Embedding", "Mean", "First", "Both"),  # a task, its pooling and its towers
     "CausalLM",  # a task
+    "MaskedLM",  # a task
     *("Hour", "Day", "Week", "Month"),  # periods
     *("Parquet", "HalveBatch", "SequenceClassification"),  # formats, limits, architectures
     *("Job", "JobSet", "ModelGeneration", "DisruptionTarget"),  # kinds, a condition of pods

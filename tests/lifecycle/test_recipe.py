@@ -21,6 +21,7 @@ MODELS = {
         ("Ranking", {}, "ndcg@10"),
         ("Embedding", {}, "mrr"),
         ("CausalLM", {}, "perplexity"),
+        ("MaskedLM", {}, "perplexity"),
     ],
 )
 def test_the_metric_of_early_stopping_follows_the_task(task, wanted, resolved) -> None:

@@ -248,9 +248,16 @@ def load(settings: Settings) -> Model:
     """Verify, load and warm up the model of the settings. Blocking, takes seconds.
 
     Raises:
-        Refused: the artifact does not match the digest, is unsafe, or its scores are not finite.
+        Refused: the artifact does not match the digest, is unsafe or of a task that answers no
+            requests, or its scores are not finite.
     """
     scorer, source = load_scorer(settings)
+    if not scorer.task.tensors:
+        message = (
+            f"model {settings.model_digest} is of task {scorer.preprocess.task}, which answers no "
+            "requests; make it the model.initial of an update with another task, and serve that"
+        )
+        raise Refused("UnsupportedTask", message)
     known = settings.model_name, settings.version, settings.model_digest
     model = Model(*known, scorer, source, passes_of(scorer))
     model.warm_up(settings.max_batch)

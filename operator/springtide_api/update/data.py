@@ -83,7 +83,7 @@ class Partition(Model):
     "features must name different columns; remove the repeated one",
 )
 @cel(
-    "(!has(self.text) || self.text != self.label)"
+    "!has(self.label) || (!has(self.text) || self.text != self.label)"
     " && (!has(self.textPair) || self.textPair != self.label)"
     " && (!has(self.features) || !(self.label in self.features))",
     "label must not be text, textPair or one of features: the label would leak into the input;"
@@ -91,7 +91,7 @@ class Partition(Model):
     "label",
 )
 @cel(
-    "!has(self.servedGeneration) || (self.servedGeneration != self.label"
+    "!has(self.servedGeneration) || ((!has(self.label) || self.servedGeneration != self.label)"
     " && self.servedGeneration != self.timestamp"
     " && (!has(self.text) || self.servedGeneration != self.text)"
     " && (!has(self.textPair) || self.servedGeneration != self.textPair)"
@@ -113,11 +113,11 @@ class Columns(Model):
     template: Annotated[str | None, Field(max_length=4096)] = None
     """Text of an example, with feature columns in braces: "{title} for {price} in {country}".
     Default: "name: value" of each feature, joined by "; "."""
-    label: ColumnName
+    label: ColumnName | None = None
     """Column with the label: one of model.labels, for Ranking of model.ranking.gains, for
     Regression a number, for Embedding the id of the document, for CausalLM the response to the
     prompt, which text or features are. It cannot be a text or feature column. Empty only with
-    training.unlabelled."""
+    training.unlabelled. Required, but for task MaskedLM, which has none."""
     timestamp: ColumnName
     """Column with the time of the event: RFC 3339, "YYYY-MM-DD HH:MM:SS" or a Parquet timestamp.
     A time without a zone is UTC."""

@@ -14,7 +14,7 @@ Metric = Annotated[
         max_length=16,
         pattern=(
             r"^(auc|pr_auc|log_loss|accuracy|macro_f1|micro_f1|ece|(ndcg|mrr|recall)@[1-9][0-9]{0,2}|mrr|map"
-            r"|rmse|mae|mape|wape|r2|perplexity)$"
+            r"|rmse|mae|mape|wape|r2|perplexity|masked_accuracy)$"
         ),
     ),
 ]
@@ -139,8 +139,9 @@ class Rule(Model):
     ndcg@<k>, mrr, mrr@<k> or map. Embedding: recall@<k>, mrr or mrr@<k>, among the documents of the
     dataset. Regression: rmse, mae, mape, wape or r2. mape is the mean of |error| / |label| over the
     rows whose label is not 0; wape is the sum of |error| divided by the sum of |label|. CausalLM:
-    perplexity, the exponential of the mean negative log likelihood of the tokens of the
-    responses."""
+    perplexity, the exponential of the mean negative log likelihood of the tokens of the responses.
+    MaskedLM: perplexity of the hidden tokens, and masked_accuracy, the share of them whose most
+    probable token is the right one."""
     dataset: Name = "holdout"
     """Name of one of evaluation.datasets. Default holdout."""
     min: Decimal | None = None

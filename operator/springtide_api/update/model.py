@@ -82,6 +82,10 @@ class InitialModel(Model):
     "task CausalLM has no labels: the label column has the response to a prompt; remove labels",
 )
 @cel(
+    "self.task != 'MaskedLM' || !has(self.labels)",
+    "task MaskedLM has no labels: it predicts the tokens of the text itself; remove labels",
+)
+@cel(
     "!has(self.causalLm) || !has(self.causalLm.maxNewTokens)"
     " || self.causalLm.maxNewTokens < self.maxLength",
     "causalLm.maxNewTokens must be less than maxLength, which prompt and response share; lower it,"
@@ -103,14 +107,16 @@ class InitialModel(Model):
 class ModelSpec(Model):
     """The model that is updated."""
 
-    task: Literal["Classification", "Regression", "Ranking", "Embedding", "CausalLM"] = (
-        "Classification"
-    )
+    task: Literal[
+        "Classification", "Regression", "Ranking", "Embedding", "CausalLM", "MaskedLM"
+    ] = "Classification"
     """Task of the model. Immutable. Classification: one of several labels, for example clicks,
     recommendations, promotions, sentiment or intent. Regression: a number, for example a price.
     Ranking: the order of the rows of a group, for example the results of a query. Embedding:
     vectors of queries and documents, for retrieval. CausalLM: the response to a prompt, for example
-    of a support dialogue. Default Classification."""
+    of a support dialogue. MaskedLM: hidden tokens of a text, without labels; it adapts an encoder
+    to new text, serves nothing, and is the initial model of another update. Default
+    Classification."""
     initial: InitialModel
     """The initial model: its folder, and the data that it was trained on. Immutable."""
     labels: Annotated[list[Label] | None, Field(min_length=2, max_length=256)] = None

@@ -10,7 +10,7 @@ from springtide_api.schema import Decimal, Duration, Fraction, Model, cel
 
 ROWS_PER_CLASS = 10
 """Default of `rowsPerClass`, but for tasks without classes."""
-WITHOUT_CLASSES = frozenset({"Regression", "Embedding", "CausalLM"})
+WITHOUT_CLASSES = frozenset({"Regression", "Embedding", "CausalLM", "MaskedLM"})
 """Tasks whose rows have no classes."""
 ROWS_PER_SLICE = 10
 """Default of `rowsPerSlice` where rows have slices."""
@@ -44,7 +44,7 @@ class Replay(Model):
     rows_per_class: Annotated[int | None, Field(ge=0, le=10_000)] = None
     """Replayed rows of each label, also if they are more than ratio. A row with several labels
     counts for each. For task Ranking, whole groups with rows of each label of ranking.gains.
-    Regression, Embedding and CausalLM have no classes. Default 10."""
+    Regression, Embedding, CausalLM and MaskedLM have no classes. Default 10."""
     rows_per_slice: Annotated[int | None, Field(ge=0, le=10_000)] = None
     """Replayed rows of each value of columns.slice, also if they are more than ratio; all together
     at most bufferRows. For task Ranking, whole groups. Default 10 where rows have slices."""

@@ -226,10 +226,11 @@ _KEEP_WARM = "has(self.rollback) && has(self.rollback.keepWarm) && self.rollback
 class Rollout(Model):
     """How an accepted generation is rolled out to the serving pods."""
 
-    targets: Annotated[list[Target], Field(min_length=1, max_length=4)]
-    """Deployments that serve the model. Several targets are promoted or rolled back together. A
-    target that is removed from the list continues to serve its generation, whose weights are
-    kept until the label springtide.dev/update is removed from the Deployment."""
+    targets: Annotated[list[Target], Field(max_length=4)]
+    """Deployments that serve the model, at least one; [] for task MaskedLM, which serves nothing.
+    Several targets are promoted or rolled back together. A target that is removed from the list
+    continues to serve its generation, whose weights are kept until the label springtide.dev/update
+    is removed from the Deployment."""
     strategy: Strategy = Strategy()
     """Strategy of the rollout. Default: RollingUpdate."""
     deadline: Duration = "10m"

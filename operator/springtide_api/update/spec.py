@@ -215,14 +215,15 @@ class History(Model):
     " number of labels; raise bufferRows, or lower rowsPerClass",
 )
 @cel(
-    "!(self.model.task in ['Regression', 'Embedding', 'CausalLM']) || !has(self.training)"
+    "!(self.model.task in ['Regression', 'Embedding', 'CausalLM', 'MaskedLM'])"
+    " || !has(self.training)"
     " || !has(self.training.retention) || !has(self.training.retention.replay)"
     " || (!has(self.training.retention.replay.rowsPerClass)"
     " && (double(self.training.retention.replay.ratio) > 0.0"
     " || (has(self.training.retention.replay.rowsPerSlice)"
     " && self.training.retention.replay.rowsPerSlice > 0)))",
-    "training.retention.replay of Regression, Embedding and CausalLM has no rowsPerClass, because"
-    " their rows have no classes: remove it, and set ratio or rowsPerSlice above 0",
+    "training.retention.replay of Regression, Embedding, CausalLM and MaskedLM has no rowsPerClass,"
+    " because their rows have no classes: remove it, and set ratio or rowsPerSlice above 0",
 )
 @cel(
     "!has(self.training) || !has(self.training.retention)"
@@ -240,11 +241,11 @@ class History(Model):
     " probabilities; remove it",
 )
 @cel(
-    "!(self.model.task in ['Embedding', 'CausalLM']) || !has(self.training)"
+    "!(self.model.task in ['Embedding', 'CausalLM', 'MaskedLM']) || !has(self.training)"
     " || !has(self.training.retention)"
     " || (!has(self.training.retention.distillation) && !has(self.training.retention.ewc))",
-    "training.retention.distillation and ewc are not available for tasks Embedding and CausalLM,"
-    " whose outputs are vectors and tokens; remove them",
+    "training.retention.distillation and ewc are not available for tasks Embedding, CausalLM and"
+    " MaskedLM, whose outputs are vectors and tokens; remove them",
 )
 @cel(
     "self.gate.rules.all(r, has(self.evaluation) && has(self.evaluation.datasets)"
@@ -255,14 +256,16 @@ class History(Model):
 @cel(
     "self.gate.rules.all(r, r.metric in ['rmse', 'mae', 'mape', 'wape', 'r2']"
     " ? self.model.task == 'Regression' : r.metric == 'perplexity'"
-    " ? self.model.task == 'CausalLM' : r.metric.startsWith('recall')"
+    " ? self.model.task in ['CausalLM', 'MaskedLM'] : r.metric == 'masked_accuracy'"
+    " ? self.model.task == 'MaskedLM' : r.metric.startsWith('recall')"
     " ? self.model.task == 'Embedding' : r.metric.startsWith('mrr')"
     " ? self.model.task in ['Ranking', 'Embedding'] : r.metric == 'map'"
     " ? self.model.task == 'Ranking' : r.metric.startsWith('ndcg')"
     " ? self.model.task in ['Ranking', 'Classification'] : self.model.task == 'Classification')",
     "gate.rules[].metric must be one of model.task: rmse, mae, mape, wape and r2 for Regression,"
     " ndcg@<k>, mrr, mrr@<k> and map for Ranking, recall@<k>, mrr and mrr@<k> for Embedding,"
-    " perplexity for CausalLM, the others and ndcg@<k> for Classification",
+    " perplexity for CausalLM and MaskedLM, masked_accuracy for MaskedLM, the others and ndcg@<k>"
+    " for Classification",
 )
 @cel(
     "(has(self.model.classification) && self.model.classification.multiLabel)"
@@ -275,10 +278,10 @@ class History(Model):
     " micro_f1 needs multiLabel",
 )
 @cel(
-    "!(self.model.task in ['Regression', 'Embedding', 'CausalLM'])"
+    "!(self.model.task in ['Regression', 'Embedding', 'CausalLM', 'MaskedLM'])"
     " || !self.gate.rules.exists(r, has(r.minPositives))",
-    "a rule of Regression, Embedding or CausalLM has no minPositives: no label is the positive one;"
-    " remove it",
+    "a rule of Regression, Embedding, CausalLM or MaskedLM has no minPositives: no label is the"
+    " positive one; remove it",
 )
 @cel(
     "!has(self.training) || !has(self.training.earlyStopping)"
@@ -286,12 +289,12 @@ class History(Model):
     " || (self.training.earlyStopping.metric in ['rmse', 'mae'] ? ['Regression']"
     " : self.training.earlyStopping.metric == 'mrr' ? ['Ranking', 'Embedding']"
     " : self.training.earlyStopping.metric == 'recall@10' ? ['Embedding']"
-    " : self.training.earlyStopping.metric == 'perplexity' ? ['CausalLM']"
+    " : self.training.earlyStopping.metric == 'perplexity' ? ['CausalLM', 'MaskedLM']"
     " : self.training.earlyStopping.metric in ['ndcg@10', 'loss'] ? ['Ranking']"
     " : ['Classification']).exists(t, t == self.model.task)",
     "training.earlyStopping.metric must be one of model.task: rmse and mae for Regression, ndcg@10,"
-    " mrr and loss for Ranking, mrr and recall@10 for Embedding, perplexity for CausalLM, the"
-    " others for Classification",
+    " mrr and loss for Ranking, mrr and recall@10 for Embedding, perplexity for CausalLM and"
+    " MaskedLM, the others for Classification",
 )
 @cel(
     "!has(self.training) || !has(self.training.unlabelled)"
@@ -312,15 +315,41 @@ class History(Model):
     " be learnt as it is; remove augmentation",
 )
 @cel(
-    "self.model.task != 'CausalLM' || !has(self.training) || !has(self.training.parallelism)"
-    " || self.training.parallelism.type != 'FSDP'",
-    "training.parallelism.type FSDP is not available for task CausalLM; set it to DDP",
+    "!(self.model.task in ['CausalLM', 'MaskedLM']) || !has(self.training)"
+    " || !has(self.training.parallelism) || self.training.parallelism.type != 'FSDP'",
+    "training.parallelism.type FSDP is not available for tasks CausalLM and MaskedLM; set it to"
+    " DDP",
 )
 @cel(
     "self.model.task != 'CausalLM' || !has(self.serving) || !has(self.serving.optimise)"
     " || !has(self.serving.optimise.quantization)",
     "serving.optimise.quantization is not available for task CausalLM: the quantized form has no"
     " cache of earlier tokens, without which each new token would cost a whole pass; remove it",
+)
+@cel(
+    "(self.model.task == 'MaskedLM') != has(self.data.source.columns.label)",
+    "set data.source.columns.label, but not for task MaskedLM, which learns from the text alone;"
+    " name the column, or remove it",
+)
+@cel(
+    "self.model.task != 'MaskedLM' || (has(self.mode) && self.mode != 'Enforce')",
+    "task MaskedLM needs mode Observe or TrainOnly: its weights answer no requests, they are the"
+    " model.initial of another update; set mode",
+)
+@cel(
+    "(self.model.task == 'MaskedLM') == (size(self.rollout.targets) == 0)",
+    "rollout.targets needs at least one Deployment, but is [] for task MaskedLM, which serves"
+    " nothing; add a target, or set it to []",
+)
+@cel(
+    "self.model.task != 'MaskedLM' || !has(self.serving)",
+    "task MaskedLM has no serving: its weights answer no requests; remove it",
+)
+@cel(
+    "self.model.task != 'MaskedLM' || !has(self.training) || !has(self.training.robustness)"
+    " || !has(self.training.robustness.augmentation)",
+    "training.robustness.augmentation is not available for task MaskedLM, which hides other tokens"
+    " in each epoch by itself; remove augmentation",
 )
 @cel(
     "self.model.task in ['Classification', 'Ranking', 'Regression'] || !has(self.training)"

@@ -202,6 +202,7 @@ EARLY_STOPPING_METRIC = {
     "CausalLM": "perplexity",
     "Classification": "log_loss",
     "Embedding": "mrr",
+    "MaskedLM": "perplexity",
     "Ranking": "ndcg@10",
     "Regression": "rmse",
 }

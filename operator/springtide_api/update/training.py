@@ -143,8 +143,8 @@ class EarlyStopping(Model):
     """Validation metric: log_loss, auc, accuracy or macro_f1 for Classification, rmse or mae for
     Regression, ndcg@10, mrr or loss (the training loss) for Ranking, mrr or recall@10 for
     Embedding, among the documents of all training rows (trainTower Both: of the validation rows),
-    perplexity for CausalLM. Default: log_loss for Classification, rmse for Regression, ndcg@10 for
-    Ranking, mrr for Embedding, perplexity for CausalLM."""
+    perplexity for CausalLM and MaskedLM. Default: log_loss for Classification, rmse for Regression,
+    ndcg@10 for Ranking, mrr for Embedding, perplexity for CausalLM and MaskedLM."""
     patience: Annotated[int, Field(ge=1, le=100)] = 2
     """Number of validations without improvement before training stops. Default 2."""
     min_delta: Decimal = "0"

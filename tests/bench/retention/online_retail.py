@@ -48,15 +48,18 @@ def products(*, hidden: bool) -> list[tuple[str, str]]:
     Args:
         hidden: Whether the words for its own kind are removed from the description.
     """
-    found = {}
+    return list({kept if hidden else text: kind for text, kept, kind in described()}.items())
+
+
+def described() -> Iterator[tuple[str, str, str]]:
+    """Yield each description that names a kind, the same without the words for it, and the kind."""
     for text in sorted({row["Description"].strip() for row in rows("events.csv.gz")}):
         words = [(word, _singular(word)) for word in re.findall(r"[^\W_]+", text.lower())]
         if not (named := [word for _, word in words if word in KINDS]):
             continue
         kept = " ".join(word for word, singular in words if singular != named[-1])
         if kept:
-            found[kept if hidden else text] = named[-1]
-    return list(found.items())
+            yield text, kept, named[-1]
 
 
 def share_of(name: str, salt: str) -> float:

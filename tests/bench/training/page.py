@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
+from bench.adaptation import page as adaptation
 from bench.gpu import page as gpu
 from bench.methods import page as methods
 from bench.retention import sections as retention
@@ -128,6 +129,7 @@ def page(folder: Path = RESULTS) -> str:
     without = [file.stem for file in files if not file.exists()]
     missing = f"Not measured yet: {', '.join(without)}.\n\n" if without else ""
     more = [gpu.sections(folder), retention.sections(folder), methods.sections(folder)]
+    more.append(adaptation.sections(folder))
     sections = "\n".join(filter(None, [*map(_section, results), *more]))
     first = f"{HEAD}\n{summary(results)}\n\n{missing}{table(results)}"
     start = folder / f"{POD_START}.json"

@@ -17,6 +17,7 @@ from springtide_trainer.artifact.tokens import tokenize
 from springtide_trainer.processes import ALONE
 from springtide_trainer.tasks.embedding import Embedding
 from springtide_trainer.tasks.language.generation import Limits, responses
+from springtide_trainer.tasks.language.masked_tokens import MaskingTokenizer
 from springtide_trainer.tasks.language.response_tokens import ResponseTokenizer
 from springtide_trainer.tasks.table import task_of
 from springtide_trainer.tasks.towers import DOCUMENT_WEIGHTS
@@ -237,11 +238,11 @@ def _unmapped(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def row_tokenizer(folder: Path) -> RowTokenizer:
-    """Load what encodes the rows of an artifact: texts, or prompts with their responses."""
-    tokenizer = load_tokenizer(folder)
-    if Preprocess.read(folder).task == CAUSAL_LM:
+    """Load what encodes the rows of an artifact: texts, also with hidden tokens, or responses."""
+    tokenizer, preprocess = load_tokenizer(folder), Preprocess.read(folder)
+    if preprocess.task == CAUSAL_LM:
         return ResponseTokenizer(tokenizer)
-    return tokenizer
+    return MaskingTokenizer(tokenizer) if preprocess.hides_tokens else tokenizer
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:

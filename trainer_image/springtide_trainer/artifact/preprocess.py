@@ -31,6 +31,7 @@ PREPROCESS = "preprocess.json"
 CLASSIFICATION = "Classification"
 EMBEDDING = "Embedding"
 CAUSAL_LM = "CausalLM"
+MASKED_LM = "MaskedLM"
 _COLUMNS = "spec.data.source.columns"
 _TEMPLATE_FIELD = f"{_COLUMNS}.template"
 _LABEL_FIELD = f"{_COLUMNS}.label"
@@ -72,10 +73,14 @@ class Preprocess(Model):
         """Return the preprocessing of a recipe.
 
         Raises:
-            Refused: the template names a column that is not a feature, or the label is an input.
+            Refused: the template names a column that is not a feature, or the label is an input or
+                is not named.
         """
         columns, options = recipe.data.source.columns, recipe.model.classification
-        if columns.label in {columns.text, columns.text_pair, *columns.features}:
+        if columns.label is None and recipe.model.task != MASKED_LM:
+            message = f"task {recipe.model.task} needs a label; name its column"
+            raise Refused("MissingColumn", message, _LABEL_FIELD)
+        if columns.label and columns.label in {columns.text, columns.text_pair, *columns.features}:
             raise Refused(
                 "LabelIsFeature",
                 f"column {columns.label!r} is both the label and an input of the model (label "
@@ -129,6 +134,16 @@ class Preprocess(Model):
     def reads_labels(self) -> bool:
         """Whether the model reads the label of a row, too: the response of a prompt."""
         return self.causal_lm is not None
+
+    @property
+    def hides_tokens(self) -> bool:
+        """Whether tokens of a row are hidden, for the model to predict them."""
+        return self.task == MASKED_LM
+
+    @property
+    def predicts_tokens(self) -> bool:
+        """Whether what a row is evaluated by are tokens: of a response, or hidden ones."""
+        return self.reads_labels or self.hides_tokens
 
     def render(
         self, columns: Mapping[str, Sequence[str]], labels: Sequence[str] | None = None

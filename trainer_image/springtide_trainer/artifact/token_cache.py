@@ -64,6 +64,8 @@ class Key:
         rendering = preprocess.plain()
         for name in NOT_RENDERING:
             rendering.pop(name, None)
+        if preprocess.hides_tokens:
+            rendering["hidden"] = True
         files = [(path.name, file_digest(path)) for path in tokenizer_files(artifact)]
         return Key(
             rows=rows,

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from springtide_trainer.artifact.long_texts import shorten
+from springtide_trainer.tasks.language.masked_tokens import CHOSEN, ORIGINAL, MaskingTokenizer
 from springtide_trainer.tasks.language.response_tokens import MASK, ResponseTokenizer
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from springtide_trainer.artifact.preprocess import Pair
 
     Integers = NDArray[np.integer[Any]]
-    RowTokenizer = PreTrainedTokenizerBase | ResponseTokenizer
-    """Encodes rows: texts, or prompts with responses."""
+    RowTokenizer = PreTrainedTokenizerBase | ResponseTokenizer | MaskingTokenizer
+    """Encodes rows: texts, also with hidden tokens, or prompts with responses."""
 
 CHUNK = 4096
 """Rows encoded by one call of the tokenizer, which bounds the memory of its Python integers."""
@@ -150,6 +151,8 @@ def _encoded(tokenizer: RowTokenizer, chunk: Sequence[Pair], max_length: int) ->
     """Return a list of numbers for each row, for each model input."""
     if isinstance(tokenizer, ResponseTokenizer):
         return tokenizer.encode(chunk, max_length)
+    if isinstance(tokenizer, MaskingTokenizer):
+        return tokenizer.hidden(_encoded(tokenizer.tokenizer, chunk, max_length))
     cut = partial(shorten, max_length=max_length, count=partial(_count, tokenizer))
     texts = [cut(text) for text, _ in chunk]
     paired = any(second is not None for _, second in chunk)
@@ -160,7 +163,8 @@ def _encoded(tokenizer: RowTokenizer, chunk: Sequence[Pair], max_length: int) ->
 def input_types(tokenizer: RowTokenizer) -> dict[str, np.dtype[Any]]:
     """Return the type in which each model input that varies is stored."""
     words = np.dtype(np.uint16 if highest_id(tokenizer) < 1 << 16 else np.int32)
-    known = {"input_ids": words, "token_type_ids": np.dtype(np.uint8), MASK: np.dtype(np.uint8)}
+    known: dict[str, np.dtype[Any]] = {"input_ids": words, ORIGINAL: words}
+    known |= dict.fromkeys(("token_type_ids", MASK, CHOSEN), np.dtype(np.uint8))
     names = [name for name in tokenizer.model_input_names if name != "attention_mask"]
     return {name: known.get(name, np.dtype(np.int32)) for name in names}
 

@@ -14,7 +14,7 @@ from springtide_trainer.artifact.models import predict
 from springtide_trainer.artifact.token_cache import Key, cached
 from springtide_trainer.artifact.tokens import CHUNK, collect, encode
 from springtide_trainer.data.snapshots.frozen_rows import inputs
-from springtide_trainer.evaluation import responses
+from springtide_trainer.evaluation import predicted_tokens
 from springtide_trainer.evaluation.comparison import Scores
 from springtide_trainer.evaluation.search import Search
 from springtide_trainer.progress import Progress, Reporter
@@ -69,7 +69,8 @@ def score_all(
             scores = _score(tokens[key], model, _reporting(progress, done))
             if model.documents is not None:
                 scores = search.ranks(model, scores, BATCH.get(model.model.device.type, 32))
-            labels = responses.labels(tokens[key]) if model.preprocess.reads_labels else None
+            predicts = model.preprocess.predicts_tokens
+            labels = predicted_tokens.labels(tokens[key]) if predicts else None
             row.append(Scores(model.task, scores, labels))
             done += len(scores)
         found.append(row)

@@ -48,6 +48,8 @@ def write(
 ) -> None:
     """Replace the queries of a verified model, or delete them where the recipe asks for none.
 
+    A model that predicts hidden tokens answers no requests, so it has none.
+
     Args:
         datasets: The evaluated rows; queries are made of the first holdout.
         candidate: The model.
@@ -60,7 +62,7 @@ def write(
     model, final = Preprocess.read(folder), warm_up_file(folder)
     table = next((each.table for each in datasets if each.role == "Holdout"), None)
     try:
-        if not count or not table:
+        if not count or not table or model.hides_tokens:
             remove_file(final)
             return
         group = table["group"] if model.task == "Ranking" else None

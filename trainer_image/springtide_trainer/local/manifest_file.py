@@ -19,6 +19,7 @@ from springtide_api.names import API_VERSION, UPDATE_KIND
 from springtide_api.objects import Problem
 from springtide_api.update.data import DataVolume
 from springtide_api.update.tracking import Tracking
+from springtide_trainer.artifact.preprocess import MASKED_LM
 from springtide_trainer.errors import Refused
 from springtide_trainer.local.validation import problems, without_nulls
 from springtide_trainer.storage import local_path
@@ -124,6 +125,9 @@ def made(manifest: Mapping[str, Any], path: Path, places: Places) -> LocalRecipe
         Refused: it names a file or folder that this machine does not have.
     """
     spec = {**ABSENT, **manifest["spec"]}
+    model = spec.get("model")
+    if isinstance(model, dict) and model.get("task") == MASKED_LM:
+        spec = {**ABSENT, "rollout": {"targets": []}, **manifest["spec"]}
     if found := problems({**manifest, "spec": spec}):
         raise InvalidManifest(path, found)
     written = Recipe.model_validate({"training": {}, "evaluation": {}, **spec})

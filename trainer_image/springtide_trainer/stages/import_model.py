@@ -27,7 +27,7 @@ from springtide_trainer.artifact.huggingface_folder import inspect
 from springtide_trainer.artifact.length_limit import check_max_length
 from springtide_trainer.artifact.models import load_tokenizer
 from springtide_trainer.artifact.padding import choose_side
-from springtide_trainer.artifact.preprocess import CAUSAL_LM, Preprocess
+from springtide_trainer.artifact.preprocess import CAUSAL_LM, MASKED_LM, Preprocess
 from springtide_trainer.artifact.tokens import highest_id
 from springtide_trainer.errors import Refused
 from springtide_trainer.hub.download import download
@@ -36,8 +36,9 @@ from springtide_trainer.optimise.form import commit_form
 from springtide_trainer.storage import check_storage, local_path
 from springtide_trainer.tasks import sequence_head, towers
 from springtide_trainer.tasks.embedding import Embedding
-from springtide_trainer.tasks.language import decoder
+from springtide_trainer.tasks.language import decoder, masked_encoder
 from springtide_trainer.tasks.language.causal_lm import CausalLM
+from springtide_trainer.tasks.language.masked_lm import MaskedLM
 from springtide_trainer.tasks.table import task_of
 
 if TYPE_CHECKING:
@@ -138,6 +139,9 @@ def _load(
         return model, task, "Trained"
     if isinstance(task, CausalLM):
         return _load_decoder(source), task, "Trained"
+    if isinstance(task, MaskedLM):
+        model, made = _load_masked(source, recipe.training.hyperparameters.seed)
+        return model, task, made
     size = _head_size(config, task)
     with _loading(source):
         model, report = _load_with_report(source, size)
@@ -172,6 +176,16 @@ def _load_decoder(source: Path) -> PreTrainedModel:
     _check_complete(model, report, source, "decoder")
     loaded: PreTrainedModel = model
     return loaded
+
+
+def _load_masked(source: Path, seed: int) -> tuple[PreTrainedModel, Literal["Trained", "Seeded"]]:
+    """Load an encoder with the head of a masked language model: a new one where it has none."""
+    with _loading(source):
+        model, report = masked_encoder.load(source, output_loading_info=True)
+    _check_finite(model.eval(), source)
+    new = _new_parameters(model, report, source)
+    sequence_head.seed(model, new, seed)
+    return model, "Seeded" if new else "Trained"
 
 
 def _check_complete(
@@ -211,32 +225,34 @@ def _checked_config(source: Path, task: Learning) -> PreTrainedConfig:
     except (ValueError, KeyError, TypeError, OSError) as wrong:
         message = f"{source}/config.json: {wrong}; use another model"
         raise Refused("InvalidModel", message, _URI) from wrong
-    if isinstance(task, Embedding):
-        if config.model_type not in ENCODERS or config.is_encoder_decoder or _is_decoder(config):
-            message = (
-                f"{source}: model_type {config.model_type!r} is no encoder, and task Embedding "
-                "needs one; use a model such as a BERT"
-            )
-            raise Refused("UnsupportedModel", message, _URI)
-        return config
-    if isinstance(task, CausalLM):
-        if config.is_encoder_decoder or not _is_decoder(config):
-            message = (
-                f"{source}: model_type {config.model_type!r} is no decoder, and task CausalLM "
-                "needs one; use a model such as a Llama"
-            )
-            raise Refused("UnsupportedModel", message, _URI)
-        return config
-    if config.model_type not in CLASSIFIERS or config.is_encoder_decoder:
-        message = (
-            f"{source}: model_type {config.model_type!r} does not support sequence "
-            "classification; use a model that does, such as a BERT"
-        )
+    if why := _unsuited(config, task):
+        message = f"{source}: model_type {config.model_type!r} {why}"
         raise Refused("UnsupportedModel", message, _URI)
+    if isinstance(task, Embedding | CausalLM | MaskedLM):
+        return config
     if getattr(config, "problem_type", None) not in {None, task.problem_type}:
         message = f"{source}: problem_type {config.problem_type!r}; remove it from config.json"
         raise Refused("UnsupportedModel", message, _URI)
     return config
+
+
+def _unsuited(config: PreTrainedConfig, task: Learning) -> str:
+    """Return why a model of this type cannot have the head of a task; empty if it can."""
+    one_part, known = not config.is_encoder_decoder, config.model_type
+    if isinstance(task, Embedding):
+        fits = known in ENCODERS and one_part and not _is_decoder(config)
+        why = "is no encoder, and task Embedding needs one; use a model such as a BERT"
+    elif isinstance(task, CausalLM):
+        fits = one_part and _is_decoder(config)
+        why = "is no decoder, and task CausalLM needs one; use a model such as a Llama"
+    elif isinstance(task, MaskedLM):
+        fits = known in MASKED and one_part
+        why = "has no head that predicts hidden tokens, as task MaskedLM needs; use a model such "
+        why += "as a BERT"
+    else:
+        fits = known in CLASSIFIERS and one_part
+        why = "does not support sequence classification; use a model that does, such as a BERT"
+    return "" if fits else why
 
 
 def _head_size(config: PreTrainedConfig, task: Learning) -> int:
@@ -297,6 +313,12 @@ def _tokenizer(source: Path, model: PreTrainedModel, recipe: Recipe) -> PreTrain
         message = (
             f"the tokenizer of {source} has no token that ends texts (eos_token), and a response "
             "ends with one; add it to tokenizer_config.json"
+        )
+        raise Refused("UnsupportedTokenizer", message, _URI)
+    if recipe.model.task == MASKED_LM and tokenizer.mask_token_id is None:
+        message = (
+            f"the tokenizer of {source} has no mask token (mask_token), which stands for hidden "
+            "tokens in task MaskedLM; use an encoder whose tokenizer has one"
         )
         raise Refused("UnsupportedTokenizer", message, _URI)
     if not responds:

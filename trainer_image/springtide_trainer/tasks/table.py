@@ -8,6 +8,7 @@ from springtide_trainer.errors import Refused
 from springtide_trainer.tasks.classification import Classification
 from springtide_trainer.tasks.embedding import Embedding
 from springtide_trainer.tasks.language.causal_lm import CausalLM
+from springtide_trainer.tasks.language.masked_lm import MaskedLM
 from springtide_trainer.tasks.multi_label import MultiLabel
 from springtide_trainer.tasks.ranking import Ranking
 from springtide_trainer.tasks.regression import Regression
@@ -29,6 +30,7 @@ TASKS: dict[str, Callable[[TaskSpec], Task]] = {
     "Ranking": Ranking.of,
     "Embedding": Embedding.of,
     "CausalLM": CausalLM.of,
+    "MaskedLM": MaskedLM.of,
 }
 
 

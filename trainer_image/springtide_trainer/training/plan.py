@@ -12,6 +12,7 @@ from springtide_trainer.methods.table import METHODS
 from springtide_trainer.tasks.classification import Classification
 from springtide_trainer.tasks.embedding import Embedding
 from springtide_trainer.tasks.language.causal_lm import CausalLM
+from springtide_trainer.tasks.language.masked_lm import MaskedLM
 from springtide_trainer.tasks.table import task_of
 from springtide_trainer.training import precision, warm_start
 from springtide_trainer.training.retention import distillation
@@ -127,13 +128,13 @@ def _check_options(task: Task, training: Training, processes: Processes) -> None
     both = isinstance(task, Embedding) and task.trains_documents
     if training.unlabelled and type(task) is not Classification:
         wrong = "unlabelled"
-    if isinstance(task, Embedding | CausalLM) and training.parallelism.type == "FSDP":
+    if isinstance(task, Embedding | CausalLM | MaskedLM) and training.parallelism.type == "FSDP":
         wrong = "parallelism.type"
-    if isinstance(task, CausalLM) and robust and robust.augmentation:
+    if isinstance(task, CausalLM | MaskedLM) and robust and robust.augmentation:
         wrong = "robustness.augmentation"
     if both and robust and robust.adversarial:
         wrong = "robustness.adversarial"
-    if isinstance(task, Embedding) and kept and (kept.distillation or kept.ewc):
+    if isinstance(task, Embedding | MaskedLM) and kept and (kept.distillation or kept.ewc):
         wrong = f"retention.{'distillation' if kept.distillation else 'ewc'}"
     if both and processes.count > 1:
         wrong = "compute.gpusPerNode"

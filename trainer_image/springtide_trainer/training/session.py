@@ -17,6 +17,8 @@ from springtide_trainer.processes import ALONE
 from springtide_trainer.storage import local_place
 from springtide_trainer.tasks.embedding import Embedding
 from springtide_trainer.tasks.language.causal_lm import CausalLM
+from springtide_trainer.tasks.language.masked_lm import MaskedLM
+from springtide_trainer.tasks.language.masked_tokens import FreshMasks, Masks
 from springtide_trainer.tasks.table import task_of
 from springtide_trainer.training import optimizer
 from springtide_trainer.training.checkpoints import Checkpoints
@@ -49,7 +51,7 @@ if TYPE_CHECKING:
     from springtide_trainer.training.engine.replicas import Objective, Passes
     from springtide_trainer.training.engine.strategies import Strategy
     from springtide_trainer.training.retention.penalty import Penalty
-    from springtide_trainer.training.robustness.augmentation import Augmentation
+    from springtide_trainer.training.rows.batches import Augment
     from springtide_trainer.training.rows.training_rows import TrainingRows
 
 
@@ -91,7 +93,7 @@ class Session:
     penalty: Penalty | None
     processes: Processes
     strategy: Strategy
-    augmentation: Augmentation | None
+    augmentation: Augment | None
     recorded: bool
     options: Hyperparameters
     learning_rate: float
@@ -150,9 +152,7 @@ def prepare(
         ),
         processes=processes,
         strategy=strategy,
-        augmentation=augmentation.of(
-            training.robustness, load_tokenizer(parent), seed=options.seed
-        ),
+        augmentation=_augmentation(plan),
         recorded=recorded,
         options=options,
         learning_rate=float(training.learning_rate),
@@ -165,8 +165,16 @@ def prepare(
 def _recorded(plan: Plan, rows: TrainingRows) -> bool:
     """Return whether steps are recorded as graphs."""
     # Which logits a pass computes depends on its rows.
-    shapes_repeat = rows.documents is None and not isinstance(plan.task, CausalLM)
+    shapes_repeat = rows.documents is None and not isinstance(plan.task, CausalLM | MaskedLM)
     return shapes_repeat and kernels.recorded(plan.chosen, plan.training, plan.processes.count)
+
+
+def _augmentation(plan: Plan) -> Augment | None:
+    """Return what changes the inputs of training rows in each epoch; None: they are as they are."""
+    words, seed = load_tokenizer(plan.parent), plan.options.seed
+    if isinstance(plan.task, MaskedLM):
+        return FreshMasks(Masks.of(words), seed)
+    return augmentation.of(plan.training.robustness, words, seed=seed)
 
 
 def _with_known_outputs(
@@ -308,6 +316,8 @@ def _store_lower_outputs(
     Validation is FP32. Returns the rows, and what bit-equal weights depend on because of this.
     """
     if plan.processes.count > 1:  # each would compute and store those of all rows
+        return rows, {}
+    if isinstance(plan.task, MaskedLM):  # each epoch hides other tokens
         return rows, {}
     wanted = [Wanted("training", rows.units.rows, plan.chosen.forward)] if epochs > 1 else []
     wanted.append(Wanted("validation", rows.validation))

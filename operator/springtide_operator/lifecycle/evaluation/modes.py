@@ -53,4 +53,6 @@ def ended_by_mode(seen: Observation, generation: ModelGeneration) -> tuple[str, 
     targets = seen.update.spec.rollout.targets
     names = ", ".join(f"Deployment {each.target_ref.name}" for each in targets)
     message = f"would be rolled out to {names} if spec.mode were Enforce, not Observe"
+    if not targets:
+        message = f"evaluated and stored at {status.artifact.uri}; task MaskedLM serves nothing"
     return OBSERVED, f"{message}; {status.message}"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 NO_LABEL = ""
-"""The label of a frozen row without one."""
+"""The label of a frozen row without one, and of all rows where the source has no labels."""
 
 
 def check_rows(
@@ -38,6 +38,8 @@ def check_rows(
         Refused: a label is missing or unknown, an entity or group is missing, or a weight is not
             a finite number >= 0.
     """
+    if "label" not in table.column_names:
+        table = table.append_column("label", pa.array([NO_LABEL] * len(table), pa.string()))
     if unlabelled:
         names = pc.fill_null(table["label"], NO_LABEL)
         labels.check(names.filter(pc.not_equal(names, NO_LABEL)), where)

@@ -65,6 +65,9 @@ def _pick(given: argparse.Namespace) -> int:
     if given.labelled and given.strategy != "Diverse":
         raise Refused("UnsupportedOption", "--labelled belongs to --strategy Diverse; remove it")
     scorer, shown = load(given.model, _digest(given.model)), display()
+    if scorer.preprocess.hides_tokens:
+        message = f"{given.model} is of task MaskedLM, which needs no labels; name another model"
+        raise Refused("UnsupportedOption", message)
     rows.check_output(given.output, given.keep, scorer.preprocess)
     found = rows.read(given.rows, scorer.preprocess, given.keep)
     with shown.stage("pick"):

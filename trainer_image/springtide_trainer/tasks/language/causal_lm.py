@@ -96,7 +96,7 @@ class CausalLM:
     def encode(self, column: pa.ChunkedArray, where: str) -> Array:
         """Return float64 [rows, 0]: what is known of a response is known of its tokens alone.
 
-        `Tokens.sums` counts them in training, `evaluation.responses` describes them.
+        `Tokens.sums` counts them in training, `evaluation.predicted_tokens` describes them.
         """
         return np.empty((len(column), 0))
 

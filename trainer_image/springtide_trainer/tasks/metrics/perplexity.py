@@ -1,4 +1,4 @@
-"""The perplexity of responses, as a function of entity weights.
+"""The perplexity of predicted tokens (responses, hidden ones), as a function of entity weights.
 
 exp(sum of the negative log likelihood of tokens / number of tokens): each token counts the same,
 so a long response counts more (Jelinek et al. 1977, "Perplexity: a measure of the difficulty of
@@ -21,7 +21,7 @@ def statistic(rows: EncodedRows, predictions: Array) -> Statistic:
     """Prepare the perplexity as a function of entity weights.
 
     Args:
-        rows: The first label of a row is the number of tokens of its response.
+        rows: The first label of a row is the number of its predicted tokens.
         predictions: float [rows, 1], the mean negative log likelihood of these tokens.
     """
     found = np.asarray(predictions, dtype=np.float64)[:, 0]
@@ -38,12 +38,12 @@ def of_frequencies(rows: EncodedRows) -> float:
     """Return the perplexity of the best fixed frequencies of tokens on these rows.
 
     Args:
-        rows: The labels of a row are the number of tokens of its response, and the sum of their
-            negative log frequencies among all tokens of all responses.
+        rows: The labels of a row are the number of its predicted tokens, and the sum of their
+            negative log frequencies among those of all rows; further labels are not read.
     """
     if not len(rows.label):
         return float("nan")
-    tokens, surprise = np.asarray(rows.label, dtype=np.float64).sum(axis=0)
+    tokens, surprise = np.asarray(rows.label, dtype=np.float64)[:, :2].sum(axis=0)
     return float(_exp(np.array([surprise / tokens]))[0]) if tokens else float("nan")
 
 

@@ -33,6 +33,8 @@ from springtide_trainer.errors import Refused
 from springtide_trainer.tasks.classification_losses import balanced
 from springtide_trainer.tasks.embedding import Embedding
 from springtide_trainer.tasks.language.causal_lm import CausalLM
+from springtide_trainer.tasks.language.masked_lm import MaskedLM
+from springtide_trainer.tasks.language.masked_tokens import CHOSEN
 from springtide_trainer.tasks.language.response_tokens import MASK
 from springtide_trainer.tasks.table import task_of
 from springtide_trainer.training.early_stopping import validation_split
@@ -244,10 +246,11 @@ def _with_replayed(new: _Source, table: pa.Table, recipe: Recipe, *, parent: Pat
 
 
 def _by_token(source: _Source, task: Task) -> _Source:
-    """Count the tokens of each response: its part in the loss, and its label."""
-    if not isinstance(task, CausalLM):
+    """Count the predicted tokens of each row: its part in the loss, and its label."""
+    if not isinstance(task, CausalLM | MaskedLM):
         return source
-    counts = source.examples.tokens.sums(MASK)
+    # How many tokens of a row are hidden depends on the row alone, which ones also on the epoch.
+    counts = source.examples.tokens.sums(MASK if isinstance(task, CausalLM) else CHOSEN)
     examples = replace(source.examples, labels=counts[:, None], terms=np.maximum(counts, 1))
     return replace(source, examples=examples)
 
