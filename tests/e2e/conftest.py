@@ -14,8 +14,12 @@ sys.path.insert(0, str(REPOSITORY / "examples"))
 
 from demo import cluster, steps
 from demo.example import Example
-from e2e import model_hub
+from e2e import model_hub, task_examples
+from e2e.model_hub import ModelHub
 from e2e.small_example import SmallExample
+from e2e.store_example import StoreExample
+from e2e.task_examples import SideBySide
+from local_cluster.object_store import ObjectStore
 
 
 @pytest.fixture(scope="session")
@@ -72,6 +76,34 @@ def small(
     yield example_of
     for example in made.values():
         example.end()
+
+
+@pytest.fixture(scope="session")
+def tasks(
+    request: pytest.FixtureRequest,
+    installed: cluster.Cluster,
+    node_cluster: Node,
+    node_object_store: ObjectStore,
+) -> Iterator[SideBySide]:
+    """The examples of the tasks that have a test in this run, which begin side by side."""
+
+    def small(name: str) -> SmallExample:
+        return SmallExample(installed, f"small-{name}", node=node_cluster)
+
+    search = StoreExample(installed, "small-search", node=node_cluster, store=node_object_store)
+    contexts = {
+        "test_ranking": task_examples.ranking(search),
+        "test_regression": task_examples.regression(small("pricing"), ModelHub(node_cluster)),
+        "test_retrieval": task_examples.retrieval(small("retrieval")),
+        "test_support": task_examples.support(small("support")),
+    }
+    tested = {item.path.stem for item in request.session.items if "tasks" in item.fixturenames}
+    begun = SideBySide()
+    try:
+        begun.begin({name: context for name, context in contexts.items() if name in tested})
+        yield begun
+    finally:
+        begun.end()
 
 
 @pytest.fixture(scope="module")

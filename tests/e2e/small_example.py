@@ -82,6 +82,10 @@ class SmallExample(Example):
         """Return the folder of this machine behind a claim."""
         return self.node.storage_dir / self.namespace / claim
 
+    def files(self, uri: str) -> Path:
+        """Return the folder of this machine behind a location on the claim of the models."""
+        return self.folder("models") / uri.removeprefix("file:///models/")
+
     def edit(self, spec: Raw) -> None:
         """Merge into the spec of the update, as `kubectl patch` does."""
         self.patch(f"iu/{UPDATE}", {"spec": spec})

@@ -54,8 +54,7 @@ def publish(folder: Path, *, head: bool) -> None:
     model = BertForSequenceClassification(config) if head else BertModel(config)
     model.save_pretrained(folder)
     words.save_pretrained(folder)
-    for file in folder.iterdir():
-        file.chmod(0o644)  # pods read it as another user
+    _readable(folder)
 
 
 def month(
@@ -151,6 +150,7 @@ SAID = ("customer", "support", "is", "the", "here", "next")
 def publish_decoder(folder: Path) -> None:
     """Write the folder of a decoder that knows nothing of `dialogues`."""
     decoders.publish(folder, [*SAID, *GOOD, *BAD, *THINGS])
+    _readable(folder)
 
 
 def dialogues(name: str, rows: int = ROWS) -> bytes:
@@ -172,6 +172,12 @@ def dialogues(name: str, rows: int = ROWS) -> bytes:
         customer = f"c{rng.randrange(CUSTOMERS):03}"
         table.writerow((f"{moment:%Y-%m-%d %H:%M:%S}", customer, "next", question, answer))
     return gzip.compress(text.getvalue().encode(), mtime=0)
+
+
+def _readable(folder: Path) -> None:
+    """Let pods read the files, as another user."""
+    for file in folder.iterdir():
+        file.chmod(0o644)
 
 
 def _row(rng: random.Random, moment: datetime) -> shop.Row:

@@ -40,6 +40,10 @@ class StoreExample(SmallExample):
         """Upload a month's file."""
         self.store.put(f"{self.bucket}/data/{file}", content)
 
+    def files(self, uri: str) -> Path:
+        """Return the folder of this machine with the files of a committed folder."""
+        return self.store.committed(uri)
+
     def _open_storage(self, *, shared: bool) -> None:
         """Create the namespace with Secret and service account, and the bucket."""
         self.store.empty_bucket(self.namespace)

@@ -1,56 +1,33 @@
 """A ranker on a cluster, without a claim: data, models and storage are in an object store.
 
-It is trained on lists, judged by their order, served and asked; and no credential is shown.
+It is trained on lists, by bottleneck adapters that stay a part of it, judged by the order of its
+lists, served and asked; and no credential is shown.
 """
 
 import base64
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-import yaml
-from demo.cluster import EXAMPLES, SYSTEM
+from demo.cluster import SYSTEM
 from demo.example import UPDATE
-from e2e import small_model
-from e2e.recordings import Recording, recorded
+from e2e import served_answers
+from e2e.recordings import Recording
 from e2e.store_example import ACCOUNT, SECRET_NAME, StoreExample
+from e2e.task_examples import ADAPTER_WIDTH
 from local_cluster.object_store import ACCESS, SECRET
+from safetensors.torch import load_file
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
-SCRIPT = Path(__file__).with_name("predicted_values.py")
-MONTHS = ("2026-01", "2026-02")
 STAGES = ("import", "probe", "train", "evaluate")
 
 
-def search(spec):
-    """Take model, columns and gate of the example of Ranking, and train for a short time."""
-    example = yaml.safe_load((EXAMPLES / "tasks" / "search.yaml").read_text())["spec"]
-    kept = {name: spec["model"][name] for name in ("initial", "maxLength")}
-    spec["model"] = example["model"] | kept
-    spec["data"]["source"]["columns"] = example["data"]["source"]["columns"]
-    spec["gate"] = example["gate"]
-    spec["training"]["hyperparameters"] = small_model.RANKING
-
-
 @pytest.fixture(scope="module")
-def shown(installed, node_cluster, node_object_store):
+def shown(tasks):
     """What is shown of an update of a ranker whose first generation is trained, judged and live."""
-    example = StoreExample(installed, "small-search", node=node_cluster, store=node_object_store)
-
-    def deliver():
-        for month in MONTHS:
-            example.deliver(f"{month}.csv.gz", small_model.searches(month))
-
-    try:
-        with recorded(example) as recording:
-            example.begin(head=False, months=(), change=search, before=deliver)
-            example.goes_live(1, seconds=420)
-            yield recording
-    finally:
-        example.end()
+    with tasks("test_ranking") as recording:
+        recording.example.goes_live(1, seconds=420)
+        yield recording
 
 
 @pytest.fixture
@@ -67,18 +44,20 @@ def test_the_first_ranker_is_accepted_by_the_order_of_its_lists(served):
 
 
 def test_the_served_scores_are_those_of_the_evaluation(served):
-    evaluation = served.generations()[1]["status"]["evaluation"]
-    report = served.store.committed(evaluation["report"])
-    manifest = served.store.committed(evaluation["holdouts"][-1]["manifest"])
-    host = served.get(f"service/{UPDATE}")["spec"]["clusterIP"]
-    program = [sys.executable, str(SCRIPT), host, str(report), str(manifest)]
-    done = subprocess.run(
-        served.node.in_namespace(program), check=True, stdout=subprocess.PIPE, text=True
-    )
-    found = json.loads(done.stdout)
-    assert found["tensor"] == ["score", "FP32", [found["rows"]]]
-    assert (found["rows"], found["version"]) == (100, "1")
-    assert found["difference"] < 1e-5
+    found = served_answers.compared(served, 1)
+    assert (found.version, found.tensor) == ("1", ["score", "FP32", [served_answers.SAMPLE]])
+    assert found.difference < 1e-5
+
+
+def test_the_served_model_has_the_adapters_of_its_training(served):
+    generation = served.generations()[1]
+    assert generation["spec"]["recipe"]["training"]["method"]["type"] == "Adapter"
+    folder = served.files(generation["status"]["artifact"]["uri"])
+    weights = load_file(folder / "bottlenecks.safetensors")
+    up = [weight for name, weight in weights.items() if name.endswith(".up.weight")]
+    assert [weight.shape[1] for weight in up] == [ADAPTER_WIDTH] * 2
+    # New ones are zero: the scores are those of the evaluation only if the server has these.
+    assert all(weight.abs().max() > 1e-3 for weight in up)
 
 
 def test_no_pod_has_a_claim_and_all_that_is_stored_is_in_the_bucket(served, shown):
@@ -87,7 +66,7 @@ def test_no_pod_has_a_claim_and_all_that_is_stored_is_in_the_bucket(served, show
     artifact = served.generations()[1]["status"]["artifact"]
     home = f"{served.bucket}/storage/{served.namespace}/{UPDATE}"
     assert artifact["uri"].startswith(f"{home}/artifacts/sha256-")
-    assert (served.store.committed(artifact["uri"]) / "model.safetensors").is_file()
+    assert (served.files(artifact["uri"]) / "model.adapted.safetensors").is_file()
     for name in ("data", "reports", "results"):
         folder = served.store.files / home.removeprefix("s3://") / name
         assert [path for path in folder.rglob("*") if path.is_file()], name

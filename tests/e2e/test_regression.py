@@ -4,63 +4,31 @@ The initial model comes from a hub.
 """
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-import yaml
-from demo.cluster import EXAMPLES
 from demo.example import UPDATE
-from e2e import model_hub, small_model
-from e2e.model_hub import ModelHub
+from e2e import model_hub, served_answers, small_model
+from e2e.task_examples import prices
 from trainer.hub.server import TOKEN
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
-SCRIPT = Path(__file__).with_name("predicted_values.py")
-MONTHS = ("2026-01", "2026-02")
 LATER = "2026-03"
 NEXT = "2026-04"
 LAST = "2026-05"
-SECRET_NAME = "hub"
-
-
-def pricing(spec):
-    """Take model and gate of the example of Regression, and train for a short time."""
-    example = yaml.safe_load((EXAMPLES / "tasks" / "pricing.yaml").read_text())["spec"]
-    initial = {"initial": {"uri": f"hf://{model_hub.NAME}@main"}}
-    spec["model"] = example["model"] | initial | {"maxLength": spec["model"]["maxLength"]}
-    spec["data"]["secretName"] = SECRET_NAME
-    spec["gate"] = example["gate"]
-    spec["gate"]["rules"][1]["maxRegression"] = {"relative": "0.5"}
-    spec["training"]["hyperparameters"] = small_model.PRICING
-    spec["training"]["earlyStopping"] = {"everySteps": 60, "patience": 9}
-    replay, interpolation = {"ratio": "0.25"}, {"alphas": ["1", "0.8"]}
-    spec["training"]["retention"] = {"replay": replay, "interpolation": interpolation}
 
 
 @pytest.fixture(scope="module")
-def hub(node_cluster):
-    hub = ModelHub(node_cluster)
-    yield hub
-    hub.stop()
+def begun(tasks):
+    """An update of prices and the hub of its initial model."""
+    with tasks("test_regression") as given:
+        yield given
 
 
 @pytest.fixture(scope="module")
-def served(small, hub):
-    """An update of prices whose first generation is trained, judged and live."""
-    example = small("pricing")
-
-    def deliver():
-        for month in MONTHS:
-            example.deliver(f"{month}.csv.gz", small_model.month(month, label=small_model.price))
-        metadata = {"name": SECRET_NAME, "namespace": example.namespace}
-        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata}
-        example.kubectl.apply([secret | {"stringData": {"HF_TOKEN": TOKEN}}])
-        hub.publish(example.folder("models") / "tiny")
-
-    example.begin(head=False, months=(), change=pricing, before=deliver)
+def served(begun):
+    """The update, whose first generation is trained, judged and live."""
+    example, _ = begun
     example.goes_live(1, seconds=420)
     return example
 
@@ -71,32 +39,20 @@ def second(served):
     adapters = {"method": {"type": "LoRA", "lora": {"rank": 4}}}
     frozen = {"hyperparameters": {"freeze": {"embeddings": True}}}
     served.edit({"training": adapters | frozen})
-    served.deliver(f"{LATER}.csv.gz", small_model.month(LATER, label=small_model.price))
+    served.deliver(f"{LATER}.csv.gz", prices(LATER))
     served.request("run", "march")
     served.goes_live(2, seconds=420)
 
 
-def on_this_machine(example, uri):
-    """The path behind a location on the claim of the models."""
-    return example.folder("models") / uri.removeprefix("file:///models/")
-
-
 def the_server_has_the_values_of_the_evaluation(example, number):
-    evaluation = example.generations()[number]["status"]["evaluation"]
-    report = on_this_machine(example, evaluation["report"])
-    manifest = on_this_machine(example, evaluation["holdouts"][-1]["manifest"])
-    host = example.get(f"service/{UPDATE}")["spec"]["clusterIP"]
-    program = [sys.executable, str(SCRIPT), host, str(report), str(manifest)]
-    done = subprocess.run(
-        example.node.in_namespace(program), check=True, stdout=subprocess.PIPE, text=True
-    )
-    found = json.loads(done.stdout)
-    assert found["tensor"] == ["value", "FP32", [found["rows"]]]
-    assert (found["rows"], found["version"]) == (100, str(number))
-    assert found["difference"] < 1e-3
+    found = served_answers.compared(example, number)
+    assert found.version == str(number)
+    assert found.tensor == ["value", "FP32", [served_answers.SAMPLE]]
+    assert found.difference < 1e-3
 
 
-def test_the_initial_model_comes_from_the_hub_by_a_token_that_nothing_shows(served, hub):
+def test_the_initial_model_comes_from_the_hub_by_a_token_that_nothing_shows(served, begun):
+    _, hub = begun
     imported = served.generations()[0]
     assert imported["spec"]["initial"]["uri"] == f"hf://{model_hub.NAME}@main"
     assert imported["status"]["artifact"]["commit"] == hub.commit
@@ -122,7 +78,7 @@ def test_the_next_month_is_trained_by_adapters_and_compared_in_the_scale_of_the_
     kept = [
         json.loads(
             (
-                on_this_machine(served, served.generations()[number]["status"]["artifact"]["uri"])
+                served.files(served.generations()[number]["status"]["artifact"]["uri"])
                 / "preprocess.json"
             ).read_text()
         )["regression"]
@@ -150,7 +106,7 @@ def test_the_second_generation_replays_rows_of_the_first_window_and_reports_it(s
     assert float(metrics["validation"]) == min(tried.values())
     assert float(tried[metrics["alpha"]]) == min(tried.values())
 
-    report = on_this_machine(served, second["status"]["evaluation"]["report"]) / "report.html"
+    report = served.files(second["status"]["evaluation"]["report"]) / "report.html"
     page = report.read_text()
     assert "<h2>Retention</h2>" in page
     assert f"{replayed} rows of earlier windows were trained on again" in page
@@ -162,7 +118,7 @@ def test_the_second_generation_replays_rows_of_the_first_window_and_reports_it(s
 def test_a_month_after_starts_an_adapter_that_is_to_be_continued(served):
     lora, without = {"lora": {"continuation": "Continue"}}, {"interpolation": None}
     served.edit({"training": {"method": lora, "retention": without}})
-    served.deliver(f"{NEXT}.csv.gz", small_model.month(NEXT, label=small_model.price))
+    served.deliver(f"{NEXT}.csv.gz", prices(NEXT))
     served.request("run", "april")
     served.goes_live(3, seconds=420)
 
@@ -178,7 +134,7 @@ def test_a_month_after_starts_an_adapter_that_is_to_be_continued(served):
 @pytest.mark.faults
 def test_the_last_month_is_trained_by_the_same_adapter_on_the_same_base(served):
     served.edit({"serving": {"optimise": {"quantization": "Int8Dynamic"}}})
-    served.deliver(f"{LAST}.csv.gz", small_model.month(LAST, label=small_model.price))
+    served.deliver(f"{LAST}.csv.gz", prices(LAST))
     served.request("run", "may")
     served.goes_live(4, seconds=420)
 
@@ -187,13 +143,13 @@ def test_the_last_month_is_trained_by_the_same_adapter_on_the_same_base(served):
     assert fourth["spec"]["continuation"]["adapter"] == taken
     left = fourth["status"]["artifact"]["adapter"]
     assert (left["base"], left["generations"]) == (taken["base"], 2)
-    files = {path.name for path in on_this_machine(served, left["uri"]).iterdir()}
+    files = {path.name for path in served.files(left["uri"]).iterdir()}
     assert files == {
         "adapter_config.json",
         "adapter_model.safetensors",
         "springtide-manifest.json",
     }
-    page = on_this_machine(served, fourth["status"]["evaluation"]["report"]) / "report.html"
+    page = served.files(fourth["status"]["evaluation"]["report"]) / "report.html"
     assert fourth["spec"]["continuation"]["message"] in page.read_text()
 
 
@@ -202,5 +158,5 @@ def test_the_last_month_is_judged_and_served_in_8_bit_integers(served):
     artifact = served.generations()[4]["status"]["artifact"]
     assert artifact["format"] == "onnx"
     assert artifact["servedDigest"] != artifact["weightsDigest"]
-    assert (on_this_machine(served, artifact["uri"]) / "model.onnx").is_file()
+    assert (served.files(artifact["uri"]) / "model.onnx").is_file()
     the_server_has_the_values_of_the_evaluation(served, 4)
