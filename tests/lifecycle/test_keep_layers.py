@@ -17,7 +17,9 @@ def test_generation_0_without_some_layers_is_trained_before_anything_is_served()
     world.rounds(8)
     status = world.generation(0).status
     assert status.reason == "SeededHead"
-    assert status.message.startswith("layers were removed at import and it is untrained since")
+    assert status.message.startswith(
+        "the layers of model.keepLayers were kept at import and it is untrained since"
+    )
     assert recipe_hash(recipe(world.seen())) != recipe_hash(recipe(plain.seen()))
     first = world.generation(1).status
     assert first.outcome == "Live"

@@ -11,7 +11,7 @@ from lifecycle.world import World, with_generation_one
 from lifecycle.world_queue import MISSING, NO_QUOTA, PREEMPTED, REQUEUES_USED_UP
 
 from springtide_operator.lifecycle.queues.observed import ObservedKind, WorkloadCondition
-from springtide_operator.lifecycle.state.observed import ObservedPod
+from springtide_operator.lifecycle.state.observed import ObservedPod, ObservedProgress
 from springtide_operator.lifecycle.state.plan import SuspendJob
 
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
@@ -129,6 +129,28 @@ def test_a_preempted_training_keeps_its_job_and_its_attempt() -> None:
     assert (training.running_seconds, training.gpu_seconds) == (5400, 5400)
     world.rounds()
     assert world.generation(2).status.rollout.promoted_at
+
+
+def test_the_progress_of_an_earlier_admission_is_not_shown_for_a_later_one() -> None:
+    world, name = queued(full=False)
+    world.begin(name)
+    reports: dict[str, ObservedProgress] = {}
+    world.seen = lambda seen=world.seen: replace(seen(), progress=reports)
+    reports[name] = ObservedProgress(40, 60, (), world.now)
+    world.settle()
+    assert progress(world)[1] == "Train 40%, 60s left"
+    passes(world, HOUR)
+    preempted(world, name)
+    passes(world, HOUR)
+    admit(world)
+    assert not world.jobs[name].suspended
+    assert progress(world)[1] == "Train starting"
+    assert world.update.status.progress.percent is None
+    runs(world, name, MINUTE)
+    assert progress(world)[1] == "Train starting"
+    reports[name] = ObservedProgress(41, 60, (), world.now)
+    passes(world, MINUTE)
+    assert progress(world)[1] == "Train 41%, 60s left"
 
 
 def test_the_time_of_all_admissions_counts_for_the_active_deadline() -> None:

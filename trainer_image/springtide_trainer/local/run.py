@@ -124,7 +124,7 @@ class LocalRun:
         )
         made = result.imported
         assert made is not None
-        new = "layers removed" if self.asked.recipe.model.keep_layers else "new head"
+        new = "layers of keepLayers" if self.asked.recipe.model.keep_layers else "new head"
         head = "trained head" if made.head == "Trained" else f"{new}, untrained"
         self.display.done("import", f"g0, {made.bytes / 1e6:,.1f} MB, {head}")
         self._keep(

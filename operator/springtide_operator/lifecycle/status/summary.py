@@ -180,7 +180,9 @@ def _progress(seen: Observation, waiting: Waiting | None) -> Progress:
     if under_way is not None:
         status = under_way.status
         run = status.evaluation if status.artifact else status.training
-    reported = seen.progress.get(run.job) if run else None
+    reported, job = (seen.progress.get(run.job), seen.job(run.job)) if run else (None, None)
+    if reported and job and job.resumed and reported.at < job.resumed:
+        reported = None  # a queue let the Job run again, and its new pods have not reported yet
     percent = reported.percent if reported else None
     eta = reported.eta_seconds if reported else None
     return Progress(

@@ -216,8 +216,8 @@ def _imported(
 ) -> dict[str, object]:
     """The status of an import instead of a verdict: there is nothing to compare it with."""
     seeded = made.head == "Seeded"
-    removed = generation.spec.recipe.model.keep_layers is not None
-    why = "layers were removed" if removed else "its head was initialized"
+    chosen = generation.spec.recipe.model.keep_layers is not None  # maybe all of them
+    why = "the layers of model.keepLayers were kept" if chosen else "its head was initialized"
     message = (
         f"{why} at import and it is untrained since: parent of the first run, never served"
         if seeded
