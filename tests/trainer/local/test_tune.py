@@ -312,6 +312,15 @@ def test_without_a_validation_part_nothing_is_searched(laptop, capsys):
     assert "spec.training.earlyStopping: is missing" in capsys.readouterr().err
 
 
+def test_a_recipe_with_pruning_is_not_advised_to_add_what_pruning_excludes(laptop, capsys):
+    laptop.write({"pruning": {"sparsity": "0.5"}})
+    assert tune(laptop) == ExitCode.INVALID_INPUT
+    error = capsys.readouterr().err
+    assert "spec.training.pruning: excludes earlyStopping" in error
+    assert "search without pruning" in error
+    assert "add `earlyStopping" not in error
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

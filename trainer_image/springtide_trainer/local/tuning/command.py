@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 NOTHING_FOUND = 1
 STOPPING = "spec.training.earlyStopping"
+PRUNING = "spec.training.pruning"
 
 
 def add_command(commands: Any) -> None:
@@ -113,6 +114,12 @@ def _check(
     if given.write.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         message = f"--write {given.write} cannot be written; name a file in a folder of yours"
         raise Refused("NoAccess", message, code=ExitCode.ENVIRONMENT)
+    if training.pruning is not None:
+        message = (
+            "excludes earlyStopping, which holds out the validation part on which the trials are "
+            "compared: search without pruning, and add it to the recipe that is found"
+        )
+        raise manifest_file.InvalidManifest(given.manifest, [Problem(PRUNING, message)])
     if training.early_stopping is None:
         message = (
             "is missing; it holds out the validation part on which the trials are compared: "
