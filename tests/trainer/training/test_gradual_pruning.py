@@ -12,15 +12,19 @@ from safetensors.torch import load_file
 from trainer.architectures import ARCHITECTURES
 from trainer.optimise.test_pruning import NoLayers, a_model
 
+from springtide_api.contract import ArtifactRef
 from springtide_api.update.model import GradualPruning as Options
 from springtide_trainer.artifact.models import load
 from springtide_trainer.errors import Refused
 from springtide_trainer.optimise.gradual_pruning import GradualPruning, Schedule
 from springtide_trainer.optimise.pruning import linear_weights
-from springtide_trainer.storage import local_path
+from springtide_trainer.storage import local_path, uri_of
+from springtide_trainer.training import precision
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from collections.abc import Iterable
+
+    from torch import Tensor, nn
 
     from springtide_api.contract import TrainOutput
 
@@ -95,6 +99,39 @@ def test_a_weight_that_a_step_makes_zero_stays_zero_whether_or_not_the_run_is_re
         weight[0, 0] = 1.0
         each.observe(4, 0.0)
         assert weight[0, 0] == 0
+
+
+def test_weights_that_are_zero_have_no_part_in_the_norm_by_which_gradients_are_clipped(
+    world, monkeypatch
+):
+    """Nor has the penalty of EWC there: such a weight does not move."""
+    kept = {"ewc": {"strength": "10", "rows": 20}}
+    options = {"hyperparameters": FAST, "pruning": HALF, "retention": kept}
+    first = world.train(world.run_file("first", **options))
+    shutil.rmtree(world.home.checkpoints(1), ignore_errors=True)
+    world.parent = first.artifact
+    run = world.run_file("second", **options | {"pruning": {"sparsity": "0.75"}})
+    assert run.train is not None
+    assert first.fisher is not None
+    left = ArtifactRef(uri=uri_of(world.home.artifact(first.fisher)), digest=first.fisher)
+    run = run.model_copy(update={"train": run.train.model_copy(update={"fisher": left})})
+
+    clip, seen = precision.clip, []
+
+    def recorded(parameters: Iterable[nn.Parameter], most: float) -> Tensor:
+        every = list(parameters)
+        given = [each for each in every if each.ndim == 2 and each.grad is not None]
+        pruned = [each.grad[each == 0] for each in given]
+        seen.append((sum(map(len, pruned)), sum(int((each != 0).sum()) for each in pruned)))
+        assert all((each.grad[each != 0] != 0).any() for each in given)
+        return clip(every, most)
+
+    monkeypatch.setattr(precision, "clip", recorded)
+    made = world.train(run)
+    assert made.metrics["ewc_penalty"] > 0
+    assert len(seen) == 10
+    assert all(zeros > 0 for zeros, _ in seen)
+    assert [of_zeros for _, of_zeros in seen] == [0] * 10
 
 
 def test_a_model_without_linear_layers_below_its_head_is_refused():

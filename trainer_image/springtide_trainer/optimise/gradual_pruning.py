@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from springtide_trainer.errors import Refused
-from springtide_trainer.optimise.pruning import linear_weights, smallest
+from springtide_trainer.optimise.pruning import linear_parameters, linear_weights, smallest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -85,7 +85,7 @@ class GradualPruning:
     """
 
     def __init__(self, options: Options, model: PreTrainedModel, *, total: int) -> None:
-        self._weights = linear_weights(model)
+        self._parameters, self._weights = linear_parameters(model), linear_weights(model)
         if not self._weights:
             message = f"{type(model).__name__} has no linear layer below its head; remove pruning"
             raise Refused("UnsupportedModel", message, _FIELD)
@@ -107,6 +107,16 @@ class GradualPruning:
             if count > int(zeros.sum()):
                 self._zeros[number] = smallest(weight, count)  # all that are zero among them
         self.mask()
+
+    def mask_gradients(self) -> None:
+        """Set the gradients of weights that are zero to 0, before they are clipped.
+
+        Such a weight does not move: its gradient would only make the steps of others smaller. No
+        mask is kept, so that a recorded step reads the weights as they are then.
+        """
+        for parameter, weight in zip(self._parameters, self._weights, strict=True):
+            if parameter.grad is not None:
+                parameter.grad.masked_fill_(weight == 0, 0.0)
 
     def mask(self) -> None:
         """Set the weights to zero that were chosen so far."""

@@ -56,8 +56,13 @@ def prune(model: PreTrainedModel, sparsity: str) -> int:
 
 def linear_weights(model: PreTrainedModel) -> list[Tensor]:
     """Return the weights of the linear layers below the head, in the order of the model."""
+    return [weight.detach() for weight in linear_parameters(model)]
+
+
+def linear_parameters(model: PreTrainedModel) -> list[nn.Parameter]:
+    """Return these weights as parameters, which have gradients."""
     below = model.base_model.modules()
-    return [module.weight.detach() for module in below if isinstance(module, LINEAR)]
+    return [module.get_parameter("weight") for module in below if isinstance(module, LINEAR)]
 
 
 def smallest(weight: Tensor, count: int) -> Tensor:

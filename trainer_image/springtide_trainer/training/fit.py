@@ -149,11 +149,21 @@ def _steps(session: Session, first: int) -> Generator[Step]:
 def _penalize(session: Session) -> Callable[[], Tensor | float]:
     """Return what adds the gradients of the terms that depend on the weights alone.
 
-    All processes add the same, and the first one alone reports it.
+    All processes add the same, and the first one alone reports it. With pruning, weights that are
+    zero then have no gradient.
     """
-    method = session.run.method
+    method, pruning = session.run.method, session.run.pruning
+    term = session.penalty or (lambda: 0.0)
+    if pruning is not None:
+
+        def masked() -> Tensor | float:
+            value = term()
+            pruning.mask_gradients()
+            return value
+
+        return masked
     if method is None:
-        return session.penalty or (lambda: 0.0)
+        return term
     own = method.penalize
     return own if session.processes.leads else lambda: 0.0 * own()
 
