@@ -206,6 +206,8 @@ class WindowFound(Model):
     """Training partitions; only the newest 200 of a longer list."""
     holdout_partitions: list[Word] = []
     rows: Count = 0
+    unlabelled_rows: Count = 0
+    """Those of `rows` without a label: the parent labels some of them for the training."""
     reserved_rows: Count = 0
     holdout_rows: Count = 0
     holdout_entities: Count = 0

@@ -40,7 +40,8 @@ class PseudoLabelled(Model):
     """Training rows without a label that the parent labelled."""
 
     offered: Rows = 0
-    """Training rows without a label, but for those of entities in the validation split."""
+    """Training rows without a label, but for those of weight 0 and of entities in the validation
+    split."""
     used: Rows = 0
     """Those that were trained on."""
     classes: Annotated[dict[Word, Rows], Field(max_length=256)] = {}

@@ -217,6 +217,7 @@ def _probe(world: World, start: StartJob) -> ProbeOutput:
         holdout_rows=1000 * len(holdout),
         holdout_entities=200 * len(holdout),
         holdout_positives=400 * len(holdout),
+        unlabelled_rows=400 * len(training) if start.run.recipe.training.pseudo_labels else 0,
         excluded_rows=100 * len(months) if world.image_knows_served_generation else None,
     )
     pending = 1000 * len(fresh)

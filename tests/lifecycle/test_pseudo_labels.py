@@ -33,6 +33,12 @@ def test_what_the_parent_labelled_is_in_the_status_and_in_the_input_of_the_repor
     assert pseudo_label_message(LABELLED) == (
         "; 30 of 50 rows without a label labelled by the parent"
     )
+    data = world.generation(1).spec.data
+    assert (data.rows, data.unlabelled_rows) == (1000, 400)
+    (started,) = (text for text in world.event_messages if text.startswith("shop-g1 trains on"))
+    assert started.startswith(
+        "shop-g1 trains on 600 rows and those of 400 without a label that its parent labels up to "
+    )
     probes = [s.run for s in world.runs.values() if s.run.stage == "probe"]
     assert all(each.recipe.training.pseudo_labels for each in probes)
 

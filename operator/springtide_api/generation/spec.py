@@ -90,7 +90,10 @@ class GenerationData(Model):
     digest: Digest | None = None
     """Digest of the manifest."""
     rows: int = 0
-    """Training rows."""
+    """Training rows, with those without a label."""
+    unlabelled_rows: int = 0
+    """Training rows without a label. Those that the parent is sure of are trained on, as in
+    status.training.pseudoLabels."""
     holdout_rows: int = 0
     """Rows of the holdout."""
     holdout_entities: int = 0

@@ -134,7 +134,8 @@ class PseudoLabelStatus(Model):
     """Training rows without a label that the parent labelled."""
 
     offered: int = 0
-    """Number of training rows without a label."""
+    """Number of training rows without a label that could be used: not of weight 0, and not of an
+    entity in the validation split."""
     used: int = 0
     """Number of those that were trained on, with the parent's label."""
     by_class: Annotated[list[Word], Field(max_length=32)] = []

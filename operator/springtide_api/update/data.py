@@ -167,7 +167,10 @@ class Window(Model):
     starts. Default 1."""
     max_rows: Annotated[int | None, Field(ge=1, le=1_000_000_000)] = None
     """Maximum number of training rows of a run. The oldest whole partitions are used first, at
-    least one; the rest is used by later runs. Default: no limit."""
+    least one; the rest is used by later runs. With training.unlabelled, at least so many that
+    minRows of them have a label. The partitions after them are the holdout: more than
+    holdout.strategy asks for, if these have fewer than holdout.minRows or minEntities. Default: no
+    limit."""
     watermark_delay: Duration = "0s"
     """A partition is complete this long after its end, to allow for late rows. Default 0s."""
     label_delay: Duration = "0s"

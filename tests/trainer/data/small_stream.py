@@ -35,6 +35,7 @@ class Case:
     groups: Sequence[int] | None = None
     entities: Sequence[int] | None = None
     eligible: Sequence[bool] | None = None
+    labelled: Sequence[bool] | None = None
     delay: int = 0
     window: dict[str, object] = field(default_factory=dict)
     holdout: dict[str, object] = field(default_factory=dict)
@@ -47,6 +48,7 @@ class Case:
             eligible=np.array(self.eligible or [True] * len(seconds), dtype=bool),
             entity=np.array(self.entities or range(len(seconds))),
             group=None if self.groups is None else np.array(self.groups),
+            labelled=None if self.labelled is None else np.array(self.labelled, dtype=bool),
         )
         parts = sorted({int(second) // 100 for second in seconds} | set(self.unmarked))
         return select_window(

@@ -73,6 +73,27 @@ def test_such_groups_do_not_count_for_the_minima_of_the_holdout(
     assert run_probe(tree, holdout={"minRows": 8}, **asked).window.holdout_rows == 8
 
 
+def test_a_holdout_that_is_longer_for_want_of_rows_has_no_such_groups_either(
+    run_probe: Look, months: dict[int, Any], write_csv: Write, tmp_path: Path
+) -> None:
+    """The window ends at maxRows, and all groups of the partition after it began before."""
+    for early, late in zip(months[1], months[3], strict=True):
+        late["list"] = early["list"]
+    for month, rows in months.items():
+        write_csv(tmp_path / "tree" / f"month=2026-{month:02}" / "a.csv", rows)
+    found = run_probe(
+        tmp_path / "tree",
+        columns=COLUMNS,
+        partition=TREE,
+        window={"maxRows": 1},
+        probe={"cursor": "2026-02-01T00:00:00Z"},
+    )
+    assert found.window.partitions == ["2026-02"]
+    assert found.window.holdout_partitions == ["2026-04"]
+    assert found.window.holdout_rows == len(judging(found)) == 8
+    assert "old" not in judging(found)
+
+
 def test_such_groups_are_not_in_the_holdout_of_a_pending_candidate(
     run_probe: Look, tree: Path
 ) -> None:

@@ -96,7 +96,7 @@ def test_only_rows_with_a_label_count_for_the_minima(
     ready = probed(13, 13)
     assert ready.reason == "WindowReady"
     assert ready.message.endswith("; 7 training rows have no label")
-    assert ready.window.rows == 20
+    assert (ready.window.rows, ready.window.unlabelled_rows) == (20, 7)
     assert probed(14).message == "13 of 14 training rows with a label (data.window.minRows)"
     assert probed(13, 14).message == "13 of 14 holdout rows with a label (data.holdout.minRows)"
 
@@ -115,36 +115,50 @@ def test_without_one_labelled_training_row_nothing_is_trained(
     assert found.message.startswith("all 1 training rows have label '1'")
 
 
-def test_a_partition_without_labels_does_not_make_the_holdout_of_a_candidate_longer(
-    run_probe: Look, write_csv: Look, tmp_path: Path, asked
+@pytest.mark.parametrize("without", ["a label", "a row that passes the filter"])
+def test_a_partition_without_such_rows_leaves_the_holdout_of_a_candidate_as_it_is(
+    run_probe: Look, write_csv: Look, tmp_path: Path, asked, without
 ) -> None:
-    """Equal partitions and rows: the operator does not have it judged on equal rows again."""
-    rows = months(third)
-    later = [{**row, "at": row["at"].replace("2026-02", "2026-03")} for row in rows[20:]]
+    """Equal partitions, times and digest: the operator does not have equal rows judged again."""
+    kind = "random" if without == "a label" else "ranked"
+    rows = [{**row, "traffic": "random"} for row in months(third)]
+    later = [
+        {**row, "at": row["at"].replace("2026-02", "2026-03"), "traffic": kind} for row in rows[20:]
+    ]
     asked["probe"] = {"candidateTrainedThrough": "2026-02-01T00:00:00Z"}
+    asked["holdout"] = {**LEAST["holdout"], "filter": {"column": "traffic", "equals": "random"}}
 
-    def found(name: str, label: str) -> Any:
-        new = [{**row, "clicked": label} for row in later]
-        window = run_probe(write_csv(tmp_path / name, rows + new), **asked).window
-        return window.to, window.holdout_partitions, window.holdout_rows
+    def found(name: str, new: list[dict[str, str]]) -> Any:
+        return run_probe(write_csv(tmp_path / name, rows + new), **asked).window
 
-    assert found("a.csv", "") == (None, ["2026-02"], 13)
-    assert found("b.csv", "1") == (None, ["2026-02", "2026-03"], 33)
+    before = found("a.csv", [])
+    assert (before.holdout_partitions, before.holdout_rows) == (["2026-02"], 13)
+    label = "" if without == "a label" else "1"
+    assert found("b.csv", [{**row, "clicked": label} for row in later]) == before
+    longer = found("c.csv", [{**row, "clicked": "1", "traffic": "random"} for row in later])
+    assert (longer.holdout_partitions, longer.holdout_rows) == (["2026-02", "2026-03"], 33)
+    assert longer.digest != before.digest
 
 
-def test_a_window_that_max_rows_ends_before_the_first_label_says_how_to_go_on(
+def test_a_window_that_max_rows_ends_has_rows_with_a_label(
     run_probe: Look, write_csv: Look, tmp_path: Path, asked
 ) -> None:
-    """No later data helps: the window is the oldest partition, whatever follows it."""
+    """It is the oldest rows, whatever follows them: without a label it would wait for ever."""
     rows = months(lambda number: "" if number < 20 else str(number % 2))
     rows += [{**row, "at": row["at"].replace("2026-02", "2026-03")} for row in rows[20:]]
     asked["window"] = {"minRows": 1, "maxRows": 20}
     found = run_probe(write_csv(tmp_path / "a.csv", rows), **asked)
-    assert (found.reason, found.window) == ("NotEnoughData", None)
-    assert found.message == (
-        "0 training rows have a label: pseudo-labels need some that have one; 20 later rows have "
-        "one, and a window that ends at data.window.maxRows does not grow: raise maxRows, or "
-        "quarantine the partitions without labels"
+    assert (found.window.rows, found.window.unlabelled_rows) == (40, 20)
+    assert found.window.partitions == ["2026-01", "2026-02"]
+    assert found.window.holdout_partitions == ["2026-03"]
+
+    rows = months(lambda number: "" if number < 19 else str(number % 2))
+    rows += [{**row, "at": row["at"].replace("2026-02", "2026-03")} for row in rows[20:]]
+    found = run_probe(write_csv(tmp_path / "b.csv", rows), **asked)
+    assert found.message.startswith("all 1 training rows have label '1'")
+    assert found.message.endswith(
+        "; 20 later rows have a label, and a window that ends at data.window.maxRows does not "
+        "grow: raise maxRows"
     )
 
 

@@ -88,3 +88,78 @@ def test_reserved_entities_are_never_trained_on_but_are_in_holdouts() -> None:
 def test_reserved_rows_alone_start_no_run() -> None:
     made = Case([10, 110], reserved=[0], window={"minRows": 1}).nothing()
     assert made.message == "0 of 1 training rows (data.window.minRows)"
+
+
+def test_a_window_that_max_rows_ends_gets_a_holdout_with_its_minima() -> None:
+    """It does not grow with later data, so a holdout that is too short would stay so."""
+    seconds = [10, 20, 110, 210, 220, 310, 320, 330, 410]
+    most = {"maxRows": 2}
+    assert Case(seconds, window=most).parts() == ([10, 20], [110])
+    longer = Case(seconds, window=most, holdout=latest(1, minRows=3))
+    assert longer.parts() == ([10, 20], [110, 210, 220])
+    assert longer.ready().holdout_partitions == ("p1", "p2")
+    assert longer.ready().bounds.holdout_to == 300 * SECOND
+    entities = Case(
+        seconds,
+        entities=[1, 2, 3, 3, 3, 3, 4, 4, 4],
+        window=most,
+        holdout=latest(1, minEntities=2),
+    )
+    assert entities.parts()[1] == [110, 210, 220, 310, 320, 330]
+    short = Case(seconds, window=most, holdout=latest(1, minRows=9)).nothing()
+    assert short.message == "7 of 9 holdout rows (data.holdout.minRows)"
+    eligible = [True, True, False, False, True, True, True, True, True]
+    assert Case(seconds, eligible=eligible, window=most).parts()[1] == [220]
+    share = Case(list(range(1, 41)), window={"maxRows": 4}, holdout=tail("0.2", minRows=5))
+    assert share.parts() == ([1, 2, 3, 4], list(range(5, 41)))
+
+
+# Rows without a label.
+
+
+def test_max_rows_ends_no_window_before_it_has_min_rows_with_a_label() -> None:
+    seconds = [10, 20, 110, 120, 210, 220, 310, 410]
+    labelled = [False, False, False, True, True, False, True, True]
+    most = {"maxRows": 2}
+    assert Case(seconds, labelled=labelled, window=most).parts() == ([10, 20, 110, 120], [210])
+    more = Case(seconds, labelled=labelled, window={"minRows": 2, "maxRows": 2})
+    assert more.parts() == ([10, 20, 110, 120, 210, 220], [310])
+    share = Case(seconds, labelled=labelled, window=most, holdout=tail("0.25"))
+    assert share.parts() == ([10, 20, 110, 120], [210])
+    known = Case(seconds, labelled=[True] * 8, window=most)
+    assert known.parts() == Case(seconds, window=most).parts()
+
+
+def test_a_partition_without_a_label_after_max_rows_is_not_waited_for() -> None:
+    seconds = [10, 20, 110, 210, 310]
+    labelled = [True, True, False, True, True]
+    made = Case(seconds, labelled=labelled, window={"maxRows": 2})
+    assert made.parts() == ([10, 20], [210])
+    assert made.ready().holdout_partitions == ("p2",)
+
+
+def test_with_max_wait_a_window_has_what_labels_there_are() -> None:
+    window = {"minRows": 9, "maxRows": 9, "maxWait": "1s"}
+    made = Case([10, 20, 110, 210], labelled=[False, True, False, True], window=window)
+    assert made.parts() == ([10, 20, 110], [210])
+
+
+# A holdout ends with its last row.
+
+
+def test_a_partition_without_a_row_of_the_holdout_makes_it_no_longer() -> None:
+    """Nor is it named: equal rows in a holdout of another name would be judged again."""
+    seconds, waiting = [110, 120, 210, 220], {"holdout_from": 100}
+    plain = Case(seconds[:2], **waiting).ready()
+    kinds = {
+        "eligible": [True, True, False, False],
+        "labelled": [True, True, False, False],
+        "groups": [1, 2, 3, 3],
+    }
+    for name, values in kinds.items():
+        first = [] if name != "groups" else [10]
+        given = {name: values if name != "groups" else [3, *values]}
+        made = Case([*first, *seconds], **given, **waiting).ready()
+        assert made.holdout_partitions == plain.holdout_partitions == ("p1",), name
+        assert made.bounds.holdout_to == plain.bounds.holdout_to == 200 * SECOND, name
+        assert made.holdout.sum() == 2, name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from springtide_api.update.data import Holdout, Window
 from springtide_trainer.data.partitions import SECOND, Span, within
 from springtide_trainer.data.windows.new_data import PartitionState, StreamIndex, WindowRequest
-from springtide_trainer.data.windows.window import WindowSplit, select_window
+from springtide_trainer.data.windows.window import NoWindow, WindowSplit, select_window
 
 PARTS = 7
 LENGTH = 10
@@ -45,6 +46,7 @@ def streams(draw: st.DrawFn) -> tuple[StreamIndex, list[PartitionState]]:
         entity=entity,
         group=column(st.integers(0, 20)) if draw(st.booleans()) else None,
         served=column(st.integers(-1, 3)) if draw(st.booleans()) else None,
+        labelled=column(st.integers(0, 3)) > 1 if draw(st.booleans()) else None,
     )
     unmarked = draw(few_parts) if draw(st.integers(0, 3)) == 0 else []
     empty = set(range(PARTS + 1)) - set((rows.moment // SECOND // LENGTH).tolist())
@@ -64,11 +66,16 @@ def asks(draw: st.DrawFn) -> WindowRequest:
         "minRows": draw(st.sampled_from([1, 1, 3])),
         "maxRows": draw(st.one_of(st.none(), st.integers(3, 10))),
     }
+    holdout = {
+        "strategy": draw(st.sampled_from([tail, latest])),
+        "minRows": draw(st.sampled_from([1, 1, 2])),
+        "minEntities": draw(st.sampled_from([1, 1, 2])),
+    }
     quarantined = draw(few_parts)
     return WindowRequest(
         now=draw(st.sampled_from([2, 4, 6, 8, 9, 9, 9])) * LENGTH * SECOND,
         window=Window.model_validate(window),
-        holdout=Holdout.model_validate({"strategy": draw(st.sampled_from([tail, latest]))}),
+        holdout=Holdout.model_validate(holdout),
         delay=draw(st.integers(0, LENGTH)) * SECOND,
         cursor=draw(st.one_of(st.none(), st.sampled_from([5, 10, 20, 41])).map(micros_or_none)),
         quarantined=tuple(map(span, quarantined)),
@@ -115,6 +122,7 @@ def test_the_parts_of_a_window_are_disjoint_and_within_its_bounds(
     assert not (left_out & (made.train | made.holdout | made.reserved)).any()
     assert sum(made.excluded.values()) <= np.count_nonzero(left_out)
     assert rows.eligible[made.holdout].all()
+    assert not rows.unlabelled[made.holdout | made.reserved].any()
     if asked.cursor is not None:
         assert (rows.moment[made.train & ~released] >= asked.cursor).all()
         assert cut > asked.cursor
@@ -156,16 +164,56 @@ def test_a_window_respects_its_minima_and_limits(
     if not isinstance(made, WindowSplit):
         return
     latest = asked.holdout.strategy.latest_partitions
-    most = asked.window.max_rows
+    most, least = asked.window.max_rows, asked.window.min_rows
     trained = made.train & ~within(rows.moment, asked.released)
-    assert made.bounds.trainable >= asked.window.min_rows
-    if latest:
-        assert len(made.holdout_partitions) == latest.partitions
-        parts = set((rows.moment[trained] // SECOND // LENGTH).tolist())
-        assert most is None or made.train.sum() <= most or len(parts) <= 1
-    elif most is not None:
-        seconds = set((rows.moment[trained] // SECOND).tolist())
-        assert made.train.sum() <= most or len(seconds) <= 1
+    assert made.bounds.trainable >= least
+    assert made.holdout.sum() >= asked.holdout.min_rows
+    assert len(set(rows.entity[made.holdout].tolist())) >= asked.holdout.min_entities
+    if most is None:
+        assert latest is None or len(made.holdout_partitions) <= latest.partitions
+        return
+    lengths = rows.moment[trained] // SECOND // (LENGTH if latest else 1)
+    known = made.train & ~rows.unlabelled
+    without_last = known.sum() - (known[trained] & (lengths == lengths.max(initial=0))).sum()
+    needed = rows.labelled is not None and without_last < least
+    assert made.train.sum() <= most or len(set(lengths.tolist())) <= 1 or needed
+    if rows.labelled is not None:
+        assert known.sum() >= least
+
+
+@given(streams(), asks())
+@settings(max_examples=300)
+def test_no_window_is_too_short_for_ever(
+    stream: tuple[StreamIndex, list[PartitionState]], asked: WindowRequest
+) -> None:
+    """Also one that ends at maxRows: later rows that can be used make it ready."""
+    rows, known = stream
+    made = select_window(rows, known, asked)
+    event(f"{type(made).__name__} {made.reason if isinstance(made, NoWindow) else ''}")
+    if isinstance(made, NoWindow) and made.reason == "NotComplete":
+        return
+    last = 2 * PARTS
+    later = np.repeat(np.arange(PARTS + 1, last) * LENGTH, 10) + np.tile(np.arange(10), PARTS - 1)
+    count, total = len(later), len(rows.moment) + len(later)
+
+    def longer(column: np.ndarray | None, values: Any) -> np.ndarray | None:
+        return None if column is None else np.append(column, np.broadcast_to(values, count))
+
+    more = StreamIndex(
+        moment=np.append(rows.moment, later * SECOND),
+        reserved=np.append(rows.reserved, np.zeros(count, dtype=bool)),
+        eligible=np.append(rows.eligible, np.ones(count, dtype=bool)),
+        entity=np.append(rows.entity, 100 + np.arange(count)),
+        group=longer(rows.group, 100 + np.arange(count)),
+        served=longer(rows.served, -1),
+        labelled=longer(rows.labelled, True),
+    )
+    known = [one for one in known if one.span.start < (PARTS + 1) * LENGTH * SECOND]
+    complete = [PartitionState(span(at)) for at in range(PARTS + 1, last)]
+    request = replace(asked, now=3 * PARTS * LENGTH * SECOND, quarantined=())
+    present = [replace(one, marked=True, delivered=True) for one in known]
+    assert len(more.moment) == total
+    assert isinstance(select_window(more, [*present, *complete], request), WindowSplit)
 
 
 @given(streams(), asks(), st.randoms(use_true_random=False))
@@ -183,6 +231,7 @@ def test_the_order_of_the_rows_does_not_matter(
         entity=rows.entity[order],
         group=None if rows.group is None else rows.group[order],
         served=None if rows.served is None else rows.served[order],
+        labelled=None if rows.labelled is None else rows.labelled[order],
     )
     made, again = select_window(rows, known, asked), select_window(shuffled, known[::-1], asked)
     if isinstance(made, WindowSplit):
@@ -250,6 +299,7 @@ def test_a_pending_candidate_is_evaluated_on_all_later_rows_and_no_others(
     assert not made.reserved.any()
     after = (rows.moment >= begin) & (rows.moment < made.bounds.holdout_to) & rows.eligible
     after &= ~within(rows.moment, asked.quarantined) & ~served_by_excluded(rows, asked)
+    after &= ~rows.unlabelled
     if rows.group is not None:
         after &= ~np.isin(rows.group, rows.group[rows.moment < begin])
     assert made.holdout.tolist() == after.tolist()

@@ -91,7 +91,7 @@ def test_the_settings_that_made_the_model_are_shown(described) -> None:
 def test_rows_that_the_parent_labelled_are_counted_by_label(described) -> None:
     made = {"offered": 1_300, "used": 1_204, "classes": {"no": 1_200, "<yes>": 4}, "message": ""}
     page = render(described | {"retained": {**RETAINED, "pseudo_labels": made}})
-    assert "Of 1,300 training rows without a label, 1,204 were trained on" in page
+    assert "Of 1,300 usable training rows without a label, 1,204 were trained on" in page
     assert page.index("&lt;yes&gt;") < page.index('no</td><td class="n">1,200</td>')
     untrained = {**made, "used": 0, "classes": {}, "message": "the head is untrained"}
     page = render(described | {"retained": {**RETAINED, "pseudo_labels": untrained}})

@@ -10,6 +10,8 @@ import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from springtide_api.schema import duration
 from springtide_trainer.artifact.preprocess import Preprocess
 from springtide_trainer.data.partitions import micros, missing_partitions, named
@@ -22,7 +24,7 @@ from springtide_trainer.data.source.index_cache import IndexCache
 from springtide_trainer.data.source.stream import groups_seen_before
 from springtide_trainer.data.source.values import SERVED
 from springtide_trainer.data.windows.new_data import PartitionState, WindowRequest, complete_prefix
-from springtide_trainer.data.windows.window import NoWindow, select_window
+from springtide_trainer.data.windows.window import NoWindow, WindowSplit, select_window
 from springtide_trainer.errors import Refused
 from springtide_trainer.stages import probe_output
 from springtide_trainer.storage import uri_of
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
     from springtide_trainer.data.partitions import Span
     from springtide_trainer.data.source.files import FileSet
     from springtide_trainer.data.source.stream import Stream
-    from springtide_trainer.data.windows.window import WindowSplit
     from springtide_trainer.storage import Home
 
 log = logging.getLogger(__name__)
@@ -140,9 +141,12 @@ def _select(
     found: Sequence[FileSet],
     data: Data,
 ) -> tuple[Stream, WindowSplit | NoWindow]:
-    """Select a window, and again without holdout rows whose group began before the cursor."""
+    """Select a window, and again without holdout rows whose group began before the cursor.
+
+    Without them it may be lengthened, by rows whose groups are not known yet.
+    """
     selected = select_window(stream.rows, partitions, request)
-    if isinstance(selected, NoWindow) or stream.rows.group is None or request.cursor is None:
+    if stream.rows.group is None or request.cursor is None:
         return stream, selected
     earlier = [
         file_set
@@ -151,11 +155,14 @@ def _select(
         and file_set.span.end <= request.cursor
         and not request.excluded(PartitionState(file_set.span))
     ]
-    rows = replace(
-        stream.rows, group_seen_before=groups_seen_before(stream, earlier, data, selected.holdout)
-    )
-    stream = replace(stream, rows=rows)
-    return stream, select_window(rows, partitions, request)
+    known = np.zeros(len(stream.rows.moment), dtype=bool)
+    before = known
+    while isinstance(selected, WindowSplit) and (selected.holdout & ~known).any():
+        known = known | selected.holdout
+        before = before | groups_seen_before(stream, earlier, data, selected.holdout)
+        stream = replace(stream, rows=replace(stream.rows, group_seen_before=before))
+        selected = select_window(stream.rows, partitions, request)
+    return stream, selected
 
 
 def _request(recipe: Recipe, given: ProbeInput) -> WindowRequest:
@@ -219,7 +226,8 @@ def _freeze(
         check_window(stream, split, task.grouping)
     trains = split.bounds.trained_through is not None
     if trains and (shortage := task.shortage(frozen.labels["train"])):
-        return probe_output.not_trainable(split, shortage)
+        later = split.bounds.trainable - frozen.labels["train"].total()
+        return probe_output.not_trainable(split, shortage, later=later)
     final = store.commit(folder, home, frozen.digest)
     return probe_output.window_ready(
         stream,

@@ -44,8 +44,19 @@ def no_window(found: NoWindow, recipe: Recipe, *, paths: int) -> ProbeOutput:
     )
 
 
-def not_trainable(split: WindowSplit, message: str) -> ProbeOutput:
-    """Report a window that cannot be trained on, because of its labels."""
+def not_trainable(split: WindowSplit, message: str, *, later: int) -> ProbeOutput:
+    """Report a window that cannot be trained on, because of its labels.
+
+    Args:
+        split: The window.
+        message: What its labels are short of.
+        later: Rows with a label that are beyond it, because it ends at maxRows.
+    """
+    if later > 0:
+        message = (
+            f"{message}; {later:,} later rows have a label, and a window that ends at "
+            "data.window.maxRows does not grow: raise maxRows"
+        )
     return ProbeOutput(
         reason="NotEnoughData",
         message=message,
@@ -90,6 +101,7 @@ def _window(
         partitions=list(split.partitions),
         holdout_partitions=list(split.holdout_partitions),
         rows=int(np.count_nonzero(split.train)),
+        unlabelled_rows=split.unlabelled,
         reserved_rows=int(np.count_nonzero(split.reserved)),
         holdout_rows=int(np.count_nonzero(split.holdout)),
         holdout_entities=len(np.unique(stream.rows.entity[split.holdout])),

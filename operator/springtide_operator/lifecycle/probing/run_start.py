@@ -156,8 +156,11 @@ def run_started(
     """Count and report a run; in the same write as the probe's name, so once."""
     counters = seen.update.status.counters
     counted = counters.model_copy(update={"runs": counters.runs + 1})
+    known = f"{window.rows - window.unlabelled_rows:,} rows"
+    if window.unlabelled_rows:
+        known += f" and those of {window.unlabelled_rows:,} without a label that its parent labels"
     message = (
-        f"{name} trains on {window.rows:,} rows up to {window.to:%Y-%m-%d %H:%M} UTC and is "
+        f"{name} trains on {known} up to {window.to:%Y-%m-%d %H:%M} UTC and is "
         f"evaluated on {window.holdout_rows:,} rows after them"
     )
     if window.excluded_rows:
@@ -208,6 +211,7 @@ def _data(
         manifest=window.manifest,
         digest=window.digest,
         rows=window.rows,
+        unlabelled_rows=window.unlabelled_rows,
         holdout_rows=window.holdout_rows,
         holdout_entities=window.holdout_entities,
         holdout_positives=window.holdout_positives,

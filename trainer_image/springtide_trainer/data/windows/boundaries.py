@@ -15,7 +15,13 @@ import numpy as np
 from springtide_trainer.data.partitions import SECOND
 
 if TYPE_CHECKING:
-    from springtide_trainer.data.windows.new_data import Bools, NewData, StreamIndex, WindowRequest
+    from springtide_trainer.data.windows.new_data import (
+        Bools,
+        Codes,
+        NewData,
+        StreamIndex,
+        WindowRequest,
+    )
 
 
 @dataclass(frozen=True)
@@ -78,23 +84,26 @@ def _on_boundary(
     found = new_data.new_partitions
     if len(found) < holdout_partitions + 1:
         return Shortage(len(found), holdout_partitions + 1, "complete partitions")
-    counts = np.bincount(
-        new_data.partition_index[new_data.new & ~rows.reserved], minlength=len(new_data.partitions)
-    )
-    released = _count(new_data.released & ~rows.reserved)
     training = found[:-holdout_partitions]
-    sums = released + np.cumsum(counts[training])
-    count = len(training)
+
+    def sums(counted: Bools) -> Codes:
+        """Count rows up to the end of each partition."""
+        index = new_data.partition_index[(new_data.new | new_data.released) & counted]
+        return np.cumsum(np.bincount(index, minlength=len(new_data.partitions)))[training]
+
+    labelled, count = sums(~rows.reserved & ~rows.unlabelled), len(training)
     if request.window.max_rows is not None:
-        count = max(1, int(np.searchsorted(sums, request.window.max_rows, side="right")))
+        most = np.searchsorted(sums(~rows.reserved), request.window.max_rows, side="right")
+        count = max(1, int(most))
+        if rows.labelled is not None:
+            count = max(count, 1 + int(np.searchsorted(labelled, _least(labelled[-1], request))))
     end = new_data.partitions[found[count - 1]].span.end
-    inside = (np.isin(new_data.partition_index, training) & new_data.new) | new_data.released
     return WindowBounds(
         start=request.cursor,
         trained_through=end,
         holdout_from=end,
         holdout_to=new_data.partitions[found[count + holdout_partitions - 1]].span.end,
-        trainable=int(sums[-1]) - _count(inside & ~rows.reserved & rows.unlabelled),
+        trainable=int(labelled[-1]),
     )
 
 
@@ -111,13 +120,15 @@ def _at_second(
         return Shortage(len(np.unique(order)), 2, "distinct seconds with new rows")
     first = int(order[np.searchsorted(order, order[0], side="right")])
     boundary = max(first, int(order[len(order) - max(1, int(share * len(order)))]))
-    before = new_data.new & (seconds < boundary) & ~rows.reserved
-    released = _count(new_data.released & ~rows.reserved)
-    trainable, inside = _count(before) + released, before | new_data.released
+    inside = (seconds < boundary) & ~rows.reserved
+    before, released = new_data.new & inside, _count(new_data.released & inside)
+    labelled = np.sort(seconds[(new_data.new | new_data.released) & inside & ~rows.unlabelled])
     end = new_data.partitions[new_data.new_partitions[-1]].span.end
-    if request.window.max_rows is not None and trainable > request.window.max_rows:
+    if request.window.max_rows is not None and _count(before) + released > request.window.max_rows:
         trained = np.sort(seconds[before])
         boundary = _limited(trained, max(0, request.window.max_rows - released), default=boundary)
+        if rows.labelled is not None and len(labelled):
+            boundary = max(boundary, int(labelled[_least(len(labelled), request) - 1]) + 1)
         rows_before = int(np.searchsorted(order, boundary))
         holdout_rows = max(1, int(share / (1 - share) * rows_before))
         if rows_before + holdout_rows < len(order):
@@ -128,8 +139,13 @@ def _at_second(
         trained_through=at,
         holdout_from=at,
         holdout_to=end,
-        trainable=trainable - _count(inside & ~rows.reserved & rows.unlabelled),
+        trainable=len(labelled),
     )
+
+
+def _least(labelled: int, request: WindowRequest) -> int:
+    """Return how many rows with a label a window has at least, whatever maxRows: of `labelled`."""
+    return min(request.window.min_rows, int(labelled))
 
 
 def _limited(trained: np.ndarray, max_rows: int, default: int) -> int:

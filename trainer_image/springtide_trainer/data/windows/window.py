@@ -6,7 +6,8 @@ and holdout; this module checks the minima and assigns each row to its part of t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from bisect import bisect_left
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -31,10 +32,6 @@ if TYPE_CHECKING:
 Reason = Literal["NoNewData", "NotEnoughData", "NotComplete"]
 Part = Literal["train", "holdout", "reserved"]
 PARTS: tuple[Part, ...] = ("train", "holdout", "reserved")
-_BEYOND = (
-    "; {:,} later rows have one, and a window that ends at data.window.maxRows does not grow: "
-    "raise maxRows, or quarantine the partitions without labels"
-)
 
 
 @dataclass(frozen=True)
@@ -83,10 +80,35 @@ def select_window(
     if isinstance(bounds, boundaries.Shortage):
         return _no_window(new_data, request, bounds)
     split = _split(new_data, rows, bounds)
-    if short := _shortage(new_data, rows, request, split):
+    short = _training_shortage(new_data, rows, request, split)
+    if not short:
+        split = _long_enough(new_data, rows, request, split)
+        short = _holdout_shortage(rows, request, split)
+    if short:
         short += new_data.left_out
         return NoWindow("NotEnoughData", short, pending=new_data.pending, newest=new_data.newest)
     return split
+
+
+def _long_enough(
+    new_data: NewData, rows: StreamIndex, request: WindowRequest, split: WindowSplit
+) -> WindowSplit:
+    """Lengthen the holdout of a window that ends at maxRows until it has its minima.
+
+    Such a window does not grow with later data: it would be too short for ever.
+    """
+    ends = [new_data.partitions[at].span.end for at in new_data.new_partitions]
+    later = [end for end in ends if end > split.bounds.holdout_to]
+
+    def longer(end: int) -> WindowSplit:
+        return _split(new_data, rows, replace(split.bounds, holdout_to=end))
+
+    if not later or not _holdout_shortage(rows, request, split):
+        return split
+    enough = bisect_left(
+        later, True, key=lambda end: not _holdout_shortage(rows, request, longer(end))
+    )
+    return longer(later[min(enough, len(later) - 1)])
 
 
 def _split(new_data: NewData, rows: StreamIndex, bounds: WindowBounds) -> WindowSplit:
@@ -95,14 +117,19 @@ def _split(new_data: NewData, rows: StreamIndex, bounds: WindowBounds) -> Window
     training = (new_data.new | new_data.released) & before & (bounds.trained_through is not None)
     holdout = new_data.new & ~before & (rows.moment < bounds.holdout_to)
     straddling = holdout & _began_before(rows, before)
+    judging = holdout & rows.eligible & ~straddling & ~rows.unlabelled
+    if judging.any():
+        # What has no row of the holdout makes it no longer: a candidate that waits, or another
+        # one, would be judged again on equal rows.
+        last = new_data.partitions[int(new_data.partition_index[judging].max())]
+        bounds = replace(bounds, holdout_to=min(bounds.holdout_to, last.span.end))
     return WindowSplit(
         bounds=bounds,
         train=training & ~rows.reserved,
         reserved=training & rows.reserved & ~rows.unlabelled,
-        holdout=holdout & rows.eligible & ~straddling & ~rows.unlabelled,
+        holdout=judging,
         partitions=new_data.names(training),
-        # One without labels makes no holdout longer: a candidate that waits would be judged again.
-        holdout_partitions=new_data.names(holdout & ~rows.unlabelled),
+        holdout_partitions=new_data.names(judging),
         pending=new_data.pending,
         newest=new_data.newest,
         straddling=int(np.count_nonzero(straddling & rows.eligible)),
@@ -130,25 +157,30 @@ def _began_before(rows: StreamIndex, before: Bools) -> Bools:
     return began if rows.group_seen_before is None else began | rows.group_seen_before
 
 
-def _shortage(
+def _training_shortage(
     new_data: NewData, rows: StreamIndex, request: WindowRequest, split: WindowSplit
 ) -> str:
-    """Return the message of the first minimum that is not reached, or an empty string."""
+    """Return what the training rows of a window are short of, or an empty string."""
+    if split.bounds.trained_through is None:
+        return ""
     trainable, minimum = split.bounds.trainable, request.window.min_rows
-    counted = "" if rows.labelled is None else " with a label"
-    if split.bounds.trained_through is not None:
-        if trainable < minimum and not _max_wait_passed(new_data, request):
-            return _counted(trainable, minimum, f"training rows{counted}", "window.minRows")
-        if not split.train.any():
-            return "0 training rows: all new rows before the holdout are reserved (data.reserve)"
-        if not (split.train & ~rows.unlabelled).any():
-            short = "0 training rows have a label: pseudo-labels need some that have one"
-            return short + (_BEYOND.format(trainable) if trainable else "")
+    if trainable < minimum and not _max_wait_passed(new_data, request):
+        return _counted(trainable, minimum, f"training rows{_known(rows)}", "window.minRows")
+    if not split.train.any():
+        return "0 training rows: all new rows before the holdout are reserved (data.reserve)"
+    if not (split.train & ~rows.unlabelled).any():
+        return "0 training rows have a label: pseudo-labels need some that have one"
+    return ""
+
+
+def _holdout_shortage(rows: StreamIndex, request: WindowRequest, split: WindowSplit) -> str:
+    """Return what the holdout of a window is short of, or an empty string."""
     excluded = f"; {split.straddling:,} excluded because their group began before the holdout"
     excluded = excluded if split.straddling else ""
     holdout, minimum = int(np.count_nonzero(split.holdout)), request.holdout.min_rows
     if holdout < minimum:
-        return _counted(holdout, minimum, f"holdout rows{counted}", "holdout.minRows") + excluded
+        short = _counted(holdout, minimum, f"holdout rows{_known(rows)}", "holdout.minRows")
+        return short + excluded
     entities = len(np.unique(rows.entity[split.holdout]))
     if entities < (minimum := request.holdout.min_entities):
         return _counted(entities, minimum, "holdout entities", "holdout.minEntities") + excluded
@@ -161,6 +193,11 @@ def _max_wait_passed(new_data: NewData, request: WindowRequest) -> bool:
         return False
     oldest = new_data.partitions[new_data.new_partitions[0]].span
     return moment(request.now) - moment(oldest.end) >= duration(request.window.max_wait)
+
+
+def _known(rows: StreamIndex) -> str:
+    """Say which rows are counted, for messages."""
+    return "" if rows.labelled is None else " with a label"
 
 
 def _counted(count: int, minimum: int, what: str, field: str) -> str:
