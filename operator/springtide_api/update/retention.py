@@ -40,7 +40,8 @@ class Replay(Model):
     """
 
     ratio: Fraction = "0.2"
-    """Replayed rows as a fraction of the new training rows. Default 0.2."""
+    """Replayed rows as a fraction of the new training rows, with those that the parent labelled.
+    Default 0.2."""
     rows_per_class: Annotated[int | None, Field(ge=0, le=10_000)] = None
     """Replayed rows of each label, also if they are more than ratio. A row with several labels
     counts for each. For task Ranking, whole groups with rows of each label of ranking.gains.

@@ -80,12 +80,16 @@ def test_a_damaged_checkpoint_is_removed_and_the_one_before_is_used(checkpoints,
     assert [path.name for path in checkpoints.folder.iterdir()] == ["step-000000010"]
 
 
-def test_a_checkpoint_of_another_run_is_not_used(checkpoints, caplog):
+def test_a_checkpoint_of_another_run_is_not_used_and_makes_room_for_that_of_this_one(
+    checkpoints, caplog
+):
     checkpoints.save(state(10))
     other = replace(checkpoints, identity={"data": "sha256:2"})
     assert other.newest() is None
-    assert checkpoints.newest() is not None
-    assert "checkpoint belongs to another run" in caplog.text
+    assert "checkpoint belongs to another run and was removed" in caplog.text
+    other.save(state(10))
+    assert other.newest() is not None
+    assert checkpoints.newest() is None
 
 
 def test_a_checkpoint_of_another_environment_is_used_with_a_warning(checkpoints, caplog):

@@ -13,15 +13,19 @@ from safetensors.torch import load_file
 from trainer.training.conftest import World, freeze, toy_rows
 
 from springtide_trainer.artifact.models import load as load_model
+from springtide_trainer.artifact.preprocess import Preprocess
 from springtide_trainer.data.snapshots import replay_buffer
 from springtide_trainer.data.snapshots.frozen_rows import read_rows
 from springtide_trainer.errors import Refused
 from springtide_trainer.processes import ALONE
+from springtide_trainer.stages.train import held_rows
 from springtide_trainer.storage import Home, local_path, uri_of
 from springtide_trainer.tasks.table import task_of
+from springtide_trainer.training import fit, session
 from springtide_trainer.training.plan import _check_options
 from springtide_trainer.training.rows import pseudo_labels
-from springtide_trainer.training.rows.training_rows import UNKNOWN, TrainingRows, load
+from springtide_trainer.training.rows.pseudo_labels import Parent
+from springtide_trainer.training.rows.source_rows import UNKNOWN
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from springtide_api.contract import CommittedArtifact, RunFile
+    from springtide_trainer.training.rows.training_rows import TrainingRows
 
 CPU = torch.device("cpu")
 LEARNT = {"maxSteps": 50, "batchSize": 16, "learningRate": "5e-3", "freeze": {"embeddings": False}}
@@ -87,9 +92,15 @@ def run_of(world: World, job: str = "g1-train-1", **training: Any) -> RunFile:
 
 
 def rows_of(world: World, run: RunFile, tmp_path: Path, *, seeded: bool = False) -> TrainingRows:
-    parent = local_path(world.parent.uri)
-    rows = load(*world.data, run.recipe, parent=parent, scratch=tmp_path)
-    return pseudo_labels.labelled(rows, run.recipe, parent, seeded=seeded, device=CPU)
+    asked = run.train
+    assert asked is not None
+    return pseudo_labels.load(
+        *world.data,
+        run.recipe,
+        parent=Parent(local_path(world.parent.uri), seeded, CPU, asked.batch_divisor),
+        scratch=tmp_path,
+        held=held_rows(run.recipe, asked),
+    )
 
 
 def test_rows_that_the_parent_is_sure_of_have_its_label_and_a_part_of_their_weight(
@@ -131,15 +142,65 @@ def test_an_untrained_head_labels_no_row(world, tmp_path):
     assert rows_of(world, run, tmp_path).pseudo_labels.used == 120
 
 
-def test_rows_longer_than_the_parent_can_read_are_refused_before_it_labels_them(world, tmp_path):
-    """As without the option: not an error of an index, which would be tried again."""
+def test_rows_longer_than_the_parent_can_read_are_refused(world):
+    """As without the option, after the parent read as much of each as it can."""
     rows = scarce()
     rows["text"][1] = " ".join(["good"] * 50)
     world.data, run = freeze(world.home, rows), run_of(world)
     model = run.recipe.model.model_copy(update={"max_length": 40})
     run = run.model_copy(update={"recipe": run.recipe.model_copy(update={"model": model})})
     with pytest.raises(Refused, match="maxLength is 40, the model's limit 32 tokens"):
-        rows_of(world, run, tmp_path)
+        world.train(run)
+
+
+def test_the_parent_reads_the_rows_by_its_own_template_and_length(taught, tmp_path):
+    """The recipe's are other ones: what it would read by them, it never learnt."""
+    scores = scores_of(taught.parent)
+    run = run_of(taught)
+    model = run.recipe.model.model_copy(update={"max_length": 8})
+    run = run.model_copy(update={"recipe": run.recipe.model_copy(update={"model": model})})
+    found = rows_of(taught, run, tmp_path)
+    assert found.examples.tokens.lengths.max() == 8
+    without = np.array([label == "" for label in scarce()["label"]])
+    sure = without & (scores.max(axis=1) >= np.float32(taught.threshold))
+    assert {*found.units.rows} == {*np.flatnonzero(~without | sure)}
+    np.testing.assert_array_equal(found.examples.labels[sure], scores[sure].argmax(axis=1))
+
+
+def test_rows_without_a_column_that_the_parent_reads_are_refused(taught, tmp_path):
+    folder = tmp_path / "parent"
+    shutil.copytree(local_path(taught.parent.uri), folder)
+    before = Preprocess.read(folder).model_copy(update={"text": None, "features": ["title"]})
+    before.write(folder)
+    run = run_of(taught)
+    with pytest.raises(Refused, match=r"the parent reads \['title'\] and the rows have no title"):
+        pseudo_labels.load(
+            *taught.data,
+            run.recipe,
+            parent=Parent(folder, False, CPU),
+            scratch=tmp_path,
+        )
+
+
+def test_probabilities_of_few_rows_are_in_memory_at_a_time(taught, tmp_path, monkeypatch):
+    """And after memory ran out, of fewer rows in a pass."""
+    whole = rows_of(taught, run_of(taught), tmp_path)
+    asked: list[tuple[int, int]] = []
+    predict = pseudo_labels.predict
+
+    def recorded(*given: Any, **options: Any) -> NDArray[np.float32]:
+        asked.append((len(options["rows"]), options["batch_size"]))
+        return predict(*given, **options)
+
+    monkeypatch.setattr(pseudo_labels, "predict", recorded)
+    monkeypatch.setattr(pseudo_labels, "CHUNK", 50)
+    run = run_of(taught)
+    assert run.train is not None
+    halved = run.model_copy(update={"train": run.train.model_copy(update={"batch_divisor": 4})})
+    made = rows_of(taught, halved, tmp_path)
+    assert asked == [(50, 2), (50, 2), (20, 2)]
+    assert made.pseudo_labels == whole.pseudo_labels
+    assert pseudo_labels.digest(made) == pseudo_labels.digest(whole)
 
 
 def test_no_such_row_is_in_the_validation_split_nor_of_an_entity_in_it(taught, tmp_path):
@@ -221,14 +282,58 @@ def test_a_resumed_training_gives_the_same_weights(taught, caplog):
     assert other.artifact.digest != whole.artifact.digest
 
 
-def test_other_pseudo_labels_are_another_environment(taught, tmp_path):
-    found = rows_of(taught, run_of(taught), tmp_path)
-    labels = found.examples.labels.copy()
-    used = np.intersect1d(found.unlabelled, found.units.rows)
+def with_another_label(rows: TrainingRows) -> TrainingRows:
+    labels = rows.examples.labels.copy()
+    used = np.intersect1d(rows.unlabelled, rows.units.rows)
     labels[used[0]] = 1 - labels[used[0]]
-    other = replace(found, examples=replace(found.examples, labels=labels))
+    return replace(rows, examples=replace(rows.examples, labels=labels))
+
+
+def test_other_pseudo_labels_are_another_run_which_saves_its_own_checkpoints(
+    taught, tmp_path, caplog
+):
+    """As a GPU of another kind may find them, where the parent is as good as sure of a row."""
+    found = rows_of(taught, run_of(taught), tmp_path)
+    other = with_another_label(found)
     assert pseudo_labels.digest(other) != pseudo_labels.digest(found) != ""
     assert pseudo_labels.digest(replace(found, pseudo_labels=None)) == ""
+    options = {"checkpoint": {"everySteps": 4, "keep": 1}}
+
+    def prepared_of(rows: TrainingRows, job: str) -> session.Session:
+        folder = tmp_path / job
+        folder.mkdir(exist_ok=True)
+        run = run_of(taught, job, **options)
+        parent = local_path(taught.parent.uri)
+        return session.prepare(run, rows, parent, device=CPU, scratch=folder)
+
+    fit.fit(prepared_of(found, "one"))
+    (left,) = taught.home.checkpoints(1).iterdir()
+    assert left.name == "step-000000008"
+    with caplog.at_level("INFO"):
+        fit.fit(prepared_of(other, "two"))
+    assert "resumed" not in caplog.messages
+    assert "checkpoint belongs to another run and was removed" in caplog.messages
+    newest = prepared_of(other, "three").checkpoints.newest()
+    assert newest is not None
+    assert newest.step == 8
+    assert prepared_of(found, "four").checkpoints.newest() is None
+
+
+def test_the_ratio_of_replay_counts_the_rows_that_the_parent_labelled(taught, tmp_path):
+    """And replayed rows have their mean weight: each source counts by its number of rows."""
+    retention = {"replay": {"ratio": "0.5", "rowsPerClass": 0, "bufferRows": 100}}
+    first = taught.train(run_of(taught, retention=retention))
+    taught.data = freeze(taught.home, scarce(60, 2))
+    run = run_of(taught, "g2-train-1", retention=retention)
+    assert run.train is not None
+    asked = run.train.model_copy(update={"buffer": first.buffer})
+    found = rows_of(taught, run.model_copy(update={"train": asked}), tmp_path)
+    new = found.units.rows[found.units.rows < found.first_replayed]
+    again = found.units.rows[found.units.rows >= found.first_replayed]
+    assert len(new) == 15 + found.pseudo_labels.used > 15
+    assert len(again) == found.replayed.rows == len(new) // 2
+    weights = found.examples.weights
+    np.testing.assert_allclose(weights[again], weights[new].mean(dtype=np.float64), rtol=1e-6)
 
 
 def test_halved_passes_give_the_same_weights_within_rounding(taught):

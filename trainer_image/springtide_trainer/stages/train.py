@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -30,7 +31,6 @@ from springtide_trainer.training.engine.finite_checks import check_tensors
 from springtide_trainer.training.engine.kernels import training_kernels
 from springtide_trainer.training.retention import fisher_information
 from springtide_trainer.training.rows import pseudo_labels
-from springtide_trainer.training.rows.training_rows import load
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,17 +74,24 @@ def train_together(processes: Processes, run: RunFile, home: Home, tmp: Path) ->
         manifest.verify(parent, run.train.parent.digest)
         data = local_path(run.train.data.uri)
         held, digest = held_rows(run.recipe, run.train), run.train.data.digest
-        rows = load(data, digest, run.recipe, parent=parent, scratch=tmp, held=held)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    rows = pseudo_labels.labelled(
-        rows,
+    options = run.recipe.training.hyperparameters
+    rows = pseudo_labels.load(
+        data,
+        digest,
         run.recipe,
-        parent,
-        seeded=run.train.seeded_head,
-        device=device,
+        parent=pseudo_labels.Parent(
+            parent,
+            run.train.seeded_head,
+            device,
+            run.train.batch_divisor,
+            kernels=partial(training_kernels, device, options=options),
+        ),
+        scratch=tmp,
+        held=held,
         processes=processes,
     )
-    options, longest = run.recipe.training.hyperparameters, int(rows.examples.tokens.lengths.max())
+    longest = int(rows.examples.tokens.lengths.max())
     with (
         reporting(run, home, tmp, leads=processes.leads) as report,
         training_kernels(device, longest, options),

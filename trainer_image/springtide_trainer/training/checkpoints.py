@@ -128,7 +128,11 @@ class Checkpoints:
         verify(folder, f"sha256:{hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()}")
         metadata = json.loads((folder / "state.json").read_bytes())
         if metadata["identity"] != self.identity:
-            log.warning("checkpoint belongs to another run", extra={"folder": folder.name})
+            # It would take the place of a checkpoint of this run, of the same step.
+            log.warning(
+                "checkpoint belongs to another run and was removed", extra={"folder": folder.name}
+            )
+            self._remove(committed)
             return None
         if metadata["environment"] != self.environment:
             log.warning(

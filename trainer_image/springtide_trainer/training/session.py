@@ -134,8 +134,6 @@ def prepare(
     total = options.max_steps or (options.epochs or 1) * sampler.steps_per_epoch
     rows = _with_known_outputs(plan, rows, model, step_rows=sampler.step_units)
     rows, stored = _store_lower_outputs(plan, rows, model, epochs=total / sampler.steps_per_epoch)
-    if labelled := pseudo_labels.digest(rows):
-        stored["pseudoLabels"] = labelled
     objective, passes = _objective(plan, model, strategy)
     return Session(
         task=plan.task,
@@ -156,7 +154,7 @@ def prepare(
         recorded=recorded,
         options=options,
         learning_rate=float(training.learning_rate),
-        checkpoints=_checkpoints(plan, strategy, stored),
+        checkpoints=_checkpoints(plan, strategy, stored, pseudo_labels.digest(rows)),
         checkpoint_every=training.checkpoint.every_steps,
         measured={"groups_without_loss": float(rows.without_loss)} if plan.task.grouping else {},
     )
@@ -243,13 +241,18 @@ def _state(
     )
 
 
-def _checkpoints(plan: Plan, strategy: Strategy, stored: dict[str, str | int]) -> Checkpoints:
-    """Return the store of the checkpoints; weights depend on what is `stored`."""
+def _checkpoints(
+    plan: Plan, strategy: Strategy, stored: dict[str, str | int], labels: str
+) -> Checkpoints:
+    """Return the store of the checkpoints; weights depend on what is `stored`.
+
+    With another digest of pseudo-labels the steps have other rows: it is another run.
+    """
     environment = kernels.environment(plan.chosen, plan.options, plan.processes.count)
     return Checkpoints(
         folder=_folder(plan.given.checkpoints),
         scratch=_checkpoint_scratch(plan.run, plan.scratch, plan.processes),
-        identity=identity(plan.run.recipe, plan.given),
+        identity=identity(plan.run.recipe, plan.given, pseudo_labels=labels),
         environment=environment | stored,
         keep=plan.training.checkpoint.keep,
         files=strategy.files,

@@ -143,10 +143,11 @@ class Run:
             self.early_stopping.restore_best()
 
 
-def identity(recipe: Recipe, given: TrainInput) -> dict[str, Any]:
+def identity(recipe: Recipe, given: TrainInput, *, pseudo_labels: str = "") -> dict[str, Any]:
     """Return what identifies a run: checkpoints of another identity are not used.
 
-    `batchDivisor` is not part of it, because the rows of a step do not depend on it.
+    `batchDivisor` is not part of it, because the rows of a step do not depend on it. Those that the
+    parent labels may, where it is as good as sure of a row: `pseudo_labels` is their digest.
     """
     training, model = recipe.training, recipe.model.plain()
     optional: dict[str, Any] = {}
@@ -167,6 +168,7 @@ def identity(recipe: Recipe, given: TrainInput) -> dict[str, Any]:
     if training.unlabelled:
         optional["unlabelled"] = training.unlabelled.plain()
         optional["seededHead"] = given.seeded_head
+        optional["pseudoLabels"] = pseudo_labels
     if given.adapter:
         optional["adapter"] = given.adapter.digest
     return {

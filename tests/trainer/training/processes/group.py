@@ -21,7 +21,7 @@ from springtide_trainer.training import fit, precision, session
 from springtide_trainer.training.engine import replicas, shards
 from springtide_trainer.training.optimizer import own_part
 from springtide_trainer.training.precision import Precision
-from springtide_trainer.training.rows.training_rows import load
+from springtide_trainer.training.rows import pseudo_labels
 from springtide_trainer.training.training_state import capture
 
 if TYPE_CHECKING:
@@ -78,18 +78,22 @@ def train(case: Case, scratch: Path, processes: Processes = ALONE) -> Found:
     """Train in this process, from its parent or a checkpoint to the last step."""
     asked = case.run.train
     assert asked is not None
-    parent, recipe = local_path(asked.parent.uri), case.run.recipe
-    with processes.first_alone():
-        rows = load(
-            local_path(asked.data.uri), asked.data.digest, recipe, parent=parent, scratch=scratch
-        )
+    parent, cpu = local_path(asked.parent.uri), torch.device("cpu")
+    rows = pseudo_labels.load(
+        local_path(asked.data.uri),
+        asked.data.digest,
+        case.run.recipe,
+        parent=pseudo_labels.Parent(parent, asked.seeded_head, cpu),
+        scratch=scratch,
+        processes=processes,
+    )
     resolve = precision.resolve if not case.half else lambda _, device: Precision("FP16", device)
     with patch.object(precision, "resolve", resolve):
         ready = session.prepare(
             case.run,
             rows,
             parent,
-            device=torch.device("cpu"),
+            device=cpu,
             scratch=scratch,
             processes=processes,
         )

@@ -87,6 +87,17 @@ def read_chunks(
         yield from opened.iter_batches(size, columns=known, use_threads=False)
 
 
+def columns_of(folder: Path, part: Part) -> list[str]:
+    """Return the names of the columns of one part.
+
+    Raises:
+        Refused: the file is missing or damaged.
+    """
+    with _refused_if_damaged(folder, part):
+        names: list[str] = pq.read_schema(folder / f"{part}.parquet").names
+        return names
+
+
 def part_files(part: Part) -> tuple[str, str, str]:
     """Return the names of the files of which `verify_part` and `read_rows` read one part."""
     return MANIFEST, FILES, f"{part}.parquet"

@@ -12,6 +12,7 @@ import shutil
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -29,7 +30,6 @@ from springtide_trainer.storage import local_path
 from springtide_trainer.training import fit, session
 from springtide_trainer.training.engine.kernels import training_kernels
 from springtide_trainer.training.rows import pseudo_labels
-from springtide_trainer.training.rows.training_rows import load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -146,17 +146,22 @@ class Search:
         run = self.base
         assert run.train is not None
         parent = local_path(run.train.parent.uri)
-        rows = load(
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return pseudo_labels.load(
             local_path(run.train.data.uri),
             run.train.data.digest,
             run.recipe,
-            parent=parent,
+            parent=pseudo_labels.Parent(
+                parent,
+                run.train.seeded_head,
+                device,
+                kernels=partial(
+                    training_kernels, device, options=run.recipe.training.hyperparameters
+                ),
+            ),
             scratch=scratch,
             held=held_rows(run.recipe, run.train),
         )
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        seeded = run.train.seeded_head
-        return pseudo_labels.labelled(rows, run.recipe, parent, seeded=seeded, device=device)
 
     def _try(self, study: Study, trial: Trial, run: RunFile, rows: TrainingRows) -> None:
         """Train, and record the best value on the validation part."""

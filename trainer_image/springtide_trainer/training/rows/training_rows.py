@@ -11,24 +11,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from springtide_api.contract import ExitCode
+from springtide_api.retained import PseudoLabelled
 from springtide_api.update.task import EARLY_STOPPING_METRIC
-from springtide_trainer.artifact import token_cache
 from springtide_trainer.artifact.joined_tokens import JoinedTokens
 from springtide_trainer.artifact.models import row_tokenizer
 from springtide_trainer.artifact.preprocess import Preprocess
-from springtide_trainer.artifact.tokens import CHUNK, tokenize
-from springtide_trainer.data.snapshots.frozen_rows import (
-    codes,
-    input_columns,
-    inputs,
-    read_chunks,
-    verify,
-)
+from springtide_trainer.artifact.tokens import tokenize
+from springtide_trainer.data.snapshots.frozen_rows import codes
 from springtide_trainer.data.snapshots.group_checks import check_sizes
-from springtide_trainer.data.snapshots.row_checks import NO_LABEL
 from springtide_trainer.errors import Refused
 from springtide_trainer.tasks.classification_losses import balanced
 from springtide_trainer.tasks.embedding import Embedding
@@ -42,30 +34,19 @@ from springtide_trainer.training.rows.batches import Examples
 from springtide_trainer.training.rows.documents import DocumentRows
 from springtide_trainer.training.rows.documents import read as read_documents
 from springtide_trainer.training.rows.replay import draw
+from springtide_trainer.training.rows.source_rows import SourceRows, no_rows, read, render
 from springtide_trainer.training.rows.units import Units
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
     from pathlib import Path
-    from typing import Any
 
     from numpy.typing import NDArray
 
     from springtide_api.generation.spec import Recipe
-    from springtide_api.retained import PseudoLabelled, Replayed
-    from springtide_trainer.artifact.preprocess import Pair
-    from springtide_trainer.artifact.tokens import Tokens
+    from springtide_api.retained import Replayed
     from springtide_trainer.data.snapshots.replay_buffer import Held
-    from springtide_trainer.tasks.task import Labels, Task
+    from springtide_trainer.tasks.task import Task
     from springtide_trainer.training.rows.replay import Drawn
-
-_WEIGHT = "spec.data.source.columns.weight"
-UNKNOWN = -1
-"""The encoded label of a row without one."""
-
-
-def _none() -> NDArray[np.int64]:
-    return np.empty(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -93,7 +74,7 @@ class TrainingRows:
     without_loss: int = 0
     replayed: Replayed | None = None
     documents: DocumentRows | None = None
-    unlabelled: NDArray[np.int64] = field(default_factory=_none)
+    unlabelled: NDArray[np.int64] = field(default_factory=no_rows)
     pseudo_labels: PseudoLabelled | None = None
 
     @property
@@ -104,17 +85,20 @@ class TrainingRows:
 
 
 @dataclass(frozen=True)
-class _Source:
-    """Rows that are used: indices of examples, and the names of all entities and groups.
+class Labelled:
+    """What the parent found for the rows without a label.
 
-    Rows without a label are counted apart.
+    Attributes:
+        rows: int64 [n], those that it is sure of, ascending.
+        labels: int64 [n], their labels.
+        known: Labels of the parent: their numbers in the recipe by their names.
+        message: Why it labelled none; empty if it could.
     """
 
-    examples: Examples
-    used: NDArray[np.int64]
-    entities: pa.DictionaryArray | None
-    groups: pa.Array | None
-    unlabelled: NDArray[np.int64] = field(default_factory=_none)
+    rows: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    known: dict[str, int]
+    message: str = ""
 
 
 def load(
@@ -128,8 +112,7 @@ def load(
 ) -> TrainingRows:
     """Read, check and tokenize the training rows of a frozen window, and replayed rows after them.
 
-    Skips rows of weight 0; for a task with groups, groups whose rows all have weight 0. Rows
-    without a label are not among those to train on: `pseudo_labels` adds some of them.
+    Rows without a label are left out: `pseudo_labels.load` adds some of them.
 
     Args:
         folder: Folder of the frozen rows, in which their tokens are kept.
@@ -143,11 +126,37 @@ def load(
         Refused: the rows do not match the digest, a label or weight is not usable, or no row is
             left.
     """
-    verify(folder, digest)
+    new = read(folder, digest, recipe, parent=parent, scratch=scratch)
+    return arrange(new, None, folder, digest, recipe, parent=parent, held=held)
+
+
+def arrange(
+    new: SourceRows,
+    found: Labelled | None,
+    folder: Path,
+    digest: str,
+    recipe: Recipe,
+    *,
+    parent: Path,
+    held: Held | None,
+) -> TrainingRows:
+    """Join the rows of a window and replayed ones, and split them for the validation; see `load`.
+
+    Args:
+        new: The rows of the window.
+        found: What the parent found for those without a label; None: they are left out.
+        folder: Folder of the frozen rows.
+        digest: Their digest.
+        recipe: The recipe.
+        parent: Folder of the parent's artifact.
+        held: Rows that may be replayed. None: nothing is replayed.
+    """
     task = task_of(recipe.model)
-    new = _new(folder, digest, recipe, parent=parent, scratch=scratch)
-    drawn = _draw(held, recipe, new_rows=len(new.used), salt=digest)
-    both = _with_replayed(new, drawn.table, recipe, parent=parent) if drawn else new
+    sure = no_rows() if found is None else found.rows
+    if found is not None:
+        new = _with_labels(new, found, recipe)
+    drawn = _draw(held, recipe, new_rows=len(new.used) + len(sure), salt=digest)
+    both = _with_replayed(new, sure, drawn.table, recipe, parent=parent) if drawn else new
     both = _by_token(both, task)
     examples, used, unlabelled = both.examples, both.used, both.unlabelled
     held_out = np.zeros(len(used), dtype=bool)
@@ -159,7 +168,8 @@ def load(
         task.check_validation(metric, examples.labels[used[held_out]])
         entity = both.entities.indices.to_numpy()
         unlabelled = unlabelled[~np.isin(entity[unlabelled], entity[used[held_out]])]
-    units, without_loss = _units(both, used[~held_out], task)
+        sure = np.intersect1d(sure, unlabelled)
+    units, without_loss = _units(both, np.sort(np.append(used[~held_out], sure)), task)
     documents = None
     if isinstance(task, Embedding):
         documents = read_documents(
@@ -178,32 +188,28 @@ def load(
         replayed=drawn.report if drawn else None,
         documents=documents,
         unlabelled=unlabelled,
+        pseudo_labels=None if found is None else _report(found, examples.labels[sure], unlabelled),
     )
-    # With pseudo-labels the rows of a class are not known yet.
-    return rows if recipe.training.pseudo_labels else by_class(rows, recipe)
+    return _by_class(rows, recipe)
 
 
-def _new(folder: Path, digest: str, recipe: Recipe, *, parent: Path, scratch: Path) -> _Source:
-    """Read the rows of the window."""
-    weights = _weights(folder)
-    preprocess, task = Preprocess.of(recipe), task_of(recipe.model)
-    groups = _names(folder, "group") if task.grouping else None
-    used = np.flatnonzero(weights > 0 if groups is None else _weighted(groups, weights))
-    labels = _labels(folder, task, unlabelled=recipe.training.pseudo_labels is not None)
-    unlabelled = _none()
-    if recipe.training.pseudo_labels:
-        unlabelled, used = used[labels[used] == UNKNOWN], used[labels[used] != UNKNOWN]
-    if len(used) == 0:
-        message = f"{folder} has 0 training rows with a weight greater than 0; at least 1 is needed"
-        raise Refused("NotEnoughData", message, code=ExitCode.TOO_LITTLE_DATA)
-    tokens = _tokens(folder, digest, preprocess, parent=parent, scratch=scratch)
-    examples = Examples(tokens, labels, weights, None if groups is None else _codes(groups))
-    return _Source(
-        examples,
-        used,
-        _names(folder, "entity") if recipe.training.early_stopping else None,
-        None if groups is None else groups.dictionary,
-        unlabelled,
+def _with_labels(new: SourceRows, found: Labelled, recipe: Recipe) -> SourceRows:
+    """Give rows the labels of the parent, and a part of their weight."""
+    options = recipe.training.pseudo_labels
+    assert options is not None
+    labels, weights = new.examples.labels.copy(), new.examples.weights.copy()
+    labels[found.rows] = found.labels
+    weights[found.rows] *= np.float32(options.weight)
+    return replace(new, examples=replace(new.examples, labels=labels, weights=weights))
+
+
+def _report(
+    found: Labelled, labels: NDArray[np.int64], offered: NDArray[np.int64]
+) -> PseudoLabelled:
+    """Describe the rows without a label that are trained on, of those that might be."""
+    classes = {name: int((labels == number).sum()) for name, number in found.known.items()}
+    return PseudoLabelled(
+        offered=len(offered), used=len(labels), classes=classes, message=found.message
     )
 
 
@@ -214,8 +220,12 @@ def _draw(held: Held | None, recipe: Recipe, *, new_rows: int, salt: str) -> Dra
     return draw(held, recipe, replay=retention.replay, new_rows=new_rows, salt=salt)
 
 
-def _with_replayed(new: _Source, table: pa.Table, recipe: Recipe, *, parent: Path) -> _Source:
+def _with_replayed(
+    new: SourceRows, sure: NDArray[np.int64], table: pa.Table, recipe: Recipe, *, parent: Path
+) -> SourceRows:
     """Append replayed rows, which all have the mean weight of the new units.
+
+    These are those of the used rows and of the rows `sure`, which the parent labelled.
 
     A replayed group is another group than a new one of the same name. The tokens of the new rows
     stay where they are.
@@ -224,28 +234,29 @@ def _with_replayed(new: _Source, table: pa.Table, recipe: Recipe, *, parent: Pat
         return new
     before, first = new.examples, len(new.examples.weights)
     preprocess, task = Preprocess.of(recipe), task_of(recipe.model)
-    tokens = tokenize(row_tokenizer(parent), _render(preprocess, table), preprocess.max_length)
-    mean = _divided(before, new.used).mean(before.weights).mean(dtype=np.float64)
+    added = tokenize(row_tokenizer(parent), render(preprocess, table), preprocess.max_length)
+    rows = np.sort(np.append(new.used, sure))
+    mean = _divided(before, rows).mean(before.weights).mean(dtype=np.float64)
     groups, names = before.groups, new.groups
     if groups is not None and names is not None:
         later, later_names = codes(table["group"])
         groups = np.concatenate([groups, later + len(names)])
         names = pa.concat_arrays([names, later_names])
     examples = Examples(
-        JoinedTokens(before.tokens, tokens),
+        JoinedTokens(before.tokens, added),
         np.concatenate([before.labels, task.encode(table["label"], "replayed rows")]),
         np.concatenate([before.weights, np.full(len(table), mean, np.float32)]),
         groups,
     )
     entities = new.entities
     if entities is not None:
-        added = table["entity"].combine_chunks().dictionary_encode()
-        entities = pa.chunked_array([entities, added]).unify_dictionaries().combine_chunks()
+        names_of = table["entity"].combine_chunks().dictionary_encode()
+        entities = pa.chunked_array([entities, names_of]).unify_dictionaries().combine_chunks()
     used = np.append(new.used, np.arange(first, len(examples.weights)))
-    return _Source(examples, used, entities, names, new.unlabelled)
+    return SourceRows(examples, used, entities, names, new.unlabelled)
 
 
-def _by_token(source: _Source, task: Task) -> _Source:
+def _by_token(source: SourceRows, task: Task) -> SourceRows:
     """Count the predicted tokens of each row: its part in the loss, and its label."""
     if not isinstance(task, CausalLM | MaskedLM):
         return source
@@ -261,7 +272,7 @@ def _divided(examples: Examples, rows: NDArray[np.int64]) -> Units:
     return Units.of_rows(rows) if groups is None else Units.of_groups(rows, groups)
 
 
-def _units(source: _Source, training: NDArray[np.int64], task: Task) -> tuple[Units, int]:
+def _units(source: SourceRows, training: NDArray[np.int64], task: Task) -> tuple[Units, int]:
     """Divide the training rows into units; count the groups that are dropped: they have no loss."""
     found, by = _divided(source.examples, training), task.grouping
     if source.examples.groups is None or by is None:
@@ -279,93 +290,10 @@ def _units(source: _Source, training: NDArray[np.int64], task: Task) -> tuple[Un
     return units, len(found) - len(units)
 
 
-def by_class(rows: TrainingRows, recipe: Recipe) -> TrainingRows:
+def _by_class(rows: TrainingRows, recipe: Recipe) -> TrainingRows:
     """Weigh the training rows by their class, with classification.classWeights."""
     options, examples = recipe.model.classification, rows.examples
     if options is None or options.class_weights is None:
         return rows
     weights = balanced(examples.labels, examples.weights, rows.units.rows)
     return replace(rows, examples=replace(examples, weights=weights))
-
-
-def _weighted(groups: pa.DictionaryArray, weights: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Mark the rows of the groups with at least one weight greater than 0."""
-    codes = _codes(groups)
-    found: NDArray[np.bool_] = (np.bincount(codes, weights=weights) > 0)[codes]
-    return found
-
-
-def _codes(names: pa.DictionaryArray) -> NDArray[np.int64]:
-    return np.asarray(names.indices.to_numpy(), dtype=np.int64)
-
-
-def _tokens(
-    folder: Path, digest: str, preprocess: Preprocess, *, parent: Path, scratch: Path
-) -> Tokens:
-    def chunks() -> Iterator[list[Pair]]:
-        columns = input_columns(preprocess.inputs) + ["label"] * preprocess.reads_labels
-        for batch in read_chunks(folder, "train", columns, CHUNK):
-            yield _render(preprocess, batch)
-
-    key = token_cache.Key.of(f"{digest}/train", preprocess, parent)
-    tokenizer = row_tokenizer(parent)
-    return token_cache.cached(tokenizer, chunks, key=key, rows=folder, scratch=scratch)
-
-
-def _render(preprocess: Preprocess, rows: pa.Table | pa.RecordBatch) -> list[Pair]:
-    labels = rows["label"].to_pylist() if preprocess.reads_labels else None
-    return preprocess.render(inputs(rows), labels)
-
-
-def _labels(folder: Path, task: Labels, *, unlabelled: bool) -> NDArray[Any]:
-    """Encode the labels: [rows, ...]; UNKNOWN for a row without one, if there may be such rows."""
-    columns = (batch.column("label") for batch in read_chunks(folder, "train", ["label"]))
-    encode = _encoded if unlabelled else _all_encoded
-    return _joined(encode(pa.chunked_array([each]), task) for each in columns)
-
-
-def _all_encoded(column: pa.ChunkedArray, task: Labels) -> NDArray[Any]:
-    return task.encode(column, "training rows")
-
-
-def _encoded(column: pa.ChunkedArray, task: Labels) -> NDArray[Any]:
-    known = pc.not_equal(column, NO_LABEL)
-    made = np.full(len(column), UNKNOWN, np.int64)
-    made[known.to_numpy()] = _all_encoded(column.filter(known), task)
-    return made
-
-
-def _names(folder: Path, column: str) -> pa.DictionaryArray:
-    """Read the entity or group of each row as a code and the names of the codes."""
-    chunks = read_chunks(folder, "train", [column])
-    encoded = pa.chunked_array([each.column(column).dictionary_encode() for each in chunks])
-    return encoded.unify_dictionaries().combine_chunks()
-
-
-def _joined(arrays: Iterable[NDArray[Any]]) -> NDArray[Any]:
-    found = list(arrays)
-    return np.concatenate(found) if found else np.empty(0, np.float32)
-
-
-def _weights(folder: Path) -> NDArray[np.float32]:
-    """Read the weight of each row; without the column all are 1."""
-    made: list[NDArray[np.float32]] = []
-    first = 0
-    for batch in read_chunks(folder, "train", ["label", "weight"]):
-        made.append(_weights_of(batch, first))
-        first += len(batch)
-    return _joined(made)
-
-
-def _weights_of(batch: pa.RecordBatch, first: int) -> NDArray[np.float32]:
-    if "weight" not in batch.schema.names:
-        return np.ones(len(batch), dtype=np.float32)
-    weights = np.asarray(batch["weight"].to_numpy(zero_copy_only=False), dtype=np.float32)
-    usable = np.isfinite(weights) & (weights >= 0)
-    if not usable.all():
-        row = int(np.flatnonzero(~usable)[0])
-        message = (
-            f"training row {first + row} has weight {weights[row]}; weights must be finite and >= 0"
-        )
-        raise Refused("InvalidWeight", message, _WEIGHT)
-    return weights
