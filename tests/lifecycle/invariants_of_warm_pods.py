@@ -70,12 +70,9 @@ class WarmPodInvariants:
     def all_requests_go_to_ready_warm_pods(
         self, seen: Observation, target: str, stable: WeightChange
     ) -> None:
-        """Once, in a rollback after a promotion, and as many as the target has.
-
-        After the bake there are such pods where their deletion was refused.
-        """
+        """Once, in the rollback of a generation that baked, and as many as the target has."""
         (g,) = _rolled_back(list(seen.generations))
-        assert g.status.rollout.promoted_at
+        assert bakes(g)
         assert stable.after == 0
         (recorded,) = [each.route for each in g.status.rollout.targets if each.name == target]
         assert recorded.shifted_at is None

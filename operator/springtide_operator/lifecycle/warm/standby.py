@@ -132,7 +132,8 @@ def _stays(seen: Observation, rolled_back: ModelGeneration, target: ObservedTarg
         return there and ready_pods(seen, target, canary) > 0
     few = canary.deployment.desired < target.desired or not target.desired
     warm = not few or seen.update.spec.rollout.rollback.keep_warm
-    return warm and _may_serve(served, route, canary)
+    # After the bake they are left over, as after a refused deletion: the spec may have no route.
+    return warm and bakes(rolled_back) and _may_serve(served, route, canary)
 
 
 def _serves(seen: Observation, rolled_back: ModelGeneration, removed: ObservedTarget) -> bool:
