@@ -90,9 +90,10 @@ def test_prices_of_a_slice_that_no_longer_arrives_are_forgotten_without_replay_a
 
     rows = priced(toy_rows(240))
     world = world_of(tmp_path, REGRESSION, rows | {"slice": kinds(rows)})
-    fast = {"epochs": 8, "learningRate": "3e-3", "batchSize": 16, "freeze": {"embeddings": False}}
+    fast = {"epochs": 16, "learningRate": "3e-3", "batchSize": 16, "freeze": {"embeddings": False}}
     training = {"hyperparameters": fast}
-    options = {"ratio": "0", "rowsPerSlice": 40}
+    # The ratio of four seeds: 0.06 to 0.22; with 40 rows and 8 epochs 0.64 to 1.34.
+    options = {"ratio": "0", "rowsPerSlice": 120}
     first = trained(world, sliced(run_of(world, "g1-train-1", training=training, **options)))
     old = [n for n, kind in enumerate(kinds(rows)) if kind == "kind"]
     asked = freeze(world.home, {name: [values[n] for n in old] for name, values in rows.items()})
