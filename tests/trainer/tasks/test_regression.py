@@ -19,6 +19,7 @@ from springtide_api.update.task import EARLY_STOPPING_METRIC, RegressionOptions
 from springtide_judging.bounds import WITHOUT_POSITIVES
 from springtide_trainer.artifact.preprocess import Preprocess
 from springtide_trainer.errors import Refused
+from springtide_trainer.tasks.language.masked_lm import MaskedLM
 from springtide_trainer.tasks.metrics.statistic import EncodedRows, whole
 from springtide_trainer.tasks.regression import Regression
 from springtide_trainer.tasks.table import TASKS, task_of
@@ -181,7 +182,7 @@ def test_every_metric_of_regression_is_one_of_the_api_and_has_a_value():
         TypeAdapter(Metric).validate_python(metric)
         found = SCALED.statistic(metric, rows, np.array([[1.0], [2.0], [2.5], [4.5]]))
         assert np.isfinite(whole(found, rows)), metric
-    assert {*SCALED.metrics, "perplexity"} == WITHOUT_POSITIVES
+    assert {*SCALED.metrics, *MaskedLM.metrics} == WITHOUT_POSITIVES, "perplexity is CausalLM's too"
 
 
 def test_every_task_has_a_metric_of_early_stopping():
