@@ -53,6 +53,11 @@ def waits(scene):
     )
 
 
+def all_seconds(scene):
+    """GPU seconds of both generations: on a busy machine those of the first are above 0, too."""
+    return sum(scene.generation(number)["gpuSeconds"] for number in (1, 2))
+
+
 def problems(scene):
     """What is not as it must be while the next attempt waits."""
     status, second = scene.update_status, scene.generation(2)
@@ -61,7 +66,7 @@ def problems(scene):
     checks = {
         "ended": "endedAt" in pod,
         "used": 7200 <= used < 7200 + 900,
-        "counted once": status["counters"]["gpuSeconds"] == used,
+        "counted once": status["counters"]["gpuSeconds"] == all_seconds(scene),
         "attempts": (second["training"]["attempt"], second["verdict"]) == (1, "Pending"),
         "jobs": len(scene.runs("train")) == 2,
         "phase": status["phase"] == "Queued",
@@ -84,7 +89,7 @@ async def test_the_next_attempt_waits_and_starts_once_the_limit_is_raised(ground
     assert [each["gpuSeconds"] for each in record["gpuRuns"]] == [used]
     await scene.release()
     await scene.until(lambda scene: scene.update_status["live"]["number"] == 2)
-    assert scene.update_status["counters"]["gpuSeconds"] == scene.generation(2)["gpuSeconds"]
+    assert scene.update_status["counters"]["gpuSeconds"] == all_seconds(scene)
 
 
 async def crash_at(ground, every):
