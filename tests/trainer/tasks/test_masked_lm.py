@@ -64,7 +64,7 @@ def test_of_the_chosen_tokens_80_percent_are_masked_10_replaced_and_10_stay(word
 def test_each_text_has_at_least_one_hidden_token_if_it_has_a_token(words, length, expected):
     text = " ".join((PLAIN * 2)[:length])
     assert tokenize(words, [(text, None)], 32).sums(CHOSEN).tolist() == [expected]
-    unknown = tokenize(words, [("what nobody knows", None)], 32)
+    unknown = tokenize(words, [("what is unknown here", None)], 32)
     assert unknown.sums(CHOSEN).tolist() == [0], "[UNK] is special"
 
 
