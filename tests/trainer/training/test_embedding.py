@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 import torch
 from trainer.training.conftest import GOOD, PLAIN, World, freeze, publish, recipe
+from trainer.training.interrupting import whole_and_resumed
 from transformers import AutoModel, GPT2Config, GPT2Model
 
 from springtide_api.contract import RunFile
 from springtide_trainer.artifact.models import load, load_tokenizer
 from springtide_trainer.artifact.tokens import tokenize
 from springtide_trainer.data.snapshots import replay_buffer
-from springtide_trainer.errors import Interrupted, Refused
+from springtide_trainer.errors import Refused
 from springtide_trainer.processes import ALONE
 from springtide_trainer.stages.import_model import import_model
 from springtide_trainer.storage import Home, local_path
 from springtide_trainer.tasks.metrics import retrieval
 from springtide_trainer.tasks.towers import DOCUMENT_WEIGHTS, QUERY_WEIGHTS
-from springtide_trainer.training import fit
 from springtide_trainer.training.rows import training_rows
 from springtide_trainer.training.rows.document_vectors import with_vectors
 
@@ -242,18 +242,7 @@ def test_a_resumed_training_gives_the_weights_of_an_uninterrupted_one(
         "checkpoint": {"everySteps": 3},
     }
     world = retriever(trainTower=tower)
-    undisturbed = world.train(world.run_file("whole", **options))
-    for path in world.home.checkpoints(1).iterdir():
-        path.rename(world.home.path / path.name)
-
-    def interrupted_at_11(stops, last):
-        return lambda step: fit.INTERRUPTED if step == 11 else None
-
-    with monkeypatch.context() as patched:
-        patched.setattr(fit, "_first_of", interrupted_at_11)
-        with pytest.raises(Interrupted):
-            world.train(world.run_file("cut", **options))
-    resumed = world.train(world.run_file("resumed", **options))
+    undisturbed, resumed = whole_and_resumed(world, options, monkeypatch)
     assert resumed.artifact.digest == undisturbed.artifact.digest
 
 

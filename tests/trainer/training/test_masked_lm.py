@@ -10,6 +10,7 @@ import pytest
 import torch
 from trainer import decoders
 from trainer.training.conftest import World, freeze, imported, publish, tokenizer
+from trainer.training.interrupting import whole_and_resumed
 from transformers import (
     AutoModelForMaskedLM,
     BertConfig,
@@ -21,7 +22,7 @@ from transformers import (
 from springtide_api.contract import RunFile
 from springtide_trainer.artifact.models import load
 from springtide_trainer.data.snapshots import replay_buffer
-from springtide_trainer.errors import Interrupted, Refused
+from springtide_trainer.errors import Refused
 from springtide_trainer.storage import Home, local_path
 from springtide_trainer.tasks.language.masked_tokens import CHOSEN, ORIGINAL
 from springtide_trainer.training import fit, lower_outputs
@@ -181,18 +182,7 @@ def test_a_resumed_training_gives_the_weights_of_an_uninterrupted_one(shop, monk
         "checkpoint": {"everySteps": 3},
     }
     world = shop()
-    undisturbed = world.train(world.run_file("whole", **options))
-    for path in world.home.checkpoints(1).iterdir():
-        path.rename(world.home.path / path.name)
-
-    def interrupted_at_11(stops, last):
-        return lambda step: fit.INTERRUPTED if step == 11 else None
-
-    with monkeypatch.context() as patched:
-        patched.setattr(fit, "_first_of", interrupted_at_11)
-        with pytest.raises(Interrupted):
-            world.train(world.run_file("cut", **options))
-    resumed = world.train(world.run_file("resumed", **options))
+    undisturbed, resumed = whole_and_resumed(world, options, monkeypatch)
     assert resumed.artifact.digest == undisturbed.artifact.digest
     assert 1 < resumed.metrics["validation"] < len(tokenizer())
 

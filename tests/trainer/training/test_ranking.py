@@ -9,15 +9,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from trainer.training.conftest import BAD, GOOD, PLAIN, World, freeze, publish, recipe
+from trainer.training.interrupting import whole_and_resumed
 
 from springtide_api.contract import RunFile
 from springtide_trainer.artifact.models import load
-from springtide_trainer.errors import Interrupted, Refused
+from springtide_trainer.errors import Refused
 from springtide_trainer.stages.import_model import import_model
 from springtide_trainer.storage import Home, local_path
 from springtide_trainer.tasks.metrics.statistic import EncodedRows, whole
 from springtide_trainer.tasks.ranking_losses import LOSSES
-from springtide_trainer.training import fit
 from springtide_trainer.training.rows import training_rows
 
 if TYPE_CHECKING:
@@ -168,18 +168,7 @@ def test_a_resumed_training_gives_the_weights_of_an_uninterrupted_one(ranker, mo
         "checkpoint": {"everySteps": 3},
     }
     world = ranker()
-    undisturbed = world.train(world.run_file("whole", **options))
-    for path in world.home.checkpoints(1).iterdir():
-        path.rename(world.home.path / path.name)
-
-    def interrupted_at_11(stops, last):
-        return lambda step: fit.INTERRUPTED if step == 11 else None
-
-    with monkeypatch.context() as patched:
-        patched.setattr(fit, "_first_of", interrupted_at_11)
-        with pytest.raises(Interrupted):
-            world.train(world.run_file("cut", **options))
-    resumed = world.train(world.run_file("resumed", **options))
+    undisturbed, resumed = whole_and_resumed(world, options, monkeypatch)
     assert resumed.artifact.digest == undisturbed.artifact.digest
 
 
