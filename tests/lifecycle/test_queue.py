@@ -131,6 +131,23 @@ def test_a_preempted_training_keeps_its_job_and_its_attempt() -> None:
     assert world.generation(2).status.rollout.promoted_at
 
 
+def test_a_preemption_that_is_known_later_than_the_end_of_the_pods_is_an_event_once() -> None:
+    """The watches of Jobs and of Workloads are two: the one of Workloads may be behind."""
+    world, name = queued(full=False)
+    runs(world, name, HOUR)
+    before = dict(world.workloads)
+    world.queue_admits = 0
+    world.preempt(name)
+    after, world.workloads = world.workloads, before
+    world.settle()
+    assert "SuspendedByKueue" not in world.events
+    world.workloads = after
+    passes(world, MINUTE)
+    passes(world, HOUR)
+    assert world.events.count("SuspendedByKueue") == 1
+    assert f"Job {name}: Preempted: {PREEMPTED}" in world.event_messages
+
+
 def test_the_progress_of_an_earlier_admission_is_not_shown_for_a_later_one() -> None:
     world, name = queued(full=False)
     world.begin(name)

@@ -98,11 +98,20 @@ def waits_since(seen: Observation, job: ObservedJob, run: StageRun) -> datetime 
     return max([job.created, *filter(None, [*ends, *times])])
 
 
-def eviction(seen: Observation, job: ObservedJob, generation: str) -> tuple[Event, ...]:
-    """Return the Event of a Job whose pods Kueue has just ended, on its own account."""
+def eviction(
+    seen: Observation, job: ObservedJob, waiting: Waiting, generation: str
+) -> tuple[Event, ...]:
+    """Return the Event of a Job whose place Kueue has taken, on its own account.
+
+    Until the status has Kueue's words: the watches of Jobs and of Workloads are two, so what ended
+    the pods is often known later than their end.
+    """
     workload = seen.workload(job)
     evicted = workload.condition("Evicted") if workload else None
-    if workload is None or evicted is None or workload.deactivated_by_us or not job.suspended:
+    if workload is None or evicted is None or not job.suspended:
+        return ()
+    by_us = workload.deactivated_by_us or (evicted.reason == "Deactivated" and workload.active)
+    if by_us or seen.update.status.progress.waiting_for == waiting.message[:1024]:
         return ()
     message = f"{job.named}: {evicted.reason}: {evicted.message}"
     return (Event("SuspendedByKueue", message[:1024], generation=generation),)

@@ -158,9 +158,7 @@ def advance(
         return _other_nodes(seen, request, run, waits)  # that it is missing means nothing
     measured = measure(run, job, now)
     if must_record(run, measured, job):
-        name = request.generation.metadata.name
-        events = eviction(seen, job, name) if job else ()
-        return Step(actions=(request.write(measured),), events=events)
+        return Step(actions=(request.write(measured),))
     if why := suspension(seen, request.title):
         return _suspended(seen, run, why)
     return _advance(seen, request, measured, now)
@@ -231,7 +229,9 @@ def _running(
             message = f"{waiting}; it waited for {patience} (training.compute.pendingTimeout)"
             return StageFailed("PendingTimeout", message, close_attempt(run, now))
         pause = min(left, RECHECK)
-    return Step(waiting=queued(waiting, request.title), wake_after=pause)
+    waits = queued(waiting, request.title)
+    events = eviction(seen, job, waits, request.generation.metadata.name)
+    return Step(waiting=waits, wake_after=pause, events=events)
 
 
 def _out_of_time(
