@@ -83,10 +83,13 @@ class Server:
         self.leases[place] = copy.deepcopy({**body, "metadata": metadata})
         return copy.deepcopy(self.leases[place])
 
-    def write(self, namespace, process, sent):
-        """Carry out a write in a namespace; no other process may write there now."""
+    def write(self, namespace, uid, process, sent):
+        """Carry out a write in a namespace; no other process may write there now.
+
+        Its object is gone where a user created another namespace of that name meanwhile.
+        """
         space = self.spaces.get(namespace)
-        if space is None or space.terminating:
+        if space is None or space.terminating or space.uid != uid:
             return
         self.writes += 1
         applied = self._applied.setdefault(space.uid, {})
@@ -132,8 +135,9 @@ class Client:
 
     async def write(self, namespace):
         sent = self.server.loop.time()
+        uid = self.process.shard._kept.get(namespace)
         body = {"metadata": {"namespace": namespace}}
-        act = lambda: self.server.write(namespace, self.process, sent)  # noqa: E731
+        act = lambda: self.server.write(namespace, uid, self.process, sent)  # noqa: E731
         return await self._carry(act, namespace=body, delays=WRITE_DELAYS)
 
     async def _carry(self, act, *, namespace=None, delays=DELAYS):

@@ -74,5 +74,4 @@ class JobHistory(History):
     @precondition(lambda self: self.world.jobs)
     @rule(data=st.data())
     def a_user_deletes_a_job(self, data: st.DataObject) -> None:
-        name = data.draw(st.sampled_from(sorted(self.world.jobs)))
-        del self.world.jobs[name]
+        self.world.delete_job(data.draw(st.sampled_from(sorted(self.world.jobs))))

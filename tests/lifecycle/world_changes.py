@@ -20,6 +20,8 @@ from springtide_operator.lifecycle.state.observed import (
 )
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from springtide_api.generation.spec import GenerationSpec
     from springtide_operator.lifecycle.state.plan import (
         StartJob,
@@ -120,17 +122,22 @@ class Changes:
             pods = tuple(pod for pod in pods if pod.exit_code == 0)
         changes = {"suspended": suspend, "suspended_at": since, "suspended_by_us": by_us}
         if not suspend:
-            self._extend_unseen_pods(name)
+            self._set_unseen_ends(name, self.now)
             changes["resumed"] = self.now
         self.jobs[name] = replace(self.jobs[name], pods=pods, **changes)
 
-    def _extend_unseen_pods(self, name: str) -> None:
-        """A pod whose end was not recorded counts until its Job is resumed: that is all to see."""
+    def delete_job(self, name: str) -> None:
+        """A user deletes a Job; pods whose end was not recorded count until that is seen."""
+        self._set_unseen_ends(name, None)
+        del self.jobs[name]
+
+    def _set_unseen_ends(self, name: str, until: datetime | None) -> None:
+        """Set until when the pods of a Job count whose end was not recorded; None: until seen."""
         stages = [(g.status.training, g.status.evaluation) for g in self.generations.values()]
         recorded = (pod for pair in stages for run in filter(None, pair) for pod in run.pods)
         for uid in (pod.uid for pod in recorded if pod.ended_at is None):
             if uid in self.ran and self.ran[uid][0] == name:
-                self.ran[uid] = (*self.ran[uid][:2], self.now)
+                self.ran[uid] = (*self.ran[uid][:2], until)
 
     def _end_pods(self, name: str) -> None:
         for uid, (job, began, ended) in self.ran.items():
