@@ -58,6 +58,18 @@ RETRIEVAL = [
     ),
     Example(
         "",
+        "methods PromptTuning and PrefixTuning are for tasks Classification, Ranking, Regression",
+        EMBEDDING | {"training.method": {"type": "Full"}},
+        EMBEDDING | {"training.method": {"type": "PromptTuning", "promptTuning": {}}},
+    ),
+    Example(
+        "",
+        "methods PromptTuning and PrefixTuning are for tasks Classification, Ranking, Regression",
+        EMBEDDING | {"training.method": {"type": "LoRA", "lora": {}}},
+        EMBEDDING | {"training.method": {"type": "PrefixTuning", "prefixTuning": {}}},
+    ),
+    Example(
+        "",
         "serving.optimise has no form for task Embedding",
         EMBEDDING | {"serving.warmUp.queries": 8},
         EMBEDDING | {"serving.optimise.quantization": "Int8Dynamic"},

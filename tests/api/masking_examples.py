@@ -91,6 +91,18 @@ MASKING = [
     ),
     Example(
         "",
+        "methods PromptTuning and PrefixTuning are for tasks Classification, Ranking, Regression",
+        MASKED | {"training.method": {"type": "Full"}},
+        MASKED | {"training.method": {"type": "PromptTuning", "promptTuning": {}}},
+    ),
+    Example(
+        "",
+        "methods PromptTuning and PrefixTuning are for tasks Classification, Ranking, Regression",
+        MASKED | {"training.method": {"type": "LoRA", "lora": {}}},
+        MASKED | {"training.method": {"type": "PrefixTuning", "prefixTuning": {}}},
+    ),
+    Example(
+        "",
         "training.retention.replay of Regression, Embedding, CausalLM and MaskedLM has no",
         MASKED | {REPLAY: {"bufferRows": 100}},
         MASKED | {REPLAY: {"rowsPerClass": 1}},

@@ -15,6 +15,8 @@ FRESH = {"type": "LoRA", "lora": {"continuation": "Fresh"}}
 CONTINUING = {"type": "LoRA", "lora": {"continuation": "Continue"}}
 ADALORA = {"type": "AdaLoRA", "adaLora": {}}
 ADAPTER = {"type": "Adapter", "adapter": {}}
+PROMPT = {"type": "PromptTuning", "promptTuning": {}}
+PREFIX = {"type": "PrefixTuning", "prefixTuning": {}}
 REBASED = {"continuation": "Continue", "rebaseEvery": 4, "rebaseLearningRate": "1e-5"}
 
 TRAINING = [
@@ -85,10 +87,53 @@ TRAINING = [
         {METHOD: {"type": "Adapter"}},
     ),
     Example(
+        METHOD,
+        "set promptTuning if and only if type is PromptTuning",
+        {METHOD: {"type": "PromptTuning", "promptTuning": {"tokens": 256}}},
+        {METHOD: {"type": "PromptTuning"}},
+    ),
+    Example(
+        METHOD,
+        "set prefixTuning if and only if type is PrefixTuning",
+        {METHOD: {"type": "PrefixTuning", "prefixTuning": {"tokens": 1}}},
+        {METHOD: PROMPT | {"prefixTuning": {}}},
+    ),
+    *(
+        Example(
+            "training",
+            "methods Adapter, PromptTuning and PrefixTuning exclude retention.interpolation",
+            {METHOD: method, RETENTION: {"replay": {}}},
+            {METHOD: method, RETENTION: {"interpolation": {"alphas": ["0.5"]}}, EARLY: {}},
+        )
+        for method in (ADAPTER, PROMPT, PREFIX)
+    ),
+    *(
+        Example(
+            "training",
+            "methods PromptTuning and PrefixTuning exclude retention.distillation",
+            {METHOD: ADAPTER, RETENTION: {"distillation": {}}},
+            {METHOD: method, RETENTION: {"distillation": {}}},
+        )
+        for method in (PROMPT, PREFIX)
+    ),
+    Example(
         "training",
-        "method Adapter excludes retention.interpolation",
-        {METHOD: ADAPTER, RETENTION: {"replay": {}}},
-        {METHOD: ADAPTER, RETENTION: {"interpolation": {"alphas": ["0.5"]}}, EARLY: {}},
+        "method PromptTuning excludes hyperparameters.freeze.lowerLayers",
+        {METHOD: PREFIX, f"{HYPER}.freeze": {"lowerLayers": 1}},
+        {METHOD: PROMPT, f"{HYPER}.freeze": {"lowerLayers": 1}},
+    ),
+    *(
+        Example(
+            "training",
+            f"{what} needs method Full",
+            {METHOD: method},
+            {METHOD: method, **changes},
+        )
+        for method in (PROMPT, PREFIX)
+        for what, changes in {
+            "pruning": {PRUNING: {"sparsity": "0.5"}},
+            "retention.ewc": {RETENTION: {"ewc": {"strength": "100"}}},
+        }.items()
     ),
     Example(
         "training",

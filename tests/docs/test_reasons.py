@@ -40,6 +40,8 @@ NOT_REASONS = {
         "LoRA",
         "AdaLoRA",
         "Adapter",
+        "PromptTuning",
+        "PrefixTuning",
         "Continue",
     ),  # tasks and methods
     *("Ranking", "Listwise", "Pairwise", "Pointwise"),  # a task and its losses

@@ -31,6 +31,8 @@ METHODS = st.sampled_from(
         {"type": "LoRA", "lora": {"continuation": "Continue", "rebaseEvery": 2}},
         {"type": "AdaLoRA", "adaLora": {}},
         {"type": "Adapter", "adapter": {"width": 8}},
+        {"type": "PromptTuning", "promptTuning": {}},
+        {"type": "PrefixTuning", "prefixTuning": {"tokens": 4}},
     ]
 )
 RETENTIONS = st.sampled_from(
@@ -102,9 +104,11 @@ STRATEGIES: list[dict[str, Any]] = [
 
 def training(method: dict[str, Any], retention: dict[str, Any], **others: object) -> dict[str, Any]:
     """A training that the API server accepts: some methods and retentions exclude each other."""
-    continuing = "adapter" in method or method.get("lora", {}).get("continuation") == "Continue"
+    stays = method["type"] in ("Adapter", "PromptTuning", "PrefixTuning")
+    continuing = stays or method.get("lora", {}).get("continuation") == "Continue"
     found = {"method": method, **others}
     excluded = "ewc" in retention and method["type"] != "Full"
+    excluded |= "distillation" in retention and stays and method["type"] != "Adapter"
     if retention and not excluded and not (continuing and "interpolation" in retention):
         found |= {"retention": retention, "earlyStopping": {}}
     return found

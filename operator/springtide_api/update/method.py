@@ -1,4 +1,4 @@
-"""Which weights are trained: all of them, or low-rank adapters."""
+"""Which weights are trained: all of them, or a few new ones beside them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from pydantic import Field
 
 from springtide_api.schema import Decimal, Fraction, Model, cel
 
-LEARNING_RATES = {"Full": "2e-5", "LoRA": "5e-4", "AdaLoRA": "1e-3", "Adapter": "5e-4"}
+LEARNING_RATES = {
+    "Full": "2e-5",
+    "LoRA": "5e-4",
+    "AdaLoRA": "1e-3",
+    "Adapter": "5e-4",
+    "PromptTuning": "5e-3",
+    "PrefixTuning": "5e-3",
+}
 """Default learning rate of each method."""
 
 ModuleName = Annotated[
@@ -131,6 +138,32 @@ class Adapter(Model):
     of the encoder, as in AdapterFusion (arXiv:2005.00247)."""
 
 
+class PromptTuning(Model):
+    """Vectors that the model reads as further words of each row (arXiv:2104.08691).
+
+    They and the head are trained, everything else stays. They become a part of the model, which
+    later generations go on training, and only the reference server loads it. New vectors change the
+    scores of the live model before the first step.
+    """
+
+    tokens: Annotated[int, Field(ge=1, le=256)] = 20
+    """Number of vectors. Each takes a position: model.maxLength and tokens together are at most
+    what the model has. It cannot change while the live model has a prompt. Default 20."""
+
+
+class PrefixTuning(Model):
+    """Keys and values that each attention layer reads before those of a row (arXiv:2101.00190).
+
+    They and the head are trained, everything else stays. They become a part of the model, which
+    later generations go on training, and only the reference server loads it. New ones change the
+    scores of the live model before the first step.
+    """
+
+    tokens: Annotated[int, Field(ge=1, le=256)] = 20
+    """Number of keys and values of each head. They take no position of a row. It cannot change
+    while the live model has prefixes. Default 20."""
+
+
 @cel(
     "(self.type == 'LoRA') == has(self.lora)",
     "set lora if and only if type is LoRA; {} has the defaults",
@@ -143,20 +176,33 @@ class Adapter(Model):
     "(self.type == 'Adapter') == has(self.adapter)",
     "set adapter if and only if type is Adapter; {} has the defaults",
 )
+@cel(
+    "(self.type == 'PromptTuning') == has(self.promptTuning)",
+    "set promptTuning if and only if type is PromptTuning; {} has the defaults",
+)
+@cel(
+    "(self.type == 'PrefixTuning') == has(self.prefixTuning)",
+    "set prefixTuning if and only if type is PrefixTuning; {} has the defaults",
+)
 class Method(Model):
     """Which weights are trained."""
 
-    type: Literal["Full", "LoRA", "AdaLoRA", "Adapter"] = "Full"
+    type: Literal["Full", "LoRA", "AdaLoRA", "Adapter", "PromptTuning", "PrefixTuning"] = "Full"
     """Full: train all weights that are not frozen. LoRA: train low-rank adapters and the head, with
     less memory; the model that is served has them merged into its weights. AdaLoRA: LoRA with more
     rank where it matters more for the loss. Adapter: small layers in the encoder, which stay in it,
-    and the head. Default Full."""
+    and the head. PromptTuning: vectors that are read with the words of a row, and the head.
+    PrefixTuning: keys and values of each attention layer, and the head. Default Full."""
     lora: LoRA | None = None
     """Options of type LoRA."""
     ada_lora: AdaLoRA | None = None
     """Options of type AdaLoRA."""
     adapter: Adapter | None = None
     """Options of type Adapter."""
+    prompt_tuning: PromptTuning | None = None
+    """Options of type PromptTuning."""
+    prefix_tuning: PrefixTuning | None = None
+    """Options of type PrefixTuning."""
 
     def decisive(self) -> dict[str, Any]:
         """Return what determines the weights of a run, as JSON.

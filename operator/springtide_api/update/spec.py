@@ -358,6 +358,13 @@ class History(Model):
     " to LoRA or Full",
 )
 @cel(
+    "!(self.model.task in ['Embedding', 'MaskedLM']) || !has(self.training)"
+    " || !has(self.training.method)"
+    " || !(self.training.method.type in ['PromptTuning', 'PrefixTuning'])",
+    "methods PromptTuning and PrefixTuning are for tasks Classification, Ranking, Regression and"
+    " CausalLM; set training.method.type to LoRA or Full",
+)
+@cel(
     "self.model.task != 'Embedding' || has(self.data.source.columns.textPair)",
     "task Embedding needs data.source.columns.text and textPair: the query and the document; name"
     " both columns",

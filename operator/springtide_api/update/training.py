@@ -36,7 +36,7 @@ class Freeze(Model):
     """Freeze the word embeddings. Set false for new scripts or languages. Default true."""
     lower_layers: Annotated[int, Field(ge=0, le=200)] = 0
     """Number of layers to freeze, counted from the input. With LoRA, AdaLoRA and Adapter they
-    get no adapters. Default 0."""
+    get no adapters, with PrefixTuning no prefix. Default 0."""
 
 
 @cel(
@@ -71,7 +71,7 @@ class Hyperparameters(Model):
     """Optimizer. Default AdamW."""
     learning_rate: Decimal | None = None
     """Peak learning rate. Default: 2e-5 with method Full, 5e-4 with LoRA and Adapter, 1e-3 with
-    AdaLoRA."""
+    AdaLoRA, 5e-3 with PromptTuning and PrefixTuning."""
     schedule: Literal["Linear", "Cosine", "Constant"] = "Linear"
     """Learning rate schedule after the warm-up. Default Linear."""
     warmup: Fraction = "0.1"
@@ -292,10 +292,24 @@ class Limits(Model):
     " method.type to Full",
 )
 @cel(
-    "!has(self.method) || self.method.type != 'Adapter' || !has(self.retention)"
-    " || !has(self.retention.interpolation)",
-    "method Adapter excludes retention.interpolation: its parent may lack the adapters that are"
-    " trained; remove interpolation, or set method.type to Full or LoRA",
+    "!has(self.method) || !(self.method.type in ['Adapter', 'PromptTuning', 'PrefixTuning'])"
+    " || !has(self.retention) || !has(self.retention.interpolation)",
+    "methods Adapter, PromptTuning and PrefixTuning exclude retention.interpolation: the parent may"
+    " lack the parameters that are trained; remove interpolation, or set method.type to Full or"
+    " LoRA",
+)
+@cel(
+    "!has(self.method) || self.method.type != 'PromptTuning' || !has(self.hyperparameters)"
+    " || !has(self.hyperparameters.freeze) || self.hyperparameters.freeze.lowerLayers == 0",
+    "method PromptTuning excludes hyperparameters.freeze.lowerLayers: it trains no layer, and its"
+    " gradients pass through all of them; set lowerLayers to 0",
+)
+@cel(
+    "!has(self.method) || !(self.method.type in ['PromptTuning', 'PrefixTuning'])"
+    " || !has(self.retention) || !has(self.retention.distillation)",
+    "methods PromptTuning and PrefixTuning exclude retention.distillation: what a candidate"
+    " computes before its first step is not what the live model computes; remove distillation, or"
+    " set method.type to Full or LoRA",
 )
 @cel(
     "!has(self.method) || self.method.type != 'AdaLoRA' || !has(self.hyperparameters)"

@@ -32,7 +32,7 @@ class Option:
 
 
 def _method(name: str, rate: str) -> Option:
-    key = {"LoRA": "lora", "AdaLoRA": "adaLora", "Adapter": "adapter"}[name]
+    key = {"LoRA": "lora", "AdaLoRA": "adaLora"}.get(name, name[:1].lower() + name[1:])
     return Option(f"{name}, {rate}", {"method": {"type": name, key: {}}}, rate=rate)
 
 
@@ -57,6 +57,10 @@ OPTIONS = {
         _method("AdaLoRA", "4e-3"),
         _method("Adapter", "5e-4"),
         _method("Adapter", "2e-3"),
+        _method("PromptTuning", "5e-3"),
+        _method("PromptTuning", "2e-2"),
+        _method("PrefixTuning", "5e-3"),
+        _method("PrefixTuning", "2e-2"),
         Option("lower half frozen", {"hyperparameters": {"freeze": {"lowerLayers": 3}}}),
         Option("layers 0, 2 and 4 of 6", model={"keepLayers": [0, 2, 4]}),
         Option("no replay", stored=0),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 from trainer.local.conftest import deliver
 
 from springtide_trainer.storage import local_path
@@ -55,3 +58,28 @@ def test_a_recipe_of_another_rank_starts_a_new_adapter(laptop, capsys):
 
     assert two.adapter.base == one.artifact.digest
     assert "that of g1 has other options: rank is 2, was 4" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("method", "file"),
+    [
+        ({"type": "PromptTuning", "promptTuning": {"tokens": 4}}, "prompt.safetensors"),
+        ({"type": "PrefixTuning", "prefixTuning": {"tokens": 4}}, "prefixes.safetensors"),
+    ],
+    ids=["prompt", "prefixes"],
+)
+def test_a_second_run_trains_the_vectors_of_the_first_one_further(laptop, capsys, method, file):
+    laptop.write(learningRate="1e-2")
+    manifest = yaml.safe_load(laptop.manifest.read_text())
+    manifest["spec"]["training"]["method"] = method
+    laptop.manifest.write_text(yaml.safe_dump(manifest))
+    for through in ("2026-03-01", "2026-04-01"):
+        assert laptop.run("--through", through) == 0, capsys.readouterr()
+    _, one, two = laptop.generations()
+
+    first, second = (load_file(local_path(each.artifact.uri) / file) for each in (one, two))
+    assert first.keys() == second.keys()
+    for name, vectors in first.items():
+        assert not torch.equal(vectors, second[name])
+        # New ones would be as far apart as these vectors are long.
+        assert (vectors - second[name]).norm() < 0.5 * vectors.norm(), name

@@ -191,10 +191,12 @@ def test_a_recipe_whose_trial_was_interrupted_is_still_what_others_are_compared_
         ({"type": "LoRA", "lora": {"rank": 4}}, "rank=4,6"),
         ({"type": "AdaLoRA", "adaLora": {"rank": 4}}, "rank=4,6"),
         ({"type": "Adapter", "adapter": {"width": 4}}, "width=4,6"),
+        ({"type": "PromptTuning", "promptTuning": {"tokens": 4}}, "tokens=4,6"),
+        ({"type": "PrefixTuning", "prefixTuning": {"tokens": 4}}, "tokens=4,6"),
     ],
-    ids=["LoRA", "AdaLoRA", "Adapter"],
+    ids=["LoRA", "AdaLoRA", "Adapter", "PromptTuning", "PrefixTuning"],
 )
-def test_the_size_of_adapters_is_searched_with_each_method(laptop, recorded, method, search):
+def test_the_size_of_what_is_added_is_searched_with_each_method(laptop, recorded, method, search):
     laptop.write(STOPPING | {"method": method})
     recorded[1].update({0: 0.5, 1: 0.75})
 

@@ -218,12 +218,3 @@ def test_options_that_do_not_fit_the_model_are_refused(case):
 def test_another_width_than_the_live_models_is_refused():
     with pytest.raises(Refused, match=r"width is 4, and the adapters of the live model.* have 8"):
         prepared(prepared(), width=4)
-
-
-@pytest.mark.parametrize("method", ["LoRA", "AdaLoRA"])
-def test_low_rank_adapters_beside_them_are_refused(method):
-    """What is merged before a bottleneck passes through it."""
-    block = {"LoRA": "lora", "AdaLoRA": "adaLora"}[method]
-    options = Training.model_validate({"method": {"type": method, block: {}}})
-    with pytest.raises(Refused, match="behind which nothing can be merged"):
-        METHODS[method].prepare(prepared(), options, seed=1)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from trainer import decoders
 from trainer.training.conftest import PLAIN, World, freeze, imported, publish
 from trainer.training.interrupting import whole_and_resumed
@@ -198,6 +199,55 @@ def test_lora_leaves_the_head_as_it_is(support, llama):
         for each in (world.parent, made.artifact)
     ]
     assert torch.equal(*heads)
+
+
+def greedy(scorer, prompt: str) -> str:
+    """Respond by whole passes, without a cache, one row at a time."""
+    words, ids = scorer.tokenizer, scorer.tokenizer.prompt(prompt, 10)
+    made: list[int] = []
+    while len(made) < 6 and words.end not in made:
+        with torch.no_grad():
+            logits = scorer.model(input_ids=torch.tensor([[*ids, *made]])).logits
+        made.append(int(logits[0, -1].argmax()))
+    return words.text(made)
+
+
+@pytest.mark.parametrize("llama", [False, True], ids=["gpt2", "llama"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        {"type": "PromptTuning", "promptTuning": {"tokens": 4}},
+        {"type": "PrefixTuning", "prefixTuning": {"tokens": 4}},
+    ],
+    ids=["prompt", "prefixes"],
+)
+def test_a_decoder_responds_with_a_prompt_or_prefixes_beside_its_own_weights(
+    support, method, llama
+):
+    world = support(llama=llama)
+    hyperparameters = FAST | {"learningRate": "3e-2", "freeze": {}, "epochs": 5}
+    made = world.train(world.run_file(hyperparameters=hyperparameters, method=method))
+    assert likelihood(made.artifact).mean() < likelihood(world.parent).mean() - 0.3
+    before, after = (
+        load_file(local_path(each.uri) / name)
+        for each, name in (
+            (world.parent, "model.safetensors"),
+            (made.artifact, "model.adapted.safetensors"),
+        )
+    )
+    assert before.keys() == after.keys()
+    assert all(torch.equal(weight, after[name]) for name, weight in before.items())
+
+    little = FAST | {"learningRate": "1e-3", "freeze": {}, "epochs": 1}
+    other = world.train(world.run_file("little", hyperparameters=little, method=method))
+    prompts = ["good good good help red", "the", "help lamp", "good a"]
+    responses = set()
+    for each in (made.artifact, other.artifact):
+        scorer = load(local_path(each.uri), each.digest)
+        found = scorer.respond(prompts, scorer.limits)
+        assert found == [greedy(scorer, prompt) for prompt in prompts]
+        responses |= {*found}
+    assert len(responses) > 2
 
 
 def test_adversarial_steps_and_pruned_forms_are_those_of_every_task(support):

@@ -75,9 +75,11 @@ FEW = {"maxSteps": 4, "batchSize": 8, "learningRate": "1e-3"}
         {"hyperparameters": {**FEW, "freeze": {"lowerLayers": 1}}},  # outputs of the layer are kept
         {"method": {"type": "AdaLoRA", "adaLora": {"rank": 2, "initialRank": 4}}},
         {"method": {"type": "Adapter", "adapter": {"width": 4}}},
+        {"method": {"type": "PromptTuning", "promptTuning": {"tokens": 4}}},
+        {"method": {"type": "PrefixTuning", "prefixTuning": {"tokens": 4}}},
         {"retention": {"ewc": {"strength": "10", "rows": 20}, "distillation": {}}},
     ],
-    ids=["frozen", "AdaLoRA", "Adapter", "EWC"],
+    ids=["frozen", "AdaLoRA", "Adapter", "PromptTuning", "PrefixTuning", "EWC"],
 )
 def test_each_method_trains_what_is_left(source, tmp_path, training):
     home = Home(tmp_path / "home")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from springtide_trainer.errors import Refused
+from springtide_trainer.tasks.prompt import prompt_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -22,9 +23,19 @@ def check_max_length(model: PreTrainedModel, wanted: int, *limits: int) -> None:
         limits: Further limits, such as the tokenizer's.
 
     Raises:
-        Refused: the model, or another limit, is lower.
+        Refused: the model, without the positions of its prompt, or another limit is lower.
     """
-    limit = min(positions(model), *limits, math.inf)
+    held, known = prompt_of(model), positions(model)
+    taken = 0 if held is None else held.tokens
+    if taken and wanted + taken > known:
+        raise Refused(
+            "MaxLengthTooLong",
+            f"spec.model.maxLength is {wanted} and the prompt has {taken} tokens, together more "
+            f"than the {known:.0f} positions of the model; lower maxLength, or train a shorter "
+            "prompt",
+            "spec.model.maxLength",
+        )
+    limit = min(known, *limits, math.inf)
     if wanted > limit:
         raise Refused(
             "MaxLengthTooLong",

@@ -7,7 +7,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from springtide_trainer.errors import Refused
-from springtide_trainer.tasks import bottleneck
+from springtide_trainer.tasks import parts
 from springtide_trainer.tasks.towers import DOCUMENT_WEIGHTS, QUERY_WEIGHTS
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ _OF_THE_CALL = frozenset({"is_local", "local_files_only"})
 
 def save_model(model: PreTrainedModel, folder: Path) -> None:
     """Write weights and configuration; of a decoder also how it generates."""
-    if bottleneck.bottlenecks(model):
-        bottleneck.save(model, folder)
+    if (kind := parts.kind_of(model)) is not None:
+        parts.save(model, kind, folder)
     else:
         model.save_pretrained(folder)
     _rewrite(folder / "config.json", _VOLATILE)
@@ -81,8 +81,8 @@ def tokenizer_files(folder: Path) -> list[Path]:
 _NOT_TOKENIZER = frozenset(
     {
         *("config.json", GENERATION, "preprocess.json", "springtide-manifest.json"),
-        *("model.safetensors.index.json", f"model.safetensors.index.{bottleneck.VARIANT}.json"),
-        bottleneck.SETTINGS,
+        *("model.safetensors.index.json", f"model.safetensors.index.{parts.VARIANT}.json"),
+        *parts.SETTINGS,
     }
 )
 

@@ -15,9 +15,10 @@ import torch
 from springtide_api.update.method import AdaLoRA as Options
 from springtide_trainer.artifact import saving
 from springtide_trainer.methods.adapter import NAME
+from springtide_trainer.methods.held_parts import check_parts
 from springtide_trainer.methods.layers import lower_layers
 from springtide_trainer.methods.lora import freeze_language_head, inject, merge, pattern
-from springtide_trainer.methods.targets import check_mergeable, check_rank, choose_targets
+from springtide_trainer.methods.targets import check_rank, choose_targets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +53,7 @@ class AdaLoRA:
                 initial rank is larger than a side of its weights.
         """
         options = training.method.ada_lora or Options()
-        check_mergeable(model)
+        check_parts(model, "AdaLoRA")
         frozen = lower_layers(model, training.hyperparameters.freeze.lower_layers)
         targets = choose_targets(model, options.target_modules, frozen, field=_FIELD)
         check_rank(targets, options.initial_rank, f"{_FIELD}.initialRank")

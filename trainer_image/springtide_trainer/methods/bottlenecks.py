@@ -11,6 +11,7 @@ from transformers.pytorch_utils import Conv1D
 from springtide_api.update.method import Adapter as Options
 from springtide_trainer.artifact import saving
 from springtide_trainer.errors import Refused
+from springtide_trainer.methods.held_parts import check_parts
 from springtide_trainer.methods.layers import all_layers, lower_layers
 from springtide_trainer.methods.targets import choose_targets
 from springtide_trainer.tasks.bottleneck import attach, bottlenecks
@@ -45,9 +46,10 @@ class Adapter:
 
         Raises:
             Refused: a target module is none of the base model, or has a bottleneck of another
-                width.
+                width, or the model has parts of another method.
         """
         options = training.method.adapter or Options()
+        check_parts(model, "Adapter")
         frozen = lower_layers(model, training.hyperparameters.freeze.lower_layers)
         targets = (
             choose_targets(model, options.target_modules, frozen, field=_FIELD)

@@ -8,6 +8,7 @@ from torch import nn
 
 from springtide_trainer.artifact import saving
 from springtide_trainer.methods.layers import lower_layers
+from springtide_trainer.tasks.prompt import prompt_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,13 +49,15 @@ def freeze(model: PreTrainedModel, options: Freeze) -> None:
     """Freeze word embeddings and the lower layers.
 
     With frozen layers all embeddings are frozen too, unless `embeddings` is false: otherwise
-    gradients would be computed through the frozen layers.
+    gradients would be computed through the frozen layers. A prompt is frozen only then.
 
     Raises:
         Refused: the model has fewer layers.
     """
     if options.embeddings:
         model.get_input_embeddings().requires_grad_(requires_grad=False)
+        if (prompt := prompt_of(model)) is not None:
+            prompt.requires_grad_()
     frozen = lower_layers(model, options.lower_layers)
     for layer in frozen:
         layer.requires_grad_(requires_grad=False)

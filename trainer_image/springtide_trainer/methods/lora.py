@@ -18,8 +18,9 @@ from springtide_api.update.method import LoRA as Options
 from springtide_trainer.artifact import saving
 from springtide_trainer.errors import Refused
 from springtide_trainer.methods import adapter
+from springtide_trainer.methods.held_parts import check_parts
 from springtide_trainer.methods.layers import lower_layers
-from springtide_trainer.methods.targets import check_mergeable, check_rank, choose_targets
+from springtide_trainer.methods.targets import check_rank, choose_targets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -56,7 +57,7 @@ class LoRA:
                 rank is larger than a side of its weights, or the continued adapter is another one.
         """
         options = training.method.lora or Options()
-        check_mergeable(model)
+        check_parts(model, "LoRA")
         frozen = lower_layers(model, training.hyperparameters.freeze.lower_layers)
         targets = choose_targets(model, options.target_modules, frozen, field=_FIELD)
         check_rank(targets, options.rank, f"{_FIELD}.rank")

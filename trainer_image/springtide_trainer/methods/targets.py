@@ -9,7 +9,6 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from springtide_trainer.errors import Refused
-from springtide_trainer.tasks.bottleneck import bottlenecks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -55,21 +54,6 @@ def choose_targets(
             f"{field}.targetModules",
         )
     return chosen
-
-
-def check_mergeable(model: PreTrainedModel) -> None:
-    """Check that low-rank adapters can be merged into a model.
-
-    Raises:
-        Refused: it has bottlenecks, which change what is added to the weights before them.
-    """
-    if bottlenecks(model):
-        raise Refused(
-            "UnsupportedModel",
-            "the live model has bottleneck adapters, behind which nothing can be merged; set "
-            "training.method.type to Adapter or Full",
-            "spec.training.method.type",
-        )
 
 
 def check_rank(targets: Mapping[str, nn.Module], rank: int, field: str) -> None:

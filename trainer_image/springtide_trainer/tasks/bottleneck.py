@@ -2,30 +2,19 @@
 
 The output y of a linear layer becomes y + up(gelu(down(y))), where `down` has few outputs (Houlsby
 et al. 2019, "Parameter-Efficient Transfer Learning for NLP", arXiv:1902.00751). They are not linear
-and cannot be merged. Plain transformers would load a model without them and without an error, so
-its weights have a name that only this code asks for.
+and cannot be merged (`parts`).
 """
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
-import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from torch import Tensor
-    from transformers import PreTrainedModel
 
-VARIANT = "adapted"
-"""The variant of the weights, as transformers calls it: `model.adapted.safetensors`."""
-SETTINGS = "bottlenecks.json"
-WEIGHTS = "bottlenecks.safetensors"
 _CHILD = "bottleneck"
 
 
@@ -67,48 +56,6 @@ def bottlenecks(model: nn.Module) -> dict[str, Bottleneck]:
         path.rpartition(".")[0]: module
         for path, module in model.named_modules()
         if isinstance(module, Bottleneck)
-    }
-
-
-def is_adapted(folder: Path) -> bool:
-    """Return whether the model of a folder has bottlenecks."""
-    return (folder / SETTINGS).is_file()
-
-
-def restore(model: PreTrainedModel, folder: Path) -> None:
-    """Attach the bottlenecks of a verified folder to its model, in place.
-
-    Args:
-        model: The model without them, in FP32.
-        folder: The folder.
-    """
-    widths: dict[str, int] = json.loads((folder / SETTINGS).read_bytes())["widths"]
-    with torch.random.fork_rng(devices=[]):
-        for path, width in widths.items():
-            attach(model.get_submodule(path), width)
-    weights, held = _weights(model), load_file(folder / WEIGHTS)
-    with torch.no_grad():
-        for name in weights.keys() | held.keys():
-            weights[name].copy_(held[name])
-
-
-def save(model: PreTrainedModel, folder: Path) -> None:
-    """Write the weights of a model with bottlenecks, and its configuration."""
-    own = _weights(model)
-    rest = {name: weight for name, weight in model.state_dict().items() if name not in own}
-    model.save_pretrained(folder, state_dict=rest, variant=VARIANT)
-    tensors = {name: weight.detach().contiguous() for name, weight in own.items()}
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
-    widths = {path: each.width for path, each in bottlenecks(model).items()}
-    text = json.dumps({"widths": widths}, sort_keys=True, indent=1)
-    (folder / SETTINGS).write_text(text + "\n", encoding="utf-8")
-
-
-def _weights(model: nn.Module) -> dict[str, Tensor]:
-    return {
-        f"{path}.{_CHILD}.{name}": weight
-        for path, each in bottlenecks(model).items()
-        for name, weight in each.named_parameters()
     }
 
 

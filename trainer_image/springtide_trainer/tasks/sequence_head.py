@@ -9,7 +9,7 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification
 
 from springtide_trainer.errors import Refused
-from springtide_trainer.tasks import bottleneck
+from springtide_trainer.tasks import parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -28,19 +28,7 @@ def load(folder: Path, **options: Any) -> Any:
     Returns:
         The model; with `output_loading_info=True` also the report of missing weights.
     """
-    adapted = bottleneck.is_adapted(folder)
-    loaded = AutoModelForSequenceClassification.from_pretrained(
-        folder,
-        variant=bottleneck.VARIANT if adapted else None,
-        local_files_only=True,
-        trust_remote_code=False,
-        use_safetensors=True,
-        dtype=torch.float32,
-        **options,
-    )
-    if adapted:
-        bottleneck.restore(loaded, folder)
-    return loaded
+    return parts.load(AutoModelForSequenceClassification, folder, **options)
 
 
 def seed(model: PreTrainedModel, names: Iterable[str], seed: int) -> None:

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from springtide_trainer.artifact.tokens import EXACT
+from springtide_trainer.tasks.prompt import prompt_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -173,7 +174,8 @@ def lower_part(model: PreTrainedModel, options: Hyperparameters) -> list[nn.Modu
     """Return the lower layers if their outputs never change during training, else no layers.
 
     Only encoders with a module `embeddings` and a list of layers of the configured length have
-    such a part. On a GPU computing is faster than reading.
+    such a part; with a prompt they have outputs of more tokens than a row. On a GPU computing is
+    faster than reading.
     """
     base, count = model.base_model, options.freeze.lower_layers
     embeddings = getattr(base, "embeddings", None)
@@ -181,6 +183,8 @@ def lower_part(model: PreTrainedModel, options: Hyperparameters) -> list[nn.Modu
     depth = getattr(model.config, "num_hidden_layers", 0)
     layers = next((list(found[:count]) for found in lists if len(found) == depth), [])
     if not layers or not isinstance(embeddings, nn.Module) or model.device.type != "cpu":
+        return []
+    if prompt_of(model) is not None:
         return []
     changing = float(options.dropout) > 0 or options.gradient_checkpointing
     modules = (embeddings, *layers)

@@ -45,10 +45,12 @@ SLOW = {"optimizer": "AdamW", "learningRate": "1e-4"}
 LORA = {"type": "LoRA", "lora": {"rank": 4}}
 ADALORA = {"type": "AdaLoRA", "adaLora": {"rank": 2, "initialRank": 4}}
 ADAPTER = {"type": "Adapter", "adapter": {"width": 4}}
+PROMPT = {"type": "PromptTuning", "promptTuning": {"tokens": 4}}
+PREFIXES = {"type": "PrefixTuning", "prefixTuning": {"tokens": 4}}
 ADVERSARIAL = {"adversarial": {"epsilon": "0.5"}, "augmentation": {"tokenDropout": "0.2"}}
 STOPPING = {"everySteps": 20, "patience": 9}
 EMA = {"averaging": {"ema": "0.9"}}
-SAME = ["full", "lora", "adapter", "robust", "checkpointed"]
+SAME = ["full", "lora", "adapter", "prompt", "prefixes", "robust", "checkpointed"]
 FIFTY_STEPS = ["full-50", "lora-50"]
 HALF = ["fp16-sgd", "fp16-adam"]
 FEW = {"full", "lora", "bf16", "state", "own", "mean"}
@@ -77,6 +79,8 @@ def cases(world: World, kind: str = "DDP") -> list[Case]:
         case("full", hyperparameters=UNCHANGED),
         case("lora", hyperparameters=UNCHANGED, method=LORA),
         case("adapter", hyperparameters=UNCHANGED, method=ADAPTER),
+        case("prompt", hyperparameters=UNCHANGED, method=PROMPT),
+        case("prefixes", hyperparameters=UNCHANGED, method=PREFIXES),
         case("robust", hyperparameters=UNCHANGED, robustness=ADVERSARIAL),
         case("checkpointed", hyperparameters=saving),
         case("full-50", hyperparameters=MOVED, earlyStopping=STOPPING),

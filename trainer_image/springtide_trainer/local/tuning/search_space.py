@@ -30,10 +30,14 @@ PLACES: Mapping[str, tuple[Kind, tuple[str, ...]]] = {
     "optimizer": ("word", ("hyperparameters", "optimizer")),
     "rank": ("whole", ("method", "lora", "rank")),
     "width": ("whole", ("method", "adapter", "width")),
+    "tokens": ("whole", ("method", "promptTuning", "tokens")),
 }
 """Kind of each, and its path in `spec.training`."""
-RANK_OF_ADALORA = ("method", "adaLora", "rank")
-"""The path of `rank` with method AdaLoRA."""
+OF_METHODS = {
+    ("rank", "AdaLoRA"): ("method", "adaLora", "rank"),
+    ("tokens", "PrefixTuning"): ("method", "prefixTuning", "tokens"),
+}
+"""The path of a name that two methods have, with the second of them."""
 AROUND = 10.0
 """By default learning rates from a tenth to ten times that of the recipe are tried."""
 
@@ -161,6 +165,7 @@ def current(dimension: Dimension, training: Training) -> Value:
     """Return the value of a recipe."""
     options, method = training.hyperparameters, training.method
     ranked, adapter = method.lora or method.ada_lora, method.adapter
+    vectors = method.prompt_tuning or method.prefix_tuning
     found: dict[str, Any] = {
         "learningRate": float(training.learning_rate),
         "weightDecay": float(options.weight_decay),
@@ -174,6 +179,7 @@ def current(dimension: Dimension, training: Training) -> Value:
         "optimizer": options.optimizer,
         "rank": ranked.rank if ranked else 0,
         "width": adapter.width if adapter else 0,
+        "tokens": vectors.tokens if vectors else 0,
     }
     value: Value = found[dimension.name]
     return value
@@ -195,8 +201,8 @@ def changed(manifest: Mapping[str, Any], values: Mapping[str, Value]) -> dict[st
 
 def _place(name: str, training: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the path of a hyperparameter in `spec.training`."""
-    adalora = training.get("method", {}).get("type") == "AdaLoRA"
-    return RANK_OF_ADALORA if name == "rank" and adalora else PLACES[name][1]
+    method = training.get("method", {}).get("type", "")
+    return OF_METHODS.get((name, method), PLACES[name][1])
 
 
 def written(value: Value) -> str:

@@ -15,6 +15,7 @@ import torch
 from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
+from springtide_trainer.tasks import parts
 from springtide_trainer.tasks.language.response_tokens import MASK
 
 if TYPE_CHECKING:
@@ -46,14 +47,7 @@ def load(folder: Path, **options: Any) -> Any:
     Returns:
         The model; with `output_loading_info=True` also the report of missing weights.
     """
-    loaded = AutoModelForCausalLM.from_pretrained(
-        folder,
-        local_files_only=True,
-        trust_remote_code=False,
-        use_safetensors=True,
-        dtype=torch.float32,
-        **options,
-    )
+    loaded = parts.load(AutoModelForCausalLM, folder, **options)
     model = loaded[0] if isinstance(loaded, tuple) else loaded
     model.register_forward_pre_hook(_before, with_kwargs=True)
     model.register_forward_hook(_after, with_kwargs=True)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import GenerationConfig, StoppingCriteria
 
+from springtide_trainer.tasks.prompt import with_prompt
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -64,6 +66,14 @@ def responses(
     width = max(map(len, rows))
     padded = [[tokenizer.pad_token_id] * (width - len(row)) + row for row in rows]
     mask = [[0] * (width - len(row)) + [1] * len(row) for row in rows]
+    inputs = with_prompt(
+        model,
+        {
+            "input_ids": torch.tensor(padded, device=model.device),
+            "attention_mask": torch.tensor(mask, device=model.device),
+        },
+    )
+    width = inputs["input_ids"].shape[1]
     stops = [_Observer(tokenizer, width, observe)] if observe else []
     plain = {"eos_token_id": tokenizer.end, "pad_token_id": tokenizer.pad_token_id}
     model.generation_config = GenerationConfig(**plain)  # type: ignore[no-untyped-call]
@@ -72,8 +82,7 @@ def responses(
     )
     with torch.inference_mode():
         made: Tensor = model.generate(
-            input_ids=torch.tensor(padded, device=model.device),
-            attention_mask=torch.tensor(mask, device=model.device),
+            **inputs,
             generation_config=greedy,
             stopping_criteria=stops,
         )

@@ -95,7 +95,8 @@ class _Embeddings:
         self.output: Tensor | None = None
 
     def __enter__(self) -> None:
-        self._hook = self._layer.register_forward_hook(self._called)
+        # Before the vectors of a prompt take their places, which are no words.
+        self._hook = self._layer.register_forward_hook(self._called, prepend=True)
 
     def __exit__(self, *_: object) -> None:
         self._hook.remove()
