@@ -195,6 +195,7 @@ def test_a_required_block_that_is_missing_is_named(objects, minimal):
 OTHER_SIDES = (
     *("model.causalLm", "model.embedding", "model.ranking", "model.regression"),
     *("training.method.adaLora", "training.method.adapter", "training.retention.ewc"),
+    *("training.method.promptTuning", "training.method.prefixTuning"),
     "training.pruning",
 )
 
