@@ -66,7 +66,8 @@ class JobPods(Model):
         if secrets:
             known["imagePullSecrets"] = [{"name": name} for name in secrets]
         asked = placement.plain() if placement else {}
-        asked.pop("podLabels", None)
+        for label in ("podLabels", "queueName"):
+            asked.pop(label, None)
         affinity = {**known.get("affinity", {}), **asked.pop("affinity", {})}
         known |= {key: value for key, value in asked.items() if value} | {"affinity": affinity}
         return {key: value for key, value in known.items() if value}
