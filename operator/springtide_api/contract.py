@@ -128,6 +128,9 @@ class EvaluateInput(Model):
     """What the report says of retention, pruning and pseudo-labels."""
     continuation: Line = ""
     """What the training did with the adapter of its parent, for the report."""
+    pods: Annotated[int, Field(ge=1)] = 1
+    """Pods that score together, each in shards of data.window.rowsPerShard rows. Its number is in
+    JOB_COMPLETION_INDEX; that of number 0 has the result, the others only end."""
 
 
 class ImportInput(Model):

@@ -46,6 +46,12 @@ EMBEDDED = [
 RETRIEVAL = [
     Example(
         "",
+        "data.window.rowsPerShard is not available for task Embedding",
+        {"data.window.rowsPerShard": 1000},
+        EMBEDDING | {"data.window.rowsPerShard": 1000},
+    ),
+    Example(
+        "",
         "task Embedding needs data.source.columns.text and textPair",
         EMBEDDING | {"model.embedding": ABSENT},
         EMBEDDING | {f"{COLUMNS}.textPair": ABSENT},

@@ -22,6 +22,7 @@ def condition(kind, **said):
 def job_set(*conditions, suspend=False):
     annotations = {"springtide.dev/nodes": "2", "springtide.dev/gpus": "4"}
     metadata = {"name": "j", "uid": "s", "creationTimestamp": NOON, "annotations": annotations}
+    metadata["labels"] = {"springtide.dev/stage": "train"}
     status = {"conditions": list(conditions)}
     return {"metadata": metadata, "spec": {"suspend": suspend}, "status": status}
 

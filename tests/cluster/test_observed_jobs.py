@@ -164,3 +164,49 @@ def test_a_job_says_what_placement_its_update_asked_for():
     assert observed_job(raw, [], "").placement == ""
     raw["metadata"]["annotations"] = {"springtide.dev/placement": "sha256:1"}
     assert observed_job(raw, [], "").placement == "sha256:1"
+
+
+def numbered(index, code, message=""):
+    made = ended(code, message)
+    made["metadata"] |= {
+        "name": f"p{index}",
+        "uid": f"p{index}",
+        "labels": {"batch.kubernetes.io/job-completion-index": str(index)},
+    }
+    return made
+
+
+def scored(**condition):
+    conditions = [{"status": "True", "lastTransitionTime": NOON, **condition}] if condition else []
+    made = job(conditions=conditions)
+    made["metadata"]["labels"] = {"springtide.dev/stage": "evaluate"}
+    made["spec"] = {"completions": 2, "completionMode": "Indexed"}
+    return made
+
+
+MEASURED = {
+    "stage": "evaluate",
+    "evaluate": {
+        "rules": [],
+        "candidateDigest": f"sha256:{1:064}",
+        "holdoutDigest": f"sha256:{2:064}",
+        "report": "file:///x",
+    },
+}
+
+
+def test_an_evaluation_in_shards_has_the_result_of_its_first_pod():
+    """The others end well, too, and say so; the newest pod is one of them."""
+    pods = [numbered(0, 0, result(**MEASURED)), numbered(1, 0, result(stage="evaluate"))]
+    for order in (pods, pods[::-1]):
+        seen = observed_job(scored(type="Complete"), order, "")
+        assert (seen.nodes, seen.is_job_set, seen.shares_rows) == (2, False, True)
+        assert seen.result.evaluate is not None
+
+
+def test_an_evaluation_in_shards_fails_with_what_its_failed_pod_says():
+    why = {"reason": "DigestMismatch", "message": "m"}
+    said = result(stage="evaluate", ok=False, failure=why)
+    pods = [numbered(0, 0, result(stage="evaluate")), numbered(1, 3, said)]
+    pods[0]["status"] = {"phase": "Running"}
+    assert observed_job(scored(type="Failed"), pods, "").result.failure.reason == "DigestMismatch"

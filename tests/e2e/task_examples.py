@@ -48,19 +48,22 @@ class SideBySide:
 
 @contextmanager
 def ranking(example: StoreExample) -> Iterator[Recording]:
-    """A ranker without a claim, by bottleneck adapters; what its namespace shows is recorded."""
+    """A ranker without a claim, by bottleneck adapters, evaluated by two pods; it is recorded."""
 
     def change(spec: Raw) -> None:
         _of_task(spec, "search", small_model.RANKING)
         # With adapters the word embeddings are fixed.
         del spec["training"]["hyperparameters"]["freeze"]
         spec["training"]["method"] = {"type": "Adapter", "adapter": {"width": ADAPTER_WIDTH}}
+        spec["data"]["window"] = {**spec["data"].get("window", {}), "rowsPerShard": 1000}
 
-    with (
-        recorded(example) as recording,
-        _begun(example, small_model.searches, change, replicas=2),
-    ):
+    with recorded(example) as recording, _begun(example, lists, change, replicas=2):
         yield recording
+
+
+def lists(month: str) -> bytes:
+    """Make the file of a month of lists; that of the holdout has the rows of two shards."""
+    return small_model.searches(month, queries=300 if month == MONTHS[-1] else 100)
 
 
 @contextmanager

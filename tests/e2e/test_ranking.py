@@ -17,8 +17,11 @@ from e2e.task_examples import ADAPTER_WIDTH
 from local_cluster.object_store import ACCESS, SECRET
 from safetensors.torch import load_file
 
+from springtide_api.names import LABEL_INDEX
+
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
+STAGE = "springtide.dev/stage"
 STAGES = ("import", "probe", "train", "evaluate")
 
 
@@ -72,13 +75,26 @@ def test_no_pod_has_a_claim_and_all_that_is_stored_is_in_the_bucket(served, show
         assert [path for path in folder.rglob("*") if path.is_file()], name
 
 
+def test_two_pods_shared_the_rows_of_the_holdout_and_left_no_shard(served, shown):
+    assert 1000 < served.generations()[1]["spec"]["data"]["holdoutRows"] <= 2000
+    states = [json.loads(line)["object"] for line in shown.objects()["pods"].splitlines()]
+    pods = [each for each in states if each["metadata"]["labels"].get(STAGE) == "evaluate"]
+    numbers = [each["metadata"]["labels"].get(LABEL_INDEX) for each in pods]
+    assert set(numbers) == {"0", "1"}
+    job = {each["metadata"]["labels"]["batch.kubernetes.io/job-name"] for each in pods}
+    assert len(job) == 1, "one attempt"
+    lines = [line for log in shown.logs().values() for line in log.splitlines()]
+    assert len([line for line in lines if '"shard scored"' in line]) >= 2
+    home = served.store.files / f"{served.namespace}/storage/{served.namespace}/{UPDATE}"
+    assert not list(home.glob("checkpoints/g1/*/**/*.npy"))
+
+
 def test_every_job_runs_as_the_service_account(shown):
     states = [json.loads(line)["object"] for line in shown.objects()["pods"].splitlines()]
-    stage = "springtide.dev/stage"
     found = {
-        (pod["metadata"]["labels"][stage], pod["spec"]["serviceAccountName"])
+        (pod["metadata"]["labels"][STAGE], pod["spec"]["serviceAccountName"])
         for pod in states
-        if stage in pod["metadata"]["labels"]
+        if STAGE in pod["metadata"]["labels"]
     }
     assert found == {(each, ACCOUNT) for each in STAGES}
 

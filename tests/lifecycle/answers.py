@@ -214,7 +214,7 @@ def _probe(world: World, start: StartJob) -> ProbeOutput:
         holdout_partitions=holdout,
         rows=1000 * len(training),
         reserved_rows=50,
-        holdout_rows=1000 * len(holdout),
+        holdout_rows=world.rows_of_a_month * len(holdout),
         holdout_entities=200 * len(holdout),
         holdout_positives=400 * len(holdout),
         unlabelled_rows=400 * len(training) if start.run.recipe.training.pseudo_labels else 0,

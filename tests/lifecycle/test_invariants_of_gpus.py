@@ -33,14 +33,18 @@ class GpuLife(OperatorHistory):
     @initialize(
         gpus=st.integers(1, 2),
         nodes=NODES,
+        scoring=NODES,
         most=LIMITS,
         kept=st.sampled_from([0, 5]),
         disrupted=st.booleans(),
     )
     def a_generation_is_live(
-        self, gpus: int, nodes: int, most: int, kept: int, disrupted: bool
+        self, gpus: int, nodes: int, scoring: int, most: int, kept: int, disrupted: bool
     ) -> None:
-        self.world = World(spec={**SPEC, "history": {"generations": 2, "rejected": kept}})
+        data = {**SPEC["data"], "window": {"rowsPerShard": 1000}}
+        history = {"generations": 2, "rejected": kept}
+        self.world = World(spec={**SPEC, "data": data, "history": history})
+        self.world.rows_of_a_month = 1000 * scoring
         self.checks = Invariants(self.world)
         self.world.settle()
         self.world.months = [*MONTHS[:2]]

@@ -72,6 +72,7 @@ class World(ApiServer, Changes, Traffic, Canaries, Routes, Queue):
         self.uids = (f"{n:05d}-uid" for n in count(1))
         self.months: list[str] = []
         """Months of data that are there."""
+        self.rows_of_a_month = 1000
         self.undelivered: list[str] = []
         """Months that were due and did not come."""
         self.exposed: dict[str, set[int]] = {}

@@ -216,7 +216,7 @@ class ApiServer:
             self._observe_own_write("jobs", run.job)
             return
         assert run.job not in self.attempts_recorded, "one Job for each attempt"
-        assert start.nodes == 1 or run.stage == "train", "one pod scores"
+        assert start.nodes == 1 or run.stage == "train", "a JobSet is for training"
         assert start.nodes == 1 or not self.job_sets.unavailable
         self.job_names_ever.append(run.job)
         self.runs[run.job] = start
@@ -236,7 +236,7 @@ class ApiServer:
             excluded=frozenset(run.probe.excluded_generations if run.probe else ()),
             probed=probe_digest(run.recipe) if run.probe else "",
             spec_generation=owner.generation,
-            nodes=start.nodes,
+            nodes=run.evaluate.pods if run.evaluate else start.nodes,
             gpus=start.gpus,
             placement=start.placement.digest() if start.placement else "",
             image=start.image,

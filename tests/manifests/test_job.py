@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from springtide_api.contract import ImportInput, ProbeInput, RunFile
+from springtide_api.contract import ArtifactRef, EvaluateInput, ImportInput, ProbeInput, RunFile
 from springtide_api.generation.spec import Recipe
 from springtide_api.objects import Meta
 from springtide_api.placement import Placement
@@ -101,6 +101,24 @@ def a_job(
         request="run@1",
     )
     return job(UPDATE, start, "http://springtide:8080", pods=pods or JobPods())
+
+
+def scored_by(pods: int, placement: Placement | None = None) -> dict:
+    """The Job of an evaluation that so many pods share."""
+    ref = ArtifactRef(uri="file:///models/x", digest=f"sha256:{1:064}")
+    run = RunFile(
+        stage="evaluate",
+        namespace="search",
+        update=UPDATE.name,
+        number=99999,
+        attempt=10,
+        job=f"{UPDATE.name}-01234-g99999-evaluate-10",
+        home="/models/search/x",
+        recipe=a_recipe(gpusPerNode=1),
+        evaluate=EvaluateInput(candidate=ref, holdout=ref, pods=pods),
+    )
+    start = StartJob(run=run, image="trainer:1", gpus=1, placement=placement)
+    return job(UPDATE, start, "http://springtide:8080")
 
 
 def pod_of(made: dict) -> dict:
@@ -246,6 +264,15 @@ def test_the_service_account_of_an_update_replaces_that_of_the_installation(stag
     assert pod["automountServiceAccountToken"] is False
     assert pod_of(a_job(stage, pods=pods))["serviceAccountName"] == "trainer"
     assert "serviceAccountName" not in pod_of(a_job(stage))
+
+
+def test_an_evaluation_in_shards_is_an_indexed_job_of_pods_with_a_gpu_each() -> None:
+    made, alone = scored_by(32), scored_by(1)
+    wanted = {"completions": 32, "parallelism": 32, "completionMode": "Indexed", "backoffLimit": 0}
+    assert wanted.items() <= made["spec"].items()
+    assert "completionMode" not in alone["spec"]
+    assert pod_of(made) == pod_of(alone)
+    assert pod_of(made)["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
 
 
 def test_threads_follow_the_processor_limit() -> None:
@@ -402,6 +429,7 @@ def test_what_an_update_says_replaces_what_the_installation_says_for_all_jobs() 
 def test_a_job_in_a_queue_is_created_suspended_and_admitted_as_a_whole(stage: str) -> None:
     made = a_job(stage, placement=Placement(queue_name="gpus"))
     assert made["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "gpus"
+    assert "queueName" not in pod_of(made)
     assert made["spec"]["suspend"] is True
     named = {*made["metadata"]["annotations"], *made["spec"]["template"]["metadata"]["labels"]}
     assert not [key for key in named if "kueue" in key], "neither a partial admission nor a pod's"

@@ -102,7 +102,7 @@ class StageRun(Model):
     """Why the last attempt failed."""
     image_digest: Digest | None = None
     """Digest of the image of the newest pod, as the node reports it."""
-    pods: Annotated[list[PodRun], Field(max_length=24)] = []
+    pods: Annotated[list[PodRun], Field(max_length=40)] = []
     """Pods of the newest attempt. Earlier pods are included in runningSeconds."""
     running_seconds: int = 0
     """Running time of earlier pods of this stage in seconds; of pods that ran at the same time, it

@@ -18,6 +18,9 @@ from springtide_api.schema import (
     cel,
 )
 
+MAX_SCORING_PODS = 32
+"""Pods that score one holdout at most: a generation's status records each pod that runs."""
+
 
 class VolumeClaim(Model):
     """A PersistentVolumeClaim in the namespace of the update."""
@@ -160,7 +163,7 @@ class Source(Model):
     "minRows must not be greater than maxRows; lower minRows or raise maxRows",
 )
 class Window(Model):
-    """How much new data a run uses."""
+    """How much data a run uses, and how much of it a pod scores at a time."""
 
     min_rows: Annotated[int, Field(ge=1, le=1_000_000_000)] = 1
     """Minimum number of training rows of a run, of those with a label. With fewer rows, no run
@@ -178,10 +181,21 @@ class Window(Model):
     max_wait: Duration | None = None
     """Start with fewer than minRows if the oldest pending partition ended longer ago than this.
     Default: always wait for minRows."""
+    rows_per_shard: Annotated[int | None, Field(ge=1000, le=1_000_000_000)] = None
+    """Rows that an evaluation scores at a time and keeps the scores of, so that a failed attempt is
+    continued. A holdout with more rows is scored by several pods, one for each shard, at most 32;
+    each has the resources of training.compute and at most one GPU. Not for task Embedding.
+    Default: one pod scores all rows at once."""
     max_gap: Duration = "72h"
     """How long a missing partition blocks the partitions after it. Then it is reported and
     quarantined by name, and used only after it is delivered and released. An empty folder counts
     as delivered. Applies if source.partition.path is set. Default 72h."""
+
+    def scoring_pods(self, rows: int) -> int:
+        """Return how many pods score a holdout of so many rows."""
+        if self.rows_per_shard is None:
+            return 1
+        return min(max(-(-rows // self.rows_per_shard), 1), MAX_SCORING_PODS)
 
 
 class LatestPartitions(Model):

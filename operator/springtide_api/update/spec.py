@@ -404,6 +404,12 @@ class History(Model):
     " GPU; set it to DDP",
 )
 @cel(
+    "self.model.task != 'Embedding' || !has(self.data.window)"
+    " || !has(self.data.window.rowsPerShard)",
+    "data.window.rowsPerShard is not available for task Embedding: the rank of a query needs the"
+    " documents of all rows; remove rowsPerShard",
+)
+@cel(
     "self.model.task != 'Embedding' || !has(self.serving) || !has(self.serving.optimise)",
     "serving.optimise has no form for task Embedding: the vectors of a live index are those of the"
     " weights as they were trained; remove optimise",

@@ -225,10 +225,10 @@ class Compute(Model):
     nodes: Annotated[int, Field(ge=1, le=16)] = 1
     """Pods that train together, each with gpusPerNode and resources. With several, a training is a
     JobSet (jobset.x-k8s.io), whose controller must be installed; a pod that fails ends the attempt
-    of all. Evaluation has one pod. Default 1."""
+    of all. For pods of the evaluation, see data.window.rowsPerShard. Default 1."""
     gpus_per_node: Annotated[int, Field(ge=0, le=16)] = 0
     """GPUs of each training pod. With several, one process trains on each, as training.parallelism
-    says. The evaluation pod has at most one. Default 0."""
+    says. A pod of the evaluation has at most one. Default 0."""
     gpu: Gpu = Gpu()
     """Which GPUs. Default: nvidia.com/gpu."""
     resources: Resources = Resources()

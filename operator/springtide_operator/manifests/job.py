@@ -1,4 +1,6 @@
-"""The Job of one attempt at one stage: one pod, restricted, without an API token.
+"""The Job of one attempt at one stage, restricted, without an API token.
+
+It has one pod, but for an evaluation in shards: an Indexed Job, whose pods know their numbers.
 
 The run file travels in an annotation of the pod template and is mounted by the downward API, so it
 comes with the Job in one write. Claims are mounted where their URIs say, data read-only; the
@@ -100,14 +102,21 @@ def job(
         "spec": {
             "backoffLimit": 0,
             "podFailurePolicy": DISRUPTIONS,
-            "completions": start.nodes,
-            "parallelism": start.nodes,
+            **_completions(start),
             "podReplacementPolicy": "Failed",
             **({"suspend": True} if queue else {}),  # it runs once Kueue admits it
             **_bound(run),
             "template": {"metadata": {"labels": known, "annotations": file}, "spec": pod},
         },
     }
+
+
+def _completions(start: StartJob) -> dict[str, Any]:
+    """How many pods there are, all at one time; those of an evaluation have numbers."""
+    scoring = start.run.evaluate.pods if start.run.evaluate else 1
+    pods = max(start.nodes, scoring)
+    mode = {"completionMode": "Indexed"} if scoring > 1 else {}
+    return {"completions": pods, "parallelism": pods, **mode}
 
 
 def _labels_of(update: Meta, start: StartJob, pods: JobPods) -> tuple[dict[str, str], str | None]:

@@ -161,6 +161,19 @@ class Shop:
         return local_path(output.report)
 
 
+def in_shards(run: RunFile, size: int | None, pods: int = 1) -> RunFile:
+    """Return the run file of an evaluation in shards of so many rows, also of few."""
+    window = run.recipe.data.window.model_copy(update={"rows_per_shard": size})
+    data = run.recipe.data.model_copy(update={"window": window})
+    assert run.evaluate is not None
+    return run.model_copy(
+        update={
+            "recipe": run.recipe.model_copy(update={"data": data}),
+            "evaluate": run.evaluate.model_copy(update={"pods": pods}),
+        }
+    )
+
+
 def rows_of(
     home: Home, knowing: CommittedArtifact, labels: list[str], count: int
 ) -> list[dict[str, str]]:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from trainer import decoders
-from trainer.evaluation.conftest import Shop, with_window, write_csv
+from trainer.evaluation.conftest import Shop, in_shards, with_window, write_csv
 from transformers import AutoModelForCausalLM
 
 from springtide_api.update.gate import Gate
@@ -20,6 +20,7 @@ from springtide_judging.bounds import measured
 from springtide_judging.rules import judge_rule
 from springtide_trainer.artifact import manifest
 from springtide_trainer.artifact.preprocess import Preprocess
+from springtide_trainer.stages.evaluate import evaluate
 from springtide_trainer.storage import Home, local_path, warm_up_file
 
 if TYPE_CHECKING:
@@ -181,3 +182,14 @@ def test_warm_up_queries_are_prompts_alone(support):
     support.evaluate(support.knowing, None, rules=RULES[:1], job="warm-up")
     asked = json.loads(warm_up_file(local_path(support.knowing.uri)).read_text())["requests"]
     assert {tensor["name"] for request in asked for tensor in request["inputs"]} == {"text"}
+
+
+def test_in_shards_the_tokens_of_all_rows_say_how_frequent_one_is(support):
+    whole = support.evaluate(support.knowing, support.other, job="whole", rules=RULES)
+    asked = support.run(support.knowing, support.other, job="shards", rules=RULES)
+    with support.home.tmp("shards", "pod") as tmp:
+        parts = evaluate(in_shards(asked, 70), support.home, tmp)
+    assert parts.trivial_baseline == whole.trivial_baseline
+    for one, other in zip(parts.rules, whole.rules, strict=True):
+        assert one[0] == other[0]
+        assert one[1:] == pytest.approx(other[1:], rel=1e-3, nan_ok=True)

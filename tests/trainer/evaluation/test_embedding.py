@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from trainer.evaluation.conftest import WORDS, Shop, tokenizer, with_window, write_csv
+from trainer.evaluation.conftest import WORDS, Shop, in_shards, tokenizer, with_window, write_csv
 from transformers import BertConfig, BertModel
 
 from springtide_api.update.gate import Gate
@@ -20,6 +20,7 @@ from springtide_judging.rules import judge_rule
 from springtide_trainer.artifact import manifest
 from springtide_trainer.artifact.models import Scorer, load
 from springtide_trainer.artifact.preprocess import Preprocess
+from springtide_trainer.errors import Refused
 from springtide_trainer.stages.evaluate import evaluate
 from springtide_trainer.storage import Home, local_path, warm_up_file
 from springtide_trainer.tasks.towers import DOCUMENT_WEIGHTS, QUERY_WEIGHTS
@@ -194,3 +195,10 @@ def test_warm_up_queries_are_queries_alone(search):
     file = warm_up_file(local_path(search.knowing.uri))
     asked = json.loads(file.read_text())["requests"]
     assert {tensor["name"] for request in asked for tensor in request["inputs"]} == {"text"}
+
+
+def test_shards_are_refused_because_a_rank_needs_the_documents_of_all_rows(search):
+    run = in_shards(search.run(search.knowing, search.other, rules=RULES), 100)
+    with search.home.tmp(run.job, "pod") as tmp, pytest.raises(Refused) as refused:
+        evaluate(run, search.home, tmp)
+    assert refused.value.failure.field == "spec.data.window.rowsPerShard"

@@ -194,17 +194,18 @@ def test_a_pod_that_sees_too_few_gpus_is_retried(monkeypatch):
 
 def test_a_pod_among_several_knows_its_place_by_the_variables_of_its_job():
     known = {launcher.NODES: "3", launcher.INDEX: "2", launcher.RENDEZVOUS: "a-node-0-0.a:29500"}
-    nodes = launcher.nodes_of(known)
+    run = run_file(Path("/models"))
+    nodes = launcher.nodes_of(run, known)
     assert (nodes.rank, nodes.count, nodes.leads) == (2, 3, False)
-    assert launcher.nodes_of({}) == launcher.ONE_NODE
-    assert launcher.nodes_of(known | {launcher.INDEX: "0"}).leads
+    assert launcher.nodes_of(run, {}) == launcher.ONE_NODE
+    assert launcher.nodes_of(run, known | {launcher.INDEX: "0"}).leads
 
 
 @pytest.mark.parametrize("wrong", [{launcher.INDEX: "3"}, {launcher.INDEX: ""}])
 def test_variables_that_do_not_fit_together_are_refused(wrong):
     known = {launcher.NODES: "3", launcher.INDEX: "2", launcher.RENDEZVOUS: "a:29500"}
     with pytest.raises(Refused, match="do not fit together"):
-        launcher.nodes_of(known | wrong)
+        launcher.nodes_of(run_file(Path("/models")), known | wrong)
 
 
 @pytest.mark.parametrize("given", ["0", "two", "-1"])

@@ -16,7 +16,7 @@ from springtide_api.update.task import CausalLMOptions
 from springtide_judging.bounds import LOWER_IS_BETTER, UNBOUNDED, WITHOUT_POSITIVES, value_range
 from springtide_trainer.artifact.tokens import tokenize
 from springtide_trainer.errors import Refused
-from springtide_trainer.evaluation import predicted_tokens
+from springtide_trainer.evaluation.predicted_tokens import PredictedTokens, labels
 from springtide_trainer.tasks.language.causal_lm import CausalLM
 from springtide_trainer.tasks.language.decoder import sums
 from springtide_trainer.tasks.language.response_tokens import MASK, ResponseTokenizer
@@ -162,14 +162,15 @@ def test_a_likelihood_that_is_not_finite_makes_the_perplexity_undefined(wrong):
 def test_the_trivial_baseline_knows_how_frequent_each_token_is():
     words = ResponseTokenizer(decoders.tokenizer())
     made = tokenize(words, [("red", "blue"), ("shoe", "blue lamp"), ("red red", "blue")], 16)
-    labels = predicted_tokens.labels(made)
+    found = labels(PredictedTokens.of(made))
     # blue 3, lamp 1, the end 3 of 7 tokens; the prompts do not count.
     entropy = -sum(n / 7 * math.log(n / 7) for n in (3, 1, 3))
-    assert labels[:, 0].tolist() == [2, 3, 2]
-    assert TASK.trivial_baseline("perplexity", EncodedRows(labels, np.arange(3))) == pytest.approx(
+    assert found[:, 0].tolist() == [2, 3, 2]
+    assert TASK.trivial_baseline("perplexity", EncodedRows(found, np.arange(3))) == pytest.approx(
         math.exp(entropy)
     )
-    empty = EncodedRows(predicted_tokens.labels(tokenize(words, [], 16)), np.empty(0, np.int64))
+    none = labels(PredictedTokens.of(tokenize(words, [], 16)))
+    empty = EncodedRows(none, np.empty(0, np.int64))
     assert math.isnan(TASK.trivial_baseline("perplexity", empty))
 
 

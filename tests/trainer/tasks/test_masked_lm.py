@@ -15,7 +15,7 @@ from transformers import BertConfig, BertForMaskedLM, DistilBertConfig, DistilBe
 from springtide_api.update.gate import Metric
 from springtide_judging.bounds import LOWER_IS_BETTER, WITHOUT_POSITIVES, value_range
 from springtide_trainer.artifact.tokens import tokenize
-from springtide_trainer.evaluation import predicted_tokens
+from springtide_trainer.evaluation.predicted_tokens import PredictedTokens, labels
 from springtide_trainer.tasks.language import masked_encoder
 from springtide_trainer.tasks.language.masked_lm import MaskedLM
 from springtide_trainer.tasks.language.masked_tokens import (
@@ -182,13 +182,22 @@ def test_the_trivial_baseline_knows_how_frequent_each_hidden_token_is(words):
     made = tokenize(words, texts(300), 32)
     hidden = Counter(made.values[ORIGINAL][made.values[CHOSEN].astype(bool)].tolist())
     shares = np.array([*hidden.values()]) / hidden.total()
-    rows = EncodedRows(predicted_tokens.labels(made), np.arange(300))
+    rows = EncodedRows(labels(PredictedTokens.of(made)), np.arange(300))
     assert rows.label[:, 0].tolist() == made.sums(CHOSEN).tolist()
     assert TASK.trivial_baseline("perplexity", rows) == pytest.approx(
         math.exp(-(shares * np.log(shares)).sum())
     )
     assert TASK.trivial_baseline("masked_accuracy", rows) == pytest.approx(shares.max())
-    assert predicted_tokens.labels(tokenize(words, [], 32)).shape == (0, 3)
+    assert labels(PredictedTokens.of(tokenize(words, [], 32))).shape == (0, 3)
+
+
+def test_hidden_tokens_of_parts_are_described_as_those_of_all_rows(words):
+    rows = [*texts(300), ("", None)]
+    cuts = (rows[:7], rows[7:200], rows[200:200], rows[200:])
+    parts = [PredictedTokens.of(tokenize(words, part, 32)) for part in cuts]
+    whole = labels(PredictedTokens.of(tokenize(words, rows, 32)))
+    assert np.array_equal(labels(PredictedTokens.join(parts)), whole)
+    assert whole[-1].tolist() == [0, 0, 0], "a row without a token"
 
 
 def test_masked_accuracy_is_a_metric_of_the_api_that_is_better_when_higher():

@@ -6,6 +6,8 @@ Models with equal tokenizers and preprocessing share the tokens of a dataset.
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from springtide_trainer.artifact.tokens import CHUNK, collect, encode
 from springtide_trainer.data.snapshots.frozen_rows import inputs
 from springtide_trainer.evaluation import predicted_tokens
 from springtide_trainer.evaluation.comparison import Scores
+from springtide_trainer.evaluation.predicted_tokens import PredictedTokens
 from springtide_trainer.evaluation.search import Search
 from springtide_trainer.progress import Progress, Reporter
 
@@ -23,10 +26,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from springtide_trainer.artifact.models import Scorer
     from springtide_trainer.artifact.preprocess import Pair
     from springtide_trainer.artifact.tokens import Tokens
     from springtide_trainer.evaluation.datasets import EvaluationDataset
+
+    Predictions = NDArray[np.float32]
 
 BATCH = {"cpu": 32, "cuda": 128}
 
@@ -38,6 +45,36 @@ class RowsScored(Progress):
         """Return the status after a number of rows."""
         status = super().status(step, loss, now)
         return status | {"metrics": [{"name": "rows_scored", "value": str(step)}]}
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What one model makes of some rows.
+
+    Attributes:
+        predictions: float32 [rows, outputs].
+        predicted: The tokens that a language model predicts; None for another model.
+    """
+
+    predictions: Predictions
+    predicted: PredictedTokens | None
+
+    @staticmethod
+    def join(parts: Sequence[Scored], model: Scorer) -> Scored:
+        """Concatenate the rows of several parts; of none, there are no rows."""
+        none = np.empty((0, model.task.width), np.float32)
+        predicts = model.preprocess.predicts_tokens
+        return Scored(
+            np.concatenate([each.predictions for each in parts] or [none]),
+            PredictedTokens.join([each.predicted for each in parts if each.predicted])
+            if predicts
+            else None,
+        )
+
+    def of(self, model: Scorer) -> Scores:
+        """Return the scores, with the labels that the tokens of all rows give."""
+        labels = predicted_tokens.labels(self.predicted) if self.predicted else None
+        return Scores(model.task, self.predictions, labels)
 
 
 def score_all(
@@ -59,26 +96,51 @@ def score_all(
     progress = RowsScored(Reporter.of(os.environ), first=0, total=max(total, 1))
     done, found = 0, []
     for dataset, by in pairs:
-        tokens: dict[Key, Tokens] = {}
+        made = score_rows(dataset, by, scratch=scratch, observe=_reporting(progress, done))
+        done += sum(len(each.predictions) for each in made)
         search = Search(dataset)
-        row = []
-        for model in by:
-            key = Key.of(f"{dataset.digest}/{dataset.role}", model.preprocess, model.folder)
-            if key not in tokens:
-                tokens[key] = _tokens(dataset, model, key, scratch)
-            scores = _score(tokens[key], model, _reporting(progress, done))
-            if model.documents is not None:
-                scores = search.ranks(model, scores, BATCH.get(model.model.device.type, 32))
-            predicts = model.preprocess.predicts_tokens
-            labels = predicted_tokens.labels(tokens[key]) if predicts else None
-            row.append(Scores(model.task, scores, labels))
-            done += len(scores)
-        found.append(row)
+        found.append([_searched(search, *each).of(each[1]) for each in zip(made, by, strict=True)])
+    return found
+
+
+def _searched(search: Search, scored: Scored, model: Scorer) -> Scored:
+    """Replace the vectors of a bi-encoder by ranks."""
+    if model.documents is None:
+        return scored
+    size = BATCH.get(model.model.device.type, 32)
+    return replace(scored, predictions=search.ranks(model, scored.predictions, size))
+
+
+def score_rows(
+    dataset: EvaluationDataset,
+    models: Sequence[Scorer],
+    *,
+    scratch: Path,
+    observe: Callable[[int], None],
+) -> list[Scored]:
+    """Score the rows of one dataset with its models; of a bi-encoder, the vectors of the queries.
+
+    `observe` is called after each batch with the number of rows scored, by all models together.
+    """
+    tokens: dict[Key, Tokens] = {}
+    done, found = 0, []
+    for model in models:
+        key = Key.of(f"{dataset.digest}/{dataset.role}", model.preprocess, model.folder)
+        if key not in tokens:
+            tokens[key] = _tokens(dataset, model, key, scratch)
+        scores = _score(tokens[key], model, partial(_observe_after, observe, done))
+        predicts = model.preprocess.predicts_tokens
+        found.append(Scored(scores, PredictedTokens.of(tokens[key]) if predicts else None))
+        done += len(scores)
     return found
 
 
 def _reporting(progress: Progress, before: int) -> Callable[[int], None]:
     return lambda rows: progress.observe(before + rows, float("nan"))
+
+
+def _observe_after(observe: Callable[[int], None], before: int, rows: int) -> None:
+    observe(before + rows)
 
 
 def _tokens(dataset: EvaluationDataset, model: Scorer, key: Key, scratch: Path) -> Tokens:

@@ -19,9 +19,7 @@ import pyarrow.parquet as pq
 from springtide_api.contract import EvaluateOutput
 from springtide_api.update.task import EARLY_STOPPING_METRIC
 from springtide_judging.bounds import cumulative
-from springtide_trainer.artifact.models import load
 from springtide_trainer.data.snapshots.frozen_rows import part_files
-from springtide_trainer.errors import Refused
 from springtide_trainer.evaluation import report, warm_up
 from springtide_trainer.evaluation.comparison import Measured, measure
 from springtide_trainer.evaluation.confidence_intervals import Resampling
@@ -33,7 +31,7 @@ from springtide_trainer.evaluation.rule_rows import (
     rule_row,
     trivial_baseline_of,
 )
-from springtide_trainer.evaluation.scoring import score_all
+from springtide_trainer.evaluation.sharing import evaluate_input, scores_of
 from springtide_trainer.storage import commit_folder, local_path, uri_of
 from springtide_trainer.tracking.report import reporting
 
@@ -41,10 +39,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from springtide_api.contract import ArtifactRef, EvaluateInput, RuleRow, RunFile
+    from springtide_api.contract import EvaluateInput, RuleRow, RunFile
     from springtide_api.generation.spec import Recipe
     from springtide_api.retained import Retained
-    from springtide_trainer.artifact.models import Scorer
     from springtide_trainer.evaluation.comparison import Scores
     from springtide_trainer.evaluation.confidence_intervals import Estimate
     from springtide_trainer.evaluation.datasets import EvaluationDataset
@@ -58,12 +55,10 @@ def evaluate(run: RunFile, home: Home, tmp: Path) -> EvaluateOutput:
     Raises:
         Refused: an artifact or rows do not match their digest, or rows are not valid.
     """
-    given = run.evaluate
-    if given is None:
-        raise Refused("InvalidRunFile", "stage evaluate needs the block evaluate in run.json")
+    given = evaluate_input(run)
     began = time.monotonic()
     datasets = [read_dataset(each, given, run.recipe) for each in run.recipe.evaluation.datasets]
-    scores = _scores(datasets, given, run.recipe, scratch=tmp)
+    scores = scores_of(datasets, run, home, tmp)
     found = [
         _measure(rows, each, run.recipe, given) for rows, each in zip(datasets, scores, strict=True)
     ]
@@ -92,33 +87,6 @@ def evaluate(run: RunFile, home: Home, tmp: Path) -> EvaluateOutput:
         seconds=round(time.monotonic() - began, 1),
         warnings=tracked.warnings,
     )
-
-
-def _scores(
-    datasets: Sequence[EvaluationDataset],
-    given: EvaluateInput,
-    recipe: Recipe,
-    *,
-    scratch: Path,
-) -> list[list[Scores]]:
-    """Score all datasets with candidate and live model, and the reference if a rule needs it."""
-    refs = [given.candidate, *([given.baseline] if given.baseline else [])]
-    # If the reference is the live model, it is neither loaded nor scored twice.
-    known = [ref.digest for ref in refs]
-    models = [_load(ref) for ref in refs]
-    extra = given.reference
-    if extra is None or extra.digest in known:
-        scores = score_all(datasets, [models] * len(datasets), scratch=scratch)
-        same = [known.index(extra.digest)] if extra else []
-        return [[*each, *(each[index] for index in same)] for each in scores]
-    loaded = _load(extra)
-    compared = {rule.dataset for rule in recipe.gate.rules if cumulative(rule)}
-    asked = [[*models, loaded] if each.name in compared else models for each in datasets]
-    return score_all(datasets, asked, scratch=scratch)
-
-
-def _load(ref: ArtifactRef) -> Scorer:
-    return load(local_path(ref.uri), ref.digest)
 
 
 def _measure(

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from springtide_trainer.storage import Home
 
 NODES, RENDEZVOUS, INDEX = "SPRINGTIDE_NODES", "SPRINGTIDE_RENDEZVOUS", "JOB_COMPLETION_INDEX"
-"""Variables of a pod among several: their number, host and port of the first, which this one is."""
+"""Variables of a pod among several: their number, host and port of the first, which this one is.
+
+The number of this one is set by Kubernetes in each pod of an Indexed Job."""
 PROCESSES = "SPRINGTIDE_PROCESSES"
 """Variable that sets the number of processes of a pod, also without GPUs."""
 SHUTDOWN_SECONDS = 50
@@ -45,7 +47,7 @@ _EXPLAINED = frozenset(ExitCode) - {ExitCode.DONE}
 
 @dataclass(frozen=True)
 class Nodes:
-    """The pods that train together, one on each node: the number of this one, and all."""
+    """The pods that train or score together: the number of this one, and all."""
 
     rank: int = 0
     count: int = 1
@@ -59,19 +61,25 @@ class Nodes:
 
 
 ONE_NODE = Nodes()
-"""A pod that trains alone."""
+"""A pod that works alone."""
 
 
-def nodes_of(environ: Mapping[str, str]) -> Nodes:
-    """Return the place of this pod among those that train together.
+def nodes_of(run: RunFile, environ: Mapping[str, str]) -> Nodes:
+    """Return the place of this pod among those that train or score together.
 
     Raises:
-        Refused: the variables are not those of a pod of a JobSet.
+        Refused: the variables are not those of a pod of a JobSet, or of an Indexed Job.
     """
+    rank = environ.get(INDEX, "")
+    if run.evaluate and run.evaluate.pods > 1:
+        if not rank.isdecimal() or int(rank) >= run.evaluate.pods:
+            message = f"{INDEX} is {rank!r} in one of {run.evaluate.pods} pods of an evaluation"
+            raise Refused("InvalidRunFile", message)
+        return Nodes(int(rank), run.evaluate.pods)
     count = environ.get(NODES)
     if not count:
         return ONE_NODE
-    rank, rendezvous = environ.get(INDEX, ""), environ.get(RENDEZVOUS, "")
+    rendezvous = environ.get(RENDEZVOUS, "")
     if not (count.isdecimal() and rank.isdecimal() and int(rank) < int(count) and rendezvous):
         found = ", ".join(f"{name}={environ.get(name)}" for name in (NODES, INDEX, RENDEZVOUS))
         message = f"the variables of a pod on several nodes do not fit together: {found}"

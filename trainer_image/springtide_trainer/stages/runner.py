@@ -69,7 +69,7 @@ def run_pod(environ: Mapping[str, str]) -> int:
     pod_uid = environ.get("SPRINGTIDE_POD_UID", "pod")
     try:
         with opened(run, pod_uid) as home:
-            processes, nodes = launcher.processes_of(run, environ), launcher.nodes_of(environ)
+            processes, nodes = launcher.processes_of(run, environ), launcher.nodes_of(run, environ)
             outcome = run_stage(run, home, pod_uid, processes=processes, nodes=nodes)
             outcome = with_uris(outcome, home)
     except Refused as refused:
@@ -96,7 +96,7 @@ def run_stage(
         home: The storage.
         pod_uid: Uid of the pod.
         processes: Number of processes of a training in this pod.
-        nodes: This pod among those that train together; the first one alone commits.
+        nodes: This pod among those that train or score together; the first one alone commits.
     """
     final = home.result(run.result or run.job)
     try:
@@ -104,13 +104,15 @@ def run_stage(
             log.info("result is already committed", extra={"job": run.job})
             return StageOutcome(committed, ExitCode.DONE)
         with raise_on_sigterm(), home.tmp(run.job, pod_uid) as tmp:
-            if processes > 1 or nodes.count > 1:
+            if run.stage == "train" and (processes > 1 or nodes.count > 1):
                 result = launcher.train(
                     run, home, tmp, pod_uid=pod_uid, processes=processes, nodes=nodes
                 )
             else:
-                result = dispatch(run, home, tmp)
+                result = dispatch(run, home, tmp, nodes.rank)
             if not nodes.leads:
+                if run.stage == "evaluate" and _committed(final, run):
+                    _clean_up(run, home)  # of what this pod kept after the first one had cleaned up
                 return StageOutcome(result, ExitCode.DONE)
             result = commit(result, final, tmp / "result.json")
         _clean_up(run, home)
@@ -169,8 +171,14 @@ def with_uris(outcome: StageOutcome, home: Home) -> StageOutcome:
     return StageOutcome(outcome.result.model_copy(update={"failure": failure}), outcome.code)
 
 
-def dispatch(run: RunFile, home: Home, tmp: Path) -> Result:
+def dispatch(run: RunFile, home: Home, tmp: Path, rank: int = 0) -> Result:
     """Run the function of a stage. Each stage imports the libraries that it needs.
+
+    Args:
+        run: The run file.
+        home: The storage.
+        tmp: The scratch folder of this pod.
+        rank: The number of this pod among those that score together.
 
     Raises:
         Refused: the input is not acceptable.
@@ -193,8 +201,12 @@ def dispatch(run: RunFile, home: Home, tmp: Path) -> Result:
             return done.model_copy(update={"train": train(run, home, tmp)})
         case "evaluate":
             import_libraries()
+            from springtide_trainer.evaluation.sharing import score_share
             from springtide_trainer.stages.evaluate import evaluate
 
+            if rank:
+                score_share(run, home, tmp, rank)
+                return done
             return done.model_copy(update={"evaluate": evaluate(run, home, tmp)})
         case "collect":
             from springtide_trainer.stages.collect import collect
@@ -239,9 +251,9 @@ def commit(result: Result, final: Path, tmp: Path) -> Result:
 
 
 def _clean_up(run: RunFile, home: Home) -> None:
-    """Remove scratch folders of killed attempts, and checkpoints of a completed training."""
+    """Remove scratch folders of killed attempts, and what they kept for a completed stage."""
     home.sweep(run.job, spare=DAY if run.stage == "probe" else 0.0)
-    if run.stage == "train" and run.number is not None:
+    if run.stage in {"train", "evaluate"} and run.number is not None:
         forget(home.checkpoints(run.number))
         shutil.rmtree(home.checkpoints(run.number), ignore_errors=True)
 

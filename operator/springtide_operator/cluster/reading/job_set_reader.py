@@ -14,17 +14,14 @@ from springtide_operator.cluster.api.kinds import JOB, JOB_SET, POD
 from springtide_operator.cluster.api.objects import controller_uid, true_conditions, whole
 from springtide_operator.cluster.reading.observed_jobs import (
     observed_job,
-    read_result,
     why_no_pod,
     why_refused,
 )
-from springtide_operator.lifecycle.nodes.pods import failed_first, first_pod
 from springtide_operator.lifecycle.queues.observed import ObservedKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from springtide_api.contract import Result
     from springtide_operator.cluster.api.kinds import Raw
     from springtide_operator.cluster.reading.live_reader import LiveReader
     from springtide_operator.cluster.watching.cache import Cache
@@ -120,7 +117,6 @@ def observed_job_set(raw: Raw, job: Raw | None, pods: Sequence[Raw], problem: st
         own,
         nodes=max(whole(annotations.get(ANNOTATION_NODES)) or 0, 2),
         failure=failure if own.failed else "",
-        result=_result(own, {pod["metadata"]["uid"]: pod for pod in pods}),
     )
 
 
@@ -133,12 +129,3 @@ def _as_job(raw: Raw, job: Raw | None) -> Raw:
     started = ((job or {}).get("status") or {}).get("startTime")
     status: dict[str, Any] = {"conditions": conditions, "startTime": started}
     return {**raw, "spec": raw.get("spec") or {}, "status": status}
-
-
-def _result(own: ObservedJob, pods: dict[str, Raw]) -> Result | None:
-    """What the first pod says if it ended well, else what the pod says that failed first."""
-    first, failed = first_pod(own.pods), failed_first(own.pods)
-    made = read_result(own.name, [pods[first.uid]]) if first else None
-    if (made is not None and made.ok) or failed is None:
-        return made
-    return read_result(own.name, [pods[failed.uid]])

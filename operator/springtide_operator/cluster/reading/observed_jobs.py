@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from springtide_api import names
 from springtide_api.contract import TERMINATION_LIMIT, Result
 from springtide_operator.cluster.api.objects import controller_uid, moment, true_conditions, whole
+from springtide_operator.lifecycle.nodes.pods import failed_first, first_pod
 from springtide_operator.lifecycle.state.observed import ObservedJob, ObservedPod
 from springtide_operator.manifests.job import CONTAINER
 
@@ -54,6 +55,7 @@ def observed_job(raw: Raw, pods: Iterable[Raw], problem: str) -> ObservedJob:
     ended = {each["type"]: each for each in true_conditions(raw)}
     end = ended.get("Complete") or ended.get("Failed")
     own = sorted(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
+    seen = tuple(map(observed_pod, own))
     return ObservedJob(
         name=metadata["name"],
         uid=metadata["uid"],
@@ -74,6 +76,7 @@ def observed_job(raw: Raw, pods: Iterable[Raw], problem: str) -> ObservedJob:
         resumed=_resumed(raw),
         deleting="deletionTimestamp" in metadata,
         image=annotations.get(names.ANNOTATION_IMAGE, ""),
+        nodes=int(raw["spec"].get("completions") or 1),
         gpus=whole(annotations.get(names.ANNOTATION_GPUS)) or 0,
         placement=annotations.get(names.ANNOTATION_PLACEMENT, ""),
         request=annotations.get(names.ANNOTATION_REQUEST, ""),
@@ -83,9 +86,9 @@ def observed_job(raw: Raw, pods: Iterable[Raw], problem: str) -> ObservedJob:
         excluded=_numbers(annotations.get(names.ANNOTATION_EXCLUDED, "")),
         probed=annotations.get(names.ANNOTATION_SPEC_DIGEST, ""),
         spec_generation=whole(annotations.get(names.ANNOTATION_SPEC_GENERATION)) or 0,
-        pods=tuple(map(observed_pod, own)),
+        pods=seen,
         problem=problem,
-        result=read_result(metadata["name"], own),
+        result=_result(metadata["name"], seen, own),
     )
 
 
@@ -210,6 +213,18 @@ def _state(raw: Raw, name: str) -> dict[str, Any] | None:
         if state is not None:
             return dict(state)
     return None
+
+
+def _result(job: str, pods: Sequence[ObservedPod], raw: Sequence[Raw]) -> Result | None:
+    """What the newest pod says; of several, the first if it ended well, else one that failed."""
+    if not any(pod.index for pod in pods):
+        return read_result(job, raw)
+    known = {pod["metadata"]["uid"]: pod for pod in raw}
+    first, failed = first_pod(pods), failed_first(pods)
+    made = read_result(job, [known[first.uid]]) if first else None
+    if (made is not None and made.ok) or failed is None:
+        return made
+    return read_result(job, [known[failed.uid]])
 
 
 def read_result(job: str, pods: Sequence[Raw]) -> Result | None:

@@ -200,7 +200,8 @@ class Observer:
     async def _job(self, raw: Raw, pods: list[Raw]) -> ObservedJob:
         metadata = raw["metadata"]
         own = owned_by(metadata["uid"], pods)
-        if _has_finished(raw) and all(observed_pod(pod).exit_code is None for pod in own):
+        wanted = int(raw["spec"].get("completions") or 1)
+        if _has_finished(raw) and _lack(own, several=wanted > 1):
             # The watch of Jobs may be ahead of that of pods: a result counts as lost only where
             # the API server itself knows none.
             labels = f"{LABEL_JOB}={metadata['name']}"
@@ -208,7 +209,7 @@ class Observer:
                 metadata["uid"], await self.live_reader.pods(metadata["namespace"], labels)
             )
         problem = ""
-        if not own and not raw["spec"].get("suspend") and not true_conditions(raw):
+        if len(own) < wanted and not raw["spec"].get("suspend") and not true_conditions(raw):
             events = await self.live_reader.events(metadata["namespace"], metadata["uid"])
             problem = why_no_pod(events)
         return observed_job(raw, own, problem)
@@ -331,6 +332,12 @@ def _recorded(generations: Iterable[ModelGeneration]) -> tuple[set[str], set[str
 
 def _created(runs: Iterable[StageRun | None]) -> set[str]:
     return {run.job for run in runs if run is not None and run.job_uid}
+
+
+def _lack(pods: list[Raw], *, several: bool) -> bool:
+    """Whether the end of a pod is missing; of a Job with one pod at a time, of all of them."""
+    missing = [observed_pod(pod).exit_code is None for pod in pods]
+    return any(missing) or not pods if several else all(missing)
 
 
 def _has_finished(raw: Raw) -> bool:

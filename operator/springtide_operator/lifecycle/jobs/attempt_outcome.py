@@ -207,7 +207,10 @@ def _reported(job: ObservedJob, pod: ObservedPod) -> Failure:
 
 
 def _waiting(seen: Observation, job: ObservedJob, run: StageRun) -> tuple[str, datetime | None]:
-    """Why not all of its pods run, and since when; empty: they run or start."""
+    """Why not all of its pods run, and since when; empty: they run or start.
+
+    Of pods that share rows one is enough: the others find what is left.
+    """
     if job.queue and job.suspended:
         return why_in_queue(seen, job), waits_since(seen, job, run)
     if job.suspended_by_us:
@@ -218,11 +221,18 @@ def _waiting(seen: Observation, job: ObservedJob, run: StageRun) -> tuple[str, d
     if job.resuming:
         return "", None  # its pods and their messages are from before
     pods = newest_pods(job.pods)
-    late = [pod for pod in pods if not pod.running]
-    if not late and len(pods) >= job.nodes:
+    late = [pod for pod in pods if not pod.running and pod.exit_code is None]
+    if _enough_run(job, pods, late):
         return "", None
     pod = next((each for each in late if each.waiting), late[0] if late else None)
     detail, since = (pod.waiting, pod.created) if pod else (job.problem, job.created)
     if job.queue:
         return detail, waits_since(seen, job, run)
-    return detail, max(since, job.resumed or since)
+    return detail, max([since, job.resumed or since, *(each.ended for each in pods if each.ended)])
+
+
+def _enough_run(job: ObservedJob, pods: list[ObservedPod], late: list[ObservedPod]) -> bool:
+    """Whether the Job waits for none of its pods."""
+    if job.shares_rows and any(pod.running for pod in pods):
+        return True
+    return not late and len(pods) >= job.nodes

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 MEASURED = ("pods", "image_digest", "running_seconds", "gpu_seconds", "gpu_runs")
 """Fields of a stage's record that follow from its pods."""
 
-MAX_PODS, MAX_ON_NODES = 8, 24
+MAX_PODS, MAX_OF_SEVERAL = 8, 40
 """Pods of one attempt that are recorded: a Job that is suspended and resumed has several, and one
-on several nodes has some at one time."""
+of several pods has some at one time."""
 
 
 def measure(run: StageRun, job: ObservedJob | None, now: datetime) -> StageRun:
@@ -56,7 +56,7 @@ def measure(run: StageRun, job: ObservedJob | None, now: datetime) -> StageRun:
     gone = [pod for pod in pods if pod.uid not in {each.uid for each in seen}]
     images = [pod.image_digest for pod in seen if pod.image_digest]
     changes = {"pods": pods, "image_digest": images[-1] if images else run.image_digest}
-    most = MAX_ON_NODES if own and own.nodes > 1 else MAX_PODS
+    most = MAX_OF_SEVERAL if own and own.nodes > 1 else MAX_PODS
     if own is None:
         most = max(most, len(run.pods))
     return _sum_up(run.model_copy(update=changes), gone[: max(len(pods) - most, 0)])

@@ -1,7 +1,7 @@
 """Which of the pods of a Job counts: of several that end together, most end because of one.
 
-A Job of one node has one pod at a time, so the newest counts. On several nodes the pods of one
-attempt lose each other when one of them fails.
+A Job of one pod has one at a time, so the newest counts. Those of a training on several nodes lose
+each other when one of them fails; those of an evaluation in shards are ended with their Job.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ def failed_first(pods: Iterable[ObservedPod]) -> ObservedPod | None:
     """Return the pod that a failed Job failed for; None: none is left.
 
     A disruption comes before all, then what the kubelet or the trainer names, then what ended
-    first; one that was terminated because another had failed comes last.
+    first; one that was terminated because another had failed comes last. One that ended well is
+    none.
     """
 
     def order(pod: ObservedPod) -> tuple[bool, bool, bool, bool, datetime, bool, int]:
@@ -52,4 +53,6 @@ def failed_first(pods: Iterable[ObservedPod]) -> ObservedPod | None:
         other = code is None or code in {ExitCode.DONE, TERMINATED}
         return not pod.disrupted, not pod.reason, not named, other, ended, code != KILLED, pod.index
 
-    return min(newest_pods(pods), key=order, default=None)
+    newest = newest_pods(pods)
+    left = [pod for pod in newest if pod.exit_code != ExitCode.DONE or pod.disrupted or pod.reason]
+    return min(left, key=order, default=None)

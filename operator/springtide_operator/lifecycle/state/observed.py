@@ -34,7 +34,7 @@ class ObservedPod:
     uid: str
     created: datetime
     index: int = 0
-    """On several nodes: which of them it is; the pod of the first one has the result."""
+    """Which of several pods it is; the first one has the result."""
     scheduled: bool = False
     running: bool = False
     started: datetime | None = None
@@ -88,7 +88,8 @@ class ObservedJob:
     """Since when its controller runs it: since its start or the last resume."""
     deleting: bool = False
     nodes: int = 1
-    """Annotation springtide.dev/nodes: pods that run at one time; above 1 it is a JobSet."""
+    """Pods that run at one time: of a JobSet annotation springtide.dev/nodes, of an evaluation in
+    shards the completions of its Job."""
     gpus: int = 0
     """Annotation springtide.dev/gpus: GPUs of each pod."""
     placement: str = ""
@@ -115,12 +116,17 @@ class ObservedJob:
     """Why it has no pod, from its events: quota exceeded, Pod Security, admission."""
     result: Result | None = None
     """What its pod's termination message says; None where it is missing, not JSON, too long or of
-    another job. On several nodes: that of the first pod, or of the one that failed."""
+    another job. Of several pods: that of the first one, or of the one that failed."""
 
     @property
     def is_job_set(self) -> bool:
-        """Whether it is a JobSet."""
-        return self.nodes > 1
+        """Whether it is a JobSet: a training on several nodes."""
+        return self.nodes > 1 and self.stage == "train"
+
+    @property
+    def shares_rows(self) -> bool:
+        """Whether its pods share rows: they do not wait for each other, only the first for all."""
+        return self.nodes > 1 and self.stage == "evaluate"
 
     @property
     def named(self) -> str:

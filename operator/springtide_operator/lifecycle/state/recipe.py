@@ -142,14 +142,15 @@ def recipe_hash(made_from: Recipe, image_digest: str | None = None) -> str:
 def probe_digest(made_from: Recipe) -> str:
     """Digest of what a probe reads and of its pod; other edits do not change it."""
     training = made_from.training
+    window = made_from.data.window.model_copy(update={"rows_per_shard": None})
     concerned = {
         "model": made_from.model.plain(),
-        "data": made_from.data.plain(),
+        "data": made_from.data.model_copy(update={"window": window}).plain(),
         "storage": made_from.storage.plain(),
         "image": training.image,
         "compute": training.compute.model_dump(
             mode="json", by_alias=True, exclude_none=True, exclude={"gpu", "nodes"}
-        ),  # a probe has no GPU and one pod
+        ),  # a probe has no GPU and one pod, and scores nothing
     }
     if training.pseudo_labels:
         concerned["unlabelled"] = "allowed"
