@@ -196,7 +196,7 @@ OTHER_SIDES = (
     *("model.causalLm", "model.embedding", "model.ranking", "model.regression"),
     *("training.method.adaLora", "training.method.adapter", "training.retention.ewc"),
     *("training.method.promptTuning", "training.method.prefixTuning"),
-    "training.pruning",
+    *("training.pruning", "training.method.lora.quantization"),
 )
 
 

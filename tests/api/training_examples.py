@@ -13,6 +13,7 @@ UNLABELLED = "training.unlabelled"
 SHARDED = "training.parallelism.type"
 FRESH = {"type": "LoRA", "lora": {"continuation": "Fresh"}}
 CONTINUING = {"type": "LoRA", "lora": {"continuation": "Continue"}}
+QUANTIZED = {"type": "LoRA", "lora": {"quantization": "NF4"}}
 ADALORA = {"type": "AdaLoRA", "adaLora": {}}
 ADAPTER = {"type": "Adapter", "adapter": {}}
 PROMPT = {"type": "PromptTuning", "promptTuning": {}}
@@ -49,6 +50,24 @@ TRAINING = [
         "rebaseLearningRate must be greater than 0 and at most 1",
         {METHOD: {"type": "LoRA", "lora": {**REBASED, "rebaseLearningRate": "1"}}},
         {METHOD: {"type": "LoRA", "lora": {**REBASED, "rebaseLearningRate": "0.0"}}},
+    ),
+    Example(
+        f"{METHOD}.lora",
+        "quantization excludes dora",
+        {METHOD: {"type": "LoRA", "lora": {"quantization": "NF4"}}},
+        {METHOD: {"type": "LoRA", "lora": {"quantization": "NF4", "dora": True}}},
+    ),
+    Example(
+        "training",
+        "method.lora.quantization excludes parallelism.type FSDP",
+        {METHOD: QUANTIZED, SHARDED: "DDP"},
+        {METHOD: QUANTIZED, SHARDED: "FSDP"},
+    ),
+    Example(
+        "training",
+        "method.lora.quantization excludes retention.interpolation",
+        {METHOD: FRESH, RETENTION: {"interpolation": {"alphas": ["0.5"]}}, EARLY: {}},
+        {METHOD: QUANTIZED, RETENTION: {"interpolation": {"alphas": ["0.5"]}}, EARLY: {}},
     ),
     Example(
         "training",

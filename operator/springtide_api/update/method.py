@@ -29,6 +29,11 @@ ModuleName = Annotated[
     "dropout",
 )
 @cel(
+    "!has(self.quantization) || !self.dora",
+    "quantization excludes dora, which trains the norms of the weights that quantization rounds;"
+    " remove one of them",
+)
+@cel(
     "!has(self.rebaseEvery) || self.continuation == 'Continue'",
     "rebaseEvery counts the generations of one adapter, and with continuation Fresh each generation"
     " has its own; set continuation to Continue, or remove rebaseEvery",
@@ -68,6 +73,11 @@ class LoRA(Model):
     dora: bool = False
     """Train the norm of each row of the target weights too (DoRA, arXiv:2402.09353): closer to
     Full, with slower steps. Default false."""
+    quantization: Literal["NF4"] | None = None
+    """NF4: during the training the frozen linear layers of the encoder have 4 bits a weight instead
+    of 32 in the memory of the GPU (QLoRA, arXiv:2305.14314); the memory of the pod still holds them
+    as they are, and it is these that the adapters are merged into. Slower; needs an image with
+    bitsandbytes. Default: none."""
     continuation: Literal["Continue", "Fresh"] = "Fresh"
     """Fresh: each generation starts new adapters on the live weights. Continue: a generation leaves
     its adapter beside the merged weights, and the next one goes on training it; if the live

@@ -336,6 +336,18 @@ class Limits(Model):
     " rebaseEvery",
 )
 @cel(
+    "!has(self.method) || !has(self.method.lora) || !has(self.method.lora.quantization)"
+    " || !has(self.parallelism) || self.parallelism.type != 'FSDP'",
+    "method.lora.quantization excludes parallelism.type FSDP, which cannot divide weights of 4"
+    " bits; set parallelism.type to DDP, or remove quantization",
+)
+@cel(
+    "!has(self.method) || !has(self.method.lora) || !has(self.method.lora.quantization)"
+    " || !has(self.retention) || !has(self.retention.interpolation)",
+    "method.lora.quantization excludes retention.interpolation, which needs the whole weights of"
+    " the candidate and of its parent on the GPU; remove one of them",
+)
+@cel(
     "!has(self.robustness) || !has(self.robustness.averaging)"
     " || !has(self.robustness.averaging.lastK) || !has(self.earlyStopping)",
     "robustness.averaging.lastK excludes earlyStopping: which steps are the last ones is not known"

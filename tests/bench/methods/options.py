@@ -53,6 +53,11 @@ OPTIONS = {
         Option("Full"),
         _method("LoRA", "5e-4"),
         _method("LoRA", "2e-3"),
+        Option(
+            "LoRA on a base in 4 bits, 2e-3",
+            {"method": {"type": "LoRA", "lora": {"quantization": "NF4"}}},
+            rate="2e-3",
+        ),
         _method("AdaLoRA", "1e-3"),
         _method("AdaLoRA", "4e-3"),
         _method("Adapter", "5e-4"),

@@ -100,8 +100,11 @@ def test_training_starts_from_the_matrices_of_the_parent_on_the_weights_of_the_b
     assert second.artifact.digest == first.artifact.digest
 
 
-def test_merged_weights_are_those_of_the_base_with_the_whole_adapter(world):
-    second = trained(world, 2, trained(world, 1))
+@pytest.mark.parametrize("options", [{}, {"quantization": "NF4"}], ids=["FP32", "4 bits"])
+def test_merged_weights_are_those_of_the_base_with_the_whole_adapter(world, options):
+    method = continuing(**options)
+    second = trained(world, 2, trained(world, 1, method=method), method=method)
+    assert second.adapter.continued
     base, merged = weights(world.parent), weights(second.artifact)
     for name, matrix in matrices(second.adapter).items():
         path, _, part = name.removeprefix(adapter.PREFIX).rpartition(".lora_A.")

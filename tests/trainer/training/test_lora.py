@@ -61,7 +61,13 @@ def test_target_modules_and_frozen_layers_limit_what_changes(world):
 
 
 @pytest.mark.parametrize(
-    ("method", "dropout"), [(lora(), "0"), (lora(dropout="0.2"), "0.1"), (lora(dora=True), "0")]
+    ("method", "dropout"),
+    [
+        (lora(), "0"),
+        (lora(dropout="0.2"), "0.1"),
+        (lora(dora=True), "0"),
+        (lora(quantization="NF4"), "0.1"),
+    ],
 )
 def test_a_resumed_training_gives_the_weights_of_an_uninterrupted_one(world, method, dropout):
     options = {**QUICK, "epochs": 2, "dropout": dropout}
@@ -75,6 +81,25 @@ def test_a_resumed_training_gives_the_weights_of_an_uninterrupted_one(world, met
     names = {name.removeprefix("weights/") for name in held if name.startswith("weights/")}
     assert all("lora_" in name or name.startswith("classifier.") for name in names)
     assert world.train(whole.model_copy(update={"job": "resumed"})).artifact.digest == digest
+
+
+def test_halved_batches_give_adapters_in_four_bits_the_same_weights_but_for_rounding(world):
+    options = {**QUICK, "dropout": "0", "optimizer": "SGD", "learningRate": "1e-2"}
+    whole, halved = (
+        weights(
+            world.train(
+                world.run_file(
+                    f"of-{divisor}",
+                    divisor=divisor,
+                    method=lora(quantization="NF4"),
+                    hyperparameters=options,
+                )
+            ).artifact
+        )
+        for divisor in (1, 8)
+    )
+    for name, weight in whole.items():
+        torch.testing.assert_close(halved[name], weight, rtol=0, atol=1e-5)
 
 
 def test_dropout_of_adapters_changes_what_they_learn(world):

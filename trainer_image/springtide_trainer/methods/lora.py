@@ -17,7 +17,7 @@ from springtide_api.contract import ExitCode
 from springtide_api.update.method import LoRA as Options
 from springtide_trainer.artifact import saving
 from springtide_trainer.errors import Refused
-from springtide_trainer.methods import adapter
+from springtide_trainer.methods import adapter, four_bits
 from springtide_trainer.methods.held_parts import check_parts
 from springtide_trainer.methods.layers import lower_layers
 from springtide_trainer.methods.targets import check_rank, choose_targets
@@ -52,9 +52,12 @@ class LoRA:
         To continue an adapter, its target modules get the weights of its base again, without the
         adapter that was merged into them. Everything else is as in the model.
 
+        With `quantization` all linear layers of the base model are in 4 bits until `merge`.
+
         Raises:
             Refused: a target module does not exist or is no linear layer of the base model, or the
-                rank is larger than a side of its weights, or the continued adapter is another one.
+                rank is larger than a side of its weights, or the continued adapter is another one,
+                or bitsandbytes is missing.
         """
         options = training.method.lora or Options()
         check_parts(model, "LoRA")
@@ -67,6 +70,8 @@ class LoRA:
         freeze_language_head(model)
         if continued is not None:
             continued.load(model.base_model)
+        if options.quantization is not None:
+            four_bits.quantize(model.base_model)
         return model
 
     def each_step(self, model: PreTrainedModel, training: Training, *, total: int) -> None:
@@ -85,11 +90,15 @@ class LoRA:
 def merge(model: PreTrainedModel) -> None:
     """Add each adapter to the weights beside it and remove it, in place.
 
+    Weights that were stored in 4 bits are those from before: what 4 bits lose would add up over
+    generations.
+
     Raises:
         Refused: a merged weight is not finite.
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
 
+    four_bits.restore(model.base_model)
     adapted: dict[str, Any] = {
         path: module for path, module in model.named_modules() if isinstance(module, BaseTunerLayer)
     }

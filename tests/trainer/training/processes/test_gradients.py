@@ -43,6 +43,7 @@ MOVED = {
 }
 SLOW = {"optimizer": "AdamW", "learningRate": "1e-4"}
 LORA = {"type": "LoRA", "lora": {"rank": 4}}
+QLORA = {"type": "LoRA", "lora": {"rank": 4, "quantization": "NF4"}}
 ADALORA = {"type": "AdaLoRA", "adaLora": {"rank": 2, "initialRank": 4}}
 ADAPTER = {"type": "Adapter", "adapter": {"width": 4}}
 PROMPT = {"type": "PromptTuning", "promptTuning": {"tokens": 4}}
@@ -55,7 +56,9 @@ FIFTY_STEPS = ["full-50", "lora-50"]
 HALF = ["fp16-sgd", "fp16-adam"]
 FEW = {"full", "lora", "bf16", "state", "own", "mean"}
 """How gradients are added up, and what each process holds: each step of FSDP waits for all four."""
-ALL = {*SAME, *FIFTY_STEPS, *HALF, *FEW, "adalora"}
+WHOLE = {"adalora", "qlora"}
+"""With DDP alone."""
+ALL = {*SAME, *FIFTY_STEPS, *HALF, *FEW, *WHOLE}
 
 
 def cases(world: World, kind: str = "DDP") -> list[Case]:
@@ -73,9 +76,12 @@ def cases(world: World, kind: str = "DDP") -> list[Case]:
     saving = {**UNCHANGED, "gradientCheckpointing": True}
     rounded = {**UNCHANGED, "precision": "BF16"}
     adam = {**UNCHANGED, "optimizer": "AdamW"}
-    whole = [case("adalora", hyperparameters=UNCHANGED, method=ADALORA)] if kind == "DDP" else []
+    whole = [
+        case("adalora", hyperparameters=UNCHANGED, method=ADALORA),
+        case("qlora", hyperparameters=UNCHANGED, method=QLORA),
+    ]
     return [
-        *whole,
+        *(whole if kind == "DDP" else []),
         case("full", hyperparameters=UNCHANGED),
         case("lora", hyperparameters=UNCHANGED, method=LORA),
         case("adapter", hyperparameters=UNCHANGED, method=ADAPTER),
@@ -158,9 +164,9 @@ def test_several_processes_learn_what_one_learns(world, one, kind, count, names,
     several = together(
         [case for case in cases(world, kind) if case.name in names], count, tmp_path / "run"
     )
-    assert several.keys() == names - ({"adalora"} if kind == "FSDP" else set())
+    assert several.keys() == names - (WHOLE if kind == "FSDP" else set())
 
-    for name in several.keys() & {*SAME, "adalora"}:
+    for name in several.keys() & {*SAME, *WHOLE}:
         found = differences(several[name], one[name])
         assert len(found) == 4
         assert max(found.values()) < 1e-5, name

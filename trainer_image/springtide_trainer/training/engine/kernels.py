@@ -48,10 +48,12 @@ def recorded(chosen: precision.Precision, training: Training, processes: int = 1
 
     FP16 reads the norm of each step; activations that are computed twice read the state of the
     random numbers; only AdamW reads the learning rate from the GPU. An adversarial step takes
-    gradients within a pass, and several processes add theirs up, which was never recorded. AdaLoRA
-    reads the gradients of each step, and a recorded one keeps none.
+    gradients within a pass, and several processes add theirs up, which was never recorded, and
+    neither were layers in 4 bits. AdaLoRA reads the gradients of each step, and a recorded one
+    keeps none.
     """
     options, robustness = training.hyperparameters, training.robustness
+    lora = training.method.lora
     return (
         chosen.device.type == "cuda"
         and processes == 1
@@ -60,6 +62,7 @@ def recorded(chosen: precision.Precision, training: Training, processes: int = 1
         and options.optimizer == "AdamW"
         and not options.gradient_checkpointing
         and training.method.type != "AdaLoRA"
+        and (lora is None or lora.quantization is None)
         and (robustness is None or robustness.adversarial is None)
     )
 
