@@ -1,5 +1,6 @@
 """Examples of the rules on task MaskedLM."""
 
+from api.canary_examples import canary
 from api.data_examples import COLUMNS
 from api.example import ABSENT, Change, Example
 from api.gate_examples import FIRST
@@ -7,7 +8,6 @@ from api.gate_examples import FIRST
 MASKED: Change = {
     "model.task": "MaskedLM",
     "model.labels": ABSENT,
-    "mode": "Observe",
     f"{COLUMNS}.label": ABSENT,
     "gate.rules": [{"name": "ceiling", "metric": "perplexity", "max": "20"}],
     "rollout.targets": [],
@@ -35,17 +35,25 @@ MASKING = [
         {},
         {f"{COLUMNS}.label": ABSENT},
     ),
-    Example(
-        "",
-        "task MaskedLM needs mode Observe or TrainOnly",
-        MASKED | {"mode": "TrainOnly"},
-        MASKED | {"mode": "Enforce"},
+    *(
+        Example("rollout", "targets is [], so no pod serves a generation", accepted, refused)
+        for accepted, refused in (
+            (
+                MASKED | {"rollout.rollback": {"freezeAfter": 2, "quarantineWindow": True}},
+                MASKED | {"rollout.bake": {"duration": "1h"}},
+            ),
+            (MASKED | {"mode": "Observe"}, MASKED | {"rollout.pin": {"generation": 1}}),
+            (
+                MASKED | {"rollout.strategy": {"type": "RollingUpdate"}},
+                MASKED | {"rollout.strategy": canary(10)},
+            ),
+        )
     ),
     Example(
         "",
-        "task MaskedLM needs mode Observe or TrainOnly",
+        "task MaskedLM has no data.source.columns.servedGeneration",
         MASKED,
-        MASKED | {"mode": ABSENT},
+        MASKED | {f"{COLUMNS}.servedGeneration": "served_by"},
     ),
     Example(
         "",
@@ -56,8 +64,8 @@ MASKING = [
     Example(
         "",
         "rollout.targets needs at least one Deployment, but is [] for task MaskedLM",
-        {"mode": "Observe"},
-        {"mode": "Observe", "rollout.targets": []},
+        {},
+        {"rollout.targets": []},
     ),
     Example(
         "",

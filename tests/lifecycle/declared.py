@@ -32,6 +32,23 @@ SPEC: dict[str, Any] = {
     "storage": {"uri": "file:///models", "volume": {"claimName": "models"}},
 }
 
+WITHOUT_TARGETS: dict[str, Any] = {
+    **SPEC,
+    "model": {"initial": {"uri": "file:///models/minilm"}, "task": "MaskedLM"},
+    "data": {
+        **SPEC["data"],
+        "source": {
+            **SPEC["data"]["source"],
+            "columns": {"text": "query", "timestamp": "ts", "entity": "customer"},
+        },
+    },
+    "gate": {
+        "rules": [{**rule, "metric": "masked_accuracy"} for rule in SPEC["gate"]["rules"]],
+    },
+    "rollout": {"targets": []},
+}
+"""An update that serves nothing: its live generation is the parent of the next one."""
+
 TWO_TARGETS = {
     "rollout": {
         "targets": [

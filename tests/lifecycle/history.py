@@ -52,6 +52,10 @@ class OperatorHistory(History):
         self.world.crash_after(written)
 
     @rule()
+    def the_operator_reconciles_once(self) -> None:
+        self.world.step()
+
+    @rule()
     def the_last_plan_is_carried_out_again(self) -> None:
         self.world.repeat()
 

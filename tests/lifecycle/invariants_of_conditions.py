@@ -83,11 +83,15 @@ class ConditionInvariants:
         there = list(world.generations.values())
         current = pinned_of(world.update, there) or live_of(there)
         allowed = {g.status.artifact.served_digest for g in there if g is current or _rolls(g)}
+        targets = self._targets()
         serves = current is not None and all(
             _available(target, allowed) or self.serves_by_warm_pods(target.target.target_ref.name)
-            for target in self._targets()
+            for target in targets
         )
         found = world.condition("Serving")
+        if not targets:
+            assert found.status == ("Unknown" if current else "False")
+            return
         assert (found.status == "True") == serves, found.message
 
     def action_is_required_exactly_while_a_user_must_act(self) -> None:
@@ -142,7 +146,7 @@ class ConditionInvariants:
 
     def reasons_of_rollbacks(self, there: list[ModelGeneration]) -> Iterator[str]:
         """Why a user must act after rollbacks."""
-        if live_of(there) is None and any(_returns(g) for g in there):
+        if self._targets() and live_of(there) is None and any(_returns(g) for g in there):
             yield "nothing to return to"
         if self.freeze_counts(there):
             yield "several rollbacks in a row"

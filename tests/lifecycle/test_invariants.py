@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import initialize, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import initialize, rule, run_state_machine_as_test
 from lifecycle.choices import (
     BAKES,
     COMPUTES,
@@ -26,16 +25,25 @@ from lifecycle.choices import (
 )
 from lifecycle.declared import SPEC, TWO_TARGETS, with_columns
 from lifecycle.history import OperatorHistory
+from lifecycle.history_of_data import DataHistory
 from lifecycle.history_of_jobs import JobHistory
 from lifecycle.history_of_others import OtherHistory
 from lifecycle.history_of_people import PeopleHistory
 from lifecycle.history_of_targets import TargetHistory
 from lifecycle.history_of_traffic import TrafficHistory
 from lifecycle.invariants import Invariants
-from lifecycle.world import MONTHS, World, digest
+from lifecycle.world import World, digest
 
 
-class Life(JobHistory, TargetHistory, TrafficHistory, PeopleHistory, OtherHistory, OperatorHistory):
+class Life(
+    DataHistory,
+    JobHistory,
+    TargetHistory,
+    TrafficHistory,
+    PeopleHistory,
+    OtherHistory,
+    OperatorHistory,
+):
     """An update, its data, its Jobs and its Deployments, with users, other clients and failures."""
 
     watches = ("update", "generations", "jobs", "targets", "canaries")
@@ -85,48 +93,6 @@ class Life(JobHistory, TargetHistory, TrafficHistory, PeopleHistory, OtherHistor
             self.world.rounds(5)
         if not months:
             self.world.edit(rollout={**spec["rollout"], **bake})
-
-    # What happens by itself.
-
-    @rule(score=SCORES, error=st.sampled_from([0.002, 0.02]))
-    def a_month_arrives(self, score: tuple[float, float], error: float) -> None:
-        if len(self.world.months) + len(self.world.undelivered) == len(MONTHS) - 1:
-            return
-        month = self.world.next_month()
-        self.world.months.append(month)
-        self.world.aucs[month] = score
-        self.world.error = error
-
-    @precondition(lambda self: self.world.months and len(self.world.undelivered) < 3)
-    @rule(score=SCORES)
-    def a_month_is_due_and_does_not_come(self, score: tuple[float, float]) -> None:
-        if len(self.world.months) + len(self.world.undelivered) == len(MONTHS) - 1:
-            return
-        month = self.world.next_month()
-        self.world.aucs[month] = score
-        self.world.undelivered.append(month)
-
-    @precondition(lambda self: self.world.undelivered)
-    @rule(data=st.data())
-    def a_month_comes_late(self, data: st.DataObject) -> None:
-        self.world.deliver_late(data.draw(st.sampled_from(self.world.undelivered)))
-
-    @rule(minutes=st.integers(1, 30))
-    def time_passes_and_jobs_succeed(self, minutes: int) -> None:
-        self.world.now += timedelta(minutes=minutes)
-        self.world.complete_jobs()
-        self.settle()
-
-    @rule(rounds=st.integers(1, 6))
-    def the_world_turns(self, rounds: int) -> None:
-        self.world.rounds(rounds)
-        self.settle()
-
-    # The operator and its view of the world.
-
-    @rule()
-    def the_operator_reconciles_once(self) -> None:
-        self.world.step()
 
     # Quota, admission and rights.
 

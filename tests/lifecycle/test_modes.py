@@ -49,28 +49,6 @@ def test_observe_reports_what_would_be_rolled_out_and_changes_no_target() -> Non
     assert world.condition("ActionRequired").status == "False"
 
 
-def test_a_masked_language_model_is_evaluated_and_stored_and_has_no_target() -> None:
-    columns = {"text": "query", "timestamp": "ts", "entity": "customer"}
-    world = in_mode(
-        "Observe",
-        model={"initial": SPEC["model"]["initial"], "task": "MaskedLM"},
-        data={**SPEC["data"], "source": {**SPEC["data"]["source"], "columns": columns}},
-        rollout={"targets": []},
-    )
-    status = world.generation(1).status
-    assert (status.verdict, status.outcome) == ("Accepted", "Retired")
-    assert (status.retired_reason, world.generation(1).spec.baseline) == ("ObserveMode", None)
-    stored = f"evaluated and stored at {status.artifact.uri}; task MaskedLM serves nothing; floor: "
-    assert status.message.startswith(stored)
-    assert not world.served
-    assert world.condition("ActionRequired").status == "False"
-    assert world.condition("LastRunSucceeded").status == "True"
-    world.months.append("2025-03")
-    world.rounds(8)
-    assert world.generation(2).status.retired_reason == "ObserveMode"
-    assert world.update.status.targets == []
-
-
 def test_observe_evaluates_a_window_once_and_the_next_begins_at_the_same_row() -> None:
     world = in_mode("Observe")
     assert world.update.status.last_probe.reason == "AlreadyEvaluated"

@@ -179,6 +179,12 @@ _KEEP_WARM = "has(self.rollback) && has(self.rollback.keepWarm) && self.rollback
     "deadline",
 )
 @cel(
+    f"size(self.targets) > 0 || "
+    f"!(has(self.bake) || has(self.analysis) || has(self.pin) || {_CANARY})",
+    "targets is [], so no pod serves a generation: bake, analysis, pin and strategy.type Canary "
+    "have nothing to act on; remove them",
+)
+@cel(
     f"!has(self.analysis) || has(self.bake) || {_CANARY}",
     "analysis needs bake or a canary: its metrics are watched during the steps of a canary and "
     "while a promoted generation bakes; add bake.duration, or strategy.type Canary",
@@ -227,10 +233,10 @@ class Rollout(Model):
     """How an accepted generation is rolled out to the serving pods."""
 
     targets: Annotated[list[Target], Field(max_length=4)]
-    """Deployments that serve the model, at least one; [] for task MaskedLM, which serves nothing.
-    Several targets are promoted or rolled back together. A target that is removed from the list
-    continues to serve its generation, whose weights are kept until the label springtide.dev/update
-    is removed from the Deployment."""
+    """Deployments that serve the model, at least one; [] for task MaskedLM, which serves nothing:
+    there an accepted generation is live at once. Several targets are promoted or rolled back
+    together. A target that is removed from the list continues to serve its generation, whose
+    weights are kept until the label springtide.dev/update is removed from the Deployment."""
     strategy: Strategy = Strategy()
     """Strategy of the rollout. Default: RollingUpdate."""
     deadline: Duration = "10m"

@@ -332,11 +332,6 @@ class History(Model):
     " name the column, or remove it",
 )
 @cel(
-    "self.model.task != 'MaskedLM' || (has(self.mode) && self.mode != 'Enforce')",
-    "task MaskedLM needs mode Observe or TrainOnly: its weights answer no requests, they are the"
-    " model.initial of another update; set mode",
-)
-@cel(
     "(self.model.task == 'MaskedLM') == (size(self.rollout.targets) == 0)",
     "rollout.targets needs at least one Deployment, but is [] for task MaskedLM, which serves"
     " nothing; add a target, or set it to []",
@@ -344,6 +339,11 @@ class History(Model):
 @cel(
     "self.model.task != 'MaskedLM' || !has(self.serving)",
     "task MaskedLM has no serving: its weights answer no requests; remove it",
+)
+@cel(
+    "self.model.task != 'MaskedLM' || !has(self.data.source.columns.servedGeneration)",
+    "task MaskedLM has no data.source.columns.servedGeneration: no row was served by one of its"
+    " generations; remove it",
 )
 @cel(
     "self.model.task != 'MaskedLM' || !has(self.training) || !has(self.training.robustness)"

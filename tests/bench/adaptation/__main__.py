@@ -81,7 +81,6 @@ def spec(seed: int, task: dict[str, Any], hyperparameters: dict[str, Any]) -> di
     if masked:
         rule["metric"] = "masked_accuracy"
     return {
-        **({"mode": "Observe"} if masked else {}),
         "model": {"initial": {"uri": "file:///models/minilm"}, "maxLength": 32, **task},
         "data": {
             "source": {

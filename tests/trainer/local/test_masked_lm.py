@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from trainer.local.conftest import deliver
 
 from springtide_server import model as served
 from springtide_server.settings import Settings
@@ -33,7 +34,7 @@ def adapting(laptop: Laptop, **fields: object) -> None:
     manifest = yaml.safe_load(laptop.manifest.read_text())
     spec = manifest["spec"]
     del spec["model"]["labels"], spec["data"]["source"]["columns"]["label"], spec["rollout"]
-    spec["model"]["task"], spec["mode"], spec["gate"]["rules"] = "MaskedLM", "Observe", RULES
+    spec["model"]["task"], spec["gate"]["rules"] = "MaskedLM", RULES
     manifest["metadata"]["name"] = "texts"
     laptop.manifest.write_text(yaml.safe_dump(manifest | {"spec": spec | fields}))
 
@@ -95,10 +96,23 @@ def test_an_encoder_that_was_adapted_without_labels_is_the_start_of_a_classifier
     assert classifier.verdict == "Accepted"
 
 
+def test_the_next_run_continues_from_the_encoder_that_was_accepted(laptop):
+    without_labels(laptop)
+    adapting(laptop)
+    assert laptop.run() == 0
+    month = max(int(path.stem[-2:]) for path in laptop.data.iterdir()) + 1
+    deliver(laptop.data, month)
+    without_labels(laptop)
+    assert laptop.run() == 0
+    _, first, second = Generations.read(laptop.home.parent / "texts").generations
+    assert (second.parent, second.baseline, second.verdict) == (1, 1, "Accepted"), second.message
+    assert second.window.from_ == first.window.to
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"mode": "Enforce"}, "task MaskedLM needs mode Observe or TrainOnly"),
+        ({"rollout": {"targets": [], "pin": {"generation": 1}}}, "so no pod serves a generation"),
         ({"serving": {"warmUp": {"queries": 0}}}, "task MaskedLM has no serving"),
     ],
 )

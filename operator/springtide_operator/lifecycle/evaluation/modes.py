@@ -54,5 +54,5 @@ def ended_by_mode(seen: Observation, generation: ModelGeneration) -> tuple[str, 
     names = ", ".join(f"Deployment {each.target_ref.name}" for each in targets)
     message = f"would be rolled out to {names} if spec.mode were Enforce, not Observe"
     if not targets:
-        message = f"evaluated and stored at {status.artifact.uri}; task MaskedLM serves nothing"
+        message = f"stored at {status.artifact.uri}; would be live if spec.mode were Enforce"
     return OBSERVED, f"{message}; {status.message}"

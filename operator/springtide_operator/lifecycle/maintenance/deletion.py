@@ -132,14 +132,14 @@ def _keep_serving(generation: ModelGeneration) -> Step:
 
 def _roll_back(seen: Observation, aborted: ModelGeneration, now: datetime) -> Step:
     """Roll back what can be rolled back; the pods of live are left to their Deployment."""
-    current, left = seen.lineage.served, _outdated(seen, aborted)
+    left = _outdated(seen, aborted)
     carrying = _carrying(seen, aborted)
     if step := _apply_back(seen, carrying, now):
         return step
     events = (_left_in_place(aborted, left),) if left else ()
     if carrying:
         return Step(actions=(SetFinalizer(present=False),), events=events)
-    back = rollback_completed(aborted, current)
+    back = rollback_completed(seen, aborted)
     return Step(actions=(with_rollout(aborted, {"rolled_back_at": now}),), events=(*events, back))
 
 
@@ -200,9 +200,13 @@ def _left_in_place(aborted: ModelGeneration, targets: Iterable[ObservedTarget]) 
 
 
 def ensure_finalizer(seen: Observation, now: datetime) -> Step | None:
-    """Keep the finalizer exactly while a rollout is in progress, or a canary is there or wanted."""
+    """Keep the finalizer exactly while a rollout is in progress, or a canary is there or wanted.
+
+    Without targets nothing would have to be undone.
+    """
     under_way = seen.lineage.candidate
-    wanted = (under_way is not None and rolling(under_way)) or bool(present(seen))
+    rolls = under_way is not None and rolling(under_way) and bool(seen.targets)
+    wanted = rolls or bool(present(seen))
     wanted |= standby(seen) is not None and bool(standby_targets(seen))
     wanted |= bool(still_routed(seen))
     if wanted == (FINALIZER in seen.update.metadata.finalizers):

@@ -1,7 +1,7 @@
 """Rolls a generation out: what the targets should run, when it is promoted or rolled back.
 
-Order of a promotion: verdict, start, one apply for each target, availability, promotion. `roll_out`
-shows why a rollout is where it is.
+Order of a promotion: verdict, start, one apply for each target, availability, promotion. Without
+targets the promotion follows the start. `roll_out` shows why a rollout is where it is.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from springtide_operator.lifecycle.evaluation.modes import writes_targets
 from springtide_operator.lifecycle.rollout.apply import apply_generation, ever_served
 from springtide_operator.lifecycle.rollout.availability import available, new_pods, not_serving
 from springtide_operator.lifecycle.rollout.bake_start import bake_facts, waits_for_bake
+from springtide_operator.lifecycle.rollout.live_message import live_message
 from springtide_operator.lifecycle.rollout.pin import pin_not_possible, return_waiting
 from springtide_operator.lifecycle.rollout.restore import restore_targets
 from springtide_operator.lifecycle.rollout.rollback import roll_back
@@ -121,8 +122,10 @@ def _start(seen: Observation, generation: ModelGeneration, now: datetime) -> Ste
         return _retire(generation, f"{current.metadata.name} is already live", now)
     if parent and current and current.metadata.name != parent.name:
         return _retire(generation, f"its parent {parent.name} is no longer live", now)
-    message = f"{name} rolls out to {_names(seen)}{approved(generation)}"
-    facts, events = start_facts(seen, now), [Event("RollingOut", message[:1024], generation=name)]
+    facts, events = start_facts(seen, now), []
+    if names := ", ".join(f"Deployment {each}" for each in _names(seen)):
+        message = f"{name} rolls out to {names}{approved(generation)}"
+        events.append(Event("RollingOut", message[:1024], generation=name))
     if uses_canary(seen, generation):
         routed = [with_new_route(seen, each) for each in rollout_targets(seen)]
         facts |= {**first_step(seen), "targets": routed}
@@ -139,8 +142,8 @@ def _retire(generation: ModelGeneration, why: str, now: datetime) -> Step:
     return Step(actions=(WriteGeneration(name, status),), events=(event,))
 
 
-def _names(seen: Observation) -> str:
-    return ", ".join(f"Deployment {t.target.target_ref.name}" for t in seen.targets)
+def _names(seen: Observation) -> list[str]:
+    return [target.target.target_ref.name for target in seen.targets]
 
 
 def _promote(seen: Observation, generation: ModelGeneration, now: datetime) -> Step:
@@ -156,10 +159,11 @@ def _promote(seen: Observation, generation: ModelGeneration, now: datetime) -> S
     status = generation.status.model_copy(
         update={"rollout": rollout, "trained_through": through, "quarantined": quarantined}
     )
-    message = f"{name} is live on {_names(seen)}"
+    names = _names(seen)
+    message = live_message(generation, names) + ("" if names else approved(generation))
     return Step(
         actions=(WriteGeneration(name, status),),
-        events=(Event("Promoted", message, generation=name),),
+        events=(Event("Promoted", message[:1024], generation=name),),
     )
 
 

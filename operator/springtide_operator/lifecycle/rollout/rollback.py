@@ -44,7 +44,7 @@ def roll_back(seen: Observation, generation: ModelGeneration, now: datetime) -> 
     """
     current, live = seen.lineage.served, seen.lineage.live
     promoted = generation.status.rollout.promoted_at is not None
-    if promoted and current is None:
+    if promoted and current is None and seen.targets:
         return Step(waiting=_nothing_left(generation), wake_after=RECHECK)
     present = usable_targets(seen)
     if current and (taken := _take_back(seen, generation, current, now)):
@@ -67,7 +67,7 @@ def roll_back(seen: Observation, generation: ModelGeneration, now: datetime) -> 
         return Step(waiting=why, wake_after=RECHECK)
     ended = with_rollout(generation, {"rolled_back_at": now})
     began = _began_again(seen, current) if promoted and current and current is live else ()
-    return Step(actions=(*began, ended), events=(rollback_completed(generation, current),))
+    return Step(actions=(*began, ended), events=(rollback_completed(seen, generation),))
 
 
 def _withdrawn(
@@ -236,15 +236,17 @@ def removed_targets_returning(
     return tuple(t for t in found if t.desired and not (t.deleting or t.foreign_manager))
 
 
-def rollback_completed(generation: ModelGeneration, current: ModelGeneration | None) -> Event:
+def rollback_completed(seen: Observation, generation: ModelGeneration) -> Event:
     """The Event of a rollback that is done."""
-    name = generation.metadata.name
+    name, current = generation.metadata.name, seen.lineage.served
     serving = (
         f"the targets serve {current.metadata.name} again"
         if current
         else "Springtide's fields are removed from the targets"
     )
-    if current is None and in_steps(generation.status.rollout):
+    if not seen.targets:
+        serving = f"{current.metadata.name} is live again" if current else "nothing is live"
+    elif current is None and in_steps(generation.status.rollout):
         serving = "its canary is removed, and the targets keep what they serve"
     message = f"{name} is rolled back and will not be served again; {serving}"
     if generation.status.rollout.failure:

@@ -21,6 +21,7 @@ from springtide_operator.lifecycle.evaluation.modes import REASONS, writes_targe
 from springtide_operator.lifecycle.jobs.queueing import kueue_problem
 from springtide_operator.lifecycle.jobs.suspension import resumes_once
 from springtide_operator.lifecycle.rollout.availability import available, new_pods
+from springtide_operator.lifecycle.rollout.live_message import live_message
 from springtide_operator.lifecycle.rollout.pin import pin_not_possible
 from springtide_operator.lifecycle.rollout.target_facts import deleted_generation
 from springtide_operator.lifecycle.rollout.target_problems import conflict, targets_problem
@@ -45,6 +46,8 @@ Tri = Literal["True", "False", "Unknown"]
 NO_LIVE = "NoLiveGeneration"
 
 NEVER_PROMOTED = "nothing was promoted yet"
+
+NO_TARGETS = "NoTargets"
 
 Wanted = tuple[str, Tri, str, str]
 """Type, status, reason, message."""
@@ -71,7 +74,7 @@ def conditions(seen: Observation, step: Step, now: datetime) -> list[Condition]:
         _serving(seen),
         _data_ready(seen),
         _accepted(seen),
-        _in_sync(next((each for each in found if each.targets), None))
+        _in_sync(seen, next((each for each in found if each.targets), None))
         if written
         else _not_written(seen),
         _action_required(action_required),
@@ -132,6 +135,9 @@ def _serving(seen: Observation) -> Wanted:
         mode = seen.update.spec.mode
         why = "" if mode == "Enforce" else f"; spec.mode is {mode}"
         return ("Serving", "False", NO_LIVE, f"{_why_none_is_live(seen)}{why}")
+    if not seen.targets:
+        message = f"rollout.targets is [], so nothing serves: {live_message(live, ())}"
+        return ("Serving", "Unknown", NO_TARGETS, message)
     found = [each for each in (_limited(seen, current, target) for target in seen.targets) if each]
     if found:
         return next((each for each in found if each[1] == "False"), found[0])
@@ -246,7 +252,10 @@ def _not_written(seen: Observation) -> Wanted:
     return ("TargetsInSync", "Unknown", REASONS[mode], message)
 
 
-def _in_sync(sync: Waiting | None) -> Wanted:
+def _in_sync(seen: Observation, sync: Waiting | None) -> Wanted:
+    if not seen.targets:
+        message = "rollout.targets is []: nothing is applied, and a promotion changes no Deployment"
+        return ("TargetsInSync", "True", NO_TARGETS, message)
     if sync is None:
         return ("TargetsInSync", "True", "InSync", "every target runs what was applied")
     return ("TargetsInSync", "False", sync.reason, sync.message)

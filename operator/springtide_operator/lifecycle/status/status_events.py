@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from springtide_operator.lifecycle.evaluation.approval import AWAITING, BY_APPROVER
 from springtide_operator.lifecycle.evaluation.modes import OBSERVED, TRAINED_ONLY
+from springtide_operator.lifecycle.rollout.live_message import live_message
 from springtide_operator.lifecycle.state.plan import Event
 
 if TYPE_CHECKING:
@@ -46,11 +47,12 @@ def status_events(
     Args:
         old: the status as it is.
         new: the status that will be written.
-        generations: as the new status describes them; for the reasons of rollbacks.
+        generations: as the new status describes them; for promotions and reasons of rollbacks.
     """
     found = [*_stops(old, new), *_approval(old, new), *_ends(old, new), *_pin(old, new)]
     if old.observed_generation:  # else it was recreated, and nothing of this is new
-        found += [*_verdicts(old, new), *_promotion(old, new), *_rollback(old, new, generations)]
+        found += _verdicts(old, new)
+        found += [*_promotion(old, new, generations), *_rollback(old, new, generations)]
     return tuple(found)
 
 
@@ -110,11 +112,14 @@ def _name(status: UpdateStatus, number: int) -> str:
     return f"{known.rpartition('-g')[0]}-g{number}"
 
 
-def _promotion(old: UpdateStatus, new: UpdateStatus) -> Iterator[Event]:
+def _promotion(
+    old: UpdateStatus, new: UpdateStatus, generations: Iterable[ModelGeneration]
+) -> Iterator[Event]:
     if new.live is None or (old.live and _since(new.live) <= _since(old.live)):
         return  # unchanged, or live again after a rollback
-    names = ", ".join(f"Deployment {target.name}" for target in new.targets)
-    yield Event("Promoted", f"{new.live.name} is live on {names}")
+    for live in (g for g in generations if g.metadata.name == new.live.name):
+        message = live_message(live, (target.name for target in new.targets))
+        yield Event("Promoted", message[:1024])
 
 
 def _since(ref: GenerationRef) -> tuple[datetime, int]:
@@ -142,6 +147,8 @@ def _rollback(
     failed = {entry.number for entry in new.history if entry.outcome == "RolloutFailed"}
     for number in sorted(_ended(new) - before):
         serves = f"the targets serve {served.name}" if served else "nothing was live before"
+        if served and not new.targets:
+            serves = f"{served.name} is live"
         name = _name(new, number)
         message = f"{name} is rolled back and will not be served again; {serves}"
         if number in failed:
